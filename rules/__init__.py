@@ -1,0 +1,1 @@
+"""Pure knowledge: report -> verdict -> decision, and the table of vLLM releases."""

@@ -1,0 +1,112 @@
+"""The probe's report, validated where it enters: nothing judged or stored goes round this.
+
+A report holds observations and no conclusion.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rules.errors import ReportError
+
+Order = tuple[str, ...]
+"""MoE layer names in the order they ran."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Scenario(_Part):
+    """One kind of forward pass.
+
+    Attributes:
+        name: stable name of the scenario.
+        tokens: tokens in the batch.
+        status: `ran`; `failed`, the model raised; `not_applicable` to this model.
+        detail: the exception or the reason.
+        passes: executed order of each forward context; one empty order if no MoE layer was seen.
+    """
+
+    name: str = Field(min_length=1)
+    tokens: int = Field(gt=0)
+    status: Literal["ran", "failed", "not_applicable"]
+    detail: str = ""
+    passes: tuple[Order, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="after")
+    def _passes_exactly_if_ran(self) -> "Scenario":
+        if (self.status == "ran") != bool(self.passes):
+            raise ValueError("a scenario has passes if and only if it ran")
+        return self
+
+
+class Assumption(_Part):
+    """One thing the probe did otherwise than the launch will: its kind, and what exactly."""
+
+    kind: str
+    detail: str
+
+
+class Flag(_Part):
+    """What the worker detected of `fast_moe_cold_start`; see `rules.releases.flag_status`."""
+
+    field: Literal["absent", "attribute", "field"]
+    effective_when_true: bool | None
+    counter_ran: bool | None
+
+
+class Report(_Part):
+    """What one probe observed of one model in one environment.
+
+    Attributes:
+        architecture: the class name vLLM resolved.
+        environment: versions and platform as the worker saw them.
+        flag: what was detected of the flag.
+        registered: MoE layer names in construction order.
+        recording: how calls were observed: `call_and_run`, `run`, or the weaker `hook`.
+        declares_experts: whether the config asks for more than one routed expert.
+        scenarios: every scenario, also those that did not run.
+        assumptions: what was done otherwise than the launch will.
+        seconds: wall seconds by stage.
+        sources: sha256 of each source file behind the model.
+        counter: one pass with the flag on, where it can be: which layers were meant and which ran.
+    """
+
+    result: Literal["ok"]
+    architecture: str = Field(min_length=1)
+    environment: dict[str, str | None]
+    flag: Flag
+    registered: tuple[str, ...] = Field(strict=False)
+    recording: Literal["call_and_run", "run", "hook"]
+    declares_experts: bool
+    scenarios: tuple[Scenario, ...] = Field(strict=False, min_length=1)
+    assumptions: tuple[Assumption, ...] = Field(strict=False)
+    seconds: dict[str, float]
+    sources: dict[str, str] = Field(min_length=1)
+    counter: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Report":
+        if len(set(self.registered)) != len(self.registered):
+            raise ValueError("a registered layer is named twice")
+        if len({scenario.name for scenario in self.scenarios}) != len(self.scenarios):
+            raise ValueError("a scenario is named twice")
+        return self
+
+
+def parse_report(data: Mapping[str, Any]) -> Report:
+    """The report in `data`.
+
+    Raises:
+        ReportError: a field is missing, of another type, or contradicts another.
+    """
+    try:
+        return Report.model_validate(dict(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "report"
+        raise ReportError(
+            f"the probe report is damaged at {where}: {first['msg']}", hint="probe the model again"
+        ) from None

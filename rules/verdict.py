@@ -1,0 +1,98 @@
+"""The verdict: what a probe proved about the order of a model's MoE layers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Word(StrEnum):
+    """The six verdicts. Only `uniform` and `no_moe` are safe."""
+
+    UNIFORM = "uniform"
+    """Every pass ran a prefix of the registered order."""
+    NO_MOE = "no_moe"
+    """No MoE layer is registered and none ran."""
+    REPEATED = "repeated"
+    """Some layer ran twice in one pass."""
+    CONDITIONAL = "conditional"
+    """Passes differ, and at least one is no prefix of the registered order."""
+    REORDERED = "reordered"
+    """Every pass ran the same order, and it is no prefix of the registered order."""
+    INCONCLUSIVE = "inconclusive"
+    """Anything less than proof."""
+
+    @property
+    def safe(self) -> bool:
+        """Whether resolving MoE layers by counting is right for this model."""
+        return self in {Word.UNIFORM, Word.NO_MOE}
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether a pass was seen that counting would resolve wrongly."""
+        return not self.safe and self is not Word.INCONCLUSIVE
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The pass that proves an unsafe verdict.
+
+    Attributes:
+        scenario: name of the scenario whose pass is shown.
+        registered: MoE layer names in construction order.
+        executed: MoE layer names in the order this pass ran them.
+        other_scenario: a scenario whose order differs; empty unless `conditional`.
+        other_executed: the order of that scenario.
+    """
+
+    scenario: str
+    registered: tuple[str, ...]
+    executed: tuple[str, ...]
+    other_scenario: str = ""
+    other_executed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judged report.
+
+    Attributes:
+        word: the verdict.
+        reasons: why, most important first; whole sentences.
+        witness: present for unsafe verdicts only.
+        coverage: what a safe verdict rests on. `scenarios`: the passes that ran, no branch was explored.
+    """
+
+    word: Word
+    reasons: tuple[str, ...]
+    witness: Witness | None = None
+    coverage: str = "scenarios"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: the mapping is not a verdict.
+        """
+        witness = data["witness"]
+        return cls(
+            word=Word(data["word"]),
+            reasons=tuple(data["reasons"]),
+            witness=None if witness is None else _witness(witness),
+            coverage=data["coverage"],
+        )
+
+
+def _witness(data: Mapping[str, Any]) -> Witness:
+    return Witness(
+        scenario=data["scenario"],
+        registered=tuple(data["registered"]),
+        executed=tuple(data["executed"]),
+        other_scenario=data["other_scenario"],
+        other_executed=tuple(data["other_executed"]),
+    )

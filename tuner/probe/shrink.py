@@ -1,0 +1,274 @@
+"""A real model config cut to a size that builds in seconds and still shows every layer kind.
+
+Pure: config in, smaller config and the list of what was changed out.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.errors import TunerError
+
+Config = dict[str, Any]
+
+LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "top_k_experts", "moe_k", "moe_topk")
+INNER_WIDTHS = (
+    "intermediate_size",
+    "intermediate_size_mlp",
+    "moe_intermediate_size",
+    "shared_intermediate_size",
+    "shared_expert_intermediate_size",
+    "moe_shared_expert_intermediate_size",
+)
+LAYER_INTERVALS = (
+    "decoder_sparse_step",
+    "moe_layer_freq",
+    "moe_layer_interval",
+    "interleave_moe_layer_step",
+    "full_attention_interval",
+    "expert_layer_period",
+    "attn_layer_period",
+)
+FIRST_MOE_LAYER = ("first_k_dense_replace", "moe_layer_start_index", "expert_layer_offset")
+LAST_MOE_LAYER = ("moe_layer_end_index",)
+
+POSITIONS = ("max_position_embeddings",)
+MAX_POSITIONS = 262_144
+"""Only configs beyond this are cut: a rotary table of ten million positions takes half a minute to fill."""
+
+MIN_LAYERS, MAX_INNER, MAX_HIDDEN, MIN_HEADS, MIN_EXPERTS, MAX_TOP_K = 4, 256, 512, 4, 8, 2
+LIMITS = {"layers": 10_000, "experts": 100_000, "size": 10_000_000}
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """The config to build, and what it no longer says.
+
+    Attributes:
+        config: the smaller config.
+        assumptions: `{"kind", "detail"}` for each kind of change, as in the report.
+        special_tokens: every token id the config names anywhere, ascending.
+    """
+
+    config: Config
+    assumptions: tuple[dict[str, str], ...]
+    special_tokens: tuple[int, ...]
+
+
+def shrink(config: Config) -> Shrunk:
+    """Cut layers, experts, widths and vocabulary; drop quantisation.
+
+    Layers: the shortest prefix, at least four, that shows every kind of every
+    per-layer list, the dense layers before the first MoE layer (cut to one) and
+    two full periods of every interval.
+
+    Raises:
+        TunerError: a size is no integer or out of all proportion.
+    """
+    small = copy.deepcopy(config)
+    special = special_tokens(config)
+    dropped = _drop_quantization(small)
+    nodes = [node for node in text_nodes(small) if _layer_key(node)]
+    before = copy.deepcopy(nodes)
+    for node in nodes:
+        _check_sizes(node)
+        _shrink_layers(node)
+        _shrink_experts(node)
+        _shrink_widths(node)
+        _shrink_vocabulary(node, special)
+        _cap_keys(node, POSITIONS, MAX_POSITIONS)
+    _follow_hidden_size(small, before, nodes)
+    changes = [_described(old, new) for old, new in zip(before, nodes, strict=True)]
+    return Shrunk(small, (*_assumptions(changes), *dropped), special)
+
+
+def declares_experts(config: Config) -> bool:
+    """Whether the config asks for more than one routed expert anywhere outside its encoders."""
+    counts = (_numbers(node[key]) for node in text_nodes(config) for key in EXPERT_COUNTS if key in node)
+    return any(count > 1 for numbers in counts for count in numbers)
+
+
+def text_nodes(config: Config) -> Iterator[Config]:
+    """The config and every nested config that does not describe an encoder."""
+    yield config
+    for key, value in config.items():
+        if isinstance(value, dict) and key.endswith("config") and not key.startswith(("vision", "audio", "quant")):
+            yield from text_nodes(value)
+
+
+def special_tokens(config: Config) -> tuple[int, ...]:
+    """Every token id that the config names: integers (or lists) under keys such as `*_token_id`, `*_patch_id`."""
+    found: set[int] = set()
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found.update(special_tokens(value))
+        elif key.endswith(("_id", "_ids", "token_index")):
+            found.update(number for number in _numbers(value) if number >= 0)
+    return tuple(sorted(found))
+
+
+def _numbers(value: object) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if isinstance(item, int) and not isinstance(item, bool)]
+
+
+def _layer_key(node: Config) -> str:
+    return next((key for key in LAYER_COUNTS if key in node), "")
+
+
+def _check_sizes(node: Config) -> None:
+    _check(node, _layer_key(node), 1, LIMITS["layers"])
+    for key in EXPERT_COUNTS:
+        _check(node, key, 0, LIMITS["experts"])
+    for key in ("hidden_size", "vocab_size", *INNER_WIDTHS, *_head_keys(node)):
+        _check(node, key, 0, LIMITS["size"])
+
+
+def _check(node: Config, key: str, low: int, high: int) -> None:
+    value = node.get(key)
+    if value is None:
+        return
+    numbers = _numbers(value)
+    if (
+        numbers
+        and len(numbers) == (len(value) if isinstance(value, list) else 1)
+        and all(low <= number <= high for number in numbers)
+    ):
+        return
+    raise TunerError(
+        f"the config says {key} = {value!r:.60}, which is no number from {low:,} to {high:,}",
+        hint="correct config.json; nothing was probed or stored",
+        kind="model",
+    )
+
+
+def _drop_quantization(config: Config) -> list[dict[str, str]]:
+    dropped = []
+    for node in text_nodes(config):
+        for key in ("quantization_config", "compression_config"):
+            if node.pop(key, None) is not None:
+                dropped.append({"kind": "quantization_dropped", "detail": key})
+    return dropped[:1]
+
+
+def _shrink_layers(node: Config) -> None:
+    key = _layer_key(node)
+    total = node[key]
+    lists = {name: value for name, value in node.items() if _is_per_layer(name, value, total)}
+    _cap_keys(node, FIRST_MOE_LAYER, 1)
+    kept = min(total, _needed_layers(node, lists, total))
+    node[key] = kept
+    for name, value in lists.items():
+        node[name] = value[:kept]
+    _cap_keys(node, LAST_MOE_LAYER, kept - 1)
+    for name, value in node.items():
+        if _is_index_list(name, value):
+            node[name] = [index for index in value if index < kept]
+
+
+def _is_per_layer(name: str, value: object, total: int) -> bool:
+    return name != "architectures" and isinstance(value, list | str) and len(value) == total and total > 1
+
+
+def _is_index_list(name: str, value: object) -> bool:
+    return name.endswith("_layers") and isinstance(value, list) and all(type(item) is int for item in value)
+
+
+def _needed_layers(node: Config, lists: dict[str, Any], total: int) -> int:
+    """The shortest prefix that shows every kind, and two periods of every interval."""
+    kinds = [repr([value[index] for value in lists.values()]) for index in range(total)]
+    last_new_kind = max(kinds.index(kind) for kind in set(kinds))
+    intervals = [number for key in LAYER_INTERVALS for number in _numbers(node.get(key)) if 0 < number <= total]
+    dense = max([number for key in FIRST_MOE_LAYER for number in _numbers(node.get(key))], default=0)
+    return max(MIN_LAYERS, last_new_kind + 2, 2 * math.lcm(*intervals), dense + 3)
+
+
+def _cap_keys(node: Config, keys: tuple[str, ...], limit: int) -> None:
+    for key in keys:
+        if key in node:
+            node[key] = _cap(node[key], limit)
+
+
+def _cap(value: Any, limit: int) -> Any:
+    """The value, or each of a list, at most `limit`; anything but integers unchanged."""
+    if isinstance(value, list):
+        return [_cap(item, limit) for item in value]
+    return min(value, limit) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _shrink_experts(node: Config) -> None:
+    groups = max(_numbers(node.get("n_group")), default=1)
+    limit = max(MIN_EXPERTS, 2 * groups)  # grouped routing looks at the best two of a group
+    _cap_keys(node, EXPERT_COUNTS, limit)
+    _cap_keys(node, EXPERTS_PER_TOKEN, MAX_TOP_K)
+
+
+def _shrink_widths(node: Config) -> None:
+    _cap_keys(node, INNER_WIDTHS, MAX_INNER)
+    heads = {key: node[key] for key in _head_keys(node) if _numbers(node[key])}
+    if "num_attention_heads" not in heads or "hidden_size" not in node:
+        return
+    divisor = math.gcd(*heads.values()) or 1
+    factor = next(
+        f for f in range(1, divisor + 1) if divisor % f == 0 and _wide_enough(heads, divisor // f, f, divisor)
+    )
+    shrink_by = divisor // factor
+    for key, value in heads.items():
+        node[key] = value // shrink_by
+    fixed_head = node.get("head_dim") or node.get("qk_nope_head_dim")
+    node["hidden_size"] = min(node["hidden_size"], MAX_HIDDEN) if fixed_head else node["hidden_size"] // shrink_by
+
+
+def _wide_enough(heads: dict[str, int], shrink_by: int, factor: int, divisor: int) -> bool:
+    return heads["num_attention_heads"] // shrink_by >= MIN_HEADS or factor == divisor
+
+
+def _head_keys(node: Config) -> list[str]:
+    return [key for key in node if key.startswith("num_") and key.endswith(("attention_heads", "key_value_heads"))]
+
+
+def _shrink_vocabulary(node: Config, special: tuple[int, ...]) -> None:
+    needed = max([1024, *(token + 1 for token in special)])
+    _cap_keys(node, ("vocab_size", "vocab_size_per_layer_input"), -(-needed // 64) * 64)
+
+
+def _follow_hidden_size(config: Config, before: list[Config], after: list[Config]) -> None:
+    """Encoders name the width of the text model they feed: keep the two equal."""
+    sizes = {
+        old["hidden_size"]: new["hidden_size"] for old, new in zip(before, after, strict=True) if "hidden_size" in old
+    }
+    for key, node in config.items():
+        if isinstance(node, dict) and key.startswith(("vision", "audio")):
+            for name, value in node.items():
+                if "hidden" in name and name != "hidden_size" and value in sizes:
+                    node[name] = sizes[value]
+
+
+def _described(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    return {key: (value, new.get(key)) for key, value in old.items() if new.get(key) != value}
+
+
+def _assumptions(changes: list[dict[str, tuple[Any, Any]]]) -> list[dict[str, str]]:
+    """One assumption for each kind of change, naming the sizes from and to."""
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        for key, (old, new) in change.items():
+            if isinstance(old, int):
+                found.setdefault(_kind(key), []).append(f"{key} {old} -> {new}")
+            else:
+                found.setdefault(_kind(key), []).append(key)
+    return [{"kind": kind, "detail": ", ".join(details)} for kind, details in sorted(found.items())]
+
+
+def _kind(key: str) -> str:
+    if key in EXPERT_COUNTS or key in EXPERTS_PER_TOKEN:
+        return "experts_shrunk"
+    if key in POSITIONS:
+        return "positions_shrunk"
+    if key in INNER_WIDTHS or key == "hidden_size" or (key.startswith(("num_", "vocab_")) and key not in LAYER_COUNTS):
+        return "widths_shrunk"
+    return "layers_shrunk"

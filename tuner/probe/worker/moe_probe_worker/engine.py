@@ -1,0 +1,183 @@
+"""Real vLLM, made ready for one small model: start, configuration, weights."""
+
+import importlib.metadata
+import inspect
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+MAX_TOKENS = 256
+"""Tokens in the largest batch, and the longest sequence, of the probe's vLLM."""
+MAX_SEQUENCES = 8
+
+
+def start(control: Path) -> dict:
+    """Import vLLM, set up a world of one process, and describe the environment."""
+    import torch
+    import vllm
+    from vllm.platforms import current_platform
+    from vllm.plugins import load_general_plugins
+
+    inspect_in_process()
+    load_general_plugins()
+    join_world_of_one(control, current_platform.device_type)
+    return {
+        "vllm": vllm.__version__,
+        "torch": torch.__version__,
+        "triton": version_of("triton"),
+        "transformers": version_of("transformers"),
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "platform": type(current_platform).__name__,
+        "device": current_platform.device_type,
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "flag": flag(),
+    }
+
+
+def version_of(distribution: str):
+    """Installed version, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def inspect_in_process() -> None:
+    """Let vLLM inspect model classes here, not in a subprocess of 10 s each."""
+    from vllm.model_executor.models import registry
+
+    if hasattr(registry, "_run_in_subprocess"):
+        registry._run_in_subprocess = lambda inspect_class: inspect_class()
+
+
+def join_world_of_one(control: Path, device: str) -> None:
+    """Initialise torch.distributed through a file: no port to collide on."""
+    from vllm.distributed import init_distributed_environment
+
+    init_distributed_environment(
+        world_size=1,
+        rank=0,
+        local_rank=0,
+        distributed_init_method=f"file://{control / 'distributed'}",
+        backend="nccl" if device == "cuda" else "gloo",
+    )
+
+
+def flag() -> dict:
+    """What `fast_moe_cold_start` is in this vLLM, and what becomes of an explicit true.
+
+    `field`: `field` (settable), `attribute` (a class attribute no configuration
+    reaches, 0.15.1) or `absent`. `effective_when_true`: the value after vLLM's
+    own resolution for a configuration without a model, None if unknown.
+    """
+    from vllm.config import CompilationConfig, VllmConfig
+
+    name = "fast_moe_cold_start"
+    if name not in getattr(CompilationConfig, "__dataclass_fields__", {}):
+        return {"field": "attribute" if hasattr(CompilationConfig, name) else "absent", "effective_when_true": None}
+    try:
+        config = VllmConfig(compilation_config=CompilationConfig(fast_moe_cold_start=True))
+        return {"field": "field", "effective_when_true": bool(config.compilation_config.fast_moe_cold_start)}
+    except Exception:
+        return {"field": "field", "effective_when_true": None}
+
+
+def model_folder(job: dict) -> Path:
+    """A folder that holds the shrunk config.json, and the model's own code if it may run."""
+    folder = Path(tempfile.mkdtemp(prefix="model-", dir=os.getcwd()))  # noqa: PTH109  the worker's own folder
+    config = dict(job["config"])
+    if not job["trust_remote_code"]:
+        config.pop("auto_map", None)
+    else:
+        for source in Path(job["folder"]).glob("*.py"):
+            shutil.copy(source, folder)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def configure(job: dict, folder: Path):
+    """The VllmConfig for eager execution of this model, without tokenizer or weights."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    known = inspect.signature(EngineArgs).parameters
+    wanted = {
+        "model": str(folder),
+        "load_format": "dummy",
+        "skip_tokenizer_init": True,
+        "enforce_eager": True,
+        "dtype": "bfloat16",
+        "max_model_len": MAX_TOKENS,
+        "max_num_batched_tokens": MAX_TOKENS,
+        "max_num_seqs": MAX_SEQUENCES,
+        "gpu_memory_utilization": 0.5,
+        "model_impl": job["model_impl"],
+        "trust_remote_code": job["trust_remote_code"],
+        "limit_mm_per_prompt": {"image": 0, "video": 0, "audio": 0} if is_multimodal(job["config"]) else {},
+        "compilation_config": {"fast_moe_cold_start": False} if flag()["field"] == "field" else {},
+    }
+    return EngineArgs(**{name: value for name, value in wanted.items() if name in known}).create_engine_config()
+
+
+def is_multimodal(config: dict) -> bool:
+    """Whether the config declares an encoder; its outputs enter the probe as embeddings."""
+    return any(isinstance(value, dict) and key.startswith(("vision", "audio")) for key, value in config.items())
+
+
+def build(vllm_config):
+    """Construct the model class that vLLM picks, on the platform's device."""
+    import torch
+    from vllm.config import set_current_vllm_config
+    from vllm.distributed import initialize_model_parallel, parallel_state
+    from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.utils.torch_utils import set_default_torch_dtype
+
+    with set_current_vllm_config(vllm_config):
+        if not parallel_state.model_parallel_is_initialized():
+            initialize_model_parallel(1, 1)
+        with set_default_torch_dtype(torch.bfloat16), torch.device(vllm_config.device_config.device):
+            model = initialize_model(vllm_config)
+    materialise(model, vllm_config.device_config.device)
+    return model
+
+
+def materialise(model, device) -> None:
+    """Give memory to the language model's own work tensors that were made with a skipped encoder.
+
+    vLLM 0.19.1 makes the buffers for deep-stacked vision features under the
+    encoder's meta device (models/qwen3_vl.py), and the text path reads them.
+    """
+    import torch
+
+    def real(value):
+        is_shape_only = isinstance(value, torch.Tensor) and value.is_meta
+        return torch.zeros_like(value, device=device) if is_shape_only else value
+
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor | list):
+                setattr(module, name, [real(item) for item in value] if isinstance(value, list) else real(value))
+
+
+def fill_weights(model) -> None:
+    """Small random numbers everywhere: the order of layers is what is observed, not values."""
+    import torch
+
+    generator = torch.Generator(device="cpu").manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.dtype.itemsize > 1:
+            noise = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-1e-3, 1e-3, generator=generator)
+            parameter.data.copy_(noise)
+        else:
+            parameter.data.zero_()
+
+
+def finish_weights(model, vllm_config) -> None:
+    """Run vLLM's own step after loading: kernels chosen, weights repacked."""
+    from vllm.config import set_current_vllm_config
+    from vllm.model_executor.model_loader.utils import process_weights_after_loading
+
+    with set_current_vllm_config(vllm_config):
+        process_weights_after_loading(model, vllm_config.model_config, vllm_config.device_config.device)

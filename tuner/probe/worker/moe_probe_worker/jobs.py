@@ -1,0 +1,49 @@
+"""The list of models of one request, one report each.
+
+Files in the control folder: `request.json` (from the host); `environment.json`
+once vLLM is imported; `current.json` names the model under way, so that the
+host knows whom to blame for a crash or a hang; `report-N.json` for each model.
+"""
+
+import traceback
+from pathlib import Path
+
+from moe_probe_worker import engine, probe
+from moe_probe_worker.control import read_json, write_json
+
+
+def main(control: Path) -> None:
+    """Probe every model of the request, in order."""
+    request = read_json(control / "request.json")
+    try:
+        facts = engine.start(control)
+    except Exception as error:
+        traceback.print_exc()
+        write_json(control / "environment.json", {"result": "failed", **described(error)})
+        return
+    write_json(control / "environment.json", {"result": "ok", **facts})
+    for job in request["models"]:
+        write_json(control / "current.json", {"index": job["index"]})
+        write_json(control / f"report-{job['index']}.json", attempt(job, control, facts))
+
+
+def attempt(job: dict, control: Path, facts: dict) -> dict:
+    """One model's report, or its failure as data."""
+    try:
+        return probe.observe(job, control, facts)
+    except probe.NotProbed as error:
+        return {"result": "failed", "kind": error.kind, "message": str(error)}
+    except NotImplementedError as error:  # vLLM's word for a kernel this platform lacks
+        return {"result": "failed", "kind": "kernel_missing", **described(error)}
+    except Exception as error:
+        traceback.print_exc()
+        return {"result": "failed", "kind": "model", **described(error)}
+
+
+def described(error: BaseException) -> dict:
+    """The exception in one line, and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:3])[:400]
+    return {"message": f"{type(error).__name__}: {said}" if said else type(error).__name__, "where": where}

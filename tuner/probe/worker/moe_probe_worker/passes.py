@@ -1,0 +1,127 @@
+"""Runs scenarios through the model and records what the MoE layers did."""
+
+from moe_probe_worker.stubs import Stubs
+
+
+class Passes:
+    """Forward passes of one model.
+
+    Args:
+        model: the built model.
+        vllm_config: its configuration.
+        recorder: observes its MoE layers.
+        stubs: stand-ins, extended when a pass fails for want of a kernel.
+    """
+
+    def __init__(self, model, vllm_config, recorder, stubs: Stubs) -> None:
+        self.model = model
+        self.vllm_config = vllm_config
+        self.recorder = recorder
+        self.stubs = stubs
+        self.device = vllm_config.device_config.device
+        self.hidden_size = vllm_config.model_config.hf_text_config.hidden_size
+        self.embed = getattr(model, "embed_input_ids", None) or getattr(model, "get_input_embeddings", None)
+
+    def inputs(self, special: list) -> tuple:
+        """The arguments of `scenarios`: vocabulary, special tokens inside it, multimodal or not."""
+        vocabulary = self.vllm_config.model_config.hf_text_config.vocab_size
+        multimodal = bool(getattr(self.model, "supports_multimodal", False))
+        return vocabulary, [token for token in special if 0 <= token < vocabulary], multimodal
+
+    def run(self, scenario) -> dict:
+        """One scenario's entry in the report.
+
+        `status`: `ran`, `failed` (with the exception in `detail`) or
+        `not_applicable`. `passes`: for each forward context, the layers called, in order.
+        """
+        entry = {"name": scenario.name, "tokens": len(scenario.ids), "status": "ran", "detail": "", "passes": []}
+        if scenario.feed == "embeds" and self.embed is None:
+            return {**entry, "status": "not_applicable", "detail": "the model takes token ids only"}
+        try:
+            contexts = self._recorded(scenario)
+        except Exception as error:
+            said = " ".join(str(error).split())[:300]
+            return {**entry, "status": "failed", "detail": f"{type(error).__name__}: {said}"}
+        return {**entry, "passes": [[call["called"] for call in context] for context in contexts] or [[]]}
+
+    def _recorded(self, scenario) -> list:
+        while True:
+            try:
+                return self.recorder.record(lambda: self._forward(scenario))
+            except Exception as error:
+                if not self.stubs.replace_module(error, self.model, self.recorder):
+                    raise
+
+    def _forward(self, scenario):
+        import torch
+        from vllm.forward_context import set_forward_context
+
+        ids = torch.tensor(scenario.ids, device=self.device)
+        count = len(scenario.ids)
+        with torch.inference_mode(), set_forward_context(None, self.vllm_config, num_tokens=count):
+            embeds = self._embeddings(ids, scenario.is_multimodal) if scenario.feed == "embeds" else None
+            return self.model(
+                input_ids=ids if embeds is None or self._wants_ids() else None,
+                positions=self._positions(scenario.positions),
+                inputs_embeds=embeds,
+            )
+
+    def _wants_ids(self) -> bool:
+        return bool(getattr(self.model, "requires_raw_input_tokens", False))
+
+    def _positions(self, positions: list):
+        import torch
+
+        tensor = torch.tensor(positions, device=self.device)
+        return tensor.repeat(3, 1) if self.vllm_config.model_config.uses_mrope else tensor
+
+    def _embeddings(self, ids, is_multimodal: list):
+        """What vLLM's model runner does: the model embeds tokens and merges encoder outputs."""
+        import torch
+
+        if not getattr(self.model, "supports_multimodal", False):
+            return self.embed(ids)
+        mask = torch.tensor(is_multimodal or [False] * len(ids), device=self.device)
+        count = int(mask.sum())
+        if not count:
+            return self.embed(ids, multimodal_embeddings=[], is_multimodal=mask)
+        return self._merged(ids, mask, count)
+
+    def _merged(self, ids, mask, count: int):
+        """Encoder outputs may be a multiple of the hidden size wide (deep-stacked vision layers)."""
+        import torch
+
+        first_error = None
+        for factor in (1, 2, 3, 4, 5, 6, 7, 8):
+            encoded = torch.zeros(count, self.hidden_size * factor, dtype=torch.bfloat16, device=self.device)
+            try:
+                return self.embed(ids, multimodal_embeddings=[encoded], is_multimodal=mask)
+            except Exception as error:
+                first_error = first_error or error
+        raise first_error
+
+    def run_counted(self, scenario) -> dict:
+        """The scenario once more with the flag on: is the counter used here, and what does it resolve?
+
+        Returns:
+            `ran`: whether names were resolved by counting; `called` and
+            `resolved`: the layers meant and the layers that ran, in order;
+            `error`: vLLM's own message if the counter ran past its list.
+        """
+        compilation = self.vllm_config.compilation_config
+        before, compilation.fast_moe_cold_start, self.recorder.counted = compilation.fast_moe_cold_start, True, False
+        contexts, error = [], ""
+        try:
+            contexts = self.recorder.record(lambda: self._forward(scenario))
+        except AssertionError as overflow:
+            error = " ".join(str(overflow).split())[:300]
+        finally:
+            compilation.fast_moe_cold_start = before
+        calls = [call for context in contexts for call in context]
+        return {
+            "scenario": scenario.name,
+            "ran": self.recorder.counted or bool(error),
+            "called": [call["called"] for call in calls],
+            "resolved": [call["ran"] for call in calls],
+            "error": error,
+        }

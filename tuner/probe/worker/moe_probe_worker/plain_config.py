@@ -1,0 +1,61 @@
+"""Config classes for models whose own lies in remote code.
+
+vLLM may have the model class while only the *config* class is remote. Its
+fields are plain JSON, so a plain object with the same fields serves, and no
+foreign code runs.
+"""
+
+
+def ensure_config_class(config: dict) -> bool:
+    """Register a plain class for `model_type` if neither vLLM nor transformers has one.
+
+    Returns:
+        Whether a plain class stands in.
+    """
+    from vllm.transformers_utils import config as vllm_configs
+
+    model_type = config.get("model_type")
+    if not model_type or model_type in vllm_configs._CONFIG_REGISTRY or known_to_transformers(model_type):
+        return False
+    vllm_configs._CONFIG_REGISTRY[model_type] = plain_class(model_type)
+    return True
+
+
+def known_to_transformers(model_type: str) -> bool:
+    """Whether transformers ships a config class for it."""
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
+def plain_class(kind: str):
+    """A config class that keeps every field; nested `*_config` objects become configs too."""
+    from transformers import PretrainedConfig
+
+    class PlainConfig(PretrainedConfig):
+        model_type = kind
+
+        def __init__(self, **fields):
+            nested = {name: value for name, value in fields.items() if name.endswith("_config")}
+            for name, value in nested.items():
+                if isinstance(value, dict):
+                    fields[name] = nested_config(value)
+            super().__init__(**fields)
+            # Declared by the base class as properties or defaults in some
+            # releases: what the JSON says wins.
+            for name, value in fields.items():
+                if getattr(self, name, None) is None and value is not None:
+                    setattr(self, name, value)
+
+    return PlainConfig
+
+
+def nested_config(fields: dict):
+    """The nested config as its own class if transformers has it, else plain."""
+    from transformers import CONFIG_MAPPING
+
+    fields = dict(fields)
+    model_type = fields.pop("model_type", "")
+    if model_type and known_to_transformers(model_type):
+        return CONFIG_MAPPING[model_type](**fields)
+    return plain_class(model_type)(**fields)

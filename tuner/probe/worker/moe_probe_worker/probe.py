@@ -1,0 +1,124 @@
+"""One model: build it, run every scenario, report what was seen."""
+
+import gc
+import time
+from contextlib import contextmanager
+
+from moe_probe_worker import engine, plain_config
+from moe_probe_worker.passes import Passes
+from moe_probe_worker.recorder import Recorder, registered_layers
+from moe_probe_worker.scenarios import scenarios
+from moe_probe_worker.sources import source_hashes
+from moe_probe_worker.stubs import Stubs
+
+
+class NotProbed(Exception):  # noqa: N818  an outcome, not an error of ours
+    """The model cannot be built here, for a reason with a name.
+
+    Args:
+        kind: `unknown_architecture` or `remote_code`.
+        message: one sentence.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Stages:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str):
+        """Time the block under this name."""
+        begin = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - begin, 3)
+
+
+def observe(job: dict, facts: dict) -> dict:
+    """The report of one model.
+
+    Raises:
+        NotProbed: vLLM has no class for the architecture, or only remote code does.
+    """
+    check_architecture(job)
+    stages, plain = Stages(), plain_config.ensure_config_class(job["config"])
+    with Stubs() as stubs:
+        with stages.stage("build"):
+            vllm_config, model = build(job, stubs)
+        with stages.stage("weights"):
+            engine.fill_weights(model)
+            engine.finish_weights(model, vllm_config)
+        recorder = Recorder(registered_layers(vllm_config))
+        with stages.stage("passes"):
+            passes = Passes(model, vllm_config, recorder, stubs)
+            planned = scenarios(*passes.inputs(job["special_tokens"]))
+            ran = [passes.run(scenario) for scenario in planned]
+            telling = most_telling(planned, ran, list(recorder.layers))
+            counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
+        report = {
+            "result": "ok",
+            "architecture": vllm_config.model_config.architecture,
+            "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "environment": {key: value for key, value in facts.items() if key != "flag"},
+            "flag": {**facts["flag"], "counter_ran": None if counter is None else counter["ran"]},
+            "counter": counter,
+            "registered": list(recorder.layers),
+            "recording": recorder.method,
+            "scenarios": ran,
+            "assumptions": [*stubs.used, *made_up(plain, job["config"])],
+            "sources": source_hashes(model, recorder.layers),
+            "seconds": stages.seconds,
+        }
+    del model, vllm_config, recorder, passes
+    gc.collect()
+    return report
+
+
+def most_telling(planned: list, ran: list, registered: list):
+    """The first scenario whose order a counter would resolve wrongly, else the first with MoE calls."""
+    seen = [
+        (scenario, order) for scenario, entry in zip(planned, ran, strict=True) for order in entry["passes"] if order
+    ]
+    wrong = (scenario for scenario, order in seen if order != registered[: len(order)])
+    return next(wrong, seen[0][0] if seen else None)
+
+
+def made_up(plain: bool, config: dict) -> list:
+    """What stands in for the checkpoint, the encoder and a remote config class."""
+    found = [{"kind": "weights_random", "detail": "uniform in +-1e-3"}]
+    if engine.is_multimodal(config):
+        found.append({"kind": "encoder_skipped", "detail": "encoder outputs are zeros"})
+    if plain:
+        found.append({"kind": "plain_config", "detail": f"model_type {config['model_type']}"})
+    return found
+
+
+def check_architecture(job: dict) -> None:
+    """Refuse early, in words, what vLLM would refuse with a long list."""
+    import transformers
+    from vllm import ModelRegistry
+
+    wanted = job["config"]["architectures"]
+    supported = ModelRegistry.get_supported_archs()
+    if any(name in supported or hasattr(transformers, name) for name in wanted) or job["trust_remote_code"]:
+        return
+    if "auto_map" in job["config"]:
+        raise NotProbed("remote_code", f"{wanted[0]} exists only as remote code, which was not run")
+    raise NotProbed("unknown_architecture", f"this vLLM registers no architecture {wanted[0]}")
+
+
+def build(job: dict, stubs: Stubs):
+    """The VllmConfig and the model; token mixers without a kernel are replaced and building is tried again."""
+    folder = engine.model_folder(job)
+    while True:
+        try:
+            vllm_config = engine.configure(job, folder)
+            return vllm_config, engine.build(vllm_config)
+        except Exception as error:
+            if not stubs.replace_class(error):
+                raise

@@ -1,0 +1,142 @@
+"""Records which MoE layer was called and which one ran.
+
+Two observations per MoE call, because neither alone sees every path:
+the *call*, where a layer encodes its own name for vLLM's MoE operator
+(`_encode_layer_name`, vLLM 0.17 and later), and the *run*, where the
+implementation of the layer that was resolved is entered. Module hooks see
+neither: LoRA wrappers and fused paths go round `forward`.
+"""
+
+from collections.abc import Callable
+
+IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
+
+
+class Recorder:
+    """Observes the MoE layers of one model.
+
+    Args:
+        layers: registered name -> layer object, in registered order.
+
+    Attributes:
+        method: what could be observed: `call_and_run`, `run`, or `hook` if a
+            release has neither point; the weakest over all layers.
+        stubbed: while true, implementations are recorded but not executed.
+    """
+
+    def __init__(self, layers: dict) -> None:
+        self.layers = layers
+        self.events: list[tuple[int, str, str]] = []
+        self.contexts: list[object] = []
+        self.stubbed = False
+        self.counted = False
+        self._running: set[str] = set()
+        self.method = self._attach()
+
+    def _attach(self) -> str:
+        methods = {self._attach_layer(name, layer) for name, layer in self.layers.items()}
+        return next((method for method in ("hook", "run") if method in methods), "call_and_run")
+
+    def _attach_layer(self, name: str, layer) -> str:
+        owners = [layer] + ([layer.runner] if hasattr(layer, "runner") else [])
+        runs = [self._wrap_run(name, owner, point) for owner in owners for point in IMPLEMENTATIONS]
+        calls = [self._wrap_call(name, owner) for owner in owners]
+        if any(runs):
+            return "call_and_run" if any(calls) else "run"
+        layer.register_forward_pre_hook(lambda *_: self._note("run", name))
+        return "hook"
+
+    def _wrap_call(self, name: str, owner) -> bool:
+        encode = getattr(owner, "_encode_layer_name", None)
+        if encode is None:
+            return False
+
+        def call():
+            self._note("call", name)
+            return encode()
+
+        owner._encode_layer_name = call
+        return True
+
+    def _wrap_run(self, name: str, owner, point: str) -> bool:
+        implementation = getattr(owner, point, None)
+        if implementation is None:
+            return False
+
+        def run(*args, **kwargs):
+            if name in self._running:  # one entry point calls another
+                return implementation(*args, **kwargs)
+            self._note("run", name)
+            if self.stubbed:
+                return shaped_like_output(owner, args, kwargs)
+            self._running.add(name)
+            try:
+                return implementation(*args, **kwargs)
+            finally:
+                self._running.discard(name)
+
+        setattr(owner, point, run)
+        return True
+
+    def _note(self, kind: str, name: str) -> None:
+        from vllm.forward_context import get_forward_context
+
+        context = get_forward_context()
+        if not self.contexts or self.contexts[-1] is not context:
+            self.contexts.append(context)
+        self.counted = self.counted or getattr(context, "moe_layer_index", 0) > 0
+        self.events.append((len(self.contexts) - 1, kind, name))
+
+    def record(self, forward: Callable[[], object]) -> list[list[dict]]:
+        """Run one pass.
+
+        Returns:
+            For each forward context, its MoE calls in order: `called`, the
+            layer the model meant, and `ran`, the layer that was resolved.
+        """
+        self.events, self.contexts, self._running = [], [], set()
+        forward()
+        return [
+            paired([event[1:] for event in self.events if event[0] == index]) for index in range(len(self.contexts))
+        ]
+
+
+def paired(events: list[tuple[str, str]]) -> list[dict]:
+    """Join each call with the run that answers it; a run without a call stands for itself."""
+    calls: list[dict] = []
+    for kind, name in events:
+        if kind == "call":
+            calls.append({"called": name, "ran": None})
+        elif calls and calls[-1]["ran"] is None:
+            calls[-1]["ran"] = name
+        else:
+            calls.append({"called": name, "ran": name})
+    return calls
+
+
+def shaped_like_output(owner, args: tuple, kwargs: dict):
+    """What the implementation would return, in shape: routed output, or (shared, routed)."""
+    import torch
+
+    tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+    hidden = tensors[0]
+    entry = getattr(owner, "_forward_entry", None) or getattr(owner, "moe_forward", None)
+    if "shared" not in str(getattr(entry, "__name__", entry)):
+        return torch.zeros_like(hidden)
+    # The input of the shared experts is the last tensor that has the model's own width.
+    shared = next((tensor for tensor in reversed(tensors[2:]) if tensor.is_floating_point()), hidden)
+    return torch.zeros_like(shared), torch.zeros_like(hidden)
+
+
+def registered_layers(vllm_config) -> dict:
+    """Registered MoE layers by name, in construction order.
+
+    `static_all_moe_layers` where the release keeps it (0.15.1 and later), else
+    the MoE layers of `static_forward_context`.
+    """
+    compilation = vllm_config.compilation_config
+    layers = compilation.static_forward_context
+    names = getattr(compilation, "static_all_moe_layers", None)
+    if names is None:
+        names = [name for name, layer in layers.items() if type(layer).__name__ in ("FusedMoE", "MoERunner")]
+    return {name: layers[name] for name in names}

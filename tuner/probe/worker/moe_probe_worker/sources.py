@@ -1,0 +1,39 @@
+"""The source files whose text decides the order of MoE layers."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+
+def source_hashes(model, registered: dict) -> dict:
+    """sha256 of each source file behind the model, by path below its `sys.path` entry.
+
+    Counted: the modules that define the classes of the model and of every
+    submodule, their base classes, and vLLM's forward context. torch is covered
+    by its version.
+    """
+    objects = [*model.modules(), *registered.values()]
+    objects += [layer.runner for layer in registered.values() if hasattr(layer, "runner")]
+    names = {cls.__module__ for item in objects for cls in type(item).__mro__} | {"vllm.forward_context"}
+    files = {defining_file(name) for name in names if name.partition(".")[0] not in ("torch", "builtins")}
+    return {below_path(file): digest(file) for file in sorted(files - {None})}
+
+
+def defining_file(module: str):
+    """The module's source file, or None."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file) if file and file.endswith(".py") else None
+
+
+def below_path(file: Path) -> str:
+    """The path relative to the deepest `sys.path` entry above it; absolute if there is none."""
+    roots = [Path(entry).resolve() for entry in sys.path if entry]
+    above = [root for root in roots if file.resolve().is_relative_to(root)]
+    if not above:
+        return str(file)
+    return str(file.resolve().relative_to(max(above, key=lambda root: len(root.parts))))
+
+
+def digest(file: Path) -> str:
+    """sha256 of the file's bytes, in hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
