@@ -23,6 +23,14 @@ COVERED: dict[str, str] = {
     "plain_config": "the fields are those of config.json; a remote config class could add computed ones",
     "weights_random": "weights enter routing between experts inside a layer, not the choice of the layer",
     "encoder_skipped": "encoder outputs enter the language model as embeddings, which the scenarios supply",
+    "tensor_parallel": "every rank runs the same forward on its share of each tensor, with a counter of its own",
+    "expert_parallel": "experts are spread inside a MoE layer, after its name was resolved",
+    "data_parallel": "every replica runs whole passes of the same forward, each in a forward context of its own",
+    "decode_context_parallel": "splits the KV cache of attention, which calls no MoE layer",
+    "pipeline_parallel": (
+        "a stage constructs and registers its own layers only, and runs them in the same loop "
+        "(vllm/model_executor/models/utils.py, make_layers and PPMissingLayer)"
+    ),
 }
 """Kind of difference -> why it cannot change which MoE layer runs, with its source."""
 

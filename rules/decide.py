@@ -104,12 +104,7 @@ def _unproved(reason: str, verdict: Verdict | None, facts: Facts) -> Decision:
 
 
 def _settable(verdict: Verdict | None, _: Flag, facts: Facts) -> Decision:
-    if (
-        verdict is not None
-        and verdict.word is Word.NO_MOE
-        and not facts.speculative
-        and not uncovered([*facts.settings])
-    ):
+    if _proved(verdict, facts) and _word(verdict) == Word.NO_MOE and not facts.speculative:
         return Decision(None, ("the model has no MoE layers, so the flag does nothing",))
     if facts.speculative:
         said = "speculative decoding: a draft model's MoE layers share the target's counter"

@@ -3,6 +3,7 @@
 A report holds observations and no conclusion.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ class Scenario(_Part):
     tokens: int = Field(gt=0)
     status: Literal["ran", "failed", "not_applicable"]
     detail: str = ""
-    passes: tuple[Order, ...] = Field(default=(), strict=False)
+    passes: tuple[Order, ...] = ()
 
     @model_validator(mode="after")
     def _passes_exactly_if_ran(self) -> "Scenario":
@@ -78,11 +79,11 @@ class Report(_Part):
     architecture: str = Field(min_length=1)
     environment: dict[str, str | None]
     flag: Flag
-    registered: tuple[str, ...] = Field(strict=False)
+    registered: tuple[str, ...]
     recording: Literal["call_and_run", "run", "hook"]
     declares_experts: bool
-    scenarios: tuple[Scenario, ...] = Field(strict=False, min_length=1)
-    assumptions: tuple[Assumption, ...] = Field(strict=False)
+    scenarios: tuple[Scenario, ...] = Field(min_length=1)
+    assumptions: tuple[Assumption, ...]
     seconds: dict[str, float]
     sources: dict[str, str] = Field(min_length=1)
     counter: dict[str, Any] | None = None
@@ -103,7 +104,7 @@ def parse_report(data: Mapping[str, Any]) -> Report:
         ReportError: a field is missing, of another type, or contradicts another.
     """
     try:
-        return Report.model_validate(dict(data))
+        return Report.model_validate_json(json.dumps(dict(data)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "report"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from tuner.errors import TunerError
 
@@ -46,6 +46,8 @@ class Job:
         config: the shrunk config.json.
         folder: the model's own folder; read only for its code, and only with `trust_remote_code`.
         special_tokens: token ids that the config names.
+        assumptions: what shrinking changed; goes into the report.
+        declares_experts: whether the full config asks for more than one routed expert; goes into the report.
         model_impl: vLLM's `--model-impl`.
         trust_remote_code: run code from the model's folder.
     """
@@ -54,6 +56,8 @@ class Job:
     config: dict[str, Any]
     folder: str
     special_tokens: tuple[int, ...]
+    assumptions: tuple[dict[str, str], ...] = ()
+    declares_experts: bool = False
     model_impl: str = "auto"
     trust_remote_code: bool = False
 
@@ -111,7 +115,7 @@ class Worker:
         with (self.control / "log").open("wb") as log:
             self.process = _start(python, self.control, log)
 
-    def __enter__(self) -> "Worker":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

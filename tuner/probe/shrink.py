@@ -147,12 +147,9 @@ def _check(node: Config, key: str, low: int, high: int) -> None:
 
 
 def _drop_quantization(config: Config) -> list[dict[str, str]]:
-    dropped = []
-    for node in text_nodes(config):
-        for key in ("quantization_config", "compression_config"):
-            if node.pop(key, None) is not None:
-                dropped.append({"kind": "quantization_dropped", "detail": key})
-    return dropped[:1]
+    keys = ("quantization_config", "compression_config")
+    dropped = [key for node in text_nodes(config) for key in keys if node.pop(key, None) is not None]
+    return [{"kind": "quantization_dropped", "detail": ", ".join(dropped)}] if dropped else []
 
 
 def _shrink_layers(node: Config) -> None:
@@ -213,18 +210,12 @@ def _shrink_widths(node: Config) -> None:
     if "num_attention_heads" not in heads or "hidden_size" not in node:
         return
     divisor = math.gcd(*heads.values()) or 1
-    factor = next(
-        f for f in range(1, divisor + 1) if divisor % f == 0 and _wide_enough(heads, divisor // f, f, divisor)
-    )
-    shrink_by = divisor // factor
+    kept = min(divisor, math.ceil(MIN_HEADS * divisor / heads["num_attention_heads"]))
+    shrink_by = divisor // next(part for part in range(kept, divisor + 1) if divisor % part == 0)
     for key, value in heads.items():
         node[key] = value // shrink_by
     fixed_head = node.get("head_dim") or node.get("qk_nope_head_dim")
     node["hidden_size"] = min(node["hidden_size"], MAX_HIDDEN) if fixed_head else node["hidden_size"] // shrink_by
-
-
-def _wide_enough(heads: dict[str, int], shrink_by: int, factor: int, divisor: int) -> bool:
-    return heads["num_attention_heads"] // shrink_by >= MIN_HEADS or factor == divisor
 
 
 def _head_keys(node: Config) -> list[str]:

@@ -24,13 +24,13 @@ def main(control: Path) -> None:
     write_json(control / "environment.json", {"result": "ok", **facts})
     for job in request["models"]:
         write_json(control / "current.json", {"index": job["index"]})
-        write_json(control / f"report-{job['index']}.json", attempt(job, control, facts))
+        write_json(control / f"report-{job['index']}.json", attempt(job, facts))
 
 
-def attempt(job: dict, control: Path, facts: dict) -> dict:
+def attempt(job: dict, facts: dict) -> dict:
     """One model's report, or its failure as data."""
     try:
-        return probe.observe(job, control, facts)
+        return probe.observe(job, facts)
     except probe.NotProbed as error:
         return {"result": "failed", "kind": error.kind, "message": str(error)}
     except NotImplementedError as error:  # vLLM's word for a kernel this platform lacks

@@ -70,7 +70,8 @@ def observe(job: dict, facts: dict) -> dict:
             "registered": list(recorder.layers),
             "recording": recorder.method,
             "scenarios": ran,
-            "assumptions": [*stubs.used, *made_up(plain, job["config"])],
+            "declares_experts": job["declares_experts"],
+            "assumptions": [*job["assumptions"], *stubs.used, *made_up(plain, job["config"])],
             "sources": source_hashes(model, recorder.layers),
             "seconds": stages.seconds,
         }

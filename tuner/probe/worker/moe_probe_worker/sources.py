@@ -10,13 +10,18 @@ def source_hashes(model, registered: dict) -> dict:
 
     Counted: the modules that define the classes of the model and of every
     submodule, their base classes, and vLLM's forward context. torch is covered
-    by its version.
+    by its version, and the standard library cannot name an MoE layer.
     """
     objects = [*model.modules(), *registered.values()]
     objects += [layer.runner for layer in registered.values() if hasattr(layer, "runner")]
     names = {cls.__module__ for item in objects for cls in type(item).__mro__} | {"vllm.forward_context"}
-    files = {defining_file(name) for name in names if name.partition(".")[0] not in ("torch", "builtins")}
+    files = {defining_file(name) for name in names if not is_given(name.partition(".")[0])}
     return {below_path(file): digest(file) for file in sorted(files - {None})}
+
+
+def is_given(package: str) -> bool:
+    """Whether a package is torch or part of Python."""
+    return package == "torch" or package in sys.stdlib_module_names
 
 
 def defining_file(module: str):

@@ -25,7 +25,7 @@ class Stubs:
         self.used: list[dict] = []
         self._restore: list[tuple] = []
 
-    def __enter__(self) -> "Stubs":
+    def __enter__(self) -> "Stubs":  # noqa: PYI034  typing.Self is Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:

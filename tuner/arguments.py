@@ -1,0 +1,198 @@
+"""Reads a `vllm serve` argument list, and rewrites it with one merged compilation config.
+
+vLLM never merges compilation configs. Of several JSON values it keeps the last; dotted keys (`-cc.key=value`) replace
+every JSON value wherever they stand; `-cc.…` and `--compilation-config.…` replace each other; the command line
+replaces the `--config` file's (0.14.1 to 0.33.0; tested against 0.19.1 and 0.32.0). Adding one key is therefore safe
+only as part of one merged value.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from tuner.options import Setting, scan, usage_error
+from tuner.serving import Serving, read_serving, stored_objects
+
+_FIELD = "compilation_config"
+
+
+@dataclass(frozen=True)
+class ServeArguments:
+    """An argument list as given behind `vllm serve`, and what it says.
+
+    Attributes:
+        given: the arguments, exactly.
+        model: the model to serve; None if none is named, or if only the release's own parser could tell which bare
+            word is the model (one behind an option we do not know).
+        compilation_config: all that was asked for, over every spelling and the `--config` file. Where two set the
+            same key, the one that vLLM would have kept.
+        dropped: dotted names of the keys in `compilation_config` that vLLM itself would drop from `given`.
+        rest: `given` without the arguments of any compilation config.
+        merged_at: index in `rest` where the merged compilation config belongs.
+        file_has_dotted_keys: the `--config` file spells keys of the compilation config with dots, which vLLM stores
+            behind any JSON value.
+        serving: the facts that decide, `--config` file included.
+        warnings: what vLLM would silently do otherwise than written; whole sentences.
+    """
+
+    given: tuple[str, ...]
+    model: str | None
+    compilation_config: dict[str, Any]
+    dropped: tuple[str, ...]
+    rest: tuple[str, ...]
+    merged_at: int
+    file_has_dotted_keys: bool
+    serving: Serving
+    warnings: tuple[str, ...]
+
+
+def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) -> ServeArguments:
+    """Read the arguments behind `vllm serve`.
+
+    Precedence is vLLM's: of several values the last, and the command line over the `--config` file.
+
+    Args:
+        args: the arguments, model included.
+        read_text: the text of the file at a path, for `--config`; default: the file system.
+
+    Raises:
+        TunerError: a list that vLLM would refuse (kind `usage`): a compilation config that is no JSON object, a
+            missing value, an unreadable `--config` file.
+    """
+    in_file, _ = scan(_file_arguments(args, read_text or _read_file))
+    own, positional = scan(args)
+    settings = [*in_file, *own]
+    stored = [value or {} for value in stored_objects(settings, _FIELD)]
+    config: dict[str, Any] = reduce(_overlay, stored, {})
+    dropped = tuple(_missing(config, stored[-1])) if stored else ()
+    rest, merged_at = _without_config(args, own)
+    return ServeArguments(
+        given=tuple(args),
+        model=_model(own, positional, in_file),
+        compilation_config=config,
+        dropped=dropped,
+        rest=rest,
+        merged_at=merged_at,
+        file_has_dotted_keys=any(s.path for s in in_file if s.option.field == _FIELD),
+        serving=read_serving(settings),
+        warnings=tuple(_warnings(args, dropped)),
+    )
+
+
+def merge(arguments: ServeArguments, additions: Mapping[str, Any]) -> tuple[str, ...]:
+    """The argument list with `additions` in its compilation config.
+
+    Returns:
+        `given` untouched where there is nothing to add. Otherwise the same arguments with one `--compilation-config`
+        that holds the user's keys and ours; a key that the user set wins. It stands where the user's first one
+        stood: behind an option of many values it may be all that sets the model apart. Only a `--config` file
+        with dotted keys makes it one `-cc.key=value` a key, because JSON could not win over them.
+    """
+    if not additions:
+        return arguments.given
+    config = arguments.compilation_config
+    merged = _overlay(_overlay(config, additions), config)  # twice: the user's keys first, and the user's values
+    if arguments.file_has_dotted_keys:
+        option = [f"-cc.{key}={json.dumps(value)}" for key, value in merged.items()]
+    else:
+        option = ["--compilation-config", json.dumps(merged)]
+    return (*arguments.rest[: arguments.merged_at], *option, *arguments.rest[arguments.merged_at :])
+
+
+def _model(own: Sequence[Setting], positional: str | None, in_file: Sequence[Setting]) -> str | None:
+    """The model: vLLM makes the first `--model` of the command line the positional one; the file counts last."""
+    first = next((s.value for s in own if s.option.field == "model"), None)
+    last_in_file = next((s.value for s in reversed(in_file) if s.option.field == "model"), None)
+    return first or positional or last_in_file
+
+
+def _without_config(args: Sequence[str], own: Sequence[Setting]) -> tuple[tuple[str, ...], int]:
+    """The arguments without any compilation config, and where among them the merged one belongs."""
+    configs = [setting for setting in own if setting.option.field == _FIELD]
+    taken = {index for setting in configs for index in range(setting.start, setting.stop)}
+    kept = [index for index in range(len(args)) if index not in taken]
+    end = next((index for index in kept if args[index] == "--"), len(args))
+    place = next((setting.start for setting in configs if not setting.path), end)
+    return tuple(args[index] for index in kept), sum(index < place for index in kept)
+
+
+def _file_arguments(args: Sequence[str], read_text: Callable[[str], str]) -> list[str]:
+    """The `--config` file as arguments; vLLM puts them in front of the command line's.
+
+    vLLM looks for `--config` as an argument of its own, by that exact name.
+    """
+    if "--config" not in args:
+        return []
+    if args.count("--config") > 1:
+        raise usage_error("The option --config is given more than once.", "vLLM reads one file; put the options in it.")
+    path = next(iter(args[args.index("--config") + 1 :]), None)
+    if path is None:
+        raise usage_error("The option --config has no value.", "Give the path of a YAML file behind it.")
+    if path.split(".")[-1] not in {"yaml", "yml"}:
+        raise usage_error(f"The --config file {path} is named neither .yaml nor .yml; vLLM refuses it.", "Rename it.")
+    return _as_arguments(_load(path, read_text))
+
+
+def _load(path: str, read_text: Callable[[str], str]) -> dict[Any, Any]:
+    from tuner import yaml_text  # noqa: PLC0415  PyYAML is slow to import and rarely needed here
+
+    try:
+        return yaml_text.load_mapping(read_text(path))
+    except OSError as error:
+        raise usage_error(f"The --config file {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # UnicodeDecodeError among them
+        raise usage_error(f"The --config file {path} cannot be used: {error}.") from None
+
+
+def _read_file(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
+    """A mapping as vLLM's `load_config_file` (vllm/utils/argparse_utils.py) turns it into arguments.
+
+    `false` is left out: newer releases write `--no-KEY`, which is the default of every flag read here.
+    """
+    arguments: list[str] = []
+    for key, value in options.items():
+        if value is False or value == []:
+            continue
+        arguments.append(f"--{key}")
+        if isinstance(value, list):
+            arguments += map(str, value)
+        elif isinstance(value, dict):
+            arguments.append(json.dumps(value, default=str))
+        elif value is not True:
+            arguments.append(str(value))
+    return arguments
+
+
+def _warnings(args: Sequence[str], dropped: Sequence[str]) -> Iterator[str]:
+    if dropped:
+        yield (
+            "Of several compilation configs vLLM keeps only one and would drop "
+            f"{', '.join(dropped)}; give all keys in one --compilation-config."
+        )
+    if joined := next((argument for argument in args if argument.startswith("--config=")), None):
+        yield f"vLLM ignores {joined}; give --config and its path as two arguments."
+
+
+def _overlay(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings in one, objects merged deeply; `update` wins, keys keep the order of `base`."""
+    merged = dict(base)
+    for key, value in update.items():
+        inner = merged.get(key)
+        merged[key] = _overlay(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _missing(whole: Mapping[str, Any], part: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of the keys of `whole` that `part` lacks."""
+    for key, value in whole.items():
+        if key not in part:
+            yield prefix + key
+        elif isinstance(value, dict):
+            yield from _missing(value, part[key], f"{prefix}{key}.")

@@ -1,0 +1,65 @@
+"""`tuner verdicts`: the stored verdicts, listed, shown and forgotten."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from tuner.cli_output import failures, print_json
+from tuner.errors import ExitCode, TunerError
+
+app = typer.Typer(help="List, show and forget stored verdicts.", no_args_is_help=True)
+KeyPrefix = Annotated[str, typer.Argument(metavar="KEY", help="At least 8 characters of a verdict's key.")]
+Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+@app.command("list")
+def list_verdicts(store: Store = None, as_json: Json = False) -> None:
+    """Show every stored verdict, one line each."""
+    from tuner import render
+    from tuner.document import SCHEMA_VERSION
+    from tuner.inputs import opened_store
+    from tuner.memory import current_verdict
+
+    with failures(as_json):
+        verdicts = opened_store(store, os.environ)
+        entries = [(entry, current_verdict(verdicts, entry)) for entry in verdicts.entries()]
+        if as_json:
+            rows = [
+                {"key": e.digest, "verdict": v.word, "factors": e.key, "probed_at": e.probed_at} for e, v in entries
+            ]
+            print_json({"schema_version": SCHEMA_VERSION, "verdicts": rows})
+        else:
+            typer.echo(render.verdicts_table(entries))
+
+
+@app.command()
+def show(key: KeyPrefix, store: Store = None) -> None:
+    """Print one stored entry whole, as JSON: key, report, verdict."""
+    from tuner.document import SCHEMA_VERSION
+    from tuner.inputs import opened_store
+
+    with failures(as_json=True):
+        entry = opened_store(store, os.environ).find(key)
+        if entry is None:
+            raise no_such_key(key)
+        print_json({"schema_version": SCHEMA_VERSION, **entry.to_dict()})
+
+
+@app.command()
+def forget(key: KeyPrefix, store: Store = None) -> None:
+    """Remove one stored verdict, damaged or not."""
+    from tuner.inputs import opened_store
+
+    with failures(as_json=False):
+        gone = opened_store(store, os.environ).forget(key)
+        if gone is None:
+            raise no_such_key(key)
+        typer.echo(f"forgotten: {gone}")
+
+
+def no_such_key(key: str) -> TunerError:
+    """What to say of a key that no entry has."""
+    hint = "`tuner verdicts list` shows the keys"
+    return TunerError(f"no stored verdict has a key that starts with {key}", hint=hint, exit_code=ExitCode.UNKNOWN)

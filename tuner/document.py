@@ -1,0 +1,108 @@
+"""The one JSON document that `probe`, `verdict`, `plan` and `export` share. Pure.
+
+`SCHEMA_VERSION` changes when a field is removed or means something else; new fields do not change it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rules.releases import Flag
+from rules.verdict import Verdict
+from tuner.environment import Environment
+from tuner.errors import TunerError
+from tuner.plan import Plan
+
+SCHEMA_VERSION = 1
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """The document of one planned launch; `verdict` is null if none is stored."""
+    verdict = plan.found.verdict
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": model_part(plan),
+        "environment": environment_part(plan.subject.environment, plan.flag),
+        "verdict": None if verdict is None else str(verdict.word),
+        "reasons": [*(verdict.reasons if verdict else plan.found.miss), *plan.decision.reasons],
+        "witness": witness_part(verdict),
+        "launch": {
+            "compilation_config": plan.launch.compilation_config,
+            "env": plan.launch.env,
+            "args": list(plan.launch.args),
+            "cache": plan.launch.cache,
+            "conditions": list(plan.decision.conditions),
+        },
+        "warnings": list(plan.warnings),
+        "refusal": str(plan.decision.refusal),
+        "evidence": evidence_part(plan),
+    }
+
+
+def model_part(plan: Plan) -> dict[str, Any]:
+    """Who the model is."""
+    model = plan.subject.model
+    return {
+        "name": model.name,
+        "architecture": model.architecture,
+        "model_type": model.model_type,
+        "model_impl": plan.subject.model_impl,
+        "revision": model.revision,
+        "fingerprint": model.fingerprint,
+    }
+
+
+def environment_document(environment: Environment, flag: Flag) -> dict[str, Any]:
+    """What `tuner env --json` prints; `--environment FILE` reads it back."""
+    return {"schema_version": SCHEMA_VERSION, "environment": environment_part(environment, flag)}
+
+
+def environment_part(environment: Environment, flag: Flag) -> dict[str, Any]:
+    """The serving environment and what the flag can do there."""
+    return environment.to_dict() | {
+        "flag_status": str(flag.status),
+        "flag_reason": flag.reason,
+        "flag_source": flag.source,
+    }
+
+
+def witness_part(verdict: Verdict | None) -> dict[str, Any] | None:
+    """The pass that proves an unsafe verdict, or None."""
+    return verdict.to_dict()["witness"] if verdict else None
+
+
+def evidence_part(plan: Plan) -> dict[str, Any] | None:
+    """What the verdict rests on; None without one."""
+    entry, verdict = plan.found.entry, plan.found.verdict
+    if entry is None or verdict is None:
+        return None
+    report = entry.report
+    return {
+        "coverage": verdict.coverage,
+        "key": entry.digest,
+        "probed_at": entry.probed_at,
+        "sources_verified": plan.found.verified,
+        "registered": report["registered"],
+        "scenarios": [
+            {name: scenario[name] for name in ("name", "status", "detail")} for scenario in report["scenarios"]
+        ],
+        "assumptions": report["assumptions"],
+        "recording": report["recording"],
+        "counter": report["counter"],
+        "seconds": report["seconds"],
+    }
+
+
+def failure_document(name: str | None, failure: TunerError) -> dict[str, Any]:
+    """The document of what failed: `error` in place of the verdict."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": {"name": name},
+        "error": {"kind": failure.kind, "message": failure.message, "hint": failure.hint},
+    }
+
+
+def together(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One document as it is; several as `results` of one."""
+    if len(documents) == 1:
+        return dict(documents[0])
+    return {"schema_version": SCHEMA_VERSION, "results": [dict(document) for document in documents]}

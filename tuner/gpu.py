@@ -1,0 +1,68 @@
+"""The NVIDIA GPUs of this machine, read from the driver's files.
+
+Files cost microseconds. NVML costs far more and is asked only where there is a driver whose files do not tell: WSL 2
+and gVisor have no `/proc/driver/nvidia`, and after a boot device nodes may appear only with their first use.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_SIGNS = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/dxg")  # dxg: the GPU of WSL 2
+_JETSON = ("etc/nv_tegra_release", "sys/class/tegra-firmware")  # as vLLM's cuda_is_jetson looks for it
+_NAME_BYTES = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
+_OK = 0
+
+
+def nvidia_gpus(root: str = "/") -> tuple[str, ...]:
+    """Names of the GPUs that a process here can use, in the driver's order; empty without a driver.
+
+    `CUDA_VISIBLE_DEVICES` is not applied: vLLM chooses its platform without it.
+
+    Args:
+        root: where `/proc` and `/dev` are looked for.
+    """
+    base = Path(root)
+    if not any((base / sign).exists() for sign in _SIGNS):
+        return ()
+    return tuple(_from_files(base)) or tuple(_from_nvml())
+
+
+def is_jetson(root: str = "/") -> bool:
+    """Whether this is an NVIDIA Jetson, whose GPU is no PCI device and need not appear in NVML."""
+    return any((Path(root) / sign).exists() for sign in _JETSON)
+
+
+def parse_information(text: str) -> tuple[str, str] | None:
+    """Model and device minor of a GPU's `information` file; None without either."""
+    model = re.search(r"^Model:[ \t]*(\S.*?)[ \t]*$", text, re.MULTILINE)
+    minor = re.search(r"^Device Minor:[ \t]*(\d+)[ \t]*$", text, re.MULTILINE)
+    return (model[1], minor[1]) if model and minor else None
+
+
+def _from_files(base: Path) -> Iterator[str]:
+    """GPUs the driver lists and whose device node is here: a container sees the host's list, and its own nodes."""
+    for path in sorted(base.glob("proc/driver/nvidia/gpus/*/information")):
+        found = parse_information(path.read_text(errors="replace"))
+        if found and (base / f"dev/nvidia{found[1]}").exists():
+            yield found[0]
+
+
+def _from_nvml() -> Iterator[str]:
+    """What NVML says; nothing where its library is missing or refuses."""
+    import ctypes  # noqa: PLC0415  needed on few machines
+
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return
+    if nvml.nvmlInit_v2() != _OK:
+        return
+    count = ctypes.c_uint(0)
+    nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+    for index in range(count.value):
+        device, name = ctypes.c_void_p(), ctypes.create_string_buffer(_NAME_BYTES)
+        nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device))
+        if nvml.nvmlDeviceGetName(device, name, _NAME_BYTES) == _OK:
+            yield name.value.decode(errors="replace")
+    nvml.nvmlShutdown()

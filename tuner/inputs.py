@@ -1,0 +1,204 @@
+"""From what a command was given to the plan it asks for."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cache.errors import StoreError
+from cache.paths import store_path
+from cache.store import VerdictStore
+from tuner.arguments import ServeArguments, parse
+from tuner.environment import Environment, read_environment
+from tuner.errors import ExitCode, TunerError
+from tuner.identity import Subject
+from tuner.memory import LookUp
+from tuner.model import Model, identify
+from tuner.plan import Options, Plan, make_plan, plan_with
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where to look.
+
+    Attributes:
+        python: interpreter of the serving environment; None: the default one.
+        environment: a saved `tuner env --json` that stands in for it.
+        store: the verdict store's path; None: the default one.
+        revision: hub revision, for commands without vLLM arguments.
+        model_impl: likewise.
+        trust_remote_code: likewise.
+    """
+
+    python: str | None = None
+    environment: Path | None = None
+    store: str | None = None
+    revision: str | None = None
+    model_impl: str = "auto"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Launching:
+    """How to decide a launch; see `tuner.plan.Options`."""
+
+    strict: bool = False
+    enforce: bool = False
+    cache_root: str | None = None
+    cache_dir_in_config: bool = False
+
+
+def looked_up(name: str, inputs: Inputs, environ: Mapping[str, str]) -> Plan:
+    """The stored verdict of a model, with the launch it would make without further arguments.
+
+    Raises:
+        TunerError: the model or the environment cannot be read.
+        StoreError: the store is damaged.
+    """
+    environment, at_hand = serving_environment(inputs.python, inputs.environment)
+    model = identify(name, revision=inputs.revision)
+    subject = Subject(model, environment, inputs.model_impl, inputs.trust_remote_code)
+    store = opened_store(inputs.store, environ)
+    return make_plan(store, subject, parse(_default_arguments(name, inputs)), _options(Launching(), environ, at_hand))
+
+
+def planned(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
+    """The plan for these arguments of `vllm serve`, model included.
+
+    Raises:
+        TunerError: the arguments, the model or the environment cannot be read.
+        StoreError: the store is damaged.
+    """
+    arguments = parse(args)
+    environment, at_hand = serving_environment(inputs.python, inputs.environment)
+    subject = _subject(_named_model(arguments), arguments, environment)
+    return make_plan(opened_store(inputs.store, environ), subject, arguments, _options(launching, environ, at_hand))
+
+
+def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
+    """As `planned`, but what cannot be known about the model or the store counts as no verdict.
+
+    A server must start although the hub is down or the store is damaged; the safe default needs neither.
+
+    Raises:
+        TunerError: vLLM itself would refuse the arguments, or there is no serving environment.
+    """
+    arguments = parse(args)
+    environment, at_hand = serving_environment(inputs.python, None)
+    options = _options(launching, environ, at_hand)
+    store = VerdictStore(Path())
+    subject = Subject(unidentified(arguments.model or ""), environment, arguments.serving.model_impl)
+    try:
+        store = opened_store(inputs.store, environ)
+        subject = _subject(_named_model(arguments), arguments, environment)
+        return make_plan(store, subject, arguments, options)
+    except (TunerError, StoreError) as error:
+        return plan_with(store, subject, arguments, options, LookUp(None, None, (error.message,)))
+
+
+def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
+    """Probe the model these arguments name, then plan.
+
+    Raises:
+        TunerError: the probe failed.
+    """
+    from tuner.flow import Request, probe  # noqa: PLC0415  starts processes; only this branch needs it
+
+    arguments = parse(args)
+    serving = arguments.serving
+    environment, _ = serving_environment(inputs.python, None)
+    request = Request([_named_model(arguments)], serving.model_impl, serving.revision, serving.trust_remote_code)
+    for result in probe(request, environment, opened_store(inputs.store, environ), lambda _stage, _name: None):
+        if result.failure:
+            raise result.failure
+    return planned_safely(args, inputs, launching, environ)
+
+
+def serving_environment(python: str | None, saved: Path | None) -> tuple[Environment, bool]:
+    """The serving environment, and whether its files can be read here.
+
+    Raises:
+        TunerError: no Python there, no vLLM in it, or the saved file is none.
+    """
+    environment = read_environment(python) if saved is None else read_saved_environment(saved)
+    if environment.vllm is None:
+        raise TunerError(
+            f"no vLLM is installed for {environment.python}",
+            hint="name the interpreter of the serving environment with --python",
+            kind="environment",
+        )
+    return environment, saved is None
+
+
+def read_saved_environment(path: Path) -> Environment:
+    """What `tuner env --json` printed.
+
+    Raises:
+        TunerError: the file cannot be read or is no such document.
+    """
+    hint = "make it with `tuner env --json > FILE` where the server will run"
+    try:
+        return Environment.from_dict(json.loads(path.read_text(encoding="utf-8"))["environment"])
+    except OSError as error:
+        raise TunerError(f"{path} cannot be read: {error.strerror}", hint=hint, kind="environment") from None
+    except (ValueError, KeyError, TypeError):
+        raise TunerError(f"{path} is no saved environment", hint=hint, kind="environment") from None
+
+
+def opened_store(path: str | None, environ: Mapping[str, str]) -> VerdictStore:
+    """The verdict store that the option, the environment or XDG names.
+
+    Raises:
+        StoreError: nothing names one.
+    """
+    return VerdictStore(store_path(path, environ))
+
+
+def unidentified(name: str) -> Model:
+    """A model of which nothing but the name is known; no stored verdict can match it."""
+    return Model(
+        name=name,
+        folder="",
+        config={},
+        architecture="",
+        architectures=(),
+        model_type=None,
+        remote_code=False,
+        revision=None,
+        fingerprint="",
+    )
+
+
+def _subject(name: str, arguments: ServeArguments, environment: Environment) -> Subject:
+    serving = arguments.serving
+    model = identify(serving.hf_config_path or name, revision=serving.revision)
+    return Subject(replace(model, name=name), environment, serving.model_impl, serving.trust_remote_code)
+
+
+def _named_model(arguments: ServeArguments) -> str:
+    if arguments.model is None:
+        raise TunerError(
+            "the arguments name no model",
+            hint="give it first, as in `tuner serve MODEL …`",
+            kind="usage",
+            exit_code=ExitCode.USAGE,
+        )
+    return arguments.model
+
+
+def _default_arguments(name: str, inputs: Inputs) -> list[str]:
+    """The shortest `vllm serve` that serves what was looked up."""
+    revision = ["--revision", inputs.revision] if inputs.revision else []
+    impl = ["--model-impl", inputs.model_impl] if inputs.model_impl != "auto" else []
+    return [name, *revision, *impl, *(["--trust-remote-code"] if inputs.trust_remote_code else [])]
+
+
+def _options(launching: Launching, environ: Mapping[str, str], at_hand: bool) -> Options:
+    return Options(
+        strict=launching.strict,
+        enforce=launching.enforce,
+        cache_root=launching.cache_root,
+        cache_dir_in_config=launching.cache_dir_in_config,
+        environ=environ,
+        files_at_hand=at_hand,
+    )

@@ -1,0 +1,181 @@
+"""Where a Python looks for its packages, found from files: the Python itself is never started."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.errors import TunerError
+
+_PROGRAMS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # Linux; macOS, one and several architectures
+_LONG_SHEBANG = "'''exec' "  # what pip and uv write where a path is too long for a #! line, or has a space in it
+_PYTHON_NAME = re.compile(r"python|pypy")
+_EXACT_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
+_LIBRARIES = ("lib", "lib64")  # lib64: Fedora and its kin
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python and its site folders.
+
+    Attributes:
+        python: absolute path, symbolic links kept: a virtual environment is recognised by where its link stands.
+        version: as exact as the files tell, `3.11.7` or `3.11`.
+        site: folders that exist, in search order, the standard library left out.
+    """
+
+    python: str
+    version: str
+    site: tuple[str, ...]
+
+
+def default_python() -> str:
+    """The interpreter behind the `vllm` on PATH, else the one that runs this."""
+    script = shutil.which("vllm")
+    return (script and script_python(Path(script))) or sys.executable
+
+
+def script_python(script: Path) -> str | None:
+    """The Python that runs a script, by its first two lines; None if it is no Python script."""
+    try:
+        with script.open("rb") as file:
+            first, second = file.readline(4096).decode(errors="replace"), file.readline(4096).decode(errors="replace")
+    except OSError:
+        return None
+    if not first.startswith("#!"):
+        return None
+    python = _long_shebang(script, second.rstrip()) if second.startswith(_LONG_SHEBANG) else _shebang(first)
+    return python if _PYTHON_NAME.match(Path(python).name) else None
+
+
+def find_interpreter(python: str) -> Interpreter:
+    """Find a Python's version and site folders.
+
+    Search order: PYTHONPATH, then the folder of a virtual environment, then, without one or where it includes the
+    system's, the user's folder and the system's; each followed by the folders that its `.pth` files list.
+
+    Args:
+        python: a path, or a name that is looked for on PATH.
+
+    Raises:
+        TunerError: it is not a Python, or has no site folder.
+    """
+    named = Path(python if os.sep in python else shutil.which(python) or python)
+    path = (named.expanduser() if python.startswith("~") else named).absolute()
+    _require_program(path)
+    version, sites = _virtual(path) or _system(path.resolve())
+    if not sites:
+        raise _not_python(f"{path} has no folder of installed packages, so it is not a Python.")
+    folders = [*_python_path(), *(folder for site in sites for folder in (site, *_listed(site)))]
+    return Interpreter(str(path), version, tuple(dict.fromkeys(str(folder) for folder in folders)))
+
+
+def entries(folder: str | Path) -> list[str]:
+    """Names in a folder; none where it cannot be listed, as Python's own search has it."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208  as below
+    except OSError:
+        return []
+
+
+def text(file: str | Path) -> str:
+    """A file's text; empty where it cannot be read."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:  # noqa: PTH123  Path objects took twice the time
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def _shebang(line: str) -> str:
+    words = line.removeprefix("#!").split()
+    if words and Path(words[0]).name == "env":
+        name = next((word for word in words[1:] if not word.startswith("-") and "=" not in word), "")
+        return shutil.which(name) or name
+    return words[0] if words else ""
+
+
+def _long_shebang(script: Path, line: str) -> str:
+    """The path in `'''exec' PATH "$0" "$@"`; uv writes it relative to the script where the environment may move."""
+    path = line.removeprefix(_LONG_SHEBANG).removesuffix(' "$0" "$@"')
+    if path.startswith('"$('):
+        return str(script.resolve().parent / path.rpartition("/")[2].strip("'\""))
+    return path.strip("'\"")
+
+
+def _require_program(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise _not_python(f"{path} cannot be read as a Python: {error.strerror}.") from error
+    if start.startswith(b"#!"):
+        behind = script_python(path)
+        raise _not_python(f"{path} is a script, not a Python.", f"Its Python is {behind}." if behind else "")
+    if start not in _PROGRAMS or not (_PYTHON_NAME.match(path.name) or _PYTHON_NAME.match(path.resolve().name)):
+        raise _not_python(f"{path} is not a Python.")
+
+
+def _not_python(message: str, hint: str = "") -> TunerError:
+    default = "Name the interpreter itself: `python -c 'import sys; print(sys.executable)'` prints it."
+    return TunerError(message, hint=hint or default, kind="environment")
+
+
+def _virtual(path: Path) -> tuple[str, list[Path]] | None:
+    """Version and site folders of a virtual environment; None if the path is in none."""
+    prefix = next((folder for folder in path.parents[:2] if (folder / "pyvenv.cfg").is_file()), None)
+    if prefix is None:
+        return None
+    pairs = (line.partition("=") for line in text(prefix / "pyvenv.cfg").splitlines())
+    config = {key.strip().lower(): value.strip() for key, _, value in pairs}
+    minor, sites = _sites(prefix, None)
+    if config.get("include-system-site-packages", "").lower() == "true":
+        sites += _system(Path(config.get("home", "")) / f"python{minor}")[1]
+    exact = _EXACT_VERSION.match(config.get("version") or config.get("version_info") or "")
+    return (exact[0] if exact else minor), sites
+
+
+def _system(path: Path) -> tuple[str, list[Path]]:
+    """Version and site folders of a Python that is no virtual environment; `path` is free of symbolic links."""
+    named = re.match(r"python([0-9]+\.[0-9]+t?)", path.name)
+    minor, sites = _sites(path.parent.parent, named[1] if named else None)
+    return minor, [*_user_sites(minor), *sites]
+
+
+def _sites(prefix: Path, minor: str | None) -> tuple[str, list[Path]]:
+    """Minor version and site folders below a prefix, Debian's `dist-packages` among them."""
+    if minor is None:
+        found = [folder.name for lib in _LIBRARIES for folder in prefix.glob(f"{lib}/python3.[0-9]*")]
+        minor = max(found, key=_minor_number, default="python3").removeprefix("python")
+    # A virtual environment's lib64 is a link to its lib, and no place of its own.
+    libraries = [lib for lib in _LIBRARIES if lib == "lib" or not (prefix / lib).is_symlink()]
+    names = [f"{lib}/python{minor}/{kind}-packages" for lib in libraries for kind in ("site", "dist")]
+    debian = (f"local/lib/python{minor}/dist-packages", "lib/python3/dist-packages")
+    return minor, [prefix / name for name in (debian[0], *names, debian[1]) if (prefix / name).is_dir()]
+
+
+def _minor_number(name: str) -> int:
+    return int(re.findall(r"\d+", name)[1])
+
+
+def _user_sites(minor: str) -> list[Path]:
+    base = os.environ.get("PYTHONUSERBASE") or os.environ.get("HOME", "") + "/.local"
+    site = Path(base) / f"lib/python{minor}/site-packages"
+    return [site] if site.is_dir() and not os.environ.get("PYTHONNOUSERSITE") else []
+
+
+def _python_path() -> list[Path]:
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [path for entry in entries if entry and (path := Path(entry).absolute()).is_dir()]
+
+
+def _listed(site: Path) -> Iterator[Path]:
+    """Folders that the `.pth` files of a site folder add; their `import` lines are code, and not run."""
+    for name in sorted(file for file in entries(site) if file.endswith(".pth") and not file.startswith(".")):
+        for line in text(site / name).splitlines():
+            entry = line.strip()
+            if entry and not entry.startswith(("#", "import ", "import\t")) and (site / entry).is_dir():
+                yield site / entry

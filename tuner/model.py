@@ -1,0 +1,288 @@
+"""Which model it is: its configuration, read and checked, and a fingerprint of all in it that could matter."""
+
+import json
+import math
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.key import digest
+from tuner.errors import TunerError
+from tuner.hub import is_hub_id, snapshot
+
+CONFIG = "config.json"
+MAX_BYTES = 16 * 2**20
+MAX_NESTING = 100
+
+PROVENANCE = frozenset({"_name_or_path", "transformers_version"})
+"""Say who wrote the file."""
+
+TRAINING = frozenset(
+    {
+        "aux_loss_alpha",
+        "embd_pdrop",
+        "gradient_checkpointing",
+        "initializer_factor",
+        "initializer_range",
+        "resid_pdrop",
+        "attn_pdrop",
+        "router_aux_loss_coef",
+        "router_z_loss_coef",
+        "use_cache",
+    }
+)
+"""Initial weights, losses and dropout act in training only, as does every key that ends in `_dropout`; `use_cache` is
+about transformers' own cache, which vLLM replaces."""
+
+LABELS = frozenset({"id2label", "label2id"})
+"""Names of a classifier's outputs."""
+
+GENERATION = frozenset(
+    {
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "diversity_penalty",
+        "do_sample",
+        "early_stopping",
+        "encoder_no_repeat_ngram_size",
+        "exponential_decay_length_penalty",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "length_penalty",
+        "max_length",
+        "min_length",
+        "no_repeat_ngram_size",
+        "num_beam_groups",
+        "num_beams",
+        "num_return_sequences",
+        "output_scores",
+        "remove_invalid_values",
+        "repetition_penalty",
+        "return_dict_in_generate",
+        "suppress_tokens",
+        "temperature",
+        "top_p",
+        "typical_p",
+    }
+)
+"""Defaults for sampling, which transformers before 5 wrote here. Not `top_k`: some models mean experts by it."""
+
+IRRELEVANT = PROVENANCE | TRAINING | LABELS | GENERATION
+"""Keys that cannot change which MoE layer runs, at any depth of the configuration.
+
+Everything else counts: a key that is missing here costs a needless miss, a wrong one would let a verdict apply to a
+model it was not reached for. The data type counts, because some fused decode paths that bypass MoE layers exist for one
+type only (Flint's for bfloat16, vLLM 0.33.0).
+"""
+
+TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder", "generator", "text_encoder")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's identity.
+
+    Attributes:
+        name: as the user gave it.
+        folder: absolute path of the folder with its `config.json`.
+        config: that file's content.
+        architecture: the first of the architectures, the one vLLM tries first.
+        architectures: all of them, in order.
+        model_type: transformers' name for the kind of configuration.
+        remote_code: whether the configuration names Python code of its own (`auto_map`).
+        revision: commit on the hub; None for a folder of the user's.
+        fingerprint: SHA-256 over all of the configuration but `IRRELEVANT`, as hexadecimal.
+    """
+
+    name: str
+    folder: str
+    config: dict[str, Any]
+    architecture: str
+    architectures: tuple[str, ...]
+    model_type: str | None
+    remote_code: bool
+    revision: str | None
+    fingerprint: str
+
+
+def identify(name: str, *, revision: str | None = None) -> Model:
+    """Find a model and read its configuration.
+
+    An existing folder wins; else a name that can only be a path must be one; else it is a hub id, taken from the local
+    hub cache, or only its `config.json` is fetched.
+
+    Args:
+        name: a folder, or a hub id `organisation/name`.
+        revision: branch, tag or commit on the hub; of no effect on a folder, as in vLLM.
+
+    Raises:
+        TunerError: there is no such model, or its configuration cannot be used.
+    """
+    path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+    commit = None
+    if not name or not _is_folder(path):
+        if not is_hub_id(name):
+            raise _no_folder(name, path)
+        path, commit = snapshot(name, revision)
+    return describe(name, path.absolute(), read_config(path), commit)
+
+
+def describe(name: str, folder: Path, config: dict[str, Any], revision: str | None = None) -> Model:
+    """The identity of a model whose configuration was read.
+
+    Raises:
+        TunerError: the configuration names no architecture.
+    """
+    architectures = _architectures(config, str(folder / CONFIG))
+    model_type = config.get("model_type")
+    return Model(
+        name=name,
+        folder=str(folder),
+        config=config,
+        architecture=architectures[0],
+        architectures=architectures,
+        model_type=model_type if isinstance(model_type, str) else None,
+        remote_code=bool(config.get("auto_map")),
+        revision=revision,
+        fingerprint=fingerprint(config),
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a model folder's `config.json`.
+
+    Raises:
+        TunerError: it is missing, cannot be read or is no configuration.
+    """
+    file = folder / CONFIG
+    try:
+        if not file.is_file():
+            raise _no_config(folder)
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _bad(f"{file} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    return parse_config(data, str(file))
+
+
+def parse_config(data: bytes, where: str) -> dict[str, Any]:
+    """Parse a configuration as transformers does: of a repeated key the last counts, and Infinity is a number.
+
+    `Infinity` is no JSON, but published configurations have it (`time_step_limit` of Nemotron-H).
+
+    Args:
+        data: the file's bytes.
+        where: the file's name, for messages.
+
+    Raises:
+        TunerError: the bytes are no JSON object, too many, or nested too deeply.
+    """
+    if len(data) > MAX_BYTES:
+        raise _bad(f"{where} is larger than {MAX_BYTES >> 20} MiB, which no model configuration is.")
+    try:
+        config = json.loads(data.decode("utf-8"), parse_constant=_constant)
+    except UnicodeDecodeError as error:
+        raise _bad(f"{where} is not UTF-8: byte {error.start} is wrong.") from error
+    except json.JSONDecodeError as error:
+        raise _bad(f"{where} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.") from error
+    except RecursionError as error:
+        raise _nested(where) from error
+    except ValueError as error:
+        raise _bad(f"{where} has a number that is none: {error}.") from error
+    if not isinstance(config, dict):
+        raise _bad(f"{where} is not a JSON object.")
+    if _deeper_than(MAX_NESTING, config):
+        raise _nested(where)
+    return config
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a configuration that describes the language model; a text model's is the whole.
+
+    As vLLM's get_hf_text_config and transformers' get_text_config have it, `thinker_config` of omni models included.
+    """
+    thinker = config.get("thinker_config")
+    if isinstance(thinker, Mapping):
+        return text_config(thinker)
+    return next((config[name] for name in TEXT_CONFIGS if isinstance(config.get(name), Mapping)), config)
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """SHA-256 over the configuration without `IRRELEVANT`, independent of the order of keys."""
+    return digest(_relevant(config))
+
+
+def _relevant(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _relevant(item) for key, item in value.items() if not _irrelevant(key)}
+    if isinstance(value, list):
+        return [_relevant(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        # As transformers 5 writes it, so that a saved copy has the fingerprint of its original.
+        return {"__float__": "Infinity" if value > 0 else "-Infinity"}
+    return value
+
+
+def _irrelevant(key: str) -> bool:
+    return key in IRRELEVANT or key.endswith("_dropout")
+
+
+def _architectures(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    names = config.get("architectures")
+    if names is None or names == []:
+        hint = "vLLM chooses the model's code by it; take the config.json that was published with the model."
+        raise _bad(f"{where} names no `architectures`.", hint)
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise _bad(f"The `architectures` in {where} are no list of names: {names!r:.80}.")
+    return tuple(names)
+
+
+def _constant(word: str) -> float:
+    if word == "NaN":
+        raise ValueError(word)
+    return float(word)
+
+
+def _deeper_than(levels: int, value: Any) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(children) and (levels == 0 or any(_deeper_than(levels - 1, child) for child in children))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return False
+
+
+def _no_folder(name: str, path: Path) -> TunerError:
+    if "://" in name:
+        return _bad(f"{name} is a remote address.", "Copy its config.json into a folder and name that folder.")
+    try:
+        exists = path.is_file()
+    except (OSError, ValueError):
+        exists = False
+    if exists:
+        return _bad(f"{name} is a file.", f"Name its folder, {path.parent}, which must hold a {CONFIG}.")
+    return _bad(
+        f"There is no folder {name or 'without a name'}.",
+        "MODEL is a folder with a config.json, or a hub id: organisation/name.",
+    )
+
+
+def _no_config(folder: Path) -> TunerError:
+    if (folder / "params.json").is_file():
+        return _bad(
+            f"{folder} has no {CONFIG}, only a params.json in Mistral's own format.", "Add the published config.json."
+        )
+    return _bad(f"{folder} has no {CONFIG}.", "Name the folder that holds the model's config.json.")
+
+
+def _nested(where: str) -> TunerError:
+    return _bad(f"{where} is nested more than {MAX_NESTING} levels deep, which no model configuration is.")
+
+
+def _bad(message: str, hint: str = "Take the config.json that was published with the model.") -> TunerError:
+    return TunerError(message, hint=hint, kind="model")

@@ -1,0 +1,189 @@
+"""How `vllm serve` reads an argument list: which options it uses, with which values.
+
+Follows vLLM's own parser (`FlexibleArgumentParser`, vllm/utils/argparse_utils.py, over Python's argparse; the options
+themselves from `EngineArgs.add_cli_args`, vllm/engine/arg_utils.py; 0.19.1 and 0.32.0 agree):
+
+- Long options may be written with underscores, and shortened while that stays unambiguous.
+- `--option.key value`, `--option.key=value` and `--option.key+ value` (a list) spell one key of a JSON option.
+- Everything behind `--` is positional.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from tuner.errors import ExitCode, TunerError
+
+
+class Kind(Enum):
+    """How an option takes its value."""
+
+    TEXT = auto()
+    INTEGER = auto()
+    FLAG = auto()
+    """Takes no value; `--no-…` is its opposite."""
+    OBJECT = auto()
+    """A JSON object, or its keys one by one."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of `vllm serve`.
+
+    Attributes:
+        field: the attribute of `Serving` it sets, or one of `model`, `config` and `compilation_config`.
+        kind: how it takes its value.
+        spellings: long form first, with dashes.
+        key: the key of an object-valued `field` that it sets; empty where it sets all of it.
+    """
+
+    field: str
+    kind: Kind
+    spellings: tuple[str, ...]
+    key: str = ""
+
+
+OPTIONS = (
+    Option("model", Kind.TEXT, ("--model",)),
+    Option("config", Kind.TEXT, ("--config",)),
+    Option("compilation_config", Kind.OBJECT, ("--compilation-config", "-cc")),
+    Option("model_impl", Kind.TEXT, ("--model-impl",)),
+    Option("revision", Kind.TEXT, ("--revision",)),
+    Option("quantization", Kind.TEXT, ("--quantization", "-q")),
+    Option("hf_config_path", Kind.TEXT, ("--hf-config-path",)),
+    Option("hf_overrides", Kind.OBJECT, ("--hf-overrides",)),
+    Option("speculative", Kind.OBJECT, ("--speculative-config", "-sc")),
+    Option("speculative", Kind.TEXT, ("--spec-method",), key="method"),
+    Option("speculative", Kind.TEXT, ("--spec-model",), key="model"),
+    Option("speculative", Kind.INTEGER, ("--spec-tokens",), key="num_speculative_tokens"),
+    Option("enforce_eager", Kind.FLAG, ("--enforce-eager",)),
+    Option("trust_remote_code", Kind.FLAG, ("--trust-remote-code",)),
+    Option("enable_lora", Kind.FLAG, ("--enable-lora",)),
+    Option("enable_eplb", Kind.FLAG, ("--enable-eplb",)),
+    Option("enable_dbo", Kind.FLAG, ("--enable-dbo",)),
+    Option("enable_expert_parallel", Kind.FLAG, ("--enable-expert-parallel", "-ep")),
+    Option("kv_sharing_fast_prefill", Kind.FLAG, ("--kv-sharing-fast-prefill",)),
+    Option("tensor_parallel_size", Kind.INTEGER, ("--tensor-parallel-size", "-tp")),
+    Option("pipeline_parallel_size", Kind.INTEGER, ("--pipeline-parallel-size", "-pp")),
+    Option("data_parallel_size", Kind.INTEGER, ("--data-parallel-size", "-dp")),
+    Option("decode_context_parallel_size", Kind.INTEGER, ("--decode-context-parallel-size", "-dcp")),
+)
+"""Every option this tool reads. A new serving fact is a line here and an attribute of `Serving`."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One use of an option in an argument list.
+
+    Attributes:
+        spelling: the option as vLLM reads it, underscores made dashes.
+        negated: the `--no-…` form of a flag was used.
+        value: its text; empty for a flag.
+        path: the dotted keys behind the option; empty in the plain form.
+        start: index of its first argument.
+        stop: index behind its last argument.
+    """
+
+    option: Option
+    spelling: str
+    negated: bool
+    value: str
+    path: tuple[str, ...]
+    start: int
+    stop: int
+
+
+def usage_error(message: str, hint: str = "") -> TunerError:
+    """The error for an argument list that `vllm serve` would refuse too."""
+    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
+
+
+def scan(args: Sequence[str]) -> tuple[list[Setting], str | None]:
+    """Find the uses of the options we know, in order, and the positional argument.
+
+    The bare words behind an option we do not know count as its values: whether it takes none, one or many depends on
+    the release. So a positional argument is found only where no such option could own it.
+
+    Raises:
+        TunerError: an option of ours lacks its value.
+    """
+    settings: list[Setting] = []
+    positional: str | None = None
+    index, owned = 0, False
+    while index < len(args) and args[index] != "--":
+        if not args[index].startswith("-"):
+            positional = args[index] if positional is None and not owned else positional
+            index += 1
+        elif setting := _setting(args, index):
+            settings.append(setting)
+            index, owned = setting.stop, False
+        else:
+            index, owned = _past_unknown(args, index)
+    if positional is None:
+        positional = next(iter(args[index + 1 :]), None)
+    return settings, positional
+
+
+def _past_unknown(args: Sequence[str], index: int) -> tuple[int, bool]:
+    """Where to go on behind an option we do not know, and whether it may own the words there."""
+    name, equals, _ = args[index].partition("=")
+    if equals:
+        return index + 1, False
+    if "." in name:  # a dotted key takes the next argument, whatever it looks like
+        return index + 2, False
+    return index + 1, True
+
+
+def _spellings() -> Mapping[str, tuple[Option, bool]]:
+    """Every exact spelling, with its option and whether it negates it."""
+    table = {spelling: (option, False) for option in OPTIONS for spelling in option.spellings}
+    flags = [option for option in OPTIONS if option.kind is Kind.FLAG]
+    return table | {f"--no-{option.spellings[0].removeprefix('--')}": (option, True) for option in flags}
+
+
+_SPELLINGS = _spellings()
+
+
+def _known(name: str) -> tuple[Option, bool] | None:
+    """The option that `name` spells, in full or shortened.
+
+    Short options are shortened to one letter only: `-dc`, the start of our `-dcp`, is an option itself in 0.32.0.
+    A shortening that is ambiguous with an option we do not know stops vLLM itself.
+    """
+    if name in _SPELLINGS:
+        return _SPELLINGS[name]
+    one_letter = len(name.removeprefix("-")) == 1
+    if name == "--" or not (name.startswith("--") or one_letter):
+        return None
+    longer = [spelling for spelling in _SPELLINGS if spelling.startswith(name)]
+    return _SPELLINGS[longer[0]] if len(longer) == 1 else None
+
+
+def _setting(args: Sequence[str], index: int) -> Setting | None:
+    """The use of one of our options that starts at `index`."""
+    name, equals, value = args[index].partition("=")
+    head, dot, path = name.partition(".")
+    spelling = head.replace("_", "-") if head.startswith("--") else head
+    known = _known(spelling)
+    if known is None:
+        return _attached(args[index], index)
+    option, negated = known
+    stop = index + 1
+    if not equals and (dot or option.kind is not Kind.FLAG):
+        value = _next_value(args, index, dotted=bool(dot))
+        stop += 1
+    return Setting(option, spelling, negated, value, tuple(path.split(".")) if dot else (), index, stop)
+
+
+def _attached(token: str, index: int) -> Setting | None:
+    """`-qfp8`: a one-letter option with its value in the same argument, as argparse reads it."""
+    known = None if "." in token.partition("=")[0] else _SPELLINGS.get(token[:2])
+    return Setting(known[0], token[:2], known[1], token[2:], (), index, index + 1) if known else None
+
+
+def _next_value(args: Sequence[str], index: int, *, dotted: bool) -> str:
+    """The argument behind `index`. Only a dotted option takes one that looks like an option."""
+    value = next(iter(args[index + 1 : index + 2]), None)
+    if value is None or (value.startswith("-") and not dotted):
+        raise usage_error(f"The option {args[index]} has no value.", "Give the value behind the option.")
+    return value

@@ -1,0 +1,195 @@
+"""The plan of one launch: the stored verdict, the decision, and the arguments that carry it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cache.key import digest
+from cache.store import VerdictStore
+from rules.decide import NAME, Decision, Facts, decide
+from rules.releases import Flag, counts_drafts, flag_status
+from rules.verdict import Word
+from tuner.arguments import ServeArguments, merge
+from tuner.errors import TunerError
+from tuner.identity import Subject
+from tuner.memory import LookUp, look_up
+from tuner.model import identify
+
+CACHE_ROOT = "VLLM_CACHE_ROOT"
+SETTINGS = {
+    "enable_lora": "enable_lora",
+    "enable_eplb": "enable_eplb",
+    "enable_dbo": "enable_dbo",
+    "kv_sharing_fast_prefill": "kv_sharing_fast_prefill",
+    "hf_overrides": "hf_overrides",
+    "enable_expert_parallel": "expert_parallel",
+}
+"""Serving fact -> name of the assumption it adds when set."""
+SIZES = {
+    "tensor_parallel_size": "tensor_parallel",
+    "pipeline_parallel_size": "pipeline_parallel",
+    "data_parallel_size": "data_parallel",
+    "decode_context_parallel_size": "decode_context_parallel",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to decide and where caches go.
+
+    Attributes:
+        strict: refuse where the flag may be on and nothing is known.
+        enforce: refuse where the user's value contradicts an unsafe verdict.
+        cache_root: value for VLLM_CACHE_ROOT; None leaves it alone.
+        cache_dir_in_config: write `compilation_config.cache_dir`, keyed by the whole decision, instead.
+        environ: the environment variables of the launch.
+        files_at_hand: the serving environment's files can be read here.
+    """
+
+    strict: bool
+    enforce: bool
+    cache_root: str | None
+    cache_dir_in_config: bool
+    environ: Mapping[str, str]
+    files_at_hand: bool = True
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The `vllm serve` that carries a decision.
+
+    Attributes:
+        args: the complete list after `vllm serve`.
+        compilation_config: what vLLM will have been given, merged; empty if nothing.
+        env: the variables that are set for it, beyond those inherited.
+        cache: where compile caches go, and who decided: `location` and `source`.
+    """
+
+    args: tuple[str, ...]
+    compilation_config: dict[str, Any]
+    env: dict[str, str]
+    cache: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about one launch, for people and for programs alike."""
+
+    subject: Subject
+    found: LookUp
+    flag: Flag
+    decision: Decision
+    launch: Launch
+    warnings: tuple[str, ...]
+
+
+def make_plan(store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options) -> Plan:
+    """Look up, decide, and write the launch.
+
+    Raises:
+        StoreError: the store is damaged.
+    """
+    found = look_up(store, subject, files_at_hand=options.files_at_hand)
+    return plan_with(store, subject, arguments, options, found)
+
+
+def plan_with(
+    store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options, found: LookUp
+) -> Plan:
+    """As `make_plan`, for a verdict that was looked up or just reached."""
+    flag = flag_of(subject, found)
+    decision = decide(found.verdict, flag, _facts(store, subject, arguments, options))
+    additions = {} if decision.setting is None else {NAME: decision.setting}
+    launch = _launch(subject, arguments, options, additions)
+    return Plan(subject, found, flag, decision, launch, (*arguments.warnings, *decision.warnings))
+
+
+def flag_of(subject: Subject, found: LookUp) -> Flag:
+    """The flag's status; what the probe detected there beats the table of releases."""
+    environment = subject.environment
+    detected = found.entry.report["flag"] if found.entry else None
+    return flag_status(environment.vllm, environment.torch, environment.platform, detected)
+
+
+def _facts(store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options) -> Facts:
+    serving = arguments.serving
+    on = [name for field, name in SETTINGS.items() if getattr(serving, field)]
+    sizes = [name for field, name in SIZES.items() if getattr(serving, field) > 1]
+    explicit = arguments.compilation_config.get(NAME)
+    return Facts(
+        speculative=serving.speculative is not None and not _draft_without_moe(store, subject, serving.speculative),
+        counts_drafts=counts_drafts(subject.environment.vllm),
+        explicit=explicit if explicit is None else _as_bool(explicit),
+        settings=(*on, *sizes),
+        strict=options.strict,
+        enforce=options.enforce,
+    )
+
+
+def _as_bool(value: object) -> bool:
+    """As vLLM reads the value: dotted `False` arrives as a string (pydantic, all releases)."""
+    return str(value).strip().lower() in {"true", "1", "yes", "on", "t", "y"}
+
+
+def _draft_without_moe(store: VerdictStore, subject: Subject, speculative: Mapping[str, Any]) -> bool:
+    """Whether the draft is a model of its own that is stored as having no MoE layer."""
+    draft = speculative.get("model")
+    if not isinstance(draft, str):
+        return False
+    try:
+        model = identify(draft, revision=speculative.get("revision"))
+        found = look_up(store, replace(subject, model=model, model_impl="auto"))
+    except TunerError:
+        return False
+    return found.verdict is not None and found.verdict.word is Word.NO_MOE
+
+
+def _launch(subject: Subject, arguments: ServeArguments, options: Options, additions: dict[str, Any]) -> Launch:
+    if options.cache_dir_in_config and "cache_dir" not in arguments.compilation_config:
+        additions = {**additions, "cache_dir": _keyed_cache_dir(subject, arguments, options, additions)}
+    in_env = options.cache_root is not None and not options.cache_dir_in_config
+    env = {CACHE_ROOT: str(options.cache_root)} if in_env else {}
+    config = {**additions, **arguments.compilation_config}
+    return Launch(merge(arguments, additions), config, env, _cache(config, env, options))
+
+
+def _keyed_cache_dir(
+    subject: Subject, arguments: ServeArguments, options: Options, additions: Mapping[str, Any]
+) -> str:
+    """A folder that two launches share only if nothing in them differs.
+
+    vLLM uses an explicit `cache_dir` verbatim and looks entries up by shape alone
+    (0.32.0, vllm/compilation/backends.py), so the name must carry the whole decision.
+    """
+    environment = subject.environment
+    factors = {
+        "args": list(arguments.given),
+        "additions": dict(additions),
+        "model": subject.model.fingerprint,
+        "vllm": environment.vllm,
+        "torch": environment.torch,
+        "triton": environment.triton,
+        "platform": environment.platform,
+        "gpu": environment.gpu,
+    }
+    root = options.cache_root or cache_root(options.environ)[0]
+    return str(Path(root) / "tuner" / digest(factors)[:32])
+
+
+def _cache(config: Mapping[str, Any], env: Mapping[str, str], options: Options) -> dict[str, str]:
+    if config.get("cache_dir"):
+        return {"location": str(config["cache_dir"]), "source": "compilation_config.cache_dir"}
+    if env:
+        return {"location": env[CACHE_ROOT], "source": f"{CACHE_ROOT}, set by this launch"}
+    root, source = cache_root(options.environ)
+    return {"location": root, "source": source}
+
+
+def cache_root(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Where vLLM keeps caches by itself, and what says so (vllm/envs.py, all releases)."""
+    if environ.get(CACHE_ROOT):
+        return environ[CACHE_ROOT], f"{CACHE_ROOT} in the environment"
+    if environ.get("XDG_CACHE_HOME"):
+        return str(Path(environ["XDG_CACHE_HOME"]) / "vllm"), "XDG_CACHE_HOME"
+    return str(Path(environ.get("HOME", "~"), ".cache", "vllm")), "vLLM's default"

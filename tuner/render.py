@@ -1,0 +1,176 @@
+"""Verdicts, plans and environments as text for people. Pure: values in, text out."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile, zip_longest
+
+from cache.entry import Entry
+from rules.releases import Flag
+from rules.verdict import Verdict, Witness
+from tuner.environment import Environment
+from tuner.flow import Probed
+from tuner.plan import Plan
+
+LABEL = 14
+"""Width of the label column."""
+WITNESS_ROWS = 6
+"""Calls of a witness that are shown: the first ones, and those up to the first that differs."""
+
+
+def line(label: str, text: object) -> str:
+    """One labelled line."""
+    return f"{label:<{LABEL}}{text}"
+
+
+def lines(label: str, texts: Sequence[object]) -> str:
+    """Several texts under one label; `none` without any."""
+    return "\n".join(line(label if index == 0 else "", text) for index, text in enumerate(texts or ["none"]))
+
+
+def environment_text(environment: Environment, flag: Flag) -> str:
+    """What `tuner env` prints."""
+    versions = {name: getattr(environment, name) or "not installed" for name in ("torch", "triton", "transformers")}
+    vllm = f"{environment.vllm} ({environment.vllm_distribution})" if environment.vllm else "not installed"
+    gpus = f"{environment.gpu_count} x {environment.gpu}" if environment.gpu else "none"
+    rows = {"python": environment.python, "vllm": vllm, **versions, "platform": environment.platform, "gpu": gpus}
+    plugins = {"plugins": ", ".join(environment.platform_plugins)} if environment.platform_plugins else {}
+    said = {"flag status": flag.status, "": flag.reason, "source": flag.source or "none"}
+    return "\n".join(line(label, text) for label, text in (rows | plugins | said).items())
+
+
+def verdict_text(plan: Plan) -> str:
+    """What `tuner verdict` prints."""
+    model, verdict, entry = plan.subject.model, plan.found.verdict, plan.found.entry
+    head = [line("model", f"{model.name} ({model.architecture})")]
+    if verdict is None or entry is None:
+        return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.found.miss)])
+    parts = [*head, line("verdict", verdict.word), lines("reasons", verdict.reasons)]
+    if verdict.witness:
+        parts.append(witness_text(verdict.witness))
+    return "\n".join([*parts, evidence_text(plan, entry)])
+
+
+def plan_text(plan: Plan) -> str:
+    """What `tuner plan` prints: the verdict, the decision and the launch."""
+    environment, launch = plan.subject.environment, plan.launch
+    return "\n".join(
+        [
+            verdict_text(plan),
+            line("serving", f"vLLM {environment.vllm}, torch {environment.torch}, {environment.platform}"),
+            line("flag status", plan.flag.status),
+            lines("decision", plan.decision.reasons),
+            *([lines("holds while", plan.decision.conditions)] if plan.decision.conditions else []),
+            line("cache", f"{launch.cache['location']} ({launch.cache['source']})"),
+            line("launch", command_line(["vllm", "serve", *launch.args], launch.env)),
+        ]
+    )
+
+
+def evidence_text(plan: Plan, entry: Entry) -> str:
+    """How much was seen, when, and what was done otherwise than a launch would."""
+    scenarios = entry.report["scenarios"]
+    ran = sum(scenario["status"] == "ran" for scenario in scenarios)
+    checked = "source files unchanged since" if plan.found.verified else "source files not at hand, not compared"
+    kinds = dict.fromkeys(assumption["kind"] for assumption in entry.report["assumptions"])
+    return "\n".join(
+        [
+            line("evidence", f"{ran} of {len(scenarios)} scenarios ran, {len(entry.report['registered'])} MoE layers"),
+            line("", f"probed {entry.probed_at}, {checked}; key {entry.digest[:12]}"),
+            line("assumed", ", ".join(kinds)),
+        ]
+    )
+
+
+def witness_text(witness: Witness) -> str:
+    """The two orders side by side, as far as the first call that differs."""
+    left, right = short_names(witness.registered, witness.executed)
+    differs = first_difference(witness.registered, witness.executed)
+    shown = max(WITNESS_ROWS, differs + 2)
+    width = max(map(len, [*left, "registered"]))
+    head = line("witness", f"call  {'registered':<{width}}  ran in {witness.scenario}")
+    return "\n".join([head, *_rows(left, right, differs, shown, width)])
+
+
+def _rows(left: Sequence[str], right: Sequence[str], differs: int, shown: int, width: int) -> Iterator[str]:
+    pairs = list(zip_longest(left, right, fillvalue="-"))
+    for index, (registered, ran) in enumerate(pairs[:shown]):
+        mark = "   <- first difference" if index == differs else ""
+        yield line("", f"{index + 1:>4}  {registered:<{width}}  {ran}{mark}")
+    if len(pairs) > shown:
+        yield line("", f"   …  {len(pairs) - shown} more")
+
+
+def first_difference(registered: Sequence[str], executed: Sequence[str]) -> int:
+    """Index of the first call that counting would resolve wrongly; the end of the shorter list if there is none."""
+    pairs = enumerate(zip(registered, executed, strict=False))
+    return next((index for index, (left, right) in pairs if left != right), min(len(registered), len(executed)))
+
+
+def short_names(*orders: Sequence[str]) -> list[list[str]]:
+    """Layer names without the leading modules they all share."""
+    split = [[name.split(".") for name in order] for order in orders]
+    columns_of_parts = zip(*(parts for order in split for parts in order), strict=False)
+    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, columns_of_parts))
+    return [[".".join(parts[shared:]) or parts[-1] for parts in order] for order in split]
+
+
+def verdicts_table(entries: Sequence[tuple[Entry, Verdict]]) -> str:
+    """What `tuner verdicts list` prints: one line an entry."""
+    rows = [("KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED")]
+    for entry, verdict in entries:
+        key = entry.key
+        where = (str(key["vllm"]), str(key["torch"]), str(key["platform"]))
+        rows.append((entry.digest[:12], str(verdict.word), str(key["architecture"]), *where, entry.probed_at[:10]))
+    return columns(rows)
+
+
+def probed_text(results: Sequence[Probed]) -> str:
+    """What `tuner probe` prints: the witnesses of unsafe verdicts, then one line a model."""
+    heads = ("MODEL", "VERDICT", "MOE LAYERS", "SECONDS", "NOTE")
+    witnesses = [f"{result.name}\n{witness_text(w)}\n" for result in results if (w := witness_of(result))]
+    return "\n".join([*witnesses, columns([heads, *map(probed_row, results)])])
+
+
+def witness_of(result: Probed) -> Witness | None:
+    """The witness of an unsafe verdict, or None."""
+    return result.verdict.witness if result.verdict else None
+
+
+def probed_row(result: Probed) -> tuple[str, str, str, str, str]:
+    """One model of the table; the note is the first reason, or what stopped the probe."""
+    if result.failure:
+        return (
+            result.name,
+            f"error: {result.failure.kind}",
+            "",
+            f"{result.seconds:.1f}",
+            clipped(result.failure.message),
+        )
+    word, note = (result.verdict.word, result.verdict.reasons[0]) if result.verdict else ("", "")
+    layers = len(result.entry.report["registered"]) if result.entry else 0
+    return result.name, str(word), str(layers), f"{result.seconds:.1f}", clipped(note)
+
+
+def clipped(text: str, width: int = 90) -> str:
+    """The text on one line, cut at a width."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def serve_line(plan: Plan) -> str:
+    """What `tuner serve` says before it becomes vLLM: one line."""
+    verdict = plan.found.verdict.word if plan.found.verdict else f"no verdict ({plan.found.miss[0]})"
+    return f"{verdict}; flag {plan.flag.status}; {plan.decision.reasons[0]}"
+
+
+def command_line(command: Sequence[str], env: Mapping[str, str]) -> str:
+    """A command as a POSIX shell would take it."""
+    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in env.items()), shlex.join(command)])
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Left-aligned columns; the last one is not padded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

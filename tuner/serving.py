@@ -1,0 +1,172 @@
+"""The facts of a `vllm serve` launch that decide, read from the options that state them."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.options import Kind, Setting, usage_error
+
+_NONE_WORDS = ("", "None")  # what vLLM reads as None for an option that may be None
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgt])|(\d+)([KMGT])")
+_BARE_NUMBER = re.compile(r"\b\d+(?:\.\d+)?[kKmMgGtT]\b")
+_QUOTED = re.compile(r'("(?:[^"\\]|\\.)*")')
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a launch says about how the model is served; the defaults are vLLM's.
+
+    Attributes:
+        speculative: the speculative config, dashes in its keys made underscores as vLLM does; None: the arguments ask
+            for no draft. A checkpoint in the `speculators` format brings its own.
+    """
+
+    model_impl: str = "auto"
+    revision: str | None = None
+    quantization: str | None = None
+    hf_config_path: str | None = None
+    hf_overrides: dict[str, Any] | None = None
+    speculative: dict[str, Any] | None = None
+    enforce_eager: bool = False
+    trust_remote_code: bool = False
+    enable_lora: bool = False
+    enable_eplb: bool = False
+    enable_dbo: bool = False
+    enable_expert_parallel: bool = False
+    kv_sharing_fast_prefill: bool = False
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    decode_context_parallel_size: int = 1
+
+
+def read_serving(settings: Sequence[Setting]) -> Serving:
+    """The serving facts that a list of settings states; of several values vLLM keeps the last.
+
+    Raises:
+        TunerError: a value is no integer or no JSON object where vLLM wants one.
+    """
+    values: dict[str, Any] = {}
+    for field in ("hf_overrides", "speculative"):
+        if stored := stored_objects(settings, field):
+            values[field] = stored[-1]
+    for setting in settings:
+        option = setting.option
+        if option.kind is Kind.OBJECT or not hasattr(Serving, option.field):
+            continue
+        if not option.key:
+            values[option.field] = _scalar(setting)
+        elif (value := _scalar(setting)) is not None:
+            values[option.field] = (values.get(option.field) or {}) | {option.key: value}
+    if speculative := values.get("speculative"):
+        values["speculative"] = {key.replace("-", "_"): value for key, value in speculative.items()}
+    return Serving(**values)
+
+
+def stored_objects(settings: Sequence[Setting], field: str) -> list[dict[str, Any] | None]:
+    """The values of an object option in the order in which vLLM stores them: it keeps the last one alone.
+
+    Dotted arguments are gathered by the option's spelling, and each gathered object is stored behind all plain ones,
+    wherever its arguments stood.
+
+    Raises:
+        TunerError: a value is no JSON object.
+    """
+    mine = [s for s in settings if s.option.field == field and s.option.kind is Kind.OBJECT]
+    plain = [_object(s) for s in mine if not s.path]
+    dotted: dict[str, dict[str, Any]] = {}
+    for setting in mine:
+        if setting.path:
+            _extend(dotted.setdefault(setting.spelling, {}), _nested(setting))
+    return [*plain, *dotted.values()]
+
+
+def _scalar(setting: Setting) -> Any:
+    """The value of a setting that is no object."""
+    option = setting.option
+    if option.kind is Kind.FLAG:
+        return not setting.negated
+    if setting.value in _NONE_WORDS and (option.key or getattr(Serving, option.field) is None):
+        return None
+    if option.kind is Kind.TEXT:
+        return setting.value
+    try:
+        return int(setting.value)
+    except ValueError:
+        raise usage_error(f"The value {setting.value!r} of {setting.spelling} is no integer.") from None
+
+
+def _object(setting: Setting) -> dict[str, Any] | None:
+    """The JSON object of an option in its plain form."""
+    if setting.value in _NONE_WORDS and hasattr(Serving, setting.option.field):
+        return None
+    try:
+        value = json.loads(_write_out_numbers(setting.value))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise usage_error(
+            f"The value {setting.value!r} of {setting.spelling} is no JSON object.",
+            """Write it like '{"key": "value"}', in single quotes so that the shell leaves it alone.""",
+        )
+    return value
+
+
+def _nested(setting: Setting) -> dict[str, Any]:
+    """`--option.a.b=1` as `{"a": {"b": 1}}`; a `+` behind the last key makes a list of its value."""
+    *parents, last = setting.path
+    if last.endswith("+"):
+        nested: dict[str, Any] = {last.removesuffix("+"): setting.value.split(",")}
+    else:
+        nested = {last: _dotted_value(setting.value)}
+    for key in reversed(parents):
+        nested = {key: nested}
+    return nested
+
+
+def _dotted_value(text: str) -> Any:
+    """JSON, a number such as `80g`, or the text itself.
+
+    A release that does not expand `80g` (0.19.1) keeps the text, and then refuses it where an integer belongs.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        number = _number(text.strip())
+        return text if number is None else number
+
+
+def _write_out_numbers(text: str) -> str:
+    """JSON with its bare numbers such as `80g` written out, as 0.32.0 does; valid JSON has none."""
+
+    def write_out(match: re.Match[str]) -> str:
+        number = _number(match[0])
+        return match[0] if number is None else str(number)
+
+    parts = _QUOTED.split(text)
+    parts[::2] = [_BARE_NUMBER.sub(write_out, part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _number(text: str) -> int | None:
+    """`1k` is 1000 and `1K` is 1024, as vLLM's `human_readable_int` has it; None for anything else."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    decimal, decimal_suffix, binary, binary_suffix = match.groups()
+    if decimal is not None:
+        return int(float(decimal) * 10 ** (3 * "_kmgt".index(decimal_suffix)))
+    return int(binary) << (10 * "_KMGT".index(binary_suffix))
+
+
+def _extend(target: dict[str, Any], update: Mapping[str, Any]) -> None:
+    """Merge as vLLM merges dotted arguments: objects deeply, lists joined, else the last wins."""
+    for key, value in update.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _extend(target[key], value)
+        elif isinstance(value, list) and isinstance(target.get(key), list):
+            target[key] += value
+        else:
+            target[key] = value
