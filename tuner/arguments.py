@@ -7,6 +7,7 @@ only as part of one merged value.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -87,9 +88,8 @@ def merge(arguments: ServeArguments, additions: Mapping[str, Any]) -> tuple[str,
 
     Returns:
         `given` untouched where there is nothing to add. Otherwise the same arguments with one `--compilation-config`
-        that holds the user's keys and ours; a key that the user set wins. It stands where the user's first one
-        stood: behind an option of many values it may be all that sets the model apart. Only a `--config` file
-        with dotted keys makes it one `-cc.key=value` a key, because JSON could not win over them.
+        that holds the user's keys and ours; a key that the user set wins. It stands where the user's stood. Only a
+        `--config` file with dotted keys makes it one `-cc.key=value` a key, because JSON could not win over them.
     """
     if not additions:
         return arguments.given
@@ -110,13 +110,19 @@ def _model(own: Sequence[Setting], positional: str | None, in_file: Sequence[Set
 
 
 def _without_config(args: Sequence[str], own: Sequence[Setting]) -> tuple[tuple[str, ...], int]:
-    """The arguments without any compilation config, and where among them the merged one belongs."""
+    """The arguments without any compilation config, and where among them the merged one belongs.
+
+    vLLM moves dotted keys to the end itself, so only plain ones hold a place; before a bare word they may be all that
+    keeps an option of many values from swallowing it.
+    """
     configs = [setting for setting in own if setting.option.field == _FIELD]
     taken = {index for setting in configs for index in range(setting.start, setting.stop)}
     kept = [index for index in range(len(args)) if index not in taken]
-    end = next((index for index in kept if args[index] == "--"), len(args))
-    place = next((setting.start for setting in configs if not setting.path), end)
-    return tuple(args[index] for index in kept), sum(index < place for index in kept)
+    rest = tuple(args[index] for index in kept)
+    end = rest.index("--") if "--" in rest else len(rest)
+    places = [bisect_left(kept, setting.start) for setting in configs if not setting.path] or [end]
+    before_word = (place for place in places if place < len(rest) and not rest[place].startswith("-"))
+    return rest, next(before_word, places[0])
 
 
 def _file_arguments(args: Sequence[str], read_text: Callable[[str], str]) -> list[str]:

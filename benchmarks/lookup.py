@@ -1,0 +1,118 @@
+"""CPU time of the commands that stand in a start path, as ratios to a bare interpreter in the same run.
+
+    make bench
+
+Each round runs every command once, so that a slow moment of the machine touches all of them alike; the figure is the
+median over the rounds of user plus system time of the whole process.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from cache.entry import Entry  # noqa: E402  after the path was set
+from cache.store import VerdictStore  # noqa: E402
+from tuner.environment import read_environment  # noqa: E402
+from tuner.identity import Subject, base_factors, full_key, hash_sources, rules_digest  # noqa: E402
+from tuner.model import identify  # noqa: E402
+
+MODEL = "examples/models/mistralai--Mixtral-8x7B-v0.1"
+TUNER = str(Path(sys.executable).with_name("tuner"))
+BASELINE = "python -c 'import sqlite3, json'"
+SOURCES = ("vllm/__init__.py", "vllm/forward_context.py", "vllm/model_executor/models/mixtral.py")
+BATCH = 5_000
+
+
+def main() -> None:
+    """Fill the stores, time every command, print the table."""
+    parser = argparse.ArgumentParser(description="CPU time of look-ups and command start-up.")
+    parser.add_argument("--python", default=str(ROOT / ".envs" / "current" / "bin" / "python"))
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        small, large = Path(folder) / "1.sqlite", Path(folder) / "100000.sqlite"
+        fill(small, options.python, 0)
+        fill(large, options.python, 99_999)
+        commands = the_commands(options.python, small, large)
+        print(table(measured(commands, options.rounds)))
+
+
+def the_commands(python: str, small: Path, large: Path) -> dict[str, list[str]]:
+    """What is timed, by the name in the table; the first is the baseline."""
+    lookup = [TUNER, "verdict", MODEL, "--python", python, "--store"]
+    serve = [TUNER, "serve", "--dry-run", "--python", python, "--store", str(small), MODEL, "--max-model-len", "4096"]
+    return {
+        BASELINE: [sys.executable, "-c", "import sqlite3, json"],
+        "python -c 'import typer'": [sys.executable, "-c", "import typer"],
+        "tuner --help": [TUNER, "--help"],
+        "tuner verdict, 1 entry": [*lookup, str(small)],
+        "tuner verdict, 100,000 entries": [*lookup, str(large)],
+        "tuner serve --dry-run": serve,
+    }
+
+
+def fill(path: Path, python: str, others: int) -> None:
+    """A store with this model's verdict and as many entries of other models."""
+    entry = sample_entry(python)
+    store = VerdictStore(path)
+    store.put(entry)
+    for start in range(0, others, BATCH):
+        store.put(*(other(entry, number) for number in range(start, min(start + BATCH, others))))
+
+
+def sample_entry(python: str) -> Entry:
+    """An entry as a probe would leave it, over real source files of the environment; its report is short."""
+    os.chdir(ROOT)
+    environment = read_environment(python)
+    sources = hash_sources(environment, SOURCES)
+    base = base_factors(Subject(identify(MODEL), environment))
+    verdict = {"word": "uniform", "reasons": ["a sample"], "witness": None, "coverage": "scenarios"}
+    flag = {"field": "field", "effective_when_true": False, "counter_ran": None}
+    scenarios = [{"name": f"scenario_{n}", "status": "ran", "detail": "", "passes": [["layer"]]} for n in range(13)]
+    report = {"flag": flag, "registered": ["layer"], "scenarios": scenarios, "assumptions": []}
+    return Entry(full_key(base, sources), sources, report, verdict, rules_digest(), "2026-11-22T12:00:00+00:00")
+
+
+def other(entry: Entry, number: int) -> Entry:
+    """The same entry for another model."""
+    key = {**entry.key, "architecture": f"Other{number % 400}ForCausalLM", "fingerprint": f"{number:064x}"}
+    return Entry(key, entry.sources, entry.report, entry.verdict, entry.rules, entry.probed_at)
+
+
+def measured(commands: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each command in each round."""
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            seconds[name].append(cpu_seconds(command))
+    return seconds
+
+
+def cpu_seconds(command: list[str]) -> float:
+    """User plus system time of one run."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def table(seconds: dict[str, list[float]]) -> str:
+    """Median CPU milliseconds and the median of the rounds' ratios to the baseline."""
+    base = seconds[BASELINE]
+    lines = ["| command | CPU ms | ratio |", "| --- | --- | --- |"]
+    for name, values in seconds.items():
+        ratio = statistics.median(value / unit for value, unit in zip(values, base, strict=True))
+        lines.append(f"| `{name}` | {1000 * statistics.median(values):.0f} | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Memory: the verdict store. Knows nothing of vLLM."""

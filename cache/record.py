@@ -1,0 +1,92 @@
+"""How records are named and written in the store's table, and how they are read back."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cache.entry import Entry
+from cache.errors import StoreError
+from cache.key import digest
+
+
+def verdict_prefix(architecture: str) -> str:
+    """Start of the names of all verdicts of one architecture; it ends with a colon."""
+    # A configuration may name anything as its architecture: quoted, it holds no colon and no wildcard.
+    return f"verdict:{quote(architecture, safe='', errors='surrogatepass')}:"
+
+
+def verdict_row(key: Mapping[str, Any]) -> str:
+    """Name of a verdict: `verdict:<architecture>:<digest of the key>`."""
+    return verdict_prefix(key["architecture"]) + digest(key)
+
+
+def sources_row(key: Mapping[str, Any]) -> str:
+    """Name of a file list: `sources:<digest of the key's factors except sources>`."""
+    return "sources:" + digest({name: value for name, value in key.items() if name != "sources"})
+
+
+def digest_of(row: str) -> str:
+    """The digest in a record's name."""
+    return row.rpartition(":")[2]
+
+
+def encode(record: Any) -> str:
+    """Write a record as JSON.
+
+    Raises:
+        StoreError: it holds something that JSON does not have.
+    """
+    try:
+        return json.dumps(record, allow_nan=False)  # ASCII: half a surrogate pair would not pass SQLite
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise StoreError(f"The verdict cannot be stored: {problem}.") from problem
+
+
+def read_entry(path: Path, row: str, value: object) -> Entry:
+    """The entry in a row of the store at `path`.
+
+    Raises:
+        StoreError: the row is damaged; the message names its digest, the hint how to remove it.
+    """
+    try:
+        entry = Entry.from_dict(_decode(value))
+        if verdict_row(entry.key) != row:
+            raise ValueError("it belongs to another key")  # noqa: TRY301  one place turns damage into advice
+    except (StoreError, ValueError) as problem:
+        raise _damaged(path, row, problem) from problem
+    return entry
+
+
+def read_files(path: Path, row: str, value: object) -> tuple[str, ...]:
+    """The file list in a row of the store at `path`.
+
+    Raises:
+        StoreError: as `read_entry`.
+    """
+    try:
+        names = _decode(value)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("it is no list of files")  # noqa: TRY301  as above
+    except ValueError as problem:
+        raise _damaged(path, row, problem) from problem
+    return tuple(names)
+
+
+def _decode(value: object) -> Any:
+    """Read a stored text. Anything else, such as a pickle planted by a stranger, is a ValueError: nothing runs."""
+    if not isinstance(value, bytes):
+        raise ValueError("it is no text")  # noqa: TRY004  one class for every damage
+    try:
+        return json.loads(value.decode())
+    except (ValueError, RecursionError):
+        raise ValueError("it is no JSON") from None
+
+
+def _damaged(path: Path, row: str, problem: Exception) -> StoreError:
+    found = digest_of(row)
+    return StoreError(
+        f"The record {found} in the verdict store {path} is damaged: {str(problem).rstrip('.')}.",
+        hint=f"Remove it with `tuner verdicts forget {found}`, then probe the model again.",
+    )

@@ -1,0 +1,53 @@
+"""Entries, and scripts that use a store in a process of their own."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from cache.store import Entry
+
+
+def sample(number: int = 0, architecture: str = "MixtralForCausalLM", **factors: Any) -> Entry:
+    """A valid entry; another number makes another key with the same file list."""
+    key = {"architecture": architecture, "number": number, "sources": "d" * 64, **factors}
+    return Entry(
+        key=key,
+        sources={"vllm/model_executor/models/mixtral.py": "a" * 64, "vllm/layer.py": "b" * 64},
+        report={"result": "ok", "passes": [[1, 2], [1, 2]], "padding": "x" * 2000},
+        verdict={"word": "uniform", "reasons": ["each pass ran in order"]},
+        rules="c" * 64,
+        probed_at="2026-11-22T10:00:00+00:00",
+    )
+
+
+def script(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> list[str]:
+    """Run Python code in a process that shares nothing with this one, and return the lines it printed.
+
+    It has `sample`, `StoreError`, `VerdictStore` and `Path`. Words on stderr, such as a thread's traceback, fail.
+    """
+    names = "import sys\nfrom pathlib import Path\nfrom cache.errors import StoreError\n"
+    names += "from cache.store import VerdictStore\nfrom cache_samples import sample\n"
+    command = [*prefix, sys.executable, "-c", names + code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd="/", env=environment())
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout.splitlines()
+
+
+def environment() -> dict[str, str]:
+    """The environment of `script`: this folder is importable, and nothing is written into it."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def execute(path: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Run one statement on the file behind the store's back, committed."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, hidden ones too."""
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir()}

@@ -1,0 +1,174 @@
+"""How a `vllm serve` argument list is read and rewritten, by example; the differential asks the real parser."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.arguments import merge, parse
+from tuner.errors import ExitCode, TunerError
+
+OFF = {"fast_moe_cold_start": False}
+
+
+def file_of(text: str) -> dict[str, Any]:
+    """Keyword arguments that make every path read as `text`."""
+    return {"read_text": lambda _path: text}
+
+
+def test_without_additions_the_list_is_untouched() -> None:
+    """Nothing to add means the very same arguments, oddities included."""
+    args = ("m", "-cc.mode", "3", "-cc", '{ "mode":0 }', "--served_model_name", "a", "--", "")
+    assert merge(parse(args), {}) == args
+
+
+def test_json_and_dotted_keys_are_kept_together() -> None:
+    """A key that vLLM would drop stays in the merged config, and a warning names it."""
+    arguments = parse(["m", "-cc", '{"mode": 3, "pass_config": {"a": 1}}', "-cc.pass_config.b=2"])
+    assert arguments.compilation_config == {"mode": 3, "pass_config": {"a": 1, "b": 2}}
+    assert arguments.dropped == ("mode", "pass_config.a")
+    assert "mode, pass_config.a" in arguments.warnings[0]
+
+
+def test_merged_option_stands_where_the_users_stood() -> None:
+    """Behind an option of many values the compilation config sets the model apart, so it is replaced in place."""
+    for before, after in (([], []), (["-cc={}"], []), ([], ["-cc={}"]), ([], ["-cc.mode=0"])):
+        merged = merge(parse([*before, "--lora-modules", "a=b", "-cc", '{"mode": 0}', "m", *after]), OFF)
+        expected = json.dumps({"mode": 0, **OFF})
+        assert merged == ("--lora-modules", "a=b", "--compilation-config", expected, "m")
+
+
+def test_merged_option_stands_before_the_positional_part() -> None:
+    """Behind `--` vLLM would read an option as a stray word."""
+    assert merge(parse(["-tp", "2", "--", "m"]), OFF) == (
+        "-tp",
+        "2",
+        "--compilation-config",
+        json.dumps(OFF),
+        "--",
+        "m",
+    )
+
+
+def test_a_key_of_the_user_wins() -> None:
+    """The user's explicit value survives an addition for the same key, `null` included."""
+    for value in (True, None):
+        merged = merge(parse(["m", "-cc", json.dumps({"fast_moe_cold_start": value, "mode": 3})]), OFF)
+        assert merged == ("m", "--compilation-config", json.dumps({"fast_moe_cold_start": value, "mode": 3}))
+
+
+def test_optimization_level_is_left_alone() -> None:
+    """`-O` sets no compilation config key, in any of its forms."""
+    args = ["m", "-O3", "-O", "2", "-O=1"]
+    assert parse(args).rest == tuple(args)
+    assert parse(args).compilation_config == {}
+
+
+def test_config_file_and_command_line_are_merged() -> None:
+    """Keys of the `--config` file survive a compilation config on the command line, which wins where both set one."""
+    text = "model: m\ncompilation-config:\n  mode: 3\n  cache_dir: /a\nenforce-eager: true\n"
+    arguments = parse(["--config", "serve.yaml", "-cc.mode=0"], **file_of(text))
+    assert arguments.model == "m"
+    assert arguments.compilation_config == {"mode": 0, "cache_dir": "/a"}
+    assert arguments.dropped == ("cache_dir",)
+    assert arguments.serving.enforce_eager
+    merged = merge(arguments, OFF)
+    assert merged == ("--config", "serve.yaml", "--compilation-config", json.dumps(arguments.compilation_config | OFF))
+
+
+def test_dotted_keys_of_a_config_file_are_outvoted_by_dotted_keys() -> None:
+    """VLLM stores a file's dotted keys behind any JSON value, so only dotted keys can win over them."""
+    arguments = parse(["m", "--config", "a.yml"], **file_of("compilation-config.mode: 3\n"))
+    assert merge(arguments, OFF) == ("m", "--config", "a.yml", "-cc.mode=3", "-cc.fast_moe_cold_start=false")
+
+
+def test_joined_config_file_is_reported_as_ignored() -> None:
+    """`--config=FILE` is not read, as vLLM does not read it, and the user is told."""
+    arguments = parse(["m", "--config=serve.yaml"], **file_of("model: other\n"))
+    assert arguments.model == "m"
+    assert "vLLM ignores --config=serve.yaml" in arguments.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "model"),
+    [
+        (["m", "--port", "8000"], "m"),
+        (["--enforce-eager", "m"], "m"),
+        (["--model", "m", "-tp", "2"], "m"),
+        (["-tp", "2", "--model=m"], "m"),
+        (["--port", "8000", "--", "m"], "m"),
+        (["--port=8000", "m"], "m"),
+        (["--port", "8000", "m"], None),
+        ([], None),
+    ],
+)
+def test_model_is_found_where_it_can_be_told(args: list[str], model: str | None) -> None:
+    """A bare word behind an option we do not know may be its value, so it is never taken for the model."""
+    assert parse(args).model == model
+
+
+def test_draft_options_make_one_speculative_config() -> None:
+    """`--spec-…` (0.32.0) and `--speculative-config` state one draft, dashes in keys made underscores."""
+    arguments = parse(["m", "-sc.num-speculative-tokens=2", "--spec-method", "mtp", "--spec-model", "d"])
+    assert arguments.serving.speculative == {"num_speculative_tokens": 2, "method": "mtp", "model": "d"}
+
+
+def test_numbers_with_a_suffix_mean_what_they_mean_to_vllm() -> None:
+    """`k` counts in thousands and `K` in 1024s, dotted or bare in JSON; quoted text is left alone."""
+    args = ["m", "-cc.max_cudagraph_capture_size=2k", "-cc.n.big", "2K", "-cc.n.half=1.5k", '-cc.n.text="2k"']
+    assert parse(args).compilation_config == {
+        "max_cudagraph_capture_size": 2000,
+        "n": {"big": 2048, "half": 1500, "text": "2k"},
+    }
+    assert parse(["m", "-cc", '{"a": 0k, "b": "1k"}']).compilation_config == {"a": 0, "b": "1k"}
+
+
+@pytest.mark.parametrize(
+    ("args", "part"),
+    [
+        (["m", "-cc", "3"], "no JSON object"),
+        (["m", "-cc={mode: 3}"], "no JSON object"),
+        (["m", "--compilation-config", ""], "no JSON object"),
+        (["m", "-cc"], "has no value"),
+        (["m", "-cc", "--port"], "has no value"),
+        (["m", "-cc.mode"], "has no value"),
+        (["m", "-tp", "two"], "no integer"),
+        (["m", "--config"], "has no value"),
+        (["m", "--config", "a.yaml", "--config", "b.yaml"], "more than once"),
+        (["m", "--config", "a.json"], "neither .yaml nor .yml"),
+        (["m", "--config", "missing.yaml"], "missing.yaml cannot be read: No such file"),
+    ],
+)
+def test_unusable_arguments_are_a_usage_error(
+    args: list[str], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What vLLM would refuse is refused before it starts, with a sentence and exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TunerError) as raised:
+        parse(args)
+    assert part in raised.value.message
+    assert (raised.value.kind, raised.value.exit_code) == ("usage", ExitCode.USAGE)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "a: [\n", "a: \x00\n"])
+def test_unusable_config_file_is_a_usage_error(text: str, tmp_path: Path) -> None:
+    """A `--config` file that holds no mapping is named, with the reason."""
+    path = tmp_path / "serve.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TunerError, match=r"serve\.yaml cannot be used") as raised:
+        parse(["m", "--config", str(path)])
+    assert raised.value.exit_code is ExitCode.USAGE
+
+
+def test_reading_arguments_imports_neither_yaml_nor_subprocess() -> None:
+    """The look-up path stays light: without `--config` no YAML library is loaded."""
+    code = (
+        "import sys; from tuner.arguments import parse; import tuner.serve; parse(['m', '-cc.mode=3'])\n"
+        "print(sorted({'yaml', 'subprocess', 'asyncio', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,224 @@
+"""Damage is reported with a way out, is never a verdict, and nothing planted is ever run."""
+
+import pickle
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cache_samples import contents, execute, sample
+
+from cache.errors import StoreError
+from cache.record import sources_row, verdict_row
+from cache.store import VerdictStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store that holds `sample(1)` and `sample(2)`."""
+    path = tmp_path / "verdicts.sqlite"
+    VerdictStore(path).put(sample(1), sample(2))
+    return path
+
+
+class Payload:
+    """Unpickling this makes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[Path]]:
+        """Tell pickle to call `touch`."""
+        return Path.touch, (self.target,)
+
+
+def test_planted_pickle_never_runs(path: Path, tmp_path: Path) -> None:
+    """A pickle in place of a verdict, which sqlitedict by itself would run, is reported as damage and forgotten."""
+    target = tmp_path / "executed"
+    planted = pickle.dumps(Payload(target))
+    row = verdict_row(sample(1).key)
+    execute(path, "UPDATE verdicts SET value = ? WHERE key = ?", planted, row)
+    store = VerdictStore(path)
+    for look_up in (
+        lambda: store.get(sample(1).key),
+        lambda: store.find(sample(1).digest),
+        lambda: list(store.entries()),
+        lambda: store.nearest(sample(3).key, "MixtralForCausalLM"),
+    ):
+        with pytest.raises(StoreError, match="damaged"):
+            look_up()
+    store.put(sample(3))
+    assert store.forget(sample(1).digest) == sample(1).digest
+    assert not target.exists()
+
+
+DAMAGE = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "{}",
+    '{"verdict": {"word": "uniform"}}',
+    "[" * 100_000,
+    b"\xff\xfe",
+    b"",
+    None,
+    7,
+    sqlite3.Binary(b'{"key": "\xff"}'),
+]
+
+
+@pytest.mark.parametrize("value", DAMAGE, ids=lambda value: repr(value)[:20])
+def test_damaged_verdict_names_its_cure(path: Path, value: object) -> None:
+    """A damaged row is an error that names the digest and the command that removes it, and that command works."""
+    execute(path, "UPDATE verdicts SET value = ? WHERE key = ?", value, verdict_row(sample(1).key))
+    store = VerdictStore(path)
+    with pytest.raises(StoreError) as caught:
+        store.get(sample(1).key)
+    assert sample(1).digest in caught.value.message
+    assert f"tuner verdicts forget {sample(1).digest}" in caught.value.hint
+    assert store.get(sample(2).key) == sample(2)
+    store.forget(sample(1).digest)
+    assert list(store.entries()) == [sample(2)]
+
+
+def test_invalid_text_is_damage(path: Path) -> None:
+    """Text that is no UTF-8, which SQLite stores without a word, is damage of its row alone."""
+    execute(path, "UPDATE verdicts SET value = CAST(x'7bff7d' AS TEXT) WHERE key = ?", verdict_row(sample(1).key))
+    with pytest.raises(StoreError, match="damaged"):
+        VerdictStore(path).get(sample(1).key)
+
+
+def test_swapped_verdict_is_damage(path: Path) -> None:
+    """A valid entry under the name of another key is damage, not that key's verdict."""
+    swap = "UPDATE verdicts SET value = (SELECT value FROM verdicts WHERE key = ?) WHERE key = ?"
+    execute(path, swap, verdict_row(sample(2).key), verdict_row(sample(1).key))
+    with pytest.raises(StoreError, match="another key"):
+        VerdictStore(path).get(sample(1).key)
+
+
+@pytest.mark.parametrize("value", ["{", "{}", "[1]", b"\x80", None])
+def test_damaged_file_list_names_its_cure(path: Path, value: object) -> None:
+    """A damaged file list is an error, and the command it names removes it."""
+    row = sources_row(sample(1).key)
+    execute(path, "UPDATE verdicts SET value = ? WHERE key = ?", value, row)
+    store = VerdictStore(path)
+    with pytest.raises(StoreError) as caught:
+        store.sources(sample(1).key)
+    named = caught.value.hint.split("forget ")[1][:64]
+    assert row.endswith(named)
+    assert store.forget(named) == named
+    assert store.sources(sample(1).key) is None
+
+
+def refused(path: Path) -> StoreError:
+    """Every operation refuses this file with the same message; the last error is returned."""
+    store = VerdictStore(path)
+    messages = set()
+    operations = (
+        lambda: store.get(sample(1).key),
+        lambda: store.sources(sample(1).key),
+        lambda: store.find(sample(1).digest),
+        lambda: list(store.entries()),
+        lambda: store.nearest(sample(1).key, "MixtralForCausalLM"),
+        lambda: store.put(sample(3)),
+        lambda: store.forget(sample(1).digest),
+    )
+    for operation in operations:
+        with pytest.raises(StoreError) as caught:
+            operation()
+        messages.add(caught.value.message)
+    assert len(messages) == 1
+    return caught.value
+
+
+@pytest.mark.parametrize("content", [b"", b"SQLite", b"a note to myself\n" * 1000], ids=["empty", "short", "text"])
+def test_other_files_are_left_alone(tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    """A file that is no SQLite database is refused, unchanged, and without a traceback of sqlitedict's thread."""
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    problem = refused(path)
+    assert "no SQLite database" in problem.message
+    assert "--store" in problem.hint
+    assert contents(tmp_path) == {"notes.txt": content}
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("size", [20, 100, 4096, 4097, 8192])
+def test_truncated_store_is_left_alone(path: Path, size: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """A store cut short is refused, unchanged, with the advice to move it away."""
+    path.write_bytes(path.read_bytes()[:size])
+    before = contents(path.parent)
+    problem = refused(path)
+    assert "damaged" in problem.message
+    assert "Move the file away" in problem.hint
+    assert contents(path.parent) == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_newer_schema_is_refused(path: Path) -> None:
+    """A store written by a newer release is refused, unchanged, with the advice to upgrade."""
+    execute(path, "UPDATE verdicts SET value = '2' WHERE key = 'schema'")
+    before = contents(path.parent)
+    problem = refused(path)
+    assert "newer release: its schema is 2, this one reads 1" in problem.message
+    assert "Upgrade" in problem.hint
+    assert contents(path.parent) == before
+
+
+@pytest.mark.parametrize("value", ["0", "true", '"1"', "{", b"1", None, 1])
+def test_unknown_schema_is_refused(path: Path, value: object) -> None:
+    """A schema record that is no version is not taken for this release's."""
+    execute(path, "UPDATE verdicts SET value = ? WHERE key = 'schema'", value)
+    if value != b"1":  # bytes that read as the version are the version
+        assert "no verdict store" in refused(path).message
+
+
+def test_other_databases_are_left_alone(tmp_path: Path) -> None:
+    """Another program's SQLite database is refused and gets no table of ours."""
+    path = tmp_path / "other.sqlite"
+    execute(path, "CREATE TABLE other (a)")
+    before = contents(tmp_path)
+    assert "no verdict store" in refused(path).message
+    assert contents(tmp_path) == before
+
+
+def test_folder_as_path(tmp_path: Path) -> None:
+    """A folder in place of the file is refused."""
+    assert "is no file" in refused(tmp_path).message
+
+
+def test_device_as_path() -> None:
+    """A device in place of the file is refused without being read."""
+    assert "is no file" in refused(Path("/dev/null")).message
+
+
+def test_loop_of_links(tmp_path: Path) -> None:
+    """A link to itself is refused."""
+    path = tmp_path / "loop"
+    path.symlink_to(path)
+    assert "cannot be used" in refused(path).message
+
+
+def test_path_below_a_file(tmp_path: Path) -> None:
+    """A path through something that is no folder is refused."""
+    (tmp_path / "file").touch()
+    assert "Not a directory" in refused(tmp_path / "file" / "verdicts.sqlite").message
+
+
+def test_locked_store_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that never finishes is reported after the waiting time; look-ups do not wait for it."""
+    monkeypatch.setattr("cache.store.BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store = VerdictStore(path)
+        assert store.get(sample(1).key) == sample(1)
+        started = time.monotonic()
+        with pytest.raises(StoreError, match="in use") as caught:
+            store.put(*(sample(number) for number in range(50)))
+        assert time.monotonic() - started < 4  # waited once, not for each record
+        assert "Try again" in caught.value.hint
+        other.execute("ROLLBACK")
+        store.put(sample(3))

@@ -1,0 +1,255 @@
+"""The store remembers entries under their keys, finds them again, and explains misses."""
+
+import stat
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cache_samples import contents, execute, sample, script
+
+from cache.errors import StoreError
+from cache.store import Entry, VerdictStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store file that does not exist yet, in a folder that does not either."""
+    return tmp_path / "data" / "verdicts.sqlite"
+
+
+def test_put_then_get(path: Path) -> None:
+    """What was put comes back equal, from another store object and for exactly its key."""
+    entry = sample(1)
+    with VerdictStore(path) as store:
+        store.put(entry)
+    with VerdictStore(path, read_only=True) as store:
+        assert store.get(dict(reversed(entry.key.items()))) == entry
+        assert store.get(entry.key | {"number": 2}) is None
+
+
+def test_put_replaces(path: Path) -> None:
+    """A key has one entry: the one put last."""
+    store = VerdictStore(path)
+    store.put(sample())
+    newer = replace(sample(), rules="e" * 64)
+    store.put(newer)
+    assert list(store.entries()) == [newer]
+
+
+def test_missing_file_is_an_empty_store(path: Path) -> None:
+    """Looking into a store that does not exist finds nothing and makes neither file nor folder."""
+    store = VerdictStore(path)
+    key = sample().key
+    assert (store.get(key), store.sources(key), store.find("0" * 8), store.forget("0" * 8)) == (None,) * 4
+    assert (list(store.entries()), store.nearest(key, key["architecture"])) == ([], None)
+    assert not path.parent.exists()
+
+
+def test_first_put_makes_a_private_folder(path: Path) -> None:
+    """The folder made for the store is closed to other users, and holds nothing but the store."""
+    VerdictStore(path).put(sample())
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_look_ups_write_nothing(path: Path) -> None:
+    """Looking up leaves the folder as it was, to the byte: no log, no lock, no changed header."""
+    store = VerdictStore(path)
+    store.put(sample(1), sample(2))
+    before = contents(path.parent)
+    store.get(sample(1).key)
+    store.nearest(sample(3).key, "MixtralForCausalLM")
+    list(store.entries())
+    assert contents(path.parent) == before
+
+
+def test_look_up_stays_light(path: Path) -> None:
+    """A look-up loads neither sqlitedict nor logging and starts no thread."""
+    VerdictStore(path).put(sample())
+    code = "import threading\nassert VerdictStore(Path(sys.argv[1])).get(sample().key)\n"
+    code += "print('sqlitedict' in sys.modules, 'logging' in sys.modules, threading.active_count())"
+    assert script(code, path) == ["False False 1"]
+
+
+def test_read_only_refuses_writes(path: Path) -> None:
+    """A store opened for reading refuses to remember and to forget."""
+    VerdictStore(path).put(sample())
+    store = VerdictStore(path, read_only=True)
+    for write in (lambda: store.put(sample(2)), lambda: store.forget(sample().digest)):
+        with pytest.raises(StoreError, match="reading only"):
+            write()
+
+
+def test_sources_are_found_without_the_sources_factor(path: Path) -> None:
+    """The files to hash again are found by the other factors, which is how a full key is made."""
+    store = VerdictStore(path)
+    store.put(sample(1))
+    base = {name: value for name, value in sample(1).key.items() if name != "sources"}
+    assert store.sources(base) == ("vllm/layer.py", "vllm/model_executor/models/mixtral.py")
+    assert store.sources(base | {"number": 2}) is None
+
+
+def test_latest_file_list_counts(path: Path) -> None:
+    """When the same factors are probed again with other files, the latest list is the one to hash."""
+    store = VerdictStore(path)
+    store.put(sample())
+    store.put(replace(sample(), key=sample().key | {"sources": "f" * 64}, sources={"vllm/new.py": "f" * 64}))
+    assert store.sources(sample().key) == ("vllm/new.py",)
+
+
+def test_find_and_forget_by_prefix(path: Path) -> None:
+    """Eight characters of a digest name an entry, in upper or lower case; forgetting removes that one alone."""
+    store = VerdictStore(path)
+    store.put(sample(1), sample(2))
+    prefix = sample(1).digest[:8]
+    assert store.find(prefix.upper()) == sample(1)
+    assert store.forget(prefix) == sample(1).digest
+    assert (store.find(prefix), store.forget(prefix)) == (None, None)
+    assert list(store.entries()) == [sample(2)]
+
+
+@pytest.mark.parametrize("prefix", ["", "abcdef1", "verdict:", "????????", "********", "0123456z"])
+def test_bad_prefixes_are_refused(path: Path, prefix: str) -> None:
+    """Less than eight hexadecimal characters, or other ones, never select an entry by accident."""
+    store = VerdictStore(path)
+    store.put(sample())
+    with pytest.raises(StoreError, match="no digest"):
+        store.forget(prefix)
+
+
+def test_ambiguous_prefix_is_refused(path: Path) -> None:
+    """A prefix that two digests share removes neither."""
+    store = VerdictStore(path)
+    store.put(sample())
+    twin = f"verdict:Other:{sample().digest[:8]}".ljust(len("verdict:Other:") + 64, "0")
+    execute(path, "INSERT INTO verdicts VALUES (?, '{}')", twin)
+    with pytest.raises(StoreError, match="Several"):
+        store.forget(sample().digest[:8])
+    assert store.get(sample().key) == sample()
+
+
+def test_odd_architectures_stay_apart(path: Path) -> None:
+    """An architecture is foreign text: colons, wildcards, digits and half surrogate pairs change nothing."""
+    names = ["A", "A:B", "*", "deadbeef" * 8, "\ud800", "Ä/../x", "a" * 5000]
+    store = VerdictStore(path)
+    store.put(*(sample(architecture=name) for name in names))
+    for name in names:
+        entry = sample(architecture=name)
+        assert store.get(entry.key) == entry
+        assert store.nearest(entry.key, name) == (entry, ())
+        assert store.find(entry.digest[:12]) == entry
+    assert store.find("deadbeef") is None
+
+
+def test_entries_of_many_pages(path: Path) -> None:
+    """Listing gives every entry once, ordered by architecture and digest, however many there are."""
+    expected = [sample(number, f"Model{number % 3}") for number in range(250)]
+    VerdictStore(path).put(*expected)
+    listed = [(entry.key["architecture"], entry.digest) for entry in VerdictStore(path).entries()]
+    assert listed == sorted((entry.key["architecture"], entry.digest) for entry in expected)
+
+
+def test_nearest_has_fewest_differences(path: Path) -> None:
+    """A miss is explained by the entry with the fewest differing factors; of equals, by the latest probed."""
+    older = replace(sample(1, vllm="1", torch="1"), probed_at="2026-01-01T00:00:00+00:00")
+    newer = replace(sample(2, vllm="1", torch="1"), probed_at="2026-01-02T00:00:00+00:00")
+    store = VerdictStore(path)
+    store.put(newer, older, sample(3, vllm="2", torch="2"), sample(9, "Other", vllm="2", torch="1"))
+    asked = sample(9, vllm="2", torch="1").key
+    assert store.nearest(asked, "MixtralForCausalLM") == (sample(3, vllm="2", torch="2"), ("number", "torch"))
+    asked = sample(9, vllm="1", torch="1").key
+    assert store.nearest(asked, "MixtralForCausalLM") == (newer, ("number",))
+
+
+def test_nearest_passes_other_architectures_over(path: Path) -> None:
+    """A hundred thousand entries of other architectures are not decoded to explain a miss, and cost nothing."""
+    store = VerdictStore(path)
+    store.put(sample(1))
+    rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) "
+    rows += "INSERT INTO verdicts SELECT 'verdict:Other:' || printf('%064x', i), 'damaged' FROM n"
+    execute(path, rows)
+    started = time.process_time()
+    assert store.nearest(sample(2).key, "MixtralForCausalLM") == (sample(1), ("number",))
+    assert time.process_time() - started < 0.05
+
+
+def test_store_beside_an_open_handle(path: Path) -> None:
+    """A handle that another program keeps open, with a log beside the file, stops neither look-ups nor writes."""
+    code = "import sqlite3\nother = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+    code += "other.execute('INSERT INTO verdicts VALUES (1, 2)')\n"
+    code += "assert Path(sys.argv[1] + '-wal').stat().st_size\nstore = VerdictStore(Path(sys.argv[1]))\n"
+    code += "store.put(sample(2))\nprint(store.get(sample(1).key) == sample(1), store.get(sample(2).key) == sample(2))"
+    VerdictStore(path).put(sample(1))
+    assert script(code, path) == ["True True"]
+
+
+def test_store_serves_threads(path: Path) -> None:
+    """One store object may be used by several threads at once."""
+    store = VerdictStore(path)
+    threads = [threading.Thread(target=store.put, args=[sample(number)]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(store.entries())) == 4
+
+
+def test_odd_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths, links, and characters that mean something in a URI name the file they say."""
+    monkeypatch.chdir(tmp_path)
+    VerdictStore(Path("a?b#c%20 d")).put(sample())
+    Path("link").symlink_to("a?b#c%20 d")
+    VerdictStore(Path("link")).put(sample(2))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a?b#c%20 d", "link"]
+    assert len(list(VerdictStore(tmp_path / "a?b#c%20 d").entries())) == 2
+
+
+def test_entry_round_trip() -> None:
+    """An entry written as a dictionary is read back equal, and its digest is that of its key."""
+    entry = sample()
+    assert Entry.from_dict(entry.to_dict()) == entry
+    assert len(entry.digest) == 64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": []},
+        {"key": {}},
+        {"key": {"architecture": 7}},
+        {"key": {"architecture": ""}},
+        {"sources": {"a.py": 1}},
+        {"sources": ["a.py"]},
+        {"report": None},
+        {"report": {1: 2}},
+        {"verdict": "uniform"},
+        {"rules": 1},
+        {"probed_at": 0},
+        {"probed_at": "yesterday"},
+        {"probed_at": "2026-11-22T10:00:00"},
+        {"probed_at": "2026-11-22T10:00:00+02:00"},
+        {"more": 1},
+    ],
+)
+def test_wrong_types_make_no_entry(change: dict[str, object]) -> None:
+    """A field of the wrong type, a time that is not in UTC, or an unknown field is refused."""
+    with pytest.raises(StoreError, match="no verdict entry"):
+        Entry.from_dict(sample().to_dict() | change)
+
+
+def test_missing_fields_make_no_entry() -> None:
+    """An entry must have all its fields."""
+    data = sample().to_dict()
+    del data["rules"]
+    with pytest.raises(StoreError, match="rules"):
+        Entry.from_dict(data)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"bytes"])
+def test_what_json_lacks_is_not_stored(path: Path, value: object) -> None:
+    """A report that JSON cannot hold is refused before anything is written."""
+    with pytest.raises(StoreError, match="cannot be stored"):
+        VerdictStore(path).put(sample(1), replace(sample(2), report={"value": value}))
+    assert not path.exists()

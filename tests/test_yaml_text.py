@@ -1,0 +1,55 @@
+"""YAML as text: reading a `vllm serve --config` file and writing one."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.arguments import parse
+from tuner.yaml_text import dump_vllm_config, load_mapping
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.text(), JSON_VALUES))
+def test_a_written_compilation_config_is_read_back_by_the_launch(config: dict[str, Any]) -> None:
+    """A config written to a file is the config that a launch with this file states."""
+    text = dump_vllm_config({"model": "m", "compilation-config": config})
+    arguments = parse(["--config", "serve.yaml"], read_text=lambda _path: text)
+    assert arguments.compilation_config == config
+    assert arguments.model == "m"
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z-]+", fullmatch=True), st.text() | st.integers() | st.just(value=True)))
+def test_plain_options_survive_writing(options: dict[str, Any]) -> None:
+    """Texts that look like numbers, dates or booleans in YAML come back as the texts they were."""
+    assert load_mapping(dump_vllm_config(options)) == options
+
+
+def test_mappings_are_written_as_json_text() -> None:
+    """A nested mapping stops vLLM before 0.16.0; JSON text is understood by every release."""
+    written = yaml.safe_load(dump_vllm_config({"compilation-config": {"fast_moe_cold_start": False}}))
+    assert json.loads(written["compilation-config"]) == {"fast_moe_cold_start": False}
+
+
+def test_options_keep_their_order() -> None:
+    """Of two spellings of one option vLLM keeps the last, so order is meaning."""
+    assert list(load_mapping(dump_vllm_config({"b": 1, "a": 2}))) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "no mapping"), ("- 1\n", "no mapping"), ("a: [\n", "no YAML"), ("!!python/object:os.system {}", "no YAML")],
+)
+def test_text_that_is_no_mapping_is_refused(text: str, reason: str) -> None:
+    """A file that names no options is refused in one line; a tag that would build an object is not YAML to us."""
+    with pytest.raises(ValueError, match=reason) as raised:
+        load_mapping(text)
+    assert "\n" not in str(raised.value)
