@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 MAX_TOKENS = 256
@@ -16,6 +17,7 @@ MAX_SEQUENCES = 8
 
 def start(control: Path) -> dict:
     """Import vLLM, set up a world of one process, and describe the environment."""
+    begin = time.monotonic()
     import torch
     import vllm
     from vllm.platforms import current_platform
@@ -24,7 +26,8 @@ def start(control: Path) -> dict:
     inspect_in_process()
     load_general_plugins()
     join_world_of_one(control, current_platform.device_type)
-    return {
+    seconds = round(time.monotonic() - begin, 3)
+    environment = {
         "vllm": vllm.__version__,
         "torch": torch.__version__,
         "triton": version_of("triton"),
@@ -33,8 +36,8 @@ def start(control: Path) -> dict:
         "platform": type(current_platform).__name__,
         "device": current_platform.device_type,
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "flag": flag(),
     }
+    return {"environment": environment, "flag": flag(), "import_seconds": seconds}
 
 
 def version_of(distribution: str):

@@ -64,16 +64,17 @@ def observe(job: dict, facts: dict) -> dict:
             "result": "ok",
             "architecture": vllm_config.model_config.architecture,
             "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
-            "environment": {key: value for key, value in facts.items() if key != "flag"},
+            "environment": facts["environment"],
             "flag": {**facts["flag"], "counter_ran": None if counter is None else counter["ran"]},
             "counter": counter,
             "registered": list(recorder.layers),
             "recording": recorder.method,
+            "planned": [scenario.name for scenario in planned],
             "scenarios": ran,
             "declares_experts": job["declares_experts"],
             "assumptions": [*job["assumptions"], *stubs.used, *made_up(plain, job["config"])],
             "sources": source_hashes(model, recorder.layers),
-            "seconds": stages.seconds,
+            "seconds": {"import": facts["import_seconds"], **stages.seconds},
         }
     del model, vllm_config, recorder, passes
     gc.collect()

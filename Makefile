@@ -1,0 +1,50 @@
+# PYTHON makes the environments: any Python from 3.11 to 3.13.
+PYTHON ?= python3
+MAKE_ENVIRONMENT = $(PYTHON) environments/make_environment.py
+LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-tool setup-flag-live demo test test-fast lint bench evidence lock clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
+
+setup: setup-tool ## make .venv/bin/tuner and .envs/current, vLLM 0.32.0 for the CPU (about 6 GB of disk)
+	$(MAKE_ENVIRONMENT) current
+
+setup-tool: ## make .venv alone: the tool and what checks it
+	$(MAKE_ENVIRONMENT) tool
+
+setup-flag-live: ## make .envs/flag-live, vLLM 0.19.1, where fast_moe_cold_start works (about 7 GB of disk)
+	$(MAKE_ENVIRONMENT) flag-live
+
+demo: setup ## probe a published model, judge it, and start a real server through the tuner
+	.venv/bin/python examples/demo.py
+
+test: setup setup-flag-live lint ## set up both serving environments and run every check and test
+	.venv/bin/python -m pytest
+
+test-fast: setup-tool lint ## the checks and tests that need no serving environment
+	.venv/bin/python -m pytest -m "not vllm"
+
+lint: setup-tool ## ruff and mypy
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+bench: setup-tool ## measure look-ups and command start-up
+	.venv/bin/python benchmarks/lookup.py
+
+evidence: setup setup-flag-live ## write docs/evidence/ anew
+	.venv/bin/python docs/evidence/make_evidence.py
+
+# The pins in an output file are kept while they still fit; delete the file
+# first to take the newest releases.
+lock: setup-tool ## write environments/*.txt anew from environments/*.in and pyproject.toml
+	$(LOCK) pyproject.toml environments/tool.in --group dev -o environments/tool.txt
+	$(LOCK) environments/current.in --overrides environments/current.overrides.in -o environments/current.txt
+	$(LOCK) environments/flag-live.in --overrides environments/flag-live.overrides.in -o environments/flag-live.txt
+
+clean: ## remove the environments and every cache
+	rm -rf .venv .envs .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

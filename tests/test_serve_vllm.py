@@ -1,0 +1,151 @@
+"""Real `vllm serve` on the CPU: the corruption, its cure through `tuner serve`, and the flag the engine reports."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from vllm_server import SERVER_ENVIRONMENT, effective_flag, running_server
+
+ROOT = Path(__file__).parent.parent
+TUNER = Path(sys.executable).parent / "tuner"
+PLUGIN = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets")}
+SERVE_ARGUMENTS = ("--enforce-eager", "--max-model-len", "256")
+PROMPTS = (
+    "the river carries",
+    "a teacher remembers stories of",
+    "never cross over thunder and",
+    "engine",
+)
+PROBE_LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class Served:
+    """What one server run showed."""
+
+    completions: tuple[str, ...]
+    flag: bool | None
+    arguments: tuple[str, ...]
+
+
+MakeCheckpoint = Callable[[str, str], Path]
+
+
+def serving_python(environment: str) -> Path:
+    """The interpreter of a serving environment; skips the test where there is none."""
+    python = ROOT / ".envs" / environment / "bin" / "python"
+    if not python.exists():
+        target = {"current": "setup", "flag-live": "setup-flag-live"}[environment]
+        pytest.skip(f"no serving environment in .envs/{environment}: run make {target}")
+    return python
+
+
+def serve(command: tuple[str, ...], folder: Path) -> Served:
+    """Start `command`, ask every prompt in order, stop."""
+    with running_server(command, folder, PLUGIN) as server:
+        return Served(
+            completions=tuple(server.complete(prompt) for prompt in PROMPTS),
+            flag=effective_flag(server.log_text()),
+            arguments=server.arguments(),
+        )
+
+
+def serve_plainly(python: Path, model: Path, folder: Path, flag: str) -> Served:
+    """`vllm serve` itself, with the flag set to `flag`, a JSON boolean."""
+    setting = ("--compilation-config", f'{{"fast_moe_cold_start": {flag}}}')
+    return serve((str(python.with_name("vllm")), "serve", str(model), *SERVE_ARGUMENTS, *setting), folder)
+
+
+def serve_through_tuner(python: Path, model: Path, folder: Path) -> Served:
+    """`tuner probe`, then `tuner serve` with the verdict it stored, and not without one."""
+    ours = ("--python", str(python), "--store", str(folder / "verdicts.sqlite"))
+    folder.mkdir()
+    subprocess.run(
+        [TUNER, "probe", *ours, model],
+        env={**os.environ, **SERVER_ENVIRONMENT, **PLUGIN},
+        check=True,
+        timeout=PROBE_LIMIT_S,
+    )
+    return serve((str(TUNER), "serve", *ours, "--on-missing", "fail", str(model), *SERVE_ARGUMENTS), folder / "server")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
+    """Writes a thin checkpoint of a kind with the libraries of an environment, once each."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def make(environment: str, kind: str) -> Path:
+        model = folder / f"{environment}-{kind}"
+        if not model.exists():
+            script = ROOT / "examples" / "tiny_checkpoint.py"
+            subprocess.run([serving_python(environment), script, model, "--kind", kind], cwd=folder, check=True)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def flag_off(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """The two-expert-sets model as it should answer: vLLM 0.19.1, flag off."""
+    model = checkpoint("flag-live", "two-expert-sets")
+    return serve_plainly(serving_python("flag-live"), model, tmp_path_factory.mktemp("off") / "server", "false")
+
+
+@pytest.mark.vllm
+def test_the_flag_corrupts_a_model_with_two_expert_sets(
+    checkpoint: MakeCheckpoint, flag_off: Served, tmp_path: Path
+) -> None:
+    """With the flag forced on, vLLM 0.19.1 answers every prompt differently, and logs no error."""
+    model = checkpoint("flag-live", "two-expert-sets")
+    flag_on = serve_plainly(serving_python("flag-live"), model, tmp_path / "server", "true")
+
+    assert (flag_off.flag, flag_on.flag) == (False, True)
+    answers = zip(PROMPTS, flag_off.completions, flag_on.completions, strict=True)
+    agreeing = [prompt for prompt, right, wrong in answers if right == wrong]
+    assert agreeing == []
+
+
+@pytest.mark.vllm
+def test_tuner_serve_cures_the_model_with_two_expert_sets(
+    checkpoint: MakeCheckpoint, flag_off: Served, tmp_path: Path
+) -> None:
+    """Served through the tuner, the model answers exactly as with the flag off."""
+    model = checkpoint("flag-live", "two-expert-sets")
+    tuned = serve_through_tuner(serving_python("flag-live"), model, tmp_path / "tuned")
+
+    assert tuned.flag is False
+    assert tuned.completions == flag_off.completions
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(("environment", "flag"), [("flag-live", True), ("current", False)])
+def test_a_uniform_model_runs_with_the_fastest_safe_flag(
+    checkpoint: MakeCheckpoint, tmp_path: Path, environment: str, flag: bool
+) -> None:
+    """A uniform model runs with the flag on where vLLM honours it, and with no trace of it where vLLM does not."""
+    model = checkpoint(environment, "qwen3-moe")
+    tuned = serve_through_tuner(serving_python(environment), model, tmp_path / "tuned")
+
+    assert tuned.flag is flag
+    assert ("fast_moe_cold_start" in " ".join(tuned.arguments)) is flag
+
+
+@pytest.mark.parametrize("release", ["0.19.1", "0.32.0"])
+@pytest.mark.parametrize("value", [True, False])
+def test_the_effective_flag_is_read_from_the_engine_line(release: str, value: bool) -> None:
+    """The engine's own value counts, not the one that the operator asked for."""
+    log = (
+        "(APIServer pid=7) INFO 11-22 21:28:45 [utils.py:233] non-default args: {'model': '/models/tiny', "
+        f"'compilation_config': {{'fast_moe_cold_start': {not value}, 'mode': None}}}}\n"
+        f"(EngineCore pid=9) INFO 11-22 21:29:19 [core.py:105] Initializing a V1 LLM engine (v{release}) with config: "
+        "model='/models/tiny', compilation_config={'mode': <CompilationMode.NONE: 0>, 'dynamic_shapes_config': "
+        f"{{'evaluate_guards': False}}, 'local_cache_dir': None, 'fast_moe_cold_start': {value}, "
+        "'static_all_moe_layers': []}\n"
+    )
+
+    assert effective_flag(log) is value
+    assert effective_flag(log.splitlines()[0]) is None
