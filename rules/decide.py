@@ -93,7 +93,13 @@ def _always_on(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
 
 
 def _unknown(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
-    return _unproved(f"what {NAME} does here is not known: {flag.reason}", verdict, facts)
+    reason = f"what {NAME} does here is not known: {flag.reason}"
+    if verdict is not None and verdict.word.unsafe:
+        said = f"the verdict is {verdict.word}: if this vLLM counts MoE layers, it runs wrong experts"
+        return Decision(None, (reason,), (said,), Refusal.UNKNOWN if facts.strict else Refusal.NONE)
+    if _proved(verdict, facts) and not facts.speculative:
+        return Decision(None, (reason, f"the verdict is {_word(verdict)}: counting would be safe"))
+    return _unproved(reason, verdict, facts)
 
 
 def _unproved(reason: str, verdict: Verdict | None, facts: Facts) -> Decision:
@@ -121,16 +127,26 @@ def _explicit(decision: Decision, verdict: Verdict | None, flag: Flag, facts: Fa
     """The user's own value wins; what it contradicts is said, and refused with `enforce`."""
     said = f"{NAME}={str(facts.explicit).lower()} was given by the user and is kept"
     kept = replace(decision, setting=None, reasons=(said, *decision.reasons), conditions=())
-    if flag.status is FlagStatus.ABSENT:
-        return replace(
-            kept, warnings=(*kept.warnings, f"{flag.reason} A release without the key does not start with it.")
-        )
-    if flag.status is not FlagStatus.SETTABLE or facts.explicit is False or decision.setting is not False:
+    if flag.status in {FlagStatus.ABSENT, FlagStatus.ALWAYS_ON}:
+        warning = f"{flag.reason} A release without the key does not start with it."
+        return replace(kept, warnings=(*kept.warnings, warning))
+    if facts.explicit and flag.status is not FlagStatus.INERT:
+        return _explicit_true(kept, verdict, facts)
+    return kept
+
+
+def _explicit_true(kept: Decision, verdict: Verdict | None, facts: Facts) -> Decision:
+    """The user switched counting on: what speaks against it, and whether that stops the launch."""
+    kept = replace(kept, conditions=(NO_DRAFT,))
+    if _proved(verdict, facts) and not facts.speculative:
         return kept
-    unsafe = facts.speculative or (verdict is not None and verdict.word.unsafe)
-    warning = f"{NAME}=true contradicts what is known: {decision.reasons[0]}"
-    refusal = Refusal.UNSAFE if unsafe and facts.enforce else kept.refusal
-    return replace(kept, warnings=(*kept.warnings, warning), refusal=refusal)
+    refusal = kept.refusal
+    if facts.speculative or (verdict is not None and verdict.word.unsafe):
+        refusal = Refusal.UNSAFE if facts.enforce else refusal
+    elif facts.strict:
+        refusal = Refusal.UNKNOWN
+    because = (*kept.warnings, *kept.reasons[1:])[0]
+    return replace(kept, warnings=(f"{NAME}=true contradicts what is known: {because}",), refusal=refusal)
 
 
 def _proved(verdict: Verdict | None, facts: Facts) -> bool:
@@ -148,6 +164,8 @@ def _doubt(verdict: Verdict | None, facts: Facts) -> str:
         return "no verdict is stored"
     if verdict.word.safe and settings:
         return f"the probe did not use {', '.join(settings)}"
+    if verdict.word.safe:
+        return "a draft model's MoE layers share the target's counter"
     return f"the verdict is {verdict.word}"
 
 

@@ -18,8 +18,8 @@ def judge(report: Report) -> Verdict:
     """Judge a report. Total: every valid report has exactly one verdict.
 
     An unsafe verdict needs one pass that proves it. A safe one needs every
-    scenario to have run, every registered layer to have run in some pass, and
-    every assumption to be covered by a rule.
+    planned scenario to be there and none to have failed, every registered layer
+    to have run in some pass, and every assumption to be covered by a rule.
     """
     passes = [(scenario.name, order) for scenario in report.scenarios for order in scenario.passes]
     return _unsafe(report.registered, passes) or _inconclusive(report, passes) or _safe(report, passes)
@@ -69,6 +69,8 @@ def _unfinished(report: Report) -> list[str]:
     """Scenarios that a safe verdict needs and that did not run."""
     status = {scenario.name: scenario.status for scenario in report.scenarios}
     reasons = [f"scenario {name} did not run" for name in REQUIRED if status.get(name, "failed") != "ran"]
+    lost = [name for name in report.planned if name not in status]
+    reasons += [f"scenario {name} was planned and is missing from the report" for name in lost[:3]]
     failed = [scenario for scenario in report.scenarios if scenario.status == "failed"]
     return reasons + [f"scenario {scenario.name} failed: {scenario.detail}" for scenario in failed[:3]]
 

@@ -16,7 +16,7 @@ Order = tuple[str, ...]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
 
 class Scenario(_Part):
@@ -58,6 +58,24 @@ class Flag(_Part):
     counter_ran: bool | None
 
 
+class Counted(_Part):
+    """One scenario once more with the flag on.
+
+    Attributes:
+        scenario: name of the scenario.
+        ran: whether MoE layers were resolved by counting.
+        called: the layers the model meant, in order.
+        resolved: the layer that ran for each call; None where none was seen.
+        error: vLLM's message if the counter ran past its list.
+    """
+
+    scenario: str
+    ran: bool
+    called: Order
+    resolved: tuple[str | None, ...]
+    error: str
+
+
 class Report(_Part):
     """What one probe observed of one model in one environment.
 
@@ -68,6 +86,7 @@ class Report(_Part):
         registered: MoE layer names in construction order.
         recording: how calls were observed: `call_and_run`, `run`, or the weaker `hook`.
         declares_experts: whether the config asks for more than one routed expert.
+        planned: names of all scenarios that were to run; those without an entry were lost.
         scenarios: every scenario, also those that did not run.
         assumptions: what was done otherwise than the launch will.
         seconds: wall seconds by stage.
@@ -82,18 +101,21 @@ class Report(_Part):
     registered: tuple[str, ...]
     recording: Literal["call_and_run", "run", "hook"]
     declares_experts: bool
+    planned: tuple[str, ...] = Field(min_length=1)
     scenarios: tuple[Scenario, ...] = Field(min_length=1)
     assumptions: tuple[Assumption, ...]
     seconds: dict[str, float]
     sources: dict[str, str] = Field(min_length=1)
-    counter: dict[str, Any] | None = None
+    counter: Counted | None = None
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> "Report":
+    def _names_agree(self) -> "Report":
         if len(set(self.registered)) != len(self.registered):
             raise ValueError("a registered layer is named twice")
         if len({scenario.name for scenario in self.scenarios}) != len(self.scenarios):
             raise ValueError("a scenario is named twice")
+        if not {scenario.name for scenario in self.scenarios} <= set(self.planned):
+            raise ValueError("a scenario was not planned")
         return self
 
 
@@ -104,10 +126,12 @@ def parse_report(data: Mapping[str, Any]) -> Report:
         ReportError: a field is missing, of another type, or contradicts another.
     """
     try:
-        return Report.model_validate_json(json.dumps(dict(data)))
+        return Report.model_validate_json(json.dumps(data))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "report"
         raise ReportError(
             f"the probe report is damaged at {where}: {first['msg']}", hint="probe the model again"
         ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ReportError(f"the probe report is no JSON: {error}", hint="probe the model again") from None

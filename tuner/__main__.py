@@ -1,10 +1,16 @@
 """`python -m tuner`, and the `tuner` command."""
 
-from tuner.cli import app
+import sys
+
+from tuner.quick import answered
 
 
 def main() -> None:
     """Run the command line."""
+    if answered(sys.argv[1:]):
+        return
+    from tuner.cli import app  # noqa: PLC0415  typer is slow to import, and a look-up is answered without it
+
     app(prog_name="tuner")
 
 

@@ -87,11 +87,12 @@ def merge(arguments: ServeArguments, additions: Mapping[str, Any]) -> tuple[str,
     """The argument list with `additions` in its compilation config.
 
     Returns:
-        `given` untouched where there is nothing to add. Otherwise the same arguments with one `--compilation-config`
-        that holds the user's keys and ours; a key that the user set wins. It stands where the user's stood. Only a
-        `--config` file with dotted keys makes it one `-cc.key=value` a key, because JSON could not win over them.
+        `given` untouched where there is nothing to add and nothing that vLLM would drop. Otherwise the same arguments
+        with one `--compilation-config` that holds the user's keys and ours; a key that the user set wins. It stands
+        where the user's stood. Only a `--config` file with dotted keys makes it one `-cc.key=value` a key, because
+        JSON could not win over them.
     """
-    if not additions:
+    if not additions and not arguments.dropped:
         return arguments.given
     config = arguments.compilation_config
     merged = _overlay(_overlay(config, additions), config)  # twice: the user's keys first, and the user's values
@@ -180,7 +181,7 @@ def _warnings(args: Sequence[str], dropped: Sequence[str]) -> Iterator[str]:
     if dropped:
         yield (
             "Of several compilation configs vLLM keeps only one and would drop "
-            f"{', '.join(dropped)}; give all keys in one --compilation-config."
+            f"{', '.join(dropped)}; all keys are kept here, merged into one --compilation-config."
         )
     if joined := next((argument for argument in args if argument.startswith("--config=")), None):
         yield f"vLLM ignores {joined}; give --config and its path as two arguments."

@@ -10,8 +10,9 @@ from typer.core import TyperCommand
 
 from rules.releases import flag_status
 from tuner import __version__, cli_verdicts
-from tuner.cli_output import complain, conclude, failures, present, print_json, refuse
-from tuner.errors import ExitCode, TunerError
+from tuner.actions import OnMissing
+from tuner.cli_output import complain, conclude, failures, present, print_json, result, stop_on_signals
+from tuner.quick import own_tokens
 
 app = typer.Typer(
     name="tuner",
@@ -22,14 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_verdicts.app, name="verdicts")
-
-
-class OnMissing(StrEnum):
-    """What `serve` does without a stored verdict."""
-
-    SAFE = "safe"
-    PROBE = "probe"
-    FAIL = "fail"
 
 
 class CacheDirIn(StrEnum):
@@ -67,7 +60,7 @@ CacheDir = Annotated[
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """Handle the options that stand before any command."""
     if version:
-        typer.echo(f"tuner {__version__}")
+        result(f"tuner {__version__}")
         raise typer.Exit
 
 
@@ -84,7 +77,7 @@ def env(python: Python = None, as_json: Json = False) -> None:
         if as_json:
             print_json(environment_document(environment, flag))
         else:
-            typer.echo(render.environment_text(environment, flag))
+            result(render.environment_text(environment, flag))
 
 
 @app.command()
@@ -98,36 +91,34 @@ def probe(
     time_limit: Annotated[float, typer.Option(metavar="SECONDS", help="For each model, vLLM's import excluded.")] = 120,
     as_json: Json = False,
 ) -> None:
-    """Run models in the serving environment, judge them, and remember the verdicts."""
+    """Run models in the serving environment and store their verdicts."""
     from tuner import progress, render
     from tuner.document import failure_document, plan_document, together
     from tuner.flow import Request, exit_code, plan_of
     from tuner.flow import probe as probe_all
     from tuner.inputs import opened_store, serving_environment
 
-    with failures(as_json):
+    with failures(as_json, models[0] if len(models) == 1 else None):
+        stop_on_signals()
         request = Request(models, model_impl, revision, trust_remote_code, time_limit)
         environment, _ = serving_environment(python, None)
         verdicts = opened_store(store, os.environ)
+        verdicts.sources({})  # a damaged store is found before minutes of probing, not after
         with progress.probing(len(models)) as on_stage:
-            results = sorted(
-                probe_all(request, environment, verdicts, on_stage), key=lambda one: models.index(one.name)
-            )
-        for result in results:
-            complain(result.failure, result.name)
+            probed = list(probe_all(request, environment, verdicts, on_stage))
+        results = sorted(probed, key=lambda one: models.index(one.name))
+        for one in results:
+            complain(one.failure, one.name)
         if as_json:
-            print_json(
-                together(
-                    [
-                        failure_document(result.name, result.failure)
-                        if result.failure
-                        else plan_document(plan_of(result, verdicts, os.environ))
-                        for result in results
-                    ]
-                )
-            )
+            documents = [
+                failure_document(one.name, one.failure)
+                if one.failure
+                else plan_document(plan_of(one, request, verdicts, os.environ))
+                for one in results
+            ]
+            print_json(together(documents))
         else:
-            typer.echo(render.probed_text(results))
+            result(render.probed_text(results))
         raise typer.Exit(exit_code(results))
 
 
@@ -143,12 +134,11 @@ def verdict(
     as_json: Json = False,
 ) -> None:
     """Look up the stored verdict of a model; nothing is run."""
-    from tuner import render
-    from tuner.inputs import Inputs, looked_up
+    from tuner import actions
+    from tuner.inputs import Inputs
 
-    with failures(as_json, model):
-        inputs = Inputs(python, environment, store, revision, model_impl, trust_remote_code)
-        present(looked_up(model, inputs, os.environ), as_json, render.verdict_text)
+    inputs = Inputs(python, environment, store, revision, model_impl, trust_remote_code)
+    actions.verdict(model, inputs, as_json=as_json)
 
 
 @app.command()
@@ -193,7 +183,7 @@ def export(
         write = writer(form)
         launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG)
         made = planned([model, *(vllm_args or [])], Inputs(python, environment, store), launching, os.environ)
-        typer.echo(write(made), nl=False)
+        result(write(made), end="")
         conclude(made)
 
 
@@ -203,11 +193,9 @@ class PassThrough(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put `--` before the first token that is not ours."""
         takes_value = {name: not option.is_flag for option in self.params for name in option.opts if name[:2] == "--"}  # type: ignore[attr-defined]
-        takes_value["--help"] = False
-        index = 0
-        while index < len(args) and args[index].partition("=")[0] in takes_value:
-            index += 1 if "=" in args[index] or not takes_value[args[index]] else 2
-        return super().parse_args(ctx, [*args[:index], "--", *args[index:]])
+        own = own_tokens(args, {**takes_value, "--help": False})
+        foreign = ["--", *args[own:]] if own < len(args) else []
+        return super().parse_args(ctx, [*args[:own], *foreign])
 
 
 @app.command(cls=PassThrough)
@@ -224,24 +212,12 @@ def serve(
     cache_dir_in: CacheDir = CacheDirIn.ENV,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and stop.")] = False,
 ) -> None:
-    """Replace this process by `vllm serve` with the decision merged into its compilation config."""
-    from tuner import render
-    from tuner.inputs import Inputs, Launching, planned_safely, probed_first
-    from tuner.serve import command, execute
+    """Become `vllm serve` with the decision merged into its config.
 
-    with failures(as_json=False):
-        inputs = Inputs(python, None, store)
-        launching = Launching(strict, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
-        made = planned_safely(vllm_args, inputs, launching, os.environ)
-        if made.found.verdict is None and on_missing is OnMissing.PROBE:
-            made = probed_first(vllm_args, inputs, launching, os.environ)
-        if made.found.verdict is None and on_missing is OnMissing.FAIL:
-            raise TunerError(made.found.miss[0], hint="run `tuner probe` first", exit_code=ExitCode.UNKNOWN)
-        for sentence in (render.serve_line(made), *made.warnings):
-            typer.echo(f"tuner: {sentence}", err=True)
-        refuse(made)
-        interpreter = Path(made.subject.environment.python)
-        if dry_run:
-            typer.echo(render.command_line(command(interpreter, made.launch.args), made.launch.env))
-            return
-        execute(interpreter, made.launch.args, made.launch.env)
+    Options of this command come first; from the first other word on, everything is passed to vLLM.
+    """
+    from tuner import actions
+    from tuner.inputs import Inputs, Launching
+
+    launching = Launching(strict, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
+    actions.serve(vllm_args, Inputs(python, None, store), launching, on_missing, dry_run=dry_run)

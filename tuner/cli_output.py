@@ -1,11 +1,15 @@
-"""What every command shares on its way out: the error boundary, results on stdout, the rest on stderr."""
+"""What every command shares on its way out: the error boundary, results on stdout, the rest on stderr.
+
+Knows nothing of typer, because a look-up is answered before typer is imported.
+"""
 
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from cache.errors import StoreError
 from rules.decide import Refusal
@@ -25,14 +29,28 @@ def failures(as_json: bool, name: str | None = None) -> Iterator[None]:
     except (TunerError, StoreError, RuleError) as error:
         from tuner.document import failure_document
 
-        failure = error if isinstance(error, TunerError) else TunerError(error.message, hint=error.hint, kind="store")
+        failure = as_tuner_error(error)
         complain(failure, None)
         if as_json:
             print_json(failure_document(name, failure))
-        raise typer.Exit(failure.exit_code) from None
+        raise SystemExit(failure.exit_code) from None
     except KeyboardInterrupt:
-        typer.echo("tuner: stopped", err=True)
-        raise typer.Exit(130) from None
+        say("tuner: stopped")
+        raise SystemExit(130) from None
+
+
+def as_tuner_error(error: TunerError | StoreError | RuleError) -> TunerError:
+    """The same failure in the application's words; `kind` says which part it comes from."""
+    if isinstance(error, TunerError):
+        return error
+    return TunerError(error.message, hint=error.hint, kind="report" if isinstance(error, RuleError) else "store")
+
+
+def stop_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end a probe as Ctrl-C does: the worker has a session of its own and would live on."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+            signal.signal(number, signal.default_int_handler)
 
 
 def complain(failure: TunerError | None, name: str | None) -> None:
@@ -40,9 +58,9 @@ def complain(failure: TunerError | None, name: str | None) -> None:
     if failure is None:
         return
     about = f"{name}: " if name else ""
-    typer.echo(f"tuner: {about}{failure.message}", err=True)
+    say(f"tuner: {about}{failure.message}")
     if failure.hint:
-        typer.echo(f"  {failure.hint}", err=True)
+        say(f"  {failure.hint}")
 
 
 def present(made: "Plan", as_json: bool, as_text: Callable[["Plan"], str]) -> None:
@@ -52,9 +70,9 @@ def present(made: "Plan", as_json: bool, as_text: Callable[["Plan"], str]) -> No
     if as_json:
         print_json(plan_document(made))
     else:
-        typer.echo(as_text(made))
+        result(as_text(made))
     for warning in made.warnings:
-        typer.echo(f"tuner: {warning}", err=True)
+        say(f"tuner: {warning}")
     conclude(made)
 
 
@@ -62,7 +80,7 @@ def conclude(made: "Plan") -> None:
     """End with the exit code of a plan: refused, unknown, or done."""
     refuse(made)
     if made.found.verdict is None or made.found.verdict.word is Word.INCONCLUSIVE:
-        raise typer.Exit(ExitCode.UNKNOWN)
+        raise SystemExit(ExitCode.UNKNOWN)
 
 
 def refuse(made: "Plan") -> None:
@@ -70,9 +88,25 @@ def refuse(made: "Plan") -> None:
     if made.decision.refusal is not Refusal.NONE:
         unsafe = made.decision.refusal is Refusal.UNSAFE
         complain(TunerError("this launch is refused", hint="; ".join(made.decision.reasons)), None)
-        raise typer.Exit(ExitCode.UNSAFE if unsafe else ExitCode.UNKNOWN)
+        raise SystemExit(ExitCode.UNSAFE if unsafe else ExitCode.UNKNOWN)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One document on stdout."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    result(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def result(text: str, end: str = "\n") -> None:
+    """A result, on stdout; what its encoding lacks is written as an escape, which JSON reads back."""
+    encoding = sys.stdout.encoding
+    try:
+        sys.stdout.write((text + end).encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        raise SystemExit(ExitCode.ERROR) from None
+
+
+def say(sentence: str) -> None:
+    """Anything that is no result, on stderr."""
+    sys.stderr.write(sentence + "\n")

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli_output import failures, print_json
+from tuner.cli_output import failures, print_json, result
 from tuner.errors import ExitCode, TunerError
 
-app = typer.Typer(help="List, show and forget stored verdicts.", no_args_is_help=True)
+app = typer.Typer(help="List, show and forget stored verdicts.", no_args_is_help=True, rich_markup_mode=None)
 KeyPrefix = Annotated[str, typer.Argument(metavar="KEY", help="At least 8 characters of a verdict's key.")]
 Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -20,43 +20,58 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
     from tuner import render
     from tuner.document import SCHEMA_VERSION
     from tuner.inputs import opened_store
-    from tuner.memory import current_verdict
+    from tuner.memory import known_verdict
 
     with failures(as_json):
         verdicts = opened_store(store, os.environ)
-        entries = [(entry, current_verdict(verdicts, entry)) for entry in verdicts.entries()]
+        entries = [(entry, known_verdict(verdicts, entry)) for entry in verdicts.entries()]
         if as_json:
             rows = [
                 {"key": e.digest, "verdict": v.word, "factors": e.key, "probed_at": e.probed_at} for e, v in entries
             ]
             print_json({"schema_version": SCHEMA_VERSION, "verdicts": rows})
         else:
-            typer.echo(render.verdicts_table(entries))
+            result(render.verdicts_table(entries))
 
 
 @app.command()
-def show(key: KeyPrefix, store: Store = None) -> None:
-    """Print one stored entry whole, as JSON: key, report, verdict."""
+def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
+    """Show one stored verdict and what it rests on.
+
+    With --json the whole entry, the probe's report included.
+    """
+    from tuner import render
+    from tuner.document import SCHEMA_VERSION
+    from tuner.inputs import opened_store
+    from tuner.memory import known_verdict
+
+    with failures(as_json):
+        verdicts = opened_store(store, os.environ)
+        entry = verdicts.find(key)
+        if entry is None:
+            raise no_such_key(key)
+        verdict = known_verdict(verdicts, entry)
+        if as_json:
+            stored = entry.to_dict() | {"verdict": verdict.to_dict()}
+            print_json({"schema_version": SCHEMA_VERSION, "digest": entry.digest, **stored})
+        else:
+            result(render.entry_text(entry, verdict))
+
+
+@app.command()
+def forget(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
+    """Remove one stored verdict, damaged or not."""
     from tuner.document import SCHEMA_VERSION
     from tuner.inputs import opened_store
 
-    with failures(as_json=True):
-        entry = opened_store(store, os.environ).find(key)
-        if entry is None:
-            raise no_such_key(key)
-        print_json({"schema_version": SCHEMA_VERSION, **entry.to_dict()})
-
-
-@app.command()
-def forget(key: KeyPrefix, store: Store = None) -> None:
-    """Remove one stored verdict, damaged or not."""
-    from tuner.inputs import opened_store
-
-    with failures(as_json=False):
+    with failures(as_json):
         gone = opened_store(store, os.environ).forget(key)
         if gone is None:
             raise no_such_key(key)
-        typer.echo(f"forgotten: {gone}")
+        if as_json:
+            print_json({"schema_version": SCHEMA_VERSION, "forgotten": gone})
+        else:
+            result(f"forgotten: {gone}")
 
 
 def no_such_key(key: str) -> TunerError:

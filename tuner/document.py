@@ -87,7 +87,7 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         ],
         "assumptions": report["assumptions"],
         "recording": report["recording"],
-        "counter": report["counter"],
+        "counter": report.get("counter"),
         "seconds": report["seconds"],
     }
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
-from urllib.parse import unquote
 
 from tuner.errors import TunerError
 from tuner.gpu import is_jetson, nvidia_gpus
@@ -210,6 +209,8 @@ def _editable_root(vllm: Distribution | None) -> tuple[str, ...]:
     """Source folder of a vLLM installed as editable: its import hook is code, its `direct_url.json` is a fact."""
     url = text(f"{vllm.metadata}/direct_url.json") if vllm else ""
     folder = re.search(r'"url": *"file://([^"]+)"', url)
+    from urllib.parse import unquote  # noqa: PLC0415  slow to import, and few installations are editable
+
     return (unquote(folder[1]),) if folder and re.search(r'"editable": *true', url) else ()
 
 

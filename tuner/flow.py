@@ -8,13 +8,12 @@ from cache.errors import StoreError
 from cache.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict, Word
-from tuner.arguments import parse
 from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject
 from tuner.memory import LookUp, remember
 from tuner.model import identify
-from tuner.plan import Options, Plan, plan_with
+from tuner.plan import Options, Plan, plainest, plan_with
 from tuner.probe.runner import Job, Outcome, run
 from tuner.probe.shrink import declares_experts, shrink
 
@@ -107,13 +106,13 @@ def _job(index: int, subject: Subject) -> Job:
     )
 
 
-def plan_of(result: Probed, store: VerdictStore, environ: Mapping[str, str]) -> Plan:
+def plan_of(result: Probed, request: Request, store: VerdictStore, environ: Mapping[str, str]) -> Plan:
     """The launch that a verdict just reached leads to, without further arguments."""
     if result.subject is None:
         raise ValueError("only an identified model has a plan")
     options = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ=environ)
-    found = LookUp(result.entry, result.verdict)
-    return plan_with(store, result.subject, parse([result.name]), options, found)
+    arguments = plainest(result.name, request.revision, request.model_impl, request.trust_remote_code)
+    return plan_with(store, result.subject, arguments, options, LookUp(result.entry, result.verdict))
 
 
 def exit_code(results: Sequence[Probed]) -> ExitCode:

@@ -8,13 +8,14 @@ from pathlib import Path
 from cache.errors import StoreError
 from cache.paths import store_path
 from cache.store import VerdictStore
+from rules.errors import RuleError
 from tuner.arguments import ServeArguments, parse
 from tuner.environment import Environment, read_environment
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject
 from tuner.memory import LookUp
 from tuner.model import Model, identify
-from tuner.plan import Options, Plan, make_plan, plan_with
+from tuner.plan import Options, Plan, make_plan, plainest, plan_with
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def looked_up(name: str, inputs: Inputs, environ: Mapping[str, str]) -> Plan:
     model = identify(name, revision=inputs.revision)
     subject = Subject(model, environment, inputs.model_impl, inputs.trust_remote_code)
     store = opened_store(inputs.store, environ)
-    return make_plan(store, subject, parse(_default_arguments(name, inputs)), _options(Launching(), environ, at_hand))
+    arguments = plainest(name, inputs.revision, inputs.model_impl, inputs.trust_remote_code)
+    return make_plan(store, subject, arguments, _options(Launching(), environ, at_hand))
 
 
 def planned(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
@@ -92,7 +94,7 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
         store = opened_store(inputs.store, environ)
         subject = _subject(_named_model(arguments), arguments, environment)
         return make_plan(store, subject, arguments, options)
-    except (TunerError, StoreError) as error:
+    except (TunerError, StoreError, RuleError) as error:
         return plan_with(store, subject, arguments, options, LookUp(None, None, (error.message,)))
 
 
@@ -178,19 +180,12 @@ def _subject(name: str, arguments: ServeArguments, environment: Environment) -> 
 def _named_model(arguments: ServeArguments) -> str:
     if arguments.model is None:
         raise TunerError(
-            "the arguments name no model",
-            hint="give it first, as in `tuner serve MODEL …`",
+            "the model cannot be told from these arguments",
+            hint="give it first, as in `tuner serve MODEL …`, or with --model",
             kind="usage",
             exit_code=ExitCode.USAGE,
         )
     return arguments.model
-
-
-def _default_arguments(name: str, inputs: Inputs) -> list[str]:
-    """The shortest `vllm serve` that serves what was looked up."""
-    revision = ["--revision", inputs.revision] if inputs.revision else []
-    impl = ["--model-impl", inputs.model_impl] if inputs.model_impl != "auto" else []
-    return [name, *revision, *impl, *(["--trust-remote-code"] if inputs.trust_remote_code else [])]
 
 
 def _options(launching: Launching, environ: Mapping[str, str], at_hand: bool) -> Options:

@@ -9,6 +9,7 @@ from typing import Any
 from cache.entry import Entry
 from cache.errors import StoreError
 from cache.store import VerdictStore
+from rules.errors import RuleError
 from rules.verdict import Verdict
 from tuner.identity import MISSING, Subject, base_factors, full_key, hash_sources, rules_digest
 
@@ -79,14 +80,40 @@ def current_verdict(store: VerdictStore, entry: Entry) -> Verdict:
     """The entry's verdict; judged again from its report if the rules have changed since.
 
     A new judgement is written back where the store can be written; where not, it is made again next time.
+
+    Raises:
+        ReportError: it must be judged again, and the report is one that the current rules cannot read.
+        StoreError: the stored verdict is damaged.
     """
     rules = rules_digest()
     if entry.rules == rules:
-        return Verdict.from_dict(entry.verdict)
+        return _stored_verdict(entry)
     verdict = _judged(entry.report)
     with suppress(StoreError):
         store.put(replace(entry, verdict=verdict.to_dict(), rules=rules))
     return verdict
+
+
+def known_verdict(store: VerdictStore, entry: Entry) -> Verdict:
+    """As `current_verdict`, for showing: a report that only other rules can read leaves their verdict standing.
+
+    Raises:
+        StoreError: the stored verdict is damaged.
+    """
+    try:
+        return current_verdict(store, entry)
+    except RuleError:
+        return _stored_verdict(entry)
+
+
+def _stored_verdict(entry: Entry) -> Verdict:
+    try:
+        return Verdict.from_dict(entry.verdict)
+    except (KeyError, TypeError, ValueError):
+        raise StoreError(
+            f"The stored verdict {entry.digest[:12]} is damaged.",
+            hint=f"Remove it with `tuner verdicts forget {entry.digest[:12]}`, then probe the model again.",
+        ) from None
 
 
 def _judged(report: Mapping[str, Any]) -> Verdict:
@@ -115,17 +142,26 @@ def _explained(store: VerdictStore, base: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _change(name: str, stored: object, wanted: object) -> str:
-    short = [
-        str(value)[:12] if name in {"fingerprint", "worker", "remote_code"} else str(value)
-        for value in (stored, wanted)
-    ]
-    return f"{name} (stored: {short[0] or 'none'}, here: {short[1] or 'none'})"
+    if name in DIGESTS:
+        return DIGESTS[name]
+    return f"{name} (stored: {stored or 'none'}, here: {wanted or 'none'})"
+
+
+DIGESTS = {
+    "fingerprint": "the model's configuration",
+    "remote_code": "the model's own code, or the leave to run it",
+    "worker": "the probe itself (by another release of this tool)",
+}
+"""Factors whose values tell a reader nothing."""
 
 
 def _changed_sources(store: VerdictStore, base: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[str, ...]:
-    found = store.nearest({**base, "sources": ""}, str(base["architecture"]))
-    stored = found[0].sources if found else {}
-    changed = [file for file, sha in sources.items() if stored.get(file) != sha]
-    gone = [file for file in changed if sources[file] == MISSING]
-    said = f"{len(changed)} source files behind the stored verdict have changed, first {changed[0]}" if changed else ""
-    return (said + (f" ({len(gone)} of them are gone)" if gone else ""),)
+    """Why the entry does not apply here: the source files that differ from those it was probed with."""
+    found = store.nearest(base, str(base["architecture"]))
+    if found is None or found[1] != ("sources",):  # its entry was forgotten, and the file list stayed
+        return _explained(store, base)
+    stored = found[0].sources
+    changed = [file for file in sorted({*stored, *sources}) if stored.get(file) != sources.get(file)]
+    gone = sum(sources.get(file) == MISSING for file in changed)
+    said = f"of the {len(stored)} source files behind the stored verdict {len(changed)} differ here"
+    return (f"{said}, first {changed[0]}" + (f"; {gone} of them are gone" if gone else ""),)

@@ -5,18 +5,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cache.errors import StoreError
 from cache.key import digest
 from cache.store import VerdictStore
 from rules.decide import NAME, Decision, Facts, decide
+from rules.errors import RuleError
 from rules.releases import Flag, counts_drafts, flag_status
 from rules.verdict import Word
-from tuner.arguments import ServeArguments, merge
+from tuner.arguments import ServeArguments, merge, parse
 from tuner.errors import TunerError
 from tuner.identity import Subject
 from tuner.memory import LookUp, look_up
 from tuner.model import identify
 
 CACHE_ROOT = "VLLM_CACHE_ROOT"
+NO_FACTORS = {CACHE_ROOT, "VLLM_API_KEY", "VLLM_HOST_IP", "VLLM_PORT"}
+"""Variables of vLLM's that cannot change what is compiled; all others count in a keyed cache folder."""
 SETTINGS = {
     "enable_lora": "enable_lora",
     "enable_eplb": "enable_eplb",
@@ -84,6 +88,13 @@ class Plan:
     warnings: tuple[str, ...]
 
 
+def plainest(name: str, revision: str | None, model_impl: str, trust_remote_code: bool) -> ServeArguments:
+    """The shortest `vllm serve` that serves what a command without vLLM arguments is about."""
+    args = [name, *(["--revision", revision] if revision else [])]
+    args += ["--model-impl", model_impl] if model_impl != "auto" else []
+    return parse([*args, *(["--trust-remote-code"] if trust_remote_code else [])])
+
+
 def make_plan(store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options) -> Plan:
     """Look up, decide, and write the launch.
 
@@ -118,7 +129,8 @@ def _facts(store: VerdictStore, subject: Subject, arguments: ServeArguments, opt
     sizes = [name for field, name in SIZES.items() if getattr(serving, field) > 1]
     explicit = arguments.compilation_config.get(NAME)
     return Facts(
-        speculative=serving.speculative is not None and not _draft_without_moe(store, subject, serving.speculative),
+        speculative=serving.speculative is not None
+        and not _draft_without_moe(store, subject, serving.speculative, options),
         counts_drafts=counts_drafts(subject.environment.vllm),
         explicit=explicit if explicit is None else _as_bool(explicit),
         settings=(*on, *sizes),
@@ -132,15 +144,16 @@ def _as_bool(value: object) -> bool:
     return str(value).strip().lower() in {"true", "1", "yes", "on", "t", "y"}
 
 
-def _draft_without_moe(store: VerdictStore, subject: Subject, speculative: Mapping[str, Any]) -> bool:
-    """Whether the draft is a model of its own that is stored as having no MoE layer."""
+def _draft_without_moe(store: VerdictStore, subject: Subject, speculative: Mapping[str, Any], options: Options) -> bool:
+    """Whether the draft is a model of its own that is stored as having no MoE layer; what cannot be read is not."""
     draft = speculative.get("model")
     if not isinstance(draft, str):
         return False
     try:
         model = identify(draft, revision=speculative.get("revision"))
-        found = look_up(store, replace(subject, model=model, model_impl="auto"))
-    except TunerError:
+        draft_subject = replace(subject, model=model, model_impl="auto")
+        found = look_up(store, draft_subject, files_at_hand=options.files_at_hand)
+    except (TunerError, StoreError, RuleError):
         return False
     return found.verdict is not None and found.verdict.word is Word.NO_MOE
 
@@ -172,6 +185,11 @@ def _keyed_cache_dir(
         "triton": environment.triton,
         "platform": environment.platform,
         "gpu": environment.gpu,
+        "variables": {
+            name: value
+            for name, value in options.environ.items()
+            if name.startswith("VLLM_") and name not in NO_FACTORS
+        },
     }
     root = options.cache_root or cache_root(options.environ)[0]
     return str(Path(root) / "tuner" / digest(factors)[:32])

@@ -3,16 +3,20 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile, zip_longest
+from typing import TYPE_CHECKING
 
 from cache.entry import Entry
 from rules.releases import Flag
 from rules.verdict import Verdict, Witness
 from tuner.environment import Environment
-from tuner.flow import Probed
 from tuner.plan import Plan
+
+if TYPE_CHECKING:
+    from tuner.flow import Probed  # starts processes: a look-up must not import it
 
 LABEL = 14
 """Width of the label column."""
+DIGEST_LENGTH = 64
 WITNESS_ROWS = 6
 """Calls of a witness that are shown: the first ones, and those up to the first that differs."""
 
@@ -44,10 +48,26 @@ def verdict_text(plan: Plan) -> str:
     head = [line("model", f"{model.name} ({model.architecture})")]
     if verdict is None or entry is None:
         return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.found.miss)])
-    parts = [*head, line("verdict", verdict.word), lines("reasons", verdict.reasons)]
-    if verdict.witness:
-        parts.append(witness_text(verdict.witness))
-    return "\n".join([*parts, evidence_text(plan, entry)])
+    checked = "source files unchanged since" if plan.found.verified else "source files not at hand, not compared"
+    return "\n".join([*head, judged_text(verdict), evidence_text(entry, checked)])
+
+
+def entry_text(entry: Entry, verdict: Verdict) -> str:
+    """What `tuner verdicts show` prints: the factors of the key, the verdict, what it rests on."""
+    short = {name: value[:12] if is_digest(value) else value for name, value in entry.key.items()}
+    factors = [line(name, value or "none") for name, value in short.items()]
+    return "\n".join([*factors, judged_text(verdict), evidence_text(entry, "sources not compared")])
+
+
+def is_digest(value: object) -> bool:
+    """Whether a factor is a SHA-256, of which the start tells readers enough."""
+    return isinstance(value, str) and len(value) == DIGEST_LENGTH and set(value) <= set("0123456789abcdef")
+
+
+def judged_text(verdict: Verdict) -> str:
+    """The verdict, its reasons, and its witness if it has one."""
+    parts = [line("verdict", verdict.word), lines("reasons", verdict.reasons)]
+    return "\n".join([*parts, *([witness_text(verdict.witness)] if verdict.witness else [])])
 
 
 def plan_text(plan: Plan) -> str:
@@ -66,11 +86,10 @@ def plan_text(plan: Plan) -> str:
     )
 
 
-def evidence_text(plan: Plan, entry: Entry) -> str:
+def evidence_text(entry: Entry, checked: str) -> str:
     """How much was seen, when, and what was done otherwise than a launch would."""
     scenarios = entry.report["scenarios"]
     ran = sum(scenario["status"] == "ran" for scenario in scenarios)
-    checked = "source files unchanged since" if plan.found.verified else "source files not at hand, not compared"
     kinds = dict.fromkeys(assumption["kind"] for assumption in entry.report["assumptions"])
     return "\n".join(
         [
@@ -124,19 +143,19 @@ def verdicts_table(entries: Sequence[tuple[Entry, Verdict]]) -> str:
     return columns(rows)
 
 
-def probed_text(results: Sequence[Probed]) -> str:
+def probed_text(results: Sequence["Probed"]) -> str:
     """What `tuner probe` prints: the witnesses of unsafe verdicts, then one line a model."""
     heads = ("MODEL", "VERDICT", "MOE LAYERS", "SECONDS", "NOTE")
     witnesses = [f"{result.name}\n{witness_text(w)}\n" for result in results if (w := witness_of(result))]
     return "\n".join([*witnesses, columns([heads, *map(probed_row, results)])])
 
 
-def witness_of(result: Probed) -> Witness | None:
+def witness_of(result: "Probed") -> Witness | None:
     """The witness of an unsafe verdict, or None."""
     return result.verdict.witness if result.verdict else None
 
 
-def probed_row(result: Probed) -> tuple[str, str, str, str, str]:
+def probed_row(result: "Probed") -> tuple[str, str, str, str, str]:
     """One model of the table; the note is the first reason, or what stopped the probe."""
     if result.failure:
         return (

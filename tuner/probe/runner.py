@@ -4,6 +4,7 @@ Only this module starts a process. The worker is known by path, never by import.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -23,6 +24,8 @@ START_LIMIT = 600.0
 """Seconds allowed for importing vLLM; 8 to 28 s were measured."""
 POLL = 0.1
 LOG_TAIL = 12
+ROOM = 64 * 1024
+"""Bytes; more than most reports take."""
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY")
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
@@ -111,8 +114,15 @@ class Worker:
     def __init__(self, python: str, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
         self.control = _control_folder()
-        self._write({"schema": 1, "models": [asdict(job) for job in jobs]})
-        with (self.control / "log").open("wb") as log:
+        try:
+            request = {"schema": 1, "models": [asdict(job) for job in jobs]}
+            (self.control / "request.json").write_text(json.dumps(request), encoding="utf-8")
+            (self.control / "work").mkdir()
+            log = (self.control / "log").open("wb")
+        except OSError as error:
+            shutil.rmtree(self.control, ignore_errors=True)
+            raise _no_control_folder(error) from None
+        with log:
             self.process = _start(python, self.control, log)
 
     def __enter__(self) -> Self:
@@ -121,13 +131,6 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self._kill()
         shutil.rmtree(self.control, ignore_errors=True)
-
-    def _write(self, request: Mapping[str, Any]) -> None:
-        try:
-            (self.control / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        except OSError as error:
-            shutil.rmtree(self.control, ignore_errors=True)
-            raise _no_control_folder(error) from None
 
     def outcomes(self, time_limit: float, on_stage: Callable[[str, int], None]) -> Iterator[Outcome]:
         """Results in order; ends early after a crash or a hang, with the model that caused it last."""
@@ -149,11 +152,7 @@ class Worker:
     def _await_environment(self) -> None:
         facts = self._await("environment.json", START_LIMIT)
         if facts is None:
-            raise TunerError(
-                f"the probe worker ended before vLLM was imported{self._exit_words()}",
-                hint=_log_hint(self._log_tail()),
-                kind="environment",
-            )
+            raise self._never_ready()
         if facts["result"] != "ok":
             raise TunerError(
                 f"vLLM does not import in this environment: {facts['message']}",
@@ -172,6 +171,14 @@ class Worker:
             time.sleep(POLL)
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
+    def _never_ready(self) -> TunerError:
+        said = f"the probe worker ended before vLLM was imported ({self._exit_words()})"
+        if self.process.poll() is None:
+            said = f"vLLM was not imported within {START_LIMIT:.0f} s"
+        elif _is_full(self.control):
+            return _no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        return TunerError(said, hint=_log_hint(self._log_tail()), kind="environment")
+
     def _died(self, seconds: float) -> TunerError:
         if self.process.poll() is None:
             return TunerError(
@@ -179,13 +186,15 @@ class Worker:
                 hint="raise --time-limit, or probe this model on a faster machine",
                 kind="timeout",
             )
-        return TunerError(f"the probe worker died{self._exit_words()}", hint=_log_hint(self._log_tail()), kind="crash")
+        if _is_full(self.control):
+            return _no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        return TunerError(
+            f"the probe worker died ({self._exit_words()})", hint=_log_hint(self._log_tail()), kind="crash"
+        )
 
     def _exit_words(self) -> str:
-        code = self.process.poll()
-        if code is None:
-            return f" within {START_LIMIT:.0f} s"
-        return f" (killed by {signal.Signals(-code).name})" if code < 0 else f" (exit code {code})"
+        code = self.process.poll() or 0
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def _log_tail(self) -> str:
         lines = (self.control / "log").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -212,15 +221,19 @@ def _no_control_folder(error: OSError) -> TunerError:
     )
 
 
+def _is_full(folder: Path) -> bool:
+    """Whether a report could not be written there, for want of space or, where the file system counts them, inodes."""
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize < ROOM or (state.f_files > 0 and state.f_favail == 0)
+
+
 def _start(python: str, control: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    work = control / "work"  # vLLM's helpers import from their working directory: keep it clean
-    work.mkdir()
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
     environment |= SETTINGS | {"VLLM_CACHE_ROOT": str(control / "cache")}
     try:
         return subprocess.Popen(
             [python, str(WORKER), str(control)],
-            cwd=work,
+            cwd=control / "work",  # vLLM's helpers import from their working directory: keep it clean
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

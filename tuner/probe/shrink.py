@@ -41,7 +41,7 @@ MAX_POSITIONS = 262_144
 """Only configs beyond this are cut: a rotary table of ten million positions takes half a minute to fill."""
 
 MIN_LAYERS, MAX_INNER, MAX_HIDDEN, MIN_HEADS, MIN_EXPERTS, MAX_TOP_K = 4, 256, 512, 4, 8, 2
-LIMITS = {"layers": 10_000, "experts": 100_000, "size": 10_000_000}
+LIMITS = {"layers": 10_000, "heads": 10_000, "experts": 100_000, "size": 10_000_000}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def shrink(config: Config) -> Shrunk:
     """Cut layers, experts, widths and vocabulary; drop quantisation.
 
     Layers: the shortest prefix, at least four, that shows every kind of every
-    per-layer list, the dense layers before the first MoE layer (cut to one) and
+    per-layer list and of every list of layer indices, the dense layers before the first MoE layer (cut to one) and
     two full periods of every interval.
 
     Raises:
@@ -117,27 +117,28 @@ def _numbers(value: object) -> list[int]:
 
 
 def _layer_key(node: Config) -> str:
-    return next((key for key in LAYER_COUNTS if key in node), "")
+    return next((key for key in LAYER_COUNTS if node.get(key) is not None), "")
 
 
 def _check_sizes(node: Config) -> None:
+    """Refuse what no model has; experts, inner widths and heads may be lists, one number a layer or modality."""
     _check(node, _layer_key(node), 1, LIMITS["layers"])
-    for key in EXPERT_COUNTS:
-        _check(node, key, 0, LIMITS["experts"])
-    for key in ("hidden_size", "vocab_size", *INNER_WIDTHS, *_head_keys(node)):
-        _check(node, key, 0, LIMITS["size"])
+    for key in ("hidden_size", "vocab_size"):
+        _check(node, key, 1, LIMITS["size"])
+    for key in ("n_group", *EXPERTS_PER_TOKEN, *EXPERT_COUNTS):
+        _check(node, key, 0, LIMITS["experts"], lists=True)
+    for key in _head_keys(node):
+        _check(node, key, 0, LIMITS["heads"], lists=True)
+    for key in INNER_WIDTHS:
+        _check(node, key, 0, LIMITS["size"], lists=True)
 
 
-def _check(node: Config, key: str, low: int, high: int) -> None:
+def _check(node: Config, key: str, low: int, high: int, *, lists: bool = False) -> None:
     value = node.get(key)
     if value is None:
         return
-    numbers = _numbers(value)
-    if (
-        numbers
-        and len(numbers) == (len(value) if isinstance(value, list) else 1)
-        and all(low <= number <= high for number in numbers)
-    ):
+    items = value if lists and isinstance(value, list) else [value]
+    if items and all(type(item) is int and low <= item <= high for item in items):
         return
     raise TunerError(
         f"the config says {key} = {value!r:.60}, which is no number from {low:,} to {high:,}",
@@ -156,29 +157,35 @@ def _shrink_layers(node: Config) -> None:
     key = _layer_key(node)
     total = node[key]
     lists = {name: value for name, value in node.items() if _is_per_layer(name, value, total)}
+    chosen = {name: value for name, value in node.items() if name not in lists and _is_index_list(name, value)}
     _cap_keys(node, FIRST_MOE_LAYER, 1)
-    kept = min(total, _needed_layers(node, lists, total))
+    kept = min(total, _needed_layers(node, lists, chosen, total))
     node[key] = kept
     for name, value in lists.items():
         node[name] = value[:kept]
     _cap_keys(node, LAST_MOE_LAYER, kept - 1)
-    for name, value in node.items():
-        if _is_index_list(name, value):
-            node[name] = [index for index in value if index < kept]
+    for name, value in chosen.items():
+        node[name] = [index for index in value if index < kept]
 
 
 def _is_per_layer(name: str, value: object, total: int) -> bool:
-    return name != "architectures" and isinstance(value, list | str) and len(value) == total and total > 1
+    """As many items as layers: a list, or the letters of a pattern; other text has that length by chance."""
+    kinds = (list, str) if name.endswith("pattern") else (list,)
+    return name != "architectures" and isinstance(value, kinds) and len(value) == total and total > 1
 
 
 def _is_index_list(name: str, value: object) -> bool:
     return name.endswith("_layers") and isinstance(value, list) and all(type(item) is int for item in value)
 
 
-def _needed_layers(node: Config, lists: dict[str, Any], total: int) -> int:
+def _needed_layers(node: Config, lists: dict[str, Any], chosen: dict[str, list[int]], total: int) -> int:
     """The shortest prefix that shows every kind, and two periods of every interval."""
-    kinds = [repr([value[index] for value in lists.values()]) for index in range(total)]
-    last_new_kind = max(kinds.index(kind) for kind in set(kinds))
+    members = [set(value) for value in chosen.values()]
+    kinds = [
+        repr([*(value[index] for value in lists.values()), *(index in member for member in members)])
+        for index in range(total)
+    ]
+    last_new_kind = max(dict(zip(reversed(kinds), reversed(range(total)), strict=True)).values())
     intervals = [number for key in LAYER_INTERVALS for number in _numbers(node.get(key)) if 0 < number <= total]
     dense = max([number for key in FIRST_MOE_LAYER for number in _numbers(node.get(key))], default=0)
     return max(MIN_LAYERS, last_new_kind + 2, 2 * math.lcm(*intervals), dense + 3)
@@ -198,18 +205,19 @@ def _cap(value: Any, limit: int) -> Any:
 
 
 def _shrink_experts(node: Config) -> None:
-    groups = max(_numbers(node.get("n_group")), default=1)
-    limit = max(MIN_EXPERTS, 2 * groups)  # grouped routing looks at the best two of a group
+    groups = max([1, *_numbers(node.get("n_group"))])
+    limit = groups * max(2, math.ceil(MIN_EXPERTS / groups))  # grouped routing looks at the best two of a group
     _cap_keys(node, EXPERT_COUNTS, limit)
     _cap_keys(node, EXPERTS_PER_TOKEN, MAX_TOP_K)
 
 
 def _shrink_widths(node: Config) -> None:
     _cap_keys(node, INNER_WIDTHS, MAX_INNER)
-    heads = {key: node[key] for key in _head_keys(node) if _numbers(node[key])}
-    if "num_attention_heads" not in heads or "hidden_size" not in node:
+    heads = {key: node[key] for key in _head_keys(node) if node[key] is not None}
+    scalar = all(isinstance(value, int) for value in heads.values())
+    if not scalar or not heads.get("num_attention_heads") or node.get("hidden_size") is None:
         return
-    divisor = math.gcd(*heads.values()) or 1
+    divisor = math.gcd(*heads.values())
     kept = min(divisor, math.ceil(MIN_HEADS * divisor / heads["num_attention_heads"]))
     shrink_by = divisor // next(part for part in range(kept, divisor + 1) if divisor % part == 0)
     for key, value in heads.items():
@@ -235,7 +243,7 @@ def _follow_hidden_size(config: Config, before: list[Config], after: list[Config
     for key, node in config.items():
         if isinstance(node, dict) and key.startswith(("vision", "audio")):
             for name, value in node.items():
-                if "hidden" in name and name != "hidden_size" and value in sizes:
+                if "hidden" in name and name != "hidden_size" and isinstance(value, int) and value in sizes:
                     node[name] = sizes[value]
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 MAX_TOKENS = 256
@@ -26,6 +27,8 @@ def start(control: Path) -> dict:
     inspect_in_process()
     load_general_plugins()
     join_world_of_one(control, current_platform.device_type)
+    if current_platform.device_type != "cpu":
+        give_workspace(torch.device(current_platform.device_type, 0))
     seconds = round(time.monotonic() - begin, 3)
     environment = {
         "vllm": vllm.__version__,
@@ -67,6 +70,14 @@ def join_world_of_one(control: Path, device: str) -> None:
         distributed_init_method=f"file://{control / 'distributed'}",
         backend="nccl" if device == "cuda" else "gloo",
     )
+
+
+def give_workspace(device) -> None:
+    """Make the scratch memory that expert kernels expect; on a GPU vLLM's own worker process makes it."""
+    with suppress(ImportError):  # releases before vllm/v1/worker/workspace.py
+        from vllm.v1.worker.workspace import init_workspace_manager
+
+        init_workspace_manager(device)
 
 
 def flag() -> dict:

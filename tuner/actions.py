@@ -1,0 +1,55 @@
+"""What `verdict` and `serve` do once their options are read, by whichever of the two parsers."""
+
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuner import render
+from tuner.cli_output import failures, present, refuse, result, say, stop_on_signals
+from tuner.errors import ExitCode, TunerError
+from tuner.inputs import Inputs, Launching, looked_up, planned_safely, probed_first
+from tuner.serve import command, execute
+
+if TYPE_CHECKING:
+    from tuner.plan import Plan
+
+
+class OnMissing(StrEnum):
+    """What `serve` does without a stored verdict."""
+
+    SAFE = "safe"
+    PROBE = "probe"
+    FAIL = "fail"
+
+
+def verdict(model: str, inputs: Inputs, *, as_json: bool) -> None:
+    """Show the stored verdict of a model."""
+    with failures(as_json, model):
+        present(looked_up(model, inputs, os.environ), as_json, render.verdict_text)
+
+
+def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing, *, dry_run: bool) -> None:
+    """Become `vllm serve` with the decision merged into `args`, or print the command."""
+    with failures(as_json=False):
+        made = _planned(args, inputs, launching, on_missing)
+        for sentence in (render.serve_line(made), *made.warnings):
+            say(f"tuner: {sentence}")
+        refuse(made)
+        python = Path(made.subject.environment.python)
+        if dry_run:
+            result(render.command_line(command(python, made.launch.args), made.launch.env))
+        else:
+            execute(python, made.launch.args, made.launch.env)
+
+
+def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing) -> "Plan":
+    made = planned_safely(args, inputs, launching, os.environ)
+    if made.found.verdict is None and on_missing is OnMissing.PROBE:
+        say("tuner: no verdict is stored; probing first (about a minute)")
+        stop_on_signals()
+        made = probed_first(args, inputs, launching, os.environ)
+    if made.found.verdict is None and on_missing is OnMissing.FAIL:
+        raise TunerError(made.found.miss[0], hint="run `tuner probe` first", exit_code=ExitCode.UNKNOWN)
+    return made

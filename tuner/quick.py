@@ -1,0 +1,112 @@
+"""Answers the usual forms of `tuner verdict` and `tuner serve` before typer is imported.
+
+Both stand in a start path, and importing typer costs as much CPU time as all the
+rest of a look-up (`benchmarks/lookup.py`). What is not understood here, help and
+faulty usage included, is left to typer, which calls the same `tuner.actions`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+Options = dict[str, str | bool]
+
+COMMON = {"--python": True, "--store": True}
+VERDICT = {
+    **COMMON,
+    "--environment": True,
+    "--revision": True,
+    "--model-impl": True,
+    "--trust-remote-code": False,
+    "--json": False,
+}
+SERVE = {
+    **COMMON,
+    "--on-missing": True,
+    "--strict": False,
+    "--enforce": False,
+    "--cache-root": True,
+    "--cache-dir-in": True,
+    "--dry-run": False,
+}
+"""Option -> whether it takes a value, as declared in `tuner.cli`; a test compares the two."""
+
+
+def answered(argv: Sequence[str]) -> bool:
+    """Run the command if it is understood; False leaves it to typer."""
+    if argv[:1] == ["verdict"]:
+        return _verdict(argv[1:])
+    return argv[:1] == ["serve"] and _serve(argv[1:])
+
+
+def own_tokens(args: Sequence[str], takes_value: Mapping[str, bool]) -> int:
+    """How many leading tokens are options of ours and their values."""
+    index = 0
+    while index < len(args) and args[index].partition("=")[0] in takes_value:
+        index += 1 if "=" in args[index] or not takes_value[args[index]] else 2
+    return index
+
+
+def read(args: Sequence[str], takes_value: Mapping[str, bool]) -> Options | None:
+    """Options by name; None where a value is missing, empty, or given to a flag."""
+    options: Options = {}
+    tokens = iter(args)
+    for token in tokens:
+        name, joined, value = token.partition("=")
+        if joined and not takes_value[name]:
+            return None
+        options[name] = True if not takes_value[name] else value if joined else next(tokens, "")
+        if not options[name]:
+            return None
+    return options
+
+
+def _verdict(args: Sequence[str]) -> bool:
+    """`verdict` with the model first, last, or between options."""
+    before = own_tokens(args, VERDICT)
+    model, rest = args[before : before + 1], args[before + 1 :]
+    options = read([*args[:before], *rest], VERDICT) if own_tokens(rest, VERDICT) == len(rest) else None
+    if options is None or not model or model[0].startswith("-"):
+        return False
+    from tuner import actions  # noqa: PLC0415  only when it is known to be needed
+    from tuner.inputs import Inputs  # noqa: PLC0415
+
+    environment = _text(options, "--environment")
+    inputs = Inputs(
+        python=_text(options, "--python"),
+        environment=Path(environment) if environment else None,
+        store=_text(options, "--store"),
+        revision=_text(options, "--revision"),
+        model_impl=_text(options, "--model-impl") or "auto",
+        trust_remote_code="--trust-remote-code" in options,
+    )
+    actions.verdict(model[0], inputs, as_json="--json" in options)
+    return True
+
+
+def _serve(args: Sequence[str]) -> bool:
+    """`serve` with our options first; all behind them is vLLM's."""
+    own = own_tokens(args, SERVE)
+    options, foreign = read(args[:own], SERVE), args[own:]
+    if options is None or not foreign or foreign[0] in {"--", "--help"}:
+        return False
+    from tuner import actions  # noqa: PLC0415
+    from tuner.inputs import Inputs, Launching  # noqa: PLC0415
+
+    choices = (options.get("--on-missing", "safe"), options.get("--cache-dir-in", "env"))
+    if choices[0] not in set(actions.OnMissing) or choices[1] not in {"env", "config"}:
+        return False
+    launching = Launching(
+        strict="--strict" in options,
+        enforce="--enforce" in options,
+        cache_root=_text(options, "--cache-root") or os.environ.get("TUNER_CACHE_ROOT") or None,
+        cache_dir_in_config=choices[1] == "config",
+    )
+    inputs = Inputs(python=_text(options, "--python"), store=_text(options, "--store"))
+    actions.serve(foreign, inputs, launching, actions.OnMissing(choices[0]), dry_run="--dry-run" in options)
+    return True
+
+
+def _text(options: Options, name: str) -> str | None:
+    value = options.get(name)
+    return value if isinstance(value, str) else None
