@@ -88,7 +88,9 @@ def probe(
     revision: Revision = None,
     model_impl: ModelImpl = "auto",
     trust_remote_code: TrustRemoteCode = False,
-    time_limit: Annotated[float, typer.Option(metavar="SECONDS", help="For each model, vLLM's import excluded.")] = 120,
+    time_limit: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="For each model, vLLM's import excluded.")
+    ] = 120,
     as_json: Json = False,
 ) -> None:
     """Run models in the serving environment and store their verdicts."""
@@ -107,8 +109,9 @@ def probe(
         with progress.probing(len(models)) as on_stage:
             probed = list(probe_all(request, environment, verdicts, on_stage))
         results = sorted(probed, key=lambda one: models.index(one.name))
-        for one in results:
-            complain(one.failure, one.name)
+        for failure in dict.fromkeys(one.failure for one in results if one.failure):
+            names = [one.name for one in results if one.failure is failure]
+            complain(failure, names[0] if len(names) == 1 else None)
         if as_json:
             documents = [
                 failure_document(one.name, one.failure)

@@ -53,10 +53,8 @@ def stop_on_signals() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def complain(failure: TunerError | None, name: str | None) -> None:
+def complain(failure: TunerError, name: str | None) -> None:
     """Say on stderr what is wrong and what to do next."""
-    if failure is None:
-        return
     about = f"{name}: " if name else ""
     say(f"tuner: {about}{failure.message}")
     if failure.hint:

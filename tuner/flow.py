@@ -65,9 +65,6 @@ def probe(
         environment: where the worker runs.
         store: where verdicts are kept; each as soon as it is reached.
         on_stage: told `import` or `probe`, and the name of the model under way.
-
-    Raises:
-        TunerError: kind `environment`: nothing can be probed there.
     """
     subjects: dict[int, Subject] = {}
     jobs: list[Job] = []
@@ -83,8 +80,14 @@ def probe(
         time_limit=request.time_limit,
         on_stage=lambda stage, index: on_stage(stage, request.names[index]),
     )
-    for outcome in outcomes:
-        yield _remembered(request.names[outcome.index], subjects[outcome.index], outcome, store)
+    waiting = dict.fromkeys(job.index for job in jobs)
+    try:
+        for outcome in outcomes:
+            waiting.pop(outcome.index)
+            yield _remembered(request.names[outcome.index], subjects[outcome.index], outcome, store)
+    except TunerError as failure:  # the environment's, and so that of every model still waiting
+        for index in waiting:
+            yield Probed(request.names[index], subjects[index], None, None, failure)
 
 
 def _subject(name: str, request: Request, environment: Environment) -> Subject:

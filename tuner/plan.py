@@ -129,8 +129,7 @@ def _facts(store: VerdictStore, subject: Subject, arguments: ServeArguments, opt
     sizes = [name for field, name in SIZES.items() if getattr(serving, field) > 1]
     explicit = arguments.compilation_config.get(NAME)
     return Facts(
-        speculative=serving.speculative is not None
-        and not _draft_without_moe(store, subject, serving.speculative, options),
+        speculative=_brings_a_draft(store, subject, serving.speculative, options),
         counts_drafts=counts_drafts(subject.environment.vllm),
         explicit=explicit if explicit is None else _as_bool(explicit),
         settings=(*on, *sizes),
@@ -142,6 +141,19 @@ def _facts(store: VerdictStore, subject: Subject, arguments: ServeArguments, opt
 def _as_bool(value: object) -> bool:
     """As vLLM reads the value: dotted `False` arrives as a string (pydantic, all releases)."""
     return str(value).strip().lower() in {"true", "1", "yes", "on", "t", "y"}
+
+
+def _brings_a_draft(
+    store: VerdictStore, subject: Subject, speculative: Mapping[str, Any] | None, options: Options
+) -> bool:
+    """Whether a draft may run MoE layers beside the model's.
+
+    A checkpoint in the `speculators` format brings its draft without any option
+    (vllm/transformers_utils/config.py, maybe_override_with_speculators).
+    """
+    if "speculators_config" in subject.model.config:
+        return True
+    return speculative is not None and not _draft_without_moe(store, subject, speculative, options)
 
 
 def _draft_without_moe(store: VerdictStore, subject: Subject, speculative: Mapping[str, Any], options: Options) -> bool:
