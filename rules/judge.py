@@ -90,9 +90,16 @@ def _unseen(report: Report, passes: list[Pass]) -> list[str]:
 def _unlike_the_launch(report: Report) -> list[str]:
     unknown = uncovered([assumption.kind for assumption in report.assumptions])
     reasons = [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
-    if report.recording == "hook" and report.registered:
-        reasons.append("MoE calls could be recorded by module hooks only, which fused and LoRA paths go round")
+    if report.registered and report.recording in WEAK:
+        reasons.append(WEAK[report.recording])
     return reasons
+
+
+WEAK = {
+    "hook": "MoE calls could be recorded by module hooks only, which fused and LoRA paths go round",
+    "counted": "MoE calls were resolved by the counter during the probe, which hides the order the model meant",
+}
+"""Kind of recording that proves nothing -> why."""
 
 
 def _safe(report: Report, passes: list[Pass]) -> Verdict:

@@ -84,7 +84,8 @@ class Report(_Part):
         environment: versions and platform as the worker saw them.
         flag: what was detected of the flag.
         registered: MoE layer names in construction order.
-        recording: how calls were observed: `call_and_run`, `run`, or the weaker `hook`.
+        recording: how calls were observed: `call_and_run`, `run`, the weaker `hook`, or `counted`: through the
+            counter itself, which shows the registered order for every model.
         declares_experts: whether the config asks for more than one routed expert.
         planned: names of all scenarios that were to run; those without an entry were lost.
         scenarios: every scenario, also those that did not run.
@@ -99,7 +100,7 @@ class Report(_Part):
     environment: dict[str, str | None]
     flag: Flag
     registered: tuple[str, ...]
-    recording: Literal["call_and_run", "run", "hook"]
+    recording: Literal["call_and_run", "run", "hook", "counted"]
     declares_experts: bool
     planned: tuple[str, ...] = Field(min_length=1)
     scenarios: tuple[Scenario, ...] = Field(min_length=1)

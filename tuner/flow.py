@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cache.entry import Entry
 from cache.errors import StoreError
@@ -130,8 +131,42 @@ def _remembered(name: str, subject: Subject, outcome: Outcome, store: VerdictSto
     if outcome.report is None:
         return Probed(name, subject, None, None, outcome.failure, outcome.seconds)
     try:
+        require_same_environment(subject.environment, outcome.report["environment"])
         entry, verdict = remember(store, subject, outcome.report)
+    except TunerError as error:
+        return Probed(name, subject, None, None, error, outcome.seconds)
     except (RuleError, StoreError) as error:
-        failure = TunerError(error.message, hint=error.hint, kind="report" if isinstance(error, RuleError) else "store")
+        kind = "report" if isinstance(error, RuleError) else "store"
+        failure = TunerError(error.message, hint=error.hint, kind=kind)
         return Probed(name, subject, None, None, failure, outcome.seconds)
     return Probed(name, subject, entry, verdict, None, outcome.seconds)
+
+
+def require_same_environment(environment: Environment, seen: Mapping[str, Any]) -> None:
+    """The worker must have run what the key will claim.
+
+    Raises:
+        TunerError: it imported another vLLM or torch, or ran on another kind of device.
+    """
+    device = DEVICES.get(environment.platform)
+    pairs = [
+        ("vLLM", public(environment.vllm), public(seen["vllm"])),
+        ("torch", public(environment.torch), public(seen["torch"])),
+        *([("device", device, str(seen["device"]))] if device else []),
+    ]
+    for what, expected, found in pairs:
+        if expected != found:
+            raise TunerError(
+                f"the environment's files say {what} {expected}, the probe ran {what} {found}",
+                hint="check PYTHONPATH and the environment's packages; nothing was stored",
+                kind="environment",
+            )
+
+
+def public(version: object) -> str:
+    """A version without its local part: packages and modules of one build differ in it."""
+    return str(version).partition("+")[0]
+
+
+DEVICES = {"cpu": "cpu", "cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "tpu": "tpu"}
+"""Platform -> the device type that vLLM runs it on; platform plugins have their own."""

@@ -6,6 +6,7 @@ from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING
 
 from cache.entry import Entry
+from rules.decide import NAME
 from rules.releases import Flag
 from rules.verdict import Verdict, Witness
 from tuner.environment import Environment
@@ -178,8 +179,10 @@ def clipped(text: str, width: int = 90) -> str:
 
 def serve_line(plan: Plan) -> str:
     """What `tuner serve` says before it becomes vLLM: one line."""
-    verdict = plan.found.verdict.word if plan.found.verdict else f"no verdict ({plan.found.miss[0]})"
-    return f"{verdict}; flag {plan.flag.status}; {plan.decision.reasons[0]}"
+    setting = plan.decision.setting
+    written = "nothing to write" if setting is None else f"{NAME}={str(setting).lower()}"
+    missing = "" if plan.found.verdict else f"no verdict ({plan.found.miss[0]}); "
+    return f"{missing}{written}: {plan.decision.reasons[0]}"
 
 
 def command_line(command: Sequence[str], env: Mapping[str, str]) -> str:

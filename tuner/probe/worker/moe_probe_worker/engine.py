@@ -83,20 +83,28 @@ def give_workspace(device) -> None:
 def flag() -> dict:
     """What `fast_moe_cold_start` is in this vLLM, and what becomes of an explicit true.
 
-    `field`: `field` (settable), `attribute` (a class attribute no configuration
-    reaches, 0.15.1) or `absent`. `effective_when_true`: the value after vLLM's
+    `field`: as `flag_form`; `attribute` is a class attribute no configuration
+    reaches (0.15.1). `effective_when_true`: the value after vLLM's
     own resolution for a configuration without a model, None if unknown.
     """
     from vllm.config import CompilationConfig, VllmConfig
 
-    name = "fast_moe_cold_start"
-    if name not in getattr(CompilationConfig, "__dataclass_fields__", {}):
-        return {"field": "attribute" if hasattr(CompilationConfig, name) else "absent", "effective_when_true": None}
+    if (form := flag_form()) != "field":
+        return {"field": form, "effective_when_true": None}
     try:
         config = VllmConfig(compilation_config=CompilationConfig(fast_moe_cold_start=True))
         return {"field": "field", "effective_when_true": bool(config.compilation_config.fast_moe_cold_start)}
     except Exception:
         return {"field": "field", "effective_when_true": None}
+
+
+def flag_form() -> str:
+    """How this vLLM's CompilationConfig knows the flag: `field`, `attribute` or `absent`."""
+    from vllm.config import CompilationConfig
+
+    if "fast_moe_cold_start" in getattr(CompilationConfig, "__dataclass_fields__", {}):
+        return "field"
+    return "attribute" if hasattr(CompilationConfig, "fast_moe_cold_start") else "absent"
 
 
 def model_folder(job: dict) -> Path:
@@ -130,7 +138,7 @@ def configure(job: dict, folder: Path):
         "model_impl": job["model_impl"],
         "trust_remote_code": job["trust_remote_code"],
         "limit_mm_per_prompt": {"image": 0, "video": 0, "audio": 0} if is_multimodal(job["config"]) else {},
-        "compilation_config": {"fast_moe_cold_start": False} if flag()["field"] == "field" else {},
+        "compilation_config": {"fast_moe_cold_start": False} if flag_form() == "field" else {},
     }
     return EngineArgs(**{name: value for name, value in wanted.items() if name in known}).create_engine_config()
 

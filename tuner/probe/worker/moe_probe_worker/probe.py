@@ -58,6 +58,7 @@ def observe(job: dict, facts: dict) -> dict:
             passes = Passes(model, vllm_config, recorder, stubs)
             planned = scenarios(*passes.inputs(job["special_tokens"]))
             ran = [passes.run(scenario) for scenario in planned]
+            recording = "counted" if recorder.counted else recorder.method
             telling = most_telling(planned, ran, list(recorder.layers))
             counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
         report = {
@@ -68,7 +69,7 @@ def observe(job: dict, facts: dict) -> dict:
             "flag": {**facts["flag"], "counter_ran": None if counter is None else counter["ran"]},
             "counter": counter,
             "registered": list(recorder.layers),
-            "recording": recorder.method,
+            "recording": recording,
             "planned": [scenario.name for scenario in planned],
             "scenarios": ran,
             "declares_experts": job["declares_experts"],

@@ -21,6 +21,7 @@ class Recorder:
     Attributes:
         method: what could be observed: `call_and_run`, `run`, or `hook` if a
             release has neither point; the weakest over all layers.
+        counted: whether a pass resolved names through vLLM's counter.
         stubbed: while true, implementations are recorded but not executed.
     """
 

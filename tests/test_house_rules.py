@@ -1,0 +1,342 @@
+"""The rules of the house, read from the sources: who may know whom, what is never done, how large things get."""
+
+import ast
+import os
+import re
+import statistics
+import sys
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WORKER = "tuner/probe/worker/*"
+RUNNER = "tuner/probe/runner.py"
+OURS = ("tuner", "rules", "cache")
+HOMES = {
+    "typer": "tuner/cli*.py",
+    "pydantic": "rules/report.py",
+    "sqlitedict": "cache/store.py",
+    "yaml": "tuner/yaml_text.py",
+    "huggingface_hub": "tuner/hub.py",
+    "rich": "tuner/progress.py",
+    "torch": WORKER,
+    "transformers": WORKER,
+    "triton": WORKER,
+    "vllm": WORKER,
+}
+"""Third-party library -> the files that may import it."""
+DISTRIBUTIONS = {"yaml": "PyYAML"}
+"""Name on the index where it is not the import's."""
+MAX_FILE, MAX_FUNCTION, LONG_FUNCTION, MEDIAN_FUNCTION = 300, 60, 40, 12
+REASONS = {
+    "tuner/cli.py:probe": "typer: one parameter an option",
+    "tuner/probe/worker/moe_probe_worker/probe.py:observe": "one line a field of the report",
+}
+"""`file:function` -> why it is longer than `LONG_FUNCTION` lines."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def read(file: str) -> ast.Module:
+    """The syntax tree of a source file."""
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"), file)
+
+
+SOURCES = {
+    file: read(file)
+    for file in sorted(path.relative_to(ROOT).as_posix() for folder in OURS for path in (ROOT / folder).rglob("*.py"))
+}
+TESTS = {f"tests/{path.name}": read(f"tests/{path.name}") for path in sorted((ROOT / "tests").glob("test_*.py"))}
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Each imported module in dotted form, with its line; `from a import b` gives both `a` and `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from ((name, node.lineno) for name in (module, *(f"{module}.{alias.name}" for alias in node.names)))
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Each call by its written name: `os.execve`, `exec`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def functions(tree: ast.AST) -> Iterator[Function]:
+    """Every function and method."""
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def root(module: str) -> str:
+    """The top-level package of a dotted name."""
+    return module.partition(".")[0]
+
+
+def offences(pattern: str, *, outside: str = "") -> list[str]:
+    """Places that use something (`subprocess.*`, `*.fork`), imported or called by its full name, outside some files."""
+    used = [
+        (file, name, line)
+        for file, tree in SOURCES.items()
+        for name, line in [*imports(tree), *((name, call.lineno) for name, call in calls(tree))]
+        if re.fullmatch(pattern, name)
+    ]
+    return [f"{file}:{line} {name}" for file, name, line in used if not fnmatchcase(file, outside)]
+
+
+def test_there_are_sources_to_read() -> None:
+    """The rules below hold for every source file of the three packages and the worker, not for none."""
+    assert {root(file.replace("/", ".")) for file in SOURCES} == set(OURS)
+    assert sum(fnmatchcase(file, WORKER) for file in SOURCES) > 5
+    assert len(SOURCES) > 40
+
+
+# ---- who may know whom
+
+
+@pytest.mark.parametrize(("package", "stranger"), [(a, b) for a in ("rules", "cache") for b in OURS if a != b])
+def test_rules_and_cache_know_nobody(package: str, stranger: str) -> None:
+    """`rules` and `cache` import neither each other nor `tuner`."""
+    assert not [
+        f"{file}:{line}"
+        for file, tree in SOURCES.items()
+        for name, line in imports(tree)
+        if file.startswith(f"{package}/") and root(name) == stranger
+    ]
+
+
+def test_rules_do_no_io() -> None:
+    """No clock, disk, environment, network or process in `rules`."""
+    outer = "asyncio datetime io os pathlib random shutil socket sqlite3 subprocess sys tempfile threading time urllib"
+    for file, tree in SOURCES.items():
+        if file.startswith("rules/"):
+            assert not {root(name) for name, _ in imports(tree)} & set(outer.split())
+            assert not {name for name, _ in calls(tree)} & {"open", "print", "input"}
+
+
+def test_nobody_imports_the_worker() -> None:
+    """The worker is known by path alone, outside itself."""
+    assert not offences(r"(.*\.)?(moe_probe_worker|probe\.worker)(\..*)?", outside=WORKER)
+
+
+def test_imports_are_absolute() -> None:
+    """Every import names its package, so that the rules here see it."""
+    assert not offences(r"\..*")
+
+
+def test_the_command_line_is_on_top() -> None:
+    """No module below the command line imports it."""
+    assert not offences(r"tuner\.cli(_verdicts)?(\..*)?", outside="tuner/[c_]*")
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_has_one_home(library: str) -> None:
+    """A third-party library is imported in its home only, and is imported there."""
+    using = {file for file, tree in SOURCES.items() if library in {root(name) for name, _ in imports(tree)}}
+    assert not [file for file in using if not fnmatchcase(file, HOMES[library])]
+    assert using or library == "triton"
+
+
+def test_no_other_library_is_imported() -> None:
+    """Beside the standard library, our packages and the libraries with a home there is nothing."""
+    known = {*sys.stdlib_module_names, *OURS, *HOMES, "moe_probe_worker"}
+    strange = {root(name) for tree in SOURCES.values() for name, _ in imports(tree)} - known
+    assert not strange
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "triton", "vllm"])
+def test_heavy_libraries_are_imported_inside_functions(library: str) -> None:
+    """The worker reads its request before it imports what takes seconds and may fail."""
+    for file, tree in SOURCES.items():
+        inside = {line for function in functions(tree) for name, line in imports(function)}
+        assert not [f"{file}:{line}" for name, line in imports(tree) if root(name) == library and line not in inside]
+
+
+def test_dependencies_are_those_with_a_home() -> None:
+    """pyproject.toml asks for exactly the libraries that are imported, and for typer below 0.29.
+
+    typer 0.29 imports pydantic on every command.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = {re.split(r"[^\w-]", entry)[0]: entry for entry in project["dependencies"]}
+    assert set(asked) == {DISTRIBUTIONS.get(name, name) for name, home in HOMES.items() if home != WORKER}
+    assert asked["typer"].endswith(",<0.29")
+
+
+# ---- what is never done
+
+
+def test_one_module_starts_processes() -> None:
+    """Only the runner starts a process."""
+    assert not offences(r"(subprocess|multiprocessing|concurrent\.futures|asyncio|pty)(\..*)?", outside=RUNNER)
+    assert not offences(r"os\.(fork|forkpty|posix_spawnp?|spawn\w+|popen|startfile)")
+    assert "subprocess" in {name for name, _ in imports(SOURCES[RUNNER])}
+
+
+def test_one_module_execs() -> None:
+    """Only `tuner serve` replaces its process."""
+    assert not offences(r"os\.exec\w+", outside="tuner/serve.py")
+    assert "os.execve" in {name for name, _ in calls(SOURCES["tuner/serve.py"])}
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    """No pickle, no marshal, no evaluated text, no YAML that makes objects."""
+    assert not offences(r"(c?pickle|cloudpickle|dill|joblib|marshal|shelve|jsonpickle)(\..*)?")
+    assert not offences(r"eval|exec|compile|__import__|builtins\..*|runpy(\..*)?|code(\..*)?")
+    assert not offences(r"yaml\.(load|load_all|full_load|unsafe_load|dump|Loader)(\..*)?")
+
+
+def test_no_shell_is_used() -> None:
+    """Commands are argument lists; no text is given to a shell."""
+    assert not offences(r"os\.system|subprocess\.(getoutput|getstatusoutput)|(.*\.)?create_subprocess_shell")
+    shells = [
+        f"{file}:{call.lineno}"
+        for file, tree in SOURCES.items()
+        for _, call in calls(tree)
+        for keyword in call.keywords
+        if keyword.arg == "shell" or (keyword.arg is None and "Popen" in ast.unparse(call.func))
+    ]
+    assert not shells
+
+
+# ---- how large things get
+
+
+def test_files_are_short() -> None:
+    """No source file is longer than 300 lines."""
+    lengths = {file: len((ROOT / file).read_text(encoding="utf-8").splitlines()) for file in SOURCES}
+    assert not {file: lines for file, lines in lengths.items() if lines > MAX_FILE}
+
+
+def lengths() -> dict[str, int]:
+    """Lines of every function, by `file:name`."""
+    return {
+        f"{file}:{function.name}": (function.end_lineno or function.lineno) - function.lineno + 1
+        for file, tree in SOURCES.items()
+        for function in functions(tree)
+    }
+
+
+def test_functions_are_short() -> None:
+    """No function is longer than 60 lines, one above 40 has its reason here, and half have 12 at most."""
+    found = lengths()
+    assert not {name: lines for name, lines in found.items() if lines > MAX_FUNCTION}
+    assert {name for name, lines in found.items() if lines > LONG_FUNCTION} <= set(REASONS) <= set(found)
+    assert statistics.median(found.values()) <= MEDIAN_FUNCTION
+
+
+def public(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """The module and its public classes, functions and methods."""
+    yield "module", tree
+    pending: list[tuple[str, ast.AST]] = [("", tree)]
+    while pending:
+        prefix, owner = pending.pop()
+        for node in ast.iter_child_nodes(owner):
+            if isinstance(node, ast.ClassDef | Function) and not node.name.startswith("_"):
+                yield prefix + node.name, node
+                if isinstance(node, ast.ClassDef):
+                    pending.append((f"{prefix}{node.name}.", node))
+
+
+def test_everything_public_is_described() -> None:
+    """Every public module, class, function and method has a docstring."""
+    assert not [
+        f"{file} {name}"
+        for file, tree in SOURCES.items()
+        for name, node in public(tree)
+        if not ast.get_docstring(node)  # type: ignore[arg-type]
+    ]
+
+
+@pytest.mark.parametrize("file", TESTS)
+def test_every_test_states_its_promise(file: str) -> None:
+    """Every test function has a docstring that is a sentence."""
+    for function in functions(TESTS[file]):
+        if function.name.startswith("test_"):
+            promise = ast.get_docstring(function) or ""
+            assert promise.endswith("."), f"{file}:{function.lineno} {function.name}"
+
+
+# ---- what the text of the repository never says
+
+MADE = ("__pycache__", "build", "dist", "*.egg-info", ".[!c]*", ".cache")
+"""Folders that are made, installed or kept by tools; of hidden ones only `.ci` is ours."""
+MADE_UP = "somebody|user|me|you"
+"""Users who own no machine, for examples."""
+FORBIDDEN = {
+    # One letter of each word stands in brackets, so that this file does not name what it forbids.
+    "a path of one machine": rf"(?<![\w.)}}\]*~-])/(w[o]rk|r[o]ot|Us[e]rs|h[o]me(?!/({MADE_UP})\b))/",
+    "a registry's host": r"p[y]pi\.org|p[y]thonhosted",
+    "who or what wrote it": r"\b(Cl[a]ude|Anthr[o]pic|Ch[a]tGPT|C[o]pilot)\b|(?i:\b(LLM|AI)-(written|g[e]nerated))",
+    "a worker of this kind": r"(?i)\b(an?|the|this|our|your|AI|sub|c[o]ding)[ -]ag[e]nts?\b|\bag[e]ntic\b",
+    "a session": r"(?i)\bs[e]ssion[ _-]?ids?\b|\b(this|my|our) s[e]ssion\b|\bthis w[o]rkplace\b",
+}
+ONE_HOME = {"the hub's address": (r"h[u]ggingface\.co\b", "tuner/hub.py")}
+
+
+@cache
+def texts() -> dict[str, str]:
+    """Every text file of the repository; what is made, installed or hidden by tools is left out."""
+    found = {}
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if not any(fnmatchcase(name, made) for made in MADE)]
+        for path in (Path(folder, name) for name in files):
+            found[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8", errors="replace")
+    return found
+
+
+def named(pattern: str) -> list[str]:
+    """`file:line text` of every line that the pattern finds."""
+    return [
+        f"{file}:{number} {line.strip()[:100]}"
+        for file, text in texts().items()
+        if re.search(pattern, text)
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_the_repository_does_not_name(what: str) -> None:
+    """No file names a development machine's paths, a registry, or who or what wrote it."""
+    assert not named(FORBIDDEN[what])
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("a path of one machine", "see /{}/main/x.py"),
+        ("a path of one machine", "`/h{}me/jane/x`"),
+        ("a registry's host", "https://p{}pi.org/simple"),
+        ("who or what wrote it", "Co-Authored-By: Cl{}ude"),
+        ("a worker of this kind", "the ag{}nt found"),
+        ("a session", "session{}id 7"),
+    ],
+)
+def test_the_patterns_find_what_they_forbid(what: str, text: str) -> None:
+    """Each pattern finds its own example, which is spelled here with a gap."""
+    gaps = {"a path of one machine": ("work", "o"), "a registry's host": ("y",), "who or what wrote it": ("a",)}
+    gaps |= {"a worker of this kind": ("e",), "a session": (" ",)}
+    assert any(re.search(FORBIDDEN[what], text.format(gap)) for gap in gaps[what])
+
+
+@pytest.mark.parametrize(
+    "text", ["user_agent=...", "agent-detector==2.0.0", "start_new_session=True", "tests/work/x", "/home/somebody/x"]
+)
+def test_the_patterns_leave_the_rest(text: str) -> None:
+    """Ordinary words and names that only look like it are not found."""
+    assert not [what for what, pattern in FORBIDDEN.items() if re.search(pattern, text)]
+
+
+def test_the_hub_is_named_in_one_place() -> None:
+    """The hub's default address stands in `tuner/hub.py`, and nowhere else."""
+    pattern, home = ONE_HOME["the hub's address"]
+    assert {line.partition(":")[0] for line in named(pattern)} == {home}

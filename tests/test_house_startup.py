@@ -1,0 +1,147 @@
+"""What a command imports: `verdict` and `serve` stand in a start path and pay for nothing they do not need.
+
+Measured by `python -X importtime` in processes of their own, less what a bare Python imports. typer, which every other
+command needs, itself brings `subprocess`, `inspect` and some forty modules more; so the usual forms of the two do
+without it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+from fake_environment import LLAMA, MIXTRAL, QWEN, SETTABLE, Serving, serving_in
+
+HEAVY = {
+    "asyncio",
+    "concurrent",
+    "http",
+    "huggingface_hub",
+    "multiprocessing",
+    "pydantic",
+    "pydantic_core",
+    "rich",
+    "socket",
+    "sqlitedict",
+    "ssl",
+    "torch",
+    "transformers",
+    "triton",
+    "vllm",
+    "yaml",
+}
+"""Top-level modules that no command below needs."""
+NOT_AT_START = {*HEAVY, "logging", "subprocess", "tempfile", "threading", "typer"}
+"""What `verdict` and `serve` do without beside those."""
+PROBING = {"tuner.flow", "tuner.probe", "tuner.probe.runner", "tuner.probe.shrink", "rules.judge", "rules.report"}
+
+
+def imported(*arguments: object, env: dict[str, str] | None = None) -> tuple[int, set[str]]:
+    """Exit code of a Python with these arguments, and the modules that it imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *map(str, arguments)],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, set(re.findall(r"^import time:[ \d]+\|[ \d]+\| +(\S+)$", done.stderr, re.MULTILINE))
+
+
+@cache
+def bare() -> frozenset[str]:
+    """What Python imports by itself, `.pth` files included."""
+    return frozenset(imported("-c", "pass")[1])
+
+
+def run(*arguments: object) -> tuple[int, set[str]]:
+    """Exit code of `tuner` with these arguments, and the modules that it imported."""
+    code, modules = imported("-m", "tuner", *arguments)
+    assert "tuner.__main__" in modules or "tuner" in modules
+    return code, modules - bare()
+
+
+def packages(modules: set[str]) -> set[str]:
+    """Top-level names of modules."""
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """An environment where the launch decides the flag."""
+    return serving_in(tmp_path / "env", SETTABLE)
+
+
+@pytest.fixture
+def where(serving: Serving, tmp_path: Path) -> list[object]:
+    """The options that name this environment and a store with verdicts of two models."""
+    store = tmp_path / "verdicts.sqlite"
+    serving.remember(store, MIXTRAL)
+    serving.remember(store, LLAMA)
+    return ["--python", serving.python, "--store", store]
+
+
+START_PATH: dict[str, tuple[list[object], int]] = {
+    "a stored verdict": (["verdict", "{where}", MIXTRAL], 0),
+    "a stored verdict as JSON": (["verdict", MIXTRAL, "{where}", "--json"], 0),
+    "a verdict that is not stored": (["verdict", QWEN, "{where}"], 3),
+    "no such model": (["verdict", "./no-such-folder", "{where}"], 1),
+    "a launch with a verdict": (["serve", "{where}", "--dry-run", MIXTRAL, "--tensor-parallel-size", "2"], 0),
+    "a launch with settings": (["serve", "{where}", "--dry-run", MIXTRAL, "-cc.cudagraph_mode=NONE"], 0),
+    "a launch without a verdict": (["serve", "{where}", "--strict", "--dry-run", QWEN, "--port", "1"], 0),
+}
+
+
+@pytest.mark.parametrize("case", START_PATH)
+def test_a_start_imports_only_what_it_needs(case: str, where: list[object]) -> None:
+    """Looking up and launching from a warm store import no third-party library at all, and nothing of the probe."""
+    words, expected = START_PATH[case]
+    code, modules = run(*(part for word in words for part in (where if word == "{where}" else [word])))
+    assert code == expected
+    assert not packages(modules) & NOT_AT_START
+    assert not modules & PROBING
+    assert "cache.store" in modules or "cache.database" in modules
+
+
+OTHERS: dict[str, tuple[list[object], int]] = {
+    "the help": (["--help"], 0),
+    "the version": (["--version"], 0),
+    "a command's help": (["serve", "--help"], 0),
+    "faulty usage": (["verdict", "--no-such-option"], 2),
+    "the environment": (["env", "{python}"], 0),
+    "a plan": (["plan", MIXTRAL, "{where}"], 0),
+    "an export": (["export", MIXTRAL, "{where}"], 0),
+    "the list": (["verdicts", "list", "{store}"], 0),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_commands_import_typer_alone(case: str, where: list[object]) -> None:
+    """Help, plans and lists import typer and what it brings, and no other third-party library."""
+    words, expected = OTHERS[case]
+    parts = {"{where}": where, "{python}": where[:2], "{store}": where[2:]}
+    code, modules = run(*(part for word in words for part in parts.get(str(word), [word])))
+    assert code == expected
+    assert "typer" in packages(modules)
+    assert not packages(modules) & HEAVY
+
+
+def test_a_launch_with_a_config_file_imports_yaml(where: list[object], tmp_path: Path) -> None:
+    """The measure sees what is imported: reading vLLM's `--config` file needs PyYAML, and only that."""
+    config = tmp_path / "serve.yaml"
+    config.write_text("port: 8001\n", encoding="utf-8")
+    code, modules = run("serve", *where, "--dry-run", MIXTRAL, "--config", config)
+    assert code == 0
+    assert packages(modules) & NOT_AT_START == {"yaml"}
+
+
+def test_typer_brings_processes_and_no_event_loop() -> None:
+    """Why the two do without typer: it imports `subprocess`; it brings neither rich, pydantic nor asyncio with it."""
+    _, modules = imported("-c", "import typer")
+    assert "subprocess" in modules
+    assert not packages(modules) & HEAVY

@@ -1,0 +1,152 @@
+"""The half of the probe that runs elsewhere: it needs nothing of ours, and nobody imports it."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WORKER = ROOT / "tuner" / "probe" / "worker" / "moe_probe_worker"
+FILES = sorted(WORKER.glob("*.py"))
+SERVING = {"torch", "transformers", "vllm"}
+"""What the serving environment brings."""
+LISTENER = """
+import json, os, sys
+with open(os.environ["SEEN"], "w") as file:
+    json.dump({"path": sys.path, "cwd": os.getcwd(), "modules": sorted(sys.modules)}, file)
+raise ImportError("libtorch_cpu.so: cannot open shared object file\\nsecond line")
+"""
+"""Stands in for a torch that is broken, and tells how it was imported."""
+
+every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+
+
+def tree(file: Path) -> ast.Module:
+    """The syntax tree of a source file."""
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    """Top-level names of the modules that are imported anywhere below a node."""
+    for item in ast.walk(node):
+        if isinstance(item, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in item.names)
+        elif isinstance(item, ast.ImportFrom):
+            yield "." * item.level or (item.module or "").partition(".")[0]
+
+
+def start(control: Path, *, models: list[object] | None = None, env: dict[str, str] | None = None) -> dict[str, Any]:
+    """What the worker says of the environment that it was started in by path, here one without torch."""
+    control.mkdir()
+    (control / "request.json").write_text(json.dumps({"schema": 1, "models": models or []}), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(WORKER), str(control)],
+        cwd=control,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads((control / "environment.json").read_text(encoding="utf-8"))
+    return said
+
+
+# ---- what it is made of
+
+
+def test_the_folder_holds_one_package() -> None:
+    """The worker's parent folder is put on the path of the serving environment, so nothing else may lie there."""
+    assert {entry.name for entry in WORKER.parent.iterdir()} - {"__pycache__"} == {WORKER.name}
+    assert all(entry.suffix == ".py" or entry.name == "__pycache__" for entry in WORKER.iterdir())
+    assert len(FILES) > 5
+
+
+def test_the_floor_is_python_3_10() -> None:
+    """Serving environments may be older than the tool: vermin finds nothing newer than Python 3.10 in any file."""
+    vermin = [sys.executable, "-c", "from vermin import main; main()"]
+    command = [*vermin, "--no-tips", "--eval-annotations", "--violations", "-t=3.10-", *map(str, FILES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Analyzing {len(FILES)} files" in done.stdout
+
+
+@every_file
+def test_the_top_level_imports_python_and_itself(file: Path) -> None:
+    """At import time the standard library and the package itself are enough, and the latter by its full name."""
+    functions = [node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef)]
+    inside = {name for function in functions for name in imported(function)}
+    assert set(imported(tree(file))) <= {*sys.stdlib_module_names, *SERVING, WORKER.name}
+    assert inside <= {*sys.stdlib_module_names, *SERVING}
+    top = [node for node in tree(file).body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert {name for node in top for name in imported(node)} <= {*sys.stdlib_module_names, WORKER.name}
+
+
+def test_nobody_imports_it() -> None:
+    """No Python file of the project imports the worker: it is known by path."""
+    others = [
+        file
+        for folder in ("tuner", "rules", "cache", "tests", "benchmarks", "environments", "examples", "docs")
+        for file in (ROOT / folder).rglob("*.py")
+        if WORKER not in file.parents
+    ]
+    assert len(others) > 40
+    assert not [str(file) for file in others if WORKER.name in set(imported(tree(file)))]
+
+
+# ---- how it starts
+
+
+def test_without_torch_it_says_so(tmp_path: Path) -> None:
+    """In an environment without torch the worker ends by itself, and the control folder says what is missing."""
+    said = start(tmp_path / "control", models=[{"index": 0}])
+    assert said["result"] == "failed"
+    assert said["message"] == "ModuleNotFoundError: No module named 'torch'"
+    file, _, line = said["where"].rpartition(":")
+    assert (Path(file).name, line.isdecimal()) == ("engine.py", True)
+    assert {entry.name for entry in (tmp_path / "control").iterdir()} == {"request.json", "environment.json"}
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the worker says where torch is broken, and what that torch saw when it was imported."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "torch.py").write_text(LISTENER, encoding="utf-8")
+    env = {"PYTHONPATH": str(folder), "SEEN": str(tmp_path / "seen.json")}
+    said = start(tmp_path / "control", env=env)
+    return said, json.loads((tmp_path / "seen.json").read_text(encoding="utf-8"))
+
+
+def test_a_broken_torch_is_told_in_one_line(seen: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path) -> None:
+    """An import that fails is told with its message on one line, and with the place that raised it."""
+    said, _ = seen
+    assert said["message"] == "ImportError: libtorch_cpu.so: cannot open shared object file second line"
+    assert said["where"] == f"{tmp_path}/site/torch.py:5"
+
+
+def test_its_own_folder_is_not_on_the_path(seen: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path) -> None:
+    """Modules such as `probe` or `engine` shadow nobody else's: the path has the parent folder, once, and ours never.
+
+    The working directory is not on the path either: vLLM's helpers would import from it.
+    """
+    _, found = seen
+    assert found["path"][0] == str(WORKER.parent)
+    assert found["path"].count(str(WORKER.parent)) == 1
+    assert str(WORKER) not in found["path"]
+    assert not {"", str(tmp_path / "control")} & set(found["path"])
+    assert found["cwd"] == str(tmp_path / "control")
+
+
+def test_nothing_of_ours_is_loaded(seen: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """When vLLM is imported, no module of `tuner`, `rules` or `cache` is."""
+    _, found = seen
+    assert not {name.partition(".")[0] for name in found["modules"]} & {"tuner", "rules", "cache", "pydantic"}
+    assert f"{WORKER.name}.jobs" in found["modules"]
