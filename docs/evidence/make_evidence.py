@@ -41,6 +41,9 @@ def main() -> None:
         "bench": bench_page,
         "bad-input": bad_input_page,
     }
+    if sys.argv[1:2] == ["gpu"]:
+        gpu_page(*(json.loads(Path(name).read_text())["results"] for name in sys.argv[2:]))
+        return
     parser = argparse.ArgumentParser(description="Write docs/evidence anew.")
     parser.add_argument("pages", nargs="*", choices=[*pages, []], default=list(pages))
     for name in parser.parse_args().pages:
@@ -69,7 +72,7 @@ def write(name: str, *parts: str) -> None:
 
 def shown(*command: str) -> str:
     """A command as a fenced block."""
-    return f"```sh\n{shlex.join(command)}\n```"
+    return f"```sh\n{shlex.join(command)}\n```".replace("'examples/models/*'", "examples/models/*")
 
 
 def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -84,20 +87,65 @@ def probe_pages(folder: Path) -> None:
         store = str(folder / f"{environment}.sqlite")
         done = run(TUNER, "probe", "--json", "--python", python_of(environment), "--store", store, *MODELS)
         documents = json.loads(done.stdout)["results"]
-        (HERE / f"probe-{environment}.json").write_text(
-            json.dumps([summary(document) for document in documents], indent=1) + "\n", encoding="utf-8"
-        )
-        judged = [document for document in documents if document.get("verdict") not in (None, "inconclusive")]
+        save_summaries(f"probe-{environment}.json", documents)
         write(
             f"probe-{environment}.md",
             f"# All published configurations, probed in `{environment}`",
             shown("tuner", "probe", "--json", "--python", python_of(environment), "examples/models/*"),
-            f"{len(judged)} of {len(documents)} judged; exit code {done.returncode}. "
-            f"`probe-{environment}.json` beside this page has reasons, witnesses and assumptions.",
-            table(("model", "verdict", "MoE layers", "seconds", "note"), [probe_row(one) for one in documents]),
-            "MoE layers are those of the shrunk model. Seconds are building, weights and passes; "
-            f"importing vLLM took {import_seconds(documents):.1f} s, once for all models.",
+            probe_table(documents, f"probe-{environment}.json"),
         )
+
+
+def gpu_page(documents: list[dict], counted: list[dict]) -> None:
+    """The same on a GPU; the documents were made there and brought here."""
+    save_summaries("probe-gpu.json", [*documents, *counted])
+    place = next(one["environment"] for one in documents if "environment" in one)
+    versions = f"vLLM {place['vllm']} (CUDA build), torch {place['torch']}, triton {place['triton']}."
+    missing = "FlashAttention was not installed there; attention that asked for it was replaced and is marked."
+    patched = (
+        "The same vLLM, patched to treat torch 2.11 as it treats 2.10, so that an explicit `true` is kept. The worker "
+        "detects that, and the counter: `settable`, although the table of releases says `inert`."
+    )
+    parts = [
+        f"# All published configurations, probed on one {place['gpu']}",
+        f"{versions} {missing}",
+        shown("tuner", "probe", "--json", "--time-limit", "200", "examples/models/*"),
+        probe_table(documents, "probe-gpu.json"),
+        "## With the flag honoured",
+        patched,
+        table(("model", "verdict", "flag status", "counter used", "called", "resolved"), counted_rows(counted)),
+    ]
+    (HERE / "probe-gpu.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def counted_rows(documents: list[dict]) -> list[tuple[str, ...]]:
+    """What one pass with the flag on called, and what the counter made of it."""
+    rows = []
+    for document in documents:
+        counter = document["evidence"]["counter"]
+        orders = (", ".join(name.split("layers.")[-1] for name in counter[which]) for which in ("called", "resolved"))
+        status = document["environment"]["flag_status"]
+        rows.append((Path(document["model"]["name"]).name, document["verdict"], status, str(counter["ran"]), *orders))
+    return rows
+
+
+def save_summaries(name: str, documents: list[dict]) -> None:
+    """The short documents beside a page."""
+    text = json.dumps([summary(document) for document in documents], indent=1)
+    (HERE / name).write_text(text + "\n", encoding="utf-8")
+
+
+def probe_table(documents: list[dict], details: str) -> str:
+    """How many were judged, and one line each."""
+    judged = [document for document in documents if document.get("verdict") not in (None, "inconclusive")]
+    heads = ("model", "verdict", "MoE layers", "seconds", "replaced, or what stopped it")
+    seconds = f"importing vLLM took {import_seconds(documents):.1f} s, once for all models."
+    parts = [
+        f"{len(judged)} of {len(documents)} judged. `{details}` has reasons, witnesses and assumptions.",
+        table(heads, [probe_row(one) for one in documents]),
+        f"MoE layers are those of the shrunk model. Seconds are building, weights and passes; {seconds}",
+    ]
+    return "\n\n".join(parts)
 
 
 def summary(document: dict) -> dict:
