@@ -147,30 +147,3 @@ def wait_for_worker(parent: int) -> int:
                 return int(child)
         time.sleep(0.05)
     raise AssertionError("no worker was started")
-
-
-def test_the_look_up_path_imports_nothing_heavy(serving: Serving, tmp_path: Path) -> None:
-    """A stored verdict and a dry run are found without the libraries that cost start-up time."""
-    store = tmp_path / "verdicts.sqlite"
-    serving.remember(store, MIXTRAL)
-    heavy = (
-        "pydantic",
-        "yaml",
-        "rich",
-        "tuner.probe.runner",
-        "huggingface_hub",
-        "asyncio",
-        "sqlitedict",
-        "torch",
-        "vllm",
-    )
-    code = (
-        "import sys\nfrom tuner.cli import app\n"
-        "try:\n    app(sys.argv[1:], prog_name='tuner')\nexcept SystemExit as end:\n"
-        f"    print([name for name in {heavy!r} if name in sys.modules], end.code, file=sys.stderr)\n"
-    )
-    for args in (["verdict", *where(serving, tmp_path)], ["serve", *where(serving, tmp_path), "--dry-run"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *args, str(MIXTRAL)], capture_output=True, text=True, check=True, timeout=60
-        )
-        assert done.stderr.splitlines()[-1] == "[] 0"

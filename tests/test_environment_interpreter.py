@@ -14,7 +14,11 @@ from tuner.interpreter import default_python, find_interpreter, script_python
 
 BASE = str(Path(sys.executable).resolve())
 DEBIAN = Path("/usr/bin/python3")
-ASK = "import json, site, sys; print(json.dumps([p for p in sys.path if 'packages' in p or p.endswith('-added')]))"
+ASK = """
+import json, sys, sysconfig
+own = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+print(json.dumps([p for p in sys.path if p and p not in own and not p.endswith((".zip", "lib-dynload"))]))
+"""
 
 
 def own_view(python: str | Path) -> list[str]:

@@ -26,9 +26,8 @@ DEEPSEEK = MODELS / "deepseek-ai--DeepSeek-V3"
 GPT_OSS = MODELS / "openai--gpt-oss-120b"
 LLAMA_4 = MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct"
 MINIMAX = MODELS / "MiniMaxAI--MiniMax-M2.5"
-FAULTY = {"PYTHONPATH": str(ROOT / "tests" / "faulty_models")}
 HANG_LIMIT_S = 45
-"""Longer than a small model takes on two busy cores, import excluded."""
+"""Longer than any of these models takes on two busy cores, import excluded."""
 
 pytestmark = pytest.mark.vllm
 
@@ -62,11 +61,16 @@ def probed(environment: str, folder: Path, models: list[Path], *options: object)
         pytest.skip(f"No serving environment .envs/{environment}; `make {target}` creates it.")
     store = folder / "verdicts.sqlite"
     answer = tuner_process(
-        "probe", "--python", python, "--store", store, "--json", *options, *models, cwd=folder, env=FAULTY
+        "probe", "--python", python, "--store", store, "--json", *options, *models, cwd=folder, env=variables(folder)
     )
     results = answer.document["results"]
     assert [one["model"]["name"] for one in results] == list(map(str, models))
     return Probed(python, store, answer, {Path(one["model"]["name"]).name: one for one in results})
+
+
+def variables(home: Path) -> dict[str, str]:
+    """The faulty models as a plugin, and a home of the probe's own."""
+    return {"PYTHONPATH": str(ROOT / "tests" / "faulty_models"), "HOME": str(home)}
 
 
 def faulty(folder: Path, name: str, **changes: Any) -> Path:
@@ -76,14 +80,24 @@ def faulty(folder: Path, name: str, **changes: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def current(tmp_path_factory: pytest.TempPathFactory) -> Probed:
-    """Real configurations in vLLM 0.32.0, and two that it cannot build."""
+    """Real configurations and every model of `faulty_models` in vLLM 0.32.0, into a store that holds a verdict already.
+
+    A dense model comes first, since what vLLM sets up once, for the first model, must serve the others; then models
+    around a hang and a kill.
+    """
     folder = tmp_path_factory.mktemp("current")
+    serving_in(folder / "env", SETTABLE).remember(folder / "verdicts.sqlite", MIXTRAL)
     unknown = model_like(MIXTRAL, folder / "unknown", architectures=["NoSuchMoeForCausalLM"])
     code = {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.XForCausalLM"}
     remote = model_like(MIXTRAL, folder / "remote", architectures=["XForCausalLM"], model_type="x", auto_map=code)
     (remote / "configuration_x.py").write_text("raise SystemExit('remote code ran')\n")
-    examples = [MIXTRAL, QWEN, DEEPSEEK, GPT_OSS, LLAMA_4, LLAMA, ERNIE, MINIMAX]
-    return probed("current", folder, [*examples, unknown, remote])
+    misbehaving = [faulty(folder, name) for name in ("Hanging", "Repeating", "Killed", "Raising", "Reversing")]
+    models = [
+        *(LLAMA, MIXTRAL, QWEN, DEEPSEEK, GPT_OSS, LLAMA_4, ERNIE, MINIMAX, unknown, remote),
+        *(faulty(folder, "Plain"), *misbehaving, faulty(folder, "Unbuildable")),
+        faulty(folder, "Skipping", skip_token_id=77),
+    ]
+    return probed("current", folder, models, "--time-limit", HANG_LIMIT_S)
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +106,6 @@ def flag_live(tmp_path_factory: pytest.TempPathFactory) -> Probed:
     folder = tmp_path_factory.mktemp("flag-live")
     unsafe = [faulty(folder, "Repeating"), faulty(folder, "Reversing"), faulty(folder, "Skipping", skip_token_id=77)]
     return probed("flag-live", folder, [MIXTRAL, QWEN, GPT_OSS, LLAMA, ERNIE, *unsafe])
-
-
-@pytest.fixture(scope="module")
-def misbehaved(tmp_path_factory: pytest.TempPathFactory) -> Probed:
-    """Every model of `faulty_models` in vLLM 0.32.0, into a store that already holds a verdict."""
-    folder = tmp_path_factory.mktemp("misbehaved")
-    serving_in(folder / "env", SETTABLE).remember(folder / "verdicts.sqlite", MIXTRAL)
-    names = ["Plain", "Hanging", "Repeating", "Killed", "Raising", "Reversing", "Unbuildable"]
-    models = [*(faulty(folder, name) for name in names), faulty(folder, "Skipping", skip_token_id=77)]
-    return probed("current", folder, models, "--time-limit", HANG_LIMIT_S)
 
 
 def is_prefix(order: list[str], registered: list[str]) -> bool:
@@ -200,7 +204,7 @@ def test_what_was_probed_is_found_again(request: pytest.FixtureRequest, environm
     """The look-up hashes the real source files, finds the verdict, and starts nothing."""
     run: Probed = request.getfixturevalue(environment)
     where = ("--python", run.python, "--store", run.store, "--json")
-    found = tuner_process("verdict", *where, model, env=FAULTY, code=0).document
+    found = tuner_process("verdict", *where, model, env=variables(run.store.parent), code=0).document
     assert found["evidence"]["sources_verified"] is True
     assert found == run.of(model)
 
@@ -208,7 +212,7 @@ def test_what_was_probed_is_found_again(request: pytest.FixtureRequest, environm
 @pytest.mark.parametrize(
     ("name", "word"), [("Repeating", "repeated"), ("Reversing", "reordered"), ("Skipping", "conditional")]
 )
-@pytest.mark.parametrize("environment", ["misbehaved", "flag_live"])
+@pytest.mark.parametrize("environment", ["current", "flag_live"])
 def test_each_way_to_leave_the_order_has_its_word(
     request: pytest.FixtureRequest, environment: str, name: str, word: str
 ) -> None:
@@ -242,24 +246,28 @@ def test_the_counter_goes_wrong_on_unsafe_models(flag_live: Probed, name: str) -
         ("Unbuildable", "model", "ValueError: this model cannot be built"),
     ],
 )
-def test_a_model_that_misbehaves_is_blamed_alone(misbehaved: Probed, name: str, kind: str, said: str) -> None:
+def test_a_model_that_misbehaves_is_blamed_alone(current: Probed, name: str, kind: str, said: str) -> None:
     """Hang, kill and exception each cost one model; the plain one in front is uniform."""
-    error = misbehaved.documents[name]["error"]
+    error = current.documents[name]["error"]
     assert error["kind"] == kind
     assert said in error["message"]
-    assert misbehaved.documents["Plain"]["verdict"] == "uniform"
-    assert misbehaved.answer.code == 1
+    assert current.documents["Plain"]["verdict"] == "uniform"
+    assert current.answer.code == 1
 
 
-def test_a_model_whose_passes_raise_is_inconclusive(misbehaved: Probed) -> None:
+def test_a_model_whose_passes_raise_is_inconclusive(current: Probed) -> None:
     """It was built, so there is a verdict, and its reasons quote the exception."""
-    document = misbehaved.documents["Raising"]
+    document = current.documents["Raising"]
     assert document["verdict"] == "inconclusive"
     assert "RuntimeError: no pass of this model succeeds" in " ".join(document["reasons"])
 
 
-def test_misbehaviour_loses_nothing_that_is_stored(misbehaved: Probed) -> None:
+def test_misbehaviour_loses_nothing_that_is_stored(current: Probed) -> None:
     """What was there before, and every verdict reached before, between and after hang and kill."""
-    listed = tuner_process("verdicts", "list", "--store", misbehaved.store, "--json", code=0).document["verdicts"]
-    names = sorted(row["factors"]["architecture"].removesuffix("ForCausalLM") for row in listed)
-    assert names == ["Mixtral", "Plain", "Raising", "Repeating", "Reversing", "Skipping"]
+    listed = tuner_process("verdicts", "list", "--store", current.store, "--json", code=0).document["verdicts"]
+    rows = [(row["factors"]["architecture"], row["factors"]["vllm"]) for row in listed]
+    assert ("MixtralForCausalLM", "0.19.1") in rows
+    probed_here = sorted(name for name, vllm in rows if vllm == "0.32.0")
+    reached = [one["model"]["architecture"] for one in current.documents.values() if "verdict" in one]
+    assert probed_here == sorted(reached)
+    assert len(reached) == 13

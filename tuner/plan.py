@@ -109,11 +109,20 @@ def plan_with(
     store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options, found: LookUp
 ) -> Plan:
     """As `make_plan`, for a verdict that was looked up or just reached."""
+    arguments = _without_null(arguments)
     flag = flag_of(subject, found)
     decision = decide(found.verdict, flag, _facts(store, subject, arguments, options))
     additions = {} if decision.setting is None else {NAME: decision.setting}
     launch = _launch(subject, arguments, options, additions)
     return Plan(subject, found, flag, decision, launch, (*arguments.warnings, *decision.warnings))
+
+
+def _without_null(arguments: ServeArguments) -> ServeArguments:
+    """The arguments without a null for the flag: it asks for vLLM's default, which is what is decided here."""
+    if arguments.compilation_config.get(NAME, True) is not None:
+        return arguments
+    config = {key: value for key, value in arguments.compilation_config.items() if key != NAME}
+    return replace(arguments, compilation_config=config)
 
 
 def flag_of(subject: Subject, found: LookUp) -> Flag:

@@ -48,7 +48,8 @@ def verdict_text(plan: Plan) -> str:
     model, verdict, entry = plan.subject.model, plan.found.verdict, plan.found.entry
     head = [line("model", f"{model.name} ({model.architecture})")]
     if verdict is None or entry is None:
-        return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.found.miss)])
+        way_out = line("next", f"tuner probe {shlex.quote(model.name)}")
+        return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.found.miss), way_out])
     checked = "source files unchanged since" if plan.found.verified else "source files not at hand, not compared"
     return "\n".join([*head, judged_text(verdict), evidence_text(entry, checked)])
 

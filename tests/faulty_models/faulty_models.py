@@ -3,6 +3,7 @@
 Put this folder on PYTHONPATH: vLLM finds `register` through the entry point in the `.dist-info` folder beside it. Works
 with vLLM 0.19.1 and 0.32.0.
 """
+# ruff: noqa: ARG002  vLLM and the base class give the signatures
 
 import os
 import signal
@@ -20,16 +21,7 @@ from vllm.model_executor.models.utils import maybe_prefix
 
 def register() -> None:
     """Make vLLM accept every model below by its class name; the entry point of the group `vllm.general_plugins`."""
-    for model in (
-        PlainForCausalLM,
-        HangingForCausalLM,
-        KilledForCausalLM,
-        RaisingForCausalLM,
-        UnbuildableForCausalLM,
-        RepeatingForCausalLM,
-        ReversingForCausalLM,
-        SkippingForCausalLM,
-    ):
+    for model in (PlainForCausalLM, *PlainForCausalLM.__subclasses__()):
         ModelRegistry.register_model(model.__name__, model)
 
 

@@ -151,17 +151,19 @@ def is_multimodal(config: dict) -> bool:
 def build(vllm_config):
     """Construct the model class that vLLM picks, on the platform's device."""
     import torch
-    from vllm.config import set_current_vllm_config
+    from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.distributed import initialize_model_parallel, parallel_state
     from vllm.model_executor.model_loader.utils import initialize_model
     from vllm.utils.torch_utils import set_default_torch_dtype
 
-    with set_current_vllm_config(vllm_config):
-        if not parallel_state.model_parallel_is_initialized():
+    if not parallel_state.model_parallel_is_initialized():
+        # Without a model vLLM makes all groups; for a dense one it leaves out the experts', which the next may need.
+        with set_current_vllm_config(VllmConfig()):
             initialize_model_parallel(1, 1)
-        with set_default_torch_dtype(torch.bfloat16), torch.device(vllm_config.device_config.device):
-            model = initialize_model(vllm_config)
-    materialise(model, vllm_config.device_config.device)
+    device = torch.device(vllm_config.device_config.device)
+    with set_current_vllm_config(vllm_config), set_default_torch_dtype(torch.bfloat16), device:
+        model = initialize_model(vllm_config)
+    materialise(model, device)
     return model
 
 

