@@ -29,6 +29,8 @@ TUNER = str(Path(sys.executable).with_name("tuner"))
 BASELINE = "python -c 'import sqlite3, json'"
 SOURCES = ("vllm/__init__.py", "vllm/forward_context.py", "vllm/model_executor/models/mixtral.py")
 BATCH = 5_000
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""With that variable every run would compile the tool anew."""
 
 
 def main() -> None:
@@ -99,7 +101,8 @@ def measured(commands: dict[str, list[str]], rounds: int) -> dict[str, list[floa
 def cpu_seconds(command: list[str]) -> float:
     """User plus system time of one run."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, **quiet)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,18 +9,11 @@ from tuner import render
 from tuner.cli_output import failures, present, refuse, result, say, stop_on_signals
 from tuner.errors import ExitCode, TunerError
 from tuner.inputs import Inputs, Launching, looked_up, planned_safely, probed_first
+from tuner.quick import OnMissing
 from tuner.serve import command, execute
 
 if TYPE_CHECKING:
     from tuner.plan import Plan
-
-
-class OnMissing(StrEnum):
-    """What `serve` does without a stored verdict."""
-
-    SAFE = "safe"
-    PROBE = "probe"
-    FAIL = "fail"
 
 
 def verdict(model: str, inputs: Inputs, *, as_json: bool) -> None:

@@ -10,9 +10,8 @@ from typer.core import TyperCommand
 
 from rules.releases import flag_status
 from tuner import __version__, cli_verdicts
-from tuner.actions import OnMissing
 from tuner.cli_output import complain, conclude, failures, present, print_json, result, stop_on_signals
-from tuner.quick import own_tokens
+from tuner.quick import OnMissing, own_tokens
 
 app = typer.Typer(
     name="tuner",

@@ -7,9 +7,19 @@ faulty usage included, is left to typer, which calls the same `tuner.actions`.
 
 import os
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 Options = dict[str, str | bool]
+
+
+class OnMissing(StrEnum):
+    """What `serve` does without a stored verdict."""
+
+    SAFE = "safe"
+    PROBE = "probe"
+    FAIL = "fail"
+
 
 COMMON = {"--python": True, "--store": True}
 VERDICT = {
@@ -94,7 +104,7 @@ def _serve(args: Sequence[str]) -> bool:
     from tuner.inputs import Inputs, Launching  # noqa: PLC0415
 
     choices = (options.get("--on-missing", "safe"), options.get("--cache-dir-in", "env"))
-    if choices[0] not in set(actions.OnMissing) or choices[1] not in {"env", "config"}:
+    if choices[0] not in set(OnMissing) or choices[1] not in {"env", "config"}:
         return False
     launching = Launching(
         strict="--strict" in options,
@@ -103,7 +113,7 @@ def _serve(args: Sequence[str]) -> bool:
         cache_dir_in_config=choices[1] == "config",
     )
     inputs = Inputs(python=_text(options, "--python"), store=_text(options, "--store"))
-    actions.serve(foreign, inputs, launching, actions.OnMissing(choices[0]), dry_run="--dry-run" in options)
+    actions.serve(foreign, inputs, launching, OnMissing(choices[0]), dry_run="--dry-run" in options)
     return True
 
 
