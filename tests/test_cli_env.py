@@ -43,7 +43,7 @@ def test_an_environment_without_vllm_is_shown_and_not_served_in(tmp_path: Path) 
     assert "vllm          not installed" in tuner("env", "--python", serving.python, code=0).out
     for command in ("probe", "verdict", "plan", "export", "serve"):
         answer = tuner(command, "--python", serving.python, "--store", tmp_path / "store", MIXTRAL, code=1)
-        assert f"no vLLM is installed for {serving.python}" in answer.err
+        assert f"No vLLM is installed for {serving.python}" in answer.err
 
 
 def test_the_environment_behind_vllm_on_path_is_the_default(tmp_path: Path) -> None:

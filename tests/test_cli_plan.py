@@ -137,7 +137,7 @@ def test_what_no_configuration_can_fix_is_refused(tmp_path: Path, model: Path, c
     assert (document["environment"]["flag_status"], document["refusal"]) == ("always_on", refusal)
     assert document["launch"]["args"] == [str(model)]
     if code == 4:
-        assert "this launch is refused" in answer.err
+        assert "This launch is refused" in answer.err
         assert "0.16" in " ".join(document["reasons"])
     if code == 3:
         assert "nothing proves" in answer.err
@@ -149,7 +149,7 @@ def test_strict_refuses_what_is_not_known(tmp_path: Path) -> None:
     args = ("plan", QWEN, "--environment", file, "--store", tmp_path / "none", "--strict", "--json")
     answer = tuner(*args, code=3)
     assert answer.document["refusal"] == "unknown"
-    assert "this launch is refused" in answer.err
+    assert "This launch is refused" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -317,5 +317,5 @@ def test_an_exported_config_file_gives_back_the_same_plan(settable: Bench, tmp_p
 def test_an_unknown_format_is_a_usage_error(settable: Bench) -> None:
     """The sentence names the formats there are."""
     answer = settable.ask("export", "--format", "toml", MIXTRAL, code=2)
-    assert "choose one of: json, vllm-yaml" in answer.err
+    assert "Choose one of: json, vllm-yaml" in answer.err
     assert answer.out == ""

@@ -136,7 +136,7 @@ def test_a_failure_ends_with_1_and_keeps_the_rest(bench: Bench) -> None:
     bench.hand_back(failed("MixtralForCausalLM"), sample(LLAMA, "flag-live"))
     answer = bench.ask("probe", "--json", MIXTRAL, LLAMA, code=1)
     assert answer.document["results"][0]["error"]["kind"] == "kernel_missing"
-    assert f"tuner: {MIXTRAL}: NotImplementedError: no kernel\n  this vLLM has no kernel for it" in answer.err
+    assert f"tuner: {MIXTRAL}: NotImplementedError: no kernel\n  This vLLM has no kernel for it" in answer.err
     assert bench.ask("verdict", "--json", MIXTRAL, code=0).document["verdict"] == "uniform"
     assert bench.ask("verdict", "--json", LLAMA, code=0).document["verdict"] == "no_moe"
 
@@ -144,9 +144,9 @@ def test_a_failure_ends_with_1_and_keeps_the_rest(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("vllm", "0.18.0", "the environment's files say vLLM 0.19.1, the probe ran vLLM 0.18.0"),
-        ("torch", "2.11.0", "the environment's files say torch 2.10.0, the probe ran torch 2.11.0"),
-        ("device", "cuda", "the environment's files say device cpu, the probe ran device cuda"),
+        ("vllm", "0.18.0", "The environment's files say vLLM 0.19.1, but the probe ran vLLM 0.18.0"),
+        ("torch", "2.11.0", "The environment's files say torch 2.10.0, but the probe ran torch 2.11.0"),
+        ("device", "cuda", "The environment's files say device cpu, but the probe ran device cuda"),
     ],
 )
 def test_a_probe_of_another_environment_is_not_stored(bench: Bench, name: str, value: str, said: str) -> None:
@@ -177,7 +177,7 @@ def test_an_environment_at_fault_is_said_once(bench: Bench) -> None:
     answer = bench.ask("probe", "--json", MIXTRAL, LLAMA, code=1)
     assert [one["error"]["kind"] for one in answer.document["results"]] == ["environment"] * 2
     (sentence,) = [line for line in answer.err.splitlines() if line.startswith("tuner: ")]
-    assert sentence == f"tuner: {bench.serving.python} does not start: Exec format error"
+    assert sentence == f"tuner: {bench.serving.python} does not start: Exec format error."
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon"])

@@ -165,7 +165,7 @@ def test_an_unsafe_value_of_the_users_own_is_refused_on_request(serving: Serving
     """`--enforce` ends with 4 before anything starts; without it the user's value is served with a warning."""
     given = [ERNIE, "-cc.fast_moe_cold_start=true"]
     answer = serve(serving, store, "--enforce", *given, code=4)
-    assert (answer.out, "this launch is refused" in answer.err) == ("", True)
+    assert (answer.out, "This launch is refused" in answer.err) == ("", True)
     answer = serve(serving, store, *given)
     assert served(answer) == [str(ERNIE), "-cc.fast_moe_cold_start=true"]
     assert "contradicts what is known" in answer.err
@@ -195,7 +195,7 @@ def test_arguments_that_do_not_tell_the_model_start_safely(serving: Serving, sto
     """A default model exists in vLLM, and only its own parser knows which options take a value."""
     answer = serve(serving, store, *args)
     assert config_in(served(answer)) == {FLAG: False}
-    assert "the model cannot be told from these arguments" in answer.err
+    assert "The model cannot be told from these arguments" in answer.err
 
 
 def test_help_is_ours_only_in_front_of_the_model() -> None:

@@ -157,8 +157,8 @@ def test_verdicts_are_listed_shown_and_forgotten(serving: Serving, store: Path) 
     assert "<- first difference" in shown
     assert tuner("verdicts", "forget", key, *at, code=0).out == f"forgotten: {entries[ERNIE].digest}\n"
     assert len(tuner("verdicts", "list", *at, code=0).out.splitlines()) == 3
-    assert "no stored verdict" in tuner("verdicts", "show", key, *at, code=3).err
-    assert "no stored verdict" in tuner("verdicts", "forget", key, *at, code=3).err
+    assert "No stored verdict" in tuner("verdicts", "show", key, *at, code=3).err
+    assert "No stored verdict" in tuner("verdicts", "forget", key, *at, code=3).err
     assert "no verdict is stored" in tuner("verdict", ERNIE, "--python", serving.python, *at, code=3).out
 
 

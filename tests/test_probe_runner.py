@@ -136,8 +136,8 @@ def test_a_job_arrives_whole() -> None:
 @pytest.mark.parametrize(
     ("act", "kind", "said"),
     [
-        ("is killed", "crash", "the probe worker died (killed by SIGKILL)"),
-        ("exits", "crash", "the probe worker died (exit code 9)"),
+        ("is killed", "crash", "The probe worker died (killed by SIGKILL)."),
+        ("exits", "crash", "The probe worker died (exit code 9)."),
         ("fails", "model", "E: no"),
     ],
 )
@@ -161,7 +161,7 @@ def test_a_hang_ends_at_the_time_limit_with_all_its_processes(tmp_path: Path) ->
     assert outcomes[0].seconds == pytest.approx(2, abs=1.5)
     failure = outcomes[0].failure
     assert failure is not None
-    assert failure.message == "the probe was stopped after 2 s without a result"
+    assert failure.message == "The probe was stopped after 2 s without a result."
     assert "--time-limit" in failure.hint
     worker, child, control = note.read_text().split()
     assert [pid for pid in (worker, child) if is_running(pid)] == []
@@ -206,7 +206,7 @@ def test_the_worker_starts_in_a_clean_folder_without_secrets(monkeypatch: pytest
     ("start", "said", "hint"),
     [
         ("failed", "vLLM does not import in this environment: ImportError: no kernel", "torch.py:1"),
-        ("dies", "the probe worker ended before vLLM was imported (exit code 3)", "the last words"),
+        ("dies", "The probe worker ended before vLLM was imported (exit code 3).", "the last words"),
     ],
 )
 def test_an_environment_at_fault_stops_everything(start: str, said: str, hint: str) -> None:

@@ -180,8 +180,8 @@ def test_what_was_stubbed_is_said(current: Probed) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
-        ("unknown", "unknown_architecture", "this vLLM registers no architecture NoSuchMoeForCausalLM"),
-        ("remote", "remote_code", "XForCausalLM exists only as remote code, which was not run"),
+        ("unknown", "unknown_architecture", "This vLLM registers no architecture NoSuchMoeForCausalLM."),
+        ("remote", "remote_code", "XForCausalLM exists only as remote code, which was not run."),
     ],
 )
 def test_what_vllm_cannot_build_is_one_sentence(current: Probed, name: str, kind: str, said: str) -> None:
@@ -241,8 +241,8 @@ def test_the_counter_goes_wrong_on_unsafe_models(flag_live: Probed, name: str) -
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
-        ("Hanging", "timeout", f"the probe was stopped after {HANG_LIMIT_S} s without a result"),
-        ("Killed", "crash", "the probe worker died (killed by SIGKILL)"),
+        ("Hanging", "timeout", f"The probe was stopped after {HANG_LIMIT_S} s without a result."),
+        ("Killed", "crash", "The probe worker died (killed by SIGKILL)."),
         ("Unbuildable", "model", "ValueError: this model cannot be built"),
     ],
 )

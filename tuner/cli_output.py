@@ -55,7 +55,7 @@ def stop_on_signals() -> None:
 
 def complain(failure: TunerError, name: str | None) -> None:
     """Say on stderr what is wrong and what to do next."""
-    about = f"{name}: " if name else ""
+    about = f"{name}: " if name and name not in failure.message else ""
     say(f"tuner: {about}{failure.message}")
     if failure.hint:
         say(f"  {failure.hint}")
@@ -85,7 +85,7 @@ def refuse(made: "Plan") -> None:
     """End here if the launch must not happen."""
     if made.decision.refusal is not Refusal.NONE:
         unsafe = made.decision.refusal is Refusal.UNSAFE
-        complain(TunerError("this launch is refused", hint="; ".join(made.decision.reasons)), None)
+        complain(TunerError("This launch is refused.", hint="; ".join(made.decision.reasons)), None)
         raise SystemExit(ExitCode.UNSAFE if unsafe else ExitCode.UNKNOWN)
 
 

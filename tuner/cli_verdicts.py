@@ -76,5 +76,5 @@ def forget(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
 
 def no_such_key(key: str) -> TunerError:
     """What to say of a key that no entry has."""
-    hint = "`tuner verdicts list` shows the keys"
-    return TunerError(f"no stored verdict has a key that starts with {key}", hint=hint, exit_code=ExitCode.UNKNOWN)
+    hint = "`tuner verdicts list` shows the keys."
+    return TunerError(f"No stored verdict has a key that starts with {key}.", hint=hint, exit_code=ExitCode.UNKNOWN)

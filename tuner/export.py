@@ -54,7 +54,7 @@ def writer(name: str) -> Callable[[Plan], str]:
     if name not in set(Format):
         known = ", ".join(Format)
         raise TunerError(
-            f"there is no format {name}", hint=f"choose one of: {known}", kind="usage", exit_code=ExitCode.USAGE
+            f"There is no format {name}.", hint=f"Choose one of: {known}.", kind="usage", exit_code=ExitCode.USAGE
         )
     return WRITERS[Format(name)]
 

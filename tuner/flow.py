@@ -157,8 +157,8 @@ def require_same_environment(environment: Environment, seen: Mapping[str, Any]) 
     for what, expected, found in pairs:
         if expected != found:
             raise TunerError(
-                f"the environment's files say {what} {expected}, the probe ran {what} {found}",
-                hint="check PYTHONPATH and the environment's packages; nothing was stored",
+                f"The environment's files say {what} {expected}, but the probe ran {what} {found}.",
+                hint="Check PYTHONPATH and the environment's packages; nothing was stored.",
                 kind="environment",
             )
 

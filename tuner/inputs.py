@@ -125,8 +125,8 @@ def serving_environment(python: str | None, saved: Path | None) -> tuple[Environ
     environment = read_environment(python) if saved is None else read_saved_environment(saved)
     if environment.vllm is None:
         raise TunerError(
-            f"no vLLM is installed for {environment.python}",
-            hint="name the interpreter of the serving environment with --python",
+            f"No vLLM is installed for {environment.python}.",
+            hint="Name the interpreter of the serving environment with --python.",
             kind="environment",
         )
     return environment, saved is None
@@ -138,13 +138,13 @@ def read_saved_environment(path: Path) -> Environment:
     Raises:
         TunerError: the file cannot be read or is no such document.
     """
-    hint = "make it with `tuner env --json > FILE` where the server will run"
+    hint = "Make it with `tuner env --json > FILE` where the server will run."
     try:
         return Environment.from_dict(json.loads(path.read_text(encoding="utf-8"))["environment"])
     except OSError as error:
-        raise TunerError(f"{path} cannot be read: {error.strerror}", hint=hint, kind="environment") from None
+        raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=hint, kind="environment") from None
     except (ValueError, KeyError, TypeError):
-        raise TunerError(f"{path} is no saved environment", hint=hint, kind="environment") from None
+        raise TunerError(f"{path} is no saved environment.", hint=hint, kind="environment") from None
 
 
 def opened_store(path: str | None, environ: Mapping[str, str]) -> VerdictStore:
@@ -180,8 +180,8 @@ def _subject(name: str, arguments: ServeArguments, environment: Environment) -> 
 def _named_model(arguments: ServeArguments) -> str:
     if arguments.model is None:
         raise TunerError(
-            "the model cannot be told from these arguments",
-            hint="give it first, as in `tuner serve MODEL …`, or with --model",
+            "The model cannot be told from these arguments.",
+            hint="Give it first, as in `tuner serve MODEL …`, or with --model.",
             kind="usage",
             exit_code=ExitCode.USAGE,
         )

@@ -131,7 +131,7 @@ def counted_rows(documents: list[dict]) -> list[tuple[str, ...]]:
 
 def save_summaries(name: str, documents: list[dict]) -> None:
     """The short documents beside a page."""
-    text = json.dumps([summary(document) for document in documents], indent=1)
+    text = json.dumps([summary(document) for document in documents], indent=1).replace(f"{ROOT}/", "")
     (HERE / name).write_text(text + "\n", encoding="utf-8")
 
 
@@ -275,7 +275,9 @@ def bad_input_page(folder: Path) -> None:
     for fault, arguments in the_faults(folder).items():
         done = run(TUNER, "probe", "--store", str(store), *arguments)
         same = hashlib.sha256(store.read_bytes()).hexdigest() == before
-        said = " ".join(done.stderr.replace(str(folder), "FOLDER").split("tuner: ", 1)[-1].split())[:300]
+        said = " ".join(
+            done.stderr.replace(str(folder), "FOLDER").replace(f"{ROOT}/", "").split("tuner: ", 1)[-1].split()
+        )[:300]
         rows.append((fault, str(done.returncode), said, "unchanged" if same else "CHANGED"))
     write(
         "bad-input.md",

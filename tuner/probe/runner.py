@@ -156,7 +156,7 @@ class Worker:
         if facts["result"] != "ok":
             raise TunerError(
                 f"vLLM does not import in this environment: {facts['message']}",
-                hint=f"raised at {facts['where']}; check the environment with its own `python -c 'import vllm'`",
+                hint=f"Raised at {facts['where']}; check the environment with its own `python -c 'import vllm'`.",
                 kind="environment",
             )
 
@@ -172,9 +172,9 @@ class Worker:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def _never_ready(self) -> TunerError:
-        said = f"the probe worker ended before vLLM was imported ({self._exit_words()})"
+        said = f"The probe worker ended before vLLM was imported ({self._exit_words()})."
         if self.process.poll() is None:
-            said = f"vLLM was not imported within {START_LIMIT:.0f} s"
+            said = f"vLLM was not imported within {START_LIMIT:.0f} s."
         elif _is_full(self.control):
             return _no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         return TunerError(said, hint=_log_hint(self._log_tail()), kind="environment")
@@ -182,14 +182,14 @@ class Worker:
     def _died(self, seconds: float) -> TunerError:
         if self.process.poll() is None:
             return TunerError(
-                f"the probe was stopped after {seconds:.0f} s without a result",
-                hint="raise --time-limit, or probe this model on a faster machine",
+                f"The probe was stopped after {seconds:.0f} s without a result.",
+                hint="Raise --time-limit, or probe this model on a faster machine.",
                 kind="timeout",
             )
         if _is_full(self.control):
             return _no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         return TunerError(
-            f"the probe worker died ({self._exit_words()})", hint=_log_hint(self._log_tail()), kind="crash"
+            f"The probe worker died ({self._exit_words()}).", hint=_log_hint(self._log_tail()), kind="crash"
         )
 
     def _exit_words(self) -> str:
@@ -215,8 +215,8 @@ def _control_folder() -> Path:
 
 def _no_control_folder(error: OSError) -> TunerError:
     return TunerError(
-        f"the probe cannot write its control folder under {tempfile.gettempdir()}: {error.strerror}",
-        hint="free some space there or point TMPDIR at another folder",
+        f"The probe cannot write its control folder under {tempfile.gettempdir()}: {error.strerror}.",
+        hint="Free some space there or point TMPDIR at another folder.",
         kind="control_folder",
     )
 
@@ -243,24 +243,24 @@ def _start(python: str, control: Path, log: IO[bytes]) -> subprocess.Popen[bytes
     except OSError as error:
         shutil.rmtree(control, ignore_errors=True)
         raise TunerError(
-            f"{python} does not start: {error.strerror}",
-            hint="name the interpreter of the serving environment with --python",
+            f"{python} does not start: {error.strerror}.",
+            hint="Name the interpreter of the serving environment with --python.",
             kind="environment",
         ) from None
 
 
 HINTS = {
-    "kernel_missing": "this vLLM has no kernel for it on this machine; probe on the GPU type that will serve",
-    "unknown_architecture": "another vLLM release may have it; see its list of supported models",
-    "remote_code": "run again with --trust-remote-code if you trust the code in the model's folder",
+    "kernel_missing": "This vLLM has no kernel for it on this machine; probe on the GPU type that will serve.",
+    "unknown_architecture": "Another vLLM release may have it; see its list of supported models.",
+    "remote_code": "Run again with --trust-remote-code if you trust the code in the model's folder.",
 }
 
 
 def _failed(report: Mapping[str, Any]) -> TunerError:
     where = report.get("where", "")
-    hint = HINTS.get(report["kind"]) or f"vLLM could not build or run the model on this machine, at {where}"
+    hint = HINTS.get(report["kind"]) or f"vLLM could not build or run the model on this machine, at {where}."
     return TunerError(report["message"], hint=hint, kind=report["kind"])
 
 
 def _log_hint(tail: str) -> str:
-    return f"the end of its log:\n{tail}" if tail else "its log is empty"
+    return f"The end of its log:\n{tail}" if tail else "Its log is empty."

@@ -141,8 +141,8 @@ def _check(node: Config, key: str, low: int, high: int, *, lists: bool = False) 
     if items and all(type(item) is int and low <= item <= high for item in items):
         return
     raise TunerError(
-        f"the config says {key} = {value!r:.60}, which is no number from {low:,} to {high:,}",
-        hint="correct config.json; nothing was probed or stored",
+        f"The config says {key} = {value!r:.60}, which is no number from {low:,} to {high:,}.",
+        hint="Correct config.json; nothing was probed or stored.",
         kind="model",
     )
 

@@ -111,8 +111,8 @@ def check_architecture(job: dict) -> None:
     if any(name in supported or hasattr(transformers, name) for name in wanted) or job["trust_remote_code"]:
         return
     if "auto_map" in job["config"]:
-        raise NotProbed("remote_code", f"{wanted[0]} exists only as remote code, which was not run")
-    raise NotProbed("unknown_architecture", f"this vLLM registers no architecture {wanted[0]}")
+        raise NotProbed("remote_code", f"{wanted[0]} exists only as remote code, which was not run.")
+    raise NotProbed("unknown_architecture", f"This vLLM registers no architecture {wanted[0]}.")
 
 
 def build(job: dict, stubs: Stubs):
