@@ -69,7 +69,7 @@ class Verdict:
     coverage: str = "scenarios"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
+        """For JSON, which writes tuples as lists and words as text; `from_dict` reads either."""
         return asdict(self)
 
     @classmethod

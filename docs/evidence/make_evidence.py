@@ -2,30 +2,24 @@
 
 make evidence                                     # all pages, about half an hour on two cores
 .venv/bin/python docs/evidence/make_evidence.py probe serve bench bad-input
+.venv/bin/python docs/evidence/make_evidence.py gpu PROBE.json COUNTED.json    # documents brought from a GPU machine
 """
 
 import argparse
 import hashlib
 import json
-import os
-import platform
-import shlex
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from page import HERE, ROOT, TUNER, python_of, run, shown, table, write
+from vllm_server import effective_flag, running_server
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(ROOT / "examples"))
-
-from vllm_server import SERVER_ENVIRONMENT, effective_flag, running_server  # noqa: E402  after the path was set
-
-TUNER = str(Path(sys.executable).with_name("tuner"))
 MODELS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("examples/models/*/config.json"))
 PLUGIN = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets")}
 SERVE = ("--enforce-eager", "--max-model-len", "256")
@@ -50,35 +44,6 @@ def main() -> None:
         print(f"making {name}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             pages[name](Path(folder))
-
-
-def python_of(environment: str) -> str:
-    """The interpreter of a serving environment, relative to the repository."""
-    return f".envs/{environment}/bin/python"
-
-
-def run(*command: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command in the repository's root; stdout and stderr apart."""
-    environment = {**os.environ, **SERVER_ENVIRONMENT, **(extra or {})}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
-
-
-def write(name: str, *parts: str) -> None:
-    """Write a page; every page ends with the machine it was made on."""
-    cores, version = os.cpu_count(), platform.python_version()
-    made = f"Made on {platform.machine()}, {cores} cores, no GPU, Python {version}, by `make evidence`."
-    (HERE / name).write_text("\n\n".join([*parts, made]) + "\n", encoding="utf-8")
-
-
-def shown(*command: str) -> str:
-    """A command as a fenced block."""
-    return f"```sh\n{shlex.join(command)}\n```".replace("'examples/models/*'", "examples/models/*")
-
-
-def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ("---",) * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
 
 
 def probe_pages(folder: Path) -> None:

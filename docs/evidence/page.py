@@ -1,0 +1,44 @@
+"""What every page of evidence is made with: commands run, commands shown, tables, the page itself."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+TUNER = str(Path(sys.executable).with_name("tuner"))
+sys.path.insert(0, str(ROOT / "examples"))
+
+from vllm_server import SERVER_ENVIRONMENT  # noqa: E402  after the path was set
+
+
+def python_of(environment: str) -> str:
+    """The interpreter of a serving environment, relative to the repository."""
+    return f".envs/{environment}/bin/python"
+
+
+def run(*command: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository's root; stdout and stderr apart."""
+    environment = {**os.environ, **SERVER_ENVIRONMENT, **(extra or {})}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+
+
+def write(name: str, *parts: str) -> None:
+    """Write a page; every page ends with the machine it was made on."""
+    cores, version = os.cpu_count(), platform.python_version()
+    made = f"Made on {platform.machine()}, {cores} cores, no GPU, Python {version}, by `make evidence`."
+    (HERE / name).write_text("\n\n".join([*parts, made]) + "\n", encoding="utf-8")
+
+
+def shown(*command: str) -> str:
+    """A command as a fenced block."""
+    return f"```sh\n{shlex.join(command)}\n```".replace("'examples/models/*'", "examples/models/*")
+
+
+def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
