@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,20 @@ def test_a_terminal_sees_the_same_text(serving: Serving, tmp_path: Path) -> None
 
 
 SLOW_TORCH = "import time\ntime.sleep(600)\n"
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture
+def _heard_signals() -> Iterator[None]:
+    """A child ignores what its parent ignores, and a shell makes what it starts in the background ignore Ctrl-C."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_heard_signals")
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_stopped_probe_leaves_no_process_and_no_folder(
     serving: Serving, tmp_path: Path, number: signal.Signals
 ) -> None:
