@@ -15,7 +15,7 @@ from cache.errors import StoreError
 from rules.decide import Refusal
 from rules.errors import RuleError
 from rules.verdict import Word
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode, TunerError, as_tuner_error
 
 if TYPE_CHECKING:
     from tuner.plan import Plan
@@ -37,13 +37,6 @@ def failures(as_json: bool, name: str | None = None) -> Iterator[None]:
     except KeyboardInterrupt:
         say("tuner: stopped")
         raise SystemExit(130) from None
-
-
-def as_tuner_error(error: TunerError | StoreError | RuleError) -> TunerError:
-    """The same failure in the application's words; `kind` says which part it comes from."""
-    if isinstance(error, TunerError):
-        return error
-    return TunerError(error.message, hint=error.hint, kind="report" if isinstance(error, RuleError) else "store")
 
 
 def stop_on_signals() -> None:

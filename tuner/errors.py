@@ -2,6 +2,9 @@
 
 from enum import IntEnum
 
+from cache.errors import StoreError
+from rules.errors import RuleError
+
 
 class ExitCode(IntEnum):
     """Exit codes of every command; scripts rely on them."""
@@ -35,3 +38,10 @@ class TunerError(Exception):
         self.hint = hint
         self.kind = kind
         self.exit_code = exit_code
+
+
+def as_tuner_error(error: TunerError | StoreError | RuleError) -> TunerError:
+    """The same failure in the application's words; `kind` says which part it comes from."""
+    if isinstance(error, TunerError):
+        return error
+    return TunerError(error.message, hint=error.hint, kind="report" if isinstance(error, RuleError) else "store")

@@ -10,7 +10,7 @@ from cache.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict, Word
 from tuner.environment import Environment
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode, TunerError, as_tuner_error
 from tuner.identity import Subject
 from tuner.memory import LookUp, remember
 from tuner.model import identify
@@ -133,12 +133,8 @@ def _remembered(name: str, subject: Subject, outcome: Outcome, store: VerdictSto
     try:
         require_same_environment(subject.environment, outcome.report["environment"])
         entry, verdict = remember(store, subject, outcome.report)
-    except TunerError as error:
-        return Probed(name, subject, None, None, error, outcome.seconds)
-    except (RuleError, StoreError) as error:
-        kind = "report" if isinstance(error, RuleError) else "store"
-        failure = TunerError(error.message, hint=error.hint, kind=kind)
-        return Probed(name, subject, None, None, failure, outcome.seconds)
+    except (TunerError, RuleError, StoreError) as error:
+        return Probed(name, subject, None, None, as_tuner_error(error), outcome.seconds)
     return Probed(name, subject, entry, verdict, None, outcome.seconds)
 
 
