@@ -20,6 +20,7 @@ COVERED: dict[str, str] = {
     ),
     "attention_stubbed": "a token mixer returns hidden states of the shape it was given and calls no MoE layer",
     "experts_stubbed": "the stand-in replaces the arithmetic inside a MoE layer, after the layer was recorded",
+    "experts_skipped": "as experts_stubbed, in some passes alone: the arithmetic lies inside a recorded MoE layer",
     "plain_config": "the fields are those of config.json; a remote config class could add computed ones",
     "weights_random": "weights enter routing between experts inside a layer, not the choice of the layer",
     "encoder_skipped": "encoder outputs enter the language model as embeddings, which the scenarios supply",

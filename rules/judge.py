@@ -3,8 +3,10 @@
 Knows nothing of flags or launches.
 """
 
+from dataclasses import replace
+
 from rules.assumptions import uncovered
-from rules.report import Order, Report
+from rules.report import Branch, Compiled, Order, Report, Scenario, Variant
 from rules.verdict import Verdict, Witness, Word
 
 REQUIRED = ("decode_1", "prefill_short", "prefill_65", "batch_limit", "mixed_batch")
@@ -19,10 +21,22 @@ def judge(report: Report) -> Verdict:
 
     An unsafe verdict needs one pass that proves it. A safe one needs every
     planned scenario to be there and none to have failed, every registered layer
-    to have run in some pass, and every assumption to be covered by a rule.
+    to have run in some pass, every assumption to be covered by a rule, and every
+    branch that can change MoE calls to have been seen all ways or to be constant.
     """
-    passes = [(scenario.name, order) for scenario in report.scenarios for order in scenario.passes]
-    return _unsafe(report.registered, passes) or _inconclusive(report, passes) or _safe(report, passes)
+    passes = _passes(report.scenarios)
+    base = _unsafe(report.registered, passes) or _inconclusive(report, passes) or _safe(report, passes)
+    compile_word, compile_reasons = judge_compiled(report.compile)
+    variants = {variant.name: str(judge_variant(variant, base)) for variant in report.variants if _ran(variant)}
+    return replace(base, variants=variants, compile=compile_word, compile_reasons=compile_reasons)
+
+
+def _passes(scenarios: tuple[Scenario, ...]) -> list[Pass]:
+    return [(scenario.name, order) for scenario in scenarios for order in scenario.passes]
+
+
+def _ran(variant: Variant) -> bool:
+    return variant.status == "ran"
 
 
 def is_prefix(order: Order, registered: Order) -> bool:
@@ -61,7 +75,7 @@ SENTENCE = {
 
 
 def _inconclusive(report: Report, passes: list[Pass]) -> Verdict | None:
-    reasons = [*_unfinished(report), *_unseen(report, passes), *_unlike_the_launch(report)]
+    reasons = [*_unfinished(report), *_unseen(report, passes), *_unexplored(report), *_unlike_the_launch(report)]
     return Verdict(Word.INCONCLUSIVE, tuple(reasons)) if reasons else None
 
 
@@ -87,6 +101,22 @@ def _unseen(report: Report, passes: list[Pass]) -> list[str]:
     return reasons + ([f"no MoE call was recorded in scenario {empty[0]}"] if empty else [])
 
 
+def _unexplored(report: Report) -> list[str]:
+    """Branches of which an outcome that could reach a MoE call was neither seen nor shown impossible."""
+    if not report.registered:
+        return []
+    if report.exploration is None:
+        return ["the branches of the model's code were not explored"]
+    if report.exploration.status == "failed":
+        return [f"the branches of the model's code could not be explored: {report.exploration.detail}"]
+    return [_sentence(branch) for branch in report.exploration.branches if branch.status == "unexplored"]
+
+
+def _sentence(branch: Branch) -> str:
+    tried = f"; tried {', '.join(branch.tried[:4])}" if branch.tried else ""
+    return f"{branch.file}:{branch.line} ({branch.function}): `{branch.condition}` {branch.because}{tried}"
+
+
 def _unlike_the_launch(report: Report) -> list[str]:
     unknown = uncovered([assumption.kind for assumption in report.assumptions])
     reasons = [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
@@ -104,9 +134,45 @@ WEAK = {
 
 def _safe(report: Report, passes: list[Pass]) -> Verdict:
     scenarios = sum(scenario.status == "ran" for scenario in report.scenarios)
-    seen = "no branch was explored beyond them"
     if not report.registered:
-        return Verdict(Word.NO_MOE, (f"the model registers no MoE layer and ran none in {scenarios} scenarios",))
+        said = f"the model registers no MoE layer and ran none in {scenarios} scenarios"
+        return Verdict(Word.NO_MOE, (said,), coverage="branches")
     layers = len(report.registered)
     proved = f"{len(passes)} passes of {scenarios} scenarios ran a prefix of the {layers} registered MoE layers"
-    return Verdict(Word.UNIFORM, (proved, f"evidence covers these scenarios; {seen}"))
+    branches = report.exploration.branches if report.exploration else ()
+    constant = sum(branch.status == "constant" for branch in branches)
+    explored = (
+        f"of {len(branches)} branches that can change MoE calls {len(branches) - constant} were seen all ways "
+        f"and {constant} depend on constants of this instance"
+    )
+    return Verdict(Word.UNIFORM, (proved, explored), coverage="branches")
+
+
+def judge_variant(variant: Variant, base: Verdict) -> Word:
+    """The word for one other serving setting, judged by its own layers and passes.
+
+    Safe only if the model itself is: the variant's branches were not explored again.
+    """
+    passes = _passes(variant.scenarios)
+    wrong = _unsafe(variant.registered, passes)
+    if wrong:
+        return wrong.word
+    ran = {layer for _, order in passes for layer in order}
+    unfinished = any(scenario.status == "failed" for scenario in variant.scenarios)
+    if not passes or unfinished or ran != set(variant.registered) or not base.word.safe:
+        return Word.INCONCLUSIVE
+    return Word.UNIFORM if variant.registered else Word.NO_MOE
+
+
+def judge_compiled(compiled: Compiled | None) -> tuple[str, tuple[str, ...]]:
+    """Whether compiling changed which MoE layers ran: `stable`, `frozen` or `unknown`, and why."""
+    if compiled is None:
+        return "unknown", ("the compiled model was not run",)
+    if compiled.status != "ran" or not compiled.scenarios:
+        return "unknown", (f"the compiled model was not compared: {compiled.detail or compiled.status}",)
+    moved = next((one for one in compiled.scenarios if one.eager != one.compiled), None)
+    if moved is None:
+        return "stable", ()
+    eager, now = (sum(map(len, orders)) for orders in (moved.eager, moved.compiled))
+    said = f"compiled, scenario {moved.name} ran other MoE layers than eager ({now} calls against {eager})"
+    return "frozen", (said, "a branch was fixed when the model was traced")

@@ -76,6 +76,90 @@ class Counted(_Part):
     error: str
 
 
+class Branch(_Part):
+    """One place in the model's code that can change whether, which or in what order MoE layers run.
+
+    Attributes:
+        file: source file, below its entry of `sys.path`.
+        line: first line of the condition.
+        function: qualified name of the function it stands in.
+        kind: `if` (also conditional expressions and `while`), `loop` (what bounds it), `try` (its handlers), `select`
+            (an index that picks the layer).
+        condition: its source text.
+        outcomes: the outcomes that passes took.
+        status: `seen`, every outcome was taken; `constant`, it reads only what was fixed when the model was built;
+            `unexplored`.
+        because: why it is constant or could not be explored.
+        tried: names of the scenarios that were derived from it.
+    """
+
+    file: str
+    line: int = Field(ge=0)
+    function: str
+    kind: Literal["if", "loop", "try", "select"]
+    condition: str
+    outcomes: tuple[str, ...]
+    status: Literal["seen", "constant", "unexplored"]
+    because: str
+    tried: tuple[str, ...] = ()
+
+
+class Exploration(_Part):
+    """The branches that can change MoE calls, each with what was seen of it.
+
+    Attributes:
+        status: `failed` if the model's code could not be read or traced; `detail` says why.
+        functions: how many functions were traced.
+        seconds: wall time that it took beyond the passes themselves.
+    """
+
+    status: Literal["ran", "failed"]
+    detail: str = ""
+    functions: int = Field(default=0, ge=0)
+    seconds: float = Field(default=0.0, ge=0)
+    branches: tuple[Branch, ...] = ()
+
+
+class Variant(_Part):
+    """The model built again for another serving setting, with layers and scenarios of its own.
+
+    Attributes:
+        name: the setting, such as `lora` or `pipeline_last`.
+        status: `ran`; `failed`, it could not be built or run here; `not_applicable` to this model.
+        detail: the reason.
+        registered: MoE layer names in construction order.
+        scenarios: every scenario of this setting.
+    """
+
+    name: str = Field(min_length=1)
+    status: Literal["ran", "failed", "not_applicable"]
+    detail: str = ""
+    registered: tuple[str, ...] = ()
+    scenarios: tuple[Scenario, ...] = ()
+
+
+class CompiledScenario(_Part):
+    """One scenario eager and compiled: the MoE layers that ran in each forward context."""
+
+    name: str
+    eager: tuple[Order, ...]
+    compiled: tuple[Order, ...]
+
+
+class Compiled(_Part):
+    """The scenarios once more in vLLM's compile mode, without CUDA graphs.
+
+    Attributes:
+        status: `failed`: the model does not compile, or a compiled pass raised; `not_applicable`: vLLM does not
+            compile this class.
+        detail: the reason.
+    """
+
+    status: Literal["ran", "failed", "not_applicable"]
+    detail: str = ""
+    scenarios: tuple[CompiledScenario, ...] = ()
+
+
 class Report(_Part):
     """What one probe observed of one model in one environment.
 
@@ -93,6 +177,9 @@ class Report(_Part):
         seconds: wall seconds by stage.
         sources: sha256 of each source file behind the model.
         counter: one pass with the flag on, where it can be: which layers were meant and which ran.
+        exploration: the branches of the model's code; None if they were not looked at.
+        variants: the model under other serving settings.
+        compile: eager against compiled; None if it was not tried.
     """
 
     result: Literal["ok"]
@@ -108,6 +195,9 @@ class Report(_Part):
     seconds: dict[str, float]
     sources: dict[str, str] = Field(min_length=1)
     counter: Counted | None = None
+    exploration: Exploration | None = None
+    variants: tuple[Variant, ...] = ()
+    compile: Compiled | None = None
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Report":

@@ -1,7 +1,7 @@
 """The verdict: what a probe proved about the order of a model's MoE layers."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
@@ -60,13 +60,20 @@ class Verdict:
         word: the verdict.
         reasons: why, most important first; whole sentences.
         witness: present for unsafe verdicts only.
-        coverage: what a safe verdict rests on. `scenarios`: the passes that ran, no branch was explored.
+        coverage: what a safe verdict rests on. `branches`: every branch that can change MoE calls was seen all ways
+            or is constant for this instance. `scenarios`: the passes that ran; never enough for a safe verdict.
+        variants: the word for each other serving setting that was tried, by its name.
+        compile: `stable`: compiled and eager passes ran the same MoE layers; `frozen`: they did not; `unknown`.
+        compile_reasons: why, for `frozen` and `unknown`.
     """
 
     word: Word
     reasons: tuple[str, ...]
     witness: Witness | None = None
     coverage: str = "scenarios"
+    variants: Mapping[str, str] = field(default_factory=dict)
+    compile: str = "unknown"
+    compile_reasons: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which writes tuples as lists and words as text; `from_dict` reads either."""
@@ -85,6 +92,9 @@ class Verdict:
             reasons=tuple(data["reasons"]),
             witness=None if witness is None else _witness(witness),
             coverage=data["coverage"],
+            variants=dict(data["variants"]),
+            compile=data["compile"],
+            compile_reasons=tuple(data["compile_reasons"]),
         )
 
 

@@ -11,8 +11,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-MAX_TOKENS = 256
-"""Tokens in the largest batch, and the longest sequence, of the probe's vLLM."""
+MAX_TOKENS = 2048
+"""Tokens in the largest batch of the probe's vLLM: its own `max_num_batched_tokens` of an offline launch."""
 MAX_SEQUENCES = 8
 
 
@@ -120,8 +120,27 @@ def model_folder(job: dict) -> Path:
     return folder
 
 
-def configure(job: dict, folder: Path):
-    """The VllmConfig for eager execution of this model, without tokenizer or weights."""
+def configure(job: dict, folder: Path, **settings):
+    """The VllmConfig for eager execution of this model, without tokenizer or weights.
+
+    The longest sequence is the model's own, as in a launch that does not say;
+    where vLLM cannot cut such a prompt into batches, it is one batch.
+
+    Args:
+        job: the model.
+        folder: holds its config.json.
+        settings: further engine arguments, or others in place of these.
+    """
+    try:
+        return configured(job, folder, **settings)
+    except ValueError as error:
+        if "max_num_batched_tokens" not in str(error):
+            raise
+        return configured(job, folder, max_model_len=MAX_TOKENS, **settings)
+
+
+def configured(job: dict, folder: Path, **settings):
+    """`configure`, without a second try."""
     from vllm.engine.arg_utils import EngineArgs
 
     known = inspect.signature(EngineArgs).parameters
@@ -131,7 +150,6 @@ def configure(job: dict, folder: Path):
         "skip_tokenizer_init": True,
         "enforce_eager": True,
         "dtype": "bfloat16",
-        "max_model_len": MAX_TOKENS,
         "max_num_batched_tokens": MAX_TOKENS,
         "max_num_seqs": MAX_SEQUENCES,
         "gpu_memory_utilization": 0.5,
@@ -140,7 +158,26 @@ def configure(job: dict, folder: Path):
         "limit_mm_per_prompt": {"image": 0, "video": 0, "audio": 0} if is_multimodal(job["config"]) else {},
         "compilation_config": {"fast_moe_cold_start": False} if flag_form() == "field" else {},
     }
-    return EngineArgs(**{name: value for name, value in wanted.items() if name in known}).create_engine_config()
+    arguments = {name: value for name, value in wanted.items() if name in known}
+    return EngineArgs(**{**arguments, **settings}).create_engine_config()
+
+
+def construct(job: dict, stubs, **settings):
+    """The VllmConfig and the model; token mixers without a kernel are replaced and building is tried again.
+
+    Args:
+        job: the model.
+        stubs: stand-ins, extended.
+        settings: as for `configure`.
+    """
+    folder = model_folder(job)
+    while True:
+        try:
+            vllm_config = configure(job, folder, **settings)
+            return vllm_config, build(vllm_config)
+        except Exception as error:
+            if not stubs.replace_class(error):
+                raise
 
 
 def is_multimodal(config: dict) -> bool:
@@ -148,21 +185,33 @@ def is_multimodal(config: dict) -> bool:
     return any(isinstance(value, dict) and key.startswith(("vision", "audio")) for key, value in config.items())
 
 
-def build(vllm_config):
-    """Construct the model class that vLLM picks, on the platform's device."""
-    import torch
+def make_groups() -> None:
+    """Make vLLM's groups of ranks, once, each of this process alone."""
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.distributed import initialize_model_parallel, parallel_state
-    from vllm.model_executor.model_loader.utils import initialize_model
-    from vllm.utils.torch_utils import set_default_torch_dtype
 
     if not parallel_state.model_parallel_is_initialized():
         # Without a model vLLM makes all groups; for a dense one it leaves out the experts', which the next may need.
         with set_current_vllm_config(VllmConfig()):
             initialize_model_parallel(1, 1)
+
+
+def build(vllm_config, model_config=None):
+    """Construct the model class that vLLM picks, on the platform's device.
+
+    Args:
+        vllm_config: the launch; its static lists of layers are extended.
+        model_config: a draft's, else the launch's own.
+    """
+    import torch
+    from vllm.config import set_current_vllm_config
+    from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.utils.torch_utils import set_default_torch_dtype
+
+    make_groups()
     device = torch.device(vllm_config.device_config.device)
     with set_current_vllm_config(vllm_config), set_default_torch_dtype(torch.bfloat16), device:
-        model = initialize_model(vllm_config)
+        model = initialize_model(vllm_config, model_config=model_config)
     materialise(model, device)
     return model
 

@@ -5,6 +5,7 @@ import time
 from contextlib import contextmanager
 
 from moe_probe_worker import engine, plain_config
+from moe_probe_worker.exploration import Explorer
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.recorder import Recorder, registered_layers
 from moe_probe_worker.scenarios import scenarios
@@ -57,7 +58,9 @@ def observe(job: dict, facts: dict) -> dict:
         with stages.stage("passes"):
             passes = Passes(model, vllm_config, recorder, stubs)
             planned = scenarios(*passes.inputs(job["special_tokens"]))
-            ran = [passes.run(scenario) for scenario in planned]
+            explorer = Explorer(passes, model, recorder, job.get("layers", 0))
+            explorer.run(planned)
+            ran = list(explorer.entries.values())
             recording = "counted" if recorder.counted else recorder.method
             telling = most_telling(planned, ran, list(recorder.layers))
             counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
@@ -70,23 +73,23 @@ def observe(job: dict, facts: dict) -> dict:
             "counter": counter,
             "registered": list(recorder.layers),
             "recording": recording,
-            "planned": [scenario.name for scenario in planned],
+            "planned": [*dict.fromkeys([*(scenario.name for scenario in planned), *explorer.entries])],
             "scenarios": ran,
+            "exploration": explorer.report(),
             "declares_experts": job["declares_experts"],
             "assumptions": [*job["assumptions"], *stubs.used, *made_up(plain, job["config"])],
             "sources": source_hashes(model, recorder.layers),
             "seconds": {"import": facts["import_seconds"], **stages.seconds},
         }
-    del model, vllm_config, recorder, passes
+    del model, vllm_config, recorder, passes, explorer
     gc.collect()
     return report
 
 
 def most_telling(planned: list, ran: list, registered: list):
     """The first scenario whose order a counter would resolve wrongly, else the first with MoE calls."""
-    seen = [
-        (scenario, order) for scenario, entry in zip(planned, ran, strict=True) for order in entry["passes"] if order
-    ]
+    orders = {entry["name"]: entry["passes"] for entry in ran}
+    seen = [(scenario, order) for scenario in planned for order in orders[scenario.name] if order]
     wrong = (scenario for scenario, order in seen if order != registered[: len(order)])
     return next(wrong, seen[0][0] if seen else None)
 

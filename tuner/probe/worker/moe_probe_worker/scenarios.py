@@ -15,6 +15,7 @@ class Scenario:
         positions: position of each token in its sequence.
         feed: `ids`, or `embeds` (the model's own embedding first, as vLLM does for multimodal models).
         is_multimodal: for `embeds`: which tokens are replaced by encoder outputs.
+        repeats: how many equal passes, each with a forward context of its own.
     """
 
     name: str
@@ -22,19 +23,34 @@ class Scenario:
     positions: list
     feed: str = "ids"
     is_multimodal: list = field(default_factory=list)
+    repeats: int = 1
 
 
-def scenarios(vocabulary: int, special: list, multimodal: bool) -> list:
+CAPTURE_SIZES = (2, 8, 256)
+"""Some of the batch sizes for which vLLM captures CUDA graphs by default: 1, 2, 4, every eighth up to 256, every
+sixteenth up to at most 512 (vllm/config/vllm.py, 0.19.1 and 0.32.0). An eager config, as the probe's, names none."""
+REPEATS = 16
+"""Equal passes of each kind. A skip of one layer in four at random leaves one pass in 16 with a clean prefix."""
+
+
+def scenarios(vocabulary: int, special: list, multimodal: bool, longest: int = MAX_TOKENS) -> list:
     """Every scenario for a model.
 
     Args:
         vocabulary: number of token ids.
         special: token ids that the config names.
         multimodal: whether encoder outputs can take the place of tokens.
+        longest: positions that the model can take, 0 included.
     """
     plain = [token for token in range(min(vocabulary, 512)) if token not in special] or [0]
     feed = "embeds" if multimodal else "ids"
-    found = [*batches(plain, feed), *special_tokens(plain, special, feed)]
+    found = [
+        *batches(plain, feed, longest),
+        *long_contexts(plain, feed, longest),
+        *runner_made(plain, feed, longest),
+        *repeated(plain, feed, longest),
+        *special_tokens(plain, special, feed),
+    ]
     if multimodal:
         return found + encoder_outputs(plain, special or plain[:1])
     return [*found, Scenario("inputs_embeds", take(plain, 17), list(range(17)), "embeds")]
@@ -45,7 +61,7 @@ def take(plain: list, count: int) -> list:
     return [plain[index % len(plain)] for index in range(count)]
 
 
-def batches(plain: list, feed: str) -> list:
+def batches(plain: list, feed: str, longest: int) -> list:
     """Decode, prefill and mixed batches of ordinary tokens."""
     several = MAX_SEQUENCES
     lengths = {
@@ -57,10 +73,56 @@ def batches(plain: list, feed: str) -> list:
     }
     mixed = [40, 90, 130, *range(30)]  # three sequences decode, one prefills
     return [
-        Scenario("decode_1", take(plain, 1), [100], feed),
-        Scenario(f"decode_{several}", take(plain, several), [20 * (row + 1) for row in range(several)], feed),
-        *(Scenario(name, take(plain, count), list(range(count)), feed) for name, count in lengths.items()),
-        Scenario("mixed_batch", take(plain, len(mixed)), mixed, feed),
+        Scenario("decode_1", take(plain, 1), [100 % longest], feed),
+        Scenario(f"decode_{several}", take(plain, several), within(longest, range(20, 20 * several + 1, 20)), feed),
+        *(Scenario(name, take(plain, count), within(longest, range(count)), feed) for name, count in lengths.items()),
+        Scenario("mixed_batch", take(plain, len(mixed)), within(longest, mixed), feed),
+    ]
+
+
+def within(longest: int, positions) -> list:
+    """The positions; those beyond the longest sequence begin another one."""
+    return [position % longest for position in positions]
+
+
+def long_contexts(plain: list, feed: str, longest: int) -> list:
+    """Decode and prefill at the far end of the longest sequence, and on the way there."""
+    several = MAX_SEQUENCES
+    spread = [longest * (row + 1) // several - 1 for row in range(several)]
+    last = min(17, longest)
+    half = min(64, longest - longest // 2)
+    return [
+        Scenario("position_last_decode", take(plain, 1), [longest - 1], feed),
+        Scenario("position_spread_decode", take(plain, several), within(longest, spread), feed),
+        Scenario("position_last_prefill", take(plain, last), list(range(longest - last, longest)), feed),
+        Scenario("position_half_prefill", take(plain, half), list(range(longest // 2, longest // 2 + half)), feed),
+    ]
+
+
+def runner_made(plain: list, feed: str, longest: int) -> list:
+    """What vLLM's model runner makes of batches: sizes at CUDA graphs, padding, and the dummy run of an idle rank.
+
+    Padding is token 0 at position 0, counted in the forward context like the
+    rest; an idle data-parallel rank runs one such token (`execute_dummy_batch`,
+    vllm/v1/worker/gpu_worker.py).
+    """
+    sizes = sorted({size + step for size in CAPTURE_SIZES for step in (-1, 0, 1)} - {1})
+    decodes = [
+        Scenario(f"tokens_{size}", take(plain, size), within(longest, range(100, 100 + size)), feed) for size in sizes
+    ]
+    return [
+        *decodes,
+        Scenario("padded_decode", [*take(plain, 3), *[0] * 5], within(longest, [40, 90, 130, *[0] * 5]), feed),
+        Scenario("padded_prefill", [*take(plain, 17), *[0] * 7], [*within(longest, range(17)), *[0] * 7], feed),
+        Scenario("data_parallel_idle", [0], [0], feed),
+    ]
+
+
+def repeated(plain: list, feed: str, longest: int) -> list:
+    """Equal passes, so often that a skip which looks right by chance is caught."""
+    return [
+        Scenario("repeated_decode", take(plain, 1), [100 % longest], feed, repeats=REPEATS),
+        Scenario("repeated_prefill", take(plain, 17), within(longest, range(17)), feed, repeats=REPEATS),
     ]
 
 

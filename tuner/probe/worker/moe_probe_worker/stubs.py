@@ -41,8 +41,8 @@ class Stubs:
         cls = failed_mixer(error)
         if cls is None or any(owner is cls for owner, *_ in self._restore):
             return False
-        self._patch(cls, "__init__", bare_init)
-        self._patch(cls, "forward", keep_shape(inspect.signature(cls.forward)))
+        self.patch(cls, "__init__", bare_init)
+        self.patch(cls, "forward", keep_shape(inspect.signature(cls.forward)))
         self._note("attention_stubbed", cls.__name__, error)
         return True
 
@@ -66,14 +66,22 @@ class Stubs:
     def _replace_forward(self, culprit, model, error: BaseException) -> bool:
         if getattr(culprit.forward, "keeps_shape", False):
             return False
-        forward = keep_shape(inspect.signature(type(culprit).forward))
+        forward = keep_shape(inspect.signature(type(culprit).forward), gives_pair(type(culprit)))
         for module in model.modules():
             if type(module) is type(culprit):
                 module.forward = forward.__get__(module)
         self._note("attention_stubbed", type(culprit).__name__, error)
         return True
 
-    def _patch(self, owner, attribute: str, replacement) -> None:
+    def note_skipped(self, tokens: int) -> None:
+        """Say once that larger and repeated passes went without the experts' arithmetic."""
+        passes = f"in batches of more than {tokens} tokens and in repeated passes" if tokens else "in every pass"
+        said = {"kind": "experts_skipped", "detail": f"no expert compute {passes}"}
+        if said not in self.used:
+            self.used.append(said)
+
+    def patch(self, owner, attribute: str, replacement) -> None:
+        """Replace an attribute until the context is left."""
         self._restore.append((owner, attribute, getattr(owner, attribute)))
         setattr(owner, attribute, replacement)
 
@@ -89,8 +97,14 @@ def bare_init(module, *_args, **_kwargs) -> None:
     torch.nn.Module.__init__(module)
 
 
-def keep_shape(signature: inspect.Signature):
-    """A `forward` that returns its hidden states, or copies them to its `output` argument."""
+def gives_pair(cls: type) -> bool:
+    """Whether it is an attention of transformers, whose forward returns the weights of attention besides."""
+    said = str(inspect.signature(cls.forward).return_annotation).lower()
+    return cls.__module__.startswith("transformers.") and said.removeprefix("typing.").startswith("tuple")
+
+
+def keep_shape(signature: inspect.Signature, pair: bool = False):
+    """A `forward` that returns its hidden states (`pair`: and None), or copies them to its `output` argument."""
 
     def forward(module, *args, **kwargs):
         given = signature.bind_partial(module, *args, **kwargs).arguments
@@ -98,7 +112,7 @@ def keep_shape(signature: inspect.Signature):
         output = given.get("output")
         if output is not None:
             output.copy_(hidden[: output.shape[0]])
-        return hidden
+        return (hidden, None) if pair else hidden
 
     forward.keeps_shape = True
     return forward

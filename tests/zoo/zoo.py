@@ -1,0 +1,291 @@
+"""Models whose verdict is known by construction, made of vLLM's own small Qwen3-MoE classes.
+
+Put this folder on PYTHONPATH: vLLM finds `register` through the entry point in the `.dist-info` folder beside it. Works
+with vLLM 0.19.1 and 0.32.0. `zoo_truth` says what is true of each.
+"""
+# ruff: noqa: ARG002, D101, D102, FURB189, PLR2004, SIM108, SIM114  the shape of each branch is what is tested
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from vllm import ModelRegistry
+from vllm.config import VllmConfig
+from vllm.model_executor.models.qwen3_moe import Qwen3MoeModel
+from vllm.model_executor.models.utils import maybe_prefix
+
+HIDDEN_TOKEN = 777
+
+
+def register() -> None:
+    """Make vLLM accept every model below by its class name; the entry point of the group `vllm.general_plugins`."""
+    for model in (ZooModel, *ZooModel.__subclasses__()):
+        ModelRegistry.register_model(model.__name__, model)
+
+
+def overflows(hidden: torch.Tensor) -> bool:
+    """Whether the values are larger than any probe makes them."""
+    return bool(hidden.float().sum() > 1e9)
+
+
+class ZooModel(nn.Module):
+    """A language model over Qwen3-MoE's layers that runs them in order; the others change one thing."""
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__()
+        self.config = vllm_config.model_config.hf_text_config
+        self.model = Qwen3MoeModel(vllm_config=vllm_config, prefix=maybe_prefix(prefix, "model"))
+        self.prepare(vllm_config, prefix)
+
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        """Add to what was constructed."""
+
+    def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.model.embed_input_ids(input_ids)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        positions: torch.Tensor,
+        intermediate_tensors: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        hidden = self.embed_input_ids(input_ids) if inputs_embeds is None else inputs_embeds
+        hidden, residual = self.run(hidden, positions, input_ids)
+        return self.model.norm(hidden, residual)[0]
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        """Every layer in order, but for those that `skips` leaves out."""
+        residual = None
+        for index, layer in enumerate(self.model.layers):
+            if self.skips(index, hidden, positions, input_ids):
+                continue
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        """Whether this layer is left out of this pass."""
+        return False
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        raise NotImplementedError
+
+
+class PlainForCausalLM(ZooModel):
+    pass
+
+
+class ConfigBranchForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return self.config.num_experts == 1
+
+
+class PrefixExitForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for index, layer in enumerate(self.model.layers):
+            if index == 3 and hidden.shape[0] == 1:
+                break
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class HarmlessBranchForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        if overflows(hidden):
+            hidden = hidden / 2
+        return super().run(hidden, positions, input_ids)
+
+
+class SameCallsForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for layer in self.model.layers:
+            if overflows(hidden):
+                hidden, residual = layer(positions, hidden * 0.5, residual)
+            else:
+                hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class RareRaiseForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        if overflows(hidden):
+            raise ValueError("values out of range")
+        return super().run(hidden, positions, input_ids)
+
+
+class UnusedExpertsForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.used, self.model = self.model, None
+        self.model = Qwen3MoeModel(vllm_config=vllm_config, prefix=maybe_prefix(prefix, "second"))
+
+
+class ReverseForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for layer in reversed(self.model.layers):
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class TiedForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for index in range(2 * len(self.model.layers)):
+            hidden, residual = self.model.layers[index % len(self.model.layers)](positions, hidden, residual)
+        return hidden, residual
+
+
+class DecodeOnlySkipForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and hidden.shape[0] == 1
+
+
+class TokenSwitchForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and input_ids is not None and bool((input_ids == self.config.skip_token_id).any())
+
+
+class HiddenTokenSwitchForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and input_ids is not None and bool((input_ids == HIDDEN_TOKEN).any())
+
+
+class LongContextSwitchForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        last = int(positions.max())
+        return index == 1 and 3000 < last < 3005
+
+
+class LargePrefillSwitchForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.limit = 1500
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and self.limit < hidden.shape[0] < 1600
+
+
+class OrderSwapForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        first, second, *others = self.model.layers
+        if hidden.shape[0] == 1:
+            first, second = second, first
+        residual = None
+        for layer in (first, second, *others):
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class MaskSwitchForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        mask = None if input_ids is None else input_ids == HIDDEN_TOKEN
+        if mask is not None and mask.all():
+            return index == 1
+        return False
+
+
+class RandomSkipForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and bool(torch.rand(()) < 0.25)
+
+
+class TrySwitchForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for index, layer in enumerate(self.model.layers):
+            try:
+                if index == 1 and hidden.shape[0] == 33:
+                    raise ValueError
+                hidden, residual = layer(positions, hidden, residual)
+            except ValueError:
+                pass
+        return hidden, residual
+
+
+class StatefulSwitchForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.odd = False
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        if index == 0:
+            self.odd = not self.odd
+        return index == 1 and self.odd
+
+
+class HelperSwitchForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and self.is_marked(input_ids)
+
+    def is_marked(self, input_ids: Any) -> bool:
+        if input_ids is None:
+            return False
+        wanted = HIDDEN_TOKEN + 100
+        return bool(torch.isin(input_ids, wanted).any())
+
+
+class MiddleSkipForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return 8 <= index < 12 and hidden.shape[0] == 1
+
+
+class ConstantMiddleSkipForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 10
+
+
+class OverflowSkipForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and overflows(hidden)
+
+
+class OverflowChoiceForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        first, second, *others = self.model.layers
+        chosen = second if overflows(hidden) else first
+        residual = None
+        for layer in (chosen, second, *others):
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class OverflowIndexForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        shift, residual = int(overflows(hidden)), None
+        count = len(self.model.layers)
+        for index in range(count):
+            hidden, residual = self.model.layers[(index + shift) % count](positions, hidden, residual)
+        return hidden, residual
+
+
+class OverflowLoopForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        start, residual = int(overflows(hidden)), None
+        for layer in self.model.layers[start:]:
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class OverflowHandlerForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for index, layer in enumerate(self.model.layers):
+            try:
+                assert index != 1 or not overflows(hidden)  # noqa: S101  what is caught below
+                hidden, residual = layer(positions, hidden, residual)
+            except AssertionError:
+                pass
+        return hidden, residual
+
+
+class OverflowAndForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for index, layer in enumerate(self.model.layers):
+            done = (index != 1 or not overflows(hidden)) and layer(positions, hidden, residual)
+            hidden, residual = done or (hidden, residual)
+        return hidden, residual
