@@ -107,6 +107,7 @@ def _job(index: int, subject: Subject) -> Job:
         declares_experts=declares_experts(subject.model.config),
         model_impl=subject.model_impl,
         trust_remote_code=subject.trust_remote_code,
+        deep=small.deep,
     )
 
 

@@ -53,6 +53,7 @@ class Job:
         declares_experts: whether the full config asks for more than one routed expert; goes into the report.
         model_impl: vLLM's `--model-impl`.
         trust_remote_code: run code from the model's folder.
+        deep: the config with every layer, for a model whose code asks for layers by number; None where none was cut.
     """
 
     index: int
@@ -63,6 +64,7 @@ class Job:
     declares_experts: bool = False
     model_impl: str = "auto"
     trust_remote_code: bool = False
+    deep: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

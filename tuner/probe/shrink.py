@@ -6,7 +6,7 @@ Pure: config in, smaller config and the list of what was changed out.
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tuner.errors import TunerError
@@ -52,11 +52,13 @@ class Shrunk:
         config: the smaller config.
         assumptions: `{"kind", "detail"}` for each kind of change, as in the report.
         special_tokens: every token id the config names anywhere, ascending.
+        deep: the same with every layer, for code that asks for layers by number; None where no layer was cut.
     """
 
     config: Config
     assumptions: tuple[dict[str, str], ...]
     special_tokens: tuple[int, ...]
+    deep: Config | None = None
 
 
 def shrink(config: Config) -> Shrunk:
@@ -69,6 +71,13 @@ def shrink(config: Config) -> Shrunk:
     Raises:
         TunerError: a size is no integer or out of all proportion.
     """
+    small = _cut(config, layers=True)
+    deep = _cut(config, layers=False)
+    return replace(small, deep=None if deep.config == small.config else deep.config)
+
+
+def _cut(config: Config, *, layers: bool) -> Shrunk:
+    """The config with smaller sizes, and with fewer layers where `layers` is true."""
     small = copy.deepcopy(config)
     special = special_tokens(config)
     dropped = _drop_quantization(small)
@@ -76,7 +85,8 @@ def shrink(config: Config) -> Shrunk:
     before = copy.deepcopy(nodes)
     for node in nodes:
         _check_sizes(node)
-        _shrink_layers(node)
+        if layers:
+            _shrink_layers(node)
         _shrink_experts(node)
         _shrink_widths(node)
         _shrink_vocabulary(node, special)
@@ -187,8 +197,7 @@ def _needed_layers(node: Config, lists: dict[str, Any], chosen: dict[str, list[i
     ]
     last_new_kind = max(dict(zip(reversed(kinds), reversed(range(total)), strict=True)).values())
     intervals = [number for key in LAYER_INTERVALS for number in _numbers(node.get(key)) if 0 < number <= total]
-    dense = max([number for key in FIRST_MOE_LAYER for number in _numbers(node.get(key))], default=0)
-    return max(MIN_LAYERS, last_new_kind + 2, 2 * math.lcm(*intervals), dense + 3)
+    return max(MIN_LAYERS, last_new_kind + 2, 2 * math.lcm(*intervals))
 
 
 def _cap_keys(node: Config, keys: tuple[str, ...], limit: int) -> None:
