@@ -20,6 +20,8 @@ class Entry:
         verdict: what the rules made of the report, as JSON values.
         rules: digest of the rule set that judged.
         probed_at: when the probe ran, ISO 8601 in UTC.
+        provenance: None for what was probed here. For what a bundle brought: `imported_from`, the file's name,
+            `imported_at`, ISO 8601 in UTC, and `command`, what is said to have made it, or None.
 
     Raises:
         StoreError: a field has the wrong type; such an entry is never made.
@@ -31,6 +33,7 @@ class Entry:
     verdict: dict[str, Any]
     rules: str
     probed_at: str
+    provenance: dict[str, str | None] | None = None
 
     def __post_init__(self) -> None:
         for name in ("key", "sources", "report", "verdict"):
@@ -40,6 +43,7 @@ class Entry:
         _require(all(isinstance(value, str) for value in self.sources.values()), "`sources` holds more than text")
         _require(isinstance(self.rules, str), "`rules` is no text")
         _require(_is_utc(self.probed_at), "`probed_at` is no ISO 8601 time in UTC")
+        _require(self.provenance is None or _is_provenance(self.provenance), "`provenance` does not say whence it came")
 
     @property
     def digest(self) -> str:
@@ -47,18 +51,25 @@ class Entry:
         return digest(self.key)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self)
+        """Plain JSON values; `from_dict` reads them back.
+
+        `provenance` is left out where there is none, so that a release without that field reads the rest.
+        """
+        data = asdict(self)
+        if self.provenance is None:
+            del data["provenance"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
+        """Read what `to_dict` wrote; without `provenance` it was probed here.
 
         Raises:
             StoreError: the fields are not exactly those of an entry, or one has the wrong type.
         """
-        names = {field.name for field in fields(cls)}
-        _require(isinstance(data, Mapping) and set(data) == names, f"its fields are not {', '.join(sorted(names))}")
+        names = {field.name for field in fields(cls)} - {"provenance"}
+        whole = isinstance(data, Mapping) and set(data) - {"provenance"} == names
+        _require(whole, f"its fields are not {', '.join(sorted(names))}")
         return cls(**data)
 
 
@@ -69,6 +80,14 @@ def _require(held: bool, otherwise: str) -> None:
 
 def _is_object(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(name, str) for name in value)
+
+
+def _is_provenance(value: object) -> bool:
+    if not isinstance(value, dict) or set(value) != {"imported_from", "imported_at", "command"}:
+        return False
+    command = value["command"]
+    said = command is None or isinstance(command, str)
+    return said and isinstance(value["imported_from"], str) and _is_utc(value["imported_at"])
 
 
 def _is_utc(value: object) -> bool:

@@ -6,7 +6,7 @@ read-only flag needs a folder that can be written. Writes go through sqlitedict,
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -97,11 +97,19 @@ class VerdictStore:
         Raises:
             StoreError: the store or a record of this architecture cannot be used.
         """
-        start = verdict_prefix(architecture)
-        rows = self._read("SELECT key, value FROM {table} WHERE key > ? AND key < ?", start, start[:-1] + ";")
-        found = (read_entry(self.path, name.decode(errors="replace"), value) for name, value in rows)
-        pairs = [(entry, differences(entry.key, key)) for entry in found]
+        pairs = [(entry, differences(entry.key, key)) for entry in self.of_architecture(architecture)]
         return min(sorted(pairs, key=_probed_at, reverse=True), key=_distance, default=None)
+
+    def of_architecture(self, architecture: str) -> list[Entry]:
+        """All entries of one architecture, by digest. Other architectures' are passed over by their names alone.
+
+        Raises:
+            StoreError: the store or a record of this architecture cannot be used.
+        """
+        start = verdict_prefix(architecture)
+        query = "SELECT key, value FROM {table} WHERE key > ? AND key < ? ORDER BY key"
+        rows = self._read(query, start, start[:-1] + ";")
+        return [read_entry(self.path, name.decode(errors="replace"), value) for name, value in rows]
 
     def put(self, *entries: Entry) -> None:
         """Remember entries, replacing those of the same keys: all of them or, on an error, none.
@@ -119,6 +127,29 @@ class VerdictStore:
         texts = {row: encode(record) for row, record in records.items()}
         with self._writing() as table:
             table.update(texts)
+
+    def merge(self, entries: Iterable[Entry], wanted: Callable[[Entry | None, Entry], bool]) -> None:
+        """Remember those entries that `wanted` asks for: all of them or, on an error, none.
+
+        What is stored cannot change between the question and the write. A file list that is already stored for the
+        same factors stays: it is the latest probe's.
+
+        Args:
+            entries: each of another key.
+            wanted: told the entry that is stored for the same key, or None, and the new one.
+
+        Raises:
+            StoreError: as `put`, or a stored entry of one of these keys is damaged.
+        """
+        texts = [(entry, encode(entry.to_dict()), encode(sorted(entry.sources))) for entry in entries]
+        with self._writing() as table:
+            for entry, text, files in texts:
+                # Read past sqlitedict, whose thread dies of a text that is no UTF-8: what is committed is seen, and
+                # nobody else can commit now.
+                if wanted(self._entry_in(verdict_row(entry.key)), entry):
+                    table[verdict_row(entry.key)] = text
+                    if sources_row(entry.key) not in table:
+                        table[sources_row(entry.key)] = files
 
     def forget(self, digest_prefix: str) -> str | None:
         """Remove the one record whose digest starts so, even if it is damaged.

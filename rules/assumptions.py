@@ -5,8 +5,9 @@ A difference that is not listed here makes the verdict `inconclusive`.
 
 COVERED: dict[str, str] = {
     "layers_shrunk": (
-        "the kept layers show every kind of layer the config declares; the order inside a pass is that of one loop "
-        "over the layers (vllm/model_executor/models/utils.py, make_layers)"
+        "beside the model with all its layers, which must have run (rules/judge.py): the kept layers show every kind "
+        "of layer the config declares; the order inside a pass is that of one loop over the layers "
+        "(vllm/model_executor/models/utils.py, make_layers)"
     ),
     "experts_shrunk": (
         "how many experts a layer has decides what happens inside it, not which layer runs "

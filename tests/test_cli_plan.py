@@ -10,6 +10,7 @@ import yaml
 from fake_environment import (
     ABSENT,
     ERNIE,
+    EVIDENCE,
     INERT,
     LLAMA,
     MIXTRAL,
@@ -222,7 +223,7 @@ def test_the_text_shows_the_whole_plan(settable: Bench) -> None:
     """Verdict, environment, decision, cache and a command that a shell takes."""
     out = settable.ask("plan", MIXTRAL, "--", "--served-model-name", "my model").out
     labels = [line.split("  ")[0] for line in out.splitlines() if not line.startswith(" ")]
-    wanted = ["model", "verdict", "reasons", "evidence", "assumed", "serving", "flag status"]
+    wanted = ["model", "verdict", "reasons", *EVIDENCE, "serving", "flag status"]
     assert labels == [*wanted, "decision", "holds while", "cache", "launch"]
     assert "cache         /home/somebody/.cache/vllm (vLLM's default)" in out
     assert f"""vllm serve {MIXTRAL} --served-model-name 'my model' --compilation-config '{{"{FLAG}": true}}'""" in out

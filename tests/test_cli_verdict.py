@@ -5,7 +5,19 @@ from pathlib import Path
 
 import pytest
 from cache_samples import execute
-from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, SETTABLE, Serving, model_like, sample, serving_in, tuner
+from fake_environment import (
+    ERNIE,
+    EVIDENCE,
+    INERT,
+    LLAMA,
+    MIXTRAL,
+    SETTABLE,
+    Serving,
+    model_like,
+    sample,
+    serving_in,
+    tuner,
+)
 
 DOCUMENT = {
     "schema_version",
@@ -44,7 +56,7 @@ def test_a_stored_verdict_is_one_document_with_exit_code_0(serving: Serving, sto
     assert found["environment"]["flag_status"] == "settable"
     assert found["launch"]["compilation_config"] == {"fast_moe_cold_start": True}
     evidence = found["evidence"]
-    assert (evidence["key"], evidence["coverage"], evidence["sources_verified"]) == (entry.digest, "scenarios", True)
+    assert (evidence["key"], evidence["coverage"], evidence["sources_verified"]) == (entry.digest, "branches", True)
 
 
 def test_an_unsafe_verdict_shows_its_witness_and_is_no_error(serving: Serving, store: Path) -> None:
@@ -67,7 +79,7 @@ def test_the_text_names_model_verdict_reasons_and_evidence(
     serving.remember(store, model)
     out = tuner("verdict", model, "--python", serving.python, "--store", store, code=0).out
     labels = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
-    assert labels == ["model", "verdict", "reasons", "evidence", "assumed"]
+    assert labels == ["model", "verdict", "reasons", *EVIDENCE]
     assert f"verdict       {said}\n" in out
     assert "source files unchanged since" in out
 
@@ -149,7 +161,7 @@ def test_verdicts_are_listed_shown_and_forgotten(serving: Serving, store: Path) 
     entries = {model: serving.remember(store, model)[0] for model in (MIXTRAL, ERNIE, LLAMA)}
     at = ("--store", store)
     listed = tuner("verdicts", "list", *at, code=0).out.splitlines()
-    assert listed[0].split() == ["KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED"]
+    assert listed[0].split() == ["KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED", "ORIGIN"]
     key = next(line.split()[0] for line in listed if "conditional" in line)
     assert entries[ERNIE].digest.startswith(key)
     shown = tuner("verdicts", "show", key, *at, code=0).out

@@ -90,6 +90,7 @@ START_PATH: dict[str, tuple[list[object], int]] = {
     "a stored verdict": (["verdict", "{where}", MIXTRAL], 0),
     "a stored verdict as JSON": (["verdict", MIXTRAL, "{where}", "--json"], 0),
     "a verdict that is not stored": (["verdict", QWEN, "{where}"], 3),
+    "a verdict of another platform": (["verdict", "--accept-platform", "cuda", QWEN, "{where}"], 3),
     "no such model": (["verdict", "./no-such-folder", "{where}"], 1),
     "a launch with a verdict": (["serve", "{where}", "--dry-run", MIXTRAL, "--tensor-parallel-size", "2"], 0),
     "a launch with settings": (["serve", "{where}", "--dry-run", MIXTRAL, "-cc.cudagraph_mode=NONE"], 0),
@@ -117,6 +118,7 @@ OTHERS: dict[str, tuple[list[object], int]] = {
     "a plan": (["plan", MIXTRAL, "{where}"], 0),
     "an export": (["export", MIXTRAL, "{where}"], 0),
     "the list": (["verdicts", "list", "{store}"], 0),
+    "a bundle": (["verdicts", "export", "{store}"], 0),
 }
 
 

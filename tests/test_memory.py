@@ -13,7 +13,7 @@ from cache.store import VerdictStore
 from rules.errors import ReportError
 from rules.verdict import Verdict, Word
 from tuner import memory
-from tuner.identity import Subject
+from tuner.identity import MISSING, Subject, hash_sources
 from tuner.memory import LookUp, current_verdict, known_verdict, look_up, remember
 from tuner.model import identify
 
@@ -182,6 +182,26 @@ def test_other_rules_judge_the_stored_report_again(serving: Serving, store: Verd
     assert (Verdict.from_dict(kept.verdict), kept.rules) == (found.verdict, memory.rules_digest())
     look_up(store, subject(serving))
     assert contents(store.path.parent) == before
+
+
+def test_a_new_judgement_replaces_nothing_that_was_stored_meanwhile(serving: Serving, store: VerdictStore) -> None:
+    """Another process probed again, or forgot the entry, after it was read: that stands."""
+    other_rules(store, serving)
+    (entry,) = store.entries()
+    newer = replace(entry, probed_at="2999-01-01T00:00:00+00:00")
+    store.put(newer)
+    current_verdict(store, entry)
+    assert list(store.entries()) == [newer]
+    store.forget(entry.digest)
+    current_verdict(store, entry)
+    assert list(store.entries()) == []
+
+
+@pytest.mark.parametrize("file", ["/dev/zero", "nul\0", "vllm"])
+def test_a_source_that_is_no_file_is_missing(serving: Serving, file: str) -> None:
+    """A device, a name that cannot be, a folder: none is read."""
+    serving.write("vllm/x.py", "")
+    assert hash_sources(serving.read(), [file]) == {file: MISSING}
 
 
 def test_a_store_that_cannot_be_written_gives_the_new_judgement(serving: Serving, store: VerdictStore) -> None:

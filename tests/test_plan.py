@@ -230,3 +230,103 @@ def test_a_keyed_folder_tells_machines_apart(serving: Serving, store: VerdictSto
     }
     assert len(folders) == len(changes)
     assert all(folder.startswith("/h/.cache/vllm/tuner/") for folder in folders)
+
+
+# ---- settings that the probe tried, and compiling
+
+
+def found(word: Word = Word.UNIFORM, **parts: Any) -> LookUp:
+    """A look-up that found this verdict."""
+    return LookUp(None, Verdict(word, ("for the test",), **parts))
+
+
+FROZEN: dict[str, Any] = {"compile": "frozen", "compile_reasons": ("compiled, scenario decode_1 ran other MoE layers",)}
+
+
+@pytest.mark.parametrize(
+    ("given", "variants"),
+    [
+        (["--enable-lora"], ("lora",)),
+        (["--enable-eplb", "--enable-expert-parallel"], ("eplb", "expert_parallel")),
+        (["--kv-sharing-fast-prefill"], ("kv_sharing_fast_prefill",)),
+        (["-pp", "2"], ("pipeline_first", "pipeline_middle", "pipeline_last")),
+    ],
+)
+def test_a_setting_is_judged_by_its_variants(
+    serving: Serving, store: VerdictStore, given: list[str], variants: tuple[str, ...]
+) -> None:
+    """The options of the launch find the variants that show them: all safe is true, one unsafe is false."""
+    about, arguments = subject(serving), parse(["m", *given])
+    safe = found(variants=dict.fromkeys(variants, "uniform"))
+    assert plan_with(store, about, arguments, OPTIONS, safe).launch.compilation_config == {FLAG: True}
+    for name in variants:
+        unsafe = found(variants=dict.fromkeys(variants, "uniform") | {name: "reordered"})
+        plan = plan_with(store, about, arguments, OPTIONS, unsafe)
+        assert plan.launch.compilation_config == {FLAG: False}
+        assert "the verdict is reordered" in plan.decision.reasons[0]
+
+
+def test_a_frozen_model_is_served_without_compiling_everywhere(serving: Serving, store: VerdictStore) -> None:
+    """On every release and platform the mode is written, beside the flag where that is written too."""
+    about = subject(serving)
+    for facts in environments():
+        here = replace(about, environment=replace(about.environment, **facts))
+        plan = plan_with(store, here, parse(["m", "--port", "1"]), OPTIONS, found(**FROZEN))
+        flag = {FLAG: True} if plan.flag.status is FlagStatus.SETTABLE else {}
+        assert plan.launch.compilation_config == {**flag, "mode": 0}, facts
+        assert plan.launch.args == ("m", "--port", "1", "--compilation-config", json.dumps({**flag, "mode": 0})), facts
+
+
+def test_the_mode_joins_the_users_keys(tmp_path: Path, store: VerdictStore) -> None:
+    """It is merged like the flag; a null asks for vLLM's default and is replaced."""
+    about = subject(serving_in(tmp_path / "inert", INERT))
+    arguments = parse(["m", "-cc", '{"mode": null, "cudagraph_mode": "NONE"}', "--port", "1"])
+    plan = plan_with(store, about, arguments, OPTIONS, found(**FROZEN))
+    merged = '{"cudagraph_mode": "NONE", "mode": 0}'
+    assert plan.launch.args == ("m", "--compilation-config", merged, "--port", "1")
+
+
+EAGER = [
+    ["--enforce-eager"],
+    ["-O0"],
+    ["-O", "0"],
+    ["-O=0"],
+    ["--optimization-level", "0"],
+    ["-cc.mode=0"],
+    ["-cc.mode=none"],
+    ["-cc", '{"mode": "NONE"}'],
+    ["-cc.mode=0", "-O3"],
+]
+COMPILING = [
+    ["-O3"],
+    ["--optimization_level=2"],
+    ["-cc.mode=3"],
+    ["-cc", '{"mode": "VLLM_COMPILE"}'],
+    ["-cc.mode=3", "--enforce-eager"],
+]
+
+
+@pytest.mark.parametrize("given", EAGER)
+def test_a_launch_that_is_eager_already_gains_no_mode(tmp_path: Path, store: VerdictStore, given: list[str]) -> None:
+    """In every spelling that vLLM knows."""
+    about = subject(serving_in(tmp_path / "inert", INERT))
+    plan = plan_with(store, about, parse(["m", *given]), OPTIONS, found(**FROZEN))
+    assert (plan.launch.args, plan.warnings) == (("m", *given), ())
+    assert "eager, as the user asks" in plan.decision.mode_reasons[0]
+
+
+@pytest.mark.parametrize("given", COMPILING)
+def test_a_launch_that_asks_to_compile_is_warned_of(tmp_path: Path, store: VerdictStore, given: list[str]) -> None:
+    """The user's value wins, and what it does is said."""
+    about = subject(serving_in(tmp_path / "inert", INERT))
+    plan = plan_with(store, about, parse(["m", *given]), OPTIONS, found(**FROZEN))
+    assert plan.launch.args == ("m", *given)
+    assert "runs wrong experts" in plan.warnings[0]
+
+
+@pytest.mark.parametrize("given", [*EAGER, *COMPILING])
+def test_without_a_finding_the_users_mode_is_left_alone(tmp_path: Path, store: VerdictStore, given: list[str]) -> None:
+    """Nothing is written, and nothing said."""
+    about = subject(serving_in(tmp_path / "inert", INERT))
+    plan = plan_with(store, about, parse(["m", *given]), OPTIONS, found())
+    assert (plan.launch.args, plan.warnings, plan.decision.mode_reasons) == (("m", *given), (), ())

@@ -41,7 +41,6 @@ def base(job, largest):
     with Stubs() as stubs:
         built = variants.Built(job, {}, stubs)
         passes = built.passes()
-        passes.computed = 1
         planned = [one for one in scenarios(*passes.inputs(job["special_tokens"])) if len(one.ids) <= largest]
         ran = [passes.run(scenario) for scenario in planned]
         return {
@@ -58,7 +57,7 @@ for job in json.loads((folder / "jobs.json").read_text()):
         found["sharing"] = {"variants": [variants.observed(FAST, variants.VARIANTS[FAST], job)]}
         continue
     first = base(job, engine.MAX_TOKENS)
-    seen = variants.observe_variants(job, facts)
+    seen = variants.observe_variants(job)
     found[job["folder"]] = {"base": first, "variants": seen, "again": base(job, 17)}
 (folder / "found.json").write_text(json.dumps(found))
 """

@@ -24,6 +24,7 @@ FIELDS = (
     "spec_model",
     "spec_tokens",
     "enforce_eager",
+    "optimization_level",
     "trust_remote_code",
     "enable_lora",
     "enable_eplb",

@@ -43,5 +43,5 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
         stop_on_signals()
         made = probed_first(args, inputs, launching, os.environ)
     if made.found.verdict is None and on_missing is OnMissing.FAIL:
-        raise TunerError(made.found.miss[0], hint="Run `tuner probe` first.", exit_code=ExitCode.UNKNOWN)
+        raise TunerError("; ".join(made.found.miss), hint="Run `tuner probe` first.", exit_code=ExitCode.UNKNOWN)
     return made

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from rules.releases import flag_status
 from tuner import __version__, cli_verdicts
-from tuner.cli_output import complain, conclude, failures, present, print_json, result, stop_on_signals
+from tuner.cli_output import conclude, failures, present, print_json, result
 from tuner.quick import OnMissing, own_tokens
 
 app = typer.Typer(
@@ -45,6 +45,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Revision = Annotated[str | None, typer.Option(metavar="REV", help="Hub revision of the model.")]
 ModelImpl = Annotated[str, typer.Option(metavar="IMPL", help="As `vllm serve --model-impl`.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code from the model's folder.")]
+AcceptPlatform = Annotated[
+    str | None,
+    typer.Option(metavar="PLATFORM", help="Where this one has no verdict, let PLATFORM's decide (such as cpu)."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse where the flag may be on and nothing is known.")]
 Enforce = Annotated[bool, typer.Option("--enforce", help="Refuse a value of yours that an unsafe verdict contradicts.")]
 CacheRoot = Annotated[
@@ -81,7 +85,20 @@ def env(python: Python = None, as_json: Json = False) -> None:
 
 @app.command()
 def probe(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders with a config.json, or hub ids.")],
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL...]", help="Folders with a config.json, or hub ids.")
+    ] = None,
+    whole: Annotated[bool, typer.Option("--all", help="Every MoE architecture that vLLM registers.")] = False,
+    all_text: Annotated[bool, typer.Option("--all-text", help="As --all, but only those for text alone.")] = False,
+    match: Annotated[str | None, typer.Option(metavar="GLOB", help="As --all, but only names such as 'Qwen*'.")] = None,
+    configs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --all: folders with a config.json each, which go first.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="With --all: probe what has a stored verdict, too.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Models at once. Default: one a GPU; else by cores and models."),
+    ] = None,
     python: Python = None,
     store: Store = None,
     revision: Revision = None,
@@ -92,36 +109,20 @@ def probe(
     ] = 120,
     as_json: Json = False,
 ) -> None:
-    """Run models in the serving environment and store their verdicts."""
-    from tuner import progress, render
-    from tuner.document import failure_document, plan_document, together
-    from tuner.flow import Request, exit_code, plan_of
-    from tuner.flow import probe as probe_all
-    from tuner.inputs import opened_store, serving_environment
+    """Run models in the serving environment and store their verdicts.
 
-    with failures(as_json, models[0] if len(models) == 1 else None):
-        stop_on_signals()
-        request = Request(models, model_impl, revision, trust_remote_code, time_limit)
-        environment, _ = serving_environment(python, None)
-        verdicts = opened_store(store, os.environ)
-        verdicts.sources({})  # a damaged store is found before minutes of probing, not after
-        with progress.probing(len(models)) as on_stage:
-            probed = list(probe_all(request, environment, verdicts, on_stage))
-        results = sorted(probed, key=lambda one: models.index(one.name))
-        for failure in dict.fromkeys(one.failure for one in results if one.failure):
-            names = [one.name for one in results if one.failure is failure]
-            complain(failure, names[0] if len(names) == 1 else None)
-        if as_json:
-            documents = [
-                failure_document(one.name, one.failure)
-                if one.failure
-                else plan_document(plan_of(one, request, verdicts, os.environ))
-                for one in results
-            ]
-            print_json(together(documents))
-        else:
-            result(render.probed_text(results))
-        raise typer.Exit(exit_code(results))
+    With --all what has a stored verdict is not run again, so a run that was stopped goes on where it was. It ends with
+    0 although some architectures need a config of yours, with 3 if a verdict is inconclusive or an architecture could
+    not be probed on this machine, and with 1 if the environment or the store is at fault.
+    """
+    from tuner import cli_probe
+    from tuner.flow import Request
+    from tuner.sweep import Selection
+
+    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers)
+    selection = Selection(configs, all_text, match, again)
+    whole = whole or all_text or match is not None
+    cli_probe.run(request, selection, python, store, whole=whole, as_json=as_json)
 
 
 @app.command()
@@ -133,13 +134,14 @@ def verdict(
     revision: Revision = None,
     model_impl: ModelImpl = "auto",
     trust_remote_code: TrustRemoteCode = False,
+    accept_platform: AcceptPlatform = None,
     as_json: Json = False,
 ) -> None:
     """Look up the stored verdict of a model; nothing is run."""
     from tuner import actions
     from tuner.inputs import Inputs
 
-    inputs = Inputs(python, environment, store, revision, model_impl, trust_remote_code)
+    inputs = Inputs(python, environment, store, revision, model_impl, trust_remote_code, accept_platform)
     actions.verdict(model, inputs, as_json=as_json)
 
 
@@ -150,6 +152,7 @@ def plan(
     python: Python = None,
     environment: EnvironmentFile = None,
     store: Store = None,
+    accept_platform: AcceptPlatform = None,
     strict: Strict = False,
     enforce: Enforce = False,
     cache_root: CacheRoot = None,
@@ -162,7 +165,8 @@ def plan(
 
     with failures(as_json, model):
         launching = Launching(strict, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
-        made = planned([model, *(vllm_args or [])], Inputs(python, environment, store), launching, os.environ)
+        inputs = Inputs(python, environment, store, accept_platform=accept_platform)
+        made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         present(made, as_json, render.plan_text)
 
 
@@ -174,6 +178,7 @@ def export(
     python: Python = None,
     environment: EnvironmentFile = None,
     store: Store = None,
+    accept_platform: AcceptPlatform = None,
     cache_root: CacheRoot = None,
     cache_dir_in: CacheDir = CacheDirIn.ENV,
 ) -> None:
@@ -184,7 +189,8 @@ def export(
     with failures(as_json=form == "json", name=model):
         write = writer(form)
         launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG)
-        made = planned([model, *(vllm_args or [])], Inputs(python, environment, store), launching, os.environ)
+        inputs = Inputs(python, environment, store, accept_platform=accept_platform)
+        made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         result(write(made), end="")
         conclude(made)
 
@@ -205,6 +211,7 @@ def serve(
     vllm_args: Annotated[list[str], typer.Argument(metavar="MODEL [VLLM ARGS]", help="As for `vllm serve`.")],
     python: Python = None,
     store: Store = None,
+    accept_platform: AcceptPlatform = None,
     on_missing: Annotated[
         OnMissing, typer.Option(help="Without a verdict: serve safely, probe first, or fail.")
     ] = OnMissing.SAFE,
@@ -222,4 +229,5 @@ def serve(
     from tuner.inputs import Inputs, Launching
 
     launching = Launching(strict, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
-    actions.serve(vllm_args, Inputs(python, None, store), launching, on_missing, dry_run=dry_run)
+    inputs = Inputs(python, None, store, accept_platform=accept_platform)
+    actions.serve(vllm_args, inputs, launching, on_missing, dry_run=dry_run)

@@ -4,13 +4,17 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rules.releases import Flag
 from rules.verdict import Verdict
 from tuner.environment import Environment
 from tuner.errors import TunerError
 from tuner.plan import Plan
+from tuner.render_evidence import compile_part, exploration_part, variants_part
+
+if TYPE_CHECKING:
+    from tuner.registry import Candidate
 
 SCHEMA_VERSION = 1
 
@@ -23,7 +27,11 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "model": model_part(plan),
         "environment": environment_part(plan.subject.environment, plan.flag),
         "verdict": None if verdict is None else str(verdict.word),
-        "reasons": [*(verdict.reasons if verdict else plan.found.miss), *plan.decision.reasons],
+        "reasons": [
+            *(verdict.reasons if verdict else plan.found.miss),
+            *plan.decision.reasons,
+            *plan.decision.mode_reasons,
+        ],
         "witness": witness_part(verdict),
         "launch": {
             "compilation_config": plan.launch.compilation_config,
@@ -81,10 +89,15 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "key": entry.digest,
         "probed_at": entry.probed_at,
         "sources_verified": plan.found.verified,
+        "imported": entry.provenance,
+        "accepted_platform": plan.found.accepted_platform,
         "registered": report["registered"],
         "scenarios": [
-            {name: scenario[name] for name in ("name", "status", "detail")} for scenario in report["scenarios"]
+            {name: scenario.get(name, "") for name in ("name", "status", "detail")} for scenario in report["scenarios"]
         ],
+        "exploration": exploration_part(report),
+        "variants": variants_part(report, verdict),
+        "compile": compile_part(verdict),
         "assumptions": report["assumptions"],
         "recording": report["recording"],
         "counter": report.get("counter"),
@@ -106,3 +119,22 @@ def together(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(documents) == 1:
         return dict(documents[0])
     return {"schema_version": SCHEMA_VERSION, "results": [dict(document) for document in documents]}
+
+
+def registry_document(
+    results: Sequence[tuple["Candidate", Mapping[str, Any]]],
+    needing: Sequence["Candidate"],
+    summary: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The document of a whole registry: each result with the architecture it is about, and the counts."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "results": [{**document, "candidate": candidate_part(one)} for one, document in results],
+        "needs_config": [candidate_part(one) | {"reason": one.reason} for one in needing],
+        "summary": dict(summary),
+    }
+
+
+def candidate_part(candidate: "Candidate") -> dict[str, Any]:
+    """An architecture that vLLM registers, and where its configuration comes from."""
+    return {name: getattr(candidate, name) for name in ("architecture", "category", "moe", "source")}

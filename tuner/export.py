@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from tuner.document import plan_document
 from tuner.errors import ExitCode, TunerError
+from tuner.origin import imported_sentence
 from tuner.plan import Plan
 
 
@@ -38,9 +39,12 @@ def as_vllm_yaml(plan: Plan) -> str:
     environment = plan.subject.environment
     comments = [
         f"verdict: {verdict}; vLLM {environment.vllm}, torch {environment.torch}, flag {plan.flag.status}",
+        *imported_sentence(plan.found),
         *plan.decision.reasons,
+        *plan.decision.mode_reasons,
         *(f"holds while: {condition}" for condition in plan.decision.conditions),
         *(f"set {name}={value} for the server" for name, value in plan.launch.env.items()),
+        *(f"warning: {warning}" for warning in plan.warnings),
     ]
     return "".join(f"# {' '.join(comment.split())}\n" for comment in comments) + dump_vllm_config(options)
 

@@ -1,6 +1,8 @@
 """Probing many models: identify, shrink, run the worker, judge, remember."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,8 @@ from tuner.identity import Subject
 from tuner.memory import LookUp, remember
 from tuner.model import identify
 from tuner.plan import Options, Plan, plainest, plan_with
-from tuner.probe.runner import Job, Outcome, run
+from tuner.probe.pool import run_all, worker_variables
+from tuner.probe.runner import Job, Outcome
 from tuner.probe.shrink import declares_experts, shrink
 
 
@@ -29,6 +32,7 @@ class Request:
         revision: hub revision of every model; None: the default branch.
         trust_remote_code: run code from the models' folders.
         time_limit: seconds for each model, vLLM's import excluded.
+        workers: how many models to probe at once; None: as many as this machine suits.
     """
 
     names: Sequence[str]
@@ -36,6 +40,7 @@ class Request:
     revision: str | None = None
     trust_remote_code: bool = False
     time_limit: float = 120.0
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Probed:
         name: as the user gave it.
         subject: None if the model could not be identified.
         seconds: wall time of the probe, vLLM's import excluded.
+        stored: the verdict was stored before, and nothing was run.
     """
 
     name: str
@@ -54,44 +60,73 @@ class Probed:
     verdict: Verdict | None
     failure: TunerError | None
     seconds: float = 0.0
+    stored: bool = False
+
+
+Watch = Callable[[int, str, str], None]
+"""Told which worker, from 0 on, what it begins, `import` or `probe`, and the model's name; from any thread."""
 
 
 def probe(
     request: Request, environment: Environment, store: VerdictStore, on_stage: Callable[[str, str], None]
 ) -> Iterator[Probed]:
+    """As `probe_models`, for callers who need not know which worker it is that begins a stage."""
+    return probe_models(request, environment, store, lambda _, stage, name: on_stage(stage, name))
+
+
+def probe_models(
+    request: Request, environment: Environment, store: VerdictStore, watch: Watch
+) -> Generator[Probed, None, None]:
     """Probe every model of the request, those that cannot be identified first; no failure stops the others.
 
     Args:
         request: the models.
-        environment: where the worker runs.
+        environment: where the workers run; none is left when the generator ends or is closed.
         store: where verdicts are kept; each as soon as it is reached.
-        on_stage: told `import` or `probe`, and the name of the model under way.
+        watch: told what is under way.
     """
-    subjects: dict[int, Subject] = {}
-    jobs: list[Job] = []
-    for index, name in enumerate(request.names):
+    found: list[tuple[str, Subject]] = []
+    for name in request.names:
         try:
-            subjects[index] = _subject(name, request, environment)
-            jobs.append(_job(index, subjects[index]))
+            found.append((name, subject_of(name, request, environment)))
         except TunerError as failure:
-            yield Probed(name, subjects.get(index), None, None, failure)
-    outcomes = run(
+            yield Probed(name, None, None, None, failure)
+    yield from probe_subjects(found, request, environment, store, watch)
+
+
+def probe_subjects(
+    found: Sequence[tuple[str, Subject]], request: Request, environment: Environment, store: VerdictStore, watch: Watch
+) -> Generator[Probed, None, None]:
+    """As `probe_models`, for models that are identified: each with the name that its result will carry."""
+    jobs: dict[int, Job] = {}
+    for index, (name, subject) in enumerate(found):
+        try:
+            jobs[index] = _job(index, subject)
+        except TunerError as failure:
+            yield Probed(name, subject, None, None, failure)
+    outcomes = run_all(
         environment.python,
-        jobs,
+        list(jobs.values()),
+        worker_variables(environment, len(jobs), request.workers, os.environ),
         time_limit=request.time_limit,
-        on_stage=lambda stage, index: on_stage(stage, request.names[index]),
+        on_stage=lambda worker, stage, index: watch(worker, stage, found[index][0]),
     )
-    waiting = dict.fromkeys(job.index for job in jobs)
     try:
-        for outcome in outcomes:
-            waiting.pop(outcome.index)
-            yield _remembered(request.names[outcome.index], subjects[outcome.index], outcome, store)
+        with closing(outcomes):
+            for outcome in outcomes:
+                jobs.pop(outcome.index)
+                yield _remembered(*found[outcome.index], outcome, store)
     except TunerError as failure:  # the environment's, and so that of every model still waiting
-        for index in waiting:
-            yield Probed(request.names[index], subjects[index], None, None, failure)
+        for index in jobs:
+            yield Probed(*found[index], None, None, failure)
 
 
-def _subject(name: str, request: Request, environment: Environment) -> Subject:
+def subject_of(name: str, request: Request, environment: Environment) -> Subject:
+    """What a verdict on this model would be about.
+
+    Raises:
+        TunerError: the model cannot be identified.
+    """
     model = identify(name, revision=request.revision)
     return Subject(model, environment, request.model_impl, request.trust_remote_code)
 
@@ -108,6 +143,7 @@ def _job(index: int, subject: Subject) -> Job:
         model_impl=subject.model_impl,
         trust_remote_code=subject.trust_remote_code,
         deep=small.deep,
+        quantized=small.quantized,
     )
 
 
@@ -116,7 +152,7 @@ def plan_of(result: Probed, request: Request, store: VerdictStore, environ: Mapp
     if result.subject is None:
         raise ValueError("only an identified model has a plan")
     options = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ=environ)
-    arguments = plainest(result.name, request.revision, request.model_impl, request.trust_remote_code)
+    arguments = plainest(result.subject.model.name, request.revision, request.model_impl, request.trust_remote_code)
     return plan_with(store, result.subject, arguments, options, LookUp(result.entry, result.verdict))
 
 
@@ -124,8 +160,12 @@ def exit_code(results: Sequence[Probed]) -> ExitCode:
     """How `tuner probe` ends: 1 if anything failed, else 3 if anything is inconclusive, else 0."""
     if any(result.failure for result in results):
         return ExitCode.ERROR
-    unknown = any(result.verdict and result.verdict.word is Word.INCONCLUSIVE for result in results)
-    return ExitCode.UNKNOWN if unknown else ExitCode.DONE
+    return ExitCode.UNKNOWN if any(map(inconclusive, results)) else ExitCode.DONE
+
+
+def inconclusive(result: Probed) -> bool:
+    """Whether there is a verdict that proves nothing."""
+    return result.verdict is not None and result.verdict.word is Word.INCONCLUSIVE
 
 
 def _remembered(name: str, subject: Subject, outcome: Outcome, store: VerdictStore) -> Probed:

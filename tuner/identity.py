@@ -14,7 +14,7 @@ from tuner.model import Model
 WORKER = Path(__file__).parent / "probe" / "worker" / "moe_probe_worker"
 HOST_HALF = (Path(__file__).parent / "probe" / "shrink.py",)
 """Decides what the worker is given to build, so it counts as part of the probe."""
-JUDGING = ("assumptions.py", "judge.py", "report.py", "verdict.py")
+JUDGING = ("assumptions.py", "compiled.py", "judge.py", "report.py", "verdict.py")
 MISSING = "missing"
 
 
@@ -67,6 +67,11 @@ def hash_sources(environment: Environment, files: Iterable[str]) -> dict[str, st
     return {file: _hash_in(environment.site, file) for file in files}
 
 
+def public_version(version: object) -> str:
+    """A version without its local part, such as `+cpu`: packages and modules of one build differ in it."""
+    return str(version).partition("+")[0]
+
+
 def rules_digest() -> str:
     """Digest over the bytes of the judging rules: a stored verdict of other rules is judged again."""
     folder = Path(str(rules.__file__)).parent
@@ -82,9 +87,10 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 def _hash_in(site: Iterable[str], file: str) -> str:
-    for folder in site:
+    for path in (Path(folder) / file for folder in site):
         try:
-            return hashlib.sha256((Path(folder) / file).read_bytes()).hexdigest()
-        except OSError:
+            if path.is_file():  # a device or a pipe, which an imported verdict may name, would never end
+                return hashlib.sha256(path.read_bytes()).hexdigest()
+        except (OSError, ValueError):  # ValueError: a name with a NUL
             continue
     return MISSING

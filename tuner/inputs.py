@@ -29,6 +29,7 @@ class Inputs:
         revision: hub revision, for commands without vLLM arguments.
         model_impl: likewise.
         trust_remote_code: likewise.
+        accept_platform: a platform whose verdict may decide where the environment's own has none.
     """
 
     python: str | None = None
@@ -37,6 +38,7 @@ class Inputs:
     revision: str | None = None
     model_impl: str = "auto"
     trust_remote_code: bool = False
+    accept_platform: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def looked_up(name: str, inputs: Inputs, environ: Mapping[str, str]) -> Plan:
     subject = Subject(model, environment, inputs.model_impl, inputs.trust_remote_code)
     store = opened_store(inputs.store, environ)
     arguments = plainest(name, inputs.revision, inputs.model_impl, inputs.trust_remote_code)
-    return make_plan(store, subject, arguments, _options(Launching(), environ, at_hand))
+    return make_plan(store, subject, arguments, _options(inputs, Launching(), environ, at_hand))
 
 
 def planned(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
@@ -74,7 +76,8 @@ def planned(args: Sequence[str], inputs: Inputs, launching: Launching, environ: 
     arguments = parse(args)
     environment, at_hand = serving_environment(inputs.python, inputs.environment)
     subject = _subject(_named_model(arguments), arguments, environment)
-    return make_plan(opened_store(inputs.store, environ), subject, arguments, _options(launching, environ, at_hand))
+    options = _options(inputs, launching, environ, at_hand)
+    return make_plan(opened_store(inputs.store, environ), subject, arguments, options)
 
 
 def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
@@ -87,7 +90,7 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
     """
     arguments = parse(args)
     environment, at_hand = serving_environment(inputs.python, None)
-    options = _options(launching, environ, at_hand)
+    options = _options(inputs, launching, environ, at_hand)
     store = VerdictStore(Path())
     subject = Subject(unidentified(arguments.model or ""), environment, arguments.serving.model_impl)
     try:
@@ -188,7 +191,7 @@ def _named_model(arguments: ServeArguments) -> str:
     return arguments.model
 
 
-def _options(launching: Launching, environ: Mapping[str, str], at_hand: bool) -> Options:
+def _options(inputs: Inputs, launching: Launching, environ: Mapping[str, str], at_hand: bool) -> Options:
     return Options(
         strict=launching.strict,
         enforce=launching.enforce,
@@ -196,4 +199,5 @@ def _options(launching: Launching, environ: Mapping[str, str], at_hand: bool) ->
         cache_dir_in_config=launching.cache_dir_in_config,
         environ=environ,
         files_at_hand=at_hand,
+        accept_platform=inputs.accept_platform,
     )

@@ -1,6 +1,6 @@
 """Stored verdicts: look one up, explain a miss, remember a report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,10 +8,11 @@ from typing import Any
 
 from cache.entry import Entry
 from cache.errors import StoreError
+from cache.key import differences
 from cache.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict
-from tuner.identity import MISSING, Subject, base_factors, full_key, hash_sources, rules_digest
+from tuner.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
 
 
 @dataclass(frozen=True)
@@ -24,36 +25,42 @@ class LookUp:
         miss: why nothing was found; sentences, empty for a hit.
         verified: whether the source files behind the verdict were hashed again and are unchanged. False only for
             an environment known from a saved file.
+        accepted_platform: the platform on which the verdict was reached, where that is another one than the
+            environment's and stands in on the user's word.
     """
 
     entry: Entry | None
     verdict: Verdict | None
     miss: tuple[str, ...] = ()
     verified: bool = True
+    accepted_platform: str | None = None
 
 
-def look_up(store: VerdictStore, subject: Subject, *, files_at_hand: bool = True) -> LookUp:
+def look_up(
+    store: VerdictStore, subject: Subject, *, files_at_hand: bool = True, accept_platform: str | None = None
+) -> LookUp:
     """The stored verdict for exactly this model in exactly this environment.
+
+    Of several that apply, one that was probed here comes before an imported one, and a later one before an earlier.
 
     Args:
         store: where to look.
         subject: what to look for.
         files_at_hand: the environment's source files can be read here.
+        accept_platform: a platform whose verdict may stand in where there is none of the environment's own. Then,
+            and only then, versions are compared without their local part.
 
     Raises:
         StoreError: the store or the record is damaged.
+        ReportError: as `current_verdict`.
     """
     base = base_factors(subject)
-    files = store.sources(base)
-    if files is None:
-        return LookUp(None, None, _explained(store, base))
-    if not files_at_hand:
-        return _unverified(store, base)
-    sources = hash_sources(subject.environment, files)
-    entry = store.get(full_key(base, sources))
-    if entry is None:
-        return LookUp(None, None, _changed_sources(store, base, sources))
-    return LookUp(entry, current_verdict(store, entry))
+    found = _on_its_platform(store, subject, base, files_at_hand)
+    if found.entry is not None or not accept_platform:
+        return found
+    if accept_platform == base["platform"]:
+        return _also_missed(found, f"--accept-platform {accept_platform} names the platform of this environment itself")
+    return _on_another_platform(store, subject, base | {"platform": accept_platform}, files_at_hand, found)
 
 
 def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -> tuple[Entry, Verdict]:
@@ -90,7 +97,8 @@ def current_verdict(store: VerdictStore, entry: Entry) -> Verdict:
         return _stored_verdict(entry)
     verdict = _judged(entry.report)
     with suppress(StoreError):
-        store.put(replace(entry, verdict=verdict.to_dict(), rules=rules))
+        judged = replace(entry, verdict=verdict.to_dict(), rules=rules)
+        store.merge([judged], lambda stored, _: stored == entry)  # not over what was probed or forgotten meanwhile
     return verdict
 
 
@@ -124,21 +132,86 @@ def _judged(report: Mapping[str, Any]) -> Verdict:
     return judge(parse_report(report))
 
 
-def _unverified(store: VerdictStore, base: Mapping[str, Any]) -> LookUp:
-    found = store.nearest(base, str(base["architecture"]))
-    if found is None or found[1] != ("sources",):
+def _on_its_platform(store: VerdictStore, subject: Subject, base: dict[str, Any], files_at_hand: bool) -> LookUp:
+    """By the files that the latest probe of these factors named; then by those that each entry names itself."""
+    files = store.sources(base)
+    if files is None:
         return LookUp(None, None, _explained(store, base))
-    return LookUp(found[0], current_verdict(store, found[0]), verified=False)
+    sources = hash_sources(subject.environment, files) if files_at_hand else {}
+    entry = store.get(full_key(base, sources)) if files_at_hand else None
+    if entry is None:
+        entry = _applicable(subject, _of_same_factors(store, base), files_at_hand)
+    if entry is None:
+        return LookUp(None, None, _changed_sources(store, base, sources))
+    return LookUp(entry, current_verdict(store, entry), verified=files_at_hand)
+
+
+def _of_same_factors(store: VerdictStore, base: Mapping[str, Any]) -> list[Entry]:
+    """Entries of exactly these factors, whatever their source files."""
+    alike = store.of_architecture(str(base["architecture"]))
+    return [entry for entry in alike if differences(entry.key, base) == SOURCES]
+
+
+def _applicable(subject: Subject, alike: Sequence[Entry], files_at_hand: bool) -> Entry | None:
+    """The first of the entries, in order of precedence, whose source files are here as they were where it was made."""
+    ordered = sorted(alike, key=lambda entry: (entry.provenance is None, entry.probed_at), reverse=True)
+    if not files_at_hand:
+        return next(iter(ordered), None)
+    here = hash_sources(subject.environment, sorted({file for entry in ordered for file in entry.sources}))
+    return next((entry for entry in ordered if entry.sources.items() <= here.items()), None)
+
+
+def _on_another_platform(
+    store: VerdictStore, subject: Subject, wanted: dict[str, Any], files_at_hand: bool, missed: LookUp
+) -> LookUp:
+    """A verdict of the platform that `wanted` names, where the environment's own has none."""
+    alike = store.of_architecture(str(wanted["architecture"]))
+    there = [entry for entry in alike if entry.key.get("platform") == wanted["platform"]]
+    names = {entry.digest: differences(_public(entry.key), _public(wanted)) for entry in there}
+    same = [entry for entry in there if names[entry.digest] == SOURCES]
+    entry = _applicable(subject, same, files_at_hand)
+    if entry is not None:
+        accepted = str(wanted["platform"])
+        return LookUp(entry, current_verdict(store, entry), verified=files_at_hand, accepted_platform=accepted)
+    nearest = min(there, key=lambda one: len(names[one.digest]), default=None)
+    if nearest is None:
+        why = _nothing_stored(f"{wanted['architecture']} on {wanted['platform']}")
+    elif nearest in same:
+        why = _files_differ(nearest, hash_sources(subject.environment, nearest.sources))
+    else:
+        why = _factors_differ(nearest, names[nearest.digest], wanted)
+    return _also_missed(missed, f"with --accept-platform {wanted['platform']}: {why}")
+
+
+def _public(key: Mapping[str, Any]) -> dict[str, Any]:
+    return {**key, **{name: public_version(key.get(name)) for name in ("torch", "vllm")}}
+
+
+def _also_missed(found: LookUp, sentence: str) -> LookUp:
+    return replace(found, miss=(*found.miss, sentence))
 
 
 def _explained(store: VerdictStore, base: Mapping[str, Any]) -> tuple[str, ...]:
     """Why there is no entry: the factors in which the nearest one differs."""
     found = store.nearest(base, str(base["architecture"]))
-    if found is None:
-        return (f"no verdict is stored for {base['architecture']}",)
-    entry, names = found
+    return (_nothing_stored(str(base["architecture"])) if found is None else _factors_differ(*found, base),)
+
+
+def _changed_sources(store: VerdictStore, base: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[str, ...]:
+    """Why the entry does not apply here: the source files that differ from those it was probed with."""
+    found = store.nearest(base, str(base["architecture"]))
+    if found is None or found[1] != SOURCES:  # its entry was forgotten, and the file list stayed
+        return _explained(store, base)
+    return (_files_differ(found[0], sources),)
+
+
+def _nothing_stored(what: str) -> str:
+    return f"no verdict is stored for {what}"
+
+
+def _factors_differ(entry: Entry, names: Sequence[str], base: Mapping[str, Any]) -> str:
     changes = [_change(name, entry.key.get(name), base.get(name)) for name in names if name != "sources"]
-    return (f"the nearest stored verdict, {entry.digest[:12]}, differs in {'; '.join(changes)}",)
+    return f"the nearest stored verdict, {entry.digest[:12]}, differs in {'; '.join(changes)}"
 
 
 def _change(name: str, stored: object, wanted: object) -> str:
@@ -147,21 +220,19 @@ def _change(name: str, stored: object, wanted: object) -> str:
     return f"{name} (stored: {stored or 'none'}, here: {wanted or 'none'})"
 
 
+def _files_differ(entry: Entry, sources: Mapping[str, str]) -> str:
+    stored = entry.sources
+    changed = [file for file in sorted({*stored, *sources}) if stored.get(file) != sources.get(file)]
+    gone = sum(sources.get(file) == MISSING for file in changed)
+    said = f"of the {len(stored)} source files behind the stored verdict {len(changed)} differ here"
+    return f"{said}, first {changed[0]}" + (f"; {gone} of them are gone" if gone else "")
+
+
+SOURCES = ("sources",)
+"""The one factor in which a key differs from its own base."""
 DIGESTS = {
     "fingerprint": "the model's configuration",
     "remote_code": "the model's own code, or the leave to run it",
     "worker": "the probe itself (by another release of this tool)",
 }
 """Factors whose values tell a reader nothing."""
-
-
-def _changed_sources(store: VerdictStore, base: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[str, ...]:
-    """Why the entry does not apply here: the source files that differ from those it was probed with."""
-    found = store.nearest(base, str(base["architecture"]))
-    if found is None or found[1] != ("sources",):  # its entry was forgotten, and the file list stayed
-        return _explained(store, base)
-    stored = found[0].sources
-    changed = [file for file in sorted({*stored, *sources}) if stored.get(file) != sources.get(file)]
-    gone = sum(sources.get(file) == MISSING for file in changed)
-    said = f"of the {len(stored)} source files behind the stored verdict {len(changed)} differ here"
-    return (f"{said}, first {changed[0]}" + (f"; {gone} of them are gone" if gone else ""),)

@@ -57,6 +57,7 @@ OPTIONS = (
     Option("speculative", Kind.TEXT, ("--spec-model",), key="model"),
     Option("speculative", Kind.INTEGER, ("--spec-tokens",), key="num_speculative_tokens"),
     Option("enforce_eager", Kind.FLAG, ("--enforce-eager",)),
+    Option("optimization_level", Kind.TEXT, ("--optimization-level", "-O")),
     Option("trust_remote_code", Kind.FLAG, ("--trust-remote-code",)),
     Option("enable_lora", Kind.FLAG, ("--enable-lora",)),
     Option("enable_eplb", Kind.FLAG, ("--enable-eplb",)),

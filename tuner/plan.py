@@ -8,7 +8,7 @@ from typing import Any
 from cache.errors import StoreError
 from cache.key import digest
 from cache.store import VerdictStore
-from rules.decide import NAME, Decision, Facts, decide
+from rules.decide import EAGER, MODE, NAME, Decision, Facts, decide
 from rules.errors import RuleError
 from rules.releases import Flag, counts_drafts, flag_status
 from rules.verdict import Word
@@ -17,6 +17,7 @@ from tuner.errors import TunerError
 from tuner.identity import Subject
 from tuner.memory import LookUp, look_up
 from tuner.model import identify
+from tuner.origin import accepted, draft_notes
 
 CACHE_ROOT = "VLLM_CACHE_ROOT"
 NO_FACTORS = {CACHE_ROOT, "VLLM_API_KEY", "VLLM_HOST_IP", "VLLM_PORT"}
@@ -29,13 +30,15 @@ SETTINGS = {
     "hf_overrides": "hf_overrides",
     "enable_expert_parallel": "expert_parallel",
 }
-"""Serving fact -> name of the assumption it adds when set."""
+"""Serving fact -> name of the launch setting it is; a rule covers it (`rules.assumptions`) or a variant of the probe
+shows it (`rules.settings`), or nothing does."""
 SIZES = {
     "tensor_parallel_size": "tensor_parallel",
     "pipeline_parallel_size": "pipeline_parallel",
     "data_parallel_size": "data_parallel",
     "decode_context_parallel_size": "decode_context_parallel",
 }
+"""As `SETTINGS`, for facts that are set when greater than 1."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Options:
         cache_dir_in_config: write `compilation_config.cache_dir`, keyed by the whole decision, instead.
         environ: the environment variables of the launch.
         files_at_hand: the serving environment's files can be read here.
+        accept_platform: a platform whose verdict may decide where the environment's own has none.
     """
 
     strict: bool
@@ -57,6 +61,7 @@ class Options:
     cache_dir_in_config: bool
     environ: Mapping[str, str]
     files_at_hand: bool = True
+    accept_platform: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def make_plan(store: VerdictStore, subject: Subject, arguments: ServeArguments, 
     Raises:
         StoreError: the store is damaged.
     """
-    found = look_up(store, subject, files_at_hand=options.files_at_hand)
+    found = look_up(store, subject, files_at_hand=options.files_at_hand, accept_platform=options.accept_platform)
     return plan_with(store, subject, arguments, options, found)
 
 
@@ -111,40 +116,63 @@ def plan_with(
     """As `make_plan`, for a verdict that was looked up or just reached."""
     arguments = _without_null(arguments)
     flag = flag_of(subject, found)
-    decision = decide(found.verdict, flag, _facts(store, subject, arguments, options))
-    additions = {} if decision.setting is None else {NAME: decision.setting}
-    launch = _launch(subject, arguments, options, additions)
-    return Plan(subject, found, flag, decision, launch, (*arguments.warnings, *decision.warnings))
+    draft = _draft_without_moe(store, subject, arguments.serving.speculative, options)
+    decision = decide(found.verdict, flag, _facts(subject, arguments, options, draft))
+    launch = _launch(subject, arguments, options, _additions(decision))
+    origin = (*filter(None, [accepted(found)]), *draft_notes(draft))
+    return Plan(subject, found, flag, decision, launch, (*arguments.warnings, *origin, *decision.warnings))
+
+
+def _additions(decision: Decision) -> dict[str, Any]:
+    """The keys of the compilation config that carry a decision."""
+    decided = {NAME: decision.setting, MODE: decision.mode}
+    return {key: value for key, value in decided.items() if value is not None}
 
 
 def _without_null(arguments: ServeArguments) -> ServeArguments:
-    """The arguments without a null for the flag: it asks for vLLM's default, which is what is decided here."""
-    if arguments.compilation_config.get(NAME, True) is not None:
-        return arguments
-    config = {key: value for key, value in arguments.compilation_config.items() if key != NAME}
-    return replace(arguments, compilation_config=config)
+    """The arguments without a null for what is decided here: it asks for vLLM's default."""
+    given = arguments.compilation_config
+    config = {key: value for key, value in given.items() if value is not None or key not in {NAME, MODE}}
+    return arguments if config == given else replace(arguments, compilation_config=config)
 
 
 def flag_of(subject: Subject, found: LookUp) -> Flag:
-    """The flag's status; what the probe detected there beats the table of releases."""
+    """The flag's status; what the probe detected there beats the table of releases.
+
+    What it detected on another platform says nothing here: the flag's form differs between them.
+    """
     environment = subject.environment
-    detected = found.entry.report["flag"] if found.entry else None
+    detected = found.entry.report["flag"] if found.entry and not found.accepted_platform else None
     return flag_status(environment.vllm, environment.torch, environment.platform, detected)
 
 
-def _facts(store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options) -> Facts:
+def _facts(subject: Subject, arguments: ServeArguments, options: Options, draft: LookUp | None) -> Facts:
     serving = arguments.serving
     on = [name for field, name in SETTINGS.items() if getattr(serving, field)]
     sizes = [name for field, name in SIZES.items() if getattr(serving, field) > 1]
     explicit = arguments.compilation_config.get(NAME)
     return Facts(
-        speculative=_brings_a_draft(store, subject, serving.speculative, options),
+        speculative=_brings_a_draft(subject, serving.speculative, draft),
         counts_drafts=counts_drafts(subject.environment.vllm),
         explicit=explicit if explicit is None else _as_bool(explicit),
         settings=(*on, *sizes),
         strict=options.strict,
         enforce=options.enforce,
+        compiles=_compiles(arguments),
     )
+
+
+def _compiles(arguments: ServeArguments) -> bool | None:
+    """What the user says of compiling; None: nothing.
+
+    An explicit mode comes first: with it, releases before 0.19 compile beside `--enforce-eager` (vllm/config/vllm.py).
+    """
+    mode, level = arguments.compilation_config.get(MODE), arguments.serving.optimization_level
+    if mode is not None:
+        return str(mode).strip().upper() not in {str(EAGER), "NONE"}
+    if arguments.serving.enforce_eager:
+        return False
+    return None if level is None else level.strip() != "0"
 
 
 def _as_bool(value: object) -> bool:
@@ -152,9 +180,7 @@ def _as_bool(value: object) -> bool:
     return str(value).strip().lower() in {"true", "1", "yes", "on", "t", "y"}
 
 
-def _brings_a_draft(
-    store: VerdictStore, subject: Subject, speculative: Mapping[str, Any] | None, options: Options
-) -> bool:
+def _brings_a_draft(subject: Subject, speculative: Mapping[str, Any] | None, without_moe: LookUp | None) -> bool:
     """Whether a draft may run MoE layers beside the model's.
 
     A checkpoint in the `speculators` format brings its draft without any option
@@ -162,21 +188,27 @@ def _brings_a_draft(
     """
     if "speculators_config" in subject.model.config:
         return True
-    return speculative is not None and not _draft_without_moe(store, subject, speculative, options)
+    return speculative is not None and without_moe is None
 
 
-def _draft_without_moe(store: VerdictStore, subject: Subject, speculative: Mapping[str, Any], options: Options) -> bool:
-    """Whether the draft is a model of its own that is stored as having no MoE layer; what cannot be read is not."""
+def _draft_without_moe(
+    store: VerdictStore, subject: Subject, speculative: Mapping[str, Any] | None, options: Options
+) -> LookUp | None:
+    """The verdict of a draft that is a model of its own and is stored as having no MoE layer; None for any other.
+
+    What cannot be read is not stored, and another platform's word does not count for drafts.
+    """
+    speculative = speculative or {}
     draft = speculative.get("model")
     if not isinstance(draft, str):
-        return False
+        return None
     try:
         model = identify(draft, revision=speculative.get("revision"))
         draft_subject = replace(subject, model=model, model_impl="auto")
         found = look_up(store, draft_subject, files_at_hand=options.files_at_hand)
     except (TunerError, StoreError, RuleError):
-        return False
-    return found.verdict is not None and found.verdict.word is Word.NO_MOE
+        return None
+    return found if found.verdict is not None and found.verdict.word is Word.NO_MOE else None
 
 
 def _launch(subject: Subject, arguments: ServeArguments, options: Options, additions: dict[str, Any]) -> Launch:

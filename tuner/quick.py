@@ -21,7 +21,7 @@ class OnMissing(StrEnum):
     FAIL = "fail"
 
 
-COMMON = {"--python": True, "--store": True}
+COMMON = {"--python": True, "--store": True, "--accept-platform": True}
 VERDICT = {
     **COMMON,
     "--environment": True,
@@ -89,6 +89,7 @@ def _verdict(args: Sequence[str]) -> bool:
         revision=_text(options, "--revision"),
         model_impl=_text(options, "--model-impl") or "auto",
         trust_remote_code="--trust-remote-code" in options,
+        accept_platform=_text(options, "--accept-platform"),
     )
     actions.verdict(model[0], inputs, as_json="--json" in options)
     return True
@@ -112,7 +113,11 @@ def _serve(args: Sequence[str]) -> bool:
         cache_root=_text(options, "--cache-root") or os.environ.get("TUNER_CACHE_ROOT") or None,
         cache_dir_in_config=choices[1] == "config",
     )
-    inputs = Inputs(python=_text(options, "--python"), store=_text(options, "--store"))
+    inputs = Inputs(
+        python=_text(options, "--python"),
+        store=_text(options, "--store"),
+        accept_platform=_text(options, "--accept-platform"),
+    )
     actions.serve(foreign, inputs, launching, OnMissing(choices[0]), dry_run="--dry-run" in options)
     return True
 

@@ -6,11 +6,13 @@ from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING
 
 from cache.entry import Entry
-from rules.decide import NAME
+from rules.decide import MODE, NAME
 from rules.releases import Flag
 from rules.verdict import Verdict, Witness
 from tuner.environment import Environment
+from tuner.origin import accepted, imported_full, imported_short, origin_of
 from tuner.plan import Plan
+from tuner.render_evidence import clipped, evidence_rows
 
 if TYPE_CHECKING:
     from tuner.flow import Probed  # starts processes: a look-up must not import it
@@ -51,14 +53,14 @@ def verdict_text(plan: Plan) -> str:
         way_out = line("next", f"tuner probe {shlex.quote(model.name)}")
         return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.found.miss), way_out])
     checked = "source files unchanged since" if plan.found.verified else "source files not at hand, not compared"
-    return "\n".join([*head, judged_text(verdict), evidence_text(entry, checked)])
+    return "\n".join([*head, judged_text(verdict), evidence_text(entry, verdict, checked, accepted(plan.found))])
 
 
 def entry_text(entry: Entry, verdict: Verdict) -> str:
     """What `tuner verdicts show` prints: the factors of the key, the verdict, what it rests on."""
     short = {name: value[:12] if is_digest(value) else value for name, value in entry.key.items()}
     factors = [line(name, value or "none") for name, value in short.items()]
-    return "\n".join([*factors, judged_text(verdict), evidence_text(entry, "sources not compared")])
+    return "\n".join([*factors, judged_text(verdict), evidence_text(entry, verdict, "sources not compared")])
 
 
 def is_digest(value: object) -> bool:
@@ -81,6 +83,7 @@ def plan_text(plan: Plan) -> str:
             line("serving", f"vLLM {environment.vllm}, torch {environment.torch}, {environment.platform}"),
             line("flag status", plan.flag.status),
             lines("decision", plan.decision.reasons),
+            *([lines("compiling", plan.decision.mode_reasons)] if plan.decision.mode_reasons else []),
             *([lines("holds while", plan.decision.conditions)] if plan.decision.conditions else []),
             line("cache", f"{launch.cache['location']} ({launch.cache['source']})"),
             line("launch", command_line(["vllm", "serve", *launch.args], launch.env)),
@@ -88,15 +91,21 @@ def plan_text(plan: Plan) -> str:
     )
 
 
-def evidence_text(entry: Entry, checked: str) -> str:
-    """How much was seen, when, and what was done otherwise than a launch would."""
-    scenarios = entry.report["scenarios"]
-    ran = sum(scenario["status"] == "ran" for scenario in scenarios)
+def evidence_text(entry: Entry, verdict: Verdict, checked: str, stands_in: str = "") -> str:
+    """How much was seen, when, where it comes from, and what was done otherwise than a launch would.
+
+    Args:
+        entry: what is stored.
+        verdict: its verdict.
+        checked: whether its source files were compared.
+        stands_in: the sentence about a verdict of another platform.
+    """
     kinds = dict.fromkeys(assumption["kind"] for assumption in entry.report["assumptions"])
     return "\n".join(
         [
-            line("evidence", f"{ran} of {len(scenarios)} scenarios ran, {len(entry.report['registered'])} MoE layers"),
-            line("", f"probed {entry.probed_at}, {checked}; key {entry.digest[:12]}"),
+            *(lines(label, texts) for label, texts in evidence_rows(entry.report, verdict)),
+            line("probed", f"{entry.probed_at}, {checked}; key {entry.digest[:12]}"),
+            *(line("", said) for said in (imported_full(entry), stands_in) if said),
             line("assumed", ", ".join(kinds)),
         ]
     )
@@ -137,11 +146,12 @@ def short_names(*orders: Sequence[str]) -> list[list[str]]:
 
 def verdicts_table(entries: Sequence[tuple[Entry, Verdict]]) -> str:
     """What `tuner verdicts list` prints: one line an entry."""
-    rows = [("KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED")]
+    rows = [("KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED", "ORIGIN")]
     for entry, verdict in entries:
         key = entry.key
         where = (str(key["vllm"]), str(key["torch"]), str(key["platform"]))
-        rows.append((entry.digest[:12], str(verdict.word), str(key["architecture"]), *where, entry.probed_at[:10]))
+        probed = (entry.probed_at[:10], origin_of(entry))
+        rows.append((entry.digest[:12], str(verdict.word), str(key["architecture"]), *where, *probed))
     return columns(rows)
 
 
@@ -172,18 +182,15 @@ def probed_row(result: "Probed") -> tuple[str, str, str, str, str]:
     return result.name, str(word), str(layers), f"{result.seconds:.1f}", clipped(note)
 
 
-def clipped(text: str, width: int = 90) -> str:
-    """The text on one line, cut at a width."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
 def serve_line(plan: Plan) -> str:
     """What `tuner serve` says before it becomes vLLM: one line."""
     setting = plan.decision.setting
     written = "nothing to write" if setting is None else f"{NAME}={str(setting).lower()}"
-    missing = "" if plan.found.verdict else f"no verdict ({plan.found.miss[0]}); "
-    return f"{missing}{written}: {plan.decision.reasons[0]}"
+    missing = "" if plan.found.verdict else f"no verdict ({'; '.join(plan.found.miss)}); "
+    imported = imported_short(plan.found.entry)
+    flag = f"{missing}{written}: {plan.decision.reasons[0]}" + (f" (verdict {imported})" if imported else "")
+    mode = plan.decision.mode
+    return flag if mode is None else f"{flag}; {MODE}={mode}: {plan.decision.mode_reasons[0]}"
 
 
 def command_line(command: Sequence[str], env: Mapping[str, str]) -> str:

@@ -30,6 +30,7 @@ class Serving:
     hf_overrides: dict[str, Any] | None = None
     speculative: dict[str, Any] | None = None
     enforce_eager: bool = False
+    optimization_level: str | None = None
     trust_remote_code: bool = False
     enable_lora: bool = False
     enable_eplb: bool = False

@@ -4,7 +4,6 @@ Only this module starts a process. The worker is known by path, never by import.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -12,12 +11,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from typing import IO, Any, Self
 
 from tuner.errors import TunerError
+from tuner.probe.failures import disk_full, failed, log_hint, no_control_folder, no_vllm, not_listed
 
 WORKER = Path(__file__).parent / "worker" / "moe_probe_worker"
 START_LIMIT = 600.0
@@ -54,6 +55,8 @@ class Job:
         model_impl: vLLM's `--model-impl`.
         trust_remote_code: run code from the model's folder.
         deep: the config with every layer, for a model whose code asks for layers by number; None where none was cut.
+        quantized: the config with its quantisation; None where it has none.
+        variants: build and run the model under other serving settings too.
     """
 
     index: int
@@ -65,6 +68,8 @@ class Job:
     model_impl: str = "auto"
     trust_remote_code: bool = False
     deep: dict[str, Any] | None = None
+    quantized: dict[str, Any] | None = None
+    variants: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,19 @@ class Outcome:
     seconds: float
 
 
+class Stopped(Exception):  # noqa: N818  no fault: somebody asked for it
+    """The probe was asked to stop; its worker is gone."""
+
+
 def run(
-    python: str, jobs: Sequence[Job], *, time_limit: float, on_stage: Callable[[str, int], None]
-) -> Iterator[Outcome]:
+    python: str,
+    jobs: Sequence[Job],
+    *,
+    time_limit: float,
+    on_stage: Callable[[str, int], None],
+    variables: Mapping[str, str] | None = None,
+    stop: Event | None = None,
+) -> Generator[Outcome, None, None]:
     """Probe every job; a crash or a hang costs the one model that caused it.
 
     Args:
@@ -95,37 +110,66 @@ def run(
         jobs: the models.
         time_limit: seconds for each model, vLLM's import excluded.
         on_stage: told `import` or `probe`, and the index of the model under way.
+        variables: environment variables of the worker, beside those of this process.
+        stop: ends the run once it is set, from another thread.
 
     Raises:
         TunerError: kind `environment`: the interpreter does not start, or vLLM does not import there.
+        Stopped: `stop` was set.
     """
     pending = list(jobs)
     while pending:
         on_stage("import", pending[0].index)
         done = 0
-        with Worker(python, pending) as worker:
+        with Worker(python, pending, variables, stop) as worker:
             for outcome in worker.outcomes(time_limit, on_stage):
                 done += 1
                 yield outcome
         pending = pending[done:]
 
 
+def list_registry(python: str, on_stage: Callable[[str, int], None]) -> dict[str, Any]:
+    """Every architecture that the environment's vLLM registers, as the worker's `registry.py` describes them.
+
+    Args:
+        python: interpreter of the serving environment.
+        on_stage: told `import`, and 0.
+
+    Returns:
+        `architectures`: one entry each; `environment`: the versions as in a report; `seconds`: without the import.
+
+    Raises:
+        TunerError: kind `environment`: the interpreter does not start, or its vLLM cannot be asked.
+    """
+    on_stage("import", 0)
+    with Worker(python, (), request={"schema": 1, "list": True}) as worker:
+        return worker.listing()
+
+
 class Worker:
     """One worker process and its control folder; both are gone when the context ends."""
 
-    def __init__(self, python: str, jobs: Sequence[Job]) -> None:
+    def __init__(
+        self,
+        python: str,
+        jobs: Sequence[Job],
+        variables: Mapping[str, str] | None = None,
+        stop: Event | None = None,
+        request: Mapping[str, Any] | None = None,
+    ) -> None:
         self.jobs = jobs
+        self.stop = stop or Event()
         self.control = _control_folder()
         try:
-            request = {"schema": 1, "models": [asdict(job) for job in jobs]}
+            request = request or {"schema": 1, "models": [asdict(job) for job in jobs]}
             (self.control / "request.json").write_text(json.dumps(request), encoding="utf-8")
             (self.control / "work").mkdir()
             log = (self.control / "log").open("wb")
         except OSError as error:
             shutil.rmtree(self.control, ignore_errors=True)
-            raise _no_control_folder(error) from None
+            raise no_control_folder(error) from None
         with log:
-            self.process = _start(python, self.control, log)
+            self.process = _start(python, self.control, log, variables or {})
 
     def __enter__(self) -> Self:
         return self
@@ -146,26 +190,38 @@ class Worker:
             if report is None:
                 return
 
+    def listing(self) -> dict[str, Any]:
+        """What the worker says of vLLM's registry.
+
+        Raises:
+            TunerError: kind `environment`: vLLM does not import there, or its registry cannot be listed.
+        """
+        self._await_environment()
+        found = self._await("registry.json", START_LIMIT)
+        if found is None:
+            raise not_listed(f"the worker ended early ({self._exit_words()})", log_hint(self._log_tail()))
+        if found["result"] != "ok":
+            raise not_listed(found["message"], f"Raised at {found['where']}.")
+        return found
+
     def _outcome(self, job: Job, report: dict[str, Any] | None, seconds: float) -> Outcome:
         if report is not None and report.get("result") == "ok":
             return Outcome(job.index, report, None, seconds)
-        return Outcome(job.index, None, _failed(report) if report else self._died(seconds), seconds)
+        return Outcome(job.index, None, failed(report) if report else self._died(seconds), seconds)
 
     def _await_environment(self) -> None:
         facts = self._await("environment.json", START_LIMIT)
         if facts is None:
             raise self._never_ready()
         if facts["result"] != "ok":
-            raise TunerError(
-                f"vLLM does not import in this environment: {facts['message']}",
-                hint=f"Raised at {facts['where']}; check the environment with its own `python -c 'import vllm'`.",
-                kind="environment",
-            )
+            raise no_vllm(facts)
 
     def _await(self, name: str, limit: float) -> dict[str, Any] | None:
         """The file's JSON as soon as it is there; None if the worker ended or the limit passed."""
         path, end = self.control / name, time.monotonic() + limit
         while not path.exists():
+            if self.stop.is_set():
+                raise Stopped
             if self.process.poll() is not None and not path.exists():
                 return None
             if time.monotonic() > end:
@@ -178,8 +234,8 @@ class Worker:
         if self.process.poll() is None:
             said = f"vLLM was not imported within {START_LIMIT:.0f} s."
         elif _is_full(self.control):
-            return _no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-        return TunerError(said, hint=_log_hint(self._log_tail()), kind="environment")
+            return disk_full()
+        return TunerError(said, hint=log_hint(self._log_tail()), kind="environment")
 
     def _died(self, seconds: float) -> TunerError:
         if self.process.poll() is None:
@@ -189,9 +245,9 @@ class Worker:
                 kind="timeout",
             )
         if _is_full(self.control):
-            return _no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            return disk_full()
         return TunerError(
-            f"The probe worker died ({self._exit_words()}).", hint=_log_hint(self._log_tail()), kind="crash"
+            f"The probe worker died ({self._exit_words()}).", hint=log_hint(self._log_tail()), kind="crash"
         )
 
     def _exit_words(self) -> str:
@@ -212,15 +268,7 @@ def _control_folder() -> Path:
     try:
         return Path(tempfile.mkdtemp(prefix="tuner-probe-"))
     except OSError as error:
-        raise _no_control_folder(error) from None
-
-
-def _no_control_folder(error: OSError) -> TunerError:
-    return TunerError(
-        f"The probe cannot write its control folder under {tempfile.gettempdir()}: {error.strerror}.",
-        hint="Free some space there or point TMPDIR at another folder.",
-        kind="control_folder",
-    )
+        raise no_control_folder(error) from None
 
 
 def _is_full(folder: Path) -> bool:
@@ -229,9 +277,9 @@ def _is_full(folder: Path) -> bool:
     return state.f_bavail * state.f_frsize < ROOM or (state.f_files > 0 and state.f_favail == 0)
 
 
-def _start(python: str, control: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(python: str, control: Path, log: IO[bytes], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    environment |= SETTINGS | {"VLLM_CACHE_ROOT": str(control / "cache")}
+    environment |= SETTINGS | {"VLLM_CACHE_ROOT": str(control / "cache"), **variables}
     try:
         return subprocess.Popen(
             [python, str(WORKER), str(control)],
@@ -249,20 +297,3 @@ def _start(python: str, control: Path, log: IO[bytes]) -> subprocess.Popen[bytes
             hint="Name the interpreter of the serving environment with --python.",
             kind="environment",
         ) from None
-
-
-HINTS = {
-    "kernel_missing": "This vLLM has no kernel for it on this machine; probe on the GPU type that will serve.",
-    "unknown_architecture": "Another vLLM release may have it; see its list of supported models.",
-    "remote_code": "Run again with --trust-remote-code if you trust the code in the model's folder.",
-}
-
-
-def _failed(report: Mapping[str, Any]) -> TunerError:
-    where = report.get("where", "")
-    hint = HINTS.get(report["kind"]) or f"vLLM could not build or run the model on this machine, at {where}."
-    return TunerError(report["message"], hint=hint, kind=report["kind"])
-
-
-def _log_hint(tail: str) -> str:
-    return f"The end of its log:\n{tail}" if tail else "Its log is empty."

@@ -14,6 +14,8 @@ from pathlib import Path
 MAX_TOKENS = 2048
 """Tokens in the largest batch of the probe's vLLM: its own `max_num_batched_tokens` of an offline launch."""
 MAX_SEQUENCES = 8
+NOISE = 2**16
+"""Random numbers that are made for the weights."""
 
 
 def start(control: Path) -> dict:
@@ -235,16 +237,23 @@ def materialise(model, device) -> None:
 
 
 def fill_weights(model) -> None:
-    """Small random numbers everywhere: the order of layers is what is observed, not values."""
+    """Small random numbers everywhere: the order of layers is what is observed, not values.
+
+    One block of numbers is repeated through each parameter: making new ones for
+    a large vocabulary takes longer than all passes.
+    """
     import torch
 
     generator = torch.Generator(device="cpu").manual_seed(0)
+    noise = torch.empty(NOISE, dtype=torch.float32).uniform_(-1e-3, 1e-3, generator=generator)
     for parameter in model.parameters():
-        if parameter.is_floating_point() and parameter.dtype.itemsize > 1:
-            noise = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-1e-3, 1e-3, generator=generator)
-            parameter.data.copy_(noise)
-        else:
+        flat = parameter.data.flatten() if parameter.data.is_contiguous() else None
+        if flat is None or not parameter.is_floating_point() or parameter.dtype.itemsize == 1:
             parameter.data.zero_()
+            continue
+        whole = flat.numel() // NOISE * NOISE
+        flat[:whole].view(-1, NOISE).copy_(noise)
+        flat[whole:].copy_(noise[: flat.numel() - whole])
 
 
 def finish_weights(model, vllm_config) -> None:

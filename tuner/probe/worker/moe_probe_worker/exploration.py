@@ -15,13 +15,12 @@ from moe_probe_worker import reach
 from moe_probe_worker.branches import branches
 from moe_probe_worker.constants import Constants
 from moe_probe_worker.owners import Calls, Owners
+from moe_probe_worker.scenarios import learning
 from moe_probe_worker.sources import below_path
 from moe_probe_worker.tracing import Trace
 
-ROUNDS = 3
-"""How often all scenarios run again because code was reached that was not known before."""
-QUICK = 64
-"""Tokens of a pass that takes little time."""
+ROUNDS = 4
+"""How often all scenarios run at most, again whenever code was reached that was not known before."""
 REACHING_S = 45.0
 """Seconds for inputs derived from conditions, for one model."""
 
@@ -33,39 +32,49 @@ class Explorer:
         passes: runs scenarios.
         model: the built model.
         recorder: its MoE calls.
-        layers: how many layers the full config has; the model may have fewer.
 
     Attributes:
         entries: name -> report entry of every scenario that ran.
     """
 
-    def __init__(self, passes, model, recorder, layers: int) -> None:
+    def __init__(self, passes, model, recorder) -> None:
         owners = Owners(model, recorder.layers)
-        self.passes, self.recorder, self.layers = passes, recorder, layers
+        self.passes, self.recorder = passes, recorder
         self.trace = Trace(model, owners)
         self.calls = Calls(owners, self.trace)
         self.constants = Constants(self.calls, self.trace)
         self.entries: dict = {}
+        self.scenarios: list = []
         self.found: list = []
         self.seconds = 0.0
         self.tried: dict = {}
 
-    def run(self, planned: list) -> None:
-        """Run the scenarios until no new code appears, then try to reach what was missed."""
+    def run(self, planned: list, reaching: float = REACHING_S) -> None:
+        """Run the scenarios until no new code appears, then try to reach what was missed.
+
+        Args:
+            planned: the scenarios.
+            reaching: seconds for inputs derived from conditions; 0 for none.
+        """
         begin = time.monotonic()
+        self.scenarios = list(planned)
         for scenario in learning(planned) if self.recorder.layers else planned:
             self._pass(scenario)
-        if not self.recorder.layers:
-            return
+        if self.recorder.layers:
+            self._explore(begin + reaching)
+        self.seconds = time.monotonic() - begin
+
+    def _explore(self, until: float) -> None:
         for _ in range(ROUNDS):
             self._watch()
             known = self._extent()
-            for scenario in planned:
+            for scenario in self.scenarios:
                 self._pass(scenario)
             if self._extent() == known:
-                break
-        self._reach(begin + REACHING_S)
-        self.seconds = time.monotonic() - begin
+                self._reach(until)
+                if self._extent() == known:
+                    return
+        self.trace.trouble["rounds"] = f"new code still appeared when all scenarios had run {ROUNDS} times"
 
     def _pass(self, scenario) -> None:
         """Run a scenario; what a pass did that earlier ones of the same name did not is kept."""
@@ -74,14 +83,18 @@ class Explorer:
             entry = self.passes.run(scenario)
         finally:
             self.recorder.on_call, self.recorder.around = None, nullcontext
+        if entry["status"] == "failed" and scenario.optional:
+            entry |= {"status": "not_applicable", "detail": f"refused: {entry['detail']}"}
         known = self.entries.setdefault(scenario.name, entry)
         if known is not entry and known["status"] == entry["status"] == "ran":
             known["passes"] += [order for order in entry["passes"] if order not in known["passes"]]
+            known["contexts"] += entry["contexts"]
         elif known["status"] != "failed" and entry["status"] == "failed":
             self.entries[scenario.name] = entry
 
     def _extent(self) -> tuple:
-        return len(self.trace.functions), sum(map(len, self.trace.sites.values())), len(self.trace.edges)
+        trace = self.trace
+        return len(trace.functions), sum(map(len, trace.sites.values())), len(trace.edges), len(trace.mutable)
 
     def _watch(self) -> None:
         """Find the branches of all code known so far."""
@@ -89,17 +102,18 @@ class Explorer:
         self.constants = Constants(self.calls, self.trace)
         known = {(branch.function.code, id(branch.node), branch.kind) for branch in self.found}
         for code in list(self.trace.edges):
-            function = self.trace.functions[code]
-            self.trace.mutable |= set_attributes(function)
-            new = branches(function, self.calls)
+            new = branches(self.trace.functions[code], self.calls)
             self.found += [one for one in new if (code, id(one.node), one.kind) not in known]
+        # Functions that were only read count too: the arm that calls them may not have been taken yet.
+        self.trace.mutable |= set().union(*map(set_attributes, self.trace.functions.values()))
+        self.trace.forced.clear()
         for branch in self.found:
             branch.guard = Guard(branch, self.constants) if branch.kind == "if" else None
         self.trace.watch(self.found)
 
     def _reach(self, until: float) -> None:
         for branch in self.found:
-            if self._assessed(branch)["status"] != "unexplored":
+            if time.monotonic() > until or self._assessed(branch)["status"] != "unexplored":
                 continue
             for scenario in reach.derived(branch, self.trace, self.calls, self.passes):
                 if time.monotonic() > until or self._assessed(branch)["status"] != "unexplored":
@@ -111,29 +125,22 @@ class Explorer:
         if scenario.name in self.entries:
             return
         self._pass(scenario)
-        entry = self.entries[scenario.name]
-        if entry["status"] == "failed":  # no launch can be harmed by an input that the model refuses
-            self.entries[scenario.name] = entry | {"status": "not_applicable", "detail": f"refused: {entry['detail']}"}
+        self.scenarios.append(scenario)
 
     def report(self) -> dict:
         """The `exploration` part of the report."""
         seen = [self._assessed(branch) for branch in self.found]
         trouble = list(self.trace.trouble.values())
-        deeper = [one.pop("deeper") for one in seen]
         return {
             "status": "failed" if trouble else "ran",
             "detail": "; ".join(trouble[:3]),
             "functions": len(self.trace.edges),
             "seconds": round(self.seconds, 3),
-            "layers_wanted": min(max([0, *deeper]), self.layers),
             "branches": [one for one in seen if one["status"]],
         }
 
     def _assessed(self, branch) -> dict:
         status, because = self._status(branch)
-        deeper = self._deeper(branch) if status == "constant" else 0
-        if deeper:
-            status, because = "unexplored", f"compares with layer {deeper - 2}; the probe built {self.built()} layers"
         if branch.kind == "select" and status == "constant":
             status = ""  # an ordinary call
         outcomes = sorted({one for taken in self.trace.outcomes.get(branch, {}).values() for one in taken})
@@ -147,7 +154,6 @@ class Explorer:
             "status": status,
             "because": because,
             "tried": self.tried.get(branch, []),
-            "deeper": deeper,
         }
 
     def _status(self, branch) -> tuple:
@@ -183,20 +189,6 @@ class Explorer:
         reads = f"; it reads {why}" if why else ""
         return "unexplored", f"was never {' or '.join(sorted(missing))} in some place{reads}"
 
-    def built(self) -> int:
-        """How many layers the model that was built has."""
-        return self.passes.vllm_config.model_config.hf_text_config.num_hidden_layers
-
-    def _deeper(self, branch) -> int:
-        """How many layers it takes to see both sides of a constant that names a layer; 0 if these do."""
-        if branch.kind == "select" or not any(word in branch.text for word in ("layer", "idx", "index")):
-            return 0
-        numbers = (
-            [node.value for node in ast.walk(branch.test) if isinstance(node, ast.Constant)] if branch.test else []
-        )
-        beyond = [one + 2 for one in numbers if type(one) is int and self.built() <= one < self.layers]
-        return max(beyond, default=0)
-
 
 class Guard:
     """Evaluates the constant parts of a condition in the frame that is about to test it."""
@@ -227,14 +219,6 @@ class Guard:
             return None if code is None else bool(eval(code, frame.f_globals, dict(frame.f_locals)))  # noqa: S307
         except Exception:
             return None
-
-
-def learning(planned: list) -> list:
-    """A few quick scenarios that reach most of a model's code: the first of each kind of name."""
-    kinds = {}
-    for scenario in (one for one in planned if len(one.ids) <= QUICK):
-        kinds.setdefault((scenario.name.split("_")[0], scenario.feed), scenario)
-    return list(kinds.values())
 
 
 def set_attributes(function) -> set:

@@ -21,10 +21,11 @@ class Function:
         space: the globals of its module.
         path, name: for the report.
         parents: syntax node -> the node around it, within this function.
+        outer: the function around it, if that is known.
     """
 
-    def __init__(self, code, space: dict) -> None:
-        self.code, self.space = code, space
+    def __init__(self, code, space: dict, outer=None) -> None:
+        self.code, self.space, self.outer = code, space, outer
         self.path, self.name = Path(code.co_filename), getattr(code, "co_qualname", code.co_name)
         self.node = definition(code)
         self.parents = {id(child): parent for parent in inside(self.node) for child in ast.iter_child_nodes(parent)}
@@ -34,6 +35,10 @@ class Function:
         """The nodes of these kinds in this function's own scope, in the order of the text."""
         found = [node for node in inside(self.node) if isinstance(node, kinds)]
         return sorted(found, key=lambda node: (getattr(node, "lineno", 0), getattr(node, "col_offset", 0)))
+
+    def nested(self, name: str):
+        """The code of the function of this name that is defined inside this one, or None."""
+        return next((one for one in self.code.co_consts if inspect.iscode(one) and one.co_name == name), None)
 
     def above(self, node) -> list:
         """The nodes around one, nearest first."""

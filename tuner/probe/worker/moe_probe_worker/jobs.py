@@ -1,19 +1,21 @@
-"""The list of models of one request, one report each.
+"""The list of models of one request, one report each, or what vLLM registers.
 
 Files in the control folder: `request.json` (from the host); `environment.json`
 once vLLM is imported; `current.json` names the model under way, so that the
-host knows whom to blame for a crash or a hang; `report-N.json` for each model.
+host knows whom to blame for a crash or a hang; `report-N.json` for each model;
+`registry.json` in their place for a request with `list` true.
 """
 
+import time
 import traceback
 from pathlib import Path
 
-from moe_probe_worker import engine, probe
+from moe_probe_worker import engine, probe, registry
 from moe_probe_worker.control import read_json, write_json
 
 
 def main(control: Path) -> None:
-    """Probe every model of the request, in order."""
+    """Probe every model of the request, in order, or list what vLLM registers."""
     request = read_json(control / "request.json")
     try:
         facts = engine.start(control)
@@ -22,9 +24,24 @@ def main(control: Path) -> None:
         write_json(control / "environment.json", {"result": "failed", **described(error)})
         return
     write_json(control / "environment.json", {"result": "ok", **facts})
+    if request.get("list"):
+        write_json(control / "registry.json", listed(facts))
+        return
     for job in request["models"]:
         write_json(control / "current.json", {"index": job["index"]})
         write_json(control / f"report-{job['index']}.json", attempt(job, facts))
+
+
+def listed(facts: dict) -> dict:
+    """Every registered architecture and the environment, or the failure to list them as data."""
+    begin = time.monotonic()
+    try:
+        found = registry.listing()
+    except Exception as error:
+        traceback.print_exc()
+        return {"result": "failed", **described(error)}
+    seconds = round(time.monotonic() - begin, 3)
+    return {"result": "ok", "environment": facts["environment"], "seconds": seconds, "architectures": found}
 
 
 def attempt(job: dict, facts: dict) -> dict:

@@ -21,9 +21,19 @@ class Owners:
 
         self.module = torch.nn.Module
         parts = [*layers.values(), *(layer.runner for layer in layers.values() if hasattr(layer, "runner"))]
-        self.parts = parts  # kept alive, since they are known by id
         found = {id(part) for part in parts}
-        self.ids = found | {id(one) for one in model.modules() if any(id(part) in found for part in one.modules())}
+        holders = [one for one in model.modules() if any(id(part) in found for part in one.modules())]
+        self.parts = [*parts, *holders]  # kept alive, since they are known by id
+        self.ids = {id(part) for part in self.parts}
+        self._add_holders(model)
+
+    def _add_holders(self, model) -> None:
+        """Objects of other kinds that modules keep and that keep such a module, such as a helper with the layers."""
+        kept = [value for module in model.modules() for value in vars(module).values()]
+        plain = [value for value in kept if hasattr(value, "__dict__") and not isinstance(value, self.module | type)]
+        holders = [value for value in plain if any(map(self.owns, vars(value).values()))]
+        self.parts += holders
+        self.ids |= {id(value) for value in holders}
 
     def owns(self, value) -> bool:
         """Whether a MoE layer can be reached through the value: a module, or a short collection of modules."""
@@ -45,6 +55,7 @@ class Calls:
     def __init__(self, owners: Owners, trace) -> None:
         self.owners, self.trace = owners, trace
         self._known: dict = {}
+        self._ways: dict = {}
         self._busy: set = set()
 
     def reaching(self, function: Function) -> list:
@@ -69,16 +80,42 @@ class Calls:
         if isinstance(target, ast.Attribute):
             if is_super(target.value):
                 return self._inherited(target.attr, function)
-            return self._may_own(target.value, function)
+            return self._is_on_the_way(target.attr) and self._may_own(target.value, function)
         if isinstance(target, ast.Subscript):
             return self._holds(target.value, function)
         return self._may_own(target, function)
+
+    def _is_on_the_way(self, name: str) -> bool:
+        """Whether any object that holds a MoE layer has a method or part of this name that leads to one."""
+        if name not in self._ways:
+            self._ways[name] = False  # a method that calls itself adds nothing
+            kinds = {(type(owner), name): owner for owner in self.owners.parts}
+            parts = [attribute(owner, name) for owner in kinds.values()]
+            self._ways[name] = any(part is not UNKNOWN and self._leads_alone(part) for part in parts)
+        return self._ways[name]
+
+    def _leads_alone(self, value) -> bool:
+        """Whether calling the value, whatever its arguments, could reach a MoE layer."""
+        if isinstance(value, self.owners.module):
+            return self.owners.owns(value)
+        method = inspect.unwrap(value) if callable(value) else None
+        code, bound = getattr(method, "__code__", None), getattr(value, "__self__", None)
+        if code is None or any(part in code.co_filename for part in OUTSIDE):
+            return False
+        return self._inside(method, bound) if self.owners.owns(bound) else self._encloses(method)
+
+    def _encloses(self, method) -> bool:
+        """Whether a function without an object of its own holds one that leads to a MoE layer, as closures do."""
+        held = [cell.cell_contents for cell in method.__closure__ or () if is_filled(cell)]
+        return any(map(self.owners.owns, held)) and self._inside(method, None)
 
     def _may_own(self, node, function: Function) -> bool:
         """Whether an expression without a known value may stand for a module with a MoE layer."""
         values = self.values(node, function)
         if values:
             return any(map(self.owners.owns, values))
+        if isinstance(node, ast.Attribute) and self._is_absent(node, function):
+            return node.attr in self.trace.mutable
         if isinstance(node, ast.Name):
             return self._local_may_own(node.id, function)
         if isinstance(node, ast.Call):
@@ -88,14 +125,25 @@ class Calls:
         parts = [node.body, node.orelse] if isinstance(node, ast.IfExp) else getattr(node, "values", [])
         return any(self._may_own(part, function) for part in parts)
 
+    def _is_absent(self, node, function: Function) -> bool:
+        """Whether no object that the attribute is read of has it: reading it would raise."""
+        owners = self.values(node.value, function)
+        return bool(owners) and not any(hasattr(type(one), node.attr) or hasattr(one, node.attr) for one in owners)
+
     def _local_may_own(self, name: str, function: Function) -> bool:
+        inner = function.nested(name)
+        if inner is not None:
+            return bool(self.reaching(self.trace.function(inner, function.space)))
         seen = self.trace.kinds(function, name)
-        if seen or (function.code, name) in self._busy:
+        if "owner" in seen or (function.code, name) in self._busy:
             return "owner" in seen
+        if any(map(self._leads_alone, self.trace.methods(function, name))):
+            return True
         self._busy.add((function.code, name))
         try:
-            stores = function.stores(name)
-            return not stores or any(value is None or self._may_own(value, function) for value, _ in stores)
+            stores = [value for value, _ in function.stores(name)]
+            unknown = not seen and (not stores or None in stores)
+            return unknown or any(self._may_own(value, function) for value in stores if value is not None)
         finally:
             self._busy.discard((function.code, name))
 
@@ -137,6 +185,8 @@ class Calls:
             return False
         if self.owners.owns(bound):
             return self._inside(inspect.unwrap(value), bound)
+        if self._encloses(inspect.unwrap(value)):
+            return True
         arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
         return any(self.owners.owns(item) for node in arguments for item in self.values(node, function))
 
@@ -163,6 +213,8 @@ class Calls:
     def _named(self, name: str, function: Function) -> list:
         if function.parameters[:1] == [name]:
             return list(self.trace.instances.get(function.code, []))
+        if name in function.code.co_freevars and function.outer is not None:
+            return self._named(name, function.outer)
         if name in function.code.co_varnames or name in function.code.co_cellvars:
             return []
         if name in function.space:
@@ -173,6 +225,15 @@ class Calls:
 def uses(method, code) -> bool:
     """Whether a function, below its decorators, has this code."""
     return callable(method) and getattr(inspect.unwrap(method), "__code__", None) is code
+
+
+def is_filled(cell) -> bool:
+    """Whether a closure's cell holds a value yet."""
+    try:
+        cell.cell_contents  # noqa: B018  reading is the question
+    except ValueError:
+        return False
+    return True
 
 
 def is_super(node) -> bool:

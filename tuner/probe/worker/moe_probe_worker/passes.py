@@ -2,8 +2,9 @@
 
 from moe_probe_worker.stubs import Stubs
 
-COMPUTED_TOKENS = 65
-"""The experts compute in single passes of up to so many tokens; on a CPU a larger pass would take seconds."""
+COMPUTED = ("decode_1", "prefill_short")
+"""The scenarios in which the experts compute: on a CPU a large pass would take seconds, and on a GPU every number of
+tokens would compile kernels of its own."""
 
 
 class Passes:
@@ -16,7 +17,7 @@ class Passes:
         stubs: stand-ins, extended when a pass fails for want of a kernel.
 
     Attributes:
-        computed: tokens up to which a single pass lets the experts compute.
+        computed: names of the scenarios in which the experts compute.
     """
 
     def __init__(self, model, vllm_config, recorder, stubs: Stubs) -> None:
@@ -25,7 +26,7 @@ class Passes:
         self.recorder = recorder
         self.stubs = stubs
         self.counting = False
-        self.computed = COMPUTED_TOKENS
+        self.computed = COMPUTED
         self.device = vllm_config.device_config.device
         self.hidden_size = vllm_config.model_config.hf_text_config.hidden_size
         self.embed = getattr(model, "embed_input_ids", None) or getattr(model, "get_input_embeddings", None)
@@ -46,9 +47,11 @@ class Passes:
         """One scenario's entry in the report.
 
         `status`: `ran`, `failed` (with the exception in `detail`) or
-        `not_applicable`. `passes`: for each forward context, the layers called, in order.
+        `not_applicable`. `contexts`: how many forward contexts ran; `passes`: the layers called in one, in order,
+        each distinct order once.
         """
-        entry = {"name": scenario.name, "tokens": len(scenario.ids), "status": "ran", "detail": "", "passes": []}
+        entry = {"name": scenario.name, "tokens": len(scenario.ids), "status": "ran", "detail": "", "contexts": 0}
+        entry["passes"] = []
         if scenario.feed == "embeds" and self.embed is None:
             return {**entry, "status": "not_applicable", "detail": "the model takes token ids only"}
         try:
@@ -56,10 +59,12 @@ class Passes:
         except Exception as error:
             said = " ".join(str(error).split())[:300]
             return {**entry, "status": "failed", "detail": f"{type(error).__name__}: {said}"}
-        return {**entry, "passes": [[call["called"] for call in context] for context in contexts]}
+        orders = [[call["called"] for call in context] for context in contexts]
+        distinct = [order for at, order in enumerate(orders) if order not in orders[:at]]
+        return {**entry, "contexts": len(orders), "passes": distinct}
 
     def _recorded(self, scenario) -> list:
-        if self.recorder.stubbed or (scenario.repeats == 1 and len(scenario.ids) <= self.computed):
+        if self.recorder.stubbed or scenario.name in self.computed:
             return self._mended(scenario)
         self.recorder.stubbed = True
         try:

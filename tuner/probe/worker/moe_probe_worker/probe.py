@@ -3,8 +3,9 @@
 import gc
 import time
 from contextlib import contextmanager
+from functools import partial
 
-from moe_probe_worker import engine, plain_config
+from moe_probe_worker import depth, engine, plain_config, variants
 from moe_probe_worker.exploration import Explorer
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.recorder import Recorder, registered_layers
@@ -27,7 +28,7 @@ class NotProbed(Exception):  # noqa: N818  an outcome, not an error of ours
 
 
 class Stages:
-    """Wall seconds by stage."""
+    """Wall seconds by stage; a stage that comes again adds to its own."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -37,7 +38,7 @@ class Stages:
         """Time the block under this name."""
         begin = time.monotonic()
         yield
-        self.seconds[name] = round(time.monotonic() - begin, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begin, 3)
 
 
 def observe(job: dict, facts: dict) -> dict:
@@ -47,23 +48,42 @@ def observe(job: dict, facts: dict) -> dict:
         NotProbed: vLLM has no class for the architecture, or only remote code does.
     """
     check_architecture(job)
-    stages, plain = Stages(), plain_config.ensure_config_class(job["config"])
+    plain, stages = plain_config.ensure_config_class(job["config"]), Stages()
+    report = look(job, facts, stages)
+    with stages.stage("depth"):
+        deep = variants.observed(depth.NAME, partial(depth.full_depth, report=report), job)
+    if depth.must_be_explored(deep):
+        job = depth.whole(job)
+        report = look(job, facts, stages)
+    with stages.stage("variants"):
+        others = variants.observe_variants(job) if job["variants"] else []
+    return {
+        **report,
+        "variants": [deep, *others],
+        "declares_experts": job["declares_experts"],
+        "assumptions": [*job["assumptions"], *report["assumptions"], *made_up(plain, job["config"])],
+        "seconds": {"import": facts["import_seconds"], **stages.seconds},
+    }
+
+
+def look(job: dict, facts: dict, stages: Stages) -> dict:
+    """What the model itself shows: layers, scenarios, branches, counter."""
     with Stubs() as stubs:
         with stages.stage("build"):
-            vllm_config, model = build(job, stubs)
+            vllm_config, model = engine.construct(job, stubs)
         with stages.stage("weights"):
             engine.fill_weights(model)
             engine.finish_weights(model, vllm_config)
         recorder = Recorder(registered_layers(vllm_config))
+        passes = Passes(model, vllm_config, recorder, stubs)
+        planned = scenarios(*passes.inputs(job["special_tokens"]))
+        explorer = Explorer(passes, model, recorder)
         with stages.stage("passes"):
-            passes = Passes(model, vllm_config, recorder, stubs)
-            planned = scenarios(*passes.inputs(job["special_tokens"]))
-            explorer = Explorer(passes, model, recorder, job.get("layers", 0))
             explorer.run(planned)
-            ran = list(explorer.entries.values())
-            recording = "counted" if recorder.counted else recorder.method
-            telling = most_telling(planned, ran, list(recorder.layers))
-            counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
+        ran = list(explorer.entries.values())
+        recording = "counted" if recorder.counted else recorder.method
+        telling = most_telling(planned, ran, list(recorder.layers))
+        counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
         report = {
             "result": "ok",
             "architecture": vllm_config.model_config.architecture,
@@ -76,10 +96,8 @@ def observe(job: dict, facts: dict) -> dict:
             "planned": [*dict.fromkeys([*(scenario.name for scenario in planned), *explorer.entries])],
             "scenarios": ran,
             "exploration": explorer.report(),
-            "declares_experts": job["declares_experts"],
-            "assumptions": [*job["assumptions"], *stubs.used, *made_up(plain, job["config"])],
+            "assumptions": stubs.used,
             "sources": source_hashes(model, recorder.layers),
-            "seconds": {"import": facts["import_seconds"], **stages.seconds},
         }
     del model, vllm_config, recorder, passes, explorer
     gc.collect()
@@ -116,15 +134,3 @@ def check_architecture(job: dict) -> None:
     if "auto_map" in job["config"]:
         raise NotProbed("remote_code", f"{wanted[0]} exists only as remote code, which was not run.")
     raise NotProbed("unknown_architecture", f"This vLLM registers no architecture {wanted[0]}.")
-
-
-def build(job: dict, stubs: Stubs):
-    """The VllmConfig and the model; token mixers without a kernel are replaced and building is tried again."""
-    folder = engine.model_folder(job)
-    while True:
-        try:
-            vllm_config = engine.configure(job, folder)
-            return vllm_config, engine.build(vllm_config)
-        except Exception as error:
-            if not stubs.replace_class(error):
-                raise

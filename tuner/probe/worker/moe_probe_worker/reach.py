@@ -3,6 +3,8 @@
 import ast
 import inspect
 import math
+from itertools import product
+from operator import add, mul, sub
 
 from moe_probe_worker import engine
 from moe_probe_worker.constants import argument
@@ -13,6 +15,8 @@ DEPTH = 6
 """How many assignments, calls and arguments a number is followed through."""
 MOST = 12
 """Numbers of one condition that are tried."""
+ARITHMETIC = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.FloorDiv: lambda one, other: one // max(other, 1)}
+"""What is computed of two numbers before they are tried."""
 
 
 def derived(branch, trace, calls, passes) -> list:
@@ -46,6 +50,8 @@ class Numbers:
     def _part(self, part, function, depth: int) -> set:
         if isinstance(part, ast.Constant):
             return whole(part.value)
+        if isinstance(part, ast.BinOp):
+            return self._computed(part, function, depth)
         found: set = set()
         if isinstance(part, ast.Attribute | ast.Name):
             found = set().union(*(whole(value) for value in self.calls.values(part, function)))
@@ -53,6 +59,13 @@ class Numbers:
             stored = [self.behind(value, function, depth - 1) for value, _ in function.stores(part.id)]
             found = found.union(*stored, self._given(part.id, function, depth))
         return found | self._called(part, function, depth) if isinstance(part, ast.Call) else found
+
+    def _computed(self, part, function, depth: int) -> set:
+        """What plain arithmetic gives, such as a first token plus a number of others."""
+        sides = [Numbers(self.trace, self.calls).behind(side, function, depth - 1) for side in (part.left, part.right)]
+        operation = ARITHMETIC.get(type(part.op))
+        pairs = product(*(sorted(side)[:4] for side in sides)) if operation else ()
+        return set().union(*(whole(operation(*pair)) for pair in pairs))
 
     def _given(self, name: str, function, depth: int) -> set:
         """Integers behind the expressions that callers pass for a parameter."""
@@ -93,18 +106,23 @@ def around(number: int, passes) -> list:
     """Scenarios with this number as token id, token count and position, and its neighbours."""
     vocabulary, special, multimodal, longest = passes.inputs([])
     feed, plain = "embeds" if multimodal else "ids", [token for token in range(64) if token not in special]
-    found = []
-    if number < vocabulary:
-        found.append(Scenario(f"derived_token_{number}_alone", [number], [100], feed))
-        ids = [*take(plain, 4), number, *take(plain, 4)]
-        found.append(Scenario(f"derived_token_{number}_among", ids, list(range(9)), feed))
-        found.append(Scenario(f"derived_token_{number}_only", [number] * 9, list(range(9)), feed))
+    found = as_token(number, plain) if number < vocabulary else []
     for count in (number + 1, number, number - 1):
         if 0 < count <= engine.MAX_TOKENS:
-            found.append(Scenario(f"derived_tokens_{count}", take(plain, count), list(range(count)), feed))
+            found.append((f"tokens_{count}", take(plain, count), list(range(count))))
     for position in (number + 1, number, number - 1):
         if position < longest:
-            found.append(Scenario(f"derived_position_{position}", take(plain, 1), [position], feed))
-    if 4 < number < longest - 8:
-        found.append(Scenario(f"derived_span_{number}", take(plain, 9), list(range(number - 4, number + 5)), feed))
-    return found
+            found.append((f"position_{position}", take(plain, 1), [position]))
+    if 4 < number < longest - 8:  # noqa: PLR2004  four positions on either side
+        found.append((f"span_{number}", take(plain, 9), list(range(number - 4, number + 5))))
+    return [Scenario(f"derived_{name}", ids, positions, feed, optional=True) for name, ids, positions in found]
+
+
+def as_token(number: int, plain: list) -> list:
+    """The number as the only token, among others, and as every token: name, ids and positions."""
+    among = [*take(plain, 4), number, *take(plain, 4)]
+    return [
+        (f"token_{number}_alone", [number], [100]),
+        (f"token_{number}_among", among, list(range(9))),
+        (f"token_{number}_only", [number] * 9, list(range(9))),
+    ]

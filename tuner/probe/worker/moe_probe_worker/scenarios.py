@@ -16,6 +16,7 @@ class Scenario:
         feed: `ids`, or `embeds` (the model's own embedding first, as vLLM does for multimodal models).
         is_multimodal: for `embeds`: which tokens are replaced by encoder outputs.
         repeats: how many equal passes, each with a forward context of its own.
+        optional: an input that a launch may never give; no launch can be harmed if the model refuses it.
     """
 
     name: str
@@ -24,11 +25,14 @@ class Scenario:
     feed: str = "ids"
     is_multimodal: list = field(default_factory=list)
     repeats: int = 1
+    optional: bool = False
 
 
 CAPTURE_SIZES = (2, 8, 256)
 """Some of the batch sizes for which vLLM captures CUDA graphs by default: 1, 2, 4, every eighth up to 256, every
 sixteenth up to at most 512 (vllm/config/vllm.py, 0.19.1 and 0.32.0). An eager config, as the probe's, names none."""
+QUICK = 64
+"""Tokens of a pass that takes little time."""
 REPEATS = 16
 """Equal passes of each kind. A skip of one layer in four at random leaves one pass in 16 with a clean prefix."""
 
@@ -52,8 +56,16 @@ def scenarios(vocabulary: int, special: list, multimodal: bool, longest: int = M
         *special_tokens(plain, special, feed),
     ]
     if multimodal:
-        return found + encoder_outputs(plain, special or plain[:1])
+        return [*found, *encoder_outputs(plain, special or plain[:1]), *text_alone(plain)]
     return [*found, Scenario("inputs_embeds", take(plain, 17), list(range(17)), "embeds")]
+
+
+def learning(planned: list) -> list:
+    """A few quick scenarios that reach most of a model's code: the first of each kind of name."""
+    kinds = {}
+    for scenario in (one for one in planned if len(one.ids) <= QUICK):
+        kinds.setdefault((scenario.name.split("_")[0], scenario.feed), scenario)
+    return list(kinds.values())
 
 
 def take(plain: list, count: int) -> list:
@@ -135,6 +147,14 @@ def special_tokens(plain: list, special: list, feed: str) -> list:
             Scenario(f"token_{token}_decode", [token], [100], feed),
             Scenario(f"token_{token}_prefill", [*take(plain, 4), token, *take(plain, 4)], list(range(9)), feed),
         )
+    ]
+
+
+def text_alone(plain: list) -> list:
+    """Token ids, as a multimodal model gets them where a launch takes no other input."""
+    return [
+        Scenario("ids_decode", take(plain, 1), [100], optional=True),
+        Scenario("ids_prefill", take(plain, 17), list(range(17)), optional=True),
     ]
 
 

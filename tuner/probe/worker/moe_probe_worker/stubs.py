@@ -73,9 +73,9 @@ class Stubs:
         self._note("attention_stubbed", type(culprit).__name__, error)
         return True
 
-    def note_skipped(self, tokens: int) -> None:
-        """Say once that larger and repeated passes went without the experts' arithmetic."""
-        passes = f"in batches of more than {tokens} tokens and in repeated passes" if tokens else "in every pass"
+    def note_skipped(self, computed: tuple) -> None:
+        """Say once in which scenarios alone the experts computed."""
+        passes = f"in any scenario but {', '.join(computed)}" if computed else "in any scenario"
         said = {"kind": "experts_skipped", "detail": f"no expert compute {passes}"}
         if said not in self.used:
             self.used.append(said)

@@ -41,6 +41,7 @@ class Trace:
         self.trouble: dict = {}
         self.progress = 0
         self._seen_kinds: dict = {}
+        self._seen_methods: dict = {}
         self._defaults: dict = {}
         self._watched: dict = {}
         self._outside: dict = {}
@@ -53,12 +54,17 @@ class Trace:
             NoSource: it is not there.
         """
         if code not in self.functions:
-            self.functions[code] = Function(code, space)
+            around = next((one for one in self.functions.values() if code in one.code.co_consts), None)
+            self.functions[code] = Function(code, space, around)
         return self.functions[code]
 
     def kinds(self, function: Function, name: str) -> set:
         """What values a local name was seen with: `owner`, `module`, `tensor` or `plain`."""
         return self._seen_kinds.get((function.code, name), set())
+
+    def methods(self, function: Function, name: str) -> list:
+        """Functions and methods that a local name was seen to stand for."""
+        return list(self._seen_methods.get((function.code, name), {}).values())
 
     def left_out(self, function: Function, name: str) -> bool:
         """Whether the parameter had its default value in every call that was seen."""
@@ -159,6 +165,9 @@ class Trace:
         """Note what kinds of values the local names had at the end."""
         for name, value in held.items():
             self._seen_kinds.setdefault((function.code, name), set()).add(self._kind(value))
+            if inspect.ismethod(value) or inspect.isfunction(value):
+                known = self._seen_methods.setdefault((function.code, name), {})
+                known.setdefault((value.__code__, id(getattr(value, "__self__", None))), value)
 
     def _kind(self, value) -> str:
         import torch

@@ -11,15 +11,13 @@ from functools import partial
 from types import SimpleNamespace
 
 from moe_probe_worker import adapters, drafts, engine
-from moe_probe_worker.passes import Passes
+from moe_probe_worker.passes import COMPUTED, Passes
 from moe_probe_worker.recorder import Recorder, registered_layers
-from moe_probe_worker.scenarios import scenarios
+from moe_probe_worker.scenarios import learning, scenarios
 from moe_probe_worker.stubs import Stubs
 
 STAGES = 3
 RANKS = 2
-LARGEST = 200
-"""Tokens of the largest pass: larger ones are left to the base probe, since each costs seconds on a CPU."""
 
 
 class NotApplicable(Exception):  # noqa: N818  an outcome, not an error of ours
@@ -48,13 +46,13 @@ class Built:
         recorder = Recorder(registered_layers(self.vllm_config))
         recorder.stubbed = not self.experts
         found = kind(self.model, self.vllm_config, recorder, self.stubs)
-        found.computed = 0
+        found.computed = ()
         return found
 
     def shown(self, passes: Passes, detail: str = "") -> dict:
         """What a variant adds to its entry."""
-        planned = scenarios(*passes.inputs(self.job["special_tokens"]))
-        ran = [passes.run(scenario) for scenario in planned if len(scenario.ids) <= LARGEST]
+        planned = learning(scenarios(*passes.inputs(self.job["special_tokens"])))
+        ran = [passes.run(scenario) for scenario in planned]
         stood_in = [item["detail"] for item in self.stubs.used]
         said = "; ".join([detail] * bool(detail) + stood_in)
         return {"registered": list(passes.recorder.layers), "scenarios": ran, "detail": said}
@@ -76,7 +74,7 @@ class CutPasses(Passes):
         return {name: cut for name, layer in layers.items() if hasattr(layer, "kv_sharing_target_layer_name")}
 
 
-def observe_variants(job: dict, _facts: dict) -> list:
+def observe_variants(job: dict) -> list:
     """The model under every other setting.
 
     Returns:
@@ -169,11 +167,14 @@ def lora(job: dict) -> dict:
 
 def with_adapters(job: dict, *, bare: bool, detail: str = "an adapter of zeros active") -> dict:
     """`lora`, with or without the kernels of the experts' adapter."""
+    from vllm.config import set_current_vllm_config
+
     with Stubs() as stubs:
         built = Built(job, adapters.SETTINGS, stubs)
         if bare:
             adapters.bare_experts(stubs)
-        manager = adapters.wrap(built.model, built.vllm_config)
+        with set_current_vllm_config(built.vllm_config):
+            manager = adapters.wrap(built.model, built.vllm_config)
         passes = built.passes(adapters.AdapterPasses)
         passes.manager = manager
         passes.adapter = 0 if bare else adapters.activate(manager, built.model)
@@ -225,6 +226,17 @@ def speculative_draft(job: dict) -> dict:
         return {**shown, "scenarios": [*shown["scenarios"], *proposer.run_steps()]}
 
 
+def quantized(job: dict) -> dict:
+    """With the quantisation that the config names, whose kernels replace the experts'."""
+    if job["quantized"] is None:
+        raise NotApplicable("The config names no quantisation.")
+    with Stubs() as stubs:
+        built = Built({**job, "config": job["quantized"]}, {}, stubs)
+        passes = built.passes()
+        passes.computed = COMPUTED
+        return built.shown(passes, type(next(iter(passes.recorder.layers.values()), None)).__name__)
+
+
 def transformers(job: dict) -> dict:
     """The Hugging Face implementation, its experts replaced by vLLM's layer in the order of the module tree."""
     import transformers as library
@@ -246,6 +258,7 @@ VARIANTS = {
     "expert_parallel": spread_experts,
     "eplb": partial(spread_experts, enable_eplb=True),
     "lora": lora,
+    "quantized": quantized,
     "transformers": transformers,
     "kv_sharing_fast_prefill": kv_sharing_fast_prefill,
 }

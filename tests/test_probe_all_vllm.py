@@ -1,0 +1,61 @@
+"""`tuner probe --all` in a real vLLM: its registry, configurations that nobody wrote, and models of a plugin."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_environment import QWEN, ROOT, Answer, model_like, tuner_process
+
+pytestmark = pytest.mark.vllm
+
+
+@pytest.fixture
+def python() -> Path:
+    """The interpreter of `.envs/current`; skip where it is not installed."""
+    found = ROOT / ".envs" / "current" / "bin" / "python"
+    if not found.exists():
+        pytest.skip("No serving environment .envs/current; `make setup` creates it.")
+    return found
+
+
+def swept(python: Path, home: Path, *options: object, code: int) -> Answer:
+    """Probe a part of the registry, with the zoo as a plugin."""
+    store = home / "store" / "verdicts.sqlite"
+    variables = {"PYTHONPATH": str(ROOT / "tests" / "zoo"), "HOME": str(home)}
+    limit = ("--time-limit", 400)
+    args = ("probe", "--python", python, "--store", store, "--json", *limit, *options)
+    return tuner_process(*args, cwd=home, env=variables, code=code)
+
+
+def verdicts(document: Any) -> dict[str, str]:
+    """What came of each architecture."""
+    return {
+        one["candidate"]["architecture"]: one.get("verdict") or one["error"]["message"] for one in document["results"]
+    }
+
+
+def test_a_registered_architecture_is_probed_once(python: Path, tmp_path: Path) -> None:
+    """Its configuration is made up from its defaults, the verdict is that of the real model, and it is remembered."""
+    document = swept(python, tmp_path, "--match", "MixtralForCausalLM", code=0).document
+    assert verdicts(document) == {"MixtralForCausalLM": "uniform"}
+    (found,) = document["results"]
+    assert found["candidate"]["source"]
+    assert Path(found["model"]["name"]).is_relative_to(tmp_path / "store")
+    begin = time.monotonic()
+    again = swept(python, tmp_path, "--match", "MixtralForCausalLM", code=0).document
+    assert again["summary"]["stored_before"] == 1
+    assert again["summary"]["median_seconds"] is None
+    assert time.monotonic() - begin < document["summary"]["wall_seconds"]
+
+
+def test_architectures_of_a_plugin_with_configurations_of_the_users(python: Path, tmp_path: Path) -> None:
+    """Two workers, and branches that their own token alone takes; the user's configurations go first."""
+    names = ("HiddenTokenSwitchForCausalLM", "TokenSwitchForCausalLM")
+    for name in names:
+        model_like(QWEN, tmp_path / "mine" / name, architectures=[name], skip_token_id=99)
+    options = ("--match", "*TokenSwitchForCausalLM", "--configs", tmp_path / "mine", "--workers", 2)
+    document = swept(python, tmp_path, *options, code=0).document
+    assert verdicts(document) == dict.fromkeys(names, "conditional")
+    assert {one["candidate"]["source"] for one in document["results"]} == {"folder"}
+    assert document["summary"]["workers"] == 2

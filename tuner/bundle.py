@@ -1,0 +1,176 @@
+"""Verdicts as lines of text that travel between machines. Pure: entries in, lines out, and back.
+
+A bundle is JSON lines in ASCII, one stored verdict a line: `schema_version`, `digest` of the key, `checksum` of the
+rest, `command`, what is said to have made it, the whole `entry`, and the `orders` that its report repeats (see
+`tuner.orders`). The checksum, taken of the entry as it is stored, finds damage, not forgery: whoever imports a bundle
+trusts its reports, but never its verdicts, which are judged anew.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cache.entry import Entry
+from cache.errors import StoreError
+from cache.key import digest
+from rules.errors import RuleError
+from tuner.identity import public_version, rules_digest
+from tuner.orders import packed, unpacked
+
+BUNDLE_VERSION = 1
+"""Version of a line; one of a higher version is refused."""
+MAX_LINE = 16 * 1024 * 1024
+"""Bytes of the longest line, its end included; a report of a large model takes some ten thousand."""
+FIELDS = {"schema_version", "digest", "checksum", "command", "entry", "orders"}
+FACTORS = {
+    "architecture",
+    "fingerprint",
+    "model_impl",
+    "platform",
+    "remote_code",
+    "sources",
+    "torch",
+    "vllm",
+    "worker",
+}
+"""The factors of a key in this release; a key with others could never match."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What would steer the terminal of whoever lists the verdicts."""
+ON_A_DEVICE = {"cuda", "rocm", "xpu", "tpu"}
+
+
+class BundleError(Exception):
+    """A line that is no entry of a bundle.
+
+    Args:
+        reason: what is wrong with it; the end of a sentence that names the line.
+        hint: what to do next; may be empty.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """One verdict of a bundle.
+
+    Attributes:
+        entry: as it was stored where the bundle was made; judged by the rules of this release when it was read here.
+        command: what is said to have made it; None if nothing is said.
+    """
+
+    entry: Entry
+    command: str | None
+
+    def imported(self, file: str, now: str) -> Entry:
+        """The entry as it is stored here.
+
+        Args:
+            file: name of the bundle's file.
+            now: the time, ISO 8601 in UTC.
+        """
+        return replace(self.entry, provenance={"imported_from": file, "imported_at": now, "command": self.command})
+
+
+def line_of(bundled: Bundled) -> str:
+    """One line, its end included; the same for equal entries. `line_in` reads it back.
+
+    Raises:
+        ValueError: the entry holds NaN or an infinity.
+    """
+    rest = {"entry": bundled.entry.to_dict(), "command": bundled.command}
+    report, orders = packed(bundled.entry.report)
+    line = {
+        "schema_version": BUNDLE_VERSION,
+        "digest": bundled.entry.digest,
+        "checksum": digest(rest),
+        "command": bundled.command,
+        "entry": {**bundled.entry.to_dict(), "report": report},
+        "orders": orders,
+    }
+    return json.dumps(line, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def line_in(text: bytes) -> Bundled:
+    """The verdict in one line, judged by the rules of this release: the line's own word is not looked at.
+
+    Raises:
+        BundleError: the line is damaged, of another release, or contradicts itself.
+    """
+    line = _fields(text)
+    try:
+        entry = Entry.from_dict({**line["entry"], "report": unpacked(line["entry"].get("report"), line["orders"])})
+        found, checksum = entry.digest, digest({"entry": entry.to_dict(), "command": line["command"]})
+    except StoreError as error:
+        raise BundleError(error.message.rstrip(".")) from None
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"its entry cannot be read: {error}") from None
+    if line["digest"] != found:
+        raise BundleError(f"its digest is not that of its key, {found[:12]}")
+    if line["checksum"] != checksum:
+        raise BundleError("its checksum is not that of its contents", "Export it again: the line was changed.")
+    _require_consistent(entry)
+    return Bundled(_judged(entry), line["command"])
+
+
+def _fields(text: bytes) -> dict[str, Any]:
+    """The members of a line of this schema, each of the right type as far as the entry."""
+    if len(text) > MAX_LINE:
+        raise BundleError(f"it is longer than {MAX_LINE // 1024 // 1024} MiB")
+    try:
+        line = json.loads(text.decode())
+    except (ValueError, RecursionError):
+        raise BundleError("it is no JSON") from None
+    version = line.get("schema_version") if isinstance(line, dict) else None
+    if type(version) is int and version > BUNDLE_VERSION:
+        raise BundleError(
+            f"its schema is {version}, and this release reads {BUNDLE_VERSION}",
+            "Upgrade vllm-moe-tuner, or export it with the same release.",
+        )
+    if type(version) is not int or version < 1 or set(line) != FIELDS or not isinstance(line["entry"], Mapping):
+        raise BundleError("it is no line of a bundle", "Make a bundle with `tuner verdicts export`.")
+    if not isinstance(line["command"], str | None):
+        raise BundleError("its command is no text")
+    orders = line["orders"]
+    listed = isinstance(orders, list) and all(isinstance(order, list) for order in orders)
+    if not listed or not all(isinstance(name, str) for order in orders for name in order):
+        raise BundleError("its orders are no lists of layer names")
+    return dict(line)
+
+
+def _require_consistent(entry: Entry) -> None:
+    """The key must claim what the report saw: a look-up believes the key."""
+    key, seen = entry.key, entry.report.get("environment")
+    if set(key) != FACTORS:
+        raise BundleError(
+            f"its key names other factors than this release: {', '.join(sorted(set(key) ^ FACTORS))}",
+            "Export it with the same release.",
+        )
+    if not all(isinstance(value, str) and not CONTROL.search(value) for value in key.values()):
+        raise BundleError("its key holds something that is no plain text")
+    if entry.report.get("sources") != entry.sources or digest(entry.sources) != key["sources"]:
+        raise BundleError("its key, its report and its list of source files disagree")
+    seen = seen if isinstance(seen, dict) else {}
+    for name in ("vllm", "torch"):
+        if public_version(key[name]) != public_version(seen.get(name)):
+            raise BundleError(f"its key says {name} {key[name]}, its report {seen.get(name)}")
+    device = seen.get("device")
+    elsewhere = ON_A_DEVICE if device == "cpu" else {"cpu"} if device else set()
+    if key["platform"] in elsewhere:
+        raise BundleError(f"its key says {key['platform']}, its report {device}")
+
+
+def _judged(entry: Entry) -> Entry:
+    from rules.judge import judge  # noqa: PLC0415  pydantic: an export does without it
+    from rules.report import parse_report  # noqa: PLC0415
+
+    try:
+        verdict = judge(parse_report(entry.report))
+    except RuleError as error:
+        raise BundleError(error.message.rstrip("."), "Probe the model again where the bundle was made.") from None
+    return replace(entry, verdict=verdict.to_dict(), rules=rules_digest())

@@ -1,0 +1,53 @@
+"""Where a verdict comes from, in words: what was imported, or reached on another platform, always says so. Pure."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cache.entry import Entry
+    from tuner.memory import LookUp
+
+HERE, IMPORTED = "probed here", "imported"
+"""The two origins of an entry, as `tuner verdicts list` calls them."""
+
+
+def origin_of(entry: "Entry") -> str:
+    """One of the two origins."""
+    return HERE if entry.provenance is None else IMPORTED
+
+
+def imported_short(entry: "Entry | None") -> str:
+    """`imported from FILE on DATE`; empty for what was probed here."""
+    if entry is None or entry.provenance is None:
+        return ""
+    return f"imported from {shown(entry.provenance['imported_from'])} on {shown(entry.provenance['imported_at'])[:10]}"
+
+
+def imported_full(entry: "Entry") -> str:
+    """As `imported_short`, with the command that is said to have made the verdict."""
+    said = imported_short(entry)
+    command = entry.provenance["command"] if entry.provenance else None
+    return f"{said}, made with: {shown(command)}" if command else said
+
+
+def accepted(found: "LookUp") -> str:
+    """The sentence about a verdict of another platform; empty for one of the launch's own."""
+    platform = shown(found.accepted_platform)
+    said = f"the verdict was reached on {platform} and is used here on your word (--accept-platform {platform})"
+    return said if found.accepted_platform else ""
+
+
+def imported_sentence(found: "LookUp") -> tuple[str, ...]:
+    """The sentence about an imported verdict; none for one that was probed here."""
+    imported = imported_full(found.entry) if found.entry else ""
+    return (f"the verdict was {imported}",) if imported else ()
+
+
+def draft_notes(draft: "LookUp | None") -> tuple[str, ...]:
+    """What to say of the verdict that clears a draft model."""
+    imported = imported_full(draft.entry) if draft and draft.entry else ""
+    return (f"the draft model's verdict was {imported}",) if imported else ()
+
+
+def shown(foreign: object) -> str:
+    """Text from a bundle or an option on one line, without what would steer a terminal or end a comment."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(foreign or ""))

@@ -1,0 +1,56 @@
+"""What a failure of the worker means for the user: the worker's own words, and one way out."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from tuner.errors import TunerError
+
+HINTS = {
+    "kernel_missing": "This vLLM has no kernel for it on this machine; probe on the GPU type that will serve.",
+    "unknown_architecture": "Another vLLM release may have it; see its list of supported models.",
+    "remote_code": "Run again with --trust-remote-code if you trust the code in the model's folder.",
+}
+"""Kind of failure -> what to do."""
+
+
+def failed(report: Mapping[str, Any]) -> TunerError:
+    """The failure that a report describes."""
+    where = report.get("where", "")
+    hint = HINTS.get(report["kind"]) or f"vLLM could not build or run the model on this machine, at {where}."
+    return TunerError(report["message"], hint=hint, kind=report["kind"])
+
+
+def no_vllm(facts: Mapping[str, Any]) -> TunerError:
+    """An import of vLLM that raised."""
+    return TunerError(
+        f"vLLM does not import in this environment: {facts['message']}",
+        hint=f"Raised at {facts['where']}; check the environment with its own `python -c 'import vllm'`.",
+        kind="environment",
+    )
+
+
+def no_control_folder(error: OSError) -> TunerError:
+    """The folder through which host and worker speak cannot be written."""
+    return TunerError(
+        f"The probe cannot write its control folder under {tempfile.gettempdir()}: {error.strerror}.",
+        hint="Free some space there or point TMPDIR at another folder.",
+        kind="control_folder",
+    )
+
+
+def disk_full() -> TunerError:
+    """As `no_control_folder`, for want of space."""
+    return no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
+def not_listed(said: str, hint: str) -> TunerError:
+    """The registry of the environment's vLLM could not be read."""
+    return TunerError(f"vLLM's registry of models could not be listed: {said}.", hint=hint, kind="environment")
+
+
+def log_hint(tail: str) -> str:
+    """The end of the worker's log, introduced."""
+    return f"The end of its log:\n{tail}" if tail else "Its log is empty."

@@ -1,0 +1,208 @@
+"""Many jobs over several workers at once. Each imports vLLM once and takes a share of the jobs."""
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from queue import SimpleQueue
+from threading import Condition, Event, Thread
+
+from tuner.environment import Environment
+from tuner.errors import TunerError
+from tuner.probe.runner import Job, Outcome, Stopped, run
+
+JOBS_A_WORKER = 8
+"""On a CPU, a worker more is worth its import of vLLM from about so many jobs on."""
+WORTH_TAKING = 4
+"""Jobs that a worker must have left before an idle one takes half of them: it imports vLLM anew for them."""
+
+Variables = Mapping[str, str]
+"""Environment variables of one worker."""
+
+
+def run_all(
+    python: str,
+    jobs: Sequence[Job],
+    workers: Sequence[Variables],
+    *,
+    time_limit: float,
+    on_stage: Callable[[int, str, int], None],
+) -> Generator[Outcome, None, None]:
+    """Probe every job; outcomes come as they are reached. No worker is left when the generator ends or is closed.
+
+    Args:
+        python: interpreter of the serving environment.
+        jobs: the models; their indices differ.
+        workers: variables for each worker; as many workers are started, at most.
+        time_limit: seconds for each model, vLLM's import excluded.
+        on_stage: told which worker, `import` or `probe`, and the index of the model under way; from many threads.
+
+    Raises:
+        TunerError: kind `environment`, as from `run`, and no other worker could take the jobs over.
+    """
+    if len(workers) == 1:
+        yield from run(
+            python,
+            jobs,
+            time_limit=time_limit,
+            on_stage=lambda stage, index: on_stage(0, stage, index),
+            variables=workers[0],
+        )
+        return
+    pool = _Pool(python, jobs, workers[: len(jobs)], time_limit, on_stage)
+    try:
+        yield from pool.outcomes()
+    finally:
+        pool.end()
+
+
+class _Pool:
+    """Threads that watch a worker each, and the jobs that nobody has begun."""
+
+    def __init__(
+        self,
+        python: str,
+        jobs: Sequence[Job],
+        workers: Sequence[Variables],
+        time_limit: float,
+        on_stage: Callable[[int, str, int], None],
+    ) -> None:
+        self.python = python
+        self.workers = workers
+        self.time_limit = time_limit
+        self.on_stage = on_stage
+        self.stop = Event()
+        self.changed = Condition()
+        self.at_work = len(workers)
+        self.shares = [deque(jobs[seat :: len(workers)]) for seat in range(len(workers))]
+        self.orphaned: deque[Job] = deque()
+        self.failures: list[TunerError] = []
+        self.said: SimpleQueue[Outcome | BaseException | None] = SimpleQueue()
+        self.threads = [Thread(target=self._watch, args=(seat,)) for seat in range(len(workers))]
+
+    def outcomes(self) -> Generator[Outcome, None, None]:
+        """What the workers reach, until the last one has nothing left to do."""
+        for thread in self.threads:
+            thread.start()
+        at_work = len(self.threads)
+        while at_work:
+            said = self.said.get()
+            if isinstance(said, BaseException):
+                raise said
+            if said is None:
+                at_work -= 1
+            else:
+                yield said
+        if self.orphaned:
+            raise self.failures[0]
+
+    def end(self) -> None:
+        """Stop every worker and wait until it is gone."""
+        with self.changed:
+            self.stop.set()
+            self.changed.notify_all()
+        for thread in self.threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _watch(self, seat: int) -> None:
+        try:
+            while self._has_jobs(seat):
+                self._serve(seat)
+        except Stopped:
+            pass
+        except TunerError as failure:  # this worker does not start; the others may
+            with self.changed:
+                self.failures.append(failure)
+                self.at_work -= 1
+                self.changed.notify_all()
+        except BaseException as error:  # noqa: BLE001  a thread's error is raised where its outcomes are read
+            self.said.put(error)
+        finally:
+            self.said.put(None)
+
+    def _has_jobs(self, seat: int) -> bool:
+        """Whether there is something to do for this worker; it waits while another may still leave it something."""
+        with self.changed:
+            self.at_work -= 1
+            while not self._took(seat):
+                if not self.at_work or self.stop.is_set():
+                    self.changed.notify_all()
+                    return False
+                self.changed.wait()
+            self.at_work += 1
+            return True
+
+    def _took(self, seat: int) -> bool:
+        """Whether this worker has a share now: its own, what a failed worker left, or half of a long one."""
+        mine, longest = self.shares[seat], max(self.shares, key=len)
+        if not mine and self.orphaned:
+            mine.extend(self.orphaned)
+            self.orphaned.clear()
+        elif not mine and len(longest) >= WORTH_TAKING:
+            mine.extendleft(longest.pop() for _ in range(len(longest) // 2))
+        return bool(mine)
+
+    def _serve(self, seat: int) -> None:
+        """Run this worker until its share is done; others may meanwhile take from the share's end."""
+        share = self.shares[seat]
+        outcomes = run(
+            self.python,
+            tuple(share),
+            time_limit=self.time_limit,
+            on_stage=lambda stage, index: self.on_stage(seat, stage, index),
+            variables=self.workers[seat],
+            stop=self.stop,
+        )
+        with closing(outcomes):
+            while job := self._begun(share):
+                try:
+                    self.said.put(next(outcomes))
+                except TunerError:
+                    self._leave(job, share)
+                    raise
+
+    def _begun(self, share: deque[Job]) -> Job | None:
+        with self.changed:
+            return share.popleft() if share else None
+
+    def _leave(self, job: Job, share: deque[Job]) -> None:
+        with self.changed:
+            self.orphaned.extend([job, *share])
+            share.clear()
+
+
+def worker_variables(
+    environment: Environment, jobs: int, asked: int | None, environ: Mapping[str, str]
+) -> list[Variables]:
+    """How many workers to start, and the variables of each: a GPU of its own, or its part of the cores.
+
+    One worker gets none: it sees what a server would see.
+
+    Args:
+        environment: the serving environment.
+        jobs: how many models there are.
+        asked: how many workers the user wants; None: one a GPU, else as many as cores and jobs are good for.
+        environ: this process's variables; what the user has set there is kept.
+    """
+    devices = _devices(environment, environ)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    suited = len(devices) or min(cores, math.ceil(jobs / JOBS_A_WORKER))
+    count = max(1, min(asked or suited, jobs))
+    if count == 1:
+        return [{}]
+    if devices:
+        return [{"CUDA_VISIBLE_DEVICES": devices[seat % len(devices)]} for seat in range(count)]
+    threads = {} if "OMP_NUM_THREADS" in environ else {"OMP_NUM_THREADS": str(max(1, cores // count))}
+    return [threads] * count
+
+
+def _devices(environment: Environment, environ: Mapping[str, str]) -> list[str]:
+    """The GPUs that a CUDA process here would see, as CUDA_VISIBLE_DEVICES names them; none on other platforms."""
+    if environment.platform != "cuda":
+        return []
+    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return [str(index) for index in range(environment.gpu_count)]
+    return [name.strip() for name in chosen.split(",") if name.strip()]

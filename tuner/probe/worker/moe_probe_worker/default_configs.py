@@ -1,0 +1,250 @@
+"""A config for an architecture without any published file: the defaults of its own config class.
+
+No network and no remote code: the classes are those that transformers and this
+vLLM ship. Which class belongs to an architecture is found by name, in two
+ways: transformers' own maps from model classes to model types, and a config
+class named like the architecture. Where there is none, the same is tried with
+the names of its relatives: other names of the class and its bases, the config
+classes that its module's text names (`config: XConfig`), and the classes it is
+built from.
+"""
+
+import math
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+"""Keys that say how many routed experts a layer has; the same list as the host's, which filters by it."""
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "top_k_experts", "moe_k", "moe_topk")
+EXPERTS, TOP_K = 8, 2
+"""What a class is asked for whose defaults leave experts off."""
+ENDINGS = re.compile(
+    r"(For[A-Z]\w*|Model|MTP|LMHeadModel|ChatModel|TextConfig|Config)$"  # what a model's and a config's name end in
+)
+NO_CLASS = "neither transformers nor this vLLM has a config class for it"
+
+
+class Known(NamedTuple):
+    """A config class: the library that lists it, its model type and its name."""
+
+    library: str
+    model_type: str
+    name: str
+
+
+class Wanted(NamedTuple):
+    """What is known of an architecture that needs a config.
+
+    Attributes:
+        architecture: its name.
+        akin: other names of its class, and those of its bases, nearest first.
+        built: names of the classes that it leads to, nearest first.
+        module: where its class is defined.
+        multimodal: whether its class takes more than text: then a config with nested ones is preferred.
+    """
+
+    architecture: str
+    akin: list
+    built: list
+    module: str
+    multimodal: bool
+
+
+class Finder:
+    """Looks for config classes by name; what transformers and vLLM have is listed once."""
+
+    def __init__(self) -> None:
+        self.model_types = architectures_of_transformers()
+        self._by_type: dict = {}
+        self._by_name: dict = {}
+        self._made: dict = {}
+        for known in known_classes():
+            self._by_type.setdefault(known.model_type, []).append(known)
+            for name in {known.name, stem(known.name)}:
+                self._by_name.setdefault(name, []).append(known)
+
+    def find(self, wanted: Wanted) -> dict:
+        """`config`, `source` and `reason`.
+
+        A class of the architecture's own name is taken even if its defaults have no experts: a dense sibling looks
+        like that. Others are only taken with experts.
+        """
+        found = self._best(wanted.architecture, wanted) or self._relative(wanted)
+        if found is None:
+            return {"config": None, "source": "", "reason": NO_CLASS}
+        config, source = found
+        return {"config": {**config, "architectures": [wanted.architecture]}, "source": source, "reason": ""}
+
+    def _relative(self, wanted: Wanted):
+        """Defaults with experts, of a class akin, else of one that the module names, else of one that it uses."""
+        tiers = ((wanted.akin, "akin to"), (in_text(wanted.module), "read by"), (wanted.built, "used by"))
+        for names, how in tiers:
+            for name in dict.fromkeys(names):
+                found = self._best(name, wanted)
+                if found and declares_experts(found[0]) and has_parts(found[0]) == wanted.multimodal:
+                    return found[0], f"{found[1]}: {name} is {how} this class"
+        return None
+
+    def _best(self, name: str, wanted: Wanted):
+        """Defaults of the classes that belong to a name: with experts if any has them, of the right shape if any is."""
+        known = [one for model_type in self.model_types.get(name, ()) for one in self._by_type.get(model_type, ())]
+        known += [*self._by_name.get(name, ()), *self._by_name.get(stem(name), ())]
+        found = [made for one in dict.fromkeys(known) if (made := self._defaults(one))]
+        found.sort(key=lambda made: (not declares_experts(made[0]), has_parts(made[0]) != wanted.multimodal))
+        return found[0] if found else None
+
+    def _defaults(self, known: Known):
+        """`defaults`, or None for a class that has no usable ones."""
+        if known not in self._made:
+            self._made[known] = None
+            with suppress(Exception):
+                self._made[known] = defaults(known)
+        return self._made[known]
+
+
+def architectures_of_transformers() -> dict:
+    """Architecture -> model types, from every map of transformers' auto classes, in their order."""
+    from transformers.models.auto import modeling_auto
+
+    found: dict = {}
+    for name, mapping in vars(modeling_auto).items():
+        if name.endswith("_MAPPING_NAMES") and name.startswith("MODEL_"):
+            for model_type, classes in mapping.items():
+                for architecture in [classes] if isinstance(classes, str) else classes:
+                    found.setdefault(architecture, []).append(model_type)
+    return found
+
+
+def known_classes() -> list:
+    """Every config class with a model type, those that vLLM reads a config.json with first.
+
+    Where vLLM reads a model type with the class of another one, transformers' own class knows more of its fields.
+    """
+    from transformers.models.auto import configuration_auto
+    from vllm.transformers_utils import config, configs
+
+    own, lent, further = [], [], []
+    for model_type in list(config._CONFIG_REGISTRY):
+        with suppress(Exception):
+            cls = config._CONFIG_REGISTRY[model_type]
+            (own if cls.model_type == model_type else lent).append(Known("vllm", model_type, cls.__name__))
+    for name in sorted({*getattr(configs, "__all__", ())} - {known.name for known in own + lent}):
+        with suppress(Exception):
+            further.append(Known("vllm", getattr(configs, name).model_type, name))
+    others = [Known("transformers", *item) for item in configuration_auto.CONFIG_MAPPING_NAMES.items()]
+    return [*own, *others, *lent, *further]
+
+
+def load(known: Known):
+    """Import a config class."""
+    from transformers import CONFIG_MAPPING
+    from vllm.transformers_utils import config, configs
+
+    if known.library == "transformers":
+        return CONFIG_MAPPING[known.model_type]
+    if known.model_type in config._CONFIG_REGISTRY:
+        return config._CONFIG_REGISTRY[known.model_type]
+    return getattr(configs, known.name)
+
+
+def defaults(known: Known) -> tuple:
+    """The class's default config as JSON, and where it comes from.
+
+    Where the defaults leave experts off, the class is asked again for a few.
+    """
+    cls = load(known)
+    source = f"{cls.__module__.partition('.')[0]} {cls.__name__}"
+    config = plain(cls().to_dict())
+    settings = {} if declares_experts(config) else with_experts(config)
+    if settings:
+        asked = ", ".join(dict.fromkeys(f"{key}={value}" for key, value in leaves(settings)))
+        with suppress(Exception):
+            config, source = plain(cls(**settings).to_dict()), f"{source}({asked})"
+    config["model_type"] = known.model_type
+    return config, source
+
+
+def with_experts(config: dict) -> dict:
+    """Arguments that set every expert count of the config that is unset, also in nested configs."""
+    found = {key: with_experts(value) for key, value in nested(config).items()}
+    found = {key: value for key, value in found.items() if value}
+    off = [key for key in EXPERT_COUNTS if key in config and config[key] in (None, 0, 1)]
+    if off:
+        found |= dict.fromkeys(off, EXPERTS)
+        found |= {key: TOP_K for key in EXPERTS_PER_TOKEN if key in config and config[key] in (None, 0)}
+    return found
+
+
+def declares_experts(config: dict) -> bool:
+    """Whether the config asks for more than one routed expert outside its encoders."""
+    counts = [config.get(key) for key in EXPERT_COUNTS]
+    counts += [item for count in counts if isinstance(count, list) for item in count]
+    own = any(type(count) is int and count > 1 for count in counts)
+    return own or any(declares_experts(value) for value in nested(config).values())
+
+
+def nested(config: dict) -> dict:
+    """The configs inside that describe no encoder."""
+    encoders = ("vision", "audio", "quant")
+    inside = {key: value for key, value in config.items() if isinstance(value, dict) and key.endswith("config")}
+    return {key: value for key, value in inside.items() if not key.startswith(encoders)}
+
+
+def has_parts(config: dict) -> bool:
+    """Whether the config holds one for each kind of input, or describes the language model alone."""
+    return any(isinstance(value, dict) and "model_type" in value for value in config.values())
+
+
+def leaves(settings: dict) -> list:
+    """The settings at the ends of a nested dict."""
+    inner = [leaves(value) if isinstance(value, dict) else [(key, value)] for key, value in settings.items()]
+    return [pair for pairs in inner for pair in pairs]
+
+
+def plain(value):
+    """The value as JSON; what has no place there is left out, as are data types, which the launch chooses."""
+    if isinstance(value, dict):
+        return {
+            str(key): plain(item)
+            for key, item in value.items()
+            if key not in ("dtype", "torch_dtype", "transformers_version") and fits(item)
+        }
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value if fits(item)]
+    return value
+
+
+def fits(value) -> bool:
+    """Whether JSON has a place for the value."""
+    if isinstance(value, float):
+        return not math.isnan(value)  # published configs have Infinity
+    return value is None or isinstance(value, bool | int | str | dict | list | tuple)
+
+
+def stem(name: str) -> str:
+    """The name of a class without its endings, in small letters."""
+    return re.sub(r"[^a-z0-9]", "", ENDINGS.sub("", name).lower())
+
+
+def common(one: str, other: str) -> int:
+    """Length of the common beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+
+
+def in_text(module: str) -> list:
+    """Names of config classes in a module's text, those named like the module first."""
+    names = re.findall(r"\b[A-Z]\w*Config\b", text_of(module))
+    last = module.rpartition(".")[2].replace("_", "")
+    return sorted(names, key=lambda name: -common(stem(name), last))
+
+
+def text_of(module: str) -> str:
+    """The module's source, empty if there is none."""
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    with suppress(OSError):
+        return Path(file).read_text(encoding="utf-8") if file.endswith(".py") else ""
+    return ""

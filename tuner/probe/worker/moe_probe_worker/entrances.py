@@ -1,0 +1,172 @@
+"""Where the MoE layers of a compiled model are entered, noted at run time.
+
+Dynamo follows Python functions while it traces and leaves no trace of the
+recorder's hooks, and on a CPU vLLM calls its MoE operator's function directly
+(`_select_forward`, fused_moe/runner/moe_runner.py, 0.32.0). An operator of our
+own is kept in the graph, not looked into, and runs whenever the graph runs.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from moe_probe_worker.stubs import gives_pair, hidden_states
+
+_library: list = []
+_listening: list = []
+
+
+class Notes:
+    """Notes which MoE layers are entered; takes the recorder's place.
+
+    Args:
+        layers: registered name -> layer object.
+
+    Attributes:
+        stubbed: true, since the experts never compute here.
+        counted: false, since names are not resolved here.
+    """
+
+    def __init__(self, layers: dict) -> None:
+        self.layers, self.names = layers, list(layers)
+        self.stubbed, self.counted = True, False
+        self.seen: list[tuple] = []
+
+    def note(self, layer: int) -> None:
+        """The layer of this index is entered now."""
+        from vllm.forward_context import get_forward_context
+
+        self.seen.append((get_forward_context(), self.names[layer]))
+
+    def record(self, forward: Callable[[], object]) -> list[list[dict]]:
+        """Run one pass; the answer is as `Recorder.record`'s."""
+        self.seen = []
+        _listening.append(self)
+        try:
+            forward()
+        finally:
+            _listening.remove(self)
+        contexts = dict.fromkeys(id(context) for context, _ in self.seen)
+        orders = [[name for context, name in self.seen if id(context) == one] for one in contexts]
+        return [[{"called": name, "ran": name} for name in order] for order in orders]
+
+
+def entrance_operator():
+    """Our operator: it notes a layer's index and returns zeros.
+
+    Its schema says that it changes its argument, so that no pass drops it or moves it past another.
+    """
+    import torch
+
+    def run(hidden, layer: int, width: int):
+        if _listening:
+            _listening[-1].note(layer)
+        return zeros(hidden, layer, width)
+
+    def zeros(hidden, _layer: int, width: int):
+        return hidden.new_zeros((*hidden.shape[:-1], width))
+
+    if not _library:
+        library = torch.library.Library("moe_probe", "FRAGMENT")
+        library.define("entrance(Tensor(a!) hidden, int layer, int width) -> Tensor")
+        library.impl("entrance", run, "CompositeExplicitAutograd")
+        torch.library.register_fake("moe_probe::entrance", zeros, lib=library)
+        _library.append(library)
+    return torch.ops.moe_probe.entrance
+
+
+def mark_entrances(layers: dict, forms: dict) -> None:
+    """Put our operator in the place of each layer's arithmetic, which cannot choose layers.
+
+    Args:
+        layers: registered name -> layer object.
+        forms: registered name -> form of what the layer returns, see `form_of`.
+    """
+    operator = entrance_operator()
+    usual = next(iter(forms.values()), None)
+
+    def entrance(index: int, form):
+        width = max((width for width, _ in tensors(form)), default=None)
+
+        def forward(*args, **kwargs):
+            hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+            made = operator(hidden, index, width or hidden.shape[-1])
+            return shaped(form, made) if form else made
+
+        return forward
+
+    for index, (name, layer) in enumerate(layers.items()):
+        layer.forward = entrance(index, forms.get(name, usual))
+
+
+@contextmanager
+def watched(layers: dict, forms: dict) -> Iterator[list]:
+    """Record the name of each layer whose `forward` is called, and the form of what it returns."""
+    entered: list[str] = []
+    kept = {name: vars(layer).get("forward") for name, layer in layers.items()}
+
+    def watch(name: str, forward: Callable):
+        def watching(*args, **kwargs):
+            entered.append(name)
+            found = forward(*args, **kwargs)
+            forms[name] = form_of(found)
+            return found
+
+        return watching
+
+    for name, layer in layers.items():
+        layer.forward = watch(name, layer.forward)
+    try:
+        yield entered
+    finally:
+        for name, layer in layers.items():
+            del layer.forward
+            if kept[name] is not None:
+                layer.forward = kept[name]
+
+
+def form_of(value):
+    """Width and type of a tensor, the forms of a tuple's parts, or None."""
+    if isinstance(value, tuple):
+        return tuple(form_of(part) for part in value)
+    return None if value is None else (int(value.shape[-1]), value.dtype)
+
+
+def tensors(form) -> list:
+    """The tensors of a form."""
+    if form is None:
+        return []
+    return [form] if isinstance(form[0], int) else [one for part in form for one in tensors(part)]
+
+
+def shaped(form, made):
+    """A result of this form, cut out of what the operator made."""
+    if form is None:
+        return None
+    if isinstance(form[0], int):
+        return made[..., : form[0]].to(form[1])
+    return tuple([shaped(part, made) for part in form])
+
+
+def stand_in_alike(model, compiled) -> None:
+    """Give the compiled model the stand-ins that the eager one needed, in a form that Dynamo can trace."""
+    stood_in = {type(module) for module in model.modules() if getattr(module.forward, "keeps_shape", False)}
+    for module in compiled.modules():
+        if type(module) in stood_in:
+            module.forward = stand_in(type(module))
+
+
+def stand_in(cls: type):
+    """A `forward` like that of `stubs.keep_shape`; arguments are found by their place in the class's own signature."""
+    names = list(inspect.signature(cls.forward).parameters)[1:]
+    pair = gives_pair(cls)
+
+    def forward(*args, **kwargs):
+        given = {**dict(zip(names, args)), **kwargs}  # noqa: B905  fewer arguments than names
+        hidden = hidden_states(given)
+        output = given.get("output")
+        if output is not None:
+            output.copy_(hidden[: output.shape[0]])
+        return (hidden, None) if pair else hidden
+
+    return forward

@@ -1,0 +1,203 @@
+"""Whether a model class leads to a MoE layer, read from live classes; nothing is constructed.
+
+From a class, its methods and what their code names are followed, through model
+modules and vLLM's fused-MoE package, to the code that enters a layer into the
+list behind the counter. A name that is only mentioned counts as used, and every
+method of a class that is reached counts as called, so the answer
+over-approximates: a dense model that shares a class with a MoE sibling leads to
+MoE layers too. Its config tells them apart.
+"""
+
+import ast
+import functools
+import inspect
+import sys
+import textwrap
+from contextlib import suppress
+from types import CodeType, FunctionType, ModuleType
+
+MODELS = ("vllm.model_executor.models", "vllm.models")
+"""Packages of vLLM's own models; the second from 0.2x on."""
+LAYERS = "vllm.model_executor.layers.fused_moe"
+LIST = "static_all_moe_layers"
+"""The list of layer names that the counter walks (CompilationConfig, vLLM 0.15 on). Only MoE layers enter it: in
+`FusedMoE.__init__` in 0.19.1, in a function that the MoE runner calls in 0.32.0."""
+BY_CONFIG = "init_vllm_registered_model"
+"""vLLM's helper that builds an inner model by the name of its architecture."""
+
+
+class Reach:
+    """Answers for all registered classes; what one function or class names is read once.
+
+    Args:
+        classes: architecture -> class.
+        packages: where plugins' models are defined.
+    """
+
+    def __init__(self, classes: dict, packages: set) -> None:
+        self.classes = classes
+        self.packages = (*MODELS, LAYERS, *packages)
+        self._named: dict = {}
+        self._all: dict = {}
+        self._busy: set = set()
+
+    def moe(self, name: str) -> str:
+        """`static`, `literal`, `config` or `none`."""
+        reached = self.reached(name)
+        if any(mentions(item, LIST) for item in reached):
+            return "static"
+        inner = [architecture for item in reached for architecture in self._inner(item)]
+        self._busy.add(name)
+        literal = any(
+            self.moe(one) in ("static", "literal") for one in inner if one in self.classes and one not in self._busy
+        )
+        self._busy.discard(name)
+        if literal:
+            return "literal"
+        return "config" if None in inner else "none"
+
+    def reached(self, name: str) -> list:
+        """Classes and functions that are reached from the class, nearest first."""
+        if name not in self._all:
+            found, pending = {}, [self.classes[name]]
+            while pending:
+                item = pending.pop(0)
+                if id(item) not in found:
+                    found[id(item)] = item
+                    pending += self._next(item)
+            self._all[name] = list(found.values())
+        return self._all[name]
+
+    def _next(self, item) -> list:
+        if id(item) not in self._named:
+            values = members(item) if isinstance(item, type) else named(item)
+            self._named[id(item)] = [one for value in values for one in flat(value) if self._follows(one)]
+        return self._named[id(item)]
+
+    def _follows(self, item) -> bool:
+        return isinstance(item, type | FunctionType) and self._is_inside(item.__module__)
+
+    def _is_inside(self, module: str) -> bool:
+        return any(module == package or module.startswith(package + ".") for package in self.packages)
+
+    def _inner(self, item) -> list:
+        """Names of the inner models that a function builds; None stands for one that the config names."""
+        if not mentions(item, BY_CONFIG) or item.__name__ == BY_CONFIG:
+            return []
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(item)))
+        except (OSError, SyntaxError):
+            return [None]
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and BY_CONFIG in ast.unparse(node.func)]
+        literals = [self._literals(node, tree) for call in calls for node in architectures(call)]
+        return [name for names in literals for name in names or [None]]
+
+    def _literals(self, node, tree) -> list:
+        """Registered names written in the argument, or, if that is a variable, in the function."""
+        where = tree if isinstance(node, ast.Name) else node
+        texts = [one.value for one in ast.walk(where) if isinstance(one, ast.Constant)] if node else []
+        return [text for text in texts if isinstance(text, str) and text in self.classes]
+
+
+def architectures(call) -> list:
+    """The value of the call's argument of that name; None if it has none."""
+    return [word.value for word in call.keywords if word.arg == "architectures"] or [None]
+
+
+def members(cls) -> list:
+    """What a class and its bases define, and the bases."""
+    return [*cls.__mro__[1:], *(value for base in cls.__mro__ for value in vars(base).values())]
+
+
+def flat(value) -> list:
+    """The functions and classes that a value stands for: below decorators and descriptors, in collections."""
+    if isinstance(value, staticmethod | classmethod):
+        return flat(value.__func__)
+    if isinstance(value, property):
+        return [one for part in (value.fget, value.fset) if part for one in flat(part)]
+    if isinstance(value, functools.partial | functools.cached_property):
+        return flat(value.func)
+    if isinstance(value, dict):
+        return [one for part in list(value.values()) if isinstance(part, type | FunctionType) for one in flat(part)]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [one for part in list(value) if isinstance(part, type | FunctionType) for one in flat(part)]
+    return below(value) if callable(value) else []
+
+
+def below(value) -> list:
+    """A function, and those it wraps, by the convention of functools or in its closure."""
+    found, pending = {}, [value]
+    while pending:
+        item = pending.pop()
+        if id(item) in found or not (isinstance(item, type | FunctionType) or hasattr(item, "__wrapped__")):
+            continue
+        found[id(item)] = item
+        if not isinstance(item, type):
+            pending += [item.__wrapped__] if hasattr(item, "__wrapped__") else []
+            pending += closed_over(item)
+    return list(found.values())
+
+
+def closed_over(function) -> list:
+    """The values in the function's closure."""
+    found = []
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # not set yet
+            found.append(cell.cell_contents)
+    return found
+
+
+def codes(function) -> list:
+    """The function's code and that of the functions inside it."""
+    found, pending = [], [function.__code__]
+    while pending:
+        code = pending.pop()
+        found.append(code)
+        pending += [one for one in code.co_consts if isinstance(one, CodeType)]
+    return found
+
+
+def mentions(item, name: str) -> bool:
+    """Whether a function's code uses the name."""
+    return isinstance(item, FunctionType) and any(name in code.co_names for code in codes(item))
+
+
+def named(function) -> list:
+    """The values of the names in a function's code: globals, what it imports, attributes of modules; its defaults."""
+    space = function.__globals__
+    names = {name for code in codes(function) for name in code.co_names} - only_tested(function)
+    values = [space[name] for name in names if name in space]
+    modules = [value for value in values if isinstance(value, ModuleType) and value.__name__.startswith("vllm")]
+    modules += imported(names, space.get("__package__") or "")
+    values += [vars(module)[name] for module in modules for name in names if name in vars(module)]
+    return [*values, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+
+
+def imported(names: set, package: str) -> list:
+    """Loaded modules that a function imports when it runs, absolute or relative to its package."""
+    places = ("", package + ".", package.rpartition(".")[0] + ".")
+    found = (sys.modules.get(place + name) for name in names for place in places)
+    return [module for module in found if module is not None and module.__name__.startswith("vllm")]
+
+
+@functools.cache
+def only_tested(function) -> set:
+    """Names of MoE layers that the function only compares with, in `isinstance`."""
+    space = function.__globals__
+    layers = {name for code in codes(function) for name in code.co_names if is_layer(space.get(name))}
+    if not layers or not mentions(function, "isinstance"):
+        return set()
+    with suppress(OSError, SyntaxError):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tests = [
+            node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
+        ]
+        tested = {id(name) for test in tests for name in ast.walk(test.args[1])}
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in tested}
+        return layers - used
+    return set()
+
+
+def is_layer(value) -> bool:
+    """Whether a value is a class of vLLM's fused-MoE package."""
+    return isinstance(value, type) and value.__module__.startswith(LAYERS)

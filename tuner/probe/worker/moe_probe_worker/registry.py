@@ -1,0 +1,149 @@
+"""Every architecture that this vLLM registers: whether it can hold a MoE layer, and a config for it."""
+
+import inspect
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from moe_probe_worker import default_configs
+from moe_probe_worker.references import BY_CONFIG, LAYERS, MODELS, Reach
+
+CATEGORIES = (
+    "text_generation",
+    "embedding",
+    "late_interaction",
+    "reward",
+    "token_classification",
+    "sequence_classification",
+    "multimodal",
+    "speculative_decoding",
+    "transformers_supported",
+    "transformers_backend",
+)
+"""Names of the registry's own dicts, `_TEXT_GENERATION_MODELS` and so on, in vLLM 0.19.1 and 0.32.0."""
+SUPPORTED = "transformers supported"
+NO_CONFIG = {
+    "speculative decoding": "runs only beside its target",
+    "transformers backend": "stands for any model of transformers; no config.json names it",
+}
+"""Category -> why no config is looked for."""
+
+
+def listing() -> list:
+    """One entry for each registered architecture, in the order of the registry.
+
+    `architecture`, `module`, `class`; `category`: the registry's dict, or
+    `plugin`; `moe`: `static`, if the class leads to a MoE layer; `literal`, if
+    it builds an inner model by a name in its code that does; `config`, if the
+    config names the inner model; `none`; `error`: why the class could not be
+    imported (`moe` then comes from its text), or empty; `config`: a dict or
+    None; `source`: where it comes from; `reason`: why there is none.
+    """
+    from vllm import ModelRegistry
+
+    classes, errors = load(ModelRegistry.models)
+    known = categories(ModelRegistry.models, classes)
+    reach = Reach(classes, plugin_packages(classes, known))
+    finder = default_configs.Finder()
+    found = []
+    for name, registered in ModelRegistry.models.items():
+        module, kind = place(registered)
+        entry = {
+            "architecture": name,
+            "module": module,
+            "class": kind,
+            "category": known.get(name, "plugin"),
+            "moe": reach.moe(name) if name in classes else moe_of_text(module),
+            "error": errors.get(name, ""),
+        }
+        found.append(entry | config_for(entry, reach, finder))
+    return found
+
+
+def config_for(entry: dict, reach, finder) -> dict:
+    """The last three fields of an entry."""
+    reason = NO_CONFIG.get(entry["category"], "") if entry["moe"] != "none" else "it has no MoE layer"
+    if reason:
+        return {"config": None, "source": "", "reason": reason}
+    name, cls = entry["architecture"], reach.classes.get(entry["architecture"])
+    built = [item.__name__ for item in reach.reached(name) if isinstance(item, type)] if cls else []
+    wanted = default_configs.Wanted(
+        architecture=name,
+        akin=akin(cls, reach.classes) if cls else [],
+        built=built if entry["moe"] == "static" else [],
+        module=cls.__module__ if cls else entry["module"],
+        multimodal=is_multimodal(cls) if cls else entry["category"] == "multimodal",
+    )
+    return finder.find(wanted)
+
+
+def akin(cls, classes: dict) -> list:
+    """The class's own name, other architectures that it is registered for, and the names of its bases."""
+    same = [name for name, other in classes.items() if other is cls]
+    bases = [base.__name__ for base in cls.__mro__[1:] if base.__module__.startswith(MODELS)]
+    return [cls.__name__, *same, *bases]
+
+
+def is_multimodal(cls) -> bool:
+    """Whether vLLM feeds the class more than text."""
+    return bool(getattr(cls, "supports_multimodal", False))
+
+
+def load(models) -> tuple:
+    """Import every class.
+
+    Returns:
+        The classes by architecture, and for those that do not import the reason.
+    """
+    classes, errors = {}, {}
+    for name, registered in models.items():
+        try:
+            classes[name] = registered.load_model_cls()
+        except (Exception, SystemExit) as error:
+            said = " ".join(str(error).split())[:200]
+            errors[name] = f"{type(error).__name__}: {said}"
+    return classes, errors
+
+
+def place(registered) -> tuple:
+    """Module and class name of a registered model, without importing it."""
+    cls = getattr(registered, "model_cls", None)
+    if cls is not None:
+        return cls.__module__, cls.__qualname__
+    return registered.module_name, registered.class_name
+
+
+def categories(models, classes: dict) -> dict:
+    """Architecture -> category, from the dicts that vLLM's registry is made of; the first that has it counts.
+
+    What vLLM runs through transformers stands in one dict for all kinds; the class tells them apart.
+    """
+    from vllm.model_executor.models import registry
+
+    found: dict = {}
+    for category in CATEGORIES:
+        for name, (module, _) in getattr(registry, f"_{category.upper()}_MODELS", {}).items():
+            owner = place(models[name])[0] if name in models else ""
+            if owner in (module, f"{MODELS[0]}.{module}"):  # else a plugin took the name over
+                found.setdefault(name, category.replace("_", " "))
+    for name, category in found.items():
+        if category == SUPPORTED:
+            found[name] = "multimodal" if is_multimodal(classes.get(name)) else "text generation"
+    return found
+
+
+def plugin_packages(classes: dict, known: dict) -> set:
+    """Top-level packages of the classes that plugins registered."""
+    return {cls.__module__.partition(".")[0] for name, cls in classes.items() if name not in known} - {"vllm"}
+
+
+def moe_of_text(module: str) -> str:
+    """For a module that does not import: whether its text names what leads to MoE layers."""
+    path = Path(inspect.getfile(sys.modules["vllm"])).parents[1].joinpath(*module.split("."))
+    files = [*path.rglob("*.py")] if path.is_dir() else [path.with_suffix(".py")]
+    text = ""
+    with suppress(OSError):
+        text = "".join(file.read_text(encoding="utf-8") for file in files)
+    if LAYERS in text:
+        return "static"
+    return "config" if BY_CONFIG in text else "none"

@@ -1,0 +1,106 @@
+"""What `tuner probe --all` prints, as text for people and as JSON values. Pure: values in, text or values out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from rules.verdict import Word
+from tuner.render import columns, line, probed_row
+
+if TYPE_CHECKING:
+    from tuner.flow import Probed  # starts processes: a look-up must not import it
+    from tuner.registry import Candidate
+
+ORDER = [*map(str, Word)]
+"""Verdicts as they follow one another in the table; failures come behind them."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a registry, in numbers.
+
+    Attributes:
+        verdicts: verdict -> how many, in the order of the table; those stored before are counted, too.
+        stored_before: how many of them were not probed now.
+        needs_config: architectures that nobody can probe without a configuration.
+        failed: kind of failure -> how many.
+        workers: how many models were probed at once; 0 if none was.
+        wall_seconds: of the whole run.
+        median_seconds: of the models probed now, vLLM's import excluded; None if there were none.
+    """
+
+    verdicts: dict[str, int]
+    stored_before: int
+    needs_config: int
+    failed: dict[str, int]
+    workers: int
+    wall_seconds: float
+    median_seconds: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document's `summary`; seconds to a tenth."""
+        middle = None if self.median_seconds is None else round(self.median_seconds, 1)
+        return vars(self) | {"wall_seconds": round(self.wall_seconds, 1), "median_seconds": middle}
+
+
+def summary_of(results: Sequence["Probed"], needs_config: int, workers: int, wall_seconds: float) -> Summary:
+    """Count the results."""
+    words = Counter(str(one.verdict.word) for one in results if one.verdict)
+    kinds = Counter(one.failure.kind for one in results if one.failure)
+    seconds = [one.seconds for one in results if one.seconds]
+    return Summary(
+        verdicts={word: words[word] for word in ORDER if words[word]},
+        stored_before=sum(one.stored for one in results),
+        needs_config=needs_config,
+        failed=dict(sorted(kinds.items())),
+        workers=workers,
+        wall_seconds=wall_seconds,
+        median_seconds=median(seconds) if seconds else None,
+    )
+
+
+def registry_text(results: Sequence["Probed"], needing: Sequence["Candidate"], summary: Summary) -> str:
+    """One line an architecture, by verdict and then name, and the counts below."""
+    heads = ("ARCHITECTURE", "VERDICT", "MOE LAYERS", "SECONDS", "NOTE")
+    rows = [*map(registry_row, in_order(results))]
+    without = [(one.architecture, "needs a config", "", "", one.reason) for one in needing]
+    return "\n".join([columns([heads, *rows, *sorted(without)]), "", summary_text(summary)])
+
+
+def in_order(results: Sequence["Probed"]) -> list["Probed"]:
+    """By verdict, then name; failures last, by kind."""
+
+    def place(one: "Probed") -> tuple[int, str, str]:
+        kind = one.failure.kind if one.failure else ""
+        return (ORDER.index(str(one.verdict.word)) if one.verdict else len(ORDER), kind, one.name)
+
+    return sorted(results, key=place)
+
+
+def registry_row(result: "Probed") -> tuple[str, str, str, str, str]:
+    """One architecture; of a verdict that was stored before it says so in place of the seconds."""
+    name, word, layers, seconds, note = probed_row(result)
+    return name, word, layers, "stored" if result.stored else seconds, note
+
+
+def summary_text(summary: Summary) -> str:
+    """The counts, one line each; what did not happen is left out."""
+    before = f" ({summary.stored_before} stored before)" if summary.stored_before else ""
+    rows = [line("verdicts", counted(summary.verdicts) + before)]
+    if summary.failed:
+        rows.append(line("failed", counted(summary.failed)))
+    if summary.needs_config:
+        rows.append(line("needs config", f"{summary.needs_config}; give theirs with --configs DIR"))
+    took = f"{summary.wall_seconds:.0f} s"
+    if summary.workers:
+        took += f" with {summary.workers} worker{'s' * (summary.workers > 1)}"
+    if summary.median_seconds is not None:
+        took += f", median {summary.median_seconds:.1f} s a model"
+    return "\n".join([*rows, line("time", took)])
+
+
+def counted(counts: dict[str, int]) -> str:
+    """`41 uniform, 2 conditional`; `none` without any."""
+    return ", ".join(f"{count} {word}" for word, count in counts.items()) or "none"
