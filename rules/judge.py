@@ -46,7 +46,7 @@ def judge(report: Report) -> Verdict:
     """
     passes = _passes(report.scenarios)
     wrong = _unsafe(report.registered, passes) or _unsafe_everywhere(report)
-    base = wrong or _inconclusive(report, passes) or _safe(report, passes)
+    base = wrong or _inconclusive(report, passes) or _safe(report)
     compile_word, compile_reasons = judge_compiled(report, _differing(report))
     judged = {variant.name: judge_variant(variant, base.word) for variant in report.variants}
     return replace(
@@ -138,8 +138,8 @@ def _not_run(scenarios: tuple[Scenario, ...], names: tuple[str, ...]) -> list[st
 
 def _too_few(scenarios: tuple[Scenario, ...]) -> list[str]:
     """Scenarios of equal passes that did not run often enough to show chance."""
-    few = [one for one in scenarios if one.name in REPEATED and 0 < len(one.passes) < EQUAL_PASSES]
-    return [f"scenario {one.name} ran {len(one.passes)} of {EQUAL_PASSES} equal passes" for one in few]
+    few = [one for one in scenarios if one.name in REPEATED and 0 < one.count < EQUAL_PASSES]
+    return [f"scenario {one.name} ran {one.count} of {EQUAL_PASSES} equal passes" for one in few]
 
 
 def _differing(report: Report) -> str:
@@ -229,13 +229,14 @@ WEAK = {
 """Kind of recording that proves nothing -> why."""
 
 
-def _safe(report: Report, passes: list[Pass]) -> Verdict:
+def _safe(report: Report) -> Verdict:
     scenarios = sum(scenario.status == "ran" for scenario in report.scenarios)
     if not report.registered:
         said = f"the model registers no MoE layer and ran none in {scenarios} scenarios"
         return Verdict(Word.NO_MOE, (said,), coverage="branches")
     layers = len(report.registered)
-    proved = f"{len(passes)} passes of {scenarios} scenarios ran a prefix of the {layers} registered MoE layers"
+    passes = sum(scenario.count for scenario in report.scenarios)
+    proved = f"{passes} passes of {scenarios} scenarios ran a prefix of the {layers} registered MoE layers"
     branches = report.exploration.branches if report.exploration else ()
     constant = sum(branch.status == "constant" for branch in branches)
     explored = (

@@ -27,7 +27,9 @@ class Scenario(_Part):
         tokens: tokens in the batch.
         status: `ran`; `failed`, the model raised; `not_applicable` to this model.
         detail: the exception or the reason.
-        passes: executed order of each forward context; one empty order if no MoE layer was seen.
+        passes: executed orders of its forward contexts, which may hold an order only once however often it ran; one
+            empty order if no MoE layer was seen.
+        contexts: how many forward contexts ran; see `count`.
     """
 
     name: str = Field(min_length=1)
@@ -35,6 +37,12 @@ class Scenario(_Part):
     status: Literal["ran", "failed", "not_applicable"]
     detail: str = ""
     passes: tuple[Order, ...] = ()
+    contexts: int = Field(default=0, ge=0)
+
+    @property
+    def count(self) -> int:
+        """How many forward contexts ran; a report that does not count them holds one order for each."""
+        return max(self.contexts, len(self.passes))
 
     @model_validator(mode="after")
     def _passes_exactly_if_ran(self) -> "Scenario":

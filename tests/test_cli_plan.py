@@ -206,10 +206,10 @@ def test_a_draft_that_is_stored_as_without_moe_layers_changes_nothing(settable: 
 
 @pytest.mark.parametrize(
     ("given", "value"),
-    [(["--tensor-parallel-size", "2"], True), (["--enable-expert-parallel"], True), (["--enable-lora"], False)],
+    [(["--tensor-parallel-size", "2"], True), (["--enable-expert-parallel"], True), (["--enable-dbo"], False)],
 )
 def test_what_the_probe_did_not_do_counts(settable: Bench, given: list[str], value: bool) -> None:
-    """Parallel sizes cannot change the order of layers, by rule; LoRA has no rule yet, so the safe value is written."""
+    """Parallel sizes cannot change the order of layers, by rule; DBO has no rule and no variant: the safe value."""
     assert settable.launch(MIXTRAL, "--", *given)["compilation_config"] == {FLAG: value}
 
 

@@ -214,6 +214,21 @@ def test_equal_passes_that_differ_are_conditional(name: str) -> None:
     assert (found.witness.scenario, found.witness.executed) == (name, (A, C))
 
 
+@pytest.mark.parametrize(
+    ("contexts", "expected"), [(0, Word.INCONCLUSIVE), (15, Word.INCONCLUSIVE), (16, Word.UNIFORM)]
+)
+def test_equal_orders_may_be_written_once(contexts: int, expected: Word) -> None:
+    """A report that holds each order of a scenario once says how many passes there were."""
+    found = verdict(replaced(report(), scenario("repeated_decode", [A, B, C], contexts=contexts)))
+    assert found.word == expected
+
+
+def test_passes_are_counted_not_orders() -> None:
+    """The reason tells how much was run, however it is written."""
+    once = replaced(report(), scenario("repeated_decode", [A, B, C], contexts=16))
+    assert verdict(once).reasons == verdict(report()).reasons
+
+
 def test_an_unexplored_branch_is_named_in_full() -> None:
     """The reason says where the branch is, what it asks, why it is open, and what was tried."""
     tried = [f"derived_{index}" for index in range(7)]

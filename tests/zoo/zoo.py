@@ -5,7 +5,8 @@ with vLLM 0.19.1 and 0.32.0. `zoo_truth` says what is true of each.
 """
 # ruff: noqa: ARG002, D101, D102, FURB189, PLR2004, SIM108, SIM114  the shape of each branch is what is tested
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ HIDDEN_TOKEN = 777
 
 def register() -> None:
     """Make vLLM accept every model below by its class name; the entry point of the group `vllm.general_plugins`."""
-    for model in (ZooModel, *ZooModel.__subclasses__()):
+    for model in ZooModel.__subclasses__():
         ModelRegistry.register_model(model.__name__, model)
 
 
@@ -289,3 +290,218 @@ class OverflowAndForCausalLM(ZooModel):
             done = (index != 1 or not overflows(hidden)) and layer(positions, hidden, residual)
             hidden, residual = done or (hidden, residual)
         return hidden, residual
+
+
+class ModalitySwitchForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and input_ids is None
+
+
+class ParityForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and int(positions[-1]) % 7 == 3
+
+
+class MarkedForCausalLM(ZooModel):
+    """An attribute that only an arm never taken would set."""
+
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.marked = False
+
+    def mark(self) -> None:
+        self.marked = True
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        if overflows(hidden):
+            self.mark()
+        residual = None
+        for layer in self.model.layers:
+            if self.marked:
+                continue
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class Walker:
+    """A plain object that keeps the layers."""
+
+    def __init__(self, layers: Any) -> None:
+        self.layers = layers
+
+    def all(self, positions: Any, hidden: Any) -> tuple[Any, Any]:
+        residual = None
+        for layer in self.layers:
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+    def backwards(self, positions: Any, hidden: Any) -> tuple[Any, Any]:
+        residual = None
+        for layer in reversed(self.layers):
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class HelperObjectForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.walker = Walker(self.model.layers)
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        if overflows(hidden):
+            return self.walker.backwards(positions, hidden)
+        return self.walker.all(positions, hidden)
+
+
+class ClosureForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        layers = self.model.layers
+        self.again: Callable[..., Any] = lambda positions, hidden, residual: layers[0](positions, hidden, residual)
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        hidden, residual = super().run(hidden, positions, input_ids)
+        if overflows(hidden):
+            hidden, residual = self.again(positions, hidden, residual)
+        return hidden, residual
+
+
+class PartialForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.again = partial(self.model.layers[0])
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        hidden, residual = super().run(hidden, positions, input_ids)
+        if overflows(hidden):
+            hidden, residual = self.again(positions, hidden, residual)
+        return hidden, residual
+
+
+class NestedForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        def again(hidden: Any, residual: Any) -> Any:
+            return self.model.layers[0](positions, hidden, residual)
+
+        hidden, residual = super().run(hidden, positions, input_ids)
+        if overflows(hidden):
+            hidden, residual = again(hidden, residual)
+        return hidden, residual
+
+
+class GeneratorForCausalLM(ZooModel):
+    def chosen(self, hidden: Any) -> Iterator[Any]:
+        for index, layer in enumerate(self.model.layers):
+            if index == 1 and overflows(hidden):
+                continue
+            yield layer
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for layer in self.chosen(hidden):
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class FilterForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for layer in [one for index, one in enumerate(self.model.layers) if index != 1 or not overflows(hidden)]:
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class SortedForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        sign = -1 if overflows(hidden) else 1
+        order = sorted(range(len(self.model.layers)), key=lambda index: sign * index)
+        residual = None
+        for index in order:
+            hidden, residual = self.model.layers[index](positions, hidden, residual)
+        return hidden, residual
+
+
+class DispatchForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        first, second, *others = self.model.layers
+        hidden, residual = {True: second, False: first}[overflows(hidden)](positions, hidden, None)
+        for layer in (second, *others):
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class GetattrForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.usual, self.rare = self.model.layers[0], self.model.layers[1]
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        name = "rare" if overflows(hidden) else "usual"
+        hidden, residual = getattr(self, name)(positions, hidden, None)
+        for layer in self.model.layers[1:]:
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class WhileForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        index, residual = 0, None
+        while index < len(self.model.layers):
+            hidden, residual = self.model.layers[index](positions, hidden, residual)
+            index += 2 if overflows(hidden) else 1
+        return hidden, residual
+
+
+class MatchForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        layers, residual = self.model.layers, None
+        match overflows(hidden):
+            case True:
+                chosen = layers[1:]
+            case _:
+                chosen = layers
+        for layer in chosen:
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class SwappedForCausalLM(ZooModel):
+    """A branch that exchanges what is called later without calling anything."""
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        layers, residual = list(self.model.layers), None
+        if overflows(hidden):
+            layers.reverse()
+        for layer in layers:
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class RaisedForCausalLM(ZooModel):
+    """An exception thrown in a helper leaves the loop early, caught further out."""
+
+    def layer(self, index: int, positions: Any, hidden: Any, residual: Any) -> tuple[Any, Any]:
+        if index == 1 and overflows(hidden):
+            raise LookupError
+        return self.model.layers[index](positions, hidden, residual)
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        residual = None
+        for index in range(len(self.model.layers)):
+            try:
+                hidden, residual = self.layer(index, positions, hidden, residual)
+            except LookupError:
+                continue
+        return hidden, residual
+
+
+class LocalsForCausalLM(ZooModel):
+    """Aliases, tuples and helpers, and nothing that branches."""
+
+    def walk(self, layers: Any, positions: Any, hidden: Any) -> tuple[Any, Any]:
+        residual = None
+        for index, layer in enumerate(layers):
+            scale = 0.5 if overflows(hidden) else 1.0
+            hidden, residual = layer(positions, hidden * scale, residual)
+            if index in (1, 3) and hidden.shape[0] > 3:
+                hidden = hidden + 0
+        return hidden, residual
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        layers = tuple(self.model.layers)
+        return self.walk(layers, positions, hidden)

@@ -44,6 +44,23 @@ ZOO = {
     "HelperSwitch": Truth("conditional", SURE["conditional"]),
     "MiddleSkip": Truth("conditional", SURE["conditional"], layers=16),
     "ConstantMiddleSkip": Truth("reordered", SURE["reordered"], layers=16),
+    "ModalitySwitch": Truth("conditional", SURE["conditional"]),
+    "Locals": Truth("uniform", SURE["uniform"]),
+    "Parity": Truth("conditional", DOUBTED),
+    "Marked": Truth("conditional", DOUBTED),
+    "HelperObject": Truth("conditional", DOUBTED),
+    "Closure": Truth("conditional", DOUBTED),
+    "Partial": Truth("conditional", DOUBTED),
+    "Nested": Truth("conditional", DOUBTED),
+    "Generator": Truth("conditional", DOUBTED),
+    "Filter": Truth("conditional", DOUBTED),
+    "Sorted": Truth("conditional", DOUBTED),
+    "Dispatch": Truth("conditional", DOUBTED),
+    "Getattr": Truth("conditional", DOUBTED),
+    "While": Truth("conditional", DOUBTED),
+    "Match": Truth("conditional", DOUBTED),
+    "Swapped": Truth("conditional", DOUBTED),
+    "Raised": Truth("conditional", DOUBTED),
     "OverflowSkip": Truth("conditional", DOUBTED),
     "OverflowChoice": Truth("conditional", DOUBTED),
     "OverflowIndex": Truth("conditional", DOUBTED),
@@ -51,4 +68,5 @@ ZOO = {
     "OverflowHandler": Truth("conditional", DOUBTED),
     "OverflowAnd": Truth("conditional", DOUBTED),
 }
-"""Name without `ForCausalLM` -> truth. The `Overflow` models branch on a sum that no derived input reaches."""
+"""Name without `ForCausalLM` -> truth. Where doubt is accepted, the branch depends on a sum that no derived input
+reaches (or on a remainder), each time hidden in another construct of Python."""

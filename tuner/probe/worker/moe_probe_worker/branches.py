@@ -7,6 +7,8 @@ from moe_probe_worker.functions import Function, names, span
 CHOICES = (ast.If, ast.While, ast.IfExp, ast.BoolOp, ast.For, ast.AsyncFor, ast.Try, ast.Match, ast.ListComp)
 CHOICES += (ast.GeneratorExp, ast.SetComp, ast.DictComp)
 LEAVING = (ast.Return, ast.Break, ast.Continue)
+CHANGING = frozenset("pop popitem append remove clear setdefault update add discard extend insert sort reverse".split())
+"""Methods of collections that change them."""
 
 
 class Branch:
@@ -144,7 +146,8 @@ def matters(branch: Branch, reaching: list, steering: set) -> bool:
         return not same_calls(branch, reaching)
     if any(leaves(arm) for arm in arms) and reached_after(branch, reaching):
         return True
-    return any(stores_in(arm, steering) for arm in arms) or chooses(branch, reaching, steering)
+    changes = any(stores_in(arm, steering) or changed_in(arm) & steering for arm in arms)
+    return changes or chooses(branch, reaching, steering)
 
 
 def same_calls(branch: Branch, reaching: list) -> bool:
@@ -179,6 +182,16 @@ def stores_in(arm: list, steering: set) -> bool:
     targets = [one for node in arm for one in ast.walk(node)]
     found = [target for one in targets for target in getattr(one, "targets", [getattr(one, "target", None)])]
     return any(names(target) & steering for target in found if target is not None)
+
+
+def changed_in(arm: list) -> set:
+    """Names of collections that an arm changes in place, or hands to a function that could."""
+    inner = [one for node in arm for one in ast.walk(node)]
+    stored = [one.value for one in inner if isinstance(one, ast.Subscript) and not isinstance(one.ctx, ast.Load)]
+    calls = [one for one in inner if isinstance(one, ast.Call)]
+    changed = [one.func.value for one in calls if isinstance(one.func, ast.Attribute) and one.func.attr in CHANGING]
+    given = [item for one in calls if isinstance(one.func, ast.Name) for item in one.args]
+    return {one.id for one in (*stored, *changed, *given) if isinstance(one, ast.Name)}
 
 
 def chooses(branch: Branch, reaching: list, steering: set) -> bool:

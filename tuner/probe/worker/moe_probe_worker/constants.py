@@ -7,6 +7,7 @@ was seen is the only one. Everything else counts as decided at run time.
 import ast
 import inspect
 
+from moe_probe_worker.branches import CHANGING
 from moe_probe_worker.functions import Function
 from moe_probe_worker.owners import UNKNOWN, Owners
 
@@ -21,8 +22,6 @@ FIXED_TENSOR = frozenset(("dtype", "device", "ndim", "is_cuda", "is_meta", "dim"
 """What of a tensor the launch fixes: every pass has it alike."""
 PASS_STATE = frozenset(("get_forward_context", "is_forward_context_available"))
 """Functions that answer for the pass under way."""
-CHANGING = frozenset("pop popitem append remove clear setdefault update add discard extend insert sort".split())
-"""Methods of collections that change them."""
 
 
 class Constants:

@@ -12,8 +12,9 @@ import time
 from contextlib import nullcontext
 
 from moe_probe_worker import reach
-from moe_probe_worker.branches import branches
+from moe_probe_worker.branches import CHANGING, branches
 from moe_probe_worker.constants import Constants
+from moe_probe_worker.guard import Guard
 from moe_probe_worker.owners import Calls, Owners
 from moe_probe_worker.scenarios import learning
 from moe_probe_worker.sources import below_path
@@ -190,39 +191,10 @@ class Explorer:
         return "unexplored", f"was never {' or '.join(sorted(missing))} in some place{reads}"
 
 
-class Guard:
-    """Evaluates the constant parts of a condition in the frame that is about to test it."""
-
-    def __init__(self, branch, constants: Constants) -> None:
-        self.branch, self.constants = branch, constants
-        self._codes: dict = {}
-
-    def __call__(self, frame):
-        """True or False where constants alone decide the condition, else None."""
-        return self._forced(self.branch.test, frame)
-
-    def _forced(self, node, frame):
-        if isinstance(node, ast.BoolOp):
-            parts = [self._forced(value, frame) for value in node.values]
-            decisive = isinstance(node.op, ast.Or)
-            if decisive in parts:
-                return decisive
-            return None if None in parts else not decisive
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            inner = self._forced(node.operand, frame)
-            return None if inner is None else not inner
-        if id(node) not in self._codes:
-            constant = not self.constants.why_not(node, self.branch.function)
-            self._codes[id(node)] = compile(ast.Expression(node), "<condition>", "eval") if constant else None
-        code = self._codes[id(node)]
-        try:
-            return None if code is None else bool(eval(code, frame.f_globals, dict(frame.f_locals)))  # noqa: S307
-        except Exception:
-            return None
-
-
 def set_attributes(function) -> set:
-    """Attributes that a function sets, on anything."""
-    stored = [node for node in function.nodes(ast.Attribute) if isinstance(node.ctx, ast.Store)]
-    items = [node.value for node in function.nodes(ast.Subscript) if isinstance(node.ctx, ast.Store)]
-    return {node.attr for node in [*stored, *items] if isinstance(node, ast.Attribute)}
+    """Attributes that a function sets or changes in place, on anything."""
+    stored = [node for node in function.nodes(ast.Attribute) if not isinstance(node.ctx, ast.Load)]
+    items = [node.value for node in function.nodes(ast.Subscript) if not isinstance(node.ctx, ast.Load)]
+    methods = [node.func for node in function.nodes(ast.Call) if isinstance(node.func, ast.Attribute)]
+    changed = [method.value for method in methods if method.attr in CHANGING]
+    return {node.attr for node in (*stored, *items, *changed) if isinstance(node, ast.Attribute)}

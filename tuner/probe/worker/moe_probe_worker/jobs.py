@@ -6,16 +6,24 @@ host knows whom to blame for a crash or a hang; `report-N.json` for each model;
 `registry.json` in their place for a request with `list` true.
 """
 
+import ctypes
+import os
+import signal
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from moe_probe_worker import engine, probe, registry
 from moe_probe_worker.control import read_json, write_json
 
+PR_SET_PDEATHSIG = 1
+"""Of Linux's `prctl`."""
+
 
 def main(control: Path) -> None:
     """Probe every model of the request, in order, or list what vLLM registers."""
+    end_with_parent()
     request = read_json(control / "request.json")
     try:
         facts = engine.start(control)
@@ -32,6 +40,12 @@ def main(control: Path) -> None:
         write_json(control / f"report-{job['index']}.json", attempt(job, facts))
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process when the host is gone, killed ones included; Linux alone offers it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def listed(facts: dict) -> dict:
     """Every registered architecture and the environment, or the failure to list them as data."""
     begin = time.monotonic()
@@ -45,7 +59,20 @@ def listed(facts: dict) -> dict:
 
 
 def attempt(job: dict, facts: dict) -> dict:
-    """One model's report, or its failure as data."""
+    """One model's report, or its failure as data; vLLM's changes to the environment end with it.
+
+    vLLM 0.32.0 turns compiling off for some models by setting a variable (vllm/config/vllm.py), for all that follow.
+    """
+    before = dict(os.environ)
+    try:
+        return observed(job, facts)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def observed(job: dict, facts: dict) -> dict:
+    """`attempt`, with the environment left as it may be."""
     try:
         return probe.observe(job, facts)
     except probe.NotProbed as error:

@@ -3,6 +3,7 @@
 import ast
 import builtins
 import inspect
+from functools import partial
 
 from moe_probe_worker.functions import Function, NoSource
 
@@ -98,6 +99,8 @@ class Calls:
         """Whether calling the value, whatever its arguments, could reach a MoE layer."""
         if isinstance(value, self.owners.module):
             return self.owners.owns(value)
+        if isinstance(value, partial):
+            return any(map(self._leads_alone, (value.func, *value.args, *value.keywords.values())))
         method = inspect.unwrap(value) if callable(value) else None
         code, bound = getattr(method, "__code__", None), getattr(value, "__self__", None)
         if code is None or any(part in code.co_filename for part in OUTSIDE):
@@ -176,8 +179,10 @@ class Calls:
         return any(map(self.owners.owns, values)) if values else self._unknown(node, function)
 
     def _leads(self, value, call, function: Function) -> bool:
-        if isinstance(value, self.owners.module):
-            return self.owners.owns(value)
+        if isinstance(value, self.owners.module | partial):
+            return self._leads_alone(value)
+        if not hasattr(value, "__code__") and inspect.ismethod(getattr(value, "__call__", None)):
+            value = value.__call__  # an object that can be called
         bound, code = getattr(value, "__self__", None), getattr(inspect.unwrap(value), "__code__", None)
         if bound is not None and not inspect.ismodule(bound) and not self.owners.owns(bound):
             return False

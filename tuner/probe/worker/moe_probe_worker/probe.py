@@ -5,7 +5,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 
-from moe_probe_worker import depth, engine, plain_config, variants
+from moe_probe_worker import compiled, depth, engine, plain_config, variants
 from moe_probe_worker.exploration import Explorer
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.recorder import Recorder, registered_layers
@@ -84,6 +84,8 @@ def look(job: dict, facts: dict, stages: Stages) -> dict:
         recording = "counted" if recorder.counted else recorder.method
         telling = most_telling(planned, ran, list(recorder.layers))
         counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
+        with stages.stage("compile"):
+            compile_part = compiled.observe_compiled(job, passes, explorer.scenarios, explorer.entries)
         report = {
             "result": "ok",
             "architecture": vllm_config.model_config.architecture,
@@ -96,6 +98,7 @@ def look(job: dict, facts: dict, stages: Stages) -> dict:
             "planned": [*dict.fromkeys([*(scenario.name for scenario in planned), *explorer.entries])],
             "scenarios": ran,
             "exploration": explorer.report(),
+            "compile": compile_part,
             "assumptions": stubs.used,
             "sources": source_hashes(model, recorder.layers),
         }
