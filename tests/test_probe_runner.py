@@ -6,6 +6,7 @@ half a minute are shown at once. `test_probe_vllm.py` provokes hang and kill in 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -118,7 +119,19 @@ def test_no_job_starts_no_process(scratch: Path) -> None:
 
 def test_a_job_arrives_whole() -> None:
     """Every field of a job reaches the worker as JSON."""
-    job = Job(0, {"act": "runs", "x": [1]}, "/model", (5, 7), ({"kind": "a", "detail": "b"},), True, "vllm", True)
+    job = Job(
+        index=0,
+        config={"act": "runs", "x": [1]},
+        folder="/model",
+        special_tokens=(5, 7),
+        assumptions=({"kind": "a", "detail": "b"},),
+        declares_experts=True,
+        model_impl="vllm",
+        trust_remote_code=True,
+        deep={"act": "runs", "x": [1, 2]},
+        quantized={"quantization_config": {"bits": 4}},
+        variants=False,
+    )
     (outcome,) = run(sys.executable, [job], time_limit=60, on_stage=lambda *_: None)
     assert outcome.report is not None
     assert outcome.report["job"] == {
@@ -130,7 +143,37 @@ def test_a_job_arrives_whole() -> None:
         "declares_experts": True,
         "model_impl": "vllm",
         "trust_remote_code": True,
+        "deep": {"act": "runs", "x": [1, 2]},
+        "quantized": {"quantization_config": {"bits": 4}},
+        "variants": False,
     }
+
+
+@pytest.fixture
+def _heard_interrupt() -> Iterator[None]:
+    """A shell makes what it starts in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heard_interrupt")
+def test_an_interrupt_at_the_start_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the worker is being started ends it too: nobody else knows of it yet."""
+    started: list[int] = []
+    start = subprocess.Popen
+
+    def interrupted(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
+        process: subprocess.Popen[bytes] = start(*arguments, **settings)
+        started.append(process.pid)
+        signal.raise_signal(signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        played("hangs", note="/nowhere/note")
+    assert not Path(f"/proc/{started[0]}").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,9 @@ def probe(
         int | None,
         typer.Option(metavar="N", min=1, help="Models at once. Default: one a GPU; else by cores and models."),
     ] = None,
+    variants: Annotated[
+        bool, typer.Option(help="Build each model for other settings too: pipeline stages, LoRA, drafts, …")
+    ] = True,
     python: Python = None,
     store: Store = None,
     revision: Revision = None,
@@ -106,7 +109,7 @@ def probe(
     trust_remote_code: TrustRemoteCode = False,
     time_limit: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="For each model, vLLM's import excluded.")
-    ] = 120,
+    ] = 300,
     as_json: Json = False,
 ) -> None:
     """Run models in the serving environment and store their verdicts.
@@ -119,7 +122,7 @@ def probe(
     from tuner.flow import Request
     from tuner.sweep import Selection
 
-    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers)
+    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, variants)
     selection = Selection(configs, all_text, match, again)
     whole = whole or all_text or match is not None
     cli_probe.run(request, selection, python, store, whole=whole, as_json=as_json)

@@ -33,14 +33,16 @@ class Request:
         trust_remote_code: run code from the models' folders.
         time_limit: seconds for each model, vLLM's import excluded.
         workers: how many models to probe at once; None: as many as this machine suits.
+        variants: build and run each model under other serving settings too.
     """
 
     names: Sequence[str]
     model_impl: str = "auto"
     revision: str | None = None
     trust_remote_code: bool = False
-    time_limit: float = 120.0
+    time_limit: float = 300.0
     workers: int | None = None
+    variants: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def probe_subjects(
     jobs: dict[int, Job] = {}
     for index, (name, subject) in enumerate(found):
         try:
-            jobs[index] = _job(index, subject)
+            jobs[index] = _job(index, subject, request)
         except TunerError as failure:
             yield Probed(name, subject, None, None, failure)
     outcomes = run_all(
@@ -131,7 +133,7 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
     return Subject(model, environment, request.model_impl, request.trust_remote_code)
 
 
-def _job(index: int, subject: Subject) -> Job:
+def _job(index: int, subject: Subject, request: Request) -> Job:
     small = shrink(subject.model.config)
     return Job(
         index=index,
@@ -144,6 +146,7 @@ def _job(index: int, subject: Subject) -> Job:
         trust_remote_code=subject.trust_remote_code,
         deep=small.deep,
         quantized=small.quantized,
+        variants=request.variants,
     )
 
 

@@ -3,7 +3,7 @@
 Put this folder on PYTHONPATH: vLLM finds `register` through the entry point in the `.dist-info` folder beside it. Works
 with vLLM 0.19.1 and 0.32.0. `zoo_truth` says what is true of each.
 """
-# ruff: noqa: ARG002, D101, D102, FURB189, PLR2004, SIM108, SIM114  the shape of each branch is what is tested
+# ruff: noqa: ARG002, D101, D102, PLW0108, TRY301  the shape of each branch is what is tested
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -276,7 +276,7 @@ class OverflowHandlerForCausalLM(ZooModel):
         residual = None
         for index, layer in enumerate(self.model.layers):
             try:
-                assert index != 1 or not overflows(hidden)  # noqa: S101  what is caught below
+                assert index != 1 or not overflows(hidden)  # what is caught below
                 hidden, residual = layer(positions, hidden, residual)
             except AssertionError:
                 pass
@@ -505,3 +505,95 @@ class LocalsForCausalLM(ZooModel):
     def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
         layers = tuple(self.model.layers)
         return self.walk(layers, positions, hidden)
+
+
+RARELY = 100_000
+"""Passes after which the models below would leave the order; no probe runs so many."""
+
+
+class Clock:
+    """Counts passes where no module of the model can see it."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def tick(self) -> None:
+        self.passes += 1
+
+
+class HiddenClockForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.clock = Clock()
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        self.clock.tick()
+        return super().run(hidden, positions, input_ids)
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and self.clock.passes > RARELY
+
+
+COUNTED = 0
+COUNTS = {"passes": 0}
+
+
+def count() -> None:
+    """Count a pass in the globals of this module."""
+    global COUNTED  # noqa: PLW0603  what is tested
+    COUNTED += 1
+    COUNTS["passes"] += 1
+
+
+class GlobalNumberForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        count()
+        return index == 1 and COUNTED > RARELY
+
+
+class GlobalDictForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        count()
+        return index == 1 and COUNTS["passes"] > RARELY
+
+
+class PropertyForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.passes = 0
+
+    @property
+    def is_worn(self) -> bool:
+        return self.passes > RARELY
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        self.passes += 1
+        return super().run(hidden, positions, input_ids)
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and self.is_worn
+
+
+class TensorListForCausalLM(ZooModel):
+    def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
+        self.sums = [torch.zeros(1), torch.zeros(1)]
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        self.sums[0].add_(1)
+        return index == 1 and bool(self.sums[0] > RARELY)
+
+
+class HasattrForCausalLM(ZooModel):
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        if overflows(hidden):
+            self.seen = True
+        return super().run(hidden, positions, input_ids)
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and hasattr(self, "seen")
+
+
+class ClassCounterForCausalLM(ZooModel):
+    passes = 0
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        type(self).passes += 1
+        return index == 1 and self.passes > RARELY

@@ -4,6 +4,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tuner.errors import TunerError
@@ -14,6 +15,8 @@ HINTS = {
     "remote_code": "Run again with --trust-remote-code if you trust the code in the model's folder.",
 }
 """Kind of failure -> what to do."""
+ROOM = 64 * 1024
+"""Bytes; more than most reports take."""
 
 
 def failed(report: Mapping[str, Any]) -> TunerError:
@@ -44,6 +47,12 @@ def no_control_folder(error: OSError) -> TunerError:
 def disk_full() -> TunerError:
     """As `no_control_folder`, for want of space."""
     return no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
+def is_full(folder: Path) -> bool:
+    """Whether a report could not be written there, for want of space or, where the file system counts them, inodes."""
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize < ROOM or (state.f_files > 0 and state.f_favail == 0)
 
 
 def not_listed(said: str, hint: str) -> TunerError:

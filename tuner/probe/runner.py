@@ -18,15 +18,14 @@ from threading import Event
 from typing import IO, Any, Self
 
 from tuner.errors import TunerError
-from tuner.probe.failures import disk_full, failed, log_hint, no_control_folder, no_vllm, not_listed
+from tuner.probe.failures import disk_full, failed, is_full, log_hint, no_control_folder, no_vllm, not_listed
+from tuner.probe.interrupts import uninterrupted
 
 WORKER = Path(__file__).parent / "worker" / "moe_probe_worker"
 START_LIMIT = 600.0
 """Seconds allowed for importing vLLM; 8 to 28 s were measured."""
 POLL = 0.1
 LOG_TAIL = 12
-ROOM = 64 * 1024
-"""Bytes; more than most reports take."""
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY")
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
@@ -157,26 +156,16 @@ class Worker:
         stop: Event | None = None,
         request: Mapping[str, Any] | None = None,
     ) -> None:
-        self.jobs = jobs
+        self.python, self.jobs, self.variables = python, jobs, variables or {}
+        self.request = request or {"schema": 1, "models": [asdict(job) for job in jobs]}
         self.stop = stop or Event()
-        self.control = _control_folder()
-        try:
-            request = request or {"schema": 1, "models": [asdict(job) for job in jobs]}
-            (self.control / "request.json").write_text(json.dumps(request), encoding="utf-8")
-            (self.control / "work").mkdir()
-            log = (self.control / "log").open("wb")
-        except OSError as error:
-            shutil.rmtree(self.control, ignore_errors=True)
-            raise no_control_folder(error) from None
-        with log:
-            self.process = _start(python, self.control, log, variables or {})
+        self._ends = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kill()
-        shutil.rmtree(self.control, ignore_errors=True)
+        self._ends.close()
 
     def outcomes(self, time_limit: float, on_stage: Callable[[str, int], None]) -> Iterator[Outcome]:
         """Results in order; ends early after a crash or a hang, with the model that caused it last."""
@@ -209,7 +198,23 @@ class Worker:
             return Outcome(job.index, report, None, seconds)
         return Outcome(job.index, None, failed(report) if report else self._died(seconds), seconds)
 
+    def _begin(self) -> None:
+        """Make the control folder and start the process; both end with the context, whatever is raised meanwhile."""
+        self.control = _control_folder()
+        self._ends.callback(shutil.rmtree, self.control, ignore_errors=True)
+        try:
+            (self.control / "request.json").write_text(json.dumps(self.request), encoding="utf-8")
+            (self.control / "work").mkdir()
+            log = (self.control / "log").open("wb")
+        except OSError as error:
+            raise no_control_folder(error) from None
+        with log:
+            self.process = _start(self.python, self.control, log, self.variables)
+        self._ends.callback(self._kill)
+
     def _await_environment(self) -> None:
+        with uninterrupted():
+            self._begin()
         facts = self._await("environment.json", START_LIMIT)
         if facts is None:
             raise self._never_ready()
@@ -233,7 +238,7 @@ class Worker:
         said = f"The probe worker ended before vLLM was imported ({self._exit_words()})."
         if self.process.poll() is None:
             said = f"vLLM was not imported within {START_LIMIT:.0f} s."
-        elif _is_full(self.control):
+        elif is_full(self.control):
             return disk_full()
         return TunerError(said, hint=log_hint(self._log_tail()), kind="environment")
 
@@ -244,7 +249,7 @@ class Worker:
                 hint="Raise --time-limit, or probe this model on a faster machine.",
                 kind="timeout",
             )
-        if _is_full(self.control):
+        if is_full(self.control):
             return disk_full()
         return TunerError(
             f"The probe worker died ({self._exit_words()}).", hint=log_hint(self._log_tail()), kind="crash"
@@ -271,12 +276,6 @@ def _control_folder() -> Path:
         raise no_control_folder(error) from None
 
 
-def _is_full(folder: Path) -> bool:
-    """Whether a report could not be written there, for want of space or, where the file system counts them, inodes."""
-    state = os.statvfs(folder)
-    return state.f_bavail * state.f_frsize < ROOM or (state.f_files > 0 and state.f_favail == 0)
-
-
 def _start(python: str, control: Path, log: IO[bytes], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
     environment |= SETTINGS | {"VLLM_CACHE_ROOT": str(control / "cache"), **variables}
@@ -291,7 +290,6 @@ def _start(python: str, control: Path, log: IO[bytes], variables: Mapping[str, s
             start_new_session=True,
         )
     except OSError as error:
-        shutil.rmtree(control, ignore_errors=True)
         raise TunerError(
             f"{python} does not start: {error.strerror}.",
             hint="Name the interpreter of the serving environment with --python.",

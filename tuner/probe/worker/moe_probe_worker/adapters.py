@@ -12,7 +12,7 @@ class AdapterPasses(Passes):
 
     Attributes:
         manager: vLLM's manager.
-        adapter: id of the active adapter, 0 for none.
+        adapter: id of the active adapter.
     """
 
     manager = None
@@ -57,23 +57,3 @@ def activate(manager, model) -> int:
     manager.add_adapter(manager.create_dummy_lora(ADAPTER, RANK, model.embedding_modules))
     manager.activate_adapter(ADAPTER)
     return ADAPTER
-
-
-def bare_experts(stubs) -> None:
-    """Keep the forward of vLLM's adapter of experts and leave out what needs a kernel.
-
-    The adapter puts its Triton kernels into the layer it wraps when it is made
-    (lora/layers/fused_moe.py, `FusedMoEWithLoRA.__init__`).
-    """
-    from vllm.lora.layers import fused_moe
-    from vllm.lora.layers.base import BaseLayerWithLoRA
-
-    def made(adapter, base_layer) -> None:
-        BaseLayerWithLoRA.__init__(adapter)
-        adapter.base_layer = base_layer
-
-    for name in ("FusedMoEWithLoRA", "FusedMoE3DWithLoRA"):
-        cls = getattr(fused_moe, name)
-        stubs.patch(cls, "__init__", made)
-        stubs.patch(cls, "create_lora_weights", lambda *_: None)
-        stubs.patch(cls, "set_mapping", lambda *_: None)

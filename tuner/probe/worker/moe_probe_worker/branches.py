@@ -2,13 +2,20 @@
 
 import ast
 
-from moe_probe_worker.functions import Function, names, span
+from moe_probe_worker.functions import Function, changed_in_place, names, span
 
 CHOICES = (ast.If, ast.While, ast.IfExp, ast.BoolOp, ast.For, ast.AsyncFor, ast.Try, ast.Match, ast.ListComp)
 CHOICES += (ast.GeneratorExp, ast.SetComp, ast.DictComp)
 LEAVING = (ast.Return, ast.Break, ast.Continue)
-CHANGING = frozenset("pop popitem append remove clear setdefault update add discard extend insert sort reverse".split())
+CHANGING = frozenset(
+    (
+        *("pop", "popitem", "append", "remove", "clear", "setdefault", "update"),
+        *("add", "discard", "extend", "insert", "sort", "reverse"),
+    )
+)
 """Methods of collections that change them."""
+LONGEST_TEXT = 160
+"""Characters of a condition in the report."""
 
 
 class Branch:
@@ -68,7 +75,7 @@ class Branch:
         """The condition as it is written, in one line."""
         shown = self.test if self.test is not None else self.node
         said = " ".join(ast.unparse(shown).split()) if self.test is not None else "try"
-        return said if len(said) <= 160 else f"{said[:157]}..."
+        return said if len(said) <= LONGEST_TEXT else f"{said[: LONGEST_TEXT - 3]}..."
 
 
 def branches(function: Function, calls) -> list:
@@ -140,7 +147,7 @@ def contains(nodes: list, wanted: list) -> bool:
 def matters(branch: Branch, reaching: list, steering: set) -> bool:
     """Whether the outcome of this branch can change the MoE calls of its function."""
     arms = [arm for arm in branch.arms.values() if not raises(arm) or contains(arm, reaching)]
-    if isinstance(branch.node, ast.Try) and len(branch.wanted) < 2:
+    if isinstance(branch.node, ast.Try) and len(branch.wanted) <= 1:
         return False
     if any(contains(arm, reaching) for arm in arms):
         return not same_calls(branch, reaching)
@@ -152,7 +159,7 @@ def matters(branch: Branch, reaching: list, steering: set) -> bool:
 
 def same_calls(branch: Branch, reaching: list) -> bool:
     """Whether both arms make the same MoE-reaching calls and leave alike, with no branch inside."""
-    if branch.kind != "if" or isinstance(branch.node, ast.While | ast.BoolOp) or len(branch.arms) < 2:
+    if branch.kind != "if" or isinstance(branch.node, ast.While | ast.BoolOp) or len(branch.arms) <= 1:
         return False
     ids = {id(call) for call in reaching}
     said = []
@@ -187,11 +194,10 @@ def stores_in(arm: list, steering: set) -> bool:
 def changed_in(arm: list) -> set:
     """Names of collections that an arm changes in place, or hands to a function that could."""
     inner = [one for node in arm for one in ast.walk(node)]
-    stored = [one.value for one in inner if isinstance(one, ast.Subscript) and not isinstance(one.ctx, ast.Load)]
-    calls = [one for one in inner if isinstance(one, ast.Call)]
-    changed = [one.func.value for one in calls if isinstance(one.func, ast.Attribute) and one.func.attr in CHANGING]
-    given = [item for one in calls if isinstance(one.func, ast.Name) for item in one.args]
-    return {one.id for one in (*stored, *changed, *given) if isinstance(one, ast.Name)}
+    changed = [one for node in inner for one in changed_in_place(node)]
+    calls = [one for one in inner if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)]
+    given = [item for one in calls for item in one.args]
+    return {one.id for one in (*changed, *given) if isinstance(one, ast.Name)}
 
 
 def chooses(branch: Branch, reaching: list, steering: set) -> bool:

@@ -7,13 +7,15 @@ was seen is the only one. Everything else counts as decided at run time.
 import ast
 import inspect
 
-from moe_probe_worker.branches import CHANGING
-from moe_probe_worker.functions import Function
+from moe_probe_worker.functions import CHANGING, Function, changed_globals, sets_attribute
 from moe_probe_worker.owners import UNKNOWN, Owners
 
 PURE = frozenset(
-    "len isinstance issubclass hasattr getattr callable int bool str float tuple list set frozenset dict range "
-    "enumerate zip reversed sorted min max sum any all abs type islice chain print repr super".split()
+    (
+        *("len", "isinstance", "issubclass", "hasattr", "getattr", "callable", "type", "repr", "print", "super"),
+        *("int", "bool", "str", "float", "tuple", "list", "set", "frozenset", "dict", "range", "islice", "chain"),
+        *("enumerate", "zip", "reversed", "sorted", "min", "max", "sum", "any", "all", "abs"),
+    )
 )
 """Functions whose result depends on their arguments alone."""
 FIXED_HOMES = ("vllm.distributed", "vllm.platforms", "vllm.config", "vllm.envs", "vllm.utils", "torch.compiler")
@@ -67,22 +69,40 @@ class Constants:
     def _subscript(self, node, function: Function, selecting: bool) -> str:
         if isinstance(node.value, ast.Attribute) and node.value.attr == "shape" and ast.unparse(node.slice) == "-1":
             return ""  # a tensor's width
+        if any(map(is_tensor, self.calls.values(node, function))):
+            return f"`{ast.unparse(node)}`, a tensor"
         return self._first([node.value, node.slice], function, selecting)
 
     def _attribute(self, node, function: Function, selecting: bool) -> str:
         if node.attr in FIXED_TENSOR:
             return ""
-        if ast.unparse(node.value) in ("self.training",) or node.attr == "training":
+        if node.attr == "training":
             return ""
         above = self.why_not(node.value, function, selecting=selecting)
         if above:
             return above
-        if node.attr in self.trace.mutable:
-            return f"`{ast.unparse(node)}`, which changes between passes"
-        values = self.calls.values(node, function)
-        if any(is_tensor(value) for value in values):
+        if any(map(is_tensor, self.calls.values(node, function))):
             return f"`{ast.unparse(node)}`, a tensor"
-        return ""
+        owners = self.calls.values(node.value, function)
+        if node.attr in self.trace.mutable or any(self._may_change(owner, node.attr) for owner in owners):
+            return f"`{ast.unparse(node)}`, which changes between passes"
+        return next(filter(None, (self._computed(owner, node) for owner in owners)), "")
+
+    def _may_change(self, owner, name: str) -> bool:
+        """Whether a plain object has a method that sets the attribute; modules are compared after each pass."""
+        known = inspect.ismodule(owner) or isinstance(owner, self.trace.owners.module | type) or is_plain(owner)
+        return not known and sets_attribute(type(owner), name)
+
+    def _computed(self, owner, node) -> str:
+        """What a property reads that is not constant."""
+        getter = getattr(inspect.getattr_static(owner, node.attr, None), "fget", None)
+        code = getattr(inspect.unwrap(getter) if getter else None, "__code__", None)
+        if code is None or is_outside(code):
+            return ""
+        inner = self.trace.function(code, inspect.unwrap(getter).__globals__)
+        self.trace.instances.setdefault(code, [owner])
+        found = self._result(inner)
+        return f"`{ast.unparse(node)}`, which reads {found}" if found else ""
 
     def _name(self, node, function: Function, selecting: bool) -> str:
         name = node.id
@@ -105,6 +125,8 @@ class Constants:
     def _outer(self, name: str, function: Function) -> str:
         if name in function.code.co_freevars:
             return f"`{name}` of the function around" if name != "__class__" else ""
+        if name in changed_globals(function.code.co_filename):
+            return f"`{name}`, which its module changes"
         return f"`{name}`, a tensor" if is_tensor(function.space.get(name)) else ""
 
     def _parameter(self, name: str, function: Function, selecting: bool) -> str:
@@ -144,13 +166,13 @@ class Constants:
     def _call(self, node, function: Function, selecting: bool) -> str:
         target = node.func
         name = target.id if isinstance(target, ast.Name) else getattr(target, "attr", "")
-        if name in PASS_STATE:
-            return f"`{ast.unparse(node)}`, the state of the pass"
+        if name in PASS_STATE | CHANGING:
+            return f"`{ast.unparse(node)}`, the state of the pass" if name in PASS_STATE else f"`{ast.unparse(node)}`"
         inputs = [*node.args, *(keyword.value for keyword in node.keywords)]
         if name in FIXED_TENSOR and not inputs:
             return ""
-        if name in CHANGING:
-            return f"`{ast.unparse(node)}`"
+        if name == "hasattr" and isinstance(inputs[1], ast.Constant) and inputs[1].value in self.trace.mutable:
+            return f"`{ast.unparse(node)}`, which changes between passes"
         if name == "getattr" and len(inputs) > 1 and isinstance(inputs[1], ast.Constant):
             read = ast.Attribute(inputs[0], str(inputs[1].value), ast.Load())
             return self._attribute(read, function, selecting) or self._first(inputs[2:], function, selecting)
@@ -161,7 +183,7 @@ class Constants:
             return self._first(inputs, function, selecting)
         if isinstance(target, ast.Attribute) and not self.why_not(target.value, function, selecting=selecting):
             return self._method(node, values, function, selecting)
-        return self._returned(node, values, function, selecting)
+        return self._returned(node, values)
 
     def _method(self, node, values: list, function: Function, selecting: bool) -> str:
         """A method of a constant: text, collections and configurations answer alike each time."""
@@ -169,13 +191,13 @@ class Constants:
         of_process = isinstance(node.func.value, ast.Call) and not values
         if of_process or (owners and all(owner is not None and is_plain(owner) for owner in owners)):
             return self._first(node.args, function, selecting)
-        return self._returned(node, values, function, selecting)
+        return self._returned(node, values)
 
-    def _returned(self, node, values: list, function: Function, selecting: bool) -> str:
+    def _returned(self, node, values: list) -> str:
         """A function of the model's own: constant if all it returns is."""
         for value in values:
             code = getattr(inspect.unwrap(value), "__code__", None)
-            if code is None or any(True for part in ("/torch/",) if part in code.co_filename):
+            if code is None or "/torch/" in code.co_filename:
                 return f"`{ast.unparse(node)}`"
             try:
                 inner = self.trace.function(code, inspect.unwrap(value).__globals__)
@@ -206,6 +228,11 @@ def argument(name: str, function: Function, call):
     names = [one for one in function.parameters if one != "self"]
     at = names.index(name) if name in names else len(call.args)
     return call.args[at] if at < len(call.args) else None
+
+
+def is_outside(code) -> bool:
+    """Whether the code is torch's."""
+    return "/torch/" in code.co_filename
 
 
 def is_tensor(value) -> bool:

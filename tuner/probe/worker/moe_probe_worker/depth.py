@@ -8,6 +8,8 @@ layer is explored instead of the cut one.
 
 from moe_probe_worker.exploration import Explorer
 from moe_probe_worker.scenarios import learning, scenarios
+from moe_probe_worker.stubs import Stubs
+from moe_probe_worker.variants import Built, NotApplicable
 
 NAME = "full_depth"
 MOST_SCENARIOS = 4
@@ -29,9 +31,6 @@ def full_depth(job: dict, report: dict) -> dict:
     Raises:
         NotApplicable: the cut took no layer away, or the cut form shows enough already.
     """
-    from moe_probe_worker.stubs import Stubs
-    from moe_probe_worker.variants import Built, NotApplicable
-
     if job["deep"] is None:
         raise NotApplicable("No layer was cut.")
     if leaves_the_order(report):

@@ -12,8 +12,9 @@ import time
 from contextlib import nullcontext
 
 from moe_probe_worker import reach
-from moe_probe_worker.branches import CHANGING, branches
+from moe_probe_worker.branches import branches
 from moe_probe_worker.constants import Constants
+from moe_probe_worker.functions import changed_in_place
 from moe_probe_worker.guard import Guard
 from moe_probe_worker.owners import Calls, Owners
 from moe_probe_worker.scenarios import learning
@@ -194,7 +195,5 @@ class Explorer:
 def set_attributes(function) -> set:
     """Attributes that a function sets or changes in place, on anything."""
     stored = [node for node in function.nodes(ast.Attribute) if not isinstance(node.ctx, ast.Load)]
-    items = [node.value for node in function.nodes(ast.Subscript) if not isinstance(node.ctx, ast.Load)]
-    methods = [node.func for node in function.nodes(ast.Call) if isinstance(node.func, ast.Attribute)]
-    changed = [method.value for method in methods if method.attr in CHANGING]
-    return {node.attr for node in (*stored, *items, *changed) if isinstance(node, ast.Attribute)}
+    changed = [one for node in function.nodes(ast.Subscript, ast.Call) for one in changed_in_place(node)]
+    return {node.attr for node in (*stored, *changed) if isinstance(node, ast.Attribute)}

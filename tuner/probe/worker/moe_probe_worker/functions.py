@@ -9,6 +9,8 @@ from pathlib import Path
 
 JUMPS = ("JUMP", "NOP", "CACHE", "RESUME", "EXTENDED_ARG", "NOT_TAKEN")
 """Starts of the names of instructions that decide nothing by themselves; compilers give them positions of others."""
+CHANGING = frozenset("pop popitem append remove clear setdefault update add discard extend insert sort reverse".split())
+"""Methods of collections that change them."""
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -29,7 +31,7 @@ class Function:
         self.path, self.name = Path(code.co_filename), getattr(code, "co_qualname", code.co_name)
         self.node = definition(code)
         self.parents = {id(child): parent for parent in inside(self.node) for child in ast.iter_child_nodes(parent)}
-        self.parameters = [name for name in code.co_varnames[: argument_count(code)]]
+        self.parameters = list(code.co_varnames[: argument_count(code)])
 
     def nodes(self, *kinds) -> list:
         """The nodes of these kinds in this function's own scope, in the order of the text."""
@@ -70,7 +72,7 @@ class Function:
         return None
 
     def call_at(self, offset: int):
-        """The innermost call that a frame is in, or None; Python 3.11 may point behind the instruction, into its cache."""
+        """The innermost call that a frame is in, or None; Python 3.11 may point past the instruction, at its cache."""
         places = [place for at, place in instructions(self.code) if at <= offset]
         place = places[-1] if places else None
         calls = [call for call in self.nodes(ast.Call) if place and within(place, span(call))]
@@ -113,6 +115,29 @@ def tree(file: str):
     if not text:
         raise NoSource(f"no source text of {file}")
     return ast.parse(text)
+
+
+@cache
+def changed_globals(file: str) -> set:
+    """Names that functions of the file declare global or change in place; equal names of other scopes count too."""
+    nodes = list(ast.walk(tree(file)))
+    declared = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
+    return declared | {one.id for node in nodes for one in changed_in_place(node) if isinstance(one, ast.Name)}
+
+
+def changed_in_place(node) -> list:
+    """The expression whose items or attributes the node changes: one, or none."""
+    if isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
+        return [node.value]
+    is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    return [node.func.value] if is_method and node.func.attr in CHANGING else []
+
+
+def sets_attribute(cls: type, name: str) -> bool:
+    """Whether a method of the class sets the attribute after construction."""
+    methods = [inspect.unwrap(one) for base in cls.__mro__ for one in vars(base).values() if inspect.isfunction(one)]
+    later = [one.__code__ for one in methods if one.__name__ not in ("__init__", "__post_init__", "__new__")]
+    return any(step.opname == "STORE_ATTR" and step.argval == name for code in later for step in dis.get_instructions(code))
 
 
 def definition(code):

@@ -12,6 +12,8 @@ OUTSIDE = ("/torch/", "/vllm/compilation/", "/vllm/model_executor/layers/fused_m
 `compiled`), and the MoE layer itself, whose name is resolved before any of it runs."""
 UNKNOWN = object()
 """What a name stands for that was never seen."""
+MOST_ITEMS = 512
+"""Items of a collection that are looked at."""
 
 
 class Owners:
@@ -39,8 +41,8 @@ class Owners:
     def owns(self, value) -> bool:
         """Whether a MoE layer can be reached through the value: a module, or a short collection of modules."""
         if isinstance(value, list | tuple):
-            return any(id(item) in self.ids for item in value[:512])
-        if isinstance(value, dict) and len(value) < 512:
+            return any(id(item) in self.ids for item in value[:MOST_ITEMS])
+        if isinstance(value, dict) and len(value) < MOST_ITEMS:
             return any(id(item) in self.ids for item in value.values())
         return id(value) in self.ids
 
@@ -137,15 +139,15 @@ class Calls:
         inner = function.nested(name)
         if inner is not None:
             return bool(self.reaching(self.trace.function(inner, function.space)))
-        seen = self.trace.kinds(function, name)
-        if "owner" in seen or (function.code, name) in self._busy:
-            return "owner" in seen
+        seen = self.trace.held_owner(function, name)
+        if seen or (function.code, name) in self._busy:
+            return bool(seen)
         if any(map(self._leads_alone, self.trace.methods(function, name))):
             return True
         self._busy.add((function.code, name))
         try:
             stores = [value for value, _ in function.stores(name)]
-            unknown = not seen and (not stores or None in stores)
+            unknown = seen is None and (not stores or None in stores)
             return unknown or any(self._may_own(value, function) for value in stores if value is not None)
         finally:
             self._busy.discard((function.code, name))
@@ -181,7 +183,7 @@ class Calls:
     def _leads(self, value, call, function: Function) -> bool:
         if isinstance(value, self.owners.module | partial):
             return self._leads_alone(value)
-        if not hasattr(value, "__code__") and inspect.ismethod(getattr(value, "__call__", None)):
+        if not hasattr(value, "__code__") and callable(value) and inspect.ismethod(value.__call__):
             value = value.__call__  # an object that can be called
         bound, code = getattr(value, "__self__", None), getattr(inspect.unwrap(value), "__code__", None)
         if bound is not None and not inspect.ismodule(bound) and not self.owners.owns(bound):

@@ -15,6 +15,8 @@ DEPTH = 6
 """How many assignments, calls and arguments a number is followed through."""
 MOST = 12
 """Numbers of one condition that are tried."""
+LARGEST = 10_000_000
+"""No token, count or position is as large."""
 ARITHMETIC = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.FloorDiv: lambda one, other: one // max(other, 1)}
 """What is computed of two numbers before they are tried."""
 
@@ -24,7 +26,8 @@ def derived(branch, trace, calls, passes) -> list:
 
     Args:
         branch: the branch point.
-        trace, calls: what is known of the code.
+        trace: what was seen while the passes ran.
+        calls: knows the live values of expressions.
         passes: tells vocabulary, longest position and how the model is fed.
     """
     if branch.test is None:
@@ -99,7 +102,7 @@ def whole(value) -> set:
     """The value as an integer worth trying, if it is one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return set()
-    return {math.ceil(value)} if 1 < value < 10_000_000 else set()
+    return {math.ceil(value)} if 1 < value < LARGEST else set()
 
 
 def around(number: int, passes) -> list:

@@ -13,6 +13,8 @@ from moe_probe_worker.functions import Function, NoSource
 from moe_probe_worker.owners import OUTSIDE, Owners
 
 PLAIN = (bool, int, float, str, bytes, type(None))
+MOST_ITEMS = 64
+"""Items of a collection that are compared one by one."""
 
 
 class Trace:
@@ -40,12 +42,13 @@ class Trace:
         self.forced: set = set()
         self.trouble: dict = {}
         self.progress = 0
-        self._seen_kinds: dict = {}
+        self._held_owner: dict = {}
         self._seen_methods: dict = {}
         self._defaults: dict = {}
         self._watched: dict = {}
         self._outside: dict = {}
         self._state: dict = {}
+        self._taken: list = []
 
     def function(self, code, space: dict) -> Function:
         """The text of a function, read once.
@@ -58,9 +61,9 @@ class Trace:
             self.functions[code] = Function(code, space, around)
         return self.functions[code]
 
-    def kinds(self, function: Function, name: str) -> set:
-        """What values a local name was seen with: `owner`, `module`, `tensor` or `plain`."""
-        return self._seen_kinds.get((function.code, name), set())
+    def held_owner(self, function: Function, name: str):
+        """Whether a local name ever stood for what leads to a MoE layer; None if it was never seen."""
+        return self._held_owner.get((function.code, name))
 
     def methods(self, function: Function, name: str) -> list:
         """Functions and methods that a local name was seen to stand for."""
@@ -94,14 +97,20 @@ class Trace:
 
     @contextmanager
     def watching(self):
-        """Trace the pass that runs in this context."""
+        """Trace the pass that runs in this context.
+
+        What a pass took that raised in the end does not count: which layers would have followed is not known.
+        """
         self.progress, before = 0, sys.gettrace()
+        self._taken = []
         sys.settrace(self._enter)
         try:
             yield
         finally:
             sys.settrace(before)
             self._compare_state()
+        for branch, progress, outcome in self._taken:
+            self.outcomes[branch].setdefault(progress, set()).add(outcome)
 
     def _enter(self, frame, event: str, _arg):
         if event != "call" or self._is_outside(frame.f_code):
@@ -162,25 +171,17 @@ class Trace:
             self._defaults[key] = self._defaults.get(key, True) and same
 
     def leave(self, function: Function, held: dict) -> None:
-        """Note what kinds of values the local names had at the end."""
+        """Note what the local names stood for at the end."""
         for name, value in held.items():
-            self._seen_kinds.setdefault((function.code, name), set()).add(self._kind(value))
+            key = (function.code, name)
+            self._held_owner[key] = self._held_owner.get(key, False) or self.owners.owns(value)
             if inspect.ismethod(value) or inspect.isfunction(value):
-                known = self._seen_methods.setdefault((function.code, name), {})
+                known = self._seen_methods.setdefault(key, {})
                 known.setdefault((value.__code__, id(getattr(value, "__self__", None))), value)
-
-    def _kind(self, value) -> str:
-        import torch
-
-        if self.owners.owns(value):
-            return "owner"
-        if isinstance(value, torch.Tensor):
-            return "tensor"
-        return "module" if isinstance(value, self.owners.module) else "plain"
 
     def take(self, branch, progress: int, outcome: str) -> None:
         """A branch went this way."""
-        self.outcomes[branch].setdefault(progress, set()).add(outcome)
+        self._taken.append((branch, progress, outcome))
 
     def _compare_state(self) -> None:
         """Attributes of the model that are not as they were after the last pass."""
@@ -258,7 +259,7 @@ def fixed(value):
     """Something that compares equal exactly if the value did not change, without keeping it."""
     if isinstance(value, PLAIN):
         return value
-    if isinstance(value, list | tuple | set | dict) and len(value) < 64:
+    if isinstance(value, list | tuple | set | dict) and len(value) < MOST_ITEMS:
         items = value.items() if isinstance(value, dict) else value
         return (id(value), len(value), str([item if isinstance(item, PLAIN) else id(item) for item in items]))
     return id(value)

@@ -152,33 +152,20 @@ def pipeline_stage(job: dict, rank: int) -> dict:
 
 
 def lora(job: dict) -> dict:
-    """With adapter layers around the model's own, and an adapter active where its kernels are there."""
+    """With adapter layers around the model's own, and an adapter active."""
+    from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import get_model_architecture
     from vllm.model_executor.models.interfaces import supports_lora
 
     if not supports_lora(get_model_architecture(plain_config(job).model_config)[0]):
         raise NotApplicable("This vLLM takes no LoRA adapters for the model.")
-    try:
-        return with_adapters(job, bare=False)
-    except Exception as error:
-        missing = f"no adapter active, the experts' adapter has its forward alone: {words(error)}"
-    return with_adapters(job, bare=True, detail=missing)
-
-
-def with_adapters(job: dict, *, bare: bool, detail: str = "an adapter of zeros active") -> dict:
-    """`lora`, with or without the kernels of the experts' adapter."""
-    from vllm.config import set_current_vllm_config
-
     with Stubs() as stubs:
         built = Built(job, adapters.SETTINGS, stubs)
-        if bare:
-            adapters.bare_experts(stubs)
         with set_current_vllm_config(built.vllm_config):
             manager = adapters.wrap(built.model, built.vllm_config)
         passes = built.passes(adapters.AdapterPasses)
-        passes.manager = manager
-        passes.adapter = 0 if bare else adapters.activate(manager, built.model)
-        return built.shown(passes, detail)
+        passes.manager, passes.adapter = manager, adapters.activate(manager, built.model)
+        return built.shown(passes, "an adapter of zeros active")
 
 
 def spread_experts(job: dict, **settings) -> dict:
