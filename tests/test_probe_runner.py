@@ -276,7 +276,7 @@ def test_an_interpreter_that_does_not_start_is_named(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_during_the_probe_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake: the file system is said to be full after the worker died; the real ones are in test_cli_bad_input."""
-    monkeypatch.setattr(runner, "_is_full", lambda _: True)
+    monkeypatch.setattr(runner, "is_full", lambda _: True)
     outcomes = played("exits", "runs")
     assert kinds(outcomes) == ["control_folder", "ok"]
 

@@ -18,7 +18,7 @@ from page import HERE, ROOT, TUNER, python_of, run, shown, table, write
 
 sys.path.insert(0, str(ROOT / "tests" / "zoo"))
 
-from zoo_truth import ZOO  # noqa: E402  after the path was set
+from zoo_truth import ZOO  # after the path was set
 
 CATALOGUE = HERE.parent / "catalogue"
 QWEN = ROOT / "examples" / "models" / "Qwen--Qwen3-30B-A3B" / "config.json"
@@ -88,7 +88,11 @@ def name_of(result: dict) -> str:
     """The architecture, with the model's folder where a published config was used."""
     candidate = result["candidate"]
     published = candidate["source"] == "folder"
-    return f"{candidate['architecture']} ({Path(result['model']['name']).name})" if published else candidate["architecture"]
+    return (
+        f"{candidate['architecture']} ({Path(result['model']['name']).name})"
+        if published
+        else candidate["architecture"]
+    )
 
 
 def flat(text: str, width: int = 300) -> str:
@@ -127,7 +131,16 @@ def needing(candidates: list[dict]) -> str:
 
 def verdicts(results: list[dict]) -> str:
     """One line a verdict."""
-    heads = ("architecture", "config", "verdict", "MoE layers", "branches seen / constant", "full depth", "compiled", "s")
+    heads = (
+        "architecture",
+        "config",
+        "verdict",
+        "MoE layers",
+        "branches seen / constant",
+        "full depth",
+        "compiled",
+        "s",
+    )
     return table(heads, [verdict_row(one) for one in results if "verdict" in one])
 
 

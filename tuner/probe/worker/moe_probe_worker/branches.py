@@ -7,13 +7,6 @@ from moe_probe_worker.functions import Function, changed_in_place, names, span
 CHOICES = (ast.If, ast.While, ast.IfExp, ast.BoolOp, ast.For, ast.AsyncFor, ast.Try, ast.Match, ast.ListComp)
 CHOICES += (ast.GeneratorExp, ast.SetComp, ast.DictComp)
 LEAVING = (ast.Return, ast.Break, ast.Continue)
-CHANGING = frozenset(
-    (
-        *("pop", "popitem", "append", "remove", "clear", "setdefault", "update"),
-        *("add", "discard", "extend", "insert", "sort", "reverse"),
-    )
-)
-"""Methods of collections that change them."""
 LONGEST_TEXT = 160
 """Characters of a condition in the report."""
 

@@ -171,11 +171,9 @@ class Constants:
         inputs = [*node.args, *(keyword.value for keyword in node.keywords)]
         if name in FIXED_TENSOR and not inputs:
             return ""
-        if name == "hasattr" and isinstance(inputs[1], ast.Constant) and inputs[1].value in self.trace.mutable:
-            return f"`{ast.unparse(node)}`, which changes between passes"
-        if name == "getattr" and len(inputs) > 1 and isinstance(inputs[1], ast.Constant):
-            read = ast.Attribute(inputs[0], str(inputs[1].value), ast.Load())
-            return self._attribute(read, function, selecting) or self._first(inputs[2:], function, selecting)
+        by_name = isinstance(target, ast.Name) and name in ("getattr", "hasattr")
+        if by_name and len(inputs) > 1 and isinstance(inputs[1], ast.Constant):
+            return self._by_name(node, inputs, function, selecting)
         values = self.calls.values(target, function)
         if any(home(value).startswith(FIXED_HOMES) for value in values) or (
             isinstance(target, ast.Name) and name in PURE
@@ -184,6 +182,16 @@ class Constants:
         if isinstance(target, ast.Attribute) and not self.why_not(target.value, function, selecting=selecting):
             return self._method(node, values, function, selecting)
         return self._returned(node, values)
+
+    def _by_name(self, node, inputs: list, function: Function, selecting: bool) -> str:
+        """`getattr` or `hasattr` with a name that is written out."""
+        name = str(inputs[1].value)
+        if node.func.id == "getattr":
+            read = ast.Attribute(inputs[0], name, ast.Load())
+            return self._attribute(read, function, selecting) or self._first(inputs[2:], function, selecting)
+        if name in self.trace.mutable:
+            return f"`{ast.unparse(node)}`, which changes between passes"
+        return self._first(inputs, function, selecting)
 
     def _method(self, node, values: list, function: Function, selecting: bool) -> str:
         """A method of a constant: text, collections and configurations answer alike each time."""

@@ -9,7 +9,12 @@ from pathlib import Path
 
 JUMPS = ("JUMP", "NOP", "CACHE", "RESUME", "EXTENDED_ARG", "NOT_TAKEN")
 """Starts of the names of instructions that decide nothing by themselves; compilers give them positions of others."""
-CHANGING = frozenset("pop popitem append remove clear setdefault update add discard extend insert sort reverse".split())
+CHANGING = frozenset(
+    (
+        *("pop", "popitem", "append", "remove", "clear", "setdefault", "update"),
+        *("add", "discard", "extend", "insert", "sort", "reverse"),
+    )
+)
 """Methods of collections that change them."""
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
@@ -137,7 +142,9 @@ def sets_attribute(cls: type, name: str) -> bool:
     """Whether a method of the class sets the attribute after construction."""
     methods = [inspect.unwrap(one) for base in cls.__mro__ for one in vars(base).values() if inspect.isfunction(one)]
     later = [one.__code__ for one in methods if one.__name__ not in ("__init__", "__post_init__", "__new__")]
-    return any(step.opname == "STORE_ATTR" and step.argval == name for code in later for step in dis.get_instructions(code))
+    return any(
+        step.opname == "STORE_ATTR" and step.argval == name for code in later for step in dis.get_instructions(code)
+    )
 
 
 def definition(code):
