@@ -4,7 +4,7 @@ MAKE_ENVIRONMENT = $(PYTHON) environments/make_environment.py
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live demo test test-fast lint bench evidence lock clean
+.PHONY: help setup setup-tool setup-flag-live demo test test-fast lint bench bench-exploration evidence catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -34,6 +34,12 @@ lint: setup-tool ## ruff and mypy
 
 bench: setup-tool ## measure look-ups and command start-up
 	.venv/bin/python benchmarks/lookup.py
+
+bench-exploration: setup ## measure what branch exploration adds to a probe
+	.venv/bin/python benchmarks/exploration.py
+
+catalogue: setup setup-flag-live ## probe every MoE architecture of both releases, and the zoo; write docs/catalogue/
+	.venv/bin/python docs/evidence/make_registry.py
 
 evidence: setup setup-flag-live ## write docs/evidence/ anew
 	.venv/bin/python docs/evidence/make_evidence.py
