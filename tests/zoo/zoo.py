@@ -597,3 +597,24 @@ class ClassCounterForCausalLM(ZooModel):
     def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
         type(self).passes += 1
         return index == 1 and self.passes > RARELY
+
+
+class ExtraLoopForCausalLM(ZooModel):
+    """A loop that no usual input enters."""
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        hidden, residual = super().run(hidden, positions, input_ids)
+        for layer in self.model.layers[: int(overflows(hidden))]:
+            hidden, residual = layer(positions, hidden, residual)
+        return hidden, residual
+
+
+class NoCaseForCausalLM(ZooModel):
+    """A match without a case for the usual value."""
+
+    def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
+        hidden, residual = super().run(hidden, positions, input_ids)
+        match overflows(hidden):
+            case True:
+                hidden, residual = self.model.layers[0](positions, hidden, residual)
+        return hidden, residual

@@ -61,6 +61,8 @@ ZOO = {
     "Match": Truth("conditional", DOUBTED),
     "Swapped": Truth("conditional", DOUBTED),
     "Raised": Truth("conditional", DOUBTED),
+    "ExtraLoop": Truth("conditional", DOUBTED),
+    "NoCase": Truth("conditional", DOUBTED),
     "HiddenClock": Truth("conditional", DOUBTED),
     "GlobalNumber": Truth("conditional", DOUBTED),
     "GlobalDict": Truth("conditional", DOUBTED),

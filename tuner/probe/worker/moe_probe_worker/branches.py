@@ -59,6 +59,11 @@ class Branch:
         return unwritten[0] if unwritten else ""
 
     @property
+    def is_jump(self) -> bool:
+        """Whether the instruction after the test tells the outcome; else entering an arm does."""
+        return self.kind == "if" and not isinstance(self.node, ast.Match)
+
+    @property
     def wanted(self) -> list:
         """The outcomes to be seen: all but those that end in an exception and call nothing before."""
         return [outcome for outcome, arm in self.arms.items() if not raises(arm)]
@@ -98,8 +103,14 @@ def as_branches(function: Function, node) -> list:
         return [Branch(function, "try", node, None, {"completed": node.body, **handlers})]
     if isinstance(node, ast.Match):
         arms = {f"case {at + 1}": case.body for at, case in enumerate(node.cases)}
-        return [Branch(function, "if", node, node.subject, arms)]
+        fallback = {} if is_wildcard(node.cases[-1]) else {"no case": []}
+        return [Branch(function, "if", node, node.subject, {**arms, **fallback})]
     return [Branch(function, "loop", node, part.iter, {"entered": [node]}) for part in node.generators]
+
+
+def is_wildcard(case) -> bool:
+    """Whether a case of `match` takes everything."""
+    return isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None and case.guard is None
 
 
 def listed(body) -> list:

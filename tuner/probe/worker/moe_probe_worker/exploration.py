@@ -19,7 +19,7 @@ from moe_probe_worker.guard import Guard
 from moe_probe_worker.owners import Calls, Owners
 from moe_probe_worker.scenarios import learning
 from moe_probe_worker.sources import below_path
-from moe_probe_worker.tracing import Trace
+from moe_probe_worker.tracing import UNTOLD, Trace
 
 ROUNDS = 4
 """How often all scenarios run at most, again whenever code was reached that was not known before."""
@@ -110,7 +110,7 @@ class Explorer:
         self.trace.mutable |= set().union(*map(set_attributes, self.trace.functions.values()))
         self.trace.forced.clear()
         for branch in self.found:
-            branch.guard = Guard(branch, self.constants) if branch.kind == "if" else None
+            branch.guard = Guard(branch, self.constants) if branch.is_jump else None
         self.trace.watch(self.found)
 
     def _reach(self, until: float) -> None:
@@ -170,7 +170,7 @@ class Explorer:
             return ("unexplored", f"picks the layer by {why}, known only at run time") if why else ("constant", "")
         if branch.test is not None and not why:
             return "constant", "reads only what was fixed when the model was built"
-        if not taken:
+        if not taken and branch not in self.trace.reached:
             return "", ""
         if branch.kind == "loop":
             return "unexplored", f"is bounded by {why}, known only at run time"
@@ -184,7 +184,9 @@ class Explorer:
             for outcome in branch.wanted
             if outcome not in outcomes
         }
-        if branch.kind == "try":
+        if any(UNTOLD in outcomes for outcomes in taken.values()):
+            return "unexplored", "went a way that could not be told"
+        if not branch.is_jump:
             missing = set(branch.wanted) - {one for outcomes in taken.values() for one in outcomes}
         if not missing:
             return "seen", ""

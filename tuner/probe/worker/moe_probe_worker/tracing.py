@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from moe_probe_worker.functions import Function, NoSource
 from moe_probe_worker.owners import OUTSIDE, Owners
 
+UNTOLD = "untold"
+"""The outcome of a condition that was evaluated, where what followed belongs to none of its arms."""
 PLAIN = (bool, int, float, str, bytes, type(None))
 MOST_ITEMS = 64
 """Items of a collection that are compared one by one."""
@@ -27,6 +29,7 @@ class Trace:
         instances: code object -> the objects it ran as a method of.
         mutable: attribute names that changed between passes, or that a watched function sets.
         outcomes: branch -> progress -> outcomes taken.
+        reached: branches whose condition, or what bounds the loop, was evaluated.
         forced: (branch, progress) whose outcome the constants of its condition decide alone.
         trouble: functions on the way to a MoE layer whose text is missing.
     """
@@ -40,6 +43,7 @@ class Trace:
         self.mutable: set = set()
         self.outcomes: dict = {}
         self.forced: set = set()
+        self.reached: set = set()
         self.trouble: dict = {}
         self.progress = 0
         self._held_owner: dict = {}
@@ -78,7 +82,7 @@ class Trace:
         for branch in branches:
             plan = self._watched.setdefault(branch.function.code, ({}, {}))
             for outcome, offsets in branch.places().items():
-                for at in offsets if branch.kind != "if" else ():
+                for at in offsets if not branch.is_jump else ():
                     plan[1].setdefault(at, []).append((branch, outcome))
             for at in branch.function.offsets(branch.test) if branch.test is not None else ():
                 plan[0].setdefault(at, []).append(branch)
@@ -215,8 +219,9 @@ class Activation:
         inside = self.tests.get(at, ())
         if self.pending:
             self._settle(at, inside)
+        self.trace.reached.update(inside)
         for branch in inside:
-            if branch.kind == "if" and branch not in self.pending:
+            if branch.is_jump and branch not in self.pending:
                 self.pending[branch] = self.trace.progress
                 if branch.guard is not None and branch.guard(frame) is not None:
                     self.trace.forced.add((branch, self.trace.progress))
@@ -226,9 +231,7 @@ class Activation:
     def _settle(self, at, inside=()) -> None:
         """Conditions whose evaluation is over: the next instruction tells their outcome."""
         for branch in [one for one in self.pending if one not in inside and at not in one.machinery]:
-            progress, outcome = self.pending.pop(branch), branch.outcome(at)
-            if outcome:
-                self.trace.take(branch, progress, outcome)
+            self.trace.take(branch, self.pending.pop(branch), branch.outcome(at) or UNTOLD)
 
 
 def begins_pass(code) -> bool:
