@@ -36,7 +36,15 @@ HEAVY = {
 """Top-level modules that no command below needs."""
 NOT_AT_START = {*HEAVY, "logging", "subprocess", "tempfile", "threading", "typer"}
 """What `verdict` and `serve` do without beside those."""
-PROBING = {"tuner.flow", "tuner.probe", "tuner.probe.runner", "tuner.probe.shrink", "rules.judge", "rules.report"}
+PROBING = {
+    "tuner.flow",
+    "tuner.probe",
+    "tuner.probe.runner",
+    "tuner.probe.shrink",
+    "tuner.probe.shrink_layers",
+    "rules.judge",
+    "rules.report",
+}
 
 
 def imported(*arguments: object, env: dict[str, str] | None = None) -> tuple[int, set[str]]:

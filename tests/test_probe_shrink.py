@@ -17,12 +17,12 @@ from tuner.probe.shrink import (
     EXPERT_COUNTS,
     EXPERTS_PER_TOKEN,
     INNER_WIDTHS,
-    LAYER_INTERVALS,
     declares_experts,
     shrink,
     special_tokens,
     text_nodes,
 )
+from tuner.probe.shrink_layers import LAYER_INTERVALS
 
 Config = dict[str, Any]
 FILES = sorted((Path(__file__).parents[1] / "examples" / "models").glob("*/config.json"))
@@ -224,6 +224,38 @@ def test_a_per_layer_list_is_no_list_of_indices() -> None:
     """A list with one number a layer is cut at its end; its numbers are not taken for layer indices."""
     small = shrink(mixtral(experts_in_layers=[64] * 32)).config
     assert small["experts_in_layers"] == [64] * small[LAYERS]
+
+
+def test_layer_numbers_may_be_text() -> None:
+    """Numbers with commas between them are a list of layers as well, and stay text."""
+    config = mixtral(moe_layers_enum="4,5,6,7,8,9,10,11")
+    small = shrink(config).config
+    assert small[LAYERS] >= 6
+    assert small["moe_layers_enum"] == ",".join(str(index) for index in range(4, small[LAYERS]))
+
+
+def test_overrides_of_cut_layers_go_with_them() -> None:
+    """What is said of a single layer by its number makes it a kind of its own, and is dropped with the layer."""
+    wide = {"head_dim": 512}
+    small = shrink(mixtral(per_layer_config={"5": wide, "11": wide, "17": wide})).config
+    assert small[LAYERS] == 7
+    assert small["per_layer_config"] == {"5": wide}
+
+
+def test_whole_groups_of_layers_are_kept() -> None:
+    """A config class that computes kinds from the size of a group finds the ones that are left."""
+    kinds = ["full" if index % 5 == 4 else "linear" for index in range(32)]
+    small = shrink(mixtral(layer_group_size=5, layer_types=kinds)).config
+    assert (small[LAYERS], small["layer_types"]) == (10, kinds[:10])
+
+
+def test_heads_of_a_state_space_still_fill_the_hidden_size() -> None:
+    """Where their widths add up to a multiple of the hidden size, they do so after the cut; else they stay."""
+    config = mixtral(mamba_expand=2, mamba_n_heads=128, mamba_d_head=64)
+    small = shrink(config).config
+    assert 2 * small["hidden_size"] == small["mamba_n_heads"] * small["mamba_d_head"]
+    assert "mamba_n_heads 128 -> " in assumed(config)["widths_shrunk"]
+    assert shrink(config | {"mamba_n_heads": 100}).config["mamba_n_heads"] == 100
 
 
 def test_text_as_long_as_there_are_layers_is_kept_whole() -> None:

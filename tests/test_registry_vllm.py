@@ -111,7 +111,57 @@ def test_a_wrapper_whose_config_names_the_model_needs_one(found: dict[str, Candi
 
 def test_a_class_is_asked_for_experts_where_its_defaults_leave_them_off(found: dict[str, Candidate]) -> None:
     """What was asked for stands in the source."""
-    assert found["Gemma4ForCausalLM"].source == "transformers Gemma4TextConfig(num_experts=8, top_k_experts=2)"
+    assert found["Gemma4ForCausalLM"].source.startswith("transformers Gemma4TextConfig(num_experts=8, top_k_experts=2)")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("Glm4MoeForCausalLM", {"head_dim": 128}),
+        ("Glm4MoeLiteForCausalLM", {"first_k_dense_replace": 1}),
+        ("Lfm2MoeForCausalLM", {"layer_types": ["full_attention"] * 32}),
+        ("MiniMaxM2ForCausalLM", {"rotary_dim": 128, "scoring_func": "sigmoid"}),
+    ],
+)
+def test_what_the_class_reads_is_added(
+    entries: dict[str, Any], found: dict[str, Candidate], name: str, fields: dict[str, Any]
+) -> None:
+    """Fields that its config class does not have, and published configs do, stand in the config and in the source."""
+    assert {field: entries[name]["config"].get(field) for field in fields} == fields
+    added = found[name].source.partition(" with ")[2]
+    assert set(fields) <= set(added.removesuffix(" as its class asks").split(", "))
+
+
+@pytest.mark.parametrize("name", ["MixtralForCausalLM", "OlmoeForCausalLM", "Qwen3MoeForCausalLM"])
+def test_nothing_is_added_to_a_whole_config(found: dict[str, Candidate], name: str) -> None:
+    """Where the defaults have all that the class reads, the source is the config class alone."""
+    assert " with " not in found[name].source
+
+
+def keys(config: dict[str, Any]) -> set[str]:
+    """Every key of a config, nested ones included."""
+    inside = [keys(value) for value in config.values() if isinstance(value, dict)]
+    return set(config).union(*inside)
+
+
+def test_configs_are_as_published(entries: dict[str, Any]) -> None:
+    """Nothing private is in them, nor what transformers derives for single layers; classes may refuse the one."""
+    made = [entry["config"] for entry in entries.values() if entry["config"]]
+    assert len(made) > 60
+    assert not [key for config in made for key in keys(config) if key.startswith("_") or key == "per_layer_config"]
+
+
+def test_nested_configs_stand_under_the_name_that_is_read(entries: dict[str, Any]) -> None:
+    """A class that keeps its language model's config under another name than it takes gets it under the latter."""
+    config = entries["DeepseekVLV2ForCausalLM"]["config"]
+    assert "text_config" not in config
+    assert declares_experts(config["language_config"])
+
+
+def test_a_language_model_that_only_the_config_names_is_named(entries: dict[str, Any]) -> None:
+    """Published configs of such wrappers name it."""
+    config = entries["Step3VLForConditionalGeneration"]["config"]
+    assert config["text_config"]["architectures"] == ["Step3TextForCausalLM"]
 
 
 def test_drafts_say_why(entries: dict[str, Any], found: dict[str, Candidate]) -> None:

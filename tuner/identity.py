@@ -12,7 +12,7 @@ from tuner.environment import Environment
 from tuner.model import Model
 
 WORKER = Path(__file__).parent / "probe" / "worker" / "moe_probe_worker"
-HOST_HALF = (Path(__file__).parent / "probe" / "shrink.py",)
+HOST_HALF = tuple(Path(__file__).parent / "probe" / name for name in ("shrink.py", "shrink_layers.py"))
 """Decides what the worker is given to build, so it counts as part of the probe."""
 JUDGING = ("assumptions.py", "compiled.py", "judge.py", "report.py", "verdict.py")
 MISSING = "missing"

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tuner.errors import TunerError
+from tuner.probe.shrink_layers import LAYER_COUNTS, cap_keys, layer_key, numbers, shrink_layers
 
 Config = dict[str, Any]
 
-LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "top_k_experts", "moe_k", "moe_topk")
 INNER_WIDTHS = (
@@ -24,23 +24,18 @@ INNER_WIDTHS = (
     "shared_expert_intermediate_size",
     "moe_shared_expert_intermediate_size",
 )
-LAYER_INTERVALS = (
-    "decoder_sparse_step",
-    "moe_layer_freq",
-    "moe_layer_interval",
-    "interleave_moe_layer_step",
-    "full_attention_interval",
-    "expert_layer_period",
-    "attn_layer_period",
+STATES = (
+    ("mamba_expand", "mamba_n_heads", "mamba_d_head"),
+    ("mamba_expand", "mamba_num_heads", "mamba_head_dim"),
+    ("expand", "mamba_num_heads", "mamba_head_dim"),
 )
-FIRST_MOE_LAYER = ("first_k_dense_replace", "moe_layer_start_index", "expert_layer_offset")
-LAST_MOE_LAYER = ("moe_layer_end_index",)
+"""Keys whose product over the hidden size some config classes check: heads of a state space are as wide as it is."""
 
 POSITIONS = ("max_position_embeddings",)
 MAX_POSITIONS = 262_144
 """Only configs beyond this are cut: a rotary table of ten million positions takes half a minute to fill."""
 
-MIN_LAYERS, MAX_INNER, MAX_HIDDEN, MIN_HEADS, MIN_EXPERTS, MAX_TOP_K = 4, 256, 512, 4, 8, 2
+MAX_INNER, MAX_HIDDEN, MIN_HEADS, MIN_EXPERTS, MAX_TOP_K = 256, 512, 4, 8, 2
 LIMITS = {"layers": 10_000, "heads": 10_000, "experts": 100_000, "size": 10_000_000}
 
 
@@ -87,16 +82,16 @@ def _cut(config: Config, *, layers: bool = True, quantization: bool = False) -> 
     small = copy.deepcopy(config)
     special = special_tokens(config)
     dropped = [] if quantization else _drop_quantization(small)
-    nodes = [node for node in text_nodes(small) if _layer_key(node)]
+    nodes = [node for node in text_nodes(small) if layer_key(node)]
     before = copy.deepcopy(nodes)
     for node in nodes:
         _check_sizes(node)
         if layers:
-            _shrink_layers(node)
+            shrink_layers(node)
         _shrink_experts(node)
         _shrink_widths(node)
         _shrink_vocabulary(node, special)
-        _cap_keys(node, POSITIONS, MAX_POSITIONS)
+        cap_keys(node, POSITIONS, MAX_POSITIONS)
     _follow_hidden_size(small, before, nodes)
     changes = [_described(old, new) for old, new in zip(before, nodes, strict=True)]
     return Shrunk(small, (*_assumptions(changes), *dropped), special)
@@ -104,8 +99,8 @@ def _cut(config: Config, *, layers: bool = True, quantization: bool = False) -> 
 
 def declares_experts(config: Config) -> bool:
     """Whether the config asks for more than one routed expert anywhere outside its encoders."""
-    counts = (_numbers(node[key]) for node in text_nodes(config) for key in EXPERT_COUNTS if key in node)
-    return any(count > 1 for numbers in counts for count in numbers)
+    counts = (numbers(node[key]) for node in text_nodes(config) for key in EXPERT_COUNTS if key in node)
+    return any(count > 1 for found in counts for count in found)
 
 
 def text_nodes(config: Config) -> Iterator[Config]:
@@ -123,22 +118,13 @@ def special_tokens(config: Config) -> tuple[int, ...]:
         if isinstance(value, dict):
             found.update(special_tokens(value))
         elif key.endswith(("_id", "_ids", "token_index")):
-            found.update(number for number in _numbers(value) if number >= 0)
+            found.update(number for number in numbers(value) if number >= 0)
     return tuple(sorted(found))
-
-
-def _numbers(value: object) -> list[int]:
-    values = value if isinstance(value, list) else [value]
-    return [item for item in values if isinstance(item, int) and not isinstance(item, bool)]
-
-
-def _layer_key(node: Config) -> str:
-    return next((key for key in LAYER_COUNTS if node.get(key) is not None), "")
 
 
 def _check_sizes(node: Config) -> None:
     """Refuse what no model has; experts, inner widths and heads may be lists, one number a layer or modality."""
-    _check(node, _layer_key(node), 1, LIMITS["layers"])
+    _check(node, layer_key(node), 1, LIMITS["layers"])
     for key in ("hidden_size", "vocab_size"):
         _check(node, key, 1, LIMITS["size"])
     for key in ("n_group", *EXPERTS_PER_TOKEN, *EXPERT_COUNTS):
@@ -169,65 +155,15 @@ def _drop_quantization(config: Config) -> list[dict[str, str]]:
     return [{"kind": "quantization_dropped", "detail": ", ".join(dropped)}] if dropped else []
 
 
-def _shrink_layers(node: Config) -> None:
-    key = _layer_key(node)
-    total = node[key]
-    lists = {name: value for name, value in node.items() if _is_per_layer(name, value, total)}
-    chosen = {name: value for name, value in node.items() if name not in lists and _is_index_list(name, value)}
-    _cap_keys(node, FIRST_MOE_LAYER, 1)
-    kept = min(total, _needed_layers(node, lists, chosen, total))
-    node[key] = kept
-    for name, value in lists.items():
-        node[name] = value[:kept]
-    _cap_keys(node, LAST_MOE_LAYER, kept - 1)
-    for name, value in chosen.items():
-        node[name] = [index for index in value if index < kept]
-
-
-def _is_per_layer(name: str, value: object, total: int) -> bool:
-    """As many items as layers: a list, or the letters of a pattern; other text has that length by chance."""
-    kinds = (list, str) if name.endswith("pattern") else (list,)
-    return name != "architectures" and isinstance(value, kinds) and len(value) == total and total > 1
-
-
-def _is_index_list(name: str, value: object) -> bool:
-    return name.endswith("_layers") and isinstance(value, list) and all(type(item) is int for item in value)
-
-
-def _needed_layers(node: Config, lists: dict[str, Any], chosen: dict[str, list[int]], total: int) -> int:
-    """The shortest prefix that shows every kind, and two periods of every interval."""
-    members = [set(value) for value in chosen.values()]
-    kinds = [
-        repr([*(value[index] for value in lists.values()), *(index in member for member in members)])
-        for index in range(total)
-    ]
-    last_new_kind = max(dict(zip(reversed(kinds), reversed(range(total)), strict=True)).values())
-    intervals = [number for key in LAYER_INTERVALS for number in _numbers(node.get(key)) if 0 < number <= total]
-    return max(MIN_LAYERS, last_new_kind + 2, 2 * math.lcm(*intervals))
-
-
-def _cap_keys(node: Config, keys: tuple[str, ...], limit: int) -> None:
-    for key in keys:
-        if key in node:
-            node[key] = _cap(node[key], limit)
-
-
-def _cap(value: Any, limit: int) -> Any:
-    """The value, or each of a list, at most `limit`; anything but integers unchanged."""
-    if isinstance(value, list):
-        return [_cap(item, limit) for item in value]
-    return min(value, limit) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 def _shrink_experts(node: Config) -> None:
-    groups = max([1, *_numbers(node.get("n_group"))])
+    groups = max([1, *numbers(node.get("n_group"))])
     limit = groups * max(2, math.ceil(MIN_EXPERTS / groups))  # grouped routing looks at the best two of a group
-    _cap_keys(node, EXPERT_COUNTS, limit)
-    _cap_keys(node, EXPERTS_PER_TOKEN, MAX_TOP_K)
+    cap_keys(node, EXPERT_COUNTS, limit)
+    cap_keys(node, EXPERTS_PER_TOKEN, MAX_TOP_K)
 
 
 def _shrink_widths(node: Config) -> None:
-    _cap_keys(node, INNER_WIDTHS, MAX_INNER)
+    cap_keys(node, INNER_WIDTHS, MAX_INNER)
     heads = {key: node[key] for key in _head_keys(node) if node[key] is not None}
     scalar = all(isinstance(value, int) for value in heads.values())
     if not scalar or not heads.get("num_attention_heads") or node.get("hidden_size") is None:
@@ -238,7 +174,19 @@ def _shrink_widths(node: Config) -> None:
     for key, value in heads.items():
         node[key] = value // shrink_by
     fixed_head = node.get("head_dim") or node.get("qk_nope_head_dim")
-    node["hidden_size"] = min(node["hidden_size"], MAX_HIDDEN) if fixed_head else node["hidden_size"] // shrink_by
+    wide = node["hidden_size"]
+    node["hidden_size"] = min(wide, MAX_HIDDEN) if fixed_head else wide // shrink_by
+    _follow_states(node, wide)
+
+
+def _follow_states(node: Config, wide: int) -> None:
+    """Where the heads of a state space filled the hidden size, let as many do that as fit into the new one."""
+    for keys in STATES:
+        values = [node[key] for key in keys if type(node.get(key)) is int]
+        if len(values) == len(keys) and values[0] * wide == values[1] * values[2] > 0:
+            fitting, rest = divmod(values[0] * node["hidden_size"], values[2])
+            if fitting and not rest:
+                node[keys[1]] = fitting
 
 
 def _head_keys(node: Config) -> list[str]:
@@ -247,7 +195,7 @@ def _head_keys(node: Config) -> list[str]:
 
 def _shrink_vocabulary(node: Config, special: tuple[int, ...]) -> None:
     needed = max([1024, *(token + 1 for token in special)])
-    _cap_keys(node, ("vocab_size", "vocab_size_per_layer_input"), -(-needed // 64) * 64)
+    cap_keys(node, ("vocab_size", "vocab_size_per_layer_input"), -(-needed // 64) * 64)
 
 
 def _follow_hidden_size(config: Config, before: list[Config], after: list[Config]) -> None:
@@ -283,6 +231,9 @@ def _kind(key: str) -> str:
         return "experts_shrunk"
     if key in POSITIONS:
         return "positions_shrunk"
-    if key in INNER_WIDTHS or key == "hidden_size" or (key.startswith(("num_", "vocab_")) and key not in LAYER_COUNTS):
+    heads = {keys[1] for keys in STATES}
+    if key in {*INNER_WIDTHS, "hidden_size", *heads} or (
+        key.startswith(("num_", "vocab_")) and key not in LAYER_COUNTS
+    ):
         return "widths_shrunk"
     return "layers_shrunk"

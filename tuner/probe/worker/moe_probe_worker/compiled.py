@@ -200,7 +200,7 @@ def build(job: dict, stubs) -> tuple:
     leave_experts(model)
     for parameter in model.parameters():
         parameter.data.zero_()
-    engine.finish_weights(model, vllm_config)
+    engine.finish_weights(model, vllm_config, stubs)
     return vllm_config, model
 
 

@@ -9,12 +9,13 @@ classes that its module's text names (`config: XConfig`), and the classes it is
 built from.
 """
 
-import math
 import re
-import sys
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
+
+from moe_probe_worker import completion, rereading
+from moe_probe_worker.published import published, text_of, text_of_transformers
 
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 """Keys that say how many routed experts a layer has; the same list as the host's, which filters by it."""
@@ -44,6 +45,8 @@ class Wanted(NamedTuple):
         built: names of the classes that it leads to, nearest first.
         module: where its class is defined.
         multimodal: whether its class takes more than text: then a config with nested ones is preferred.
+        modules: those that define what the class leads to.
+        by_config: whether the config names the inner model.
     """
 
     architecture: str
@@ -51,12 +54,19 @@ class Wanted(NamedTuple):
     built: list
     module: str
     multimodal: bool
+    modules: list
+    by_config: bool
 
 
 class Finder:
-    """Looks for config classes by name; what transformers and vLLM have is listed once."""
+    """Looks for config classes by name; what transformers and vLLM have is listed once.
 
-    def __init__(self) -> None:
+    Args:
+        modules: the modules that define what an architecture leads to, by its name; only registered ones have any.
+    """
+
+    def __init__(self, modules: Callable) -> None:
+        self.modules = modules
         self.model_types = architectures_of_transformers()
         self._by_type: dict = {}
         self._by_name: dict = {}
@@ -75,8 +85,35 @@ class Finder:
         found = self._best(wanted.architecture, wanted) or self._relative(wanted)
         if found is None:
             return {"config": None, "source": "", "reason": NO_CLASS}
-        config, source = found
+        config, source = self._fitted(*found, wanted)
         return {"config": {**config, "architectures": [wanted.architecture]}, "source": source, "reason": ""}
+
+    def _fitted(self, config: dict, source: str, wanted: Wanted) -> tuple:
+        """The config as vLLM can read it, with what the code behind the class reads besides."""
+        config, known, left_out = rereading.readable({**config, "architectures": [wanted.architecture]})
+        source = f"{source} without {', '.join(left_out)}" if left_out else source
+        config, inner = self._named_inside(config, wanted)
+        modules = [*wanted.modules, *(module for name in inner for module in self.modules(name))]
+        text = "".join(text_of(module) for module in dict.fromkeys(modules))
+        reads = completion.Reads(text + text_of_transformers(wanted.module, known))
+        config, added = completion.complete(config, known, reads)
+        return config, completion.said(source, added)
+
+    def _named_inside(self, config: dict, wanted: Wanted) -> tuple:
+        """The config with the architecture of its language model, where nothing but the config names it."""
+        inner = []
+        for key, value in nested(config).items() if wanted.by_config else ():
+            names = value.get("architectures") or self._architectures(value.get("model_type", ""))
+            if names:
+                config, inner = {**config, key: {**value, "architectures": names}}, [*inner, *names]
+        return config, inner
+
+    def _architectures(self, model_type: str) -> list:
+        """The registered language model that has this model type."""
+        named = [name for name, types in self.model_types.items() if model_type in types]
+        named += [f"{known.name.removesuffix('Config')}ForCausalLM" for known in self._by_type.get(model_type, ())]
+        named = [name for name in named if name.endswith("ForCausalLM") and self.modules(name)]
+        return named[:1]
 
     def _relative(self, wanted: Wanted):
         """Defaults with experts, of a class akin, else of one that the module names, else of one that it uses."""
@@ -157,12 +194,12 @@ def defaults(known: Known) -> tuple:
     """
     cls = load(known)
     source = f"{cls.__module__.partition('.')[0]} {cls.__name__}"
-    config = plain(cls().to_dict())
+    config = published(cls)
     settings = {} if declares_experts(config) else with_experts(config)
     if settings:
         asked = ", ".join(dict.fromkeys(f"{key}={value}" for key, value in leaves(settings)))
         with suppress(Exception):
-            config, source = plain(cls(**settings).to_dict()), f"{source}({asked})"
+            config, source = published(cls, **settings), f"{source}({asked})"
     config["model_type"] = known.model_type
     return config, source
 
@@ -204,26 +241,6 @@ def leaves(settings: dict) -> list:
     return [pair for pairs in inner for pair in pairs]
 
 
-def plain(value):
-    """The value as JSON; what has no place there is left out, as are data types, which the launch chooses."""
-    if isinstance(value, dict):
-        return {
-            str(key): plain(item)
-            for key, item in value.items()
-            if key not in ("dtype", "torch_dtype", "transformers_version") and fits(item)
-        }
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value if fits(item)]
-    return value
-
-
-def fits(value) -> bool:
-    """Whether JSON has a place for the value."""
-    if isinstance(value, float):
-        return not math.isnan(value)  # published configs have Infinity
-    return value is None or isinstance(value, bool | int | str | dict | list | tuple)
-
-
 def stem(name: str) -> str:
     """The name of a class without its endings, in small letters."""
     return re.sub(r"[^a-z0-9]", "", ENDINGS.sub("", name).lower())
@@ -240,11 +257,3 @@ def in_text(module: str) -> list:
     names = re.findall(r"\b[A-Z]\w*Config\b", text_of(module))
     last = module.rpartition(".")[2].replace("_", "")
     return sorted(names, key=lambda name: -common(stem(name), last))
-
-
-def text_of(module: str) -> str:
-    """The module's source, empty if there is none."""
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
-    with suppress(OSError):
-        return Path(file).read_text(encoding="utf-8") if file.endswith(".py") else ""
-    return ""

@@ -14,6 +14,11 @@ from pathlib import Path
 MAX_TOKENS = 2048
 """Tokens in the largest batch of the probe's vLLM: its own `max_num_batched_tokens` of an offline launch."""
 MAX_SEQUENCES = 8
+REMEDIES = {
+    "max_num_batched_tokens": {"max_model_len": MAX_TOKENS},  # a prompt that vLLM cannot cut into batches is one batch
+    "enable-prefix-caching": {"enable_prefix_caching": False},  # which vLLM turned off too late for the state's size
+}
+"""Words of vLLM's complaint -> settings with which there is none."""
 NOISE = 2**16
 """Random numbers that are made for the weights."""
 
@@ -125,20 +130,22 @@ def model_folder(job: dict) -> Path:
 def configure(job: dict, folder: Path, **settings):
     """The VllmConfig for eager execution of this model, without tokenizer or weights.
 
-    The longest sequence is the model's own, as in a launch that does not say;
-    where vLLM cannot cut such a prompt into batches, it is one batch.
+    Settings are vLLM's own, as in a launch that does not say, but for those in `REMEDIES`.
 
     Args:
         job: the model.
         folder: holds its config.json.
         settings: further engine arguments, or others in place of these.
     """
-    try:
-        return configured(job, folder, **settings)
-    except ValueError as error:
-        if "max_num_batched_tokens" not in str(error):
-            raise
-        return configured(job, folder, max_model_len=MAX_TOKENS, **settings)
+    remedies = dict(REMEDIES)
+    while True:
+        try:
+            return configured(job, folder, **settings)
+        except ValueError as error:
+            known = next((said for said in remedies if said in str(error)), None)
+            if known is None:
+                raise
+            settings = remedies.pop(known) | settings
 
 
 def configured(job: dict, folder: Path, **settings):
@@ -231,7 +238,7 @@ def materialise(model, device) -> None:
         return torch.zeros_like(value, device=device) if is_shape_only else value
 
     for module in model.modules():
-        for name, value in vars(module).items():
+        for name, value in list(vars(module).items()):
             if isinstance(value, torch.Tensor | list):
                 setattr(module, name, [real(item) for item in value] if isinstance(value, list) else real(value))
 
@@ -256,10 +263,11 @@ def fill_weights(model) -> None:
         flat[whole:].copy_(noise[: flat.numel() - whole])
 
 
-def finish_weights(model, vllm_config) -> None:
+def finish_weights(model, vllm_config, stubs) -> None:
     """Run vLLM's own step after loading: kernels chosen, weights repacked."""
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import process_weights_after_loading
 
+    stubs.excuse_layers(model)
     with set_current_vllm_config(vllm_config):
         process_weights_after_loading(model, vllm_config.model_config, vllm_config.device_config.device)

@@ -47,6 +47,17 @@ def plain_class(kind: str):
                 if getattr(self, name, None) is None and value is not None:
                     setattr(self, name, value)
 
+        def __getitem__(self, name):
+            """A field, for code that takes a nested config as it stands in the JSON."""
+            return vars(self)[name]
+
+        def __contains__(self, name):
+            return name in vars(self)
+
+        def get(self, name, default=None):
+            """As of a dict."""
+            return vars(self).get(name, default)
+
     return PlainConfig
 
 

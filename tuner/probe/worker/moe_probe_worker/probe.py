@@ -73,7 +73,7 @@ def look(job: dict, facts: dict, stages: Stages) -> dict:
             vllm_config, model = engine.construct(job, stubs)
         with stages.stage("weights"):
             engine.fill_weights(model)
-            engine.finish_weights(model, vllm_config)
+            engine.finish_weights(model, vllm_config, stubs)
         recorder = Recorder(registered_layers(vllm_config))
         passes = Passes(model, vllm_config, recorder, stubs)
         planned = scenarios(*passes.inputs(job["special_tokens"]))

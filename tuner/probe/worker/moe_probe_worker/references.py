@@ -39,14 +39,14 @@ class Reach:
         self.packages = (*MODELS, LAYERS, *packages)
         self._named: dict = {}
         self._all: dict = {}
+        self._inside: dict = {}
         self._busy: set = set()
 
     def moe(self, name: str) -> str:
         """`static`, `literal`, `config` or `none`."""
-        reached = self.reached(name)
-        if any(mentions(item, LIST) for item in reached):
+        if any(mentions(item, LIST) for item in self.reached(name)):
             return "static"
-        inner = [architecture for item in reached for architecture in self._inner(item)]
+        inner = self.inner(name)
         self._busy.add(name)
         literal = any(
             self.moe(one) in ("static", "literal") for one in inner if one in self.classes and one not in self._busy
@@ -55,6 +55,27 @@ class Reach:
         if literal:
             return "literal"
         return "config" if None in inner else "none"
+
+    def inner(self, name: str) -> list:
+        """Names of the inner models that the class builds; None stands for one that the config names."""
+        if name not in self.classes:
+            return []
+        if name not in self._inside:
+            found = [architecture for item in self.reached(name) for architecture in self._inner(item)]
+            self._inside[name] = found
+        return self._inside[name]
+
+    def modules(self, name: str) -> list:
+        """The modules of models that the class is made from, its inner models' included; none for an unknown name."""
+        found: dict = {}
+        known = [one for one in dict.fromkeys([name, *self.inner(name)]) if one in self.classes]
+        pending = [base.__module__ for one in known for base in self.classes[one].__mro__]
+        while pending:
+            module = pending.pop(0)
+            if module not in found and self._is_inside(module) and not module.startswith(LAYERS):
+                found[module] = vars(sys.modules[module])
+                pending += [part.__module__ for part in found[module].values() if is_module(part)]
+        return list(found)
 
     def reached(self, name: str) -> list:
         """Classes and functions that are reached from the class, nearest first."""
@@ -97,6 +118,11 @@ class Reach:
         where = tree if isinstance(node, ast.Name) else node
         texts = [one.value for one in ast.walk(where) if isinstance(one, ast.Constant)] if node else []
         return [text for text in texts if isinstance(text, str) and text in self.classes]
+
+
+def is_module(value) -> bool:
+    """Whether a value is a class with a `forward`; the class itself is not asked, which may refuse to answer."""
+    return isinstance(value, type) and any("forward" in vars(base) for base in value.__mro__)
 
 
 def architectures(call) -> list:

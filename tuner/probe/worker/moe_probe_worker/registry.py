@@ -44,7 +44,7 @@ def listing() -> list:
     classes, errors = load(ModelRegistry.models)
     known = categories(ModelRegistry.models, classes)
     reach = Reach(classes, plugin_packages(classes, known))
-    finder = default_configs.Finder()
+    finder = default_configs.Finder(reach.modules)
     found = []
     for name, registered in ModelRegistry.models.items():
         module, kind = place(registered)
@@ -73,6 +73,8 @@ def config_for(entry: dict, reach, finder) -> dict:
         built=built if entry["moe"] == "static" else [],
         module=cls.__module__ if cls else entry["module"],
         multimodal=is_multimodal(cls) if cls else entry["category"] == "multimodal",
+        modules=reach.modules(name),
+        by_config=entry["moe"] == "config",
     )
     return finder.find(wanted)
 

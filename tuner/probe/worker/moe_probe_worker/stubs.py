@@ -6,9 +6,12 @@ one of them raises, it alone is replaced and the pass is tried again. Every
 stand-in is named in the report.
 """
 
+import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 
 MIXER = re.compile(r"Attention|Attn|Mamba|Mixer|DeltaNet|Indexer|KDA|ShortConv")
 MOE = re.compile(r"MoE|Moe|Expert")
@@ -42,7 +45,10 @@ class Stubs:
         if cls is None or any(owner is cls for owner, *_ in self._restore):
             return False
         self.patch(cls, "__init__", bare_init)
-        self.patch(cls, "forward", keep_shape(inspect.signature(cls.forward)))
+        if hasattr(cls, "process_weights_after_loading"):
+            self.patch(cls, "process_weights_after_loading", lambda *_: None)
+        for name in [name for name in dir(cls) if name.startswith("forward") and callable(getattr(cls, name))]:
+            self.patch(cls, name, keep_shape(getattr(cls, name)))
         self._note("attention_stubbed", cls.__name__, error)
         return True
 
@@ -66,12 +72,35 @@ class Stubs:
     def _replace_forward(self, culprit, model, error: BaseException) -> bool:
         if getattr(culprit.forward, "keeps_shape", False):
             return False
-        forward = keep_shape(inspect.signature(type(culprit).forward), gives_pair(type(culprit)))
+        forward = keep_shape(type(culprit).forward, gives_pair(type(culprit)))
         for module in model.modules():
             if type(module) is type(culprit):
                 module.forward = forward.__get__(module)
         self._note("attention_stubbed", type(culprit).__name__, error)
         return True
+
+    def excuse_layers(self, model) -> None:
+        """Let a linear layer whose step after loading fails keep its weights as they are; it is noted.
+
+        vLLM 0.19.1 takes the three-dimensional weights of a convolution for a matrix there, on a CPU. Where such a
+        layer cannot compute either, a pass says so.
+        """
+        from vllm.model_executor.layers.linear import LinearBase
+
+        for module in model.modules():
+            method = getattr(module, "quant_method", None)
+            if isinstance(module, LinearBase) and hasattr(method, "process_weights_after_loading"):
+                method.process_weights_after_loading = self._excused(method.process_weights_after_loading)
+
+    def _excused(self, step):
+        def process(layer, *arguments) -> None:
+            try:
+                step(layer, *arguments)
+            except Exception as error:
+                part = getattr(layer, "prefix", "").rpartition(".")[2] or type(layer).__name__
+                self._note("attention_stubbed", f"weights of {part} left as they are", error)
+
+        return process
 
     def note_skipped(self, computed: tuple) -> None:
         """Say once in which scenarios alone the experts computed."""
@@ -87,7 +116,9 @@ class Stubs:
 
     def _note(self, kind: str, what: str, error: BaseException) -> None:
         said = " ".join(str(error).split())[:160] or "no message"
-        self.used.append({"kind": kind, "detail": f"{what}: {type(error).__name__}: {said}"})
+        entry = {"kind": kind, "detail": f"{what}: {type(error).__name__}: {said}"}
+        if entry not in self.used:
+            self.used.append(entry)
 
 
 def bare_init(module, *_args, **_kwargs) -> None:
@@ -103,8 +134,22 @@ def gives_pair(cls: type) -> bool:
     return cls.__module__.startswith("transformers.") and said.removeprefix("typing.").startswith("tuple")
 
 
-def keep_shape(signature: inspect.Signature, pair: bool = False):
-    """A `forward` that returns its hidden states (`pair`: and None), or copies them to its `output` argument."""
+def answers(original) -> int:
+    """How many values a function returns, by its source; 1 where that differs or cannot be told."""
+    with suppress(OSError, SyntaxError, TypeError):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(original)))
+        values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+        sizes = {len(value.elts) if isinstance(value, ast.Tuple) else 1 for value in values}
+        return sizes.pop() if len(sizes) == 1 else 1
+    return 1
+
+
+def keep_shape(original, pair: bool = False):
+    """A `forward` that returns its hidden states (`pair`: and None), or copies them to its `output` argument.
+
+    Where the original returns more values of its own, such as the residual, it returns them for each.
+    """
+    signature, copies = inspect.signature(original), answers(original)
 
     def forward(module, *args, **kwargs):
         given = signature.bind_partial(module, *args, **kwargs).arguments
@@ -112,7 +157,9 @@ def keep_shape(signature: inspect.Signature, pair: bool = False):
         output = given.get("output")
         if output is not None:
             output.copy_(hidden[: output.shape[0]])
-        return (hidden, None) if pair else hidden
+        if pair:
+            return hidden, None
+        return hidden if copies == 1 else (hidden,) * copies
 
     forward.keeps_shape = True
     return forward
@@ -139,7 +186,9 @@ def owners(error: BaseException) -> Iterator[object]:
 
 def failed_mixer(error: BaseException):
     """The outermost token-mixer class whose constructor raised, or None."""
-    classes = (type(owner) for owner in owners(error))
+    import torch
+
+    classes = (type(owner) for owner in owners(error) if isinstance(owner, torch.nn.Module))
     return next((cls for cls in classes if MIXER.search(cls.__name__) and not is_container(cls.__name__)), None)
 
 

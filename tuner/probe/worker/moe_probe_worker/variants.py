@@ -39,7 +39,7 @@ class Built:
         self.vllm_config, self.model = engine.construct(job, stubs, **settings)
         if not experts:
             leave_experts(self.model)
-        finish(self.model, self.vllm_config)
+        finish(self.model, self.vllm_config, stubs)
 
     def passes(self, kind=Passes) -> Passes:
         """A way to run it; the base probe shows the experts' arithmetic, here they compute only where they must."""
@@ -103,10 +103,10 @@ def words(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def finish(model, vllm_config) -> None:
+def finish(model, vllm_config, stubs: Stubs) -> None:
     """Weights, and vLLM's own step after loading."""
     engine.fill_weights(model)
-    engine.finish_weights(model, vllm_config)
+    engine.finish_weights(model, vllm_config, stubs)
 
 
 def leave_experts(model) -> None:
