@@ -46,7 +46,7 @@ def arms(job):
     with Stubs() as stubs:
         config, model = engine.construct(job, stubs)
         engine.fill_weights(model)
-        engine.finish_weights(model, config)
+        engine.finish_weights(model, config, stubs)
         passes = Passes(model, config, Recorder(registered_layers(config)), stubs)
         planned = scenarios(*passes.inputs(job["special_tokens"]))
         plain = lambda: [passes.run(scenario) for scenario in planned]

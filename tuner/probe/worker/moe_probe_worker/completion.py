@@ -80,7 +80,6 @@ TEXT = {
     "moe_layer_freq": sparse_layers,
     "n_group": always(1),
     "norm_topk_prob": always(True),
-    "num_blocks": always(4),
     "num_hash_layers": always(3),
     "num_shared_expert": always(1),
     "padded_vocab_size": like("vocab_size"),
