@@ -83,7 +83,7 @@ def probe(job):
     with Stubs() as stubs:
         config, model = engine.construct(job, stubs)
         engine.fill_weights(model)
-        engine.finish_weights(model, config)
+        engine.finish_weights(model, config, stubs)
         passes = Passes(model, config, Recorder(registered_layers(config)), stubs)
         passes.computed = ()
         planned = [one for one in scenarios(*passes.inputs([])) if len(one.ids) <= 200 or one.name == "batch_limit"]

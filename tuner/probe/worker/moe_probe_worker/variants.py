@@ -206,7 +206,7 @@ def speculative_draft(job: dict) -> dict:
             except Exception as error:
                 if not stubs.replace_class(error):
                     raise
-        finish(draft, built.vllm_config)
+        finish(draft, built.vllm_config, stubs)
         target = built.passes()
         shown = built.shown(target, f"draft {type(draft).__name__}")
         proposer = drafts.DraftPasses(draft, built.vllm_config, target.recorder, stubs)
