@@ -40,13 +40,13 @@ def main() -> None:
 
 def gpu_command() -> tuple[str, ...]:
     """What made the GPU's document."""
-    return ("tuner", "probe", *SELECTION, "--no-variants", "--workers", "1", "--json")
+    return ("tuner", "probe", *SELECTION, "--no-variants", "--workers", "5", "--time-limit", "200", "--json")
 
 
 def probed_registry(environment: str, folder: Path) -> None:
     """Probe the registry of one environment and write its page and catalogue."""
     store = ("--store", str(folder / "verdicts.sqlite"))
-    command = ("tuner", "probe", *SELECTION, "--python", python_of(environment), "--json")
+    command = ("tuner", "probe", *SELECTION, "--no-variants", "--python", python_of(environment), "--json")
     done = run(TUNER, *command[1:], *store)
     if done.returncode not in (0, 3):
         sys.exit(done.stderr)
@@ -65,7 +65,7 @@ def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ..
         f"# Every MoE architecture of vLLM {place['vllm']}, probed on one {where}",
         f"torch {place['torch']}, transformers {place['transformers']}, flag {place['flag_status']}.",
         shown(*command),
-        counts(summary),
+        counts(summary) + "\n\n" + stages(results),
         f"Every verdict with its report: [{file.name}](../catalogue/{file.name}), for `tuner verdicts import`.",
         f"## Not judged: inconclusive\n\n{listed(results, 'inconclusive')}",
         f"## Not judged: could not be built or run here\n\n{failures(results)}",
@@ -82,6 +82,16 @@ def counts(summary: dict) -> str:
     rows.append(("needs a config", str(summary["needs_config"])))
     took = f"{summary['wall_seconds']:.0f} s with {summary['workers']} workers, vLLM's imports included; "
     return table(("verdict", "architectures"), rows) + f"\n\n{took}median {summary['median_seconds']} s a model."
+
+
+def stages(results: list[dict]) -> str:
+    """Median seconds by stage."""
+    taken: dict[str, list[float]] = {}
+    for one in results:
+        for stage, seconds in one.get("evidence", {}).get("seconds", {}).items():
+            taken.setdefault(stage, []).append(seconds)
+    said = ", ".join(f"{stage} {median(seconds):.2f}" for stage, seconds in taken.items() if stage != "import")
+    return f"Median seconds by stage: {said}. Importing vLLM took {median(taken['import']):.0f} s, once a worker."
 
 
 def name_of(result: dict) -> str:
