@@ -49,6 +49,13 @@ def test_a_registered_architecture_is_probed_once(python: Path, tmp_path: Path) 
     assert time.monotonic() - begin < document["summary"]["wall_seconds"]
 
 
+@pytest.mark.parametrize("name", ["LongcatFlashForCausalLM", "DeepseekV4ForCausalLM"])
+def test_what_only_the_probe_would_trip_over_does_not_cost_a_verdict(python: Path, tmp_path: Path, name: str) -> None:
+    """LongCat adds its zero experts after the experts that the probe leaves out; DeepSeek V4 refuses embeddings alone,
+    so no launch that feeds them can be harmed."""
+    assert verdicts(swept(python, tmp_path, "--match", name, code=0).document) == {name: "uniform"}
+
+
 def test_architectures_of_a_plugin_with_configurations_of_the_users(python: Path, tmp_path: Path) -> None:
     """Two workers, and branches that their own token alone takes; the user's configurations go first."""
     names = ("HiddenTokenSwitchForCausalLM", "TokenSwitchForCausalLM")

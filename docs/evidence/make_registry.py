@@ -58,6 +58,7 @@ def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ..
     """The page of one release, and its catalogue."""
     results, summary = document["results"], document["summary"]
     place = next(one["environment"] for one in results if "verdict" in one)
+    CATALOGUE.mkdir(exist_ok=True)
     file = CATALOGUE / f"vllm-{place['vllm']}-{place['platform']}.jsonl"
     file.write_text(bundle, encoding="utf-8")
     where = place["gpu"] or "CPU"

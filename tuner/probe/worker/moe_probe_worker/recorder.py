@@ -74,6 +74,7 @@ class Recorder:
                 return implementation(*args, **kwargs)
             self._note("run", name)
             if self.stubbed:
+                answer_zero_experts(owner, args, kwargs)
                 return shaped_like_output(owner, args, kwargs)
             self._running.add(name)
             try:
@@ -127,7 +128,7 @@ def shaped_like_output(owner, args: tuple, kwargs: dict):
     """What the implementation would return, in shape: routed output, or (shared, routed)."""
     import torch
 
-    tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+    tensors = tensors_of(args, kwargs)
     hidden = tensors[0]
     entry = getattr(owner, "_forward_entry", None) or getattr(owner, "moe_forward", None)
     if "shared" not in str(getattr(entry, "__name__", entry)):
@@ -135,6 +136,25 @@ def shaped_like_output(owner, args: tuple, kwargs: dict):
     # The input of the shared experts is the last tensor that has the model's own width.
     shared = next((tensor for tensor in reversed(tensors[2:]) if tensor.is_floating_point()), hidden)
     return torch.zeros_like(shared), torch.zeros_like(hidden)
+
+
+def answer_zero_experts(owner, args: tuple, kwargs: dict) -> None:
+    """Leave zeros where a router keeps the part of LongCat's zero experts, which is added after the implementation.
+
+    `ZeroExpertRouter` of vllm/model_executor/layers/fused_moe/router (0.32.0) computes it while it selects experts.
+    """
+    import torch
+
+    router = getattr(owner, "router", None)
+    if hasattr(router, "_zero_expert_output"):
+        router._zero_expert_output = torch.zeros_like(tensors_of(args, kwargs)[0])
+
+
+def tensors_of(args: tuple, kwargs: dict) -> list:
+    """The tensors among the arguments, in their order; the hidden states come first."""
+    import torch
+
+    return [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
 
 
 def registered_layers(vllm_config) -> dict:

@@ -57,7 +57,7 @@ def scenarios(vocabulary: int, special: list, multimodal: bool, longest: int = M
     ]
     if multimodal:
         return [*found, *encoder_outputs(plain, special or plain[:1]), *text_alone(plain)]
-    return [*found, Scenario("inputs_embeds", take(plain, 17), list(range(17)), "embeds")]
+    return [*found, Scenario("inputs_embeds", take(plain, 17), list(range(17)), "embeds", optional=True)]
 
 
 def learning(planned: list) -> list:
