@@ -51,8 +51,7 @@ def test_a_registered_architecture_is_probed_once(python: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["LongcatFlashForCausalLM", "DeepseekV4ForCausalLM"])
 def test_what_only_the_probe_would_trip_over_does_not_cost_a_verdict(python: Path, tmp_path: Path, name: str) -> None:
-    """LongCat adds its zero experts after the experts that the probe leaves out; DeepSeek V4 refuses embeddings alone,
-    so no launch that feeds them can be harmed."""
+    """LongCat adds its zero experts after those that the probe leaves out; DeepSeek V4 refuses embeddings alone."""
     assert verdicts(swept(python, tmp_path, "--match", name, code=0).document) == {name: "uniform"}
 
 
