@@ -284,9 +284,11 @@ def test_threads_that_the_user_has_set_are_kept() -> None:
     ],
 )
 def test_workers_on_gpus(jobs: int, asked: int | None, visible: str | None, devices: list[str]) -> None:
-    """One a GPU, of those that the user leaves visible."""
+    """One a GPU, of those that the user leaves visible, and the cores divided among them."""
     environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    assert worker_variables(CUDA, jobs, asked, environ) == [{"CUDA_VISIBLE_DEVICES": name} for name in devices]
+    threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // len(devices)))}
+    expected = [threads | {"CUDA_VISIBLE_DEVICES": name} for name in devices]
+    assert worker_variables(CUDA, jobs, asked, environ) == expected
 
 
 @pytest.mark.parametrize(("jobs", "visible"), [(1, None), (40, "3")])

@@ -176,7 +176,7 @@ class _Pool:
 def worker_variables(
     environment: Environment, jobs: int, asked: int | None, environ: Mapping[str, str]
 ) -> list[Variables]:
-    """How many workers to start, and the variables of each: a GPU of its own, or its part of the cores.
+    """How many workers to start, and the variables of each: its part of the cores, and a GPU of its own.
 
     One worker gets none: it sees what a server would see.
 
@@ -192,9 +192,9 @@ def worker_variables(
     count = max(1, min(asked or suited, jobs))
     if count == 1:
         return [{}]
-    if devices:
-        return [{"CUDA_VISIBLE_DEVICES": devices[seat % len(devices)]} for seat in range(count)]
     threads = {} if "OMP_NUM_THREADS" in environ else {"OMP_NUM_THREADS": str(max(1, cores // count))}
+    if devices:
+        return [threads | {"CUDA_VISIBLE_DEVICES": devices[seat % len(devices)]} for seat in range(count)]
     return [threads] * count
 
 

@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from moe_probe_worker.autotune import take_the_first
+
 MAX_TOKENS = 2048
 """Tokens in the largest batch of the probe's vLLM: its own `max_num_batched_tokens` of an offline launch."""
 MAX_SEQUENCES = 8
@@ -32,6 +34,7 @@ def start(control: Path) -> dict:
     from vllm.plugins import load_general_plugins
 
     inspect_in_process()
+    take_the_first()
     load_general_plugins()
     join_world_of_one(control, current_platform.device_type)
     if current_platform.device_type != "cpu":
@@ -252,7 +255,8 @@ def fill_weights(model) -> None:
     import torch
 
     generator = torch.Generator(device="cpu").manual_seed(0)
-    noise = torch.empty(NOISE, dtype=torch.float32).uniform_(-1e-3, 1e-3, generator=generator)
+    made = torch.empty(NOISE, dtype=torch.float32).uniform_(-1e-3, 1e-3, generator=generator)
+    noise = made.to(next((parameter.device for parameter in model.parameters()), made.device))
     for parameter in model.parameters():
         flat = parameter.data.flatten() if parameter.data.is_contiguous() else None
         if flat is None or not parameter.is_floating_point() or parameter.dtype.itemsize == 1:

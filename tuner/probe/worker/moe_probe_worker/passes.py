@@ -1,5 +1,7 @@
 """Runs scenarios through the model and records what the MoE layers did."""
 
+import itertools
+
 from moe_probe_worker.stubs import Stubs
 
 COMPUTED = ("decode_1", "prefill_short")
@@ -144,14 +146,18 @@ class Passes:
         return self._merged(ids, mask, count)
 
     def _merged(self, ids, mask, count: int):
-        """Encoder outputs may be a multiple of the hidden size wide (deep-stacked vision layers)."""
+        """Encoder outputs may be a multiple of the hidden size wide (deep-stacked vision layers).
+
+        vLLM's runner keeps the mask on the device in 0.19.1 and on the CPU in 0.32.0.
+        """
         import torch
 
+        masks = [mask] if mask.device.type == "cpu" else [mask, mask.cpu()]
         first_error = None
-        for factor in (1, 2, 3, 4, 5, 6, 7, 8):
+        for factor, place in itertools.product((1, 2, 3, 4, 5, 6, 7, 8), masks):
             encoded = torch.zeros(count, self.hidden_size * factor, dtype=torch.bfloat16, device=self.device)
             try:
-                return self.embed(ids, multimodal_embeddings=[encoded], is_multimodal=mask)
+                return self.embed(ids, multimodal_embeddings=[encoded], is_multimodal=place)
             except Exception as error:
                 first_error = first_error or error
         raise first_error

@@ -134,22 +134,22 @@ def gives_pair(cls: type) -> bool:
     return cls.__module__.startswith("transformers.") and said.removeprefix("typing.").startswith("tuple")
 
 
-def answers(original) -> int:
-    """How many values a function returns, by its source; 1 where that differs or cannot be told."""
+def answers(original) -> set[int]:
+    """How many values a function returns, by its source, in each of its returns; empty where that cannot be told."""
     with suppress(OSError, SyntaxError, TypeError):
         tree = ast.parse(textwrap.dedent(inspect.getsource(original)))
         values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
-        sizes = {len(value.elts) if isinstance(value, ast.Tuple) else 1 for value in values}
-        return sizes.pop() if len(sizes) == 1 else 1
-    return 1
+        return {len(value.elts) if isinstance(value, ast.Tuple) else 1 for value in values}
+    return set()
 
 
 def keep_shape(original, pair: bool = False):
     """A `forward` that returns its hidden states (`pair`: and None), or copies them to its `output` argument.
 
-    Where the original returns more values of its own, such as the residual, it returns them for each.
+    Where the original returns more values of its own, such as the residual, it returns them for each; a norm that
+    returns the residual too only where it is given one, does so.
     """
-    signature, copies = inspect.signature(original), answers(original)
+    signature, sizes = inspect.signature(original), answers(original)
 
     def forward(module, *args, **kwargs):
         given = signature.bind_partial(module, *args, **kwargs).arguments
@@ -159,6 +159,9 @@ def keep_shape(original, pair: bool = False):
             output.copy_(hidden[: output.shape[0]])
         if pair:
             return hidden, None
+        if sizes == {1, 2} and given.get("residual") is not None:
+            return hidden, given["residual"]
+        copies = max(sizes) if len(sizes) == 1 else 1
         return hidden if copies == 1 else (hidden,) * copies
 
     forward.keeps_shape = True
