@@ -9,6 +9,7 @@ COVERED: dict[str, str] = {
         "of layer the config declares; the order inside a pass is that of one loop over the layers "
         "(vllm/model_executor/models/utils.py, make_layers)"
     ),
+    "encoders_shrunk": "no pass of the probe runs an encoder: its outputs enter the language model as embeddings",
     "experts_shrunk": (
         "how many experts a layer has decides what happens inside it, not which layer runs "
         "(vLLM 0.32.0, fused_moe/runner/moe_runner.py, MoERunner.forward)"

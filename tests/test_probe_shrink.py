@@ -207,6 +207,20 @@ def test_details_name_the_sizes() -> None:
     assert found["positions_shrunk"] == "max_position_embeddings 10485760 -> 262144"
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_encoders_keep_a_few_layers(wrapped: bool) -> None:
+    """No pass runs them; beside the model and inside a nested config, with whatever name their depth has."""
+    inner = {"vision_config": {"depth": 27, "hidden_size": 1152}, "audio_config": {"encoder_layers": 32, "d_model": 64}}
+    small = shrink(mixtral(thinker_config=inner) if wrapped else mixtral(**inner))
+    found = small.config["thinker_config"] if wrapped else small.config
+    assert found["vision_config"] == {"depth": 4, "hidden_size": 1152}
+    assert found["audio_config"] == {"encoder_layers": 4, "d_model": 64}
+    details = [one["detail"] for one in small.assumptions if one["kind"] == "encoders_shrunk"]
+    assert details == ["depth 27 -> 4, encoder_layers 32 -> 4"]
+    assert small.deep is not None
+    assert (small.deep["thinker_config"] if wrapped else small.deep)["vision_config"]["depth"] == 4
+
+
 def test_ordinary_positions_are_kept() -> None:
     """Only a rotary table that takes half a minute to fill is cut."""
     assert "positions_shrunk" not in assumed(mixtral(max_position_embeddings=262_144))
@@ -314,8 +328,8 @@ def test_special_tokens_are_found_everywhere() -> None:
 
 
 def test_encoders_follow_the_width_of_the_text_model() -> None:
-    """A vision config that names the text model's width names the cut one, and keeps its own sizes."""
-    vision = {"out_hidden_size": 4096, "hidden_size": 4096, "hidden_sizes": [4096], "depth": 27}
+    """A vision config that names the text model's width names the cut one, and keeps its own widths."""
+    vision = {"out_hidden_size": 4096, "hidden_size": 4096, "hidden_sizes": [4096], "depth": 3}
     config = mixtral(vision_config=vision)
     small = shrink(config).config
     followed = small["vision_config"]

@@ -516,9 +516,14 @@ def lost(data: dict[str, Any], name: str) -> dict[str, Any]:
     return data | {"scenarios": [entry for entry in data["scenarios"] if entry["name"] != name]}
 
 
+def needed(data: dict[str, Any]) -> tuple[str, ...]:
+    """The scenarios without which no verdict is safe; of others a report that never planned them says nothing."""
+    return (*REQUIRED, *REPEATED) if data["registered"] else REQUIRED
+
+
 WEAKENINGS: dict[str, Weakening] = {
     "a scenario is lost": lambda data, choose: lost(data, data["scenarios"][choose(len(data["scenarios"]))]["name"]),
-    "a scenario is not planned": lambda data, choose: without(data, SCENARIOS[choose(len(SCENARIOS) - 1)]),
+    "a scenario is not planned": lambda data, choose: without(data, needed(data)[choose(len(needed(data)))]),
     "equal passes are removed": passes_less,
     "a branch loses its outcomes": lambda data, choose: explored_less(data, choose, outcomes=[]),
     "a branch turns unexplored": lambda data, choose: explored_less(data, choose, status="unexplored"),
