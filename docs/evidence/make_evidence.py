@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from page import HERE, ROOT, TUNER, python_of, run, shown, table, write
+from page import HERE, ROOT, TUNER, made_here, python_of, run, shown, table, write
 from vllm_server import effective_flag, running_server
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def probe_pages(folder: Path) -> None:
             f"# All published configurations, probed in `{environment}`",
             shown("tuner", "probe", "--json", "--python", python_of(environment), "examples/models/*"),
             probe_table(documents, f"probe-{environment}.json"),
+            made_here("evidence"),
         )
 
 
@@ -80,7 +81,7 @@ def gpu_page(documents: list[dict], counted: list[dict]) -> None:
         patched,
         table(("model", "verdict", "flag status", "counter used", "called", "resolved"), counted_rows(counted)),
     ]
-    (HERE / "probe-gpu.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write("probe-gpu.md", *parts)
 
 
 def counted_rows(documents: list[dict]) -> list[tuple[str, ...]]:
@@ -174,6 +175,7 @@ def serve_page(folder: Path) -> None:
         "What the tuner said: `" + arms["tuner serve"]["said"] + "`",
         "## A uniform model through `tuner serve` in both environments",
         table(("environment", "tuner said", "key in the argument list", "the engine's own log line says"), uniform),
+        made_here("evidence"),
     )
 
 
@@ -228,6 +230,7 @@ def bench_page(_: Path) -> None:
         done.stdout.strip(),
         "Median over the rounds; the ratio is to the first line in the same round. Seconds of probes and of "
         "vLLM's import are in `probe-current.md` and `probe-flag-live.md`.",
+        made_here("evidence"),
     )
 
 
@@ -251,6 +254,7 @@ def bad_input_page(folder: Path) -> None:
         f"The store held one verdict before (exit code {good.returncode}). Killed and hanging workers, a full disk "
         "and a vLLM that does not import are in `tests/test_probe_vllm.py` and `tests/test_cli_bad_input.py`.",
         table(("fault", "exit code", "stderr", "store"), rows),
+        made_here("evidence"),
     )
 
 

@@ -2,19 +2,20 @@
 
 make catalogue                                        # both CPU releases and the zoo, about half an hour on two cores
 .venv/bin/python docs/evidence/make_registry.py current flag-live zoo
-.venv/bin/python docs/evidence/make_registry.py gpu DOCUMENT.json BUNDLE.jsonl    # brought from a GPU machine
+.venv/bin/python docs/evidence/make_registry.py gpu SWEEP.json BUNDLE.jsonl VARIANTS.json    # from a GPU machine
 
 The catalogue of a release is a bundle for `tuner verdicts import`.
 """
 
 import json
+import re
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 from statistics import median
 
-from page import HERE, ROOT, TUNER, python_of, run, shown, table, write
+from page import HERE, ROOT, TUNER, made_here, python_of, run, shown, table, write
 
 sys.path.insert(0, str(ROOT / "tests" / "zoo"))
 
@@ -22,6 +23,8 @@ from zoo_truth import ZOO  # after the path was set
 
 CATALOGUE = HERE.parent / "catalogue"
 QWEN = ROOT / "examples" / "models" / "Qwen--Qwen3-30B-A3B" / "config.json"
+DEEP = re.compile(r"/[\w./+-]*/(?:site-packages|site)/")
+"""Up to where a package lies."""
 SELECTION = ("--all", "--configs", "examples/models")
 
 
@@ -29,8 +32,7 @@ def main() -> None:
     """Make the pages named on the command line, all CPU pages by default."""
     names = sys.argv[1:] or ["current", "flag-live", "zoo"]
     if names[0] == "gpu":
-        document = json.loads(Path(names[1]).read_text(encoding="utf-8"))
-        return registry_page("gpu", document, Path(names[2]).read_text(encoding="utf-8"), gpu_command())
+        return gpu_page(*(Path(name).read_text(encoding="utf-8") for name in names[1:]))
     for name in names:
         print(f"making {name}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
@@ -38,9 +40,34 @@ def main() -> None:
     return None
 
 
-def gpu_command() -> tuple[str, ...]:
-    """What made the GPU's document."""
-    return ("tuner", "probe", *SELECTION, "--no-variants", "--workers", "5", "--time-limit", "200", "--json")
+def gpu_page(document: str, bundle: str, variants: str) -> None:
+    """The page of the GPU's sweep, and of the variants of some models there."""
+    command = ("tuner", "probe", *SELECTION, "--no-variants", "--workers", "5", "--time-limit", "200", "--json")
+    registry_page("gpu", json.loads(document), bundle, command, variants_section(json.loads(variants)["results"]))
+
+
+def variants_section(results: list[dict]) -> str:
+    """What became of each variant of each model, and why where it could not run."""
+    tried = {Path(one["model"]["name"]).name: one["evidence"]["variants"] for one in results}
+    names = [variant["name"] for variant in results[0]["evidence"]["variants"]]
+    command = ("tuner", "probe", "--workers", "3", "--json", *(one["model"]["name"] for one in results))
+    rows = [(model, *map(outcome, variants)) for model, variants in tried.items()]
+    notes = [
+        f"- {model}, {variant['name']}: {flat(variant['detail'], 200)}"
+        for model, variants in tried.items()
+        for variant in variants
+        if variant["status"] == "failed"
+    ]
+    return "\n\n".join(
+        ["## Models under other settings", shown(*command), table(("model", *names), rows), "\n".join(notes)]
+    )
+
+
+def outcome(variant: dict) -> str:
+    """The word for a variant that ran, `-` for one that does not apply."""
+    if variant["status"] != "ran":
+        return "-" if variant["status"] == "not_applicable" else str(variant["status"])
+    return str(variant["word"])
 
 
 def probed_registry(environment: str, folder: Path) -> None:
@@ -51,10 +78,10 @@ def probed_registry(environment: str, folder: Path) -> None:
     if done.returncode not in (0, 3):
         sys.exit(done.stderr)
     bundle = run(TUNER, "verdicts", "export", *store, "--command", " ".join(command))
-    registry_page(environment, json.loads(done.stdout), bundle.stdout, command)
+    registry_page(environment, json.loads(done.stdout), bundle.stdout, command, made_here("catalogue"))
 
 
-def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ...]) -> None:
+def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ...], last: str) -> None:
     """The page of one release, and its catalogue."""
     results, summary = document["results"], document["summary"]
     place = next(one["environment"] for one in results if "verdict" in one)
@@ -72,6 +99,7 @@ def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ..
         f"## Not judged: could not be built or run here\n\n{failures(results)}",
         f"## Needs a config\n\n{needing(document['needs_config'])}",
         f"## Every verdict\n\n{verdicts(results)}",
+        last,
     ]
     write(f"registry-{name}.md", *parts)
 
@@ -107,8 +135,8 @@ def name_of(result: dict) -> str:
 
 
 def flat(text: str, width: int = 300) -> str:
-    """One line without this machine's folders."""
-    return " ".join(text.replace(f"{ROOT}/", "").split())[:width]
+    """One line without the folders of the machine that said it."""
+    return " ".join(DEEP.sub("/", text.replace(f"{ROOT}/", "")).split())[:width]
 
 
 def listed(results: list[dict], word: str) -> str:
@@ -180,7 +208,7 @@ def zoo_page(folder: Path) -> None:
         documents = probed_zoo(environment, folder / environment)
         found = {Path(one["model"]["name"]).name: one.get("verdict", "error") for one in documents}
         parts += [f"## {environment}", shown(*zoo_command(environment)), confusion(found), seconds_line(documents)]
-    write("zoo.md", *parts, models_table())
+    write("zoo.md", *parts, models_table(), made_here("catalogue"))
 
 
 def zoo_command(environment: str) -> tuple[str, ...]:

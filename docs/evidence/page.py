@@ -27,10 +27,14 @@ def run(*command: str, extra: dict[str, str] | None = None) -> subprocess.Comple
 
 
 def write(name: str, *parts: str) -> None:
-    """Write a page; every page ends with the machine it was made on."""
+    """Write a page, its parts with a line between."""
+    (HERE / name).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def made_here(target: str) -> str:
+    """The last line of a page: this machine, and the target that made the page."""
     cores, version = os.cpu_count(), platform.python_version()
-    made = f"Made on {platform.machine()}, {cores} cores, no GPU, Python {version}, by `make evidence`."
-    (HERE / name).write_text("\n\n".join([*parts, made]) + "\n", encoding="utf-8")
+    return f"Made on {platform.machine()}, {cores} cores, no GPU, Python {version}, by `make {target}`."
 
 
 def shown(*command: str) -> str:
