@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from page import HERE, ROOT, TUNER, made_here, python_of, run, shown, table, write
+from page import HERE, ROOT, TUNER, bare, made_here, python_of, run, shown, table, write
 from vllm_server import effective_flag, running_server
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def gpu_page(documents: list[dict], counted: list[dict]) -> None:
     parts = [
         f"# All published configurations, probed on one {place['gpu']}",
         f"{versions} {missing}",
-        shown("tuner", "probe", "--json", "--time-limit", "200", "examples/models/*"),
+        shown("tuner", "probe", "--json", "--workers", "5", "--time-limit", "200", "examples/models/*"),
         probe_table(documents, "probe-gpu.json"),
         "## With the flag honoured",
         patched,
@@ -97,19 +97,20 @@ def counted_rows(documents: list[dict]) -> list[tuple[str, ...]]:
 
 def save_summaries(name: str, documents: list[dict]) -> None:
     """The short documents beside a page."""
-    text = json.dumps([summary(document) for document in documents], indent=1).replace(f"{ROOT}/", "")
-    (HERE / name).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps([summary(document) for document in documents], indent=1)
+    (HERE / name).write_text(bare(text) + "\n", encoding="utf-8")
 
 
 def probe_table(documents: list[dict], details: str) -> str:
     """How many were judged, and one line each."""
     judged = [document for document in documents if document.get("verdict") not in (None, "inconclusive")]
     heads = ("model", "verdict", "MoE layers", "seconds", "replaced, or what stopped it")
-    seconds = f"importing vLLM took {import_seconds(documents):.1f} s, once for all models."
+    seconds = f"importing vLLM took {import_seconds(documents):.1f} s, once a worker."
     parts = [
         f"{len(judged)} of {len(documents)} judged. `{details}` has reasons, witnesses and assumptions.",
         table(heads, [probe_row(one) for one in documents]),
-        f"MoE layers are those of the shrunk model. Seconds are building, weights and passes; {seconds}",
+        "MoE layers are those of the shrunk model. Seconds are all of a model's stages, its variants included; "
+        + seconds,
     ]
     return "\n\n".join(parts)
 

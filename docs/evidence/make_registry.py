@@ -8,14 +8,13 @@ The catalogue of a release is a bundle for `tuner verdicts import`.
 """
 
 import json
-import re
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 from statistics import median
 
-from page import HERE, ROOT, TUNER, made_here, python_of, run, shown, table, write
+from page import HERE, ROOT, TUNER, bare, made_here, python_of, run, shown, table, write
 
 sys.path.insert(0, str(ROOT / "tests" / "zoo"))
 
@@ -23,8 +22,6 @@ from zoo_truth import ZOO  # after the path was set
 
 CATALOGUE = HERE.parent / "catalogue"
 QWEN = ROOT / "examples" / "models" / "Qwen--Qwen3-30B-A3B" / "config.json"
-DEEP = re.compile(r"/[\w./+-]*/(?:site-packages|site)/")
-"""Up to where a package lies."""
 SELECTION = ("--all", "--configs", "examples/models")
 
 
@@ -136,7 +133,7 @@ def name_of(result: dict) -> str:
 
 def flat(text: str, width: int = 300) -> str:
     """One line without the folders of the machine that said it."""
-    return " ".join(DEEP.sub("/", text.replace(f"{ROOT}/", "")).split())[:width]
+    return " ".join(bare(text).split())[:width]
 
 
 def listed(results: list[dict], word: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -35,6 +36,11 @@ def made_here(target: str) -> str:
     """The last line of a page: this machine, and the target that made the page."""
     cores, version = os.cpu_count(), platform.python_version()
     return f"Made on {platform.machine()}, {cores} cores, no GPU, Python {version}, by `make {target}`."
+
+
+def bare(text: str) -> str:
+    """Text without the folders of the machine that said it: of the repository, and up to where a package lies."""
+    return re.sub(r"/[\w./+-]*/(?:site-packages|site)/", "", text.replace(f"{ROOT}/", ""))
 
 
 def shown(*command: str) -> str:
