@@ -251,8 +251,22 @@ def test_each_worker_has_its_own_variables() -> None:
 
 @pytest.fixture
 def cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with 6 cores."""
+    """A machine with 6 cores and memory for as many workers."""
+    machine_of(monkeypatch, pool.MEMORY_A_WORKER * 6)
+
+
+def machine_of(monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+    """A machine with 6 cores and so many bytes of memory."""
     monkeypatch.setattr(pool.os, "sched_getaffinity", lambda _: set(range(6)))
+    monkeypatch.setattr(pool.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": memory // 4096}.get)
+
+
+@pytest.mark.parametrize(("gib", "count"), [(4, 1), (24, 1), (32, 2), (512, 5)])
+def test_memory_limits_workers_on_a_cpu(monkeypatch: pytest.MonkeyPatch, gib: int, count: int) -> None:
+    """Each may need 14 GiB; the user may know better."""
+    machine_of(monkeypatch, gib * 2**30)
+    assert len(worker_variables(CPU, 40, None, {})) == count
+    assert len(worker_variables(CPU, 40, 4, {})) == 4
 
 
 @pytest.mark.usefixtures("cores")

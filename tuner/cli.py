@@ -97,7 +97,7 @@ def probe(
     again: Annotated[bool, typer.Option("--again", help="With --all: probe what has a stored verdict, too.")] = False,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Models at once. Default: one a GPU; else by cores and models."),
+        typer.Option(metavar="N", min=1, help="Models at once. Default: one a GPU; else by cores, memory and models."),
     ] = None,
     variants: Annotated[
         bool, typer.Option(help="Build each model for other settings too: pipeline stages, LoRA, drafts, …")
