@@ -3,6 +3,7 @@
 One probe process serves many tests, because importing vLLM takes 10 to 40 seconds.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ DEEPSEEK = MODELS / "deepseek-ai--DeepSeek-V3"
 GPT_OSS = MODELS / "openai--gpt-oss-120b"
 LLAMA_4 = MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct"
 MINIMAX = MODELS / "MiniMaxAI--MiniMax-M2.5"
+QWEN_3_5 = MODELS / "Qwen--Qwen3.5-35B-A3B"
+MOBIUS = "InternS2MobiusForConditionalGeneration"
 HANG_LIMIT_S = 120
 """Longer than any of these models takes on two busy cores, import excluded."""
 
@@ -78,6 +81,15 @@ def faulty(folder: Path, name: str, **changes: Any) -> Path:
     return model_like(QWEN, folder / name, architectures=[f"{name}ForCausalLM"], **changes)
 
 
+def tied(folder: Path) -> Path:
+    """InternS2-Mobius with four blocks of experts, shared by its layers; the rest is Qwen3.5's, whose config it reads.
+
+    No config of it is published: how many blocks a model has is made up here.
+    """
+    text = json.loads((QWEN_3_5 / "config.json").read_text())["text_config"] | {"num_blocks": 4}
+    return model_like(QWEN_3_5, folder / "tied", architectures=[MOBIUS], text_config=text)
+
+
 @pytest.fixture(scope="module")
 def current(tmp_path_factory: pytest.TempPathFactory) -> Probed:
     """Real configurations and every model of `faulty_models` in vLLM 0.32.0, into a store that holds a verdict already.
@@ -93,7 +105,7 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Probed:
     (remote / "configuration_x.py").write_text("raise SystemExit('remote code ran')\n")
     misbehaving = [faulty(folder, name) for name in ("Hanging", "Repeating", "Killed", "Raising", "Reversing")]
     models = [
-        *(LLAMA, MIXTRAL, QWEN, DEEPSEEK, GPT_OSS, LLAMA_4, ERNIE, MINIMAX, unknown, remote),
+        *(LLAMA, MIXTRAL, QWEN, DEEPSEEK, GPT_OSS, LLAMA_4, ERNIE, MINIMAX, unknown, remote, tied(folder)),
         *(faulty(folder, "Plain"), *misbehaving, faulty(folder, "Unbuildable")),
         faulty(folder, "Skipping", skip_token_id=77),
     ]
@@ -155,6 +167,15 @@ def test_ernie_is_conditional_with_a_witness(request: pytest.FixtureRequest, env
     assert witness["other_executed"] != witness["executed"]
     assert any("vision_experts" in name for name in witness["registered"])
     assert not any("vision_experts" in name for name in witness["executed"])
+
+
+def test_blocks_shared_between_layers_are_repeated(current: Probed) -> None:
+    """A published class of vLLM's calls its first blocks again for each further layer, as reading it shows."""
+    document = current.of(Path("tied"))
+    assert document["verdict"] == "repeated"
+    registered = document["evidence"]["registered"]
+    assert len(registered) == 4
+    assert document["witness"]["executed"][:5] == [*registered, registered[0]]
 
 
 def test_ernie_runs_wrong_experts_where_the_counter_lives(flag_live: Probed) -> None:
