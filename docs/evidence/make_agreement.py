@@ -41,8 +41,8 @@ INTRODUCTION = (
     "registered order; all others were read as in order. Where the two differ, the code decides: the last column says "
     "what it does.\n\n"
     "Two of the suspicious have no line in a catalogue and were found unsafe as read. InternS2-Mobius, of which no "
-    "config is published, is `repeated` in 0.32.0 with one that shares four blocks (`tests/test_probe_vllm.py`). The MTP "
-    "draft of DeepSeek-V3 beside its target is `conditional` in 0.26.0 ([the GPU's page](registry-gpu.md))."
+    "config is published, is `repeated` in 0.32.0 with one that shares four blocks (`tests/test_probe_vllm.py`). The "
+    "MTP draft of DeepSeek-V3 beside its target is `conditional` in 0.26.0 ([the GPU's page](registry-gpu.md))."
 )
 
 
