@@ -4,7 +4,7 @@ from typing import Any
 
 from tuner.export import Choices
 from tuner.export_evidence import annotations, manifest
-from tuner.export_pod import claim_note, escaped, mounts, startup_probe, variables, volumes
+from tuner.export_pod import claim_note, escaped, health, mounts, startup_probe, variables, volumes
 from tuner.export_server import PORT, Server, image_of, server_of
 from tuner.plan import Plan
 
@@ -16,8 +16,8 @@ def as_values(plan: Plan, choices: Choices) -> str:
     """The values; each argument is one element of `extraArgs`, which the chart quotes one by one."""
     server = server_of(plan, choices)
     engine = {
-        **({"containerPort": server.port} if server.port != PORT else {}),
         "startupProbe": startup_probe(server),
+        **_elsewhere(server),
         "modelSpec": [_model(plan, choices, server)],
     }
     notes = [
@@ -27,6 +27,13 @@ def as_values(plan: Plan, choices: Choices) -> str:
         f"the requests for CPU and memory are {REQUEST['requestCPU']} and {REQUEST['requestMemory']}: set the model's",
     ]
     return manifest(plan, [{"servingEngineSpec": engine}], notes)
+
+
+def _elsewhere(server: Server) -> dict[str, Any]:
+    """What the chart must know of a server that does not listen as its defaults say."""
+    if (server.port, server.scheme) == (PORT, "HTTP"):
+        return {}
+    return {"containerPort": server.port, "livenessProbe": health(server), "readinessProbe": health(server)}
 
 
 def _model(plan: Plan, choices: Choices, server: Server) -> dict[str, Any]:

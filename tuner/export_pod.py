@@ -30,7 +30,7 @@ def container(server: Server, name: str, image: str) -> dict[str, Any]:
         "ports": [{"name": "http", "containerPort": server.port, "protocol": "TCP"}],
         **resources(server, server.devices),
         "startupProbe": startup_probe(server),
-        "readinessProbe": {**_health(server), "periodSeconds": 10, "timeoutSeconds": 5},
+        "readinessProbe": {**health(server), "periodSeconds": 10},
         **mounts(server, shared_memory=server.devices > 1),
     }
 
@@ -54,10 +54,11 @@ def resources(server: Server, devices: int) -> dict[str, Any]:
 
 def startup_probe(server: Server) -> dict[str, Any]:
     """The server answers within the budget."""
-    return {**_health(server), **STARTUP, "timeoutSeconds": 5}
+    return {**health(server), **STARTUP}
 
 
-def _health(server: Server) -> dict[str, Any]:
+def health(server: Server) -> dict[str, Any]:
+    """How every probe asks."""
     scheme = {"scheme": server.scheme} if server.scheme != "HTTP" else {}
     return {"httpGet": {"path": "/health", "port": server.port, **scheme}}
 
