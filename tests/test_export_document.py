@@ -6,9 +6,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from closed_schema import closed, complaints
 from exported import CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
 from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, sample, serving_in, tuner
+from manifest_schemas import closed, complaints
 
 from tuner.document import SCHEMA_VERSION, failure_document, registry_document, together
 from tuner.errors import TunerError

@@ -1,31 +1,14 @@
-"""Every exported manifest against the schemas that its project publishes, closed so that a misspelt key is found."""
+"""Every exported manifest against the schemas that its project publishes."""
 
-import gzip
-import json
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
-from closed_schema import closed, complaints
 from exported import CLUSTER, CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
-from manifest_argv import patch_in, patched
+from manifest_schemas import DEFINITIONS, MINORS, complaints, core_complaints, definition, manifest_complaints
 
 from tuner.export import Format
 
-SCHEMAS = Path(__file__).parent / "schemas"
-MINORS = ("1.37", "1.36", "1.35", "1.34")
-"""The latest minor release of Kubernetes that kubernetes-validate has, and three older ones."""
-PATCHES = {Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D}
-DEFINITIONS = {
-    "InferenceService": ("kserve_inferenceservices", "v1beta1"),
-    "LLMInferenceService": ("kserve_llminferenceservices", "v1alpha2"),
-    "LeaderWorkerSet": ("lws_leaderworkersets", "v1"),
-}
-"""Kind -> file of its definition and the version that is exported."""
-CORE = {"ConfigMap", "Deployment", "PersistentVolumeClaim", "Service"}
 CASES = {
     "plain": (),
     "cached": ("--cache-root", "/cache", "--", "-tp", "4", "-pp", "2", "--port", "8080", "--ssl-certfile", "/tls/c"),
@@ -45,58 +28,20 @@ def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@cache
-def definition(file: str, version: str) -> dict[str, Any]:
-    """The closed schema of one version of a custom resource."""
-    text = gzip.decompress((SCHEMAS / f"{file}.yaml.gz").read_bytes())
-    loaded = next(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    one = next(entry for entry in loaded["spec"]["versions"] if entry["name"] == version)
-    found: dict[str, Any] = closed(one["schema"]["openAPIV3Schema"])
-    return found
-
-
-@cache
-def chart() -> dict[str, Any]:
-    """The closed schema of the chart's values."""
-    found: dict[str, Any] = closed(json.loads((SCHEMAS / "production-stack_values.schema.json").read_text()))
-    return found
-
-
-def core_complaints(document: dict[str, Any], minor: str) -> list[str]:
-    """What Kubernetes' own schema of a minor release says, strictly."""
-    try:
-        kubernetes_validate.validate(document, minor, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        return [str(error)]
-    return []
-
-
-def manifests(form: Format, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What reaches the cluster: patches applied to a Deployment there is."""
-    return [patched(patch_in(form, documents))] if form in PATCHES else documents
-
-
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("form", [form for form in CLUSTER if form is not Format.HELM_PRODUCTION_STACK])
 def test_a_manifest_is_what_its_schema_allows(bench: Bench, model: str, form: Format, case: str) -> None:
     """Core kinds strictly in four minor releases; the others by their own definition."""
-    documents = manifests(form, bench.documents(form, *CASES[case], model=model))
+    documents = bench.documents(form, *CASES[case], model=model)
     assert documents
-    for document in documents:
-        if document["kind"] in CORE:
-            found = [said for minor in MINORS for said in core_complaints(document, minor)]
-        else:
-            file, version = DEFINITIONS[document["kind"]]
-            assert document["apiVersion"].endswith(f"/{version}")
-            found = complaints(document, definition(file, version))
-        assert not found
+    assert manifest_complaints(form, documents) == []
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_values_are_what_the_chart_allows(bench: Bench, model: str, case: str) -> None:
     """The chart's schema; of HTTPS in a probe it knows nothing, though the chart passes it on."""
-    values = bench.documents("helm-production-stack", *CASES[case], model=model)
-    found = [said for one in values for said in complaints(one, chart())]
+    form = Format.HELM_PRODUCTION_STACK
+    found = manifest_complaints(form, bench.documents(form, *CASES[case], model=model))
     probes = ("startupProbe", "livenessProbe", "readinessProbe") if case == "cached" else ()
     said = "Additional properties are not allowed ('scheme' was unexpected)"
     assert sorted(found) == sorted(f"$.servingEngineSpec.{probe}.httpGet: {said}" for probe in probes)
