@@ -59,6 +59,18 @@ CacheDir = Annotated[
     CacheDirIn, typer.Option(help="config: write compilation_config.cache_dir, a folder keyed by the whole launch.")
 ]
 
+Image = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="Of the server. Default: vLLM's own, in the plan's release.")
+]
+ObjectName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of the objects. Default: made of the model's name.")
+]
+Container = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The container that a patch changes. Default: vllm.")
+]
+Nodes = Annotated[int | None, typer.Option(metavar="N", min=1, help="That a model spans. Default: pipeline stages.")]
+ModelUri = Annotated[str | None, typer.Option(metavar="URI", help="Where KServe fetches the model. Default: the hub.")]
+
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -185,21 +197,11 @@ def export(
     accept_platform: AcceptPlatform = None,
     cache_root: CacheRoot = None,
     cache_dir_in: CacheDir = CacheDirIn.ENV,
-    image: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="Of the server. Default: vLLM's own, in the plan's release.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the objects. Default: made of the model's name.")
-    ] = None,
-    container: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The container that a patch changes. Default: vllm.")
-    ] = None,
-    nodes: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="That a model spans. Default: its pipeline stages.")
-    ] = None,
-    model_uri: Annotated[
-        str | None, typer.Option(metavar="URI", help="Where KServe fetches the model. Default: the hub.")
-    ] = None,
+    image: Image = None,
+    name: ObjectName = None,
+    container: Container = None,
+    nodes: Nodes = None,
+    model_uri: ModelUri = None,
 ) -> None:
     """Write the planned launch as a file for other tools, on stdout.
 
