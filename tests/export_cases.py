@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from exported import CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
-from manifest_argv import argv_of
+from manifest_argv import LWS, argv_of, container_argv
 
 from tuner.export import Format
 
 ROOT = Path(__file__).parents[1]
 PARSER = Path(__file__).with_name("vllm_parser.py")
-PARSE_LIMIT_S = 300
+PARSE_LIMIT_S = 900
+"""Only a parser that hangs takes longer, on the busiest machine."""
 MODELS = (UNIFORM, CONDITIONAL)
 LAUNCHES: dict[str, list[str]] = {
     "none": [],
@@ -69,8 +70,8 @@ class Case:
         return same and self.changed() <= GIVEN.get(self.form, set())
 
 
-def read_cases(release: str, folder: Path) -> list[Case]:
-    """Every format of every launch, read by the vLLM of a release, which starts once."""
+def read_cases(release: str, folder: Path) -> tuple[list[Case], dict[str, Any]]:
+    """Every format of every launch, and the list of a set's worker, read by a release's vLLM, which starts once."""
     bench = bench_in(folder / "bench", release)
     asked, lists = [], []
     for model, name, form in product(MODELS, LAUNCHES, FORMATS):
@@ -79,8 +80,14 @@ def read_cases(release: str, folder: Path) -> list[Case]:
         launch, found = exported_case(bench, model, name, form, place)
         asked.append((form, model, name, launch))
         lists += [launch["args"], found]
-    answers = ask(python_of(release), folder, lists)
-    return [Case(*one, answers[2 * index], answers[2 * index + 1]) for index, one in enumerate(asked)]
+    *answers, worker = ask(python_of(release), folder, [*lists, worker_list(bench)])
+    return [Case(*one, answers[2 * index], answers[2 * index + 1]) for index, one in enumerate(asked)], worker
+
+
+def worker_list(bench: Bench) -> list[str]:
+    """What a worker of a LeaderWorkerSet starts with."""
+    spec = bench.documents("leaderworkerset", "--", "-pp", "2")[0]["spec"]["leaderWorkerTemplate"]
+    return container_argv(spec["workerTemplate"]["spec"]["containers"][0], LWS)
 
 
 def exported_case(bench: Bench, model: str, name: str, form: Format, place: Path) -> tuple[dict[str, Any], list[str]]:

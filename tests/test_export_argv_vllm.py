@@ -1,11 +1,10 @@
 """What a server of each real release reads in the argument lists that exported files lead to."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
-from export_cases import FORMATS, GIVEN, LAUNCHES, MODELS, Case, ask, python_of, read_cases
-from exported import RELEASES, bench_in
-from manifest_argv import LWS, container_argv
+from export_cases import FORMATS, GIVEN, LAUNCHES, MODELS, Case, python_of, read_cases
+from exported import RELEASES
 
 from tuner.export import Format
 
@@ -15,18 +14,20 @@ MAKE_TARGETS = {"current": "setup", "flag-live": "setup-flag-live"}
 
 
 @pytest.fixture(scope="module", params=sorted(RELEASES))
-def release(request: pytest.FixtureRequest) -> str:
-    """A release whose serving environment is here."""
-    name = str(request.param)
-    if not python_of(name).exists():
-        pytest.skip(f"No serving environment .envs/{name}; `make {MAKE_TARGETS[name]}` creates it.")
-    return name
-
-
-@pytest.fixture(scope="module")
-def cases(release: str, tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
-    """Every format of every launch, read by that vLLM."""
+def answers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Case], dict[str, Any]]:
+    """Every format of every launch, and a worker's list, read by the vLLM of one release."""
+    release = str(request.param)
+    if not python_of(release).exists():
+        pytest.skip(f"No serving environment .envs/{release}; `make {MAKE_TARGETS[release]}` creates it.")
     return read_cases(release, tmp_path_factory.mktemp(release))
+
+
+@pytest.fixture
+def cases(answers: tuple[list[Case], dict[str, Any]]) -> list[Case]:
+    """The exported files."""
+    return answers[0]
 
 
 def test_every_list_is_taken(cases: list[Case]) -> None:
@@ -56,10 +57,7 @@ def test_the_served_model_is_the_plans(cases: list[Case]) -> None:
             assert case.model in {values["model"], values["model_tag"]}, (case.form, case.name)
 
 
-def test_a_workers_list_is_taken_too(release: str, tmp_path: Path) -> None:
+def test_a_workers_list_is_taken_too(answers: tuple[list[Case], dict[str, Any]]) -> None:
     """With its rank, and without a server for requests."""
-    bench = bench_in(tmp_path / "bench", release)
-    spec = bench.documents("leaderworkerset", "--", "-pp", "2")[0]["spec"]["leaderWorkerTemplate"]
-    words = container_argv(spec["workerTemplate"]["spec"]["containers"][0], LWS)
-    others = ask(python_of(release), tmp_path, [words])[0]["others"]
+    others = answers[1]["others"]
     assert (others["nnodes"], others["node_rank"], others["headless"]) == ("2", "1", "True")

