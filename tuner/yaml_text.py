@@ -37,7 +37,7 @@ def _string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     elif _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         style = ""
     else:
-        style = "'" if text.isprintable() else '"'
+        style = "'" if text.isascii() and text.isprintable() else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=style)
 
 
@@ -74,12 +74,14 @@ def dump_vllm_config(options: Mapping[str, Any]) -> str:
 
 
 def dump_documents(documents: Sequence[Mapping[str, Any]]) -> str:
-    """One or more documents, keys in the order given, each string on one line unless it is a `Block`."""
+    """One or more documents, keys in the order given, each string on one line unless it is a `Block`.
+
+    All of it is ASCII, so that no terminal's or file's encoding changes it.
+    """
     return yaml.dump_all(
         documents,
         Dumper=_Dumper,
         sort_keys=False,
         width=float("inf"),
-        allow_unicode=True,
         explicit_start=len(documents) > 1,
     )

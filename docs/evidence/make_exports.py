@@ -1,6 +1,6 @@
 """Writes exports.md: every export format against its schema and against real parsers of vLLM.
 
-.venv/bin/python docs/evidence/make_exports.py    # some minutes on two cores
+.venv/bin/python docs/evidence/make_evidence.py exports    # some minutes on two cores
 
 What it runs is what the tests of the exports run, and lies beside them.
 """
@@ -135,7 +135,3 @@ def remarks() -> str:
         "KServe's Go template are stood in for by their rules (`tests/manifest_argv.py`). Neither comment lines nor a "
         "ConfigMap hold arguments of several lines, so those are left out for the two `--config` formats."
     )
-
-
-if __name__ == "__main__":
-    main()
