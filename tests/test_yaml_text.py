@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.arguments import parse
-from tuner.yaml_text import dump_vllm_config, load_mapping
+from tuner.yaml_text import Block, dump_documents, dump_vllm_config, load_mapping
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -42,6 +42,28 @@ def test_mappings_are_written_as_json_text() -> None:
 def test_options_keep_their_order() -> None:
     """Of two spellings of one option vLLM keeps the last, so order is meaning."""
     assert list(load_mapping(dump_vllm_config({"b": 1, "a": 2}))) == ["b", "a"]
+
+
+@given(st.lists(st.dictionaries(st.text(), JSON_VALUES), min_size=1, max_size=3))
+def test_documents_survive_writing(documents: list[dict[str, Any]]) -> None:
+    """Any text is read back as it was, in ASCII, and with the keys in their order."""
+    text = dump_documents(documents)
+    assert text.isascii()
+    assert [list(one.items()) for one in yaml.safe_load_all(text)] == [list(one.items()) for one in documents]
+
+
+@pytest.mark.parametrize(
+    "word", ["y", "N", "on", "Off", "1e3", "0o17", "0x1F", "1_000", "12:30", "~", "null", ".5", "="]
+)
+def test_a_text_that_some_reader_takes_for_another_type_is_quoted(word: str) -> None:
+    """YAML 1.1 and 1.2 differ in what is a boolean or a number; a quoted text is neither anywhere."""
+    assert dump_documents([{"key": word}]) == f"key: '{word}'\n"
+
+
+def test_arguments_stay_readable() -> None:
+    """What no reader can take for anything else is bare; a block is shown line by line."""
+    written = dump_documents([{"args": ["--max-model-len", "a/b:v1.2", "two\nlines"], "file": Block("x: 1\ny: 2\n")}])
+    assert written == 'args:\n- --max-model-len\n- a/b:v1.2\n- "two\\nlines"\nfile: |\n  x: 1\n  y: 2\n'
 
 
 @pytest.mark.parametrize(

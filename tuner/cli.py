@@ -10,7 +10,8 @@ from typer.core import TyperCommand
 
 from rules.releases import flag_status
 from tuner import __version__, cli_verdicts
-from tuner.cli_output import conclude, failures, present, print_json, result
+from tuner.cli_output import conclude, failures, present, print_json, refuse, result
+from tuner.export import Format
 from tuner.quick import OnMissing, own_tokens
 
 app = typer.Typer(
@@ -57,6 +58,18 @@ CacheRoot = Annotated[
 CacheDir = Annotated[
     CacheDirIn, typer.Option(help="config: write compilation_config.cache_dir, a folder keyed by the whole launch.")
 ]
+
+Image = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="Of the server. Default: vLLM's own, in the plan's release.")
+]
+ObjectName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of the objects. Default: made of the model's name.")
+]
+Container = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The container that a patch changes. Default: vllm.")
+]
+Nodes = Annotated[int | None, typer.Option(metavar="N", min=1, help="That a model spans. Default: pipeline stages.")]
+ModelUri = Annotated[str | None, typer.Option(metavar="URI", help="Where KServe fetches the model. Default: the hub.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -177,23 +190,33 @@ def plan(
 def export(
     model: ModelName,
     vllm_args: VllmArgs = None,
-    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="json or vllm-yaml.")] = "json",
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of: {', '.join(Format)}.")] = "json",
     python: Python = None,
     environment: EnvironmentFile = None,
     store: Store = None,
     accept_platform: AcceptPlatform = None,
     cache_root: CacheRoot = None,
     cache_dir_in: CacheDir = CacheDirIn.ENV,
+    image: Image = None,
+    name: ObjectName = None,
+    container: Container = None,
+    nodes: Nodes = None,
+    model_uri: ModelUri = None,
 ) -> None:
-    """Write the planned launch as a file for other tools, on stdout."""
-    from tuner.export import writer
+    """Write the planned launch as a file for other tools, on stdout.
+
+    A launch that is refused is written as json alone.
+    """
+    from tuner.export import Choices, writer
     from tuner.inputs import Inputs, Launching, planned
 
     with failures(as_json=form == "json", name=model):
-        write = writer(form)
+        write = writer(form, Choices(image, name, container, nodes, model_uri))
         launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
         made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
+        if form != Format.JSON:
+            refuse(made)
         result(write(made), end="")
         conclude(made)
 

@@ -1,66 +1,120 @@
-"""A planned launch as a file for others to read. Pure: plan in, text out."""
+"""The formats of `tuner export`: what there is, what each is told, and who writes it."""
 
-import json
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from tuner.document import plan_document
 from tuner.errors import ExitCode, TunerError
-from tuner.origin import imported_sentence
-from tuner.plan import Plan
+
+if TYPE_CHECKING:
+    from tuner.plan import Plan
 
 
 class Format(StrEnum):
     """What `tuner export` can write."""
 
     JSON = "json"
-    """The document of `tuner plan --json`."""
+    """The document of `tuner plan --json`; its schema is docs/schema/launch-1.json."""
     VLLM_YAML = "vllm-yaml"
     """A file for `vllm serve --config`."""
+    ENV = "env"
+    """A file for a POSIX shell: variables and the argument list."""
+    DOCKERFILE = "dockerfile"
+    """Lines for a Dockerfile."""
+    CONFIGMAP = "configmap"
+    """A ConfigMap that holds the file for `vllm serve --config`."""
+    DEPLOYMENT = "deployment"
+    """A Deployment with its Service, and a claim where a cache root is set."""
+    DEPLOYMENT_PATCH = "deployment-patch"
+    """A strategic merge patch for a Deployment there is."""
+    KUSTOMIZE = "kustomize"
+    """A kustomize component that applies that patch."""
+    LLM_D = "llm-d"
+    """That patch for the Deployment of llm-d's guides (`patch-vllm.yaml`)."""
+    HELM_PRODUCTION_STACK = "helm-production-stack"
+    """Values for the chart of vLLM's production-stack."""
+    KSERVE_INFERENCESERVICE = "kserve-inferenceservice"
+    KSERVE_LLMINFERENCESERVICE = "kserve-llminferenceservice"
+    LEADERWORKERSET = "leaderworkerset"
+    """A LeaderWorkerSet for a model that spans nodes, with the leader's Service."""
 
 
-def as_json(plan: Plan) -> str:
-    """The whole plan as the versioned document."""
-    return json.dumps(plan_document(plan), indent=2, ensure_ascii=False) + "\n"
+@dataclass(frozen=True)
+class Choices:
+    """What a manifest needs beyond the plan; None: the default, or the format has no such thing.
 
-
-def as_vllm_yaml(plan: Plan) -> str:
-    """A `--config` file with the model and the merged compilation config.
-
-    The file holds no other option: those stay on the command line, which wins
-    over the file option by option, never key by key.
+    Attributes:
+        image: the container image, with tag or digest; default: vLLM's own for the platform, in the plan's release.
+        name: name of the objects; default: made of the model's name, for `llm-d` the guides' `decode`.
+        container: the container that a patch changes; default: `vllm`, for `llm-d` the guides' `modelserver`.
+        nodes: how many nodes the model spans; default: its pipeline stages.
+        model_uri: where KServe fetches the model; default: the hub, where the plan names a hub id.
     """
-    from tuner.yaml_text import dump_vllm_config  # noqa: PLC0415  PyYAML is slow to import
 
-    options: dict[str, object] = {"model": plan.subject.model.name}
-    if plan.launch.compilation_config:
-        options["compilation-config"] = plan.launch.compilation_config
-    verdict = plan.found.verdict.word if plan.found.verdict else "none stored"
-    environment = plan.subject.environment
-    comments = [
-        f"verdict: {verdict}; vLLM {environment.vllm}, torch {environment.torch}, flag {plan.flag.status}",
-        *imported_sentence(plan.found),
-        *plan.decision.reasons,
-        *plan.decision.mode_reasons,
-        *(f"holds while: {condition}" for condition in plan.decision.conditions),
-        *(f"set {name}={value} for the server" for name, value in plan.launch.env.items()),
-        *(f"warning: {warning}" for warning in plan.warnings),
-    ]
-    return "".join(f"# {' '.join(comment.split())}\n" for comment in comments) + dump_vllm_config(options)
+    image: str | None = None
+    name: str | None = None
+    container: str | None = None
+    nodes: int | None = None
+    model_uri: str | None = None
 
 
-def writer(name: str) -> Callable[[Plan], str]:
+_OBJECTS = {Format.CONFIGMAP, Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D}
+_SERVERS = {
+    Format.DEPLOYMENT,
+    Format.HELM_PRODUCTION_STACK,
+    Format.KSERVE_INFERENCESERVICE,
+    Format.KSERVE_LLMINFERENCESERVICE,
+    Format.LEADERWORKERSET,
+}
+USES: dict[str, set[Format]] = {
+    "image": _SERVERS,
+    "name": _OBJECTS | _SERVERS,
+    "container": {Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D},
+    "nodes": {Format.LEADERWORKERSET},
+    "model_uri": {Format.KSERVE_LLMINFERENCESERVICE},
+}
+"""Choice -> the formats that heed it."""
+
+
+def writer(name: str, choices: Choices) -> Callable[["Plan"], str]:
     """The writer of a format.
 
     Raises:
-        TunerError: there is no such format.
+        TunerError: there is no such format, or it has no use for a choice that was made.
     """
     if name not in set(Format):
-        known = ", ".join(Format)
-        raise TunerError(
-            f"There is no format {name}.", hint=f"Choose one of: {known}.", kind="usage", exit_code=ExitCode.USAGE
-        )
-    return WRITERS[Format(name)]
+        raise _usage(f"There is no format {name}.", f"Choose one of: {', '.join(Format)}.")
+    for field in fields(choices):
+        uses = USES[field.name]
+        if getattr(choices, field.name) is not None and name not in uses:
+            option = "--" + field.name.replace("_", "-")
+            raise _usage(f"The format {name} has no use for {option}.", f"It is for: {', '.join(sorted(uses))}.")
+    write = _writers()[Format(name)]
+    return lambda plan: write(plan, choices)
 
 
-WRITERS: dict[Format, Callable[[Plan], str]] = {Format.JSON: as_json, Format.VLLM_YAML: as_vllm_yaml}
+def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:
+    from tuner import export_deployment as deployment  # noqa: PLC0415  each imports this module for `Choices`
+    from tuner import export_file as file  # noqa: PLC0415  as above
+    from tuner import export_helm, export_kserve, export_lws  # noqa: PLC0415  as above
+
+    return {
+        Format.JSON: file.as_json,
+        Format.VLLM_YAML: file.as_vllm_yaml,
+        Format.ENV: file.as_env,
+        Format.DOCKERFILE: file.as_dockerfile,
+        Format.CONFIGMAP: deployment.as_configmap,
+        Format.DEPLOYMENT: deployment.as_deployment,
+        Format.DEPLOYMENT_PATCH: deployment.as_patch,
+        Format.KUSTOMIZE: deployment.as_kustomize,
+        Format.LLM_D: deployment.as_llm_d,
+        Format.HELM_PRODUCTION_STACK: export_helm.as_values,
+        Format.KSERVE_INFERENCESERVICE: export_kserve.as_inference_service,
+        Format.KSERVE_LLMINFERENCESERVICE: export_kserve.as_llm_inference_service,
+        Format.LEADERWORKERSET: export_lws.as_leader_worker_set,
+    }
+
+
+def _usage(message: str, hint: str) -> TunerError:
+    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)

@@ -1,10 +1,48 @@
-"""YAML as text: what a `vllm serve --config` file says, and how to write one. The only module that knows PyYAML."""
+"""YAML as text: what a `vllm serve --config` file says, and how to write it and manifests.
+
+The only module that knows PyYAML.
+"""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+
+_PLAIN = re.compile(r"(?:--?)?[A-Za-z/](?:[\w./@:+=-]*[\w/])?", re.ASCII)
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
+
+
+class Block(str):
+    """Text of several lines that is shown as such (`|`)."""
+
+    __slots__ = ()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every string so that YAML 1.1 and 1.2 readers alike take it for that string.
+
+    PyYAML writes `y`, `1e3` and `0o17` bare; other readers of Kubernetes' tools take them for a boolean and numbers.
+    """
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  PyYAML's signature
+        """No anchors: each part of a manifest stands for itself."""
+        return True
+
+
+def _string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    if isinstance(text, Block):
+        style = "|"
+    elif _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        style = ""
+    else:
+        style = "'" if text.isascii() and text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style=style)
+
+
+_Dumper.add_representer(str, _string)
+_Dumper.add_representer(Block, _string)
 
 
 def load_mapping(text: str) -> dict[Any, Any]:
@@ -30,5 +68,20 @@ def dump_vllm_config(options: Mapping[str, Any]) -> str:
     Args:
         options: long option names without dashes to values. `False` says nothing to vLLM before 0.3x; leave it out.
     """
-    flat = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in options.items()}
-    return yaml.safe_dump(flat, sort_keys=False, width=float("inf"))
+    return dump_documents(
+        [{name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in options.items()}]
+    )
+
+
+def dump_documents(documents: Sequence[Mapping[str, Any]]) -> str:
+    """One or more documents, keys in the order given, each string on one line unless it is a `Block`.
+
+    All of it is ASCII, so that no terminal's or file's encoding changes it.
+    """
+    return yaml.dump_all(
+        documents,
+        Dumper=_Dumper,
+        sort_keys=False,
+        width=float("inf"),
+        explicit_start=len(documents) > 1,
+    )

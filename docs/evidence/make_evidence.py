@@ -1,7 +1,7 @@
 """Writes the pages of this folder anew, each from commands that it names.
 
 make evidence                                     # all pages, about half an hour on two cores
-.venv/bin/python docs/evidence/make_evidence.py probe serve bench bad-input
+.venv/bin/python docs/evidence/make_evidence.py probe serve bench bad-input exports
 .venv/bin/python docs/evidence/make_evidence.py gpu PROBE.json COUNTED.json    # documents brought from a GPU machine
 """
 
@@ -34,6 +34,7 @@ def main() -> None:
         "serve": serve_page,
         "bench": bench_page,
         "bad-input": bad_input_page,
+        "exports": exports_page,
     }
     if sys.argv[1:2] == ["gpu"]:
         gpu_page(*(json.loads(Path(name).read_text())["results"] for name in sys.argv[2:]))
@@ -257,6 +258,13 @@ def bad_input_page(folder: Path) -> None:
         table(("fault", "exit code", "stderr", "store"), rows),
         made_here("evidence"),
     )
+
+
+def exports_page(_: Path) -> None:
+    """Every export format, against schemas and real parsers."""
+    import make_exports  # noqa: PLC0415  it takes its cases from the tests
+
+    make_exports.main()
 
 
 def the_faults(folder: Path) -> dict[str, list[str]]:

@@ -1,0 +1,250 @@
+"""`tuner export`: golden files, what each format says of its evidence, and choices that do not fit."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from exported import CLUSTER, CONDITIONAL, UNIFORM, Bench, bench_in
+from fake_environment import ERNIE, MIXTRAL, described, model_like, sample, sample_in, serving_in, tuner
+from manifest_argv import argv_of
+
+from cache.store import VerdictStore
+from rules.releases import flag_status
+from tuner.document import environment_document
+from tuner.export import USES, Choices, Format
+from tuner.export_evidence import PREFIX
+
+GOLDEN = Path(__file__).parent / "golden"
+LAUNCH = ("--cache-root", "/var/cache/vllm", "--", "-tp", "4", "-pp", "2", "--served-model-name", "it's $HOME")
+WRITE = "TUNER_WRITE_GOLDEN"
+"""Set, the golden files are written anew; read the difference before it is committed."""
+KEY, PROBED = "0" * 64, "2026-01-02T03:04:05+00:00"
+COUNTING = {"vllm": "0.15.0", "torch": "2.9.1"}
+"""Where MoE layers are counted and no launch can change it."""
+MANIFESTS = [form for form in Format if form is not Format.JSON]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Where the launch decides the flag."""
+    return bench_in(tmp_path_factory.mktemp("settable"), "flag-live")
+
+
+@pytest.fixture(scope="module")
+def inert(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Where vLLM forces the flag off."""
+    return bench_in(tmp_path_factory.mktemp("inert"), "current")
+
+
+def timeless(text: str, bench: Bench) -> str:
+    """The text without what changes with the probe: the key and the date of the verdict."""
+    for digest, probed_at in ((entry.digest, entry.probed_at) for entry in VerdictStore(bench.store).entries()):
+        text = text.replace(digest, KEY).replace(digest[:12], KEY[:12]).replace(probed_at, PROBED)
+    return text
+
+
+@pytest.mark.parametrize("form", MANIFESTS)
+def test_an_export_is_its_golden_file(bench: Bench, form: Format) -> None:
+    """Byte for byte, apart from key and date of the verdict."""
+    text = timeless(bench.text(form, *LAUNCH), bench)
+    file = GOLDEN / f"{form}.txt"
+    if os.environ.get(WRITE):
+        file.write_text(text, encoding="utf-8")
+    assert text == file.read_text(encoding="utf-8")
+
+
+def test_every_golden_file_has_its_format() -> None:
+    """None is left of a format that is gone."""
+    assert {path.stem for path in GOLDEN.iterdir()} == set(MANIFESTS)
+
+
+@pytest.mark.parametrize("form", Format)
+def test_an_export_is_the_same_every_time(bench: Bench, form: Format) -> None:
+    """No clock, no order of a set, nothing of this machine."""
+    assert bench.text(form, *LAUNCH) == bench.text(form, *LAUNCH)
+
+
+def annotations_in(form: Format, documents: list[dict[str, Any]]) -> dict[str, str]:
+    """The annotations of the object that serves."""
+    if form is Format.HELM_PRODUCTION_STACK:
+        found = documents[0]["servingEngineSpec"]["modelSpec"][0]["annotations"]
+    elif form is Format.KUSTOMIZE:
+        found = yaml.safe_load(documents[0]["patches"][0]["patch"])["metadata"]["annotations"]
+    else:
+        found = next(one["metadata"]["annotations"] for one in documents if "annotations" in one["metadata"])
+    return {name.removeprefix(PREFIX): value for name, value in found.items()}
+
+
+@pytest.mark.parametrize("form", CLUSTER)
+def test_an_object_carries_its_evidence(bench: Bench, form: Format) -> None:
+    """Verdict, key, versions, date, and what must stay true; every value is text, as Kubernetes wants it."""
+    found = annotations_in(form, bench.documents(form))
+    entry = next(one for one in VerdictStore(bench.store).entries() if one.key["architecture"].startswith("Mixtral"))
+    assert found["verdict"] == "uniform"
+    assert (found["key"], found["probed-at"]) == (entry.digest, entry.probed_at)
+    assert (found["vllm"], found["torch"], found["platform"]) == ("0.19.1", "2.10.0", "cuda")
+    assert "no speculative decoding" in found["holds-while"]
+    assert all(isinstance(value, str) and value.isprintable() for value in found.values())
+
+
+@pytest.mark.parametrize("form", CLUSTER)
+def test_what_is_not_true_carries_no_condition(bench: Bench, form: Format) -> None:
+    """A `false` holds with speculative decoding too."""
+    found = annotations_in(form, bench.documents(form, model=CONDITIONAL))
+    assert found["verdict"] == "conditional"
+    assert "holds-while" not in found
+
+
+@pytest.mark.parametrize("form", MANIFESTS)
+@pytest.mark.parametrize("model", [UNIFORM, CONDITIONAL])
+def test_an_inert_flag_is_never_written(inert: Bench, form: Format, model: str, tmp_path: Path) -> None:
+    """Where the key does nothing, the server gets the user's arguments and no more."""
+    found = argv_of(form, inert.text(form, "--", "--max-model-len", "64", model=model), tmp_path)
+    assert found[-2:] == ["--max-model-len", "64"]
+    assert not [word for word in found if "compilation" in word or word.startswith("-cc")]
+    if "--config" in found:
+        assert yaml.safe_load((tmp_path / "serve.yaml").read_text(encoding="utf-8")) == {"model": model}
+
+
+@pytest.mark.parametrize("form", [form for form in CLUSTER if form is not Format.CONFIGMAP])
+def test_a_users_own_setting_stays_where_the_flag_is_inert(inert: Bench, form: Format) -> None:
+    """The user's arguments are passed on untouched."""
+    assert "-cc.fast_moe_cold_start=true" in inert.text(form, "--", "-cc.fast_moe_cold_start=true")
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A GPU with vLLM 0.15.0, and a model that it would run wrongly whatever the launch says."""
+    folder = tmp_path_factory.mktemp("refused")
+    environment = described(serving_in(folder / "env", COUNTING).read(), platform="cuda", gpu="NVIDIA H100")
+    seen = {"field": "absent", "effective_when_true": None, "counter_ran": None}
+    store, saved = folder / "verdicts.sqlite", folder / "environment.json"
+    sample_in(store, environment, ERNIE, sample(ERNIE, "flag-live") | {"flag": seen})
+    flag = flag_status(environment.vllm, environment.torch, environment.platform)
+    saved.write_text(json.dumps(environment_document(environment, flag)), encoding="utf-8")
+    return Bench(folder, saved, store)
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_refused_launch_is_written_for_programs_alone(refused: Bench, form: Format) -> None:
+    """Exit 4 and no manifest that somebody could apply; the document says that it is refused."""
+    answer = refused.ask(form, model=str(ERNIE), code=4)
+    assert "This launch is refused." in answer.err
+    if form is Format.JSON:
+        assert answer.document["refusal"] == "unsafe"
+    else:
+        assert answer.out == ""
+
+
+def test_the_help_lists_every_format() -> None:
+    """A format that nobody can find does not exist."""
+    out = "".join(tuner("export", "--help", code=0).out.split())
+    assert f"Oneof:{','.join(Format)}." in out
+
+
+CHOICES = {"image": "mine:one", "name": "moe", "container": "main", "nodes": 1, "model_uri": "pvc://claim/model"}
+
+
+@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_choice_counts_or_is_refused(bench: Bench, form: Format, choice: str) -> None:
+    """An option that a format would pass over in silence is a usage error; any other changes what is written."""
+    option = ("--" + choice.replace("_", "-"), CHOICES[choice])
+    if form in USES[choice]:
+        text = bench.text(form, *option)
+        assert str(CHOICES[choice]) in text or "repository: mine\n    tag: one\n" in text
+    else:
+        answer = bench.ask(form, *option, code=2)
+        assert f"The format {form} has no use for --{choice.replace('_', '-')}." in answer.err
+
+
+def test_every_choice_is_known_to_some_format() -> None:
+    """The table of uses and the options are the same."""
+    assert set(USES) == set(CHOICES) == set(Choices.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", ["Moe", "1moe", "moe-", "a.b", "x" * 51, ""])
+def test_a_name_that_kubernetes_refuses_is_refused(bench: Bench, name: str) -> None:
+    """Before a cluster does so; an empty one is as good as none."""
+    if name:
+        assert "no name for a Kubernetes object" in bench.ask("deployment", "--name", name, code=2).err
+    else:
+        assert "name: mixtral-8x7b-v0-1\n" in bench.text("deployment", "--name", name)
+
+
+@pytest.mark.parametrize("image", ["vllm/vllm-openai", "registry:5000/vllm"])
+def test_an_image_without_a_tag_is_refused(bench: Bench, image: str) -> None:
+    """A verdict is about one release; `latest` is another one tomorrow."""
+    assert "names no tag" in bench.ask("deployment", "--image", image, code=2).err
+
+
+@pytest.mark.parametrize(
+    ("platform", "image"), [("cuda", "vllm-openai"), ("rocm", "vllm-openai-rocm"), ("cpu", "vllm-openai-cpu")]
+)
+def test_the_image_is_of_the_release_that_was_probed(tmp_path: Path, platform: str, image: str) -> None:
+    """There is one for each platform under the release's tag; devices are asked for by their plugin's name."""
+    container = bench_in(tmp_path, "flag-live", platform).documents("deployment", "--", "-tp", "2")[0]
+    found = container["spec"]["template"]["spec"]["containers"][0]
+    assert found["image"] == f"vllm/{image}:v0.19.1"
+    devices = {"cuda": {"nvidia.com/gpu": "2"}, "rocm": {"amd.com/gpu": "2"}, "cpu": None}
+    assert found.get("resources", {}).get("limits") == devices[platform]
+
+
+def test_a_platform_without_a_known_image_asks_for_one(tmp_path: Path) -> None:
+    """Nothing is guessed about plugins' images."""
+    bench = bench_in(tmp_path, "flag-live", "oot:ascend")
+    assert "Name the image that was probed with --image." in bench.ask("deployment", code=2).err
+    assert "image: mine:1\n" in bench.text("deployment", "--image", "mine:1")
+
+
+def test_a_model_folder_is_named_as_such(bench: Bench, tmp_path: Path) -> None:
+    """A folder of this machine is none of the container's; KServe must be told where the model is."""
+    model = str(model_like(MIXTRAL, tmp_path / "My Model_2"))
+    assert f"# the model {model} is a folder: the container needs it at that path\n" in bench.text("env", model=model)
+    assert "--model-uri" in bench.ask("kserve-llminferenceservice", model=model, code=2).err
+    document = bench.documents("kserve-llminferenceservice", "--model-uri", "pvc://c/m", model=model)[0]
+    assert document["spec"]["model"] == {"uri": "pvc://c/m", "name": "my-model-2"}
+
+
+def test_a_revision_reaches_kserves_download(bench: Bench) -> None:
+    """The arguments' revision is of no use for the folder that KServe serves; its URI carries it."""
+    (bench.folder / "hub" / "hub" / "models--mistralai--Mixtral-8x7B-v0.1" / "refs" / "v1").write_text(
+        (bench.folder / "hub" / "hub" / "models--mistralai--Mixtral-8x7B-v0.1" / "refs" / "main").read_text()
+    )
+    document = bench.documents("kserve-llminferenceservice", "--", "--revision", "v1")[0]
+    assert document["spec"]["model"]["uri"] == f"hf://{UNIFORM}:v1"
+
+
+def test_nodes_divide_the_devices(bench: Bench) -> None:
+    """Each node asks for its share; what does not divide is refused."""
+    spec = bench.documents("leaderworkerset", "--nodes", "2", "--", "-tp", "8")[0]["spec"]["leaderWorkerTemplate"]
+    limits = [spec[f"{role}Template"]["spec"]["containers"][0]["resources"]["limits"] for role in ("leader", "worker")]
+    assert limits == [{"nvidia.com/gpu": "4"}] * 2
+    assert "cannot be divided" in bench.ask("leaderworkerset", "--nodes", "3", "--", "-tp", "8", code=2).err
+
+
+def test_a_probe_asks_where_the_server_listens(bench: Bench) -> None:
+    """Port and certificate of the user's own; the budget is an hour."""
+    args = ("--", "--port", "1", "--port=9000", "--ssl-certfile", "/tls/crt")
+    deployment, service = bench.documents("deployment", *args)
+    probe = deployment["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    assert probe["httpGet"] == {"path": "/health", "port": 9000, "scheme": "HTTPS"}
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 3600
+    assert deployment["spec"]["progressDeadlineSeconds"] > 3600
+    assert service["spec"]["ports"][0]["targetPort"] == 9000
+
+
+def test_an_api_key_in_the_arguments_is_pointed_out(bench: Bench) -> None:
+    """It is the user's own argument, and it would lie in a file."""
+    assert "# the arguments hold an API key;" in bench.text("deployment", "--", "--api-key", "k")
+
+
+def test_a_name_begins_with_a_letter(bench: Bench, tmp_path: Path) -> None:
+    """Services must; a model's name need not."""
+    model = str(model_like(MIXTRAL, tmp_path / "4bit.Model--X" / ("y" * 80)).parent / ("y" * 80))
+    assert bench.documents("configmap", model=model)[0]["metadata"]["name"] == "y" * 50
+    other = str(model_like(MIXTRAL, tmp_path / "4bit"))
+    assert bench.documents("configmap", model=other)[0]["metadata"]["name"] == "model-4bit"

@@ -1,0 +1,65 @@
+"""What an exported file says of its evidence: as annotations, and as comments at its head. Pure."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tuner.origin import imported_sentence, shown
+from tuner.plan import Plan
+
+PREFIX = "vllm-moe-tuner/"
+"""Of every annotation."""
+
+
+def annotations(plan: Plan) -> dict[str, str]:
+    """The evidence as annotations of a Kubernetes object, in a fixed order.
+
+    Times are those of the stored probe; nothing here depends on when or where the file is written.
+    """
+    environment, found = plan.subject.environment, plan.found
+    said = {
+        "verdict": str(found.verdict.word) if found.verdict else "none stored",
+        "key": found.entry.digest if found.entry else "",
+        "probed-at": found.entry.probed_at if found.entry else "",
+        "model": plan.subject.model.name,
+        "fingerprint": plan.subject.model.fingerprint,
+        "vllm": environment.vllm or "",
+        "torch": environment.torch or "",
+        "platform": environment.platform,
+        "flag-status": str(plan.flag.status),
+        "decision": "; ".join(_decision(plan)),
+        "holds-while": "; ".join(plan.decision.conditions),
+        "warnings": "; ".join((*imported_sentence(found), *plan.warnings)),
+    }
+    return {PREFIX + name: _line(text) for name, text in said.items() if text}
+
+
+def head(plan: Plan, notes: Sequence[str] = ()) -> str:
+    """The evidence and the notes as lines of comments, for YAML, shells and Dockerfiles alike."""
+    verdict = plan.found.verdict.word if plan.found.verdict else "none stored"
+    environment, entry = plan.subject.environment, plan.found.entry
+    lines = [
+        f"verdict: {verdict}; vLLM {environment.vllm}, torch {environment.torch}, flag {plan.flag.status}",
+        *([f"evidence: key {entry.digest[:12]}, probed {entry.probed_at}"] if entry else []),
+        *imported_sentence(plan.found),
+        *_decision(plan),
+        *(f"holds while: {condition}" for condition in plan.decision.conditions),
+        *(f"warning: {warning}" for warning in plan.warnings),
+        *notes,
+    ]
+    return "".join(f"# {_line(line)}\n" for line in lines)
+
+
+def manifest(plan: Plan, documents: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> str:
+    """Documents of YAML under their head."""
+    from tuner.yaml_text import dump_documents  # noqa: PLC0415  PyYAML is slow to import
+
+    return head(plan, notes) + dump_documents(documents)
+
+
+def _decision(plan: Plan) -> Iterable[str]:
+    return (*plan.decision.reasons, *plan.decision.mode_reasons)
+
+
+def _line(text: str) -> str:
+    """On one line, without what YAML forbids or would steer a terminal."""
+    return shown(" ".join(text.split()))

@@ -1,0 +1,83 @@
+"""A planned launch as a file for vLLM, a program, a shell or an image builder. Pure: plan in, text out."""
+
+import json
+import shlex
+
+from tuner.document import plan_document
+from tuner.errors import TunerError
+from tuner.export import Choices
+from tuner.export_evidence import annotations, head
+from tuner.export_server import server_of
+from tuner.options import scan
+from tuner.plan import Plan
+
+
+def as_json(plan: Plan, _: Choices) -> str:
+    """The whole plan as the versioned document."""
+    return json.dumps(plan_document(plan), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_vllm_yaml(plan: Plan, _: Choices) -> str:
+    """A `--config` file with the model and the merged compilation config.
+
+    The file holds no other option: those stay on the command line, which wins
+    over the file option by option, never key by key.
+    """
+    text, notes = vllm_config(plan)
+    set_first = [f"set {name}={value} for the server" for name, value in plan.launch.env.items()]
+    return head(plan, [*notes, *set_first]) + text
+
+
+def vllm_config(plan: Plan) -> tuple[str, list[str]]:
+    """The `--config` file, and what to say of the arguments that it does not hold."""
+    from tuner.yaml_text import dump_vllm_config  # noqa: PLC0415  PyYAML is slow to import
+
+    options: dict[str, object] = {"model": plan.subject.model.name}
+    if plan.launch.compilation_config:
+        options["compilation-config"] = plan.launch.compilation_config
+    words = shlex.join(beside_config(plan))
+    on_one_line = words.isprintable() and " ".join(words.split()) == words
+    note = f"the other arguments stay on the command line{f': {words}' if on_one_line else ''}"
+    return dump_vllm_config(options), [note] if words else []
+
+
+def beside_config(plan: Plan) -> tuple[str, ...]:
+    """The arguments that stay on the command line beside the `--config` file."""
+    rest = server_of(plan, Choices()).rest
+    settings = [setting for setting in scan(rest)[0] if setting.option.field == "compilation_config"]
+    taken = {index for setting in settings for index in range(setting.start, setting.stop)}
+    return tuple(argument for index, argument in enumerate(rest) if index not in taken)
+
+
+def as_env(plan: Plan, _: Choices) -> str:
+    """A file to be read by a POSIX shell with `.`: it exports the variables and sets the positional parameters.
+
+    A list cannot travel in one variable without being split or evaluated again; positional parameters can.
+    """
+    notes = ['use: . ./THIS_FILE && exec vllm serve "$@"', *server_of(plan, Choices()).notes]
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in plan.launch.env.items()]
+    return head(plan, notes) + "\n".join([*exports, f"set -- {shlex.join(plan.launch.args)}"]) + "\n"
+
+
+def as_dockerfile(plan: Plan, _: Choices) -> str:
+    """Lines for the end of a Dockerfile.
+
+    `ENV` and `LABEL` expand variables, so a `$` is escaped there; the JSON form of `ENTRYPOINT` and `CMD` does not.
+
+    Raises:
+        TunerError: a variable's value has several lines, which `ENV` cannot hold.
+    """
+    notes = [f"for an image with vLLM {plan.subject.environment.vllm}", *server_of(plan, Choices()).notes]
+    lines = [f"LABEL {_quoted(name)}={_quoted(value)}" for name, value in annotations(plan).items()]
+    lines += [f"ENV {name}={_quoted(value)}" for name, value in plan.launch.env.items()]
+    lines += ['ENTRYPOINT ["vllm", "serve"]', f"CMD {json.dumps(list(plan.launch.args))}"]
+    return head(plan, notes) + "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A value of `ENV` or `LABEL`."""
+    if "\n" in text or "\r" in text:
+        raise TunerError("A Dockerfile's ENV cannot hold a value of several lines.", hint="Set it where it runs.")
+    for special in '\\"$':
+        text = text.replace(special, f"\\{special}")
+    return f'"{text}"'

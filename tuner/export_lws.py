@@ -1,0 +1,92 @@
+"""A LeaderWorkerSet: one server over several nodes (commit 060ab4d of 2026-08-21)."""
+
+from dataclasses import replace
+from typing import Any
+
+from rules.releases import parse_version
+from tuner.errors import ExitCode, TunerError
+from tuner.export import Choices
+from tuner.export_evidence import annotations, manifest
+from tuner.export_pod import claim, container, escaped, launch, mounts, resources, service, volumes
+from tuner.export_server import Server, image_of, server_of
+from tuner.plan import Plan
+
+FIRST_RELEASE = "0.12.0"
+"""Of vLLM, with nodes and no Ray (pull request 23691)."""
+LABEL = "leaderworkerset.sigs.k8s.io/name"
+
+
+def as_leader_worker_set(plan: Plan, choices: Choices) -> str:
+    """The set, the leader's Service, and a claim that all nodes share where a cache root is set.
+
+    Every rank gets the same arguments, so the same decision, and its rank in front of them, so that the user's own
+    come last and win.
+
+    Raises:
+        TunerError: the devices cannot be divided over the nodes, or the release has no nodes without Ray.
+    """
+    server = server_of(plan, choices)
+    nodes = choices.nodes or server.serving.pipeline_parallel_size
+    _check(plan, server, nodes)
+    image = image_of(plan, choices)
+    group = {
+        "size": nodes,
+        "restartPolicy": "RecreateGroupOnPodRestart",
+        "leaderTemplate": {"metadata": {"labels": {"role": "leader"}}, "spec": _leader(server, image, nodes)},
+        "workerTemplate": {"spec": _worker(server, image, nodes)},
+    }
+    document = {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": {"name": server.name, "annotations": annotations(plan)},
+        "spec": {"replicas": 1, "leaderWorkerTemplate": group},
+    }
+    front = service(server, {LABEL: server.name, "role": "leader"})
+    # LeaderWorkerSet makes a headless Service of the set's own name for its pods.
+    front["metadata"]["name"] = f"{server.name}-leader"
+    return manifest(plan, [*claim(server, "ReadWriteMany"), document, front], server.notes)
+
+
+def _leader(server: Server, image: str, nodes: int) -> dict[str, Any]:
+    whole = container(_ranked(server), "vllm", image)
+    return _pod(server, {**whole, "args": _args(server, "0", nodes), **resources(server, server.devices // nodes)})
+
+
+def _worker(server: Server, image: str, nodes: int) -> dict[str, Any]:
+    """Without ports and probes: a worker answers no requests."""
+    whole = {
+        "name": "vllm",
+        "image": image,
+        **launch(server),
+        "args": _args(server, "$(LWS_WORKER_INDEX)", nodes, "--headless"),
+        **resources(server, server.devices // nodes),
+        **mounts(server, shared_memory=True),
+    }
+    return _pod(server, whole)
+
+
+def _pod(server: Server, whole: dict[str, Any]) -> dict[str, Any]:
+    return {"enableServiceLinks": False, "containers": [whole], **volumes(server, shared_memory=True)}
+
+
+def _ranked(server: Server) -> Server:
+    """The server with more than one device, so that its container mounts shared memory."""
+    return replace(server, devices=max(server.devices, 2))
+
+
+def _args(server: Server, rank: str, nodes: int, *more: str) -> list[str]:
+    """The arguments of one rank; LeaderWorkerSet sets the variables, Kubernetes expands them."""
+    place = ["--nnodes", str(nodes), "--node-rank", rank, "--master-addr", "$(LWS_LEADER_ADDRESS)"]
+    ranks = [*place, "--distributed-executor-backend", "mp", *more] if nodes > 1 else []
+    model, *rest = [escaped(argument) for argument in server.args]
+    return [model, *ranks, *rest]
+
+
+def _check(plan: Plan, server: Server, nodes: int) -> None:
+    if server.devices % nodes:
+        said = f"{server.devices} devices cannot be divided over {nodes} nodes."
+        raise TunerError(said, hint="Choose --nodes to fit the parallel sizes.", kind="usage", exit_code=ExitCode.USAGE)
+    release, first = parse_version(plan.subject.environment.vllm or ""), parse_version(FIRST_RELEASE)
+    if nodes > 1 and release and first and release.release < first.release:
+        said = f"vLLM {plan.subject.environment.vllm} spans nodes with Ray only."
+        raise TunerError(said, hint=f"Use vLLM {FIRST_RELEASE} or later, or --nodes 1.", kind="environment")

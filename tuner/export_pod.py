@@ -1,0 +1,110 @@
+"""The parts of a pod that serves: container, probe, devices, cache volume. Pure."""
+
+from typing import Any
+
+from tuner.export_server import Server
+from tuner.plan import CACHE_ROOT
+
+STARTUP = {"periodSeconds": 10, "failureThreshold": 360}
+"""An hour until a server must answer: large MoE models have taken 2219 s to compile (vLLM issue 34399), and llm-d's
+guides allow as much. A shorter budget kills a cold start and throws its compile cache away."""
+STARTUP_SECONDS = STARTUP["periodSeconds"] * STARTUP["failureThreshold"]
+CACHE_VOLUME = "vllm-compile-cache"
+CACHE_SIZE = "20Gi"
+
+
+def escaped(text: str) -> str:
+    """Text for `command`, `args` or an `env` value: Kubernetes expands `$(NAME)` there, and `$$` is one `$`."""
+    return text.replace("$", "$$")
+
+
+def container(server: Server, name: str, image: str) -> dict[str, Any]:
+    """The whole container.
+
+    The command is stated: images differ in their entrypoint (vLLM's own was `python3 -m …` before 0.11).
+    """
+    return {
+        "name": name,
+        "image": image,
+        **launch(server),
+        "ports": [{"name": "http", "containerPort": server.port, "protocol": "TCP"}],
+        **resources(server, server.devices),
+        "startupProbe": startup_probe(server),
+        "readinessProbe": {**health(server), "periodSeconds": 10},
+        **mounts(server, shared_memory=server.devices > 1),
+    }
+
+
+def launch(server: Server) -> dict[str, Any]:
+    """Command, arguments and variables."""
+    return {"command": ["vllm", "serve"], "args": [escaped(argument) for argument in server.args], **variables(server)}
+
+
+def variables(server: Server, **more: str) -> dict[str, Any]:
+    """`env` with the cache root where it is set, and others; empty if there is none."""
+    values = {**more, **({CACHE_ROOT: server.cache_root} if server.cache_root else {})}
+    named = [{"name": name, "value": escaped(value)} for name, value in values.items()]
+    return {"env": named} if named else {}
+
+
+def resources(server: Server, devices: int) -> dict[str, Any]:
+    """`resources` with the devices; empty where none are asked for by a name that is known."""
+    return {"resources": {"limits": {server.resource: str(devices)}}} if server.resource else {}
+
+
+def startup_probe(server: Server) -> dict[str, Any]:
+    """The server answers within the budget."""
+    return {**health(server), **STARTUP}
+
+
+def health(server: Server) -> dict[str, Any]:
+    """How every probe asks."""
+    scheme = {"scheme": server.scheme} if server.scheme != "HTTP" else {}
+    return {"httpGet": {"path": "/health", "port": server.port, **scheme}}
+
+
+def mounts(server: Server, *, shared_memory: bool) -> dict[str, Any]:
+    """`volumeMounts`; empty if there are none."""
+    found = [{"name": CACHE_VOLUME, "mountPath": server.cache_root}] if server.cache_root else []
+    found += [{"name": "shm", "mountPath": "/dev/shm"}] if shared_memory else []  # noqa: S108  in the container
+    return {"volumeMounts": found} if found else {}
+
+
+def volumes(server: Server, *, shared_memory: bool) -> dict[str, Any]:
+    """`volumes` for those mounts. Ranks of one node exchange data through shared memory, of which pods get 64 MiB."""
+    claim = {"persistentVolumeClaim": {"claimName": claim_name(server)}}
+    found: list[dict[str, Any]] = [{"name": CACHE_VOLUME, **claim}] if server.cache_root else []
+    found += [{"name": "shm", "emptyDir": {"medium": "Memory"}}] if shared_memory else []
+    return {"volumes": found} if found else {}
+
+
+def claim_name(server: Server) -> str:
+    """Name of the claim that holds compile caches."""
+    return f"{server.name}-cache"
+
+
+def claim(server: Server, access: str) -> list[dict[str, Any]]:
+    """The claim itself; none where no cache root is set."""
+    spec = {"accessModes": [access], "resources": {"requests": {"storage": CACHE_SIZE}}}
+    metadata = {"name": claim_name(server)}
+    document = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+    return [document] if server.cache_root else []
+
+
+def claim_note(server: Server) -> list[str]:
+    """The note for a manifest that uses a claim and cannot make it."""
+    said = f"compile caches need a PersistentVolumeClaim named {claim_name(server)}"
+    return [said] if server.cache_root else []
+
+
+def service(server: Server, selector: dict[str, str]) -> dict[str, Any]:
+    """A Service in front of the server."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": server.name},
+        "spec": {
+            "selector": selector,
+            "ports": [{"name": "http", "port": server.port, "targetPort": server.port, "protocol": "TCP"}],
+        },
+    }

@@ -1,0 +1,157 @@
+"""The server that a manifest starts: its name, image, arguments, port, devices and cache. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from tuner.arguments import parse
+from tuner.errors import ExitCode, TunerError
+from tuner.export import Choices
+from tuner.hub import is_hub_id
+from tuner.options import scan
+from tuner.plan import CACHE_ROOT, Plan
+from tuner.serving import Serving
+
+IMAGES = {"cuda": "vllm/vllm-openai", "rocm": "vllm/vllm-openai-rocm", "cpu": "vllm/vllm-openai-cpu"}
+"""Platform -> vLLM's own image. Each release is tagged `vRELEASE`: CUDA all, ROCm from 0.14.0, CPU from 0.16.0."""
+DEVICES = {"cuda": "nvidia.com/gpu", "rocm": "amd.com/gpu"}
+"""Platform -> the resource of its device plugin."""
+PORT = 8000
+_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+_LONGEST_NAME = 50  # of 63: suffixes of ours and of controllers come behind it
+
+
+@dataclass(frozen=True)
+class Server:
+    """One `vllm serve` in a cluster.
+
+    Attributes:
+        name: of its objects.
+        model: what is served, as the user named it.
+        args: the complete list after `vllm serve`.
+        rest: `args` without the model.
+        port: where it listens.
+        scheme: `HTTP`, or `HTTPS` where it has a certificate.
+        serving: the facts that its arguments state.
+        devices: how many accelerators it needs in all.
+        resource: the resource that names one; None: no device plugin is known for the platform.
+        cache_root: value of VLLM_CACHE_ROOT; None: it is not set.
+        notes: what must be true in the cluster for it to start; whole sentences.
+    """
+
+    name: str
+    model: str
+    args: tuple[str, ...]
+    rest: tuple[str, ...]
+    port: int
+    scheme: str
+    serving: Serving
+    devices: int
+    resource: str | None
+    cache_root: str | None
+    notes: tuple[str, ...]
+
+
+def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
+    """The server of a plan.
+
+    Args:
+        plan: the launch.
+        choices: the user's; a name there wins.
+        name: the format's own default name; None: one made of the model's.
+
+    Raises:
+        TunerError: the chosen name is none that Kubernetes takes.
+    """
+    args = plan.launch.args
+    serving = parse(args).serving
+    model = plan.subject.model.name
+    devices = serving.tensor_parallel_size * serving.pipeline_parallel_size * serving.data_parallel_size
+    return Server(
+        name=_checked(choices.name) if choices.name else name or _name_of(model),
+        model=model,
+        args=args,
+        rest=_without_model(args),
+        port=int(port) if (port := _last(args, "--port") or "").isdecimal() else PORT,
+        scheme="HTTPS" if _last(args, "--ssl-certfile") else "HTTP",
+        serving=serving,
+        devices=devices,
+        resource=DEVICES.get(plan.subject.environment.platform),
+        cache_root=plan.launch.env.get(CACHE_ROOT),
+        notes=tuple(_notes(plan)),
+    )
+
+
+def image_of(plan: Plan, choices: Choices) -> str:
+    """The container image: the user's, or vLLM's own of the plan's release.
+
+    Raises:
+        TunerError: none is known for the platform and release, or the user's names neither tag nor digest.
+    """
+    environment = plan.subject.environment
+    if choices.image is not None:
+        if not re.search(r"[:@][^/]+$", choices.image):
+            raise _usage(f"The image {choices.image} names no tag.", f"Pin it, as in {choices.image}:TAG.")
+        return choices.image
+    repository = IMAGES.get(environment.platform)
+    if repository is None or re.search(r"dev|rc", environment.vllm or ""):
+        said = f"No published image is known for vLLM {environment.vllm} on {environment.platform}."
+        raise _usage(said, "Name the image that was probed with --image.")
+    return f"{repository}:v{environment.vllm}"
+
+
+def is_folder(plan: Plan) -> bool:
+    """Whether the model is named as a path, which a container has only if it is mounted there."""
+    return plan.subject.model.revision is None or not is_hub_id(plan.subject.model.name)
+
+
+def _notes(plan: Plan) -> list[str]:
+    args, name = plan.launch.args, plan.subject.model.name
+    notes = []
+    if is_folder(plan):
+        notes.append(f"the model {name} is a folder: the container needs it at that path")
+    if "--config" in args:
+        notes.append("the arguments read a --config file: the container needs it at that path")
+    if _last(args, "--api-key") is not None:
+        notes.append("the arguments hold an API key; VLLM_API_KEY from a Secret keeps it out of files")
+    if plan.launch.cache["source"] == "compilation_config.cache_dir":
+        notes.append(
+            f"compile caches go to {plan.launch.cache['location']}; they last as long as what is mounted there"
+        )
+    return notes
+
+
+def _without_model(args: Sequence[str]) -> tuple[str, ...]:
+    """The arguments behind the model, which `tuner export` always puts first; `--model` is the model's too."""
+    settings = [setting for setting in scan(args)[0] if setting.option.field == "model"]
+    taken = {0, *(index for setting in settings for index in range(setting.start, setting.stop))}
+    return tuple(argument for index, argument in enumerate(args) if index not in taken)
+
+
+def _last(args: Sequence[str], option: str) -> str | None:
+    """The value of a plain option that no decision reads; of several the last, as vLLM takes it."""
+    found = None
+    for index, argument in enumerate(args):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") == option:
+            found = value if equals else next(iter(args[index + 1 :]), None)
+    return found
+
+
+def _name_of(model: str) -> str:
+    """A name for objects: the model's last part as a DNS label that begins with a letter, as a Service's must."""
+    label = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(model).name.lower()).strip("-")
+    label = label if label[:1].isalpha() else f"model-{label}"
+    return label[:_LONGEST_NAME].strip("-")
+
+
+def _checked(name: str) -> str:
+    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+        hint = f"Use at most {_LONGEST_NAME} lower-case letters, digits and dashes, a letter first."
+        raise _usage(f"{name} is no name for a Kubernetes object here.", hint)
+    return name
+
+
+def _usage(message: str, hint: str) -> TunerError:
+    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
