@@ -14,6 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from tuner.errors import ExitCode, TunerError
 from tuner.options import Setting, scan, usage_error
 from tuner.serving import Serving, read_serving, stored_objects
 
@@ -66,9 +67,7 @@ def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) ->
     in_file, _ = scan(_file_arguments(args, read_text or _read_file))
     own, positional = scan(args)
     settings = [*in_file, *own]
-    stored = [value or {} for value in stored_objects(settings, _FIELD)]
-    config: dict[str, Any] = reduce(_overlay, stored, {})
-    dropped = tuple(_missing(config, stored[-1])) if stored else ()
+    config, dropped = _all_keys(settings, _FIELD)
     rest, merged_at = _without_config(args, own)
     return ServeArguments(
         given=tuple(args),
@@ -79,7 +78,7 @@ def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) ->
         merged_at=merged_at,
         file_has_dotted_keys=any(s.path for s in in_file if s.option.field == _FIELD),
         serving=read_serving(settings),
-        warnings=tuple(_warnings(args, dropped)),
+        warnings=tuple(_warnings(args, settings, dropped)),
     )
 
 
@@ -134,13 +133,18 @@ def _file_arguments(args: Sequence[str], read_text: Callable[[str], str]) -> lis
     if "--config" not in args:
         return []
     if args.count("--config") > 1:
-        raise usage_error("The option --config is given more than once.", "vLLM reads one file; put the options in it.")
+        raise _file_error("The option --config is given more than once.", "vLLM reads one file; put the options in it.")
     path = next(iter(args[args.index("--config") + 1 :]), None)
     if path is None:
-        raise usage_error("The option --config has no value.", "Give the path of a YAML file behind it.")
+        raise _file_error("The option --config has no value.", "Give the path of a YAML file behind it.")
     if path.split(".")[-1] not in {"yaml", "yml"}:
-        raise usage_error(f"The --config file {path} is named neither .yaml nor .yml; vLLM refuses it.", "Rename it.")
+        raise _file_error(f"The --config file {path} is named neither .yaml nor .yml; vLLM refuses it.", "Rename it.")
     return _as_arguments(_load(path, read_text))
+
+
+def _file_error(message: str, hint: str = "") -> TunerError:
+    """VLLM ends with a traceback, before its parser sees the list."""
+    return usage_error(message, hint, ExitCode.ERROR)
 
 
 def _load(path: str, read_text: Callable[[str], str]) -> dict[Any, Any]:
@@ -149,9 +153,9 @@ def _load(path: str, read_text: Callable[[str], str]) -> dict[Any, Any]:
     try:
         return yaml_text.load_mapping(read_text(path))
     except OSError as error:
-        raise usage_error(f"The --config file {path} cannot be read: {error.strerror}.") from None
+        raise _file_error(f"The --config file {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:  # UnicodeDecodeError among them
-        raise usage_error(f"The --config file {path} cannot be used: {error}.") from None
+        raise _file_error(f"The --config file {path} cannot be used: {error}.") from None
 
 
 def _read_file(path: str) -> str:
@@ -177,12 +181,22 @@ def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
     return arguments
 
 
-def _warnings(args: Sequence[str], dropped: Sequence[str]) -> Iterator[str]:
+def _all_keys(settings: Sequence[Setting], field: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """All that was asked for of an object option, and the dotted names of the keys that vLLM drops."""
+    stored = [value or {} for value in stored_objects(settings, field)]
+    whole: dict[str, Any] = reduce(_overlay, stored, {})
+    return whole, tuple(_missing(whole, stored[-1])) if stored else ()
+
+
+def _warnings(args: Sequence[str], settings: Sequence[Setting], dropped: Sequence[str]) -> Iterator[str]:
     if dropped:
         yield (
             "Of several compilation configs vLLM keeps only one and would drop "
             f"{', '.join(dropped)}; all keys are kept here, merged into one --compilation-config."
         )
+    for field, option in (("hf_overrides", "--hf-overrides"), ("speculative", "--speculative-config")):
+        if lost := _all_keys(settings, field)[1]:
+            yield f"Of several {option} vLLM keeps only one and drops {', '.join(lost)}; give all keys in one of them."
     if joined := next((argument for argument in args if argument.startswith("--config=")), None):
         yield f"vLLM ignores {joined}; give --config and its path as two arguments."
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.errors import ExitCode
 from tuner.options import Kind, Setting, usage_error
 
 _NONE_WORDS = ("", "None")  # what vLLM reads as None for an option that may be None
@@ -26,6 +27,8 @@ class Serving:
     model_impl: str = "auto"
     revision: str | None = None
     quantization: str | None = None
+    tokenizer_mode: str = "auto"
+    config_format: str = "auto"
     hf_config_path: str | None = None
     hf_overrides: dict[str, Any] | None = None
     speculative: dict[str, Any] | None = None
@@ -41,6 +44,7 @@ class Serving:
     pipeline_parallel_size: int = 1
     data_parallel_size: int = 1
     decode_context_parallel_size: int = 1
+    prefill_context_parallel_size: int = 1
 
 
 def read_serving(settings: Sequence[Setting]) -> Serving:
@@ -103,14 +107,17 @@ def _object(setting: Setting) -> dict[str, Any] | None:
     """The JSON object of an option in its plain form."""
     if setting.value in _NONE_WORDS and hasattr(Serving, setting.option.field):
         return None
+    no_json = False
     try:
         value = json.loads(_write_out_numbers(setting.value))
     except ValueError:
-        value = None
+        value, no_json = None, True
     if not isinstance(value, dict):
+        in_parser = setting.option.field == "compilation_config" or (no_json and setting.option.field == "speculative")
         raise usage_error(
             f"The value {setting.value!r} of {setting.spelling} is no JSON object.",
             """Write it like '{"key": "value"}', in single quotes so that the shell leaves it alone.""",
+            ExitCode.USAGE if in_parser else ExitCode.ERROR,
         )
     return value
 
