@@ -20,7 +20,7 @@ from tuner.document import SCHEMA_VERSION
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject, public_version
 from tuner.memory import LookUp
-from tuner.plan import Options, Plan, as_bool, carried, explicit_flag, launch_settings, other_model
+from tuner.plan import Options, Plan, as_bool, carried, explicit_flag, launch_settings, other_model, without_null
 
 HINT = "Make it with `tuner export MODEL --format json -- VLLM ARGS`, with the arguments that every rank has."
 
@@ -72,6 +72,8 @@ def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArgume
         TunerError: as `require_same_launch`.
     """
     require_same_launch(decided, subject, arguments, options)
+    arguments = without_null(arguments)
+    additions = {key: value for key, value in decided.settings.items() if key not in arguments.compilation_config}
     word = decided.verdict
     key = f", key {decided.key[:12]}" if decided.key else ""
     reason = f"decided by {decided.path} (verdict {word or 'none stored'}{key})"
@@ -82,15 +84,15 @@ def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArgume
             f"{NAME}={str(explicit).lower()} was given by the user and is kept; {decided.path} says otherwise"
         )
     decision = Decision(
-        setting=decided.settings.get(NAME) if explicit is None else None,
+        setting=additions.get(NAME),
         reasons=(reason,),
         refusal=_refusal(decided, explicit, options),
-        mode=decided.settings.get(MODE),
+        mode=additions.get(MODE),
         mode_reasons=(reason,),
     )
     verdict = None if word is None else Verdict(word, (reason,))
     found = LookUp(None, verdict, () if verdict else (f"none stood behind {decided.path}",), verified=False)
-    launch = carried(subject, arguments, options, dict(decided.settings))
+    launch = carried(subject, arguments, options, additions)
     return Plan(subject, found, decided.flag, decision, launch, tuple(warnings))
 
 

@@ -120,7 +120,7 @@ def plan_with(
     store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options, found: LookUp
 ) -> Plan:
     """As `make_plan`, for a verdict that was looked up or just reached."""
-    arguments = _without_null(arguments)
+    arguments = without_null(arguments)
     flag = flag_of(subject, found)
     draft = _draft_without_moe(store, subject, arguments.serving.speculative, options)
     decision = decide(found.verdict, flag, _facts(subject, arguments, options, draft))
@@ -135,7 +135,7 @@ def _additions(decision: Decision) -> dict[str, Any]:
     return {key: value for key, value in decided.items() if value is not None}
 
 
-def _without_null(arguments: ServeArguments) -> ServeArguments:
+def without_null(arguments: ServeArguments) -> ServeArguments:
     """The arguments without a null for what is decided here: it asks for vLLM's default."""
     given = arguments.compilation_config
     config = {key: value for key, value in given.items() if value is not None or key not in {NAME, MODE}}
