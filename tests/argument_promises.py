@@ -45,7 +45,7 @@ def case_of(args: list[str], real: RealParser) -> Case:
     """Ask both about a list."""
     ours, code, vllm, merged = None, 0, real.read(args), {}
     try:
-        ours = parse(args, lambda path: (real.folder / path).read_text(encoding="utf-8"))
+        ours = parse(args, lambda path: (real.folder / path).read_text(encoding="utf-8"), vllm=real.version)
     except TunerError as error:
         code = int(error.exit_code)
     if ours is not None and "refused" not in vllm:

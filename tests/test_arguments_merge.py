@@ -148,6 +148,7 @@ def test_numbers_with_a_suffix_mean_what_they_mean_to_vllm() -> None:
         "n": {"big": 2048, "half": 1500, "text": "2k"},
     }
     assert parse(["m", "-cc", '{"a": 0k, "b": "1k"}']).compilation_config == {"a": 0, "b": "1k"}
+    assert parse(["m", "-cc.n.half=1.5k"], vllm="0.19.1").compilation_config == {"n": {"half": "1.5k"}}
 
 
 @pytest.mark.parametrize(

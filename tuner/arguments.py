@@ -14,6 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from rules.releases import parse_version
 from tuner.errors import ExitCode, TunerError
 from tuner.options import Setting, scan, usage_error
 from tuner.serving import Serving, read_serving, stored_objects
@@ -51,7 +52,9 @@ class ServeArguments:
     warnings: tuple[str, ...]
 
 
-def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) -> ServeArguments:
+def parse(
+    args: Sequence[str], read_text: Callable[[str], str] | None = None, *, vllm: str | None = None
+) -> ServeArguments:
     """Read the arguments behind `vllm serve`.
 
     Precedence is vLLM's: of several values the last, and the command line over the `--config` file.
@@ -59,6 +62,7 @@ def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) ->
     Args:
         args: the arguments, model included.
         read_text: the text of the file at a path, for `--config`; default: the file system.
+        vllm: the release that will read them, as far as known.
 
     Raises:
         TunerError: a list that vLLM would refuse (kind `usage`): a compilation config that is no JSON object, a
@@ -67,7 +71,8 @@ def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) ->
     in_file, _ = scan(_file_arguments(args, read_text or _read_file))
     own, positional = scan(args)
     settings = [*in_file, *own]
-    config, dropped = _all_keys(settings, _FIELD)
+    expands = _expands_numbers(vllm)
+    config, dropped = _all_keys(settings, _FIELD, expands)
     rest, merged_at = _without_config(args, own)
     return ServeArguments(
         given=tuple(args),
@@ -77,8 +82,8 @@ def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) ->
         rest=rest,
         merged_at=merged_at,
         file_has_dotted_keys=any(s.path for s in in_file if s.option.field == _FIELD),
-        serving=read_serving(settings),
-        warnings=tuple(_warnings(args, settings, dropped)),
+        serving=read_serving(settings, expands=expands),
+        warnings=tuple(_warnings(args, settings, dropped, expands)),
     )
 
 
@@ -181,21 +186,27 @@ def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
     return arguments
 
 
-def _all_keys(settings: Sequence[Setting], field: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _expands_numbers(vllm: str | None) -> bool:
+    """Whether a release writes out numbers such as `80g` (0.20.2 does, 0.19.1 does not); one that is not known does."""
+    version = parse_version(vllm or "")
+    return version is None or version.release >= (0, 20)
+
+
+def _all_keys(settings: Sequence[Setting], field: str, expands: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     """All that was asked for of an object option, and the dotted names of the keys that vLLM drops."""
-    stored = [value or {} for value in stored_objects(settings, field)]
+    stored = [value or {} for value in stored_objects(settings, field, expands=expands)]
     whole: dict[str, Any] = reduce(_overlay, stored, {})
     return whole, tuple(_missing(whole, stored[-1])) if stored else ()
 
 
-def _warnings(args: Sequence[str], settings: Sequence[Setting], dropped: Sequence[str]) -> Iterator[str]:
+def _warnings(args: Sequence[str], settings: Sequence[Setting], dropped: Sequence[str], expands: bool) -> Iterator[str]:
     if dropped:
         yield (
             "Of several compilation configs vLLM keeps only one and would drop "
             f"{', '.join(dropped)}; all keys are kept here, merged into one --compilation-config."
         )
     for field, option in (("hf_overrides", "--hf-overrides"), ("speculative", "--speculative-config")):
-        if lost := _all_keys(settings, field)[1]:
+        if lost := _all_keys(settings, field, expands)[1]:
             yield f"Of several {option} vLLM keeps only one and drops {', '.join(lost)}; give all keys in one of them."
     if joined := next((argument for argument in args if argument.startswith("--config=")), None):
         yield f"vLLM ignores {joined}; give --config and its path as two arguments."

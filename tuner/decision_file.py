@@ -180,7 +180,7 @@ def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:
         flag=Flag(FlagStatus(environment["flag_status"]), environment["flag_reason"], environment["flag_source"]),
         settings=settings,
         refusal=Refusal(document["refusal"]),
-        arguments=parse(launch["args"]),
+        arguments=parse(launch["args"], vllm=environment["vllm"]),
     )
 
 

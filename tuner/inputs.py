@@ -75,8 +75,8 @@ def planned(args: Sequence[str], inputs: Inputs, launching: Launching, environ: 
         TunerError: the arguments, the model or the environment cannot be read.
         StoreError: the store is damaged.
     """
-    arguments = parse(args)
     environment, at_hand = serving_environment(inputs.python, inputs.environment)
+    arguments = parse(args, vllm=environment.vllm)
     subject = _subject(_named_model(arguments), arguments, environment)
     options = _options(inputs, launching, environ, at_hand)
     return make_plan(opened_store(inputs.store, environ), subject, arguments, options)
@@ -90,8 +90,8 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
     Raises:
         TunerError: vLLM itself would refuse the arguments, or there is no serving environment.
     """
-    arguments = parse(args)
     environment, at_hand = serving_environment(inputs.python, None)
+    arguments = parse(args, vllm=environment.vllm)
     options = _options(inputs, launching, environ, at_hand)
     store = VerdictStore(Path())
     subject = Subject(unidentified(arguments.model or ""), environment, arguments.serving.model_impl)
@@ -112,8 +112,8 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
     from tuner.decision_file import plan_decided, read_decision  # noqa: PLC0415  only with --decision
 
     decision = read_decision(path)
-    arguments = parse(args)
     environment, at_hand = serving_environment(inputs.python, None)
+    arguments = parse(args, vllm=environment.vllm)
     subject = _subject(_named_model(arguments), arguments, environment)
     return plan_decided(decision, subject, arguments, _options(inputs, launching, environ, at_hand))
 

@@ -77,7 +77,7 @@ def count(tally: Tally, case: Case, made: Composed, real: RealParser) -> None:
         try:
             promise(case)
         except AssertionError as broken:
-            tally.mismatches[promise.__name__].append(f"{real.version} {made} {str(broken).splitlines()[0]}")
+            tally.mismatches[promise.__name__].append(f"{real.version} {made} {str(broken)[:200]}")
     if case.accepted and case.ours:
         if case.ours.dropped:
             tally.counts["keys dropped"] += 1

@@ -1,0 +1,93 @@
+"""A real `vllm serve` that is stopped in the middle of a streamed completion, alone and under `tuner serve`."""
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from vllm_server import Server, running_server
+
+pytestmark = pytest.mark.vllm
+
+ROOT = Path(__file__).parent.parent
+PYTHON = ROOT / ".envs" / "current" / "bin" / "python"
+TUNER = Path(sys.executable).parent / "tuner"
+ARGUMENTS = ("--enforce-eager", "--max-model-len", "512")
+TOKENS = 500
+STOP_LIMIT_S = 120
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """How a server ended.
+
+    Attributes:
+        program: what the process that was started runs once it serves.
+        streamed: the client had received tokens before the signal.
+        finished: the client received all it asked for, the end of the stream included.
+        broken: the error that the client got in the middle of the stream; empty for none.
+        code: the exit code.
+    """
+
+    program: str
+    streamed: bool
+    finished: bool
+    broken: str
+    code: int
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A thin model that vLLM serves."""
+    if not PYTHON.exists():
+        pytest.skip("No serving environment .envs/current; `make setup` creates it.")
+    model = tmp_path_factory.mktemp("checkpoint") / "qwen3-moe"
+    script = ROOT / "examples" / "tiny_checkpoint.py"
+    subprocess.run([PYTHON, script, model, "--kind", "qwen3-moe"], cwd=model.parent, check=True)
+    return model
+
+
+def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal.Signals) -> Stopped:
+    """Start a server, stream a completion, send the signal to the process that was started, and read on."""
+    with running_server(command, folder) as server:
+        program = " ".join(Path(part).name for part in server.arguments()[:3])
+        lines = streamed_lines(server)
+        first = [next(lines) for _ in range(3)]
+        server.process.send_signal(number)
+        rest, broken = list[str](), ""
+        try:
+            rest.extend(lines)
+        except (OSError, http.client.HTTPException) as error:
+            broken = type(error).__name__
+        code = server.process.wait(STOP_LIMIT_S)
+    return Stopped(program, all(first), "data: [DONE]" in rest, broken, code)
+
+
+def streamed_lines(server: Server) -> Iterator[str]:
+    """The lines of a streamed completion that are not empty, as they come."""
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=STOP_LIMIT_S)
+    body = {"model": server.model_name(), "prompt": "the river", "max_tokens": TOKENS, "stream": True}
+    text = json.dumps({**body, "ignore_eos": True, "temperature": 0})
+    connection.request("POST", "/v1/completions", text, {"Content-Type": "application/json"})
+    reply = connection.getresponse()
+    assert reply.status == 200
+    for line in reply:
+        if line.strip():
+            yield line.decode().strip()
+
+
+def test_sigterm_in_mid_stream_ends_the_server_as_without_us(checkpoint: Path, tmp_path: Path) -> None:
+    """Program, what the client sees and the exit code are those of the plain server; the store needs no verdict."""
+    alone = (str(PYTHON.with_name("vllm")), "serve", str(checkpoint), *ARGUMENTS)
+    ours = ("--python", str(PYTHON), "--store", str(tmp_path / "none.sqlite"))
+    under = (str(TUNER), "serve", *ours, str(checkpoint), *ARGUMENTS)
+    expected = stopped_in_mid_stream(alone, tmp_path / "alone", signal.SIGTERM)
+    found = stopped_in_mid_stream(under, tmp_path / "under", signal.SIGTERM)
+    assert expected.streamed
+    assert found == expected
