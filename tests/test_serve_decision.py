@@ -97,14 +97,25 @@ def test_nothing_is_written_where_nothing_was_decided(tmp_path: Path) -> None:
     assert serve(inert, path, MIXTRAL, "--port", "1").out.endswith(f" serve {MIXTRAL} --port 1\n")
 
 
+def test_the_cache_root_of_the_file_is_set_on_every_rank(serving: Serving, tmp_path: Path) -> None:
+    """Unless the rank names one itself."""
+    path = tmp_path / "decision.json"
+    own = ("--python", serving.python, "--store", tmp_path / "none")
+    path.write_text(tuner("export", MIXTRAL, *own, "--cache-root", "/shared", code=3).out)
+    assert serve(serving, path, MIXTRAL).out.startswith("VLLM_CACHE_ROOT=/shared ")
+    rank = ("serve", *own, "--decision", path, "--dry-run", "--cache-root", "/mine", MIXTRAL)
+    assert tuner(*rank).out.startswith("VLLM_CACHE_ROOT=/mine ")
+
+
 def test_a_value_of_the_users_own_wins(serving: Serving, decide: Decide) -> None:
     """As without a file: it is kept with a warning, and refused with `--enforce` where the verdict is unsafe."""
     path = decide(ERNIE)
     answer = serve(serving, path, ERNIE, f"-cc.{FLAG}=true")
     assert answer.out.endswith(f"-cc.{FLAG}=true\n")
     assert "was given by the user and is kept" in answer.err
-    own = ("--python", serving.python, "--decision", path, "--enforce", "--dry-run")
-    assert "refused" in tuner("serve", *own, ERNIE, f"-cc.{FLAG}=true", code=4).err
+    own = ("--python", serving.python, "--decision", path, "--dry-run")
+    assert "refused" in tuner("serve", *own, "--enforce", ERNIE, f"-cc.{FLAG}=true", code=4).err
+    assert "refused" in tuner("serve", *own, "--strict", ERNIE, f"-cc.{FLAG}=true", code=3).err
 
 
 def test_keys_of_the_rank_are_kept(serving: Serving, decide: Decide) -> None:
@@ -116,6 +127,7 @@ def test_keys_of_the_rank_are_kept(serving: Serving, decide: Decide) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (["-pp", "2"], "this launch has pipeline_parallel, which it was not made for"),
         (["--enable-lora"], "this launch has enable_lora, which it was not made for"),
         (["--model-impl", "transformers"], "model_impl (there: auto, here: transformers)"),
         (["--trust-remote-code"], "only one of the two has --trust-remote-code"),
@@ -172,6 +184,7 @@ def test_a_variable_that_may_bring_another_model_refuses_a_true(serving: Serving
         ({"refusal": "perhaps"}, "is no decision"),
         ({"launch": {"args": [1], "compilation_config": {}}}, "is no decision"),
         ({"launch": []}, "is no decision"),
+        ({"launch": {"args": ["m"], "compilation_config": {}, "env": {"VLLM_CACHE_ROOT": 1}}}, "is no decision"),
         ({"evidence": {}}, "is no decision"),
     ],
 )

@@ -4,11 +4,15 @@ Usage: `python vllm_parser.py`, one JSON document a line in and out. The first l
 `options`, the option strings its parser knows. Each line in is a list of arguments behind `vllm serve`; its line out is
 `refused` (why), or `compilation_config` (the JSON object vLLM stored, null if none), `values` (of the options this
 project reads) and `others` (every other value, as text). What vLLM prints on stdout goes to stderr.
+
+`python vllm_parser.py OUTPUT < CASES` reads all lines first and writes one document: `version`, `options`, and `cases`
+in place of the lines.
 """
 
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 FIELDS = (
@@ -82,14 +86,19 @@ def _expanded(text: str) -> str:
 
 
 def main() -> None:
-    """Answer each line of stdin."""
+    """Answer each line of stdin, at once or in a file at the end."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     recorder = Recorder()
     from vllm import __version__  # noqa: PLC0415  as above
 
     options = [spelling for action in recorder.serve._actions for spelling in action.option_strings]
-    print(json.dumps({"version": __version__, "options": options}), file=answers, flush=True)
+    known = {"version": __version__, "options": options}
+    if len(sys.argv) > 1:
+        cases = [recorder.parse(json.loads(line)) for line in sys.stdin]
+        Path(sys.argv[1]).write_text(json.dumps({**known, "cases": cases}), encoding="utf-8")
+        return
+    print(json.dumps(known), file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(recorder.parse(json.loads(line))), file=answers, flush=True)
 

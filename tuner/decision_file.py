@@ -7,20 +7,31 @@ because ranks that fall back one by one would no longer agree.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rules.assumptions import COVERED
 from rules.decide import MODE, NAME, Decision, Refusal
 from rules.releases import Flag, FlagStatus
+from rules.settings import SHOWN_BY
 from rules.verdict import Verdict, Word
 from tuner.arguments import ServeArguments, parse
 from tuner.document import SCHEMA_VERSION
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject, public_version
 from tuner.memory import LookUp
-from tuner.plan import Options, Plan, as_bool, carried, explicit_flag, launch_settings, other_model, without_null
+from tuner.plan import (
+    CACHE_ROOT,
+    Options,
+    Plan,
+    as_bool,
+    carried,
+    explicit_flag,
+    launch_settings,
+    other_model,
+    without_null,
+)
 
 HINT = "Make it with `tuner export MODEL --format json -- VLLM ARGS`, with the arguments that every rank has."
 
@@ -36,7 +47,9 @@ class DecisionFile:
         verdict: the verdict behind it; None if none was stored.
         key: the digest of that verdict's key; None without one.
         flag: what the flag can do there.
-        settings: the keys of the compilation config that it decides: the flag and the compile mode.
+        settings: the keys of the compilation config that it decides: the flag and the compile mode. Not `cache_dir`,
+            which is named by all arguments of one launch.
+        cache_root: the VLLM_CACHE_ROOT that it sets; None if it sets none.
         refusal: whether it says that the launch must not happen.
         arguments: the launch that it was made for.
     """
@@ -48,6 +61,7 @@ class DecisionFile:
     key: str | None
     flag: Flag
     settings: Mapping[str, Any]
+    cache_root: str | None
     refusal: Refusal
     arguments: ServeArguments
 
@@ -66,7 +80,7 @@ def read_decision(path: Path) -> DecisionFile:
 
 
 def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArguments, options: Options) -> Plan:
-    """The plan that a decision file makes for one rank. The user's own values win, as without a file.
+    """The plan that a decision file makes for one rank. The values and the cache root of the command itself win.
 
     Raises:
         TunerError: as `require_same_launch`.
@@ -86,39 +100,35 @@ def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArgume
     decision = Decision(
         setting=additions.get(NAME),
         reasons=(reason,),
-        refusal=_refusal(decided, explicit, options),
+        refusal=_refusal(decided, arguments, options),
         mode=additions.get(MODE),
         mode_reasons=(reason,),
     )
     verdict = None if word is None else Verdict(word, (reason,))
     found = LookUp(None, verdict, () if verdict else (f"none stood behind {decided.path}",), verified=False)
+    options = replace(options, cache_root=options.cache_root or decided.cache_root)
     launch = carried(subject, arguments, options, additions)
     return Plan(subject, found, decided.flag, decision, launch, tuple(warnings))
 
 
-def _refusal(decided: DecisionFile, explicit: bool | None, options: Options) -> Refusal:
-    """What the file refuses; with `enforce` and `strict`, also what the user switches on against it."""
-    unsafe, unknown = _doubts(decided.verdict)
-    on = decided.flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN} or (
-        explicit is True and decided.flag.status is FlagStatus.SETTABLE
-    )
-    if options.enforce and on and explicit and unsafe:
+def _refusal(decided: DecisionFile, arguments: ServeArguments, options: Options) -> Refusal:
+    """What the file refuses; with `enforce` and `strict` also as without a file (`rules.decide`)."""
+    word = decided.verdict
+    against = explicit_flag(arguments) is True and decided.settings.get(NAME) is False
+    if options.enforce and against and ((word is not None and word.unsafe) or arguments.serving.speculative):
         return Refusal.UNSAFE
-    if options.strict and on and (unsafe or unknown) and decided.refusal is Refusal.NONE:
+    may_count = decided.flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
+    if options.strict and decided.refusal is Refusal.NONE and (against or (may_count and not (word and word.safe))):
         return Refusal.UNKNOWN
     return decided.refusal
-
-
-def _doubts(word: Word | None) -> tuple[bool, bool]:
-    """Whether a verdict is unsafe, and whether nothing is known."""
-    return (word is not None and word.unsafe), (word is None or word is Word.INCONCLUSIVE)
 
 
 def require_same_launch(decided: DecisionFile, subject: Subject, arguments: ServeArguments, options: Options) -> None:
     """Nothing in which this launch differs from the one that was decided could change the decision.
 
-    Versions are compared without their local part. Settings that no rule covers (`rules.assumptions`) must be among
-    those that were decided for, and a draft must be the same one; parallel sizes and the rest may differ.
+    Versions are compared without their local part. Settings that no rule covers (`rules.assumptions`), or that a
+    variant of the probe may have shown to be unsafe (`rules.settings`), must be among those that were decided for, and
+    a draft must be the same one. The rest may differ, tensor and data parallel sizes among it.
 
     Raises:
         TunerError: it differs; the sentence names every difference.
@@ -169,7 +179,7 @@ def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:
     settings = {key: config[key] for key in (NAME, MODE) if config.get(key) is not None}
     if NAME in settings:
         settings[NAME] = as_bool(settings[NAME])
-    if not all(isinstance(argument, str) for argument in launch["args"]):
+    if not all(isinstance(text, str) for text in (*launch["args"], *launch["env"].values())):
         raise TypeError
     return DecisionFile(
         path=path,
@@ -179,14 +189,15 @@ def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:
         key=None if evidence is None else str(evidence["key"]),
         flag=Flag(FlagStatus(environment["flag_status"]), environment["flag_reason"], environment["flag_source"]),
         settings=settings,
+        cache_root=launch["env"].get(CACHE_ROOT),
         refusal=Refusal(document["refusal"]),
         arguments=parse(launch["args"], vllm=environment["vllm"]),
     )
 
 
 def _new_settings(decided: ServeArguments, arguments: ServeArguments) -> list[str]:
-    """What this launch asks for, no rule covers, and the decision was not made for."""
-    known = {*launch_settings(decided.serving), *COVERED}
+    """What this launch asks for, and the decision was not made for."""
+    known = {*launch_settings(decided.serving), *(COVERED.keys() - SHOWN_BY.keys())}
     new = [name for name in launch_settings(arguments.serving) if name not in known]
     wrong = [f"this launch has {name}, which it was not made for" for name in new]
     for field in ("speculative", "hf_overrides"):

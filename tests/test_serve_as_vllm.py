@@ -1,4 +1,4 @@
-"""A real `vllm serve` that is stopped in the middle of a streamed completion, alone and under `tuner serve`."""
+"""A real `vllm serve`, alone and under `tuner serve`: stopped in the middle of a stream, and given bad arguments."""
 
 import http.client
 import json
@@ -91,3 +91,19 @@ def test_sigterm_in_mid_stream_ends_the_server_as_without_us(checkpoint: Path, t
     found = stopped_in_mid_stream(under, tmp_path / "under", signal.SIGTERM)
     assert expected.streamed
     assert found == expected
+
+
+@pytest.mark.parametrize("args", [["--no-such-option"], ["-cc", "{"], ["--config", "nowhere.yaml"]], ids=str)
+def test_a_bad_argument_ends_with_vllms_own_code(tmp_path: Path, args: list[str]) -> None:
+    """Whichever of the two refuses it."""
+    if not PYTHON.exists():
+        pytest.skip("No serving environment .envs/current; `make setup` creates it.")
+    model = str(ROOT / "examples" / "models" / "mistralai--Mixtral-8x7B-v0.1")
+    alone = (PYTHON.with_name("vllm"), "serve", model, *args)
+    under = (TUNER, "serve", "--python", PYTHON, "--store", tmp_path / "none.sqlite", model, *args)
+    codes = [
+        subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=300, check=False).returncode
+        for command in (alone, under)
+    ]
+    assert codes[0] in {1, 2}
+    assert codes[1] == codes[0]
