@@ -2,8 +2,8 @@
 
 vLLM never merges compilation configs. Of several JSON values it keeps the last; dotted keys (`-cc.key=value`) replace
 every JSON value wherever they stand; `-cc.…` and `--compilation-config.…` replace each other; the command line
-replaces the `--config` file's (0.14.1 to 0.33.0; tested against 0.19.1 and 0.32.0). Adding one key is therefore safe
-only as part of one merged value.
+replaces the `--config` file's (0.14.1 to 0.33.0; tested against seven releases from 0.16.0 to 0.32.0). Adding one key
+is therefore safe only as part of one merged value.
 """
 
 import json

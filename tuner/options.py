@@ -1,7 +1,8 @@
 """How `vllm serve` reads an argument list: which options it uses, with which values.
 
 Follows vLLM's own parser (`FlexibleArgumentParser`, vllm/utils/argparse_utils.py, over Python's argparse; the options
-themselves from `EngineArgs.add_cli_args`, vllm/engine/arg_utils.py; 0.19.1 and 0.32.0 agree):
+themselves from `EngineArgs.add_cli_args`, vllm/engine/arg_utils.py; the seven releases from 0.16.0 to 0.32.0 that the
+tests ask agree):
 
 - Long options may be written with underscores, and shortened while that stays unambiguous.
 - `--option.key value`, `--option.key=value` and `--option.key+ value` (a list) spell one key of a JSON option.
