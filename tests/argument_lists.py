@@ -166,6 +166,7 @@ def file_options(draw: DrawFn) -> dict[str, Any]:
     options: dict[str, Any] = {"port": 8002}
     extra: dict[str, SearchStrategy[Any]] = {
         "enforce-eager": st.booleans(),
+        "enable-prefix-caching": st.booleans(),
         "model": st.just("model/of-the-file"),
         "speculative-config": st.just({"method": "mtp", "num-speculative-tokens": 1}),
         "served-model-name": st.just(["x", "y"]),

@@ -27,6 +27,7 @@ class Case:
         code: the exit code with which we refuse it.
         vllm: its answer; see `vllm_parser.py`.
         merged: its answer to the list with `ADDITION` merged in; empty if one of us refuses the list as given.
+        file_says_no: the `--config` file switches prefix caching off.
     """
 
     args: list[str]
@@ -34,6 +35,7 @@ class Case:
     code: int
     vllm: dict[str, Any]
     merged: dict[str, Any]
+    file_says_no: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -41,7 +43,7 @@ class Case:
         return self.ours is not None and "refused" not in self.vllm
 
 
-def case_of(args: list[str], real: RealParser) -> Case:
+def case_of(args: list[str], real: RealParser, file: str | None = None) -> Case:
     """Ask both about a list."""
     ours, code, vllm, merged = None, 0, real.read(args), {}
     try:
@@ -50,7 +52,7 @@ def case_of(args: list[str], real: RealParser) -> Case:
         code = int(error.exit_code)
     if ours is not None and "refused" not in vllm:
         merged = real.read(merge(ours, ADDITION))
-    return Case(args, ours, code, vllm, merged)
+    return Case(args, ours, code, vllm, merged, "enable-prefix-caching: false" in (file or ""))
 
 
 def what_we_refuse_vllm_refuses(case: Case) -> None:
@@ -95,6 +97,13 @@ def model_is_the_one_vllm_serves(case: Case) -> None:
         assert case.ours.model == (values["model_tag"] or named)
 
 
+def dropped_false_is_named(case: Case) -> None:
+    """Where vLLM leaves prefix caching undecided although the file switches it off, a warning says so."""
+    if case.ours is not None and case.accepted and case.file_says_no:
+        named = any("enable-prefix-caching: false" in warning for warning in case.ours.warnings)
+        assert named is (case.vllm["others"]["enable_prefix_caching"] != "False")
+
+
 PROMISES: tuple[Callable[[Case], None], ...] = (
     what_we_refuse_vllm_refuses,
     config_is_what_vllm_stores_and_what_it_drops,
@@ -102,6 +111,7 @@ PROMISES: tuple[Callable[[Case], None], ...] = (
     merged_list_changes_no_other_value,
     serving_facts_are_what_vllm_parses,
     model_is_the_one_vllm_serves,
+    dropped_false_is_named,
 )
 
 

@@ -44,7 +44,7 @@ def test_composed_lists_are_read_as_vllm_reads_them(real: RealParser) -> None:
     def hold(made: Composed) -> None:
         if made.file is not None:
             (real.folder / FILE).write_text(made.file, encoding="utf-8")
-        case = case_of(made.args, real)
+        case = case_of(made.args, real, made.file)
         seen["accepted"] += case.accepted
         seen["losing keys"] += bool(case.accepted and case.ours and case.ours.dropped)
         check(case)

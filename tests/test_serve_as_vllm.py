@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,31 +55,35 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal.Signals) -> Stopped:
     """Start a server, stream a completion, send the signal to the process that was started, and read on."""
-    with running_server(command, folder) as server:
+    with running_server(command, folder) as server, closing(http.client.HTTPConnection(*address(server))) as client:
         program = " ".join(Path(part).name for part in server.arguments()[:3])
-        lines = streamed_lines(server)
-        first = [next(lines) for _ in range(3)]
+        reply = streamed(client, server.model_name())
+        first = [reply.readline() for _ in range(4)]
+        assert all(first), (first, server.log_text()[-3000:])
         server.process.send_signal(number)
-        rest, broken = list[str](), ""
+        rest, broken = b"", ""
         try:
-            rest.extend(lines)
+            rest = reply.read()
         except (OSError, http.client.HTTPException) as error:
             broken = type(error).__name__
         code = server.process.wait(STOP_LIMIT_S)
-    return Stopped(program, all(first), "data: [DONE]" in rest, broken, code)
+    return Stopped(program, first[0].startswith(b"data: {"), b"data: [DONE]" in rest, broken, code)
 
 
-def streamed_lines(server: Server) -> Iterator[str]:
-    """The lines of a streamed completion that are not empty, as they come."""
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=STOP_LIMIT_S)
-    body = {"model": server.model_name(), "prompt": "the river", "max_tokens": TOKENS, "stream": True}
+def address(server: Server) -> tuple[str, int, int]:
+    """Host, port and time limit of a connection."""
+    parts = urlsplit(server.url)
+    return str(parts.hostname), int(parts.port or 0), STOP_LIMIT_S
+
+
+def streamed(client: http.client.HTTPConnection, model: str) -> http.client.HTTPResponse:
+    """A completion that comes token by token: one line each, and an empty one between."""
+    body = {"model": model, "prompt": "the river", "max_tokens": TOKENS, "stream": True}
     text = json.dumps({**body, "ignore_eos": True, "temperature": 0})
-    connection.request("POST", "/v1/completions", text, {"Content-Type": "application/json"})
-    reply = connection.getresponse()
+    client.request("POST", "/v1/completions", text, {"Content-Type": "application/json"})
+    reply = client.getresponse()
     assert reply.status == 200
-    for line in reply:
-        if line.strip():
-            yield line.decode().strip()
+    return reply
 
 
 def test_sigterm_in_mid_stream_ends_the_server_as_without_us(checkpoint: Path, tmp_path: Path) -> None:

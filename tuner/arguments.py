@@ -68,7 +68,8 @@ def parse(
         TunerError: a list that vLLM would refuse (kind `usage`): a compilation config that is no JSON object, a
             missing value, an unreadable `--config` file.
     """
-    in_file, _ = scan(_file_arguments(args, read_text or _read_file))
+    options = _file_options(args, read_text or _read_file)
+    in_file, _ = scan(_as_arguments(options))
     own, positional = scan(args)
     settings = [*in_file, *own]
     expands = _expands_numbers(vllm)
@@ -83,7 +84,7 @@ def parse(
         merged_at=merged_at,
         file_has_dotted_keys=any(s.path for s in in_file if s.option.field == _FIELD),
         serving=read_serving(settings, expands=expands),
-        warnings=tuple(_warnings(args, settings, dropped, expands)),
+        warnings=(*_warnings(args, settings, dropped, expands), *_dropped_from_file(options, vllm)),
     )
 
 
@@ -130,13 +131,13 @@ def _without_config(args: Sequence[str], own: Sequence[Setting]) -> tuple[tuple[
     return rest, next(before_word, places[0])
 
 
-def _file_arguments(args: Sequence[str], read_text: Callable[[str], str]) -> list[str]:
-    """The `--config` file as arguments; vLLM puts them in front of the command line's.
+def _file_options(args: Sequence[str], read_text: Callable[[str], str]) -> dict[Any, Any]:
+    """The content of the `--config` file; vLLM puts its options in front of the command line's.
 
     vLLM looks for `--config` as an argument of its own, by that exact name.
     """
     if "--config" not in args:
-        return []
+        return {}
     if args.count("--config") > 1:
         raise _file_error("The option --config is given more than once.", "vLLM reads one file; put the options in it.")
     path = next(iter(args[args.index("--config") + 1 :]), None)
@@ -144,7 +145,7 @@ def _file_arguments(args: Sequence[str], read_text: Callable[[str], str]) -> lis
         raise _file_error("The option --config has no value.", "Give the path of a YAML file behind it.")
     if path.split(".")[-1] not in {"yaml", "yml"}:
         raise _file_error(f"The --config file {path} is named neither .yaml nor .yml; vLLM refuses it.", "Rename it.")
-    return _as_arguments(_load(path, read_text))
+    return _load(path, read_text)
 
 
 def _file_error(message: str, hint: str = "") -> TunerError:
@@ -190,6 +191,17 @@ def _expands_numbers(vllm: str | None) -> bool:
     """Whether a release writes out numbers such as `80g` (0.20.2 does, 0.19.1 does not); one that is not known does."""
     version = parse_version(vllm or "")
     return version is None or version.release >= (0, 20)
+
+
+def _dropped_from_file(options: Mapping[Any, Any], vllm: str | None) -> Iterator[str]:
+    """Options that the file switches off and vLLM leaves as they are: 0.26.0 drops every `false`, 0.32.0 none.
+
+    Those that we read are off by default.
+    """
+    version = parse_version(vllm or "")
+    if version is not None and version.release < (0, 27):
+        for key in (key for key, value in options.items() if value is False and not scan([f"--{key}"])[0]):
+            yield f"vLLM {vllm} drops `{key}: false` of the --config file; write `no-{key}: true` there."
 
 
 def _all_keys(settings: Sequence[Setting], field: str, expands: bool) -> tuple[dict[str, Any], tuple[str, ...]]:

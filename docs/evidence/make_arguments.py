@@ -63,7 +63,7 @@ def tally_of(version: str, lists: int) -> Tally:
         def ask(made: Composed) -> None:
             if made.file is not None:
                 (real.folder / FILE).write_text(made.file, encoding="utf-8")
-            count(tally, case_of(made.args, real), made, real)
+            count(tally, case_of(made.args, real, made.file), made, real)
 
         ask()
     return tally
@@ -84,6 +84,7 @@ def count(tally: Tally, case: Case, made: Composed, real: RealParser) -> None:
             tally.drops[forms(made)] += 1
         for option in ("--hf-overrides", "--speculative-config"):
             tally.drops[f"{option}: several"] += any(f"several {option} " in said for said in case.ours.warnings)
+        tally.drops["a false in the --config file"] += any(": false` of" in said for said in case.ours.warnings)
         tally.drops["--config=FILE"] += any("vLLM ignores --config=" in said for said in case.ours.warnings)
 
 
