@@ -4,9 +4,11 @@
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,10 +40,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Argument lists against the real parsers.")
     parser.add_argument("--lists", type=int, default=LISTS)
     parser.add_argument("--release", action="append", choices=list(RELEASES))
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="releases at once")
     options = parser.parse_args()
     if reasons := {reason for version in RELEASES if (reason := missing(version))}:
         sys.exit(" ".join(sorted(reasons)))
-    tallies = {version: tally_of(version, options.lists) for version in options.release or RELEASES}
+    versions = options.release or list(RELEASES)
+    with ProcessPoolExecutor(options.workers) as pool:
+        tallies = dict(zip(versions, pool.map(tally_of, versions, [options.lists] * len(versions)), strict=True))
     for version, tally in tallies.items():
         for promise, lists in tally.mismatches.items():
             print(version, promise, len(lists), *lists[:5], sep="\n    ")
