@@ -27,6 +27,10 @@ from tuner.model import identify  # noqa: E402
 MODEL = "examples/models/mistralai--Mixtral-8x7B-v0.1"
 TUNER = str(Path(sys.executable).with_name("tuner"))
 BASELINE = "python -c 'import sqlite3, json'"
+INTERPRETER = "python -c pass"
+SLOW = "vllm --version"
+SLOW_ROUNDS = 3
+"""It takes seconds, and its figure need not be fine."""
 SOURCES = ("vllm/__init__.py", "vllm/forward_context.py", "vllm/model_executor/models/mixtral.py")
 BATCH = 5_000
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -43,21 +47,38 @@ def main() -> None:
         small, large = Path(folder) / "1.sqlite", Path(folder) / "100000.sqlite"
         fill(small, options.python, 0)
         fill(large, options.python, 99_999)
-        commands = the_commands(options.python, small, large)
-        print(table(measured(commands, options.rounds)))
+        commands = the_commands(options.python, small, large, empty_server(Path(folder), Path(options.python)))
+        seconds = measured(commands, options.rounds)
+        version = {INTERPRETER: commands[INTERPRETER], SLOW: [str(Path(options.python).with_name("vllm")), "--version"]}
+        print(table(seconds))
+        print()
+        print(serving_table(seconds, measured(version, SLOW_ROUNDS)))
 
 
-def the_commands(python: str, small: Path, large: Path) -> dict[str, list[str]]:
+def empty_server(folder: Path, python: Path) -> str:
+    """The interpreter of the same environment, with a `vllm` beside it that does nothing: what is left is ours."""
+    twin = folder / "twin"
+    (twin / "bin").mkdir(parents=True)
+    (twin / "bin" / "python").symlink_to(python.resolve())
+    (twin / "pyvenv.cfg").write_text((python.parent.parent / "pyvenv.cfg").read_text())
+    (twin / "lib").symlink_to(python.parent.parent.resolve() / "lib")
+    (twin / "bin" / "vllm").symlink_to("/bin/true")
+    return str(twin / "bin" / "python")
+
+
+def the_commands(python: str, small: Path, large: Path, twin: str) -> dict[str, list[str]]:
     """What is timed, by the name in the table; the first is the baseline."""
     lookup = [TUNER, "verdict", MODEL, "--python", python, "--store"]
-    serve = [TUNER, "serve", "--dry-run", "--python", python, "--store", str(small), MODEL, "--max-model-len", "4096"]
+    own, launch = ["--store", str(small)], [MODEL, "--max-model-len", "4096"]
     return {
         BASELINE: [sys.executable, "-c", "import sqlite3, json"],
         "python -c 'import typer'": [sys.executable, "-c", "import typer"],
         "tuner --help": [TUNER, "--help"],
         "tuner verdict, 1 entry": [*lookup, str(small)],
         "tuner verdict, 100,000 entries": [*lookup, str(large)],
-        "tuner serve --dry-run": serve,
+        "tuner serve --dry-run": [TUNER, "serve", "--dry-run", "--python", python, *own, *launch],
+        "tuner serve, up to the exec": [TUNER, "serve", "--python", twin, *own, *launch],
+        INTERPRETER: [sys.executable, "-c", "pass"],
     }
 
 
@@ -115,6 +136,18 @@ def table(seconds: dict[str, list[float]]) -> str:
         ratio = statistics.median(value / unit for value, unit in zip(values, base, strict=True))
         lines.append(f"| `{name}` | {1000 * statistics.median(values):.0f} | {ratio:.2f} |")
     return "\n".join(lines)
+
+
+def serving_table(seconds: dict[str, list[float]], slow: dict[str, list[float]]) -> str:
+    """What `tuner serve` adds to a start, against interpreter start and the quickest that vLLM itself does."""
+    version = statistics.median(slow[SLOW])
+    lines = ["| command | times `python -c pass` | of `vllm --version` |", "| --- | --- | --- |"]
+    for name in ("tuner serve --dry-run", "tuner serve, up to the exec"):
+        pairs = zip(seconds[name], seconds[INTERPRETER], strict=True)
+        ratio = statistics.median(value / unit for value, unit in pairs)
+        lines.append(f"| `{name}` | {ratio:.1f} | {100 * statistics.median(seconds[name]) / version:.1f} % |")
+    ratio = statistics.median(value / unit for value, unit in zip(slow[SLOW], slow[INTERPRETER], strict=True))
+    return "\n".join([*lines, f"| `{SLOW}` | {ratio:.0f} | 100 % ({version:.1f} s) |"])
 
 
 if __name__ == "__main__":

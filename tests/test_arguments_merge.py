@@ -110,6 +110,39 @@ def test_model_is_found_where_it_can_be_told(args: list[str], model: str | None)
     assert parse(args).model == model
 
 
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--hf-overrides", '{"a": 1}', "--hf-overrides.b=2"], "Of several --hf-overrides vLLM keeps only one"),
+        (["-sc", '{"model": "d"}', "--speculative-config.method=mtp"], "several --speculative-config vLLM keeps only"),
+    ],
+)
+def test_keys_that_vllm_drops_from_other_options_are_named(args: list[str], sentence: str) -> None:
+    """They are vLLM's to read, so they stay as they are; but what is lost is said."""
+    arguments = parse(["m", *args])
+    (warning,) = arguments.warnings
+    assert sentence in warning
+    assert merge(arguments, {}) == ("m", *args)
+    assert parse(["m", *args[2:]]).warnings == ()
+
+
+@pytest.mark.parametrize(("vllm", "lines"), [("0.19.1", 1), ("0.26.0", 1), ("0.32.0", 0), (None, 0)])
+def test_a_false_that_vllm_drops_from_the_file_is_named(vllm: str | None, lines: int) -> None:
+    """Only of options that may be on by default; the way out is the opposite option."""
+    file = file_of("enforce-eager: false\nenable-prefix-caching: false\n")
+    warnings = parse(["m", "--config", "a.yaml"], **file, vllm=vllm).warnings
+    assert len(warnings) == lines
+    assert all("`no-enable-prefix-caching: true`" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("level", [["-O", "3"], ["-O3"], ["-O=3"], ["--optimization-level", "3"], ["--optimi=3"]])
+def test_every_spelling_of_the_level_is_read(level: list[str]) -> None:
+    """`-O` and its long form set one fact, of which the last one counts."""
+    arguments = parse(["m", "-O0", *level])
+    assert arguments.serving.optimization_level == "3"
+    assert arguments.compilation_config == {}
+
+
 def test_draft_options_make_one_speculative_config() -> None:
     """`--spec-…` (0.32.0) and `--speculative-config` state one draft, dashes in keys made underscores."""
     arguments = parse(["m", "-sc.num-speculative-tokens=2", "--spec-method", "mtp", "--spec-model", "d"])
@@ -124,33 +157,41 @@ def test_numbers_with_a_suffix_mean_what_they_mean_to_vllm() -> None:
         "n": {"big": 2048, "half": 1500, "text": "2k"},
     }
     assert parse(["m", "-cc", '{"a": 0k, "b": "1k"}']).compilation_config == {"a": 0, "b": "1k"}
+    assert parse(["m", "-cc.n.half=1.5k"], vllm="0.19.1").compilation_config == {"n": {"half": "1.5k"}}
 
 
 @pytest.mark.parametrize(
-    ("args", "part"),
+    ("args", "part", "code"),
     [
-        (["m", "-cc", "3"], "no JSON object"),
-        (["m", "-cc={mode: 3}"], "no JSON object"),
-        (["m", "--compilation-config", ""], "no JSON object"),
-        (["m", "-cc"], "has no value"),
-        (["m", "-cc", "--port"], "has no value"),
-        (["m", "-cc.mode"], "has no value"),
-        (["m", "-tp", "two"], "no integer"),
-        (["m", "--config"], "has no value"),
-        (["m", "--config", "a.yaml", "--config", "b.yaml"], "more than once"),
-        (["m", "--config", "a.json"], "neither .yaml nor .yml"),
-        (["m", "--config", "missing.yaml"], "missing.yaml cannot be read: No such file"),
+        (["m", "-cc", "3"], "no JSON object", 2),
+        (["m", "-cc={mode: 3}"], "no JSON object", 2),
+        (["m", "--compilation-config", ""], "no JSON object", 2),
+        (["m", "-sc", "{"], "no JSON object", 2),
+        (["m", "-sc", "[1]"], "no JSON object", 1),
+        (["m", "--hf-overrides", "{"], "no JSON object", 1),
+        (["m", "-cc"], "has no value", 2),
+        (["m", "-cc", "--port"], "has no value", 2),
+        (["m", "-cc.mode"], "has no value", 1),
+        (["--model"], "has no value", 1),
+        (["m", "-tp", "two"], "no integer", 2),
+        (["m", "--config"], "has no value", 1),
+        (["m", "--config", "a.yaml", "--config", "b.yaml"], "more than once", 1),
+        (["m", "--config", "a.json"], "neither .yaml nor .yml", 1),
+        (["m", "--config", "missing.yaml"], "missing.yaml cannot be read: No such file", 1),
     ],
 )
 def test_unusable_arguments_are_a_usage_error(
-    args: list[str], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    args: list[str], part: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What vLLM would refuse is refused before it starts, with a sentence and exit code 2."""
+    """What vLLM would refuse is refused before it starts, with a sentence and vLLM's own exit code.
+
+    That is 2 from its parser, and 1 where it ends with a traceback; the differential compares the two.
+    """
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TunerError) as raised:
         parse(args)
     assert part in raised.value.message
-    assert (raised.value.kind, raised.value.exit_code) == ("usage", ExitCode.USAGE)
+    assert (raised.value.kind, raised.value.exit_code) == ("usage", code)
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "a: [\n", "a: \x00\n"])
@@ -160,7 +201,7 @@ def test_unusable_config_file_is_a_usage_error(text: str, tmp_path: Path) -> Non
     path.write_text(text, encoding="utf-8")
     with pytest.raises(TunerError, match=r"serve\.yaml cannot be used") as raised:
         parse(["m", "--config", str(path)])
-    assert raised.value.exit_code is ExitCode.USAGE
+    assert raised.value.exit_code is ExitCode.ERROR
 
 
 def test_reading_arguments_imports_neither_yaml_nor_subprocess() -> None:

@@ -25,6 +25,7 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     serving: Serving = serving_in(tmp_path / "env", SETTABLE)
     store = tmp_path / "verdicts.sqlite"
     serving.remember(store, MIXTRAL)
+    (tmp_path / "decision.json").write_text(tuner("export", M, "--python", serving.python, "--store", store).out)
     (tmp_path / "environment.json").write_text(tuner("env", "--python", serving.python, "--json").out)
     return ["--python", str(serving.python), "--store", str(store)]
 
@@ -81,6 +82,10 @@ SERVE = [
     ["--accept-platform=cuda", Q],
     ["--on-missing=safe", "/nowhere"],
     [M, "-cc", "{"],
+    ["--decision", "decision.json", M, "--headless"],
+    ["--decision=decision.json", Q],
+    ["--decision", "nowhere.json", M],
+    ["--decision", "decision.json", "--on-missing", "probe", M],
 ]
 LEFT = [
     ["verdict"],

@@ -172,20 +172,20 @@ def test_an_unsafe_value_of_the_users_own_is_refused_on_request(serving: Serving
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "said", "code"),
     [
-        ([], "Missing argument"),
-        (["--python"], "requires an argument"),
-        (["--on-missing", "hope", str(MIXTRAL)], "'hope' is not one of"),
-        ([str(MIXTRAL), "-cc", "{"], "is no JSON object"),
-        ([str(MIXTRAL), "--config", "nowhere.yaml"], "cannot be read"),
+        ([], "Missing argument", 2),
+        (["--python"], "requires an argument", 2),
+        (["--on-missing", "hope", str(MIXTRAL)], "'hope' is not one of", 2),
+        ([str(MIXTRAL), "-cc", "{"], "is no JSON object", 2),
+        ([str(MIXTRAL), "--config", "nowhere.yaml"], "cannot be read", 1),
     ],
 )
-def test_usage_errors_end_with_2(tmp_path: Path, args: list[str], said: str) -> None:
-    """What vLLM would refuse too, and our own options misused, start nothing."""
+def test_usage_errors_start_nothing(tmp_path: Path, args: list[str], said: str, code: int) -> None:
+    """Our own options misused end with 2, and what vLLM would refuse with its own code."""
     serving = with_server(serving_in(tmp_path / "env2", SETTABLE))
     ours = [] if args[:1] == ["--python"] else ["--python", str(serving.python)]
-    answer = tuner_process("serve", *ours, *args, code=2)
+    answer = tuner_process("serve", *ours, *args, code=code)
     assert said in answer.err
     assert answer.out == ""
 

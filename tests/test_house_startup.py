@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from fake_environment import LLAMA, MIXTRAL, QWEN, SETTABLE, Serving, serving_in
+from fake_environment import LLAMA, MIXTRAL, QWEN, SETTABLE, Serving, serving_in, tuner
 
 HEAVY = {
     "asyncio",
@@ -102,19 +102,23 @@ START_PATH: dict[str, tuple[list[object], int]] = {
     "no such model": (["verdict", "./no-such-folder", "{where}"], 1),
     "a launch with a verdict": (["serve", "{where}", "--dry-run", MIXTRAL, "--tensor-parallel-size", "2"], 0),
     "a launch with settings": (["serve", "{where}", "--dry-run", MIXTRAL, "-cc.cudagraph_mode=NONE"], 0),
+    "a launch that a file decides": (["serve", "{where}", "--decision", "{decision}", "--dry-run", MIXTRAL], 0),
     "a launch without a verdict": (["serve", "{where}", "--strict", "--dry-run", QWEN, "--port", "1"], 0),
 }
 
 
 @pytest.mark.parametrize("case", START_PATH)
-def test_a_start_imports_only_what_it_needs(case: str, where: list[object]) -> None:
+def test_a_start_imports_only_what_it_needs(case: str, where: list[object], tmp_path: Path) -> None:
     """Looking up and launching from a warm store import no third-party library at all, and nothing of the probe."""
     words, expected = START_PATH[case]
-    code, modules = run(*(part for word in words for part in (where if word == "{where}" else [word])))
+    decision = tmp_path / "decision.json"
+    decision.write_text(tuner("export", MIXTRAL, *where).out)
+    parts = {"{where}": where, "{decision}": [decision]}
+    code, modules = run(*(part for word in words for part in parts.get(str(word), [word])))
     assert code == expected
     assert not packages(modules) & NOT_AT_START
     assert not modules & PROBING
-    assert "cache.store" in modules or "cache.database" in modules
+    assert ("cache.database" in modules) is ("{decision}" not in words) or "cache.store" in modules
 
 
 OTHERS: dict[str, tuple[list[object], int]] = {

@@ -1,12 +1,16 @@
 """Runs inside a serving environment: parses argument lists with that vLLM's own `vllm serve` parser.
 
-Usage: `python vllm_parser.py OUTPUT < CASES`. A case is one JSON list a line, the arguments behind `vllm serve`. OUTPUT
-gets one JSON document: `options`, the option strings the parser knows, and `cases`, one object a case:
+Usage: `python vllm_parser.py`, one JSON document a line in and out. The first line out is `version`, the release, and
+`options`, the option strings its parser knows. Each line in is a list of arguments behind `vllm serve`; its line out is
 `refused` (why), or `compilation_config` (the JSON object vLLM stored, null if none), `values` (of the options this
-project reads) and `others` (every other value, as text). vLLM prints on stdout, so nothing is written there.
+project reads) and `others` (every other value, as text). What vLLM prints on stdout goes to stderr.
+
+`python vllm_parser.py OUTPUT < CASES` reads all lines first and writes one document: `version`, `options`, and `cases`
+in place of the lines.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ FIELDS = (
     "model_impl",
     "revision",
     "quantization",
+    "tokenizer_mode",
+    "config_format",
     "hf_config_path",
     "hf_overrides",
     "speculative_config",
@@ -35,6 +41,7 @@ FIELDS = (
     "pipeline_parallel_size",
     "data_parallel_size",
     "decode_context_parallel_size",
+    "prefill_context_parallel_size",
 )
 
 
@@ -79,11 +86,21 @@ def _expanded(text: str) -> str:
 
 
 def main() -> None:
-    """Parse the cases on stdin."""
+    """Answer each line of stdin, at once or in a file at the end."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     recorder = Recorder()
+    from vllm import __version__  # noqa: PLC0415  as above
+
     options = [spelling for action in recorder.serve._actions for spelling in action.option_strings]
-    cases = [recorder.parse(json.loads(line)) for line in sys.stdin]
-    Path(sys.argv[1]).write_text(json.dumps({"options": options, "cases": cases}), encoding="utf-8")
+    known = {"version": __version__, "options": options}
+    if len(sys.argv) > 1:
+        cases = [recorder.parse(json.loads(line)) for line in sys.stdin]
+        Path(sys.argv[1]).write_text(json.dumps({**known, "cases": cases}), encoding="utf-8")
+        return
+    print(json.dumps(known), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(recorder.parse(json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

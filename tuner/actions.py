@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tuner import render
 from tuner.cli_output import failures, present, refuse, result, say, stop_on_signals
 from tuner.errors import ExitCode, TunerError
-from tuner.inputs import Inputs, Launching, looked_up, planned_safely, probed_first
+from tuner.inputs import Inputs, Launching, decided, looked_up, planned_safely, probed_first
 from tuner.quick import OnMissing
 from tuner.serve import command, execute
 
@@ -37,7 +37,17 @@ def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing:
 
 
 def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing) -> "Plan":
-    made = planned_safely(args, inputs, launching, os.environ)
+    if inputs.decision is None:
+        made = planned_safely(args, inputs, launching, os.environ)
+    elif on_missing is OnMissing.PROBE:
+        raise TunerError(
+            "--decision and --on-missing probe exclude each other.",
+            hint="The file decides, and a probe would not change it.",
+            kind="usage",
+            exit_code=ExitCode.USAGE,
+        )
+    else:
+        made = decided(inputs.decision, args, inputs, launching, os.environ)
     if made.found.verdict is None and on_missing is OnMissing.PROBE:
         say("tuner: no verdict is stored; probing first (about a minute)")
         stop_on_signals()

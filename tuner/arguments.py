@@ -2,8 +2,8 @@
 
 vLLM never merges compilation configs. Of several JSON values it keeps the last; dotted keys (`-cc.key=value`) replace
 every JSON value wherever they stand; `-cc.…` and `--compilation-config.…` replace each other; the command line
-replaces the `--config` file's (0.14.1 to 0.33.0; tested against 0.19.1 and 0.32.0). Adding one key is therefore safe
-only as part of one merged value.
+replaces the `--config` file's (0.14.1 to 0.33.0; tested against seven releases from 0.16.0 to 0.32.0). Adding one key
+is therefore safe only as part of one merged value.
 """
 
 import json
@@ -14,6 +14,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from rules.releases import parse_version
+from tuner.errors import ExitCode, TunerError
 from tuner.options import Setting, scan, usage_error
 from tuner.serving import Serving, read_serving, stored_objects
 
@@ -50,7 +52,9 @@ class ServeArguments:
     warnings: tuple[str, ...]
 
 
-def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) -> ServeArguments:
+def parse(
+    args: Sequence[str], read_text: Callable[[str], str] | None = None, *, vllm: str | None = None
+) -> ServeArguments:
     """Read the arguments behind `vllm serve`.
 
     Precedence is vLLM's: of several values the last, and the command line over the `--config` file.
@@ -58,17 +62,18 @@ def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) ->
     Args:
         args: the arguments, model included.
         read_text: the text of the file at a path, for `--config`; default: the file system.
+        vllm: the release that will read them, as far as known.
 
     Raises:
         TunerError: a list that vLLM would refuse (kind `usage`): a compilation config that is no JSON object, a
             missing value, an unreadable `--config` file.
     """
-    in_file, _ = scan(_file_arguments(args, read_text or _read_file))
+    options = _file_options(args, read_text or _read_file)
+    in_file, _ = scan(_as_arguments(options))
     own, positional = scan(args)
     settings = [*in_file, *own]
-    stored = [value or {} for value in stored_objects(settings, _FIELD)]
-    config: dict[str, Any] = reduce(_overlay, stored, {})
-    dropped = tuple(_missing(config, stored[-1])) if stored else ()
+    expands = _expands_numbers(vllm)
+    config, dropped = _all_keys(settings, _FIELD, expands)
     rest, merged_at = _without_config(args, own)
     return ServeArguments(
         given=tuple(args),
@@ -78,8 +83,8 @@ def parse(args: Sequence[str], read_text: Callable[[str], str] | None = None) ->
         rest=rest,
         merged_at=merged_at,
         file_has_dotted_keys=any(s.path for s in in_file if s.option.field == _FIELD),
-        serving=read_serving(settings),
-        warnings=tuple(_warnings(args, dropped)),
+        serving=read_serving(settings, expands=expands),
+        warnings=(*_warnings(args, settings, dropped, expands), *_dropped_from_file(options, vllm)),
     )
 
 
@@ -126,21 +131,26 @@ def _without_config(args: Sequence[str], own: Sequence[Setting]) -> tuple[tuple[
     return rest, next(before_word, places[0])
 
 
-def _file_arguments(args: Sequence[str], read_text: Callable[[str], str]) -> list[str]:
-    """The `--config` file as arguments; vLLM puts them in front of the command line's.
+def _file_options(args: Sequence[str], read_text: Callable[[str], str]) -> dict[Any, Any]:
+    """The content of the `--config` file; vLLM puts its options in front of the command line's.
 
     vLLM looks for `--config` as an argument of its own, by that exact name.
     """
     if "--config" not in args:
-        return []
+        return {}
     if args.count("--config") > 1:
-        raise usage_error("The option --config is given more than once.", "vLLM reads one file; put the options in it.")
+        raise _file_error("The option --config is given more than once.", "vLLM reads one file; put the options in it.")
     path = next(iter(args[args.index("--config") + 1 :]), None)
     if path is None:
-        raise usage_error("The option --config has no value.", "Give the path of a YAML file behind it.")
+        raise _file_error("The option --config has no value.", "Give the path of a YAML file behind it.")
     if path.split(".")[-1] not in {"yaml", "yml"}:
-        raise usage_error(f"The --config file {path} is named neither .yaml nor .yml; vLLM refuses it.", "Rename it.")
-    return _as_arguments(_load(path, read_text))
+        raise _file_error(f"The --config file {path} is named neither .yaml nor .yml; vLLM refuses it.", "Rename it.")
+    return _load(path, read_text)
+
+
+def _file_error(message: str, hint: str = "") -> TunerError:
+    """VLLM ends with a traceback, before its parser sees the list."""
+    return usage_error(message, hint, ExitCode.ERROR)
 
 
 def _load(path: str, read_text: Callable[[str], str]) -> dict[Any, Any]:
@@ -149,9 +159,9 @@ def _load(path: str, read_text: Callable[[str], str]) -> dict[Any, Any]:
     try:
         return yaml_text.load_mapping(read_text(path))
     except OSError as error:
-        raise usage_error(f"The --config file {path} cannot be read: {error.strerror}.") from None
+        raise _file_error(f"The --config file {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:  # UnicodeDecodeError among them
-        raise usage_error(f"The --config file {path} cannot be used: {error}.") from None
+        raise _file_error(f"The --config file {path} cannot be used: {error}.") from None
 
 
 def _read_file(path: str) -> str:
@@ -177,12 +187,39 @@ def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
     return arguments
 
 
-def _warnings(args: Sequence[str], dropped: Sequence[str]) -> Iterator[str]:
+def _expands_numbers(vllm: str | None) -> bool:
+    """Whether a release writes out numbers such as `80g` (0.20.2 does, 0.19.1 does not); one that is not known does."""
+    version = parse_version(vllm or "")
+    return version is None or version.release >= (0, 20)
+
+
+def _dropped_from_file(options: Mapping[Any, Any], vllm: str | None) -> Iterator[str]:
+    """Options that the file switches off and vLLM leaves as they are: 0.26.0 drops every `false`, 0.32.0 none.
+
+    Those that we read are off by default.
+    """
+    version = parse_version(vllm or "")
+    if version is not None and version.release < (0, 27):
+        for key in (key for key, value in options.items() if value is False and not scan([f"--{key}"])[0]):
+            yield f"vLLM {vllm} drops `{key}: false` of the --config file; write `no-{key}: true` there."
+
+
+def _all_keys(settings: Sequence[Setting], field: str, expands: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """All that was asked for of an object option, and the dotted names of the keys that vLLM drops."""
+    stored = [value or {} for value in stored_objects(settings, field, expands=expands)]
+    whole: dict[str, Any] = reduce(_overlay, stored, {})
+    return whole, tuple(_missing(whole, stored[-1])) if stored else ()
+
+
+def _warnings(args: Sequence[str], settings: Sequence[Setting], dropped: Sequence[str], expands: bool) -> Iterator[str]:
     if dropped:
         yield (
             "Of several compilation configs vLLM keeps only one and would drop "
             f"{', '.join(dropped)}; all keys are kept here, merged into one --compilation-config."
         )
+    for field, option in (("hf_overrides", "--hf-overrides"), ("speculative", "--speculative-config")):
+        if lost := _all_keys(settings, field, expands)[1]:
+            yield f"Of several {option} vLLM keeps only one and drops {', '.join(lost)}; give all keys in one of them."
     if joined := next((argument for argument in args if argument.startswith("--config=")), None):
         yield f"vLLM ignores {joined}; give --config and its path as two arguments."
 

@@ -173,17 +173,24 @@ def plan(
     enforce: Enforce = False,
     cache_root: CacheRoot = None,
     cache_dir_in: CacheDir = CacheDirIn.ENV,
+    shell: Annotated[
+        bool, typer.Option("--shell", help="Print one line for `eval`, which starts vLLM's OpenAI server module.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the launch that `tuner serve` would make, and why."""
     from tuner import render
     from tuner.inputs import Inputs, Launching, planned
 
+    if shell and as_json:
+        raise typer.BadParameter("it and --json exclude each other", param_hint="--shell")
     with failures(as_json, model):
         launching = Launching(strict, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
         made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
-        present(made, as_json, render.plan_text)
+        if shell:
+            refuse(made)  # before the line: `eval` starts what was printed whatever the exit code
+        present(made, as_json, render.shell_text if shell else render.plan_text)
 
 
 @app.command()
@@ -238,6 +245,10 @@ def serve(
     python: Python = None,
     store: Store = None,
     accept_platform: AcceptPlatform = None,
+    decision: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Let a `tuner export --format json` decide, on every rank alike; no store."),
+    ] = None,
     on_missing: Annotated[
         OnMissing, typer.Option(help="Without a verdict: serve safely, probe first, or fail.")
     ] = OnMissing.SAFE,
@@ -255,5 +266,5 @@ def serve(
     from tuner.inputs import Inputs, Launching
 
     launching = Launching(strict, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
-    inputs = Inputs(python, None, store, accept_platform=accept_platform)
+    inputs = Inputs(python, None, store, accept_platform=accept_platform, decision=decision)
     actions.serve(vllm_args, inputs, launching, on_missing, dry_run=dry_run)

@@ -30,6 +30,7 @@ class Inputs:
         model_impl: likewise.
         trust_remote_code: likewise.
         accept_platform: a platform whose verdict may decide where the environment's own has none.
+        decision: a document that decides in place of the store (`tuner.decision_file`).
     """
 
     python: str | None = None
@@ -39,6 +40,7 @@ class Inputs:
     model_impl: str = "auto"
     trust_remote_code: bool = False
     accept_platform: str | None = None
+    decision: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def planned(args: Sequence[str], inputs: Inputs, launching: Launching, environ: 
         TunerError: the arguments, the model or the environment cannot be read.
         StoreError: the store is damaged.
     """
-    arguments = parse(args)
     environment, at_hand = serving_environment(inputs.python, inputs.environment)
+    arguments = parse(args, vllm=environment.vllm)
     subject = _subject(_named_model(arguments), arguments, environment)
     options = _options(inputs, launching, environ, at_hand)
     return make_plan(opened_store(inputs.store, environ), subject, arguments, options)
@@ -88,8 +90,8 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
     Raises:
         TunerError: vLLM itself would refuse the arguments, or there is no serving environment.
     """
-    arguments = parse(args)
     environment, at_hand = serving_environment(inputs.python, None)
+    arguments = parse(args, vllm=environment.vllm)
     options = _options(inputs, launching, environ, at_hand)
     store = VerdictStore(Path())
     subject = Subject(unidentified(arguments.model or ""), environment, arguments.serving.model_impl)
@@ -99,6 +101,21 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
         return make_plan(store, subject, arguments, options)
     except (TunerError, StoreError, RuleError) as error:
         return plan_with(store, subject, arguments, options, LookUp(None, None, (error.message,)))
+
+
+def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
+    """The plan that the decision file at `path` makes for these arguments; no store is opened.
+
+    Raises:
+        TunerError: the file cannot be used, is for another launch, or the model or environment cannot be read.
+    """
+    from tuner.decision_file import plan_decided, read_decision  # noqa: PLC0415  only with --decision
+
+    decision = read_decision(path)
+    environment, at_hand = serving_environment(inputs.python, None)
+    arguments = parse(args, vllm=environment.vllm)
+    subject = _subject(_named_model(arguments), arguments, environment)
+    return plan_decided(decision, subject, arguments, _options(inputs, launching, environ, at_hand))
 
 
 def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:

@@ -1,7 +1,8 @@
 """How `vllm serve` reads an argument list: which options it uses, with which values.
 
 Follows vLLM's own parser (`FlexibleArgumentParser`, vllm/utils/argparse_utils.py, over Python's argparse; the options
-themselves from `EngineArgs.add_cli_args`, vllm/engine/arg_utils.py; 0.19.1 and 0.32.0 agree):
+themselves from `EngineArgs.add_cli_args`, vllm/engine/arg_utils.py; the seven releases from 0.16.0 to 0.32.0 that the
+tests ask agree):
 
 - Long options may be written with underscores, and shortened while that stays unambiguous.
 - `--option.key value`, `--option.key=value` and `--option.key+ value` (a list) spell one key of a JSON option.
@@ -31,7 +32,8 @@ class Option:
     """One option of `vllm serve`.
 
     Attributes:
-        field: the attribute of `Serving` it sets, or one of `model`, `config` and `compilation_config`.
+        field: the attribute of `Serving` it sets, or one of `model`, `config`, `compilation_config` and `tokenizer`
+            (no fact; listed because its name begins another's).
         kind: how it takes its value.
         spellings: long form first, with dashes.
         key: the key of an object-valued `field` that it sets; empty where it sets all of it.
@@ -50,6 +52,9 @@ OPTIONS = (
     Option("model_impl", Kind.TEXT, ("--model-impl",)),
     Option("revision", Kind.TEXT, ("--revision",)),
     Option("quantization", Kind.TEXT, ("--quantization", "-q")),
+    Option("tokenizer", Kind.TEXT, ("--tokenizer",)),
+    Option("tokenizer_mode", Kind.TEXT, ("--tokenizer-mode",)),
+    Option("config_format", Kind.TEXT, ("--config-format",)),
     Option("hf_config_path", Kind.TEXT, ("--hf-config-path",)),
     Option("hf_overrides", Kind.OBJECT, ("--hf-overrides",)),
     Option("speculative", Kind.OBJECT, ("--speculative-config", "-sc")),
@@ -68,6 +73,7 @@ OPTIONS = (
     Option("pipeline_parallel_size", Kind.INTEGER, ("--pipeline-parallel-size", "-pp")),
     Option("data_parallel_size", Kind.INTEGER, ("--data-parallel-size", "-dp")),
     Option("decode_context_parallel_size", Kind.INTEGER, ("--decode-context-parallel-size", "-dcp")),
+    Option("prefill_context_parallel_size", Kind.INTEGER, ("--prefill-context-parallel-size", "-pcp")),
 )
 """Every option this tool reads. A new serving fact is a line here and an attribute of `Serving`."""
 
@@ -94,9 +100,15 @@ class Setting:
     stop: int
 
 
-def usage_error(message: str, hint: str = "") -> TunerError:
-    """The error for an argument list that `vllm serve` would refuse too."""
-    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
+def usage_error(message: str, hint: str = "", exit_code: ExitCode = ExitCode.USAGE) -> TunerError:
+    """The error for an argument list that `vllm serve` would refuse too.
+
+    Args:
+        message: what is wrong.
+        hint: what to do.
+        exit_code: vLLM's own: `USAGE` from its parser, `ERROR` where it ends with a traceback (0.16.0 to 0.32.0).
+    """
+    return TunerError(message, hint=hint, kind="usage", exit_code=exit_code)
 
 
 def scan(args: Sequence[str]) -> tuple[list[Setting], str | None]:
@@ -148,13 +160,12 @@ _SPELLINGS = _spellings()
 def _known(name: str) -> tuple[Option, bool] | None:
     """The option that `name` spells, in full or shortened.
 
-    Short options are shortened to one letter only: `-dc`, the start of our `-dcp`, is an option itself in 0.32.0.
-    A shortening that is ambiguous with an option we do not know stops vLLM itself.
+    `-dc`, the start of our `-dcp`, is an option itself in 0.32.0. A shortening that is ambiguous with an option we do
+    not know stops vLLM itself.
     """
     if name in _SPELLINGS:
         return _SPELLINGS[name]
-    one_letter = len(name.removeprefix("-")) == 1
-    if name == "--" or not (name.startswith("--") or one_letter):
+    if name in {"--", "-", "-dc"} or not name.startswith("-"):
         return None
     longer = [spelling for spelling in _SPELLINGS if spelling.startswith(name)]
     return _SPELLINGS[longer[0]] if len(longer) == 1 else None
@@ -186,5 +197,8 @@ def _next_value(args: Sequence[str], index: int, *, dotted: bool) -> str:
     """The argument behind `index`. Only a dotted option takes one that looks like an option."""
     value = next(iter(args[index + 1 : index + 2]), None)
     if value is None or (value.startswith("-") and not dotted):
-        raise usage_error(f"The option {args[index]} has no value.", "Give the value behind the option.")
+        # vLLM itself looks for these before its parser does
+        raises = dotted or args[index] == "--model"
+        code = ExitCode.ERROR if raises else ExitCode.USAGE
+        raise usage_error(f"The option {args[index]} has no value.", "Give the value behind the option.", code)
     return value

@@ -18,6 +18,7 @@ from tuner.identity import Subject
 from tuner.memory import LookUp, look_up
 from tuner.model import identify
 from tuner.origin import accepted, draft_notes
+from tuner.serving import Serving
 
 CACHE_ROOT = "VLLM_CACHE_ROOT"
 NO_FACTORS = {CACHE_ROOT, "VLLM_API_KEY", "VLLM_HOST_IP", "VLLM_PORT"}
@@ -37,8 +38,13 @@ SIZES = {
     "pipeline_parallel_size": "pipeline_parallel",
     "data_parallel_size": "data_parallel",
     "decode_context_parallel_size": "decode_context_parallel",
+    "prefill_context_parallel_size": "prefill_context_parallel",
 }
 """As `SETTINGS`, for facts that are set when greater than 1."""
+REDIRECT, MODELSCOPE = "VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE"
+"""Variables with which vLLM may serve another model than the one that was read here: the first names a file of models
+to put in place of others, the second makes vLLM ask another hub (vllm/transformers_utils/utils.py and config.py, 0.16.0
+to 0.32.0)."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,11 @@ def plan_with(
     store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options, found: LookUp
 ) -> Plan:
     """As `make_plan`, for a verdict that was looked up or just reached."""
-    arguments = _without_null(arguments)
+    arguments = without_null(arguments)
     flag = flag_of(subject, found)
     draft = _draft_without_moe(store, subject, arguments.serving.speculative, options)
     decision = decide(found.verdict, flag, _facts(subject, arguments, options, draft))
-    launch = _launch(subject, arguments, options, _additions(decision))
+    launch = carried(subject, arguments, options, _additions(decision))
     origin = (*filter(None, [accepted(found)]), *draft_notes(draft))
     return Plan(subject, found, flag, decision, launch, (*arguments.warnings, *origin, *decision.warnings))
 
@@ -129,7 +135,7 @@ def _additions(decision: Decision) -> dict[str, Any]:
     return {key: value for key, value in decided.items() if value is not None}
 
 
-def _without_null(arguments: ServeArguments) -> ServeArguments:
+def without_null(arguments: ServeArguments) -> ServeArguments:
     """The arguments without a null for what is decided here: it asks for vLLM's default."""
     given = arguments.compilation_config
     config = {key: value for key, value in given.items() if value is not None or key not in {NAME, MODE}}
@@ -146,16 +152,36 @@ def flag_of(subject: Subject, found: LookUp) -> Flag:
     return flag_status(environment.vllm, environment.torch, environment.platform, detected)
 
 
-def _facts(subject: Subject, arguments: ServeArguments, options: Options, draft: LookUp | None) -> Facts:
-    serving = arguments.serving
+def launch_settings(serving: Serving) -> tuple[str, ...]:
+    """Names of the launch settings that a list of arguments states, those that a rule covers included.
+
+    `config_format`: a format of its own is read from another file than config.json (vllm/transformers_utils/config.py).
+    """
     on = [name for field, name in SETTINGS.items() if getattr(serving, field)]
     sizes = [name for field, name in SIZES.items() if getattr(serving, field) > 1]
+    return (*on, *sizes, *(() if serving.config_format in {"auto", "hf"} else ("config_format",)))
+
+
+def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables of the launch with which vLLM may serve another model than the subject."""
+    redirected = (REDIRECT,) if environ.get(REDIRECT) else ()
+    elsewhere = environ.get(MODELSCOPE, "").lower() in {"true", "1"} and not Path(subject.model.name).exists()
+    return (*redirected, *((MODELSCOPE,) if elsewhere else ()))
+
+
+def explicit_flag(arguments: ServeArguments) -> bool | None:
+    """The user's own value of the flag; None if they gave none."""
     explicit = arguments.compilation_config.get(NAME)
+    return None if explicit is None else as_bool(explicit)
+
+
+def _facts(subject: Subject, arguments: ServeArguments, options: Options, draft: LookUp | None) -> Facts:
+    serving = arguments.serving
     return Facts(
         speculative=_brings_a_draft(subject, serving.speculative, draft),
         counts_drafts=counts_drafts(subject.environment.vllm),
-        explicit=explicit if explicit is None else _as_bool(explicit),
-        settings=(*on, *sizes),
+        explicit=explicit_flag(arguments),
+        settings=(*launch_settings(serving), *other_model(subject, options.environ)),
         strict=options.strict,
         enforce=options.enforce,
         compiles=_compiles(arguments),
@@ -175,7 +201,7 @@ def _compiles(arguments: ServeArguments) -> bool | None:
     return None if level is None else level.strip() != "0"
 
 
-def _as_bool(value: object) -> bool:
+def as_bool(value: object) -> bool:
     """As vLLM reads the value: dotted `False` arrives as a string (pydantic, all releases)."""
     return str(value).strip().lower() in {"true", "1", "yes", "on", "t", "y"}
 
@@ -211,7 +237,8 @@ def _draft_without_moe(
     return found if found.verdict is not None and found.verdict.word is Word.NO_MOE else None
 
 
-def _launch(subject: Subject, arguments: ServeArguments, options: Options, additions: dict[str, Any]) -> Launch:
+def carried(subject: Subject, arguments: ServeArguments, options: Options, additions: dict[str, Any]) -> Launch:
+    """The launch with these keys in its compilation config, but those that the user set, and with its cache folder."""
     if options.cache_dir_in_config and "cache_dir" not in arguments.compilation_config:
         additions = {**additions, "cache_dir": _keyed_cache_dir(subject, arguments, options, additions)}
     in_env = options.cache_root is not None and not options.cache_dir_in_config

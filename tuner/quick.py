@@ -32,6 +32,7 @@ VERDICT = {
 }
 SERVE = {
     **COMMON,
+    "--decision": True,
     "--on-missing": True,
     "--strict": False,
     "--enforce": False,
@@ -113,10 +114,12 @@ def _serve(args: Sequence[str]) -> bool:
         cache_root=_text(options, "--cache-root") or os.environ.get("TUNER_CACHE_ROOT") or None,
         cache_dir_in_config=choices[1] == "config",
     )
+    decision = _text(options, "--decision")
     inputs = Inputs(
         python=_text(options, "--python"),
         store=_text(options, "--store"),
         accept_platform=_text(options, "--accept-platform"),
+        decision=Path(decision) if decision else None,
     )
     actions.serve(foreign, inputs, launching, OnMissing(choices[0]), dry_run="--dry-run" in options)
     return True

@@ -91,6 +91,18 @@ def plan_text(plan: Plan) -> str:
     )
 
 
+def shell_text(plan: Plan) -> str:
+    """What `tuner plan --shell` prints: one line for a POSIX shell's `eval`, with or without `exec` in front.
+
+    It starts the module behind `vllm serve`, which takes the model by option only: it ignores a positional one and
+    serves its default (vllm/entrypoints/openai/api_server.py, 0.16.0 to 0.32.0).
+    """
+    model, *rest = plan.launch.args
+    variables = [f"{name}={value}" for name, value in plan.launch.env.items()]
+    command = [plan.subject.environment.python, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *rest]
+    return shlex.join([*(["env", *variables] if variables else []), *command])
+
+
 def evidence_text(entry: Entry, verdict: Verdict, checked: str, stands_in: str = "") -> str:
     """How much was seen, when, where it comes from, and what was done otherwise than a launch would.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.errors import ExitCode
 from tuner.options import Kind, Setting, usage_error
 
 _NONE_WORDS = ("", "None")  # what vLLM reads as None for an option that may be None
@@ -26,6 +27,8 @@ class Serving:
     model_impl: str = "auto"
     revision: str | None = None
     quantization: str | None = None
+    tokenizer_mode: str = "auto"
+    config_format: str = "auto"
     hf_config_path: str | None = None
     hf_overrides: dict[str, Any] | None = None
     speculative: dict[str, Any] | None = None
@@ -41,17 +44,22 @@ class Serving:
     pipeline_parallel_size: int = 1
     data_parallel_size: int = 1
     decode_context_parallel_size: int = 1
+    prefill_context_parallel_size: int = 1
 
 
-def read_serving(settings: Sequence[Setting]) -> Serving:
+def read_serving(settings: Sequence[Setting], *, expands: bool) -> Serving:
     """The serving facts that a list of settings states; of several values vLLM keeps the last.
+
+    Args:
+        settings: in vLLM's order.
+        expands: as for `stored_objects`.
 
     Raises:
         TunerError: a value is no integer or no JSON object where vLLM wants one.
     """
     values: dict[str, Any] = {}
     for field in ("hf_overrides", "speculative"):
-        if stored := stored_objects(settings, field):
+        if stored := stored_objects(settings, field, expands=expands):
             values[field] = stored[-1]
     for setting in settings:
         option = setting.option
@@ -66,21 +74,26 @@ def read_serving(settings: Sequence[Setting]) -> Serving:
     return Serving(**values)
 
 
-def stored_objects(settings: Sequence[Setting], field: str) -> list[dict[str, Any] | None]:
+def stored_objects(settings: Sequence[Setting], field: str, *, expands: bool) -> list[dict[str, Any] | None]:
     """The values of an object option in the order in which vLLM stores them: it keeps the last one alone.
 
     Dotted arguments are gathered by the option's spelling, and each gathered object is stored behind all plain ones,
     wherever its arguments stood.
 
+    Args:
+        settings: in vLLM's order.
+        field: of the option.
+        expands: the release writes out numbers such as `80g`.
+
     Raises:
         TunerError: a value is no JSON object.
     """
     mine = [s for s in settings if s.option.field == field and s.option.kind is Kind.OBJECT]
-    plain = [_object(s) for s in mine if not s.path]
+    plain = [_object(s, expands) for s in mine if not s.path]
     dotted: dict[str, dict[str, Any]] = {}
     for setting in mine:
         if setting.path:
-            _extend(dotted.setdefault(setting.spelling, {}), _nested(setting))
+            _extend(dotted.setdefault(setting.spelling, {}), _nested(setting, expands))
     return [*plain, *dotted.values()]
 
 
@@ -99,43 +112,43 @@ def _scalar(setting: Setting) -> Any:
         raise usage_error(f"The value {setting.value!r} of {setting.spelling} is no integer.") from None
 
 
-def _object(setting: Setting) -> dict[str, Any] | None:
+def _object(setting: Setting, expands: bool) -> dict[str, Any] | None:
     """The JSON object of an option in its plain form."""
     if setting.value in _NONE_WORDS and hasattr(Serving, setting.option.field):
         return None
+    no_json = False
     try:
-        value = json.loads(_write_out_numbers(setting.value))
+        value = json.loads(_write_out_numbers(setting.value) if expands else setting.value)
     except ValueError:
-        value = None
+        value, no_json = None, True
     if not isinstance(value, dict):
+        in_parser = setting.option.field == "compilation_config" or (no_json and setting.option.field == "speculative")
         raise usage_error(
             f"The value {setting.value!r} of {setting.spelling} is no JSON object.",
             """Write it like '{"key": "value"}', in single quotes so that the shell leaves it alone.""",
+            ExitCode.USAGE if in_parser else ExitCode.ERROR,
         )
     return value
 
 
-def _nested(setting: Setting) -> dict[str, Any]:
+def _nested(setting: Setting, expands: bool) -> dict[str, Any]:
     """`--option.a.b=1` as `{"a": {"b": 1}}`; a `+` behind the last key makes a list of its value."""
     *parents, last = setting.path
     if last.endswith("+"):
         nested: dict[str, Any] = {last.removesuffix("+"): setting.value.split(",")}
     else:
-        nested = {last: _dotted_value(setting.value)}
+        nested = {last: _dotted_value(setting.value, expands)}
     for key in reversed(parents):
         nested = {key: nested}
     return nested
 
 
-def _dotted_value(text: str) -> Any:
-    """JSON, a number such as `80g`, or the text itself.
-
-    A release that does not expand `80g` (0.19.1) keeps the text, and then refuses it where an integer belongs.
-    """
+def _dotted_value(text: str, expands: bool) -> Any:
+    """JSON, a number such as `80g` where the release expands it, or the text itself."""
     try:
         return json.loads(text)
     except ValueError:
-        number = _number(text.strip())
+        number = _number(text.strip()) if expands else None
         return text if number is None else number
 
 

@@ -1,0 +1,76 @@
+"""What of a launch, beyond the model itself, keeps a flag from being switched on."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_environment import MIXTRAL, SETTABLE, Answer, Serving, serving_in, tuner
+
+from tuner.arguments import parse
+from tuner.identity import Subject
+from tuner.model import identify
+from tuner.plan import other_model
+
+FLAG = "fast_moe_cold_start"
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> tuple[object, ...]:
+    """An environment where the launch decides the flag, and a store that knows Mixtral as uniform."""
+    serving: Serving = serving_in(tmp_path / "env", SETTABLE)
+    serving.remember(tmp_path / "store", MIXTRAL)
+    return "--python", serving.python, "--store", tmp_path / "store"
+
+
+def planned(where: tuple[object, ...], *args: str, env: dict[str, str] | None = None) -> Answer:
+    """The plan of a launch."""
+    return tuner("plan", MIXTRAL, *where, "--json", "--", *args, env=env, code=0)
+
+
+@pytest.mark.parametrize("args", [[], ["-tp", "8"], ["-dcp", "2"], ["-q", "fp8"], ["--tokenizer-mode", "slow"]])
+def test_settings_that_a_rule_covers_leave_the_flag_on(where: tuple[object, ...], args: list[str]) -> None:
+    """They decide nothing about which MoE layer runs."""
+    assert planned(where, *args).document["launch"]["compilation_config"] == {FLAG: True}
+
+
+@pytest.mark.parametrize(
+    ("args", "setting"),
+    [
+        (["-pcp", "2"], "prefill_context_parallel"),
+        (["--prefill-context-parallel-size=2"], "prefill_context_parallel"),
+        (["--config-format", "mistral"], "config_format"),
+        (["--enable-dbo"], "enable_dbo"),
+        (["--hf-overrides.a=1"], "hf_overrides"),
+    ],
+)
+def test_settings_that_nothing_covers_switch_it_off(where: tuple[object, ...], args: list[str], setting: str) -> None:
+    """The reason names the setting."""
+    document = planned(where, *args).document
+    assert document["launch"]["compilation_config"] == {FLAG: False}
+    assert any(setting in reason for reason in document["reasons"])
+
+
+@pytest.mark.parametrize("name", ["VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE"])
+@pytest.mark.parametrize("value", ["", "true", "0"])
+def test_variables_that_may_bring_another_model(where: tuple[object, ...], name: str, value: str) -> None:
+    """A redirected name counts; another hub does only where the model is no folder."""
+    document = planned(where, env={name: value}).document
+    redirected = name == "VLLM_MODEL_REDIRECT_PATH" and bool(value)
+    assert document["launch"]["compilation_config"] == {FLAG: not redirected}
+    assert any(name in reason for reason in document["reasons"]) is redirected
+
+
+def test_another_hub_counts_for_a_model_that_is_no_folder(tmp_path: Path) -> None:
+    """The configuration that was read is then perhaps not that of the model which is served."""
+    environment = serving_in(tmp_path / "env", SETTABLE).read()
+    folder = Subject(identify(str(MIXTRAL)), environment)
+    on_hub = replace(folder, model=replace(folder.model, name="mistralai/Mixtral-8x7B-v0.1"))
+    variables = {"VLLM_USE_MODELSCOPE": "True"}
+    assert (other_model(folder, variables), other_model(on_hub, variables)) == ((), ("VLLM_USE_MODELSCOPE",))
+
+
+def test_the_facts_are_read() -> None:
+    """Each in its own attribute, in any of its spellings."""
+    words = ["m", "--tokenizer_mode=slow", "--config-format", "hf", "-pcp=2", "-pc", "3", "--tokenizer", "t"]
+    serving = parse(words).serving
+    assert (serving.tokenizer_mode, serving.config_format, serving.prefill_context_parallel_size) == ("slow", "hf", 3)

@@ -1,0 +1,113 @@
+"""A real `vllm serve`, alone and under `tuner serve`: stopped in the middle of a stream, and given bad arguments."""
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from vllm_server import Server, running_server
+
+pytestmark = pytest.mark.vllm
+
+ROOT = Path(__file__).parent.parent
+PYTHON = ROOT / ".envs" / "current" / "bin" / "python"
+TUNER = Path(sys.executable).parent / "tuner"
+ARGUMENTS = ("--enforce-eager", "--max-model-len", "512")
+TOKENS = 500
+STOP_LIMIT_S = 120
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """How a server ended.
+
+    Attributes:
+        program: what the process that was started runs once it serves.
+        streamed: the client had received tokens before the signal.
+        finished: the client received all it asked for, the end of the stream included.
+        broken: the error that the client got in the middle of the stream; empty for none.
+        code: the exit code.
+    """
+
+    program: str
+    streamed: bool
+    finished: bool
+    broken: str
+    code: int
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A thin model that vLLM serves."""
+    if not PYTHON.exists():
+        pytest.skip("No serving environment .envs/current; `make setup` creates it.")
+    model = tmp_path_factory.mktemp("checkpoint") / "qwen3-moe"
+    script = ROOT / "examples" / "tiny_checkpoint.py"
+    subprocess.run([PYTHON, script, model, "--kind", "qwen3-moe"], cwd=model.parent, check=True)
+    return model
+
+
+def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal.Signals) -> Stopped:
+    """Start a server, stream a completion, send the signal to the process that was started, and read on."""
+    with running_server(command, folder) as server, closing(http.client.HTTPConnection(*address(server))) as client:
+        program = " ".join(Path(part).name for part in server.arguments()[:3])
+        reply = streamed(client, server.model_name())
+        first = [reply.readline() for _ in range(4)]
+        assert all(first), (first, server.log_text()[-3000:])
+        server.process.send_signal(number)
+        rest, broken = b"", ""
+        try:
+            rest = reply.read()
+        except (OSError, http.client.HTTPException) as error:
+            broken = type(error).__name__
+        code = server.process.wait(STOP_LIMIT_S)
+    return Stopped(program, first[0].startswith(b"data: {"), b"data: [DONE]" in rest, broken, code)
+
+
+def address(server: Server) -> tuple[str, int, int]:
+    """Host, port and time limit of a connection."""
+    parts = urlsplit(server.url)
+    return str(parts.hostname), int(parts.port or 0), STOP_LIMIT_S
+
+
+def streamed(client: http.client.HTTPConnection, model: str) -> http.client.HTTPResponse:
+    """A completion that comes token by token: one line each, and an empty one between."""
+    body = {"model": model, "prompt": "the river", "max_tokens": TOKENS, "stream": True}
+    text = json.dumps({**body, "ignore_eos": True, "temperature": 0})
+    client.request("POST", "/v1/completions", text, {"Content-Type": "application/json"})
+    reply = client.getresponse()
+    assert reply.status == 200
+    return reply
+
+
+def test_sigterm_in_mid_stream_ends_the_server_as_without_us(checkpoint: Path, tmp_path: Path) -> None:
+    """Program, what the client sees and the exit code are those of the plain server; the store needs no verdict."""
+    alone = (str(PYTHON.with_name("vllm")), "serve", str(checkpoint), *ARGUMENTS)
+    ours = ("--python", str(PYTHON), "--store", str(tmp_path / "none.sqlite"))
+    under = (str(TUNER), "serve", *ours, str(checkpoint), *ARGUMENTS)
+    expected = stopped_in_mid_stream(alone, tmp_path / "alone", signal.SIGTERM)
+    found = stopped_in_mid_stream(under, tmp_path / "under", signal.SIGTERM)
+    assert expected.streamed
+    assert found == expected
+
+
+@pytest.mark.parametrize("args", [["--no-such-option"], ["-cc", "{"], ["--config", "nowhere.yaml"]], ids=str)
+def test_a_bad_argument_ends_with_vllms_own_code(tmp_path: Path, args: list[str]) -> None:
+    """Whichever of the two refuses it."""
+    if not PYTHON.exists():
+        pytest.skip("No serving environment .envs/current; `make setup` creates it.")
+    model = str(ROOT / "examples" / "models" / "mistralai--Mixtral-8x7B-v0.1")
+    alone = (PYTHON.with_name("vllm"), "serve", model, *args)
+    under = (TUNER, "serve", "--python", PYTHON, "--store", tmp_path / "none.sqlite", model, *args)
+    codes = [
+        subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=300, check=False).returncode
+        for command in (alone, under)
+    ]
+    assert codes[0] in {1, 2}
+    assert codes[1] == codes[0]
