@@ -54,7 +54,7 @@ def container_launches(
     script = shell_script(vector)
     if script is not None:
         nodes = [*items_of(container.get("command")), *items_of(container.get("args"))]
-        for found in scalar_launches(text, nodes[vector.index(script)], shape=shape):
+        for found in scalar_launches(text, nodes[vector.index(script)], shape=shape, variables=env):
             yield replace(found, shape=shape, name=name, **surroundings | {"env": {**env, **found.env}})
         return
     words = vector_arguments(vector) if command else _of_entrypoint(container, arguments)
@@ -118,21 +118,29 @@ def probe_seconds(probe: Node | None) -> float | None:
     return given["initialDelaySeconds"] + given["periodSeconds"] * given["failureThreshold"]
 
 
-def scalar_launches(text: str, node: Node, *, shape: str) -> Iterator[ManifestLaunch]:
+def scalar_launches(
+    text: str, node: Node, *, shape: str, variables: Variables[str, str | None] | None = None
+) -> Iterator[ManifestLaunch]:
     """The launches in one text of a YAML file: a script, or a document with fenced blocks.
 
     Block scalars are read where they stand in the file, so that their launches can be edited.
+
+    Args:
+        text: the file.
+        node: the text; anything else has no launches.
+        shape: what the launches of a script are called.
+        variables: those that are set where a script runs.
     """
     if not isinstance(node, Scalar):
         return
     if node.style not in {"|", ">"}:
-        yield from embedded_launches(node.text, node.line, shape=shape)
+        yield from embedded_launches(node.text, node.line, shape=shape, variables=variables)
         return
-    start = text.find("\n", node.start, node.stop) + 1
-    if has_fences(node.text) and node.style == "|":
+    start, folded = text.find("\n", node.start, node.stop) + 1, node.style == ">"
+    if has_fences(node.text) and not folded:
         yield from markdown_launches(text, start, node.stop)
     elif start:
-        yield from shell_launches(text, start, node.stop, folded=node.style == ">", shape=shape)
+        yield from shell_launches(text, start, node.stop, folded=folded, shape=shape, variables=variables)
 
 
 def _of_entrypoint(container: Mapping, arguments: list[Word]) -> tuple[Word, ...] | None:

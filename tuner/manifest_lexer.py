@@ -125,6 +125,10 @@ class _Lexer:
             self.position += 2  # a continuation in the middle of a word
             while self.here and self.here not in " \t\r<>" + _OPERATORS and not self.at_continuation():
                 self._piece(token)
+        if self.here == "(" and token.parts and token.parts[-1] == ("=", False):  # an array: NAME=(…)
+            end = self._closed(self.position)
+            token.parts.append((self.text[self.position : end], True))
+            self.position = end
         token.stop = self.position
         return token
 

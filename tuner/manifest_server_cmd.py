@@ -28,7 +28,7 @@ def _launches(text: str, case: Mapping, key: str, model: Node | None) -> Iterato
     env = environment_of(case.get("envs"))
     name = text_of(case.get("name")) or ""
     if isinstance(command, Scalar):
-        for found in scalar_launches(text, command, shape=key):
+        for found in scalar_launches(text, command, shape=key, variables=env):
             yield replace(found, name=name, env={**env, **found.env})
         return
     listed = [*words_of(command), *words_of(case.get("server_cmd_extra"))]

@@ -2,9 +2,9 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, takewhile
 
 from tuner.manifest_image import parse_image
 from tuner.manifest_launch import ArgumentList, Form, ManifestLaunch, Word
@@ -38,7 +38,13 @@ def line_of(text: str, offset: int) -> int:
 
 
 def shell_launches(
-    text: str, start: int = 0, stop: int | None = None, *, folded: bool = False, shape: str = "shell"
+    text: str,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    folded: bool = False,
+    shape: str = "shell",
+    variables: Mapping[str, str | None] | None = None,
 ) -> Iterator[ManifestLaunch]:
     """The launches in shell text that stands in a file as it is.
 
@@ -48,34 +54,36 @@ def shell_launches(
         stop: where it ends; None: at the file's end.
         folded: as for `tuner.manifest_lexer.commands`.
         shape: what the launches are called.
+        variables: those that are set where the text runs.
     """
     lines = list(accumulate((len(line) for line in text.split("\n")), lambda a, b: a + b + 1, initial=0))
-    variables: dict[str, str] = {}
+    known = {name: value for name, value in (variables or {}).items() if value is not None}
     exported: dict[str, str | None] = {}
     for tokens in commands(text, start, stop, folded=folded):
-        assigned, rest = _assignments(tokens, variables)
+        assigned, rest = _assignments(tokens, known)
         if not rest or rest[0].text() == "export":
-            more, _ = _assignments(rest[1:], variables)
-            exported |= assigned | more
-            variables |= {name: value for name, value in (assigned | more).items() if value is not None}
+            made = assigned | _assignments(rest[1:], known)[0]
+            exported |= made if rest else {}
+            known |= {name: value for name, value in made.items() if value is not None}
+            known = {name: value for name, value in known.items() if made.get(name, value) is not None}
             continue
-        found = _launch(rest, variables, shape)
-        if found is None:
-            inner = shell_script([Word(token.text(), bisect_right(lines, token.start)) for token in rest])
-            yield from embedded_launches(inner.text, inner.line, shape=shape) if inner else ()
-        else:
-            owner = ArgumentList(Form.SHELL, tokens[0].start)
+        line = bisect_right(lines, rest[0].start)
+        found = _launch(rest, known, shape)
+        if found is not None:
             words = tuple(
-                replace(word, line=bisect_right(lines, word.start), owner=owner) if word.stop else word
+                replace(word, line=bisect_right(lines, word.start), owner=ArgumentList(Form.SHELL, tokens[0].start))
                 for word in found.words
             )
-            line = bisect_right(lines, rest[0].start)
             yield replace(found, words=words, line=line, env=exported | assigned | dict(found.env), image_line=line)
+        elif script := shell_script([Word(token.text(known), line) for token in rest]):
+            yield from embedded_launches(script.text, line, shape=shape, variables=known)
 
 
-def embedded_launches(script: str, line: int, *, shape: str) -> Iterator[ManifestLaunch]:
+def embedded_launches(
+    script: str, line: int, *, shape: str, variables: Mapping[str, str | None] | None = None
+) -> Iterator[ManifestLaunch]:
     """The launches in shell text that is written in another form, such as a quoted string: they cannot be edited."""
-    for found in shell_launches(script, shape=shape):
+    for found in shell_launches(script, shape=shape, variables=variables):
         words = tuple(replace(word, line=line, owner=None) for word in found.words)
         yield replace(found, words=words, line=line, image_line=line)
 
@@ -141,14 +149,26 @@ def _launch(tokens: Sequence[Token], variables: dict[str, str], shape: str) -> M
     if at is None:
         return None
     behind = tokens[at:]
-    if _NO_LAUNCH.intersection(texts[at:]):
+    if _NO_LAUNCH.intersection(texts[at:]) or _is_prose(texts[at:]):
         return None
     words = tuple(
-        Word(token.text(variables), 0, token.start, token.stop, None, token.unknown(variables)) for token in behind
+        Word(token.text(variables), 0, token.start, token.stop, None, _unknown(token, variables)) for token in behind
     )
     hidden = hides_arguments(words, [token.whole for token in behind])
     broken = next((token.text() for token in behind if token.broken), "")
-    return ManifestLaunch(shape, _program(texts), 0, words, image=image, env=env, hidden=hidden or broken)
+    return ManifestLaunch(shape, "", 0, words, image=image, env=env, hidden=hidden or broken)
+
+
+def _is_prose(texts: Sequence[str]) -> bool:
+    """More bare words than the one that vLLM takes stand before any option: a sentence about `vllm serve`."""
+    bare = takewhile(lambda text: not text.startswith(("-", "$")) and text not in _ELLIPSIS, texts)
+    return sum(1 for _ in bare) > 1
+
+
+def _unknown(token: Token, variables: dict[str, str]) -> bool:
+    """Whether it is not known which word, or how many, a token stands for."""
+    split = any(made for _, made in token.parts) and not token.quoted and len(token.text(variables).split()) != 1
+    return split or token.unknown(variables)
 
 
 def _program(texts: Sequence[str]) -> str:
