@@ -15,8 +15,8 @@ KEYS = st.sampled_from(
     re.findall(
         r"\w+",
         "apiVersion kind metadata name spec template containers command args env value image volumes volumeMounts data "
-        "startupProbe servingEngineSpec modelSpec modelURL vllmConfig extraArgs modelArtifacts decode uri predictor model "
-        "modelFormat server_cmd server_cmd_extra envs prefill mountPath",
+        "startupProbe servingEngineSpec modelSpec modelURL vllmConfig extraArgs modelArtifacts decode uri predictor "
+        "model modelFormat server_cmd server_cmd_extra envs prefill mountPath",
     )
 )
 IMAGES = ["vllm/vllm-openai:v0.19.1", "--compilation-config", '{"a": 1}', "main", "$(X)", "true", "", "'", "-", "```"]
