@@ -13,6 +13,14 @@ from tuner.manifest import launches_in
 
 FLAG, TRUE = "--compilation-config", '{"fast_moe_cold_start": true}'
 POD = "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: c\n    command: [vllm, serve]\n"
+KSERVE = """apiVersion: a
+kind: LLMInferenceService
+spec:
+  model: {uri: "hf://a/b"}
+  template:
+    containers:
+    - name: main
+"""
 
 
 def changed(name: str, text: str, change: Change, launch: int = 0) -> str:
@@ -31,7 +39,7 @@ BEHIND = {
         "x.yaml",
         POD + "    args:  # why\n    - m  # model\n    -   --port\n    -   '1'  # port\n    env: []\n",
         "    -   '1'  # port\n",
-        f"    -   '1'  # port\n    -   '{FLAG}'\n    -   '{TRUE}'\n",
+        f"    -   '1'  # port\n    -   {FLAG}\n    -   '{TRUE}'\n",
     ),
     "a list of double quotes": (
         "x.yaml",
@@ -80,8 +88,7 @@ BEHIND = {
     ),
     "KServe's evaluated list": (
         "x.yaml",
-        "apiVersion: a\nkind: LLMInferenceService\nspec:\n  model: {uri: 'hf://a/b'}\n  template:\n    containers:\n    - "
-         "name: main\n      args:\n      - --x\n",
+        KSERVE + "      args:\n      - --x\n",
         "      - --x\n",
         f"      - --x\n      - {FLAG}\n      - '''{TRUE}'''\n",
     ),

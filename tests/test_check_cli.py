@@ -89,7 +89,7 @@ def test_sarif_of_the_public_manifests_is_valid(store: Path, monkeypatch: pytest
     """A log of real manifests, with relative addresses, is valid too; the schema refuses what is none."""
     monkeypatch.chdir(ROOT)
     path = "tests/manifests/vllm-project--production-stack"
-    log = tuner("check", "--sarif", "--store", store, path, code=1).document
+    log = tuner("check", "--sarif", "--store", store, path, code=0).document
     jsonschema.validate(log, SCHEMA)
     assert len(log["runs"][0]["results"]) > 50
     with pytest.raises(jsonschema.ValidationError):

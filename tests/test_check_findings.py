@@ -289,6 +289,14 @@ def test_arguments_that_vllm_refuses(check: Check, args: tuple[str, ...]) -> Non
     assert finding(check(pod(str(LLAMA), *args), code=1), "arguments-refused")["level"] == "error"
 
 
+def test_arguments_that_an_older_release_may_take(check: Check) -> None:
+    """`--compilation-config 3` was right once: where the version is older than the table or not known, a warning."""
+    text = pod(str(LLAMA), "--compilation-config", "3", image="vllm/vllm-openai:v0.8.5")
+    assert finding(check(text, options=()), "arguments-refused")["level"] == "warning"
+    unknown = check(text.replace(":v0.8.5", ":mine"), options=())
+    assert "from 0.14.1 on refuses it" in finding(unknown, "arguments-refused")["message"]
+
+
 def test_numbers_that_are_not_stated(check: Check) -> None:
     """A size from a variable is taken to be in use, never an error."""
     text = f"vllm serve {MIXTRAL} -tp $TP --pipeline-parallel-size=${{PP}} -cc '{TRUE}'\n"

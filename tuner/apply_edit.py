@@ -114,7 +114,8 @@ def _inserted(text: str, words: Sequence[Word], change: Change, shared: frozense
         line = before.line if before else behind.line if behind else 0
         raise NotEditable(_why(line) if line else "there is no argument list to put anything into; edit it by hand")
     word, after = min(places, key=lambda place: place[0].owner is not None and place[0].owner.start in shared)
-    written = [_written(text, word, new) for new in change.added]
+    options = [one for one in words if one.owner == word.owner and one.text.startswith("-")]
+    written = [_written(text, options[-1] if options else word, new) for new in change.added]
     if word.owner is not None and word.owner.form is Form.BLOCK:
         return _new_items(text, word, written, after=after)
     separator = _separator(text, words, word)

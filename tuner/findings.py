@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rules.decide import MODE, NAME
-from rules.release_table import FlagForm
+from rules.release_table import RELEASES, FlagForm
 from rules.releases import FlagStatus, parse_version, releases_for
 from tuner.check_subject import Examined
 from tuner.manifest_image import parse_image
@@ -136,7 +136,7 @@ def unreadable(path: str, why: str) -> Finding:
 
 def _of_arguments(known: Examined) -> Iterator[Finding]:
     if known.refusal and not any(word.unknown for word in known.launch.words):
-        yield _finding(known, Rule.REFUSED, known.refusal, line=_line(known, "compilation"))
+        yield _refused(known)
     elif known.refusal:
         yield _finding(known, Rule.HIDDEN, f"The arguments cannot be read here: {known.refusal}")
     elif known.hidden:
@@ -145,6 +145,15 @@ def _of_arguments(known: Examined) -> Iterator[Finding]:
         dropped = ", ".join(known.arguments.dropped)
         said = f"Of several compilation configs vLLM keeps only one and drops {dropped}."
         yield _finding(known, Rule.DROPPED, said, line=_line(known, "compilation"))
+
+
+def _refused(known: Examined) -> Finding:
+    """Arguments that every release of the table refuses; an older one, or one that is not known, may take them."""
+    oldest, version = parse_version(RELEASES[0].version), parse_version(known.version or "")
+    if version and oldest and version.release >= oldest.release:
+        return _finding(known, Rule.REFUSED, known.refusal, line=_line(known, "compilation"))
+    said = f"{known.refusal} vLLM from {RELEASES[0].version} on refuses it."
+    return _finding(known, Rule.REFUSED, said, line=_line(known, "compilation"), level=Level.WARNING)
 
 
 def _of_flag(known: Examined) -> Iterator[Finding]:
