@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Serving, serving_in, tuner, tuner_process
 
-from tuner.findings import ABOUT, Rule
+from tuner.findings_rules import ABOUT, Rule
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "tests" / "schemas" / "sarif-2.1.0.json").read_text(encoding="utf-8"))
@@ -94,6 +94,14 @@ def test_sarif_of_the_public_manifests_is_valid(store: Path, monkeypatch: pytest
     assert len(log["runs"][0]["results"]) > 50
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**log, "version": "2.0.0"}, SCHEMA)
+
+
+def test_keys_are_not_printed(tmp_path: Path, store: Path) -> None:
+    """The API key of a server stays out of the document, in each of its spellings."""
+    (tmp_path / "x.sh").write_text("vllm serve m --api-key one 1st --api_key=two --seed 1\n", encoding="utf-8")
+    answer = tuner("check", "--json", "--store", store, tmp_path / "x.sh", code=0)
+    assert answer.document["launches"][0]["args"] == ["m", "--api-key", "***", "***", "--api_key=***", "--seed", "1"]
+    assert "one" not in answer.out.replace("none", "")
 
 
 def test_every_rule_is_described() -> None:

@@ -28,6 +28,9 @@ CPU_IMAGE = "vllm/vllm-openai-cpu:v0.19.1"
 TRUE, FALSE = '{"fast_moe_cold_start": true}', '{"fast_moe_cold_start": false}'
 DRAFT = ("--speculative-config", '{"method": "mtp", "num_speculative_tokens": 1}')
 
+HOME = "/root"
+"""Of the user in vLLM's images."""
+
 Check = Callable[..., Answer]
 
 
@@ -348,9 +351,9 @@ def test_images_that_are_not_pinned(check: Check, image: str, pinned: bool) -> N
 @pytest.mark.parametrize(
     ("env", "path", "lost"),
     [
-        ("[]", "/root/.cache", True),
-        ("[]", "/root/.cache/huggingface", False),
-        ("[]", "/root", True),
+        ("[]", f"{HOME}/.cache", True),
+        ("[]", f"{HOME}/.cache/huggingface", False),
+        ("[]", HOME, True),
         ("[{name: VLLM_CACHE_ROOT, value: /cache/vllm}]", "/cache", True),
         ("[{name: VLLM_CACHE_ROOT, value: /cached}]", "/cache", False),
         ("[{name: VLLM_CACHE_ROOT, valueFrom: {}}]", "/root", False),
@@ -368,7 +371,7 @@ def test_a_compile_cache_on_an_emptydir(check: Check, env: str, path: str, lost:
 
 def test_the_deepest_mount_holds_the_cache(check: Check) -> None:
     """A claim below an emptyDir keeps the cache."""
-    more = "    volumeMounts: [{name: e, mountPath: /root}, {name: p, mountPath: /root/.cache/vllm}]\n"
+    more = f"    volumeMounts: [{{name: e, mountPath: {HOME}}}, {{name: p, mountPath: {HOME}/.cache/vllm}}]\n"
     volumes = "[{name: e, emptyDir: {}}, {name: p, persistentVolumeClaim: {}}]"
     assert rules(check(pod(str(LLAMA), more=more, volumes=volumes))) == []
 

@@ -1,12 +1,20 @@
 """No text crashes the readers: they find launches, or say in one sentence that the text is not what its name says."""
 
+import json
 import re
 import subprocess
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cache.store import VerdictStore
+from tuner.apply import change_for
+from tuner.apply_edit import NotEditable, edits_for, spliced
+from tuner.check_subject import Knowledge, examine
+from tuner.findings import findings_of
 from tuner.manifest import launches_in
 from tuner.manifest_lexer import commands
 
@@ -27,6 +35,19 @@ TREES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6),
     max_leaves=40,
 )
+OPTIONS = [
+    "-cc",
+    "-cc.mode=3",
+    "-cc.a.b+",
+    "-tp",
+    "--config",
+    "-O",
+    "--speculative-config",
+    "--model",
+    "--",
+    "$X",
+    "...",
+]
 WORDS = st.text(alphabet="ab'\"\\ $`#&;|<>(){}*~\n-=é", min_size=1, max_size=8)
 
 
@@ -88,6 +109,35 @@ def test_any_text(text: str, name: str) -> None:
 def test_traps_of_yaml(text: str) -> None:
     """Recursive and exploding anchors, depth, tags, marks and keys that are no texts."""
     read("x.yaml", text)
+
+
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.one_of(VALUES, WORDS, st.sampled_from(OPTIONS)), max_size=8),
+    st.sampled_from([None, "0.14.1", "0.15.1", "0.16.0", "0.19.1", "0.33.0", "1.0.0"]),
+)
+def test_any_arguments(tmp_path: Path, args: list[str], version: str | None) -> None:
+    """Arguments of every kind are examined, and edited or left alone; each finding is a sentence with a line."""
+    text = json.dumps({"server_cmd": args, "model": "m"})
+    knowledge = Knowledge(VerdictStore(tmp_path / "verdicts.sqlite"), vllm_version=version)
+    for launch in launches_in("x.json", text):
+        known = examine("x.json", launch, knowledge)
+        for found in findings_of(known, 1.0):
+            assert found.line >= 1
+            assert found.message.strip().endswith(".")
+        with suppress(NotEditable):
+            change = change_for(known)
+            if change is not None:
+                edits = edits_for(text, launch.words, change)
+                (after,) = launches_in("x.json", spliced(text, edits))
+                assert after.args == change.of(launch.args)
+
+
+def test_json_that_is_too_deep(tmp_path: Path) -> None:
+    """It is refused, not a crash."""
+    text = "vllm serve m --compilation-config '" + "[" * 100_000 + "'\n"
+    (launch,) = launches_in("x.sh", text)
+    assert examine("x.sh", launch, Knowledge(VerdictStore(tmp_path / "v"))).refusal
 
 
 def quoted(word: str) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tuner.check_subject import Examined, Knowledge, examine
 from tuner.errors import ExitCode, TunerError
-from tuner.findings import CONTRADICTIONS, Finding, Level, Rule, findings_of, shared_caches, unreadable
+from tuner.findings import findings_of, unreadable
+from tuner.findings_pod import shared_caches
+from tuner.findings_rules import CONTRADICTIONS, Finding, Level, Rule
 from tuner.manifest import is_manifest, launches_in
 
 MAX_BYTES = 4 * 2**20
