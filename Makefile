@@ -43,6 +43,7 @@ catalogue: setup setup-flag-live ## probe every MoE architecture of both release
 
 evidence: setup setup-flag-live ## write docs/evidence/ anew
 	.venv/bin/python docs/evidence/make_evidence.py
+	.venv/bin/python docs/evidence/make_manifests.py
 
 # The pins in an output file are kept while they still fit; delete the file
 # first to take the newest releases.

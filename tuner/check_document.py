@@ -39,8 +39,12 @@ def _lines(checked: Checked) -> Iterator[str]:
 
 def _summary(checked: Checked) -> str:
     levels = Counter(finding.level for finding in checked.findings)
-    said = ", ".join(f"{levels[level]} {level}{'' if levels[level] == 1 else 's'}" for level in Level)
-    return f"{len(checked.launches)} launches in {len(checked.files)} files: {said}"
+    said = ", ".join(_counted(levels[level], level, "s") for level in Level)
+    return f"{_counted(len(checked.launches), 'launch', 'es')} in {_counted(len(checked.files), 'file', 's')}: {said}"
+
+
+def _counted(number: int, noun: str, plural: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 def _finding_part(finding: Finding) -> dict[str, Any]:
