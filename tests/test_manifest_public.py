@@ -5,6 +5,7 @@ lists, each compared by hand with the file.
 """
 
 import json
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,21 @@ def test_every_word_stands_where_it_says(file: str) -> None:
             assert word.line == text(file).count("\n", 0, word.start) + 1
             bare = written.strip().strip("'\"") if word.owner.form is not Form.SHELL else written
             assert "$" in written or word.text.strip() in bare.replace("''", "'") or written[0] in "'\""
+
+
+def test_command_lines_are_split_as_bash_splits_them() -> None:
+    """Of every command line without a substitution, bash itself makes the words that were found."""
+    compared = 0
+    for file in FILES:
+        for launch in launches(file):
+            written = [word for word in launch.words if word.owner is not None and word.owner.form is Form.SHELL]
+            line = text(file)[written[0].start : written[-1].stop] if written else "$"
+            if not set("$`<>#") & set(line):
+                flat = line if "\\\n" in line else line.replace("\n", " ")  # folded scalars have no continuation
+                done = subprocess.run(
+                    ["bash", "-c", f"printf '%s\\0' {flat}"], capture_output=True, check=True, text=True
+                )
+                found = [word.text.split() for word in written]
+                assert [word.split() for word in done.stdout.split("\0")[:-1]] == found
+                compared += 1
+    assert compared > 150
