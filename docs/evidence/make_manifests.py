@@ -47,6 +47,8 @@ JUDGED = {
     ),
 }
 """Rule -> findings that were looked at, how many of them are true, and what they are."""
+LEFT = re.compile("by hand|may hold|never writes|edited, it")
+"""What `apply` says of launches that it leaves alone; its other sentences are the warnings of `tuner serve`."""
 CONFIG = "--compilation-config"
 PLANTED = '{"fast_moe_cold_start": true}'
 
@@ -206,7 +208,7 @@ def planted_section(place: Path, known: tuple[str, ...]) -> str:
         copy.write_text(text, encoding="utf-8")
     document = checked(*known, path=str(folder))
     counts = document["summary"]["findings"]
-    rules = ("true-beside-draft", "flag-contradicts-verdict", "flag-unproved")
+    rules = ("true-beside-draft", "flag-contradicts-verdict", "flag-unproved", "key-unknown")
     rows = [(rule, str(counts.get(rule, 0))) for rule in rules]
     unsafe = sum(one["verdict"] in {"conditional", "reordered", "repeated"} for one in document["launches"])
     return "\n\n".join(
@@ -248,9 +250,8 @@ def apply_section(place: Path, known: tuple[str, ...]) -> str:
     first = run(TUNER, "apply", "--write", *known, str(folder))
     second = run(TUNER, "apply", "--write", *known, str(folder))
     files = re.findall(r": (\d+) changed$", first.stdout, re.MULTILINE)
-    reasons = [line.split(": ", 2)[-1] for line in first.stderr.splitlines() if re.match(r"tuner: \S+?:\d+: ", line)]
-    left = Counter(re.sub(r"at line \d+ ", "", reason) for reason in reasons)
-    left = Counter({re.sub(r"^what .* stands", "what … stands", reason): n for reason, n in left.items()})
+    said = [line.split(": ", 2)[-1] for line in first.stderr.splitlines() if re.match(r"tuner: \S+?:\d+: ", line)]
+    left = Counter(re.sub(r"at line \d+ |(?<=^what ).*(?= stands for)", "", one) for one in said if LEFT.search(one))
     rows = [
         ("launches edited", str(sum(map(int, files)))),
         ("files edited", str(len(files))),
