@@ -46,6 +46,7 @@ catalogue: setup setup-flag-live ## probe every MoE architecture of both release
 
 evidence: setup setup-flag-live ## write docs/evidence/ anew
 	.venv/bin/python docs/evidence/make_evidence.py
+	.venv/bin/python docs/evidence/make_manifests.py
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py

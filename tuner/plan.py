@@ -184,11 +184,11 @@ def _facts(subject: Subject, arguments: ServeArguments, options: Options, draft:
         settings=(*launch_settings(serving), *other_model(subject, options.environ)),
         strict=options.strict,
         enforce=options.enforce,
-        compiles=_compiles(arguments),
+        compiles=compiles(arguments),
     )
 
 
-def _compiles(arguments: ServeArguments) -> bool | None:
+def compiles(arguments: ServeArguments) -> bool | None:
     """What the user says of compiling; None: nothing.
 
     An explicit mode comes first: with it, releases before 0.19 compile beside `--enforce-eager` (vllm/config/vllm.py).

@@ -1,0 +1,291 @@
+"""Edits of argument lists: only what was meant, in the manner of the place."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Answer, Serving, serving_in, tuner
+
+from tuner.apply_edit import Change, Edit, NotEditable, edits_for, spliced
+from tuner.manifest import launches_in
+
+FLAG, TRUE = "--compilation-config", '{"fast_moe_cold_start": true}'
+POD = "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: c\n    command: [vllm, serve]\n"
+KSERVE = """apiVersion: a
+kind: LLMInferenceService
+spec:
+  model: {uri: "hf://a/b"}
+  template:
+    containers:
+    - name: main
+"""
+
+
+def changed(name: str, text: str, change: Change, launch: int = 0) -> str:
+    """The text with a change of one launch's arguments."""
+    words = launches_in(name, text)[launch].words
+    return spliced(text, edits_for(text, words, change))
+
+
+def appended(name: str, text: str) -> str:
+    """The text with the config behind all arguments."""
+    return changed(name, text, Change((), (FLAG, TRUE), len(launches_in(name, text)[0].words)))
+
+
+BEHIND = {
+    "a list": (
+        "x.yaml",
+        POD + "    args:  # why\n    - m  # model\n    -   --port\n    -   '1'  # port\n    env: []\n",
+        "    -   '1'  # port\n",
+        f"    -   '1'  # port\n    -   {FLAG}\n    -   '{TRUE}'\n",
+    ),
+    "a list of double quotes": (
+        "x.yaml",
+        POD + '    args:\n      - "m"\n      - "--x"\n',
+        '      - "--x"\n',
+        f'      - "--x"\n      - "{FLAG}"\n      - \'{TRUE}\'\n',
+    ),
+    "a list that ends the file": (
+        "x.yaml",
+        POD + "    args:\n    - m",
+        "    - m",
+        f"    - m\n    - {FLAG}\n    - '{TRUE}'",
+    ),
+    "a list with Windows line ends": (
+        "x.yaml",
+        (POD + "    args:\n    - m\n    env: []\n").replace("\n", "\r\n"),
+        "    - m\r\n",
+        f"    - m\r\n    - {FLAG}\r\n    - '{TRUE}'\r\n",
+    ),
+    "a list in brackets": ("x.yaml", POD + "    args: ['m',  'x' ] # c\n", "'x' ]", f"'x', '{FLAG}', '{TRUE}' ]"),
+    "an exec form": (
+        "Dockerfile",
+        'FROM a\nENTRYPOINT ["vllm", "serve", \\\n  "m"]\n',
+        '"m"]',
+        f'"m", "{FLAG}", {json.dumps(TRUE)}]',
+    ),
+    "a line": ("x.sh", "vllm serve m --x 1 & # c\n", "--x 1 &", f"--x 1 {FLAG} '{TRUE}' &"),
+    "lines": ("x.sh", "vllm serve m \\\n  --x 1 \\\n  --y\n", "  --y\n", f"  --y \\\n  {FLAG} '{TRUE}'\n"),
+    "lines that end with a backslash": (
+        "x.sh",
+        "vllm serve m \\\n  --y \\\n\necho\n",
+        "  --y \\",
+        f"  --y \\\n  {FLAG} '{TRUE}' \\",
+    ),
+    "a shell script in YAML": (
+        "x.yaml",
+        "server_cmd: |\n  vllm serve m \\\n    --x\nb: 1\n",
+        "    --x\n",
+        f"    --x \\\n    {FLAG} '{TRUE}'\n",
+    ),
+    "a folded script in YAML": (
+        "x.yaml",
+        "server_cmd: >\n  vllm serve m\n  --x 1\nb: 1\n",
+        "  --x 1\n",
+        f"  --x 1\n  {FLAG} '{TRUE}'\n",
+    ),
+    "KServe's evaluated list": (
+        "x.yaml",
+        KSERVE + "      args:\n      - --x\n",
+        "      - --x\n",
+        f"      - --x\n      - {FLAG}\n      - '''{TRUE}'''\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BEHIND)
+def test_arguments_are_put_behind(case: str) -> None:
+    """Indentation, quotes, comments and line ends are those of the neighbours; nothing else changes."""
+    name, text, old, new = BEHIND[case]
+    assert text.count(old) == 1
+    after = appended(name, text)
+    assert after == text.replace(old, new)
+    assert launches_in(name, after)[0].args == (*launches_in(name, text)[0].args, FLAG, TRUE)
+
+
+def test_a_value_is_replaced_where_it_stands() -> None:
+    """Only the value's own text changes, the comment behind it stays."""
+    text = POD + "    args: # a\n    - m\n    - -cc  # short\n    - '{}'  # empty\n    - --x\n"
+    after = changed("x.yaml", text, Change((1, 2), (FLAG, TRUE), 1))
+    assert after == text.replace("- -cc ", f"- {FLAG} ").replace("'{}'", f"'{TRUE}'")
+
+
+def test_a_value_of_several_lines_is_replaced() -> None:
+    """A block scalar among the items becomes one line."""
+    text = POD + f"    args:\n    - m\n    - {FLAG}\n    - |\n      {{\n      }}\n    - --x\n"
+    after = changed("x.yaml", text, Change((1, 2), (FLAG, TRUE), 1))
+    assert after == text.replace("|\n      {\n      }\n", f"'{TRUE}'\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "removed", "expected"),
+    [
+        ("[m, -cc.a=1, --x, -cc.b=2]", (1, 3), f"[m, --x, {FLAG}, '{TRUE}']"),
+        ("[-cc.a=1, m]", (0,), f"[m, {FLAG}, '{TRUE}']"),
+        (
+            "\n    - m\n    - -cc.a=1 # c\n    - --x\n    - -cc.b=2",
+            (1, 3),
+            f"\n    - m\n    - --x\n    - {FLAG}\n    - '{TRUE}'",
+        ),
+    ],
+)
+def test_scattered_keys_become_one_config(text: str, removed: tuple[int, ...], expected: str) -> None:
+    """What is merged goes from where it stood, with its line."""
+    before = f"{POD}    args: {text}\n    env: []\n"
+    end = 4 if len(removed) == 2 else 2
+    after = changed("x.yaml", before, Change(removed, (FLAG, TRUE), end))
+    assert after == f"{POD}    args: {expected}\n    env: []\n"
+
+
+def test_shell_words_are_taken_out() -> None:
+    """With the space or the continuation in front of them."""
+    text = "vllm serve m -cc.a=1 --x \\\n  -cc.b=2 \\\n  --y\n"
+    after = changed("x.sh", text, Change((1, 3), (FLAG, TRUE), 5))
+    assert after == f"vllm serve m --x \\\n  --y \\\n  {FLAG} '{TRUE}'\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'command: "vllm serve m"\n',
+        POD + "    args:\n    - - m\n",
+        POD + "    args:\n    -\n      m\n",
+    ],
+)
+def test_places_that_cannot_be_edited(text: str) -> None:
+    """Quoted scripts, nested lists, items below their mark: left alone, and said so."""
+    with pytest.raises(NotEditable, match=r"by hand|no argument list"):
+        appended("x.yaml", text)
+
+
+def test_edits_that_overlap_are_refused() -> None:
+    """Two different changes of one place are none."""
+    with pytest.raises(NotEditable, match="one list"):
+        spliced("abcdef", [Edit(1, 3, "x"), Edit(2, 4, "y")])
+    assert spliced("abcdef", [Edit(1, 3, "x"), Edit(1, 3, "x"), Edit(1, 1, "_")]) == "a_xdef"
+
+
+# ---- the command
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """Where the launch decides the flag."""
+    return serving_in(tmp_path / "env", SETTABLE)
+
+
+@pytest.fixture
+def options(serving: Serving, tmp_path: Path) -> list[Any]:
+    """The environment and a store with verdicts of three models."""
+    store, file = tmp_path / "verdicts.sqlite", tmp_path / "image.json"
+    for model in (MIXTRAL, ERNIE, LLAMA):
+        serving.remember(store, model)
+    file.write_text(tuner("env", "--json", "--python", serving.python).out, encoding="utf-8")
+    return ["--store", store, "--environment", file]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A script with three launches: one of each kind of verdict."""
+    path = tmp_path / "run.sh"
+    lines = [f"vllm serve {MIXTRAL} -cc.mode=3", f"vllm serve {ERNIE}  # text", f"vllm serve {LLAMA}"]
+    path.write_text("#!/bin/sh\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    path.chmod(0o750)
+    return path
+
+
+def test_the_diff_is_shown_and_nothing_is_written(options: list[Any], script: Path) -> None:
+    """By default a unified diff on stdout, and the file as it was."""
+    before = script.read_bytes()
+    answer = tuner("apply", *options, script, code=0)
+    assert script.read_bytes() == before
+    minus = [line for line in answer.out.splitlines() if line.startswith("-") and line[:3] != "---"]
+    plus = [line for line in answer.out.splitlines() if line.startswith("+") and line[:3] != "+++"]
+    assert (len(minus), len(plus)) == (2, 2)
+    assert f"+vllm serve {ERNIE} {FLAG} '{TRUE.replace('true', 'false')}'  # text" in plus
+
+
+def test_written_is_what_serve_would_launch(options: list[Any], serving: Serving, script: Path) -> None:
+    """The arguments in the file are those of `tuner serve`, the mode stays, and a second time nothing changes."""
+    given = [launch.args for launch in launches_in("run.sh", script.read_text())]
+    assert "2 changed" in tuner("apply", "--write", *options, script, code=0).out
+    written = [launch.args for launch in launches_in("run.sh", script.read_text())]
+    for before, after in zip(given, written, strict=True):
+        command: Answer = tuner("serve", "--dry-run", *options[:2], "--python", serving.python, *before, code=0)
+        words = shlex.split(command.out)
+        assert tuple(words[words.index("serve") + 1 :]) == after
+    assert script.stat().st_mode & 0o777 == 0o750
+    assert tuner("apply", "--write", *options, script, code=0).out == ""
+    assert not [path for path in script.parent.iterdir() if path.name.startswith(".run")]
+
+
+def test_a_match_by_version_never_writes_true(options: list[Any], script: Path) -> None:
+    """The unsafe model gets its `false`; the safe one is left alone and named, and the command ends with 1."""
+    answer = tuner("apply", "--write", *options[:2], "--vllm-version", "0.19.1", script, code=1)
+    assert f"{script}:2: a match by the vLLM version only never writes fast_moe_cold_start=true" in answer.err
+    first, second, third = (launch.args for launch in launches_in("run.sh", script.read_text()))
+    assert first == (str(MIXTRAL), "-cc.mode=3")
+    assert second == (str(ERNIE), FLAG, TRUE.replace("true", "false"))
+    assert third == (str(LLAMA),)
+
+
+def test_the_users_value_stays(options: list[Any], script: Path) -> None:
+    """As with `tuner serve` it wins, with a warning."""
+    script.write_text(f"vllm serve {ERNIE} {FLAG} '{TRUE}'\n", encoding="utf-8")
+    answer = tuner("apply", "--write", *options, script, code=0)
+    assert "contradicts what is known" in answer.err
+    assert script.read_text() == f"vllm serve {ERNIE} {FLAG} '{TRUE}'\n"
+
+
+def test_dropped_keys_are_kept(options: list[Any], script: Path) -> None:
+    """JSON beside dotted keys becomes one config with all of them."""
+    script.write_text(f"vllm serve {LLAMA} -cc '{{\"mode\": 3}}' --x -cc.cache_dir=/c\n", encoding="utf-8")
+    tuner("apply", "--write", *options, script, code=0)
+    both = json.dumps({"mode": 3, "cache_dir": "/c"})
+    assert script.read_text() == f"vllm serve {LLAMA} {FLAG} '{both}' --x\n"
+
+
+def test_hidden_arguments_are_left_alone(options: list[Any], script: Path) -> None:
+    """What an array holds may be a compilation config; one more would replace it."""
+    script.write_text(f'vllm serve {ERNIE} "${{ARGS[@]}}"\n', encoding="utf-8")
+    assert "may hold a compilation config" in tuner("apply", *options, script, code=1).err
+
+
+def test_lists_that_launches_share(options: list[Any], tmp_path: Path) -> None:
+    """One list for two launches is edited if both want the same, else left alone; a list of its own is preferred."""
+    shared = 'l: &l\n- "--port"\n- "1"\ncases:\n'
+    case = "- {{model: {}, server_cmd: *l{}}}\n"
+    file = tmp_path / "x.yaml"
+    file.write_text(shared + case.format(ERNIE, "") * 2, encoding="utf-8")
+    tuner("apply", "--write", *options, file, code=0)
+    assert file.read_text().count(FLAG) == 1
+    file.write_text(shared + case.format(ERNIE, "") + case.format(MIXTRAL, ""), encoding="utf-8")
+    assert str(file) in tuner("apply", "--write", *options, file, code=1).err
+    assert FLAG not in file.read_text()
+    own = ", server_cmd_extra: ['--x']"
+    file.write_text(shared + case.format(ERNIE, own) + case.format(MIXTRAL, own), encoding="utf-8")
+    tuner("apply", "--write", *options, file, code=0)
+    assert [launch.args[-1] for launch in launches_in("x.yaml", file.read_text())] == [
+        TRUE.replace("true", "false"),
+        TRUE,
+    ]
+
+
+def test_a_file_behind_a_link_stays_behind_it(options: list[Any], script: Path, tmp_path: Path) -> None:
+    """The target is edited; the link is a link."""
+    link = tmp_path / "link.sh"
+    link.symlink_to(script)
+    tuner("apply", "--write", *options, link, code=0)
+    assert link.is_symlink()
+    assert FLAG in script.read_text()
+
+
+def test_a_file_that_is_no_yaml_is_left_alone(options: list[Any], tmp_path: Path) -> None:
+    """It is named, and the others are edited."""
+    (tmp_path / "t.yaml").write_text("a: {{ .Values.x }}\n  b: vllm\n", encoding="utf-8")
+    (tmp_path / "u.sh").write_text(f"vllm serve {ERNIE}\n", encoding="utf-8")
+    answer = tuner("apply", "--write", *options, tmp_path / "t.yaml", tmp_path / "u.sh", code=1)
+    assert "t.yaml: it is no YAML" in answer.err
+    assert FLAG in (tmp_path / "u.sh").read_text()

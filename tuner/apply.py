@@ -1,0 +1,164 @@
+"""`tuner apply`: manifests edited in place so that each launch carries what `tuner serve` would write."""
+
+import difflib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rules.decide import NAME
+from tuner.apply_edit import Change, Edit, NotEditable, edits_for, spliced
+from tuner.check import manifests_at, read_manifest
+from tuner.check_subject import Examined, Knowledge, examine
+from tuner.errors import TunerError
+from tuner.manifest import launches_in
+from tuner.manifest_launch import ManifestLaunch
+from tuner.options import scan
+
+_FIELD = "compilation_config"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What becomes of one file.
+
+    Attributes:
+        path: the file.
+        before: its text.
+        after: its text with the edits; the same where there are none.
+        changed: how many launches were changed.
+        left_alone: why launches that should be changed are not; sentences that name the line.
+        warnings: what `tuner serve` would warn of; sentences that name the line.
+    """
+
+    path: str
+    before: str = ""
+    after: str = ""
+    changed: int = 0
+    left_alone: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def diff(self) -> str:
+        """The edits as a unified diff; empty if there are none."""
+        before, after = self.before.splitlines(keepends=True), self.after.splitlines(keepends=True)
+        name = self.path.lstrip("/")
+        made = difflib.unified_diff(before, after, f"a/{name}", f"b/{name}")
+        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in made)
+
+
+def apply(paths: Iterable[Path], knowledge: Knowledge) -> Iterator[Applied]:
+    """What becomes of every manifest at these paths; nothing is written.
+
+    Raises:
+        TunerError: there is nothing at a path.
+        StoreError: the store is damaged.
+    """
+    for file in manifests_at(paths):
+        try:
+            text = read_manifest(file)
+            launches = launches_in(file.name, text)
+        except ValueError as error:
+            yield Applied(str(file), left_alone=(f"{file}: {error}",))
+            continue
+        yield _applied(file, text, launches, knowledge)
+
+
+def write(applied: Applied) -> None:
+    """Put the edited text in the file's place, with the file's permissions; behind a link, in that of its target.
+
+    Raises:
+        TunerError: the file cannot be written.
+    """
+    target = Path(applied.path).resolve()
+    try:
+        number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(number, "wb") as stream:
+                stream.write(applied.after.encode("utf-8"))
+            temporary.chmod(target.stat().st_mode)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise TunerError(
+            f"{applied.path} cannot be written: {error.strerror}.", hint="Check its permissions."
+        ) from None
+
+
+def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: Knowledge) -> Applied:
+    known = [examine(str(file), launch, knowledge) for launch in launches]
+    shared = _shared(launches)
+    wanted = [launch.args for launch in launches]
+    edits: list[Edit] = []
+    left, warnings, changed = [], [], 0
+    for index, one in enumerate(known):
+        warnings += [f"{file}:{one.launch.line}: {said}" for said in (one.plan.warnings if one.plan else ())]
+        try:
+            change = change_for(one)
+            if change is None:
+                continue
+            edits += edits_for(text, one.launch.words, change, shared)
+            wanted[index] = change.of(one.launch.args)
+            changed += 1
+        except NotEditable as error:
+            left.append(f"{file}:{one.launch.line}: {error}")
+    outcome = Applied(str(file), text, text, 0, tuple(left), tuple(warnings))
+    try:
+        after = spliced(text, edits)
+        _verify(file.name, after, launches, wanted)
+    except NotEditable as error:
+        return replace(outcome, left_alone=(*left, f"{file}: {error}"))
+    return replace(outcome, after=after, changed=changed)
+
+
+def change_for(known: Examined) -> Change | None:
+    """The change that a launch needs: None if it carries already what `tuner serve` would write.
+
+    Raises:
+        NotEditable: what it needs cannot be told from what is known of it.
+    """
+    arguments, plan = known.arguments, known.plan
+    if arguments is None or plan is None or plan.launch.args == arguments.given:
+        return None
+    if known.hidden:
+        raise NotEditable(f"what {known.hidden} stands for is not written here, and may hold a compilation config")
+    if plan.launch.compilation_config.get(NAME) is True and plan.decision.setting is True and not known.exact:
+        raise NotEditable(f"a match by the vLLM version only never writes {NAME}=true; give --environment")
+    own = [setting for setting in scan(arguments.given)[0] if setting.option.field == _FIELD]
+    removed = tuple(sorted({index for setting in own for index in range(setting.start, setting.stop)}))
+    kept = [index for index in range(len(arguments.given)) if index not in removed]
+    at = arguments.merged_at
+    added = plan.launch.args[at : at + len(plan.launch.args) - len(arguments.rest)]
+    return Change(removed, added, kept[at] if at < len(kept) else len(arguments.given))
+
+
+def _shared(launches: Iterable[ManifestLaunch]) -> frozenset[int]:
+    """Starts of the lists that several launches use."""
+    users = Counter(start for launch in launches for start in {word.owner.start for word in launch.words if word.owner})
+    return frozenset(start for start, number in users.items() if number > 1)
+
+
+def _verify(name: str, after: str, launches: list[ManifestLaunch], wanted: list[tuple[str, ...]]) -> None:
+    """Read the edited text again: every launch has the arguments it should have, and nothing else changed.
+
+    Raises:
+        NotEditable: it is not so.
+    """
+    try:
+        made = launches_in(name, after)
+    except ValueError as error:
+        raise NotEditable(f"edited, it could not be read: {error}") from None
+    if [_face(launch, launch.args) for launch in made] != [
+        _face(launch, args) for launch, args in zip(launches, wanted, strict=True)
+    ]:
+        raise NotEditable("edited, it would not say what it should; several launches may share one list")
+
+
+def _face(launch: ManifestLaunch, args: tuple[str, ...]) -> tuple[object, ...]:
+    """All of a launch but the places where it is written."""
+    volumes = [(volume.path, volume.name, volume.kind) for volume in launch.volumes]
+    surroundings = (launch.image, dict(launch.env), volumes, launch.startup_seconds, launch.hidden)
+    return (launch.shape, launch.name, args, *surroundings)

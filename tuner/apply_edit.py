@@ -1,0 +1,201 @@
+"""Edits of a manifest's text: arguments put in, replaced and taken out, and not one character beside them. Pure.
+
+A list in YAML, an exec form and a command line are spliced where they stand, so comments, order, quotes and anchors
+stay as they are.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from tuner.manifest_launch import ArgumentList, Form, Word
+
+_ITEM = re.compile(r"[ \t]*-[ \t]+")
+_PLAIN = re.compile(r"-{1,2}[\w.-]+")
+
+
+class NotEditable(Exception):  # noqa: N818  no failure: the file is left alone, and this says why
+    """Arguments that cannot be edited where they stand; the message says why."""
+
+
+@dataclass(frozen=True, order=True)
+class Edit:
+    """Replace the text between two offsets."""
+
+    start: int
+    stop: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an argument list is to become.
+
+    Attributes:
+        removed: indexes of the arguments to take out.
+        added: the arguments to put in.
+        at: index in front of which they belong; arguments to take out are counted.
+    """
+
+    removed: tuple[int, ...]
+    added: tuple[str, ...]
+    at: int
+
+    def of(self, args: Sequence[str]) -> tuple[str, ...]:
+        """The changed list."""
+        kept = [(index, arg) for index, arg in enumerate(args) if index not in self.removed]
+        before = [arg for index, arg in kept if index < self.at]
+        return (*before, *self.added, *(arg for index, arg in kept if index >= self.at))
+
+
+def edits_for(text: str, words: Sequence[Word], change: Change, shared: frozenset[int] = frozenset()) -> list[Edit]:
+    """The edits that make a change.
+
+    Args:
+        text: the file.
+        words: the arguments as they stand in it.
+        change: what they are to become.
+        shared: starts of the lists that other launches use, too; another list is preferred to them.
+
+    Raises:
+        NotEditable: the arguments stand where nothing can be edited safely.
+    """
+    for index in change.removed:
+        if words[index].owner is None:
+            raise NotEditable(_why(words[index].line))
+    if _in_place(change):
+        pairs = zip(change.removed, change.added, strict=True)
+        return [_replaced(text, words[index], new) for index, new in pairs if words[index].text != new]
+    inserted = [_inserted(text, words, change, shared)] if change.added else []
+    return [*inserted, *_deleted(text, words, change.removed)]
+
+
+def spliced(text: str, edits: Sequence[Edit]) -> str:
+    """The text with all edits made; of two at one place, an insertion comes first.
+
+    Raises:
+        NotEditable: two edits overlap.
+    """
+    pieces, position = [], 0
+    for edit in sorted(set(edits)):
+        if edit.start < position:
+            raise NotEditable("two launches ask for different changes of one list")
+        pieces += [text[position : edit.start], edit.text]
+        position = edit.stop
+    return "".join([*pieces, text[position:]])
+
+
+def _why(line: int) -> str:
+    return f"the arguments at line {line} are written where nothing can be put in safely; edit them by hand"
+
+
+def _in_place(change: Change) -> bool:
+    """Whether each new argument takes the place of an old one."""
+    first = change.removed[0] if change.removed else 0
+    run = tuple(range(first, first + len(change.removed)))
+    return change.removed == run and len(run) == len(change.added) and change.at in {first, run[-1] + 1 if run else -1}
+
+
+def _replaced(text: str, word: Word, new: str) -> Edit:
+    """A word written anew. A block scalar's place ends with its last line break."""
+    ends = text[word.stop - 1 : word.stop] == "\n"
+    return Edit(word.start, word.stop, _written(text, word, new) + ("\n" if ends else ""))
+
+
+def _inserted(text: str, words: Sequence[Word], change: Change, shared: frozenset[int]) -> Edit:
+    kept = [index for index in range(len(words)) if index not in change.removed]
+    before = next((words[index] for index in reversed(kept) if index < change.at), None)
+    behind = next((words[index] for index in kept if index >= change.at), None)
+    places = [(word, after) for word, after in ((before, True), (behind, False)) if word is not None and word.owner]
+    if not places:
+        line = before.line if before else behind.line if behind else 0
+        raise NotEditable(_why(line) if line else "there is no argument list to put anything into; edit it by hand")
+    word, after = min(places, key=lambda place: place[0].owner is not None and place[0].owner.start in shared)
+    options = [one for one in words if one.owner == word.owner and one.text.startswith("-")]
+    written = [_written(text, options[-1] if options else word, new) for new in change.added]
+    if word.owner is not None and word.owner.form is Form.BLOCK:
+        return _new_items(text, word, written, after=after)
+    separator = _separator(text, words, word)
+    joined = (" " if word.owner is not None and word.owner.form is Form.SHELL else ", ").join(written)
+    return Edit(word.stop, word.stop, separator + joined) if after else Edit(word.start, word.start, joined + separator)
+
+
+def _separator(text: str, words: Sequence[Word], word: Word) -> str:
+    """What stands between two arguments here: as in front of this one, where it is a line of its own."""
+    if word.owner is None or word.owner.form is not Form.SHELL:
+        return ", "
+    index = words.index(word)
+    # An option's value stands behind it; what separates options stands in front of the option.
+    option = next((i for i in range(index, 0, -1) if words[i].text.startswith("-")), 0)
+    between = text[words[option - 1].stop : words[option].start] if option else " "
+    return between if re.fullmatch(r"(?:[ \t]*\\)?\n?[ \t]*", between) and between.strip("\\ \t\n") == "" else " "
+
+
+def _new_items(text: str, word: Word, written: Sequence[str], *, after: bool) -> Edit:
+    """Items of a YAML list on lines of their own."""
+    start, stop = _lines_of(text, word)
+    prefix = text[start : word.start]
+    if not _ITEM.fullmatch(prefix):
+        raise NotEditable(_why(word.line))
+    end = "\r\n" if text[:stop].endswith("\r\n") else "\n"
+    lines = "".join(f"{prefix}{one}{end}" for one in written)
+    if not after:
+        return Edit(start, start, lines)
+    open_end = stop == len(text) and not text.endswith("\n")
+    return Edit(stop, stop, f"\n{lines.removesuffix(end)}" if open_end else lines)
+
+
+def _deleted(text: str, words: Sequence[Word], removed: Sequence[int]) -> Iterator[Edit]:
+    """Each run of arguments of one list taken out."""
+    runs = groupby(enumerate(removed), key=lambda pair: (pair[1] - pair[0], words[pair[1]].owner))
+    for (_, owner), run in runs:
+        indexes = [index for _, index in run]
+        first, last = words[indexes[0]], words[indexes[-1]]
+        if owner is not None and owner.form is Form.BLOCK:
+            yield from (Edit(*_whole_item(text, words[index]), "") for index in indexes)
+            continue
+        before = _of_list(words, indexes[0] - 1, owner)
+        behind = _of_list(words, indexes[-1] + 1, owner)
+        if before is not None:
+            yield Edit(before.stop, last.stop, "")
+        else:
+            yield Edit(first.start, behind.start if behind is not None else last.stop, "")
+
+
+def _of_list(words: Sequence[Word], index: int, owner: ArgumentList | None) -> Word | None:
+    return words[index] if 0 <= index < len(words) and words[index].owner == owner else None
+
+
+def _whole_item(text: str, word: Word) -> tuple[int, int]:
+    start, stop = _lines_of(text, word)
+    if not _ITEM.fullmatch(text[start : word.start]):
+        raise NotEditable(_why(word.line))
+    return start, stop
+
+
+def _lines_of(text: str, word: Word) -> tuple[int, int]:
+    """The lines that an item stands on, line breaks included; a comment behind it is part of them."""
+    start = text.rfind("\n", 0, word.start) + 1
+    if text[word.stop - 1 : word.stop] == "\n":
+        return start, word.stop
+    end = text.find("\n", word.stop)
+    return start, len(text) if end < 0 else end + 1
+
+
+def _written(text: str, word: Word, new: str) -> str:
+    """How an argument is written in the list that this word stands in."""
+    owner = word.owner
+    if owner is None:
+        raise NotEditable(_why(word.line))
+    if owner.form is Form.SHELL:
+        return shlex.quote(new)
+    if owner.form is Form.JSON:
+        return json.dumps(new)
+    said = shlex.quote(new) if owner.shell_quoted else new
+    quote = text[word.start : word.start + 1]
+    if _PLAIN.fullmatch(said):
+        return f"{quote}{said}{quote}" if quote in "\"'" else said
+    return "'" + said.replace("'", "''") + "'"

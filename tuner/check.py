@@ -1,0 +1,111 @@
+"""`tuner check`: from paths to the launches in them and what was found. Files are read; nothing is run or fetched."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.check_subject import Examined, Knowledge, examine
+from tuner.errors import ExitCode, TunerError
+from tuner.findings import findings_of, unreadable
+from tuner.findings_pod import shared_caches
+from tuner.findings_rules import CONTRADICTIONS, Finding, Level, Rule
+from tuner.manifest import is_manifest, launches_in
+
+MAX_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result of a check.
+
+    Attributes:
+        files: the files that were looked into.
+        launches: every launch in them.
+        findings: in the order of files and lines.
+    """
+
+    files: tuple[str, ...]
+    launches: tuple[Examined, ...]
+    findings: tuple[Finding, ...]
+
+    def exit_code(self, *, strict: bool) -> ExitCode:
+        """How the command ends: the worst of what was found.
+
+        Args:
+            strict: what could not be judged counts, too.
+        """
+        rules = {finding.rule for finding in self.findings if finding.level is Level.ERROR}
+        if rules & CONTRADICTIONS:
+            return ExitCode.CONTRADICTION
+        if Rule.RELEASE in rules:
+            return ExitCode.UNSAFE
+        if rules:
+            return ExitCode.ERROR
+        doubts = {Rule.NO_VERDICT, Rule.MODEL_UNKNOWN, Rule.VERSION_UNKNOWN, Rule.HIDDEN, Rule.UNREADABLE}
+        doubtful = any(finding.rule in doubts for finding in self.findings)
+        return ExitCode.UNKNOWN if strict and doubtful else ExitCode.DONE
+
+
+def check(paths: Iterable[Path], knowledge: Knowledge) -> Checked:
+    """Check every manifest at these paths.
+
+    Raises:
+        TunerError: there is nothing at a path.
+        StoreError: the store is damaged.
+    """
+    files, launches, findings = [], [], []
+    for file in manifests_at(paths):
+        files.append(str(file))
+        try:
+            found = launches_in(file.name, read_manifest(file))
+        except ValueError as error:
+            findings.append(unreadable(str(file), str(error).rstrip(".")))
+            continue
+        launches += [examine(str(file), launch, knowledge) for launch in found]
+    for known in launches:
+        findings += findings_of(known, knowledge.cold_start)
+    findings += shared_caches(launches)
+    findings.sort(key=lambda finding: (files.index(finding.path), finding.line, list(Level).index(finding.level)))
+    return Checked(tuple(files), tuple(launches), tuple(findings))
+
+
+def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files to look into: a file that is named, and below a folder all that may be manifests, by name; each once.
+
+    Raises:
+        TunerError: there is nothing at a path.
+    """
+    seen: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise TunerError(f"There is no file or folder {path}.", hint="Name a manifest, or a folder of them.")
+        for file in _below(path) if path.is_dir() else [path]:
+            if file not in seen:
+                seen.add(file)
+                yield file
+
+
+def read_manifest(file: Path) -> str:
+    """The text of a manifest, line ends as they are.
+
+    Raises:
+        ValueError: it cannot be read, is too large, or is no UTF-8.
+    """
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is no UTF-8 text") from None
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "node_modules")
+        yield from (Path(here, name) for name in sorted(names) if is_manifest(name))

@@ -1,0 +1,88 @@
+"""What a check prints: text for people, and the versioned JSON document. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tuner.check import Checked
+from tuner.check_subject import Examined
+from tuner.findings_rules import Finding, Level
+
+SCHEMA_VERSION = 1
+_API_KEY = "--api-key"
+
+
+def check_document(checked: Checked) -> dict[str, Any]:
+    """The document of `tuner check --json`."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "launches": [_launch_part(known) for known in checked.launches],
+        "findings": [_finding_part(finding) for finding in checked.findings],
+        "summary": {
+            "files": len(checked.files),
+            "launches": len(checked.launches),
+            "findings": dict(sorted(Counter(str(finding.rule) for finding in checked.findings).items())),
+        },
+    }
+
+
+def check_text(checked: Checked) -> str:
+    """One line a finding, as compilers print them, and a line that sums up."""
+    return "\n".join([*_lines(checked), _summary(checked)])
+
+
+def _lines(checked: Checked) -> Iterator[str]:
+    for finding in checked.findings:
+        about = f" [{finding.launch}]" if finding.launch else ""
+        yield f"{finding.path}:{finding.line}: {finding.level}:{about} {finding.message} ({finding.rule})"
+
+
+def _summary(checked: Checked) -> str:
+    levels = Counter(finding.level for finding in checked.findings)
+    said = ", ".join(_counted(levels[level], level, "s") for level in Level)
+    return f"{_counted(len(checked.launches), 'launch', 'es')} in {_counted(len(checked.files), 'file', 's')}: {said}"
+
+
+def _counted(number: int, noun: str, plural: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"
+
+
+def _finding_part(finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": str(finding.rule),
+        "level": str(finding.level),
+        "path": finding.path,
+        "line": finding.line,
+        "launch": finding.launch,
+        "message": finding.message,
+    }
+
+
+def _shown(args: Sequence[str]) -> list[str]:
+    """Arguments without the keys that clients must present: a check's output goes into logs."""
+    shown, hiding = [], False
+    for arg in args:
+        option, equals, _ = arg.partition("=")
+        is_key = option.replace("_", "-") == _API_KEY
+        hiding = is_key or (hiding and not arg.startswith("-"))
+        hidden = arg if is_key else "***"
+        shown.append(f"{option}=***" if is_key and equals else hidden if hiding else arg)
+    return shown
+
+
+def _launch_part(known: Examined) -> dict[str, Any]:
+    verdict = known.plan.found.verdict if known.plan else None
+    return {
+        "path": known.path,
+        "line": known.launch.line,
+        "shape": known.launch.shape,
+        "name": known.launch.name,
+        "image": known.launch.image,
+        "args": _shown(known.launch.args),
+        "model": known.arguments.model if known.arguments else None,
+        "architecture": known.model.architecture if known.model else None,
+        "vllm": known.version,
+        "match": None if known.version is None else "environment" if known.exact else "version",
+        "flag_status": str(known.plan.flag.status) if known.plan else None,
+        "verdict": str(verdict.word) if verdict else None,
+    }

@@ -1,0 +1,262 @@
+"""What is known of a launch that a manifest states: its model, its environment, its verdict, and the plan they make."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from cache.entry import Entry
+from cache.key import differences
+from cache.store import VerdictStore
+from rules.decide import NAME, Refusal
+from rules.releases import parse_version
+from tuner.arguments import ServeArguments, parse
+from tuner.environment import Environment
+from tuner.errors import ExitCode, TunerError
+from tuner.identity import Subject, base_factors, public_version
+from tuner.inputs import unidentified
+from tuner.manifest_image import parse_image
+from tuner.manifest_launch import ManifestLaunch
+from tuner.memory import LookUp, current_verdict, look_up
+from tuner.model import Model, describe, identify, read_config
+from tuner.options import Kind, scan
+from tuner.plan import Options, Plan, plan_with
+
+OFFLINE = "HF_HUB_OFFLINE"
+SEVERAL = "2"
+"""Stands for a number that the manifest does not state, such as `--tensor-parallel-size $TP`: the setting is taken to
+be in use, which is never safer than what it may be."""
+LOOSE = {"sources", "torch", "platform"}
+"""Factors of the key that a vLLM version alone does not tell."""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a check was given beside the manifests.
+
+    Attributes:
+        store: the stored verdicts.
+        environment: that of the images, as `tuner env --json` saved it; None: the image's tag is all there is.
+        vllm_version: that of images whose tag does not say.
+        configs: a folder of folders ORGANISATION--NAME with a `config.json` each; None: none.
+        accept_platform: a platform whose verdicts may stand in for another's.
+        cold_start: seconds that a cold start was measured to take; None: not known.
+    """
+
+    store: VerdictStore
+    environment: Environment | None = None
+    vllm_version: str | None = None
+    configs: Path | None = None
+    accept_platform: str | None = None
+    cold_start: float | None = None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A launch with what is known of it.
+
+    Attributes:
+        path: the manifest.
+        launch: as it is stated there.
+        arguments: its arguments, read; None if vLLM would refuse them, or if they cannot be read here.
+        refusal: why not; empty if they were read.
+        hidden: why some arguments may be missing; empty if none are.
+        version: of the vLLM that will serve; None if nothing tells it.
+        exact: the environment is known as a whole, not by its version alone.
+        aside: what is to be said of the environment; empty if nothing is.
+        model: None if the model cannot be identified here.
+        model_problem: why not.
+        plan: what `tuner serve` would make of it; None without a version or arguments.
+        true_refused: an explicit `true` would contradict what is known.
+    """
+
+    path: str
+    launch: ManifestLaunch
+    arguments: ServeArguments | None = None
+    refusal: str = ""
+    hidden: str = ""
+    version: str | None = None
+    exact: bool = False
+    aside: str = ""
+    model: Model | None = None
+    model_problem: str = ""
+    plan: Plan | None = None
+    true_refused: bool = False
+
+
+def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined:
+    """Find out what is known of a launch. Uses no network: models come from folders and the local hub cache.
+
+    Raises:
+        StoreError: the store is damaged.
+    """
+    environment, exact, aside = _environment(launch, knowledge)
+    version = environment.vllm if environment else None
+    known = Examined(path, launch, hidden=launch.hidden, version=version, exact=exact, aside=aside)
+    try:
+        arguments, hidden = _arguments(path, launch)
+    except TunerError as error:
+        return replace(known, refusal=error.message)
+    except RecursionError:
+        return replace(known, refusal="An argument is nested deeper than JSON is read.")
+    known = replace(known, arguments=arguments, hidden=known.hidden or hidden)
+    with offline():
+        model, problem = _model(arguments, knowledge.configs)
+        known = replace(known, model=model, model_problem=problem)
+        return known if environment is None else _planned(known, environment, arguments, knowledge)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keep the hub's client, and `tuner.hub`, off the network; HF_HUB_OFFLINE is how both are told."""
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OFFLINE]
+        else:
+            os.environ[OFFLINE] = before
+
+
+def _planned(known: Examined, environment: Environment, arguments: ServeArguments, knowledge: Knowledge) -> Examined:
+    """The plan, and whether an explicit `true` would be refused."""
+    serving = arguments.serving
+    model = known.model or unidentified(arguments.model or "")
+    subject = Subject(model, environment, serving.model_impl, serving.trust_remote_code)
+    if known.model is None:
+        found = LookUp(None, None, (known.model_problem,), verified=False)
+    elif known.exact:
+        found = look_up(knowledge.store, subject, files_at_hand=False, accept_platform=knowledge.accept_platform)
+    else:
+        subject, found = _by_version(subject, launch_platform(known.launch), knowledge)
+    options = _options(known.launch.env, knowledge)
+    plan = plan_with(knowledge.store, subject, arguments, options, found)
+    with_true = replace(arguments, compilation_config={**arguments.compilation_config, NAME: True})
+    refused = plan_with(knowledge.store, subject, with_true, options, found).decision.refusal is Refusal.UNSAFE
+    return replace(known, plan=plan, true_refused=refused)
+
+
+def _options(env: Mapping[str, str | None], knowledge: Knowledge) -> Options:
+    stated = {name: value for name, value in env.items() if value is not None}
+    return Options(
+        strict=False,
+        enforce=True,
+        cache_root=None,
+        cache_dir_in_config=False,
+        environ=stated,
+        files_at_hand=False,
+        accept_platform=knowledge.accept_platform,
+    )
+
+
+def launch_platform(launch: ManifestLaunch) -> str | None:
+    """The platform that the image of a launch is built for, if its name says."""
+    return parse_image(launch.image).platform if launch.image else None
+
+
+def _environment(launch: ManifestLaunch, knowledge: Knowledge) -> tuple[Environment | None, bool, str]:
+    """The environment, whether it is known as a whole, and what is to be said of it."""
+    image = parse_image(launch.image) if launch.image else None
+    version = image.vllm if image else None
+    platform = image.platform if image else None
+    saved, aside = knowledge.environment, ""
+    if saved is not None:
+        other = _other(saved, version, platform)
+        if not other:
+            return saved, True, ""
+        aside = f"the environment given is not this image's: {other}"
+    version = version or (knowledge.vllm_version if saved is None else None)
+    return (_of_version(version, platform) if version else None), False, aside
+
+
+def _other(saved: Environment, version: str | None, platform: str | None) -> str:
+    """How a saved environment differs from what the name of an image says; empty if it does not."""
+    if version and public_version(version) != public_version(saved.vllm):
+        return f"it has vLLM {saved.vllm}, and the tag says {version}"
+    if platform and platform != saved.platform:
+        return f"it is of platform {saved.platform}, and the image is for {platform}"
+    return ""
+
+
+def _of_version(version: str, platform: str | None) -> Environment:
+    """An environment of which the vLLM version is known, and the platform at most.
+
+    Raises:
+        TunerError: the version cannot be read.
+    """
+    if parse_version(version) is None:
+        raise TunerError(
+            f"{version} is no version of vLLM.", hint="Write it like 0.19.1.", kind="usage", exit_code=ExitCode.USAGE
+        )
+    where = platform or "unspecified"
+    return Environment("", None, version, "vllm", None, None, None, where, (), None, 0, ())
+
+
+def _arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, str]:
+    """The arguments, and what hides others; a `--config` file is looked for beside the manifest."""
+    args = _with_numbers(launch)
+    hidden = ""
+    file = next((behind for name, behind in pairwise(args) if name == "--config"), None)
+    text = "{}"
+    if file is not None:
+        try:
+            text = (Path(path).parent / file).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            hidden = f"--config {file}"
+    return parse(args, lambda _: text), hidden
+
+
+def _with_numbers(launch: ManifestLaunch) -> list[str]:
+    """The arguments, numbers that are not stated replaced."""
+    args = list(launch.args)
+    for setting in scan(args)[0]:
+        last = setting.stop - 1
+        if setting.option.kind is Kind.INTEGER and launch.words[last].unknown:
+            args[last] = f"{args[last].partition('=')[0]}={SEVERAL}" if setting.start == last else SEVERAL
+    return args
+
+
+def _model(arguments: ServeArguments, configs: Path | None) -> tuple[Model | None, str]:
+    """The model, or why it cannot be identified."""
+    name = arguments.serving.hf_config_path or arguments.model
+    if name is None:
+        return None, "the arguments name no model"
+    folder = configs / name.replace("/", "--") if configs and not name.startswith(("/", ".")) else None
+    try:
+        if folder is not None and (folder / "config.json").is_file():
+            return describe(name, folder.absolute(), read_config(folder)), ""
+        return identify(name, revision=arguments.serving.revision), ""
+    except TunerError as error:
+        return None, error.message.rstrip(".")
+
+
+def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) -> tuple[Subject, LookUp]:
+    """The stored verdict of this model in this vLLM version, whatever torch; the least safe one of several.
+
+    Of another platform than the image's only on the user's word.
+    """
+    accepted = {platform, knowledge.accept_platform} if platform else None
+    base = base_factors(subject)
+    found = [
+        (entry, current_verdict(knowledge.store, entry))
+        for entry in knowledge.store.of_architecture(subject.model.architecture)
+        if _agrees(entry, base) and (accepted is None or entry.key["platform"] in accepted)
+    ]
+    if not found:
+        vllm = subject.environment.vllm
+        miss = f"no verdict is stored for this model in vLLM {vllm}" + (f" on {platform}" if platform else "")
+        return subject, LookUp(None, None, (miss,), verified=False)
+    entry, verdict = min(
+        found, key=lambda one: (one[1].word.safe, not one[1].word.unsafe, one[0].provenance is not None)
+    )
+    environment = replace(subject.environment, torch=entry.key["torch"], platform=entry.key["platform"])
+    return replace(subject, environment=environment), LookUp(entry, verdict, verified=False)
+
+
+def _agrees(entry: Entry, base: Mapping[str, object]) -> bool:
+    stored, wanted = ({**key, "vllm": public_version(key.get("vllm"))} for key in (entry.key, base))
+    return set(differences(stored, wanted)) <= LOOSE

@@ -1,0 +1,149 @@
+"""What is wrong with a launch, or not known of it: the findings of `tuner check`. Pure."""
+
+from collections.abc import Iterator
+
+from rules.decide import MODE, NAME
+from rules.release_table import RELEASES, FlagForm
+from rules.releases import FlagStatus, parse_version, releases_for
+from tuner.check_subject import Examined
+from tuner.findings_pod import of_cache, of_image, of_probe
+from tuner.findings_rules import ABOUT, Finding, Level, Rule, finding, line_of
+from tuner.plan import compiles
+
+EXCEPTED = "Ernie4_5_VLMoeForConditionalGeneration"
+"""The architecture that vLLM itself excepts, from 0.17.0 on and under its own implementation
+(vllm/model_executor/models/config.py)."""
+
+
+def findings_of(known: Examined, cold_start: float | None = None) -> list[Finding]:
+    """Everything that is found about one launch, errors first.
+
+    Args:
+        known: the launch.
+        cold_start: seconds that a cold start was measured to take; None: not known.
+    """
+    found = [
+        *_of_arguments(known),
+        *_of_flag(known),
+        *_of_plan(known),
+        *of_image(known),
+        *of_cache(known),
+        *of_probe(known, cold_start),
+        *_of_doubt(known),
+    ]
+    return sorted(found, key=lambda finding: list(Level).index(finding.level))
+
+
+def unreadable(path: str, why: str) -> Finding:
+    """The finding for a file that cannot be read."""
+    return Finding(Rule.UNREADABLE, Level.NOTE, path, 1, f"Nothing in it was checked: {why}.")
+
+
+def _of_arguments(known: Examined) -> Iterator[Finding]:
+    if known.refusal and not any(word.unknown for word in known.launch.words):
+        yield _refused(known)
+    elif known.refusal:
+        yield finding(known, Rule.HIDDEN, f"The arguments cannot be read here: {known.refusal}")
+    elif known.hidden:
+        yield finding(known, Rule.HIDDEN, f"What {known.hidden} stands for is not written here; it was not checked.")
+    if known.arguments is not None and known.arguments.dropped:
+        dropped = ", ".join(known.arguments.dropped)
+        said = f"Of several compilation configs vLLM keeps only one and drops {dropped}."
+        yield finding(known, Rule.DROPPED, said, line=line_of(known, "compilation"))
+
+
+def _refused(known: Examined) -> Finding:
+    """Arguments that every release of the table refuses; an older one, or one that is not known, may take them."""
+    oldest, version = parse_version(RELEASES[0].version), parse_version(known.version or "")
+    if version and oldest and version.release >= oldest.release:
+        return finding(known, Rule.REFUSED, known.refusal, line=line_of(known, "compilation"))
+    said = f"{known.refusal} vLLM from {RELEASES[0].version} on refuses it."
+    return finding(known, Rule.REFUSED, said, line=line_of(known, "compilation"), level=Level.WARNING)
+
+
+def _of_flag(known: Examined) -> Iterator[Finding]:
+    """What an explicit value says that cannot be right."""
+    explicit = known.arguments.compilation_config.get(NAME) if known.arguments else None
+    if explicit is None or known.arguments is None:
+        return
+    line = line_of(known, "compilation")
+    if known.version and _key_unknown(known.version):
+        said = f"vLLM {known.version} does not know {NAME}, and does not start with it."
+        yield finding(known, Rule.KEY_UNKNOWN, said, line=line)
+        return
+    if str(explicit).lower() not in {"true", "1", "yes", "on", "t", "y"} or _ineffective(known):
+        return
+    speculative = known.arguments.serving.speculative is not None
+    verdict = known.plan.found.verdict if known.plan else None
+    if known.plan is None:
+        rule = Rule.DRAFT if speculative else Rule.UNPROVED
+        yield finding(known, rule, f"{ABOUT[rule][1]} Which vLLM serves is not known.", line, Level.WARNING)
+    elif not known.true_refused:
+        if known.plan.decision.warnings:
+            yield finding(known, Rule.UNPROVED, _sentence(known.plan.decision.warnings[0]), line=line)
+    elif speculative:
+        yield finding(known, Rule.DRAFT, f"{ABOUT[Rule.DRAFT][1]}", line=line)
+    if known.true_refused and verdict is not None and verdict.word.unsafe:
+        said = f"{NAME} is true, and the verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}."
+        yield finding(known, Rule.CONTRADICTED, said, line=line)
+    elif known.true_refused and not speculative and known.plan is not None:
+        yield finding(known, Rule.CONTRADICTED, _sentence(known.plan.decision.warnings[0]), line=line)
+
+
+def _of_plan(known: Examined) -> Iterator[Finding]:
+    """What the verdict says of a launch that does not set the flag."""
+    plan = known.plan
+    if plan is None or known.arguments is None:
+        return
+    explicit = known.arguments.compilation_config.get(NAME)
+    verdict = plan.found.verdict
+    if plan.flag.status is FlagStatus.ALWAYS_ON and plan.decision.refusal != "none":
+        yield finding(known, Rule.RELEASE, "; ".join(plan.decision.reasons) + ".")
+    on_by_itself = explicit is None and plan.flag.status is FlagStatus.SETTABLE and not known.hidden
+    if on_by_itself and known.true_refused and known.arguments.serving.speculative is None and verdict is not None:
+        yield _left_on(known, plan.decision.reasons[0])
+    if verdict is not None and verdict.compile == "frozen" and compiles(known.arguments) is not False:
+        said = "; ".join(verdict.compile_reasons) or ABOUT[Rule.FROZEN][1]
+        yield finding(known, Rule.FROZEN, f"Set {MODE} to 0 in the compilation config: {said}.")
+
+
+def _left_on(known: Examined, why: str) -> Finding:
+    """The finding for a launch that says nothing of a flag that is on by default."""
+    version = parse_version(known.version or "")
+    own = known.arguments is not None and known.arguments.serving.model_impl != "transformers"
+    if known.model and known.model.architecture == EXCEPTED and own and version and version.release >= (0, 17, 0):
+        said = f"{_sentence(why)} This vLLM turns {NAME} off for {EXCEPTED} by name, and by nothing else."
+        return finding(known, Rule.LEFT_ON, said, level=Level.NOTE)
+    said = f"{_sentence(why)} vLLM {known.version} turns {NAME} on where the launch does not set it."
+    return finding(known, Rule.LEFT_ON, said)
+
+
+def _of_doubt(known: Examined) -> Iterator[Finding]:
+    """What keeps the launch from being judged."""
+    if known.refusal:
+        return
+    if known.version is None:
+        aside = f"; {known.aside}" if known.aside else ""
+        said = f"Nothing says which vLLM serves{aside}: give --environment or --vllm-version."
+        yield finding(known, Rule.VERSION_UNKNOWN, said)
+    if known.model is None:
+        yield finding(known, Rule.MODEL_UNKNOWN, f"{_sentence(known.model_problem)} Its verdict cannot be looked up.")
+    elif known.plan is not None and (verdict := known.plan.found.verdict) is None:
+        yield finding(known, Rule.NO_VERDICT, _sentence("; ".join(known.plan.found.miss)))
+    elif known.plan is not None and verdict is not None and not (verdict.word.safe or verdict.word.unsafe):
+        yield finding(known, Rule.NO_VERDICT, f"The verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}.")
+
+
+def _key_unknown(version: str) -> bool:
+    read = parse_version(version)
+    rows = releases_for(read) if read else ()
+    return bool(rows) and all(row.flag is not FlagForm.FIELD for row in rows)
+
+
+def _ineffective(known: Examined) -> bool:
+    """Whether this vLLM does nothing with the flag."""
+    return known.plan is not None and known.plan.flag.status in {FlagStatus.INERT, FlagStatus.ABSENT}
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -1,0 +1,63 @@
+"""Findings about what surrounds a launch: its image, its compile cache, its startupProbe. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from tuner.check_subject import Examined
+from tuner.findings_rules import Finding, Rule, finding, line_of
+from tuner.manifest_image import parse_image
+from tuner.manifest_launch import Volume
+from tuner.plan import cache_root
+
+CACHE_HOME = "/root"
+"""HOME in vLLM's images, whose user is root."""
+
+
+def of_image(known: Examined) -> Iterator[Finding]:
+    """Whether the image's name says which vLLM serves."""
+    image = known.launch.image
+    if image and not parse_image(image).pinned and "$" not in image:
+        said = f"The image {image} is not pinned: which vLLM serves may change with every pull."
+        yield finding(known, Rule.UNPINNED, said, line=known.launch.image_line, based=False)
+
+
+def of_cache(known: Examined) -> Iterator[Finding]:
+    """The volume that holds the compile cache, if it is one that goes with the pod."""
+    config = known.arguments.compilation_config if known.arguments else {}
+    stated = {name: value for name, value in known.launch.env.items() if value is not None}
+    if None in (known.launch.env.get(name, "") for name in ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")):
+        return
+    folder = str(config.get("cache_dir") or cache_root({"HOME": CACHE_HOME, **stated})[0])
+    volume = _volume_of(folder, known.launch.volumes)
+    if volume is not None and volume.kind == "emptyDir":
+        lies = f"The compile cache {folder} lies on {volume.name}, an emptyDir at {volume.path}"
+        said = f"{lies}: every new pod compiles again."
+        yield finding(known, Rule.CACHE_LOST, said, line=volume.line, based=False)
+
+
+def _volume_of(folder: str, volumes: Sequence[Volume]) -> Volume | None:
+    """The volume that a folder lies on: the deepest mount above it."""
+    above = [one for one in volumes if f"{folder}/".startswith(one.path.rstrip("/") + "/")]
+    return max(above, key=lambda one: len(one.path), default=None)
+
+
+def of_probe(known: Examined, cold_start: float | None) -> Iterator[Finding]:
+    """Whether the startupProbe waits as long as a measured cold start takes."""
+    allowed = known.launch.startup_seconds
+    if cold_start is not None and allowed is not None and allowed < cold_start:
+        said = f"The startupProbe waits {allowed:.0f} s, and a cold start was measured to take {cold_start:.0f} s."
+        yield finding(known, Rule.PROBE_SHORT, said, line=known.launch.startup_line, based=False)
+
+
+def shared_caches(launches: Sequence[Examined]) -> Iterator[Finding]:
+    """Launches that differ and name one `cache_dir`: one finding for each launch of such a group."""
+    by_folder: dict[str, list[Examined]] = {}
+    for known in launches:
+        folder = known.arguments.compilation_config.get("cache_dir") if known.arguments else None
+        if folder:
+            by_folder.setdefault(str(folder), []).append(known)
+    for folder, group in by_folder.items():
+        if len({(known.launch.args, known.launch.image) for known in group}) > 1:
+            for known in group:
+                others = [f"{one.path}:{one.launch.line}" for one in group if one is not known]
+                said = f"cache_dir {folder} is shared with {others[0]}; vLLM looks its entries up by shape alone."
+                yield finding(known, Rule.CACHE_SHARED, said, line=line_of(known, "compilation"))

@@ -1,0 +1,106 @@
+"""The rules of `tuner check`: what a finding may be about, how bad it is, and the finding itself. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rules.decide import NAME
+from tuner.check_subject import Examined
+
+
+class Level(StrEnum):
+    """How bad a finding is, in SARIF's words."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Rule(StrEnum):
+    """What a finding is about."""
+
+    CONTRADICTED = "flag-contradicts-verdict"
+    LEFT_ON = "flag-left-on"
+    DRAFT = "true-beside-draft"
+    FROZEN = "compiled-though-frozen"
+    RELEASE = "unsafe-release"
+    KEY_UNKNOWN = "key-unknown"
+    REFUSED = "arguments-refused"
+    UNPROVED = "flag-unproved"
+    DROPPED = "keys-dropped"
+    CACHE_SHARED = "cache-dir-shared"
+    CACHE_LOST = "cache-on-emptydir"
+    UNPINNED = "image-unpinned"
+    PROBE_SHORT = "startup-probe-short"
+    NO_VERDICT = "no-verdict"
+    MODEL_UNKNOWN = "model-unknown"
+    VERSION_UNKNOWN = "version-unknown"
+    HIDDEN = "arguments-hidden"
+    UNREADABLE = "file-unreadable"
+
+
+ABOUT: Mapping[Rule, tuple[Level, str]] = {
+    Rule.CONTRADICTED: (Level.ERROR, f"{NAME} is true, and the stored verdict is unsafe."),
+    Rule.LEFT_ON: (Level.ERROR, f"{NAME} is not set, this vLLM turns it on by itself, and the verdict is unsafe."),
+    Rule.DRAFT: (Level.ERROR, f"{NAME} is true beside speculative decoding: that switches off vLLM's own guard."),
+    Rule.FROZEN: (Level.ERROR, "Compiled, the model runs other MoE layers than eager, and the launch compiles it."),
+    Rule.RELEASE: (Level.ERROR, "The verdict is unsafe, and no configuration of this vLLM release helps."),
+    Rule.KEY_UNKNOWN: (Level.ERROR, f"This vLLM does not know {NAME}: the server does not start."),
+    Rule.REFUSED: (Level.ERROR, "vLLM refuses these arguments: the server does not start."),
+    Rule.UNPROVED: (Level.WARNING, f"{NAME} is true, and nothing proves that it is safe."),
+    Rule.DROPPED: (Level.WARNING, "Of several compilation configs vLLM keeps one and drops the keys of the others."),
+    Rule.CACHE_SHARED: (Level.WARNING, "Different launches share one cache_dir, which vLLM uses without any key."),
+    Rule.CACHE_LOST: (Level.WARNING, "The compile cache lies on an emptyDir: every new pod compiles again."),
+    Rule.UNPINNED: (Level.WARNING, "The image's name does not say which vLLM will serve."),
+    Rule.PROBE_SHORT: (Level.WARNING, "The startupProbe gives up before a cold start ends."),
+    Rule.NO_VERDICT: (Level.NOTE, "No verdict is stored, or it is inconclusive."),
+    Rule.MODEL_UNKNOWN: (Level.NOTE, "The model cannot be identified here."),
+    Rule.VERSION_UNKNOWN: (Level.NOTE, "Nothing says which vLLM will serve."),
+    Rule.HIDDEN: (Level.NOTE, "Some arguments are not written in this file."),
+    Rule.UNREADABLE: (Level.NOTE, "The file cannot be read as what its name says."),
+}
+"""Rule -> its usual level, and what it means."""
+
+CONTRADICTIONS = frozenset({Rule.CONTRADICTED, Rule.LEFT_ON, Rule.DRAFT, Rule.FROZEN})
+"""Errors that end a check with 5."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding.
+
+    Attributes:
+        path: the manifest.
+        line: the line it is about, from 1.
+        message: what is the matter there; whole sentences.
+        launch: name of the launch; empty for a file.
+    """
+
+    rule: Rule
+    level: Level
+    path: str
+    line: int
+    message: str
+    launch: str = ""
+
+
+def line_of(known: Examined, part: str) -> int:
+    """The line of the last argument whose option has this in its name or is its short form, else the launch's."""
+    named = [word.line for word in known.launch.words if part in word.text.split("=")[0] or word.text.startswith("-cc")]
+    return named[-1] if named else known.launch.line
+
+
+def finding(
+    known: Examined,
+    rule: Rule,
+    message: str,
+    line: int | None = None,
+    level: Level | None = None,
+    *,
+    based: bool = True,
+) -> Finding:
+    """A finding of a launch; `based` ones say what they rest on where that is less than the whole environment."""
+    by_version = based and known.version is not None and not known.exact
+    basis = f" Matched by the vLLM version only, {known.version}." if by_version else ""
+    where = known.launch.line if line is None else line
+    return Finding(rule, level or ABOUT[rule][0], known.path, where, message + basis, known.launch.name)

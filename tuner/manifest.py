@@ -1,0 +1,88 @@
+"""The vLLM launches in one file, whatever kind of manifest it is."""
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from tuner.manifest_docker import dockerfile_launches
+from tuner.manifest_helm import helm_launches, runtime_launch
+from tuner.manifest_kserve import kserve_launches
+from tuner.manifest_kubernetes import kind_of, kubernetes_launches, scalar_launches
+from tuner.manifest_launch import ManifestLaunch
+from tuner.manifest_markdown import markdown_launches
+from tuner.manifest_server_cmd import server_cmd_launches
+from tuner.manifest_shell import shell_launches
+from tuner.manifest_yaml import Mapping, Node, Scalar, Sequence, read_documents
+
+YAML_SUFFIXES = frozenset({".yaml", ".yml"})
+SHELL_SUFFIXES = frozenset({".sh", ".bash"})
+MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
+_READ_ELSEWHERE = frozenset({"command", "args", "extraArgs", "server_cmd", "server_cmd_template", "server_cmd_extra"})
+"""Keys whose lists are arguments already."""
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a file of this name is looked into when its folder is."""
+    return _is_dockerfile(name) or PurePath(name).suffix in YAML_SUFFIXES | SHELL_SUFFIXES | MARKDOWN_SUFFIXES
+
+
+def launches_in(name: str, text: str) -> list[ManifestLaunch]:
+    """Every launch in a file, in the order of its lines.
+
+    What is no YAML, Markdown or Dockerfile by its name is read as shell text.
+
+    Args:
+        name: the file's name; what it is depends on it.
+        text: what it holds.
+
+    Raises:
+        ValueError: it is named as YAML and is none; the message says where.
+    """
+    suffix = PurePath(name).suffix
+    if suffix in YAML_SUFFIXES or suffix == ".json":
+        found = [launch for document in read_documents(text) for launch in _in_document(text, document)]
+    elif suffix in MARKDOWN_SUFFIXES:
+        found = list(markdown_launches(text))
+    elif _is_dockerfile(name):
+        found = list(dockerfile_launches(text))
+    else:
+        found = list(shell_launches(text))
+    return sorted(found, key=lambda launch: launch.line)
+
+
+def _is_dockerfile(name: str) -> bool:
+    base = PurePath(name).name.lower()
+    return base.startswith(("dockerfile", "containerfile")) or base.endswith((".dockerfile", ".containerfile"))
+
+
+def _in_document(text: str, document: Node) -> Iterator[ManifestLaunch]:
+    if isinstance(document, Mapping) and kind_of(document):
+        made = kserve_launches(document)
+        yield from kubernetes_launches(text, document) if made is None else made
+        runtime = runtime_launch(document) if kind_of(document) == "VLLMRuntime" else None
+        yield from [runtime] if runtime else []
+    else:
+        yield from helm_launches(text, document)
+        yield from server_cmd_launches(text, document)
+    for scalar in _texts(document):
+        yield from scalar_launches(text, scalar, shape="script")
+
+
+def _texts(document: Node) -> Iterator[Scalar]:
+    """Every text below a node that may hold a script and is not read as arguments: each once."""
+    seen: set[int] = set()
+    pending = [document]
+    while pending:
+        node = pending.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, Scalar) and "vllm" in node.text:
+            yield node
+        elif isinstance(node, Sequence):
+            pending += node.items
+        elif isinstance(node, Mapping):
+            pending += [value for key, value in node.pairs if not _arguments(key, value)]
+
+
+def _arguments(key: str, value: Node) -> bool:
+    return key in _READ_ELSEWHERE and (isinstance(value, Sequence) or key.startswith("server_cmd"))

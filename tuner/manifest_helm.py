@@ -1,0 +1,110 @@
+"""Launches in Helm values (production-stack, llm-d-modelservice), and in production-stack's own VLLMRuntime."""
+
+from collections.abc import Iterator
+
+from tuner.manifest_kubernetes import (
+    container_launches,
+    environment_of,
+    hidden_in,
+    probe_seconds,
+    surroundings_of,
+    words_of,
+)
+from tuner.manifest_launch import ManifestLaunch, Word
+from tuner.manifest_yaml import Mapping, Node, items_of, text_of, walk
+
+_SIZES = (("tensorParallelSize", "--tensor-parallel-size"), ("pipelineParallelSize", "--pipeline-parallel-size"))
+
+
+def helm_launches(text: str, document: Node) -> Iterator[ManifestLaunch]:
+    """The launches that the two charts make of these values.
+
+    Values of production-stack may stand anywhere, as in the chart's own tests (`tests[].set.servingEngineSpec`).
+    """
+    for node in walk(document):
+        engine = node.get("servingEngineSpec") if isinstance(node, Mapping) else None
+        if isinstance(engine, Mapping) and text_of(engine.get("enableEngine")) != "false":
+            yield from _production_stack(engine)
+    if isinstance(document, Mapping) and document.get("modelArtifacts") is not None:
+        yield from _model_service(text, document)
+
+
+def runtime_launch(document: Mapping) -> ManifestLaunch | None:
+    """The launch of a VLLMRuntime, in either form that its operator has had; None without a model."""
+    spec = document.get("spec")
+    if not isinstance(spec, Mapping) or spec.get("model", "modelURL") is None:
+        return None
+    config = spec.get("vllmConfig")
+    config = config if isinstance(config, Mapping) else spec
+    image = spec.get("image", "name") or spec.get("deploymentConfig", "image", "name")
+    words = _chart_words(spec.get("model", "modelURL"), spec.get("model", "enableLoRA"), config)
+    return ManifestLaunch(
+        shape="VLLMRuntime",
+        name=text_of(document.get("metadata", "name")) or "",
+        line=spec.line,
+        words=words,
+        image=text_of(image),
+        image_line=image.line if image else 0,
+        env=environment_of(config.get("env")),
+        hidden=hidden_in(words),
+    )
+
+
+def _production_stack(engine: Mapping) -> Iterator[ManifestLaunch]:
+    """One launch a model. Of the options the chart writes, those that this tool reads, then `extraArgs`, its order.
+
+    helm/templates/deployment-vllm-multi.yaml, production-stack a6c01db0.
+    """
+    probe = engine.get("startupProbe")
+    for model in items_of(engine.get("modelSpec")):
+        url = model.get("modelURL") if isinstance(model, Mapping) else None
+        if not isinstance(model, Mapping) or url is None or text_of(model.get("enabled")) == "false":
+            continue
+        config = model.get("vllmConfig")
+        words = _chart_words(url, model.get("enableLoRA"), config if isinstance(config, Mapping) else None)
+        image, tag = model.get("repository"), model.get("tag")
+        surroundings = surroundings_of(model, model, environment_of(model.get("env")))
+        surroundings |= {
+            "image": ":".join(filter(None, [text_of(image), text_of(tag)])) or None,
+            "image_line": (tag or image or model).line,
+            "startup_seconds": probe_seconds(probe),
+            "startup_line": probe.line if probe else 0,
+        }
+        name = text_of(model.get("name")) or ""
+        yield ManifestLaunch("production-stack", name, model.line, words, hidden=hidden_in(words), **surroundings)
+
+
+def _chart_words(url: Node | None, lora: Node | None, config: Mapping | None) -> tuple[Word, ...]:
+    words = [Word(text_of(url) or "", url.line)] if url else []
+    if lora is not None and text_of(lora) == "true":
+        words.append(Word("--enable-lora", lora.line))
+    for key, option in _SIZES:
+        size = config.get(key) if config else None
+        if size is not None:
+            words += [Word(option, size.line), Word(text_of(size) or "", size.line)]
+    return (*words, *words_of(config.get("extraArgs") if config else None))
+
+
+def _model_service(text: str, values: Mapping) -> Iterator[ManifestLaunch]:
+    """llm-d-modelservice: `modelCommand` says who writes the command (llm-d-modelservice 3051935, values.yaml)."""
+    uri = values.get("modelArtifacts", "uri")
+    for role in ("decode", "prefill"):
+        pod = values.get(role)
+        if not isinstance(pod, Mapping) or text_of(pod.get("create")) == "false":
+            continue
+        for container in items_of(pod.get("containers")):
+            if not isinstance(container, Mapping):
+                continue
+            name = "/".join([role, text_of(container.get("name")) or ""])
+            if text_of(container.get("modelCommand")) == "vllmServe":
+                yield _served_model(container, pod, uri, name)
+            else:
+                yield from container_launches(text, container, pod, shape="llm-d-modelservice", name=name)
+
+
+def _served_model(container: Mapping, pod: Mapping, uri: Node | None, name: str) -> ManifestLaunch:
+    env = environment_of(container.get("env"))
+    model = [Word((text_of(uri) or "").removeprefix("hf://"), uri.line)] if uri else []
+    words = (*model, *words_of(container.get("args"), env))
+    surroundings = surroundings_of(container, pod, env)
+    return ManifestLaunch("llm-d-modelservice", name, container.line, words, hidden=hidden_in(words), **surroundings)

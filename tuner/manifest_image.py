@@ -1,0 +1,72 @@
+"""What the name of a container image says: its version, its platform, what it starts."""
+
+import re
+from dataclasses import dataclass
+
+from rules.releases import parse_version
+
+_MOVING = re.compile(r"latest|nightly|main|master|dev|edge|stable|head|ci", re.IGNORECASE)
+_OWN = re.compile(
+    r"(?:^|/)(?:vllm/(?P<name>vllm-openai|vllm-openai-cpu|vllm-openai-rocm|vllm-openai-xpu|vllm-tpu)"
+    r"|(?P<ecr>vllm-cpu-release-repo)|ascend/(?P<ascend>vllm-ascend))$"
+)
+_PLATFORMS = {
+    "vllm-openai": "cuda",
+    "vllm-openai-cpu": "cpu",
+    "vllm-openai-rocm": "rocm",
+    "vllm-openai-xpu": "xpu",
+    "vllm-tpu": "tpu",
+    "vllm-cpu-release-repo": "cpu",
+    "vllm-ascend": "oot:ascend",
+}
+_SERVES = re.compile(r"(?:^|/)(?:vllm-openai(?:-[a-z]+)?|vllm-cpu-release-repo)$")
+_RELEASE = re.compile(r"v?(\d+\.\d+\.\d+(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])")
+
+
+@dataclass(frozen=True)
+class Image:
+    """A container image.
+
+    Attributes:
+        repository: registry and path.
+        tag: empty if there is none.
+        digest: empty if there is none.
+    """
+
+    repository: str
+    tag: str
+    digest: str
+
+    @property
+    def pinned(self) -> bool:
+        """Its name says which build it is: by digest, or by a tag that is no moving one."""
+        if self.digest:
+            return True
+        first = re.split(r"[-_.]", self.tag)[0]
+        nightly_of_a_day = bool(re.search(r"\d{4}-?\d{2}-?\d{2}|[0-9a-f]{7,40}", self.tag))
+        return bool(self.tag) and (not _MOVING.fullmatch(first) or nightly_of_a_day)
+
+    @property
+    def vllm(self) -> str | None:
+        """The vLLM version in the tag; None for images that count versions of their own, as lmcache's do."""
+        match = _RELEASE.match(self.tag) if _OWN.search(self.repository) else None
+        return match[1] if match and parse_version(match[1]) else None
+
+    @property
+    def platform(self) -> str | None:
+        """The platform it is built for; None if its name does not say."""
+        match = _OWN.search(self.repository)
+        return _PLATFORMS[match["name"] or match["ecr"] or match["ascend"]] if match else None
+
+    @property
+    def serves(self) -> bool:
+        """Its entrypoint is `vllm serve` or vLLM's server module (vLLM's docker/Dockerfile, target vllm-openai)."""
+        return bool(_SERVES.search(self.repository))
+
+
+def parse_image(text: str) -> Image:
+    """Read `[registry/]path[:tag][@digest]`."""
+    name, _, digest = text.strip().partition("@")
+    head, slash, tail = name.rpartition("/")
+    last, _, tag = tail.partition(":")
+    return Image(head + slash + last, tag, digest)

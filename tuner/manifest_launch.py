@@ -1,0 +1,107 @@
+"""A vLLM launch as a manifest states it: the arguments, each with its place, and what surrounds them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Form(StrEnum):
+    """How an argument list is written, which decides how it may be edited."""
+
+    BLOCK = "block"
+    """A YAML list, one item a line."""
+    FLOW = "flow"
+    """A YAML list in brackets."""
+    JSON = "json"
+    """The exec form of a Dockerfile."""
+    SHELL = "shell"
+    """Words of a command line."""
+
+
+@dataclass(frozen=True)
+class ArgumentList:
+    """The place in a file that holds arguments.
+
+    Attributes:
+        form: how it is written.
+        start: offset at which it begins; tells two lists of one file apart.
+        shell_quoted: a shell reads each item once more, as KServe's template does (`eval "… $@"`).
+    """
+
+    form: Form
+    start: int
+    shell_quoted: bool = False
+
+
+@dataclass(frozen=True)
+class Word:
+    """One argument.
+
+    Attributes:
+        text: its value; substitutions that cannot be made stay as written.
+        line: where it is written, from 1.
+        start: offset of what is written for it, quotes included.
+        stop: offset behind that.
+        owner: the list it is written in; None where it cannot be edited here.
+        unknown: it holds a substitution, so its value is not known.
+    """
+
+    text: str
+    line: int
+    start: int = 0
+    stop: int = 0
+    owner: ArgumentList | None = None
+    unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume of a pod, as mounted in the container that launches.
+
+    Attributes:
+        path: where it is mounted.
+        name: the volume's name.
+        kind: its type as Kubernetes names it, such as `emptyDir`; empty if it is not stated here.
+        line: where it is mounted.
+    """
+
+    path: str
+    name: str
+    kind: str
+    line: int
+
+
+@dataclass(frozen=True)
+class ManifestLaunch:
+    """One launch of vLLM.
+
+    Attributes:
+        shape: the kind of manifest, such as `Deployment` or `shell`.
+        name: what tells it from others of its file.
+        line: where it is stated.
+        words: the arguments behind `vllm serve`.
+        image: the container image as written; None where the manifest names none.
+        image_line: where it is named.
+        env: variables it sets; None: the value comes from elsewhere (a secret, a field of the pod).
+        volumes: what is mounted.
+        startup_seconds: how long its startupProbe waits; None without one.
+        startup_line: where that is stated.
+        hidden: why some arguments cannot be seen here; empty if all are seen.
+    """
+
+    shape: str
+    name: str
+    line: int
+    words: tuple[Word, ...]
+    image: str | None = None
+    image_line: int = 0
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    volumes: tuple[Volume, ...] = ()
+    startup_seconds: float | None = None
+    startup_line: int = 0
+    hidden: str = ""
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The argument list as texts."""
+        return tuple(word.text for word in self.words)

@@ -1,0 +1,225 @@
+"""Launches in shell text: `vllm serve …`, vLLM's server module under a Python, `docker run` of an image that serves."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, takewhile
+
+from tuner.manifest_image import parse_image
+from tuner.manifest_launch import ArgumentList, Form, ManifestLaunch, Word
+from tuner.manifest_lexer import Token, commands
+
+SERVER_MODULE = "vllm.entrypoints.openai.api_server"
+CLI_MODULE = "vllm.entrypoints.cli.main"
+_ASSIGNMENT = re.compile(r"(\w+)=(.*)", re.DOTALL)
+_PYTHON = re.compile(r"(?:.*/)?(?:python(?:[\d.]+)?|\$\{?PYTHON\w*\}?)")
+_STARTERS = re.compile(
+    r"\$|env|exec|eval|nohup|sudo|time|nice|ionice|stdbuf|setsid|command|numactl|taskset|timeout|uv|uvx|poetry|conda"
+    r"|pixi|tini|dumb-init|then|do|else|!|\{|RUN|CMD|ENTRYPOINT"
+)
+"""Words before a command that start it, and keywords of bash; the last are a Dockerfile's, in documents."""
+_SHELLS = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
+_HIDES = re.compile(r"\$[@*]|\[[@*]\]|ARGS|OPTS|OPTIONS|EXTRA|FLAGS|PARAMS|CMD|_CONFIG\b", re.IGNORECASE)
+_ELLIPSIS = frozenset({"...", "…", "[...]", "<...>"})
+_NO_LAUNCH = frozenset({"--help", "-h", "--version"})
+_DOCKER_VALUES = re.compile(
+    r"-[evpwuhlm]|--(?:env|volume|publish|name|gpus|device|network|net|ipc|shm-size|group-add|cap-add|security-opt"
+    r"|entrypoint|workdir|user|runtime|memory|cpus|env-file|mount|restart|hostname|ulimit|label|pull|platform|add-host"
+    r"|pid|tmpfs|userns|log-opt|log-driver|cpuset-cpus)"
+)
+"""Options of `docker run` whose value stands behind them (docker's reference of the command)."""
+_FLAGS = frozenset({"--trust-remote-code", "--enforce-eager", "--enable-expert-parallel", "--headless", "--omni"})
+
+
+def line_of(text: str, offset: int) -> int:
+    """The line of an offset, from 1."""
+    return text.count("\n", 0, offset) + 1
+
+
+def shell_launches(
+    text: str,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    folded: bool = False,
+    shape: str = "shell",
+    variables: Mapping[str, str | None] | None = None,
+) -> Iterator[ManifestLaunch]:
+    """The launches in shell text that stands in a file as it is.
+
+    Args:
+        text: the file.
+        start: where the shell text begins.
+        stop: where it ends; None: at the file's end.
+        folded: as for `tuner.manifest_lexer.commands`.
+        shape: what the launches are called.
+        variables: those that are set where the text runs.
+    """
+    lines = list(accumulate((len(line) for line in text.split("\n")), lambda a, b: a + b + 1, initial=0))
+    known = {name: value for name, value in (variables or {}).items() if value is not None}
+    exported: dict[str, str | None] = {}
+    for tokens in commands(text, start, stop, folded=folded):
+        assigned, rest = _assignments(tokens, known)
+        if not rest or rest[0].text() == "export":
+            made = assigned | _assignments(rest[1:], known)[0]
+            exported |= made if rest else {}
+            known |= {name: value for name, value in made.items() if value is not None}
+            known = {name: value for name, value in known.items() if made.get(name, value) is not None}
+            continue
+        line = bisect_right(lines, rest[0].start)
+        found = _launch(rest, known, shape)
+        if found is not None:
+            words = tuple(
+                replace(word, line=bisect_right(lines, word.start), owner=ArgumentList(Form.SHELL, tokens[0].start))
+                for word in found.words
+            )
+            yield replace(found, words=words, line=line, env=exported | assigned | dict(found.env), image_line=line)
+        elif script := shell_script([Word(token.text(known), line) for token in rest]):
+            yield from embedded_launches(script.text, line, shape=shape, variables=known)
+
+
+def embedded_launches(
+    script: str, line: int, *, shape: str, variables: Mapping[str, str | None] | None = None
+) -> Iterator[ManifestLaunch]:
+    """The launches in shell text that is written in another form, such as a quoted string: they cannot be edited."""
+    for found in shell_launches(script, shape=shape, variables=variables):
+        words = tuple(replace(word, line=line, owner=None) for word in found.words)
+        yield replace(found, words=words, line=line, image_line=line)
+
+
+def vector_arguments(vector: Sequence[Word]) -> tuple[Word, ...] | None:
+    """The arguments behind `vllm serve` in an argument vector; None if it launches something else."""
+    texts = [word.text for word in vector]
+    at = _behind_launch(texts)
+    return None if at is None else tuple(vector[at:])
+
+
+def shell_script(vector: Sequence[Word]) -> Word | None:
+    """The script in `sh -c SCRIPT`, whatever stands before it, such as `docker run IMAGE`; None if there is none."""
+    shell = next((index for index, word in enumerate(vector) if _SHELLS.fullmatch(word.text)), len(vector))
+    for index in range(shell + 1, len(vector) - 1):
+        if not vector[index].text.startswith("-"):
+            return None
+        if re.fullmatch(r"-[a-z]*c", vector[index].text):
+            return vector[index + 1]
+    return None
+
+
+def hides_arguments(words: Sequence[Word], whole: Sequence[bool]) -> str:
+    """The first word that may stand for arguments that are not written here; empty if there is none.
+
+    A substitution behind an option is its value. Its name, an array, or a flag before it says otherwise.
+    """
+    for index, word in enumerate(words):
+        if word.text in _ELLIPSIS:
+            return word.text
+        if word.unknown and whole[index]:
+            before = words[index - 1].text if index else ""
+            value = before.startswith("-") and "=" not in before and before not in _FLAGS
+            if _HIDES.search(word.text) or not (value or index == 0):
+                return word.text
+    return ""
+
+
+def _assignments(tokens: Sequence[Token], variables: dict[str, str]) -> tuple[dict[str, str | None], list[Token]]:
+    """The assignments in front of a command, and the command."""
+    assigned: dict[str, str | None] = {}
+    for index, token in enumerate(tokens):
+        match = _ASSIGNMENT.fullmatch(token.text(variables))
+        if match is None or token.parts[:1] == [("", True)]:
+            return assigned, list(tokens[index:])
+        assigned[match[1]] = None if token.unknown(variables) else match[2]
+    return assigned, []
+
+
+def _launch(tokens: Sequence[Token], variables: dict[str, str], shape: str) -> ManifestLaunch | None:
+    texts = [token.text(variables) for token in tokens]
+    env: dict[str, str | None] = {}
+    image = None
+    at = _behind_launch(texts)
+    if at is None and re.search(r"(?:^|/)(?:docker|podman|nerdctl)$", _program(texts)):
+        run = _container_run(texts)
+        if run is None:
+            return None
+        at, image, env = run
+        if not parse_image(image).serves or "--entrypoint" in texts[:at]:
+            inner = _behind_launch(texts[at:])
+            at = None if inner is None else at + inner
+    if at is None:
+        return None
+    behind = tokens[at:]
+    if _NO_LAUNCH.intersection(texts[at:]) or _is_prose(texts[at:]):
+        return None
+    words = tuple(
+        Word(token.text(variables), 0, token.start, token.stop, None, _unknown(token, variables)) for token in behind
+    )
+    hidden = hides_arguments(words, [token.whole for token in behind])
+    broken = next((token.text() for token in behind if token.broken), "")
+    return ManifestLaunch(shape, "", 0, words, image=image, env=env, hidden=hidden or broken)
+
+
+def _is_prose(texts: Sequence[str]) -> bool:
+    """More bare words than the one that vLLM takes stand before any option: a sentence about `vllm serve`."""
+    bare = takewhile(lambda text: not text.startswith(("-", "$")) and text not in _ELLIPSIS, texts)
+    return sum(1 for _ in bare) > 1
+
+
+def _unknown(token: Token, variables: dict[str, str]) -> bool:
+    """Whether it is not known which word, or how many, a token stands for."""
+    split = any(made for _, made in token.parts) and not token.quoted and len(token.text(variables).split()) != 1
+    return split or token.unknown(variables)
+
+
+def _program(texts: Sequence[str]) -> str:
+    return next((text for text in texts if not _STARTERS.fullmatch(text)), "")
+
+
+def _behind_launch(texts: Sequence[str]) -> int | None:
+    """Index behind `vllm serve`, or behind its server module, where a command starts with it."""
+    index = 0
+    started = False
+    while index < len(texts):
+        text, behind = texts[index], list(texts[index + 1 : index + 3])
+        if re.fullmatch(r"(?:.*/)?vllm", text):
+            return index + 2 if behind[:1] == ["serve"] else None
+        if _PYTHON.fullmatch(text):
+            return _behind_module(texts, index + 1)
+        if _STARTERS.fullmatch(text) or _ASSIGNMENT.fullmatch(text):
+            started = True
+        elif not started:
+            return None
+        index += 1
+    return None
+
+
+def _behind_module(texts: Sequence[str], index: int) -> int | None:
+    """Index behind `-m MODULE` of vLLM's, options of Python before it; or behind a `vllm` script and `serve`."""
+    while index < len(texts) and texts[index].startswith("-") and texts[index] != "-m":
+        index += 1
+    module = list(texts[index : index + 3])
+    if module[:2] == ["-m", SERVER_MODULE]:
+        return index + 2
+    if module in (["-m", CLI_MODULE, "serve"], ["-m", "vllm", "serve"]):
+        return index + 3
+    return None
+
+
+def _container_run(texts: Sequence[str]) -> tuple[int, str, dict[str, str | None]] | None:
+    """Of `docker run`: index behind the image, the image, and the variables it sets; None if it is no such command."""
+    if "run" not in texts:
+        return None
+    index = texts.index("run") + 1
+    env: dict[str, str | None] = {}
+    while index < len(texts):
+        text = texts[index]
+        if not text.startswith("-"):
+            return index + 1, text, env
+        name, equals, value = text.partition("=")
+        if not equals and _DOCKER_VALUES.fullmatch(name):
+            index += 1
+            value = texts[index] if index < len(texts) else ""
+        if name in {"-e", "--env"} and (match := _ASSIGNMENT.fullmatch(value)):
+            env[match[1]] = None if "$" in match[2] else match[2]
+        index += 1
+    return None
