@@ -158,7 +158,9 @@ def _boolean(value: object) -> bool | None:
 
 
 def _mode(value: object) -> int | None:
+    if value is None:
+        return None
     number = mode_number(value)
-    if value is not None and number is None:
+    if number is None:
         raise ValueError(f"{MODE}: {value!r}")
     return number
