@@ -229,6 +229,25 @@ def export(
         conclude(made)
 
 
+@app.command()
+def confirm(
+    log: Annotated[
+        Path | None, typer.Argument(metavar="[LOG]", help="A server's log. Default, and for -: standard input.")
+    ] = None,
+    decision: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What was written: the output of `tuner plan --json`.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a server's start-up log with the decision it should carry.
+
+    It ends with 5 if the server runs otherwise than written, and with 3 if the log does not say it all.
+    """
+    from tuner import cli_confirm
+
+    cli_confirm.run(log, decision, as_json=as_json)
+
+
 class PassThrough(TyperCommand):
     """A command whose own options come first; from the first other token on, all is passed through."""
 

@@ -1,0 +1,173 @@
+"""`tuner confirm`: a log from a file or a pipe, exit codes, the document, and what never appears in either."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_environment import MIXTRAL, SETTABLE, Answer, sample, serving_in, tuner
+
+LOGS = Path(__file__).parent / "server_logs"
+TRUE, FALSE = LOGS / "0.19.1-true.log", LOGS / "0.19.1-false-colour.log"
+
+
+@pytest.fixture
+def decision(tmp_path: Path) -> Path:
+    """What `tuner plan --json` says of Mixtral in vLLM 0.19.1: true; the model goes by the samples' name."""
+    serving = serving_in(tmp_path / "serving", SETTABLE)
+    store = tmp_path / "verdicts.sqlite"
+    serving.remember(store, MIXTRAL, sample(MIXTRAL, "flag-live"))
+    made = tuner(
+        "plan", "--json", "--python", serving.python, "--store", store, MIXTRAL, "--", "--enforce-eager", code=0
+    )
+    path = tmp_path / "plan.json"
+    path.write_text(made.out.replace(str(MIXTRAL), "/srv/flag-live"), encoding="utf-8")
+    return path
+
+
+def piped(log: bytes, *args: object) -> Answer:
+    """Run the command with a log on standard input, as behind `kubectl logs`."""
+    command = [sys.executable, "-m", "tuner", "confirm", *map(str, args)]
+    done = subprocess.run(command, input=log, capture_output=True, timeout=300, check=False)
+    assert b"Traceback" not in done.stderr
+    return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "result"),
+    [(TRUE, 0, "confirmed"), (FALSE, 5, "differs")],
+)
+def test_the_exit_code_says_what_came_of_it(decision: Path, log: Path, code: int, result: str) -> None:
+    """0: all is as written; 5: something is not; 3: the log does not say."""
+    document = tuner("confirm", log, "--decision", decision, "--json", code=code).document
+
+    assert (document["schema_version"], document["result"]) == (1, result)
+
+
+def test_a_log_may_be_piped_in(decision: Path) -> None:
+    """With or without `-`; bytes that are no text are no obstacle."""
+    log = b"\xff\xfe\x00 binary\n" + TRUE.read_bytes()
+
+    assert piped(log, "--decision", decision).code == 0
+    assert piped(log, "-", "--decision", decision).code == 0
+    assert piped(b"", "--decision", decision).code == 3
+
+
+def test_the_text_has_one_line_a_fact(decision: Path) -> None:
+    """What was written, what the server says, whether that is the same, and where it says so."""
+    lines = tuner("confirm", FALSE, "--decision", decision, code=5).out.splitlines()
+    engine = next(n for n, line in enumerate(FALSE.read_text().splitlines(), 1) if "Initializing a V1" in line)
+    cells = {line.split()[0]: line.split() for line in lines if line}
+
+    assert cells["FACT"] == ["FACT", "WRITTEN", "EFFECTIVE", "RESULT", "LINE", "NOTE"]
+    assert cells["flag"] == ["flag", "true", "false", "differs", str(engine)]
+    assert cells["vllm"] == ["vllm", "0.19.1", "0.19.1", "same", str(engine)]
+    assert "not confirmed: the server runs otherwise than written" in lines[-1]
+
+
+def test_without_a_decision_the_log_is_reported() -> None:
+    """0 if there is an engine in it, 3 if there is none."""
+    document = tuner("confirm", TRUE, "--json", code=0).document
+
+    assert document["result"] == "reported"
+    assert {fact["name"]: fact["effective"] for fact in document["facts"]} == {
+        "start": "ready",
+        "vllm": "0.19.1",
+        "model": "/srv/flag-live",
+        "flag": "true",
+        "mode": "NONE (0)",
+        "cache": "unused",
+        "speculative": "none",
+    }
+    assert piped(b"nothing of vLLM\n").code == 3
+
+
+def test_a_restart_is_said(tmp_path: Path, decision: Path) -> None:
+    """The last start counts, and the reader is told so."""
+    log = tmp_path / "server.log"
+    log.write_bytes(FALSE.read_bytes() + TRUE.read_bytes())
+    found = tuner("confirm", log, "--decision", decision, code=0)
+
+    assert "2 starts" in found.out
+
+
+def test_line_numbers_are_those_of_the_file(decision: Path) -> None:
+    """As `grep -n` counts: carriage returns of progress bars are no ends of lines."""
+    facts = tuner("confirm", TRUE, "--decision", decision, "--json", code=0).document["facts"]
+    lines = TRUE.read_bytes().split(b"\n")
+
+    assert b"\r" in TRUE.read_bytes()
+    assert {b"Initializing a V1 LLM engine" in lines[fact["line"] - 1] for fact in facts if fact["name"] == "flag"} == {
+        True
+    }
+    assert {b"init engine (profile" in lines[fact["line"] - 1] for fact in facts if fact["name"] == "start"} == {True}
+
+
+def test_nothing_secret_is_echoed(tmp_path: Path, decision: Path) -> None:
+    """The arguments that vLLM prints may hold a key; releases before 0.32 do not hide it."""
+    log = tmp_path / "server.log"
+    secret = b"sk-very-secret"
+    log.write_bytes(TRUE.read_bytes().replace(b"'max_model_len': 256", b"'api_key': ['" + secret + b"']"))
+    assert secret in log.read_bytes()
+
+    for args in ((), ("--json",), ("--decision", decision), ("--decision", decision, "--json")):
+        answer = tuner("confirm", log, *args, code=0)
+        assert secret.decode() not in answer.out + answer.err
+
+
+def test_a_log_cannot_move_the_cursor(tmp_path: Path) -> None:
+    """A name with control characters is printed with escapes."""
+    log = tmp_path / "server.log"
+    log.write_text(TRUE.read_text().replace("model='/srv/flag-live'", "model='a\\x1b[2J\\nb\\u202ec'"))
+    answer = tuner("confirm", log, code=0)
+
+    assert "a\\x1b[2J\\nb\\u202ec" in answer.out
+    assert "\x1b" not in answer.out
+
+
+FAULTS: dict[str, tuple[Any, int, str]] = {
+    "no JSON": ("{", 1, "no JSON document"),
+    "not a document": ([1], 1, "no JSON object"),
+    "deeply nested": ("[" * 100_000, 1, "no JSON document"),
+    "another schema": ({"schema_version": 9, "launch": {}}, 1, "schema_version"),
+    "a failure": ({"schema_version": 1, "error": {"message": "no such model"}}, 1, "no such model"),
+    "several": ({"schema_version": 1, "results": [{}]}, 1, "several documents"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_decision_that_cannot_be_read_is_an_error(tmp_path: Path, fault: str) -> None:
+    """One sentence, exit code 1, and with `--json` the usual document of a failure."""
+    content, code, said = FAULTS[fault]
+    path = tmp_path / "plan.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    answer = tuner("confirm", TRUE, "--decision", path, "--json", code=code)
+
+    assert said in answer.document["error"]["message"]
+    assert answer.document["error"]["kind"] == "decision"
+    assert said in answer.err
+
+
+def test_files_that_are_not_there_are_errors(tmp_path: Path, decision: Path) -> None:
+    """Neither a missing log nor a missing decision is "not said"."""
+    missing = tmp_path / "nowhere"
+
+    assert "cannot be read" in tuner("confirm", missing, "--decision", decision, code=1).err
+    assert "cannot be read" in tuner("confirm", TRUE, "--decision", missing, code=1).err
+    assert "cannot be read" in tuner("confirm", tmp_path, "--decision", decision, code=1).err
+
+
+def test_a_log_of_one_endless_line_takes_little_memory() -> None:
+    """A gibibyte without an end of line, under a limit of 400 MB of address space."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))"
+    command = "import sys; sys.argv = ['tuner', 'confirm']; from tuner.__main__ import main; main()"
+    code = f"{limit}; {command}"
+    feeder = "import sys\nfor _ in range(1024): sys.stdout.write('x' * (1 << 20))"
+    with subprocess.Popen([sys.executable, "-c", feeder], stdout=subprocess.PIPE) as source:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdin=source.stdout, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    assert (done.returncode, done.stderr) == (3, "")

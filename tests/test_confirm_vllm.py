@@ -1,0 +1,55 @@
+"""A real `vllm serve`, started as `tuner plan --json` says, and its log piped into `tuner confirm`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from vllm_server import running_server
+
+ROOT = Path(__file__).parent.parent
+TUNER = Path(sys.executable).parent / "tuner"
+
+
+def python_of(environment: str) -> Path:
+    """The interpreter of a serving environment; skips the test where there is none."""
+    python = ROOT / ".envs" / environment / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"no serving environment in .envs/{environment}")
+    return python
+
+
+def confirmed(log: bytes, decision: Path) -> int:
+    """The exit code of `tuner confirm` with a log on standard input."""
+    command = (TUNER, "confirm", "--decision", decision)
+    return subprocess.run(command, input=log, check=False, timeout=120).returncode
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("environment", ["flag-live", "current"])
+def test_a_server_that_was_started_as_planned_is_confirmed(environment: str, tmp_path: Path) -> None:
+    """Its log confirms the plan, contradicts another one, and says nothing before the engine is ready."""
+    python, model = python_of(environment), tmp_path / "model"
+    subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=tmp_path, check=True)
+    ours = ("--python", python, "--store", tmp_path / "store", "--cache-root", tmp_path / "server" / "cache")
+    made = subprocess.run(
+        [TUNER, "plan", "--json", *ours, model, "--", "--enforce-eager", "--max-model-len", "256"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    document = json.loads(made.stdout)
+    decision, other = tmp_path / "plan.json", tmp_path / "other.json"
+    decision.write_text(made.stdout, encoding="utf-8")
+    document["launch"]["compilation_config"] = {"fast_moe_cold_start": True}
+    other.write_text(json.dumps(document), encoding="utf-8")
+
+    command = (str(python.with_name("vllm")), "serve", *document["launch"]["args"])
+    with running_server(command, tmp_path / "server") as server:
+        log = server.log.read_bytes()
+
+    assert confirmed(log, decision) == 0
+    assert confirmed(log, other) == 5
+    assert confirmed(log[: log.index(b"init engine (profile")], decision) == 3

@@ -1,0 +1,173 @@
+"""The line in which vLLM's engine prints the configuration it runs with. Pure.
+
+`Initializing a V1 LLM engine (v0.19.1) with config: model='…', speculative_config=None, …, compilation_config={…}`:
+one line a node, printed after all adjustments of vLLM's own (vllm/v1/engine/core.py; `VllmConfig.__str__` and
+`CompilationConfig.__repr__` in vllm/config; read in 0.19.1, 0.26.0 and 0.32.0). A field counts only if the line holds
+it whole and once: of a line that was cut, or into which another process wrote, the rest stays unsaid.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rules.decide import MODE, NAME
+
+MAX_VALUE = 4096
+"""Characters of a name or path; what is longer counts as unsaid."""
+ABSENT = "absent"
+"""The flag in a compilation config that has no such key: releases before 0.16."""
+
+_HEAD = re.compile(r"Initializing a V1 LLM engine \(v([^\s()]{1,99})\) with config: ")
+_PIECE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^'\"\[\](){}<>,]+|.", re.DOTALL)
+_OPENING, _CLOSING, _QUOTES = frozenset("[({<"), frozenset("])}>"), frozenset("'\"")
+_PAIR = re.compile(r"(['\"])([^'\"]*)\1\s*:\s*(.*)", re.DOTALL)
+_MODE = re.compile(r"<CompilationMode\.(\w{1,99}): (\d)>|(\d)")
+_MODES = {0: "NONE", 1: "STOCK_TORCH_COMPILE", 2: "DYNAMO_TRACE_ONCE", 3: "VLLM_COMPILE"}
+"""`CompilationMode` (vllm/config/compilation.py, 0.14.1 to 0.33.0)."""
+_SPECULATIVE = re.compile(r"SpeculativeConfig\(method=(.{1,200}?), model=(.{1,4096}), num_spec_tokens=(\d{1,9}|None)\)")
+
+
+@dataclass(frozen=True)
+class Speculative:
+    """Speculative decoding as the engine runs it.
+
+    Attributes:
+        method: such as `ngram` or `eagle3`, after vLLM's own renaming.
+        model: the draft model; None where the method has none.
+        tokens: how many tokens are proposed at once.
+    """
+
+    method: str | None
+    model: str | None
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What the line says; None stands for unsaid.
+
+    Attributes:
+        vllm: vLLM's version.
+        model: the model as vLLM loads it, a path or a hub id.
+        flag: the value of `fast_moe_cold_start`, or `ABSENT`.
+        mode: the compile mode's number.
+        speculative: speculative decoding; False: there is none.
+    """
+
+    vllm: str | None = None
+    model: str | None = None
+    flag: bool | str | None = None
+    mode: int | None = None
+    speculative: Speculative | bool | None = None
+
+
+def engine_config(text: str) -> EngineConfig:
+    """Read the engine's line, from its first word on; what cannot be read is None."""
+    head = _HEAD.match(text)
+    if head is None:
+        return EngineConfig()
+    fields = _fields(text[head.end() :])
+    compilation = _dictionary(fields.get("compilation_config"))
+    return EngineConfig(
+        vllm=head[1],
+        model=_text(fields.get("model")),
+        flag=_flag(compilation),
+        mode=_mode(compilation),
+        speculative=_speculative(fields.get("speculative_config")),
+    )
+
+
+def mode_name(mode: int) -> str:
+    """A compile mode for people, as `VLLM_COMPILE (3)`."""
+    return f"{_MODES.get(mode, 'unknown')} ({mode})"
+
+
+def mode_number(value: object) -> int | None:
+    """A compile mode as users write it, a number or a name; None if it is neither."""
+    text = str(value).strip().upper()
+    named = {name: number for number, name in _MODES.items()}
+    return int(text) if re.fullmatch("[0-9]", text) else named.get(text)
+
+
+def _parts(text: str) -> tuple[list[str], bool]:
+    """What stands between commas outside all brackets and quotes, and whether the text was read to its end.
+
+    The last part has no comma behind it, so it may be cut: it counts if it ends with the bracket that it opened.
+    """
+    depth = 0
+    part: list[str] = []
+    parts: list[str] = []
+    for piece in (match[0] for match in _PIECE.finditer(text)):
+        if piece == "," and depth == 0:
+            parts.append("".join(part).strip())
+            part = []
+            continue
+        depth += (piece in _OPENING) - (piece in _CLOSING)
+        if depth < 0 or piece in _QUOTES:  # a quote that nothing closes
+            return parts, False
+        part.append(piece)
+    if depth == 0 and part and part[-1] in _CLOSING:
+        parts.append("".join(part).strip())
+    return parts, depth == 0
+
+
+def _once(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:
+    """Name to value; None where a name is there twice."""
+    values: dict[str, str | None] = {}
+    for name, value in pairs:
+        values[name] = None if name in values else value
+    return values
+
+
+def _fields(text: str) -> dict[str, str | None]:
+    """`name=value` parts."""
+    pairs = (part.partition("=") for part in _parts(text)[0])
+    return _once((name, value) for name, _, value in pairs)
+
+
+def _dictionary(text: str | None) -> dict[str, str | None] | None:
+    """A printed dictionary as key to printed value; None if the text is none, or not a whole one."""
+    if text is None or text[:1] != "{" or text[-1:] != "}":
+        return None
+    parts, whole = _parts(text[1:-1] + ",")
+    pairs = [_PAIR.fullmatch(part) for part in parts if part]
+    if not whole or None in pairs:
+        return None
+    return _once((pair[2], pair[3]) for pair in pairs if pair)
+
+
+def _text(value: str | None) -> str | None:
+    """A printed string."""
+    if value is None or value[:1] not in {"'", '"'} or len(value) > MAX_VALUE:
+        return None
+    try:
+        read = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return None
+    return read if isinstance(read, str) else None
+
+
+def _flag(compilation: Mapping[str, str | None] | None) -> bool | str | None:
+    if compilation is None:
+        return None
+    if NAME not in compilation:
+        return ABSENT
+    return {"True": True, "False": False}.get(compilation[NAME] or "")
+
+
+def _mode(compilation: Mapping[str, str | None] | None) -> int | None:
+    found = _MODE.fullmatch((compilation or {}).get(MODE) or "")
+    return int(found[2] or found[3]) if found else None
+
+
+def _speculative(text: str | None) -> Speculative | bool | None:
+    if text is None:
+        return None
+    if text == "None":
+        return False
+    found = _SPECULATIVE.fullmatch(text)
+    if found is None:
+        return None
+    tokens = None if found[3] == "None" else int(found[3])
+    return Speculative(_text(found[1]), _text(found[2]), tokens)

@@ -1,0 +1,166 @@
+"""What a decision wrote into a launch, read from the document of `tuner plan --json`.
+
+Pure but for a `--config` file that the launch's own arguments name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rules.decide import EAGER, MODE, NAME, Refusal
+from rules.releases import FlagStatus
+from rules.verdict import Word
+from tuner.arguments import parse
+from tuner.document import SCHEMA_VERSION
+from tuner.engine_line import mode_name, mode_number
+from tuner.errors import TunerError
+from tuner.plan import CACHE_ROOT
+
+CACHE_DIR = "cache_dir"
+NOTHING = "nothing"
+_TRUE = {"true", "1", "yes", "on", "t", "y"}
+_FALSE = {"false", "0", "no", "off", "f", "n"}
+"""Words that vLLM reads as booleans (pydantic, all releases)."""
+_HINT = "Make it with `tuner plan MODEL --json -- VLLM ARGS` or `tuner export --format json`."
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a running server is compared with; None stands for "nothing was written".
+
+    Attributes:
+        vllm: the version that the decision is for.
+        model: the model as the launch names it.
+        flag: the value of `fast_moe_cold_start`.
+        status: what the flag can do there.
+        verdict: the verdict that the decision rests on; None if none is stored.
+        refused: the decision refused this launch.
+        mode: the compile mode's number, of the compilation config.
+        eager: `--enforce-eager` or `-O0`, as written; either means mode 0.
+        speculative: the speculative config; None: the launch has none.
+        cache_root: VLLM_CACHE_ROOT.
+        cache_dir: `compilation_config.cache_dir`.
+    """
+
+    vllm: str
+    model: str
+    flag: bool | None
+    status: FlagStatus
+    verdict: Word | None
+    refused: bool
+    mode: int | None
+    eager: str | None
+    speculative: Mapping[str, Any] | None
+    cache_root: str | None
+    cache_dir: str | None
+
+    def expected_modes(self) -> set[int]:
+        """The compile modes that carry what was written; empty: nothing was.
+
+        Of a mode and `--enforce-eager` releases before 0.19 keep the first, later ones the second
+        (vllm/config/vllm.py).
+        """
+        given = {self.mode} if self.mode is not None else set()
+        return given | ({EAGER} if self.eager else set())
+
+    def texts(self) -> dict[str, str]:
+        """What was written about each fact of `tuner.confirm`, for people."""
+        modes = [mode_name(self.mode)] if self.mode is not None else []
+        unset = "nothing: vLLM forces false" if self.status is FlagStatus.INERT else NOTHING
+        draft = self.speculative
+        keys = ("method", "model", "num_speculative_tokens")
+        return {
+            "start": "refused" if self.refused else "a server",
+            "vllm": self.vllm,
+            "model": self.model,
+            "flag": unset if self.flag is None else str(self.flag).lower(),
+            "mode": " and ".join([*modes, *filter(None, [self.eager])]) or NOTHING,
+            "speculative": "none" if draft is None else draft_text(*(draft.get(key) for key in keys)),
+            "cache": self.cache_dir or self.cache_root or NOTHING,
+        }
+
+
+def read_written(document: object) -> Written:
+    """Read the document of one decision.
+
+    Raises:
+        TunerError: it is none (kind `decision`), or its arguments are none of `vllm serve` (kind `usage`).
+    """
+    decision = _one_decision(document)
+    try:
+        return _written(decision)
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"The decision cannot be read: {type(error).__name__} at {str(error)[:200]}."
+        raise TunerError(said, hint=_HINT, kind="decision") from None
+
+
+def _one_decision(document: object) -> Mapping[str, Any]:
+    if not isinstance(document, dict):
+        said = "it is no JSON object"
+    elif "results" in document:
+        said = "it holds several documents"
+    elif isinstance(document.get("error"), dict):
+        said = f"it is the document of a failure: {document['error'].get('message')}"
+    elif document.get("schema_version") != SCHEMA_VERSION:
+        said = f"its schema_version is {document.get('schema_version')!r}, and this release reads {SCHEMA_VERSION}"
+    elif "launch" not in document:
+        said = "it has no launch"
+    else:
+        return document
+    raise TunerError(f"The decision cannot be read: {said[:500]}.", hint=_HINT, kind="decision")
+
+
+def _written(decision: Mapping[str, Any]) -> Written:
+    launch, environment = decision["launch"], decision["environment"]
+    config, word = launch["compilation_config"], decision["verdict"]
+    args = [str(arg) for arg in launch["args"]]
+    serving = parse(args).serving
+    level = serving.optimization_level
+    no_compile = "-O0" if level is not None and level.strip() == "0" else None
+    return Written(
+        vllm=_text(environment["vllm"]),
+        model=_text(decision["model"]["name"]),
+        flag=_boolean(config.get(NAME)),
+        status=FlagStatus(environment["flag_status"]),
+        verdict=None if word is None else Word(word),
+        refused=Refusal(decision["refusal"]) is not Refusal.NONE,
+        mode=_mode(config.get(MODE)),
+        eager="--enforce-eager" if serving.enforce_eager else no_compile,
+        speculative=serving.speculative,
+        cache_root=_optional(launch["env"].get(CACHE_ROOT)),
+        cache_dir=_optional(config.get(CACHE_DIR)),
+    )
+
+
+def draft_text(method: object, model: object, tokens: object) -> str:
+    """Speculative decoding for people, as `ngram, 2 tokens`."""
+    parts = (method, model, f"{tokens} tokens" if tokens else None)
+    return ", ".join(str(part) for part in parts if part) or "a draft"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r}, where a text belongs")
+    return value
+
+
+def _optional(value: object) -> str | None:
+    return None if value in {None, ""} else _text(value)
+
+
+def _boolean(value: object) -> bool | None:
+    if value is None:
+        return None
+    word = str(value).strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError(f"{NAME}: {value!r}")
+    return word in _TRUE
+
+
+def _mode(value: object) -> int | None:
+    if value is None:
+        return None
+    number = mode_number(value)
+    if number is None:
+        raise ValueError(f"{MODE}: {value!r}")
+    return number
