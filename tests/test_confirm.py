@@ -129,7 +129,7 @@ def test_where_vllm_forces_the_flag_off_the_log_must_say_so(inert: Bench, flag: 
     """Nothing was written, because the decision rests on it; an image with an older torch would leave it on."""
     said = {"'fast_moe_cold_start': False, 'static": f"'fast_moe_cold_start': {flag}, 'static"}
 
-    assert confirm(log_of("0.32.0-true", MIXTRAL, **said), inert.written(MIXTRAL, EAGER)).result is result
+    assert confirm(log_of("0.32.0-json", MIXTRAL, **said), inert.written(MIXTRAL, EAGER)).result is result
 
 
 def test_a_true_that_vllm_forces_off_was_not_kept(inert: Bench) -> None:
@@ -204,10 +204,20 @@ def test_the_mode_is_compared_where_one_was_written(
     assert differing(confirm(log_of("0.19.1-true", MIXTRAL), settable.written(MIXTRAL, *given))) == differs
 
 
+@pytest.mark.parametrize(("given", "outcome"), [((), "reported"), (("-cc.mode=3",), "same"), ((EAGER,), "differs")])
+def test_a_server_that_compiles_keeps_what_was_written(settable: Bench, given: tuple[str, ...], outcome: str) -> None:
+    """Where no mode was written, any will do."""
+    assert outcomes(confirm(compiled(""), settable.written(MIXTRAL, *given)))["mode"] == outcome
+
+
 @pytest.mark.parametrize(
     ("log", "given", "differs"),
     [
+        ("0.19.1-ngram-failed", NGRAM, []),
+        ("0.19.1-ngram-failed", (), ["flag", "speculative"]),
         ("0.19.1-false-colour", NGRAM, ["speculative"]),
+        ("0.19.1-ngram-failed", (NGRAM[0], NGRAM[1].replace("2", "5")), ["speculative"]),
+        ("0.19.1-ngram-failed", (NGRAM[0], NGRAM[1].replace("ngram", "eagle3")), ["speculative"]),
     ],
 )
 def test_speculative_decoding_is_compared(
@@ -215,6 +225,14 @@ def test_speculative_decoding_is_compared(
 ) -> None:
     """Present or not, its method and the number of tokens; a draft that nobody wrote counts as a difference."""
     assert differing(confirm(log_of(log, MIXTRAL), settable.written(MIXTRAL, EAGER, *given))) == differs
+
+
+def test_a_checkpoint_may_bring_its_own_draft(settable: Bench) -> None:
+    """A checkpoint in the `speculators` format is the draft, and vLLM serves the model that it names."""
+    log = log_of("0.19.1-ngram-failed", LLAMA, **{"method='ngram', model=None": f"method='eagle3', model='{MIXTRAL}'"})
+    found = confirm(log, settable.written(MIXTRAL, EAGER))
+
+    assert (outcomes(found)["model"], outcomes(found)["speculative"]) == ("same", "same")
 
 
 def test_a_refused_launch_that_runs_is_a_contradiction(settable: Bench) -> None:
@@ -291,6 +309,46 @@ def test_a_log_without_a_line_that_matters_confirms_nothing(settable: Bench, mis
     )
 
     assert confirm(log, settable.written(MIXTRAL, EAGER)).result is Result.NOT_SAID
+
+
+def test_an_engine_that_failed_confirms_nothing(settable: Bench) -> None:
+    """Its configuration is as written, and nothing of it runs."""
+    found = confirm(log_of("0.19.1-ngram-failed", MIXTRAL), settable.written(MIXTRAL, EAGER, *NGRAM))
+
+    assert found.result is Result.NOT_SAID
+    assert (outcomes(found)["flag"], outcomes(found)["start"]) == ("same", "not_said")
+
+
+def two_engines(model: Path, old: str, new: str) -> ServerLog:
+    """Two nodes' engines in one log; in the second one's lines some words are replaced."""
+    text = (LOGS / "0.19.1-false-colour.log").read_text(encoding="utf-8").replace(SERVED["0.19.1"], str(model))
+    first = text.replace("EngineCore", "EngineCore_DP0")
+    second = [line for line in text.replace("EngineCore", "EngineCore_DP4").splitlines() if "EngineCore_DP4" in line]
+    return read_server_log([*first.splitlines(), *(line.replace(old, new) for line in second)])
+
+
+def test_all_engines_must_agree(settable: Bench) -> None:
+    """Two nodes of one deployment, one of which kept the flag and one not."""
+    written = settable.written(ERNIE, EAGER)
+    found = confirm(two_engines(ERNIE, "'fast_moe_cold_start': False", "'fast_moe_cold_start': True"), written)
+
+    assert confirm(two_engines(ERNIE, "", ""), written).result is Result.CONFIRMED
+    assert differing(found) == ["flag"]
+    assert "false (EngineCore_DP0), true (EngineCore_DP4)" in {fact.effective for fact in found.facts}
+
+
+def test_one_engine_that_is_not_ready_leaves_all_unconfirmed(settable: Bench) -> None:
+    """The second node is still loading."""
+    log = two_engines(ERNIE, "init engine (profile", "something else")
+
+    assert confirm(log, settable.written(ERNIE, EAGER)).result is Result.NOT_SAID
+
+
+def test_engines_that_differ_are_no_one_server(settable: Bench) -> None:
+    """Where nothing was written about a fact, engines that run differently are a difference still."""
+    log = two_engines(LLAMA, "'fast_moe_cold_start': False", "'fast_moe_cold_start': True")
+
+    assert differing(confirm(log, settable.written(LLAMA, EAGER))) == ["flag"]
 
 
 def test_without_a_decision_the_log_is_only_reported() -> None:

@@ -35,15 +35,14 @@ def piped(log: bytes, *args: object) -> Answer:
     return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-@pytest.mark.parametrize(
-    ("log", "code", "result"),
-    [(TRUE, 0, "confirmed"), (FALSE, 5, "differs")],
-)
+@pytest.mark.parametrize(("log", "code", "result"), [(TRUE, 0, "confirmed"), (FALSE, 5, "differs")])
 def test_the_exit_code_says_what_came_of_it(decision: Path, log: Path, code: int, result: str) -> None:
-    """0: all is as written; 5: something is not; 3: the log does not say."""
+    """0: all is as written; 5: something is not; 3: the log does not say, here because it was read too early."""
     document = tuner("confirm", log, "--decision", decision, "--json", code=code).document
+    early = TRUE.read_bytes().partition(b"init engine (profile")[0]
 
     assert (document["schema_version"], document["result"]) == (1, result)
+    assert piped(early, "--decision", decision).code == 3
 
 
 def test_a_log_may_be_piped_in(decision: Path) -> None:
@@ -171,3 +170,12 @@ def test_a_log_of_one_endless_line_takes_little_memory() -> None:
         )
 
     assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_a_decision_whose_config_file_is_elsewhere_is_an_error(tmp_path: Path, decision: Path) -> None:
+    """What the launch says of a draft may stand in a `--config` file; without it nobody knows what was written."""
+    document = json.loads(decision.read_text())
+    document["launch"]["args"] += ["--config", str(tmp_path / "nowhere.yaml")]
+    decision.write_text(json.dumps(document))
+
+    assert "nowhere.yaml" in tuner("confirm", TRUE, "--decision", decision, code=2).err

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tuner.engine_line import ABSENT, EngineConfig, engine_config
+from tuner.engine_line import ABSENT, EngineConfig, Speculative, engine_config
 from tuner.log_line import MAX_LINE
 from tuner.server_log import MAX_ENGINES, MAX_SOURCES, ServerLog, read_server_log
 
 LOGS = Path(__file__).parent / "server_logs"
 ENGINE = "Initializing a V1 LLM engine (v"
+NGRAM = Speculative("ngram", None, 2)
 OLD, NEW = "/srv/flag-live", "/srv/current"
 """The models that the samples served."""
 
@@ -37,6 +38,7 @@ def engine_line(lines: list[str]) -> int:
         ("0.19.1-true", EngineConfig("0.19.1", OLD, flag=True, mode=0, speculative=False)),
         ("0.19.1-false-colour", EngineConfig("0.19.1", OLD, flag=False, mode=0, speculative=False)),
         ("0.32.0-true", EngineConfig("0.32.0", NEW, flag=False, mode=0, speculative=False)),
+        ("0.32.0-json", EngineConfig("0.32.0", NEW, flag=False, mode=0, speculative=False)),
     ],
 )
 def test_a_real_log_says_what_the_engine_runs_with(name: str, config: EngineConfig) -> None:
@@ -50,6 +52,15 @@ def test_a_real_log_says_what_the_engine_runs_with(name: str, config: EngineConf
     assert engine.ready is not None
     assert engine.ready > engine.line
     assert log.starts[0].failed is None
+
+
+def test_an_engine_that_fails_is_not_ready() -> None:
+    """The real log of a draft that this machine cannot run; what the engine was to run with is known."""
+    log = read(lines_of("0.19.1-ngram-failed"))
+
+    assert [engine.ready for engine in log.engines] == [None]
+    assert log.engines[0].config == EngineConfig("0.19.1", OLD, flag=False, mode=0, speculative=NGRAM)
+    assert log.starts[0].failed is not None
 
 
 # ---- forms of a log
@@ -126,6 +137,18 @@ def test_a_restart_without_its_arguments_line_is_seen() -> None:
     assert len(log.engines) == 1
     assert log.engines[0].line > len(lines)
     assert log.starts[0].number == 2
+
+
+def test_engines_of_several_nodes_stand_side_by_side() -> None:
+    """Only the first engine of a node prints its configuration (vllm/v1/engine/core.py), under a name of its own."""
+    first = [line.replace("EngineCore", "EngineCore_DP0") for line in lines_of("0.19.1-true")]
+    other = [line.replace("EngineCore", "EngineCore_DP4") for line in lines_of("0.19.1-true")]
+    at = engine_line(first)
+    log = read([*first[: at + 1], other[at], *first[at + 1 :], *other[at + 1 :]])
+
+    assert [engine.name for engine in log.engines] == ["EngineCore_DP0", "EngineCore_DP4"]
+    assert all(engine.ready for engine in log.engines)
+    assert log.starts[0].number == 1
 
 
 # ---- the compile cache

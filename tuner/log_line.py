@@ -25,6 +25,8 @@ _PROCESS = re.compile(r"\((\w[\w .:-]{0,99}?) pid=\d+[^()]{0,99}\)")
 _FILE = re.compile(r"\[(?:[\w.-]+/)*(\w+)\.py:\d+\] (?:\[[\w.:-]{1,99}\] )?$")
 _TAG = re.compile(r"\[[\w.:-]{1,99}\] ")
 _MESSAGE_KEYS = ("message", "msg", "event")
+_PROCESS_KEYS = ("vllm_process_name", "processName")
+"""vLLM's own name of a process (0.32.0), and the one of Python's logging."""
 _WRAPPED_KEYS = ("log", "MESSAGE")
 """Docker's json-file driver, and `journalctl -o json`."""
 
@@ -91,7 +93,8 @@ def _structured(body: str, start: str, module: str, source: str) -> Message | No
     text = text[tag.end() :] if (tag := _TAG.match(text)) else text
     if not text.startswith(start) or not _logged_by(record, module):
         return None
-    return Message(text.rstrip(), str(record.get("processName") or ""), source)
+    process = next((record[key] for key in _PROCESS_KEYS if isinstance(record.get(key), str)), "")
+    return Message(text.rstrip(), process, source)
 
 
 def _logged_by(record: Mapping[str, Any], module: str) -> bool:

@@ -3,7 +3,7 @@
     .venv/bin/python tests/server_logs/make_server_logs.py [NAME...]
 
 About a minute each. A log is kept from the first line to the end of the start; folders of this machine, process ids
-and times are replaced, and lines about routes, threads and Gloo are left out.
+and times are replaced, and lines about routes, templates, threads and Gloo are left out.
 """
 
 import argparse
@@ -23,7 +23,6 @@ sys.path.insert(0, str(ROOT / "examples"))
 from vllm_server import running_server  # noqa: E402  after the path was set
 
 EAGER = ("--enforce-eager",)
-MODE = '{"mode": 3, "fast_moe_cold_start": false}'
 NGRAM = '{"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3}'
 JSON_LOGS = {
     "version": 1,
@@ -47,14 +46,12 @@ class Start:
         environment: the serving environment under `.envs`.
         args: arguments of `vllm serve` behind the model.
         variables: variables beside the usual ones.
-        cache: the compile cache that starts of the same name share; None: one of its own.
         fails: the server is meant to end before it answers.
     """
 
     environment: str
     args: tuple[str, ...]
     variables: dict[str, str] = field(default_factory=dict)
-    cache: str | None = None
     fails: bool = False
 
 
@@ -65,18 +62,10 @@ def flag(value: str) -> tuple[str, ...]:
 
 STARTS = {
     "0.19.1-true": Start("flag-live", (*EAGER, *flag("true"))),
-    "0.19.1-compiled-miss": Start("flag-live", ("-cc", MODE), cache="flag-live"),
-    "0.19.1-compiled-hit": Start("flag-live", ("-cc", MODE), cache="flag-live"),
-    "0.32.0-true": Start("current", (*EAGER, *flag("true"))),
-    "0.32.0-compiled-miss": Start("current", ("-cc", '{"mode": 2}'), cache="current"),
-    "0.32.0-compiled-hit": Start("current", ("-cc", '{"mode": 2}'), cache="current"),
     "0.19.1-false-colour": Start("flag-live", (*EAGER, *flag("false")), {"VLLM_LOGGING_COLOR": "1"}),
     "0.19.1-ngram-failed": Start("flag-live", (*EAGER, "--speculative-config", NGRAM), fails=True),
-    "0.19.1-two-engines": Start("flag-live", (*EAGER, *flag("false"), "--data-parallel-size", "2")),
+    "0.32.0-true": Start("current", (*EAGER, *flag("true"))),
     "0.32.0-json": Start("current", EAGER, {"VLLM_LOGGING_CONFIG_PATH": "logging.json"}),
-    "0.32.0-ngram": Start("current", (*EAGER, "--speculative-config", NGRAM)),
-    "0.19.1-unset": Start("flag-live", EAGER),
-    "0.32.0-debug": Start("current", EAGER, {"VLLM_LOGGING_LEVEL": "DEBUG"}),
 }
 
 
@@ -96,7 +85,7 @@ def log_of(name: str, start: Start, folder: Path) -> str:
     python = ROOT / ".envs" / start.environment / "bin" / "python"
     model = checkpoint(python, folder / start.environment)
     (folder / "logging.json").write_text(json.dumps(JSON_LOGS), encoding="utf-8")
-    caches = {"VLLM_CACHE_ROOT": str(folder / (start.cache or name) / "cache")}
+    caches = {"VLLM_CACHE_ROOT": str(folder / (name) / "cache")}
     variables = {**caches, **start.variables}
     if "VLLM_LOGGING_CONFIG_PATH" in variables:
         variables["VLLM_LOGGING_CONFIG_PATH"] = str(folder / "logging.json")
@@ -120,7 +109,7 @@ def neutral(log: str, folder: Path) -> str:
     environments = (ROOT / ".envs").resolve()
     log = re.sub(rf"({re.escape(str(environments))}|{re.escape(str(ROOT / '.envs'))})/([\w-]+)", r"/opt/\2", log)
     log = log.replace(str(folder), "/srv").replace(str(ROOT), "/src").replace(str(Path.home()), "/home/user")
-    log = re.sub(r"(?m)^.*(Route: |\[Gloo\]|OMP |^\[?W\d{4} ).*\n", "", log)
+    log = re.sub(r"(?m)^.*(Route: |system-first ordering|\[Gloo\]|OMP |^\[?W\d{4} ).*\n", "", log)
     log = re.sub(r"'port': \d+", "'port': 8000", log)
     log = re.sub(r"\d+\.\d+\.\d+\.\d+:\d+", "127.0.0.1:8000", log)
     log = re.sub(r"(tcp://)[\d.]+", r"\g<1>127.0.0.1", log)
