@@ -47,6 +47,7 @@ catalogue: setup setup-flag-live ## probe every MoE architecture of both release
 evidence: setup setup-flag-live ## write docs/evidence/ anew
 	.venv/bin/python docs/evidence/make_evidence.py
 	.venv/bin/python docs/evidence/make_manifests.py
+	.venv/bin/python docs/evidence/make_confirm.py
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py

@@ -40,8 +40,8 @@ def main() -> None:
         gpu_page(*(json.loads(Path(name).read_text())["results"] for name in sys.argv[2:]))
         return
     parser = argparse.ArgumentParser(description="Write docs/evidence anew.")
-    parser.add_argument("pages", nargs="*", choices=[*pages, []], default=list(pages))
-    for name in parser.parse_args().pages:
+    parser.add_argument("pages", nargs="*", choices=[*pages, []], default=[])
+    for name in parser.parse_args().pages or pages:
         print(f"making {name}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             pages[name](Path(folder))
