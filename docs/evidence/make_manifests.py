@@ -49,6 +49,7 @@ JUDGED = {
 """Rule -> findings that were looked at, how many of them are true, and what they are."""
 LEFT = re.compile("by hand|may hold|never writes|edited, it")
 """What `apply` says of launches that it leaves alone; its other sentences are the warnings of `tuner serve`."""
+HIDDEN = re.compile(r"(?<=^what ).*(?= stands for)")
 CONFIG = "--compilation-config"
 PLANTED = '{"fast_moe_cold_start": true}'
 
@@ -251,7 +252,7 @@ def apply_section(place: Path, known: tuple[str, ...]) -> str:
     second = run(TUNER, "apply", "--write", *known, str(folder))
     files = re.findall(r": (\d+) changed$", first.stdout, re.MULTILINE)
     said = [line.split(": ", 2)[-1] for line in first.stderr.splitlines() if re.match(r"tuner: \S+?:\d+: ", line)]
-    left = Counter(re.sub(r"at line \d+ |(?<=^what ).*(?= stands for)", "", one) for one in said if LEFT.search(one))
+    left = Counter(re.sub(r"at line \d+ ", "", HIDDEN.sub("…", one)) for one in said if LEFT.search(one))
     rows = [
         ("launches edited", str(sum(map(int, files)))),
         ("files edited", str(len(files))),
