@@ -84,7 +84,7 @@ def parse(
         merged_at=merged_at,
         file_has_dotted_keys=any(s.path for s in in_file if s.option.field == _FIELD),
         serving=read_serving(settings, expands=expands),
-        warnings=(*_warnings(args, settings, dropped, expands), *_dropped_from_file(options, vllm)),
+        warnings=(*_warnings(args, settings, dropped, expands), *_dropped_from_file(options)),
     )
 
 
@@ -171,7 +171,7 @@ def _read_file(path: str) -> str:
 def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
     """A mapping as vLLM's `load_config_file` (vllm/utils/argparse_utils.py) turns it into arguments.
 
-    `false` is left out: newer releases write `--no-KEY`, which is the default of every flag read here.
+    `false` is left out: see `_dropped_from_file`.
     """
     arguments: list[str] = []
     for key, value in options.items():
@@ -193,15 +193,14 @@ def _expands_numbers(vllm: str | None) -> bool:
     return version is None or version.release >= (0, 20)
 
 
-def _dropped_from_file(options: Mapping[Any, Any], vllm: str | None) -> Iterator[str]:
-    """Options that the file switches off and vLLM leaves as they are: 0.26.0 drops every `false`, 0.32.0 none.
+def _dropped_from_file(options: Mapping[Any, Any]) -> Iterator[str]:
+    """Options that the file switches off and vLLM leaves as they are; those that we read are off by default.
 
-    Those that we read are off by default.
+    `vllm serve` drops every `false` (0.16.0 to 0.32.0). 0.32.0 means to write `--no-KEY`, but looks for it among the
+    options of `vllm` itself, where those of `serve` are not.
     """
-    version = parse_version(vllm or "")
-    if version is not None and version.release < (0, 27):
-        for key in (key for key, value in options.items() if value is False and not scan([f"--{key}"])[0]):
-            yield f"vLLM {vllm} drops `{key}: false` of the --config file; write `no-{key}: true` there."
+    for key in (key for key, value in options.items() if value is False and not scan([f"--{key}"])[0]):
+        yield f"vLLM drops `{key}: false` of the --config file; write `no-{key}: true` there."
 
 
 def _all_keys(settings: Sequence[Setting], field: str, expands: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
