@@ -14,7 +14,7 @@ from tuner.options import OPTIONS, scan
 
 pytestmark = pytest.mark.vllm
 
-LISTS = 500
+LISTS = 150
 """How many composed lists each release is asked about; `docs/evidence/make_arguments.py` asks about more."""
 
 
