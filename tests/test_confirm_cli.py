@@ -178,4 +178,4 @@ def test_a_decision_whose_config_file_is_elsewhere_is_an_error(tmp_path: Path, d
     document["launch"]["args"] += ["--config", str(tmp_path / "nowhere.yaml")]
     decision.write_text(json.dumps(document))
 
-    assert "nowhere.yaml" in tuner("confirm", TRUE, "--decision", decision, code=2).err
+    assert "nowhere.yaml" in tuner("confirm", TRUE, "--decision", decision, code=1).err

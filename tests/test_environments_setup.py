@@ -189,6 +189,6 @@ def test_the_tool_environment_holds_every_dependency() -> None:
     """No dependency of pyproject.toml, development tools included, is missing from the pins."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     asked = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
-    names = {re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower().replace("_", "-") for requirement in asked}
+    names = {re.sub(r"[._-]+", "-", re.split(r"[^A-Za-z0-9._-]", wanted)[0].lower()) for wanted in asked}
 
     assert names <= set(pins("tool"))

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WORKER = ROOT / "tuner" / "probe" / "worker" / "moe_probe_worker"
 FILES = sorted(WORKER.glob("*.py"))
-SERVING = {"torch", "transformers", "vllm"}
+SERVING = {"torch", "transformers", "triton", "vllm"}
 """What the serving environment brings."""
 LISTENER = """
 import json, os, sys
