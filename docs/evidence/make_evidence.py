@@ -222,18 +222,23 @@ def uniform_row(folder: Path, environment: str) -> tuple[str, ...]:
     return environment, arm["said"], str(present), f"fast_moe_cold_start = {arm['flag']}"
 
 
+LOOKUP = "# CPU time of look-ups and command start-up"
+BENCHMARKS = {
+    "benchmarks.md": ("lookup.py", LOOKUP, "Median over the rounds; the ratio is to the first line in the same round."),
+    "exploration.md": (
+        "exploration.py",
+        "# Seconds of branch exploration, against the scenarios alone",
+        "Both arms run in one process on one built model (vLLM 0.32.0), the plain one before and after.",
+    ),
+}
+"""Page -> its benchmark, title and reading."""
+
+
 def bench_page(_: Path) -> None:
-    """The look-up benchmark, as it prints itself."""
-    done = run(sys.executable, "benchmarks/lookup.py")
-    write(
-        "benchmarks.md",
-        "# CPU time of look-ups and command start-up",
-        shown(".venv/bin/python", "benchmarks/lookup.py"),
-        done.stdout.strip(),
-        "Median over the rounds; the ratio is to the first line in the same round. Seconds of probes and of "
-        "vLLM's import are in `probe-current.md` and `probe-flag-live.md`.",
-        made_here("evidence"),
-    )
+    """The benchmarks, as they print themselves."""
+    for page, (script, title, reading) in BENCHMARKS.items():
+        printed = run(sys.executable, f"benchmarks/{script}").stdout.strip()
+        write(page, title, shown(".venv/bin/python", f"benchmarks/{script}"), printed, reading, made_here("evidence"))
 
 
 def bad_input_page(folder: Path) -> None:
