@@ -73,7 +73,7 @@ def main() -> None:
     print("| model | scenarios alone, s | explored, s | ratio |\n| --- | --- | --- | --- |")
     for name, seconds in found.items():
         if isinstance(seconds, str):
-            print(f"| {name} | | | not built: {seconds} |")
+            print(f"| {name} | | | not built: {' '.join(seconds.split())} |")
             continue
         alone = (seconds[0] + seconds[2]) / 2
         ratios.append(seconds[1] / alone)
