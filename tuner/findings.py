@@ -8,7 +8,7 @@ from rules.releases import FlagStatus, parse_version, releases_for
 from tuner.check_subject import Examined
 from tuner.findings_pod import of_cache, of_image, of_probe
 from tuner.findings_rules import ABOUT, Finding, Level, Rule, finding, line_of
-from tuner.plan import compiles
+from tuner.plan import as_bool, compiles
 
 EXCEPTED = "Ernie4_5_VLMoeForConditionalGeneration"
 """The architecture that vLLM itself excepts, from 0.17.0 on and under its own implementation
@@ -71,7 +71,7 @@ def _of_flag(known: Examined) -> Iterator[Finding]:
         said = f"vLLM {known.version} does not know {NAME}, and does not start with it."
         yield finding(known, Rule.KEY_UNKNOWN, said, line=line)
         return
-    if str(explicit).lower() not in {"true", "1", "yes", "on", "t", "y"} or _ineffective(known):
+    if not as_bool(explicit) or _ineffective(known):
         return
     speculative = known.arguments.serving.speculative is not None
     verdict = known.plan.found.verdict if known.plan else None

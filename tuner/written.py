@@ -14,13 +14,12 @@ from tuner.arguments import parse
 from tuner.document import SCHEMA_VERSION
 from tuner.engine_line import mode_name, mode_number
 from tuner.errors import TunerError
-from tuner.plan import CACHE_ROOT
+from tuner.plan import CACHE_ROOT, as_bool
 
 CACHE_DIR = "cache_dir"
 NOTHING = "nothing"
-_TRUE = {"true", "1", "yes", "on", "t", "y"}
 _FALSE = {"false", "0", "no", "off", "f", "n"}
-"""Words that vLLM reads as booleans (pydantic, all releases)."""
+"""Words that vLLM reads as false (pydantic, all releases)."""
 _HINT = "Make it with `tuner plan MODEL --json -- VLLM ARGS` or `tuner export --format json`."
 
 
@@ -151,10 +150,10 @@ def _optional(value: object) -> str | None:
 def _boolean(value: object) -> bool | None:
     if value is None:
         return None
-    word = str(value).strip().lower()
-    if word not in _TRUE | _FALSE:
+    said = as_bool(value)
+    if not said and str(value).strip().lower() not in _FALSE:
         raise ValueError(f"{NAME}: {value!r}")
-    return word in _TRUE
+    return said
 
 
 def _mode(value: object) -> int | None:
