@@ -25,10 +25,10 @@ demo: setup ## probe a published model, judge it, and start a real server throug
 	.venv/bin/python examples/demo.py
 
 test: setup setup-flag-live setup-parsers lint ## set up both serving environments and run every check and test
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup-tool lint ## the checks and tests that need no serving environment
-	.venv/bin/python -m pytest -m "not vllm"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not vllm"
 
 lint: setup-tool ## ruff and mypy
 	.venv/bin/ruff check

@@ -63,7 +63,12 @@ def write_checkpoint(folder: Path, kind: str, layers: int, seed: int) -> None:
 
 
 def thin_config(layers: int) -> Qwen3MoeConfig:
-    """A Qwen3-MoE of about a million weights; sizes are multiples of 32, as vLLM's CPU kernels want them."""
+    """A Qwen3-MoE of about a million weights; sizes are multiples of 32, as vLLM's CPU kernels want them.
+
+    The head size is not: at a multiple of 32 and in bfloat16 vLLM takes its AMX kernel wherever the processor has AMX
+    (v1/attention/backends/cpu_attn.py, `_get_attn_isa`), and 0.32.0 dies there of an illegal instruction unless
+    something else asked the kernel for the AMX registers before. 80 is a size of both releases that does without.
+    """
     return Qwen3MoeConfig(
         vocab_size=len(WORDS),
         hidden_size=128,
@@ -72,7 +77,7 @@ def thin_config(layers: int) -> Qwen3MoeConfig:
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,
+        head_dim=80,
         num_experts=8,
         num_experts_per_tok=2,
         norm_topk_prob=True,

@@ -90,3 +90,8 @@ RELEASES = (
     _with_torch_check("0.33.0"),
 )
 """Every release that was read, oldest first."""
+
+EXCEPTED_SINCE = {"Ernie4_5_VLMoeForConditionalGeneration": "0.17.0"}
+"""Architecture -> the first release that itself turns the flag off for it, under vLLM's own implementation
+(`MODELS_CONFIG_MAP`, vllm/model_executor/models/config.py). It tells what a launch does that says nothing of the flag,
+and decides no verdict."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from rules.release_table import RELEASES, Counter, FlagForm, Release
+from rules.release_table import EXCEPTED_SINCE, RELEASES, Counter, FlagForm, Release
 
 
 class FlagStatus(StrEnum):
@@ -106,6 +106,12 @@ def counts_drafts(vllm: str | None) -> bool:
     """Whether this vLLM counts a draft model's MoE layers too, where the launch says nothing (only 0.15.0 does)."""
     version = parse_version(vllm or "")
     return version is not None and any(row.counts_drafts for row in releases_for(version))
+
+
+def turns_off_by_itself(vllm: str | None, architecture: str) -> bool:
+    """Whether this vLLM turns the flag off for an architecture, whatever the launch says."""
+    version, since = parse_version(vllm or ""), parse_version(EXCEPTED_SINCE.get(architecture, ""))
+    return version is not None and since is not None and version.release >= since.release
 
 
 def releases_for(version: Version) -> tuple[Release, ...]:

@@ -10,10 +10,35 @@ from argument_promises import PROMISES, Case, case_of
 from hypothesis import HealthCheck, Phase, given, settings
 from real_parsers import RELEASES, RealParser, missing, real_parser
 
+from rules.compilation_keys import ALWAYS, CHANGED, unknown_keys
 from tuner.options import OPTIONS, scan
 
 pytestmark = pytest.mark.vllm
 
+KEY_VALUES = {
+    "backend": "eager",
+    "cache_dir": "somewhere",
+    "compile_cache_save_format": "binary",
+    "compile_mm_encoder": False,
+    "cudagraph_capture_sizes": [1],
+    "cudagraph_copy_inputs": False,
+    "cudagraph_decoder_replay": True,
+    "cudagraph_mm_encoder": False,
+    "cudagraph_num_of_warmups": 0,
+    "cudagraph_specialize_lora": True,
+    "custom_ops": [],
+    "decoder_replay_cudagraph_capture_sizes": [],
+    "decoder_replay_trim_threshold": 1,
+    "debug_dump_path": "somewhere",
+    "dynamic_shapes_config": {},
+    "encoder_cudagraph_max_images_per_batch": 1,
+    "encoder_cudagraph_max_vision_items_per_batch": 1,
+    "encoder_cudagraph_token_budgets": [],
+    "inductor_compile_config": {},
+    "inductor_passes": {},
+    "pass_config": {},
+}
+"""Values of keys that do not take null."""
 LISTS = 150
 """How many composed lists each release is asked about; `docs/evidence/make_arguments.py` asks about more."""
 
@@ -70,6 +95,18 @@ def test_no_other_option_of_vllm_is_read_as_ours(real: RealParser) -> None:
     foreign = [spelling for spelling in real.options if spelling not in listed]
     assert len(foreign) > 100
     assert [spelling for spelling in foreign if scan([spelling, "2"])[0]] == []
+
+
+def test_the_keys_of_the_compilation_config_are_those_that_vllm_takes(real: RealParser) -> None:
+    """Each key of the table, with a value that fits, and names that are none: refused exactly where we say so."""
+    names = sorted(KEY_VALUES.keys() | ALWAYS | CHANGED.keys() | {"fast_moe_cold_stat", "local_cache_dir"})
+    refused = [
+        name
+        for name in names
+        if "refused" in real.read(["some/model", "-cc", json.dumps({name: KEY_VALUES.get(name)})])
+    ]
+    assert refused == sorted(unknown_keys(names, real.version))
+    assert len(refused) > 2
 
 
 def check(case: Case) -> None:

@@ -70,7 +70,9 @@ DAMAGE = [
 ]
 
 
-@pytest.mark.parametrize("value", DAMAGE, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize(
+    "value", DAMAGE, ids=lambda value: repr(bytes(value) if isinstance(value, memoryview) else value)[:20]
+)
 def test_damaged_verdict_names_its_cure(path: Path, value: object) -> None:
     """A damaged row is an error that names the digest and the command that removes it, and that command works."""
     execute(path, "UPDATE verdicts SET value = ? WHERE key = ?", value, verdict_row(sample(1).key))

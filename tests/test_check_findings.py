@@ -184,6 +184,25 @@ def test_a_key_that_the_release_does_not_know(check: Check, version: str) -> Non
     assert "by the vLLM version only" in found["message"]
 
 
+@pytest.mark.parametrize(
+    ("version", "key", "known"),
+    [
+        ("0.17.1", "level", "yes"),
+        ("0.20.2", "level", "a key until 0.18.0, then mode"),
+        ("0.18.1", "ir_enable_torch_wrap", "a key from 0.20.0 on"),
+        ("0.19.1", "cudagraph_modes", ""),
+        ("99.0.0", "cudagraph_modes", "yes"),
+    ],
+)
+def test_any_key_that_the_release_does_not_know(check: Check, version: str, key: str, known: str) -> None:
+    """Other keys than the flag keep a server from starting too; of a release that nobody read nothing is said."""
+    image = f"vllm/vllm-openai:v{version}"
+    answer = check(pod(str(MIXTRAL), "-cc", json.dumps({key: 1}), image=image), options=(), code=int(known != "yes"))
+    assert ("key-unknown" in rules(answer)) is (known != "yes")
+    if known != "yes":
+        assert f"does not know {key}{known and f' ({known})'}, and" in finding(answer, "key-unknown")["message"]
+
+
 def test_a_release_that_nothing_can_help(check: Check, store: Path, tmp_path: Path) -> None:
     """In vLLM 0.15 the counter is always on: an unsafe verdict there ends with 4."""
     there = serving_in(tmp_path / "always", {"vllm": "0.15.1", "torch": "2.9.1"})

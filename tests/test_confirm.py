@@ -391,5 +391,5 @@ def test_a_value_that_vllm_would_refuse_is_an_error(settable: Bench, config: dic
     document = settable.decision(MIXTRAL)
     document["launch"]["compilation_config"] = config
 
-    with pytest.raises(TunerError, match="cannot be read"):
+    with pytest.raises(TunerError, match="is no decision"):
         read_written(json.loads(json.dumps(document)))

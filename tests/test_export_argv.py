@@ -82,7 +82,7 @@ def test_what_a_chart_or_template_adds_is_known(bench: Bench, tmp_path: Path) ->
     assert kserve == ["/mnt/models", "--port", "8000", *args[1:]]
 
 
-@pytest.mark.parametrize("form", FILES)
+@pytest.mark.parametrize("form", [Format.VLLM_YAML, Format.CONFIGMAP])
 def test_a_config_file_and_the_command_line_share_the_launch(bench: Bench, form: Format, tmp_path: Path) -> None:
     """The file has model and compilation config, the head names every other argument."""
     words = argv_of(form, bench.text(form, "--", *PLAIN), tmp_path)
@@ -94,7 +94,7 @@ def test_a_config_file_and_the_command_line_share_the_launch(bench: Bench, form:
     }
 
 
-@pytest.mark.parametrize("form", FILES)
+@pytest.mark.parametrize("form", [Format.VLLM_YAML, Format.CONFIGMAP])
 def test_arguments_that_no_comment_can_hold_are_not_misquoted(bench: Bench, form: Format) -> None:
     """A comment is one line; arguments of several lines are mentioned, and not shown wrongly."""
     text = bench.text(form, "--", *NASTY)

@@ -105,6 +105,18 @@ def test_factors_without_meaning_to_a_reader_are_put_in_words(
     assert all(word in said for word in words)
 
 
+def test_leave_to_run_code_that_is_not_there_is_no_difference(
+    serving: Serving, store: VerdictStore, tmp_path: Path
+) -> None:
+    """`--trust-remote-code` counts where the folder holds code, or the configuration names code of elsewhere."""
+    serving.remember(store.path, MIXTRAL)
+    assert look_up(store, subject(serving, trust_remote_code=True)).entry is not None
+    named = model_like(MIXTRAL, tmp_path / "named", auto_map={"AutoConfig": "other/repo--configuration_x.X"})
+    serving.remember(store.path, named, sample(MIXTRAL, "flag-live"))
+    said = only_reason(look_up(store, subject(serving, named, trust_remote_code=True)))
+    assert "the model's own code" in said
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_changed_source_files_are_named(serving: Serving, store: VerdictStore, gone: bool) -> None:
     """How many, which one first, and whether they are still there."""

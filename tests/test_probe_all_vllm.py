@@ -1,6 +1,5 @@
 """`tuner probe --all` in a real vLLM: its registry, configurations that nobody wrote, and models of a plugin."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +41,15 @@ def test_a_registered_architecture_is_probed_once(python: Path, tmp_path: Path) 
     (found,) = document["results"]
     assert found["candidate"]["source"]
     assert Path(found["model"]["name"]).is_relative_to(tmp_path / "store")
-    begin = time.monotonic()
     again = swept(python, tmp_path, "--match", "MixtralForCausalLM", code=0).document
     assert again["summary"]["stored_before"] == 1
     assert again["summary"]["median_seconds"] is None
-    assert time.monotonic() - begin < document["summary"]["wall_seconds"]
 
 
 def test_what_only_the_probe_would_trip_over_does_not_cost_a_verdict(python: Path, tmp_path: Path) -> None:
     """LongCat adds its zero experts after those that the probe leaves out; DeepSeek V4 refuses embeddings alone."""
     names = ("DeepseekV4ForCausalLM", "LongcatFlashForCausalLM")
-    document = swept(python, tmp_path, "--match", "[DL][eo]*[4h]ForCausalLM", code=0).document
+    document = swept(python, tmp_path, "--match", "[DL]*[Vs][4h]ForCausalLM", code=0).document
     assert verdicts(document) == dict.fromkeys(names, "uniform")
 
 

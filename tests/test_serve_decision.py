@@ -203,9 +203,9 @@ def test_a_damaged_document_is_refused(serving: Serving, decide: Decide, change:
         (None, "cannot be read: No such file"),
         ("", "is no JSON document"),
         ("[" * 100_000, "is no JSON document"),
-        ("[]", "is no document of this tool"),
-        ('{"schema_version": 1, "results": []}', "is about several models"),
-        ('{"schema_version": 1, "environment": {}}', "is about no launch"),
+        ("[]", "it is no JSON object"),
+        ('{"schema_version": 1, "results": []}', "it is about several models"),
+        ('{"schema_version": 1, "environment": {}}', "it is about no launch"),
     ],
 )
 def test_what_is_no_decision_is_refused(serving: Serving, tmp_path: Path, text: str | None, said: str) -> None:

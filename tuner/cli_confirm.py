@@ -1,6 +1,5 @@
 """What `tuner confirm` does once its options are read: a log and a decision in, a table or a document out."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -10,14 +9,13 @@ from typing import BinaryIO
 from tuner.cli_output import failures, print_json, result
 from tuner.confirm import confirm
 from tuner.confirmation import Result
+from tuner.decision_document import load_decision
 from tuner.errors import ExitCode, TunerError
 from tuner.log_line import MAX_LINE
 from tuner.render_confirm import confirmation_document, confirmation_text
 from tuner.server_log import ServerLog, read_server_log
-from tuner.written import Written, read_written
+from tuner.written import read_written
 
-MAX_DECISION = 16 << 20
-"""Bytes of a decision that are read; a document has about 10,000."""
 _EXITS = {
     Result.CONFIRMED: ExitCode.DONE,
     Result.REPORTED: ExitCode.DONE,
@@ -29,29 +27,13 @@ _EXITS = {
 def run(log: Path | None, decision: Path | None, *, as_json: bool) -> None:
     """Read, compare, print, and end with an exit code."""
     with failures(as_json, None if log is None else str(log)):
-        written = None if decision is None else read_decision(decision)
+        written = None if decision is None else read_written(load_decision(decision), str(decision))
         confirmation = confirm(_log(log), written)
         if as_json:
             print_json(confirmation_document(confirmation))
         else:
             result(confirmation_text(confirmation))
         raise SystemExit(_EXITS[confirmation.result])
-
-
-def read_decision(path: Path) -> Written:
-    """What `tuner plan --json` wrote.
-
-    Raises:
-        TunerError: the file cannot be read or holds no decision.
-    """
-    try:
-        with path.open("rb") as file:
-            return read_written(json.loads(file.read(MAX_DECISION)))
-    except OSError as error:
-        raise TunerError(f"{path} cannot be read: {error.strerror}.", kind="decision") from None
-    except (ValueError, RecursionError):
-        hint = "Make it with `tuner plan MODEL --json > FILE`."
-        raise TunerError(f"{path} is no JSON document.", hint=hint, kind="decision") from None
 
 
 def _log(path: Path | None) -> ServerLog:

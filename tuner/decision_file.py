@@ -5,11 +5,10 @@ holds for the model, the environment and the settings that it was made for; a la
 because ranks that fall back one by one would no longer agree.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rules.assumptions import COVERED
 from rules.decide import MODE, NAME, Decision, Refusal
@@ -17,8 +16,8 @@ from rules.releases import Flag, FlagStatus
 from rules.settings import SHOWN_BY
 from rules.verdict import Verdict, Word
 from tuner.arguments import ServeArguments, parse
-from tuner.document import SCHEMA_VERSION
-from tuner.errors import ExitCode, TunerError
+from tuner.decision_document import HINT, load_decision, not_a_decision
+from tuner.errors import TunerError
 from tuner.identity import Subject, public_version
 from tuner.memory import LookUp
 from tuner.plan import (
@@ -32,8 +31,6 @@ from tuner.plan import (
     other_model,
     without_null,
 )
-
-HINT = "Make it with `tuner export MODEL --format json -- VLLM ARGS`, with the arguments that every rank has."
 
 
 @dataclass(frozen=True)
@@ -72,11 +69,11 @@ def read_decision(path: Path) -> DecisionFile:
     Raises:
         TunerError: the file cannot be read, is no such document, or has a `schema_version` that is not ours.
     """
-    document = _document(path)
+    document = load_decision(path)
     try:
         return _decision(path, document)
     except (AttributeError, KeyError, TypeError, ValueError):
-        _refuse(f"{path} is no decision: a field is missing or damaged")
+        raise not_a_decision(str(path), "a field is missing or damaged") from None
 
 
 def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArguments, options: Options) -> Plan:
@@ -152,25 +149,8 @@ def require_same_launch(decided: DecisionFile, subject: Subject, arguments: Serv
     if decided.settings.get(NAME):
         wrong += [f"{name} is set, so vLLM may serve another model" for name in other_model(subject, options.environ)]
     if wrong:
-        _refuse(f"{decided.path} decides another launch: {'; '.join(wrong)}")
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        _refuse(f"{path} cannot be read: {error.strerror}")
-    except (ValueError, RecursionError):
-        _refuse(f"{path} is no JSON document")
-    if not isinstance(document, dict) or "schema_version" not in document:
-        _refuse(f"{path} is no document of this tool")
-    version = document["schema_version"]
-    if version is True or version != SCHEMA_VERSION:
-        _refuse(f"{path} has schema_version {version!r}, and this release reads {SCHEMA_VERSION}")
-    if "launch" not in document:
-        kind = "several models" if "results" in document else "no launch"
-        _refuse(f"{path} is about {kind}; a decision is about the launch of one model")
-    return document
+        said = f"{decided.path} decides another launch: {'; '.join(wrong)}."
+        raise TunerError(said, hint=HINT, kind="decision")
 
 
 def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:
@@ -213,7 +193,3 @@ def _difference(name: str, there: object, here: object) -> str:
     if name == "fingerprint":
         return "the model's configuration"
     return f"{name} (there: {there or 'none'}, here: {here or 'none'})"
-
-
-def _refuse(sentence: str) -> NoReturn:
-    raise TunerError(f"{sentence}.", hint=HINT, kind="decision", exit_code=ExitCode.ERROR)

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator
 
+from rules.compilation_keys import unknown_keys
 from rules.decide import MODE, NAME
-from rules.release_table import RELEASES, FlagForm
-from rules.releases import FlagStatus, parse_version, releases_for
+from rules.release_table import RELEASES
+from rules.releases import FlagStatus, parse_version, turns_off_by_itself
 from tuner.check_subject import Examined
 from tuner.findings_pod import of_cache, of_image, of_probe
 from tuner.findings_rules import ABOUT, Finding, Level, Rule, finding, line_of
 from tuner.plan import as_bool, compiles
-
-EXCEPTED = "Ernie4_5_VLMoeForConditionalGeneration"
-"""The architecture that vLLM itself excepts, from 0.17.0 on and under its own implementation
-(vllm/model_executor/models/config.py)."""
 
 
 def findings_of(known: Examined, cold_start: float | None = None) -> list[Finding]:
@@ -24,6 +21,7 @@ def findings_of(known: Examined, cold_start: float | None = None) -> list[Findin
     """
     found = [
         *_of_arguments(known),
+        *_of_keys(known),
         *_of_flag(known),
         *_of_plan(known),
         *of_image(known),
@@ -61,17 +59,24 @@ def _refused(known: Examined) -> Finding:
     return finding(known, Rule.REFUSED, said, line=line_of(known, "compilation"), level=Level.WARNING)
 
 
+def _of_keys(known: Examined) -> Iterator[Finding]:
+    """Keys with which the server would not start."""
+    if known.arguments is None or known.version is None:
+        return
+    kept = [key for key in known.arguments.compilation_config if key not in known.arguments.dropped]
+    for key, history in unknown_keys(kept, known.version).items():
+        aside = f" ({history})" if history else ""
+        said = f"vLLM {known.version} does not know {key}{aside}, and does not start with it."
+        yield finding(known, Rule.KEY_UNKNOWN, said, line=line_of(known, "compilation"))
+
+
 def _of_flag(known: Examined) -> Iterator[Finding]:
     """What an explicit value says that cannot be right."""
     explicit = known.arguments.compilation_config.get(NAME) if known.arguments else None
     if explicit is None or known.arguments is None:
         return
     line = line_of(known, "compilation")
-    if known.version and _key_unknown(known.version):
-        said = f"vLLM {known.version} does not know {NAME}, and does not start with it."
-        yield finding(known, Rule.KEY_UNKNOWN, said, line=line)
-        return
-    if not as_bool(explicit) or _ineffective(known):
+    if not as_bool(explicit) or _ineffective(known) or (known.version and unknown_keys([NAME], known.version)):
         return
     speculative = known.arguments.serving.speculative is not None
     verdict = known.plan.found.verdict if known.plan else None
@@ -109,10 +114,9 @@ def _of_plan(known: Examined) -> Iterator[Finding]:
 
 def _left_on(known: Examined, why: str) -> Finding:
     """The finding for a launch that says nothing of a flag that is on by default."""
-    version = parse_version(known.version or "")
     own = known.arguments is not None and known.arguments.serving.model_impl != "transformers"
-    if known.model and known.model.architecture == EXCEPTED and own and version and version.release >= (0, 17, 0):
-        said = f"{_sentence(why)} This vLLM turns {NAME} off for {EXCEPTED} by name, and by nothing else."
+    if known.model and own and turns_off_by_itself(known.version, known.model.architecture):
+        said = f"{_sentence(why)} This vLLM turns {NAME} off for {known.model.architecture}, and for no other."
         return finding(known, Rule.LEFT_ON, said, level=Level.NOTE)
     said = f"{_sentence(why)} vLLM {known.version} turns {NAME} on where the launch does not set it."
     return finding(known, Rule.LEFT_ON, said)
@@ -132,12 +136,6 @@ def _of_doubt(known: Examined) -> Iterator[Finding]:
         yield finding(known, Rule.NO_VERDICT, _sentence("; ".join(known.plan.found.miss)))
     elif known.plan is not None and verdict is not None and not (verdict.word.safe or verdict.word.unsafe):
         yield finding(known, Rule.NO_VERDICT, f"The verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}.")
-
-
-def _key_unknown(version: str) -> bool:
-    read = parse_version(version)
-    rows = releases_for(read) if read else ()
-    return bool(rows) and all(row.flag is not FlagForm.FIELD for row in rows)
 
 
 def _ineffective(known: Examined) -> bool:

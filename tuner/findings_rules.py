@@ -45,7 +45,10 @@ ABOUT: Mapping[Rule, tuple[Level, str]] = {
     Rule.DRAFT: (Level.ERROR, f"{NAME} is true beside speculative decoding: that switches off vLLM's own guard."),
     Rule.FROZEN: (Level.ERROR, "Compiled, the model runs other MoE layers than eager, and the launch compiles it."),
     Rule.RELEASE: (Level.ERROR, "The verdict is unsafe, and no configuration of this vLLM release helps."),
-    Rule.KEY_UNKNOWN: (Level.ERROR, f"This vLLM does not know {NAME}: the server does not start."),
+    Rule.KEY_UNKNOWN: (
+        Level.ERROR,
+        "This vLLM does not know a key of the compilation config: the server does not start.",
+    ),
     Rule.REFUSED: (Level.ERROR, "vLLM refuses these arguments: the server does not start."),
     Rule.UNPROVED: (Level.WARNING, f"{NAME} is true, and nothing proves that it is safe."),
     Rule.DROPPED: (Level.WARNING, "Of several compilation configs vLLM keeps one and drops the keys of the others."),

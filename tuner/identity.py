@@ -43,9 +43,7 @@ def base_factors(subject: Subject) -> dict[str, Any]:
         "fingerprint": subject.model.fingerprint,
         "model_impl": subject.model_impl,
         "platform": environment.platform,
-        "remote_code": files_digest(sorted(Path(subject.model.folder).glob("*.py")))
-        if subject.trust_remote_code
-        else "",
+        "remote_code": _remote_code(subject),
         "torch": environment.torch,
         "vllm": environment.vllm,
         "worker": files_digest([*HOST_HALF, *sorted(WORKER.glob("*.py"))]),
@@ -84,6 +82,14 @@ def files_digest(files: Iterable[Path]) -> str:
     for file in files:
         total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return total.hexdigest()
+
+
+def _remote_code(subject: Subject) -> str:
+    """Digest of the model's own code where it may run; empty where there is none, so that leave alone is no factor."""
+    files = sorted(Path(subject.model.folder).glob("*.py"))
+    if not subject.trust_remote_code or not (files or subject.model.remote_code):
+        return ""
+    return files_digest(files)
 
 
 def _hash_in(site: Iterable[str], file: str) -> str:

@@ -11,16 +11,14 @@ from rules.decide import EAGER, MODE, NAME, Refusal
 from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.arguments import parse
-from tuner.document import SCHEMA_VERSION
+from tuner.decision_document import not_a_decision, one_decision
 from tuner.engine_line import mode_name, mode_number
-from tuner.errors import TunerError
 from tuner.plan import CACHE_ROOT, as_bool
 
 CACHE_DIR = "cache_dir"
 NOTHING = "nothing"
 _FALSE = {"false", "0", "no", "off", "f", "n"}
 """Words that vLLM reads as false (pydantic, all releases)."""
-_HINT = "Make it with `tuner plan MODEL --json -- VLLM ARGS` or `tuner export --format json`."
 
 
 @dataclass(frozen=True)
@@ -79,34 +77,17 @@ class Written:
         }
 
 
-def read_written(document: object) -> Written:
-    """Read the document of one decision.
+def read_written(document: object, name: str = "The document") -> Written:
+    """Read the document of one decision; `name` is what it is called in an error.
 
     Raises:
         TunerError: it is none (kind `decision`), or its arguments are none of `vllm serve` (kind `usage`).
     """
-    decision = _one_decision(document)
+    decision = one_decision(document, name)
     try:
         return _written(decision)
     except (KeyError, TypeError, ValueError) as error:
-        said = f"The decision cannot be read: {type(error).__name__} at {str(error)[:200]}."
-        raise TunerError(said, hint=_HINT, kind="decision") from None
-
-
-def _one_decision(document: object) -> Mapping[str, Any]:
-    if not isinstance(document, dict):
-        said = "it is no JSON object"
-    elif "results" in document:
-        said = "it holds several documents"
-    elif isinstance(document.get("error"), dict):
-        said = f"it is the document of a failure: {document['error'].get('message')}"
-    elif document.get("schema_version") != SCHEMA_VERSION:
-        said = f"its schema_version is {document.get('schema_version')!r}, and this release reads {SCHEMA_VERSION}"
-    elif "launch" not in document:
-        said = "it has no launch"
-    else:
-        return document
-    raise TunerError(f"The decision cannot be read: {said[:500]}.", hint=_HINT, kind="decision")
+        raise not_a_decision(name, f"{type(error).__name__} at {str(error)[:200]}") from None
 
 
 def _written(decision: Mapping[str, Any]) -> Written:

@@ -1,0 +1,59 @@
+"""The document of one decision, read back: what `tuner plan --json` and `tuner export --format json` write."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.document import SCHEMA_VERSION
+from tuner.errors import TunerError
+
+MAX_BYTES = 16 << 20
+"""More is read of no file; a document with every annotation has some ten thousand."""
+HINT = "Make it with `tuner export MODEL --format json -- VLLM ARGS`, with the arguments of the launch."
+
+
+def load_decision(path: Path) -> Mapping[str, Any]:
+    """The document of one decision in a file; only its frame is checked.
+
+    Raises:
+        TunerError: the file cannot be read, or as `one_decision`.
+    """
+    try:
+        with path.open("rb") as file:
+            document = json.loads(file.read(MAX_BYTES))
+    except OSError as error:
+        raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=HINT, kind="decision") from None
+    except (ValueError, RecursionError):
+        raise TunerError(f"{path} is no JSON document.", hint=HINT, kind="decision") from None
+    return one_decision(document, str(path))
+
+
+def one_decision(document: object, name: str) -> Mapping[str, Any]:
+    """The document itself, if it is that of one decision.
+
+    Args:
+        document: what was read.
+        name: what it is called in an error.
+
+    Raises:
+        TunerError: it is another thing; the sentence says what.
+    """
+    if not isinstance(document, dict):
+        said = "it is no JSON object"
+    elif isinstance(document.get("error"), dict):
+        said = f"it is the document of a failure: {document['error'].get('message')}"
+    elif type(version := document.get("schema_version")) is not int or version != SCHEMA_VERSION:
+        said = f"it has schema_version {version!r}, and this release reads {SCHEMA_VERSION}"
+    elif "results" in document:
+        said = "it is about several models"
+    elif "launch" not in document:
+        said = "it is about no launch"
+    else:
+        return document
+    raise not_a_decision(name, said[:500].rstrip("."))
+
+
+def not_a_decision(name: str, why: str) -> TunerError:
+    """The error for a document that is none; `why` is half a sentence."""
+    return TunerError(f"{name} is no decision: {why}.", hint=HINT, kind="decision")
