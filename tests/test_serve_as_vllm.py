@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,11 @@ TUNER = Path(sys.executable).parent / "tuner"
 ARGUMENTS = ("--enforce-eager", "--max-model-len", "512")
 TOKENS = 500
 STOP_LIMIT_S = 120
+LIKE_A_CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c")
+READ_ONLY = """
+mount --bind "$0" "$0" && mount -o remount,ro,bind / && ! touch "$1" 2>/dev/null && cd "$PWD" && shift && exec "$@"
+"""
+"""Process 1 on a root file system where only the folder given first can be written; `/dev/shm` stays, as in a pod."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal.Signals) -> Stopped:
     """Start a server, stream a completion, send the signal to the process that was started, and read on."""
     with running_server(command, folder) as server, closing(http.client.HTTPConnection(*address(server))) as client:
-        program = " ".join(Path(part).name for part in server.arguments()[:3])
+        program = program_of(server.process.pid)
         reply = streamed(client, server.model_name())
         first = [reply.readline() for _ in range(4)]
         assert all(first), (first, server.log_text()[-3000:])
@@ -68,6 +74,41 @@ def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal
             broken = type(error).__name__
         code = server.process.wait(STOP_LIMIT_S)
     return Stopped(program, first[0].startswith(b"data: {"), b"data: [DONE]" in rest, broken, code)
+
+
+def stopped_in_a_container(command: tuple[str, ...], folder: Path) -> tuple[str, int, str, int]:
+    """What runs in the container, as which PID, what it completes, and its exit code after SIGINT."""
+    with running_server(
+        (*LIKE_A_CONTAINER, READ_ONLY, str(folder.parent), str(ROOT / "proof"), *command), folder
+    ) as up:
+        process = inner(up)
+        program, pid, text = program_of(process), own_pid(process), up.complete("the river")
+        os.kill(process, signal.SIGINT)
+        code = up.process.wait(STOP_LIMIT_S)
+    return program, pid, text, code
+
+
+def inner(server: Server) -> int:
+    """The process that `unshare` started, by its PID outside."""
+    outer = server.process.pid
+    (child,) = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+    return int(child)
+
+
+def own_pid(pid: int) -> int:
+    """The PID that a process has in its own eyes."""
+    line = next(line for line in process_file(pid, "status").splitlines() if line.startswith("NSpid:"))
+    return int(line.split()[-1])
+
+
+def program_of(pid: int) -> str:
+    """The first words of a command line, without folders."""
+    return " ".join(Path(part).name for part in process_file(pid, "cmdline").split("\0")[:3])
+
+
+def process_file(pid: int, name: str) -> str:
+    """A file that the kernel keeps of a process."""
+    return Path(f"/proc/{pid}/{name}").read_text()
 
 
 def address(server: Server) -> tuple[str, int, int]:
@@ -95,6 +136,30 @@ def test_sigterm_in_mid_stream_ends_the_server_as_without_us(checkpoint: Path, t
     found = stopped_in_mid_stream(under, tmp_path / "under", signal.SIGTERM)
     assert expected.streamed
     assert found == expected
+
+
+def test_sigint_ends_process_1_of_a_read_only_container_as_without_us(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that nobody handles is lost on process 1; and nothing of ours needs to write."""
+    possible(*LIKE_A_CONTAINER, READ_ONLY, str(tmp_path), str(ROOT / "proof"), sys.executable, "-c", "pass")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    alone = (str(PYTHON.with_name("vllm")), "serve", str(checkpoint), *ARGUMENTS)
+    ours = ("--python", str(PYTHON), "--store", str(checkpoint.parent / "none.sqlite"))
+    expected = stopped_in_a_container(alone, tmp_path / "alone")
+    found = stopped_in_a_container((str(TUNER), "serve", *ours, str(checkpoint), *ARGUMENTS), tmp_path / "under")
+    assert expected[1] == 1
+    assert found == expected
+
+
+def possible(*words: str) -> None:
+    """Skip where this machine does not allow such a process."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip(f"no {words[0]} on this machine")
+    if done.returncode:
+        pytest.skip(f"{' '.join(words[:5])} is not allowed here: {done.stderr.strip()[:200]}")
 
 
 @pytest.mark.parametrize("args", [["--no-such-option"], ["-cc", "{"], ["--config", "nowhere.yaml"]], ids=str)
