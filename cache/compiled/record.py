@@ -1,0 +1,108 @@
+"""What a warm-up made: one JSON file for each, beside the cache it filled."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = "tuner-warm"
+"""Where the records lie, below a VLLM_CACHE_ROOT; vLLM looks at no such name."""
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class WarmRecord:
+    """One warm-up.
+
+    Attributes:
+        digest: of the launch: its arguments, variables and environment; names the file.
+        made_at: when it ended, ISO 8601 in UTC.
+        model: the model as the launch names it.
+        architecture: its class in vLLM.
+        vllm: version of vLLM.
+        torch: version of torch; None if there is none.
+        platform: `cpu`, `cuda`, ...
+        gpu: the GPU's name; None without one.
+        args: the argument list behind `vllm serve`, without values that may be secret.
+        entries: the cache folders it filled, relative to the root.
+        size: bytes in them.
+        factors: what vLLM's keys were computed from (`tuner.factors`); empty if they were not asked for.
+        cold_seconds: from start to ready with an empty cache.
+        warm_seconds: the same of the second start; None if there was none.
+        hit: whether the second start loaded what the first had made; None: its log does not say, or there was none.
+        proof: the words of vLLM's log that say so; empty if none do.
+    """
+
+    digest: str
+    made_at: str
+    model: str
+    architecture: str
+    vllm: str
+    torch: str | None
+    platform: str
+    gpu: str | None
+    args: tuple[str, ...]
+    entries: tuple[str, ...]
+    size: int
+    factors: Mapping[str, Any] = field(default_factory=dict)
+    cold_seconds: float | None = None
+    warm_seconds: float | None = None
+    hit: bool | None = None
+    proof: str = ""
+
+
+def write_record(root: Path, record: WarmRecord) -> Path:
+    """Write a record below a cache root, over an older one of the same launch; readers see the old or the new one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder = root / FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{record.digest}.json"
+    document = {"schema_version": SCHEMA_VERSION, **asdict(record)}
+    handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, sort_keys=True)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read_records(root: Path) -> tuple[list[WarmRecord], list[str]]:
+    """The records below a cache root, newest first, and the names of files that are none."""
+    records, damaged = [], []
+    for path in sorted((root / FOLDER).glob("*.json")):
+        try:
+            records.append(_record(json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, RecursionError):
+            damaged.append(path.name)
+    return sorted(records, key=lambda record: record.made_at, reverse=True), damaged
+
+
+def _record(document: Any) -> WarmRecord:
+    """Raises `ValueError` or `TypeError` for what is no record of this release."""
+    if not isinstance(document, dict) or document.pop("schema_version", None) != SCHEMA_VERSION:
+        raise ValueError
+    lists = {name: tuple(map(_text, document.pop(name))) for name in ("args", "entries")}
+    record = WarmRecord(**document, **lists)
+    for name in ("digest", "made_at", "model", "architecture", "vllm", "platform", "proof"):
+        _text(getattr(record, name))
+    if not isinstance(record.size, int) or not isinstance(record.factors, dict):
+        raise TypeError
+    return record
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
