@@ -84,17 +84,17 @@ def read_records(root: Path) -> tuple[list[WarmRecord], list[str]]:
     for path in sorted((root / FOLDER).glob("*.json")):
         try:
             records.append(_record(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, RecursionError):
+        except (OSError, KeyError, ValueError, TypeError, RecursionError):
             damaged.append(path.name)
     return sorted(records, key=lambda record: record.made_at, reverse=True), damaged
 
 
 def _record(document: Any) -> WarmRecord:
-    """Raises `ValueError` or `TypeError` for what is no record of this release."""
+    """Raises `KeyError`, `ValueError` or `TypeError` for what is no record of this release."""
     if not isinstance(document, dict) or document.pop("schema_version", None) != SCHEMA_VERSION:
         raise ValueError
-    lists = {name: tuple(map(_text, document.pop(name))) for name in ("args", "entries")}
-    record = WarmRecord(**document, **lists)
+    fields: dict[str, Any] = document | {name: tuple(map(_text, document[name])) for name in ("args", "entries")}
+    record = WarmRecord(**fields)
     for name in ("digest", "made_at", "model", "architecture", "vllm", "platform", "proof"):
         _text(getattr(record, name))
     if not isinstance(record.size, int) or not isinstance(record.factors, dict):
