@@ -505,7 +505,8 @@ def explored_less(data: dict[str, Any], choose: Callable[[int], int], **changes:
 
 def passes_less(data: dict[str, Any], choose: Callable[[int], int]) -> dict[str, Any]:
     """The report in which the equal passes are fewer than enough."""
-    entry = next((one for one in data["scenarios"] if one["name"] == REPEATED[choose(2)]), None)
+    name = REPEATED[choose(2)]
+    entry = next((one for one in data["scenarios"] if one["name"] == name), None)
     if entry is None or not entry["passes"]:
         return data
     return replaced(data, entry | {"passes": entry["passes"][: choose(EQUAL_PASSES - 1) + 1]})

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,8 +119,9 @@ def test_it_works_where_nothing_can_be_written(serving: Serving, store: Path, tm
 def test_it_works_for_a_user_without_a_home(serving: Serving, store: Path, tmp_path: Path) -> None:
     """Nobody, without HOME and without the right to write anywhere near the store, finds the verdict."""
     user, python = AS_NOBODY if os.getuid() == 0 else (), python_for_all()
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest's own, closed to others
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):  # pytest's own are closed to others
+        if folder.owner() == tmp_path.owner() and folder.is_relative_to(tempfile.gettempdir()):
+            folder.chmod(folder.stat().st_mode | 0o755)
     if user:
         possible(*user)
     serving.python.unlink()

@@ -1,15 +1,15 @@
 """What a check prints: text for people, and the versioned JSON document. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from tuner.check import Checked
 from tuner.check_subject import Examined
 from tuner.findings_rules import Finding, Level
+from tuner.hidden import without_keys
 
 SCHEMA_VERSION = 1
-_API_KEY = "--api-key"
 
 
 def check_document(checked: Checked) -> dict[str, Any]:
@@ -58,18 +58,6 @@ def _finding_part(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _shown(args: Sequence[str]) -> list[str]:
-    """Arguments without the keys that clients must present: a check's output goes into logs."""
-    shown, hiding = [], False
-    for arg in args:
-        option, equals, _ = arg.partition("=")
-        is_key = option.replace("_", "-") == _API_KEY
-        hiding = is_key or (hiding and not arg.startswith("-"))
-        hidden = arg if is_key else "***"
-        shown.append(f"{option}=***" if is_key and equals else hidden if hiding else arg)
-    return shown
-
-
 def _launch_part(known: Examined) -> dict[str, Any]:
     verdict = known.plan.found.verdict if known.plan else None
     return {
@@ -78,7 +66,7 @@ def _launch_part(known: Examined) -> dict[str, Any]:
         "shape": known.launch.shape,
         "name": known.launch.name,
         "image": known.launch.image,
-        "args": _shown(known.launch.args),
+        "args": without_keys(known.launch.args),
         "model": known.arguments.model if known.arguments else None,
         "architecture": known.model.architecture if known.model else None,
         "vllm": known.version,

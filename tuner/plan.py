@@ -21,6 +21,8 @@ from tuner.origin import accepted, draft_notes
 from tuner.serving import Serving
 
 CACHE_ROOT = "VLLM_CACHE_ROOT"
+COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+"""Variable -> its folder below the cache root: caches that vLLM leaves where the compilers put them."""
 NO_FACTORS = {CACHE_ROOT, "VLLM_API_KEY", "VLLM_HOST_IP", "VLLM_PORT"}
 """Variables of vLLM's that cannot change what is compiled; all others count in a keyed cache folder."""
 SETTINGS = {
@@ -242,7 +244,7 @@ def carried(subject: Subject, arguments: ServeArguments, options: Options, addit
     if options.cache_dir_in_config and "cache_dir" not in arguments.compilation_config:
         additions = {**additions, "cache_dir": _keyed_cache_dir(subject, arguments, options, additions)}
     in_env = options.cache_root is not None and not options.cache_dir_in_config
-    env = {CACHE_ROOT: str(options.cache_root)} if in_env else {}
+    env = cache_variables(str(options.cache_root), options.environ) if in_env else {}
     config = {**additions, **arguments.compilation_config}
     return Launch(merge(arguments, additions), config, env, _cache(config, env, options))
 
@@ -282,6 +284,16 @@ def _cache(config: Mapping[str, Any], env: Mapping[str, str], options: Options) 
         return {"location": env[CACHE_ROOT], "source": f"{CACHE_ROOT}, set by this launch"}
     root, source = cache_root(options.environ)
     return {"location": root, "source": source}
+
+
+def cache_variables(root: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables with which everything that a start compiles lies below one root.
+
+    vLLM moves Triton's kernels in no release, and Inductor's code from 0.20.0 on only with AOT compilation
+    (vllm/compilation/compiler_interface.py and decorators.py). A folder that the launch itself names is left alone.
+    """
+    inside = {name: str(Path(root, folder)) for name, folder in COMPILERS.items() if not environ.get(name)}
+    return {CACHE_ROOT: root, **inside}
 
 
 def cache_root(environ: Mapping[str, str]) -> tuple[str, str]:

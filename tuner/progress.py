@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -134,3 +134,16 @@ def probing(total: int, *, each: bool = False) -> Iterator[Board]:
         return
     with Live(get_renderable=board.table, console=console, transient=True, refresh_per_second=4):
         yield board
+
+
+@contextmanager
+def working() -> Iterator[Callable[[str], None]]:
+    """Show what is under way, one thing at a time: a spinner on a terminal, plain lines elsewhere."""
+    console, begin = Console(stderr=True), time.monotonic()
+    if console.is_terminal and not console.is_dumb_terminal:
+        with console.status("") as status:
+            yield lambda text: status.update(Text(text))
+        return
+    yield lambda text: console.print(
+        f"[{time.monotonic() - begin:5.0f} s] {text}", markup=False, highlight=False, soft_wrap=True
+    )

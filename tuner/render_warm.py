@@ -1,0 +1,35 @@
+"""A warm-up for people and for programs. Pure."""
+
+from dataclasses import asdict
+from typing import Any
+
+from tuner.warm import Warmed
+
+SCHEMA_VERSION = 1
+
+
+def warmed_document(warmed: Warmed) -> dict[str, Any]:
+    """The JSON document of one warm-up."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "cache_root": str(warmed.root),
+        **asdict(warmed.record),
+        "kept": list(warmed.kept),
+        "reason": warmed.reason,
+        "notes": list(warmed.notes),
+    }
+
+
+def warmed_text(warmed: Warmed) -> str:
+    """A few lines: what was made, and what a second start did with it."""
+    record = warmed.record
+    said = {True: "hit", False: "miss", None: "not said"}[record.hit]
+    proof = f" ({record.proof})" if record.proof else ""
+    rows = [
+        ("cache root", str(warmed.root)),
+        ("entries", f"{len(record.entries)}, {record.size / 1e6:.1f} MB"),
+        *(("", f"{entry}{' (was there before)' if entry in warmed.kept else ''}") for entry in record.entries),
+        ("cold start", f"{record.cold_seconds:.0f} s"),
+        ("second start", f"{record.warm_seconds:.0f} s, {said}{proof}"),
+    ]
+    return "\n".join(f"{name:<13} {value}" for name, value in rows)

@@ -1,0 +1,209 @@
+"""Warm a compile cache: start the launch once, keep what it compiled, start it again, and see whether that was used."""
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cache.compiled.publish import publish, staging_folder
+from cache.compiled.record import WarmRecord, write_record
+from cache.key import digest
+from rules.releases import parse_version
+from tuner.arguments import ServeArguments
+from tuner.errors import ExitCode, TunerError
+from tuner.hidden import without_keys
+from tuner.plan import NO_FACTORS, Plan, cache_variables
+from tuner.serve import command
+from tuner.server_log import CacheUse, read_server_log
+from tuner.server_process import ready_server
+
+API_KEY = "VLLM_API_KEY"
+LOGGING = {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOGGING_COLOR": "0"}
+"""So that the log can be read; no release counts them in a key (vllm/envs.py)."""
+LOG_FORMATS = ("VLLM_LOGGING_CONFIG_PATH", "VLLM_LOGGING_PREFIX", "VLLM_LOGGING_STREAM")
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
+TOKENIZERS = ("tokenizer*", "*.model", "tekken.json", "vocab.*", "*.tiktoken")
+_UNLOADED = re.compile(r"Compiling model again due to a load failure from .*?, reason: (?P<reason>.*)")
+_API_KEY_COUNTS_BEFORE, _HOME_COUNTS_BEFORE = (0, 29), (0, 27)
+"""Releases that leave them out of their keys (vllm/envs.py, `compile_factors`, read in each release)."""
+
+
+@dataclass(frozen=True)
+class Warmed:
+    """What came of a warm-up.
+
+    Attributes:
+        record: as it was written.
+        root: the cache root.
+        kept: entries that were there before; they stay as they were.
+        reason: why the second start did not load what the first had made, in vLLM's words; empty if it says none.
+        notes: what a launch must keep to, or else it misses; whole sentences.
+    """
+
+    record: WarmRecord
+    root: Path
+    kept: tuple[str, ...]
+    reason: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A start that became ready: after how many seconds, what it did with the cache, and why it could not load."""
+
+    seconds: float
+    caches: tuple[CacheUse, ...]
+    reason: str
+
+    @property
+    def hit(self) -> bool | None:
+        """Whether everything that was compiled came from the cache; None: the log says nothing of it."""
+        misses, hits = (sum(getattr(cache, name) for cache in self.caches) for name in ("misses", "hits"))
+        return False if misses else True if hits else None
+
+
+def warm(
+    plan: Plan, arguments: ServeArguments, environ: Mapping[str, str], limit: float, say: Callable[[str], None]
+) -> Warmed:
+    """Fill the cache root of a launch, and see whether a second start hits it.
+
+    Args:
+        plan: the launch; its cache location is the root.
+        arguments: those of the user, read.
+        environ: the environment variables of the launch.
+        limit: seconds that each start may take.
+        say: told what begins.
+
+    Raises:
+        TunerError: a start fails (kind `server`), the cache cannot be written (kind `cache`), or the launch names a
+            place of its own for it (kind `usage`).
+    """
+    _require_root(arguments)
+    root = Path(plan.launch.cache["location"]).absolute()
+    args = (*plan.launch.args, *stand_ins(plan, arguments))
+    vector = command(Path(plan.subject.environment.python), args)
+    try:
+        staging = staging_folder(root)
+        say("first start: compiles into an empty cache")
+        cold = _started(vector, variables(plan, environ, staging), limit)
+        moved, kept = publish(staging, root)
+        record = _record(plan, environ, root, (*moved, *kept), cold.seconds)
+        write_record(root, record)
+        say(f"ready after {cold.seconds:.0f} s; second start: from the cache")
+        again = _started(vector, variables(plan, environ, root), limit)
+        record = replace(record, warm_seconds=round(again.seconds, 1), hit=again.hit, proof=_proof(again))
+        write_record(root, record)
+    except OSError as error:
+        raise TunerError(
+            f"The cache cannot be written: {error.filename or root}: {error.strerror}.",
+            hint="Name a folder that this user may write with --cache-root.",
+            kind="cache",
+        ) from None
+    return Warmed(record, root, tuple(kept), again.reason, tuple(_notes(plan, environ)))
+
+
+def variables(plan: Plan, environ: Mapping[str, str], root: Path) -> dict[str, str]:
+    """The environment of a warming start: the launch's, with the cache in `root`, a readable log, and no API key.
+
+    Releases that count VLLM_API_KEY in their keys also write it there in clear (0.16.0 to 0.28.0).
+    """
+    kept = {name: value for name, value in environ.items() if name not in {API_KEY, *LOG_FORMATS}}
+    return {**kept, **plan.launch.env, **cache_variables(str(root), environ), **LOGGING}
+
+
+def stand_ins(plan: Plan, arguments: ServeArguments) -> tuple[str, ...]:
+    """What lets a model start whose folder holds a configuration alone. Neither counts in a key (vllm/config)."""
+    folder = Path(plan.subject.model.folder)
+    given = {arg.partition("=")[0].replace("_", "-") for arg in arguments.given}
+    weights = () if _any(folder, WEIGHTS) or "--load-format" in given else ("--load-format", "dummy")
+    words = () if _any(folder, TOKENIZERS) or "--tokenizer" in given else ("--skip-tokenizer-init",)
+    return (*weights, *words)
+
+
+def _any(folder: Path, patterns: tuple[str, ...]) -> bool:
+    return any(next(folder.glob(pattern), None) for pattern in patterns)
+
+
+def _require_root(arguments: ServeArguments) -> None:
+    if arguments.compilation_config.get("cache_dir"):
+        raise TunerError(
+            "The launch names a cache_dir in its compilation config, which vLLM uses as it is.",
+            hint="Leave cache_dir out, and name the root of all caches with --cache-root.",
+            kind="usage",
+            exit_code=ExitCode.USAGE,
+        )
+    if any(arg.startswith("--ssl-") for arg in arguments.given):
+        raise TunerError(
+            "A cache is warmed without TLS.",
+            hint="Leave the --ssl options out: they change nothing that is compiled.",
+            kind="usage",
+            exit_code=ExitCode.USAGE,
+        )
+
+
+def _started(vector: list[str], environ: Mapping[str, str], limit: float) -> _Start:
+    with tempfile.TemporaryDirectory(prefix="tuner-warm-") as folder:
+        log = Path(folder) / "server.log"
+        with ready_server(vector, environ, log, limit) as seconds:
+            pass
+        text = log.read_text(encoding="utf-8", errors="replace")
+    read = read_server_log(text.splitlines())
+    reason = _UNLOADED.search(text)
+    return _Start(seconds, tuple(start.cache for start in read.starts), reason["reason"].strip() if reason else "")
+
+
+def _proof(start: _Start) -> str:
+    """The lines of vLLM's log that say so, counted."""
+    hits, misses = (sum(getattr(cache, name) for cache in start.caches) for name in ("hits", "misses"))
+    return f"{hits} loaded, {misses} compiled" if hits or misses else ""
+
+
+def _record(plan: Plan, environ: Mapping[str, str], root: Path, entries: tuple[str, ...], seconds: float) -> WarmRecord:
+    model, environment = plan.subject.model, plan.subject.environment
+    return WarmRecord(
+        digest=launch_digest(plan, environ),
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=model.name,
+        architecture=model.architecture,
+        vllm=str(environment.vllm),
+        torch=environment.torch,
+        platform=environment.platform,
+        gpu=environment.gpu,
+        args=tuple(without_keys(plan.launch.args)),
+        entries=entries,
+        size=sum(path.stat().st_size for entry in entries for path in (root / entry).rglob("*") if path.is_file()),
+        cold_seconds=round(seconds, 1),
+    )
+
+
+def launch_digest(plan: Plan, environ: Mapping[str, str]) -> str:
+    """Names a launch: what it starts, where, with which of vLLM's variables."""
+    environment = plan.subject.environment
+    facts = {
+        "args": without_keys(plan.launch.args),
+        "model": plan.subject.model.fingerprint,
+        "vllm": environment.vllm,
+        "torch": environment.torch,
+        "triton": environment.triton,
+        "platform": environment.platform,
+        "gpu": environment.gpu,
+        "variables": {
+            name: value for name, value in environ.items() if name.startswith("VLLM_") and name not in NO_FACTORS
+        },
+    }
+    return digest(facts)[:32]
+
+
+def _notes(plan: Plan, environ: Mapping[str, str]) -> list[str]:
+    """What a launch must keep to for its key to be the same."""
+    version = parse_version(plan.subject.environment.vllm or "")
+    release = version.release if version else ()
+    notes = []
+    if environ.get(API_KEY) and release < _API_KEY_COUNTS_BEFORE:
+        notes.append(f"This vLLM counts {API_KEY} in its keys: give the server its key with --api-key, or it misses.")
+    if release < _HOME_COUNTS_BEFORE:
+        homes = ", ".join(f"{name}={environ[name]}" for name in ("HOME", "XDG_CONFIG_HOME") if environ.get(name))
+        notes.append(f"This vLLM counts the home folder in its keys: serve with {homes or 'no HOME'}, or it misses.")
+    return notes
