@@ -69,7 +69,8 @@ def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal
         server.process.send_signal(number)
         rest = b""
         with suppress(OSError, http.client.HTTPException):
-            client.sock.settimeout(CLIENT_PATIENCE_S)
+            if client.sock is not None:
+                client.sock.settimeout(CLIENT_PATIENCE_S)
             rest = reply.read()
         client.close()
         code = server.process.wait(STOP_LIMIT_S)
