@@ -128,15 +128,17 @@ def _beside(listing: Listing, groups: Mapping[str, object]) -> tuple[Beside, ...
     found: dict[str, list[Item]] = {}
     for item in listing.items:
         if item.path not in {".", *_HOLDERS} and _entry_of(item.path) not in groups:
-            found.setdefault(_place(item.path), []).append(item)
+            found.setdefault(place_of(item.path), []).append(item)
     return tuple(
         Beside(path, sum(item.size for item in items), sum(item.is_file for item in items))
         for path, items in sorted(found.items())
     )
 
 
-def _place(path: str) -> str:
-    """What to call the thing that an item belongs to: the first part of its path below the root or a holder."""
+def place_of(path: str) -> str:
+    """What a path belongs to: an entry, or else the first part of it below the root or a folder of entries."""
+    if entry := _entry_of(path):
+        return entry
     for holder in _HOLDERS:
         if path.startswith(f"{holder}/"):
             return f"{holder}/{path[len(holder) + 1 :].partition('/')[0]}"

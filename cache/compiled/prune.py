@@ -103,7 +103,7 @@ def _notes(root: CacheRoot, criteria: Criteria, held: HeldFiles) -> Iterator[str
     if root.noted_reads == "never":
         yield "This file system does not note reads: the last use of an entry is its last writing."
     if held.unseen:
-        yield f"{held.unseen} processes of other users could not be asked whether they hold files of this root."
+        yield f"Whether {held.unseen} processes of others hold files of this root cannot be seen from here."
     if root.listing.unread:
         yield f"Could not be read, and stays: {', '.join(root.listing.unread)}."
 
@@ -137,13 +137,13 @@ def _why(root: CacheRoot, entry: Entry, criteria: Criteria, now: float) -> str:
 
 
 def _oversize(root: CacheRoot, limit: int, going: set[str], staying: set[str]) -> dict[str, str]:
-    """More entries that must go to reach a size; what stays counts."""
+    """More entries that should go to reach a size; what stays counts, and others go in its place."""
     size = sum(entry.size for entry in root.entries if entry.path not in going)
     more = {}
     for entry in _by_use(root):
-        if size > limit and entry.path not in going | staying:
+        if size > limit and entry.path not in going:
             more[entry.path] = "longest unused of too much"
-            size -= entry.size
+            size -= 0 if entry.path in staying else entry.size
     return more
 
 

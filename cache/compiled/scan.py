@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cache.compiled.entry import MODEL, Entry
 from cache.compiled.files import Item, read_bytes
-from cache.compiled.layout import CacheRoot
+from cache.compiled.layout import CacheRoot, place_of
 from cache.compiled.secrets import secret_values, secrets_in
 
 MAX_TEXT = 1 << 20
@@ -81,7 +81,9 @@ def scan(root: CacheRoot, environ: Mapping[str, str], user: int) -> list[Finding
     return sorted(found, key=lambda finding: list(Level).index(finding.level))
 
 
-def _secrets(root: Path, items: Iterable[Item], values: Mapping[str, bytes], unread: list[str]) -> Iterator[Finding]:
+def _secrets(
+    root: Path, items: Iterable[Item], values: Mapping[str, tuple[bytes, ...]], unread: list[str]
+) -> Iterator[Finding]:
     for item in items:
         if not item.is_file or item.size > MAX_TEXT:
             continue
@@ -136,8 +138,10 @@ def _pickles(root: CacheRoot) -> Iterator[Finding]:
     for entry in root.entries:
         found = [item for item in entry.items if item.is_file and _is_pickle(entry, item)]
         if found and not root.launches(entry):
-            said = f"vLLM loads {len(found)} pickles from here, which can run any code, and no warm-up's record names them."
-            hint = "If nobody you trust made it: tuner cache prune --unreachable, or remove the folder."
+            said = (
+                f"vLLM loads {len(found)} pickles from here, which can run any code; no record of a warm-up names them."
+            )
+            hint = "Serve from it only if you know who made it; else remove the folder and warm up anew."
             yield Finding(Matter.PICKLE, Level.NOTE, entry.path, len(found), said, hint)
 
 
@@ -149,12 +153,12 @@ def _is_pickle(entry: Entry, item: Item) -> bool:
 
 
 def _by_place(items: Iterable[Item]) -> dict[str, list[Item]]:
-    """Items by the first three parts of their folders, so that one entry gives one finding."""
+    """Items by the entry or other thing that they belong to, so that each gives one finding."""
     groups: dict[str, list[Item]] = {}
     for item in items:
-        groups.setdefault("/".join(item.path.split("/")[:3]) if "/" in item.path else "the root", []).append(item)
+        groups.setdefault(place_of(item.path), []).append(item)
     return groups
 
 
 def _things(items: list[Item]) -> str:
-    return f"{len(items)} files or folders"
+    return f"{len(items)} files or folders" if len(items) > 1 else "1 file or folder"
