@@ -1,5 +1,6 @@
 """`tuner cache prune`: what goes by each criterion, what stays whatever is asked, and how it goes."""
 
+import errno
 import mmap
 import os
 import subprocess
@@ -265,6 +266,25 @@ def test_a_removal_is_one_rename_first(root: Path, monkeypatch: pytest.MonkeyPat
 
     assert seen == [False]
     assert sorted(path.name for path in root.iterdir()) == ["modelinfos", "torch_compile_cache"]
+
+
+def test_an_entry_on_a_file_system_of_its_own_goes_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume may be mounted below the root: there is no rename across."""
+    rename = Path.rename
+
+    def refusing(path: Path, target: Path) -> Path:
+        if target.parent.parent == root:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    made_file(root / "torch_compile_cache/.removing-x/it/file")
+    age(root / "torch_compile_cache/.removing-x", 2, NOW)
+    gone = prune(root, "--older-than", "15", "--unreachable").document["removed"]
+
+    assert [one["path"] for one in gone] == [AOT_19, GRAPHS, "torch_compile_cache/.removing-x"]
+    assert {path.name for path in (root / "torch_compile_cache").iterdir()} == {"torch_aot_compile"}
+    assert {path.name for path in (root / AOT).iterdir()} == {Path(AOT_32).name}
 
 
 def test_links_go_and_what_they_lead_to_stays(root: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What may go from a cache root, and how it goes. The choice is pure; the removal is one rename, then a deletion."""
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from cache.compiled.layout import CacheRoot
 from cache.compiled.record import FOLDER
 
 STAGING = ".warming-"
-"""Start of the name of a folder in the root that a warm-up fills."""
+"""Start of the name of a folder that a warm-up fills."""
 REMOVING = ".removing-"
 """The same of what is being removed."""
 DAY = 86400.0
@@ -103,7 +104,7 @@ def _notes(root: CacheRoot, criteria: Criteria, held: HeldFiles) -> Iterator[str
     if root.noted_reads == "never":
         yield "This file system does not note reads: the last use of an entry is its last writing."
     if held.unseen:
-        yield f"Whether {held.unseen} processes of others hold files of this root cannot be seen from here."
+        yield f"Processes that cannot be looked into from here: {held.unseen}; they may hold files of this root."
     if root.listing.unread:
         yield f"Could not be read, and stays: {', '.join(root.listing.unread)}."
 
@@ -150,7 +151,7 @@ def _oversize(root: CacheRoot, limit: int, going: set[str], staying: set[str]) -
 def _leftovers(root: CacheRoot, gone: set[str], held: HeldFiles, now: float) -> Iterator[tuple[Candidate, bool]]:
     """Unfinished things beside and in entries that stay, and whether each may still be at work."""
     for beside in root.beside:
-        if beside.path.startswith((STAGING, REMOVING)):
+        if beside.path.rpartition("/")[2].startswith((STAGING, REMOVING)):
             inside = [item for item in root.listing.items if f"{item.path}/".startswith(f"{beside.path}/")]
             yield _leftover(root.path, beside.path, inside, held, now)
     for entry in (entry for entry in root.entries if entry.path not in gone):
@@ -170,20 +171,34 @@ def _leftover(root: Path, path: str, items: Sequence[Item], held: HeldFiles, now
 def remove(root: Path, path: str) -> None:
     """Remove one thing below a root: no start ever sees half of it. What is gone already is no error.
 
-    It is renamed into a folder in the root first. A start that looks for it now finds nothing and compiles anew; a
-    process that holds a file of it keeps that file.
+    It is renamed into a folder of the root first, or beside itself where a file system is mounted below the root. A
+    start that looks for it now finds nothing and compiles anew; a process that holds a file of it keeps that file.
 
     Raises:
         OSError: it could not be renamed, and is untouched, or could not be deleted whole: then the rest lies in a
-            folder `.removing-*` of the root.
+            folder `.removing-*`.
     """
-    aside = Path(tempfile.mkdtemp(prefix=REMOVING, dir=root))
     try:
-        (root / path).rename(aside / "it")
+        shutil.rmtree(_aside(root, root / path))
     except FileNotFoundError:
-        aside.rmdir()
         return
+
+
+def _aside(root: Path, path: Path) -> Path:
+    """Rename something into a new folder, and give that folder."""
+    try:
+        return _renamed_into(root, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    return _renamed_into(path.parent, path)
+
+
+def _renamed_into(folder: Path, path: Path) -> Path:
+    aside = Path(tempfile.mkdtemp(prefix=REMOVING, dir=folder))
+    try:
+        path.rename(aside / "it")
     except OSError:
         aside.rmdir()
         raise
-    shutil.rmtree(aside)
+    return aside

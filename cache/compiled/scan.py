@@ -106,7 +106,7 @@ def _secrets(
 def _writable(items: Iterable[Item]) -> Iterator[Finding]:
     found = [item for item in items if item.mode & stat.S_IWOTH and (item.is_file or item.is_folder)]
     for place, group in _by_place(found).items():
-        said = f"{_things(group)} in {place} can be written by every user: what vLLM loads from there, they choose."
+        said = f"Every user can write this{_more(group, place)}, and so choose what vLLM loads."
         hint = "Take the permission away with chmod -R o-w, and make the entry anew: it may have been changed."
         yield Finding(Matter.WRITABLE, Level.ERROR, group[0].path, len(group), said, hint)
 
@@ -115,14 +115,15 @@ def _foreign(items: Iterable[Item], user: int) -> Iterator[Finding]:
     found = [item for item in items if item.uid not in {user, 0}]
     for place, group in _by_place(found).items():
         owners = ", ".join(map(str, sorted({item.uid for item in group})))
-        said = f"{_things(group)} in {place} belong to another user (number {owners}), who can change them."
+        said = f"Another user (number {owners}) owns this{_more(group, place)}, and can change it."
         hint = "Run this as the user who serves; if it is that user, make the entry anew, or chown it."
         yield Finding(Matter.FOREIGN, Level.ERROR, group[0].path, len(group), said, hint)
 
 
 def _unreadable(paths: list[str]) -> Iterator[Finding]:
     if paths:
-        said = f"{len(paths)} could not be read; nothing is known of what is in there."
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        said = f"This{more} could not be read; nothing is known of what is in there."
         yield Finding(Matter.UNREADABLE, Level.WARNING, paths[0], len(paths), said, "Run this as the user who serves.")
 
 
@@ -138,9 +139,7 @@ def _pickles(root: CacheRoot) -> Iterator[Finding]:
     for entry in root.entries:
         found = [item for item in entry.items if item.is_file and _is_pickle(entry, item)]
         if found and not root.launches(entry):
-            said = (
-                f"vLLM loads {len(found)} pickles from here, which can run any code; no record of a warm-up names them."
-            )
+            said = f"vLLM loads pickles from here ({len(found)}), which can run any code; no record of a warm-up names them."
             hint = "Serve from it only if you know who made it; else remove the folder and warm up anew."
             yield Finding(Matter.PICKLE, Level.NOTE, entry.path, len(found), said, hint)
 
@@ -160,5 +159,5 @@ def _by_place(items: Iterable[Item]) -> dict[str, list[Item]]:
     return groups
 
 
-def _things(items: list[Item]) -> str:
-    return f"{len(items)} files or folders" if len(items) > 1 else "1 file or folder"
+def _more(group: list[Item], place: str) -> str:
+    return f" and {len(group) - 1} more in {place}" if len(group) > 1 else ""
