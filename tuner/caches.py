@@ -36,6 +36,12 @@ class Pruned:
         failed = {one.path for one in self.failed}
         return [one for one in self.pruning.going if one.path not in failed]
 
+    @property
+    def records(self) -> list[str]:
+        """Files of the records that went with it, or would have."""
+        failed = {one.path for one in self.failed}
+        return [path for path in self.pruning.records if path not in failed]
+
 
 def opened_root(override: str | None, environ: Mapping[str, str]) -> CacheRoot:
     """Read a cache root.

@@ -154,6 +154,7 @@ def pruned_text(pruned: Pruned) -> str:
     """One line a thing that went or stayed, and a line that sums up."""
     verb = "would go" if pruned.dry else "gone"
     rows = [(verb, *_told(one)) for one in pruned.gone]
+    rows += [(verb, visible(path), "", "names what goes") for path in pruned.records]
     rows += [("stays", *_told(one)) for one in pruned.pruning.staying]
     freed = size_text(sum(one.size for one in pruned.gone))
     things = f"{_counted(len(pruned.gone), 'thing')}, {freed}, {verb}; entries were {size_text(pruned.root.size)}"
@@ -170,7 +171,7 @@ def pruned_document(pruned: Pruned) -> dict[str, Any]:
         "removed": gone,
         "kept": [_candidate_part(one) for one in pruned.pruning.staying],
         "failed": [_candidate_part(one) for one in pruned.failed],
-        "records_removed": [path for path in pruned.pruning.records if path not in {one.path for one in pruned.failed}],
+        "records_removed": pruned.records,
         "freed_bytes": sum(one["bytes"] for one in gone),
         "notes": list(pruned.pruning.notes),
     }

@@ -139,7 +139,9 @@ def _pickles(root: CacheRoot) -> Iterator[Finding]:
     for entry in root.entries:
         found = [item for item in entry.items if item.is_file and _is_pickle(entry, item)]
         if found and not root.launches(entry):
-            said = f"vLLM loads pickles from here ({len(found)}), which can run any code; no record of a warm-up names them."
+            said = (
+                f"vLLM loads pickles from here ({len(found)}), which run code, and no record of a warm-up names them."
+            )
             hint = "Serve from it only if you know who made it; else remove the folder and warm up anew."
             yield Finding(Matter.PICKLE, Level.NOTE, entry.path, len(found), said, hint)
 
