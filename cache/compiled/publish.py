@@ -4,12 +4,11 @@ import ast
 import pprint
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-GRAPHS = Path("torch_compile_cache")
-WHOLE = GRAPHS / "torch_aot_compile"
-"""Functions that were compiled ahead of time; through 0.26 loading one also reads graphs, so those go first."""
+from cache.compiled.entry import Kind
+from cache.compiled.layout import read_root
+
 STAGING = ".warming-"
 HANDLES = "vllm_compile_cache.py"
 
@@ -51,9 +50,12 @@ def publish(staging: Path, root: Path) -> tuple[list[str], list[str]]:
 
 
 def entries_in(root: Path) -> list[Path]:
-    """The entries of the compile cache below a root, relative to it, in the order in which they may be published."""
-    graphs = [path for path in _folders(root / GRAPHS) if path.name != WHOLE.name]
-    return [path.relative_to(root) for path in (*graphs, *_folders(root / WHOLE))]
+    """The entries of the compile cache below a root, relative to it, in the order in which they may be published.
+
+    Through 0.26, to load what was compiled ahead of time reads graphs too, so those go first.
+    """
+    entries = sorted(read_root(root).entries, key=lambda entry: (entry.kind is Kind.AOT, entry.path))
+    return [Path(entry.path) for entry in entries]
 
 
 def relocate(entry: Path, before: str, after: str) -> None:
@@ -82,12 +84,6 @@ def _relocated(value: object, before: str, after: str) -> object:
     if isinstance(value, (list, tuple)):
         return type(value)(_relocated(one, before, after) for one in value)
     return value
-
-
-def _folders(folder: Path) -> Iterator[Path]:
-    """The folders in a folder, links left out; none if it is not there."""
-    if folder.is_dir():
-        yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
 
 
 def _move(source: Path, target: Path) -> bool:

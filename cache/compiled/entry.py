@@ -1,0 +1,138 @@
+"""One entry of vLLM's compile cache: a folder that one key leads to. Pure."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from cache.compiled.factors import FACTORS, INDEX, artifacts_named, parse_factors
+from cache.compiled.files import Item
+
+MODEL = "model"
+"""The file of an ahead-of-time entry, one a rank (vllm/compilation/decorators.py, 0.14.1 to 0.33.0)."""
+TEMPORARY = ".tmp"
+"""End of the names under which vLLM (from 0.17) and torch write before they rename."""
+_RANK = re.compile(r"rank_(\d+_\d+)")
+_INDUCTOR = {"inductor_cache", "triton_cache"}
+
+
+class Kind(StrEnum):
+    """What an entry holds."""
+
+    GRAPHS = "graphs"
+    """Compiled pieces of the model's graph, by shape."""
+    AOT = "aot"
+    """The whole compiled model, made ahead of time."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry as it lies there.
+
+    Attributes:
+        kind: what it holds.
+        path: its folder, relative to the root; warm records name it by this.
+        ranks: `RANK_DATAPARALLELRANK` of each process that wrote there, in order.
+        size: bytes of its files.
+        files: how many.
+        made: the oldest time of writing among its files, seconds since 1970; a copy has the copy's.
+        used: the newest time of writing or reading; reads count as `files.noted_reads` says, whoever made them.
+        complete: whether vLLM can load all of it; None: that cannot be told.
+        why: of an entry that is not complete, or not known to be.
+        leftovers: files under temporary names.
+        factors: of each rank and prefix, by path below the entry, what vLLM wrote of its key; may hold secrets.
+        damaged: paths of such files that cannot be read.
+        items: everything in it, its folder included.
+    """
+
+    kind: Kind
+    path: str
+    ranks: tuple[str, ...]
+    size: int
+    files: int
+    made: float
+    used: float
+    complete: bool | None
+    why: str
+    leftovers: tuple[str, ...]
+    factors: Mapping[str, Mapping[str, Any]]
+    damaged: tuple[str, ...]
+    items: tuple[Item, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The hash in vLLM's words."""
+        return self.path.rpartition("/")[2]
+
+
+def make_entry(kind: Kind, path: str, items: Sequence[Item], read: Callable[[Item], bytes | None]) -> Entry:
+    """Describe an entry.
+
+    Args:
+        kind: what it holds.
+        path: its folder.
+        items: everything in it, its folder included.
+        read: gives the content of a small file, None if it cannot be read.
+    """
+    files = [item for item in items if item.is_file]
+    factors = {item.path[len(path) + 1 :]: parse_factors(read(item) or b"") for item in files if item.name == FACTORS}
+    complete, why = _aot_state(path, items) if kind is Kind.AOT else _graphs_state(items, read)
+    return Entry(
+        kind,
+        path,
+        _ranks(path, items),
+        sum(item.size for item in files),
+        len(files),
+        min(item.mtime for item in files or items),
+        max(max(item.mtime, item.atime) for item in files) if files else max(item.mtime for item in items),
+        complete,
+        why,
+        tuple(item.path for item in files if item.name.endswith(TEMPORARY)),
+        {name: told for name, told in factors.items() if told is not None},
+        tuple(name for name, told in factors.items() if told is None),
+        tuple(items),
+    )
+
+
+def _ranks(path: str, items: Sequence[Item]) -> tuple[str, ...]:
+    matches = [_RANK.fullmatch(item.name) for item in items if item.is_folder and item.folder == path]
+    return tuple(sorted((match[1] for match in matches if match), key=lambda rank: [*map(int, rank.split("_"))]))
+
+
+def _aot_state(path: str, items: Sequence[Item]) -> tuple[bool | None, str]:
+    """Whether each rank has its model. vLLM makes `inductor_cache` before it compiles (from 0.20)."""
+    ranks = {f"{path}/rank_{rank}" for rank in _ranks(path, items)}
+    models = {item.folder for item in items if item.is_file and item.name == MODEL and item.size}
+    without = sorted(rank.rpartition("/")[2] for rank in ranks - models)
+    if without:
+        return False, f"no {MODEL} file in {', '.join(without)}"
+    return (True, "") if ranks else (False, f"no {MODEL} file")
+
+
+def _graphs_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -> tuple[bool | None, str]:
+    """The worst of its folders: one for each rank and prefix, the latter may be empty."""
+    if not any(item.is_file for item in items):
+        return False, "no file in it"
+    known = {item.folder for item in items if item.name in {FACTORS, INDEX} or item.name.startswith("artifact_")}
+    folders = [folder for folder in sorted(known) if not _INDUCTOR & set(folder.split("/"))]
+    states = [_folder_state([item for item in items if item.folder == folder], read) for folder in folders]
+    for wanted in (False, None):
+        for complete, why in states:
+            if complete is wanted:
+                return complete, why
+    return (True, "") if states else (None, "no file of vLLM's own in it")
+
+
+def _folder_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -> tuple[bool | None, str]:
+    """The index comes last. There is none beside a whole compiled model, nor from 0.33 on where AOT is off."""
+    artifacts = {item.name for item in items if item.name.startswith("artifact_")}
+    index = next((item for item in items if item.name == INDEX and item.is_file), None)
+    if index is None:
+        return (False, f"graphs without {INDEX}") if artifacts else (None, "no graphs of its own in it")
+    text = read(index)
+    named = None if text is None else artifacts_named(text)
+    if named is None:
+        return (None, f"{INDEX} cannot be read") if text is None else (False, f"{INDEX} is cut")
+    missing = named - artifacts
+    return (False, f"{len(missing)} graphs that {INDEX} names are missing") if missing else (True, "")

@@ -1,0 +1,34 @@
+"""The two text files that vLLM leaves beside compiled graphs, read as text: never imported, never evaluated. Pure."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+FACTORS = "cache_key_factors.json"
+"""What the key was made of: `env`, `config_hash`, `code_hash`, `compiler_hash` (vllm/compilation/backends.py, 0.14.1 to
+0.33.0). The hashes tell neither the model nor the GPU; `env` has vLLM's variables in clear, secrets up to 0.28."""
+INDEX = "vllm_compile_cache.py"
+"""Which artifact holds which graph, as `pprint` writes a dict (as above)."""
+MAX_BYTES = 4 << 20
+"""No file of the two is larger; what is has another origin."""
+
+
+def parse_factors(data: bytes) -> Mapping[str, Any] | None:
+    """The factors, or None if this is no such file."""
+    try:
+        factors = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(factors, dict) and isinstance(factors.get("env"), dict)
+    return factors if known else None
+
+
+def artifacts_named(index: bytes) -> frozenset[str] | None:
+    """The artifacts that an index names; None if it is cut, for vLLM writes it in place.
+
+    An index of the older adaptor names no artifacts: its graphs lie in Inductor's own cache.
+    """
+    if not index.strip().startswith(b"{") or not index.strip().endswith(b"}"):
+        return None
+    return frozenset(name.decode() for name in re.findall(rb"'(artifact_\w+)'", index))

@@ -1,0 +1,165 @@
+"""What is wrong with a cache root for whoever must trust it: secrets, permissions, owners, pickles, links."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from cache.compiled.entry import MODEL, Entry
+from cache.compiled.files import Item, read_bytes
+from cache.compiled.layout import CacheRoot, place_of
+from cache.compiled.secrets import secret_values, secrets_in
+
+MAX_TEXT = 1 << 20
+"""Bytes. Larger files are not searched for secrets, nor are those with a zero byte: no text has one."""
+_PICKLED = {"fxgraph", "aotautograd"}
+"""Folders of Inductor's cache whose files it unpickles (torch/_inductor/codecache.py)."""
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    ERROR = "error"
+    """Somebody can read what they must not, or make the server run what they like."""
+    WARNING = "warning"
+    """Something could not be looked at."""
+    NOTE = "note"
+    """Worth knowing."""
+
+
+class Matter(StrEnum):
+    """What a finding is about."""
+
+    SECRET = "secret"  # noqa: S105  a word, not a password
+    WRITABLE = "world-writable"
+    FOREIGN = "foreign-owner"
+    UNREADABLE = "unreadable"
+    LINK = "link-out"
+    PICKLE = "unknown-pickle"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding.
+
+    Attributes:
+        matter: what it is about.
+        level: how bad.
+        path: where, below the root; of several the first.
+        count: how many things it is about.
+        message: what is wrong, a sentence. No value of a secret is in it.
+        hint: what to do.
+    """
+
+    matter: Matter
+    level: Level
+    path: str
+    count: int
+    message: str
+    hint: str
+
+
+def scan(root: CacheRoot, environ: Mapping[str, str], user: int) -> list[Finding]:
+    """All findings, the worst first.
+
+    Args:
+        root: the cache root; small text files in it are read.
+        environ: the variables whose secret values are looked for.
+        user: the user whose files belong here, beside those of user 0.
+    """
+    items, unread = root.listing.items, list(root.listing.unread)
+    found = [
+        *_secrets(root.path, items, secret_values(environ), unread),
+        *_writable(items),
+        *_foreign(items, user),
+        *_unreadable(sorted(unread)),
+        *_links(root.path, items),
+        *_pickles(root),
+    ]
+    return sorted(found, key=lambda finding: list(Level).index(finding.level))
+
+
+def _secrets(
+    root: Path, items: Iterable[Item], values: Mapping[str, tuple[bytes, ...]], unread: list[str]
+) -> Iterator[Finding]:
+    for item in items:
+        if not item.is_file or item.size > MAX_TEXT:
+            continue
+        try:
+            text = read_bytes(root / item.path, MAX_TEXT)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            unread.append(item.path)
+            continue
+        names = [] if b"\0" in text else secrets_in(text, values)
+        if names:
+            said = f"The value of {', '.join(names)} stands here in clear."
+            hint = (
+                "Whoever can read the cache has it: change the secret, remove the entry, and warm without the variable."
+            )
+            yield Finding(Matter.SECRET, Level.ERROR, item.path, len(names), said, hint)
+
+
+def _writable(items: Iterable[Item]) -> Iterator[Finding]:
+    found = [item for item in items if item.mode & stat.S_IWOTH and (item.is_file or item.is_folder)]
+    for place, group in _by_place(found).items():
+        said = f"Every user can write this{_more(group, place)}, and so choose what vLLM loads."
+        hint = "Take the permission away with chmod -R o-w, and make the entry anew: it may have been changed."
+        yield Finding(Matter.WRITABLE, Level.ERROR, group[0].path, len(group), said, hint)
+
+
+def _foreign(items: Iterable[Item], user: int) -> Iterator[Finding]:
+    found = [item for item in items if item.uid not in {user, 0}]
+    for place, group in _by_place(found).items():
+        owners = ", ".join(map(str, sorted({item.uid for item in group})))
+        said = f"Another user (number {owners}) owns this{_more(group, place)}, and can change it."
+        hint = "Run this as the user who serves; if it is that user, make the entry anew, or chown it."
+        yield Finding(Matter.FOREIGN, Level.ERROR, group[0].path, len(group), said, hint)
+
+
+def _unreadable(paths: list[str]) -> Iterator[Finding]:
+    if paths:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        said = f"This{more} could not be read; nothing is known of what is in there."
+        yield Finding(Matter.UNREADABLE, Level.WARNING, paths[0], len(paths), said, "Run this as the user who serves.")
+
+
+def _links(root: Path, items: Iterable[Item]) -> Iterator[Finding]:
+    for item in items:
+        target = Path(os.path.realpath(root / item.path)) if item.is_link else root
+        if target != root and root not in target.parents:
+            hint = "What lies there was not looked at; neither a copy of this root nor prune takes it along."
+            yield Finding(Matter.LINK, Level.NOTE, item.path, 1, "This link leads out of the root.", hint)
+
+
+def _pickles(root: CacheRoot) -> Iterator[Finding]:
+    for entry in root.entries:
+        found = [item for item in entry.items if item.is_file and _is_pickle(entry, item)]
+        if found and not root.launches(entry):
+            said = (
+                f"vLLM loads pickles from here ({len(found)}), which run code, and no record of a warm-up names them."
+            )
+            hint = "Serve from it only if you know who made it; else remove the folder and warm up anew."
+            yield Finding(Matter.PICKLE, Level.NOTE, entry.path, len(found), said, hint)
+
+
+def _is_pickle(entry: Entry, item: Item) -> bool:
+    """A compiled model, an artifact of vLLM's (one file, or a folder of Inductor's), or an entry of Inductor's."""
+    parts = item.path[len(entry.path) + 1 :].split("/")
+    own = item.name == MODEL or any(part.startswith("artifact_") for part in parts)
+    return own or bool(_PICKLED & set(parts[:-1]))
+
+
+def _by_place(items: Iterable[Item]) -> dict[str, list[Item]]:
+    """Items by the entry or other thing that they belong to, so that each gives one finding."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(place_of(item.path), []).append(item)
+    return groups
+
+
+def _more(group: list[Item], place: str) -> str:
+    return f" and {len(group) - 1} more in {place}" if len(group) > 1 else ""
