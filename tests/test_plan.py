@@ -16,10 +16,11 @@ from rules.release_table import RELEASES
 from rules.releases import FlagStatus
 from rules.verdict import Verdict, Word
 from tuner.arguments import parse
+from tuner.cache_location import cache_root
 from tuner.identity import Subject
 from tuner.memory import LookUp, look_up
 from tuner.model import identify
-from tuner.plan import Options, Plan, cache_root, make_plan, plainest, plan_with
+from tuner.plan import Options, Plan, make_plan, plainest, plan_with
 
 FLAG = "fast_moe_cold_start"
 OPTIONS = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ={"HOME": "/h"})

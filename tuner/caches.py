@@ -8,8 +8,8 @@ from pathlib import Path
 from cache.compiled.in_use import held_files
 from cache.compiled.layout import CacheRoot, read_root
 from cache.compiled.prune import Candidate, Criteria, Pruning, choose, remove
+from tuner.cache_location import cache_root
 from tuner.errors import ExitCode, TunerError
-from tuner.plan import cache_root
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 

@@ -16,21 +16,12 @@ from rules.releases import Flag, FlagStatus
 from rules.settings import SHOWN_BY
 from rules.verdict import Verdict, Word
 from tuner.arguments import ServeArguments, parse
+from tuner.cache_location import CACHE_ROOT
 from tuner.decision_document import HINT, load_decision, not_a_decision
 from tuner.errors import TunerError
 from tuner.identity import Subject, public_version
 from tuner.memory import LookUp
-from tuner.plan import (
-    CACHE_ROOT,
-    Options,
-    Plan,
-    as_bool,
-    carried,
-    explicit_flag,
-    launch_settings,
-    other_model,
-    without_null,
-)
+from tuner.plan import Options, Plan, as_bool, carried, explicit_flag, launch_settings, other_model, without_null
 
 
 @dataclass(frozen=True)

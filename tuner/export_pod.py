@@ -3,7 +3,6 @@
 from typing import Any
 
 from tuner.export_server import Server
-from tuner.plan import CACHE_ROOT
 
 STARTUP = {"periodSeconds": 10, "failureThreshold": 360}
 """An hour until a server must answer: large MoE models have taken 2219 s to compile (vLLM issue 34399), and llm-d's
@@ -41,8 +40,8 @@ def launch(server: Server) -> dict[str, Any]:
 
 
 def variables(server: Server, **more: str) -> dict[str, Any]:
-    """`env` with the cache root where it is set, and others; empty if there is none."""
-    values = {**more, **({CACHE_ROOT: server.cache_root} if server.cache_root else {})}
+    """`env` with what the launch sets, the cache root above all, and others; empty if there is none."""
+    values = {**more, **server.variables}
     named = [{"name": name, "value": escaped(value)} for name, value in values.items()]
     return {"env": named} if named else {}
 

@@ -1,16 +1,17 @@
 """The server that a manifest starts: its name, image, arguments, port, devices and cache. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tuner.arguments import parse
+from tuner.cache_location import CACHE_ROOT
 from tuner.errors import ExitCode, TunerError
 from tuner.export import Choices
 from tuner.hub import is_hub_id
 from tuner.options import scan
-from tuner.plan import CACHE_ROOT, Plan
+from tuner.plan import Plan
 from tuner.serving import Serving
 
 IMAGES = {"cuda": "vllm/vllm-openai", "rocm": "vllm/vllm-openai-rocm", "cpu": "vllm/vllm-openai-cpu"}
@@ -37,6 +38,7 @@ class Server:
         devices: how many accelerators it needs in all.
         resource: the resource that names one; None: no device plugin is known for the platform.
         cache_root: value of VLLM_CACHE_ROOT; None: it is not set.
+        variables: what the launch sets, the cache root and its like.
         notes: what must be true in the cluster for it to start; whole sentences.
     """
 
@@ -50,6 +52,7 @@ class Server:
     devices: int
     resource: str | None
     cache_root: str | None
+    variables: Mapping[str, str]
     notes: tuple[str, ...]
 
 
@@ -79,6 +82,7 @@ def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
         devices=devices,
         resource=DEVICES.get(plan.subject.environment.platform),
         cache_root=plan.launch.env.get(CACHE_ROOT),
+        variables=plan.launch.env,
         notes=tuple(_notes(plan)),
     )
 

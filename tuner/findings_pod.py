@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from tuner.cache_location import cache_root
 from tuner.check_subject import Examined
 from tuner.findings_rules import Finding, Rule, finding, line_of
 from tuner.manifest_image import parse_image
 from tuner.manifest_launch import Volume
-from tuner.plan import cache_root
 
 CACHE_HOME = "/root"
 """HOME in vLLM's images, whose user is root."""

@@ -12,9 +12,10 @@ from cache.compiled.record import WarmRecord, write_record
 from cache.key import digest
 from rules.releases import parse_version
 from tuner.arguments import ServeArguments
+from tuner.cache_location import NO_FACTORS, cache_variables
 from tuner.errors import ExitCode, TunerError
 from tuner.hidden import without_keys
-from tuner.plan import NO_FACTORS, Plan, cache_variables
+from tuner.plan import Plan
 from tuner.serve import command
 from tuner.server_log import CacheUse, read_server_log
 from tuner.server_process import ready_server
