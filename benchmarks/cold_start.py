@@ -15,7 +15,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,46 +47,77 @@ def main() -> None:
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
     parser.add_argument("--layers", type=int, nargs="+", default=[3])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, TUNER], default=[*ARMS, TUNER])
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="file for all numbers")
+    parser.add_argument("--logs", type=Path, help="folder in which the servers' logs are kept")
     parser.add_argument("args", nargs="*", help="further arguments of vllm serve, behind --")
     options = parser.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for layers in options.layers:
         with tempfile.TemporaryDirectory(prefix="cold-start-") as folder:
-            rows += measured(options.python, layers, options.arms, options.args, Path(folder), options.out, rows)
+            logs = options.logs or Path(folder)
+            logs.mkdir(parents=True, exist_ok=True)
+            bench = Bench(options.python, options.args, Path(folder), logs)
+            for row in bench.rows(layers, options.arms):
+                rows.append(row)
+                print(json.dumps(row), file=sys.stderr, flush=True)
+                if options.out:  # at once: the next one may take too long
+                    options.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print("| layers | launch | first start, s | second start, s | first / eager | second / first | second start |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
         print(table_row(row, rows))
 
 
-def measured(
-    python: Path, layers: int, arms: list[str], args: list[str], folder: Path, out: Path | None, before: list[Any]
-) -> list[dict[str, Any]]:
-    """Every arm for one model; what is known is written after each, in case the next one takes too long."""
-    model = folder / f"qwen3-moe-{layers}"
-    script = [python, ROOT / "examples" / "tiny_checkpoint.py", model, "--layers", str(layers)]
-    subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
-    rows: list[dict[str, Any]] = []
-    for arm in arms:
-        begin = {"layers": layers, "arm": arm}
-        try:
-            made = warmed(python, model, args, folder) if arm == TUNER else twice(python, model, arm, args, folder)
-        except (TunerError, subprocess.CalledProcessError) as error:
-            made = {"error": f"{error} {getattr(error, 'hint', '')}"}
-        rows.append(begin | made)
-        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-        if out:
-            out.write_text(json.dumps([*before, *rows], indent=1), encoding="utf-8")
-    return rows
+@dataclass(frozen=True)
+class Bench:
+    """Where to measure.
 
+    Attributes:
+        python: interpreter of the serving environment.
+        args: further arguments of vllm serve.
+        folder: for models and caches.
+        logs: for the servers' logs.
+    """
 
-def twice(python: Path, model: Path, arm: str, args: list[str], folder: Path) -> dict[str, Any]:
-    """A first and a second start with the same cache."""
-    root = folder / arm.replace(" ", "-")
-    vector = command(python, [str(model), *args, *ARMS[arm]])
-    environ = {**os.environ, **cache_variables(str(root), {})}
-    return {name: started(vector, environ, folder / f"{root.name}-{name}.log") for name in ("first", "second")}
+    python: Path
+    args: list[str]
+    folder: Path
+    logs: Path
+
+    def rows(self, layers: int, arms: list[str]) -> Iterator[dict[str, Any]]:
+        """Every arm for one model."""
+        model = self.folder / f"qwen3-moe-{layers}"
+        script = [self.python, ROOT / "examples" / "tiny_checkpoint.py", model, "--layers", str(layers)]
+        subprocess.run(script, cwd=self.folder, check=True, stdout=sys.stderr)
+        for arm in arms:
+            try:
+                made = self.warmed(model) if arm == TUNER else self.twice(model, arm)
+            except (TunerError, subprocess.CalledProcessError) as error:
+                made = {"error": f"{error} {getattr(error, 'hint', '')}"}
+            yield {"layers": layers, "arm": arm, **made}
+
+    def twice(self, model: Path, arm: str) -> dict[str, Any]:
+        """A first and a second start with the same cache."""
+        name = f"{model.name}-{arm.replace(' ', '-')}"
+        vector = command(self.python, [str(model), *self.args, *ARMS[arm]])
+        environ = {**os.environ, **cache_variables(str(self.folder / name), {})}
+        return {which: started(vector, environ, self.logs / f"{name}-{which}.log") for which in ("first", "second")}
+
+    def warmed(self, model: Path) -> dict[str, Any]:
+        """`tuner probe` and `tuner cache warm`: what the tuner says of its own two starts."""
+        ours = ["--python", str(self.python), "--store", str(self.folder / "verdicts.sqlite")]
+        tuner = [sys.executable, "-m", "tuner"]
+        paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        subprocess.run([*tuner, "probe", *ours, model], env=environ, check=True, stdout=sys.stderr)
+        root = self.folder / f"{model.name}-tuner"
+        warm = [*tuner, "cache", "warm", model, *ours, "--cache-root", root, "--json", "--", *self.args]
+        done = subprocess.run(warm, env=environ, check=False, stdout=subprocess.PIPE, text=True)
+        document = json.loads(done.stdout)
+        if "error" in document:
+            return {"error": f"{document['error']['message']} {document['error']['hint']}"}
+        second = {"ready": document["warm_seconds"], "hit": document["hit"], "proof": document["proof"]}
+        return {"first": {"ready": document["cold_seconds"]}, "second": second, "args": document["args"][1:]}
 
 
 def started(vector: list[str], environ: Mapping[str, str], log: Path) -> dict[str, Any]:
@@ -93,26 +125,13 @@ def started(vector: list[str], environ: Mapping[str, str], log: Path) -> dict[st
     with ready_server(vector, environ, log, LIMIT_S) as seconds:
         text = log.read_text(encoding="utf-8", errors="replace")
     caches = [start.cache for start in read_server_log(text.splitlines()).starts]
-    told = {
-        name: [float(one) for one in sign.findall(text)] for name, sign in (("engine", ENGINE), ("compile", COMPILE))
-    }
+    told = {"engine": ENGINE.findall(text), "compile": COMPILE.findall(text)}
     uses = {name: sum(getattr(cache, name) for cache in caches) for name in ("hits", "misses")}
-    return {"ready": round(seconds, 1), **uses, **{name: sum(found) for name, found in told.items() if found}}
-
-
-def warmed(python: Path, model: Path, args: list[str], folder: Path) -> dict[str, Any]:
-    """`tuner probe` and `tuner cache warm`: what the tuner says of its own two starts."""
-    ours = ["--python", str(python), "--store", str(folder / "verdicts.sqlite")]
-    tuner = [sys.executable, "-m", "tuner"]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    subprocess.run([*tuner, "probe", *ours, model], env=environ, check=True, stdout=sys.stderr)
-    warm = [*tuner, "cache", "warm", model, *ours, "--cache-root", folder / "tuner", "--json", "--", *args]
-    done = subprocess.run(warm, env=environ, check=False, stdout=subprocess.PIPE, text=True)
-    document = json.loads(done.stdout)
-    if "error" in document:
-        return {"error": document["error"]["message"] + document["error"]["hint"]}
-    second = {"ready": document["warm_seconds"], "hit": document["hit"], "proof": document["proof"]}
-    return {"first": {"ready": document["cold_seconds"]}, "second": second, "args": document["args"][1:]}
+    return {
+        "ready": round(seconds, 1),
+        **uses,
+        **{name: sum(map(float, found)) for name, found in told.items() if found},
+    }
 
 
 def table_row(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
