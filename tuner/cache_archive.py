@@ -21,8 +21,10 @@ from tuner.inputs import serving_environment
 SCHEMA_VERSION = 1
 """Of both JSON documents."""
 _FACTORS = ("vllm", "torch", "platform", "gpu")
-"""Facts of a record in which the environment must agree; with another value of one vLLM would compile again, or should
-(the compiler's factors hold torch and the GPU, the configuration's hold vLLM; vllm/compilation/backends.py)."""
+"""Facts of a record in which the environment must agree.
+
+vLLM itself need not notice: the key of an ahead-of-time artifact holds torch and the GPU only in its mega form, the
+default from 0.27.1 on with torch 2.12 (vllm/compilation/caching.py, aot_compile_hash_factors)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _differing(records: Sequence[WarmRecord], serving: Serving, *, force: bool) 
 def _elsewhere(archive: Path, differing: Sequence[str]) -> TunerError:
     hint = (
         "Where this is not the machine that will serve, describe that one: `tuner env --json > FILE` there, then "
-        "--environment FILE. --force unpacks nevertheless; vLLM would then most likely compile again."
+        "--environment FILE. --force unpacks nevertheless; at best vLLM then compiles again."
     )
     message = f"{archive} was made for another environment: {'; '.join(differing)}."
     return TunerError(message, hint=hint, kind="mismatch")
@@ -119,9 +121,8 @@ def _failures(subject: str) -> Iterator[None]:
     except ArchiveError as error:
         raise TunerError(f"{subject}: {error.reason}.", hint=error.hint, kind="archive") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        raise TunerError(f"{subject}: {where}{said}.", kind="archive") from None
+        where = getattr(error, "filename", None) or subject
+        raise TunerError(f"{where}: {getattr(error, 'strerror', None) or error}.", kind="archive") from None
 
 
 def packed_document(root: Path, archive: Path, manifest: Manifest) -> dict[str, Any]:
