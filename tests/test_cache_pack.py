@@ -228,7 +228,7 @@ def test_factors_that_cannot_be_read_are_refused(root: Path) -> None:
     ],
 )
 def test_numbers_and_empty_values_are_no_secret(document: Any) -> None:
-    """vLLM has variables about tokens of text; they are numbers."""
+    """Some variables of vLLM are about tokens of text; they are numbers."""
     assert not secret_names(document)
 
 
