@@ -289,7 +289,8 @@ PATHS = {
     "a NUL": f"{AOT}/x\0y",
     "an escape": f"{AOT}/\x1b[2J",
     "half a character": f"{AOT}/\ud800",
-    "an endless name": f"{AOT}/{'x/' * 2100}y",
+    "an endless name": f"{AOT}/{'x' * 4096}",
+    "endless folders": f"{AOT}/{'x/' * 70}y",
 }
 
 

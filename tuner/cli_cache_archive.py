@@ -28,9 +28,9 @@ def pack(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the warm-ups of a cache and the entries they filled as one file.
+    """Write a cache's warm-ups and their entries as one file.
 
-    The same cache gives the same bytes. Refused if an entry holds a secret, a link, or changes under way.
+    The same cache gives the same bytes. It is refused if an entry holds a secret, a link, or changes under way.
     """
     from tuner.cache_archive import pack as pack_cache
     from tuner.cache_archive import packed_document, packed_text
@@ -57,9 +57,10 @@ def unpack(
     force: Annotated[bool, typer.Option("--force", help="Unpack what was made for another environment, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a packed cache in place: all of it is checked first, and nothing half-done is ever seen there.
+    """Put a packed cache in place, once all of it is checked.
 
-    An entry that is there already is left as it is. vLLM reads compiled entries as code: unpack only what you trust.
+    Nothing half-done is ever seen there, and an entry that is there already is left as it is. vLLM runs what it reads
+    from a compile cache, so unpack only what you trust.
     """
     from tuner.cache_archive import Serving, unpacked_document, unpacked_text
     from tuner.cache_archive import unpack as unpack_cache

@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import PurePosixPath
 from typing import Any
 
 from cache.compiled.record import FOLDER, WarmRecord, record_document, record_in
@@ -26,6 +25,8 @@ MAX_FILES = 100_000
 """In one archive; the entry of a small model on a CPU has about 60."""
 MAX_PATH = 4096
 """Bytes of a path, PATH_MAX of Linux."""
+MAX_STEPS = 64
+"""Folders of a path and its name; vLLM's own have about ten."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What would steer the terminal of whoever reads a name, and what is no text."""
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
@@ -174,13 +175,15 @@ def _require_owned(paths: Sequence[str], manifest: Manifest) -> None:
 
 
 def _ancestors(path: str) -> set[str]:
-    return {str(parent) for parent in PurePosixPath(path).parents}
+    steps = path.split("/")
+    return {"/".join(steps[:number]) for number in range(1, len(steps))}
 
 
 def _require_path(path: str) -> None:
-    """A plain relative path: no root, no step up or in place, no empty step, no control character."""
+    """A plain relative path: no root, no step up or in place, none empty, no control character, and no endless one."""
     steps = path.split("/")
-    if {"", ".", ".."} & set(steps) or not _is_plain(path) or len(path.encode()) > MAX_PATH:
+    plain = _is_plain(path) and not {"", ".", ".."} & set(steps)
+    if not plain or len(steps) > MAX_STEPS or len(path.encode()) > MAX_PATH:
         raise ArchiveError(f"{path!r:.200} is no path in a cache")
 
 
