@@ -13,3 +13,17 @@ class StoreError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class ArchiveError(Exception):
+    """A compile cache cannot be packed, or an archive of one is refused.
+
+    Args:
+        reason: what is wrong and where; the end of a sentence that names the archive or the cache.
+        hint: what to do next; may be empty.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint

@@ -10,7 +10,8 @@ import pytest
 from compiled_samples import AOT, made_file
 
 from cache.compiled.layout import read_root
-from cache.compiled.publish import HANDLES, STAGING, publish, staging_folder
+from cache.compiled.place import HANDLES
+from cache.compiled.publish import STAGING, publish, staging_folder
 
 GRAPHS = "torch_compile_cache/0a1b2c3d4e"
 WHOLE = AOT + "ab" * 32

@@ -103,8 +103,16 @@ def test_short_values_and_files_that_are_no_text_are_not_searched(root: Path) ->
 
 def test_which_names_are_of_secrets() -> None:
     """As the module says; a variable that says where a secret lies has none."""
-    secret = ["VLLM_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "DB_PASSWORD", "PASSWORD_OF_X"]
-    other = ["PATH", "VLLM_PLUGINS", "HF_TOKEN_PATH", "AZURE_FEDERATED_TOKEN_FILE", "API_KEY_ID", "vllm_token"]
+    secret = [
+        "VLLM_API_KEY",
+        "HF_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "DB_PASSWORD",
+        "PASSWORD_OF_X",
+        "hf_token",
+    ]
+    other = ["PATH", "VLLM_PLUGINS", "HF_TOKEN_PATH", "AZURE_FEDERATED_TOKEN_FILE", "API_KEY_ID"]
     assert [name for name in [*secret, *other] if is_secret(name)] == secret
     assert secrets_in(b'{"VLLM_API_KEY": "", "A_TOKEN": 5, "B_TOKEN": null, "C_TOKEN": "c"}', {}) == ["C_TOKEN"]
 

@@ -26,6 +26,7 @@ HOMES = {
     "huggingface_hub": "tuner/hub.py",
     "rich": "tuner/progress.py",
     "ruamel": "tuner/manifest_yaml.py",
+    "zstandard": "cache/compiled/archive_*.py",
     "torch": WORKER,
     "transformers": WORKER,
     "triton": WORKER,

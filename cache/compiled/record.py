@@ -63,7 +63,7 @@ def write_record(root: Path, record: WarmRecord) -> Path:
     folder = root / FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"{record.digest}.json"
-    document = {"schema_version": SCHEMA_VERSION, **asdict(record)}
+    document = record_document(record)
     handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -71,6 +71,7 @@ def write_record(root: Path, record: WarmRecord) -> Path:
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
+        Path(name).chmod(0o644)  # other users serve from this root, too
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -83,14 +84,23 @@ def read_records(root: Path) -> tuple[list[WarmRecord], list[str]]:
     records, damaged = [], []
     for path in sorted((root / FOLDER).glob("*.json")):
         try:
-            records.append(_record(json.loads(path.read_text(encoding="utf-8"))))
+            records.append(record_in(json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, KeyError, ValueError, TypeError, RecursionError):
             damaged.append(path.name)
     return sorted(records, key=lambda record: record.made_at, reverse=True), damaged
 
 
-def _record(document: Any) -> WarmRecord:
-    """Raises `KeyError`, `ValueError` or `TypeError` for what is no record of this release."""
+def record_document(record: WarmRecord) -> dict[str, Any]:
+    """A record as it is written; `record_in` reads it back."""
+    return {"schema_version": SCHEMA_VERSION, **asdict(record)}
+
+
+def record_in(document: Any) -> WarmRecord:
+    """The record that a document is.
+
+    Raises:
+        KeyError, ValueError, TypeError: it is no record of this release.
+    """
     if not isinstance(document, dict) or document.pop("schema_version", None) != SCHEMA_VERSION:
         raise ValueError
     fields: dict[str, Any] = document | {name: tuple(map(_text, document[name])) for name in ("args", "entries")}

@@ -6,9 +6,10 @@ vLLM writes the values of its own variables into `cache_key_factors.json`; VLLM_
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-_NAME = re.compile(r"_API_KEY$|TOKEN|SECRET|PASSWORD")
+_NAME = re.compile(r"_API_KEY$|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _PLACE = re.compile(r"_(FILE|PATH|DIR)$")
 """Such a variable says where a secret lies."""
 _PAIR = re.compile(rb'"([A-Z][A-Z0-9_]*)"\s*:\s*"[^"]')
@@ -35,3 +36,34 @@ def secrets_in(text: bytes, values: Mapping[str, tuple[bytes, ...]]) -> list[str
     """Names of the variables whose values stand in a text, sorted: those it names itself, and those of `values`."""
     named = {name for name in (match.decode() for match in _PAIR.findall(text)) if is_secret(name)}
     return sorted(named | {name for name, forms in values.items() if any(form in text for form in forms)})
+
+
+def secret_names(document: Any) -> list[str]:
+    """Names in a JSON value, at any depth, that sound like a secret and have a text that is not empty.
+
+    Numbers and truth values are none: VLLM_MAX_TOKENS_PER_EXPERT_FP4_MOE is 163840.
+
+    Raises:
+        RecursionError: the value is nested too deeply.
+    """
+    return sorted(set(_named(document)))
+
+
+def _named(document: Any) -> Iterator[str]:
+    if isinstance(document, dict):
+        for name, value in document.items():
+            if is_secret(name) and any(_texts(value)):
+                yield name
+            else:
+                yield from _named(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _named(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)

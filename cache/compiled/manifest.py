@@ -1,0 +1,221 @@
+"""The first member of an archive: what else lies in it, and which warm-ups made it. Pure.
+
+Whoever unpacks believes nothing in an archive but this, and this only as far as it is sound: plain relative paths,
+sorted, each in a folder that one of the records names.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from cache.compiled.record import FOLDER, WarmRecord, record_document, record_in
+from cache.errors import ArchiveError
+
+NAME = "manifest.json"
+SCHEMA_VERSION = 1
+COMPILED = "torch_compile_cache"
+"""The folder below a VLLM_CACHE_ROOT in which vLLM keeps compiled graphs (vllm/compilation/backends.py and
+decorators.py, 0.14.1 to 0.33.0)."""
+MAX_MANIFEST = 64 * 1024 * 1024
+"""Bytes; a file takes about 300."""
+MAX_FILES = 100_000
+"""In one archive; the entry of a small model on a CPU has about 60."""
+MAX_PATH = 4096
+"""Bytes of a path, PATH_MAX of Linux."""
+MAX_STEPS = 64
+"""Folders of a path and its name; vLLM's own have about ten."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What would steer the terminal of whoever reads a name, and what is no text."""
+_DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PACK_AGAIN = "Make it again with `tuner cache pack`."
+
+
+@dataclass(frozen=True)
+class PackedFile:
+    """One file.
+
+    Attributes:
+        path: relative to the cache root.
+        size: in bytes.
+        sha256: of its contents.
+        executable: whether its owner may run it, as shared objects are marked.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    executable: bool
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an archive holds.
+
+    Attributes:
+        made_at: when the newest of its warm-ups ended, ISO 8601 in UTC; the time of packing would make equal caches
+            differ.
+        records: the warm-ups, by digest.
+        files: all members but this one, by path, in the order in which they follow.
+    """
+
+    made_at: str
+    records: tuple[WarmRecord, ...]
+    files: tuple[PackedFile, ...]
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The cache folders that the records name, sorted, each once."""
+        return entries_of(self.records)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all files."""
+        return sum(file.size for file in self.files)
+
+
+def entries_of(records: Sequence[WarmRecord]) -> tuple[str, ...]:
+    """The cache folders that records name, sorted, each once."""
+    return tuple(sorted({entry for record in records for entry in record.entries}))
+
+
+def record_path(record: WarmRecord) -> str:
+    """Where a record lies, relative to the cache root."""
+    return f"{FOLDER}/{record.digest}.json"
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """A manifest as it is written: JSON in ASCII, keys sorted."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "made_at": manifest.made_at,
+        "records": [record_document(record) for record in manifest.records],
+        "files": [asdict(file) for file in manifest.files],
+    }
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """The manifest that `manifest_bytes` wrote, if it is sound.
+
+    Raises:
+        ArchiveError: it is of another release, damaged, or asks for what no archive may hold.
+    """
+    document = _document(data)
+    try:
+        records = tuple(map(record_in, document["records"]))
+        files = tuple(map(_file, document["files"]))
+        manifest = Manifest(_plain(document["made_at"]), records, files)
+    except (KeyError, TypeError, ValueError):
+        raise ArchiveError("its manifest is not as `tuner cache pack` writes it", _PACK_AGAIN) from None
+    require_sound_records(records)
+    require_sound_files(manifest)
+    return manifest
+
+
+def require_sound_records(records: Sequence[WarmRecord]) -> None:
+    """Raise if a record cannot be shown, stored, or followed to its entries.
+
+    Raises:
+        ArchiveError: there is none, one digest comes twice, or an entry lies elsewhere or in another one.
+    """
+    if not records:
+        raise ArchiveError("it holds no record of a warm-up")
+    digests = [record.digest for record in records]
+    for record in records:
+        said = (record.digest, record.made_at, record.model, record.vllm, record.platform, record.torch, record.gpu)
+        if not _DIGEST.fullmatch(record.digest) or not all(text is None or _is_plain(text) for text in said):
+            raise ArchiveError(f"the record {record.digest!r:.80} holds something that is no plain text")
+    if len(set(digests)) < len(digests):
+        raise ArchiveError("two of its records have one digest")
+    entries = set(entries_of(records))
+    for entry in entries_of(records):
+        _require_path(entry)
+        if not entry.startswith(f"{COMPILED}/"):
+            raise ArchiveError(f"the entry {entry!r:.200} is no folder in {COMPILED}/")
+        if outer := _ancestors(entry) & entries:
+            raise ArchiveError(f"the entry {entry} lies in another one, {min(outer)}")
+
+
+def require_sound_files(manifest: Manifest) -> None:
+    """Raise unless the files are those of the records and their entries, and can lie beside each other.
+
+    Raises:
+        ArchiveError: a path is none, comes twice, is out of order, or belongs to no record; or a record or an entry
+            has no file.
+    """
+    paths = [file.path for file in manifest.files]
+    if len(paths) > MAX_FILES:
+        raise ArchiveError(f"it has {len(paths)} files, and at most {MAX_FILES} are unpacked")
+    for path in paths:
+        _require_path(path)
+    for path, following in pairwise(paths):
+        if path >= following:
+            said = "names it twice" if path == following else "is not sorted there"
+            raise ArchiveError(f"its manifest {said}: {following}")
+    _require_owned(paths, manifest)
+
+
+def _require_owned(paths: Sequence[str], manifest: Manifest) -> None:
+    entries, known = set(manifest.entries), set(paths)
+    records = {record_path(record) for record in manifest.records}
+    filled = set()
+    for path in paths:
+        above = _ancestors(path)
+        if above & known:
+            raise ArchiveError(f"{min(above & known)} is a file and a folder in its manifest")
+        if path not in records and not above & entries:
+            raise ArchiveError(f"{path} belongs to no record in its manifest")
+        filled |= above & entries
+    if missing := sorted((records - known) | (entries - filled)):
+        raise ArchiveError(f"its manifest lists nothing for {missing[0]}")
+
+
+def _ancestors(path: str) -> set[str]:
+    steps = path.split("/")
+    return {"/".join(steps[:number]) for number in range(1, len(steps))}
+
+
+def _require_path(path: str) -> None:
+    """A plain relative path: no root, no step up or in place, none empty, no control character, and no endless one."""
+    steps = path.split("/")
+    plain = _is_plain(path) and not {"", ".", ".."} & set(steps)
+    if not plain or len(steps) > MAX_STEPS or len(path.encode()) > MAX_PATH:
+        raise ArchiveError(f"{path!r:.200} is no path in a cache")
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        raise ArchiveError("its manifest is no JSON", _PACK_AGAIN) from None
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if type(version) is int and version > SCHEMA_VERSION:
+        hint = "Upgrade vllm-moe-tuner, or pack the cache with the same release."
+        raise ArchiveError(f"its schema is {version}, and this release reads {SCHEMA_VERSION}", hint)
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise ArchiveError("its manifest is not as `tuner cache pack` writes it", _PACK_AGAIN)
+    return dict(document)
+
+
+def _file(document: dict[str, Any]) -> PackedFile:
+    """Raises `KeyError`, `TypeError` or `ValueError` for what describes no file."""
+    file = PackedFile(**document)
+    if type(file.size) is not int or file.size < 0 or type(file.executable) is not bool:
+        raise ValueError
+    if not isinstance(file.path, str) or not _SHA256.fullmatch(file.sha256):
+        raise ValueError
+    return file
+
+
+def _plain(value: object) -> str:
+    if not isinstance(value, str) or not _is_plain(value):
+        raise ValueError
+    return value
+
+
+def _is_plain(text: object) -> bool:
+    return isinstance(text, str) and not CONTROL.search(text)

@@ -1,0 +1,73 @@
+"""Puts an archive's entries in place: all of it is checked in a folder beside them, then each is renamed."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.compiled.archive_read import Archive
+from cache.compiled.manifest import Manifest, record_path
+from cache.compiled.place import put, relocate
+from cache.compiled.record import read_records
+from cache.errors import ArchiveError
+
+STAGING = ".unpacking-"
+"""How the name of that folder starts. One is left behind only by a process that was killed, and may be removed."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What became of an archive.
+
+    Attributes:
+        entries, records: paths, relative to the cache root, of what is new there.
+        kept: paths of what was there already and was left as it is.
+    """
+
+    entries: tuple[str, ...]
+    records: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def unpack(archive: Archive, root: Path) -> Unpacked:
+    """Put the entries of an archive below a cache root, then the records; nothing if any of it is not as it should be.
+
+    Raises:
+        ArchiveError: the archive is damaged, hostile, or larger than what is free.
+        OSError: something cannot be written; entries that are in place already stay, and are whole.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if archive.manifest.size > free:
+        raise ArchiveError(f"its files have {archive.manifest.size} bytes, and {free} are free below {root}")
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=root))
+    try:
+        archive.extract(staging)
+        _require_records(archive.manifest, staging)
+        for folder, _, _ in os.walk(staging):
+            Path(folder).chmod(0o755)  # whatever the umask: another user may run the server
+        return _put(archive.manifest, staging, root)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _require_records(manifest: Manifest, staging: Path) -> None:
+    """The records are those that the manifest repeats: what was compared is what is stored."""
+    records, damaged = read_records(staging)
+    if damaged or sorted(records, key=lambda record: record.digest) != list(manifest.records):
+        raise ArchiveError("its records are not those in its manifest")
+
+
+def _put(manifest: Manifest, staging: Path, root: Path) -> Unpacked:
+    for entry in manifest.entries:
+        relocate(staging, entry, root.absolute())
+    entries = {entry: put(staging / entry, root / entry) for entry in manifest.entries}
+    paths = map(record_path, manifest.records)
+    records = {path: put(staging / path, root / path) for path in paths}
+    kept = [path for path, new in (entries | records).items() if not new]
+    return Unpacked(
+        tuple(entry for entry, new in entries.items() if new),
+        tuple(path for path, new in records.items() if new),
+        tuple(kept),
+    )

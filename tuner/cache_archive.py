@@ -1,0 +1,181 @@
+"""Compile caches that travel: what `tuner cache pack` and `unpack` do, and what they say."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.compiled.archive_read import opened
+from cache.compiled.archive_write import pack as write_archive
+from cache.compiled.manifest import Manifest
+from cache.compiled.record import FOLDER, WarmRecord, read_records
+from cache.compiled.unpack import Unpacked
+from cache.compiled.unpack import unpack as put_in_place
+from cache.errors import ArchiveError
+from tuner.environment import Environment
+from tuner.errors import TunerError
+from tuner.identity import public_version
+from tuner.inputs import serving_environment
+
+SCHEMA_VERSION = 1
+"""Of both JSON documents."""
+_FACTORS = ("vllm", "torch", "platform", "gpu")
+"""Facts of a record in which the environment must agree.
+
+vLLM itself need not notice: the key of an ahead-of-time artifact holds torch and the GPU only in its mega form, the
+default from 0.27.1 on with torch 2.12 (vllm/compilation/caching.py, aot_compile_hash_factors)."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where an archive will be used; see `tuner.inputs.Inputs`."""
+
+    python: str | None = None
+    saved: Path | None = None
+
+
+def pack(root: Path, archive: Path, prefixes: Sequence[str]) -> Manifest:
+    """Write an archive of the warm-ups whose digests start so; without any, of all below a cache root.
+
+    Raises:
+        TunerError: there is no such warm-up, or its entries cannot be packed.
+    """
+    with _failures(f"The cache below {root} is not packed"):
+        return write_archive(root, archive, _chosen(root, prefixes))
+
+
+def unpack(archive: Path, root: Path, serving: Serving, *, force: bool) -> tuple[Manifest, Unpacked, tuple[str, ...]]:
+    """Put an archive's entries and records below a cache root.
+
+    Returns:
+        What it holds, what became of it, and in what it differs from the environment; the last is empty unless forced.
+
+    Raises:
+        TunerError: the archive is damaged or hostile, or was made for another environment and nothing is forced.
+    """
+    with _failures(f"{archive} is refused"), opened(archive) as read:
+        differing = _differing(read.manifest.records, serving, force=force)
+        if differing and not force:
+            raise _elsewhere(archive, differing)
+        return read.manifest, put_in_place(read, root), differing
+
+
+def differences(records: Sequence[WarmRecord], environment: Environment) -> tuple[str, ...]:
+    """A sentence for each fact in which a warm-up's environment was another one; empty if all agree."""
+    found = []
+    for name in _FACTORS:
+        here = _fact(environment, name)
+        there = sorted({_fact(record, name) for record in records} - {here})
+        found += [f"{name} is {here} here, and {other} in the archive" for other in there]
+    return tuple(found)
+
+
+def _fact(subject: WarmRecord | Environment, name: str) -> str:
+    value = getattr(subject, name)
+    return "none" if value is None else public_version(value) if name == "vllm" else value
+
+
+def _differing(records: Sequence[WarmRecord], serving: Serving, *, force: bool) -> tuple[str, ...]:
+    try:
+        environment, _ = serving_environment(serving.python, serving.saved)
+    except TunerError as error:
+        if not force:
+            raise
+        return (f"the environment is not known: {error.message}",)
+    return differences(records, environment)
+
+
+def _elsewhere(archive: Path, differing: Sequence[str]) -> TunerError:
+    hint = (
+        "Where this is not the machine that will serve, describe that one: `tuner env --json > FILE` there, then "
+        "--environment FILE. --force unpacks nevertheless; at best vLLM then compiles again."
+    )
+    message = f"{archive} was made for another environment: {'; '.join(differing)}."
+    return TunerError(message, hint=hint, kind="mismatch")
+
+
+def _chosen(root: Path, prefixes: Sequence[str]) -> list[WarmRecord]:
+    records, damaged = read_records(root)
+    if not prefixes:
+        if damaged:
+            hint = "Remove it, or choose records with --record."
+            raise ArchiveError(f"{FOLDER}/{damaged[0]!r:.80} is no record of a warm-up", hint)
+        if not records:
+            raise ArchiveError("no warm-up is recorded there", "Make one with `tuner cache warm MODEL`.")
+    chosen = {record.digest: record for record in records} if not prefixes else {}
+    for prefix in prefixes:
+        found = [record for record in records if record.digest.startswith(prefix)]
+        if len(found) != 1:
+            hint = f"The records lie in {root / FOLDER}, each named by its digest."
+            raise ArchiveError(f"{len(found) or 'no'} records have a digest that starts with {prefix!r:.80}", hint)
+        chosen[found[0].digest] = found[0]
+    return list(chosen.values())
+
+
+@contextmanager
+def _failures(subject: str) -> Iterator[None]:
+    """Turn what can go wrong into one sentence that begins with the subject."""
+    try:
+        yield
+    except ArchiveError as error:
+        raise TunerError(f"{subject}: {error.reason}.", hint=error.hint, kind="archive") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        where = getattr(error, "filename", None) or subject
+        raise TunerError(f"{where}: {getattr(error, 'strerror', None) or error}.", kind="archive") from None
+
+
+def packed_document(root: Path, archive: Path, manifest: Manifest) -> dict[str, Any]:
+    """What `tuner cache pack --json` prints."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "archive": str(archive),
+        "archive_bytes": archive.stat().st_size,
+        "cache_root": str(root),
+        "made_at": manifest.made_at,
+        "records": [record.digest for record in manifest.records],
+        "entries": list(manifest.entries),
+        "files": len(manifest.files),
+        "bytes": manifest.size,
+    }
+
+
+def packed_text(archive: Path, manifest: Manifest) -> str:
+    """What `tuner cache pack` prints."""
+    inside = f"{len(manifest.files)} files, {_mib(manifest.size)}, in {_mib(archive.stat().st_size)}"
+    return "\n".join([f"{archive}: {inside}", *map(_warm_up, manifest.records), *_lines("entry", manifest.entries)])
+
+
+def unpacked_document(
+    root: Path, archive: Path, manifest: Manifest, done: Unpacked, differing: Sequence[str]
+) -> dict[str, Any]:
+    """What `tuner cache unpack --json` prints."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "archive": str(archive),
+        "cache_root": str(root),
+        "made_at": manifest.made_at,
+        "entries": list(done.entries),
+        "records": list(done.records),
+        "already_there": list(done.kept),
+        "differences": list(differing),
+    }
+
+
+def unpacked_text(root: Path, manifest: Manifest, done: Unpacked) -> str:
+    """What `tuner cache unpack` prints."""
+    new = [*_lines("unpacked", (*done.entries, *done.records)), *_lines("already there, left as it is", done.kept)]
+    return "\n".join([f"{root}:", *map(_warm_up, manifest.records), *new])
+
+
+def _warm_up(record: WarmRecord) -> str:
+    where = ", ".join(filter(None, [f"vLLM {record.vllm}", f"torch {record.torch}", record.platform, record.gpu]))
+    return f"  warm-up {record.digest[:12]} of {record.model}: {where}"
+
+
+def _lines(label: str, paths: Sequence[str]) -> list[str]:
+    return [f"  {label}: {path}" for path in paths]
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024 / 1024:.1f} MiB"
