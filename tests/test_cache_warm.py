@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fake_environment import MIXTRAL, OURS, ROOT, SETTABLE, Answer, Serving, model_like, serving_in, tuner_process
-from warm_server import ENTRY, CLIENTS, starts, with_warm_server
+from warm_server import CLIENTS, ENTRY, starts, with_warm_server
 
 from cache.compiled.publish import STAGING
 from cache.compiled.record import read_records

@@ -1,0 +1,33 @@
+"""`tuner cache warm` with a real vLLM on the CPU, where neither release can load the function that it saved."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from fake_environment import ROOT, tuner_process
+from vllm_server import SERVER_ENVIRONMENT
+
+from cache.compiled.entry import Kind
+from cache.compiled.layout import read_root
+
+pytestmark = pytest.mark.vllm
+
+SMALL = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "4")
+
+
+def test_what_a_real_vllm_makes_of_its_cache_is_told(tmp_path: Path) -> None:
+    """A whole entry of the launch is in the root; the second start says that it compiles again, and why."""
+    python = ROOT / ".envs" / "current" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("No serving environment .envs/current; `make setup` creates it.")
+    model = tmp_path / "model"
+    subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=tmp_path, check=True)
+    ours = ("--python", python, "--store", tmp_path / "verdicts.sqlite", "--cache-root", tmp_path / "root", "--json")
+    answer = tuner_process("cache", "warm", model, *ours, "--", *SMALL, env=SERVER_ENVIRONMENT, code=1)
+
+    document = answer.document
+    assert (document["hit"], document["proof"]) == (False, "0 loaded, 1 compiled")
+    assert "finalize_loading" in document["reason"]
+    (entry,) = read_root(tmp_path / "root").entries
+    assert (entry.kind, [entry.path], entry.complete) == (Kind.AOT, document["entries"], True)
+    assert [record.digest for record in read_root(tmp_path / "root").records] == [document["digest"]]
