@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from rules.releases import flag_status
-from tuner import __version__, cli_check, cli_verdicts
+from tuner import __version__, cli_cache, cli_check, cli_verdicts
 from tuner.cli_output import conclude, failures, present, print_json, refuse, result
 from tuner.export import Format
 from tuner.quick import OnMissing, own_tokens
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_verdicts.app, name="verdicts")
+app.add_typer(cli_cache.app, name="cache")
 cli_check.add_to(app)
 
 

@@ -6,8 +6,11 @@ while it does: from what it gives to `hash_factors`, or from its local list of t
 
 import json
 import sys
+from contextlib import suppress
 
 from vllm_factors_worker.plain import concealed, plain
+
+PAIR = 2
 
 
 def factors(vllm_config) -> dict:
@@ -63,10 +66,17 @@ def by_name(found) -> dict:
 
 
 def opened(value):
-    """The value as plain JSON; text that is a JSON object becomes one."""
+    """The value as plain JSON; text that is a JSON object becomes one, and so do the pairs that vLLM makes of one."""
     if isinstance(value, str) and value.startswith("{"):
-        try:
+        with suppress(ValueError):
             return plain(json.loads(value))
-        except ValueError:
-            return value
-    return plain(value)
+    return mapped(plain(value))
+
+
+def mapped(value):
+    """Lists of pairs as objects: `normalize_value` of vllm/config/utils.py turns mappings and dataclasses into them."""
+    if not isinstance(value, list):
+        return value
+    inner = [mapped(item) for item in value]
+    pairs = [item for item in inner if isinstance(item, list) and len(item) == PAIR and isinstance(item[0], str)]
+    return dict(pairs) if inner and len(pairs) == len(inner) else inner

@@ -64,5 +64,3 @@ def build(vllm_config, control: Path):
 def is_compiled(module) -> bool:
     """Whether vLLM's decorator compiles this module: it carries the switch, and it is not set."""
     return not getattr(module, "do_not_compile", True)
-
-

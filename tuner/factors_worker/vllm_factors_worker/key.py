@@ -1,11 +1,12 @@
 """The names of the folders that a launch looks for its ahead-of-time artifacts in.
 
-vllm/compilation/decorators.py, `__call__`, from 0.16.0 (0.14 and 0.15 have it off): sha256 over the text of a list, which is
+As `__call__` of vllm/compilation/decorators.py makes them, 0.16.0 to 0.33.0: sha256 over the text of a list that holds
 the factors of `caching.aot_compile_hash_factors` and a key of the compiled function.
 """
 
 import hashlib
 
+from vllm_factors_worker import sources
 from vllm_factors_worker.configs import by_name
 
 NAMES = ("variables", "config", "inductor_system", "torch_sources", "inductor_config", "functorch_config")
@@ -16,8 +17,9 @@ def keys(vllm_config, built) -> dict:
     """The folder of each module that is compiled.
 
     Returns:
-        `aot`: a list of `module` (its name in the model), `function`, `key` (64 hexadecimal digits); `parts`: the
-        factors the keys were made of; `unknown`: why there is no key, empty if there is.
+        `aot`: a list of `module` (its name in the model), `function`, the source `file` of it, and `key` (64
+        hexadecimal digits); `parts`: the factors the keys were made of; `unknown`: why there is no key, empty if
+        there is.
     """
     from vllm import envs
 
@@ -34,7 +36,7 @@ def keys(vllm_config, built) -> dict:
 
 def named(parts: list) -> dict:
     """The factors by name; those of Inductor are in the key with mega artifacts alone, which newer releases make."""
-    return {name: by_name({name: part})[name] for name, part in zip(NAMES, parts)}
+    return {name: by_name({name: part})[name] for name, part in zip(NAMES, parts, strict=False)}
 
 
 def folder(name: str, module, parts: list) -> dict:
@@ -42,13 +44,25 @@ def folder(name: str, module, parts: list) -> dict:
     from vllm.compilation import decorators
 
     whole = [*parts, decorators._model_hash_key(module.forward)]
-    digest = hashlib.sha256(str(whole).encode()).hexdigest()
-    return {"module": name, "function": module.forward.__qualname__, "key": digest}
+    function = module.forward
+    return {
+        "module": name,
+        "function": function.__qualname__,
+        "file": sources.name_of(function.__code__.co_filename),
+        "key": hashlib.sha256(str(whole).encode()).hexdigest(),
+    }
 
 
 def compiles(vllm_config) -> dict:
-    """How this launch compiles: `mode` (vLLM's number), `backend`, and whether artifacts are stored at all."""
+    """How this launch compiles.
+
+    Returns:
+        `mode` (vLLM's number) and `backend`; `aot`: artifacts are made ahead of time; `mega`: they hold the compiled
+        code, too; `disabled`: no cache is read or written; `loads_own_alone`: what was stored without vLLM's own
+        backend cannot be loaded (`finalize_loading` of vllm/compilation/caching.py, which torch's functions lack).
+    """
     from vllm import envs
+    from vllm.compilation.caching import VllmSerializableFunction
 
     config = vllm_config.compilation_config
     mode = getattr(config, "mode", None)
@@ -58,4 +72,5 @@ def compiles(vllm_config) -> dict:
         "aot": bool(getattr(envs, "VLLM_USE_AOT_COMPILE", False)),
         "mega": bool(getattr(envs, "VLLM_USE_MEGA_AOT_ARTIFACT", False)),
         "disabled": bool(envs.VLLM_DISABLE_COMPILE_CACHE),
+        "loads_own_alone": hasattr(VllmSerializableFunction, "finalize_loading"),
     }

@@ -19,7 +19,7 @@ def settle(vllm_config) -> None:
 
 
 def settle_layout(vllm_config) -> None:
-    """The layout of the KV cache, which is hashed and which the engine core resolves before it profiles (from 0.29.0)."""
+    """The layout of the KV cache, which is hashed; the engine core resolves it before it profiles (from 0.29.0)."""
     from vllm.v1.attention.backends import utils
 
     if not hasattr(utils, "resolve_kv_cache_layout"):

@@ -1,8 +1,8 @@
 """The compiler, the machine and the places that keys and artifacts depend on."""
 
-import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 
 def described() -> dict:
@@ -46,20 +46,16 @@ def inductor() -> dict:
 
 
 def paths(given: dict) -> dict:
-    """Where things lie: what names places in a key, and the folder of the packages, whose paths are hashed on loading.
+    """Where things lie: what names places in a key, and the packages, whose paths count in the code of a cache folder.
 
     Args:
         given: the environment variables as the launch has them.
     """
-    from pathlib import Path
-
     import vllm
 
     return {
         "HOME": given.get("HOME"),
         "XDG_CONFIG_HOME": given.get("XDG_CONFIG_HOME"),
         "XDG_CACHE_HOME": given.get("XDG_CACHE_HOME"),
-        "python": sys.prefix,
         "vllm": str(Path(vllm.__file__).parent),
-        "cwd": os.getcwd(),  # noqa: PTH109  as vLLM would resolve a relative model
     }
