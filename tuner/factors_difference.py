@@ -114,19 +114,19 @@ def _part(part: str, old: Mapping[str, Any], new: Mapping[str, Any], parts: set[
 def _system(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
     """The release, what compiles, and the machine.
 
-    With mega artifacts the machine and torch are in the key; without, in that of the folder that the code lies in.
+    With mega artifacts torch, triton and the GPU are in the key; without, torch refuses an artifact of others, as it
+    does with another Python (torch/_dynamo/package.py, `SystemInfo`, 2.10 and 2.13).
     """
     old, new = before["system"], after["system"]
-    if old["vllm"] != new["vllm"]:
-        yield Difference("compiler", "vllm", old["vllm"], new["vllm"], Effect.KEY, system_fix("vllm", old["vllm"]))
     effect = Effect.KEY if after["compiles"]["mega"] else Effect.LOAD
-    named = [name for name in MACHINE if old[name] != new[name]]
+    effects = {"vllm": Effect.KEY, **dict.fromkeys(MACHINE, effect), "python": Effect.LOAD}
+    if new["platform"] == "cpu":
+        effects["triton"] = Effect.NONE  # it compiles nothing there, and neither list asks for it
+    named = [name for name in effects if old[name] != new[name]]
     for name in named:
-        yield Difference("compiler", name, old[name], new[name], effect, system_fix(name, old[name]))
-    if old["python"] != new["python"]:
-        fix = system_fix("python", old["python"])
-        yield Difference("compiler", "python", old["python"], new["python"], Effect.MAYBE, fix)
-    if not named:
+        fix = system_fix(name, old[name]) if effects[name] is not Effect.NONE else ""
+        yield Difference("compiler", name, old[name], new[name], effects[name], fix)
+    if not {*named} & {*MACHINE}:
         for name, one, other in _differing(old["inductor"], new["inductor"]):
             yield Difference("compiler", f"inductor.{name}", one, other, effect, system_fix("inductor", None))
 

@@ -5,12 +5,14 @@ while it does: from what it gives to `hash_factors`, or from its local list of t
 """
 
 import json
+import re
 import sys
 from contextlib import suppress
 
 from vllm_factors_worker.plain import concealed, plain
 
 PAIR = 2
+CLASS = re.compile(r"(\w+\.)+_*[A-Z]\w*")
 
 
 def factors(vllm_config) -> dict:
@@ -74,9 +76,21 @@ def opened(value):
 
 
 def mapped(value):
-    """Lists of pairs as objects: `normalize_value` of vllm/config/utils.py turns mappings and dataclasses into them."""
+    """Lists of pairs as objects: `normalize_value` of vllm/config/utils.py turns mappings and dataclasses into them.
+
+    Of a dataclass it makes its class and its pairs; here the class is one field more.
+    """
     if not isinstance(value, list):
         return value
     inner = [mapped(item) for item in value]
-    pairs = [item for item in inner if isinstance(item, list) and len(item) == PAIR and isinstance(item[0], str)]
-    return dict(pairs) if inner and len(pairs) == len(inner) else inner
+    pairs = [item for item in inner if is_pair(item)]
+    if inner and len(pairs) == len(inner):
+        return dict(pairs)
+    if is_pair(inner) and CLASS.fullmatch(inner[0]) and isinstance(inner[1], dict):
+        return {"class": inner[0], **inner[1]}
+    return inner
+
+
+def is_pair(value) -> bool:
+    """Whether this is a name and something."""
+    return isinstance(value, list) and len(value) == PAIR and isinstance(value[0], str)
