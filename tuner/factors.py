@@ -30,7 +30,7 @@ LIMIT = 600.0
 
 
 def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str]) -> dict[str, Any]:
-    """The factors document of a launch; the model is built without weights, and nothing is compiled.
+    """The factors document of a launch from this working directory; the model is built without weights.
 
     Args:
         python: interpreter of the serving environment.
@@ -44,9 +44,8 @@ def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str
     process = WorkerProcess()
     try:
         with uninterrupted():
-            process.begin(
-                python, WORKER, {"schema": 1, "args": list(args)}, lambda control: _environment(control, variables)
-            )
+            request = {"schema": 1, "args": list(args), "folder": str(Path.cwd())}
+            process.begin(python, WORKER, request, lambda control: _environment(control, variables))
         found = process.awaited("result.json", LIMIT)
         if found is None:
             raise _no_answer(process)

@@ -20,6 +20,7 @@ def main(control: Path) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     request = read_json(control / "request.json")
     try:
+        os.chdir(request["folder"])  # a model may be named by a relative path
         answer = {"result": "ok", "factors": factors(request["args"], control)}
     except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
         traceback.print_exc()
