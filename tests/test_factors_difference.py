@@ -93,7 +93,7 @@ def test_another_path_is_another_model(environment: str) -> None:
 
 @pytest.mark.parametrize("environment", BOTH)
 def test_a_field_of_the_models_config_is_told_once(environment: str) -> None:
-    """vLLM hashes the config of a text model twice."""
+    """The config of a text model is hashed twice."""
     path = ("config", "parts", "model_config", "factors")
     other = changed(factors(environment), 5, *path, "hf_config", "num_hidden_layers")
     other = changed(other, 5, *path, "hf_text_config", "num_hidden_layers")
@@ -144,7 +144,7 @@ def test_torch_is_in_the_key_of_mega_artifacts_alone(environment: str, effect: E
 
 @pytest.mark.parametrize("environment", BOTH)
 def test_another_python_is_refused(environment: str) -> None:
-    """torch loads an artifact of the very same Python only."""
+    """An artifact is loaded by the very same Python only."""
     assert only(environment, "3.12.3", "system", "python").effect is Effect.LOAD
 
 
@@ -176,6 +176,15 @@ def test_a_changed_source_counts_if_it_was_traced(environment: str, file: str, e
     found = only(environment, "0" * 64, "sources", file)
     assert (found.kind, found.name, found.effect) == ("source", file, effect)
     assert "changed since the warm-up" in found.fix
+
+
+@pytest.mark.parametrize("environment", BOTH)
+def test_a_function_that_moved_in_its_file_moves_the_key(environment: str) -> None:
+    """The line at which it begins is hashed."""
+    other = changed(factors(environment), "0" * 64, "sources", "vllm/model_executor/models/qwen3_moe.py")
+    other["keys"]["aot"][0]["line"] += 1
+    (found,) = differences(factors(environment), other)
+    assert (found.kind, found.effect) == ("source", Effect.KEY)
 
 
 @pytest.mark.parametrize("environment", BOTH)

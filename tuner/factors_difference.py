@@ -142,9 +142,12 @@ def _compiler(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[D
 
 
 def _sources(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
-    traced = {entry["file"] for entry in after["keys"]["aot"]}
+    """The compiled function's own file was traced, and the line it begins at is in the key (`_model_hash_key`)."""
+    lines, others = ({one["file"]: one["line"] for one in document["keys"]["aot"]} for document in (after, before))
     for name, old, new in _differing(before["sources"], after["sources"]):
-        effect = Effect.LOAD if name in traced else Effect.MAYBE
+        effect = Effect.MAYBE if name not in lines else Effect.LOAD
+        if lines.get(name) != others.get(name):
+            effect = Effect.KEY
         yield Difference("source", name, old, new, effect, source_fix(old, new))
 
 

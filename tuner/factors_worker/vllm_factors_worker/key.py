@@ -17,7 +17,7 @@ def keys(vllm_config, built) -> dict:
     """The folder of each module that is compiled.
 
     Returns:
-        `aot`: a list of `module` (its name in the model), `function`, the source `file` of it, and `key` (64
+        `aot`: a list of `module` (its name in the model), `function`, its source `file` and `line`, and `key` (64
         hexadecimal digits); `parts`: the factors the keys were made of; `unknown`: why there is no key, empty if
         there is.
     """
@@ -49,6 +49,7 @@ def folder(name: str, module, parts: list) -> dict:
         "module": name,
         "function": function.__qualname__,
         "file": sources.name_of(function.__code__.co_filename),
+        "line": function.__code__.co_firstlineno,
         "key": hashlib.sha256(str(whole).encode()).hexdigest(),
     }
 
