@@ -152,6 +152,21 @@ def test_eager_execution_has_no_key(ask: Ask) -> None:
     assert other["keys"] == {"aot": [], "parts": {}, "unknown": "Nothing in this launch is compiled."}
 
 
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("--pipeline-parallel-size", "2", "--nnodes", "2"), "Each pipeline stage"),
+        (("--enable-lora",), "LoRA wraps layers"),
+    ],
+)
+def test_a_launch_that_is_not_followed_has_no_key(ask: Ask, args: tuple[str, ...], reason: str) -> None:
+    """The factors are told all the same, and the reason with them."""
+    other = ask(*args)
+    assert other["keys"]["aot"] == []
+    assert other["keys"]["unknown"].startswith(reason)
+    assert other["config"]["hash"]
+
+
 def test_what_vllm_refuses_is_told(ask: Ask, tmp_path: Path) -> None:
     """In its own words."""
     (tmp_path / "config.json").write_text('{"architectures": ["NoSuchModel"], "model_type": "llama"}')

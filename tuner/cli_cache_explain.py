@@ -1,7 +1,6 @@
 """`tuner cache explain`: would a launch hit the compile cache, and if not, why."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,10 +8,21 @@ import typer
 from tuner.cli_output import failures, print_json, refuse, result, say
 from tuner.errors import ExitCode
 
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")]
+VllmArgs = Annotated[list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")]
 Python = Annotated[
     str | None,
     typer.Option(metavar="PATH", help="Python of the serving environment. Default: the one behind `vllm` on PATH."),
 ]
+Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
+AcceptPlatform = Annotated[str | None, typer.Option(metavar="PLATFORM", help="As for `tuner plan`.")]
+CacheRoot = Annotated[
+    str | None, typer.Option(metavar="DIR", envvar="TUNER_CACHE_ROOT", help="Set VLLM_CACHE_ROOT to this folder.")
+]
+Against = Annotated[
+    str | None, typer.Option(metavar="DIGEST", help="The warm-up to compare with. Default: the newest of the model.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,23 +31,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def explain(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")],
-    vllm_args: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")
-    ] = None,
+    model: Model,
+    vllm_args: VllmArgs = None,
     python: Python = None,
-    store: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")
-    ] = None,
-    accept_platform: Annotated[str | None, typer.Option(metavar="PLATFORM", help="As for `tuner plan`.")] = None,
-    cache_root: Annotated[
-        Path | None, typer.Option(metavar="DIR", envvar="TUNER_CACHE_ROOT", help="As for `tuner plan`.")
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(metavar="DIGEST", help="The warm-up to compare with. Default: the newest of the model."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    store: Store = None,
+    accept_platform: AcceptPlatform = None,
+    cache_root: CacheRoot = None,
+    against: Against = None,
+    as_json: Json = False,
 ) -> None:
     """Tell whether the launch of `tuner plan` would load what the compile cache holds, and what keeps it from that.
 
@@ -51,9 +52,8 @@ def explain(
     from tuner.render_explain import explanation_text
 
     with failures(as_json, model):
-        launching = Launching(cache_root=None if cache_root is None else str(cache_root))
         inputs = Inputs(python, None, store, accept_platform=accept_platform)
-        made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
+        made = planned([model, *(vllm_args or [])], inputs, Launching(cache_root=cache_root), os.environ)
         refuse(made)
         for warning in made.warnings:
             say(f"tuner: {warning}")

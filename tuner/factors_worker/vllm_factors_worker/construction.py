@@ -31,10 +31,8 @@ def construct(vllm_config, control: Path) -> Built:
         vllm_config: as the API server makes it.
         control: a folder of this process alone.
     """
-    if vllm_config.parallel_config.pipeline_parallel_size > 1:
-        return Built(failure="Each pipeline stage has layers of its own, and with them a key of its own.")
-    if vllm_config.speculative_config is not None:
-        return Built(failure="A draft writes layers of its own into the config, and it is not built here.")
+    if reason := not_followed(vllm_config):
+        return Built(failure=reason)
     try:
         model = build(vllm_config, control)
         settle(vllm_config)
@@ -42,6 +40,19 @@ def construct(vllm_config, control: Path) -> Built:
         traceback.print_exc()
         return Built(failure=f"The model was not built without weights: {type(error).__name__}: {error}"[:400])
     return Built({name: module for name, module in model.named_modules() if is_compiled(module)})
+
+
+def not_followed(vllm_config) -> str:
+    """Why building one rank of the model does not show what the engine hashes; empty if it does."""
+    if vllm_config.parallel_config.pipeline_parallel_size > 1:
+        return "Each pipeline stage has layers of its own, and with them a key of its own."
+    if vllm_config.parallel_config.data_parallel_size > 1:
+        return "Data-parallel engines change their config as they start, and that is not followed here."
+    if vllm_config.speculative_config is not None:
+        return "A draft writes layers of its own into the config, and it is not built here."
+    if vllm_config.lora_config is not None:
+        return "LoRA wraps layers once the model is loaded, and that is not done here."
+    return ""
 
 
 def build(vllm_config, control: Path):
