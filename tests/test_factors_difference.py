@@ -119,6 +119,13 @@ def test_a_nested_config_is_told_field_by_field(environment: str) -> None:
     assert found.fix == "Set pass_config.fuse_norm_quant to false in --compilation-config, or warm again."
 
 
+def test_nobody_is_told_to_undo_a_verdict() -> None:
+    """A cache that was filled without the tuner has the flag as vLLM sets it, which may be unsafe."""
+    found = only(OLD, False, "config", "parts", "compilation_config", "factors", "fast_moe_cold_start")
+    assert (found.before, found.after, found.effect) == (True, False, Effect.KEY)
+    assert "The verdict decides" in found.fix
+
+
 @pytest.mark.parametrize("environment", BOTH)
 def test_what_vllm_fills_itself_follows(environment: str) -> None:
     """Nobody sets the list of MoE layers; the fix does not ask for it."""

@@ -8,6 +8,7 @@ OPTIONS = ("model_config", "cache_config", "parallel_config", "scheduler_config"
 OPTION_NAMES = {"cache_dtype": "kv-cache-dtype"}
 FOLLOWS = ("static_all_moe_layers", "enabled_custom_ops", "disabled_custom_ops", "kv_cache_layout")
 """Fields that vLLM fills itself while it builds the model."""
+FLAG = "fast_moe_cold_start"
 FROM_MODEL = ("model_config.hf_config.", "model_config.hf_text_config.")
 
 
@@ -35,6 +36,8 @@ def config_fix(name: str, before: Any) -> str:
         return _model_fix(name, before)
     if field in FOLLOWS:
         return "vLLM fills this field itself: it follows from another difference, or from how the model is built."
+    if field == FLAG:
+        return "The verdict decides this value: warm with the launch of `tuner plan`, and change nothing here."
     if part == "compilation_config" and field:
         return f"Set {field} to {_text(before)} in --compilation-config, or warm again."
     if part in OPTIONS and field:
