@@ -151,6 +151,12 @@ def test_a_record_can_be_named(bench: Bench) -> None:
     assert not (bench.folder / "seen.json").exists()
 
 
+def test_a_damaged_record_is_told(bench: Bench) -> None:
+    """One sentence, and no traceback."""
+    bench.record(factors=changed(bench.document, {}, "config"))
+    assert "The factors in the record aaaaaaaaaaaa are damaged." in bench.ask(code=1).err
+
+
 def test_a_warm_up_that_could_not_load_is_believed(bench: Bench) -> None:
     """The same launch with the artifacts there: what its second start saw decides."""
     bench.artifact()

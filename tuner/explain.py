@@ -54,8 +54,12 @@ def explain(plan: Plan, environ: Mapping[str, str], against: str | None) -> Expl
 
 
 def compared(root: Path, factors: Mapping[str, Any], record: WarmRecord | None) -> Explanation:
-    """The explanation for factors that are known."""
-    found = None if record is None else differences(record.factors, factors)
+    """The explanation for factors that are known.
+
+    Raises:
+        TunerError: kind `record`: what the record holds is no document of factors.
+    """
+    found = None if record is None else _since(record, factors)
     keys = [Key(one["module"], one["function"], one["key"], _missing(root, one, factors)) for one in _aot(factors)]
     warmed = record.hit if record and not any(one.effect is not Effect.NONE for one in found or ()) else None
     return Explanation(root, predict(factors, keys, found, warmed), record, tuple(found or ()), factors)
@@ -86,6 +90,17 @@ def _named(records: Sequence[WarmRecord], against: str) -> WarmRecord:
         hint=f"Those in this cache root: {listed}.",
         kind="record",
     )
+
+
+def _since(record: WarmRecord, factors: Mapping[str, Any]) -> list[Difference]:
+    try:
+        return differences(record.factors, factors)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise TunerError(
+            f"The factors in the record {record.digest[:12]} are damaged.",
+            hint="Warm again, or name another record with --against.",
+            kind="record",
+        ) from None
 
 
 def _aot(factors: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
