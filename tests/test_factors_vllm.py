@@ -180,7 +180,8 @@ def test_the_key_is_the_folder_that_a_real_server_makes(environment: str, home: 
     model = tmp_path / "tiny"
     subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=tmp_path, check=True)
     args = [str(model), *LIMITS]
-    said = keys(launch_factors(str(python), args, variables(home)))
+    inherited = {**os.environ, **SERVER_ENVIRONMENT, "HOME": str(home)}  # as `running_server` starts it
+    said = keys(launch_factors(str(python), args, inherited))
     command = [str(python.with_name("vllm")), "serve", *args]
     with running_server(command, tmp_path / "server", {"HOME": str(home)}):
         made = tmp_path / "server" / "cache" / "torch_compile_cache" / "torch_aot_compile"
