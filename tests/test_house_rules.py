@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WORKER = "tuner/probe/worker/*"
-RUNNER = "tuner/probe/runner.py"
-SERVER = "tuner/server_process.py"
+WORKER = "tuner/*worker/*"
+"""Both worker folders: they run in serving environments, and nobody imports them."""
+WORKERS = ("moe_probe_worker", "vllm_factors_worker")
+STARTER, SERVER = "tuner/probe/process.py", "tuner/server_process.py"
 OURS = ("tuner", "rules", "cache")
 HOMES = {
     "typer": "tuner/cli*.py",
@@ -98,7 +99,8 @@ def offences(pattern: str, *, outside: str = "") -> list[str]:
 def test_there_are_sources_to_read() -> None:
     """The rules below hold for every source file of the three packages and the worker, not for none."""
     assert {root(file.replace("/", ".")) for file in SOURCES} == set(OURS)
-    assert sum(fnmatchcase(file, WORKER) for file in SOURCES) > 5
+    for worker in WORKERS:
+        assert sum(fnmatchcase(file, f"{WORKER}{worker}/*") for file in SOURCES) > 5
     assert len(SOURCES) > 40
 
 
@@ -125,9 +127,18 @@ def test_rules_do_no_io() -> None:
             assert not {name for name, _ in calls(tree)} & {"open", "print", "input"}
 
 
-def test_nobody_imports_the_worker() -> None:
-    """The worker is known by path alone, outside itself."""
-    assert not offences(r"(.*\.)?(moe_probe_worker|probe\.worker)(\..*)?", outside=WORKER)
+@pytest.mark.parametrize("worker", WORKERS)
+def test_nobody_imports_a_worker(worker: str) -> None:
+    """A worker is known by path alone, outside itself."""
+    assert not offences(rf"(.*\.)?(probe\.worker|factors_worker|{worker})(\..*)?", outside=f"{WORKER}{worker}/*")
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_worker_imports_nothing_of_ours(worker: str) -> None:
+    """Of the project it knows its own package alone."""
+    own = [tree for file, tree in SOURCES.items() if f"/{worker}/" in file]
+    known = {root(name) for tree in own for name, _ in imports(tree)}
+    assert not known & {*OURS, *WORKERS} - {worker}
 
 
 def test_imports_are_absolute() -> None:
@@ -137,7 +148,7 @@ def test_imports_are_absolute() -> None:
 
 def test_the_command_line_is_on_top() -> None:
     """No module below the command line imports it."""
-    assert not offences(r"tuner\.cli(_verdicts)?(\..*)?", outside="tuner/[c_]*")
+    assert not offences(r"tuner\.cli(_verdicts|_cache\w*)?(\..*)?", outside="tuner/[c_]*")
 
 
 @pytest.mark.parametrize("library", HOMES)
@@ -150,7 +161,7 @@ def test_a_library_has_one_home(library: str) -> None:
 
 def test_no_other_library_is_imported() -> None:
     """Beside the standard library, our packages and the libraries with a home there is nothing."""
-    known = {*sys.stdlib_module_names, *OURS, *HOMES, "moe_probe_worker"}
+    known = {*sys.stdlib_module_names, *OURS, *HOMES, *WORKERS}
     strange = {root(name) for tree in SOURCES.values() for name, _ in imports(tree)} - known
     assert not strange
 
@@ -178,11 +189,11 @@ def test_dependencies_are_those_with_a_home() -> None:
 
 
 def test_two_modules_start_processes() -> None:
-    """Only the runner starts workers, and one other module servers."""
-    found = offences(r"(subprocess|multiprocessing|concurrent\.futures|asyncio|pty)(\..*)?", outside=RUNNER)
+    """One starts workers, another one servers."""
+    found = offences(r"(subprocess|multiprocessing|concurrent\.futures|asyncio|pty)(\..*)?", outside=STARTER)
     assert [place for place in found if not place.startswith(f"{SERVER}:")] == []
     assert not offences(r"os\.(fork|forkpty|posix_spawnp?|spawn\w+|popen|startfile)")
-    assert "subprocess" in {name for name, _ in imports(SOURCES[RUNNER])}
+    assert "subprocess" in {name for name, _ in imports(SOURCES[STARTER])}
 
 
 def test_one_module_execs() -> None:
@@ -196,7 +207,7 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
     assert not offences(r"(c?pickle|cloudpickle|dill|joblib|marshal|shelve|jsonpickle)(\..*)?")
     evaluating = r"eval|exec|compile|__import__|builtins\..*|runpy(\..*)?|code|code\.(interact|compile_command|Inter.*)"
     # The guard evaluates parts of the model's own conditions, which the model evaluates itself in the next step.
-    assert not offences(evaluating, outside=f"{WORKER}/guard.py")
+    assert not offences(evaluating, outside="tuner/probe/worker/moe_probe_worker/guard.py")
     assert not offences(r"yaml\.(load|load_all|full_load|unsafe_load|dump|Loader)(\..*)?")
 
 

@@ -1,4 +1,4 @@
-"""The half of the probe that runs elsewhere: it needs nothing of ours, and nobody imports it."""
+"""The workers, which run elsewhere: they need nothing of ours, and nobody imports them. How the probe's starts."""
 
 import ast
 import json
@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 WORKER = ROOT / "tuner" / "probe" / "worker" / "moe_probe_worker"
-FILES = sorted(WORKER.glob("*.py"))
+WORKERS = (WORKER, ROOT / "tuner" / "factors_worker" / "vllm_factors_worker")
+FILES = [file for worker in WORKERS for file in sorted(worker.glob("*.py"))]
 SERVING = {"torch", "transformers", "triton", "vllm"}
 """What the serving environment brings."""
 LISTENER = """
@@ -24,7 +25,8 @@ raise ImportError("libtorch_cpu.so: cannot open shared object file\\nsecond line
 """
 """Stands in for a torch that is broken, and tells how it was imported."""
 
-every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+every_worker = pytest.mark.parametrize("worker", WORKERS, ids=lambda worker: worker.name)
 
 
 def tree(file: Path) -> ast.Module:
@@ -62,11 +64,12 @@ def start(control: Path, *, models: list[object] | None = None, env: dict[str, s
 # ---- what it is made of
 
 
-def test_the_folder_holds_one_package() -> None:
-    """The worker's parent folder is put on the path of the serving environment, so nothing else may lie there."""
-    assert {entry.name for entry in WORKER.parent.iterdir()} - {"__pycache__"} == {WORKER.name}
-    assert all(entry.suffix == ".py" or entry.name == "__pycache__" for entry in WORKER.iterdir())
-    assert len(FILES) > 5
+@every_worker
+def test_the_folder_holds_one_package(worker: Path) -> None:
+    """A worker's parent folder is put on the path of the serving environment, so nothing else may lie there."""
+    assert {entry.name for entry in worker.parent.iterdir()} - {"__pycache__"} == {worker.name}
+    assert all(entry.suffix == ".py" or entry.name == "__pycache__" for entry in worker.iterdir())
+    assert len(list(worker.glob("*.py"))) > 5
 
 
 def test_the_floor_is_python_3_10() -> None:
@@ -83,22 +86,24 @@ def test_the_top_level_imports_python_and_itself(file: Path) -> None:
     """At import time the standard library and the package itself are enough, and the latter by its full name."""
     functions = [node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef)]
     inside = {name for function in functions for name in imported(function)}
-    assert set(imported(tree(file))) <= {*sys.stdlib_module_names, *SERVING, WORKER.name}
+    own = file.parent.name
+    assert set(imported(tree(file))) <= {*sys.stdlib_module_names, *SERVING, own}
     assert inside <= {*sys.stdlib_module_names, *SERVING}
     top = [node for node in tree(file).body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    assert {name for node in top for name in imported(node)} <= {*sys.stdlib_module_names, WORKER.name}
+    assert {name for node in top for name in imported(node)} <= {*sys.stdlib_module_names, own}
 
 
-def test_nobody_imports_it() -> None:
-    """No Python file of the project imports the worker: it is known by path."""
+@every_worker
+def test_nobody_imports_it(worker: Path) -> None:
+    """No Python file of the project imports a worker: it is known by path."""
     others = [
         file
         for folder in ("tuner", "rules", "cache", "tests", "benchmarks", "environments", "examples", "docs")
         for file in (ROOT / folder).rglob("*.py")
-        if WORKER not in file.parents
+        if worker not in file.parents
     ]
     assert len(others) > 40
-    assert not [str(file) for file in others if WORKER.name in set(imported(tree(file)))]
+    assert not [str(file) for file in others if worker.name in set(imported(tree(file)))]
 
 
 # ---- how it starts

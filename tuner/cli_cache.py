@@ -5,14 +5,17 @@ from typing import Annotated
 
 import typer
 
-from tuner import cli_cache_archive
+from tuner import cli_cache_archive, cli_cache_explain
 from tuner.cli_output import failures, print_json, result, say
 from tuner.errors import ExitCode
 
 app = typer.Typer(
-    help="Fill, list, check, prune and carry vLLM's compile caches.", no_args_is_help=True, rich_markup_mode=None
+    help="Fill, explain, list, prune and carry vLLM's compile caches.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 cli_cache_archive.add_to(app)
+cli_cache_explain.add_to(app)
 CacheRoot = Annotated[
     str | None,
     typer.Option(

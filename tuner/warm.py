@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cache.compiled.publish import publish, staging_folder
 from cache.compiled.record import WarmRecord, write_record
@@ -14,6 +15,7 @@ from rules.releases import parse_version
 from tuner.arguments import ServeArguments
 from tuner.cache_location import NO_FACTORS, cache_variables
 from tuner.errors import ExitCode, TunerError
+from tuner.factors import launch_factors
 from tuner.hidden import without_keys
 from tuner.plan import Plan
 from tuner.serve import command
@@ -85,12 +87,13 @@ def warm(
     root = Path(plan.launch.cache["location"]).absolute()
     args = (*plan.launch.args, *stand_ins(plan, arguments))
     vector = command(Path(plan.subject.environment.python), args)
+    factors, notes = _factors(plan, args, environ, say)
     try:
         staging = staging_folder(root)
         say("first start: compiles into an empty cache")
         cold = _started(vector, variables(plan, environ, staging), limit)
         moved, kept = publish(staging, root)
-        record = _record(plan, environ, root, (*moved, *kept), cold.seconds)
+        record = replace(_record(plan, environ, root, (*moved, *kept), cold.seconds), factors=factors)
         write_record(root, record)
         say(f"ready after {cold.seconds:.0f} s; second start: from the cache")
         again = _started(vector, variables(plan, environ, root), limit)
@@ -102,7 +105,19 @@ def warm(
             hint="Name a folder that this user may write with --cache-root.",
             kind="cache",
         ) from None
-    return Warmed(record, root, tuple(kept), again.reason, tuple(_notes(plan, environ)))
+    return Warmed(record, root, tuple(kept), again.reason, (*_notes(plan, environ), *notes))
+
+
+def _factors(
+    plan: Plan, args: tuple[str, ...], environ: Mapping[str, str], say: Callable[[str], None]
+) -> tuple[Mapping[str, Any], list[str]]:
+    """What the keys are made of, for `tuner cache explain`; a warm-up does without where it cannot be told."""
+    say("asking vLLM what its keys are made of (10 to 60 s)")
+    try:
+        return launch_factors(plan.subject.environment.python, args, variables(plan, environ, Path())), []
+    except TunerError as error:
+        why = error.message.rstrip(".")
+        return {}, [f"`tuner cache explain` will not know what this cache was made from: {why}."]
 
 
 def variables(plan: Plan, environ: Mapping[str, str], root: Path) -> dict[str, str]:

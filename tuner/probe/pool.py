@@ -10,7 +10,8 @@ from threading import Condition, Event, Thread
 
 from tuner.environment import Environment
 from tuner.errors import TunerError
-from tuner.probe.runner import Job, Outcome, Stopped, run
+from tuner.probe.process import Stopped
+from tuner.probe.runner import Job, Outcome, run
 
 JOBS_A_WORKER = 8
 """On a CPU, a worker more is worth its import of vLLM from about so many jobs on."""

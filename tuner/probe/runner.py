@@ -1,31 +1,24 @@
 """The host half of the probe: start the worker, watch it, bring back what it wrote.
 
-Only this module starts a process. The worker is known by path, never by import.
+The worker is known by path, never by import.
 """
 
-import contextlib
-import json
 import os
-import shutil
-import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from tuner.errors import TunerError
-from tuner.probe.failures import disk_full, failed, is_full, log_hint, no_control_folder, no_vllm, not_listed
+from tuner.probe.failures import disk_full, failed, is_full, log_hint, no_vllm, not_listed
 from tuner.probe.interrupts import uninterrupted
+from tuner.probe.process import WorkerProcess
 
 WORKER = Path(__file__).parent / "worker" / "moe_probe_worker"
 START_LIMIT = 600.0
 """Seconds allowed for importing vLLM; 8 to 28 s were measured."""
-POLL = 0.1
-LOG_TAIL = 12
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY")
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
@@ -87,10 +80,6 @@ class Outcome:
     report: dict[str, Any] | None
     failure: TunerError | None
     seconds: float
-
-
-class Stopped(Exception):  # noqa: N818  no fault: somebody asked for it
-    """The probe was asked to stop; its worker is gone."""
 
 
 def run(
@@ -158,14 +147,13 @@ class Worker:
     ) -> None:
         self.python, self.jobs, self.variables = python, jobs, variables or {}
         self.request = request or {"schema": 1, "models": [asdict(job) for job in jobs]}
-        self.stop = stop or Event()
-        self._ends = contextlib.ExitStack()
+        self.process = WorkerProcess(stop)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ends.close()
+        self.process.close()
 
     def outcomes(self, time_limit: float, on_stage: Callable[[str, int], None]) -> Iterator[Outcome]:
         """Results in order; ends early after a crash or a hang, with the model that caused it last."""
@@ -173,7 +161,7 @@ class Worker:
         for job in self.jobs:
             on_stage("probe", job.index)
             begin = time.monotonic()
-            report = self._await(f"report-{job.index}.json", time_limit)
+            report = self.process.awaited(f"report-{job.index}.json", time_limit)
             outcome = self._outcome(job, report, time.monotonic() - begin)
             yield outcome
             if report is None:
@@ -186,9 +174,9 @@ class Worker:
             TunerError: kind `environment`: vLLM does not import there, or its registry cannot be listed.
         """
         self._await_environment()
-        found = self._await("registry.json", START_LIMIT)
+        found = self.process.awaited("registry.json", START_LIMIT)
         if found is None:
-            raise not_listed(f"the worker ended early ({self._exit_words()})", log_hint(self._log_tail()))
+            raise not_listed(f"the worker ended early ({self.process.exit_words()})", log_hint(self.process.log_tail()))
         if found["result"] != "ok":
             raise not_listed(found["message"], f"Raised at {found['where']}.")
         return found
@@ -198,100 +186,38 @@ class Worker:
             return Outcome(job.index, report, None, seconds)
         return Outcome(job.index, None, failed(report) if report else self._died(seconds), seconds)
 
-    def _begin(self) -> None:
-        """Make the control folder and start the process; both end with the context, whatever is raised meanwhile."""
-        self.control = _control_folder()
-        self._ends.callback(shutil.rmtree, self.control, ignore_errors=True)
-        try:
-            (self.control / "request.json").write_text(json.dumps(self.request), encoding="utf-8")
-            (self.control / "work").mkdir()
-            log = (self.control / "log").open("wb")
-        except OSError as error:
-            raise no_control_folder(error) from None
-        with log:
-            self.process = _start(self.python, self.control, log, self.variables)
-        self._ends.callback(self._kill)
-
     def _await_environment(self) -> None:
         with uninterrupted():
-            self._begin()
-        facts = self._await("environment.json", START_LIMIT)
+            self.process.begin(self.python, WORKER, self.request, self._environment)
+        facts = self.process.awaited("environment.json", START_LIMIT)
         if facts is None:
             raise self._never_ready()
         if facts["result"] != "ok":
             raise no_vllm(facts)
 
-    def _await(self, name: str, limit: float) -> dict[str, Any] | None:
-        """The file's JSON as soon as it is there; None if the worker ended or the limit passed."""
-        path, end = self.control / name, time.monotonic() + limit
-        while not path.exists():
-            if self.stop.is_set():
-                raise Stopped
-            if self.process.poll() is not None and not path.exists():
-                return None
-            if time.monotonic() > end:
-                return None
-            time.sleep(POLL)
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-
     def _never_ready(self) -> TunerError:
-        said = f"The probe worker ended before vLLM was imported ({self._exit_words()})."
-        if self.process.poll() is None:
+        said = f"The probe worker ended before vLLM was imported ({self.process.exit_words()})."
+        if self.process.runs():
             said = f"vLLM was not imported within {START_LIMIT:.0f} s."
-        elif is_full(self.control):
+        elif is_full(self.process.control):
             return disk_full()
-        return TunerError(said, hint=log_hint(self._log_tail()), kind="environment")
+        return TunerError(said, hint=log_hint(self.process.log_tail()), kind="environment")
 
     def _died(self, seconds: float) -> TunerError:
-        if self.process.poll() is None:
+        if self.process.runs():
             return TunerError(
                 f"The probe was stopped after {seconds:.0f} s without a result.",
                 hint="Raise --time-limit, or probe this model on a faster machine.",
                 kind="timeout",
             )
-        if is_full(self.control):
+        if is_full(self.process.control):
             return disk_full()
         return TunerError(
-            f"The probe worker died ({self._exit_words()}).", hint=log_hint(self._log_tail()), kind="crash"
+            f"The probe worker died ({self.process.exit_words()}).",
+            hint=log_hint(self.process.log_tail()),
+            kind="crash",
         )
 
-    def _exit_words(self) -> str:
-        code = self.process.poll() or 0
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-    def _log_tail(self) -> str:
-        lines = (self.control / "log").read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(line for line in lines[-LOG_TAIL:] if line.strip())
-
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def _control_folder() -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix="tuner-probe-"))
-    except OSError as error:
-        raise no_control_folder(error) from None
-
-
-def _start(python: str, control: Path, log: IO[bytes], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    environment |= SETTINGS | {"VLLM_CACHE_ROOT": str(control / "cache"), **variables}
-    try:
-        return subprocess.Popen(
-            [python, str(WORKER), str(control)],
-            cwd=control / "work",  # vLLM's helpers import from their working directory: keep it clean
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise TunerError(
-            f"{python} does not start: {error.strerror}.",
-            hint="Name the interpreter of the serving environment with --python.",
-            kind="environment",
-        ) from None
+    def _environment(self, control: Path) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
+        return inherited | SETTINGS | {"VLLM_CACHE_ROOT": str(control / "cache"), **self.variables}

@@ -1,0 +1,204 @@
+"""`tuner cache explain`: the launch's keys, the folders that are there, and the warm-up it is compared with.
+
+A script stands in for the worker and hands back a real document, because a real one takes half a minute.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factors_samples import NEW, changed, factors, key_of, warm_record
+from fake_environment import INERT, MIXTRAL, Answer, serving_in, tuner
+
+from cache.compiled.record import WarmRecord, write_record
+from tuner import factors as host
+from tuner.errors import TunerError
+from tuner.factors import launch_factors
+
+STAND_IN = """
+import json, os, sys
+from pathlib import Path
+
+control, folder = Path(sys.argv[1]), Path({folder!r})
+seen = {{"request": json.loads((control / "request.json").read_text()), "env": dict(os.environ), "cwd": os.listdir()}}
+(folder / "seen.json").write_text(json.dumps(seen))
+answer = json.loads((folder / "answer.json").read_text())
+if answer is None:
+    print("the last words")
+    sys.exit(7)
+(control / "draft").write_text(json.dumps(answer))
+os.replace(control / "draft", control / "result.json")
+"""
+
+
+class Bench:
+    """An environment whose worker hands back a document, and a cache root."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.python = serving_in(folder / "env", INERT).python
+        self.root = folder / "cache"
+        self.root.mkdir()
+        worker = folder / "worker.py"
+        worker.write_text(STAND_IN.format(folder=str(folder)), encoding="utf-8")
+        monkeypatch.setattr(host, "WORKER", worker)
+        self.will_say(changed(factors(NEW), 3, "compiles", "mode"))
+
+    def will_say(self, document: Mapping[str, Any]) -> None:
+        """What the worker will answer."""
+        self.document = document
+        told = {name: part for name, part in document.items() if name != "schema_version"}
+        self.answers({"result": "ok", "factors": told})
+
+    def answers(self, answer: Mapping[str, Any] | None) -> None:
+        """As `will_say`, whole; None: it dies."""
+        (self.folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+    def seen(self) -> Any:
+        """What the worker was given."""
+        return json.loads((self.folder / "seen.json").read_text(encoding="utf-8"))
+
+    def artifact(self) -> None:
+        """Put an artifact under the document's key, as vLLM does."""
+        folder = self.root / "torch_compile_cache" / "torch_aot_compile" / key_of(self.document) / "rank_0_0"
+        folder.mkdir(parents=True)
+        (folder / "model").write_bytes(b"never read")
+
+    def record(self, **changes: Any) -> WarmRecord:
+        """Record a warm-up of the model with the document as it is now."""
+        record = replace(warm_record(self.document, model=str(MIXTRAL), architecture="MixtralForCausalLM"), **changes)
+        write_record(self.root, record)
+        return record
+
+    def ask(self, *args: object, code: int, env: Mapping[str, str] | None = None) -> Answer:
+        """Run the command for the example model."""
+        where = ("--python", self.python, "--store", self.folder / "s.sqlite", "--cache-root", self.root)
+        return tuner("cache", "explain", MIXTRAL, *where, *args, code=code, env=env)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench with vLLM's own backend and an empty cache."""
+    return Bench(tmp_path, monkeypatch)
+
+
+def test_an_empty_cache_is_a_miss(bench: Bench) -> None:
+    """The key is printed, and that there was nothing to compare with."""
+    said = bench.ask(code=3).out.splitlines()
+    assert said[0] == "cache: miss"
+    assert f"key: {key_of(bench.document)} model (Qwen3MoeModel.forward)" in said
+    assert said[-1] == "compared with: nothing, no warm-up of this model is on record here"
+
+
+def test_an_artifact_is_a_hit(bench: Bench) -> None:
+    """It ends with 0, without a record too."""
+    bench.artifact()
+    assert bench.ask(code=0).out.startswith("cache: hit\n")
+
+
+def test_a_folder_without_an_artifact_is_a_miss(bench: Bench) -> None:
+    """0.32.0 makes the key's folder before it compiles anything."""
+    bench.artifact()
+    for file in bench.root.rglob("model"):
+        file.unlink()
+    bench.ask(code=3)
+
+
+def test_the_factor_that_differs_is_named_with_its_fix(bench: Bench) -> None:
+    """As text and as JSON; the warm-up is told by its digest."""
+    bench.record()
+    bench.will_say(changed(bench.document, 128, "config", "parts", "model_config", "factors", "max_model_len"))
+    said = bench.ask(code=3).out
+    assert "compared with: aaaaaaaaaaaa of 2026-11-20T10:00:00Z" in said
+    assert "  moves the key: config model_config.max_model_len: 256 -> 128\n    Give --max-model-len" in said
+    document = bench.ask("--json", code=3).document
+    (found,) = document["differences"]
+    assert (found["name"], found["effect"], found["before"]) == ("model_config.max_model_len", "key", 256)
+    assert (document["schema_version"], document["answer"]) == (1, "miss")
+    assert document["factors"] == bench.document
+
+
+def test_many_differences_are_cut_in_text_alone(bench: Bench) -> None:
+    """The JSON document holds all."""
+    bench.record()
+    bench.will_say(changed(bench.document, {f"vllm/{n}.py": "0" for n in range(30)}, "sources"))
+    assert "more; --json shows all" in bench.ask(code=3).out
+    assert len(bench.ask("--json", code=3).document["differences"]) > 30
+
+
+def test_the_newest_record_of_the_model_comes_first(bench: Bench) -> None:
+    """Then one of its architecture; others and those without factors do not count."""
+    bench.record(digest="b" * 64, made_at="2026-11-23", architecture="Other", model="other")
+    bench.record(digest="c" * 64, made_at="2026-11-22", factors={})
+    assert bench.ask("--json", code=3).document["against"] is None
+    bench.record(digest="d" * 64, made_at="2026-11-21", model="elsewhere")
+    assert bench.ask("--json", code=3).document["against"]["digest"] == "d" * 64
+    bench.record(digest="e" * 64, made_at="2026-11-20")
+    assert bench.ask("--json", code=3).document["against"]["digest"] == "e" * 64
+
+
+def test_a_record_can_be_named(bench: Bench) -> None:
+    """By the start of its digest; one that is not there is told before a minute was spent."""
+    bench.record(digest="b" * 64, model="other", architecture="Other")
+    assert bench.ask("--against", "bbbb", "--json", code=3).document["against"]["digest"] == "b" * 64
+    (bench.folder / "seen.json").unlink()
+    assert "No records with factors begin with cc" in bench.ask("--against", "cc", code=1).err
+    assert not (bench.folder / "seen.json").exists()
+
+
+def test_a_damaged_record_is_told(bench: Bench) -> None:
+    """One sentence, and no traceback."""
+    bench.record(factors=changed(bench.document, {}, "config"))
+    assert "The factors in the record aaaaaaaaaaaa are damaged." in bench.ask(code=1).err
+
+
+def test_a_warm_up_that_could_not_load_is_believed(bench: Bench) -> None:
+    """The same launch with the artifacts there: what its second start saw decides."""
+    bench.artifact()
+    bench.record(hit=False)
+    assert "the warm-up could not load them" in bench.ask(code=3).out
+    bench.record(hit=True)
+    bench.ask(code=0)
+
+
+def test_the_worker_is_given_the_planned_launch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments and variables of `tuner plan`, secrets included, but a cache root of its own."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    bench.ask("--", "--max-model-len", "128", code=3, env={"VLLM_API_KEY": "k", "TUNER_STORE": "x"})
+    seen = bench.seen()
+    assert seen["request"]["args"][:3] == [str(MIXTRAL), "--max-model-len", "128"]
+    assert (seen["env"]["HOME"], seen["env"]["VLLM_API_KEY"]) == ("/home/somebody", "k")
+    assert seen["env"]["VLLM_CACHE_ROOT"] != str(bench.root)
+    assert seen["cwd"] == []
+    assert list(bench.root.iterdir()) == []
+
+
+def test_a_launch_that_vllm_refuses_is_told(bench: Bench) -> None:
+    """In vLLM's words, with the place; with --json as a document, too."""
+    bench.answers({"result": "failed", "message": "ValueError: no such model", "where": "config.py:3"})
+    said = bench.ask("--json", code=1)
+    assert "vLLM does not make a config of this launch: ValueError: no such model" in said.err
+    assert said.document["error"]["kind"] == "factors"
+
+
+def test_a_worker_that_dies_leaves_its_last_words(bench: Bench) -> None:
+    """The end of its log is quoted."""
+    bench.answers(None)
+    said = bench.ask(code=1).err
+    assert "ended early (exit code 7)" in said
+    assert "the last words" in said
+
+
+def test_a_worker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """After a fixed time, which the sentence names; the process is gone."""
+    worker = tmp_path / "worker.py"
+    worker.write_text("import time; time.sleep(60)", encoding="utf-8")
+    monkeypatch.setattr(host, "WORKER", worker)
+    monkeypatch.setattr(host, "LIMIT", 0.5)
+    with pytest.raises(TunerError, match="did not describe this launch within 0 s"):
+        launch_factors(sys.executable, ["m"], dict(os.environ))

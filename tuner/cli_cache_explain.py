@@ -1,0 +1,66 @@
+"""`tuner cache explain`: would a launch hit the compile cache, and if not, why."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from tuner.cli_output import failures, print_json, refuse, result, say
+from tuner.errors import ExitCode
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")]
+VllmArgs = Annotated[list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")]
+Python = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Python of the serving environment. Default: the one behind `vllm` on PATH."),
+]
+Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
+AcceptPlatform = Annotated[str | None, typer.Option(metavar="PLATFORM", help="As for `tuner plan`.")]
+CacheRoot = Annotated[
+    str | None, typer.Option(metavar="DIR", envvar="TUNER_CACHE_ROOT", help="Set VLLM_CACHE_ROOT to this folder.")
+]
+Against = Annotated[
+    str | None, typer.Option(metavar="DIGEST", help="The warm-up to compare with. Default: the newest of the model.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(explain)
+
+
+def explain(
+    model: Model,
+    vllm_args: VllmArgs = None,
+    python: Python = None,
+    store: Store = None,
+    accept_platform: AcceptPlatform = None,
+    cache_root: CacheRoot = None,
+    against: Against = None,
+    as_json: Json = False,
+) -> None:
+    """Tell whether the launch of `tuner plan` would load what the compile cache holds, and what keeps it from that.
+
+    The serving environment's own vLLM computes the keys; the model is built without weights, and nothing is compiled.
+    It ends with 0 for a hit, and with 3 for a miss or where it cannot be told.
+    """
+    from tuner.explain import explain as explained
+    from tuner.explain import explanation_document
+    from tuner.inputs import Inputs, Launching, planned
+    from tuner.prediction import Answer
+    from tuner.render_explain import explanation_text
+
+    with failures(as_json, model):
+        inputs = Inputs(python, None, store, accept_platform=accept_platform)
+        made = planned([model, *(vllm_args or [])], inputs, Launching(cache_root=cache_root), os.environ)
+        refuse(made)
+        for warning in made.warnings:
+            say(f"tuner: {warning}")
+        explanation = explained(made, os.environ, against)
+        if as_json:
+            print_json(explanation_document(explanation, model))
+        else:
+            result(explanation_text(explanation))
+        if explanation.prediction.answer is not Answer.HIT:
+            raise SystemExit(ExitCode.UNKNOWN)

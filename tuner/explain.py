@@ -1,0 +1,130 @@
+"""From a planned launch and a cache root to whether it would hit, and which factor keeps it from that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.compiled.record import WarmRecord, read_records
+from tuner.cache_location import cache_root
+from tuner.errors import TunerError
+from tuner.factors import is_factors, launch_factors
+from tuner.factors_difference import Difference, Effect, differences
+from tuner.plan import Plan
+from tuner.prediction import Key, Prediction, expected_ranks, predict
+
+ARTIFACTS = Path("torch_compile_cache", "torch_aot_compile")
+"""Below a cache root; one folder a key (vllm/compilation/decorators.py, 0.16.0 to 0.33.0)."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of one launch and one cache.
+
+    Attributes:
+        root: the cache root.
+        prediction: whether it would hit.
+        record: the warm-up it was compared with; None: there is none.
+        differences: from that warm-up.
+        factors: the launch's document.
+    """
+
+    root: Path
+    prediction: Prediction
+    record: WarmRecord | None
+    differences: tuple[Difference, ...]
+    factors: Mapping[str, Any]
+
+
+def explain(plan: Plan, environ: Mapping[str, str], against: str | None) -> Explanation:
+    """Ask the serving environment what the launch's keys are, and look for them.
+
+    Args:
+        plan: the launch.
+        environ: the environment variables that it inherits.
+        against: start of the digest of the record to compare with; None: the newest of the model or its architecture.
+
+    Raises:
+        TunerError: no such record, or the serving environment cannot tell.
+    """
+    variables = {**environ, **plan.launch.env}
+    root = Path(cache_root(variables)[0])
+    record = chosen(read_records(root)[0], plan, against)  # before what takes a minute
+    factors = launch_factors(plan.subject.environment.python, plan.launch.args, variables)
+    return compared(root, factors, record)
+
+
+def compared(root: Path, factors: Mapping[str, Any], record: WarmRecord | None) -> Explanation:
+    """The explanation for factors that are known.
+
+    Raises:
+        TunerError: kind `record`: what the record holds is no document of factors.
+    """
+    found = None if record is None else _since(record, factors)
+    keys = [Key(one["module"], one["function"], one["key"], _missing(root, one, factors)) for one in _aot(factors)]
+    warmed = record.hit if record and not any(one.effect is not Effect.NONE for one in found or ()) else None
+    return Explanation(root, predict(factors, keys, found, warmed), record, tuple(found or ()), factors)
+
+
+def chosen(records: Sequence[WarmRecord], plan: Plan, against: str | None) -> WarmRecord | None:
+    """The record to compare with, of those that hold factors.
+
+    Raises:
+        TunerError: `against` names none, or several.
+    """
+    known = [record for record in records if is_factors(record.factors)]
+    if against is not None:
+        return _named(known, against)
+    model = plan.subject.model
+    same = [record for record in known if record.model == model.name]
+    alike = [record for record in known if model.architecture and record.architecture == model.architecture]
+    return next(iter([*same, *alike]), None)
+
+
+def _named(records: Sequence[WarmRecord], against: str) -> WarmRecord:
+    fitting = [record for record in records if record.digest.startswith(against)]
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = ", ".join(record.digest[:12] for record in records) or "none"
+    raise TunerError(
+        f"{len(fitting) or 'No'} records with factors begin with {against}.",
+        hint=f"Those in this cache root: {listed}.",
+        kind="record",
+    )
+
+
+def _since(record: WarmRecord, factors: Mapping[str, Any]) -> list[Difference]:
+    try:
+        return differences(record.factors, factors)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise TunerError(
+            f"The factors in the record {record.digest[:12]} are damaged.",
+            hint="Warm again, or name another record with --against.",
+            kind="record",
+        ) from None
+
+
+def _aot(factors: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+    found: Sequence[Mapping[str, str]] = factors["keys"]["aot"]
+    return found
+
+
+def _missing(root: Path, entry: Mapping[str, str], factors: Mapping[str, Any]) -> tuple[str, ...]:
+    folder = root / ARTIFACTS / entry["key"]
+    return tuple(rank for rank in expected_ranks(factors) if not (folder / rank / "model").is_file())
+
+
+def explanation_document(explanation: Explanation, model: str) -> dict[str, Any]:
+    """The explanation as JSON values."""
+    prediction, record = explanation.prediction, explanation.record
+    return {
+        "schema_version": 1,
+        "model": model,
+        "cache_root": str(explanation.root),
+        "answer": str(prediction.answer),
+        "reasons": list(prediction.reasons),
+        "keys": [vars(key) | {"missing": list(key.missing)} for key in prediction.keys],
+        "against": None if record is None else {"digest": record.digest, "made_at": record.made_at},
+        "differences": [vars(one) | {"effect": str(one.effect)} for one in explanation.differences],
+        "factors": dict(explanation.factors),
+    }

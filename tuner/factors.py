@@ -1,0 +1,81 @@
+"""What vLLM's compile-cache keys are made of for one launch, told by the vLLM that will serve it.
+
+The document (`SCHEMA_VERSION`) is made by `factors_worker`, which computes with the installed release's own functions:
+
+- `system`: versions, platform, GPU, and `inductor`'s digests of the machine and of torch;
+- `variables`: `values` of each environment variable that this release hashes, and the `hash`;
+- `config`: `parts`, each with its `hash` and `factors`, by name; and the `hash` of the whole;
+- `keys`: `aot`, for each compiled module the folder's name below `torch_compile_cache/torch_aot_compile`; `parts`, what
+  the names were made of; `unknown`, why there are none;
+- `compiles`: mode and backend, and how artifacts are stored;
+- `sources`: sha256 of each source file that a trace may run through;
+- `paths`: HOME, the XDG folders, and where vLLM is installed.
+
+Values of variables and settings that look secret are replaced by the start of their sha256.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import TunerError
+from tuner.probe.failures import log_hint
+from tuner.probe.interrupts import uninterrupted
+from tuner.probe.process import WorkerProcess
+
+SCHEMA_VERSION = 1
+WORKER = Path(__file__).parent / "factors_worker" / "vllm_factors_worker"
+LIMIT = 600.0
+"""Seconds; 34 to 86 s were measured on two busy cores."""
+
+
+def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str]) -> dict[str, Any]:
+    """The factors document of a launch from this working directory; the model is built without weights.
+
+    Args:
+        python: interpreter of the serving environment.
+        args: what stands behind `vllm serve`.
+        variables: all environment variables of the launch; its cache root is left alone.
+
+    Raises:
+        TunerError: kind `environment`, `control_folder` or `factors`: the interpreter does not start, no folder can be
+            written, or vLLM refuses the launch.
+    """
+    process = WorkerProcess()
+    try:
+        with uninterrupted():
+            request = {"schema": 1, "args": list(args), "folder": str(Path.cwd())}
+            process.begin(python, WORKER, request, lambda control: _environment(control, variables))
+        found = process.awaited("result.json", LIMIT)
+        if found is None:
+            raise _no_answer(process)
+    finally:
+        process.close()
+    if found["result"] != "ok":
+        raise TunerError(
+            f"vLLM does not make a config of this launch: {found['message']}",
+            hint=f"Raised at {found['where']}.",
+            kind="factors",
+        )
+    return {"schema_version": SCHEMA_VERSION, **found["factors"]}
+
+
+def is_factors(document: Mapping[str, Any]) -> bool:
+    """Whether this is a document of this release, as a record may hold."""
+    parts = ("system", "variables", "config", "keys", "compiles", "sources", "paths")
+    return document.get("schema_version") == SCHEMA_VERSION and all(
+        isinstance(document.get(part), Mapping) for part in parts
+    )
+
+
+def _environment(control: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """The launch's own, but for the cache root, which no release hashes: helpers of vLLM's write there."""
+    kept = {**variables, "VLLM_CACHE_ROOT": str(control / "cache")}
+    return kept | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _no_answer(process: WorkerProcess) -> TunerError:
+    said = f"vLLM did not describe this launch within {LIMIT:.0f} s."
+    if not process.runs():
+        said = f"The process that describes this launch ended early ({process.exit_words()})."
+    return TunerError(said, hint=log_hint(process.log_tail()), kind="factors")

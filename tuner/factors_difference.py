@@ -1,0 +1,162 @@
+"""What differs between two launches as far as vLLM's compile cache can tell. Pure.
+
+A document of factors holds exactly what its release hashes, so no table of releases is needed to say what moves a key:
+a variable or field that is in the document counts, and one that a release leaves out (HOME from 0.27, the API key from
+0.29, `enforce_eager` in all) is not in it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tuner.factors_fix import config_fix, source_fix, system_fix, variable_fix
+
+AFTER_HOME = ("VLLM_CONFIG_ROOT", "VLLM_XLA_CACHE_PATH")
+"""Variables with a default below HOME or an XDG folder; hashed up to 0.26.0 (vllm/envs.py)."""
+PLACES = ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
+BY_POSITION = {"scheduler_config.0": "max_num_batched_tokens", "scheduler_config.1": "max_num_seqs"}
+"""Factors that vLLM lists without names (vllm/config/scheduler.py; the second from 0.32.0)."""
+MACHINE = ("torch", "triton", "gpu", "platform")
+MEGA = {"inductor_system": "system", "torch_sources": "torch"}
+"""Factors of a key with mega artifacts -> the same in `system.inductor`."""
+
+
+class Effect(StrEnum):
+    """What a difference does."""
+
+    KEY = "key"
+    """The launch looks in another folder."""
+    LOAD = "load"
+    """The folder is the same, and what lies in it is compiled again."""
+    MAYBE = "maybe"
+    """As `load`, if vLLM's trace ran through it; only vLLM knows."""
+    NONE = "none"
+    """Nothing."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One factor that differs.
+
+    Attributes:
+        kind: `variable`, `config`, `source`, `compiler`, `path` or `home`.
+        name: which.
+        before: value of the launch that filled the cache; None: it had none.
+        after: value of this launch; likewise.
+        effect: what the difference does.
+        fix: what to do about it, one sentence; empty where nothing needs to be done.
+    """
+
+    kind: str
+    name: str
+    before: Any
+    after: Any
+    effect: Effect
+    fix: str
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+    """All differences between two documents of factors, those first that move the key.
+
+    Of two releases of vLLM the system alone is compared: their lists differ by themselves, and the release is hashed.
+    """
+    found = list(_system(before, after))
+    if before["system"]["vllm"] == after["system"]["vllm"]:
+        found += [*_variables(before, after), *_config(before, after), *_compiler(before, after)]
+        found += [*_sources(before, after), *_places(before, after)]
+    order = list(Effect)
+    return sorted(found, key=lambda one: order.index(one.effect))
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Each name whose value differs, with both; objects are compared name by name, written with dots."""
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from ((f"{name}.{inner}", one, other) for inner, one, other in _differing(old, new))
+        elif old != new:
+            yield name, old, new
+
+
+def _variables(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+    places = {name for name, _, _ in _differing(before["paths"], after["paths"])} & set(PLACES)
+    for name, old, new in _differing(before["variables"]["values"], after["variables"]["values"]):
+        home = name in AFTER_HOME and bool(places)
+        yield Difference("home" if home else "variable", name, old, new, Effect.KEY, variable_fix(name, old, home))
+
+
+def _config(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+    old_parts, new_parts = before["config"]["parts"], after["config"]["parts"]
+    for part in sorted({*old_parts, *new_parts}):
+        old, new = old_parts.get(part, {}), new_parts.get(part, {})
+        if old != new:
+            yield from _part(part, old, new, {*old_parts, *new_parts})
+
+
+def _part(part: str, old: Mapping[str, Any], new: Mapping[str, Any], parts: set[str]) -> Iterator[Difference]:
+    """The fields of one config that differ; those with a part of their own are left to it."""
+    fields = [
+        (f"{part}.{BY_POSITION.get(f'{part}.{name}', name)}", one, other)
+        for name, one, other in _differing(old.get("factors", {}), new.get("factors", {}))
+        if f"{part}.{name}" not in parts
+    ]
+    whole = {name for name, _, _ in fields}
+    for name, one, other in fields:
+        if name.replace(".hf_text_config.", ".hf_config.") in whole - {name}:  # the same field, listed twice
+            continue
+        kind = "path" if name == "model_config.model" else "config"
+        yield Difference(kind, name, one, other, Effect.KEY, config_fix(name, one))
+    if not fields and not any(inner.startswith(f"{part}.") for inner in parts):
+        yield Difference("config", part, old.get("hash"), new.get("hash"), Effect.KEY, config_fix(part, None))
+
+
+def _system(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+    """The release, what compiles, and the machine.
+
+    With mega artifacts torch, triton and the GPU are in the key; without, torch refuses an artifact of others, as it
+    does with another Python (torch/_dynamo/package.py, `SystemInfo`, 2.10 and 2.13).
+    """
+    old, new = before["system"], after["system"]
+    effect = Effect.KEY if after["compiles"]["mega"] else Effect.LOAD
+    effects = {"vllm": Effect.KEY, **dict.fromkeys(MACHINE, effect), "python": Effect.LOAD}
+    if new["platform"] == "cpu":
+        effects["triton"] = Effect.NONE  # it compiles nothing there, and neither list asks for it
+    named = [name for name in effects if old[name] != new[name]]
+    for name in named:
+        fix = system_fix(name, old[name]) if effects[name] is not Effect.NONE else ""
+        yield Difference("compiler", name, old[name], new[name], effects[name], fix)
+    if not {*named} & {*MACHINE}:
+        for name, one, other in _differing(old["inductor"], new["inductor"]):
+            yield Difference("compiler", f"inductor.{name}", one, other, effect, system_fix("inductor", None))
+
+
+def _compiler(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+    """Settings of Inductor's that are in the key; the digests are told by `_system`, the rest by its own part."""
+    told = {"variables", "config", *MEGA}
+    old, new = ({k: v for k, v in one["keys"]["parts"].items() if k not in told} for one in (before, after))
+    if not old or not new:
+        return
+    for name, one, other in _differing(old, new):
+        yield Difference("compiler", name, one, other, Effect.KEY, system_fix("setting", one))
+
+
+def _sources(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+    """The compiled function's own file was traced, and the line it begins at is in the key (`_model_hash_key`)."""
+    lines, others = ({one["file"]: one["line"] for one in document["keys"]["aot"]} for document in (after, before))
+    for name, old, new in _differing(before["sources"], after["sources"]):
+        effect = Effect.MAYBE if name not in lines else Effect.LOAD
+        if lines.get(name) != others.get(name):
+            effect = Effect.KEY
+        yield Difference("source", name, old, new, effect, source_fix(old, new))
+
+
+def _places(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+    """Where vLLM lies counts in the folder of compiled code, which mega artifacts do without; HOME by itself never."""
+    for name, old, new in _differing(before["paths"], after["paths"]):
+        if name in PLACES:
+            yield Difference("home", name, old, new, Effect.NONE, "")
+            continue
+        effect = Effect.NONE if after["compiles"]["mega"] else Effect.LOAD
+        fix = f"Install the packages at {old}, as while warming." if effect is Effect.LOAD else ""
+        yield Difference("path", name, old, new, effect, fix)

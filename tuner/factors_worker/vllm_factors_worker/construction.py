@@ -1,0 +1,77 @@
+"""The model without weights: building it writes names and counts into the config, and these are hashed too.
+
+A MoE layer adds its name to `static_all_moe_layers` (from 0.15.1), a custom operator adds to two counters that are
+hashed up to 0.28.0. The engine hashes after that, and after what `settling` does.
+"""
+
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vllm_factors_worker.settling import settle
+
+
+@dataclass
+class Built:
+    """What became of building the model.
+
+    Attributes:
+        modules: the modules that vLLM compiles, by name.
+        failure: why the config is not what the engine would hash; empty if it is.
+    """
+
+    modules: dict = field(default_factory=dict)
+    failure: str = ""
+
+
+def construct(vllm_config, control: Path) -> Built:
+    """Build the model of a launch on the meta device; its config is extended as the engine's would be.
+
+    Args:
+        vllm_config: as the API server makes it.
+        control: a folder of this process alone.
+    """
+    if reason := not_followed(vllm_config):
+        return Built(failure=reason)
+    try:
+        model = build(vllm_config, control)
+        settle(vllm_config)
+    except Exception as error:
+        traceback.print_exc()
+        return Built(failure=f"The model was not built without weights: {type(error).__name__}: {error}"[:400])
+    return Built({name: module for name, module in model.named_modules() if is_compiled(module)})
+
+
+def not_followed(vllm_config) -> str:
+    """Why building one rank of the model does not show what the engine hashes; empty if it does."""
+    if vllm_config.parallel_config.pipeline_parallel_size > 1:
+        return "Each pipeline stage has layers of its own, and with them a key of its own."
+    if vllm_config.parallel_config.data_parallel_size > 1:
+        return "Data-parallel engines change their config as they start, and that is not followed here."
+    if vllm_config.speculative_config is not None:
+        return "A draft writes layers of its own into the config, and it is not built here."
+    if vllm_config.lora_config is not None:
+        return "LoRA wraps layers once the model is loaded, and that is not done here."
+    return ""
+
+
+def build(vllm_config, control: Path):
+    """Construct the class that vLLM picks, in a world of one process."""
+    import torch
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.distributed import init_distributed_environment, initialize_model_parallel
+    from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.utils.torch_utils import set_default_torch_dtype
+
+    meeting = f"file://{control / 'distributed'}"  # no port to collide on
+    with set_current_vllm_config(VllmConfig()):
+        init_distributed_environment(1, 0, meeting, 0, "gloo")
+        initialize_model_parallel(1, 1)
+    dtype = vllm_config.model_config.dtype
+    with set_current_vllm_config(vllm_config), set_default_torch_dtype(dtype), torch.device("meta"):
+        return initialize_model(vllm_config)
+
+
+def is_compiled(module) -> bool:
+    """Whether vLLM's decorator compiles this module: it carries the switch, and it is not set."""
+    return not getattr(module, "do_not_compile", True)

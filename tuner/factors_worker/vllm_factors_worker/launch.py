@@ -1,0 +1,40 @@
+"""From the arguments of `vllm serve` to the config that its engine is started with."""
+
+
+def engine_config(args: list):
+    """The VllmConfig that the API server hands to its engine.
+
+    As `vllm serve` makes it: its own parser, `AsyncEngineArgs`, `create_engine_config` in the API server's usage
+    context, which decides defaults such as the batch size (vllm/entrypoints/cli/serve.py, 0.16.0 to 0.32.0).
+
+    Args:
+        args: what stands behind `vllm serve`.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    inspect_in_process()
+    values = parsed(args)
+    if getattr(values, "model_tag", None) is not None:
+        values.model = values.model_tag
+    return AsyncEngineArgs.from_cli_args(values).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+
+
+def parsed(args: list):
+    """What vLLM's parser makes of the arguments."""
+    from vllm.entrypoints.cli.serve import cmd_init
+    from vllm.plugins import load_general_plugins
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    load_general_plugins()
+    parser = FlexibleArgumentParser()
+    cmd_init()[0].subparser_init(parser.add_subparsers(dest="subparser"))
+    return parser.parse_args(["serve", *args])
+
+
+def inspect_in_process() -> None:
+    """Let vLLM inspect model classes here, not in a subprocess of 10 s each."""
+    from vllm.model_executor.models import registry
+
+    if hasattr(registry, "_run_in_subprocess"):
+        registry._run_in_subprocess = lambda inspect_class: inspect_class()

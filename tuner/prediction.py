@@ -1,0 +1,110 @@
+"""Whether a launch would load what the compile cache holds. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tuner.factors_difference import Difference, Effect
+
+VLLM_COMPILE = 3
+"""The mode with vLLM's own backend (vllm/config/compilation.py, all releases)."""
+
+
+class Answer(StrEnum):
+    """What a launch would find."""
+
+    HIT = "hit"
+    MISS = "miss"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One folder that the launch looks in.
+
+    Attributes:
+        module: name of the compiled module in the model.
+        function: what is compiled.
+        key: the folder's name below `torch_compile_cache/torch_aot_compile`.
+        missing: the ranks, as vLLM names their folders, that lack an artifact there.
+    """
+
+    module: str
+    function: str
+    key: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer, the folders, and why; whole sentences."""
+
+    answer: Answer
+    keys: tuple[Key, ...]
+    reasons: tuple[str, ...]
+
+
+def expected_ranks(factors: Mapping[str, Any]) -> list[str]:
+    """The folders of the ranks of one node's first data-parallel replica (vllm/compilation/decorators.py)."""
+    parallel = factors["config"]["parts"]["parallel_config"]["factors"]
+    return [f"rank_{rank}_0" for rank in range(int(parallel.get("tensor_parallel_size") or 1))]
+
+
+def predict(
+    factors: Mapping[str, Any], keys: Sequence[Key], found: Sequence[Difference] | None, warmed: bool | None
+) -> Prediction:
+    """Judge a launch.
+
+    Args:
+        factors: the launch's document (`tuner.factors`).
+        keys: its folders, as they are.
+        found: what differs from the launch that filled the cache; None: nothing to compare with.
+        warmed: whether the second start of that launch loaded what lies in the same folders; None: not known.
+    """
+    answer, reason = _judged(factors, keys, found or (), warmed)
+    reasons = [reason]
+    if found is None and keys and not any(key.missing for key in keys):
+        reasons.append("Source files were not compared: there is no record of the warm-up.")
+    return Prediction(answer, tuple(keys), tuple(reasons))
+
+
+def _judged(
+    factors: Mapping[str, Any], keys: Sequence[Key], found: Sequence[Difference], warmed: bool | None
+) -> tuple[Answer, str]:
+    if factors["compiles"]["disabled"]:
+        return Answer.MISS, "This launch reads no cache: VLLM_DISABLE_COMPILE_CACHE is set."
+    if not keys:
+        return Answer.UNKNOWN, factors["keys"]["unknown"]
+    if missing := [key for key in keys if key.missing]:
+        lack = "; ".join(f"{key.key} ({', '.join(key.missing)})" for key in missing)
+        return Answer.MISS, f"There is no artifact under the predicted key: {lack}."
+    return _loading(factors, found, warmed)
+
+
+def _loading(factors: Mapping[str, Any], found: Sequence[Difference], warmed: bool | None) -> tuple[Answer, str]:
+    """Every artifact is there; whether vLLM will load it."""
+    here = "The artifacts are there under the predicted key"
+    effects = {one.effect for one in found}
+    if Effect.LOAD in effects:
+        return Answer.MISS, f"{here}, but vLLM compiles again for what differs."
+    if warmed is not None:
+        said = "and the second start of the warm-up loaded them." if warmed else "but the warm-up could not load them."
+        return (Answer.HIT if warmed else Answer.MISS), f"{here}, {said}"
+    compiles = factors["compiles"]
+    if compiles["mode"] != VLLM_COMPILE:
+        return _without_backend(here, compiles)
+    if Effect.MAYBE in effects:
+        return Answer.UNKNOWN, f"{here}; whether vLLM loads them depends on what its trace ran through."
+    return Answer.HIT, f"{here}."
+
+
+def _without_backend(here: str, compiles: Mapping[str, Any]) -> tuple[Answer, str]:
+    """What torch compiled is stored, and vLLM's loader asks for a function of its own: seen in 0.19.1 and 0.32.0."""
+    how = f"this launch compiles in mode {compiles['mode']} with the backend {compiles['backend']}"
+    if compiles["loads_own_alone"]:
+        return Answer.MISS, (
+            f"{here}, but vLLM cannot load them: {how}, and its loader needs a function of its own backend "
+            "(\"'function' object has no attribute 'finalize_loading'\"); it compiles again."
+        )
+    return Answer.UNKNOWN, f"{here}; {how}, and whether this release loads them was not seen."
