@@ -4,7 +4,7 @@ MAKE_ENVIRONMENT = $(PYTHON) environments/make_environment.py
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration evidence evidence-arguments catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start evidence evidence-arguments catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -41,6 +41,10 @@ bench: setup-tool ## measure look-ups and command start-up
 bench-exploration: setup ## measure what branch exploration adds to a probe
 	.venv/bin/python benchmarks/exploration.py
 
+bench-cold-start: setup setup-flag-live ## measure first and second starts of servers, in both environments
+	.venv/bin/python benchmarks/cold_start.py --python .envs/current/bin/python
+	.venv/bin/python benchmarks/cold_start.py --python .envs/flag-live/bin/python
+
 catalogue: setup setup-flag-live ## probe every MoE architecture of both releases, and the zoo; write docs/catalogue/
 	.venv/bin/python docs/evidence/make_registry.py
 
@@ -48,6 +52,8 @@ evidence: setup setup-flag-live ## write docs/evidence/ anew
 	.venv/bin/python docs/evidence/make_evidence.py
 	.venv/bin/python docs/evidence/make_manifests.py
 	.venv/bin/python docs/evidence/make_confirm.py
+	.venv/bin/python docs/evidence/make_explain.py run --python .envs/current/bin/python .cache/explain.json
+	.venv/bin/python docs/evidence/make_explain.py page .cache/explain.json
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py

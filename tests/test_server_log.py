@@ -13,7 +13,7 @@ from tuner.server_log import MAX_ENGINES, MAX_SOURCES, ServerLog, read_server_lo
 LOGS = Path(__file__).parent / "server_logs"
 ENGINE = "Initializing a V1 LLM engine (v"
 NGRAM = Speculative("ngram", None, 2)
-OLD, NEW = "/srv/flag-live", "/srv/current"
+OLD, NEW, GPU = "/srv/flag-live", "/srv/current", "/srv/0.26.0/qwen3-moe-48"
 """The models that the samples served."""
 
 
@@ -39,6 +39,8 @@ def engine_line(lines: list[str]) -> int:
         ("0.19.1-false-colour", EngineConfig("0.19.1", OLD, flag=False, mode=0, speculative=False)),
         ("0.32.0-true", EngineConfig("0.32.0", NEW, flag=False, mode=0, speculative=False)),
         ("0.32.0-json", EngineConfig("0.32.0", NEW, flag=False, mode=0, speculative=False)),
+        ("0.26.0-compiled", EngineConfig("0.26.0", GPU, flag=True, mode=3, speculative=False)),
+        ("0.26.0-loaded", EngineConfig("0.26.0", GPU, flag=True, mode=3, speculative=False)),
     ],
 )
 def test_a_real_log_says_what_the_engine_runs_with(name: str, config: EngineConfig) -> None:
@@ -52,6 +54,16 @@ def test_a_real_log_says_what_the_engine_runs_with(name: str, config: EngineConf
     assert engine.ready is not None
     assert engine.ready > engine.line
     assert log.starts[0].failed is None
+
+
+@pytest.mark.parametrize(("name", "hits", "misses"), [("0.26.0-compiled", 0, 2), ("0.26.0-loaded", 2, 0)])
+def test_a_real_start_says_whether_its_cache_helped(name: str, hits: int, misses: int) -> None:
+    """On a GPU: the graphs and the whole function, made by the first start and loaded by the second, in one place."""
+    (start,) = read(lines_of(name)).starts
+    assert (start.cache.hits, start.cache.misses, start.cache.off) == (hits, misses, None)
+    assert list(start.cache.folders) == ["/srv/0.26.0/cache/torch_compile_cache/e76e5d7251"]
+    (folder,) = start.cache.aot_folders
+    assert folder.startswith("/srv/0.26.0/cache/torch_compile_cache/torch_aot_compile/")
 
 
 def test_an_engine_that_fails_is_not_ready() -> None:

@@ -27,6 +27,7 @@ CROSSED = (
     ("0.19.1-ngram-failed", "0.19.1-true"),
 )
 """Logs that are compared with the decision of another launch: a server that was not started as decided."""
+GPU = ("0.26.0-compiled", "0.26.0-loaded")
 HEADS = ("log", "arguments of the server", "written", "the log says", "differs or is not said", "result", "exit code")
 
 INTRODUCTION = """\
@@ -51,6 +52,9 @@ def main() -> None:
         table(HEADS, rows),
         "## A server that was not started as decided",
         table(HEADS, crossed),
+        "## A compile cache, made and then loaded",
+        "A first and a second start of one launch on a GPU (vLLM 0.26.0), without a decision to compare with.",
+        table(("log", "start", "flag", "mode", "cache"), [row_of_gpu(name) for name in GPU]),
         "## A log that is cut",
         "The log of `0.19.1-true`, its first lines only.",
         table(("lines", "not said", "result", "exit code"), cut),
@@ -88,6 +92,13 @@ def row(name: str, decided: str, decisions: dict[str, dict[str, Any]], folder: P
         ", ".join(part) for part in (pairs(found, "written"), pairs(found, "effective"), doubt(found))
     )
     return name, f"`{given}`", written, said, doubts or "nothing", found["result"], str(code)
+
+
+def row_of_gpu(name: str) -> tuple[str, ...]:
+    """A log from a GPU, which no decision of an environment here is about."""
+    found = json.loads(run(TUNER, "confirm", str(LOGS / f"{name}.log"), "--json").stdout)
+    facts = {fact["name"]: fact["effective"] for fact in found["facts"]}
+    return name, *(str(facts[fact]) for fact in ("start", "flag", "mode", "cache"))
 
 
 def pairs(found: dict[str, Any], which: str) -> Iterator[str]:

@@ -3,7 +3,8 @@
     .venv/bin/python tests/server_logs/make_server_logs.py [NAME...]
 
 About a minute each. A log is kept from the first line to the end of the start; folders of this machine, process ids
-and times are replaced, and lines about routes, templates, threads and Gloo are left out.
+and times are replaced, and lines about routes, templates, threads and Gloo are left out. The two of 0.26.0 are from a
+GPU, a first and a second start of `benchmarks/cold_start.py --layers 48 --arms "flag on"`, their folders renamed.
 """
 
 import argparse
