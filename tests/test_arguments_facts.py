@@ -50,14 +50,14 @@ def test_settings_that_nothing_covers_switch_it_off(where: tuple[object, ...], a
     assert any(setting in reason for reason in document["reasons"])
 
 
-@pytest.mark.parametrize("name", ["VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE"])
+@pytest.mark.parametrize("name", ["VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE", "VLLM_PLUGINS"])
 @pytest.mark.parametrize("value", ["", "true", "0"])
 def test_variables_that_may_bring_another_model(where: tuple[object, ...], name: str, value: str) -> None:
-    """A redirected name counts; another hub does only where the model is no folder."""
+    """A redirected name counts, and any choice of plugins; another hub does only where the model is no folder."""
     document = planned(where, env={name: value}).document
-    redirected = name == "VLLM_MODEL_REDIRECT_PATH" and bool(value)
-    assert document["launch"]["compilation_config"] == {FLAG: not redirected}
-    assert any(name in reason for reason in document["reasons"]) is redirected
+    another = name == "VLLM_PLUGINS" or (name == "VLLM_MODEL_REDIRECT_PATH" and bool(value))
+    assert document["launch"]["compilation_config"] == {FLAG: not another}
+    assert any(name in reason for reason in document["reasons"]) is another
 
 
 def test_another_hub_counts_for_a_model_that_is_no_folder(tmp_path: Path) -> None:

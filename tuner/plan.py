@@ -39,10 +39,11 @@ SIZES = {
     "prefill_context_parallel_size": "prefill_context_parallel",
 }
 """As `SETTINGS`, for facts that are set when greater than 1."""
-REDIRECT, MODELSCOPE = "VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE"
+REDIRECT, MODELSCOPE, PLUGINS = "VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE", "VLLM_PLUGINS"
 """Variables with which vLLM may serve another model than the one that was read here: the first names a file of models
 to put in place of others, the second makes vLLM ask another hub (vllm/transformers_utils/utils.py and config.py, 0.16.0
-to 0.32.0)."""
+to 0.32.0), and the third chooses the plugins, which may bring another class for an architecture
+(vllm/plugins/__init__.py)."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,9 @@ def launch_settings(serving: Serving) -> tuple[str, ...]:
 def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Variables of the launch with which vLLM may serve another model than the subject."""
     redirected = (REDIRECT,) if environ.get(REDIRECT) else ()
+    plugins = (PLUGINS,) if PLUGINS in environ else ()
     elsewhere = environ.get(MODELSCOPE, "").lower() in {"true", "1"} and not Path(subject.model.name).exists()
-    return (*redirected, *((MODELSCOPE,) if elsewhere else ()))
+    return (*redirected, *((MODELSCOPE,) if elsewhere else ()), *plugins)
 
 
 def explicit_flag(arguments: ServeArguments) -> bool | None:
