@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "evidence")]
 
 from page import table, write  # noqa: E402  after the path was set
 
+from tuner.errors import TunerError
 from tuner.server_log import read_server_log  # noqa: E402
 from tuner.server_process import ready_server  # noqa: E402
 
@@ -146,7 +147,11 @@ def compared(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
     """Predict, start, compare."""
     said = told("cache", "explain", launch)
     print(name, said.get("answer"), said.get("error", ""), file=sys.stderr, flush=True)
-    seen = started(launch, folder / f"{abs(hash(name))}.log")
+    try:
+        seen = started(launch, folder / f"{abs(hash(name))}.log")
+    except TunerError as error:  # one start that fails costs its own row
+        print(name, error, error.hint, file=sys.stderr, flush=True)
+        seen = {"did": f"failed: {error}", "hits": 0, "misses": 0, "folders": []}
     keys = [key["key"] for key in said.get("keys", ())]
     moved = [f"{one['kind']} {one['name']}" for one in said.get("differences", ()) if one["effect"] == "key"]
     loads = {"hit": "loads", "miss": "compiles"}.get(said.get("answer", ""))
@@ -154,7 +159,7 @@ def compared(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
     return {"change": name, "answer": said.get("answer"), "error": said.get("error"), "moved": moved, "keys": keys} | {
         "reasons": said.get("reasons"),
         "seen": seen,
-        "right": (loads == seen["did"] and same is not False) if loads else None,
+        "right": (loads == seen["did"] and same is not False) if loads and "failed" not in seen["did"] else None,
     }
 
 
