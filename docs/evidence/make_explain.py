@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "evidence")]
 
 from page import table, write  # noqa: E402  after the path was set
 
-from tuner.errors import TunerError
+from tuner.errors import TunerError  # noqa: E402
 from tuner.server_log import read_server_log  # noqa: E402
 from tuner.server_process import ready_server  # noqa: E402
 
