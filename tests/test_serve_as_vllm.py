@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".envs" / "current" / "bin" / "python"
 TUNER = Path(sys.executable).parent / "tuner"
 ARGUMENTS = ("--enforce-eager", "--max-model-len", "512")
+BAD_ARGUMENTS = (["--no-such-option"], ["-cc", "{"], ["--config", "nowhere.yaml"])
 TOKENS = 500
 STOP_LIMIT_S = 120
 CLIENT_PATIENCE_S = 20
@@ -163,7 +164,7 @@ def possible(*words: str) -> None:
         pytest.skip(f"{' '.join(words[:5])} is not allowed here: {done.stderr.strip()[:200]}")
 
 
-@pytest.mark.parametrize("args", [["--no-such-option"], ["-cc", "{"], ["--config", "nowhere.yaml"]], ids=str)
+@pytest.mark.parametrize("args", BAD_ARGUMENTS, ids=str)
 def test_a_bad_argument_ends_with_vllms_own_code(tmp_path: Path, args: list[str]) -> None:
     """Whichever of the two refuses it."""
     if not PYTHON.exists():
