@@ -1,5 +1,6 @@
 """`tuner cache unpack`: all of an archive is checked before any of it is seen, and half an entry never is."""
 
+import ast
 import hashlib
 import json
 import os
@@ -54,6 +55,7 @@ from cache.compiled.manifest import (
     read_manifest,
     record_path,
 )
+from cache.compiled.place import HANDLES
 from cache.compiled.record import WarmRecord, read_records
 from cache.errors import ArchiveError
 from tuner.cache_archive import Serving, differences, unpack
@@ -99,6 +101,17 @@ def test_a_round_trip_brings_back_every_file(packed: Path, tmp_path: Path) -> No
     assert document["records"] == [record_path(RECORD), record_path(SECOND)]
     assert document["already_there"] == document["differences"] == []
     assert [path.name for path in sorted((tmp_path / "to").iterdir())] == ["torch_compile_cache", "tuner-warm"]
+
+
+def test_graphs_find_their_files_in_the_new_place(tmp_path: Path) -> None:
+    """Through 0.31.0 vLLM opens the absolute path that stands in an entry; it leads below the new root."""
+    saved(tmp_path)
+    root, inside = cache_in(tmp_path / "from"), f"{GRAPH}/rank_0_0/backbone"
+    (root / inside / HANDLES).write_text(repr({(1, 0): {"graph_handle": ("artifact", f"{root}/{inside}/artifact")}}))
+    tuner("cache", "pack", tmp_path / "a.tar.zst", "--cache-root", root, code=0)
+    tuner(*arguments(tmp_path / "a.tar.zst"), code=0)
+    found = ast.literal_eval((tmp_path / "to" / inside / HANDLES).read_text())
+    assert found == {(1, 0): {"graph_handle": ("artifact", f"{tmp_path / 'to'}/{inside}/artifact")}}
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])

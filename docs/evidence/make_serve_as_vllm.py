@@ -47,7 +47,7 @@ def main() -> None:
         "## SIGTERM in the middle of a stream",
         table(("command", "program", "tokens had come", "stream ended whole", "exit code"), streams),
         "## Process 1, root file system and store read-only, SIGINT",
-        "`unshare --pid --fork --mount-proc`, and every mount below `/` read-only but for one folder of the server's.",
+        "`unshare --pid --fork --mount-proc`, with a root file system that is read-only but for one folder.",
         table(("command", "program", "PID it sees", "completion", "exit code"), containers),
         "## Arguments that vLLM refuses",
         table(("arguments", *(f"exit code of {who}" for who in commands)), codes),
