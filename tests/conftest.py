@@ -1,9 +1,14 @@
 """What holds for every test."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two vLLMs of two threads each wait for one another in busy loops: five times as slow as one thread each.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The default limit of 200 ms for each example measures how busy the machine is.
 settings.register_profile("tests", deadline=None)
