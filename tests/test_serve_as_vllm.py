@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,16 +142,21 @@ def test_sigterm_in_mid_stream_ends_the_server_as_without_us(checkpoint: Path, t
     assert found == expected
 
 
-def test_sigint_ends_process_1_of_a_read_only_container_as_without_us(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for all that a server writes; vLLM puts sockets there, whose paths may have 107 characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+def test_sigint_ends_process_1_of_a_read_only_container_as_without_us(checkpoint: Path, short: Path) -> None:
     """A signal that nobody handles is lost on process 1; and nothing of ours needs to write."""
-    possible(*LIKE_A_CONTAINER, READ_ONLY, str(tmp_path), str(ROOT / "proof"), sys.executable, "-c", "pass")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    possible(*LIKE_A_CONTAINER, READ_ONLY, str(short), str(ROOT / "proof"), sys.executable, "-c", "pass")
     alone = (str(PYTHON.with_name("vllm")), "serve", str(checkpoint), *ARGUMENTS)
     ours = ("--python", str(PYTHON), "--store", str(checkpoint.parent / "none.sqlite"))
-    expected = stopped_in_a_container(alone, tmp_path / "alone")
-    found = stopped_in_a_container((str(TUNER), "serve", *ours, str(checkpoint), *ARGUMENTS), tmp_path / "under")
+    expected = stopped_in_a_container(alone, short / "alone")
+    found = stopped_in_a_container((str(TUNER), "serve", *ours, str(checkpoint), *ARGUMENTS), short / "under")
     assert expected[1] == 1
     assert found == expected
 
