@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tuner.cache_location import cache_variables  # noqa: E402  after the path was set
+from tuner.cache_location import CACHE_ROOT  # noqa: E402  after the path was set
 from tuner.errors import TunerError  # noqa: E402
 from tuner.serve import command  # noqa: E402
 from tuner.server_log import read_server_log  # noqa: E402
@@ -100,7 +100,7 @@ class Bench:
         """A first and a second start with the same cache."""
         name = f"{model.name}-{arm.replace(' ', '-')}"
         vector = command(self.python, [str(model), *self.args, *ARMS[arm]])
-        environ = {**os.environ, **cache_variables(str(self.folder / name), {})}
+        environ = {**os.environ, CACHE_ROOT: str(self.folder / name)}
         return {which: started(vector, environ, self.logs / f"{name}-{which}.log") for which in ("first", "second")}
 
     def warmed(self, model: Path) -> dict[str, Any]:

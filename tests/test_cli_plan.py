@@ -246,14 +246,13 @@ def test_the_cache_is_where_vllm_puts_it(settable: Bench, env: dict[str, str], l
 
 @pytest.mark.parametrize("by", ["option", "variable"])
 def test_a_cache_root_is_set_for_the_launch(settable: Bench, by: str) -> None:
-    """`--cache-root` and TUNER_CACHE_ROOT set VLLM_CACHE_ROOT, whatever it was, and take the compilers along."""
+    """`--cache-root` and TUNER_CACHE_ROOT set VLLM_CACHE_ROOT, whatever it was."""
     args, env = (["--cache-root", "/big"], {}) if by == "option" else ([], {"TUNER_CACHE_ROOT": "/big"})
     launch = settable.launch(*args, MIXTRAL, **env, VLLM_CACHE_ROOT="/mine")
-    compilers = {"TORCHINDUCTOR_CACHE_DIR": "/big/inductor", "TRITON_CACHE_DIR": "/big/triton"}
-    assert launch["env"] == {"VLLM_CACHE_ROOT": "/big", **compilers}
+    assert launch["env"] == {"VLLM_CACHE_ROOT": "/big"}
     assert launch["cache"]["location"] == "/big"
-    said = settable.ask("plan", *args, MIXTRAL, **env, TRITON_CACHE_DIR="/mine").out
-    assert "\nlaunch        VLLM_CACHE_ROOT=/big TORCHINDUCTOR_CACHE_DIR=/big/inductor vllm serve " in said
+    said = settable.ask("plan", *args, MIXTRAL, **env).out
+    assert "\nlaunch        VLLM_CACHE_ROOT=/big vllm serve " in said
 
 
 def test_a_keyed_cache_folder_is_shared_by_equal_launches_only(settable: Bench, tmp_path: Path) -> None:

@@ -116,8 +116,7 @@ def test_a_dry_run_prints_the_command_alone(serving: Serving, store: Path) -> No
     """Stdout is one line that a shell takes; nothing is started."""
     answer = serve(serving, store, "--dry-run", "--cache-root", "/a b", MIXTRAL)
     config = f"--compilation-config '{{\"{FLAG}\": true}}'"
-    compilers = "TORCHINDUCTOR_CACHE_DIR='/a b/inductor' TRITON_CACHE_DIR='/a b/triton'"
-    assert answer.out == f"VLLM_CACHE_ROOT='/a b' {compilers} {serving.folder}/bin/vllm serve {MIXTRAL} {config}\n"
+    assert answer.out == f"VLLM_CACHE_ROOT='/a b' {serving.folder}/bin/vllm serve {MIXTRAL} {config}\n"
 
 
 def test_a_missing_verdict_can_stop_the_start(serving: Serving, store: Path) -> None:

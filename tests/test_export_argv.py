@@ -171,8 +171,6 @@ def test_a_patch_changes_the_launch_alone(bench: Bench, form: Format) -> None:
     assert new["containers"][1]["env"] == [
         {"name": "HF_HOME", "value": "/models"},
         {"name": "VLLM_CACHE_ROOT", "value": "/cache"},
-        {"name": "TORCHINDUCTOR_CACHE_DIR", "value": "/cache/inductor"},
-        {"name": "TRITON_CACHE_DIR", "value": "/cache/triton"},
     ]
     assert [mount["mountPath"] for mount in new["containers"][1]["volumeMounts"]] == ["/models", "/cache"]
     assert after["metadata"]["annotations"]["team"] == "a"

@@ -13,7 +13,7 @@ from rules.errors import RuleError
 from rules.releases import Flag, counts_drafts, flag_status
 from rules.verdict import Word
 from tuner.arguments import ServeArguments, merge, parse
-from tuner.cache_location import CACHE_ROOT, NO_FACTORS, cache_root, cache_variables
+from tuner.cache_location import CACHE_ROOT, NO_FACTORS, cache_root
 from tuner.errors import TunerError
 from tuner.identity import Subject
 from tuner.memory import LookUp, look_up
@@ -242,7 +242,7 @@ def carried(subject: Subject, arguments: ServeArguments, options: Options, addit
     if options.cache_dir_in_config and "cache_dir" not in arguments.compilation_config:
         additions = {**additions, "cache_dir": _keyed_cache_dir(subject, arguments, options, additions)}
     in_env = options.cache_root is not None and not options.cache_dir_in_config
-    env = cache_variables(str(options.cache_root), options.environ) if in_env else {}
+    env = {CACHE_ROOT: str(options.cache_root)} if in_env else {}
     config = {**additions, **arguments.compilation_config}
     return Launch(merge(arguments, additions), config, env, _cache(config, env, options))
 

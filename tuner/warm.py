@@ -13,7 +13,7 @@ from cache.compiled.record import WarmRecord, write_record
 from cache.key import digest
 from rules.releases import parse_version
 from tuner.arguments import ServeArguments
-from tuner.cache_location import NO_FACTORS, cache_variables
+from tuner.cache_location import CACHE_ROOT, NO_FACTORS
 from tuner.errors import ExitCode, TunerError
 from tuner.factors import launch_factors
 from tuner.hidden import without_keys
@@ -126,7 +126,7 @@ def variables(plan: Plan, environ: Mapping[str, str], root: Path) -> dict[str, s
     Releases that count VLLM_API_KEY in their keys also write it there in clear (0.16.0 to 0.28.0).
     """
     kept = {name: value for name, value in environ.items() if name not in {API_KEY, *LOG_FORMATS}}
-    return {**kept, **plan.launch.env, **cache_variables(str(root), environ), **LOGGING}
+    return {**kept, **plan.launch.env, CACHE_ROOT: str(root), **LOGGING}
 
 
 def stand_ins(plan: Plan, arguments: ServeArguments) -> tuple[str, ...]:
