@@ -124,9 +124,9 @@ def started(vector: list[str], environ: Mapping[str, str], log: Path) -> dict[st
     """One start until `/health` answers, and what vLLM says of it."""
     with ready_server(vector, environ, log, LIMIT_S) as seconds:
         text = log.read_text(encoding="utf-8", errors="replace")
-    caches = [start.cache for start in read_server_log(text.splitlines()).starts]
+    log_read = read_server_log(text.splitlines())
     told = {"engine": ENGINE.findall(text), "compile": COMPILE.findall(text)}
-    uses = {name: sum(getattr(cache, name) for cache in caches) for name in ("hits", "misses")}
+    uses = {"hits": log_read.hits, "misses": log_read.misses}
     return {
         "ready": round(seconds, 1),
         **uses,

@@ -1,14 +1,15 @@
 """Which keys each vLLM release takes in its compilation config; any other keeps the server from starting.
 
 Read from the settable fields of `CompilationConfig` (vllm/config/compilation.py, which forbids what it does not know)
-in every release of `RELEASES`. Fields that vLLM fills by itself (`init=False`), such as `local_cache_dir`, are no keys.
+in the releases of `RELEASES` but 0.15.0 and 0.15.1, which lie between two that differ in the flag alone. Fields that
+vLLM fills by itself (`init=False`), such as `local_cache_dir`, are no keys.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rules.release_table import RELEASES, Release
-from rules.releases import parse_version, releases_for
+from rules.releases import numbers_of, parse_version, releases_for
 
 ALWAYS = frozenset(
     {
@@ -78,7 +79,7 @@ def unknown_keys(keys: Iterable[str], version: str) -> dict[str, str]:
     """
     read = parse_version(version)
     rows = releases_for(read) if read else ()
-    older = read is not None and read.release < _numbers(RELEASES[0].version)
+    older = read is not None and read.release < numbers_of(RELEASES[0].version)
     asked = [key for key in keys if key in CHANGED or not older] if rows else []
     return {key: _history(key) for key in asked if not any(_takes(row, key) for row in rows)}
 
@@ -87,8 +88,8 @@ def _takes(row: Release, key: str) -> bool:
     span = CHANGED.get(key)
     if span is None:
         return key in ALWAYS
-    return _numbers(span.since) <= _numbers(row.version) and (
-        span.before is None or _numbers(row.version) < _numbers(span.before)
+    return numbers_of(span.since) <= numbers_of(row.version) and (
+        span.before is None or numbers_of(row.version) < numbers_of(span.before)
     )
 
 
@@ -98,7 +99,3 @@ def _history(key: str) -> str:
         return ""
     gone = f"until {span.before}" if span.before else f"from {span.since} on"
     return f"a key {gone}" + (f", then {span.instead}" if span.instead else "")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))

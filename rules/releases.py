@@ -120,25 +120,26 @@ def releases_for(version: Version) -> tuple[Release, ...]:
     A release has its own row, or the nearest lower one of its minor series, or lies between two rows. A preview was
     built somewhere between the row before it and the next minor series, so every row in that span bounds it.
     """
-    if version.release > _numbers(RELEASES[-1]):
+    if version.release > numbers_of(RELEASES[-1].version):
         return ()
     below = tuple(row for row in RELEASES if _at_or_below(row, version))
     above = RELEASES[len(below) :]
     series = version.release[:2]
     if version.preview:
-        rest_of_series = sum(_numbers(row)[:2] == series for row in above)
+        rest_of_series = sum(numbers_of(row.version)[:2] == series for row in above)
         return below[-1:] + above[: rest_of_series + 1]
-    if below and _numbers(below[-1])[:2] == series:
+    if below and numbers_of(below[-1].version)[:2] == series:
         return below[-1:]
     return below[-1:] + above[:1]
 
 
-def _numbers(row: Release) -> tuple[int, ...]:
-    return tuple(int(part) for part in row.version.split("."))
+def numbers_of(release: str) -> tuple[int, ...]:
+    """The numbers of a release as the table writes it, `major.minor.patch`."""
+    return tuple(int(part) for part in release.split("."))
 
 
 def _at_or_below(row: Release, version: Version) -> bool:
-    numbers = _numbers(row)
+    numbers = numbers_of(row.version)
     return numbers < version.release or (numbers == version.release and not version.preview)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tuner.cache_location import CACHE_ROOT
 from tuner.export_server import Server
 
 STARTUP = {"periodSeconds": 10, "failureThreshold": 360}
@@ -40,8 +41,8 @@ def launch(server: Server) -> dict[str, Any]:
 
 
 def variables(server: Server, **more: str) -> dict[str, Any]:
-    """`env` with what the launch sets, the cache root above all, and others; empty if there is none."""
-    values = {**more, **server.variables}
+    """`env` with the cache root where it is set, and others; empty if there is none."""
+    values = {**more, **({CACHE_ROOT: server.cache_root} if server.cache_root else {})}
     named = [{"name": name, "value": escaped(value)} for name, value in values.items()]
     return {"env": named} if named else {}
 

@@ -1,7 +1,7 @@
 """The server that a manifest starts: its name, image, arguments, port, devices and cache. Pure."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -38,7 +38,6 @@ class Server:
         devices: how many accelerators it needs in all.
         resource: the resource that names one; None: no device plugin is known for the platform.
         cache_root: value of VLLM_CACHE_ROOT; None: it is not set.
-        variables: what the launch sets, the cache root and its like.
         notes: what must be true in the cluster for it to start; whole sentences.
     """
 
@@ -52,7 +51,6 @@ class Server:
     devices: int
     resource: str | None
     cache_root: str | None
-    variables: Mapping[str, str]
     notes: tuple[str, ...]
 
 
@@ -82,7 +80,6 @@ def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
         devices=devices,
         resource=DEVICES.get(plan.subject.environment.platform),
         cache_root=plan.launch.env.get(CACHE_ROOT),
-        variables=plan.launch.env,
         notes=tuple(_notes(plan)),
     )
 

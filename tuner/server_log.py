@@ -116,6 +116,16 @@ class ServerLog:
     cut: bool = False
 
     @property
+    def hits(self) -> int:
+        """Lines of all last starts that say compiled code was loaded."""
+        return sum(start.cache.hits for start in self.starts)
+
+    @property
+    def misses(self) -> int:
+        """Lines of all last starts that say it was made."""
+        return sum(start.cache.misses for start in self.starts)
+
+    @property
     def engines(self) -> tuple[Engine, ...]:
         """The engines of all last starts."""
         return tuple(engine for start in self.starts for engine in start.engines)

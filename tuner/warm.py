@@ -19,7 +19,7 @@ from tuner.factors import launch_factors
 from tuner.hidden import without_keys
 from tuner.plan import Plan
 from tuner.serve import command
-from tuner.server_log import CacheUse, read_server_log
+from tuner.server_log import ServerLog, read_server_log
 from tuner.server_process import ready_server
 
 API_KEY = "VLLM_API_KEY"
@@ -57,14 +57,13 @@ class _Start:
     """A start that became ready: after how many seconds, what it did with the cache, and why it could not load."""
 
     seconds: float
-    caches: tuple[CacheUse, ...]
+    log: ServerLog
     reason: str
 
     @property
     def hit(self) -> bool | None:
         """Whether everything that was compiled came from the cache; None: the log says nothing of it."""
-        misses, hits = (sum(getattr(cache, name) for cache in self.caches) for name in ("misses", "hits"))
-        return False if misses else True if hits else None
+        return False if self.log.misses else True if self.log.hits else None
 
 
 def warm(
@@ -165,15 +164,13 @@ def _started(vector: list[str], environ: Mapping[str, str], limit: float) -> _St
         with ready_server(vector, environ, log, limit) as seconds:
             pass
         text = log.read_text(encoding="utf-8", errors="replace")
-    read = read_server_log(text.splitlines())
     reason = _UNLOADED.search(text)
-    return _Start(seconds, tuple(start.cache for start in read.starts), reason["reason"].strip() if reason else "")
+    return _Start(seconds, read_server_log(text.splitlines()), reason["reason"].strip() if reason else "")
 
 
 def _proof(start: _Start) -> str:
     """The lines of vLLM's log that say so, counted."""
-    hits, misses = (sum(getattr(cache, name) for cache in start.caches) for name in ("hits", "misses"))
-    return f"{hits} loaded, {misses} compiled" if hits or misses else ""
+    return f"{start.log.hits} loaded, {start.log.misses} compiled" if start.hit is not None else ""
 
 
 def _record(plan: Plan, environ: Mapping[str, str], root: Path, entries: tuple[str, ...], seconds: float) -> WarmRecord:

@@ -168,8 +168,8 @@ def started(launch: Launch, log: Path) -> dict[str, Any]:
     words = [*TUNER, "serve", *ours(launch), launch.model, *launch.args]
     with ready_server(list(map(str, words)), environ(launch), log, LIMIT_S):
         text = log.read_text(encoding="utf-8", errors="replace")
-    caches = [start.cache for start in read_server_log(text.splitlines()).starts]
-    hits, misses = (sum(getattr(cache, name) for cache in caches) for name in ("hits", "misses"))
+    read = read_server_log(text.splitlines())
+    caches, hits, misses = [start.cache for start in read.starts], read.hits, read.misses
     folders = [part for cache in caches for path in cache.aot_folders for part in Path(path).parts if len(part) == KEY]
     did = "compiles" if misses else "loads" if hits else "neither"
     return {"did": did, "hits": hits, "misses": misses, "folders": folders}
