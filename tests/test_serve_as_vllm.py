@@ -21,11 +21,13 @@ pytestmark = pytest.mark.vllm
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".envs" / "current" / "bin" / "python"
 TUNER = Path(sys.executable).parent / "tuner"
-ARGUMENTS = ("--enforce-eager", "--max-model-len", "512")
+POSITIONS = 4096
+ARGUMENTS = ("--enforce-eager", "--max-model-len", str(POSITIONS))
 BAD_ARGUMENTS = (["--no-such-option"], ["-cc", "{"], ["--config", "nowhere.yaml"])
-TOKENS = 500
+TOKENS = 4000
+"""Many seconds of them: the signal must come in mid-stream, not by chance after the end."""
 STOP_LIMIT_S = 120
-CLIENT_PATIENCE_S = 20
+CLIENT_PATIENCE_S = 5
 """For the rest of a stream: vLLM may keep a connection open whose engine is gone, until the client closes it."""
 LIKE_A_CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c")
 READ_ONLY = """
@@ -59,6 +61,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = tmp_path_factory.mktemp("checkpoint") / "qwen3-moe"
     script = ROOT / "examples" / "tiny_checkpoint.py"
     subprocess.run([PYTHON, script, model, "--kind", "qwen3-moe"], cwd=model.parent, check=True)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": POSITIONS}))
     return model
 
 
