@@ -104,9 +104,10 @@ def prune(
     something could not be removed.
     """
     from cache.compiled.prune import Criteria
-    from tuner.caches import opened_root, parse_size
+    from tuner.caches import opened_root
     from tuner.caches import prune as prune_root
     from tuner.render_cache import pruned_document, pruned_text
+    from tuner.size import parse_size
 
     with failures(as_json):
         criteria = Criteria(older_than, None if max_size is None else parse_size(max_size), unreachable)

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from tuner.size import size_text
 from tuner.startup import PERIOD_S, budget
 from tuner.warm import Warmed
 
@@ -29,7 +30,7 @@ def warmed_text(warmed: Warmed) -> str:
     proof = f" ({record.proof})" if record.proof else ""
     rows = [
         ("cache root", str(warmed.root)),
-        ("entries", f"{len(record.entries)}, {record.size / 1e6:.1f} MB"),
+        ("entries", f"{len(record.entries)}, {size_text(record.size)}"),
         *(("", f"{entry}{' (was there before)' if entry in warmed.kept else ''}") for entry in record.entries),
         ("cold start", f"{record.cold_seconds:.0f} s"),
         ("second start", f"{record.warm_seconds:.0f} s, {said}{proof}"),
