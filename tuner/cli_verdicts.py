@@ -141,7 +141,7 @@ def import_verdicts(
     from tuner.document import SCHEMA_VERSION
     from tuner.exchange import import_file
     from tuner.inputs import opened_store
-    from tuner.origin import HERE, IMPORTED, shown
+    from tuner.origin import HERE, IMPORTED
     from tuner.signing import required
 
     with failures(as_json):
@@ -149,11 +149,13 @@ def import_verdicts(
         giving_way = [origin for origin, asked in ((IMPORTED, replace), (HERE, replace_local)) if asked]
         verdicts = opened_store(store, os.environ)
         imported = import_file(verdicts, file, giving_way=giving_way, text=signed.text if signed else None)
-        by = {"key": signed.key, "comment": signed.comment} if signed else None
         if as_json:
+            by = {"key": signed.key, "comment": signed.comment} if signed else None
             print_json({"schema_version": SCHEMA_VERSION, **document(imported), "signed": by})
         else:
-            result(told(imported) + (f"\nsigned with the key {signed.key}: {shown(signed.comment)}" if signed else ""))
+            result(told(imported))
+            if signed:
+                result(signed.told())
 
 
 @app.command()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import TunerError
+from tuner.origin import shown
 
 if TYPE_CHECKING:
     from minisign import PublicKey, SecretKey, Signature
@@ -40,6 +41,10 @@ class Signed:
     text: bytes
     key: str
     comment: str
+
+    def told(self) -> str:
+        """Who signed, and the comment, on one line."""
+        return f"signed with the key {self.key}: " + shown(self.comment.replace("\t", " "))
 
 
 def signature_file(bundle: Path) -> Path:
