@@ -128,12 +128,13 @@ def _line(conflict: Conflict) -> str:
 
 
 def _hides(was: Verdict, now: Verdict) -> bool:
-    """Whether something that was found unsafe is called safe now: the model, a setting, or compiling it."""
+    """Whether something that was found unsafe is called safe now: the model or a setting; or a warning would be lost.
+
+    A setting that the new one did not try is not covered by it, and needs no more; of compiling, only `frozen` warns.
+    """
     pairs = [(was.word, now.word), *_settings(was, now)]
-    return any(before.unsafe and after.safe for before, after in pairs) or (was.compile, now.compile) == (
-        "frozen",
-        "stable",
-    )
+    lost = was.compile == "frozen" and now.compile != "frozen"
+    return lost or any(before.unsafe and after.safe for before, after in pairs)
 
 
 def _settings(was: Verdict, now: Verdict) -> Iterator[tuple[Word, Word]]:
