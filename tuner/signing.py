@@ -202,11 +202,9 @@ def _create(file: Path, text: bytes, mode: int) -> None:
     try:
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(text)
-    except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise TunerError(
-            f"The key {file} is not written: {said}.", hint="Name another one.", kind="signature"
-        ) from None
+    except OSError as error:
+        said = f"The key {file} is not written: {error.strerror}."
+        raise TunerError(said, hint="Name another one.", kind="signature") from None
 
 
 def _refused(said: str, hint: str) -> TunerError:
