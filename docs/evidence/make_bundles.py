@@ -11,7 +11,6 @@ import itertools
 import random
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,7 +33,7 @@ from tuner.origin import HERE, IMPORTED
 from tuner.signing import signature_file
 
 CATALOGUE = ROOT / "docs" / "catalogue"
-HEADS = ("what was done", "cases", "refused", "read as it was", "read as something else", "seconds")
+HEADS = ("what was done", "cases", "refused", "read as it was", "read as something else")
 
 
 def main() -> None:
@@ -84,23 +83,23 @@ def changes(cases: int) -> dict[str, Iterator[bytes]]:
 
 def signed_row(name: str, texts: Iterator[bytes], folder: Path) -> tuple[str, ...]:
     """One line of the table of signed bundles."""
-    bundle, start = signed_in(folder / name.replace(" ", "-")), time.monotonic()
+    bundle = signed_in(folder / name.replace(" ", "-"))
     found: Counter[str] = Counter()
     for text in texts:
         bundle.write_bytes(text)
         found[outcome(bundle)] += 1
-    return row(name, found, start)
+    return row(name, found)
 
 
 def signature_row(folder: Path) -> tuple[str, ...]:
     """The same of the signature file, each bit of each byte but the first line's."""
-    bundle, start = signed_in(folder / "signature"), time.monotonic()
+    bundle = signed_in(folder / "signature")
     file = signature_file(bundle)
     whole, found = file.read_bytes(), Counter[str]()
     for at, bit in itertools.product(range(whole.index(b"\n"), len(whole) - 1), range(8)):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
         found[outcome(bundle)] += 1
-    return row("each bit of the signature file changed, from the end of its first line", found, start)
+    return row("each bit of the signature file changed, from the end of its first line", found)
 
 
 def outcome(bundle: Path) -> str:
@@ -113,7 +112,7 @@ def outcome(bundle: Path) -> str:
 
 def line_row(cases: int) -> tuple[str, ...]:
     """A line of an unsigned bundle, changed at random."""
-    chance, start = random.Random(6), time.monotonic()  # noqa: S311  as above
+    chance = random.Random(6)  # noqa: S311  as above
     found: Counter[str] = Counter()
     for _ in range(cases):
         at, more = chance.randrange(len(LINE)), chance.randbytes(chance.randint(0, 3))
@@ -124,13 +123,13 @@ def line_row(cases: int) -> tuple[str, ...]:
             found["refused"] += 1
         else:
             found["same" if refused_or_equal(text) else "other"] += 1
-    return row("up to 3 random bytes in the place of up to 3", found, start)
+    return row("up to 3 random bytes in the place of up to 3", found)
 
 
-def row(name: str, found: Counter[str], start: float) -> tuple[str, ...]:
+def row(name: str, found: Counter[str]) -> tuple[str, ...]:
     """The counts of one kind."""
     counts = (found.total(), found["refused"], found["same"], found["other"])
-    return (name, *(f"{count:,}" for count in counts), f"{time.monotonic() - start:.0f}")
+    return (name, *(f"{count:,}" for count in counts))
 
 
 def forgeries(folder: Path) -> list[tuple[str, ...]]:
