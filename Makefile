@@ -53,6 +53,7 @@ evidence: setup setup-flag-live ## write docs/evidence/ anew
 	.venv/bin/python docs/evidence/make_manifests.py
 	.venv/bin/python docs/evidence/make_confirm.py
 	.venv/bin/python docs/evidence/make_serve_as_vllm.py
+	.venv/bin/python docs/evidence/make_bundles.py
 	.venv/bin/python docs/evidence/make_explain.py run --python .envs/current/bin/python .cache/explain.json
 	.venv/bin/python docs/evidence/make_explain.py page .cache/explain.json
 
