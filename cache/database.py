@@ -1,52 +1,20 @@
-"""The SQLite file under the verdict store: how it is opened and read, and what its errors mean."""
+"""The SQLite file under the verdict store: how it is made, opened and read."""
 
 import os
-import shlex
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
+from cache.advice import BUSY_SECONDS, DAMAGED, ELSEWHERE, LOGS, aside, real_path, reported, way_out
 from cache.errors import StoreError
 from cache.filesystem import network_type
 from cache.schema import SCHEMA, make, schema_of, upgrade
 
-BUSY_SECONDS = 30
-"""How long one process waits for another's write; a write takes milliseconds."""
-
-_MAGIC = b"SQLite format 3\0"
-_FORMAT = slice(18, 19)
-"""Where the file's header says how it is written: 1 with a rollback journal, 2 with a write-ahead log."""
-_WAL = b"\2"
-_LOGS = ("-wal", "-journal", "-shm")
 _TICK = 20_000_000
 """Nanoseconds; the kernel's clock stamps files in steps of up to 10 ms."""
-_ELSEWHERE = "Move the file away, or name another store with --store."
-_PERMISSIONS = "Check the permissions of the file and of its folder, or name another store with --store."
-_IN_USE = (
-    f"is in use: another process has been writing for {BUSY_SECONDS} seconds",
-    "Try again when that process has finished.",
-)
-_DAMAGED = ("is damaged", "")
-_MEANINGS = {
-    sqlite3.SQLITE_BUSY: _IN_USE,
-    sqlite3.SQLITE_PROTOCOL: _IN_USE,
-    sqlite3.SQLITE_READONLY: ("cannot be written", _PERMISSIONS),
-    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", _PERMISSIONS),
-    sqlite3.SQLITE_FULL: (
-        "could not be written: the disk is full. What was stored before is intact",
-        "Free some space and try again, or name another store with --store.",
-    ),
-    sqlite3.SQLITE_IOERR: (
-        "could not be read or written: the disk refuses. What was stored before is intact",
-        "Check the disk and its free space, then try again, or name another store with --store.",
-    ),
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_NOTADB: _DAMAGED,
-}
 
 
 class Found(NamedTuple):
@@ -66,12 +34,13 @@ def read(path: Path, query: str, *values: str) -> Found:
     """
     with reported(path):
         file = real_path(path)
-        state = _settled(file)
-        if state is None:
+        if not _is_there(file):
             _require_no_logs(path, file)
             return Found(SCHEMA, [])
-        with_log = _require_sqlite(path, file)
-        return _read_existing(path, file, state if with_log else None, query, values)
+        _require_content(path, file)
+        if network_type(file) is None:
+            return _read_here(path, file, query, values)
+        return _read_shared(path, file, query, values)
 
 
 def create(file: Path) -> None:
@@ -118,31 +87,16 @@ def journal_mode(file: Path) -> str:
 
 
 def bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
-    """Upgrade the store in a transaction that the caller has begun, and ends.
+    """Upgrade a store of an earlier schema, whole or not at all; nobody else can write meanwhile.
 
     Raises:
         StoreError: it is no store of a schema that is known here.
         sqlite3.Error: it cannot be written.
     """
-    upgrade(connection, _required_schema(path, connection))
-
-
-def real_path(path: Path) -> Path:
-    """The absolute path behind all links: SQLite puts its logs beside that one."""
-    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a loop of links
-
-
-@contextmanager
-def reported(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the system's errors about the store at `path` into `StoreError`."""
-    try:
-        yield
-    except sqlite3.Error as problem:
-        raise _explained(path, problem) from problem
-    except OSError as problem:
-        raise StoreError(
-            f"The verdict store {path} cannot be used: {problem.strerror or problem}.", hint=_PERMISSIONS
-        ) from problem
+    if _required_schema(path, connection) < SCHEMA:
+        with connection:  # commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
+            upgrade(connection, _required_schema(path, connection))
 
 
 def connect(file: Path, options: str) -> sqlite3.Connection:
@@ -163,13 +117,30 @@ class _State(NamedTuple):
     """Size of the logs beside the file: 0 means that everything is in the file itself."""
 
     @classmethod
-    def of(cls, file: Path) -> "_State | None":
-        try:
-            found = file.stat()
-        except FileNotFoundError:
-            return None
-        pending = _size(f"{file}-wal") + _size(f"{file}-journal")
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns, pending)
+    def of(cls, file: Path) -> Self:
+        found = file.stat()
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns, _pending(file))
+
+    @classmethod
+    def settled(cls, file: Path) -> Self:
+        """The state, taken when a later write is sure to get another time."""
+        state = cls.of(file)
+        if state.pending == 0 and 0 <= time.time_ns() - state.modified < _TICK:
+            time.sleep(_TICK / 1e9)
+            return cls.of(file)
+        return state
+
+
+def _pending(file: Path) -> int:
+    return _size(f"{file}-wal") + _size(f"{file}-journal")
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        file.stat()
+    except FileNotFoundError:  # anything else that is wrong with the path is an error, never an empty store
+        return False
+    return True
 
 
 def _size(name: str) -> int:
@@ -179,51 +150,36 @@ def _size(name: str) -> int:
         return 0
 
 
-def _settled(file: Path) -> _State | None:
-    """The file's state, taken when a later write is sure to get another time."""
-    state = _State.of(file)
-    if state is not None and 0 <= time.time_ns() - state.modified < _TICK:
-        time.sleep(_TICK / 1e9)
-        return _State.of(file)
-    return state
-
-
 def _require_no_logs(path: Path, file: Path) -> None:
     """Refuse a log without its store: SQLite would write it over whatever store is made there next."""
-    logs = [f"{file}{end}" for end in _LOGS[:2] if _size(f"{file}{end}")]
+    logs = [f"{file}{end}" for end in LOGS[:2] if _size(f"{file}{end}")]
     if logs and not file.exists():  # it may have been made in this moment
         raise StoreError(
             f"The verdict store {path} is gone, but a log of it is still there: {logs[0]}.",
-            hint=f"Put the file back beside its log; or, if it is lost, {_aside(file)}",
+            hint=f"Put the file back beside its log; or, if it is lost, {aside(file)}",
         )
 
 
-def _require_sqlite(path: Path, file: Path) -> bool:
-    """Whether the file is written with a write-ahead log."""
-    if not S_ISREG(file.stat().st_mode):
+def _require_content(path: Path, file: Path) -> None:
+    """Refuse what SQLite would take for an empty database, or wait for.
+
+    Nothing here may open the file but SQLite: closing it again would take away the locks that this process holds.
+    """
+    found = file.stat()
+    if not S_ISREG(found.st_mode):
         raise StoreError(f"The verdict store {path} is no file.", hint="Name a file with --store.")
-    with file.open("rb") as stream:
-        head = stream.read(_FORMAT.stop)
-    if not head.startswith(_MAGIC):
-        raise StoreError(f"{path} is no verdict store: it is no SQLite database.", hint=_way_out(file))
-    return head[_FORMAT] == _WAL
+    if found.st_size == 0:
+        raise StoreError(f"The verdict store {path} {DAMAGED}: it is empty.", hint=way_out(file))
 
 
-def _read_existing(path: Path, file: Path, before: _State | None, query: str, values: tuple[str, ...]) -> Found:
+def _read_here(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
     """Read as an unchanging file when no log lies beside it, else as SQLite's readers do.
 
     An ordinary reader of a WAL file makes two files beside it, leaves them there, and fails where it may not. The
-    short cut takes no locks: what it read counts only if nobody wrote meanwhile. A file with a rollback journal is
-    read under locks, which need nothing beside it, and which make another machine's writes visible.
-
-    Args:
-        path: as the user named it.
-        file: the same without links.
-        before: the state of a file with a write-ahead log; None for one with a rollback journal.
-        query: one SELECT.
-        values: its parameters.
+    short cut takes no locks: what it read counts only if nobody wrote meanwhile.
     """
-    if before is not None and before.pending == 0:
+    before = _State.settled(file)
+    if before.pending == 0:
         try:
             rows = _select(path, file, "immutable=1", query, values)
         except sqlite3.DatabaseError:
@@ -232,6 +188,20 @@ def _read_existing(path: Path, file: Path, before: _State | None, query: str, va
         else:
             if _State.of(file) == before:
                 return rows
+    return _read_locked(path, file, query, values)
+
+
+def _read_shared(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
+    """Read what other machines may write: always under locks, which also make their writes visible."""
+    try:
+        return _read_locked(path, file, query, values)
+    except sqlite3.OperationalError as problem:
+        if problem.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN or _pending(file):
+            raise
+    return _select(path, file, "immutable=1", query, values)  # a WAL file, copied to where nobody here may write
+
+
+def _read_locked(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
     try:
         return _select(path, file, "mode=ro", query, values)
     except sqlite3.OperationalError as problem:
@@ -249,7 +219,7 @@ def _select(path: Path, file: Path, options: str, query: str, values: tuple[str,
 def _required_schema(path: Path, connection: sqlite3.Connection) -> int:
     found = schema_of(connection)
     if found is None:
-        raise StoreError(f"{path} is an SQLite database, but no verdict store.", hint=_ELSEWHERE)
+        raise StoreError(f"{path} is an SQLite database, but no verdict store.", hint=ELSEWHERE)
     if found > SCHEMA:
         raise StoreError(
             f"The verdict store {path} was written by a newer release: its schema is {found}, this one reads {SCHEMA}.",
@@ -264,26 +234,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _way_out(file: Path) -> str:
-    return f"Move the file away: {_aside(file)} Or name another store with --store."
-
-
-def _aside(file: Path) -> str:
-    """The command that keeps a damaged store, whole and under its own name, in a folder that was not there before."""
-    numbers = iter(range(2, 1000))
-    folder = Path(f"{file}.damaged")
-    while os.path.lexists(folder):
-        folder = Path(f"{file}.damaged-{next(numbers)}")
-    files = [f"{file}{end}" for end in ("", *_LOGS) if os.path.lexists(f"{file}{end}")]
-    moved = f"mkdir {shlex.quote(str(folder))} && mv {shlex.join([*files, str(folder)])}"
-    return f"`{moved}` keeps it aside, and the next probe begins a new store."
-
-
-def _explained(path: Path, problem: sqlite3.Error) -> StoreError:
-    primary = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest is the extended code
-    meaning, hint = _MEANINGS.get(primary, ("cannot be used", _ELSEWHERE))
-    return StoreError(
-        f"The verdict store {path} {meaning} (SQLite: {problem}).", hint=hint or _way_out(real_path(path))
-    )

@@ -7,6 +7,8 @@ from pathlib import Path
 MOUNTS = Path("/proc/self/mountinfo")
 """The mounts that this process sees; the format is in proc_pid_mountinfo(5)."""
 
+_PLACE = 4
+"""Index of the mount point among a line's fields."""
 _NETWORK = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4"),
     *("ocfs2", "orangefs", "panfs", "smb3", "smbfs", "virtiofs", "vboxsf", "wekafs"),
@@ -23,29 +25,27 @@ def network_type(file: Path) -> str | None:
         file: an absolute path without links; it need not exist.
     """
     try:
-        mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     except OSError:  # not Linux, or no /proc
         return None
-    kind = mounted_type(file, mounts)
+    kind = mounted_type(file, filter(None, mounts))
     return kind if kind is not None and _is_network(kind) else None
 
 
 def mounted_type(file: Path, mounts: Iterable[str]) -> str | None:
     """The type of the innermost of these mounts that holds `file`; of several at one place the last. Pure."""
-    found: tuple[int, str] | None = None
+    whole, longest, kind = f"{file}/", 0, None
     for line in mounts:
         before, _, after = line.partition(" - ")
-        fields, kinds = before.split(" "), after.split(" ")
-        if len(fields) > 4 and kinds[0]:  # noqa: PLR2004  the fifth field is the mount point
-            place = Path(_unescaped(fields[4]))
-            if file.is_relative_to(place) and (found is None or len(place.parts) >= found[0]):
-                found = len(place.parts), kinds[0]
-    return found and found[1]
+        place = _unescaped(before.split(" ")[_PLACE]).rstrip("/") + "/"
+        if whole.startswith(place) and len(place) >= longest:
+            longest, kind = len(place), after.partition(" ")[0]
+    return kind
 
 
 def _unescaped(text: str) -> str:
     r"""Blank, tab, line end and backslash stand as `\040`, `\011`, `\012`, `\134`."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text) if "\\" in text else text
 
 
 def _is_network(kind: str) -> bool:

@@ -9,17 +9,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from cache.database import (
-    BUSY_SECONDS,
-    Found,
-    bring_up_to_date,
-    connect_to_write,
-    create,
-    journal_mode,
-    read,
-    real_path,
-    reported,
-)
+from cache.advice import BUSY_SECONDS, real_path, reported
+from cache.database import Found, bring_up_to_date, connect_to_write, create, journal_mode, read
 from cache.entry import Entry
 from cache.errors import StoreError
 from cache.filesystem import network_type
@@ -270,8 +261,9 @@ def _transaction(path: Path, file: Path) -> Iterator[Any]:
     logging.getLogger("sqlitedict").setLevel(logging.CRITICAL)  # each error is raised as well
     # This handle meets the errors of opening before sqlitedict's thread can, and outlives it for the checkpoint.
     with closing(connect_to_write(file)) as guard:
-        guard.execute("BEGIN IMMEDIATE")  # nobody else can lock the file while sqlitedict, impatient, opens it
         bring_up_to_date(path, guard)
+        guard.execute("BEGIN")
+        guard.execute("SELECT 1 FROM sqlite_master").fetchall()  # now nobody can lock out sqlitedict, which opens next
         # The values that reach it are texts already: no codec but `str`, above all not pickle.
         mode = journal_mode(file)
         table = SqliteDict(str(file), TABLE, journal_mode=mode, encode=str, decode=str, outer_stack=False)
@@ -284,7 +276,7 @@ def _transaction(path: Path, file: Path) -> Iterator[Any]:
                 "BEGIN IMMEDIATE",
             ):
                 thread.select_one(statement)
-            bring_up_to_date(path, guard)  # again: a newer release may have come between, now nobody can
+            bring_up_to_date(path, guard)  # refuses what a newer release wrote meanwhile; from here on nobody can
             yield table
             thread.select_one("SELECT 1")  # writes are only queued: the error of any is raised here
             thread.select_one("COMMIT")  # as a statement; an error in its own commit() ends the thread unheard

@@ -9,21 +9,33 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from cache.record import sources_row, verdict_row
 from cache.schema import sealed
 from cache.store import Entry
 
 
-def sample(number: int = 0, architecture: str = "MixtralForCausalLM", **factors: Any) -> Entry:
-    """A valid entry; another number makes another key with the same file list."""
+def sample(number: int = 0, architecture: str = "MixtralForCausalLM", *, padding: int = 2000, **factors: Any) -> Entry:
+    """A valid entry; another number makes another key with the same file list. Padding makes its report longer."""
     key = {"architecture": architecture, "number": number, "sources": "d" * 64, **factors}
     return Entry(
         key=key,
         sources={"vllm/model_executor/models/mixtral.py": "a" * 64, "vllm/layer.py": "b" * 64},
-        report={"result": "ok", "passes": [[1, 2], [1, 2]], "padding": "x" * 2000},
+        report={"result": "ok", "passes": [[1, 2], [1, 2]], "padding": "x" * padding},
         verdict={"word": "uniform", "reasons": ["each pass ran in order"]},
         rules="c" * 64,
         probed_at="2026-11-22T10:00:00+00:00",
     )
+
+
+def old_store(path: Path, entries: list[Entry]) -> None:
+    """A store as the first releases wrote it, of schema 1: each record is its JSON text."""
+    rows = [("schema", "1")]
+    rows += [(verdict_row(entry.key), json.dumps(entry.to_dict())) for entry in entries]
+    rows += {(sources_row(entry.key), json.dumps(sorted(entry.sources))) for entry in entries}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute('CREATE TABLE IF NOT EXISTS "verdicts" (key TEXT PRIMARY KEY, value BLOB)')
+        connection.executemany("INSERT INTO verdicts VALUES (?, ?)", rows)
 
 
 def script(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> list[str]:

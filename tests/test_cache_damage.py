@@ -204,7 +204,7 @@ def test_the_way_out_keeps_the_damaged_store(tmp_path: Path) -> None:
         before = {name: content for name, content in files_of(path.parent).items() if name.startswith(path.name)}
         command = refused(path).hint.split("`")[1]
         subprocess.run(["sh", "-c", command], check=True)
-        assert files_of(path.parent / folder) == before
+        assert before.items() <= files_of(path.parent / folder).items()  # a look-up may have made the log's index
         assert VerdictStore(path).get(sample(1).key) is None
     VerdictStore(path).put(sample(2))
     assert list(VerdictStore(path).entries()) == [sample(2)]
@@ -315,7 +315,7 @@ def test_path_below_a_file(tmp_path: Path) -> None:
 
 def test_locked_store_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that never finishes is reported after the waiting time; look-ups do not wait for it."""
-    monkeypatch.setattr("cache.database.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("cache.store.BUSY_SECONDS", 0.1)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         store = VerdictStore(path)
