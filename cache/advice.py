@@ -46,6 +46,8 @@ def reported(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as problem:
         raise _explained(path, problem) from problem
+    except UnicodeDecodeError as problem:  # Python's sqlite3 could not read SQLite's message, which quotes the damage
+        raise StoreError(f"The verdict store {path} {DAMAGED}.", hint=way_out(real_path(path))) from problem
     except OSError as problem:
         raise StoreError(
             f"The verdict store {path} cannot be used: {problem.strerror or problem}.", hint=_PERMISSIONS

@@ -43,6 +43,20 @@ def read(path: Path, query: str, *values: str) -> Found:
         return _read_shared(path, file, query, values)
 
 
+def require_store(path: Path) -> None:
+    """Refuse what is no store of a known schema, before a write opens it; a missing file is none to refuse.
+
+    Raises:
+        StoreError: as `read`.
+    """
+    with suppress(StoreError), reported(path):
+        file = real_path(path)
+        _require_content(path, file)
+        _select(path, file, "immutable=1", "SELECT 1", ())
+        return
+    read(path, "SELECT 1")  # says what is wrong; or the file was only just being written, for which it waits
+
+
 def create(file: Path) -> None:
     """Make an empty store unless there is one: complete from its first moment, whoever else is making it.
 
@@ -182,7 +196,7 @@ def _read_here(path: Path, file: Path, query: str, values: tuple[str, ...]) -> F
     if before.pending == 0:
         try:
             rows = _select(path, file, "immutable=1", query, values)
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             if _State.of(file) == before:
                 raise
         else:

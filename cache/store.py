@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cache.advice import BUSY_SECONDS, real_path, reported
-from cache.database import Found, bring_up_to_date, connect_to_write, create, journal_mode, read
+from cache.database import Found, bring_up_to_date, connect_to_write, create, journal_mode, read, require_store
 from cache.entry import Entry
 from cache.errors import StoreError
 from cache.filesystem import network_type
@@ -215,7 +215,7 @@ class VerdictStore:
     def _writing(self) -> Iterator[Any]:
         if self.read_only:
             raise StoreError(f"The verdict store {self.path} was opened for reading only.")
-        self._read("SELECT 1")  # refuses what is no store of a known schema
+        require_store(self.path)
         with reported(self.path):
             file = real_path(self.path)
             create(file)

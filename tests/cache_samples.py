@@ -51,6 +51,15 @@ def script(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> list[
     return done.stdout.splitlines()
 
 
+def storm(folder: Path, *arguments: str) -> dict[str, Any]:
+    """The counts of a storm, which ends with an error if anything is lost or damaged."""
+    command = [sys.executable, Path(__file__).with_name("store_storm.py"), *arguments[:1], folder, *arguments[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment())
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    counts: dict[str, Any] = json.loads(done.stdout)
+    return counts
+
+
 def environment() -> dict[str, str]:
     """The environment of `script`: this folder is importable, and nothing is written into it."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONDONTWRITEBYTECODE": "1"}

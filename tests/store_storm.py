@@ -5,6 +5,7 @@
     python tests/store_storm.py kills FOLDER 1000        # so many kills, among four processes that write
     python tests/store_storm.py making FOLDER 100        # kills while a store is being made
     python tests/store_storm.py upgrade FOLDER 100       # kills while an older store is being upgraded
+    python tests/store_storm.py damage FOLDER 10000      # files of which a stretch is overwritten
 
 Each checks what it did, and prints what it counted as JSON. Processes are forked, so a storm runs in a process that
 has no thread of its own: the parent only reads the store.
@@ -20,6 +21,7 @@ import signal
 import sqlite3
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +31,7 @@ from cache_samples import execute, old_store, sample
 
 from cache import filesystem
 from cache.entry import Entry
+from cache.errors import StoreError
 from cache.store import VerdictStore
 
 WRITERS = 4
@@ -156,6 +159,38 @@ def upgrade(folder: Path, count: int, dice: random.Random) -> dict[str, int]:
     return {"kills": count, "entries": OLD_ENTRIES, "upgraded": upgraded}
 
 
+def damage(folder: Path, count: int, dice: random.Random) -> dict[str, int]:
+    """Files of which a stretch was overwritten: no answer is another entry than was stored."""
+    path = folder / "damaged.sqlite"
+    VerdictStore(path).put(sample(1), sample(2))
+    whole = path.read_bytes()
+    answers = Counter({"as stored": 0, "errors": 0, "misses": 0})
+    for _ in range(count):
+        path.write_bytes(overwritten(whole, dice))
+        os.utime(path, (0, 0))  # a look-up waits until a file that was just written is older than the clock's step
+        answers.update(answer(path, number) for number in (1, 2, 3))
+    return {"files": count, "answers": answers.total(), **answers, "wrong": 0}
+
+
+def overwritten(whole: bytes, dice: random.Random) -> bytes:
+    """One stretch replaced by zeros, by noise, by a stretch from elsewhere in the file, or by nothing up to the end."""
+    start, length = dice.randrange(len(whole)), dice.choice([1, 16, 512, 4096])
+    elsewhere = dice.randrange(len(whole))
+    new = dice.choice([b"\0" * length, dice.randbytes(length), whole[elsewhere:][:length], b""])
+    return (whole[:start] + new + whole[start + len(new) :])[: len(whole)] if new else whole[:start]
+
+
+def answer(path: Path, number: int) -> str:
+    """What came of a look-up, 3 being stored nowhere."""
+    try:
+        found = VerdictStore(path).get(sample(number).key)
+    except StoreError as problem:
+        require(problem.hint != "", "an error without advice")
+        return "errors"
+    require(found is None or (found == sample(number) and number < 3), "another entry than was stored")
+    return "as stored" if found else "misses"
+
+
 def duration(path: Path) -> float:
     """Seconds that a process needs for one put, with some to spare."""
     started = time.monotonic()
@@ -235,7 +270,14 @@ def ended_well(child: int) -> None:
     require(os.waitpid(child, 0)[1] == 0, "a process failed")
 
 
-STORMS = {"crowd": crowd, "long-crowd": long_crowd, "kills": kills, "making": making, "upgrade": upgrade}
+STORMS = {
+    "crowd": crowd,
+    "long-crowd": long_crowd,
+    "kills": kills,
+    "making": making,
+    "upgrade": upgrade,
+    "damage": damage,
+}
 
 
 if __name__ == "__main__":

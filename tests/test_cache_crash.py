@@ -1,6 +1,5 @@
 """Acknowledged verdicts survive contention, kill -9, a full disk and missing permissions."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache_samples import contents, environment, execute, old_store, sample, script
+from cache_samples import contents, execute, old_store, sample, script, storm
 
 from cache import database
 from cache.errors import StoreError
@@ -33,15 +32,6 @@ except StoreError as problem:
     print(problem.hint)
 print(store.get(sample(1).key) == sample(1), store.get(sample(2).key) is None)
 """
-
-
-def storm(folder: Path, *arguments: str) -> dict[str, Any]:
-    """The counts of a storm, which ends with an error if anything is lost or damaged."""
-    command = [sys.executable, Path(__file__).with_name("store_storm.py"), *arguments[:1], folder, *arguments[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment())
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    counts: dict[str, Any] = json.loads(done.stdout)
-    return counts
 
 
 JOURNALS = pytest.mark.parametrize("network", [(), ("--network",)], ids=["log", "journal"])

@@ -1,9 +1,7 @@
 """Damage is reported with a way out, is never a verdict, and nothing planted is ever run."""
 
 import json
-import os
 import pickle
-import random
 import sqlite3
 import subprocess
 import time
@@ -12,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cache_samples import contents, execute, plant, rewrite, sample
+from cache_samples import contents, execute, plant, rewrite, sample, storm
 
 from cache.errors import StoreError
 from cache.record import sources_row, verdict_row
@@ -230,37 +228,11 @@ def test_a_log_without_its_store_is_not_written_over_a_new_one(path: Path) -> No
     assert list(VerdictStore(path).entries()) == [sample(4)]
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_overwritten_bytes_never_make_a_verdict(path: Path, seed: int) -> None:
+def test_overwritten_bytes_never_make_a_verdict(tmp_path: Path) -> None:
     """After any stretch of the file was overwritten, an answer is what was stored, an error or a miss."""
-    dice = random.Random(seed)  # noqa: S311  no secret
-    whole = path.read_bytes()
-    answers = [0, 0, 0]
-    for _ in range(40):
-        path.write_bytes(overwritten(whole, dice))
-        os.utime(path, (0, 0))  # a look-up waits until a file that was just written is older than the clock's step
-        for number in (1, 2, 3):
-            answers[answer(path, number)] += 1
-    assert answers[0]
-    assert answers[1]
-
-
-def overwritten(whole: bytes, dice: random.Random) -> bytes:
-    """One stretch replaced by zeros, by noise, by a stretch from elsewhere in the file, or by nothing up to the end."""
-    start, length = dice.randrange(len(whole)), dice.choice([1, 16, 512, 4096])
-    elsewhere = dice.randrange(len(whole))
-    new = dice.choice([b"\0" * length, dice.randbytes(length), whole[elsewhere:][:length], b""])
-    return (whole[:start] + new + whole[start + len(new) :])[: len(whole)] if new else whole[:start]
-
-
-def answer(path: Path, number: int) -> int:
-    """0 for the entry as it was stored, 1 for an error that says what to do, 2 for a miss."""
-    try:
-        found = VerdictStore(path).get(sample(number).key)
-    except StoreError as problem:
-        return 1 if problem.hint else 9  # an index that is none
-    assert found is None or (found == sample(number) and number < 3)
-    return 2 if found is None else 0
+    counts = storm(tmp_path, "damage", "250")
+    assert counts["answers"] == 750
+    assert min(counts["as stored"], counts["errors"]) > 50
 
 
 def test_newer_schema_is_refused(path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from cache_samples import contents, execute, old_store, sample, script
+from fake_environment import MIXTRAL, SETTABLE, serving_in, tuner
 
 from cache import filesystem
 from cache.filesystem import mounted_type, network_type
@@ -158,3 +159,15 @@ def test_the_warning_says_where_and_what(network: Path, tmp_path: Path) -> None:
     assert str(network / "new" / "verdicts.sqlite") in warning
     assert "nfs4" in warning
     assert VerdictStore(tmp_path / "verdicts.sqlite").warning is None
+
+
+def test_whoever_writes_there_is_warned(network: Path, tmp_path: Path) -> None:
+    """On stderr, by every command that writes; a look-up says nothing of it."""
+    serving, store = serving_in(tmp_path / "env", SETTABLE), network / "verdicts.sqlite"
+    (tmp_path / "bundle").write_text("")
+    said = f"tuner: The verdict store {store} lies on a network file system (nfs4)"
+    for command in (("forget", "0" * 8), ("import", tmp_path / "bundle")):
+        assert tuner("verdicts", *command, "--store", store).err.count(said) == 1
+    assert said in tuner("probe", tmp_path / "none", "--python", serving.python, "--store", store, code=1).err
+    for command in (("verdicts", "list"), ("verdict", MIXTRAL, "--python", serving.python)):
+        assert "network" not in tuner(*command, "--store", store).err

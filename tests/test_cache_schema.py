@@ -3,12 +3,12 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cache_samples import contents, execute, old_store, sample
 
 from cache import schema
+from cache.database import require_store
 from cache.errors import StoreError
 from cache.record import sources_row, verdict_row
 from cache.schema import SCHEMA, sealed, unsealed
@@ -105,14 +105,12 @@ def test_an_upgrade_that_fails_changes_nothing(path: Path) -> None:
 def test_a_newer_release_between_question_and_write_is_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is upgraded by a newer release after it was looked at is not written."""
     VerdictStore(path).put(sample(9))
-    original = VerdictStore._read
 
-    def overtaken(store: VerdictStore, query: str, *values: str) -> Any:  # a fake: the other is just in time
-        found = original(store, query, *values)
+    def overtaken(looked_at: Path) -> None:  # a fake: the other is just in time
+        require_store(looked_at)
         execute(path, "UPDATE verdicts SET value = ? WHERE key = 'schema'", str(SCHEMA + 1))
-        return found
 
-    monkeypatch.setattr(VerdictStore, "_read", overtaken)
+    monkeypatch.setattr("cache.store.require_store", overtaken)
     with pytest.raises(StoreError, match="newer release"):
         VerdictStore(path).put(sample(10))
     assert execute(path, "SELECT 1 FROM verdicts WHERE key = ?", verdict_row(sample(10).key)) == []

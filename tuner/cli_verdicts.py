@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli_output import failures, print_json, result, say
+from tuner.cli_output import failures, print_json, result, say, written_to
 from tuner.errors import ExitCode, TunerError
 
 app = typer.Typer(
@@ -76,7 +76,7 @@ def forget(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
     from tuner.inputs import opened_store
 
     with failures(as_json):
-        gone = opened_store(store, os.environ).forget(key)
+        gone = written_to(opened_store(store, os.environ)).forget(key)
         if gone is None:
             raise no_such_key(key)
         if as_json:
@@ -124,7 +124,7 @@ def import_verdicts(
     from tuner.inputs import opened_store
 
     with failures(as_json):
-        fates = import_file(opened_store(store, os.environ), file, replacing=replace)
+        fates = import_file(written_to(opened_store(store, os.environ)), file, replacing=replace)
         if as_json:
             print_json({"schema_version": SCHEMA_VERSION, "imported": {fate: fates[fate] for fate in Fate}})
         else:
