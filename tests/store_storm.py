@@ -164,12 +164,25 @@ def damage(folder: Path, count: int, dice: random.Random) -> dict[str, int]:
     path = folder / "damaged.sqlite"
     VerdictStore(path).put(sample(1), sample(2))
     whole = path.read_bytes()
-    answers = Counter({"as stored": 0, "errors": 0, "misses": 0})
+    answers, puts = Counter({"as stored": 0, "errors": 0, "misses": 0}), 0
     for _ in range(count):
         path.write_bytes(overwritten(whole, dice))
         os.utime(path, (0, 0))  # a look-up waits until a file that was just written is older than the clock's step
         answers.update(answer(path, number) for number in (1, 2, 3))
-    return {"files": count, "answers": answers.total(), **answers, "wrong": 0}
+        puts += put_or_refused(path)
+        for log in folder.glob("damaged.sqlite-*"):
+            log.unlink()
+    return {"files": count, "answers": answers.total(), **answers, "wrong": 0, "puts": puts}
+
+
+def put_or_refused(path: Path) -> bool:
+    """Whether a put into a damaged file succeeded; if not, it says what to do."""
+    try:
+        VerdictStore(path).put(sample(4))
+    except StoreError as problem:
+        require(problem.hint != "", "an error without advice")
+        return False
+    return True
 
 
 def overwritten(whole: bytes, dice: random.Random) -> bytes:
