@@ -163,13 +163,14 @@ class VerdictStore:
         """
         texts = [(entry, *_sealed(entry)) for entry in entries]
         with self._writing() as table:
-            for entry, (row, text), (files_row, files) in texts:
-                # Read past sqlitedict, whose thread dies of a text that is no UTF-8: what is committed is seen, and
-                # nobody else can commit now.
-                if wanted(self._entry_in(row), entry):
-                    table[row] = text
-                    if files_row not in table:
-                        table[files_row] = files
+            # Asked before anything is written: a rollback journal may lock every reader out, this process too. Read
+            # past sqlitedict, whose thread dies of a text that is no UTF-8: what is committed is seen, and nobody
+            # else can commit now.
+            chosen = [records for entry, *records in texts if wanted(self._entry_in(records[0][0]), entry)]
+            for (row, text), (files_row, files) in chosen:
+                table[row] = text
+                if files_row not in table:
+                    table[files_row] = files
 
     def forget(self, digest_prefix: str) -> str | None:
         """Remove the one record whose digest starts so, even if it is damaged.

@@ -110,15 +110,25 @@ def test_first_write_error_makes_no_store(tmp_path: Path) -> None:
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("kibibytes", range(16, 400, 48))
-def test_full_disk(tmp_path: Path, kibibytes: int) -> None:
+AS_NETWORK = """
+from cache import filesystem
+filesystem.MOUNTS = Path(sys.argv[1] + ".mounts")  # a fake, for want of a network file system
+"""
+
+
+@pytest.mark.parametrize(
+    ("kibibytes", "network"), [*((size, False) for size in range(16, 400, 48)), *((size, True) for size in (64, 208))]
+)
+def test_full_disk(tmp_path: Path, kibibytes: int, network: bool) -> None:
     """A disk that fills up at any stage of a write gives an error, and what was stored before is intact."""
     VerdictStore(tmp_path / "verdicts.sqlite").put(sample(1))
+    (tmp_path / "verdicts.sqlite.mounts").write_text("1 0 0:1 / / rw - nfs4 x rw\n")
     mount = f"mount -t tmpfs -o size={kibibytes}k tmpfs {tmp_path / 'disk'} && "
-    mount += f'cp {tmp_path / "verdicts.sqlite"} {tmp_path / "disk"} && exec "$@"'
+    mount += f'cp {tmp_path / "verdicts.sqlite"}* {tmp_path / "disk"} && exec "$@"'
     (tmp_path / "disk").mkdir()
     prefix = mounted(mount)
-    message, *_, intact = script(TRY_PUT, tmp_path / "disk" / "verdicts.sqlite", prefix=prefix)
+    code = AS_NETWORK * network + TRY_PUT
+    message, *_, intact = script(code, tmp_path / "disk" / "verdicts.sqlite", prefix=prefix)
     assert "the disk is full" in message or "the disk refuses" in message
     assert intact == "True True"
 

@@ -122,6 +122,18 @@ def test_a_store_that_moved_gets_the_other_journal(network: Path, tmp_path: Path
     assert header_format(back.path) == 2
 
 
+def test_a_large_import_does_not_lock_itself_out(network: Path) -> None:
+    """More than SQLite keeps in memory: half of it is in the file before the end, where nobody may read."""
+    store = VerdictStore(network / "verdicts.sqlite")
+    store.put(sample(0))
+    entries = [sample(number, padding=20_000) for number in range(400)]
+    store.merge(entries, lambda stored, _: stored is None)
+    assert [entry.key["number"] for entry in store.entries()].count(0) == 1
+    assert store.get(entries[-1].key) == entries[-1]
+    store.put(*entries)
+    assert store.get(entries[0].key) == entries[0]
+
+
 def test_an_older_store_is_upgraded_there_too(network: Path) -> None:
     """Its journal changes and its records do."""
     path = network / "verdicts.sqlite"
