@@ -10,14 +10,14 @@ from pathlib import Path
 from cache.errors import StoreError
 
 BUSY_SECONDS = 30
-"""How long one process waits for another's write; a write takes milliseconds."""
+"""How long a process waits for one write of another; a write takes milliseconds."""
 
 LOGS = ("-wal", "-journal", "-shm")
 """What SQLite may put beside the file, by the end of the name."""
 ELSEWHERE = "Move the file away, or name another store with --store."
 _PERMISSIONS = "Check the permissions of the file and of its folder, or name another store with --store."
 _IN_USE = (
-    f"is in use: another process has been writing for {BUSY_SECONDS} seconds",
+    f"is in use: one process has been writing for {BUSY_SECONDS} seconds",
     "Try again when that process has finished.",
 )
 DAMAGED = "is damaged, or is no SQLite database at all"

@@ -3,16 +3,18 @@
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from cache.advice import BUSY_SECONDS, DAMAGED, ELSEWHERE, LOGS, aside, real_path, reported, way_out
 from cache.errors import StoreError
 from cache.filesystem import network_type
 from cache.schema import SCHEMA, make, schema_of, upgrade
 
+Result = TypeVar("Result")
 _TICK = 20_000_000
 """Nanoseconds; the kernel's clock stamps files in steps of up to 10 ms."""
 
@@ -121,6 +123,22 @@ def connect(file: Path, options: str) -> sqlite3.Connection:
     return connection
 
 
+def patiently(file: Path, attempt: Callable[[], Result]) -> Result:
+    """Try again what found the file locked, as long as others get on with it: SQLite lets nobody stand in line.
+
+    Raises:
+        sqlite3.Error: of the attempt; of one that found the file locked, if nobody wrote meanwhile.
+    """
+    while True:
+        before = _State.of(file)
+        try:
+            return attempt()
+        except sqlite3.OperationalError as problem:
+            locked = problem.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
+            if not locked or _State.of(file) == before:
+                raise
+
+
 class _State(NamedTuple):
     """Enough of the file's state to see that somebody wrote to it; sizes in bytes, time in nanoseconds."""
 
@@ -217,11 +235,13 @@ def _read_shared(path: Path, file: Path, query: str, values: tuple[str, ...]) ->
 
 def _read_locked(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
     try:
-        return _select(path, file, "mode=ro", query, values)
+        return patiently(file, lambda: _select(path, file, "mode=ro", query, values))
     except sqlite3.OperationalError as problem:
         if problem.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
             raise
-    return _select(path, file, "mode=rw", query, values)  # a writer was killed: opened so, SQLite undoes its half
+    return patiently(
+        file, lambda: _select(path, file, "mode=rw", query, values)
+    )  # a writer was killed: opened so, SQLite undoes its half
 
 
 def _select(path: Path, file: Path, options: str, query: str, values: tuple[str, ...]) -> Found:

@@ -5,12 +5,21 @@ read-only flag needs a folder that can be written. Writes go through sqlitedict,
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from cache.advice import BUSY_SECONDS, real_path, reported
-from cache.database import Found, bring_up_to_date, connect_to_write, create, journal_mode, read, require_store
+from cache.database import (
+    Found,
+    bring_up_to_date,
+    connect_to_write,
+    create,
+    journal_mode,
+    patiently,
+    read,
+    require_store,
+)
 from cache.entry import Entry
 from cache.errors import StoreError
 from cache.filesystem import network_type
@@ -217,11 +226,10 @@ class VerdictStore:
         if self.read_only:
             raise StoreError(f"The verdict store {self.path} was opened for reading only.")
         require_store(self.path)
-        with reported(self.path):
+        with reported(self.path), ExitStack() as stack:
             file = real_path(self.path)
             create(file)
-            with _transaction(self.path, file) as table:
-                yield table
+            yield patiently(file, lambda: stack.enter_context(_transaction(self.path, file)))
 
 
 def _sealed(entry: Entry) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,37 @@ def test_write_during_a_look_up_is_seen(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(database, "_select", overtaken)
     assert store.get(sample(2).key) == sample(2)
     assert options[-1] == "mode=ro"
+
+
+def test_patience_lasts_while_others_write(tmp_path: Path) -> None:
+    """What finds the store locked is tried again if somebody wrote meanwhile; if nobody did, the error stands."""
+    path = tmp_path / "verdicts.sqlite"
+    VerdictStore(path).put(sample(1))
+    found_locked = 0
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+        def attempt() -> str:
+            if found_locked == 3:
+                return "written"
+            other.execute("INSERT INTO verdicts VALUES (hex(randomblob(999)), '')")  # meanwhile, committed
+            other.execute("BEGIN IMMEDIATE")
+            try:
+                return locked_out()
+            finally:
+                other.execute("ROLLBACK")
+
+        def locked_out() -> str:
+            nonlocal found_locked
+            with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as late:
+                found_locked += 1
+                late.execute("BEGIN IMMEDIATE")
+            return "never"
+
+        assert database.patiently(path, attempt) == "written"
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            database.patiently(path, locked_out)
+    assert found_locked == 4
 
 
 def test_write_errors_leave_the_old_content(tmp_path: Path) -> None:
