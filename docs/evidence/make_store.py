@@ -1,7 +1,9 @@
-"""Writes store.md: the store under kills, crowds and damage, and its speed. About a quarter of an hour.
+"""Writes store.md: the store under kills, crowds and damage, and its speed. Half an hour on a busy machine.
 
-.venv/bin/python docs/evidence/make_store.py
-.venv/bin/python docs/evidence/make_store.py --kills 20 --processes 8 --files 100 --sizes 1 1000     # a quick look
+.venv/bin/python docs/evidence/make_store.py                          # everything, then the page
+.venv/bin/python docs/evidence/make_store.py kills damage --kills 20  # these alone; the page, once all have been run
+
+What each part counted is kept in `.cache/store`, for the page.
 """
 
 import argparse
@@ -11,55 +13,88 @@ import platform
 import sqlite3
 import sys
 import tempfile
+from pathlib import Path
 
-from page import run, shown, table, write
+from page import ROOT, run, shown, table, write
 
 STORM = "tests/store_storm.py"
 BENCHMARK = "benchmarks/store.py"
 JOURNALS = {"write-ahead log": (), "rollback journal": ("--network",)}
+STORMS = ("long-crowd", "kills", "making", "upgrade", "damage")
+SPEED = "speed"
+KEPT = ROOT / ".cache" / "store"
 
 
 def main() -> None:
-    """Run every storm and the benchmark, and write the page."""
+    """Run what is named, and write the page if nothing is missing."""
     parser = argparse.ArgumentParser(description="Write docs/evidence/store.md anew.")
+    parser.add_argument("parts", nargs="*", choices=[*STORMS, SPEED, []], default=[])
     parser.add_argument("--kills", type=int, default=1_000)
     parser.add_argument("--processes", type=int, default=64)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 1_000, 100_000, 1_000_000])
     options = parser.parse_args()
-    storms = {"long-crowd": options.processes, "kills": options.kills}
-    storms |= {"making": options.kills // 5, "upgrade": options.kills // 5, "damage": options.files}
-    rows = [told(name, count, journal) for name, count in storms.items() for journal in journals_of(name)]
-    sizes = [str(size) for size in options.sizes]
+    counts = {"long-crowd": options.processes, "kills": options.kills, "damage": options.files}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for part in options.parts or [*STORMS, SPEED]:
+        for journal in journals_of(part):
+            command = (
+                storm(part, journal, counts.get(part, options.kills // 5)) if part in STORMS else bench(options.sizes)
+            )
+            kept(part, journal).write_text(json.dumps([command[1:], succeeded(*command)]))
+    if all(kept(part, journal).exists() for part in (*STORMS, SPEED) for journal in journals_of(part)):
+        page()
+
+
+def page() -> None:
+    """Write the page from what was kept."""
+    command, printed = json.loads(kept(SPEED, next(iter(JOURNALS))).read_text())
     write(
         "store.md",
         "# The verdict store under kills, crowds and damage",
         shown("python", STORM, "STORM", "FOLDER", "COUNT"),
         READING,
-        table(("storm", "journal", "counted", "lost or wrong", "seconds"), rows),
+        table(HEADS, [told(part, journal) for part in STORMS for journal in journals_of(part)]),
         REMARKS,
         "## Against plain sqlite3",
-        shown("python", BENCHMARK, "--sizes", *sizes),
-        succeeded(sys.executable, BENCHMARK, "--sizes", *sizes).strip(),
-        SPEED,
+        shown("python", *command),
+        printed.strip(),
+        RATIOS,
         f"Made on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite "
-        f"{sqlite3.sqlite_version}, by `docs/evidence/make_store.py`.",
+        f"{sqlite3.sqlite_version}, by `docs/evidence/make_store.py`, on a busy machine.",
     )
 
 
-def journals_of(storm: str) -> list[str]:
-    """Damage is read alike with either."""
-    return list(JOURNALS)[:1] if storm == "damage" else list(JOURNALS)
+def kept(part: str, journal: str) -> Path:
+    """The file with one part's command and what it printed."""
+    return KEPT / f"{part}-{journal.split(maxsplit=1)[0]}.json"
 
 
-def told(name: str, count: int, journal: str) -> tuple[str, ...]:
+def journals_of(part: str) -> list[str]:
+    """Damage is read alike with either, and speed is measured where stores usually lie."""
+    return list(JOURNALS)[: 1 if part in {"damage", SPEED} else 2]
+
+
+def storm(name: str, journal: str, count: int) -> list[str]:
+    """The command of a storm."""
+    folder = tempfile.mkdtemp()  # left to the system: what a failed storm leaves is wanted
+    return [sys.executable, STORM, name, folder, str(count), *JOURNALS[journal]]
+
+
+def bench(sizes: list[int]) -> list[str]:
+    """The command of the benchmark."""
+    return [sys.executable, BENCHMARK, "--sizes", *map(str, sizes)]
+
+
+HEADS = ("storm", "journal", "counted", "lost or wrong", "seconds")
+
+
+def told(part: str, journal: str) -> tuple[str, ...]:
     """One storm's line of the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        counts = json.loads(succeeded(sys.executable, STORM, name, folder, str(count), *JOURNALS[journal]))
-    print(name, journal, counts, flush=True)
+    counts = json.loads(json.loads(kept(part, journal).read_text())[1])
     seconds, failed = counts.pop("seconds"), counts.pop("lost", counts.pop("wrong", 0))
     counted = ", ".join(f"{what} {number:,}" for what, number in counts.items())
-    return name, journal, counted, str(failed), f"{seconds:.0f}"
+    return part, journal, counted, str(failed), f"{seconds:.0f}"
 
 
 def succeeded(*command: str) -> str:
@@ -88,7 +123,7 @@ REMARKS = (
     "commit is also on the disk is shown by `tests/test_cache_sqlitedict.py`, which watches the calls, not by pulling "
     "a plug. The same storms with smaller counts are in `tests/test_cache_crash.py` and `tests/test_cache_damage.py`."
 )
-SPEED = (
+RATIOS = (
     "Medians over 60 rounds, each from open to close, both by turns on one file and one disk; the ratio is the median "
     "of the rounds' ratios. Plain sqlite3 opens, does the one transaction on the same table, and closes; it checks "
     "neither schema nor checksum nor fields."
