@@ -38,10 +38,10 @@ def main() -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     for part in options.parts or [*STORMS, SPEED]:
         for journal in journals_of(part):
-            command = (
-                storm(part, journal, counts.get(part, options.kills // 5)) if part in STORMS else bench(options.sizes)
-            )
-            kept(part, journal).write_text(json.dumps([command[1:], succeeded(*command)]))
+            with tempfile.TemporaryDirectory() as folder:
+                count = counts.get(part, options.kills // 5)
+                command = bench(options.sizes) if part == SPEED else storm(part, journal, count, folder)
+                kept(part, journal).write_text(json.dumps([command[1:], succeeded(*command)]))
     if all(kept(part, journal).exists() for part in (*STORMS, SPEED) for journal in journals_of(part)):
         page()
 
@@ -75,9 +75,8 @@ def journals_of(part: str) -> list[str]:
     return list(JOURNALS)[: 1 if part in {"damage", SPEED} else 2]
 
 
-def storm(name: str, journal: str, count: int) -> list[str]:
+def storm(name: str, journal: str, count: int, folder: str) -> list[str]:
     """The command of a storm."""
-    folder = tempfile.mkdtemp()  # left to the system: what a failed storm leaves is wanted
     return [sys.executable, STORM, name, folder, str(count), *JOURNALS[journal]]
 
 
