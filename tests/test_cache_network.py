@@ -12,8 +12,8 @@ from cache.store import VerdictStore
 
 MOUNTS = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
-40 27 0:40 / /home rw,relatime shared:1 master:2 - nfs4 filer:/export/home rw,vers=4.2
-41 40 0:41 / /home/local rw - xfs /dev/vdb rw
+40 27 0:40 / /shares rw,relatime shared:1 master:2 - nfs4 filer:/export rw,vers=4.2
+41 40 0:41 / /shares/local rw - xfs /dev/vdb rw
 42 27 0:42 / /mnt/two\040words rw - cifs //filer/share rw
 43 27 0:43 / /twice rw - nfs filer:/a rw
 44 43 0:44 / /twice rw - tmpfs tmpfs rw
@@ -41,11 +41,11 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("/data/x", "ext4"),
         ("/", "ext4"),
-        ("/home/x", "nfs4"),
-        ("/home", "nfs4"),
-        ("/homes/x", "ext4"),
-        ("/home/local/x", "xfs"),
-        ("/home/locally/x", "nfs4"),
+        ("/shares/x", "nfs4"),
+        ("/shares", "nfs4"),
+        ("/sharess/x", "ext4"),
+        ("/shares/local/x", "xfs"),
+        ("/shares/locally/x", "nfs4"),
         ("/mnt/two words/x", "cifs"),
         ("/mnt/two", "ext4"),
         ("/twice/x", "tmpfs"),
@@ -60,7 +60,7 @@ def test_the_innermost_mount_counts(file: str, kind: str) -> None:
     ("file", "kind"),
     [
         ("/data/x", None),
-        ("/home/x", "nfs4"),
+        ("/shares/x", "nfs4"),
         ("/ssh/x", "fuse.sshfs"),
         ("/layers/x", None),
         ("/ntfs/x", None),
