@@ -57,6 +57,8 @@ def page() -> None:
         READING,
         table(HEADS, [told(part, journal) for part in STORMS for journal in journals_of(part)]),
         REMARKS,
+        "## Found by the storms and their tests, and mended",
+        FOUND,
         "## Against plain sqlite3",
         shown("python", *command),
         printed.strip(),
@@ -123,6 +125,15 @@ REMARKS = (
     "commit is also on the disk is shown by `tests/test_cache_sqlitedict.py`, which watches the calls, not by pulling "
     "a plug. The same storms with smaller counts are in `tests/test_cache_crash.py` and `tests/test_cache_damage.py`."
 )
+FOUND = """\
+- Records without a checksum: bytes of another record in their place gave another entry than was stored. Schema 2.
+- SQLite quotes damage in its messages; where that is no UTF-8, Python raised `UnicodeDecodeError`, a traceback.
+- A look-up read the file's first bytes itself. Closing the file took away the locks of this process, also those of an
+  import that had asked what was stored. Nothing but SQLite opens the file now.
+- A log without its store (the file was moved or removed alone) would have been applied to the next store there.
+- With a rollback journal an import of more than SQLite's cache locked itself out, for it read while it wrote.
+- With a rollback journal four of 64 processes gave up after 30 seconds, as the others always came first. Now a process
+  gives up only if nobody else has written meanwhile."""
 RATIOS = (
     "Medians over 60 rounds, each from open to close, both by turns on one file and one disk; the ratio is the median "
     "of the rounds' ratios. Plain sqlite3 opens, does the one transaction on the same table, and closes; it checks "
