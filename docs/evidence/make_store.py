@@ -132,8 +132,8 @@ FOUND = """\
   import that had asked what was stored. Nothing but SQLite opens the file now.
 - A log without its store (the file was moved or removed alone) would have been applied to the next store there.
 - With a rollback journal an import of more than SQLite's cache locked itself out, for it read while it wrote.
-- With a rollback journal four of 64 processes gave up after 30 seconds, as the others always came first. Now a process
-  gives up only if nobody else has written meanwhile."""
+- With a rollback journal at least four of 64 processes gave up after 30 seconds, as others always came first. Now
+  a process gives up only if nobody else has written meanwhile."""
 RATIOS = (
     "Medians over 60 rounds, each from open to close, both by turns on one file and one disk; the ratio is the median "
     "of the rounds' ratios. Plain sqlite3 opens, does the one transaction on the same table, and closes; it checks "
