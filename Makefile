@@ -4,7 +4,7 @@ MAKE_ENVIRONMENT = $(PYTHON) environments/make_environment.py
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start evidence evidence-arguments evidence-kills catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start bench-store evidence evidence-store evidence-arguments evidence-kills catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -41,6 +41,9 @@ bench: setup-tool ## measure look-ups and command start-up
 bench-exploration: setup ## measure what branch exploration adds to a probe
 	.venv/bin/python benchmarks/exploration.py
 
+bench-store: setup-tool ## measure the store against plain sqlite3
+	.venv/bin/python benchmarks/store.py
+
 bench-cold-start: setup setup-flag-live ## measure first and second starts of servers, in both environments
 	.venv/bin/python benchmarks/cold_start.py --python .envs/current/bin/python
 	.venv/bin/python benchmarks/cold_start.py --python .envs/flag-live/bin/python
@@ -56,6 +59,9 @@ evidence: setup setup-flag-live ## write docs/evidence/ anew
 	.venv/bin/python docs/evidence/make_bundles.py
 	.venv/bin/python docs/evidence/make_explain.py run --python .envs/current/bin/python .cache/explain.json
 	.venv/bin/python docs/evidence/make_explain.py page .cache/explain.json
+
+evidence-store: setup-tool ## kill, crowd, damage and upgrade stores by the thousand; write store.md
+	.venv/bin/python docs/evidence/make_store.py
 
 evidence-kills: setup setup-flag-live ## kill real warm-ups of caches at random moments; write kills.md
 	.venv/bin/python docs/evidence/make_kills.py

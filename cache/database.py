@@ -1,81 +1,118 @@
-"""The SQLite file under the verdict store: how it is opened and read, and what its errors mean."""
+"""The SQLite file under the verdict store: how it is made, opened and read."""
 
-import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, TypeVar
 
+from cache.advice import BUSY_SECONDS, DAMAGED, ELSEWHERE, LOGS, aside, real_path, reported, way_out
 from cache.errors import StoreError
+from cache.filesystem import network_type
+from cache.schema import SCHEMA, make, schema_of, upgrade
 
-SCHEMA = 1
-"""Version of the records in the file; a file of a higher one is refused."""
-
-TABLE = "verdicts"
-"""Name of the one table: sqlitedict's layout, `key TEXT PRIMARY KEY, value BLOB`."""
-
-BUSY_SECONDS = 30
-"""How long one process waits for another's write; a write takes milliseconds."""
-
-_MAGIC = b"SQLite format 3\0"
-_ELSEWHERE = "Move the file away, or name another store with --store."
-_PERMISSIONS = "Check the permissions of the file and of its folder, or name another store with --store."
-_MEANINGS = {
-    sqlite3.SQLITE_BUSY: (
-        f"is in use: another process has been writing for {BUSY_SECONDS} seconds",
-        "Try again when that process has finished.",
-    ),
-    sqlite3.SQLITE_READONLY: ("cannot be written", _PERMISSIONS),
-    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", _PERMISSIONS),
-    sqlite3.SQLITE_FULL: (
-        "could not be written: the disk is full. What was stored before is intact",
-        "Free some space and try again, or name another store with --store.",
-    ),
-    sqlite3.SQLITE_IOERR: (
-        "could not be read or written: the disk refuses. What was stored before is intact",
-        "Check the disk and its free space, then try again, or name another store with --store.",
-    ),
-    sqlite3.SQLITE_CORRUPT: ("is damaged", _ELSEWHERE),
-    sqlite3.SQLITE_NOTADB: ("is damaged", _ELSEWHERE),
-}
+Result = TypeVar("Result")
+_TICK = 20_000_000
+"""Nanoseconds; the kernel's clock stamps files in steps of up to 10 ms."""
 
 
-def read(path: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
+class Found(NamedTuple):
+    """What one SELECT gave, and the schema of the file it was asked of."""
+
+    schema: int
+    rows: list[tuple[Any, ...]]
+
+
+def read(path: Path, query: str, *values: str) -> Found:
     """Rows of one SELECT, texts as bytes; none if the file is missing, which is not made.
 
     Nothing is written, so that a folder that cannot be written can be read.
 
     Raises:
-        StoreError: the file is no store of this schema, or cannot be read.
+        StoreError: the file is no store of a schema that is known here, or cannot be read.
     """
     with reported(path):
         file = real_path(path)
-        state = _State.of(file)
-        if state is None:
-            return []
-        _require_sqlite(path, file)
-        return _read_existing(path, file, state, query, values)
+        if not _is_there(file):
+            _require_no_logs(path, file)
+            return Found(SCHEMA, [])
+        _require_content(path, file)
+        if network_type(file) is None:
+            return _read_here(path, file, query, values)
+        return _read_shared(path, file, query, values)
 
 
-def real_path(path: Path) -> Path:
-    """The absolute path behind all links: SQLite puts its logs beside that one."""
-    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a loop of links
+def require_store(path: Path) -> None:
+    """Refuse what is no store of a known schema, before a write opens it; a missing file is none to refuse.
+
+    Raises:
+        StoreError: as `read`.
+    """
+    with suppress(StoreError), reported(path):
+        file = real_path(path)
+        _require_content(path, file)
+        _select(path, file, "immutable=1", "SELECT 1", ())
+        return
+    read(path, "SELECT 1")  # says what is wrong; or the file was only just being written, for which it waits
 
 
-@contextmanager
-def reported(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the system's errors about the store at `path` into `StoreError`."""
+def create(file: Path) -> None:
+    """Make an empty store unless there is one: complete from its first moment, whoever else is making it.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be made.
+    """
+    if file.exists():
+        return
+    from tempfile import TemporaryDirectory  # noqa: PLC0415  only the first write of all needs it
+
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".new-store-", dir=file.parent) as folder:
+        blank = Path(folder, file.name)
+        with closing(connect_to_write(blank, "rwc")) as connection, connection:
+            make(connection)
+        with suppress(FileExistsError):  # a link, unlike a rename, never replaces the store of a faster process
+            os.link(blank, file)
+    _sync_folder(file.parent)
+
+
+def connect_to_write(file: Path, mode: str = "rw") -> sqlite3.Connection:
+    """Open an absolute path for writing, with the journal that its file system allows.
+
+    A write-ahead log needs memory that all its users share, which several machines do not have.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
+    connection = connect(file, f"mode={mode}")
     try:
-        yield
-    except sqlite3.Error as problem:
-        raise _explained(path, problem) from problem
-    except OSError as problem:
-        raise StoreError(
-            f"The verdict store {path} cannot be used: {problem.strerror or problem}.", hint=_PERMISSIONS
-        ) from problem
+        connection.execute("PRAGMA synchronous=EXTRA")  # with a rollback journal its removal is synced as well
+        connection.execute(f"PRAGMA journal_mode={journal_mode(file)}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def journal_mode(file: Path) -> str:
+    """`WAL`, or `DELETE` on a network file system."""
+    return "WAL" if network_type(file) is None else "DELETE"
+
+
+def bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
+    """Upgrade a store of an earlier schema, whole or not at all; nobody else can write meanwhile.
+
+    Raises:
+        StoreError: it is no store of a schema that is known here.
+        sqlite3.Error: it cannot be written.
+    """
+    if _required_schema(path, connection) < SCHEMA:
+        with connection:  # commits, or rolls back
+            connection.execute("BEGIN IMMEDIATE")
+            upgrade(connection, _required_schema(path, connection))
 
 
 def connect(file: Path, options: str) -> sqlite3.Connection:
@@ -84,6 +121,22 @@ def connect(file: Path, options: str) -> sqlite3.Connection:
     # A damaged text would raise while a row is fetched; as bytes it fails where one row is decoded.
     connection.text_factory = bytes
     return connection
+
+
+def patiently(file: Path, attempt: Callable[[], Result]) -> Result:
+    """Try again what found the file locked, as long as others get on with it: SQLite lets nobody stand in line.
+
+    Raises:
+        sqlite3.Error: of the attempt; of one that found the file locked, if nobody wrote meanwhile.
+    """
+    while True:
+        before = _State.of(file)
+        try:
+            return attempt()
+        except sqlite3.OperationalError as problem:
+            locked = problem.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
+            if not locked or _State.of(file) == before:
+                raise
 
 
 class _State(NamedTuple):
@@ -96,13 +149,30 @@ class _State(NamedTuple):
     """Size of the logs beside the file: 0 means that everything is in the file itself."""
 
     @classmethod
-    def of(cls, file: Path) -> "_State | None":
-        try:
-            found = file.stat()
-        except FileNotFoundError:
-            return None
-        pending = _size(f"{file}-wal") + _size(f"{file}-journal")
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns, pending)
+    def of(cls, file: Path) -> Self:
+        found = file.stat()
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns, _pending(file))
+
+    @classmethod
+    def settled(cls, file: Path) -> Self:
+        """The state, taken when a later write is sure to get another time."""
+        state = cls.of(file)
+        if state.pending == 0 and 0 <= time.time_ns() - state.modified < _TICK:
+            time.sleep(_TICK / 1e9)
+            return cls.of(file)
+        return state
+
+
+def _pending(file: Path) -> int:
+    return _size(f"{file}-wal") + _size(f"{file}-journal")
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        file.stat()
+    except FileNotFoundError:  # anything else that is wrong with the path is an error, never an empty store
+        return False
+    return True
 
 
 def _size(name: str) -> int:
@@ -112,62 +182,89 @@ def _size(name: str) -> int:
         return 0
 
 
-def _require_sqlite(path: Path, file: Path) -> None:
-    if not S_ISREG(file.stat().st_mode):
+def _require_no_logs(path: Path, file: Path) -> None:
+    """Refuse a log without its store: SQLite would write it over whatever store is made there next."""
+    logs = [f"{file}{end}" for end in LOGS[:2] if _size(f"{file}{end}")]
+    if logs and not file.exists():  # it may have been made in this moment
+        raise StoreError(
+            f"The verdict store {path} is gone, but a log of it is still there: {logs[0]}.",
+            hint=f"Put the file back beside its log; or, if it is lost, {aside(file)}",
+        )
+
+
+def _require_content(path: Path, file: Path) -> None:
+    """Refuse what SQLite would take for an empty database, or wait for.
+
+    Nothing here may open the file but SQLite: closing it again would take away the locks that this process holds.
+    """
+    found = file.stat()
+    if not S_ISREG(found.st_mode):
         raise StoreError(f"The verdict store {path} is no file.", hint="Name a file with --store.")
-    with file.open("rb") as stream:
-        if stream.read(len(_MAGIC)) != _MAGIC:
-            raise StoreError(f"{path} is no verdict store: it is no SQLite database.", hint=_ELSEWHERE)
+    if found.st_size == 0:
+        raise StoreError(f"The verdict store {path} {DAMAGED}: it is empty.", hint=way_out(file))
 
 
-def _read_existing(
-    path: Path, file: Path, before: _State, query: str, values: tuple[str, ...]
-) -> list[tuple[Any, ...]]:
+def _read_here(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
     """Read as an unchanging file when no log lies beside it, else as SQLite's readers do.
 
     An ordinary reader of a WAL file makes two files beside it, leaves them there, and fails where it may not. The
     short cut takes no locks: what it read counts only if nobody wrote meanwhile.
     """
+    before = _State.settled(file)
     if before.pending == 0:
         try:
             rows = _select(path, file, "immutable=1", query, values)
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             if _State.of(file) == before:
                 raise
         else:
             if _State.of(file) == before:
                 return rows
-    return _select(path, file, "mode=ro", query, values)
+    return _read_locked(path, file, query, values)
 
 
-def _select(path: Path, file: Path, options: str, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
+def _read_shared(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
+    """Read what other machines may write: always under locks, which also make their writes visible."""
+    try:
+        return _read_locked(path, file, query, values)
+    except sqlite3.OperationalError as problem:
+        if problem.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN or _pending(file):
+            raise
+    return _select(path, file, "immutable=1", query, values)  # a WAL file, copied to where nobody here may write
+
+
+def _read_locked(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
+    try:
+        return patiently(file, lambda: _select(path, file, "mode=ro", query, values))
+    except sqlite3.OperationalError as problem:
+        if problem.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+    return patiently(
+        file, lambda: _select(path, file, "mode=rw", query, values)
+    )  # a writer was killed: opened so, SQLite undoes its half
+
+
+def _select(path: Path, file: Path, options: str, query: str, values: tuple[str, ...]) -> Found:
     with closing(connect(file, options)) as connection:
-        _require_schema(path, connection)
-        return connection.execute(query, values).fetchall()
+        schema = _required_schema(path, connection)
+        return Found(schema, connection.execute(query, values).fetchall())
 
 
-def _require_schema(path: Path, connection: sqlite3.Connection) -> None:
-    tables = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (TABLE,)).fetchall()
-    rows = connection.execute(f"SELECT value FROM {TABLE} WHERE key = 'schema'").fetchall() if tables else []  # noqa: S608  a constant
-    found = _schema_number(rows[0][0]) if rows else None
-    if found is None or found < 1:
-        raise StoreError(f"{path} is an SQLite database, but no verdict store.", hint=_ELSEWHERE)
+def _required_schema(path: Path, connection: sqlite3.Connection) -> int:
+    found = schema_of(connection)
+    if found is None:
+        raise StoreError(f"{path} is an SQLite database, but no verdict store.", hint=ELSEWHERE)
     if found > SCHEMA:
         raise StoreError(
             f"The verdict store {path} was written by a newer release: its schema is {found}, this one reads {SCHEMA}.",
             hint="Upgrade vllm-moe-tuner, or name another store with --store.",
         )
+    return found
 
 
-def _schema_number(value: object) -> int | None:
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        number = json.loads(value) if isinstance(value, bytes) else None
-    except ValueError:
-        return None
-    return number if type(number) is int else None
-
-
-def _explained(path: Path, problem: sqlite3.Error) -> StoreError:
-    primary = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest is the extended code
-    meaning, hint = _MEANINGS.get(primary, ("cannot be used", _ELSEWHERE))
-    return StoreError(f"The verdict store {path} {meaning} (SQLite: {problem}).", hint=hint)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,5 +1,6 @@
 """Entries, and scripts that use a store in a process of their own."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -8,20 +9,33 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from cache.record import sources_row, verdict_row
+from cache.schema import sealed
 from cache.store import Entry
 
 
-def sample(number: int = 0, architecture: str = "MixtralForCausalLM", **factors: Any) -> Entry:
-    """A valid entry; another number makes another key with the same file list."""
+def sample(number: int = 0, architecture: str = "MixtralForCausalLM", *, padding: int = 2000, **factors: Any) -> Entry:
+    """A valid entry; another number makes another key with the same file list. Padding makes its report longer."""
     key = {"architecture": architecture, "number": number, "sources": "d" * 64, **factors}
     return Entry(
         key=key,
         sources={"vllm/model_executor/models/mixtral.py": "a" * 64, "vllm/layer.py": "b" * 64},
-        report={"result": "ok", "passes": [[1, 2], [1, 2]], "padding": "x" * 2000},
+        report={"result": "ok", "passes": [[1, 2], [1, 2]], "padding": "x" * padding},
         verdict={"word": "uniform", "reasons": ["each pass ran in order"]},
         rules="c" * 64,
         probed_at="2026-11-22T10:00:00+00:00",
     )
+
+
+def old_store(path: Path, entries: list[Entry]) -> None:
+    """A store as the first releases wrote it, of schema 1: each record is its JSON text."""
+    rows = [("schema", "1")]
+    rows += [(verdict_row(entry.key), json.dumps(entry.to_dict())) for entry in entries]
+    rows += {(sources_row(entry.key), json.dumps(sorted(entry.sources))) for entry in entries}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute('CREATE TABLE IF NOT EXISTS "verdicts" (key TEXT PRIMARY KEY, value BLOB)')
+        connection.executemany("INSERT INTO verdicts VALUES (?, ?)", rows)
 
 
 def script(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> list[str]:
@@ -37,6 +51,15 @@ def script(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> list[
     return done.stdout.splitlines()
 
 
+def storm(folder: Path, *arguments: str) -> dict[str, Any]:
+    """The counts of a storm, which ends with an error if anything is lost or damaged."""
+    command = [sys.executable, Path(__file__).with_name("store_storm.py"), *arguments[:1], folder, *arguments[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment())
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    counts: dict[str, Any] = json.loads(done.stdout)
+    return counts
+
+
 def environment() -> dict[str, str]:
     """The environment of `script`: this folder is importable, and nothing is written into it."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -46,6 +69,18 @@ def execute(path: Path, statement: str, *values: object) -> list[tuple[Any, ...]
     """Run one statement on the file behind the store's back, committed."""
     with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute(statement, values).fetchall()
+
+
+def rewrite(path: Path, digest: str, **fields: Any) -> None:
+    """Change fields of a stored entry behind the store's back, as somebody who knows its checksum might."""
+    ((name, value),) = execute(path, "SELECT key, value FROM verdicts WHERE key LIKE ?", f"verdict:%{digest}")
+    record = json.loads(value.partition(" ")[2]) | fields
+    plant(path, name, json.dumps(record))
+
+
+def plant(path: Path, row: str, text: str) -> None:
+    """Put a text in the place of a record, under a checksum that is right."""
+    execute(path, "UPDATE verdicts SET value = ? WHERE key = ?", sealed(row, text), row)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

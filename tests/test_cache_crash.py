@@ -1,42 +1,23 @@
 """Acknowledged verdicts survive contention, kill -9, a full disk and missing permissions."""
 
 import os
-import random
 import shutil
-import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cache_samples import contents, environment, execute, sample, script
+from cache_samples import contents, execute, old_store, sample, script, storm
 
 from cache import database
 from cache.errors import StoreError
 from cache.store import VerdictStore
 
-PUT_MANY = """
-store = VerdictStore(Path(sys.argv[1]))
-for number in range(int(sys.argv[2]), int(sys.argv[2]) + 25):
-    store.put(sample(number))
-    assert store.get(sample(number).key)
-"""
-PUT_FOR_EVER = """
-import sys
-from pathlib import Path
-from cache.store import VerdictStore
-from cache_samples import sample
-store = VerdictStore(Path(sys.argv[1]))
-number = int(sys.argv[2])
-while True:
-    store.put(sample(number))
-    print(number, flush=True)
-    number += 1
-"""
 KEEP_OPEN = """
 import sqlite3, sys
 keep = sqlite3.connect(sys.argv[1])
@@ -55,13 +36,32 @@ print(store.get(sample(1).key) == sample(1), store.get(sample(2).key) is None)
 """
 
 
-def test_eight_writers_lose_nothing(tmp_path: Path) -> None:
-    """Eight processes that begin with no store at all and put at once succeed, see their own, and lose nothing."""
-    path = tmp_path / "new" / "verdicts.sqlite"
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda first: script(PUT_MANY, path, first), range(0, 200, 25))) == [[]] * 8
-    assert {entry.key["number"] for entry in VerdictStore(path).entries()} == set(range(200))
-    assert contents(path.parent).keys() == {path.name}
+JOURNALS = pytest.mark.parametrize("network", [(), ("--network",)], ids=["log", "journal"])
+
+
+@JOURNALS
+def test_64_processes_at_once_lose_nothing(tmp_path: Path, network: tuple[str, ...]) -> None:
+    """They begin with no store at all, put, see their own entries and each other's whole, and hear of no lock."""
+    assert storm(tmp_path, "crowd", "64", *network)["puts"] == 64 * 3
+    assert contents(tmp_path / "crowd").keys() == {"verdicts.sqlite"}
+
+
+@JOURNALS
+def test_kills_lose_nothing_acknowledged(tmp_path: Path, network: tuple[str, ...]) -> None:
+    """After each of 25 kills among four writers the file is sound and has what its victim was told is stored."""
+    assert storm(tmp_path, "kills", "25", *network)["acknowledged"] >= 25
+
+
+@JOURNALS
+def test_kills_leave_no_half_made_store(tmp_path: Path, network: tuple[str, ...]) -> None:
+    """After a kill at any moment of the first put there is no store, or a whole one; the next process can write."""
+    assert storm(tmp_path, "making", "15", *network)["kills"] == 15
+
+
+@JOURNALS
+def test_kills_leave_no_half_upgraded_store(tmp_path: Path, network: tuple[str, ...]) -> None:
+    """After a kill at any moment of an upgrade every entry is there, in the old shape or in the new one."""
+    assert storm(tmp_path, "upgrade", "15", *network)["entries"] > 100
 
 
 def test_first_writers_do_not_replace_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,27 +91,35 @@ def test_write_during_a_look_up_is_seen(tmp_path: Path, monkeypatch: pytest.Monk
     assert options[-1] == "mode=ro"
 
 
-def test_kill_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    """After each of twenty kills in the middle of writing, the file is sound and has every acknowledged entry."""
+def test_patience_lasts_while_others_write(tmp_path: Path) -> None:
+    """What finds the store locked is tried again if somebody wrote meanwhile; if nobody did, the error stands."""
     path = tmp_path / "verdicts.sqlite"
-    acknowledged: set[int] = set()
-    dice = random.Random(7)  # noqa: S311  no secret
-    for kill in range(20):
-        acknowledged.update(_put_until_killed(path, kill * 100_000, dice))
-        stored = {entry.key["number"] for entry in VerdictStore(path).entries()}
-        assert acknowledged <= stored
-    assert execute(path, "PRAGMA integrity_check") == [("ok",)]
-    assert len(acknowledged) > 20
+    VerdictStore(path).put(sample(1))
+    found_locked = 0
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
 
+        def attempt() -> str:
+            if found_locked == 3:
+                return "written"
+            other.execute("INSERT INTO verdicts VALUES (hex(randomblob(999)), '')")  # meanwhile, committed
+            other.execute("BEGIN IMMEDIATE")
+            try:
+                return locked_out()
+            finally:
+                other.execute("ROLLBACK")
 
-def _put_until_killed(path: Path, first: int, dice: random.Random) -> list[int]:
-    command = [sys.executable, "-c", PUT_FOR_EVER, str(path), str(first)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as writer:
-        assert writer.stdout is not None
-        numbers = [int(writer.stdout.readline())]
-        threading.Timer(dice.uniform(0, 0.1), writer.send_signal, [signal.SIGKILL]).start()
-        numbers += [int(line) for line in writer.stdout if line.endswith("\n")]
-    return numbers
+        def locked_out() -> str:
+            nonlocal found_locked
+            with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as late:
+                found_locked += 1
+                late.execute("BEGIN IMMEDIATE")
+            return "never"
+
+        assert database.patiently(path, attempt) == "written"
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            database.patiently(path, locked_out)
+    assert found_locked == 4
 
 
 def test_write_errors_leave_the_old_content(tmp_path: Path) -> None:
@@ -135,18 +143,57 @@ def test_first_write_error_makes_no_store(tmp_path: Path) -> None:
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("kibibytes", range(16, 400, 48))
-def test_full_disk(tmp_path: Path, kibibytes: int) -> None:
+AS_NETWORK = """
+from cache import filesystem
+filesystem.MOUNTS = Path(sys.argv[1] + ".mounts")  # a fake, for want of a network file system
+"""
+
+
+@pytest.mark.parametrize(
+    ("kibibytes", "network"), [*((size, False) for size in range(16, 400, 48)), *((size, True) for size in (64, 208))]
+)
+def test_full_disk(tmp_path: Path, kibibytes: int, network: bool) -> None:
     """A disk that fills up at any stage of a write gives an error, and what was stored before is intact."""
     VerdictStore(tmp_path / "verdicts.sqlite").put(sample(1))
+    (tmp_path / "verdicts.sqlite.mounts").write_text("1 0 0:1 / / rw - nfs4 x rw\n")
     mount = f"mount -t tmpfs -o size={kibibytes}k tmpfs {tmp_path / 'disk'} && "
-    mount += f'cp {tmp_path / "verdicts.sqlite"} {tmp_path / "disk"} && exec "$@"'
+    mount += f'cp {tmp_path / "verdicts.sqlite"}* {tmp_path / "disk"} && exec "$@"'
     (tmp_path / "disk").mkdir()
-    prefix = ("unshare", "-m", "sh", "-c", mount, "sh")
-    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs to mount a small disk: run as root, with CAP_SYS_ADMIN in a container")
-    message, *_, intact = script(TRY_PUT, tmp_path / "disk" / "verdicts.sqlite", prefix=prefix)
+    prefix = mounted(mount)
+    code = AS_NETWORK * network + TRY_PUT
+    message, *_, intact = script(code, tmp_path / "disk" / "verdicts.sqlite", prefix=prefix)
     assert "the disk is full" in message or "the disk refuses" in message
+    assert intact == "True True"
+
+
+def mounted(command: str) -> tuple[str, ...]:
+    """What to put before a command that shall see this mount; skips the test where none can be made."""
+    prefix = ("unshare", "-m", "sh", "-c", command, "sh")
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs to mount a disk: run as root, with CAP_SYS_ADMIN in a container")
+    return prefix
+
+
+def test_full_disk_during_an_upgrade(tmp_path: Path) -> None:
+    """A store of the first schema that cannot be upgraded for want of space is still read, as it was."""
+    old = tmp_path / "verdicts.sqlite"
+    old_store(old, [sample(number) for number in (1, *range(200, 300))])
+    (tmp_path / "disk").mkdir()
+    mount = f"mount -t tmpfs -o size={old.stat().st_size // 1024 + 64}k tmpfs {tmp_path / 'disk'} && "
+    mount += f'cp {old} {tmp_path / "disk"} && exec "$@"'
+    message, *_, intact = script(TRY_PUT, tmp_path / "disk" / old.name, prefix=mounted(mount))
+    assert "the disk is full" in message or "the disk refuses" in message
+    assert intact == "True True"
+
+
+def test_read_only_disk(tmp_path: Path) -> None:
+    """On a disk that is mounted read-only look-ups work, also for root, and a write says so."""
+    VerdictStore(tmp_path / "disk" / "verdicts.sqlite").put(sample(1))
+    bound = f"{tmp_path / 'disk'} {tmp_path / 'disk'}"
+    mount = f'mount --bind {bound} && mount -o remount,ro,bind {bound} && exec "$@"'
+    message, hint, intact = script(TRY_PUT, tmp_path / "disk" / "verdicts.sqlite", prefix=mounted(mount))
+    assert "cannot be" in message
+    assert "permissions" in hint
     assert intact == "True True"
 
 
@@ -187,6 +234,19 @@ def test_read_only_folder(closable: Path) -> None:
     assert "permissions" in hint
     assert intact == "True True"
     assert contents(closable) == before
+
+
+def test_read_only_file(closable: Path) -> None:
+    """So it is with a file that cannot be written in a folder that can."""
+    path = closable / "verdicts.sqlite"
+    VerdictStore(path).put(sample(1))
+    path.chmod(0o444)
+    before = path.read_bytes()
+    message, hint, intact = script_held_back(TRY_PUT, path)
+    assert "cannot be written" in message
+    assert "permissions" in hint
+    assert intact == "True True"
+    assert path.read_bytes() == before
 
 
 def test_read_only_folder_beside_a_writer(closable: Path) -> None:

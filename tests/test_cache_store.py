@@ -1,5 +1,6 @@
 """The store remembers entries under their keys, finds them again, and explains misses."""
 
+import os
 import stat
 import threading
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from cache_samples import contents, execute, sample, script
 
+from cache import database
 from cache.errors import StoreError
 from cache.store import Entry, VerdictStore
 
@@ -232,6 +234,34 @@ def test_store_serves_threads(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(list(store.entries())) == 4
+
+
+@pytest.mark.parametrize("seconds", [-(10**9), -3600, 0, 3600, 10**9])
+def test_the_clock_may_go_either_way(path: Path, seconds: int) -> None:
+    """A file that was written in the future, or long ago, is read and written like any other."""
+    store = VerdictStore(path)
+    store.put(sample(1))
+    for number in (2, 3):
+        os.utime(path, (time.time() + seconds, time.time() + seconds))
+        assert store.get(sample(1).key) == sample(1)
+        store.put(sample(number))
+        assert store.get(sample(number).key) == sample(number)
+
+
+def test_the_last_put_counts_whatever_its_time(path: Path) -> None:
+    """An entry that was probed later by a clock that went back replaces one of the same key all the same."""
+    store = VerdictStore(path)
+    store.put(replace(sample(), probed_at="2038-01-01T00:00:00+00:00"))
+    store.put(replace(sample(), probed_at="2026-01-01T00:00:00+00:00"))
+    assert [entry.probed_at for entry in store.entries()] == ["2026-01-01T00:00:00+00:00"]
+
+
+def test_a_look_up_waits_until_a_write_would_show(path: Path) -> None:
+    """The kernel's clock goes in steps: two writes within one leave the same time on the file."""
+    VerdictStore(path).put(sample())
+    path.touch()
+    state = database._State.settled(path)
+    assert time.time_ns() - state.modified > 10_000_000
 
 
 def test_odd_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

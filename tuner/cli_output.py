@@ -18,6 +18,7 @@ from rules.verdict import Word
 from tuner.errors import ExitCode, TunerError, as_tuner_error
 
 if TYPE_CHECKING:
+    from cache.store import VerdictStore
     from tuner.plan import Plan
 
 
@@ -52,6 +53,13 @@ def complain(failure: TunerError, name: str | None) -> None:
     say(f"tuner: {about}{failure.message}")
     if failure.hint:
         say(f"  {failure.hint}")
+
+
+def written_to(store: "VerdictStore") -> "VerdictStore":
+    """The store, after its warning for those who write to it."""
+    if store.warning:
+        say(f"tuner: {store.warning}")
+    return store
 
 
 def present(made: "Plan", as_json: bool, as_text: Callable[["Plan"], str]) -> None:

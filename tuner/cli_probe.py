@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from tuner import progress, render, render_probe
-from tuner.cli_output import complain, failures, print_json, result, say, stop_on_signals
+from tuner.cli_output import complain, failures, print_json, result, say, stop_on_signals, written_to
 from tuner.document import failure_document, plan_document, registry_document, together
 from tuner.errors import ExitCode, TunerError
 from tuner.flow import Probed, Request, exit_code, plan_of, probe_models
@@ -28,7 +28,7 @@ def run(
         _require_either(request, selection, whole=whole)
         stop_on_signals()
         environment, _ = serving_environment(python, None)
-        verdicts = opened_store(store, os.environ)
+        verdicts = written_to(opened_store(store, os.environ))
         verdicts.sources({})  # a damaged store is found before minutes of probing, not after
         if whole:
             raise SystemExit(_registry(request, selection, environment, verdicts, as_json=as_json))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli_output import failures, print_json, result, say
+from tuner.cli_output import failures, print_json, result, say, written_to
 from tuner.errors import ExitCode, TunerError
 
 app = typer.Typer(
@@ -77,7 +77,7 @@ def forget(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
     from tuner.inputs import opened_store
 
     with failures(as_json):
-        gone = opened_store(store, os.environ).forget(key)
+        gone = written_to(opened_store(store, os.environ)).forget(key)
         if gone is None:
             raise no_such_key(key)
         if as_json:
@@ -147,7 +147,7 @@ def import_verdicts(
     with failures(as_json):
         signed = required(file, require_signed) if require_signed else None
         giving_way = [origin for origin, asked in ((IMPORTED, replace), (HERE, replace_local)) if asked]
-        verdicts = opened_store(store, os.environ)
+        verdicts = written_to(opened_store(store, os.environ))
         imported = import_file(verdicts, file, giving_way=giving_way, text=signed.text if signed else None)
         if as_json:
             by = {"key": signed.key, "comment": signed.comment} if signed else None
