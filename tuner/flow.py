@@ -13,7 +13,7 @@ from rules.errors import RuleError
 from rules.verdict import Verdict, Word
 from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
-from tuner.identity import Subject
+from tuner.identity import Subject, remote_code
 from tuner.memory import LookUp, remember
 from tuner.model import identify
 from tuner.plan import Options, Plan, plainest, plan_with
@@ -137,6 +137,7 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
 
 
 def _job(index: int, subject: Subject, request: Request) -> Job:
+    remote_code(subject)  # code that cannot be read is refused before the worker copies it
     small = shrink(subject.model.config)
     return Job(
         index=index,

@@ -18,7 +18,10 @@ def read_plain(path: Path, limit: int) -> bytes:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         _require_regular(path, os.fstat(handle).st_mode)  # it may have been exchanged meanwhile
-        return file.read(limit)
+        data: bytes | None = file.read(limit)
+    if data is None:  # some files of the kernel look regular and wait like a pipe
+        raise OSError(errno.EAGAIN, "it has nothing to read yet", str(path))
+    return data
 
 
 def read_end(path: Path, limit: int) -> bytes:
