@@ -13,7 +13,7 @@ from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in, tuner_proce
 
 from tuner.bounded_json import MAX_PARTS, MAX_VALUES
 from tuner.errors import TunerError
-from tuner.identity import MISSING, Subject, files_digest, hash_sources, remote_code
+from tuner.identity import MISSING, files_digest, hash_sources, remote_code
 from tuner.model import identify
 from tuner.model_code import MAX_BYTES, MAX_FILES
 
@@ -85,42 +85,42 @@ def test_links_to_files_are_followed(tmp_path: Path) -> None:
 # ---- the model's own code
 
 
-def subject_with(folder: Path, serving: Serving, *, trust: bool = True) -> Subject:
-    """A model folder whose code may run."""
+def digest_of(folder: Path, *, trusted: bool = True) -> str:
+    """The digest of a model folder's code."""
     (folder / "config.json").write_text(CONFIG)
-    return Subject(identify(str(folder)), serving.read(), trust_remote_code=trust)
+    return remote_code(identify(str(folder)), trusted=trusted)
 
 
 @every_file
-def test_code_that_is_no_file_is_refused(tmp_path: Path, serving: Serving, plant: Planted, said: str) -> None:
+def test_code_that_is_no_file_is_refused(tmp_path: Path, plant: Planted, said: str) -> None:
     """With --trust-remote-code, before anything runs; without it, the code is not looked at."""
     plant(tmp_path / "modeling_x.py")
     begin = time.monotonic()
     with pytest.raises(TunerError, match="cannot be read") as raised:
-        remote_code(subject_with(tmp_path, serving))
+        digest_of(tmp_path)
     assert said in raised.value.message
-    assert remote_code(subject_with(tmp_path, serving, trust=False)) == ""
+    assert digest_of(tmp_path, trusted=False) == ""
     assert time.monotonic() - begin < 1
 
 
-def test_code_that_is_too_much_is_refused(tmp_path: Path, serving: Serving) -> None:
+def test_code_that_is_too_much_is_refused(tmp_path: Path) -> None:
     """By the size of all files together, by their number, and by what a folder holds; the sentence says which."""
     for number in range(3):
         os.truncate(os.open(tmp_path / f"m{number}.py", os.O_CREAT | os.O_WRONLY), MAX_BYTES // 2)
     with pytest.raises(TunerError, match="are larger than 16 MiB"):
-        remote_code(subject_with(tmp_path, serving))
+        digest_of(tmp_path)
     for number in range(MAX_FILES + 1):
         (tmp_path / f"m{number}.py").touch()
     with pytest.raises(TunerError, match="holds more files than a model's folder does"):
-        remote_code(subject_with(tmp_path, serving))
+        digest_of(tmp_path)
 
 
-def test_the_digest_of_code_is_the_one_of_earlier_releases(tmp_path: Path, serving: Serving) -> None:
+def test_the_digest_of_code_is_the_one_of_earlier_releases(tmp_path: Path) -> None:
     """Stored verdicts of models with code of their own stay valid."""
     (tmp_path / "modeling_x.py").write_text("class X: ...\n")
     (tmp_path / "a.py").write_text("")
     (tmp_path / ".hidden.py").write_text("1\n")
-    assert remote_code(subject_with(tmp_path, serving)) == files_digest(sorted(tmp_path.glob("*.py")))
+    assert digest_of(tmp_path) == files_digest(sorted(tmp_path.glob("*.py")))
 
 
 def test_a_source_file_that_is_none_counts_as_missing(tmp_path: Path, serving: Serving) -> None:

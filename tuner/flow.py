@@ -130,14 +130,14 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
     """What a verdict on this model would be about.
 
     Raises:
-        TunerError: the model cannot be identified.
+        TunerError: the model, or its own code where that may run, cannot be read; then nothing is started for it.
     """
     model = identify(name, revision=request.revision)
+    remote_code(model, trusted=request.trust_remote_code)
     return Subject(model, environment, request.model_impl, request.trust_remote_code)
 
 
 def _job(index: int, subject: Subject, request: Request) -> Job:
-    remote_code(subject)  # code that cannot be read is refused before the worker copies it
     small = shrink(subject.model.config)
     return Job(
         index=index,

@@ -52,7 +52,7 @@ def base_factors(subject: Subject) -> dict[str, Any]:
         "fingerprint": subject.model.fingerprint,
         "model_impl": subject.model_impl,
         "platform": environment.platform,
-        "remote_code": remote_code(subject),
+        "remote_code": remote_code(subject.model, trusted=subject.trust_remote_code),
         "torch": environment.torch,
         "vllm": environment.vllm,
         "worker": files_digest([*HOST_HALF, *sorted(WORKER.glob("*.py"))]),
@@ -93,16 +93,16 @@ def files_digest(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def remote_code(subject: Subject) -> str:
+def remote_code(model: Model, *, trusted: bool) -> str:
     """Digest of the model's own code where it may run; empty where there is none, so that leave alone is no factor.
 
     Raises:
         TunerError: kind `model`: the code cannot be read within bounds.
     """
-    if not subject.trust_remote_code:
+    if not trusted:
         return ""
-    files = code_files(Path(subject.model.folder))
-    return code_digest(files) if files or subject.model.remote_code else ""
+    files = code_files(Path(model.folder)) if model.folder else []
+    return code_digest(files) if files or model.remote_code else ""
 
 
 def _hash_in(site: Iterable[str], file: str) -> str:
