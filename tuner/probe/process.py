@@ -45,7 +45,8 @@ class WorkerProcess:
         memory_limit: bytes that the worker and its children may use; None: `default_memory`.
 
     Attributes:
-        control: the folder: `request.json`, the worker's answers, `log` with its output, `work` where it runs.
+        control: the folder: `request.json`, the worker's answers, `log` with its output, `work` where it runs,
+            `tmp` for files that it need not clean up.
     """
 
     def __init__(self, stop: Event | None = None, memory_limit: int | None = None) -> None:
@@ -73,7 +74,8 @@ class WorkerProcess:
         self._ends.callback(shutil.rmtree, self.control, ignore_errors=True)
         try:
             (self.control / "request.json").write_text(json.dumps(request), encoding="utf-8")
-            (self.control / "work").mkdir()
+            for folder in ("work", "tmp"):
+                (self.control / folder).mkdir()
             (self.control / "log").touch()
         except OSError as error:
             raise no_control_folder(error) from None

@@ -239,5 +239,6 @@ class Worker:
         )
 
     def _environment(self, control: Path) -> dict[str, str]:
-        own = {"VLLM_CACHE_ROOT": str(control / "cache"), "HF_TOKEN_PATH": str(control / "no-token")}
+        folders = {"HF_TOKEN_PATH": "no-token", "TMPDIR": "tmp", "VLLM_CACHE_ROOT": "cache"}
+        own = {name: str(control / folder) for name, folder in folders.items()}
         return without_secrets(os.environ) | SETTINGS | own | self.variables
