@@ -1,8 +1,8 @@
 """Kill probes at random moments, and count what is left: `python docs/evidence/make_containment.py [KILLS]`.
 
 Each round starts a host whose worker has two children, one in a session of its own, and kills the host, the worker, or
-host and keeper together with SIGKILL after a random time of up to 0.6 s. After that, nothing of it may run, and no
-folder may be left once another probe has run. A script stands in for the worker, as in the tests.
+host and keeper together with SIGKILL after a random time of up to 0.6 s. Nothing of it may run after that, and no
+folder may be left once another probe begins. A script stands in for the worker, as in the tests.
 """
 
 import os
@@ -69,13 +69,17 @@ def one(victim: str, folder: Path, scratch: Path) -> dict[str, int]:
         kill([host.pid])
     host.wait(PATIENCE)
     end = time.monotonic() + PATIENCE
-    if victim != "host and keeper":
-        while (running(scratch) or list(scratch.iterdir())) and time.monotonic() < end:
-            time.sleep(0.02)
-    else:
-        remove_abandoned()  # what the next probe does first
+    while victim != "host and keeper" and anything(scratch) and time.monotonic() < end:
+        time.sleep(0.02)
+    waiting = len(list(scratch.glob(f"{PREFIX}*")))
+    remove_abandoned()  # what the next probe does first
     left = {"processes": len(running(scratch)), "folders": len(list(scratch.glob(f"{PREFIX}*")))}
-    return {"began": began, **left}
+    return {"began": began, "waiting": waiting, **left}
+
+
+def anything(scratch: Path) -> bool:
+    """Whether a process or a folder is left; a folder that no keeper knows of yet waits for the next probe."""
+    return bool(running(scratch)) or (bool(list(scratch.iterdir())) and bool(keepers(scratch)))
 
 
 def main(kills: int) -> None:
@@ -88,8 +92,9 @@ def main(kills: int) -> None:
                 (Path(folder) / "worker").write_text(STAND_IN)
                 counts.update(one(victim, Path(folder), Path(scratch)))
                 tempfile.tempdir = None
-        print(f"{victim}: {kills // 3} kills, {counts['began']} with a worker up; left: ", end="")
-        print(f"{counts['processes']} processes, {counts['folders']} folders", flush=True)
+        print(f"{victim}: {kills // 3} kills, {counts['began']} with a worker up; ", end="")
+        print(f"{counts['waiting']} folders waited for the next probe; after it ", end="")
+        print(f"{counts['processes']} processes and {counts['folders']} folders are left", flush=True)
 
 
 if __name__ == "__main__":

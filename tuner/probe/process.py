@@ -72,6 +72,8 @@ class WorkerProcess:
         self.control, lock = new_folder()
         self._ends.callback(os.close, lock)
         self._ends.callback(shutil.rmtree, self.control, ignore_errors=True)
+        guard = _keeper(self.control)  # first of all: what is left before it runs stays until the next probe
+        self._ends.callback(_dismiss, guard, self.control)
         try:
             (self.control / "request.json").write_text(json.dumps(request), encoding="utf-8")
             for folder in ("work", "tmp"):
@@ -79,8 +81,6 @@ class WorkerProcess:
             (self.control / "log").touch()
         except OSError as error:
             raise no_control_folder(error) from None
-        guard = _keeper(self.control)
-        self._ends.callback(_dismiss, guard, self.control)
         environment = {**variables(self.control), keeper.MARK: str(self.control)}
         self._process = _started(python, worker, self.control, environment)
         self._ends.callback(self._kill)
