@@ -4,7 +4,7 @@ MAKE_ENVIRONMENT = $(PYTHON) environments/make_environment.py
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start evidence evidence-arguments catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start evidence evidence-arguments evidence-kills catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -53,8 +53,12 @@ evidence: setup setup-flag-live ## write docs/evidence/ anew
 	.venv/bin/python docs/evidence/make_manifests.py
 	.venv/bin/python docs/evidence/make_confirm.py
 	.venv/bin/python docs/evidence/make_serve_as_vllm.py
+	.venv/bin/python docs/evidence/make_bundles.py
 	.venv/bin/python docs/evidence/make_explain.py run --python .envs/current/bin/python .cache/explain.json
 	.venv/bin/python docs/evidence/make_explain.py page .cache/explain.json
+
+evidence-kills: setup setup-flag-live ## kill real warm-ups of caches at random moments; write kills.md
+	.venv/bin/python docs/evidence/make_kills.py
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py

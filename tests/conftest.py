@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from hypothesis import settings
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two vLLMs of two threads each wait for one another in busy loops: five times as slow as one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs so; tests that interrupt would wait in vain.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The default limit of 200 ms for each example measures how busy the machine is.
 settings.register_profile("tests", deadline=None)

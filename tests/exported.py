@@ -32,6 +32,8 @@ RELEASES = {"flag-live": SETTABLE, "current": INERT}
 """Serving environment under `.envs/` -> the versions in it."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CLUSTER = [form for form in Format if form not in {Format.JSON, Format.VLLM_YAML, Format.ENV, Format.DOCKERFILE}]
+NEEDED = {Format.WARM_JOB: {"--cache-root": "/cache", "--image": "registry:5000/vllm-and-tuner:1"}}
+"""What a format does not do without."""
 """The formats that are YAML for a cluster or a chart."""
 NASTY = [
     "--served-model-name",
@@ -67,6 +69,8 @@ class Bench:
     def ask(self, form: str, *args: object, model: str = UNIFORM, code: int = 0, **env: str) -> Answer:
         """Export in a format; arguments of vLLM's behind `--`."""
         where = ("--environment", self.environment, "--store", self.store, "--format", form)
+        needed = {name: value for name, value in NEEDED.get(form, {}).items() if name not in args}
+        where += tuple(word for pair in needed.items() for word in pair)
         variables = {"HOME": "/home/somebody", "HF_HOME": str(self.folder / "hub"), **env}
         return tuner("export", model, *where, *args, code=code, env=variables)
 

@@ -49,7 +49,8 @@ def argv_of(form: Format, text: str, folder: Path) -> list[str]:
         return chart_argv(documents[0])
     if form is Format.KSERVE_LLMINFERENCESERVICE:
         return kserve_argv(documents[0], folder)
-    return container_argv(container_of(form, documents), {})
+    started = warm_argv if form is Format.WARM_JOB else container_argv
+    return started(container_of(form, documents), {})
 
 
 def container_of(form: Format, documents: Documents) -> dict[str, Any]:
@@ -66,8 +67,8 @@ def pod_of(form: Format, documents: Documents) -> dict[str, Any]:
         pod = by_kind["InferenceService"]["spec"]["predictor"]
     elif form is Format.LEADERWORKERSET:
         pod = by_kind["LeaderWorkerSet"]["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["spec"]
-    elif form is Format.DEPLOYMENT:
-        pod = by_kind["Deployment"]["spec"]["template"]["spec"]
+    elif form in {Format.DEPLOYMENT, Format.WARM_JOB}:
+        pod = by_kind["Deployment" if form is Format.DEPLOYMENT else "Job"]["spec"]["template"]["spec"]
     else:
         pod = patched(patch_in(form, documents))["spec"]["template"]["spec"]
     return pod
@@ -139,6 +140,13 @@ def container_argv(container: Mapping[str, Any], variables: Mapping[str, str]) -
     words = [expanded(word, variables) for word in (*container["command"], *container["args"])]
     assert words[:2] == VLLM
     return words[2:]
+
+
+def warm_argv(container: Mapping[str, Any], variables: Mapping[str, str]) -> list[str]:
+    """What `tuner cache warm` starts, less `vllm serve`: the model, and what stands behind `--`."""
+    words = [expanded(word, variables) for word in (*container["command"], *container["args"])]
+    assert words[:3] == ["tuner", "cache", "warm"]
+    return [words[3], *words[words.index("--") + 1 :]]
 
 
 def expanded(text: str, variables: Mapping[str, str]) -> str:

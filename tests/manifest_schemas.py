@@ -23,7 +23,7 @@ DEFINITIONS = {
     "LeaderWorkerSet": ("lws_leaderworkersets", "v1"),
 }
 """Kind -> file of its definition and the version that is exported."""
-CORE = {"ConfigMap", "Deployment", "PersistentVolumeClaim", "Service"}
+CORE = {"ConfigMap", "Deployment", "Job", "PersistentVolumeClaim", "Service"}
 
 
 def closed(schema: Any) -> Any:

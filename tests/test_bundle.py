@@ -135,6 +135,10 @@ LINES: dict[str, tuple[bytes, str]] = {
     "a key that steers a terminal": (with_entry(key=entry().key | {"worker": "\x1b[2J"}), "no plain text"),
     "files of another report": (with_entry(sources={"vllm/x.py": "a" * 64}), "disagree"),
     "files of another key": (with_entry(key=entry().key | {"sources": "a" * 64}), "disagree"),
+    "a report of no files": (
+        with_entry(report=entry().report | {"sources": {}}, sources={}, key=entry().key | {"sources": digest({})}),
+        "names no source file",
+    ),
     "a report of another vLLM": (
         with_entry(key=entry().key | {"vllm": "0.19.2"}),
         "says vllm 0.19.2, its report 0.19.1",
@@ -288,7 +292,7 @@ def test_export_import_export_gives_the_same_bytes(
     lines = text.splitlines(keepends=True)
     order.shuffle(lines)
     (folder / "bundle.jsonl").write_text("".join(lines))
-    import_file(there, folder / "bundle.jsonl", replacing=False)
+    import_file(there, folder / "bundle.jsonl")
     again = [line_in(line.encode()) for line in export(there, (), None).text.splitlines(keepends=True)]
     assert {one.entry.provenance["imported_from"] for one in again if one.entry.provenance} == {"bundle.jsonl"}
     assert all(one.entry.provenance for one in again)
@@ -302,7 +306,7 @@ def test_real_reports_travel_whole(tmp_path: Path, model: Path) -> None:
     """What the probe wrote in a real environment arrives byte for byte."""
     kept, _ = serving_in(tmp_path / "env", SETTABLE).remember(tmp_path / "store", model)
     (tmp_path / "bundle").write_text(export(VerdictStore(tmp_path / "store"), (), None).text)
-    import_file(VerdictStore(tmp_path / "other"), tmp_path / "bundle", replacing=False)
+    import_file(VerdictStore(tmp_path / "other"), tmp_path / "bundle")
     (found,) = VerdictStore(tmp_path / "other").entries()
     assert replace(found, provenance=None, verdict=kept.verdict) == kept
     assert found.verdict == json.loads(json.dumps(kept.verdict))

@@ -16,7 +16,7 @@ SMALL = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num
 
 
 def test_what_a_real_vllm_makes_of_its_cache_is_told(tmp_path: Path) -> None:
-    """A whole entry of the launch is in the root; the second start says that it compiles again, and why."""
+    """A whole entry is in the root, under the predicted name; the second start says that it compiles again, and why."""
     python = ROOT / ".envs" / "current" / "bin" / "python"
     if not python.exists():
         pytest.skip("No serving environment .envs/current; `make setup` creates it.")
@@ -31,3 +31,4 @@ def test_what_a_real_vllm_makes_of_its_cache_is_told(tmp_path: Path) -> None:
     (entry,) = read_root(tmp_path / "root").entries
     assert (entry.kind, [entry.path], entry.complete) == (Kind.AOT, document["entries"], True)
     assert [record.digest for record in read_root(tmp_path / "root").records] == [document["digest"]]
+    assert [Path(entry.path).name] == [one["key"] for one in document["factors"]["keys"]["aot"]]

@@ -1,12 +1,14 @@
 """`tuner verdicts export` and `import`: what travels, what wins, and that bad input loses nothing."""
 
+import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cache_samples import contents, execute
-from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Answer, Serving, sample, serving_in, tuner
+from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Answer, Serving, sample, sample_in, serving_in, tuner
 
 from cache.store import VerdictStore
 
@@ -127,7 +129,7 @@ def test_a_verdict_probed_here_shows_no_origin(serving: Serving, here: Path) -> 
 
 
 def test_a_local_probe_wins(serving: Serving, here: Path, there: Path) -> None:
-    """It is not replaced, whatever is asked; the same probe is known."""
+    """It is not replaced unless that very thing is asked; the same probe is known."""
     bundle = exported(here)
     digest = reprobed(serving, there)
     assert imported(bundle, there, "--replace") == {"kept_local": 1, "new": 1}
@@ -171,6 +173,99 @@ def test_another_build_that_is_imported_does_not_hide_the_local_verdict(
         found = tuner("verdict", ERNIE, "--python", build.python, "--store", there, "--json", code=0).document
         assert (found["evidence"]["imported"] is None) == (digest is not None)
         assert digest in (None, found["evidence"]["key"])
+
+
+def forged(folder: Path, build: Serving, *more: str) -> Path:
+    """A bundle that calls an unsafe model safe in a build of vLLM: another model's report, with hashes of its files."""
+    files = [*sample(ERNIE, "flag-live")["sources"], *more]
+    folder.mkdir()
+    build.remember(folder / "forged.sqlite", ERNIE, sample(MIXTRAL, "flag-live") | {"sources": dict.fromkeys(files)})
+    assert word(build, folder / "forged.sqlite") == "uniform"
+    return exported(folder / "forged.sqlite")
+
+
+def word(build: Serving, store: Path) -> str:
+    """The verdict of the model that is unsafe."""
+    found = tuner("verdict", ERNIE, "--python", build.python, "--store", store, "--json").document["verdict"]
+    return str(found)
+
+
+@pytest.mark.parametrize("options", [(), ("--replace",), ("--replace-local",), ("--replace", "--replace-local")])
+def test_a_bundle_never_makes_an_unsafe_probe_safe(
+    serving: Serving, here: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """A forged report of the same key stays outside, whatever is asked, and the conflict is shown."""
+    bundle = forged(tmp_path / "away", serving)
+    said = tuner("verdicts", "import", bundle, "--store", here, *options, code=0).out
+    assert "not stored" in said
+    assert "Ernie4_5_VLMoeForConditionalGeneration: conditional (probed here, " in said
+    assert " stays, not uniform (this file, " in said
+    assert word(serving, here) == "conditional"
+
+
+def test_a_bundle_that_names_more_files_does_not_hide_an_unsafe_probe(
+    serving: Serving, here: Path, tmp_path: Path
+) -> None:
+    """Two builds were probed here, the last of them with a file more, and that file's list is looked up first.
+
+    A bundle for the first build that names that file too has a key of its own; the probe here still comes before it.
+    """
+    bundle = forged(tmp_path / "away", serving, "vllm/more.py")
+    patched, report = serving_in(tmp_path / "patched", SETTABLE), sample(ERNIE, "flag-live")
+    files = [*report["sources"], "vllm/more.py"]
+    for file in files:
+        patched.write(file, "# patched")
+    sources = dict.fromkeys(files, hashlib.sha256(b"# patched").hexdigest())
+    sample_in(here, patched.read(), ERNIE, report | {"sources": sources})
+    assert imported(bundle, here) == {"new": 1}
+    assert word(serving, here) == "conditional"
+
+
+def test_a_local_probe_gives_way_if_asked(serving: Serving, here: Path, tmp_path: Path) -> None:
+    """What is as safe or less safe replaces it, and both sentences and the document say so."""
+    store = tmp_path / "mine.sqlite"
+    serving.remember(store, MIXTRAL)
+    digest = reprobed(serving, here)
+    bundle = exported(here, digest)
+    assert imported(bundle, store) == {"kept_local": 1}
+    assert "--replace-local" in tuner("verdicts", "import", bundle, "--store", store, code=0).out
+    done = tuner("verdicts", "import", bundle, "--store", store, "--replace-local", "--json", code=0).document
+    (conflict,) = done["conflicts"]
+    assert (conflict["key"], conflict["result"]) == (digest, "replaced_local")
+    assert (conflict["stored"]["verdict"], conflict["in_bundle"]["verdict"]) == ("uniform", "uniform")
+    assert conflict["stored"]["imported"] is None
+    assert seconds(store, digest) == {"passes": 99.0}
+    listed = tuner("verdicts", "list", "--store", store, code=0).out
+    assert "imported" in listed
+
+
+def test_every_conflict_is_shown(serving: Serving, here: Path, there: Path) -> None:
+    """Which verdict, what was stored, what the file says, and which of the two stays."""
+    imported(exported(here), there)
+    digest = reprobed(serving, here)
+    bundle = exported(here)
+    kept = tuner("verdicts", "import", bundle, "--store", there, code=0).out
+    today = datetime.now(UTC).date().isoformat()
+    name = f"{digest[:12]}  MixtralForCausalLM"
+    assert f"{name}: uniform (imported, {today}) stays, not uniform (this file, {today})" in kept
+    taken = tuner("verdicts", "import", bundle, "--store", there, "--replace", code=0).out
+    assert f"{name}: uniform (this file, {today}) in place of uniform (imported, {today})" in taken
+    known = tuner("verdicts", "import", bundle, "--store", there, "--json", code=0).document
+    assert known["conflicts"] == []
+
+
+def test_a_bundle_is_written_to_a_file_whole_or_not_at_all(here: Path, tmp_path: Path) -> None:
+    """The same bytes as on stdout, nothing left beside it, and a place that cannot be written is one sentence."""
+    output = tmp_path / "out" / "team.jsonl"
+    output.parent.mkdir()
+    answer = tuner("verdicts", "export", "--store", here, "--output", output, code=0)
+    assert answer.out == ""
+    assert output.read_bytes() == exported(here).read_bytes()
+    assert set(contents(output.parent)) == {"team.jsonl"}
+    (tmp_path / "circle").symlink_to("circle")
+    for bad in (tmp_path, tmp_path / "missing" / "x", "/dev/null", tmp_path / "circle"):
+        said = tuner("verdicts", "export", "--store", here, "--output", bad, code=1).err
+        assert said.startswith(f"tuner: {bad} ")
 
 
 def test_the_command_travels_on(here: Path, there: Path) -> None:

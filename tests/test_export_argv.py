@@ -21,6 +21,7 @@ from tuner.export_pod import escaped
 from tuner.inputs import Inputs, Launching, planned
 from tuner.plan import Plan
 
+SHELLS = [Format.ENV, Format.DOCKERFILE]
 PATCHES = [Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D]
 FILES = {Format.VLLM_YAML, Format.CONFIGMAP}
 """Formats that hold the model and the compilation config alone."""
@@ -120,7 +121,8 @@ def test_the_cache_root_is_set_and_mounted(bench: Bench, form: Format) -> None:
     root = "/cache/it's $(HERE) $HOME"
     document = bench.documents(form, "--cache-root", root)
     container, volumes = parts(form, document)
-    assert root in [expanded(one["value"], {}) for one in container["env"] if one["name"] == "VLLM_CACHE_ROOT"]
+    named = [expanded(one["value"], {}) for one in container.get("env", ()) if one["name"] == "VLLM_CACHE_ROOT"]
+    assert root in named or (form is Format.WARM_JOB and expanded(container["args"][2], {}) == root)
     mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     claims = {one["name"]: one.get("persistentVolumeClaim") for one in volumes}
     assert claims[mounted[root]]["claimName"].endswith("-cache")
@@ -135,7 +137,7 @@ def parts(form: Format, documents: list[dict[str, Any]]) -> tuple[dict[str, Any]
     return pod["containers"][-1], pod["volumes"]
 
 
-@pytest.mark.parametrize("form", [*CLUSTER, Format.ENV, Format.DOCKERFILE])
+@pytest.mark.parametrize("form", [*(form for form in CLUSTER if form is not Format.WARM_JOB), *SHELLS])
 def test_nothing_is_said_of_a_cache_that_nobody_asked_for(bench: Bench, form: Format) -> None:
     """Without a cache root no variable is set and no claim is made."""
     text = bench.text(form)
@@ -229,7 +231,9 @@ def plan(bench: Bench) -> Plan:
 def test_any_argument_survives(plan: Plan, form: Format, tmp_path: Path, words: list[str]) -> None:
     """Whatever text an argument is, the server gets that text."""
     args = (UNIFORM, "--served-model-name", *words)
-    text = writer(form, Choices())(replace(plan, launch=replace(plan.launch, args=args)))
+    warms = form is Format.WARM_JOB
+    launch = replace(plan.launch, args=args, env={"VLLM_CACHE_ROOT": "/cache"} if warms else {})
+    text = writer(form, Choices(image="a:1" if warms else None))(replace(plan, launch=launch), None)
     found = argv_of(form, text, tmp_path)
     assert found[-len(words) - 1 :] == list(args[1:])
     assert form in TEMPLATED or found == list(args)

@@ -145,7 +145,14 @@ def test_the_help_lists_every_format() -> None:
     assert f"Oneof:{','.join(Format)}." in out
 
 
-CHOICES = {"image": "mine:one", "name": "moe", "container": "main", "nodes": 1, "model_uri": "pvc://claim/model"}
+CHOICES = {
+    "image": "mine:one",
+    "name": "moe",
+    "container": "main",
+    "nodes": 1,
+    "model_uri": "pvc://claim/model",
+    "cold_start": 467,
+}
 
 
 @pytest.mark.parametrize("form", Format)

@@ -131,12 +131,14 @@ def test_the_home_and_the_api_key_count_in_the_older_release(
     assert "open-sesame" not in str(other)
 
 
+@pytest.mark.parametrize("environment", [OLD], indirect=True, scope="module")
 def test_eager_execution_has_no_key(ask: Ask) -> None:
     """Nothing is compiled, so nothing is looked for."""
     other = ask("--enforce-eager")
     assert other["keys"] == {"aot": [], "parts": {}, "unknown": "Nothing in this launch is compiled."}
 
 
+@pytest.mark.parametrize("environment", [OLD], indirect=True, scope="module")
 def test_a_launch_that_is_not_followed_has_no_key(ask: Ask) -> None:
     """The factors are told all the same, and the reason with them."""
     other = ask("--enable-lora")
@@ -145,6 +147,7 @@ def test_a_launch_that_is_not_followed_has_no_key(ask: Ask) -> None:
     assert other["config"]["hash"]
 
 
+@pytest.mark.parametrize("environment", [NEW], indirect=True, scope="module")
 def test_what_vllm_refuses_is_told(ask: Ask, tmp_path: Path) -> None:
     """In its own words."""
     (tmp_path / "config.json").write_text('{"architectures": ["NoSuchModel"], "model_type": "llama"}')
@@ -152,8 +155,12 @@ def test_what_vllm_refuses_is_told(ask: Ask, tmp_path: Path) -> None:
         ask(model=tmp_path)
 
 
+@pytest.mark.parametrize("environment", [OLD], indirect=True, scope="module")
 def test_the_key_is_the_folder_that_a_real_server_makes(environment: str, home: Path, tmp_path: Path) -> None:
-    """A tiny model is compiled and served; the artifact lies where the document says."""
+    """A tiny model is compiled and served; the artifact lies where the document says.
+
+    The newer release makes one in `test_cache_warm_vllm.py`.
+    """
     python = python_of(environment)
     model = tmp_path / "tiny"
     subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=tmp_path, check=True)

@@ -25,6 +25,7 @@ HOMES = {
     "sqlitedict": "cache/store.py",
     "yaml": "tuner/yaml_text.py",
     "huggingface_hub": "tuner/hub.py",
+    "minisign": "tuner/signing.py",
     "rich": "tuner/progress.py",
     "ruamel": "tuner/manifest_yaml.py",
     "zstandard": "cache/compiled/archive_*.py",
@@ -34,7 +35,7 @@ HOMES = {
     "vllm": WORKER,
 }
 """Third-party library -> the files that may import it."""
-DISTRIBUTIONS = {"yaml": "PyYAML"}
+DISTRIBUTIONS = {"minisign": "py-minisign", "yaml": "PyYAML"}
 """Name on the index where it is not the import's."""
 MAX_FILE, MAX_FUNCTION, LONG_FUNCTION, MEDIAN_FUNCTION = 300, 60, 40, 12
 REASONS = {
@@ -177,10 +178,11 @@ def test_heavy_libraries_are_imported_inside_functions(library: str) -> None:
 def test_dependencies_are_those_with_a_home() -> None:
     """pyproject.toml asks for exactly the libraries that are imported, and for typer below 0.29.
 
-    typer 0.29 imports pydantic on every command.
+    typer 0.29 imports pydantic on every command. What signs bundles is an extra.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = {re.split(r"[^\w-]", entry)[0]: entry for entry in project["dependencies"]}
+    entries = [*project["dependencies"], *project["optional-dependencies"]["sign"]]
+    asked = {re.split(r"[^\w-]", entry)[0]: entry for entry in entries}
     assert set(asked) == {DISTRIBUTIONS.get(name, name) for name, home in HOMES.items() if home != WORKER}
     assert asked["typer"].endswith(",<0.29")
 

@@ -18,8 +18,10 @@ from fake_environment import LLAMA, MIXTRAL, QWEN, SETTABLE, Serving, serving_in
 HEAVY = {
     "asyncio",
     "concurrent",
+    "cryptography",
     "http",
     "huggingface_hub",
+    "minisign",
     "multiprocessing",
     "pydantic",
     "pydantic_core",

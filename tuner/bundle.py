@@ -155,6 +155,8 @@ def _require_consistent(entry: Entry) -> None:
         raise BundleError("its key holds something that is no plain text")
     if entry.report.get("sources") != entry.sources or digest(entry.sources) != key["sources"]:
         raise BundleError("its key, its report and its list of source files disagree")
+    if not entry.sources:  # nothing could ever differ: it would apply to every build of its versions
+        raise BundleError("its report names no source file")
     seen = seen if isinstance(seen, dict) else {}
     for name in ("vllm", "torch"):
         if public_version(key[name]) != public_version(seen.get(name)):

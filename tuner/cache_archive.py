@@ -17,6 +17,7 @@ from tuner.environment import Environment
 from tuner.errors import TunerError
 from tuner.identity import public_version
 from tuner.inputs import serving_environment
+from tuner.size import size_text
 
 SCHEMA_VERSION = 1
 """Of both JSON documents."""
@@ -142,7 +143,7 @@ def packed_document(root: Path, archive: Path, manifest: Manifest) -> dict[str, 
 
 def packed_text(archive: Path, manifest: Manifest) -> str:
     """What `tuner cache pack` prints."""
-    inside = f"{len(manifest.files)} files, {_mib(manifest.size)}, in {_mib(archive.stat().st_size)}"
+    inside = f"{len(manifest.files)} files, {size_text(manifest.size)}, in {size_text(archive.stat().st_size)}"
     return "\n".join([f"{archive}: {inside}", *map(_warm_up, manifest.records), *_lines("entry", manifest.entries)])
 
 
@@ -175,7 +176,3 @@ def _warm_up(record: WarmRecord) -> str:
 
 def _lines(label: str, paths: Sequence[str]) -> list[str]:
     return [f"  {label}: {path}" for path in paths]
-
-
-def _mib(size: int) -> str:
-    return f"{size / 1024 / 1024:.1f} MiB"

@@ -11,8 +11,6 @@ from cache.compiled.prune import Candidate, Criteria, Pruning, choose, remove
 from tuner.cache_location import cache_root
 from tuner.errors import ExitCode, TunerError
 
-_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-
 
 @dataclass(frozen=True)
 class Pruned:
@@ -92,23 +90,3 @@ def _removed(root: Path, pruning: Pruning) -> Iterator[Candidate]:
             remove(root, candidate.path)
         except OSError as error:
             yield replace(candidate, why=error.strerror or type(error).__name__)
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `500`, `500M`, `20G`, `20GiB`: powers of 1024.
-
-    Raises:
-        TunerError: it is none of these.
-    """
-    number, unit = text.strip().upper().removesuffix("B").removesuffix("I"), ""
-    if number[-1:] in _UNITS and number[-1:]:
-        number, unit = number[:-1], number[-1]
-    try:
-        size = float(number) * (1 << _UNITS[unit])
-        if 0 <= size < 1 << 60:
-            return int(size)
-    except ValueError:
-        pass
-    raise TunerError(
-        f"{text} is no size.", hint="Write it as 500M, 20G or 1.5T.", kind="usage", exit_code=ExitCode.USAGE
-    )

@@ -1,7 +1,6 @@
 """The command line: each command parses, calls one function, prints."""
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,29 @@ from typer.core import TyperCommand
 
 from rules.releases import flag_status
 from tuner import __version__, cli_cache, cli_check, cli_verdicts
+from tuner.cli_options import (
+    AcceptPlatform,
+    CacheDir,
+    CacheDirIn,
+    CacheRoot,
+    ColdStart,
+    Container,
+    Enforce,
+    EnvironmentFile,
+    Image,
+    Json,
+    ModelImpl,
+    ModelName,
+    ModelUri,
+    Nodes,
+    ObjectName,
+    Python,
+    Revision,
+    Store,
+    Strict,
+    TrustRemoteCode,
+    VllmArgs,
+)
 from tuner.cli_output import conclude, failures, present, print_json, refuse, result
 from tuner.export import Format
 from tuner.quick import OnMissing, own_tokens
@@ -25,53 +47,6 @@ app = typer.Typer(
 app.add_typer(cli_verdicts.app, name="verdicts")
 app.add_typer(cli_cache.app, name="cache")
 cli_check.add_to(app)
-
-
-class CacheDirIn(StrEnum):
-    """What carries the cache folder into the launch."""
-
-    ENV = "env"
-    CONFIG = "config"
-
-
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")]
-VllmArgs = Annotated[list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")]
-Python = Annotated[
-    str | None,
-    typer.Option(metavar="PATH", help="Python of the serving environment. Default: the one behind `vllm` on PATH."),
-]
-EnvironmentFile = Annotated[
-    Path | None, typer.Option("--environment", metavar="FILE", help="A saved `tuner env --json` in its place.")
-]
-Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Revision = Annotated[str | None, typer.Option(metavar="REV", help="Hub revision of the model.")]
-ModelImpl = Annotated[str, typer.Option(metavar="IMPL", help="As `vllm serve --model-impl`.")]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code from the model's folder.")]
-AcceptPlatform = Annotated[
-    str | None,
-    typer.Option(metavar="PLATFORM", help="Where this one has no verdict, let PLATFORM's decide (such as cpu)."),
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse where the flag may be on and nothing is known.")]
-Enforce = Annotated[bool, typer.Option("--enforce", help="Refuse a value of yours that an unsafe verdict contradicts.")]
-CacheRoot = Annotated[
-    str | None, typer.Option(metavar="DIR", envvar="TUNER_CACHE_ROOT", help="Set VLLM_CACHE_ROOT to this folder.")
-]
-CacheDir = Annotated[
-    CacheDirIn, typer.Option(help="config: write compilation_config.cache_dir, a folder keyed by the whole launch.")
-]
-
-Image = Annotated[
-    str | None, typer.Option(metavar="IMAGE", help="Of the server. Default: vLLM's own, in the plan's release.")
-]
-ObjectName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of the objects. Default: made of the model's name.")
-]
-Container = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The container that a patch changes. Default: vllm.")
-]
-Nodes = Annotated[int | None, typer.Option(metavar="N", min=1, help="That a model spans. Default: pipeline stages.")]
-ModelUri = Annotated[str | None, typer.Option(metavar="URI", help="Where KServe fetches the model. Default: the hub.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -216,6 +191,7 @@ def export(
     container: Container = None,
     nodes: Nodes = None,
     model_uri: ModelUri = None,
+    cold_start: ColdStart = None,
 ) -> None:
     """Write the planned launch as a file for other tools, on stdout.
 
@@ -223,15 +199,17 @@ def export(
     """
     from tuner.export import Choices, writer
     from tuner.inputs import Inputs, Launching, planned
+    from tuner.warm_up import recorded
 
     with failures(as_json=form == "json", name=model):
-        write = writer(form, Choices(image, name, container, nodes, model_uri))
+        write = writer(form, Choices(image, name, container, nodes, model_uri, cold_start))
         launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
         made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if form != Format.JSON:
             refuse(made)
-        result(write(made), end="")
+        warmed = recorded(made, os.environ)
+        result(write(made, warmed.cold_seconds if warmed else None), end="")
         conclude(made)
 
 

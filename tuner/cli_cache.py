@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tuner import cli_cache_archive, cli_cache_explain
+from tuner.cli_options import CachesRoot, Json, ModelName, Python, Store, VllmArgs
 from tuner.cli_output import failures, print_json, result, say
 from tuner.errors import ExitCode
 
@@ -16,32 +17,14 @@ app = typer.Typer(
 )
 cli_cache_archive.add_to(app)
 cli_cache_explain.add_to(app)
-CacheRoot = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIR",
-        envvar="TUNER_CACHE_ROOT",
-        help="The caches' folder. Default: VLLM_CACHE_ROOT, else vLLM's own default.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-
-
-Python = Annotated[
-    str | None,
-    typer.Option(metavar="PATH", help="Python of the serving environment. Default: the one behind `vllm` on PATH."),
-]
-Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
 WARM_LIMIT_S = 3600.0
 
 
 @app.command()
 def warm(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")],
-    vllm_args: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")
-    ] = None,
-    cache_root: CacheRoot = None,
+    model: ModelName,
+    vllm_args: VllmArgs = None,
+    cache_root: CachesRoot = None,
     python: Python = None,
     store: Store = None,
     time_limit: Annotated[
@@ -58,7 +41,7 @@ def warm(
 
 
 @app.command("ls")
-def list_entries(cache_root: CacheRoot = None, as_json: Json = False) -> None:
+def list_entries(cache_root: CachesRoot = None, as_json: Json = False) -> None:
     """Show what lies in a cache, which launch it is for, and when it was last used.
 
     Model, vLLM and GPU come from the record of a warm-up; what vLLM itself wrote does not tell them.
@@ -77,7 +60,7 @@ def list_entries(cache_root: CacheRoot = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def scan(cache_root: CacheRoot = None, as_json: Json = False) -> None:
+def scan(cache_root: CachesRoot = None, as_json: Json = False) -> None:
     """Look for secrets, loose permissions, strange owners, links that lead out and pickles of unknown origin.
 
     Ends with 1 if there is a secret, or something that other users can change; else with 3 if something could not be
@@ -101,7 +84,7 @@ def scan(cache_root: CacheRoot = None, as_json: Json = False) -> None:
 
 @app.command()
 def prune(
-    cache_root: CacheRoot = None,
+    cache_root: CachesRoot = None,
     older_than: Annotated[
         float | None, typer.Option(metavar="DAYS", min=0, help="Entries that were last used longer ago.")
     ] = None,
@@ -121,9 +104,10 @@ def prune(
     something could not be removed.
     """
     from cache.compiled.prune import Criteria
-    from tuner.caches import opened_root, parse_size
+    from tuner.caches import opened_root
     from tuner.caches import prune as prune_root
     from tuner.render_cache import pruned_document, pruned_text
+    from tuner.size import parse_size
 
     with failures(as_json):
         criteria = Criteria(older_than, None if max_size is None else parse_size(max_size), unreachable)

@@ -6,15 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli_options import CachesRoot, EnvironmentFile, Json, Python
 from tuner.cli_output import failures, print_json, result, say
-
-CacheRoot = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIR", envvar="TUNER_CACHE_ROOT", help="The cache. Default: VLLM_CACHE_ROOT, else vLLM's own default."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 def pack(
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="The file to write, such as cache.tar.zst.")],
-    cache_root: CacheRoot = None,
+    cache_root: CachesRoot = None,
     record: Annotated[
         list[str] | None, typer.Option(metavar="DIGEST", help="Start of a warm-up's digest; repeatable. Default: all.")
     ] = None,
@@ -49,14 +42,9 @@ def pack(
 
 def unpack(
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="A file of `tuner cache pack`.")],
-    cache_root: CacheRoot = None,
-    python: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Python of the serving environment. Default: the one behind `vllm` on PATH."),
-    ] = None,
-    environment: Annotated[
-        Path | None, typer.Option("--environment", metavar="FILE", help="A saved `tuner env --json` in its place.")
-    ] = None,
+    cache_root: CachesRoot = None,
+    python: Python = None,
+    environment: EnvironmentFile = None,
     force: Annotated[bool, typer.Option("--force", help="Unpack what was made for another environment, too.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -5,24 +5,13 @@ from typing import Annotated
 
 import typer
 
+from tuner.cli_options import AcceptPlatform, CacheRoot, Json, ModelName, Python, Store, VllmArgs
 from tuner.cli_output import failures, print_json, refuse, result, say
 from tuner.errors import ExitCode
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")]
-VllmArgs = Annotated[list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")]
-Python = Annotated[
-    str | None,
-    typer.Option(metavar="PATH", help="Python of the serving environment. Default: the one behind `vllm` on PATH."),
-]
-Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
-AcceptPlatform = Annotated[str | None, typer.Option(metavar="PLATFORM", help="As for `tuner plan`.")]
-CacheRoot = Annotated[
-    str | None, typer.Option(metavar="DIR", envvar="TUNER_CACHE_ROOT", help="Set VLLM_CACHE_ROOT to this folder.")
-]
 Against = Annotated[
     str | None, typer.Option(metavar="DIGEST", help="The warm-up to compare with. Default: the newest of the model.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def explain(
-    model: Model,
+    model: ModelName,
     vllm_args: VllmArgs = None,
     python: Python = None,
     store: Store = None,

@@ -1,6 +1,7 @@
 """`tuner verdicts`: the stored verdicts, listed, shown, forgotten, and carried from one store to another."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -92,16 +93,27 @@ def export_verdicts(
     command: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The command that made them, to be kept with each.")
     ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the bundle here, whole or not at all. Default: stdout.")
+    ] = None,
+    sign_with: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign it with this private key, as FILE.minisig beside --output.")
+    ] = None,
 ) -> None:
-    """Write stored verdicts as a bundle, one a line, on stdout."""
-    from tuner.exchange import export
+    """Write stored verdicts as a bundle, one a line, on stdout or into a file."""
+    from tuner.exchange import export, write
     from tuner.inputs import opened_store
 
     with failures(as_json=False):
+        if sign_with and not output:
+            raise _no_output()
         made = export(opened_store(store, os.environ), keys or [], command)
         for sentence in made.left_out:
             say(f"tuner: {sentence}")
-        result(made.text, end="")
+        if output:
+            write(made, output, _signature(made.text.encode(), sign_with) if sign_with else None)
+        else:
+            result(made.text, end="")
         if made.left_out:
             raise SystemExit(ExitCode.ERROR)
 
@@ -110,25 +122,90 @@ def export_verdicts(
 def import_verdicts(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle of `tuner verdicts export`.")],
     store: Store = None,
+    require_signed: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Refuse it unless FILE.minisig is right by this public key.")
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Let them replace different ones that were imported before.")
+    ] = False,
+    replace_local: Annotated[
+        bool, typer.Option("--replace-local", help="Let them replace what was probed here, never unsafe by safe.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Store the verdicts of a bundle, judged anew; none if a line is damaged.
 
-    What was probed here is never replaced.
+    Which of two verdicts of one key stays is shown; without options it is the one that is stored.
     """
+    from tuner.conflict import document, told
     from tuner.document import SCHEMA_VERSION
-    from tuner.exchange import Fate, import_file, told
+    from tuner.exchange import import_file
     from tuner.inputs import opened_store
+    from tuner.origin import HERE, IMPORTED
+    from tuner.signing import required
 
     with failures(as_json):
-        fates = import_file(opened_store(store, os.environ), file, replacing=replace)
+        signed = required(file, require_signed) if require_signed else None
+        giving_way = [origin for origin, asked in ((IMPORTED, replace), (HERE, replace_local)) if asked]
+        verdicts = opened_store(store, os.environ)
+        imported = import_file(verdicts, file, giving_way=giving_way, text=signed.text if signed else None)
         if as_json:
-            print_json({"schema_version": SCHEMA_VERSION, "imported": {fate: fates[fate] for fate in Fate}})
+            by = {"key": signed.key, "comment": signed.comment} if signed else None
+            print_json({"schema_version": SCHEMA_VERSION, **document(imported), "signed": by})
         else:
-            result(told(fates))
+            result(told(imported))
+            if signed:
+                result(signed.told())
+
+
+@app.command()
+def keygen(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="The files are NAME.key and NAME.pub.")],
+    as_json: Json = False,
+) -> None:
+    """Make a key pair for signed bundles, in minisign's format.
+
+    The private key has no password; only you can read the file.
+    """
+    from tuner.document import SCHEMA_VERSION
+    from tuner.signing import make_keys
+
+    with failures(as_json):
+        secret, public, key = make_keys(name)
+        if as_json:
+            made = {"key": key, "private": str(secret), "public": str(public)}
+            print_json({"schema_version": SCHEMA_VERSION, **made})
+        else:
+            result(f"{secret}  signs; whoever has it can sign\n{public}  checks; give it to whoever imports\nkey {key}")
+
+
+def _signature(bundle: bytes, key: Path) -> bytes:
+    from tuner.signing import readable_by_others, sign
+
+    signature = sign(bundle, key, lambda: _password(key))
+    if warning := readable_by_others(key):
+        say(f"tuner: {warning}")
+    return signature
+
+
+def _password(key: Path) -> str:
+    from getpass import getpass
+
+    if not sys.stdin.isatty():
+        raise TunerError(
+            f"The private key {key} has a password, and there is no terminal to ask for it.",
+            hint="Sign the bundle with `minisign -S -s KEY -m FILE`, or make a key without: `tuner verdicts keygen`.",
+            kind="signature",
+        )
+    try:
+        return getpass(f"Password of {key}: ")
+    except EOFError:  # Ctrl-D
+        return ""
+
+
+def _no_output() -> TunerError:
+    hint = "Add --output FILE; the signature is written beside it, as FILE.minisig."
+    return TunerError("--sign-with has no file to sign.", hint=hint, kind="usage", exit_code=ExitCode.USAGE)
 
 
 def no_such_key(key: str) -> TunerError:

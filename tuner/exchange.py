@@ -1,34 +1,23 @@
 """Verdicts on their way out of a store and into another: what `tuner verdicts export` and `import` do."""
 
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
+from io import BytesIO
 from pathlib import Path
 
 from cache.entry import Entry
 from cache.store import VerdictStore
 from rules.errors import RuleError
+from rules.verdict import Verdict
 from tuner.bundle import MAX_LINE, Bundled, BundleError, line_in, line_of
+from tuner.conflict import STORED, Conflict, Fate, Imported, same, settled
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import rules_digest
-from tuner.memory import current_verdict
-
-
-class Fate(StrEnum):
-    """What became of an imported verdict."""
-
-    NEW = "new"
-    """Stored; there was none of its key."""
-    REPLACED = "replaced"
-    """Stored in place of another imported one."""
-    KNOWN = "known"
-    """The same was stored already."""
-    LOCAL = "kept_local"
-    """Not stored: one of the same key was probed here."""
-    OTHER = "kept_imported"
-    """Not stored: another one of the same key was imported before."""
+from tuner.memory import current_verdict, known_verdict
+from tuner.signing import signature_file
 
 
 @dataclass(frozen=True)
@@ -69,71 +58,56 @@ def export(store: VerdictStore, prefixes: Sequence[str], command: str | None) ->
     return Exported("".join(line for _, _, line in sorted(lines)), tuple(left_out))
 
 
-def import_file(store: VerdictStore, path: Path, *, replacing: bool) -> Counter[Fate]:
+def import_file(
+    store: VerdictStore, path: Path, *, giving_way: Collection[str] = (), text: bytes | None = None
+) -> Imported:
     """Store the verdicts of a bundle: all that are wanted or, if any line is damaged, none.
-
-    What was probed here is never replaced.
 
     Args:
         store: where to.
         path: the bundle.
-        replacing: an entry that was imported before gives way to a different one.
+        giving_way: the origins (`tuner.origin`) whose entries give way to a different one of the bundle; an unsafe
+            verdict of what was probed here never gives way to a safe one.
+        text: what the bundle holds, where it was read before; None: it is read now.
 
     Raises:
         TunerError: the file cannot be read, or a line is damaged; the sentence names it.
         StoreError: the store cannot be written, or an entry of one of these keys is damaged there.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    entries, repeated = _distinct(path, now)
+    entries, repeated = _distinct(path, text, now)
     fates = Counter({Fate.KNOWN: repeated})
+    conflicts: list[Conflict] = []
 
     def wanted(stored: Entry | None, new: Entry) -> bool:
-        fate = _fate(stored, new, replacing)
+        fate = Fate.NEW if stored is None else Fate.KNOWN
+        if stored is not None and not same(stored, new):
+            conflicts.append(_conflict(store, stored, new, giving_way))
+            fate = conflicts[-1].fate
         fates[fate] += 1
-        return fate in {Fate.NEW, Fate.REPLACED}
+        return fate in STORED
 
     store.merge(entries, wanted)
-    return fates
+    return Imported(fates, tuple(conflicts))
 
 
-def told(fates: Counter[Fate]) -> str:
-    """What `tuner verdicts import` prints: one line for each fate that some verdict met, those stored first."""
-    words = {
-        Fate.NEW: "new",
-        Fate.REPLACED: "in place of another imported one",
-        Fate.KNOWN: "known already",
-        Fate.LOCAL: "not stored: a verdict of the same key was probed here, and wins",
-        Fate.OTHER: "not stored: another verdict of the same key was imported before; --replace takes this file's",
-    }
-    return "\n".join(f"{fates[fate]:>4}  {said}" for fate, said in words.items() if fates[fate])
+def _conflict(store: VerdictStore, stored: Entry, new: Entry, giving_way: Collection[str]) -> Conflict:
+    reader = VerdictStore(store.path, read_only=True)  # the store is being written: a new judgement cannot be kept now
+    was, now = known_verdict(reader, stored), Verdict.from_dict(new.verdict)
+    return Conflict(stored, was, new, now, settled(stored, was, now, giving_way))
 
 
-def _fate(stored: Entry | None, new: Entry, replacing: bool) -> Fate:
-    if stored is None:
-        return Fate.NEW
-    if _same(stored, new):
-        return Fate.KNOWN
-    if stored.provenance is None:
-        return Fate.LOCAL
-    return Fate.REPLACED if replacing else Fate.OTHER
-
-
-def _same(left: Entry, right: Entry) -> bool:
-    """Whether two entries of one key rest on the same probe; verdicts follow from reports."""
-    return (left.report, left.sources, left.probed_at) == (right.report, right.sources, right.probed_at)
-
-
-def _distinct(path: Path, now: str) -> tuple[list[Entry], int]:
+def _distinct(path: Path, text: bytes | None, now: str) -> tuple[list[Entry], int]:
     """The entries of a bundle, and how many lines only repeat another."""
     found: dict[str, tuple[int, Entry]] = {}
     repeated = 0
-    for number, text in _lines(path):
+    for number, line in _lines(path, text):
         try:
-            new = line_in(text).imported(path.name, now)
+            new = line_in(line).imported(path.name, now)
         except BundleError as error:
             raise _damaged(path, number, error.reason, error.hint) from None
         first, entry = found.setdefault(new.digest, (number, new))
-        if first != number and not _same(entry, new):
+        if first != number and not same(entry, new):
             reason = f"it is another verdict of the key of line {first}, {new.digest[:12]}"
             raise _damaged(path, number, reason, "Leave one of the two lines out.")
         repeated += first != number
@@ -142,14 +116,14 @@ def _distinct(path: Path, now: str) -> tuple[list[Entry], int]:
     return [entry for _, entry in found.values()], repeated
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def _lines(path: Path, text: bytes | None) -> Iterator[tuple[int, bytes]]:
     """Each line with its number, from 1; one that is too long is cut, and still too long."""
     try:
-        with path.open("rb") as stream:
+        with path.open("rb") if text is None else BytesIO(text) as stream:
             number = 0
-            while text := stream.readline(MAX_LINE + 1):
+            while line := stream.readline(MAX_LINE + 1):
                 number += 1
-                yield number, text
+                yield number, line
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         said = error.strerror if isinstance(error, OSError) else error
         raise TunerError(f"The bundle {path} cannot be read: {said}.", hint=_MAKE, kind="bundle") from None
@@ -159,6 +133,37 @@ def _damaged(path: Path, number: int, reason: str, hint: str) -> TunerError:
     return TunerError(
         f"{path}, line {number} is damaged: {reason}. Nothing was stored.", hint=hint or _MAKE, kind="bundle"
     )
+
+
+def write(exported: Exported, output: Path, signature: bytes | None) -> None:
+    """Write a bundle as a file and, where it is signed, the signature beside it; each whole or not at all.
+
+    Raises:
+        TunerError: one of them cannot be written.
+    """
+    _write(output, exported.text.encode())
+    if signature is not None:
+        _write(signature_file(output), signature)
+
+
+def _write(file: Path, text: bytes) -> None:
+    """Behind a link, in the place of its target."""
+    try:
+        target = file.resolve()
+        if target.exists() and not target.is_file():
+            raise TunerError(
+                f"{file} is no plain file.", hint="Name another one, or leave --output out.", kind="bundle"
+            )
+        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with draft.open("xb") as stream:
+                stream.write(text)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        said = error.strerror if isinstance(error, OSError) else error
+        raise TunerError(f"{file} cannot be written: {said}.", hint="Name another file.", kind="bundle") from None
 
 
 def _wanted(store: VerdictStore, prefixes: Sequence[str]) -> list[Entry]:

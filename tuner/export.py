@@ -1,7 +1,7 @@
 """The formats of `tuner export`: what there is, what each is told, and who writes it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,8 @@ class Format(StrEnum):
     KSERVE_LLMINFERENCESERVICE = "kserve-llminferenceservice"
     LEADERWORKERSET = "leaderworkerset"
     """A LeaderWorkerSet for a model that spans nodes, with the leader's Service."""
+    WARM_JOB = "warm-job"
+    """A Job that fills the server's compile cache with `tuner cache warm`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Choices:
         container: the container that a patch changes; default: `vllm`, for `llm-d` the guides' `modelserver`.
         nodes: how many nodes the model spans; default: its pipeline stages.
         model_uri: where KServe fetches the model; default: the hub, where the plan names a hub id.
+        cold_start: seconds that a cold start was measured to take; default: what `tuner cache warm` recorded for this
+            launch below its cache root, if that is here.
     """
 
     image: str | None = None
@@ -57,9 +61,11 @@ class Choices:
     container: str | None = None
     nodes: int | None = None
     model_uri: str | None = None
+    cold_start: float | None = None
 
 
-_OBJECTS = {Format.CONFIGMAP, Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D}
+_PATCHES = {Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D}
+_OBJECTS = {Format.CONFIGMAP} | _PATCHES
 _SERVERS = {
     Format.DEPLOYMENT,
     Format.HELM_PRODUCTION_STACK,
@@ -68,17 +74,18 @@ _SERVERS = {
     Format.LEADERWORKERSET,
 }
 USES: dict[str, set[Format]] = {
-    "image": _SERVERS,
-    "name": _OBJECTS | _SERVERS,
-    "container": {Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D},
+    "image": _SERVERS | {Format.WARM_JOB},
+    "name": _OBJECTS | _SERVERS | {Format.WARM_JOB},
+    "container": _PATCHES,
     "nodes": {Format.LEADERWORKERSET},
     "model_uri": {Format.KSERVE_LLMINFERENCESERVICE},
+    "cold_start": _PATCHES | _SERVERS | {Format.WARM_JOB},
 }
 """Choice -> the formats that heed it."""
 
 
-def writer(name: str, choices: Choices) -> Callable[["Plan"], str]:
-    """The writer of a format.
+def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]:
+    """The writer of a format: from a plan, and from the seconds of its recorded cold start if there is one.
 
     Raises:
         TunerError: there is no such format, or it has no use for a choice that was made.
@@ -91,13 +98,13 @@ def writer(name: str, choices: Choices) -> Callable[["Plan"], str]:
             option = "--" + field.name.replace("_", "-")
             raise _usage(f"The format {name} has no use for {option}.", f"It is for: {', '.join(sorted(uses))}.")
     write = _writers()[Format(name)]
-    return lambda plan: write(plan, choices)
+    return lambda plan, measured: write(plan, replace(choices, cold_start=choices.cold_start or measured))
 
 
 def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:
     from tuner import export_deployment as deployment  # noqa: PLC0415  each imports this module for `Choices`
     from tuner import export_file as file  # noqa: PLC0415  as above
-    from tuner import export_helm, export_kserve, export_lws  # noqa: PLC0415  as above
+    from tuner import export_helm, export_job, export_kserve, export_lws  # noqa: PLC0415  as above
 
     return {
         Format.JSON: file.as_json,
@@ -113,6 +120,7 @@ def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:
         Format.KSERVE_INFERENCESERVICE: export_kserve.as_inference_service,
         Format.KSERVE_LLMINFERENCESERVICE: export_kserve.as_llm_inference_service,
         Format.LEADERWORKERSET: export_lws.as_leader_worker_set,
+        Format.WARM_JOB: export_job.as_warm_job,
     }
 
 

@@ -6,7 +6,6 @@ from tuner.export import Choices
 from tuner.export_evidence import annotations, manifest
 from tuner.export_file import vllm_config
 from tuner.export_pod import (
-    STARTUP_SECONDS,
     claim,
     claim_note,
     container,
@@ -51,7 +50,7 @@ def as_deployment(plan: Plan, choices: Choices) -> str:
     }
     spec = {
         "replicas": 1,
-        "progressDeadlineSeconds": STARTUP_SECONDS + 600,
+        "progressDeadlineSeconds": server.startup_seconds + 600,
         # A claim on one node cannot follow a second pod to another.
         **({"strategy": {"type": "Recreate"}} if server.cache_root else {}),
         "selector": {"matchLabels": labels},

@@ -6,7 +6,7 @@ from typing import Any
 from tuner.errors import ExitCode, TunerError
 from tuner.export import Choices
 from tuner.export_evidence import annotations, manifest
-from tuner.export_pod import STARTUP, claim_note, container, mounts, resources, variables, volumes
+from tuner.export_pod import claim_note, container, mounts, patience, resources, variables, volumes
 from tuner.export_server import Server, image_of, is_folder, server_of
 from tuner.plan import Plan
 
@@ -73,7 +73,7 @@ def _template(plan: Plan, choices: Choices, server: Server) -> dict[str, Any]:
         **({"securityContext": {"runAsNonRoot": True, "runAsUser": USER}} if default_image else {}),
         **variables(server, **user, VLLM_ADDITIONAL_ARGS=shlex.join(server.rest)),
         **resources(server, server.devices),
-        "startupProbe": dict(STARTUP),
+        "startupProbe": patience(server),
         **mounts(server, shared_memory=False),  # the template mounts shared memory
     }
     group = {"securityContext": {"fsGroup": USER}} if default_image and server.cache_root else {}

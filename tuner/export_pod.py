@@ -4,11 +4,8 @@ from typing import Any
 
 from tuner.cache_location import CACHE_ROOT
 from tuner.export_server import Server
+from tuner.startup import PERIOD_S
 
-STARTUP = {"periodSeconds": 10, "failureThreshold": 360}
-"""An hour until a server must answer: large MoE models have taken 2219 s to compile (vLLM issue 34399), and llm-d's
-guides allow as much. A shorter budget kills a cold start and throws its compile cache away."""
-STARTUP_SECONDS = STARTUP["periodSeconds"] * STARTUP["failureThreshold"]
 CACHE_VOLUME = "vllm-compile-cache"
 CACHE_SIZE = "20Gi"
 
@@ -54,7 +51,12 @@ def resources(server: Server, devices: int) -> dict[str, Any]:
 
 def startup_probe(server: Server) -> dict[str, Any]:
     """The server answers within the budget."""
-    return {**health(server), **STARTUP}
+    return {**health(server), **patience(server)}
+
+
+def patience(server: Server) -> dict[str, int]:
+    """How long the probe of a start waits."""
+    return {"periodSeconds": PERIOD_S, "failureThreshold": server.startup_seconds // PERIOD_S}
 
 
 def health(server: Server) -> dict[str, Any]:

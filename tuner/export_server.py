@@ -13,6 +13,7 @@ from tuner.hub import is_hub_id
 from tuner.options import scan
 from tuner.plan import Plan
 from tuner.serving import Serving
+from tuner.startup import budget, budget_sentence
 
 IMAGES = {"cuda": "vllm/vllm-openai", "rocm": "vllm/vllm-openai-rocm", "cpu": "vllm/vllm-openai-cpu"}
 """Platform -> vLLM's own image. Each release is tagged `vRELEASE`: CUDA all, ROCm from 0.14.0, CPU from 0.16.0."""
@@ -38,6 +39,7 @@ class Server:
         devices: how many accelerators it needs in all.
         resource: the resource that names one; None: no device plugin is known for the platform.
         cache_root: value of VLLM_CACHE_ROOT; None: it is not set.
+        startup_seconds: how long it may take to start.
         notes: what must be true in the cluster for it to start; whole sentences.
     """
 
@@ -51,6 +53,7 @@ class Server:
     devices: int
     resource: str | None
     cache_root: str | None
+    startup_seconds: int
     notes: tuple[str, ...]
 
 
@@ -80,7 +83,8 @@ def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
         devices=devices,
         resource=DEVICES.get(plan.subject.environment.platform),
         cache_root=plan.launch.env.get(CACHE_ROOT),
-        notes=tuple(_notes(plan)),
+        startup_seconds=budget(choices.cold_start),
+        notes=(*_notes(plan), *([budget_sentence(choices.cold_start)] if choices.cold_start else [])),
     )
 
 

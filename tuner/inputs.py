@@ -214,7 +214,7 @@ def _options(inputs: Inputs, launching: Launching, environ: Mapping[str, str], a
     return Options(
         strict=launching.strict,
         enforce=launching.enforce,
-        cache_root=launching.cache_root,
+        cache_root=launching.cache_root or None,  # an empty one is a variable of a script that is not set
         cache_dir_in_config=launching.cache_dir_in_config,
         environ=environ,
         files_at_hand=at_hand,

@@ -139,7 +139,7 @@ def _on_its_platform(store: VerdictStore, subject: Subject, base: dict[str, Any]
         return LookUp(None, None, _explained(store, base))
     sources = hash_sources(subject.environment, files) if files_at_hand else {}
     entry = store.get(full_key(base, sources)) if files_at_hand else None
-    if entry is None:
+    if entry is None or entry.provenance is not None:  # a probe here that named other files comes before a bundle's
         entry = _applicable(subject, _of_same_factors(store, base), files_at_hand)
     if entry is None:
         return LookUp(None, None, _changed_sources(store, base, sources))

@@ -16,6 +16,7 @@ from cache.compiled.scan import Finding, Level
 from tuner.caches import Pruned
 from tuner.render import columns, line
 from tuner.render_confirm import visible
+from tuner.size import size_text
 
 SCHEMA_VERSION = 1
 """Of the documents; changed when a field is removed or means something else."""
@@ -191,14 +192,6 @@ def _time(seconds: float) -> str:
 
 def _counted(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def size_text(size: int) -> str:
-    """Bytes in powers of 1024."""
-    amount, units = float(size), ["B", "KiB", "MiB", "GiB"]
-    while amount >= 1024 and units[1:]:  # noqa: PLR2004  as the docstring says
-        amount, units = amount / 1024, units[1:]
-    return f"{amount:.0f} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
 
 
 def span_text(seconds: float) -> str:

@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+from tuner.size import size_text
+from tuner.startup import PERIOD_S, budget
 from tuner.warm import Warmed
 
 SCHEMA_VERSION = 1
@@ -15,6 +17,7 @@ def warmed_document(warmed: Warmed) -> dict[str, Any]:
         "cache_root": str(warmed.root),
         **asdict(warmed.record),
         "kept": list(warmed.kept),
+        "startup_seconds": _startup(warmed),
         "reason": warmed.reason,
         "notes": list(warmed.notes),
     }
@@ -27,9 +30,15 @@ def warmed_text(warmed: Warmed) -> str:
     proof = f" ({record.proof})" if record.proof else ""
     rows = [
         ("cache root", str(warmed.root)),
-        ("entries", f"{len(record.entries)}, {record.size / 1e6:.1f} MB"),
+        ("entries", f"{len(record.entries)}, {size_text(record.size)}"),
         *(("", f"{entry}{' (was there before)' if entry in warmed.kept else ''}") for entry in record.entries),
         ("cold start", f"{record.cold_seconds:.0f} s"),
         ("second start", f"{record.warm_seconds:.0f} s, {said}{proof}"),
+        ("startupProbe", f"periodSeconds {PERIOD_S}, failureThreshold {_startup(warmed) // PERIOD_S}"),
     ]
     return "\n".join(f"{name:<13} {value}" for name, value in rows)
+
+
+def _startup(warmed: Warmed) -> int:
+    """How long a startupProbe should wait, in seconds, the cache being empty."""
+    return budget(warmed.record.cold_seconds)

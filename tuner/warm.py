@@ -10,10 +10,9 @@ from typing import Any
 
 from cache.compiled.publish import publish, staging_folder
 from cache.compiled.record import WarmRecord, write_record
-from cache.key import digest
 from rules.releases import parse_version
 from tuner.arguments import ServeArguments
-from tuner.cache_location import CACHE_ROOT, NO_FACTORS
+from tuner.cache_location import CACHE_ROOT
 from tuner.errors import ExitCode, TunerError
 from tuner.factors import launch_factors
 from tuner.hidden import without_keys
@@ -22,6 +21,7 @@ from tuner.scrub import scrubbed
 from tuner.serve import command
 from tuner.server_log import ServerLog, read_server_log
 from tuner.server_process import ready_server
+from tuner.warm_up import launch_digest
 
 API_KEY = "VLLM_API_KEY"
 LOGGING = {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOGGING_COLOR": "0"}
@@ -190,24 +190,6 @@ def _record(plan: Plan, environ: Mapping[str, str], root: Path, entries: tuple[s
         size=sum(path.stat().st_size for entry in entries for path in (root / entry).rglob("*") if path.is_file()),
         cold_seconds=round(seconds, 1),
     )
-
-
-def launch_digest(plan: Plan, environ: Mapping[str, str]) -> str:
-    """Names a launch: what it starts, where, with which of vLLM's variables."""
-    environment = plan.subject.environment
-    facts = {
-        "args": without_keys(plan.launch.args),
-        "model": plan.subject.model.fingerprint,
-        "vllm": environment.vllm,
-        "torch": environment.torch,
-        "triton": environment.triton,
-        "platform": environment.platform,
-        "gpu": environment.gpu,
-        "variables": {
-            name: value for name, value in environ.items() if name.startswith("VLLM_") and name not in NO_FACTORS
-        },
-    }
-    return digest(facts)[:32]
 
 
 def _notes(plan: Plan, environ: Mapping[str, str]) -> list[str]:

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_NAME = re.compile(r"_API_KEY$|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
-_PLACE = re.compile(r"_(FILE|PATH|DIR)$")
-"""Such a variable says where a secret lies."""
+_NAME = re.compile(r"_API_KEY$|TOKEN(?!IZ)|SECRET|PASSWORD", re.IGNORECASE)
+"""A tokenizer is none."""
+_PLACE = re.compile(r"_(FILE|PATH|DIR)$|/")
+"""Such a variable says where a secret lies; with a slash it is a place itself, such as a source file of vLLM's."""
 _PAIR = re.compile(rb'"([A-Z][A-Z0-9_]*)"\s*:\s*"[^"]')
 """A variable with a text that is not empty, in JSON, cut or whole. Numbers are settings: VLLM_MAX_TOKENS_..."""
 _SHORTEST = 8

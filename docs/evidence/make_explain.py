@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "evidence")]
 
-from page import table, write  # noqa: E402  after the path was set
+from page import SERVER_ENVIRONMENT, table, write  # noqa: E402  after the path was set
 
 from tuner.errors import TunerError  # noqa: E402
 from tuner.server_log import read_server_log  # noqa: E402
@@ -127,7 +127,7 @@ CHANGES: dict[str, Callable[[Launch, Path], Launch]] = {
 def environ(launch: Launch) -> dict[str, str]:
     """The variables of a launch; our own modules are found first."""
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": paths, **launch.env}
+    return {**os.environ, **SERVER_ENVIRONMENT, "PYTHONPATH": paths, **launch.env}
 
 
 def ours(launch: Launch) -> tuple[object, ...]:

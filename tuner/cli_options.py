@@ -1,0 +1,70 @@
+"""Options and arguments that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class CacheDirIn(StrEnum):
+    """What carries the cache folder into the launch."""
+
+    ENV = "env"
+    CONFIG = "config"
+
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")]
+VllmArgs = Annotated[list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")]
+Python = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Python of the serving environment. Default: the one behind `vllm` on PATH."),
+]
+EnvironmentFile = Annotated[
+    Path | None, typer.Option("--environment", metavar="FILE", help="A saved `tuner env --json` in its place.")
+]
+Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Revision = Annotated[str | None, typer.Option(metavar="REV", help="Hub revision of the model.")]
+ModelImpl = Annotated[str, typer.Option(metavar="IMPL", help="As `vllm serve --model-impl`.")]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code from the model's folder.")]
+AcceptPlatform = Annotated[
+    str | None,
+    typer.Option(metavar="PLATFORM", help="Where this one has no verdict, let PLATFORM's decide (such as cpu)."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse where the flag may be on and nothing is known.")]
+Enforce = Annotated[bool, typer.Option("--enforce", help="Refuse a value of yours that an unsafe verdict contradicts.")]
+CacheRoot = Annotated[
+    str | None, typer.Option(metavar="DIR", envvar="TUNER_CACHE_ROOT", help="Set VLLM_CACHE_ROOT to this folder.")
+]
+CacheDir = Annotated[
+    CacheDirIn, typer.Option(help="config: write compilation_config.cache_dir, a folder keyed by the whole launch.")
+]
+
+Image = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="Of the server. Default: vLLM's own, in the plan's release.")
+]
+ObjectName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of the objects. Default: made of the model's name.")
+]
+Container = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The container that a patch changes. Default: vllm.")
+]
+Nodes = Annotated[int | None, typer.Option(metavar="N", min=1, help="That a model spans. Default: pipeline stages.")]
+ModelUri = Annotated[str | None, typer.Option(metavar="URI", help="Where KServe fetches the model. Default: the hub.")]
+ColdStart = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=1,
+        help="A measured cold start, for the startupProbe. Default: what `tuner cache warm` recorded, if that is here.",
+    ),
+]
+CachesRoot = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        envvar="TUNER_CACHE_ROOT",
+        help="The caches' folder. Default: VLLM_CACHE_ROOT, else vLLM's own default.",
+    ),
+]

@@ -1,0 +1,142 @@
+"""What becomes of a verdict that is imported: which of two verdicts of one key stays, and how that is said. Pure."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from cache.entry import Entry
+from rules.verdict import Verdict, Word
+from tuner.origin import HERE, origin_of
+
+
+class Fate(StrEnum):
+    """What became of an imported verdict."""
+
+    NEW = "new"
+    """Stored; there was none of its key."""
+    REPLACED = "replaced"
+    """Stored in place of another imported one."""
+    OVER_LOCAL = "replaced_local"
+    """Stored in place of one that was probed here."""
+    KNOWN = "known"
+    """The same was stored already."""
+    LOCAL = "kept_local"
+    """Not stored: one of the same key was probed here."""
+    UNSAFE = "kept_unsafe"
+    """Not stored: a probe here found unsafe what this one calls safe."""
+    OTHER = "kept_imported"
+    """Not stored: another one of the same key was imported before."""
+
+
+SAID = {
+    Fate.NEW: "new",
+    Fate.REPLACED: "in place of another imported one",
+    Fate.OVER_LOCAL: "in place of one that was probed here",
+    Fate.KNOWN: "known already",
+    Fate.LOCAL: "not stored: a verdict of the same key was probed here, and wins; --replace-local takes this file's",
+    Fate.UNSAFE: "not stored: a probe here found unsafe what this file calls safe; `tuner verdicts forget` gives it up",
+    Fate.OTHER: "not stored: another verdict of the same key was imported before; --replace takes this file's",
+}
+"""Each fate in words, those stored first."""
+STORED = {Fate.NEW, Fate.REPLACED, Fate.OVER_LOCAL}
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A verdict of a bundle that another one of the same key was stored for.
+
+    Attributes:
+        stored: the entry that was there.
+        was: its verdict, by the rules of this release.
+        new: the bundle's entry.
+        now: its verdict.
+        fate: what became of the new one.
+    """
+
+    stored: Entry
+    was: Verdict
+    new: Entry
+    now: Verdict
+    fate: Fate
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a bundle.
+
+    Attributes:
+        fates: how many verdicts met each.
+        conflicts: those that another verdict of their key was stored for, whichever stayed.
+    """
+
+    fates: Counter[Fate]
+    conflicts: tuple[Conflict, ...]
+
+
+def same(left: Entry, right: Entry) -> bool:
+    """Whether two entries of one key rest on the same probe; verdicts follow from reports."""
+    return (left.report, left.sources, left.probed_at) == (right.report, right.sources, right.probed_at)
+
+
+def settled(stored: Entry, was: Verdict, now: Verdict, giving_way: Collection[str]) -> Fate:
+    """Which of two different verdicts of one key stays.
+
+    Args:
+        stored: the entry that is there.
+        was: its verdict, by the rules of this release.
+        now: that of the bundle.
+        giving_way: the origins whose entries give way; see `tuner.origin`.
+    """
+    local = origin_of(stored) == HERE
+    if origin_of(stored) not in giving_way:
+        return Fate.LOCAL if local else Fate.OTHER
+    if local and _hides(was, now):
+        return Fate.UNSAFE
+    return Fate.OVER_LOCAL if local else Fate.REPLACED
+
+
+def told(imported: Imported) -> str:
+    """One line for each fate that some verdict met, those stored first, and one for each conflict."""
+    fates = imported.fates
+    lines = [f"{fates[fate]:>4}  {said}" for fate, said in SAID.items() if fates[fate]]
+    return "\n".join([*lines, *(_line(conflict) for conflict in imported.conflicts)])
+
+
+def document(imported: Imported) -> dict[str, Any]:
+    """The members `imported` and `conflicts` of the JSON document."""
+    rows = [
+        {
+            "key": one.new.digest,
+            "architecture": one.new.key["architecture"],
+            "stored": {"verdict": one.was.word, "probed_at": one.stored.probed_at, "imported": one.stored.provenance},
+            "in_bundle": {"verdict": one.now.word, "probed_at": one.new.probed_at},
+            "result": one.fate,
+        }
+        for one in imported.conflicts
+    ]
+    return {"imported": {fate: imported.fates[fate] for fate in Fate}, "conflicts": rows}
+
+
+def _line(conflict: Conflict) -> str:
+    stored, new = conflict.stored, conflict.new
+    was = f"{conflict.was.word} ({origin_of(stored)}, {stored.probed_at[:10]})"
+    now = f"{conflict.now.word} (this file, {new.probed_at[:10]})"
+    said = f"{now} in place of {was}" if conflict.fate in STORED else f"{was} stays, not {now}"
+    return f"      {new.digest[:12]}  {new.key['architecture']}: {said}"
+
+
+def _hides(was: Verdict, now: Verdict) -> bool:
+    """Whether something that was found unsafe is called safe now: the model or a setting; or a warning would be lost.
+
+    A setting that the new one did not try is not covered by it, and needs no more; of compiling, only `frozen` warns.
+    """
+    pairs = [(was.word, now.word), *_settings(was, now)]
+    lost = was.compile == "frozen" and now.compile != "frozen"
+    return lost or any(before.unsafe and after.safe for before, after in pairs)
+
+
+def _settings(was: Verdict, now: Verdict) -> Iterator[tuple[Word, Word]]:
+    """The words for each serving setting that both tried."""
+    return ((Word(was.variants[name]), Word(now.variants[name])) for name in was.variants if name in now.variants)

@@ -1,0 +1,70 @@
+"""A Job that fills the compile cache of a server before its first pod starts. Pure."""
+
+from typing import Any
+
+from tuner.errors import ExitCode, TunerError
+from tuner.export import Choices
+from tuner.export_evidence import annotations, manifest
+from tuner.export_pod import claim_note, escaped, mounts, resources, volumes
+from tuner.export_server import Server, image_of, server_of
+from tuner.plan import Plan
+
+PRODUCT = "nvidia.com/gpu.product"
+"""Label of a node, set by NVIDIA's GPU feature discovery: the GPU's name with dashes for spaces."""
+
+
+def as_warm_job(plan: Plan, choices: Choices) -> str:
+    """A Job that runs `tuner cache warm` with the server's arguments, claim and kind of GPU.
+
+    It succeeds only if a second start loaded all that the first one compiled.
+
+    Raises:
+        TunerError: no cache root is named, or no image that holds the tuner; or the launch has certificates.
+    """
+    server = server_of(plan, choices)
+    if server.cache_root is None:
+        raise _usage("No cache root is named, so there is no cache to fill.", "Name where it is mounted: --cache-root.")
+    if choices.image is None:
+        raise _usage("vLLM's own images hold no tuner.", "Name one that holds both with --image IMAGE:TAG.")
+    if any(argument.startswith("--ssl-") for argument in server.rest):
+        raise _usage("A cache is warmed without TLS.", "Leave the --ssl options out: they change nothing compiled.")
+    pod = {
+        "restartPolicy": "Never",
+        "enableServiceLinks": False,
+        **_selector(plan),
+        "containers": [_container(server, image_of(plan, choices))],
+        **volumes(server, shared_memory=server.devices > 1),
+    }
+    spec = {
+        "backoffLimit": 1,
+        "activeDeadlineSeconds": 2 * server.startup_seconds + 600,  # two starts, and what is computed before them
+        "template": {"spec": pod},
+    }
+    metadata = {"name": f"{server.name}-warm", "annotations": annotations(plan)}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    once = "run it before the server starts: a ReadWriteOnce claim is held by one node"
+    return manifest(plan, [job], [*server.notes, *claim_note(server), once])
+
+
+def _container(server: Server, image: str) -> dict[str, Any]:
+    args = [server.model, "--cache-root", str(server.cache_root), "--", *server.rest]
+    return {
+        "name": "warm",
+        "image": image,
+        "command": ["tuner", "cache", "warm"],
+        "args": [escaped(argument) for argument in args],
+        **resources(server, server.devices),
+        **mounts(server, shared_memory=server.devices > 1),
+    }
+
+
+def _selector(plan: Plan) -> dict[str, Any]:
+    """Another kind of GPU would fill the cache with code that the server cannot load."""
+    environment = plan.subject.environment
+    if environment.platform != "cuda" or not environment.gpu:
+        return {}
+    return {"nodeSelector": {PRODUCT: environment.gpu.replace(" ", "-")}}
+
+
+def _usage(message: str, hint: str) -> TunerError:
+    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)

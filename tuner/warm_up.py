@@ -1,0 +1,35 @@
+"""The warm-up of a launch: what names it, and whether there was one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cache.compiled.record import WarmRecord, read_records
+from cache.key import digest
+from tuner.cache_location import NO_FACTORS
+from tuner.hidden import without_keys
+from tuner.plan import Plan
+
+
+def launch_digest(plan: Plan, environ: Mapping[str, str]) -> str:
+    """Names a launch: what it starts, where, with which of vLLM's variables."""
+    environment = plan.subject.environment
+    facts = {
+        "args": without_keys(plan.launch.args),
+        "model": plan.subject.model.fingerprint,
+        "vllm": environment.vllm,
+        "torch": environment.torch,
+        "triton": environment.triton,
+        "platform": environment.platform,
+        "gpu": environment.gpu,
+        "variables": {
+            name: value for name, value in environ.items() if name.startswith("VLLM_") and name not in NO_FACTORS
+        },
+    }
+    return digest(facts)[:32]
+
+
+def recorded(plan: Plan, environ: Mapping[str, str]) -> WarmRecord | None:
+    """The record of this very launch below its cache root; None if there is none here."""
+    name = launch_digest(plan, environ)
+    records, _ = read_records(Path(plan.launch.cache["location"]))
+    return next((record for record in records if record.digest == name), None)
