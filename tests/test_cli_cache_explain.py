@@ -202,3 +202,54 @@ def test_a_worker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(host, "LIMIT", 0.5)
     with pytest.raises(TunerError, match="did not describe this launch within 0 s"):
         launch_factors(sys.executable, ["m"], dict(os.environ))
+
+
+def test_the_worker_gets_the_launchs_variables_without_secrets(bench: Bench) -> None:
+    """But for VLLM_API_KEY, which vLLM hashes through 0.28.0; the worker names it by a digest."""
+    given = {"HF_TOKEN": "x", "AWS_PROFILE": "x", "MY_PASSWORD": "x", "VLLM_API_KEY": "kept", "VLLM_USE_V1": "1"}
+    launch_factors(sys.executable, ["m"], os.environ | given)
+    seen = json.loads((bench.folder / "seen.json").read_text())["env"]
+    assert given.keys() & seen.keys() == {"VLLM_API_KEY", "VLLM_USE_V1"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({}, "it has no usable `result`"),
+        ({"result": "failed"}, "it has no usable `message`"),
+        ({"result": "ok"}, "it has no usable `factors`"),
+        ({"result": "ok", "factors": {"keys": {}}}, "its factors are not whole"),
+        ({"result": "ok", "factors": []}, "it has no usable `factors`"),
+    ],
+)
+def test_an_answer_that_is_none_is_named(bench: Bench, answer: Mapping[str, Any], said: str) -> None:
+    """Nothing is concluded from it."""
+    bench.answers(answer)
+    with pytest.raises(TunerError, match=said) as raised:
+        launch_factors(sys.executable, ["m"], dict(os.environ))
+    assert raised.value.kind == "report"
+
+
+EATER = """
+import subprocess, sys, time
+children = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)]
+open(sys.argv[0] + ".child", "w").write(str(children[0].pid))
+held = bytearray(b"x") * (600 << 20)
+time.sleep(60)
+"""
+
+
+def test_a_worker_that_eats_memory_is_stopped_with_its_children(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a probe's; the limit is the default's."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(EATER, encoding="utf-8")
+    monkeypatch.setattr(host, "WORKER", worker)
+    monkeypatch.setattr("tuner.probe.process.default_memory", lambda: 300 << 20)
+    with pytest.raises(TunerError, match=r"its limit is 0\.3 GiB") as raised:
+        launch_factors(sys.executable, ["m"], dict(os.environ))
+    assert raised.value.kind == "memory"
+    child = (tmp_path / "worker.py.child").read_text()
+    stat = Path(f"/proc/{child}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"  # nobody may collect an orphan

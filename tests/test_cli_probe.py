@@ -19,7 +19,8 @@ import json, sys
 from pathlib import Path
 
 control, reports = Path(sys.argv[1]), json.loads(Path({reports!r}).read_text())
-(control / "environment.json").write_text('{{"result": "ok"}}')
+(control / "draft").write_text('{{"result": "ok"}}')
+(control / "draft").rename(control / "environment.json")
 for job in json.loads((control / "request.json").read_text())["models"]:
     draft = control / "draft"
     draft.write_text(json.dumps(reports[job["config"]["architectures"][0]]))
@@ -215,3 +216,48 @@ def test_a_model_named_twice_is_probed_twice(bench: Bench) -> None:
     """Harmless, and every argument has its result."""
     results = bench.ask("probe", "--json", LLAMA, LLAMA, code=0).document["results"]
     assert names(results) == [str(LLAMA)] * 2
+
+
+EATER = """
+import sys, time
+from pathlib import Path
+Path(sys.argv[1], "draft").write_text('{"result": "ok"}')
+Path(sys.argv[1], "draft").rename(Path(sys.argv[1], "environment.json"))
+held = bytearray(b"x") * (600 << 20)
+time.sleep(60)
+"""
+
+
+def test_a_probe_that_takes_too_much_memory_is_no_verdict(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option sets the limit for a worker, and the sentence names both; nothing is stored."""
+    (tmp_path / "eater").write_text(EATER)
+    monkeypatch.setattr(runner, "WORKER", tmp_path / "eater")
+    answer = bench.ask("probe", "--json", "--memory-limit", "0.3", MIXTRAL, code=1)
+    assert answer.document["error"]["kind"] == "memory"
+    assert "its limit is 0.3 GiB" in answer.err
+    assert "--memory-limit" in answer.err
+    assert not bench.store.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"environment": None},
+        {"environment": ["vllm"]},
+        {"environment": {"vllm": 7}},
+        {"registered": "all"},
+        {"scenarios": []},
+        {"sources": {}},
+        {"flag": {"field": "\ud800"}},
+    ],
+    ids=repr,
+)
+def test_a_damaged_report_is_no_verdict(bench: Bench, changes: Mapping[str, Any]) -> None:
+    """Whatever is wrong in it: one sentence, nothing stored."""
+    report = {**sample(MIXTRAL, "flag-live"), **changes}
+    bench.reports.write_text(json.dumps({report["architecture"]: report}))
+    answer = bench.ask("probe", "--json", MIXTRAL, code=1)
+    assert answer.document["error"]["kind"] in {"report", "environment"}
+    assert bench.ask("verdict", "--json", MIXTRAL, code=3).document["verdict"] is None

@@ -18,6 +18,11 @@ from fake_environment import (
     tuner,
 )
 
+from cache.store import VerdictStore
+from tuner.identity import Subject
+from tuner.memory import remember
+from tuner.model import identify
+
 DOCUMENT = {
     "schema_version",
     "model",
@@ -130,6 +135,23 @@ def test_another_way_to_build_the_model_is_a_miss(
     serving.remember(store, model, sample(MIXTRAL, "flag-live"))
     found = tuner("verdict", model, "--python", serving.python, "--store", store, *option, "--json", code=3).document
     assert found["launch"]["args"][: 1 + len(option)] == [str(model), *option]
+
+
+def test_code_of_the_models_own_that_ran_is_named(serving: Serving, store: Path, tmp_path: Path) -> None:
+    """A verdict that rests on trusted code says so, with the digest of that code; any other says that none ran."""
+    model = model_like(MIXTRAL, tmp_path / "model")
+    (model / "modeling_x.py").write_text("pass\n")
+    where = ("--python", serving.python, "--store", store)
+    serving.remember(store, model, sample(MIXTRAL, "flag-live"))
+    assert tuner("verdict", model, *where, "--json", code=0).document["evidence"]["remote_code"] is None
+    assert "own code" not in tuner("verdict", model, *where, code=0).out
+    subject = Subject(identify(str(model)), serving.read(), trust_remote_code=True)
+    remember(VerdictStore(store), subject, serving.probed_here(sample(MIXTRAL, "flag-live")))
+    trusted = (*where, "--trust-remote-code")
+    digest = tuner("verdict", model, *trusted, "--json", code=0).document["evidence"]["remote_code"]
+    assert len(digest) == 64
+    shown = tuner("verdict", model, *trusted, code=0).out
+    assert f"the model's own code ran (--trust-remote-code), {digest[:12]}" in shown
 
 
 @pytest.mark.parametrize("place", ["option", "TUNER_STORE", "XDG_DATA_HOME", "HOME"])

@@ -258,7 +258,7 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def machine_of(monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
     """A machine with 6 cores and so many bytes of memory."""
     monkeypatch.setattr(pool.os, "sched_getaffinity", lambda _: set(range(6)))
-    monkeypatch.setattr(pool.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": memory // 4096}.get)
+    monkeypatch.setattr(pool, "machine_memory", lambda: memory)
 
 
 @pytest.mark.parametrize(("gib", "count"), [(4, 1), (24, 1), (32, 2), (512, 5)])

@@ -5,7 +5,6 @@ half a minute are shown at once. `test_probe_vllm.py` provokes hang and kill in 
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from tuner.probe import runner
 from tuner.probe.runner import Job, Outcome, run
 
 STAND_IN = """
-import json, os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
 control = Path(sys.argv[1])
@@ -56,6 +55,7 @@ for job in jobs:
         write(f"report-{job['index']}.json", failure)
     else:
         facts = {"cwd": os.getcwd(), "inside": os.listdir(), "env": dict(os.environ), "pid": os.getpid()}
+        facts["tmp"] = tempfile.gettempdir()
         write(f"report-{job['index']}.json", {"result": "ok", "facts": facts, "job": job})
 """
 
@@ -232,17 +232,24 @@ def test_results_arrive_one_by_one(tmp_path: Path) -> None:
 
 def test_the_worker_starts_in_a_clean_folder_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Helpers of vLLM's import from the working directory, and a probe needs no token and no network."""
-    for name in runner.SECRETS:
-        monkeypatch.setenv(name, "secret")
+    secret = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY", "AWS_PROFILE", "OPENAI_API_KEY", "PGPASSWORD"}
+    for name in (*secret, "SOME_INDEX"):
+        monkeypatch.setenv(name, "https://user:word@index.example/simple" if name == "SOME_INDEX" else "hidden")
+    monkeypatch.setenv("VLLM_SHARED_EXPERTS_STREAM_TOKEN_THRESHOLD", "256")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("VLLM_CACHE_ROOT", "/the/users/own")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/lib")
     (outcome,) = played("runs")
     seen = facts(outcome)
     assert seen["inside"] == []
-    assert "secret" not in seen["env"].values()
+    assert not {*secret, "SOME_INDEX"} & seen["env"].keys()
+    assert "VLLM_SHARED_EXPERTS_STREAM_TOKEN_THRESHOLD" in seen["env"]
+    assert (seen["env"]["HF_HUB_DISABLE_IMPLICIT_TOKEN"], Path(seen["env"]["HF_TOKEN_PATH"]).exists()) == ("1", False)
     assert seen["env"]["LD_LIBRARY_PATH"] == "/opt/lib"
     assert seen["env"]["HF_HUB_OFFLINE"] == "1"
-    assert seen["env"]["VLLM_CACHE_ROOT"].startswith(os.path.dirname(seen["cwd"]))  # noqa: PTH120  text, not a place
+    control = Path(seen["cwd"]).parent
+    assert {Path(seen["env"][name]).parent for name in ("VLLM_CACHE_ROOT", "TMPDIR", "HF_TOKEN_PATH")} == {control}
+    assert Path(seen["tmp"]) == control / "tmp"
 
 
 @pytest.mark.parametrize(

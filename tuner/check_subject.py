@@ -15,19 +15,22 @@ from rules.releases import parse_version
 from tuner.arguments import ServeArguments, parse
 from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError
-from tuner.identity import Subject, base_factors, public_version
+from tuner.identity import Subject, base_factors, public_version, remote_code
 from tuner.inputs import unidentified
 from tuner.manifest_image import parse_image
 from tuner.manifest_launch import ManifestLaunch
 from tuner.memory import LookUp, current_verdict, look_up
 from tuner.model import Model, describe, identify, read_config
 from tuner.options import Kind, scan
+from tuner.plain_file import read_plain
 from tuner.plan import Options, Plan, plan_with
 
 OFFLINE = "HF_HUB_OFFLINE"
 SEVERAL = "2"
 """Stands for a number that the manifest does not state, such as `--tensor-parallel-size $TP`: the setting is taken to
 be in use, which is never safer than what it may be."""
+MAX_CONFIG_FILE = 2**20
+"""Bytes of a file that `--config` names."""
 LOOSE = {"sources", "torch", "platform"}
 """Factors of the key that a vLLM version alone does not tell."""
 
@@ -204,10 +207,22 @@ def _arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, str]:
     text = "{}"
     if file is not None:
         try:
-            text = (Path(path).parent / file).read_text(encoding="utf-8")
+            text = _config_file(Path(path).parent / file)
         except (OSError, ValueError):
             hidden = f"--config {file}"
     return parse(args, lambda _: text), hidden
+
+
+def _config_file(file: Path) -> str:
+    """The text of a file that a manifest names, and may name in malice.
+
+    Raises:
+        OSError, ValueError: it cannot be read, is no regular file, no UTF-8, or too large.
+    """
+    data = read_plain(file, MAX_CONFIG_FILE + 1)
+    if len(data) > MAX_CONFIG_FILE:
+        raise ValueError("too large")
+    return data.decode("utf-8")
 
 
 def _with_numbers(launch: ManifestLaunch) -> list[str]:
@@ -228,10 +243,14 @@ def _model(arguments: ServeArguments, configs: Path | None) -> tuple[Model | Non
     folder = configs / name.replace("/", "--") if configs and not name.startswith(("/", ".")) else None
     try:
         if folder is not None and (folder / "config.json").is_file():
-            return describe(name, folder.absolute(), read_config(folder)), ""
-        return identify(name, revision=arguments.serving.revision), ""
+            model = describe(name, folder.absolute(), read_config(folder))
+        else:
+            model = identify(name, revision=arguments.serving.revision)
+        remote_code(model, trusted=arguments.serving.trust_remote_code)  # which every look-up reads
     except TunerError as error:
         return None, error.message.rstrip(".")
+    else:
+        return model, ""
 
 
 def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) -> tuple[Subject, LookUp]:

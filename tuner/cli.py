@@ -100,6 +100,10 @@ def probe(
     time_limit: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="For each model, vLLM's import excluded.")
     ] = 300,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", min=0.1, help="For each worker. Default: 32, or 0.9 of this machine's memory."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run models in the serving environment and store their verdicts.
@@ -112,7 +116,8 @@ def probe(
     from tuner.flow import Request
     from tuner.sweep import Selection
 
-    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, variants)
+    memory = None if memory_limit is None else int(memory_limit * 2**30)
+    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, variants, memory)
     selection = Selection(configs, all_text, match, again)
     whole = whole or all_text or match is not None
     cli_probe.run(request, selection, python, store, whole=whole, as_json=as_json)

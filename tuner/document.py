@@ -91,6 +91,7 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "sources_verified": plan.found.verified,
         "imported": entry.provenance,
         "accepted_platform": plan.found.accepted_platform,
+        "remote_code": entry.key.get("remote_code") or None,
         "registered": report["registered"],
         "scenarios": [
             {name: scenario.get(name, "") for name in ("name", "status", "detail")} for scenario in report["scenarios"]

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TunerError
+from tuner.probe.answers import FAILED, damaged, require
 from tuner.probe.failures import log_hint
 from tuner.probe.interrupts import uninterrupted
 from tuner.probe.process import WorkerProcess
+from tuner.scrub import without_secrets
 
+API_KEY = "VLLM_API_KEY"
 SCHEMA_VERSION = 1
 WORKER = Path(__file__).parent / "factors_worker" / "vllm_factors_worker"
 LIMIT = 600.0
@@ -39,7 +42,7 @@ def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str
 
     Raises:
         TunerError: kind `environment`, `control_folder` or `factors`: the interpreter does not start, no folder can be
-            written, or vLLM refuses the launch.
+            written, or vLLM refuses the launch; `memory` or `report`: the worker took too much, or answered nonsense.
     """
     process = WorkerProcess()
     try:
@@ -51,13 +54,18 @@ def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str
             raise _no_answer(process)
     finally:
         process.close()
-    if found["result"] != "ok":
+    if found.get("result") != "ok":
+        require("result.json", found, FAILED)
         raise TunerError(
             f"vLLM does not make a config of this launch: {found['message']}",
             hint=f"Raised at {found['where']}.",
             kind="factors",
         )
-    return {"schema_version": SCHEMA_VERSION, **found["factors"]}
+    require("result.json", found, {"factors": dict})
+    document = {"schema_version": SCHEMA_VERSION, **found["factors"]}
+    if not is_factors(document):
+        raise damaged("result.json", "its factors are not whole")
+    return document
 
 
 def is_factors(document: Mapping[str, Any]) -> bool:
@@ -69,8 +77,12 @@ def is_factors(document: Mapping[str, Any]) -> bool:
 
 
 def _environment(control: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """The launch's own, but for the cache root, which no release hashes: helpers of vLLM's write there."""
-    kept = {**variables, "VLLM_CACHE_ROOT": str(control / "cache")}
+    """The launch's own, but for the cache root, which no release hashes: helpers of vLLM's write there.
+
+    Of the secrets it keeps the one that vLLM hashes through 0.28.0; the worker names it by a digest.
+    """
+    hashed = {name: variables[name] for name in (API_KEY,) if name in variables}
+    kept = {**without_secrets(variables), **hashed, "VLLM_CACHE_ROOT": str(control / "cache")}
     return kept | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 
 

@@ -13,7 +13,7 @@ from rules.errors import RuleError
 from rules.verdict import Verdict, Word
 from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
-from tuner.identity import Subject
+from tuner.identity import Subject, remote_code
 from tuner.memory import LookUp, remember
 from tuner.model import identify
 from tuner.plan import Options, Plan, plainest, plan_with
@@ -34,6 +34,7 @@ class Request:
         time_limit: seconds for each model, vLLM's import excluded.
         workers: how many models to probe at once; None: as many as this machine suits.
         variants: build and run each model under other serving settings too.
+        memory_limit: bytes for each worker; None: as much as suits this machine.
     """
 
     names: Sequence[str]
@@ -43,6 +44,7 @@ class Request:
     time_limit: float = 300.0
     workers: int | None = None
     variants: bool = True
+    memory_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def probe_subjects(
         worker_variables(environment, len(jobs), request.workers, os.environ),
         time_limit=request.time_limit,
         on_stage=lambda worker, stage, index: watch(worker, stage, found[index][0]),
+        memory_limit=request.memory_limit,
     )
     try:
         with closing(outcomes):
@@ -127,9 +130,10 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
     """What a verdict on this model would be about.
 
     Raises:
-        TunerError: the model cannot be identified.
+        TunerError: the model, or its own code where that may run, cannot be read; then nothing is started for it.
     """
     model = identify(name, revision=request.revision)
+    remote_code(model, trusted=request.trust_remote_code)
     return Subject(model, environment, request.model_impl, request.trust_remote_code)
 
 
@@ -175,29 +179,30 @@ def _remembered(name: str, subject: Subject, outcome: Outcome, store: VerdictSto
     if outcome.report is None:
         return Probed(name, subject, None, None, outcome.failure, outcome.seconds)
     try:
-        require_same_environment(subject.environment, outcome.report["environment"])
+        require_same_environment(subject.environment, outcome.report.get("environment"))
         entry, verdict = remember(store, subject, outcome.report)
     except (TunerError, RuleError, StoreError) as error:
         return Probed(name, subject, None, None, as_tuner_error(error), outcome.seconds)
     return Probed(name, subject, entry, verdict, None, outcome.seconds)
 
 
-def require_same_environment(environment: Environment, seen: Mapping[str, Any]) -> None:
+def require_same_environment(environment: Environment, seen: Mapping[str, Any] | None) -> None:
     """The worker must have run what the key will claim.
 
     Raises:
-        TunerError: it imported another vLLM or torch, or ran on another kind of device.
+        TunerError: it imported another vLLM or torch, or ran on another kind of device, or does not say.
     """
     device = DEVICES.get(environment.platform)
+    said = seen if isinstance(seen, Mapping) else {}
     pairs = [
-        ("vLLM", public(environment.vllm), public(seen["vllm"])),
-        ("torch", public(environment.torch), public(seen["torch"])),
-        *([("device", device, str(seen["device"]))] if device else []),
+        ("vLLM", public(environment.vllm), public(said.get("vllm"))),
+        ("torch", public(environment.torch), public(said.get("torch"))),
+        *([("device", device, str(said.get("device")))] if device else []),
     ]
     for what, expected, found in pairs:
         if expected != found:
             raise TunerError(
-                f"The environment's files say {what} {expected}, but the probe ran {what} {found}.",
+                f"The environment's files say {what} {expected}, but the probe ran {what} {found:.40}.",
                 hint="Check PYTHONPATH and the environment's packages; nothing was stored.",
                 kind="environment",
             )

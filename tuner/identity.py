@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ import rules
 from cache.key import digest
 from tuner.environment import Environment
 from tuner.model import Model
+from tuner.model_code import code_digest, code_files
+from tuner.plain_file import read_plain
 
 WORKER = Path(__file__).parent / "probe" / "worker" / "moe_probe_worker"
 HOST_HALF = tuple(Path(__file__).parent / "probe" / name for name in ("shrink.py", "shrink_layers.py"))
 """Decides what the worker is given to build, so it counts as part of the probe."""
 JUDGING = ("assumptions.py", "compiled.py", "judge.py", "report.py", "verdict.py")
 MISSING = "missing"
+MAX_SOURCE = 16 * 2**20
+"""Bytes; no source file is larger."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,18 @@ class Subject:
 
 
 def base_factors(subject: Subject) -> dict[str, Any]:
-    """The factors of the key that need no source file of vLLM."""
+    """The factors of the key that need no source file of vLLM.
+
+    Raises:
+        TunerError: kind `model`: as `remote_code`.
+    """
     environment = subject.environment
     return {
         "architecture": subject.model.architecture,
         "fingerprint": subject.model.fingerprint,
         "model_impl": subject.model_impl,
         "platform": environment.platform,
-        "remote_code": _remote_code(subject),
+        "remote_code": remote_code(subject.model, trusted=subject.trust_remote_code),
         "torch": environment.torch,
         "vllm": environment.vllm,
         "worker": files_digest([*HOST_HALF, *sorted(WORKER.glob("*.py"))]),
@@ -84,19 +93,22 @@ def files_digest(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def _remote_code(subject: Subject) -> str:
-    """Digest of the model's own code where it may run; empty where there is none, so that leave alone is no factor."""
-    files = sorted(Path(subject.model.folder).glob("*.py"))
-    if not subject.trust_remote_code or not (files or subject.model.remote_code):
+def remote_code(model: Model, *, trusted: bool) -> str:
+    """Digest of the model's own code where it may run; empty where there is none, so that leave alone is no factor.
+
+    Raises:
+        TunerError: kind `model`: the code cannot be read within bounds.
+    """
+    if not trusted:
         return ""
-    return files_digest(files)
+    files = code_files(Path(model.folder)) if model.folder else []
+    return code_digest(files) if files or model.remote_code else ""
 
 
 def _hash_in(site: Iterable[str], file: str) -> str:
     for path in (Path(folder) / file for folder in site):
-        try:
-            if path.is_file():  # a device or a pipe, which an imported verdict may name, would never end
-                return hashlib.sha256(path.read_bytes()).hexdigest()
-        except (OSError, ValueError):  # ValueError: a name with a NUL
-            continue
+        with suppress(OSError, ValueError):  # ValueError: a name with a NUL
+            data = read_plain(path, MAX_SOURCE + 1)  # an imported verdict may name a device, a pipe or a huge file
+            if len(data) <= MAX_SOURCE:
+                return hashlib.sha256(data).hexdigest()
     return MISSING

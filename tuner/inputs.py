@@ -1,6 +1,5 @@
 """From what a command was given to the plan it asks for."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from cache.paths import store_path
 from cache.store import VerdictStore
 from rules.errors import RuleError
 from tuner.arguments import ServeArguments, parse
+from tuner.bounded_json import MAX_BYTES, parse_object
 from tuner.environment import Environment, read_environment
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject
@@ -160,7 +160,9 @@ def read_saved_environment(path: Path) -> Environment:
     """
     hint = "Make it with `tuner env --json > FILE` where the server will run."
     try:
-        return Environment.from_dict(json.loads(path.read_text(encoding="utf-8"))["environment"])
+        with path.open("rb") as file:  # not only a regular file: a shell's `<(tuner env --json)` is a pipe
+            data = file.read(MAX_BYTES + 1)
+        return Environment.from_dict(parse_object(data)["environment"])
     except OSError as error:
         raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=hint, kind="environment") from None
     except (ValueError, KeyError, TypeError):

@@ -1,6 +1,5 @@
 """Which model it is: its configuration, read and checked, and a fingerprint of all in it that could matter."""
 
-import json
 import math
 import stat
 from collections.abc import Mapping
@@ -9,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from cache.key import digest
+from tuner.bounded_json import MAX_BYTES, UnusableError, parse_object
 from tuner.errors import TunerError
 from tuner.hub import is_hub_id, snapshot
+from tuner.plain_file import read_plain
 
 CONFIG = "config.json"
-MAX_BYTES = 16 * 2**20
-MAX_NESTING = 100
+MAX_NAME = 200
+"""Characters of an architecture, which is the name of a Python class."""
 
 PROVENANCE = frozenset({"_name_or_path", "transformers_version"})
 """Say who wrote the file."""
@@ -158,17 +159,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / CONFIG
     try:
-        if not file.is_file():
-            raise _no_config(folder)
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        data = read_plain(file, MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_config(folder) from None
     except OSError as error:
-        raise _bad(f"{file} cannot be read: {error.strerror}.", "Check its permissions.") from error
+        raise _bad(f"{file} cannot be read: {error.strerror}.", "It must be a file that you may read.") from error
     return parse_config(data, str(file))
 
 
 def parse_config(data: bytes, where: str) -> dict[str, Any]:
-    """Parse a configuration as transformers does: of a repeated key the last counts, and Infinity is a number.
+    """Parse a configuration as transformers does, within the bounds of `tuner/bounded_json.py`.
 
     `Infinity` is no JSON, but published configurations have it (`time_step_limit` of Nemotron-H).
 
@@ -177,25 +177,12 @@ def parse_config(data: bytes, where: str) -> dict[str, Any]:
         where: the file's name, for messages.
 
     Raises:
-        TunerError: the bytes are no JSON object, too many, or nested too deeply.
+        TunerError: the bytes are no JSON object, too many, nested too deeply, or contradict themselves.
     """
-    if len(data) > MAX_BYTES:
-        raise _bad(f"{where} is larger than {MAX_BYTES >> 20} MiB, which no model configuration is.")
     try:
-        config = json.loads(data.decode("utf-8"), parse_constant=_constant)
-    except UnicodeDecodeError as error:
-        raise _bad(f"{where} is not UTF-8: byte {error.start} is wrong.") from error
-    except json.JSONDecodeError as error:
-        raise _bad(f"{where} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.") from error
-    except RecursionError as error:
-        raise _nested(where) from error
-    except ValueError as error:
-        raise _bad(f"{where} has a number that is none: {error}.") from error
-    if not isinstance(config, dict):
-        raise _bad(f"{where} is not a JSON object.")
-    if _deeper_than(MAX_NESTING, config):
-        raise _nested(where)
-    return config
+        return parse_object(data)
+    except UnusableError as error:
+        raise _bad(f"{where} {error}.") from None
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -234,20 +221,14 @@ def _architectures(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if names is None or names == []:
         hint = "vLLM chooses the model's code by it; take the config.json that was published with the model."
         raise _bad(f"{where} names no `architectures`.", hint)
-    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+    if not isinstance(names, list) or not all(map(_is_name, names)):
         raise _bad(f"The `architectures` in {where} are no list of names: {names!r:.80}.")
     return tuple(names)
 
 
-def _constant(word: str) -> float:
-    if word == "NaN":
-        raise ValueError(word)
-    return float(word)
-
-
-def _deeper_than(levels: int, value: Any) -> bool:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return bool(children) and (levels == 0 or any(_deeper_than(levels - 1, child) for child in children))
+def _is_name(value: object) -> bool:
+    """Whether this can be an architecture: nothing that would break a line or flood a terminal."""
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable() and len(value) <= MAX_NAME
 
 
 def _is_folder(path: Path) -> bool:
@@ -278,10 +259,6 @@ def _no_config(folder: Path) -> TunerError:
             f"{folder} has no {CONFIG}, only a params.json in Mistral's own format.", "Add the published config.json."
         )
     return _bad(f"{folder} has no {CONFIG}.", "Name the folder that holds the model's config.json.")
-
-
-def _nested(where: str) -> TunerError:
-    return _bad(f"{where} is nested more than {MAX_NESTING} levels deep, which no model configuration is.")
 
 
 def _bad(message: str, hint: str = "Take the config.json that was published with the model.") -> TunerError:

@@ -29,6 +29,12 @@ def imported_full(entry: "Entry") -> str:
     return f"{said}, made with: {shown(command)}" if command else said
 
 
+def ran_code(entry: "Entry") -> str:
+    """The sentence about a model whose own code ran in the probe; empty if none did."""
+    code = shown(entry.key.get("remote_code"))
+    return f"the model's own code ran (--trust-remote-code), {code[:12]}" if code else ""
+
+
 def accepted(found: "LookUp") -> str:
     """The sentence about a verdict of another platform; empty for one of the launch's own."""
     platform = shown(found.accepted_platform)

@@ -10,7 +10,7 @@ from rules.decide import MODE, NAME
 from rules.releases import Flag
 from rules.verdict import Verdict, Witness
 from tuner.environment import Environment
-from tuner.origin import accepted, imported_full, imported_short, origin_of
+from tuner.origin import accepted, imported_full, imported_short, origin_of, ran_code
 from tuner.plan import Plan
 from tuner.render_evidence import clipped, evidence_rows
 
@@ -117,7 +117,7 @@ def evidence_text(entry: Entry, verdict: Verdict, checked: str, stands_in: str =
         [
             *(lines(label, texts) for label, texts in evidence_rows(entry.report, verdict)),
             line("probed", f"{entry.probed_at}, {checked}; key {entry.digest[:12]}"),
-            *(line("", said) for said in (imported_full(entry), stands_in) if said),
+            *(line("", said) for said in (ran_code(entry), imported_full(entry), stands_in) if said),
             line("assumed", ", ".join(kinds)),
         ]
     )

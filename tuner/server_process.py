@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tuner.errors import TunerError
+from tuner.log_tail import log_tail
 from tuner.probe.interrupts import uninterrupted
+from tuner.scrub import secret_values
 
 HOST = "127.0.0.1"
 POLL_S = 0.25
@@ -104,8 +106,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _failed(sentence: str, log: Path) -> TunerError:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    tail = "\n  ".join(line for line in lines[-LOG_TAIL:] if line.strip())
+    tail = "\n  ".join(log_tail(log, LOG_TAIL, secret_values(os.environ)))
     return TunerError(sentence, hint=f"The end of its log:\n  {tail}", kind="server")
 
 

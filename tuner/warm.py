@@ -17,6 +17,7 @@ from tuner.errors import ExitCode, TunerError
 from tuner.factors import launch_factors
 from tuner.hidden import without_keys
 from tuner.plan import Plan
+from tuner.scrub import scrubbed
 from tuner.serve import command
 from tuner.server_log import ServerLog, read_server_log
 from tuner.server_process import ready_server
@@ -165,7 +166,7 @@ def _started(vector: list[str], environ: Mapping[str, str], limit: float) -> _St
             pass
         text = log.read_text(encoding="utf-8", errors="replace")
     reason = _UNLOADED.search(text)
-    return _Start(seconds, read_server_log(text.splitlines()), reason["reason"].strip() if reason else "")
+    return _Start(seconds, read_server_log(text.splitlines()), scrubbed(reason["reason"].strip()) if reason else "")
 
 
 def _proof(start: _Start) -> str:

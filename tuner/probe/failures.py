@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TunerError
+from tuner.probe.answers import FAILED, require
 
 HINTS = {
     "kernel_missing": "This vLLM has no kernel for it on this machine; probe on the GPU type that will serve.",
@@ -20,7 +21,12 @@ ROOM = 64 * 1024
 
 
 def failed(report: Mapping[str, Any]) -> TunerError:
-    """The failure that a report describes."""
+    """The failure that a report describes.
+
+    Raises:
+        TunerError: kind `report`: it does not describe any.
+    """
+    require("report", report, {"result": str, "kind": str, "message": str})
     where = report.get("where", "")
     hint = HINTS.get(report["kind"]) or f"vLLM could not build or run the model on this machine, at {where}."
     return TunerError(report["message"], hint=hint, kind=report["kind"])
@@ -28,6 +34,7 @@ def failed(report: Mapping[str, Any]) -> TunerError:
 
 def no_vllm(facts: Mapping[str, Any]) -> TunerError:
     """An import of vLLM that raised."""
+    require("environment.json", facts, FAILED)
     return TunerError(
         f"vLLM does not import in this environment: {facts['message']}",
         hint=f"Raised at {facts['where']}; check the environment with its own `python -c 'import vllm'`.",
@@ -47,6 +54,19 @@ def no_control_folder(error: OSError) -> TunerError:
 def disk_full() -> TunerError:
     """As `no_control_folder`, for want of space."""
     return no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
+def out_of_memory(used: int, limit: int) -> TunerError:
+    """A worker that took more memory than it may."""
+    return TunerError(
+        f"The worker was stopped: it used {_gib(used)} of memory, and its limit is {_gib(limit)}.",
+        hint="Raise `tuner probe --memory-limit` where there is more, or take a machine with more memory.",
+        kind="memory",
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
 
 
 def is_full(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from threading import Condition, Event, Thread
 
 from tuner.environment import Environment
 from tuner.errors import TunerError
+from tuner.probe.limits import machine_memory
 from tuner.probe.process import Stopped
 from tuner.probe.runner import Job, Outcome, run
 
@@ -31,6 +32,7 @@ def run_all(
     *,
     time_limit: float,
     on_stage: Callable[[int, str, int], None],
+    memory_limit: int | None = None,
 ) -> Generator[Outcome, None, None]:
     """Probe every job; outcomes come as they are reached. No worker is left when the generator ends or is closed.
 
@@ -40,6 +42,7 @@ def run_all(
         workers: variables for each worker; as many workers are started, at most.
         time_limit: seconds for each model, vLLM's import excluded.
         on_stage: told which worker, `import` or `probe`, and the index of the model under way; from many threads.
+        memory_limit: bytes for each worker; None: the default.
 
     Raises:
         TunerError: kind `environment`, as from `run`, and no other worker could take the jobs over.
@@ -51,9 +54,10 @@ def run_all(
             time_limit=time_limit,
             on_stage=lambda stage, index: on_stage(0, stage, index),
             variables=workers[0],
+            memory_limit=memory_limit,
         )
         return
-    pool = _Pool(python, jobs, workers[: len(jobs)], time_limit, on_stage)
+    pool = _Pool(python, jobs, workers[: len(jobs)], time_limit, on_stage, memory_limit=memory_limit)
     try:
         yield from pool.outcomes()
     finally:
@@ -70,8 +74,11 @@ class _Pool:
         workers: Sequence[Variables],
         time_limit: float,
         on_stage: Callable[[int, str, int], None],
+        *,
+        memory_limit: int | None,
     ) -> None:
         self.python = python
+        self.memory_limit = memory_limit
         self.workers = workers
         self.time_limit = time_limit
         self.on_stage = on_stage
@@ -157,6 +164,7 @@ class _Pool:
             on_stage=lambda stage, index: self.on_stage(seat, stage, index),
             variables=self.workers[seat],
             stop=self.stop,
+            memory_limit=self.memory_limit,
         )
         with closing(outcomes):
             while job := self._begun(share):
@@ -191,7 +199,7 @@ def worker_variables(
     """
     devices = _devices(environment, environ)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    suited = len(devices) or min(cores, _memory() // MEMORY_A_WORKER, math.ceil(jobs / JOBS_A_WORKER))
+    suited = len(devices) or min(cores, machine_memory() // MEMORY_A_WORKER, math.ceil(jobs / JOBS_A_WORKER))
     count = max(1, min(asked or suited, jobs))
     if count == 1:
         return [{}]
@@ -199,11 +207,6 @@ def worker_variables(
     if devices:
         return [threads | {"CUDA_VISIBLE_DEVICES": devices[seat % len(devices)]} for seat in range(count)]
     return [threads] * count
-
-
-def _memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _devices(environment: Environment, environ: Mapping[str, str]) -> list[str]:

@@ -6,18 +6,26 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.probe.failures import no_control_folder
+from tuner.log_tail import log_tail
+from tuner.probe import keeper
+from tuner.probe.answers import read_answer
+from tuner.probe.control import new_folder, remove_abandoned
+from tuner.probe.failures import no_control_folder, out_of_memory
+from tuner.probe.limits import default_memory, restrict
+from tuner.scrub import secret_values
 
 POLL = 0.1
 """Seconds between two looks for a file."""
+MEASURING = 20
+"""Times as long as measuring the memory takes, nothing is measured: a machine may run thousands of processes."""
 LOG_TAIL = 12
 """Lines of a log that a failure quotes."""
 
@@ -29,12 +37,22 @@ class Stopped(Exception):  # noqa: N818  no fault: somebody asked for it
 class WorkerProcess:
     """One process, started by path with another environment's Python; `close` ends it and its folder.
 
+    It leads a session of its own. A second process, the keeper, ends that session and removes the folder should this
+    process die without doing it.
+
+    Args:
+        stop: ends a wait once it is set, from another thread.
+        memory_limit: bytes that the worker and its children may use; None: `default_memory`.
+
     Attributes:
-        control: the folder: `request.json`, the worker's answers, `log` with its output, `work` where it runs.
+        control: the folder: `request.json`, the worker's answers, `log` with its output, `work` where it runs,
+            `tmp` for files that it need not clean up.
     """
 
-    def __init__(self, stop: Event | None = None) -> None:
+    def __init__(self, stop: Event | None = None, memory_limit: int | None = None) -> None:
         self._stop, self._ends = stop or Event(), contextlib.ExitStack()
+        self._memory_limit = memory_limit or default_memory()
+        self._next_measure = 0.0
 
     def begin(
         self, python: str, worker: Path, request: Mapping[str, Any], variables: Callable[[Path], Mapping[str, str]]
@@ -50,16 +68,24 @@ class WorkerProcess:
         Raises:
             TunerError: kind `control_folder` or `environment`: the folder or the interpreter cannot be used.
         """
-        self.control = _control_folder()
+        remove_abandoned()
+        self.control, lock = new_folder()
+        self._ends.callback(os.close, lock)
         self._ends.callback(shutil.rmtree, self.control, ignore_errors=True)
+        guard = _keeper(self.control)  # first of all: what is left before it runs stays until the next probe
+        self._ends.callback(_dismiss, guard, self.control)
         try:
             (self.control / "request.json").write_text(json.dumps(request), encoding="utf-8")
-            (self.control / "work").mkdir()
+            for folder in ("work", "tmp"):
+                (self.control / folder).mkdir()
             (self.control / "log").touch()
         except OSError as error:
             raise no_control_folder(error) from None
-        self._process = _started(python, worker, self.control, variables(self.control))
+        environment = {**variables(self.control), keeper.MARK: str(self.control)}
+        self._process = _started(python, worker, self.control, environment)
         self._ends.callback(self._kill)
+        _tell(guard, self._process.pid)
+        restrict(self._process.pid)
 
     def close(self) -> None:
         """End the process with all that it started, and remove the folder."""
@@ -70,6 +96,7 @@ class WorkerProcess:
 
         Raises:
             Stopped: it was asked to stop meanwhile.
+            TunerError: kind `memory`: the worker took more than it may, and is gone; kind `report`: the answer is none.
         """
         path, end = self.control / name, time.monotonic() + limit
         while not path.exists():
@@ -79,8 +106,9 @@ class WorkerProcess:
                 return None
             if time.monotonic() > end:
                 return None
+            self._watch_memory()
             time.sleep(POLL)
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return read_answer(path, secret_values(os.environ))
 
     def runs(self) -> bool:
         """Whether the process is still there."""
@@ -92,38 +120,75 @@ class WorkerProcess:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def log_tail(self) -> str:
-        """The end of what it printed."""
-        lines = (self.control / "log").read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(line for line in lines[-LOG_TAIL:] if line.strip())
+        """The end of what it printed, without secrets."""
+        return "\n".join(log_tail(self.control / "log", LOG_TAIL, secret_values(os.environ)))
+
+    def _watch_memory(self) -> None:
+        begin = time.monotonic()
+        if begin < self._next_measure:
+            return
+        used = keeper.used_memory(self._process.pid)
+        if used > self._memory_limit:
+            self._kill()
+            raise out_of_memory(used, self._memory_limit)
+        self._next_measure = time.monotonic() + MEASURING * (time.monotonic() - begin)
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        keeper.end(self.control, self._process.pid)
         self._process.wait()
 
 
-def _control_folder() -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix="tuner-probe-"))
-    except OSError as error:
-        raise no_control_folder(error) from None
+def _keeper(control: Path) -> subprocess.Popen[bytes]:
+    return _popen(
+        [sys.executable, "-I", "-S", keeper.__file__, str(control)],
+        cwd="/",
+        env=os.environ,
+        stdin=subprocess.PIPE,
+        output=subprocess.DEVNULL,
+    )
+
+
+def _tell(guard: subprocess.Popen[bytes], worker: int) -> None:
+    """Let the keeper know whose session to end; its stdin stays open as long as this process lives."""
+    if guard.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):  # somebody killed it: then there is none
+            guard.stdin.write(f"{worker}\n".encode())
+            guard.stdin.flush()
+
+
+def _dismiss(guard: subprocess.Popen[bytes], control: Path) -> None:
+    """End the keeper, and before that what it would have removed."""
+    shutil.rmtree(control, ignore_errors=True)
+    guard.kill()
+    with contextlib.suppress(BrokenPipeError):
+        guard.communicate()
 
 
 def _started(python: str, worker: Path, control: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    with (control / "log").open("wb") as log:
+        # vLLM's helpers import from their working directory: keep it clean
+        return _popen(
+            [python, str(worker), str(control)],
+            cwd=control / "work",
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            output=log,
+        )
+
+
+def _popen(
+    vector: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], stdin: int, output: Any
+) -> subprocess.Popen[bytes]:
+    """A process at the head of a session of its own: no signal of this terminal reaches it."""
     try:
-        with (control / "log").open("wb") as log:
-            return subprocess.Popen(
-                [python, str(worker), str(control)],
-                cwd=control / "work",  # vLLM's helpers import from their working directory: keep it clean
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        return subprocess.Popen(
+            vector, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
     except OSError as error:
         raise TunerError(
-            f"{python} does not start: {error.strerror}.",
+            f"{vector[0]} does not start: {error.strerror}.",
             hint="Name the interpreter of the serving environment with --python.",
             kind="environment",
         ) from None

@@ -12,15 +12,17 @@ from threading import Event
 from typing import Any, Self
 
 from tuner.errors import TunerError
+from tuner.probe.answers import FAILED, Shape, require
 from tuner.probe.failures import disk_full, failed, is_full, log_hint, no_vllm, not_listed
 from tuner.probe.interrupts import uninterrupted
 from tuner.probe.process import WorkerProcess
+from tuner.scrub import without_secrets
 
 WORKER = Path(__file__).parent / "worker" / "moe_probe_worker"
 START_LIMIT = 600.0
 """Seconds allowed for importing vLLM; 8 to 28 s were measured."""
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY")
 SETTINGS = {
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",  # the one in the home folder stays there, too
     "HF_HUB_OFFLINE": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
@@ -31,6 +33,12 @@ SETTINGS = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
 }
+LISTING: Shape = {"environment": dict, "architectures": list}
+ENTRY: Shape = {
+    **dict.fromkeys(("architecture", "category", "moe", "error", "source", "reason"), str),
+    "config": (dict, type(None)),
+}
+"""An architecture in the list of a registry; see `registry.py` of the worker."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Outcome:
         index: the job's.
         report: what the worker observed; None after a failure.
         failure: None, or what stopped it; its `kind` is one of `unknown_architecture`,
-            `remote_code`, `kernel_missing`, `model`, `timeout`, `crash`, `environment`.
+            `remote_code`, `kernel_missing`, `model`, `timeout`, `memory`, `crash`, `report`, `environment`.
         seconds: wall time, vLLM's import excluded.
     """
 
@@ -90,6 +98,7 @@ def run(
     on_stage: Callable[[str, int], None],
     variables: Mapping[str, str] | None = None,
     stop: Event | None = None,
+    memory_limit: int | None = None,
 ) -> Generator[Outcome, None, None]:
     """Probe every job; a crash or a hang costs the one model that caused it.
 
@@ -100,6 +109,7 @@ def run(
         on_stage: told `import` or `probe`, and the index of the model under way.
         variables: environment variables of the worker, beside those of this process.
         stop: ends the run once it is set, from another thread.
+        memory_limit: bytes that the worker and its children may use; None: `default_memory` of `limits.py`.
 
     Raises:
         TunerError: kind `environment`: the interpreter does not start, or vLLM does not import there.
@@ -109,7 +119,7 @@ def run(
     while pending:
         on_stage("import", pending[0].index)
         done = 0
-        with Worker(python, pending, variables, stop) as worker:
+        with Worker(python, pending, variables, stop, memory_limit=memory_limit) as worker:
             for outcome in worker.outcomes(time_limit, on_stage):
                 done += 1
                 yield outcome
@@ -127,7 +137,7 @@ def list_registry(python: str, on_stage: Callable[[str, int], None]) -> dict[str
         `architectures`: one entry each; `environment`: the versions as in a report; `seconds`: without the import.
 
     Raises:
-        TunerError: kind `environment`: the interpreter does not start, or its vLLM cannot be asked.
+        TunerError: kind `environment`: the interpreter does not start, or its vLLM cannot be asked; `report`, `memory`.
     """
     on_stage("import", 0)
     with Worker(python, (), request={"schema": 1, "list": True}) as worker:
@@ -143,11 +153,13 @@ class Worker:
         jobs: Sequence[Job],
         variables: Mapping[str, str] | None = None,
         stop: Event | None = None,
+        *,
         request: Mapping[str, Any] | None = None,
+        memory_limit: int | None = None,
     ) -> None:
-        self.python, self.jobs, self.variables = python, jobs, variables or {}
+        self.python, self.jobs, self.variables = python, jobs, dict(variables or {})
         self.request = request or {"schema": 1, "models": [asdict(job) for job in jobs]}
-        self.process = WorkerProcess(stop)
+        self.process = WorkerProcess(stop, memory_limit)
 
     def __enter__(self) -> Self:
         return self
@@ -161,11 +173,20 @@ class Worker:
         for job in self.jobs:
             on_stage("probe", job.index)
             begin = time.monotonic()
-            report = self.process.awaited(f"report-{job.index}.json", time_limit)
-            outcome = self._outcome(job, report, time.monotonic() - begin)
-            yield outcome
+            report, failure = self._answer(job, time_limit)
+            seconds = time.monotonic() - begin
             if report is None:
+                yield Outcome(job.index, None, failure or self._died(seconds), seconds)
                 return
+            yield Outcome(job.index, None if failure else report, failure, seconds)
+
+    def _answer(self, job: Job, time_limit: float) -> tuple[dict[str, Any] | None, TunerError | None]:
+        """What the worker says of a job, and the failure that this is; no report if the worker must not go on."""
+        try:
+            report = self.process.awaited(f"report-{job.index}.json", time_limit)
+            return report, failed(report) if report is not None and report.get("result") != "ok" else None
+        except TunerError as failure:
+            return None, failure
 
     def listing(self) -> dict[str, Any]:
         """What the worker says of vLLM's registry.
@@ -177,14 +198,13 @@ class Worker:
         found = self.process.awaited("registry.json", START_LIMIT)
         if found is None:
             raise not_listed(f"the worker ended early ({self.process.exit_words()})", log_hint(self.process.log_tail()))
-        if found["result"] != "ok":
+        if found.get("result") != "ok":
+            require("registry.json", found, FAILED)
             raise not_listed(found["message"], f"Raised at {found['where']}.")
+        require("registry.json", found, LISTING)
+        for entry in found["architectures"]:
+            require("registry.json", entry if isinstance(entry, dict) else {}, ENTRY)
         return found
-
-    def _outcome(self, job: Job, report: dict[str, Any] | None, seconds: float) -> Outcome:
-        if report is not None and report.get("result") == "ok":
-            return Outcome(job.index, report, None, seconds)
-        return Outcome(job.index, None, failed(report) if report else self._died(seconds), seconds)
 
     def _await_environment(self) -> None:
         with uninterrupted():
@@ -192,7 +212,7 @@ class Worker:
         facts = self.process.awaited("environment.json", START_LIMIT)
         if facts is None:
             raise self._never_ready()
-        if facts["result"] != "ok":
+        if facts.get("result") != "ok":
             raise no_vllm(facts)
 
     def _never_ready(self) -> TunerError:
@@ -219,5 +239,6 @@ class Worker:
         )
 
     def _environment(self, control: Path) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
-        return inherited | SETTINGS | {"VLLM_CACHE_ROOT": str(control / "cache"), **self.variables}
+        folders = {"HF_TOKEN_PATH": "no-token", "TMPDIR": "tmp", "VLLM_CACHE_ROOT": "cache"}
+        own = {name: str(control / folder) for name, folder in folders.items()}
+        return without_secrets(os.environ) | SETTINGS | own | self.variables

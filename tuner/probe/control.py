@@ -1,0 +1,69 @@
+"""Control folders: made, held while their host lives, and removed when a host died without doing it."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from tuner.probe.failures import no_control_folder
+from tuner.probe.keeper import end
+
+PREFIX = "tuner-control-"
+
+
+def new_folder() -> tuple[Path, int]:
+    """A new folder, and the open handle that holds its lock: nobody removes it while that is open.
+
+    Raises:
+        TunerError: kind `control_folder`: none can be made.
+    """
+    try:
+        while True:  # once, unless somebody takes the folder for abandoned before it is locked
+            path = Path(tempfile.mkdtemp(prefix=PREFIX))
+            if (handle := _held(path)) is not None:
+                return path, handle
+    except OSError as error:
+        raise no_control_folder(error) from None
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of this user's dead hosts, and end what still runs there; a living host holds its lock."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # a link, somebody else's, in use, or gone
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(handle).st_uid == os.geteuid():
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            end(path, None)
+            shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _held(path: Path) -> int | None:
+    """The handle that holds the folder's lock; None where somebody else was faster."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    if _locks(handle) and path.exists():
+        return handle
+    os.close(handle)
+    return None
+
+
+def _locks(handle: int) -> bool:
+    """Whether the folder is this process's now; on a file system without locks nobody else can take it either."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
