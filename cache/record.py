@@ -9,6 +9,7 @@ from urllib.parse import quote
 from cache.entry import Entry
 from cache.errors import StoreError
 from cache.key import digest
+from cache.schema import unsealed
 
 
 def verdict_prefix(architecture: str) -> str:
@@ -45,7 +46,7 @@ def encode(record: Any) -> str:
 
 
 def read_entry(path: Path, row: str, value: object) -> Entry:
-    """The entry in a row of the store at `path`.
+    """The entry in the text of a row of the store at `path`.
 
     Raises:
         StoreError: the row is damaged; the message names its digest, the hint how to remove it.
@@ -60,7 +61,7 @@ def read_entry(path: Path, row: str, value: object) -> Entry:
 
 
 def read_files(path: Path, row: str, value: object) -> tuple[str, ...]:
-    """The file list in a row of the store at `path`.
+    """The file list in the text of a row of the store at `path`.
 
     Raises:
         StoreError: as `read_entry`.
@@ -72,6 +73,18 @@ def read_files(path: Path, row: str, value: object) -> tuple[str, ...]:
     except ValueError as problem:
         raise _damaged(path, row, problem) from problem
     return tuple(names)
+
+
+def read_text(path: Path, row: str, value: object, schema: int) -> object:
+    """The text in a row of the store at `path`, which is of this schema; what is no text as it is.
+
+    Raises:
+        StoreError: as `read_entry`.
+    """
+    try:
+        return unsealed(row, value, schema)
+    except ValueError as problem:
+        raise _damaged(path, row, problem) from problem
 
 
 def _decode(value: object) -> Any:

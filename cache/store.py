@@ -4,18 +4,37 @@ Reads go to SQLite directly: sqlitedict adds about 25 ms of CPU (its imports, it
 read-only flag needs a folder that can be written. Writes go through sqlitedict, imported when the first is due.
 """
 
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from cache.database import BUSY_SECONDS, SCHEMA, TABLE, connect, read, real_path, reported
+from cache.database import (
+    BUSY_SECONDS,
+    Found,
+    bring_up_to_date,
+    connect_to_write,
+    create,
+    journal_mode,
+    read,
+    real_path,
+    reported,
+)
 from cache.entry import Entry
 from cache.errors import StoreError
+from cache.filesystem import network_type
 from cache.key import differences
-from cache.record import digest_of, encode, read_entry, read_files, sources_row, verdict_prefix, verdict_row
+from cache.record import (
+    digest_of,
+    encode,
+    read_entry,
+    read_files,
+    read_text,
+    sources_row,
+    verdict_prefix,
+    verdict_row,
+)
+from cache.schema import TABLE, sealed
 
 __all__ = ["Entry", "VerdictStore"]
 
@@ -46,6 +65,22 @@ class VerdictStore:
     def __exit__(self, *_: object) -> None:
         """Nothing to do: no handle is open between calls."""
 
+    @property
+    def warning(self) -> str | None:
+        """What whoever writes here should know of the place; None if there is nothing.
+
+        Raises:
+            StoreError: the path cannot be followed.
+        """
+        with reported(self.path):
+            kind = network_type(real_path(self.path))
+        if kind is None:
+            return None
+        return (
+            f"The verdict store {self.path} lies on a network file system ({kind}): writes there are as safe as its "
+            "file locks. Prefer a local file, and carry verdicts with `tuner verdicts export` and `import`."
+        )
+
     def get(self, key: Mapping[str, Any]) -> Entry | None:
         """The entry of exactly this key.
 
@@ -63,9 +98,8 @@ class VerdictStore:
         Raises:
             StoreError: the store or the record cannot be used.
         """
-        row = sources_row(base)
-        rows = self._read("SELECT value FROM {table} WHERE key = ?", row)
-        return read_files(self.path, row, rows[0][0]) if rows else None
+        found = list(self._texts("key = ?", sources_row(base)))
+        return read_files(self.path, *found[0]) if found else None
 
     def find(self, digest_prefix: str) -> Entry | None:
         """The one entry whose digest starts so.
@@ -82,12 +116,12 @@ class VerdictStore:
         Raises:
             StoreError: while iterating, at the first record that is damaged.
         """
-        query = "SELECT key, value FROM {table} WHERE key > ? AND key < 'verdict;' ORDER BY key LIMIT ?"
-        last = "verdict:"
-        while rows := self._read(query, last, str(_PAGE)):
-            for name, value in rows:
-                last = name.decode(errors="replace")
-                yield read_entry(self.path, last, value)
+        last, more = "verdict:", True
+        while more:
+            more = False
+            for row, text in self._texts("key > ? AND key < 'verdict;' ORDER BY key LIMIT ?", last, str(_PAGE)):
+                yield read_entry(self.path, row, text)
+                last, more = row, True
 
     def nearest(self, key: Mapping[str, Any], architecture: str) -> tuple[Entry, tuple[str, ...]] | None:
         """The entry of the same architecture with the fewest differing factors, and their names.
@@ -107,9 +141,8 @@ class VerdictStore:
             StoreError: the store or a record of this architecture cannot be used.
         """
         start = verdict_prefix(architecture)
-        query = "SELECT key, value FROM {table} WHERE key > ? AND key < ? ORDER BY key"
-        rows = self._read(query, start, start[:-1] + ";")
-        return [read_entry(self.path, name.decode(errors="replace"), value) for name, value in rows]
+        texts = self._texts("key > ? AND key < ? ORDER BY key", start, start[:-1] + ";")
+        return [read_entry(self.path, *text) for text in texts]
 
     def put(self, *entries: Entry) -> None:
         """Remember entries, replacing those of the same keys: all of them or, on an error, none.
@@ -120,11 +153,7 @@ class VerdictStore:
         Raises:
             StoreError: the store cannot be written, or an entry holds something that JSON does not have.
         """
-        records: dict[str, Any] = {}
-        for entry in entries:
-            records[verdict_row(entry.key)] = entry.to_dict()
-            records[sources_row(entry.key)] = sorted(entry.sources)
-        texts = {row: encode(record) for row, record in records.items()}
+        texts = dict(pair for entry in entries for pair in _sealed(entry))
         with self._writing() as table:
             table.update(texts)
 
@@ -141,15 +170,15 @@ class VerdictStore:
         Raises:
             StoreError: as `put`, or a stored entry of one of these keys is damaged.
         """
-        texts = [(entry, encode(entry.to_dict()), encode(sorted(entry.sources))) for entry in entries]
+        texts = [(entry, *_sealed(entry)) for entry in entries]
         with self._writing() as table:
-            for entry, text, files in texts:
+            for entry, (row, text), (files_row, files) in texts:
                 # Read past sqlitedict, whose thread dies of a text that is no UTF-8: what is committed is seen, and
                 # nobody else can commit now.
-                if wanted(self._entry_in(verdict_row(entry.key)), entry):
-                    table[verdict_row(entry.key)] = text
-                    if sources_row(entry.key) not in table:
-                        table[sources_row(entry.key)] = files
+                if wanted(self._entry_in(row), entry):
+                    table[row] = text
+                    if files_row not in table:
+                        table[files_row] = files
 
     def forget(self, digest_prefix: str) -> str | None:
         """Remove the one record whose digest starts so, even if it is damaged.
@@ -167,17 +196,24 @@ class VerdictStore:
             del table[row]
         return digest_of(row)
 
-    def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+    def _read(self, query: str, *values: str) -> Found:
         return read(self.path, query.format(table=TABLE), *values)
 
+    def _texts(self, where: str, *values: str) -> Iterator[tuple[str, object]]:
+        """Names and texts of the rows that a condition selects."""
+        found = self._read(f"SELECT key, value FROM {{table}} WHERE {where}", *values)  # noqa: S608  our own constants
+        for name, value in found.rows:
+            row = name.decode(errors="replace")
+            yield row, read_text(self.path, row, value, found.schema)
+
     def _entry_in(self, row: str) -> Entry | None:
-        rows = self._read("SELECT value FROM {table} WHERE key = ?", row)
-        return read_entry(self.path, row, rows[0][0]) if rows else None
+        found = list(self._texts("key = ?", row))
+        return read_entry(self.path, *found[0]) if found else None
 
     def _named(self, digest_prefix: str, kind: str) -> str | None:
         _require_prefix(digest_prefix)
         pattern = kind + digest_prefix.lower().ljust(_DIGEST_LENGTH, "?")
-        rows = self._read("SELECT key FROM {table} WHERE key GLOB ? LIMIT 2", pattern)
+        rows = self._read("SELECT key FROM {table} WHERE key GLOB ? LIMIT 2", pattern).rows
         if len(rows) > 1:
             raise StoreError(
                 f"Several stored digests start with {digest_prefix}.", hint="Give more of the digest's characters."
@@ -188,12 +224,19 @@ class VerdictStore:
     def _writing(self) -> Iterator[Any]:
         if self.read_only:
             raise StoreError(f"The verdict store {self.path} was opened for reading only.")
-        self._read("SELECT 1")  # refuses what is no store of this schema
+        self._read("SELECT 1")  # refuses what is no store of a known schema
         with reported(self.path):
             file = real_path(self.path)
-            _create(file)
-            with _transaction(file, "rw") as table:
+            create(file)
+            with _transaction(self.path, file) as table:
                 yield table
+
+
+def _sealed(entry: Entry) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Name and value of an entry's two records: itself, and the list of its files."""
+    row, files_row = verdict_row(entry.key), sources_row(entry.key)
+    files = sealed(files_row, encode(sorted(entry.sources)))
+    return (row, sealed(row, encode(entry.to_dict()))), (files_row, files)
 
 
 def _require_prefix(digest_prefix: str) -> None:
@@ -212,32 +255,8 @@ def _distance(pair: tuple[Entry, tuple[str, ...]]) -> int:
     return len(pair[1])
 
 
-def _create(file: Path) -> None:
-    """Make an empty store unless there is one: complete from its first moment, whoever else is making it."""
-    if file.exists():
-        return
-    from tempfile import TemporaryDirectory  # noqa: PLC0415  only the first write of all needs it
-
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".new-store-", dir=file.parent) as folder:
-        blank = Path(folder, file.name)
-        with _transaction(blank, "rwc") as table:
-            table["schema"] = json.dumps(SCHEMA)
-        with suppress(FileExistsError):  # a link, unlike a rename, never replaces the store of a faster process
-            os.link(blank, file)
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
-def _transaction(file: Path, mode: str) -> Iterator[Any]:
+def _transaction(path: Path, file: Path) -> Iterator[Any]:
     """A sqlitedict table inside one transaction, committed and synced at the end, rolled back on any exception.
 
     What sqlitedict 2.1.0 does by itself: it pickles values, turns synchronous writes off, waits 5 seconds for a lock,
@@ -250,18 +269,22 @@ def _transaction(file: Path, mode: str) -> Iterator[Any]:
 
     logging.getLogger("sqlitedict").setLevel(logging.CRITICAL)  # each error is raised as well
     # This handle meets the errors of opening before sqlitedict's thread can, and outlives it for the checkpoint.
-    with closing(connect(file, f"mode={mode}")) as guard:
-        guard.execute("PRAGMA journal_mode=WAL").fetchall()
-        # The values that reach it are JSON texts already: no codec but `str`, above all not pickle.
-        table = SqliteDict(str(file), TABLE, journal_mode="WAL", encode=str, decode=str, outer_stack=False)
+    with closing(connect_to_write(file)) as guard:
+        guard.execute("BEGIN IMMEDIATE")  # nobody else can lock the file while sqlitedict, impatient, opens it
+        bring_up_to_date(path, guard)
+        # The values that reach it are texts already: no codec but `str`, above all not pickle.
+        mode = journal_mode(file)
+        table = SqliteDict(str(file), TABLE, journal_mode=mode, encode=str, decode=str, outer_stack=False)
         thread = table.conn
         try:
+            guard.commit()
             for statement in (
-                "PRAGMA synchronous=FULL",
+                "PRAGMA synchronous=EXTRA",
                 f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}",
                 "BEGIN IMMEDIATE",
             ):
                 thread.select_one(statement)
+            bring_up_to_date(path, guard)  # again: a newer release may have come between, now nobody can
             yield table
             thread.select_one("SELECT 1")  # writes are only queued: the error of any is raised here
             thread.select_one("COMMIT")  # as a statement; an error in its own commit() ends the thread unheard

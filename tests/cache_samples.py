@@ -1,5 +1,6 @@
 """Entries, and scripts that use a store in a process of their own."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -8,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from cache.schema import sealed
 from cache.store import Entry
 
 
@@ -46,6 +48,18 @@ def execute(path: Path, statement: str, *values: object) -> list[tuple[Any, ...]
     """Run one statement on the file behind the store's back, committed."""
     with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute(statement, values).fetchall()
+
+
+def rewrite(path: Path, digest: str, **fields: Any) -> None:
+    """Change fields of a stored entry behind the store's back, as somebody who knows its checksum might."""
+    ((name, value),) = execute(path, "SELECT key, value FROM verdicts WHERE key LIKE ?", f"verdict:%{digest}")
+    record = json.loads(value.partition(" ")[2]) | fields
+    plant(path, name, json.dumps(record))
+
+
+def plant(path: Path, row: str, text: str) -> None:
+    """Put a text in the place of a record, under a checksum that is right."""
+    execute(path, "UPDATE verdicts SET value = ? WHERE key = ?", sealed(row, text), row)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,17 +1,22 @@
 """Damage is reported with a way out, is never a verdict, and nothing planted is ever run."""
 
+import json
+import os
 import pickle
+import random
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cache_samples import contents, execute, sample
+from cache_samples import contents, execute, plant, rewrite, sample
 
 from cache.errors import StoreError
 from cache.record import sources_row, verdict_row
+from cache.schema import SCHEMA
 from cache.store import VerdictStore
 
 
@@ -70,6 +75,32 @@ DAMAGE = [
 ]
 
 
+PLANTED = [value for value in DAMAGE if isinstance(value, str)]
+
+
+@pytest.mark.parametrize("text", PLANTED, ids=lambda text: text[:20])
+def test_a_right_checksum_does_not_make_a_verdict(path: Path, text: str) -> None:
+    """What is stored under a checksum that is right is validated all the same."""
+    plant(path, verdict_row(sample(1).key), text)
+    with pytest.raises(StoreError, match="damaged"):
+        VerdictStore(path).get(sample(1).key)
+
+
+def test_a_wrong_type_under_a_right_checksum_is_damage(path: Path) -> None:
+    """So is each field of the entry."""
+    rewrite(path, sample(1).digest, verdict="uniform")
+    with pytest.raises(StoreError, match="`verdict` is no object"):
+        VerdictStore(path).get(sample(1).key)
+
+
+def test_one_changed_character_is_damage(path: Path) -> None:
+    """A record that is still a valid entry, but another one than was stored, is no verdict."""
+    changed = "UPDATE verdicts SET value = replace(value, 'each pass ran in order', 'each pass ran in 0rder')"
+    execute(path, changed)
+    with pytest.raises(StoreError, match="its checksum is not that of its contents"):
+        VerdictStore(path).get(sample(1).key)
+
+
 @pytest.mark.parametrize(
     "value", DAMAGE, ids=lambda value: repr(bytes(value) if isinstance(value, memoryview) else value)[:20]
 )
@@ -97,6 +128,9 @@ def test_swapped_verdict_is_damage(path: Path) -> None:
     """A valid entry under the name of another key is damage, not that key's verdict."""
     swap = "UPDATE verdicts SET value = (SELECT value FROM verdicts WHERE key = ?) WHERE key = ?"
     execute(path, swap, verdict_row(sample(2).key), verdict_row(sample(1).key))
+    with pytest.raises(StoreError, match="checksum"):
+        VerdictStore(path).get(sample(1).key)
+    plant(path, verdict_row(sample(1).key), json.dumps(sample(2).to_dict()))
     with pytest.raises(StoreError, match="another key"):
         VerdictStore(path).get(sample(1).key)
 
@@ -160,21 +194,90 @@ def test_truncated_store_is_left_alone(path: Path, size: int, capfd: pytest.Capt
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_way_out_keeps_the_damaged_store(tmp_path: Path) -> None:
+    """The command in the advice keeps the file and its logs as they are; a second time, in another folder."""
+    path = tmp_path / "it's a store" / "verdicts.sqlite"
+    for folder in ("verdicts.sqlite.damaged", "verdicts.sqlite.damaged-2"):
+        VerdictStore(path).put(sample(1))
+        path.write_bytes(b"\0" * 5000)
+        Path(f"{path}-wal").write_bytes(b"frames")
+        before = {name: content for name, content in files_of(path.parent).items() if name.startswith(path.name)}
+        command = refused(path).hint.split("`")[1]
+        subprocess.run(["sh", "-c", command], check=True)
+        assert files_of(path.parent / folder) == before
+        assert VerdictStore(path).get(sample(1).key) is None
+    VerdictStore(path).put(sample(2))
+    assert list(VerdictStore(path).entries()) == [sample(2)]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, without the folders in it."""
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+
+def test_a_log_without_its_store_is_not_written_over_a_new_one(path: Path) -> None:
+    """The file was removed or moved without its log: nothing is a miss, nothing is made, and the advice works."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("SELECT * FROM verdicts").fetchall()
+        VerdictStore(path).put(sample(3))
+        log = Path(f"{path}-wal").read_bytes()
+    path.unlink()
+    Path(f"{path}-wal").write_bytes(log)
+    problem = refused(path)
+    assert "is gone, but a log of it is still there" in problem.message
+    subprocess.run(["sh", "-c", problem.hint.split("`")[1]], check=True)
+    VerdictStore(path).put(sample(4))
+    assert list(VerdictStore(path).entries()) == [sample(4)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_overwritten_bytes_never_make_a_verdict(path: Path, seed: int) -> None:
+    """After any stretch of the file was overwritten, an answer is what was stored, an error or a miss."""
+    dice = random.Random(seed)  # noqa: S311  no secret
+    whole = path.read_bytes()
+    answers = [0, 0, 0]
+    for _ in range(40):
+        path.write_bytes(overwritten(whole, dice))
+        os.utime(path, (0, 0))  # a look-up waits until a file that was just written is older than the clock's step
+        for number in (1, 2, 3):
+            answers[answer(path, number)] += 1
+    assert answers[0]
+    assert answers[1]
+
+
+def overwritten(whole: bytes, dice: random.Random) -> bytes:
+    """One stretch replaced by zeros, by noise, by a stretch from elsewhere in the file, or by nothing up to the end."""
+    start, length = dice.randrange(len(whole)), dice.choice([1, 16, 512, 4096])
+    elsewhere = dice.randrange(len(whole))
+    new = dice.choice([b"\0" * length, dice.randbytes(length), whole[elsewhere:][:length], b""])
+    return (whole[:start] + new + whole[start + len(new) :])[: len(whole)] if new else whole[:start]
+
+
+def answer(path: Path, number: int) -> int:
+    """0 for the entry as it was stored, 1 for an error that says what to do, 2 for a miss."""
+    try:
+        found = VerdictStore(path).get(sample(number).key)
+    except StoreError as problem:
+        return 1 if problem.hint else 9  # an index that is none
+    assert found is None or (found == sample(number) and number < 3)
+    return 2 if found is None else 0
+
+
 def test_newer_schema_is_refused(path: Path) -> None:
     """A store written by a newer release is refused, unchanged, with the advice to upgrade."""
-    execute(path, "UPDATE verdicts SET value = '2' WHERE key = 'schema'")
+    execute(path, "UPDATE verdicts SET value = ? WHERE key = 'schema'", str(SCHEMA + 1))
     before = contents(path.parent)
     problem = refused(path)
-    assert "newer release: its schema is 2, this one reads 1" in problem.message
+    assert f"newer release: its schema is {SCHEMA + 1}, this one reads {SCHEMA}" in problem.message
     assert "Upgrade" in problem.hint
     assert contents(path.parent) == before
 
 
-@pytest.mark.parametrize("value", ["0", "true", '"1"', "{", b"1", None, 1])
+@pytest.mark.parametrize("value", ["0", "-1", "true", "2.0", '"1"', "{", b"2", None, 1])
 def test_unknown_schema_is_refused(path: Path, value: object) -> None:
     """A schema record that is no version is not taken for this release's."""
     execute(path, "UPDATE verdicts SET value = ? WHERE key = 'schema'", value)
-    if value != b"1":  # bytes that read as the version are the version
+    if value != b"2":  # bytes that read as the version are the version
         assert "no verdict store" in refused(path).message
 
 
@@ -212,7 +315,7 @@ def test_path_below_a_file(tmp_path: Path) -> None:
 
 def test_locked_store_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that never finishes is reported after the waiting time; look-ups do not wait for it."""
-    monkeypatch.setattr("cache.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("cache.database.BUSY_SECONDS", 0.1)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         store = VerdictStore(path)

@@ -1,10 +1,9 @@
 """`tuner verdict` and `tuner verdicts`: what is stored, and why nothing is."""
 
-import json
 from pathlib import Path
 
 import pytest
-from cache_samples import execute
+from cache_samples import rewrite
 from fake_environment import (
     ERNIE,
     EVIDENCE,
@@ -214,9 +213,3 @@ def test_a_damaged_verdict_is_named_and_can_be_forgotten(serving: Serving, store
     answer = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, code=1)
     assert f"The stored verdict {entry.digest[:12]} is damaged." in answer.err
     tuner("verdicts", "forget", entry.digest[:12], "--store", store, code=0)
-
-
-def rewrite(store: Path, digest: str, **fields: object) -> None:
-    """Change fields of a stored entry behind the store's back."""
-    ((name, value),) = execute(store, f"SELECT key, value FROM verdicts WHERE key LIKE 'verdict:%{digest}'")  # noqa: S608
-    execute(store, "UPDATE verdicts SET value = ? WHERE key = ?", json.dumps(json.loads(value) | fields), name)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cache_samples import contents, execute
+from cache_samples import contents, execute, rewrite
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Answer, Serving, sample, serving_in, tuner
 
 from cache.store import VerdictStore
@@ -235,9 +235,7 @@ def test_a_damaged_stored_entry_is_neither_used_nor_lost(here: Path) -> None:
 def test_what_these_rules_cannot_read_is_left_out(serving: Serving, here: Path) -> None:
     """The rest is exported; the sentence says which is missing, and the exit code that one is."""
     entry, _ = serving.remember(here, LLAMA)
-    ((name, value),) = execute(here, "SELECT key, value FROM verdicts WHERE key LIKE 'verdict:Llama%'")
-    stored = json.loads(value) | {"report": {"result": "of another format"}, "rules": "of another release"}
-    execute(here, "UPDATE verdicts SET value = ? WHERE key = ?", json.dumps(stored), name)
+    rewrite(here, entry.digest, report={"result": "of another format"}, rules="of another release")
     answer = tuner("verdicts", "export", "--store", here, code=1)
     assert len(answer.out.splitlines()) == 2
     assert f"left out {entry.digest[:12]}: the probe report is damaged" in answer.err
