@@ -99,8 +99,6 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
         arguments, hidden = _arguments(path, launch)
     except TunerError as error:
         return replace(known, refusal=error.message)
-    except RecursionError:
-        return replace(known, refusal="An argument is nested deeper than JSON is read.")
     known = replace(known, arguments=arguments, hidden=known.hidden or hidden)
     with offline():
         model, problem = _model(arguments, knowledge.configs)

@@ -11,10 +11,10 @@ from typing import Any
 from cache.key import digest
 from tuner.errors import TunerError
 from tuner.hub import is_hub_id, snapshot
+from tuner.nesting import MAX_NESTING, deeper_than
 
 CONFIG = "config.json"
 MAX_BYTES = 16 * 2**20
-MAX_NESTING = 100
 
 PROVENANCE = frozenset({"_name_or_path", "transformers_version"})
 """Say who wrote the file."""
@@ -193,7 +193,7 @@ def parse_config(data: bytes, where: str) -> dict[str, Any]:
         raise _bad(f"{where} has a number that is none: {error}.") from error
     if not isinstance(config, dict):
         raise _bad(f"{where} is not a JSON object.")
-    if _deeper_than(MAX_NESTING, config):
+    if deeper_than(MAX_NESTING, config):
         raise _nested(where)
     return config
 
@@ -243,11 +243,6 @@ def _constant(word: str) -> float:
     if word == "NaN":
         raise ValueError(word)
     return float(word)
-
-
-def _deeper_than(levels: int, value: Any) -> bool:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return bool(children) and (levels == 0 or any(_deeper_than(levels - 1, child) for child in children))
 
 
 def _is_folder(path: Path) -> bool:
