@@ -231,7 +231,7 @@ def test_a_value_that_no_document_could_hold_is_refused(args: list[str], said: s
 def test_a_number_too_long_to_be_written_out_stays_text(number: str) -> None:
     """No float and no integer of Python's holds it; vLLM itself ends with a traceback."""
     assert parse(["m", "-cc.a", number]).compilation_config == {"a": number}
-    with pytest.raises(TunerError, match=r"no JSON object|JSON does not have"):
+    with pytest.raises(TunerError, match="no JSON object"):
         parse(["m", "-cc", f'{{"a": {number}}}'])
 
 

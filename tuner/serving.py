@@ -165,22 +165,22 @@ def _json(text: str, setting: Setting) -> Any:
         ValueError: it is none.
         TunerError: it is nested too deeply, or holds NaN or an infinity: no document of ours could say that.
     """
+    strange: list[str] = []
+
+    def number(text: str) -> float:
+        made = float(text)
+        strange.extend([] if math.isfinite(made) else [text[:40]])
+        return made
+
     try:
-        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        value = json.loads(text, parse_float=number, parse_constant=number)
     except RecursionError:
         raise _too_deep(setting) from None
-    except OverflowError as error:
-        raise usage_error(f"A value of {setting.spelling} holds {error}, a number that JSON does not have.") from None
+    if strange:
+        raise usage_error(f"A value of {setting.spelling} holds {strange[0]}, a number that JSON does not have.")
     if deeper_than(MAX_NESTING, value):
         raise _too_deep(setting)
     return value
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise OverflowError(text[:40])
-    return number
 
 
 def _too_deep(setting: Setting) -> TunerError:
