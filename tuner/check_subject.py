@@ -225,7 +225,8 @@ def _model(arguments: ServeArguments, configs: Path | None) -> tuple[Model | Non
         return None, "the arguments name no model"
     folder = configs / name.replace("/", "--") if configs and not name.startswith(("/", ".")) else None
     try:
-        if folder is not None and (folder / "config.json").is_file():
+        # A manifest may name anything as its model; the method raises for a name that is too long.
+        if folder is not None and os.path.isfile(folder / "config.json"):  # noqa: PTH113
             return describe(name, folder.absolute(), read_config(folder)), ""
         return identify(name, revision=arguments.serving.revision), ""
     except TunerError as error:

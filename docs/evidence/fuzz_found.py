@@ -80,5 +80,12 @@ FOUND = (
         "refused in a sentence",
         "tests/test_arguments_merge.py",
     ),
+    Found(
+        "manifest",
+        "a model, or a path on the command line, whose name is longer than a file system takes",
+        "OSError from `tuner check`, `apply` and, with VLLM_USE_MODELSCOPE, `serve`",
+        "it is no file and no folder, as any other that is missing",
+        "tests/test_cli_bad_input.py",
+    ),
 )
 """In the order of the targets."""
