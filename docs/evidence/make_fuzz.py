@@ -104,7 +104,7 @@ def guided(target: str, cases: int, configs: Path, file: Path) -> None:
 
     with atheris.instrument_imports(include=OURS):
         module = importlib.import_module(f"fuzz.fuzz_{target}")
-    tally = Tally()
+    tally, begin = Tally(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         corpus.mkdir()
@@ -116,6 +116,7 @@ def guided(target: str, cases: int, configs: Path, file: Path) -> None:
         def each(data: bytes) -> None:
             test.hypothesis.fuzz_one_input(data)
             if tally.cases % WRITTEN_EVERY == 0 or tally.cases >= cases:
+                tally.seconds = time.monotonic() - begin
                 keep(tally, file)
             if tally.cases >= cases:
                 os._exit(0)  # inputs that end within a case are none: libFuzzer would count them
