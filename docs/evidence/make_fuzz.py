@@ -156,7 +156,7 @@ def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
         for (way, target), tally in tallies.items()
     ]
     total = sum(tally.cases for tally in tallies.values())
-    drawn_by = "hypothesis, and again by atheris, which goes by coverage" if "atheris" in ways else "hypothesis alone"
+    drawn_by = "hypothesis and, fewer, by atheris, which goes by coverage" if "atheris" in ways else "hypothesis alone"
     said = (
         f"{total} cases, drawn by {drawn_by}. Each is a real input, damaged: configs, reports of the samples and the "
         "catalogue, stored verdicts, argument lists, published manifests, an archive. Of each must hold: no exception "
@@ -171,7 +171,7 @@ def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
         said,
         table(heads, rows),
         "## What was found, and mended",
-        "Found by these targets while they were made; each has a test of its own.",
+        "Found while the targets were made: by their cases, or by trying what a case pointed at. Each has a test.",
         table(("input", "such as", "what happened", "what happens now", "test"), found),
         made_here("evidence-fuzz"),
     ]
