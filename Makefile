@@ -4,7 +4,7 @@ MAKE_ENVIRONMENT = $(PYTHON) environments/make_environment.py
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start bench-store evidence evidence-store evidence-arguments evidence-kills catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-arguments evidence-kills catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -62,6 +62,9 @@ evidence: setup setup-flag-live ## write docs/evidence/ anew
 
 evidence-store: setup-tool ## kill, crowd, damage and upgrade stores by the thousand; write store.md
 	.venv/bin/python docs/evidence/make_store.py
+
+evidence-fuzz: setup-tool ## give the tuner damaged input by the thousand; write fuzz.md (half an hour)
+	.venv/bin/python docs/evidence/make_fuzz.py
 
 evidence-kills: setup setup-flag-live ## kill real warm-ups of caches at random moments; write kills.md
 	.venv/bin/python docs/evidence/make_kills.py

@@ -1,6 +1,7 @@
 """How records are named and written in the store's table, and how they are read back."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,17 @@ def _decode(value: object) -> Any:
     if not isinstance(value, bytes):
         raise ValueError("it is no text")  # noqa: TRY004  one class for every damage
     try:
-        return json.loads(value.decode())
+        return json.loads(value.decode(), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         raise ValueError("it is no JSON") from None
+
+
+def _finite(text: str) -> float:
+    """A number; NaN, an infinity and `1e999` are none in JSON, and no key or bundle could hold them."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _damaged(path: Path, row: str, problem: Exception) -> StoreError:

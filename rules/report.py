@@ -1,6 +1,6 @@
 """The probe's report, validated where it enters: nothing judged or stored goes round this.
 
-A report holds observations and no conclusion.
+A report holds observations and no conclusion. Where a lost field would read as "nothing was found", it has no default.
 """
 
 import json
@@ -125,7 +125,7 @@ class Exploration(_Part):
     detail: str = ""
     functions: int = Field(default=0, ge=0)
     seconds: float = Field(default=0.0, ge=0)
-    branches: tuple[Branch, ...] = ()
+    branches: tuple[Branch, ...]
 
 
 class Variant(_Part):
@@ -141,9 +141,9 @@ class Variant(_Part):
 
     name: str = Field(min_length=1)
     status: Literal["ran", "failed", "not_applicable"]
-    detail: str = ""
-    registered: tuple[str, ...] = ()
-    scenarios: tuple[Scenario, ...] = ()
+    detail: str
+    registered: tuple[str, ...]
+    scenarios: tuple[Scenario, ...]
 
 
 class CompiledScenario(_Part):
@@ -186,7 +186,7 @@ class Report(_Part):
         sources: sha256 of each source file behind the model.
         counter: one pass with the flag on, where it can be: which layers were meant and which ran.
         exploration: the branches of the model's code; None if they were not looked at.
-        variants: the model under other serving settings.
+        variants: the model under other serving settings; absent only where nothing was explored, as in an older report.
         compile: eager against compiled; None if it was not tried.
     """
 
@@ -217,6 +217,8 @@ class Report(_Part):
             raise ValueError("a scenario was not planned")
         if len({variant.name for variant in self.variants}) != len(self.variants):
             raise ValueError("a variant is named twice")
+        if self.exploration is not None and "variants" not in self.model_fields_set:
+            raise ValueError("the variants are missing")
         return self
 
 

@@ -77,10 +77,12 @@ class Serving:
         hashes = {file: hashlib.sha256((self.site / file).read_bytes()).hexdigest() for file in report["sources"]}
         return {**report, "sources": hashes}
 
-    def remember(self, store: Path, model: Path, report: Mapping[str, Any] | None = None) -> tuple[Entry, Verdict]:
+    def remember(
+        self, store: Path, model: Path, report: Mapping[str, Any] | None = None, model_impl: str = "auto"
+    ) -> tuple[Entry, Verdict]:
         """Store a report for a model as if it had been probed here; without one, the model's sample."""
         given = sample(model, "flag-live") if report is None else report
-        subject = Subject(identify(str(model)), self.read())
+        subject = Subject(identify(str(model)), self.read(), model_impl)
         return remember(VerdictStore(store), subject, self.probed_here(given))
 
 

@@ -1,6 +1,7 @@
 """How a `vllm serve` argument list is read and rewritten, by example; the differential asks the real parser."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +202,37 @@ def test_unusable_config_file_is_a_usage_error(text: str, tmp_path: Path) -> Non
     with pytest.raises(TunerError, match=r"serve\.yaml cannot be used") as raised:
         parse(["m", "--config", str(path)])
     assert raised.value.exit_code is ExitCode.ERROR
+
+
+DEEP = ".".join("a" * 3000)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["-cc", "[" * 3000], "of -cc is nested more than 100 levels deep"),
+        (["-cc", '{"a":' * 200 + "1" + "}" * 200], "of -cc is nested more than 100 levels deep"),
+        (["--hf-overrides", '{"a":' * 3000], "of --hf-overrides is nested more than 100 levels deep"),
+        (["-cc.mode", "[" * 3000], "of -cc is nested more than 100 levels deep"),
+        ([f"-cc.{DEEP}=1", f"-cc.{DEEP}=2"], "of -cc is nested more than 100 levels deep"),
+        (["-cc", '{"a": 1e999}'], "of -cc holds 1e999, a number that JSON does not have"),
+        (["-cc.a=NaN"], "of -cc holds NaN, a number that JSON does not have"),
+        (["-sc", '{"a": -Infinity}'], "of -sc holds -Infinity, a number that JSON does not have"),
+    ],
+)
+def test_a_value_that_no_document_could_hold_is_refused(args: list[str], said: str) -> None:
+    """Too deep, or no number: a sentence, where Python's own limits would end with a traceback."""
+    with pytest.raises(TunerError, match=re.escape(said)) as caught:
+        parse(["m", *args])
+    assert caught.value.kind == "usage"
+
+
+@pytest.mark.parametrize("number", ["9" * 400 + ".5k", "9" * 400 + "k", "9" * 5000 + "K", "9" * 4295 + "T"])
+def test_a_number_too_long_to_be_written_out_stays_text(number: str) -> None:
+    """No float and no integer of Python's holds it; vLLM itself ends with a traceback."""
+    assert parse(["m", "-cc.a", number]).compilation_config == {"a": number}
+    with pytest.raises(TunerError, match="no JSON object"):
+        parse(["m", "-cc", f'{{"a": {number}}}'])
 
 
 def test_reading_arguments_imports_neither_yaml_nor_subprocess() -> None:

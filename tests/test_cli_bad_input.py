@@ -14,6 +14,10 @@ import pytest
 from cache_samples import contents, execute
 from fake_environment import LLAMA, MIXTRAL, SETTABLE, Answer, Serving, model_like, serving_in, tuner, tuner_process
 
+from tuner.identity import Subject
+from tuner.inputs import unidentified
+from tuner.plan import other_model
+
 
 class Case:
     """One environment and one store that holds a verdict, watched for changes."""
@@ -261,3 +265,29 @@ def test_a_full_disk_for_the_control_folder_is_named(tmp_path: Path, tiny_disk: 
     assert "TMPDIR" in error["hint"]
     assert list(tiny_disk.iterdir()) == []
     assert contents(case.store.parent) == case.before
+
+
+LONG = "a" * 300
+"""Longer than any file system takes, so that to ask for it is an error, and no file that is missing."""
+
+
+@pytest.mark.parametrize("command", [["check", LONG], ["apply", LONG], ["check", ".", "--configs", LONG]])
+def test_a_path_that_no_file_system_takes_is_one_that_is_not_there(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said as for any other missing path."""
+    monkeypatch.chdir(tmp_path)
+    assert "There is no f" in tuner(*command, code=1).err
+
+
+def test_a_manifest_whose_model_has_a_name_too_long_is_checked(tmp_path: Path) -> None:
+    """The name is no folder of --configs, and so no model that is known."""
+    (tmp_path / "x.sh").write_text(f"vllm serve {LONG}\n")
+    said = tuner("check", tmp_path / "x.sh", "--configs", tmp_path, "--vllm-version", "0.19.1", code=0).out
+    assert "1 launch" in said
+
+
+def test_a_model_of_a_name_too_long_is_no_folder_here(tmp_path: Path) -> None:
+    """Where another hub may be asked, it is the other hub's."""
+    subject = Subject(unidentified(LONG), serving_in(tmp_path / "env", SETTABLE).read())
+    assert other_model(subject, {"VLLM_USE_MODELSCOPE": "1"}) == ("VLLM_USE_MODELSCOPE",)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rules.assumptions import COVERED
 from tuner.errors import TunerError
+from tuner.probe.modest import MAX_WORK, require_modest
 from tuner.probe.shrink import (
     EXPERT_COUNTS,
     EXPERTS_PER_TOKEN,
@@ -22,7 +23,7 @@ from tuner.probe.shrink import (
     special_tokens,
     text_nodes,
 )
-from tuner.probe.shrink_layers import LAYER_INTERVALS
+from tuner.probe.shrink_layers import LAYER_INTERVALS, layer_key
 
 Config = dict[str, Any]
 FILES = sorted((Path(__file__).parents[1] / "examples" / "models").glob("*/config.json"))
@@ -412,3 +413,26 @@ def test_a_config_at_every_limit_is_cut_in_time() -> None:
     lists = {f"kind_{index}": list(range(10_000)) for index in range(5)}
     small = shrink(mixtral(num_hidden_layers=10_000, moe_layer_freq=list(range(1, 9_000)), **lists)).config
     assert small[LAYERS] == 10_000
+
+
+HUNDREDS = {
+    "lists": {f"kind_{index}_layers": [index] for index in range(300)},
+    "parts": {f"kind_{index}_config": {"num_hidden_layers": 10_000, "x_layers": [9_999]} for index in range(300)},
+    "overrides": {f"per_layer_{index}": {"1": 2} for index in range(300)},
+}
+"""Fields of a config of some ten thousand bytes that took from seconds to minutes to cut."""
+
+
+@pytest.mark.parametrize("keys", HUNDREDS)
+def test_a_config_of_too_many_layers_in_too_many_fields_is_refused(keys: str) -> None:
+    """Before it is cut, which would take minutes: the work is layers times fields."""
+    with pytest.raises(TunerError, match="pairs of a layer and a field, and at most 1,000,000") as caught:
+        require_modest(mixtral(num_hidden_layers=10_000, **HUNDREDS[keys]))
+    assert caught.value.kind == "model"
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_published_configs_are_far_from_the_bound(name: str) -> None:
+    """Ten times the layers and ten times the fields would still be cut."""
+    require_modest(CONFIGS[name])
+    assert sum(len(node) * node.get(layer_key(node), 0) for node in text_nodes(CONFIGS[name])) * 100 < MAX_WORK

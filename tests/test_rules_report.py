@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reports import failed, layers, replaced, report, scenario
+from reports import UNEXPLORED, exploration, failed, layers, replaced, report, scenario, variant, word
 
 from rules.errors import ReportError
 from rules.report import parse_report
@@ -18,9 +18,9 @@ OPTIONAL = {"counter", "model_class", "exploration", "variants", "compile"}
 """Fields that a report may lack: nothing rests on them, or a probe of an older release did not write them."""
 
 
-def damaged(place: str, value: object) -> dict[str, Any]:
+def damaged(place: str, value: object, whole: dict[str, Any] | None = None) -> dict[str, Any]:
     """A report with another value at this place (`scenarios.0.tokens`), or with none."""
-    data = copy.deepcopy(report(counter=COUNTED))
+    data = copy.deepcopy(whole or report(counter=COUNTED))
     *parents, last = [int(part) if part.isdecimal() else part for part in place.split(".")]
     node: Any = data
     for part in parents:
@@ -41,6 +41,25 @@ def refusal(data: Any) -> str:
     assert "pydantic" not in caught.value.message.lower()
     assert "\n" not in caught.value.message
     return caught.value.message
+
+
+CUT = [{"kind": "layers_shrunk", "detail": "4 of 32"}]
+A, B, C = layers(3)
+LOSSES = {
+    "exploration.branches": report(exploration=exploration(UNEXPLORED)),
+    "variants": report(variants=[variant("quantized", [A, C])]),
+    "variants.0.scenarios": report(variants=[variant("quantized", [A, C])]),
+    "variants.0.registered": report(variants=[variant("quantized", [A, C])]),
+    "variants.0.detail": report(variants=[variant("full_depth", detail="x.py:3 reads the input")], assumptions=CUT),
+}
+"""Where a report that is not safe may lose a field -> the report, of which nothing else is unsafe."""
+
+
+@pytest.mark.parametrize("place", LOSSES)
+def test_a_lost_field_does_not_read_as_an_empty_one(place: str) -> None:
+    """What keeps a report from being safe cannot be lost with its field: the report is refused."""
+    assert not word(LOSSES[place]).safe
+    assert "damaged at" in refusal(damaged(place, MISSING, LOSSES[place]))
 
 
 def test_a_whole_report_is_read() -> None:

@@ -78,7 +78,7 @@ def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
     """
     seen: set[Path] = set()
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110  the method raises for a name that is too long
             raise TunerError(f"There is no file or folder {path}.", hint="Name a manifest, or a folder of them.")
         for file in _below(path) if path.is_dir() else [path]:
             if file not in seen:

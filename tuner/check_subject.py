@@ -102,8 +102,6 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
         arguments, hidden = _arguments(path, launch)
     except TunerError as error:
         return replace(known, refusal=error.message)
-    except RecursionError:
-        return replace(known, refusal="An argument is nested deeper than JSON is read.")
     known = replace(known, arguments=arguments, hidden=known.hidden or hidden)
     with offline():
         model, problem = _model(arguments, knowledge.configs)
@@ -242,7 +240,8 @@ def _model(arguments: ServeArguments, configs: Path | None) -> tuple[Model | Non
         return None, "the arguments name no model"
     folder = configs / name.replace("/", "--") if configs and not name.startswith(("/", ".")) else None
     try:
-        if folder is not None and (folder / "config.json").is_file():
+        # A manifest may name anything as its model; the method raises for a name that is too long.
+        if folder is not None and os.path.isfile(folder / "config.json"):  # noqa: PTH113
             model = describe(name, folder.absolute(), read_config(folder))
         else:
             model = identify(name, revision=arguments.serving.revision)

@@ -17,6 +17,7 @@ from tuner.identity import Subject, remote_code
 from tuner.memory import LookUp, remember
 from tuner.model import identify
 from tuner.plan import Options, Plan, plainest, plan_with
+from tuner.probe.modest import require_modest
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, Outcome
 from tuner.probe.shrink import declares_experts, shrink
@@ -138,6 +139,7 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
 
 
 def _job(index: int, subject: Subject, request: Request) -> Job:
+    require_modest(subject.model.config)
     small = shrink(subject.model.config)
     return Job(
         index=index,

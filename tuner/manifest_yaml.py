@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-MAX_NESTING = 100
+from tuner.nesting import MAX_NESTING
 
 
 @dataclass(frozen=True, eq=False)

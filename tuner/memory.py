@@ -13,6 +13,7 @@ from cache.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict
 from tuner.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
+from tuner.stored_shape import readable
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def current_verdict(store: VerdictStore, entry: Entry) -> Verdict:
     """
     rules = rules_digest()
     if entry.rules == rules:
+        if not readable(entry.report, entry.verdict):
+            raise _damaged(entry)
         return _stored_verdict(entry)
     verdict = _judged(entry.report)
     with suppress(StoreError):
@@ -117,11 +120,15 @@ def known_verdict(store: VerdictStore, entry: Entry) -> Verdict:
 def _stored_verdict(entry: Entry) -> Verdict:
     try:
         return Verdict.from_dict(entry.verdict)
-    except (KeyError, TypeError, ValueError):
-        raise StoreError(
-            f"The stored verdict {entry.digest[:12]} is damaged.",
-            hint=f"Remove it with `tuner verdicts forget {entry.digest[:12]}`, then probe the model again.",
-        ) from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _damaged(entry) from None
+
+
+def _damaged(entry: Entry) -> StoreError:
+    return StoreError(
+        f"The stored verdict {entry.digest[:12]} is damaged.",
+        hint=f"Remove it with `tuner verdicts forget {entry.digest[:12]}`, then probe the model again.",
+    )
 
 
 def _judged(report: Mapping[str, Any]) -> Verdict:

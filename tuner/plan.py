@@ -1,5 +1,6 @@
 """The plan of one launch: the stored verdict, the decision, and the arguments that carry it."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,7 +166,8 @@ def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]
     """Variables of the launch with which vLLM may serve another model than the subject."""
     redirected = (REDIRECT,) if environ.get(REDIRECT) else ()
     plugins = (PLUGINS,) if PLUGINS in environ else ()
-    elsewhere = environ.get(MODELSCOPE, "").lower() in {"true", "1"} and not Path(subject.model.name).exists()
+    here = os.path.exists(subject.model.name)  # noqa: PTH110  the method raises for a name that is too long
+    elsewhere = environ.get(MODELSCOPE, "").lower() in {"true", "1"} and not here
     return (*redirected, *((MODELSCOPE,) if elsewhere else ()), *plugins)
 
 

@@ -117,7 +117,7 @@ def _candidate(entry: Mapping[str, Any], folder: str | None, source: str, reason
 
 def _given(configs: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
     """Architecture -> folders and their configurations, by path; what is no model's `config.json` is passed over."""
-    if not configs.is_dir():
+    if not os.path.isdir(configs):  # noqa: PTH112  the method raises for a name that is too long
         raise TunerError(
             f"There is no folder {configs}.",
             hint="--configs names a folder with config.json files, in it or below.",

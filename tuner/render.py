@@ -13,6 +13,7 @@ from tuner.environment import Environment
 from tuner.origin import accepted, imported_full, imported_short, origin_of, ran_code
 from tuner.plan import Plan
 from tuner.render_evidence import clipped, evidence_rows
+from tuner.stored_shape import readable
 
 if TYPE_CHECKING:
     from tuner.flow import Probed  # starts processes: a look-up must not import it
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 LABEL = 14
 """Width of the label column."""
 DIGEST_LENGTH = 64
+UNREADABLE = f"{'evidence':<{LABEL}}a report that this release cannot read"
 WITNESS_ROWS = 6
 """Calls of a witness that are shown: the first ones, and those up to the first that differs."""
 
@@ -60,7 +62,9 @@ def entry_text(entry: Entry, verdict: Verdict) -> str:
     """What `tuner verdicts show` prints: the factors of the key, the verdict, what it rests on."""
     short = {name: value[:12] if is_digest(value) else value for name, value in entry.key.items()}
     factors = [line(name, value or "none") for name, value in short.items()]
-    return "\n".join([*factors, judged_text(verdict), evidence_text(entry, verdict, "sources not compared")])
+    shown = readable(entry.report, verdict.to_dict())
+    rests_on = evidence_text(entry, verdict, "sources not compared") if shown else UNREADABLE
+    return "\n".join([*factors, judged_text(verdict), rests_on])
 
 
 def is_digest(value: object) -> bool:

@@ -1,16 +1,19 @@
 """The facts of a `vllm serve` launch that decide, read from the options that state them."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.errors import ExitCode
+from tuner.errors import ExitCode, TunerError
+from tuner.nesting import MAX_NESTING, deeper_than
 from tuner.options import Kind, Setting, usage_error
 
 _NONE_WORDS = ("", "None")  # what vLLM reads as None for an option that may be None
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgt])|(\d+)([KMGT])")
+_NUMBER = re.compile(r"(\d{1,99}(?:\.\d{1,99})?)([kmgt])|(\d{1,99})([KMGT])")
+"""Not longer: a float would overflow, and Python writes out no integer of thousands of digits."""
 _BARE_NUMBER = re.compile(r"\b\d+(?:\.\d+)?[kKmMgGtT]\b")
 _QUOTED = re.compile(r'("(?:[^"\\]|\\.)*")')
 
@@ -118,7 +121,7 @@ def _object(setting: Setting, expands: bool) -> dict[str, Any] | None:
         return None
     no_json = False
     try:
-        value = json.loads(_write_out_numbers(setting.value) if expands else setting.value)
+        value = _json(_write_out_numbers(setting.value) if expands else setting.value, setting)
     except ValueError:
         value, no_json = None, True
     if not isinstance(value, dict):
@@ -133,23 +136,60 @@ def _object(setting: Setting, expands: bool) -> dict[str, Any] | None:
 
 def _nested(setting: Setting, expands: bool) -> dict[str, Any]:
     """`--option.a.b=1` as `{"a": {"b": 1}}`; a `+` behind the last key makes a list of its value."""
+    if len(setting.path) > MAX_NESTING:
+        raise _too_deep(setting)
     *parents, last = setting.path
     if last.endswith("+"):
         nested: dict[str, Any] = {last.removesuffix("+"): setting.value.split(",")}
     else:
-        nested = {last: _dotted_value(setting.value, expands)}
+        nested = {last: _dotted_value(setting, expands)}
     for key in reversed(parents):
         nested = {key: nested}
     return nested
 
 
-def _dotted_value(text: str, expands: bool) -> Any:
+def _dotted_value(setting: Setting, expands: bool) -> Any:
     """JSON, a number such as `80g` where the release expands it, or the text itself."""
+    text = setting.value
     try:
-        return json.loads(text)
+        return _json(text, setting)
     except ValueError:
         number = _number(text.strip()) if expands else None
         return text if number is None else number
+
+
+def _json(text: str, setting: Setting) -> Any:
+    """The JSON in the value of a setting.
+
+    Raises:
+        ValueError: it is none.
+        TunerError: it is nested too deeply, or holds NaN or an infinity: no document of ours could say that.
+    """
+    strange: list[str] = []
+
+    def number(text: str) -> float:
+        made = float(text)
+        strange.extend([] if math.isfinite(made) else [text[:40]])
+        return made
+
+    try:
+        value = json.loads(text, parse_float=number, parse_constant=number)
+    except RecursionError:
+        raise _too_deep(setting) from None
+    if strange:
+        raise usage_error(f"A value of {setting.spelling} holds {strange[0]}, a number that JSON does not have.")
+    if deeper_than(MAX_NESTING, value):
+        raise _too_deep(setting)
+    return value
+
+
+def _too_deep(setting: Setting) -> TunerError:
+    """VLLM ends with a traceback where Python's own limit is reached."""
+    return usage_error(
+        f"A value of {setting.spelling} is nested more than {MAX_NESTING} levels deep.",
+        "No option of vLLM needs that; correct the value.",
+        ExitCode.ERROR,
+    )
 
 
 def _write_out_numbers(text: str) -> str:

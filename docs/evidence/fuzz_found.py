@@ -1,0 +1,91 @@
+"""What fuzzing found: kept by hand, shown by make_fuzz.py."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Found:
+    """One fault.
+
+    Attributes:
+        target: where the input enters.
+        given: the class of input.
+        symptom: what happened.
+        mend: what happens since.
+        test: the test that holds it.
+    """
+
+    target: str
+    given: str
+    symptom: str
+    mend: str
+    test: str
+
+
+FOUND = (
+    Found(
+        "config",
+        "10,000 layers, and hundreds of lists or of nested configs that name them, in 20 kB",
+        "cutting the config took from seconds to minutes",
+        "refused before it is cut: layers times fields has a bound, 100 times what published configs have",
+        "tests/test_probe_shrink.py",
+    ),
+    Found(
+        "report",
+        "an inconclusive or unsafe report that lost the field `exploration.branches`, `variants`, or a variant's "
+        "`scenarios` or `detail`",
+        "a missing field read as an empty one, and the verdict became `uniform`",
+        "these fields have no default: the report is refused as damaged",
+        "tests/test_rules_report.py",
+    ),
+    Found(
+        "row",
+        "an entry whose report or verdict has another shape, under a checksum that is right",
+        "KeyError or TypeError from whoever shows or exports it",
+        "the entry is named as damaged by every reader",
+        "tests/test_stored_shape.py",
+    ),
+    Found(
+        "row",
+        "`NaN`, `Infinity` or `1e999` in an entry",
+        "read without a word; ValueError from an export",
+        "the record is named as damaged",
+        "tests/test_stored_shape.py",
+    ),
+    Found(
+        "row",
+        "an entry of another release, whose report is not readable here",
+        "KeyError from `tuner verdicts show`",
+        "it is shown with its verdict, without what it rests on",
+        "tests/test_stored_shape.py",
+    ),
+    Found(
+        "arguments",
+        "JSON, or a dotted key, nested a thousand levels deep",
+        "RecursionError",
+        "refused from 100 levels on",
+        "tests/test_arguments_merge.py",
+    ),
+    Found(
+        "arguments",
+        "a number such as `99…9.5k` or `99…9K` of hundreds of digits",
+        "OverflowError or ValueError",
+        "it is no number, as for vLLM, and stays text",
+        "tests/test_arguments_merge.py",
+    ),
+    Found(
+        "arguments",
+        "`NaN`, `Infinity` or `1e999` in a JSON option",
+        "`--json` printed a document that is no JSON",
+        "refused in a sentence",
+        "tests/test_arguments_merge.py",
+    ),
+    Found(
+        "manifest",
+        "a model, or a path on the command line, whose name is longer than a file system takes",
+        "OSError from `tuner check`, `apply` and, with VLLM_USE_MODELSCOPE, `serve`",
+        "it is no file and no folder, as any other that is missing",
+        "tests/test_cli_bad_input.py",
+    ),
+)
+"""In the order of the targets."""

@@ -1,0 +1,152 @@
+"""argument lists -> plan: any list is planned or refused, and only a proved verdict, or the user, switches the flag on.
+
+The lists of `argument_lists` are such as vLLM takes; here their words are damaged as well.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path as File
+
+from argument_lists import FILE, composed
+from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, QWEN, SETTABLE, serving_in
+from hypothesis import strategies as st
+
+from cache.store import VerdictStore
+from fuzz.limit import limited
+from fuzz.mutate import TEXTS, Draw, text_mutated
+from fuzz.said import require_sentence
+from tuner import inputs
+from tuner.arguments import parse
+from tuner.check_subject import offline
+from tuner.document import plan_document
+from tuner.environment import Environment
+from tuner.errors import TunerError
+from tuner.export import Choices, Format, writer
+from tuner.plan import Options, Plan, make_plan
+from tuner.render import plan_text, shell_text
+
+MODELS = (MIXTRAL, ERNIE, LLAMA, QWEN)
+WORDS = [
+    "-cc",
+    "-cc.mode",
+    "--compilation-config",
+    "{}",
+    '{"mode": 3}',
+    "--config",
+    FILE,
+    "--",
+    "-",
+    "-O",
+    "-tp",
+    "-sc",
+]
+WORDS += [
+    "--speculative-config",
+    '{"model": "m"}',
+    "--hf-overrides",
+    "--no-enable-lora",
+    "-cc.a.b+",
+    "-cc..",
+    "--.",
+    "=",
+    "-=",
+]
+WORDS += [
+    "[" * 3000,
+    '{"a":' * 3000,
+    "9" * 5000,
+    "1e999g",
+    '{"fast_moe_cold_start": true}',
+    "-cc.fast_moe_cold_start=on",
+]
+"""Words that mean something, and such as are too much of it."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A store with verdicts of two environments, and the folder where the `--config` file lies."""
+
+    store: VerdictStore
+    environments: tuple[Environment, ...]
+    folder: File
+
+
+def ground(folder: File) -> Ground:
+    """Real reports in two environments: where the launch decides the flag, and where vLLM does."""
+    path = folder / "verdicts.sqlite"
+    environments = []
+    for name, versions in (("settable", SETTABLE), ("inert", INERT)):
+        serving = serving_in(folder / name, versions)
+        for model in (MIXTRAL, ERNIE, LLAMA):
+            serving.remember(path, model)
+        environments.append(serving.read())
+    os.utime(path, ns=(0, 0))
+    return Ground(VerdictStore(path), tuple(environments), folder)
+
+
+def case(draw: Draw, ground: Ground) -> str:
+    """Damage one list, and plan it."""
+    made = draw(composed())
+    args = damaged(
+        draw, [draw(st.sampled_from(MODELS)).as_posix() if arg == "some/model" else arg for arg in made.args]
+    )
+    file = text_mutated(draw, made.file or "mode: 0") if draw(st.booleans()) else made.file
+    options = Options(
+        strict=draw(st.booleans()),
+        enforce=draw(st.booleans()),
+        cache_root=draw(st.none() | st.just("/cache")),
+        cache_dir_in_config=draw(st.booleans()),
+        environ={},
+    )
+    form = draw(st.sampled_from(list(Format)))
+    environment = draw(st.sampled_from(ground.environments))
+    with limited(), offline():
+        try:
+            plan = planned(ground, environment, args, file, options)
+        except TunerError as error:
+            require_sentence(error, longest=100_000)  # the user's own words may be long
+            return "refused"
+        return written(plan, form)
+
+
+def damaged(draw: Draw, args: list[str]) -> list[str]:
+    """The list with up to three words put in, taken out, doubled or changed."""
+    args = list(args)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(args)))
+        way = draw(st.sampled_from(["word", "word", "out", "twice", "text"]))
+        if way == "word":
+            args.insert(at, draw(st.sampled_from([*WORDS, *TEXTS])))
+        elif at < len(args):
+            changed = {"out": [], "twice": [args[at]] * 2, "text": [text_mutated(draw, args[at])]}
+            args[at : at + 1] = changed[way]
+    return args
+
+
+def planned(ground: Ground, environment: Environment, args: list[str], file: str | None, options: Options) -> Plan:
+    """As `tuner plan`, with a `--config` file of this text."""
+
+    def read_text(_: str) -> str:
+        return file or ""
+
+    arguments = parse(args, read_text, vllm=environment.vllm)
+    subject = inputs._subject(inputs._named_model(arguments), arguments, environment)
+    return make_plan(ground.store, subject, arguments, options)
+
+
+def written(plan: Plan, form: Format) -> str:
+    """Say the plan in every way; the flag is on only where it may be."""
+    assert plan_text(plan)
+    json.dumps(plan_document(plan), allow_nan=False)
+    verdict = plan.found.verdict
+    if plan.decision.setting is True:
+        assert verdict is not None
+        assert verdict.word.safe
+    assert shell_text(plan)
+    try:
+        assert writer(form, Choices())(plan)
+    except TunerError as error:
+        require_sentence(error, longest=100_000)
+        return "planned, no export"
+    return "planned"

@@ -1,0 +1,76 @@
+"""An entry that somebody put into the store, under a checksum that is right, is a sentence to every reader."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cache_samples import execute, plant, rewrite
+from fake_environment import MIXTRAL, SETTABLE, Serving, sample, serving_in, tuner
+from reports import report
+
+from rules.judge import judge
+from rules.report import parse_report
+from tuner.stored_shape import readable
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """An environment made of folders."""
+    return serving_in(tmp_path / "env", SETTABLE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store that is not there yet."""
+    return tmp_path / "verdicts.sqlite"
+
+
+@pytest.mark.parametrize("data", [report(), report([]), report(exploration=None), sample(MIXTRAL, "current")])
+def test_what_is_judged_can_be_shown(data: dict[str, Any]) -> None:
+    """The shape asks for nothing that a valid report or its verdict may lack."""
+    assert readable(data, judge(parse_report(data)).to_dict())
+
+
+SHAPES: list[tuple[str, dict[str, Any]]] = [
+    ("report", {}),
+    ("report", report(variants=True)),
+    ("report", report(flag=None)),
+    ("report", report(scenarios=[{"name": "decode_1"}])),
+    ("verdict", {"word": "uniform"}),
+    ("verdict", {"word": "uniform", "reasons": [7], "witness": None, "coverage": "branches"}),
+    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "coverage": "branches", "variants": 7}),
+    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "coverage": "", "variant_reasons": {"a": 7}}),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), SHAPES)
+def test_an_entry_of_another_shape_is_damage(serving: Serving, store: Path, field: str, value: dict[str, Any]) -> None:
+    """Look-up, list, show and export say so; none ends with a traceback."""
+    entry, _ = serving.remember(store, MIXTRAL)
+    rewrite(store, entry.digest, **{field: value})
+    commands = [["verdict", MIXTRAL, "--python", serving.python], ["plan", MIXTRAL, "--python", serving.python]]
+    commands += [["verdicts", "list"], ["verdicts", "export"], ["verdicts", "show", entry.digest[:12]]]
+    for command in commands:
+        assert f"{entry.digest[:12]} is damaged" in tuner(*command, "--store", store, code=1).err
+
+
+def test_a_report_of_another_release_is_shown_without_what_it_rests_on(serving: Serving, store: Path) -> None:
+    """`verdicts show` keeps the verdict that it was given, as the list does."""
+    entry, _ = serving.remember(store, MIXTRAL)
+    rewrite(store, entry.digest, report={"result": "of another format"}, rules="of another release")
+    shown = tuner("verdicts", "show", entry.digest[:12], "--store", store, code=0).out
+    assert "uniform" in shown
+    assert "a report that this release cannot read" in shown
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_json_does_not_have_is_damage(serving: Serving, store: Path, number: str) -> None:
+    """It would stop an export, which cannot write it."""
+    entry, _ = serving.remember(store, MIXTRAL)
+    query = "SELECT key, value FROM verdicts WHERE key LIKE 'verdict:%'"
+    ((name, value),) = execute(store, query)
+    text = value.partition(" ")[2]
+    assert '"contexts": 1' in text
+    plant(store, name, text.replace('"contexts": 1', f'"contexts": {number}', 1))
+    answer = tuner("verdicts", "export", "--store", store, code=1)
+    assert f"{entry.digest} in the verdict store {store} is damaged: it is no JSON." in answer.err

@@ -1,0 +1,60 @@
+"""Whether a stored report and verdict are of the shape that readers rely on, without judging again.
+
+The checksum of a record finds damage; this finds what somebody put there under a checksum that is right. Whoever judges
+reads a report with `rules.report`, which needs pydantic and 300 ms: a look-up of what was judged before has no such
+time. Pure.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMED = {"name": str, "status": str, "detail": (str, None)}
+REPORT = {
+    "flag": dict,
+    "registered": [str],
+    "recording": str,
+    "planned": [str],
+    "scenarios": [NAMED],
+    "assumptions": [{"kind": str, "detail": str}],
+    "seconds": dict,
+    "exploration": ({"status": str, "detail": (str, None), "branches": [{"status": str}]}, None),
+    "variants": ([NAMED], None),
+}
+"""What is shown of a report or decides a launch. A type, a list or tuple of such values, an object, or one of
+several."""
+WITNESS = {
+    "scenario": str,
+    "registered": [str],
+    "executed": [str],
+    "other_scenario": str,
+    "other_executed": [str],
+}
+VERDICT = {
+    "word": str,
+    "reasons": [str],
+    "witness": (WITNESS, None),
+    "coverage": str,
+    "variants": (dict, None),
+    "variant_reasons": (dict, None),
+    "compile": (str, None),
+    "compile_reasons": ([str], None),
+}
+"""What `rules.verdict.Verdict.from_dict` reads; what an older release did not write is left out."""
+
+
+def readable(report: Mapping[str, Any], verdict: Mapping[str, Any]) -> bool:
+    """Whether all that is shown of a report and its verdict is there, and of its type."""
+    reasons = verdict.get("variant_reasons", {})
+    plain = isinstance(reasons, dict) and all(isinstance(reason, str) for reason in reasons.values())
+    return plain and fits(report, REPORT) and fits(verdict, VERDICT)
+
+
+def fits(value: Any, shape: Any) -> bool:
+    """Whether a JSON value is of a shape; see `REPORT`."""
+    if isinstance(shape, tuple):
+        return any(fits(value, one) for one in shape)
+    if isinstance(shape, Mapping):
+        return isinstance(value, dict) and all(fits(value.get(name), inner) for name, inner in shape.items())
+    if isinstance(shape, list):
+        return isinstance(value, list | tuple) and all(fits(item, shape[0]) for item in value)
+    return value is None if shape is None else isinstance(value, shape)
