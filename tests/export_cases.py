@@ -11,7 +11,7 @@ from typing import Any
 from exported import CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
 from manifest_argv import LWS, argv_of, container_argv
 
-from tuner.export import Format
+from tuner.exports.formats import Format
 
 ROOT = Path(__file__).parents[1]
 PARSER = Path(__file__).with_name("vllm_parser.py")

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from tuner.export import Format
+from tuner.exports.formats import Format
 
 VLLM = ["vllm", "serve"]
 DUMP = "import json, sys; print(json.dumps(sys.argv[1:]))"

@@ -11,7 +11,7 @@ import kubernetes_validate
 import yaml
 from manifest_argv import patch_in, patched
 
-from tuner.export import Format
+from tuner.exports.formats import Format
 
 SCHEMAS = Path(__file__).parent / "schemas"
 MINORS = ("1.37", "1.36", "1.35", "1.34")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Answer, Serving, serving_in, tuner
 
-from tuner.apply_edit import Change, Edit, NotEditable, edits_for, spliced
-from tuner.manifest import launches_in
+from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
+from tuner.manifests.find import launches_in
 
 FLAG, TRUE = "--compilation-config", '{"fast_moe_cold_start": true}'
 POD = "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: c\n    command: [vllm, serve]\n"

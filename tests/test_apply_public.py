@@ -14,11 +14,11 @@ import pytest
 from fake_environment import SETTABLE, serving_in
 
 from cache.store import VerdictStore
-from tuner.apply import Applied, apply
 from tuner.arguments import parse
-from tuner.check_subject import Knowledge
-from tuner.manifest import launches_in
-from tuner.manifest_launch import ManifestLaunch
+from tuner.checks.apply import Applied, apply
+from tuner.checks.subject import Knowledge
+from tuner.manifests.find import launches_in
+from tuner.manifests.launch import ManifestLaunch
 
 MANIFESTS = Path(__file__).parent / "manifests"
 FILES = sorted(path.relative_to(MANIFESTS).as_posix() for path in MANIFESTS.glob("*/*.yaml"))

@@ -10,7 +10,7 @@ from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.cli import app
 from tuner.errors import ExitCode
-from tuner.export import Format
+from tuner.exports.formats import Format
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from manifest_argv import LWS, argv_of, base_deployment, container_argv, expanded, patch_in, patched, pod_of
 from ruamel.yaml import YAML
 
-from tuner.export import Choices, Format, writer
-from tuner.export_pod import escaped
+from tuner.exports.formats import Choices, Format, writer
+from tuner.exports.pod import escaped
 from tuner.inputs import Inputs, Launching, planned
 from tuner.plan import Plan
 

@@ -6,7 +6,7 @@ import pytest
 from export_cases import FORMATS, GIVEN, LAUNCHES, MODELS, Case, python_of, read_cases
 from exported import RELEASES
 
-from tuner.export import Format
+from tuner.exports.formats import Format
 
 pytestmark = pytest.mark.vllm
 

@@ -14,8 +14,8 @@ from manifest_argv import argv_of
 from cache.store import VerdictStore
 from rules.releases import flag_status
 from tuner.document import environment_document
-from tuner.export import USES, Choices, Format
-from tuner.export_evidence import PREFIX
+from tuner.exports.evidence import PREFIX
+from tuner.exports.formats import USES, Choices, Format
 
 GOLDEN = Path(__file__).parent / "golden"
 LAUNCH = ("--cache-root", "/var/cache/vllm", "--", "-tp", "4", "-pp", "2", "--served-model-name", "it's $HOME")

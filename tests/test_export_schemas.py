@@ -7,7 +7,7 @@ import pytest
 from exported import CLUSTER, CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
 from manifest_schemas import DEFINITIONS, MINORS, complaints, core_complaints, definition, manifest_complaints
 
-from tuner.export import Format
+from tuner.exports.formats import Format
 
 TLS = ("--ssl-certfile", "/tls/c")
 """A cache is warmed without."""

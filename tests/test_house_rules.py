@@ -27,7 +27,7 @@ HOMES = {
     "huggingface_hub": "tuner/hub.py",
     "minisign": "tuner/signing.py",
     "rich": "tuner/progress.py",
-    "ruamel": "tuner/manifest_yaml.py",
+    "ruamel": "tuner/manifests/yaml_source.py",
     "zstandard": "cache/compiled/archive_*.py",
     "torch": WORKER,
     "transformers": WORKER,

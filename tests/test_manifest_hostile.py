@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache.store import VerdictStore
-from tuner.apply import change_for
-from tuner.apply_edit import NotEditable, edits_for, spliced
-from tuner.check_subject import Knowledge, examine
-from tuner.findings import findings_of
-from tuner.manifest import launches_in
-from tuner.manifest_lexer import commands
+from tuner.checks.apply import change_for
+from tuner.checks.edit import NotEditable, edits_for, spliced
+from tuner.checks.findings import findings_of
+from tuner.checks.subject import Knowledge, examine
+from tuner.manifests.find import launches_in
+from tuner.manifests.lexer import commands
 
 NAMES = ("x.yaml", "x.sh", "x.md", "Dockerfile", "x.json")
 KEYS = st.sampled_from(

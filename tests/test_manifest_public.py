@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tuner.manifest import launches_in
-from tuner.manifest_launch import Form, ManifestLaunch
+from tuner.manifests.find import launches_in
+from tuner.manifests.launch import Form, ManifestLaunch
 
 MANIFESTS = Path(__file__).parent / "manifests"
 FILES = sorted(path.relative_to(MANIFESTS).as_posix() for path in MANIFESTS.glob("*/*.yaml"))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tuner.manifest import is_manifest, launches_in
-from tuner.manifest_launch import ManifestLaunch, Volume
+from tuner.manifests.find import is_manifest, launches_in
+from tuner.manifests.launch import ManifestLaunch, Volume
 
 SHELL = r"""#!/bin/bash
 export VLLM_CACHE_ROOT=/cache

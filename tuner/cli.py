@@ -33,7 +33,7 @@ from tuner.cli_options import (
     VllmArgs,
 )
 from tuner.cli_output import conclude, failures, present, print_json, refuse, result
-from tuner.export import Format
+from tuner.exports.formats import Format
 from tuner.quick import OnMissing, own_tokens
 
 app = typer.Typer(
@@ -197,7 +197,7 @@ def export(
 
     A launch that is refused is written as json alone.
     """
-    from tuner.export import Choices, writer
+    from tuner.exports.formats import Choices, writer
     from tuner.inputs import Inputs, Launching, planned
     from tuner.warm_up import recorded
 

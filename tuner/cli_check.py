@@ -10,7 +10,7 @@ from tuner.cli_output import failures, print_json, result, say
 from tuner.errors import ExitCode, TunerError
 
 if TYPE_CHECKING:
-    from tuner.check_subject import Knowledge
+    from tuner.checks.subject import Knowledge
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Manifests, or folders of them.")]
 EnvironmentFile = Annotated[
@@ -54,9 +54,9 @@ def check(
     Uses no network and runs nothing. Ends with 5 if a manifest contradicts its verdict, 4 if an unsafe verdict cannot
     be helped by any configuration of that vLLM, 1 if vLLM would refuse a launch.
     """
-    from tuner.check import check as check_manifests
-    from tuner.check_document import check_document, check_text
-    from tuner.sarif import sarif_log
+    from tuner.checks.check import check as check_manifests
+    from tuner.checks.document import check_document, check_text
+    from tuner.checks.sarif import sarif_log
 
     with failures(as_json):
         checked = check_manifests(
@@ -85,8 +85,8 @@ def apply(
     Nothing but the compilation config of a launch is touched. What cannot be edited safely is left alone and named;
     then it ends with 1.
     """
-    from tuner.apply import apply as apply_to
-    from tuner.apply import write as write_file
+    from tuner.checks.apply import apply as apply_to
+    from tuner.checks.apply import write as write_file
 
     with failures(as_json=False):
         knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, None)
@@ -113,7 +113,7 @@ def _knowledge(
     accept_platform: str | None,
     cold_start: float | None,
 ) -> "Knowledge":
-    from tuner.check_subject import Knowledge
+    from tuner.checks.subject import Knowledge
     from tuner.inputs import opened_store, serving_environment
 
     saved = serving_environment(None, environment)[0] if environment else None

@@ -27,7 +27,7 @@ from manifest_schemas import (
     manifests,
 )
 
-from tuner.export import Format
+from tuner.exports.formats import Format
 
 CACHED = ("--cache-root", "/var/cache/vllm")
 SCHEMA = "docs/schema/launch-1.json"

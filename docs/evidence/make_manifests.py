@@ -18,10 +18,10 @@ from page import ROOT, TUNER, made_here, python_of, run, shown, table, write
 
 sys.path.insert(0, str(ROOT))
 
-from tuner.apply_edit import Change, NotEditable, edits_for, spliced  # after the path was set
-from tuner.check import read_manifest
-from tuner.manifest import launches_in
-from tuner.manifest_launch import ManifestLaunch
+from tuner.checks.check import read_manifest
+from tuner.checks.edit import Change, NotEditable, edits_for, spliced  # after the path was set
+from tuner.manifests.find import launches_in
+from tuner.manifests.launch import ManifestLaunch
 
 MANIFESTS = "tests/manifests"
 MODELS = {"baidu--ERNIE-4.5-VL-28B-A3B-PT": True, "openai--gpt-oss-120b": False}

@@ -18,11 +18,11 @@ from fuzz.mutate import TEXTS, Draw, text_mutated
 from fuzz.said import require_sentence
 from tuner import inputs
 from tuner.arguments import parse
-from tuner.check_subject import offline
+from tuner.checks.subject import offline
 from tuner.document import plan_document
 from tuner.environment import Environment
 from tuner.errors import TunerError
-from tuner.export import Choices, Format, writer
+from tuner.exports.formats import Choices, Format, writer
 from tuner.plan import Options, Plan, make_plan
 from tuner.render import plan_text, shell_text
 

@@ -17,14 +17,14 @@ from cache.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, mutated, paths, text_mutated
 from fuzz.said import LONGEST, require_sentence
-from tuner.apply import Applied, apply
-from tuner.check import Checked, check
-from tuner.check_document import check_document, check_text
-from tuner.check_subject import Knowledge
+from tuner.checks.apply import Applied, apply
+from tuner.checks.check import Checked, check
+from tuner.checks.document import check_document, check_text
+from tuner.checks.sarif import sarif_log
+from tuner.checks.subject import Knowledge
 from tuner.environment import Environment
 from tuner.errors import TunerError
-from tuner.manifest import launches_in
-from tuner.sarif import sarif_log
+from tuner.manifests.find import launches_in
 
 HERE = File(__file__).parents[1]
 CONFIGS = HERE.parent / "examples" / "models"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from tuner.manifest_image import parse_image
-from tuner.manifest_launch import ArgumentList, Form, ManifestLaunch, Word
-from tuner.manifest_shell import embedded_launches, shell_launches, shell_script, vector_arguments
+from tuner.manifests.image import parse_image
+from tuner.manifests.launch import ArgumentList, Form, ManifestLaunch, Word
+from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
 
 _INSTRUCTION = re.compile(
     r"^[ \t]*([A-Za-z]+)[ \t]+((?:[^\\\n]|\\[^\n]|\\[ \t]*\n(?:[ \t]*#[^\n]*\n)*)*)", re.MULTILINE

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from tuner.manifest_launch import ArgumentList, Form, Word
+from tuner.manifests.launch import ArgumentList, Form, Word
 
 _ITEM = re.compile(r"[ \t]*-[ \t]+")
 _PLAIN = re.compile(r"-{1,2}[\w.-]+")

@@ -17,8 +17,8 @@ from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject, base_factors, public_version, remote_code
 from tuner.inputs import unidentified
-from tuner.manifest_image import parse_image
-from tuner.manifest_launch import ManifestLaunch
+from tuner.manifests.image import parse_image
+from tuner.manifests.launch import ManifestLaunch
 from tuner.memory import LookUp, current_verdict, look_up
 from tuner.model import Model, describe, identify, read_config
 from tuner.options import Kind, scan

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rules.decide import NAME
-from tuner.apply_edit import Change, Edit, NotEditable, edits_for, spliced
-from tuner.check import manifests_at, read_manifest
-from tuner.check_subject import Examined, Knowledge, examine
+from tuner.checks.check import manifests_at, read_manifest
+from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
+from tuner.checks.subject import Examined, Knowledge, examine
 from tuner.errors import TunerError
-from tuner.manifest import launches_in
-from tuner.manifest_launch import ManifestLaunch
+from tuner.manifests.find import launches_in
+from tuner.manifests.launch import ManifestLaunch
 from tuner.options import scan
 
 _FIELD = "compilation_config"

@@ -102,9 +102,7 @@ def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]
 
 
 def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:
-    from tuner import export_deployment as deployment  # noqa: PLC0415  each imports this module for `Choices`
-    from tuner import export_file as file  # noqa: PLC0415  as above
-    from tuner import export_helm, export_job, export_kserve, export_lws  # noqa: PLC0415  as above
+    from tuner.exports import deployment, file, helm, job, kserve, lws  # noqa: PLC0415  each imports `Choices` from here
 
     return {
         Format.JSON: file.as_json,
@@ -116,11 +114,11 @@ def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:
         Format.DEPLOYMENT_PATCH: deployment.as_patch,
         Format.KUSTOMIZE: deployment.as_kustomize,
         Format.LLM_D: deployment.as_llm_d,
-        Format.HELM_PRODUCTION_STACK: export_helm.as_values,
-        Format.KSERVE_INFERENCESERVICE: export_kserve.as_inference_service,
-        Format.KSERVE_LLMINFERENCESERVICE: export_kserve.as_llm_inference_service,
-        Format.LEADERWORKERSET: export_lws.as_leader_worker_set,
-        Format.WARM_JOB: export_job.as_warm_job,
+        Format.HELM_PRODUCTION_STACK: helm.as_values,
+        Format.KSERVE_INFERENCESERVICE: kserve.as_inference_service,
+        Format.KSERVE_LLMINFERENCESERVICE: kserve.as_llm_inference_service,
+        Format.LEADERWORKERSET: lws.as_leader_worker_set,
+        Format.WARM_JOB: job.as_warm_job,
     }
 
 

@@ -6,9 +6,9 @@ from rules.compilation_keys import unknown_keys
 from rules.decide import MODE, NAME
 from rules.release_table import RELEASES
 from rules.releases import FlagStatus, parse_version, turns_off_by_itself
-from tuner.check_subject import Examined
-from tuner.findings_pod import of_cache, of_image, of_probe
-from tuner.findings_rules import ABOUT, Finding, Level, Rule, finding, line_of
+from tuner.checks.pod import of_cache, of_image, of_probe
+from tuner.checks.rules import ABOUT, Finding, Level, Rule, finding, line_of
+from tuner.checks.subject import Examined
 from tuner.plan import as_bool, compiles
 
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping as Variables
 from dataclasses import replace
 from typing import Any
 
-from tuner.manifest_image import parse_image
-from tuner.manifest_launch import ArgumentList, Form, ManifestLaunch, Volume, Word
-from tuner.manifest_markdown import has_fences, markdown_launches
-from tuner.manifest_shell import embedded_launches, shell_launches, shell_script, vector_arguments
-from tuner.manifest_yaml import Mapping, Node, Scalar, Sequence, items_of, text_of, walk
+from tuner.manifests.image import parse_image
+from tuner.manifests.launch import ArgumentList, Form, ManifestLaunch, Volume, Word
+from tuner.manifests.markdown import has_fences, markdown_launches
+from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
+from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, items_of, text_of, walk
 
 _VARIABLE = re.compile(r"\$\(([\w.-]+)\)")
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from tuner.cache_location import cache_root
-from tuner.check_subject import Examined
-from tuner.findings_rules import Finding, Rule, finding, line_of
-from tuner.manifest_image import parse_image
-from tuner.manifest_launch import Volume
+from tuner.checks.rules import Finding, Rule, finding, line_of
+from tuner.checks.subject import Examined
+from tuner.manifests.image import parse_image
+from tuner.manifests.launch import Volume
 
 CACHE_HOME = "/root"
 """HOME in vLLM's images, whose user is root."""

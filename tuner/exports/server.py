@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from tuner.arguments import parse
 from tuner.cache_location import CACHE_ROOT
 from tuner.errors import ExitCode, TunerError
-from tuner.export import Choices
+from tuner.exports.formats import Choices
 from tuner.hub import is_hub_id
 from tuner.options import scan
 from tuner.plan import Plan

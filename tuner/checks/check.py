@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.check_subject import Examined, Knowledge, examine
+from tuner.checks.findings import findings_of, unreadable
+from tuner.checks.pod import shared_caches
+from tuner.checks.rules import CONTRADICTIONS, Finding, Level, Rule
+from tuner.checks.subject import Examined, Knowledge, examine
 from tuner.errors import ExitCode, TunerError
-from tuner.findings import findings_of, unreadable
-from tuner.findings_pod import shared_caches
-from tuner.findings_rules import CONTRADICTIONS, Finding, Level, Rule
-from tuner.manifest import is_manifest, launches_in
+from tuner.manifests.find import is_manifest, launches_in
 
 MAX_BYTES = 4 * 2**20
 

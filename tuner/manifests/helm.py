@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tuner.manifest_kubernetes import (
+from tuner.manifests.kubernetes import (
     container_launches,
     environment_of,
     hidden_in,
@@ -10,8 +10,8 @@ from tuner.manifest_kubernetes import (
     surroundings_of,
     words_of,
 )
-from tuner.manifest_launch import ManifestLaunch, Word
-from tuner.manifest_yaml import Mapping, Node, items_of, text_of, walk
+from tuner.manifests.launch import ManifestLaunch, Word
+from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of, walk
 
 _SIZES = (("tensorParallelSize", "--tensor-parallel-size"), ("pipelineParallelSize", "--pipeline-parallel-size"))
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tuner.manifest_kubernetes import environment_of, scalar_launches, words_of
-from tuner.manifest_launch import ManifestLaunch, Word
-from tuner.manifest_shell import hides_arguments, vector_arguments
-from tuner.manifest_yaml import Mapping, Node, Scalar, text_of, walk
+from tuner.manifests.kubernetes import environment_of, scalar_launches, words_of
+from tuner.manifests.launch import ManifestLaunch, Word
+from tuner.manifests.shell import hides_arguments, vector_arguments
+from tuner.manifests.yaml_source import Mapping, Node, Scalar, text_of, walk
 
 _KEYS = ("server_cmd", "server_cmd_template")
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from rules.releases import parse_version
 from tuner.errors import ExitCode, TunerError
-from tuner.export import Choices
-from tuner.export_evidence import annotations, manifest
-from tuner.export_pod import claim, container, escaped, launch, mounts, resources, service, volumes
-from tuner.export_server import Server, image_of, server_of
+from tuner.exports.evidence import annotations, manifest
+from tuner.exports.formats import Choices
+from tuner.exports.pod import claim, container, escaped, launch, mounts, resources, service, volumes
+from tuner.exports.server import Server, image_of, server_of
 from tuner.plan import Plan
 
 FIRST_RELEASE = "0.12.0"

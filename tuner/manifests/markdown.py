@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from tuner.manifest_launch import ManifestLaunch
-from tuner.manifest_shell import shell_launches
+from tuner.manifests.launch import ManifestLaunch
+from tuner.manifests.shell import shell_launches
 
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*(\w*)[^\n`]*\n(.*?)(?:[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 """A block. Published ones end with the fence behind a command, too; one that nothing ends goes on to the end."""

@@ -4,8 +4,8 @@ from typing import Any
 from urllib.parse import quote
 
 from tuner import __version__
-from tuner.check import Checked
-from tuner.findings_rules import ABOUT, Finding, Rule
+from tuner.checks.check import Checked
+from tuner.checks.rules import ABOUT, Finding, Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 VERSION = "2.1.0"

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from tuner.manifest_docker import dockerfile_launches
-from tuner.manifest_helm import helm_launches, runtime_launch
-from tuner.manifest_kserve import kserve_launches
-from tuner.manifest_kubernetes import kind_of, kubernetes_launches, scalar_launches
-from tuner.manifest_launch import ManifestLaunch
-from tuner.manifest_markdown import markdown_launches
-from tuner.manifest_server_cmd import server_cmd_launches
-from tuner.manifest_shell import shell_launches
-from tuner.manifest_yaml import Mapping, Node, Scalar, Sequence, read_documents
+from tuner.manifests.docker import dockerfile_launches
+from tuner.manifests.helm import helm_launches, runtime_launch
+from tuner.manifests.kserve import kserve_launches
+from tuner.manifests.kubernetes import kind_of, kubernetes_launches, scalar_launches
+from tuner.manifests.launch import ManifestLaunch
+from tuner.manifests.markdown import markdown_launches
+from tuner.manifests.server_cmd import server_cmd_launches
+from tuner.manifests.shell import shell_launches
+from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, read_documents
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 SHELL_SUFFIXES = frozenset({".sh", ".bash"})

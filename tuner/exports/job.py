@@ -3,10 +3,10 @@
 from typing import Any
 
 from tuner.errors import ExitCode, TunerError
-from tuner.export import Choices
-from tuner.export_evidence import annotations, manifest
-from tuner.export_pod import claim_note, escaped, mounts, resources, volumes
-from tuner.export_server import Server, image_of, server_of
+from tuner.exports.evidence import annotations, manifest
+from tuner.exports.formats import Choices
+from tuner.exports.pod import claim_note, escaped, mounts, resources, volumes
+from tuner.exports.server import Server, image_of, server_of
 from tuner.plan import Plan
 
 PRODUCT = "nvidia.com/gpu.product"

@@ -4,10 +4,10 @@ import shlex
 from typing import Any
 
 from tuner.errors import ExitCode, TunerError
-from tuner.export import Choices
-from tuner.export_evidence import annotations, manifest
-from tuner.export_pod import claim_note, container, mounts, patience, resources, variables, volumes
-from tuner.export_server import Server, image_of, is_folder, server_of
+from tuner.exports.evidence import annotations, manifest
+from tuner.exports.formats import Choices
+from tuner.exports.pod import claim_note, container, mounts, patience, resources, variables, volumes
+from tuner.exports.server import Server, image_of, is_folder, server_of
 from tuner.plan import Plan
 
 USER = 1000

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tuner.manifest_kubernetes import environment_of, hidden_in, kind_of, surroundings_of, words_of
-from tuner.manifest_launch import ManifestLaunch, Word
-from tuner.manifest_lexer import commands
-from tuner.manifest_yaml import Mapping, Node, items_of, text_of
+from tuner.manifests.kubernetes import environment_of, hidden_in, kind_of, surroundings_of, words_of
+from tuner.manifests.launch import ManifestLaunch, Word
+from tuner.manifests.lexer import commands
+from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of
 
 _FORMATS = frozenset({"vllm", "huggingface"})
 _MODEL_OPTIONS = ("--model_id", "--model-id")
@@ -16,7 +16,7 @@ ADDITIONAL = "VLLM_ADDITIONAL_ARGS"
 def kserve_launches(document: Mapping) -> Iterator[ManifestLaunch] | None:
     """The launches that KServe makes of one of its objects; None if the object is none of these two kinds.
 
-    Pod specs written out in full (`predictor.containers`) are launches of `tuner.manifest_kubernetes`.
+    Pod specs written out in full (`predictor.containers`) are launches of `tuner.manifests.kubernetes`.
     """
     kind = kind_of(document)
     if kind == "LLMInferenceService":

@@ -5,9 +5,9 @@ import shlex
 
 from tuner.document import plan_document
 from tuner.errors import TunerError
-from tuner.export import Choices
-from tuner.export_evidence import annotations, head
-from tuner.export_server import server_of
+from tuner.exports.evidence import annotations, head
+from tuner.exports.formats import Choices
+from tuner.exports.server import server_of
 from tuner.options import scan
 from tuner.plan import Plan
 

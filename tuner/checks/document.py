@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tuner.check import Checked
-from tuner.check_subject import Examined
-from tuner.findings_rules import Finding, Level
+from tuner.checks.check import Checked
+from tuner.checks.rules import Finding, Level
+from tuner.checks.subject import Examined
 from tuner.hidden import without_keys
 
 SCHEMA_VERSION = 1

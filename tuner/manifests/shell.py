@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, takewhile
 
-from tuner.manifest_image import parse_image
-from tuner.manifest_launch import ArgumentList, Form, ManifestLaunch, Word
-from tuner.manifest_lexer import Token, commands
+from tuner.manifests.image import parse_image
+from tuner.manifests.launch import ArgumentList, Form, ManifestLaunch, Word
+from tuner.manifests.lexer import Token, commands
 
 SERVER_MODULE = "vllm.entrypoints.openai.api_server"
 CLI_MODULE = "vllm.entrypoints.cli.main"
@@ -52,7 +52,7 @@ def shell_launches(
         text: the file.
         start: where the shell text begins.
         stop: where it ends; None: at the file's end.
-        folded: as for `tuner.manifest_lexer.commands`.
+        folded: as for `tuner.manifests.lexer.commands`.
         shape: what the launches are called.
         variables: those that are set where the text runs.
     """

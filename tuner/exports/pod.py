@@ -3,7 +3,7 @@
 from typing import Any
 
 from tuner.cache_location import CACHE_ROOT
-from tuner.export_server import Server
+from tuner.exports.server import Server
 from tuner.startup import PERIOD_S
 
 CACHE_VOLUME = "vllm-compile-cache"

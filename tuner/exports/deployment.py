@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from tuner.export import Choices
-from tuner.export_evidence import annotations, manifest
-from tuner.export_file import vllm_config
-from tuner.export_pod import (
+from tuner.exports.evidence import annotations, manifest
+from tuner.exports.file import vllm_config
+from tuner.exports.formats import Choices
+from tuner.exports.pod import (
     claim,
     claim_note,
     container,
@@ -15,7 +15,7 @@ from tuner.export_pod import (
     startup_probe,
     volumes,
 )
-from tuner.export_server import Server, image_of, server_of
+from tuner.exports.server import Server, image_of, server_of
 from tuner.plan import Plan
 
 CONTAINER = "vllm"

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from tuner.export import Choices
-from tuner.export_evidence import annotations, manifest
-from tuner.export_pod import claim_note, escaped, health, mounts, startup_probe, variables, volumes
-from tuner.export_server import PORT, Server, image_of, server_of
+from tuner.exports.evidence import annotations, manifest
+from tuner.exports.formats import Choices
+from tuner.exports.pod import claim_note, escaped, health, mounts, startup_probe, variables, volumes
+from tuner.exports.server import PORT, Server, image_of, server_of
 from tuner.plan import Plan
 
 REQUEST = {"requestCPU": 4, "requestMemory": "16Gi"}

@@ -1,0 +1,1 @@
+"""Manifests against their verdicts: found, told, edited."""

@@ -1,0 +1,1 @@
+"""A planned launch as a file for other tools."""

@@ -1,0 +1,1 @@
+"""Launches of vLLM in the files that start it."""
