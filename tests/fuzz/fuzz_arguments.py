@@ -145,7 +145,7 @@ def written(plan: Plan, form: Format) -> str:
         assert verdict.word.safe
     assert shell_text(plan)
     try:
-        assert writer(form, Choices())(plan)
+        assert writer(form, Choices())(plan, None)
     except TunerError as error:
         require_sentence(error, longest=100_000)
         return "planned, no export"
