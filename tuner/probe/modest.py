@@ -6,7 +6,7 @@ Apart from `shrink.py`, which is a part of every verdict's key: a bound on hosti
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.probe.shrink import text_nodes
+from tuner.probe.shrink import LIMITS, text_nodes
 from tuner.probe.shrink_layers import layer_key, numbers
 
 MAX_WORK = 1_000_000
@@ -20,7 +20,9 @@ def require_modest(config: dict[str, Any]) -> None:
     Raises:
         TunerError: it does.
     """
-    work = sum(len(node) * max([0, *numbers(node.get(layer_key(node)))]) for node in text_nodes(config))
+    counts = [(len(node), numbers(node.get(layer_key(node)))) for node in text_nodes(config)]
+    # Cutting itself refuses more layers, and names the key.
+    work = sum(fields * max([0, *(one for one in layers if one <= LIMITS["layers"])]) for fields, layers in counts)
     if work > MAX_WORK:
         raise TunerError(
             f"The config names {work:,} pairs of a layer and a field, and at most {MAX_WORK:,} are looked at.",
