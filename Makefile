@@ -3,6 +3,8 @@ PYTHON ?= python3
 MAKE_ENVIRONMENT = $(PYTHON) environments/make_environment.py
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
+SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-arguments evidence-kills catalogue lock clean
 
@@ -57,8 +59,10 @@ evidence: setup setup-flag-live ## write docs/evidence/ anew
 	.venv/bin/python docs/evidence/make_confirm.py
 	.venv/bin/python docs/evidence/make_serve_as_vllm.py
 	.venv/bin/python docs/evidence/make_bundles.py
-	.venv/bin/python docs/evidence/make_explain.py run --python .envs/current/bin/python .cache/explain.json
-	.venv/bin/python docs/evidence/make_explain.py page .cache/explain.json
+	mkdir -p .cache
+	.venv/bin/python docs/evidence/make_explain.py run --python .envs/current/bin/python .cache/current.json -- $(SMALL)
+	.venv/bin/python docs/evidence/make_explain.py run --python .envs/flag-live/bin/python .cache/flag-live.json -- $(SMALL)
+	.venv/bin/python docs/evidence/make_explain.py page .cache/current.json .cache/flag-live.json
 
 evidence-store: setup-tool ## kill, crowd, damage and upgrade stores by the thousand; write store.md
 	.venv/bin/python docs/evidence/make_store.py

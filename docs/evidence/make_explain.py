@@ -177,7 +177,11 @@ def started(launch: Launch, log: Path) -> dict[str, Any]:
 
 def write_page(documents: list[dict[str, Any]]) -> None:
     """The table of each environment."""
-    parts = ["Each change was predicted by `tuner cache explain` first, and started through `tuner serve` afterwards."]
+    parts = [
+        "Each change was predicted by `tuner cache explain` first, and started through `tuner serve` afterwards.",
+        "On a CPU vLLM cannot load what it saved, so every answer there is a miss. What is compared is the folder that the "
+        "start looked in, which was named before, and what moved it. Other work ran meanwhile: seconds say nothing.",
+    ]
     for document in documents:
         warm = document["warm"]
         where = " ".join(filter(None, [warm["platform"], warm["gpu"]]))
