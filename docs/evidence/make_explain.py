@@ -177,19 +177,20 @@ def started(launch: Launch, log: Path) -> dict[str, Any]:
 
 def write_page(documents: list[dict[str, Any]]) -> None:
     """The table of each environment."""
+    on_a_cpu = (
+        "On a CPU vLLM cannot load what it saved, so every answer there is a miss. What is compared is the folder that "
+        "the start looked in, which was named before, and what moved it."
+    )
     parts = [
         "Each change was predicted by `tuner cache explain` first, and started through `tuner serve` afterwards.",
-        "On a CPU vLLM cannot load what it saved, so every answer there is a miss. What is compared is the folder that the "
-        "start looked in, which was named before, and what moved it. Other work ran meanwhile: seconds say nothing.",
+        on_a_cpu,
     ]
     for document in documents:
         warm = document["warm"]
         where = " ".join(filter(None, [warm["platform"], warm["gpu"]]))
         parts.append(f"## vLLM {warm['vllm']}, torch {warm['torch']}, {where}")
-        second = f"second start: {warm['proof']}, {warm['warm_seconds']:.0f} s"
-        parts.append(
-            f"`tuner cache warm`: first start {warm['cold_seconds']:.0f} s; {second}. {warm['reason']}".strip()
-        )
+        said = f" {warm['reason']}." if warm["reason"] else ""
+        parts.append(f"The second start of `tuner cache warm`: {warm['proof']}.{said}")
         heads = ("change", "predicted", "what moves the key", "the start", "in the folder named", "right")
         parts.append(table(heads, [_row(row) for row in document["rows"]]))
         judged = [row["right"] for row in document["rows"] if row["right"] is not None]
