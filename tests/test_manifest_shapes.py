@@ -6,6 +6,7 @@ import pytest
 
 from tuner.manifests.find import is_manifest, launches_in
 from tuner.manifests.launch import ManifestLaunch, Volume
+from tuner.manifests.yaml_source import Mapping, Sequence, read_documents, text_of
 
 SHELL = r"""#!/bin/bash
 export VLLM_CACHE_ROOT=/cache
@@ -252,6 +253,16 @@ def test_scripts_inside_other_documents() -> None:
     text = "apiVersion: v1\nkind: ConfigMap\ndata:\n  run: |\n    vllm serve m\n  doc: vllm serve is a command\n"
     launch = only("x.yaml", text)
     assert (launch.args, launch.line, launch.shape) == (("m",), 5, "script")
+
+
+def test_an_anchor_that_is_given_again_counts_from_there_on() -> None:
+    """As YAML 1.2 has it, and without a word: some published manifests do so."""
+    text = "m: &m first/model\na: {server_cmd: vllm serve x}\nn: &m second/model\nb: {command: [vllm, serve, *m]}\n"
+    (document,) = read_documents(text)
+    assert isinstance(document, Mapping)
+    command = document.get("b", "command")
+    assert isinstance(command, Sequence)
+    assert text_of(command.items[-1]) == "second/model"
 
 
 def test_anchors_and_merges() -> None:

@@ -65,7 +65,7 @@ def serve_through_tuner(python: Path, model: Path, folder: Path) -> Served:
     ours = ("--python", str(python), "--store", str(folder / "verdicts.sqlite"))
     folder.mkdir()
     subprocess.run(
-        [TUNER, "probe", *ours, model],
+        [TUNER, "probe", "--no-variants", *ours, model],  # other settings are not served here
         env={**os.environ, **SERVER_ENVIRONMENT, **PLUGIN},
         check=True,
         timeout=PROBE_LIMIT_S,

@@ -74,6 +74,7 @@ def read_documents(text: str) -> list[Node]:
     """
     loader = YAML(typ="safe", pure=True)
     loader.max_depth = MAX_NESTING
+    loader.composer.warn_double_anchors = False  # YAML 1.2 allows it: an alias is of the last anchor before it
     try:
         nodes = [node for node in loader.compose_all(text) if node is not None]
     except YAMLError as error:
