@@ -1,6 +1,8 @@
-"""A `vllm serve` of our own: started, waited for and stopped. `tuner serve` replaces itself by one instead."""
+"""A `vllm serve` of our own: started, waited for and stopped, whatever ends this process.
 
-import ctypes
+`tuner serve` replaces itself by one instead.
+"""
+
 import http.client
 import os
 import signal
@@ -14,13 +16,13 @@ from pathlib import Path
 from tuner.errors import TunerError
 from tuner.log_tail import log_tail
 from tuner.probe.interrupts import uninterrupted
+from tuner.probe.process import kept
 from tuner.scrub import secret_values
 
 HOST = "127.0.0.1"
 POLL_S = 0.25
 STOP_LIMIT_S = 60
 LOG_TAIL = 15
-PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -41,13 +43,15 @@ def ready_server(vector: Sequence[str], environ: Mapping[str, str], log: Path, l
     """
     port = _free_port()
     begin = time.monotonic()
-    with uninterrupted():
-        process = _start([*vector, "--host", HOST, "--port", str(port)], environ, log)
-    try:
-        _await(process, port, log, begin + limit)
-        yield time.monotonic() - begin
-    finally:
-        _stop(process)
+    with kept() as keep:
+        with uninterrupted():
+            process = _start([*vector, "--host", HOST, "--port", str(port)], environ, log)
+            keep(process.pid)
+        try:
+            _await(process, port, log, begin + limit)
+            yield time.monotonic() - begin
+        finally:
+            _stop(process)
 
 
 def _start(vector: Sequence[str], environ: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -60,7 +64,6 @@ def _start(vector: Sequence[str], environ: Mapping[str, str], log: Path) -> subp
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509  no thread of ours runs while a cache is warmed
             )
     except OSError as error:
         raise TunerError(
@@ -68,11 +71,6 @@ def _start(vector: Sequence[str], environ: Mapping[str, str], log: Path) -> subp
             hint="Name the interpreter of an environment with vLLM: --python PATH.",
             kind="environment",
         ) from None
-
-
-def _end_with_parent() -> None:
-    """Runs in the new process: let it get SIGTERM when this one dies, however it dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _await(process: subprocess.Popen[bytes], port: int, log: Path, end: float) -> None:

@@ -7,8 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -138,6 +139,21 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         keeper.end(self.control, self._process.pid)
         self._process.wait()
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[Callable[[int], None]]:
+    """A keeper for a process that leads a session and is started within: tell it the process ID.
+
+    It ends that session should this process die. A server that starts vLLM puts SIGTERM off until its engine is up,
+    which may take minutes.
+    """
+    with tempfile.TemporaryDirectory(prefix="tuner-kept-") as folder:
+        guard = _keeper(Path(folder))
+        try:
+            yield lambda pid: _tell(guard, pid)
+        finally:
+            _dismiss(guard, Path(folder))
 
 
 def _keeper(control: Path) -> subprocess.Popen[bytes]:
