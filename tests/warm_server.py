@@ -13,7 +13,7 @@ KEY = "5e" * 32
 ENTRY = f"torch_compile_cache/torch_aot_compile/{KEY}"
 CLIENTS = "sk-never-to-be-seen"
 PROGRAM = """#!{python}
-import http.server, json, os, sys, time
+import http.server, json, os, signal, sys, time
 from pathlib import Path
 facts = Path({facts!r})
 mode, root = os.environ.get("STAND_IN", "hit"), Path(os.environ["VLLM_CACHE_ROOT"])
@@ -37,6 +37,7 @@ elif mode != "silent":
     (root / "modelinfos").mkdir(exist_ok=True)
     (root / "modelinfos" / "one.json").write_text("{{}}")
     if mode == "half":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # vLLM puts it off until its engine is up
         (root / {entry!r} / "rank_0_0" / "model.7.tmp").write_text("half")
         time.sleep(600)
     log(f"saved AOT compiled function to {{model}}")
