@@ -95,7 +95,8 @@ def main() -> None:
     for name in options.environment or ["current", "flag-live"]:
         with tempfile.TemporaryDirectory(prefix="kills-") as folder:
             parts += section(ROOT / python_of(name), Path(folder), options.kills, random.Random(options.seed))  # noqa: S311  no secret
-    write("kills.md", *parts, made_here("evidence-kills"))
+    words = " ".join(["docs/evidence/make_kills.py", *sys.argv[1:]])
+    write("kills.md", *parts, made_here("evidence-kills").replace("make evidence-kills", words))
 
 
 def section(python: Path, folder: Path, kills: int, chance: random.Random) -> list[str]:
