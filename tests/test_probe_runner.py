@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stand_in_worker import stand_in_worker
 
 from tuner.errors import TunerError
 from tuner.probe import runner
@@ -63,14 +64,8 @@ for job in jobs:
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Put the stand-in in the place of the worker; its control folders must be gone at the end."""
-    worker = tmp_path / "moe_probe_worker"
-    worker.write_text(STAND_IN)
-    monkeypatch.setattr(runner, "WORKER", worker)
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    yield folder
-    assert list(folder.iterdir()) == []
+    with stand_in_worker(STAND_IN, tmp_path, monkeypatch) as folder:
+        yield folder
 
 
 def played(

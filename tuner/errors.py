@@ -40,6 +40,11 @@ class TunerError(Exception):
         self.exit_code = exit_code
 
 
+def usage_error(message: str, hint: str) -> TunerError:
+    """The failure of a command that was given what it cannot use."""
+    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
+
+
 def as_tuner_error(error: TunerError | StoreError | RuleError) -> TunerError:
     """The same failure in the application's words; `kind` says which part it comes from."""
     if isinstance(error, TunerError):

@@ -144,21 +144,21 @@ def _library() -> Any:
 
 
 def _public_key(file: Path) -> "PublicKey":
-    library, text = _library(), _read(file, MAX_TEXT, "public key", _KEYS)
-    try:
-        key: PublicKey = library.PublicKey.from_bytes(text)
-    except ValueError as error:
-        raise TunerError(f"{file} is no public key of minisign: {error}.", hint=_KEYS, kind="signature") from None
+    key: PublicKey = _key(file, _library().PublicKey, "public key")
     return key
 
 
 def _secret_key(file: Path) -> "SecretKey":
-    library, text = _library(), _read(file, MAX_TEXT, "private key", _KEYS)
-    try:
-        key: SecretKey = library.SecretKey.from_bytes(text)
-    except ValueError as error:
-        raise TunerError(f"{file} is no private key of minisign: {error}.", hint=_KEYS, kind="signature") from None
+    key: SecretKey = _key(file, _library().SecretKey, "private key")
     return key
+
+
+def _key(file: Path, kind: Any, name: str) -> Any:
+    text = _read(file, MAX_TEXT, name, _KEYS)
+    try:
+        return kind.from_bytes(text)
+    except ValueError as error:
+        raise TunerError(f"{file} is no {name} of minisign: {error}.", hint=_KEYS, kind="signature") from None
 
 
 def _signature(file: Path, bundle: Path) -> "Signature":

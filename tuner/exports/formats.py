@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import usage_error
 
 if TYPE_CHECKING:
     from tuner.plan import Plan
@@ -91,12 +91,12 @@ def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]
         TunerError: there is no such format, or it has no use for a choice that was made.
     """
     if name not in set(Format):
-        raise _usage(f"There is no format {name}.", f"Choose one of: {', '.join(Format)}.")
+        raise usage_error(f"There is no format {name}.", f"Choose one of: {', '.join(Format)}.")
     for field in fields(choices):
         uses = USES[field.name]
         if getattr(choices, field.name) is not None and name not in uses:
             option = "--" + field.name.replace("_", "-")
-            raise _usage(f"The format {name} has no use for {option}.", f"It is for: {', '.join(sorted(uses))}.")
+            raise usage_error(f"The format {name} has no use for {option}.", f"It is for: {', '.join(sorted(uses))}.")
     write = _writers()[Format(name)]
     return lambda plan, measured: write(plan, replace(choices, cold_start=choices.cold_start or measured))
 
@@ -120,7 +120,3 @@ def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:
         Format.LEADERWORKERSET: lws.as_leader_worker_set,
         Format.WARM_JOB: job.as_warm_job,
     }
-
-
-def _usage(message: str, hint: str) -> TunerError:
-    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)

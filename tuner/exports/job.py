@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import usage_error
 from tuner.exports.evidence import annotations, manifest
 from tuner.exports.formats import Choices
 from tuner.exports.pod import claim_note, escaped, mounts, resources, volumes
@@ -23,11 +23,15 @@ def as_warm_job(plan: Plan, choices: Choices) -> str:
     """
     server = server_of(plan, choices)
     if server.cache_root is None:
-        raise _usage("No cache root is named, so there is no cache to fill.", "Name where it is mounted: --cache-root.")
+        raise usage_error(
+            "No cache root is named, so there is no cache to fill.", "Name where it is mounted: --cache-root."
+        )
     if choices.image is None:
-        raise _usage("vLLM's own images hold no tuner.", "Name one that holds both with --image IMAGE:TAG.")
+        raise usage_error("vLLM's own images hold no tuner.", "Name one that holds both with --image IMAGE:TAG.")
     if any(argument.startswith("--ssl-") for argument in server.rest):
-        raise _usage("A cache is warmed without TLS.", "Leave the --ssl options out: they change nothing compiled.")
+        raise usage_error(
+            "A cache is warmed without TLS.", "Leave the --ssl options out: they change nothing compiled."
+        )
     pod = {
         "restartPolicy": "Never",
         "enableServiceLinks": False,
@@ -64,7 +68,3 @@ def _selector(plan: Plan) -> dict[str, Any]:
     if environment.platform != "cuda" or not environment.gpu:
         return {}
     return {"nodeSelector": {PRODUCT: environment.gpu.replace(" ", "-")}}
-
-
-def _usage(message: str, hint: str) -> TunerError:
-    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from tuner.arguments import parse
 from tuner.cache_location import CACHE_ROOT
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import usage_error
 from tuner.exports.formats import Choices
 from tuner.hub import is_hub_id
 from tuner.options import scan
@@ -97,12 +97,12 @@ def image_of(plan: Plan, choices: Choices) -> str:
     environment = plan.subject.environment
     if choices.image is not None:
         if not re.search(r"[:@][^/]+$", choices.image):
-            raise _usage(f"The image {choices.image} names no tag.", f"Pin it, as in {choices.image}:TAG.")
+            raise usage_error(f"The image {choices.image} names no tag.", f"Pin it, as in {choices.image}:TAG.")
         return choices.image
     repository = IMAGES.get(environment.platform)
     if repository is None or re.search(r"dev|rc", environment.vllm or ""):
         said = f"No published image is known for vLLM {environment.vllm} on {environment.platform}."
-        raise _usage(said, "Name the image that was probed with --image.")
+        raise usage_error(said, "Name the image that was probed with --image.")
     return f"{repository}:v{environment.vllm}"
 
 
@@ -154,9 +154,5 @@ def _name_of(model: str) -> str:
 def _checked(name: str) -> str:
     if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
         hint = f"Use at most {_LONGEST_NAME} lower-case letters, digits and dashes, a letter first."
-        raise _usage(f"{name} is no name for a Kubernetes object here.", hint)
+        raise usage_error(f"{name} is no name for a Kubernetes object here.", hint)
     return name
-
-
-def _usage(message: str, hint: str) -> TunerError:
-    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
