@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "evidence")]
 
-from page import SERVER_ENVIRONMENT, table, write  # noqa: E402  after the path was set
+from page import SERVER_ENVIRONMENT, made_here, table, write  # noqa: E402  after the path was set
 
 from tuner.errors import TunerError  # noqa: E402
 from tuner.server_log import read_server_log  # noqa: E402
@@ -195,7 +195,7 @@ def write_page(documents: list[dict[str, Any]]) -> None:
         parts.append(table(heads, [_row(row) for row in document["rows"]]))
         judged = [row["right"] for row in document["rows"] if row["right"] is not None]
         parts.append(f"{judged.count(True)} of {len(judged)} predictions were right, {judged.count(False)} wrong.")
-    write("explain.md", "# Predicted against seen: would a launch hit the compile cache", *parts)
+    write("explain.md", "# Predicted against seen: would a launch hit the compile cache", *parts, made_here("evidence"))
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
