@@ -6,6 +6,7 @@
 The model is a thin Qwen3-MoE with random weights and the number of layers of a real one: compile time depends on how
 many different graphs there are, not on their width. The kinds: `eager`; `default`, vLLM with an empty cache; `names in
 the graph`, the flag off; `flag on`; `tuner`, a probe and `tuner cache warm`, whose second start is what a pod sees.
+Graphs, files and MiB are those below `VLLM_CACHE_ROOT` after the first start (the tuner: after both).
 """
 
 import argparse
@@ -38,7 +39,21 @@ ARMS: Mapping[str, list[str]] = {
 TUNER = "tuner"
 ENGINE = re.compile(r"init engine \(profile, create kv cache, warmup model\) took ([0-9.]+)")
 COMPILE = re.compile(r"torch\.compile (?:took|takes) ([0-9.]+) s in total")
+GRAPH = "artifact_*"
+"""Name of each graph compiled by itself (vllm/compilation/compiler_interface.py); on a CPU all lie in one file."""
 LIMIT_S = 900
+HEADS = (
+    "layers",
+    "launch",
+    "first start, s",
+    "engine, s",
+    "of it compiling, s",
+    "graphs, files, MiB",
+    "second start, s",
+    "first / eager",
+    "second / first",
+    "second start",
+)
 
 
 def main() -> None:
@@ -62,8 +77,8 @@ def main() -> None:
                 print(json.dumps(row), file=sys.stderr, flush=True)
                 if options.out:  # at once: the next one may take too long
                     options.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    print("| layers | launch | first start, s | second start, s | first / eager | second / first | second start |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| " + " | ".join(HEADS) + " |")
+    print("| " + " | ".join("---" for _ in HEADS) + " |")
     for row in rows:
         print(table_row(row, rows))
 
@@ -100,8 +115,11 @@ class Bench:
         """A first and a second start with the same cache."""
         name = f"{model.name}-{arm.replace(' ', '-')}"
         vector = command(self.python, [str(model), *self.args, *ARMS[arm]])
-        environ = {**os.environ, CACHE_ROOT: str(self.folder / name)}
-        return {which: started(vector, environ, self.logs / f"{name}-{which}.log") for which in ("first", "second")}
+        root = self.folder / name
+        environ = {**os.environ, CACHE_ROOT: str(root)}
+        first = started(vector, environ, self.logs / f"{name}-first.log")
+        wrote = written(root)
+        return {"first": first, "wrote": wrote, "second": started(vector, environ, self.logs / f"{name}-second.log")}
 
     def warmed(self, model: Path) -> dict[str, Any]:
         """`tuner probe` and `tuner cache warm`: what the tuner says of its own two starts."""
@@ -117,7 +135,8 @@ class Bench:
         if "error" in document:
             return {"error": f"{document['error']['message']} {document['error']['hint']}"}
         second = {"ready": document["warm_seconds"], "hit": document["hit"], "proof": document["proof"]}
-        return {"first": {"ready": document["cold_seconds"]}, "second": second, "args": document["args"][1:]}
+        first = {"ready": document["cold_seconds"]}
+        return {"first": first, "wrote": written(root), "second": second, "args": document["args"][1:]}
 
 
 def started(vector: list[str], environ: Mapping[str, str], log: Path) -> dict[str, Any]:
@@ -134,18 +153,37 @@ def started(vector: list[str], environ: Mapping[str, str], log: Path) -> dict[st
     }
 
 
+def written(root: Path) -> dict[str, Any]:
+    """What lies below a cache root: graphs compiled by themselves, files, MiB."""
+    files = [path for path in root.rglob("*") if path.is_file()]
+    graphs = {path.name for path in root.rglob(GRAPH)}
+    return {
+        "graphs": len(graphs),
+        "files": len(files),
+        "mib": round(sum(one.stat().st_size for one in files) / 2**20, 1),
+    }
+
+
 def table_row(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """A line of the table; ratios are within one model."""
     if "error" in row:
-        return f"| {row['layers']} | {row['arm']} | failed: {row['error'][:80]} | | | | |"
+        cells = [str(row["layers"]), row["arm"], f"failed: {row['error'][:80]}", *[""] * (len(HEADS) - 3)]
+        return "| " + " | ".join(cells) + " |"
     eager = [one for one in rows if (one["layers"], one["arm"]) == (row["layers"], "eager") and "error" not in one]
     first, second = row["first"]["ready"], row["second"]["ready"]
-    share = f"{first / eager[0]['first']['ready']:.2f}" if eager else "-"
-    said = (
-        row["second"].get("proof")
-        or f"{row['second'].get('hits', 0)} loaded, {row['second'].get('misses', 0)} compiled"
-    )
-    return f"| {row['layers']} | {row['arm']} | {first:.0f} | {second:.0f} | {share} | {second / first:.2f} | {said} |"
+    said = row["second"].get("proof")
+    cells = [
+        str(row["layers"]),
+        row["arm"],
+        f"{first:.0f}",
+        *(f"{row['first'][name]:.0f}" if name in row["first"] else "-" for name in ("engine", "compile")),
+        "{graphs}, {files}, {mib}".format(**row["wrote"]),
+        f"{second:.0f}",
+        f"{first / eager[0]['first']['ready']:.2f}" if eager else "-",
+        f"{second / first:.2f}",
+        said or f"{row['second'].get('hits', 0)} loaded, {row['second'].get('misses', 0)} compiled",
+    ]
+    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

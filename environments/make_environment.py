@@ -30,21 +30,27 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 STAMP = "made-from.txt"
-FREE_GB = 10
-"""Room that a serving environment may need: 7.3 GB unpacked, and uv's downloads beside it."""
 
 
 class Environment(NamedTuple):
-    """Where an environment goes and what it costs."""
+    """Where an environment goes and what it costs.
+
+    Attributes:
+        folder: where it goes.
+        size: what it costs, in words.
+        free_gb: room without which it is not begun. uv unpacks each download into its cache and links it from there,
+            so that on one file system nothing lies there twice.
+    """
 
     folder: Path
     size: str
+    free_gb: int
 
 
 ENVIRONMENTS = {
-    "tool": Environment(ROOT / ".venv", "0.2 GB"),
-    "current": Environment(ROOT / ".envs" / "current", "5.9 GB, 3.2 GB of downloads the first time"),
-    "flag-live": Environment(ROOT / ".envs" / "flag-live", "7.3 GB, 4.5 GB of downloads the first time"),
+    "tool": Environment(ROOT / ".venv", "0.3 GB", 1),
+    "current": Environment(ROOT / ".envs" / "current", "5.9 GB, 3.2 GB of downloads the first time", 7),
+    "flag-live": Environment(ROOT / ".envs" / "flag-live", "7.3 GB, 4.5 GB of downloads the first time", 9),
 }
 
 
@@ -93,10 +99,11 @@ def refuse_python_without_venv() -> None:
         raise SetupError(f"{sys.executable} has no venv module; install it (Debian: apt install python3-venv)")
 
 
-def refuse_full_disk(free_bytes: int) -> None:
-    """Raise SetupError when a serving environment would not fit."""
-    if free_bytes < FREE_GB * 10**9:
-        raise SetupError(f"it needs {FREE_GB} GB of free disk and {ROOT} has {free_bytes / 10**9:.1f} GB")
+def refuse_full_disk(name: str, free_bytes: int) -> None:
+    """Raise SetupError when the environment `name` would not fit."""
+    needed = ENVIRONMENTS[name].free_gb
+    if free_bytes < needed * 10**9:
+        raise SetupError(f"it needs {needed} GB of free disk and {ROOT} has {free_bytes / 10**9:.1f} GB")
 
 
 @contextmanager
@@ -115,11 +122,12 @@ def make(name: str) -> None:
         print(f"{name}: ready in {folder}", flush=True)
         return
     refuse_python_without_venv()
+    if name != "tool":
+        make("tool")
+    refuse_full_disk(name, shutil.disk_usage(ROOT).free)
     if name == "tool":
         make_tool(folder)
     else:
-        make("tool")
-        refuse_full_disk(shutil.disk_usage(ROOT).free)
         make_serving(name, folder)
     # Written last: an interrupted environment has none, or one that does not match.
     (folder / STAMP).write_text(stamp(name))

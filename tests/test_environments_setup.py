@@ -139,9 +139,9 @@ def test_the_tool_itself_runs_elsewhere_too() -> None:
 
 def test_a_full_disk_is_refused_before_the_download() -> None:
     """The refusal says how much is needed and how much is free."""
-    script.refuse_full_disk(10 * 10**9)
-    with pytest.raises(script.SetupError, match=r"needs 10 GB of free disk and .* has 9\.5 GB"):
-        script.refuse_full_disk(95 * 10**8)
+    script.refuse_full_disk("current", 7 * 10**9)
+    with pytest.raises(script.SetupError, match=r"needs 9 GB of free disk and .* has 8\.5 GB"):
+        script.refuse_full_disk("flag-live", 85 * 10**8)
 
 
 def test_an_old_python_can_read_the_script() -> None:

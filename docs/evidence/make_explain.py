@@ -5,7 +5,7 @@
 
 `run` warms a thin model with `tuner cache warm`; each change is predicted first and started afterwards, with the cache
 of the warm-up. A prediction is right if the start loads everything where `hit` was said, compiles where `miss` was, and
-looks in the folder that was named.
+looks in the folder that was named. The last changes are to a source file of the installed vLLM, which is put back.
 """
 
 import argparse
@@ -15,8 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,9 @@ def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> di
     changes = [(name, change(base, folder)) for name, change in CHANGES.items()]
     with ThreadPoolExecutor(jobs) as pool:
         rows = list(pool.map(lambda one: compared(one[0], one[1], folder), changes))
+    for name, text in SOURCE_CHANGES.items():  # of one file for all, so by themselves
+        with appended(source_file(python), text):
+            rows.append(compared(name, base, folder))
     kept = ("vllm", "torch", "platform", "gpu", "cold_seconds", "warm_seconds", "hit", "proof", "entries", "reason")
     return {"warm": {name: warm.get(name) for name in kept} | {"error": warm.get("error")}, "rows": rows}
 
@@ -122,6 +126,32 @@ CHANGES: dict[str, Callable[[Launch, Path], Launch]] = {
     "a copy of the model's folder": copied_model,
     "`--seed 7`": lambda base, _: replace(base, args=(*base.args, "--seed", "7")),
 }
+
+
+SOURCE_CHANGES = {
+    "the model's source file touched": "",
+    "a comment added to the model's source file": "# changed\n",
+}
+"""What is added to the file -> nothing but its times, or its content too."""
+
+
+def source_file(python: Path) -> Path:
+    """The file of the installed vLLM that defines the thin model."""
+    code = "import importlib.util; print(importlib.util.find_spec('vllm').submodule_search_locations[0])"
+    done = subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True, cwd="/")
+    return Path(done.stdout.strip(), "model_executor", "models", "qwen3_moe.py")
+
+
+@contextmanager
+def appended(path: Path, text: str) -> Iterator[None]:
+    """Add to a file for the time of the block, in a copy: the file itself may be linked from elsewhere too."""
+    kept = path.with_suffix(".kept")
+    path.rename(kept)
+    try:
+        path.write_text(kept.read_text(encoding="utf-8") + text, encoding="utf-8")
+        yield
+    finally:
+        kept.replace(path)
 
 
 def environ(launch: Launch) -> dict[str, str]:
