@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rules.assumptions import uncovered
 from rules.compiled import judge_compiled
+from rules.replay import held_against, replay_orders
 from rules.report import Branch, Order, Report, Scenario, Variant
 from rules.verdict import Verdict, Witness, Word
 
@@ -48,6 +49,7 @@ def judge(report: Report) -> Verdict:
     wrong = _unsafe(report.registered, passes) or _unsafe_everywhere(report)
     base = wrong or _inconclusive(report, passes) or _safe(report)
     compile_word, compile_reasons = judge_compiled(report, _differing(report))
+    base = held_against(base, report.replays)
     judged = {variant.name: judge_variant(variant, base.word) for variant in report.variants}
     return replace(
         base,
@@ -79,13 +81,14 @@ def _unsafe(registered: Order, passes: list[Pass]) -> Verdict | None:
 
 
 def _unsafe_everywhere(report: Report) -> Verdict | None:
-    """A wrong pass of a variant that shows what every launch is like."""
+    """A wrong pass of a variant that shows what every launch is like, or of an engine of one."""
     for variant in report.variants:
         if variant.status == "ran" and variant.name in EVERY_LAUNCH:
             wrong = _unsafe(variant.registered, _passes(variant.scenarios))
             if wrong:
                 return replace(wrong, reasons=(*wrong.reasons, f"seen {EVERY_LAUNCH[variant.name]}"))
-    return None
+    engines = (_unsafe(run.registered, replay_orders(run)) for run in report.replays)
+    return next(filter(None, engines), None)
 
 
 def _proved(word: Word, registered: Order, wrong: Pass, differs: Pass | None) -> Verdict:

@@ -168,6 +168,60 @@ class Compiled(_Part):
     scenarios: tuple[CompiledScenario, ...] = ()
 
 
+class ReplayPass(_Part):
+    """Equal passes of an engine.
+
+    Attributes:
+        request: name of the request that first caused one.
+        called: the layer that the model meant, for each MoE call in order; None where something ran uncalled.
+        ran: the layer that answered each call; None where none did.
+        tokens: of the largest call, padding included.
+        count: how often they ran.
+        replayed: from captured CUDA graphs, with no Python in between.
+        entangled: a call was made before the one before had run, so that which run answers which is not told.
+    """
+
+    request: str
+    called: tuple[str | None, ...]
+    ran: tuple[str | None, ...]
+    tokens: int = Field(gt=0)
+    count: int = Field(gt=0)
+    replayed: bool
+    entangled: bool
+
+    @model_validator(mode="after")
+    def _each_call_answered_or_not(self) -> "ReplayPass":
+        if len(self.called) != len(self.ran):
+            raise ValueError("a pass has as many runs as calls")
+        return self
+
+
+class Replay(_Part):
+    """An engine as a launch starts it, its MoE calls stamped on the device.
+
+    Attributes:
+        name: `flag_on` or `flag_off` where the flag was set for it; `as_launched` where nothing could be set.
+        status: `failed`: the engine did not start or could not be watched.
+        detail: the reason.
+        made_at: ISO 8601 in UTC.
+        engine: what the launch became: `mode`, `backend`, `cudagraph_mode`, `flag`, `enforce_eager`.
+        changed: what was otherwise than in the launch, in words.
+        registered: MoE layer names in construction order.
+        lost: records of the trace that did not fit.
+        passes: all passes of all requests, equal ones once.
+    """
+
+    name: Literal["flag_on", "flag_off", "as_launched"]
+    status: Literal["ran", "failed"]
+    detail: str
+    made_at: str
+    engine: dict[str, str | bool | None]
+    changed: tuple[str, ...]
+    registered: tuple[str, ...]
+    lost: int = Field(ge=0)
+    passes: tuple[ReplayPass, ...]
+
+
 class Report(_Part):
     """What one probe observed of one model in one environment.
 
@@ -188,6 +242,7 @@ class Report(_Part):
         exploration: the branches of the model's code; None if they were not looked at.
         variants: the model under other serving settings; absent only where nothing was explored, as in an older report.
         compile: eager against compiled; None if it was not tried.
+        replays: engines of a launch, watched on the device; none unless a replay probe was asked for.
     """
 
     result: Literal["ok"]
@@ -206,6 +261,7 @@ class Report(_Part):
     exploration: Exploration | None = None
     variants: tuple[Variant, ...] = ()
     compile: Compiled | None = None
+    replays: tuple[Replay, ...] = ()
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Report":
@@ -217,6 +273,8 @@ class Report(_Part):
             raise ValueError("a scenario was not planned")
         if len({variant.name for variant in self.variants}) != len(self.variants):
             raise ValueError("a variant is named twice")
+        if len({replay.name for replay in self.replays}) != len(self.replays):
+            raise ValueError("a replay is named twice")
         if self.exploration is not None and "variants" not in self.model_fields_set:
             raise ValueError("the variants are missing")
         return self

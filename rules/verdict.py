@@ -66,6 +66,9 @@ class Verdict:
         variant_reasons: why a setting that was looked at is not safe, or was not tried; by its name.
         compile: `stable`: compiled and eager passes ran the same MoE layers; `frozen`: they did not; `unknown`.
         compile_reasons: why, for `frozen` and `unknown`.
+        replays: what engines showed that were watched on the device, by name: `equal`, each call ran the layer that
+            was meant; `misresolved`; `unknown`.
+        replay_reasons: the passes behind each of these.
     """
 
     word: Word
@@ -76,6 +79,13 @@ class Verdict:
     variant_reasons: Mapping[str, str] = field(default_factory=dict)
     compile: str = "unknown"
     compile_reasons: tuple[str, ...] = ()
+    replays: Mapping[str, str] = field(default_factory=dict)
+    replay_reasons: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> str:
+        """How deep the evidence goes: `replay` once an engine showed its calls, else `order`."""
+        return "replay" if set(self.replays.values()) - {"unknown"} else "order"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which writes tuples as lists and words as text; `from_dict` reads either."""
@@ -98,6 +108,8 @@ class Verdict:
             variant_reasons=dict(data.get("variant_reasons", {})),
             compile=data.get("compile", "unknown"),
             compile_reasons=tuple(data.get("compile_reasons", ())),
+            replays=dict(data.get("replays", {})),
+            replay_reasons=dict(data.get("replay_reasons", {})),
         )
 
 

@@ -44,6 +44,9 @@ REASONS = {
 }
 """`file:function` -> why it is longer than `LONG_FUNCTION` lines."""
 
+KERNELS = ("tuner/factors_worker/vllm_factors_worker/stamp_kernel.py",)
+"""Triton compiles a kernel from its module's globals; the module itself is imported inside a function."""
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -171,6 +174,8 @@ def test_no_other_library_is_imported() -> None:
 def test_heavy_libraries_are_imported_inside_functions(library: str) -> None:
     """The worker reads its request before it imports what takes seconds and may fail."""
     for file, tree in SOURCES.items():
+        if file in KERNELS:
+            continue
         inside = {line for function in functions(tree) for name, line in imports(function)}
         assert not [f"{file}:{line}" for name, line in imports(tree) if root(name) == library and line not in inside]
 

@@ -14,6 +14,13 @@ class CacheDirIn(StrEnum):
     CONFIG = "config"
 
 
+class Depth(StrEnum):
+    """How deep a probe looks."""
+
+    ORDER = "order"
+    REPLAY = "replay"
+
+
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")]
 VllmArgs = Annotated[list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")]
 Python = Annotated[

@@ -11,7 +11,7 @@ from rules.verdict import Verdict
 from tuner.environment import Environment
 from tuner.errors import TunerError
 from tuner.plan import Plan
-from tuner.render_evidence import compile_part, exploration_part, variants_part
+from tuner.render_evidence import compile_part, exploration_part, replays_part, variants_part
 
 if TYPE_CHECKING:
     from tuner.registry import Candidate
@@ -86,6 +86,7 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
     report = entry.report
     return {
         "coverage": verdict.coverage,
+        "depth": verdict.depth,
         "key": entry.digest,
         "probed_at": entry.probed_at,
         "sources_verified": plan.found.verified,
@@ -99,6 +100,7 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "exploration": exploration_part(report),
         "variants": variants_part(report, verdict),
         "compile": compile_part(verdict),
+        "replays": replays_part(report, verdict),
         "assumptions": report["assumptions"],
         "recording": report["recording"],
         "counter": report.get("counter"),

@@ -47,7 +47,7 @@ def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str
     process = WorkerProcess()
     try:
         with uninterrupted():
-            request = {"schema": 1, "args": list(args), "folder": str(Path.cwd())}
+            request = {"schema": 1, "question": "factors", "args": list(args), "folder": str(Path.cwd())}
             process.begin(python, WORKER, request, lambda control: _environment(control, variables))
         found = process.awaited("result.json", LIMIT)
         if found is None:

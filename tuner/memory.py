@@ -84,6 +84,20 @@ def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -
     return entry, verdict
 
 
+def remember_replays(store: VerdictStore, entry: Entry, replays: Sequence[Mapping[str, Any]]) -> tuple[Entry, Verdict]:
+    """Put what engines showed beside what the probe saw, in place of earlier ones, and judge both together.
+
+    Raises:
+        ReportError: what the engines showed is damaged; nothing is stored.
+        StoreError: the store cannot be written.
+    """
+    report = {**entry.report, "replays": [dict(one) for one in replays]}
+    verdict = _judged(report)
+    made = replace(entry, report=report, verdict=verdict.to_dict(), rules=rules_digest())
+    store.put(made)
+    return made, verdict
+
+
 def current_verdict(store: VerdictStore, entry: Entry) -> Verdict:
     """The entry's verdict; judged again from its report if the rules have changed since.
 

@@ -24,6 +24,7 @@ def evidence_rows(report: Mapping[str, Any], verdict: Verdict) -> list[Row]:
         ("branches", [branches_text(report)]),
         ("variants", variant_texts(report, verdict)),
         ("compile", [compile_text(verdict)]),
+        ("replay", replay_texts(verdict)),
     ]
     return [(label, texts) for label, texts in rows if texts]
 
@@ -46,6 +47,29 @@ def _cause(cause: tuple[str, str], names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     why = f" ({clipped(detail)})" if detail else ""
     return f"{len(names)} {NOT_RUN.get(status, status)}: {', '.join(names[:NAMES_SHOWN])}{more}{why}"
+
+
+def replay_texts(verdict: Verdict) -> list[str]:
+    """One line for each engine that was watched on the device: what ran in it."""
+    width = max(map(len, verdict.replays), default=0)
+    return [
+        f"{name.replace('_', ' '):<{width}}  {word}: {clipped(verdict.replay_reasons.get(name, ''))}"
+        for name, word in verdict.replays.items()
+    ]
+
+
+def replays_part(report: Mapping[str, Any], verdict: Verdict) -> list[dict[str, Any]]:
+    """For the document: each engine with its word and why, what it was, and how many passes ran in it."""
+    return [
+        {
+            **{name: one[name] for name in ("name", "made_at", "engine", "changed")},
+            "verdict": verdict.replays.get(one["name"]),
+            "reason": verdict.replay_reasons.get(one["name"], ""),
+            "passes": sum(part["count"] for part in one["passes"]),
+            "replayed": sum(part["count"] for part in one["passes"] if part["replayed"]),
+        }
+        for one in report.get("replays") or ()
+    ]
 
 
 def branches_text(report: Mapping[str, Any]) -> str:

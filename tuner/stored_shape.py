@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NAMED = {"name": str, "status": str, "detail": (str, None)}
+REPLAY = {**NAMED, "made_at": str, "engine": dict, "changed": [str], "passes": [{"count": int, "replayed": bool}]}
 REPORT = {
     "flag": dict,
     "registered": [str],
@@ -19,6 +20,7 @@ REPORT = {
     "seconds": dict,
     "exploration": ({"status": str, "detail": (str, None), "branches": [{"status": str}]}, None),
     "variants": ([NAMED], None),
+    "replays": ([REPLAY], None),
 }
 """What is shown of a report or decides a launch. A type, a list or tuple of such values, an object, or one of
 several."""
@@ -38,14 +40,16 @@ VERDICT = {
     "variant_reasons": (dict, None),
     "compile": (str, None),
     "compile_reasons": ([str], None),
+    "replays": (dict, None),
+    "replay_reasons": (dict, None),
 }
 """What `rules.verdict.Verdict.from_dict` reads; what an older release did not write is left out."""
 
 
 def readable(report: Mapping[str, Any], verdict: Mapping[str, Any]) -> bool:
     """Whether all that is shown of a report and its verdict is there, and of its type."""
-    reasons = verdict.get("variant_reasons", {})
-    plain = isinstance(reasons, dict) and all(isinstance(reason, str) for reason in reasons.values())
+    texts = [verdict.get(name) or {} for name in ("variant_reasons", "replays", "replay_reasons")]
+    plain = all(isinstance(part, dict) and all(isinstance(text, str) for text in part.values()) for part in texts)
     return plain and fits(report, REPORT) and fits(verdict, VERDICT)
 
 

@@ -1,4 +1,7 @@
-"""One request, one answer: `request.json` holds the arguments, `result.json` the factors or why there are none."""
+"""One request, one answer: `request.json` holds a launch and a question, `result.json` the answer or why there is none.
+
+The questions: `factors`, what the compile cache's keys are made of, and `replay`, which MoE layers run in its engine.
+"""
 
 import ctypes
 import os
@@ -7,7 +10,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from vllm_factors_worker import configs, construction, key, launch, sources, system, variables
+from vllm_factors_worker import configs, construction, key, launch, replay, sources, system, variables
 from vllm_factors_worker.control import read_json, write_json
 
 PR_SET_PDEATHSIG = 1
@@ -21,22 +24,23 @@ def main(control: Path) -> None:
     request = read_json(control / "request.json")
     try:
         os.chdir(request["folder"])  # a model may be named by a relative path
-        answer = {"result": "ok", "factors": factors(request["args"], control)}
+        question = request["question"]
+        answer = {"result": "ok", question: QUESTIONS[question](request, control)}
     except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
         traceback.print_exc()
         answer = {"result": "failed", **described(error)}
     write_json(control / "result.json", answer)
 
 
-def factors(args: list, control: Path) -> dict:
+def factors(request: dict, control: Path) -> dict:
     """Everything that vLLM's keys for this launch are made of, as JSON values.
 
     Args:
-        args: what stands behind `vllm serve`.
+        request: `args`, what stands behind `vllm serve`.
         control: a folder of this process alone.
     """
     given = dict(os.environ)
-    vllm_config = launch.engine_config(args)
+    vllm_config = launch.engine_config(request["args"])
     built = construction.construct(vllm_config, control)
     return {
         "system": system.described(),
@@ -47,6 +51,9 @@ def factors(args: list, control: Path) -> dict:
         "sources": sources.digests(vllm_config),
         "paths": system.paths(given),
     }
+
+
+QUESTIONS = {"factors": factors, "replay": replay.observe}
 
 
 def described(error: BaseException) -> dict:

@@ -10,14 +10,25 @@ def engine_config(args: list):
     Args:
         args: what stands behind `vllm serve`.
     """
+    return config_of(engine_args(args))
+
+
+def engine_args(args: list):
+    """The AsyncEngineArgs for what stands behind `vllm serve`."""
     from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.usage.usage_lib import UsageContext
 
     inspect_in_process()
     values = parsed(args)
     if getattr(values, "model_tag", None) is not None:
         values.model = values.model_tag
-    return AsyncEngineArgs.from_cli_args(values).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    return AsyncEngineArgs.from_cli_args(values)
+
+
+def config_of(arguments):
+    """The VllmConfig that the API server makes of its AsyncEngineArgs."""
+    from vllm.usage.usage_lib import UsageContext
+
+    return arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
 
 
 def parsed(args: list):

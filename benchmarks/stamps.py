@@ -1,0 +1,148 @@
+"""What the stamps of the replay probe cost, and whether each is written, whole and in order.
+
+    PYTHON benchmarks/stamps.py trace [--replays 100000]         # with a Python that has torch; on a GPU, CUDA graphs
+    PYTHON benchmarks/stamps.py step [--layers 48] [-- VLLM ARGS]  # with one that has vLLM
+
+`trace` stamps as a model of 48 MoE layers would, again and again, and compares every record with what must be there.
+`step` decodes with a thin model, once without stamps and once with them, each in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tuner" / "factors_worker"))
+
+from vllm_factors_worker import launch, replay  # noqa: E402  after the path was set
+from vllm_factors_worker.ring import CALLED, RAN, Ring, operator, use  # noqa: E402  as above
+
+LAYERS, CHUNK, STEPS, SEQUENCES = 48, 5_000, 200, 8
+
+
+def main() -> None:
+    """Measure, and print one JSON object."""
+    parser = argparse.ArgumentParser(description="Measure the stamps of the replay probe.")
+    parser.add_argument("what", choices=["trace", "step", "engine"])
+    parser.add_argument("--replays", type=int, default=100_000)
+    parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--stamped", action="store_true", help="of `engine`, which `step` calls")
+    parser.add_argument("args", nargs="*")
+    options = parser.parse_args()
+    if options.what == "trace":
+        print(json.dumps(trace(options.replays), indent=1))
+    elif options.what == "step":
+        print(json.dumps(step(options.layers, options.args), indent=1))
+    else:
+        print(json.dumps(engine(options.args, stamped=options.stamped)))
+
+
+def trace(replays: int) -> dict[str, Any]:
+    """Stamp a pass of `LAYERS` calls and runs `replays` times; every record is compared."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    ring = Ring(device, capacity=CHUNK * LAYERS * 2)
+    use(ring)
+    run = one_pass(ring, device)
+    found = {"wrong": 0, "lost": 0}
+    seconds = 0.0
+    for done in range(0, replays, CHUNK):
+        count = min(CHUNK, replays - done)
+        ring.clear()
+        seconds += timed(lambda count=count: [(ring.begin_pass(), run()) for _ in range(count)], device)
+        written = int(ring.cursor.item())
+        found["lost"] += count * 2 * LAYERS - written
+        found["wrong"] += int((ring.records[:written].cpu() != expected(count)[:written]).any(dim=1).sum())
+    idle = timed(lambda: [ring.begin_pass() for _ in range(CHUNK)], device) / CHUNK
+    per_stamp = (seconds / replays - idle) / (2 * LAYERS) * 1e6
+    name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
+    records = replays * 2 * LAYERS
+    return {"device": name, "replays": replays, "records": records, **found, "us_per_stamp": round(per_stamp, 3)}
+
+
+def one_pass(ring: Ring, device: str) -> Callable[[], object]:
+    """The stamps of a pass, on a GPU as a CUDA graph."""
+    stamp, hidden = operator(), torch.zeros((8, 64), device=device)
+    layers = [torch.tensor([index], dtype=torch.int32, device=device) for index in range(LAYERS)]
+
+    def stamps() -> None:
+        for layer in layers:
+            stamp(hidden, ring.token, layer, CALLED, 8)
+            stamp(hidden, ring.token, layer, RAN, 8)
+
+    if device == "cpu":
+        return stamps
+    stamps()  # compiles the kernel, which a capture cannot
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        stamps()
+    return graph.replay
+
+
+def expected(count: int) -> Any:
+    """The records of `count` passes."""
+    one = torch.tensor([[kind, index, 0, 8] for index in range(LAYERS) for kind in (CALLED, RAN)], dtype=torch.int32)
+    rows = one.repeat(count, 1)
+    rows[:, 2] = torch.arange(1, count + 1, dtype=torch.int32).repeat_interleave(len(one))
+    return rows
+
+
+def timed(function: Callable[[], object], device: str) -> float:
+    """Seconds until the device is done."""
+    begin = time.monotonic()
+    function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.monotonic() - begin
+
+
+def step(layers: int, args: list[str]) -> dict[str, Any]:
+    """Seconds of a decode step of a thin model, without stamps and with them."""
+    with tempfile.TemporaryDirectory(prefix="stamps-") as folder:
+        model = Path(folder) / "model"
+        script = ROOT / "examples" / "tiny_checkpoint.py"
+        subprocess.run([sys.executable, script, model, "--layers", str(layers)], check=True, stdout=sys.stderr)
+        found = {}
+        for name, more in {"bare": [], "stamped": ["--stamped"]}.items():
+            command = [sys.executable, __file__, "engine", *more, "--", str(model), *args]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            found[name] = json.loads(done.stdout.splitlines()[-1])
+    before, after = found["bare"]["median_ms"], found["stamped"]["median_ms"]
+    return {"layers": layers, "sequences": SEQUENCES, **found, "overhead": round(after / before - 1, 4)}
+
+
+def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:
+    """The median of `STEPS` decode steps of `SEQUENCES` sequences, in milliseconds."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # before vLLM is imported
+    from vllm import SamplingParams  # noqa: PLC0415  `trace` does without vLLM
+
+    arguments = launch.engine_args(args)
+    arguments.skip_tokenizer_init = True
+    config = launch.config_of(arguments)
+    if stamped:
+        replay.on_loaded(lambda: replay.watched(config))
+    made = replay.started(config)
+    params = SamplingParams(max_tokens=STEPS + 20, ignore_eos=True, detokenize=False)
+    for index in range(SEQUENCES):
+        made.add_request(str(index), {"prompt_token_ids": [20 + index] * 16}, params)
+    times = []
+    while made.has_unfinished_requests():
+        begin = time.monotonic()
+        made.step()
+        times.append(time.monotonic() - begin)
+    kept = times[10:-5]
+    return {"median_ms": round(statistics.median(kept) * 1e3, 4), "steps": len(kept), **replay.became(config)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""From records of the device to passes: the worker's own file, run apart, since nobody imports a worker."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORKER = Path(__file__).parents[1] / "tuner" / "factors_worker"
+CALLED, RAN = 1, 2
+NAMES = ["a", "b", "c"]
+
+
+@pytest.fixture
+def trace(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The worker's module `trace`; it imports nothing but the standard library."""
+    monkeypatch.syspath_prepend(str(WORKER))
+    from vllm_factors_worker import trace  # noqa: PLC0415  after the path was set
+
+    return trace
+
+
+def records(*events: tuple[int, int], number: int = 1, tokens: int = 8) -> list[list[int]]:
+    """Records of one pass: (kind, layer) each."""
+    return [[kind, layer, number, tokens] for kind, layer in events]
+
+
+def test_each_call_has_the_run_that_follows_it(trace: Any) -> None:
+    """The layer that was meant, and the one that ran."""
+    found = trace.passes(records((CALLED, 1), (RAN, 0), (CALLED, 2), (RAN, 2)), NAMES)
+    assert found == {1: {"called": ["b", "c"], "ran": ["a", "c"], "tokens": 8, "entangled": False}}
+
+
+def test_passes_are_told_apart_by_number(trace: Any) -> None:
+    """Two passes of one layer, the second larger."""
+    found = trace.passes([*records((CALLED, 0), (RAN, 0)), *records((CALLED, 0), (RAN, 0), number=2, tokens=64)], NAMES)
+    assert [(number, one["called"], one["tokens"]) for number, one in found.items()] == [(1, ["a"], 8), (2, ["a"], 64)]
+
+
+def test_one_entry_point_that_calls_another_is_one_run(trace: Any) -> None:
+    """A chunked implementation enters the plain one, and both are stamped."""
+    found = trace.passes(records((CALLED, 0), (RAN, 0), (RAN, 0), (CALLED, 1), (RAN, 1)), NAMES)
+    assert found[1]["ran"] == ["a", "b"]
+
+
+def test_a_run_that_nobody_called_has_no_call(trace: Any) -> None:
+    """A fused path that goes round the layer's forward."""
+    found = trace.passes(records((CALLED, 0), (RAN, 0), (RAN, 1)), NAMES)
+    assert (found[1]["called"], found[1]["ran"]) == (["a", None], ["a", "b"])
+
+
+def test_a_call_that_nothing_answered_has_no_run(trace: Any) -> None:
+    """As when vLLM's counter ran past its list."""
+    assert trace.passes(records((CALLED, 0)), NAMES)[1]["ran"] == [None]  # fmt: skip
+
+
+def test_calls_that_overlap_are_marked(trace: Any) -> None:
+    """Two calls wait at once: which run answers which is not told."""
+    found = trace.passes(records((CALLED, 0), (CALLED, 1), (RAN, 1), (RAN, 0)), NAMES)
+    assert found[1]["entangled"]
+
+
+def test_equal_passes_are_kept_once(trace: Any) -> None:
+    """With how often they ran, the largest batch, and apart from those that were not replayed."""
+    one = {"called": ["a"], "ran": ["a"], "entangled": False, "replayed": True, "tokens": 8, "request": "one"}
+    found = trace.grouped([one, {**one, "tokens": 64, "request": "many"}, {**one, "replayed": False}])
+    assert [(group["count"], group["tokens"], group["request"], group["replayed"]) for group in found] == [
+        (2, 64, "one", True),
+        (1, 8, "one", False),
+    ]

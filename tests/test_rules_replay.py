@@ -1,0 +1,144 @@
+"""What the engine of a launch showed, against what the model meant and against the verdict on its code."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from replay_samples import MISRESOLVED, THREE, ran_as_meant, replay
+from reports import UNEXPLORED, exploration, report, verdict
+
+from rules.errors import ReportError
+from rules.report import parse_report
+from rules.verdict import Verdict, Word
+
+
+def seen(*runs: dict[str, Any], **changes: Any) -> Verdict:
+    """The verdict on a report with these engines."""
+    return verdict(report(replays=list(runs), **changes))
+
+
+def test_a_report_without_engines_rests_on_order() -> None:
+    """The order probe says nothing of engines."""
+    found = seen()
+    assert (found.depth, found.replays) == ("order", {})
+
+
+def test_calls_that_ran_what_was_meant_deepen_the_evidence() -> None:
+    """A uniform model stays uniform, and the evidence says how many passes were replayed."""
+    found = seen(replay())
+    assert (found.word, found.depth, found.replays) == (Word.UNIFORM, "replay", {"flag_on": "equal"})
+    assert found.replay_reasons["flag_on"] == "40 passes, 40 of them replayed from CUDA graphs"
+
+
+def test_a_wrong_call_takes_a_safe_verdict_back() -> None:
+    """Code that looks uniform and an engine that runs other layers contradict one another: nothing is proved."""
+    found = seen(replay(ran_as_meant(), MISRESOLVED))
+    assert (found.word, found.replays["flag_on"], found.witness) == (Word.INCONCLUSIVE, "misresolved", None)
+    assert found.reasons[0] == (
+        f"replay probe, flag_on: call 2 of a pass of request one meant {THREE[1]}, and {THREE[2]} ran "
+        "(40 such passes, replayed from CUDA graphs)"
+    )
+
+
+def test_a_wrong_call_leaves_an_unsafe_verdict_standing() -> None:
+    """Where counting is known to be wrong, an engine that counts wrongly agrees."""
+    skipping = {"orders": {"decode_1": [THREE[0], THREE[2]]}}
+    found = seen(replay(MISRESOLVED), replay(name="flag_off"), **skipping)
+    assert found.word is Word.CONDITIONAL
+    assert found.replays == {"flag_on": "misresolved", "flag_off": "equal"}
+
+
+@pytest.mark.parametrize(
+    ("order", "word"),
+    [((THREE[1], THREE[0]), Word.REORDERED), ((THREE[0], THREE[0]), Word.REPEATED)],
+)
+def test_an_order_that_only_an_engine_showed_is_judged_like_any_other(order: tuple[str, ...], word: Word) -> None:
+    """The engine meets inputs that no scenario had; what the model meant there counts."""
+    found = seen(replay(ran_as_meant(order), name="flag_off"))
+    assert found.word is word
+    assert found.witness is not None
+    assert found.witness.scenario == "one of the replay probe"
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        (replay(status="failed", detail="no memory", passes=[]), "no memory"),
+        (replay(lost=7), "7 records of the trace were lost"),
+        (replay(passes=[]), "no MoE call was recorded"),
+        (replay(ran_as_meant(()), ran_as_meant(())), "no MoE call was recorded"),
+        (replay(ran_as_meant(ran=[THREE[0], THREE[1], None])), "a call without a run"),
+        (replay(ran_as_meant(called=[None, *THREE[1:]])), "or a run without a call"),
+        (replay(ran_as_meant(entangled=True)), "calls overlapped"),
+        (replay(ran_as_meant(replayed=False)), "no pass was replayed from a CUDA graph"),
+    ],
+)
+def test_less_than_proof_is_unknown(run: dict[str, Any], why: str) -> None:
+    """An engine of which something was not seen proves nothing, and takes nothing back."""
+    found = seen(run)
+    assert (found.word, found.depth, found.replays["flag_on"]) == (Word.UNIFORM, "order", "unknown")
+    assert why in found.replay_reasons["flag_on"]
+
+
+@pytest.mark.parametrize("gap", [{"lost": 7}, {"passes": [MISRESOLVED, ran_as_meant(entangled=True)]}])
+def test_one_wrong_call_is_proof_whatever_else_was_missed(gap: dict[str, Any]) -> None:
+    """What was not seen cannot make a wrong call right."""
+    assert seen(replay(MISRESOLVED, **gap)).replays["flag_on"] == "misresolved"
+
+
+def test_overlapping_calls_are_not_told_apart() -> None:
+    """Where two calls wait at once, which run answers which is a guess."""
+    assert seen(replay({**MISRESOLVED, "entangled": True})).replays["flag_on"] == "unknown"
+
+
+def test_an_engine_without_graphs_needs_no_replayed_pass() -> None:
+    """On a CPU nothing is captured."""
+    engine = {"mode": "DYNAMO_TRACE_ONCE", "cudagraph_mode": "NONE"}
+    found = seen(replay(ran_as_meant(replayed=False), engine=engine, name="as_launched"))
+    assert found.replay_reasons["as_launched"] == "40 passes, 0 of them replayed from CUDA graphs"
+
+
+def test_an_equal_engine_makes_nothing_safe() -> None:
+    """The engine ran what it was sent; a branch that nobody explored stays unexplored."""
+    found = seen(replay(), exploration=exploration(UNEXPLORED))
+    assert (found.word, found.depth) == (Word.INCONCLUSIVE, "replay")
+
+
+def test_a_verdict_with_engines_survives_the_store() -> None:
+    """What `to_dict` writes `from_dict` reads."""
+    found = seen(replay(), replay(MISRESOLVED, name="flag_off"))
+    assert Verdict.from_dict(found.to_dict()) == found
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"replays": [replay(), replay()]},
+        {"replays": [replay(ran_as_meant(ran=[THREE[0]]))]},
+        {"replays": [replay(name="flag_sideways")]},
+        {"replays": [replay(ran_as_meant(count=0))]},
+        {"replays": [{name: value for name, value in replay().items() if name != "lost"}]},
+        {"replays": [{name: value for name, value in replay().items() if name != "passes"}]},
+    ],
+)
+def test_a_damaged_engine_is_no_report(damage: dict[str, Any]) -> None:
+    """A field whose loss would read as nothing found is required."""
+    with pytest.raises(ReportError, match=r"damaged at replay|a replay is named twice"):
+        parse_report(report(**damage))
+
+
+PASSES = st.lists(
+    st.sampled_from([ran_as_meant(), MISRESOLVED, ran_as_meant(entangled=True), ran_as_meant(ran=[None, None, None])]),
+    max_size=4,
+)
+
+
+@given(kept=PASSES, more=PASSES)
+def test_fewer_passes_never_make_an_engine_equal(kept: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
+    """Taking clean passes away can hide nothing: only an engine all of whose passes are right is `equal`."""
+    whole = seen(replay(passes=[*kept, *more])).replays["flag_on"]
+    if whole == "equal":
+        assert seen(replay(passes=kept)).replays["flag_on"] == ("equal" if kept else "unknown")
+    if seen(replay(passes=kept)).replays["flag_on"] == "misresolved":
+        assert whole == "misresolved"

@@ -1,0 +1,81 @@
+"""A thin model in the place of one whose weights are not here: a cut config.json and random weights."""
+
+import json
+import shutil
+from pathlib import Path
+
+LENGTH = 4096
+"""Positions, where the launch names no number: a cut model has the whole one's, for which there may be no memory."""
+
+
+def write(thin: dict, folder: Path) -> None:
+    """Write the model's folder.
+
+    Args:
+        thin: `config`, the cut config.json; `code`, the folder with the model's own code where it may run, else None.
+        folder: made here.
+    """
+    folder.mkdir()
+    config = dict(thin["config"])
+    if thin["code"] is None:
+        config.pop("auto_map", None)
+        ensure_config_class(config)
+    else:
+        for source in Path(thin["code"]).glob("*.py"):
+            shutil.copy(source, folder)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def put_in_place(engine_args, folder: Path) -> list:
+    """Let the engine serve the thin model.
+
+    Args:
+        engine_args: those of the launch, changed.
+        folder: of the thin model.
+
+    Returns:
+        What is otherwise than in the launch, in words.
+    """
+    changed = ["a thin model with random weights stands for the real one"]
+    for name in ("model", "tokenizer"):
+        setattr(engine_args, name, str(folder))
+    for name in ("revision", "tokenizer_revision", "hf_config_path"):
+        setattr(engine_args, name, None)
+    engine_args.load_format = "dummy"
+    if engine_args.max_model_len is None:
+        engine_args.max_model_len = LENGTH
+        changed.append(f"positions: {LENGTH}")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if any(isinstance(value, dict) and name.startswith(("vision", "audio")) for name, value in config.items()):
+        engine_args.limit_mm_per_prompt = {"image": 0, "video": 0, "audio": 0}
+        changed.append("no images: their processor is not here")
+    return changed
+
+
+def ensure_config_class(config: dict) -> None:
+    """Give a model whose config class is remote code a plain one, so that no foreign code runs."""
+    from transformers import CONFIG_MAPPING
+    from vllm.transformers_utils import config as vllm_configs
+
+    kind = config.get("model_type")
+    if kind and kind not in vllm_configs._CONFIG_REGISTRY and kind not in CONFIG_MAPPING:
+        vllm_configs._CONFIG_REGISTRY[kind] = plain_class(kind)
+
+
+def plain_class(kind: str):
+    """A config class that keeps every field; nested `*_config` objects become configs too."""
+    from transformers import PretrainedConfig
+
+    class PlainConfig(PretrainedConfig):
+        model_type = kind
+
+        def __init__(self, **fields):
+            for name, value in fields.items():
+                if name.endswith("_config") and isinstance(value, dict) and name != "quantization_config":
+                    fields[name] = PlainConfig(**value)
+            super().__init__(**fields)
+            for name, value in fields.items():  # what the JSON says wins over defaults of the base class
+                if getattr(self, name, None) is None and value is not None:
+                    setattr(self, name, value)
+
+    return PlainConfig
