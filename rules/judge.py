@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rules.assumptions import uncovered
 from rules.compiled import judge_compiled
+from rules.output import outputs_against
 from rules.replay import held_against, replay_orders
 from rules.report import Branch, Order, Report, Scenario, Variant
 from rules.verdict import Verdict, Witness, Word
@@ -49,7 +50,7 @@ def judge(report: Report) -> Verdict:
     wrong = _unsafe(report.registered, passes) or _unsafe_everywhere(report)
     base = wrong or _inconclusive(report, passes) or _safe(report)
     compile_word, compile_reasons = judge_compiled(report, _differing(report))
-    base = held_against(base, report.replays)
+    base = outputs_against(held_against(base, report.replays), report.outputs)
     judged = {variant.name: judge_variant(variant, base.word) for variant in report.variants}
     return replace(
         base,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rules.report import Replay, ReplayPass
+from rules.report_engines import Replay, ReplayPass
 from rules.verdict import Verdict, Word
 
 EQUAL, MISRESOLVED, UNKNOWN = "equal", "misresolved", "unknown"

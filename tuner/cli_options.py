@@ -19,6 +19,7 @@ class Depth(StrEnum):
 
     ORDER = "order"
     REPLAY = "replay"
+    OUTPUT = "output"
 
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")]

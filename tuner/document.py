@@ -11,7 +11,7 @@ from rules.verdict import Verdict
 from tuner.environment import Environment
 from tuner.errors import TunerError
 from tuner.plan import Plan
-from tuner.render_evidence import compile_part, exploration_part, replays_part, variants_part
+from tuner.render_evidence import compile_part, exploration_part, outputs_part, replays_part, variants_part
 
 if TYPE_CHECKING:
     from tuner.registry import Candidate
@@ -101,6 +101,7 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "variants": variants_part(report, verdict),
         "compile": compile_part(verdict),
         "replays": replays_part(report, verdict),
+        "outputs": outputs_part(report, verdict),
         "assumptions": report["assumptions"],
         "recording": report["recording"],
         "counter": report.get("counter"),

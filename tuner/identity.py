@@ -17,7 +17,17 @@ from tuner.plain_file import read_plain
 WORKER = Path(__file__).parent / "probe" / "worker" / "moe_probe_worker"
 HOST_HALF = tuple(Path(__file__).parent / "probe" / name for name in ("shrink.py", "shrink_layers.py"))
 """Decides what the worker is given to build, so it counts as part of the probe."""
-JUDGING = ("assumptions.py", "compiled.py", "judge.py", "replay.py", "report.py", "verdict.py")
+JUDGING = (
+    "assumptions.py",
+    "compiled.py",
+    "judge.py",
+    "output.py",
+    "replay.py",
+    "report.py",
+    "report_engines.py",
+    "report_part.py",
+    "verdict.py",
+)
 MISSING = "missing"
 MAX_SOURCE = 16 * 2**20
 """Bytes; no source file is larger."""

@@ -21,7 +21,7 @@ class Question:
     """What is asked.
 
     Attributes:
-        name: `factors` or `replay`; also the kind of the error if vLLM cannot answer.
+        name: `factors`, `replay` or `output`; also the kind of the error if vLLM cannot answer.
         args: what stands behind `vllm serve`.
         limit: seconds, vLLM's import included.
         memory_limit: bytes that the worker and its children may use; None: `default_memory` of `tuner.probe.limits`.

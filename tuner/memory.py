@@ -84,14 +84,22 @@ def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -
     return entry, verdict
 
 
-def remember_replays(store: VerdictStore, entry: Entry, replays: Sequence[Mapping[str, Any]]) -> tuple[Entry, Verdict]:
+def remember_engines(
+    store: VerdictStore, entry: Entry, field: str, engines: Sequence[Mapping[str, Any]]
+) -> tuple[Entry, Verdict]:
     """Put what engines showed beside what the probe saw, in place of earlier ones, and judge both together.
+
+    Args:
+        store: where the entry is.
+        entry: the verdict on the model's code.
+        field: of the report: `replays` or `outputs`.
+        engines: what they showed.
 
     Raises:
         ReportError: what the engines showed is damaged; nothing is stored.
         StoreError: the store cannot be written.
     """
-    report = {**entry.report, "replays": [dict(one) for one in replays]}
+    report = {**entry.report, field: [dict(one) for one in engines]}
     verdict = _judged(report)
     made = replace(entry, report=report, verdict=verdict.to_dict(), rules=rules_digest())
     store.put(made)

@@ -24,7 +24,8 @@ def evidence_rows(report: Mapping[str, Any], verdict: Verdict) -> list[Row]:
         ("branches", [branches_text(report)]),
         ("variants", variant_texts(report, verdict)),
         ("compile", [compile_text(verdict)]),
-        ("replay", replay_texts(verdict)),
+        ("replay", named_texts(verdict.replays, verdict.replay_reasons)),
+        ("output", named_texts(verdict.outputs, verdict.output_reasons)),
     ]
     return [(label, texts) for label, texts in rows if texts]
 
@@ -49,12 +50,11 @@ def _cause(cause: tuple[str, str], names: Sequence[str]) -> str:
     return f"{len(names)} {NOT_RUN.get(status, status)}: {', '.join(names[:NAMES_SHOWN])}{more}{why}"
 
 
-def replay_texts(verdict: Verdict) -> list[str]:
-    """One line for each engine that was watched on the device: what ran in it."""
-    width = max(map(len, verdict.replays), default=0)
+def named_texts(words: Mapping[str, str], reasons: Mapping[str, str]) -> list[str]:
+    """One line for each engine that was watched on the device, or each two whose answers were compared."""
+    width = max(map(len, words), default=0)
     return [
-        f"{name.replace('_', ' '):<{width}}  {word}: {clipped(verdict.replay_reasons.get(name, ''))}"
-        for name, word in verdict.replays.items()
+        f"{name.replace('_', ' '):<{width}}  {word}: {clipped(reasons.get(name, ''))}" for name, word in words.items()
     ]
 
 
@@ -62,7 +62,7 @@ def replays_part(report: Mapping[str, Any], verdict: Verdict) -> list[dict[str, 
     """For the document: each engine with its word and why, what it was, and how many passes ran in it."""
     return [
         {
-            **{name: one[name] for name in ("name", "made_at", "engine", "changed")},
+            **_engine(one),
             "verdict": verdict.replays.get(one["name"]),
             "reason": verdict.replay_reasons.get(one["name"], ""),
             "passes": sum(part["count"] for part in one["passes"]),
@@ -70,6 +70,21 @@ def replays_part(report: Mapping[str, Any], verdict: Verdict) -> list[dict[str, 
         }
         for one in report.get("replays") or ()
     ]
+
+
+def outputs_part(report: Mapping[str, Any], verdict: Verdict) -> dict[str, Any] | None:
+    """For the document: each comparison with its word and why, and what the engines were; None without any."""
+    engines = report.get("outputs") or ()
+    compared = [
+        {"name": name, "verdict": word, "reason": verdict.output_reasons.get(name, "")}
+        for name, word in verdict.outputs.items()
+    ]
+    told = [{**_engine(one), "status": one["status"], "detail": one.get("detail", "")} for one in engines]
+    return {"compared": compared, "engines": told} if engines else None
+
+
+def _engine(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: one[name] for name in ("name", "made_at", "engine", "changed")}
 
 
 def branches_text(report: Mapping[str, Any]) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 NAMED = {"name": str, "status": str, "detail": (str, None)}
-REPLAY = {**NAMED, "made_at": str, "engine": dict, "changed": [str], "passes": [{"count": int, "replayed": bool}]}
+ENGINE = {**NAMED, "made_at": str, "engine": dict, "changed": [str]}
+REPLAY = {**ENGINE, "passes": [{"count": int, "replayed": bool}]}
+OUTPUT = {**ENGINE, "prompts": [dict]}
 REPORT = {
     "flag": dict,
     "registered": [str],
@@ -21,6 +23,7 @@ REPORT = {
     "exploration": ({"status": str, "detail": (str, None), "branches": [{"status": str}]}, None),
     "variants": ([NAMED], None),
     "replays": ([REPLAY], None),
+    "outputs": ([OUTPUT], None),
 }
 """What is shown of a report or decides a launch. A type, a list or tuple of such values, an object, or one of
 several."""
@@ -42,13 +45,17 @@ VERDICT = {
     "compile_reasons": ([str], None),
     "replays": (dict, None),
     "replay_reasons": (dict, None),
+    "outputs": (dict, None),
+    "output_reasons": (dict, None),
 }
 """What `rules.verdict.Verdict.from_dict` reads; what an older release did not write is left out."""
+TEXTS = ("variant_reasons", "replays", "replay_reasons", "outputs", "output_reasons")
+"""Fields of a verdict that hold a text by each name."""
 
 
 def readable(report: Mapping[str, Any], verdict: Mapping[str, Any]) -> bool:
     """Whether all that is shown of a report and its verdict is there, and of its type."""
-    texts = [verdict.get(name) or {} for name in ("variant_reasons", "replays", "replay_reasons")]
+    texts = [verdict.get(name) or {} for name in TEXTS]
     plain = all(isinstance(part, dict) and all(isinstance(text, str) for text in part.values()) for part in texts)
     return plain and fits(report, REPORT) and fits(verdict, VERDICT)
 

@@ -1,6 +1,7 @@
 """One request, one answer: `request.json` holds a launch and a question, `result.json` the answer or why there is none.
 
-The questions: `factors`, what the compile cache's keys are made of, and `replay`, which MoE layers run in its engine.
+The questions: `factors`, what the compile cache's keys are made of; `replay`, which MoE layers run in its engine; and
+`output`, what its engine answers.
 """
 
 import ctypes
@@ -10,7 +11,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from vllm_factors_worker import configs, construction, key, launch, replay, sources, system, variables
+from vllm_factors_worker import configs, construction, key, launch, output, replay, sources, system, variables
 from vllm_factors_worker.control import read_json, write_json
 
 PR_SET_PDEATHSIG = 1
@@ -53,7 +54,7 @@ def factors(request: dict, control: Path) -> dict:
     }
 
 
-QUESTIONS = {"factors": factors, "replay": replay.observe}
+QUESTIONS = {"factors": factors, "replay": replay.observe, "output": output.observe}
 
 
 def described(error: BaseException) -> dict:

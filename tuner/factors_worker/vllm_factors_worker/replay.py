@@ -81,6 +81,8 @@ def configured(request: dict, control: Path) -> tuple:
     if request["thin"] is not None:
         thin.write(request["thin"], control / "model")
         changed += thin.put_in_place(arguments, control / "model")
+    if request.get("eager"):
+        arguments.enforce_eager = True
     if request["flag"] is not None:
         arguments.compilation_config.fast_moe_cold_start = request["flag"]
     return launch.config_of(arguments), changed

@@ -1,4 +1,4 @@
-"""What `tuner probe --depth replay` does once its options are read: the engine of one launch, watched."""
+"""What `tuner probe --depth replay` and `--depth output` do once their options are read: engines of one launch."""
 
 import os
 from dataclasses import replace
@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tuner import render
 from tuner.arguments import parse
+from tuner.cli_options import Depth
 from tuner.cli_output import failures, present, stop_on_signals, written_to
+from tuner.engines import Starting, Watching
 from tuner.errors import ExitCode, TunerError
 from tuner.flow import Request, probe
 from tuner.inputs import Inputs, Launching, opened_store, planned
-from tuner.memory import remember_replays
+from tuner.memory import remember_engines
+from tuner.output_check import compared
 from tuner.progress import working
-from tuner.replay import Watching, replayed
+from tuner.replay import replayed
 from tuner.sweep import Selection
 
 if TYPE_CHECKING:
@@ -23,18 +26,27 @@ if TYPE_CHECKING:
 
 IMPORT_LIMIT = 600.0
 """Seconds more than for a model: vLLM's import, and weights."""
+ASKED = {Depth.REPLAY: ("replays", replayed), Depth.OUTPUT: ("outputs", compared)}
+"""Depth -> the report's field, and what fills it."""
 
 
 def run(
-    request: Request, selection: Selection, python: str | None, store: str | None, *, whole: bool, as_json: bool
+    request: Request,
+    selection: Selection,
+    python: str | None,
+    store: str | None,
+    *,
+    depth: Depth,
+    whole: bool,
+    as_json: bool,
 ) -> NoReturn:
-    """Probe the model's order if that is not known, watch its engine, store both, print, and end with an exit code.
+    """Probe the model's order if that is not known, ask its engines, store both, print, and end with an exit code.
 
     The request's names are the model, then arguments of `vllm serve`.
     """
     words = list(request.names)
     with failures(as_json, words[0] if words else None):
-        _require_one_model(words, narrowed=whole or selection != Selection())
+        _require_one_model(words, depth, narrowed=whole or selection != Selection())
         stop_on_signals()
         inputs = Inputs(python, store=store)
         verdicts = written_to(opened_store(store, os.environ))
@@ -44,20 +56,21 @@ def run(
                 under_way("no verdict is stored; probing the order first (about a minute)")
                 made = _order_first(made, request, inputs, verdicts)
             watching = Watching(under_way, request.time_limit + IMPORT_LIMIT, request.memory_limit)
-            found = replayed(made, arguments, os.environ, watching)
-        remember_replays(verdicts, _own(made), found)
+            field, ask = ASKED[depth]
+            found = ask(Starting(made, arguments, os.environ), watching)
+        remember_engines(verdicts, _own(made), field, found)
         present(_planned(words, request, inputs)[0], as_json, render.verdict_text)
     raise SystemExit(ExitCode.DONE)
 
 
-def _require_one_model(words: list[str], *, narrowed: bool) -> None:
+def _require_one_model(words: list[str], depth: Depth, *, narrowed: bool) -> None:
     said = "" if words else "No MODEL is named."
     if narrowed:
-        said = "--depth replay takes one MODEL, and neither --all nor what narrows it."
+        said = f"--depth {depth} takes one MODEL, and neither --all nor what narrows it."
     elif any(not word.startswith("-") for word in words[1:2]):
-        said = f"--depth replay takes one MODEL, and {words[1]} is a second."
+        said = f"--depth {depth} takes one MODEL, and {words[1]} is a second."
     if said:
-        hint = "As in `tuner probe --depth replay MODEL -- --max-model-len 4096`."
+        hint = f"As in `tuner probe --depth {depth} MODEL -- --max-model-len 4096`."
         raise TunerError(said, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
 
 

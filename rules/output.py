@@ -1,0 +1,185 @@
+"""What engines of one launch answered to the same prompts, two held against one another: do the outputs move?
+
+It can take a safe verdict back and never makes one: equal answers show the prompts that were sent, and no other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from statistics import fmean
+
+from rules.report_engines import Output, OutputPrompt
+from rules.verdict import Verdict, Word
+
+SAME, MOVED, UNKNOWN = "same", "moved", "unknown"
+FLOOR = 0.05
+"""Nats. Numbers of bfloat16 are 0.4 % apart, which a few layers of another rounding (a fused kernel, another order of
+sums) carry into log-probabilities as some thousandths to hundredths; another layer's experts move them by tenths to
+whole nats. The tests measure both."""
+TIMES_NOISE = 10
+"""A distance is none of the noise's if it is so many times as large."""
+CEILING = 0.5
+"""Nats; above it a threshold would pass engines that run other experts, so `same` is not said."""
+TAIL, LONGEST_CYCLE = 12, 4
+"""Added tokens at the end that must repeat a cycle of up to so many; each then comes three times at least."""
+FLAG = ("flag_on", "flag_off")
+PAIRS = (FLAG, ("flag_on", "eager"), ("flag_off", "eager"), ("as_launched", "eager"))
+"""Engine -> the one it is held against."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two engines are from one another, in nats.
+
+    Attributes:
+        given: mean absolute difference of the log-probabilities of the prompts' tokens.
+        largest: the largest such mean of one prompt.
+        made: the same mean for the added tokens of each prompt through the first that differs: until there the engines
+            had the same tokens before them.
+        parted: where the first added token differs, in words; empty if none does.
+    """
+
+    given: float
+    largest: float
+    made: float
+    parted: str
+
+    @property
+    def size(self) -> float:
+        """What is held against a threshold: the prompts' tokens run as one batch, added ones alone, and each counts."""
+        return max(self.given, self.made)
+
+
+def judge_outputs(outputs: Sequence[Output]) -> dict[str, tuple[str, str]]:
+    """A word and its reason for each two engines that are to be compared, by their names."""
+    named: dict[str, Output] = {one.name: one for one in outputs}
+    pairs = [(one, other) for one, other in PAIRS if one in named and other in named]
+    return {f"{one}_against_{other}": _compared(one, other, named) for one, other in pairs}
+
+
+def outputs_against(verdict: Verdict, outputs: Sequence[Output]) -> Verdict:
+    """The verdict with what engines answered; a safe one under which the flag moves the answers proves nothing more.
+
+    That a compiled engine moved against an eager one is said and decides nothing: compiling changes rounding, too.
+    """
+    judged = judge_outputs(outputs)
+    words: dict[str, str] = {name: word for name, (word, _) in judged.items()}
+    reasons: dict[str, str] = {name: reason for name, (_, reason) in judged.items()}
+    made = replace(verdict, outputs=words, output_reasons=reasons)
+    flag = "_against_".join(FLAG)
+    if words.get(flag) != MOVED or not verdict.word.safe:
+        return made
+    said = f"output probe: with the flag on the answers are others than with it off: {reasons[flag]}"
+    return replace(made, word=Word.INCONCLUSIVE, reasons=(said, *verdict.reasons), coverage="scenarios")
+
+
+def _compared(one: str, other: str, named: dict[str, Output]) -> tuple[str, str]:
+    """The word for two engines, and why."""
+    pair = named[one], named[other]
+    if gap := _gap(*pair):
+        return UNKNOWN, gap
+    if len(broken := [engine.name for engine in pair if _is_broken(engine)]) == 1:
+        return MOVED, f"{broken[0]} answered with log-probabilities that are no numbers"
+    noise, found = noise_floor(named, pair[1]), distance(*pair)
+    if broken or found is None:
+        return UNKNOWN, "both answered with log-probabilities that are no numbers"
+    if noise is None:
+        return UNKNOWN, "the noise floor is not known: the eager engine did not answer twice"
+    threshold = max(TIMES_NOISE * noise, FLOOR)
+    parts = [_sentence(found, threshold, noise), found.parted, *_degenerate(pair[0], named["eager"])]
+    said = "; ".join(part for part in parts if part)
+    if found.size > threshold:
+        return MOVED, said
+    return (UNKNOWN, f"the noise is too large: {said}") if threshold > CEILING else (SAME, said)
+
+
+def _gap(one: Output, other: Output) -> str:
+    """Why two engines cannot be compared; empty if they can."""
+    for engine in (one, other):
+        if engine.status != "ran":
+            return f"{engine.name}: {engine.detail or 'the engine did not run'}"
+    alike = [(prompt.name, len(prompt.given)) for prompt in one.prompts]
+    return "" if alike == [(prompt.name, len(prompt.given)) for prompt in other.prompts] else "they got other prompts"
+
+
+def _is_broken(engine: Output) -> bool:
+    return any(None in (*prompt.given, *prompt.made) for prompt in engine.prompts)
+
+
+def distance(one: Output, other: Output) -> Distance | None:
+    """How far two engines are apart on their prompts, which agree; None if nothing was compared."""
+    return _apart(list(zip(one.prompts, other.prompts, strict=True)))
+
+
+def noise_floor(named: dict[str, Output], reference: Output) -> float | None:
+    """Nats by which answers move though nothing changed.
+
+    The same engine started twice, and, in these and in the reference, the same prompt twice in one batch. What is held
+    against the reference has no say: a broken engine may be noisy. None if the eager engine did not answer twice.
+    """
+    first, again = named.get("eager"), named.get("eager_again")
+    if first is None or again is None or _gap(first, again):
+        return None
+    twins = [_apart(_twins(engine)) for engine in (first, again, reference)]
+    measured = [distance(first, again), *twins]
+    return max((found.size for found in measured if found), default=None)
+
+
+def _twins(engine: Output) -> list[tuple[OutputPrompt, OutputPrompt]]:
+    """Each prompt that repeats another of the same batch, and that one."""
+    named = {prompt.name: prompt for prompt in engine.prompts}
+    return [(prompt, named[prompt.repeats]) for prompt in engine.prompts if prompt.repeats in named]
+
+
+def _apart(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> Distance | None:
+    given = [_differences(one.given, other.given) for one, other in pairs]
+    made = [_differences(one.made[: _shared(one, other)], other.made) for one, other in pairs]
+    if not any((*given, *made)):
+        return None
+    over_given, over_made = (_mean(list(chain.from_iterable(part))) for part in (given, made))
+    return Distance(over_given, max(map(_mean, given)), over_made, _parted(pairs))
+
+
+def _differences(one: Sequence[float | None], other: Sequence[float | None]) -> list[float]:
+    pairs = zip(one, other, strict=False)
+    return [abs(mine - its) for mine, its in pairs if mine is not None and its is not None]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else 0.0
+
+
+def _shared(one: OutputPrompt, other: OutputPrompt) -> int:
+    """How many added tokens had the same tokens before them in both."""
+    pairs = enumerate(zip(one.tokens, other.tokens, strict=False), 1)
+    return next((at for at, (mine, its) in pairs if mine != its), min(len(one.tokens), len(other.tokens)))
+
+
+def _parted(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> str:
+    parted = [(_shared(*pair), pair[0].name) for pair in pairs if pair[0].tokens != pair[1].tokens]
+    if not parted:
+        return ""
+    at, name = min(parted)
+    return f"{len(parted)} of {len(pairs)} prompts go on otherwise, first at added token {at} of {name}"
+
+
+def _sentence(found: Distance, threshold: float, noise: float) -> str:
+    return (
+        f"{found.given:.4f} nats, {found.made:.4f} on added tokens, threshold {threshold:.4f}, noise {noise:.4f}, "
+        f"at most {found.largest:.4f} in one prompt"
+    )
+
+
+def _degenerate(engine: Output, eager: Output) -> list[str]:
+    """In words, the prompts on which an engine ends up in a cycle and the eager one does not."""
+    sound = {prompt.name for prompt in eager.prompts if not cycle(prompt.tokens)}
+    caught = [(prompt.name, cycle(prompt.tokens)) for prompt in engine.prompts if prompt.name in sound]
+    return [f"{name} ends in a cycle of {length}, eager does not" for name, length in caught if length][:1]
+
+
+def cycle(tokens: Sequence[int]) -> int:
+    """How many tokens the end of a sequence repeats again and again; 0 if it does not."""
+    tail = tokens[-TAIL:]
+    if len(tail) < TAIL:
+        return 0
+    return next((n for n in range(1, LONGEST_CYCLE + 1) if tail[n:] == tail[:-n]), 0)

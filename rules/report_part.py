@@ -1,0 +1,9 @@
+"""What every part of a report is: frozen, of strict types, without infinities; unknown fields are ignored."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Part(BaseModel):
+    """One part of a report."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)

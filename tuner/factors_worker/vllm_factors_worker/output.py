@@ -1,0 +1,108 @@
+"""The output probe: the engine of a launch as it is, and what it answers to prompts that every engine gets."""
+
+import math
+import os
+from pathlib import Path
+
+from vllm_factors_worker import replay, weights
+from vllm_factors_worker.requests import FIRST_ID
+
+NEW_TOKENS = 24
+LENGTHS = (3, 7, 17, 33, 48, 64)
+REPEATED = (17, 33)
+"""Lengths whose prompt is sent twice in the same batch: how far the two answers differ is noise."""
+DIGITS = 6
+"""Decimals of a log-probability; below them lies the rounding of a 32-bit float."""
+
+
+def observe(request: dict, control: Path) -> dict:
+    """Start the engine of a launch in this process, unwatched, and ask for tokens and their log-probabilities.
+
+    Args:
+        request: as for `replay.observe`; `eager`: without compiling and CUDA graphs.
+        control: a folder of this process alone.
+
+    Returns:
+        `prompts`: see `told`; `engine`: what the launch became; `changed`: what is otherwise than in the launch.
+
+    Raises:
+        RuntimeError: the launch spreads over processes, or the engine did not answer everything.
+    """
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # before vLLM is imported
+    config, changed = replay.configured(request, control)
+    if config.parallel_config.world_size > 1:
+        raise RuntimeError("the launch spreads over several processes, and the output probe starts one")
+    drawn = weights.draw_anew()
+    engine = replay.started(config)
+    asked = prompts(config.model_config.max_model_len, config.model_config.get_vocab_size())
+    answers = answered(engine, asked)
+    if len(answers) < len(asked):
+        raise RuntimeError(f"the engine answered {len(answers)} of {len(asked)} prompts")
+    return {
+        "prompts": [told(name, repeats, tokens, answers[name]) for name, (repeats, tokens) in asked.items()],
+        "engine": replay.became(config),
+        "changed": [*changed, *drawn],
+    }
+
+
+def prompts(max_model_len: int, vocabulary: int) -> dict:
+    """By name: the name of the prompt that this one repeats, and token ids.
+
+    Args:
+        max_model_len: positions of the engine.
+        vocabulary: its tokens.
+    """
+    longest = max(1, max_model_len - NEW_TOKENS - 1)
+    made = {}
+    for length in LENGTHS:
+        own = [FIRST_ID + (length * 7 + place * (place + 11)) % (vocabulary - FIRST_ID) for place in range(length)]
+        made[f"tokens_{length}"] = ("", own[:longest])
+        if length in REPEATED:
+            made[f"tokens_{length}_again"] = (f"tokens_{length}", own[:longest])
+    return made
+
+
+def answered(engine, asked: dict) -> dict:
+    """Send all prompts at once, so that they share batches; each one's whole answer, by name."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    params = SamplingParams(
+        max_tokens=NEW_TOKENS,
+        ignore_eos=True,
+        temperature=0.0,
+        detokenize=False,
+        logprobs=0,
+        prompt_logprobs=0,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+    for name, (_, tokens) in asked.items():
+        engine.add_request(name, {"prompt_token_ids": tokens}, params.clone())
+    found = {}
+    while engine.has_unfinished_requests():
+        found.update({one.request_id: one for one in engine.step() if one.finished})
+    return found
+
+
+def told(name: str, repeats: str, tokens: list, answer) -> dict:
+    """An answer as plain values.
+
+    Returns:
+        `given`: the log-probability of each token of the prompt after the first, in nats, None where it is no finite
+        number; `tokens`: those that were added; `made`: the log-probability of each.
+    """
+    made = answer.outputs[0]
+    given = (answer.prompt_logprobs or [])[1:]
+    return {
+        "name": name,
+        "repeats": repeats,
+        "given": [plain(one[token]) for one, token in zip(given, tokens[1:], strict=False)],
+        "tokens": list(made.token_ids),
+        "made": [plain(one[token]) for one, token in zip(made.logprobs, made.token_ids, strict=False)],
+    }
+
+
+def plain(found):
+    """A log-probability, rounded."""
+    value = float(found.logprob)
+    return round(value, DIGITS) if math.isfinite(value) else None

@@ -1,0 +1,39 @@
+"""The output probe: what the engines of one launch answer to the same prompts; `rules/output.py` compares them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rules.releases import FlagStatus
+from tuner.engines import Asking, Engine, Found, Starting, Watching, answers, launched
+from tuner.probe.answers import Shape, damaged, require
+
+PROMPT = ("name", "repeats", "given", "tokens", "made")
+NOTHING: Found = {"engine": {}, "changed": [], "prompts": []}
+ANSWER: Shape = {"engine": dict, "changed": list, "prompts": list}
+MOST_PROMPTS, MOST_TOKENS = 32, 256
+"""Of an answer; the worker sends 8 prompts of 64 tokens at most. All of it is stored with the verdict."""
+
+
+def compared(starting: Starting, watching: Watching) -> list[Found]:
+    """Ask the eager engine twice, and each engine of a launch.
+
+    The eager engine is the reference: nothing is compiled, no graph replayed, and the flag is off where it can be set.
+
+    Returns:
+        What the report keeps of them (`rules.report_engines.Output`).
+
+    Raises:
+        TunerError: no engine could be started: the failure of the first.
+    """
+    off = False if starting.plan.flag.status is FlagStatus.SETTABLE else None
+    eager = [Engine(name, off, eager=True) for name in ("eager", "eager_again")]
+    return answers(Asking("output", _kept, NOTHING), [*eager, *launched(starting.plan)], starting, watching)
+
+
+def _kept(answer: Mapping[str, Any]) -> Found:
+    require("result.json", answer, ANSWER)
+    prompts = [{name: one.get(name) for name in PROMPT} for one in answer["prompts"] if isinstance(one, dict)]
+    sizes = [len(part) for one in prompts for part in one.values() if isinstance(part, list)]
+    if len(prompts) > MOST_PROMPTS or max(sizes, default=0) > MOST_TOKENS:
+        raise damaged("result.json", "it is larger than what was asked for")
+    return {"engine": answer["engine"], "changed": answer["changed"], "prompts": prompts}
