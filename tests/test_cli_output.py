@@ -3,12 +3,14 @@
 Scripts stand in for both workers, as in `test_cli_replay.py`; `test_output_vllm.py` starts real engines.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_bench import REFUSED, Bench
-from fake_environment import INERT, MIXTRAL, SETTABLE, Answer
+from fake_environment import INERT, MIXTRAL, ROOT, SETTABLE, Answer
+from manifest_schemas import closed, complaints
 from output_samples import output, prompt
 
 FLAG = "flag_on_against_flag_off"
@@ -49,6 +51,8 @@ def test_four_engines_are_asked_the_same(bench: Bench) -> None:
     assert {one["question"] for one in asked} == {"output"}
     assert asked[0]["args"][:3] == [str(MIXTRAL), "--max-model-len", "512"]
     assert "probing the order first" in answer.err
+    schema = json.loads((ROOT / "docs" / "schema" / "launch-1.json").read_text(encoding="utf-8"))
+    assert not complaints(answer.document, closed(schema))
 
 
 def test_the_text_has_a_row_for_each_comparison(bench: Bench) -> None:

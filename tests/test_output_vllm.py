@@ -1,0 +1,112 @@
+"""Real engines of vLLM 0.19.1, where the flag works, asked for tokens and their log-probabilities.
+
+An engine takes 15 to 30 s to start without compiling. The model with two expert sets runs the wrong ones with the flag
+on and logs no error: the answers show it.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from fake_environment import ROOT
+from reports import report
+
+from rules.output import FLOOR, TIMES_NOISE, distance, judge_outputs, noise_floor
+from rules.report import parse_report
+from rules.report_engines import Output
+from tuner.arguments import parse
+from tuner.engines import Starting, Watching
+from tuner.inputs import Inputs, Launching, planned
+from tuner.output_check import compared
+
+pytestmark = pytest.mark.vllm
+
+PYTHON = ROOT / ".envs" / "flag-live" / "bin" / "python"
+LIMITS = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "8")
+LIMIT_S = 400.0
+FLAG = "flag_on_against_flag_off"
+Engines = Mapping[str, Output]
+
+
+def answered(model: Path, folder: Path, *args: str) -> Engines:
+    """What the engines of a launch answered, by name."""
+    inner = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    words = [str(model), *LIMITS, *args]
+    plan = planned(words, Inputs(str(PYTHON), store=str(folder / "verdicts.sqlite")), Launching(), {})
+    starting = Starting(plan, parse(words, vllm=plan.subject.environment.vllm), {**os.environ, **inner})
+    found = compared(starting, Watching(lambda _: None, LIMIT_S, None))
+    return {one.name: one for one in parse_report(report(outputs=found)).outputs}
+
+
+def size(engines: Engines, one: str, other: str) -> float:
+    """Nats between two engines."""
+    found = distance(engines[one], engines[other])
+    assert found is not None
+    return found.size
+
+
+def noise(engines: Engines) -> float:
+    """Nats of the noise floor."""
+    found = noise_floor(dict(engines), engines["flag_off"])
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of this module's models; skips where there is no environment."""
+    if not PYTHON.exists():
+        pytest.skip("No serving environment .envs/flag-live; `make setup-flag-live` creates it.")
+    return tmp_path_factory.mktemp("outputs")
+
+
+def checkpoint(folder: Path, kind: str) -> Path:
+    """A thin checkpoint in which experts matter."""
+    script = ROOT / "examples" / "tiny_checkpoint.py"
+    subprocess.run([PYTHON, script, folder / kind, "--kind", kind], cwd=folder, check=True)
+    return folder / kind
+
+
+@pytest.fixture(scope="module")
+def two_sets(folder: Path) -> Engines:
+    """The model that the flag corrupts."""
+    return answered(checkpoint(folder, "two-expert-sets"), folder, "--enforce-eager")
+
+
+@pytest.fixture(scope="module")
+def uniform(folder: Path) -> Engines:
+    """A model that it does not corrupt."""
+    return answered(checkpoint(folder, "qwen3-moe"), folder, "--enforce-eager")
+
+
+def test_a_run_of_the_wrong_experts_is_caught(two_sets: Engines) -> None:
+    """Far above the noise, which is nothing here, and above the threshold."""
+    assert judge_outputs(list(two_sets.values()))[FLAG][0] == "moved"
+    wrong = size(two_sets, "flag_on", "flag_off")
+    assert wrong > 10 * FLOOR
+    assert wrong > 100 * TIMES_NOISE * noise(two_sets)
+
+
+def test_only_the_engine_with_the_flag_on_moved(two_sets: Engines) -> None:
+    """With the flag off the launch answers as the eager engine does."""
+    words = {name: word for name, (word, _) in judge_outputs(list(two_sets.values())).items()}
+    assert words == {FLAG: "moved", "flag_on_against_eager": "moved", "flag_off_against_eager": "same"}
+
+
+def test_a_uniform_model_answers_the_same(uniform: Engines) -> None:
+    """Whatever the flag is."""
+    assert {word for word, _ in judge_outputs(list(uniform.values())).values()} == {"same"}
+    assert size(uniform, "flag_on", "flag_off") < FLOOR / 10
+
+
+def test_each_engine_is_what_it_is_called(two_sets: Engines) -> None:
+    """By what vLLM made of the launch."""
+    assert {name: one.engine["flag"] for name, one in two_sets.items()} == {
+        "eager": False,
+        "eager_again": False,
+        "flag_on": True,
+        "flag_off": False,
+    }
+    assert [len(one.prompts) for one in two_sets.values()] == [8] * 4
