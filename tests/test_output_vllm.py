@@ -16,27 +16,29 @@ from reports import report
 from rules.output import FLOOR, TIMES_NOISE, distance, judge_outputs, noise_floor
 from rules.report import parse_report
 from rules.report_engines import Output
+from tuner import output_check
 from tuner.arguments import parse
-from tuner.engines import Starting, Watching
+from tuner.engines import Starting, Watching, answers
 from tuner.inputs import Inputs, Launching, planned
-from tuner.output_check import compared
 
 pytestmark = pytest.mark.vllm
 
 PYTHON = ROOT / ".envs" / "flag-live" / "bin" / "python"
-LIMITS = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "8")
+LIMITS = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "8", "--enforce-eager")
 LIMIT_S = 400.0
 FLAG = "flag_on_against_flag_off"
+EAGER = ("eager", "eager_again")
 Engines = Mapping[str, Output]
 
 
-def answered(model: Path, folder: Path, *args: str) -> Engines:
-    """What the engines of a launch answered, by name."""
+def answered(model: Path, folder: Path, *names: str) -> Engines:
+    """What the engines of these names answered; of a launch that is eager itself, so that none compiles."""
     inner = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    words = [str(model), *LIMITS, *args]
+    words = [str(model), *LIMITS]
     plan = planned(words, Inputs(str(PYTHON), store=str(folder / "verdicts.sqlite")), Launching(), {})
     starting = Starting(plan, parse(words, vllm=plan.subject.environment.vllm), {**os.environ, **inner})
-    found = compared(starting, Watching(lambda _: None, LIMIT_S, None))
+    asked = [engine for engine in output_check.engines(plan) if engine.name in names]
+    found = answers(output_check.ASKING, asked, starting, Watching(lambda _: None, LIMIT_S, None))
     return {one.name: one for one in parse_report(report(outputs=found)).outputs}
 
 
@@ -72,13 +74,13 @@ def checkpoint(folder: Path, kind: str) -> Path:
 @pytest.fixture(scope="module")
 def two_sets(folder: Path) -> Engines:
     """The model that the flag corrupts."""
-    return answered(checkpoint(folder, "two-expert-sets"), folder, "--enforce-eager")
+    return answered(checkpoint(folder, "two-expert-sets"), folder, *EAGER, "flag_on", "flag_off")
 
 
 @pytest.fixture(scope="module")
 def uniform(folder: Path) -> Engines:
-    """A model that it does not corrupt."""
-    return answered(checkpoint(folder, "qwen3-moe"), folder, "--enforce-eager")
+    """A model that it does not corrupt; with the flag off this launch is the eager engine."""
+    return answered(checkpoint(folder, "qwen3-moe"), folder, *EAGER, "flag_on")
 
 
 def test_a_run_of_the_wrong_experts_is_caught(two_sets: Engines) -> None:
@@ -96,9 +98,10 @@ def test_only_the_engine_with_the_flag_on_moved(two_sets: Engines) -> None:
 
 
 def test_a_uniform_model_answers_the_same(uniform: Engines) -> None:
-    """Whatever the flag is."""
-    assert {word for word, _ in judge_outputs(list(uniform.values())).values()} == {"same"}
-    assert size(uniform, "flag_on", "flag_off") < FLOOR / 10
+    """With the flag on as with it off."""
+    words = {name: word for name, (word, _) in judge_outputs(list(uniform.values())).items()}
+    assert words == {"flag_on_against_eager": "same"}
+    assert size(uniform, "flag_on", "eager") < FLOOR / 10
 
 
 def test_each_engine_is_what_it_is_called(two_sets: Engines) -> None:

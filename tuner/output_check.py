@@ -5,6 +5,7 @@ from typing import Any
 
 from rules.releases import FlagStatus
 from tuner.engines import Asking, Engine, Found, Starting, Watching, answers, launched
+from tuner.plan import Plan
 from tuner.probe.answers import Shape, damaged, require
 
 PROMPT = ("name", "repeats", "given", "tokens", "made")
@@ -15,9 +16,7 @@ MOST_PROMPTS, MOST_TOKENS = 32, 256
 
 
 def compared(starting: Starting, watching: Watching) -> list[Found]:
-    """Ask the eager engine twice, and each engine of a launch.
-
-    The eager engine is the reference: nothing is compiled, no graph replayed, and the flag is off where it can be set.
+    """Ask the engines of a launch.
 
     Returns:
         What the report keeps of them (`rules.report_engines.Output`).
@@ -25,9 +24,16 @@ def compared(starting: Starting, watching: Watching) -> list[Found]:
     Raises:
         TunerError: no engine could be started: the failure of the first.
     """
-    off = False if starting.plan.flag.status is FlagStatus.SETTABLE else None
-    eager = [Engine(name, off, eager=True) for name in ("eager", "eager_again")]
-    return answers(Asking("output", _kept, NOTHING), [*eager, *launched(starting.plan)], starting, watching)
+    return answers(ASKING, engines(starting.plan), starting, watching)
+
+
+def engines(plan: Plan) -> list[Engine]:
+    """The eager engine twice, which is the reference, and each engine of the launch.
+
+    In the reference nothing is compiled, no graph is replayed, and the flag is off where it can be set.
+    """
+    off = False if plan.flag.status is FlagStatus.SETTABLE else None
+    return [*(Engine(name, off, eager=True) for name in ("eager", "eager_again")), *launched(plan)]
 
 
 def _kept(answer: Mapping[str, Any]) -> Found:
@@ -37,3 +43,7 @@ def _kept(answer: Mapping[str, Any]) -> Found:
     if len(prompts) > MOST_PROMPTS or max(sizes, default=0) > MOST_TOKENS:
         raise damaged("result.json", "it is larger than what was asked for")
     return {"engine": answer["engine"], "changed": answer["changed"], "prompts": prompts}
+
+
+ASKING = Asking("output", _kept, NOTHING)
+"""What each engine is asked."""
