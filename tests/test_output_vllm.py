@@ -42,6 +42,14 @@ def answered(model: Path, folder: Path, *names: str) -> Engines:
     return {one.name: one for one in parse_report(report(outputs=found)).outputs}
 
 
+def configuration(folder: Path, model: Path) -> Path:
+    """A model of which no weights are here."""
+    made = folder / f"{model.name}-config"
+    made.mkdir()
+    (made / "config.json").write_bytes((model / "config.json").read_bytes())
+    return made
+
+
 def size(engines: Engines, one: str, other: str) -> float:
     """Nats between two engines."""
     found = distance(engines[one], engines[other])
@@ -113,3 +121,12 @@ def test_each_engine_is_what_it_is_called(two_sets: Engines) -> None:
         "flag_off": False,
     }
     assert [len(one.prompts) for one in two_sets.values()] == [8] * 4
+
+
+def test_without_weights_the_wrong_experts_are_caught_as_well(folder: Path, two_sets: Engines) -> None:
+    """The numbers that are drawn in their place give experts a say, and are the same in every engine."""
+    assert two_sets  # its checkpoint is written
+    thin = answered(configuration(folder, folder / "two-expert-sets"), folder, "eager", "flag_on")
+    assert "a thin model with random weights stands for the real one" in thin["eager"].changed
+    assert size(thin, "flag_on", "eager") > 10 * FLOOR
+    assert any("dummy weights are drawn" in said for said in thin["flag_on"].changed)

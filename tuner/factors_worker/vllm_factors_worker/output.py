@@ -47,10 +47,10 @@ def observe(request: dict, control: Path) -> dict:
 
 
 def count_plainly() -> None:
-    """Take the plain form of the one function that vLLM compiles for ranks, which no launch of ours asks for.
+    """Take the plain form of a function that vLLM compiles for the ranks of tokens, which are not read here.
 
-    Inductor takes more than half of an eager engine's start for it on a CPU (`batched_count_greater_than` in
-    v1/sample/ops/logprobs.py, 0.16.0 to 0.32.0).
+    On a CPU Inductor takes more than half of an eager engine's start for it (`batched_count_greater_than` in
+    v1/sample/ops/logprobs.py, 0.19.1 and 0.32.0).
     """
     from vllm.v1.sample import sampler
 

@@ -18,7 +18,7 @@ def draw_anew() -> list:
 
     vLLM's own are within +-1e-3 (`initialize_single_dummy_weight` in model_loader/weight_utils.py): then a MoE layer
     adds a millionth of what it finds, and answers are the same whichever experts run. `load_weights` of
-    model_loader/dummy_loader.py is called in 0.16.0 to 0.32.0 before weights are repacked for kernels.
+    model_loader/dummy_loader.py is called before weights are repacked for kernels (0.19.1 and 0.32.0).
 
     Returns:
         An empty list, to which a sentence is added once a model was drawn anew.
