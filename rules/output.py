@@ -98,6 +98,8 @@ def _gap(one: Output, other: Output) -> str:
     for engine in (one, other):
         if engine.status != "ran":
             return f"{engine.name}: {engine.detail or 'the engine did not run'}"
+        if engine.name == "flag_on" and engine.engine.get("flag") is not True:
+            return "vLLM switched the flag off in this engine, which so shows nothing of it"
     alike = [(prompt.name, len(prompt.given)) for prompt in one.prompts]
     return "" if alike == [(prompt.name, len(prompt.given)) for prompt in other.prompts] else "they got other prompts"
 

@@ -17,8 +17,8 @@ FLAG = "flag_on_against_flag_off"
 
 
 def engine(by: float = 0.0, **changes: Any) -> dict[str, Any]:
-    """What the worker answers of an engine, `by` nats below another."""
-    found = output("eager", by)
+    """What the worker answers of an engine, `by` nats below another; whatever was asked, the flag is on in it."""
+    found = output("flag_on", by)
     return {"result": "ok", "output": {**{name: found[name] for name in ("prompts", "engine", "changed")}, **changes}}
 
 

@@ -121,6 +121,7 @@ def test_numbers_that_are_none_move_the_answers_unless_both_have_them() -> None:
         ([*outputs()[:1], *outputs()[2:]], "the noise floor is not known"),
         ([*outputs()[:3], output("flag_off", prompts=[prompt()])], "they got other prompts"),
         ([output(one["name"], prompts=[]) for one in outputs()], "no numbers"),
+        ([*outputs()[:2], output("flag_on", 2.0, engine={"flag": False}), output("flag_off")], "switched the flag off"),
     ],
 )
 def test_less_than_a_comparison_is_unknown(engines: list[dict[str, Any]], why: str) -> None:
