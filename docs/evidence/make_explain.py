@@ -183,7 +183,7 @@ def compared(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
         print(name, error, error.hint, file=sys.stderr, flush=True)
         seen = {"did": f"failed: {error}", "hits": 0, "misses": 0, "folders": []}
     keys = [key["key"] for key in said.get("keys", ())]
-    moved = [f"{one['kind']} {one['name']}" for one in said.get("differences", ()) if one["effect"] == "key"]
+    moved = [f"{one['kind']} {one['name']}" for one in said.get("differences", ()) if one["effect"] in {"key", "load"}]
     loads = {"hit": "loads", "miss": "compiles"}.get(said.get("answer", ""))
     same = all(key in seen["folders"] for key in keys) if seen["folders"] else None
     return {"change": name, "answer": said.get("answer"), "error": said.get("error"), "moved": moved, "keys": keys} | {
@@ -221,7 +221,7 @@ def write_page(documents: list[dict[str, Any]]) -> None:
         parts.append(f"## vLLM {warm['vllm']}, torch {warm['torch']}, {where}")
         said = f" {warm['reason']}." if warm["reason"] else ""
         parts.append(f"The second start of `tuner cache warm`: {warm['proof']}.{said}")
-        heads = ("change", "predicted", "what moves the key", "the start", "in the folder named", "right")
+        heads = ("change", "predicted", "what keeps it from loading", "the start", "in the folder named", "right")
         parts.append(table(heads, [_row(row) for row in document["rows"]]))
         judged = [row["right"] for row in document["rows"] if row["right"] is not None]
         parts.append(f"{judged.count(True)} of {len(judged)} predictions were right, {judged.count(False)} wrong.")
