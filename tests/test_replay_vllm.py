@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_environment import ERNIE, ROOT
+from fake_environment import QWEN, ROOT
 from vllm_server import SERVER_ENVIRONMENT
 
 from rules.replay import judge_replay
@@ -79,13 +79,14 @@ def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
     assert found.lost == 0
 
 
-def test_a_cut_ernie_in_its_engine() -> None:
-    """Text alone runs the text experts of every layer; counting gives every second call to experts for images."""
-    thin = {"config": shrink(json.loads((ERNIE / "config.json").read_text())).config, "code": None}
-    found = watched("flag-live", str(ERNIE), "--enforce-eager", flag=True, thin=thin)
+def test_a_cut_model_stands_for_a_published_one() -> None:
+    """Counting is right where all layers run in order; the model is cut, and its weights are random."""
+    thin = {"config": shrink(json.loads((QWEN / "config.json").read_text())).config, "code": None}
+    found = watched("flag-live", str(QWEN), "--enforce-eager", flag=True, thin=thin)
 
-    assert judge_replay(found)[0] == "misresolved"
-    assert any("no images" in words for words in found.changed)
+    assert (judge_replay(found)[0], found.engine["flag"]) == ("equal", True)
+    assert len(found.registered) == thin["config"]["num_hidden_layers"]
+    assert found.changed[1] == "a thin model with random weights stands for the real one"
 
 
 def test_an_engine_that_cannot_be_watched_says_why(tmp_path: Path) -> None:
