@@ -3,9 +3,10 @@
     .venv/bin/python docs/evidence/make_replay.py run --python PYTHON OUT.json [--jobs N] [-- VLLM ARGS]
     .venv/bin/python docs/evidence/make_replay.py page OUT.json... [--stamps TRACE.json STEP.json]   # writes replay.md
 
-Three models: one whose layers all run in order, one that owns two sets of experts and runs one of them
-(examples/two_expert_sets), and a cut ERNIE-4.5-VL. Each with the flag on and off; eager, and compiled, on a GPU with
-piecewise CUDA graphs and with full ones too.
+The models: one whose layers all run in order, one that owns two sets of experts and runs one of them
+(examples/two_expert_sets), and, on a GPU, cut published ones. ERNIE-4.5-VL is there twice: vLLM switches the flag off
+for its name, and not for the same class under another name. Each with the flag on and off; eager, and compiled; on a
+GPU with piecewise CUDA graphs and with full ones.
 """
 
 import argparse
@@ -31,7 +32,19 @@ from tuner.errors import TunerError  # noqa: E402  as above
 from tuner.launch_question import Question, asked  # noqa: E402  as above
 from tuner.probe.shrink import shrink  # noqa: E402  as above
 
-ERNIE = ROOT / "examples" / "models" / "baidu--ERNIE-4.5-VL-28B-A3B-PT"
+MODELS = ROOT / "examples" / "models"
+PUBLISHED = {
+    "ERNIE-4.5-VL, cut": MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT",
+    "ERNIE-4.5-VL, cut, under another name": MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT",
+    "Llama-4-Scout, cut": MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct",
+}
+ALIAS, SAME_CLASS = "ErnieUnderAnotherName", "ernie45_vl:Ernie4_5_VLMoeForConditionalGeneration"
+REGISTER = f"""
+def register() -> None:
+    from vllm import ModelRegistry
+
+    ModelRegistry.register_model("{ALIAS}", "vllm.model_executor.models.{SAME_CLASS}")
+"""
 PLUGIN = ROOT / "examples" / "two_expert_sets"
 SMALL = ("--max-model-len", "512", "--max-num-batched-tokens", "256", "--max-num-seqs", "16")
 EAGER = ("--enforce-eager",)
@@ -44,13 +57,14 @@ LIMIT_S = 580
 
 @dataclass(frozen=True)
 class Case:
-    """One engine: the model's name and folder, the mode's name and arguments, the flag."""
+    """One engine: the model's name and folder, the mode's name and arguments, the flag, the cut config if any."""
 
     model: str
     folder: Path
     mode: str
     args: tuple[str, ...]
     flag: bool
+    thin: dict[str, Any] | None
 
 
 def main() -> None:
@@ -61,6 +75,7 @@ def main() -> None:
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
     parser.add_argument("--jobs", type=int, default=1, help="engines at once")
     parser.add_argument("--graphs", action="store_true", help="on a GPU: with CUDA graphs of both kinds")
+    parser.add_argument("--models", nargs="+", help="only those whose names begin so")
     parser.add_argument("--stamps", type=Path, nargs=2, help="what benchmarks/stamps.py said: trace, step")
     words, theirs = sys.argv[1:], []
     if "--" in words:
@@ -81,30 +96,51 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
         subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
     compiled = {name: ("--compilation-config", f'{{"cudagraph_mode": "{mode}"}}') for name, mode in GRAPHS.items()}
     modes = {"eager": EAGER, **(compiled if options.graphs else COMPILED)}
-    folders = {**{kind: folder / kind for kind in KINDS}, "ERNIE-4.5-VL, cut": ERNIE}
+    folders = {**{kind: folder / kind for kind in KINDS}, **(PUBLISHED if options.graphs else {})}
+    wanted = tuple(options.models or ("",))
     cases = [
-        Case(model, path, mode, (*args, *SMALL, *theirs), flag)
+        Case(model, path, mode, (*args, *SMALL, *theirs), flag, cut(model, path))
         for mode, args in modes.items()
         for model, path in folders.items()
         for flag in (True, False)
+        if model.startswith(wanted)
     ]
+    write_plugin(folder / "plugin")
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(lambda case: watched(python, case), cases):
+        for row in pool.map(lambda case: watched(python, case, folder / "plugin"), cases):
             rows.append(row)
             print(row["model"], row["mode"], row["flag"], row["word"], row["reason"], file=sys.stderr, flush=True)
             options.files[0].write_text(json.dumps({"where": where(python), "rows": rows}, indent=1), encoding="utf-8")
 
 
-def watched(python: Path, case: Case) -> dict[str, Any]:
+def cut(model: str, path: Path) -> dict[str, Any] | None:
+    """What stands for a published model, whose weights are not here."""
+    if model not in PUBLISHED:
+        return None
+    config = shrink(json.loads((path / "config.json").read_text(encoding="utf-8"))).config
+    return {"config": {**config, "architectures": [ALIAS]} if "another name" in model else config, "code": None}
+
+
+def write_plugin(folder: Path) -> None:
+    """A plugin of vLLM's that registers a class once more."""
+    info = folder / "another_name-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "another_name.py").write_text(REGISTER, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: another-name\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        "[vllm.general_plugins]\nanother = another_name:register\n", encoding="utf-8"
+    )
+
+
+def watched(python: Path, case: Case, plugin: Path) -> dict[str, Any]:
     """One engine, and what came of it."""
     begin = time.monotonic()
-    thin = {"config": shrink(json.loads((ERNIE / "config.json").read_text())).config, "code": None}
-    more = {"flag": case.flag, "thin": thin if case.folder == ERNIE else None}
+    more = {"flag": case.flag, "thin": case.thin}
     question = Question("replay", (str(case.folder), *case.args), LIMIT_S, more=more)
     row = {"model": case.model, "mode": case.mode, "flag": case.flag}
     try:
-        answer = asked(question, str(python), variables)
+        answer = asked(question, str(python), lambda control: variables(control, plugin))
     except TunerError as error:
         return {**row, "word": "failed", "reason": f"{error} {error.hint}", "passes": []}
     name = "flag_on" if case.flag else "flag_off"
@@ -114,9 +150,9 @@ def watched(python: Path, case: Case) -> dict[str, Any]:
     return {**row, "word": word, "reason": reason, **answer, "seconds": seconds}
 
 
-def variables(control: Path) -> dict[str, str]:
-    """Of an engine: caches of its own, and the example's plugin."""
-    paths = os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")]))
+def variables(control: Path, plugin: Path) -> dict[str, str]:
+    """Of an engine: caches of its own, and the plugins."""
+    paths = os.pathsep.join(filter(None, [str(PLUGIN), str(plugin), os.environ.get("PYTHONPATH")]))
     own = {"VLLM_CACHE_ROOT": "cache", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TMPDIR": "tmp"}
     return {
         **os.environ,
