@@ -247,6 +247,14 @@ def test_dropped_keys_are_kept(options: list[Any], script: Path) -> None:
     assert script.read_text() == f"vllm serve {LLAMA} {FLAG} '{both}' --x\n"
 
 
+def test_a_number_that_json_lacks_is_kept(options: list[Any], script: Path) -> None:
+    """VLLM reads it, so it is written as it was."""
+    own = '"inductor_compile_config": {"a": [NaN, -Infinity]}'
+    script.write_text(f"vllm serve {ERNIE} -cc '{{{own}}}'\n", encoding="utf-8")
+    tuner("apply", "--write", *options, script, code=0)
+    assert script.read_text() == f"vllm serve {ERNIE} {FLAG} '{{{own}, \"fast_moe_cold_start\": false}}'\n"
+
+
 def test_hidden_arguments_are_left_alone(options: list[Any], script: Path) -> None:
     """What an array holds may be a compilation config; one more would replace it."""
     script.write_text(f'vllm serve {ERNIE} "${{ARGS[@]}}"\n', encoding="utf-8")
