@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Answer, Serving, serving_in, tuner
+from fake_environment import ERNIE, LLAMA, MIXTRAL, Answer, Serving, tuner
 
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
 from tuner.manifests.find import launches_in
@@ -171,19 +171,11 @@ def test_edits_that_overlap_are_refused() -> None:
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """Where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
-def options(serving: Serving, tmp_path: Path) -> list[Any]:
+def options(serving: Serving, store: Path, tmp_path: Path) -> list[Any]:
     """The environment and a store with verdicts of three models."""
-    store, file = tmp_path / "verdicts.sqlite", tmp_path / "image.json"
-    for model in (MIXTRAL, ERNIE, LLAMA):
-        serving.remember(store, model)
+    file = tmp_path / "image.json"
     file.write_text(tuner("env", "--json", "--python", serving.python).out, encoding="utf-8")
-    return ["--store", store, "--environment", file]
+    return ["--store", serving.store_of(store, MIXTRAL, ERNIE, LLAMA), "--environment", file]
 
 
 @pytest.fixture

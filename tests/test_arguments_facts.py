@@ -16,11 +16,9 @@ FLAG = "fast_moe_cold_start"
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> tuple[object, ...]:
+def where(serving: Serving, store: Path) -> tuple[object, ...]:
     """An environment where the launch decides the flag, and a store that knows Mixtral as uniform."""
-    serving: Serving = serving_in(tmp_path / "env", SETTABLE)
-    serving.remember(tmp_path / "store", MIXTRAL)
-    return "--python", serving.python, "--store", tmp_path / "store"
+    return "--python", serving.python, "--store", serving.store_of(store, MIXTRAL)
 
 
 def planned(where: tuple[object, ...], *args: str, env: dict[str, str] | None = None) -> Answer:

@@ -10,18 +10,16 @@ from pathlib import Path
 
 import pytest
 from cache_samples import rewrite
-from fake_environment import ERNIE, MIXTRAL, SETTABLE, Answer, serving_in, tuner
+from fake_environment import ERNIE, MIXTRAL, Answer, Serving, tuner
 from minisign import SecretKey
 
 from cache.store import VerdictStore
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
+def here(serving: Serving, tmp_path: Path) -> Path:
     """The folder of whoever probed: a store with two models, and the keys `team.key` and `team.pub`."""
-    serving = serving_in(tmp_path / "env", SETTABLE)
-    for model in (MIXTRAL, ERNIE):
-        serving.remember(tmp_path / "here.sqlite", model)
+    serving.store_of(tmp_path / "here.sqlite", MIXTRAL, ERNIE)
     tuner("verdicts", "keygen", tmp_path / "team", code=0)
     return tmp_path
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from cache_samples import rewrite
 from exported import CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
-from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, SETTABLE, sample, serving_in, tuner
+from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, Serving, sample, serving_in, tuner
 from manifest_schemas import closed, complaints
 
 from tuner.document import SCHEMA_VERSION, failure_document, registry_document, together
@@ -70,9 +70,8 @@ def test_the_other_commands_print_the_same_document(tmp_path: Path, command: str
 
 
 @pytest.mark.parametrize("signed", [{}, {"signed_by": "0123456789ABCDEF"}])
-def test_an_imported_verdict_is_as_the_schema_says(tmp_path: Path, signed: dict[str, str]) -> None:
+def test_an_imported_verdict_is_as_the_schema_says(serving: Serving, store: Path, signed: dict[str, str]) -> None:
     """With the key of a signature that was checked, and without."""
-    serving, store = serving_in(tmp_path / "env", SETTABLE), tmp_path / "verdicts.sqlite"
     entry, _ = serving.remember(store, MIXTRAL)
     provenance = {"imported_from": "x", "imported_at": entry.probed_at, "command": None, **signed}
     rewrite(store, entry.digest, provenance=provenance)
