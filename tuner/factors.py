@@ -6,7 +6,8 @@ The document (`SCHEMA_VERSION`) is made by `factors_worker`, which computes with
 - `variables`: `values` of each environment variable that this release hashes, and the `hash`;
 - `config`: `parts`, each with its `hash` and `factors`, by name; and the `hash` of the whole;
 - `keys`: `aot`, for each compiled module the folder's name below `torch_compile_cache/torch_aot_compile`; `parts`, what
-  the names were made of; `unknown`, why there are none;
+  the names were made of; `unknown`, why there are none; `graphs`, what names `torch_compile_cache/<10 hex>` beside
+  variables and config (`graphs.py` of the worker says what is in it);
 - `compiles`: mode and backend, and how artifacts are stored;
 - `sources`: sha256 of each source file that a trace may run through;
 - `paths`: HOME, the XDG folders, and where vLLM is installed.

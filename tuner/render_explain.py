@@ -6,12 +6,18 @@ from typing import Any
 
 from tuner.explain import Explanation
 from tuner.factors_difference import Difference, Effect
+from tuner.hashed_folders import HashedFolder, Sources
 
 SAID = {
     Effect.KEY: "moves the key",
     Effect.LOAD: "compiles again",
     Effect.MAYBE: "may compile again",
     Effect.NONE: "does not count",
+}
+SOURCES = {
+    Sources.SAME: "its source files are unchanged",
+    Sources.CHANGED: "its source files have changed",
+    Sources.UNKNOWN: "whether its source files are unchanged is not known",
 }
 MOST = 12
 """Differences that are shown; the JSON document holds all."""
@@ -23,17 +29,26 @@ def explanation_text(explanation: Explanation) -> str:
     prediction, record = explanation.prediction, explanation.record
     lines = [f"cache: {prediction.answer}", *(f"  {reason}" for reason in prediction.reasons)]
     lines += [f"key: {key.key} {key.module} ({key.function})" for key in prediction.keys]
+    lines += [line for folder in explanation.folders for line in _folder(folder)]
     lines.append(f"root: {explanation.root}")
     if record is None:
         return "\n".join([*lines, "compared with: nothing, no warm-up of this model is on record here"])
     lines.append(f"compared with: {record.digest[:12]} of {record.made_at}, {record.model}")
-    return "\n".join([*lines, *_differences(explanation.differences)])
+    return "\n".join([*lines, *_differences("differences", explanation.differences)])
 
 
-def _differences(found: Sequence[Difference]) -> list[str]:
+def _folder(folder: HashedFolder) -> list[str]:
+    if folder.fits:
+        return [f"graphs: {folder.name}, {SOURCES[folder.sources]}"]
+    if not folder.known:
+        return [f"graphs: {folder.name}, which does not say what its name was made of"]
+    return _differences(f"graphs: nearest is {folder.name}", folder.differences)
+
+
+def _differences(head: str, found: Sequence[Difference]) -> list[str]:
     if not found:
-        return ["differences: none"]
-    lines = ["differences:"]
+        return [f"{head}: none"]
+    lines = [f"{head}:"]
     for one in found[:MOST]:
         lines.append(f"  {SAID[one.effect]}: {one.kind} {one.name}: {_short(one.before)} -> {_short(one.after)}")
         lines += [f"    {one.fix}"] if one.fix else []
@@ -42,5 +57,5 @@ def _differences(found: Sequence[Difference]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = "(none)" if value is None else value if isinstance(value, str) else json.dumps(value)
+    text = "(none)" if value is None else value if isinstance(value, str) and value.isprintable() else json.dumps(value)
     return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"

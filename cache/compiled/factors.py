@@ -1,5 +1,6 @@
 """The two text files that vLLM leaves beside compiled graphs, read as text: never imported, never evaluated. Pure."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -24,6 +25,17 @@ def parse_factors(data: bytes) -> Mapping[str, Any] | None:
     return factors if known else None
 
 
+def env_hash(env: Mapping[str, Any]) -> str:
+    """What vLLM makes of the variables (`hash_factors` of vllm/config/utils.py, the same in 0.19.1, 0.26.0, 0.32.0)."""
+    return hashlib.sha256(json.dumps(env, sort_keys=True).encode()).hexdigest()
+
+
+def folder_name(factors: Mapping[str, Any]) -> str:
+    """The folder that these factors lead to (`VllmBackend.__call__` of vllm/compilation/backends.py, as above)."""
+    hashes = [str(factors.get(name, "")) for name in ("config_hash", "code_hash", "compiler_hash")]
+    return hashlib.sha256(str([env_hash(factors["env"]), *hashes]).encode()).hexdigest()[:10]
+
+
 def artifacts_named(index: bytes) -> frozenset[str] | None:
     """The artifacts that an index names; None if it is cut, for vLLM writes it in place.
 
@@ -32,3 +44,8 @@ def artifacts_named(index: bytes) -> frozenset[str] | None:
     if not index.strip().startswith(b"{") or not index.strip().endswith(b"}"):
         return None
     return frozenset(name.decode() for name in re.findall(rb"'(artifact_\w+)'", index))
+
+
+def paths_named(index: bytes) -> frozenset[str]:
+    """The absolute paths in an index: where releases through 0.31.0 look for its graphs, and nowhere else."""
+    return frozenset(path.decode(errors="replace") for path in re.findall(rb"'(/[^'\n]+)'", index))
