@@ -7,6 +7,7 @@ from typing import Any
 from tuner.explain import Explanation
 from tuner.factors_difference import Difference, Effect
 from tuner.hashed_folders import HashedFolder, Sources
+from tuner.render_confirm import visible
 
 SAID = {
     Effect.KEY: "moves the key",
@@ -25,16 +26,21 @@ WIDTH = 60
 
 
 def explanation_text(explanation: Explanation) -> str:
-    """The answer, why, the folders, and what differs with its fix."""
-    prediction, record = explanation.prediction, explanation.record
+    """The answer, why, the folders, and what differs with its fix; what a cache says is made visible."""
+    prediction = explanation.prediction
     lines = [f"cache: {prediction.answer}", *(f"  {reason}" for reason in prediction.reasons)]
     lines += [f"key: {key.key} {key.module} ({key.function})" for key in prediction.keys]
     lines += [line for folder in explanation.folders for line in _folder(folder)]
-    lines.append(f"root: {explanation.root}")
+    lines += [f"root: {explanation.root}", *_compared(explanation)]
+    return "\n".join(map(visible, lines))
+
+
+def _compared(explanation: Explanation) -> list[str]:
+    record = explanation.record
     if record is None:
-        return "\n".join([*lines, "compared with: nothing, no warm-up of this model is on record here"])
-    lines.append(f"compared with: {record.digest[:12]} of {record.made_at}, {record.model}")
-    return "\n".join([*lines, *_differences("differences", explanation.differences)])
+        return ["compared with: nothing, no warm-up of this model is on record here"]
+    with_what = f"compared with: {record.digest[:12]} of {record.made_at}, {record.model}"
+    return [with_what, *_differences("differences", explanation.differences)]
 
 
 def _folder(folder: HashedFolder) -> list[str]:
@@ -57,5 +63,5 @@ def _differences(head: str, found: Sequence[Difference]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = "(none)" if value is None else value if isinstance(value, str) and value.isprintable() else json.dumps(value)
+    text = "(none)" if value is None else value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
