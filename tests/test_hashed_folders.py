@@ -234,8 +234,9 @@ def test_other_entries_are_no_such_folders(tmp_path: Path) -> None:
 
 def test_hostile_factors_are_survived() -> None:
     """Values of any kind, deep ones included, lead to some name or none."""
-    for text in ('{"env": {"A": "\\ud800"}, "config_hash": {"a": [1]}}', '{"env": {"A": NaN}, "code_hash": null}'):
+    for text in ('{"env": {"A": "\\ud800"}, "config_hash": {"a": [1]}}', '{"env": {"A": 1.5}, "code_hash": null}'):
         told = parse_factors(text.encode())
         assert told is not None
         assert len(folder_name(told)) == 10
+    assert parse_factors(b'{"env": {"A": 1e999}}') is None
     assert paths_named(b"{1: ('a', '/srv/a b'), 2: ('/x',)}") == {"/srv/a b", "/x"}

@@ -127,7 +127,14 @@ def _is_moved(cache: CacheRoot, entry: Entry) -> bool:
     """Whether an index of the entry names files that do not lie in it."""
     indexes = [item.path for item in entry.items if item.is_file and item.name == INDEX and item.size <= MAX_BYTES]
     paths = [path for index in indexes for path in _paths(cache.path / index)]
-    return any(Path(path.partition(f"/{entry.path}/")[0]).resolve() != cache.path for path in paths)
+    return not all(_leads_to(cache.path, path.partition(f"/{entry.path}/")[0]) for path in paths)
+
+
+def _leads_to(root: Path, path: str) -> bool:
+    try:
+        return Path(path).resolve() == root
+    except (OSError, RuntimeError):  # RuntimeError: links that lead to themselves (Python 3.11, 3.12)
+        return False
 
 
 def _paths(index: Path) -> Iterable[str]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from cache.finite import finite
+
 FACTORS = "cache_key_factors.json"
 """What the key was made of: `env`, `config_hash`, `code_hash`, `compiler_hash` (vllm/compilation/backends.py, 0.14.1 to
 0.33.0). The hashes tell neither the model nor the GPU; `env` has vLLM's variables in clear, secrets up to 0.28."""
@@ -18,7 +20,7 @@ MAX_BYTES = 4 << 20
 def parse_factors(data: bytes) -> Mapping[str, Any] | None:
     """The factors, or None if this is no such file."""
     try:
-        factors = json.loads(data)
+        factors = json.loads(data, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         return None
     known = isinstance(factors, dict) and isinstance(factors.get("env"), dict)
@@ -48,4 +50,4 @@ def artifacts_named(index: bytes) -> frozenset[str] | None:
 
 def paths_named(index: bytes) -> frozenset[str]:
     """The absolute paths in an index: where releases through 0.31.0 look for its graphs, and nowhere else."""
-    return frozenset(path.decode(errors="replace") for path in re.findall(rb"'(/[^'\n]+)'", index))
+    return frozenset(path.decode(errors="replace") for path in re.findall(rb"'(/[^'\x00-\x1f]+)'", index))
