@@ -65,6 +65,16 @@ def test_what_differs_from_the_nearest_folder_is_named_with_its_fix(bench: Bench
     assert [(one["name"], one["effect"]) for one in folder["differences"]] == [("VLLM_PP_LAYER_PARTITION", "key")]
 
 
+def test_what_differs_is_told_once(bench: Bench) -> None:
+    """The field that hides in the hash of the config stands among the differences from the warm-up."""
+    path = filled(bench)
+    launch = changed(bench.document, 128, "config", "parts", "model_config", "factors", "max_model_len")
+    bench.will_say(changed(launch, "f" * 10, "config", "hash"))
+    said = bench.ask(code=3).out
+    assert f"graphs: nearest is {Path(path).name}, which differs as the warm-up does\n" in said
+    assert said.count("config model_config.max_model_len: 256 -> 128") == 1
+
+
 def test_a_traced_file_that_changed_is_a_miss(bench: Bench) -> None:
     """The compiled function's own; of another it is not known whether it was traced."""
     filled(bench)

@@ -30,7 +30,7 @@ def explanation_text(explanation: Explanation) -> str:
     prediction = explanation.prediction
     lines = [f"cache: {prediction.answer}", *(f"  {reason}" for reason in prediction.reasons)]
     lines += [f"key: {key.key} {key.module} ({key.function})" for key in prediction.keys]
-    lines += [line for folder in explanation.folders for line in _folder(folder)]
+    lines += [line for folder in explanation.folders for line in _folder(folder, explanation.differences)]
     lines += [f"root: {explanation.root}", *_compared(explanation)]
     return "\n".join(map(visible, lines))
 
@@ -43,12 +43,16 @@ def _compared(explanation: Explanation) -> list[str]:
     return [with_what, *_differences("differences", explanation.differences)]
 
 
-def _folder(folder: HashedFolder) -> list[str]:
+def _folder(folder: HashedFolder, told: Sequence[Difference]) -> list[str]:
+    """A folder of graphs; differences that are told of the warm-up as well are left to it."""
     if folder.fits:
         return [f"graphs: {folder.name}, {SOURCES[folder.sources]}"]
     if not folder.known:
         return [f"graphs: {folder.name}, which does not say what its name was made of"]
-    return _differences(f"graphs: nearest is {folder.name}", folder.differences)
+    own = [one for one in folder.differences if one not in told]
+    if not own:
+        return [f"graphs: nearest is {folder.name}, which differs as the warm-up does"]
+    return _differences(f"graphs: nearest is {folder.name}", own)
 
 
 def _differences(head: str, found: Sequence[Difference]) -> list[str]:

@@ -19,23 +19,28 @@ def parts(vllm_config, built) -> dict:
         no graph is read or written; `unknown`: why the parts are not those that the engine would hash, empty if they
         are.
     """
-    from vllm.compilation.compiler_interface import is_compile_cache_enabled
-
     config = vllm_config.compilation_config
     found = {
         "compiler_hash": "",
         "modules": [described(name, module) for name, module in built.modules.items()],
         "cache_dir": config.cache_dir or "",
-        "disabled": not is_compile_cache_enabled(config.inductor_compile_config),
+        "disabled": False,
         "unknown": built.failure or ("" if built.modules else "Nothing in this launch is compiled."),
     }
     try:
-        found["compiler_hash"] = compiler_hash(vllm_config)
+        found |= {"compiler_hash": compiler_hash(vllm_config), "disabled": disabled(config)}
     except Exception as error:
         traceback.print_exc()
         told = f"vLLM's compiler does not tell its hash: {type(error).__name__}: {error}"[:400]
         found["unknown"] = found["unknown"] or told
     return found
+
+
+def disabled(config) -> bool:
+    """Whether vLLM reads no graphs, by a variable of its own or one of Inductor's settings."""
+    from vllm.compilation.compiler_interface import is_compile_cache_enabled
+
+    return not is_compile_cache_enabled(config.inductor_compile_config)
 
 
 def described(name: str, module) -> dict:
