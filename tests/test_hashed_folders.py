@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compiled_samples import CACHES
 from factors_samples import BOTH, NEW, OLD, changed, factors, warm_record
 from hashed_samples import CODE, compiled, graphs_folder, key_factors, name_of, sha256, with_variable
 from plain_worker import concealed
@@ -59,7 +60,8 @@ def test_a_folder_of_the_launch_fits(environment: str, aot: bool, tmp_path: Path
     graphs_folder(tmp_path, key_factors(document))
     found = only(tmp_path, document)
     assert (found.fits, found.sources, found.complete, found.missing) == (True, Sources.UNKNOWN, True, ())
-    assert (found.name, found.prefixes, found.warmed, found.parts) == (name_of(key_factors(document)), 1, None, [])
+    assert (found.name, found.graphs, found.prefixes) == (name_of(key_factors(document)), 1, 1)
+    assert (found.warmed, found.parts, found.moved) == (None, [], False)
 
 
 def test_a_variable_is_named_with_its_fix(tmp_path: Path) -> None:
@@ -196,6 +198,12 @@ def test_a_folder_under_another_name_is_not_known(tmp_path: Path) -> None:
     for file in tmp_path.rglob("cache_key_factors.json"):
         file.unlink()
     assert not only(tmp_path, document).known
+
+
+def test_factors_that_are_made_up_are_not_believed() -> None:
+    """Those of the layout in `compile_caches/graphs`, which is made by hand, do not lead to their folder."""
+    found = only(CACHES / "graphs", compiled(NEW))
+    assert (found.name, found.known, found.complete) == ("0a1b2c3d4e", False, True)
 
 
 def test_a_second_module_of_an_engine_uses_the_firsts_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tuner.hashed_folders import HashedFolder, Sources
 from tuner.hashed_prediction import needs_graphs, predict_graphs, shown
 from tuner.prediction import Answer, Judged
 
-WHOLE = HashedFolder("0a1b2c3d4e", True, (), Sources.SAME, None, (), True, "", 1, moved=False)
+WHOLE = HashedFolder("0a1b2c3d4e", True, (), Sources.SAME, None, (), True, "", 3, 1, moved=False)
 UNSURE = replace(WHOLE, name="1111111111", sources=Sources.UNKNOWN)
 OTHER = replace(WHOLE, name="2222222222", differences=(Difference("variable", "V", 1, 2, Effect.KEY, "Fix."),))
 
@@ -64,6 +64,8 @@ def test_unknown_sources_are_unknown() -> None:
         ({"complete": None, "why": "no index"}, Answer.UNKNOWN, "whether it is whole cannot be told: no index"),
         ({"moved": True}, Answer.UNKNOWN, "its index leads to another place"),
         ({"moved": True, "warmed": True}, Answer.UNKNOWN, "its index leads to another place"),
+        ({"graphs": 0}, Answer.UNKNOWN, "its index names no graphs"),
+        ({"graphs": 0, "warmed": True}, Answer.HIT, "they are there"),
         ({"prefixes": 0}, Answer.UNKNOWN, "it has graphs of 0 modules, and this launch compiles 1"),
         ({"prefixes": 0, "warmed": True}, Answer.HIT, "they are there"),
         ({"sources": Sources.CHANGED}, Answer.MISS, "have changed since"),

@@ -53,6 +53,7 @@ class HashedFolder:
         missing: the ranks, as vLLM names their folders, that it has nothing of.
         complete: whether vLLM can load all that is in it, None if that cannot be told; `why` says why not.
         why: as above.
+        graphs: how many graphs lie in it; none with vLLM's older adaptor, whose graphs lie in Inductor's own cache.
         prefixes: how many modules the first rank has graphs of.
         moved: this release would look for its graphs elsewhere.
     """
@@ -65,6 +66,7 @@ class HashedFolder:
     missing: tuple[str, ...]
     complete: bool | None
     why: str
+    graphs: int
     prefixes: int
     moved: bool
 
@@ -126,6 +128,7 @@ def _folder(entry: Entry, records: Sequence[WarmRecord], factors: Document, move
         missing=tuple(rank for rank in expected_ranks(factors) if rank.removeprefix("rank_") not in entry.ranks),
         complete=entry.complete,
         why=entry.why,
+        graphs=sum(item.name.startswith("artifact_") for item in entry.items),
         prefixes=sum(name.startswith("rank_0_0/") for name in entry.factors),
         moved=entry.path in moved and _looks_there(factors),
     )

@@ -99,6 +99,8 @@ def _doubt(folder: HashedFolder, modules: int) -> str:
         return f"{where}, and whether it is whole cannot be told: {folder.why}."
     if folder.moved:
         return f"{where}, and its index leads to another place: it was not carried with `tuner cache pack`."
+    if folder.warmed is None and not folder.graphs:
+        return f"{where}, and its index names no graphs: they would lie in Inductor's own cache."
     if folder.warmed is None and folder.prefixes < modules:
         return f"{where}; it has graphs of {folder.prefixes} modules, and this launch compiles {modules}."
     return ""
