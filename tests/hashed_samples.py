@@ -1,8 +1,10 @@
 """Test support: folders of graphs as vLLM's piecewise backend leaves them, made of a launch's real factors.
 
-vLLM writes them on GPUs, and none was at hand. Their `cache_key_factors.json` has the form that `VllmBackend.__call__`
-gives it (vllm/compilation/backends.py, 0.19.1 and 0.32.0), and holds the variables and hashes of the real documents in
-`samples/factors/`; the names follow from it. The hash of the traced files, index and graph are made up.
+`REAL` are `cache_key_factors.json` as `VllmBackend.__call__` of both releases wrote them, each under the name of its
+folder. vLLM does so on GPUs, and none was at hand: it was called on a CPU, with the config of a launch of Qwen3-30B-A3B
+set to vLLM's own backend, VLLM_USE_AOT_COMPILE=0, and a graph of one layer, of which it compiled nothing. The folders
+made here have the same form, and hold the variables and hashes of the documents in `samples/factors/`; their names
+follow from that. The hash of the traced files, index and graph are made up.
 """
 
 import hashlib
@@ -13,6 +15,7 @@ from typing import Any
 
 from factors_samples import changed, factors
 
+REAL = sorted((Path(__file__).with_name("samples") / "hashed").glob("*/*.json"))
 CODE = "c" * 64
 GRAPH = "artifact_compile_range_1_8192_subgraph_0"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from compiled_samples import CACHES
 from factors_samples import BOTH, NEW, OLD, changed, factors, warm_record
-from hashed_samples import CODE, compiled, graphs_folder, key_factors, name_of, sha256, with_variable
+from hashed_samples import CODE, REAL, compiled, graphs_folder, key_factors, name_of, sha256, with_variable
 from plain_worker import concealed
 
 from cache.compiled.factors import env_hash, folder_name, parse_factors, paths_named
@@ -50,6 +50,22 @@ def test_the_name_follows_from_the_factors() -> None:
     told = {"env": {"A": 1}, "config_hash": "e" * 10, "code_hash": CODE, "compiler_hash": "d" * 10}
     env = sha256('{"A": 1}')
     assert folder_name(told) == sha256(f"['{env}', 'eeeeeeeeee', '{CODE}', 'dddddddddd']")[:10]
+
+
+@pytest.mark.parametrize("file", REAL, ids=lambda file: file.parent.name)
+def test_a_real_folder_is_named_by_its_factors(file: Path) -> None:
+    """As vLLM wrote them, and they are the compiler's of the documents made on the same machine."""
+    told = parse_factors(file.read_bytes())
+    assert told is not None
+    assert (folder_name(told), name_of(told)) == (file.stem, file.stem)
+    environment = {"0.19.1": OLD, "0.32.0": NEW}[file.parent.name]
+    assert told["compiler_hash"] == factors(environment)["keys"]["graphs"]["compiler_hash"]
+    assert set(told["env"]) == set(factors(environment)["variables"]["values"])
+
+
+def test_there_is_a_real_folder_of_each_release() -> None:
+    """Else the test above holds of nothing."""
+    assert [file.parent.name for file in REAL] == ["0.19.1", "0.32.0"]
 
 
 @pytest.mark.parametrize("environment", BOTH)
