@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tuner" / "factors_worker"))
+sys.path.insert(0, str(ROOT / "tuner" / "launch_worker"))
 
-from vllm_factors_worker import launch, replay  # noqa: E402  after the path was set
-from vllm_factors_worker.ring import CALLED, RAN, Ring, operator, use  # noqa: E402  as above
+from vllm_launch_worker import launch, replay  # noqa: E402  after the path was set
+from vllm_launch_worker.ring import Ring, operator, use  # noqa: E402  as above
+from vllm_launch_worker.trace import CALLED, RAN  # noqa: E402  as above
 
 LAYERS, CHUNK, STEPS, SEQUENCES = 48, 5_000, 200, 8
 
