@@ -77,9 +77,10 @@ evidence-containment: setup-tool ## kill probes at random moments; write contain
 	.venv/bin/python docs/evidence/make_containment.py 450
 
 evidence-replay: setup setup-flag-live ## watch the MoE calls of real engines in both environments; write replay.md
-	for name in current flag-live; do \
-	  .venv/bin/python docs/evidence/make_replay.py run --python .envs/$$name/bin/python .envs/replay-$$name.json || exit 1; done
-	.venv/bin/python docs/evidence/make_replay.py page .envs/replay-flag-live.json .envs/replay-current.json
+	mkdir -p .cache
+	.venv/bin/python docs/evidence/make_replay.py run --python .envs/current/bin/python .cache/replay-current.json
+	.venv/bin/python docs/evidence/make_replay.py run --python .envs/flag-live/bin/python .cache/replay-flag-live.json
+	.venv/bin/python docs/evidence/make_replay.py page .cache/replay-flag-live.json .cache/replay-current.json
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py

@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="engines at once")
     parser.add_argument("--graphs", action="store_true", help="on a GPU: with CUDA graphs of both kinds")
     parser.add_argument("--models", nargs="+", help="only those whose names begin so")
-    parser.add_argument("--stamps", type=Path, nargs=2, help="what benchmarks/stamps.py said: trace, step")
+    parser.add_argument("--stamps", type=Path, nargs="+", help="what benchmarks/stamps.py said: trace, then step")
     words, theirs = sys.argv[1:], []
     if "--" in words:
         words, theirs = words[: words.index("--")], words[words.index("--") + 1 :]
@@ -199,12 +199,14 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
     return (row["model"], row["mode"], flag, *map(str, counts), str(calls), right, seen[:200])
 
 
-def _stamps(trace: dict[str, Any], step: dict[str, Any]) -> list[str]:
+def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[str]:
     told = (
         f"{trace['replays']:,} replays of a CUDA graph with {trace['records'] // trace['replays']} stamps on one "
         f"{trace['device']}: {trace['records']:,} records, {trace['wrong']} wrong, {trace['lost']} lost, "
         f"{trace['us_per_stamp']} µs a stamp."
     )
+    if step is None:
+        return ["## What a stamp costs", told]
     cost = (
         f"A decode step of {step['sequences']} sequences and {step['layers']} MoE layers (thin): "
         f"{step['bare']['median_ms']:.2f} ms without stamps, {step['stamped']['median_ms']:.2f} ms with them "
