@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-arguments evidence-kills catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-arguments evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -72,6 +72,15 @@ evidence-fuzz: setup-tool ## give the tuner damaged input by the thousand; write
 
 evidence-kills: setup setup-flag-live ## kill real warm-ups of caches at random moments; write kills.md
 	.venv/bin/python docs/evidence/make_kills.py
+
+evidence-containment: setup-tool ## kill probes at random moments; write containment.md's counts to the terminal
+	.venv/bin/python docs/evidence/make_containment.py 450
+
+evidence-replay: setup setup-flag-live ## watch the MoE calls of real engines in both environments; write replay.md
+	mkdir -p .cache
+	.venv/bin/python docs/evidence/make_replay.py run --python .envs/current/bin/python .cache/replay-current.json
+	.venv/bin/python docs/evidence/make_replay.py run --python .envs/flag-live/bin/python .cache/replay-flag-live.json
+	.venv/bin/python docs/evidence/make_replay.py page .cache/replay-flag-live.json .cache/replay-current.json
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py

@@ -1,7 +1,7 @@
 """What the stamps of the replay probe cost, and whether each is written, whole and in order.
 
-    PYTHON benchmarks/stamps.py trace [--replays 100000]         # with a Python that has torch; on a GPU, CUDA graphs
-    PYTHON benchmarks/stamps.py step [--layers 48] [-- VLLM ARGS]  # with one that has vLLM
+    PYTHON benchmarks/stamps.py [--replays 100000] trace         # with a Python that has torch; on a GPU, CUDA graphs
+    PYTHON benchmarks/stamps.py [--layers 48] step [-- VLLM ARGS]  # with one that has vLLM
 
 `trace` stamps as a model of 48 MoE layers would, again and again, and compares every record with what must be there.
 `step` decodes with a thin model, once without stamps and once with them, each in a process of its own.
@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tuner" / "factors_worker"))
+sys.path.insert(0, str(ROOT / "tuner" / "launch_worker"))
 
-from vllm_factors_worker import launch, replay  # noqa: E402  after the path was set
-from vllm_factors_worker.ring import CALLED, RAN, Ring, operator, use  # noqa: E402  as above
+from vllm_launch_worker import launch, replay  # noqa: E402  after the path was set
+from vllm_launch_worker.ring import Ring, operator, use  # noqa: E402  as above
+from vllm_launch_worker.trace import CALLED, RAN  # noqa: E402  as above
 
 LAYERS, CHUNK, STEPS, SEQUENCES = 48, 5_000, 200, 8
 
@@ -114,7 +115,7 @@ def step(layers: int, args: list[str]) -> dict[str, Any]:
         subprocess.run([sys.executable, script, model, "--layers", str(layers)], check=True, stdout=sys.stderr)
         found = {}
         for name, more in {"bare": [], "stamped": ["--stamped"]}.items():
-            command = [sys.executable, __file__, "engine", *more, "--", str(model), *args]
+            command = [sys.executable, __file__, *more, "engine", "--", str(model), *args]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found[name] = json.loads(done.stdout.splitlines()[-1])
     before, after = found["bare"]["median_ms"], found["stamped"]["median_ms"]

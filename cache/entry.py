@@ -1,5 +1,6 @@
 """What the store keeps for one verdict."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
@@ -7,6 +8,9 @@ from typing import Any, Self
 
 from cache.errors import StoreError
 from cache.key import digest
+
+_KEY = re.compile(r"[0-9A-F]{16}")
+"""Identifier of a minisign key, as minisign shows it."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Entry:
         rules: digest of the rule set that judged.
         probed_at: when the probe ran, ISO 8601 in UTC.
         provenance: None for what was probed here. For what a bundle brought: `imported_from`, the file's name,
-            `imported_at`, ISO 8601 in UTC, and `command`, what is said to have made it, or None.
+            `imported_at`, ISO 8601 in UTC, `command`, what is said to have made it, or None, and, only if a signature
+            was required and right when it was imported, `signed_by`, the identifier of the key.
 
     Raises:
         StoreError: a field has the wrong type; such an entry is never made.
@@ -83,11 +88,16 @@ def _is_object(value: object) -> bool:
 
 
 def _is_provenance(value: object) -> bool:
-    if not isinstance(value, dict) or set(value) != {"imported_from", "imported_at", "command"}:
+    if not isinstance(value, dict) or set(value) - {"signed_by"} != {"imported_from", "imported_at", "command"}:
         return False
     command = value["command"]
     said = command is None or isinstance(command, str)
-    return said and isinstance(value["imported_from"], str) and _is_utc(value["imported_at"])
+    signed = "signed_by" not in value or _is_key(value["signed_by"])
+    return said and signed and isinstance(value["imported_from"], str) and _is_utc(value["imported_at"])
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str) and _KEY.fullmatch(value) is not None
 
 
 def _is_utc(value: object) -> bool:

@@ -1,7 +1,6 @@
 """How records are named and written in the store's table, and how they are read back."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from urllib.parse import quote
 
 from cache.entry import Entry
 from cache.errors import StoreError
+from cache.finite import finite
 from cache.key import digest
 from cache.schema import unsealed
 
@@ -93,17 +93,9 @@ def _decode(value: object) -> Any:
     if not isinstance(value, bytes):
         raise ValueError("it is no text")  # noqa: TRY004  one class for every damage
     try:
-        return json.loads(value.decode(), parse_float=_finite, parse_constant=_finite)
+        return json.loads(value.decode(), parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         raise ValueError("it is no JSON") from None
-
-
-def _finite(text: str) -> float:
-    """A number; NaN, an infinity and `1e999` are none in JSON, and no key or bundle could hold them."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
 
 
 def _damaged(path: Path, row: str, problem: Exception) -> StoreError:

@@ -48,11 +48,13 @@ def _gaps(run: Replay) -> list[str]:
     calls = [call for one in run.passes for call in (*one.called, *one.ran)]
     graphs = run.engine.get("cudagraph_mode") not in WITHOUT_GRAPHS
     found = {
+        "vLLM switched the flag off in this engine, which so shows nothing of it": run.name == "flag_on"
+        and run.engine.get("flag") is not True,
         f"{run.lost} records of the trace were lost": run.lost > 0,
         "no MoE call was recorded": not calls,
         "a call without a run, or a run without a call, was recorded": None in calls,
         "calls overlapped, so that which run answers which is not told": any(one.entangled for one in run.passes),
-        "no pass was replayed from a CUDA graph, although the engine captures them": graphs
+        "no pass was replayed from a CUDA graph, although the launch asks for them": graphs
         and not any(one.replayed for one in run.passes),
     }
     return [words for words, there in found.items() if there]

@@ -26,7 +26,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 """Any text that an argument can hold."""
 JSON_TEXT = TEXT | st.sampled_from(["/data/a.b/c=d", "ünï", 'say "9g"', "None", "$HOME", "a'b"])
 FREE: SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | TEXT,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
     max_leaves=4,
 )
@@ -47,7 +47,8 @@ VALUES: dict[str, SearchStrategy[Any]] = {
 NESTED: dict[str, SearchStrategy[str]] = {
     "pass_config.fuse_norm_quant": st.sampled_from(["true", "false"]),
     "pass_config.fuse_act_quant": st.just("true"),
-    "inductor_compile_config.a.b": TEXT | st.sampled_from(["2", 'with "quotes"', "80g", "1.5k", "0x1"]),
+    "inductor_compile_config.a.b": TEXT
+    | st.sampled_from(["2", 'with "quotes"', "80g", "1.5k", "0x1", "NaN", "-Infinity", "1e999"]),
     "inductor_compile_config.a": FREE.map(json.dumps),
     "max_cudagraph_capture_size": st.sampled_from(["2k", "0.5k", "2K"]),  # refused before 0.20
     "custom_ops+": st.sampled_from(["none,+rms_norm", "all"]),
@@ -59,8 +60,10 @@ FACTS: dict[str, SearchStrategy[str]] = {
     "tokenizer_mode": st.sampled_from(["auto", "slow", "mistral"]),
     "config_format": st.sampled_from(["auto", "hf", "mistral"]),
     "optimization_level": st.sampled_from(["0", "1", "2", "3"]),
-    "hf_overrides": st.sampled_from(['{"architectures": ["A"]}', "{}", '{"text_config": {"n": 2}}']),
-    "speculative": st.sampled_from(['{"method": "ngram", "num_speculative_tokens": 2}', '{"num-x": 1}', "None"]),
+    "hf_overrides": st.sampled_from(['{"architectures": ["A"]}', "{}", '{"text_config": {"n": 2}}', '{"a": [NaN]}']),
+    "speculative": st.sampled_from(
+        ['{"method": "ngram", "num_speculative_tokens": 2}', '{"num-x": 1}', '{"num-x": Infinity}', "None"]
+    ),
 }
 """Values of options that not every text fits, by field."""
 NEIGHBOURS: list[list[str]] = [
@@ -77,6 +80,7 @@ NEIGHBOURS: list[list[str]] = [
     ["-O3"],
     ["-O=1"],
     ["--hf-overrides.text_config.n", "2"],
+    ["--hf-overrides.text_config.n=NaN"],
     ["--speculative-config.method=mtp"],
     ["--speculative_config.num-speculative-tokens", "2"],
 ]

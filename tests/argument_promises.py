@@ -1,7 +1,7 @@
 """Test support: what is promised of one argument list, given what a real vLLM makes of it."""
 
-import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,7 +130,7 @@ def exit_code(vllm: dict[str, Any]) -> int:
 
 def without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """The config less the keys of these dotted names."""
-    rest: dict[str, Any] = json.loads(json.dumps(config))
+    rest = deepcopy(config)
     for name in names:
         *parents, last = name.split(".")
         inner = rest

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from fake_environment import SETTABLE, Serving, serving_in
 from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -40,3 +41,15 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("TUNER_STORE", str(home / "verdicts.sqlite"))
     monkeypatch.setenv("TUNER_CACHE_ROOT", str(home / "vllm-cache"))
     return home
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Serving:
+    """An environment made of folders, where the launch decides the flag."""
+    return serving_in(tmp_path / "env", SETTABLE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Where a store will be; nothing is there yet."""
+    return tmp_path / "verdicts.sqlite"

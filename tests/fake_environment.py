@@ -85,6 +85,12 @@ class Serving:
         subject = Subject(identify(str(model)), self.read(), model_impl)
         return remember(VerdictStore(store), subject, self.probed_here(given))
 
+    def store_of(self, store: Path, *models: Path) -> Path:
+        """The store, with each of these models remembered as if it had been probed here."""
+        for model in models:
+            self.remember(store, model)
+        return store
+
 
 def serving_in(folder: Path, versions: Mapping[str, str]) -> Serving:
     """Lay out an environment in which distributions of these versions are installed."""

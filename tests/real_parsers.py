@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.serving import CONSTANTS
+
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("vllm_parser.py")
 RELEASES = {
@@ -47,10 +49,11 @@ class RealParser:
     process: subprocess.Popen[str]
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:
-        """What vLLM makes of one argument list; see `vllm_parser.py`."""
+        """What vLLM makes of one argument list; see `vllm_parser.py`. Every NaN is the one that we read, to compare."""
         assert self.process.stdin is not None
         print(json.dumps(list(args)), file=self.process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(_line(self.process, self.folder))
+        line = _line(self.process, self.folder)
+        answer: dict[str, Any] = json.loads(line, parse_constant=CONSTANTS.__getitem__)
         return answer
 
 

@@ -28,12 +28,9 @@ def cpu(tmp_path: Path) -> Serving:
 
 
 @pytest.fixture
-def store(cpu: Serving, tmp_path: Path) -> Path:
+def store(cpu: Serving, store: Path) -> Path:
     """A store with the CPU's verdicts of two models."""
-    path = tmp_path / "verdicts.sqlite"
-    cpu.remember(path, MIXTRAL)
-    cpu.remember(path, ERNIE)
-    return path
+    return cpu.store_of(store, MIXTRAL, ERNIE)
 
 
 @pytest.fixture

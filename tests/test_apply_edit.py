@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Answer, Serving, serving_in, tuner
+from fake_environment import ERNIE, LLAMA, MIXTRAL, Answer, Serving, tuner
 
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
 from tuner.manifests.find import launches_in
@@ -171,19 +171,11 @@ def test_edits_that_overlap_are_refused() -> None:
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """Where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
-def options(serving: Serving, tmp_path: Path) -> list[Any]:
+def options(serving: Serving, store: Path, tmp_path: Path) -> list[Any]:
     """The environment and a store with verdicts of three models."""
-    store, file = tmp_path / "verdicts.sqlite", tmp_path / "image.json"
-    for model in (MIXTRAL, ERNIE, LLAMA):
-        serving.remember(store, model)
+    file = tmp_path / "image.json"
     file.write_text(tuner("env", "--json", "--python", serving.python).out, encoding="utf-8")
-    return ["--store", store, "--environment", file]
+    return ["--store", serving.store_of(store, MIXTRAL, ERNIE, LLAMA), "--environment", file]
 
 
 @pytest.fixture
@@ -245,6 +237,14 @@ def test_dropped_keys_are_kept(options: list[Any], script: Path) -> None:
     tuner("apply", "--write", *options, script, code=0)
     both = json.dumps({"mode": 3, "cache_dir": "/c"})
     assert script.read_text() == f"vllm serve {LLAMA} {FLAG} '{both}' --x\n"
+
+
+def test_a_number_that_json_lacks_is_kept(options: list[Any], script: Path) -> None:
+    """VLLM reads it, so it is written as it was."""
+    own = '"inductor_compile_config": {"a": [NaN, -Infinity]}'
+    script.write_text(f"vllm serve {ERNIE} -cc '{{{own}}}'\n", encoding="utf-8")
+    tuner("apply", "--write", *options, script, code=0)
+    assert script.read_text() == f"vllm serve {ERNIE} {FLAG} '{{{own}, \"fast_moe_cold_start\": false}}'\n"
 
 
 def test_hidden_arguments_are_left_alone(options: list[Any], script: Path) -> None:

@@ -88,6 +88,21 @@ def test_shortened_options_are_read_as_vllm_reads_them(real: RealParser) -> None
     assert sum(case.ours is None for case in cases) > 100
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_json_lacks_is_read_as_vllm_reads_it(real: RealParser, number: str) -> None:
+    """Accepted wherever any JSON fits, and refused where a key takes something else."""
+    fitting = [
+        ["-cc", f'{{"inductor_compile_config": {{"a": [{number}]}}}}', "-cc.mode=0"],
+        [f"-cc.inductor_compile_config.a={number}"],
+        ["--hf-overrides", f'{{"a": {number}}}'],
+        ["--speculative-config.num-x", number],
+    ]
+    cases = [case_of(["some/model", *words], real) for words in (*fitting, [f"-cc.mode={number}"])]
+    for case in cases:
+        check(case)
+    assert [case.accepted for case in cases] == [*[True] * len(fitting), False]
+
+
 def test_no_other_option_of_vllm_is_read_as_ours(real: RealParser) -> None:
     """An option of vLLM that we do not list is never taken for one we do."""
     listed = {spelling for option in OPTIONS for spelling in option.spellings}

@@ -1,5 +1,6 @@
 """What of a launch, beyond the model itself, keeps a flag from being switched on."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,9 @@ FLAG = "fast_moe_cold_start"
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> tuple[object, ...]:
+def where(serving: Serving, store: Path) -> tuple[object, ...]:
     """An environment where the launch decides the flag, and a store that knows Mixtral as uniform."""
-    serving: Serving = serving_in(tmp_path / "env", SETTABLE)
-    serving.remember(tmp_path / "store", MIXTRAL)
-    return "--python", serving.python, "--store", tmp_path / "store"
+    return "--python", serving.python, "--store", serving.store_of(store, MIXTRAL)
 
 
 def planned(where: tuple[object, ...], *args: str, env: dict[str, str] | None = None) -> Answer:
@@ -41,6 +40,7 @@ def test_settings_that_a_rule_covers_leave_the_flag_on(where: tuple[object, ...]
         (["--config-format", "mistral"], "config_format"),
         (["--enable-dbo"], "enable_dbo"),
         (["--hf-overrides.a=1"], "hf_overrides"),
+        (["--hf-overrides", '{"a": NaN}'], "hf_overrides"),
     ],
 )
 def test_settings_that_nothing_covers_switch_it_off(where: tuple[object, ...], args: list[str], setting: str) -> None:
@@ -48,6 +48,19 @@ def test_settings_that_nothing_covers_switch_it_off(where: tuple[object, ...], a
     document = planned(where, *args).document
     assert document["launch"]["compilation_config"] == {FLAG: False}
     assert any(setting in reason for reason in document["reasons"])
+
+
+def test_a_number_that_json_lacks_is_text_in_the_document(where: tuple[object, ...], tmp_path: Path) -> None:
+    """The list has it as a number; the document stays JSON, and decides for the same list."""
+    own = ("-cc", '{"inductor_compile_config": {"a": [NaN, -Infinity, 1.5]}}', "-sc", '{"model": "d", "a": NaN}')
+    answer = planned(where, *own)
+    launch = answer.document["launch"]
+    assert launch["compilation_config"] == {"inductor_compile_config": {"a": ["NaN", "-Infinity", 1.5]}, FLAG: False}
+    assert '{"inductor_compile_config": {"a": [NaN, -Infinity, 1.5]}, "fast_moe_cold_start": false}' in launch["args"]
+    json.dumps(answer.document, allow_nan=False)
+    (tmp_path / "decision.json").write_text(answer.out)
+    again = tuner("serve", *where[:2], "--decision", tmp_path / "decision.json", "--dry-run", MIXTRAL, *own, code=0)
+    assert '"fast_moe_cold_start": false' in again.out
 
 
 @pytest.mark.parametrize("name", ["VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE", "VLLM_PLUGINS"])

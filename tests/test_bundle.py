@@ -57,6 +57,11 @@ def with_entry(**fields: Any) -> bytes:
 
 
 LINE = line_of(Bundled(entry(), "tuner probe x")).encode()
+IMPORT: dict[str, str | None] = {
+    "imported_from": "x",
+    "imported_at": "2026-11-22T10:00:00+00:00",
+    "command": None,
+}
 
 
 @pytest.mark.parametrize("command", [None, "tuner probe --all", 'two\nlines, "quotes" and \ud800'])
@@ -93,6 +98,17 @@ def test_where_it_was_imported_before_is_not_kept() -> None:
         "imported_at": "2026-11-23T10:00:00+00:00",
         "command": "tuner probe x",
     }
+
+
+@pytest.mark.parametrize("signed_by", ["0123456789ABCDEF", None])
+def test_who_signed_is_never_a_bundles_own_word(signed_by: str | None) -> None:
+    """A line hands on which key signed before; whoever imports it keeps the key that was checked there, or none."""
+    first = Bundled(entry(), None).imported("a.jsonl", "2026-11-22T10:00:00+00:00", "FEDCBA9876543210")
+    found = line_in(line_of(Bundled(first, None)).encode())
+    assert (found.entry.provenance or {})["signed_by"] == "FEDCBA9876543210"
+    again = found.imported("b.jsonl", "2026-11-23T10:00:00+00:00", signed_by).provenance or {}
+    assert again.get("signed_by") == signed_by
+    assert ("signed_by" in again) == (signed_by is not None)
 
 
 LINES: dict[str, tuple[bytes, str]] = {
@@ -327,12 +343,30 @@ def test_a_number_that_json_lacks_is_not_exported() -> None:
         {"imported_from": "x", "imported_at": "today", "command": None},
         {"imported_from": None, "imported_at": "2026-11-22T10:00:00+00:00", "command": None},
         {"imported_from": "x", "imported_at": "2026-11-22T10:00:00+00:00", "command": 1},
+        {**IMPORT, "signed_by": None},
+        {**IMPORT, "signed_by": 81985529216486895},
+        {**IMPORT, "signed_by": ["0123456789ABCDEF"]},
+        {**IMPORT, "signed_by": ""},
+        {**IMPORT, "signed_by": "0123456789abcdef"},
+        {**IMPORT, "signed_by": "0123456789ABCDEF\n"},
+        {**IMPORT, "signed_by": "\x1b[2J\x1b[2J\x1b[2J\x1b["},
+        {**IMPORT, "signed": True},
     ],
 )
 def test_a_provenance_of_another_shape_makes_no_entry(provenance: Any) -> None:
     """What is shown of an import is there, and is text."""
     with pytest.raises(StoreError, match="provenance"):
         replace(entry(), provenance=provenance)
+    with pytest.raises(BundleError, match="provenance"):
+        line_in(with_entry(provenance=provenance))
+
+
+@pytest.mark.parametrize("provenance", [IMPORT, {**IMPORT, "signed_by": "0123456789ABCDEF"}])
+def test_a_provenance_is_read_as_it_was_written(provenance: dict[str, str | None]) -> None:
+    """With the key of a signature that was checked, and without one, as earlier builds wrote it."""
+    kept = replace(entry(), provenance=provenance).to_dict()
+    assert kept["provenance"] == provenance
+    assert Entry.from_dict(kept).provenance == provenance
 
 
 def test_an_entry_without_provenance_is_written_as_before() -> None:

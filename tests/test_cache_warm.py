@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_environment import MIXTRAL, OURS, ROOT, SETTABLE, Answer, Serving, model_like, serving_in, tuner_process
+from fake_environment import MIXTRAL, OURS, ROOT, Answer, Serving, model_like, tuner_process
 from warm_server import CLIENTS, ENTRY, starts, with_warm_server
 
 from cache.compiled.publish import STAGING
@@ -21,9 +21,9 @@ Warm = Callable[..., Answer]
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment where the launch decides the flag, with a stand-in for `vllm`."""
-    return with_warm_server(serving_in(tmp_path / "env", SETTABLE))
+def serving(serving: Serving) -> Serving:
+    """It has a stand-in for `vllm`."""
+    return with_warm_server(serving)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Serving, serving_in, tuner, tuner_process
+from fake_environment import ERNIE, LLAMA, MIXTRAL, Serving, tuner, tuner_process
 
 from tuner.checks.rules import ABOUT, Rule
 
@@ -15,18 +15,9 @@ SCRIPT = "vllm serve {} --compilation-config '{{\"fast_moe_cold_start\": {}}}'\n
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """Where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
-def store(serving: Serving, tmp_path: Path) -> Path:
+def store(serving: Serving, store: Path) -> Path:
     """A store with a safe and an unsafe verdict."""
-    path = tmp_path / "verdicts.sqlite"
-    serving.remember(path, MIXTRAL)
-    serving.remember(path, ERNIE)
-    return path
+    return serving.store_of(store, MIXTRAL, ERNIE)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from fake_environment import (
     MIXTRAL,
     MODELS,
     QWEN,
-    SETTABLE,
     Answer,
     Serving,
     model_like,
@@ -43,18 +42,9 @@ def pod(*args: str, image: str = CPU_IMAGE, more: str = "", volumes: str = "[]")
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """Where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
-def store(serving: Serving, tmp_path: Path) -> Path:
+def store(serving: Serving, store: Path) -> Path:
     """A store with verdicts of three models: uniform, conditional, without MoE layers."""
-    path = tmp_path / "verdicts.sqlite"
-    for model in (MIXTRAL, ERNIE, LLAMA):
-        serving.remember(path, model)
-    return path
+    return serving.store_of(store, MIXTRAL, ERNIE, LLAMA)
 
 
 @pytest.fixture

@@ -1,84 +1,23 @@
 """`tuner cache explain`: the launch's keys, the folders that are there, and the warm-up it is compared with.
 
-A script stands in for the worker and hands back a real document, because a real one takes half a minute.
+A script stands in for the worker (`explain_bench.py`).
 """
 
 import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from factors_samples import NEW, changed, factors, key_of, warm_record
-from fake_environment import INERT, MIXTRAL, Answer, serving_in, tuner
+from explain_bench import Bench
+from factors_samples import changed, key_of
+from fake_environment import MIXTRAL
 
-from cache.compiled.record import WarmRecord, write_record
-from tuner import factors as host
+from tuner import factors, launch_question
 from tuner.errors import TunerError
 from tuner.factors import launch_factors
-
-STAND_IN = """
-import json, os, sys
-from pathlib import Path
-
-control, folder = Path(sys.argv[1]), Path({folder!r})
-seen = {{"request": json.loads((control / "request.json").read_text()), "env": dict(os.environ), "cwd": os.listdir()}}
-(folder / "seen.json").write_text(json.dumps(seen))
-answer = json.loads((folder / "answer.json").read_text())
-if answer is None:
-    print("the last words")
-    sys.exit(7)
-(control / "draft").write_text(json.dumps(answer))
-os.replace(control / "draft", control / "result.json")
-"""
-
-
-class Bench:
-    """An environment whose worker hands back a document, and a cache root."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self.python = serving_in(folder / "env", INERT).python
-        self.root = folder / "cache"
-        self.root.mkdir()
-        worker = folder / "worker.py"
-        worker.write_text(STAND_IN.format(folder=str(folder)), encoding="utf-8")
-        monkeypatch.setattr(host, "WORKER", worker)
-        self.will_say(changed(factors(NEW), 3, "compiles", "mode"))
-
-    def will_say(self, document: Mapping[str, Any]) -> None:
-        """What the worker will answer."""
-        self.document = document
-        told = {name: part for name, part in document.items() if name != "schema_version"}
-        self.answers({"result": "ok", "factors": told})
-
-    def answers(self, answer: Mapping[str, Any] | None) -> None:
-        """As `will_say`, whole; None: it dies."""
-        (self.folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
-
-    def seen(self) -> Any:
-        """What the worker was given."""
-        return json.loads((self.folder / "seen.json").read_text(encoding="utf-8"))
-
-    def artifact(self) -> None:
-        """Put an artifact under the document's key, as vLLM does."""
-        folder = self.root / "torch_compile_cache" / "torch_aot_compile" / key_of(self.document) / "rank_0_0"
-        folder.mkdir(parents=True)
-        (folder / "model").write_bytes(b"never read")
-
-    def record(self, **changes: Any) -> WarmRecord:
-        """Record a warm-up of the model with the document as it is now."""
-        record = replace(warm_record(self.document, model=str(MIXTRAL), architecture="MixtralForCausalLM"), **changes)
-        write_record(self.root, record)
-        return record
-
-    def ask(self, *args: object, code: int, env: Mapping[str, str] | None = None) -> Answer:
-        """Run the command for the example model."""
-        where = ("--python", self.python, "--store", self.folder / "s.sqlite", "--cache-root", self.root)
-        return tuner("cache", "explain", MIXTRAL, *where, *args, code=code, env=env)
 
 
 @pytest.fixture
@@ -182,7 +121,7 @@ def test_a_launch_that_vllm_refuses_is_told(bench: Bench) -> None:
     """In vLLM's words, with the place; with --json as a document, too."""
     bench.answers({"result": "failed", "message": "ValueError: no such model", "where": "config.py:3"})
     said = bench.ask("--json", code=1)
-    assert "vLLM does not make a config of this launch: ValueError: no such model" in said.err
+    assert "vLLM refuses this launch: ValueError: no such model" in said.err
     assert said.document["error"]["kind"] == "factors"
 
 
@@ -198,9 +137,9 @@ def test_a_worker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
     """After a fixed time, which the sentence names; the process is gone."""
     worker = tmp_path / "worker.py"
     worker.write_text("import time; time.sleep(60)", encoding="utf-8")
-    monkeypatch.setattr(host, "WORKER", worker)
-    monkeypatch.setattr(host, "LIMIT", 0.5)
-    with pytest.raises(TunerError, match="did not describe this launch within 0 s"):
+    monkeypatch.setattr(launch_question, "WORKER", worker)
+    monkeypatch.setattr(factors, "LIMIT", 0.5)
+    with pytest.raises(TunerError, match="did not answer within 0 s"):
         launch_factors(sys.executable, ["m"], dict(os.environ))
 
 
@@ -245,7 +184,7 @@ def test_a_worker_that_eats_memory_is_stopped_with_its_children(
     """As a probe's; the limit is the default's."""
     worker = tmp_path / "worker.py"
     worker.write_text(EATER, encoding="utf-8")
-    monkeypatch.setattr(host, "WORKER", worker)
+    monkeypatch.setattr(launch_question, "WORKER", worker)
     monkeypatch.setattr("tuner.probe.process.default_memory", lambda: 300 << 20)
     with pytest.raises(TunerError, match=r"its limit is 0\.3 GiB") as raised:
         launch_factors(sys.executable, ["m"], dict(os.environ))

@@ -10,15 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_environment import ERNIE, MIXTRAL, SETTABLE, Serving, model_like, serving_in, tuner_process
+from fake_environment import ERNIE, MIXTRAL, Serving, model_like, tuner_process
 
 COMMANDS = ("env", "probe", "verdict", "plan", "export", "serve", "verdicts list", "verdicts show", "verdicts forget")
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
 
 
 def where(serving: Serving, tmp_path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from fake_environment import LLAMA, MIXTRAL, OURS, QWEN, SETTABLE, Answer, Serving, serving_in, tuner
+from fake_environment import LLAMA, MIXTRAL, OURS, QWEN, Answer, Serving, tuner
 
 from tuner import quick
 from tuner.cli import app
@@ -16,15 +16,13 @@ M, Q = str(MIXTRAL), str(QWEN)
 
 
 @pytest.fixture
-def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def where(serving: Serving, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options that name an environment and a store that knows Mixtral; both parsers see the same variables."""
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
-    serving: Serving = serving_in(tmp_path / "env", SETTABLE)
-    store = tmp_path / "verdicts.sqlite"
-    serving.remember(store, MIXTRAL)
+    serving.store_of(store, MIXTRAL)
     (tmp_path / "decision.json").write_text(tuner("export", M, "--python", serving.python, "--store", store).out)
     (tmp_path / "environment.json").write_text(tuner("env", "--python", serving.python, "--json").out)
     return ["--python", str(serving.python), "--store", str(store)]

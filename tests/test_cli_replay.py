@@ -92,7 +92,7 @@ def test_an_engine_that_does_not_start_is_kept_as_such(bench: Bench) -> None:
     answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0)
     assert replays(answer) == {"flag_on": "unknown", "flag_off": "equal"}
     reasons = {one["name"]: one["reason"] for one in json.loads(answer.out)["evidence"]["replays"]}
-    assert reasons["flag_on"] == "vLLM does not start this launch: ValueError: no memory"
+    assert reasons["flag_on"] == "vLLM refuses this launch: ValueError: no memory"
 
 
 def test_without_any_engine_the_command_fails_and_the_verdict_stays(bench: Bench) -> None:

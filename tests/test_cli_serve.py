@@ -20,9 +20,9 @@ MESSAGE = "tuner: "
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment where the launch decides the flag, with a stand-in for `vllm`."""
-    return with_server(serving_in(tmp_path / "env", SETTABLE))
+def serving(serving: Serving) -> Serving:
+    """It has a stand-in for `vllm`."""
+    return with_server(serving)
 
 
 def with_server(serving: Serving) -> Serving:
@@ -34,12 +34,9 @@ def with_server(serving: Serving) -> Serving:
 
 
 @pytest.fixture
-def store(serving: Serving, tmp_path: Path) -> Path:
+def store(serving: Serving, store: Path) -> Path:
     """A store that knows Mixtral and ERNIE."""
-    path = tmp_path / "verdicts.sqlite"
-    for model in (MIXTRAL, ERNIE):
-        serving.remember(path, model)
-    return path
+    return serving.store_of(store, MIXTRAL, ERNIE)
 
 
 def serve(serving: Serving, store: Path, *args: object, code: int = 0, **env: str) -> Answer:

@@ -10,7 +10,6 @@ from fake_environment import (
     INERT,
     LLAMA,
     MIXTRAL,
-    SETTABLE,
     Serving,
     model_like,
     sample,
@@ -35,18 +34,6 @@ DOCUMENT = {
     "refusal",
     "evidence",
 }
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Where a store will be; nothing is there yet."""
-    return tmp_path / "verdicts.sqlite"
 
 
 def test_a_stored_verdict_is_one_document_with_exit_code_0(serving: Serving, store: Path) -> None:

@@ -14,18 +14,9 @@ from cache.store import VerdictStore
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
 def here(serving: Serving, tmp_path: Path) -> Path:
     """The store of whoever probed: two models."""
-    path = tmp_path / "here.sqlite"
-    serving.remember(path, MIXTRAL)
-    serving.remember(path, ERNIE)
-    return path
+    return serving.store_of(tmp_path / "here.sqlite", MIXTRAL, ERNIE)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`tuner verdicts export --sign-with`, `import --require-signed` and `keygen`: what is refused stores nothing."""
 
+import json
 import os
 import pty
 import re
@@ -8,18 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_environment import ERNIE, MIXTRAL, SETTABLE, Answer, serving_in, tuner
+from cache_samples import rewrite
+from fake_environment import ERNIE, MIXTRAL, Answer, Serving, tuner
 from minisign import SecretKey
 
 from cache.store import VerdictStore
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
+def here(serving: Serving, tmp_path: Path) -> Path:
     """The folder of whoever probed: a store with two models, and the keys `team.key` and `team.pub`."""
-    serving = serving_in(tmp_path / "env", SETTABLE)
-    for model in (MIXTRAL, ERNIE):
-        serving.remember(tmp_path / "here.sqlite", model)
+    serving.store_of(tmp_path / "here.sqlite", MIXTRAL, ERNIE)
     tuner("verdicts", "keygen", tmp_path / "team", code=0)
     return tmp_path
 
@@ -47,6 +47,53 @@ def test_a_signed_bundle_is_imported_and_says_who_signed(here: Path) -> None:
     assert signed["signed"]["key"] in (here / "team.pub").read_text()
     line = importing(here).out.splitlines()[-1]
     assert re.fullmatch(rf"signed with the key {signed['signed']['key']}: timestamp:\d+ hashed", line)
+
+
+def test_who_signed_is_kept_and_shown_with_every_verdict(here: Path) -> None:
+    """By every command that says where a verdict comes from, and in what is exported again."""
+    exported(here)
+    key = importing(here, "--json").document["signed"]["key"]
+    store, said = ("--store", here / "there.sqlite"), f", signed with the key {key}"
+    where = (ERNIE, "--python", here / "env" / "bin" / "python", *store)
+    assert f"imported{said}" in tuner("verdicts", "list", *store, code=0).out
+    for row in tuner("verdicts", "list", *store, "--json", code=0).document["verdicts"]:
+        shown = tuner("verdicts", "show", row["key"], *store, "--json", code=0).document
+        assert shown["imported"]["signed_by"] == row["imported"]["signed_by"] == key
+        assert said in tuner("verdicts", "show", row["key"], *store, code=0).out
+    for command in ("verdict", "plan"):
+        assert said in tuner(command, *where, code=0).out
+        assert tuner(command, *where, "--json", code=0).document["evidence"]["imported"]["signed_by"] == key
+    again = tuner("verdicts", "export", *store, code=0).out.splitlines()
+    assert {json.loads(line)["entry"]["provenance"]["signed_by"] for line in again} == {key}
+
+
+def test_a_signature_that_was_not_required_is_not_claimed(here: Path) -> None:
+    """It lies beside the bundle and nobody looked at it; nor is it believed of a bundle that was exported again."""
+    exported(here)
+    importing(here)
+    again = tuner("verdicts", "export", "--store", here / "there.sqlite", code=0).out
+    (here / "again.jsonl").write_text(again)
+    assert "signed_by" in again
+    for bundle in ("team.jsonl", "again.jsonl"):
+        store = ("--store", here / f"from-{bundle}.sqlite")
+        tuner("verdicts", "import", here / bundle, *store, code=0)
+        assert "signed" not in tuner("verdicts", "list", *store, code=0).out
+        for row in tuner("verdicts", "list", *store, "--json", code=0).document["verdicts"]:
+            assert "signed_by" not in row["imported"]
+
+
+@pytest.mark.parametrize("value", [None, 7, "", "\x1b[2J\x1b[2J\x1b[2J\x1b[", "0123456789ABCDEF0"])
+def test_a_key_that_somebody_put_into_the_store_is_damage(here: Path, value: object) -> None:
+    """Every reader says so, and none shows it."""
+    store = here / "here.sqlite"
+    for entry in VerdictStore(store).entries():
+        provenance = {"imported_from": "x", "imported_at": entry.probed_at, "command": None, "signed_by": value}
+        rewrite(store, entry.digest, provenance=provenance)
+    python = ("--python", here / "env" / "bin" / "python")
+    for command in (["verdict", ERNIE, *python], ["verdicts", "list"], ["verdicts", "export"]):
+        answer = tuner(*command, "--store", store, code=1)
+        assert (answer.out, "\x1b" in answer.err) == ("", False)
+        assert "is damaged: This is no verdict entry: `provenance` does not say whence it came." in answer.err
 
 
 def test_a_signed_bundle_is_the_bundle(here: Path) -> None:

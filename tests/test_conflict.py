@@ -1,5 +1,6 @@
 """Which of two verdicts of one key stays: nothing that a probe here found unsafe ever becomes safe by a bundle."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from test_bundle import entry
 
 from rules.verdict import Verdict, Word
-from tuner.conflict import STORED, Fate, settled
+from tuner.conflict import STORED, Conflict, Fate, Imported, settled, told
 from tuner.origin import HERE, IMPORTED
 
 LOCAL = entry()
@@ -72,3 +73,11 @@ def test_each_origin_gives_way_only_if_asked(was: Verdict, now: Verdict, asked: 
 def test_what_a_probe_here_left_open_gives_way(was: Verdict, now: Verdict, fate: Fate) -> None:
     """An inconclusive or a safe verdict may be replaced if that is asked, and a setting need not be tried again."""
     assert settled(LOCAL, was, now, {HERE}) is fate
+
+
+def test_a_conflict_names_who_signed_what_was_stored() -> None:
+    """Whoever decides between two verdicts sees whose they are."""
+    stored = replace(IMPORT, provenance={**(IMPORT.provenance or {}), "signed_by": "0123456789ABCDEF"})
+    uniform = Verdict(Word.UNIFORM, ())
+    said = told(Imported(Counter(), (Conflict(stored, uniform, LOCAL, uniform, Fate.OTHER),)))
+    assert "uniform (imported, signed with the key 0123456789ABCDEF, 2026-11-22) stays, not uniform (this file" in said

@@ -6,8 +6,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from cache_samples import rewrite
 from exported import CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
-from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, sample, serving_in, tuner
+from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, Serving, sample, serving_in, tuner
 from manifest_schemas import closed, complaints
 
 from tuner.document import SCHEMA_VERSION, failure_document, registry_document, together
@@ -65,6 +66,17 @@ def test_the_other_commands_print_the_same_document(tmp_path: Path, command: str
     store = tmp_path / "verdicts.sqlite"
     serving.remember(store, model, sample(model, "flag-live"))
     answer = tuner(command, model, "--json", "--python", serving.python, "--store", store)
+    assert valid(answer.document, "plan")
+
+
+@pytest.mark.parametrize("signed", [{}, {"signed_by": "0123456789ABCDEF"}])
+def test_an_imported_verdict_is_as_the_schema_says(serving: Serving, store: Path, signed: dict[str, str]) -> None:
+    """With the key of a signature that was checked, and without."""
+    entry, _ = serving.remember(store, MIXTRAL)
+    provenance = {"imported_from": "x", "imported_at": entry.probed_at, "command": None, **signed}
+    rewrite(store, entry.digest, provenance=provenance)
+    answer = tuner("verdict", MIXTRAL, "--json", "--python", serving.python, "--store", store, code=0)
+    assert answer.document["evidence"]["imported"] == provenance
     assert valid(answer.document, "plan")
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from factors_samples import BOTH, NEW, OLD, changed, factors
+from hashed_samples import compiled
 
 from tuner.factors_difference import Difference, Effect, differences
 
@@ -207,6 +208,27 @@ def test_where_vllm_lies_counts_without_mega_artifacts(environment: str, effect:
     """The folder of compiled code is named by paths of source files; a mega artifact brings the code along."""
     found = only(environment, "/venv/lib/python3.11/site-packages/vllm", "paths", "vllm")
     assert (found.kind, found.effect) == ("path", effect)
+
+
+@pytest.mark.parametrize("environment", BOTH)
+@pytest.mark.parametrize(
+    ("path", "effect"),
+    [
+        (("system", "torch"), Effect.KEY),
+        (("system", "python"), Effect.MAYBE),
+        (("paths", "vllm"), Effect.KEY),
+        (("sources", "vllm/model_executor/models/qwen3_moe.py"), Effect.KEY),
+        (("sources", "vllm/model_executor/models/llama.py"), Effect.MAYBE),
+    ],
+)
+def test_without_artifacts_all_is_in_the_name_of_the_folder(
+    environment: str, path: tuple[str, str], effect: Effect
+) -> None:
+    """The compiler's hash, and paths and contents of what was traced; nobody asks for the Python."""
+    launch = compiled(environment, aot=False)
+    (found,) = differences(launch, changed(launch, "other", *path))
+    assert found.effect is effect
+    assert found.fix
 
 
 def test_settings_of_inductor_are_named() -> None:

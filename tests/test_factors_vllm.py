@@ -16,6 +16,7 @@ from factors_samples import BOTH, NEW, OLD
 from fake_environment import MIXTRAL, ROOT
 from vllm_server import SERVER_ENVIRONMENT, running_server
 
+from cache.compiled.factors import env_hash
 from tuner.errors import TunerError
 from tuner.factors import is_factors, launch_factors
 from tuner.factors_difference import Difference, Effect, differences
@@ -90,6 +91,11 @@ def test_a_document_is_complete(plain: dict[str, Any], environment: str) -> None
     assert (entry["function"], entry["module"]) == ("MixtralModel.forward", "model")
     assert re.fullmatch("[0-9a-f]{64}", entry["key"])
     assert entry["file"] in plain["sources"]
+    graphs = plain["keys"]["graphs"]
+    assert re.fullmatch("[0-9a-f]{10}", graphs["compiler_hash"])
+    assert graphs["modules"] == [{name: value for name, value in entry.items() if name != "key"}]
+    assert (graphs["disabled"], graphs["cache_dir"], graphs["unknown"]) == (False, "", "")
+    assert env_hash(plain["variables"]["values"]) == plain["variables"]["hash"]
     assert len(plain["sources"]) > 300
     assert len(plain["variables"]["values"]) > 100
     parts = plain["config"]["parts"]
@@ -104,7 +110,7 @@ def test_what_is_not_hashed_moves_nothing(plain: dict[str, Any], ask: Ask) -> No
     extra = {"VLLM_PORT": "7000", "VLLM_LOGGING_LEVEL": "ERROR", "CUDA_VISIBLE_DEVICES": "0"}
     other = ask("--seed", 5, "--served-model-name", "other", "--port", 1, extra=extra)
     assert differences(plain, other) == []
-    assert keys(other) == keys(plain)
+    assert other["keys"] == plain["keys"]
 
 
 def test_each_difference_is_named(plain: dict[str, Any], ask: Ask, tmp_path: Path) -> None:
@@ -133,9 +139,11 @@ def test_the_home_and_the_api_key_count_in_the_older_release(
 
 @pytest.mark.parametrize("environment", [OLD], indirect=True, scope="module")
 def test_eager_execution_has_no_key(ask: Ask) -> None:
-    """Nothing is compiled, so nothing is looked for."""
-    other = ask("--enforce-eager")
+    """Nothing is compiled, so nothing is looked for; a cache that is switched off is told, too."""
+    other = ask("--enforce-eager", extra={"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"})
+    graphs = other["keys"].pop("graphs")
     assert other["keys"] == {"aot": [], "parts": {}, "unknown": "Nothing in this launch is compiled."}
+    assert (graphs["modules"], graphs["unknown"], graphs["disabled"]) == ([], other["keys"]["unknown"], True)
 
 
 @pytest.mark.parametrize("environment", [OLD], indirect=True, scope="module")
@@ -144,6 +152,7 @@ def test_a_launch_that_is_not_followed_has_no_key(ask: Ask) -> None:
     other = ask("--enable-lora")
     assert other["keys"]["aot"] == []
     assert other["keys"]["unknown"].startswith("LoRA wraps layers")
+    assert other["keys"]["graphs"]["unknown"] == other["keys"]["unknown"]
     assert other["config"]["hash"]
 
 
@@ -151,7 +160,7 @@ def test_a_launch_that_is_not_followed_has_no_key(ask: Ask) -> None:
 def test_what_vllm_refuses_is_told(ask: Ask, tmp_path: Path) -> None:
     """In its own words."""
     (tmp_path / "config.json").write_text('{"architectures": ["NoSuchModel"], "model_type": "llama"}')
-    with pytest.raises(TunerError, match="vLLM does not make a config of this launch"):
+    with pytest.raises(TunerError, match="vLLM refuses this launch"):
         ask(model=tmp_path)
 
 

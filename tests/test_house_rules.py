@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WORKER = "tuner/*worker/*"
 """Both worker folders: they run in serving environments, and nobody imports them."""
-WORKERS = ("moe_probe_worker", "vllm_factors_worker")
+WORKERS = ("moe_probe_worker", "vllm_launch_worker")
 STARTER, SERVER = "tuner/probe/process.py", "tuner/server_process.py"
 OURS = ("tuner", "rules", "cache")
 HOMES = {
@@ -44,7 +44,7 @@ REASONS = {
 }
 """`file:function` -> why it is longer than `LONG_FUNCTION` lines."""
 
-KERNELS = ("tuner/factors_worker/vllm_factors_worker/stamp_kernel.py",)
+KERNELS = ("tuner/launch_worker/vllm_launch_worker/stamp_kernel.py",)
 """Triton compiles a kernel from its module's globals; the module itself is imported inside a function."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -134,7 +134,7 @@ def test_rules_do_no_io() -> None:
 @pytest.mark.parametrize("worker", WORKERS)
 def test_nobody_imports_a_worker(worker: str) -> None:
     """A worker is known by path alone, outside itself."""
-    assert not offences(rf"(.*\.)?(probe\.worker|factors_worker|{worker})(\..*)?", outside=f"{WORKER}{worker}/*")
+    assert not offences(rf"(.*\.)?(probe\.worker|launch_worker|{worker})(\..*)?", outside=f"{WORKER}{worker}/*")
 
 
 @pytest.mark.parametrize("worker", WORKERS)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from fake_environment import LLAMA, MIXTRAL, QWEN, SETTABLE, Serving, serving_in, tuner
+from fake_environment import LLAMA, MIXTRAL, QWEN, Serving, tuner
 
 HEAVY = {
     "asyncio",
@@ -82,18 +82,9 @@ def packages(modules: set[str]) -> set[str]:
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
-def where(serving: Serving, tmp_path: Path) -> list[object]:
+def where(serving: Serving, store: Path) -> list[object]:
     """The options that name this environment and a store with verdicts of two models."""
-    store = tmp_path / "verdicts.sqlite"
-    serving.remember(store, MIXTRAL)
-    serving.remember(store, LLAMA)
-    return ["--python", serving.python, "--store", store]
+    return ["--python", serving.python, "--store", serving.store_of(store, MIXTRAL, LLAMA)]
 
 
 START_PATH: dict[str, tuple[list[object], int]] = {

@@ -19,12 +19,6 @@ from tuner.model import identify
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment made of folders."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> VerdictStore:
     """A store in a folder of its own; nothing is there yet."""
     return VerdictStore(tmp_path / "store" / "verdicts.sqlite")

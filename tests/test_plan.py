@@ -27,18 +27,9 @@ OPTIONS = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_con
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
-def store(serving: Serving, tmp_path: Path) -> VerdictStore:
+def store(serving: Serving, store: Path) -> VerdictStore:
     """A store that knows Mixtral, ERNIE and Llama there."""
-    path = tmp_path / "verdicts.sqlite"
-    for model in (MIXTRAL, ERNIE, LLAMA):
-        serving.remember(path, model)
-    return VerdictStore(path)
+    return VerdictStore(serving.store_of(store, MIXTRAL, ERNIE, LLAMA))
 
 
 def subject(serving: Serving, model: Path = MIXTRAL, **facts: Any) -> Subject:

@@ -3,15 +3,11 @@
 from typing import Any
 
 import pytest
-from factors_samples import BOTH, NEW, changed, factors, key_of
+from factors_samples import BOTH, NEW, OLD, changed, factors, key_of
+from hashed_samples import compiled
 
 from tuner.factors_difference import Difference, Effect
-from tuner.prediction import Answer, Key, Prediction, expected_ranks, predict
-
-
-def compiled(environment: str) -> dict[str, Any]:
-    """The document with vLLM's own backend, as a GPU has it."""
-    return changed(factors(environment), 3, "compiles", "mode")
+from tuner.prediction import Answer, Judged, Key, Prediction, expected_ranks, predict
 
 
 def judged(
@@ -19,9 +15,10 @@ def judged(
     *missing: str,
     found: list[Difference] | None = None,
     warmed: bool | None = None,
+    graphs: Judged | None = None,
 ) -> Prediction:
     """The prediction where only these ranks lack an artifact."""
-    return predict(document, [Key("model", "f", key_of(document), missing)], found, warmed)
+    return predict(document, [Key("model", "f", key_of(document), missing)], found, warmed, graphs)
 
 
 def differing(effect: Effect) -> list[Difference]:
@@ -85,7 +82,37 @@ def test_what_the_warm_up_saw_decides(warmed: bool, answer: Answer) -> None:
 def test_without_a_key_nothing_is_claimed() -> None:
     """The reason is the worker's own."""
     document = changed(factors(NEW), {"aot": [], "parts": {}, "unknown": "A draft."}, "keys")
-    assert predict(document, [], None, None) == Prediction(Answer.UNKNOWN, (), ("A draft.",))
+    assert predict(document, [], None, None, None) == Prediction(Answer.UNKNOWN, (), ("A draft.",))
+
+
+@pytest.mark.parametrize("graphs", list(Answer))
+def test_an_artifact_that_needs_graphs_is_as_good_as_they_are(graphs: Answer) -> None:
+    """Both reasons are told."""
+    said = judged(compiled(OLD), found=[], graphs=Judged(graphs, "So."))
+    assert (said.answer, said.reasons) == (graphs, ("The artifacts are there under the predicted key.", "So."))
+
+
+def test_graphs_do_not_save_an_artifact() -> None:
+    """A miss stays one, and what is not known stays so."""
+    hit = Judged(Answer.HIT, "So.")
+    assert judged(compiled(OLD), "rank_0_0", found=[], graphs=hit).answer is Answer.MISS
+    assert judged(compiled(OLD), found=differing(Effect.MAYBE), graphs=hit).answer is Answer.UNKNOWN
+
+
+@pytest.mark.parametrize("graphs", list(Answer))
+def test_without_artifacts_the_graphs_answer(graphs: Answer) -> None:
+    """As with VLLM_USE_AOT_COMPILE=0."""
+    document = compiled(OLD, aot=False)
+    assert predict(document, [], None, None, Judged(graphs, "So.")) == Prediction(graphs, (), ("So.",))
+
+
+@pytest.mark.parametrize("aot", [True, False])
+def test_graphs_do_not_answer_for_keys_that_are_not_known(aot: bool) -> None:
+    """A launch that looks for artifacts under a key that cannot be told, or that reads no cache at all."""
+    document = changed(compiled(OLD, aot=aot), not aot, "compiles", "disabled")
+    document["keys"].update(aot=[], unknown="A draft.")
+    said = predict(document, [], None, None, Judged(Answer.HIT, "So."))
+    assert said.answer is (Answer.UNKNOWN if aot else Answer.MISS)
 
 
 def test_a_disabled_cache_is_not_read() -> None:

@@ -1,22 +1,21 @@
 """From records of the device to passes: the worker's own file, run apart, since nobody imports a worker."""
 
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-WORKER = Path(__file__).parents[1] / "tuner" / "factors_worker"
+FILE = Path(__file__).parents[1] / "tuner/launch_worker/vllm_launch_worker/trace.py"
 CALLED, RAN = 1, 2
 NAMES = ["a", "b", "c"]
 
 
 @pytest.fixture
-def trace(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The worker's module `trace`; it imports nothing but the standard library."""
-    monkeypatch.syspath_prepend(str(WORKER))
-    from vllm_factors_worker import trace  # noqa: PLC0415  after the path was set
-
-    return trace
+def trace() -> Any:
+    """The worker's file; it imports nothing."""
+    return SimpleNamespace(**runpy.run_path(str(FILE)))
 
 
 def records(*events: tuple[int, int], number: int = 1, tokens: int = 8) -> list[list[int]]:

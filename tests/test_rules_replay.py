@@ -65,6 +65,7 @@ def test_an_order_that_only_an_engine_showed_is_judged_like_any_other(order: tup
     ("run", "why"),
     [
         (replay(status="failed", detail="no memory", passes=[]), "no memory"),
+        (replay(engine={"cudagraph_mode": "NONE", "flag": False}), "vLLM switched the flag off"),
         (replay(lost=7), "7 records of the trace were lost"),
         (replay(passes=[]), "no MoE call was recorded"),
         (replay(ran_as_meant(()), ran_as_meant(())), "no MoE call was recorded"),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cache.compiled.secrets import is_secret as stands_in_clear
 from tuner.log_tail import log_tail
 from tuner.scrub import MASK, is_secret, scrubbed, scrubbed_values, secret_values, without_secrets
 
@@ -25,6 +26,11 @@ VARIABLES = {
     "KUBECONFIG": "/x",
     "SSH_AUTH_SOCK": "/x",
     "PGPASSWORD": "x",
+    "DB_PASSWORD1": "x",
+    "API_TOKEN2": "x",
+    "MINIO_SECRETKEY": "x",
+    "S3_ACCESSKEY": "x",
+    "HF_TOKENFILE": "/x",
     "db_password": "x",
     "SENTRY_DSN": "x",
     "SLACK_WEBHOOK": "x",
@@ -58,6 +64,19 @@ KEPT = {
 def test_variables_with_secrets_are_left_out() -> None:
     """By their name or by what their value looks like; what a platform, a plugin or vLLM reads stays."""
     assert without_secrets(VARIABLES | KEPT) == KEPT
+
+
+@pytest.mark.parametrize(
+    ("name", "stops_an_archive"),
+    [
+        *dict.fromkeys(["VLLM_API_KEY", "HF_TOKEN", "S3_SECRET_ACCESS_KEY", "PGPASSWORD", "db_password"], True).items(),
+        *dict.fromkeys(["HF_TOKEN_PATH", "CACHE_KEY", "AWS_PROFILE", "GITHUB_ACTOR", "COMPOSER_AUTH"], False).items(),
+    ],
+)
+def test_more_is_withheld_than_stops_an_archive(name: str, stops_an_archive: bool) -> None:
+    """Two rules, because a wrong guess costs a variable here and an archive there."""
+    assert is_secret(name, "a value")
+    assert stands_in_clear(name) is stops_an_archive
 
 
 @pytest.mark.parametrize(

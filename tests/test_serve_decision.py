@@ -13,7 +13,6 @@ from fake_environment import (
     LLAMA,
     MIXTRAL,
     QWEN,
-    SETTABLE,
     Answer,
     Serving,
     model_like,
@@ -23,12 +22,6 @@ from fake_environment import (
 
 FLAG = "fast_moe_cold_start"
 Decide = Callable[..., Path]
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment where the launch decides the flag."""
-    return serving_in(tmp_path / "env", SETTABLE)
 
 
 @pytest.fixture

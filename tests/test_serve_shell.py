@@ -21,12 +21,9 @@ def serving(tmp_path: Path) -> Serving:
 
 
 @pytest.fixture
-def store(serving: Serving, tmp_path: Path) -> Path:
+def store(serving: Serving, store: Path) -> Path:
     """A store that knows Mixtral and ERNIE."""
-    path = tmp_path / "verdicts.sqlite"
-    for model in (MIXTRAL, ERNIE):
-        serving.remember(path, model)
-    return path
+    return serving.store_of(store, MIXTRAL, ERNIE)
 
 
 def shown(serving: Serving, store: Path, *args: object, code: int = 0) -> str:

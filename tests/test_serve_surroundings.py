@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fake_environment import MIXTRAL, OURS, QWEN, SETTABLE, Serving, serving_in
+from fake_environment import MIXTRAL, OURS, QWEN, Serving
 from stand_in_server import CODE, config_in, facts_of, with_server
 
 ROOT = Path(__file__).parents[1]
@@ -25,9 +25,9 @@ AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-group
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment where the launch decides the flag, with a stand-in for `vllm`."""
-    return with_server(serving_in(tmp_path / "env", SETTABLE))
+def serving(serving: Serving) -> Serving:
+    """It has a stand-in for `vllm`."""
+    return with_server(serving)
 
 
 @pytest.fixture

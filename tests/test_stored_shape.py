@@ -5,24 +5,12 @@ from typing import Any
 
 import pytest
 from cache_samples import execute, plant, rewrite
-from fake_environment import MIXTRAL, SETTABLE, Serving, sample, serving_in, tuner
+from fake_environment import MIXTRAL, Serving, sample, tuner
 from reports import report
 
 from rules.judge import judge
 from rules.report import parse_report
 from tuner.stored_shape import readable
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Serving:
-    """An environment made of folders."""
-    return serving_in(tmp_path / "env", SETTABLE)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """A store that is not there yet."""
-    return tmp_path / "verdicts.sqlite"
 
 
 @pytest.mark.parametrize("data", [report(), report([]), report(exploration=None), sample(MIXTRAL, "current")])

@@ -67,14 +67,16 @@ class Bundled:
     entry: Entry
     command: str | None
 
-    def imported(self, file: str, now: str) -> Entry:
-        """The entry as it is stored here.
+    def imported(self, file: str, now: str, signed_by: str | None = None) -> Entry:
+        """The entry as it is stored here; where it came from before, signature included, is only the line's word.
 
         Args:
             file: name of the bundle's file.
             now: the time, ISO 8601 in UTC.
+            signed_by: identifier of the key whose signature of the file was checked; None: none was.
         """
-        return replace(self.entry, provenance={"imported_from": file, "imported_at": now, "command": self.command})
+        provenance: dict[str, str | None] = {"imported_from": file, "imported_at": now, "command": self.command}
+        return replace(self.entry, provenance=provenance | ({"signed_by": signed_by} if signed_by else {}))
 
 
 def line_of(bundled: Bundled) -> str:

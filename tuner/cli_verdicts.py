@@ -148,7 +148,7 @@ def import_verdicts(
         signed = required(file, require_signed) if require_signed else None
         giving_way = [origin for origin, asked in ((IMPORTED, replace), (HERE, replace_local)) if asked]
         verdicts = written_to(opened_store(store, os.environ))
-        imported = import_file(verdicts, file, giving_way=giving_way, text=signed.text if signed else None)
+        imported = import_file(verdicts, file, giving_way=giving_way, signed=signed)
         if as_json:
             by = {"key": signed.key, "comment": signed.comment} if signed else None
             print_json({"schema_version": SCHEMA_VERSION, **document(imported), "signed": by})

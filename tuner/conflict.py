@@ -8,7 +8,7 @@ from typing import Any
 
 from cache.entry import Entry
 from rules.verdict import Verdict, Word
-from tuner.origin import HERE, origin_of
+from tuner.origin import HERE, origin_of, origin_told
 
 
 class Fate(StrEnum):
@@ -121,7 +121,7 @@ def document(imported: Imported) -> dict[str, Any]:
 
 def _line(conflict: Conflict) -> str:
     stored, new = conflict.stored, conflict.new
-    was = f"{conflict.was.word} ({origin_of(stored)}, {stored.probed_at[:10]})"
+    was = f"{conflict.was.word} ({origin_told(stored)}, {stored.probed_at[:10]})"
     now = f"{conflict.now.word} (this file, {new.probed_at[:10]})"
     said = f"{now} in place of {was}" if conflict.fate in STORED else f"{was} stays, not {now}"
     return f"      {new.digest[:12]}  {new.key['architecture']}: {said}"

@@ -3,6 +3,8 @@
 `SCHEMA_VERSION` changes when a field is removed or means something else; new fields do not change it.
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         ],
         "witness": witness_part(verdict),
         "launch": {
-            "compilation_config": plan.launch.compilation_config,
+            "compilation_config": in_json(plan.launch.compilation_config),
             "env": plan.launch.env,
             "args": list(plan.launch.args),
             "cache": plan.launch.cache,
@@ -44,6 +46,20 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "refusal": str(plan.decision.refusal),
         "evidence": evidence_part(plan),
     }
+
+
+def in_json(value: Any) -> Any:
+    """The value, with each number that JSON lacks as the text that vLLM takes for it, `NaN` or `Infinity`.
+
+    `launch.args` has it as a number.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return [in_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: in_json(item) for key, item in value.items()}
+    return value
 
 
 def model_part(plan: Plan) -> dict[str, Any]:

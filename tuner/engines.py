@@ -11,6 +11,7 @@ from tuner.arguments import ServeArguments
 from tuner.errors import TunerError
 from tuner.launch_question import Question, asked
 from tuner.plan import Plan
+from tuner.probe.modest import require_modest
 from tuner.probe.shrink import shrink
 from tuner.scrub import without_secrets
 from tuner.warm import stand_ins
@@ -124,6 +125,7 @@ def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
     if "dummy" not in stand_ins(plan, arguments):
         return None
     model = plan.subject.model
+    require_modest(model.config)
     code = model.folder if plan.subject.trust_remote_code else None
     return {"config": shrink(model.config).config, "code": code}
 

@@ -17,7 +17,7 @@ from tuner.conflict import STORED, Conflict, Fate, Imported, same, settled
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import rules_digest
 from tuner.memory import current_verdict, known_verdict
-from tuner.signing import signature_file
+from tuner.signing import Signed, signature_file
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def export(store: VerdictStore, prefixes: Sequence[str], command: str | None) ->
 
 
 def import_file(
-    store: VerdictStore, path: Path, *, giving_way: Collection[str] = (), text: bytes | None = None
+    store: VerdictStore, path: Path, *, giving_way: Collection[str] = (), signed: Signed | None = None
 ) -> Imported:
     """Store the verdicts of a bundle: all that are wanted or, if any line is damaged, none.
 
@@ -68,14 +68,15 @@ def import_file(
         path: the bundle.
         giving_way: the origins (`tuner.origin`) whose entries give way to a different one of the bundle; an unsafe
             verdict of what was probed here never gives way to a safe one.
-        text: what the bundle holds, where it was read before; None: it is read now.
+        signed: the bundle as it was read when its signature was checked, kept with each verdict; None: none was
+            required, and it is read now.
 
     Raises:
         TunerError: the file cannot be read, or a line is damaged; the sentence names it.
         StoreError: the store cannot be written, or an entry of one of these keys is damaged there.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    entries, repeated = _distinct(path, text, now)
+    entries, repeated = _distinct(path, signed, now)
     fates = Counter({Fate.KNOWN: repeated})
     conflicts: list[Conflict] = []
 
@@ -97,13 +98,13 @@ def _conflict(store: VerdictStore, stored: Entry, new: Entry, giving_way: Collec
     return Conflict(stored, was, new, now, settled(stored, was, now, giving_way))
 
 
-def _distinct(path: Path, text: bytes | None, now: str) -> tuple[list[Entry], int]:
+def _distinct(path: Path, signed: Signed | None, now: str) -> tuple[list[Entry], int]:
     """The entries of a bundle, and how many lines only repeat another."""
     found: dict[str, tuple[int, Entry]] = {}
     repeated = 0
-    for number, line in _lines(path, text):
+    for number, line in _lines(path, signed.text if signed else None):
         try:
-            new = line_in(line).imported(path.name, now)
+            new = line_in(line).imported(path.name, now, signed.key if signed else None)
         except BundleError as error:
             raise _damaged(path, number, error.reason, error.hint) from None
         first, entry = found.setdefault(new.digest, (number, new))

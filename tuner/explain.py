@@ -1,15 +1,22 @@
 """From a planned launch and a cache root to whether it would hit, and which factor keeps it from that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cache.compiled.entry import Entry
+from cache.compiled.factors import INDEX, MAX_BYTES, paths_named
+from cache.compiled.files import read_bytes
+from cache.compiled.layout import CacheRoot
 from cache.compiled.record import WarmRecord, read_records
 from tuner.cache_location import cache_root
+from tuner.caches import opened_root
 from tuner.errors import TunerError
 from tuner.factors import is_factors, launch_factors
-from tuner.factors_difference import Difference, Effect, differences
+from tuner.factors_difference import Difference, Effect, known_differences
+from tuner.hashed_folders import HashedFolder, hashed_folders
+from tuner.hashed_prediction import needs_graphs, predict_graphs, shown
 from tuner.plan import Plan
 from tuner.prediction import Key, Prediction, expected_ranks, predict
 
@@ -27,6 +34,7 @@ class Explanation:
         record: the warm-up it was compared with; None: there is none.
         differences: from that warm-up.
         factors: the launch's document.
+        folders: of graphs: those that the launch may look in, else the nearest; none where it needs none.
     """
 
     root: Path
@@ -34,6 +42,7 @@ class Explanation:
     record: WarmRecord | None
     differences: tuple[Difference, ...]
     factors: Mapping[str, Any]
+    folders: tuple[HashedFolder, ...]
 
 
 def explain(plan: Plan, environ: Mapping[str, str], against: str | None) -> Explanation:
@@ -58,12 +67,15 @@ def compared(root: Path, factors: Mapping[str, Any], record: WarmRecord | None) 
     """The explanation for factors that are known.
 
     Raises:
-        TunerError: kind `record`: what the record holds is no document of factors.
+        TunerError: kind `record`: what the record holds is no document of factors; `cache`: the root cannot be read.
     """
     found = None if record is None else _since(record, factors)
     keys = [Key(one["module"], one["function"], one["key"], _missing(root, one, factors)) for one in _aot(factors)]
     warmed = record.hit if record and not any(one.effect is not Effect.NONE for one in found or ()) else None
-    return Explanation(root, predict(factors, keys, found, warmed), record, tuple(found or ()), factors)
+    folders = _folders(root, factors) if needs_graphs(factors) else None
+    graphs = None if folders is None else predict_graphs(factors, folders)
+    prediction = predict(factors, keys, found, warmed, graphs)
+    return Explanation(root, prediction, record, tuple(found or ()), factors, shown(folders or ()))
 
 
 def chosen(records: Sequence[WarmRecord], plan: Plan, against: str | None) -> WarmRecord | None:
@@ -94,14 +106,42 @@ def _named(records: Sequence[WarmRecord], against: str) -> WarmRecord:
 
 
 def _since(record: WarmRecord, factors: Mapping[str, Any]) -> list[Difference]:
-    try:
-        return differences(record.factors, factors)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    found = known_differences(record.factors, factors)
+    if found is None:
         raise TunerError(
             f"The factors in the record {record.digest[:12]} are damaged.",
             hint="Warm again, or name another record with --against.",
             kind="record",
-        ) from None
+        )
+    return found
+
+
+def _folders(root: Path, factors: Mapping[str, Any]) -> list[HashedFolder]:
+    if not root.is_dir():
+        return []
+    cache = opened_root(str(root), {})
+    return hashed_folders(cache, factors, {entry.path for entry in cache.entries if _is_moved(cache, entry)})
+
+
+def _is_moved(cache: CacheRoot, entry: Entry) -> bool:
+    """Whether an index of the entry names files that do not lie in it."""
+    indexes = [item.path for item in entry.items if item.is_file and item.name == INDEX and item.size <= MAX_BYTES]
+    paths = [path for index in indexes for path in _paths(cache.path / index)]
+    return not all(_leads_to(cache.path, path.partition(f"/{entry.path}/")[0]) for path in paths)
+
+
+def _leads_to(root: Path, path: str) -> bool:
+    try:
+        return Path(path).resolve() == root
+    except (OSError, RuntimeError):  # RuntimeError: links that lead to themselves (Python 3.11, 3.12)
+        return False
+
+
+def _paths(index: Path) -> Iterable[str]:
+    try:
+        return paths_named(read_bytes(index, MAX_BYTES))
+    except OSError:
+        return ()  # the entry says that its index cannot be read
 
 
 def _aot(factors: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
@@ -125,6 +165,20 @@ def explanation_document(explanation: Explanation, model: str) -> dict[str, Any]
         "reasons": list(prediction.reasons),
         "keys": [vars(key) | {"missing": list(key.missing)} for key in prediction.keys],
         "against": None if record is None else {"digest": record.digest, "made_at": record.made_at},
-        "differences": [vars(one) | {"effect": str(one.effect)} for one in explanation.differences],
+        "differences": [_difference_document(one) for one in explanation.differences],
+        "graphs": [_folder_document(one) for one in explanation.folders],
         "factors": dict(explanation.factors),
+    }
+
+
+def _difference_document(one: Difference) -> dict[str, Any]:
+    return vars(one) | {"effect": str(one.effect)}
+
+
+def _folder_document(folder: HashedFolder) -> dict[str, Any]:
+    return vars(folder) | {
+        "fits": folder.fits,
+        "sources": str(folder.sources),
+        "missing": list(folder.missing),
+        "differences": [_difference_document(one) for one in folder.differences],
     }

@@ -1,12 +1,13 @@
 """What vLLM's compile-cache keys are made of for one launch, told by the vLLM that will serve it.
 
-The document (`SCHEMA_VERSION`) is made by `factors_worker`, which computes with the installed release's own functions:
+The document (`SCHEMA_VERSION`) is made by `launch_worker`, which computes with the installed release's own functions:
 
 - `system`: versions, platform, GPU, and `inductor`'s digests of the machine and of torch;
 - `variables`: `values` of each environment variable that this release hashes, and the `hash`;
 - `config`: `parts`, each with its `hash` and `factors`, by name; and the `hash` of the whole;
 - `keys`: `aot`, for each compiled module the folder's name below `torch_compile_cache/torch_aot_compile`; `parts`, what
-  the names were made of; `unknown`, why there are none;
+  the names were made of; `unknown`, why there are none; `graphs`, what names `torch_compile_cache/<10 hex>` beside
+  variables and config (`graphs.py` of the worker says what is in it);
 - `compiles`: mode and backend, and how artifacts are stored;
 - `sources`: sha256 of each source file that a trace may run through;
 - `paths`: HOME, the XDG folders, and where vLLM is installed.
@@ -18,16 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import TunerError
-from tuner.probe.answers import FAILED, damaged, require
-from tuner.probe.failures import log_hint
-from tuner.probe.interrupts import uninterrupted
-from tuner.probe.process import WorkerProcess
+from tuner.launch_question import Question, asked
+from tuner.probe.answers import damaged
 from tuner.scrub import without_secrets
 
 API_KEY = "VLLM_API_KEY"
 SCHEMA_VERSION = 1
-WORKER = Path(__file__).parent / "factors_worker" / "vllm_factors_worker"
 LIMIT = 600.0
 """Seconds; 34 to 86 s were measured on two busy cores."""
 
@@ -44,25 +41,8 @@ def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str
         TunerError: kind `environment`, `control_folder` or `factors`: the interpreter does not start, no folder can be
             written, or vLLM refuses the launch; `memory` or `report`: the worker took too much, or answered nonsense.
     """
-    process = WorkerProcess()
-    try:
-        with uninterrupted():
-            request = {"schema": 1, "question": "factors", "args": list(args), "folder": str(Path.cwd())}
-            process.begin(python, WORKER, request, lambda control: _environment(control, variables))
-        found = process.awaited("result.json", LIMIT)
-        if found is None:
-            raise _no_answer(process)
-    finally:
-        process.close()
-    if found.get("result") != "ok":
-        require("result.json", found, FAILED)
-        raise TunerError(
-            f"vLLM does not make a config of this launch: {found['message']}",
-            hint=f"Raised at {found['where']}.",
-            kind="factors",
-        )
-    require("result.json", found, {"factors": dict})
-    document = {"schema_version": SCHEMA_VERSION, **found["factors"]}
+    found = asked(Question("factors", args, LIMIT), python, lambda control: _environment(control, variables))
+    document = {"schema_version": SCHEMA_VERSION, **found}
     if not is_factors(document):
         raise damaged("result.json", "its factors are not whole")
     return document
@@ -84,10 +64,3 @@ def _environment(control: Path, variables: Mapping[str, str]) -> dict[str, str]:
     hashed = {name: variables[name] for name in (API_KEY,) if name in variables}
     kept = {**without_secrets(variables), **hashed, "VLLM_CACHE_ROOT": str(control / "cache")}
     return kept | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def _no_answer(process: WorkerProcess) -> TunerError:
-    said = f"vLLM did not describe this launch within {LIMIT:.0f} s."
-    if not process.runs():
-        said = f"The process that describes this launch ended early ({process.exit_words()})."
-    return TunerError(said, hint=log_hint(process.log_tail()), kind="factors")

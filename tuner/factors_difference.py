@@ -30,7 +30,7 @@ class Effect(StrEnum):
     LOAD = "load"
     """The folder is the same, and what lies in it is compiled again."""
     MAYBE = "maybe"
-    """As `load`, if vLLM's trace ran through it; only vLLM knows."""
+    """As one of the two, or nothing; only vLLM knows: it asks which files its trace ran through."""
     NONE = "none"
     """Nothing."""
 
@@ -69,6 +69,21 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
     return sorted(found, key=lambda one: order.index(one.effect))
 
 
+def known_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference] | None:
+    """As `differences`; None if the first document, which comes from a record, is damaged."""
+    try:
+        return differences(before, after)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def variables_differ(before: Mapping[str, Any], after: Mapping[str, Any], *, moved: bool) -> Iterator[Difference]:
+    """The environment variables that differ; `moved`: HOME or an XDG folder does, or may."""
+    for name, old, new in _differing(before, after):
+        home = name in AFTER_HOME and moved
+        yield Difference("home" if home else "variable", name, old, new, Effect.KEY, variable_fix(name, old, home))
+
+
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Each name whose value differs, with both; objects are compared name by name, written with dots."""
     for name in sorted({*before, *after}):
@@ -81,9 +96,7 @@ def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[
 
 def _variables(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
     places = {name for name, _, _ in _differing(before["paths"], after["paths"])} & set(PLACES)
-    for name, old, new in _differing(before["variables"]["values"], after["variables"]["values"]):
-        home = name in AFTER_HOME and bool(places)
-        yield Difference("home" if home else "variable", name, old, new, Effect.KEY, variable_fix(name, old, home))
+    yield from variables_differ(before["variables"]["values"], after["variables"]["values"], moved=bool(places))
 
 
 def _config(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
@@ -115,11 +128,14 @@ def _system(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Dif
     """The release, what compiles, and the machine.
 
     With mega artifacts torch, triton and the GPU are in the key; without, torch refuses an artifact of others, as it
-    does with another Python (torch/_dynamo/package.py, `SystemInfo`, 2.10 and 2.13).
+    does with another Python (torch/_dynamo/package.py, `SystemInfo`, 2.10 and 2.13). Without ahead-of-time artifacts
+    they are in the name of the folder of graphs, and nothing asks for the Python.
     """
     old, new = before["system"], after["system"]
-    effect = Effect.KEY if after["compiles"]["mega"] else Effect.LOAD
-    effects = {"vllm": Effect.KEY, **dict.fromkeys(MACHINE, effect), "python": Effect.LOAD}
+    ahead = after["compiles"]["aot"]
+    effect = Effect.KEY if after["compiles"]["mega"] or not ahead else Effect.LOAD
+    python = Effect.LOAD if ahead else Effect.MAYBE
+    effects = {"vllm": Effect.KEY, **dict.fromkeys(MACHINE, effect), "python": python}
     if new["platform"] == "cpu":
         effects["triton"] = Effect.NONE  # it compiles nothing there, and neither list asks for it
     named = [name for name in effects if old[name] != new[name]]
@@ -142,21 +158,26 @@ def _compiler(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[D
 
 
 def _sources(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
-    """The compiled function's own file was traced, and the line it begins at is in the key (`_model_hash_key`)."""
+    """The compiled function's own file was traced, and the line it begins at is in the key (`_model_hash_key`).
+
+    Without ahead-of-time artifacts all that was traced is in the name of the folder of graphs.
+    """
     lines, others = ({one["file"]: one["line"] for one in document["keys"]["aot"]} for document in (after, before))
+    own = set() if after["compiles"]["aot"] else {one["file"] for one in after["keys"]["graphs"]["modules"]}
     for name, old, new in _differing(before["sources"], after["sources"]):
         effect = Effect.MAYBE if name not in lines else Effect.LOAD
-        if lines.get(name) != others.get(name):
+        if lines.get(name) != others.get(name) or name in own:
             effect = Effect.KEY
         yield Difference("source", name, old, new, effect, source_fix(old, new))
 
 
 def _places(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
-    """Where vLLM lies counts in the folder of compiled code, which mega artifacts do without; HOME by itself never."""
+    """Where vLLM lies counts in the name of the folder of graphs, which mega artifacts do without; HOME never does."""
     for name, old, new in _differing(before["paths"], after["paths"]):
         if name in PLACES:
             yield Difference("home", name, old, new, Effect.NONE, "")
             continue
-        effect = Effect.NONE if after["compiles"]["mega"] else Effect.LOAD
-        fix = f"Install the packages at {old}, as while warming." if effect is Effect.LOAD else ""
+        compiles = after["compiles"]
+        effect = Effect.KEY if not compiles["aot"] else Effect.NONE if compiles["mega"] else Effect.LOAD
+        fix = f"Install the packages at {old}, as while warming." if effect is not Effect.NONE else ""
         yield Difference("path", name, old, new, effect, fix)

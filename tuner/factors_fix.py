@@ -9,6 +9,17 @@ OPTION_NAMES = {"cache_dtype": "kv-cache-dtype"}
 FOLLOWS = ("static_all_moe_layers", "enabled_custom_ops", "disabled_custom_ops", "kv_cache_layout")
 """Fields that vLLM fills itself while it builds the model."""
 FLAG = "fast_moe_cold_start"
+FOLDER = {
+    "env": "Start with the variables in the folder's cache_key_factors.json, or warm again.",
+    "config_hash": (
+        "Start with the options, model path and vLLM that filled the folder, or warm again: "
+        "which of them differs, only a record of `tuner cache warm` tells."
+    ),
+    "compiler_hash": (
+        "Serve with the torch, Triton, GPU and TORCHINDUCTOR_ variables that filled the folder, or warm again: "
+        "vLLM keeps their hash alone."
+    ),
+}
 FROM_MODEL = ("model_config.hf_config.", "model_config.hf_text_config.")
 
 
@@ -72,6 +83,11 @@ def source_fix(before: Any, after: Any) -> str:
     if after is None:
         return "The file is gone since the warm-up; put it back, or warm without it."
     return "The file was changed since the warm-up; put it back, or warm with it."
+
+
+def folder_fix(part: str) -> str:
+    """For a part of which a folder of graphs keeps a hash alone."""
+    return FOLDER[part]
 
 
 def _text(value: Any) -> str:

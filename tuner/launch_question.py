@@ -11,7 +11,7 @@ from tuner.probe.failures import log_hint
 from tuner.probe.interrupts import uninterrupted
 from tuner.probe.process import WorkerProcess
 
-WORKER = Path(__file__).parent / "factors_worker" / "vllm_factors_worker"
+WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"
 Variables = Callable[[Path], Mapping[str, str]]
 """All environment variables of the process, told its control folder."""
 
@@ -59,7 +59,7 @@ def asked(question: Question, python: str, variables: Variables) -> dict[str, An
         process.close()
     if found.get("result") != "ok":
         require("result.json", found, FAILED)
-        said = f"vLLM does not start this launch: {found['message']}"
+        said = f"vLLM refuses this launch: {found['message']}"
         raise TunerError(said, hint=f"Raised at {found['where']}.", kind=question.name)
     require("result.json", found, {question.name: dict})
     answer: dict[str, Any] = found[question.name]

@@ -15,11 +15,17 @@ def origin_of(entry: "Entry") -> str:
     return HERE if entry.provenance is None else IMPORTED
 
 
+def origin_told(entry: "Entry") -> str:
+    """The origin, and who signed an imported entry's bundle, if that was checked."""
+    return origin_of(entry) + _signed(entry)
+
+
 def imported_short(entry: "Entry | None") -> str:
-    """`imported from FILE on DATE`; empty for what was probed here."""
+    """`imported from FILE on DATE, signed with the key KEY`; empty for what was probed here."""
     if entry is None or entry.provenance is None:
         return ""
-    return f"imported from {shown(entry.provenance['imported_from'])} on {shown(entry.provenance['imported_at'])[:10]}"
+    file, date = shown(entry.provenance["imported_from"]), shown(entry.provenance["imported_at"])[:10]
+    return f"imported from {file} on {date}{_signed(entry)}"
 
 
 def imported_full(entry: "Entry") -> str:
@@ -27,6 +33,12 @@ def imported_full(entry: "Entry") -> str:
     said = imported_short(entry)
     command = entry.provenance["command"] if entry.provenance else None
     return f"{said}, made with: {shown(command)}" if command else said
+
+
+def _signed(entry: "Entry") -> str:
+    """Nothing is said where no signature was required: one that lay beside the bundle was not looked at."""
+    key = entry.provenance.get("signed_by") if entry.provenance else None
+    return f", signed with the key {key}" if key else ""
 
 
 def ran_code(entry: "Entry") -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from tuner.factors_difference import Difference, Effect
 
@@ -36,6 +36,13 @@ class Key:
     missing: tuple[str, ...]
 
 
+class Judged(NamedTuple):
+    """An answer, and why; one sentence."""
+
+    answer: Answer
+    reason: str
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The answer, the folders, and why; whole sentences."""
@@ -52,7 +59,11 @@ def expected_ranks(factors: Mapping[str, Any]) -> list[str]:
 
 
 def predict(
-    factors: Mapping[str, Any], keys: Sequence[Key], found: Sequence[Difference] | None, warmed: bool | None
+    factors: Mapping[str, Any],
+    keys: Sequence[Key],
+    found: Sequence[Difference] | None,
+    warmed: bool | None,
+    graphs: Judged | None,
 ) -> Prediction:
     """Judge a launch.
 
@@ -61,50 +72,61 @@ def predict(
         keys: its folders, as they are.
         found: what differs from the launch that filled the cache; None: nothing to compare with.
         warmed: whether the second start of that launch loaded what lies in the same folders; None: not known.
+        graphs: what is known of the folder of graphs (`tuner.hashed_prediction`); None: this launch needs none.
     """
-    answer, reason = _judged(factors, keys, found or (), warmed)
-    reasons = [reason]
+    judged = _judged(factors, keys, found or (), warmed)
+    answer, reasons = judged.answer, [judged.reason]
+    if graphs is not None and _counts(factors, keys, answer):
+        answer = answer if keys and graphs.answer is Answer.HIT else graphs.answer
+        reasons = [*reasons, graphs.reason] if keys else [graphs.reason]
     if found is None and keys and not any(key.missing for key in keys):
         reasons.append("Source files were not compared: there is no record of the warm-up.")
     return Prediction(answer, tuple(keys), tuple(reasons))
 
 
+def _counts(factors: Mapping[str, Any], keys: Sequence[Key], answer: Answer) -> bool:
+    """Whether the folder of graphs has a say: the one beside an artifact that may be loaded, or the only one."""
+    compiles = factors["compiles"]
+    return not compiles["disabled"] and (bool(keys) or not compiles["aot"]) and answer is not Answer.MISS
+
+
 def _judged(
     factors: Mapping[str, Any], keys: Sequence[Key], found: Sequence[Difference], warmed: bool | None
-) -> tuple[Answer, str]:
+) -> Judged:
     if factors["compiles"]["disabled"]:
-        return Answer.MISS, "This launch reads no cache: VLLM_DISABLE_COMPILE_CACHE is set."
+        return Judged(Answer.MISS, "This launch reads no cache: VLLM_DISABLE_COMPILE_CACHE is set.")
     if not keys:
-        return Answer.UNKNOWN, factors["keys"]["unknown"]
+        return Judged(Answer.UNKNOWN, factors["keys"]["unknown"])
     if missing := [key for key in keys if key.missing]:
         lack = "; ".join(f"{key.key} ({', '.join(key.missing)})" for key in missing)
-        return Answer.MISS, f"There is no artifact under the predicted key: {lack}."
+        return Judged(Answer.MISS, f"There is no artifact under the predicted key: {lack}.")
     return _loading(factors, found, warmed)
 
 
-def _loading(factors: Mapping[str, Any], found: Sequence[Difference], warmed: bool | None) -> tuple[Answer, str]:
+def _loading(factors: Mapping[str, Any], found: Sequence[Difference], warmed: bool | None) -> Judged:
     """Every artifact is there; whether vLLM will load it."""
     here = "The artifacts are there under the predicted key"
     effects = {one.effect for one in found}
     if Effect.LOAD in effects:
-        return Answer.MISS, f"{here}, but vLLM compiles again for what differs."
+        return Judged(Answer.MISS, f"{here}, but vLLM compiles again for what differs.")
     if warmed is not None:
         said = "and the second start of the warm-up loaded them." if warmed else "but the warm-up could not load them."
-        return (Answer.HIT if warmed else Answer.MISS), f"{here}, {said}"
+        return Judged(Answer.HIT if warmed else Answer.MISS, f"{here}, {said}")
     compiles = factors["compiles"]
     if compiles["mode"] != VLLM_COMPILE:
         return _without_backend(here, compiles)
     if Effect.MAYBE in effects:
-        return Answer.UNKNOWN, f"{here}; whether vLLM loads them depends on what its trace ran through."
-    return Answer.HIT, f"{here}."
+        return Judged(Answer.UNKNOWN, f"{here}; whether vLLM loads them depends on what its trace ran through.")
+    return Judged(Answer.HIT, f"{here}.")
 
 
-def _without_backend(here: str, compiles: Mapping[str, Any]) -> tuple[Answer, str]:
+def _without_backend(here: str, compiles: Mapping[str, Any]) -> Judged:
     """What torch compiled is stored, and vLLM's loader asks for a function of its own: seen in 0.19.1 and 0.32.0."""
     how = f"this launch compiles in mode {compiles['mode']} with the backend {compiles['backend']}"
     if compiles["loads_own_alone"]:
-        return Answer.MISS, (
+        return Judged(
+            Answer.MISS,
             f"{here}, but vLLM cannot load them: {how}, and its loader needs a function of its own backend "
-            "(\"'function' object has no attribute 'finalize_loading'\"); it compiles again."
+            "(\"'function' object has no attribute 'finalize_loading'\"); it compiles again.",
         )
-    return Answer.UNKNOWN, f"{here}; {how}, and whether this release loads them was not seen."
+    return Judged(Answer.UNKNOWN, f"{here}; {how}, and whether this release loads them was not seen.")

@@ -10,7 +10,7 @@ from rules.decide import MODE, NAME
 from rules.releases import Flag
 from rules.verdict import Verdict, Witness
 from tuner.environment import Environment
-from tuner.origin import accepted, imported_full, imported_short, origin_of, ran_code
+from tuner.origin import accepted, imported_full, imported_short, origin_told, ran_code
 from tuner.plan import Plan
 from tuner.render_evidence import clipped, evidence_rows
 from tuner.stored_shape import readable
@@ -166,7 +166,7 @@ def verdicts_table(entries: Sequence[tuple[Entry, Verdict]]) -> str:
     for entry, verdict in entries:
         key = entry.key
         where = (str(key["vllm"]), str(key["torch"]), str(key["platform"]))
-        probed = (entry.probed_at[:10], origin_of(entry))
+        probed = (entry.probed_at[:10], origin_told(entry))
         rows.append((entry.digest[:12], str(verdict.word), str(key["architecture"]), *where, *probed))
     return columns(rows)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from tuner.explain import Explanation
 from tuner.factors_difference import Difference, Effect
+from tuner.hashed_folders import HashedFolder, Sources
+from tuner.render_confirm import visible
 
 SAID = {
     Effect.KEY: "moves the key",
@@ -13,27 +15,50 @@ SAID = {
     Effect.MAYBE: "may compile again",
     Effect.NONE: "does not count",
 }
+SOURCES = {
+    Sources.SAME: "its source files are unchanged",
+    Sources.CHANGED: "its source files have changed",
+    Sources.UNKNOWN: "whether its source files are unchanged is not known",
+}
 MOST = 12
 """Differences that are shown; the JSON document holds all."""
 WIDTH = 60
 
 
 def explanation_text(explanation: Explanation) -> str:
-    """The answer, why, the folders, and what differs with its fix."""
-    prediction, record = explanation.prediction, explanation.record
+    """The answer, why, the folders, and what differs with its fix; what a cache says is made visible."""
+    prediction = explanation.prediction
     lines = [f"cache: {prediction.answer}", *(f"  {reason}" for reason in prediction.reasons)]
     lines += [f"key: {key.key} {key.module} ({key.function})" for key in prediction.keys]
-    lines.append(f"root: {explanation.root}")
+    lines += [line for folder in explanation.folders for line in _folder(folder, explanation.differences)]
+    lines += [f"root: {explanation.root}", *_compared(explanation)]
+    return "\n".join(map(visible, lines))
+
+
+def _compared(explanation: Explanation) -> list[str]:
+    record = explanation.record
     if record is None:
-        return "\n".join([*lines, "compared with: nothing, no warm-up of this model is on record here"])
-    lines.append(f"compared with: {record.digest[:12]} of {record.made_at}, {record.model}")
-    return "\n".join([*lines, *_differences(explanation.differences)])
+        return ["compared with: nothing, no warm-up of this model is on record here"]
+    with_what = f"compared with: {record.digest[:12]} of {record.made_at}, {record.model}"
+    return [with_what, *_differences("differences", explanation.differences)]
 
 
-def _differences(found: Sequence[Difference]) -> list[str]:
+def _folder(folder: HashedFolder, told: Sequence[Difference]) -> list[str]:
+    """A folder of graphs; differences that are told of the warm-up as well are left to it."""
+    if folder.fits:
+        return [f"graphs: {folder.name}, {SOURCES[folder.sources]}"]
+    if not folder.known:
+        return [f"graphs: {folder.name}, which does not say what its name was made of"]
+    own = [one for one in folder.differences if one not in told]
+    if not own:
+        return [f"graphs: nearest is {folder.name}, which differs as the warm-up does"]
+    return _differences(f"graphs: nearest is {folder.name}", own)
+
+
+def _differences(head: str, found: Sequence[Difference]) -> list[str]:
     if not found:
-        return ["differences: none"]
-    lines = ["differences:"]
+        return [f"{head}: none"]
+    lines = [f"{head}:"]
     for one in found[:MOST]:
         lines.append(f"  {SAID[one.effect]}: {one.kind} {one.name}: {_short(one.before)} -> {_short(one.after)}")
         lines += [f"    {one.fix}"] if one.fix else []

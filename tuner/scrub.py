@@ -2,6 +2,10 @@
 
 Names and shapes are a list of what is known, so what goes out is also searched for the very values of this process's
 own secret variables.
+
+`cache/compiled/secrets.py` has another rule, on purpose: a name that it counts stops an archive. Here a wrong guess
+costs a worker one variable or a log one word, and a missed one gives a secret away, so keys of any kind count, paths to
+secrets, and all that clouds hand out.
 """
 
 import re
@@ -16,8 +20,8 @@ WORDS = frozenset(
     }
 )
 """A variable that has such a word in its name is a secret, unless it is a number: `VLLM_…_TOKEN_THRESHOLD` is one."""
-ENDINGS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "APIKEY")
-"""The same for a word that ends so, such as PGPASSWORD."""
+ENDINGS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "APIKEY", "SECRETKEY", "ACCESSKEY", "PRIVATEKEY", "TOKENFILE")
+"""The same for a word that ends so, such as PGPASSWORD, with a number behind it or without."""
 FAMILIES = ("AWS_", "AZURE_", "GCP_", "GITHUB_", "GITLAB_", "GOOGLE_", "KUBE", "SSH_", "VAULT_")
 """Starts of the names with which clouds and build servers hand out access."""
 SHORTEST = 8
@@ -45,7 +49,7 @@ Each repetition is bounded, or ends the match, so that a hostile text takes no l
 def is_secret(name: str, value: str) -> bool:
     """Whether a variable holds a secret, by its name or by what its value looks like."""
     upper = name.upper()
-    words = re.split(r"[^A-Z0-9]+", upper)
+    words = [word.rstrip("0123456789") for word in re.split(r"[^A-Z0-9]+", upper)]
     named = upper.startswith(FAMILIES) or any(word in WORDS or word.endswith(ENDINGS) for word in words)
     return (named and bool(value) and not _is_number(value)) or scrubbed(value) != value
 

@@ -14,6 +14,8 @@ from tuner.options import Kind, Setting, usage_error
 _NONE_WORDS = ("", "None")  # what vLLM reads as None for an option that may be None
 _NUMBER = re.compile(r"(\d{1,99}(?:\.\d{1,99})?)([kmgt])|(\d{1,99})([KMGT])")
 """Not longer: a float would overflow, and Python writes out no integer of thousands of digits."""
+CONSTANTS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""One object for every NaN: so objects that hold one are equal where their texts are."""
 _BARE_NUMBER = re.compile(r"\b\d+(?:\.\d+)?[kKmMgGtT]\b")
 _QUOTED = re.compile(r'("(?:[^"\\]|\\.)*")')
 
@@ -159,25 +161,16 @@ def _dotted_value(setting: Setting, expands: bool) -> Any:
 
 
 def _json(text: str, setting: Setting) -> Any:
-    """The JSON in the value of a setting.
+    """The JSON in the value of a setting; NaN and the infinities, which JSON lacks, are numbers to vLLM as well.
 
     Raises:
         ValueError: it is none.
-        TunerError: it is nested too deeply, or holds NaN or an infinity: no document of ours could say that.
+        TunerError: it is nested too deeply.
     """
-    strange: list[str] = []
-
-    def number(text: str) -> float:
-        made = float(text)
-        strange.extend([] if math.isfinite(made) else [text[:40]])
-        return made
-
     try:
-        value = json.loads(text, parse_float=number, parse_constant=number)
+        value = json.loads(text, parse_constant=CONSTANTS.__getitem__)
     except RecursionError:
         raise _too_deep(setting) from None
-    if strange:
-        raise usage_error(f"A value of {setting.spelling} holds {strange[0]}, a number that JSON does not have.")
     if deeper_than(MAX_NESTING, value):
         raise _too_deep(setting)
     return value

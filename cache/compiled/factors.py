@@ -1,9 +1,12 @@
 """The two text files that vLLM leaves beside compiled graphs, read as text: never imported, never evaluated. Pure."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from cache.finite import finite
 
 FACTORS = "cache_key_factors.json"
 """What the key was made of: `env`, `config_hash`, `code_hash`, `compiler_hash` (vllm/compilation/backends.py, 0.14.1 to
@@ -17,11 +20,22 @@ MAX_BYTES = 4 << 20
 def parse_factors(data: bytes) -> Mapping[str, Any] | None:
     """The factors, or None if this is no such file."""
     try:
-        factors = json.loads(data)
+        factors = json.loads(data, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         return None
     known = isinstance(factors, dict) and isinstance(factors.get("env"), dict)
     return factors if known else None
+
+
+def env_hash(env: Mapping[str, Any]) -> str:
+    """What vLLM makes of the variables (`hash_factors` of vllm/config/utils.py, the same in 0.19.1, 0.26.0, 0.32.0)."""
+    return hashlib.sha256(json.dumps(env, sort_keys=True).encode()).hexdigest()
+
+
+def folder_name(factors: Mapping[str, Any]) -> str:
+    """The folder that these factors lead to (`VllmBackend.__call__` of vllm/compilation/backends.py, as above)."""
+    hashes = [str(factors.get(name, "")) for name in ("config_hash", "code_hash", "compiler_hash")]
+    return hashlib.sha256(str([env_hash(factors["env"]), *hashes]).encode()).hexdigest()[:10]
 
 
 def artifacts_named(index: bytes) -> frozenset[str] | None:
@@ -32,3 +46,8 @@ def artifacts_named(index: bytes) -> frozenset[str] | None:
     if not index.strip().startswith(b"{") or not index.strip().endswith(b"}"):
         return None
     return frozenset(name.decode() for name in re.findall(rb"'(artifact_\w+)'", index))
+
+
+def paths_named(index: bytes) -> frozenset[str]:
+    """The absolute paths in an index: where releases through 0.31.0 look for its graphs, and nowhere else."""
+    return frozenset(path.decode(errors="replace") for path in re.findall(rb"'(/[^'\x00-\x1f]+)'", index))

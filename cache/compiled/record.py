@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cache.finite import finite
+
 FOLDER = "tuner-warm"
 """Where the records lie, below a VLLM_CACHE_ROOT; vLLM looks at no such name."""
 SCHEMA_VERSION = 1
@@ -84,10 +86,14 @@ def read_records(root: Path) -> tuple[list[WarmRecord], list[str]]:
     records, damaged = [], []
     for path in sorted((root / FOLDER).glob("*.json")):
         try:
-            records.append(record_in(json.loads(path.read_text(encoding="utf-8"))))
+            records.append(record_in(_parsed(path.read_text(encoding="utf-8"))))
         except (OSError, KeyError, ValueError, TypeError, RecursionError):
             damaged.append(path.name)
     return sorted(records, key=lambda record: record.made_at, reverse=True), damaged
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, parse_float=finite, parse_constant=finite)
 
 
 def record_document(record: WarmRecord) -> dict[str, Any]:

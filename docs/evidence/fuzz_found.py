@@ -77,7 +77,7 @@ FOUND = (
         "arguments",
         "`NaN`, `Infinity` or `1e999` in a JSON option",
         "`--json` printed a document that is no JSON",
-        "refused in a sentence",
+        "read as vLLM reads it; the document says it as text",
         "tests/test_arguments_merge.py",
     ),
     Found(

@@ -5,7 +5,8 @@
 
 `run` warms a thin model with `tuner cache warm`; each change is predicted first and started afterwards, with the cache
 of the warm-up. A prediction is right if the start loads everything where `hit` was said, compiles where `miss` was, and
-looks in the folder that was named. The last changes are to a source file of the installed vLLM, which is put back.
+looks in the folders that were named, of functions and of graphs; with VLLM_USE_AOT_COMPILE=0 there are graphs alone.
+The last changes are to a source file of the installed vLLM, which is put back.
 """
 
 import argparse
@@ -183,7 +184,8 @@ def compared(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
         print(name, error, error.hint, file=sys.stderr, flush=True)
         seen = {"did": f"failed: {error}", "hits": 0, "misses": 0, "folders": []}
     keys = [key["key"] for key in said.get("keys", ())]
-    moved = [f"{one['kind']} {one['name']}" for one in said.get("differences", ()) if one["effect"] == "key"]
+    keys += [one["name"] for one in said.get("graphs", ()) if one["fits"] and one["sources"] == "same"]
+    moved = [f"{one['kind']} {one['name']}" for one in said.get("differences", ()) if one["effect"] in {"key", "load"}]
     loads = {"hit": "loads", "miss": "compiles"}.get(said.get("answer", ""))
     same = all(key in seen["folders"] for key in keys) if seen["folders"] else None
     return {"change": name, "answer": said.get("answer"), "error": said.get("error"), "moved": moved, "keys": keys} | {
@@ -201,6 +203,7 @@ def started(launch: Launch, log: Path) -> dict[str, Any]:
     read = read_server_log(text.splitlines())
     caches, hits, misses = [start.cache for start in read.starts], read.hits, read.misses
     folders = [part for cache in caches for path in cache.aot_folders for part in Path(path).parts if len(part) == KEY]
+    folders += [Path(path).name for cache in caches for path in cache.folders]
     did = "compiles" if misses else "loads" if hits else "neither"
     return {"did": did, "hits": hits, "misses": misses, "folders": folders}
 
@@ -221,7 +224,7 @@ def write_page(documents: list[dict[str, Any]]) -> None:
         parts.append(f"## vLLM {warm['vllm']}, torch {warm['torch']}, {where}")
         said = f" {warm['reason']}." if warm["reason"] else ""
         parts.append(f"The second start of `tuner cache warm`: {warm['proof']}.{said}")
-        heads = ("change", "predicted", "what moves the key", "the start", "in the folder named", "right")
+        heads = ("change", "predicted", "what keeps it from loading", "the start", "in the folder named", "right")
         parts.append(table(heads, [_row(row) for row in document["rows"]]))
         judged = [row["right"] for row in document["rows"] if row["right"] is not None]
         parts.append(f"{judged.count(True)} of {len(judged)} predictions were right, {judged.count(False)} wrong.")

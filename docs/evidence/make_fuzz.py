@@ -39,6 +39,7 @@ TARGETS = {
     "arguments": "argument list -> plan, export",
     "manifest": "manifest -> check, apply",
     "archive": "archive -> unpack",
+    "folder": "folder of graphs, record -> explain",
 }
 """Target in `tests/fuzz/` -> where its input goes."""
 EXAMPLES = ROOT / "examples" / "models"

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from vllm_factors_worker.ring import CALLED, RAN, Ring, operator
+from vllm_launch_worker.ring import Ring, operator
+from vllm_launch_worker.trace import CALLED, RAN
 
 IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
 """What the MoE operator enters once a layer is resolved (fused_moe/runner, 0.16.0 to 0.33.0)."""

@@ -11,8 +11,8 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from vllm_factors_worker import configs, construction, key, launch, output, replay, sources, system, variables
-from vllm_factors_worker.control import read_json, write_json
+from vllm_launch_worker import configs, construction, key, launch, output, replay, sources, system, variables
+from vllm_launch_worker.control import read_json, write_json
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's `prctl`."""

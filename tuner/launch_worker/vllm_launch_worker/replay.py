@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from vllm_factors_worker import launch, requests, stamps, thin, trace
-from vllm_factors_worker.ring import Ring, use
+from vllm_launch_worker import launch, requests, stamps, thin, trace
+from vllm_launch_worker.ring import Ring, use
 
 
 class Watch:

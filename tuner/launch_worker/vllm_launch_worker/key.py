@@ -6,8 +6,8 @@ the factors of `caching.aot_compile_hash_factors` and a key of the compiled func
 
 import hashlib
 
-from vllm_factors_worker import sources
-from vllm_factors_worker.configs import by_name
+from vllm_launch_worker import graphs
+from vllm_launch_worker.configs import by_name
 
 NAMES = ("variables", "config", "inductor_system", "torch_sources", "inductor_config", "functorch_config")
 """What `aot_compile_hash_factors` lists, in its order (vllm/compilation/caching.py and compiler_interface.py)."""
@@ -19,19 +19,20 @@ def keys(vllm_config, built) -> dict:
     Returns:
         `aot`: a list of `module` (its name in the model), `function`, its source `file` and `line`, and `key` (64
         hexadecimal digits); `parts`: the factors the keys were made of; `unknown`: why there is no key, empty if
-        there is.
+        there is; `graphs`: what names the folder of the graphs.
     """
     from vllm import envs
 
+    found = {"aot": [], "parts": {}, "unknown": "", "graphs": graphs.parts(vllm_config, built)}
     if not getattr(envs, "VLLM_USE_AOT_COMPILE", False):
-        return {"aot": [], "parts": {}, "unknown": "This launch uses no ahead-of-time artifacts."}
+        return found | {"unknown": "This launch uses no ahead-of-time artifacts."}
     if built.failure or not built.modules:
-        return {"aot": [], "parts": {}, "unknown": built.failure or "Nothing in this launch is compiled."}
+        return found | {"unknown": built.failure or "Nothing in this launch is compiled."}
     from vllm.compilation.caching import aot_compile_hash_factors
 
     parts = aot_compile_hash_factors(vllm_config)
-    found = [folder(name, module, parts) for name, module in built.modules.items()]
-    return {"aot": found, "parts": named(parts), "unknown": ""}
+    aot = [folder(name, module, parts) for name, module in built.modules.items()]
+    return found | {"aot": aot, "parts": named(parts)}
 
 
 def named(parts: list) -> dict:
@@ -44,14 +45,7 @@ def folder(name: str, module, parts: list) -> dict:
     from vllm.compilation import decorators
 
     whole = [*parts, decorators._model_hash_key(module.forward)]
-    function = module.forward
-    return {
-        "module": name,
-        "function": function.__qualname__,
-        "file": sources.name_of(function.__code__.co_filename),
-        "line": function.__code__.co_firstlineno,
-        "key": hashlib.sha256(str(whole).encode()).hexdigest(),
-    }
+    return {**graphs.described(name, module), "key": hashlib.sha256(str(whole).encode()).hexdigest()}
 
 
 def compiles(vllm_config) -> dict:

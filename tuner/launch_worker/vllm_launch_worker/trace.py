@@ -1,6 +1,7 @@
 """From the records of the stamps to passes: which layer each call meant, and which ran."""
 
-from vllm_factors_worker.ring import CALLED
+CALLED, RAN = 1, 2
+"""Kinds of records."""
 
 
 def passes(records: list, names: list) -> dict:

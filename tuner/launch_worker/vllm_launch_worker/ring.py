@@ -7,7 +7,8 @@ and replayed with everything around it. Nothing waits for the host.
 
 from collections.abc import Callable
 
-CALLED, RAN = 1, 2
+from vllm_launch_worker.trace import CALLED, RAN
+
 FIELDS = 4
 CAPACITY = 1 << 20
 """Records; what comes after the buffer is full is counted and lost."""
@@ -77,7 +78,7 @@ def write_here(ring: Ring, layer, kind: int, tokens: int) -> None:
 
 def device_writer() -> Callable:
     """The stamp as a kernel of one thread, compiled before any graph is captured."""
-    from vllm_factors_worker.stamp_kernel import write
+    from vllm_launch_worker.stamp_kernel import write
 
     def writer(ring: Ring, layer, kind: int, tokens: int) -> None:
         write[(1,)](ring.records, ring.cursor, ring.number, layer, kind, tokens, ring.capacity, num_warps=1)

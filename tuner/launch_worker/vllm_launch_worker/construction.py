@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vllm_factors_worker.settling import settle
+from vllm_launch_worker.settling import settle
 
 
 @dataclass

@@ -9,7 +9,7 @@ import re
 import sys
 from contextlib import suppress
 
-from vllm_factors_worker.plain import concealed, plain
+from vllm_launch_worker.plain import concealed, plain
 
 PAIR = 2
 CLASS = re.compile(r"(\w+\.)+_*[A-Z]\w*")

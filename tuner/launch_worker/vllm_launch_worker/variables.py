@@ -1,6 +1,6 @@
 """The environment variables that vLLM hashes, as it reads them."""
 
-from vllm_factors_worker.plain import concealed, plain
+from vllm_launch_worker.plain import concealed, plain
 
 
 def factors() -> dict:

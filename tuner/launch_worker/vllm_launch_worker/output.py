@@ -4,8 +4,8 @@ import math
 import os
 from pathlib import Path
 
-from vllm_factors_worker import replay, weights
-from vllm_factors_worker.requests import FIRST_ID
+from vllm_launch_worker import replay, weights
+from vllm_launch_worker.requests import FIRST_ID
 
 NEW_TOKENS = 24
 LENGTHS = (3, 7, 17, 33, 48, 64)

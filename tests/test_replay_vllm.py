@@ -1,0 +1,98 @@
+"""The replay probe in real engines of both environments, on a CPU: compiled, without CUDA graphs."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_environment import QWEN, ROOT
+from vllm_server import SERVER_ENVIRONMENT
+
+from rules.replay import judge_replay
+from rules.report import Replay
+from tuner.launch_question import Question, asked
+from tuner.probe.shrink import shrink
+
+pytestmark = pytest.mark.vllm
+
+TARGETS = {"flag-live": "setup-flag-live", "current": "setup"}
+SMALL = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")
+TRACED = ("--compilation-config", '{"mode": 2, "backend": "eager"}')
+"""As a CPU turns vLLM's own mode, but for Inductor, which takes a minute more and keeps the order that it is given."""
+
+
+def python_of(environment: str) -> Path:
+    """The interpreter of an environment; skip where it is not installed."""
+    found = ROOT / ".envs" / environment / "bin" / "python"
+    if not found.exists():
+        pytest.skip(f"No serving environment .envs/{environment}; `make {TARGETS[environment]}` creates it.")
+    return found
+
+
+def variables(control: Path) -> Mapping[str, str]:
+    """Of an engine: a cache of its own, and the plugin with the model that owns two sets of experts."""
+    own = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "VLLM_CACHE_ROOT": str(control / "cache")}
+    return {**os.environ, **SERVER_ENVIRONMENT, "VLLM_LOGGING_LEVEL": "WARNING", **own}
+
+
+def checkpoint(folder: Path, environment: str, kind: str) -> str:
+    """A thin model with weights."""
+    script = ROOT / "examples" / "tiny_checkpoint.py"
+    subprocess.run([python_of(environment), script, folder / kind, "--kind", kind], check=True, cwd=folder)
+    return str(folder / kind)
+
+
+def watched(environment: str, model: str, *args: str, flag: bool | None = None, thin: Any = None) -> Replay:
+    """What an engine showed."""
+    question = Question("replay", (model, *SMALL, *args), 600, more={"flag": flag, "thin": thin})
+    answer = asked(question, str(python_of(environment)), variables)
+    told = {"name": "as_launched", "status": "ran", "detail": "", "made_at": "", **answer}
+    return Replay.model_validate_json(json.dumps(told))
+
+
+def test_the_flag_makes_a_compiled_engine_run_other_experts(tmp_path: Path) -> None:
+    """Counting gives the second set's calls to layers of both; by name each runs its own. Seen in compiled code."""
+    model = checkpoint(tmp_path, "flag-live", "two-expert-sets")
+    on, off = (watched("flag-live", model, *TRACED, flag=flag) for flag in (True, False))
+
+    assert on.engine["mode"] == off.engine["mode"] == "DYNAMO_TRACE_ONCE"
+    assert (on.engine["flag"], off.engine["flag"]) == (True, False)
+    assert (judge_replay(on)[0], judge_replay(off)[0]) == ("misresolved", "equal")
+    assert {one.ran for one in on.passes} == {on.registered[:3]}
+    assert {one.called for one in on.passes} == {one.ran for one in off.passes} == {on.registered[1::2]}
+    assert sum(one.count for one in on.passes) > 20
+
+
+def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
+    """In the current release, whose launch resolves by name, with a prompt that is cut into chunks."""
+    found = watched("current", checkpoint(tmp_path, "current", "qwen3-moe"), *TRACED)
+
+    assert judge_replay(found) == (
+        "equal",
+        f"{sum(one.count for one in found.passes)} passes, 0 of them replayed from CUDA graphs",
+    )
+    assert {one.called for one in found.passes} == {found.registered}
+    assert max(one.tokens for one in found.passes) == 64
+    assert found.lost == 0
+
+
+def test_a_cut_model_stands_for_a_published_one() -> None:
+    """Counting is right where all layers run in order; the model is cut, and its weights are random."""
+    thin = {"config": shrink(json.loads((QWEN / "config.json").read_text())).config, "code": None}
+    found = watched("flag-live", str(QWEN), "--enforce-eager", flag=True, thin=thin)
+
+    assert (judge_replay(found)[0], found.engine["flag"]) == ("equal", True)
+    assert len(found.registered) == thin["config"]["num_hidden_layers"]
+    assert found.changed[1] == "a thin model with random weights stands for the real one"
+
+
+def test_an_engine_that_cannot_be_watched_says_why(tmp_path: Path) -> None:
+    """A launch over two processes is not one that this probe can see."""
+    from tuner.errors import TunerError  # noqa: PLC0415  beside its only use
+
+    model = checkpoint(tmp_path, "current", "qwen3-moe")
+    with pytest.raises(TunerError, match="spreads over several processes"):
+        watched("current", model, "--enforce-eager", "--tensor-parallel-size", "2")
