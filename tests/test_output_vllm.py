@@ -1,7 +1,7 @@
 """Real engines of vLLM 0.19.1, where the flag works, asked for tokens and their log-probabilities.
 
-An engine takes 15 to 30 s to start without compiling. The model with two expert sets runs the wrong ones with the flag
-on and logs no error: the answers show it.
+An engine takes about half a minute to start without compiling. The model with two expert sets runs the wrong ones
+with the flag on and logs no error: the answers show it.
 """
 
 import os
