@@ -28,7 +28,6 @@ from vllm_server import SERVER_ENVIRONMENT  # noqa: E402  as above
 
 from cache.compiled.layout import CacheRoot, read_root  # noqa: E402  as above
 from cache.compiled.publish import STAGING  # noqa: E402  as above
-from tuner.serve import command  # noqa: E402  as above
 from tuner.server_process import ready_server  # noqa: E402  as above
 
 SMALL = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "4")
@@ -71,10 +70,11 @@ class Bench:
         return moment, gone(self.model)
 
     def started(self) -> str:
-        """What a server says of the entries in the root."""
+        """What a server of the same launch says of the entries in the root."""
         log = self.folder / f"server-{time.monotonic_ns()}.log"
-        variables = {**environ(self.folder), "VLLM_CACHE_ROOT": str(self.root)}
-        with ready_server(command(self.python, [str(self.model), *SMALL]), variables, log, LIMIT_S):
+        ours = ["--python", str(self.python), "--store", str(self.folder / "none.sqlite")]
+        serve = [sys.executable, "-m", "tuner", "serve", *ours, "--cache-root", str(self.root), str(self.model)]
+        with ready_server([*serve, *SMALL], environ(self.folder), log, LIMIT_S):
             text = log.read_text(encoding="utf-8", errors="replace")
         if "Directly load AOT compilation from path" in text:
             return "loaded"
