@@ -27,8 +27,9 @@ BAD_ARGUMENTS = (["--no-such-option"], ["-cc", "{"], ["--config", "nowhere.yaml"
 TOKENS = 4000
 """Many seconds of them: the signal must come in mid-stream, not by chance after the end."""
 STOP_LIMIT_S = 120
-CLIENT_PATIENCE_S = 5
-"""For the rest of a stream: vLLM may keep a connection open whose engine is gone, until the client closes it."""
+CLIENT_PATIENCE_S = 30
+"""Without anything new of a stream: vLLM may keep a connection open whose engine is gone, until the client closes it.
+A busy machine took more than five seconds to end one."""
 LIKE_A_CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c")
 READ_ONLY = """
 mount --bind "$0" "$0" && mount -o remount,ro,bind / && ! touch "$1" 2>/dev/null && cd "$PWD" && shift && exec "$@"
@@ -58,9 +59,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A thin model that vLLM serves."""
     if not PYTHON.exists():
         pytest.skip("No serving environment .envs/current; `make setup` creates it.")
-    model = tmp_path_factory.mktemp("checkpoint") / "qwen3-moe"
+    return checkpoint_in(tmp_path_factory.mktemp("checkpoint"))
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """A thin model with room for a long stream."""
+    model = folder / "qwen3-moe"
     script = ROOT / "examples" / "tiny_checkpoint.py"
-    subprocess.run([PYTHON, script, model, "--kind", "qwen3-moe"], cwd=model.parent, check=True)
+    subprocess.run([PYTHON, script, model, "--kind", "qwen3-moe"], cwd=folder, check=True)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": POSITIONS}))
     return model
@@ -74,14 +80,21 @@ def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal
         first = [reply.readline() for _ in range(4)]
         assert all(first), (first, server.log_text()[-3000:])
         server.process.send_signal(number)
-        rest = b""
-        with suppress(OSError, http.client.HTTPException):
-            if client.sock is not None:
-                client.sock.settimeout(CLIENT_PATIENCE_S)
-            rest = reply.read()
+        rest = rest_of(reply, client)
         client.close()
         code = server.process.wait(STOP_LIMIT_S)
     return Stopped(program, first[0].startswith(b"data: {"), b"data: [DONE]" in rest, code)
+
+
+def rest_of(reply: http.client.HTTPResponse, client: http.client.HTTPConnection) -> bytes:
+    """What still comes of a stream, until its end or until nothing has come for a while."""
+    parts = []
+    if client.sock is not None:
+        client.sock.settimeout(CLIENT_PATIENCE_S)
+    with suppress(OSError, http.client.HTTPException):
+        while part := reply.read1():
+            parts.append(part)
+    return b"".join(parts)
 
 
 def stopped_in_a_container(command: tuple[str, ...], folder: Path) -> tuple[str, int, str, int]:

@@ -143,11 +143,16 @@ def watched(python: Path, case: Case, plugin: Path) -> dict[str, Any]:
         answer = asked(question, str(python), lambda control: variables(control, plugin))
     except TunerError as error:
         return {**row, "word": "failed", "reason": f"{error} {error.hint}", "passes": []}
-    name = "flag_on" if case.flag else "flag_off"
-    told = {"name": name, "status": "ran", "detail": "", "made_at": "", **answer}
-    word, reason = judge_replay(Replay.model_validate_json(json.dumps(told)))
-    seconds = round(time.monotonic() - begin)
-    return {**row, "word": word, "reason": reason, **answer, "seconds": seconds}
+    word, reason = judged({**row, **answer})
+    return {**row, **answer, "word": word, "reason": reason, "seconds": round(time.monotonic() - begin)}
+
+
+def judged(row: dict[str, Any]) -> tuple[str, str]:
+    """What the rules say of an engine."""
+    name = "flag_on" if row["flag"] else "flag_off"
+    kept = ("engine", "changed", "registered", "lost", "passes")
+    told = {"name": name, "status": "ran", "detail": "", "made_at": "", **{part: row[part] for part in kept}}
+    return judge_replay(Replay.model_validate_json(json.dumps(told)))
 
 
 def variables(control: Path, plugin: Path) -> dict[str, str]:
@@ -191,10 +196,11 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     passes = row["passes"]
+    word, reason = (row["word"], row["reason"]) if row["word"] == "failed" else judged(row)
     counts = sum(one["count"] for one in passes), sum(one["count"] for one in passes if one["replayed"])
     calls = sum(one["count"] * len(one["called"]) for one in passes)
-    right = {"equal": "yes", "misresolved": "**no**"}.get(row["word"], row["word"])
-    seen = row["reason"] if row["word"] != "equal" else ""
+    right = {"equal": "yes", "misresolved": "**no**"}.get(word, word)
+    seen = reason if word != "equal" else ""
     flag = "on" if row["flag"] else "off"
     return (row["model"], row["mode"], flag, *map(str, counts), str(calls), right, seen[:200])
 

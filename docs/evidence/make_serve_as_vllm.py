@@ -21,6 +21,7 @@ from test_serve_as_vllm import (  # noqa: E402  as above
     BAD_ARGUMENTS,
     PYTHON,
     TUNER,
+    checkpoint_in,
     stopped_in_a_container,
     stopped_in_mid_stream,
 )
@@ -31,8 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["TMPDIR"] = name  # all that can be written in the container
-        model = folder / "qwen3-moe"
-        subprocess.run([PYTHON, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=folder, check=True)
+        model = checkpoint_in(folder)
         alone = (str(PYTHON.with_name("vllm")), "serve")
         under = (str(TUNER), "serve", "--python", str(PYTHON), "--store", str(folder / "none.sqlite"))
         commands = {"vllm serve": alone, "tuner serve": under}
