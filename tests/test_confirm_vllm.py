@@ -6,18 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from real_environment import python_of
 from vllm_server import running_server
 
 ROOT = Path(__file__).parent.parent
 TUNER = Path(sys.executable).parent / "tuner"
-
-
-def python_of(environment: str) -> Path:
-    """The interpreter of a serving environment; skips the test where there is none."""
-    python = ROOT / ".envs" / environment / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"no serving environment in .envs/{environment}")
-    return python
 
 
 def confirmed(log: bytes, decision: Path) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from factors_samples import BOTH, NEW, OLD
 from fake_environment import MIXTRAL, ROOT
+from real_environment import python_of
 from vllm_server import SERVER_ENVIRONMENT, running_server
 
 from cache.compiled.factors import env_hash
@@ -23,17 +24,8 @@ from tuner.factors_difference import Difference, Effect, differences
 
 pytestmark = pytest.mark.vllm
 
-TARGETS = {OLD: "setup-flag-live", NEW: "setup"}
 LIMITS = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "4")
 Ask = Callable[..., dict[str, Any]]
-
-
-def python_of(environment: str) -> Path:
-    """The interpreter of an environment; skip where it is not installed."""
-    found = ROOT / ".envs" / environment / "bin" / "python"
-    if not found.exists():
-        pytest.skip(f"No serving environment .envs/{environment}; `make {TARGETS[environment]}` creates it.")
-    return found
 
 
 @pytest.fixture(scope="module", params=BOTH)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fake_environment import QWEN, ROOT
+from real_environment import python_of
 from vllm_server import SERVER_ENVIRONMENT
 
 from rules.replay import judge_replay
@@ -18,18 +19,9 @@ from tuner.probe.shrink import shrink
 
 pytestmark = pytest.mark.vllm
 
-TARGETS = {"flag-live": "setup-flag-live", "current": "setup"}
 SMALL = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")
 TRACED = ("--compilation-config", '{"mode": 2, "backend": "eager"}')
 """As a CPU turns vLLM's own mode, but for Inductor, which takes a minute more and keeps the order that it is given."""
-
-
-def python_of(environment: str) -> Path:
-    """The interpreter of an environment; skip where it is not installed."""
-    found = ROOT / ".envs" / environment / "bin" / "python"
-    if not found.exists():
-        pytest.skip(f"No serving environment .envs/{environment}; `make {TARGETS[environment]}` creates it.")
-    return found
 
 
 def variables(control: Path) -> Mapping[str, str]:

@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 from fake_environment import QWEN, ROOT, model_like, tuner_process
+from real_environment import TARGETS, python_of
 from zoo.zoo_truth import ZOO
 
 pytestmark = pytest.mark.vllm
-TARGETS = {"current": "setup", "flag-live": "setup-flag-live"}
 
 
 @pytest.fixture(scope="module", params=TARGETS)
 def verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Name -> document of every model of the zoo, probed in one environment."""
-    python = ROOT / ".envs" / request.param / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"No serving environment .envs/{request.param}; `make {TARGETS[request.param]}` creates it.")
+    python = python_of(str(request.param))
     folder = tmp_path_factory.mktemp(request.param)
     models = [zoo_model(folder, name) for name in ZOO]
     where = ("--python", python, "--store", folder / "verdicts.sqlite", "--json", "--no-variants", "--workers", 2)

@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "evidence")]
 
-from page import SERVER_ENVIRONMENT, made_here, table, write  # noqa: E402  after the path was set
+from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noqa: E402  after the path was set
 
 from tuner.errors import TunerError  # noqa: E402
 from tuner.server_log import read_server_log  # noqa: E402
@@ -58,9 +58,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
     parser.add_argument("--jobs", type=int, default=1, help="changes that are tried at once")
-    words, theirs = sys.argv[1:], []
-    if "--" in words:
-        words, theirs = words[: words.index("--")], words[words.index("--") + 1 :]
+    words, theirs = split_words(sys.argv[1:])
     options = parser.parse_args(words)
     if options.what == "page":
         write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files])

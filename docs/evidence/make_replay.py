@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "evidence")]
 
-from page import SERVER_ENVIRONMENT, made_here, table, write  # noqa: E402  after the path was set
+from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noqa: E402  after the path was set
 
 from rules.replay import judge_replay  # noqa: E402  as above
 from rules.report import Replay  # noqa: E402  as above
@@ -77,9 +77,7 @@ def main() -> None:
     parser.add_argument("--graphs", action="store_true", help="on a GPU: with CUDA graphs of both kinds")
     parser.add_argument("--models", nargs="+", help="only those whose names begin so")
     parser.add_argument("--stamps", type=Path, nargs="+", help="what benchmarks/stamps.py said: trace, then step")
-    words, theirs = sys.argv[1:], []
-    if "--" in words:
-        words, theirs = words[: words.index("--")], words[words.index("--") + 1 :]
+    words, theirs = split_words(sys.argv[1:])
     options = parser.parse_args(words)
     if options.what == "page":
         stamps = [json.loads(path.read_text(encoding="utf-8")) for path in options.stamps or ()]

@@ -21,6 +21,12 @@ def python_of(environment: str) -> str:
     return f".envs/{environment}/bin/python"
 
 
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """A script's own words, and those behind `--`, which are vLLM's."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
+
+
 def run(*command: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command in the repository's root; stdout and stderr apart."""
     environment = {**os.environ, **SERVER_ENVIRONMENT, **(extra or {})}

@@ -1,0 +1,17 @@
+"""Test support: the two real serving environments, each with a vLLM of its own."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TARGETS = {"current": "setup", "flag-live": "setup-flag-live"}
+"""Environment -> the make target that creates it."""
+
+
+def python_of(environment: str) -> Path:
+    """The interpreter of an environment; skip where it is not installed."""
+    found = ROOT / ".envs" / environment / "bin" / "python"
+    if not found.exists():
+        pytest.skip(f"No serving environment .envs/{environment}; `make {TARGETS[environment]}` creates it.")
+    return found
