@@ -31,7 +31,7 @@ def main() -> None:
         version = file.name.split("-")[1]
         parts += [f"## {file.stem}", counts(version, found), differences(version, found)]
         unsettled += [(version, name) for name in disagreeing(version, found) if (version, name) not in SETTLED]
-    write("agreement.md", *parts)
+    write("agreement.md", *parts, "Made from the catalogues by `docs/evidence/make_agreement.py`.")
     if unsettled:
         sys.exit(f"not settled: {unsettled}")
 
