@@ -24,7 +24,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tuner" / "launch_worker"))
 
-from vllm_launch_worker import launch, replay  # noqa: E402  after the path was set
+from vllm_launch_worker import engine as engines  # noqa: E402  after the path was set
+from vllm_launch_worker import launch, replay  # noqa: E402  as above
 from vllm_launch_worker.ring import Ring, operator, use  # noqa: E402  as above
 from vllm_launch_worker.trace import CALLED, RAN  # noqa: E402  as above
 
@@ -129,10 +130,10 @@ def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:
 
     arguments = launch.engine_args(args)
     arguments.skip_tokenizer_init = True
-    config = launch.config_of(arguments)
     if stamped:
-        replay.on_loaded(lambda: replay.watched(config))
-    made = replay.started(config)
+        arguments.worker_extension_cls = replay.RANK
+    config = launch.config_of(arguments)
+    made = engines.started(config)
     params = SamplingParams(max_tokens=STEPS + 20, ignore_eos=True, detokenize=False)
     for index in range(SEQUENCES):
         made.add_request(str(index), {"prompt_token_ids": [20 + index] * 16}, params)
@@ -142,7 +143,7 @@ def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:
         made.step()
         times.append(time.monotonic() - begin)
     kept = times[10:-5]
-    return {"median_ms": round(statistics.median(kept) * 1e3, 4), "steps": len(kept), **replay.became(config)}
+    return {"median_ms": round(statistics.median(kept) * 1e3, 4), "steps": len(kept), **engines.became(config)}
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ def judge_replay(run: Replay) -> tuple[str, str]:
         return MISRESOLVED, _sentence(wrong)
     if gaps := _gaps(run):
         return UNKNOWN, gaps[0]
+    passes = sum(one.count for one in run.passes)
     replayed = sum(one.count for one in run.passes if one.replayed)
-    return EQUAL, f"{sum(one.count for one in run.passes)} passes, {replayed} of them replayed from CUDA graphs"
+    processes = run.engine.get("processes", 1)
+    of_all = "" if processes == 1 else f" of {processes} processes"
+    return EQUAL, f"{passes} passes{of_all}, {replayed} of them replayed from CUDA graphs"
 
 
 def _wrong_call(one: ReplayPass) -> int | None:

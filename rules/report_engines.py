@@ -43,7 +43,8 @@ class Replay(Part):
         status: `failed`: the engine did not start or could not be watched.
         detail: the reason.
         made_at: ISO 8601 in UTC.
-        engine: what the launch became: `mode`, `backend`, `cudagraph_mode`, `flag`, `enforce_eager`.
+        engine: what the launch became: `mode`, `backend`, `cudagraph_mode`, `flag`, `enforce_eager`; of a replay
+            `processes`, each of which has passes of its own.
         changed: what was otherwise than in the launch, in words.
         registered: MoE layer names in construction order.
         lost: records of the trace that did not fit.
@@ -54,7 +55,7 @@ class Replay(Part):
     status: Literal["ran", "failed"]
     detail: str
     made_at: str
-    engine: dict[str, str | bool | None]
+    engine: dict[str, str | bool | int | None]
     changed: tuple[str, ...]
     registered: tuple[str, ...]
     lost: int = Field(ge=0)
@@ -102,7 +103,7 @@ class Output(Part):
     status: Literal["ran", "failed"]
     detail: str
     made_at: str
-    engine: dict[str, str | bool | None]
+    engine: dict[str, str | bool | int | None]
     changed: tuple[str, ...]
     prompts: tuple[OutputPrompt, ...]
 

@@ -29,11 +29,14 @@ request = json.loads((control / "request.json").read_text())
 with (folder / "seen.jsonl").open("a") as seen:
     seen.write(json.dumps({{"request": request, "env": dict(os.environ)}}) + "\\n")
 answers = json.loads((folder / "answers.json").read_text())
-name = "eager" if request["eager"] else {{True: "on", False: "off", None: "alone"}}[request["flag"]]
-answer = answers[name].pop(0) if isinstance(answers[name], list) else answers[name]
-(folder / "answers.json").write_text(json.dumps(answers))
-(control / "draft").write_text(json.dumps(answer))
-(control / "draft").rename(control / "result.json")
+for number, engine in enumerate(request["engines"]):
+    name = "eager" if engine["eager"] else {{True: "on", False: "off", None: "alone"}}[engine["flag"]]
+    answer = answers[name].pop(0) if isinstance(answers[name], list) else answers[name]
+    (folder / "answers.json").write_text(json.dumps(answers))
+    if answer == "dies":
+        sys.exit(7)
+    (control / "draft").write_text(json.dumps(answer))
+    (control / "draft").rename(control / f"result-{{number}}.json")
 """
 REFUSED = {"result": "failed", "message": "ValueError: no memory", "where": "vllm/x.py:1"}
 
@@ -53,7 +56,10 @@ class Bench:
         (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
 
     def answers(self, **engines: Any) -> None:
-        """What the worker answers if eager, with the flag on, off, or left alone: always, or a list in turn."""
+        """What the worker answers if eager, with the flag on, off, or left alone: always, or a list in turn.
+
+        `dies`: it ends in the place of an answer.
+        """
         (self.folder / "answers.json").write_text(json.dumps(engines), encoding="utf-8")
 
     def ask(self, command: str, *args: object, code: int) -> Answer:
@@ -61,5 +67,5 @@ class Bench:
         return tuner(command, "--python", self.serving.python, "--store", self.store, *args, code=code)
 
     def seen(self) -> list[Any]:
-        """The requests and environments of the engines."""
+        """The requests and environments of the workers."""
         return [json.loads(line) for line in (self.folder / "seen.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -28,7 +28,7 @@ if answer is None:
     print("the last words")
     sys.exit(7)
 (control / "draft").write_text(json.dumps(answer))
-os.replace(control / "draft", control / "result.json")
+os.replace(control / "draft", control / "result-0.json")
 """
 
 

@@ -115,14 +115,21 @@ def test_a_damaged_answer_is_stored_nowhere(bench: Bench, damage: dict[str, Any]
     assert json.loads(bench.ask("verdict", "--json", MIXTRAL, code=0).out)["evidence"]["depth"] == "order"
 
 
-def test_engines_share_no_cache_and_get_no_secret(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has folders of its own: no server may ever load a graph with stamps in it."""
+def test_engines_get_no_secret(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the process that imports vLLM for them."""
     monkeypatch.setenv("VLLM_API_KEY", "sk-secret")
     bench.ask("probe", "--depth", "replay", MIXTRAL, code=0)
-    on, off = (one["env"] for one in bench.seen())
-    for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TMPDIR"):
-        assert on[name] != off[name]
-    assert "VLLM_API_KEY" not in on
+    assert ["VLLM_API_KEY" in one["env"] for one in bench.seen()] == [False]
+
+
+def test_a_worker_that_dies_costs_one_engine(bench: Bench) -> None:
+    """The one that was under way; the other is asked of a process of its own."""
+    bench.answers(on="dies", off=engine())
+    answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0)
+    assert replays(answer) == {"flag_on": "unknown", "flag_off": "equal"}
+    reasons = {one["name"]: one["reason"] for one in json.loads(answer.out)["evidence"]["replays"]}
+    assert reasons["flag_on"] == "The process that runs vLLM ended early (exit code 7)."
+    assert [[one["flag"] for one in seen["request"]["engines"]] for seen in bench.seen()] == [[True, False], [False]]
 
 
 def test_weights_that_are_here_are_used(bench: Bench, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from vllm_server import SERVER_ENVIRONMENT
 
 from rules.replay import judge_replay
 from rules.report import Replay
-from tuner.launch_question import Question, asked
+from tuner.errors import TunerError
+from tuner.launch_question import Answer, Question, asked_of_engines
 from tuner.probe.shrink import shrink
 
 pytestmark = pytest.mark.vllm
@@ -24,10 +25,11 @@ TRACED = ("--compilation-config", '{"mode": 2, "backend": "eager"}')
 """As a CPU turns vLLM's own mode, but for Inductor, which takes a minute more and keeps the order that it is given."""
 
 
-def variables(control: Path) -> Mapping[str, str]:
-    """Of an engine: a cache of its own, and the plugin with the model that owns two sets of experts."""
-    own = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "VLLM_CACHE_ROOT": str(control / "cache")}
-    return {**os.environ, **SERVER_ENVIRONMENT, "VLLM_LOGGING_LEVEL": "WARNING", **own}
+def variables(_control: Path) -> Mapping[str, str]:
+    """Of the engines: the plugin with the model that owns two sets of experts."""
+    own = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "VLLM_LOGGING_LEVEL": "WARNING"}
+    unbound = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # else each process wants a memory node of its own
+    return {**os.environ, **SERVER_ENVIRONMENT, **own, **unbound}
 
 
 def checkpoint(folder: Path, environment: str, kind: str) -> str:
@@ -37,10 +39,16 @@ def checkpoint(folder: Path, environment: str, kind: str) -> str:
     return str(folder / kind)
 
 
-def watched(environment: str, model: str, *args: str, flag: bool | None = None, thin: Any = None) -> Replay:
-    """What an engine showed."""
-    question = Question("replay", (model, *SMALL, *args), 600, more={"flag": flag, "thin": thin})
-    answer = asked(question, str(python_of(environment)), variables)
+def watched(environment: str, model: str, *args: str, flags: Sequence[bool | None], thin: Any = None) -> list[Replay]:
+    """What an engine showed for each value of the flag."""
+    engines = [{"flag": flag, "eager": False} for flag in flags]
+    question = Question("replay", (model, *SMALL, *args), 600, more={"thin": thin}, engines=engines)
+    return [shown(answer) for answer in asked_of_engines(question, str(python_of(environment)), variables)]
+
+
+def shown(answer: Answer | TunerError) -> Replay:
+    """An answer as the report keeps it."""
+    assert not isinstance(answer, TunerError), f"{answer} {answer.hint}"
     told = {"name": "as_launched", "status": "ran", "detail": "", "made_at": "", **answer}
     return Replay.model_validate_json(json.dumps(told))
 
@@ -48,7 +56,7 @@ def watched(environment: str, model: str, *args: str, flag: bool | None = None, 
 def test_the_flag_makes_a_compiled_engine_run_other_experts(tmp_path: Path) -> None:
     """Counting gives the second set's calls to layers of both; by name each runs its own. Seen in compiled code."""
     model = checkpoint(tmp_path, "flag-live", "two-expert-sets")
-    on, off = (watched("flag-live", model, *TRACED, flag=flag) for flag in (True, False))
+    on, off = watched("flag-live", model, *TRACED, flags=(True, False))
 
     assert on.engine["mode"] == off.engine["mode"] == "DYNAMO_TRACE_ONCE"
     assert (on.engine["flag"], off.engine["flag"]) == (True, False)
@@ -60,7 +68,7 @@ def test_the_flag_makes_a_compiled_engine_run_other_experts(tmp_path: Path) -> N
 
 def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
     """In the current release, whose launch resolves by name, with a prompt that is cut into chunks."""
-    found = watched("current", checkpoint(tmp_path, "current", "qwen3-moe"), *TRACED)
+    [found] = watched("current", checkpoint(tmp_path, "current", "qwen3-moe"), *TRACED, flags=[None])
 
     assert judge_replay(found) == (
         "equal",
@@ -74,17 +82,25 @@ def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
 def test_a_cut_model_stands_for_a_published_one() -> None:
     """Counting is right where all layers run in order; the model is cut, and its weights are random."""
     thin = {"config": shrink(json.loads((QWEN / "config.json").read_text())).config, "code": None}
-    found = watched("flag-live", str(QWEN), "--enforce-eager", flag=True, thin=thin)
+    [found] = watched("flag-live", str(QWEN), "--enforce-eager", flags=[True], thin=thin)
 
     assert (judge_replay(found)[0], found.engine["flag"]) == ("equal", True)
     assert len(found.registered) == thin["config"]["num_hidden_layers"]
     assert found.changed[1] == "a thin model with random weights stands for the real one"
 
 
-def test_an_engine_that_cannot_be_watched_says_why(tmp_path: Path) -> None:
-    """A launch over two processes is not one that this probe can see."""
-    from tuner.errors import TunerError  # noqa: PLC0415  beside its only use
+def test_an_engine_of_two_processes_is_watched_in_both(tmp_path: Path) -> None:
+    """Each has its slice of every layer, and a counter of its own."""
+    model = checkpoint(tmp_path, "flag-live", "two-expert-sets")
+    [found] = watched("flag-live", model, "--enforce-eager", "--tensor-parallel-size", "2", flags=[True])
 
+    assert judge_replay(found)[0] == "misresolved"
+    assert found.engine["processes"] == 2
+    assert sum(one.count for one in found.passes) % 2 == 0
+
+
+def test_an_engine_that_cannot_be_watched_says_why(tmp_path: Path) -> None:
+    """A launch in stages is not one that this probe can see."""
     model = checkpoint(tmp_path, "current", "qwen3-moe")
-    with pytest.raises(TunerError, match="spreads over several processes"):
-        watched("current", model, "--enforce-eager", "--tensor-parallel-size", "2")
+    with pytest.raises(AssertionError, match="has pipeline stages"):
+        watched("current", model, "--enforce-eager", "--pipeline-parallel-size", "2", flags=[None])

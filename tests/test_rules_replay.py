@@ -31,6 +31,12 @@ def test_calls_that_ran_what_was_meant_deepen_the_evidence() -> None:
     assert found.replay_reasons["flag_on"] == "40 passes, 40 of them replayed from CUDA graphs"
 
 
+def test_passes_of_several_processes_are_told() -> None:
+    """Each of them runs every pass, and all are counted."""
+    found = seen(replay(engine={"cudagraph_mode": "NONE", "flag": True, "processes": 2}))
+    assert found.replay_reasons["flag_on"] == "40 passes of 2 processes, 40 of them replayed from CUDA graphs"
+
+
 def test_a_wrong_call_takes_a_safe_verdict_back() -> None:
     """Code that looks uniform and an engine that runs other layers contradict one another: nothing is proved."""
     found = seen(replay(ran_as_meant(), MISRESOLVED))

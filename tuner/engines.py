@@ -1,15 +1,15 @@
-"""Engines as a launch would start them, each in a process of its own and asked one question."""
+"""Engines as a launch would start them, each in a process of its own and all asked one question."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rules.releases import FlagStatus
 from tuner.arguments import ServeArguments
 from tuner.errors import TunerError
-from tuner.launch_question import Question, asked
+from tuner.launch_question import Answer, Question, asked_of_engines
 from tuner.plan import Plan
 from tuner.probe.modest import require_modest
 from tuner.probe.shrink import shrink
@@ -104,17 +104,16 @@ def answers(asking: Asking, engines: Sequence[Engine], starting: Starting, watch
     Raises:
         TunerError: no engine answered: the failure of the first.
     """
-    thin = thin_model(starting.plan, starting.arguments)
     found: list[Found] = []
     failures: list[TunerError] = []
-    for engine in engines:
-        watching.say(f"starting the engine, {engine.name.replace('_', ' ')} (one to several minutes)")
-        try:
-            answer = _answer(asking, engine, starting, watching, thin)
-            found.append({**_entry(engine, "ran", ""), **asking.kept(answer)})
-        except TunerError as failure:
-            failures.append(failure)
-            found.append({**_entry(engine, "failed", failure.message), **asking.nothing})
+    with closing(_asked(asking, engines, starting, watching)) as answered:
+        for engine in engines:
+            watching.say(f"starting the engine, {engine.name.replace('_', ' ')} (one to several minutes)")
+            try:
+                found.append({**_entry(engine, "ran", ""), **asking.kept(_raised(next(answered)))})
+            except TunerError as failure:
+                failures.append(failure)
+                found.append({**_entry(engine, "failed", failure.message), **asking.nothing})
     if len(failures) == len(found):
         raise failures[0]
     return found
@@ -130,19 +129,26 @@ def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
     return {"config": shrink(model.config).config, "code": code}
 
 
-def variables(plan: Plan, environ: Mapping[str, str], control: Path) -> dict[str, str]:
-    """Those of the launch without its secrets, with caches of this probe alone: no server may load a stamped graph."""
-    own = {"VLLM_CACHE_ROOT": "cache", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TMPDIR": "tmp"}
-    folders = {name: str(control / folder) for name, folder in own.items()}
-    return CPU | without_secrets(environ) | plan.launch.env | SETTINGS | folders
+def variables(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
+    """Those of the launch without its secrets; the worker gives each engine caches of its own."""
+    return CPU | without_secrets(environ) | plan.launch.env | SETTINGS
 
 
-def _answer(asking: Asking, engine: Engine, starting: Starting, watching: Watching, thin: Found | None) -> Found:
+def _asked(
+    asking: Asking, engines: Sequence[Engine], starting: Starting, watching: Watching
+) -> Generator[Answer | TunerError]:
     plan = starting.plan
-    more = {"flag": engine.flag, "eager": engine.eager, "thin": thin}
-    question = Question(asking.question, plan.launch.args, watching.limit, watching.memory_limit, more)
-    python = plan.subject.environment.python
-    return asked(question, python, lambda control: variables(plan, starting.environ, control))
+    more = {"thin": thin_model(plan, starting.arguments)}
+    told = [{"flag": engine.flag, "eager": engine.eager} for engine in engines]
+    question = Question(asking.question, plan.launch.args, watching.limit, watching.memory_limit, more, told)
+    given = variables(plan, starting.environ)
+    return asked_of_engines(question, plan.subject.environment.python, lambda _control: given)
+
+
+def _raised(answer: Answer | TunerError) -> Answer:
+    if isinstance(answer, TunerError):
+        raise answer
+    return answer
 
 
 def _entry(engine: Engine, status: str, detail: str) -> Found:

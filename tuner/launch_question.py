@@ -1,7 +1,8 @@
 """A question about one launch, asked of the vLLM that will serve it, in a process of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tuner.probe.interrupts import uninterrupted
 from tuner.probe.process import WorkerProcess
 
 WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"
+Answer = dict[str, Any]
 Variables = Callable[[Path], Mapping[str, str]]
 """All environment variables of the process, told its control folder."""
 
@@ -26,6 +28,7 @@ class Question:
         limit: seconds, vLLM's import included.
         memory_limit: bytes that the worker and its children may use; None: `default_memory` of `tuner.probe.limits`.
         more: what else the worker must know.
+        engines: what it must know of each engine, for a question that is asked of engines.
     """
 
     name: str
@@ -33,14 +36,15 @@ class Question:
     limit: float
     memory_limit: int | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    engines: Sequence[Mapping[str, Any]] = ()
 
     def request(self) -> dict[str, Any]:
         """For the worker; a model may be named by a path from this working directory."""
         own = {"schema": 1, "question": self.name, "args": list(self.args), "folder": str(Path.cwd())}
-        return {**own, **self.more}
+        return {**own, **self.more, "engines": list(self.engines)}
 
 
-def asked(question: Question, python: str, variables: Variables) -> dict[str, Any]:
+def asked(question: Question, python: str, variables: Variables) -> Answer:
     """The answer of the serving environment's vLLM.
 
     Raises:
@@ -48,21 +52,59 @@ def asked(question: Question, python: str, variables: Variables) -> dict[str, An
             of the question's kind: vLLM refuses the launch, or ended without an answer; `memory` or `report`: the
             worker took too much, or answered nonsense.
     """
+    with _begun(question, python, variables) as process:
+        answer = _answer(process, question, 0)
+    if isinstance(answer, TunerError):
+        raise answer
+    return answer
+
+
+def asked_of_engines(question: Question, python: str, variables: Variables) -> Generator[Answer | TunerError]:
+    """The answer of each of the question's engines as soon as it is there, or the failure in its place.
+
+    They start one after another from one import of vLLM. A failure that leaves no process to go on costs its own engine
+    alone; those behind it have another process.
+    """
+    done = 0
+    while done < len(question.engines):
+        for answer in _of_one_process(replace(question, engines=question.engines[done:]), python, variables):
+            done += 1
+            yield answer
+
+
+def _of_one_process(question: Question, python: str, variables: Variables) -> Iterator[Answer | TunerError]:
+    """The answers through the first failure that leaves no process to go on."""
+    try:
+        with _begun(question, python, variables) as process:
+            for number in range(len(question.engines)):
+                yield _answer(process, question, number)
+    except TunerError as failure:
+        yield failure
+
+
+@contextmanager
+def _begun(question: Question, python: str, variables: Variables) -> Iterator[WorkerProcess]:
     process = WorkerProcess(memory_limit=question.memory_limit)
     try:
         with uninterrupted():
             process.begin(python, WORKER, question.request(), variables)
-        found = process.awaited("result.json", question.limit)
-        if found is None:
-            raise _no_answer(process, question)
+        yield process
     finally:
         process.close()
+
+
+def _answer(process: WorkerProcess, question: Question, number: int) -> Answer | TunerError:
+    """An answer, or why vLLM refuses; raises where none came or it is none, since then nothing more will come."""
+    name = f"result-{number}.json"
+    found = process.awaited(name, question.limit)
+    if found is None:
+        raise _no_answer(process, question)
     if found.get("result") != "ok":
-        require("result.json", found, FAILED)
+        require(name, found, FAILED)
         said = f"vLLM refuses this launch: {found['message']}"
-        raise TunerError(said, hint=f"Raised at {found['where']}.", kind=question.name)
-    require("result.json", found, {question.name: dict})
-    answer: dict[str, Any] = found[question.name]
+        return TunerError(said, hint=f"Raised at {found['where']}.", kind=question.name)
+    require(name, found, {question.name: dict})
+    answer: Answer = found[question.name]
     return answer
 
 

@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noq
 from rules.replay import judge_replay  # noqa: E402  as above
 from rules.report import Replay  # noqa: E402  as above
 from tuner.errors import TunerError  # noqa: E402  as above
-from tuner.launch_question import Question, asked  # noqa: E402  as above
+from tuner.launch_question import Answer, Question, asked_of_engines  # noqa: E402  as above
 from tuner.probe.shrink import shrink  # noqa: E402  as above
 
 MODELS = ROOT / "examples" / "models"
@@ -57,13 +56,12 @@ LIMIT_S = 580
 
 @dataclass(frozen=True)
 class Case:
-    """One engine: the model's name and folder, the mode's name and arguments, the flag, the cut config if any."""
+    """Two engines, the flag on and off: the model's name and folder, the mode's name and arguments, any cut config."""
 
     model: str
     folder: Path
     mode: str
     args: tuple[str, ...]
-    flag: bool
     thin: dict[str, Any] | None
 
 
@@ -97,18 +95,18 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
     folders = {**{kind: folder / kind for kind in KINDS}, **(PUBLISHED if options.graphs else {})}
     wanted = tuple(options.models or ("",))
     cases = [
-        Case(model, path, mode, (*args, *SMALL, *theirs), flag, cut(model, path))
+        Case(model, path, mode, (*args, *SMALL, *theirs), cut(model, path))
         for mode, args in modes.items()
         for model, path in folders.items()
-        for flag in (True, False)
         if model.startswith(wanted)
     ]
     write_plugin(folder / "plugin")
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(lambda case: watched(python, case, folder / "plugin"), cases):
-            rows.append(row)
-            print(row["model"], row["mode"], row["flag"], row["word"], row["reason"], file=sys.stderr, flush=True)
+        for found in pool.map(lambda case: watched(python, case, folder / "plugin"), cases):
+            rows += found
+            for row in found:
+                print(row["model"], row["mode"], row["flag"], row["word"], row["reason"], file=sys.stderr, flush=True)
             options.files[0].write_text(json.dumps({"where": where(python), "rows": rows}, indent=1), encoding="utf-8")
 
 
@@ -131,18 +129,21 @@ def write_plugin(folder: Path) -> None:
     )
 
 
-def watched(python: Path, case: Case, plugin: Path) -> dict[str, Any]:
-    """One engine, and what came of it."""
-    begin = time.monotonic()
-    more = {"flag": case.flag, "thin": case.thin}
-    question = Question("replay", (str(case.folder), *case.args), LIMIT_S, more=more)
-    row = {"model": case.model, "mode": case.mode, "flag": case.flag}
-    try:
-        answer = asked(question, str(python), lambda control: variables(control, plugin))
-    except TunerError as error:
-        return {**row, "word": "failed", "reason": f"{error} {error.hint}", "passes": []}
-    word, reason = judged({**row, **answer})
-    return {**row, **answer, "word": word, "reason": reason, "seconds": round(time.monotonic() - begin)}
+def watched(python: Path, case: Case, plugin: Path) -> list[dict[str, Any]]:
+    """The engines of a case, and what came of each."""
+    engines = [{"flag": flag, "eager": False} for flag in (True, False)]
+    question = Question("replay", (str(case.folder), *case.args), LIMIT_S, more={"thin": case.thin}, engines=engines)
+    answers = asked_of_engines(question, str(python), lambda _: variables(plugin))
+    heads = [{"model": case.model, "mode": case.mode, "flag": engine["flag"]} for engine in engines]
+    return [row_of(head, answer) for head, answer in zip(heads, answers, strict=True)]
+
+
+def row_of(head: dict[str, Any], answer: Answer | TunerError) -> dict[str, Any]:
+    """An engine, and what the rules say of it."""
+    if isinstance(answer, TunerError):
+        return {**head, "word": "failed", "reason": f"{answer} {answer.hint}", "passes": []}
+    word, reason = judged({**head, **answer})
+    return {**head, **answer, "word": word, "reason": reason}
 
 
 def judged(row: dict[str, Any]) -> tuple[str, str]:
@@ -153,17 +154,10 @@ def judged(row: dict[str, Any]) -> tuple[str, str]:
     return judge_replay(Replay.model_validate_json(json.dumps(told)))
 
 
-def variables(control: Path, plugin: Path) -> dict[str, str]:
-    """Of an engine: caches of its own, and the plugins."""
+def variables(plugin: Path) -> dict[str, str]:
+    """Of an engine: the plugins."""
     paths = os.pathsep.join(filter(None, [str(PLUGIN), str(plugin), os.environ.get("PYTHONPATH")]))
-    own = {"VLLM_CACHE_ROOT": "cache", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TMPDIR": "tmp"}
-    return {
-        **os.environ,
-        **SERVER_ENVIRONMENT,
-        "PYTHONPATH": paths,
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        **{name: str(control / folder) for name, folder in own.items()},
-    }
+    return {**os.environ, **SERVER_ENVIRONMENT, "PYTHONPATH": paths, "VLLM_LOGGING_LEVEL": "WARNING"}
 
 
 def where(python: Path) -> str:

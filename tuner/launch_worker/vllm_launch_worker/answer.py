@@ -1,17 +1,18 @@
-"""One request, one answer: `request.json` holds a launch and a question, `result.json` the answer or why there is none.
+"""One request, its answers: `request.json` holds a launch and a question, `result-N.json` what came of it.
 
-The questions: `factors`, what the compile cache's keys are made of; `replay`, which MoE layers run in its engine; and
-`output`, what its engine answers.
+The questions: `factors`, what the compile cache's keys are made of, has one answer. `replay`, which MoE layers run in
+its engine, and `output`, what its engine answers, have one for each of the request's `engines`.
 """
 
 import ctypes
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from vllm_launch_worker import configs, construction, key, launch, output, replay, sources, system, variables
+from vllm_launch_worker import configs, construction, forks, key, launch, output, replay, sources, system, variables
 from vllm_launch_worker.control import read_json, write_json
 
 PR_SET_PDEATHSIG = 1
@@ -20,17 +21,54 @@ PR_SET_PDEATHSIG = 1
 
 def main(control: Path) -> None:
     """Answer the request in the control folder."""
-    with suppress(OSError, AttributeError):  # the kernel ends this process when the host is gone; Linux alone offers it
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     request = read_json(control / "request.json")
+    os.chdir(request["folder"])  # a model may be named by a relative path
+    question = request["question"]
+    if question in OF_ENGINES:
+        answer_each(request, control)
+    else:
+        write_json(result(control, 0), answered(question, lambda: ALONE[question](request, control)))
+
+
+def answer_each(request: dict, control: Path) -> None:
+    """One answer for each engine, whose failure is its own."""
+    ready = answered("ready", lambda: forks.prepare(request["args"], control))
+    for number, engine in enumerate(request["engines"]):
+        if ready["result"] != "ok":
+            write_json(result(control, number), ready)
+            continue
+
+        def answer(folder: Path, engine: dict = engine, number: int = number) -> None:
+            end_with_parent()
+            question = request["question"]
+            asked = {**request, **engine}
+            write_json(result(control, number), answered(question, lambda: OF_ENGINES[question](asked, folder)))
+
+        ended = forks.forked(answer, control / f"engine-{number}")
+        if not result(control, number).exists():
+            said = {"message": f"its process ended early ({ended})", "where": "no traceback"}
+            write_json(result(control, number), {"result": "failed", **said})
+
+
+def answered(name: str, function: Callable[[], object]) -> dict:
+    """What a function returns under this name, or why it returned nothing."""
     try:
-        os.chdir(request["folder"])  # a model may be named by a relative path
-        question = request["question"]
-        answer = {"result": "ok", question: QUESTIONS[question](request, control)}
+        return {"result": "ok", name: function()}
     except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
         traceback.print_exc()
-        answer = {"result": "failed", **described(error)}
-    write_json(control / "result.json", answer)
+        return {"result": "failed", **described(error)}
+
+
+def result(control: Path, number: int) -> Path:
+    """The file of an answer."""
+    return control / f"result-{number}.json"
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when the one that started it is gone; Linux alone offers it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def factors(request: dict, control: Path) -> dict:
@@ -54,7 +92,8 @@ def factors(request: dict, control: Path) -> dict:
     }
 
 
-QUESTIONS = {"factors": factors, "replay": replay.observe, "output": output.observe}
+ALONE = {"factors": factors}
+OF_ENGINES = {"replay": replay.observe, "output": output.observe}
 
 
 def described(error: BaseException) -> dict:

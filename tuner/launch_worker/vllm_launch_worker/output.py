@@ -1,12 +1,12 @@
 """The output probe: the engine of a launch as it is, and what it answers to prompts that every engine gets."""
 
 import math
-import os
 from pathlib import Path
 
-from vllm_launch_worker import replay, weights
+from vllm_launch_worker import engine
 from vllm_launch_worker.requests import FIRST_ID
 
+SCALED = "vllm_launch_worker.scaled.Scaled"
 NEW_TOKENS = 24
 LENGTHS = (3, 7, 17, 33, 48, 64)
 REPEATED = (17, 33)
@@ -16,48 +16,31 @@ DIGITS = 6
 
 
 def observe(request: dict, control: Path) -> dict:
-    """Start the engine of a launch in this process, unwatched, and ask for tokens and their log-probabilities.
+    """Start the engine of a launch, unwatched, and ask for tokens and their log-probabilities.
 
     Args:
-        request: as for `replay.observe`; `eager`: without compiling and CUDA graphs.
+        request: see `engine.configured`.
         control: a folder of this process alone.
 
     Returns:
         `prompts`: see `told`; `engine`: what the launch became; `changed`: what is otherwise than in the launch.
 
     Raises:
-        RuntimeError: the launch spreads over processes, or the engine did not answer everything.
+        RuntimeError: the engine cannot be started here, or did not answer everything.
     """
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # before vLLM is imported
-    config, changed = replay.configured(request, control)
-    if config.parallel_config.world_size > 1:
-        raise RuntimeError("the launch spreads over several processes, and the output probe starts one")
-    drawn = weights.draw_anew()
-    count_plainly()
-    engine = replay.started(config)
+    config, changed = engine.configured(request, control, SCALED)
+    made = engine.started(config)
     asked = prompts(config.model_config.max_model_len, config.model_config.get_vocab_size())
-    answers = answered(engine, asked)
+    answers = answered(made, asked)
+    drawn = made.collective_rpc("weights_drawn")[0]
+    engine.ended(made)
     if len(answers) < len(asked):
         raise RuntimeError(f"the engine answered {len(answers)} of {len(asked)} prompts")
     return {
         "prompts": [told(name, repeats, tokens, answers[name]) for name, (repeats, tokens) in asked.items()],
-        "engine": replay.became(config),
+        "engine": engine.became(config),
         "changed": [*changed, *drawn],
     }
-
-
-def count_plainly() -> None:
-    """Take the plain form of a function that vLLM compiles for the ranks of tokens, which are not read here.
-
-    On a CPU Inductor takes more than half of an eager engine's start for it (`batched_count_greater_than` in
-    v1/sample/ops/logprobs.py, 0.19.1 and 0.32.0).
-    """
-    from vllm.v1.sample import sampler
-
-    compiled = getattr(sampler, "batched_count_greater_than", None)
-    plainly = getattr(compiled, "_torchdynamo_orig_callable", None)
-    if plainly is not None:
-        sampler.batched_count_greater_than = plainly
 
 
 def prompts(max_model_len: int, vocabulary: int) -> dict:
@@ -77,7 +60,7 @@ def prompts(max_model_len: int, vocabulary: int) -> dict:
     return made
 
 
-def answered(engine, asked: dict) -> dict:
+def answered(made, asked: dict) -> dict:
     """Send all prompts at once, so that they share batches; each one's whole answer, by name."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -92,10 +75,10 @@ def answered(engine, asked: dict) -> dict:
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
     for name, (_, tokens) in asked.items():
-        engine.add_request(name, {"prompt_token_ids": tokens}, params.clone())
+        made.add_request(name, {"prompt_token_ids": tokens}, params.clone())
     found = {}
-    while engine.has_unfinished_requests():
-        found.update({one.request_id: one for one in engine.step() if one.finished})
+    while made.has_unfinished_requests():
+        found.update({one.request_id: one for one in made.step() if one.finished})
     return found
 
 

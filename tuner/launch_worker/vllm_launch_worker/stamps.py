@@ -9,30 +9,31 @@ IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
 """What the MoE operator enters once a layer is resolved (fused_moe/runner, 0.16.0 to 0.33.0)."""
 
 
-def attach(layers: dict, ring: Ring) -> None:
-    """Stamp every call and run of these layers.
+def attach(name: str, layer, index: int, ring: Ring) -> None:
+    """Stamp every call and run of a layer.
 
     Args:
-        layers: registered name -> layer object, in registered order; a record's layer is the place in it.
+        name: it is registered under.
+        layer: the object.
+        index: its place in registered order, which its records carry.
         ring: where the stamps go.
 
     Raises:
-        RuntimeError: a layer has no implementation that could be seen entered.
+        RuntimeError: it has no implementation that could be seen entered.
     """
     import torch
 
     stamp = operator()
-    for index, (name, layer) in enumerate(layers.items()):
-        number = torch.tensor([index], dtype=torch.int32, device=ring.records.device)
-        layer.register_buffer("replay_layer", number, persistent=False)
-        layer.register_buffer("replay_token", ring.token, persistent=False)
-        layer.forward = stamped(layer.forward, layer, stamp, CALLED)
-        owners = [layer] + ([layer.runner] if hasattr(layer, "runner") else [])
-        points = [(owner, point) for owner in owners for point in IMPLEMENTATIONS if hasattr(owner, point)]
-        if not points:
-            raise RuntimeError(f"{type(layer).__name__} {name} has no implementation that could be watched")
-        for owner, point in points:
-            setattr(owner, point, stamped(getattr(owner, point), layer, stamp, RAN))
+    number = torch.tensor([index], dtype=torch.int32, device=ring.records.device)
+    layer.register_buffer("replay_layer", number, persistent=False)
+    layer.register_buffer("replay_token", ring.token, persistent=False)
+    layer.forward = stamped(layer.forward, layer, stamp, CALLED)
+    owners = [layer] + ([layer.runner] if hasattr(layer, "runner") else [])
+    points = [(owner, point) for owner in owners for point in IMPLEMENTATIONS if hasattr(owner, point)]
+    if not points:
+        raise RuntimeError(f"{type(layer).__name__} {name} has no implementation that could be watched")
+    for owner, point in points:
+        setattr(owner, point, stamped(getattr(owner, point), layer, stamp, RAN))
 
 
 def stamped(function: Callable, layer, stamp: Callable, kind: int) -> Callable:

@@ -1,0 +1,32 @@
+"""Within each process of an engine: dummy weights under which experts matter. Importing this module sets it up.
+
+vLLM mixes `Scaled` into its worker class, as it does `rank.Rank`.
+"""
+
+from vllm_launch_worker import weights
+
+
+class Scaled:
+    """What an engine may ask of its workers, by name."""
+
+    def weights_drawn(self) -> list:
+        """What was drawn, in words; empty where the model has weights."""
+        return _said
+
+
+def count_plainly() -> None:
+    """Take the plain form of a function that vLLM compiles for the ranks of tokens, which are not read here.
+
+    On a CPU Inductor takes more than half of an eager engine's start for it (`batched_count_greater_than` in
+    v1/sample/ops/logprobs.py, 0.19.1 and 0.32.0).
+    """
+    from vllm.v1.sample import sampler
+
+    compiled = getattr(sampler, "batched_count_greater_than", None)
+    plainly = getattr(compiled, "_torchdynamo_orig_callable", None)
+    if plainly is not None:
+        sampler.batched_count_greater_than = plainly
+
+
+_said = weights.draw_anew()
+count_plainly()
