@@ -2,13 +2,15 @@
 
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from fake_environment import ROOT
 
 sys.path.insert(0, str(ROOT / "docs" / "evidence"))
 
-from depths_agree import Said, agreement, contradictions, unsettled
+import depths_page
+from depths_agree import EXPLANATIONS, Said, agreement, contradictions, unsettled
 
 SAFE = Said("uniform", "uniform", "equal", "equal", "same", 0)
 UNSAFE = Said("conditional", "conditional", "misresolved", "equal", "moved", 3)
@@ -61,3 +63,51 @@ def test_every_disagreement_is_explained_and_nothing_else() -> None:
     agreed = {"a": {"yes"}, "b": {"yes", "no"}, "c": {"not reached"}, "d": {"in doubt"}}
     assert unsettled(agreed, {"b": "why", "c": "why", "elsewhere": "why"}) == []
     assert unsettled(agreed, {"a": "why", "c": "why"}) == ["b: not explained", "a: explained, and nothing disagrees"]
+
+
+FLAG = "flag_on_against_flag_off"
+
+
+def row(model: str, said: Said, apart: float) -> dict[str, Any]:
+    """What a run keeps of a model."""
+    return {
+        "model": model,
+        "true": said.true,
+        "order": said.order,
+        "failed": [],
+        "words": {"flag_on": said.flag_on, "flag_off": said.flag_off, FLAG: said.outputs},
+        "reasons": {"flag_on": "", "flag_off": "", FLAG: ""},
+        "engine": {"enforce_eager": True, "mode": "NONE", "cudagraph_mode": "NONE"},
+        "left": said.left,
+        "passes": 33,
+        "distances": {FLAG: {"size": apart}, "flag_off_against_eager": {"size": 0.0}},
+        "noise": 0.001,
+    }
+
+
+def page(monkeypatch: pytest.MonkeyPatch, *rows: dict[str, Any]) -> str:
+    """The page that a run leads to."""
+    written: list[str] = []
+    monkeypatch.setattr(depths_page, "write", lambda _, *parts: written.extend(parts))
+    depths_page.write_page([{"where": "here", "rows": list(rows)}], [one["model"] for one in rows])
+    return "\n".join(written)
+
+
+def test_a_row_has_words_and_numbers_and_wrong_layers_are_held_against_the_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model whose wrong run is measured stands in both tables."""
+    text = page(monkeypatch, row("Plain", SAFE, 0), row("Reverse", UNSAFE, 0.75))
+    assert "| Plain | eager | uniform | uniform | equal | equal | 0 of 33 | same | 0.0000 | 0.0010 | yes |" in text
+    assert "| **misresolved** | equal | 3 of 33 | **moved** | 0.7500 | 0.0010 | yes |" in text
+    assert "| Reverse | 0.0010 | 0.0500 | 0.7500 | 750 | 0.0000 |" in text
+
+
+def test_a_page_with_a_disagreement_has_its_explanation_or_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way round."""
+    text = page(monkeypatch, row("TrySwitch", HIDDEN, 0))
+    assert f"- `TrySwitch`: not reached. {EXPLANATIONS['TrySwitch']}" in text
+    with pytest.raises(SystemExit, match="Plain: not explained"):
+        page(monkeypatch, row("Plain", replace(SAFE, outputs="moved"), 1))
+    with pytest.raises(SystemExit, match="TrySwitch: explained, and nothing disagrees"):
+        page(monkeypatch, row("TrySwitch", SAFE, 0))

@@ -13,7 +13,7 @@ from rules.output import FLOOR, TIMES_NOISE
 FLAG = "flag_on_against_flag_off"
 NOISE = ("two-expert-sets", "UnusedExperts", "Reverse")
 """Thin models whose wrong runs are held against the noise floor."""
-HEADS = ("model", "true", "order", "replay, flag on", "replay, flag off", "passes that left the order")
+HEADS = ("model", "engine", "true", "order", "replay, flag on", "replay, flag off", "passes that left the order")
 HEADS += ("outputs, on against off", "distance (nats)", "noise", "agree")
 NOISE_HEADS = ("model", "noise floor", "threshold", "wrong layers: on against off", "times the noise")
 NOISE_HEADS += ("right layers: off against eager",)
@@ -69,13 +69,32 @@ def _nats(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def _mode(row: Row) -> str:
+    """How the engines of a launch run passes."""
+    engine = row.get("engine") or {}
+    if not engine:
+        return "-"
+    graphs = engine["cudagraph_mode"]
+    return "eager" if engine["enforce_eager"] else f"compiled, {'no' if graphs == 'NONE' else graphs.lower()} graphs"
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     found = told(row)
     marked = {"misresolved": "**misresolved**", "moved": "**moved**"}
     words = [marked.get(word, word) for word in (found.flag_on, found.flag_off, found.outputs)]
     left = f"{found.left} of {row.get('passes', 0)}"
     numbers = _nats(_distance(row, FLAG)), _nats(row.get("noise"))
-    return (row["model"], found.true or "-", found.order or "-", *words[:2], left, words[2], *numbers, agreement(found))
+    return (
+        row["model"],
+        _mode(row),
+        found.true or "-",
+        found.order or "-",
+        *words[:2],
+        left,
+        words[2],
+        *numbers,
+        agreement(found),
+    )
 
 
 def _explained(row: Row) -> str:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "evidence"), str(ROOT / "tests")]
 
 from depths_page import write_page  # noqa: E402  after the path was set
-from make_replay import PLUGIN, SMALL, where  # noqa: E402  as above
+from make_replay import ALIAS, PLUGIN, SMALL, where, write_plugin  # noqa: E402  as above
 from page import SERVER_ENVIRONMENT, bare, split_words  # noqa: E402  as above
 from zoo.zoo_truth import ZOO  # noqa: E402  as above
 
@@ -50,6 +50,8 @@ PUBLISHED = {
     "Llama-4-Scout, cut": MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct",
     "MiMo-V2-Flash, cut": MODELS / "XiaomiMiMo--MiMo-V2-Flash",
 }
+RENAMED = "ERNIE-4.5-VL, cut, under another name"
+"""Published and unsafe; under its own name vLLM switches the flag off. No CPU runs its attention."""
 KINDS = {"qwen3-moe": "uniform", "two-expert-sets": "reordered"}
 """Of the thin checkpoints -> what is true of them: the second owns two sets of experts, and never runs the first."""
 DOUBTED = ("Parity", "Marked", "HelperObject", "Generator", "OverflowSkip", "HiddenClock", "ClassCounter", "Raised")
@@ -93,18 +95,21 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="of the serving environment")
     parser.add_argument("--jobs", type=int, default=1, help="models at once")
+    parser.add_argument("--gpu", action="store_true", help="with a model that only a GPU runs")
     parser.add_argument("--models", nargs="+", default=[""], help="only those whose names begin so")
     words, theirs = split_words(sys.argv[1:])
     options = parser.parse_args(words)
     if options.what == "page":
-        models = [*KINDS, *PUBLISHED, *ZOO]  # rows are in the order in which models were done
+        models = [*KINDS, *PUBLISHED, RENAMED, *ZOO]  # rows are in the order in which models were done
         write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files], models)
         return
-    paths = filter(None, [str(ROOT / "tests" / "zoo"), str(PLUGIN), os.environ.get("PYTHONPATH")])
-    os.environ.update(SERVER_ENVIRONMENT, PYTHONPATH=os.pathsep.join(paths))
     with tempfile.TemporaryDirectory(prefix="depths-") as folder:
+        paths = [str(ROOT / "tests" / "zoo"), str(PLUGIN), f"{folder}/plugin", os.environ.get("PYTHONPATH", "")]
+        os.environ.update(SERVER_ENVIRONMENT, PYTHONPATH=os.pathsep.join(filter(None, paths)))
+        write_plugin(Path(folder, "plugin"))
         python = options.python.absolute()
-        wanted = [case for case in cases(Path(folder)) if case.name.startswith(tuple(options.models))]
+        known = [*cases(Path(folder)), *([renamed(Path(folder))] if options.gpu else [])]
+        wanted = [case for case in known if case.name.startswith(tuple(options.models))]
         write_checkpoints([case for case in wanted if case.name in KINDS], python)
         run(wanted, python, options.files[0].absolute(), tuple(theirs), options.jobs)
 
@@ -115,13 +120,25 @@ def cases(folder: Path) -> list[Case]:
     chosen = {name: truth for name, truth in ZOO.items() if len(truth.accepted) == 1 or name in DOUBTED}
     for name, truth in chosen.items():
         own = {"architectures": [f"{name}ForCausalLM"], "num_hidden_layers": truth.layers}
-        (folder / name).mkdir()
-        (folder / name / "config.json").write_text(json.dumps(config | own), encoding="utf-8")
+        write_config(folder / name, config | own)
     return [
         *(Case(kind, folder / kind, true) for kind, true in KINDS.items()),
         *(Case(name, path, "") for name, path in PUBLISHED.items()),
         *(Case(name, folder / name, truth.verdict, ZOO_ARGS) for name, truth in chosen.items()),
     ]
+
+
+def renamed(folder: Path) -> Case:
+    """The published model that branches, under the name that `write_plugin` registers."""
+    config = json.loads((MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT" / "config.json").read_text(encoding="utf-8"))
+    write_config(folder / ALIAS, config | {"architectures": [ALIAS]})
+    return Case(RENAMED, folder / ALIAS, "")
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """A model without weights."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def write_checkpoints(thin: Sequence[Case], python: Path) -> None:
@@ -177,7 +194,7 @@ def looked_at(case: Case, args: tuple[str, ...], inputs: Inputs) -> Row:
     plan = planned(args, inputs, Launching(), os.environ)
     starting = Starting(plan, parse(args, vllm=plan.subject.environment.vllm), os.environ)
     watching = Watching(lambda words: said(case.name, words), LIMIT_S, None)
-    row = row_of(case, word_of(plan), left=0, passes=0, distances={}, noise=None)
+    row = row_of(case, word_of(plan), engine={}, left=0, passes=0, distances={}, noise=None)
     for ask, kept in ((replayed, keep_replays), (compared, keep_outputs)):
         try:
             kept(row, ask(starting, watching))
@@ -198,6 +215,7 @@ def keep_replays(row: Row, found: Sequence[Row]) -> None:
         row["words"][one.name], reason = judge_replay(one)
         row["reasons"][one.name] = bare(reason)
     right = runs[-1]
+    row["engine"] = right.engine
     row["passes"] = sum(one.count for one in right.passes)
     orders = {order for _, order in replay_orders(right) if order != right.registered[: len(order)]}
     row["left"] = sum(one.count for one in right.passes if one.called in orders)
