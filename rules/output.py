@@ -36,18 +36,20 @@ class Distance:
         largest: the largest such mean of one prompt.
         made: the same mean for the added tokens of each prompt through the first that differs: until there the engines
             had the same tokens before them.
+        alone: as `made`, for the prompts that shared no batch and have no say there: many others would hide them.
         parted: where the first added token differs, in words; empty if none does.
     """
 
     given: float
     largest: float
     made: float
+    alone: float
     parted: str
 
     @property
     def size(self) -> float:
-        """What is held against a threshold: the prompts' tokens run as one batch, added ones alone, and each counts."""
-        return max(self.given, self.made)
+        """What is held against a threshold: a model may treat prompts, batches and single tokens each otherwise."""
+        return max(self.given, self.made, self.alone)
 
 
 def judge_outputs(outputs: Sequence[Output]) -> dict[str, tuple[str, str]]:
@@ -135,11 +137,16 @@ def _twins(engine: Output) -> list[tuple[OutputPrompt, OutputPrompt]]:
 
 def _apart(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> Distance | None:
     given = [_differences(one.given, other.given) for one, other in pairs]
-    made = [_differences(one.made[: _shared(one, other)], other.made) for one, other in pairs]
-    if not any((*given, *made)):
+    made, alone = (_added([pair for pair in pairs if pair[0].alone is wanted]) for wanted in (False, True))
+    if not any((*given, *made, *alone)):
         return None
-    over_given, over_made = (_mean(list(chain.from_iterable(part))) for part in (given, made))
-    return Distance(over_given, max(map(_mean, given)), over_made, _parted(pairs))
+    over_given, over_made, over_alone = (_mean(list(chain.from_iterable(part))) for part in (given, made, alone))
+    return Distance(over_given, max(map(_mean, given)), over_made, over_alone, _parted(pairs))
+
+
+def _added(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> list[list[float]]:
+    """The differences of the added tokens of each prompt, as far as they have the same past."""
+    return [_differences(one.made[: _shared(one, other)], other.made) for one, other in pairs]
 
 
 def _differences(one: Sequence[float | None], other: Sequence[float | None]) -> list[float]:
@@ -167,8 +174,8 @@ def _parted(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> str:
 
 def _sentence(found: Distance, threshold: float, noise: float) -> str:
     return (
-        f"{found.given:.4f} nats, {found.made:.4f} on added tokens, threshold {threshold:.4f}, noise {noise:.4f}, "
-        f"at most {found.largest:.4f} in one prompt"
+        f"{found.given:.4f} nats, {found.made:.4f} on added tokens, {found.alone:.4f} on those decoded alone, "
+        f"threshold {threshold:.4f}, noise {noise:.4f}, at most {found.largest:.4f} in one prompt"
     )
 
 

@@ -68,6 +68,8 @@ class OutputPrompt(Part):
     Attributes:
         name: of the prompt, the same in every engine.
         repeats: name of the prompt of the same tokens in the same batch; empty where there is none.
+        alone: no other prompt shared its batches, so that each added token was a pass of one token; these were given
+            to the engine, and not its likeliest.
         given: log-probability of each token of the prompt after the first; None where it was no finite number.
         tokens: those that the engine added.
         made: log-probability of each of these.
@@ -75,6 +77,7 @@ class OutputPrompt(Part):
 
     name: str = Field(min_length=1)
     repeats: str
+    alone: bool
     given: tuple[float | None, ...]
     tokens: tuple[int, ...]
     made: tuple[float | None, ...]

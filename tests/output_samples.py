@@ -11,6 +11,7 @@ def prompt(name: str = "tokens_7", by: float = 0.0, **changes: Any) -> dict[str,
     return {
         "name": name,
         "repeats": "",
+        "alone": False,
         "given": [-1.0 - by, -2.5 - by, -0.25 - by],
         "tokens": list(TOKENS),
         "made": [-0.5 - by] * len(TOKENS),

@@ -120,7 +120,7 @@ def test_each_engine_is_what_it_is_called(two_sets: Engines) -> None:
         "flag_on": True,
         "flag_off": False,
     }
-    assert [len(one.prompts) for one in two_sets.values()] == [8] * 4
+    assert [len(one.prompts) for one in two_sets.values()] == [9] * 4
 
 
 def test_without_weights_the_wrong_experts_are_caught_as_well(folder: Path, two_sets: Engines) -> None:

@@ -33,7 +33,8 @@ def test_equal_answers_deepen_the_evidence_and_leave_the_word() -> None:
     assert (found.word, found.depth) == (Word.UNIFORM, "output")
     assert found.outputs == {FLAG: "same", ON: "same", OFF: "same"}
     assert found.output_reasons[ON] == (
-        "0.0100 nats, 0.0100 on added tokens, threshold 0.0500, noise 0.0000, at most 0.0100 in one prompt"
+        "0.0100 nats, 0.0100 on added tokens, 0.0000 on those decoded alone, threshold 0.0500, noise 0.0000, "
+        "at most 0.0100 in one prompt"
     )
 
 
@@ -147,6 +148,18 @@ def test_decoding_alone_can_move() -> None:
     wrong = [{**one, "made": [-3.0] * len(TOKENS)} for one in output("flag_on")["prompts"]]
     found = seen([*outputs()[:2], output("flag_on", prompts=wrong), output("flag_off")])
     assert found.outputs[FLAG] == "moved"
+
+
+def test_a_prompt_decoded_alone_is_not_hidden_by_the_others() -> None:
+    """A model that leaves the order only in passes of one token moves one prompt of many."""
+    lone = prompt("alone", alone=True)
+    wrong = prompt("alone", alone=True, made=[-0.8] * len(TOKENS))
+    engines = [{**one, "prompts": [*one["prompts"], lone]} for one in outputs()]
+    assert seen(engines).outputs[FLAG] == "same"
+    engines[2]["prompts"] = [*engines[2]["prompts"][:-1], wrong]
+    found = seen(engines)
+    assert found.outputs[FLAG] == "moved"
+    assert "0.0000 on added tokens, 0.3000 on those decoded alone" in found.output_reasons[FLAG]
 
 
 @pytest.mark.parametrize(

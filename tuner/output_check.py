@@ -8,11 +8,11 @@ from tuner.engines import Asking, Engine, Found, Starting, Watching, answers, la
 from tuner.plan import Plan
 from tuner.probe.answers import Shape, damaged, require
 
-PROMPT = ("name", "repeats", "given", "tokens", "made")
+PROMPT = ("name", "repeats", "alone", "given", "tokens", "made")
 NOTHING: Found = {"engine": {}, "changed": [], "prompts": []}
 ANSWER: Shape = {"engine": dict, "changed": list, "prompts": list}
 MOST_PROMPTS, MOST_TOKENS = 32, 256
-"""Of an answer; the worker sends 8 prompts of 64 tokens at most. All of it is stored with the verdict."""
+"""Of an answer; the worker sends 9 prompts of 64 tokens at most. All of it is stored with the verdict."""
 
 
 def compared(starting: Starting, watching: Watching) -> list[Found]:

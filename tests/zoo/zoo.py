@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from vllm import ModelRegistry
 from vllm.config import VllmConfig
+from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.models.qwen3_moe import Qwen3MoeModel
 from vllm.model_executor.models.utils import maybe_prefix
 
@@ -37,6 +38,7 @@ class ZooModel(nn.Module):
         super().__init__()
         self.config = vllm_config.model_config.hf_text_config
         self.model = Qwen3MoeModel(vllm_config=vllm_config, prefix=maybe_prefix(prefix, "model"))
+        self.logits_processor = LogitsProcessor(self.config.vocab_size)
         self.prepare(vllm_config, prefix)
 
     def prepare(self, vllm_config: VllmConfig, prefix: str) -> None:
@@ -69,11 +71,11 @@ class ZooModel(nn.Module):
         """Whether this layer is left out of this pass."""
         return False
 
-    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        return self.logits_processor(self.model.embed_tokens, hidden_states)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        raise NotImplementedError
+        raise NotImplementedError  # there are no checkpoints: engines draw weights
 
 
 class PlainForCausalLM(ZooModel):

@@ -11,6 +11,10 @@ NEW_TOKENS = 24
 LENGTHS = (3, 7, 17, 33, 48, 64)
 REPEATED = (17, 33)
 """Lengths whose prompt is sent twice in the same batch: how far the two answers differ is noise."""
+ALONE = "tokens_17_alone"
+"""Sent once all others are answered: its added tokens are passes of one token, which a model may treat otherwise. They
+are given, `FIRST_ID` each time, so that all of them can be compared: where engines choose, the first that differs ends
+the comparison, and the likeliest tokens of two engines may be as likely although others ran."""
 DIGITS = 6
 """Decimals of a log-probability; below them lies the rounding of a 32-bit float."""
 
@@ -37,7 +41,7 @@ def observe(request: dict, control: Path) -> dict:
     if len(answers) < len(asked):
         raise RuntimeError(f"the engine answered {len(answers)} of {len(asked)} prompts")
     return {
-        "prompts": [told(name, repeats, tokens, answers[name]) for name, (repeats, tokens) in asked.items()],
+        "prompts": [told(name, *asked[name], answers[name]) for name in asked],
         "engine": engine.became(config),
         "changed": [*changed, *drawn],
     }
@@ -57,11 +61,22 @@ def prompts(max_model_len: int, vocabulary: int) -> dict:
         made[f"tokens_{length}"] = ("", own[:longest])
         if length in REPEATED:
             made[f"tokens_{length}_again"] = (f"tokens_{length}", own[:longest])
-    return made
+    return made | {ALONE: ("", made["tokens_17"][1])}
 
 
+<<<<<<< HEAD
 def answered(made, asked: dict) -> dict:
     """Send all prompts at once, so that they share batches; each one's whole answer, by name."""
+=======
+def answered(made, asked: dict) -> dict:
+    """Send all prompts but one at once, so that they share batches, then that one; each one's whole answer, by name."""
+    together = {name: tokens for name, (_, tokens) in asked.items() if name != ALONE}
+    return of_batch(made, together) | of_batch(made, {ALONE: asked[ALONE][1]}, allowed_token_ids=[FIRST_ID])
+
+
+def of_batch(made, batch: dict, **more) -> dict:
+    """Send prompts at once, with more sampling parameters if any; each one's whole answer, by name."""
+>>>>>>> h-depths
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -73,9 +88,15 @@ def answered(made, asked: dict) -> dict:
         logprobs=0,
         prompt_logprobs=0,
         output_kind=RequestOutputKind.FINAL_ONLY,
+        **more,
     )
+<<<<<<< HEAD
     for name, (_, tokens) in asked.items():
         made.add_request(name, {"prompt_token_ids": tokens}, params.clone())
+=======
+    for name, tokens in batch.items():
+        made.add_request(name, {"prompt_token_ids": tokens}, params.clone())
+>>>>>>> h-depths
     found = {}
     while made.has_unfinished_requests():
         found.update({one.request_id: one for one in made.step() if one.finished})
@@ -86,14 +107,16 @@ def told(name: str, repeats: str, tokens: list, answer) -> dict:
     """An answer as plain values.
 
     Returns:
-        `given`: the log-probability of each token of the prompt after the first, in nats, None where it is no finite
-        number; `tokens`: those that were added; `made`: the log-probability of each.
+        `alone`: whether no other shared its batches; `given`: the log-probability of each token of the prompt after the
+        first, in nats, None where it is no finite number; `tokens`: those that were added; `made`: the log-probability
+        of each.
     """
     made = answer.outputs[0]
     given = (answer.prompt_logprobs or [])[1:]
     return {
         "name": name,
         "repeats": repeats,
+        "alone": name == ALONE,
         "given": [plain(one[token]) for one, token in zip(given, tokens[1:], strict=False)],
         "tokens": list(made.token_ids),
         "made": [plain(one[token]) for one, token in zip(made.logprobs, made.token_ids, strict=False)],

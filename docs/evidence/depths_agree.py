@@ -1,0 +1,95 @@
+"""Whether what three probes say of one model fits together, and why where it does not. Pure; `make_depths.py` asks."""
+
+from dataclasses import dataclass
+
+SAFE, UNSAFE = {"uniform", "no_moe"}, {"conditional", "reordered", "repeated"}
+YES, UNREACHED, DOUBTED, NO = "yes", "not reached", "in doubt", "no"
+EXPLAINED = (UNREACHED, NO)
+"""What a sentence is asked for."""
+
+
+EXPLANATIONS = {
+    "Tied": "Each layer is called twice, and counting runs past the last of them: vLLM's own assertion ends the engine "
+    "in its first pass, so that with the flag on nothing wrong is answered, because nothing is.",
+    "TokenSwitch": "Token 88 is in the prompts of the replay probe, as its prompt `long` counts through the "
+    "vocabulary, and in none of the output probe's.",
+    "HiddenTokenSwitch": "It leaves a layer out where token 777 is in the batch; no prompt has it. The order probe "
+    "reads the number in the code.",
+    "HelperSwitch": "As HiddenTokenSwitch, for token 877.",
+    "MaskSwitch": "It leaves a layer out where every token of the batch is token 777.",
+    "LongContextSwitch": "It leaves a layer out at positions from 3001 to 3004; the engines have 512.",
+    "LargePrefillSwitch": "It leaves a layer out in batches of 1501 to 1599 tokens; the engines have 256 at most.",
+    "TrySwitch": "It leaves a layer out in batches of exactly 33 tokens; the prompt of 33 tokens shares its batch.",
+    "ModalitySwitch": "It leaves a layer out where embeddings are the input; prompts of tokens never are.",
+}
+"""Model -> why its probes do not agree, or why no request reaches what makes it unsafe; from its code."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is known of one model, in the words of the rules.
+
+    Attributes:
+        true: what holds by construction; empty where nobody knows.
+        order: of the order probe.
+        flag_on: of the replay probe, the flag on: `equal`, `misresolved`, `unknown`.
+        flag_off: the same, the flag off.
+        outputs: flag on against flag off: `same`, `moved`, `unknown`.
+        left: passes of the replay probe's requests that left the registered order.
+    """
+
+    true: str
+    order: str
+    flag_on: str
+    flag_off: str
+    outputs: str
+    left: int
+
+
+def agreement(said: Said) -> str:
+    """Whether the three probes agree.
+
+    Returns:
+        `yes`: all say safe; or engines ran wrong layers with the flag on, right ones with it off, answered otherwise,
+        and the order probe did not say safe. `not reached`: the model is unsafe, no request led it out of the order,
+        and the engines show nothing wrong. `in doubt`: the same, where the order probe is inconclusive. `no`: anything
+        else.
+    """
+    if contradictions(said):
+        return NO
+    if said.order in SAFE or said.flag_on == "misresolved":
+        return YES
+    return UNREACHED if said.order in UNSAFE else DOUBTED
+
+
+def contradictions(said: Said) -> list[str]:
+    """What does not fit, in words."""
+    engines = said.flag_on, said.outputs
+    found = {
+        f"the order probe says {said.order}, and {said.true} is true": said.true
+        and said.order not in (said.true, "inconclusive"),
+        f"with the flag off calls are {said.flag_off}": said.flag_off != "equal",
+        f"with the flag on calls are {said.flag_on} and answers {said.outputs}": engines
+        not in {("equal", "same"), ("misresolved", "moved")},
+        "a safe model ran wrong layers": said.order in SAFE and said.flag_on == "misresolved",
+        f"{said.left} passes left the order, and none ran wrong layers": said.left and said.flag_on == "equal",
+        "no pass left the order, and some ran wrong layers": not said.left and said.flag_on == "misresolved",
+    }
+    return [words for words, there in found.items() if there]
+
+
+def unsettled(agreed: dict[str, set[str]], explanations: dict[str, str]) -> list[str]:
+    """What is wrong with the explanations, in words: one is missing, or explains what is none.
+
+    Args:
+        agreed: model -> what `agreement` says of it, in every environment.
+        explanations: model -> why it is neither `yes` nor `in doubt`.
+    """
+    open_ones = {model for model, words in agreed.items() if words & set(EXPLAINED)}
+    return [
+        *(f"{model}: not explained" for model in sorted(open_ones - set(explanations))),
+        *(
+            f"{model}: explained, and nothing disagrees"
+            for model in sorted((set(explanations) & set(agreed)) - open_ones)
+        ),
+    ]

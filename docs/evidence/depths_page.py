@@ -1,0 +1,118 @@
+"""The page of `make_depths.py`: what three probes say of each model, and whether that agrees."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from depths_agree import EXPLAINED, EXPLANATIONS, Said, agreement, contradictions, unsettled
+from page import made_here, table, write
+
+from rules.output import FLOOR, TIMES_NOISE
+
+FLAG = "flag_on_against_flag_off"
+NOISE = ("two-expert-sets", "UnusedExperts", "Reverse")
+"""Thin models whose wrong runs are held against the noise floor."""
+HEADS = ("model", "engine", "true", "order", "replay, flag on", "replay, flag off", "passes that left the order")
+HEADS += ("outputs, on against off", "distance (nats)", "noise", "agree")
+NOISE_HEADS = ("model", "noise floor", "threshold", "wrong layers: on against off", "times the noise")
+NOISE_HEADS += ("right layers: off against eager",)
+
+
+INTRODUCTION = (
+    "The order probe runs the model's Python without engines, the replay probe sees which layer each MoE call of a "
+    "real engine runs, and the output probe compares log-probabilities. Of the zoo the truth is known by construction "
+    "(`tests/zoo/zoo_truth.py`).\n\n"
+    "`yes`: all three say safe; or engines ran wrong layers with the flag on, and then answered otherwise, and the "
+    "order probe did not say safe. `not reached`: unsafe, and no request of the engines made the model leave the "
+    "registered order. `in doubt`: likewise, and the order probe itself is inconclusive. `no`: anything else. Each "
+    "`no` and `not reached` is explained below its table. Distances are those of the output probe's rule, in nats: the "
+    "largest of the means over the prompts' tokens, added ones, and those decoded alone."
+)
+WRONG_ONES = "What wrong layers do to the answers, against the noise floor, and against what compiling alone does:"
+Row = dict[str, Any]
+"""What is kept of one model."""
+
+
+def told(row: Row) -> Said:
+    """The words that are to agree."""
+    words: defaultdict[str, str] = defaultdict(lambda: "unknown", row["words"])
+    return Said(row["true"], row["order"], words["flag_on"], words["flag_off"], words[FLAG], row.get("left", 0))
+
+
+def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:
+    """A table for each environment, its rows in the order of `models`, then what does not agree.
+
+    Ends the process where a disagreement is not explained, or an explanation has none.
+    """
+    agreed: defaultdict[str, set[str]] = defaultdict(set)
+    parts = ["# Three probes, side by side", INTRODUCTION]
+    for document in documents:
+        rows = document["rows"] = sorted(document["rows"], key=lambda row: models.index(row["model"]))
+        for row in rows:
+            agreed[row["model"]].add(agreement(told(row)))
+        parts += [f"## {document['where']}", table(HEADS, [_cells(row) for row in rows])]
+        parts += [line for row in rows if (line := _explained(row))]
+        wrong_ones = [_against_noise(row) for row in rows if row["model"] in NOISE and _distance(row, FLAG) is not None]
+        parts += [WRONG_ONES, table(NOISE_HEADS, wrong_ones)] if wrong_ones else []
+    if wrong := unsettled(agreed, EXPLANATIONS):
+        sys.exit("\n".join(wrong))
+    write("depths.md", *parts, made_here("evidence-depths"))
+
+
+def _distance(row: Row, pair: str) -> float | None:
+    apart = row.get("distances", {}).get(pair)
+    return apart["size"] if apart else None
+
+
+def _nats(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _mode(row: Row) -> str:
+    """How the engines of a launch run passes."""
+    engine = row.get("engine") or {}
+    if not engine:
+        return "-"
+    graphs = engine["cudagraph_mode"]
+    return "eager" if engine["enforce_eager"] else f"compiled, {'no' if graphs == 'NONE' else graphs.lower()} graphs"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    found = told(row)
+    marked = {"misresolved": "**misresolved**", "moved": "**moved**"}
+    words = [marked.get(word, word) for word in (found.flag_on, found.flag_off, found.outputs)]
+    left = f"{found.left} of {row.get('passes', 0)}"
+    numbers = _nats(_distance(row, FLAG)), _nats(row.get("noise"))
+    return (
+        row["model"],
+        _mode(row),
+        found.true or "-",
+        found.order or "-",
+        *words[:2],
+        left,
+        words[2],
+        *numbers,
+        agreement(found),
+    )
+
+
+def _explained(row: Row) -> str:
+    """What does not agree, and why; empty if it does."""
+    found = told(row)
+    against = "; ".join([*contradictions(found), *row["failed"]])
+    reasons = [reason for name, reason in row["reasons"].items() if row["words"][name] == "unknown"][:1]
+    why = EXPLANATIONS.get(row["model"], "not explained")
+    if agreement(found) not in EXPLAINED:
+        return ""
+    return f"- `{row['model']}`: {agreement(found)}. " + " ".join(
+        [*(f"{one}." for one in (against, *reasons) if one), why]
+    )
+
+
+def _against_noise(row: Row) -> tuple[str, ...]:
+    noise, wrong = row["noise"], _distance(row, FLAG) or 0.0
+    threshold = None if noise is None else max(FLOOR, TIMES_NOISE * noise)
+    times = f"{wrong / noise:.0f}" if noise else "noise is 0"
+    right = _distance(row, "flag_off_against_eager")
+    return (row["model"], _nats(noise), _nats(threshold), _nats(wrong), times, _nats(right))

@@ -1,0 +1,113 @@
+"""What the evidence of three probes side by side counts as agreement; no engine is started."""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fake_environment import ROOT
+
+sys.path.insert(0, str(ROOT / "docs" / "evidence"))
+
+import depths_page
+from depths_agree import EXPLANATIONS, Said, agreement, contradictions, unsettled
+
+SAFE = Said("uniform", "uniform", "equal", "equal", "same", 0)
+UNSAFE = Said("conditional", "conditional", "misresolved", "equal", "moved", 3)
+HIDDEN = replace(UNSAFE, flag_on="equal", outputs="same", left=0)
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        (SAFE, "yes"),
+        (replace(SAFE, true="", order="no_moe"), "yes"),
+        (UNSAFE, "yes"),
+        (replace(UNSAFE, order="inconclusive"), "yes"),
+        (HIDDEN, "not reached"),
+        (replace(HIDDEN, order="inconclusive"), "in doubt"),
+        (replace(SAFE, order="inconclusive"), "in doubt"),
+    ],
+)
+def test_what_fits_together_is_told_by_what_the_requests_reached(said: Said, word: str) -> None:
+    """Engines show only what requests reach, so an unsafe model that they do not lead astray contradicts nothing."""
+    assert agreement(said) == word
+    assert not contradictions(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        replace(SAFE, flag_on="misresolved", outputs="moved", left=1),
+        replace(SAFE, outputs="moved"),
+        replace(SAFE, flag_on="unknown"),
+        replace(SAFE, outputs="unknown"),
+        replace(SAFE, left=1),
+        replace(SAFE, true="conditional"),
+        replace(UNSAFE, true="reordered"),
+        replace(UNSAFE, flag_off="misresolved"),
+        replace(UNSAFE, flag_off="unknown"),
+        replace(UNSAFE, outputs="same"),
+        replace(UNSAFE, flag_on="equal"),
+        replace(UNSAFE, left=0),
+    ],
+)
+def test_one_word_out_of_step_is_a_disagreement(said: Said) -> None:
+    """Whichever of the probes said it, and also where one could not tell."""
+    assert agreement(said) == "no"
+    assert contradictions(said)
+
+
+def test_every_disagreement_is_explained_and_nothing_else() -> None:
+    """An explanation that outlives its disagreement is one too many; models that did not run are left alone."""
+    agreed = {"a": {"yes"}, "b": {"yes", "no"}, "c": {"not reached"}, "d": {"in doubt"}}
+    assert unsettled(agreed, {"b": "why", "c": "why", "elsewhere": "why"}) == []
+    assert unsettled(agreed, {"a": "why", "c": "why"}) == ["b: not explained", "a: explained, and nothing disagrees"]
+
+
+FLAG = "flag_on_against_flag_off"
+
+
+def row(model: str, said: Said, apart: float) -> dict[str, Any]:
+    """What a run keeps of a model."""
+    return {
+        "model": model,
+        "true": said.true,
+        "order": said.order,
+        "failed": [],
+        "words": {"flag_on": said.flag_on, "flag_off": said.flag_off, FLAG: said.outputs},
+        "reasons": {"flag_on": "", "flag_off": "", FLAG: ""},
+        "engine": {"enforce_eager": True, "mode": "NONE", "cudagraph_mode": "NONE"},
+        "left": said.left,
+        "passes": 33,
+        "distances": {FLAG: {"size": apart}, "flag_off_against_eager": {"size": 0.0}},
+        "noise": 0.001,
+    }
+
+
+def page(monkeypatch: pytest.MonkeyPatch, *rows: dict[str, Any]) -> str:
+    """The page that a run leads to."""
+    written: list[str] = []
+    monkeypatch.setattr(depths_page, "write", lambda _, *parts: written.extend(parts))
+    depths_page.write_page([{"where": "here", "rows": list(rows)}], [one["model"] for one in rows])
+    return "\n".join(written)
+
+
+def test_a_row_has_words_and_numbers_and_wrong_layers_are_held_against_the_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model whose wrong run is measured stands in both tables."""
+    text = page(monkeypatch, row("Plain", SAFE, 0), row("Reverse", UNSAFE, 0.75))
+    assert "| Plain | eager | uniform | uniform | equal | equal | 0 of 33 | same | 0.0000 | 0.0010 | yes |" in text
+    assert "| **misresolved** | equal | 3 of 33 | **moved** | 0.7500 | 0.0010 | yes |" in text
+    assert "| Reverse | 0.0010 | 0.0500 | 0.7500 | 750 | 0.0000 |" in text
+
+
+def test_a_page_with_a_disagreement_has_its_explanation_or_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way round."""
+    text = page(monkeypatch, row("TrySwitch", HIDDEN, 0))
+    assert f"- `TrySwitch`: not reached. {EXPLANATIONS['TrySwitch']}" in text
+    with pytest.raises(SystemExit, match="Plain: not explained"):
+        page(monkeypatch, row("Plain", replace(SAFE, outputs="moved"), 1))
+    with pytest.raises(SystemExit, match="TrySwitch: explained, and nothing disagrees"):
+        page(monkeypatch, row("TrySwitch", SAFE, 0))
