@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from vllm_launch_worker import launch, requests, stamps, thin, trace
+from vllm_launch_worker import images, launch, requests, stamps, thin, trace
 from vllm_launch_worker.ring import Ring, use
 
 
@@ -56,56 +56,62 @@ def observe(request: dict, control: Path) -> dict:
         RuntimeError: the launch spreads over processes, or a layer cannot be watched.
     """
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # before vLLM is imported
-    config, changed = configured(request, control)
+    config, changed = configured(request, control, with_images=True)
     if config.parallel_config.world_size > 1:
         raise RuntimeError("the launch spreads over several processes, and the replay probe watches one")
     watches: list[Watch] = []
     on_loaded(lambda: watches.append(watched(config)))
     engine = started(config)
-    described, lost = sent(engine, config, watches[0])
+    described, lost, refused = sent(engine, config, watches[0])
     return {
         "registered": registered(config),
         "passes": trace.grouped(described),
         "lost": lost,
         "requests": list(plans_for(config)),
         "engine": became(config),
-        "changed": changed,
+        "changed": [*changed, *refused],
     }
 
 
-def configured(request: dict, control: Path) -> tuple:
+def configured(request: dict, control: Path, *, with_images: bool = False) -> tuple:
     """The VllmConfig of the launch, and what is otherwise than there."""
     arguments = launch.engine_args(request["args"])
-    changed = ["prompts are token ids: no tokenizer is loaded"]
-    arguments.skip_tokenizer_init = True
+    changed = []
     if request["thin"] is not None:
         thin.write(request["thin"], control / "model")
+        images.carry(arguments, control / "model")
         changed += thin.put_in_place(arguments, control / "model")
     if request.get("eager"):
         arguments.enforce_eager = True
     if request["flag"] is not None:
         arguments.compilation_config.fast_moe_cold_start = request["flag"]
-    return launch.config_of(arguments), changed
+    config, said = images.configured(arguments, thin=request["thin"] is not None, wanted=with_images)
+    return config, [said[0], *changed, *said[1:]]
 
 
 def plans_for(config) -> dict:
     """The requests that fit this engine."""
     scheduler = config.scheduler_config
-    return requests.plans(config.model_config.max_model_len, scheduler.max_num_batched_tokens, scheduler.max_num_seqs)
+    sizes = (config.model_config.max_model_len, scheduler.max_num_batched_tokens, scheduler.max_num_seqs)
+    return {**requests.plans(*sizes), **images.plans(config)}
 
 
 def sent(engine, config, watch: Watch) -> tuple:
-    """Send all requests; the passes they caused, and how many records were lost."""
-    described, lost = [], 0
+    """Send all requests; the passes they caused, how many records were lost, and what was refused, in words."""
+    described, lost, refused = [], 0, []
     for name, parts in plans_for(config).items():
         watch.clear()
-        for _ in requests.send(engine, name, parts, config.model_config.get_vocab_size()):
-            pass
+        try:
+            for _ in requests.send(engine, name, parts, config.model_config.get_vocab_size()):
+                pass
+        except Exception as failure:
+            refused.append(images.refused(name, failure))
+            break
         records, missed = watch.ring.read()
         lost += missed
         found = trace.passes(records, registered(config))
         described += [{**one, **host_side(watch, number), "request": name} for number, one in sorted(found.items())]
-    return described, lost
+    return described, lost, refused
 
 
 def started(config):
