@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vllm_launch_worker import launch
-from vllm_launch_worker.requests import FIRST_ID, NEW_TOKENS
+from vllm_launch_worker import launch, requests
+from vllm_launch_worker.requests import NEW_TOKENS
 
-NAMES = ("image", "image_joins")
+NAMES = ("image", "image_joins", "image_alone")
 SIDE = 128
 """Pixels of a picture's width and height; a processor that wants more scales it up."""
 BEFORE, BEHIND = 3, 4
@@ -98,60 +98,87 @@ def count(limits: dict) -> int:
     return limit.get("count", 1) if isinstance(limit, dict) else getattr(limit, "count", limit)
 
 
+class Picture:
+    """A small picture as vLLM makes the largest one that it profiles a model with, and what it becomes in a prompt.
+
+    The words and the picture are those of the model's `BaseDummyInputsBuilder` (multimodal/processing/dummy_inputs.py,
+    0.19.1 and 0.32.0), so that no model has to be known here.
+
+    Attributes:
+        words: tokens that ask for one picture.
+        start: tokens of them before the picture.
+        length: tokens that the picture becomes.
+        rest: tokens behind it.
+        allowed: pictures that a prompt may have.
+    """
+
+    def __init__(self, config) -> None:
+        from vllm.config.multimodal import ImageDummyOptions
+        from vllm.multimodal import MULTIMODAL_REGISTRY
+
+        self.vocabulary, counts = config.model_config.get_vocab_size(), {"image": 1}
+        processor = MULTIMODAL_REGISTRY.create_processor(config.model_config)
+        small = {"image": ImageDummyOptions(count=1, width=SIDE, height=SIDE)}
+        made = processor.dummy_inputs.get_dummy_mm_data(config.model_config.max_model_len, counts, small)
+        self.data = {"image": made["image"]}
+        self.words = processor.info.get_tokenizer().encode(processor.dummy_inputs.get_dummy_text(counts))
+        read = processor(self.words, processor.info.parse_mm_data(self.data, validate=False))
+        place = read["mm_placeholders"]["image"][0]
+        self.start, self.length = place.offset, place.length
+        self.rest = len(read["prompt_token_ids"]) - self.start - self.length
+        self.allowed = processor.info.allowed_mm_limits.get("image", 0)
+
+    def prompt(self, index: int, before: int, behind: int) -> dict:
+        """Text, the words with the picture, text.
+
+        Args:
+            index: of the text before it: one of its own for each prompt, or else its passes come from the prefix cache.
+            before: its tokens.
+            behind: tokens of the text behind; -1 ends the prompt with the picture itself.
+        """
+        words = self.words if behind >= 0 else self.words[: len(self.words) - self.rest]
+        text = requests.ids(index, before, self.vocabulary), requests.ids(index, max(0, behind), self.vocabulary)
+        return {"prompt_token_ids": [*text[0], *words, *text[1]], "multi_modal_data": self.data}
+
+
 def obstacle(config) -> str:
     """Why an image cannot be sent although the processor is here; empty where one can.
 
     Raises:
         Exception: whatever the model's processor raises.
     """
-    processor = processor_of(config)
-    if processor.info.allowed_mm_limits.get("image", 0) < 1:
+    picture = Picture(config)
+    if picture.allowed < 1:
         return "the model or the launch takes none"
-    made = prompt(config, 0)
-    items = processor.info.parse_mm_data(made["multi_modal_data"], validate=False)
-    length = len(processor(made["prompt_token_ids"], items)["prompt_token_ids"])
-    room = config.model_config.max_model_len - NEW_TOKENS - 1
-    if length > room:
-        return f"a small one is {length} tokens, and the launch has room for {room}"
+    length = picture.start + picture.length + picture.rest + BEFORE + BEHIND
+    if length > room(config):
+        return f"a small one is a prompt of {length} tokens, and the launch has room for {room(config)}"
     return ""
 
 
+def room(config) -> int:
+    """Tokens of the longest prompt."""
+    return config.model_config.max_model_len - NEW_TOKENS - 1
+
+
 def plans(config) -> dict:
-    """The image requests that fit this engine, as `requests.plans` has those of text; none for text alone."""
-    model, most = config.model_config, config.scheduler_config.max_num_seqs
+    """The image requests that fit this engine, as `requests.plans` has those of text; none for text alone.
+
+    `image`: one picture in a little text. `image_joins`: the same, joining text under way. `image_alone`: the text
+    before the picture fills a batch, so that the next one is the picture and nothing else; for a model that gives text
+    and pictures to different experts (ERNIE-4.5-VL) that is a case of its own.
+    """
+    model, scheduler = config.model_config, config.scheduler_config
     if not model.is_multimodal_model or model.skip_tokenizer_init:
         return {}
-    companion = min(COMPANION, model.max_model_len - NEW_TOKENS - 1)
-    made = {"image": [(prompt(config, 1), 0)], "image_joins": [(companion, 0), (prompt(config, 2), 2)]}
-    return {name: parts for name, parts in made.items() if len(parts) <= most}
-
-
-def prompt(config, number: int) -> dict:
-    """Text, one picture, text: as vLLM makes the one that it profiles the model with, but small.
-
-    Args:
-        config: of the engine.
-        number: of the prompt: each begins otherwise, so that none is found in the prefix cache.
-    """
-    from vllm.config.multimodal import ImageDummyOptions
-
-    processor, counts = processor_of(config), {"image": 1}
-    small = {"image": ImageDummyOptions(count=1, width=SIDE, height=SIDE)}
-    pictures = processor.dummy_inputs.get_dummy_mm_data(config.model_config.max_model_len, counts, small)
-    words = processor.info.get_tokenizer().encode(processor.dummy_inputs.get_dummy_text(counts))
-    before = [FIRST_ID + number * BEFORE + place for place in range(BEFORE)]
-    behind = [FIRST_ID + place for place in range(BEHIND)]
-    return {
-        "prompt_token_ids": [*before, *words, *behind],
-        "multi_modal_data": {"image": pictures["image"]},
+    picture, most = Picture(config), scheduler.max_num_batched_tokens
+    made = {
+        "image": [(picture.prompt(50, BEFORE, BEHIND), 0)],
+        "image_joins": [(min(COMPANION, room(config)), 0), (picture.prompt(51, BEFORE, BEHIND), 2)],
     }
-
-
-def processor_of(config):
-    """VLLM's processor of the model; the parts behind it are kept by vLLM and transformers."""
-    from vllm.multimodal import MULTIMODAL_REGISTRY
-
-    return MULTIMODAL_REGISTRY.create_processor(config.model_config)
+    if picture.start < most and picture.length <= most and most + picture.length <= room(config):
+        made["image_alone"] = [(picture.prompt(52, most - picture.start, -1), 0)]
+    return {name: parts for name, parts in made.items() if len(parts) <= scheduler.max_num_seqs}
 
 
 def refused(name: str, failure: Exception) -> str:
