@@ -10,6 +10,7 @@ become as many tokens, of the ids, as a published processor makes, is all that a
 
 import argparse
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
-WORDS = 1024
-"""Plain words: ids from 0, below every special token of the models here."""
 UNKNOWN = "w0"
+ERNIE = "ernie_processor"
+"""Module beside this one."""
 Config = dict[str, Any]
 
 
@@ -59,16 +60,43 @@ def qwen3_vl(config: Config, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
+def ernie_vl(config: Config, folder: Path) -> None:
+    """Stands for ERNIE-4.5-VL's own code, which a launch runs with `--trust-remote-code` only.
+
+    config.json is written anew, for it names that code. The ids are those of `special_tokens_map.json` and
+    `added_tokens.json` as published; config.json has but those of the marks and of the placeholder.
+    """
+    special = {
+        "<|IMAGE_START|>": config["image_start_token_id"],
+        "<|IMAGE_END|>": config["image_end_token_id"],
+        "<|VIDEO_START|>": config["video_start_token_id"],
+        "<|VIDEO_END|>": config["video_end_token_id"],
+        "<|IMAGE_PLACEHOLDER|>": config["im_patch_id"],
+        "<|image@placeholder|>": 3,  # any: none is left in a prompt
+        "<|video@placeholder|>": 4,
+    }
+    tokenizer(special).save_pretrained(folder)
+    shutil.copy(Path(__file__).with_name(f"{ERNIE}.py"), folder)
+    named = {"config.json": {**config, "auto_map": {"AutoConfig": f"{ERNIE}.StandInConfig"}}}
+    named["processor_config.json"] = {"auto_map": {"AutoProcessor": f"{ERNIE}.StandInProcessor"}}
+    for name, value in named.items():
+        (folder / name).write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
 def tokenizer(special: dict[str, int]) -> PreTrainedTokenizerFast:
     """Words by whitespace, and special tokens at their ids."""
-    words = {f"w{number}": number for number in range(WORDS)}
+    top, taken = (
+        max(special.values()),
+        set(special.values()),
+    )  # without a gap, which transformers 5.5 warns of at length
+    words = {f"w{number}": number for number in range(top) if number not in taken}
     made = Tokenizer(WordLevel(words | special, unk_token=UNKNOWN))
     made.pre_tokenizer = Whitespace()
     made.add_special_tokens(list(special))
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token=UNKNOWN)
 
 
-RECIPES: dict[str, Callable[[Config, Path], None]] = {"qwen3_vl_moe": qwen3_vl}
+RECIPES: dict[str, Callable[[Config, Path], None]] = {"qwen3_vl_moe": qwen3_vl, "ernie4_5_moe_vl": ernie_vl}
 """`model_type` of a config.json -> what writes its processor."""
 
 

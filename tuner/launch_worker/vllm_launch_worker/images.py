@@ -5,16 +5,23 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
-from vllm_launch_worker import launch, requests
-from vllm_launch_worker.requests import NEW_TOKENS
+from vllm_launch_worker import launch
+from vllm_launch_worker.requests import FIRST_ID, NEW_TOKENS
 
 NAMES = ("image", "image_joins", "image_alone")
-SIDE = 128
-"""Pixels of a picture's width and height; a processor that wants more scales it up."""
+SIDE = 112
+"""Pixels of a picture's width and height; a processor that wants more scales it up.
+
+16 tokens where 28 or 32 pixels are one (ERNIE-4.5-VL, Qwen3-VL), which is a size that CUDA graphs are captured for: a
+batch of the picture alone is not padded.
+"""
 BEFORE, BEHIND = 3, 4
 """Text tokens around a picture."""
+PLAIN = 997
+"""Tokens that text is made of; a prime, so that prompts of other indices begin otherwise."""
 COMPANION = 33
 """Length of the text request that a picture joins."""
 TEXT_ONLY = {"image": 0, "video": 0, "audio": 0}
@@ -109,6 +116,7 @@ class Picture:
         start: tokens of them before the picture.
         length: tokens that the picture becomes.
         rest: tokens behind it.
+        plain: tokens for text around it, none of which has a part in it.
         allowed: pictures that a prompt may have.
     """
 
@@ -116,7 +124,7 @@ class Picture:
         from vllm.config.multimodal import ImageDummyOptions
         from vllm.multimodal import MULTIMODAL_REGISTRY
 
-        self.vocabulary, counts = config.model_config.get_vocab_size(), {"image": 1}
+        counts = {"image": 1}
         processor = MULTIMODAL_REGISTRY.create_processor(config.model_config)
         small = {"image": ImageDummyOptions(count=1, width=SIDE, height=SIDE)}
         made = processor.dummy_inputs.get_dummy_mm_data(config.model_config.max_model_len, counts, small)
@@ -126,19 +134,26 @@ class Picture:
         place = read["mm_placeholders"]["image"][0]
         self.start, self.length = place.offset, place.length
         self.rest = len(read["prompt_token_ids"]) - self.start - self.length
+        ids = range(FIRST_ID, config.model_config.get_vocab_size())
+        taken = {*self.words, *read["prompt_token_ids"]}
+        self.plain = list(islice((token for token in ids if token not in taken), PLAIN))
         self.allowed = processor.info.allowed_mm_limits.get("image", 0)
 
     def prompt(self, index: int, before: int, behind: int) -> dict:
         """Text, the words with the picture, text.
 
         Args:
-            index: of the text before it: one of its own for each prompt, or else its passes come from the prefix cache.
-            before: its tokens.
-            behind: tokens of the text behind; -1 ends the prompt with the picture itself.
+            index: of the text: one of its own for each prompt, or else its passes come from the prefix cache.
+            before: tokens of the text before.
+            behind: those of the text behind; -1 ends the prompt with the picture itself.
         """
         words = self.words if behind >= 0 else self.words[: len(self.words) - self.rest]
-        text = requests.ids(index, before, self.vocabulary), requests.ids(index, max(0, behind), self.vocabulary)
-        return {"prompt_token_ids": [*text[0], *words, *text[1]], "multi_modal_data": self.data}
+        ids = [*self.text(index, before), *words, *self.text(index, behind)]
+        return {"prompt_token_ids": ids, "multi_modal_data": self.data}
+
+    def text(self, index: int, length: int) -> list:
+        """Tokens of plain text."""
+        return [self.plain[(index * 31 + place) % len(self.plain)] for place in range(length)]
 
 
 def obstacle(config) -> str:
@@ -153,7 +168,7 @@ def obstacle(config) -> str:
     length = picture.start + picture.length + picture.rest + BEFORE + BEHIND
     if length > room(config):
         return f"a small one is a prompt of {length} tokens, and the launch has room for {room(config)}"
-    return ""
+    return "" if plans(config) else "the launch takes no request"
 
 
 def room(config) -> int:
@@ -173,11 +188,11 @@ def plans(config) -> dict:
         return {}
     picture, most = Picture(config), scheduler.max_num_batched_tokens
     made = {
-        "image": [(picture.prompt(50, BEFORE, BEHIND), 0)],
-        "image_joins": [(min(COMPANION, room(config)), 0), (picture.prompt(51, BEFORE, BEHIND), 2)],
+        "image": [(picture.prompt(20, BEFORE, BEHIND), 0)],
+        "image_joins": [(min(COMPANION, room(config)), 0), (picture.prompt(21, BEFORE, BEHIND), 2)],
     }
     if picture.start < most and picture.length <= most and most + picture.length <= room(config):
-        made["image_alone"] = [(picture.prompt(52, most - picture.start, -1), 0)]
+        made["image_alone"] = [(picture.prompt(22, most - picture.start, -1), 0)]
     return {name: parts for name, parts in made.items() if len(parts) <= scheduler.max_num_seqs}
 
 
