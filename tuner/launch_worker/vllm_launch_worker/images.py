@@ -67,7 +67,7 @@ def configured(arguments, *, thin: bool, wanted: bool) -> tuple:
         return config, [TOKENS[1], "no images: the prompts are text alone"]
     seeing, why = attempted(arguments, thin=thin)
     if why:
-        return config, [TOKENS[1], f"no image was sent: {why}"]
+        return config, [TOKENS[1], f"no image was sent: {why}; the engine takes text alone"]
     return seeing, [TOKENS[0], *([BOUND] if thin else [])]
 
 
@@ -168,7 +168,8 @@ def obstacle(config) -> str:
     length = picture.start + picture.length + picture.rest + BEFORE + BEHIND
     if length > room(config):
         return f"a small one is a prompt of {length} tokens, and the launch has room for {room(config)}"
-    return "" if plans(config) else "the launch takes no request"
+    plans(config)  # raises here, and not when they are to be sent
+    return ""
 
 
 def room(config) -> int:

@@ -50,7 +50,7 @@ def observe(request: dict, control: Path) -> dict:
 
     Returns:
         `registered`: layer names; `passes`: see `trace.grouped`; `lost`: records that did not fit; `requests`: which
-        were sent; `engine`: what the launch became; `changed`: what is otherwise than in the launch.
+        fit; `engine`: what the launch became; `changed`: what is otherwise than in the launch.
 
     Raises:
         RuntimeError: the launch spreads over processes, or a layer cannot be watched.
