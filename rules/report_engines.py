@@ -77,7 +77,7 @@ class OutputPrompt(Part):
 
     name: str = Field(min_length=1)
     repeats: str
-    alone: bool
+    alone: bool = False
     given: tuple[float | None, ...]
     tokens: tuple[int, ...]
     made: tuple[float | None, ...]

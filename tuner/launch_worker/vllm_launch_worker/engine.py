@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from vllm_launch_worker import launch, thin
+from vllm_launch_worker import images, launch, thin
 
 
-def configured(request: dict, control: Path, extension: str) -> tuple:
+def configured(request: dict, control: Path, extension: str, *, with_images: bool = False) -> tuple:
     """The VllmConfig of the launch, and what is otherwise than there, in words.
 
     Args:
@@ -14,15 +14,16 @@ def configured(request: dict, control: Path, extension: str) -> tuple:
             `thin.write`), or None.
         control: a folder of this process alone.
         extension: the class that each of its workers gets, `module.Class`.
+        with_images: let the engine take images where the model's processor is here.
 
     Raises:
         RuntimeError: the launch has such a class itself, or its processes would differ in what they run.
     """
     arguments = launch.engine_args(request["args"])
-    changed = ["prompts are token ids: no tokenizer is loaded"]
-    arguments.skip_tokenizer_init = True
+    changed = []
     if request["thin"] is not None:
         thin.write(request["thin"], control / "model")
+        images.carry(arguments, control / "model")
         changed += thin.put_in_place(arguments, control / "model")
     if request["eager"]:
         arguments.enforce_eager = True
@@ -31,9 +32,9 @@ def configured(request: dict, control: Path, extension: str) -> tuple:
     if arguments.worker_extension_cls:
         raise RuntimeError("the launch has a worker extension of its own, and vLLM takes one")
     arguments.worker_extension_cls = extension
-    config = launch.config_of(arguments)
+    config, said = images.configured(arguments, thin=request["thin"] is not None, wanted=with_images)
     require_alike(config.parallel_config)
-    return config, changed
+    return config, [said[0], *changed, *said[1:]]
 
 
 def require_alike(parallel) -> None:

@@ -64,10 +64,6 @@ def prompts(max_model_len: int, vocabulary: int) -> dict:
     return made | {ALONE: ("", made["tokens_17"][1])}
 
 
-<<<<<<< HEAD
-def answered(made, asked: dict) -> dict:
-    """Send all prompts at once, so that they share batches; each one's whole answer, by name."""
-=======
 def answered(made, asked: dict) -> dict:
     """Send all prompts but one at once, so that they share batches, then that one; each one's whole answer, by name."""
     together = {name: tokens for name, (_, tokens) in asked.items() if name != ALONE}
@@ -76,7 +72,6 @@ def answered(made, asked: dict) -> dict:
 
 def of_batch(made, batch: dict, **more) -> dict:
     """Send prompts at once, with more sampling parameters if any; each one's whole answer, by name."""
->>>>>>> h-depths
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -90,13 +85,8 @@ def of_batch(made, batch: dict, **more) -> dict:
         output_kind=RequestOutputKind.FINAL_ONLY,
         **more,
     )
-<<<<<<< HEAD
-    for name, (_, tokens) in asked.items():
-        made.add_request(name, {"prompt_token_ids": tokens}, params.clone())
-=======
     for name, tokens in batch.items():
         made.add_request(name, {"prompt_token_ids": tokens}, params.clone())
->>>>>>> h-depths
     found = {}
     while made.has_unfinished_requests():
         found.update({one.request_id: one for one in made.step() if one.finished})

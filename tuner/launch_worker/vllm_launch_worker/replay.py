@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vllm_launch_worker import engine, requests, trace
+from vllm_launch_worker import engine, images, requests, trace
 
 RANK = "vllm_launch_worker.rank.Rank"
 
@@ -16,29 +16,41 @@ def observe(request: dict, control: Path) -> dict:
 
     Returns:
         `registered`: layer names; `passes`: see `trace.grouped`; `lost`: records that did not fit; `requests`: which
-        were sent; `engine`: what the launch became; `changed`: what is otherwise than in the launch.
+        fit; `engine`: what the launch became; `changed`: what is otherwise than in the launch.
 
     Raises:
         RuntimeError: the engine, or a layer, cannot be watched.
     """
-    config, changed = engine.configured(request, control, RANK)
-    made = engine.started(config)
-    found = [one for name, parts in plans_for(config).items() for one in sent(made, config, name, parts)]
+    config, changed = engine.configured(request, control, RANK, with_images=True)
+    made, plans = engine.started(config), plans_for(config)
+    found, refused = sent_all(made, config, plans)
     engine.ended(made)
     return {
         "registered": found[-1]["registered"],
         "passes": trace.grouped([one for rank in found for one in rank["passes"]]),
         "lost": sum(rank["lost"] for rank in found),
-        "requests": list(plans_for(config)),
+        "requests": list(plans),
         "engine": {**engine.became(config), "processes": config.parallel_config.world_size},
-        "changed": changed,
+        "changed": [*changed, *refused],
     }
 
 
 def plans_for(config) -> dict:
     """The requests that fit this engine."""
     scheduler = config.scheduler_config
-    return requests.plans(config.model_config.max_model_len, scheduler.max_num_batched_tokens, scheduler.max_num_seqs)
+    sizes = (config.model_config.max_model_len, scheduler.max_num_batched_tokens, scheduler.max_num_seqs)
+    return {**requests.plans(*sizes), **images.plans(config)}
+
+
+def sent_all(made, config, plans: dict) -> tuple:
+    """Send all requests: what each process recorded for each plan, and what was refused, in words."""
+    found: list = []
+    for name, parts in plans.items():
+        try:
+            found += sent(made, config, name, parts)
+        except Exception as failure:
+            return found, [images.refused(name, failure)]
+    return found, []
 
 
 def sent(made, config, name: str, parts: list) -> list:

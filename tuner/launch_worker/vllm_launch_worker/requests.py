@@ -27,16 +27,24 @@ def plans(max_model_len: int, max_tokens: int, max_seqs: int) -> dict:
 
 
 def send(engine, name: str, parts: list, vocabulary: int) -> Iterator[None]:
-    """Send the requests of one plan and step the engine until all are answered; yields before each step."""
+    """Send the requests of one plan and step the engine until all are answered; yields before each step.
+
+    In place of a length, `parts` may have a prompt with an image (`images.plans`).
+    """
     from vllm import SamplingParams
 
     step = 0
     while engine.has_unfinished_requests() or any(joins >= step for _, joins in parts):
         for index, (length, joins) in enumerate(parts):
             if joins == step:
-                tokens = [FIRST_ID + (index * 31 + place) % (vocabulary - FIRST_ID) for place in range(length)]
+                prompt = length if isinstance(length, dict) else {"prompt_token_ids": ids(index, length, vocabulary)}
                 params = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True, temperature=0.0, detokenize=False)
-                engine.add_request(f"{name}-{index}", {"prompt_token_ids": tokens}, params)
+                engine.add_request(f"{name}-{index}", prompt, params)
         yield
         engine.step()
         step += 1
+
+
+def ids(index: int, length: int, vocabulary: int) -> list:
+    """The tokens of a plan's request by its place there."""
+    return [FIRST_ID + (index * 31 + place) % (vocabulary - FIRST_ID) for place in range(length)]

@@ -45,10 +45,6 @@ def put_in_place(engine_args, folder: Path) -> list:
     if engine_args.max_model_len is None:
         engine_args.max_model_len = LENGTH
         changed.append(f"positions: {LENGTH}")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if any(isinstance(value, dict) and name.startswith(("vision", "audio")) for name, value in config.items()):
-        engine_args.limit_mm_per_prompt = {"image": 0, "video": 0, "audio": 0}
-        changed.append("no images: their processor is not here")
     return changed
 
 
