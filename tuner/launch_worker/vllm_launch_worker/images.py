@@ -3,8 +3,6 @@
 import copy
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -80,9 +78,8 @@ def attempted(arguments, *, thin: bool) -> tuple:
         tried.limit_mm_per_prompt = {**TEXT_ONLY, "image": {"count": 1, "width": SIDE, "height": SIDE}}
         tried.skip_mm_profiling = True
     try:
-        with offline():
-            config = launch.config_of(tried)
-            return config, obstacle(config)
+        config = launch.config_of(tried)
+        return config, obstacle(config)
     except Exception as failure:
         return None, f"the model's processor cannot be made: {in_a_line(failure)}"
 
@@ -208,19 +205,6 @@ def in_a_line(failure: Exception) -> str:
     """The kind of a failure, and the first line of its words."""
     lines = str(failure).strip().splitlines() or [""]
     return f"{type(failure).__name__}: {lines[0][:200]}"
-
-
-@contextmanager
-def offline() -> Iterator[None]:
-    """Let nothing be fetched: what is not beside the model is not here."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def carry(arguments, folder: Path) -> None:

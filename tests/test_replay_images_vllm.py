@@ -1,0 +1,62 @@
+"""Images in the replay probe, in real engines of both environments on a CPU: a cut Qwen3-VL-MoE with random weights."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from fake_environment import MODELS, ROOT
+from real_environment import python_of
+from vllm_server import SERVER_ENVIRONMENT
+
+from rules.replay import judge_replay
+from rules.report import Replay
+from tuner.launch_question import Question, asked_of_engines
+from tuner.probe.shrink import shrink
+
+pytestmark = pytest.mark.vllm
+
+QWEN_VL = MODELS / "Qwen--Qwen3-VL-30B-A3B-Instruct"
+SMALL = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")
+MODES = {"current": ("--compilation-config", '{"mode": 2, "backend": "eager"}'), "flag-live": ("--enforce-eager",)}
+"""Traced, and not: as in `test_replay_vllm.py`."""
+PASSES = 34 + 6 + 8 + 7
+"""Of text, as an engine without images has them; of the picture among text, joining, and by itself in a batch."""
+
+
+VARIABLES = {**os.environ, **SERVER_ENVIRONMENT, "VLLM_LOGGING_LEVEL": "WARNING"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published config.json with processor files of the current release, which the older one reads too."""
+    made = tmp_path_factory.mktemp("qwen-vl")
+    shutil.copy(QWEN_VL / "config.json", made)
+    script = ROOT / "docs" / "evidence" / "processors.py"
+    subprocess.run([python_of("current"), script, made], check=True, cwd=ROOT)
+    return made
+
+
+@pytest.mark.parametrize(("environment", "flag"), [("current", None), ("flag-live", True)])
+def test_pictures_run_the_layers_that_are_meant(folder: Path, environment: str, flag: bool | None) -> None:
+    """Text and pictures share the experts here, so that the flag does no harm; all requests are answered."""
+    thin = {"config": shrink(json.loads((folder / "config.json").read_text())).config, "code": None}
+    args = (str(folder), *SMALL, *MODES[environment])
+
+    question = Question("replay", args, 600, more={"thin": thin}, engines=[{"flag": flag, "eager": False}])
+    [answer] = asked_of_engines(question, str(python_of(environment)), lambda _control: VARIABLES)
+
+    assert isinstance(answer, dict), answer
+    assert answer["requests"][-3:] == ["image", "image_joins", "image_alone"]
+    assert answer["changed"] == [
+        "prompts are token ids",
+        "a thin model with random weights stands for the real one",
+        "one small image a prompt, and no start with a picture of the largest size",
+    ]
+    told = {"name": "as_launched", "status": "ran", "detail": "", "made_at": "", **answer}
+    found = Replay.model_validate_json(json.dumps(told))
+    assert judge_replay(found) == ("equal", f"{PASSES} passes, 0 of them replayed from CUDA graphs")
+    assert {one.called for one in found.passes} == {found.registered}
+    assert found.engine["flag"] is bool(flag)
