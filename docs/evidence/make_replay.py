@@ -4,14 +4,15 @@
     .venv/bin/python docs/evidence/make_replay.py page OUT.json... [--stamps TRACE.json STEP.json]   # writes replay.md
 
 The models: one whose layers all run in order, one that owns two sets of experts and runs one of them
-(examples/two_expert_sets), and, on a GPU, cut published ones. ERNIE-4.5-VL is there twice: vLLM switches the flag off
-for its name, and not for the same class under another name. Each with the flag on and off; eager, and compiled; on a
-GPU with piecewise CUDA graphs and with full ones.
+(examples/two_expert_sets), and, on a GPU, cut published ones. ERNIE-4.5-VL is there three times: vLLM switches the flag
+off for its name, and not for the same class under another name, which gets text alone, and images too. Each with the
+flag on and off; eager, and compiled; on a GPU with piecewise CUDA graphs and with full ones.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,9 @@ PUBLISHED = {
     "ERNIE-4.5-VL, cut, under another name": MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT",
     "Llama-4-Scout, cut": MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct",
 }
+PICTURED = "ERNIE-4.5-VL with images, cut, under another name"
+"""Its processor is made by processors.py."""
+SEEING = ("--trust-remote-code", "--mm-encoder-attn-backend", "TORCH_SDPA")
 ALIAS, SAME_CLASS = "ErnieUnderAnotherName", "ernie45_vl:Ernie4_5_VLMoeForConditionalGeneration"
 REGISTER = f"""
 def register() -> None:
@@ -94,8 +98,10 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
     modes = {"eager": EAGER, **(compiled if options.graphs else COMPILED)}
     folders = {**{kind: folder / kind for kind in KINDS}, **(PUBLISHED if options.graphs else {})}
     wanted = tuple(options.models or ("",))
+    if options.graphs and PICTURED.startswith(wanted):
+        folders[PICTURED] = with_processor(PUBLISHED["ERNIE-4.5-VL, cut"], folder / "pictured", python)
     cases = [
-        Case(model, path, mode, (*args, *SMALL, *theirs), cut(model, path))
+        Case(model, path, mode, (*args, *SMALL, *theirs, *(SEEING if model == PICTURED else ())), cut(model, path))
         for mode, args in modes.items()
         for model, path in folders.items()
         if model.startswith(wanted)
@@ -112,10 +118,20 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
 
 def cut(model: str, path: Path) -> dict[str, Any] | None:
     """What stands for a published model, whose weights are not here."""
-    if model not in PUBLISHED:
+    if model in KINDS:
         return None
     config = shrink(json.loads((path / "config.json").read_text(encoding="utf-8"))).config
-    return {"config": {**config, "architectures": [ALIAS]} if "another name" in model else config, "code": None}
+    named = {**config, "architectures": [ALIAS]} if "another name" in model else config
+    return {"config": named, "code": str(path) if model == PICTURED else None}
+
+
+def with_processor(published: Path, folder: Path, python: Path) -> Path:
+    """A published config.json, with the files of a processor beside it."""
+    folder.mkdir()
+    shutil.copy(published / "config.json", folder)
+    script = [python, ROOT / "docs" / "evidence" / "processors.py", folder]
+    subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
+    return folder
 
 
 def write_plugin(folder: Path) -> None:
@@ -179,8 +195,9 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         "`replayed`: passes that came from captured CUDA graphs, with no Python in between."
     )
     parts = ["# What ran in real engines", said, *(f"`{name}`: {words}." for name, words in KINDS.items())]
-    for document in documents:
-        parts += [f"## {document['where']}", table(HEADS, [_row(row) for row in document["rows"]])]
+    for place in dict.fromkeys(document["where"] for document in documents):
+        rows = [row for document in documents if document["where"] == place for row in document["rows"]]
+        parts += [f"## {place}", table(HEADS, [_row(row) for row in rows])]
     if stamps:
         parts += _stamps(*stamps)
     write("replay.md", *parts, made_here("evidence-replay"))
