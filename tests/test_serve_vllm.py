@@ -21,6 +21,8 @@ PROMPTS = (
     "engine",
 )
 PROBE_LIMIT_S = 300
+SERVED = {"flag-live": ("two-expert-sets", "qwen3-moe"), "current": ("qwen3-moe",)}
+"""Through the tuner: environment -> kinds of checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,10 @@ def serve_plainly(python: Path, model: Path, folder: Path, flag: str) -> Served:
     return serve((str(python.with_name("vllm")), "serve", str(model), *SERVE_ARGUMENTS, *setting), folder)
 
 
-def serve_through_tuner(python: Path, model: Path, folder: Path) -> Served:
-    """`tuner probe`, then `tuner serve` with the verdict it stored, and not without one."""
-    ours = ("--python", str(python), "--store", str(folder / "verdicts.sqlite"))
-    folder.mkdir()
-    subprocess.run(
-        [TUNER, "probe", "--no-variants", *ours, model],  # other settings are not served here
-        env={**os.environ, **SERVER_ENVIRONMENT, **PLUGIN},
-        check=True,
-        timeout=PROBE_LIMIT_S,
-    )
-    return serve((str(TUNER), "serve", *ours, "--on-missing", "fail", str(model), *SERVE_ARGUMENTS), folder / "server")
+def serve_through_tuner(python: Path, model: Path, store: Path, folder: Path) -> Served:
+    """`tuner serve` with the verdict that is stored, and not without one."""
+    ours = ("--python", str(python), "--store", str(store), "--on-missing", "fail")
+    return serve((str(TUNER), "serve", *ours, str(model), *SERVE_ARGUMENTS), folder)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +79,27 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
             script = ROOT / "examples" / "tiny_checkpoint.py"
             subprocess.run([serving_python(environment), script, model, "--kind", kind], cwd=folder, check=True)
         return model
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def probed(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Probes what is served of an environment, once and in one call; the store."""
+    folder = tmp_path_factory.mktemp("stores")
+
+    def make(environment: str) -> Path:
+        store = folder / f"{environment}.sqlite"
+        if not store.exists():
+            models = [checkpoint(environment, kind) for kind in SERVED[environment]]
+            ours = ("--python", serving_python(environment), "--store", store)
+            subprocess.run(
+                [TUNER, "probe", "--no-variants", *ours, *models],  # other settings are not served here
+                env={**os.environ, **SERVER_ENVIRONMENT, **PLUGIN},
+                check=True,
+                timeout=PROBE_LIMIT_S,
+            )
+        return store
 
     return make
 
@@ -111,11 +127,11 @@ def test_the_flag_corrupts_a_model_with_two_expert_sets(
 
 @pytest.mark.vllm
 def test_tuner_serve_cures_the_model_with_two_expert_sets(
-    checkpoint: MakeCheckpoint, flag_off: Served, tmp_path: Path
+    checkpoint: MakeCheckpoint, probed: Callable[[str], Path], flag_off: Served, tmp_path: Path
 ) -> None:
     """Served through the tuner, the model answers exactly as with the flag off."""
     model = checkpoint("flag-live", "two-expert-sets")
-    tuned = serve_through_tuner(serving_python("flag-live"), model, tmp_path / "tuned")
+    tuned = serve_through_tuner(serving_python("flag-live"), model, probed("flag-live"), tmp_path / "tuned")
 
     assert tuned.flag is False
     assert tuned.completions == flag_off.completions
@@ -124,11 +140,11 @@ def test_tuner_serve_cures_the_model_with_two_expert_sets(
 @pytest.mark.vllm
 @pytest.mark.parametrize(("environment", "flag"), [("flag-live", True), ("current", False)])
 def test_a_uniform_model_runs_with_the_fastest_safe_flag(
-    checkpoint: MakeCheckpoint, tmp_path: Path, environment: str, flag: bool
+    checkpoint: MakeCheckpoint, probed: Callable[[str], Path], tmp_path: Path, environment: str, flag: bool
 ) -> None:
     """A uniform model runs with the flag on where vLLM honours it, and with no trace of it where vLLM does not."""
     model = checkpoint(environment, "qwen3-moe")
-    tuned = serve_through_tuner(serving_python(environment), model, tmp_path / "tuned")
+    tuned = serve_through_tuner(serving_python(environment), model, probed(environment), tmp_path / "tuned")
 
     assert tuned.flag is flag
     assert ("fast_moe_cold_start" in " ".join(tuned.arguments)) is flag
