@@ -11,13 +11,13 @@ SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
 
-setup: setup-tool ## make .venv/bin/tuner and .envs/current, vLLM 0.32.0 for the CPU (about 6 GB of disk)
+setup: setup-tool ## make .venv/bin/tuner and .envs/current, vLLM 0.32.0 for the CPU (6.5 GB of disk)
 	$(MAKE_ENVIRONMENT) current
 
 setup-tool: ## make .venv alone: the tool and what checks it
 	$(MAKE_ENVIRONMENT) tool
 
-setup-flag-live: ## make .envs/flag-live, vLLM 0.19.1, where fast_moe_cold_start works (about 7 GB of disk)
+setup-flag-live: ## make .envs/flag-live, vLLM 0.19.1, where fast_moe_cold_start works (about 8 GB of disk)
 	$(MAKE_ENVIRONMENT) flag-live
 
 setup-parsers: setup-tool ## make .envs/parsers, the argument parsers of five more vLLM releases (0.1 GB, 0.34 GB of downloads)

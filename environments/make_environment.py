@@ -49,8 +49,8 @@ class Environment(NamedTuple):
 
 ENVIRONMENTS = {
     "tool": Environment(ROOT / ".venv", "0.3 GB", 1),
-    "current": Environment(ROOT / ".envs" / "current", "5.9 GB, 3.2 GB of downloads the first time", 7),
-    "flag-live": Environment(ROOT / ".envs" / "flag-live", "7.3 GB, 4.5 GB of downloads the first time", 9),
+    "current": Environment(ROOT / ".envs" / "current", "6.5 GB, 3.2 GB of downloads the first time", 7),
+    "flag-live": Environment(ROOT / ".envs" / "flag-live", "8.1 GB, 4.5 GB of downloads the first time", 9),
 }
 
 
