@@ -17,9 +17,8 @@ def judge_replay(run: Replay) -> tuple[str, str]:
     """
     if run.status != "ran":
         return UNKNOWN, run.detail or "the engine did not run"
-    wrong = next((one for one in run.passes if _wrong_call(one) is not None), None)
-    if wrong is not None:
-        return MISRESOLVED, _sentence(wrong)
+    if wrong := [one for one in run.passes if _wrong_call(one) is not None]:
+        return MISRESOLVED, _sentence(max(wrong, key=lambda one: one.count))
     if gaps := _gaps(run):
         return UNKNOWN, gaps[0]
     passes = sum(one.count for one in run.passes)
