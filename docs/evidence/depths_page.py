@@ -1,7 +1,7 @@
 """The page of `make_depths.py`: what three probes say of each model, and whether that agrees."""
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,13 +51,18 @@ def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:
         rows = document["rows"] = sorted(document["rows"], key=lambda row: models.index(row["model"]))
         for row in rows:
             agreed[row["model"]].add(agreement(told(row)))
-        parts += [f"## {document['where']}", table(HEADS, [_cells(row) for row in rows])]
+        parts += [f"## {document['where']}", _counted(rows), table(HEADS, [_cells(row) for row in rows])]
         parts += [line for row in rows if (line := _explained(row))]
         wrong_ones = [_against_noise(row) for row in rows if row["model"] in NOISE and _distance(row, FLAG) is not None]
         parts += [WRONG_ONES, table(NOISE_HEADS, wrong_ones)] if wrong_ones else []
     if wrong := unsettled(agreed, EXPLANATIONS):
         sys.exit("\n".join(wrong))
     write("depths.md", *parts, made_here("evidence-depths"))
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    counts = Counter(agreement(told(row)) for row in rows)
+    return f"{len(rows)} models: {', '.join(f'{number} {word}' for word, number in counts.most_common())}."
 
 
 def _distance(row: Row, pair: str) -> float | None:
@@ -106,7 +111,7 @@ def _explained(row: Row) -> str:
     if agreement(found) not in EXPLAINED:
         return ""
     return f"- `{row['model']}`: {agreement(found)}. " + " ".join(
-        [*(f"{one}." for one in (against, *reasons) if one), why]
+        [*(f"{one.rstrip('.')}." for one in (against, *reasons) if one), why]
     )
 
 
