@@ -1,0 +1,58 @@
+"""Images in the replay probe, in real engines of both environments on a CPU: a cut Qwen3-VL-MoE with random weights."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from fake_environment import MODELS, ROOT
+from real_environment import python_of
+from vllm_server import SERVER_ENVIRONMENT
+
+from rules.replay import judge_replay
+from rules.report import Replay
+from tuner.launch_question import Question, asked
+from tuner.probe.shrink import shrink
+
+pytestmark = pytest.mark.vllm
+
+QWEN_VL = MODELS / "Qwen--Qwen3-VL-30B-A3B-Instruct"
+SMALL = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")
+MODES = {"current": ("--compilation-config", '{"mode": 2, "backend": "eager"}'), "flag-live": ("--enforce-eager",)}
+"""Traced, and not: as in `test_replay_vllm.py`."""
+PASSES = 34 + 6 + 8 + 7
+"""Of text, as an engine without images has them; of the picture among text, joining, and by itself in a batch."""
+
+
+def variables(control: Path) -> Mapping[str, str]:
+    """Of an engine: a cache of its own."""
+    own = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CACHE_ROOT": str(control / "cache")}
+    return {**os.environ, **SERVER_ENVIRONMENT, **own}
+
+
+@pytest.mark.parametrize(("environment", "flag"), [("current", None), ("flag-live", True)])
+def test_pictures_run_the_layers_that_are_meant(tmp_path: Path, environment: str, flag: bool | None) -> None:
+    """Text and pictures share the experts here, so that the flag does no harm; all requests are answered."""
+    shutil.copy(QWEN_VL / "config.json", tmp_path)
+    script = ROOT / "docs" / "evidence" / "processors.py"
+    subprocess.run([python_of(environment), script, tmp_path], check=True, cwd=ROOT)
+    thin = {"config": shrink(json.loads((tmp_path / "config.json").read_text())).config, "code": None}
+    args = (str(tmp_path), *SMALL, *MODES[environment])
+
+    question = Question("replay", args, 600, more={"flag": flag, "thin": thin})
+    answer = asked(question, str(python_of(environment)), variables)
+
+    assert answer["requests"][-3:] == ["image", "image_joins", "image_alone"]
+    assert answer["changed"] == [
+        "prompts are token ids",
+        "a thin model with random weights stands for the real one",
+        "one small image a prompt, and no start with a picture of the largest size",
+    ]
+    told = {"name": "as_launched", "status": "ran", "detail": "", "made_at": "", **answer}
+    found = Replay.model_validate_json(json.dumps(told))
+    assert judge_replay(found) == ("equal", f"{PASSES} passes, 0 of them replayed from CUDA graphs")
+    assert {one.called for one in found.passes} == {found.registered}
+    assert found.engine["flag"] is bool(flag)
