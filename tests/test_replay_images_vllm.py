@@ -33,14 +33,21 @@ def variables(control: Path) -> Mapping[str, str]:
     return {**os.environ, **SERVER_ENVIRONMENT, **own}
 
 
-@pytest.mark.parametrize(("environment", "flag"), [("current", None), ("flag-live", True)])
-def test_pictures_run_the_layers_that_are_meant(tmp_path: Path, environment: str, flag: bool | None) -> None:
-    """Text and pictures share the experts here, so that the flag does no harm; all requests are answered."""
-    shutil.copy(QWEN_VL / "config.json", tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published config.json with processor files of the current release, which the older one reads too."""
+    made = tmp_path_factory.mktemp("qwen-vl")
+    shutil.copy(QWEN_VL / "config.json", made)
     script = ROOT / "docs" / "evidence" / "processors.py"
-    subprocess.run([python_of(environment), script, tmp_path], check=True, cwd=ROOT)
-    thin = {"config": shrink(json.loads((tmp_path / "config.json").read_text())).config, "code": None}
-    args = (str(tmp_path), *SMALL, *MODES[environment])
+    subprocess.run([python_of("current"), script, made], check=True, cwd=ROOT)
+    return made
+
+
+@pytest.mark.parametrize(("environment", "flag"), [("current", None), ("flag-live", True)])
+def test_pictures_run_the_layers_that_are_meant(folder: Path, environment: str, flag: bool | None) -> None:
+    """Text and pictures share the experts here, so that the flag does no harm; all requests are answered."""
+    thin = {"config": shrink(json.loads((folder / "config.json").read_text())).config, "code": None}
+    args = (str(folder), *SMALL, *MODES[environment])
 
     question = Question("replay", args, 600, more={"flag": flag, "thin": thin})
     answer = asked(question, str(python_of(environment)), variables)

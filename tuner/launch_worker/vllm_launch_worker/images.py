@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -212,9 +213,12 @@ def in_a_line(failure: Exception) -> str:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Let nothing be fetched: what is not beside the model is not here."""
-    from huggingface_hub import constants
+    """Let nothing be fetched: what is not beside the model is not here.
 
+    The library that fetches is vLLM's, loaded long since; it asks its constant anew each time, and not the environment
+    (huggingface_hub/constants.py, with 0.19.1 and 0.32.0).
+    """
+    constants = sys.modules["huggingface_hub.constants"]
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
     try:
