@@ -5,13 +5,15 @@
 
 The models: one whose layers all run in order, one that owns two sets of experts and runs one of them
 (examples/two_expert_sets), and, on a GPU, cut published ones. ERNIE-4.5-VL is there twice: vLLM switches the flag off
-for its name, and not for the same class under another name. Each with the flag on and off; eager, and compiled; on a
+for its name, and not for the same class under another name. Its folder, and that of Qwen3-VL, get processor files
+(processors.py), so that images are sent, too. Each with the flag on and off; eager, and compiled; on a
 GPU with piecewise CUDA graphs and with full ones.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,7 +39,10 @@ PUBLISHED = {
     "ERNIE-4.5-VL, cut": MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT",
     "ERNIE-4.5-VL, cut, under another name": MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT",
     "Llama-4-Scout, cut": MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct",
+    "Qwen3-VL, cut": MODELS / "Qwen--Qwen3-VL-30B-A3B-Instruct",
 }
+PICTURED = {"ERNIE": ("--trust-remote-code",), "Qwen3-VL": ()}
+"""How the names of models begin that get processor files -> what their launch needs for them."""
 ALIAS, SAME_CLASS = "ErnieUnderAnotherName", "ernie45_vl:Ernie4_5_VLMoeForConditionalGeneration"
 REGISTER = f"""
 def register() -> None:
@@ -94,10 +99,11 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
         subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
     compiled = {name: ("--compilation-config", f'{{"cudagraph_mode": "{mode}"}}') for name, mode in GRAPHS.items()}
     modes = {"eager": EAGER, **(compiled if options.graphs else COMPILED)}
-    folders = {**{kind: folder / kind for kind in KINDS}, **(PUBLISHED if options.graphs else {})}
+    published = {name: pictured(python, name, folder) for name in PUBLISHED} if options.graphs else {}
+    folders = {**{kind: folder / kind for kind in KINDS}, **published}
     wanted = tuple(options.models or ("",))
     cases = [
-        Case(model, path, mode, (*args, *SMALL, *theirs), flag, cut(model, path))
+        Case(model, path, mode, (*args, *SMALL, *for_pictures(model), *theirs), flag, cut(model, path))
         for mode, args in modes.items()
         for model, path in folders.items()
         for flag in (True, False)
@@ -112,12 +118,29 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
             options.files[0].write_text(json.dumps({"where": where(python), "rows": rows}, indent=1), encoding="utf-8")
 
 
+def pictured(python: Path, model: str, folder: Path) -> Path:
+    """The folder of a published model, or a copy with processor files where there is a recipe for them."""
+    if not model.startswith(tuple(PICTURED)):
+        return PUBLISHED[model]
+    made = folder / model.replace(",", "").replace(" ", "-")
+    made.mkdir()
+    shutil.copy(PUBLISHED[model] / "config.json", made)
+    subprocess.run([python, ROOT / "docs" / "evidence" / "processors.py", made], check=True, stdout=sys.stderr)
+    return made
+
+
+def for_pictures(model: str) -> tuple[str, ...]:
+    """Arguments that the processor files of a model need."""
+    return next((args for name, args in PICTURED.items() if model.startswith(name)), ())
+
+
 def cut(model: str, path: Path) -> dict[str, Any] | None:
     """What stands for a published model, whose weights are not here."""
     if model not in PUBLISHED:
         return None
     config = shrink(json.loads((path / "config.json").read_text(encoding="utf-8"))).config
-    return {"config": {**config, "architectures": [ALIAS]} if "another name" in model else config, "code": None}
+    code = str(path) if for_pictures(model) else None
+    return {"config": {**config, "architectures": [ALIAS]} if "another name" in model else config, "code": code}
 
 
 def write_plugin(folder: Path) -> None:
