@@ -110,7 +110,7 @@ class Picture:
     """A small picture as vLLM makes the largest one that it profiles a model with, and what it becomes in a prompt.
 
     The words and the picture are those of the model's `BaseDummyInputsBuilder` (multimodal/processing/dummy_inputs.py,
-    0.19.1 and 0.32.0), so that no model has to be known here.
+    the same from 0.16.0 to 0.32.0), so that no model has to be known here.
 
     Attributes:
         words: tokens that ask for one picture.
@@ -133,7 +133,8 @@ class Picture:
         self.data = {"image": made["image"]}
         self.words = processor.info.get_tokenizer().encode(processor.dummy_inputs.get_dummy_text(counts))
         with set_default_torch_num_threads(1):  # as vLLM does: a process forked from one with more of them would hang
-            read = processor(self.words, processor.info.parse_mm_data(self.data, validate=False))
+            items = processor.info.parse_mm_data(self.data, validate=False)
+            read = processor(self.words, items, hf_processor_mm_kwargs={})
         place = read["mm_placeholders"]["image"][0]
         self.start, self.length = place.offset, place.length
         self.rest = len(read["prompt_token_ids"]) - self.start - self.length
