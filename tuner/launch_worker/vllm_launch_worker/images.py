@@ -41,7 +41,7 @@ CARRIED = (
 LAYER_COUNTS = ("depth", "num_hidden_layers", "num_layers", "n_layers", "encoder_layers", "vt_num_hidden_layers")
 """Keys of an encoder's config."""
 TOKENS = ("prompts are token ids", "prompts are token ids: no tokenizer is loaded")
-BOUND = "one small image a prompt, and no start with a picture of the largest size"
+BOUND = "at most one image a prompt, and the encoder is not profiled at start"
 
 
 def configured(arguments, *, thin: bool, wanted: bool) -> tuple:
@@ -49,7 +49,7 @@ def configured(arguments, *, thin: bool, wanted: bool) -> tuple:
 
     Args:
         arguments: AsyncEngineArgs; not changed.
-        thin: whether a thin model stands for the real one: then pictures are few and small.
+        thin: whether a thin model stands for the real one: then its encoder, slow on a CPU, is kept to small pictures.
         wanted: False for text alone.
 
     Returns:
@@ -106,7 +106,7 @@ class Picture:
     """A small picture as vLLM makes the largest one that it profiles a model with, and what it becomes in a prompt.
 
     The words and the picture are those of the model's `BaseDummyInputsBuilder` (multimodal/processing/dummy_inputs.py,
-    0.19.1 and 0.32.0), so that no model has to be known here.
+    the same from 0.16.0 to 0.32.0), so that no model has to be known here.
 
     Attributes:
         words: tokens that ask for one picture.
@@ -120,6 +120,7 @@ class Picture:
     def __init__(self, config) -> None:
         from vllm.config.multimodal import ImageDummyOptions
         from vllm.multimodal import MULTIMODAL_REGISTRY
+        from vllm.utils.torch_utils import set_default_torch_num_threads
 
         counts = {"image": 1}
         processor = MULTIMODAL_REGISTRY.create_processor(config.model_config)
@@ -127,7 +128,9 @@ class Picture:
         made = processor.dummy_inputs.get_dummy_mm_data(config.model_config.max_model_len, counts, small)
         self.data = {"image": made["image"]}
         self.words = processor.info.get_tokenizer().encode(processor.dummy_inputs.get_dummy_text(counts))
-        read = processor(self.words, processor.info.parse_mm_data(self.data, validate=False))
+        with set_default_torch_num_threads(1):  # as vLLM does: a process forked from one with more of them would hang
+            items = processor.info.parse_mm_data(self.data, validate=False)
+            read = processor(self.words, items, hf_processor_mm_kwargs={})
         place = read["mm_placeholders"]["image"][0]
         self.start, self.length = place.offset, place.length
         self.rest = len(read["prompt_token_ids"]) - self.start - self.length
