@@ -142,6 +142,16 @@ def test_weights_that_are_here_are_used(bench: Bench, tmp_path: Path) -> None:
     assert bench.seen()[0]["request"]["thin"] is None
 
 
+def test_engines_have_all_layers_where_the_order_probe_needed_them(bench: Bench) -> None:
+    """Code that asks for layers by number may do otherwise at one that a cut model lacks."""
+    file = bench.folder / "report.json"
+    report = json.loads(file.read_text(encoding="utf-8"))
+    report["assumptions"] = [one for one in report["assumptions"] if one["kind"] != "layers_shrunk"]
+    file.write_text(json.dumps(report), encoding="utf-8")
+    bench.ask("probe", "--depth", "replay", MIXTRAL, code=0)
+    assert bench.seen()[0]["request"]["thin"]["config"]["num_hidden_layers"] == 32
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

@@ -24,6 +24,8 @@ SETTINGS = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
 }
+CUT = "layers_shrunk"
+"""Kind of the assumption that a report has where the order probe ran with fewer layers than the model has."""
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 """GiB; without it a CPU build reserves half the machine."""
 
@@ -120,13 +122,23 @@ def answers(asking: Asking, engines: Sequence[Engine], starting: Starting, watch
 
 
 def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
-    """A cut model where the real one's weights are not here: whole ones of random numbers would show no more."""
+    """A cut model where the real one's weights are not here: whole ones of random numbers would show no more.
+
+    It has as many layers as the order probe ran: all of them where the model's code asks for layers by number.
+    """
     if "dummy" not in stand_ins(plan, arguments):
         return None
     model = plan.subject.model
     require_modest(model.config)
     code = model.folder if plan.subject.trust_remote_code else None
-    return {"config": shrink(model.config).config, "code": code}
+    small = shrink(model.config)
+    return {"config": small.config if small.deep is None or _ran_cut(plan) else small.deep, "code": code}
+
+
+def _ran_cut(plan: Plan) -> bool:
+    """Whether the order probe, which comes first, was content with fewer layers than the model has."""
+    assumptions = plan.found.entry.report["assumptions"] if plan.found.entry else []
+    return any(assumption["kind"] == CUT for assumption in assumptions)
 
 
 def variables(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
