@@ -55,6 +55,18 @@ GRAPHS = {"piecewise graphs": "PIECEWISE", "full graphs": "FULL_AND_PIECEWISE"}
 COMPILED = {"compiled": ()}
 KINDS = {"qwen3-moe": "all layers run, in order", "two-expert-sets": "owns two sets of experts, runs one"}
 HEADS = ("model", "engine", "flag", "passes", "replayed", "calls", "ran what was meant", "seen")
+PASS_HEADS = ("engine, flag on", "tokens of", "passes", "replayed", "meant", "ran")
+TOKENS_OF = {"one": "text alone", "image": "text and image", "image_alone": "an image alone"}
+"""Request that first caused a pass -> what was in it."""
+GRAPHS_SAID = (
+    "ERNIE's class is not made to be compiled, so it has no piecewise graphs; vLLM switches the flag off for its name. "
+    "Made with 16 cores and one such GPU, several engines at once, with the flag honoured as with torch before 2.11; "
+    "behind `--`: `--attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes 268435456`."
+)
+IMAGES_SAID = (
+    "ERNIE gives tokens of text to one set of experts and those of images to another; in a pass of text alone, or of "
+    "an image alone, one set is left out, and counting goes wrong. Pass by pass, with images:"
+)
 LIMIT_S = 580
 
 
@@ -192,15 +204,30 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
     """A table for each environment."""
     said = (
         "Each MoE call is stamped twice on the device: the layer that the model called, and the layer that ran. "
-        "`replayed`: passes that came from captured CUDA graphs, with no Python in between."
+        "`replayed`: passes that came from captured CUDA graphs, with no Python in between. An engine of several "
+        "processes has its passes in each of them."
     )
     parts = ["# What ran in real engines", said, *(f"`{name}`: {words}." for name, words in KINDS.items())]
     for place in dict.fromkeys(document["where"] for document in documents):
         rows = [row for document in documents if document["where"] == place for row in document["rows"]]
         parts += [f"## {place}", table(HEADS, [_row(row) for row in rows])]
+        parts += [] if place.endswith("cpu") else [GRAPHS_SAID]
+        seen = [row for row in rows if row["model"] == PICTURED and row["flag"] and row["passes"]]
+        parts += [IMAGES_SAID, table(PASS_HEADS, [cells for row in seen for cells in _by_pass(row)])] if seen else []
     if stamps:
         parts += _stamps(*stamps)
     write("replay.md", *parts, made_here("evidence-replay"))
+
+
+def _by_pass(row: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The passes of an engine: which experts were meant, and which ran."""
+    rows = []
+    for one in row["passes"]:
+        meant, ran = (", ".join(call.split(".layers.")[-1] for call in one[part]) for part in ("called", "ran"))
+        shown = "the same" if meant == ran else f"**{ran}**"
+        replayed = "yes" if one["replayed"] else "no"
+        rows.append((row["mode"], TOKENS_OF[one["request"]], str(one["count"]), replayed, meant, shown))
+    return rows
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
@@ -211,7 +238,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
     right = {"equal": "yes", "misresolved": "**no**"}.get(word, word)
     seen = reason if word != "equal" else ""
     flag = "on" if row["flag"] else "off"
-    return (row["model"], row["mode"], flag, *map(str, counts), str(calls), right, seen[:200])
+    return (row["model"], row["mode"], flag, *map(str, counts), str(calls), right, seen[:260])
 
 
 def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[str]:
