@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-arguments evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -81,6 +81,11 @@ evidence-replay: setup setup-flag-live ## watch the MoE calls of real engines in
 	.venv/bin/python docs/evidence/make_replay.py run --python .envs/current/bin/python .cache/replay-current.json
 	.venv/bin/python docs/evidence/make_replay.py run --python .envs/flag-live/bin/python .cache/replay-flag-live.json
 	.venv/bin/python docs/evidence/make_replay.py page .cache/replay-flag-live.json .cache/replay-current.json
+
+evidence-depths: setup setup-flag-live ## hold order, replay and output probe against one another on 38 models; write depths.md (half an hour)
+	mkdir -p .cache
+	.venv/bin/python docs/evidence/make_depths.py run .cache/depths-cpu.json --jobs 2 --python .envs/flag-live/bin/python
+	.venv/bin/python docs/evidence/make_depths.py page .cache/depths-cpu.json
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py
