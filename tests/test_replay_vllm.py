@@ -80,13 +80,18 @@ def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
 
 
 def test_a_cut_model_stands_for_a_published_one() -> None:
-    """Counting is right where all layers run in order; the model is cut, and its weights are random."""
+    """Counting is right where all layers run in order; the model is cut, its weights are random, its engine is one."""
     thin = {"config": shrink(json.loads((QWEN / "config.json").read_text())).config, "code": None}
-    [found] = watched("flag-live", str(QWEN), "--enforce-eager", flags=[True], thin=thin)
+    spread = ("--data-parallel-size", "4", "--pipeline-parallel-size", "2")
+    [found] = watched("flag-live", str(QWEN), "--enforce-eager", *spread, flags=[True], thin=thin)
 
     assert (judge_replay(found)[0], found.engine["flag"]) == ("equal", True)
     assert len(found.registered) == thin["config"]["num_hidden_layers"]
-    assert found.changed[1] == "a thin model with random weights stands for the real one"
+    assert found.changed[1:] == (
+        "a thin model with random weights stands for the real one",
+        "one engine stands for 4 data-parallel ones",
+        "one stage with all layers stands for 2 pipeline stages",
+    )
 
 
 def test_an_engine_of_two_processes_is_watched_in_both(tmp_path: Path) -> None:
@@ -100,7 +105,7 @@ def test_an_engine_of_two_processes_is_watched_in_both(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_cannot_be_watched_says_why(tmp_path: Path) -> None:
-    """A launch in stages is not one that this probe can see."""
+    """VLLM mixes one class into its workers, and the probe's must be it."""
     model = checkpoint(tmp_path, "current", "qwen3-moe")
-    with pytest.raises(AssertionError, match="has pipeline stages"):
-        watched("current", model, "--enforce-eager", "--pipeline-parallel-size", "2", flags=[None])
+    with pytest.raises(AssertionError, match="has a worker extension of its own"):
+        watched("current", model, "--worker-extension-cls", "some.Class", flags=[None])

@@ -1,5 +1,6 @@
 """The engine of a launch, started in this process, and in those that it spreads over."""
 
+import dataclasses
 from pathlib import Path
 
 from vllm_launch_worker import images, launch, thin
@@ -17,7 +18,7 @@ def configured(request: dict, control: Path, extension: str, *, with_images: boo
         with_images: let the engine take images where the model's processor is here.
 
     Raises:
-        RuntimeError: the launch has such a class itself, or its processes would differ in what they run.
+        RuntimeError: the launch has such a class itself.
     """
     arguments = launch.engine_args(request["args"])
     changed = []
@@ -32,21 +33,30 @@ def configured(request: dict, control: Path, extension: str, *, with_images: boo
     if arguments.worker_extension_cls:
         raise RuntimeError("the launch has a worker extension of its own, and vLLM takes one")
     arguments.worker_extension_cls = extension
+    changed += stand_alone(arguments)
     config, said = images.configured(arguments, thin=request["thin"] is not None, wanted=with_images)
-    require_alike(config.parallel_config)
     return config, [said[0], *changed, *said[1:]]
 
 
-def require_alike(parallel) -> None:
-    """See that each process of the launch runs the whole model, or a slice of each layer.
+def stand_alone(arguments) -> list:
+    """Start one engine, of one stage, where the launch has several: each runs the model's code by itself.
 
-    Raises:
-        RuntimeError: it does not.
+    Args:
+        arguments: AsyncEngineArgs, changed.
+
+    Returns:
+        What is otherwise than in the launch, in words.
     """
-    if parallel.pipeline_parallel_size > 1:
-        raise RuntimeError("the launch has pipeline stages, each with layers of its own, which are not followed here")
-    if parallel.data_parallel_size > 1:
-        raise RuntimeError("the launch has several data-parallel engines, and one is started here")
+    changed = []
+    if (engines := arguments.data_parallel_size) > 1:
+        for field in dataclasses.fields(arguments):
+            if field.name.startswith("data_parallel_"):
+                setattr(arguments, field.name, field.default)
+        changed.append(f"one engine stands for {engines} data-parallel ones")
+    if (stages := arguments.pipeline_parallel_size) > 1:
+        arguments.pipeline_parallel_size = 1
+        changed.append(f"one stage with all layers stands for {stages} pipeline stages")
+    return changed
 
 
 def started(config):
