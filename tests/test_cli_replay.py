@@ -132,6 +132,16 @@ def test_a_worker_that_dies_costs_one_engine(bench: Bench) -> None:
     assert [[one["flag"] for one in seen["request"]["engines"]] for seen in bench.seen()] == [[True, False], [False]]
 
 
+def test_an_engine_that_crashes_costs_itself_alone(bench: Bench) -> None:
+    """The worker that forked it says how it ended, and goes on."""
+    bench.answers(on={"result": "ended", "how": "killed by SIGSEGV"}, off=engine())
+    answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0)
+    assert replays(answer) == {"flag_on": "unknown", "flag_off": "equal"}
+    reasons = {one["name"]: one["reason"] for one in json.loads(answer.out)["evidence"]["replays"]}
+    assert reasons["flag_on"] == "The engine's process ended early (killed by SIGSEGV)."
+    assert len(bench.seen()) == 1
+
+
 def test_weights_that_are_here_are_used(bench: Bench, tmp_path: Path) -> None:
     """A folder with weights is served as it is."""
     folder = tmp_path / "whole"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.probe.answers import FAILED, require
+from tuner.probe.answers import FAILED, Shape, require
 from tuner.probe.failures import log_hint
 from tuner.probe.interrupts import uninterrupted
 from tuner.probe.process import WorkerProcess
@@ -16,6 +16,8 @@ WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"
 Answer = dict[str, Any]
 Variables = Callable[[Path], Mapping[str, str]]
 """All environment variables of the process, told its control folder."""
+ENDED: Shape = {"how": str}
+"""The shape of an answer of an engine that left none."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,10 @@ def _answer(process: WorkerProcess, question: Question, number: int) -> Answer |
     found = process.awaited(name, question.limit)
     if found is None:
         raise _no_answer(process, question)
+    if found.get("result") == "ended":
+        require(name, found, ENDED)
+        said = f"The engine's process ended early ({found['how']})."
+        return TunerError(said, hint=log_hint(process.log_tail()), kind=question.name)
     if found.get("result") != "ok":
         require(name, found, FAILED)
         said = f"vLLM refuses this launch: {found['message']}"

@@ -10,6 +10,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from vllm_launch_worker import configs, construction, forks, key, launch, output, replay, sources, system, variables
@@ -35,20 +36,20 @@ def answer_each(request: dict, control: Path) -> None:
     """One answer for each engine, whose failure is its own."""
     ready = answered("ready", lambda: forks.prepare(request["args"], control))
     for number, engine in enumerate(request["engines"]):
+        file = result(control, number)
         if ready["result"] != "ok":
-            write_json(result(control, number), ready)
+            write_json(file, ready)
             continue
+        how = forks.forked(partial(answer_of_engine, {**request, **engine}, file), control / f"engine-{number}")
+        if not file.exists():
+            write_json(file, {"result": "ended", "how": how})
 
-        def answer(folder: Path, engine: dict = engine, number: int = number) -> None:
-            end_with_parent()
-            question = request["question"]
-            asked = {**request, **engine}
-            write_json(result(control, number), answered(question, lambda: OF_ENGINES[question](asked, folder)))
 
-        ended = forks.forked(answer, control / f"engine-{number}")
-        if not result(control, number).exists():
-            said = {"message": f"its process ended early ({ended})", "where": "no traceback"}
-            write_json(result(control, number), {"result": "failed", **said})
+def answer_of_engine(request: dict, file: Path, folder: Path) -> None:
+    """The answer of one engine, in its own process."""
+    end_with_parent()
+    question = request["question"]
+    write_json(file, answered(question, lambda: OF_ENGINES[question](request, folder)))
 
 
 def answered(name: str, function: Callable[[], object]) -> dict:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def forked(answer: Callable[[Path], None], folder: Path) -> str:
             own_caches(folder)
             answer(folder)
             code = 0
+        except BaseException:
+            traceback.print_exc()  # else lost: the next line leaves no time for it
         finally:
             flush()
             os._exit(code)  # nothing of the parent's may run at the child's end
