@@ -80,12 +80,13 @@ evidence-replay: setup setup-flag-live ## watch the MoE calls of real engines in
 	mkdir -p .cache
 	.venv/bin/python docs/evidence/make_replay.py run --python .envs/current/bin/python .cache/replay-current.json
 	.venv/bin/python docs/evidence/make_replay.py run --python .envs/flag-live/bin/python .cache/replay-flag-live.json
-	.venv/bin/python docs/evidence/make_replay.py page .cache/replay-flag-live.json .cache/replay-current.json
+	.venv/bin/python docs/evidence/make_replay.py page docs/evidence/replay-gpu.json docs/evidence/replay-2-gpus.json \
+	  .cache/replay-flag-live.json .cache/replay-current.json --stamps docs/evidence/stamps-trace.json docs/evidence/stamps-step.json
 
 evidence-depths: setup setup-flag-live ## hold order, replay and output probe against one another on 38 models; write depths.md (half an hour)
 	mkdir -p .cache
 	.venv/bin/python docs/evidence/make_depths.py run .cache/depths-cpu.json --jobs 2 --python .envs/flag-live/bin/python
-	.venv/bin/python docs/evidence/make_depths.py page .cache/depths-cpu.json
+	.venv/bin/python docs/evidence/make_depths.py page .cache/depths-cpu.json docs/evidence/depths-gpu.json
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py

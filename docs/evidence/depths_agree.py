@@ -11,8 +11,9 @@ EXPLAINED = (UNREACHED, NO)
 EXPLANATIONS = {
     "Tied": "Each layer is called twice, and counting runs past the last of them: vLLM's own assertion ends the engine "
     "in its first pass, so that with the flag on nothing wrong is answered, because nothing is.",
-    "TokenSwitch": "It leaves a layer out where token 88 is in the batch. Prompts of the replay probe count through "
-    "the vocabulary and have it; none of the output probe's does.",
+    "TokenSwitch": "Token 88 is in the prompts of the replay probe, as its prompt `long` counts through the "
+    "vocabulary, and in none of the output probe's. Where an engine adds it itself, the answers part at the next "
+    "token, and nothing behind it can be compared.",
     "HiddenTokenSwitch": "It leaves a layer out where token 777 is in the batch; no prompt has it. The order probe "
     "reads the number in the code.",
     "HelperSwitch": "As HiddenTokenSwitch, for token 877.",

@@ -58,15 +58,20 @@ HEADS = ("model", "engine", "flag", "passes", "replayed", "calls", "ran what was
 PASS_HEADS = ("engine, flag on", "tokens of", "passes", "replayed", "meant", "ran")
 TOKENS_OF = {"one": "text alone", "image": "text and image", "image_alone": "an image alone"}
 """Request that first caused a pass -> what was in it."""
-GRAPHS_SAID = (
-    "ERNIE's class is not made to be compiled, so it has no piecewise graphs; vLLM switches the flag off for its name. "
-    "Made with 16 cores and one such GPU, several engines at once, with the flag honoured as with torch before 2.11; "
-    "behind `--`: `--attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes 268435456`."
-)
+SAID_OF = {
+    "H100 80GB HBM3": "ERNIE's class is not made to be compiled, so it has no piecewise graphs; vLLM switches the flag "
+    "off for its name. Made with 16 cores and one GPU, several engines at once, with the flag honoured as with torch "
+    "before 2.11; behind `--`: `--attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes "
+    "268435456`.",
+    "2 processes each": "As above, with two GPUs of 141 GB; behind `--` also `--tensor-parallel-size 2`, and for "
+    "qwen3-moe `--enable-expert-parallel`. The passes are those of both processes.",
+}
+"""End of a place -> how its table was made."""
 IMAGES_SAID = (
     "ERNIE gives tokens of text to one set of experts and those of images to another; in a pass of text alone, or of "
     "an image alone, one set is left out, and counting goes wrong. Pass by pass, with images:"
 )
+HIDDEN = ", which does not show: two processes differ by more"
 LIMIT_S = 580
 
 
@@ -208,15 +213,22 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         "processes has its passes in each of them."
     )
     parts = ["# What ran in real engines", said, *(f"`{name}`: {words}." for name, words in KINDS.items())]
-    for place in dict.fromkeys(document["where"] for document in documents):
-        rows = [row for document in documents if document["where"] == place for row in document["rows"]]
+    for place in dict.fromkeys(_place(document) for document in documents):
+        rows = [row for document in documents if _place(document) == place for row in document["rows"]]
         parts += [f"## {place}", table(HEADS, [_row(row) for row in rows])]
-        parts += [] if place.endswith("cpu") else [GRAPHS_SAID]
+        parts += [SAID_OF[end] for end in SAID_OF if place.endswith(end)]
         seen = [row for row in rows if row["model"] == PICTURED and row["flag"] and row["passes"]]
         parts += [IMAGES_SAID, table(PASS_HEADS, [cells for row in seen for cells in _by_pass(row)])] if seen else []
     if stamps:
         parts += _stamps(*stamps)
-    write("replay.md", *parts, made_here("evidence-replay"))
+    made = f"Tables of CPUs: {made_here('evidence-replay')}"
+    write("replay.md", *parts, f"{made} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside this page.")
+
+
+def _place(document: dict[str, Any]) -> str:
+    """Versions, device, and how many processes each engine had, if several."""
+    processes = {row["engine"].get("processes", 1) for row in document["rows"] if "engine" in row}
+    return document["where"] + ("" if processes <= {1} else f", {max(processes)} processes each")
 
 
 def _by_pass(row: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -249,10 +261,14 @@ def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[s
     )
     if step is None:
         return ["## What a stamp costs", told]
+    stamps = 2 * step["layers"]
+    share = stamps * trace["us_per_stamp"] / 1e3 / step["bare"]["median_ms"]
     cost = (
-        f"A decode step of {step['sequences']} sequences and {step['layers']} MoE layers (thin): "
-        f"{step['bare']['median_ms']:.2f} ms without stamps, {step['stamped']['median_ms']:.2f} ms with them "
-        f"({step['overhead']:+.1%})."
+        f"A decode step of {step['sequences']} sequences and {step['layers']} MoE layers (thin) took "
+        f"{step['bare']['median_ms']:.2f} ms without stamps and {step['stamped']['median_ms']:.2f} ms with them "
+        f"({step['overhead']:+.1%}), each in a process of its own, one run each. By the number above its {stamps} "
+        f"stamps are {stamps * trace['us_per_stamp']:.0f} µs of the GPU, {share:.1%} of that step"
+        f"{HIDDEN if step['overhead'] < share else ''}."
     )
     return ["## What a stamp costs", told, cost]
 
