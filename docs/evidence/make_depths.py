@@ -163,7 +163,9 @@ def run(wanted: Sequence[Case], python: Path, file: Path, theirs: tuple[str, ...
         for done in as_completed(under_way):
             rows.append(row := done.result())
             said(row["model"], row["order"], *(f"{name} {word}" for name, word in row["words"].items()), *row["failed"])
-            file.write_text(json.dumps({"where": place, "rows": rows}, indent=1), encoding="utf-8")
+            draft = file.with_suffix(".tmp")
+            draft.write_text(json.dumps({"where": place, "rows": rows}, indent=1), encoding="utf-8")
+            draft.replace(file)
 
 
 def said(*words: str) -> None:
