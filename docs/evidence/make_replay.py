@@ -60,9 +60,10 @@ TOKENS_OF = {"one": "text alone", "image": "text and image", "image_alone": "an 
 """Request that first caused a pass -> what was in it."""
 SAID_OF = {
     "H100 80GB HBM3": "ERNIE's class is not made to be compiled, so it has no piecewise graphs; vLLM switches the flag "
-    "off for its name. Made with 16 cores and one GPU, several engines at once, with the flag honoured as with torch "
-    "before 2.11; behind `--`: `--attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes "
-    "268435456`.",
+    "off for its name. Llama-4 has a shared expert, which vLLM runs on a stream of its own in batches of up to 256 "
+    "tokens (`fused_moe/runner/shared_experts.py`), as all are here.\n\n"
+    "Made with 16 cores and one GPU, several engines at once, with the flag honoured as with torch before 2.11; behind "
+    "`--`: `--attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes 268435456`.",
     "2 processes each": "As above, with two GPUs of 141 GB; behind `--` also `--tensor-parallel-size 2`, and for "
     "qwen3-moe `--enable-expert-parallel`. The passes are those of both processes.",
 }
