@@ -38,6 +38,8 @@ class Distance:
         made: the same mean for the added tokens of each prompt through the first that differs: until there the engines
             had the same tokens before them.
         alone: as `made`, for the prompts that shared no batch and have no say there: many others would hide them.
+        parting: the mean difference at the first added token that differs, over the prompts that have one: it stands
+            behind equal tokens, and where two are as likely as each other it is no larger than what else differs.
         parted: where the first added token differs, in words; empty if none does.
     """
 
@@ -45,12 +47,13 @@ class Distance:
     largest: float
     made: float
     alone: float
+    parting: float
     parted: str
 
     @property
     def size(self) -> float:
         """What is held against a threshold: a model may treat prompts, batches and single tokens each otherwise."""
-        return max(self.given, self.made, self.alone)
+        return max(self.given, self.made, self.alone, self.parting)
 
 
 def judge_outputs(outputs: Sequence[Output]) -> dict[str, tuple[str, str]]:
@@ -142,7 +145,8 @@ def _apart(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> Distance | Non
     if not any((*given, *made, *alone)):
         return None
     over_given, over_made, over_alone = (_mean(list(chain.from_iterable(part))) for part in (given, made, alone))
-    return Distance(over_given, max(map(_mean, given)), over_made, over_alone, _parted(pairs))
+    parting = _mean(_at_parting(pairs))
+    return Distance(over_given, max(map(_mean, given)), over_made, over_alone, parting, _parted(pairs, parting))
 
 
 def _added(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> list[list[float]]:
@@ -165,12 +169,20 @@ def _shared(one: OutputPrompt, other: OutputPrompt) -> int:
     return next((at for at, (mine, its) in pairs if mine != its), min(len(one.tokens), len(other.tokens)))
 
 
-def _parted(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> str:
+def _at_parting(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> list[float]:
+    """The difference at the first added token that differs, of each prompt that has one."""
+    parted = [pair for pair in pairs if pair[0].tokens != pair[1].tokens]
+    ends = [(one.made[: _shared(one, other)], other.made[: _shared(one, other)]) for one, other in parted]
+    return [difference for mine, its in ends for difference in _differences(mine[-1:], its[-1:])]
+
+
+def _parted(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]], parting: float) -> str:
     parted = [(_shared(*pair), pair[0].name) for pair in pairs if pair[0].tokens != pair[1].tokens]
     if not parted:
         return ""
     at, name = min(parted)
-    return f"{len(parted)} of {len(pairs)} prompts go on otherwise, first at added token {at} of {name}"
+    said = f"{len(parted)} of {len(pairs)} prompts go on otherwise, first at added token {at} of {name}"
+    return f"{said}, {parting:.4f} nats apart there"
 
 
 def _sentence(found: Distance, threshold: float, noise: float) -> str:

@@ -140,7 +140,20 @@ def test_added_tokens_count_as_far_as_they_have_the_same_past() -> None:
     found = distance(named["flag_on"], named["flag_off"])
     assert found is not None
     assert (found.given, found.made) == (0, pytest.approx(0.3 / (3 + 16 + 16)))
-    assert found.parted == "1 of 3 prompts go on otherwise, first at added token 3 of tokens_7"
+    assert found.parted == "1 of 3 prompts go on otherwise, first at added token 3 of tokens_7, 0.3000 nats apart there"
+
+
+@pytest.mark.parametrize(("apart", "word"), [(0.01, "same"), (0.3, "moved")])
+def test_where_answers_part_the_equal_tokens_before_hide_nothing(apart: float, word: str) -> None:
+    """Two tokens as likely as each other differ by little there; one that wrong experts chose does not."""
+    parted = prompt(tokens=[*TOKENS[:15], 77], made=[*[-0.5] * 15, -0.5 - apart])
+    engines = [*outputs()[:2], output("flag_on", prompts=[parted, *output("eager")["prompts"][1:]]), output("flag_off")]
+    named = read(engines)
+    found = distance(named["flag_on"], named["flag_off"])
+    assert found is not None
+    assert max(found.given, found.made, found.alone) < FLOOR
+    assert found.parting == pytest.approx(apart)
+    assert seen(engines).outputs[FLAG] == word
 
 
 def test_decoding_alone_can_move() -> None:
