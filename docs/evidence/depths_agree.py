@@ -12,10 +12,9 @@ EXPLANATIONS = {
     "Tied": "Each layer is called twice, and counting runs past the last of them: vLLM's own assertion ends the engine "
     "in its first pass, so that with the flag on nothing wrong is answered, because nothing is.",
     "TokenSwitch": "Token 88 is in the prompts of the replay probe, as its prompt `long` counts through the "
-    "vocabulary, and in none of the output probe's. Where an engine adds it itself, the answers part at the next "
-    "token, and nothing behind it can be compared.",
+    "vocabulary, and in none of the output probe's, unless an engine adds it itself, as one on the GPU did.",
     "HiddenTokenSwitch": "It leaves a layer out where token 777 is in the batch; no prompt has it. The order probe "
-    "reads the number in the code.",
+    "reads the number in the code. In the output probe an engine adds it itself, and the answers part behind it.",
     "HelperSwitch": "As HiddenTokenSwitch, for token 877.",
     "MaskSwitch": "It leaves a layer out where every token of the batch is token 777.",
     "LongContextSwitch": "It leaves a layer out at positions from 3001 to 3004; the engines have 512.",

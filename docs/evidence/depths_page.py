@@ -27,7 +27,11 @@ INTRODUCTION = (
     "order probe did not say safe. `not reached`: unsafe, and no request of the engines made the model leave the "
     "registered order. `in doubt`: likewise, and the order probe itself is inconclusive. `no`: anything else. Each "
     "`no` and `not reached` is explained below its table. Distances are those of the output probe's rule, in nats: the "
-    "largest of the means over the prompts' tokens, added ones, and those decoded alone."
+    "largest of the means over the prompts' tokens, added ones, those decoded alone, and those where answers part."
+)
+BEFORE_PARTING = (
+    "Judged before the output probe looked at the token where answers part: distances are at most too small, and "
+    "`same` may have been `moved`."
 )
 WRONG_ONES = "What wrong layers do to the answers, against the noise floor, and against what compiling alone does:"
 Row = dict[str, Any]
@@ -52,6 +56,8 @@ def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:
         for row in rows:
             agreed[row["model"]].add(agreement(told(row)))
         parts += [f"## {document['where']}", _counted(rows), table(HEADS, [_cells(row) for row in rows])]
+        apart = [pair for row in rows for pair in row.get("distances", {}).values() if pair]
+        parts += [BEFORE_PARTING] if any("parting" not in pair for pair in apart) else []
         parts += [line for row in rows if (line := _explained(row))]
         wrong_ones = [_against_noise(row) for row in rows if row["model"] in NOISE and _distance(row, FLAG) is not None]
         parts += [WRONG_ONES, table(NOISE_HEADS, wrong_ones)] if wrong_ones else []

@@ -222,8 +222,13 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         parts += [IMAGES_SAID, table(PASS_HEADS, [cells for row in seen for cells in _by_pass(row)])] if seen else []
     if stamps:
         parts += _stamps(*stamps)
-    made = f"Tables of CPUs: {made_here('evidence-replay')}"
-    write("replay.md", *parts, f"{made} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside this page.")
+    made = made_here("evidence-replay").removeprefix("Made ")
+    write(
+        "replay.md",
+        *parts,
+        f"The tables of CPUs were made {made} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside this "
+        "page.",
+    )
 
 
 def _place(document: dict[str, Any]) -> str:
