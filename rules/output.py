@@ -39,7 +39,8 @@ class Distance:
             had the same tokens before them.
         alone: as `made`, for the prompts that shared no batch and have no say there: many others would hide them.
         parting: the mean difference at the first added token that differs, over the prompts that have one: it stands
-            behind equal tokens, and where two are as likely as each other it is no larger than what else differs.
+            behind equal tokens, and where two are as likely as each other it is no larger than what else differs. It
+            counts between the values of the flag alone: compiling moves single tokens by more than the mean.
         parted: where the first added token differs, in words; empty if none does.
     """
 
@@ -53,7 +54,12 @@ class Distance:
     @property
     def size(self) -> float:
         """What is held against a threshold: a model may treat prompts, batches and single tokens each otherwise."""
-        return max(self.given, self.made, self.alone, self.parting)
+        return max(self.given, self.made, self.alone)
+
+
+def apart(one: str, other: str, found: Distance) -> float:
+    """Nats by which two engines, by their names, are held to be apart."""
+    return max(found.size, found.parting) if (one, other) == FLAG else found.size
 
 
 def judge_outputs(outputs: Sequence[Output]) -> dict[str, tuple[str, str]]:
@@ -94,7 +100,7 @@ def _compared(one: str, other: str, named: dict[str, Output]) -> tuple[str, str]
     threshold = max(TIMES_NOISE * noise, FLOOR)
     parts = [_sentence(found, threshold, noise), found.parted, *_degenerate(pair[0], named["eager"])]
     said = "; ".join(part for part in parts if part)
-    if found.size > threshold:
+    if apart(one, other, found) > threshold:
         return MOVED, said
     return (UNKNOWN, f"the noise is too large: {said}") if threshold > CEILING else (SAME, said)
 

@@ -153,7 +153,7 @@ def test_where_answers_part_the_equal_tokens_before_hide_nothing(apart: float, w
     assert found is not None
     assert max(found.given, found.made, found.alone) < FLOOR
     assert found.parting == pytest.approx(apart)
-    assert seen(engines).outputs[FLAG] == word
+    assert seen(engines).outputs == {FLAG: word, ON: "same", OFF: "same"}
 
 
 def test_decoding_alone_can_move() -> None:

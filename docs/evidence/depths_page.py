@@ -56,8 +56,8 @@ def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:
         for row in rows:
             agreed[row["model"]].add(agreement(told(row)))
         parts += [f"## {document['where']}", _counted(rows), table(HEADS, [_cells(row) for row in rows])]
-        apart = [pair for row in rows for pair in row.get("distances", {}).values() if pair]
-        parts += [BEFORE_PARTING] if any("parting" not in pair for pair in apart) else []
+        found = [row.get("distances", {}).get(FLAG) for row in rows]
+        parts += [BEFORE_PARTING] if any(one and one["parted"] and "parting" not in one for one in found) else []
         parts += [line for row in rows if (line := _explained(row))]
         wrong_ones = [_against_noise(row) for row in rows if row["model"] in NOISE and _distance(row, FLAG) is not None]
         parts += [WRONG_ONES, table(NOISE_HEADS, wrong_ones)] if wrong_ones else []
@@ -72,8 +72,11 @@ def _counted(rows: Sequence[Row]) -> str:
 
 
 def _distance(row: Row, pair: str) -> float | None:
-    apart = row.get("distances", {}).get(pair)
-    return apart["size"] if apart else None
+    found = row.get("distances", {}).get(pair)
+    if not found:
+        return None
+    parting = found.get("parting", 0.0) if pair == FLAG else 0.0
+    return float(max(found["given"], found["made"], found["alone"], parting))
 
 
 def _nats(value: float | None) -> str:

@@ -230,8 +230,8 @@ def keep_outputs(row: Row, found: Sequence[Row]) -> None:
     for pair, (word, reason) in judge_outputs(outputs).items():
         row["words"][pair], row["reasons"][pair] = word, bare(reason)
         one, other = (named[name] for name in pair.split("_against_"))
-        apart = distance(one, other) if one.status == other.status == "ran" else None
-        row["distances"][pair] = {**asdict(apart), "size": apart.size} if apart else None
+        far = distance(one, other) if one.status == other.status == "ran" else None
+        row["distances"][pair] = asdict(far) if far else None
     last = outputs[-1]  # the engine that others are held against: `flag_off`, or the launch as it is
     row["noise"] = noise_floor({one.name: one for one in outputs}, last)
 
