@@ -174,19 +174,8 @@ def uv_install(name: str, folder: Path, *what: str | Path) -> None:
     """
     print(f"{name}: installing {what[-1]}", flush=True)
     uv = ENVIRONMENTS["tool"].folder / "bin" / "uv"
-    quiet = () if sys.stderr.isatty() else ("--quiet",)
-    run(
-        "uv",
-        uv,
-        "pip",
-        "install",
-        *quiet,
-        "--compile-bytecode",
-        "--python",
-        folder / "bin" / "python",
-        "--no-deps",
-        *what,
-    )
+    options = ("--no-deps", "--compile-bytecode", *(() if sys.stderr.isatty() else ("--quiet",)))
+    run("uv", uv, "pip", "install", *options, "--python", folder / "bin" / "python", *what)
 
 
 def run(what: str, *command: str | Path) -> None:

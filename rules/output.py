@@ -151,8 +151,7 @@ def _apart(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> Distance | Non
     if not any((*given, *made, *alone)):
         return None
     over_given, over_made, over_alone = (_mean(list(chain.from_iterable(part))) for part in (given, made, alone))
-    parting = _mean(_at_parting(pairs))
-    return Distance(over_given, max(map(_mean, given)), over_made, over_alone, parting, _parted(pairs, parting))
+    return Distance(over_given, max(map(_mean, given)), over_made, over_alone, *_parted(pairs))
 
 
 def _added(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> list[list[float]]:
@@ -175,20 +174,16 @@ def _shared(one: OutputPrompt, other: OutputPrompt) -> int:
     return next((at for at, (mine, its) in pairs if mine != its), min(len(one.tokens), len(other.tokens)))
 
 
-def _at_parting(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> list[float]:
-    """The difference at the first added token that differs, of each prompt that has one."""
-    parted = [pair for pair in pairs if pair[0].tokens != pair[1].tokens]
-    ends = [(one.made[: _shared(one, other)], other.made[: _shared(one, other)]) for one, other in parted]
-    return [difference for mine, its in ends for difference in _differences(mine[-1:], its[-1:])]
-
-
-def _parted(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]], parting: float) -> str:
-    parted = [(_shared(*pair), pair[0].name) for pair in pairs if pair[0].tokens != pair[1].tokens]
+def _parted(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> tuple[float, str]:
+    """How far apart the prompts are at the first added token that differs, and where that is, in words."""
+    parted = [(_shared(one, other), one, other) for one, other in pairs if one.tokens != other.tokens]
     if not parted:
-        return ""
-    at, name = min(parted)
+        return 0.0, ""
+    ends = [_differences(one.made[at - 1 : at], other.made[at - 1 : at]) for at, one, other in parted]
+    apart_there = _mean(list(chain.from_iterable(ends)))
+    at, name = min((at, one.name) for at, one, _ in parted)
     said = f"{len(parted)} of {len(pairs)} prompts go on otherwise, first at added token {at} of {name}"
-    return f"{said}, {parting:.4f} nats apart there"
+    return apart_there, f"{said}, {apart_there:.4f} nats apart there"
 
 
 def _sentence(found: Distance, threshold: float, noise: float) -> str:

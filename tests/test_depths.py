@@ -68,7 +68,7 @@ def test_every_disagreement_is_explained_and_nothing_else() -> None:
 FLAG = "flag_on_against_flag_off"
 
 
-NEAR = {"given": 0.0, "made": 0.0, "alone": 0.0, "parting": 0.0, "parted": ""}
+NEAR = {"given": 0.0, "largest": 0.0, "made": 0.0, "alone": 0.0, "parting": 0.0, "parted": ""}
 """Between two engines that answered the same."""
 
 

@@ -1,7 +1,6 @@
 """Real engines asked for tokens and their log-probabilities: of vLLM 0.19.1, where the flag works, and of 0.32.0.
 
-The model with two expert sets runs the wrong ones
-with the flag on and logs no error: the answers show it.
+The model with two expert sets runs the wrong ones with the flag on and logs no error: the answers show it.
 """
 
 import os

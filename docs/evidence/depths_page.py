@@ -3,12 +3,13 @@
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from depths_agree import EXPLAINED, EXPLANATIONS, Said, agreement, contradictions, unsettled
 from page import made_here, table, write
 
-from rules.output import FLOOR, TIMES_NOISE
+from rules.output import FLOOR, TIMES_NOISE, Distance, apart
 
 FLAG = "flag_on_against_flag_off"
 NOISE = ("two-expert-sets", "UnusedExperts", "Reverse")
@@ -32,6 +33,11 @@ INTRODUCTION = (
 BEFORE_PARTING = (
     "Judged before the output probe looked at the token where answers part: distances are at most too small, and "
     "`same` may have been `moved`."
+)
+ON_A_GPU = (
+    "Made with 16 cores and one GPU, with the flag honoured as with torch before 2.11, by `make_depths.py run --jobs 6 "
+    "--gpu --models … -- --attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes "
+    "268435456`; `depths-gpu.json` beside this page is what it wrote."
 )
 WRONG_ONES = "What wrong layers do to the answers, against the noise floor, and against what compiling alone does:"
 Row = dict[str, Any]
@@ -58,6 +64,7 @@ def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:
         parts += [f"## {document['where']}", _counted(rows), table(HEADS, [_cells(row) for row in rows])]
         found = [row.get("distances", {}).get(FLAG) for row in rows]
         parts += [BEFORE_PARTING] if any(one and one["parted"] and "parting" not in one for one in found) else []
+        parts += [] if document["where"].endswith("cpu") else [ON_A_GPU]
         parts += [line for row in rows if (line := _explained(row))]
         wrong_ones = [_against_noise(row) for row in rows if row["model"] in NOISE and _distance(row, FLAG) is not None]
         parts += [WRONG_ONES, table(NOISE_HEADS, wrong_ones)] if wrong_ones else []
@@ -75,8 +82,8 @@ def _distance(row: Row, pair: str) -> float | None:
     found = row.get("distances", {}).get(pair)
     if not found:
         return None
-    parting = found.get("parting", 0.0) if pair == FLAG else 0.0
-    return float(max(found["given"], found["made"], found["alone"], parting))
+    kept = {field.name: found.get(field.name, 0.0) for field in fields(Distance)}
+    return apart(*pair.split("_against_"), Distance(**kept))
 
 
 def _nats(value: float | None) -> str:

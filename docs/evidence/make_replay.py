@@ -227,7 +227,7 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         "replay.md",
         *parts,
         f"The tables of CPUs were made {made} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside this "
-        "page.",
+        "page, the latter by `benchmarks/stamps.py trace` and `--layers 48 step`, with the flag on.",
     )
 
 

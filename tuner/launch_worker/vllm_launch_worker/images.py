@@ -168,7 +168,7 @@ def obstacle(config) -> str:
     length = picture.start + picture.length + picture.rest + BEFORE + BEHIND
     if length > room(config):
         return f"a small one is a prompt of {length} tokens, and the launch has room for {room(config)}"
-    plans(config)  # raises here, and not when they are to be sent
+    plans_with(picture, config)  # raises here, and not when they are to be sent
     return ""
 
 
@@ -184,10 +184,15 @@ def plans(config) -> dict:
     before the picture fills a batch, so that the next one is the picture and nothing else; for a model that gives text
     and pictures to different experts (ERNIE-4.5-VL) that is a case of its own.
     """
-    model, scheduler = config.model_config, config.scheduler_config
+    model = config.model_config
     if not model.is_multimodal_model or model.skip_tokenizer_init:
         return {}
-    picture, most = Picture(config), scheduler.max_num_batched_tokens
+    return plans_with(Picture(config), config)
+
+
+def plans_with(picture: Picture, config) -> dict:
+    """The requests of `plans` with a picture that is there."""
+    scheduler, most = config.scheduler_config, config.scheduler_config.max_num_batched_tokens
     made = {
         "image": [(picture.prompt(20, BEFORE, BEHIND), 0)],
         "image_joins": [(min(COMPANION, room(config)), 0), (picture.prompt(21, BEFORE, BEHIND), 2)],

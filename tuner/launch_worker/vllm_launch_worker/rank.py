@@ -93,15 +93,12 @@ def on_loaded(then: Callable) -> None:
 
 def stamp_new(vllm_config) -> None:
     """Stamp the layers that were registered since the last model; a draft's come after its target's."""
-    layers = vllm_config.compilation_config.static_forward_context
-    numbered = [(index, layers[name]) for index, name in enumerate(registered(vllm_config))]
-    if not numbered:
-        return
-    if not _watches:
-        _watches.append(begun(Ring(next(numbered[0][1].parameters()).device)))
-    for (index, layer), name in zip(numbered, registered(vllm_config), strict=True):
+    layers, names = vllm_config.compilation_config.static_forward_context, registered(vllm_config)
+    if names and not _watches:
+        _watches.append(begun(Ring(next(layers[names[0]].parameters()).device)))
+    for index, name in enumerate(names):
         if name not in watch().stamped:
-            stamps.attach(name, layer, index, watch().ring)
+            stamps.attach(name, layers[name], index, watch().ring)
             watch().stamped.add(name)
 
 
