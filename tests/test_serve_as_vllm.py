@@ -26,6 +26,8 @@ ARGUMENTS = ("--enforce-eager", "--max-model-len", str(POSITIONS))
 BAD_ARGUMENTS = (["--no-such-option"], ["-cc", "{"], ["--config", "nowhere.yaml"])
 TOKENS = 4000
 """Many seconds of them: the signal must come in mid-stream, not by chance after the end."""
+ALL_TOKENS = b'"finish_reason":"length"'
+"""In the last piece of an answer that has as many tokens as were asked for."""
 STOP_LIMIT_S = 120
 CLIENT_PATIENCE_S = 30
 """Without anything new of a stream: vLLM may keep a connection open whose engine is gone, until the client closes it.
@@ -44,7 +46,8 @@ class Stopped:
     Attributes:
         program: what the process that was started runs once it serves.
         streamed: the client had received tokens before the signal.
-        finished: the client received all it asked for, the end of the stream included.
+        finished: the client received all the tokens that it asked for. Whether a stream that is cut still gets its
+            `[DONE]` is chance: vLLM aborts the request and ends the server at once, and either may come first.
         code: the exit code.
     """
 
@@ -83,7 +86,7 @@ def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal
         rest = rest_of(reply, client)
         client.close()
         code = server.process.wait(STOP_LIMIT_S)
-    return Stopped(program, first[0].startswith(b"data: {"), b"data: [DONE]" in rest, code)
+    return Stopped(program, first[0].startswith(b"data: {"), ALL_TOKENS in rest, code)
 
 
 def rest_of(reply: http.client.HTTPResponse, client: http.client.HTTPConnection) -> bytes:
