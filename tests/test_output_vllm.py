@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_environment import ROOT
-from real_environment import python_of
+from real_environment import TRACED, python_of
 from reports import report
 
 from rules.output import FLOOR, TIMES_NOISE, distance, judge_outputs, noise_floor
@@ -24,21 +24,22 @@ from tuner.inputs import Inputs, Launching, planned
 pytestmark = pytest.mark.vllm
 
 LIMITS = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "8")
-TRACED = ("--compilation-config", '{"mode": 2, "backend": "eager"}')
-"""Compiled, but for Inductor, which takes a minute more."""
 LIMIT_S = 400.0
 FLAG = "flag_on_against_flag_off"
 EAGER = ("eager", "eager_again")
 Engines = Mapping[str, Output]
 
 
-def answered(model: Path, folder: Path, *names: str, environment: str = "flag-live") -> Engines:
+def answered(
+    model: Path, folder: Path, *names: str, environment: str = "flag-live", args: tuple[str, ...] = ()
+) -> Engines:
     """What the engines of these names answered; of a launch that is traced at most."""
     mode = TRACED if environment == "current" else ("--enforce-eager",)
     inner = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    words = [str(model), *LIMITS, *mode]
+    unbound = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # else each process wants a memory node of its own
+    words = [str(model), *LIMITS, *mode, *args]
     plan = planned(words, Inputs(str(python_of(environment)), store=str(folder / "verdicts.sqlite")), Launching(), {})
-    starting = Starting(plan, parse(words, vllm=plan.subject.environment.vllm), {**os.environ, **inner})
+    starting = Starting(plan, parse(words, vllm=plan.subject.environment.vllm), {**os.environ, **inner, **unbound})
     asked = [engine for engine in output_check.engines(plan) if engine.name in names]
     found = answers(output_check.ASKING, asked, starting, Watching(lambda _: None, LIMIT_S, None))
     return {one.name: one for one in parse_report(report(outputs=found)).outputs}
@@ -124,9 +125,11 @@ def test_each_engine_is_what_it_is_called(two_sets: Engines) -> None:
 
 
 def test_without_weights_the_wrong_experts_are_caught_as_well(folder: Path, two_sets: Engines) -> None:
-    """The numbers that are drawn in their place give experts a say, and are the same in every engine."""
+    """The numbers drawn in their place give experts a say, and are the same in every engine; of two processes each."""
     assert two_sets  # its checkpoint is written
-    thin = answered(configuration(folder, folder / "two-expert-sets"), folder, "eager", "flag_on")
+    model = configuration(folder, folder / "two-expert-sets")
+    thin = answered(model, folder, "eager", "flag_on", args=("--tensor-parallel-size", "2"))
+    assert [one.engine["processes"] for one in thin.values()] == [2, 2]
     assert "a thin model with random weights stands for the real one" in thin["eager"].changed
     assert size(thin, "flag_on", "eager") > 10 * FLOOR
     assert any("dummy weights are drawn" in said for said in thin["flag_on"].changed)

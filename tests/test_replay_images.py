@@ -39,12 +39,16 @@ def images(worker: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def engine(positions: int = 128, tokens: int = 64, sequences: int = 4, *, tokenizer: bool = True) -> Any:
+def engine(
+    positions: int = 128, tokens: int = 64, sequences: int = 4, *, tokenizer: bool = True, chunked: bool = True
+) -> Any:
     """The config of an engine."""
     model = SimpleNamespace(max_model_len=positions, is_multimodal_model=True, skip_tokenizer_init=not tokenizer)
     return SimpleNamespace(
         model_config=model,
-        scheduler_config=SimpleNamespace(max_num_batched_tokens=tokens, max_num_seqs=sequences),
+        scheduler_config=SimpleNamespace(
+            max_num_batched_tokens=tokens, max_num_seqs=sequences, enable_chunked_prefill=chunked
+        ),
     )
 
 
@@ -57,7 +61,7 @@ def arguments(folder: Path, **changed: Any) -> Any:
 def test_pictures_come_after_text_alone_among_text_and_by_themselves(worker: Any, images: Any) -> None:
     """One in a little text, one that joins text under way, one that follows a whole batch of text."""
     config = engine()
-    made = {**worker("requests").plans(128, 64, 4), **images.plans(config)}
+    made = {**worker("requests").plans(engine()), **images.plans(config)}
     assert list(made)[-4:] == ["long", "image", "image_joins", "image_alone"]
 
     (among, _), (joining, step), (behind, _) = (made[name][-1] for name in images.NAMES)
@@ -73,6 +77,14 @@ def test_no_prompt_begins_like_another(images: Any) -> None:
     prompts = [parts[-1][0]["prompt_token_ids"] for parts in images.plans(engine()).values()]
     assert len({prompt[0] for prompt in prompts}) == 3
     assert not {token for prompt in prompts for token in prompt} - {*WORDS, *range(20, 220)}
+
+
+def test_no_prompt_waits_for_a_batch_that_will_never_hold_it(worker: Any) -> None:
+    """Cut into chunks, one may be longer than a batch."""
+    plans = worker("requests").plans
+    assert plans(engine(tokens=16))["long"] == [(24, 0)]
+    lengths = [length for parts in plans(engine(tokens=16, chunked=False)).values() for length, _ in parts]
+    assert max(lengths) == 16
 
 
 @pytest.mark.parametrize(
@@ -171,7 +183,9 @@ def test_a_refused_picture_costs_no_request_of_text(
     config = engine()
     config.model_config.get_vocab_size = lambda: 1000
 
-    _, refused = replay.sent_all(taking, config, replay.plans_for(config))
+    wanted = replay.senders(config)
+    del wanted[replay.OUTPUT]  # needs vLLM itself
+    _, refused = replay.sent_all(taking, wanted)
 
     pictures = [prompt for prompt in taking.taken if "multi_modal_data" in prompt]
     assert len(taking.taken) - len(pictures) == 1 + 4 + 2 + 4 + 1 + (failure is None)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_environment import QWEN, ROOT
-from real_environment import python_of
+from fake_environment import MODELS, QWEN, ROOT
+from real_environment import TRACED, python_of
 from vllm_server import SERVER_ENVIRONMENT
 
 from rules.replay import judge_replay
@@ -21,8 +21,7 @@ from tuner.probe.shrink import shrink
 pytestmark = pytest.mark.vllm
 
 SMALL = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")
-TRACED = ("--compilation-config", '{"mode": 2, "backend": "eager"}')
-"""As a CPU turns vLLM's own mode, but for Inductor, which takes a minute more and keeps the order that it is given."""
+DRAFT = ("--speculative-config", '{"method": "mtp", "num_speculative_tokens": 2}')
 
 
 def variables(_control: Path) -> Mapping[str, str]:
@@ -91,6 +90,7 @@ def test_a_cut_model_stands_for_a_published_one() -> None:
         "a thin model with random weights stands for the real one",
         "one engine stands for 4 data-parallel ones",
         "one stage with all layers stands for 2 pipeline stages",
+        "dummy weights are drawn so that each layer's output is as large as its input",
     )
 
 
@@ -102,6 +102,16 @@ def test_an_engine_of_two_processes_is_watched_in_both(tmp_path: Path) -> None:
     assert judge_replay(found)[0] == "misresolved"
     assert found.engine["processes"] == 2
     assert sum(one.count for one in found.passes) % 2 == 0
+
+
+def test_the_passes_of_a_draft_are_watched_as_well() -> None:
+    """Its layer stands behind the target's. vLLM 0.19.1 drafts on a GPU alone."""
+    folder = MODELS / "deepseek-ai--DeepSeek-V3"
+    thin = {"config": shrink(json.loads((folder / "config.json").read_text())).config, "code": None}
+    [found] = watched("current", str(folder), *TRACED, "--dtype", "float32", *DRAFT, flags=[None], thin=thin)
+
+    assert judge_replay(found)[0] == "equal"
+    assert {one.called for one in found.passes} == {found.registered[:-1], found.registered[-1:]}
 
 
 def test_an_engine_that_cannot_be_watched_says_why(tmp_path: Path) -> None:

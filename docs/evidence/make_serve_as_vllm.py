@@ -45,7 +45,7 @@ def main() -> None:
         "# `tuner serve` against `vllm serve` (vllm 0.32.0, CPU)",
         "No verdict is stored. The program is what the process that was started runs once it serves.",
         "## SIGTERM in the middle of a stream",
-        table(("command", "program", "tokens had come", "stream ended whole", "exit code"), streams),
+        table(("command", "program", "tokens had come", "all tokens came", "exit code"), streams),
         "## Process 1, root file system and store read-only, SIGINT",
         "`unshare --pid --fork --mount-proc`, with a root file system that is read-only but for one folder.",
         table(("command", "program", "PID it sees", "completion", "exit code"), containers),

@@ -81,4 +81,5 @@ def became(config) -> dict:
         "cudagraph_mode": getattr(compilation.cudagraph_mode, "name", str(compilation.cudagraph_mode)),
         "flag": getattr(compilation, "fast_moe_cold_start", None),
         "enforce_eager": config.model_config.enforce_eager,
+        "processes": config.parallel_config.world_size,
     }

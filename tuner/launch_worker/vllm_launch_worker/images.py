@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from vllm_launch_worker import launch
-from vllm_launch_worker.requests import FIRST_ID, NEW_TOKENS
+from vllm_launch_worker.requests import FIRST_ID, batch, room
 
 NAMES = ("image", "image_joins", "image_alone")
 SIDE = 112
@@ -172,11 +172,6 @@ def obstacle(config) -> str:
     return ""
 
 
-def room(config) -> int:
-    """Tokens of the longest prompt."""
-    return config.model_config.max_model_len - NEW_TOKENS - 1
-
-
 def plans(config) -> dict:
     """The image requests that fit this engine, as `requests.plans` has those of text; none for text alone.
 
@@ -192,14 +187,14 @@ def plans(config) -> dict:
 
 def plans_with(picture: Picture, config) -> dict:
     """The requests of `plans` with a picture that is there."""
-    scheduler, most = config.scheduler_config, config.scheduler_config.max_num_batched_tokens
+    longest, most = room(config), batch(config)
     made = {
         "image": [(picture.prompt(20, BEFORE, BEHIND), 0)],
-        "image_joins": [(min(COMPANION, room(config)), 0), (picture.prompt(21, BEFORE, BEHIND), 2)],
+        "image_joins": [(min(COMPANION, longest), 0), (picture.prompt(21, BEFORE, BEHIND), 2)],
     }
-    if picture.start < most and picture.length <= most and most + picture.length <= room(config):
+    if picture.start < most and picture.length <= most and most + picture.length <= longest:
         made["image_alone"] = [(picture.prompt(22, most - picture.start, -1), 0)]
-    return {name: parts for name, parts in made.items() if len(parts) <= scheduler.max_num_seqs}
+    return {name: parts for name, parts in made.items() if len(parts) <= config.scheduler_config.max_num_seqs}
 
 
 def refused(name: str, failure: Exception) -> str:

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from vllm_launch_worker import engine
-from vllm_launch_worker.requests import FIRST_ID
+from vllm_launch_worker.requests import FIRST_ID, ids, room
 
 SCALED = "vllm_launch_worker.scaled.Scaled"
 NEW_TOKENS = 24
@@ -34,12 +34,10 @@ def observe(request: dict, control: Path) -> dict:
     """
     config, changed = engine.configured(request, control, SCALED)
     made = engine.started(config)
-    asked = prompts(config.model_config.max_model_len, config.model_config.get_vocab_size())
+    asked = prompts(config)
     answers = answered(made, asked)
     drawn = made.collective_rpc("weights_drawn")[0]
     engine.ended(made)
-    if len(answers) < len(asked):
-        raise RuntimeError(f"the engine answered {len(answers)} of {len(asked)} prompts")
     return {
         "prompts": [told(name, *asked[name], answers[name]) for name in asked],
         "engine": engine.became(config),
@@ -47,27 +45,29 @@ def observe(request: dict, control: Path) -> dict:
     }
 
 
-def prompts(max_model_len: int, vocabulary: int) -> dict:
-    """By name: the name of the prompt that this one repeats, and token ids.
-
-    Args:
-        max_model_len: positions of the engine.
-        vocabulary: its tokens.
-    """
-    longest = max(1, max_model_len - NEW_TOKENS - 1)
+def prompts(config) -> dict:
+    """By name: the name of the prompt that this one repeats, and token ids; no longer than the engine's positions."""
+    longest, vocabulary = room(config, NEW_TOKENS), config.model_config.get_vocab_size()
     made = {}
-    for length in LENGTHS:
-        own = [FIRST_ID + (length * 7 + place * (place + 11)) % (vocabulary - FIRST_ID) for place in range(length)]
-        made[f"tokens_{length}"] = ("", own[:longest])
+    for index, length in enumerate(LENGTHS):
+        own = ids(index, min(length, longest), vocabulary)
+        made[f"tokens_{length}"] = ("", own)
         if length in REPEATED:
-            made[f"tokens_{length}_again"] = (f"tokens_{length}", own[:longest])
+            made[f"tokens_{length}_again"] = (f"tokens_{length}", own)
     return made | {ALONE: ("", made["tokens_17"][1])}
 
 
 def answered(made, asked: dict) -> dict:
-    """Send all prompts but one at once, so that they share batches, then that one; each one's whole answer, by name."""
+    """Send all prompts but one at once, so that they share batches, then that one; each one's whole answer, by name.
+
+    Raises:
+        RuntimeError: the engine did not answer everything.
+    """
     together = {name: tokens for name, (_, tokens) in asked.items() if name != ALONE}
-    return of_batch(made, together) | of_batch(made, {ALONE: asked[ALONE][1]}, allowed_token_ids=[FIRST_ID])
+    answers = of_batch(made, together) | of_batch(made, {ALONE: asked[ALONE][1]}, allowed_token_ids=[FIRST_ID])
+    if len(answers) < len(asked):
+        raise RuntimeError(f"the engine answered {len(answers)} of {len(asked)} prompts")
+    return answers
 
 
 def of_batch(made, batch: dict, **more) -> dict:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from vllm_launch_worker import stamps, trace
 from vllm_launch_worker.ring import Ring, use
+from vllm_launch_worker.scaled import Scaled
 
 
-class Rank:
-    """What an engine may ask of its workers, by name."""
+class Rank(Scaled):
+    """What an engine may ask of its workers, by name; weights are those of the output probe, and so are the answers."""
 
     def moe_calls_clear(self) -> None:
         """Forget what was recorded."""

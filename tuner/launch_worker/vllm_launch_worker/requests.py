@@ -1,33 +1,44 @@
 """What is sent to the engine: prompts of token ids, so that no tokenizer is needed."""
 
-from collections.abc import Iterator
-
 NEW_TOKENS = 6
 FIRST_ID = 16
 """Below it most vocabularies keep their special tokens."""
 
 
-def plans(max_model_len: int, max_tokens: int, max_seqs: int) -> dict:
-    """Requests by name: each a list of (length of the prompt, step at which it joins).
-
-    Args:
-        max_model_len: positions of the engine.
-        max_tokens: tokens of its largest batch; a longer prompt is cut into chunks.
-        max_seqs: sequences of its largest batch.
-    """
-    longest = max_model_len - NEW_TOKENS - 1
+def plans(config) -> dict:
+    """The requests that fit an engine, by name: each a list of (length of the prompt, step at which it joins)."""
+    most, longest, max_seqs = batch(config), room(config), config.scheduler_config.max_num_seqs
     made = {
         "one": [(7, 0)],
         "batch": [(length, 0) for length in (3, 17, 33, 64)[:max_seqs]],
         "joins": [(5, 0), (40, 2)][:max_seqs],
         "many": [(4, 0)] * min(max_seqs, 16),
-        "long": [(min(longest, max_tokens + max_tokens // 2), 0)],
+        "long": [(most + most // 2, 0)],  # more than a batch: it is cut into chunks
     }
     return {name: [(min(length, longest), step) for length, step in parts] for name, parts in made.items()}
 
 
-def send(engine, name: str, parts: list, vocabulary: int) -> Iterator[None]:
-    """Send the requests of one plan and step the engine until all are answered; yields before each step.
+def room(config, added: int = NEW_TOKENS) -> int:
+    """Tokens of the longest prompt to which an engine can add so many.
+
+    Where prompts are not cut into chunks, one that is larger than a batch would wait for ever.
+    """
+    longest = max(1, config.model_config.max_model_len - added - 1)
+    return longest if config.scheduler_config.enable_chunked_prefill else min(longest, batch(config))
+
+
+def batch(config) -> int:
+    """Tokens of an engine's largest batch.
+
+    It may be less than `max_num_batched_tokens`: drafts take their part, and for a model with MLA a CPU raises that
+    number after the scheduler's own was set (platforms/cpu.py, 0.32.0).
+    """
+    scheduler = config.scheduler_config
+    return getattr(scheduler, "max_num_scheduled_tokens", None) or scheduler.max_num_batched_tokens
+
+
+def send(engine, name: str, parts: list, vocabulary: int) -> None:
+    """Send the requests of one plan and step the engine until all are answered.
 
     In place of a length, `parts` may have a prompt with an image (`images.plans`).
     """
@@ -40,7 +51,6 @@ def send(engine, name: str, parts: list, vocabulary: int) -> Iterator[None]:
                 prompt = length if isinstance(length, dict) else {"prompt_token_ids": ids(index, length, vocabulary)}
                 params = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True, temperature=0.0, detokenize=False)
                 engine.add_request(f"{name}-{index}", prompt, params)
-        yield
         engine.step()
         step += 1
 
