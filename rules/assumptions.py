@@ -3,8 +3,10 @@
 A difference that is not listed here makes the verdict `inconclusive`.
 """
 
+LAYERS_SHRUNK = "layers_shrunk"
+"""A model stood for the whole one that has fewer layers."""
 COVERED: dict[str, str] = {
-    "layers_shrunk": (
+    LAYERS_SHRUNK: (
         "beside the model with all its layers, which must have run (rules/judge.py): the kept layers show every kind "
         "of layer the config declares; the order inside a pass is that of one loop over the layers "
         "(vllm/model_executor/models/utils.py, make_layers)"

@@ -5,7 +5,7 @@ Knows nothing of flags or launches.
 
 from dataclasses import replace
 
-from rules.assumptions import uncovered
+from rules.assumptions import LAYERS_SHRUNK, uncovered
 from rules.compiled import judge_compiled
 from rules.output import outputs_against
 from rules.replay import held_against, replay_orders
@@ -171,7 +171,7 @@ def _gaps(registered: Order, passes: list[Pass]) -> list[str]:
 def _cut(report: Report) -> list[str]:
     """Why a model of which layers were cut may not stand for the whole one."""
     whole = next((variant for variant in report.variants if variant.name == DEPTH), None)
-    cut = any(assumption.kind == "layers_shrunk" for assumption in report.assumptions)
+    cut = any(assumption.kind == LAYERS_SHRUNK for assumption in report.assumptions)
     if whole is not None and whole.status == "ran" and whole.registered and not report.registered:
         return [f"{EVERY_LAUNCH[DEPTH]} it registers {len(whole.registered)} MoE layers"]
     if not cut or not report.registered:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from rules.assumptions import LAYERS_SHRUNK
 from rules.releases import FlagStatus
 from tuner.arguments import ServeArguments
 from tuner.errors import TunerError
@@ -23,8 +24,6 @@ SETTINGS = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
 }
-CUT = "layers_shrunk"
-"""Kind of the assumption that a report has where the order probe ran with fewer layers than the model has."""
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 """GiB; without it a CPU build reserves half the machine."""
 
@@ -137,7 +136,7 @@ def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
 def _ran_cut(plan: Plan) -> bool:
     """Whether the order probe, which comes first, was content with fewer layers than the model has."""
     assumptions = plan.found.entry.report["assumptions"] if plan.found.entry else []
-    return any(assumption["kind"] == CUT for assumption in assumptions)
+    return any(assumption["kind"] == LAYERS_SHRUNK for assumption in assumptions)
 
 
 def variables(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ INTRODUCTION = (
 )
 BEFORE_PARTING = (
     "Judged before the output probe looked at the token where answers part: distances are at most too small, and "
-    "`same` may have been `moved`."
+    "`same` may have been `moved`. Its prompts were others, and the replay probe did not send them."
 )
 ON_A_GPU = (
     "Made with 16 cores and one GPU, with the flag honoured as with torch before 2.11, by `make_depths.py run --jobs 6 "

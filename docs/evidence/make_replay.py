@@ -63,7 +63,8 @@ SAID_OF = {
     "off for its name. Llama-4 has a shared expert, which vLLM runs on a stream of its own in batches of up to 256 "
     "tokens (`fused_moe/runner/shared_experts.py`), as all are here.\n\n"
     "Made with 16 cores and one GPU, several engines at once, with the flag honoured as with torch before 2.11; behind "
-    "`--`: `--attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes 268435456`.",
+    "`--`: `--attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes 268435456`. Since "
+    "then the output probe's requests are sent as well, which is why CPUs have more passes below.",
     "2 processes each": "As above, with two GPUs of 141 GB; behind `--` also `--tensor-parallel-size 2`, and for "
     "qwen3-moe `--enable-expert-parallel`. The passes are those of both processes.",
 }
