@@ -15,6 +15,7 @@ from depths_agree import EXPLANATIONS, Said, agreement, contradictions, unsettle
 SAFE = Said("uniform", "uniform", "equal", "equal", "same", 0)
 UNSAFE = Said("conditional", "conditional", "misresolved", "equal", "moved", 3)
 HIDDEN = replace(UNSAFE, flag_on="equal", outputs="same", left=0)
+ENDED = replace(UNSAFE, flag_on="unknown", outputs="unknown", refused=True)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,7 @@ HIDDEN = replace(UNSAFE, flag_on="equal", outputs="same", left=0)
         (HIDDEN, "not reached"),
         (replace(HIDDEN, order="inconclusive"), "in doubt"),
         (replace(SAFE, order="inconclusive"), "in doubt"),
+        (ENDED, "refused"),
     ],
 )
 def test_what_fits_together_is_told_by_what_the_requests_reached(said: Said, word: str) -> None:
@@ -50,6 +52,10 @@ def test_what_fits_together_is_told_by_what_the_requests_reached(said: Said, wor
         replace(UNSAFE, outputs="same"),
         replace(UNSAFE, flag_on="equal"),
         replace(UNSAFE, left=0),
+        replace(ENDED, refused=False),
+        replace(ENDED, order="inconclusive"),
+        replace(ENDED, true="uniform", order="uniform"),
+        replace(ENDED, outputs="same"),
     ],
 )
 def test_one_word_out_of_step_is_a_disagreement(said: Said) -> None:
@@ -111,6 +117,8 @@ def test_a_page_with_a_disagreement_has_its_explanation_or_is_not_written(monkey
     """Each way round."""
     text = page(monkeypatch, row("TrySwitch", HIDDEN, 0))
     assert f"- `TrySwitch`: not reached. {EXPLANATIONS['TrySwitch']}" in text
+    text = page(monkeypatch, {**row("Tied", ENDED, 0), "reasons": {"flag_on": "vLLM refuses this launch: it asserts."}})
+    assert f"- `Tied`: refused. vLLM refuses this launch: it asserts. {EXPLANATIONS['Tied']}" in text
     with pytest.raises(SystemExit, match="Plain: not explained"):
         page(monkeypatch, row("Plain", replace(SAFE, outputs="moved"), 1))
     with pytest.raises(SystemExit, match="TrySwitch: explained, and nothing disagrees"):

@@ -79,6 +79,17 @@ def test_no_prompt_begins_like_another(images: Any) -> None:
     assert not {token for prompt in prompts for token in prompt} - {*WORDS, *range(20, 220)}
 
 
+def test_an_engine_that_leaves_a_request_waiting_is_not_waited_for(
+    worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It steps and brings nothing for ever; a fake, since every real engine answers what has room in a batch."""
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=lambda **_: None))
+    idle, requests = Engine(None), worker("requests")
+    monkeypatch.setattr(idle, "step", list)
+    with pytest.raises(RuntimeError, match="leaves a request waiting"):
+        requests.send(idle, "one", [(7, 0)], 1000)
+
+
 def test_no_prompt_waits_for_a_batch_that_will_never_hold_it(worker: Any) -> None:
     """Cut into chunks, one may be longer than a batch."""
     plans = worker("requests").plans

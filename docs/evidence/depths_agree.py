@@ -3,18 +3,20 @@
 from dataclasses import dataclass
 
 SAFE, UNSAFE = {"uniform", "no_moe"}, {"conditional", "reordered", "repeated"}
-YES, UNREACHED, DOUBTED, NO = "yes", "not reached", "in doubt", "no"
-EXPLAINED = (UNREACHED, NO)
+YES, UNREACHED, DOUBTED, REFUSED, NO = "yes", "not reached", "in doubt", "refused", "no"
+EXPLAINED = (UNREACHED, REFUSED, NO)
 """What a sentence is asked for."""
+CONSISTENT = {("equal", "same"), ("misresolved", "moved")}
+"""What the replay and the output probe may say together."""
 
 
 EXPLANATIONS = {
     "Tied": "Each layer is called twice, and counting runs past the last of them: vLLM's own assertion ends the engine "
     "in its first pass, so that with the flag on nothing wrong is answered, because nothing is.",
-    "TokenSwitch": "Token 88 is in the prompts of the replay probe, as its prompt `long` counts through the "
-    "vocabulary, and in none of the output probe's, unless an engine adds it itself, as one on the GPU did.",
-    "HiddenTokenSwitch": "It leaves a layer out where token 777 is in the batch; no prompt has it. The order probe "
-    "reads the number in the code. In the output probe an engine adds it itself, and the answers part behind it.",
+    "TokenSwitch": "When the GPU's table was made, token 88 was in the prompts of the replay probe and in none of the "
+    "output probe's, unless an engine added it itself. The first sends the second's prompts, too, since then.",
+    "HiddenTokenSwitch": "It leaves a layer out where token 777 is in the batch; no prompt has it, and no engine added "
+    "it. The order probe reads the number in the code.",
     "HelperSwitch": "As HiddenTokenSwitch, for token 877.",
     "MaskSwitch": "It leaves a layer out where every token of the batch is token 777.",
     "LongContextSwitch": "It leaves a layer out at positions from 3001 to 3004; the engines have 512.",
@@ -36,6 +38,7 @@ class Said:
         flag_off: the same, the flag off.
         outputs: flag on against flag off: `same`, `moved`, `unknown`.
         left: passes of the replay probe's requests that left the registered order.
+        refused: with the flag on vLLM ended the engine with an error, so that nobody can say more of it.
     """
 
     true: str
@@ -44,6 +47,7 @@ class Said:
     flag_off: str
     outputs: str
     left: int
+    refused: bool = False
 
 
 def agreement(said: Said) -> str:
@@ -52,11 +56,13 @@ def agreement(said: Said) -> str:
     Returns:
         `yes`: all say safe; or engines ran wrong layers with the flag on, right ones with it off, answered otherwise,
         and the order probe did not say safe. `not reached`: the model is unsafe, no request led it out of the order,
-        and the engines show nothing wrong. `in doubt`: the same, where the order probe is inconclusive. `no`: anything
-        else.
+        and the engines show nothing wrong. `in doubt`: the same, where the order probe is inconclusive. `refused`:
+        the model is unsafe, and with the flag on vLLM refuses it. `no`: anything else.
     """
     if contradictions(said):
         return NO
+    if said.refused:
+        return REFUSED
     if said.order in SAFE or said.flag_on == "misresolved":
         return YES
     return UNREACHED if said.order in UNSAFE else DOUBTED
@@ -65,12 +71,12 @@ def agreement(said: Said) -> str:
 def contradictions(said: Said) -> list[str]:
     """What does not fit, in words."""
     engines = said.flag_on, said.outputs
+    fitting = {("unknown", "unknown")} if said.refused and said.order in UNSAFE else CONSISTENT
     found = {
         f"the order probe says {said.order}, and {said.true} is true": said.true
         and said.order not in (said.true, "inconclusive"),
         f"with the flag off calls are {said.flag_off}": said.flag_off != "equal",
-        f"with the flag on calls are {said.flag_on} and answers {said.outputs}": engines
-        not in {("equal", "same"), ("misresolved", "moved")},
+        f"with the flag on calls are {said.flag_on} and answers {said.outputs}": engines not in fitting,
         "a safe model ran wrong layers": said.order in SAFE and said.flag_on == "misresolved",
         f"{said.left} passes left the order, and none ran wrong layers": said.left and said.flag_on == "equal",
         "no pass left the order, and some ran wrong layers": not said.left and said.flag_on == "misresolved",

@@ -26,8 +26,9 @@ INTRODUCTION = (
     "(`tests/zoo/zoo_truth.py`).\n\n"
     "`yes`: all three say safe; or engines ran wrong layers with the flag on, and then answered otherwise, and the "
     "order probe did not say safe. `not reached`: unsafe, and no request of the engines made the model leave the "
-    "registered order. `in doubt`: likewise, and the order probe itself is inconclusive. `no`: anything else. Each "
-    "`no` and `not reached` is explained below its table. Distances are those of the output probe's rule, in nats: the "
+    "registered order. `in doubt`: likewise, and the order probe itself is inconclusive. `refused`: unsafe, and with "
+    "the flag on vLLM ends the engine itself. `no`: anything else. Each but `yes` and `in doubt` is explained below "
+    "its table. Distances are those of the output probe's rule, in nats: the "
     "largest of the means over the prompts' tokens, added ones, those decoded alone, and those where answers part."
 )
 BEFORE_PARTING = (
@@ -47,7 +48,9 @@ Row = dict[str, Any]
 def told(row: Row) -> Said:
     """The words that are to agree."""
     words: defaultdict[str, str] = defaultdict(lambda: "unknown", row["words"])
-    return Said(row["true"], row["order"], words["flag_on"], words["flag_off"], words[FLAG], row.get("left", 0))
+    refused = row["reasons"].get("flag_on", "").startswith("vLLM refuses this launch")
+    probes = row["true"], row["order"], words["flag_on"], words["flag_off"], words[FLAG]
+    return Said(*probes, row.get("left", 0), refused)
 
 
 def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:

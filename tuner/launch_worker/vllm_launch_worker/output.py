@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from vllm_launch_worker import engine
-from vllm_launch_worker.requests import FIRST_ID, ids, room
+from vllm_launch_worker.requests import FIRST_ID, ids, room, steps
 
 SCALED = "vllm_launch_worker.scaled.Scaled"
 NEW_TOKENS = 24
@@ -46,7 +46,7 @@ def observe(request: dict, control: Path) -> dict:
 
 
 def prompts(config) -> dict:
-    """By name: the name of the prompt that this one repeats, and token ids; no longer than the engine's positions."""
+    """By name: the name of the prompt that this one repeats, and token ids; no longer than there is room for."""
     longest, vocabulary = room(config, NEW_TOKENS), config.model_config.get_vocab_size()
     made = {}
     for index, length in enumerate(LENGTHS):
@@ -87,9 +87,9 @@ def of_batch(made, batch: dict, **more) -> dict:
     )
     for name, tokens in batch.items():
         made.add_request(name, {"prompt_token_ids": tokens}, params.clone())
-    found = {}
+    found, outputs = {}, steps(made)
     while made.has_unfinished_requests():
-        found.update({one.request_id: one for one in made.step() if one.finished})
+        found.update({one.request_id: one for one in next(outputs) if one.finished})
     return found
 
 

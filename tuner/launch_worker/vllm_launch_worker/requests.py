@@ -1,5 +1,9 @@
 """What is sent to the engine: prompts of token ids, so that no tokenizer is needed."""
 
+from collections.abc import Iterator
+
+IDLE_STEPS = 10_000
+"""Steps in a row that bring nothing, after which nothing is awaited; a prompt of a million tokens takes fewer."""
 NEW_TOKENS = 6
 FIRST_ID = 16
 """Below it most vocabularies keep their special tokens."""
@@ -44,15 +48,29 @@ def send(engine, name: str, parts: list, vocabulary: int) -> None:
     """
     from vllm import SamplingParams
 
-    step = 0
+    step, outputs = 0, steps(engine)
     while engine.has_unfinished_requests() or any(joins >= step for _, joins in parts):
         for index, (length, joins) in enumerate(parts):
             if joins == step:
                 prompt = length if isinstance(length, dict) else {"prompt_token_ids": ids(index, length, vocabulary)}
                 params = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True, temperature=0.0, detokenize=False)
                 engine.add_request(f"{name}-{index}", prompt, params)
-        engine.step()
+        next(outputs)
         step += 1
+
+
+def steps(engine) -> Iterator[list]:
+    """Step the engine whenever the next outputs are asked for.
+
+    Raises:
+        RuntimeError: it steps and brings nothing: it does not schedule what it was sent.
+    """
+    idle = 0
+    while idle < IDLE_STEPS:
+        found = engine.step()
+        idle = 0 if found else idle + 1
+        yield found
+    raise RuntimeError(f"{IDLE_STEPS:,} steps of the engine in a row brought nothing: it leaves a request waiting")
 
 
 def ids(index: int, length: int, vocabulary: int) -> list:

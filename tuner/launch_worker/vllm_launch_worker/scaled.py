@@ -1,6 +1,6 @@
 """Within each process of an engine: dummy weights under which experts matter. Importing this module sets it up.
 
-vLLM mixes `Scaled` into its worker class, as it does `rank.Rank`.
+vLLM mixes `Scaled` into its worker class for the output probe, and `rank.Rank`, which extends it, for the replay probe.
 """
 
 from vllm_launch_worker import weights
