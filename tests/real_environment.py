@@ -1,5 +1,6 @@
 """Test support: the two real serving environments, each with a vLLM of its own."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,10 @@ def python_of(environment: str) -> Path:
     if not found.exists():
         pytest.skip(f"No serving environment .envs/{environment}; `make {TARGETS[environment]}` creates it.")
     return found
+
+
+def checkpoint_of(environment: str, folder: Path, kind: str = "qwen3-moe") -> Path:
+    """A thin model with weights, written below a folder by an environment's own transformers."""
+    script = ROOT / "examples" / "tiny_checkpoint.py"
+    subprocess.run([python_of(environment), script, folder / kind, "--kind", kind], check=True, cwd=folder)
+    return folder / kind

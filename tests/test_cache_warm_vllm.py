@@ -1,10 +1,10 @@
 """`tuner cache warm` with a real vLLM on the CPU, where neither release can load the function that it saved."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
-from fake_environment import ROOT, tuner_process
+from fake_environment import tuner_process
+from real_environment import checkpoint_of, python_of
 from vllm_server import SERVER_ENVIRONMENT
 
 from cache.compiled.entry import Kind
@@ -17,11 +17,7 @@ SMALL = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num
 
 def test_what_a_real_vllm_makes_of_its_cache_is_told(tmp_path: Path) -> None:
     """A whole entry is in the root, under the predicted name; the second start says that it compiles again, and why."""
-    python = ROOT / ".envs" / "current" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("No serving environment .envs/current; `make setup` creates it.")
-    model = tmp_path / "model"
-    subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=tmp_path, check=True)
+    python, model = python_of("current"), checkpoint_of("current", tmp_path)
     ours = ("--python", python, "--store", tmp_path / "verdicts.sqlite", "--cache-root", tmp_path / "root", "--json")
     answer = tuner_process("cache", "warm", model, *ours, "--", *SMALL, env=SERVER_ENVIRONMENT, code=1)
 

@@ -22,7 +22,6 @@ def engine(*passes: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "registered": LAYERS,
         "passes": list(passes) or [{**ran_as_meant(LAYERS), "graphs": 3, "entered": 0}],
         "lost": 0,
-        "requests": ["one"],
         "engine": {"mode": "VLLM_COMPILE", "cudagraph_mode": "FULL_AND_PIECEWISE", "flag": True},
         "changed": ["a thin model with random weights stands for the real one"],
         **changes,

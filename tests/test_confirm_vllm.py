@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from real_environment import python_of
+from real_environment import checkpoint_of, python_of
 from vllm_server import running_server
 
 ROOT = Path(__file__).parent.parent
@@ -22,8 +22,7 @@ def confirmed(log: bytes, decision: Path) -> int:
 @pytest.mark.vllm
 def test_a_server_that_was_started_as_planned_is_confirmed(tmp_path: Path) -> None:
     """Its log confirms the plan, contradicts another one, and says nothing before the engine is ready."""
-    python, model = python_of("flag-live"), tmp_path / "model"
-    subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=tmp_path, check=True)
+    python, model = python_of("flag-live"), checkpoint_of("flag-live", tmp_path)
     ours = ("--python", python, "--store", tmp_path / "store", "--cache-root", tmp_path / "server" / "cache")
     made = subprocess.run(
         [TUNER, "plan", "--json", *ours, model, "--", "--enforce-eager", "--max-model-len", "256"],

@@ -6,15 +6,14 @@ Each document costs a start of Python with vLLM, 11 to 40 s; a real server compi
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from factors_samples import BOTH, NEW, OLD
-from fake_environment import MIXTRAL, ROOT
-from real_environment import python_of
+from fake_environment import MIXTRAL
+from real_environment import checkpoint_of, python_of
 from vllm_server import SERVER_ENVIRONMENT, running_server
 
 from cache.compiled.factors import env_hash
@@ -163,8 +162,7 @@ def test_the_key_is_the_folder_that_a_real_server_makes(environment: str, home: 
     The newer release makes one in `test_cache_warm_vllm.py`.
     """
     python = python_of(environment)
-    model = tmp_path / "tiny"
-    subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=tmp_path, check=True)
+    model = checkpoint_of(environment, tmp_path)
     args = [str(model), *LIMITS]
     inherited = {**os.environ, **SERVER_ENVIRONMENT, "HOME": str(home)}  # as `running_server` starts it
     said = keys(launch_factors(str(python), args, inherited))

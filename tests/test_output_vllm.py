@@ -4,13 +4,12 @@ The model with two expert sets runs the wrong ones with the flag on and logs no 
 """
 
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from fake_environment import ROOT
-from real_environment import TRACED, python_of
+from real_environment import TRACED, checkpoint_of, python_of
 from reports import report
 
 from rules.output import FLOOR, TIMES_NOISE, distance, judge_outputs, noise_floor
@@ -73,23 +72,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("outputs")
 
 
-def checkpoint(folder: Path, kind: str) -> Path:
-    """A thin checkpoint in which experts matter."""
-    script = ROOT / "examples" / "tiny_checkpoint.py"
-    subprocess.run([python_of("flag-live"), script, folder / kind, "--kind", kind], cwd=folder, check=True)
-    return folder / kind
-
-
 @pytest.fixture(scope="module")
 def two_sets(folder: Path) -> Engines:
     """The model that the flag corrupts."""
-    return answered(checkpoint(folder, "two-expert-sets"), folder, *EAGER, "flag_on", "flag_off")
+    return answered(checkpoint_of("flag-live", folder, "two-expert-sets"), folder, *EAGER, "flag_on", "flag_off")
 
 
 @pytest.fixture(scope="module")
 def uniform(folder: Path) -> Engines:
     """A model that it does not corrupt; with the flag off this launch is the eager engine."""
-    return answered(checkpoint(folder, "qwen3-moe"), folder, *EAGER, "flag_on")
+    return answered(checkpoint_of("flag-live", folder), folder, *EAGER, "flag_on")
 
 
 def test_a_run_of_the_wrong_experts_is_caught(two_sets: Engines) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from fake_environment import MODELS, ROOT
 from real_environment import TRACED, python_of
+from replay_samples import shown
 from vllm_server import SERVER_ENVIRONMENT
 
 from rules.replay import judge_replay
-from rules.report import Replay
 from tuner.launch_question import Question, asked_of_engines
 from tuner.probe.shrink import shrink
 
@@ -49,16 +49,13 @@ def test_pictures_run_the_layers_that_are_meant(folder: Path, environment: str, 
     question = Question("replay", args, 600, more={"thin": thin}, engines=[{"flag": flag, "eager": False}])
     [answer] = asked_of_engines(question, str(python_of(environment)), lambda _control: VARIABLES)
 
-    assert isinstance(answer, dict), answer
-    assert answer["requests"][-3:] == ["image", "image_joins", "image_alone"]
-    assert answer["changed"] == [
+    found = shown(answer)
+    assert found.changed == (
         "prompts are token ids",
         "a thin model with random weights stands for the real one",
         "at most one image a prompt, and the encoder is not profiled at start",
         "dummy weights are drawn so that each layer's output is as large as its input",
-    ]
-    told = {"name": "as_launched", "status": "ran", "detail": "", "made_at": "", **answer}
-    found = Replay.model_validate_json(json.dumps(told))
+    )
     assert judge_replay(found)[0] == "equal"
     assert sum(one.count for one in found.passes) == PASSES * found.engine["processes"]
     assert {one.called for one in found.passes} == {found.registered}

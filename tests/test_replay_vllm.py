@@ -2,20 +2,19 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_environment import MODELS, QWEN, ROOT
-from real_environment import TRACED, python_of
+from real_environment import TRACED, checkpoint_of, python_of
+from replay_samples import shown
 from vllm_server import SERVER_ENVIRONMENT
 
 from rules.replay import judge_replay
 from rules.report import Replay
-from tuner.errors import TunerError
-from tuner.launch_question import Answer, Question, asked_of_engines
+from tuner.launch_question import Question, asked_of_engines
 from tuner.probe.shrink import shrink
 
 pytestmark = pytest.mark.vllm
@@ -31,30 +30,16 @@ def variables(_control: Path) -> Mapping[str, str]:
     return {**os.environ, **SERVER_ENVIRONMENT, **own, **unbound}
 
 
-def checkpoint(folder: Path, environment: str, kind: str) -> str:
-    """A thin model with weights."""
-    script = ROOT / "examples" / "tiny_checkpoint.py"
-    subprocess.run([python_of(environment), script, folder / kind, "--kind", kind], check=True, cwd=folder)
-    return str(folder / kind)
-
-
-def watched(environment: str, model: str, *args: str, flags: Sequence[bool | None], thin: Any = None) -> list[Replay]:
+def watched(environment: str, model: Path, *args: str, flags: Sequence[bool | None], thin: Any = None) -> list[Replay]:
     """What an engine showed for each value of the flag."""
     engines = [{"flag": flag, "eager": False} for flag in flags]
-    question = Question("replay", (model, *SMALL, *args), 600, more={"thin": thin}, engines=engines)
+    question = Question("replay", (str(model), *SMALL, *args), 600, more={"thin": thin}, engines=engines)
     return [shown(answer) for answer in asked_of_engines(question, str(python_of(environment)), variables)]
-
-
-def shown(answer: Answer | TunerError) -> Replay:
-    """An answer as the report keeps it."""
-    assert not isinstance(answer, TunerError), f"{answer} {answer.hint}"
-    told = {"name": "as_launched", "status": "ran", "detail": "", "made_at": "", **answer}
-    return Replay.model_validate_json(json.dumps(told))
 
 
 def test_the_flag_makes_a_compiled_engine_run_other_experts(tmp_path: Path) -> None:
     """Counting gives the second set's calls to layers of both; by name each runs its own. Seen in compiled code."""
-    model = checkpoint(tmp_path, "flag-live", "two-expert-sets")
+    model = checkpoint_of("flag-live", tmp_path, "two-expert-sets")
     on, off = watched("flag-live", model, *TRACED, flags=(True, False))
 
     assert on.engine["mode"] == off.engine["mode"] == "DYNAMO_TRACE_ONCE"
@@ -67,7 +52,7 @@ def test_the_flag_makes_a_compiled_engine_run_other_experts(tmp_path: Path) -> N
 
 def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
     """In the current release, whose launch resolves by name, with a prompt that is cut into chunks."""
-    [found] = watched("current", checkpoint(tmp_path, "current", "qwen3-moe"), *TRACED, flags=[None])
+    [found] = watched("current", checkpoint_of("current", tmp_path), *TRACED, flags=[None])
 
     assert judge_replay(found) == (
         "equal",
@@ -82,7 +67,7 @@ def test_a_cut_model_stands_for_a_published_one() -> None:
     """Counting is right where all layers run in order; the model is cut, its weights are random, its engine is one."""
     thin = {"config": shrink(json.loads((QWEN / "config.json").read_text())).config, "code": None}
     spread = ("--data-parallel-size", "4", "--pipeline-parallel-size", "2")
-    [found] = watched("flag-live", str(QWEN), "--enforce-eager", *spread, flags=[True], thin=thin)
+    [found] = watched("flag-live", QWEN, "--enforce-eager", *spread, flags=[True], thin=thin)
 
     assert (judge_replay(found)[0], found.engine["flag"]) == ("equal", True)
     assert len(found.registered) == thin["config"]["num_hidden_layers"]
@@ -96,7 +81,7 @@ def test_a_cut_model_stands_for_a_published_one() -> None:
 
 def test_an_engine_of_two_processes_is_watched_in_both(tmp_path: Path) -> None:
     """Each has its slice of every layer, and a counter of its own."""
-    model = checkpoint(tmp_path, "flag-live", "two-expert-sets")
+    model = checkpoint_of("flag-live", tmp_path, "two-expert-sets")
     [found] = watched("flag-live", model, "--enforce-eager", "--tensor-parallel-size", "2", flags=[True])
 
     assert judge_replay(found)[0] == "misresolved"
@@ -108,7 +93,7 @@ def test_the_passes_of_a_draft_are_watched_as_well() -> None:
     """Its layer stands behind the target's. vLLM 0.19.1 drafts on a GPU alone."""
     folder = MODELS / "deepseek-ai--DeepSeek-V3"
     thin = {"config": shrink(json.loads((folder / "config.json").read_text())).config, "code": None}
-    [found] = watched("current", str(folder), *TRACED, "--dtype", "float32", *DRAFT, flags=[None], thin=thin)
+    [found] = watched("current", folder, *TRACED, "--dtype", "float32", *DRAFT, flags=[None], thin=thin)
 
     assert judge_replay(found)[0] == "equal"
     assert {one.called for one in found.passes} == {found.registered[:-1], found.registered[-1:]}
@@ -116,6 +101,6 @@ def test_the_passes_of_a_draft_are_watched_as_well() -> None:
 
 def test_an_engine_that_cannot_be_watched_says_why(tmp_path: Path) -> None:
     """VLLM mixes one class into its workers, and the probe's must be it."""
-    model = checkpoint(tmp_path, "current", "qwen3-moe")
+    model = checkpoint_of("current", tmp_path)
     with pytest.raises(AssertionError, match="has a worker extension of its own"):
         watched("current", model, "--worker-extension-cls", "some.Class", flags=[None])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from real_environment import checkpoint_of, python_of
 from vllm_server import SERVER_ENVIRONMENT, effective_flag, running_server
 
 ROOT = Path(__file__).parent.parent
@@ -35,15 +36,6 @@ class Served:
 
 
 MakeCheckpoint = Callable[[str, str], Path]
-
-
-def serving_python(environment: str) -> Path:
-    """The interpreter of a serving environment; skips the test where there is none."""
-    python = ROOT / ".envs" / environment / "bin" / "python"
-    if not python.exists():
-        target = {"current": "setup", "flag-live": "setup-flag-live"}[environment]
-        pytest.skip(f"no serving environment in .envs/{environment}: run make {target}")
-    return python
 
 
 def serve(command: tuple[str, ...], folder: Path) -> Served:
@@ -74,11 +66,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
     folder = tmp_path_factory.mktemp("checkpoints")
 
     def make(environment: str, kind: str) -> Path:
-        model = folder / f"{environment}-{kind}"
-        if not model.exists():
-            script = ROOT / "examples" / "tiny_checkpoint.py"
-            subprocess.run([serving_python(environment), script, model, "--kind", kind], cwd=folder, check=True)
-        return model
+        (folder / environment).mkdir(exist_ok=True)
+        model = folder / environment / kind
+        return model if model.exists() else checkpoint_of(environment, model.parent, kind)
 
     return make
 
@@ -92,7 +82,7 @@ def probed(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory)
         store = folder / f"{environment}.sqlite"
         if not store.exists():
             models = [checkpoint(environment, kind) for kind in SERVED[environment]]
-            ours = ("--python", serving_python(environment), "--store", store)
+            ours = ("--python", python_of(environment), "--store", store)
             subprocess.run(
                 [TUNER, "probe", "--no-variants", *ours, *models],  # other settings are not served here
                 env={**os.environ, **SERVER_ENVIRONMENT, **PLUGIN},
@@ -108,7 +98,7 @@ def probed(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory)
 def flag_off(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """The two-expert-sets model as it should answer: vLLM 0.19.1, flag off."""
     model = checkpoint("flag-live", "two-expert-sets")
-    return serve_plainly(serving_python("flag-live"), model, tmp_path_factory.mktemp("off") / "server", "false")
+    return serve_plainly(python_of("flag-live"), model, tmp_path_factory.mktemp("off") / "server", "false")
 
 
 @pytest.mark.vllm
@@ -117,7 +107,7 @@ def test_the_flag_corrupts_a_model_with_two_expert_sets(
 ) -> None:
     """With the flag forced on, vLLM 0.19.1 answers every prompt differently, and logs no error."""
     model = checkpoint("flag-live", "two-expert-sets")
-    flag_on = serve_plainly(serving_python("flag-live"), model, tmp_path / "server", "true")
+    flag_on = serve_plainly(python_of("flag-live"), model, tmp_path / "server", "true")
 
     assert (flag_off.flag, flag_on.flag) == (False, True)
     answers = zip(PROMPTS, flag_off.completions, flag_on.completions, strict=True)
@@ -131,7 +121,7 @@ def test_tuner_serve_cures_the_model_with_two_expert_sets(
 ) -> None:
     """Served through the tuner, the model answers exactly as with the flag off."""
     model = checkpoint("flag-live", "two-expert-sets")
-    tuned = serve_through_tuner(serving_python("flag-live"), model, probed("flag-live"), tmp_path / "tuned")
+    tuned = serve_through_tuner(python_of("flag-live"), model, probed("flag-live"), tmp_path / "tuned")
 
     assert tuned.flag is False
     assert tuned.completions == flag_off.completions
@@ -144,7 +134,7 @@ def test_a_uniform_model_runs_with_the_fastest_safe_flag(
 ) -> None:
     """A uniform model runs with the flag on where vLLM honours it, and with no trace of it where vLLM does not."""
     model = checkpoint(environment, "qwen3-moe")
-    tuned = serve_through_tuner(serving_python(environment), model, probed(environment), tmp_path / "tuned")
+    tuned = serve_through_tuner(python_of(environment), model, probed(environment), tmp_path / "tuned")
 
     assert tuned.flag is flag
     assert ("fast_moe_cold_start" in " ".join(tuned.arguments)) is flag

@@ -19,22 +19,21 @@ def observe(request: dict, control: Path) -> dict:
         control: a folder of this process alone.
 
     Returns:
-        `registered`: layer names; `passes`: see `trace.grouped`; `lost`: records that did not fit; `requests`: which
-        fit; `engine`: what the launch became; `changed`: what is otherwise than in the launch.
+        `registered`: layer names; `passes`: see `trace.grouped`; `lost`: records that did not fit; `engine`: what
+        the launch became; `changed`: what is otherwise than in the launch.
 
     Raises:
         RuntimeError: the engine, or a layer, cannot be watched.
     """
     config, changed = engine.configured(request, control, RANK, with_images=True)
-    made, wanted = engine.started(config), senders(config)
-    found, refused = sent_all(made, wanted)
+    made = engine.started(config)
+    found, refused = sent_all(made, senders(config))
     drawn = made.collective_rpc("weights_drawn")[0]
     engine.ended(made)
     return {
         "registered": found[-1]["registered"],
         "passes": trace.grouped([one for rank in found for one in rank["passes"]]),
         "lost": sum(rank["lost"] for rank in found),
-        "requests": list(wanted),
         "engine": engine.became(config),
         "changed": [*changed, *drawn, *refused],
     }
