@@ -149,6 +149,14 @@ def test_draft_options_make_one_speculative_config() -> None:
     assert arguments.serving.speculative == {"num_speculative_tokens": 2, "method": "mtp", "model": "d"}
 
 
+@pytest.mark.parametrize("last", ["", "None"])
+def test_a_draft_option_given_again_without_a_value_is_taken_back(last: str) -> None:
+    """VLLM keeps the last value, which is none."""
+    assert parse(["m", "--spec-model", "d", f"--spec-model={last}"]).serving.speculative is None
+    both = parse(["m", "--spec-model", "d", "--spec-tokens=2", f"--spec_model={last}"])
+    assert both.serving.speculative == {"num_speculative_tokens": 2}
+
+
 def test_numbers_with_a_suffix_mean_what_they_mean_to_vllm() -> None:
     """`k` counts in thousands and `K` in 1024s, dotted or bare in JSON; quoted text is left alone."""
     args = ["m", "-cc.max_cudagraph_capture_size=2k", "-cc.n.big", "2K", "-cc.n.half=1.5k", '-cc.n.text="2k"']

@@ -63,6 +63,7 @@ def read_serving(settings: Sequence[Setting], *, expands: bool) -> Serving:
         TunerError: a value is no integer or no JSON object where vLLM wants one.
     """
     values: dict[str, Any] = {}
+    keyed: dict[tuple[str, str], Any] = {}
     for field in ("hf_overrides", "speculative"):
         if stored := stored_objects(settings, field, expands=expands):
             values[field] = stored[-1]
@@ -70,10 +71,13 @@ def read_serving(settings: Sequence[Setting], *, expands: bool) -> Serving:
         option = setting.option
         if option.kind is Kind.OBJECT or not hasattr(Serving, option.field):
             continue
-        if not option.key:
+        if option.key:
+            keyed[option.field, option.key] = _scalar(setting)
+        else:
             values[option.field] = _scalar(setting)
-        elif (value := _scalar(setting)) is not None:
-            values[option.field] = (values.get(option.field) or {}) | {option.key: value}
+    for (field, key), value in keyed.items():
+        if value is not None:
+            values[field] = (values.get(field) or {}) | {key: value}
     if speculative := values.get("speculative"):
         values["speculative"] = {key.replace("-", "_"): value for key, value in speculative.items()}
     return Serving(**values)
