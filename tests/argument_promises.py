@@ -1,7 +1,6 @@
 """Test support: what is promised of one argument list, given what a real vLLM makes of it."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,16 +127,13 @@ def exit_code(vllm: dict[str, Any]) -> int:
     return 2 if vllm.get("refused") == "SystemExit(2)" else 1
 
 
-def without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The config less the keys of these dotted names."""
-    rest = deepcopy(config)
-    for name in names:
-        *parents, last = name.split(".")
-        inner = rest
-        for parent in parents:
-            inner = inner[parent]
-        del inner[last]
-    return rest
+def without(config: dict[str, Any], names: tuple[str, ...], before: str = "") -> dict[str, Any]:
+    """The config less the keys of these dotted names; a key may have dots of its own."""
+    kept = {key: value for key, value in config.items() if f"{before}{key}" not in names}
+    return {
+        key: without(value, names, f"{before}{key}.") if isinstance(value, dict) else value
+        for key, value in kept.items()
+    }
 
 
 def vllm_facts(case: Case) -> dict[str, Any]:
