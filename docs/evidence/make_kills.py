@@ -90,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     parts = [
         "# Warm-ups that were killed",
-        f"SIGKILL to `tuner cache warm`, {options.kills} times, seed {options.seed}.",
+        f"SIGKILL to `tuner cache warm`, {options.kills} times in each release, seed {options.seed}.",
     ]
     for name in options.environment or ["current", "flag-live"]:
         with tempfile.TemporaryDirectory(prefix="kills-") as folder:
