@@ -8,9 +8,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TARGETS = {"current": "setup", "flag-live": "setup-flag-live"}
 """Environment -> the make target that creates it."""
-TRACED = ("--compilation-config", '{"mode": 2, "backend": "eager"}')
-"""Arguments of an engine: compiled as a CPU turns vLLM's own mode, but for Inductor, which takes a minute more and
-keeps the order that it is given."""
 
 
 def python_of(environment: str) -> Path:

@@ -1,14 +1,9 @@
 """Test support: what the replay probe finds in engines, as a report keeps it."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from reports import layers
-
-from rules.report import Replay
-from tuner.errors import TunerError
-from tuner.launch_question import Answer
 
 THREE = tuple(layers(3))
 
@@ -45,9 +40,3 @@ def replay(*passes: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 MISRESOLVED = ran_as_meant(ran=[THREE[0], THREE[2], THREE[1]])
 """A pass whose second and third calls ran one another's layer."""
-
-
-def shown(answer: Answer | TunerError) -> Replay:
-    """A real engine's answer as a report keeps it."""
-    assert not isinstance(answer, TunerError), f"{answer} {answer.hint}"
-    return Replay.model_validate_json(json.dumps(replay(name="as_launched", **answer)))

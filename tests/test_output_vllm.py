@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from fake_environment import ROOT
-from real_environment import TRACED, checkpoint_of, python_of
+from real_engines import TRACED, UNBOUND
+from real_environment import checkpoint_of, python_of
 from reports import report
 
 from rules.output import FLOOR, TIMES_NOISE, distance, judge_outputs, noise_floor
@@ -35,10 +36,9 @@ def answered(
     """What the engines of these names answered; of a launch that is traced at most."""
     mode = TRACED if environment == "current" else ("--enforce-eager",)
     inner = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    unbound = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # else each process wants a memory node of its own
     words = [str(model), *LIMITS, *mode, *args]
     plan = planned(words, Inputs(str(python_of(environment)), store=str(folder / "verdicts.sqlite")), Launching(), {})
-    starting = Starting(plan, parse(words, vllm=plan.subject.environment.vllm), {**os.environ, **inner, **unbound})
+    starting = Starting(plan, parse(words, vllm=plan.subject.environment.vllm), {**os.environ, **inner, **UNBOUND})
     asked = [engine for engine in output_check.engines(plan) if engine.name in names]
     found = answers(output_check.ASKING, asked, starting, Watching(lambda _: None, LIMIT_S, None))
     return {one.name: one for one in parse_report(report(outputs=found)).outputs}

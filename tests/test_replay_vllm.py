@@ -1,40 +1,17 @@
 """The replay probe in real engines of both environments, on a CPU: compiled, without CUDA graphs."""
 
-import json
-import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fake_environment import MODELS, QWEN, ROOT
-from real_environment import TRACED, checkpoint_of, python_of
-from replay_samples import shown
-from vllm_server import SERVER_ENVIRONMENT
+from fake_environment import MODELS, QWEN
+from real_engines import TRACED, cut, watched
+from real_environment import checkpoint_of
 
 from rules.replay import judge_replay
-from rules.report import Replay
-from tuner.launch_question import Question, asked_of_engines
-from tuner.probe.shrink import shrink
 
 pytestmark = pytest.mark.vllm
 
-SMALL = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")
 DRAFT = ("--speculative-config", '{"method": "mtp", "num_speculative_tokens": 2}')
-
-
-def variables(_control: Path) -> Mapping[str, str]:
-    """Of the engines: the plugin with the model that owns two sets of experts."""
-    own = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "VLLM_LOGGING_LEVEL": "WARNING"}
-    unbound = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # else each process wants a memory node of its own
-    return {**os.environ, **SERVER_ENVIRONMENT, **own, **unbound}
-
-
-def watched(environment: str, model: Path, *args: str, flags: Sequence[bool | None], thin: Any = None) -> list[Replay]:
-    """What an engine showed for each value of the flag."""
-    engines = [{"flag": flag, "eager": False} for flag in flags]
-    question = Question("replay", (str(model), *SMALL, *args), 600, more={"thin": thin}, engines=engines)
-    return [shown(answer) for answer in asked_of_engines(question, str(python_of(environment)), variables)]
 
 
 def test_the_flag_makes_a_compiled_engine_run_other_experts(tmp_path: Path) -> None:
@@ -65,7 +42,7 @@ def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
 
 def test_a_cut_model_stands_for_a_published_one() -> None:
     """Counting is right where all layers run in order; the model is cut, its weights are random, its engine is one."""
-    thin = {"config": shrink(json.loads((QWEN / "config.json").read_text())).config, "code": None}
+    thin = cut(QWEN)
     spread = ("--data-parallel-size", "4", "--pipeline-parallel-size", "2")
     [found] = watched("flag-live", QWEN, "--enforce-eager", *spread, flags=[True], thin=thin)
 
@@ -92,8 +69,8 @@ def test_an_engine_of_two_processes_is_watched_in_both(tmp_path: Path) -> None:
 def test_the_passes_of_a_draft_are_watched_as_well() -> None:
     """Its layer stands behind the target's. vLLM 0.19.1 drafts on a GPU alone."""
     folder = MODELS / "deepseek-ai--DeepSeek-V3"
-    thin = {"config": shrink(json.loads((folder / "config.json").read_text())).config, "code": None}
-    [found] = watched("current", folder, *TRACED, "--dtype", "float32", *DRAFT, flags=[None], thin=thin)
+    args = (*TRACED, "--dtype", "float32", *DRAFT)
+    [found] = watched("current", folder, *args, flags=[None], thin=cut(folder))
 
     assert judge_replay(found)[0] == "equal"
     assert {one.called for one in found.passes} == {found.registered[:-1], found.registered[-1:]}

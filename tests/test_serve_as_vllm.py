@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from real_environment import checkpoint_of
 from vllm_server import Server, running_server
 
 pytestmark = pytest.mark.vllm
@@ -60,16 +61,12 @@ class Stopped:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A thin model that vLLM serves."""
-    if not PYTHON.exists():
-        pytest.skip("No serving environment .envs/current; `make setup` creates it.")
     return checkpoint_in(tmp_path_factory.mktemp("checkpoint"))
 
 
 def checkpoint_in(folder: Path) -> Path:
     """A thin model with room for a long stream."""
-    model = folder / "qwen3-moe"
-    script = ROOT / "examples" / "tiny_checkpoint.py"
-    subprocess.run([PYTHON, script, model, "--kind", "qwen3-moe"], cwd=folder, check=True)
+    model = checkpoint_of("current", folder)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": POSITIONS}))
     return model
@@ -194,8 +191,6 @@ def possible(*words: str) -> None:
 @pytest.mark.parametrize("args", BAD_ARGUMENTS, ids=str)
 def test_a_bad_argument_ends_with_vllms_own_code(tmp_path: Path, args: list[str]) -> None:
     """Whichever of the two refuses it."""
-    if not PYTHON.exists():
-        pytest.skip("No serving environment .envs/current; `make setup` creates it.")
     model = str(ROOT / "examples" / "models" / "mistralai--Mixtral-8x7B-v0.1")
     alone = (PYTHON.with_name("vllm"), "serve", model, *args)
     under = (TUNER, "serve", "--python", PYTHON, "--store", tmp_path / "none.sqlite", model, *args)
