@@ -1,0 +1,172 @@
+"""The launch's model on the meta device: every layer in its full width, without memory for weights."""
+
+from contextlib import contextmanager, suppress
+from unittest import mock
+
+from vllm_launch_worker.proof.failure import in_words
+
+
+class Standing:
+    """What stands in for parts of vLLM that this machine lacks, as assumptions of the report."""
+
+    def __init__(self) -> None:
+        self.assumptions: list = []
+
+    def note(self, kind: str, detail: str) -> None:
+        """One stand-in, once."""
+        assumption = {"kind": kind, "detail": detail}
+        if assumption not in self.assumptions:
+            self.assumptions.append(assumption)
+
+
+def built(vllm_config, standing: Standing):
+    """The model that vLLM picks for this config, constructed on the meta device.
+
+    A CPU has no kernels for the experts of some quantisations; there the model is built without its quantisation.
+    """
+    from vllm.platforms import current_platform
+
+    try:
+        return constructed(vllm_config, standing)
+    except Exception as error:
+        if vllm_config.quant_config is None or current_platform.device_type != "cpu":
+            raise
+        standing.note("quantization_dropped", in_words(error))
+    vllm_config.quant_config = None
+    vllm_config.compilation_config.static_forward_context.clear()
+    vllm_config.compilation_config.static_all_moe_layers.clear()
+    return constructed(vllm_config, standing)
+
+
+def constructed(vllm_config, standing: Standing):
+    """`built`, without a second try."""
+    import torch
+    from vllm.config import set_current_vllm_config
+    from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.utils.torch_utils import set_default_torch_dtype
+
+    give_workspace()
+    dtype = vllm_config.model_config.dtype
+    here = (set_current_vllm_config(vllm_config), set_default_torch_dtype(dtype), torch.device("meta"))
+    with attention_of_other_platforms(standing), without_copies(), here[0], here[1], here[2]:
+        model = initialize_model(vllm_config)
+    finish(model, vllm_config, standing)
+    leave_device(model)
+    call_operators(model, vllm_config)
+    return model.eval()
+
+
+def give_workspace() -> None:
+    """The scratch memory that some layers ask for while they are built; a worker process of vLLM makes it."""
+    import torch
+
+    with suppress(ImportError):  # releases before vllm/v1/worker/workspace.py
+        from vllm.v1.worker.workspace import init_workspace_manager
+
+        init_workspace_manager(torch.device("meta"))
+
+
+@contextmanager
+def without_copies():
+    """While the block runs, a module without memory that is sent to a device stays as it is."""
+    import torch
+
+    send = torch.nn.Module.to
+
+    def sent(module, *args, **kwargs):
+        if any(parameter.is_meta for parameter in module.parameters()):
+            return module
+        return send(module, *args, **kwargs)
+
+    with mock.patch.object(torch.nn.Module, "to", sent):
+        yield
+
+
+def leave_device(model) -> None:
+    """Put on the meta device what a model made elsewhere: parameters, buffers, and tensors that it holds itself."""
+    import torch
+
+    model.to("meta")
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, torch.Tensor) and not value.is_meta:
+                vars(module)[name] = value.to("meta")
+            elif isinstance(value, list) and any(isinstance(item, torch.Tensor) for item in value):
+                vars(module)[name] = [item.to("meta") if isinstance(item, torch.Tensor) else item for item in value]
+
+
+@contextmanager
+def attention_of_other_platforms(standing: Standing):
+    """Where this platform has no attention of a kind, one of another platform is built in its place.
+
+    vLLM's attention layers are operators in a trace; which kernel is behind them is decided when they run.
+    """
+    from vllm.platforms import current_platform
+
+    kind = type(current_platform)
+    choose = kind.get_attn_backend_cls.__func__
+
+    def chosen(cls, *args, **kwargs):
+        try:
+            return choose(cls, *args, **kwargs)
+        except NotImplementedError as error:
+            standing.note("attention_backend", in_words(error))
+            wanted = [*args, *kwargs.values()]
+            return SPARSE if any(getattr(value, "use_sparse", False) for value in wanted) else LATENT
+
+    with mock.patch.object(kind, "get_attn_backend_cls", classmethod(chosen)):
+        yield
+
+
+LATENT = "vllm_launch_worker.proof.attention.Latent"
+SPARSE = "vllm_launch_worker.proof.attention.Sparse"
+
+
+def finish(model, vllm_config, standing: Standing) -> None:
+    """VLLM's own step after loading, for every layer but those of experts, whose arithmetic is not traced."""
+    from vllm.config import set_current_vllm_config
+    from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+    from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
+
+    with set_current_vllm_config(vllm_config):
+        for module in model.modules():
+            method = getattr(module, "quant_method", None)
+            if not isinstance(method, QuantizeMethodBase) or isinstance(method, FusedMoEMethodBase):
+                continue
+            if isinstance(method, UnquantizedLinearMethod):
+                plain_linear(module)
+                continue
+            try:
+                method.process_weights_after_loading(module)
+            except Exception as error:
+                standing.note("weights_not_processed", f"{type(method).__name__}: {in_words(error)}"[:200])
+
+
+def plain_linear(module) -> None:
+    """A linear layer without a kernel of its own multiplies as torch does; a CPU build keeps its kernel here."""
+    import torch
+
+    module.cpu_linear = torch.nn.functional.linear
+
+
+def call_operators(model, vllm_config) -> None:
+    """Let MoE and attention layers call vLLM's operators on every platform, as they do on a GPU.
+
+    A CPU build calls the Python functions in their place (`_select_forward`, fused_moe/runner; `use_direct_call` of
+    attention layers, 0.17.0 to 0.32.0), and its trace would hold the experts' arithmetic and not the call.
+    """
+    import torch
+
+    compilation = vllm_config.compilation_config
+    for module in model.modules():
+        if getattr(module, "use_direct_call", False):
+            module.use_direct_call = False
+    for name in compilation.static_all_moe_layers:
+        layer = compilation.static_forward_context[name]
+        runner = getattr(layer, "runner", layer)
+        for attribute in ("moe_forward", "_forward_entry"):
+            chosen = getattr(runner, attribute, None)
+            plain = getattr(chosen, "__name__", "")
+            if plain in ("_moe_forward", "_moe_forward_shared"):
+                setattr(runner, attribute, getattr(torch.ops.vllm, plain.removeprefix("_")))
