@@ -1,8 +1,9 @@
 """The first call that the launch's model runner makes: what vLLM compiles the model for.
 
-`_dummy_run` of vllm/v1/worker/gpu_model_runner.py (0.16.0 to 0.32.0). The profile run on a GPU has as many tokens as the
-largest batch. The warm-up of a CPU worker (cpu_model_runner.py, `warming_up_model`) has 16, or as many as requests; from
-0.32.0 on it is the profile run. Attention metadata is None in both. Dynamo takes the number for any, 0 and 1 apart.
+`_dummy_run` of vllm/v1/worker/gpu_model_runner.py (0.16.0 to 0.32.0). The profile run on a GPU has as many tokens as
+the largest batch. The warm-up of a CPU worker (cpu_model_runner.py, `warming_up_model`) has 16, or as many as requests;
+from 0.32.0 on it is the profile run. Attention metadata is None in both. Dynamo takes any number but 0 and 1 for the
+same.
 """
 
 from contextlib import contextmanager
