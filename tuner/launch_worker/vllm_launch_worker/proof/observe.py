@@ -3,12 +3,12 @@
 import os
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vllm_launch_worker import forks, launch
 from vllm_launch_worker.control import read_json, write_json
-from vllm_launch_worker.proof import building, first_call, groups, outside, regions
+from vllm_launch_worker.proof import building, first_call, groups, mixers, outside, regions
 from vllm_launch_worker.proof.counter import counter_against
 from vllm_launch_worker.proof.failure import COMPILED, NOT_TRACED, NOTHING_OUTSIDE, failure, raised
 from vllm_launch_worker.proof.order import Order
@@ -172,8 +172,9 @@ class Rank:
         """Trace the region by vLLM's own first call, read its graph, and trace what is around it."""
         returned: list = []
         try:
-            with self._stage("trace"), watching(self.trace), first_call.returns_of(region, returned):
-                first_call.made(model, model, self.config)
+            with self._mixers(model, region), self._stage("trace"), watching(self.trace):
+                with first_call.returns_of(region, returned):
+                    first_call.made(model, model, self.config)
         except Exception as error:
             traceback.print_exc()
             self.failures.append(raised(NOT_TRACED, "not_traced", error))
@@ -193,6 +194,16 @@ class Rank:
             self.failures += outside.Outside(model, region, self.config, self.origins).failures(
                 returned[0], self.around
             )
+
+    @contextmanager
+    def _mixers(self, model, region):
+        """While the block runs, vLLM's own token mixers are operators."""
+        with ExitStack() as ends:
+            with self._stage("mixers"):
+                ends.enter_context(
+                    mixers.stood_in(model, region, self.layers, self.config, self.origins, self.standing)
+                )
+            yield
 
     def _of_foreign_code(self) -> None:
         """Code that is neither vLLM's own nor of what vLLM requires: a plugin, a model folder, a changed file.
