@@ -128,7 +128,6 @@ Left out on purpose, because they can reach a model or run code that can:
 
 ENGINE_ARGUMENTS = {
     "aggregate_engine_logging": "read by the loggers alone (vllm/v1/engine/async_llm.py, vllm/v1/metrics/loggers.py)",
-    "disable_log_requests": "read by the request logger alone (vllm/v1/engine/async_llm.py); 0.16.0 only",
     "disable_log_stats": "read by the loggers, and by the scheduler to make no statistics (vllm/v1/engine/core.py)",
     "enable_log_requests": "read by the request logger alone (vllm/v1/engine/async_llm.py)",
     "fail_on_environ_validation": "stops the server or does nothing (`validate_environ`)",
@@ -237,8 +236,8 @@ def reaching(arguments: Sequence[str]) -> tuple[str, ...]:
     Args:
         arguments: what stands behind `vllm serve`, a `--config` file's options among them.
     """
-    left_out = {*HARMLESS, *IDENTITY, _COMPILATION_CONFIG}
-    uses = [use for use in _uses(arguments) if use.option not in left_out]
+    excluded = {*HARMLESS, *IDENTITY, _COMPILATION_CONFIG}
+    uses = [use for use in _uses(arguments) if use.option not in excluded]
     return tuple(argument for use in uses for argument in use.arguments)
 
 
@@ -322,14 +321,14 @@ def _uses(arguments: Sequence[str]) -> Iterator[_Use]:
 
     A bare word is the model where it stands first, or where no option can own it. A second one stays: vLLM refuses it.
     """
-    named = False
+    has_model = False
     for use in _options(arguments):
         positional = use.option is None and len(use.arguments) == 1 and not use.arguments[0].startswith("-")
-        if positional and not named:
-            named = True
+        if positional and not has_model:
+            has_model = True
             continue
-        if use.arguments[0] == "--" and len(use.arguments) == 2 and not named:  # noqa: PLR2004  the dashes and a word
-            named = True
+        if use.arguments[0] == "--" and len(use.arguments) == 2 and not has_model:  # noqa: PLR2004  the dashes and a word
+            has_model = True
             continue
         yield use
 

@@ -192,8 +192,8 @@ def test_the_launch_keys_tables_are_those_of_the_parser(real: RealParser) -> Non
     assert not [option for option in real.options if option.startswith(tuple(absent))]
     for option in (*HARMLESS, *IDENTITY):
         opposite = f"--no-{option.spellings[0].removeprefix('--')}"
-        known = option.arity is Arity.FLAG and option.spellings[0] not in absent
-        assert (opposite in real.options) == known
+        has_opposite = option.arity is Arity.FLAG and option.spellings[0] not in absent
+        assert (opposite in real.options) == has_opposite
 
 
 def test_only_the_named_engine_arguments_are_left_out_of_the_launch_key(real: RealParser) -> None:
@@ -227,15 +227,19 @@ def test_what_reaches_the_model_is_all_that_vllm_reads(real: RealParser) -> None
         phases=[Phase.generate, Phase.shrink],
     )
     @given(composed(), st.lists(st.sampled_from(HARMLESS_USES), max_size=2))
-    def hold(made: Composed, uses: list[list[str]]) -> None:
+    def hold(composition: Composed, uses: list[list[str]]) -> None:
         nonlocal compared
-        if made.file is not None:
-            (real.folder / FILE).write_text(made.file, encoding="utf-8")
-        args = [*made.args, *(argument for use in uses for argument in use)] if "--" not in made.args else made.args
+        if composition.file is not None:
+            (real.folder / FILE).write_text(composition.file, encoding="utf-8")
+        args = (
+            [*composition.args, *(argument for use in uses for argument in use)]
+            if "--" not in composition.args
+            else composition.args
+        )
         whole = real.read(args)
         if "refused" in whole:
             return
-        left = reaching(parse(args, lambda _path: made.file or "").effective)
+        left = reaching(parse(args, lambda _path: composition.file or "").effective)
         again = real.read(left if "some/model" in left else ["some/model", *left])
         assert values(again) == values(whole), (args, left)
         compared += 1

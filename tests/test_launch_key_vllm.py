@@ -130,13 +130,13 @@ def stray(option: str, changed: set[str]) -> set[str]:
 def test_an_option_changes_no_field_but_those_of_the_table(option: str, configs: Configs) -> None:
     """On a CPU and as on a GPU, for models of several kinds, alone and beside options that decide what follows."""
     sizes = option.startswith("--max-") and option != "--max-logprobs"
-    seen: set[str] = set()
+    all_changed: set[str] = set()
     for model, beside, value, cuda in product(MODELS, BESIDE if sizes else BESIDE[:1], VALUES[option], (False, True)):
         args, more = [model_of(model), *beside], [option, value]
         changed = configs.changed(args, more, cuda=cuda)
         assert not stray(option, changed), (args, more, cuda)
-        seen |= changed
-    assert seen or (configs.environment, option) == UNSEEN
+        all_changed |= changed
+    assert all_changed or (configs.environment, option) == UNSEEN
 
 
 def test_a_field_that_is_not_in_the_table_is_noticed(configs: Configs) -> None:

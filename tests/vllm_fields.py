@@ -37,12 +37,12 @@ def main() -> None:
     print(json.dumps(__version__), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        found = answer(parser, request["args"])
+        fields = answer(parser, request["args"])
         if request["cuda"]:  # everything is imported by now, as this platform imports it
             current_platform.__class__ = other
-            found = answer(parser, request["args"])
+            fields = answer(parser, request["args"])
             current_platform.__class__ = own
-        print(json.dumps(found), file=answers, flush=True)
+        print(json.dumps(fields), file=answers, flush=True)
 
 
 def answer(parser: Any, args: list[str]) -> dict[str, Any]:
