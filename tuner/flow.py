@@ -115,7 +115,7 @@ def probe_subjects(
     launches = {index: plain_launch(found[index][1]) for index in jobs}
 
     def prove(share: Sequence[Wanted], stop: Event) -> Generator[Proof]:
-        return proofs_of(share, environment, os.environ, request.time_limit, request.memory_limit, stop)
+        return proofs_of(share, environment, os.environ, request.time_limit, request.memory_limit, stop=stop)
 
     alongside = Alongside(launches, len(workers), prove)
     outcomes = run_all(

@@ -93,9 +93,7 @@ def _of_one_process(
 
 
 @contextmanager
-def _begun(
-    question: Question, python: str, variables: Variables, stop: Event | None = None
-) -> Iterator[WorkerProcess]:
+def _begun(question: Question, python: str, variables: Variables, stop: Event | None = None) -> Iterator[WorkerProcess]:
     process = WorkerProcess(stop, question.memory_limit)
     try:
         with uninterrupted():

@@ -67,6 +67,7 @@ def proofs_of(
     environ: Mapping[str, str],
     limit: float,
     memory_limit: int | None = None,
+    *,
     stop: Event | None = None,
 ) -> Generator[Proof]:
     """The proof of each launch in order, as soon as it is made; they share one import of vLLM.
@@ -96,7 +97,10 @@ def proofs_of(
 
 @contextmanager
 def traced_launch(launch: Wanted, environment: Environment) -> Iterator[tuple[tuple[str, ...], list[dict[str, str]]]]:
-    """The arguments of the launch that is traced, and what is otherwise in it: fewer layers where no `true` is at stake."""
+    """The arguments of the launch that is traced, and what is otherwise in it.
+
+    Where no `true` is at stake, the model has fewer layers.
+    """
     model = launch.subject.model
     status = flag_status(environment.vllm, environment.torch, environment.platform).status
     if status in AT_STAKE or not model.folder or launch.arguments.model is None:

@@ -17,7 +17,7 @@ WORTH = 4
 
 
 @contextmanager
-def stood_in(model, region, layers: dict, vllm_config, origins, standing):
+def stood_in(model, region, layers: dict, vllm_config, *, origins, standing):
     """While the block runs, token mixers in the region are operators.
 
     Args:

@@ -133,7 +133,7 @@ class Rank:
         self.reads.of_guards([*self.trace.guards, *self.around.guards], self.config)
         return {
             "rank": entry,
-            "variables": values(self.reads.variables),
+            "variables": values(self.reads.variables, self.reads.environ),
             "fields": sorted(self.reads.fields),
             "sources": self._sources(),
         }
@@ -172,9 +172,12 @@ class Rank:
         """Trace the region by vLLM's own first call, read its graph, and trace what is around it."""
         returned: list = []
         try:
-            with self._mixers(model, region), self._stage("trace"), watching(self.trace):
-                with first_call.returns_of(region, returned):
-                    first_call.made(model, model, self.config)
+            with ExitStack() as around:
+                around.enter_context(self._mixers(model, region))
+                around.enter_context(self._stage("trace"))
+                around.enter_context(watching(self.trace))
+                around.enter_context(first_call.returns_of(region, returned))
+                first_call.made(model, model, self.config)
         except Exception as error:
             traceback.print_exc()
             self.failures.append(raised(NOT_TRACED, "not_traced", error))
@@ -200,9 +203,8 @@ class Rank:
         """While the block runs, vLLM's own token mixers are operators."""
         with ExitStack() as ends:
             with self._stage("mixers"):
-                ends.enter_context(
-                    mixers.stood_in(model, region, self.layers, self.config, self.origins, self.standing)
-                )
+                whose = {"origins": self.origins, "standing": self.standing}
+                ends.enter_context(mixers.stood_in(model, region, self.layers, self.config, **whose))
             yield
 
     def _of_foreign_code(self) -> None:

@@ -28,7 +28,9 @@ SAME_CANCELS = frozenset(["sub", "isub", "rsub", "sub_", "div", "truediv", "div_
 """Of these the result of twice the same input is a constant."""
 IN_PLACE = frozenset(["add_", "sub_", "mul_", "div_", "iadd", "isub", "imul", "itruediv"])
 """Carriers that write into their first input what they return."""
-TRUSTED = frozenset(["aten", "prims", "tuner_proof", "vllm", "vllm_ir", "_C", "_C_cpu", "_moe_C", "_C_cache_ops", "_C_custom_ar"])
+TRUSTED = frozenset(
+    ["aten", "prims", "tuner_proof", "vllm", "vllm_ir", "_C", "_C_cpu", "_moe_C", "_C_cache_ops", "_C_custom_ar"]
+)
 """Namespaces of operators that torch and vLLM register."""
 PLAIN = frozenset(("torch", "_operator", "operator", "builtins", "math", "einops"))
 """Modules whose functions torch puts into a graph by itself; einops asks it to, for functions that move dimensions."""

@@ -20,6 +20,7 @@ class Reads:
     """Notes of what was read.
 
     Attributes:
+        environ: the variables when the process began: vLLM sets some itself.
         variables: names of the environment variables.
         fields: fields of vLLM's config, `scheduler_config.max_num_seqs`.
         codes: the code objects of all Python functions that ran.
@@ -27,6 +28,7 @@ class Reads:
     """
 
     def __init__(self) -> None:
+        self.environ: dict = dict(os.environ)
         self.variables: set = set()
         self.fields: set = set()
         self.codes: set = set()
@@ -69,7 +71,7 @@ class Reads:
         fields = frozenset(kind.__dataclass_fields__)
 
         def read(part, name):
-            if name in fields and id(part) in parts:
+            if name in fields and id(part) in parts and not is_beside(sys._getframe(1)):
                 self.fields.add(f"{parts[id(part)]}.{name}")
             return attribute(part, name)
 
@@ -104,11 +106,27 @@ class Reads:
             self.variables.update(VARIABLE.findall(guard["name"]))
 
 
-def values(names: set) -> dict:
-    """Variable -> sha256 of its value, empty if it is not set."""
+CONFIGS, EXPERTS = "vllm.config", "vllm.model_executor.layers.fused_moe"
+
+
+def is_beside(frame) -> bool:
+    """Whether a read cannot change which MoE layer is called, by who makes it.
+
+    vLLM's configs read each other when one is copied or written out. A MoE layer and the quantisation of its experts
+    keep what they read for the inside of the operator, after the layer was resolved.
+    """
+    module = frame.f_globals.get("__name__", "")
+    if module.startswith((f"{CONFIGS}.", f"{EXPERTS}.")):
+        return True
+    kinds = type(frame.f_locals.get("self")).__mro__
+    return any(kind.__module__.startswith(f"{EXPERTS}.") for kind in kinds)
+
+
+def values(names: set, environ: dict) -> dict:
+    """Variable -> sha256 of its value in these, empty if it is not set."""
     digests = {}
     for name in sorted(names):
-        value = os.environ.get(name)
+        value = environ.get(name)
         digests[name] = "" if value is None else hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()
     return digests
 
