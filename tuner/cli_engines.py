@@ -2,23 +2,22 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from rules.proof_finding import ProofWord
+
 from tuner import render
 from tuner.arguments import parse
 from tuner.cli_options import Depth
 from tuner.cli_output import failures, present, stop_on_signals, written_to
 from tuner.engines import Starting, Watching
 from tuner.errors import ExitCode, TunerError
-from tuner.flow import Request, probe
+from tuner.flow import Request, probe, prove
 from tuner.inputs import Inputs, Launching, opened_store, planned
-from tuner.memory import remember_engines, remember_proofs
+from tuner.memory import remember_engines
 from tuner.output_check import compared
 from tuner.progress import working
-from tuner.proving import Wanted, proofs_of
 from tuner.replay import replayed
 from tuner.sweep import Selection
 
@@ -61,7 +60,7 @@ def run(
                 made = _order_first(made, request, inputs, verdicts)
             if depth is Depth.ORDER:
                 under_way("tracing the launch's whole model (20 s to a few minutes)")
-                _prove(made, arguments, request, verdicts)
+                prove(made.subject, arguments, _own(made), request, verdicts)
             else:
                 watching = Watching(under_way, request.time_limit + IMPORT_LIMIT, request.memory_limit)
                 field, ask = ASKED[depth]
@@ -74,14 +73,6 @@ def run(
 def names_a_launch(words: Sequence[str]) -> bool:
     """Whether the words of `tuner probe` are a model and arguments of its launch, and not several models."""
     return any(word.startswith("-") for word in words[1:])
-
-
-def _prove(made: "Plan", arguments: "ServeArguments", request: Request, store: "VerdictStore") -> None:
-    """Trace the launch and store what was seen."""
-    launch = Wanted(made.subject, arguments)
-    environment = made.subject.environment
-    with closing(proofs_of([launch], environment, os.environ, request.time_limit, request.memory_limit)) as proofs:
-        remember_proofs(store, _own(made), list(proofs))
 
 
 def _exit_code(made: "Plan", depth: Depth) -> ExitCode:

@@ -12,10 +12,11 @@ from cache.errors import StoreError
 from cache.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict, Word
+from tuner.arguments import ServeArguments
 from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
 from tuner.identity import Subject, remote_code
-from tuner.memory import LookUp, remember
+from tuner.memory import LookUp, remember, remember_proofs
 from tuner.model import identify
 from tuner.plan import Options, Plan, plainest, plan_with
 from tuner.probe.modest import require_modest
@@ -137,6 +138,21 @@ def probe_subjects(
             yield Probed(*found[index], None, None, failure)
     finally:
         alongside.end()
+
+
+def prove(
+    subject: Subject, arguments: ServeArguments, entry: Entry, request: Request, store: VerdictStore
+) -> tuple[Entry, Verdict]:
+    """Trace one launch of a model that has a verdict, and store the proof beside it.
+
+    Raises:
+        TunerError: the environment's vLLM could not be asked.
+        ReportError, StoreError: as `remember_proofs`.
+    """
+    launch = Wanted(subject, arguments)
+    proofs = proofs_of([launch], subject.environment, os.environ, request.time_limit, request.memory_limit)
+    with closing(proofs):
+        return remember_proofs(store, entry, list(proofs))
 
 
 def subject_of(name: str, request: Request, environment: Environment) -> Subject:
