@@ -120,7 +120,7 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
 
 
 def may_be_proved(plan: Plan) -> bool:
-    """Whether a probe could change what is written: there is no verdict, or none of this launch and a `true` at stake."""
+    """Whether a probe could change what is written: there is no verdict, or no proof of a launch that may get `true`."""
     verdict = plan.found.verdict
     if verdict is None:
         return True

@@ -1,6 +1,6 @@
 """The launch's model on the meta device: every layer in its full width, without memory for weights."""
 
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from unittest import mock
 
 from vllm_launch_worker.proof.failure import in_words
@@ -39,21 +39,55 @@ def built(vllm_config, standing: Standing):
 
 
 def constructed(vllm_config, standing: Standing):
-    """`built`, without a second try."""
+    """`built`, without a second try.
+
+    vLLM looks for the experts of a rank with `nonzero`, and only tells them to its log; on the meta device torch asks
+    to be told what that means.
+    """
     import torch
+    import torch.fx.experimental._config
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
     from vllm.utils.torch_utils import set_default_torch_dtype
 
     give_workspace()
     dtype = vllm_config.model_config.dtype
-    here = (set_current_vllm_config(vllm_config), set_default_torch_dtype(dtype), torch.device("meta"))
-    with attention_of_other_platforms(standing), without_copies(), here[0], here[1], here[2]:
+    with ExitStack() as around:
+        around.enter_context(attention_of_other_platforms(standing))
+        around.enter_context(without_copies())
+        around.enter_context(torch.fx.experimental._config.patch(meta_nonzero_assume_all_nonzero=True))
+        around.enter_context(set_current_vllm_config(vllm_config))
+        around.enter_context(set_default_torch_dtype(dtype))
+        around.enter_context(torch.device("meta"))
         model = initialize_model(vllm_config)
+        if vllm_config.lora_config is not None:
+            model = with_adapters(model, vllm_config)
     finish(model, vllm_config, standing)
     leave_device(model)
     call_operators(model, vllm_config)
     return model.eval()
+
+
+def with_adapters(model, vllm_config):
+    """Put adapter layers around the model's own, as vLLM's model runner does before the first call.
+
+    `load_lora_model`, vllm/v1/worker/lora_model_runner_mixin.py, 0.16.0 to 0.32.0.
+    """
+    import torch
+    from vllm.lora.model_manager import LRUCacheLoRAModelManager, create_lora_manager
+
+    scheduler = vllm_config.scheduler_config
+    manager = create_lora_manager(
+        model,
+        max_num_seqs=scheduler.max_num_seqs,
+        max_num_batched_tokens=scheduler.max_num_batched_tokens,
+        vocab_size=vllm_config.model_config.get_vocab_size(),
+        lora_config=vllm_config.lora_config,
+        device=torch.device("meta"),
+        lora_manager_cls=LRUCacheLoRAModelManager,
+        vllm_config=vllm_config,
+    )
+    return manager.model
 
 
 def give_workspace() -> None:
@@ -126,8 +160,9 @@ def finish(model, vllm_config, standing: Standing) -> None:
     """VLLM's own step after loading, for every layer but those of experts, whose arithmetic is not traced."""
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
-    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+    from vllm.model_executor.layers.linear import LinearMethodBase, UnquantizedLinearMethod
     from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
+    from vllm.platforms import current_platform
 
     with set_current_vllm_config(vllm_config):
         for module in model.modules():
@@ -140,6 +175,8 @@ def finish(model, vllm_config, standing: Standing) -> None:
             try:
                 method.process_weights_after_loading(module)
             except Exception as error:
+                if isinstance(method, LinearMethodBase) and current_platform.device_type == "cpu":
+                    raise  # its trace would lack what the step makes; see `built`
                 standing.note("weights_not_processed", f"{type(method).__name__}: {in_words(error)}"[:200])
 
 
