@@ -120,7 +120,7 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
 
 
 def may_be_proved(plan: Plan) -> bool:
-    """Whether a probe could change what is written: there is no verdict, or no proof of a launch that may get `true`."""
+    """Whether a probe could change what is written: without a verdict, or for a launch without a proof."""
     verdict = plan.found.verdict
     if verdict is None:
         return True

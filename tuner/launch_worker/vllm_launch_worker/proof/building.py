@@ -1,6 +1,8 @@
 """The launch's model on the meta device: every layer in its full width, without memory for weights."""
 
+import sys
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from unittest import mock
 
 from vllm_launch_worker.proof.failure import in_words
@@ -39,13 +41,8 @@ def built(vllm_config, standing: Standing):
 
 
 def constructed(vllm_config, standing: Standing):
-    """`built`, without a second try.
-
-    vLLM looks for the experts of a rank with `nonzero`, and only tells them to its log; on the meta device torch asks
-    to be told what that means.
-    """
+    """`built`, without a second try."""
     import torch
-    import torch.fx.experimental._config
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
     from vllm.utils.torch_utils import set_default_torch_dtype
@@ -55,7 +52,7 @@ def constructed(vllm_config, standing: Standing):
     with ExitStack() as around:
         around.enter_context(attention_of_other_platforms(standing))
         around.enter_context(without_copies())
-        around.enter_context(torch.fx.experimental._config.patch(meta_nonzero_assume_all_nonzero=True))
+        around.enter_context(maps_with_memory())
         around.enter_context(set_current_vllm_config(vllm_config))
         around.enter_context(set_default_torch_dtype(dtype))
         around.enter_context(torch.device("meta"))
@@ -88,6 +85,26 @@ def with_adapters(model, vllm_config):
         vllm_config=vllm_config,
     )
     return manager.model
+
+
+@contextmanager
+def maps_with_memory():
+    """While the block runs, the small tables of which rank has which experts are made in memory: vLLM reads them."""
+    homes = [module for name, module in list(sys.modules.items()) if name.startswith("vllm.model_executor.layers")]
+    with ExitStack() as patches:
+        for home in homes:
+            make = vars(home).get("determine_expert_map")
+            if make is not None:
+                patches.enter_context(mock.patch.object(home, "determine_expert_map", partial(in_memory, make)))
+        yield
+
+
+def in_memory(function, *args, **kwargs):
+    """Call a function that makes tensors, and let it make them in memory."""
+    import torch
+
+    with torch.device("cpu"):
+        return function(*args, **kwargs)
 
 
 def give_workspace() -> None:
