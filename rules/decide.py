@@ -42,6 +42,7 @@ class Facts:
         launch: for which launch the proof holds, in words.
         plain: the launch is the model's plain one, or may share its proof.
         other_model: settings and variables with which vLLM may serve another model than the one that was probed.
+        other_config: options with which vLLM may read another configuration; a proof covers them, `no_moe` does not.
         old_code: why code that another launch compiled may run in this one; empty if its cache is its own.
         accepted_platform: the platform of the proof where that is another one than the launch's; else empty.
         strict: refuse where nothing is known and the flag may be on.
@@ -58,6 +59,7 @@ class Facts:
     launch: str = "the plain launch"
     plain: bool = True
     other_model: tuple[str, ...] = ()
+    other_config: tuple[str, ...] = ()
     old_code: str = ""
     accepted_platform: str = ""
     strict: bool = False
@@ -251,9 +253,10 @@ def _doubt(verdict: Verdict | None, facts: Facts) -> str:
         return "a draft model's MoE layers share the target's counter"
     if verdict.word.unsafe:
         return f"the verdict is {verdict.word}"
-    if facts.other_model:
-        return f"{', '.join(facts.other_model)}: vLLM may serve another model than the one that was probed"
-    if verdict.word is Word.NO_MOE:
+    without_layers = verdict.word is Word.NO_MOE
+    if others := (*facts.other_model, *(facts.other_config if without_layers else ())):
+        return f"{', '.join(others)}: vLLM may serve another model than the one that was probed"
+    if without_layers:
         return ""
     return _against_evidence(verdict) or _unproved_launch(facts) or facts.old_code
 

@@ -8,16 +8,13 @@ from dataclasses import replace
 
 from rules.assumptions import uncovered
 from rules.compiled import judge_compiled
-from rules.launch_key import launch_key
 from rules.output import outputs_against
 from rules.proof import judge_proof, wrong_rank
-from rules.proof_finding import ProofFinding, ProofWord, Reason, sentence, with_condition
+from rules.proof_finding import PLAIN, ProofFinding, ProofWord, Reason, sentence, with_condition
 from rules.replay import held_against, replay_orders
 from rules.report import Order, Report, Scenario
 from rules.verdict import Verdict, Witness, Word
 
-PLAIN = launch_key((), {})
-"""The launch of the model alone, without any argument that can reach it."""
 REQUIRED = ("decode_1", "prefill_short", "prefill_65", "batch_limit", "mixed_batch")
 """Scenarios without which a model is not called one without MoE layers."""
 REPEATED = ("repeated_decode", "repeated_prefill")

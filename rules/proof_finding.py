@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from rules.launch_key import launch_key
+
+PLAIN = launch_key((), {})
+"""Key of the launch of the model alone, without any argument that can reach it."""
 CONDITIONS = {
     0: "the launch must be built and traced",
     1: "the model must be compiled in one region, once for good",
