@@ -39,7 +39,7 @@ IN_PROOF: dict[str, str] = {
         "this platform has no attention of that kind: the layer is an operator in the graph, whichever kernel is behind"
     ),
     "quantization_dropped": (
-        "the experts' quantisation acts inside the operator, and that of other layers in linear maps, which carry values"
+        "experts' quantisation acts inside the operator, and that of other layers in linear maps, which carry values"
     ),
     LAYERS_SHRUNK: "where the flag is forced off, fewer layers are traced: no true rests on it",
     "encoders_shrunk": COVERED["encoders_shrunk"],

@@ -411,7 +411,7 @@ HARMLESS_VARIABLES: dict[str, str] = {
     "VLLM_NO_USAGE_STATS": _WORKER,
     "TUNER_PROBE": f"{_WORKER}; the mark by which its processes are found",
     "OMP_NUM_THREADS": f"{_WORKER}; how many threads do arithmetic on a CPU",
-    "VLLM_USE_AOT_COMPILE": f"{_WORKER}; how a trace is stored, and not what is traced (vllm/compilation/decorators.py)",
+    "VLLM_USE_AOT_COMPILE": f"{_WORKER}; how a trace is stored, not what is traced (vllm/compilation/decorators.py)",
     "VLLM_DISABLE_COMPILE_CACHE": f"{_WORKER}; a launch that may set the flag has a cache of its own",
     "TMPDIR": _CACHE,
     "TORCHINDUCTOR_CACHE_DIR": _CACHE,
