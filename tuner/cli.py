@@ -213,7 +213,7 @@ def export(
 
     with failures(as_json=form == "json", name=model):
         write = writer(form, Choices(image, name, container, nodes, model_uri, cold_start))
-        launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG)
+        launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG, elsewhere=True)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
         made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if form != Format.JSON:
