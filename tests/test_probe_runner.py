@@ -124,8 +124,6 @@ def test_a_job_arrives_whole() -> None:
         model_impl="vllm",
         trust_remote_code=True,
         deep={"act": "runs", "x": [1, 2]},
-        quantized={"quantization_config": {"bits": 4}},
-        variants=False,
     )
     (outcome,) = run(sys.executable, [job], time_limit=60, on_stage=lambda *_: None)
     assert outcome.report is not None
@@ -139,8 +137,6 @@ def test_a_job_arrives_whole() -> None:
         "model_impl": "vllm",
         "trust_remote_code": True,
         "deep": {"act": "runs", "x": [1, 2]},
-        "quantized": {"quantization_config": {"bits": 4}},
-        "variants": False,
     }
 
 

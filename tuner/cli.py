@@ -90,9 +90,6 @@ def probe(
         int | None,
         typer.Option(metavar="N", min=1, help="Models at once. Default: one a GPU; else by cores, memory and models."),
     ] = None,
-    variants: Annotated[
-        bool, typer.Option(help="Build each model for other settings too: pipeline stages, LoRA, drafts, …")
-    ] = True,
     depth: Annotated[
         Depth,
         typer.Option(
@@ -125,7 +122,7 @@ def probe(
     from tuner.sweep import Selection
 
     memory = None if memory_limit is None else int(memory_limit * 2**30)
-    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, variants, memory)
+    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, memory)
     selection = Selection(configs, all_text, match, again)
     whole = whole or all_text or match is not None
     if depth is not Depth.ORDER:

@@ -34,7 +34,6 @@ class Request:
         trust_remote_code: run code from the models' folders.
         time_limit: seconds for each model, vLLM's import excluded.
         workers: how many models to probe at once; None: as many as this machine suits.
-        variants: build and run each model under other serving settings too.
         memory_limit: bytes for each worker; None: as much as suits this machine.
     """
 
@@ -44,7 +43,6 @@ class Request:
     trust_remote_code: bool = False
     time_limit: float = 300.0
     workers: int | None = None
-    variants: bool = True
     memory_limit: int | None = None
 
 
@@ -106,7 +104,7 @@ def probe_subjects(
     jobs: dict[int, Job] = {}
     for index, (name, subject) in enumerate(found):
         try:
-            jobs[index] = _job(index, subject, request)
+            jobs[index] = _job(index, subject)
         except TunerError as failure:
             yield Probed(name, subject, None, None, failure)
     outcomes = run_all(
@@ -138,7 +136,7 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
     return Subject(model, environment, request.model_impl, request.trust_remote_code)
 
 
-def _job(index: int, subject: Subject, request: Request) -> Job:
+def _job(index: int, subject: Subject) -> Job:
     require_modest(subject.model.config)
     small = shrink(subject.model.config)
     return Job(
@@ -151,8 +149,6 @@ def _job(index: int, subject: Subject, request: Request) -> Job:
         model_impl=subject.model_impl,
         trust_remote_code=subject.trust_remote_code,
         deep=small.deep,
-        quantized=small.quantized,
-        variants=request.variants,
     )
 
 

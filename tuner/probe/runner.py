@@ -55,8 +55,6 @@ class Job:
         model_impl: vLLM's `--model-impl`.
         trust_remote_code: run code from the model's folder.
         deep: the config with every layer, for a model whose code asks for layers by number; None where none was cut.
-        quantized: the config with its quantisation; None where it has none.
-        variants: build and run the model under other serving settings too.
     """
 
     index: int
@@ -68,8 +66,6 @@ class Job:
     model_impl: str = "auto"
     trust_remote_code: bool = False
     deep: dict[str, Any] | None = None
-    quantized: dict[str, Any] | None = None
-    variants: bool = True
 
 
 @dataclass(frozen=True)

@@ -208,13 +208,8 @@ def make_groups() -> None:
             initialize_model_parallel(1, 1)
 
 
-def build(vllm_config, model_config=None):
-    """Construct the model class that vLLM picks, on the platform's device.
-
-    Args:
-        vllm_config: the launch; its static lists of layers are extended.
-        model_config: a draft's, else the launch's own.
-    """
+def build(vllm_config):
+    """Construct the model class that vLLM picks, on the platform's device; its static lists of layers are extended."""
     import torch
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
@@ -223,7 +218,7 @@ def build(vllm_config, model_config=None):
     make_groups()
     device = torch.device(vllm_config.device_config.device)
     with set_current_vllm_config(vllm_config), set_default_torch_dtype(torch.bfloat16), device:
-        model = initialize_model(vllm_config, model_config=model_config)
+        model = initialize_model(vllm_config)
     materialise(model, device)
     return model
 
@@ -265,6 +260,16 @@ def fill_weights(model) -> None:
         whole = flat.numel() // NOISE * NOISE
         flat[:whole].view(-1, NOISE).copy_(noise)
         flat[whole:].copy_(noise[: flat.numel() - whole])
+
+
+def leave_experts(model) -> None:
+    """Leave out the step after loading that repacks the experts' weights, for a model whose experts never compute."""
+    from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
+
+    methods = (getattr(module, "quant_method", None) for module in model.modules())
+    for method in methods:
+        if isinstance(method, FusedMoEMethodBase):
+            method.process_weights_after_loading = lambda *_: None
 
 
 def finish_weights(model, vllm_config, stubs) -> None:
