@@ -107,10 +107,14 @@ def _always_on(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
 
 def _unknown(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
     reason = f"what {NAME} does here is not known: {flag.reason}"
+    proved = _proved(verdict, facts) and not facts.speculative
+    if flag.takes_key and not proved:
+        doubt = _unsafe(verdict, facts) or f"not proved safe ({_doubt(verdict, facts)})"
+        return Decision(False, (reason, f"{doubt}, and this vLLM takes the key: so the slower start is chosen"))
     if unsafe := _unsafe(verdict, facts):
         said = f"{unsafe}: if this vLLM counts MoE layers, it runs wrong experts"
         return Decision(None, (reason,), (said,), Refusal.UNKNOWN if facts.strict else Refusal.NONE)
-    if _proved(verdict, facts) and not facts.speculative:
+    if proved:
         return Decision(None, (reason, f"the verdict is {_word(verdict)}: counting would be safe"))
     return _unproved(reason, verdict, facts)
 

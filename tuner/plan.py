@@ -149,7 +149,8 @@ def flag_of(subject: Subject, found: LookUp) -> Flag:
     """
     environment = subject.environment
     detected = found.entry.report["flag"] if found.entry and not found.accepted_platform else None
-    return flag_status(environment.vllm, environment.torch, environment.platform, detected)
+    place = (environment.vllm, environment.torch, environment.platform)
+    return flag_status(*place, detected, environment.flag_facts)
 
 
 def launch_settings(serving: Serving) -> tuple[str, ...]:
@@ -181,7 +182,7 @@ def _facts(subject: Subject, arguments: ServeArguments, options: Options, draft:
     serving = arguments.serving
     return Facts(
         speculative=_brings_a_draft(subject, serving.speculative, draft),
-        counts_drafts=counts_drafts(subject.environment.vllm),
+        counts_drafts=counts_drafts(subject.environment.vllm, subject.environment.flag_facts),
         explicit=explicit_flag(arguments),
         settings=(*launch_settings(serving), *other_model(subject, options.environ)),
         strict=options.strict,
