@@ -108,15 +108,23 @@ def _always_on(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
 def _unknown(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
     reason = f"what {NAME} does here is not known: {flag.reason}"
     proved = _proved(verdict, facts) and not facts.speculative
-    if flag.takes_key and not proved:
-        doubt = _unsafe(verdict, facts) or f"not proved safe ({_doubt(verdict, facts)})"
-        return Decision(False, (reason, f"{doubt}, and this vLLM takes the key: so the slower start is chosen"))
+    if flag.takes_key and not (proved and _word(verdict) == Word.NO_MOE):
+        return Decision(False, (reason, f"this vLLM takes the key, so it is switched off ({_stored(verdict, facts)})"))
     if unsafe := _unsafe(verdict, facts):
         said = f"{unsafe}: if this vLLM counts MoE layers, it runs wrong experts"
         return Decision(None, (reason,), (said,), Refusal.UNKNOWN if facts.strict else Refusal.NONE)
     if proved:
         return Decision(None, (reason, f"the verdict is {_word(verdict)}: counting would be safe"))
     return _unproved(reason, verdict, facts)
+
+
+def _stored(verdict: Verdict | None, facts: Facts) -> str:
+    """What is known of a launch whose vLLM may count in a way of its own, in a few words."""
+    if unsafe := _unsafe(verdict, facts):
+        return f"{unsafe}: counting would run wrong experts"
+    if _proved(verdict, facts) and not facts.speculative:
+        return f"the verdict is {_word(verdict)}, and holds where MoE layers are counted as in known releases"
+    return f"not proved safe: {_doubt(verdict, facts)}"
 
 
 def _unproved(reason: str, verdict: Verdict | None, facts: Facts) -> Decision:

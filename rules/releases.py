@@ -95,6 +95,18 @@ def parse_version(text: str) -> Version | None:
     return Version(numbers + (0,) * (3 - len(numbers)), preview=bool(match["pre"] or match["dev"]))
 
 
+def named_release(text: str | None) -> Version | None:
+    """The version of a vLLM; None if it cannot be read or names no release, so that nothing follows from its numbers.
+
+    `0.1.devN` is what setuptools-scm says of a clone without tags, however new, and `0.0.0` stands where nothing was
+    stated.
+    """
+    version = parse_version(text or "")
+    if version is None or version.release[:2] == (0, 0):
+        return None
+    return None if version.preview and version.release[:2] <= (0, 1) else version
+
+
 def flag_status(
     vllm: str | None,
     torch: str | None,
@@ -129,7 +141,7 @@ def needs_files(vllm: str | None, mentions_flag: bool | None) -> bool:
         mentions_flag: whether the file that would declare the flag holds its name; None if that is not known. A release
             whose file does not fit is not what its version says.
     """
-    version = parse_version(vllm or "")
+    version = named_release(vllm)
     rows = releases_for(version) if version is not None and not version.preview else ()
     if not rows:
         return True
@@ -146,17 +158,17 @@ def counts_drafts(vllm: str | None, facts: FlagFacts = NO_FACTS) -> bool:
 
 def turns_off_by_itself(vllm: str | None, architecture: str) -> bool:
     """Whether this vLLM turns the flag off for an architecture, whatever the launch says."""
-    version, since = parse_version(vllm or ""), parse_version(EXCEPTED_SINCE.get(architecture, ""))
+    version, since = named_release(vllm), parse_version(EXCEPTED_SINCE.get(architecture, ""))
     return version is not None and since is not None and version.release >= since.release
 
 
 def releases_for(version: Version) -> tuple[Release, ...]:
-    """The rows that bound a version, oldest first; empty for one newer than the table, or that names no release.
+    """The rows that bound a version, oldest first; empty for one newer than the table.
 
     A release has its own row, or the nearest lower one of its minor series, or lies between two rows. A preview was
     built somewhere between the row before it and the next minor series, so every row in that span bounds it.
     """
-    if version.release > numbers_of(RELEASES[-1].version) or _names_no_release(version):
+    if version.release > numbers_of(RELEASES[-1].version):
         return ()
     below = tuple(row for row in RELEASES if _at_or_below(row, version))
     above = RELEASES[len(below) :]
@@ -174,14 +186,6 @@ def numbers_of(release: str) -> tuple[int, ...]:
     return tuple(int(part) for part in release.split("."))
 
 
-def _names_no_release(version: Version) -> bool:
-    """Whether a build of any age may call itself so.
-
-    `0.1.devN` is what setuptools-scm says of a clone without tags, and `0.0.0` is what stands where nothing was stated.
-    """
-    return version.release[:2] == (0, 0) or (version.preview and version.release[:2] <= (0, 1))
-
-
 def _at_or_below(row: Release, version: Version) -> bool:
     numbers = numbers_of(row.version)
     return numbers < version.release or (numbers == version.release and not version.preview)
@@ -193,7 +197,7 @@ def _rows(vllm: str | None, facts: FlagFacts) -> tuple[Release, ...]:
     A version that names one release is believed unless its files know the flag and that release does not, or the
     reverse. A preview may have the code of any release around it, so all that is known of its files counts.
     """
-    version = parse_version(vllm or "")
+    version = named_release(vllm)
     rows = () if version is None else releases_for(version)
     if version is None or facts.form is None:
         return rows
@@ -317,7 +321,7 @@ def _no_release(vllm: str | None) -> str:
     version = parse_version(vllm or "")
     if version is None:
         return f"The vLLM version is not readable: {vllm or 'none is known'}."
-    if _names_no_release(version):
+    if named_release(vllm) is None:
         return f"The vLLM version {vllm} names no release: builds from source call themselves so."
     return f"vLLM {vllm} is newer than every release in the table, the last being {RELEASES[-1].version}."
 

@@ -60,7 +60,7 @@ def test_the_key_is_written_only_where_the_launch_decides(
 ) -> None:
     """On no release and platform does the argument list gain a key that is not taken, ignored or forced there.
 
-    Where what the flag does is not known but the key is taken, it is switched off unless it is proved safe.
+    Where what the flag does is not known but the key is taken, it is switched off for every model with MoE layers.
     """
     found = LookUp(None, None, ("none",)) if word is None else judged(word)
     about = subject(serving)
@@ -69,7 +69,7 @@ def test_the_key_is_written_only_where_the_launch_decides(
         plan = plan_with(store, here, parse(["m", "--port", "1"]), OPTIONS, found)
         if plan.flag.status is FlagStatus.SETTABLE and word is not Word.NO_MOE:
             assert plan.launch.compilation_config == {FLAG: word is Word.UNIFORM}, facts
-        elif plan.flag.status is FlagStatus.UNKNOWN and plan.flag.takes_key and not (word and word.safe):
+        elif plan.flag.status is FlagStatus.UNKNOWN and plan.flag.takes_key and word is not Word.NO_MOE:
             assert plan.launch.compilation_config == {FLAG: False}, facts
         else:
             assert plan.launch.args == ("m", "--port", "1"), facts
