@@ -73,6 +73,7 @@ _VERSION = re.compile(
 _GPU = ("cuda", "rocm", "xpu")
 _CPU = ("cpu", "tpu")
 _NO_DEVICE = "unspecified"  # vLLM's word for a machine on which it finds no device
+_FIRST_OPAQUE = "2.11.0.dev"  # as HAS_OPAQUE_TYPE has it in vllm/utils/torch_utils.py
 _OPAQUE_TYPES = (2, 11)  # HAS_OPAQUE_TYPE in vllm/utils/torch_utils.py: 2.11.0.dev, the lowest of all 2.11 builds
 _PROBE = "`tuner probe` in that environment detects it."
 _DETECTED = "detected by the probe"
@@ -217,7 +218,7 @@ def _fits(row: Release, facts: FlagFacts) -> bool:
         return False
     if row.flag is not FlagForm.FIELD:
         return True
-    return facts.forced_off_from is not None and bool(facts.forced_off_from) == (row.gpu is Counter.FLAG_OLD_TORCH)
+    return facts.forced_off_from == (_FIRST_OPAQUE if row.gpu is Counter.FLAG_OLD_TORCH else "")
 
 
 def _counting(row: Release) -> Counting:
