@@ -101,8 +101,26 @@ def serving_in(folder: Path, versions: Mapping[str, str]) -> Serving:
     python.symlink_to(Path(sys.executable).resolve())
     (folder / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\nversion = 3.11.7\n")
     for name, version in versions.items():
-        (site / f"{name}-{version}.dist-info").mkdir()
+        install(site, name, version)
     return Serving(folder, python, site)
+
+
+def install(site: Path, name: str, version: str, folder_version: str | None = None) -> Path:
+    """Install a package's metadata, and nothing else of it.
+
+    Args:
+        site: the folder.
+        name: as it stands in the folder's name.
+        version: as METADATA states it.
+        folder_version: as the folder's name has it, where the two differ.
+
+    Returns:
+        The metadata folder.
+    """
+    metadata = site / f"{name}-{folder_version or version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n\nVersion: 9.9\n")
+    return metadata
 
 
 def sample(model: Path, environment: str) -> dict[str, Any]:

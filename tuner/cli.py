@@ -66,8 +66,9 @@ def env(python: Python = None, as_json: Json = False) -> None:
     from tuner.environment import read_environment
 
     with failures(as_json):
-        environment = read_environment(python)
-        flag = flag_status(environment.vllm, environment.torch, environment.platform)
+        environment = read_environment(python, whole=True)
+        place = (environment.vllm, environment.torch, environment.platform)
+        flag = flag_status(*place, facts=environment.flag_facts)
         if as_json:
             print_json(environment_document(environment, flag))
         else:

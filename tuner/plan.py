@@ -180,7 +180,8 @@ def flag_of(subject: Subject, found: LookUp) -> Flag:
     """
     environment = subject.environment
     detected = found.entry.report["flag"] if found.entry and not found.accepted_platform else None
-    return flag_status(environment.vllm, environment.torch, environment.platform, detected)
+    place = (environment.vllm, environment.torch, environment.platform)
+    return flag_status(*place, detected, environment.flag_facts)
 
 
 def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -216,7 +217,7 @@ def _facts(
     shared = ", from which this one differs in nothing that the model reads" if proof.shared else ""
     return Facts(
         speculative=_brings_a_draft(subject, serving.speculative, draft),
-        counts_drafts=counts_drafts(subject.environment.vllm),
+        counts_drafts=counts_drafts(subject.environment.vllm, subject.environment.flag_facts),
         explicit=explicit_flag(arguments),
         proof=proof.finding,
         no_proof=proof.why_not,
