@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from rules.compilation_keys import unknown_keys
-from rules.decide import MODE, NAME
+from rules.decide import HOLDS_FOR, MODE, NAME
 from rules.release_table import RELEASES
 from rules.releases import FlagStatus, parse_version, turns_off_by_itself
+from rules.verdict import Word
 from tuner.checks.pod import of_cache, of_image, of_probe
 from tuner.checks.rules import ABOUT, Finding, Level, Rule, finding, line_of
-from tuner.checks.subject import Examined
+from tuner.checks.subject import Examined, missing_root
 from tuner.plan import as_bool, compiles
 
 
@@ -86,6 +87,10 @@ def _of_flag(known: Examined) -> Iterator[Finding]:
     elif not known.true_refused:
         if known.plan.decision.warnings:
             yield finding(known, Rule.UNPROVED, _sentence(known.plan.decision.warnings[0]), line=line)
+        elif missing := missing_root(known):
+            held = " ".join(text for text in known.plan.decision.conditions if text.startswith(HOLDS_FOR))
+            said = f"{NAME} is true ({held}), and code that another launch compiled may run: set {missing}."
+            yield finding(known, Rule.UNPROVED, said, line=line)
     elif speculative:
         yield finding(known, Rule.DRAFT, f"{ABOUT[Rule.DRAFT][1]}", line=line)
     if known.true_refused and verdict is not None and verdict.word.unsafe:
@@ -134,8 +139,19 @@ def _of_doubt(known: Examined) -> Iterator[Finding]:
         yield finding(known, Rule.MODEL_UNKNOWN, f"{_sentence(known.model_problem)} Its verdict cannot be looked up.")
     elif known.plan is not None and (verdict := known.plan.found.verdict) is None:
         yield finding(known, Rule.NO_VERDICT, _sentence("; ".join(known.plan.found.miss)))
-    elif known.plan is not None and verdict is not None and not (verdict.word.safe or verdict.word.unsafe):
+    elif known.plan is not None and verdict is not None and verdict.word is Word.INCONCLUSIVE:
         yield finding(known, Rule.NO_VERDICT, f"The verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}.")
+    elif _left_unproved(known):
+        yield finding(known, Rule.LAUNCH_UNPROVED, _sentence(known.plan.decision.reasons[0] if known.plan else ""))
+
+
+def _left_unproved(known: Examined) -> bool:
+    """Whether the launch says nothing of a flag that it needs as false, for lack of a proof of its own."""
+    plan, arguments = known.plan, known.arguments
+    if plan is None or arguments is None or arguments.compilation_config.get(NAME) is not None or known.hidden:
+        return False
+    verdict = plan.found.verdict
+    return plan.decision.setting is False and verdict is not None and not verdict.word.unsafe
 
 
 def _ineffective(known: Examined) -> bool:
