@@ -196,6 +196,7 @@ SENTENCES = {
     "outer_not_traced": "the code around the compiled region could not be traced{place}: {error}",
     "outer_calls_layer": "code outside the compiled region calls {layer}",
     "outer_entries": "a pass enters the compiled region {count} times, and once is needed",
+    "outer_call": "a call of {class} runs more than its `forward`: a `__call__` of its own, or a hook",
     "outer_handler": "code around the compiled region catches exceptions{place}",
     "foreign_code": "code that is not vLLM's own takes part: {file}",
     "context_word": "{file} names {word}, with which it may change the counter",

@@ -1,7 +1,9 @@
 """Test support: the two real serving environments, each with a vLLM of its own."""
 
+import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +25,11 @@ def checkpoint_of(environment: str, folder: Path, kind: str = "qwen3-moe") -> Pa
     script = ROOT / "examples" / "tiny_checkpoint.py"
     subprocess.run([python_of(environment), script, folder / kind, "--kind", kind], check=True, cwd=folder)
     return folder / kind
+
+
+def answer_of(environment: str, script: str, *arguments: object) -> Any:
+    """What a script of this folder prints as JSON on its last line, run by an environment's Python."""
+    command = [python_of(environment), ROOT / "tests" / script, *map(str, arguments)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout.splitlines()[-1])

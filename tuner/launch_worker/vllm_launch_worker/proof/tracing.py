@@ -127,12 +127,16 @@ def outputs(graph_module) -> list:
 
 
 def like(value):
-    """A tensor on the meta device in the shape of an example, its symbolic sizes as the example has them."""
+    """A tensor on the meta device in the shape of an example, its symbolic sizes as they were in the traced call.
+
+    `int` of a symbolic size would fix it for good, in the graph that is read afterwards, too.
+    """
     import torch
 
     if not isinstance(value, torch.Tensor):
         return value
-    return torch.empty([int(size) for size in value.shape], dtype=value.dtype, device="meta")
+    sizes = [size.node.hint if isinstance(size, torch.SymInt) else size for size in value.shape]
+    return torch.empty([1 if size is None else int(size) for size in sizes], dtype=value.dtype, device="meta")
 
 
 def catches(code) -> bool:
