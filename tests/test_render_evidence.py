@@ -17,7 +17,7 @@ from reports import (
     whole,
 )
 
-from rules.proof_finding import SENTENCES
+from rules.proof_finding import SENTENCES, Reason, sentence
 from tuner.render_evidence import (
     clipped,
     compile_part,
@@ -83,14 +83,8 @@ def test_each_launch_says_what_its_trace_proves() -> None:
     ]
     data = report(proofs=proofs)
     assert proof_texts(data, verdict(data)) == [
-        (
-            "the plain launch: not compiled: vLLM does not compile this model: no part of Model with a MoE layer is under "
-            "support_torch_compile (cpu, 2026-11-28)"
-        ),
-        (
-            "--dtype half: not proved: code around the compiled region depends on `Ne(s80, 300)` at vllm/a.py:46, and 1 "
-            "more (cpu, 2026-11-28)"
-        ),
+        f"the plain launch: not compiled: {sentence(Reason('not_decorated', 1, {'class': 'Model'}))} (cpu, 2026-11-28)",
+        f"--dtype half: not proved: {sentence(Reason('outer_guard', 4, guard['fields']))}, and 1 more (cpu, 2026-11-28)",
         "another compilation config: proved, 3 MoE layers (cpu, 2026-11-28)",
     ]
     part = proofs_part(data, verdict(data))[1]
