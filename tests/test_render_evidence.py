@@ -82,9 +82,11 @@ def test_each_launch_says_what_its_trace_proves() -> None:
         proof(config={"mode": 2}),
     ]
     data = report(proofs=proofs)
+    not_compiled = sentence(Reason("not_decorated", 1, {"class": "Model"}))
+    outer = sentence(Reason("outer_guard", 4, guard["fields"]))
     assert proof_texts(data, verdict(data)) == [
-        f"the plain launch: not compiled: {sentence(Reason('not_decorated', 1, {'class': 'Model'}))} (cpu, 2026-11-28)",
-        f"--dtype half: not proved: {sentence(Reason('outer_guard', 4, guard['fields']))}, and 1 more (cpu, 2026-11-28)",
+        f"the plain launch: not compiled: {not_compiled} (cpu, 2026-11-28)",
+        f"--dtype half: not proved: {outer}, and 1 more (cpu, 2026-11-28)",
         "another compilation config: proved, 3 MoE layers (cpu, 2026-11-28)",
     ]
     part = proofs_part(data, verdict(data))[1]
