@@ -1,5 +1,6 @@
 """What vLLM's own compile of the model gives to its backend: the graph, and the guards that vLLM drops."""
 
+import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from unittest import mock
@@ -93,14 +94,18 @@ def size_guards() -> list:
 
 
 def place_of(location) -> tuple:
-    """File and line of a shape guard: the code of the model, or what of torch asked."""
-    frame = getattr(location, "user_loc", None) or getattr(location, "framework_loc", None)
-    text = str(frame or "")
-    file, _, line = text.partition(":")
-    if hasattr(frame, "filename"):
-        return frame.filename, frame.lineno or 0
-    digits = line.split(" ")[0]
-    return file, int(digits) if digits.isdigit() else 0
+    """File and line of a guard on sizes: the code of the model, or else what of torch asked.
+
+    torch keeps them as texts: `code  # FILE:LINE in FUNCTION` (torch/_guards.py, SLoc).
+    """
+    for text in (getattr(location, "maybe_user_loc", None), getattr(location, "framework_loc", None)):
+        match = PLACE.search(str(text or ""))
+        if match:
+            return match["file"], int(match["line"])
+    return "", 0
+
+
+PLACE = re.compile(r"(?:^|# )(?P<file>[^#]+?):(?P<line>\d+) in ")
 
 
 def where(stack) -> tuple:
