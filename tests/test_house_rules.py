@@ -212,8 +212,7 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
     """No pickle, no marshal, no evaluated text, no YAML that makes objects."""
     assert not offences(r"(c?pickle|cloudpickle|dill|joblib|marshal|shelve|jsonpickle)(\..*)?")
     evaluating = r"eval|exec|compile|__import__|builtins\..*|runpy(\..*)?|code|code\.(interact|compile_command|Inter.*)"
-    # The guard evaluates parts of the model's own conditions, which the model evaluates itself in the next step.
-    assert not offences(evaluating, outside="tuner/probe/worker/moe_probe_worker/guard.py")
+    assert not offences(evaluating)
     assert not offences(r"yaml\.(load|load_all|full_load|unsafe_load|dump|Loader)(\..*)?")
 
 
