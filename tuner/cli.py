@@ -126,7 +126,7 @@ def probe(
     request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, memory)
     selection = Selection(configs, all_text, match, again)
     whole = whole or all_text or match is not None
-    if depth is not Depth.ORDER:
+    if depth is not Depth.ORDER or cli_engines.names_a_launch(request.names):
         cli_engines.run(request, selection, python, store, depth=depth, whole=whole, as_json=as_json)
     cli_probe.run(request, selection, python, store, whole=whole, as_json=as_json)
 
