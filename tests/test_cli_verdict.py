@@ -47,7 +47,7 @@ def test_a_stored_verdict_is_one_document_with_exit_code_0(serving: Serving, sto
     assert found["environment"]["flag_status"] == "settable"
     assert found["launch"]["compilation_config"] == {"fast_moe_cold_start": True}
     evidence = found["evidence"]
-    assert (evidence["key"], evidence["coverage"], evidence["sources_verified"]) == (entry.digest, "branches", True)
+    assert (evidence["key"], evidence["coverage"], evidence["sources_verified"]) == (entry.digest, "trace", True)
 
 
 def test_an_unsafe_verdict_shows_its_witness_and_is_no_error(serving: Serving, store: Path) -> None:
