@@ -5,7 +5,7 @@ Knows nothing of flags or launches.
 
 from dataclasses import replace
 
-from rules.assumptions import LAYERS_SHRUNK, uncovered
+from rules.assumptions import LAYERS_SHRUNK, SIDE_FILE, uncovered
 from rules.compiled import judge_compiled
 from rules.output import outputs_against
 from rules.replay import held_against, replay_orders
@@ -219,8 +219,11 @@ def _sentence(branch: Branch) -> str:
 
 
 def _unlike_the_launch(report: Report) -> list[str]:
-    unknown = uncovered([assumption.kind for assumption in report.assumptions])
+    kinds = [assumption.kind for assumption in report.assumptions]
+    unknown = uncovered([kind for kind in kinds if kind != SIDE_FILE])
     reasons = [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
+    beside = [assumption.detail for assumption in report.assumptions if assumption.kind == SIDE_FILE]
+    reasons += [f"vLLM also reads {file} beside config.json, and may build another model by it" for file in beside]
     if report.registered and report.recording in WEAK:
         reasons.append(WEAK[report.recording])
     return reasons

@@ -48,12 +48,13 @@ class Job:
     Attributes:
         index: position in the request; results carry it.
         config: the shrunk config.json.
-        folder: the model's own folder; read only for its code, and only with `trust_remote_code`.
+        folder: the model's own folder; read for `side_files`, and for its code with `trust_remote_code` only.
         special_tokens: token ids that the config names.
         assumptions: what shrinking changed; goes into the report.
         declares_experts: whether the full config asks for more than one routed expert; goes into the report.
         model_impl: vLLM's `--model-impl`.
         trust_remote_code: run code from the model's folder.
+        side_files: names of the folder's other files that vLLM is to find beside config.json.
         deep: the config with every layer, for a model whose code asks for layers by number; None where none was cut.
         quantized: the config with its quantisation; None where it has none.
         variants: build and run the model under other serving settings too.
@@ -67,6 +68,7 @@ class Job:
     declares_experts: bool = False
     model_impl: str = "auto"
     trust_remote_code: bool = False
+    side_files: tuple[str, ...] = ()
     deep: dict[str, Any] | None = None
     quantized: dict[str, Any] | None = None
     variants: bool = True

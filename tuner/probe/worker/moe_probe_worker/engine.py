@@ -118,7 +118,7 @@ def flag_form() -> str:
 
 
 def model_folder(job: dict) -> Path:
-    """A folder that holds the shrunk config.json, and the model's own code if it may run."""
+    """A folder that holds the shrunk config.json, the files that vLLM reads beside it, and the code if it may run."""
     folder = Path(tempfile.mkdtemp(prefix="model-", dir=os.getcwd()))  # noqa: PTH109  the worker's own folder
     config = dict(job["config"])
     if not job["trust_remote_code"]:
@@ -126,7 +126,11 @@ def model_folder(job: dict) -> Path:
     else:
         for source in Path(job["folder"]).glob("*.py"):
             shutil.copy(source, folder)
+    config.pop("configuration_files", None)  # names another config.json, which is not here
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for name in job["side_files"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(job["folder"]) / name, folder / name)
     return folder
 
 
