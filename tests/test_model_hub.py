@@ -102,7 +102,7 @@ def cache(root: Path, name: str = "org/model", commit: str = COMMIT, **refs: str
 
 
 def test_only_the_config_is_fetched(hub: Hub, tmp_path: Path) -> None:
-    """Of a repository without side files config.json is read once, and its commit listed once, which is the revision."""
+    """Of a repository without side files config.json is read once, and its commit, the revision, listed once."""
     model = identify("org/model")
     assert set(hub.files_asked_for()) == {"/org/model/resolve/main/config.json"}
     assert [verb for verb, _ in hub.requests] == ["HEAD", "HEAD", "GET", "GET"]

@@ -65,7 +65,7 @@ def test_without_side_files_the_fingerprint_is_that_of_the_configuration(tmp_pat
 
 
 def test_a_quantisation_of_any_name_counts(tmp_path: Path) -> None:
-    """vLLM takes a quantisation's file by the end of its name."""
+    """VLLM takes a quantisation's file by the end of its name."""
     assert model_with(tmp_path, {"my_quantize_config.json": {"bits": 4}}).fingerprint != fingerprint(CONFIG)
 
 
@@ -148,7 +148,7 @@ def test_modules_lead_out_of_no_folder(tmp_path: Path, path: object) -> None:
     ],
 )
 def test_an_unusable_side_file_is_an_error_that_names_it(tmp_path: Path, name: str, content: str, words: str) -> None:
-    """vLLM would stop at it, too; what is too large is not read to its end."""
+    """VLLM would stop at it, too; what is too large is not read to its end."""
     with pytest.raises(TunerError, match=words) as caught:
         model_with(tmp_path, {name: content})
     assert str(tmp_path / name) in caught.value.message
@@ -156,7 +156,7 @@ def test_an_unusable_side_file_is_an_error_that_names_it(tmp_path: Path, name: s
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    """vLLM takes it for no file, and so do we."""
+    """It counts as no file, as for vLLM."""
     folder = folder_with(tmp_path, {})
     os.mkfifo(folder / QUANTISATION)
     assert identify(str(folder)).fingerprint == fingerprint(CONFIG)

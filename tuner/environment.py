@@ -10,6 +10,7 @@ from typing import Any, Self
 from tuner.errors import TunerError
 from tuner.gpu import is_jetson, nvidia_gpus
 from tuner.interpreter import default_python, entries, find_interpreter, text
+from tuner.plugins import UNKNOWN, entry_points, general_plugins
 
 _PLUGIN_GROUP = "vllm.platform_plugins"
 _METADATA = (".dist-info", ".egg-info")
@@ -31,6 +32,7 @@ class Environment:
         gpu: name of the NVIDIA GPU; several different ones joined with commas.
         gpu_count: how many NVIDIA GPUs there are.
         site: the interpreter's site folders, in search order.
+        plugins: the general plugins that vLLM would load, as `tuner.plugins.general_plugins` writes them.
     """
 
     python: str
@@ -45,18 +47,23 @@ class Environment:
     gpu: str | None
     gpu_count: int
     site: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self) | {"platform_plugins": list(self.platform_plugins), "site": list(self.site)}
+        lists = {"platform_plugins": list(self.platform_plugins), "site": list(self.site)}
+        return asdict(self) | lists | {"plugins": list(self.plugins)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote; names it does not know are left out.
 
+        Where `plugins` is missing, as in a file that an older release saved, they are unknown.
+
         Raises:
             TunerError: a field is missing or of the wrong type; the sentence names it.
         """
+        data = {"plugins": [UNKNOWN], **data}
         return cls(**{field.name: _field(data, field.name, field.type) for field in fields(cls)})
 
 
@@ -101,6 +108,9 @@ def read_environment(python: str | None = None) -> Environment:
         gpu=", ".join(dict.fromkeys(gpus)) or None,
         gpu_count=len(gpus),
         site=site,
+        plugins=general_plugins(
+            (package.metadata for package in packages.values()), site, os.environ.get("VLLM_PLUGINS")
+        ),
     )
 
 
@@ -136,7 +146,7 @@ def platform_plugins(packages: Iterable[Distribution], allowed: str | None) -> t
         name
         for package in packages
         if _PLUGIN_GROUP in (points := text(f"{package.metadata}/entry_points.txt"))
-        for name in _points(points, _PLUGIN_GROUP)
+        for name in entry_points(points, _PLUGIN_GROUP)
     }
     return tuple(sorted(names if allowed is None else names.intersection(allowed.split(","))))
 
@@ -198,11 +208,6 @@ def _distribution(site: str, entry: str) -> Distribution:
         stated = re.search(r"^Version: *(\S+)", text(f"{metadata}/PKG-INFO"), re.MULTILINE)
         name, version = entry.removesuffix(".egg-info").partition("-")[0], stated[1] if stated else ""
     return Distribution(re.sub(r"[-_.]+", "-", name).lower(), version, metadata)
-
-
-def _points(entry_points: str, group: str) -> list[str]:
-    section = re.search(rf"^\[\s*{re.escape(group)}\s*\]$(.*?)(?=^\[|\Z)", entry_points, re.MULTILINE | re.DOTALL)
-    return re.findall(r"^\s*([^\s#=;][^=\n]*?)\s*=", section[1], re.MULTILINE) if section else []
 
 
 def _editable_root(vllm: Distribution | None) -> tuple[str, ...]:

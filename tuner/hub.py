@@ -144,8 +144,7 @@ def _fetch_beside(name: str, folder: Path, unknown: Iterable[str]) -> None:
         files = {sibling.rfilename for sibling in listing.siblings or ()}
         for file in files.intersection(unknown):
             size = get_hf_file_metadata(hf_hub_url(name, file, revision=commit, endpoint=endpoint)).size
-            if size is None or size > MAX_BYTES:
-                raise _too_large(name, file)
+            _require_small(name, file, size)
             hf_hub_download(name, file, revision=commit, cache_dir=cache_folder(), endpoint=endpoint)
     except TunerError:
         raise
@@ -168,11 +167,12 @@ def _not_completed(name: str, error: Exception) -> TunerError:
     )
 
 
-def _too_large(name: str, file: str) -> TunerError:
-    return _bad(
-        f"The {file} of {name} on the hub is larger than {MAX_BYTES >> 20} MiB, or states no size.",
-        "Name a folder that holds the model's files.",
-    )
+def _require_small(name: str, file: str, size: int | None) -> None:
+    if size is None or size > MAX_BYTES:
+        raise _bad(
+            f"The {file} of {name} on the hub is larger than {MAX_BYTES >> 20} MiB, or states no size.",
+            "Name a folder that holds the model's files.",
+        )
 
 
 def _refused(name: str, revision: str | None, error: Exception) -> TunerError:

@@ -120,7 +120,7 @@ LEFT_OUT: dict[str, str] = {
     ),
     "mask_embedding.pt": "a weight of a draft (0.26.0, 0.32.0, models/qwen3_dflash.py)",
     "audio_tokenizer/config.json": "an encoder of its own (0.26.0, 0.32.0, models/mimo_audio.py)",
-    "config_sentence_transformers.json": "texts put before a prompt (0.32.0, entrypoints/pooling/embed/io_processor.py)",
+    "config_sentence_transformers.json": "texts put before a prompt (0.32.0, entrypoints/pooling/embed)",
     "torchao_config.json": "named by `--hf-overrides` with a path of its own (layers/quantization/torchao.py)",
     "*.py": "the model's own code, which tuner/model_code.py reads where it may run",
 }
@@ -131,6 +131,8 @@ _QUANTISATIONS = ("quant_config.json", "quantize_config.json", "quantization_con
 _MAX_ENTRIES = 100_000
 _MAX_NAMED = 20
 """Files that one file may name."""
+_MAX_NAME = 200
+"""Characters of such a name."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ def _configuration_files(config: Mapping[str, Any]) -> list[str]:
 
 def _below(names: list[str]) -> list[str]:
     """The names that stay below the model's folder and break no line."""
-    parts = {name: PurePosixPath(name).parts for name in names if name.isprintable() and len(name) <= 200}
+    parts = {name: PurePosixPath(name).parts for name in names if name.isprintable() and len(name) <= _MAX_NAME}
     return [name for name, path in parts.items() if path and path[0] != "/" and ".." not in path][:_MAX_NAMED]
 
 

@@ -278,5 +278,6 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
 
 
 def _agrees(entry: Entry, base: Mapping[str, object]) -> bool:
-    stored, wanted = ({**key, "vllm": public_version(key.get("vllm"))} for key in (entry.key, base))
+    keys = ({"plugins": "", **key} for key in (entry.key, base))  # older releases told no plugins apart
+    stored, wanted = ({**key, "vllm": public_version(key.get("vllm"))} for key in keys)
     return set(differences(stored, wanted)) <= LOOSE
