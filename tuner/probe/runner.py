@@ -82,7 +82,7 @@ class Outcome:
         index: the job's.
         report: what the worker observed; None after a failure.
         failure: None, or what stopped it; its `kind` is one of `unknown_architecture`,
-            `remote_code`, `kernel_missing`, `model`, `timeout`, `memory`, `crash`, `report`, `environment`.
+            `plugin`, `remote_code`, `kernel_missing`, `model`, `timeout`, `memory`, `crash`, `report`, `environment`.
         seconds: wall time, vLLM's import excluded.
     """
 

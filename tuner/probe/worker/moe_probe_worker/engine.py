@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from moe_probe_worker import plugins
 from moe_probe_worker.autotune import take_the_first
 
 MAX_TOKENS = 2048
@@ -31,11 +32,10 @@ def start(control: Path) -> dict:
     import torch
     import vllm
     from vllm.platforms import current_platform
-    from vllm.plugins import load_general_plugins
 
     inspect_in_process()
     take_the_first()
-    load_general_plugins()
+    failures = plugins.load()
     join_world_of_one(control, current_platform.device_type)
     if current_platform.device_type != "cpu":
         give_workspace(torch.device(current_platform.device_type, 0))
@@ -50,7 +50,8 @@ def start(control: Path) -> dict:
         "device": current_platform.device_type,
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
     }
-    return {"environment": environment, "flag": flag(), "import_seconds": seconds}
+    facts = {"environment": environment, "flag": flag(), "import_seconds": seconds}
+    return {**facts, "failed_plugins": failures}
 
 
 def version_of(distribution: str):
