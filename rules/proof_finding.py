@@ -143,6 +143,7 @@ SENTENCES = {
     "no_rank": "no process of the launch was traced",
     "no_layers": "{rank} registers no MoE layer",
     "no_moe_layer": "the model registers no MoE layer",
+    "side_file": "vLLM also reads {file} beside config.json, and may build another model by it",
     "no_sources": "the files whose code ran were not noted",
     "foreign_plugin": (
         "the plugin {plugin} is loaded, which is neither part of vLLM nor of what vLLM requires: it can change what no "

@@ -25,6 +25,7 @@ from tuner.model import Model, describe, identify, read_config
 from tuner.options import Kind, scan
 from tuner.plain_file import read_plain
 from tuner.plan import Options, Plan, plan_with
+from tuner.side_files import read_side_files
 
 OFFLINE = "HF_HUB_OFFLINE"
 SEVERAL = "2"
@@ -294,7 +295,8 @@ def _model(arguments: ServeArguments, configs: Path | None) -> tuple[Model | Non
     try:
         # A manifest may name anything as its model; the method raises for a name that is too long.
         if folder is not None and os.path.isfile(folder / "config.json"):  # noqa: PTH113
-            model = describe(name, folder.absolute(), read_config(folder))
+            config = read_config(folder)
+            model = describe(name, folder.absolute(), config, side=read_side_files(folder, config))
         else:
             model = identify(name, revision=arguments.serving.revision)
         remote_code(model, trusted=arguments.serving.trust_remote_code)  # which every look-up reads
@@ -328,5 +330,6 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
 
 
 def _agrees(entry: Entry, base: Mapping[str, object]) -> bool:
-    stored, wanted = ({**key, "vllm": public_version(key.get("vllm"))} for key in (entry.key, base))
+    keys = ({"plugins": "", **key} for key in (entry.key, base))  # older releases told no plugins apart
+    stored, wanted = ({**key, "vllm": public_version(key.get("vllm"))} for key in keys)
     return set(differences(stored, wanted)) <= LOOSE
