@@ -6,7 +6,7 @@ Knows nothing of flags, and of launches only which one is plain.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rules.assumptions import uncovered
+from rules.assumptions import SIDE_FILE, uncovered
 from rules.compiled import judge_compiled
 from rules.output import outputs_against
 from rules.proof import judge_proof, wrong_rank
@@ -103,6 +103,8 @@ def _by_proof(report: Report, plain: ProofFinding | None) -> Verdict:
     blind = _blind(report)
     if blind is not None:
         return Verdict(Word.INCONCLUSIVE, (sentence(blind),), codes=(blind,))
+    if beside := _side_files(report):
+        return Verdict(Word.INCONCLUSIVE, tuple(map(sentence, beside)), codes=tuple(beside))
     if plain is None:
         missing = Reason("no_proof", 0)
         return Verdict(Word.INCONCLUSIVE, (sentence(missing),), codes=(missing,))
@@ -189,8 +191,16 @@ def _declared(report: Report) -> list[str]:
 
 
 def _unlike_the_launch(report: Report) -> list[str]:
-    unknown = uncovered(assumption.kind for assumption in report.assumptions)
-    return [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
+    kinds = [assumption.kind for assumption in report.assumptions]
+    unknown = uncovered(kind for kind in kinds if kind != SIDE_FILE)
+    beside = [sentence(reason) for reason in _side_files(report)]
+    return beside + [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
+
+
+def _side_files(report: Report) -> list[Reason]:
+    """Files of the model folder by which vLLM may build another model than the one that was probed."""
+    files = [assumption.detail for assumption in report.assumptions if assumption.kind == SIDE_FILE]
+    return [Reason("side_file", 0, {"file": file}) for file in files]
 
 
 def _differing(report: Report) -> str:

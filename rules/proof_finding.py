@@ -17,7 +17,7 @@ CONDITIONS = {
     4: "nothing outside the compiled region may call a MoE layer",
 }
 """Number of a condition -> what it asks for."""
-BLIND = frozenset({"recording_counted", "scenario_lost"})
+BLIND = frozenset({"recording_counted", "scenario_lost", "side_file"})
 """Codes of a verdict with which a wrong pass may have gone unseen, so that no launch gets a `true`."""
 LONGEST = 300
 """Characters of a field that a sentence shows."""
@@ -145,6 +145,7 @@ SENTENCES = {
     "no_rank": "no process of the launch was traced",
     "no_layers": "{rank} registers no MoE layer",
     "no_moe_layer": "the model registers no MoE layer",
+    "side_file": "vLLM also reads {file} beside config.json, and may build another model by it",
     "no_sources": "the files whose code ran were not noted",
     "foreign_plugin": (
         "the plugin {plugin} is loaded, which is neither part of vLLM nor of what vLLM requires: it can change what no "

@@ -144,7 +144,7 @@ def sample(model: Path, environment: str) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(text)
     registered = report["registered"]
     proofs = [proof(registered, sources=report["sources"])] if registered else []
-    return {**report, "proofs": proofs}
+    return {"whole": None, **report, "proofs": proofs}
 
 
 def sample_in(store: Path, environment: Environment, model: Path, report: Mapping[str, Any]) -> Verdict:

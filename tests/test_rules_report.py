@@ -144,7 +144,7 @@ def test_a_scenario_without_its_facts_is_refused(field: str) -> None:
         ("proofs.0.ranks.0.status", "proved"),
         ("proofs.0.ranks.0.calls", "model.layers.0"),
         ("proofs.0.ranks.0.failures", None),
-        ("proofs.0.sources", {}),
+        ("proofs.0.sources", None),
         ("proofs.0.variables.PATH", 7),
         ("counter", []),
         ("counter.ran", "yes"),
