@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-exploration bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -39,9 +39,6 @@ lint: setup-tool ## ruff and mypy
 
 bench: setup-tool ## measure look-ups and command start-up
 	.venv/bin/python benchmarks/lookup.py
-
-bench-exploration: setup ## measure what branch exploration adds to a probe
-	.venv/bin/python benchmarks/exploration.py
 
 bench-store: setup-tool ## measure the store against plain sqlite3
 	.venv/bin/python benchmarks/store.py

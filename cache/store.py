@@ -157,15 +157,18 @@ class VerdictStore:
         with self._writing() as table:
             table.update(texts)
 
-    def merge(self, entries: Iterable[Entry], wanted: Callable[[Entry | None, Entry], bool]) -> None:
+    def merge(
+        self, entries: Iterable[Entry], wanted: Callable[[Entry | None, Entry], bool], *, latest: bool = False
+    ) -> None:
         """Remember those entries that `wanted` asks for: all of them or, on an error, none.
 
         What is stored cannot change between the question and the write. A file list that is already stored for the
-        same factors stays: it is the latest probe's.
+        same factors stays, unless the new entries are those of the latest probe.
 
         Args:
             entries: each of another key.
             wanted: told the entry that is stored for the same key, or None, and the new one.
+            latest: the entries come from a probe that ended just now.
 
         Raises:
             StoreError: as `put`, or a stored entry of one of these keys is damaged.
@@ -178,7 +181,7 @@ class VerdictStore:
             chosen = [records for entry, *records in texts if wanted(self._entry_in(records[0][0]), entry)]
             for (row, text), (files_row, files) in chosen:
                 table[row] = text
-                if files_row not in table:
+                if latest or files_row not in table:
                     table[files_row] = files
 
     def forget(self, digest_prefix: str) -> str | None:

@@ -1,7 +1,9 @@
-"""What a probe may do otherwise than the launch, and why the verdict still holds.
+"""What a probe may do otherwise than the launch, and why what it found still holds.
 
-A difference that is not listed here makes the verdict `inconclusive`.
+A difference that is not listed here proves nothing: no verdict without MoE layers, and no launch.
 """
+
+from collections.abc import Iterable
 
 LAYERS_SHRUNK = "layers_shrunk"
 """A model stood for the whole one that has fewer layers."""
@@ -31,18 +33,44 @@ COVERED: dict[str, str] = {
     "plain_config": "the fields are those of config.json; a remote config class could add computed ones",
     "weights_random": "weights enter routing between experts inside a layer, not the choice of the layer",
     "encoder_skipped": "encoder outputs enter the language model as embeddings, which the scenarios supply",
-    "tensor_parallel": "every rank runs the same forward on its share of each tensor, with a counter of its own",
-    "expert_parallel": "experts are spread inside a MoE layer, after its name was resolved",
-    "data_parallel": "every replica runs whole passes of the same forward, each in a forward context of its own",
-    "decode_context_parallel": "splits the KV cache of attention, which calls no MoE layer",
-    "pipeline_parallel": (
-        "a stage constructs and registers its own layers only, and runs them in the same loop "
-        "(vllm/model_executor/models/utils.py, make_layers and PPMissingLayer)"
-    ),
 }
 """Kind of difference -> why it cannot change which MoE layer runs, with its source."""
 
 
-def uncovered(kinds: list[str]) -> list[str]:
-    """The kinds that no rule covers, in the order given, each once."""
+IN_PROOF: dict[str, str] = {
+    "attention_backend": (
+        "this platform has no attention of that kind: the layer is an operator in the graph, whichever kernel is behind"
+    ),
+    "quantization_dropped": (
+        "experts' quantisation acts inside the operator, and that of other layers in linear maps, which carry values"
+    ),
+    LAYERS_SHRUNK: "where the flag is forced off, fewer layers are traced: no true rests on it",
+    "encoders_shrunk": COVERED["encoders_shrunk"],
+    "experts_shrunk": COVERED["experts_shrunk"],
+    "widths_shrunk": COVERED["widths_shrunk"],
+    "positions_shrunk": COVERED["positions_shrunk"],
+    "attention_stubbed": "an attention module of vLLM's own holds no MoE layer, and its result depends on its input",
+    "meta_device": "a trace holds shapes and operations, and no value of a weight",
+    "operator_called": (
+        "a CPU build calls the Python function of vLLM's MoE operator in its place; the graph of a GPU holds the "
+        "operator (`_select_forward`, fused_moe/runner, 0.17.0 to 0.32.0)"
+    ),
+    "weights_not_processed": (
+        "vLLM's step after loading changes the form of weights, which the arithmetic inside a layer reads "
+        "(QuantizeMethodBase.process_weights_after_loading)"
+    ),
+    "groups_simulated": (
+        "a process group of the launch's size is simulated in one process: collectives keep the shape they have there"
+    ),
+}
+"""As `COVERED`, for the proof of a launch."""
+
+
+def uncovered(kinds: Iterable[str]) -> list[str]:
+    """The kinds that no rule covers in a probe of the order, in the order given, each once."""
     return [kind for kind in dict.fromkeys(kinds) if kind not in COVERED]
+
+
+def uncovered_in_proof(kinds: Iterable[str]) -> list[str]:
+    """As `uncovered`, for the proof of a launch."""
+    return [kind for kind in dict.fromkeys(kinds) if kind not in IN_PROOF]

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeGuard
 
+from rules.output import FLAG, MOVED
+from rules.proof_finding import ProofFinding, ProofWord, sentence, with_condition
 from rules.releases import Flag, FlagStatus
-from rules.settings import DRAFT, not_covered, seen_unsafe, word_of
+from rules.replay import MISRESOLVED
 from rules.verdict import Verdict, Word
 
 NAME = "fast_moe_cold_start"
@@ -28,13 +30,21 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the launch itself says that matters.
+    """What is known of the launch itself.
 
     Attributes:
         speculative: speculative decoding is configured and its draft model is not stored as `no_moe`.
         counts_drafts: this vLLM counts a draft's layers too, whatever it is told (0.15.0).
         explicit: the user's own value of the flag; None if they gave none.
-        settings: launch settings the probe of the model itself did not use, by name (see `rules.settings`).
+        proof: what the trace of this very launch proves; None if no proof of it is stored that applies here.
+        no_proof: why none is or applies, a few words; empty if there is one.
+        command: the command that would prove this launch; empty if none would.
+        launch: for which launch the proof holds, in words.
+        plain: the launch is the model's plain one, or may share its proof.
+        other_model: settings and variables with which vLLM may serve another model than the one that was probed.
+        other_config: options with which vLLM may read another configuration; a proof covers them, `no_moe` does not.
+        old_code: why code that another launch compiled may run in this one; empty if its cache is its own.
+        accepted_platform: the platform of the proof where that is another one than the launch's; else empty.
         strict: refuse where nothing is known and the flag may be on.
         enforce: refuse where the user's value contradicts an unsafe verdict.
         compiles: what the user's own settings say of compiling; None if they say nothing.
@@ -43,7 +53,15 @@ class Facts:
     speculative: bool = False
     counts_drafts: bool = False
     explicit: bool | None = None
-    settings: tuple[str, ...] = ()
+    proof: ProofFinding | None = None
+    no_proof: str = ""
+    command: str = ""
+    launch: str = "the plain launch"
+    plain: bool = True
+    other_model: tuple[str, ...] = ()
+    other_config: tuple[str, ...] = ()
+    old_code: str = ""
+    accepted_platform: str = ""
     strict: bool = False
     enforce: bool = False
     compiles: bool | None = None
@@ -97,43 +115,87 @@ def _always_on(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
         return Decision(None, (reason, said, OTHER_RELEASE), refusal=Refusal.UNSAFE)
     if facts.speculative:
         return Decision(None, (reason, "with speculative decoding this release turns it off by itself"))
-    if unsafe := _unsafe(verdict, facts):
+    if unsafe := _unsafe(verdict):
         said = f"{unsafe}: this release would run wrong experts"
         return Decision(None, (reason, said, OTHER_RELEASE), refusal=Refusal.UNSAFE)
-    if _proved(verdict, facts):
-        return Decision(None, (reason, f"the verdict is {_word(verdict)}: that is safe"))
+    if not _doubt(verdict, facts):
+        return Decision(None, (reason, f"{_shown_safe(verdict)}: that is safe"))
     return _unproved(reason, verdict, facts)
 
 
 def _unknown(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
     reason = f"what {NAME} does here is not known: {flag.reason}"
-    if unsafe := _unsafe(verdict, facts):
+    doubt = _doubt(verdict, facts)
+    needless = not doubt and facts.plain and verdict is not None and verdict.word is Word.NO_MOE
+    if flag.takes_key and not needless:
+        return Decision(False, (reason, f"this vLLM takes the key, so it is switched off ({_stored(verdict, facts)})"))
+    if unsafe := _unsafe(verdict):
         said = f"{unsafe}: if this vLLM counts MoE layers, it runs wrong experts"
         return Decision(None, (reason,), (said,), Refusal.UNKNOWN if facts.strict else Refusal.NONE)
-    if _proved(verdict, facts) and not facts.speculative:
-        return Decision(None, (reason, f"the verdict is {_word(verdict)}: counting would be safe"))
+    if not doubt:
+        return Decision(None, (reason, f"{_shown_safe(verdict)}: counting would be safe"))
     return _unproved(reason, verdict, facts)
+
+
+def _stored(verdict: Verdict | None, facts: Facts) -> str:
+    """What is known of a launch whose vLLM may count in a way of its own, in a few words."""
+    if unsafe := _unsafe(verdict):
+        return f"{unsafe}: counting would run wrong experts"
+    if doubt := _doubt(verdict, facts):
+        return f"not proved safe: {doubt}"
+    return f"{_shown_safe(verdict)}, and that holds where MoE layers are counted as in releases that were read"
 
 
 def _unproved(reason: str, verdict: Verdict | None, facts: Facts) -> Decision:
     """The flag may be on and nothing can be written about it."""
-    said = f"nothing proves that counting MoE layers is safe here ({_doubt(verdict, facts)}); run `tuner probe` first"
+    said = f"nothing proves that counting MoE layers is safe here ({_doubt(verdict, facts)}){_way_out(facts)}"
     refusal = Refusal.UNKNOWN if facts.strict else Refusal.NONE
     return Decision(None, (reason,), warnings=(said,), refusal=refusal)
 
 
 def _settable(verdict: Verdict | None, _: Flag, facts: Facts) -> Decision:
-    if _proved(verdict, facts) and _word(verdict) == Word.NO_MOE and not facts.speculative:
-        return Decision(None, ("the model has no MoE layers, so the flag does nothing",))
     if facts.speculative:
-        said = f"speculative decoding: a draft model's MoE layers share the target's counter{_with_draft(verdict)}"
+        said = "speculative decoding: a draft model's MoE layers share the target's counter"
         return Decision(False, (said, "vLLM's own default is off for the same reason"))
-    if unsafe := _unsafe(verdict, facts):
+    if unsafe := _unsafe(verdict):
         return Decision(False, (f"{unsafe}: counting would run wrong experts",))
-    if not _proved(verdict, facts):
-        return Decision(False, (f"not proved safe ({_doubt(verdict, facts)}), so the slower start is chosen",))
-    said = "the verdict is uniform: counting resolves every MoE layer rightly, and the start is faster"
-    return Decision(True, (said,), conditions=(NO_DRAFT,))
+    doubt = _doubt(verdict, facts)
+    if verdict is not None and verdict.word is Word.NO_MOE and not doubt:
+        return _without_layers(facts)
+    if saves_nothing := _saves_nothing(verdict, facts):
+        return Decision(False, (saves_nothing,))
+    if doubt:
+        return Decision(False, (f"not proved safe ({doubt}), so the slower start is chosen{_way_out(facts)}",))
+    return Decision(True, (PROVED,), conditions=_conditions(facts))
+
+
+def _without_layers(facts: Facts) -> Decision:
+    """What a model without MoE layers needs: nothing, where the launch is the one in which none were seen."""
+    if facts.plain:
+        return Decision(None, ("the model has no MoE layers, so the flag does nothing",))
+    said = "the plain launch has no MoE layers, and this one was not looked at: false costs nothing"
+    return Decision(False, (said,))
+
+
+def _saves_nothing(verdict: Verdict | None, facts: Facts) -> str:
+    """Why the flag would save nothing: the model is not compiled in this launch."""
+    if facts.compiles is False:
+        return "the launch does not compile the model, so the flag would save nothing"
+    if _frozen(verdict) and not facts.compiles:
+        return "the model is run without compiling, so the flag would save nothing"
+    if facts.proof is not None and facts.proof.word is ProofWord.NOT_COMPILED:
+        because = f" ({sentence(facts.proof.reasons[0])})" if facts.proof.reasons else ""
+        return f"vLLM does not compile this model here, so the flag would save nothing{because}"
+    return ""
+
+
+def _conditions(facts: Facts) -> tuple[str, ...]:
+    """What must stay true for a `true` to stay right."""
+    accepted = (
+        f"that the launch compiles to the same MoE calls here as on the platform {facts.accepted_platform}, where it "
+        "was proved, is taken on the user's word"
+    )
+    return (f"{HOLDS_FOR}{facts.launch}", NO_DRAFT, *((accepted,) if facts.accepted_platform else ()))
 
 
 def _explicit(decision: Decision, verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
@@ -150,11 +212,13 @@ def _explicit(decision: Decision, verdict: Verdict | None, flag: Flag, facts: Fa
 
 def _explicit_true(kept: Decision, verdict: Verdict | None, facts: Facts) -> Decision:
     """The user switched counting on: what speaks against it, and whether that stops the launch."""
+    doubt = _doubt(verdict, facts)
+    if not doubt:
+        proved = facts.proof is not None and facts.proof.proved
+        return replace(kept, conditions=_conditions(facts) if proved else (NO_DRAFT,))
     kept = replace(kept, conditions=(NO_DRAFT,))
-    if _proved(verdict, facts) and not facts.speculative:
-        return kept
     refusal = kept.refusal
-    if facts.speculative or _unsafe(verdict, facts):
+    if facts.speculative or _unsafe(verdict):
         refusal = Refusal.UNSAFE if facts.enforce else refusal
     elif facts.strict:
         refusal = Refusal.UNKNOWN
@@ -182,42 +246,67 @@ def _frozen(verdict: Verdict | None) -> TypeGuard[Verdict]:
     return verdict is not None and verdict.compile == "frozen"
 
 
-def _unsafe(verdict: Verdict | None, facts: Facts) -> str:
-    """What was seen that counting would resolve wrongly, of the model or of it with a setting of this launch."""
-    if verdict is None:
-        return ""
-    return f"the verdict is {verdict.word}" if verdict.word.unsafe else seen_unsafe(verdict, facts.settings) or ""
+def _unsafe(verdict: Verdict | None) -> str:
+    """What was seen that counting would resolve wrongly."""
+    return f"the verdict is {verdict.word}" if verdict is not None and verdict.word.unsafe else ""
 
 
-def _proved(verdict: Verdict | None, facts: Facts) -> bool:
-    return verdict is not None and verdict.word.safe and not _beyond(verdict, facts)
-
-
-def _beyond(verdict: Verdict, facts: Facts) -> tuple[str, ...]:
-    """What of the launch a verdict on the model itself does not cover."""
-    compiled = ("compiled, as the user asks, the model runs other MoE layers",)
-    return (*not_covered(verdict, facts.settings), *(compiled if _frozen(verdict) and facts.compiles else ()))
-
-
-def _word(verdict: Verdict | None) -> str:
-    return "none stored" if verdict is None else str(verdict.word)
-
-
-def _with_draft(verdict: Verdict | None) -> str:
-    """What was seen with the model's own draft."""
-    word = word_of(verdict, DRAFT) if verdict else None
-    return f" (with its own draft the model is {word})" if word is not None and word.unsafe else ""
+def _shown_safe(verdict: Verdict | None) -> str:
+    """What shows that counting is safe in a launch without a doubt."""
+    if verdict is not None and verdict.word is Word.NO_MOE:
+        return "the model has no MoE layers"
+    return "this launch is proved"
 
 
 def _doubt(verdict: Verdict | None, facts: Facts) -> str:
-    """Why a launch is not proved safe, in a few words."""
+    """Why counting is not proved safe in this launch, in a few words; empty if it is."""
     if verdict is None:
         return "no verdict is stored"
-    if not verdict.word.safe:
+    if facts.speculative:
+        return "a draft model's MoE layers share the target's counter"
+    if verdict.word.unsafe:
         return f"the verdict is {verdict.word}"
-    return "; ".join(_beyond(verdict, facts)) or "a draft model's MoE layers share the target's counter"
+    without_layers = verdict.word is Word.NO_MOE
+    if others := (*facts.other_model, *(facts.other_config if without_layers else ())):
+        return f"{', '.join(others)}: vLLM may serve another model than the one that was probed"
+    if without_layers:
+        return ""
+    return _against_evidence(verdict) or _unproved_launch(facts) or facts.old_code
 
 
+def _against_evidence(verdict: Verdict) -> str:
+    """What was seen beside the trace that a proof cannot stand against."""
+    if _frozen(verdict):
+        return "compiled, the model runs other MoE layers than eager"
+    if MISRESOLVED in verdict.replays.values():
+        return "the replay probe saw a wrong layer run"
+    if verdict.outputs.get("_against_".join(FLAG)) == MOVED:
+        return "with the flag on the answers are others than with it off"
+    counted = any(reason.code == "recording_counted" for reason in verdict.codes)
+    return verdict.reasons[0] if counted else ""
+
+
+def _unproved_launch(facts: Facts) -> str:
+    """What this launch lacks to be proved."""
+    if facts.proof is None:
+        return facts.no_proof or "no proof of this launch is stored"
+    if facts.proof.proved:
+        return ""
+    reasons = facts.proof.reasons
+    return with_condition(reasons[0]) if reasons else f"its proof is {facts.proof.word}"
+
+
+def _way_out(facts: Facts) -> str:
+    """The command that would prove the launch, where nothing was tried yet."""
+    return f"; `{facts.command}` would try to prove it" if facts.proof is None and facts.command else ""
+
+
+PROVED = (
+    "this launch is proved: the code that vLLM compiles calls every MoE layer once, in the registered order, so "
+    "counting resolves each rightly, and the start is faster"
+)
+HOLDS_FOR = "holds for: "
+"""Begins the condition that names the launch of a `true`."""
 OTHER_RELEASE = (
     "use vLLM 0.16 or later, where the launch can switch it off, or one with torch 2.11 or later, where it is gone"
 )

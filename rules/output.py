@@ -82,7 +82,7 @@ def outputs_against(verdict: Verdict, outputs: Sequence[Output]) -> Verdict:
     if words.get(flag) != MOVED or not verdict.word.safe:
         return made
     said = f"output probe: with the flag on the answers are others than with it off: {reasons[flag]}"
-    return replace(made, word=Word.INCONCLUSIVE, reasons=(said, *verdict.reasons), coverage="scenarios")
+    return replace(made, word=Word.INCONCLUSIVE, reasons=(said, *verdict.reasons))
 
 
 def _compared(one: str, other: str, named: dict[str, Output]) -> tuple[str, str]:

@@ -77,4 +77,4 @@ def held_against(verdict: Verdict, runs: tuple[Replay, ...]) -> Verdict:
     against = [f"replay probe, {name}: {reason}" for name, (word, reason) in judged.items() if word == MISRESOLVED]
     if not against or not verdict.word.safe:
         return made
-    return replace(made, word=Word.INCONCLUSIVE, reasons=(*against, *verdict.reasons), coverage="scenarios")
+    return replace(made, word=Word.INCONCLUSIVE, reasons=(*against, *verdict.reasons))

@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from rules.errors import ReportError
 from rules.report_engines import Output, Replay
-from rules.report_part import Part
+from rules.report_part import Assumption, Part
+from rules.report_proof import Proof
 
 Order = tuple[str, ...]
 """MoE layer names in the order they ran."""
@@ -49,13 +50,6 @@ class Scenario(Part):
         return self
 
 
-class Assumption(Part):
-    """One thing the probe did otherwise than the launch will: its kind, and what exactly."""
-
-    kind: str
-    detail: str
-
-
 class Flag(Part):
     """What the worker detected of `fast_moe_cold_start`; see `rules.releases.flag_status`."""
 
@@ -82,62 +76,16 @@ class Counted(Part):
     error: str
 
 
-class Branch(Part):
-    """One place in the model's code that can change whether, which or in what order MoE layers run.
+class Whole(Part):
+    """The model with every layer, where the one that was probed had fewer.
 
     Attributes:
-        file: source file, below its entry of `sys.path`.
-        line: first line of the condition.
-        function: qualified name of the function it stands in.
-        kind: `if` (also conditional expressions and `while`), `loop` (what bounds it), `try` (its handlers), `select`
-            (an index that picks the layer).
-        condition: its source text.
-        outcomes: the outcomes that passes took.
-        status: `seen`, every outcome was taken; `constant`, it reads only what was fixed when the model was built;
-            `unexplored`.
-        because: why it is constant or could not be explored.
-        tried: names of the scenarios that were derived from it.
-    """
-
-    file: str
-    line: int = Field(ge=0)
-    function: str
-    kind: Literal["if", "loop", "try", "select"]
-    condition: str
-    outcomes: tuple[str, ...]
-    status: Literal["seen", "constant", "unexplored"]
-    because: str
-    tried: tuple[str, ...] = ()
-
-
-class Exploration(Part):
-    """The branches that can change MoE calls, each with what was seen of it.
-
-    Attributes:
-        status: `failed` if the model's code could not be read or traced; `detail` says why.
-        functions: how many functions were traced.
-        seconds: wall time that it took beyond the passes themselves.
-    """
-
-    status: Literal["ran", "failed"]
-    detail: str = ""
-    functions: int = Field(default=0, ge=0)
-    seconds: float = Field(default=0.0, ge=0)
-    branches: tuple[Branch, ...]
-
-
-class Variant(Part):
-    """The model built again for another serving setting, with layers and scenarios of its own.
-
-    Attributes:
-        name: the setting, such as `lora` or `pipeline_last`.
-        status: `ran`; `failed`, it could not be built or run here; `not_applicable` to this model.
+        status: `failed`: it could not be built or run here; `not_applicable` to this model.
         detail: the reason.
         registered: MoE layer names in construction order.
-        scenarios: every scenario of this setting.
+        scenarios: those that were run with it.
     """
 
-    name: str = Field(min_length=1)
     status: Literal["ran", "failed", "not_applicable"]
     detail: str
     registered: tuple[str, ...]
@@ -183,11 +131,11 @@ class Report(Part):
         seconds: wall seconds by stage.
         sources: sha256 of each source file behind the model.
         counter: one pass with the flag on, where it can be: which layers were meant and which ran.
-        exploration: the branches of the model's code; None if they were not looked at.
-        variants: the model under other serving settings; absent only where nothing was explored, as in an older report.
+        whole: the model with every layer; None if no layer was cut.
         compile: eager against compiled; None if it was not tried.
         replays: engines of a launch, watched on the device; none unless a replay probe was asked for.
         outputs: what engines of a launch answered; none unless an output probe was asked for.
+        proofs: what the traces of launches showed, each launch once.
     """
 
     result: Literal["ok"]
@@ -203,11 +151,11 @@ class Report(Part):
     seconds: dict[str, float]
     sources: dict[str, str] = Field(min_length=1)
     counter: Counted | None = None
-    exploration: Exploration | None = None
-    variants: tuple[Variant, ...] = ()
+    whole: Whole | None = None
     compile: Compiled | None = None
     replays: tuple[Replay, ...] = ()
     outputs: tuple[Output, ...] = ()
+    proofs: tuple[Proof, ...] = ()
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Report":
@@ -217,14 +165,12 @@ class Report(Part):
             raise ValueError("a scenario is named twice")
         if not {scenario.name for scenario in self.scenarios} <= set(self.planned):
             raise ValueError("a scenario was not planned")
-        if len({variant.name for variant in self.variants}) != len(self.variants):
-            raise ValueError("a variant is named twice")
         if len({replay.name for replay in self.replays}) != len(self.replays):
             raise ValueError("a replay is named twice")
         if len({output.name for output in self.outputs}) != len(self.outputs):
             raise ValueError("an output is named twice")
-        if self.exploration is not None and "variants" not in self.model_fields_set:
-            raise ValueError("the variants are missing")
+        if len({proof.key for proof in self.proofs}) != len(self.proofs):
+            raise ValueError("a launch is proved twice")
         return self
 
 

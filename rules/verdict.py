@@ -5,12 +5,14 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from rules.proof_finding import ProofFinding, Reason
+
 
 class Word(StrEnum):
-    """The six verdicts. Only `uniform` and `no_moe` are safe."""
+    """The seven verdicts. Only `uniform` and `no_moe` are safe."""
 
     UNIFORM = "uniform"
-    """Every pass ran a prefix of the registered order."""
+    """The plain launch is proved, and no pass was seen out of the registered order."""
     NO_MOE = "no_moe"
     """No MoE layer is registered and none ran."""
     REPEATED = "repeated"
@@ -19,18 +21,20 @@ class Word(StrEnum):
     """Passes differ, and at least one is no prefix of the registered order."""
     REORDERED = "reordered"
     """Every pass ran the same order, and it is no prefix of the registered order."""
+    NOT_COMPILED = "not_compiled"
+    """VLLM does not compile this model in the plain launch: the flag would save nothing. Neither safe nor unsafe."""
     INCONCLUSIVE = "inconclusive"
     """Anything less than proof."""
 
     @property
     def safe(self) -> bool:
-        """Whether resolving MoE layers by counting is right for this model."""
+        """Whether resolving MoE layers by counting is right for this model in its plain launch."""
         return self in {Word.UNIFORM, Word.NO_MOE}
 
     @property
     def unsafe(self) -> bool:
         """Whether a pass was seen that counting would resolve wrongly."""
-        return not self.safe and self is not Word.INCONCLUSIVE
+        return self in {Word.REPEATED, Word.CONDITIONAL, Word.REORDERED}
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,8 @@ class Verdict:
         word: the verdict.
         reasons: why, most important first; whole sentences.
         witness: present for unsafe verdicts only.
-        coverage: what a safe verdict rests on. `branches`: every branch that can change MoE calls was seen all ways
-            or is constant for this instance. `scenarios`: the passes that ran; never enough for a safe verdict.
-        variants: the word for each other serving setting that was tried, by its name.
-        variant_reasons: why a setting that was looked at is not safe, or was not tried; by its name.
+        codes: the reasons as data, where a proof or the lack of one is behind the word.
+        proofs: what the trace of each launch proves, by the key of the launch (see `rules.launch_key`).
         compile: `stable`: compiled and eager passes ran the same MoE layers; `frozen`: they did not; `unknown`.
         compile_reasons: why, for `frozen` and `unknown`.
         replays: what engines showed that were watched on the device, by name: `equal`, each call ran the layer that
@@ -76,9 +78,8 @@ class Verdict:
     word: Word
     reasons: tuple[str, ...]
     witness: Witness | None = None
-    coverage: str = "scenarios"
-    variants: Mapping[str, str] = field(default_factory=dict)
-    variant_reasons: Mapping[str, str] = field(default_factory=dict)
+    codes: tuple[Reason, ...] = ()
+    proofs: Mapping[str, ProofFinding] = field(default_factory=dict)
     compile: str = "unknown"
     compile_reasons: tuple[str, ...] = ()
     replays: Mapping[str, str] = field(default_factory=dict)
@@ -112,9 +113,8 @@ class Verdict:
             word=Word(data["word"]),
             reasons=tuple(data["reasons"]),
             witness=None if witness is None else _witness(witness),
-            coverage=data["coverage"],
-            variants={name: str(Word(word)) for name, word in data.get("variants", {}).items()},
-            variant_reasons=dict(data.get("variant_reasons", {})),
+            codes=tuple(Reason.from_dict(reason) for reason in data.get("codes", ())),
+            proofs={key: ProofFinding.from_dict(finding) for key, finding in data.get("proofs", {}).items()},
             compile=data.get("compile", "unknown"),
             compile_reasons=tuple(data.get("compile_reasons", ())),
             replays=dict(data.get("replays", {})),

@@ -40,12 +40,14 @@ class RealParser:
     Attributes:
         version: the release.
         folder: its working directory, where relative `--config` files are found.
-        options: the option strings it knows.
+        options: the option strings it knows, each with how many words it takes, as `vllm_parser.py` tells it.
+        engine_fields: the names of the engine's arguments.
     """
 
     version: str
     folder: Path
-    options: list[str]
+    options: dict[str, str]
+    engine_fields: list[str]
     process: subprocess.Popen[str]
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def real_parser(version: str, folder: Path) -> Iterator[RealParser]:
             try:
                 first = json.loads(_line(process, folder))
                 assert first["version"].partition("+")[0] == version
-                yield RealParser(version, folder, first["options"], process)
+                yield RealParser(version, folder, first["options"], first["engine_fields"], process)
             finally:
                 process.kill()
 

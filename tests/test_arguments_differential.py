@@ -3,14 +3,18 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from argument_lists import FILE, Composed, composed
 from argument_promises import PROMISES, Case, case_of
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from real_parsers import RELEASES, RealParser, missing, real_parser
 
 from rules.compilation_keys import ALWAYS, CHANGED, unknown_keys
+from rules.launch_key import ENGINE_ARGUMENTS, HARMLESS, IDENTITY, SHARED, Arity, reaching
+from tuner.arguments import parse
 from tuner.options import OPTIONS, scan
 
 pytestmark = pytest.mark.vllm
@@ -39,6 +43,28 @@ KEY_VALUES = {
     "pass_config": {},
 }
 """Values of keys that do not take null."""
+ABSENT = {
+    "--disable-log-requests": {"0.17.1", "0.18.1", "0.19.1", "0.20.2", "0.26.0", "0.32.0"},
+    "--enable-per-request-metrics": {"0.16.0", "0.17.1", "0.18.1", "0.19.1", "0.20.2"},
+    "--fail-on-environ-validation": {"0.16.0"},
+    "--fingerprint-mode": {"0.16.0", "0.17.1", "0.18.1", "0.19.1", "0.20.2"},
+    "--fingerprint-value": {"0.16.0", "0.17.1", "0.18.1", "0.19.1", "0.20.2"},
+    "--shutdown-timeout": {"0.16.0", "0.17.1"},
+    "--sse-keep-alive-interval": {"0.16.0", "0.17.1", "0.18.1", "0.19.1", "0.20.2", "0.26.0"},
+    "--tool-strict-level": {"0.16.0", "0.17.1", "0.18.1", "0.19.1", "0.20.2", "0.26.0"},
+}
+"""Option of the launch key's tables -> the releases that lack it; every other one is in all of them."""
+TAKES = {Arity.FLAG: "0", Arity.SWITCH: "0", Arity.ONE: "1", Arity.OPTIONAL: "?", Arity.MANY: "+"}
+HARMLESS_USES = [
+    ["--port", "8001"],
+    ["--api-key", "a", "b"],
+    ["--api_key=a"],
+    ["--hf-token"],
+    ["--no-enable-log-requests"],
+    ["--default-chat-template-kwargs.thinking", "--false"],
+    ["--trust-remote-code"],
+    ["--response-role=x"],
+]
 LISTS = 150
 """How many composed lists each release is asked about; `docs/evidence/make_arguments.py` asks about more."""
 
@@ -149,3 +175,81 @@ def values_for(name: str) -> Iterator[list[str]]:
         yield ["some/model", name]
         for value in ('{"mode": 3}', "2"):
             yield ["some/model", name, value]
+
+
+def test_the_launch_keys_tables_are_those_of_the_parser(real: RealParser) -> None:
+    """Each option that is left out exists in this release, unless it is said not to, and takes as many words as stated.
+
+    So no value is mistaken for something else. Where an option is absent it is short for no other.
+    """
+    listed = {spelling: TAKES[option.arity] for option in (*HARMLESS, *IDENTITY) for spelling in option.spellings}
+    listed |= {name: "+" if name == "--served-model-name" else "1" for name in SHARED}
+    absent = {name for name in listed if name not in real.options}
+    assert absent == {name for name, releases in ABSENT.items() if real.version in releases}
+    assert {name: real.options[name] for name in listed if name not in absent} == {
+        name: words for name, words in listed.items() if name not in absent
+    }
+    assert not [option for option in real.options if option.startswith(tuple(absent))]
+    for option in (*HARMLESS, *IDENTITY):
+        opposite = f"--no-{option.spellings[0].removeprefix('--')}"
+        has_opposite = option.arity is Arity.FLAG and option.spellings[0] not in absent
+        assert (opposite in real.options) == has_opposite
+
+
+def test_only_the_named_engine_arguments_are_left_out_of_the_launch_key(real: RealParser) -> None:
+    """The other options that are left out are of the server alone: the engine has no argument of their names."""
+    names = {option.spellings[0].removeprefix("--").replace("-", "_") for option in HARMLESS}
+    lacking = {name.removeprefix("--").replace("-", "_") for name, without in ABSENT.items() if real.version in without}
+    assert names & {*real.engine_fields} == ENGINE_ARGUMENTS.keys() - lacking
+
+
+def test_no_other_option_is_left_out_of_the_launch_key(real: RealParser) -> None:
+    """Every option of vLLM that is not in a table reaches the model as far as we know, with its values."""
+    listed = {spelling for option in (*HARMLESS, *IDENTITY) for spelling in option.spellings}
+    listed |= {f"--no-{spelling.removeprefix('--')}" for spelling in listed}
+    foreign = [name for name in real.options if name not in {*listed, "--compilation-config", "-cc"}]
+    assert len(foreign) > 100
+    for name in foreign:
+        for arguments in ([name, "2"], [f"{name}=2"], [f"{name}.port", "--port"]):
+            assert reaching(["m", *arguments]) == tuple(arguments)
+
+
+def test_what_reaches_the_model_is_all_that_vllm_reads(real: RealParser) -> None:
+    """From what is left vLLM reads the same values, but for those of the options that were left out."""
+    compared = 0
+
+    @settings(
+        max_examples=LISTS // 2,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    @given(composed(), st.lists(st.sampled_from(HARMLESS_USES), max_size=2))
+    def hold(composition: Composed, uses: list[list[str]]) -> None:
+        nonlocal compared
+        if composition.file is not None:
+            (real.folder / FILE).write_text(composition.file, encoding="utf-8")
+        args = (
+            [*composition.args, *(argument for use in uses for argument in use)]
+            if "--" not in composition.args
+            else composition.args
+        )
+        whole = real.read(args)
+        if "refused" in whole:
+            return
+        left = reaching(parse(args, lambda _path: composition.file or "").effective)
+        again = real.read(left if "some/model" in left else ["some/model", *left])
+        assert values(again) == values(whole), (args, left)
+        compared += 1
+
+    hold()
+    assert compared > LISTS // 8
+
+
+def values(answer: dict[str, Any]) -> dict[str, str]:
+    """What vLLM's parser stored, but for the options that the launch key leaves out and the model's two places."""
+    left_out = {option.spellings[0].removeprefix("--").replace("-", "_") for option in (*HARMLESS, *IDENTITY)}
+    left_out |= {"config", "model_tag"}
+    return {name: value for name, value in answer["others"].items() if name not in left_out}

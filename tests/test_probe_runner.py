@@ -125,8 +125,6 @@ def test_a_job_arrives_whole() -> None:
         trust_remote_code=True,
         side_files=("modules.json",),
         deep={"act": "runs", "x": [1, 2]},
-        quantized={"quantization_config": {"bits": 4}},
-        variants=False,
     )
     (outcome,) = run(sys.executable, [job], time_limit=60, on_stage=lambda *_: None)
     assert outcome.report is not None
@@ -141,8 +139,6 @@ def test_a_job_arrives_whole() -> None:
         "trust_remote_code": True,
         "side_files": ["modules.json"],
         "deep": {"act": "runs", "x": [1, 2]},
-        "quantized": {"quantization_config": {"bits": 4}},
-        "variants": False,
     }
 
 

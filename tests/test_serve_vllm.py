@@ -84,7 +84,7 @@ def probed(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory)
             models = [checkpoint(environment, kind) for kind in SERVED[environment]]
             ours = ("--python", python_of(environment), "--store", store)
             subprocess.run(
-                [TUNER, "probe", "--no-variants", *ours, *models],  # other settings are not served here
+                [TUNER, "probe", *ours, *models],
                 env={**os.environ, **SERVER_ENVIRONMENT, **PLUGIN},
                 check=True,
                 timeout=PROBE_LIMIT_S,

@@ -1,14 +1,16 @@
 """Runs inside a serving environment: parses argument lists with that vLLM's own `vllm serve` parser.
 
-Usage: `python vllm_parser.py`, one JSON document a line in and out. The first line out is `version`, the release, and
-`options`, the option strings its parser knows. Each line in is a list of arguments behind `vllm serve`; its line out is
-`refused` (why), or `compilation_config` (the JSON object vLLM stored, null if none), `values` (of the options this
-project reads) and `others` (every other value, as text). What vLLM prints on stdout goes to stderr.
+Usage: `python vllm_parser.py`, one JSON document a line in and out. The first line out is `version`, the release,
+`options`, the option strings its parser knows, each with how many words it takes (`0`, `1`, or argparse's `?` and `+`),
+and `engine_fields`, the names of the engine's arguments. Each line in is a list of arguments behind `vllm serve`; its
+line out is `refused` (why), or `compilation_config` (the JSON object vLLM stored, null if none), `values` (of the
+options this project reads) and `others` (every other value, as text). What vLLM prints on stdout goes to stderr.
 
-`python vllm_parser.py OUTPUT < CASES` reads all lines first and writes one document: `version`, `options`, and `cases`
-in place of the lines.
+`python vllm_parser.py OUTPUT < CASES` reads all lines first and writes one document: the first line, with `cases` in
+place of the lines.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -91,9 +93,15 @@ def main() -> None:
     os.dup2(2, 1)
     recorder = Recorder()
     from vllm import __version__  # noqa: PLC0415  as above
+    from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415  as above
 
-    options = [spelling for action in recorder.serve._actions for spelling in action.option_strings]
-    known = {"version": __version__, "options": options}
+    options = {
+        spelling: str(1 if action.nargs is None else action.nargs)
+        for action in recorder.serve._actions
+        for spelling in action.option_strings
+    }
+    fields = [field.name for field in dataclasses.fields(AsyncEngineArgs)]
+    known = {"version": __version__, "options": options, "engine_fields": fields}
     if len(sys.argv) > 1:
         cases = [recorder.parse(json.loads(line)) for line in sys.stdin]
         Path(sys.argv[1]).write_text(json.dumps({**known, "cases": cases}), encoding="utf-8")

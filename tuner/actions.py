@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tuner import render
 from tuner.cli_output import failures, present, refuse, result, say, stop_on_signals
 from tuner.errors import ExitCode, TunerError
-from tuner.inputs import Inputs, Launching, decided, looked_up, planned_safely, probed_first
+from tuner.inputs import Inputs, Launching, decided, looked_up, may_be_proved, planned_safely, probed_first
 from tuner.quick import OnMissing
 from tuner.serve import command, execute
 
@@ -48,8 +48,8 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
         )
     else:
         made = decided(inputs.decision, args, inputs, launching, os.environ)
-    if made.found.verdict is None and on_missing is OnMissing.PROBE:
-        say("tuner: no verdict is stored; probing first (about a minute)")
+    if on_missing is OnMissing.PROBE and may_be_proved(made):
+        say("tuner: this launch was not proved; probing first (one to several minutes)")
         stop_on_signals()
         made = probed_first(args, inputs, launching, os.environ)
     if made.found.verdict is None and on_missing is OnMissing.FAIL:

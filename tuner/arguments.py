@@ -14,7 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from rules.releases import parse_version
+from rules.releases import named_release
 from tuner.errors import ExitCode, TunerError
 from tuner.options import Setting, scan, usage_error
 from tuner.serving import Serving, read_serving, stored_objects
@@ -28,6 +28,8 @@ class ServeArguments:
 
     Attributes:
         given: the arguments, exactly.
+        effective: the arguments with the options of the `--config` file in place of `--config FILE`, in the order in
+            which vLLM reads them: a model that stands first, the file's options, the command line's.
         model: the model to serve; None if none is named, or if only the release's own parser could tell which bare
             word is the model (one behind an option we do not know).
         compilation_config: all that was asked for, over every spelling and the `--config` file. Where two set the
@@ -42,6 +44,7 @@ class ServeArguments:
     """
 
     given: tuple[str, ...]
+    effective: tuple[str, ...]
     model: str | None
     compilation_config: dict[str, Any]
     dropped: tuple[str, ...]
@@ -69,7 +72,8 @@ def parse(
             missing value, an unreadable `--config` file.
     """
     options = _file_options(args, read_text or _read_file)
-    in_file, _ = scan(_as_arguments(options))
+    file_arguments = _as_arguments(options)
+    in_file, _ = scan(file_arguments)
     own, positional = scan(args)
     settings = [*in_file, *own]
     expands = _expands_numbers(vllm)
@@ -77,6 +81,7 @@ def parse(
     rest, merged_at = _without_config(args, own)
     return ServeArguments(
         given=tuple(args),
+        effective=_effective(args, file_arguments),
         model=_model(own, positional, in_file),
         compilation_config=config,
         dropped=dropped,
@@ -129,6 +134,19 @@ def _without_config(args: Sequence[str], own: Sequence[Setting]) -> tuple[tuple[
     places = [bisect_left(kept, setting.start) for setting in configs if not setting.path] or [end]
     before_word = (place for place in places if place < len(rest) and not rest[place].startswith("-"))
     return rest, next(before_word, places[0])
+
+
+def _effective(args: Sequence[str], file_arguments: Sequence[str]) -> tuple[str, ...]:
+    """The arguments that vLLM parses once it has read the `--config` file.
+
+    As `_pull_args_from_config` puts them together (vllm/utils/argparse_utils.py, 0.16.0 to 0.32.0).
+    """
+    if "--config" not in args:
+        return tuple(args)
+    index = args.index("--config")
+    own = (*args[:index], *args[index + 2 :])
+    first = own[:1] if not args[0].startswith("-") else ()
+    return (*first, *file_arguments, *own[len(first) :])
 
 
 def _file_options(args: Sequence[str], read_text: Callable[[str], str]) -> dict[Any, Any]:
@@ -189,7 +207,7 @@ def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
 
 def _expands_numbers(vllm: str | None) -> bool:
     """Whether a release writes out numbers such as `80g` (0.20.2 does, 0.19.1 does not); one that is not known does."""
-    version = parse_version(vllm or "")
+    version = named_release(vllm)
     return version is None or version.release >= (0, 20)
 
 

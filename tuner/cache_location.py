@@ -1,11 +1,34 @@
 """Where compile caches go: vLLM's variables, and whose word counts. Pure."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 CACHE_ROOT = "VLLM_CACHE_ROOT"
 NO_FACTORS = {CACHE_ROOT, "VLLM_API_KEY", "VLLM_HOST_IP", "VLLM_PORT"}
 """Variables of vLLM's that cannot change what is compiled; all others count in a keyed cache folder."""
+
+
+PROOFS = "tuner-proof"
+"""Folder below a cache root that holds one root for each proof."""
+_OF_A_PROOF = re.compile(rf"(?P<parent>.*?)/+{PROOFS}/+(?P<name>[0-9a-f]{{16}})/*", re.DOTALL)
+
+
+def proof_root(root: str, name: str) -> str:
+    """The cache root of launches that rest on one proof: code that another launch compiled is never found there.
+
+    Args:
+        root: the cache root that the launch would have; of another proof's, the root above it counts.
+        name: 16 hexadecimal characters that name the proof.
+    """
+    inside = _OF_A_PROOF.fullmatch(root)
+    return str(Path(inside["parent"] or "/" if inside else root) / PROOFS / name)
+
+
+def name_of_proof(root: str) -> str:
+    """The name of the proof that a cache root belongs to; empty if it belongs to none."""
+    inside = _OF_A_PROOF.fullmatch(root)
+    return inside["name"] if inside else ""
 
 
 def cache_root(environ: Mapping[str, str]) -> tuple[str, str]:

@@ -66,8 +66,9 @@ def env(python: Python = None, as_json: Json = False) -> None:
     from tuner.environment import read_environment
 
     with failures(as_json):
-        environment = read_environment(python)
-        flag = flag_status(environment.vllm, environment.torch, environment.platform)
+        environment = read_environment(python, whole=True)
+        place = (environment.vllm, environment.torch, environment.platform)
+        flag = flag_status(*place, facts=environment.flag_facts)
         if as_json:
             print_json(environment_document(environment, flag))
         else:
@@ -90,9 +91,6 @@ def probe(
         int | None,
         typer.Option(metavar="N", min=1, help="Models at once. Default: one a GPU; else by cores, memory and models."),
     ] = None,
-    variants: Annotated[
-        bool, typer.Option(help="Build each model for other settings too: pipeline stages, LoRA, drafts, …")
-    ] = True,
     depth: Annotated[
         Depth,
         typer.Option(
@@ -125,10 +123,10 @@ def probe(
     from tuner.sweep import Selection
 
     memory = None if memory_limit is None else int(memory_limit * 2**30)
-    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, variants, memory)
+    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, memory)
     selection = Selection(configs, all_text, match, again)
     whole = whole or all_text or match is not None
-    if depth is not Depth.ORDER:
+    if depth is not Depth.ORDER or cli_engines.names_a_launch(request.names):
         cli_engines.run(request, selection, python, store, depth=depth, whole=whole, as_json=as_json)
     cli_probe.run(request, selection, python, store, whole=whole, as_json=as_json)
 
@@ -213,7 +211,7 @@ def export(
 
     with failures(as_json=form == "json", name=model):
         write = writer(form, Choices(image, name, container, nodes, model_uri, cold_start))
-        launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG)
+        launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG, elsewhere=True)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
         made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if form != Format.JSON:

@@ -1,16 +1,18 @@
-"""What `tuner probe --depth replay` and `--depth output` do once their options are read: engines of one launch."""
+"""What `tuner probe MODEL -- VLLM ARGS` does once its options are read: the proof of one launch, or its engines."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
+from rules.proof_finding import ProofWord
 from tuner import render
 from tuner.arguments import parse
 from tuner.cli_options import Depth
 from tuner.cli_output import failures, present, stop_on_signals, written_to
 from tuner.engines import Starting, Watching
 from tuner.errors import ExitCode, TunerError
-from tuner.flow import Request, probe
+from tuner.flow import Request, probe, prove
 from tuner.inputs import Inputs, Launching, opened_store, planned
 from tuner.memory import remember_engines
 from tuner.output_check import compared
@@ -40,7 +42,7 @@ def run(
     whole: bool,
     as_json: bool,
 ) -> NoReturn:
-    """Probe the model's order if that is not known, ask its engines, store both, print, and end with an exit code.
+    """Probe the model's order if that is not known, prove the launch or ask its engines, store both, print, and end.
 
     The request's names are the model, then arguments of `vllm serve`.
     """
@@ -55,22 +57,40 @@ def run(
             if made.found.entry is None:
                 under_way("no verdict is stored; probing the order first (about a minute)")
                 made = _order_first(made, request, inputs, verdicts)
-            watching = Watching(under_way, request.time_limit + IMPORT_LIMIT, request.memory_limit)
-            field, ask = ASKED[depth]
-            found = ask(Starting(made, arguments, os.environ), watching)
-        remember_engines(verdicts, _own(made), field, found)
-        present(_planned(words, request, inputs)[0], as_json, render.verdict_text)
-    raise SystemExit(ExitCode.DONE)
+            if depth is Depth.ORDER:
+                under_way("tracing the launch's whole model (20 s to a few minutes)")
+                prove(made.subject, arguments, _own(made), request, verdicts)
+            else:
+                watching = Watching(under_way, request.time_limit + IMPORT_LIMIT, request.memory_limit)
+                field, ask = ASKED[depth]
+                remember_engines(verdicts, _own(made), field, ask(Starting(made, arguments, os.environ), watching))
+        made = _planned(words, request, inputs)[0]
+        present(made, as_json, render.plan_text if depth is Depth.ORDER else render.verdict_text)
+    raise SystemExit(_exit_code(made, depth))
+
+
+def names_a_launch(words: Sequence[str]) -> bool:
+    """Whether the words of `tuner probe` are a model and arguments of its launch, and not several models."""
+    return any(word.startswith("-") for word in words[1:])
+
+
+def _exit_code(made: "Plan", depth: Depth) -> ExitCode:
+    """3 for a launch of which nothing could be proved."""
+    finding = made.proof.finding
+    undecided = finding is None or finding.word is ProofWord.NOT_PROVED
+    return ExitCode.UNKNOWN if depth is Depth.ORDER and undecided else ExitCode.DONE
 
 
 def _require_one_model(words: list[str], depth: Depth, *, narrowed: bool) -> None:
+    what = "A launch" if depth is Depth.ORDER else f"--depth {depth}"
     said = "" if words else "No MODEL is named."
     if narrowed:
-        said = f"--depth {depth} takes one MODEL, and neither --all nor what narrows it."
+        said = f"{what} takes one MODEL, and neither --all nor what narrows it."
     elif any(not word.startswith("-") for word in words[1:2]):
-        said = f"--depth {depth} takes one MODEL, and {words[1]} is a second."
+        said = f"{what} takes one MODEL, and {words[1]} is a second."
     if said:
-        hint = f"As in `tuner probe --depth {depth} MODEL -- --max-model-len 4096`."
+        option = "" if depth is Depth.ORDER else f"--depth {depth} "
+        hint = f"As in `tuner probe {option}MODEL -- --max-model-len 4096`."
         raise TunerError(said, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
 
 

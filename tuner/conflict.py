@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from cache.entry import Entry
-from rules.verdict import Verdict, Word
+from rules.proof_finding import ProofWord
+from rules.verdict import Verdict
 from tuner.origin import HERE, origin_of, origin_told
 
 
@@ -128,15 +129,16 @@ def _line(conflict: Conflict) -> str:
 
 
 def _hides(was: Verdict, now: Verdict) -> bool:
-    """Whether something that was found unsafe is called safe now: the model or a setting; or a warning would be lost.
+    """Whether a model that was found unsafe is called safe now, or a warning would be lost.
 
-    A setting that the new one did not try is not covered by it, and needs no more; of compiling, only `frozen` warns.
+    A launch that the new one did not prove needs no more: it gets the safe value. Of compiling, only `frozen` warns.
     """
-    pairs = [(was.word, now.word), *_settings(was, now)]
     lost = was.compile == "frozen" and now.compile != "frozen"
-    return lost or any(before.unsafe and after.safe for before, after in pairs)
+    return lost or (was.word.unsafe and now.word.safe) or any(_proves_more(was, now))
 
 
-def _settings(was: Verdict, now: Verdict) -> Iterator[tuple[Word, Word]]:
-    """The words for each serving setting that both tried."""
-    return ((Word(was.variants[name]), Word(now.variants[name])) for name in was.variants if name in now.variants)
+def _proves_more(was: Verdict, now: Verdict) -> Iterator[bool]:
+    """For each launch that both looked at, whether it is proved now and was refuted before."""
+    for key, before in was.proofs.items():
+        after = now.proofs.get(key)
+        yield before.word is ProofWord.REFUTED and after is not None and after.proved

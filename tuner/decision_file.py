@@ -1,8 +1,8 @@
 """A decision that was made elsewhere: the document of `tuner export --format json`, read back by `tuner serve`.
 
 Every rank of a launch over many machines reads the same file and so decides alike, without a store. What the file says
-holds for the model, the environment and the settings that it was made for; a launch that differs in one is refused,
-because ranks that fall back one by one would no longer agree.
+holds for the model, the environment and the launch that it was made for; another one is refused, because ranks that
+fall back one by one would no longer agree.
 """
 
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rules.assumptions import COVERED
 from rules.decide import MODE, NAME, Decision, Refusal
+from rules.launch_key import variables_agree
 from rules.releases import Flag, FlagStatus
-from rules.settings import SHOWN_BY
 from rules.verdict import Verdict, Word
 from tuner.arguments import ServeArguments, parse
-from tuner.cache_location import CACHE_ROOT
+from tuner.cache_location import CACHE_ROOT, name_of_proof
 from tuner.decision_document import HINT, load_decision, not_a_decision
 from tuner.errors import TunerError
 from tuner.identity import Subject, public_version
 from tuner.memory import LookUp
-from tuner.plan import Options, Plan, as_bool, carried, explicit_flag, launch_settings, other_model, without_null
+from tuner.plan import Options, Plan, as_bool, carried, explicit_flag, other_model, without_null
+from tuner.proofs import LaunchIdentity, launch_identity, told
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class DecisionFile:
         cache_root: the VLLM_CACHE_ROOT that it sets; None if it sets none.
         refusal: whether it says that the launch must not happen.
         arguments: the launch that it was made for.
+        proof: names the proof behind a `true`; empty if there is none.
+        variables: digest of each environment variable that the proof read.
     """
 
     path: Path
@@ -52,19 +54,25 @@ class DecisionFile:
     cache_root: str | None
     refusal: Refusal
     arguments: ServeArguments
+    proof: str
+    variables: Mapping[str, str]
 
 
 def read_decision(path: Path) -> DecisionFile:
     """The decision in a file.
 
     Raises:
-        TunerError: the file cannot be read, is no such document, or has a `schema_version` that is not ours.
+        TunerError: the file cannot be read, is no such document, has a `schema_version` that is not ours, or switches
+            the flag on without a proof.
     """
     document = load_decision(path)
     try:
-        return _decision(path, document)
+        decided = _decision(path, document)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise not_a_decision(str(path), "a field is missing or damaged") from None
+    if decided.settings.get(NAME) and not decided.proof:
+        raise not_a_decision(str(path), f"it sets {NAME} to true and names no proof of the launch")
+    return decided
 
 
 def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArguments, options: Options) -> Plan:
@@ -94,7 +102,7 @@ def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArgume
     )
     verdict = None if word is None else Verdict(word, (reason,))
     found = LookUp(None, verdict, () if verdict else (f"none stood behind {decided.path}",), verified=False)
-    options = replace(options, cache_root=options.cache_root or decided.cache_root)
+    options = replace(options, cache_root=options.cache_root or decided.cache_root, proof=decided.proof)
     launch = carried(subject, arguments, options, additions)
     return Plan(subject, found, decided.flag, decision, launch, tuple(warnings))
 
@@ -105,7 +113,8 @@ def _refusal(decided: DecisionFile, arguments: ServeArguments, options: Options)
     against = explicit_flag(arguments) is True and decided.settings.get(NAME) is False
     if options.enforce and against and ((word is not None and word.unsafe) or arguments.serving.speculative):
         return Refusal.UNSAFE
-    may_count = decided.flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
+    on_or_unknown = decided.flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
+    may_count = on_or_unknown and decided.settings.get(NAME) is not False
     if options.strict and decided.refusal is Refusal.NONE and (against or (may_count and not (word and word.safe))):
         return Refusal.UNKNOWN
     return decided.refusal
@@ -114,9 +123,9 @@ def _refusal(decided: DecisionFile, arguments: ServeArguments, options: Options)
 def require_same_launch(decided: DecisionFile, subject: Subject, arguments: ServeArguments, options: Options) -> None:
     """Nothing in which this launch differs from the one that was decided could change the decision.
 
-    Versions are compared without their local part. Settings that no rule covers (`rules.assumptions`), or that a
-    variant of the probe may have shown to be unsafe (`rules.settings`), must be among those that were decided for, and
-    a draft must be the same one. The rest may differ, tensor and data parallel sizes among it.
+    Versions are compared without their local part. Where the flag is written as false, or does nothing, that is right
+    for every launch of the model. Else the launch must be the one that was decided, by its key (`rules.launch_key`);
+    ranks may differ in what says which rank they are.
 
     Raises:
         TunerError: it differs; the sentence names every difference.
@@ -136,7 +145,10 @@ def require_same_launch(decided: DecisionFile, subject: Subject, arguments: Serv
         for name, value in here.items()
         if public_version(there.get(name)) != public_version(value)
     ]
-    wrong += _new_settings(decided.arguments, arguments)
+    if arguments.serving.trust_remote_code != decided.arguments.serving.trust_remote_code:
+        wrong.append("only one of the two has --trust-remote-code")
+    if _holds_for_one_launch(decided):
+        wrong += _another_launch(decided, arguments, options)
     if decided.settings.get(NAME):
         wrong += [f"{name} is set, so vLLM may serve another model" for name in other_model(subject, options.environ)]
     if wrong:
@@ -163,21 +175,54 @@ def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:
         cache_root=launch["env"].get(CACHE_ROOT),
         refusal=Refusal(document["refusal"]),
         arguments=parse(launch["args"], vllm=environment["vllm"]),
+        proof=name_of_proof(launch["env"].get(CACHE_ROOT, "")),
+        variables=_variables(document.get("proof")),
     )
 
 
-def _new_settings(decided: ServeArguments, arguments: ServeArguments) -> list[str]:
-    """What this launch asks for, and the decision was not made for."""
-    known = {*launch_settings(decided.serving), *(COVERED.keys() - SHOWN_BY.keys())}
-    new = [name for name in launch_settings(arguments.serving) if name not in known]
-    wrong = [f"this launch has {name}, which it was not made for" for name in new]
-    for field in ("speculative", "hf_overrides"):
-        value = getattr(arguments.serving, field)
-        if value and value != getattr(decided.serving, field) and field not in new:
-            wrong.append(f"this launch has another {field} than it was made for")
-    if arguments.serving.trust_remote_code != decided.serving.trust_remote_code:
-        wrong.append("only one of the two has --trust-remote-code")
-    return wrong
+def _variables(proof: object) -> dict[str, str]:
+    """The digests of the variables that a proof read.
+
+    Raises:
+        TypeError, KeyError: they are of another shape.
+    """
+    if proof is None:
+        return {}
+    if not isinstance(proof, dict) or not isinstance(proof["variables"], dict):
+        raise TypeError
+    return {str(name): str(value) for name, value in proof["variables"].items()}
+
+
+def _holds_for_one_launch(decided: DecisionFile) -> bool:
+    """Whether another launch of the same model could need another decision."""
+    harmless = decided.flag.status in {FlagStatus.ABSENT, FlagStatus.INERT}
+    return not harmless and decided.settings.get(NAME) is not False
+
+
+def _another_launch(decided: DecisionFile, arguments: ServeArguments, options: Options) -> list[str]:
+    """How a launch differs from the one that was decided, in what can reach the model."""
+    there, here = _of_all_ranks(decided.arguments), _of_all_ranks(arguments)
+    wrong = []
+    if there.key != here.key:
+        launches = f"there: {told(there.arguments, there.config)}, here: {told(here.arguments, here.config)}"
+        wrong.append(f"it is another launch ({launches})")
+    changed = [name for name, value in decided.variables.items() if not variables_agree({name: value}, options.environ)]
+    return [*wrong, *(f"the environment variable {name} has another value" for name in changed)]
+
+
+def _of_all_ranks(arguments: ServeArguments) -> LaunchIdentity:
+    """The identity of a launch without what says which of its ranks this is."""
+    effective = list(arguments.effective)
+    for option, values in OF_A_RANK.items():
+        while option in effective:
+            at = effective.index(option)
+            del effective[at : at + 1 + values]
+    return launch_identity(replace(arguments, effective=tuple(effective)))
+
+
+OF_A_RANK = {"--headless": 0, "--node-rank": 1, "--data-parallel-rank": 1, "--data-parallel-start-rank": 1}
+"""Option that tells one rank of a launch from another -> how many values it takes (vllm/engine/arg_utils.py and
+vllm/entrypoints/openai/cli_args.py, 0.16.0 to 0.32.0). A proof is of every rank of its launch."""
 
 
 def _difference(name: str, there: object, here: object) -> str:

@@ -8,12 +8,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rules.decide import HOLDS_FOR
+from rules.launch_key import HARMLESS_VARIABLES
+from rules.proof_finding import PLAIN
 from rules.releases import Flag
 from rules.verdict import Verdict
 from tuner.environment import Environment
 from tuner.errors import TunerError
 from tuner.plan import Plan
-from tuner.render_evidence import compile_part, exploration_part, outputs_part, replays_part, variants_part
+from tuner.render_evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part
 
 if TYPE_CHECKING:
     from tuner.registry import Candidate
@@ -35,16 +38,45 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             *plan.decision.mode_reasons,
         ],
         "witness": witness_part(verdict),
+        "proof": proof_part(plan),
         "launch": {
             "compilation_config": in_json(plan.launch.compilation_config),
             "env": plan.launch.env,
             "args": list(plan.launch.args),
             "cache": plan.launch.cache,
             "conditions": list(plan.decision.conditions),
+            "holds_for": holds_for(plan),
         },
         "warnings": list(plan.warnings),
         "refusal": str(plan.decision.refusal),
         "evidence": evidence_part(plan),
+    }
+
+
+def holds_for(plan: Plan) -> str | None:
+    """For which launch a `true` holds, on one line; None without one."""
+    named = (text for text in plan.decision.conditions if text.startswith(HOLDS_FOR))
+    return next((text.removeprefix(HOLDS_FOR) for text in named), None)
+
+
+def proof_part(plan: Plan) -> dict[str, Any] | None:
+    """What is stored about this very launch; None if no proof of it applies.
+
+    `variables` has the digest of each environment variable that the proof read: a launch with another value is another
+    one.
+    """
+    proof = plan.proof
+    if proof.finding is None:
+        return None
+    counting = {name: value for name, value in proof.variables.items() if name not in HARMLESS_VARIABLES}
+    return {
+        "key": proof.key,
+        "word": str(proof.finding.word),
+        "launch": proof.launch,
+        "shared": proof.shared,
+        "platform": proof.platform,
+        "reasons": [reason_part(reason) for reason in proof.finding.reasons],
+        "variables": counting,
     }
 
 
@@ -95,13 +127,16 @@ def witness_part(verdict: Verdict | None) -> dict[str, Any] | None:
 
 
 def evidence_part(plan: Plan) -> dict[str, Any] | None:
-    """What the verdict rests on; None without one."""
+    """What the verdict rests on; None without one.
+
+    `exploration` and `variants` are of a probe of the past, and stay empty until the schema has another version.
+    """
     entry, verdict = plan.found.entry, plan.found.verdict
     if entry is None or verdict is None:
         return None
-    report = entry.report
+    report, plain = entry.report, verdict.proofs.get(PLAIN)
     return {
-        "coverage": verdict.coverage,
+        "coverage": "trace" if plain is not None and plain.proved else "scenarios",
         "depth": verdict.depth,
         "key": entry.digest,
         "probed_at": entry.probed_at,
@@ -113,8 +148,11 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "scenarios": [
             {name: scenario.get(name, "") for name in ("name", "status", "detail")} for scenario in report["scenarios"]
         ],
-        "exploration": exploration_part(report),
-        "variants": variants_part(report, verdict),
+        "exploration": None,
+        "variants": [],
+        "whole": report.get("whole"),
+        "proofs": proofs_part(report, verdict),
+        "codes": [reason_part(reason) for reason in verdict.codes],
         "compile": compile_part(verdict),
         "replays": replays_part(report, verdict),
         "outputs": outputs_part(report, verdict),

@@ -4,24 +4,26 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from cache.entry import Entry
 from cache.errors import StoreError
 from cache.store import VerdictStore
-from rules.assumptions import SIDE_FILE
 from rules.errors import RuleError
 from rules.verdict import Verdict, Word
+from tuner.arguments import ServeArguments
 from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
 from tuner.identity import Subject, remote_code
-from tuner.memory import LookUp, remember
+from tuner.memory import LookUp, remember, remember_proofs
 from tuner.model import identify
 from tuner.plan import Options, Plan, plainest, plan_with
 from tuner.probe.modest import require_modest
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, Outcome
 from tuner.probe.shrink import declares_experts, shrink
+from tuner.proving import Alongside, Proof, Wanted, plain_launch, proofs_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,6 @@ class Request:
         trust_remote_code: run code from the models' folders.
         time_limit: seconds for each model, vLLM's import excluded.
         workers: how many models to probe at once; None: as many as this machine suits.
-        variants: build and run each model under other serving settings too.
         memory_limit: bytes for each worker; None: as much as suits this machine.
     """
 
@@ -45,7 +46,6 @@ class Request:
     trust_remote_code: bool = False
     time_limit: float = 300.0
     workers: int | None = None
-    variants: bool = True
     memory_limit: int | None = None
 
 
@@ -107,13 +107,20 @@ def probe_subjects(
     jobs: dict[int, Job] = {}
     for index, (name, subject) in enumerate(found):
         try:
-            jobs[index] = _job(index, subject, request)
+            jobs[index] = _job(index, subject)
         except TunerError as failure:
             yield Probed(name, subject, None, None, failure)
+    workers = worker_variables(environment, len(jobs), request.workers, os.environ)
+    launches = {index: plain_launch(found[index][1]) for index in jobs}
+
+    def prove(share: Sequence[Wanted], stop: Event) -> Generator[Proof]:
+        return proofs_of(share, environment, os.environ, request.time_limit, request.memory_limit, stop=stop)
+
+    alongside = Alongside(launches, len(workers), prove)
     outcomes = run_all(
         environment.python,
         list(jobs.values()),
-        worker_variables(environment, len(jobs), request.workers, os.environ),
+        workers,
         time_limit=request.time_limit,
         on_stage=lambda worker, stage, index: watch(worker, stage, found[index][0]),
         memory_limit=request.memory_limit,
@@ -121,11 +128,29 @@ def probe_subjects(
     try:
         with closing(outcomes):
             for outcome in outcomes:
+                proof = alongside.awaited(outcome.index)
                 jobs.pop(outcome.index)
-                yield _remembered(*found[outcome.index], outcome, store)
+                yield _remembered(*found[outcome.index], outcome, proof, store)
     except TunerError as failure:  # the environment's, and so that of every model still waiting
         for index in jobs:
             yield Probed(*found[index], None, None, failure)
+    finally:
+        alongside.end()
+
+
+def prove(
+    subject: Subject, arguments: ServeArguments, entry: Entry, request: Request, store: VerdictStore
+) -> tuple[Entry, Verdict]:
+    """Trace one launch of a model that has a verdict, and store the proof beside it.
+
+    Raises:
+        TunerError: the environment's vLLM could not be asked.
+        ReportError, StoreError: as `remember_proofs`.
+    """
+    launch = Wanted(subject, arguments)
+    proofs = proofs_of([launch], subject.environment, os.environ, request.time_limit, request.memory_limit)
+    with closing(proofs):
+        return remember_proofs(store, entry, list(proofs))
 
 
 def subject_of(name: str, request: Request, environment: Environment) -> Subject:
@@ -139,24 +164,21 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
     return Subject(model, environment, request.model_impl, request.trust_remote_code)
 
 
-def _job(index: int, subject: Subject, request: Request) -> Job:
-    config = subject.model.served_config
+def _job(index: int, subject: Subject) -> Job:
+    config, side = subject.model.served_config, subject.model.side
     require_modest(config)
     small = shrink(config)
-    foreign = tuple({"kind": SIDE_FILE, "detail": name} for name in subject.model.side.foreign)
     return Job(
         index=index,
         config=small.config,
         folder=subject.model.folder,
         special_tokens=small.special_tokens,
-        assumptions=(*small.assumptions, *foreign),
+        assumptions=(*small.assumptions, *side.assumptions),
         declares_experts=declares_experts(config),
         model_impl=subject.model_impl,
         trust_remote_code=subject.trust_remote_code,
-        side_files=subject.model.side.carried,
+        side_files=side.carried,
         deep=small.deep,
-        quantized=small.quantized,
-        variants=request.variants,
     )
 
 
@@ -181,12 +203,12 @@ def inconclusive(result: Probed) -> bool:
     return result.verdict is not None and result.verdict.word is Word.INCONCLUSIVE
 
 
-def _remembered(name: str, subject: Subject, outcome: Outcome, store: VerdictStore) -> Probed:
+def _remembered(name: str, subject: Subject, outcome: Outcome, proof: Proof, store: VerdictStore) -> Probed:
     if outcome.report is None:
         return Probed(name, subject, None, None, outcome.failure, outcome.seconds)
     try:
         require_same_environment(subject.environment, outcome.report.get("environment"))
-        entry, verdict = remember(store, subject, outcome.report)
+        entry, verdict = remember(store, subject, {**outcome.report, "proofs": [proof]})
     except (TunerError, RuleError, StoreError) as error:
         return Probed(name, subject, None, None, as_tuner_error(error), outcome.seconds)
     return Probed(name, subject, entry, verdict, None, outcome.seconds)

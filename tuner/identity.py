@@ -15,17 +15,22 @@ from tuner.model_code import code_digest, code_files
 from tuner.plain_file import read_plain
 
 WORKER = Path(__file__).parent / "probe" / "worker" / "moe_probe_worker"
+LAUNCH_WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"
 HOST_HALF = tuple(Path(__file__).parent / "probe" / name for name in ("shrink.py", "shrink_layers.py"))
 """Decides what the worker is given to build, so it counts as part of the probe."""
 JUDGING = (
     "assumptions.py",
     "compiled.py",
     "judge.py",
+    "launch_key.py",
     "output.py",
+    "proof.py",
+    "proof_finding.py",
     "replay.py",
     "report.py",
     "report_engines.py",
     "report_part.py",
+    "report_proof.py",
     "verdict.py",
 )
 MISSING = "missing"
@@ -94,6 +99,14 @@ def rules_digest() -> str:
     """Digest over the bytes of the judging rules: a stored verdict of other rules is judged again."""
     folder = Path(str(rules.__file__)).parent
     return files_digest(folder / name for name in JUDGING)
+
+
+def launch_worker_digest() -> str:
+    """Digest over all files of the worker that traces launches: what another one saw proves nothing here."""
+    total = hashlib.sha256()
+    for file in sorted(LAUNCH_WORKER.rglob("*.py")):
+        total.update(str(file.relative_to(LAUNCH_WORKER)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return total.hexdigest()
 
 
 def files_digest(files: Iterable[Path]) -> str:

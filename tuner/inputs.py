@@ -8,6 +8,7 @@ from cache.errors import StoreError
 from cache.paths import store_path
 from cache.store import VerdictStore
 from rules.errors import RuleError
+from rules.releases import FlagStatus
 from tuner.arguments import ServeArguments, parse
 from tuner.bounded_json import MAX_BYTES, parse_object
 from tuner.environment import Environment, read_environment
@@ -51,6 +52,7 @@ class Launching:
     enforce: bool = False
     cache_root: str | None = None
     cache_dir_in_config: bool = False
+    elsewhere: bool = False
 
 
 def looked_up(name: str, inputs: Inputs, environ: Mapping[str, str]) -> Plan:
@@ -118,21 +120,35 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
     return plan_decided(decision, subject, arguments, _options(inputs, launching, environ, at_hand))
 
 
+def may_be_proved(plan: Plan) -> bool:
+    """Whether a probe could change what is written: without a verdict, or for a launch without a proof."""
+    verdict = plan.found.verdict
+    if verdict is None:
+        return True
+    return plan.flag.status is FlagStatus.SETTABLE and not verdict.word.unsafe and plan.proof.finding is None
+
+
 def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
-    """Probe the model these arguments name, then plan.
+    """Probe the model these arguments name unless it has a verdict, prove their launch, then plan.
 
     Raises:
         TunerError: the probe failed.
     """
-    from tuner.flow import Request, probe  # noqa: PLC0415  starts processes; only this branch needs it
+    from tuner.flow import Request, probe, prove  # noqa: PLC0415  starts processes; only this branch needs it
 
     arguments = parse(args)
     serving = arguments.serving
     environment, _ = serving_environment(inputs.python, None)
+    store = opened_store(inputs.store, environ)
     request = Request([_named_model(arguments)], serving.model_impl, serving.revision, serving.trust_remote_code)
-    for result in probe(request, environment, opened_store(inputs.store, environ), lambda _stage, _name: None):
-        if result.failure:
-            raise result.failure
+    made = planned_safely(args, inputs, launching, environ)
+    if made.found.verdict is None:
+        for result in probe(request, environment, store, lambda _stage, _name: None):
+            if result.failure:
+                raise result.failure
+        made = planned_safely(args, inputs, launching, environ)
+    if made.found.entry is not None and may_be_proved(made):
+        prove(made.subject, arguments, made.found.entry, request, store)
     return planned_safely(args, inputs, launching, environ)
 
 
@@ -219,4 +235,5 @@ def _options(inputs: Inputs, launching: Launching, environ: Mapping[str, str], a
         environ=environ,
         files_at_hand=at_hand,
         accept_platform=inputs.accept_platform,
+        elsewhere=launching.elsewhere,
     )

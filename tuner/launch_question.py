@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from tuner.errors import TunerError
@@ -25,7 +26,7 @@ class Question:
     """What is asked.
 
     Attributes:
-        name: `factors`, `replay` or `output`; also the kind of the error if vLLM cannot answer.
+        name: `factors`, `proof`, `replay` or `output`; also the kind of the error if vLLM cannot answer.
         args: what stands behind `vllm serve`.
         limit: seconds, vLLM's import included.
         memory_limit: bytes that the worker and its children may use; None: `default_memory` of `tuner.probe.limits`.
@@ -61,23 +62,30 @@ def asked(question: Question, python: str, variables: Variables) -> Answer:
     return answer
 
 
-def asked_of_engines(question: Question, python: str, variables: Variables) -> Generator[Answer | TunerError]:
+def asked_of_engines(
+    question: Question, python: str, variables: Variables, stop: Event | None = None
+) -> Generator[Answer | TunerError]:
     """The answer of each of the question's engines as soon as it is there, or the failure in its place.
 
     They start one after another from one import of vLLM. A failure that leaves no process to go on costs its own engine
-    alone; those behind it have another process.
+    alone; those behind it have another process. `stop` ends the wait once it is set, from another thread.
+
+    Raises:
+        Stopped: `stop` was set.
     """
     done = 0
     while done < len(question.engines):
-        for answer in _of_one_process(replace(question, engines=question.engines[done:]), python, variables):
+        for answer in _of_one_process(replace(question, engines=question.engines[done:]), python, variables, stop):
             done += 1
             yield answer
 
 
-def _of_one_process(question: Question, python: str, variables: Variables) -> Iterator[Answer | TunerError]:
+def _of_one_process(
+    question: Question, python: str, variables: Variables, stop: Event | None
+) -> Iterator[Answer | TunerError]:
     """The answers through the first failure that leaves no process to go on."""
     try:
-        with _begun(question, python, variables) as process:
+        with _begun(question, python, variables, stop) as process:
             for number in range(len(question.engines)):
                 yield _answer(process, question, number)
     except TunerError as failure:
@@ -85,8 +93,8 @@ def _of_one_process(question: Question, python: str, variables: Variables) -> It
 
 
 @contextmanager
-def _begun(question: Question, python: str, variables: Variables) -> Iterator[WorkerProcess]:
-    process = WorkerProcess(memory_limit=question.memory_limit)
+def _begun(question: Question, python: str, variables: Variables, stop: Event | None = None) -> Iterator[WorkerProcess]:
+    process = WorkerProcess(stop, question.memory_limit)
     try:
         with uninterrupted():
             process.begin(python, WORKER, question.request(), variables)

@@ -1,8 +1,8 @@
 """Stored verdicts: look one up, explain a miss, remember a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,10 +11,12 @@ from cache.errors import StoreError
 from cache.key import differences
 from cache.store import VerdictStore
 from rules.errors import RuleError
-from rules.verdict import Verdict
+from rules.proof_finding import PLAIN, Reason, sentence
+from rules.verdict import Verdict, Word
 from tuner.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
 from tuner.plugins import UNKNOWN, unknown_plugins
-from tuner.stored_shape import readable
+from tuner.proofs import outdated, stored_proof
+from tuner.stored_shape import fits, readable
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class LookUp:
             an environment known from a saved file.
         accepted_platform: the platform on which the verdict was reached, where that is another one than the
             environment's and stands in on the user's word.
+        outdated: for the proofs that were held against what is here, by their key, why they say nothing of it; empty
+            if they do.
     """
 
     entry: Entry | None
@@ -36,6 +40,7 @@ class LookUp:
     miss: tuple[str, ...] = ()
     verified: bool = True
     accepted_platform: str | None = None
+    outdated: Mapping[str, str] = field(default_factory=dict)
 
 
 def look_up(
@@ -69,7 +74,7 @@ def look_up(
 
 
 def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -> tuple[Entry, Verdict]:
-    """Judge a report and store both.
+    """Judge a report and store both, with the proofs that are stored beside an earlier report of the same key.
 
     Raises:
         ReportError: the report is damaged; nothing is stored.
@@ -84,8 +89,90 @@ def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -
         rules=rules_digest(),
         probed_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    store.put(entry)
-    return entry, verdict
+    try:
+        return _updated(store, entry, lambda earlier: _with_earlier_proofs(entry, earlier), latest=True)
+    except (RuleError, StoreError):  # what is stored is damaged, and must not keep the new report out
+        store.put(entry)
+        return entry, verdict
+
+
+def remember_proofs(store: VerdictStore, entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> tuple[Entry, Verdict]:
+    """Put proofs of launches beside what the probe saw, each in place of an earlier one of the same launch.
+
+    Proofs that another process stores meanwhile stay.
+
+    Args:
+        store: where the entry is.
+        entry: the verdict on the model's code.
+        proofs: what the traces of launches showed (`rules.report_proof.Proof`).
+
+    Raises:
+        ReportError: a proof is damaged; nothing is stored.
+        StoreError: the store or the entry in it cannot be used.
+    """
+    return _updated(store, entry, lambda stored: _with_proofs(stored or entry, proofs))
+
+
+def _updated(
+    store: VerdictStore, entry: Entry, change: Callable[[Entry | None], Entry], *, latest: bool = False
+) -> tuple[Entry, Verdict]:
+    """Change what is stored for an entry's key, however many processes do so at the same time.
+
+    Args:
+        store: where it is stored.
+        entry: whose key is meant.
+        change: makes the new entry of the stored one, and may be asked again.
+        latest: as for `VerdictStore.merge`.
+    """
+    for _ in range(ATTEMPTS):
+        unchanged = _Unchanged(store.get(entry.key))
+        changed = change(unchanged.before)
+        store.merge([changed], unchanged, latest=latest)
+        if unchanged.holds:
+            return changed, _stored_verdict(changed)
+    raise StoreError(
+        f"The stored verdict {entry.digest[:12]} is changed again and again by other processes.", hint="Try again."
+    )
+
+
+@dataclass
+class _Unchanged:
+    """Whether what is stored is still what was read before; asked by `VerdictStore.merge`, and keeps its answer."""
+
+    before: Entry | None
+    holds: bool = False
+
+    def __call__(self, now: Entry | None, _: Entry) -> bool:
+        self.holds = now == self.before
+        return self.holds
+
+
+def _with_earlier_proofs(entry: Entry, earlier: Entry | None) -> Entry:
+    """The entry with the proofs of an earlier one, but those of launches that it proves itself."""
+    before = _proofs(earlier) if earlier else []
+    if not before:
+        return entry
+    return _with_proofs(replace(entry, report={**entry.report, "proofs": before}), _proofs(entry))
+
+
+def _with_proofs(entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> Entry:
+    new = [dict(proof) for proof in proofs]
+    keys = {proof.get("key") for proof in new}
+    others = [proof for proof in _proofs(entry) if proof.get("key") not in keys]
+    return _with(entry, "proofs", [*others, *new])
+
+
+def _with(entry: Entry, field: str, value: object) -> Entry:
+    """The entry with another field in its report, judged anew."""
+    report = {**entry.report, field: value}
+    return replace(entry, report=report, verdict=_judged(report).to_dict(), rules=rules_digest())
+
+
+def _proofs(entry: Entry) -> list[dict[str, Any]]:
+    proofs = entry.report.get("proofs") or []
+    if not fits(proofs, [dict]):
+        raise _damaged(entry)
+    return list(proofs)
 
 
 def remember_engines(
@@ -101,13 +188,10 @@ def remember_engines(
 
     Raises:
         ReportError: what the engines showed is damaged; nothing is stored.
-        StoreError: the store cannot be written.
+        StoreError: the store or the entry in it cannot be used.
     """
-    report = {**entry.report, field: [dict(one) for one in engines]}
-    verdict = _judged(report)
-    made = replace(entry, report=report, verdict=verdict.to_dict(), rules=rules_digest())
-    store.put(made)
-    return made, verdict
+    answers = [dict(engine) for engine in engines]
+    return _updated(store, entry, lambda stored: _with(stored or entry, field, answers))
 
 
 def current_verdict(store: VerdictStore, entry: Entry) -> Verdict:
@@ -176,7 +260,25 @@ def _on_its_platform(store: VerdictStore, subject: Subject, base: dict[str, Any]
         entry = _applicable(subject, _of_same_factors(store, base), files_at_hand)
     if entry is None:
         return LookUp(None, None, _changed_sources(store, base, sources))
-    return LookUp(entry, current_verdict(store, entry), verified=files_at_hand)
+    return _hit(store, subject, entry, files_at_hand)
+
+
+def _hit(
+    store: VerdictStore, subject: Subject, entry: Entry, files_at_hand: bool, accepted_platform: str | None = None
+) -> LookUp:
+    """An entry that applies. A verdict that rests on the proof of the plain launch falls with it."""
+    verdict = current_verdict(store, entry)
+    found = LookUp(entry, verdict, verified=files_at_hand, accepted_platform=accepted_platform)
+    proof = stored_proof(entry, PLAIN)
+    if proof is None or verdict.word not in BY_PROOF:
+        return found
+    why_not = outdated(proof, subject, files_at_hand=files_at_hand)
+    found = replace(found, outdated={PLAIN: why_not})
+    if not why_not:
+        return found
+    reason = Reason("proof_outdated", 0, {"why": why_not})
+    fallen = replace(verdict, word=Word.INCONCLUSIVE, reasons=(sentence(reason),), codes=(reason,))
+    return replace(found, verdict=fallen)
 
 
 def _of_same_factors(store: VerdictStore, base: Mapping[str, Any]) -> list[Entry]:
@@ -204,8 +306,7 @@ def _on_another_platform(
     same = [entry for entry in there if names[entry.digest] == SOURCES]
     entry = _applicable(subject, same, files_at_hand)
     if entry is not None:
-        accepted = str(wanted["platform"])
-        return LookUp(entry, current_verdict(store, entry), verified=files_at_hand, accepted_platform=accepted)
+        return _hit(store, subject, entry, files_at_hand, str(wanted["platform"]))
     nearest = min(there, key=lambda one: len(names[one.digest]), default=None)
     if nearest is None:
         why = _nothing_stored(f"{wanted['architecture']} on {wanted['platform']}")
@@ -275,6 +376,10 @@ def _files_differ(entry: Entry, sources: Mapping[str, str]) -> str:
     return f"{said}, first {changed[0]}" + (f"; {gone} of them are gone" if gone else "")
 
 
+ATTEMPTS = 100
+"""Times that a change of a stored entry is tried anew because another process was faster."""
+BY_PROOF = frozenset({Word.UNIFORM, Word.NOT_COMPILED})
+"""Verdicts that say what the proof of the plain launch says."""
 SOURCES = ("sources",)
 """The one factor in which a key differs from its own base."""
 DIGESTS = {

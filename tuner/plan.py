@@ -11,35 +11,29 @@ from cache.key import digest
 from cache.store import VerdictStore
 from rules.decide import EAGER, MODE, NAME, Decision, Facts, decide
 from rules.errors import RuleError
-from rules.releases import Flag, counts_drafts, flag_status
+from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Word
 from tuner.arguments import ServeArguments, merge, parse
-from tuner.cache_location import CACHE_ROOT, NO_FACTORS, cache_root
+from tuner.cache_location import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.errors import TunerError
 from tuner.identity import Subject
 from tuner.memory import LookUp, look_up
 from tuner.model import identify
 from tuner.origin import accepted, draft_notes
+from tuner.proofs import (
+    NO_PROOF,
+    PLAIN_LAUNCH,
+    LaunchIdentity,
+    LaunchProof,
+    launch_identity,
+    proof_for,
+    proving_command,
+)
 from tuner.serving import Serving
 
-SETTINGS = {
-    "enable_lora": "enable_lora",
-    "enable_eplb": "enable_eplb",
-    "enable_dbo": "enable_dbo",
-    "kv_sharing_fast_prefill": "kv_sharing_fast_prefill",
-    "hf_overrides": "hf_overrides",
-    "enable_expert_parallel": "expert_parallel",
-}
-"""Serving fact -> name of the launch setting it is; a rule covers it (`rules.assumptions`) or a variant of the probe
-shows it (`rules.settings`), or nothing does."""
-SIZES = {
-    "tensor_parallel_size": "tensor_parallel",
-    "pipeline_parallel_size": "pipeline_parallel",
-    "data_parallel_size": "data_parallel",
-    "decode_context_parallel_size": "decode_context_parallel",
-    "prefill_context_parallel_size": "prefill_context_parallel",
-}
-"""As `SETTINGS`, for facts that are set when greater than 1."""
+DEFAULT_ROOT = "~/.cache/vllm"
+"""Where vLLM keeps caches by itself; it expands the tilde, also in the variable (vllm/envs.py, all releases)."""
+OWN_FOLDER = "the launch names a cache_dir, which may hold code that another launch compiled"
 REDIRECT, MODELSCOPE, PLUGINS = "VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE", "VLLM_PLUGINS"
 """Variables with which vLLM may serve another model than the one that was read here: the first names a file of models
 to put in place of others, the second makes vLLM ask another hub (vllm/transformers_utils/utils.py and config.py, 0.16.0
@@ -59,6 +53,8 @@ class Options:
         environ: the environment variables of the launch.
         files_at_hand: the serving environment's files can be read here.
         accept_platform: a platform whose verdict may decide where the environment's own has none.
+        proof: names the proof on which the launch rests, for its cache root; empty if it rests on none.
+        elsewhere: the launch is written for a machine of which only the serving environment is known.
     """
 
     strict: bool
@@ -68,6 +64,8 @@ class Options:
     environ: Mapping[str, str]
     files_at_hand: bool = True
     accept_platform: str | None = None
+    proof: str = ""
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,17 +77,29 @@ class Launch:
         compilation_config: what vLLM will have been given, merged; empty if nothing.
         env: the variables that are set for it, beyond those inherited.
         cache: where compile caches go, and who decided: `location` and `source`.
+        cache_root: the root that the user named, which holds all that this launch keeps; None if they named none.
     """
 
     args: tuple[str, ...]
     compilation_config: dict[str, Any]
     env: dict[str, str]
     cache: dict[str, str]
+    cache_root: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about one launch, for people and for programs alike."""
+    """Everything about one launch, for people and for programs alike.
+
+    Attributes:
+        subject: the model and where it is served.
+        found: the stored verdict.
+        flag: what the flag can do there.
+        decision: what was decided.
+        launch: what carries the decision.
+        warnings: what the operator should know before starting.
+        proof: what is stored about this very launch.
+    """
 
     subject: Subject
     found: LookUp
@@ -97,6 +107,7 @@ class Plan:
     decision: Decision
     launch: Launch
     warnings: tuple[str, ...]
+    proof: LaunchProof = NO_PROOF
 
 
 def plainest(name: str, revision: str | None, model_impl: str, trust_remote_code: bool) -> ServeArguments:
@@ -123,10 +134,30 @@ def plan_with(
     arguments = without_null(arguments)
     flag = flag_of(subject, found)
     draft = _draft_without_moe(store, subject, arguments.serving.speculative, options)
-    decision = decide(found.verdict, flag, _facts(subject, arguments, options, draft))
-    launch = carried(subject, arguments, options, _additions(decision))
+    identity = launch_identity(arguments)
+    proof = proof_for(found, subject, identity, options.environ, files_at_hand=options.files_at_hand)
+    facts = _facts(
+        subject,
+        arguments,
+        options,
+        draft=draft,
+        launch=identity,
+        proof=proof,
+        accepted_platform=found.accepted_platform,
+    )
+    decision = decide(found.verdict, flag, facts)
+    additions = _additions(decision)
+    if proof.finding and proof.finding.proved and _may_count(flag, arguments, additions):
+        options = replace(options, proof=proof.folder)
+    launch = carried(subject, arguments, options, additions)
     origin = (*filter(None, [accepted(found)]), *draft_notes(draft))
-    return Plan(subject, found, flag, decision, launch, (*arguments.warnings, *origin, *decision.warnings))
+    return Plan(subject, found, flag, decision, launch, (*arguments.warnings, *origin, *decision.warnings), proof)
+
+
+def _may_count(flag: Flag, arguments: ServeArguments, additions: Mapping[str, Any]) -> bool:
+    """Whether MoE layers may be counted in this launch: what was compiled for another must not run then."""
+    value = {**additions, **arguments.compilation_config}.get(NAME)
+    return as_bool(value) or flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
 
 
 def _additions(decision: Decision) -> dict[str, Any]:
@@ -149,21 +180,15 @@ def flag_of(subject: Subject, found: LookUp) -> Flag:
     """
     environment = subject.environment
     detected = found.entry.report["flag"] if found.entry and not found.accepted_platform else None
-    return flag_status(environment.vllm, environment.torch, environment.platform, detected)
-
-
-def launch_settings(serving: Serving) -> tuple[str, ...]:
-    """Names of the launch settings that a list of arguments states, those that a rule covers included.
-
-    `config_format`: a format of its own is read from another file than config.json (vllm/transformers_utils/config.py).
-    """
-    on = [name for field, name in SETTINGS.items() if getattr(serving, field)]
-    sizes = [name for field, name in SIZES.items() if getattr(serving, field) > 1]
-    return (*on, *sizes, *(() if serving.config_format in {"auto", "hf"} else ("config_format",)))
+    place = (environment.vllm, environment.torch, environment.platform)
+    return flag_status(*place, detected, environment.flag_facts)
 
 
 def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Variables of the launch with which vLLM may serve another model than the subject."""
+    """Variables of the launch with which vLLM may serve another model than the subject.
+
+    No proof is made under them, so that none can speak for a launch with one.
+    """
     redirected = (REDIRECT,) if environ.get(REDIRECT) else ()
     plugins = (PLUGINS,) if PLUGINS in environ else ()
     here = os.path.exists(subject.model.name)  # noqa: PTH110  the method raises for a name that is too long
@@ -177,17 +202,45 @@ def explicit_flag(arguments: ServeArguments) -> bool | None:
     return None if explicit is None else as_bool(explicit)
 
 
-def _facts(subject: Subject, arguments: ServeArguments, options: Options, draft: LookUp | None) -> Facts:
+def _facts(
+    subject: Subject,
+    arguments: ServeArguments,
+    options: Options,
+    *,
+    draft: LookUp | None,
+    launch: LaunchIdentity,
+    proof: LaunchProof,
+    accepted_platform: str | None,
+) -> Facts:
     serving = arguments.serving
+    variables = tuple(f"{name} is set" for name in other_model(subject, options.environ))
+    shared = ", from which this one differs in nothing that the model reads" if proof.shared else ""
     return Facts(
         speculative=_brings_a_draft(subject, serving.speculative, draft),
-        counts_drafts=counts_drafts(subject.environment.vllm),
+        counts_drafts=counts_drafts(subject.environment.vllm, subject.environment.flag_facts),
         explicit=explicit_flag(arguments),
-        settings=(*launch_settings(serving), *other_model(subject, options.environ)),
+        proof=proof.finding,
+        no_proof=proof.why_not,
+        command="" if variables else proving_command(subject, launch),
+        launch=f"{proof.launch}{shared}",
+        plain=launch.plain or (proof.shared and proof.launch == PLAIN_LAUNCH),
+        other_model=variables,
+        other_config=_other_config(serving),
+        old_code=OWN_FOLDER if arguments.compilation_config.get("cache_dir") else "",
+        accepted_platform=accepted_platform or "",
         strict=options.strict,
         enforce=options.enforce,
         compiles=compiles(arguments),
     )
+
+
+def _other_config(serving: Serving) -> tuple[str, ...]:
+    """Options with which vLLM may read another configuration than the one that was probed.
+
+    A format of its own is read from another file than config.json (vllm/transformers_utils/config.py).
+    """
+    overrides = ("--hf-overrides",) if serving.hf_overrides else ()
+    return (*overrides, *(() if serving.config_format in {"auto", "hf"} else ("--config-format",)))
 
 
 def compiles(arguments: ServeArguments) -> bool | None:
@@ -243,10 +296,23 @@ def carried(subject: Subject, arguments: ServeArguments, options: Options, addit
     """The launch with these keys in its compilation config, but those that the user set, and with its cache folder."""
     if options.cache_dir_in_config and "cache_dir" not in arguments.compilation_config:
         additions = {**additions, "cache_dir": _keyed_cache_dir(subject, arguments, options, additions)}
-    in_env = options.cache_root is not None and not options.cache_dir_in_config
-    env = {CACHE_ROOT: str(options.cache_root)} if in_env else {}
+    named = None if options.cache_dir_in_config else options.cache_root
+    env = _cache_variables(named, options)
     config = {**additions, **arguments.compilation_config}
-    return Launch(merge(arguments, additions), config, env, _cache(config, env, options))
+    return Launch(merge(arguments, additions), config, env, _cache(config, env, options), named)
+
+
+def _cache_variables(named: str | None, options: Options) -> dict[str, str]:
+    """The variable that says where caches go: in a root of the proof's own wherever the launch rests on one.
+
+    An explicit `cache_dir` does not replace it: ahead-of-time artifacts lie below the root in any case
+    (vllm/compilation/decorators.py, 0.16.0 to 0.33.0).
+    """
+    if options.proof:
+        usual = DEFAULT_ROOT if options.elsewhere else cache_root(options.environ)[0]
+        root = options.cache_root or usual
+        return {CACHE_ROOT: proof_root(root, options.proof)}
+    return {CACHE_ROOT: named} if named is not None else {}
 
 
 def _keyed_cache_dir(
@@ -267,6 +333,7 @@ def _keyed_cache_dir(
         "triton": environment.triton,
         "platform": environment.platform,
         "gpu": environment.gpu,
+        **({"proof": options.proof} if options.proof else {}),
         "variables": {
             name: value
             for name, value in options.environ.items()

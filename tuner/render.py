@@ -6,7 +6,7 @@ from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING
 
 from cache.entry import Entry
-from rules.decide import MODE, NAME
+from rules.decide import HOLDS_FOR, MODE, NAME
 from rules.releases import Flag
 from rules.verdict import Verdict, Witness
 from tuner.environment import Environment
@@ -88,11 +88,22 @@ def plan_text(plan: Plan) -> str:
             line("flag status", plan.flag.status),
             lines("decision", plan.decision.reasons),
             *([lines("compiling", plan.decision.mode_reasons)] if plan.decision.mode_reasons else []),
-            *([lines("holds while", plan.decision.conditions)] if plan.decision.conditions else []),
+            *holds_lines(plan),
             line("cache", f"{launch.cache['location']} ({launch.cache['source']})"),
             line("launch", command_line(["vllm", "serve", *launch.args], launch.env)),
         ]
     )
+
+
+def holds_lines(plan: Plan) -> list[str]:
+    """For which launch a `true` holds, and what else must stay true."""
+    texts = plan.decision.conditions
+    launch = [text.removeprefix(HOLDS_FOR) for text in texts if text.startswith(HOLDS_FOR)]
+    others = [text for text in texts if not text.startswith(HOLDS_FOR)]
+    return [
+        *([line("holds for", launch[0])] if launch else []),
+        *([lines("holds while", others)] if others else []),
+    ]
 
 
 def shell_text(plan: Plan) -> str:

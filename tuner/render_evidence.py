@@ -1,18 +1,17 @@
-"""What a verdict rests on, as rows of text: scenarios, branches, other serving settings, compiling. Pure."""
+"""What a verdict rests on, as text and as parts of the document: scenarios, proofs of launches, compiling. Pure."""
 
-from collections import Counter
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rules.proof_finding import PLAIN, ProofFinding, Reason, sentence
 from rules.verdict import Verdict
+from tuner.proofs import PLAIN_LAUNCH
 
 NAMES_SHOWN = 4
 """Scenarios that did not run are named up to so many for each cause."""
 NOT_RUN = {"not_applicable": "not applicable", "failed": "could not run"}
 """Status of a scenario that did not run -> in words."""
-STATUSES = {"seen": "seen all ways", "constant": "constant", "unexplored": "unexplored"}
-"""Status of a branch -> in words."""
-
 Row = tuple[str, list[str]]
 """A label and the texts under it."""
 
@@ -21,8 +20,8 @@ def evidence_rows(report: Mapping[str, Any], verdict: Verdict) -> list[Row]:
     """All that a verdict rests on beside time and place; a part that an older probe did not report has no row."""
     rows = [
         ("evidence", scenario_texts(report)),
-        ("branches", [branches_text(report)]),
-        ("variants", variant_texts(report, verdict)),
+        ("whole model", whole_texts(report)),
+        ("proofs", proof_texts(report, verdict)),
         ("compile", [compile_text(verdict)]),
         ("replay", named_texts(verdict.replays, verdict.replay_reasons)),
         ("output", named_texts(verdict.outputs, verdict.output_reasons)),
@@ -87,69 +86,66 @@ def _engine(one: Mapping[str, Any]) -> dict[str, Any]:
     return {name: one[name] for name in ("name", "made_at", "engine", "changed")}
 
 
-def branches_text(report: Mapping[str, Any]) -> str:
-    """How many branches can change MoE calls, and what is known of them."""
-    exploration = report.get("exploration")
-    if not report["registered"]:
-        return "none can reach a MoE layer, since there is none"
-    if exploration is None:
-        return "not explored"
-    if exploration["status"] != "ran":
-        return f"could not be explored ({clipped(exploration.get('detail', ''))})"
-    counts = branch_counts(exploration)
-    return f"{sum(counts.values())} can change MoE calls: {', '.join(f'{counts[k]} {v}' for k, v in STATUSES.items())}"
+def whole_texts(report: Mapping[str, Any]) -> list[str]:
+    """What became of the model with every layer; nothing where no layer was cut."""
+    whole = report.get("whole")
+    if whole is None:
+        return []
+    detail = f" ({clipped(whole['detail'])})" if whole.get("detail") else ""
+    status = "ran" if whole["status"] == "ran" else NOT_RUN.get(whole["status"], whole["status"])
+    return [f"{len(whole['registered'])} MoE layers, {status}{detail}"]
 
 
-def branch_counts(exploration: Mapping[str, Any]) -> dict[str, int]:
-    """How many branches have each status."""
-    found = Counter(branch["status"] for branch in exploration["branches"])
-    return {status: found[status] for status in STATUSES}
+def proof_texts(report: Mapping[str, Any], verdict: Verdict) -> list[str]:
+    """One line for each launch that was traced: what its trace proves, and what keeps it from being proved."""
+    lines = []
+    for proof in report.get("proofs") or ():
+        finding = verdict.proofs.get(proof["key"])
+        if finding is not None:
+            lines.append(f"{_launch(proof)}: {_found(finding)} ({proof['platform']}, {proof['made_at'][:10]})")
+    return lines
 
 
-def variant_texts(report: Mapping[str, Any], verdict: Verdict) -> list[str]:
-    """One line for each other serving setting: its word, and what keeps it from being safe."""
-    variants = report.get("variants") or ()
-    width = max((len(variant["name"]) for variant in variants), default=0)
-    return [f"{variant['name']:<{width}}  {_found(variant, verdict)}" for variant in variants]
+def _launch(proof: Mapping[str, Any]) -> str:
+    """The launch of a stored proof, whose compilation config is not stored."""
+    if proof["arguments"]:
+        return clipped(shlex.join(proof["arguments"]))
+    return PLAIN_LAUNCH if proof["key"] == PLAIN else "another compilation config"
 
 
-def _found(variant: Mapping[str, Any], verdict: Verdict) -> str:
-    word = verdict.variants.get(variant["name"])
-    reason = clipped(verdict.variant_reasons.get(variant["name"]) or variant.get("detail", ""))
-    if word is None:
-        return reason or str(variant["status"])
-    return f"{word} ({reason})" if reason else word
+def _found(finding: ProofFinding) -> str:
+    word = finding.word.replace("_", " ")
+    if not finding.reasons:
+        return f"{word}, {finding.layers} MoE layers"
+    more = len(finding.reasons) - 1
+    return f"{word}: {clipped(sentence(finding.reasons[0]), 200)}" + (f", and {more} more" if more else "")
+
+
+def proofs_part(report: Mapping[str, Any], verdict: Verdict) -> list[dict[str, Any]]:
+    """For the document: each launch that was traced, with its word and why."""
+    return [
+        {
+            "key": proof["key"],
+            "arguments": list(proof["arguments"]),
+            "platform": proof["platform"],
+            "made_at": proof["made_at"],
+            "word": str(finding.word),
+            "reasons": [reason_part(reason) for reason in finding.reasons],
+        }
+        for proof in report.get("proofs") or ()
+        if (finding := verdict.proofs.get(proof["key"])) is not None
+    ]
+
+
+def reason_part(reason: Reason) -> dict[str, Any]:
+    """For the document: a reason as data, with its sentence."""
+    fields = dict(reason.fields)
+    return {"code": reason.code, "condition": reason.condition, "fields": fields, "sentence": sentence(reason)}
 
 
 def compile_text(verdict: Verdict) -> str:
     """Whether the compiled model ran the same MoE layers."""
     return verdict.compile + (f": {'; '.join(verdict.compile_reasons)}" if verdict.compile_reasons else "")
-
-
-def exploration_part(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """For JSON: how many branches have each status, and the unexplored ones in full; None if none was looked at."""
-    exploration = report.get("exploration")
-    if exploration is None:
-        return None
-    return {
-        **{name: exploration.get(name) for name in ("status", "detail", "functions", "seconds")},
-        "branches": branch_counts(exploration),
-        "unexplored": [branch for branch in exploration["branches"] if branch["status"] == "unexplored"],
-    }
-
-
-def variants_part(report: Mapping[str, Any], verdict: Verdict) -> list[dict[str, Any]]:
-    """For JSON: each other serving setting. `word` is null where it did not run, `reason` says what keeps it unsafe."""
-    return [
-        {
-            "name": variant["name"],
-            "status": variant["status"],
-            "word": verdict.variants.get(variant["name"]),
-            "reason": verdict.variant_reasons.get(variant["name"], ""),
-            "detail": variant.get("detail", ""),
-        }
-        for variant in report.get("variants") or ()
-    ]
 
 
 def compile_part(verdict: Verdict) -> dict[str, Any]:

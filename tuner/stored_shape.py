@@ -12,6 +12,20 @@ NAMED = {"name": str, "status": str, "detail": (str, None)}
 ENGINE = {**NAMED, "made_at": str, "engine": dict, "changed": [str]}
 REPLAY = {**ENGINE, "passes": [{"count": int, "replayed": bool}]}
 OUTPUT = {**ENGINE, "prompts": [dict]}
+TEXTS = {str: str}
+"""A text by each name, whatever the names are."""
+RANK = {"name": str, "status": str, "registered": [str], "calls": [str]}
+PROOF = {
+    "key": str,
+    "arguments": [str],
+    "platform": str,
+    "made_at": str,
+    "worker": str,
+    "ranks": [RANK],
+    "variables": TEXTS,
+    "fields": [str],
+    "sources": TEXTS,
+}
 REPORT = {
     "flag": dict,
     "registered": [str],
@@ -20,12 +34,12 @@ REPORT = {
     "scenarios": [NAMED],
     "assumptions": [{"kind": str, "detail": str}],
     "seconds": dict,
-    "exploration": ({"status": str, "detail": (str, None), "branches": [{"status": str}]}, None),
-    "variants": ([NAMED], None),
+    "whole": ({"status": str, "detail": (str, None), "registered": [str]}, None),
     "replays": ([REPLAY], None),
     "outputs": ([OUTPUT], None),
+    "proofs": ([PROOF], None),
 }
-"""What is shown of a report or decides a launch. A type, a list or tuple of such values, an object, or one of
+"""What is shown of a report or decides a launch. A type, a list or tuple of such values, an object, `TEXTS`, or one of
 several."""
 WITNESS = {
     "scenario": str,
@@ -34,36 +48,34 @@ WITNESS = {
     "other_scenario": str,
     "other_executed": [str],
 }
+CODE = {"code": str, "condition": int, "fields": dict}
 VERDICT = {
     "word": str,
     "reasons": [str],
     "witness": (WITNESS, None),
-    "coverage": str,
-    "variants": (dict, None),
-    "variant_reasons": (dict, None),
+    "codes": ([CODE], None),
+    "proofs": (dict, None),
     "compile": (str, None),
     "compile_reasons": ([str], None),
-    "replays": (dict, None),
-    "replay_reasons": (dict, None),
-    "outputs": (dict, None),
-    "output_reasons": (dict, None),
+    "replays": (TEXTS, None),
+    "replay_reasons": (TEXTS, None),
+    "outputs": (TEXTS, None),
+    "output_reasons": (TEXTS, None),
 }
 """What `rules.verdict.Verdict.from_dict` reads; what an older release did not write is left out."""
-TEXTS = ("variant_reasons", "replays", "replay_reasons", "outputs", "output_reasons")
-"""Fields of a verdict that hold a text by each name."""
 
 
 def readable(report: Mapping[str, Any], verdict: Mapping[str, Any]) -> bool:
     """Whether all that is shown of a report and its verdict is there, and of its type."""
-    texts = [verdict.get(name) or {} for name in TEXTS]
-    plain = all(isinstance(part, dict) and all(isinstance(text, str) for text in part.values()) for part in texts)
-    return plain and fits(report, REPORT) and fits(verdict, VERDICT)
+    return fits(report, REPORT) and fits(verdict, VERDICT)
 
 
 def fits(value: Any, shape: Any) -> bool:
     """Whether a JSON value is of a shape; see `REPORT`."""
     if isinstance(shape, tuple):
         return any(fits(value, one) for one in shape)
+    if shape == TEXTS:
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
     if isinstance(shape, Mapping):
         return isinstance(value, dict) and all(fits(value.get(name), inner) for name, inner in shape.items())
     if isinstance(shape, list):

@@ -177,7 +177,7 @@ def probe_orders(waiting: Sequence[Case], inputs: Inputs, jobs: int) -> dict[str
     """Store the order probe's verdicts of all that have none, in one call; model -> why there is none of it."""
     unknown = [case for case in waiting if planned([str(case.folder)], inputs, Launching(), {}).found.entry is None]
     names = {str(case.folder): case.name for case in unknown}
-    request = Request(list(names), workers=jobs, variants=False)
+    request = Request(list(names), workers=jobs)
     environment, store = read_environment(str(inputs.python)), VerdictStore(Path(str(inputs.store)))
     refused: dict[str, str] = {}
     for result in probe(request, environment, store, lambda stage, name: said(stage, names.get(name, name))):

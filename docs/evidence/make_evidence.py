@@ -110,8 +110,7 @@ def probe_table(documents: list[dict], details: str) -> str:
     parts = [
         f"{len(judged)} of {len(documents)} judged. `{details}` has reasons, witnesses and assumptions.",
         table(heads, [probe_row(one) for one in documents]),
-        "MoE layers are those of the shrunk model. Seconds are all of a model's stages, its variants included; "
-        + seconds,
+        "MoE layers are those of the shrunk model. Seconds are all of a model's stages; " + seconds,
     ]
     return "\n\n".join(parts)
 
@@ -223,22 +222,14 @@ def uniform_row(folder: Path, environment: str) -> tuple[str, ...]:
 
 
 LOOKUP = "# CPU time of look-ups and command start-up"
-BENCHMARKS = {
-    "benchmarks.md": ("lookup.py", LOOKUP, "Median over the rounds; the ratio is to the first line in the same round."),
-    "exploration.md": (
-        "exploration.py",
-        "# Seconds of branch exploration, against the scenarios alone",
-        "Both arms run in one process on one built model (vLLM 0.32.0), the plain one before and after.",
-    ),
-}
-"""Page -> its benchmark, title and reading."""
+READING = "Median over the rounds; the ratio is to the first line in the same round."
 
 
 def bench_page(_: Path) -> None:
-    """The benchmarks, as they print themselves."""
-    for page, (script, title, reading) in BENCHMARKS.items():
-        printed = run(sys.executable, f"benchmarks/{script}").stdout.strip()
-        write(page, title, shown(".venv/bin/python", f"benchmarks/{script}"), printed, reading, made_here("evidence"))
+    """The benchmark of look-ups, as it prints itself."""
+    script = "benchmarks/lookup.py"
+    printed = run(sys.executable, script).stdout.strip()
+    write("benchmarks.md", LOOKUP, shown(".venv/bin/python", script), printed, READING, made_here("evidence"))
 
 
 def bad_input_page(folder: Path) -> None:

@@ -81,9 +81,7 @@ def probe(store: str) -> None:
     for remote in (True, False):
         names = [f"examples/models/{name}" for name, with_code in MODELS.items() if with_code is remote]
         leave = ("--trust-remote-code",) if remote else ()
-        done = run(
-            TUNER, "probe", "--no-variants", "--python", python_of("flag-live"), "--store", store, *leave, *names
-        )
+        done = run(TUNER, "probe", "--python", python_of("flag-live"), "--store", store, *leave, *names)
         if done.returncode not in (0, 3):
             sys.exit(done.stderr)
 

@@ -2,7 +2,7 @@
 
 make catalogue                                        # both CPU releases and the zoo, about half an hour on two cores
 .venv/bin/python docs/evidence/make_registry.py current flag-live zoo
-.venv/bin/python docs/evidence/make_registry.py gpu SWEEP.json BUNDLE.jsonl VARIANTS.json    # from a GPU machine
+.venv/bin/python docs/evidence/make_registry.py gpu SWEEP.json BUNDLE.jsonl    # from a GPU machine
 
 The catalogue of a release is a bundle for `tuner verdicts import`.
 """
@@ -37,40 +37,16 @@ def main() -> None:
     return None
 
 
-def gpu_page(document: str, bundle: str, variants: str) -> None:
-    """The page of the GPU's sweep, and of the variants of some models there."""
-    command = ("tuner", "probe", *SELECTION, "--no-variants", "--workers", "5", "--time-limit", "200", "--json")
-    registry_page("gpu", json.loads(document), bundle, command, variants_section(json.loads(variants)["results"]))
-
-
-def variants_section(results: list[dict]) -> str:
-    """What became of each variant of each model, and why where it could not run."""
-    tried = {Path(one["model"]["name"]).name: one["evidence"]["variants"] for one in results}
-    names = [variant["name"] for variant in results[0]["evidence"]["variants"]]
-    command = ("tuner", "probe", "--workers", "3", "--json", *(one["model"]["name"] for one in results))
-    rows = [(model, *map(outcome, variants)) for model, variants in tried.items()]
-    notes = [
-        f"- {model}, {variant['name']}: {flat(variant['detail'], 200)}"
-        for model, variants in tried.items()
-        for variant in variants
-        if variant["status"] == "failed"
-    ]
-    return "\n\n".join(
-        ["## Models under other settings", shown(*command), table(("model", *names), rows), "\n".join(notes)]
-    )
-
-
-def outcome(variant: dict) -> str:
-    """The word for a variant that ran, `-` for one that does not apply."""
-    if variant["status"] != "ran":
-        return "-" if variant["status"] == "not_applicable" else str(variant["status"])
-    return str(variant["word"])
+def gpu_page(document: str, bundle: str) -> None:
+    """The page of the GPU's sweep."""
+    command = ("tuner", "probe", *SELECTION, "--workers", "5", "--time-limit", "200", "--json")
+    registry_page("gpu", json.loads(document), bundle, command)
 
 
 def probed_registry(environment: str, folder: Path) -> None:
     """Probe the registry of one environment and write its page and catalogue."""
     store = ("--store", str(folder / "verdicts.sqlite"))
-    command = ("tuner", "probe", *SELECTION, "--no-variants", "--python", python_of(environment), "--json")
+    command = ("tuner", "probe", *SELECTION, "--python", python_of(environment), "--json")
     done = run(TUNER, *command[1:], *store)
     if done.returncode not in (0, 3):
         sys.exit(done.stderr)
@@ -78,7 +54,7 @@ def probed_registry(environment: str, folder: Path) -> None:
     registry_page(environment, json.loads(done.stdout), bundle.stdout, command, made_here("catalogue"))
 
 
-def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ...], last: str) -> None:
+def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ...], *last: str) -> None:
     """The page of one release, and its catalogue."""
     results, summary = document["results"], document["summary"]
     place = next(one["environment"] for one in results if "verdict" in one)
@@ -96,7 +72,7 @@ def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ..
         f"## Not judged: could not be built or run here\n\n{failures(results)}",
         f"## Needs a config\n\n{needing(document['needs_config'])}",
         f"## Every verdict\n\n{verdicts(results)}",
-        last,
+        *last,
     ]
     write(f"registry-{name}.md", *parts)
 
@@ -167,32 +143,21 @@ def needing(candidates: list[dict]) -> str:
 
 def verdicts(results: list[dict]) -> str:
     """One line a verdict."""
-    heads = (
-        "architecture",
-        "config",
-        "verdict",
-        "MoE layers",
-        "branches seen / constant",
-        "full depth",
-        "compiled",
-        "s",
-    )
+    heads = ("architecture", "config", "verdict", "MoE layers", "every layer", "compiled", "s")
     return table(heads, [verdict_row(one) for one in results if "verdict" in one])
 
 
 def verdict_row(result: dict) -> tuple[str, ...]:
     """One verdict of the table."""
     evidence = result["evidence"]
-    branches = evidence["exploration"]["branches"]
-    deep = next((one["status"] for one in evidence["variants"] if one["name"] == "full_depth"), "none")
+    whole = evidence["whole"]
     seconds = sum(taken for stage, taken in evidence["seconds"].items() if stage != "import")
     return (
         name_of(result),
         flat(result["candidate"]["source"], 80),
         result["verdict"],
         str(len(evidence["registered"])),
-        f"{branches.get('seen', 0)} / {branches.get('constant', 0)}",
-        deep,
+        "none was cut" if whole is None else whole["status"],
         evidence["compile"]["word"],
         f"{seconds:.1f}",
     )
@@ -210,7 +175,7 @@ def zoo_page(folder: Path) -> None:
 
 def zoo_command(environment: str) -> tuple[str, ...]:
     """How the zoo is probed; PYTHONPATH names its folder."""
-    return ("tuner", "probe", "--no-variants", "--json", "--python", python_of(environment), "ZOO/*")
+    return ("tuner", "probe", "--json", "--python", python_of(environment), "ZOO/*")
 
 
 def probed_zoo(environment: str, folder: Path) -> list[dict]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rules.decide import HOLDS_FOR
 from tuner.origin import imported_sentence, shown
 from tuner.plan import Plan
 
@@ -27,7 +28,8 @@ def annotations(plan: Plan) -> dict[str, str]:
         "platform": environment.platform,
         "flag-status": str(plan.flag.status),
         "decision": "; ".join(_decision(plan)),
-        "holds-while": "; ".join(plan.decision.conditions),
+        "holds-for": "; ".join(_launches(plan)),
+        "holds-while": "; ".join(_others(plan)),
         "warnings": "; ".join((*imported_sentence(found), *plan.warnings)),
     }
     return {PREFIX + name: _line(text) for name, text in said.items() if text}
@@ -42,7 +44,8 @@ def head(plan: Plan, notes: Sequence[str] = ()) -> str:
         *([f"evidence: key {entry.digest[:12]}, probed {entry.probed_at}"] if entry else []),
         *imported_sentence(plan.found),
         *_decision(plan),
-        *(f"holds while: {condition}" for condition in plan.decision.conditions),
+        *(f"{HOLDS_FOR}{launch}" for launch in _launches(plan)),
+        *(f"holds while: {condition}" for condition in _others(plan)),
         *(f"warning: {warning}" for warning in plan.warnings),
         *notes,
     ]
@@ -58,6 +61,16 @@ def manifest(plan: Plan, documents: Sequence[dict[str, Any]], notes: Sequence[st
 
 def _decision(plan: Plan) -> Iterable[str]:
     return (*plan.decision.reasons, *plan.decision.mode_reasons)
+
+
+def _launches(plan: Plan) -> list[str]:
+    """For which launch a `true` holds; nothing without one."""
+    return [text.removeprefix(HOLDS_FOR) for text in plan.decision.conditions if text.startswith(HOLDS_FOR)]
+
+
+def _others(plan: Plan) -> list[str]:
+    """What else must stay true for it."""
+    return [text for text in plan.decision.conditions if not text.startswith(HOLDS_FOR)]
 
 
 def _line(text: str) -> str:

@@ -56,8 +56,6 @@ class Job:
         trust_remote_code: run code from the model's folder.
         side_files: names of the folder's other files that vLLM is to find beside config.json.
         deep: the config with every layer, for a model whose code asks for layers by number; None where none was cut.
-        quantized: the config with its quantisation; None where it has none.
-        variants: build and run the model under other serving settings too.
     """
 
     index: int
@@ -70,8 +68,6 @@ class Job:
     trust_remote_code: bool = False
     side_files: tuple[str, ...] = ()
     deep: dict[str, Any] | None = None
-    quantized: dict[str, Any] | None = None
-    variants: bool = True
 
 
 @dataclass(frozen=True)

@@ -53,14 +53,12 @@ class Shrunk:
         assumptions: `{"kind", "detail"}` for each kind of change, as in the report.
         special_tokens: every token id the config names anywhere, ascending.
         deep: the same with every layer, for code that asks for layers by number; None where no layer was cut.
-        quantized: the smaller config with its quantisation; None where it has none.
     """
 
     config: Config
     assumptions: tuple[dict[str, str], ...]
     special_tokens: tuple[int, ...]
     deep: Config | None = None
-    quantized: Config | None = None
 
 
 def shrink(config: Config) -> Shrunk:
@@ -74,19 +72,15 @@ def shrink(config: Config) -> Shrunk:
         TunerError: a size is no integer or out of all proportion.
     """
     small = _cut(config)
-    deep, quantized = _cut(config, layers=False).config, _cut(config, quantization=True).config
-    return replace(
-        small,
-        deep=None if deep == small.config else deep,
-        quantized=None if quantized == small.config else quantized,
-    )
+    deep = _cut(config, layers=False).config
+    return replace(small, deep=None if deep == small.config else deep)
 
 
-def _cut(config: Config, *, layers: bool = True, quantization: bool = False) -> Shrunk:
-    """The config with smaller sizes; with fewer layers, and with its quantisation, if asked for."""
+def _cut(config: Config, *, layers: bool = True) -> Shrunk:
+    """The config with smaller sizes and without quantisation; with fewer layers, if asked for."""
     small = copy.deepcopy(config)
     special = special_tokens(config)
-    dropped = [] if quantization else _drop_quantization(small)
+    dropped = _drop_quantization(small)
     nodes = [node for node in text_nodes(small) if layer_key(node)]
     before = copy.deepcopy(nodes)
     for node in nodes:

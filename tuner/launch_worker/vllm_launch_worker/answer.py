@@ -1,7 +1,8 @@
 """One request, its answers: `request.json` holds a launch and a question, `result-N.json` what came of it.
 
 The questions: `factors`, what the compile cache's keys are made of, has one answer. `replay`, which MoE layers run in
-its engine, and `output`, what its engine answers, have one for each of the request's `engines`.
+its engine, and `output`, what its engine answers, have one for each of the request's `engines`; so has `proof`, how a
+launch's model is traced, where each of `engines` is a launch with `args` of its own.
 """
 
 import ctypes
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from vllm_launch_worker import configs, construction, forks, key, launch, output, replay, sources, system, variables
 from vllm_launch_worker.control import read_json, write_json
+from vllm_launch_worker.proof import observe
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's `prctl`."""
@@ -34,7 +36,7 @@ def main(control: Path) -> None:
 
 def answer_each(request: dict, control: Path) -> None:
     """One answer for each engine, whose failure is its own."""
-    ready = answered("ready", lambda: forks.prepare(request["args"], control))
+    ready = answered("ready", lambda: prepare(request, control))
     for number, engine in enumerate(request["engines"]):
         file = result(control, number)
         if ready["result"] != "ok":
@@ -43,6 +45,14 @@ def answer_each(request: dict, control: Path) -> None:
         how = forks.forked(partial(answer_of_engine, {**request, **engine}, file), control / f"engine-{number}")
         if not file.exists():
             write_json(file, {"result": "ended", "how": how})
+
+
+def prepare(request: dict, control: Path) -> None:
+    """Import vLLM once for all that is asked: engines of one launch, or launches."""
+    if request["question"] == "proof":
+        observe.prepare(control)
+    else:
+        forks.prepare(request["args"], control)
 
 
 def answer_of_engine(request: dict, file: Path, folder: Path) -> None:
@@ -94,7 +104,7 @@ def factors(request: dict, control: Path) -> dict:
 
 
 ALONE = {"factors": factors}
-OF_ENGINES = {"replay": replay.observe, "output": output.observe}
+OF_ENGINES = {"proof": observe.observe, "replay": replay.observe, "output": output.observe}
 
 
 def described(error: BaseException) -> dict:

@@ -20,9 +20,14 @@ CACHES = {"VLLM_CACHE_ROOT": "cache", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TM
 
 def prepare(args: list, control: Path) -> None:
     """Import what an engine of this launch needs, and read its arguments, as the server does before it forks."""
+    imported(control)
+    launch.engine_args(args)
+
+
+def imported(control: Path) -> None:
+    """Import what an engine needs, with caches of this process alone."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine runs where its workers can be asked
     own_caches(control)
-    launch.engine_args(args)
     from vllm.v1.engine import llm_engine  # noqa: F401  the import is what is wanted
 
 

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from moe_probe_worker import engine
+from moe_probe_worker.control import words
 from moe_probe_worker.entrances import Notes, mark_entrances, stand_in_alike, watched
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.recorder import registered_layers
 from moe_probe_worker.scenarios import Scenario, learning
-from moe_probe_worker.variants import leave_experts, words
 
 COMPILATION = {"mode": 3, "cudagraph_mode": "NONE"}
 """vLLM's own compile mode, `VLLM_COMPILE`; a platform may turn it into another, as its launches do."""
@@ -197,7 +197,7 @@ def build(job: dict, stubs) -> tuple:
         except Exception as error:
             if not stubs.replace_class(error):
                 raise
-    leave_experts(model)
+    engine.leave_experts(model)
     for parameter in model.parameters():
         parameter.data.zero_()
     engine.finish_weights(model, vllm_config, stubs)

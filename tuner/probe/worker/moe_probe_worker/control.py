@@ -1,4 +1,4 @@
-"""The control folder: JSON in, JSON out, each file whole or absent."""
+"""What goes into the control folder: JSON files, each whole or absent, and exceptions in one line."""
 
 import json
 import os
@@ -16,3 +16,8 @@ def write_json(path: Path, value: Any) -> None:
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(value), encoding="utf-8")
     os.replace(draft, path)  # noqa: PTH105  atomic replace is the point
+
+
+def words(error: BaseException) -> str:
+    """The exception in one line of at most 300 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -1,59 +1,58 @@
-"""Whether the cut model hid something: the model once more with every layer, before its cut form is believed.
+"""The model once more with every layer, where layers were cut: what the cut model cannot show.
 
 A model cut to a few layers no longer skips its middle ones, and code that asks
-for a layer by number may never find it. Every layer is built, a few scenarios
-run, and every branch must turn out constant there; else the model with every
-layer is explored instead of the cut one.
+for a layer by number may never find it. Every layer is built, without expert
+compute, and a few scenarios run.
 """
 
-from moe_probe_worker.exploration import Explorer
+import gc
+
+from moe_probe_worker import engine
+from moe_probe_worker.control import words
+from moe_probe_worker.passes import Passes, run_all
+from moe_probe_worker.recorder import Recorder, registered_layers
 from moe_probe_worker.scenarios import learning, scenarios
 from moe_probe_worker.stubs import Stubs
-from moe_probe_worker.variants import Built, NotApplicable
 
-NAME = "full_depth"
 MOST_SCENARIOS = 4
 
 
-def whole(job: dict) -> dict:
-    """The job with every layer, and without the assumption that some were cut."""
-    kept = [item for item in job["assumptions"] if item["kind"] != "layers_shrunk"]
-    return {**job, "config": job["deep"], "assumptions": kept, "deep": None}
-
-
-def full_depth(job: dict, report: dict) -> dict:
-    """What `variants` adds to its entry for the model with every layer.
+def observe_whole(job: dict, report: dict):
+    """The report's `whole`; a failure is its own and costs nothing else.
 
     Args:
         job: the model.
         report: what its cut form showed.
 
-    Raises:
-        NotApplicable: the cut took no layer away, or the cut form shows enough already.
+    Returns:
+        None where no layer was cut, else `status` (`ran`, `failed`, `not_applicable`: the cut form left the registered
+        order already), `detail` (the reason), `registered` and `scenarios`.
     """
     if job["deep"] is None:
-        raise NotApplicable("No layer was cut.")
+        return None
+    entry = {"status": "ran", "detail": "", "registered": [], "scenarios": []}
     if leaves_the_order(report):
-        raise NotApplicable("The cut model left the registered order already.")
+        return {**entry, "status": "not_applicable", "detail": "The cut model left the registered order already."}
+    try:
+        return {**entry, **shown(job)}
+    except Exception as error:
+        return {**entry, "status": "failed", "detail": words(error)}
+    finally:
+        gc.collect()
+
+
+def shown(job: dict) -> dict:
+    """Layers and scenarios of the model with every layer, with exceptions."""
     with Stubs() as stubs:
-        built = Built(whole(job), {}, stubs, experts=False)
-        passes = built.passes()
-        explorer = Explorer(passes, built.model, passes.recorder)
-        explorer.run(learning(scenarios(*passes.inputs([])))[:MOST_SCENARIOS], reaching=0.0)
-        return {
-            "registered": list(passes.recorder.layers),
-            "scenarios": list(explorer.entries.values()),
-            "detail": unlike(explorer),
-        }
-
-
-def unlike(explorer) -> str:
-    """Why the cut model may not stand for this one; empty if every branch is constant."""
-    report = explorer.report()
-    if report["status"] != "ran":
-        return report["detail"]
-    open_ones = [one for one in report["branches"] if one["status"] != "constant"]
-    return "; ".join(f"{one['file']}:{one['line']} `{one['condition']}`" for one in open_ones[:3])
+        vllm_config, model = engine.construct({**job, "config": job["deep"]}, stubs)
+        engine.leave_experts(model)
+        engine.fill_weights(model)
+        engine.finish_weights(model, vllm_config, stubs)
+        recorder = Recorder(registered_layers(vllm_config))
+        recorder.stubbed = True
+        passes = Passes(model, vllm_config, recorder, stubs)
+        planned = learning(scenarios(*passes.inputs([])))[:MOST_SCENARIOS]
+        return {"registered": list(recorder.layers), "scenarios": run_all(passes, planned)}
 
 
 def leaves_the_order(report: dict) -> bool:
@@ -61,8 +60,3 @@ def leaves_the_order(report: dict) -> bool:
     registered = report["registered"]
     orders = [order for scenario in report["scenarios"] for order in scenario["passes"]]
     return any(order != registered[: len(order)] for order in orders)
-
-
-def must_be_explored(entry: dict) -> bool:
-    """Whether the model with every layer has to be explored in place of the cut one."""
-    return entry["status"] == "ran" and (bool(entry["detail"]) or leaves_the_order(entry))

@@ -213,13 +213,8 @@ def make_groups() -> None:
             initialize_model_parallel(1, 1)
 
 
-def build(vllm_config, model_config=None):
-    """Construct the model class that vLLM picks, on the platform's device.
-
-    Args:
-        vllm_config: the launch; its static lists of layers are extended.
-        model_config: a draft's, else the launch's own.
-    """
+def build(vllm_config):
+    """Construct the model class that vLLM picks, on the platform's device; its static lists of layers are extended."""
     import torch
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
@@ -228,7 +223,7 @@ def build(vllm_config, model_config=None):
     make_groups()
     device = torch.device(vllm_config.device_config.device)
     with set_current_vllm_config(vllm_config), set_default_torch_dtype(torch.bfloat16), device:
-        model = initialize_model(vllm_config, model_config=model_config)
+        model = initialize_model(vllm_config)
     materialise(model, device)
     return model
 
@@ -241,14 +236,21 @@ def materialise(model, device) -> None:
     """
     import torch
 
-    def real(value):
-        is_shape_only = isinstance(value, torch.Tensor) and value.is_meta
-        return torch.zeros_like(value, device=device) if is_shape_only else value
-
     for module in model.modules():
         for name, value in list(vars(module).items()):
-            if isinstance(value, torch.Tensor | list):
-                setattr(module, name, [real(item) for item in value] if isinstance(value, list) else real(value))
+            if isinstance(value, list):
+                setattr(module, name, [with_memory(item, device) for item in value])
+            elif isinstance(value, torch.Tensor):
+                setattr(module, name, with_memory(value, device))
+
+
+def with_memory(value, device):
+    """Zeros on the device in place of a tensor that has a shape alone; anything else as it is."""
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.is_meta:
+        return torch.zeros_like(value, device=device)
+    return value
 
 
 def fill_weights(model) -> None:
@@ -270,6 +272,16 @@ def fill_weights(model) -> None:
         whole = flat.numel() // NOISE * NOISE
         flat[:whole].view(-1, NOISE).copy_(noise)
         flat[whole:].copy_(noise[: flat.numel() - whole])
+
+
+def leave_experts(model) -> None:
+    """Leave out the step after loading that repacks the experts' weights, for a model whose experts never compute."""
+    from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
+
+    methods = (getattr(module, "quant_method", None) for module in model.modules())
+    for method in methods:
+        if isinstance(method, FusedMoEMethodBase):
+            method.process_weights_after_loading = lambda *_: None
 
 
 def finish_weights(model, vllm_config, stubs) -> None:

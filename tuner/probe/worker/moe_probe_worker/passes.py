@@ -2,6 +2,7 @@
 
 import itertools
 
+from moe_probe_worker.control import words
 from moe_probe_worker.stubs import Stubs
 
 COMPUTED = ("decode_1", "prefill_short")
@@ -59,8 +60,7 @@ class Passes:
         try:
             contexts = [context for _ in range(scenario.repeats) for context in self._recorded(scenario) or [[]]]
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            return {**entry, "status": "failed", "detail": f"{type(error).__name__}: {said}"}
+            return {**entry, "status": "failed", "detail": words(error)}
         orders = [[call["called"] for call in context] for context in contexts]
         distinct = [order for at, order in enumerate(orders) if order not in orders[:at]]
         return {**entry, "contexts": len(orders), "passes": distinct}
@@ -91,38 +91,22 @@ class Passes:
         import torch
         from vllm.forward_context import set_forward_context
 
-        count = len(scenario.ids)
-        told = self.metadata(scenario)
-        context = set_forward_context(told, self.vllm_config, num_tokens=count, **self._other_ranks(count))
+        # Attention is told nothing of the batch, as in vLLM's own profile run, so that it needs no KV cache.
+        context = set_forward_context(None, self.vllm_config, num_tokens=len(scenario.ids))
         with torch.inference_mode(), context:
             if not self.counting:
                 name_layers()
             return self.model(**self.arguments(scenario))
 
-    def metadata(self, _scenario):
-        """What attention is told of the batch: nothing, as in vLLM's own profile run, so that it needs no KV cache."""
-        return None  # noqa: RET501  where attention is told more, a dict
-
     def arguments(self, scenario) -> dict:
-        """What vLLM's model runner hands the model; a later pipeline stage gets hidden states."""
+        """What vLLM's model runner hands the model."""
         import torch
-        from vllm.distributed import get_pp_group
 
         ids = torch.tensor(scenario.ids, device=self.device)
         positions = self._positions(scenario.positions)
-        if not get_pp_group().is_first_rank:
-            received = self.model.make_empty_intermediate_tensors(len(ids), torch.bfloat16, self.device)
-            return {"input_ids": ids, "positions": positions, "intermediate_tensors": received}
         embeds = self._embeddings(ids, scenario.is_multimodal) if scenario.feed == "embeds" else None
         wanted = ids if embeds is None or self._wants_ids() else None
         return {"input_ids": wanted, "positions": positions, "inputs_embeds": embeds}
-
-    def _other_ranks(self, count: int) -> dict:
-        """With data parallelism, what the ranks would have told each other: all run as many tokens."""
-        import torch
-
-        ranks = self.vllm_config.parallel_config.data_parallel_size
-        return {"num_tokens_across_dp": torch.full((ranks,), count, dtype=torch.int32)} if ranks > 1 else {}
 
     def _wants_ids(self) -> bool:
         return bool(getattr(self.model, "requires_raw_input_tokens", False))
@@ -188,6 +172,17 @@ class Passes:
             "resolved": [call["ran"] for call in calls],
             "error": error,
         }
+
+
+def run_all(passes: Passes, planned: list) -> list:
+    """The entry of each scenario, in order; a model may refuse an optional input."""
+    entries = []
+    for scenario in planned:
+        entry = passes.run(scenario)
+        if entry["status"] == "failed" and scenario.optional:
+            entry |= {"status": "not_applicable", "detail": f"refused: {entry['detail']}"}
+        entries.append(entry)
+    return entries
 
 
 def name_layers() -> None:

@@ -3,11 +3,9 @@
 import gc
 import time
 from contextlib import contextmanager
-from functools import partial
 
-from moe_probe_worker import compiled, depth, engine, plain_config, plugins, variants
-from moe_probe_worker.exploration import Explorer
-from moe_probe_worker.passes import Passes
+from moe_probe_worker import compiled, depth, engine, guards, plain_config, plugins
+from moe_probe_worker.passes import Passes, run_all
 from moe_probe_worker.recorder import Recorder, registered_layers
 from moe_probe_worker.scenarios import scenarios
 from moe_probe_worker.sources import source_hashes
@@ -51,15 +49,10 @@ def observe(job: dict, facts: dict) -> dict:
     plain, stages = plain_config.ensure_config_class(job["config"]), Stages()
     report = look(job, facts, stages)
     with stages.stage("depth"):
-        deep = variants.observed(depth.NAME, partial(depth.full_depth, report=report), job)
-    if depth.must_be_explored(deep):
-        job = depth.whole(job)
-        report = look(job, facts, stages)
-    with stages.stage("variants"):
-        others = variants.observe_variants(job) if job["variants"] else []
+        whole = depth.observe_whole(job, report)
     return {
         **report,
-        "variants": [deep, *others],
+        "whole": whole,
         "declares_experts": job["declares_experts"],
         "assumptions": [*job["assumptions"], *report["assumptions"], *made_up(plain, job["config"])],
         "seconds": {"import": facts["import_seconds"], **stages.seconds},
@@ -67,7 +60,7 @@ def observe(job: dict, facts: dict) -> dict:
 
 
 def look(job: dict, facts: dict, stages: Stages) -> dict:
-    """What the model itself shows: layers, scenarios, branches, counter."""
+    """What the model itself shows: layers, scenarios, counter, and what compiling changes."""
     with Stubs() as stubs:
         with stages.stage("build"):
             vllm_config, model = engine.construct(job, stubs)
@@ -77,15 +70,17 @@ def look(job: dict, facts: dict, stages: Stages) -> dict:
         recorder = Recorder(registered_layers(vllm_config))
         passes = Passes(model, vllm_config, recorder, stubs)
         planned = scenarios(*passes.inputs(job["special_tokens"]))
-        explorer = Explorer(passes, model, recorder)
         with stages.stage("passes"):
-            explorer.run(planned)
-        ran = list(explorer.entries.values())
+            ran = run_all(passes, planned)
+        with stages.stage("guards"):
+            behind_guards = guards.derived(passes, planned)
+            planned += behind_guards
+            ran += run_all(passes, behind_guards)
         recording = "counted" if recorder.counted else recorder.method
         telling = most_telling(planned, ran, list(recorder.layers))
         counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
         with stages.stage("compile"):
-            compile_part = compiled.observe_compiled(job, passes, explorer.scenarios, explorer.entries)
+            compile_part = compiled.observe_compiled(job, passes, planned, {entry["name"]: entry for entry in ran})
         report = {
             "result": "ok",
             "architecture": vllm_config.model_config.architecture,
@@ -95,14 +90,13 @@ def look(job: dict, facts: dict, stages: Stages) -> dict:
             "counter": counter,
             "registered": list(recorder.layers),
             "recording": recording,
-            "planned": [*dict.fromkeys([*(scenario.name for scenario in planned), *explorer.entries])],
+            "planned": [scenario.name for scenario in planned],
             "scenarios": ran,
-            "exploration": explorer.report(),
             "compile": compile_part,
             "assumptions": stubs.used,
             "sources": source_hashes(model, recorder.layers),
         }
-    del model, vllm_config, recorder, passes, explorer
+    del model, vllm_config, recorder, passes
     gc.collect()
     return report
 

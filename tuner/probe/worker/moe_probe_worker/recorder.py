@@ -8,7 +8,6 @@ neither: LoRA wrappers and fused paths go round `forward`.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
 
@@ -24,8 +23,6 @@ class Recorder:
             release has neither point; the weakest over all layers.
         counted: whether a pass resolved names through vLLM's counter.
         stubbed: while true, implementations are recorded but not executed.
-        on_call: told of each MoE call while it is made, or None.
-        around: makes the context in which each pass runs.
     """
 
     def __init__(self, layers: dict) -> None:
@@ -34,8 +31,6 @@ class Recorder:
         self.contexts: list[object] = []
         self.stubbed = False
         self.counted = False
-        self.on_call: Callable[[], None] | None = None
-        self.around = nullcontext
         self._running: set[str] = set()
         self.method = self._attach()
 
@@ -93,8 +88,6 @@ class Recorder:
             self.contexts.append(context)
         self.counted = self.counted or getattr(context, "moe_layer_index", 0) > 0
         self.events.append((len(self.contexts) - 1, kind, name))
-        if self.on_call is not None:
-            self.on_call()
 
     def record(self, forward: Callable[[], object]) -> list[list[dict]]:
         """Run one pass.
@@ -104,8 +97,7 @@ class Recorder:
             layer the model meant, and `ran`, the layer that was resolved.
         """
         self.events, self.contexts, self._running = [], [], set()
-        with self.around():
-            forward()
+        forward()
         return [
             paired([event[1:] for event in self.events if event[0] == index]) for index in range(len(self.contexts))
         ]

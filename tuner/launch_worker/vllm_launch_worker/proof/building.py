@@ -1,0 +1,235 @@
+"""The launch's model on the meta device: every layer in its full width, without memory for weights."""
+
+import sys
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from unittest import mock
+
+from vllm_launch_worker.proof.failure import in_words
+
+
+class Standing:
+    """What stands in for parts of vLLM that this machine lacks, as assumptions of the report."""
+
+    def __init__(self) -> None:
+        self.assumptions: list = []
+
+    def note(self, kind: str, detail: str) -> None:
+        """One stand-in, once."""
+        assumption = {"kind": kind, "detail": detail}
+        if assumption not in self.assumptions:
+            self.assumptions.append(assumption)
+
+
+def built(vllm_config, standing: Standing):
+    """The model that vLLM picks for this config, constructed on the meta device.
+
+    A CPU has no kernels for the experts of some quantisations; there the model is built without its quantisation.
+    """
+    from vllm.platforms import current_platform
+
+    try:
+        return constructed(vllm_config, standing)
+    except Exception as error:
+        if vllm_config.quant_config is None or current_platform.device_type != "cpu":
+            raise
+        standing.note("quantization_dropped", in_words(error))
+    vllm_config.quant_config = None
+    vllm_config.compilation_config.static_forward_context.clear()
+    vllm_config.compilation_config.static_all_moe_layers.clear()
+    return constructed(vllm_config, standing)
+
+
+def constructed(vllm_config, standing: Standing):
+    """`built`, without a second try."""
+    import torch
+    from vllm.config import set_current_vllm_config
+    from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.utils.torch_utils import set_default_torch_dtype
+
+    standing.note("meta_device", "every layer in its full width, without memory")
+    give_workspace()
+    dtype = vllm_config.model_config.dtype
+    with ExitStack() as around:
+        around.enter_context(attention_of_other_platforms(standing))
+        around.enter_context(without_copies())
+        around.enter_context(maps_with_memory())
+        around.enter_context(set_current_vllm_config(vllm_config))
+        around.enter_context(set_default_torch_dtype(dtype))
+        around.enter_context(torch.device("meta"))
+        model = initialize_model(vllm_config)
+        if vllm_config.lora_config is not None:
+            model = with_adapters(model, vllm_config)
+    finish(model, vllm_config, standing)
+    leave_device(model)
+    call_operators(model, vllm_config, standing)
+    return model.eval()
+
+
+def with_adapters(model, vllm_config):
+    """Put adapter layers around the model's own, as vLLM's model runner does before the first call.
+
+    `load_lora_model`, vllm/v1/worker/lora_model_runner_mixin.py, 0.16.0 to 0.32.0.
+    """
+    import torch
+    from vllm.lora.model_manager import LRUCacheLoRAModelManager, create_lora_manager
+
+    scheduler = vllm_config.scheduler_config
+    manager = create_lora_manager(
+        model,
+        max_num_seqs=scheduler.max_num_seqs,
+        max_num_batched_tokens=scheduler.max_num_batched_tokens,
+        vocab_size=vllm_config.model_config.get_vocab_size(),
+        lora_config=vllm_config.lora_config,
+        device=torch.device("meta"),
+        lora_manager_cls=LRUCacheLoRAModelManager,
+        vllm_config=vllm_config,
+    )
+    return manager.model
+
+
+@contextmanager
+def maps_with_memory():
+    """While the block runs, the small tables of which rank has which experts are made in memory: vLLM reads them."""
+    homes = [module for name, module in list(sys.modules.items()) if name.startswith("vllm.model_executor.layers")]
+    with ExitStack() as patches:
+        for home in homes:
+            make = vars(home).get("determine_expert_map")
+            if make is not None:
+                patches.enter_context(mock.patch.object(home, "determine_expert_map", partial(in_memory, make)))
+        yield
+
+
+def in_memory(function, *args, **kwargs):
+    """Call a function that makes tensors, and let it make them in memory."""
+    import torch
+
+    with torch.device("cpu"):
+        return function(*args, **kwargs)
+
+
+def give_workspace() -> None:
+    """The scratch memory that some layers ask for while they are built; a worker process of vLLM makes it."""
+    import torch
+
+    with suppress(ImportError):  # releases before vllm/v1/worker/workspace.py
+        from vllm.v1.worker.workspace import init_workspace_manager
+
+        init_workspace_manager(torch.device("meta"))
+
+
+@contextmanager
+def without_copies():
+    """While the block runs, a module without memory that is sent to a device stays as it is."""
+    import torch
+
+    send = torch.nn.Module.to
+
+    def sent(module, *args, **kwargs):
+        if any(parameter.is_meta for parameter in module.parameters()):
+            return module
+        return send(module, *args, **kwargs)
+
+    with mock.patch.object(torch.nn.Module, "to", sent):
+        yield
+
+
+def leave_device(model) -> None:
+    """Put on the meta device what a model made elsewhere: parameters, buffers, and tensors that it holds itself."""
+    import torch
+
+    model.to("meta")
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, torch.Tensor) and not value.is_meta:
+                vars(module)[name] = value.to("meta")
+            elif isinstance(value, list) and any(isinstance(item, torch.Tensor) for item in value):
+                vars(module)[name] = [without_memory(item) for item in value]
+
+
+def without_memory(value):
+    """The tensor on the meta device; anything else as it is."""
+    import torch
+
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
+
+
+@contextmanager
+def attention_of_other_platforms(standing: Standing):
+    """Where this platform has no attention of a kind, one of another platform is built in its place.
+
+    vLLM's attention layers are operators in a trace; which kernel is behind them is decided when they run.
+    """
+    from vllm.platforms import current_platform
+
+    kind = type(current_platform)
+    choose = kind.get_attn_backend_cls.__func__
+
+    def chosen(cls, *args, **kwargs):
+        try:
+            return choose(cls, *args, **kwargs)
+        except NotImplementedError as error:
+            standing.note("attention_backend", in_words(error))
+            wanted = [*args, *kwargs.values()]
+            return SPARSE if any(getattr(value, "use_sparse", False) for value in wanted) else LATENT
+
+    with mock.patch.object(kind, "get_attn_backend_cls", classmethod(chosen)):
+        yield
+
+
+LATENT = "vllm_launch_worker.proof.attention.Latent"
+SPARSE = "vllm_launch_worker.proof.attention.Sparse"
+
+
+def finish(model, vllm_config, standing: Standing) -> None:
+    """VLLM's own step after loading, for every layer but those of experts, whose arithmetic is not traced."""
+    from vllm.config import set_current_vllm_config
+    from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
+    from vllm.model_executor.layers.linear import LinearMethodBase, UnquantizedLinearMethod
+    from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
+    from vllm.platforms import current_platform
+
+    with set_current_vllm_config(vllm_config):
+        for module in model.modules():
+            method = getattr(module, "quant_method", None)
+            if not isinstance(method, QuantizeMethodBase) or isinstance(method, FusedMoEMethodBase):
+                continue
+            if isinstance(method, UnquantizedLinearMethod):
+                plain_linear(module)
+                continue
+            try:
+                method.process_weights_after_loading(module)
+            except Exception as error:
+                if isinstance(method, LinearMethodBase) and current_platform.device_type == "cpu":
+                    raise  # its trace would lack what the step makes; see `built`
+                standing.note("weights_not_processed", f"{type(method).__name__}: {in_words(error)}"[:200])
+
+
+def plain_linear(module) -> None:
+    """A linear layer without a kernel of its own multiplies as torch does; a CPU build keeps its kernel here."""
+    import torch
+
+    module.cpu_linear = torch.nn.functional.linear
+
+
+def call_operators(model, vllm_config, standing: Standing) -> None:
+    """Let MoE and attention layers call vLLM's operators on every platform, as they do on a GPU.
+
+    A CPU build calls the Python functions in their place (`_select_forward`, fused_moe/runner; `use_direct_call` of
+    attention layers, 0.17.0 to 0.32.0), and its trace would hold the experts' arithmetic and not the call.
+    """
+    import torch
+
+    compilation = vllm_config.compilation_config
+    for module in model.modules():
+        if getattr(module, "use_direct_call", False):
+            module.use_direct_call = False
+    for name in compilation.static_all_moe_layers:
+        layer = compilation.static_forward_context[name]
+        runner = getattr(layer, "runner", layer)
+        for attribute in ("moe_forward", "_forward_entry"):
+            chosen = getattr(runner, attribute, None)
+            plain = getattr(chosen, "__name__", "")
+            if plain in ("_moe_forward", "_moe_forward_shared"):
+                standing.note("operator_called", plain.removeprefix("_"))
+                setattr(runner, attribute, getattr(torch.ops.vllm, plain.removeprefix("_")))

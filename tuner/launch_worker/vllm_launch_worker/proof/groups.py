@@ -1,0 +1,65 @@
+"""The launch's groups of processes, in one process: torch's fake backend answers for the other ranks."""
+
+from unittest import mock
+
+RANKS_OF_A_LAUNCH = 12
+"""Ranks that are traced at most; a launch with more that differ is not proved."""
+
+
+def ranks(parallel) -> list:
+    """The ranks that may differ: first, middle and last pipeline stage, first and last of each other group.
+
+    Returns:
+        Tuples of data-parallel, pipeline and tensor rank.
+    """
+    stages = sorted({0, parallel.pipeline_parallel_size // 2, parallel.pipeline_parallel_size - 1})
+    tensors = sorted({0, parallel.tensor_parallel_size - 1})
+    replicas = sorted({0, parallel.data_parallel_size - 1})
+    return [(replica, stage, tensor) for replica in replicas for stage in stages for tensor in tensors]
+
+
+def name_of(rank: tuple, parallel) -> str:
+    """A rank in words."""
+    sizes = (parallel.data_parallel_size, parallel.pipeline_parallel_size, parallel.tensor_parallel_size)
+    words = ("data", "pipeline", "tensor")
+    parts = [f"{word} {at} of {size}" for word, at, size in zip(words, rank, sizes, strict=True) if size > 1]
+    return ", ".join(parts) or "rank 0 of 1"
+
+
+def join(vllm_config, rank: tuple) -> None:
+    """Make vLLM's groups as this rank of the launch would see them.
+
+    Collectives go through vLLM's operators, as on a GPU: they are traced and never run.
+    """
+    import torch
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+    from vllm.config import set_current_vllm_config
+    from vllm.distributed import init_distributed_environment, initialize_model_parallel, parallel_state
+    from vllm.distributed.device_communicators.base_device_communicator import DeviceCommunicatorBase
+    from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
+    from vllm.platforms import current_platform
+
+    parallel = vllm_config.parallel_config
+    replica, stage, tensor = rank
+    inner = parallel.pipeline_parallel_size * parallel.tensor_parallel_size
+    world, within = parallel.data_parallel_size * inner, stage * parallel.tensor_parallel_size + tensor
+    parallel.rank, parallel.data_parallel_rank = within, replica
+    torch.distributed.init_process_group("fake", rank=replica * inner + within, world_size=world, store=FakeStore())
+    plain = f"{DeviceCommunicatorBase.__module__}.{DeviceCommunicatorBase.__qualname__}"
+    new_group = torch.distributed.new_group
+
+    def fake_group(ranks=None, *_, **__):
+        return new_group(ranks, backend="fake")
+
+    with (
+        mock.patch.object(torch.distributed, "new_group", fake_group),
+        mock.patch.object(parallel_state, "_node_count", return_value=1),
+        mock.patch.object(type(current_platform), "get_device_communicator_cls", classmethod(lambda _: plain)),
+        mock.patch.object(MessageQueue, "create_from_process_group", return_value=None),
+        set_current_vllm_config(vllm_config),
+    ):
+        init_distributed_environment(inner, within, "env://", tensor, "fake")
+        initialize_model_parallel(parallel.tensor_parallel_size, parallel.pipeline_parallel_size)
+    for group in parallel_state._groups.values():
+        if group() is not None:
+            group().use_custom_op_call = True

@@ -1,0 +1,159 @@
+"""What the code of a launch reads beside its arguments: environment variables, fields of vLLM's config, its own files.
+
+Two launches that differ only in what nobody read are alike. Reads are noted while the config and the model are built.
+While Dynamo traces, its guards tell of them, for a recorder of ours would be traced, too.
+"""
+
+import hashlib
+import os
+import re
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+ATTRIBUTE = re.compile(r"\.(\w+)")
+VARIABLE = re.compile(r"environ.{0,40}?\['(\w+)'\]")
+
+
+class Reads:
+    """Notes of what was read.
+
+    Attributes:
+        environ: the variables when the process began: vLLM sets some itself.
+        variables: names of the environment variables.
+        fields: fields of vLLM's config, `scheduler_config.max_num_seqs`.
+        codes: the code objects of all Python functions that ran.
+        listed: files whose code read every variable at once.
+    """
+
+    def __init__(self) -> None:
+        self.environ: dict = dict(os.environ)
+        self.variables: set = set()
+        self.fields: set = set()
+        self.codes: set = set()
+        self.listed: set = set()
+
+    @contextmanager
+    def of_variables(self):
+        """Note each environment variable that Python reads in the block."""
+        kind = type(os.environ)
+        get, listing = kind.__getitem__, kind.__iter__
+        places: set = set()
+
+        def read(environ, name):
+            if reader() not in places:
+                self.variables.add(str(name))
+            return get(environ, name)
+
+        def listed(environ):
+            place = reader()
+            places.add(place)
+            self.listed.add(place[0])
+            return listing(environ)
+
+        kind.__getitem__, kind.__iter__ = read, listed
+        try:
+            yield
+        finally:
+            kind.__getitem__, kind.__iter__ = get, listing
+
+    @contextmanager
+    def of_fields(self, vllm_config):
+        """Note each field that is read of a config below this one."""
+        parts = {id(part): name for name, part in vars(vllm_config).items() if hasattr(part, "__dataclass_fields__")}
+        kinds = {type(part) for part in vars(vllm_config).values() if id(part) in parts}
+        patched = [self._watch(kind, parts) for kind in kinds]
+        try:
+            yield
+        finally:
+            for kind, attribute in patched:
+                kind.__getattribute__ = attribute
+
+    def _watch(self, kind, parts: dict) -> tuple:
+        attribute = kind.__getattribute__
+        fields = frozenset(kind.__dataclass_fields__)
+
+        def read(part, name):
+            if name in fields and id(part) in parts and not is_beside(sys._getframe(1)):
+                self.fields.add(f"{parts[id(part)]}.{name}")
+            return attribute(part, name)
+
+        kind.__getattribute__ = read
+        return kind, attribute
+
+    @contextmanager
+    def of_code(self):
+        """Note every Python function that runs in the block."""
+        codes = self.codes
+
+        def note(frame, _event, _argument):
+            codes.add(frame.f_code)
+
+        sys.settrace(note)
+        threading.settrace(note)
+        try:
+            yield
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)
+
+    def of_guards(self, guards: list, vllm_config) -> None:
+        """Note what guards tell: an attribute that is called as a field of some config counts as this field."""
+        owners: dict = {}
+        for name, part in vars(vllm_config).items():
+            for field in getattr(part, "__dataclass_fields__", ()):
+                owners.setdefault(field, []).append(name)
+        for guard in guards:
+            for attribute in ATTRIBUTE.findall(guard["name"]):
+                self.fields.update(f"{owner}.{attribute}" for owner in owners.get(attribute, ()))
+            self.variables.update(VARIABLE.findall(guard["name"]))
+
+
+CONFIGS, EXPERTS = "vllm.config", "vllm.model_executor.layers.fused_moe"
+
+
+def reader() -> tuple:
+    """File and line of the code that reads a variable: the innermost frame that is not of Python's own mapping.
+
+    Code that copies all variables lists them and then reads each, in one line.
+    """
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in MAPPING:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+MAPPING = ("os", "collections.abc", "_collections_abc")
+
+
+def is_beside(frame) -> bool:
+    """Whether a read cannot change which MoE layer is called, by who makes it.
+
+    vLLM's configs read each other when one is copied or written out. A MoE layer and the quantisation of its experts
+    keep what they read for the inside of the operator, after the layer was resolved.
+    """
+    module = frame.f_globals.get("__name__", "")
+    if module.startswith((f"{CONFIGS}.", f"{EXPERTS}.")):
+        return True
+    kinds = type(frame.f_locals.get("self")).__mro__
+    return any(kind.__module__.startswith(f"{EXPERTS}.") for kind in kinds)
+
+
+def values(names: set, environ: dict) -> dict:
+    """Variable -> sha256 of its value in these, empty if it is not set."""
+    digests = {}
+    for name in sorted(names):
+        value = environ.get(name)
+        digests[name] = "" if value is None else hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()
+    return digests
+
+
+def below_path(file: str) -> str:
+    """The path relative to the deepest entry of `sys.path` above it; absolute if there is none."""
+    path = Path(file).resolve()
+    roots = [Path(entry).resolve() for entry in sys.path if entry]
+    above = [root for root in roots if path.is_relative_to(root)]
+    if not above:
+        return str(path)
+    return str(path.relative_to(max(above, key=lambda root: len(root.parts))))

@@ -1,0 +1,223 @@
+"""The stored proof of a launch: found by the launch's key, and held against what is here now.
+
+Stands in a start path: nothing here needs pydantic, and what is stored was checked by `tuner.stored_shape`.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cache.entry import Entry
+from cache.key import digest
+from rules.launch_key import OURS, launch_key, reaching, shares, variables_agree
+from rules.proof_finding import ProofFinding, ProofWord
+from rules.verdict import Verdict
+from tuner.arguments import ServeArguments
+from tuner.identity import MISSING, Subject, hash_sources, launch_worker_digest
+
+if TYPE_CHECKING:
+    from tuner.memory import LookUp
+
+
+PLAIN_LAUNCH = "the plain launch"
+"""What the launch of the model alone is called."""
+
+
+@dataclass(frozen=True)
+class LaunchIdentity:
+    """What tells launches of one model apart.
+
+    Attributes:
+        key: see `rules.launch_key`.
+        effective: all arguments, those of the `--config` file first.
+        arguments: those that can reach the model.
+        config: what counts of the compilation config.
+    """
+
+    key: str
+    effective: tuple[str, ...]
+    arguments: tuple[str, ...]
+    config: Mapping[str, Any]
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing that is asked for beside the model can reach it."""
+        return not self.arguments and not self.config
+
+    def words(self) -> tuple[str, ...]:
+        """What tells the launch from the plain one, as arguments."""
+        return _words(self.arguments, self.config)
+
+
+@dataclass(frozen=True)
+class LaunchProof:
+    """What is stored about one launch.
+
+    Attributes:
+        key: of the proof; empty if none applies.
+        finding: what it proves; None if none applies.
+        why_not: why none applies, a few words; empty if one does.
+        launch: for which launch it was made, on one line.
+        platform: on which it was made.
+        shared: the launch differs from the proof's, in nothing that anybody read.
+        folder: names the cache root of launches that rest on it: 16 hexadecimal characters.
+        variables: digest of the value of each environment variable that was read.
+    """
+
+    key: str = ""
+    finding: ProofFinding | None = None
+    why_not: str = ""
+    launch: str = ""
+    platform: str = ""
+    shared: bool = False
+    folder: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_PROOF = LaunchProof()
+"""That of a launch which was decided elsewhere."""
+
+
+def launch_identity(arguments: ServeArguments) -> LaunchIdentity:
+    """The identity of a launch; a null in the compilation config asks for vLLM's default."""
+    given = arguments.compilation_config
+    config = {key: value for key, value in given.items() if key not in OURS and value is not None}
+    key = launch_key(arguments.effective, config)
+    return LaunchIdentity(key, arguments.effective, reaching(arguments.effective), config)
+
+
+def told(arguments: Sequence[str], config: Mapping[str, Any]) -> str:
+    """A launch on one line: what tells it from the plain one.
+
+    Args:
+        arguments: those that can reach the model.
+        config: what counts of its compilation config.
+    """
+    words = _words(arguments, config)
+    return shlex.join(words) if words else PLAIN_LAUNCH
+
+
+def _words(arguments: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*arguments, *(("--compilation-config", json.dumps(config)) if config else ()))
+
+
+def proving_command(subject: Subject, launch: LaunchIdentity) -> str:
+    """The command that tries to prove a launch of a model."""
+    revision = subject.model.revision
+    options = [
+        *(["--revision", revision] if revision else []),
+        *(["--model-impl", subject.model_impl] if subject.model_impl != "auto" else []),
+        *(["--trust-remote-code"] if subject.trust_remote_code else []),
+    ]
+    behind = ["--", *launch.words()] if not launch.plain else []
+    return shlex.join(["tuner", "probe", *options, subject.model.name, *behind])
+
+
+def proof_for(
+    found: "LookUp", subject: Subject, launch: LaunchIdentity, environ: Mapping[str, str], *, files_at_hand: bool
+) -> LaunchProof:
+    """The proof that speaks for a launch: its own, else one of a launch that differs in nothing that was read.
+
+    Args:
+        found: the stored verdict.
+        subject: the model and where it is served.
+        launch: what is launched.
+        environ: the environment variables of the launch.
+        files_at_hand: the environment's source files can be read here.
+    """
+    entry, verdict = found.entry, found.verdict
+    if entry is None or verdict is None:
+        return LaunchProof(why_not="no verdict is stored")
+    candidates = _candidates(entry, verdict, launch)
+    if not candidates:
+        return LaunchProof(why_not=f"no proof is stored for {told(launch.arguments, launch.config)}")
+    reasons = []
+    for proof in candidates:
+        why_not = _unlike(proof, subject, found.accepted_platform, environ)
+        why_not = why_not or _outdated(proof, found, subject, files_at_hand)
+        if not why_not:
+            return _applied(entry, proof, verdict.proofs[proof["key"]], launch)
+        reasons.append(why_not)
+    return LaunchProof(why_not=reasons[0])
+
+
+def outdated(proof: Mapping[str, Any], subject: Subject, *, files_at_hand: bool) -> str:
+    """Why a stored proof says nothing of what is here now, a few words; empty if it does."""
+    if proof["worker"] != launch_worker_digest():
+        return "the proof was made by another release of this tool"
+    if not files_at_hand:
+        return ""
+    stored = proof["sources"]
+    here = hash_sources(subject.environment, stored)
+    changed = sorted(file for file in stored if here[file] != stored[file])
+    if not changed:
+        return ""
+    how = "is gone" if here[changed[0]] == MISSING else "is another one"
+    more = f", and {len(changed) - 1} more of its files differ" if len(changed) > 1 else ""
+    return f"since the proof {changed[0]} {how}{more}"
+
+
+def _outdated(proof: Mapping[str, Any], found: "LookUp", subject: Subject, files_at_hand: bool) -> str:
+    """As `outdated`, without hashing again what the look-up hashed."""
+    checked = found.outdated.get(proof["key"])
+    return outdated(proof, subject, files_at_hand=files_at_hand) if checked is None else checked
+
+
+def stored_proof(entry: Entry, key: str) -> Mapping[str, Any] | None:
+    """The proof of one launch in a stored report; None if there is none."""
+    proofs: list[Mapping[str, Any]] = entry.report.get("proofs") or []
+    return next((proof for proof in proofs if proof["key"] == key), None)
+
+
+def _candidates(entry: Entry, verdict: Verdict, launch: LaunchIdentity) -> list[Mapping[str, Any]]:
+    """The launch's own proof, then those that it may share."""
+    proofs = [proof for proof in entry.report.get("proofs") or [] if proof["key"] in verdict.proofs]
+    own = [proof for proof in proofs if proof["key"] == launch.key]
+    return [*own, *(proof for proof in proofs if proof["key"] != launch.key and _is_shared(proof, verdict, launch))]
+
+
+def _is_shared(proof: Mapping[str, Any], verdict: Verdict, launch: LaunchIdentity) -> bool:
+    """Whether a launch differs from a proof's only in options whose fields nobody read while it was made."""
+    if verdict.proofs[proof["key"]].word not in SHARED_WORDS:
+        return False
+    return shares(launch.effective, launch.config, proof["key"], proof["arguments"], proof["fields"])
+
+
+def _unlike(
+    proof: Mapping[str, Any], subject: Subject, accepted_platform: str | None, environ: Mapping[str, str]
+) -> str:
+    """How the surroundings of a launch differ from those of a proof, a few words; empty if they do not."""
+    platform = accepted_platform or subject.environment.platform
+    if proof["platform"] != platform:
+        return f"the proof was made on platform {proof['platform']}, and this is {platform}"
+    for name, value in proof["variables"].items():
+        if not variables_agree({name: value}, environ):
+            return f"the environment variable {name} has another value than in the proof"
+    return ""
+
+
+def _applied(entry: Entry, proof: Mapping[str, Any], finding: ProofFinding, launch: LaunchIdentity) -> LaunchProof:
+    return LaunchProof(
+        key=proof["key"],
+        finding=finding,
+        launch=told(proof["arguments"], launch.config),
+        platform=proof["platform"],
+        shared=proof["key"] != launch.key,
+        folder=_folder(entry, proof),
+        variables=proof["variables"],
+    )
+
+
+def _folder(entry: Entry, proof: Mapping[str, Any]) -> str:
+    """A name that changes with all that the trace depends on: compiled code outlives the proof that it was made under.
+
+    Files that only construct the model and plain environment variables are in no key of vLLM's own (0.16.0 to 0.33.0).
+    """
+    named = {name: proof[name] for name in ("key", "platform", "variables", "sources")}
+    return digest({**named, "verdict": entry.digest})[:16]
+
+
+SHARED_WORDS = frozenset({ProofWord.PROVED, ProofWord.NOT_COMPILED})
+"""What a launch may take over from one that differs in nothing that was read."""
