@@ -103,9 +103,8 @@ def _by_proof(report: Report, plain: ProofFinding | None) -> Verdict:
     if report.recording == "counted":
         counted = Reason("recording_counted", 0)
         return Verdict(Word.INCONCLUSIVE, (sentence(counted),), codes=(counted,))
-    beside = _side_files(report)
-    if beside:
-        return Verdict(Word.INCONCLUSIVE, tuple(_spelled(beside, sentence)), codes=beside)
+    if beside := _side_files(report):
+        return Verdict(Word.INCONCLUSIVE, tuple(map(sentence, beside)), codes=tuple(beside))
     if plain is None:
         missing = Reason("no_proof", 0)
         return Verdict(Word.INCONCLUSIVE, (sentence(missing),), codes=(missing,))
@@ -179,15 +178,16 @@ def _declared(report: Report) -> list[str]:
 
 
 def _unlike_the_launch(report: Report) -> list[str]:
-    unknown = uncovered(assumption.kind for assumption in report.assumptions if assumption.kind != SIDE_FILE)
-    reasons = [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
-    return [*reasons, *map(sentence, _side_files(report))]
+    kinds = [assumption.kind for assumption in report.assumptions]
+    unknown = uncovered(kind for kind in kinds if kind != SIDE_FILE)
+    beside = [sentence(reason) for reason in _side_files(report)]
+    return beside + [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
 
 
-def _side_files(report: Report) -> tuple[Reason, ...]:
-    """The files by which vLLM may serve another class than the one that was probed."""
-    names = [assumption.detail for assumption in report.assumptions if assumption.kind == SIDE_FILE]
-    return tuple(Reason(SIDE_FILE, 0, {"file": name}) for name in names)
+def _side_files(report: Report) -> list[Reason]:
+    """Files of the model folder by which vLLM may build another model than the one that was probed."""
+    files = [assumption.detail for assumption in report.assumptions if assumption.kind == SIDE_FILE]
+    return [Reason("side_file", 0, {"file": file}) for file in files]
 
 
 def _differing(report: Report) -> str:

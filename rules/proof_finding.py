@@ -143,6 +143,7 @@ SENTENCES = {
     "no_rank": "no process of the launch was traced",
     "no_layers": "{rank} registers no MoE layer",
     "no_moe_layer": "the model registers no MoE layer",
+    "side_file": "vLLM also reads {file} beside config.json, and may build another model by it",
     "no_sources": "the files whose code ran were not noted",
     "foreign_plugin": (
         "the plugin {plugin} is loaded, which is neither part of vLLM nor of what vLLM requires: it can change what no "
@@ -155,7 +156,6 @@ SENTENCES = {
     "recording_counted": "MoE calls were resolved by the counter during the probe, which hides the order that was "
     "meant",
     "assumption": "no rule covers what the proof did otherwise than the launch: {kind}",
-    "side_file": "vLLM also reads {file} beside config.json, and may build another model by it",
     "other_hash_seed": "with another hash seed the trace is another one",
     "reads_all_variables": "the model's code reads all environment variables at once{place}",
     "reads_file": "the model's code reads a file that the key does not cover{place}",

@@ -251,6 +251,43 @@ def test_a_version_that_is_none(check: Check) -> None:
     assert "newest is no version" in answer.document["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("image", "stated"),
+    [
+        ("vllm/vllm-openai-cpu:v0.18.0", "0.18.0"),
+        ("registry.example.com/ai/vllm-openai:v0.10.2-nixl", "0.10.2"),
+        ("registry.example.com:5000/mirror/vllm:0.10.2-gpu-py312", "0.10.2"),
+        ("rocm/vllm:rocm7.0.0_vllm_0.11.1_20251103", "0.11.1"),
+    ],
+)
+def test_a_tag_that_contradicts_the_environment(check: Check, image: str, stated: str) -> None:
+    """Copies of vLLM's images count: both versions and the way out are said, and no verdict is looked up for it."""
+    answer = check(pod(str(ERNIE), "-cc", TRUE, image=image))
+    found = finding(answer, "environment-contradicts-image")
+    assert (found["level"], found["line"]) == ("note", 7)
+    assert f"has vLLM 0.19.1, and the image {image} says vLLM {stated}" in found["message"]
+    assert "`tuner env --json`" in found["message"]
+    assert "flag-contradicts-verdict" not in rules(answer)
+    assert answer.document["launches"][0]["match"] != "environment"
+
+
+def test_a_copied_image_contradicts_the_version_option(check: Check) -> None:
+    """The option is not for an image whose tag says another version."""
+    text = pod(str(ERNIE), "-cc", TRUE, image="registry.example.com/vllm-openai:v0.10.2")
+    found = finding(check(text, options=("--vllm-version", "0.19.1")), "environment-contradicts-image")
+    assert "--vllm-version says 0.19.1, and the image registry.example.com/vllm-openai:v0.10.2" in found["message"]
+
+
+@pytest.mark.parametrize(
+    "image", ["x/y:v0.10.2", "lmcache/vllm-openai:v0.3.9", "registry.example.com/ai/vllm-openai:v0.19.1-nixl", "x/vllm"]
+)
+def test_a_tag_that_contradicts_nothing(check: Check, image: str) -> None:
+    """Versions of other software, the same version, and no version leave the environment as it was given."""
+    answer = check(pod(str(ERNIE), "-cc", TRUE, image=image), code=5)
+    assert "environment-contradicts-image" not in rules(answer)
+    assert answer.document["launches"][0]["match"] == "environment"
+
+
 # ---- the model
 
 

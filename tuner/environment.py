@@ -40,8 +40,8 @@ class Environment:
         gpu: name of the NVIDIA GPU; several different ones joined with commas.
         gpu_count: how many NVIDIA GPUs there are.
         site: the interpreter's site folders, in search order.
-        plugins: the general plugins that vLLM would load, as `tuner.plugins.general_plugins` writes them.
         flag_facts: what vLLM's files say of `fast_moe_cold_start`; nothing where they were not read.
+        plugins: the general plugins that vLLM would load, as `tuner.plugins.general_plugins` writes them.
     """
 
     python: str
@@ -56,26 +56,29 @@ class Environment:
     gpu: str | None
     gpu_count: int
     site: tuple[str, ...]
-    plugins: tuple[str, ...] = ()
     flag_facts: FlagFacts = NO_FACTS
+    plugins: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
-        lists = {"platform_plugins": list(self.platform_plugins), "site": list(self.site)}
-        own = {"plugins": list(self.plugins), "flag_facts": self.flag_facts.to_dict()}
-        return asdict(self) | lists | own
+        lists = {
+            "platform_plugins": list(self.platform_plugins),
+            "site": list(self.site),
+            "plugins": list(self.plugins),
+        }
+        return asdict(self) | lists | {"flag_facts": self.flag_facts.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote; names it does not know are left out.
 
-        Where `plugins` or `flag_facts` is missing, as in a file that an older release saved, they are unknown.
+        Where `flag_facts` or `plugins` are missing, as in a file that an older release saved, they are unknown.
 
         Raises:
             TunerError: a field is missing or of the wrong type; the sentence names it.
         """
-        known = {"plugins": [UNKNOWN], **data}
-        plain = {field.name: _field(known, field.name, field.type) for field in fields(cls) if field.type != FlagFacts}
+        data = {"plugins": [UNKNOWN], **data}
+        plain = {field.name: _field(data, field.name, field.type) for field in fields(cls) if field.type != FlagFacts}
         return cls(**plain, flag_facts=_facts(data))
 
 
@@ -125,10 +128,10 @@ def read_environment(python: str | None = None, *, whole: bool = False) -> Envir
         gpu=", ".join(dict.fromkeys(gpus)) or None,
         gpu_count=len(gpus),
         site=site,
+        flag_facts=_flag_facts(vllm, folder, whole=whole),
         plugins=general_plugins(
             (several[0].metadata for several in packages.values()), site, os.environ.get("VLLM_PLUGINS")
         ),
-        flag_facts=_flag_facts(vllm, folder, whole=whole),
     )
 
 

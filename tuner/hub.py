@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from tuner.bounded_json import MAX_BYTES
 from tuner.errors import TunerError
+from tuner.patience import NoAnswerInTimeError, answer_of
 
 CONFIG = "config.json"
 MISTRAL_WEIGHTS = "consolidated*.safetensors"
@@ -34,7 +35,7 @@ def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
 
     The local cache answers first and is not compared with the hub. Only where it has no `config.json`, and unless
     HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set, is that file fetched, and nothing else. HF_ENDPOINT, HF_TOKEN and
-    the cache variables count as in huggingface_hub.
+    the cache variables count as in huggingface_hub. The hub has as long for its answer as `tuner.patience` says.
 
     Args:
         name: a hub id.
@@ -49,7 +50,7 @@ def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
             f"{_named(name, revision)} is neither a folder here nor in the local hub cache, and offline mode is on.",
             "Download its config.json into the cache, or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.",
         )
-    folder = folder or _fetch(name, revision)
+    folder = folder or _fetch_in_time(name, revision)
     return folder, folder.name
 
 
@@ -109,6 +110,14 @@ def _offline() -> bool:
     return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
+def _fetch_in_time(name: str, revision: str | None) -> Path:
+    try:
+        return answer_of(lambda: _fetch(name, revision), _host())
+    except NoAnswerInTimeError as error:
+        waited = f"no whole answer within {error.seconds:.1f} s" if error.seconds > 0 else "no time is left to ask it"
+        raise _not_fetched(_named(name, revision), waited) from None
+
+
 def _fetch(name: str, revision: str | None) -> Path:
     # A quarter of a second to import, for the one look-up that needs it.
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # noqa: PLC0415
@@ -117,10 +126,17 @@ def _fetch(name: str, revision: str | None) -> Path:
     endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
         # Asks once; the download alone would ask again for minutes where there is no network.
-        get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision, endpoint=endpoint))
-        file = hf_hub_download(name, CONFIG, revision=revision, cache_dir=cache_folder(), endpoint=endpoint)
+        size = get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision, endpoint=endpoint)).size
+        fits = size is not None and size <= MAX_BYTES
+        file = (
+            hf_hub_download(name, CONFIG, revision=revision, cache_dir=cache_folder(), endpoint=endpoint)
+            if fits
+            else ""
+        )
     except Exception as error:  # its errors come from three libraries, with no base in common
         raise _refused(name, revision, error) from error
+    if not fits:
+        raise _too_large(name, CONFIG)
     return Path(file).parent
 
 
@@ -195,14 +211,25 @@ def _refused(name: str, revision: str | None, error: Exception) -> TunerError:
     if isinstance(error, OSError) and error.filename:
         hint = "Set HF_HUB_CACHE to a folder that can be."
         return _bad(f"The hub cache {cache_folder()} cannot be written: {error.strerror}.", hint)
+    return _not_fetched(model, _answer(error))
+
+
+def _not_fetched(model: str, reason: str) -> TunerError:
     hint = "Check the network and HF_ENDPOINT, or name a folder that holds the model's config.json."
-    return _bad(f"The {CONFIG} of {model} could not be fetched from {_host()}: {_answer(error)}.", hint)
+    return _bad(f"The {CONFIG} of {model} could not be fetched from {_host()}: {reason}.", hint)
 
 
 def _answer(error: Exception) -> str:
     """What the hub answered, as the end of a sentence."""
     status = _status(error)
     return f"it answered {status}" if status else f"no answer ({type(error.__cause__ or error).__name__})"
+
+
+def _too_large(name: str, file: str) -> TunerError:
+    return _bad(
+        f"The {file} of {name} on the hub is larger than {MAX_BYTES >> 20} MiB, or states no size.",
+        "Name a folder that holds the model's files.",
+    )
 
 
 def _status(error: Exception) -> int | None:

@@ -126,7 +126,7 @@ class Rank:
             "failures": self.failures[:MOST_FAILURES],
             "registered": list(self.layers),
             "calls": self.calls,
-            "guards": self.trace.sizes[:MOST_GUARDS],
+            "guards": [guard.told() for guard in self.trace.sizes[:MOST_GUARDS]],
             "assumptions": self.standing.assumptions,
             "seconds": self.seconds,
         }

@@ -9,6 +9,24 @@ MOST_GUARDS = 50
 """Guards on sizes that are told."""
 
 
+@dataclass(frozen=True)
+class SizeGuard:
+    """A guard on sizes.
+
+    Attributes:
+        condition: as sympy has it.
+        file, line: the code that asked.
+    """
+
+    condition: object
+    file: str
+    line: int
+
+    def told(self) -> dict:
+        """For the report."""
+        return {"expression": str(self.condition), "file": self.file, "line": self.line}
+
+
 @dataclass
 class Trace:
     """What one trace showed.
@@ -16,7 +34,7 @@ class Trace:
     Attributes:
         graphs: the graph modules that the backend was called with.
         guards: each guard that Dynamo made, with its `type`, `name`, `file` and `line`.
-        sizes: each guard on sizes, with its `expression`, `file` and `line`.
+        sizes: the guards on sizes.
         files: of the code that Dynamo looked into.
         handlers: places of functions that Dynamo looked into and that catch exceptions.
         filtered: whether Dynamo asked which guards to keep; without that its guards were not seen.
@@ -86,11 +104,7 @@ def size_guards() -> list:
     context = torch._guards.TracingContext.try_get()
     mode = context.fake_mode if context else None
     guards = mode.shape_env.guards if mode is not None and mode.shape_env is not None else []
-    found = []
-    for guard in guards:
-        file, line = place_of(guard.sloc)
-        found.append({"expression": str(guard.expr), "file": file, "line": line})
-    return found
+    return [SizeGuard(guard.expr, *place_of(guard.sloc)) for guard in guards]
 
 
 def place_of(location) -> tuple:
