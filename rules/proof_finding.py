@@ -17,6 +17,8 @@ CONDITIONS = {
     4: "nothing outside the compiled region may call a MoE layer",
 }
 """Number of a condition -> what it asks for."""
+BLIND = frozenset({"recording_counted", "scenario_lost", "side_file"})
+"""Codes of a verdict with which a wrong pass may have gone unseen, so that no launch gets a `true`."""
 LONGEST = 300
 """Characters of a field that a sentence shows."""
 
@@ -153,6 +155,7 @@ SENTENCES = {
     "no_proof": "no proof of the plain launch is stored; `tuner probe MODEL` makes it",
     "proof_outdated": "the proof of the plain launch does not apply here any more: {why}; `tuner probe MODEL` makes "
     "it anew",
+    "scenario_lost": "scenario {scenario} was planned and is missing from the report",
     "recording_counted": "MoE calls were resolved by the counter during the probe, which hides the order that was "
     "meant",
     "assumption": "no rule covers what the proof did otherwise than the launch: {kind}",

@@ -233,6 +233,7 @@ AGAINST: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "a wrong layer in an engine": ({"replays": {"flag_on": "misresolved"}}, {}),
     "answers that move with the flag": ({"outputs": {"flag_on_against_flag_off": "moved"}}, {}),
     "a recording through the counter": ({"codes": (Reason("recording_counted", 0),)}, {}),
+    "a lost scenario": ({"codes": (Reason("scenario_lost", 0),)}, {}),
     "a model that changes when it is compiled": ({"compile": "frozen"}, {"compiles": True}),
     "the same, run without compiling": ({"compile": "frozen"}, {}),
     "a variable that may bring another model": ({}, {"other_model": ("VLLM_PLUGINS is set",)}),
