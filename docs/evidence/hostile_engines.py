@@ -2,9 +2,10 @@
 
 Runs in a serving environment. A job is a model folder, a value of the flag, options of the launch, variables, and the
 prompts' lengths. vLLM is imported once, and each job is a fork of this process. On a CPU vLLM calls Python for the MoE
-layers; here it calls the operator that a GPU calls, so that the flag acts as there.
+layers; here it calls the operator that a GPU calls, so that the flag acts as there. Beside vLLM's word for "the next
+layer" each call carries the name of its own layer, so that one engine shows what was meant and what ran.
 """
-# ruff: noqa: PLC0415  vLLM is imported once the variables are set
+# ruff: noqa: PLC0415, SLF001  vLLM is imported once the variables are set; its own parts are what is watched
 
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 LIMIT_S = 240
+MARK = "|"
 VARIABLES = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "HF_HUB_OFFLINE": "1",
@@ -25,11 +27,12 @@ VARIABLES = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
     "OMP_NUM_THREADS": "1",
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
 }
 
 
-def call_as_a_gpu(ran: list[str]) -> None:
-    """Send each MoE call through vLLM's operator, and note the layer that it resolves to."""
+def call_as_a_gpu(calls: list[tuple[str, str]]) -> None:
+    """Send each MoE call through vLLM's operator, and note the layer that it means and the one that it gets."""
     import torch
     from vllm.model_executor.layers.fused_moe.runner import default_moe_runner
 
@@ -37,14 +40,20 @@ def call_as_a_gpu(ran: list[str]) -> None:
         alone = self.shared_experts is None
         return torch.ops.vllm.moe_forward if alone else torch.ops.vllm.moe_forward_shared
 
+    runner = default_moe_runner.DefaultMoERunner
     resolve = default_moe_runner.get_layer_from_name
+    encode = runner._encode_layer_name
+
+    def named(self: Any) -> str:
+        return f"{encode(self)}{MARK}{self.layer_name}"
 
     def noted(name: str) -> Any:
-        layer = resolve(name)
-        ran.append(layer.layer_name)
+        word, _, meant = name.partition(MARK)
+        layer = resolve(word)
+        calls.append((meant or word, layer.layer_name))
         return layer
 
-    default_moe_runner.DefaultMoERunner._select_forward = select  # noqa: SLF001  what a GPU answers
+    runner._select_forward, runner._encode_layer_name = select, named
     default_moe_runner.get_layer_from_name = noted
 
 
@@ -63,31 +72,37 @@ def load_as_from_a_checkpoint() -> None:
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """One engine: for each prompt length the layers that ran, or what stopped it."""
+    """One engine: for each prompt length the layers that were meant and ran, or what stopped it."""
     from vllm import LLM, SamplingParams
 
     greedy = SamplingParams(max_tokens=1, temperature=0, detokenize=False)
-    ran: list[str] = []
-    call_as_a_gpu(ran)
+    calls: list[tuple[str, str]] = []
+    call_as_a_gpu(calls)
     load_as_from_a_checkpoint()
     engine = LLM(
         model=job["folder"],
         load_format="dummy",
         skip_tokenizer_init=True,
         enable_prefix_caching=False,
-        **{"max_model_len": 512, "max_num_seqs": 4, "max_num_batched_tokens": 512, **job["options"]},
+        **{
+            "max_model_len": 512,
+            "max_num_seqs": 4,
+            "max_num_batched_tokens": 512,
+            "num_gpu_blocks_override": 40,
+            **job["options"],
+        },
         compilation_config={**job["compilation"], "fast_moe_cold_start": job["flag"]},
     )
     launch = engine.llm_engine.vllm_config.compilation_config
     answer: dict[str, Any] = {"registered": list(launch.static_all_moe_layers), "passes": {}}
     for length in job["prompts"]:
-        ran.clear()
+        calls.clear()
         tokens = [number % 500 for number in range(length)]
         try:
             engine.generate([{"prompt_token_ids": tokens}], greedy, use_tqdm=False)
         except BaseException as error:  # noqa: BLE001  whatever stops an engine is the answer
-            return {**answer, "stopped": f"prompt of {length}: {type(error).__name__}: {error}"[:300]}
-        answer["passes"][str(length)] = list(ran)
+            return {**answer, "stopped": f"{length} tokens: {type(error).__name__}: {error}"[:300]}
+        answer["passes"][str(length)] = list(calls)
     return answer
 
 
@@ -131,6 +146,9 @@ def main() -> None:
     import vllm
     import vllm.v1.engine.llm_engine
     import vllm.v1.worker.cpu_worker  # noqa: F401  as above
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
 
     answers: dict[int, Any] = {}
     running: dict[int, tuple[int, float, Path]] = {}
