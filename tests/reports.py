@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rules.judge import EQUAL_PASSES, IN_VARIANTS, REPEATED, REQUIRED, judge
+from rules.judge import REPEATED, REQUIRED, judge
+from rules.launch_key import launch_key, reaching
 from rules.report import parse_report
 from rules.verdict import Verdict, Word
+from tuner.identity import launch_worker_digest
 
 SCENARIOS = (*REQUIRED, *REPEATED, "token_7_decode")
-"""What these reports plan: all that a safe verdict needs, and one token that the config names."""
+"""What these reports plan: all that the probe always runs, and one token that the config names."""
+EQUAL_PASSES = 16
+"""Passes of each of `REPEATED`."""
+WORKER = launch_worker_digest()
+"""The launch worker as it is: what another one saw is outdated."""
 
 
 def layers(count: int) -> list[str]:
@@ -28,7 +34,7 @@ def failed(name: str, detail: str = "RuntimeError: no kernel") -> dict[str, Any]
 
 
 def report(registered: Sequence[str] = tuple(layers(3)), **changes: Any) -> dict[str, Any]:
-    """A report in which each scenario ran the registered order once.
+    """A report in which each scenario ran the registered order once, and the plain launch is proved.
 
     Args:
         registered: MoE layer names in construction order.
@@ -51,9 +57,9 @@ def report(registered: Sequence[str] = tuple(layers(3)), **changes: Any) -> dict
         "seconds": {"build": 1.5, "weights": 0.5, "passes": 2.0},
         "sources": {"vllm/model_executor/models/mixtral.py": "a" * 64},
         "counter": None,
-        "exploration": exploration(branch(), branch(status="constant", outcomes=["true"])),
-        "variants": [],
+        "whole": None,
         "compile": None,
+        "proofs": [proof(registered)] if registered else [],
     }
     return whole | changes
 
@@ -63,48 +69,61 @@ def times(name: str) -> int:
     return EQUAL_PASSES if name in REPEATED else 1
 
 
-def exploration(*branches: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """What was found of these branches."""
-    return {"status": "ran", "detail": "", "functions": 5, "seconds": 0.1, "branches": [*branches], **changes}
+def whole(*orders: Sequence[str], registered: Sequence[str] = tuple(layers(3)), **changes: Any) -> dict[str, Any]:
+    """The model with every layer: it ran the registered order, then each of `orders`."""
+    ran = [scenario("decode_1", registered)]
+    ran += [scenario(f"more_{index}", order) for index, order in enumerate(orders)]
+    return {"status": "ran", "detail": "", "registered": list(registered), "scenarios": ran, **changes}
 
 
-def branch(**changes: Any) -> dict[str, Any]:
-    """One branch that was seen all ways."""
+def rank(registered: Sequence[str] = tuple(layers(3)), **changes: Any) -> dict[str, Any]:
+    """One process whose trace calls the registered layers in order, without anything against it."""
     return {
-        "file": "vllm/model_executor/models/mixtral.py",
-        "line": 361,
-        "function": "MixtralModel.forward",
-        "kind": "if",
-        "condition": "len(input_ids) > 640",
-        "outcomes": ["false", "true"],
-        "status": "seen",
-        "because": "",
-        "tried": [],
+        "name": "rank 0 of 1",
+        "status": "traced",
+        "failures": [],
+        "registered": list(registered),
+        "calls": list(registered),
+        "guards": [],
+        "assumptions": [{"kind": "meta_device", "detail": "whole"}],
+        "seconds": {"build": 0.3, "trace": 5.8, "outside": 0.1},
         **changes,
     }
 
 
-UNEXPLORED = branch(
-    status="unexplored", outcomes=["false"], because="was never true in some place", tried=["derived_1"]
-)
-"""A branch that keeps any model with MoE layers from being proved safe."""
+def failure(code: str = "outer_guard", condition: int = 4, **fields: str | int) -> dict[str, Any]:
+    """A condition of the proof that does not hold."""
+    return {"code": code, "condition": condition, "fields": fields}
 
 
-def variant(
-    name: str, *orders: Sequence[str], registered: Sequence[str] | None = None, **changes: Any
+NOT_COMPILED = {"status": "not_compiled", "calls": [], "failures": [failure("not_decorated", 1, **{"class": "Model"})]}
+"""Fields of a rank that vLLM does not compile."""
+
+
+def proof(
+    registered: Sequence[str] = tuple(layers(3)), *args: str, config: dict[str, Any] | None = None, **changes: Any
 ) -> dict[str, Any]:
-    """The model under another setting: every scenario ran the registered order, then one more for each of `orders`.
+    """The proof of a launch, of the plain one without `args`.
 
     Args:
-        name: the setting.
-        orders: executed orders of further scenarios.
-        registered: MoE layer names in construction order; three layers if None.
-        changes: fields to replace.
+        registered: MoE layer names in construction order.
+        args: arguments behind the model.
+        config: its compilation config.
+        changes: fields to replace; those of `rank` are of its only process.
     """
-    own = layers(3) if registered is None else list(registered)
-    ran = [scenario(each, *[own] * times(each)) for each in IN_VARIANTS]
-    ran += [scenario(f"more_{index}", order) for index, order in enumerate(orders)]
-    return {"name": name, "status": "ran", "detail": "", "registered": own, "scenarios": ran, **changes}
+    only = rank(registered, **changes.pop("rank", {}))
+    return {
+        "key": launch_key(args, config or {}),
+        "arguments": list(reaching(args)),
+        "platform": "cpu",
+        "made_at": "2026-11-28T12:00:00+00:00",
+        "worker": WORKER,
+        "ranks": [only],
+        "variables": {},
+        "fields": ["model_config.dtype"],
+        "sources": {"vllm/model_executor/models/mixtral.py": "a" * 64},
+        **changes,
+    }
 
 
 def compiled(*pairs: tuple[Sequence[str], Sequence[str]], **changes: Any) -> dict[str, Any]:

@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 from cache_samples import contents, execute
-from fake_environment import LLAMA, MIXTRAL, SETTABLE, Answer, Serving, model_like, serving_in, tuner, tuner_process
+from fake_environment import (
+    LLAMA,
+    MIXTRAL,
+    SETTABLE,
+    Answer,
+    Serving,
+    install,
+    model_like,
+    serving_in,
+    tuner,
+    tuner_process,
+)
 
 from tuner.identity import Subject
 from tuner.inputs import unidentified
@@ -152,7 +163,7 @@ def broken(folder: Path, **modules: str) -> Serving:
     venv.create(folder, symlinks=True)
     site = next(folder.glob("lib/python3.*/site-packages"))
     for name, version in SETTABLE.items():
-        (site / f"{name}-{version}.dist-info").mkdir()
+        install(site, name, version)
     for name, text in modules.items():
         (site / f"{name}.py").write_text(text)
     return Serving(folder, folder / "bin" / "python", site)

@@ -7,6 +7,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from fake_environment import install
 
 from tuner.environment import Environment, read_environment
 from tuner.errors import TunerError
@@ -24,8 +25,7 @@ class Site:
 
     def add(self, name: str, version: str, **files: str) -> Path:
         """Install a package's metadata folder with the given files, `__` standing for a dot."""
-        metadata = self.folder / f"{name}-{version}.dist-info"
-        metadata.mkdir()
+        metadata = install(self.folder, name, version)
         for file, text in files.items():
             (metadata / file.replace("__", ".")).write_text(text)
         return metadata
@@ -96,7 +96,7 @@ def test_the_package_called_vllm_comes_before_a_rebuild(site: Site) -> None:
 def test_the_first_folder_on_the_search_path_wins(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package on PYTHONPATH hides the installed one."""
     site.add("torch", "2.10.0")
-    (tmp_path / "other/torch-2.11.0.dist-info").mkdir(parents=True)
+    install(tmp_path / "other", "torch", "2.11.0")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "other"))
     assert site.read().torch == "2.11.0"
 

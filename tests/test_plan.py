@@ -58,7 +58,10 @@ def environments() -> Iterator[dict[str, Any]]:
 def test_the_key_is_written_only_where_the_launch_decides(
     serving: Serving, store: VerdictStore, word: Word | None
 ) -> None:
-    """On no release and platform does the argument list gain a key that is unknown, ignored or forced there."""
+    """On no release and platform does the argument list gain a key that is not taken, ignored or forced there.
+
+    Where what the flag does is not known but the key is taken, it is switched off for every model with MoE layers.
+    """
     found = LookUp(None, None, ("none",)) if word is None else judged(word)
     about = subject(serving)
     for facts in environments():
@@ -66,6 +69,8 @@ def test_the_key_is_written_only_where_the_launch_decides(
         plan = plan_with(store, here, parse(["m", "--port", "1"]), OPTIONS, found)
         if plan.flag.status is FlagStatus.SETTABLE and word is not Word.NO_MOE:
             assert plan.launch.compilation_config == {FLAG: word is Word.UNIFORM}, facts
+        elif plan.flag.status is FlagStatus.UNKNOWN and plan.flag.takes_key and word is not Word.NO_MOE:
+            assert plan.launch.compilation_config == {FLAG: False}, facts
         else:
             assert plan.launch.args == ("m", "--port", "1"), facts
             assert plan.launch.compilation_config == {}, facts
@@ -265,6 +270,8 @@ def test_a_frozen_model_is_served_without_compiling_everywhere(serving: Serving,
         here = replace(about, environment=replace(about.environment, **facts))
         plan = plan_with(store, here, parse(["m", "--port", "1"]), OPTIONS, found(**FROZEN))
         flag = {FLAG: True} if plan.flag.status is FlagStatus.SETTABLE else {}
+        if plan.flag.status is FlagStatus.UNKNOWN and plan.flag.takes_key:
+            flag = {FLAG: False}
         assert plan.launch.compilation_config == {**flag, "mode": 0}, facts
         assert plan.launch.args == ("m", "--port", "1", "--compilation-config", json.dumps({**flag, "mode": 0})), facts
 

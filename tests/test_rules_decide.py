@@ -144,6 +144,30 @@ def test_an_unknown_flag_with_an_unsafe_verdict_says_what_may_happen(word: Word)
     assert "tuner probe" not in warning
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("speculative", [False, True])
+@pytest.mark.parametrize("word", WORDS)
+def test_an_unknown_flag_is_switched_off_where_the_key_is_taken(
+    word: Word | None, speculative: bool, strict: bool
+) -> None:
+    """The key is taken: false for whatever has MoE layers, without a warning and even with `--strict`."""
+    verdict = None if word is None else Verdict(word, ("a reason",))
+    taken = replace(flag(FlagStatus.UNKNOWN), takes_key=True)
+    found = decide(verdict, taken, Facts(speculative=speculative, strict=strict))
+    without_layers = word is Word.NO_MOE and not speculative
+    assert (found.setting, found.warnings, found.refusal) == (None if without_layers else False, (), KEEP)
+    assert found.reasons[0] == "what fast_moe_cold_start does here is not known: Because of this release."
+
+
+@pytest.mark.parametrize("takes_key", [False, None])
+@pytest.mark.parametrize("word", WORDS)
+def test_an_unknown_flag_is_left_alone_where_the_key_is_not_taken(word: Word | None, takes_key: bool | None) -> None:
+    """A vLLM without the key would not start with it: nothing is written, and what is not safe is warned of."""
+    verdict = None if word is None else Verdict(word, ("a reason",))
+    found = decide(verdict, replace(flag(FlagStatus.UNKNOWN), takes_key=takes_key), Facts())
+    assert (found.setting, bool(found.warnings)) == (None, word not in SAFE)
+
+
 # ---- settings that the probe did not use
 
 

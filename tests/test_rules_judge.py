@@ -1,46 +1,47 @@
-"""report -> verdict: each word by its definition, and nothing unproved is ever called safe."""
+"""report -> verdict: each word by its definition, and no model with MoE layers is called safe without a proof."""
 
-from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reports import (
+    NOT_COMPILED,
     SCENARIOS,
-    UNEXPLORED,
-    branch,
     everywhere,
-    exploration,
     failed,
+    failure,
     layers,
+    proof,
+    rank,
     replaced,
     report,
     scenario,
     times,
-    variant,
     verdict,
+    whole,
     without,
     word,
 )
 
-from rules.assumptions import COVERED
-from rules.judge import EQUAL_PASSES, REPEATED, REQUIRED, SHOWN
+from rules.assumptions import COVERED, IN_PROOF
+from rules.judge import COMPILED, REPEATED, REQUIRED, SHOWN
+from rules.proof_finding import CONDITIONS, SENTENCES, ProofFinding, ProofWord, Reason, sentence, with_condition
 from rules.verdict import Verdict, Word
 
 A, B, C = layers(3)
 MORE = {"another": [C, B, A]}
-WEAK = ("hook", "counted")
-"""Kinds of recording that cannot prove an order."""
 
 # ---- one word each, by its definition
 
 
-def test_passes_in_the_registered_order_are_uniform() -> None:
-    """A model whose every pass runs the registered order and whose branches are explored is uniform; no witness."""
+def test_a_proved_plain_launch_is_uniform() -> None:
+    """A model whose plain launch is proved, and of which no wrong order was seen, is uniform; no witness."""
     found = verdict(report())
-    assert (found.word, found.witness, found.coverage) == (Word.UNIFORM, None, "branches")
-    assert "branches that can change MoE calls: 1 seen all ways, 1 constant" in found.reasons[-1]
+    assert (found.word, found.witness, found.codes) == (Word.UNIFORM, None, ())
+    assert "calls each of the 3 MoE layers once" in found.reasons[0]
+    assert [finding.word for finding in found.proofs.values()] == [ProofWord.PROVED]
 
 
 def test_a_prefix_is_uniform() -> None:
@@ -100,24 +101,10 @@ def test_a_layer_that_is_not_registered_is_reordered() -> None:
 
 
 def test_a_model_without_moe_layers_is_no_moe() -> None:
-    """No layer registered, none run and none declared: no_moe."""
+    """No layer registered, none run and none declared: no_moe, without any proof."""
     found = verdict(report([]))
-    assert (found.word, found.witness, found.coverage) == (Word.NO_MOE, None, "branches")
-
-
-NOTHING_TO_REACH: dict[str, dict[str, Any]] = {
-    "not explored": {"exploration": None},
-    "exploration failed": {"exploration": exploration(status="failed", detail="OSError: no source")},
-    "nothing traced": {"exploration": exploration(functions=0)},
-    "an unexplored branch": {"exploration": exploration(UNEXPLORED)},
-}
-
-
-@pytest.mark.parametrize("case", NOTHING_TO_REACH)
-def test_no_moe_needs_no_exploration(case: str) -> None:
-    """Where no layer is registered no branch can reach one, and equal passes have nothing to show."""
-    assert word(report([], **NOTHING_TO_REACH[case])) == Word.NO_MOE
-    assert word(without(report([], **NOTHING_TO_REACH[case]), *REPEATED)) == Word.NO_MOE
+    assert (found.word, found.witness, found.proofs) == (Word.NO_MOE, None, {})
+    assert word(without(report([]), *REPEATED)) == Word.NO_MOE
 
 
 @pytest.mark.parametrize("change", [{"declares_experts": True}, {"orders": everywhere([A])}])
@@ -144,417 +131,318 @@ def test_the_first_word_that_fits_is_given(orders: dict[str, list[str]], expecte
 # ---- anything less than proof
 
 
-def assumed(kind: str) -> dict[str, Any]:
-    """A uniform report with one more assumption."""
-    return report(assumptions=[*report()["assumptions"], {"kind": kind, "detail": "-"}])
+def test_a_wrong_order_needs_no_proof_and_no_proof_covers_it() -> None:
+    """What was seen stands, whatever the plain launch's trace says."""
+    for proofs in ([], [proof()], [proof(rank=NOT_COMPILED)]):
+        assert word(report(orders={"decode_1": [B, A]}, proofs=proofs)) == Word.CONDITIONAL
 
 
-LESS_THAN_PROOF = {
-    "a layer that no pass ran": (report(orders=everywhere([A, B])), C),
-    "passes without a call": (report(orders=everywhere([])), A),
-    "one pass without a call": (report(orders={"token_7_decode": []}), "no MoE call was recorded"),
-    "an empty second context": (replaced(report(), scenario("decode_1", [A, B, C], [])), "no MoE call was recorded"),
-    "a failed scenario": (replaced(report(), failed("token_7_decode", "RuntimeError: no kernel")), "no kernel"),
-    "an unknown assumption": (assumed("moon_phase"), "moon_phase"),
-    "hooks only": (report(recording="hook"), "hooks"),
-    "seen through the counter": (report(recording="counted"), "counter"),
-    "experts declared, none registered": (report([], declares_experts=True), "declares experts"),
-    "a lost scenario": (report(planned=[*SCENARIOS, "token_9_decode"]), "token_9_decode"),
-    "a report of an older probe": (
-        {name: value for name, value in report().items() if name not in {"exploration", "variants", "compile"}},
-        "the branches of the model's code were not explored, as by a probe of an older release; probe it again",
+def test_without_a_proof_of_the_plain_launch_nothing_is_decided() -> None:
+    """No proof, one of another launch only, and a report of an older probe: inconclusive, with the way out."""
+    old = {name: value for name, value in report().items() if name not in {"proofs", "whole"}}
+    old |= {"exploration": {"status": "ran", "branches": []}, "variants": []}
+    for data in (report(proofs=[]), report(proofs=[proof((A, B, C), "--max-num-seqs", "8")]), old):
+        found = verdict(data)
+        assert (found.word, [reason.code for reason in found.codes]) == (Word.INCONCLUSIVE, ["no_proof"])
+        assert "tuner probe MODEL" in found.reasons[0]
+
+
+def test_another_compilation_config_is_another_launch() -> None:
+    """A launch without arguments is plain only if its compilation config asks for nothing either."""
+    assert word(report(proofs=[proof(config={"mode": 0})])) == Word.INCONCLUSIVE
+    assert word(report(proofs=[proof(config={"fast_moe_cold_start": True, "cache_dir": "/x"})])) == Word.UNIFORM
+
+
+def test_a_model_that_is_not_compiled_is_judged() -> None:
+    """Every process of the plain launch says why: not_compiled, neither safe nor unsafe."""
+    found = verdict(report(proofs=[proof(rank=NOT_COMPILED)]))
+    assert (found.word, found.word.safe, found.word.unsafe) == (Word.NOT_COMPILED, False, False)
+    assert "vLLM does not compile this model" in found.reasons[0]
+    assert [reason.code for reason in found.codes] == ["not_decorated"]
+
+
+def ranks(*changes: dict[str, Any]) -> dict[str, Any]:
+    """The proof of a plain launch with a process for each of these changes."""
+    return proof(ranks=[rank(**{"name": f"rank {index}", **change}) for index, change in enumerate(changes)])
+
+
+NOT_PROVED: dict[str, tuple[dict[str, Any], str]] = {
+    "a failed condition": (ranks({"failures": [failure()]}), "outer_guard"),
+    "a code that no rule knows": (ranks({"failures": [failure("moon_phase", 3)]}), "moon_phase"),
+    "one of several processes": (ranks({}, {"failures": [failure()]}), "outer_guard"),
+    "no process": (ranks(), "no_rank"),
+    "a process that could not be built": (ranks({"status": "failed", "calls": []}), "rank_not_traced"),
+    "a process that is not compiled beside one that is": (ranks({}, NOT_COMPILED), "not_decorated"),
+    "a layer that is not called": (ranks({"calls": [A, B]}), "calls"),
+    "no call at all": (ranks({"calls": []}), "calls"),
+    "no layer in a process": (ranks({}, {"registered": [], "calls": []}), "no_layers"),
+    "an assumption that no rule covers": (
+        ranks({"assumptions": [{"kind": "moon_phase", "detail": ""}]}),
+        "assumption",
     ),
-    "no exploration": (report(exploration=None), "not explored"),
-    "a failed exploration": (
-        report(exploration=exploration(status="failed", detail="OSError: no source")),
-        "no source",
-    ),
-    "nothing traced": (report(exploration=exploration(functions=0)), "no function"),
-    "a branch without an outcome": (report(exploration=exploration(branch(outcomes=[]))), "no outcome"),
-    "fifteen equal passes": (
-        replaced(report(), scenario("repeated_decode", *[[A, B, C]] * 15)),
-        "scenario repeated_decode ran 15 of 16 equal passes",
-    ),
-    "no equal passes": (without(report(), "repeated_prefill"), "scenario repeated_prefill did not run"),
 }
 
 
-@pytest.mark.parametrize("case", LESS_THAN_PROOF)
-def test_less_than_proof_is_inconclusive(case: str) -> None:
-    """A report that is uniform but for one gap is inconclusive, without witness, and the reasons name the gap."""
-    data, said = LESS_THAN_PROOF[case]
-    found = verdict(data)
+@pytest.mark.parametrize("case", NOT_PROVED)
+def test_a_plain_launch_that_is_not_proved_is_inconclusive(case: str) -> None:
+    """Each gap keeps the verdict from being uniform, and the reason names the condition that it fails."""
+    data, code = NOT_PROVED[case]
+    found = verdict(report(proofs=[data]))
     assert (found.word, found.witness) == (Word.INCONCLUSIVE, None)
-    assert said in " ".join(found.reasons)
+    assert found.codes[0].code == code
+    assert found.reasons[0].startswith(CONDITIONS[found.codes[0].condition])
 
 
-def lacking(data: dict[str, Any], name: str, status: str) -> dict[str, Any]:
-    """The report in which a scenario did not run: with that status, or as if it had not been planned."""
-    return without(data, name) if status == "missing" else replaced(data, scenario(name, status=status, passes=[]))
-
-
-@pytest.mark.parametrize(
-    ("name", "moe"), [*((name, True) for name in (*REQUIRED, *REPEATED)), *((name, False) for name in REQUIRED)]
-)
-@pytest.mark.parametrize("status", ["failed", "not_applicable", "missing"])
-def test_a_required_scenario_must_have_run(name: str, moe: bool, status: str) -> None:
-    """Without one of the required scenarios nothing is proved, neither uniform nor no_moe."""
-    found = verdict(lacking(report(layers(2) if moe else []), name, status))
-    assert found.word == Word.INCONCLUSIVE
-    assert f"scenario {name} did not run" in found.reasons
-
-
-@pytest.mark.parametrize("name", REPEATED)
-def test_equal_passes_that_differ_are_conditional(name: str) -> None:
-    """A layer that is skipped by chance shows as one of the equal passes that differs from the others."""
-    by_chance = scenario(name, *[[A, B, C]] * (EQUAL_PASSES - 1), [A, C])
-    found = verdict(replaced(report(), by_chance))
-    assert found.word == Word.CONDITIONAL
-    assert found.witness is not None
-    assert (found.witness.scenario, found.witness.executed) == (name, (A, C))
+def test_what_several_processes_share_is_told_once() -> None:
+    """Equal failures of ranks are one reason; many different ones are counted."""
+    many = [failure(line=number) for number in range(SHOWN + 2)]
+    found = verdict(report(proofs=[ranks({"failures": many}, {"failures": many})]))
+    assert len(found.codes) == SHOWN + 2
+    assert found.reasons[-1] == "2 more reasons stand in the report"
 
 
 @pytest.mark.parametrize(
-    ("contexts", "expected"), [(0, Word.INCONCLUSIVE), (15, Word.INCONCLUSIVE), (16, Word.UNIFORM)]
+    ("calls", "expected"), [([A, B, B], Word.REPEATED), ([B, A, C], Word.REORDERED), ([A, C], Word.REORDERED)]
 )
-def test_equal_orders_may_be_written_once(contexts: int, expected: Word) -> None:
-    """A report that holds each order of a scenario once says how many passes there were."""
-    found = verdict(replaced(report(), scenario("repeated_decode", [A, B, C], contexts=contexts)))
+@pytest.mark.parametrize("args", [(), ("--dtype", "float16")])
+def test_a_trace_in_a_wrong_order_is_a_witness(calls: list[str], expected: Word, args: tuple[str, ...]) -> None:
+    """The compiled code of any launch that calls the layers wrongly makes the model unsafe, and is the witness."""
+    wrong = proof((A, B, C), *args, rank={"calls": calls, "failures": [failure("calls", 2, expected=3, seen=3)]})
+    found = verdict(report(proofs=[wrong, *([proof()] if args else [])]))
     assert found.word == expected
-
-
-def test_passes_are_counted_not_orders() -> None:
-    """The reason tells how much was run, however it is written."""
-    once = replaced(report(), scenario("repeated_decode", [A, B, C], contexts=16))
-    assert verdict(once).reasons == verdict(report()).reasons
-
-
-def test_an_unexplored_branch_is_named_in_full() -> None:
-    """The reason says where the branch is, what it asks, why it is open, and what was tried."""
-    tried = [f"derived_{index}" for index in range(7)]
-    one = branch(
-        status="unexplored",
-        condition="mask is not None\n    and mask.all()",
-        because="was never true in some place; it reads `mask`",
-        tried=tried,
-    )
-    found = verdict(report(exploration=exploration(one)))
-    assert found.word == Word.INCONCLUSIVE
-    (reason,) = found.reasons
-    assert reason == (
-        f"{one['file']}:361 (MixtralModel.forward): `mask is not None and mask.all()` {one['because']}; "
-        f"tried {', '.join(tried[:5])} and 2 more"
-    )
-
-
-def test_nothing_tried_is_said_too() -> None:
-    """A branch from which no input could be derived says so."""
-    found = verdict(report(exploration=exploration(UNEXPLORED | {"tried": []})))
-    assert found.reasons[0].endswith("; no input could be derived from it")
-
-
-def test_many_unexplored_branches_are_counted() -> None:
-    """The first ones are spelled out, the others are counted; the report holds them all."""
-    many = [UNEXPLORED | {"line": line} for line in range(1, SHOWN + 4)]
-    found = verdict(report(exploration=exploration(*many)))
-    assert len(found.reasons) == SHOWN + 1
-    assert found.reasons[-1] == "3 more branches are unexplored"
-
-
-def test_a_model_without_branches_is_uniform() -> None:
-    """A loop over the layers and nothing else leaves nothing to explore, once it was traced."""
-    assert word(report(exploration=exploration())) == Word.UNIFORM
-
-
-def test_a_scenario_that_does_not_apply_proves_nothing_and_harms_nothing() -> None:
-    """A model that takes token ids only is uniform without the scenario that feeds embeddings."""
-    entry = scenario("token_7_decode", status="not_applicable", passes=[])
-    assert word(replaced(report(), entry)) == Word.UNIFORM
-
-
-@pytest.mark.parametrize("kind", COVERED)
-def test_a_covered_assumption_leaves_a_verdict_as_it_is(kind: str) -> None:
-    """A difference from the launch that a rule covers does not weaken a verdict."""
-    assert word(assumed(kind) | {"variants": [variant("full_depth")]}) == Word.UNIFORM
-
-
-@pytest.mark.parametrize("recording", WEAK)
-def test_weak_recording_suffices_where_nothing_is_registered(recording: str) -> None:
-    """Without MoE layers there is nothing that hooks could miss or a counter could hide."""
-    assert word(report([], recording=recording)) == Word.NO_MOE
-
-
-GAPS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "failed scenario": lambda data: replaced(data, failed("prefill_65")),
-    "unknown assumption": lambda data: data | {"assumptions": [{"kind": "moon_phase", "detail": "-"}]},
-    "hooks only": lambda data: data | {"recording": "hook"},
-    "seen through the counter": lambda data: data | {"recording": "counted"},
-    "lost scenario": lambda data: data | {"planned": [*data["planned"], "token_9_decode"]},
-    "not explored": lambda data: data | {"exploration": None},
-    "exploration failed": lambda data: data | {"exploration": exploration(status="failed")},
-    "unexplored branch": lambda data: data | {"exploration": exploration(UNEXPLORED)},
-    "no equal passes": lambda data: without(data, *REPEATED),
-    "empty pass": lambda data: replaced(data, scenario("batch_limit", [])),
-}
-
-
-@pytest.mark.parametrize("gap", GAPS)
-@pytest.mark.parametrize("order", [[A, A], [B, A]])
-def test_a_wrong_pass_is_unsafe_whatever_else_is_missing(gap: str, order: list[str]) -> None:
-    """One pass that a counter would resolve wrongly is proof; no gap elsewhere takes it away."""
-    found = verdict(GAPS[gap](report(orders={"token_7_decode": order})))
-    assert found.word.unsafe
     assert found.witness is not None
-    assert found.witness.scenario == "token_7_decode"
+    assert (found.witness.scenario, found.witness.executed) == (COMPILED, tuple(calls))
+    assert (" ".join(args) or "the plain launch") in found.reasons[-1]
 
 
-# ---- any report
+@pytest.mark.parametrize("code", [("not_traced", 0), ("graphs", 1), ("nested_call", 2), ("outer_entries", 4)])
+def test_a_trace_that_may_not_be_all_is_no_witness(code: tuple[str, int]) -> None:
+    """Where the graph may not be what a pass runs, a wrong order in it proves nothing."""
+    wrong = proof(rank={"calls": [B, A, C], "failures": [failure(*code)]})
+    assert word(report(proofs=[wrong])) == Word.INCONCLUSIVE
 
-NAMES = st.sampled_from(layers(4))
-KINDS = st.sampled_from([*COVERED, "moon_phase"])
+
+def test_a_recording_through_the_counter_proves_nothing() -> None:
+    """It shows the registered order for every model, so that no wrong pass could have been seen."""
+    found = verdict(report(recording="counted"))
+    assert (found.word, found.codes[0].code) == (Word.INCONCLUSIVE, "recording_counted")
+    assert word(report(recording="hook")) == Word.UNIFORM
+
+
+def test_scenarios_that_failed_do_not_take_a_proof_back() -> None:
+    """They look for wrong passes; a proved launch does not need them."""
+    assert word(replaced(report(), failed("token_7_decode"))) == Word.UNIFORM
+    assert word(report(planned=[*SCENARIOS, "token_9_decode"])) == Word.UNIFORM
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("status", ["failed", "not_applicable", "missing"])
+def test_a_model_without_layers_must_have_run(name: str, status: str) -> None:
+    """Each required scenario must be there and have run before a model is called one without MoE layers."""
+    data = report([])
+    lacking = without(data, name) if status == "missing" else replaced(data, failed(name) | {"status": status})
+    assert word(lacking) == Word.INCONCLUSIVE
+
+
+def assumed(kind: str) -> dict[str, Any]:
+    """A report without MoE layers and with one more assumption."""
+    return report([], assumptions=[*report()["assumptions"], {"kind": kind, "detail": "-"}])
+
+
+@pytest.mark.parametrize("kind", [*COVERED, "moon_phase"])
+def test_what_no_rule_covers_is_no_model_without_layers(kind: str) -> None:
+    """A covered assumption leaves no_moe as it is; any other makes it inconclusive."""
+    assert word(assumed(kind)) == (Word.NO_MOE if kind in COVERED else Word.INCONCLUSIVE)
+
+
+@pytest.mark.parametrize("kind", IN_PROOF)
+def test_a_covered_assumption_of_a_proof_leaves_it_as_it_is(kind: str) -> None:
+    """The table of a proof covers what the launch worker may do otherwise than a launch."""
+    assert word(report(proofs=[ranks({"assumptions": [{"kind": kind, "detail": ""}]})])) == Word.UNIFORM
+
+
+# ---- the model with every layer
+
+
+def test_a_wrong_pass_of_the_whole_model_counts() -> None:
+    """Layers were cut, and with all of them a pass leaves the order."""
+    found = verdict(report(whole=whole([B, A])))
+    assert found.word == Word.CONDITIONAL
+    assert found.reasons[-1] == "seen with every layer of the model"
+
+
+def test_layers_of_the_whole_model_are_layers() -> None:
+    """A cut model without MoE layers is none without them if the whole one, or a traced launch, registers some."""
+    assert word(report([], whole=whole())) == Word.INCONCLUSIVE
+    assert word(report([], whole=whole(), proofs=[proof()])) == Word.UNIFORM
+    assert word(report([], proofs=[proof()])) == Word.UNIFORM
+    assert word(report([], whole=whole(status="failed", registered=[], scenarios=[]))) == Word.NO_MOE
+
+
+# ---- what holds for every report
 
 
 @st.composite
 def entries(draw: st.DrawFn, name: str, orders: st.SearchStrategy[list[str]]) -> dict[str, Any]:
-    """One scenario's entry; most ran."""
-    status = draw(st.sampled_from(["ran", "ran", "ran", "ran", "failed", "not_applicable"]))
-    passes = draw(st.lists(orders, min_size=1, max_size=3)) if status == "ran" else []
-    if passes and name in REPEATED and draw(st.integers(0, 7)):  # else too few
-        passes += [passes[0]] * times(name)
-    return scenario(name, status=status, passes=passes, tokens=draw(st.integers(1, 300)))
+    """A scenario of this name in any status."""
+    status = draw(st.sampled_from(["ran", "ran", "ran", "failed", "not_applicable"]))
+    if status != "ran":
+        return failed(name) | {"status": status}
+    return scenario(name, *[draw(orders)] * times(name))
+
+
+CODES = st.sampled_from([*SENTENCES, "moon_phase"])
+FAILURES = st.builds(failure, CODES, st.integers(0, 4), file=st.just("vllm/a.py"), line=st.integers(0, 9))
 
 
 @st.composite
-def explorations(draw: st.DrawFn) -> dict[str, Any] | None:
-    """Any exploration; most leave nothing open."""
-    if not draw(st.integers(0, 9)):
-        return None
-    statuses = draw(st.lists(st.sampled_from(["seen", "constant"] * 4 + ["unexplored"]), max_size=4))
-    taken = st.sampled_from([["true"], ["false", "true"], ["true"], ["false", "true"], []])
-    return exploration(
-        *(branch(status=status, outcomes=draw(taken), line=line) for line, status in enumerate(statuses)),
-        status=draw(st.sampled_from(["ran"] * 9 + ["failed"])),
-        functions=draw(st.sampled_from([0, *[3] * 9])),
+def proofs(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Proofs of some launches, each with one or two processes that may show anything."""
+    launches: list[tuple[str, ...]] = draw(
+        st.lists(st.sampled_from([(), ("--dtype", "half")]), unique=True, max_size=2)
     )
+    orders = st.sampled_from([[A, B, C], [A, B], [], [B, A, C], [A, A]])
+    several = []
+    for args in launches:
+        shown = [
+            rank(
+                name=f"rank {index}",
+                status=draw(st.sampled_from(["traced", "traced", "traced", "not_compiled", "failed"])),
+                failures=draw(st.lists(FAILURES, max_size=1)),
+                registered=draw(st.sampled_from([[A, B, C], [A, B, C], []])),
+                calls=draw(orders),
+                assumptions=draw(st.sampled_from([[], [], [{"kind": "moon_phase", "detail": ""}]])),
+            )
+            for index in range(draw(st.integers(0, 2)))
+        ]
+        several.append(proof((A, B, C), *args, ranks=shown))
+    return several
 
 
 @st.composite
 def reports(draw: st.DrawFn) -> dict[str, Any]:
-    """Any valid report over few layers; many are uniform or nearly so."""
-    registered = draw(st.lists(NAMES, max_size=4, unique=True))
-    prefixes = st.integers(0, len(registered)).map(lambda length: registered[:length])
-    orders = st.one_of(st.just(registered), prefixes, st.lists(NAMES, max_size=5))
-    if draw(st.booleans()):  # else nearly every report would be unsafe
-        orders = st.just(registered)
-    names = [*REQUIRED, *REPEATED, *draw(st.lists(st.sampled_from(["token_7_decode", "inputs_embeds"]), unique=True))]
-    kept = [name for name in names if draw(st.integers(0, 19))] or ["decode_1"]
+    """Any valid report over up to three layers."""
+    registered = draw(st.sampled_from([[A, B, C], [A, B], [A], []]))
+    usual = st.just(registered)
+    orders = st.one_of(usual, usual, st.lists(st.sampled_from([A, B, C]), max_size=4))
+    names = draw(st.lists(st.sampled_from([*SCENARIOS, *SCENARIOS, "more"]), unique=True, min_size=1))
     return report(
         registered,
-        recording=draw(st.sampled_from(["call_and_run", "call_and_run", "run", "run", *WEAK])),
+        planned=[*names, *draw(st.sampled_from([[], ["lost"]]))],
+        scenarios=[draw(entries(name, orders)) for name in names],
+        recording=draw(st.sampled_from(["call_and_run", "run", "hook", "counted"])),
         declares_experts=draw(st.booleans()),
-        planned=names,
-        scenarios=[draw(entries(name, orders)) for name in kept],
-        assumptions=[{"kind": kind, "detail": "-"} for kind in draw(st.lists(KINDS, max_size=2))],
-        exploration=draw(explorations()),
-        variants=draw(st.sampled_from([[], [variant("full_depth", registered=registered)]])),
+        proofs=draw(proofs()),
     )
 
 
-def may_be_safe(data: dict[str, Any]) -> bool:
-    """The definition of a safe verdict, spelled out over the raw report."""
+def is_proved(data: dict[str, Any]) -> bool:
+    """Whether a proof says that its launch is right, by the definition."""
+    return bool(data["ranks"]) and all(
+        one["status"] == "traced"
+        and not one["failures"]
+        and one["registered"]
+        and one["calls"] == one["registered"]
+        and all(assumption["kind"] in IN_PROOF for assumption in one["assumptions"])
+        for one in data["ranks"]
+    )
+
+
+def plain_of(data: dict[str, Any]) -> dict[str, Any] | None:
+    """The proof of the plain launch in a report."""
+    return next((one for one in data["proofs"] if one["key"] == proof()["key"]), None)
+
+
+def is_unsafe_anywhere(data: dict[str, Any]) -> bool:
+    """Whether a pass was seen that counting resolves wrongly."""
     registered = data["registered"]
-    entries = {entry["name"]: entry for entry in data["scenarios"]}
-    passes = [order for entry in entries.values() for order in entry["passes"]]
-    return (
-        all(order == registered[: len(order)] for order in passes)
-        and all(name in entries and entries[name]["status"] == "ran" for name in REQUIRED)
-        and all(name in entries and entries[name]["status"] != "failed" for name in data["planned"])
-        and {layer for order in passes for layer in order} == set(registered)
-        and (all(passes) if registered else not data["declares_experts"])
-        and all(assumption["kind"] in COVERED for assumption in data["assumptions"])
-        and (not registered or proves_an_order(data, entries))
-    )
-
-
-def proves_an_order(data: dict[str, Any], entries: dict[str, dict[str, Any]]) -> bool:
-    """What a model with MoE layers needs besides: strong recording, enough equal passes, and no open branch."""
-    explored = data["exploration"]
-    return (
-        data["recording"] not in WEAK
-        and (bool(data["variants"]) or not any(one["kind"] == "layers_shrunk" for one in data["assumptions"]))
-        and all(len(entries[name]["passes"]) >= 16 if name in entries else False for name in REPEATED)
-        and explored is not None
-        and explored["status"] == "ran"
-        and explored["functions"] > 0
-        and not any(one["status"] == "unexplored" for one in explored["branches"])
-        and not any(one["status"] == "seen" and not one["outcomes"] for one in explored["branches"])
-    )
+    passes = [order for entry in data["scenarios"] for order in entry["passes"]]
+    return any(order != registered[: len(order)] for order in passes)
 
 
 @given(reports())
 @example(report())
 @example(report([]))
 def test_every_valid_report_has_one_verdict(data: dict[str, Any]) -> None:
-    """Judging never fails; an unsafe verdict alone has a witness, every verdict has reasons and survives storing."""
+    """Judging is total; the verdict survives JSON; a witness is there exactly for unsafe words."""
     found = verdict(data)
-    assert found.word.safe + found.word.unsafe + (found.word == Word.INCONCLUSIVE) == 1
-    assert (found.witness is not None) == found.word.unsafe
     assert found.reasons
-    assert all(reason.strip() for reason in found.reasons)
     assert Verdict.from_dict(found.to_dict()) == found
+    assert (found.witness is not None) == found.word.unsafe
 
 
 @given(reports())
 @example(report())
-@example(report([]))
-def test_a_verdict_is_safe_exactly_by_the_definition(data: dict[str, Any]) -> None:
-    """Safe means: every pass a non-empty prefix, all planned scenarios there, every layer run, every gap covered."""
-    assert word(data).safe == may_be_safe(data)
+@example(report(proofs=[]))
+def test_uniform_needs_a_proof_of_the_plain_launch(data: dict[str, Any]) -> None:
+    """Uniform exactly by the definition: proved, recorded for itself, and no wrong order seen anywhere."""
+    plain = plain_of(data)
+    proved = plain is not None and is_proved(plain)
+    found = verdict(data)
+    refuted = any(finding.word is ProofWord.REFUTED for finding in found.proofs.values())
+    seen = is_unsafe_anywhere(data) or refuted
+    assert (found.word is Word.UNIFORM) == (proved and not seen and data["recording"] != "counted")
+    assert found.word.unsafe == seen
 
 
 @given(reports())
 def test_the_witness_proves_its_verdict(data: dict[str, Any]) -> None:
-    """A witness is a pass of the report; it repeats a layer, or is no prefix, and `conditional` shows two orders."""
+    """What it shows is in the report, and is no prefix of the registered order."""
     found = verdict(data)
     if found.witness is None:
         return
-    seen = {entry["name"]: entry["passes"] for entry in data["scenarios"]}
-    executed = list(found.witness.executed)
-    assert executed in seen[found.witness.scenario]
-    assert executed != data["registered"][: len(executed)]
-    assert (found.word == Word.REPEATED) == (len(set(executed)) < len(executed))
-    if found.word == Word.CONDITIONAL:
-        assert list(found.witness.other_executed) in seen[found.witness.other_scenario]
-        assert found.witness.other_executed != found.witness.executed
-
-
-# ---- less evidence never makes a verdict safer
-
-
-def test_losing_the_only_unsafe_scenario_is_inconclusive() -> None:
-    """A model that only a special token shows to be unsafe does not become uniform when that scenario is lost."""
-    data = report(orders={"token_7_decode": [B, A]})
-    assert word(data) == Word.CONDITIONAL
-    rest = [entry for entry in data["scenarios"] if entry["name"] != "token_7_decode"]
-    assert word(data | {"scenarios": rest}) == Word.INCONCLUSIVE
-
-
-@given(reports(), st.data())
-def test_a_failed_scenario_leaves_nothing_safe(data: dict[str, Any], choose: st.DataObject) -> None:
-    """A report in which any scenario failed is never safe."""
-    name = choose.draw(st.sampled_from([entry["name"] for entry in data["scenarios"]]))
-    assert not word(replaced(data, failed(name))).safe
-
-
-@given(reports())
-@example(report())
-@example(report([]))
-def test_an_unknown_assumption_leaves_nothing_safe(data: dict[str, Any]) -> None:
-    """A difference that no rule covers makes a safe verdict inconclusive and leaves an unsafe one unsafe."""
-    before = word(data)
-    after = word(data | {"assumptions": [*data["assumptions"], {"kind": "moon_phase", "detail": "-"}]})
-    assert after == (before if before.unsafe else Word.INCONCLUSIVE)
-
-
-@given(reports(), st.data())
-def test_a_truncated_order_never_adds_proof(data: dict[str, Any], choose: st.DataObject) -> None:
-    """Cutting the end off a pass makes nothing inconclusive safe; what stays safe still meets the definition.
-
-    Only a pass that was wrong at its very end can look right afterwards, as any prefix does.
-    """
-    ran = [entry for entry in data["scenarios"] if entry["status"] == "ran"]
-    assume(ran)
-    entry = choose.draw(st.sampled_from(ran))
-    at = choose.draw(st.integers(0, len(entry["passes"]) - 1))
-    length = choose.draw(st.integers(0, len(entry["passes"][at])))
-    passes = [order[:length] if index == at else order for index, order in enumerate(entry["passes"])]
-    changed = replaced(data, entry | {"passes": passes})
-    before, after = word(data), word(changed)
-    assert after.safe == may_be_safe(changed)
-    assert not (before == Word.INCONCLUSIVE and after.safe)
-    assert not (before.safe and after.unsafe)
+    shown = list(found.witness.executed)
+    assert shown != list(found.witness.registered)[: len(shown)]
+    if found.witness.scenario == COMPILED:
+        assert shown in [one["calls"] for each in data["proofs"] for one in each["ranks"]]
+    else:
+        assert any(shown in entry["passes"] for entry in data["scenarios"])
 
 
 @given(reports(), st.data())
 @example(report(), None)
-def test_a_truncated_list_of_layers_never_hides_a_wrong_pass(
-    data: dict[str, Any], choose: st.DataObject | None
-) -> None:
-    """Cutting the end off the registered layers leaves an unsafe report unsafe and makes a uniform one unsafe."""
-    length = choose.draw(st.integers(0, len(data["registered"]))) if choose else 1
-    before, after = word(data), word(data | {"registered": data["registered"][:length]})
-    if before.unsafe:
-        assert after.unsafe
-    if before == Word.UNIFORM:
-        assert after == Word.UNIFORM if length == len(data["registered"]) else after.unsafe
+def test_less_proof_never_makes_a_verdict_safe(data: dict[str, Any], choose: st.DataObject | None) -> None:
+    """A proof that is lost, or that gets a failure, leaves no model with layers uniform that was not."""
+    before = word(data)
+    for each in data["proofs"]:
+        others = [one for one in data["proofs"] if one is not each]
+        assert word(data | {"proofs": others}) != Word.UNIFORM or before == Word.UNIFORM or before.unsafe
+        spoiled = [{**one, "failures": [*one["failures"], failure()]} for one in each["ranks"]]
+        code = choose.draw(CODES) if choose else "moon_phase"
+        told = [{**one, "failures": [failure(code, 1)]} for one in each["ranks"]]
+        for worse in (spoiled, told, []):
+            after = word(data | {"proofs": [*others, each | {"ranks": worse}]})
+            assert after != Word.UNIFORM or each["key"] != proof()["key"]
 
 
-FAILED, UNTRACED = {"status": "failed"}, {"functions": 0}
-Weakening = Callable[[dict[str, Any], Callable[[int], int]], dict[str, Any]]
-"""Takes a report and a way to choose one of so many, and gives the report with less evidence in it."""
+# ---- sentences
 
 
-def explored_less(data: dict[str, Any], choose: Callable[[int], int], **changes: Any) -> dict[str, Any]:
-    """The report with one of its branches changed; one is there to be changed."""
-    before = data["exploration"] or exploration()
-    branches = before["branches"] or [branch()]
-    at = choose(len(branches))
-    less = [{**one, **changes} if index == at else one for index, one in enumerate(branches)]
-    return data | {"exploration": before | {"branches": less}}
+@pytest.mark.parametrize("code", [*SENTENCES, "moon_phase"])
+def test_every_code_has_a_sentence(code: str) -> None:
+    """With its fields, without any, and with foreign ones; never an error, and on one line."""
+    for fields in ({}, {"file": "vllm/a.py", "line": 7, "guard": "Ne(s80, 300)"}, {"{x}": "{y}"}):
+        said = sentence(Reason(code, 4, fields))
+        assert said
+        assert "\n" not in said
+        assert with_condition(Reason(code, 4, fields)) == f"{CONDITIONS[4]}: {said}"
 
 
-def passes_less(data: dict[str, Any], choose: Callable[[int], int]) -> dict[str, Any]:
-    """The report in which the equal passes are fewer than enough."""
-    name = REPEATED[choose(2)]
-    entry = next((one for one in data["scenarios"] if one["name"] == name), None)
-    if entry is None or not entry["passes"]:
-        return data
-    return replaced(data, entry | {"passes": entry["passes"][: choose(EQUAL_PASSES - 1) + 1]})
+def test_a_sentence_says_where() -> None:
+    """File and line stand in it, and a code that is not known shows its fields."""
+    said = sentence(Reason("outer_guard", 4, {"file": "vllm/a.py", "line": 46, "guard": "Ne(s80, 300)"}))
+    assert said == "code around the compiled region depends on `Ne(s80, 300)` at vllm/a.py:46"
+    assert sentence(Reason("moon_phase", 1, {"day": 3})) == "moon phase (day: 3)"
 
 
-def lost(data: dict[str, Any], name: str) -> dict[str, Any]:
-    """The report without a scenario that was planned."""
-    return data | {"scenarios": [entry for entry in data["scenarios"] if entry["name"] != name]}
-
-
-def needed(data: dict[str, Any]) -> tuple[str, ...]:
-    """The scenarios without which no verdict is safe; of others a report that never planned them says nothing."""
-    return (*REQUIRED, *REPEATED) if data["registered"] else REQUIRED
-
-
-WEAKENINGS: dict[str, Weakening] = {
-    "a scenario is lost": lambda data, choose: lost(data, data["scenarios"][choose(len(data["scenarios"]))]["name"]),
-    "a scenario is not planned": lambda data, choose: without(data, needed(data)[choose(len(needed(data)))]),
-    "equal passes are removed": passes_less,
-    "a branch loses its outcomes": lambda data, choose: explored_less(data, choose, outcomes=[]),
-    "a branch turns unexplored": lambda data, choose: explored_less(data, choose, status="unexplored"),
-    "the exploration is removed": lambda data, _: data | {"exploration": None},
-    "the exploration fails": lambda data, _: data | {"exploration": (data["exploration"] or exploration()) | FAILED},
-    "nothing is traced": lambda data, _: data | {"exploration": (data["exploration"] or exploration()) | UNTRACED},
-}
-HARMLESS = {"a branch loses its outcomes"}
-"""Weakenings that may leave a uniform model uniform: a constant branch needs no outcome. What of them is left is judged
-by the definition."""
-
-
-@pytest.mark.parametrize("name", WEAKENINGS)
-@given(data=reports(), choose=st.data())
-@example(data=report(), choose=None)
-@example(data=report([]), choose=None)
-def test_less_evidence_never_makes_a_verdict_safe(
-    name: str, data: dict[str, Any], choose: st.DataObject | None
-) -> None:
-    """Whatever is taken away, what was not safe does not become safe; an order is not proved without it at all."""
-    assume(len(data["scenarios"]) > 1)
-    index = (lambda count: choose.draw(st.integers(0, count - 1))) if choose else (lambda _: 0)
-    changed = WEAKENINGS[name](data, index)
-    before, after = word(data), word(changed)
-    assert after.safe == may_be_safe(changed)
-    if after.safe:
-        assert before.safe or (before.unsafe and name in LOSES_A_PASS)
-    if data["registered"] and name not in HARMLESS | {"a scenario is not planned"}:
-        assert not after.safe
-
-
-LOSES_A_PASS = {"a scenario is not planned", "equal passes are removed"}
-"""Weakenings that may take the one pass away that proved a report unsafe; the rest may then hold all that is needed."""
+def test_a_finding_survives_json() -> None:
+    """And what is none is refused."""
+    finding = verdict(report(proofs=[ranks({"failures": [failure(file="a", line=1)]})])).proofs[proof()["key"]]
+    assert ProofFinding.from_dict(asdict(finding)) == finding
+    for change in (
+        {"word": "fine"},
+        {"reasons": [{"code": 1}]},
+        {"reasons": [{"code": "a", "condition": True, "fields": {}}]},
+    ):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            ProofFinding.from_dict(asdict(finding) | change)

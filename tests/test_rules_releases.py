@@ -2,8 +2,25 @@
 
 import pytest
 
-from rules.release_table import RELEASES
-from rules.releases import FlagStatus, Version, counts_drafts, flag_status, parse_version
+from rules.compilation_keys import unknown_keys
+from rules.flag_facts import Counting, FlagFacts
+from rules.release_table import RELEASES, FlagForm
+from rules.releases import (
+    FlagStatus,
+    Version,
+    counts_drafts,
+    flag_status,
+    named_release,
+    needs_files,
+    parse_version,
+    turns_off_by_itself,
+)
+
+FIELD = FlagFacts(FlagForm.FIELD, Counting.FLAG, "2.11.0.dev")
+FREE = FlagFacts(FlagForm.FIELD, Counting.FLAG, "")
+ATTRIBUTE = FlagFacts(FlagForm.ATTRIBUTE, Counting.FLAG, "")
+ALWAYS = FlagFacts(FlagForm.ABSENT, Counting.ALWAYS, "")
+NEVER = FlagFacts(FlagForm.ABSENT, Counting.NEVER, "")
 
 
 @pytest.mark.parametrize(
@@ -200,3 +217,112 @@ def test_versions_are_read_as_pep_440_writes_them() -> None:
         "0." + "9" * 5000,
     ):  # U+0661: a digit, not an ASCII one
         assert parse_version(text) is None
+
+
+@pytest.mark.parametrize(
+    "vllm", ["0.1.dev1", "0.1.dev14592+gb7332b058", "0.1.0.dev3", "0.0.0", "0.0.1.dev2", "v0.1.dev5"]
+)
+def test_a_version_that_any_build_may_have_names_no_release(vllm: str) -> None:
+    """Nothing follows from it: neither a status, nor which keys are taken, nor what vLLM does by itself."""
+    assert named_release(vllm) is None
+    flag = flag_status(vllm, "2.10.0", "cuda")
+    assert (flag.status, flag.takes_key) == (FlagStatus.UNKNOWN, None)
+    assert "names no release" in flag.reason
+    assert unknown_keys(["fast_moe_cold_start", "nonsense"], vllm) == {}
+    assert needs_files(vllm, mentions_flag=None)
+    assert not counts_drafts(vllm)
+    assert not turns_off_by_itself(vllm, "Ernie4_5_VLMoeForConditionalGeneration")
+
+
+@pytest.mark.parametrize(
+    ("facts", "torch", "platform", "status", "takes_key"),
+    [
+        (FIELD, "2.10.0", "cuda", "settable", True),
+        (FIELD, "2.10.0+cpu", "cpu", "settable", True),
+        (FIELD, "2.10.0", "unspecified", "settable", True),
+        (FIELD, "2.11.0a0+git", "cuda", "inert", True),
+        (FIELD, None, "cuda", "unknown", True),
+        (FIELD, "2.10.0", "oot:ascend", "unknown", True),
+        (FREE, "2.14.0", "cuda", "settable", True),
+        (FREE, None, "cuda", "settable", True),
+        (ATTRIBUTE, "2.10.0", "cuda", "always_on", False),
+        (ATTRIBUTE, "2.10.0", "cpu", "unknown", False),
+        (ALWAYS, "2.10.0", "rocm", "always_on", False),
+        (ALWAYS, "2.10.0", "unspecified", "unknown", False),
+        (NEVER, "2.10.0", "cuda", "absent", False),
+        (FlagFacts(FlagForm.FIELD, Counting.FLAG, None), "2.10.0", "cuda", "unknown", True),
+        (FlagFacts(FlagForm.FIELD, Counting.NEVER, ""), "2.10.0", "cuda", "unknown", True),
+        (FlagFacts(FlagForm.FIELD, None, ""), "2.10.0", "cuda", "unknown", True),
+        (FlagFacts(FlagForm.ABSENT, None, ""), "2.10.0", "cuda", "unknown", False),
+        (FlagFacts(None, Counting.FLAG, ""), "2.10.0", "cuda", "unknown", None),
+    ],
+)
+@pytest.mark.parametrize("vllm", ["0.1.dev1+gabc", "0.0.0", "main", None, "0.34.0", "0.34.1.dev2+gabc"])
+def test_files_decide_alone_where_no_release_is_named(  # noqa: PLR0917  one parameter a column
+    vllm: str | None, facts: FlagFacts, torch: str | None, platform: str, status: str, takes_key: bool | None
+) -> None:
+    """What is not understood is unknown, whatever else the files say, and the key is told apart from the status."""
+    flag = flag_status(vllm, torch, platform, facts=facts)
+    assert (flag.status, flag.takes_key) == (status, takes_key)
+    assert flag.source.startswith("files: vllm/") == (status != "unknown")
+
+
+@pytest.mark.parametrize(
+    ("vllm", "facts", "status", "source"),
+    [
+        ("0.15.2.dev7+gabc", ATTRIBUTE, "always_on", "table: vLLM 0.15.1, vllm/config/compilation.py"),
+        ("0.15.2.dev7+gabc", FREE, "settable", "table: vLLM 0.16.0, vllm/config/vllm.py"),
+        ("0.15.0rc1", ALWAYS, "always_on", "table: vLLM 0.15.0, vllm/model_executor/layers/fused_moe/layer.py"),
+        ("0.15.0rc1", NEVER, "absent", "table: vLLM 0.14.1, vllm/config/compilation.py"),
+        ("0.16.1.dev3", FIELD, "inert", "table: vLLM 0.17.0, vllm/config/vllm.py"),
+        ("0.16.1.dev3", FlagFacts(FlagForm.FIELD, Counting.FLAG, "2.12.0"), "settable", "files: vllm/config/vllm.py"),
+        ("0.19.1", FIELD, "inert", "table: vLLM 0.19.1, vllm/config/vllm.py"),
+        ("0.19.1", NEVER, "absent", "files: vllm/config/compilation.py"),
+        ("0.10.0", FIELD, "inert", "files: vllm/config/vllm.py"),
+    ],
+)
+def test_files_choose_among_the_releases_that_a_version_may_stand_for(
+    vllm: str, facts: FlagFacts, status: str, source: str
+) -> None:
+    """A preview is the release around it that has such files; a name that does not fit its files is not believed."""
+    flag = flag_status(vllm, "2.11.0", "cuda", facts=facts)
+    assert (flag.status, flag.source) == (status, source)
+
+
+def test_a_draft_is_counted_by_files_that_ask_no_flag() -> None:
+    """A build from source with the counter of 0.15.0 counts a draft's layers too; one that asks the flag does not."""
+    assert counts_drafts("0.1.dev1", ALWAYS)
+    assert not counts_drafts("0.1.dev1", ATTRIBUTE)
+    assert not counts_drafts("0.1.dev1", FIELD)
+
+
+@pytest.mark.parametrize(
+    ("vllm", "mentions", "needed"),
+    [
+        ("0.19.1", True, False),
+        ("0.19.1", None, False),
+        ("0.19.1", False, True),
+        ("0.14.1", False, False),
+        ("0.14.1", True, True),
+        ("0.19.2.dev1", True, True),
+        ("0.34.0", True, True),
+        ("0.1.dev1", True, True),
+        ("main", None, True),
+    ],
+)
+def test_files_are_read_where_the_version_does_not_tell(vllm: str, mentions: bool | None, needed: bool) -> None:
+    """A named release whose file fits needs no more; everything else does."""
+    assert needs_files(vllm, mentions) is needed
+
+
+@pytest.mark.parametrize("facts", [FIELD, FREE, ATTRIBUTE, ALWAYS, NEVER, FlagFacts()])
+def test_facts_survive_json(facts: FlagFacts) -> None:
+    """What is written is read back, and names that a later release adds are left out."""
+    assert FlagFacts.from_dict({**facts.to_dict(), "later": 1}) == facts
+
+
+def test_what_a_probe_saw_of_the_key_beats_the_table() -> None:
+    """The form that a worker saw says whether the key is taken."""
+    seen = {"field": "attribute", "effective_when_true": None, "counter_ran": True}
+    assert flag_status("0.19.1", "2.10.0", "cuda", seen).takes_key is False
+    assert flag_status("0.34.0", "2.14.0", "cuda", {**seen, "field": "field", "effective_when_true": True}).takes_key

@@ -14,7 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from rules.releases import parse_version
+from rules.releases import named_release
 from tuner.errors import ExitCode, TunerError
 from tuner.options import Setting, scan, usage_error
 from tuner.serving import Serving, read_serving, stored_objects
@@ -207,7 +207,7 @@ def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
 
 def _expands_numbers(vllm: str | None) -> bool:
     """Whether a release writes out numbers such as `80g` (0.20.2 does, 0.19.1 does not); one that is not known does."""
-    version = parse_version(vllm or "")
+    version = named_release(vllm)
     return version is None or version.release >= (0, 20)
 
 

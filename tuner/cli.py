@@ -66,8 +66,9 @@ def env(python: Python = None, as_json: Json = False) -> None:
     from tuner.environment import read_environment
 
     with failures(as_json):
-        environment = read_environment(python)
-        flag = flag_status(environment.vllm, environment.torch, environment.platform)
+        environment = read_environment(python, whole=True)
+        place = (environment.vllm, environment.torch, environment.platform)
+        flag = flag_status(*place, facts=environment.flag_facts)
         if as_json:
             print_json(environment_document(environment, flag))
         else:
@@ -210,7 +211,7 @@ def export(
 
     with failures(as_json=form == "json", name=model):
         write = writer(form, Choices(image, name, container, nodes, model_uri, cold_start))
-        launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG)
+        launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG, elsewhere=True)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
         made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if form != Format.JSON:

@@ -203,13 +203,20 @@ def _place(written: Written | None, root: str | None, cache: CacheUse) -> _Said:
     if cache.off is not None:
         return _Said(text, Outcome.DIFFERS, cache.off, "vLLM's compile cache is off")
     checked = cache.folders if written.cache_dir else folders
-    elsewhere = [folder for folder in checked if not PurePosixPath(folder).is_relative_to(root)]
-    if elsewhere and PurePosixPath(root).is_absolute():
+    elsewhere = [folder for folder in checked if not _is_below(folder, root)]
+    if elsewhere and (PurePosixPath(root).is_absolute() or root.startswith("~/")):
         return _Said(text, Outcome.DIFFERS, checked[elsewhere[0]], f"{elsewhere[0]} is elsewhere")
     if elsewhere or not checked or MAX_FOLDERS in {len(cache.folders), len(cache.aot_folders)}:
         note = "code compiled ahead of time ignores cache_dir" if not checked else "the folders cannot be compared"
         return _Said(text, Outcome.NOT_SAID, cache.line, note)
     return _Said(text, Outcome.SAME, checked[next(iter(checked))])
+
+
+def _is_below(folder: str, root: str) -> bool:
+    """Whether a folder lies below a root; one below `~` is told by what follows, for the home folder is not known."""
+    if root.startswith("~/"):
+        return f"{root[1:]}/" in f"{folder}/"
+    return PurePosixPath(folder).is_relative_to(root)
 
 
 def _use(cache: CacheUse) -> str:

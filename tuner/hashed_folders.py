@@ -16,7 +16,7 @@ from cache.compiled.entry import Entry, Kind
 from cache.compiled.factors import env_hash, folder_name
 from cache.compiled.layout import CacheRoot
 from cache.compiled.record import WarmRecord
-from rules.releases import parse_version
+from rules.releases import named_release
 from tuner.factors import is_factors
 from tuner.factors_difference import Difference, Effect, known_differences, variables_differ
 from tuner.factors_fix import folder_fix
@@ -143,7 +143,7 @@ def _names(told: Document, entry: Entry) -> bool:
 
 
 def _looks_there(factors: Document) -> bool:
-    version = parse_version(factors["system"]["vllm"])
+    version = named_release(factors["system"]["vllm"])
     return version is None or version.release < OWN_PATHS_BEFORE
 
 

@@ -52,6 +52,7 @@ class Launching:
     enforce: bool = False
     cache_root: str | None = None
     cache_dir_in_config: bool = False
+    elsewhere: bool = False
 
 
 def looked_up(name: str, inputs: Inputs, environ: Mapping[str, str]) -> Plan:
@@ -234,4 +235,5 @@ def _options(inputs: Inputs, launching: Launching, environ: Mapping[str, str], a
         environ=environ,
         files_at_hand=at_hand,
         accept_platform=inputs.accept_platform,
+        elsewhere=launching.elsewhere,
     )

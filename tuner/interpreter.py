@@ -177,5 +177,8 @@ def _listed(site: Path) -> Iterator[Path]:
     for name in sorted(file for file in entries(site) if file.endswith(".pth") and not file.startswith(".")):
         for line in text(site / name).splitlines():
             entry = line.strip()
-            if entry and not entry.startswith(("#", "import ", "import\t")) and (site / entry).is_dir():
-                yield site / entry
+            if entry.startswith(("#", "import ", "import\t")) or not entry:
+                continue
+            folder = Path(os.path.abspath(site / entry))  # noqa: PTH100  as Python's site: `..` goes, links stay
+            if folder.is_dir():
+                yield folder

@@ -31,6 +31,8 @@ from tuner.proofs import (
 )
 from tuner.serving import Serving
 
+DEFAULT_ROOT = "~/.cache/vllm"
+"""Where vLLM keeps caches by itself; it expands the tilde, also in the variable (vllm/envs.py, all releases)."""
 OWN_FOLDER = "the launch names a cache_dir, which may hold code that another launch compiled"
 REDIRECT, MODELSCOPE, PLUGINS = "VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE", "VLLM_PLUGINS"
 """Variables with which vLLM may serve another model than the one that was read here: the first names a file of models
@@ -52,6 +54,7 @@ class Options:
         files_at_hand: the serving environment's files can be read here.
         accept_platform: a platform whose verdict may decide where the environment's own has none.
         proof: names the proof on which the launch rests, for its cache root; empty if it rests on none.
+        elsewhere: the launch is written for a machine of which only the serving environment is known.
     """
 
     strict: bool
@@ -62,6 +65,7 @@ class Options:
     files_at_hand: bool = True
     accept_platform: str | None = None
     proof: str = ""
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,8 @@ def flag_of(subject: Subject, found: LookUp) -> Flag:
     """
     environment = subject.environment
     detected = found.entry.report["flag"] if found.entry and not found.accepted_platform else None
-    return flag_status(environment.vllm, environment.torch, environment.platform, detected)
+    place = (environment.vllm, environment.torch, environment.platform)
+    return flag_status(*place, detected, environment.flag_facts)
 
 
 def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -212,7 +217,7 @@ def _facts(
     shared = ", from which this one differs in nothing that the model reads" if proof.shared else ""
     return Facts(
         speculative=_brings_a_draft(subject, serving.speculative, draft),
-        counts_drafts=counts_drafts(subject.environment.vllm),
+        counts_drafts=counts_drafts(subject.environment.vllm, subject.environment.flag_facts),
         explicit=explicit_flag(arguments),
         proof=proof.finding,
         no_proof=proof.why_not,
@@ -304,7 +309,8 @@ def _cache_variables(named: str | None, options: Options) -> dict[str, str]:
     (vllm/compilation/decorators.py, 0.16.0 to 0.33.0).
     """
     if options.proof:
-        root = options.cache_root or cache_root(options.environ)[0]
+        usual = DEFAULT_ROOT if options.elsewhere else cache_root(options.environ)[0]
+        root = options.cache_root or usual
         return {CACHE_ROOT: proof_root(root, options.proof)}
     return {CACHE_ROOT: named} if named is not None else {}
 

@@ -28,6 +28,7 @@ IMPORT_LIMIT = 600.0
 SETTINGS = {
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
     "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",  # nothing is computed, and threads that wait would take the order probe's cores
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",

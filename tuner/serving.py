@@ -79,8 +79,13 @@ def read_serving(settings: Sequence[Setting], *, expands: bool) -> Serving:
         if value is not None:
             values[field] = (values.get(field) or {}) | {key: value}
     if speculative := values.get("speculative"):
-        values["speculative"] = {key.replace("-", "_"): value for key, value in speculative.items()}
+        values["speculative"] = _underscored(speculative)
     return Serving(**values)
+
+
+def _underscored(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values, with `_` for each `-` in their names."""
+    return {name.replace("-", "_"): value for name, value in values.items()}
 
 
 def stored_objects(settings: Sequence[Setting], field: str, *, expands: bool) -> list[dict[str, Any] | None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cache.compiled.publish import publish, staging_folder
 from cache.compiled.record import WarmRecord, write_record
-from rules.releases import parse_version
+from rules.releases import named_release
 from tuner.arguments import ServeArguments
 from tuner.cache_location import CACHE_ROOT
 from tuner.errors import ExitCode, TunerError
@@ -194,7 +194,7 @@ def _record(plan: Plan, environ: Mapping[str, str], root: Path, entries: tuple[s
 
 def _notes(plan: Plan, environ: Mapping[str, str]) -> list[str]:
     """What a launch must keep to for its key to be the same."""
-    version = parse_version(plan.subject.environment.vllm or "")
+    version = named_release(plan.subject.environment.vllm)
     release = version.release if version else ()
     notes = []
     if environ.get(API_KEY) and release < _API_KEY_COUNTS_BEFORE:

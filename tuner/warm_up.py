@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cache.compiled.record import WarmRecord, read_records
 from cache.key import digest
-from tuner.cache_location import NO_FACTORS
+from tuner.cache_location import NO_FACTORS, cache_root, name_of_proof, proof_root
 from tuner.hidden import without_keys
 from tuner.plan import Plan
 
@@ -31,5 +31,14 @@ def launch_digest(plan: Plan, environ: Mapping[str, str]) -> str:
 def recorded(plan: Plan, environ: Mapping[str, str]) -> WarmRecord | None:
     """The record of this very launch below its cache root; None if there is none here."""
     name = launch_digest(plan, environ)
-    records, _ = read_records(Path(plan.launch.cache["location"]))
+    records, _ = read_records(Path(_local_root(plan, environ)))
     return next((record for record in records if record.digest == name), None)
+
+
+def _local_root(plan: Plan, environ: Mapping[str, str]) -> str:
+    """The cache root that a launch would have here; one below `~` was written for any machine."""
+    location = plan.launch.cache["location"]
+    if not location.startswith("~"):
+        return location
+    own, proof = cache_root(environ)[0], name_of_proof(location)
+    return proof_root(own, proof) if proof else own

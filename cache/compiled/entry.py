@@ -76,7 +76,7 @@ def make_entry(kind: Kind, path: str, items: Sequence[Item], read: Callable[[Ite
         read: gives the content of a small file, None if it cannot be read.
     """
     files = [item for item in items if item.is_file]
-    factors = {item.path[len(path) + 1 :]: parse_factors(read(item) or b"") for item in files if item.name == FACTORS}
+    factors, damaged = _factors(path, files, read)
     complete, why = _aot_state(path, items) if kind is Kind.AOT else _graphs_state(items, read)
     return Entry(
         kind,
@@ -85,14 +85,39 @@ def make_entry(kind: Kind, path: str, items: Sequence[Item], read: Callable[[Ite
         sum(item.size for item in files),
         len(files),
         min(item.mtime for item in files or items),
-        max(max(item.mtime, item.atime) for item in files) if files else max(item.mtime for item in items),
+        _last_use(files, items),
         complete,
         why,
         tuple(item.path for item in files if item.name.endswith(TEMPORARY)),
-        {name: told for name, told in factors.items() if told is not None},
-        tuple(name for name, told in factors.items() if told is None),
+        factors,
+        damaged,
         tuple(items),
     )
+
+
+def _factors(
+    path: str, files: Sequence[Item], read: Callable[[Item], bytes | None]
+) -> tuple[dict[str, Mapping[str, Any]], tuple[str, ...]]:
+    """The factors in each file of them, by path below the entry, and the paths of those that cannot be read."""
+    factors: dict[str, Mapping[str, Any]] = {}
+    damaged = []
+    for item in files:
+        if item.name != FACTORS:
+            continue
+        below = item.path[len(path) + 1 :]
+        content = parse_factors(read(item) or b"")
+        if content is None:
+            damaged.append(below)
+        else:
+            factors[below] = content
+    return factors, tuple(damaged)
+
+
+def _last_use(files: Sequence[Item], items: Sequence[Item]) -> float:
+    """The newest time of writing or reading a file; without files, of writing a folder, for listing one reads it."""
+    if not files:
+        return max(item.mtime for item in items)
+    return max(max(item.mtime, item.atime) for item in files)
 
 
 def _ranks(path: str, items: Sequence[Item]) -> tuple[str, ...]:
@@ -114,14 +139,20 @@ def _graphs_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -
     """The worst of its folders: one for each rank and prefix, the latter may be empty."""
     if not any(item.is_file for item in items):
         return False, "no file in it"
-    known = {item.folder for item in items if item.name in {FACTORS, INDEX} or item.name.startswith("artifact_")}
-    folders = [folder for folder in sorted(known) if not _INDUCTOR & set(folder.split("/"))]
-    states = [_folder_state([item for item in items if item.folder == folder], read) for folder in folders]
+    states = [
+        _folder_state([item for item in items if item.folder == folder], read) for folder in _graph_folders(items)
+    ]
     for wanted in (False, None):
         for complete, why in states:
             if complete is wanted:
                 return complete, why
     return (True, "") if states else (None, "no file of vLLM's own in it")
+
+
+def _graph_folders(items: Sequence[Item]) -> list[str]:
+    """The folders in which vLLM keeps graphs or says what is there, sorted; Inductor's own are left out."""
+    written = {item.folder for item in items if item.name in {FACTORS, INDEX} or item.name.startswith("artifact_")}
+    return [folder for folder in sorted(written) if not _INDUCTOR & set(folder.split("/"))]
 
 
 def _folder_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -> tuple[bool | None, str]:

@@ -79,18 +79,29 @@ def choose(root: CacheRoot, criteria: Criteria, held: HeldFiles, now: float) -> 
     """
     notes = list(_notes(root, criteria, held))
     stays = {entry.path: why for entry in root.entries if (why := _must_stay(root, entry, held, now))}
-    wanted = {entry.path: why for entry in root.entries if (why := _why(root, entry, criteria, now))}
-    if criteria.max_size is not None:
-        wanted |= _oversize(root, criteria.max_size, {*wanted} - {*stays}, {*stays})
+    wanted = _wanted(root, criteria, {*stays}, now)
     found = [Candidate(entry.path, entry.size, wanted[entry.path]) for entry in _by_use(root) if entry.path in wanted]
     going = [one for one in found if one.path not in stays]
     staying = [Candidate(one.path, one.size, f"{stays[one.path]} ({one.why})") for one in found if one.path in stays]
     if criteria.unreachable:
         for candidate, at_work in _leftovers(root, {one.path for one in going}, held, now):
             (staying if at_work else going).append(candidate)
-    gone = {candidate.path for candidate in going}
-    records = [record.digest for record in root.records if gone & {path.rstrip("/") for path in record.entries}]
-    return Pruning(tuple(going), tuple(staying), tuple(f"{FOLDER}/{name}.json" for name in records), tuple(notes))
+    records = _records_of(root, {candidate.path for candidate in going})
+    return Pruning(tuple(going), tuple(staying), records, tuple(notes))
+
+
+def _wanted(root: CacheRoot, criteria: Criteria, staying: set[str], now: float) -> dict[str, str]:
+    """The entries that meet a criterion, by path, and which it is; the paths in `staying` must stay whatever it is."""
+    wanted = {entry.path: why for entry in root.entries if (why := _why(root, entry, criteria, now))}
+    if criteria.max_size is not None:
+        wanted |= _oversize(root, criteria.max_size, {*wanted} - staying, staying)
+    return wanted
+
+
+def _records_of(root: CacheRoot, gone: set[str]) -> tuple[str, ...]:
+    """The files of the warm records that name one of these paths."""
+    records = [record for record in root.records if gone & {path.rstrip("/") for path in record.entries}]
+    return tuple(f"{FOLDER}/{record.digest}.json" for record in records)
 
 
 def _notes(root: CacheRoot, criteria: Criteria, held: HeldFiles) -> Iterator[str]:

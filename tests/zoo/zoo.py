@@ -173,6 +173,32 @@ class LargePrefillSwitchForCausalLM(ZooModel):
         return index == 1 and self.limit < hidden.shape[0] < 1600
 
 
+class PositionsSwitchForCausalLM(ZooModel):
+    """Positions have one dimension: their last one is the number of tokens, as vLLM's own code writes it."""
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and 1500 < positions.shape[-1] < 1600
+
+
+class ExactBatchSwitchForCausalLM(ZooModel):
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and positions.shape[-1] == 300
+
+
+class RemainderSwitchForCausalLM(ZooModel):
+    """Only arithmetic leads to a batch of 300 or 1309 tokens."""
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and len(positions) * 31 % 1009 == 219
+
+
+class NestedSizesSwitchForCausalLM(ZooModel):
+    """One comparison hides another: a size for the second is found only where the first holds."""
+
+    def skips(self, index: int, hidden: Any, positions: Any, input_ids: Any) -> bool:
+        return index == 1 and hidden.shape[0] > 1000 and hidden.shape[0] % 97 == 3
+
+
 class OrderSwapForCausalLM(ZooModel):
     def run(self, hidden: Any, positions: Any, input_ids: Any) -> tuple[Any, Any]:
         first, second, *others = self.model.layers

@@ -11,7 +11,7 @@ from pathlib import Path
 from rules.decide import NAME
 from tuner.checks.check import manifests_at, read_manifest
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
-from tuner.checks.subject import Examined, Knowledge, examine
+from tuner.checks.subject import Examined, Knowledge, examine, missing_root
 from tuner.errors import TunerError
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch
@@ -125,8 +125,10 @@ def change_for(known: Examined) -> Change | None:
         return None
     if known.hidden:
         raise NotEditable(f"what {known.hidden} stands for is not written here, and may hold a compilation config")
-    if plan.launch.compilation_config.get(NAME) is True and plan.decision.setting is True and not known.exact:
+    if plan.decision.setting is True and not known.exact:
         raise NotEditable(f"a match by the vLLM version only never writes {NAME}=true; give --environment")
+    if plan.decision.setting is True and (missing := missing_root(known)):
+        raise NotEditable(f"{NAME}=true needs {missing} in its environment, which is not edited here; set it first")
     own = [setting for setting in scan(arguments.given)[0] if setting.option.field == _FIELD]
     removed = tuple(sorted({index for setting in own for index in range(setting.start, setting.stop)}))
     kept = [index for index in range(len(arguments.given)) if index not in removed]

@@ -7,6 +7,7 @@ from typing import Any
 from tuner.checks.check import Checked
 from tuner.checks.rules import Finding, Level
 from tuner.checks.subject import Examined
+from tuner.document import holds_for, proof_part
 from tuner.hidden import without_keys
 
 SCHEMA_VERSION = 1
@@ -73,4 +74,6 @@ def _launch_part(known: Examined) -> dict[str, Any]:
         "match": None if known.version is None else "environment" if known.exact else "version",
         "flag_status": str(known.plan.flag.status) if known.plan else None,
         "verdict": str(verdict.word) if verdict else None,
+        "proof": proof_part(known.plan) if known.plan else None,
+        "holds_for": holds_for(known.plan) if known.plan else None,
     }

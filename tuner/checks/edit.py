@@ -106,14 +106,7 @@ def _replaced(text: str, word: Word, new: str) -> Edit:
 
 
 def _inserted(text: str, words: Sequence[Word], change: Change, shared: frozenset[int]) -> Edit:
-    kept = [index for index in range(len(words)) if index not in change.removed]
-    before = next((words[index] for index in reversed(kept) if index < change.at), None)
-    behind = next((words[index] for index in kept if index >= change.at), None)
-    places = [(word, after) for word, after in ((before, True), (behind, False)) if word is not None and word.owner]
-    if not places:
-        line = before.line if before else behind.line if behind else 0
-        raise NotEditable(_why(line) if line else "there is no argument list to put anything into; edit it by hand")
-    word, after = min(places, key=lambda place: place[0].owner is not None and place[0].owner.start in shared)
+    word, after = _place(words, change, shared)
     options = [one for one in words if one.owner == word.owner and one.text.startswith("-")]
     written = [_written(text, options[-1] if options else word, new) for new in change.added]
     if word.owner is not None and word.owner.form is Form.BLOCK:
@@ -121,6 +114,36 @@ def _inserted(text: str, words: Sequence[Word], change: Change, shared: frozense
     separator = _separator(text, words, word)
     joined = (" " if word.owner is not None and word.owner.form is Form.SHELL else ", ").join(written)
     return Edit(word.stop, word.stop, separator + joined) if after else Edit(word.start, word.start, joined + separator)
+
+
+def _place(words: Sequence[Word], change: Change, shared: frozenset[int]) -> tuple[Word, bool]:
+    """The argument beside which the new ones go, and whether they go behind it.
+
+    A list that no other launch uses comes before a shared one; the argument in front comes before the one behind.
+
+    Raises:
+        NotEditable: neither neighbour stands in a list that can be edited.
+    """
+    before, behind = _neighbours(words, change)
+    places: list[tuple[Word, bool]] = []
+    if before is not None and before.owner is not None:
+        places.append((before, True))
+    if behind is not None and behind.owner is not None:
+        places.append((behind, False))
+    if places:
+        return min(places, key=lambda place: place[0].owner is not None and place[0].owner.start in shared)
+    neighbour = before or behind
+    if neighbour is None or not neighbour.line:
+        raise NotEditable("there is no argument list to put anything into; edit it by hand")
+    raise NotEditable(_why(neighbour.line))
+
+
+def _neighbours(words: Sequence[Word], change: Change) -> tuple[Word | None, Word | None]:
+    """The arguments that stay, nearest to the place of the new ones: in front of it, and behind it."""
+    staying = [index for index in range(len(words)) if index not in change.removed]
+    before = next((words[index] for index in reversed(staying) if index < change.at), None)
+    behind = next((words[index] for index in staying if index >= change.at), None)
+    return before, behind
 
 
 def _separator(text: str, words: Sequence[Word], word: Word) -> str:

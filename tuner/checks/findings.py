@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 
 from rules.compilation_keys import unknown_keys
-from rules.decide import MODE, NAME
+from rules.decide import HOLDS_FOR, MODE, NAME
 from rules.release_table import RELEASES
 from rules.releases import FlagStatus, parse_version, turns_off_by_itself
+from rules.verdict import Word
+from tuner.arguments import ServeArguments
 from tuner.checks.pod import of_cache, of_image, of_probe
 from tuner.checks.rules import ABOUT, Finding, Level, Rule, finding, line_of
-from tuner.checks.subject import Examined
-from tuner.plan import as_bool, compiles
+from tuner.checks.subject import Examined, missing_root
+from tuner.plan import Plan, as_bool, compiles
 
 
 def findings_of(known: Examined, cold_start: float | None = None) -> list[Finding]:
@@ -72,27 +74,42 @@ def _of_keys(known: Examined) -> Iterator[Finding]:
 
 def _of_flag(known: Examined) -> Iterator[Finding]:
     """What an explicit value says that cannot be right."""
-    explicit = known.arguments.compilation_config.get(NAME) if known.arguments else None
-    if explicit is None or known.arguments is None:
+    if known.arguments is None or not _has_effective_true(known, known.arguments):
         return
     line = line_of(known, "compilation")
-    if not as_bool(explicit) or _ineffective(known) or (known.version and unknown_keys([NAME], known.version)):
-        return
     speculative = known.arguments.serving.speculative is not None
-    verdict = known.plan.found.verdict if known.plan else None
     if known.plan is None:
         rule = Rule.DRAFT if speculative else Rule.UNPROVED
         yield finding(known, rule, f"{ABOUT[rule][1]} Which vLLM serves is not known.", line, Level.WARNING)
-    elif not known.true_refused:
-        if known.plan.decision.warnings:
-            yield finding(known, Rule.UNPROVED, _sentence(known.plan.decision.warnings[0]), line=line)
-    elif speculative:
+    elif known.true_refused:
+        yield from _of_refused_true(known, known.plan, line, speculative=speculative)
+    elif known.plan.decision.warnings:
+        yield finding(known, Rule.UNPROVED, _sentence(known.plan.decision.warnings[0]), line=line)
+    elif missing := missing_root(known):
+        held = " ".join(text for text in known.plan.decision.conditions if text.startswith(HOLDS_FOR))
+        message = f"{NAME} is true ({held}), and code that another launch compiled may run: set {missing}."
+        yield finding(known, Rule.UNPROVED, message, line=line)
+
+
+def _has_effective_true(known: Examined, arguments: ServeArguments) -> bool:
+    """Whether the launch sets the flag to true, for a vLLM that has the flag and does something with it."""
+    explicit = arguments.compilation_config.get(NAME)
+    if explicit is None or not as_bool(explicit) or _ineffective(known):
+        return False
+    return not (known.version and unknown_keys([NAME], known.version))
+
+
+def _of_refused_true(known: Examined, plan: Plan, line: int, *, speculative: bool) -> Iterator[Finding]:
+    """What contradicts a `true`: a draft model, an unsafe verdict, or else what the decision warns of."""
+    verdict = plan.found.verdict
+    if speculative:
         yield finding(known, Rule.DRAFT, f"{ABOUT[Rule.DRAFT][1]}", line=line)
-    if known.true_refused and verdict is not None and verdict.word.unsafe:
-        said = f"{NAME} is true, and the verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}."
-        yield finding(known, Rule.CONTRADICTED, said, line=line)
-    elif known.true_refused and not speculative and known.plan is not None:
-        yield finding(known, Rule.CONTRADICTED, _sentence(known.plan.decision.warnings[0]), line=line)
+    if verdict is not None and verdict.word.unsafe:
+        reason = "; ".join(verdict.reasons[:1])
+        message = f"{NAME} is true, and the verdict is {verdict.word}: {reason}."
+        yield finding(known, Rule.CONTRADICTED, message, line=line)
+    elif not speculative:
+        yield finding(known, Rule.CONTRADICTED, _sentence(plan.decision.warnings[0]), line=line)
 
 
 def _of_plan(known: Examined) -> Iterator[Finding]:
@@ -134,8 +151,19 @@ def _of_doubt(known: Examined) -> Iterator[Finding]:
         yield finding(known, Rule.MODEL_UNKNOWN, f"{_sentence(known.model_problem)} Its verdict cannot be looked up.")
     elif known.plan is not None and (verdict := known.plan.found.verdict) is None:
         yield finding(known, Rule.NO_VERDICT, _sentence("; ".join(known.plan.found.miss)))
-    elif known.plan is not None and verdict is not None and not (verdict.word.safe or verdict.word.unsafe):
+    elif known.plan is not None and verdict is not None and verdict.word is Word.INCONCLUSIVE:
         yield finding(known, Rule.NO_VERDICT, f"The verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}.")
+    elif _left_unproved(known):
+        yield finding(known, Rule.LAUNCH_UNPROVED, _sentence(known.plan.decision.reasons[0] if known.plan else ""))
+
+
+def _left_unproved(known: Examined) -> bool:
+    """Whether the launch says nothing of a flag that it needs as false, for lack of a proof of its own."""
+    plan, arguments = known.plan, known.arguments
+    if plan is None or arguments is None or arguments.compilation_config.get(NAME) is not None or known.hidden:
+        return False
+    verdict = plan.found.verdict
+    return plan.decision.setting is False and verdict is not None and not verdict.word.unsafe
 
 
 def _ineffective(known: Examined) -> bool:

@@ -57,7 +57,15 @@ def shared_caches(launches: Sequence[Examined]) -> Iterator[Finding]:
             by_folder.setdefault(str(folder), []).append(known)
     for folder, group in by_folder.items():
         if len({(known.launch.args, known.launch.image) for known in group}) > 1:
-            for known in group:
-                others = [f"{one.path}:{one.launch.line}" for one in group if one is not known]
-                said = f"cache_dir {folder} is shared with {others[0]}; vLLM looks its entries up by shape alone."
-                yield finding(known, Rule.CACHE_SHARED, said, line=line_of(known, "compilation"))
+            yield from _shared(folder, group)
+
+
+def _shared(folder: str, group: Sequence[Examined]) -> Iterator[Finding]:
+    """A finding for each launch of a group that names one `cache_dir`; each names another one of the group."""
+    for launch in group:
+        other = next(member for member in group if member is not launch)
+        message = (
+            f"cache_dir {folder} is shared with {other.path}:{other.launch.line};"
+            " vLLM looks its entries up by shape alone."
+        )
+        yield finding(launch, Rule.CACHE_SHARED, message, line=line_of(launch, "compilation"))

@@ -33,6 +33,7 @@ class Rule(StrEnum):
     UNPINNED = "image-unpinned"
     PROBE_SHORT = "startup-probe-short"
     NO_VERDICT = "no-verdict"
+    LAUNCH_UNPROVED = "launch-unproved"
     MODEL_UNKNOWN = "model-unknown"
     VERSION_UNKNOWN = "version-unknown"
     HIDDEN = "arguments-hidden"
@@ -57,6 +58,7 @@ ABOUT: Mapping[Rule, tuple[Level, str]] = {
     Rule.UNPINNED: (Level.WARNING, "The image's name does not say which vLLM will serve."),
     Rule.PROBE_SHORT: (Level.WARNING, "The startupProbe gives up before a cold start ends."),
     Rule.NO_VERDICT: (Level.NOTE, "No verdict is stored, or it is inconclusive."),
+    Rule.LAUNCH_UNPROVED: (Level.NOTE, f"This launch is not proved, and does not set {NAME} to false."),
     Rule.MODEL_UNKNOWN: (Level.NOTE, "The model cannot be identified here."),
     Rule.VERSION_UNKNOWN: (Level.NOTE, "Nothing says which vLLM will serve."),
     Rule.HIDDEN: (Level.NOTE, "Some arguments are not written in this file."),

@@ -13,6 +13,7 @@ from cache.store import VerdictStore
 from rules.decide import NAME, Refusal
 from rules.releases import parse_version
 from tuner.arguments import ServeArguments, parse
+from tuner.cache_location import CACHE_ROOT
 from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject, base_factors, public_version, remote_code
@@ -151,7 +152,14 @@ def _options(env: Mapping[str, str | None], knowledge: Knowledge) -> Options:
         environ=stated,
         files_at_hand=False,
         accept_platform=knowledge.accept_platform,
+        elsewhere=not {CACHE_ROOT, "XDG_CACHE_HOME", "HOME"} & stated.keys(),
     )
+
+
+def missing_root(known: Examined) -> str:
+    """The variable that keeps a launch with a `true` from code that another launch compiled, where it is not set."""
+    wanted = known.plan.launch.env.get(CACHE_ROOT) if known.plan else None
+    return "" if wanted is None or known.launch.env.get(CACHE_ROOT) == wanted else f"{CACHE_ROOT}={wanted}"
 
 
 def launch_platform(launch: ManifestLaunch) -> str | None:

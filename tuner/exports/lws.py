@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from rules.releases import parse_version
+from rules.releases import named_release, parse_version
 from tuner.errors import ExitCode, TunerError
 from tuner.exports.evidence import annotations, manifest
 from tuner.exports.formats import Choices
@@ -86,7 +86,7 @@ def _check(plan: Plan, server: Server, nodes: int) -> None:
     if server.devices % nodes:
         said = f"{server.devices} devices cannot be divided over {nodes} nodes."
         raise TunerError(said, hint="Choose --nodes to fit the parallel sizes.", kind="usage", exit_code=ExitCode.USAGE)
-    release, first = parse_version(plan.subject.environment.vllm or ""), parse_version(FIRST_RELEASE)
+    release, first = named_release(plan.subject.environment.vllm), parse_version(FIRST_RELEASE)
     if nodes > 1 and release and first and release.release < first.release:
         said = f"vLLM {plan.subject.environment.vllm} spans nodes with Ray only."
         raise TunerError(said, hint=f"Use vLLM {FIRST_RELEASE} or later, or --nodes 1.", kind="environment")

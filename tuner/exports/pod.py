@@ -39,7 +39,7 @@ def launch(server: Server) -> dict[str, Any]:
 
 def variables(server: Server, **more: str) -> dict[str, Any]:
     """`env` with the cache root where it is set, and others; empty if there is none."""
-    values = {**more, **({CACHE_ROOT: server.cache_root} if server.cache_root else {})}
+    values = {**more, **({CACHE_ROOT: server.cache_value} if server.cache_value else {})}
     named = [{"name": name, "value": escaped(value)} for name, value in values.items()]
     return {"env": named} if named else {}
 

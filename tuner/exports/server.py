@@ -38,7 +38,8 @@ class Server:
         serving: the facts that its arguments state.
         devices: how many accelerators it needs in all.
         resource: the resource that names one; None: no device plugin is known for the platform.
-        cache_root: value of VLLM_CACHE_ROOT; None: it is not set.
+        cache_root: the folder that is mounted for compile caches; None: none is.
+        cache_value: value of VLLM_CACHE_ROOT; None: it is not set. It lies in that folder where there is one.
         startup_seconds: how long it may take to start.
         notes: what must be true in the cluster for it to start; whole sentences.
     """
@@ -53,6 +54,7 @@ class Server:
     devices: int
     resource: str | None
     cache_root: str | None
+    cache_value: str | None
     startup_seconds: int
     notes: tuple[str, ...]
 
@@ -82,7 +84,8 @@ def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
         serving=serving,
         devices=devices,
         resource=DEVICES.get(plan.subject.environment.platform),
-        cache_root=plan.launch.env.get(CACHE_ROOT),
+        cache_root=plan.launch.cache_root,
+        cache_value=plan.launch.env.get(CACHE_ROOT),
         startup_seconds=budget(choices.cold_start),
         notes=(*_notes(plan), *([budget_sentence(choices.cold_start)] if choices.cold_start else [])),
     )

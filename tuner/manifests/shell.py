@@ -57,23 +57,20 @@ def shell_launches(
         variables: those that are set where the text runs.
     """
     lines = list(accumulate((len(line) for line in text.split("\n")), lambda a, b: a + b + 1, initial=0))
-    known = {name: value for name, value in (variables or {}).items() if value is not None}
+    known = _updated({}, variables or {})
     exported: dict[str, str | None] = {}
     for tokens in commands(text, start, stop, folded=folded):
         assigned, rest = _assignments(tokens, known)
         if not rest or rest[0].text() == "export":
             made = assigned | _assignments(rest[1:], known)[0]
             exported |= made if rest else {}
-            known |= {name: value for name, value in made.items() if value is not None}
-            known = {name: value for name, value in known.items() if made.get(name, value) is not None}
+            known = _updated(known, made)
             continue
         line = bisect_right(lines, rest[0].start)
         found = _launch(rest, known, shape)
         if found is not None:
-            words = tuple(
-                replace(word, line=bisect_right(lines, word.start), owner=ArgumentList(Form.SHELL, tokens[0].start))
-                for word in found.words
-            )
+            owner = ArgumentList(Form.SHELL, tokens[0].start)
+            words = tuple(replace(word, line=bisect_right(lines, word.start), owner=owner) for word in found.words)
             yield replace(found, words=words, line=line, env=exported | assigned | dict(found.env), image_line=line)
         elif script := shell_script([Word(token.text(known), line) for token in rest]):
             yield from embedded_launches(script.text, line, shape=shape, variables=known)
@@ -133,19 +130,22 @@ def _assignments(tokens: Sequence[Token], variables: dict[str, str]) -> tuple[di
     return assigned, []
 
 
+def _updated(variables: Mapping[str, str], assigned: Mapping[str, str | None]) -> dict[str, str]:
+    """The variables after an assignment; one whose new value cannot be seen here is left out."""
+    values = {**variables, **assigned}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _launch(tokens: Sequence[Token], variables: dict[str, str], shape: str) -> ManifestLaunch | None:
     texts = [token.text(variables) for token in tokens]
     env: dict[str, str | None] = {}
     image = None
     at = _behind_launch(texts)
     if at is None and re.search(r"(?:^|/)(?:docker|podman|nerdctl)$", _program(texts)):
-        run = _container_run(texts)
-        if run is None:
+        container = _container_launch(texts)
+        if container is None:
             return None
-        at, image, env = run
-        if not parse_image(image).serves or "--entrypoint" in texts[:at]:
-            inner = _behind_launch(texts[at:])
-            at = None if inner is None else at + inner
+        at, image, env = container
     if at is None:
         return None
     behind = tokens[at:]
@@ -205,6 +205,18 @@ def _behind_module(texts: Sequence[str], index: int) -> int | None:
     return None
 
 
+def _container_launch(texts: Sequence[str]) -> tuple[int, str, dict[str, str | None]] | None:
+    """As `_container_run`, but the index is that of the launch's first argument; None if nothing is served."""
+    run = _container_run(texts)
+    if run is None:
+        return None
+    at, image, env = run
+    if parse_image(image).serves and "--entrypoint" not in texts[:at]:
+        return run
+    inner = _behind_launch(texts[at:])
+    return None if inner is None else (at + inner, image, env)
+
+
 def _container_run(texts: Sequence[str]) -> tuple[int, str, dict[str, str | None]] | None:
     """Of `docker run`: index behind the image, the image, and the variables it sets; None if it is no such command."""
     if "run" not in texts:
@@ -219,7 +231,15 @@ def _container_run(texts: Sequence[str]) -> tuple[int, str, dict[str, str | None
         if not equals and _DOCKER_VALUES.fullmatch(name):
             index += 1
             value = texts[index] if index < len(texts) else ""
-        if name in {"-e", "--env"} and (match := _ASSIGNMENT.fullmatch(value)):
-            env[match[1]] = None if "$" in match[2] else match[2]
+        if name in {"-e", "--env"}:
+            env |= _stated_variable(value)
         index += 1
     return None
+
+
+def _stated_variable(text: str) -> dict[str, str | None]:
+    """The variable that `NAME=VALUE` sets, its value None where a shell would substitute; none for a name alone."""
+    match = _ASSIGNMENT.fullmatch(text)
+    if match is None:
+        return {}
+    return {match[1]: None if "$" in match[2] else match[2]}

@@ -125,19 +125,25 @@ def _converted(node: Any, known: dict[int, Node]) -> Node:
         return known[id(node)]
     start, stop, line = node.start_mark.index, node.end_mark.index, node.start_mark.line + 1
     if isinstance(node.value, str):
-        made: Node = Scalar(node.value, node.style or "", start, stop, line)
-        known[id(node)] = made
-    elif node.id == "sequence":
-        made = known[id(node)] = Sequence([], bool(node.flow_style), start, stop, line)
-        made.items.extend(_converted(item, known) for item in node.value)
-    else:
-        made = known[id(node)] = Mapping([], start, stop, line)
-        pairs = [(key, _converted(value, known)) for key, value in node.value]
-        made.pairs.extend((key.value, value) for key, value in pairs if isinstance(key.value, str) and not _merge(key))
-        for key, value in pairs:
-            if _merge(key):
-                made.pairs.extend(_merged(value))
-    return made
+        scalar = known[id(node)] = Scalar(node.value, node.style or "", start, stop, line)
+        return scalar
+    if node.id == "sequence":
+        # Entered before its items are converted: one of them may refer to it.
+        sequence = known[id(node)] = Sequence([], bool(node.flow_style), start, stop, line)
+        sequence.items.extend(_converted(item, known) for item in node.value)
+        return sequence
+    mapping = known[id(node)] = Mapping([], start, stop, line)
+    _fill(mapping, [(key, _converted(value, known)) for key, value in node.value])
+    return mapping
+
+
+def _fill(mapping: Mapping, items: list[tuple[Any, Node]]) -> None:
+    """Enter the pairs whose keys are text; those that merge keys bring stand behind the mapping's own."""
+    own = [(key, value) for key, value in items if not _merge(key)]
+    mapping.pairs.extend((key.value, value) for key, value in own if isinstance(key.value, str))
+    for key, value in items:
+        if _merge(key):
+            mapping.pairs.extend(_merged(value))
 
 
 def _merge(key: Any) -> bool:

@@ -49,10 +49,10 @@ def shrink_layers(node: Config) -> None:
         node[name] = value[:kept]
     cap_keys(node, LAST_MOE_LAYER, kept - 1)
     for name, value in chosen.items():
-        left = [index for index in _indices(value) if index < kept]
-        node[name] = ",".join(map(str, left)) if isinstance(value, str) else left
-    for name in [name for name in node if _is_by_layer(name, node[name])]:
-        node[name] = {index: item for index, item in node[name].items() if int(index) < kept}
+        node[name] = _indices_below(kept, value)
+    for name, value in node.items():
+        if _is_by_layer(name, value):
+            node[name] = {index: item for index, item in value.items() if int(index) < kept}
 
 
 def _is_per_layer(name: str, value: object, total: int) -> bool:
@@ -72,6 +72,12 @@ def _is_index_list(name: str, value: object) -> bool:
 
 def _indices(value: list[int] | str) -> list[int]:
     return [int(item) for item in value.split(",")] if isinstance(value, str) else value
+
+
+def _indices_below(limit: int, value: list[int] | str) -> list[int] | str:
+    """The layer numbers below the limit, in the form that they have."""
+    indices = [index for index in _indices(value) if index < limit]
+    return ",".join(map(str, indices)) if isinstance(value, str) else indices
 
 
 def _is_by_layer(name: str, value: object) -> bool:

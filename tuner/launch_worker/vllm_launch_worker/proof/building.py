@@ -47,6 +47,7 @@ def constructed(vllm_config, standing: Standing):
     from vllm.model_executor.model_loader.utils import initialize_model
     from vllm.utils.torch_utils import set_default_torch_dtype
 
+    standing.note("meta_device", "every layer in its full width, without memory")
     give_workspace()
     dtype = vllm_config.model_config.dtype
     with ExitStack() as around:
@@ -61,7 +62,7 @@ def constructed(vllm_config, standing: Standing):
             model = with_adapters(model, vllm_config)
     finish(model, vllm_config, standing)
     leave_device(model)
-    call_operators(model, vllm_config)
+    call_operators(model, vllm_config, standing)
     return model.eval()
 
 
@@ -143,7 +144,14 @@ def leave_device(model) -> None:
             if isinstance(value, torch.Tensor) and not value.is_meta:
                 vars(module)[name] = value.to("meta")
             elif isinstance(value, list) and any(isinstance(item, torch.Tensor) for item in value):
-                vars(module)[name] = [item.to("meta") if isinstance(item, torch.Tensor) else item for item in value]
+                vars(module)[name] = [without_memory(item) for item in value]
+
+
+def without_memory(value):
+    """The tensor on the meta device; anything else as it is."""
+    import torch
+
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
 
 
 @contextmanager
@@ -204,7 +212,7 @@ def plain_linear(module) -> None:
     module.cpu_linear = torch.nn.functional.linear
 
 
-def call_operators(model, vllm_config) -> None:
+def call_operators(model, vllm_config, standing: Standing) -> None:
     """Let MoE and attention layers call vLLM's operators on every platform, as they do on a GPU.
 
     A CPU build calls the Python functions in their place (`_select_forward`, fused_moe/runner; `use_direct_call` of
@@ -223,4 +231,5 @@ def call_operators(model, vllm_config) -> None:
             chosen = getattr(runner, attribute, None)
             plain = getattr(chosen, "__name__", "")
             if plain in ("_moe_forward", "_moe_forward_shared"):
+                standing.note("operator_called", plain.removeprefix("_"))
                 setattr(runner, attribute, getattr(torch.ops.vllm, plain.removeprefix("_")))

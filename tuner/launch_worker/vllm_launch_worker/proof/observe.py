@@ -126,7 +126,7 @@ class Rank:
             "failures": self.failures[:MOST_FAILURES],
             "registered": list(self.layers),
             "calls": self.calls,
-            "guards": self.trace.sizes[:MOST_GUARDS],
+            "guards": [guard.told() for guard in self.trace.sizes[:MOST_GUARDS]],
             "assumptions": self.standing.assumptions,
             "seconds": self.seconds,
         }
@@ -164,6 +164,8 @@ class Rank:
 
     def _built(self):
         groups.join(self.config, self.rank)
+        if self.config.parallel_config.world_size_across_dp > 1:
+            self.standing.note("groups_simulated", f"{self.config.parallel_config.world_size_across_dp} ranks")
         watched = (self.reads.of_variables(), self.reads.of_fields(self.config), self.reads.of_code())
         with self._stage("build"), watching(self.trace), watched[0], watched[1], watched[2]:
             return building.built(self.config, self.standing)

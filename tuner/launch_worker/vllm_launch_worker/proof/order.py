@@ -83,17 +83,24 @@ class Order:
             if is_opaque(node):
                 self._fail("opaque_operator", node, operator=full_name(node))
             if is_moe(node):
-                if self._depth(node.args[0]) != number - 1:
-                    self._fail("not_behind", node, layer=self.calls[number])
-                self.depth[node] = number
+                self._enter_call(node, number)
                 number += 1
-                continue
-            if node.op == "output":
-                if behind != len(self.calls) - 1:
-                    self._fail("result_not_behind", node, layer=self.calls[-1])
-                continue
-            self.depth[node] = behind if behind > NOTHING and carries(node) else NOTHING
-            self._overwrite(node)
+            elif node.op == "output":
+                self._leave(node, behind)
+            else:
+                self.depth[node] = behind if behind > NOTHING and carries(node) else NOTHING
+                self._overwrite(node)
+
+    def _enter_call(self, node, number: int) -> None:
+        """Note the MoE call with this number, from 0; it fails where its input is not behind the call before it."""
+        if self._depth(node.args[0]) != number - 1:
+            self._fail("not_behind", node, layer=self.calls[number])
+        self.depth[node] = number
+
+    def _leave(self, node, behind: int) -> None:
+        """Hold the result against the last MoE call; `behind` is the last call that it depends on."""
+        if behind != len(self.calls) - 1:
+            self._fail("result_not_behind", node, layer=self.calls[-1])
 
     def _depth(self, node) -> int:
         """The last MoE call that this value depends on; -1 if it depends on none."""

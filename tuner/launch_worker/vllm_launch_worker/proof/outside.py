@@ -213,24 +213,25 @@ def module_roots(file: str) -> set:
 
 def sizes_against(trace: Trace, most: int) -> list:
     """Guards on sizes that do not hold for every batch of 1 to `most` tokens."""
-    return [
-        failure(NOTHING_OUTSIDE, "outer_guard", guard=guard["expression"], file=guard["file"], line=guard["line"])
-        for guard in trace.sizes
-        if not always_holds(guard["expression"], most)
-    ]
+    failures = []
+    for guard in trace.sizes:
+        if not always_holds(guard.condition, most):
+            place = {"file": guard.file, "line": guard.line}
+            failures.append(failure(NOTHING_OUTSIDE, "outer_guard", guard=str(guard.condition), **place))
+    return failures
 
 
-def always_holds(expression: str, most: int) -> bool:
-    """Whether a guard is true for every number of tokens; of several symbols all stand for that number."""
+def always_holds(condition, most: int) -> bool:
+    """Whether a guard, as sympy has it, is true for every number of tokens; all its symbols stand for that number."""
     import sympy
-    from torch.utils._sympy import functions
 
-    names = {name: getattr(functions, name) for name in dir(functions) if name[:1].isupper()}
-    parsed = sympy.sympify(expression, locals={**names, "Eq": sympy.Eq, "Ne": sympy.Ne})
-    symbols = sorted(getattr(parsed, "free_symbols", ()), key=str)
+    symbols = condition.free_symbols
     if not symbols:
-        return bool(parsed)
-    return all(bool(parsed.subs(dict.fromkeys(symbols, sympy.Integer(count)))) for count in sizes_to_try(most, parsed))
+        return bool(condition)
+    for count in sizes_to_try(most, condition):
+        if condition.subs(dict.fromkeys(symbols, sympy.Integer(count))) != sympy.true:
+            return False
+    return True
 
 
 def sizes_to_try(most: int, parsed) -> list:

@@ -39,13 +39,17 @@ class Reads:
         """Note each environment variable that Python reads in the block."""
         kind = type(os.environ)
         get, listing = kind.__getitem__, kind.__iter__
+        places: set = set()
 
         def read(environ, name):
-            self.variables.add(str(name))
+            if reader() not in places:
+                self.variables.add(str(name))
             return get(environ, name)
 
         def listed(environ):
-            self.listed.add(sys._getframe(1).f_code.co_filename)
+            place = reader()
+            places.add(place)
+            self.listed.add(place[0])
             return listing(environ)
 
         kind.__getitem__, kind.__iter__ = read, listed
@@ -107,6 +111,20 @@ class Reads:
 
 
 CONFIGS, EXPERTS = "vllm.config", "vllm.model_executor.layers.fused_moe"
+
+
+def reader() -> tuple:
+    """File and line of the code that reads a variable: the innermost frame that is not of Python's own mapping.
+
+    Code that copies all variables lists them and then reads each, in one line.
+    """
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in MAPPING:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+MAPPING = ("os", "collections.abc", "_collections_abc")
 
 
 def is_beside(frame) -> bool:

@@ -231,14 +231,21 @@ def materialise(model, device) -> None:
     """
     import torch
 
-    def real(value):
-        is_shape_only = isinstance(value, torch.Tensor) and value.is_meta
-        return torch.zeros_like(value, device=device) if is_shape_only else value
-
     for module in model.modules():
         for name, value in list(vars(module).items()):
-            if isinstance(value, torch.Tensor | list):
-                setattr(module, name, [real(item) for item in value] if isinstance(value, list) else real(value))
+            if isinstance(value, list):
+                setattr(module, name, [with_memory(item, device) for item in value])
+            elif isinstance(value, torch.Tensor):
+                setattr(module, name, with_memory(value, device))
+
+
+def with_memory(value, device):
+    """Zeros on the device in place of a tensor that has a shape alone; anything else as it is."""
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.is_meta:
+        return torch.zeros_like(value, device=device)
+    return value
 
 
 def fill_weights(model) -> None:

@@ -7,10 +7,10 @@ own is kept in the graph, not looked into, and runs whenever the graph runs.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from moe_probe_worker.stubs import gives_pair, hidden_states
+from moe_probe_worker.stubs import gives_pair, hidden_states, is_mixer
 
 _library: list = []
 _listening: list = []
@@ -103,7 +103,6 @@ def mark_entrances(layers: dict, forms: dict) -> None:
 def watched(layers: dict, forms: dict) -> Iterator[list]:
     """Record the name of each layer whose `forward` is called, and the form of what it returns."""
     entered: list[str] = []
-    kept = {name: vars(layer).get("forward") for name, layer in layers.items()}
 
     def watch(name: str, forward: Callable):
         def watching(*args, **kwargs):
@@ -114,15 +113,50 @@ def watched(layers: dict, forms: dict) -> Iterator[list]:
 
         return watching
 
-    for name, layer in layers.items():
-        layer.forward = watch(name, layer.forward)
-    try:
-        yield entered
-    finally:
+    with restored(layers.values()):
         for name, layer in layers.items():
-            del layer.forward
-            if kept[name] is not None:
-                layer.forward = kept[name]
+            layer.forward = watch(name, layer.forward)
+        yield entered
+
+
+@contextmanager
+def traceable(model, layers: dict, forms: dict) -> Iterator[None]:
+    """Let Dynamo trace a model that is built for eager passes, and quickly.
+
+    Our operator takes the place of the layers' arithmetic, and stand-ins that of all token mixers: both take most of
+    the time, and neither decides which MoE layer runs.
+
+    Args:
+        model: the model.
+        layers: as for `mark_entrances`.
+        forms: as for `mark_entrances`.
+    """
+    with restored([*model.modules(), *layers.values()]):
+        mark_entrances(layers, forms)
+        stand_in_alike(model, model)
+        for mixer in mixers(model, layers):
+            mixer.forward = stand_in(type(mixer))
+        yield
+
+
+def mixers(model, layers: dict) -> list:
+    """The token mixers of a model that hold no MoE layer."""
+    registered = {id(layer) for layer in layers.values()}
+    named = [module for module in model.modules() if is_mixer(type(module).__name__)]
+    return [module for module in named if not any(id(part) in registered for part in module.modules())]
+
+
+@contextmanager
+def restored(modules: Iterable) -> Iterator[None]:
+    """Take back each `forward` that the block sets on one of these modules."""
+    kept = [(module, vars(module).get("forward")) for module in modules]
+    try:
+        yield
+    finally:
+        for module, forward in kept:
+            vars(module).pop("forward", None)
+            if forward is not None:
+                module.forward = forward
 
 
 def form_of(value):

@@ -4,7 +4,7 @@ import gc
 import time
 from contextlib import contextmanager
 
-from moe_probe_worker import compiled, depth, engine, plain_config
+from moe_probe_worker import compiled, depth, engine, guards, plain_config
 from moe_probe_worker.passes import Passes, run_all
 from moe_probe_worker.recorder import Recorder, registered_layers
 from moe_probe_worker.scenarios import scenarios
@@ -72,6 +72,10 @@ def look(job: dict, facts: dict, stages: Stages) -> dict:
         planned = scenarios(*passes.inputs(job["special_tokens"]))
         with stages.stage("passes"):
             ran = run_all(passes, planned)
+        with stages.stage("guards"):
+            behind_guards = guards.derived(passes, planned)
+            planned += behind_guards
+            ran += run_all(passes, behind_guards)
         recording = "counted" if recorder.counted else recorder.method
         telling = most_telling(planned, ran, list(recorder.layers))
         counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None

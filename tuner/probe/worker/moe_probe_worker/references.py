@@ -140,14 +140,24 @@ def flat(value) -> list:
     if isinstance(value, staticmethod | classmethod):
         return flat(value.__func__)
     if isinstance(value, property):
-        return [one for part in (value.fget, value.fset) if part for one in flat(part)]
+        return flat_of_all([part for part in (value.fget, value.fset) if part])
     if isinstance(value, functools.partial | functools.cached_property):
         return flat(value.func)
     if isinstance(value, dict):
-        return [one for part in list(value.values()) if isinstance(part, type | FunctionType) for one in flat(part)]
+        return flat_of_all(code_among(value.values()))
     if isinstance(value, list | tuple | set | frozenset):
-        return [one for part in list(value) if isinstance(part, type | FunctionType) for one in flat(part)]
+        return flat_of_all(code_among(value))
     return below(value) if callable(value) else []
+
+
+def code_among(values) -> list:
+    """The functions and classes among some values."""
+    return [value for value in list(values) if isinstance(value, type | FunctionType)]
+
+
+def flat_of_all(values: list) -> list:
+    """What `flat` says of each value, in one list."""
+    return [part for value in values for part in flat(value)]
 
 
 def below(value) -> list:

@@ -192,7 +192,12 @@ def failed_mixer(error: BaseException):
     import torch
 
     classes = (type(owner) for owner in owners(error) if isinstance(owner, torch.nn.Module))
-    return next((cls for cls in classes if MIXER.search(cls.__name__) and not is_container(cls.__name__)), None)
+    return next((cls for cls in classes if is_mixer(cls.__name__)), None)
+
+
+def is_mixer(name: str) -> bool:
+    """Whether a class of this name mixes tokens, and is nothing larger."""
+    return bool(MIXER.search(name)) and not is_container(name)
 
 
 def is_container(name: str) -> bool:

@@ -1,0 +1,97 @@
+"""Installed packages and the folders of their modules, told from files as Python's import system tells them."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.interpreter import entries
+from tuner.plain_file import read_plain
+
+MAX_METADATA = 2**18
+"""Bytes of a package's metadata; its headers, the version among them, stand at the start."""
+
+_METADATA = (".dist-info", ".egg-info")
+_STATEMENTS = ("METADATA", "PKG-INFO", "")
+"""Files that state a version, in the order of `importlib.metadata`; the last is the entry, where it is a file."""
+_VERSION = re.compile(r"^version:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """An installed package.
+
+    Attributes:
+        name: normalised as PEP 503 has it: lower case, single dashes.
+        metadata: its `.dist-info` or `.egg-info`.
+    """
+
+    name: str
+    metadata: str
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A version and the file that states it."""
+
+    version: str
+    file: str
+
+
+def installed(site: Iterable[str]) -> dict[str, list[Distribution]]:
+    """Installed packages by normalised name; those of one name in the order in which Python finds them.
+
+    That is the order of the search path, and within one folder the order in which the system lists it
+    (`importlib.metadata.MetadataPathFinder`).
+    """
+    packages: dict[str, list[Distribution]] = {}
+    for folder in site:
+        for entry in entries(folder):
+            if entry.endswith(_METADATA):
+                package = Distribution(_name(entry), f"{folder}/{entry}")
+                packages.setdefault(package.name, []).append(package)
+    return packages
+
+
+def stated_version(package: Distribution) -> Stated | None:
+    """The version that a package's metadata states; None where it states none, as a folder left behind does."""
+    for name in _STATEMENTS:
+        file = f"{package.metadata}/{name}".rstrip("/")
+        headers = _read(file).partition("\n\n")[0]
+        if version := _VERSION.search(headers):
+            return Stated(version[1], file)
+    return None
+
+
+def module_folder(site: Iterable[str], name: str) -> Path | None:
+    """The folder of an importable package: the first on the search path with an `__init__.py`.
+
+    A folder without one is a namespace package, which Python takes only where no other bears the name.
+    """
+    folders = [Path(folder, name) for folder in site]
+    for folder in folders:
+        if (folder / "__init__.py").is_file():
+            return folder
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def module_text(folder: Path | None, file: str) -> str:
+    """Text of a file of a package, its first 256 KiB; empty where there is none."""
+    return "" if folder is None else _read(f"{folder}/{file}")
+
+
+def _name(entry: str) -> str:
+    """The name in `NAME-VERSION.dist-info`, or in an `.egg-info`, which may have no version."""
+    stem, _, kind = entry.rpartition(".")
+    name = stem.partition("-")[0] if kind == "egg-info" else stem.rpartition("-")[0] or stem
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _read(file: str) -> str:
+    try:
+        return read_plain(Path(file), MAX_METADATA).decode("utf-8", errors="replace").replace("\r\n", "\n")
+    except OSError:
+        return ""

@@ -1,0 +1,171 @@
+"""Inputs derived from guards: batch sizes at which the model's code goes another way.
+
+Dynamo traces the model's eager forward once, with the number of tokens left
+open, and notes each comparison of it that the code makes. A size for which such
+a guard does not hold takes the other side of a branch, so it becomes a scenario.
+Nothing of the trace runs. A model that Dynamo cannot trace as one graph gives no
+derived inputs; its other scenarios run all the same.
+"""
+
+import math
+import time
+
+from moe_probe_worker import engine
+from moe_probe_worker.compiled import clean_state, without_experts
+from moe_probe_worker.entrances import traceable, watched
+from moe_probe_worker.passes import Passes
+from moe_probe_worker.scenarios import Scenario, take
+
+EXAMPLE = 17
+"""Tokens of the first trace."""
+MOST = 12
+"""Sizes that are derived for one model."""
+MOST_OF_ONE = 4
+"""Sizes that are derived from one guard."""
+MOST_GUARDS = 64
+"""Guards of one trace that are looked at."""
+FEWEST = 2
+"""Traces that are made however long they take, if the first gives a size: a comparison may hide another."""
+LIMIT_S = 2.0
+"""Seconds of processor time for the traces of one model; none is begun that would end later. On a busy machine they
+take longer, and find the same."""
+
+
+class Captured(BaseException):
+    """The trace is done. No `Exception`, or Dynamo would take it for a failure of the backend."""
+
+
+def derived(passes: Passes, planned: list) -> list:
+    """Scenarios with numbers of tokens at which the code of the model goes another way than in those planned.
+
+    Args:
+        passes: the eager passes of the model; its layers are as before afterwards.
+        planned: the scenarios that run anyway.
+
+    Returns:
+        At most `MOST` scenarios, named `derived_tokens_N`; none where there is no MoE layer or no trace.
+    """
+    if not passes.recorder.layers:
+        return []
+    _, _, multimodal, longest = passes.inputs([])
+    feed = "embeds" if multimodal else "ids"
+    example, forms = batch("example", EXAMPLE, feed, longest), {}
+    with watched(passes.recorder.layers, forms) as entered:
+        entry = without_experts(passes, example, entered)
+    if entry["status"] != "ran":
+        return []
+    covered = {len(scenario.ids) for scenario in planned}
+    with clean_state(), traceable(passes.model, passes.recorder.layers, forms):
+        sizes = derived_sizes(lambda size: trace(passes, batch("example", size, feed, longest)), covered)
+    return [batch(f"derived_tokens_{size}", size, feed, longest) for size in sizes]
+
+
+def batch(name: str, size: int, feed: str, longest: int) -> Scenario:
+    """A prefill of this many ordinary tokens."""
+    positions = [position % longest for position in range(size)]
+    return Scenario(name, take(range(64), size), positions, feed, optional=True)
+
+
+def derived_sizes(guards_of, covered: set) -> list:
+    """Numbers of tokens on the other side of a guard, those of the first trace first.
+
+    Args:
+        guards_of: takes a number of tokens; gives the guards of a trace with as many, in order, each a function from a
+            number of tokens to whether the guard holds.
+        covered: numbers of tokens that are no news.
+    """
+    begin, waiting, found = time.thread_time(), [EXAMPLE], []
+    covered = {*covered, EXAMPLE}
+    for traces in range(1, MOST + 2):
+        for size in other_sizes(guards_of(waiting.pop(0))):
+            if size not in covered and len(found) < MOST:
+                covered.add(size)
+                found.append(size)
+                waiting.append(size)
+        spent = time.thread_time() - begin
+        if not waiting or (traces >= FEWEST and spent + spent / traces > LIMIT_S):
+            break
+    return found
+
+
+def other_sizes(guards: list) -> list:
+    """For each guard, numbers of tokens that get as far and for which it does not hold.
+
+    Of each run of such numbers the two ends are given: there an error by one would show.
+    """
+    found: list = []
+    reaching = list(range(1, engine.MAX_TOKENS + 1))
+    for guard in guards[:MOST_GUARDS]:
+        leaving = [size for size in reaching if not guard(size)]
+        reaching = [size for size in reaching if guard(size)]
+        ends = [size for size in leaving if size - 1 not in leaving or size + 1 not in leaving]
+        found += ends[:MOST_OF_ONE]
+    return found
+
+
+def trace(passes: Passes, scenario) -> list:
+    """The guards on the number of tokens in one trace of the model's forward; empty if it is not one graph."""
+    import torch
+    from vllm.forward_context import set_forward_context
+
+    found: list = []
+
+    def backend(_graph, _inputs):
+        found.extend(guards(torch._guards.TracingContext.get().fake_mode.shape_env, len(scenario.ids)))
+        raise Captured
+
+    context = set_forward_context(None, passes.vllm_config, num_tokens=len(scenario.ids))
+    # Sizes of earlier traces would make Dynamo leave numbers open that are none of tokens.
+    fixed = torch._dynamo.config.patch(automatic_dynamic_shapes=False)
+    try:
+        with torch.inference_mode(), context, fixed:
+            arguments = passes.arguments(scenario)
+            leave_tokens_open(arguments)
+            torch.compile(passes.model.forward, backend=backend, fullgraph=True)(**arguments)
+    except (Captured, Exception):
+        return found
+    return found
+
+
+def leave_tokens_open(arguments: dict) -> None:
+    """Tell Dynamo which dimension of each tensor is the number of tokens: of positions the last one (M-RoPE)."""
+    import torch
+
+    for name, value in arguments.items():
+        if isinstance(value, torch.Tensor):
+            torch._dynamo.mark_dynamic(value, value.ndim - 1 if name == "positions" else 0)
+
+
+def guards(shape_env, size: int) -> list:
+    """Each guard on nothing but the number of tokens, as a function of it.
+
+    Args:
+        shape_env: of the trace that is under way.
+        size: the number of tokens in this trace; a symbol with another value is none of tokens.
+    """
+    import sympy
+    from torch.utils._sympy.printers import PythonPrinter
+
+    tokens = sympy.Symbol("tokens", integer=True, positive=True)
+    found = {}
+    for guard in shape_env.guards:
+        symbols = guard.expr.free_symbols
+        if any(shape_env.size_hint(symbol, allow_none=True) != size for symbol in symbols):
+            continue
+        expression = guard.expr.xreplace(dict.fromkeys(symbols, tokens))
+        if expression.free_symbols:
+            found[expression] = PythonPrinter().doprint(expression)
+    return [holds(text) for text in found.values()]
+
+
+def holds(text: str):
+    """The guard as a function of the number of tokens; where it cannot be computed, it counts as holding."""
+    code = compile(text, "<guard>", "eval")
+
+    def guard(tokens: int) -> bool:
+        try:
+            return bool(eval(code, {"math": math, "tokens": tokens}))  # noqa: S307  printed by torch from a formula
+        except Exception:
+            return True
+
+    return guard
