@@ -86,7 +86,7 @@ def seen(args: list, number: int) -> dict:
 def config_of(args: list, reads: Reads):
     """The VllmConfig of the launch, as the API server makes it."""
     arguments = launch.engine_args(args)
-    with reads.of_code():
+    with groups.devices_of_a_launch(), reads.of_code():
         return launch.config_of(arguments)
 
 
