@@ -259,10 +259,11 @@ def test_written_is_what_serve_would_launch(options: list[Any], serving: Serving
 
 def test_a_match_by_version_never_writes_true(options: list[Any], script: Path) -> None:
     """The unsafe model gets its `false`; the safe one is left alone and named, and the command ends with 1."""
+    script.write_text(script.read_text().replace(" -cc.mode=3", ""), encoding="utf-8")
     answer = tuner("apply", "--write", *options[:2], "--vllm-version", "0.19.1", script, code=1)
     assert f"{script}:2: a match by the vLLM version only never writes fast_moe_cold_start=true" in answer.err
     first, second, third = (launch.args for launch in launches_in("run.sh", script.read_text()))
-    assert first == (str(MIXTRAL), "-cc.mode=3")
+    assert first == (str(MIXTRAL),)
     assert second == (str(ERNIE), FLAG, TRUE.replace("true", "false"))
     assert third == (str(LLAMA),)
 
@@ -276,10 +277,10 @@ def test_the_users_value_stays(options: list[Any], script: Path) -> None:
 
 
 def test_dropped_keys_are_kept(options: list[Any], script: Path) -> None:
-    """JSON beside dotted keys becomes one config with all of them."""
+    """JSON beside dotted keys becomes one config with all of them; another launch than the plain one gets false."""
     script.write_text(f"vllm serve {LLAMA} -cc '{{\"mode\": 3}}' --x -cc.cache_dir=/c\n", encoding="utf-8")
     tuner("apply", "--write", *options, script, code=0)
-    both = json.dumps({"mode": 3, "cache_dir": "/c"})
+    both = json.dumps({"mode": 3, "cache_dir": "/c", "fast_moe_cold_start": False})
     assert script.read_text() == f"vllm serve {LLAMA} {FLAG} '{both}' --x\n"
 
 
@@ -406,16 +407,29 @@ def test_lists_that_launches_share(options: list[Any], tmp_path: Path) -> None:
     file.write_text(shared + case.format(ERNIE, "") * 2, encoding="utf-8")
     tuner("apply", "--write", *options, file, code=0)
     assert file.read_text().count(FLAG) == 1
-    file.write_text(shared + case.format(ERNIE, "") + case.format(MIXTRAL, ""), encoding="utf-8")
+    file.write_text(shared + case.format(ERNIE, "") + case.format(LLAMA, ""), encoding="utf-8")
     assert str(file) in tuner("apply", "--write", *options, file, code=1).err
     assert FLAG not in file.read_text()
-    own = ", server_cmd_extra: ['--x']"
-    file.write_text(shared + case.format(ERNIE, own) + case.format(MIXTRAL, own), encoding="utf-8")
+    own = ", server_cmd_extra: ['--host=x']"
+    file.write_text(shared + case.format(ERNIE, own) + case.format(LLAMA, own), encoding="utf-8")
     tuner("apply", "--write", *options, file, code=0)
     assert [launch.args[-1] for launch in launches_in("x.yaml", file.read_text())] == [
         TRUE.replace("true", "false"),
-        TRUE,
+        "--host=x",
     ]
+
+
+def test_a_true_is_written_only_with_its_cache_root(options: list[Any], tmp_path: Path) -> None:
+    """Arguments alone are edited: without the variable the launch is left alone and named, with it the key is there."""
+    file = tmp_path / "pod.yaml"
+    file.write_text(POD + f"    args:\n    - {MIXTRAL}\n", encoding="utf-8")
+    err = tuner("apply", "--write", *options, file, code=1).err
+    assert "fast_moe_cold_start=true needs VLLM_CACHE_ROOT=~/.cache/vllm/tuner-proof/" in err
+    assert FLAG not in file.read_text()
+    root = err.partition("VLLM_CACHE_ROOT=")[2].split()[0]
+    file.write_text(file.read_text() + f"    env: [{{name: VLLM_CACHE_ROOT, value: {root}}}]\n", encoding="utf-8")
+    tuner("apply", "--write", *options, file, code=0)
+    assert [launch.args for launch in launches_in("pod.yaml", file.read_text())] == [(str(MIXTRAL), FLAG, TRUE)]
 
 
 def test_a_file_behind_a_link_stays_behind_it(options: list[Any], script: Path, tmp_path: Path) -> None:

@@ -171,7 +171,8 @@ def _left_unproved(known: Examined) -> bool:
     if plan is None or arguments is None or arguments.compilation_config.get(NAME) is not None or known.hidden:
         return False
     verdict = plan.found.verdict
-    return plan.decision.setting is False and verdict is not None and not verdict.word.unsafe
+    judged = verdict is not None and not verdict.word.unsafe and verdict.word is not Word.NO_MOE
+    return plan.decision.setting is False and judged
 
 
 def _ineffective(known: Examined) -> bool:
