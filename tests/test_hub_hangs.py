@@ -145,6 +145,32 @@ def test_a_draft_and_a_model_share_the_time(hub: Hub, serving: Serving, store: P
     assert seconds - offline < 3
 
 
+def test_what_lies_beside_a_cached_config_is_waited_for_no_longer(
+    hub: Hub, serving: Serving, store: Path, tmp_path: Path
+) -> None:
+    """The config.json is in the cache, and the hub does not say which other files the model has."""
+    snapshot_folder = tmp_path / "hub" / "hub" / "models--org--name" / "snapshots" / ("a" * 40)
+    snapshot_folder.mkdir(parents=True)
+    (snapshot_folder / "config.json").write_bytes((QWEN / "config.json").read_bytes())
+    refs = snapshot_folder.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("a" * 40, encoding="utf-8")
+    _, said, offline = served(serving, store, variables(tmp_path, HF_HUB_OFFLINE="1"), "org/name")
+    assert "could not be learned" not in said
+    facts, said, seconds = served(serving, store, variables(tmp_path, HF_ENDPOINT=hub(silent)), "org/name")
+    assert config_in(facts) == SAFE
+    assert "could not be learned from 127.0.0.1: no whole answer within 2.0 s" in said
+    assert seconds - offline < 3
+
+
+@pytest.mark.parametrize("endpoint", ["http://[", "hub.example.org", "http://127.0.0.1:9"])
+def test_an_address_that_cannot_be_asked(serving: Serving, store: Path, tmp_path: Path, endpoint: str) -> None:
+    """It costs the verdict, and the server starts."""
+    facts, said, _ = served(serving, store, variables(tmp_path, HF_ENDPOINT=endpoint), "org/name")
+    assert config_in(facts) == SAFE
+    assert "could not be fetched" in said
+
+
 def test_a_name_server_that_hangs(serving: Serving, store: Path, tmp_path: Path) -> None:
     """Looking the hub's name up is part of the wait.
 

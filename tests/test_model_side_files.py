@@ -43,7 +43,7 @@ def model_with(folder: Path, files: dict[str, Any], **config: Any) -> Model:
 
 def job_of(model: Model, tmp_path: Path) -> Job:
     """What the worker is asked to build of it."""
-    return flow._job(0, Subject(model, serving_in(tmp_path / "serving", VERSIONS).read()), flow.Request([model.name]))
+    return flow._job(0, Subject(model, serving_in(tmp_path / "serving", VERSIONS).read()))
 
 
 @pytest.mark.parametrize("name", [file.name for file in READ if file.name != MISTRAL])
@@ -110,7 +110,8 @@ def test_a_file_that_may_choose_another_class_is_named(
     assert [one["detail"] for one in kinds] == list(foreign)
     report = sample(MIXTRAL, "flag-live")
     verdict = judge(parse_report(report | {"assumptions": [*report["assumptions"], *kinds]}))
-    assert (verdict.word is Word.INCONCLUSIVE) == bool(foreign)
+    assert verdict.word is (Word.INCONCLUSIVE if foreign else Word.UNIFORM)
+    assert [(code.code, code.fields["file"]) for code in verdict.codes] == [("side_file", name) for name in foreign]
     assert all(any(name in reason for reason in verdict.reasons) for name in foreign)
 
 

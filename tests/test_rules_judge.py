@@ -176,6 +176,10 @@ NOT_PROVED: dict[str, tuple[dict[str, Any], str]] = {
     "a layer that is not called": (ranks({"calls": [A, B]}), "calls"),
     "no call at all": (ranks({"calls": []}), "calls"),
     "no layer in a process": (ranks({}, {"registered": [], "calls": []}), "no_layers"),
+    "a file by which vLLM may serve another class": (
+        ranks({"assumptions": [{"kind": "side_file", "detail": "params.json"}]}),
+        "side_file",
+    ),
     "an assumption that no rule covers": (
         ranks({"assumptions": [{"kind": "moon_phase", "detail": ""}]}),
         "assumption",

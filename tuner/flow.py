@@ -10,7 +10,6 @@ from typing import Any
 from cache.entry import Entry
 from cache.errors import StoreError
 from cache.store import VerdictStore
-from rules.assumptions import SIDE_FILE
 from rules.errors import RuleError
 from rules.verdict import Verdict, Word
 from tuner.arguments import ServeArguments
@@ -166,20 +165,19 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
 
 
 def _job(index: int, subject: Subject) -> Job:
-    config = subject.model.served_config
+    config, side = subject.model.served_config, subject.model.side
     require_modest(config)
     small = shrink(config)
-    foreign = tuple({"kind": SIDE_FILE, "detail": name} for name in subject.model.side.foreign)
     return Job(
         index=index,
         config=small.config,
         folder=subject.model.folder,
         special_tokens=small.special_tokens,
-        assumptions=(*small.assumptions, *foreign),
+        assumptions=(*small.assumptions, *side.assumptions),
         declares_experts=declares_experts(config),
         model_impl=subject.model_impl,
         trust_remote_code=subject.trust_remote_code,
-        side_files=subject.model.side.carried,
+        side_files=side.carried,
         deep=small.deep,
     )
 

@@ -4,7 +4,9 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from tuner.bounded_json import MAX_BYTES
 from tuner.errors import TunerError
@@ -13,13 +15,12 @@ from tuner.patience import NoAnswerInTimeError, answer_of
 CONFIG = "config.json"
 MISTRAL_WEIGHTS = "consolidated*.safetensors"
 """Weights of a repository of which vLLM reads params.json (transformers_utils/repo_utils.py, is_mistral_model_repo)."""
-LISTING_LIMIT = 3.0
-"""Seconds that the hub has to begin its answer to what a repository holds."""
 ROUNDS = 2
 """How often a repository is looked at: a file may name others."""
 _HUB_ID = re.compile(r"([\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})  # what huggingface_hub takes for yes
+_Answer = TypeVar("_Answer")
 _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 
 
@@ -50,7 +51,8 @@ def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
             f"{_named(name, revision)} is neither a folder here nor in the local hub cache, and offline mode is on.",
             "Download its config.json into the cache, or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.",
         )
-    folder = folder or _fetch_in_time(name, revision)
+    if folder is None:
+        folder = _asked(partial(_fetch, name, revision), partial(_not_fetched, _named(name, revision)))
     return folder, folder.name
 
 
@@ -73,7 +75,7 @@ def complete(name: str, folder: Path, wanted: Callable[[], Iterable[str]]) -> No
 
     The cache answers first: by the file, or by huggingface_hub's own mark that the repository has none (`.no_exist`).
     Only for a file of which it knows neither is the hub asked, once. In offline mode what is not here is not there, as
-    for vLLM.
+    for vLLM. The hub has as long for its answers as `tuner.patience` says.
 
     Args:
         name: a hub id.
@@ -87,7 +89,7 @@ def complete(name: str, folder: Path, wanted: Callable[[], Iterable[str]]) -> No
         unknown = [file for file in wanted() if not (folder / file).is_file() and not is_absent(folder, file)]
         if not unknown or _offline():
             return
-        _fetch_beside(name, folder, unknown)
+        _asked(partial(_fetch_beside, name, folder, unknown), partial(_not_completed, name))
 
 
 def is_absent(folder: Path, file: str) -> bool:
@@ -110,12 +112,16 @@ def _offline() -> bool:
     return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
-def _fetch_in_time(name: str, revision: str | None) -> Path:
+def _asked(question: Callable[[], _Answer], failure: Callable[[str], TunerError]) -> _Answer:
+    """What the hub answers in time; `failure` makes the error of a reason, which is the end of a sentence."""
+    if not _endpoint_is_readable():  # the library would say so on stdout
+        raise failure("that is no address")
     try:
-        return answer_of(lambda: _fetch(name, revision), _host())
+        return answer_of(question, _host())
     except NoAnswerInTimeError as error:
-        waited = f"no whole answer within {error.seconds:.1f} s" if error.seconds > 0 else "no time is left to ask it"
-        raise _not_fetched(_named(name, revision), waited) from None
+        raise failure(str(error)) from None
+    except ValueError as error:  # huggingface_hub reads its variables when it is imported
+        raise failure("a variable of huggingface_hub cannot be read") from error
 
 
 def _fetch(name: str, revision: str | None) -> Path:
@@ -156,16 +162,18 @@ def _fetch_beside(name: str, folder: Path, unknown: Iterable[str]) -> None:
     _keep_quiet()
     endpoint, commit = os.environ.get("HF_ENDPOINT") or None, folder.name
     try:
-        listing = HfApi(endpoint=endpoint).model_info(name, revision=commit, timeout=LISTING_LIMIT)
-        files = {sibling.rfilename for sibling in listing.siblings or ()}
+        listing = HfApi(endpoint=endpoint).model_info(name, revision=commit)
+        files, too_large = {sibling.rfilename for sibling in listing.siblings or ()}, ""
         for file in files.intersection(unknown):
             size = get_hf_file_metadata(hf_hub_url(name, file, revision=commit, endpoint=endpoint)).size
-            _require_small(name, file, size)
+            if size is None or size > MAX_BYTES:
+                too_large = file
+                break
             hf_hub_download(name, file, revision=commit, cache_dir=cache_folder(), endpoint=endpoint)
-    except TunerError:
-        raise
     except Exception as error:  # as in `_fetch`
-        raise _not_completed(name, error) from error
+        raise _not_completed(name, _answer(error)) from error
+    if too_large:
+        raise _too_large(name, too_large)
     absent = [file for file in unknown if file not in files]
     if not any(PurePosixPath(file).match(MISTRAL_WEIGHTS) for file in files):
         absent.append(MISTRAL_WEIGHTS)
@@ -175,20 +183,12 @@ def _fetch_beside(name: str, folder: Path, unknown: Iterable[str]) -> None:
             mark.touch()
 
 
-def _not_completed(name: str, error: Exception) -> TunerError:
+def _not_completed(name: str, reason: str) -> TunerError:
     """The hub could not be asked which files lie beside a config.json that is here."""
     return _bad(
-        f"Which files of {name} lie beside its {CONFIG} could not be learned from {_host()}: {_answer(error)}.",
+        f"Which files of {name} lie beside its {CONFIG} could not be learned from {_host()}: {reason}.",
         "Check the network, HF_ENDPOINT and HF_TOKEN; with HF_HUB_OFFLINE=1 the cache is taken as it is, by vLLM too.",
     )
-
-
-def _require_small(name: str, file: str, size: int | None) -> None:
-    if size is None or size > MAX_BYTES:
-        raise _bad(
-            f"The {file} of {name} on the hub is larger than {MAX_BYTES >> 20} MiB, or states no size.",
-            "Name a folder that holds the model's files.",
-        )
 
 
 def _refused(name: str, revision: str | None, error: Exception) -> TunerError:
@@ -247,9 +247,21 @@ def _page(name: str) -> str:
 
 def _host() -> str:
     """The hub's host; never the whole address, which may hold a password."""
-    from urllib.parse import urlsplit  # noqa: PLC0415  errors only
+    from urllib.parse import urlsplit  # noqa: PLC0415  a look-up that asks nobody does without
 
+    if not _endpoint_is_readable():
+        return "HF_ENDPOINT"
     return urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname or "HF_ENDPOINT"
+
+
+def _endpoint_is_readable() -> bool:
+    from urllib.parse import urlsplit  # noqa: PLC0415  as in `_host`
+
+    try:
+        urlsplit(os.environ.get("HF_ENDPOINT", ""))
+    except ValueError:  # brackets that do not close, for one
+        return False
+    return True
 
 
 def _named(name: str, revision: str | None) -> str:

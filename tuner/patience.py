@@ -33,10 +33,10 @@ _notice: ContextVar[Callable[[str], None] | None] = ContextVar("_notice", defaul
 
 
 class NoAnswerInTimeError(Exception):
-    """A question took too long; `seconds` is how long was waited for it."""
+    """A question took too long; `seconds` is how long was waited for it, and the message the end of a sentence."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
+        super().__init__(f"no whole answer within {seconds:.1f} s" if seconds > 0 else "no time is left to ask it")
         self.seconds = seconds
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rules.assumptions import SIDE_FILE
 from tuner.bounded_json import MAX_BYTES, UnusableError, parse_object
 from tuner.errors import TunerError
 from tuner.hub import CONFIG, MISTRAL_WEIGHTS, is_absent
@@ -148,6 +149,11 @@ class SideFiles:
     digests: Mapping[str, str] = field(default_factory=dict)
     quantization: dict[str, Any] | None = None
     foreign: tuple[str, ...] = ()
+
+    @property
+    def assumptions(self) -> tuple[dict[str, str], ...]:
+        """What a probe or a proof may do otherwise than the launch because of them, as in a report."""
+        return tuple({"kind": SIDE_FILE, "detail": name} for name in self.foreign)
 
     @property
     def carried(self) -> tuple[str, ...]:

@@ -118,14 +118,26 @@ def hides_arguments(words: Sequence[Word], whole: Sequence[bool]) -> str:
     A substitution behind an option is its value. Its name, an array, or a flag before it says otherwise.
     """
     for index, word in enumerate(words):
-        if word.text in _ELLIPSIS or (word.unknown and _ALL_OF.search(word.text)):
+        before = words[index - 1].text if index else None
+        if word.text in _ELLIPSIS or (word.unknown and _may_be_several(word.text, before, alone=whole[index])):
             return word.text
-        if word.unknown and whole[index]:
-            before = words[index - 1].text if index else ""
-            value = before.startswith("-") and "=" not in before and before not in _FLAGS
-            if _HIDES.search(word.text) or not (value or index == 0):
-                return word.text
     return ""
+
+
+def _may_be_several(text: str, before: str | None, *, alone: bool) -> bool:
+    """Whether a word that holds a substitution may stand for several arguments.
+
+    Args:
+        text: the word.
+        before: the argument in front of it; None if it is the first, and so the model.
+        alone: it is one substitution and nothing else.
+    """
+    if _ALL_OF.search(text):
+        return True
+    if not alone:
+        return False
+    value = before is None or (before.startswith("-") and "=" not in before and before not in _FLAGS)
+    return not value or bool(_HIDES.search(text))
 
 
 def _assignments(tokens: Sequence[Token], variables: dict[str, str]) -> tuple[dict[str, str | None], list[Token]]:
