@@ -268,19 +268,22 @@ def test_the_counter_goes_wrong_on_unsafe_models(flag_live: Probed, name: str) -
     ],
 )
 def test_a_model_that_misbehaves_is_blamed_alone(current: Probed, name: str, kind: str, said: str) -> None:
-    """Hang, kill and exception each cost one model; the plain one in front is uniform."""
+    """Hang, kill and exception each cost one model; of the plain one in front every scenario has its answer."""
     error = current.documents[name]["error"]
     assert error["kind"] == kind
     assert said in error["message"]
-    assert current.documents["Plain"]["verdict"] == "uniform"
+    plain = current.documents["Plain"]
+    assert plain["witness"] is None
+    assert {scenario["status"] for scenario in plain["evidence"]["scenarios"]} <= {"ran", "not_applicable"}
     assert current.answer.code == 1
 
 
-def test_a_model_whose_passes_raise_is_inconclusive(current: Probed) -> None:
-    """It was built, so there is a verdict, and its reasons quote the exception."""
+def test_a_model_whose_passes_raise_is_never_safe(current: Probed) -> None:
+    """It was built, so there is a verdict; nothing was seen of it, and each scenario quotes the exception."""
     document = current.documents["Raising"]
-    assert document["verdict"] == "inconclusive"
-    assert "RuntimeError: no pass of this model succeeds" in " ".join(document["reasons"])
+    assert document["verdict"] in {"inconclusive", "not_compiled"}
+    said = {scenario["detail"] for scenario in document["evidence"]["scenarios"] if scenario["status"] == "failed"}
+    assert said == {"RuntimeError: no pass of this model succeeds"}
 
 
 def test_misbehaviour_loses_nothing_that_is_stored(current: Probed) -> None:

@@ -44,46 +44,57 @@ def observe(request: dict, folder: Path) -> dict:
         folder: of this process alone.
     """
     os.environ.update(VARIABLES)
-    reads, begin = IMPORT, time.monotonic()
-    with reads.of_variables():
-        try:
-            vllm_config = config_of(request["args"], reads)
-        except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
-            traceback.print_exc()
-            return together([unseen("the launch", raised(NOT_TRACED, "not_built", error))])
-    seconds = {"config": round(time.monotonic() - begin, 3)}
-    answers = []
-    parallel = vllm_config.parallel_config
-    for number, rank in enumerate(groups.ranks(parallel)):
-        answers.append(of_rank(vllm_config, rank, reads, folder / f"rank-{number}", seconds))
-    return together(answers)
+    first = of_rank(request["args"], 0, folder)
+    others = range(1, first["ranks"])
+    return together([first, *(of_rank(request["args"], number, folder) for number in others)])
 
 
-def of_rank(vllm_config, rank: tuple, reads: Reads, folder: Path, seconds: dict) -> dict:
-    """What one rank shows, in a process of its own: vLLM's groups can be made once in each."""
-    file = folder.with_suffix(".json")
-    name = groups.name_of(rank, vllm_config.parallel_config)
+def of_rank(args: list, number: int, folder: Path) -> dict:
+    """What one of the ranks that may differ shows, in a process of its own.
+
+    vLLM's groups can be made once in a process, and reading the config may touch the GPU, after which none can fork.
+
+    Returns:
+        `rank`, `variables`, `fields`, `sources`; and `ranks`, how many may differ.
+    """
+    file = folder / f"rank-{number}.json"
 
     def answer(_folder: Path) -> None:
-        write_json(file, Rank(vllm_config, rank, reads, dict(seconds)).shown(name))
+        write_json(file, seen(args, number))
 
-    how = forks.forked(answer, folder)
+    how = forks.forked(answer, folder / f"rank-{number}")
     if file.exists():
         return read_json(file)
-    return unseen(name, failure(NOT_TRACED, "rank_not_traced", rank=name, how=how))
+    return unseen(f"rank {number}", failure(NOT_TRACED, "rank_not_traced", rank=f"rank {number}", how=how))
+
+
+def seen(args: list, number: int) -> dict:
+    """As `of_rank`, in this process."""
+    begin = time.monotonic()
+    with IMPORT.of_variables():
+        try:
+            vllm_config = config_of(args, IMPORT)
+        except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
+            traceback.print_exc()
+            return unseen("the launch", raised(NOT_TRACED, "not_built", error))
+    seconds = {"config": round(time.monotonic() - begin, 3)}
+    ranks = groups.ranks(vllm_config.parallel_config)
+    name = groups.name_of(ranks[number], vllm_config.parallel_config)
+    return {**Rank(vllm_config, ranks[number], IMPORT, seconds).shown(name), "ranks": len(ranks)}
 
 
 def config_of(args: list, reads: Reads):
     """The VllmConfig of the launch, as the API server makes it."""
     arguments = launch.engine_args(args)
-    with reads.of_code():
+    with groups.devices_of_a_launch(), reads.of_code():
         return launch.config_of(arguments)
 
 
 def unseen(name: str, reason: dict) -> dict:
     """The answer for a rank of which nothing was seen."""
     entry = {"name": name, "status": "failed", "failures": [reason], "registered": [], "calls": [], "guards": []}
-    return {"rank": {**entry, "assumptions": [], "seconds": {}}, "variables": {}, "fields": [], "sources": {}}
+    rank = {**entry, "assumptions": [], "seconds": {}}
+    return {"rank": rank, "variables": {}, "fields": [], "sources": {}, "ranks": 1}
 
 
 def together(answers: list) -> dict:

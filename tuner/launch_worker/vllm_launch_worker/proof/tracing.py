@@ -1,5 +1,6 @@
 """What vLLM's own compile of the model gives to its backend: the graph, and the guards that vLLM drops."""
 
+import dis
 import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -149,11 +150,10 @@ def like(value):
 def catches(code) -> bool:
     """Whether a function catches exceptions: `try`, `with`, and what ends in `finally`.
 
-    Python 3.11 keeps a table of handlers; 3.10 has an instruction.
+    From Python 3.11 on each begins with an instruction that keeps the exception, which the handlers that Python adds to
+    comprehensions lack; 3.10 has an instruction for the block.
     """
-    table = getattr(code, "co_exceptiontable", None)
-    if table is not None:
-        return bool(table)
-    import dis
+    return any(instruction.opname in HANDLERS for instruction in dis.get_instructions(code))
 
-    return any(instruction.opname == "SETUP_FINALLY" for instruction in dis.get_instructions(code))
+
+HANDLERS = frozenset(("PUSH_EXC_INFO", "SETUP_FINALLY", "SETUP_WITH"))
