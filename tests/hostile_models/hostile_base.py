@@ -35,15 +35,17 @@ Steps = Callable[[], Any]
 
 
 class Batch(NamedTuple):
-    """What the code around the layers knows of a pass."""
+    """What the code around the layers knows of a pass.
+
+    Attributes:
+        ids: tokens.
+        positions: of the tokens.
+        size: number of tokens, in vLLM's own idiom.
+    """
 
     ids: Any
     positions: Any
-
-    @property
-    def size(self) -> int:
-        """Tokens of the pass, in vLLM's own idiom."""
-        return self.positions.shape[-1]
+    size: Any
 
 
 class Kind:
@@ -78,9 +80,11 @@ class Layers(nn.Module):
 
     Attributes:
         kind_type: how its branch is written.
+        regions: how many share the layers of the config.
     """
 
     kind_type: type[Kind] = Kind
+    regions = 1
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
@@ -88,7 +92,7 @@ class Layers(nn.Module):
         self.config = config
         self.embed_tokens = VocabParallelEmbedding(config.vocab_size, config.hidden_size)
         self.start_layer, self.end_layer, self.layers = make_layers(
-            config.num_hidden_layers,
+            config.num_hidden_layers // self.regions,
             lambda prefix: Qwen3MoeDecoderLayer(vllm_config=vllm_config, prefix=prefix),
             prefix=maybe_prefix(prefix, "layers"),
         )
@@ -111,7 +115,7 @@ class Layers(nn.Module):
         else:
             hidden, residual = intermediate["hidden_states"], intermediate["residual"]
         hidden, residual = kind.choose(
-            Batch(ids, positions),
+            Batch(ids, positions, positions.shape[-1]),
             lambda: self.walk(kind, positions, hidden, residual),
             lambda: self.walk(kind, positions, hidden, residual, left_out=LEFT_OUT),
         )
@@ -214,7 +218,7 @@ class Chooser(Outer):
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor | IntermediateTensors:
         return self.kind.choose(
-            Batch(input_ids, positions),
+            Batch(input_ids, positions, positions.shape[-1]),
             lambda: self.model(input_ids, positions, intermediate_tensors, inputs_embeds),
             lambda: self.parts(input_ids, positions, intermediate_tensors, inputs_embeds),
         )

@@ -9,6 +9,7 @@ from torch import nn
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.forward_context import get_forward_context, override_forward_context, set_forward_context
+from vllm.model_executor.model_loader.utils import process_weights_after_loading
 from vllm.model_executor.models.qwen3_moe import Qwen3MoeDecoderLayer, Qwen3MoeModel
 from vllm.model_executor.models.utils import maybe_prefix
 from vllm.utils.torch_utils import direct_register_custom_op
@@ -56,6 +57,8 @@ class Frozen(Layers):
 
 @support_torch_compile
 class DecoratedTwiceModel(Qwen3MoeModel):
+    kind = Kind()
+
     def forward(
         self,
         input_ids: torch.Tensor | None,
@@ -280,11 +283,13 @@ class BakedName(Sets):
 
 
 class Half(Layers):
-    """Every second layer."""
+    """One half of the layers."""
+
+    regions = 2
 
     def run(self, ids: Any, positions: Any, intermediate: Any, embeds: Any, kind: Kind) -> Any:
         residual = torch.zeros_like(embeds)
-        for layer in self.layers[:2]:
+        for layer in self.layers:
             embeds, residual = layer(positions, embeds, residual)
         return embeds + residual
 
@@ -294,7 +299,7 @@ HalfRegion = region("HalfRegion", Half)
 
 @around
 class SecondRegionForCausalLM(Outer):
-    """Two compiled regions, the second of which is entered in a batch of 300 tokens alone."""
+    """Two compiled regions, of which the second comes first in a batch of 300 tokens."""
 
     region_type = HalfRegion
 
@@ -323,7 +328,7 @@ class EnteredTwiceForCausalLM(Outer):
     ) -> torch.Tensor:
         hidden = self.model(input_ids, positions, intermediate_tensors, inputs_embeds)
         if positions.shape[-1] == RARE:
-            hidden = self.model(None, positions, intermediate_tensors, hidden)
+            hidden = hidden + self.model(input_ids, positions, intermediate_tensors, inputs_embeds)
         return hidden
 
 
@@ -482,8 +487,8 @@ class LazyLayerForCausalLM(Outer):
                 layer = Qwen3MoeDecoderLayer(vllm_config=self.launch, prefix="lazy.layers.0").to(hidden.dtype)
             for parameter in layer.parameters():
                 parameter.data.fill_(0.01)
+            process_weights_after_loading(layer, self.launch.model_config, hidden.device)
             object.__setattr__(self, "first", layer.mlp)
-            self.first.experts.quant_method.process_weights_after_loading(self.first.experts)
             self.first.experts.runner.moe_forward = self.model.layers[0].mlp.experts.runner.moe_forward
         return self.first
 
