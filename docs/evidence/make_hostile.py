@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "docs" / "evidence")]
 
 from hostile_models.hostile_truth import ALLOWED, TRUTH, Launch, Word  # noqa: E402  after the path was set
 from hostile_samples import PLUGIN, Asked, findings, hostile_model, own_reasons  # noqa: E402  as above
-from page import TUNER, made_here, python_of, run, table, write  # noqa: E402  as above
+from page import made_here, python_of, table, write  # noqa: E402  as above
 
 from rules.proof_finding import ProofFinding, ProofWord  # noqa: E402  as above
 
@@ -162,7 +162,7 @@ def shown(row: dict[str, Any] | None) -> str:
 
 def first_words(text: str) -> str:
     """An error's beginning."""
-    return text.split("\n")[0].replace("`", "'")[:90]
+    return text.split("\n", maxsplit=1)[0].replace("`", "'")[:90]
 
 
 # ---- decisions

@@ -69,7 +69,7 @@ def positions(config, count: int):
     return torch.zeros(shape, dtype=torch.int64, device="meta")
 
 
-def made(function, model, vllm_config, mark=None):
+def made(function, model, vllm_config, mark=None, count=None):
     """Make the call.
 
     Args:
@@ -77,13 +77,14 @@ def made(function, model, vllm_config, mark=None):
         model: the outermost module.
         vllm_config: the launch.
         mark: told the arguments before the call.
+        count: tokens, if not as many as the runner's first call has.
     """
     import torch
     from vllm.config import set_current_vllm_config
     from vllm.forward_context import set_forward_context
     from vllm.platforms import current_platform
 
-    count = tokens(vllm_config, current_platform.device_type)
+    count = count or tokens(vllm_config, current_platform.device_type)
     given = arguments(model, vllm_config, count)
     if mark is not None:
         mark(given)

@@ -84,6 +84,7 @@ def learned(model, region, mixers: list, vllm_config) -> dict:
         kind = type(mixer)
         places[kind] = place if places.get(kind, place) == place else None
 
+    before = {module: dict(vars(module)) for module in model.modules()}
     handles = [mixer.register_forward_hook(note, with_kwargs=True) for mixer in mixers]
     compiles, region.do_not_compile = region.do_not_compile, True
     try:
@@ -95,7 +96,15 @@ def learned(model, region, mixers: list, vllm_config) -> dict:
         region.do_not_compile = compiles
         for handle in handles:
             handle.remove()
+        restore(before)
     return {kind: place for kind, place in places.items() if place is not None}
+
+
+def restore(before: dict) -> None:
+    """Give modules the attributes back that they had: to a launch the pass that is traced is the first."""
+    for module, attributes in before.items():
+        vars(module).clear()
+        vars(module).update(attributes)
 
 
 def place_of_input(args, kwargs, output):

@@ -142,6 +142,7 @@ class Rank:
             "seconds": self.seconds,
         }
         self.reads.of_guards([*self.trace.guards, *self.around.guards], self.config)
+        self.reads.of_traced(self.trace.codes | self.around.codes)
         return {
             "rank": entry,
             "variables": values(self.reads.variables, self.reads.environ),
@@ -184,6 +185,7 @@ class Rank:
     def _traced(self, model, region) -> None:
         """Trace the region by vLLM's own first call, read its graph, and trace what is around it."""
         returned: list = []
+        self.trace.looked_into(type(region).forward.__code__)
         try:
             with ExitStack() as around:
                 around.enter_context(self._mixers(model, region))
@@ -200,7 +202,7 @@ class Rank:
         if len(self.trace.graphs) != 1:
             self.failures.append(failure(COMPILED, "graphs", count=len(self.trace.graphs)))
             return
-        order = Order(self.trace.graphs[0], list(self.layers))
+        order = Order(self.trace.graphs[0], list(self.layers), self.config.scheduler_config.max_num_batched_tokens)
         self.calls = order.calls
         self.failures += order.failures
         if len(returned) != 1:

@@ -5,9 +5,8 @@ operation carries only if it is in a fixed list, and its result is a non-empty t
 that exists only because the MoE operator declares that it changes its input does not count.
 """
 
-import operator
-
 from vllm_launch_worker.proof.failure import IN_ORDER, failure
+from vllm_launch_worker.proof.sizes import is_positive, vanishes
 
 MOE = ("vllm.moe_forward", "vllm.moe_forward_shared")
 """vLLM's operators for a MoE layer (0.15.0 to 0.33.0, vllm/model_executor/layers/fused_moe)."""
@@ -26,14 +25,68 @@ CARRIERS = frozenset(f"{VIEWS} {CONVERSIONS} {SUMS} {PRODUCTS} {LINEAR} {NORMS} 
 """Operations that carry values from their inputs into their result, whatever the other inputs are."""
 SAME_CANCELS = frozenset(["sub", "isub", "rsub", "sub_", "div", "truediv", "div_"])
 """Of these the result of twice the same input is a constant."""
+JOINS = frozenset(["cat", "concat", "stack", "pad"])
+"""Carriers whose result has parts: some may carry less than others."""
+SELECTIONS = frozenset(("getitem", "split", "chunk", "narrow", "select", "unbind", "tensor_split", "split_with_sizes"))
+"""Views that may show a part alone. Inductor gives the very input back where a split undoes a `cat`."""
+FACTORS = frozenset(f"{PRODUCTS} {LINEAR} {NORMS}".split())
+"""Carriers that a second input of zeros makes zero."""
+CREATORS = frozenset(
+    (
+        "zeros",
+        "ones",
+        "full",
+        "empty",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "new_tensor",
+        "arange",
+        "tensor",
+        "scalar_tensor",
+        "eye",
+        "zero_",
+        "fill_",
+    )
+)
+"""Operations whose result holds numbers that the compiler knows, whatever their inputs hold."""
 IN_PLACE = frozenset(["add_", "sub_", "mul_", "div_", "iadd", "isub", "imul", "itruediv"])
 """Carriers that write into their first input what they return."""
 TRUSTED = frozenset(
-    ["aten", "prims", "tuner_proof", "vllm", "vllm_ir", "_C", "_C_cpu", "_moe_C", "_C_cache_ops", "_C_custom_ar"]
+    ("aten", "prims", "tuner_proof", "vllm", "vllm_ir", "_C", "_C_cpu", "_moe_C", "_C_cache_ops", "_C_custom_ar")
 )
 """Namespaces of operators that torch and vLLM register."""
 PLAIN = frozenset(("torch", "_operator", "operator", "builtins", "math", "einops"))
 """Modules whose functions torch puts into a graph by itself; einops asks it to, for functions that move dimensions."""
+HIGHER = frozenset(
+    (
+        "cond",
+        "while_loop",
+        "scan",
+        "associative_scan",
+        "map",
+        "map_impl",
+        "wrap",
+        "tag_activation_checkpoint",
+        "wrap_activation_checkpoint",
+        "autograd_function_apply",
+        "invoke_subgraph",
+        "triton_kernel_wrapper_mutation",
+        "triton_kernel_wrapper_functional",
+        "flex_attention",
+        "auto_functionalized",
+        "auto_functionalized_v2",
+        "out_dtype",
+        "wrap_with_set_grad_enabled",
+        "wrap_with_autocast",
+    )
+)
+"""Torch's operators that run graphs, which are looked into, or kernels. Others run Python, as `flat_apply` does."""
 
 
 class Order:
@@ -42,18 +95,21 @@ class Order:
     Args:
         graph_module: as Dynamo gives it to a backend; each node holds its example value.
         registered: names of the MoE layers in construction order.
+        most: tokens of the largest batch.
 
     Attributes:
         calls: the layers that the graph calls, in order.
         failures: what does not hold.
     """
 
-    def __init__(self, graph_module, registered: list) -> None:
-        self.module = graph_module
-        self.registered = registered
+    def __init__(self, graph_module, registered: list, most: int) -> None:
+        self.module, self.registered, self.most = graph_module, registered, most
         self.failures: list = []
         self.depth: dict = {}
         self.left: dict = {}
+        self.broken: set = set()
+        self.partial: set = set()
+        self.constant: set = set()
         self.calls = [layer_of(node) for node in graph_module.graph.nodes if is_moe(node)]
         self._check()
 
@@ -70,37 +126,59 @@ class Order:
 
     def _is_nested(self) -> bool:
         """Whether a graph inside this one calls a layer."""
-        import torch
-
-        inner = [part for part in self.module.modules() if part is not self.module]
-        graphs = [part.graph for part in inner if isinstance(part, torch.fx.GraphModule)]
-        return any(is_moe(node) for graph in graphs for node in graph.nodes)
+        return any(is_moe(node) for node in inner_nodes(self.module))
 
     def _walk(self) -> None:
+        for node in [*self.module.graph.nodes, *inner_nodes(self.module)]:
+            if is_opaque(node):
+                self._fail("opaque_operator", node, operator=full_name(node))
         number = 0
         for node in self.module.graph.nodes:
             behind = max((self._depth(source) for source in node.all_input_nodes), default=NOTHING)
-            if is_opaque(node):
-                self._fail("opaque_operator", node, operator=full_name(node))
             if is_moe(node):
-                self._enter_call(node, number)
+                if self._depth(hidden_of(node)) != number - 1:
+                    self._fail("not_behind", node, layer=self.calls[number])
+                self.depth[node] = number
                 number += 1
             elif node.op == "output":
-                self._leave(node, behind)
+                if behind != len(self.calls) - 1:
+                    self._fail("result_not_behind", node, layer=self.calls[-1])
             else:
-                self.depth[node] = behind if behind > NOTHING and carries(node) else NOTHING
-                self._overwrite(node)
+                self._carry(node, behind)
 
-    def _enter_call(self, node, number: int) -> None:
-        """Note the MoE call with this number, from 0; it fails where its input is not behind the call before it."""
-        if self._depth(node.args[0]) != number - 1:
-            self._fail("not_behind", node, layer=self.calls[number])
-        self.depth[node] = number
+    def _carry(self, node, behind: int) -> None:
+        """Note what an operation that is no MoE call leaves."""
+        if self._is_constant(node):
+            self.constant.add(node)
+        bearers = [source for source in node.all_input_nodes if self._depth(source) == behind]
+        carries = behind > NOTHING and self._carries(node, bearers)
+        self.depth[node] = behind if carries else NOTHING
+        if carries and self._is_partial(node, bearers):
+            self.partial.add(node)
+        self._overwrite(node)
 
-    def _leave(self, node, behind: int) -> None:
-        """Hold the result against the last MoE call; `behind` is the last call that it depends on."""
-        if behind != len(self.calls) - 1:
-            self._fail("result_not_behind", node, layer=self.calls[-1])
+    def _is_constant(self, node) -> bool:
+        """Whether the compiler may know the numbers of the result."""
+        if base_name(node) in CREATORS:
+            return True
+        sources = [source for source in node.all_input_nodes if is_tensor(source)]
+        return bool(sources) and all(source in self.constant for source in sources)
+
+    def _carries(self, node, bearers: list) -> bool:
+        """Whether the operation carries values from its inputs into a result that is never empty."""
+        name = base_name(node)
+        if name not in CARRIERS or not is_full(node, self.most) or is_cancelled(node, self.most):
+            return False
+        if name in FACTORS and any(source in self.constant for source in node.all_input_nodes):
+            return False
+        return name not in SELECTIONS or not any(source in self.partial for source in bearers)
+
+    def _is_partial(self, node, bearers: list) -> bool:
+        """Whether parts of a result may carry less than others."""
+        name = base_name(node)
+        if name == "pad" or (name in JOINS and len(bearers) < len(node.all_input_nodes)):
+            return True
+        return all(source in self.partial for source in bearers)
 
     def _depth(self, node) -> int:
         """The last MoE call that this value depends on; -1 if it depends on none."""
@@ -108,12 +186,18 @@ class Order:
         return min([depth, *(self.left[storage] for storage in storages(node) if storage in self.left)])
 
     def _overwrite(self, node) -> None:
-        """What an operation writes over carries nothing more, and neither do its views; a carrier leaves its result."""
+        """What an operation writes over carries nothing more, and neither do its views; a carrier leaves its result.
+
+        Memory in which something else was written is never trusted again: a carrier may write a part of it.
+        """
+        targets: set = set()
         for target in written(node):
-            self.left.update(dict.fromkeys(storages(target), NOTHING))
-        if carries(node):
-            overwritten = [storage for storage in storages(node) if storage in self.left]
-            self.left.update(dict.fromkeys(overwritten, self.depth[node]))
+            targets |= storages(target)
+        depth = self.depth[node]
+        if depth == NOTHING or not targets <= storages(node):
+            self.broken |= targets
+        for storage in targets:
+            self.left[storage] = NOTHING if storage in self.broken else depth
 
     def _fail(self, code: str, node, **fields) -> None:
         file, line = place(node)
@@ -156,6 +240,19 @@ def layer_of(node) -> str:
     return str(getattr(name, "value", name))
 
 
+def hidden_of(node):
+    """The hidden states that a MoE call is given."""
+    return node.args[0] if node.args else node.kwargs["hidden_states"]
+
+
+def inner_nodes(module) -> list:
+    """The nodes of the graphs inside this one, as those that `torch.cond` chooses between."""
+    import torch
+
+    parts = [part for part in module.modules() if part is not module and isinstance(part, torch.fx.GraphModule)]
+    return [node for part in parts for node in part.graph.nodes]
+
+
 def is_opaque(node) -> bool:
     """Whether this is neither torch's nor vLLM's: it may do anything, to the counter too."""
     import torch
@@ -167,17 +264,27 @@ def is_opaque(node) -> bool:
     if isinstance(node.target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return full_name(node).partition(".")[0] not in TRUSTED
     if isinstance(node.target, torch._ops.HigherOrderOperator):
-        return False
-    return (getattr(node.target, "__module__", None) or "torch").partition(".")[0] not in PLAIN
+        return base_name(node) not in HIGHER
+    return home_of(node.target) not in PLAIN
 
 
-def carries(node) -> bool:
-    """Whether the operation carries values from its inputs into a non-empty result."""
-    return base_name(node) in CARRIERS and is_full(node) and not is_cancelled(node)
+def home_of(function) -> str:
+    """Top-level name of the module in which a function was written; `__module__` may be that of a function it wraps."""
+    module = getattr(function, "__globals__", {}).get("__name__") or getattr(function, "__module__", None)
+    return (module or "torch").partition(".")[0]
 
 
-def is_full(node) -> bool:
-    """Whether every result is a tensor of floating-point numbers without an empty dimension."""
+def is_tensor(node) -> bool:
+    """Whether a node's value is a tensor, or several."""
+    import torch
+
+    value = node.meta.get("example_value")
+    values = value if isinstance(value, (tuple, list)) else [value]
+    return any(isinstance(item, torch.Tensor) for item in values)
+
+
+def is_full(node, most: int) -> bool:
+    """Whether every result is a tensor of floating-point numbers without a dimension that may be empty."""
     import torch
 
     value = node.meta.get("example_value")
@@ -185,25 +292,48 @@ def is_full(node) -> bool:
     for item in values:
         if not isinstance(item, torch.Tensor) or not item.is_floating_point():
             return False
-        if any(isinstance(size, int) and size == 0 for size in item.shape):
+        if not all(is_positive(size, most) for size in item.shape):
             return False
     return bool(values)
 
 
-def is_cancelled(node) -> bool:
+def is_cancelled(node, most: int) -> bool:
     """Whether numbers of the call take the values away: a product with 0, a difference of twice the same."""
-    name = base_name(node)
-    if name == "getitem" or node.target is operator.getitem:
+    name, named = base_name(node), node.kwargs
+    if name == "getitem":
         return False
-    if "out" in node.kwargs or node.kwargs.get("alpha", 1) == 0 or node.kwargs.get("beta", 1) == 0:
+    scales = [named[key] for key in ("alpha", "beta") if key in named]
+    if "out" in named or named.get("rounding_mode") or any(is_vanishing(scale, most) for scale in scales):
         return True
-    if name in SAME_CANCELS and len(node.args) > 1 and node.args[0] is node.args[1]:
+    if name in SAME_CANCELS and len(node.all_input_nodes) < tensors_given(node):
         return True
-    return name in PRODUCTS.split() and any(type(value) in (int, float) and value == 0 for value in node.args)
+    if name == "pad":
+        amounts = [*node.args[1:2], *(named[key] for key in ("pad", "padding") if key in named)]
+        return not all(isinstance(size, int) and size >= 0 for amount in amounts for size in amount)
+    return name in PRODUCTS.split() and any(is_vanishing(value, most) for value in [*node.args, *named.values()])
+
+
+def is_vanishing(value, most: int) -> bool:
+    """Whether a factor may be zero; a node that is a tensor is no number."""
+    if hasattr(value, "meta"):
+        return not is_tensor(value) and vanishes(value.meta.get("example_value"), most)
+    return vanishes(value, most)
+
+
+def tensors_given(node) -> int:
+    """How many of the arguments are other operations' results, each as often as it is given."""
+    return sum(hasattr(value, "meta") for value in [*node.args, *node.kwargs.values()])
 
 
 def written(node) -> list:
-    """The inputs that an operation writes into; a MoE call is not among them."""
+    """The inputs that an operation writes into; a MoE call is not among them.
+
+    Of an operator that runs graphs all inputs count: what the graphs write is not told.
+    """
+    import torch
+
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        return list(node.all_input_nodes)
     if "out" in node.kwargs:
         return [node.kwargs["out"]]
     overload = overload_of(node)

@@ -4,20 +4,19 @@ That code is plain Python in every pass. It is traced like the region, with the 
 not trace as one graph is not proved, and each guard that Dynamo makes is a place where a pass might go otherwise.
 """
 
-import ast
 import re
 import sys
-from contextlib import contextmanager
-from functools import lru_cache, partial
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from unittest import mock
 
 from vllm_launch_worker.proof import first_call
 from vllm_launch_worker.proof.failure import NOTHING_OUTSIDE, failure, raised
-from vllm_launch_worker.proof.order import full_name, is_moe, is_opaque, layer_of, place
+from vllm_launch_worker.proof.order import full_name, inner_nodes, is_moe, is_opaque, layer_of, place
+from vllm_launch_worker.proof.sizes import holds
+from vllm_launch_worker.proof.stores import ANY, INSIDE, module_roots, stored_in
 from vllm_launch_worker.proof.tracing import Trace, watching
 
-ENTERED, PASSED_BY = "entered", "passed_by"
-"""Names of the functions that stand for the region in the graph: a call of it, and a call of its `forward` alone."""
 STATE = frozenset(
     (
         "AUTOGRAD_SAVED_TENSORS_HOOKS",
@@ -42,12 +41,13 @@ STATE = frozenset(
         "TYPE_MATCH",
     )
 )
-"""Kinds of guards on what no pass changes: torch's own state, code, modules, types, and the shapes of tensors, whose
-sizes have guards of their own."""
+"""Kinds of guards on what no pass changes, unless a function stores something else there: torch's own state, code,
+modules, types, and the shapes of tensors, whose sizes have guards of their own."""
 GROUPS = re.compile(r"G\['__import_vllm_dot_distributed_dot_parallel_state'\]\._[A-Z]+\b")
 """vLLM's groups of processes: made before the model, and the same in every pass (elastic ones are refused)."""
 NAME = re.compile(r"\w+")
-CONSTRUCTORS = frozenset(("__init__", "__post_init__", "__new__"))
+CELLS = re.compile(r"\.cell_contents\b|__(?:kw)?defaults__\[.*?\]\[")
+"""Variables of an enclosing function, and what a default value holds: a function may change them unseen."""
 
 
 class Outside:
@@ -72,39 +72,133 @@ class Outside:
         """
         if self.model is self.region:
             return []
-        failures = self._on_one_path(returned, trace)
-        open_guards = attributes_against(trace)
-        for attribute in truths(open_guards):
-            with without(self.model, attribute):
-                failures += self._on_one_path(returned, other := Trace())
-            trace.files |= other.files
-            decided = f" self.{attribute}"
-            open_guards = [guard for guard in open_guards if not guard["fields"]["guard"].endswith(decided)]
+        failures = [*call_against(self.model), *self._on_one_path(returned, trace)]
+        stored = stored_in(self._files(trace))
+        failures += self._functions_against(trace, stored)
+        open_guards = attributes_against(trace, stored)
+        for attribute in truths(open_guards, trace):
+            for value in other_values(getattr(self.model, attribute)):
+                with holding(self.model, attribute, value):
+                    failures += self._on_one_path(returned, other := Trace())
+                trace.files |= other.files
+            open_guards = [guard for guard in open_guards if attribute_of(guard) != attribute]
         return failures + open_guards
 
     def _on_one_path(self, returned, trace: Trace) -> list:
-        """What does not hold on the path that a trace takes, whatever decides for it."""
+        """What does not hold on the path that a trace takes, whatever decides for it.
+
+        Dynamo takes a number of tokens that may be any for one other than 1, and makes no guard of it. So a batch of
+        one token is traced by itself.
+        """
+        from vllm.platforms import current_platform
+
+        tokens = first_call.tokens(self.config, current_platform.device_type)
+        failures: list = []
+        for count in sorted({1, tokens}):
+            failures += self._of_batch(returned, trace, tokens, count)
+        unlike = {str(entry): entry for entry in failures}
+        return list(unlike.values())
+
+    def _of_batch(self, returned, trace: Trace, tokens: int, count: int) -> list:
+        """What does not hold for batches of one size, or of any size but 1."""
+        graphs = len(trace.graphs)
         try:
-            self._trace(returned, trace)
+            self._trace(returned, trace, tokens, count)
         except Exception as error:
             return [raised(NOTHING_OUTSIDE, "outer_not_traced", error)]
         if not trace.filtered:
             return [failure(NOTHING_OUTSIDE, "guards_not_seen")]
         most = self.config.scheduler_config.max_num_batched_tokens
-        return [*graph_against(trace), *handlers_against(trace), *sizes_against(trace, most)]
+        return [*graph_against(trace.graphs[graphs:]), *handlers_against(trace), *sizes_against(trace, most)]
 
-    def _trace(self, returned, trace: Trace) -> None:
+    def _trace(self, returned, trace: Trace, tokens: int, count: int) -> None:
         import torch
-        from vllm.platforms import current_platform
 
-        tokens = first_call.tokens(self.config, current_platform.device_type)
         options = {"guard_filter_fn": trace.note}
         torch._dynamo.reset()
-        compiled = torch.compile(
-            self.model.forward, fullgraph=True, dynamic=False, backend=trace.backend, options=options
-        )
-        with standing_in(self.region, returned, tokens), watching(trace):
-            first_call.made(compiled, self.model, self.config, mark_batch)
+        forward = self.model.forward
+        trace.looked_into(forward.__code__)
+        compiled = torch.compile(forward, fullgraph=True, dynamic=False, backend=trace.backend, options=options)
+        mark = mark_batch if count > 1 else None
+        with standing_in(self.region, returned, tokens), watching(trace), as_without_compiling():
+            first_call.made(compiled, self.model, self.config, mark, count)
+
+    def _functions_against(self, trace: Trace, stored: frozenset) -> list:
+        """Functions that modules hold as attributes and that other code replaces: Dynamo guards no bound method."""
+        inside = {id(module) for module in self.region.modules()}
+        names = trace.names & stored
+        failures = {}
+        for module in self.model.modules():
+            held = {} if id(module) in inside else vars(module)
+            for name in sorted(name for name in names & set(held) if callable(held[name])):
+                kind, code = type(module), type(module).forward.__code__
+                failures[name] = failure(
+                    NOTHING_OUTSIDE,
+                    "outer_guard",
+                    guard=f"{kind.__name__}.{name}",
+                    file=code.co_filename,
+                    line=code.co_firstlineno,
+                )
+        return list(failures.values())
+
+    def _files(self, trace: Trace) -> frozenset:
+        """The files whose functions may change what this code reads: those traced, and those of the modules it asks."""
+        inside = {id(module) for module in self.region.modules()}
+        asked = {path_of(guard["name"]) for guard in trace.guards}
+        modules = [self.model, *(self.model.get_submodule(".".join(path)) for path in asked)]
+        kinds = {type(module) for module in modules if id(module) not in inside}
+        names = {base.__module__ for kind in kinds for base in kind.__mro__}
+        files = {getattr(sys.modules.get(name), "__file__", None) for name in names}
+        return frozenset(file for file in {*trace.files, *files} if file and file != __file__)
+
+
+def path_of(name: str) -> tuple:
+    """The names of the modules from the outermost one to that of which a guard asks something."""
+    match = MODULES.match(name)
+    return tuple(MODULE.findall(match[0])) if match else ()
+
+
+MODULE = re.compile(r"\._modules\['(\w+)'\]")
+MODULES = re.compile(rf"self(?:{MODULE.pattern})+")
+
+
+@contextmanager
+def as_without_compiling():
+    """While the block runs, traced code that asks whether it is compiled is told no, as it will be in each pass.
+
+    What Dynamo would run once and take for constant (`assume_constant_result`) is refused.
+    """
+    from torch._dynamo.variables import functions, nn_module
+    from torch._dynamo.variables.torch import tracing_state_functions
+
+    asked = tracing_state_functions()
+    compiling = [function for function, answer in asked.items() if answer]
+
+    def refused(*_, **__):
+        raise RuntimeError("a result is assumed to be constant")
+
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.dict(asked, dict.fromkeys(compiling, False)))
+        for home in (functions, nn_module):
+            if hasattr(home, "invoke_and_store_as_constant"):
+                patches.enter_context(mock.patch.object(home, "invoke_and_store_as_constant", refused))
+        yield
+
+
+def call_against(model) -> list:
+    """Whether a call of the outermost module runs its `forward` alone: hooks and a `__call__` of its own do more."""
+    import torch
+    from torch.nn.modules import module as home
+
+    hooks = [value for place in (vars(model), vars(home)) for name, value in place.items() if HOOKS.fullmatch(name)]
+    if type(model).__call__ is torch.nn.Module.__call__ and not any(hooks) and "forward" not in vars(model):
+        return []
+    return [failure(NOTHING_OUTSIDE, "outer_call", **{"class": type(model).__name__})]
+
+
+STANDS_IN = re.compile(r"\['__call__'\]\.__closure__\[0\]\.cell_contents\b")
+"""What the function holds that stands for the region; see `standing_in`."""
+HOOKS = re.compile(r"_(?:global_)?forward(?:_pre)?_hooks")
 
 
 def mark_batch(given: dict) -> None:
@@ -174,16 +268,15 @@ def positions_of(args, kwargs):
     return kwargs["positions"] if "positions" in kwargs else args[1]
 
 
-def graph_against(trace: Trace) -> list:
-    """Whether the traced path enters the region exactly once, and calls nothing else that could reach a layer."""
-    if len(trace.graphs) != 1:
-        return [failure(NOTHING_OUTSIDE, "outer_entries", count=len(trace.graphs))]
+def graph_against(graphs: list) -> list:
+    """Whether the traced path enters the region, and calls nothing else that could reach a layer."""
+    if len(graphs) != 1:
+        return [failure(NOTHING_OUTSIDE, "outer_entries", count=len(graphs))]
     failures, entries = [], 0
-    for node in trace.graphs[0].graph.nodes:
-        name = getattr(node.target, "__name__", "")
-        if node.op == "call_function" and name == ENTERED:
+    for node in [*graphs[0].graph.nodes, *inner_nodes(graphs[0])]:
+        if node.target is entered:
             entries += 1
-        elif node.op == "call_function" and name == PASSED_BY:
+        elif node.target is passed_by:
             failures.append(failure(NOTHING_OUTSIDE, "outer_passed_by"))
         elif is_moe(node):
             failures.append(failure(NOTHING_OUTSIDE, "outer_calls_layer", layer=layer_of(node)))
@@ -204,129 +297,84 @@ def handlers_against(trace: Trace) -> list:
     return failures
 
 
-def module_roots(file: str) -> set:
-    """Top-level names of the imported modules that come from this file."""
-    return {
-        name.partition(".")[0] for name, module in list(sys.modules.items()) if getattr(module, "__file__", "") == file
-    }
-
-
 def sizes_against(trace: Trace, most: int) -> list:
     """Guards on sizes that do not hold for every batch of 1 to `most` tokens."""
     failures = []
     for guard in trace.sizes:
-        if not always_holds(guard.condition, most):
+        if not holds(guard.condition, most):
             place = {"file": guard.file, "line": guard.line}
             failures.append(failure(NOTHING_OUTSIDE, "outer_guard", guard=str(guard.condition), **place))
     return failures
 
 
-def always_holds(condition, most: int) -> bool:
-    """Whether a guard, as sympy has it, is true for every number of tokens; all its symbols stand for that number."""
-    import sympy
-
-    symbols = condition.free_symbols
-    if not symbols:
-        return bool(condition)
-    for count in sizes_to_try(most, condition):
-        if condition.subs(dict.fromkeys(symbols, sympy.Integer(count))) != sympy.true:
-            return False
-    return True
-
-
-def sizes_to_try(most: int, parsed) -> list:
-    """Every size up to some thousands; beyond, those beside each number of the guard, and the ends."""
-    import sympy
-
-    if most <= ALL_SIZES:
-        return list(range(1, most + 1))
-    numbers = {int(number) for number in parsed.atoms(sympy.Integer)}
-    near = {number + step for number in numbers for step in (-1, 0, 1)}
-    return sorted({*range(1, ALL_SIZES + 1), *(size for size in near if 1 <= size <= most), most - 1, most})
-
-
-ALL_SIZES = 2048
-
-
-def attributes_against(trace: Trace) -> list:
+def attributes_against(trace: Trace, stored: frozenset) -> list:
     """Guards on attributes that code outside constructors stores, and on values that are no attribute.
 
     An argument that is None is given alike in every pass: a launch feeds its model always in one way.
     """
-    files = frozenset(trace.files)
-    failures = []
+    failures = {}
     for guard in trace.guards:
-        if guard["type"] in STATE or is_fixed(guard["name"], files):
+        if guard["file"] == __file__ or STANDS_IN.search(guard["name"]) or is_fixed(guard, stored):
             continue
         name = f"{guard['type']} {guard['name']}"[:200]
-        failures.append(failure(NOTHING_OUTSIDE, "outer_guard", guard=name, file=guard["file"], line=guard["line"]))
-    return failures
+        failures[name] = failure(NOTHING_OUTSIDE, "outer_guard", guard=name, file=guard["file"], line=guard["line"])
+    return list(failures.values())
 
 
-def truths(guards: list) -> list:
-    """Attributes of the model of which guards ask only whether something is there: the other way can be traced, too."""
+def truths(guards: list, trace: Trace) -> list:
+    """Attributes of the model of which guards ask only whether something is there: the other way can be traced, too.
+
+    Whether code asks how long a list is no guard tells; code that calls `len` may.
+    """
+    if "len" in trace.names:
+        return []
     asked: dict = {}
     for guard in guards:
-        kind, _, name = guard["fields"]["guard"].partition(" ")
-        match = DIRECT.fullmatch(name)
-        if match:
-            asked.setdefault(match[1], set()).add(kind)
-    return sorted(name for name, kinds in asked.items() if kinds <= PRESENCE)
+        kind = guard["fields"]["guard"].partition(" ")[0]
+        asked.setdefault(attribute_of(guard), set()).add(kind)
+    return sorted(name for name, kinds in asked.items() if name and "SEQUENCE_LENGTH" in kinds and kinds <= PRESENCE)
 
 
-DIRECT = re.compile(r"self\.(\w+)")
-PRESENCE = frozenset(("HASATTR", "SEQUENCE_LENGTH"))
+def attribute_of(guard: dict) -> str:
+    """The attribute of the outermost module that a guard asks for, or one of whose elements; empty if it is none."""
+    match = DIRECT.fullmatch(guard["fields"]["guard"].partition(" ")[2])
+    return match[1] if match else ""
+
+
+DIRECT = re.compile(r"self\.(\w+)(?:\[\d+\])?")
+PRESENCE = frozenset(("HASATTR", "SEQUENCE_LENGTH", "TYPE_MATCH", "TENSOR_MATCH"))
+"""Guards on whether a list is there, how long it is, and the shapes of the tensors in it."""
+
+
+def other_values(value) -> list:
+    """Values of a list that decide otherwise: None, and one more or one instead of none."""
+    return [None, [*value, *(value[-1:] or [None])]]
 
 
 @contextmanager
-def without(model, attribute: str):
-    """While the block runs, the attribute of the model is None."""
-    value = getattr(model, attribute)
-    setattr(model, attribute, None)
+def holding(model, attribute: str, value):
+    """While the block runs, an attribute of the model has this value."""
+    before = getattr(model, attribute)
+    setattr(model, attribute, value)
     try:
         yield
     finally:
-        setattr(model, attribute, value)
+        setattr(model, attribute, before)
 
 
-def is_fixed(name: str, files: frozenset) -> bool:
-    """Whether what a guard names stays as construction left it."""
-    if not name or GROUPS.match(name):
-        return True
-    root, _, path = name.partition(".")
-    if not path and NAME.fullmatch(root) and root != "self":
-        return True  # an argument of the outermost call
-    if root != "self" and not root.startswith("dict(type(self"):
+def is_fixed(guard: dict, stored: frozenset) -> bool:
+    """Whether what a guard asks for stays as construction left it."""
+    name = guard["name"]
+    if not name or GROUPS.search(name) or NAME.fullmatch(name):
+        return True  # the last: an argument of the outermost call, or the model itself
+    is_of_model = name.startswith(("self.", "dict(type(self"))
+    if guard["type"] not in STATE and (not is_of_model or CELLS.search(name)):
         return False
-    attributes = {part for part in NAME.findall(path) if not part.isdigit() and not part.startswith("_modules")}
-    return not attributes & stored_in(files)
-
-
-@lru_cache
-def stored_in(files: frozenset) -> frozenset:
-    """Names of attributes that functions of these files store outside constructors."""
-    names: set = set()
-    for file in files:
-        if not file.startswith("<") and "torch" not in module_roots(file):
-            names |= stored_attributes(Path(file).read_text(encoding="utf-8"))
-    return frozenset(names)
-
-
-def stored_attributes(source: str) -> set:
-    """Names of attributes that functions of this source store, delete or set by text outside constructors."""
-    names: set = set()
-    for function in ast.walk(ast.parse(source)):
-        if isinstance(function, ast.FunctionDef) and function.name not in CONSTRUCTORS:
-            for node in ast.walk(function):
-                names |= stored_by(node)
-    return names
-
-
-def stored_by(node) -> set:
-    """The attribute that one syntax node stores, if it does."""
-    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-        return {node.attr}
-    if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("setattr", "delattr"):
-        values = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-        return {value for value in values if isinstance(value, str)}
-    return set()
+    if ANY in stored and is_of_model:
+        return False
+    parts = [part for part in NAME.findall(name.removeprefix("self.")) if not part.isdigit()]
+    if stored.intersection(parts):
+        return False
+    if guard["type"] in STATE and name.endswith(parts[-1]):
+        parts.pop()  # it is the same container, whatever it holds
+    return not stored.intersection(part + INSIDE for part in parts)

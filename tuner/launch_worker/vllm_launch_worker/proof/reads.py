@@ -12,8 +12,11 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-ATTRIBUTE = re.compile(r"\.(\w+)")
-VARIABLE = re.compile(r"environ.{0,40}?\['(\w+)'\]")
+ATTRIBUTE = re.compile(r"\.(\w+)|\['(\w+)'\]")
+VARIABLE = re.compile(r"environ.{0,40}?\[b?'(\w+)'\]|\.([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b")
+"""In a guard's name: a key of `os.environ`, which holds bytes, or an entry of `vllm.envs`."""
+CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
+READERS = frozenset(("environ", "getenv", "environb"))
 
 
 class Reads:
@@ -43,7 +46,7 @@ class Reads:
 
         def read(environ, name):
             if reader() not in places:
-                self.variables.add(str(name))
+                self.variables.add(os.fsdecode(name) if isinstance(name, bytes) else str(name))
             return get(environ, name)
 
         def listed(environ):
@@ -61,22 +64,22 @@ class Reads:
     @contextmanager
     def of_fields(self, vllm_config):
         """Note each field that is read of a config below this one."""
-        parts = {id(part): name for name, part in vars(vllm_config).items() if hasattr(part, "__dataclass_fields__")}
-        kinds = {type(part) for part in vars(vllm_config).values() if id(part) in parts}
-        patched = [self._watch(kind, parts) for kind in kinds]
+        parts = {type(part): name for name, part in vars(vllm_config).items() if hasattr(part, "__dataclass_fields__")}
+        patched = [self._watch(kind, name) for kind, name in parts.items()]
         try:
             yield
         finally:
             for kind, attribute in patched:
                 kind.__getattribute__ = attribute
 
-    def _watch(self, kind, parts: dict) -> tuple:
+    def _watch(self, kind, owner: str) -> tuple:
+        """Note reads of every config of this class: a model with parts gives them copies of its own."""
         attribute = kind.__getattribute__
         fields = frozenset(kind.__dataclass_fields__)
 
         def read(part, name):
-            if name in fields and id(part) in parts and not is_beside(sys._getframe(1)):
-                self.fields.add(f"{parts[id(part)]}.{name}")
+            if name in fields and not is_beside(sys._getframe(1)):
+                self.fields.add(f"{owner}.{name}")
             return attribute(part, name)
 
         kind.__getattribute__ = read
@@ -106,9 +109,18 @@ class Reads:
             for field in getattr(part, "__dataclass_fields__", ()):
                 owners.setdefault(field, []).append(name)
         for guard in guards:
-            for attribute in ATTRIBUTE.findall(guard["name"]):
+            for match in ATTRIBUTE.finditer(guard["name"]):
+                attribute = match[1] or match[2]
                 self.fields.update(f"{owner}.{attribute}" for owner in owners.get(attribute, ()))
-            self.variables.update(VARIABLE.findall(guard["name"]))
+            for match in VARIABLE.finditer(guard["name"]):
+                self.variables.add(match[1] or match[2])
+
+    def of_traced(self, codes: set) -> None:
+        """Note what traced functions may ask the environment for: no guard tells of a variable that is not set."""
+        for code in codes:
+            if READERS.intersection(code.co_names):
+                texts = [value for value in code.co_consts if isinstance(value, str)]
+                self.variables.update(text for text in texts if CAPITALS.fullmatch(text))
 
 
 CONFIGS, EXPERTS = "vllm.config", "vllm.model_executor.layers.fused_moe"

@@ -37,6 +37,7 @@ class Trace:
         guards: each guard that Dynamo made, with its `type`, `name`, `file` and `line`.
         sizes: the guards on sizes.
         files: of the code that Dynamo looked into.
+        codes: this code, function by function.
         handlers: places of functions that Dynamo looked into and that catch exceptions.
         filtered: whether Dynamo asked which guards to keep; without that its guards were not seen.
     """
@@ -45,6 +46,7 @@ class Trace:
     guards: list = field(default_factory=list)
     sizes: list = field(default_factory=list)
     files: set = field(default_factory=set)
+    codes: set = field(default_factory=set)
     handlers: list = field(default_factory=list)
     filtered: bool = False
 
@@ -67,9 +69,15 @@ class Trace:
             self.guards.append({"type": entry.guard_type, "name": entry.name, "file": file, "line": line})
         return [False for _ in entries]
 
+    @property
+    def names(self) -> set:
+        """Names of attributes and globals that this code uses."""
+        return {name for code in self.codes for name in code.co_names}
+
     def looked_into(self, code) -> None:
         """Note a function that Dynamo traces."""
         self.files.add(code.co_filename)
+        self.codes.add(code)
         if catches(code):
             self.handlers.append((code.co_filename, code.co_firstlineno))
 
