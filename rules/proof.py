@@ -55,7 +55,7 @@ def _against(rank: Rank) -> Iterator[Reason]:
     for failure in rank.failures:
         yield Reason(failure.code, failure.condition, failure.fields)
     if rank.status != "traced" and not rank.failures:
-        yield Reason("rank_not_traced", 0, {"rank": rank.name})
+        yield Reason("rank_not_traced", 0, {"rank": rank.name, "how": "no reason is given"})
     if rank.status != "traced":
         return
     if not rank.registered:

@@ -140,7 +140,7 @@ SENTENCES = {
     # 0: built and traced
     "not_built": "vLLM could not build the model{place}: {error}",
     "not_traced": "Dynamo could not trace the model as one graph{place}: {error}",
-    "rank_not_traced": "{rank} was not traced",
+    "rank_not_traced": "{rank} was not traced: {how}",
     "not_followed": "the proof does not follow the setting {setting}",
     "no_rank": "no process of the launch was traced",
     "no_layers": "{rank} registers no MoE layer",
