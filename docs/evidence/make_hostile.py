@@ -53,8 +53,8 @@ HEADS = ("model", "launch", "an engine with the flag on", "`true`", "why", "the 
 PAST_THE_END = "past the end"
 RUNS_WRONG = frozenset({Word.WRONG})
 SHARED = (
-    "Compiled code of another launch: `MaxNumSeqsInside` is launched with `--max-num-seqs 3`, then with 8, on one cache "
-    "root. vLLM's key of the compiled code is the same for both."
+    "Compiled code of another launch: `MaxNumSeqsInside` is launched with `--max-num-seqs 3`, then with 8, on one "
+    "cache root. vLLM's key of the compiled code is the same for both."
 )
 
 
@@ -202,7 +202,7 @@ def write_page(seen: list[dict[str, Any]], decided: list[dict[str, Any]] | None 
     rows = []
     for name, truth in TRUTH.items():
         for launch in launches_of(name):
-            words = tuple([*(f"{key}={value}" for key, value in launch.variables.items()), *launch.arguments])
+            words = (*(f"{key}={value}" for key, value in launch.variables.items()), *launch.arguments)
             word = truth.word if launch is PLAIN else Word.WRONG
             answer = answers.get((name, words))
             check(name, word, engine.get((name, words)), answer)
