@@ -1,5 +1,6 @@
 """Test support: model folders for the hostile models, and what the traces of their launches prove."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ def findings(
             proofs = [alongside.awaited(number) for number in range(len(wanted))]
         finally:
             alongside.end()
-    judged = [judge_proof(Proof.model_validate(proof)) for proof in proofs]
+    judged = [judge_proof(Proof.model_validate_json(json.dumps(proof))) for proof in proofs]
     return dict(zip(launches, judged, strict=True))
 
 

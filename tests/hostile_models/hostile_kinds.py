@@ -255,9 +255,8 @@ class ShortZip(Kind):
     """`zip` ends with the shorter list."""
 
     def choose(self, batch: Batch, whole: Steps, parts: Steps) -> Any:
-        steps = [whole]
-        steps[:0] = [parts] * (batch.size == RARE)
-        return [step() for step, _ in zip(steps, (1,), strict=False)][0]  # noqa: RUF015
+        marks = (1,) if batch.size == RARE else (1, 1)
+        return [step for step, _ in zip((parts, whole), marks, strict=False)][-1]()
 
 
 class Index(Kind):
@@ -393,7 +392,14 @@ class FolderTriton(Kind):
 
 
 class TracedArm(Kind):
-    """True of the batch that vLLM traces: a launch's largest."""
+    """True of the batch that vLLM traces, which is never a small one."""
+
+    def choose(self, batch: Batch, whole: Steps, parts: Steps) -> Any:
+        return parts() if batch.size > 8 else whole()
+
+
+class LargestBatch(Kind):
+    """True of the largest batch of a launch, which a GPU's vLLM traces; a CPU's traces one of 16 tokens."""
 
     def prepare(self, vllm_config: Any, layers: Any) -> None:
         self.largest = vllm_config.scheduler_config.max_num_batched_tokens
@@ -441,4 +447,5 @@ KINDS = (
     FolderTorch,
     FolderTriton,
     TracedArm,
+    LargestBatch,
 )

@@ -99,9 +99,10 @@ KINDS = (
     "FolderTorch",
     "FolderTriton",
     "TracedArm",
+    "LargestBatch",
 )
 """Kinds of branches, as in `hostile_kinds`."""
-NOT_TRACED = frozenset({"Numpy", "TensorValue", "Suppress", "ContextRun", "Thread", "Pool", "ExecNow"})
+NOT_TRACED = frozenset({"Numpy", "TensorValue", "Suppress", "ContextRun", "Index", "Thread", "Pool", "ExecNow"})
 """Those that Dynamo cannot trace."""
 LAUNCHES = {
     "MaxNumSeqs": Launch(("--max-num-seqs", "3"), options={"max_num_seqs": 3}),
@@ -162,7 +163,14 @@ TRUTH: dict[str, Truth] = {
     "TracedArmInside": Truth(
         Word.WRONG, "The batch that vLLM traces leaves out layer 1, so each pass does: 0, 2, 3 became 0, 1, 2."
     ),
-    "TracedArmOutside": Truth(Word.WRONG, "As the others, in a batch of as many tokens as the launch allows."),
+    "TracedArmOutside": Truth(Word.WRONG, "As the others, in every batch but small ones."),
+    "LargestBatchInside": Truth(
+        Word.RIGHT, "A CPU's vLLM traces a batch of 16 tokens; a GPU's traces the largest and leaves out layer 1."
+    ),
+    "LargestBatchOutside": Truth(Word.WRONG, "As the others, in a batch of as many tokens as the launch allows."),
+    "TruthinessInside": Truth(
+        Word.WRONG, "Dynamo takes the object for true, so the one trace leaves out layer 1: 0, 2, 3 became 0, 1, 2."
+    ),
     "TensorValueOutside": Truth(Word.WRONG, "As the others, in a pass with the token 77."),
     "CountedPassesOutside": Truth(Word.WRONG, "As the others, in every pass after the first four."),
     "SwappedForwardOutside": Truth(
