@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WORKER = ROOT / "tuner" / "probe" / "worker" / "moe_probe_worker"
 WORKERS = (WORKER, ROOT / "tuner" / "launch_worker" / "vllm_launch_worker")
-FILES = [file for worker in WORKERS for file in sorted(worker.glob("*.py"))]
+FILES = [file for worker in WORKERS for file in sorted(worker.rglob("*.py"))]
 SERVING = {"torch", "transformers", "triton", "vllm"}
 """What the serving environment brings."""
 LISTENER = """
@@ -74,7 +74,11 @@ def start(control: Path, *, models: list[object] | None = None, env: dict[str, s
 def test_the_folder_holds_one_package(worker: Path) -> None:
     """A worker's parent folder is put on the path of the serving environment, so nothing else may lie there."""
     assert {entry.name for entry in worker.parent.iterdir()} - {"__pycache__"} == {worker.name}
-    assert all(entry.suffix == ".py" or entry.name == "__pycache__" for entry in worker.iterdir())
+    folders = {entry.name for entry in worker.iterdir() if entry.is_dir()} - {"__pycache__"}
+    assert folders <= {"proof"}
+    assert all(
+        entry.suffix == ".py" or entry.is_dir() for entry in worker.rglob("*") if "__pycache__" not in str(entry)
+    )
     assert len(list(worker.glob("*.py"))) > 5
 
 
