@@ -7,7 +7,7 @@ Nothing of the trace runs. A model that Dynamo cannot trace as one graph gives n
 derived inputs; its other scenarios run all the same.
 """
 
-import operator
+import math
 import time
 
 from moe_probe_worker import engine
@@ -143,6 +143,8 @@ def guards(shape_env, size: int) -> list:
         shape_env: of the trace that is under way.
         size: the number of tokens in this trace; a symbol with another value is none of tokens.
     """
+    from torch.utils._sympy.printers import PythonPrinter
+
     # torch 2.11 and later call the table `backed_var_to_val`, those before `var_to_val`.
     values = getattr(shape_env, "backed_var_to_val", None) or shape_env.var_to_val
     tokens = next((symbol for symbol, value in values.items() if value == size), None)
@@ -153,35 +155,23 @@ def guards(shape_env, size: int) -> list:
             continue
         expression = guard.expr.xreplace(dict.fromkeys(symbols, tokens))
         if expression.free_symbols:
-            found[expression] = None
-    return [holds(condition, tokens) for condition in found]
+            found[expression] = PythonPrinter().doprint(expression)
+    return [holds(text, str(tokens)) for text in found.values()]
 
 
-def holds(condition, tokens):
+def holds(text: str, name: str):
     """The guard as a function of the number of tokens; where it cannot be computed, it counts as holding.
 
     Args:
-        condition: the formula, as sympy has it.
-        tokens: the symbol that stands for the number of tokens in it.
+        text: the formula in Python.
+        name: what stands for the number of tokens in it.
     """
-    import sympy
+    code = compile(text, "<guard>", "eval")
 
-    compute = sympy.lambdify([tokens], condition, modules=[DIVISIONS, "math"])
-
-    def guard(count: int) -> bool:
+    def guard(tokens: int) -> bool:
         try:
-            return bool(compute(count))
+            return bool(eval(code, {"math": math, name: tokens}))  # noqa: S307  printed by torch from a formula
         except Exception:
             return True
 
     return guard
-
-
-DIVISIONS = {
-    "FloorDiv": operator.floordiv,
-    "Mod": operator.mod,
-    "PythonMod": operator.mod,
-    "CleanDiv": operator.floordiv,
-    "ModularIndexing": lambda base, divisor, modulus: base // divisor % modulus,
-}
-"""torch's own functions on sizes (torch/utils/_sympy/functions.py), by the names that sympy writes."""
