@@ -147,10 +147,7 @@ SENTENCES = {
     "no_moe_layer": "the model registers no MoE layer",
     "side_file": "vLLM also reads {file} beside config.json, and may build another model by it",
     "no_sources": "the files whose code ran were not noted",
-    "foreign_plugin": (
-        "the plugin {plugin} is loaded, which is neither part of vLLM nor of what vLLM requires: it can change what no "
-        "trace shows"
-    ),
+    "patched": "{function} of vLLM is replaced by code of {file}",
     "outer_passed_by": "the code around the compiled region calls its `forward` past the compiled code",
     "no_proof": "no proof of the plain launch is stored; `tuner probe MODEL` makes it",
     "proof_outdated": "the proof of the plain launch does not apply here any more: {why}; `tuner probe MODEL` makes "

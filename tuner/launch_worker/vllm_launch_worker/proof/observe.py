@@ -13,6 +13,7 @@ from vllm_launch_worker.proof.counter import counter_against
 from vllm_launch_worker.proof.failure import COMPILED, NOT_TRACED, NOTHING_OUTSIDE, failure, raised
 from vllm_launch_worker.proof.order import Order
 from vllm_launch_worker.proof.origin import Origins
+from vllm_launch_worker.proof.patched import patched
 from vllm_launch_worker.proof.reads import Reads, below_path, values
 from vllm_launch_worker.proof.tracing import MOST_GUARDS, Trace, watching
 
@@ -230,8 +231,7 @@ class Rank:
         strange = [file for file in sorted(self._files()) if not self.origins.is_trusted(file)]
         for file in strange:
             self.failures.append(failure(COMPILED, "foreign_code", file=below_path(file)))
-        for plugin in foreign_plugins(self.origins):
-            self.failures.append(failure(COMPILED, "foreign_plugin", plugin=plugin))
+        self.failures += patched(self.origins)
         for file in sorted(self.reads.listed):
             if not self.origins.is_trusted(file):
                 self.failures.append(failure(NOT_TRACED, "reads_all_variables", file=below_path(file)))
@@ -259,15 +259,3 @@ class Rank:
             yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begin, 3)
-
-
-def foreign_plugins(origins: Origins) -> list:
-    """General plugins that vLLM loads here and that are no part of vLLM or of what it requires."""
-    from vllm.plugins import DEFAULT_PLUGINS_GROUP, load_plugins_by_group
-
-    names = []
-    for name, function in load_plugins_by_group(DEFAULT_PLUGINS_GROUP).items():
-        code = getattr(function, "__code__", None)
-        if code is None or not origins.is_trusted(code.co_filename):
-            names.append(name)
-    return names
