@@ -191,7 +191,10 @@ def pages(documents: Sequence[Answer]) -> list[str]:
         "(`tuner/launch_worker`, question `proof`).\n"
         "A launch shares the plain proof if its arguments cannot reach the model, or change only fields of "
         "`VllmConfig` that nobody read.\n"
-        "Seconds are those of the slowest rank, vLLM's import excluded."
+        "Seconds are those of the slowest rank, vLLM's import excluded.\n"
+        "On the GPU machine, vLLM 0.26.0 honoured the flag as with torch before 2.11. Three of its lines were edited "
+        "for that, and their hashes in RECORD made anew.\n"
+        "Made by `make_launches.py run --plain --jobs 5` there, and `make_launches.py page` here."
     )
     return [head, *[part for document in documents for part in section(document)]]
 
