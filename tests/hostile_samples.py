@@ -34,7 +34,7 @@ SMALL = {
     "vocab_size": 512,
 }
 """What an engine on a CPU runs in no time."""
-FOREIGN = frozenset({"foreign_code", "foreign_plugin"})
+FOREIGN = {"foreign_code"}
 """Reasons that speak of every plugin alike. Without them a finding says what the traces alone show."""
 WORKERS = 2
 LIMIT_S = 300

@@ -39,8 +39,6 @@ UNSAFE = [
     "CalledTwice",
     "OnceTooOften",
     "RewindingOperator",
-    "HiddenName",
-    "BakedName",
     "SecondRegion",
     "AlwaysCaught",
     "OneLayer",
@@ -49,9 +47,7 @@ UNSAFE = [
     "DoNotCompile",
     "NotDecorated",
     "SkipCompiled",
-    "LogitsContext",
     "LazyLayer",
-    "WeightsNameInside",
 ]
 """One of each kind for which `true` is wrong in the plain launch."""
 LAUNCHED = ["MaxNumSeqsInside", "MaxNumBatchedTokensOutside", "EnforceEagerInside", "PipelineParallelInside"]
@@ -72,6 +68,20 @@ def test_the_traces_of_safe_models_prove_them(proofs: dict[Asked, ProofFinding],
     finding = proofs[Asked(name)]
     assert own_reasons(finding) == []
     assert {reason.code for reason in finding.reasons} == FOREIGN
+
+
+BY_ITS_FILES = ("HiddenName", "BakedName", "LogitsContext", "WeightsNameInside")
+"""What no trace of a pass shows: a name that an operator hides or bakes in, a context of `compute_logits`, and what is
+read with the weights. Code that is not vLLM's own is refused for their sake."""
+
+
+@pytest.mark.parametrize("name", BY_ITS_FILES)
+def test_what_no_trace_shows_is_refused_by_whose_code_it_is(proofs: dict[Asked, ProofFinding], name: str) -> None:
+    """The file of the plugin is named, and nothing is proved."""
+    finding = proofs[Asked(name)]
+    assert TRUTH[name].word not in ALLOWED
+    assert finding.word is not ProofWord.PROVED
+    assert "foreign_code" in {reason.code for reason in finding.reasons}
 
 
 @pytest.mark.parametrize("name", UNSAFE)
