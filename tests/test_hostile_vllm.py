@@ -57,7 +57,7 @@ LAUNCHED = ["MaxNumSeqsInside", "MaxNumBatchedTokensOutside", "EnforceEagerInsid
 @pytest.fixture(scope="module")
 def proofs(tmp_path_factory: pytest.TempPathFactory) -> dict[Asked, ProofFinding]:
     """Launch -> what its trace proves, in an environment where the launch decides the flag."""
-    plain = [Asked(name) for name in (*SAFE, *UNSAFE)]
+    plain = [Asked(name) for name in (*SAFE, *UNSAFE, *BY_ITS_FILES)]
     launched = [Asked(name, launch.arguments) for name in LAUNCHED if (launch := TRUTH[name].launch)]
     return findings(python_of("flag-live"), tmp_path_factory.mktemp("hostile"), [*plain, *launched])
 
