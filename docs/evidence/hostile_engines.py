@@ -74,6 +74,27 @@ def load_as_from_a_checkpoint() -> None:
     DummyModelLoader.load_weights = load
 
 
+def compile_as_a_gpu() -> None:
+    """Keep the mode that a GPU has, with its cache of compiled code.
+
+    vLLM's own passes over the graph are left out: they need operators of a GPU.
+    """
+    from vllm.compilation.backends import PostGradPassManager
+    from vllm.platforms.cpu import CpuPlatform
+
+    settle = CpuPlatform.check_and_update_config
+
+    def kept(config: Any) -> None:
+        mode = config.compilation_config.mode
+        settle(config)
+        config.compilation_config.mode = mode
+
+    CpuPlatform.check_and_update_config = staticmethod(kept)
+    PostGradPassManager.configure = lambda _self, _config: None
+    PostGradPassManager.__call__ = lambda _self, _graph: None
+    PostGradPassManager.uuid = lambda _self: "none"
+
+
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """One engine: for each prompt length the layers that were meant and ran, or what stopped it."""
     from vllm import LLM, SamplingParams
@@ -82,6 +103,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     calls: list[tuple[str, str]] = []
     call_as_a_gpu(calls)
     load_as_from_a_checkpoint()
+    if job["cached"]:
+        compile_as_a_gpu()
     engine = LLM(
         model=job["folder"],
         load_format="dummy",
@@ -113,6 +136,8 @@ def work(job: dict[str, Any], file: Path) -> None:
     """In the fork: run, and write the answer."""
     os.setsid()
     os.environ.update(job["variables"])
+    if job["cached"]:
+        os.environ.update(VLLM_DISABLE_COMPILE_CACHE="0", VLLM_CACHE_ROOT=job["cached"])
     log = os.open(file.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -166,6 +191,7 @@ def main() -> None:
     while running:
         waited(running, answers)
     Path(sys.argv[2]).write_text(json.dumps([answers[index] for index in range(len(jobs))]), encoding="utf-8")
+    os._exit(0)  # what vLLM and torch do at the end may wait for threads that forks took away
 
 
 if __name__ == "__main__":

@@ -51,11 +51,12 @@ BATCH = 512
 PLAIN = Launch()
 HEADS = ("model", "launch", "an engine with the flag on", "`true`", "why", "the traces alone", "decided")
 PAST_THE_END = "past the end"
-RUNS_WRONG = frozenset({Word.WRONG})
-SHARED = (
-    "Compiled code of another launch: `MaxNumSeqsInside` is launched with `--max-num-seqs 3`, then with 8, on one "
-    "cache root. vLLM's key of the compiled code is the same for both."
-)
+SHARED = "MaxNumSeqsInside"
+"""The model that is launched several times on one cache root."""
+CACHED = {"mode": 3, "cudagraph_mode": "NONE", "compile_sizes": []}
+"""With vLLM's own backend, whose compiled code is cached."""
+STARTS = ((3, "one"), (8, "one"), (8, "another"))
+"""`--max-num-seqs`, and which cache root."""
 
 
 def main() -> None:
@@ -87,6 +88,11 @@ def launches_of(name: str) -> list[Launch]:
     return [PLAIN] if other is None else [PLAIN, other]
 
 
+def launch_words(launch: Launch) -> tuple[str, ...]:
+    """Variables and arguments of a launch, in one row."""
+    return (*(f"{name}={value}" for name, value in launch.variables.items()), *launch.arguments)
+
+
 # ---- engines
 
 
@@ -98,28 +104,44 @@ def engines(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         for launch in launches_of(name)
         if launch.options is not None
     ]
-    answers = run_engines(jobs, options, folder)
+    rows = named(jobs, run_engines(jobs, options.python, options.jobs, folder))
+    if SHARED in options.only:
+        starts = [cached_job(hostile_model(folder / "models", SHARED), *start, folder) for start in STARTS]
+        rows += named(starts, run_engines(starts, options.python, 1, folder))
+    return rows
+
+
+def named(jobs: list[dict[str, Any]], answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each answer with the model and launch of its job."""
     return [{"name": job["name"], "launch": job["launch"], **answer} for job, answer in zip(jobs, answers, strict=True)]
+
+
+def cached_job(model: Path, sequences: int, root: str, folder: Path) -> dict[str, Any]:
+    """A launch that reads and fills a cache of compiled code."""
+    options = {"max_num_seqs": sequences}
+    job = engine_job(model, Launch(("--max-num-seqs", str(sequences), f"{root} cache root"), options=options))
+    return {**job, "compilation": CACHED, "cached": str(folder / root)}
 
 
 def engine_job(model: Path, launch: Launch) -> dict[str, Any]:
     """What `hostile_engines.py` reads."""
     return {
         "name": model.name,
-        "launch": [*(f"{name}={value}" for name, value in launch.variables.items()), *launch.arguments],
+        "launch": list(launch_words(launch)),
         "folder": str(model),
         "flag": True,
         "options": {"max_num_batched_tokens": BATCH, **(launch.options or {})},
         "variables": launch.variables,
+        "cached": None,
         "compilation": COMPILED if model.name in TO_COMPILE else TRACED,
         "prompts": [length for length in PROMPTS if length < (launch.options or {}).get("max_model_len", 600)],
     }
 
 
-def run_engines(jobs: list[dict[str, Any]], options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def run_engines(jobs: list[dict[str, Any]], python: Path, processes: int, folder: Path) -> list[dict[str, Any]]:
     """The answers, in the order of the jobs."""
     (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
-    command = [options.python, ENGINES, folder / "jobs.json", folder / "answers.json", str(options.jobs)]
+    command = [python, ENGINES, folder / "jobs.json", folder / "answers.json", str(processes)]
     environment = {**os.environ, "PYTHONPATH": str(PLUGIN), "VLLM_CACHE_ROOT": str(folder / "cache")}
     subprocess.run(command, check=True, env=environment, cwd=folder, stdout=sys.stderr)
     answers: list[dict[str, Any]] = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
@@ -147,7 +169,7 @@ def is_wrong(row: dict[str, Any]) -> bool:
 def shown(row: dict[str, Any] | None) -> str:
     """What an engine did, in a cell of the table."""
     if row is None:
-        return "not run: it takes several processes"
+        return "not run"
     if "failed" in row:
         return f"does not start: {first_words(row['failed'])}"
     if "stopped" in row:
@@ -162,7 +184,7 @@ def shown(row: dict[str, Any] | None) -> str:
 
 def first_words(text: str) -> str:
     """An error's beginning."""
-    return text.split("\n", maxsplit=1)[0].replace("`", "'")[:90]
+    return text.partition("\n")[0].replace("`", "'")[:90]
 
 
 # ---- decisions
@@ -202,14 +224,33 @@ def write_page(seen: list[dict[str, Any]], decided: list[dict[str, Any]] | None 
     rows = []
     for name, truth in TRUTH.items():
         for launch in launches_of(name):
-            words = (*(f"{key}={value}" for key, value in launch.variables.items()), *launch.arguments)
+            words = launch_words(launch)
             word = truth.word if launch is PLAIN else Word.WRONG
             answer = answers.get((name, words))
             check(name, word, engine.get((name, words)), answer)
             label = " ".join(words) or "plain"
             trace, flag = cells(answer)
             rows.append((name, label, shown(engine.get((name, words))), word.value, truth.why, trace, flag))
-    write("hostile.md", "# Models that test the proof", INTRODUCTION, table(HEADS, rows), made_here("evidence-hostile"))
+    cached = [(*starts, shown(row)) for row in seen if (starts := start_of(row))]
+    parts = (INTRODUCTION, table(HEADS, rows), CACHE_HEAD, table(CACHE_HEADS, cached))
+    write("hostile.md", "# Models that test the proof", *parts, made_here("evidence-hostile"))
+
+
+def start_of(row: dict[str, Any]) -> tuple[str, str] | None:
+    """Arguments and cache root of a launch on a cache; None for other launches."""
+    *arguments, root = row["launch"] or [""]
+    return (" ".join(arguments), root) if root.endswith(" cache root") else None
+
+
+CACHE_HEADS = ("launch", "cache", "an engine with the flag on")
+CACHE_HEAD = (
+    "## Compiled code of another launch\n\n"
+    "`MaxNumSeqsInside` leaves out layer 1 where `--max-num-seqs` is 3.\n"
+    "It was launched with 3, then with 8 on the same cache root, then with 8 on another one.\n"
+    "vLLM's key is the same for the first two, so the second ran what the first had traced.\n"
+    "So a `true` is written together with a cache root of its own.\n"
+    "These engines have the mode of a GPU, with its cache."
+)
 
 
 INTRODUCTION = (

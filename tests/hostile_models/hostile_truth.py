@@ -120,7 +120,9 @@ LAUNCHES = {
 }
 """Kinds that a launch decides, as in `hostile_launches`, and that launch."""
 DECIDED_BY_LAUNCH = "In the plain launch all layers run, in order; in the other one 0, 2, 3 were meant and 0, 1, 2 ran."
-BY_CONSTRUCTION = "In the plain launch all layers run, in order; in the other one each process leaves out layer 1."
+BY_CONSTRUCTION = (
+    "In the plain launch all layers run, in order; in the other one, by construction, layer 1 is left out."
+)
 PROCESS = {
     "HashSeed": "The hash of a text decides when the model is built; it is another one in each process.",
     "Clock": "The time at which the model is built decides, so about half of the starts leave out layer 1.",
@@ -152,6 +154,7 @@ def twins() -> dict[str, Truth]:
     return truths
 
 
+DROPPED = "The compiler drops the first call: 1, 2, 3 are left and 0, 1, 2 ran."
 UNUSED = "The four calls ran in order, but nothing that lasts orders the first before the others."
 ALWAYS = "{} were meant in every pass and {} ran."
 EAGER_ROUND = "In a batch of 300 tokens 0, 2, 3 were meant and 0, 1, 2 ran: {}."
@@ -185,16 +188,18 @@ TRUTH: dict[str, Truth] = {
     "DecoratedTwice": Truth(Word.SAFE, "No branch; a subclass of vLLM's own region."),
     "Chain": Truth(Word.SAFE, "Each set of experts reads what the one before gave."),
     # the order inside the region
-    "DeadResult": Truth(Word.WRONG, "The compiler drops the first call: 1, 2, 3 are left and 0, 1, 2 ran."),
-    "DeadTail": Truth(Word.UNORDERED, "The compiler drops the last call; what is left ran in order."),
+    "DeadResult": Truth(Word.WRONG, DROPPED),
+    "DeadTail": Truth(
+        Word.UNORDERED, "Nobody reads the last result; only what vLLM says of the operator keeps the call."
+    ),
     "TimesZero": Truth(Word.UNORDERED, UNUSED),
     "TimesZeroAlpha": Truth(Word.UNORDERED, UNUSED),
     "TimesZeroBuffer": Truth(Word.RIGHT, "No compiler knows that the buffer holds a zero, so the call stays."),
     "EmptySlice": Truth(Word.UNORDERED, UNUSED),
-    "ZerosLike": Truth(Word.WRONG, "The compiler drops the first call: 1, 2, 3 are left and 0, 1, 2 ran."),
-    "ZeroedInPlace": Truth(Word.WRONG, "The compiler drops the first call: 1, 2, 3 are left and 0, 1, 2 ran."),
+    "ZerosLike": Truth(Word.WRONG, DROPPED),
+    "ZeroedInPlace": Truth(Word.WRONG, DROPPED),
     "PowerZero": Truth(Word.UNORDERED, UNUSED),
-    "Dropped": Truth(Word.UNORDERED, UNUSED),
+    "Dropped": Truth(Word.WRONG, DROPPED),
     "SideBySide": Truth(Word.UNORDERED, "Two sets read the same input: they ran in order, and nothing orders them."),
     "SideBySideSwapped": Truth(Word.WRONG, ALWAYS.format("1, 0, 2, 3", "0, 1, 2, 3")),
     "SwappedPair": Truth(Word.WRONG, ALWAYS.format("1, 0, 2, 3", "0, 1, 2, 3")),
