@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -84,6 +84,12 @@ evidence-depths: setup setup-flag-live ## hold order, replay and output probe ag
 	mkdir -p .cache
 	.venv/bin/python docs/evidence/make_depths.py run .cache/depths-cpu.json --jobs 2 --python .envs/flag-live/bin/python
 	.venv/bin/python docs/evidence/make_depths.py page .cache/depths-cpu.json docs/evidence/depths-gpu.json
+
+evidence-hostile: setup-tool setup-flag-live ## run the models that test the proof in real engines, ask for the proofs; write hostile.md (an hour)
+	mkdir -p .cache
+	.venv/bin/python docs/evidence/make_hostile.py engines .cache/hostile-engines.json
+	.venv/bin/python docs/evidence/make_hostile.py decisions .cache/hostile-decisions.json
+	.venv/bin/python docs/evidence/make_hostile.py page .cache/hostile-engines.json .cache/hostile-decisions.json
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 LAYERS_SHRUNK = "layers_shrunk"
 """A model stood for the whole one that has fewer layers."""
+SIDE_FILE = "side_file"
+"""A file beside config.json may make vLLM build something else than the probe built; its name is the detail. No rule
+covers it."""
 COVERED: dict[str, str] = {
     LAYERS_SHRUNK: (
         "beside the model with all its layers, which must have run (rules/judge.py): the kept layers show every kind "

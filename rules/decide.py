@@ -5,11 +5,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeGuard
 
-from rules.output import FLAG, MOVED
-from rules.proof_finding import ProofFinding, ProofWord, sentence, with_condition
+from rules.proof_finding import BLIND, ProofFinding, ProofWord, sentence, with_condition
 from rules.releases import Flag, FlagStatus
-from rules.replay import MISRESOLVED
-from rules.verdict import Verdict, Word
+from rules.verdict import AGAINST, FLAG, MISRESOLVED, MOVED, Verdict, Word
 
 NAME = "fast_moe_cold_start"
 MODE = "mode"
@@ -280,10 +278,10 @@ def _against_evidence(verdict: Verdict) -> str:
         return "compiled, the model runs other MoE layers than eager"
     if MISRESOLVED in verdict.replays.values():
         return "the replay probe saw a wrong layer run"
-    if verdict.outputs.get("_against_".join(FLAG)) == MOVED:
+    if verdict.outputs.get(AGAINST.join(FLAG)) == MOVED:
         return "with the flag on the answers are others than with it off"
-    counted = any(reason.code == "recording_counted" for reason in verdict.codes)
-    return verdict.reasons[0] if counted else ""
+    blind = any(reason.code in BLIND for reason in verdict.codes)
+    return verdict.reasons[0] if blind else ""
 
 
 def _unproved_launch(facts: Facts) -> str:

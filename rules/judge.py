@@ -6,7 +6,7 @@ Knows nothing of flags, and of launches only which one is plain.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rules.assumptions import uncovered
+from rules.assumptions import SIDE_FILE, uncovered
 from rules.compiled import judge_compiled
 from rules.output import outputs_against
 from rules.proof import judge_proof, wrong_rank
@@ -100,9 +100,11 @@ def _registers(report: Report) -> bool:
 
 def _by_proof(report: Report, plain: ProofFinding | None) -> Verdict:
     """The verdict on a model with MoE layers of which no wrong order was seen."""
-    if report.recording == "counted":
-        counted = Reason("recording_counted", 0)
-        return Verdict(Word.INCONCLUSIVE, (sentence(counted),), codes=(counted,))
+    blind = _blind(report)
+    if blind is not None:
+        return Verdict(Word.INCONCLUSIVE, (sentence(blind),), codes=(blind,))
+    if beside := _side_files(report):
+        return Verdict(Word.INCONCLUSIVE, tuple(map(sentence, beside)), codes=tuple(beside))
     if plain is None:
         missing = Reason("no_proof", 0)
         return Verdict(Word.INCONCLUSIVE, (sentence(missing),), codes=(missing,))
@@ -111,6 +113,20 @@ def _by_proof(report: Report, plain: ProofFinding | None) -> Verdict:
     if not plain.proved:
         return Verdict(Word.INCONCLUSIVE, tuple(_spelled(plain.reasons, with_condition)), codes=plain.reasons)
     return Verdict(Word.UNIFORM, (_traced(plain), _seen(report)))
+
+
+def _blind(report: Report) -> Reason | None:
+    """Why a wrong pass may have gone unseen, beyond what any trace tells."""
+    if report.recording == "counted":
+        return Reason("recording_counted", 0)
+    lost = _lost(report)
+    return Reason("scenario_lost", 0, {"scenario": lost[0]}) if lost else None
+
+
+def _lost(report: Report) -> list[str]:
+    """Scenarios that were planned and are missing from the report, which is damage."""
+    names = {scenario.name for scenario in report.scenarios}
+    return [name for name in report.planned if name not in names]
 
 
 def _spelled(reasons: Sequence[Reason], in_words: Callable[[Reason], str]) -> list[str]:
@@ -163,8 +179,7 @@ def _unfinished(report: Report) -> list[str]:
     """Scenarios without which a model is not called one without MoE layers, and that did not run."""
     status = {scenario.name: scenario.status for scenario in report.scenarios}
     reasons = [f"scenario {name} did not run" for name in REQUIRED if status.get(name) != "ran"]
-    lost = [name for name in report.planned if name not in status]
-    reasons += [f"scenario {name} was planned and is missing from the report" for name in lost[:SHOWN]]
+    reasons += [f"scenario {name} was planned and is missing from the report" for name in _lost(report)[:SHOWN]]
     failed = [scenario for scenario in report.scenarios if scenario.status == "failed"]
     return reasons + [f"scenario {scenario.name} failed: {scenario.detail}" for scenario in failed[:SHOWN]]
 
@@ -176,8 +191,16 @@ def _declared(report: Report) -> list[str]:
 
 
 def _unlike_the_launch(report: Report) -> list[str]:
-    unknown = uncovered(assumption.kind for assumption in report.assumptions)
-    return [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
+    kinds = [assumption.kind for assumption in report.assumptions]
+    unknown = uncovered(kind for kind in kinds if kind != SIDE_FILE)
+    beside = [sentence(reason) for reason in _side_files(report)]
+    return beside + [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
+
+
+def _side_files(report: Report) -> list[Reason]:
+    """Files of the model folder by which vLLM may build another model than the one that was probed."""
+    files = [assumption.detail for assumption in report.assumptions if assumption.kind == SIDE_FILE]
+    return [Reason("side_file", 0, {"file": file}) for file in files]
 
 
 def _differing(report: Report) -> str:

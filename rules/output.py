@@ -9,9 +9,9 @@ from itertools import chain
 from statistics import fmean
 
 from rules.report_engines import Output, OutputPrompt
-from rules.verdict import Verdict, Word
+from rules.verdict import AGAINST, FLAG, MOVED, Verdict, Word
 
-SAME, MOVED, UNKNOWN = "same", "moved", "unknown"
+SAME, UNKNOWN = "same", "unknown"
 FLOOR = 0.05
 """Nats. Numbers of bfloat16 are 0.4 % apart, so another order of sums is seen in the outputs though nothing is wrong:
 compiled against eager, thin models moved by 0.01 to 0.1 (0.19.1 on a CPU) and by 0.03 to 0.16 (0.26.0 on an H100), so
@@ -23,7 +23,6 @@ CEILING = 0.5
 """Nats; above it a threshold would pass engines that run other experts, so `same` is not said."""
 TAIL, LONGEST_CYCLE = 12, 4
 """Added tokens at the end that must repeat a cycle of up to so many; each then comes three times at least."""
-FLAG = ("flag_on", "flag_off")
 PAIRS = (FLAG, ("flag_on", "eager"), ("flag_off", "eager"), ("as_launched", "eager"))
 """Engine -> the one it is held against."""
 
@@ -66,7 +65,7 @@ def judge_outputs(outputs: Sequence[Output]) -> dict[str, tuple[str, str]]:
     """A word and its reason for each two engines that are to be compared, by their names."""
     named: dict[str, Output] = {one.name: one for one in outputs}
     pairs = [(one, other) for one, other in PAIRS if one in named and other in named]
-    return {f"{one}_against_{other}": _compared(one, other, named) for one, other in pairs}
+    return {f"{one}{AGAINST}{other}": _compared(one, other, named) for one, other in pairs}
 
 
 def outputs_against(verdict: Verdict, outputs: Sequence[Output]) -> Verdict:
@@ -78,7 +77,7 @@ def outputs_against(verdict: Verdict, outputs: Sequence[Output]) -> Verdict:
     words: dict[str, str] = {name: word for name, (word, _) in judged.items()}
     reasons: dict[str, str] = {name: reason for name, (_, reason) in judged.items()}
     made = replace(verdict, outputs=words, output_reasons=reasons)
-    flag = "_against_".join(FLAG)
+    flag = AGAINST.join(FLAG)
     if words.get(flag) != MOVED or not verdict.word.safe:
         return made
     said = f"output probe: with the flag on the answers are others than with it off: {reasons[flag]}"

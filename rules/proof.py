@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rules.assumptions import uncovered_in_proof
+from rules.assumptions import SIDE_FILE, uncovered_in_proof
 from rules.proof_finding import ProofFinding, ProofWord, Reason
 from rules.report_proof import Proof, Rank
 
@@ -55,14 +55,17 @@ def _against(rank: Rank) -> Iterator[Reason]:
     for failure in rank.failures:
         yield Reason(failure.code, failure.condition, failure.fields)
     if rank.status != "traced" and not rank.failures:
-        yield Reason("rank_not_traced", 0, {"rank": rank.name})
+        yield Reason("rank_not_traced", 0, {"rank": rank.name, "how": "no reason is given"})
     if rank.status != "traced":
         return
     if not rank.registered:
         yield Reason("no_layers", 0, {"rank": rank.name})
     if rank.calls != rank.registered and not rank.failures:
         yield Reason("calls", 2, {"expected": len(rank.registered), "seen": len(rank.calls)})
-    for kind in uncovered_in_proof(assumption.kind for assumption in rank.assumptions):
+    beside = [assumption.detail for assumption in rank.assumptions if assumption.kind == SIDE_FILE]
+    for name in beside:
+        yield Reason(SIDE_FILE, 0, {"file": name})
+    for kind in uncovered_in_proof(assumption.kind for assumption in rank.assumptions if assumption.kind != SIDE_FILE):
         yield Reason("assumption", 0, {"kind": kind})
 
 

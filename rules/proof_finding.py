@@ -17,6 +17,8 @@ CONDITIONS = {
     4: "nothing outside the compiled region may call a MoE layer",
 }
 """Number of a condition -> what it asks for."""
+BLIND = frozenset({"recording_counted", "scenario_lost", "side_file"})
+"""Codes of a verdict with which a wrong pass may have gone unseen, so that no launch gets a `true`."""
 LONGEST = 300
 """Characters of a field that a sentence shows."""
 
@@ -138,20 +140,19 @@ SENTENCES = {
     # 0: built and traced
     "not_built": "vLLM could not build the model{place}: {error}",
     "not_traced": "Dynamo could not trace the model as one graph{place}: {error}",
-    "rank_not_traced": "{rank} of the launch was not traced",
+    "rank_not_traced": "{rank} was not traced: {how}",
     "not_followed": "the proof does not follow the setting {setting}",
     "no_rank": "no process of the launch was traced",
     "no_layers": "{rank} registers no MoE layer",
     "no_moe_layer": "the model registers no MoE layer",
+    "side_file": "vLLM also reads {file} beside config.json, and may build another model by it",
     "no_sources": "the files whose code ran were not noted",
-    "foreign_plugin": (
-        "the plugin {plugin} is loaded, which is neither part of vLLM nor of what vLLM requires: it can change what no "
-        "trace shows"
-    ),
+    "patched": "{function} of vLLM is replaced by code of {file}",
     "outer_passed_by": "the code around the compiled region calls its `forward` past the compiled code",
     "no_proof": "no proof of the plain launch is stored; `tuner probe MODEL` makes it",
     "proof_outdated": "the proof of the plain launch does not apply here any more: {why}; `tuner probe MODEL` makes "
     "it anew",
+    "scenario_lost": "scenario {scenario} was planned and is missing from the report",
     "recording_counted": "MoE calls were resolved by the counter during the probe, which hides the order that was "
     "meant",
     "assumption": "no rule covers what the proof did otherwise than the launch: {kind}",

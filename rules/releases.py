@@ -73,8 +73,7 @@ _VERSION = re.compile(
 _GPU = ("cuda", "rocm", "xpu")
 _CPU = ("cpu", "tpu")
 _NO_DEVICE = "unspecified"  # vLLM's word for a machine on which it finds no device
-_FIRST_OPAQUE = "2.11.0.dev"  # as HAS_OPAQUE_TYPE has it in vllm/utils/torch_utils.py
-_OPAQUE_TYPES = (2, 11)  # HAS_OPAQUE_TYPE in vllm/utils/torch_utils.py: 2.11.0.dev, the lowest of all 2.11 builds
+_OPAQUE_TYPES = "2.11.0.dev"  # HAS_OPAQUE_TYPE in vllm/utils/torch_utils.py: the lowest of all 2.11 builds
 _PROBE = "`tuner probe` in that environment detects it."
 _DETECTED = "detected by the probe"
 _FIRST_SETTABLE = "0.16.0 is the first release in which a launch can switch it off."
@@ -218,7 +217,7 @@ def _fits(row: Release, facts: FlagFacts) -> bool:
         return False
     if row.flag is not FlagForm.FIELD:
         return True
-    return facts.forced_off_from == (_FIRST_OPAQUE if row.gpu is Counter.FLAG_OLD_TORCH else "")
+    return facts.forced_off_from == (_OPAQUE_TYPES if row.gpu is Counter.FLAG_OLD_TORCH else "")
 
 
 def _counting(row: Release) -> Counting:
@@ -311,10 +310,10 @@ def _status(counter: Counter, torch: str | None) -> FlagStatus:
         return FlagStatus.ALWAYS_ON
     if counter is Counter.FLAG:
         return FlagStatus.SETTABLE
-    version = parse_version(torch or "")
-    if version is None:
+    forced = _at_least(torch, _OPAQUE_TYPES)
+    if forced is None:
         return FlagStatus.UNKNOWN
-    return FlagStatus.INERT if version.release >= _OPAQUE_TYPES else FlagStatus.SETTABLE
+    return FlagStatus.INERT if forced else FlagStatus.SETTABLE
 
 
 def _no_release(vllm: str | None) -> str:

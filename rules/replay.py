@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from rules.report_engines import Replay, ReplayPass
-from rules.verdict import Verdict, Word
+from rules.verdict import MISRESOLVED, Verdict, Word
 
-EQUAL, MISRESOLVED, UNKNOWN = "equal", "misresolved", "unknown"
+EQUAL, UNKNOWN = "equal", "unknown"
 WITHOUT_GRAPHS = ("NONE", None)
 
 

@@ -131,7 +131,7 @@ class Report(Part):
         seconds: wall seconds by stage.
         sources: sha256 of each source file behind the model.
         counter: one pass with the flag on, where it can be: which layers were meant and which ran.
-        whole: the model with every layer; None if no layer was cut.
+        whole: the model with every layer; None if no layer was cut. Absent only in an older report, without proofs.
         compile: eager against compiled; None if it was not tried.
         replays: engines of a launch, watched on the device; none unless a replay probe was asked for.
         outputs: what engines of a launch answered; none unless an output probe was asked for.
@@ -171,6 +171,8 @@ class Report(Part):
             raise ValueError("an output is named twice")
         if len({proof.key for proof in self.proofs}) != len(self.proofs):
             raise ValueError("a launch is proved twice")
+        if self.proofs and "whole" not in self.model_fields_set:
+            raise ValueError("the whole model is missing")
         return self
 
 

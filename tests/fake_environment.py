@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from typer.testing import CliRunner
 from cache.entry import Entry
 from cache.store import VerdictStore
 from rules.verdict import Verdict
+from tuner.arguments import parse
 from tuner.cli import app
 from tuner.environment import Environment, read_environment
 from tuner.identity import Subject
 from tuner.memory import remember
 from tuner.model import identify
+from tuner.proofs import launch_identity
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "examples" / "models"
@@ -73,7 +75,10 @@ class Serving:
 
     def probed_here(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """The report as the probe would have written it here: its source files exist, with the hashes it names."""
-        proofs = [{**proof, "sources": self._sources(proof["sources"])} for proof in report.get("proofs", ())]
+        platform = self.read().platform
+        proofs = [
+            {**one, "sources": self._sources(one["sources"]), "platform": platform} for one in report.get("proofs", ())
+        ]
         return {**report, "sources": self._sources(report["sources"]), "proofs": proofs}
 
     def _sources(self, files: Iterable[str]) -> dict[str, str]:
@@ -139,12 +144,27 @@ def sample(model: Path, environment: str) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(text)
     registered = report["registered"]
     proofs = [proof(registered, sources=report["sources"])] if registered else []
-    return {**report, "proofs": proofs}
+    return {"whole": None, **report, "proofs": proofs}
 
 
 def sample_in(store: Path, environment: Environment, model: Path, report: Mapping[str, Any]) -> Verdict:
     """Store a report for an environment that is known from its description only."""
-    return remember(VerdictStore(store), Subject(identify(str(model)), environment), report)[1]
+    proofs = [{**one, "platform": environment.platform} for one in report.get("proofs", ())]
+    placed = {**report, "proofs": proofs}
+    return remember(VerdictStore(store), Subject(identify(str(model)), environment), placed)[1]
+
+
+def proof_of(report: Mapping[str, Any], args: Sequence[str], **changes: Any) -> dict[str, Any]:
+    """The proof of the launch of a report's model with these arguments, spelled as `vllm serve` takes them."""
+    launch = launch_identity(parse(["model", *args]))
+    return proof(
+        report["registered"], *launch.arguments, config=dict(launch.config), sources=report["sources"], **changes
+    )
+
+
+def also_proved(report: Mapping[str, Any], *launches: Sequence[str]) -> dict[str, Any]:
+    """The report with proofs of these launches, too."""
+    return {**report, "proofs": [*report["proofs"], *(proof_of(report, args) for args in launches)]}
 
 
 def model_like(model: Path, folder: Path, **changes: Any) -> Path:

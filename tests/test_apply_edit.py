@@ -9,6 +9,8 @@ import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, Answer, Serving, tuner
 
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
+from tuner.checks.reread import require_nothing_lost
+from tuner.manifests import shell
 from tuner.manifests.find import launches_in
 
 FLAG, TRUE = "--compilation-config", '{"fast_moe_cold_start": true}'
@@ -167,6 +169,48 @@ def test_edits_that_overlap_are_refused() -> None:
     assert spliced("abcdef", [Edit(1, 3, "x"), Edit(1, 3, "x"), Edit(1, 1, "_")]) == "a_xdef"
 
 
+# ---- what an edit may not lose
+
+
+LOST = {
+    "an argument": ("m --x 1 -cc '{\"a\": 1}'", 'm --x -cc \'{"a": 1, "b": 2}\'', "other arguments"),
+    "the order": ("m --x 1 --y 2", "m --y 2 --x 1 -cc '{\"b\": 2}'", "other arguments"),
+    "a key": ("m -cc '{\"a\": 1}'", "m -cc '{\"b\": 2}'", "drop a"),
+    "a value": ("m -cc '{\"a\": [1, NaN]}'", 'm -cc \'{"a": [1], "b": 2}\'', "drop a"),
+    "the user's config behind a second": ("m -cc '{\"a\": 1}'", "m -cc '{\"a\": 1}' -cc '{\"b\": 2}'", "two compil"),
+    "the user's config behind a dotted key": ("m -cc '{\"a\": 1}'", "m -cc '{\"a\": 1}' -cc.b=2", "two compil"),
+    "what is hidden": ('m "$@"', 'm "$@" -cc.b=2', "stands for is not written"),
+    "what a config file holds": ("m --config no.yaml", "m --config no.yaml -cc.b=2", "no.yaml stands for"),
+    "the server": ("m", "m -cc 3", "vLLM would refuse it"),
+}
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_a_faulty_edit_is_seen_when_it_is_read_again(case: str) -> None:
+    """Whatever made the edit, a launch that lost something by it is named."""
+    before, after, said = LOST[case]
+    text = f"vllm serve {after}\n"
+    (old,), (new,) = launches_in("x.sh", f"vllm serve {before}\n"), launches_in("x.sh", text)
+    with pytest.raises(NotEditable, match=said):
+        require_nothing_lost("x.sh", text, old, new)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("m --x", "m --x -cc '{\"b\": 2}'"),
+        ("m -cc.a=1 --x -cc.c=x", 'm --x -cc \'{"a": 1, "c": "x", "b": 2}\''),
+        ("m -cc '{\"a\": NaN}' -tp $TP", 'm -cc \'{"a": NaN, "b": 2}\' -tp $TP'),
+        ("m -cc '{\"fast_moe_cold_start\": null}'", "m -cc '{\"fast_moe_cold_start\": false}'"),
+    ],
+)
+def test_an_edit_that_lost_nothing_passes(before: str, after: str) -> None:
+    """Merged keys, numbers that JSON lacks, sizes from variables, a null for the flag."""
+    text = f"vllm serve {after}\n"
+    (old,), (new,) = launches_in("x.sh", f"vllm serve {before}\n"), launches_in("x.sh", text)
+    require_nothing_lost("x.sh", text, old, new)
+
+
 # ---- the command
 
 
@@ -215,10 +259,11 @@ def test_written_is_what_serve_would_launch(options: list[Any], serving: Serving
 
 def test_a_match_by_version_never_writes_true(options: list[Any], script: Path) -> None:
     """The unsafe model gets its `false`; the safe one is left alone and named, and the command ends with 1."""
+    script.write_text(script.read_text().replace(" -cc.mode=3", ""), encoding="utf-8")
     answer = tuner("apply", "--write", *options[:2], "--vllm-version", "0.19.1", script, code=1)
     assert f"{script}:2: a match by the vLLM version only never writes fast_moe_cold_start=true" in answer.err
     first, second, third = (launch.args for launch in launches_in("run.sh", script.read_text()))
-    assert first == (str(MIXTRAL), "-cc.mode=3")
+    assert first == (str(MIXTRAL),)
     assert second == (str(ERNIE), FLAG, TRUE.replace("true", "false"))
     assert third == (str(LLAMA),)
 
@@ -232,10 +277,10 @@ def test_the_users_value_stays(options: list[Any], script: Path) -> None:
 
 
 def test_dropped_keys_are_kept(options: list[Any], script: Path) -> None:
-    """JSON beside dotted keys becomes one config with all of them."""
+    """JSON beside dotted keys becomes one config with all of them; another launch than the plain one gets false."""
     script.write_text(f"vllm serve {LLAMA} -cc '{{\"mode\": 3}}' --x -cc.cache_dir=/c\n", encoding="utf-8")
     tuner("apply", "--write", *options, script, code=0)
-    both = json.dumps({"mode": 3, "cache_dir": "/c"})
+    both = json.dumps({"mode": 3, "cache_dir": "/c", "fast_moe_cold_start": False})
     assert script.read_text() == f"vllm serve {LLAMA} {FLAG} '{both}' --x\n"
 
 
@@ -253,6 +298,107 @@ def test_hidden_arguments_are_left_alone(options: list[Any], script: Path) -> No
     assert "may hold a compilation config" in tuner("apply", *options, script, code=1).err
 
 
+COMPOSE = """services:
+  vllm:
+    image: {image}
+    entrypoint:
+      - bash
+      - -c
+      - |
+        {before}
+        exec vllm serve {words}
+      - --
+    command: [--model, m]
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        '"$$@"',
+        "$$@",
+        "$$*",
+        '"$${{@}}"',
+        '"$${{@:2}}"',
+        '{model} "$$@"',
+        "{model} $${{ARGS}}",
+        "{model} $$ARGS",
+        '{model} "$${{ARGS[@]}}"',
+        "{model} $$(cat args)",
+        '{model} --port 1 "$$1"',
+        '{model} --served-model-name x"$$@"',
+        "{model} ${{ARGS}}",
+        "{model} $ARGS",
+        '{model} "$@"',
+        "$$$$@",
+    ],
+)
+@pytest.mark.parametrize("image", ["vllm/vllm-openai-cpu:v0.19.1", "vllm/vllm-openai:v0.19.1"])
+def test_what_compose_doubles_hides_arguments_too(options: list[Any], tmp_path: Path, words: str, image: str) -> None:
+    """Compose writes the shell's `$` as `$$`; what stands for other arguments is left alone as it is elsewhere."""
+    file = tmp_path / "compose.yaml"
+    text = COMPOSE.format(image=image, before="ARGS=--x", words=words.format(model=ERNIE))
+    file.write_text(text, encoding="utf-8")
+    if "ARGS" in words and "$$" in words and "[@]" not in words:  # the script itself says what it is
+        tuner("apply", "--write", *options, file, code=0)
+        assert FLAG in file.read_text()
+        file.write_text(text.replace("ARGS=--x", "ARGS=$$(cat args)"), encoding="utf-8")
+    assert "may hold a compilation config" in tuner("apply", *options, file, code=1).err
+
+
+def test_compose_fills_in_a_single_dollar_itself(options: list[Any], tmp_path: Path) -> None:
+    """`$NAME` is not the script's variable of that name, and `$$NAME` is."""
+    file = tmp_path / "compose.yaml"
+    text = COMPOSE.format(image="x", before=f"MODEL={ERNIE}", words='"{}MODEL"')
+    file.write_text(text.replace("{}", "$$"), encoding="utf-8")
+    assert launches_in(file.name, file.read_text())[0].args == (str(ERNIE),)
+    tuner("apply", "--write", *options, file, code=0)
+    assert f'exec vllm serve "$$MODEL" {FLAG}' in file.read_text()
+    (other,) = launches_in(file.name, text.replace("{}", "$"))
+    assert (other.args, other.words[0].unknown) == (("$MODEL",), True)
+
+
+def test_the_kubelet_halves_dollars_too(options: list[Any], tmp_path: Path) -> None:
+    """In a container's script `$$@` is the shell's `$@` (k8s.io, expansion of `command` and `args`)."""
+    file = tmp_path / "pod.yaml"
+    script = (
+        POD.replace("[vllm, serve]", "[sh, -c]") + f'    args:\n    - |\n      vllm serve {ERNIE} "$$@"\n    - --\n'
+    )
+    file.write_text(script, encoding="utf-8")
+    assert "may hold a compilation config" in tuner("apply", *options, file, code=1).err
+
+
+def test_nothing_is_added_behind_what_was_not_seen_to_hide(
+    options: list[Any], script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that takes `"$@"` for one argument is a fault: the written text still stops the edit."""
+    monkeypatch.setattr(shell, "hides_arguments", lambda *_: "")
+    script.write_text(f'vllm serve {ERNIE} --x "$@"\n', encoding="utf-8")
+    assert "would stand in front of what is added" in tuner("apply", "--write", *options, script, code=1).err
+    assert FLAG not in script.read_text()
+
+
+def test_a_tag_that_contradicts_the_environment_stops_the_edit(options: list[Any], tmp_path: Path) -> None:
+    """In a pod and in a service: both versions are named, nothing is written, and the command ends with 1."""
+    image = "registry.example.com/ai/vllm-openai:v0.10.2-nixl"
+    (tmp_path / "d").mkdir()
+    pod, compose = tmp_path / "d" / "pod.yaml", tmp_path / "d" / "compose.yaml"
+    pod.write_text(POD + f"    image: {image}\n    args: [{ERNIE}]\n", encoding="utf-8")
+    compose.write_text(COMPOSE.format(image=image, before="", words=ERNIE), encoding="utf-8")
+    answer = tuner("apply", "--write", *options, tmp_path / "d", code=1)
+    assert answer.err.count(f"has vLLM 0.19.1, and the image {image} says vLLM 0.10.2") == 2
+    assert answer.out == ""
+    assert FLAG not in pod.read_text() + compose.read_text()
+
+
+def test_a_service_of_another_platform_never_gets_true(options: list[Any], tmp_path: Path) -> None:
+    """A service may build an image under any name, so the environment given counts, but not for a `true`."""
+    file = tmp_path / "compose.yaml"
+    file.write_text(COMPOSE.format(image="vllm/vllm-openai:v0.19.1", before="", words=MIXTRAL), encoding="utf-8")
+    tuner("apply", "--write", *options, file)
+    assert "true" not in file.read_text()
+
+
 def test_lists_that_launches_share(options: list[Any], tmp_path: Path) -> None:
     """One list for two launches is edited if both want the same, else left alone; a list of its own is preferred."""
     shared = 'l: &l\n- "--port"\n- "1"\ncases:\n'
@@ -261,16 +407,29 @@ def test_lists_that_launches_share(options: list[Any], tmp_path: Path) -> None:
     file.write_text(shared + case.format(ERNIE, "") * 2, encoding="utf-8")
     tuner("apply", "--write", *options, file, code=0)
     assert file.read_text().count(FLAG) == 1
-    file.write_text(shared + case.format(ERNIE, "") + case.format(MIXTRAL, ""), encoding="utf-8")
+    file.write_text(shared + case.format(ERNIE, "") + case.format(LLAMA, ""), encoding="utf-8")
     assert str(file) in tuner("apply", "--write", *options, file, code=1).err
     assert FLAG not in file.read_text()
-    own = ", server_cmd_extra: ['--x']"
-    file.write_text(shared + case.format(ERNIE, own) + case.format(MIXTRAL, own), encoding="utf-8")
+    own = ", server_cmd_extra: ['--host=x']"
+    file.write_text(shared + case.format(ERNIE, own) + case.format(LLAMA, own), encoding="utf-8")
     tuner("apply", "--write", *options, file, code=0)
     assert [launch.args[-1] for launch in launches_in("x.yaml", file.read_text())] == [
         TRUE.replace("true", "false"),
-        TRUE,
+        "--host=x",
     ]
+
+
+def test_a_true_is_written_only_with_its_cache_root(options: list[Any], tmp_path: Path) -> None:
+    """Arguments alone are edited: without the variable the launch is left alone and named, with it the key is there."""
+    file = tmp_path / "pod.yaml"
+    file.write_text(POD + f"    args:\n    - {MIXTRAL}\n", encoding="utf-8")
+    err = tuner("apply", "--write", *options, file, code=1).err
+    assert "fast_moe_cold_start=true needs VLLM_CACHE_ROOT=~/.cache/vllm/tuner-proof/" in err
+    assert FLAG not in file.read_text()
+    root = err.partition("VLLM_CACHE_ROOT=")[2].split()[0]
+    file.write_text(file.read_text() + f"    env: [{{name: VLLM_CACHE_ROOT, value: {root}}}]\n", encoding="utf-8")
+    tuner("apply", "--write", *options, file, code=0)
+    assert [launch.args for launch in launches_in("pod.yaml", file.read_text())] == [(str(MIXTRAL), FLAG, TRUE)]
 
 
 def test_a_file_behind_a_link_stays_behind_it(options: list[Any], script: Path, tmp_path: Path) -> None:

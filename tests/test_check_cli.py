@@ -40,9 +40,9 @@ def test_text_is_one_line_a_finding(folder: Path, store: Path) -> None:
     first, *_, last = answer.out.splitlines()
     assert first.startswith(f"{folder}/bad.sh:2: error: fast_moe_cold_start is true, and the verdict is conditional")
     assert first.endswith("(flag-contradicts-verdict)")
-    assert last == "2 launches in 4 files: 1 error, 0 warnings, 2 notes"
+    assert last == "2 launches in 4 files: 1 error, 1 warning, 2 notes"
     assert "\x1b" not in answer.out
-    assert "good.sh" not in answer.out
+    assert "good.sh:1: warning: fast_moe_cold_start is true (holds for: the plain launch), and code that" in answer.out
     assert answer.err == ""
 
 
@@ -53,7 +53,7 @@ def test_json_is_one_versioned_document(folder: Path, store: Path) -> None:
     assert document["summary"] == {
         "files": 4,
         "launches": 2,
-        "findings": {"file-unreadable": 2, "flag-contradicts-verdict": 1},
+        "findings": {"file-unreadable": 2, "flag-contradicts-verdict": 1, "flag-unproved": 1},
     }
     assert [one["verdict"] for one in document["launches"]] == ["conditional", "uniform"]
     unreadable = [one["message"] for one in document["findings"] if one["rule"] == "file-unreadable"]

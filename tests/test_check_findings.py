@@ -84,10 +84,16 @@ def finding(answer: Answer, rule: str) -> dict[str, Any]:
 
 
 def test_a_launch_that_agrees_has_no_finding(check: Check) -> None:
-    """`true` for a uniform model, `false` for a conditional one, and nothing for one without MoE layers are right."""
-    texts = (pod(str(MIXTRAL), "-cc", TRUE), pod(str(ERNIE), "-cc", FALSE), pod(str(LLAMA)))
-    answer = check(*texts)
+    """`true` for a proved launch with the cache root that is asked for, `false` for a conditional model, are right."""
+    unsafe, dense = pod(str(ERNIE), "-cc", FALSE), pod(str(LLAMA))
+    message = finding(check(pod(str(MIXTRAL), "-cc", TRUE)), "flag-unproved")["message"]
+    assert "(holds for: the plain launch)" in message
+    name, root = message.rstrip(".").rpartition("set ")[2].split("=")
+    env = f"    env: [{{name: {name}, value: {root}}}]\n"
+    answer = check(pod(str(MIXTRAL), "-cc", TRUE, more=env), unsafe, dense)
     assert rules(answer) == []
+    assert answer.document["launches"][0]["holds_for"] == "the plain launch"
+    assert answer.document["launches"][0]["proof"]["word"] == "proved"
     assert [one["verdict"] for one in answer.document["launches"]] == ["uniform", "conditional", "no_moe"]
     assert {one["match"] for one in answer.document["launches"]} == {"environment"}
 
@@ -118,9 +124,20 @@ def test_true_beside_a_draft(check: Check) -> None:
 
 
 def test_true_beside_a_draft_without_moe_layers(check: Check) -> None:
-    """A draft that is stored as having no MoE layer shifts no counter."""
+    """A draft that is stored as having no MoE layer shifts no counter; the launch needs a proof of its own."""
     draft = json.dumps({"model": str(LLAMA), "num_speculative_tokens": 1})
-    assert rules(check(pod(str(MIXTRAL), "-cc", TRUE, "--speculative-config", draft))) == []
+    answer = check(pod(str(MIXTRAL), "-cc", TRUE, "--speculative-config", draft))
+    assert "no proof is stored for --speculative-config" in finding(answer, "flag-unproved")["message"]
+
+
+def test_a_launch_that_is_not_proved_and_leaves_the_flag_on(check: Check) -> None:
+    """A note with the command that would prove it; none where the launch says false, or has no MoE layers."""
+    answer = check(pod(str(MIXTRAL), "--dtype", "half"))
+    found = finding(answer, "launch-unproved")
+    assert found["level"] == "note"
+    assert f"`tuner probe {MIXTRAL} -- --dtype half`" in found["message"]
+    assert rules(check(pod(str(MIXTRAL), "--dtype", "half", "-cc", FALSE))) == []
+    assert rules(check(pod(str(LLAMA), "--dtype", "half"))) == []
 
 
 def test_true_beside_a_draft_where_nothing_tells_the_version(check: Check) -> None:
@@ -249,6 +266,43 @@ def test_a_version_that_is_none(check: Check) -> None:
     """It is refused as faulty usage."""
     answer = check(pod(str(ERNIE), image="x/y:1"), options=("--vllm-version", "newest"), code=2)
     assert "newest is no version" in answer.document["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("image", "stated"),
+    [
+        ("vllm/vllm-openai-cpu:v0.18.0", "0.18.0"),
+        ("registry.example.com/ai/vllm-openai:v0.10.2-nixl", "0.10.2"),
+        ("registry.example.com:5000/mirror/vllm:0.10.2-gpu-py312", "0.10.2"),
+        ("rocm/vllm:rocm7.0.0_vllm_0.11.1_20251103", "0.11.1"),
+    ],
+)
+def test_a_tag_that_contradicts_the_environment(check: Check, image: str, stated: str) -> None:
+    """Copies of vLLM's images count: both versions and the way out are said, and no verdict is looked up for it."""
+    answer = check(pod(str(ERNIE), "-cc", TRUE, image=image))
+    found = finding(answer, "environment-contradicts-image")
+    assert (found["level"], found["line"]) == ("note", 7)
+    assert f"has vLLM 0.19.1, and the image {image} says vLLM {stated}" in found["message"]
+    assert "`tuner env --json`" in found["message"]
+    assert "flag-contradicts-verdict" not in rules(answer)
+    assert answer.document["launches"][0]["match"] != "environment"
+
+
+def test_a_copied_image_contradicts_the_version_option(check: Check) -> None:
+    """The option is not for an image whose tag says another version."""
+    text = pod(str(ERNIE), "-cc", TRUE, image="registry.example.com/vllm-openai:v0.10.2")
+    found = finding(check(text, options=("--vllm-version", "0.19.1")), "environment-contradicts-image")
+    assert "--vllm-version says 0.19.1, and the image registry.example.com/vllm-openai:v0.10.2" in found["message"]
+
+
+@pytest.mark.parametrize(
+    "image", ["x/y:v0.10.2", "lmcache/vllm-openai:v0.3.9", "registry.example.com/ai/vllm-openai:v0.19.1-nixl", "x/vllm"]
+)
+def test_a_tag_that_contradicts_nothing(check: Check, image: str) -> None:
+    """Versions of other software, the same version, and no version leave the environment as it was given."""
+    answer = check(pod(str(ERNIE), "-cc", TRUE, image=image), code=5)
+    assert "environment-contradicts-image" not in rules(answer)
+    assert answer.document["launches"][0]["match"] == "environment"
 
 
 # ---- the model
@@ -406,9 +460,7 @@ def test_a_startup_probe_against_a_measured_cold_start(check: Check, saved: Path
 def test_an_inconclusive_verdict(check: Check, serving: Serving, store: Path) -> None:
     """It is a note, and `true` beside it is not proved."""
     report = sample(MIXTRAL, "flag-live")
-    serving.remember(
-        store, QWEN, {**report, "assumptions": [*report["assumptions"], {"kind": "unheard_of", "detail": ""}]}
-    )
+    serving.remember(store, QWEN, {**report, "proofs": []})
     answer = check(pod(str(QWEN), "-cc", TRUE))
     assert sorted(rules(answer)) == ["flag-unproved", "no-verdict"]
 

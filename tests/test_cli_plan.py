@@ -1,6 +1,7 @@
 """`tuner plan` and `tuner export`: the launch, decided and written out."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fake_environment import (
     SETTABLE,
     Answer,
     Serving,
+    also_proved,
     model_like,
     sample,
     sample_in,
@@ -30,6 +32,16 @@ from tuner.document import environment_document
 from tuner.environment import Environment
 
 FLAG = "fast_moe_cold_start"
+DRAFT = ["--speculative-config", json.dumps({"model": str(LLAMA), "num_speculative_tokens": 1})]
+PROVED: list[list[str]] = [
+    ["-cc", '{"mode": 3}'],
+    ["-cc", '{"mode": 3, "cudagraph_mode": "NONE"}'],
+    ["--tensor-parallel-size", "2"],
+    DRAFT,
+]
+"""Launches of Mixtral that are proved beside the plain one."""
+OF_A_PROOF = r"/tuner-proof/[0-9a-f]{16}"
+"""End of the cache root that a `true` is written together with."""
 
 
 class Bench:
@@ -56,10 +68,11 @@ class Bench:
 
 @pytest.fixture
 def settable(tmp_path: Path) -> Bench:
-    """Where the launch decides the flag; Mixtral, ERNIE and Llama are known."""
+    """Where the launch decides the flag; Mixtral, ERNIE and Llama are known, and some launches of the first proved."""
     bench = Bench(tmp_path, SETTABLE)
-    for model in (MIXTRAL, ERNIE, LLAMA):
+    for model in (ERNIE, LLAMA):
         bench.remember(model)
+    bench.serving.remember(bench.store, MIXTRAL, also_proved(sample(MIXTRAL, "flag-live"), *PROVED))
     return bench
 
 
@@ -78,7 +91,7 @@ def test_a_settable_flag_follows_the_verdict(settable: Bench, model: Path, value
     assert launch["compilation_config"] == {FLAG: value}
     assert config_in(launch["args"]) == {FLAG: value}
     assert launch["args"][0] == str(model)
-    assert launch["env"] == {}
+    assert set(launch["env"]) == ({"VLLM_CACHE_ROOT"} if value else set())
 
 
 def test_a_model_without_moe_layers_gets_nothing_written(settable: Bench) -> None:
@@ -89,9 +102,13 @@ def test_a_model_without_moe_layers_gets_nothing_written(settable: Bench) -> Non
 
 def test_an_exported_true_carries_its_condition(settable: Bench) -> None:
     """An explicit true switches off vLLM's guard for drafts; whoever copies it must know."""
-    (condition,) = settable.launch(MIXTRAL)["conditions"]
-    assert "no speculative decoding" in condition
-    assert "# holds while: no speculative decoding" in settable.ask("export", MIXTRAL, "--format", "vllm-yaml").out
+    launch = settable.launch(MIXTRAL)
+    assert launch["conditions"][0] == "holds for: the plain launch"
+    assert launch["holds_for"] == "the plain launch"
+    assert "no speculative decoding" in launch["conditions"][1]
+    out = settable.ask("export", MIXTRAL, "--format", "vllm-yaml").out
+    assert "# holds for: the plain launch\n# holds while: no speculative decoding" in out
+    assert settable.launch(ERNIE)["holds_for"] is None
 
 
 @pytest.mark.parametrize(
@@ -199,24 +216,32 @@ def test_speculative_decoding_writes_false(settable: Bench) -> None:
 
 
 def test_a_draft_that_is_stored_as_without_moe_layers_changes_nothing(settable: Bench) -> None:
-    """Llama-3.1 as the draft model leaves the counter to the target."""
-    draft = ["--speculative-config", json.dumps({"model": str(LLAMA), "num_speculative_tokens": 1})]
-    assert settable.launch(MIXTRAL, "--", *draft)["compilation_config"] == {FLAG: True}
+    """Llama-3.1 as the draft model leaves the counter to the target, in a launch that is proved with it."""
+    assert settable.launch(MIXTRAL, "--", *DRAFT)["compilation_config"] == {FLAG: True}
 
 
 @pytest.mark.parametrize(
     ("given", "value"),
-    [(["--tensor-parallel-size", "2"], True), (["--enable-expert-parallel"], True), (["--enable-dbo"], False)],
+    [
+        (["--tensor-parallel-size", "2"], True),
+        (["--port", "1", "--max-num-seqs", "8"], True),
+        (["--enable-expert-parallel"], False),
+        (["--enable-dbo"], False),
+    ],
 )
-def test_what_the_probe_did_not_do_counts(settable: Bench, given: list[str], value: bool) -> None:
-    """Parallel sizes cannot change the order of layers, by rule; DBO has no rule and no variant: the safe value."""
-    assert settable.launch(MIXTRAL, "--", *given)["compilation_config"] == {FLAG: value}
+def test_each_launch_needs_a_proof(settable: Bench, given: list[str], value: bool) -> None:
+    """Its own, or one that it shares; else the safe value, and the command that would prove it."""
+    launch = settable.launch(MIXTRAL, "--", *given)
+    assert launch["compilation_config"] == {FLAG: value}
+    text = settable.ask("plan", MIXTRAL, "--", *given).out
+    assert (f"`tuner probe {MIXTRAL} -- {' '.join(given)}`" in text) is not value
+    assert ("holds for     " in text) is value
 
 
 def test_arguments_behind_two_dashes_are_vllms(settable: Bench) -> None:
     """Tokens that look like ours arrive untouched."""
     launch = settable.launch(LLAMA, "--", "--json", "--store", "x", "--help")
-    assert launch["args"] == [str(LLAMA), "--json", "--store", "x", "--help"]
+    assert launch["args"][:5] == [str(LLAMA), "--json", "--store", "x", "--help"]
 
 
 def test_the_text_shows_the_whole_plan(settable: Bench) -> None:
@@ -224,8 +249,8 @@ def test_the_text_shows_the_whole_plan(settable: Bench) -> None:
     out = settable.ask("plan", MIXTRAL, "--", "--served-model-name", "my model").out
     labels = [line.split("  ")[0] for line in out.splitlines() if not line.startswith(" ")]
     wanted = ["model", "verdict", "reasons", *EVIDENCE, "serving", "flag status"]
-    assert labels == [*wanted, "decision", "holds while", "cache", "launch"]
-    assert "cache         /home/somebody/.cache/vllm (vLLM's default)" in out
+    assert labels == [*wanted, "decision", "holds for", "holds while", "cache", "launch"]
+    assert re.search(rf"cache {{9}}/home/somebody/.cache/vllm{OF_A_PROOF} \(VLLM_CACHE_ROOT, set by this launch\)", out)
     assert f"""vllm serve {MIXTRAL} --served-model-name 'my model' --compilation-config '{{"{FLAG}": true}}'""" in out
 
 
@@ -238,20 +263,25 @@ def test_the_text_shows_the_whole_plan(settable: Bench) -> None:
     ],
 )
 def test_the_cache_is_where_vllm_puts_it(settable: Bench, env: dict[str, str], location: str, source: str) -> None:
-    """The plan says which folder and who decided, and sets nothing that was not asked for."""
-    launch = settable.launch(MIXTRAL, **env)
+    """The plan says which folder and who decided; below it lies the root of a proof's own."""
+    launch = settable.launch(ERNIE, **env)
     assert launch["cache"] == {"location": location, "source": source}
     assert launch["env"] == {}
+    proved = settable.launch(MIXTRAL, **env)
+    assert re.fullmatch(location + OF_A_PROOF, proved["env"]["VLLM_CACHE_ROOT"])
+    assert proved["cache"]["location"] == proved["env"]["VLLM_CACHE_ROOT"]
 
 
 @pytest.mark.parametrize("by", ["option", "variable"])
 def test_a_cache_root_is_set_for_the_launch(settable: Bench, by: str) -> None:
     """`--cache-root` and TUNER_CACHE_ROOT set VLLM_CACHE_ROOT, whatever it was."""
     args, env = (["--cache-root", "/big"], {}) if by == "option" else ([], {"TUNER_CACHE_ROOT": "/big"})
-    launch = settable.launch(*args, MIXTRAL, **env, VLLM_CACHE_ROOT="/mine")
+    launch = settable.launch(*args, ERNIE, **env, VLLM_CACHE_ROOT="/mine")
     assert launch["env"] == {"VLLM_CACHE_ROOT": "/big"}
     assert launch["cache"]["location"] == "/big"
-    said = settable.ask("plan", *args, MIXTRAL, **env).out
+    proved = settable.launch(*args, MIXTRAL, **env, VLLM_CACHE_ROOT="/mine")
+    assert re.fullmatch(f"/big{OF_A_PROOF}", proved["env"]["VLLM_CACHE_ROOT"])
+    said = settable.ask("plan", *args, ERNIE, **env).out
     assert "\nlaunch        VLLM_CACHE_ROOT=/big vllm serve " in said
 
 
@@ -263,7 +293,7 @@ def test_a_keyed_cache_folder_is_shared_by_equal_launches_only(settable: Bench, 
 
     def folder(bench: Bench, *args: object, code: int = 0, **env: str) -> str:
         launch = bench.launch("--cache-dir-in", "config", "--cache-root", "/big", *args, code=code, **env)
-        assert launch["env"] == {}
+        assert all(re.fullmatch(f"/big{OF_A_PROOF}", value) for value in launch["env"].values())
         location: str = launch["cache"]["location"]
         assert location == config_in(launch["args"])["cache_dir"]
         return location
@@ -284,16 +314,22 @@ def test_a_keyed_cache_folder_is_shared_by_equal_launches_only(settable: Bench, 
 
 
 def test_a_cache_dir_of_the_users_own_is_kept(settable: Bench) -> None:
-    """Asked for both, the user's folder wins."""
+    """Asked for both, the user's folder wins; it may hold code of another launch, so the flag is off."""
     launch = settable.launch("--cache-dir-in", "config", MIXTRAL, "--", "-cc.cache_dir=/mine")
     assert launch["cache"] == {"location": "/mine", "source": "compilation_config.cache_dir"}
-    assert config_in(launch["args"]) == {"cache_dir": "/mine", FLAG: True}
+    assert config_in(launch["args"]) == {"cache_dir": "/mine", FLAG: False}
 
 
 def test_an_exported_document_is_the_plans(settable: Bench) -> None:
-    """`export --format json` writes what `plan --json` prints, so one reader serves both."""
-    args = (MIXTRAL, "--", "--max-model-len", "64")
+    """`export --format json` writes what `plan --json` prints, so one reader serves both.
+
+    But for the root of a launch that is proved: of another machine no home folder is known.
+    """
+    args = (ERNIE, "--", "--max-model-len", "64")
     assert settable.ask("export", *args).document == settable.ask("plan", "--json", *args).document
+    root = settable.ask("export", MIXTRAL).document["launch"]["env"]["VLLM_CACHE_ROOT"]
+    assert re.fullmatch(f"~/.cache/vllm{OF_A_PROOF}", root)
+    assert root.partition("vllm")[2] in settable.launch(MIXTRAL)["env"]["VLLM_CACHE_ROOT"]
 
 
 @pytest.mark.parametrize(("model", "value", "code"), [(MIXTRAL, True, 0), (ERNIE, False, 0), (QWEN, False, 3)])
@@ -305,7 +341,8 @@ def test_an_exported_config_file_is_one_that_vllm_reads(settable: Bench, model: 
     assert set(options) == {"model", "compilation-config"}
     assert options["model"] == str(model)
     assert json.loads(options["compilation-config"]) == {"mode": 3, FLAG: value}
-    assert "# set VLLM_CACHE_ROOT=/big for the server\n" in out
+    assert re.search(rf"# set VLLM_CACHE_ROOT=/big({OF_A_PROOF})? for the server\n", out)
+    assert ("tuner-proof" in out) is value
 
 
 def test_an_exported_config_file_gives_back_the_same_plan(settable: Bench, tmp_path: Path) -> None:

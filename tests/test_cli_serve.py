@@ -94,7 +94,7 @@ def test_two_dashes_end_our_options(tmp_path: Path, store: Path) -> None:
 def test_the_model_may_stand_in_an_option_or_a_file(serving: Serving, store: Path, tmp_path: Path, form: str) -> None:
     """As for vLLM, the model need not be the first word."""
     file = tmp_path / "serve.yaml"
-    file.write_text(f"model: {MIXTRAL}\ncompilation-config: '{{\"mode\": 3}}'\n")
+    file.write_text(f"model: {MIXTRAL}\nport: 8000\n")
     rest = ["--model", str(MIXTRAL)] if form == "--model" else ["--config", str(file)]
     args = served(serve(serving, store, *rest))
     assert args[:2] == rest
@@ -102,18 +102,21 @@ def test_the_model_may_stand_in_an_option_or_a_file(serving: Serving, store: Pat
 
 
 def test_a_cache_root_becomes_the_servers_variable(serving: Serving, store: Path) -> None:
-    """Only when asked for; else the variable passes through."""
-    assert serve(serving, store, "--cache-root", "/big", MIXTRAL, VLLM_CACHE_ROOT="/mine").document["root"] == "/big"
-    assert serve(serving, store, MIXTRAL, TUNER_CACHE_ROOT="/big").document["root"] == "/big"
-    assert serve(serving, store, MIXTRAL, VLLM_CACHE_ROOT="/mine").document["root"] == "/mine"
-    assert serve(serving, store, MIXTRAL).document["root"] is None
+    """Only when asked for; else the variable passes through. A proved launch gets a root of its own below it."""
+    assert serve(serving, store, "--cache-root", "/big", ERNIE, VLLM_CACHE_ROOT="/mine").document["root"] == "/big"
+    assert serve(serving, store, ERNIE, TUNER_CACHE_ROOT="/big").document["root"] == "/big"
+    assert serve(serving, store, ERNIE, VLLM_CACHE_ROOT="/mine").document["root"] == "/mine"
+    assert serve(serving, store, ERNIE).document["root"] is None
+    proved = serve(serving, store, MIXTRAL, VLLM_CACHE_ROOT="/mine").document["root"]
+    assert proved.startswith("/mine/tuner-proof/")
+    assert serve(serving, store, MIXTRAL, VLLM_CACHE_ROOT=proved).document["root"] == proved
 
 
 def test_a_dry_run_prints_the_command_alone(serving: Serving, store: Path) -> None:
     """Stdout is one line that a shell takes; nothing is started."""
-    answer = serve(serving, store, "--dry-run", "--cache-root", "/a b", MIXTRAL)
-    config = f"--compilation-config '{{\"{FLAG}\": true}}'"
-    assert answer.out == f"VLLM_CACHE_ROOT='/a b' {serving.folder}/bin/vllm serve {MIXTRAL} {config}\n"
+    answer = serve(serving, store, "--dry-run", "--cache-root", "/a b", ERNIE)
+    config = f"--compilation-config '{{\"{FLAG}\": false}}'"
+    assert answer.out == f"VLLM_CACHE_ROOT='/a b' {serving.folder}/bin/vllm serve {ERNIE} {config}\n"
 
 
 def test_a_missing_verdict_can_stop_the_start(serving: Serving, store: Path) -> None:

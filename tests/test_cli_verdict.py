@@ -29,6 +29,7 @@ DOCUMENT = {
     "verdict",
     "reasons",
     "witness",
+    "proof",
     "launch",
     "warnings",
     "refusal",
@@ -47,7 +48,7 @@ def test_a_stored_verdict_is_one_document_with_exit_code_0(serving: Serving, sto
     assert found["environment"]["flag_status"] == "settable"
     assert found["launch"]["compilation_config"] == {"fast_moe_cold_start": True}
     evidence = found["evidence"]
-    assert (evidence["key"], evidence["coverage"], evidence["sources_verified"]) == (entry.digest, "branches", True)
+    assert (evidence["key"], evidence["coverage"], evidence["sources_verified"]) == (entry.digest, "trace", True)
 
 
 def test_an_unsafe_verdict_shows_its_witness_and_is_no_error(serving: Serving, store: Path) -> None:
@@ -70,7 +71,8 @@ def test_the_text_names_model_verdict_reasons_and_evidence(
     serving.remember(store, model)
     out = tuner("verdict", model, "--python", serving.python, "--store", store, code=0).out
     labels = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
-    assert labels == ["model", "verdict", "reasons", *EVIDENCE]
+    evidence = [label for label in EVIDENCE if label != "proofs" or model == MIXTRAL]
+    assert labels == ["model", "verdict", "reasons", *evidence]
     assert f"verdict       {said}\n" in out
     assert "source files unchanged since" in out
 

@@ -10,6 +10,8 @@ import pytest
 from fake_environment import MIXTRAL, SETTABLE, Answer, sample, serving_in, tuner
 
 LOGS = Path(__file__).parent / "server_logs"
+ON = "-cc.fast_moe_cold_start=true"
+"""A launch that does not compile is never proved: its `true` is the user's own."""
 TRUE, FALSE = LOGS / "0.19.1-true.log", LOGS / "0.19.1-false-colour.log"
 
 
@@ -20,7 +22,7 @@ def decision(tmp_path: Path) -> Path:
     store = tmp_path / "verdicts.sqlite"
     serving.remember(store, MIXTRAL, sample(MIXTRAL, "flag-live"))
     made = tuner(
-        "plan", "--json", "--python", serving.python, "--store", store, MIXTRAL, "--", "--enforce-eager", code=0
+        "plan", "--json", "--python", serving.python, "--store", store, MIXTRAL, "--", "--enforce-eager", ON, code=0
     )
     path = tmp_path / "plan.json"
     path.write_text(made.out.replace(str(MIXTRAL), "/srv/flag-live"), encoding="utf-8")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_bundle import entry
 
+from rules.proof_finding import ProofFinding, ProofWord
 from rules.verdict import Verdict, Word
 from tuner.conflict import STORED, Conflict, Fate, Imported, settled, told
 from tuner.origin import HERE, IMPORTED
@@ -21,27 +22,25 @@ VERDICTS = st.builds(
     Verdict,
     WORDS,
     st.just(()),
-    variants=st.dictionaries(st.sampled_from(["lora", "eplb", "pipeline"]), WORDS.map(str)),
+    proofs=st.dictionaries(
+        st.sampled_from(["plain", "lora"]), st.builds(ProofFinding, st.sampled_from(list(ProofWord)))
+    ),
     compile=st.sampled_from(["stable", "frozen", "unknown"]),
 )
+LAUNCH = {"lora": ProofFinding(ProofWord.REFUTED)}
+PROVED = {"lora": ProofFinding(ProofWord.PROVED)}
 ORIGINS = st.sets(st.sampled_from([HERE, IMPORTED]))
-
-
-def uses(verdict: Verdict, name: str) -> Word | None:
-    """The word for a serving setting; None if it was not tried."""
-    return Word(verdict.variants[name]) if name in verdict.variants else None
 
 
 @given(VERDICTS, VERDICTS, ORIGINS)
 def test_what_a_probe_here_found_unsafe_never_becomes_safe(was: Verdict, now: Verdict, asked: set[str]) -> None:
-    """The model, each serving setting, and compiling it."""
+    """The model, each launch that was traced, and compiling it."""
     if settled(LOCAL, was, now, asked) in STORED:
         assert HERE in asked
         assert not (was.word.unsafe and now.word.safe)
         assert was.compile != "frozen" or now.compile == "frozen"
-        for name in was.variants:
-            before, after = uses(was, name), uses(now, name)
-            assert not (before is not None and before.unsafe and after is not None and after.safe)
+        refuted = {key for key, finding in was.proofs.items() if finding.word is ProofWord.REFUTED}
+        assert not any(now.proofs[key].proved for key in refuted & now.proofs.keys())
 
 
 @given(VERDICTS, VERDICTS, ORIGINS)
@@ -62,16 +61,12 @@ def test_each_origin_gives_way_only_if_asked(was: Verdict, now: Verdict, asked: 
         (Verdict(Word.UNIFORM, (), compile="frozen"), Verdict(Word.UNIFORM, (), compile="stable"), Fate.UNSAFE),
         (Verdict(Word.UNIFORM, (), compile="frozen"), Verdict(Word.UNIFORM, ()), Fate.UNSAFE),
         (Verdict(Word.UNIFORM, ()), Verdict(Word.UNIFORM, (), compile="frozen"), Fate.OVER_LOCAL),
-        (
-            Verdict(Word.UNIFORM, (), variants={"lora": "repeated"}),
-            Verdict(Word.UNIFORM, (), variants={"lora": "uniform"}),
-            Fate.UNSAFE,
-        ),
-        (Verdict(Word.UNIFORM, (), variants={"lora": "repeated"}), Verdict(Word.UNIFORM, ()), Fate.OVER_LOCAL),
+        (Verdict(Word.NOT_COMPILED, (), proofs=LAUNCH), Verdict(Word.UNIFORM, (), proofs=PROVED), Fate.UNSAFE),
+        (Verdict(Word.NOT_COMPILED, (), proofs=LAUNCH), Verdict(Word.UNIFORM, ()), Fate.OVER_LOCAL),
     ],
 )
 def test_what_a_probe_here_left_open_gives_way(was: Verdict, now: Verdict, fate: Fate) -> None:
-    """An inconclusive or a safe verdict may be replaced if that is asked, and a setting need not be tried again."""
+    """An inconclusive or a safe verdict may be replaced if that is asked, and a launch need not be proved again."""
     assert settled(LOCAL, was, now, {HERE}) is fate
 
 

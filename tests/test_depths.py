@@ -25,6 +25,8 @@ ENDED = replace(UNSAFE, flag_on="unknown", outputs="unknown", refused=True)
         (replace(SAFE, true="", order="no_moe"), "yes"),
         (UNSAFE, "yes"),
         (replace(UNSAFE, order="inconclusive"), "yes"),
+        (replace(UNSAFE, order="not_compiled"), "yes"),
+        (replace(SAFE, order="not_compiled"), "in doubt"),
         (HIDDEN, "not reached"),
         (replace(HIDDEN, order="inconclusive"), "in doubt"),
         (replace(SAFE, order="inconclusive"), "in doubt"),

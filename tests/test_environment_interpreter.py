@@ -2,13 +2,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
 import pytest
+from fake_environment import install
+from source_builds import FILES
 
+from rules.release_table import FlagForm
+from tuner.environment import read_environment
 from tuner.errors import TunerError
 from tuner.interpreter import default_python, find_interpreter, script_python
 
@@ -72,6 +78,64 @@ def test_the_base_python_is_found_as_it_sees_itself() -> None:
 def test_a_debian_python_is_found_as_it_sees_itself() -> None:
     """Debian keeps packages in dist-packages, local ones first."""
     assert list(find_interpreter(str(DEBIAN)).site) == own_view(DEBIAN)
+
+
+DEBIAN_SITES = """
+import site, sys
+minor = "python%d.%d" % sys.version_info[:2]
+site.addsitedir(f"{sys.prefix}/local/lib/{minor}/dist-packages")
+site.addsitedir(f"{sys.prefix}/lib/python3/dist-packages")
+"""
+"""Adds what Debian's own `site` adds; that module is compiled into the interpreter, so it cannot be exchanged here."""
+
+
+def debian_python(root: Path) -> Path:
+    """A real Python below `root`/usr whose packages lie as in Debian, and as in vLLM's own images."""
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    minor = stdlib.name
+    library = root / "usr" / "lib" / minor
+    library.mkdir(parents=True)
+    for entry in stdlib.iterdir():
+        if entry.name not in {"site-packages", "dist-packages", "sitecustomize.py", "__pycache__"}:
+            (library / entry.name).symlink_to(entry)
+    (library / "sitecustomize.py").write_text(DEBIAN_SITES, encoding="utf-8")
+    for shared in stdlib.parent.glob("libpython*"):
+        (library.parent / shared.name).symlink_to(shared)
+    python = root / "usr" / "bin" / minor
+    python.parent.mkdir()
+    shutil.copy(BASE, python)
+    (root / "usr" / "local" / "lib" / minor / "dist-packages").mkdir(parents=True)
+    (root / "usr" / "lib" / "python3" / "dist-packages").mkdir(parents=True)
+    return python
+
+
+def test_packages_in_dist_packages_are_found_and_read(tmp_path: Path) -> None:
+    """A Python laid out as Debian's, and as vLLM's images, is found as it sees itself and read as any other."""
+    python = debian_python(tmp_path)
+    local, shared = own_view(python)
+    assert (Path(local).name, Path(shared).name) == ("dist-packages", "dist-packages")
+    assert list(find_interpreter(str(python)).site) == [local, shared]
+    install(Path(local), "vllm", "0.1.dev1+gabc")
+    install(Path(local), "torch", "2.10.0+cu129")
+    install(Path(shared), "torch", "2.9.0")
+    for name, text in FILES.items():
+        file = Path(local) / "vllm" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    code = "from importlib.metadata import version as v; print(v('vllm'), v('torch'))"
+    answer = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    environment = read_environment(str(python))
+    assert answer.stdout.split() == ["0.1.dev1+gabc", environment.torch]
+    assert (environment.vllm, environment.flag_facts.form) == ("0.1.dev1", FlagForm.FIELD)
+
+
+def test_a_pth_file_may_name_a_folder_from_its_own(environment: Path) -> None:
+    """`..` is resolved as Python does, so that a folder is not searched twice."""
+    python = environment / "bin/python"
+    site = Path(find_interpreter(str(python)).site[0])
+    (site.parent / "dist-packages").mkdir()
+    (site / "debian.pth").write_text("../dist-packages\n")
+    assert list(find_interpreter(str(python)).site) == own_view(python)
 
 
 def test_pth_files_add_folders_after_their_site_folder(environment: Path, tmp_path: Path) -> None:

@@ -117,12 +117,13 @@ def test_every_rank_of_a_set_has_the_same_launch(bench: Bench) -> None:
 
 @pytest.mark.parametrize("form", [form for form in CLUSTER if form is not Format.CONFIGMAP])
 def test_the_cache_root_is_set_and_mounted(bench: Bench, form: Format) -> None:
-    """Where a cache root is set, the server gets the variable and a claim lies at that very path."""
+    """Where a cache root is set, the server gets the proof's root below it, and a claim lies at that very path."""
     root = "/cache/it's $(HERE) $HOME"
     document = bench.documents(form, "--cache-root", root)
     container, volumes = parts(form, document)
     named = [expanded(one["value"], {}) for one in container.get("env", ()) if one["name"] == "VLLM_CACHE_ROOT"]
-    assert root in named or (form is Format.WARM_JOB and expanded(container["args"][2], {}) == root)
+    below = [value for value in named if value.startswith(f"{root}/tuner-proof/")]
+    assert below or (form is Format.WARM_JOB and expanded(container["args"][2], {}) == root)
     mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     claims = {one["name"]: one.get("persistentVolumeClaim") for one in volumes}
     assert claims[mounted[root]]["claimName"].endswith("-cache")
@@ -139,22 +140,25 @@ def parts(form: Format, documents: list[dict[str, Any]]) -> tuple[dict[str, Any]
 
 @pytest.mark.parametrize("form", [*(form for form in CLUSTER if form is not Format.WARM_JOB), *SHELLS])
 def test_nothing_is_said_of_a_cache_that_nobody_asked_for(bench: Bench, form: Format) -> None:
-    """Without a cache root no variable is set and no claim is made."""
-    text = bench.text(form)
+    """Without a cache root no variable is set and no claim is made; a `true` gets its root in the home folder."""
+    text = bench.text(form, model=CONDITIONAL)
     assert "VLLM_CACHE_ROOT" not in text
     assert "persistentVolumeClaim" not in text
+    proved = bench.text(form)
+    assert "persistentVolumeClaim" not in proved
+    assert ("~/.cache/vllm/tuner-proof/" in proved) == (form is not Format.CONFIGMAP or "VLLM_CACHE_ROOT" in proved)
 
 
 def test_a_shell_file_exports_the_cache_root(bench: Bench, tmp_path: Path) -> None:
     """The variable reaches a process that the shell starts, as it was given."""
     (tmp_path / "launch.env").write_text(bench.text("env", *CACHED), encoding="utf-8")
     command = ["sh", "-c", ". ./launch.env && printenv VLLM_CACHE_ROOT"]
-    assert subprocess.check_output(command, cwd=tmp_path, text=True) == f"{CACHED[1]}\n"
+    assert subprocess.check_output(command, cwd=tmp_path, text=True).startswith(f"{CACHED[1]}/tuner-proof/")
 
 
 def test_a_dockerfile_sets_the_cache_root(bench: Bench) -> None:
     """In ENV a dollar is escaped, which the builder would expand."""
-    assert 'ENV VLLM_CACHE_ROOT="/cache/it\'s \\$(HERE) \\$HOME"\n' in bench.text("dockerfile", *CACHED)
+    assert "ENV VLLM_CACHE_ROOT=\"/cache/it's \\$(HERE) \\$HOME/tuner-proof/" in bench.text("dockerfile", *CACHED)
 
 
 @pytest.mark.parametrize("form", PATCHES)
@@ -170,10 +174,10 @@ def test_a_patch_changes_the_launch_alone(bench: Bench, form: Format) -> None:
         "periodSeconds",
         "failureThreshold",
     }
-    assert new["containers"][1]["env"] == [
-        {"name": "HF_HOME", "value": "/models"},
-        {"name": "VLLM_CACHE_ROOT", "value": "/cache"},
-    ]
+    first, second = new["containers"][1]["env"]
+    assert first == {"name": "HF_HOME", "value": "/models"}
+    assert second["name"] == "VLLM_CACHE_ROOT"
+    assert second["value"].startswith("/cache/tuner-proof/")
     assert [mount["mountPath"] for mount in new["containers"][1]["volumeMounts"]] == ["/models", "/cache"]
     assert after["metadata"]["annotations"]["team"] == "a"
 
@@ -232,7 +236,8 @@ def test_any_argument_survives(plan: Plan, form: Format, tmp_path: Path, words: 
     """Whatever text an argument is, the server gets that text."""
     args = (UNIFORM, "--served-model-name", *words)
     warms = form is Format.WARM_JOB
-    launch = replace(plan.launch, args=args, env={"VLLM_CACHE_ROOT": "/cache"} if warms else {})
+    env, root = ({"VLLM_CACHE_ROOT": "/cache"}, "/cache") if warms else ({}, None)
+    launch = replace(plan.launch, args=args, env=env, cache_root=root)
     text = writer(form, Choices(image="a:1" if warms else None))(replace(plan, launch=launch), None)
     found = argv_of(form, text, tmp_path)
     assert found[-len(words) - 1 :] == list(args[1:])

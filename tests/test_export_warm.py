@@ -40,8 +40,9 @@ def warmed(bench: Bench, root: Path, seconds: float, *args: str) -> None:
         cold_seconds=seconds,
         **facts,
     )
-    root.mkdir(exist_ok=True)
-    write_record(root, record)
+    own = Path(plan.launch.cache["location"])
+    own.mkdir(parents=True, exist_ok=True)
+    write_record(own, record)
 
 
 def probe_in(document: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ HOMES = {
     "rich": "tuner/progress.py",
     "ruamel": "tuner/manifests/yaml_source.py",
     "zstandard": "cache/compiled/archive_*.py",
+    "sympy": WORKER,
     "torch": WORKER,
     "transformers": WORKER,
     "triton": WORKER,
@@ -41,8 +42,12 @@ DISTRIBUTIONS = {"minisign": "py-minisign", "yaml": "PyYAML"}
 """Name on the index where it is not the import's."""
 MAX_COMPLEXITY = 15
 """The highest cognitive complexity of a function, as complexipy counts it: branches, loops, and how deep they nest."""
-KERNELS = ("tuner/launch_worker/vllm_launch_worker/stamp_kernel.py",)
-"""Triton compiles a kernel from its module's globals; the module itself is imported inside a function."""
+IMPORTED_LATE = (
+    "tuner/launch_worker/vllm_launch_worker/proof/attention.py",
+    "tuner/launch_worker/vllm_launch_worker/stamp_kernel.py",
+)
+"""Modules that are imported inside a function, or by vLLM itself: Triton compiles a kernel from its module's globals,
+and vLLM asks for a class by its path."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -171,7 +176,7 @@ def test_no_other_library_is_imported() -> None:
 def test_heavy_libraries_are_imported_inside_functions(library: str) -> None:
     """The worker reads its request before it imports what takes seconds and may fail."""
     for file, tree in SOURCES.items():
-        if file in KERNELS:
+        if file in IMPORTED_LATE:
             continue
         inside = {line for function in functions(tree) for name, line in imports(function)}
         assert not [f"{file}:{line}" for name, line in imports(tree) if root(name) == library and line not in inside]
@@ -209,11 +214,13 @@ def test_one_module_execs() -> None:
 
 
 def test_nothing_is_unpickled_or_evaluated() -> None:
-    """No pickle, no marshal, no evaluated text, no YAML that makes objects."""
+    """No pickle, no marshal, no evaluated text, no YAML that makes objects.
+
+    One file evaluates formulas on the number of tokens, which torch prints from its own guards.
+    """
     assert not offences(r"(c?pickle|cloudpickle|dill|joblib|marshal|shelve|jsonpickle)(\..*)?")
     evaluating = r"eval|exec|compile|__import__|builtins\..*|runpy(\..*)?|code|code\.(interact|compile_command|Inter.*)"
-    # The guard evaluates parts of the model's own conditions, which the model evaluates itself in the next step.
-    assert not offences(evaluating, outside="tuner/probe/worker/moe_probe_worker/guard.py")
+    assert not offences(evaluating, outside="tuner/probe/worker/moe_probe_worker/guards.py")
     assert not offences(r"yaml\.(load|load_all|full_load|unsafe_load|dump|Loader)(\..*)?")
 
 

@@ -1,4 +1,4 @@
-"""A model's config.json from the hub: the local cache first, else that one file, else a clear word."""
+"""A model's small files from the hub: the local cache first, else those files, else a clear word."""
 
 import json
 import os
@@ -40,6 +40,12 @@ class Hub:
     endpoint: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
+    files: dict[str, bytes] = field(default_factory=lambda: {"config.json": CONFIG, "model.safetensors": b""})
+    listing: int = 200
+
+    def files_asked_for(self) -> list[str]:
+        """Each path that was asked for, without the listing of the repository."""
+        return [path for _, path in self.requests if not path.startswith("/api/")]
 
 
 @pytest.fixture
@@ -49,12 +55,17 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            """Answer HEAD and GET of a config.json as the hub does."""
+            """Answer HEAD and GET of a file, and the listing of a repository, as the hub does."""
             state.requests.append((self.command, self.path))
             state.tokens.add(self.headers.get("Authorization"))
             repository = self.path.split("/")[2]
             status, headers = REFUSALS.get(repository, (200, {"X-Repo-Commit": COMMIT, "ETag": '"0123"'}))
-            body = CONFIG if status == 200 else b""
+            body = state.files.get(self.path.rpartition(f"resolve/{COMMIT}/")[2], CONFIG) if status == 200 else b""
+            if self.path.startswith("/api/models/"):
+                siblings = [{"rfilename": name} for name in state.files]
+                body = json.dumps({"id": "org/model", "siblings": siblings}).encode()
+                status, headers = state.listing, {"Content-Type": "application/json"}
+            headers = headers | {"ETag": f'"{len(body)}-{sum(body)}"'} if "ETag" in headers else headers
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)
@@ -91,10 +102,11 @@ def cache(root: Path, name: str = "org/model", commit: str = COMMIT, **refs: str
 
 
 def test_only_the_config_is_fetched(hub: Hub, tmp_path: Path) -> None:
-    """Nothing but config.json is asked for, and it is read once; the snapshot's commit becomes the revision."""
+    """Of a repository without side files config.json is read once, and its commit, the revision, listed once."""
     model = identify("org/model")
-    assert {path for _, path in hub.requests} == {"/org/model/resolve/main/config.json"}
-    assert [verb for verb, _ in hub.requests] == ["HEAD", "HEAD", "GET"]
+    assert set(hub.files_asked_for()) == {"/org/model/resolve/main/config.json"}
+    assert [verb for verb, _ in hub.requests] == ["HEAD", "HEAD", "GET", "GET"]
+    assert hub.requests[-1][1] == f"/api/models/org/model/revision/{COMMIT}"
     assert (model.architecture, model.revision) == ("Qwen3MoeForCausalLM", COMMIT)
     assert [file.name for file in Path(model.folder).iterdir()] == ["config.json"]
     assert Path(model.folder).is_relative_to(tmp_path / "cache")
@@ -108,11 +120,69 @@ def test_the_second_look_up_asks_nobody(hub: Hub) -> None:
     assert hub.requests == []
 
 
+QUANTISED = b'{"quantization": {"quant_algo": "NVFP4"}}'
+MODULES = b'[{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]'
+
+
+def test_the_small_files_of_a_repository_are_fetched(hub: Hub) -> None:
+    """Those that vLLM reads and the repository has, what one of them names included; weights are not."""
+    hub.files |= {"hf_quant_config.json": QUANTISED, "modules.json": MODULES, "1_Pooling/config.json": b"{}"}
+    hub.files |= {"params.json": b"{}", "generation_config.json": b"{}"}
+    model = identify("org/model")
+    wanted = {"hf_quant_config.json", "modules.json", "1_Pooling/config.json", "params.json"}
+    folder = Path(model.folder)
+    files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert files == {"config.json", *wanted}
+    assert set(model.side.digests) == wanted - {"params.json"}
+    assert model.served_config["quantization_config"] == json.loads(QUANTISED)
+    hub.requests.clear()
+    assert identify("org/model") == model
+    assert hub.requests == []
+
+
+def test_weights_of_mistrals_format_are_known_by_the_listing(hub: Hub) -> None:
+    """They need not be here for params.json to choose the class."""
+    hub.files |= {"params.json": b"{}", "consolidated-00001-of-00002.safetensors": b""}
+    assert identify("org/model").side.foreign == ("params.json",)
+
+
+def test_a_cached_config_is_completed_once(hub: Hub, tmp_path: Path) -> None:
+    """Where the cache does not know of a side file the hub is asked for it alone, at the cached commit."""
+    cache(tmp_path / "cache", main=COMMIT)
+    hub.files["hf_quant_config.json"] = QUANTISED
+    assert identify("org/model").side.quantization == json.loads(QUANTISED)
+    assert set(hub.files_asked_for()) == {f"/org/model/resolve/{COMMIT}/hf_quant_config.json"}
+
+
+def test_a_hub_that_does_not_say_is_an_error(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies beside a cached config.json is not guessed, as vLLM does not start then; offline the cache is all."""
+    cache(tmp_path / "cache", main=COMMIT)
+    hub.listing = 500
+    with pytest.raises(TunerError, match=r"Which files of org/model .* answered 500") as caught:
+        identify("org/model")
+    assert "HF_HUB_OFFLINE" in caught.value.hint
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert identify("org/model").side.digests == {}
+
+
+def test_a_side_file_that_is_too_large_is_not_fetched(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size is asked for first."""
+    cache(tmp_path / "cache", main=COMMIT)
+    monkeypatch.setattr("tuner.hub.MAX_BYTES", len(QUANTISED) - 1)
+    hub.files["hf_quant_config.json"] = QUANTISED
+    with pytest.raises(TunerError, match=r"hf_quant_config\.json of org/model"):
+        identify("org/model")
+    assert ("GET", f"/org/model/resolve/{COMMIT}/hf_quant_config.json") not in hub.requests
+
+
 @pytest.mark.parametrize("revision", ["v1.0", "refs/pr/1", COMMIT])
 def test_a_revision_is_asked_for(hub: Hub, revision: str) -> None:
     """A branch, tag or commit goes into the address and is found again under its name."""
     identify("org/model", revision=revision)
-    assert {path.replace("%2F", "/") for _, path in hub.requests} == {f"/org/model/resolve/{revision}/config.json"}
+    asked = {path.replace("%2F", "/") for path in hub.files_asked_for()}
+    assert asked == {f"/org/model/resolve/{revision}/config.json"}
     assert cached_snapshot("org/model", revision) is not None
     assert cached_snapshot("org/model") is None
 
@@ -120,7 +190,7 @@ def test_a_revision_is_asked_for(hub: Hub, revision: str) -> None:
 def test_a_model_without_an_organisation_is_asked_for(hub: Hub) -> None:
     """Old models have a bare name."""
     identify("gpt2")
-    assert {path for _, path in hub.requests} == {"/gpt2/resolve/main/config.json"}
+    assert set(hub.files_asked_for()) == {"/gpt2/resolve/main/config.json"}
 
 
 def test_variables_count_in_a_fresh_process(hub: Hub) -> None:
@@ -131,7 +201,7 @@ def test_variables_count_in_a_fresh_process(hub: Hub) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=ROOT
     )
     assert (ran.stdout.strip(), ran.stderr) == (COMMIT, "")
-    assert {path for _, path in hub.requests} == {"/org/model/resolve/main/config.json"}
+    assert set(hub.files_asked_for()) == {"/org/model/resolve/main/config.json"}
     assert hub.tokens == {f"Bearer {TOKEN}"}
 
 

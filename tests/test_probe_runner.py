@@ -123,6 +123,7 @@ def test_a_job_arrives_whole() -> None:
         declares_experts=True,
         model_impl="vllm",
         trust_remote_code=True,
+        side_files=("modules.json",),
         deep={"act": "runs", "x": [1, 2]},
     )
     (outcome,) = run(sys.executable, [job], time_limit=60, on_stage=lambda *_: None)
@@ -136,6 +137,7 @@ def test_a_job_arrives_whole() -> None:
         "declares_experts": True,
         "model_impl": "vllm",
         "trust_remote_code": True,
+        "side_files": ["modules.json"],
         "deep": {"act": "runs", "x": [1, 2]},
     }
 

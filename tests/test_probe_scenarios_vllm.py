@@ -80,6 +80,7 @@ def job(model: Path) -> dict[str, Any]:
         "special_tokens": list(small.special_tokens),
         "model_impl": "auto",
         "trust_remote_code": False,
+        "side_files": [],
     }
 
 

@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WORKER = ROOT / "tuner" / "probe" / "worker" / "moe_probe_worker"
 WORKERS = (WORKER, ROOT / "tuner" / "launch_worker" / "vllm_launch_worker")
-FILES = [file for worker in WORKERS for file in sorted(worker.glob("*.py"))]
-SERVING = {"torch", "transformers", "triton", "vllm"}
+FILES = [file for worker in WORKERS for file in sorted(worker.rglob("*.py"))]
+SERVING = {"sympy", "torch", "transformers", "triton", "vllm"}
 """What the serving environment brings."""
 LISTENER = """
 import json, os, sys
@@ -74,7 +74,11 @@ def start(control: Path, *, models: list[object] | None = None, env: dict[str, s
 def test_the_folder_holds_one_package(worker: Path) -> None:
     """A worker's parent folder is put on the path of the serving environment, so nothing else may lie there."""
     assert {entry.name for entry in worker.parent.iterdir()} - {"__pycache__"} == {worker.name}
-    assert all(entry.suffix == ".py" or entry.name == "__pycache__" for entry in worker.iterdir())
+    folders = {entry.name for entry in worker.iterdir() if entry.is_dir()} - {"__pycache__"}
+    assert folders <= {"proof"}
+    assert all(
+        entry.suffix == ".py" or entry.is_dir() for entry in worker.rglob("*") if "__pycache__" not in str(entry)
+    )
     assert len(list(worker.glob("*.py"))) > 5
 
 
@@ -92,7 +96,7 @@ def test_the_top_level_imports_python_and_itself(file: Path) -> None:
     """At import time the standard library and the package itself are enough, and the latter by its full name."""
     functions = [node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef)]
     inside = {name for function in functions for name in imported(function)}
-    own = file.parent.name
+    own = next(worker.name for worker in WORKERS if file.is_relative_to(worker))
     assert set(imported(tree(file))) <= {*sys.stdlib_module_names, *SERVING, own}
     assert inside <= {*sys.stdlib_module_names, *SERVING, *([own] if file == LOADS_KERNEL else [])}
     top = [node for node in tree(file).body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
@@ -100,6 +104,7 @@ def test_the_top_level_imports_python_and_itself(file: Path) -> None:
         *sys.stdlib_module_names,
         own,
         *(["triton"] if file == KERNEL else []),
+        *(["vllm"] if file.name == "attention.py" else []),  # vLLM asks for its classes by their path
     }
 
 

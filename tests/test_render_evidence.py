@@ -4,29 +4,29 @@ from typing import Any
 
 import pytest
 from reports import (
-    UNEXPLORED,
-    branch,
+    NOT_COMPILED,
     compiled,
-    exploration,
     failed,
+    failure,
     layers,
+    proof,
     replaced,
     report,
     scenario,
-    variant,
     verdict,
+    whole,
 )
 
+from rules.proof_finding import SENTENCES, Reason, sentence
 from tuner.render_evidence import (
-    branches_text,
     clipped,
     compile_part,
     compile_text,
     evidence_rows,
-    exploration_part,
+    proof_texts,
+    proofs_part,
     scenario_texts,
-    variant_texts,
-    variants_part,
+    whole_texts,
 )
 
 A, B, C = layers(3)
@@ -38,26 +38,24 @@ def shown(data: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def test_a_whole_report_is_told_in_few_rows() -> None:
-    """Scenarios, branches, each variant, and the compiled model."""
-    data = report(variants=[variant("lora", detail="an adapter of zeros active")], compile=compiled(([A], [A])))
+    """Scenarios, the whole model, each launch that was traced, and the compiled model."""
+    data = report(whole=whole(), compile=compiled(([A], [A])))
     assert shown(data) == {
         "evidence": ["8 of 8 scenarios ran, 3 MoE layers"],
-        "branches": ["2 can change MoE calls: 1 seen all ways, 1 constant, 0 unexplored"],
-        "variants": ["lora  uniform (an adapter of zeros active)"],
+        "whole model": ["3 MoE layers, ran"],
+        "proofs": ["the plain launch: proved, 3 MoE layers (cpu, 2026-11-28)"],
         "compile": ["stable"],
     }
 
 
 def test_a_report_of_an_older_probe_is_told_too() -> None:
-    """What it does not hold is said not to be known, and rows without content are left out."""
-    old = {name: value for name, value in report().items() if name not in {"exploration", "variants", "compile"}}
+    """Rows without content are left out."""
+    old = {name: value for name, value in report().items() if name not in {"whole", "proofs", "compile"}}
     assert shown(old) == {
         "evidence": ["8 of 8 scenarios ran, 3 MoE layers"],
-        "branches": ["not explored"],
         "compile": ["unknown: the compiled model was not run"],
     }
-    assert exploration_part(old) is None
-    assert variants_part(old, verdict(old)) == []
+    assert proofs_part(old, verdict(old)) == []
 
 
 def test_scenarios_that_did_not_run_are_named_by_cause() -> None:
@@ -75,53 +73,39 @@ def test_scenarios_that_did_not_run_are_named_by_cause() -> None:
     ]
 
 
+def test_each_launch_says_what_its_trace_proves() -> None:
+    """Its arguments, the word, and what keeps it from being proved; programs get the code with its fields."""
+    guard = failure(file="vllm/a.py", line=46, guard="Ne(s80, 300)")
+    proofs = [
+        proof(rank=NOT_COMPILED),
+        proof((A, B, C), "--dtype", "half", rank={"failures": [guard, failure("elastic", 1)]}),
+        proof(config={"mode": 2}),
+    ]
+    data = report(proofs=proofs)
+    not_compiled = sentence(Reason("not_decorated", 1, {"class": "Model"}))
+    outer = sentence(Reason("outer_guard", 4, guard["fields"]))
+    assert proof_texts(data, verdict(data)) == [
+        f"the plain launch: not compiled: {not_compiled} (cpu, 2026-11-28)",
+        f"--dtype half: not proved: {outer}, and 1 more (cpu, 2026-11-28)",
+        "another compilation config: proved, 3 MoE layers (cpu, 2026-11-28)",
+    ]
+    part = proofs_part(data, verdict(data))[1]
+    assert (part["word"], part["arguments"], part["key"]) == ("not_proved", ["--dtype", "half"], proofs[1]["key"])
+    assert part["reasons"][0] | {"sentence": ""} == guard | {"sentence": ""}
+    assert part["reasons"][1]["sentence"] == SENTENCES["elastic"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"exploration": exploration(branch(), UNEXPLORED)}, "1 seen all ways, 0 constant, 1 unexplored"),
-        ({"exploration": exploration(status="failed", detail="OSError: no source")}, "could not be explored (OSError"),
-        ({"exploration": None}, "not explored"),
-        ({"registered": []}, "none can reach a MoE layer"),
+        ({}, "3 MoE layers, ran"),
+        ({"status": "failed", "detail": "no\n memory", "scenarios": []}, "3 MoE layers, could not run (no memory)"),
     ],
 )
-def test_branches_are_counted(changes: dict[str, Any], said: str) -> None:
-    """How many can change MoE calls, by what is known of them; or why nothing is."""
-    assert said in branches_text(report() | changes)
-
-
-def test_each_variant_says_its_word_or_why_it_has_none() -> None:
-    """The reason comes before what stood in, because it is what decides."""
-    variants = [
-        variant("pipeline_last", [B, A], detail="stage 3 of 3"),
-        variant("eplb", status="failed", detail="RuntimeError: no kernel", scenarios=[]),
-        variant("lora"),
-        variant("transformers", status="not_applicable", detail="no such class", scenarios=[]),
-    ]
-    data = report(variants=variants)
-    assert variant_texts(data, verdict(data)) == [
-        f"pipeline_last  conditional ({verdict(data).variant_reasons['pipeline_last']})",
-        "eplb           could not be run here: RuntimeError: no kernel",
-        "lora           uniform",
-        "transformers   does not apply: no such class",
-    ]
-    parts = variants_part(data, verdict(data))
-    assert [(part["name"], part["status"], part["word"]) for part in parts] == [
-        ("pipeline_last", "ran", "conditional"),
-        ("eplb", "failed", None),
-        ("lora", "ran", "uniform"),
-        ("transformers", "not_applicable", None),
-    ]
-    assert parts[0]["detail"] == "stage 3 of 3"
-    assert "left the registered order" in parts[0]["reason"]
-
-
-def test_unexplored_branches_are_whole_in_json() -> None:
-    """Programs get the place, the condition, the cause and what was tried, and counts of the rest."""
-    found = exploration_part(report(exploration=exploration(branch(), UNEXPLORED, seconds=1.5)))
-    assert found is not None
-    assert found["unexplored"] == [UNEXPLORED]
-    assert found["branches"] == {"seen": 1, "constant": 0, "unexplored": 1}
-    assert (found["status"], found["functions"], found["seconds"]) == ("ran", 5, 1.5)
+def test_the_whole_model_says_what_became_of_it(changes: dict[str, Any], said: str) -> None:
+    """Where layers were cut; else there is no such row."""
+    assert whole_texts(report(whole=whole(**changes))) == [said]
+    assert whole_texts(report()) == []
 
 
 def test_a_frozen_model_says_why() -> None:

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from rules.assumptions import COVERED
-from rules.decide import NO_DRAFT, Decision, Facts, Refusal, decide
+from rules.decide import EAGER, GRAPHS, HOLDS_FOR, NO_DRAFT, NOT_COMPILED, Decision, Facts, Refusal, decide
+from rules.proof_finding import ProofFinding, ProofWord, Reason, with_condition
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Verdict, Word
 
@@ -15,14 +15,6 @@ UNSAFE = (Word.REPEATED, Word.CONDITIONAL, Word.REORDERED)
 SAFE = (Word.UNIFORM, Word.NO_MOE)
 WORDS = (*Word, None)
 UNWRITABLE = (FlagStatus.ABSENT, FlagStatus.ALWAYS_ON, FlagStatus.INERT, FlagStatus.UNKNOWN)
-NOT_PROBED = ("enable_lora", "enable_eplb", "enable_dbo", "hf_overrides", "kv_sharing_fast_prefill")
-PARALLEL = (
-    "tensor_parallel",
-    "expert_parallel",
-    "data_parallel",
-    "pipeline_parallel",
-    "decode_context_parallel",
-)
 KEEP, REFUSE, DOUBT = Refusal.NONE, Refusal.UNSAFE, Refusal.UNKNOWN
 
 
@@ -31,10 +23,24 @@ def flag(status: FlagStatus) -> Flag:
     return Flag(status, "Because of this release.", "table: vLLM 0.19.1, vllm/config/vllm.py")
 
 
-def decided(status: FlagStatus, word: Word | None, **facts: object) -> Decision:
-    """The decision for one cell of the table."""
-    verdict = None if word is None else Verdict(word, ("a reason",))
-    return decide(verdict, flag(status), replace(Facts(), **facts))  # type: ignore[arg-type]
+PLAIN_COMMAND = "tuner probe org/model"
+PROVED = ProofFinding(ProofWord.PROVED, platform="cpu", layers=3)
+FAILED = Reason("outer_guard", 4, {"guard": "Ne(s80, 300)", "file": "vllm/a.py", "line": 46})
+FINDINGS = {
+    ProofWord.PROVED: PROVED,
+    ProofWord.NOT_COMPILED: ProofFinding(ProofWord.NOT_COMPILED, (Reason("not_decorated", 1, {"class": "Model"}),)),
+    ProofWord.REFUTED: ProofFinding(ProofWord.REFUTED, (Reason("calls", 2, {"seen": 3, "expected": 3}),)),
+    ProofWord.NOT_PROVED: ProofFinding(ProofWord.NOT_PROVED, (FAILED,)),
+    None: None,
+}
+"""What may be stored about a launch."""
+
+
+def decided(status: FlagStatus, word: Word | None, found: Verdict | None = None, **facts: object) -> Decision:
+    """The decision for one cell of the table; a uniform model's launch is proved unless the facts say otherwise."""
+    verdict = found or (None if word is None else Verdict(word, ("a reason",)))
+    usual = Facts(proof=PROVED if word is Word.UNIFORM else None, command=PLAIN_COMMAND)
+    return decide(verdict, flag(status), replace(usual, **facts))  # type: ignore[arg-type]
 
 
 # ---- the launch says nothing about the flag
@@ -62,6 +68,7 @@ def test_nothing_is_written_where_the_flag_does_nothing(
         (Word.REPEATED, False, False),
         (Word.CONDITIONAL, False, False),
         (Word.REORDERED, False, False),
+        (Word.NOT_COMPILED, False, False),
         (Word.INCONCLUSIVE, False, False),
         (None, False, False),
         *((word, True, False) for word in WORDS),
@@ -72,7 +79,7 @@ def test_nothing_is_written_where_the_flag_does_nothing(
 def test_a_settable_flag_follows_the_verdict(
     word: Word | None, speculative: bool, setting: bool | None, enforce: bool, strict: bool
 ) -> None:
-    """Settable: true for uniform alone, nothing for no_moe, false for all else and beside any draft; never refused."""
+    """Settable: true for a proved launch, nothing for no_moe, false for all else and beside any draft."""
     found = decided(FlagStatus.SETTABLE, word, speculative=speculative, enforce=enforce, strict=strict)
     assert (found.setting, found.warnings, found.refusal) == (setting, (), KEEP)
 
@@ -85,6 +92,7 @@ def test_a_settable_flag_follows_the_verdict(
         (Word.REPEATED, REFUSE, REFUSE, False),
         (Word.CONDITIONAL, REFUSE, REFUSE, False),
         (Word.REORDERED, REFUSE, REFUSE, False),
+        (Word.NOT_COMPILED, KEEP, DOUBT, True),
         (Word.INCONCLUSIVE, KEEP, DOUBT, True),
         (None, KEEP, DOUBT, True),
     ],
@@ -150,10 +158,10 @@ def test_an_unknown_flag_with_an_unsafe_verdict_says_what_may_happen(word: Word)
 def test_an_unknown_flag_is_switched_off_where_the_key_is_taken(
     word: Word | None, speculative: bool, strict: bool
 ) -> None:
-    """The key is taken: false for whatever has MoE layers, without a warning and even with `--strict`."""
+    """The key is taken: false for whatever has MoE layers, proved or not, without a warning and with `--strict`."""
     verdict = None if word is None else Verdict(word, ("a reason",))
     taken = replace(flag(FlagStatus.UNKNOWN), takes_key=True)
-    found = decide(verdict, taken, Facts(speculative=speculative, strict=strict))
+    found = decide(verdict, taken, Facts(speculative=speculative, strict=strict, proof=PROVED))
     without_layers = word is Word.NO_MOE and not speculative
     assert (found.setting, found.warnings, found.refusal) == (None if without_layers else False, (), KEEP)
     assert found.reasons[0] == "what fast_moe_cold_start does here is not known: Because of this release."
@@ -164,37 +172,99 @@ def test_an_unknown_flag_is_switched_off_where_the_key_is_taken(
 def test_an_unknown_flag_is_left_alone_where_the_key_is_not_taken(word: Word | None, takes_key: bool | None) -> None:
     """A vLLM without the key would not start with it: nothing is written, and what is not safe is warned of."""
     verdict = None if word is None else Verdict(word, ("a reason",))
-    found = decide(verdict, replace(flag(FlagStatus.UNKNOWN), takes_key=takes_key), Facts())
+    found = decide(
+        verdict,
+        replace(flag(FlagStatus.UNKNOWN), takes_key=takes_key),
+        Facts(proof=PROVED if word is Word.UNIFORM else None),
+    )
     assert (found.setting, bool(found.warnings)) == (None, word not in SAFE)
 
 
-# ---- settings that the probe did not use
+# ---- a launch and its proof
 
 
-@pytest.mark.parametrize("name", NOT_PROBED)
-@pytest.mark.parametrize("word", SAFE)
-def test_a_setting_that_no_rule_covers_is_no_proof(name: str, word: Word) -> None:
-    """LoRA, EPLB, DBO, config overrides, fast prefill: settable becomes false, and the reason names the setting."""
-    found = decided(FlagStatus.SETTABLE, word, settings=("tensor_parallel", name))
+def test_a_launch_without_a_proof_gets_false_and_the_command() -> None:
+    """However safe the model's plain launch is: false, why none applies, and what would prove it."""
+    why = "the environment variable DEPTH has another value than in the proof"
+    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, proof=None, no_proof=why)
     assert found.setting is False
-    assert name in found.reasons[0]
-    assert "tensor_parallel" not in found.reasons[0]
+    assert f"not proved safe ({why})" in found.reasons[0]
+    assert f"`{PLAIN_COMMAND}`" in found.reasons[0]
+    for status in (FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN):
+        assert PLAIN_COMMAND in decided(status, Word.UNIFORM, proof=None).warnings[0]
+        assert decided(status, Word.UNIFORM, proof=None, strict=True).refusal == DOUBT
 
 
-@pytest.mark.parametrize("name", NOT_PROBED)
-@pytest.mark.parametrize("status", [FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN])
-def test_a_setting_that_no_rule_covers_is_warned_of(name: str, status: FlagStatus) -> None:
-    """Where nothing can be written, such a setting is a warning, and a refusal with `--strict`."""
-    found = decided(status, Word.UNIFORM, settings=(name,))
-    assert name in found.warnings[0]
-    assert decided(status, Word.UNIFORM, settings=(name,), strict=True).refusal == DOUBT
+@pytest.mark.parametrize("word", [Word.UNIFORM, Word.NOT_COMPILED, Word.INCONCLUSIVE])
+def test_the_launch_decides_and_not_the_plain_one(word: Word) -> None:
+    """A launch with a proof of its own gets true whatever the plain launch is, so long as no wrong order was seen."""
+    assert decided(FlagStatus.SETTABLE, word, proof=PROVED).setting is True
+    assert decided(FlagStatus.SETTABLE, word, proof=FINDINGS[ProofWord.NOT_PROVED]).setting is False
 
 
-@pytest.mark.parametrize("name", PARALLEL)
-def test_parallelism_is_covered(name: str) -> None:
-    """Tensor, expert, data, pipeline and decode-context parallelism cannot change the order: uniform stays true."""
-    assert name in COVERED
-    assert decided(FlagStatus.SETTABLE, Word.UNIFORM, settings=(name,)).setting is True
+def test_a_launch_that_is_not_compiled_loses_nothing() -> None:
+    """The reason says so, and asks for no probe."""
+    found = decided(FlagStatus.SETTABLE, Word.NOT_COMPILED, proof=FINDINGS[ProofWord.NOT_COMPILED])
+    assert found.setting is False
+    assert "vLLM does not compile this model here, so the flag would save nothing" in found.reasons[0]
+    for word in (Word.UNIFORM, Word.INCONCLUSIVE, None):
+        eager = decided(FlagStatus.SETTABLE, word, compiles=False)
+        assert (eager.setting, "would save nothing" in eager.reasons[0]) == (False, True)
+
+
+def test_the_reason_names_the_condition_that_failed() -> None:
+    """With the place in the code, from the one table of sentences."""
+    (reason,) = decided(FlagStatus.SETTABLE, Word.INCONCLUSIVE, proof=FINDINGS[ProofWord.NOT_PROVED]).reasons
+    assert with_condition(FAILED) in reason
+    assert "vllm/a.py:46" in reason
+    assert "tuner probe" not in reason
+
+
+def test_a_true_says_for_which_launch_it_holds() -> None:
+    """In one line; on another platform's word, that too."""
+    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, launch="--max-num-seqs 8")
+    assert found.conditions == (f"{HOLDS_FOR}--max-num-seqs 8", NO_DRAFT)
+    accepted = decided(FlagStatus.SETTABLE, Word.UNIFORM, accepted_platform="cpu").conditions
+    assert accepted[:2] == (f"{HOLDS_FOR}the plain launch", NO_DRAFT)
+    assert "on the platform cpu" in accepted[2]
+
+
+AGAINST: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "a wrong layer in an engine": ({"replays": {"flag_on": "misresolved"}}, {}),
+    "answers that move with the flag": ({"outputs": {"flag_on_against_flag_off": "moved"}}, {}),
+    "a recording through the counter": ({"codes": (Reason("recording_counted", 0),)}, {}),
+    "a lost scenario": ({"codes": (Reason("scenario_lost", 0),)}, {}),
+    "a model that changes when it is compiled": ({"compile": "frozen"}, {"compiles": True}),
+    "the same, run without compiling": ({"compile": "frozen"}, {}),
+    "a variable that may bring another model": ({}, {"other_model": ("VLLM_PLUGINS is set",)}),
+    "code that another launch compiled": ({}, {"old_code": "the launch names a cache_dir"}),
+    "a draft": ({}, {"speculative": True}),
+    "an eager launch": ({}, {"compiles": False}),
+}
+
+
+@pytest.mark.parametrize("case", AGAINST)
+@pytest.mark.parametrize("word", [Word.UNIFORM, Word.INCONCLUSIVE, Word.NOT_COMPILED])
+def test_what_a_proof_does_not_stand_against(case: str, word: Word) -> None:
+    """A proved launch gets false where something was seen, or may be otherwise, that the trace does not tell."""
+    shown, facts = AGAINST[case]
+    verdict = Verdict(word, ("a reason",), **shown)  # type: ignore[arg-type]
+    assert decided(FlagStatus.SETTABLE, word, verdict, proof=PROVED, **facts).setting is False
+
+
+def test_an_answer_that_moves_against_eager_takes_nothing_back() -> None:
+    """Compiling changes rounding; only the two values of the flag against each other count."""
+    verdict = Verdict(Word.UNIFORM, ("a reason",), outputs={"flag_on_against_eager": "moved"})
+    assert decided(FlagStatus.SETTABLE, Word.UNIFORM, verdict).setting is True
+
+
+def test_a_model_without_layers_is_left_alone_in_its_plain_launch_only() -> None:
+    """Another launch might have some: false costs nothing. Another configuration is another model."""
+    assert decided(FlagStatus.SETTABLE, Word.NO_MOE).setting is None
+    assert decided(FlagStatus.SETTABLE, Word.NO_MOE, plain=False).setting is False
+    assert decided(FlagStatus.SETTABLE, Word.NO_MOE, plain=False, other_config=("--hf-overrides",)).setting is False
+    assert decided(FlagStatus.ALWAYS_ON, Word.NO_MOE, plain=False).warnings == ()
+    assert "--hf-overrides" in decided(FlagStatus.ALWAYS_ON, Word.NO_MOE, other_config=("--hf-overrides",)).warnings[0]
 
 
 # ---- the user's own value
@@ -227,12 +297,13 @@ def test_an_explicit_true_is_checked(status: FlagStatus, word: Word | None, spec
     assert strict.refusal == (REFUSE if unsafe else KEEP if proved else DOUBT)
 
 
-@pytest.mark.parametrize("name", NOT_PROBED)
-def test_an_explicit_true_beside_an_uncovered_setting_warns(name: str) -> None:
-    """The warning names the setting; it is no known contradiction, so `--enforce` does not refuse."""
-    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, explicit=True, settings=(name,), enforce=True)
-    assert name in found.warnings[0]
+def test_an_explicit_true_in_an_unproved_launch_warns() -> None:
+    """It is no known contradiction, so `--enforce` does not refuse; a proved one says for which launch it holds."""
+    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, explicit=True, proof=None, enforce=True)
+    assert "no proof of this launch" in found.warnings[0]
     assert found.refusal == KEEP
+    proved = decided(FlagStatus.SETTABLE, Word.UNIFORM, explicit=True)
+    assert (proved.warnings, proved.conditions) == ((), (f"{HOLDS_FOR}the plain launch", NO_DRAFT))
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -261,17 +332,79 @@ def test_an_explicit_value_that_does_nothing_is_left_alone(word: Word | None) ->
     assert (found.warnings, found.refusal, found.conditions) == ((), KEEP, ())
 
 
+# ---- compiling
+
+MOVED = "compiled, scenario decode_1 ran other MoE layers than eager"
+
+
+def frozen(word: Word = Word.UNIFORM) -> Verdict:
+    """A verdict on a model that changes when it is compiled."""
+    return Verdict(word, ("a reason",), compile="frozen", compile_reasons=(MOVED,))
+
+
+@pytest.mark.parametrize("status", FlagStatus)
+@pytest.mark.parametrize("word", Word)
+def test_a_frozen_model_is_not_compiled(status: FlagStatus, word: Word) -> None:
+    """The mode is written whatever the flag does, absent and inert included; then the flag is never true."""
+    found = decided(status, word, frozen(word))
+    assert (found.mode, found.mode_reasons) == (EAGER, (f"the model is run without compiling: {MOVED}", GRAPHS))
+    assert found.setting is not True
+    assert decided(status, word).mode is None
+
+
+@pytest.mark.parametrize("status", FlagStatus)
+def test_eager_settings_of_the_users_own_are_right(status: FlagStatus) -> None:
+    """Nothing to write about compiling."""
+    found = decided(status, Word.UNIFORM, frozen(), compiles=False)
+    assert found.mode is None
+    assert found.mode_reasons[0].startswith("eager, as the user asks, is right")
+
+
+@pytest.mark.parametrize("status", FlagStatus)
+def test_a_mode_of_the_users_own_is_kept_and_warned_of(status: FlagStatus) -> None:
+    """Their value wins; that it runs wrong experts is said."""
+    found = decided(status, Word.UNIFORM, frozen(), compiles=True)
+    assert found.mode is None
+    assert "The launch compiles the model as the user asks" in found.warnings[-1]
+    assert MOVED in found.warnings[-1]
+
+
+def test_a_true_of_the_users_for_a_frozen_model_is_warned_of() -> None:
+    """And it says that the model must not be compiled."""
+    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, frozen(), explicit=True)
+    assert "contradicts what is known" in found.warnings[0]
+    assert found.conditions == (NO_DRAFT, NOT_COMPILED)
+
+
+@pytest.mark.parametrize("compiles", [None, False, True])
+def test_without_a_finding_compiling_is_left_alone(compiles: bool | None) -> None:
+    """Nothing is written and nothing said."""
+    for found in (decided(FlagStatus.SETTABLE, word, compiles=compiles) for word in (None, Word.UNIFORM)):
+        assert (found.mode, found.mode_reasons, found.warnings) == (None, (), ())
+
+
 # ---- every cell
 
 
 def cells() -> Iterator[tuple[FlagStatus, Word | None, Facts]]:
-    """Every flag status with every verdict and every combination of facts."""
-    switches = [(False, True)] * 4
-    settings = [(), ("tensor_parallel",), ("enable_lora",), ("tensor_parallel", "enable_lora")]
+    """Every flag status with every verdict, every proof, and every combination of facts."""
+    switches = product(*[(False, True)] * 5)
     explicit = (None, False, True)
-    for status, word, own, names, flags in product(FlagStatus, WORDS, explicit, settings, product(*switches)):
-        speculative, counts, strict, enforce = flags
-        yield status, word, Facts(speculative, counts, own, names, strict, enforce)
+    for status, word, own, proof, flags in product(FlagStatus, WORDS, explicit, FINDINGS.values(), list(switches)):
+        speculative, counts, strict, enforce, plain = flags
+        yield (
+            status,
+            word,
+            Facts(
+                speculative=speculative,
+                counts_drafts=counts,
+                explicit=own,
+                proof=proof,
+                plain=plain,
+                strict=strict,
+                enforce=enforce,
+            ),
+        )
 
 
 def test_every_cell_has_a_decision() -> None:
@@ -291,23 +424,25 @@ def test_no_key_is_emitted_where_it_could_stop_the_server() -> None:
     assert written == {FlagStatus.SETTABLE}
 
 
-def test_true_is_written_for_one_reason_only() -> None:
-    """True: settable, uniform, no draft, no uncovered setting, and the user said nothing."""
+def test_true_is_never_written_without_a_proof() -> None:
+    """True: settable, this launch proved, no wrong order seen, no draft, and the user said nothing."""
     for status, word, facts in cells():
         if decided(status, word, **vars(facts)).setting is True:
-            assert (status, word) == (FlagStatus.SETTABLE, Word.UNIFORM)
+            assert facts.proof is PROVED
+            assert status is FlagStatus.SETTABLE
+            assert word in {Word.UNIFORM, Word.NOT_COMPILED, Word.INCONCLUSIVE}
             assert (facts.speculative, facts.explicit) == (False, None)
-            assert set(facts.settings) <= set(COVERED)
 
 
-def test_a_true_carries_its_condition() -> None:
-    """A true in the launch, ours or the user's, says that no draft may join it; nothing else carries that."""
+def test_a_true_carries_its_conditions() -> None:
+    """A true in the launch, ours or the user's, says that no draft may join it; a proved one, for which launch."""
     for status, word, facts in cells():
         found = decided(status, word, **vars(facts))
-        is_true = found.setting is True or (
-            facts.explicit is True and status in {FlagStatus.SETTABLE, FlagStatus.UNKNOWN}
-        )
-        assert found.conditions == ((NO_DRAFT,) if is_true else ()), (status, word, facts)
+        users = facts.explicit is True and status in {FlagStatus.SETTABLE, FlagStatus.UNKNOWN}
+        assert (NO_DRAFT in found.conditions) == (found.setting is True or users), (status, word, facts)
+        held = any(text.startswith(HOLDS_FOR) for text in found.conditions)
+        assert held or found.setting is not True
+        assert not held or facts.proof is PROVED
 
 
 def test_an_unsafe_launch_is_never_called_safe() -> None:

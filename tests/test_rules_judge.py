@@ -176,6 +176,10 @@ NOT_PROVED: dict[str, tuple[dict[str, Any], str]] = {
     "a layer that is not called": (ranks({"calls": [A, B]}), "calls"),
     "no call at all": (ranks({"calls": []}), "calls"),
     "no layer in a process": (ranks({}, {"registered": [], "calls": []}), "no_layers"),
+    "a file by which vLLM may serve another class": (
+        ranks({"assumptions": [{"kind": "side_file", "detail": "params.json"}]}),
+        "side_file",
+    ),
     "an assumption that no rule covers": (
         ranks({"assumptions": [{"kind": "moon_phase", "detail": ""}]}),
         "assumption",
@@ -230,9 +234,10 @@ def test_a_recording_through_the_counter_proves_nothing() -> None:
 
 
 def test_scenarios_that_failed_do_not_take_a_proof_back() -> None:
-    """They look for wrong passes; a proved launch does not need them."""
+    """They look for wrong passes; a proved launch does not need them. One that is lost is damage."""
     assert word(replaced(report(), failed("token_7_decode"))) == Word.UNIFORM
-    assert word(report(planned=[*SCENARIOS, "token_9_decode"])) == Word.UNIFORM
+    found = verdict(report(planned=[*SCENARIOS, "token_9_decode"]))
+    assert (found.word, found.codes[0].code) == (Word.INCONCLUSIVE, "scenario_lost")
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -381,7 +386,8 @@ def test_uniform_needs_a_proof_of_the_plain_launch(data: dict[str, Any]) -> None
     found = verdict(data)
     refuted = any(finding.word is ProofWord.REFUTED for finding in found.proofs.values())
     seen = is_unsafe_anywhere(data) or refuted
-    assert (found.word is Word.UNIFORM) == (proved and not seen and data["recording"] != "counted")
+    blind = data["recording"] == "counted" or "lost" in data["planned"]
+    assert (found.word is Word.UNIFORM) == (proved and not seen and not blind)
     assert found.word.unsafe == seen
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from output_samples import TOKENS, output, outputs, prompt
-from reports import UNEXPLORED, exploration, layers, report, verdict
+from reports import layers, report, verdict
 
 from rules.errors import ReportError
 from rules.output import CEILING, FLOOR, TIMES_NOISE, cycle, distance, judge_outputs, noise_floor
@@ -47,7 +47,7 @@ def test_a_report_without_outputs_says_nothing_of_them() -> None:
 def test_a_flag_that_moves_the_answers_takes_a_safe_verdict_back() -> None:
     """Code that looks uniform and a flag that changes answers contradict one another."""
     found = seen(outputs(on=1.5))
-    assert (found.word, found.coverage, found.outputs[FLAG]) == (Word.INCONCLUSIVE, "scenarios", "moved")
+    assert (found.word, found.outputs[FLAG]) == (Word.INCONCLUSIVE, "moved")
     assert found.reasons[0].startswith(
         "output probe: with the flag on the answers are others than with it off: 1.5000 nats"
     )
@@ -74,8 +74,8 @@ def test_a_launch_whose_flag_does_nothing_is_held_against_eager() -> None:
 
 
 def test_nothing_of_it_makes_a_model_safe() -> None:
-    """Equal answers show the prompts that were sent; a branch that nobody explored stays unexplored."""
-    found = seen(outputs(), exploration=exploration(UNEXPLORED))
+    """Equal answers show the prompts that were sent; a launch that is not proved stays so."""
+    found = seen(outputs(), proofs=[])
     assert (found.word, found.outputs[FLAG], found.depth) == (Word.INCONCLUSIVE, "same", "output")
 
 
@@ -242,10 +242,10 @@ def test_words_follow_from_distance_and_noise_alone(on: float, off: float, again
     assert word == ("moved" if found.size > threshold else "unknown" if threshold > CEILING else "same")
 
 
-@given(on=NATS, off=NATS, again=NATS, unexplored=st.booleans())
-def test_outputs_never_make_a_verdict_safer(on: float, off: float, again: float, unexplored: bool) -> None:
+@given(on=NATS, off=NATS, again=NATS, unproved=st.booleans())
+def test_outputs_never_make_a_verdict_safer(on: float, off: float, again: float, unproved: bool) -> None:
     """They keep its word, or make a safe one inconclusive."""
-    more = {"exploration": exploration(UNEXPLORED)} if unexplored else {}
+    more: dict[str, Any] = {"proofs": []} if unproved else {}
     before, after = seen([], **more), seen(outputs(on, off, again), **more)
     moved = after.outputs[FLAG] == "moved"
     assert after.word is (Word.INCONCLUSIVE if moved and before.word.safe else before.word)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from replay_samples import MISRESOLVED, THREE, ran_as_meant, replay
-from reports import UNEXPLORED, exploration, report, verdict
+from reports import report, verdict
 
 from rules.errors import ReportError
 from rules.report import parse_report
@@ -107,8 +107,8 @@ def test_an_engine_without_graphs_needs_no_replayed_pass() -> None:
 
 
 def test_an_equal_engine_makes_nothing_safe() -> None:
-    """The engine ran what it was sent; a branch that nobody explored stays unexplored."""
-    found = seen(replay(), exploration=exploration(UNEXPLORED))
+    """The engine ran what it was sent; a launch that is not proved stays so."""
+    found = seen(replay(), proofs=[])
     assert (found.word, found.depth) == (Word.INCONCLUSIVE, "replay")
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reports import UNEXPLORED, exploration, failed, layers, replaced, report, scenario, variant, word
+from reports import failed, failure, layers, proof, rank, replaced, report, scenario, whole, word
 
 from rules.errors import ReportError
 from rules.report import parse_report
 
 COUNTED = {"scenario": "decode_1", "ran": True, "called": layers(3), "resolved": [*layers(2), None], "error": ""}
 MISSING = object()
-OPTIONAL = {"counter", "model_class", "exploration", "variants", "compile"}
+OPTIONAL = {"counter", "model_class", "whole", "compile", "proofs"}
 """Fields that a report may lack: nothing rests on them, or a probe of an older release did not write them."""
 
 
@@ -43,14 +43,23 @@ def refusal(data: Any) -> str:
     return caught.value.message
 
 
-CUT = [{"kind": "layers_shrunk", "detail": "4 of 32"}]
 A, B, C = layers(3)
+SPOILED = report(proofs=[proof(rank={"failures": [failure()]})])
+MISSED = report(proofs=[proof(rank={"calls": [A, B]})])
 LOSSES = {
-    "exploration.branches": report(exploration=exploration(UNEXPLORED)),
-    "variants": report(variants=[variant("quantized", [A, C])]),
-    "variants.0.scenarios": report(variants=[variant("quantized", [A, C])]),
-    "variants.0.registered": report(variants=[variant("quantized", [A, C])]),
-    "variants.0.detail": report(variants=[variant("full_depth", detail="x.py:3 reads the input")], assumptions=CUT),
+    "whole": report(whole=whole([B, A])),
+    "whole.scenarios": report(whole=whole([B, A])),
+    "whole.registered": report(whole=whole([B, A])),
+    "proofs.0.ranks": SPOILED,
+    "proofs.0.key": SPOILED,
+    "proofs.0.ranks.0.failures": SPOILED,
+    "proofs.0.ranks.0.status": SPOILED,
+    "proofs.0.ranks.0.calls": MISSED,
+    "proofs.0.ranks.0.registered": MISSED,
+    "proofs.0.ranks.0.assumptions": MISSED,
+    "proofs.0.variables": SPOILED,
+    "proofs.0.sources": SPOILED,
+    "proofs.0.fields": SPOILED,
 }
 """Where a report that is not safe may lose a field -> the report, of which nothing else is unsafe."""
 
@@ -129,6 +138,14 @@ def test_a_scenario_without_its_facts_is_refused(field: str) -> None:
         ("seconds.build", "1.5"),
         ("sources", {}),
         ("sources", None),
+        ("proofs", None),
+        ("proofs.0", "plain"),
+        ("proofs.0.key", ""),
+        ("proofs.0.ranks.0.status", "proved"),
+        ("proofs.0.ranks.0.calls", "model.layers.0"),
+        ("proofs.0.ranks.0.failures", None),
+        ("proofs.0.sources", None),
+        ("proofs.0.variables.PATH", 7),
         ("counter", []),
         ("counter.ran", "yes"),
         ("counter.called", None),
@@ -168,6 +185,19 @@ def test_a_scenario_that_was_not_planned_is_refused() -> None:
     """Scenarios come from the plan: a plan that was cut short is damage, not less to prove."""
     data = report()
     assert "a scenario was not planned" in refusal(data | {"planned": data["planned"][:-1]})
+
+
+def test_a_launch_that_is_proved_twice_is_refused() -> None:
+    """Which of the two holds could not be told; nor of two processes of one name."""
+    assert "a launch is proved twice" in refusal(report(proofs=[proof(), proof()]))
+    assert "a rank is named twice" in refusal(report(proofs=[proof(ranks=[rank(), rank()])]))
+
+
+@pytest.mark.parametrize("number", [True, 0.5, 5, -1])
+def test_a_failure_is_of_a_condition(number: object) -> None:
+    """Numbers and texts are what they are: no other number is a condition, and no truth value is a number."""
+    spoiled = report(proofs=[proof(rank={"failures": [failure() | {"condition": number}]})])
+    assert "damaged at proofs.0.ranks.0.failures.0.condition" in refusal(spoiled)
 
 
 @pytest.mark.parametrize("data", [None, [], "ok", 3, {}, {"result": "ok"}, {"result": object()}, {1: {2}}])

@@ -19,6 +19,11 @@ from fake_environment import (
     serving_in,
     tuner,
 )
+from reports import proof
+
+from cache.store import VerdictStore
+from rules.launch_key import value_digest
+from tuner.memory import remember_proofs
 
 FLAG = "fast_moe_cold_start"
 Decide = Callable[..., Path]
@@ -26,12 +31,15 @@ Decide = Callable[..., Path]
 
 @pytest.fixture
 def decide(serving: Serving, tmp_path: Path) -> Decide:
-    """Exports the decision about a model, from a store that only this export sees."""
+    """Exports the decision about a proved launch, from a store that only this export sees."""
 
-    def decide(model: Path, *args: str, code: int = 0) -> Path:
+    def decide(model: Path, *args: str, code: int = 0, **changes: Any) -> Path:
         store = tmp_path / "elsewhere.sqlite"
         if model in {MIXTRAL, ERNIE, LLAMA}:
-            serving.remember(store, model)
+            entry, _ = serving.remember(store, model)
+            if args and model == MIXTRAL:
+                made = proof(entry.report["registered"], *args, sources=entry.sources, **changes)
+                remember_proofs(VerdictStore(store), entry, [made])
         words = ("export", model, "--python", serving.python, "--store", store, *(["--", *args] if args else []))
         path = tmp_path / "decision.json"
         path.write_text(tuner(*words, code=code).out, encoding="utf-8")
@@ -49,8 +57,9 @@ def serve(serving: Serving, path: Path, *args: object, code: int = 0, env: dict[
 @pytest.mark.parametrize(("model", "value"), [(MIXTRAL, "true"), (ERNIE, "false")])
 def test_the_file_decides_without_a_store(serving: Serving, decide: Decide, model: Path, value: str) -> None:
     """What was decided where the store is, is written where none is, with one line that says why."""
-    answer = serve(serving, decide(model), model, "-tp", "8")
-    assert answer.out.endswith(f"serve {model} -tp 8 --compilation-config '{{\"{FLAG}\": {value}}}'\n")
+    answer = serve(serving, decide(model), model, "--port", "8")
+    assert answer.out.endswith(f"serve {model} --port 8 --compilation-config '{{\"{FLAG}\": {value}}}'\n")
+    assert ("tuner-proof/" in answer.out) == (value == "true")
     (line,) = answer.err.splitlines()
     assert f"{FLAG}={value}: decided by " in line
     assert "key " in line
@@ -113,24 +122,24 @@ def test_a_value_of_the_users_own_wins(serving: Serving, decide: Decide) -> None
 
 def test_keys_of_the_rank_are_kept(serving: Serving, decide: Decide) -> None:
     """The decided key is merged into the compilation config of the rank, as ever."""
-    answer = serve(serving, decide(MIXTRAL), MIXTRAL, "-cc.cudagraph_mode=NONE")
-    assert f"""'{{"cudagraph_mode": "NONE", "{FLAG}": true}}'""" in answer.out
+    answer = serve(serving, decide(ERNIE), ERNIE, "-cc.cudagraph_mode=NONE")
+    assert f"""'{{"cudagraph_mode": "NONE", "{FLAG}": false}}'""" in answer.out
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["-pp", "2"], "this launch has pipeline_parallel, which it was not made for"),
-        (["--enable-lora"], "this launch has enable_lora, which it was not made for"),
+        (["-pp", "2"], "it is another launch (there: the plain launch, here: -pp 2)"),
+        (["-cc.cudagraph_mode=NONE"], 'here: --compilation-config \'{"cudagraph_mode": "NONE"}\')'),
+        (["--max-num-seqs", "8"], "here: --max-num-seqs 8"),
         (["--model-impl", "transformers"], "model_impl (there: auto, here: transformers)"),
         (["--trust-remote-code"], "only one of the two has --trust-remote-code"),
-        (["-sc", '{"method": "mtp", "num_speculative_tokens": 1}'], "another speculative than it was made for"),
-        (["--hf-overrides", '{"n": 1}'], "this launch has hf_overrides"),
-        (["--config-format", "mistral"], "this launch has config_format"),
+        (["-sc", '{"method": "mtp", "num_speculative_tokens": 1}'], "it is another launch"),
+        (["--hf-overrides", '{"n": 1}'], "it is another launch"),
     ],
 )
 def test_another_launch_is_refused(serving: Serving, decide: Decide, args: list[str], said: str) -> None:
-    """A setting that the decision does not know stops the rank; ranks that fall back one by one would disagree."""
+    """A launch that was not proved stops the rank; ranks that fall back one by one would disagree."""
     answer = serve(serving, decide(MIXTRAL), MIXTRAL, *args, code=1)
     assert answer.out == ""
     assert said in answer.err
@@ -138,9 +147,39 @@ def test_another_launch_is_refused(serving: Serving, decide: Decide, args: list[
 
 
 def test_a_launch_that_the_decision_was_made_for_is_not_refused(serving: Serving, decide: Decide) -> None:
-    """The same settings on both sides are one launch; its decision is the one with them."""
-    draft = ["-sc", '{"method": "mtp", "num_speculative_tokens": 1}', "--enable-lora"]
-    assert f'"{FLAG}": false' in serve(serving, decide(MIXTRAL, *draft), MIXTRAL, *draft).out
+    """The same arguments on both sides are one launch; its decision is the one with them."""
+    args = ["--dtype", "half", "--enable-lora"]
+    assert f'"{FLAG}": true' in serve(serving, decide(MIXTRAL, *args), MIXTRAL, *args).out
+
+
+def test_a_false_is_right_for_every_launch(serving: Serving, decide: Decide) -> None:
+    """It costs a longer compile at most, so that no rank need be refused."""
+    assert f'"{FLAG}": false' in serve(serving, decide(ERNIE), ERNIE, "-tp", "8", "--enable-lora").out
+
+
+def test_a_variable_that_the_proof_read_must_be_the_same(serving: Serving, decide: Decide) -> None:
+    """The file holds its digest, and a rank with another value is refused."""
+    digest = value_digest(None)
+    path = decide(MIXTRAL, "--dtype", "half", variables={"DEPTH": digest, "HOME": value_digest("/elsewhere")})
+    assert json.loads(path.read_text())["proof"]["variables"] == {"DEPTH": digest}
+    assert f'"{FLAG}": true' in serve(serving, path, MIXTRAL, "--dtype", "half").out
+    answer = serve(serving, path, MIXTRAL, "--dtype", "half", code=1, env={"DEPTH": "4"})
+    assert "the environment variable DEPTH has another value" in answer.err
+
+
+def test_a_true_that_names_no_proof_is_refused(serving: Serving, decide: Decide) -> None:
+    """As of an older release: nothing says for which launch it holds."""
+    path = decide(MIXTRAL)
+    document = json.loads(path.read_text())
+    document["launch"]["env"] = {}
+    path.write_text(json.dumps(document))
+    assert "names no proof of the launch" in serve(serving, path, MIXTRAL, code=1).err
+
+
+def test_a_rank_with_a_root_of_its_own_keeps_the_proofs_folder(serving: Serving, decide: Decide) -> None:
+    """Its compiled code is kept apart below the folder that the rank names."""
+    own = ("--python", serving.python, "--decision", decide(MIXTRAL), "--dry-run", "--cache-root", "/mine")
+    assert tuner("serve", *own, MIXTRAL).out.startswith("VLLM_CACHE_ROOT=/mine/tuner-proof/")
 
 
 def test_another_model_or_environment_is_refused(serving: Serving, decide: Decide, tmp_path: Path) -> None:
@@ -179,6 +218,8 @@ def test_a_variable_that_may_bring_another_model_refuses_a_true(serving: Serving
         ({"launch": []}, "is no decision"),
         ({"launch": {"args": ["m"], "compilation_config": {}, "env": {"VLLM_CACHE_ROOT": 1}}}, "is no decision"),
         ({"evidence": {}}, "is no decision"),
+        ({"proof": {}}, "is no decision"),
+        ({"proof": {"variables": [1]}}, "is no decision"),
     ],
 )
 def test_a_damaged_document_is_refused(serving: Serving, decide: Decide, change: dict[str, Any], said: str) -> None:

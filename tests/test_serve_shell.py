@@ -46,7 +46,7 @@ def test_a_shell_starts_the_planned_launch(serving: Serving, store: Path, tmp_pa
     assert done.returncode == CODE, done.stderr
     facts = facts_of(done.stdout)
     module = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(MIXTRAL)]
-    config = json.dumps({"cudagraph_mode": "NONE", FLAG: True})
+    config = json.dumps({"cudagraph_mode": "NONE", FLAG: False})
     assert facts["args"] == [*module, *words[:2], "--compilation-config", config]
     assert facts["env"]["VLLM_CACHE_ROOT"] == "/a b"
 

@@ -100,7 +100,7 @@ def test_it_works_as_process_1(serving: Serving, store: Path, tmp_path: Path) ->
     assert outer.stdout is not None
     facts = facts_of(outer.stdout.readline())
     assert facts["pid"] == 1
-    assert config_in(facts) == {FLAG: True}
+    assert config_in(facts) == {FLAG: False}  # nobody proved the launch with --wait
     (inner,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
     os.kill(int(inner), signal.SIGTERM)
     out, _ = outer.communicate(timeout=120)

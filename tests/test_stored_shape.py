@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 from cache_samples import execute, plant, rewrite
 from fake_environment import MIXTRAL, Serving, sample, tuner
-from reports import report
+from reports import proof, report, whole
 
 from rules.judge import judge
 from rules.report import parse_report
 from tuner.stored_shape import readable
 
 
-@pytest.mark.parametrize("data", [report(), report([]), report(exploration=None), sample(MIXTRAL, "current")])
+@pytest.mark.parametrize(
+    "data", [report(), report([]), report(proofs=[]), report(whole=whole()), sample(MIXTRAL, "current")]
+)
 def test_what_is_judged_can_be_shown(data: dict[str, Any]) -> None:
     """The shape asks for nothing that a valid report or its verdict may lack."""
     assert readable(data, judge(parse_report(data)).to_dict())
@@ -21,13 +23,19 @@ def test_what_is_judged_can_be_shown(data: dict[str, Any]) -> None:
 
 SHAPES: list[tuple[str, dict[str, Any]]] = [
     ("report", {}),
-    ("report", report(variants=True)),
+    ("report", report(whole=True)),
+    ("report", report(proofs=True)),
+    ("report", report(proofs=[{"key": "a"}])),
+    ("report", report(proofs=[proof(variables={"A": 7})])),
+    ("report", report(proofs=[proof(sources=[])])),
     ("report", report(flag=None)),
     ("report", report(scenarios=[{"name": "decode_1"}])),
     ("verdict", {"word": "uniform"}),
-    ("verdict", {"word": "uniform", "reasons": [7], "witness": None, "coverage": "branches"}),
-    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "coverage": "branches", "variants": 7}),
-    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "coverage": "", "variant_reasons": {"a": 7}}),
+    ("verdict", {"word": "uniform", "reasons": [7], "witness": None}),
+    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "proofs": 7}),
+    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "proofs": {"a": {"word": "proved"}}}),
+    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "replay_reasons": {"a": 7}}),
+    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "codes": [{"code": 7}]}),
 ]
 
 

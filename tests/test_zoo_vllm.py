@@ -1,29 +1,52 @@
 """The zoo in real vLLM: models whose verdict is known by construction, in both releases.
 
-A false `uniform` would be shipped and corrupt output; so no model that is unsafe may ever get one.
+A false `uniform` would be shipped and corrupt output; so no model that is unsafe may ever get one. What the order
+probe alone can show is a pass that leaves the registered order.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from fake_environment import QWEN, ROOT, model_like, tuner_process
 from real_environment import TARGETS, python_of
 from zoo.zoo_truth import ZOO
 
+from cache.store import VerdictStore
+
 pytestmark = pytest.mark.vllm
 
 
+class Probed(NamedTuple):
+    """What became of one model: its document, and the report that was stored."""
+
+    document: dict[str, Any]
+    report: dict[str, Any]
+
+    def left(self, part: str) -> set[str]:
+        """Scenarios that left the registered order, of the model as it was cut or of the whole one."""
+        shown = self.report if part == "cut" else self.report["whole"]
+        if shown is None:
+            return set()
+        registered = shown["registered"]
+        passes = [(scenario["name"], order) for scenario in shown["scenarios"] for order in scenario["passes"]]
+        return {name for name, order in passes if order != registered[: len(order)]}
+
+
 @pytest.fixture(scope="module", params=TARGETS)
-def verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Name -> document of every model of the zoo, probed in one environment."""
+def probed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Probed]:
+    """Name -> what became of every model of the zoo, probed in one environment."""
     python = python_of(str(request.param))
     folder = tmp_path_factory.mktemp(request.param)
     models = [zoo_model(folder, name) for name in ZOO]
-    where = ("--python", python, "--store", folder / "verdicts.sqlite", "--json", "--no-variants", "--workers", 2)
+    store = folder / "verdicts.sqlite"
+    where = ("--python", python, "--store", store, "--json", "--workers", 2)
     variables = {"PYTHONPATH": str(ROOT / "tests" / "zoo"), "HOME": str(folder)}
     answer = tuner_process("probe", *where, *models, cwd=folder, env=variables)
-    return {Path(one["model"]["name"]).name: one for one in answer.document["results"]}
+    documents = {Path(one["model"]["name"]).name: one for one in answer.document["results"]}
+    assert not [document["error"] for document in documents.values() if "error" in document]
+    reports = {entry.report["architecture"]: dict(entry.report) for entry in VerdictStore(store).entries()}
+    return {name: Probed(document, reports[f"{name}ForCausalLM"]) for name, document in documents.items()}
 
 
 def zoo_model(folder: Path, name: str) -> Path:
@@ -33,42 +56,58 @@ def zoo_model(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_the_truth_is_found_or_doubted(verdicts: dict[str, Any], name: str) -> None:
-    """Each verdict is the true one, or `inconclusive` where no input can be derived from the code."""
-    document = verdicts[name]
-    assert "verdict" in document, document["error"]
-    assert document["verdict"] in ZOO[name].accepted, document["reasons"]
+def test_a_pass_that_leaves_the_order_is_found_where_there_is_one(probed: dict[str, Probed], name: str) -> None:
+    """A witness for each unsafe model that some scenario leads astray, and for no other."""
+    model = probed[name]
+    assert bool(model.left("cut") | model.left("whole")) == ZOO[name].witnessed
+    assert {scenario["status"] for scenario in model.report["scenarios"]} <= {"ran", "not_applicable"}
 
 
-def test_no_unsafe_model_is_called_uniform(verdicts: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", [name for name, truth in ZOO.items() if truth.witnessed])
+def test_the_witness_decides_the_word(probed: dict[str, Probed], name: str) -> None:
+    """What the cut model showed is the verdict, with that scenario."""
+    model = probed[name]
+    if not model.left("cut"):
+        pytest.skip("Only the whole model shows it.")
+    assert model.document["verdict"] == ZOO[name].verdict
+    assert model.document["witness"]["scenario"] in model.left("cut")
+
+
+def test_no_unsafe_model_is_called_uniform(probed: dict[str, Probed]) -> None:
     """The worst outcome, counted over the whole zoo."""
     unsafe = [name for name, truth in ZOO.items() if truth.verdict != "uniform"]
     assert len(unsafe) > 30
-    assert [name for name in unsafe if verdicts[name]["verdict"] == "uniform"] == []
+    assert [name for name in unsafe if probed[name].document["verdict"] == "uniform"] == []
 
 
-def test_what_was_not_explored_is_named(verdicts: dict[str, Any]) -> None:
-    """A doubt names file, line, function and condition, and the inputs that were tried."""
-    reasons = verdicts["OverflowSkip"]["reasons"]
-    assert reasons[0].startswith("zoo.py:")
-    assert "ZooModel.run" in reasons[0]
-    assert "self.skips(index, hidden, positions, input_ids)" in reasons[0]
-    unexplored = verdicts["OverflowLoop"]["evidence"]["exploration"]["unexplored"]
-    assert any(branch["kind"] == "loop" and branch["line"] > 0 for branch in unexplored)
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("LargePrefillSwitch", {1501}),
+        ("PositionsSwitch", {1501}),
+        ("ExactBatchSwitch", {300}),
+        ("RemainderSwitch", {300, 1309}),
+        ("NestedSizesSwitch", {1070}),
+    ],
+)
+def test_sizes_are_derived_from_guards(probed: dict[str, Probed], name: str, sizes: set[int]) -> None:
+    """Nothing but the code names the number of tokens of the witness: a comparison, arithmetic, one in another."""
+    wrong = {scenario for scenario in probed[name].left("cut") if scenario.startswith("derived_")}
+    assert {f"derived_tokens_{size}" for size in sizes} <= wrong
+    assert wrong <= set(probed[name].report["planned"])
 
 
-def test_inputs_are_derived_from_conditions(verdicts: dict[str, Any]) -> None:
-    """Nothing but the code names the token, the position and the batch that the witnesses show."""
-    witnesses = {name: document["witness"] for name, document in verdicts.items()}
-    assert witnesses["HiddenTokenSwitch"]["scenario"].startswith("derived_token_777")
-    assert witnesses["HelperSwitch"]["scenario"].startswith("derived_token_877")
-    assert witnesses["LongContextSwitch"]["scenario"].startswith("derived_position_300")
-    assert witnesses["LargePrefillSwitch"]["scenario"].startswith("derived_tokens_150")
+@pytest.mark.parametrize("name", ["Plain", "HarmlessBranch", "HiddenClock"])
+def test_no_size_is_derived_where_none_is_compared(probed: dict[str, Probed], name: str) -> None:
+    """A model without such a comparison, one that Dynamo cannot trace, and one that changes from pass to pass."""
+    assert not [scenario for scenario in probed[name].report["planned"] if scenario.startswith("derived_")]
 
 
-def test_layers_in_the_middle_are_not_cut_away(verdicts: dict[str, Any]) -> None:
-    """Models that treat layers 8 to 11, or layer 10, otherwise are probed with all of their 16 layers."""
+def test_layers_in_the_middle_are_seen_in_the_whole_model(probed: dict[str, Probed]) -> None:
+    """Models that treat layers 8 to 11, or layer 10, otherwise are cut to fewer, and shown with all of their 16."""
     for name in ("MiddleSkip", "ConstantMiddleSkip"):
-        assert len(verdicts[name]["evidence"]["registered"]) == 16
-        assert "layers_shrunk" not in {item["kind"] for item in verdicts[name]["evidence"]["assumptions"]}
-    assert len(verdicts["Plain"]["evidence"]["registered"]) < 6
+        model = probed[name]
+        assert len(model.report["registered"]) < 8
+        assert not model.left("cut")
+        assert len(model.report["whole"]["registered"]) == 16
+        assert "decode_1" in model.left("whole")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner import render
-from tuner.cli_output import failures, present, refuse, result, say, stop_on_signals
+from tuner.cli_output import failures, present, refuse, result, say_without_waiting, stop_on_signals
 from tuner.errors import ExitCode, TunerError
 from tuner.inputs import Inputs, Launching, decided, looked_up, may_be_proved, planned_safely, probed_first
 from tuner.quick import OnMissing
@@ -27,7 +27,7 @@ def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing:
     with failures(as_json=False):
         made = _planned(args, inputs, launching, on_missing)
         for sentence in (render.serve_line(made), *made.warnings):
-            say(f"tuner: {sentence}")
+            say_without_waiting(f"tuner: {sentence}")
         refuse(made)
         python = Path(made.subject.environment.python)
         if dry_run:
@@ -49,7 +49,7 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
     else:
         made = decided(inputs.decision, args, inputs, launching, os.environ)
     if on_missing is OnMissing.PROBE and may_be_proved(made):
-        say("tuner: this launch was not proved; probing first (one to several minutes)")
+        say_without_waiting("tuner: this launch was not proved; probing first (one to several minutes)")
         stop_on_signals()
         made = probed_first(args, inputs, launching, os.environ)
     if made.found.verdict is None and on_missing is OnMissing.FAIL:

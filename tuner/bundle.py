@@ -29,6 +29,7 @@ FACTORS = {
     "fingerprint",
     "model_impl",
     "platform",
+    "plugins",
     "remote_code",
     "sources",
     "torch",
@@ -36,6 +37,8 @@ FACTORS = {
     "worker",
 }
 """The factors of a key in this release; a key with others could never match."""
+LATER_FACTORS = {"plugins"}
+"""Those that a bundle of an older release lacks; its verdicts are read, and apply where versions alone are compared."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What would steer the terminal of whoever lists the verdicts."""
 ON_A_DEVICE = {"cuda", "rocm", "xpu", "tpu"}
@@ -148,7 +151,7 @@ def _fields(text: bytes) -> dict[str, Any]:
 def _require_consistent(entry: Entry) -> None:
     """The key must claim what the report saw: a look-up believes the key."""
     key, seen = entry.key, entry.report.get("environment")
-    if set(key) != FACTORS:
+    if set(key) | LATER_FACTORS != FACTORS:
         raise BundleError(
             f"its key names other factors than this release: {', '.join(sorted(set(key) ^ FACTORS))}",
             "Export it with the same release.",

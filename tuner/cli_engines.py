@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from rules.proof_finding import ProofWord
-
 from tuner import render
 from tuner.arguments import parse
 from tuner.cli_options import Depth

@@ -6,27 +6,34 @@ Knows nothing of typer, because a look-up is answered before typer is imported.
 import json
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cache.errors import StoreError
 from rules.decide import Refusal
 from rules.errors import RuleError
 from rules.verdict import Word
 from tuner.errors import ExitCode, TunerError, as_tuner_error
+from tuner.patience import telling
 
 if TYPE_CHECKING:
     from cache.store import VerdictStore
     from tuner.plan import Plan
+
+_PATIENCE_S = 0.5
+"""Seconds in which a full pipe may be read."""
 
 
 @contextmanager
 def failures(as_json: bool, name: str | None = None) -> Iterator[None]:
     """Turn known failures into a sentence on stderr, a document on stdout if asked for, and an exit code."""
     try:
-        yield
+        with telling(lambda sentence: say(f"tuner: {sentence}")):
+            yield
     except (TunerError, StoreError, RuleError) as error:
         from tuner.document import failure_document
 
@@ -96,16 +103,50 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def result(text: str, end: str = "\n") -> None:
-    """A result, on stdout; what its encoding lacks is written as an escape, which JSON reads back."""
+    """A result, on stdout; what its encoding lacks is written as an escape, which JSON reads back.
+
+    A result that cannot be written ends the command with 1. Nothing is said where the reader went away, as `head` does.
+    """
+    if sys.stdout is None:
+        say("tuner: The result cannot be written: standard output is closed.")
+        raise SystemExit(ExitCode.ERROR)
     encoding = sys.stdout.encoding
     try:
         sys.stdout.write((text + end).encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader went away, as `head` does
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        if not isinstance(error, BrokenPipeError):
+            say(f"tuner: The result cannot be written: {error.strerror}.")
         raise SystemExit(ExitCode.ERROR) from None
 
 
 def say(sentence: str) -> None:
-    """Anything that is no result, on stderr."""
-    sys.stderr.write(sentence + "\n")
+    """Anything that is no result, on stderr. Where that is closed or full nothing is said, and the command goes on."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(sentence + "\n")
+        sys.stderr.flush()
+    except OSError:
+        # What is left in its buffer would be written once more at Python's end, and make that fail.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for all that follows
+
+
+def say_without_waiting(sentence: str) -> None:
+    """As `say`, for a command that must go on although nobody reads a pipe that is full."""
+    if sys.stderr is None or _takes_text(sys.stderr):
+        say(sentence)
+
+
+def _takes_text(stream: TextIO) -> bool:
+    """Whether a sentence can be written now; only a pipe or a socket is asked, which has room for 4096 bytes then."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+        if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+            return True
+        import select  # pipes only
+
+        return bool(select.select([], [stream], [], _PATIENCE_S)[1])
+    except (OSError, ValueError):  # it is closed, or its number too high
+        return True

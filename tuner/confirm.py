@@ -11,6 +11,7 @@ from typing import Any
 
 from rules.decide import EAGER
 from rules.releases import FlagStatus
+from tuner.cache_location import PROOFS, name_of_proof
 from tuner.confirmation import Confirmation, Fact, Outcome
 from tuner.engine_line import ABSENT, Speculative, mode_name
 from tuner.server_log import MAX_FOLDERS, CacheUse, Engine, ServerLog, Start
@@ -204,7 +205,7 @@ def _place(written: Written | None, root: str | None, cache: CacheUse) -> _Said:
         return _Said(text, Outcome.DIFFERS, cache.off, "vLLM's compile cache is off")
     checked = cache.folders if written.cache_dir else folders
     elsewhere = [folder for folder in checked if not _is_below(folder, root)]
-    if elsewhere and (PurePosixPath(root).is_absolute() or root.startswith("~/")):
+    if elsewhere and (PurePosixPath(root).is_absolute() or name_of_proof(root)):
         return _Said(text, Outcome.DIFFERS, checked[elsewhere[0]], f"{elsewhere[0]} is elsewhere")
     if elsewhere or not checked or MAX_FOLDERS in {len(cache.folders), len(cache.aot_folders)}:
         note = "code compiled ahead of time ignores cache_dir" if not checked else "the folders cannot be compared"
@@ -213,9 +214,10 @@ def _place(written: Written | None, root: str | None, cache: CacheUse) -> _Said:
 
 
 def _is_below(folder: str, root: str) -> bool:
-    """Whether a folder lies below a root; one below `~` is told by what follows, for the home folder is not known."""
-    if root.startswith("~/"):
-        return f"{root[1:]}/" in f"{folder}/"
+    """Whether a folder lies below a root; one below `~` is told by the proof it is named by, if there is one."""
+    proof = name_of_proof(root)
+    if proof and not PurePosixPath(root).is_absolute():
+        return f"/{PROOFS}/{proof}/" in f"{folder}/"
     return PurePosixPath(folder).is_relative_to(root)
 
 

@@ -16,7 +16,7 @@ from rules.verdict import Verdict
 from tuner.environment import Environment
 from tuner.errors import TunerError
 from tuner.plan import Plan
-from tuner.render_evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part
+from tuner.render_evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part, whole_part
 
 if TYPE_CHECKING:
     from tuner.registry import Candidate
@@ -150,7 +150,7 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         ],
         "exploration": None,
         "variants": [],
-        "whole": report.get("whole"),
+        "whole": whole_part(report),
         "proofs": proofs_part(report, verdict),
         "codes": [reason_part(reason) for reason in verdict.codes],
         "compile": compile_part(verdict),

@@ -15,6 +15,7 @@ from tuner.errors import TunerError
 from tuner.flag_files import mentions_flag, read_flag_facts
 from tuner.gpu import is_jetson, nvidia_gpus
 from tuner.interpreter import default_python, find_interpreter, text
+from tuner.plugins import UNKNOWN, entry_points, general_plugins
 
 _PLUGIN_GROUP = "vllm.platform_plugins"
 _VERSIONS = ("torch", "triton", "transformers")
@@ -40,6 +41,7 @@ class Environment:
         gpu_count: how many NVIDIA GPUs there are.
         site: the interpreter's site folders, in search order.
         flag_facts: what vLLM's files say of `fast_moe_cold_start`; nothing where they were not read.
+        plugins: the general plugins that vLLM would load, as `tuner.plugins.general_plugins` writes them.
     """
 
     python: str
@@ -55,21 +57,27 @@ class Environment:
     gpu_count: int
     site: tuple[str, ...]
     flag_facts: FlagFacts = NO_FACTS
+    plugins: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
-        lists = {"platform_plugins": list(self.platform_plugins), "site": list(self.site)}
+        lists = {
+            "platform_plugins": list(self.platform_plugins),
+            "site": list(self.site),
+            "plugins": list(self.plugins),
+        }
         return asdict(self) | lists | {"flag_facts": self.flag_facts.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote; names it does not know are left out.
 
-        Where `flag_facts` is missing, as in a file that an older release saved, the facts are unknown.
+        Where `flag_facts` or `plugins` are missing, as in a file that an older release saved, they are unknown.
 
         Raises:
             TunerError: a field is missing or of the wrong type; the sentence names it.
         """
+        data = {"plugins": [UNKNOWN], **data}
         plain = {field.name: _field(data, field.name, field.type) for field in fields(cls) if field.type != FlagFacts}
         return cls(**plain, flag_facts=_facts(data))
 
@@ -121,6 +129,9 @@ def read_environment(python: str | None = None, *, whole: bool = False) -> Envir
         gpu_count=len(gpus),
         site=site,
         flag_facts=_flag_facts(vllm, folder, whole=whole),
+        plugins=general_plugins(
+            (several[0].metadata for several in packages.values()), site, os.environ.get("VLLM_PLUGINS")
+        ),
     )
 
 
@@ -205,7 +216,7 @@ def platform_plugins(packages: Iterable[Distribution], allowed: str | None) -> t
         name
         for package in packages
         if _PLUGIN_GROUP in (points := text(f"{package.metadata}/entry_points.txt"))
-        for name in _points(points, _PLUGIN_GROUP)
+        for name in entry_points(points, _PLUGIN_GROUP)
     }
     return tuple(sorted(names if allowed is None else names.intersection(allowed.split(","))))
 
@@ -252,11 +263,6 @@ def _torch_build(torch: str | None, site: tuple[str, ...]) -> str:
         if f"+{platform}" in torch or re.search(rf"^{name}\b[^=]*=\s*['\"]", written, re.MULTILINE):
             return platform
     return ""
-
-
-def _points(entry_points: str, group: str) -> list[str]:
-    section = re.search(rf"^\[\s*{re.escape(group)}\s*\]$(.*?)(?=^\[|\Z)", entry_points, re.MULTILINE | re.DOTALL)
-    return re.findall(r"^\s*([^\s#=;][^=\n]*?)\s*=", section[1], re.MULTILINE) if section else []
 
 
 def _editable_root(vllm: VllmPackage | None) -> tuple[str, ...]:

@@ -165,17 +165,19 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
 
 
 def _job(index: int, subject: Subject) -> Job:
-    require_modest(subject.model.config)
-    small = shrink(subject.model.config)
+    config, side = subject.model.served_config, subject.model.side
+    require_modest(config)
+    small = shrink(config)
     return Job(
         index=index,
         config=small.config,
         folder=subject.model.folder,
         special_tokens=small.special_tokens,
-        assumptions=small.assumptions,
-        declares_experts=declares_experts(subject.model.config),
+        assumptions=(*small.assumptions, *side.assumptions),
+        declares_experts=declares_experts(config),
         model_impl=subject.model_impl,
         trust_remote_code=subject.trust_remote_code,
+        side_files=side.carried,
         deep=small.deep,
     )
 

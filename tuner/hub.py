@@ -1,15 +1,26 @@
-"""A model's `config.json` from the hub: out of the local cache by its files, else that one file is fetched."""
+"""A model's small files from the hub: out of the local cache by its files; what it does not know of is fetched."""
 
 import os
 import re
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
+from tuner.bounded_json import MAX_BYTES
 from tuner.errors import TunerError
+from tuner.patience import NoAnswerInTimeError, answer_of
 
 CONFIG = "config.json"
+MISTRAL_WEIGHTS = "consolidated*.safetensors"
+"""Weights of a repository of which vLLM reads params.json (transformers_utils/repo_utils.py, is_mistral_model_repo)."""
+ROUNDS = 2
+"""How often a repository is looked at: a file may name others."""
 _HUB_ID = re.compile(r"([\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})  # what huggingface_hub takes for yes
+_Answer = TypeVar("_Answer")
 _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 
 
@@ -25,7 +36,7 @@ def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
 
     The local cache answers first and is not compared with the hub. Only where it has no `config.json`, and unless
     HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set, is that file fetched, and nothing else. HF_ENDPOINT, HF_TOKEN and
-    the cache variables count as in huggingface_hub.
+    the cache variables count as in huggingface_hub. The hub has as long for its answer as `tuner.patience` says.
 
     Args:
         name: a hub id.
@@ -40,7 +51,8 @@ def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
             f"{_named(name, revision)} is neither a folder here nor in the local hub cache, and offline mode is on.",
             "Download its config.json into the cache, or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.",
         )
-    folder = folder or _fetch(name, revision)
+    if folder is None:
+        folder = _asked(partial(_fetch, name, revision), partial(_not_fetched, _named(name, revision)))
     return folder, folder.name
 
 
@@ -58,6 +70,37 @@ def cached_snapshot(name: str, revision: str | None = None) -> Path | None:
     return folder if _COMMIT.fullmatch(commit) and (folder / CONFIG).is_file() else None
 
 
+def complete(name: str, folder: Path, wanted: Callable[[], Iterable[str]]) -> None:
+    """Bring a snapshot's small files up to what the repository has of them.
+
+    The cache answers first: by the file, or by huggingface_hub's own mark that the repository has none (`.no_exist`).
+    Only for a file of which it knows neither is the hub asked, once. In offline mode what is not here is not there, as
+    for vLLM. The hub has as long for its answers as `tuner.patience` says.
+
+    Args:
+        name: a hub id.
+        folder: its snapshot.
+        wanted: names the files, below the snapshot; asked anew after files were fetched, for one may name others.
+
+    Raises:
+        TunerError: the hub does not say, or a file cannot be fetched or is too large.
+    """
+    for _ in range(ROUNDS):
+        unknown = [file for file in wanted() if not (folder / file).is_file() and not is_absent(folder, file)]
+        if not unknown or _offline():
+            return
+        _asked(partial(_fetch_beside, name, folder, unknown), partial(_not_completed, name))
+
+
+def is_absent(folder: Path, file: str) -> bool:
+    """Whether the cache knows that the snapshot's repository has no such file."""
+    return _mark(folder, file).is_file()
+
+
+def _mark(folder: Path, file: str) -> Path:
+    return folder.parent.parent / ".no_exist" / folder.name / file
+
+
 def cache_folder() -> Path:
     """Where huggingface_hub keeps downloads, by its variables in their order of precedence."""
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
@@ -69,21 +112,83 @@ def _offline() -> bool:
     return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
+def _asked(question: Callable[[], _Answer], failure: Callable[[str], TunerError]) -> _Answer:
+    """What the hub answers in time; `failure` makes the error of a reason, which is the end of a sentence."""
+    if not _endpoint_is_readable():  # the library would say so on stdout
+        raise failure("that is no address")
+    try:
+        return answer_of(question, _host())
+    except NoAnswerInTimeError as error:
+        raise failure(str(error)) from None
+    except ValueError as error:  # huggingface_hub reads its variables when it is imported
+        raise failure("a variable of huggingface_hub cannot be read") from error
+
+
 def _fetch(name: str, revision: str | None) -> Path:
     # A quarter of a second to import, for the one look-up that needs it.
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url  # noqa: PLC0415
-    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # noqa: PLC0415
 
-    disable_progress_bars()
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # or it asks the hub for more than this file
+    _keep_quiet()
     endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
         # Asks once; the download alone would ask again for minutes where there is no network.
-        get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision, endpoint=endpoint))
-        file = hf_hub_download(name, CONFIG, revision=revision, cache_dir=cache_folder(), endpoint=endpoint)
+        size = get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision, endpoint=endpoint)).size
+        fits = size is not None and size <= MAX_BYTES
+        file = (
+            hf_hub_download(name, CONFIG, revision=revision, cache_dir=cache_folder(), endpoint=endpoint)
+            if fits
+            else ""
+        )
     except Exception as error:  # its errors come from three libraries, with no base in common
         raise _refused(name, revision, error) from error
+    if not fits:
+        raise _too_large(name, CONFIG)
     return Path(file).parent
+
+
+def _keep_quiet() -> None:
+    """Have huggingface_hub draw nothing, and ask the hub for no more than the files."""
+    from huggingface_hub import constants  # noqa: PLC0415  as in `_fetch`
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+
+    disable_progress_bars()
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+
+
+def _fetch_beside(name: str, folder: Path, unknown: Iterable[str]) -> None:
+    """Fetch those files that the repository has, and mark the others as absent."""
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url  # noqa: PLC0415  as _fetch
+
+    _keep_quiet()
+    endpoint, commit = os.environ.get("HF_ENDPOINT") or None, folder.name
+    try:
+        listing = HfApi(endpoint=endpoint).model_info(name, revision=commit)
+        files, too_large = {sibling.rfilename for sibling in listing.siblings or ()}, ""
+        for file in files.intersection(unknown):
+            size = get_hf_file_metadata(hf_hub_url(name, file, revision=commit, endpoint=endpoint)).size
+            if size is None or size > MAX_BYTES:
+                too_large = file
+                break
+            hf_hub_download(name, file, revision=commit, cache_dir=cache_folder(), endpoint=endpoint)
+    except Exception as error:  # as in `_fetch`
+        raise _not_completed(name, _answer(error)) from error
+    if too_large:
+        raise _too_large(name, too_large)
+    absent = [file for file in unknown if file not in files]
+    if not any(PurePosixPath(file).match(MISTRAL_WEIGHTS) for file in files):
+        absent.append(MISTRAL_WEIGHTS)
+    with suppress(OSError):  # a cache that cannot be written is asked for again
+        for mark in (_mark(folder, file) for file in absent):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+
+def _not_completed(name: str, reason: str) -> TunerError:
+    """The hub could not be asked which files lie beside a config.json that is here."""
+    return _bad(
+        f"Which files of {name} lie beside its {CONFIG} could not be learned from {_host()}: {reason}.",
+        "Check the network, HF_ENDPOINT and HF_TOKEN; with HF_HUB_OFFLINE=1 the cache is taken as it is, by vLLM too.",
+    )
 
 
 def _refused(name: str, revision: str | None, error: Exception) -> TunerError:
@@ -106,9 +211,25 @@ def _refused(name: str, revision: str | None, error: Exception) -> TunerError:
     if isinstance(error, OSError) and error.filename:
         hint = "Set HF_HUB_CACHE to a folder that can be."
         return _bad(f"The hub cache {cache_folder()} cannot be written: {error.strerror}.", hint)
-    said = f"it answered {status}" if status else f"no answer ({type(error.__cause__ or error).__name__})"
+    return _not_fetched(model, _answer(error))
+
+
+def _not_fetched(model: str, reason: str) -> TunerError:
     hint = "Check the network and HF_ENDPOINT, or name a folder that holds the model's config.json."
-    return _bad(f"The {CONFIG} of {model} could not be fetched from {_host()}: {said}.", hint)
+    return _bad(f"The {CONFIG} of {model} could not be fetched from {_host()}: {reason}.", hint)
+
+
+def _answer(error: Exception) -> str:
+    """What the hub answered, as the end of a sentence."""
+    status = _status(error)
+    return f"it answered {status}" if status else f"no answer ({type(error.__cause__ or error).__name__})"
+
+
+def _too_large(name: str, file: str) -> TunerError:
+    return _bad(
+        f"The {file} of {name} on the hub is larger than {MAX_BYTES >> 20} MiB, or states no size.",
+        "Name a folder that holds the model's files.",
+    )
 
 
 def _status(error: Exception) -> int | None:
@@ -126,9 +247,21 @@ def _page(name: str) -> str:
 
 def _host() -> str:
     """The hub's host; never the whole address, which may hold a password."""
-    from urllib.parse import urlsplit  # noqa: PLC0415  errors only
+    from urllib.parse import urlsplit  # noqa: PLC0415  a look-up that asks nobody does without
 
+    if not _endpoint_is_readable():
+        return "HF_ENDPOINT"
     return urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname or "HF_ENDPOINT"
+
+
+def _endpoint_is_readable() -> bool:
+    from urllib.parse import urlsplit  # noqa: PLC0415  as in `_host`
+
+    try:
+        urlsplit(os.environ.get("HF_ENDPOINT", ""))
+    except ValueError:  # brackets that do not close, for one
+        return False
+    return True
 
 
 def _named(name: str, revision: str | None) -> str:

@@ -67,6 +67,7 @@ def base_factors(subject: Subject) -> dict[str, Any]:
         "fingerprint": subject.model.fingerprint,
         "model_impl": subject.model_impl,
         "platform": environment.platform,
+        "plugins": "; ".join(environment.plugins),
         "remote_code": remote_code(subject.model, trusted=subject.trust_remote_code),
         "torch": environment.torch,
         "vllm": environment.vllm,

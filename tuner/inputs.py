@@ -16,6 +16,7 @@ from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject
 from tuner.memory import LookUp
 from tuner.model import Model, identify
+from tuner.patience import SERVE_S, at_most
 from tuner.plan import Options, Plan, make_plan, plainest, plan_with
 
 
@@ -87,7 +88,8 @@ def planned(args: Sequence[str], inputs: Inputs, launching: Launching, environ: 
 def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
     """As `planned`, but what cannot be known about the model or the store counts as no verdict.
 
-    A server must start although the hub is down or the store is damaged; the safe default needs neither.
+    A server must start although the hub is down, or hangs, or the store is damaged; the safe default needs neither.
+    All questions to the hub together take `SERVE_S` seconds at most.
 
     Raises:
         TunerError: vLLM itself would refuse the arguments, or there is no serving environment.
@@ -97,12 +99,13 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
     options = _options(inputs, launching, environ, at_hand)
     store = VerdictStore(Path())
     subject = Subject(unidentified(arguments.model or ""), environment, arguments.serving.model_impl)
-    try:
-        store = opened_store(inputs.store, environ)
-        subject = _subject(_named_model(arguments), arguments, environment)
-        return make_plan(store, subject, arguments, options)
-    except (TunerError, StoreError, RuleError) as error:
-        return plan_with(store, subject, arguments, options, LookUp(None, None, (error.message,)))
+    with at_most(SERVE_S):
+        try:
+            store = opened_store(inputs.store, environ)
+            subject = _subject(_named_model(arguments), arguments, environment)
+            return make_plan(store, subject, arguments, options)
+        except (TunerError, StoreError, RuleError) as error:
+            return plan_with(store, subject, arguments, options, LookUp(None, None, (error.message,)))
 
 
 def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
@@ -116,8 +119,9 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
     decision = read_decision(path)
     environment, at_hand = serving_environment(inputs.python, None)
     arguments = parse(args, vllm=environment.vllm)
-    subject = _subject(_named_model(arguments), arguments, environment)
-    return plan_decided(decision, subject, arguments, _options(inputs, launching, environ, at_hand))
+    with at_most(SERVE_S):
+        subject = _subject(_named_model(arguments), arguments, environment)
+        return plan_decided(decision, subject, arguments, _options(inputs, launching, environ, at_hand))
 
 
 def may_be_proved(plan: Plan) -> bool:

@@ -14,6 +14,7 @@ from rules.errors import RuleError
 from rules.proof_finding import PLAIN, Reason, sentence
 from rules.verdict import Verdict, Word
 from tuner.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
+from tuner.plugins import UNKNOWN, unknown_plugins
 from tuner.proofs import outdated, stored_proof
 from tuner.stored_shape import fits, readable
 
@@ -60,6 +61,9 @@ def look_up(
         StoreError: the store or the record is damaged.
         ReportError: as `current_verdict`.
     """
+    unknown = unknown_plugins(subject.environment.plugins)
+    if unknown:
+        return LookUp(None, None, (_not_compared(unknown),))
     base = base_factors(subject)
     found = _on_its_platform(store, subject, base, files_at_hand)
     if found.entry is not None or not accept_platform:
@@ -314,7 +318,8 @@ def _on_another_platform(
 
 
 def _public(key: Mapping[str, Any]) -> dict[str, Any]:
-    return {**key, **{name: public_version(key.get(name)) for name in ("torch", "vllm")}}
+    # Older releases told no plugins apart.
+    return {"plugins": "", **key, **{name: public_version(key.get(name)) for name in ("torch", "vllm")}}
 
 
 def _also_missed(found: LookUp, sentence: str) -> LookUp:
@@ -335,13 +340,26 @@ def _changed_sources(store: VerdictStore, base: Mapping[str, Any], sources: Mapp
     return (_files_differ(found[0], sources),)
 
 
+def _not_compared(plugins: Sequence[str]) -> str:
+    """Why nothing applies beside plugins whose files are not known; a saved environment may not tell any."""
+    if UNKNOWN in plugins:
+        return "the saved environment does not tell its vLLM plugins: write it anew with `tuner env --json`"
+    named = ", ".join(plugins)
+    return f"the files of the vLLM plugin {named} cannot be found, so no stored verdict is known to hold beside it"
+
+
 def _nothing_stored(what: str) -> str:
     return f"no verdict is stored for {what}"
 
 
 def _factors_differ(entry: Entry, names: Sequence[str], base: Mapping[str, Any]) -> str:
-    changes = [_change(name, entry.key.get(name), base.get(name)) for name in names if name != "sources"]
+    changes = [_change(name, entry.key.get(name), base.get(name)) for name in names if _tells(name, entry, base)]
     return f"the nearest stored verdict, {entry.digest[:12]}, differs in {'; '.join(changes)}"
+
+
+def _tells(name: str, entry: Entry, base: Mapping[str, Any]) -> bool:
+    """Whether a factor that differs says something; an empty one is as good as one that an older release lacks."""
+    return name != "sources" and bool(entry.key.get(name) or base.get(name))
 
 
 def _change(name: str, stored: object, wanted: object) -> str:

@@ -3,15 +3,16 @@
 import math
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cache.key import digest
 from tuner.bounded_json import MAX_BYTES, UnusableError, parse_object
 from tuner.errors import TunerError
-from tuner.hub import is_hub_id, snapshot
+from tuner.hub import complete, is_hub_id, snapshot
 from tuner.plain_file import read_plain
+from tuner.side_files import SideFiles, read_side_files, side_names
 
 CONFIG = "config.json"
 MAX_NAME = 200
@@ -94,7 +95,8 @@ class Model:
         model_type: transformers' name for the kind of configuration.
         remote_code: whether the configuration names Python code of its own (`auto_map`).
         revision: commit on the hub; None for a folder of the user's.
-        fingerprint: SHA-256 over all of the configuration but `IRRELEVANT`, as hexadecimal.
+        fingerprint: SHA-256 over all of the configuration but `IRRELEVANT`, and over the side files, as hexadecimal.
+        side: what the other small files of the folder say that vLLM reads.
     """
 
     name: str
@@ -106,13 +108,21 @@ class Model:
     remote_code: bool
     revision: str | None
     fingerprint: str
+    side: SideFiles = field(default_factory=SideFiles)
+
+    @property
+    def served_config(self) -> dict[str, Any]:
+        """The configuration as vLLM completes it: with the quantisation that lies in a file of its own."""
+        if self.side.quantization is None:
+            return self.config
+        return {**self.config, "quantization_config": self.side.quantization}
 
 
 def identify(name: str, *, revision: str | None = None) -> Model:
     """Find a model and read its configuration.
 
     An existing folder wins; else a name that can only be a path must be one; else it is a hub id, taken from the local
-    hub cache, or only its `config.json` is fetched.
+    hub cache, or only its `config.json` and the small files beside it that vLLM reads are fetched.
 
     Args:
         name: a folder, or a hub id `organisation/name`.
@@ -127,15 +137,20 @@ def identify(name: str, *, revision: str | None = None) -> Model:
         if not is_hub_id(name):
             raise _no_folder(name, path)
         path, commit = snapshot(name, revision)
-    return describe(name, path.absolute(), read_config(path), commit)
+        complete(name, path, lambda: side_names(path, read_config(path)))
+    config = read_config(path)
+    return describe(name, path.absolute(), config, commit, read_side_files(path, config))
 
 
-def describe(name: str, folder: Path, config: dict[str, Any], revision: str | None = None) -> Model:
-    """The identity of a model whose configuration was read.
+def describe(
+    name: str, folder: Path, config: dict[str, Any], revision: str | None = None, side: SideFiles | None = None
+) -> Model:
+    """The identity of a model whose files were read; without side files, that of its configuration alone.
 
     Raises:
         TunerError: the configuration names no architecture.
     """
+    beside = side or SideFiles()
     architectures = _architectures(config, str(folder / CONFIG))
     model_type = config.get("model_type")
     return Model(
@@ -147,7 +162,8 @@ def describe(name: str, folder: Path, config: dict[str, Any], revision: str | No
         model_type=model_type if isinstance(model_type, str) else None,
         remote_code=bool(config.get("auto_map")),
         revision=revision,
-        fingerprint=fingerprint(config),
+        fingerprint=fingerprint(config, beside.digests),
+        side=beside,
     )
 
 
@@ -196,9 +212,15 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((config[name] for name in TEXT_CONFIGS if isinstance(config.get(name), Mapping)), config)
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """SHA-256 over the configuration without `IRRELEVANT`, independent of the order of keys."""
-    return digest(_relevant(config))
+def fingerprint(config: Mapping[str, Any], side_files: Mapping[str, str] | None = None) -> str:
+    """SHA-256 over the configuration without `IRRELEVANT`, independent of the order of keys, and over the side files.
+
+    Args:
+        config: content of config.json.
+        side_files: sha256 of each file beside it that vLLM reads. Without any, the configuration alone counts.
+    """
+    relevant = _relevant(config)
+    return digest({"config": relevant, "side_files": dict(side_files)} if side_files else relevant)
 
 
 def _relevant(value: Any) -> Any:

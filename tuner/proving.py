@@ -107,7 +107,7 @@ def traced_launch(launch: Wanted, environment: Environment) -> Iterator[tuple[tu
     if status in AT_STAKE or not model.folder or launch.arguments.model is None:
         yield launch.arguments.given, []
         return
-    small = shrink(model.config)
+    small = shrink(model.served_config)
     with tempfile.TemporaryDirectory(prefix="tuner-cut-") as name:
         folder = Path(name)
         copy_small_files(Path(model.folder), folder)
@@ -138,7 +138,8 @@ def proof_of(
         if not isinstance(answer.get(field), kind):
             raise damaged("result.json", f"its {field} are missing")
     identity = launch_identity(launch.arguments)
-    ranks = [{**rank, "assumptions": [*rank["assumptions"], *assumptions]} for rank in answer["ranks"]]
+    unlike = [*assumptions, *launch.subject.model.side.assumptions]
+    ranks = [{**rank, "assumptions": [*rank["assumptions"], *unlike]} for rank in answer["ranks"]]
     return {
         "key": identity.key,
         "arguments": list(identity.arguments),

@@ -96,6 +96,12 @@ def whole_texts(report: Mapping[str, Any]) -> list[str]:
     return [f"{len(whole['registered'])} MoE layers, {status}{detail}"]
 
 
+def whole_part(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """For the document: what became of the model with every layer; None where no layer was cut."""
+    whole = report.get("whole")
+    return None if whole is None else {name: whole.get(name) for name in ("status", "detail", "registered")}
+
+
 def proof_texts(report: Mapping[str, Any], verdict: Verdict) -> list[str]:
     """One line for each launch that was traced: what its trace proves, and what keeps it from being proved."""
     lines = []

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,8 +38,10 @@ def execute(python: Path, args: Sequence[str], env: Mapping[str, str]) -> NoRetu
         TunerError: the server cannot be started.
     """
     vector = command(python, args)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # the server starts although our own words cannot be written
+            if stream is not None:
+                stream.flush()
     ignored = {number: signal.signal(number, signal.SIG_DFL) for number in _IGNORED_BY_PYTHON}
     try:
         os.execve(vector[0], vector, {**os.environ, **env})  # noqa: S606  no shell is the point

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 SAFE, UNSAFE = {"uniform", "no_moe"}, {"conditional", "reordered", "repeated"}
+UNDECIDED = {"inconclusive", "not_compiled"}
+"""What the order probe and the proof say where they claim nothing."""
 YES, UNREACHED, DOUBTED, REFUSED, NO = "yes", "not reached", "in doubt", "refused", "no"
 EXPLAINED = (UNREACHED, REFUSED, NO)
 """What a sentence is asked for."""
@@ -16,7 +18,7 @@ EXPLANATIONS = {
     "TokenSwitch": "When the GPU's table was made, token 88 was in the prompts of the replay probe and in none of the "
     "output probe's, unless an engine added it itself. The first sends the second's prompts, too, since then.",
     "HiddenTokenSwitch": "It leaves a layer out where token 777 is in the batch; no prompt has it, and no engine added "
-    "it. The order probe reads the number in the code.",
+    "it.",
     "HelperSwitch": "As HiddenTokenSwitch, for token 877.",
     "MaskSwitch": "It leaves a layer out where every token of the batch is token 777.",
     "LongContextSwitch": "It leaves a layer out at positions from 3001 to 3004; the engines have 512.",
@@ -56,7 +58,7 @@ def agreement(said: Said) -> str:
     Returns:
         `yes`: all say safe; or engines ran wrong layers with the flag on, right ones with it off, answered otherwise,
         and the order probe did not say safe. `not reached`: the model is unsafe, no request led it out of the order,
-        and the engines show nothing wrong. `in doubt`: the same, where the order probe is inconclusive. `refused`:
+        and the engines show nothing wrong. `in doubt`: the same, where nothing was decided. `refused`:
         the model is unsafe, and with the flag on vLLM refuses it. `no`: anything else.
     """
     if contradictions(said):
@@ -74,7 +76,7 @@ def contradictions(said: Said) -> list[str]:
     fitting = {("unknown", "unknown")} if said.refused and said.order in UNSAFE else CONSISTENT
     found = {
         f"the order probe says {said.order}, and {said.true} is true": said.true
-        and said.order not in (said.true, "inconclusive"),
+        and said.order not in {said.true, *UNDECIDED},
         f"with the flag off calls are {said.flag_off}": said.flag_off != "equal",
         f"with the flag on calls are {said.flag_on} and answers {said.outputs}": engines not in fitting,
         "a safe model ran wrong layers": said.order in SAFE and said.flag_on == "misresolved",

@@ -32,8 +32,8 @@ FOUND = (
     ),
     Found(
         "report",
-        "an inconclusive or unsafe report that lost the field `exploration.branches`, `variants`, or a variant's "
-        "`scenarios` or `detail`",
+        "an inconclusive or unsafe report that lost a field of what was seen beside the scenarios, such as `whole` or "
+        "the `failures` of a proof",
         "a missing field read as an empty one, and the verdict became `uniform`",
         "these fields have no default: the report is refused as damaged",
         "tests/test_rules_report.py",

@@ -46,7 +46,7 @@ SUSPICIOUS: dict[str, dict[str, str]] = {
     "0.32.0": RECENT,
 }
 """Release -> architecture -> what the reader saw. Drafts of speculative decoding are apart: each runs one layer by the
-step's number beside its target, and a probe of the target shows it as the variant `speculative_draft`."""
+step's number beside its target, and a launch with a draft is a launch of its own."""
 
 NATIVE = (
     "not of the Transformers backend in this release: a class of its own, one loop over the layers, one call in each"

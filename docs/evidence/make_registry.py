@@ -193,7 +193,7 @@ def probed_zoo(environment: str, folder: Path) -> list[dict]:
 
 def confusion(found: dict[str, str]) -> str:
     """Rows: what is true; columns: what was found."""
-    words = ["uniform", "conditional", "reordered", "repeated", "inconclusive", "error"]
+    words = ["uniform", "conditional", "reordered", "repeated", "not_compiled", "inconclusive", "error"]
     rows = []
     for truth in words[:4]:
         seen = Counter(found[name] for name, model in ZOO.items() if model.verdict == truth)

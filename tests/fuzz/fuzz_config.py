@@ -53,7 +53,7 @@ def requested(data: bytes) -> str:
         config = parse_config(data, "config.json")
         before = json_text(config)
         subject = Subject(describe("m", File("m"), config), ENVIRONMENT)
-        job = flow._job(0, subject, flow.Request(["m"]))
+        job = flow._job(0, subject)
     except TunerError as error:
         require_sentence(error)
         return "refused"

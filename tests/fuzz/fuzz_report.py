@@ -11,7 +11,7 @@ from pathlib import Path as File
 from typing import Any
 
 from hypothesis import strategies as st
-from reports import UNEXPLORED, branch, compiled, exploration, layers, report, variant
+from reports import NOT_COMPILED, compiled, failure, layers, proof, report, whole
 
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Path, Places, by_depth, drop, mutated, on_place, paths, reorder, shorten
@@ -24,7 +24,6 @@ from rules.verdict import Verdict, Word
 ROOT = File(__file__).parents[2]
 CATALOGUE = ROOT / "docs" / "catalogue"
 A, B, C = layers(3)
-CUT = [{"kind": "layers_shrunk", "detail": "-"}]
 
 
 @dataclass(frozen=True)
@@ -41,20 +40,23 @@ class Reported:
 
 def by_hand() -> list[dict[str, Any]]:
     """Reports of every word, each for one reason alone, so that the loss of that reason shows."""
-    whole = [variant("full_depth"), variant("lora")]
     return [
         report(compile=compiled(([A, B, C], [A, B, C]))),
         report([]),
         report(orders={"token_7_decode": [A, C]}),
         report(orders={"token_7_decode": [A, B, A]}),
         report(orders={"decode_1": [C, B, A]}),
-        report(variants=[variant("quantized", [A, C])]),
-        report(variants=[variant("full_depth", [B, A])], assumptions=CUT),
-        report(variants=[variant("full_depth", detail="x.py:3 reads the input")], assumptions=CUT),
-        report(variants=whole, assumptions=CUT),
-        report(variants=whole, assumptions=[*CUT, {"kind": "moon_phase", "detail": "-"}]),
-        report(exploration=exploration(branch(), UNEXPLORED)),
-        report(exploration=exploration(status="failed", detail="no source")),
+        report(whole=whole([B, A])),
+        report(whole=whole(status="failed", detail="no memory", scenarios=[])),
+        report([], whole=whole()),
+        report(proofs=[]),
+        report(proofs=[proof((A, B, C), "--dtype", "half")]),
+        report(proofs=[proof(rank=NOT_COMPILED)]),
+        report(proofs=[proof(rank={"failures": [failure(file="vllm/a.py", line=46)]})]),
+        report(proofs=[proof(rank={"calls": [A, B]})]),
+        report(proofs=[proof(rank={"calls": [B, A, C]}), proof((A, B, C), "--dtype", "half")]),
+        report(proofs=[proof(rank={"assumptions": [{"kind": "moon_phase", "detail": "-"}]})]),
+        report(recording="counted"),
         report(recording="hook"),
         report(registered=[], declares_experts=True),
     ]

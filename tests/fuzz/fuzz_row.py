@@ -14,7 +14,6 @@ from typing import Any
 
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, sample, serving_in
 from hypothesis import strategies as st
-from reports import UNEXPLORED, exploration
 
 from cache.errors import StoreError
 from cache.record import sources_row, verdict_row
@@ -62,7 +61,7 @@ def ground(folder: File) -> Ground:
     """Real reports, stored as if they had been probed in one environment; one more of them is not proved."""
     serving = serving_in(folder / "env", SETTABLE)
     path = folder / "verdicts.sqlite"
-    open_end = sample(MIXTRAL, "flag-live") | {"exploration": exploration(UNEXPLORED)}
+    open_end = sample(MIXTRAL, "flag-live") | {"proofs": []}
     reports = [(MIXTRAL, None, "auto"), (ERNIE, None, "auto"), (LLAMA, None, "auto"), (MIXTRAL, open_end, "vllm")]
     stored = []
     for model, report, implementation in reports:

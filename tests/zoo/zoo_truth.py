@@ -2,84 +2,88 @@
 
 from typing import NamedTuple
 
+UNDECIDED = ("not_compiled", "inconclusive")
+"""Words that claim nothing; vLLM compiles no class of the zoo."""
+
 
 class Truth(NamedTuple):
     """One model.
 
     Attributes:
         verdict: what is true of it.
-        accepted: what the probe may answer. `inconclusive` stands beside the truth only where no input can be
-            derived from the code; `uniform` never stands beside an unsafe truth.
+        witnessed: whether some scenario of the order probe makes it leave the registered order.
         layers: layers of its config.
     """
 
     verdict: str
-    accepted: tuple[str, ...]
+    witnessed: bool = False
     layers: int = 6
 
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """What a probe may answer: the truth alone where it has a witness; never `uniform` for an unsafe model."""
+        return (self.verdict,) if self.witnessed else (self.verdict, *UNDECIDED)
 
-SURE = {word: (word,) for word in ("uniform", "conditional", "reordered", "repeated")}
-DOUBTED = ("conditional", "inconclusive")
 
 ZOO = {
-    "Plain": Truth("uniform", SURE["uniform"]),
-    "ConfigBranch": Truth("uniform", SURE["uniform"]),
-    "PrefixExit": Truth("uniform", SURE["uniform"]),
-    "HarmlessBranch": Truth("uniform", SURE["uniform"]),
-    "SameCalls": Truth("uniform", SURE["uniform"]),
-    "RareRaise": Truth("uniform", SURE["uniform"]),
-    "UnusedExperts": Truth("reordered", SURE["reordered"]),
-    "Reverse": Truth("reordered", SURE["reordered"]),
-    "Tied": Truth("repeated", SURE["repeated"]),
-    "DecodeOnlySkip": Truth("conditional", SURE["conditional"]),
-    "TokenSwitch": Truth("conditional", SURE["conditional"]),
-    "HiddenTokenSwitch": Truth("conditional", SURE["conditional"]),
-    "LongContextSwitch": Truth("conditional", SURE["conditional"]),
-    "LargePrefillSwitch": Truth("conditional", SURE["conditional"]),
-    "PositionsSwitch": Truth("conditional", SURE["conditional"]),
-    "ExactBatchSwitch": Truth("conditional", SURE["conditional"]),
-    "RemainderSwitch": Truth("conditional", SURE["conditional"]),
-    "NestedSizesSwitch": Truth("conditional", SURE["conditional"]),
-    "OrderSwap": Truth("conditional", SURE["conditional"]),
-    "MaskSwitch": Truth("conditional", SURE["conditional"]),
-    "RandomSkip": Truth("conditional", SURE["conditional"]),
-    "TrySwitch": Truth("conditional", SURE["conditional"]),
-    "StatefulSwitch": Truth("conditional", SURE["conditional"]),
-    "HelperSwitch": Truth("conditional", SURE["conditional"]),
-    "MiddleSkip": Truth("conditional", SURE["conditional"], layers=16),
-    "ConstantMiddleSkip": Truth("reordered", SURE["reordered"], layers=16),
-    "ModalitySwitch": Truth("conditional", SURE["conditional"]),
-    "Locals": Truth("uniform", SURE["uniform"]),
-    "Parity": Truth("conditional", DOUBTED),
-    "Marked": Truth("conditional", DOUBTED),
-    "HelperObject": Truth("conditional", DOUBTED),
-    "Closure": Truth("conditional", DOUBTED),
-    "Partial": Truth("conditional", DOUBTED),
-    "Nested": Truth("conditional", DOUBTED),
-    "Generator": Truth("conditional", DOUBTED),
-    "Filter": Truth("conditional", DOUBTED),
-    "Sorted": Truth("conditional", DOUBTED),
-    "Dispatch": Truth("conditional", DOUBTED),
-    "Getattr": Truth("conditional", DOUBTED),
-    "While": Truth("conditional", DOUBTED),
-    "Match": Truth("conditional", DOUBTED),
-    "Swapped": Truth("conditional", DOUBTED),
-    "Raised": Truth("conditional", DOUBTED),
-    "ExtraLoop": Truth("conditional", DOUBTED),
-    "NoCase": Truth("conditional", DOUBTED),
-    "HiddenClock": Truth("conditional", DOUBTED),
-    "GlobalNumber": Truth("conditional", DOUBTED),
-    "GlobalDict": Truth("conditional", DOUBTED),
-    "Property": Truth("conditional", DOUBTED),
-    "TensorList": Truth("conditional", DOUBTED),
-    "Hasattr": Truth("conditional", DOUBTED),
-    "ClassCounter": Truth("conditional", DOUBTED),
-    "OverflowSkip": Truth("conditional", DOUBTED),
-    "OverflowChoice": Truth("conditional", DOUBTED),
-    "OverflowIndex": Truth("conditional", DOUBTED),
-    "OverflowLoop": Truth("conditional", DOUBTED),
-    "OverflowHandler": Truth("conditional", DOUBTED),
-    "OverflowAnd": Truth("conditional", DOUBTED),
+    "Plain": Truth("uniform"),
+    "ConfigBranch": Truth("uniform"),
+    "PrefixExit": Truth("uniform"),
+    "HarmlessBranch": Truth("uniform"),
+    "SameCalls": Truth("uniform"),
+    "RareRaise": Truth("uniform"),
+    "UnusedExperts": Truth("reordered", witnessed=True),
+    "Reverse": Truth("reordered", witnessed=True),
+    "Tied": Truth("repeated", witnessed=True),
+    "DecodeOnlySkip": Truth("conditional", witnessed=True),
+    "TokenSwitch": Truth("conditional", witnessed=True),
+    "HiddenTokenSwitch": Truth("conditional", witnessed=False),
+    "LongContextSwitch": Truth("conditional", witnessed=False),
+    "LargePrefillSwitch": Truth("conditional", witnessed=True),
+    "PositionsSwitch": Truth("conditional", witnessed=True),
+    "ExactBatchSwitch": Truth("conditional", witnessed=True),
+    "RemainderSwitch": Truth("conditional", witnessed=True),
+    "NestedSizesSwitch": Truth("conditional", witnessed=True),
+    "OrderSwap": Truth("conditional", witnessed=True),
+    "MaskSwitch": Truth("conditional", witnessed=False),
+    "RandomSkip": Truth("conditional", witnessed=True),
+    "TrySwitch": Truth("conditional", witnessed=True),
+    "StatefulSwitch": Truth("conditional", witnessed=True),
+    "HelperSwitch": Truth("conditional", witnessed=False),
+    "MiddleSkip": Truth("conditional", witnessed=True, layers=16),
+    "ConstantMiddleSkip": Truth("reordered", witnessed=True, layers=16),
+    "ModalitySwitch": Truth("conditional", witnessed=True),
+    "Locals": Truth("uniform"),
+    "Parity": Truth("conditional", witnessed=True),
+    "Marked": Truth("conditional", witnessed=False),
+    "HelperObject": Truth("conditional", witnessed=False),
+    "Closure": Truth("conditional", witnessed=False),
+    "Partial": Truth("conditional", witnessed=False),
+    "Nested": Truth("conditional", witnessed=False),
+    "Generator": Truth("conditional", witnessed=False),
+    "Filter": Truth("conditional", witnessed=False),
+    "Sorted": Truth("conditional", witnessed=False),
+    "Dispatch": Truth("conditional", witnessed=False),
+    "Getattr": Truth("conditional", witnessed=False),
+    "While": Truth("conditional", witnessed=False),
+    "Match": Truth("conditional", witnessed=False),
+    "Swapped": Truth("conditional", witnessed=False),
+    "Raised": Truth("conditional", witnessed=False),
+    "ExtraLoop": Truth("conditional", witnessed=False),
+    "NoCase": Truth("conditional", witnessed=False),
+    "HiddenClock": Truth("conditional", witnessed=False),
+    "GlobalNumber": Truth("conditional", witnessed=False),
+    "GlobalDict": Truth("conditional", witnessed=False),
+    "Property": Truth("conditional", witnessed=False),
+    "TensorList": Truth("conditional", witnessed=False),
+    "Hasattr": Truth("conditional", witnessed=False),
+    "ClassCounter": Truth("conditional", witnessed=False),
+    "OverflowSkip": Truth("conditional", witnessed=False),
+    "OverflowChoice": Truth("conditional", witnessed=False),
+    "OverflowIndex": Truth("conditional", witnessed=False),
+    "OverflowLoop": Truth("conditional", witnessed=False),
+    "OverflowHandler": Truth("conditional", witnessed=False),
+    "OverflowAnd": Truth("conditional", witnessed=False),
 }
-"""Name without `ForCausalLM` -> truth. Where doubt is accepted, the branch depends on a sum that no derived input
-reaches (or on a remainder), each time hidden in another construct of Python."""
+"""Name without `ForCausalLM` -> truth. Without a witness the branch depends on the values of a tensor, which no derived
+input reaches, or on a number of passes, each time hidden in another construct of Python."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from rules.decide import NAME
 from tuner.checks.check import manifests_at, read_manifest
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
+from tuner.checks.reread import require_nothing_lost
 from tuner.checks.subject import Examined, Knowledge, examine, missing_root
 from tuner.errors import TunerError
 from tuner.manifests.find import launches_in
@@ -108,7 +109,7 @@ def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: K
     outcome = Applied(str(file), text, text, 0, tuple(left), tuple(warnings))
     try:
         after = spliced(text, edits)
-        _verify(file.name, after, launches, wanted)
+        _verify(file, after, launches, wanted)
     except NotEditable as error:
         return replace(outcome, left_alone=(*left, f"{file}: {error}"))
     return replace(outcome, after=after, changed=changed)
@@ -121,6 +122,8 @@ def change_for(known: Examined) -> Change | None:
         NotEditable: what it needs cannot be told from what is known of it.
     """
     arguments, plan = known.arguments, known.plan
+    if known.contradiction:
+        raise NotEditable(known.contradiction)
     if arguments is None or plan is None or plan.launch.args == arguments.given:
         return None
     if known.hidden:
@@ -143,20 +146,23 @@ def _shared(launches: Iterable[ManifestLaunch]) -> frozenset[int]:
     return frozenset(start for start, number in users.items() if number > 1)
 
 
-def _verify(name: str, after: str, launches: list[ManifestLaunch], wanted: list[tuple[str, ...]]) -> None:
-    """Read the edited text again: every launch has the arguments it should have, and nothing else changed.
+def _verify(file: Path, after: str, launches: list[ManifestLaunch], wanted: list[tuple[str, ...]]) -> None:
+    """Read the edited text again: every launch says what it should and lost nothing, and nothing else changed.
 
     Raises:
         NotEditable: it is not so.
     """
     try:
-        made = launches_in(name, after)
+        made = launches_in(file.name, after)
     except ValueError as error:
         raise NotEditable(f"edited, it could not be read: {error}") from None
     if [_face(launch, launch.args) for launch in made] != [
         _face(launch, args) for launch, args in zip(launches, wanted, strict=True)
     ]:
         raise NotEditable("edited, it would not say what it should; several launches may share one list")
+    for before, edited in zip(launches, made, strict=True):
+        if before.args != edited.args:
+            require_nothing_lost(str(file), after, before, edited)
 
 
 def _face(launch: ManifestLaunch, args: tuple[str, ...]) -> tuple[object, ...]:

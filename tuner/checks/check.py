@@ -42,7 +42,14 @@ class Checked:
             return ExitCode.UNSAFE
         if rules:
             return ExitCode.ERROR
-        doubts = {Rule.NO_VERDICT, Rule.MODEL_UNKNOWN, Rule.VERSION_UNKNOWN, Rule.HIDDEN, Rule.UNREADABLE}
+        doubts = {
+            Rule.NO_VERDICT,
+            Rule.MODEL_UNKNOWN,
+            Rule.VERSION_UNKNOWN,
+            Rule.ENVIRONMENT,
+            Rule.HIDDEN,
+            Rule.UNREADABLE,
+        }
         doubtful = any(finding.rule in doubts for finding in self.findings)
         return ExitCode.UNKNOWN if strict and doubtful else ExitCode.DONE
 

@@ -29,6 +29,7 @@ def findings_of(known: Examined, cold_start: float | None = None) -> list[Findin
         *of_image(known),
         *of_cache(known),
         *of_probe(known, cold_start),
+        *_of_environment(known),
         *_of_doubt(known),
     ]
     return sorted(found, key=lambda finding: list(Level).index(finding.level))
@@ -139,11 +140,18 @@ def _left_on(known: Examined, why: str) -> Finding:
     return finding(known, Rule.LEFT_ON, said)
 
 
+def _of_environment(known: Examined) -> Iterator[Finding]:
+    """That what was given is not the image's."""
+    if known.contradiction:
+        said = f"{known.contradiction} `tuner apply` leaves this launch alone."
+        yield finding(known, Rule.ENVIRONMENT, said, line=known.launch.image_line, based=False)
+
+
 def _of_doubt(known: Examined) -> Iterator[Finding]:
     """What keeps the launch from being judged."""
     if known.refusal:
         return
-    if known.version is None:
+    if known.version is None and not known.contradiction:
         aside = f"; {known.aside}" if known.aside else ""
         said = f"Nothing says which vLLM serves{aside}: give --environment or --vllm-version."
         yield finding(known, Rule.VERSION_UNKNOWN, said)
@@ -163,7 +171,8 @@ def _left_unproved(known: Examined) -> bool:
     if plan is None or arguments is None or arguments.compilation_config.get(NAME) is not None or known.hidden:
         return False
     verdict = plan.found.verdict
-    return plan.decision.setting is False and verdict is not None and not verdict.word.unsafe
+    judged = verdict is not None and not verdict.word.unsafe and verdict.word is not Word.NO_MOE
+    return plan.decision.setting is False and judged
 
 
 def _ineffective(known: Examined) -> bool:

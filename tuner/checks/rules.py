@@ -36,6 +36,7 @@ class Rule(StrEnum):
     LAUNCH_UNPROVED = "launch-unproved"
     MODEL_UNKNOWN = "model-unknown"
     VERSION_UNKNOWN = "version-unknown"
+    ENVIRONMENT = "environment-contradicts-image"
     HIDDEN = "arguments-hidden"
     UNREADABLE = "file-unreadable"
 
@@ -61,6 +62,7 @@ ABOUT: Mapping[Rule, tuple[Level, str]] = {
     Rule.LAUNCH_UNPROVED: (Level.NOTE, f"This launch is not proved, and does not set {NAME} to false."),
     Rule.MODEL_UNKNOWN: (Level.NOTE, "The model cannot be identified here."),
     Rule.VERSION_UNKNOWN: (Level.NOTE, "Nothing says which vLLM will serve."),
+    Rule.ENVIRONMENT: (Level.NOTE, "The image's tag says another vLLM than the environment or version that was given."),
     Rule.HIDDEN: (Level.NOTE, "Some arguments are not written in this file."),
     Rule.UNREADABLE: (Level.NOTE, "The file cannot be read as what its name says."),
 }

@@ -18,13 +18,14 @@ from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject, base_factors, public_version, remote_code
 from tuner.inputs import unidentified
-from tuner.manifests.image import parse_image
+from tuner.manifests.image import Image, parse_image
 from tuner.manifests.launch import ManifestLaunch
 from tuner.memory import LookUp, current_verdict, look_up
 from tuner.model import Model, describe, identify, read_config
 from tuner.options import Kind, scan
 from tuner.plain_file import read_plain
 from tuner.plan import Options, Plan, plan_with
+from tuner.side_files import read_side_files
 
 OFFLINE = "HF_HUB_OFFLINE"
 SEVERAL = "2"
@@ -69,7 +70,9 @@ class Examined:
         hidden: why some arguments may be missing; empty if none are.
         version: of the vLLM that will serve; None if nothing tells it.
         exact: the environment is known as a whole, not by its version alone.
-        aside: what is to be said of the environment; empty if nothing is.
+        contradiction: that the image's tag states another vLLM than was given, and what to do; whole sentences; empty
+            if it does not.
+        aside: why the environment given does not stand for the image, where their versions agree; empty if it does.
         model: None if the model cannot be identified here.
         model_problem: why not.
         plan: what `tuner serve` would make of it; None without a version or arguments.
@@ -83,6 +86,7 @@ class Examined:
     hidden: str = ""
     version: str | None = None
     exact: bool = False
+    contradiction: str = ""
     aside: str = ""
     model: Model | None = None
     model_problem: str = ""
@@ -96,11 +100,20 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
     Raises:
         StoreError: the store is damaged.
     """
-    environment, exact, aside = _environment(launch, knowledge)
-    version = environment.vllm if environment else None
-    known = Examined(path, launch, hidden=launch.hidden, version=version, exact=exact, aside=aside)
+    image = parse_image(launch.image) if launch.image else None
+    contradiction = _contradiction(image, knowledge)
+    environment, aside = _environment(launch, image, knowledge, contradicted=bool(contradiction))
+    known = Examined(
+        path,
+        launch,
+        hidden=launch.hidden,
+        version=environment.vllm if environment else None,
+        exact=_is_exact(environment, image, knowledge),
+        contradiction=contradiction,
+        aside=aside,
+    )
     try:
-        arguments, hidden = _arguments(path, launch)
+        arguments, hidden = read_arguments(path, launch)
     except TunerError as error:
         return replace(known, refusal=error.message)
     known = replace(known, arguments=arguments, hidden=known.hidden or hidden)
@@ -167,27 +180,51 @@ def launch_platform(launch: ManifestLaunch) -> str | None:
     return parse_image(launch.image).platform if launch.image else None
 
 
-def _environment(launch: ManifestLaunch, knowledge: Knowledge) -> tuple[Environment | None, bool, str]:
-    """The environment, whether it is known as a whole, and what is to be said of it."""
-    image = parse_image(launch.image) if launch.image else None
+def _is_exact(environment: Environment | None, image: Image | None, knowledge: Knowledge) -> bool:
+    """Whether the environment is the one given, and nothing in the image's name speaks against it."""
+    saved, platform = knowledge.environment, image.platform if image else None
+    return saved is not None and environment is saved and platform in {None, saved.platform}
+
+
+def _environment(
+    launch: ManifestLaunch, image: Image | None, knowledge: Knowledge, *, contradicted: bool
+) -> tuple[Environment | None, str]:
+    """The environment, and why the one given does not stand for the image, if that is to be said.
+
+    Where both contradict each other, the tag of an image of vLLM's own counts, and no other tag does.
+    """
+    saved, platform = knowledge.environment, image.platform if image else None
+    other_platform = saved is not None and platform is not None and platform != saved.platform
+    if saved is not None and not contradicted and (launch.may_build_image or not other_platform):
+        return saved, ""
     version = image.vllm if image else None
-    platform = image.platform if image else None
-    saved, aside = knowledge.environment, ""
-    if saved is not None:
-        other = _other(saved, version, platform)
-        if not other:
-            return saved, True, ""
-        aside = f"the environment given is not this image's: {other}"
-    version = version or (knowledge.vllm_version if saved is None else None)
-    return (_of_version(version, platform) if version else None), False, aside
+    if saved is None and not contradicted:
+        version = version or knowledge.vllm_version
+    aside = ""
+    if saved is not None and other_platform and not contradicted:
+        aside = f"the environment given is of platform {saved.platform}, and the image is for {platform}"
+    return (_of_version(version, platform) if version else None), aside
 
 
-def _other(saved: Environment, version: str | None, platform: str | None) -> str:
-    """How a saved environment differs from what the name of an image says; empty if it does not."""
-    if version and public_version(version) != public_version(saved.vllm):
-        return f"it has vLLM {saved.vllm}, and the tag says {version}"
-    if platform and platform != saved.platform:
-        return f"it is of platform {saved.platform}, and the image is for {platform}"
+def _contradiction(image: Image | None, knowledge: Knowledge) -> str:
+    """That an image's tag states another vLLM than was given, and what to do; empty if it does not.
+
+    `--vllm-version` is for images whose tag does not say, so that of an image of vLLM's own needs no word.
+    """
+    stated = image.stated_vllm if image else None
+    if image is None or stated is None:
+        return ""
+    saved, version = knowledge.environment, knowledge.vllm_version
+    if saved is not None and public_version(stated) != public_version(saved.vllm):
+        return (
+            f"The environment given has vLLM {saved.vllm}, and the image {image} says vLLM {stated}. "
+            "Make the file for --environment inside this image, with `tuner env --json`."
+        )
+    if saved is None and version and image.vllm is None and public_version(stated) != public_version(version):
+        return (
+            f"--vllm-version says {version}, and the image {image} says vLLM {stated}. "
+            "Leave that option out for this image, or give --environment, made inside it."
+        )
     return ""
 
 
@@ -205,8 +242,16 @@ def _of_version(version: str, platform: str | None) -> Environment:
     return Environment("", None, version, "vllm", None, None, None, where, (), None, 0, ())
 
 
-def _arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, str]:
-    """The arguments, and what hides others; a `--config` file is looked for beside the manifest."""
+def read_arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, str]:
+    """The arguments of a launch, and what hides others; a `--config` file is looked for beside the manifest.
+
+    Args:
+        path: the manifest.
+        launch: a launch in it.
+
+    Raises:
+        TunerError: vLLM would refuse the arguments.
+    """
     args = _with_numbers(launch)
     hidden = ""
     file = next((behind for name, behind in pairwise(args) if name == "--config"), None)
@@ -250,7 +295,8 @@ def _model(arguments: ServeArguments, configs: Path | None) -> tuple[Model | Non
     try:
         # A manifest may name anything as its model; the method raises for a name that is too long.
         if folder is not None and os.path.isfile(folder / "config.json"):  # noqa: PTH113
-            model = describe(name, folder.absolute(), read_config(folder))
+            config = read_config(folder)
+            model = describe(name, folder.absolute(), config, side=read_side_files(folder, config))
         else:
             model = identify(name, revision=arguments.serving.revision)
         remote_code(model, trusted=arguments.serving.trust_remote_code)  # which every look-up reads
@@ -284,5 +330,6 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
 
 
 def _agrees(entry: Entry, base: Mapping[str, object]) -> bool:
-    stored, wanted = ({**key, "vllm": public_version(key.get("vllm"))} for key in (entry.key, base))
+    keys = ({"plugins": "", **key} for key in (entry.key, base))  # older releases told no plugins apart
+    stored, wanted = ({**key, "vllm": public_version(key.get("vllm"))} for key in keys)
     return set(differences(stored, wanted)) <= LOOSE

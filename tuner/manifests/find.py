@@ -1,8 +1,10 @@
 """The vLLM launches in one file, whatever kind of manifest it is."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePath
 
+from tuner.manifests.compose import images_of_texts, is_compose
 from tuner.manifests.docker import dockerfile_launches
 from tuner.manifests.helm import helm_launches, runtime_launch
 from tuner.manifests.kserve import kserve_launches
@@ -63,8 +65,23 @@ def _in_document(text: str, document: Node) -> Iterator[ManifestLaunch]:
     else:
         yield from helm_launches(text, document)
         yield from server_cmd_launches(text, document)
+        if is_compose(document):
+            yield from _in_compose(text, document)
+            return
     for scalar in _texts(document):
         yield from scalar_launches(text, scalar, shape="script")
+
+
+def _in_compose(text: str, document: Node) -> Iterator[ManifestLaunch]:
+    """The launches in the texts of a Compose file; a text that services share is a launch in each of their images."""
+    images = images_of_texts(document)
+    for scalar in _texts(document):
+        for found in scalar_launches(text, scalar, shape="script", composed=True):
+            users = images.get(id(scalar), []) if found.image is None else []
+            for image in users:
+                yield replace(found, image=image.text, image_line=image.line, may_build_image=True)
+            if not users:
+                yield found
 
 
 def _texts(document: Node) -> Iterator[Scalar]:

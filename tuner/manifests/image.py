@@ -20,6 +20,12 @@ _PLATFORMS = {
     "vllm-ascend": "oot:ascend",
 }
 _SERVES = re.compile(r"(?:^|/)(?:vllm-openai(?:-[a-z]+)?|vllm-cpu-release-repo)$")
+_NAMED_AS_OWN = re.compile(r"(?:^|/)(?:vllm|vllm-openai(?:-[a-z]+)?|vllm-tpu|vllm-cpu-release-repo|vllm-ascend)$")
+"""Names of vLLM's own images, whoever keeps a copy."""
+_COUNTS_ITS_OWN = re.compile(r"(?:^|/)lmcache/vllm-openai$")
+"""Its tag is a release of LMCache."""
+_VLLM_IN_TAG = re.compile(r"(?:^|[-_.+])vllm[-_.]?v?(\d+\.\d+\.\d+(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])")
+"""As in `rocm/vllm:rocm7.0.0_vllm_0.11.1_20251103`."""
 _RELEASE = re.compile(r"v?(\d+\.\d+\.\d+(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])")
 
 
@@ -51,6 +57,23 @@ class Image:
         """The vLLM version in the tag; None for images that count versions of their own, as lmcache's do."""
         match = _RELEASE.match(self.tag) if _OWN.search(self.repository) else None
         return match[1] if match and parse_version(match[1]) else None
+
+    @property
+    def stated_vllm(self) -> str | None:
+        """The vLLM version that the tag states, of copies of vLLM's images too.
+
+        It is enough to contradict another version, and not to rely on: who copies an image may count otherwise.
+        """
+        named = _VLLM_IN_TAG.search(self.tag)
+        copied = _NAMED_AS_OWN.search(self.repository) and not _COUNTS_ITS_OWN.search(self.repository)
+        match = named or (_RELEASE.match(self.tag) if copied else None)
+        stated = match[1] if match and parse_version(match[1]) else None
+        return self.vllm or stated
+
+    def __str__(self) -> str:
+        """As it is written in a manifest."""
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.repository}{tag}" + (f"@{self.digest}" if self.digest else "")
 
     @property
     def platform(self) -> str | None:

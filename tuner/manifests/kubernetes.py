@@ -119,7 +119,12 @@ def probe_seconds(probe: Node | None) -> float | None:
 
 
 def scalar_launches(
-    text: str, node: Node, *, shape: str, variables: Variables[str, str | None] | None = None
+    text: str,
+    node: Node,
+    *,
+    shape: str,
+    variables: Variables[str, str | None] | None = None,
+    composed: bool = False,
 ) -> Iterator[ManifestLaunch]:
     """The launches in one text of a YAML file: a script, or a document with fenced blocks.
 
@@ -130,17 +135,20 @@ def scalar_launches(
         node: the text; anything else has no launches.
         shape: what the launches of a script are called.
         variables: those that are set where a script runs.
+        composed: Docker Compose reads the text before a shell does.
     """
     if not isinstance(node, Scalar):
         return
     if node.style not in {"|", ">"}:
-        yield from embedded_launches(node.text, node.line, shape=shape, variables=variables)
+        yield from embedded_launches(node.text, node.line, shape=shape, variables=variables, composed=composed)
         return
     start, folded = text.find("\n", node.start, node.stop) + 1, node.style == ">"
     if has_fences(node.text) and not folded:
         yield from markdown_launches(text, start, node.stop)
     elif start:
-        yield from shell_launches(text, start, node.stop, folded=folded, shape=shape, variables=variables)
+        yield from shell_launches(
+            text, start, node.stop, folded=folded, shape=shape, variables=variables, composed=composed
+        )
 
 
 def _of_entrypoint(container: Mapping, arguments: list[Word]) -> tuple[Word, ...] | None:

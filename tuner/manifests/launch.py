@@ -82,6 +82,8 @@ class ManifestLaunch:
         words: the arguments behind `vllm serve`.
         image: the container image as written; None where the manifest names none.
         image_line: where it is named.
+        may_build_image: the manifest may build the image itself, so that a name as vLLM's own says of its platform
+            nothing to rely on.
         env: variables it sets; None: the value comes from elsewhere (a secret, a field of the pod).
         volumes: what is mounted.
         startup_seconds: how long its startupProbe waits; None without one.
@@ -95,6 +97,7 @@ class ManifestLaunch:
     words: tuple[Word, ...]
     image: str | None = None
     image_line: int = 0
+    may_build_image: bool = False
     env: Mapping[str, str | None] = field(default_factory=dict)
     volumes: tuple[Volume, ...] = ()
     startup_seconds: float | None = None

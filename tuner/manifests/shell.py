@@ -8,7 +8,7 @@ from itertools import accumulate, takewhile
 
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import ArgumentList, Form, ManifestLaunch, Word
-from tuner.manifests.lexer import Token, commands
+from tuner.manifests.lexer import Piece, Token, commands
 
 SERVER_MODULE = "vllm.entrypoints.openai.api_server"
 CLI_MODULE = "vllm.entrypoints.cli.main"
@@ -20,7 +20,9 @@ _STARTERS = re.compile(
 )
 """Words before a command that start it, and keywords of bash; the last are a Dockerfile's, in documents."""
 _SHELLS = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
-_HIDES = re.compile(r"\$[@*]|\[[@*]\]|ARGS|OPTS|OPTIONS|EXTRA|FLAGS|PARAMS|CMD|_CONFIG\b", re.IGNORECASE)
+_ALL_OF = re.compile(r"\$+\{?!?[@*]|\[[@*]\]")
+"""A substitution by any number of words, quoted or not: all arguments of a script, all items of an array."""
+_HIDES = re.compile(rf"{_ALL_OF.pattern}|ARGS|OPTS|OPTIONS|EXTRA|FLAGS|PARAMS|CMD|_CONFIG\b", re.IGNORECASE)
 _ELLIPSIS = frozenset({"...", "…", "[...]", "<...>"})
 _NO_LAUNCH = frozenset({"--help", "-h", "--version"})
 _DOCKER_VALUES = re.compile(
@@ -45,6 +47,7 @@ def shell_launches(
     folded: bool = False,
     shape: str = "shell",
     variables: Mapping[str, str | None] | None = None,
+    composed: bool = False,
 ) -> Iterator[ManifestLaunch]:
     """The launches in shell text that stands in a file as it is.
 
@@ -55,11 +58,12 @@ def shell_launches(
         folded: as for `tuner.manifests.lexer.commands`.
         shape: what the launches are called.
         variables: those that are set where the text runs.
+        composed: as for `tuner.manifests.lexer.commands`.
     """
     lines = list(accumulate((len(line) for line in text.split("\n")), lambda a, b: a + b + 1, initial=0))
     known = _updated({}, variables or {})
     exported: dict[str, str | None] = {}
-    for tokens in commands(text, start, stop, folded=folded):
+    for tokens in commands(text, start, stop, folded=folded, composed=composed):
         assigned, rest = _assignments(tokens, known)
         if not rest or rest[0].text() == "export":
             made = assigned | _assignments(rest[1:], known)[0]
@@ -73,14 +77,19 @@ def shell_launches(
             words = tuple(replace(word, line=bisect_right(lines, word.start), owner=owner) for word in found.words)
             yield replace(found, words=words, line=line, env=exported | assigned | dict(found.env), image_line=line)
         elif script := shell_script([Word(token.text(known), line) for token in rest]):
-            yield from embedded_launches(script.text, line, shape=shape, variables=known)
+            yield from embedded_launches(script.text, line, shape=shape, variables=known, composed=composed)
 
 
 def embedded_launches(
-    script: str, line: int, *, shape: str, variables: Mapping[str, str | None] | None = None
+    script: str,
+    line: int,
+    *,
+    shape: str,
+    variables: Mapping[str, str | None] | None = None,
+    composed: bool = False,
 ) -> Iterator[ManifestLaunch]:
     """The launches in shell text that is written in another form, such as a quoted string: they cannot be edited."""
-    for found in shell_launches(script, shape=shape, variables=variables):
+    for found in shell_launches(script, shape=shape, variables=variables, composed=composed):
         words = tuple(replace(word, line=line, owner=None) for word in found.words)
         yield replace(found, words=words, line=line, image_line=line)
 
@@ -109,14 +118,26 @@ def hides_arguments(words: Sequence[Word], whole: Sequence[bool]) -> str:
     A substitution behind an option is its value. Its name, an array, or a flag before it says otherwise.
     """
     for index, word in enumerate(words):
-        if word.text in _ELLIPSIS:
+        before = words[index - 1].text if index else None
+        if word.text in _ELLIPSIS or (word.unknown and _may_be_several(word.text, before, alone=whole[index])):
             return word.text
-        if word.unknown and whole[index]:
-            before = words[index - 1].text if index else ""
-            value = before.startswith("-") and "=" not in before and before not in _FLAGS
-            if _HIDES.search(word.text) or not (value or index == 0):
-                return word.text
     return ""
+
+
+def _may_be_several(text: str, before: str | None, *, alone: bool) -> bool:
+    """Whether a word that holds a substitution may stand for several arguments.
+
+    Args:
+        text: the word.
+        before: the argument in front of it; None if it is the first, and so the model.
+        alone: it is one substitution and nothing else.
+    """
+    if _ALL_OF.search(text):
+        return True
+    if not alone:
+        return False
+    value = before is None or (before.startswith("-") and "=" not in before and before not in _FLAGS)
+    return not value or bool(_HIDES.search(text))
 
 
 def _assignments(tokens: Sequence[Token], variables: dict[str, str]) -> tuple[dict[str, str | None], list[Token]]:
@@ -124,7 +145,7 @@ def _assignments(tokens: Sequence[Token], variables: dict[str, str]) -> tuple[di
     assigned: dict[str, str | None] = {}
     for index, token in enumerate(tokens):
         match = _ASSIGNMENT.fullmatch(token.text(variables))
-        if match is None or token.parts[:1] == [("", True)]:
+        if match is None or token.parts[:1] == [Piece("", substituted=True)]:
             return assigned, list(tokens[index:])
         assigned[match[1]] = None if token.unknown(variables) else match[2]
     return assigned, []
@@ -167,7 +188,8 @@ def _is_prose(texts: Sequence[str]) -> bool:
 
 def _unknown(token: Token, variables: dict[str, str]) -> bool:
     """Whether it is not known which word, or how many, a token stands for."""
-    split = any(made for _, made in token.parts) and not token.quoted and len(token.text(variables).split()) != 1
+    substituted = any(piece.substituted for piece in token.parts)
+    split = substituted and not token.quoted and len(token.text(variables).split()) != 1
     return split or token.unknown(variables)
 
 

@@ -13,6 +13,7 @@ from tuner.probe.answers import FAILED, require
 HINTS = {
     "kernel_missing": "This vLLM has no kernel for it on this machine; probe on the GPU type that will serve.",
     "unknown_architecture": "Another vLLM release may have it; see its list of supported models.",
+    "plugin": "Correct the plugin for this vLLM release, or probe with a release that it was written for.",
     "remote_code": "Run again with --trust-remote-code if you trust the code in the model's folder.",
 }
 """Kind of failure -> what to do."""
@@ -33,8 +34,14 @@ def failed(report: Mapping[str, Any]) -> TunerError:
 
 
 def no_vllm(facts: Mapping[str, Any]) -> TunerError:
-    """An import of vLLM that raised."""
+    """An import of vLLM that raised, or a plugin of it."""
     require("environment.json", facts, FAILED)
+    if isinstance(facts.get("plugin"), str) and facts["plugin"]:
+        return TunerError(
+            f"The vLLM plugin {facts['plugin']} fails in this environment: {facts['message']}",
+            hint=f"Raised at {facts['where']}; correct or uninstall it, or name the others alone in VLLM_PLUGINS.",
+            kind="environment",
+        )
     return TunerError(
         f"vLLM does not import in this environment: {facts['message']}",
         hint=f"Raised at {facts['where']}; check the environment with its own `python -c 'import vllm'`.",

@@ -48,12 +48,13 @@ class Job:
     Attributes:
         index: position in the request; results carry it.
         config: the shrunk config.json.
-        folder: the model's own folder; read only for its code, and only with `trust_remote_code`.
+        folder: the model's own folder; read for `side_files`, and for its code with `trust_remote_code` only.
         special_tokens: token ids that the config names.
         assumptions: what shrinking changed; goes into the report.
         declares_experts: whether the full config asks for more than one routed expert; goes into the report.
         model_impl: vLLM's `--model-impl`.
         trust_remote_code: run code from the model's folder.
+        side_files: names of the folder's other files that vLLM is to find beside config.json.
         deep: the config with every layer, for a model whose code asks for layers by number; None where none was cut.
     """
 
@@ -65,6 +66,7 @@ class Job:
     declares_experts: bool = False
     model_impl: str = "auto"
     trust_remote_code: bool = False
+    side_files: tuple[str, ...] = ()
     deep: dict[str, Any] | None = None
 
 
@@ -76,7 +78,7 @@ class Outcome:
         index: the job's.
         report: what the worker observed; None after a failure.
         failure: None, or what stopped it; its `kind` is one of `unknown_architecture`,
-            `remote_code`, `kernel_missing`, `model`, `timeout`, `memory`, `crash`, `report`, `environment`.
+            `plugin`, `remote_code`, `kernel_missing`, `model`, `timeout`, `memory`, `crash`, `report`, `environment`.
         seconds: wall time, vLLM's import excluded.
     """
 

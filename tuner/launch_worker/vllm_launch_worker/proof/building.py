@@ -144,7 +144,14 @@ def leave_device(model) -> None:
             if isinstance(value, torch.Tensor) and not value.is_meta:
                 vars(module)[name] = value.to("meta")
             elif isinstance(value, list) and any(isinstance(item, torch.Tensor) for item in value):
-                vars(module)[name] = [item.to("meta") if isinstance(item, torch.Tensor) else item for item in value]
+                vars(module)[name] = [without_memory(item) for item in value]
+
+
+def without_memory(value):
+    """The tensor on the meta device; anything else as it is."""
+    import torch
+
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
 
 
 @contextmanager

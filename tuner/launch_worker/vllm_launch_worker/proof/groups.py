@@ -1,5 +1,6 @@
 """The launch's groups of processes, in one process: torch's fake backend answers for the other ranks."""
 
+from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 RANKS_OF_A_LAUNCH = 12
@@ -16,6 +17,28 @@ def ranks(parallel) -> list:
     tensors = sorted({0, parallel.tensor_parallel_size - 1})
     replicas = sorted({0, parallel.data_parallel_size - 1})
     return [(replica, stage, tensor) for replica in replicas for stage in stages for tensor in tensors]
+
+
+@contextmanager
+def devices_of_a_launch():
+    """While the block runs, this machine has as many devices as any launch asks for: its ranks are simulated here.
+
+    vLLM refuses a launch with more processes than there are GPUs (vllm/config/parallel.py, 0.16.0 to 0.32.0).
+    """
+    from vllm.config import parallel
+    from vllm.platforms import current_platform
+
+    with ExitStack() as patches:
+        patches.enter_context(
+            mock.patch.object(type(current_platform), "device_count", return_value=DEVICES, create=True)
+        )
+        for name in ("cuda_device_count_stateless", "device_count"):
+            if hasattr(parallel, name):
+                patches.enter_context(mock.patch.object(parallel, name, return_value=DEVICES))
+        yield
+
+
+DEVICES = 4096
 
 
 def name_of(rank: tuple, parallel) -> str:

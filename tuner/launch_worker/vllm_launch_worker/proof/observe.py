@@ -13,6 +13,7 @@ from vllm_launch_worker.proof.counter import counter_against
 from vllm_launch_worker.proof.failure import COMPILED, NOT_TRACED, NOTHING_OUTSIDE, failure, raised
 from vllm_launch_worker.proof.order import Order
 from vllm_launch_worker.proof.origin import Origins
+from vllm_launch_worker.proof.patched import patched
 from vllm_launch_worker.proof.reads import Reads, below_path, values
 from vllm_launch_worker.proof.tracing import MOST_GUARDS, Trace, watching
 
@@ -44,46 +45,57 @@ def observe(request: dict, folder: Path) -> dict:
         folder: of this process alone.
     """
     os.environ.update(VARIABLES)
-    reads, begin = IMPORT, time.monotonic()
-    with reads.of_variables():
-        try:
-            vllm_config = config_of(request["args"], reads)
-        except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
-            traceback.print_exc()
-            return together([unseen("the launch", raised(NOT_TRACED, "not_built", error))])
-    seconds = {"config": round(time.monotonic() - begin, 3)}
-    answers = []
-    parallel = vllm_config.parallel_config
-    for number, rank in enumerate(groups.ranks(parallel)):
-        answers.append(of_rank(vllm_config, rank, reads, folder / f"rank-{number}", seconds))
-    return together(answers)
+    first = of_rank(request["args"], 0, folder)
+    others = range(1, first["ranks"])
+    return together([first, *(of_rank(request["args"], number, folder) for number in others)])
 
 
-def of_rank(vllm_config, rank: tuple, reads: Reads, folder: Path, seconds: dict) -> dict:
-    """What one rank shows, in a process of its own: vLLM's groups can be made once in each."""
-    file = folder.with_suffix(".json")
-    name = groups.name_of(rank, vllm_config.parallel_config)
+def of_rank(args: list, number: int, folder: Path) -> dict:
+    """What one of the ranks that may differ shows, in a process of its own.
+
+    vLLM's groups can be made once in a process, and reading the config may touch the GPU, after which none can fork.
+
+    Returns:
+        `rank`, `variables`, `fields`, `sources`; and `ranks`, how many may differ.
+    """
+    file = folder / f"rank-{number}.json"
 
     def answer(_folder: Path) -> None:
-        write_json(file, Rank(vllm_config, rank, reads, dict(seconds)).shown(name))
+        write_json(file, seen(args, number))
 
-    how = forks.forked(answer, folder)
+    how = forks.forked(answer, folder / f"rank-{number}")
     if file.exists():
         return read_json(file)
-    return unseen(name, failure(NOT_TRACED, "rank_not_traced", rank=name, how=how))
+    return unseen(f"rank {number}", failure(NOT_TRACED, "rank_not_traced", rank=f"rank {number}", how=how))
+
+
+def seen(args: list, number: int) -> dict:
+    """As `of_rank`, in this process."""
+    begin = time.monotonic()
+    with IMPORT.of_variables():
+        try:
+            vllm_config = config_of(args, IMPORT)
+        except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
+            traceback.print_exc()
+            return unseen("the launch", raised(NOT_TRACED, "not_built", error))
+    seconds = {"config": round(time.monotonic() - begin, 3)}
+    ranks = groups.ranks(vllm_config.parallel_config)
+    name = groups.name_of(ranks[number], vllm_config.parallel_config)
+    return {**Rank(vllm_config, ranks[number], IMPORT, seconds).shown(name), "ranks": len(ranks)}
 
 
 def config_of(args: list, reads: Reads):
     """The VllmConfig of the launch, as the API server makes it."""
     arguments = launch.engine_args(args)
-    with reads.of_code():
+    with groups.devices_of_a_launch(), reads.of_code():
         return launch.config_of(arguments)
 
 
 def unseen(name: str, reason: dict) -> dict:
     """The answer for a rank of which nothing was seen."""
     entry = {"name": name, "status": "failed", "failures": [reason], "registered": [], "calls": [], "guards": []}
-    return {"rank": {**entry, "assumptions": [], "seconds": {}}, "variables": {}, "fields": [], "sources": {}}
+    rank = {**entry, "assumptions": [], "seconds": {}}
+    return {"rank": rank, "variables": {}, "fields": [], "sources": {}, "ranks": 1}
 
 
 def together(answers: list) -> dict:
@@ -126,7 +138,7 @@ class Rank:
             "failures": self.failures[:MOST_FAILURES],
             "registered": list(self.layers),
             "calls": self.calls,
-            "guards": self.trace.sizes[:MOST_GUARDS],
+            "guards": [guard.told() for guard in self.trace.sizes[:MOST_GUARDS]],
             "assumptions": self.standing.assumptions,
             "seconds": self.seconds,
         }
@@ -219,8 +231,7 @@ class Rank:
         strange = [file for file in sorted(self._files()) if not self.origins.is_trusted(file)]
         for file in strange:
             self.failures.append(failure(COMPILED, "foreign_code", file=below_path(file)))
-        for plugin in foreign_plugins(self.origins):
-            self.failures.append(failure(COMPILED, "foreign_plugin", plugin=plugin))
+        self.failures += patched(self.origins)
         for file in sorted(self.reads.listed):
             if not self.origins.is_trusted(file):
                 self.failures.append(failure(NOT_TRACED, "reads_all_variables", file=below_path(file)))
@@ -248,15 +259,3 @@ class Rank:
             yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begin, 3)
-
-
-def foreign_plugins(origins: Origins) -> list:
-    """General plugins that vLLM loads here and that are no part of vLLM or of what it requires."""
-    from vllm.plugins import DEFAULT_PLUGINS_GROUP, load_plugins_by_group
-
-    names = []
-    for name, function in load_plugins_by_group(DEFAULT_PLUGINS_GROUP).items():
-        code = getattr(function, "__code__", None)
-        if code is None or not origins.is_trusted(code.co_filename):
-            names.append(name)
-    return names

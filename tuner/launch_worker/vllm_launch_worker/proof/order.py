@@ -129,9 +129,7 @@ class Order:
         return any(is_moe(node) for node in inner_nodes(self.module))
 
     def _walk(self) -> None:
-        for node in [*self.module.graph.nodes, *inner_nodes(self.module)]:
-            if is_opaque(node):
-                self._fail("opaque_operator", node, operator=full_name(node))
+        self._look_for_opaque()
         number = 0
         for node in self.module.graph.nodes:
             behind = max((self._depth(source) for source in node.all_input_nodes), default=NOTHING)
@@ -145,6 +143,12 @@ class Order:
                     self._fail("result_not_behind", node, layer=self.calls[-1])
             else:
                 self._carry(node, behind)
+
+    def _look_for_opaque(self) -> None:
+        """Note every operator that is neither torch's nor vLLM's."""
+        for node in [*self.module.graph.nodes, *inner_nodes(self.module)]:
+            if is_opaque(node):
+                self._fail("opaque_operator", node, operator=full_name(node))
 
     def _carry(self, node, behind: int) -> None:
         """Note what an operation that is no MoE call leaves."""

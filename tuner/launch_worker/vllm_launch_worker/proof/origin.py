@@ -8,6 +8,7 @@ import base64
 import csv
 import hashlib
 import importlib.metadata
+import os
 import re
 import sys
 import sysconfig
@@ -40,7 +41,7 @@ class Origins:
         return self.answers[file]
 
     def _is_trusted(self, file: str) -> bool:
-        if file.startswith("<"):
+        if file.startswith("<") or is_generated(file):
             return True
         path = Path(file).resolve()
         if is_standard(path):
@@ -64,6 +65,12 @@ class Origins:
     def is_own(self, file: str) -> bool:
         """Whether the file was installed with vLLM itself."""
         return str(Path(file).resolve()) in self.own
+
+
+def is_generated(file: str) -> bool:
+    """Whether torch wrote this file, in this process's own cache, from code that it was given."""
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    return bool(cache) and Path(file).is_relative_to(cache)
 
 
 def owner_of(file: str):

@@ -13,7 +13,7 @@ from unittest import mock
 from vllm_launch_worker.proof import first_call
 from vllm_launch_worker.proof.failure import NOTHING_OUTSIDE, failure, raised
 from vllm_launch_worker.proof.order import full_name, inner_nodes, is_moe, is_opaque, layer_of, place
-from vllm_launch_worker.proof.sizes import always_holds
+from vllm_launch_worker.proof.sizes import holds
 from vllm_launch_worker.proof.stores import ANY, INSIDE, module_roots, stored_in
 from vllm_launch_worker.proof.tracing import Trace, watching
 
@@ -292,18 +292,19 @@ def handlers_against(trace: Trace) -> list:
     """Functions around the region that catch exceptions: one could hide that the counter ran past its list."""
     failures = []
     for file, line in trace.handlers:
-        if "torch" not in module_roots(file):
+        if file != __file__ and "torch" not in module_roots(file):
             failures.append(failure(NOTHING_OUTSIDE, "outer_handler", file=file, line=line))
     return failures
 
 
 def sizes_against(trace: Trace, most: int) -> list:
     """Guards on sizes that do not hold for every batch of 1 to `most` tokens."""
-    return [
-        failure(NOTHING_OUTSIDE, "outer_guard", guard=guard["expression"], file=guard["file"], line=guard["line"])
-        for guard in trace.sizes
-        if not always_holds(guard["expression"], most)
-    ]
+    failures = []
+    for guard in trace.sizes:
+        if not holds(guard.condition, most):
+            place = {"file": guard.file, "line": guard.line}
+            failures.append(failure(NOTHING_OUTSIDE, "outer_guard", guard=str(guard.condition), **place))
+    return failures
 
 
 def attributes_against(trace: Trace, stored: frozenset) -> list:

@@ -26,7 +26,7 @@ class Reads:
         environ: the variables when the process began: vLLM sets some itself.
         variables: names of the environment variables.
         fields: fields of vLLM's config, `scheduler_config.max_num_seqs`.
-        codes: the code objects of all Python functions that ran.
+        codes: the code objects of all Python functions that ran, import hooks left out.
         listed: files whose code read every variable at once.
     """
 
@@ -91,7 +91,8 @@ class Reads:
         codes = self.codes
 
         def note(frame, _event, _argument):
-            codes.add(frame.f_code)
+            if frame.f_code not in codes and not is_import_hook(frame):
+                codes.add(frame.f_code)
 
         sys.settrace(note)
         threading.settrace(note)
@@ -123,6 +124,20 @@ class Reads:
 
 
 CONFIGS, EXPERTS = "vllm.config", "vllm.model_executor.layers.fused_moe"
+
+
+def is_import_hook(frame) -> bool:
+    """Whether Python's import system called this code, and it is no module that is imported.
+
+    Environments bring hooks of their own (virtualenv's `_virtualenv.py`): like all that Python runs at its own start,
+    they belong to the environment.
+    """
+    own = frame.f_code.co_filename
+    while frame is not None and frame.f_code.co_filename == own:
+        if frame.f_code.co_name == "<module>":
+            return False
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def reader() -> tuple:

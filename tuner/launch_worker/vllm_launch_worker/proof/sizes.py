@@ -7,15 +7,6 @@ ALL_SIZES = 2048
 """Up to this number of tokens every batch is tried."""
 
 
-def always_holds(expression: str, most: int) -> bool:
-    """Whether a guard is true for every number of tokens; of several symbols all stand for that number."""
-    import sympy
-    from torch.utils._sympy import functions
-
-    names = {name: getattr(functions, name) for name in dir(functions) if name[:1].isupper()}
-    return holds(sympy.sympify(expression, locals={**names, "Eq": sympy.Eq, "Ne": sympy.Ne}), most)
-
-
 @lru_cache
 def holds(condition, most: int) -> bool:
     """Whether this condition of sympy's is true for every number of tokens from 1 to `most`."""

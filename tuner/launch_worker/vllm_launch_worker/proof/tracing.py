@@ -1,11 +1,31 @@
 """What vLLM's own compile of the model gives to its backend: the graph, and the guards that vLLM drops."""
 
+import dis
+import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from unittest import mock
 
 MOST_GUARDS = 50
 """Guards on sizes that are told."""
+
+
+@dataclass(frozen=True)
+class SizeGuard:
+    """A guard on sizes.
+
+    Attributes:
+        condition: as sympy has it.
+        file, line: the code that asked.
+    """
+
+    condition: object
+    file: str
+    line: int
+
+    def told(self) -> dict:
+        """For the report."""
+        return {"expression": str(self.condition), "file": self.file, "line": self.line}
 
 
 @dataclass
@@ -15,7 +35,7 @@ class Trace:
     Attributes:
         graphs: the graph modules that the backend was called with.
         guards: each guard that Dynamo made, with its `type`, `name`, `file` and `line`.
-        sizes: each guard on sizes, with its `expression`, `file` and `line`.
+        sizes: the guards on sizes.
         files: of the code that Dynamo looked into.
         codes: this code, function by function.
         handlers: places of functions that Dynamo looked into and that catch exceptions.
@@ -93,22 +113,22 @@ def size_guards() -> list:
     context = torch._guards.TracingContext.try_get()
     mode = context.fake_mode if context else None
     guards = mode.shape_env.guards if mode is not None and mode.shape_env is not None else []
-    found = []
-    for guard in guards:
-        file, line = place_of(guard.sloc)
-        found.append({"expression": str(guard.expr), "file": file, "line": line})
-    return found
+    return [SizeGuard(guard.expr, *place_of(guard.sloc)) for guard in guards]
 
 
 def place_of(location) -> tuple:
-    """File and line of a shape guard: the code of the model, or what of torch asked."""
-    frame = getattr(location, "user_loc", None) or getattr(location, "framework_loc", None)
-    text = str(frame or "")
-    file, _, line = text.partition(":")
-    if hasattr(frame, "filename"):
-        return frame.filename, frame.lineno or 0
-    digits = line.split(" ")[0]
-    return file, int(digits) if digits.isdigit() else 0
+    """File and line of a guard on sizes: the code of the model, or else what of torch asked.
+
+    torch keeps them as texts: `code  # FILE:LINE in FUNCTION` (torch/_guards.py, SLoc).
+    """
+    for text in (getattr(location, "maybe_user_loc", None), getattr(location, "framework_loc", None)):
+        match = PLACE.search(str(text or ""))
+        if match:
+            return match["file"], int(match["line"])
+    return "", 0
+
+
+PLACE = re.compile(r"(?:^|# )(?P<file>[^#]+?):(?P<line>\d+) in ")
 
 
 def where(stack) -> tuple:
@@ -142,11 +162,10 @@ def like(value):
 def catches(code) -> bool:
     """Whether a function catches exceptions: `try`, `with`, and what ends in `finally`.
 
-    Python 3.11 keeps a table of handlers; 3.10 has an instruction.
+    From Python 3.11 on each begins with an instruction that keeps the exception, which the handlers that Python adds to
+    comprehensions lack; 3.10 has an instruction for the block.
     """
-    table = getattr(code, "co_exceptiontable", None)
-    if table is not None:
-        return bool(table)
-    import dis
+    return any(instruction.opname in HANDLERS for instruction in dis.get_instructions(code))
 
-    return any(instruction.opname == "SETUP_FINALLY" for instruction in dis.get_instructions(code))
+
+HANDLERS = frozenset(("PUSH_EXC_INFO", "SETUP_FINALLY", "SETUP_WITH"))

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from moe_probe_worker import plugins
 from moe_probe_worker.autotune import take_the_first
 
 MAX_TOKENS = 2048
@@ -31,11 +32,10 @@ def start(control: Path) -> dict:
     import torch
     import vllm
     from vllm.platforms import current_platform
-    from vllm.plugins import load_general_plugins
 
     inspect_in_process()
     take_the_first()
-    load_general_plugins()
+    failures = plugins.load()
     join_world_of_one(control, current_platform.device_type)
     if current_platform.device_type != "cpu":
         give_workspace(torch.device(current_platform.device_type, 0))
@@ -50,7 +50,8 @@ def start(control: Path) -> dict:
         "device": current_platform.device_type,
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
     }
-    return {"environment": environment, "flag": flag(), "import_seconds": seconds}
+    facts = {"environment": environment, "flag": flag(), "import_seconds": seconds}
+    return {**facts, "failed_plugins": failures}
 
 
 def version_of(distribution: str):
@@ -118,7 +119,7 @@ def flag_form() -> str:
 
 
 def model_folder(job: dict) -> Path:
-    """A folder that holds the shrunk config.json, and the model's own code if it may run."""
+    """A folder that holds the shrunk config.json, the files that vLLM reads beside it, and the code if it may run."""
     folder = Path(tempfile.mkdtemp(prefix="model-", dir=os.getcwd()))  # noqa: PTH109  the worker's own folder
     config = dict(job["config"])
     if not job["trust_remote_code"]:
@@ -126,7 +127,11 @@ def model_folder(job: dict) -> Path:
     else:
         for source in Path(job["folder"]).glob("*.py"):
             shutil.copy(source, folder)
+    config.pop("configuration_files", None)  # names another config.json, which is not here
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for name in job["side_files"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(job["folder"]) / name, folder / name)
     return folder
 
 

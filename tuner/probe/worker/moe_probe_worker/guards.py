@@ -143,28 +143,34 @@ def guards(shape_env, size: int) -> list:
         shape_env: of the trace that is under way.
         size: the number of tokens in this trace; a symbol with another value is none of tokens.
     """
-    import sympy
     from torch.utils._sympy.printers import PythonPrinter
 
-    tokens = sympy.Symbol("tokens", integer=True, positive=True)
+    # torch 2.11 and later call the table `backed_var_to_val`, those before `var_to_val`.
+    values = getattr(shape_env, "backed_var_to_val", None) or shape_env.var_to_val
+    tokens = next((symbol for symbol, value in values.items() if value == size), None)
     found = {}
     for guard in shape_env.guards:
         symbols = guard.expr.free_symbols
-        if any(shape_env.size_hint(symbol, allow_none=True) != size for symbol in symbols):
+        if any(values.get(symbol) != size for symbol in symbols):
             continue
         expression = guard.expr.xreplace(dict.fromkeys(symbols, tokens))
         if expression.free_symbols:
             found[expression] = PythonPrinter().doprint(expression)
-    return [holds(text) for text in found.values()]
+    return [holds(text, str(tokens)) for text in found.values()]
 
 
-def holds(text: str):
-    """The guard as a function of the number of tokens; where it cannot be computed, it counts as holding."""
+def holds(text: str, name: str):
+    """The guard as a function of the number of tokens; where it cannot be computed, it counts as holding.
+
+    Args:
+        text: the formula in Python.
+        name: what stands for the number of tokens in it.
+    """
     code = compile(text, "<guard>", "eval")
 
     def guard(tokens: int) -> bool:
         try:
-            return bool(eval(code, {"math": math, "tokens": tokens}))  # noqa: S307  printed by torch from a formula
+            return bool(eval(code, {"math": math, name: tokens}))  # noqa: S307  printed by torch from a formula
         except Exception:
             return True
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from moe_probe_worker import engine, probe, registry
 from moe_probe_worker.control import read_json, write_json
+from moe_probe_worker.errors import described
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's `prctl`."""
@@ -29,7 +30,8 @@ def main(control: Path) -> None:
         facts = engine.start(control)
     except Exception as error:
         traceback.print_exc()
-        write_json(control / "environment.json", {"result": "failed", **described(error)})
+        failure = {"plugin": getattr(error, "plugin", ""), **described(error)}
+        write_json(control / "environment.json", {"result": "failed", **failure})
         return
     write_json(control / "environment.json", {"result": "ok", **facts})
     if request.get("list"):
@@ -82,12 +84,3 @@ def observed(job: dict, facts: dict) -> dict:
     except Exception as error:
         traceback.print_exc()
         return {"result": "failed", "kind": "model", **described(error)}
-
-
-def described(error: BaseException) -> dict:
-    """The exception in one line, and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ".join(lines[:3])[:400]
-    return {"message": f"{type(error).__name__}: {said}" if said else type(error).__name__, "where": where}

@@ -4,7 +4,7 @@ import gc
 import time
 from contextlib import contextmanager
 
-from moe_probe_worker import compiled, depth, engine, guards, plain_config
+from moe_probe_worker import compiled, depth, engine, guards, plain_config, plugins
 from moe_probe_worker.passes import Passes, run_all
 from moe_probe_worker.recorder import Recorder, registered_layers
 from moe_probe_worker.scenarios import scenarios
@@ -16,7 +16,7 @@ class NotProbed(Exception):  # noqa: N818  an outcome, not an error of ours
     """The model cannot be built here, for a reason with a name.
 
     Args:
-        kind: `unknown_architecture` or `remote_code`.
+        kind: `unknown_architecture`, `remote_code` or `plugin`.
         message: one sentence.
     """
 
@@ -45,7 +45,7 @@ def observe(job: dict, facts: dict) -> dict:
     Raises:
         NotProbed: vLLM has no class for the architecture, or only remote code does.
     """
-    check_architecture(job)
+    check_architecture(job, facts["failed_plugins"])
     plain, stages = plain_config.ensure_config_class(job["config"]), Stages()
     report = look(job, facts, stages)
     with stages.stage("depth"):
@@ -119,8 +119,13 @@ def made_up(plain: bool, config: dict) -> list:
     return found
 
 
-def check_architecture(job: dict) -> None:
-    """Refuse early, in words, what vLLM would refuse with a long list."""
+def check_architecture(job: dict, failed_plugins: list) -> None:
+    """Refuse early, in words, what vLLM would refuse with a long list.
+
+    Args:
+        job: the model.
+        failed_plugins: as of `plugins.load`; one of them may have been to register the architecture.
+    """
     import transformers
     from vllm import ModelRegistry
 
@@ -130,4 +135,7 @@ def check_architecture(job: dict) -> None:
         return
     if "auto_map" in job["config"]:
         raise NotProbed("remote_code", f"{wanted[0]} exists only as remote code, which was not run.")
-    raise NotProbed("unknown_architecture", f"This vLLM registers no architecture {wanted[0]}.")
+    unknown = f"This vLLM registers no architecture {wanted[0]}"
+    if failed_plugins:
+        raise NotProbed("plugin", f"{unknown}, and could not load its plugin {plugins.words(failed_plugins)}.")
+    raise NotProbed("unknown_architecture", f"{unknown}.")

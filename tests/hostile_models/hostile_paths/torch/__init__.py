@@ -1,0 +1,1 @@
+"""A folder that is called `torch` and is another one."""

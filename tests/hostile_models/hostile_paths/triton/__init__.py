@@ -1,0 +1,1 @@
+"""A folder that is called `triton` and is another one."""

@@ -1,0 +1,247 @@
+"""A hub that hangs: `tuner serve` starts all the same, within 3 seconds; other commands say that they wait, and end.
+
+The hub is a real socket that answers too slowly or not at all.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+from fake_environment import OURS, QWEN, Serving
+from stand_in_server import CODE, config_in, facts_of, with_server
+
+from tuner import patience
+from tuner.errors import TunerError
+from tuner.hub import snapshot
+from tuner.patience import NoAnswerInTimeError, answer_of, at_most, telling
+
+ROOT = Path(__file__).parents[1]
+HEADERS = f'X-Repo-Commit: {"a" * 40}\r\nETag: "0123"\r\n'
+SAFE = {"fast_moe_cold_start": False}
+
+
+def silent(connection: socket.socket, ended: Event) -> None:
+    """Reads the question and never answers."""
+    connection.recv(65536)
+    ended.wait()
+
+
+def endless_headers(connection: socket.socket, ended: Event) -> None:
+    """Begins an answer, and sends one more letter of a header now and then."""
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX-A: ")
+    while not ended.wait(0.2):
+        connection.sendall(b"a")
+
+
+def trickling_body(connection: socket.socket, ended: Event) -> None:
+    """Promises a small file, and sends a byte of it now and then."""
+    while request := connection.recv(65536):
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{HEADERS}Content-Length: 1000\r\n\r\n".encode())
+        while request.startswith(b"GET") and not ended.wait(0.2):
+            connection.sendall(b" ")
+
+
+def endless_body(connection: socket.socket, ended: Event) -> None:
+    """Says nothing of the size, and never ends."""
+    while request := connection.recv(65536):
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{HEADERS}Transfer-Encoding: chunked\r\n\r\n".encode())
+        while request.startswith(b"GET") and not ended.is_set():
+            connection.sendall(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+
+
+Hub = Callable[[Callable[[socket.socket, Event], None]], str]
+HANGS = [silent, endless_headers, trickling_body]
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """Starts a hub that treats each connection in one way; its address."""
+    ended = Event()
+    listeners: list[socket.socket] = []
+
+    def start(behave: Callable[[socket.socket, Event], None]) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def treat(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                behave(connection, ended)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    Thread(target=treat, args=(listener.accept()[0],), daemon=True).start()
+
+        Thread(target=accept, daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    ended.set()
+    for listener in listeners:
+        listener.close()
+
+
+@pytest.fixture
+def serving(serving: Serving) -> Serving:
+    """It has a stand-in for `vllm`."""
+    return with_server(serving)
+
+
+def variables(tmp_path: Path, **more: str) -> dict[str, str]:
+    """The variables of a command that may ask the hub, and has an empty cache of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith((*OURS, "TRANSFORMERS_"))}
+    return {**clean, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hub"), "LC_ALL": "C.UTF-8", **more}
+
+
+def run(words: list[object], env: dict[str, str]) -> tuple[subprocess.CompletedProcess[str], float]:
+    """A process to its end, and the seconds that it took."""
+    begin = time.monotonic()
+    done = subprocess.run(list(map(str, words)), env=env, capture_output=True, text=True, timeout=90, check=False)
+    return done, time.monotonic() - begin
+
+
+def served(serving: Serving, store: Path, env: dict[str, str], *args: object) -> tuple[dict[str, Any], str, float]:
+    """What the server was given, what was said, and the seconds until it ended."""
+    words = [sys.executable, "-m", "tuner", "serve", "--python", serving.python, "--store", store, *args]
+    done, seconds = run(words, env)
+    assert done.returncode == CODE, done.stderr
+    return facts_of(done.stdout), done.stderr, seconds
+
+
+@pytest.mark.parametrize("behave", HANGS)
+def test_serve_starts_within_three_seconds(
+    hub: Hub, serving: Serving, store: Path, tmp_path: Path, behave: Callable[[socket.socket, Event], None]
+) -> None:
+    """The safe value, and a sentence that says why; compared with a start that asks nobody."""
+    _, _, offline = served(serving, store, variables(tmp_path, HF_HUB_OFFLINE="1"), "org/name")
+    facts, said, seconds = served(serving, store, variables(tmp_path, HF_ENDPOINT=hub(behave)), "org/name")
+    assert config_in(facts) == SAFE
+    assert "no verdict (The config.json of org/name could not be fetched from 127.0.0.1: no whole answer" in said
+    assert len(said.splitlines()) == 1
+    assert seconds - offline < 3
+
+
+def test_a_draft_and_a_model_share_the_time(hub: Hub, serving: Serving, store: Path, tmp_path: Path) -> None:
+    """Two questions take no longer than one."""
+    draft = json.dumps({"model": "org/draft", "num_speculative_tokens": 1})
+    env = variables(tmp_path, HF_ENDPOINT=hub(silent))
+    _, _, offline = served(serving, store, variables(tmp_path, HF_HUB_OFFLINE="1"), "org/name")
+    facts, _, seconds = served(serving, store, env, "org/name", "--speculative-config", draft)
+    assert config_in(facts) == SAFE
+    assert seconds - offline < 3
+    facts, _, seconds = served(serving, store, env, QWEN, "--speculative-config", draft)
+    assert config_in(facts) == SAFE
+    assert seconds - offline < 3
+
+
+def test_what_lies_beside_a_cached_config_is_waited_for_no_longer(
+    hub: Hub, serving: Serving, store: Path, tmp_path: Path
+) -> None:
+    """The config.json is in the cache, and the hub does not say which other files the model has."""
+    snapshot_folder = tmp_path / "hub" / "hub" / "models--org--name" / "snapshots" / ("a" * 40)
+    snapshot_folder.mkdir(parents=True)
+    (snapshot_folder / "config.json").write_bytes((QWEN / "config.json").read_bytes())
+    refs = snapshot_folder.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("a" * 40, encoding="utf-8")
+    _, said, offline = served(serving, store, variables(tmp_path, HF_HUB_OFFLINE="1"), "org/name")
+    assert "could not be learned" not in said
+    facts, said, seconds = served(serving, store, variables(tmp_path, HF_ENDPOINT=hub(silent)), "org/name")
+    assert config_in(facts) == SAFE
+    assert "could not be learned from 127.0.0.1: no whole answer within 2.0 s" in said
+    assert seconds - offline < 3
+
+
+@pytest.mark.parametrize("endpoint", ["http://[", "hub.example.org", "http://127.0.0.1:9"])
+def test_an_address_that_cannot_be_asked(serving: Serving, store: Path, tmp_path: Path, endpoint: str) -> None:
+    """It costs the verdict, and the server starts."""
+    facts, said, _ = served(serving, store, variables(tmp_path, HF_ENDPOINT=endpoint), "org/name")
+    assert config_in(facts) == SAFE
+    assert "could not be fetched" in said
+
+
+def test_a_name_server_that_hangs(serving: Serving, store: Path, tmp_path: Path) -> None:
+    """Looking the hub's name up is part of the wait.
+
+    A function that sleeps stands in for the system's resolver: a name server of ours would need the whole machine's
+    settings changed.
+    """
+    sleeping = (
+        "import socket, sys, time; socket.getaddrinfo = lambda *_, **__: time.sleep(60);"
+        "from tuner.__main__ import main; main()"
+    )
+    words = [sys.executable, "-c", sleeping, "serve", "--python", serving.python, "--store", store, "org/name"]
+    done, seconds = run(words, variables(tmp_path, HF_ENDPOINT="http://hub.invalid"))
+    assert done.returncode == CODE, done.stderr
+    assert config_in(facts_of(done.stdout)) == SAFE
+    assert "fetched from hub.invalid: no whole answer" in done.stderr
+    assert seconds < 20
+
+
+@pytest.mark.parametrize("command", ["verdict", "plan"])
+def test_other_commands_say_that_they_wait(
+    hub: Hub, serving: Serving, store: Path, tmp_path: Path, command: str
+) -> None:
+    """After 2 seconds, and give up after 20; shortened here, for the test's time."""
+    shorter = "import tuner.patience as p; p.QUESTION_S, p.NOTICE_S = 3.0, 0.5;from tuner.__main__ import main; main()"
+    words = [sys.executable, "-c", shorter, command, "--python", serving.python, "--store", store, "org/name"]
+    done, seconds = run(words, variables(tmp_path, HF_ENDPOINT=hub(trickling_body)))
+    assert done.returncode == 1
+    waiting, failed, hint = done.stderr.splitlines()
+    assert waiting == "tuner: waiting for an answer of 127.0.0.1 (at most 3 s)"
+    assert "org/name could not be fetched from 127.0.0.1: no whole answer within 3.0 s" in failed
+    assert "HF_ENDPOINT" in hint
+    assert 3 < seconds < 30
+
+
+def test_the_wait_is_bounded_everywhere() -> None:
+    """What was shortened above."""
+    assert (patience.QUESTION_S, patience.NOTICE_S, patience.SERVE_S) == (20, 2, 2)
+
+
+def test_a_file_of_unknown_size_is_not_fetched(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that would send for ever fills no disk."""
+    monkeypatch.setenv("HF_ENDPOINT", hub(endless_body))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(TunerError, match="states no size"):
+        snapshot("org/name")
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_answers_and_errors_in_time_arrive() -> None:
+    """A question's own value and its own error; a notice only for a wait that goes on."""
+    notices: list[str] = []
+    with telling(notices.append):
+        assert answer_of(lambda: 3, "nobody") == 3
+        with pytest.raises(ZeroDivisionError):
+            answer_of(lambda: 1 // 0, "nobody")
+    assert notices == []
+
+
+def test_several_questions_share_a_bound() -> None:
+    """What the first took the second lacks; behind the bound nobody is asked."""
+    asked: list[int] = []
+    with at_most(0.4):
+        answer_of(lambda: time.sleep(0.2), "slow")
+        with pytest.raises(NoAnswerInTimeError) as caught:
+            answer_of(lambda: time.sleep(5), "slower")
+        assert 0 < caught.value.seconds < 0.25
+        with pytest.raises(NoAnswerInTimeError):
+            answer_of(lambda: asked.append(1), "too late")
+    assert asked == []
+    answer_of(lambda: asked.append(1), "later")
+    assert asked == [1]

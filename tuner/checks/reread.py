@@ -1,0 +1,81 @@
+"""Proof that an edit lost nothing: the edited launch is read again and held against the one before it.
+
+The edit is made from a plan, and the plan from a reading of the file. This looks at the two launches alone and knows
+neither, so that a fault of either is found here. Pure, but for a `--config` file beside the manifest.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+from rules.decide import MODE, NAME
+from tuner.checks.edit import NotEditable
+from tuner.checks.subject import read_arguments
+from tuner.errors import TunerError
+from tuner.manifests.launch import Form, ManifestLaunch, Word
+from tuner.options import Setting, scan
+
+_FIELD = "compilation_config"
+_SEVERAL = re.compile(r"\$+\{?!?[@*]|\[[@*]\]")
+"""What stands for any number of arguments in a shell, whoever reads the text before it."""
+
+
+def require_nothing_lost(path: str, text: str, before: ManifestLaunch, after: ManifestLaunch) -> None:
+    """Check a launch that an edit changed.
+
+    Every argument must still be there, in the same order, but for the compilation config; that must be one, with every
+    key that was asked for before. A launch that hides arguments may not be changed at all.
+
+    Args:
+        path: the manifest, beside which a `--config` file is looked for.
+        text: the file after the edit.
+        before: the launch as it was.
+        after: the launch as it is read from `text`.
+
+    Raises:
+        NotEditable: it is not so; the message says what would be lost.
+    """
+    hidden = after.hidden or next(_several_words(text, after.words), "")
+    if hidden:
+        raise NotEditable(f"what {hidden} stands for is not written here, and would stand in front of what is added")
+    settings = _config_settings(after.args)
+    if _others(before.args) != _others(after.args):
+        raise NotEditable("edited, the other arguments would not be what they were, in the same order")
+    if len(settings) > 1 and not all(setting.path for setting in settings):
+        raise NotEditable("edited, it would have two compilation configs, and vLLM drops one")
+    try:
+        old, _ = read_arguments(path, before)
+        new, unread = read_arguments(path, after)
+    except TunerError as error:
+        raise NotEditable(f"edited, vLLM would refuse it: {error.message}") from None
+    if unread:
+        raise NotEditable(f"what {unread} stands for is not written here, and may hold a compilation config")
+    lost = [key for key, value in old.compilation_config.items() if not _same(key, value, new.compilation_config)]
+    lost += new.dropped
+    if lost:
+        raise NotEditable(f"edited, vLLM would drop {', '.join(lost)}")
+
+
+def _same(key: str, value: object, config: dict[str, object]) -> bool:
+    """Whether a key of the config is as it was; a null for what is decided here asks for vLLM's default."""
+    if value is None and key in {NAME, MODE}:
+        return True
+    return key in config and json.dumps(config[key], sort_keys=True) == json.dumps(value, sort_keys=True)
+
+
+def _config_settings(args: tuple[str, ...]) -> list[Setting]:
+    return [setting for setting in scan(args)[0] if setting.option.field == _FIELD]
+
+
+def _others(args: tuple[str, ...]) -> list[str]:
+    """The arguments that belong to no compilation config."""
+    taken = {index for setting in _config_settings(args) for index in range(setting.start, setting.stop)}
+    return [arg for index, arg in enumerate(args) if index not in taken]
+
+
+def _several_words(text: str, words: tuple[Word, ...]) -> Iterator[str]:
+    """What is written for words of a command line that a shell may make any number of words of."""
+    for word in words:
+        written = text[word.start : word.stop]
+        if word.owner is not None and word.owner.form is Form.SHELL and _SEVERAL.search(written):
+            yield written

@@ -1,0 +1,80 @@
+"""vLLM's general plugins, loaded as vLLM loads them, and what those that fail raise."""
+
+import logging
+from contextlib import contextmanager
+
+from moe_probe_worker.errors import described
+
+LOGGER = "vllm.plugins"
+SHOWN = 3
+"""Plugins whose errors one message tells."""
+
+
+class FailedToLoad(logging.Handler):
+    """Collects what vLLM logs and swallows where a plugin cannot be imported (vllm/plugins/__init__.py)."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.failures: list[dict] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record that carries an exception, with the plugin that it names."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            name = str(record.args[0]) if record.args else "without a name"
+            self.failures.append({"plugin": name, **described(error)})
+
+
+def load() -> list:
+    """Load the general plugins.
+
+    Returns:
+        `plugin`, `message` and `where` of each that could not be imported; vLLM goes on without it.
+
+    Raises:
+        Exception: what a plugin's own function raised, which ends a server too; `plugin` on it names the plugin.
+    """
+    from vllm.plugins import load_general_plugins
+
+    with collected() as failures, named():
+        load_general_plugins()
+    return failures
+
+
+@contextmanager
+def collected():
+    """The list into which failures to load come while the block runs."""
+    handler, logger = FailedToLoad(), logging.getLogger(LOGGER)
+    logger.addHandler(handler)
+    try:
+        yield handler.failures
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def named():
+    """Put the plugin's name on what its function raises."""
+    try:
+        yield
+    except Exception as error:
+        error.plugin = failed_plugin(error)
+        raise
+
+
+def failed_plugin(error: BaseException) -> str:
+    """The plugin whose function raised, by what vLLM's loop over them was about; empty if it cannot be told."""
+    trace = error.__traceback__
+    while trace is not None:
+        variables = trace.tb_frame.f_locals
+        if trace.tb_frame.f_code.co_name == "load_general_plugins" and isinstance(variables.get("plugins"), dict):
+            names = [name for name, function in variables["plugins"].items() if function is variables.get("func")]
+            return names[0] if names else ""
+        trace = trace.tb_next
+    return ""
+
+
+def words(failures: list) -> str:
+    """The failures in one line, each with its place; empty without any."""
+    told = [f"{one['plugin']} ({one['message']}, at {one['where']})" for one in failures[:SHOWN]]
+    return ", ".join(told)
