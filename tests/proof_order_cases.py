@@ -208,7 +208,7 @@ def failures(names: list[str], function) -> list[str]:
     trace = Trace()
     try:
         torch.compile(function, backend=trace.backend, fullgraph=True)(hidden)
-    except torch._dynamo.exc.Unsupported:
+    except (torch._dynamo.exc.Unsupported, torch._dynamo.exc.TorchRuntimeError):
         return ["not_traced"]
     return [entry["code"] for entry in Order(trace.graphs[0], names, MOST).failures]
 
