@@ -27,6 +27,10 @@ MOE, SHARED = torch.ops.vllm.moe_forward, torch.ops.vllm.moe_forward_shared
 LIBRARY = torch.library.Library("hostile", "DEF")
 LIBRARY.define("rewind(Tensor x) -> Tensor")
 LIBRARY.impl("rewind", torch.clone, "CompositeExplicitAutograd")
+KERNELS = torch.library.Library("vllm", "FRAGMENT")
+KERNELS.define("proof_case_kernel(Tensor x, Tensor(a!) out) -> ()")
+KERNELS.impl("proof_case_kernel", lambda x, out: None, "CompositeExplicitAutograd")
+"""As vLLM's own kernels it writes into memory that its caller made."""
 SCHEMA = MOE.default._schema.arguments
 ARGUMENTS = [argument.name for argument in SCHEMA]
 ABSENT = {argument.name: 0 if str(argument.type) == "int" else None for argument in SCHEMA}
@@ -108,6 +112,26 @@ def rewound_in_branch(h, x):
     return h + x + chosen
 
 
+def factor_of_kernel(h, x):
+    """As the layers of DeepSeek-V3 in 8 bits."""
+    factor = torch.empty_like(x)
+    torch.ops.vllm.proof_case_kernel(h, factor.view(-1))
+    return x * factor
+
+
+def factor_of_kernel_in_part(h, x):
+    factor = torch.zeros_like(x)
+    torch.ops.vllm.proof_case_kernel(h, factor[:, :2])
+    return x * factor
+
+
+def factor_of_kernel_zeroed(h, x):
+    factor = torch.empty_like(x)
+    torch.ops.vllm.proof_case_kernel(h, factor)
+    factor.zero_()
+    return x * factor
+
+
 @torch.compiler.allow_in_graph
 @wraps(functional.silu)
 def disguised(x):
@@ -146,6 +170,7 @@ CARRIED: dict[str, Between] = {
     "all_reduce": lambda h, x: torch.ops.vllm.all_reduce(h + x, group_name="tp:0"),
     "mean": lambda h, x: h + x.mean(),
     "tensor_product": lambda h, x: h * x,
+    "factor_of_kernel": factor_of_kernel,
 }
 """What carries the first layer's result on: sound."""
 LOST: dict[str, Between] = {
@@ -180,6 +205,8 @@ LOST: dict[str, Between] = {
     "cropped_away": lambda h, x: h + functional.pad(x, (WIDTH, -WIDTH)),
     "integers": lambda h, x: h + x.to(torch.int32),
     "size_alone": lambda h, x: h + x.shape[0],
+    "factor_of_kernel_in_part": factor_of_kernel_in_part,
+    "factor_of_kernel_zeroed": factor_of_kernel_zeroed,
 }
 """What loses it, for every batch or for some."""
 OPAQUE: dict[str, Between] = {

@@ -25,6 +25,7 @@ def traced(report):
 
 def answer_proofs(control, request, reports):
     """Answer the question `proof` for each launch, by the architecture in the model's config.json."""
+    (control / "ready.json").write_text('{"result": "ok"}')
     for number, engine in enumerate(request["engines"]):
         config = json.loads((Path(engine["args"][0]) / "config.json").read_text())
         answer = traced(reports.get(config["architectures"][0], {}))

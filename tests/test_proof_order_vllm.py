@@ -23,6 +23,7 @@ SOUND = [
     "all_reduce",
     "mean",
     "tensor_product",
+    "factor_of_kernel",
     "three_in_place",
     "keyword",
     "shared",
@@ -60,6 +61,8 @@ LOST = [
     "cropped_away",
     "integers",
     "size_alone",
+    "factor_of_kernel_in_part",
+    "factor_of_kernel_zeroed",
 ]
 
 

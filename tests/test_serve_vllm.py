@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 TUNER = Path(sys.executable).parent / "tuner"
 PLUGIN = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets")}
 SERVE_ARGUMENTS = ("--enforce-eager", "--max-model-len", "256")
+COMPILED = ("--max-model-len", "256")
+"""Where no model is compiled, the flag saves nothing and stays off."""
 PROMPTS = (
     "the river carries",
     "a teacher remembers stories of",
@@ -54,10 +56,12 @@ def serve_plainly(python: Path, model: Path, folder: Path, flag: str) -> Served:
     return serve((str(python.with_name("vllm")), "serve", str(model), *SERVE_ARGUMENTS, *setting), folder)
 
 
-def serve_through_tuner(python: Path, model: Path, store: Path, folder: Path) -> Served:
+def serve_through_tuner(
+    python: Path, model: Path, store: Path, folder: Path, arguments: tuple[str, ...] = SERVE_ARGUMENTS
+) -> Served:
     """`tuner serve` with the verdict that is stored, and not without one."""
     ours = ("--python", str(python), "--store", str(store), "--on-missing", "fail")
-    return serve((str(TUNER), "serve", *ours, str(model), *SERVE_ARGUMENTS), folder)
+    return serve((str(TUNER), "serve", *ours, str(model), *arguments), folder)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +138,7 @@ def test_a_uniform_model_runs_with_the_fastest_safe_flag(
 ) -> None:
     """A uniform model runs with the flag on where vLLM honours it, and with no trace of it where vLLM does not."""
     model = checkpoint(environment, "qwen3-moe")
-    tuned = serve_through_tuner(python_of(environment), model, probed(environment), tmp_path / "tuned")
+    tuned = serve_through_tuner(python_of(environment), model, probed(environment), tmp_path / "tuned", COMPILED)
 
     assert tuned.flag is flag
     assert ("fast_moe_cold_start" in " ".join(tuned.arguments)) is flag

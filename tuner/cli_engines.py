@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tuner.arguments import ServeArguments
     from tuner.plan import Plan
 
-IMPORT_LIMIT = 600.0
-"""Seconds more than for a model: vLLM's import, and weights."""
+LOADING_LIMIT = 600.0
+"""Seconds more than for a model: weights, and code that is compiled."""
 ASKED = {Depth.REPLAY: ("replays", replayed), Depth.OUTPUT: ("outputs", compared)}
 """Depth -> the report's field, and what fills it."""
 
@@ -61,7 +61,7 @@ def run(
                 under_way("tracing the launch's whole model (20 s to a few minutes)")
                 prove(made.subject, arguments, _own(made), request, verdicts)
             else:
-                watching = Watching(under_way, request.time_limit + IMPORT_LIMIT, request.memory_limit)
+                watching = Watching(under_way, request.time_limit + LOADING_LIMIT, request.memory_limit)
                 field, ask = ASKED[depth]
                 remember_engines(verdicts, _own(made), field, ask(Starting(made, arguments, os.environ), watching))
         made = _planned(words, request, inputs)[0]

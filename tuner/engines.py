@@ -49,7 +49,7 @@ class Watching:
 
     Attributes:
         say: told what begins.
-        limit: seconds for each engine, vLLM's import included.
+        limit: seconds for each engine, vLLM's import excluded.
         memory_limit: bytes for each; None: as much as suits this machine.
     """
 

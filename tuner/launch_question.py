@@ -15,6 +15,8 @@ from tuner.probe.process import WorkerProcess
 
 WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"
 Answer = dict[str, Any]
+START_LIMIT = 600.0
+"""Seconds for vLLM's import, where engines are asked. On a busy machine it takes a minute."""
 Variables = Callable[[Path], Mapping[str, str]]
 """All environment variables of the process, told its control folder."""
 ENDED: Shape = {"how": str}
@@ -28,7 +30,7 @@ class Question:
     Attributes:
         name: `factors`, `proof`, `replay` or `output`; also the kind of the error if vLLM cannot answer.
         args: what stands behind `vllm serve`.
-        limit: seconds, vLLM's import included.
+        limit: seconds for each engine; for a question that is asked of no engines, vLLM's import included.
         memory_limit: bytes that the worker and its children may use; None: `default_memory` of `tuner.probe.limits`.
         more: what else the worker must know.
         engines: what it must know of each engine, for a question that is asked of engines.
@@ -86,6 +88,8 @@ def _of_one_process(
     """The answers through the first failure that leaves no process to go on."""
     try:
         with _begun(question, python, variables, stop) as process:
+            if process.awaited("ready.json", START_LIMIT) is None:
+                raise _no_answer(process, question.name, START_LIMIT)
             for number in range(len(question.engines)):
                 yield _answer(process, question, number)
     except TunerError as failure:
@@ -108,7 +112,7 @@ def _answer(process: WorkerProcess, question: Question, number: int) -> Answer |
     name = f"result-{number}.json"
     found = process.awaited(name, question.limit)
     if found is None:
-        raise _no_answer(process, question)
+        raise _no_answer(process, question.name, question.limit)
     if found.get("result") == "ended":
         require(name, found, ENDED)
         said = f"The engine's process ended early ({found['how']})."
@@ -122,8 +126,8 @@ def _answer(process: WorkerProcess, question: Question, number: int) -> Answer |
     return answer
 
 
-def _no_answer(process: WorkerProcess, question: Question) -> TunerError:
-    said = f"vLLM did not answer within {question.limit:.0f} s."
+def _no_answer(process: WorkerProcess, kind: str, limit: float) -> TunerError:
+    said = f"vLLM did not answer within {limit:.0f} s."
     if not process.runs():
         said = f"The process that runs vLLM ended early ({process.exit_words()})."
-    return TunerError(said, hint=log_hint(process.log_tail()), kind=question.name)
+    return TunerError(said, hint=log_hint(process.log_tail()), kind=kind)

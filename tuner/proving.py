@@ -23,8 +23,6 @@ from tuner.probe.shrink import shrink
 from tuner.proofs import launch_identity
 from tuner.scrub import without_secrets
 
-IMPORT_LIMIT = 600.0
-"""Seconds more than for a model: vLLM's import."""
 SETTINGS = {
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
     "HF_HUB_OFFLINE": "1",
@@ -90,7 +88,7 @@ def proofs_of(
     with ExitStack() as folders:
         launches = [folders.enter_context(traced_launch(launch, environment)) for launch in wanted]
         engines = [{"args": list(args)} for args, _ in launches]
-        question = Question("proof", (), limit + IMPORT_LIMIT, memory_limit, engines=engines)
+        question = Question("proof", (), limit, memory_limit, engines=engines)
         answers = asked_of_engines(question, environment.python, lambda _control: given, stop)
         for launch, (_, assumptions), answer in zip(wanted, launches, answers, strict=True):
             yield proof_of(launch, environment, answer, assumptions)

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
+from threading import Lock
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,7 @@ LISTS = (
     "--dtype float16 --max-num-seqs 256",
 )
 LIMIT = 900.0
-"""Seconds for a launch, vLLM's import included."""
+"""Seconds for a launch."""
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
@@ -103,24 +104,41 @@ def run_all(options: argparse.Namespace) -> None:
     names = options.models or (sorted(path.name for path in MODELS.iterdir()) if options.plain else list(THREE))
     lists = ("",) if options.plain else LISTS
     launches = [(name, words) for name in names for words in lists]
-    begin = time.monotonic()
+    kept = Kept(options, launches)
     with tempfile.TemporaryDirectory() as cut:
         folders = {name: folder_of(name, Path(cut) if options.cut else None) for name in names}
         shares_of = [launches[seat :: options.jobs] for seat in range(options.jobs)]
         with ThreadPoolExecutor(options.jobs) as pool:
-            answers = pool.map(lambda share: asked(share, folders, options.python), shares_of)
-        found = {f"{name} {words}".strip(): answer for part in answers for name, words, answer in part}
-    document = {
-        "environment": environment_of(options.python),
-        "jobs": options.jobs,
-        "cut": options.cut,
-        "seconds": round(time.monotonic() - begin, 1),
-        "launches": [
-            {"model": name, "words": words, "answer": slim(found[f"{name} {words}".strip()])}
-            for name, words in launches
-        ],
-    }
-    options.out.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            list(pool.map(lambda share: ask(share, folders, options.python, kept), shares_of))
+
+
+class Kept:
+    """The answers so far, in a file that is whole after each: the command may be ended early."""
+
+    def __init__(self, options: argparse.Namespace, launches: Sequence[tuple[str, str]]) -> None:
+        self.options, self.launches = options, launches
+        self.environment = environment_of(options.python)
+        self.begin = time.monotonic()
+        self.answers: dict[tuple[str, str], Answer] = {}
+        self.lock = Lock()
+
+    def add(self, name: str, words: str, answer: Answer) -> None:
+        """Keep the answer of a launch."""
+        with self.lock:
+            self.answers[name, words] = slim(answer)
+            rows = [
+                {"model": launch[0], "words": launch[1], "answer": self.answers[launch]}
+                for launch in self.launches
+                if launch in self.answers
+            ]
+            document = {
+                "environment": self.environment,
+                "jobs": self.options.jobs,
+                "cut": self.options.cut,
+                "seconds": round(time.monotonic() - self.begin, 1),
+                "launches": rows,
+            }
+            self.options.out.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def slim(answer: Answer) -> Answer:
@@ -142,17 +160,15 @@ def folder_of(name: str, cut: Path | None) -> str:
     return str(folder)
 
 
-def asked(share: Sequence[tuple[str, str]], folders: Mapping[str, str], python: str) -> list[tuple[str, str, Answer]]:
-    """The answers for some launches, from one import of vLLM."""
+def ask(share: Sequence[tuple[str, str]], folders: Mapping[str, str], python: str, kept: "Kept") -> None:
+    """Ask of some launches, with one import of vLLM, and keep the answers."""
     engines = [{"args": [folders[name], *words.split()]} for name, words in share]
     given = {**os.environ, **SERVER_ENVIRONMENT, **SETTINGS}
     question = Question("proof", (), LIMIT, engines=engines)
-    answers = []
     for (name, words), answer in zip(share, asked_of_engines(question, python, lambda _: given), strict=True):
         told = {"failure": answer.message} if isinstance(answer, TunerError) else answer
         print(f"{name} {words}: {outcome(told)[0]}", flush=True)
-        answers.append((name, words, told))
-    return answers
+        kept.add(name, words, told)
 
 
 def environment_of(python: str) -> Answer:

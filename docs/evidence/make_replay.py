@@ -38,6 +38,11 @@ PUBLISHED = {
     "ERNIE-4.5-VL, cut, under another name": MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT",
     "Llama-4-Scout, cut": MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct",
 }
+HOSTILE = {
+    "DeadResult": "nobody reads what its first experts give, and the compiler drops the call",
+    "SmallBatchOutside": "a batch of at most 8 tokens goes round the compiled code and leaves out layer 1",
+}
+"""Of tests/hostile_models: what is wrong in each."""
 PICTURED = "ERNIE-4.5-VL with images, cut, under another name"
 """Its processor is made by processors.py."""
 SEEING = ("--trust-remote-code", "--mm-encoder-attn-backend", "TORCH_SDPA")
@@ -48,7 +53,9 @@ def register() -> None:
 
     ModelRegistry.register_model("{ALIAS}", "vllm.model_executor.models.{SAME_CLASS}")
 """
-PLUGIN = ROOT / "examples" / "two_expert_sets"
+QWEN = MODELS / "Qwen--Qwen3-30B-A3B"
+"""The config of the hostile models is a cut one of this."""
+PLUGINS = (ROOT / "examples" / "two_expert_sets", ROOT / "tests" / "hostile_models")
 SMALL = ("--max-model-len", "512", "--max-num-batched-tokens", "256", "--max-num-seqs", "16")
 EAGER = ("--enforce-eager",)
 GRAPHS = {"piecewise graphs": "PIECEWISE", "full graphs": "FULL_AND_PIECEWISE"}
@@ -115,7 +122,9 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
         subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
     compiled = {name: ("--compilation-config", f'{{"cudagraph_mode": "{mode}"}}') for name, mode in GRAPHS.items()}
     modes = {"eager": EAGER, **(compiled if options.graphs else COMPILED)}
-    folders = {**{kind: folder / kind for kind in KINDS}, **(PUBLISHED if options.graphs else {})}
+    folders = {kind: folder / kind for kind in KINDS}
+    if options.graphs:
+        folders |= PUBLISHED | dict.fromkeys(HOSTILE, QWEN)
     wanted = tuple(options.models or ("",))
     if options.graphs and PICTURED.startswith(wanted):
         folders[PICTURED] = with_processor(PUBLISHED["ERNIE-4.5-VL, cut"], folder / "pictured", python)
@@ -140,8 +149,11 @@ def cut(model: str, path: Path) -> dict[str, Any] | None:
     if model in KINDS:
         return None
     config = shrink(json.loads((path / "config.json").read_text(encoding="utf-8"))).config
-    named = {**config, "architectures": [ALIAS]} if "another name" in model else config
-    return {"config": named, "code": str(path) if model == PICTURED else None}
+    if "another name" in model:
+        config["architectures"] = [ALIAS]
+    if model in HOSTILE:
+        config["architectures"] = [f"{model}ForCausalLM"]
+    return {"config": config, "code": str(path) if model == PICTURED else None}
 
 
 def with_processor(published: Path, folder: Path, python: Path) -> Path:
@@ -191,7 +203,7 @@ def judged(row: dict[str, Any]) -> tuple[str, str]:
 
 def variables(plugin: Path) -> dict[str, str]:
     """Of an engine: the plugins."""
-    paths = os.pathsep.join(filter(None, [str(PLUGIN), str(plugin), os.environ.get("PYTHONPATH")]))
+    paths = os.pathsep.join(filter(None, [*map(str, PLUGINS), str(plugin), os.environ.get("PYTHONPATH")]))
     return {**os.environ, **SERVER_ENVIRONMENT, "PYTHONPATH": paths, "VLLM_LOGGING_LEVEL": "WARNING"}
 
 
@@ -214,7 +226,7 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         "`replayed`: passes that came from captured CUDA graphs, with no Python in between. An engine of several "
         "processes has its passes in each of them."
     )
-    parts = ["# What ran in real engines", said, *(f"`{name}`: {words}." for name, words in KINDS.items())]
+    parts = ["# What ran in real engines", said, *(f"`{name}`: {words}." for name, words in (KINDS | HOSTILE).items())]
     for place in dict.fromkeys(_place(document) for document in documents):
         rows = [row for document in documents if _place(document) == place for row in document["rows"]]
         parts += [f"## {place}", table(HEADS, [_row(row) for row in rows])]

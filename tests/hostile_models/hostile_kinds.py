@@ -398,6 +398,13 @@ class TracedArm(Kind):
         return parts() if batch.size > 8 else whole()
 
 
+class SmallBatch(Kind):
+    """True of every batch that decodes one token of each of a few requests, as captured CUDA graphs do."""
+
+    def choose(self, batch: Batch, whole: Steps, parts: Steps) -> Any:
+        return parts() if batch.size <= 8 else whole()
+
+
 class LargestBatch(Kind):
     """True of the largest batch of a launch, which a GPU's vLLM traces; a CPU's traces one of 16 tokens."""
 
@@ -447,5 +454,6 @@ KINDS = (
     FolderTorch,
     FolderTriton,
     TracedArm,
+    SmallBatch,
     LargestBatch,
 )

@@ -99,6 +99,7 @@ KINDS = (
     "FolderTorch",
     "FolderTriton",
     "TracedArm",
+    "SmallBatch",
     "LargestBatch",
 )
 """Kinds of branches, as in `hostile_kinds`."""
@@ -167,6 +168,7 @@ TRUTH: dict[str, Truth] = {
         Word.WRONG, "The batch that vLLM traces leaves out layer 1, so each pass does: 0, 2, 3 became 0, 1, 2."
     ),
     "TracedArmOutside": Truth(Word.WRONG, "As the others, in every batch but small ones."),
+    "SmallBatchOutside": Truth(Word.WRONG, "As the others, in every batch of at most 8 tokens."),
     "LargestBatchInside": Truth(
         Word.RIGHT, "A CPU's vLLM traces a batch of 16 tokens; a GPU's traces the largest and leaves out layer 1."
     ),

@@ -1,5 +1,7 @@
 """One request, its answers: `request.json` holds a launch and a question, `result-N.json` what came of it.
 
+Where there is an answer for each of several engines, `ready.json` says that vLLM is imported.
+
 The questions: `factors`, what the compile cache's keys are made of, has one answer. `replay`, which MoE layers run in
 its engine, and `output`, what its engine answers, have one for each of the request's `engines`; so has `proof`, how a
 launch's model is traced, where each of `engines` is a launch with `args` of its own.
@@ -37,6 +39,7 @@ def main(control: Path) -> None:
 def answer_each(request: dict, control: Path) -> None:
     """One answer for each engine, whose failure is its own."""
     ready = answered("ready", lambda: prepare(request, control))
+    write_json(control / "ready.json", {"result": "ok"})  # the host counts an engine's seconds from here on
     for number, engine in enumerate(request["engines"]):
         file = result(control, number)
         if ready["result"] != "ok":

@@ -200,9 +200,12 @@ def finish(model, vllm_config, standing: Standing) -> None:
             try:
                 method.process_weights_after_loading(module)
             except Exception as error:
-                if isinstance(method, LinearMethodBase) and current_platform.device_type == "cpu":
-                    raise  # its trace would lack what the step makes; see `built`
                 standing.note("weights_not_processed", f"{type(method).__name__}: {in_words(error)}"[:200])
+                if not isinstance(method, LinearMethodBase):
+                    continue
+                if current_platform.device_type == "cpu":
+                    raise  # see `built`
+                stand_in_for_linear(module)
 
 
 def plain_linear(module) -> None:
@@ -210,6 +213,20 @@ def plain_linear(module) -> None:
     import torch
 
     module.cpu_linear = torch.nn.functional.linear
+
+
+def stand_in_for_linear(module) -> None:
+    """Let a linear layer multiply by a weight of its size: its own arithmetic needs what the step did not make."""
+    import torch
+
+    rows = getattr(module, "output_size_per_partition", module.output_size)
+    columns = getattr(module, "input_size_per_partition", module.input_size)
+    weight = torch.empty(rows, columns, dtype=module.params_dtype, device="meta")
+
+    def multiplied(_layer, x, bias=None):
+        return torch.nn.functional.linear(x, weight, bias)
+
+    module.quant_method.apply = multiplied
 
 
 def call_operators(model, vllm_config, standing: Standing) -> None:

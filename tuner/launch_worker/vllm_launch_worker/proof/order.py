@@ -31,6 +31,8 @@ SELECTIONS = frozenset(("getitem", "split", "chunk", "narrow", "select", "unbind
 """Views that may show a part alone. Inductor gives the very input back where a split undoes a `cat`."""
 FACTORS = frozenset(f"{PRODUCTS} {LINEAR} {NORMS}".split())
 """Carriers that a second input of zeros makes zero."""
+RESHAPES = frozenset(["view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "flatten", "unflatten"])
+"""Views that show every number of what they are given."""
 CREATORS = frozenset(
     (
         "zeros",
@@ -110,6 +112,7 @@ class Order:
         self.broken: set = set()
         self.partial: set = set()
         self.constant: set = set()
+        self.filled: set = set()
         self.calls = [layer_of(node) for node in graph_module.graph.nodes if is_moe(node)]
         self._check()
 
@@ -164,16 +167,21 @@ class Order:
     def _is_constant(self, node) -> bool:
         """Whether the compiler may know the numbers of the result."""
         if base_name(node) in CREATORS:
+            self.filled -= storages(node)
             return True
         sources = [source for source in node.all_input_nodes if is_tensor(source)]
-        return bool(sources) and all(source in self.constant for source in sources)
+        return bool(sources) and all(map(self._holds_constants, sources))
+
+    def _holds_constants(self, node) -> bool:
+        """Whether the compiler may know a value's numbers now: an operator may have written others into its memory."""
+        return node in self.constant and not storages(node) & self.filled
 
     def _carries(self, node, bearers: list) -> bool:
         """Whether the operation carries values from its inputs into a result that is never empty."""
         name = base_name(node)
         if name not in CARRIERS or not is_full(node, self.most) or is_cancelled(node, self.most):
             return False
-        if name in FACTORS and any(source in self.constant for source in node.all_input_nodes):
+        if name in FACTORS and any(map(self._holds_constants, node.all_input_nodes)):
             return False
         return name not in SELECTIONS or not any(source in self.partial for source in bearers)
 
@@ -197,6 +205,8 @@ class Order:
         targets: set = set()
         for target in written(node):
             targets |= storages(target)
+            if is_kernel(node) and is_whole(target):
+                self.filled |= storages(target)
         depth = self.depth[node]
         if depth == NOTHING or not targets <= storages(node):
             self.broken |= targets
@@ -365,6 +375,19 @@ def written_by_schema(node, overload) -> list:
         if argument.alias_info is not None and argument.alias_info.is_write and hasattr(value, "meta"):
             targets.append(value)
     return targets
+
+
+def is_kernel(node) -> bool:
+    """Whether this calls an operator into which no compiler looks; those of torch itself are taken apart."""
+    overload = overload_of(node)
+    return overload is not None and full_name(node).partition(".")[0] not in ("aten", "prims")
+
+
+def is_whole(node) -> bool:
+    """Whether a value is all of the memory that an operation made, and no part of it."""
+    while base_name(node) in RESHAPES and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    return base_name(node) in CREATORS
 
 
 def storages(node) -> set:
