@@ -94,8 +94,7 @@ def probe(
     depth: Annotated[
         Depth,
         typer.Option(
-            help="replay, output: start engines of one launch too, and see which layers run or whether answers move; "
-            "then [-- VLLM ARGS] may follow MODEL."
+            help="replay, output: start engines of one launch too, and see which layers run or whether answers move."
         ),
     ] = Depth.ORDER,
     python: Python = None,
@@ -113,6 +112,9 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Run models in the serving environment and store their verdicts.
+
+    Each model gets the proof of its plain launch. `tuner probe MODEL -- VLLM ARGS` proves that launch of one model, or
+    starts its engines where --depth asks for them.
 
     With --all what has a stored verdict is not run again, so a run that was stopped goes on where it was. It ends with
     0 although some architectures need a config of yours, with 3 if a verdict is inconclusive or an architecture could

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "evidence"), str(ROOT / "tests")]
 
 from depths_page import write_page  # noqa: E402  after the path was set
-from make_replay import ALIAS, PLUGIN, SMALL, where, write_plugin  # noqa: E402  as above
+from make_replay import ALIAS, SMALL, TWO_SETS, where, write_plugin  # noqa: E402  as above
 from page import SERVER_ENVIRONMENT, bare, split_words  # noqa: E402  as above
 from zoo.zoo_truth import ZOO  # noqa: E402  as above
 
@@ -104,7 +104,7 @@ def main() -> None:
         write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files], models)
         return
     with tempfile.TemporaryDirectory(prefix="depths-") as folder:
-        paths = [str(ROOT / "tests" / "zoo"), str(PLUGIN), f"{folder}/plugin", os.environ.get("PYTHONPATH", "")]
+        paths = [str(ROOT / "tests" / "zoo"), str(TWO_SETS), f"{folder}/plugin", os.environ.get("PYTHONPATH", "")]
         os.environ.update(SERVER_ENVIRONMENT, PYTHONPATH=os.pathsep.join(filter(None, paths)))
         write_plugin(Path(folder, "plugin"))
         python = options.python.absolute()

@@ -142,10 +142,12 @@ class Kept:
 
 
 def slim(answer: Answer) -> Answer:
-    """The answer without what a page does not need: hashes of files and values of variables."""
+    """The answer without what a page does not need: calls, hashes of files, values of variables."""
     if "ranks" not in answer:
         return answer
     ranks = [{**rank, "guards": rank["guards"][:5]} for rank in answer["ranks"]]
+    for rank in ranks:
+        del rank["calls"]  # they are the registered layers, or a failure lists them
     return {**answer, "ranks": ranks, "sources": len(answer["sources"]), "variables": len(answer["variables"])}
 
 

@@ -55,7 +55,8 @@ def register() -> None:
 """
 QWEN = MODELS / "Qwen--Qwen3-30B-A3B"
 """The config of the hostile models is a cut one of this."""
-PLUGINS = (ROOT / "examples" / "two_expert_sets", ROOT / "tests" / "hostile_models")
+TWO_SETS = ROOT / "examples" / "two_expert_sets"
+PLUGINS = (TWO_SETS, ROOT / "tests" / "hostile_models")
 SMALL = ("--max-model-len", "512", "--max-num-batched-tokens", "256", "--max-num-seqs", "16")
 EAGER = ("--enforce-eager",)
 GRAPHS = {"piecewise graphs": "PIECEWISE", "full graphs": "FULL_AND_PIECEWISE"}

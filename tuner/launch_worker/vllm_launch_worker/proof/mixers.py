@@ -10,6 +10,7 @@ import traceback
 from contextlib import contextmanager
 
 from vllm_launch_worker.proof import first_call
+from vllm_launch_worker.proof.failure import in_words
 
 NAMESPACE, NAME = "tuner_proof", "mixed"
 WORTH = 4
@@ -31,7 +32,7 @@ def stood_in(model, region, layers: dict, vllm_config, *, origins, standing):
     replaced: dict = {}
     if len(layers) > WORTH:
         mixers = token_mixers(region, layers, vllm_config, origins)
-        for kind, places in learned(model, region, mixers, vllm_config).items():
+        for kind, places in learned(model, region, mixers, vllm_config, standing).items():
             standing.note("attention_stubbed", kind.__name__)
             for mixer in mixers:
                 if type(mixer) is kind:
@@ -68,24 +69,26 @@ def code_file(kind: type) -> str:
     return code.co_filename if code is not None else ""
 
 
-def learned(model, region, mixers: list, vllm_config) -> dict:
+def learned(model, region, mixers: list, vllm_config, standing) -> dict:
     """How each class of mixers is called: where among its arguments the hidden states are.
 
     One pass on the meta device, without compiling. A class whose calls differ, or whose result is no tensor in the
-    shape of one argument alone, is left out.
+    shape of one argument alone, is left out. Of a class that does not run on this machine the result is taken to have
+    the shape of the only argument that holds hidden states; a wrong shape would not fit what is added to it.
 
     Returns:
         Class -> the position or the keyword.
     """
     places: dict = {}
 
-    def note(mixer, args, kwargs, output) -> None:
+    def note(kind: type, args, kwargs, output) -> None:
         place = place_of_input(args, kwargs, output)
-        kind = type(mixer)
         places[kind] = place if places.get(kind, place) == place else None
 
     before = {module: dict(vars(module)) for module in model.modules()}
-    handles = [mixer.register_forward_hook(note, with_kwargs=True) for mixer in mixers]
+    kinds = {mixer: type(mixer) for mixer in mixers}
+    for mixer, kind in kinds.items():
+        mixer.__class__ = watched(kind, note, standing)
     compiles, region.do_not_compile = region.do_not_compile, True
     try:
         first_call.made(model, model, vllm_config)
@@ -94,10 +97,36 @@ def learned(model, region, mixers: list, vllm_config) -> dict:
         return {}
     finally:
         region.do_not_compile = compiles
-        for handle in handles:
-            handle.remove()
+        for mixer, kind in kinds.items():
+            mixer.__class__ = kind
         restore(before)
     return {kind: place for kind, place in places.items() if place is not None}
+
+
+def watched(kind: type, note, standing) -> type:
+    """A subclass whose `forward` tells what it was given and gave; where it fails, its result stands for it."""
+
+    def forward(mixer, *args, **kwargs):
+        try:
+            output = kind.forward(mixer, *args, **kwargs)
+        except Exception as error:
+            output = result_for(args, kwargs)
+            if output is None:
+                raise
+            standing.note("attention_not_run", f"{kind.__name__}: {in_words(error)}"[:200])
+        note(kind, args, kwargs, output)
+        return output
+
+    return type(kind.__name__, (kind,), {"forward": forward})
+
+
+def result_for(args, kwargs):
+    """A tensor like the only argument of floating-point numbers; None if there are several, or none."""
+    import torch
+
+    values = [value for value in [*args, *kwargs.values()] if isinstance(value, torch.Tensor)]
+    hidden = [value for value in values if value.is_floating_point()]
+    return torch.empty_like(hidden[0]) if len(hidden) == 1 else None
 
 
 def restore(before: dict) -> None:

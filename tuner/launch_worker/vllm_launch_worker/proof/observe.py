@@ -4,6 +4,7 @@ import os
 import time
 import traceback
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 from vllm_launch_worker import forks, launch
@@ -27,6 +28,12 @@ IMPORT = Reads()
 """What was read while vLLM was imported: each launch is a fork of the process that did."""
 
 
+@cache
+def origins() -> Origins:
+    """Whose code the files of this environment are; read once for all launches."""
+    return Origins()
+
+
 def prepare(control: Path) -> None:
     """Import vLLM and its plugins, once for all launches."""
     with IMPORT.of_variables():
@@ -35,6 +42,7 @@ def prepare(control: Path) -> None:
 
         load_general_plugins()
         launch.parsed(["model"])  # makes the parser, which takes seconds and would be made in each fork
+    origins()
 
 
 def observe(request: dict, folder: Path) -> dict:
@@ -123,7 +131,7 @@ class Rank:
         self.config, self.rank, self.reads, self.seconds = vllm_config, rank, reads, seconds
         self.trace, self.around = Trace(), Trace()
         self.standing = building.Standing()
-        self.origins = Origins()
+        self.origins = origins()
         self.failures: list = []
         self.calls: list = []
         self.layers: dict = {}

@@ -13,6 +13,7 @@ import re
 import sys
 import sysconfig
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -76,7 +77,8 @@ def is_generated(file: str) -> bool:
 def owner_of(file: str):
     """The distribution whose RECORD names this file; None if there is none."""
     for distribution in importlib.metadata.distributions():
-        if any(str(entry) == file for entry in distribution.files or ()):
+        lines = (distribution.read_text("RECORD") or "").splitlines()
+        if any(line.startswith(f"{file},") for line in lines):
             return distribution
     return None
 
@@ -109,19 +111,37 @@ def recorded(distribution) -> dict:
     for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
         if row and row[0].endswith(".py") and row[1].startswith("sha256="):
             digest = row[1].removeprefix("sha256=")
-            path = Path(str(distribution.locate_file(row[0]))).resolve()
-            hashes[str(path)] = base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex()
+            path = resolved(str(distribution.locate_file(row[0])))
+            hashes[path] = base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex()
     return hashes
+
+
+def resolved(file: str) -> str:
+    """The path without links; folders are looked up once, as an environment has tens of thousands of files."""
+    folder, name = os.path.split(file)
+    path = f"{resolved_folder(folder)}/{name}"
+    return os.path.realpath(path) if Path(path).is_symlink() else path
+
+
+@cache
+def resolved_folder(folder: str) -> str:
+    """A folder's path without links."""
+    return os.path.realpath(folder)
 
 
 def is_standard(path: Path) -> bool:
     """Whether the file is a module of Python's standard library, as this interpreter lists them."""
-    for name in ("stdlib", "platstdlib"):
-        folder = Path(sysconfig.get_path(name)).resolve()
+    for folder in standard_folders():
         if path.is_relative_to(folder):
             first = path.relative_to(folder).parts[0].removesuffix(".py")
             return first in sys.stdlib_module_names or first == "lib-dynload"
     return False
+
+
+@cache
+def standard_folders() -> tuple:
+    """Where this interpreter's standard library lies."""
+    return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 
 def sha256(path: Path) -> str:
