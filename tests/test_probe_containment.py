@@ -42,6 +42,9 @@ if request.get("list"):
     write("registry.json", os.environ["LISTING"])
 for job in request.get("models", []):
     config, answer = job["config"], control / f"report-{job['index']}.json"
+    time.sleep(config.get("wait", 0))
+    if config["act"] == "keeps":
+        held = bytearray(b"x") * (config["mib"] << 20)
     if config["act"] == "eats":
         held = bytearray(b"x") * (config["mib"] << 20)
         time.sleep(60)
@@ -71,6 +74,7 @@ for job in request.get("models", []):
         answer.mkdir()
     else:
         facts = {name: resource.getrlimit(getattr(resource, name)) for name in ("RLIMIT_CORE", "RLIMIT_FSIZE")}
+        facts["pid"] = os.getpid()
         facts["oom_score_adj"] = Path("/proc/self/oom_score_adj").read_text()
         write(answer.name, json.dumps({"result": "ok", "facts": facts}))
 """
@@ -127,6 +131,14 @@ def test_a_worker_that_eats_memory_is_stopped(config: dict[str, Any]) -> None:
     assert "--memory-limit" in failure.hint
     assert other.report is not None
     assert time.monotonic() - begin < 20
+
+
+def test_a_worker_that_keeps_memory_is_followed_by_another() -> None:
+    """What models leave behind in a process adds up: it is not what the next model fails for."""
+    keeps = {"act": "keeps", "mib": 300}
+    outcomes = played(keeps, {"act": "runs", "wait": 1}, {"act": "runs"}, memory_limit=400 * MIB)
+    first, second, third = (outcome.report["facts"]["pid"] for outcome in outcomes if outcome.report)
+    assert first != second == third
 
 
 def test_a_worker_below_its_limit_is_left_alone() -> None:

@@ -27,6 +27,8 @@ POLL = 0.1
 """Seconds between two looks for a file."""
 MEASURING = 20
 """Times as long as measuring the memory takes, nothing is measured: a machine may run thousands of processes."""
+WORN = 0.5
+"""Of its memory limit: with more in use after a model, a worker is not given the next one."""
 LOG_TAIL = 12
 """Lines of a log that a failure quotes."""
 
@@ -114,6 +116,10 @@ class WorkerProcess:
     def runs(self) -> bool:
         """Whether the process is still there."""
         return self._process.poll() is None
+
+    def is_worn(self) -> bool:
+        """Whether so much memory is in use between two models that the next one may lack it."""
+        return keeper.used_memory(self._process.pid) > WORN * self._memory_limit
 
     def exit_words(self) -> str:
         """How the process ended."""

@@ -166,7 +166,10 @@ class Worker:
         self.process.close()
 
     def outcomes(self, time_limit: float, on_stage: Callable[[str, int], None]) -> Iterator[Outcome]:
-        """Results in order; ends early after a crash or a hang, with the model that caused it last."""
+        """Results in order; ends early after a crash or a hang, with the model that caused it last.
+
+        It also ends early once the models so far have left much memory in use, as vLLM's do where they see images.
+        """
         self._await_environment()
         for job in self.jobs:
             on_stage("probe", job.index)
@@ -177,6 +180,8 @@ class Worker:
                 yield Outcome(job.index, None, failure or self._died(seconds), seconds)
                 return
             yield Outcome(job.index, None if failure else report, failure, seconds)
+            if self.process.is_worn():
+                return
 
     def _answer(self, job: Job, time_limit: float) -> tuple[dict[str, Any] | None, TunerError | None]:
         """What the worker says of a job, and the failure that this is; no report if the worker must not go on."""
