@@ -50,6 +50,10 @@ IN_PROOF: dict[str, str] = {
     "widths_shrunk": COVERED["widths_shrunk"],
     "positions_shrunk": COVERED["positions_shrunk"],
     "attention_stubbed": "an attention module of vLLM's own holds no MoE layer, and its result depends on its input",
+    "attention_not_run": (
+        "as attention_stubbed; where the module does not run here, its result was taken to have the shape of its only "
+        "input, and one of another shape could not be added to it in the trace"
+    ),
     "meta_device": "a trace holds shapes and operations, and no value of a weight",
     "operator_called": (
         "a CPU build calls the Python function of vLLM's MoE operator in its place; the graph of a GPU holds the "
@@ -57,7 +61,7 @@ IN_PROOF: dict[str, str] = {
     ),
     "weights_not_processed": (
         "vLLM's step after loading changes the form of weights, which the arithmetic inside a layer reads "
-        "(QuantizeMethodBase.process_weights_after_loading)"
+        "(QuantizeMethodBase.process_weights_after_loading); a linear layer without it stands as a plain product"
     ),
     "groups_simulated": (
         "a process group of the launch's size is simulated in one process: collectives keep the shape they have there"

@@ -394,6 +394,8 @@ _WORKER = "set by this tool for every process that probes"
 _CACHE = "says where caches lie; a launch that may set the flag gets a cache root of its own"
 _ACCESS_DATA = "a secret, which no process that probes is given; it opens the way to files that the key covers"
 _PERSON = "says who started the process, where, and in which terminal"
+_SETTINGS = "says where programs keep settings of a person; vLLM keeps that of its usage statistics there"
+_LANGUAGE = "the language of messages"
 _FILES = "says where files of the hub lie; the key of the verdict covers what is in them"
 
 HARMLESS_VARIABLES: dict[str, str] = {
@@ -437,6 +439,15 @@ HARMLESS_VARIABLES: dict[str, str] = {
     "SHLVL": _PERSON,
     "TERM": _PERSON,
     "USER": _PERSON,
+    "XDG_CONFIG_HOME": _SETTINGS,
+    "XDG_DATA_HOME": _SETTINGS,
+    "XDG_STATE_HOME": _SETTINGS,
+    "LANG": _LANGUAGE,
+    "LANGUAGE": _LANGUAGE,
+    "LC_ALL": _LANGUAGE,
+    "LC_MESSAGES": _LANGUAGE,
+    "TEMP": _CACHE,
+    "TMP": _CACHE,
 }
 """Variable -> why it may differ between the process that made a proof and the server."""
 

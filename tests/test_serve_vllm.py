@@ -16,7 +16,7 @@ TUNER = Path(sys.executable).parent / "tuner"
 PLUGIN = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets")}
 SERVE_ARGUMENTS = ("--enforce-eager", "--max-model-len", "256")
 COMPILED = ("--max-model-len", "256")
-"""Where no model is compiled, the flag saves nothing and stays off."""
+"""Of an engine that compiles: where none does, the flag saves nothing and stays off."""
 PROMPTS = (
     "the river carries",
     "a teacher remembers stories of",
@@ -138,7 +138,8 @@ def test_a_uniform_model_runs_with_the_fastest_safe_flag(
 ) -> None:
     """A uniform model runs with the flag on where vLLM honours it, and with no trace of it where vLLM does not."""
     model = checkpoint(environment, "qwen3-moe")
-    tuned = serve_through_tuner(python_of(environment), model, probed(environment), tmp_path / "tuned", COMPILED)
+    arguments = COMPILED if flag else SERVE_ARGUMENTS
+    tuned = serve_through_tuner(python_of(environment), model, probed(environment), tmp_path / "tuned", arguments)
 
     assert tuned.flag is flag
     assert ("fast_moe_cold_start" in " ".join(tuned.arguments)) is flag

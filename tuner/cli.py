@@ -264,7 +264,7 @@ def serve(
         typer.Option(metavar="FILE", help="Let a `tuner export --format json` decide, on every rank alike; no store."),
     ] = None,
     on_missing: Annotated[
-        OnMissing, typer.Option(help="Without a verdict: serve safely, probe first, or fail.")
+        OnMissing, typer.Option(help="Without a verdict: serve safely, probe and prove first, or fail.")
     ] = OnMissing.SAFE,
     strict: Strict = False,
     enforce: Enforce = False,

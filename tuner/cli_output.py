@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cache.errors import StoreError
 from rules.decide import Refusal
 from rules.errors import RuleError
+from rules.proof_finding import ProofWord
 from rules.verdict import Word
 from tuner.errors import ExitCode, TunerError, as_tuner_error
 from tuner.patience import telling
@@ -85,8 +86,15 @@ def present(made: "Plan", as_json: bool, as_text: Callable[["Plan"], str]) -> No
 def conclude(made: "Plan") -> None:
     """End with the exit code of a plan: refused, unknown, or done."""
     refuse(made)
-    if made.found.verdict is None or made.found.verdict.word is Word.INCONCLUSIVE:
+    undecided = made.found.verdict is None or made.found.verdict.word is Word.INCONCLUSIVE
+    if undecided and not is_settled(made):
         raise SystemExit(ExitCode.UNKNOWN)
+
+
+def is_settled(made: "Plan") -> bool:
+    """Whether something was proved of this very launch, whatever is known of the plain one."""
+    finding = made.proof.finding
+    return finding is not None and finding.word is not ProofWord.NOT_PROVED
 
 
 def refuse(made: "Plan") -> None:

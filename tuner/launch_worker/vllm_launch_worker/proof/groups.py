@@ -1,5 +1,7 @@
 """The launch's groups of processes, in one process: torch's fake backend answers for the other ranks."""
 
+import importlib.util
+import sys
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
@@ -86,3 +88,27 @@ def join(vllm_config, rank: tuple) -> None:
     for group in parallel_state._groups.values():
         if group() is not None:
             group().use_custom_op_call = True
+
+
+def classes_of_the_launch(parallel_config) -> list:
+    """The files of the classes that the launch puts in the place of vLLM's worker and executor, or adds to them.
+
+    Of a class that is not found, its name stands for the file.
+    """
+    names = (
+        parallel_config.worker_cls,
+        parallel_config.worker_extension_cls,
+        parallel_config.distributed_executor_backend,
+    )
+    return [file_of(name) for name in names if isinstance(name, type) or "." in (name or "")]
+
+
+def file_of(name) -> str:
+    """The file of a class, or of one that is named by its path; of a package that nobody imported, its first file."""
+    module = name.__module__ if isinstance(name, type) else name.rpartition(".")[0]
+    package = module.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(module if package in sys.modules else package)
+    except (ImportError, ValueError):
+        spec = None
+    return spec.origin if spec is not None and spec.origin else module

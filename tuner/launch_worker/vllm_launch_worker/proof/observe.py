@@ -239,6 +239,9 @@ class Rank:
         strange = [file for file in sorted(self._files()) if not self.origins.is_trusted(file)]
         for file in strange:
             self.failures.append(failure(COMPILED, "foreign_code", file=below_path(file)))
+        for file in groups.classes_of_the_launch(self.config.parallel_config):
+            if not self.origins.is_trusted(file):
+                self.failures.append(failure(COMPILED, "foreign_code", file=below_path(file)))
         self.failures += patched(self.origins)
         for file in sorted(self.reads.listed):
             if not self.origins.is_trusted(file):
