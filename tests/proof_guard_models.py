@@ -10,7 +10,6 @@ from vllm import envs
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import VllmConfig
 
-RARE = 30
 SCALE = 2
 PLANTED = "PLANTED_GUARD"
 """A variable that is set while these are traced."""
@@ -37,7 +36,7 @@ class Plain(Asking):
 @support_torch_compile
 class OfSize(Asking):
     def forward(self, hidden: torch.Tensor, absent: torch.Tensor | None = None) -> torch.Tensor:  # noqa: ARG002
-        return hidden if hidden.shape[0] == RARE else hidden + 1
+        return hidden if hidden.shape[0] == 30 else hidden + 1
 
 
 @support_torch_compile

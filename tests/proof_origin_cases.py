@@ -27,7 +27,7 @@ from vllm.model_executor.models import ModelRegistry, qwen3_moe
 from vllm_launch_worker.proof import patched
 from vllm_launch_worker.proof.origin import Origins
 from vllm_launch_worker.proof.reads import Reads
-from vllm_launch_worker.proof.stores import stored_names
+from vllm_launch_worker.proof.stores import stored_in
 
 # ---- whose code a file is
 
@@ -64,8 +64,8 @@ class Made(NamedTuple):
 
 @contextmanager
 def sites(folder: Path, *distributions: Made) -> Iterator[dict[str, Path]]:
-    """While the block runs, these are installed before all others; name -> the file of its package."""
-    with mock.patch.object(sys, "path", [str(folder), *sys.path]):
+    """While the block runs, these alone are installed; name -> the file of its package."""
+    with mock.patch.object(sys, "path", [str(folder)]):
         yield {made.name: made.write(folder) for made in distributions}
 
 
@@ -79,15 +79,15 @@ MADE = (
 
 def origins_of_made(folder: Path) -> dict[str, bool]:
     """Of each file in a made environment, whether it is trusted."""
-    answers = {}
     with sites(folder, *MADE) as files:
         added = files["vllm"].with_name("added.py")
         added.write_text("", encoding="utf-8")
         beside = folder / "torch" / "strange.py"
         beside.parent.mkdir()
         beside.write_text("", encoding="utf-8")
-        for name, file in {**files, "added": added, "beside": beside, "gone": folder / "gone.py"}.items():
-            answers[name] = Origins().is_trusted(str(file))
+        origins = Origins()
+        wanted = {**files, "added": added, "beside": beside, "gone": folder / "gone.py"}
+        answers = {name: origins.is_trusted(str(file)) for name, file in wanted.items()}
         for name in ("vllm", "planted_inner"):
             files[name].write_text(files[name].read_text(encoding="utf-8").replace("N", "M"), encoding="utf-8")
             answers[f"{name}_changed"] = Origins().is_trusted(str(files[name]))
@@ -100,7 +100,7 @@ def origins_of_editable(folder: Path) -> bool:
         return Origins().is_trusted(str(files["vllm"]))
 
 
-def standard_files(folder: Path) -> dict[str, bool]:
+def standard_files(folder: Path, origins: Origins) -> dict[str, bool]:
     """Where the standard library is laid out otherwise, and packages lie below it."""
     names = ("json/__init__.py", "dist-packages/strange/__init__.py", "site-packages/json/__init__.py")
     for name in (*names, "strange.py", "lib-dynload/_json.py"):
@@ -108,7 +108,6 @@ def standard_files(folder: Path) -> dict[str, bool]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("", encoding="utf-8")
     with mock.patch.object(sysconfig, "get_path", return_value=str(folder)):
-        origins = Origins()
         return {str(file.relative_to(folder)): origins.is_trusted(str(file)) for file in folder.rglob("*.py")}
 
 
@@ -127,7 +126,7 @@ def origin_answers(folder: Path, origins: Origins) -> dict[str, Any]:
         "counted": [bool(origins.counted(here[name])) for name in ("of_vllm", "of_torch", "of_python", "of_nobody")],
         "made": origins_of_made(folder / "made"),
         "editable": origins_of_editable(folder / "editable"),
-        "standard": standard_files(folder / "lib"),
+        "standard": standard_files(folder / "lib", origins),
     }
 
 
@@ -297,12 +296,22 @@ STORING = {
 }
 
 
-def store_answers() -> dict[str, list[str]]:
+def store_answers(folder: Path) -> dict[str, list[str]]:
     """Names that are noted of a function with this body, of a method that is given it, and of a constructor."""
-    answers = {name: sorted(stored_names(f"def f(self, name):\n  {body}\n")) for name, body in STORING.items()}
-    answers["constructor"] = sorted(stored_names("def __init__(self):\n  self.x = 1\n"))
-    given = "def change(values):\n  values.append(1)\ndef f(self):\n  change(self.x)\n"
-    answers["given"] = sorted(stored_names(given))
-    answers["given_to_method"] = sorted(stored_names(given.replace("change(self.x)", "self.change(self.x)")))
-    answers["given_to_reader"] = sorted(stored_names(given.replace("values.append(1)", "return values")))
+    answers: dict[str, list[str]] = {}
+
+    def note(name: str, *texts: str) -> None:
+        files = [folder / f"stores_{name}_{number}.py" for number, _ in enumerate(texts)]
+        for file, text in zip(files, texts, strict=True):
+            file.write_text(text, encoding="utf-8")
+        answers[name] = sorted(stored_in(frozenset(map(str, files))))
+
+    for name, body in STORING.items():
+        note(name, f"def f(self, name):\n  {body}\n")
+    note("constructor", "def __init__(self):\n  self.x = 1\n")
+    helper, giver = "def change(values):\n  values.append(1)\n", "def f(self):\n  change(self.x)\n"
+    note("given", helper + giver)
+    note("given_to_method", helper + giver.replace("change(", "self.change("))
+    note("given_elsewhere", helper, giver)
+    note("given_to_reader", helper.replace("values.append(1)", "return values") + giver)
     return answers

@@ -16,8 +16,8 @@ from proof_order_cases import WIDTH, moe
 from torch import nn
 from vllm.forward_context import get_forward_context, override_forward_context
 
-MOST_TOKENS, RARE = 64, 30
-"""Tokens of the largest batch, and of a batch that only some passes have."""
+MOST_TOKENS = 64
+"""Tokens of the largest batch. In conditions the number itself stands: a global has a guard of its own."""
 PASSES = 0
 TABLE = {"on_in_table": False}
 
@@ -115,7 +115,7 @@ class EveryBatch(Around):
     """The condition holds for every batch of the launch."""
 
     def run(self, ids, positions):
-        return self.either(positions.shape[-1] > MOST_TOKENS, ids, positions)
+        return self.either(positions.shape[-1] > 64, ids, positions)
 
 
 class EitherWay(Around):
@@ -184,13 +184,13 @@ class EntersInBranch(Around):
 
 class ShapeBranch(Around):
     def run(self, ids, positions):
-        return self.either(positions.shape[-1] == RARE, ids, positions)
+        return self.either(positions.shape[-1] == 30, ids, positions)
 
 
 class ShapeLoop(Around):
     def run(self, ids, positions):
         hidden = self.enter(ids, positions)
-        for _ in range(positions.shape[-1] // RARE):
+        for _ in range(positions.shape[-1] // 30):
             hidden = self.enter(ids, positions)
         return hidden
 
@@ -370,6 +370,27 @@ class ReplacedFunction(Around):
 
     def run(self, ids, positions):
         return self.entering(ids, positions)
+
+
+class ReplacedMethod(Around):
+    """A method of the class, and later an attribute of the model in its place."""
+
+    def entering_by_class(self, ids, positions):
+        return self.enter(ids, positions)
+
+    def replace_method(self) -> None:
+        self.entering_by_class = self.twice  # type: ignore[method-assign]
+
+    def run(self, ids, positions):
+        return self.entering_by_class(ids, positions)
+
+
+class LateKey(Around):
+    def add_key(self) -> None:
+        self.late_key = 1
+
+    def run(self, ids, positions):
+        return self.either("late_key" in self.__dict__, ids, positions)
 
 
 class ReplacedPart(Around):

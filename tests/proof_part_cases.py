@@ -54,18 +54,19 @@ def main() -> None:
     groups.join(config, (0, 0, 0))
     config.compilation_config.fast_moe_cold_start = False
     origins = Origins()
-    answers = {
-        "patches": origin.patch_answers(origins),
-        "origins": origin.origin_answers(folder, origins),
-        "reads": origin.read_answers(config),
-        "stores": origin.store_answers(),
-        "regions": setting.region_answers(config),
-        "settings": setting.setting_answers(config),
-        "counter": setting.counter_answers(config),
-        "guards": setting.guard_answers(config),
-        "hook": setting.hook_answers(config, origins),
-        "outside": setting.outer_answers(config),
+    cases = {
+        "patches": lambda: origin.patch_answers(origins),
+        "origins": lambda: origin.origin_answers(folder, origins),
+        "reads": lambda: origin.read_answers(config),
+        "stores": lambda: origin.store_answers(folder),
+        "regions": lambda: setting.region_answers(config),
+        "settings": lambda: setting.setting_answers(config),
+        "counter": lambda: setting.counter_answers(config),
+        "guards": lambda: setting.guard_answers(config),
+        "hook": lambda: setting.hook_answers(config, origins),
+        "outside": lambda: setting.outer_answers(config),
     }
+    answers = {group: ask() for group, ask in cases.items()}
     print(json.dumps(answers))  # noqa: T201  the answer
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -42,11 +43,10 @@ def classes_of(module, base: type) -> dict[str, type]:
 
 
 def guards_of(kind: type, config) -> dict[str, Any]:
-    """What the trace of a compiled class lists; of places, whether they lie in its `forward`."""
+    """What the trace of a compiled class lists; of places, whether they lie in its own file."""
     torch._dynamo.reset()
     trace = Trace()
     code = kind.forward.__code__
-    last = max(line for _, _, line in code.co_lines() if line)
     with ExitStack() as around:
         around.enter_context(set_current_vllm_config(config))
         around.enter_context(set_forward_context(None, config, num_tokens=16))
@@ -54,17 +54,15 @@ def guards_of(kind: type, config) -> dict[str, Any]:
         around.enter_context(watching(trace))
         trace.looked_into(code)
         kind(vllm_config=config)(torch.zeros(16, WIDTH, device="meta"))
-
-    def is_here(file: str, line: int) -> bool:
-        return file == code.co_filename and code.co_firstlineno <= line <= last
-
     reads = Reads()
     reads.of_guards(trace.guards, config)
     reads.of_traced(trace.codes)
     return {
         "filtered": trace.filtered,
-        "guards": [[guard["type"], guard["name"], is_here(guard["file"], guard["line"])] for guard in trace.guards],
-        "sizes": [[str(guard.condition), is_here(guard.file, guard.line)] for guard in trace.sizes],
+        "guards": [[guard["type"], guard["name"], guard["file"] == code.co_filename] for guard in trace.guards],
+        "sizes": [
+            [str(guard.condition), Path(guard.file).name == Path(code.co_filename).name] for guard in trace.sizes
+        ],
         "variables": sorted(reads.variables),
         "fields": sorted(reads.fields),
     }

@@ -34,7 +34,7 @@ GUARDS = {
     "OfKey": r"self\.asked_table",
     "OfLength": r"self\.asked_list",
     "OfType": r"self\._modules\['asked_part'\]",
-    "OfLateAttribute": r"self",
+    "OfLateAttribute": r"self\.asked_late",
 }
 """Planted condition -> the name of its guard, from the beginning to its end."""
 KINDS = {"OfKey": "DICT_CONTAINS", "OfLength": "SEQUENCE_LENGTH", "OfType": "TYPE_MATCH", "OfLateAttribute": "HASATTR"}
@@ -121,6 +121,8 @@ AROUND = {
     "ListInLoop": "outer_guard",
     "ListOfHelper": "outer_guard",
     "LateAttribute": "outer_guard",
+    "LateKey": "outer_guard",
+    "ReplacedMethod": "outer_guard",
     "ReplacedFunction": "outer_guard",
     "ReplacedPart": "outer_guard",
     "OfContext": "outer_guard",
@@ -210,6 +212,7 @@ CONTENTS = [
     "walrus",
     "given",
     "given_to_method",
+    "given_elsewhere",
 ]
 
 
@@ -361,8 +364,10 @@ def test_vllm_as_it_is_and_with_more_models_is_accepted(answers: dict[str, Group
 
 def test_whatever_is_replaced_in_vllm_is_refused(answers: dict[str, Group]) -> None:
     """Functions, classes and members of classes, plain or wrapped, or made while the program runs."""
-    assert answers["patches"]["replaced"] == answers["patches"]["planted"]
-    assert len(answers["patches"]["planted"]) > 10
+    seen, planted = set(answers["patches"]["replaced"]), set(answers["patches"]["planted"])
+    assert planted <= seen
+    assert seen - planted <= {"BatchDescriptor.__call__"}  # what a class in place of another holds
+    assert len(planted) > 10
 
 
 # ---- what is read

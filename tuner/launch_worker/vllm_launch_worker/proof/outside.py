@@ -10,11 +10,13 @@ import re
 import sys
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from unittest import mock
 
 from vllm_launch_worker.proof import first_call
 from vllm_launch_worker.proof.failure import NOTHING_OUTSIDE, failure, raised
 from vllm_launch_worker.proof.order import full_name, inner_nodes, is_moe, is_opaque, layer_of, place
+from vllm_launch_worker.proof.origin import is_standard
 from vllm_launch_worker.proof.sizes import holds
 from vllm_launch_worker.proof.stores import ANY, INSIDE, module_roots, stored_in
 from vllm_launch_worker.proof.tracing import Trace, watching
@@ -52,6 +54,7 @@ CELLS = re.compile(r"\.cell_contents\b|__(?:kw)?defaults__\[.*?\]\[")
 """Variables of an enclosing function, and what a default value holds: a function may change them unseen."""
 CONTEXTS = frozenset(("set_forward_context", "override_forward_context", "create_forward_context"))
 """vLLM's functions that begin a new count of MoE calls, or end one."""
+DICTIONARIES = frozenset(("__dict__", "vars"))
 SWITCHES = frozenset(("moe_layer_index", "all_moe_layers", "skip_compiled", "do_not_compile"))
 """Attributes that code around a region may read and never store: they decide whether and how calls are counted."""
 
@@ -119,6 +122,7 @@ class Outside:
             *graph_against(trace.graphs[graphs:], tensors_in(returned)),
             *handlers_against(trace),
             *words_against(trace),
+            *dictionaries_against(trace),
             *sizes_against(trace, most),
         ]
 
@@ -309,7 +313,7 @@ def graph_against(graphs: list, tensors: int) -> list:
             failures.append(failure(NOTHING_OUTSIDE, "outer_passed_by"))
         elif is_moe(node):
             failures.append(failure(NOTHING_OUTSIDE, "outer_calls_layer", layer=layer_of(node)))
-        elif is_opaque(node):
+        elif is_opaque(node) and node.target is not entered:
             file, line = place(node)
             failures.append(failure(NOTHING_OUTSIDE, "opaque_operator", operator=full_name(node), file=file, line=line))
     if entries > 1 or (not entries and not failures):
@@ -330,6 +334,17 @@ def words_against(trace: Trace) -> list:
     """Functions around the region that make a forward context, or store what decides how calls are counted."""
     words = sorted({(code.co_filename, word) for code in trace.codes for word in words_of(code)})
     return [failure(NOTHING_OUTSIDE, "context_word", file=file, word=word) for file, word in words]
+
+
+def dictionaries_against(trace: Trace) -> list:
+    """Functions around the region that ask the dictionary of an object, of which Dynamo makes no guard."""
+    failures = []
+    for code in sorted(trace.codes, key=lambda code: (code.co_filename, code.co_firstlineno)):
+        asked, file = DICTIONARIES.intersection(code.co_names), code.co_filename
+        if asked and "torch" not in module_roots(file) and not is_standard(Path(file)):
+            place = {"file": file, "line": code.co_firstlineno}
+            failures.append(failure(NOTHING_OUTSIDE, "outer_guard", guard=min(asked), **place))
+    return failures
 
 
 def words_of(code) -> set:
@@ -414,6 +429,8 @@ def is_fixed(guard: dict, stored: frozenset, enclosed: tuple) -> bool:
     name = guard["name"]
     if not name or GROUPS.search(name) or (NAME.fullmatch(name) and name not in enclosed):
         return True  # the last: an argument of the outermost call, or the model itself
+    if "ITERATOR" in guard["type"]:
+        return False  # taking its next element changes it
     is_of_model = name.startswith(("self.", "dict(type(self"))
     if guard["type"] not in STATE and (not is_of_model or CELLS.search(name)):
         return False

@@ -26,17 +26,21 @@ INSIDE = "[]"
 @lru_cache
 def stored_in(files: frozenset) -> frozenset:
     """Names of what functions of these files change; Python's own and torch's are left out."""
-    names: set = set()
-    for file in files:
-        if not file.startswith("<") and "torch" not in module_roots(file) and not is_standard(Path(file)):
-            names |= stored_by_file(file)
-    return frozenset(names)
+    read = [file for file in sorted(files) if not file.startswith("<") and "torch" not in module_roots(file)]
+    trees = [tree_of(file) for file in read if not is_standard(Path(file))]
+    changing = {function.name for tree in trees for function in functions_of(tree) if changes_arguments(function)}
+    return frozenset(name for tree in trees for name in stored_names(tree, changing))
 
 
 @lru_cache
-def stored_by_file(file: str) -> frozenset:
-    """`stored_in` of one file."""
-    return frozenset(stored_names(Path(file).read_text(encoding="utf-8")))
+def tree_of(file: str):
+    """The syntax tree of a file."""
+    return ast.parse(Path(file).read_text(encoding="utf-8"))
+
+
+def functions_of(tree) -> list:
+    """The functions in a syntax tree, those without a name among them."""
+    return [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
 
 
 def module_roots(file: str) -> set:
@@ -46,16 +50,19 @@ def module_roots(file: str) -> set:
     }
 
 
-def stored_names(source: str) -> set:
-    """Names of attributes, globals and constant keys that functions outside constructors store, delete or change."""
-    tree = ast.parse(source)
-    functions = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
-    changing = {function.name for function in functions if changes_arguments(function)}
+def stored_names(tree, changing: set) -> set:
+    """Names of attributes, globals and constant keys that functions outside constructors store, delete or change.
+
+    Args:
+        tree: of a file.
+        changing: names of functions, in whatever file, that change what they are given.
+    """
     names: set = set()
-    for function in functions:
+    for function in functions_of(tree):
         if getattr(function, "name", "") not in CONSTRUCTORS:
-            variables = variables_of(function)
-            for node in ast.walk(function):
+            nodes = list(ast.walk(function))
+            variables = variables_of(nodes)
+            for node in nodes:
                 names |= stored_by(node, variables) | given_to(node, changing, variables)
     return names
 
@@ -66,8 +73,9 @@ def changes_arguments(function) -> bool:
         return False
     given = function.args
     arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
-    variables = variables_of(function, {argument.arg: {GIVEN} for argument in arguments})
-    return any(GIVEN in stored_by(node, variables) for node in ast.walk(function))
+    nodes = list(ast.walk(function))
+    variables = variables_of(nodes, {argument.arg: {GIVEN} for argument in arguments})
+    return any(GIVEN in stored_by(node, variables) for node in nodes)
 
 
 def given_to(node, changing: set, variables: dict) -> set:
@@ -78,21 +86,25 @@ def given_to(node, changing: set, variables: dict) -> set:
     return set().union(*(contents_of(value, variables) for value in values))
 
 
-def variables_of(function, given=None) -> dict:
+def variables_of(nodes: list, given=None) -> dict:
     """Plain variable of a function -> the attributes of which it may be the value or a part.
 
     Args:
-        function: its syntax tree.
+        nodes: of its syntax tree.
         given: the same of its arguments.
     """
+    bound = [(names_in(target), value) for node in nodes for target, value in bound_by(node)]
     variables: dict = dict(given or {})
-    for _ in range(NAMES_IN_A_ROW):
-        for node in ast.walk(function):
-            for target, value in bound_by(node):
-                for name in ast.walk(target):
-                    if isinstance(name, ast.Name):
-                        variables[name.id] = variables.get(name.id, set()) | contents_of(value, variables)
+    for names, value in bound * NAMES_IN_A_ROW:
+        contents = contents_of(value, variables)
+        for name in names if contents else ():
+            variables[name] = variables.get(name, set()) | contents
     return variables
+
+
+def names_in(target) -> list:
+    """The plain variables that a target binds."""
+    return [node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 
 
 NAMES_IN_A_ROW = 2
@@ -190,7 +202,7 @@ def parts_of_call(call) -> list:
     return [call.func.value] if name in VIEWS and isinstance(call.func, ast.Attribute) else []
 
 
-ELEMENTS = frozenset(("enumerate", "zip", "reversed", "iter", "next", "list", "tuple", "sorted", "filter"))
-"""Functions whose result has elements of what they are given."""
+ELEMENTS = frozenset(("enumerate", "zip", "reversed", "iter", "next", "filter"))
+"""Functions whose result gives the elements of what they are given, and is no list of its own."""
 VIEWS = frozenset(("values", "items", "get", "setdefault", "pop", "popleft", "popitem"))
 """Methods whose result is a part of their container."""
