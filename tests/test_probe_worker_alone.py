@@ -28,7 +28,10 @@ raise ImportError("libtorch_cpu.so: cannot open shared object file\\nsecond line
 KERNEL, LOADS_KERNEL = (WORKERS[1] / name for name in ("stamp_kernel.py", "ring.py"))
 """Triton compiles a kernel from its module's globals: this module alone imports it at its top, and is imported inside a
 function of the other, where there is a GPU."""
-RUN_THERE = {ROOT / "benchmarks" / "stamps.py", ROOT / "tests" / "proof_order_cases.py"}
+RUN_THERE = {
+    ROOT / "benchmarks" / "stamps.py",
+    *(ROOT / "tests" / f"proof_{cases}_cases.py" for cases in ("order", "origin", "part", "setting")),
+}
 """Scripts that run in a serving environment, as the worker does."""
 
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")

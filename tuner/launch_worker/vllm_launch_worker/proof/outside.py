@@ -4,15 +4,19 @@ That code is plain Python in every pass. It is traced like the region, with the 
 not trace as one graph is not proved, and each guard that Dynamo makes is a place where a pass might go otherwise.
 """
 
+import dis
+import math
 import re
 import sys
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from unittest import mock
 
 from vllm_launch_worker.proof import first_call
 from vllm_launch_worker.proof.failure import NOTHING_OUTSIDE, failure, raised
 from vllm_launch_worker.proof.order import full_name, inner_nodes, is_moe, is_opaque, layer_of, place
+from vllm_launch_worker.proof.origin import is_standard
 from vllm_launch_worker.proof.sizes import holds
 from vllm_launch_worker.proof.stores import ANY, INSIDE, module_roots, stored_in
 from vllm_launch_worker.proof.tracing import Trace, watching
@@ -48,6 +52,11 @@ GROUPS = re.compile(r"G\['__import_vllm_dot_distributed_dot_parallel_state'\]\._
 NAME = re.compile(r"\w+")
 CELLS = re.compile(r"\.cell_contents\b|__(?:kw)?defaults__\[.*?\]\[")
 """Variables of an enclosing function, and what a default value holds: a function may change them unseen."""
+CONTEXTS = frozenset(("set_forward_context", "override_forward_context", "create_forward_context"))
+"""vLLM's functions that begin a new count of MoE calls, or end one."""
+DICTIONARIES = frozenset(("__dict__", "vars"))
+SWITCHES = frozenset(("moe_layer_index", "all_moe_layers", "skip_compiled", "do_not_compile"))
+"""Attributes that code around a region may read and never store: they decide whether and how calls are counted."""
 
 
 class Outside:
@@ -75,7 +84,7 @@ class Outside:
         failures = [*call_against(self.model), *self._on_one_path(returned, trace)]
         stored = stored_in(self._files(trace))
         failures += self._functions_against(trace, stored)
-        open_guards = attributes_against(trace, stored)
+        open_guards = attributes_against(trace, stored, self.model.forward.__code__.co_freevars)
         for attribute in truths(open_guards, trace):
             for value in other_values(getattr(self.model, attribute)):
                 with holding(self.model, attribute, value):
@@ -109,7 +118,13 @@ class Outside:
         if not trace.filtered:
             return [failure(NOTHING_OUTSIDE, "guards_not_seen")]
         most = self.config.scheduler_config.max_num_batched_tokens
-        return [*graph_against(trace.graphs[graphs:]), *handlers_against(trace), *sizes_against(trace, most)]
+        return [
+            *graph_against(trace.graphs[graphs:], tensors_in(returned)),
+            *handlers_against(trace),
+            *words_against(trace),
+            *dictionaries_against(trace),
+            *sizes_against(trace, most),
+        ]
 
     def _trace(self, returned, trace: Trace, tokens: int, count: int) -> None:
         import torch
@@ -268,23 +283,41 @@ def positions_of(args, kwargs):
     return kwargs["positions"] if "positions" in kwargs else args[1]
 
 
-def graph_against(graphs: list) -> list:
-    """Whether the traced path enters the region, and calls nothing else that could reach a layer."""
+def tensors_in(value) -> int:
+    """How many tensors a region returns: so often `entered` is called for each entry."""
+    import torch
+    from vllm.sequence import IntermediateTensors
+
+    if isinstance(value, IntermediateTensors):
+        return tensors_in(list(value.tensors.values()))
+    if isinstance(value, (tuple, list)):
+        return sum(tensors_in(item) for item in value)
+    return int(isinstance(value, torch.Tensor))
+
+
+def graph_against(graphs: list, tensors: int) -> list:
+    """Whether the traced path enters the region once, and calls nothing else that could reach a layer.
+
+    Args:
+        graphs: of the trace.
+        tensors: how many the region returns.
+    """
     if len(graphs) != 1:
         return [failure(NOTHING_OUTSIDE, "outer_entries", count=len(graphs))]
-    failures, entries = [], 0
-    for node in [*graphs[0].graph.nodes, *inner_nodes(graphs[0])]:
-        if node.target is entered:
-            entries += 1
-        elif node.target is passed_by:
+    failures, inner = [], inner_nodes(graphs[0])
+    entries = sum(node.target is entered for node in graphs[0].graph.nodes) / max(tensors, 1)
+    if any(node.target is entered for node in inner):
+        failures.append(failure(NOTHING_OUTSIDE, "nested_call", layer="the compiled region"))
+    for node in [*graphs[0].graph.nodes, *inner]:
+        if node.target is passed_by:
             failures.append(failure(NOTHING_OUTSIDE, "outer_passed_by"))
         elif is_moe(node):
             failures.append(failure(NOTHING_OUTSIDE, "outer_calls_layer", layer=layer_of(node)))
-        elif is_opaque(node):
+        elif is_opaque(node) and node.target is not entered:
             file, line = place(node)
             failures.append(failure(NOTHING_OUTSIDE, "opaque_operator", operator=full_name(node), file=file, line=line))
-    if not entries and not failures:
-        failures.append(failure(NOTHING_OUTSIDE, "outer_entries", count=0))
+    if entries > 1 or (not entries and not failures):
+        failures.append(failure(NOTHING_OUTSIDE, "outer_entries", count=math.ceil(entries)))
     return failures
 
 
@@ -297,6 +330,30 @@ def handlers_against(trace: Trace) -> list:
     return failures
 
 
+def words_against(trace: Trace) -> list:
+    """Functions around the region that make a forward context, or store what decides how calls are counted."""
+    words = sorted({(code.co_filename, word) for code in trace.codes for word in words_of(code)})
+    return [failure(NOTHING_OUTSIDE, "context_word", file=file, word=word) for file, word in words]
+
+
+def dictionaries_against(trace: Trace) -> list:
+    """Functions around the region that ask the dictionary of an object, of which Dynamo makes no guard."""
+    failures = []
+    for code in sorted(trace.codes, key=lambda code: (code.co_filename, code.co_firstlineno)):
+        asked, file = DICTIONARIES.intersection(code.co_names), code.co_filename
+        if asked and "torch" not in module_roots(file) and not is_standard(Path(file)):
+            place = {"file": file, "line": code.co_firstlineno}
+            failures.append(failure(NOTHING_OUTSIDE, "outer_guard", guard=min(asked), **place))
+    return failures
+
+
+def words_of(code) -> set:
+    """Which of these words a function names, or stores an attribute by."""
+    stored = {entry.argval for entry in dis.get_instructions(code) if entry.opname in ("STORE_ATTR", "DELETE_ATTR")}
+    texts = {value for value in code.co_consts if isinstance(value, str)}
+    return CONTEXTS.intersection(code.co_names) | SWITCHES & (stored | texts)
+
+
 def sizes_against(trace: Trace, most: int) -> list:
     """Guards on sizes that do not hold for every batch of 1 to `most` tokens."""
     failures = []
@@ -307,14 +364,19 @@ def sizes_against(trace: Trace, most: int) -> list:
     return failures
 
 
-def attributes_against(trace: Trace, stored: frozenset) -> list:
+def attributes_against(trace: Trace, stored: frozenset, enclosed: tuple) -> list:
     """Guards on attributes that code outside constructors stores, and on values that are no attribute.
 
     An argument that is None is given alike in every pass: a launch feeds its model always in one way.
+
+    Args:
+        trace: filled.
+        stored: names of what functions store.
+        enclosed: variables of an enclosing function, which guards name as they name arguments.
     """
     failures = {}
     for guard in trace.guards:
-        if guard["file"] == __file__ or STANDS_IN.search(guard["name"]) or is_fixed(guard, stored):
+        if guard["file"] == __file__ or STANDS_IN.search(guard["name"]) or is_fixed(guard, stored, enclosed):
             continue
         name = f"{guard['type']} {guard['name']}"[:200]
         failures[name] = failure(NOTHING_OUTSIDE, "outer_guard", guard=name, file=guard["file"], line=guard["line"])
@@ -362,11 +424,13 @@ def holding(model, attribute: str, value):
         setattr(model, attribute, before)
 
 
-def is_fixed(guard: dict, stored: frozenset) -> bool:
+def is_fixed(guard: dict, stored: frozenset, enclosed: tuple) -> bool:
     """Whether what a guard asks for stays as construction left it."""
     name = guard["name"]
-    if not name or GROUPS.search(name) or NAME.fullmatch(name):
+    if not name or GROUPS.search(name) or (NAME.fullmatch(name) and name not in enclosed):
         return True  # the last: an argument of the outermost call, or the model itself
+    if "ITERATOR" in guard["type"]:
+        return False  # taking its next element changes it
     is_of_model = name.startswith(("self.", "dict(type(self"))
     if guard["type"] not in STATE and (not is_of_model or CELLS.search(name)):
         return False

@@ -76,10 +76,11 @@ class Reads:
         """Note reads of every config of this class: a model with parts gives them copies of its own."""
         attribute = kind.__getattribute__
         fields = frozenset(kind.__dataclass_fields__)
+        watched = fields | {"__dict__"}
 
         def read(part, name):
-            if name in fields and not is_beside(sys._getframe(1)):
-                self.fields.add(f"{owner}.{name}")
+            if name in watched and not is_beside(sys._getframe(1)):
+                self.fields.update(f"{owner}.{field}" for field in (fields if name == "__dict__" else (name,)))
             return attribute(part, name)
 
         kind.__getattribute__ = read
@@ -123,6 +124,8 @@ class Reads:
                 self.variables.update(text for text in texts if CAPITALS.fullmatch(text))
 
 
+COPYING = ("copy", "copyreg")
+"""Modules of Python's that read whole objects."""
 CONFIGS, EXPERTS = "vllm.config", "vllm.model_executor.layers.fused_moe"
 
 
@@ -157,11 +160,12 @@ MAPPING = ("os", "collections.abc", "_collections_abc")
 def is_beside(frame) -> bool:
     """Whether a read cannot change which MoE layer is called, by who makes it.
 
-    vLLM's configs read each other when one is copied or written out. A MoE layer and the quantisation of its experts
-    keep what they read for the inside of the operator, after the layer was resolved.
+    vLLM's configs read each other when one is copied or written out, and a copy is watched as the first is. A MoE
+    layer and the quantisation of its experts keep what they read for the inside of the operator, after the layer was
+    resolved.
     """
     module = frame.f_globals.get("__name__", "")
-    if module.startswith((f"{CONFIGS}.", f"{EXPERTS}.")):
+    if module in COPYING or module.startswith((f"{CONFIGS}.", f"{EXPERTS}.")):
         return True
     kinds = type(frame.f_locals.get("self")).__mro__
     return any(kind.__module__.startswith(f"{EXPERTS}.") for kind in kinds)

@@ -1,5 +1,7 @@
 """Condition 1: in this launch the model is compiled, in one region, once for good."""
 
+import os
+
 from vllm_launch_worker.proof.failure import COMPILED, NOTHING_SILENT, failure
 
 TRACED_ONCE = ("VLLM_COMPILE", "DYNAMO_TRACE_ONCE")
@@ -55,7 +57,7 @@ def dynamo_against() -> list:
     import torch
 
     failures = []
-    if torch._dynamo.config.disable:
+    if torch._dynamo.config.disable or os.environ.get("TORCHDYNAMO_DISABLE") == "1":  # asked for at each compile
         failures.append(failure(COMPILED, "dynamo_disabled", variable="TORCHDYNAMO_DISABLE, TORCH_COMPILE_DISABLE"))
     if torch._dynamo.config.suppress_errors:
         failures.append(failure(COMPILED, "errors_suppressed", variable="TORCHDYNAMO_SUPPRESS_ERRORS"))

@@ -66,7 +66,7 @@ class Trace:
         self.filtered = True
         for entry in entries:
             file, line = where(getattr(entry.orig_guard, "user_stack", None))
-            self.guards.append({"type": entry.guard_type, "name": entry.name, "file": file, "line": line})
+            self.guards.append({"type": entry.guard_type, "name": asked_by(entry), "file": file, "line": line})
         return [False for _ in entries]
 
     @property
@@ -104,6 +104,16 @@ def watching(trace: Trace):
         if hasattr(torch.compiler, "skip_all_guards_unsafe"):  # what vLLM passes as a filter from torch 2.10 on
             patches.enter_context(mock.patch.object(torch.compiler, "skip_all_guards_unsafe", trace.note))
         yield
+
+
+def asked_by(entry) -> str:
+    """What a guard asks for, as code.
+
+    Of a guard on an attribute that is absent torch keeps the attribute's name beside that of its owner; in 2.13 that is
+    so of `hasattr`, too, whose name ended with the attribute before.
+    """
+    attribute = (getattr(entry.orig_guard.create_fn, "keywords", None) or {}).get("attr")
+    return f"{entry.name}.{attribute}" if isinstance(attribute, str) else entry.name
 
 
 def size_guards() -> list:

@@ -1,0 +1,566 @@
+"""Small models around one region, each with its own way of entering it. The region stands for what vLLM compiles.
+
+The proof reads in this whole file what functions store. So each class has names of its own for what it stores.
+"""
+# ruff: noqa: ANN001, ANN002, ANN003, ANN201, ANN202, ANN204, D101, D102, D103  the classes are the data
+
+import contextlib
+import itertools
+import os
+import random
+import time
+from typing import Any, ClassVar
+
+import torch
+from proof_order_cases import WIDTH, moe
+from torch import nn
+from vllm.forward_context import get_forward_context, override_forward_context
+
+MOST_TOKENS = 64
+"""Tokens of the largest batch. In conditions the number itself stands: a global has a guard of its own."""
+PASSES = 0
+TABLE = {"on_in_table": False}
+
+
+def count_pass() -> None:
+    global PASSES  # noqa: PLW0603  what is tested
+    PASSES += 1
+
+
+def switch_table() -> None:
+    TABLE["on_in_table"] = True
+
+
+class Expert(nn.Module):
+    """A registered layer."""
+
+    def forward(self, hidden):
+        return moe(hidden, "a")
+
+
+class Region(nn.Module):
+    """What vLLM compiles. Its `forward` is never run here: something stands in for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expert = Expert()
+
+    def forward(self, input_ids, positions, intermediate_tensors=None, inputs_embeds=None):
+        raise NotImplementedError
+
+
+class Around(nn.Module):
+    """The outermost module. It enters its region once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Region()
+
+    def enter(self, ids, positions):
+        return self.model(ids, positions)
+
+    def twice(self, ids, positions):
+        return self.enter(ids, positions) + self.enter(ids, positions)
+
+    def either(self, condition, ids, positions):
+        return self.twice(ids, positions) if condition else self.enter(ids, positions)
+
+    def run(self, ids, positions):
+        return self.enter(ids, positions)
+
+    def forward(self, input_ids, positions, intermediate_tensors=None, inputs_embeds=None):  # noqa: ARG002
+        return self.run(input_ids, positions)
+
+
+# ---- sound
+
+
+class AbsentArguments(Around):
+    """As vLLM's own: what the runner never gives to this model decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(8, WIDTH, device="meta")
+
+    def forward(self, input_ids, positions, intermediate_tensors=None, inputs_embeds=None):
+        if intermediate_tensors is not None:
+            inputs_embeds = None
+        if inputs_embeds is None:
+            inputs_embeds = self.embed(input_ids)
+        return self.model(input_ids, positions, intermediate_tensors, inputs_embeds)
+
+
+class FixedCount(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fixed_count = 1
+
+    def run(self, ids, positions):
+        hidden = None
+        for _ in range(self.fixed_count):
+            hidden = self.enter(ids, positions)
+        return hidden
+
+
+class FixedTable(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fixed_table = {"entries": 1}
+
+    def run(self, ids, positions):
+        return self.either(self.fixed_table["entries"] > 1, ids, positions)
+
+
+class EveryBatch(Around):
+    """The condition holds for every batch of the launch."""
+
+    def run(self, ids, positions):
+        return self.either(positions.shape[-1] > 64, ids, positions)
+
+
+class EitherWay(Around):
+    """A list that passes change, and that decides nothing of the region."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extras: Any = [torch.zeros(MOST_TOKENS, WIDTH, device="meta")]
+
+    def set_extras(self, extras) -> None:
+        self.extras = extras
+
+    def run(self, ids, positions):
+        hidden = self.enter(ids, positions)
+        return hidden if self.extras is None else hidden + self.extras[0][: positions.shape[-1]]
+
+
+# ---- another number of entries
+
+
+class EntersTwice(Around):
+    def run(self, ids, positions):
+        return self.twice(ids, positions)
+
+
+class NeverEnters(Around):
+    def run(self, ids, positions):  # noqa: ARG002
+        return positions + 1
+
+
+class TwiceForOneToken(Around):
+    """Dynamo traces larger batches without a guard on this."""
+
+    def run(self, ids, positions):
+        return self.either(positions.shape[-1] == 1, ids, positions)
+
+
+class CountedList(Around):
+    """Once for each element of a list that passes change, and that is there or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: Any = [torch.zeros(1, device="meta")]
+
+    def set_counted(self, counted) -> None:
+        self.counted = counted
+
+    def run(self, ids, positions):
+        if self.counted is None:
+            return self.enter(ids, positions)
+        hidden = positions
+        for _ in self.counted:
+            hidden = self.enter(ids, positions)
+        return hidden
+
+
+class EntersInBranch(Around):
+    """Which side runs is decided in each pass, by a value."""
+
+    def run(self, ids, positions):
+        return torch.cond(positions.sum() > 0, lambda: self.enter(ids, positions), lambda: self.twice(ids, positions))
+
+
+# ---- what a pass may find otherwise
+
+
+class ShapeBranch(Around):
+    def run(self, ids, positions):
+        return self.either(positions.shape[-1] == 30, ids, positions)
+
+
+class ShapeLoop(Around):
+    def run(self, ids, positions):
+        hidden = self.enter(ids, positions)
+        for _ in range(positions.shape[-1] // 30):
+            hidden = self.enter(ids, positions)
+        return hidden
+
+
+class CountedPasses(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes_seen = 0
+
+    def run(self, ids, positions):
+        self.passes_seen += 1
+        return self.either(self.passes_seen > 3, ids, positions)
+
+
+class CountedRounds(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds_set = 1
+
+    def set_rounds(self, rounds) -> None:
+        self.rounds_set = rounds
+
+    def run(self, ids, positions):
+        hidden = None
+        for _ in range(self.rounds_set):
+            hidden = self.enter(ids, positions)
+        return hidden
+
+
+class SwitchOfModel(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_switched = False
+
+    def switch(self) -> None:
+        self.is_switched = True
+
+    def run(self, ids, positions):
+        return self.either(self.is_switched, ids, positions)
+
+
+class SwitchOfClass(Around):
+    is_class_switched: ClassVar[bool] = False
+
+    @classmethod
+    def switch_class(cls) -> None:
+        cls.is_class_switched = True
+
+    def run(self, ids, positions):
+        return self.either(self.is_class_switched, ids, positions)
+
+
+class SwitchOfDictionary(Around):
+    """Stored under a key of the instance's dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_stored_below = False
+
+    def store_below(self) -> None:
+        self.__dict__["is_stored_below"] = True
+
+    def run(self, ids, positions):
+        return self.either(self.is_stored_below, ids, positions)
+
+
+class SwitchBySetattr(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_set_by_name = False
+
+    def set_by_name(self) -> None:
+        object.__setattr__(self, "is_set_by_name", True)
+
+    def run(self, ids, positions):
+        return self.either(self.is_set_by_name, ids, positions)
+
+
+class SwitchOfModule(Around):
+    def run(self, ids, positions):
+        return self.either(PASSES > 3, ids, positions)
+
+
+class SwitchInTable(Around):
+    def run(self, ids, positions):
+        return self.either(TABLE["on_in_table"], ids, positions)
+
+
+def enclosed() -> type[Around]:
+    is_enclosed = False
+
+    class Enclosed(Around):
+        """A variable of the enclosing function decides in the outermost `forward` itself."""
+
+        def forward(self, input_ids, positions, intermediate_tensors=None, inputs_embeds=None):  # noqa: ARG002
+            if is_enclosed:
+                return self.twice(input_ids, positions)
+            return self.enter(input_ids, positions)
+
+        def change_enclosed(self) -> None:
+            nonlocal is_enclosed
+            is_enclosed = True
+
+    return Enclosed
+
+
+class DefaultValue(Around):
+    """A list that is the default of an argument keeps what is put into it."""
+
+    def forward(self, input_ids, positions, intermediate_tensors=None, inputs_embeds=None, seen=[False]):  # noqa: ARG002, B006
+        return self.either(seen[0], input_ids, positions)
+
+
+class ListByOtherName(Around):
+    """A method changes the list through a variable of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flags_renamed = [False]
+
+    def rename(self) -> None:
+        flags = self.flags_renamed
+        flags[0] = True
+
+    def run(self, ids, positions):
+        return self.either(self.flags_renamed[0], ids, positions)
+
+
+class ListInLoop(Around):
+    """A method changes the lists in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flags_nested = [[False]]
+
+    def change_nested(self) -> None:
+        for _, flags in enumerate(self.flags_nested):
+            flags.insert(0, True)
+
+    def run(self, ids, positions):
+        return self.either(self.flags_nested[0][0], ids, positions)
+
+
+def raise_flag(flags) -> None:
+    flags.insert(0, True)
+
+
+class ListOfHelper(Around):
+    """A function that is given the list changes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flags_given = [False]
+
+    def give(self) -> None:
+        raise_flag(self.flags_given)
+
+    def run(self, ids, positions):
+        return self.either(self.flags_given[0], ids, positions)
+
+
+class LateAttribute(Around):
+    def add(self) -> None:
+        self.late_attribute = 1
+
+    def run(self, ids, positions):
+        return self.either(hasattr(self, "late_attribute"), ids, positions)
+
+
+class ReplacedFunction(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.entering = self.enter
+
+    def replace(self) -> None:
+        self.entering = self.twice
+
+    def run(self, ids, positions):
+        return self.entering(ids, positions)
+
+
+class ReplacedMethod(Around):
+    """A method of the class, and later an attribute of the model in its place."""
+
+    def entering_by_class(self, ids, positions):
+        return self.enter(ids, positions)
+
+    def replace_method(self) -> None:
+        self.entering_by_class = self.twice  # type: ignore[method-assign]
+
+    def run(self, ids, positions):
+        return self.entering_by_class(ids, positions)
+
+
+class LateKey(Around):
+    def add_key(self) -> None:
+        self.late_key = 1
+
+    def run(self, ids, positions):
+        return self.either("late_key" in self.__dict__, ids, positions)
+
+
+class ReplacedPart(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part_replaced = nn.Identity()
+
+    def replace_part(self) -> None:
+        self.part_replaced = nn.ReLU()
+
+    def run(self, ids, positions):
+        return self.either(isinstance(self.part_replaced, nn.ReLU), ids, positions)
+
+
+class OfContext(Around):
+    """The first call has no attention metadata, and passes have."""
+
+    def run(self, ids, positions):
+        return self.either(get_forward_context().attn_metadata is not None, ids, positions)
+
+
+class OfValue(Around):
+    def run(self, ids, positions):
+        return self.either(positions.sum() > 3, ids, positions)
+
+
+class OfClock(Around):
+    def run(self, ids, positions):
+        return self.either(time.time() < 0, ids, positions)
+
+
+class OfChance(Around):
+    def run(self, ids, positions):
+        return self.either(random.random() > 2, ids, positions)  # noqa: S311  no secret
+
+
+class OfIterator(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = itertools.count()
+
+    def run(self, ids, positions):
+        return self.either(next(self.steps) > 3, ids, positions)
+
+
+class OfVariable(Around):
+    """A variable that is not set while this is traced."""
+
+    def run(self, ids, positions):
+        return self.either(os.environ.get("PLANTED_OUTSIDE") is not None, ids, positions)
+
+
+class OfVariableByIndex(Around):
+    def run(self, ids, positions):
+        return self.either("PLANTED_OUTSIDE" in os.environ, ids, positions)
+
+
+# ---- past the compiled code
+
+
+class CallsOperator(Around):
+    def run(self, ids, positions):
+        return moe(self.enter(ids, positions), "a")
+
+
+class CallsLayer(Around):
+    def run(self, ids, positions):
+        return self.model.expert(self.enter(ids, positions))
+
+
+class AsksCompiling(Around):
+    """Says one thing to Dynamo, and another to every pass."""
+
+    def run(self, ids, positions):
+        hidden = self.enter(ids, positions)
+        return hidden if torch.compiler.is_compiling() else self.model.expert(hidden)
+
+
+@torch._dynamo.assume_constant_result
+def assumed():
+    return False
+
+
+class AssumesConstant(Around):
+    def run(self, ids, positions):
+        return self.either(assumed(), ids, positions)
+
+
+class PassesBy(Around):
+    def run(self, ids, positions):
+        return self.model.forward(ids, positions)
+
+
+class OwnCall(Around):
+    def __call__(self, *args, **kwargs):
+        return super().__call__(*args, **kwargs)
+
+
+class Hooked(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_hook(lambda *_: None)
+
+
+class OwnForward(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward = super().forward
+
+
+class ForeignOperator(Around):
+    def run(self, ids, positions):
+        return torch.ops.hostile.rewind(self.enter(ids, positions))
+
+
+class SkipsCompiled(Around):
+    def run(self, ids, positions):
+        if positions.shape[-1] == 1:
+            get_forward_context().skip_compiled = True
+        return self.enter(ids, positions)
+
+
+class StopsCompiling(Around):
+    def run(self, ids, positions):
+        if positions.shape[-1] == 1:
+            setattr(self.model, "do_not_compile", True)  # noqa: B010  what is tested
+        return self.enter(ids, positions)
+
+
+class OwnContext(Around):
+    def run(self, ids, positions):
+        with override_forward_context(None):
+            return self.enter(ids, positions)
+
+
+# ---- a call too many that stays silent
+
+
+class Swallows(Around):
+    def run(self, ids, positions):
+        try:
+            return self.enter(ids, positions)
+        except AssertionError:
+            return positions
+
+
+def guarded(function, *args):
+    try:
+        return function(*args)
+    except AssertionError:
+        return None
+
+
+class SwallowsInHelper(Around):
+    def run(self, ids, positions):
+        return guarded(self.enter, ids, positions)
+
+
+class Suppresses(Around):
+    def run(self, ids, positions):
+        hidden = positions
+        with contextlib.suppress(AssertionError):
+            hidden = self.enter(ids, positions)
+        return hidden
+
+
+class ReturnsInFinally(Around):
+    def run(self, ids, positions):
+        hidden = positions
+        try:
+            hidden = self.enter(ids, positions)
+        finally:
+            return hidden  # noqa: B012  what is tested
