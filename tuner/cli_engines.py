@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
+from rules.proof_finding import ProofWord
 from tuner import render
 from tuner.arguments import parse
 from tuner.cli_options import Depth
-from tuner.cli_output import failures, is_settled, present, stop_on_signals, written_to
+from tuner.cli_output import failures, present, stop_on_signals, written_to
 from tuner.engines import Starting, Watching
 from tuner.errors import ExitCode, TunerError
 from tuner.flow import Request, probe, prove
@@ -75,7 +76,9 @@ def names_a_launch(words: Sequence[str]) -> bool:
 
 def _exit_code(made: "Plan", depth: Depth) -> ExitCode:
     """3 for a launch of which nothing could be proved."""
-    return ExitCode.UNKNOWN if depth is Depth.ORDER and not is_settled(made) else ExitCode.DONE
+    finding = made.proof.finding
+    undecided = finding is None or finding.word is ProofWord.NOT_PROVED
+    return ExitCode.UNKNOWN if depth is Depth.ORDER and undecided else ExitCode.DONE
 
 
 def _require_one_model(words: list[str], depth: Depth, *, narrowed: bool) -> None:

@@ -92,9 +92,11 @@ def conclude(made: "Plan") -> None:
 
 
 def is_settled(made: "Plan") -> bool:
-    """Whether something was proved of this very launch, whatever is known of the plain one."""
+    """Whether this launch is decided, whatever is known of the plain one: it counts, or has nothing to lose."""
     finding = made.proof.finding
-    return finding is not None and finding.word is not ProofWord.NOT_PROVED
+    if finding is None or finding.word is ProofWord.NOT_PROVED:
+        return False
+    return finding.word is not ProofWord.PROVED or made.decision.setting is True
 
 
 def refuse(made: "Plan") -> None:
