@@ -25,13 +25,19 @@ def patched(origins) -> list:
     failures: list = []
     seen: set = set()
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] != "vllm" or module is None:
-            continue
-        for attribute, value in list(vars(module).items()):
-            for label, member in members_of(attribute, value, seen):
-                strange = [file for file in sorted(files_behind(member, DEPTH)) if is_strange(file, origins)]
-                failures += [failure(COMPILED, "patched", function=f"{name}.{label}", file=file) for file in strange]
+        if name.partition(".")[0] == "vllm" and module is not None:
+            failures += patched_in(name, module, seen, origins)
     return failures[:MOST]
+
+
+def patched_in(name: str, module, seen: set, origins) -> list:
+    """As `patched`, of one module."""
+    failures = []
+    for attribute, value in list(vars(module).items()):
+        for label, member in members_of(attribute, value, seen):
+            strange = [file for file in sorted(files_behind(member, DEPTH)) if is_strange(file, origins)]
+            failures += [failure(COMPILED, "patched", function=f"{name}.{label}", file=file) for file in strange]
+    return failures
 
 
 def is_strange(file: str, origins) -> bool:
