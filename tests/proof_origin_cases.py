@@ -25,7 +25,7 @@ from vllm.config import ParallelConfig
 from vllm.forward_context import ForwardContext
 from vllm.model_executor.models import ModelRegistry, qwen3_moe
 from vllm_launch_worker.proof import patched
-from vllm_launch_worker.proof.origin import Origins
+from vllm_launch_worker.proof.origin import Origins, standard_folders
 from vllm_launch_worker.proof.reads import Reads
 from vllm_launch_worker.proof.stores import stored_in
 
@@ -107,8 +107,11 @@ def standard_files(folder: Path, origins: Origins) -> dict[str, bool]:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("", encoding="utf-8")
+    standard_folders.cache_clear()
     with mock.patch.object(sysconfig, "get_path", return_value=str(folder)):
-        return {str(file.relative_to(folder)): origins.is_trusted(str(file)) for file in folder.rglob("*.py")}
+        answers = {str(file.relative_to(folder)): origins.is_trusted(str(file)) for file in folder.rglob("*.py")}
+    standard_folders.cache_clear()
+    return answers
 
 
 def origin_answers(folder: Path, origins: Origins) -> dict[str, Any]:

@@ -23,21 +23,21 @@ DEPTH = 4
 def patched(origins) -> list:
     """A failure for each function and class in vLLM's modules, and each member of a class, that is somebody else's."""
     failures: list = []
-    for label, member in members_of_vllm():
-        strange = [file for file in sorted(files_behind(member, DEPTH)) if is_strange(file, origins)]
-        failures += [failure(COMPILED, "patched", function=label, file=file) for file in strange]
-    return failures[:MOST]
-
-
-def members_of_vllm() -> list:
-    """What vLLM's imported modules and their classes hold, each once, with its name."""
-    members: list = []
     seen: set = set()
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "vllm" and module is not None:
-            for attribute, value in list(vars(module).items()):
-                members += [(f"{name}.{label}", member) for label, member in members_of(attribute, value, seen)]
-    return members
+            failures += patched_in(name, module, seen, origins)
+    return failures[:MOST]
+
+
+def patched_in(name: str, module, seen: set, origins) -> list:
+    """As `patched`, of one module."""
+    failures = []
+    for attribute, value in list(vars(module).items()):
+        for label, member in members_of(attribute, value, seen):
+            strange = [file for file in sorted(files_behind(member, DEPTH)) if is_strange(file, origins)]
+            failures += [failure(COMPILED, "patched", function=f"{name}.{label}", file=file) for file in strange]
+    return failures
 
 
 def is_strange(file: str, origins) -> bool:

@@ -124,8 +124,8 @@ class Reads:
                 self.variables.update(text for text in texts if CAPITALS.fullmatch(text))
 
 
-COPYING = ("copy", "copyreg")
-"""Modules of Python's that read whole objects."""
+WHOLE = ("copy", "copyreg", "functools")
+"""Modules of Python's that ask an object for its dictionary, to copy it or to keep a result there."""
 CONFIGS, EXPERTS = "vllm.config", "vllm.model_executor.layers.fused_moe"
 
 
@@ -165,7 +165,7 @@ def is_beside(frame) -> bool:
     resolved.
     """
     module = frame.f_globals.get("__name__", "")
-    if module in COPYING or module.startswith((f"{CONFIGS}.", f"{EXPERTS}.")):
+    if module in WHOLE or module.startswith((f"{CONFIGS}.", f"{EXPERTS}.")):
         return True
     kinds = type(frame.f_locals.get("self")).__mro__
     return any(kind.__module__.startswith(f"{EXPERTS}.") for kind in kinds)
