@@ -71,7 +71,7 @@ def findings(
     environment = read_environment(str(python))
 
     def prove(share: Sequence[Wanted], stop: Event) -> Any:
-        return proofs_of(share, environment, os.environ, LIMIT_S, stop=stop)
+        return proofs_of(share, environment, os.environ, LIMIT_S, stop=stop, foreign=True)
 
     with variables(changes or {}):
         paths = [str(hostile_model(folder, launch.name)) for launch in launches]

@@ -95,7 +95,7 @@ def whole_model(config, origins) -> list[str]:
     """What the proof of one process says of a whole model that is one region."""
     torch._dynamo.reset()
     with mock.patch.object(observe, "Origins", return_value=origins):
-        rank = observe.Rank(config, (0, 0, 0), Reads(), {})
+        rank = observe.Rank(config, (0, 0, 0), Reads(), {}, foreign=True)
     rank.layers = {"a": None, "b": None}
     with set_current_vllm_config(config), watching(rank.trace):
         model = proof_guard_models.Whole(vllm_config=config)

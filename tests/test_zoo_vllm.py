@@ -40,7 +40,7 @@ def probed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp(request.param)
     models = [zoo_model(folder, name) for name in ZOO]
     store = folder / "verdicts.sqlite"
-    where = ("--python", python, "--store", store, "--json", "--workers", 2)
+    where = ("--python", python, "--store", store, "--json")
     variables = {"PYTHONPATH": str(ROOT / "tests" / "zoo"), "HOME": str(folder)}
     answer = tuner_process("probe", *where, *models, cwd=folder, env=variables)
     documents = {Path(one["model"]["name"]).name: one for one in answer.document["results"]}

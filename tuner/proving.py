@@ -68,6 +68,7 @@ def proofs_of(
     memory_limit: int | None = None,
     *,
     stop: Event | None = None,
+    foreign: bool = False,
 ) -> Generator[Proof]:
     """The proof of each launch in order, as soon as it is made; they share one import of vLLM.
 
@@ -80,6 +81,7 @@ def proofs_of(
         limit: seconds for each launch, vLLM's import excluded.
         memory_limit: bytes of the worker and its children; None: as much as suits this machine.
         stop: ends the worker once it is set, from another thread.
+        foreign: trace models that are refused for whose code they are, too: what shows how good the proof is.
 
     Raises:
         Stopped: `stop` was set.
@@ -87,7 +89,7 @@ def proofs_of(
     given = CPU | without_secrets(environ) | SETTINGS
     with ExitStack() as folders:
         launches = [folders.enter_context(traced_launch(launch, environment)) for launch in wanted]
-        engines = [{"args": list(args)} for args, _ in launches]
+        engines = [{"args": list(args), "foreign": foreign} for args, _ in launches]
         question = Question("proof", (), limit, memory_limit, engines=engines)
         answers = asked_of_engines(question, environment.python, lambda _control: given, stop)
         for launch, (_, assumptions), answer in zip(wanted, launches, answers, strict=True):

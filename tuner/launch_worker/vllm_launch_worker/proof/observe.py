@@ -49,16 +49,17 @@ def observe(request: dict, folder: Path) -> dict:
     """What the launch shows: `ranks`, and what was read on the way (see `rules.report_proof` of the host).
 
     Args:
-        request: `args`, what stands behind `vllm serve`.
+        request: `args`, what stands behind `vllm serve`; `foreign`, whether code that is refused for whose it is, is
+            traced all the same.
         folder: of this process alone.
     """
     os.environ.update(VARIABLES)
-    first = of_rank(request["args"], 0, folder)
+    first = of_rank(request, 0, folder)
     others = range(1, first["ranks"])
-    return together([first, *(of_rank(request["args"], number, folder) for number in others)])
+    return together([first, *(of_rank(request, number, folder) for number in others)])
 
 
-def of_rank(args: list, number: int, folder: Path) -> dict:
+def of_rank(request: dict, number: int, folder: Path) -> dict:
     """What one of the ranks that may differ shows, in a process of its own.
 
     vLLM's groups can be made once in a process, and reading the config may touch the GPU, after which none can fork.
@@ -69,7 +70,7 @@ def of_rank(args: list, number: int, folder: Path) -> dict:
     file = folder / f"rank-{number}.json"
 
     def answer(_folder: Path) -> None:
-        write_json(file, seen(args, number))
+        write_json(file, seen(request["args"], number, foreign=request.get("foreign", False)))
 
     how = forks.forked(answer, folder / f"rank-{number}")
     if file.exists():
@@ -77,7 +78,7 @@ def of_rank(args: list, number: int, folder: Path) -> dict:
     return unseen(f"rank {number}", failure(NOT_TRACED, "rank_not_traced", rank=f"rank {number}", how=how))
 
 
-def seen(args: list, number: int) -> dict:
+def seen(args: list, number: int, *, foreign: bool = False) -> dict:
     """As `of_rank`, in this process."""
     begin = time.monotonic()
     with IMPORT.of_variables():
@@ -89,7 +90,8 @@ def seen(args: list, number: int) -> dict:
     seconds = {"config": round(time.monotonic() - begin, 3)}
     ranks = groups.ranks(vllm_config.parallel_config)
     name = groups.name_of(ranks[number], vllm_config.parallel_config)
-    return {**Rank(vllm_config, ranks[number], IMPORT, seconds).shown(name), "ranks": len(ranks)}
+    rank = Rank(vllm_config, ranks[number], IMPORT, seconds, foreign=foreign)
+    return {**rank.shown(name), "ranks": len(ranks)}
 
 
 def config_of(args: list, reads: Reads):
@@ -125,10 +127,12 @@ class Rank:
         rank: data-parallel, pipeline and tensor rank.
         reads: what was read so far; extended.
         seconds: wall seconds by stage; extended.
+        foreign: trace code that is refused for whose it is, too.
     """
 
-    def __init__(self, vllm_config, rank: tuple, reads: Reads, seconds: dict) -> None:
+    def __init__(self, vllm_config, rank: tuple, reads: Reads, seconds: dict, *, foreign: bool) -> None:
         self.config, self.rank, self.reads, self.seconds = vllm_config, rank, reads, seconds
+        self.foreign = foreign
         self.trace, self.around = Trace(), Trace()
         self.standing = building.Standing()
         self.origins = origins()
@@ -179,6 +183,8 @@ class Rank:
         self.failures += regions.settings_against(self.config)
         self.failures += regions.regions_against(decorated, self.layers)
         self.failures += counter_against(self.config)
+        if not self.foreign and self._strange():
+            return "failed"  # no trace could prove it, and a trace takes most of the time
         active = [module for module in decorated if not module.do_not_compile]
         self._traced(model, active[0])
         return "traced"
@@ -236,8 +242,7 @@ class Rank:
 
         Such code can do what no trace shows, as an operator of its own that changes the counter.
         """
-        strange = [file for file in sorted(self._files()) if not self.origins.is_trusted(file)]
-        for file in strange:
+        for file in self._strange():
             self.failures.append(failure(COMPILED, "foreign_code", file=below_path(file)))
         for file in groups.classes_of_the_launch(self.config.parallel_config):
             if not self.origins.is_trusted(file):
@@ -246,6 +251,10 @@ class Rank:
         for file in sorted(self.reads.listed):
             if not self.origins.is_trusted(file):
                 self.failures.append(failure(NOT_TRACED, "reads_all_variables", file=below_path(file)))
+
+    def _strange(self) -> list:
+        """The files of such code that ran so far."""
+        return [file for file in sorted(self._files()) if not self.origins.is_trusted(file)]
 
     def _files(self) -> set:
         """Every file whose code ran while the model was built and traced, but this package's own."""
