@@ -46,7 +46,7 @@ def made_here(target: str) -> str:
 
 def bare(text: str) -> str:
     """Text without the folders of the machine that said it: of the repository, and up to where a package lies."""
-    return re.sub(r"/[\w./+-]*/(?:site-packages|site)/", "", text.replace(f"{ROOT}/", ""))
+    return re.sub(r"/[\w./+-]*/(?:site-packages|site)/", "", text).replace(f"{ROOT}/", "")
 
 
 def shown(*command: str) -> str:
