@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-launches evidence-engines evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -95,11 +95,6 @@ evidence-launches: setup-tool setup-flag-live ## trace the plain launch of every
 	mkdir -p .cache
 	.venv/bin/python docs/evidence/make_launches.py run --plain --python .envs/flag-live/bin/python .cache/launches-plain-cpu.json
 	.venv/bin/python docs/evidence/make_launches.py page docs/evidence/launches-gpu.json docs/evidence/launches-lists-gpu.json .cache/launches-plain-cpu.json
-
-evidence-engines: setup-tool setup-flag-live ## hold decisions against the layers that real engines run; write engines.md (half an hour)
-	mkdir -p .cache
-	.venv/bin/python docs/evidence/make_engines.py run .cache/engines.json
-	.venv/bin/python docs/evidence/make_engines.py page .cache/engines.json
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python docs/evidence/make_arguments.py
