@@ -15,6 +15,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -25,6 +26,7 @@ from vllm.config import ParallelConfig
 from vllm.forward_context import ForwardContext
 from vllm.model_executor.models import ModelRegistry, qwen3_moe
 from vllm_launch_worker.proof import patched
+from vllm_launch_worker.proof.groups import classes_of_the_launch
 from vllm_launch_worker.proof.origin import Origins, standard_folders
 from vllm_launch_worker.proof.reads import Reads
 from vllm_launch_worker.proof.stores import stored_in
@@ -130,7 +132,27 @@ def origin_answers(folder: Path, origins: Origins) -> dict[str, Any]:
         "made": origins_of_made(folder / "made"),
         "editable": origins_of_editable(folder / "editable"),
         "standard": standard_files(folder / "lib", origins),
+        "named": {name: classes_are_trusted(origins, **fields) for name, fields in NAMED.items()},
     }
+
+
+NAMED: dict[str, dict[str, Any]] = {
+    "none": {},
+    "worker": {"worker_cls": "vllm.v1.worker.gpu_worker.Worker"},
+    "own_worker": {"worker_cls": "proof_origin_cases.Own"},
+    "own_extension": {"worker_extension_cls": "proof_origin_cases.Own"},
+    "unknown_extension": {"worker_extension_cls": "no_such_package.Own"},
+    "executor": {"distributed_executor_backend": "mp"},
+    "own_executor": {"distributed_executor_backend": Made},
+}
+"""Classes that a launch names."""
+
+
+def classes_are_trusted(origins: Origins, **fields: Any) -> bool:
+    """Whether every class that a launch names for its processes is vLLM's own."""
+    empty = {"worker_cls": "auto", "worker_extension_cls": "", "distributed_executor_backend": None}
+    files = classes_of_the_launch(SimpleNamespace(**{**empty, **fields}))
+    return all(map(origins.is_trusted, files))
 
 
 # ---- what is replaced in vLLM

@@ -355,6 +355,13 @@ def test_packages_below_the_library_folder_are_not_the_library(answers: dict[str
     }
 
 
+def test_classes_that_a_launch_names_must_be_vllms(answers: dict[str, Group]) -> None:
+    """A worker, an extension of it or an executor of somebody else's can do what no trace shows."""
+    ours = {"none", "worker", "executor"}
+    assert {name for name, is_trusted in answers["origins"]["named"].items() if is_trusted} == ours
+    assert len(answers["origins"]["named"]) > len(ours)
+
+
 def test_vllm_as_it_is_and_with_more_models_is_accepted(answers: dict[str, Group]) -> None:
     """A plugin that only registers models takes no model of vLLM's its `true`."""
     assert answers["patches"]["own"] == []
