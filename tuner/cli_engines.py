@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
-from rules.proof_finding import ProofWord
 from tuner import render
 from tuner.arguments import parse
 from tuner.cli_options import Depth
@@ -76,9 +75,7 @@ def names_a_launch(words: Sequence[str]) -> bool:
 
 def _exit_code(made: "Plan", depth: Depth) -> ExitCode:
     """3 for a launch of which nothing could be proved."""
-    finding = made.proof.finding
-    undecided = finding is None or finding.word is ProofWord.NOT_PROVED
-    return ExitCode.UNKNOWN if depth is Depth.ORDER and undecided else ExitCode.DONE
+    return ExitCode.UNKNOWN if depth is Depth.ORDER and not made.proof.is_decided else ExitCode.DONE
 
 
 def _require_one_model(words: list[str], depth: Depth, *, narrowed: bool) -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cache.errors import StoreError
 from rules.decide import Refusal
 from rules.errors import RuleError
-from rules.proof_finding import ProofWord
 from rules.verdict import Word
 from tuner.errors import ExitCode, TunerError, as_tuner_error
 from tuner.patience import telling
@@ -93,10 +92,9 @@ def conclude(made: "Plan") -> None:
 
 def is_settled(made: "Plan") -> bool:
     """Whether this launch is decided, whatever is known of the plain one: it counts, or has nothing to lose."""
-    finding = made.proof.finding
-    if finding is None or finding.word is ProofWord.NOT_PROVED:
-        return False
-    return finding.word is not ProofWord.PROVED or made.decision.setting is True
+    proof = made.proof
+    counts = proof.finding is not None and proof.finding.proved
+    return proof.is_decided and (not counts or made.decision.setting is True)
 
 
 def refuse(made: "Plan") -> None:

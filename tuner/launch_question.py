@@ -11,12 +11,10 @@ from tuner.errors import TunerError
 from tuner.probe.answers import FAILED, Shape, require
 from tuner.probe.failures import log_hint
 from tuner.probe.interrupts import uninterrupted
-from tuner.probe.process import WorkerProcess
+from tuner.probe.process import START_LIMIT, WorkerProcess
 
 WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"
 Answer = dict[str, Any]
-START_LIMIT = 600.0
-"""Seconds for vLLM's import, where engines are asked. On a busy machine it takes a minute."""
 Variables = Callable[[Path], Mapping[str, str]]
 """All environment variables of the process, told its control folder."""
 ENDED: Shape = {"how": str}

@@ -75,6 +75,11 @@ class LaunchProof:
     folder: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether it says what the launch's compiled code does, safe or not."""
+        return self.finding is not None and self.finding.word is not ProofWord.NOT_PROVED
+
 
 NO_PROOF = LaunchProof()
 """That of a launch which was decided elsewhere."""

@@ -27,6 +27,8 @@ POLL = 0.1
 """Seconds between two looks for a file."""
 MEASURING = 20
 """Times as long as measuring the memory takes, nothing is measured: a machine may run thousands of processes."""
+START_LIMIT = 600.0
+"""Seconds allowed for importing vLLM; 8 to 28 s were measured, on a busy machine a minute."""
 WORN = 0.5
 """Of its memory limit: with more in use after a model, a worker is not given the next one."""
 LOG_TAIL = 12

@@ -15,12 +15,10 @@ from tuner.errors import TunerError
 from tuner.probe.answers import FAILED, Shape, require
 from tuner.probe.failures import disk_full, failed, is_full, log_hint, no_vllm, not_listed
 from tuner.probe.interrupts import uninterrupted
-from tuner.probe.process import WorkerProcess
+from tuner.probe.process import START_LIMIT, WorkerProcess
 from tuner.scrub import without_secrets
 
 WORKER = Path(__file__).parent / "worker" / "moe_probe_worker"
-START_LIMIT = 600.0
-"""Seconds allowed for importing vLLM; 8 to 28 s were measured."""
 SETTINGS = {
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",  # the one in the home folder stays there, too
     "HF_HUB_OFFLINE": "1",

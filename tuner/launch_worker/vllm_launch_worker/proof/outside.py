@@ -10,15 +10,13 @@ import re
 import sys
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from unittest import mock
 
 from vllm_launch_worker.proof import first_call
 from vllm_launch_worker.proof.failure import NOTHING_OUTSIDE, failure, raised
 from vllm_launch_worker.proof.order import full_name, inner_nodes, is_moe, is_opaque, layer_of, place
-from vllm_launch_worker.proof.origin import is_standard
 from vllm_launch_worker.proof.sizes import holds
-from vllm_launch_worker.proof.stores import ANY, INSIDE, module_roots, stored_in
+from vllm_launch_worker.proof.stores import ANY, INSIDE, is_looked_into, module_roots, stored_in
 from vllm_launch_worker.proof.tracing import Trace, watching
 
 STATE = frozenset(
@@ -341,7 +339,7 @@ def dictionaries_against(trace: Trace) -> list:
     failures = []
     for code in sorted(trace.codes, key=lambda code: (code.co_filename, code.co_firstlineno)):
         asked, file = DICTIONARIES.intersection(code.co_names), code.co_filename
-        if asked and "torch" not in module_roots(file) and not is_standard(Path(file)):
+        if asked and is_looked_into(file):
             place = {"file": file, "line": code.co_firstlineno}
             failures.append(failure(NOTHING_OUTSIDE, "outer_guard", guard=min(asked), **place))
     return failures

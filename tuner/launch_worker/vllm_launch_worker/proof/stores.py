@@ -26,10 +26,14 @@ INSIDE = "[]"
 @lru_cache
 def stored_in(files: frozenset) -> frozenset:
     """Names of what functions of these files change; Python's own and torch's are left out."""
-    read = [file for file in sorted(files) if not file.startswith("<") and "torch" not in module_roots(file)]
-    trees = [tree_of(file) for file in read if not is_standard(Path(file))]
+    trees = [tree_of(file) for file in sorted(files) if not file.startswith("<") and is_looked_into(file)]
     changing = {function.name for tree in trees for function in functions_of(tree) if changes_arguments(function)}
     return frozenset(name for tree in trees for name in stored_names(tree, changing))
+
+
+def is_looked_into(file: str) -> bool:
+    """Whether a file is neither torch's nor Python's own."""
+    return "torch" not in module_roots(file) and not is_standard(Path(file))
 
 
 @lru_cache
