@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,3 +41,15 @@ def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> tuple[str,
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def finite(text: str) -> float:
+    """A number, for `json.loads`; NaN, an infinity and `1e999` are none in JSON, and no key or document holds them.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number

@@ -8,8 +8,7 @@ from urllib.parse import quote
 
 from cache.entry import Entry
 from cache.errors import StoreError
-from cache.finite import finite
-from cache.key import digest
+from cache.key import digest, finite
 from cache.schema import unsealed
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import zstandard
 
-from cache.compiled.manifest import NAME, Manifest, PackedFile, manifest_bytes
-from cache.compiled.record import WarmRecord, record_document, write_record
+from cache.compiled.archive.manifest import NAME, Manifest, PackedFile, manifest_bytes
+from cache.compiled.warm_record import WarmRecord, record_document, write_record
 from tuner.environment import Environment
 
 AOT = "torch_compile_cache/torch_aot_compile/" + "8" * 64

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from cache.compiled.record import WarmRecord, write_record
+from cache.compiled.warm_record import WarmRecord, write_record
 
 CACHES = Path(__file__).parent / "compile_caches"
 AOT = "torch_compile_cache/torch_aot_compile/"

@@ -13,7 +13,7 @@ import pytest
 from factors_samples import NEW, changed, factors, key_of, warm_record
 from fake_environment import INERT, MIXTRAL, Answer, serving_in, tuner
 
-from cache.compiled.record import WarmRecord, write_record
+from cache.compiled.warm_record import WarmRecord, write_record
 from tuner import launch_question as host
 
 STAND_IN = """

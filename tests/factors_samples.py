@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.compiled.record import WarmRecord
+from cache.compiled.warm_record import WarmRecord
 
 FOLDER = Path(__file__).with_name("samples") / "factors"
 OLD, NEW = "flag-live", "current"

@@ -15,9 +15,9 @@ import zstandard
 from archive_samples import AOT, FILES, GRAPH, GRAPH_FILES, RECORD, SECOND, cache_in
 from fake_environment import tuner
 
-from cache.compiled import archive_write
-from cache.compiled.record import write_record
+from cache.compiled.archive import write as archive_write
 from cache.compiled.secrets import secret_names
+from cache.compiled.warm_record import write_record
 
 FACTORS = f"{GRAPH}/rank_0_0/backbone/cache_key_factors.json"
 

@@ -43,9 +43,8 @@ from fake_environment import serving_in as laid_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.compiled import unpack as unpacking
-from cache.compiled.archive_read import opened
-from cache.compiled.manifest import (
+from cache.compiled.archive import unpack as unpacking
+from cache.compiled.archive.manifest import (
     MAX_FILES,
     MAX_MANIFEST,
     Manifest,
@@ -55,8 +54,9 @@ from cache.compiled.manifest import (
     read_manifest,
     record_path,
 )
+from cache.compiled.archive.read import opened
 from cache.compiled.place import HANDLES
-from cache.compiled.record import WarmRecord, read_records
+from cache.compiled.warm_record import WarmRecord, read_records
 from cache.errors import ArchiveError
 from tuner.cache_archive import Serving, differences, unpack
 from tuner.errors import TunerError

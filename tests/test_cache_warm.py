@@ -15,7 +15,7 @@ from fake_environment import MIXTRAL, OURS, ROOT, Answer, Serving, model_like, t
 from warm_server import CLIENTS, ENTRY, starts, with_warm_server
 
 from cache.compiled.publish import STAGING
-from cache.compiled.record import read_records
+from cache.compiled.warm_record import read_records
 
 Warm = Callable[..., Answer]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from exported import Bench, bench_in
 
-from cache.compiled.record import WarmRecord, write_record
+from cache.compiled.warm_record import WarmRecord, write_record
 from tuner.inputs import Inputs, Launching, planned
 from tuner.startup import LEAST_S, UNMEASURED_S, budget
 from tuner.warm_up import launch_digest

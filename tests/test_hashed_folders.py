@@ -14,7 +14,7 @@ from plain_worker import concealed
 
 from cache.compiled.factors import env_hash, folder_name, parse_factors, paths_named
 from cache.compiled.layout import read_root
-from cache.compiled.record import WarmRecord, write_record
+from cache.compiled.warm_record import WarmRecord, write_record
 from tuner.factors_difference import Effect
 from tuner.hashed_folders import HashedFolder, Sources, hashed_folders
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.compiled.archive_read import opened
-from cache.compiled.archive_write import pack as write_archive
-from cache.compiled.manifest import Manifest
-from cache.compiled.record import FOLDER, WarmRecord, read_records
-from cache.compiled.unpack import Unpacked
-from cache.compiled.unpack import unpack as put_in_place
+from cache.compiled.archive.manifest import Manifest
+from cache.compiled.archive.read import opened
+from cache.compiled.archive.unpack import Unpacked
+from cache.compiled.archive.unpack import unpack as put_in_place
+from cache.compiled.archive.write import pack as write_archive
+from cache.compiled.warm_record import FOLDER, WarmRecord, read_records
 from cache.errors import ArchiveError
 from tuner.environment import Environment
 from tuner.errors import TunerError

@@ -9,7 +9,7 @@ from cache.compiled.entry import Entry
 from cache.compiled.factors import INDEX, MAX_BYTES, paths_named
 from cache.compiled.files import read_bytes
 from cache.compiled.layout import CacheRoot
-from cache.compiled.record import WarmRecord, read_records
+from cache.compiled.warm_record import WarmRecord, read_records
 from tuner.cache_location import cache_root
 from tuner.caches import opened_root
 from tuner.errors import TunerError

@@ -15,7 +15,7 @@ from typing import Any
 from cache.compiled.entry import Entry, Kind
 from cache.compiled.factors import env_hash, folder_name
 from cache.compiled.layout import CacheRoot
-from cache.compiled.record import WarmRecord
+from cache.compiled.warm_record import WarmRecord
 from rules.releases import named_release
 from tuner.factors import is_factors
 from tuner.factors_difference import Difference, Effect, known_differences, variables_differ

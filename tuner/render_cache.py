@@ -11,8 +11,8 @@ from typing import Any
 from cache.compiled.entry import Entry
 from cache.compiled.layout import CacheRoot
 from cache.compiled.prune import Candidate
-from cache.compiled.record import WarmRecord
 from cache.compiled.scan import Finding, Level
+from cache.compiled.warm_record import WarmRecord
 from tuner.caches import Pruned
 from tuner.render import columns, line
 from tuner.render_confirm import visible

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.compiled.publish import publish, staging_folder
-from cache.compiled.record import WarmRecord, write_record
+from cache.compiled.warm_record import WarmRecord, write_record
 from rules.releases import named_release
 from tuner.arguments import ServeArguments
 from tuner.cache_location import CACHE_ROOT

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from cache.compiled.record import WarmRecord, read_records
+from cache.compiled.warm_record import WarmRecord, read_records
 from cache.key import digest
 from tuner.cache_location import NO_FACTORS, cache_root, name_of_proof, proof_root
 from tuner.hidden import without_keys

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from cache.finite import finite
+from cache.key import finite
 
 FACTORS = "cache_key_factors.json"
 """What the key was made of: `env`, `config_hash`, `code_hash`, `compiler_hash` (vllm/compilation/backends.py, 0.14.1 to

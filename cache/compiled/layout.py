@@ -9,7 +9,7 @@ from pathlib import Path
 from cache.compiled.entry import Entry, Kind, make_entry
 from cache.compiled.factors import MAX_BYTES
 from cache.compiled.files import Item, Listing, list_items, noted_reads, read_bytes
-from cache.compiled.record import WarmRecord, read_records
+from cache.compiled.warm_record import WarmRecord, read_records
 
 _ENTRY = re.compile(
     r"(?:torch_compile_cache/(?P<graphs>[0-9a-f]{10})"  # vllm/compilation/backends.py, 0.14.1 to 0.33.0

@@ -12,8 +12,8 @@ from cache.compiled.files import Item
 from cache.compiled.in_use import HeldFiles
 from cache.compiled.layout import CacheRoot
 from cache.compiled.publish import STAGING
-from cache.compiled.record import FOLDER
-from cache.compiled.unpack import STAGING as UNPACKING
+from cache.compiled.publish import STAGING as UNPACKING
+from cache.compiled.warm_record import FOLDER
 
 REMOVING = ".removing-"
 """The same of what is being removed."""

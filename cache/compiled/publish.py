@@ -54,3 +54,7 @@ def entries_in(root: Path) -> list[str]:
     """
     entries = sorted(read_root(root).entries, key=lambda entry: (entry.kind is Kind.AOT, entry.path))
     return [entry.path for entry in entries]
+
+
+STAGING = ".unpacking-"
+"""How the name of that folder starts. One is left behind only by a process that was killed, and may be removed."""

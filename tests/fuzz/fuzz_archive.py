@@ -18,9 +18,9 @@ import zstandard
 from archive_samples import FILES, RECORD_FILE, cache_in, described, header, saved
 from hypothesis import strategies as st
 
-from cache.compiled.archive_write import pack
-from cache.compiled.manifest import NAME, manifest_bytes
-from cache.compiled.record import read_records
+from cache.compiled.archive.manifest import NAME, manifest_bytes
+from cache.compiled.archive.write import pack
+from cache.compiled.warm_record import read_records
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths
 from fuzz.said import require_sentence

@@ -13,7 +13,7 @@ from factors_samples import OLD, changed, warm_record
 from hashed_samples import compiled, graphs_folder, key_factors
 from hypothesis import strategies as st
 
-from cache.compiled.record import read_records, write_record
+from cache.compiled.warm_record import read_records, write_record
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths, text_mutated
 from fuzz.said import require_sentence

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cache.finite import finite
+from cache.key import finite
 
 FOLDER = "tuner-warm"
 """Where the records lie, below a VLLM_CACHE_ROOT; vLLM looks at no such name."""

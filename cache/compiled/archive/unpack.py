@@ -6,14 +6,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.compiled.archive_read import Archive
-from cache.compiled.manifest import Manifest, record_path
+from cache.compiled.archive.manifest import Manifest, record_path
+from cache.compiled.archive.read import Archive
 from cache.compiled.place import put, relocate
-from cache.compiled.record import read_records
+from cache.compiled.publish import STAGING
+from cache.compiled.warm_record import read_records
 from cache.errors import ArchiveError
-
-STAGING = ".unpacking-"
-"""How the name of that folder starts. One is left behind only by a process that was killed, and may be removed."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 
 import zstandard
 
-from cache.compiled.manifest import MAX_MANIFEST, MAX_PATH, NAME, Manifest, PackedFile, read_manifest
+from cache.compiled.archive.manifest import MAX_MANIFEST, MAX_PATH, NAME, Manifest, PackedFile, read_manifest
 from cache.errors import ArchiveError
 
 _CHUNK = 1024 * 1024

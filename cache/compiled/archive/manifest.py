@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from cache.compiled.record import FOLDER, WarmRecord, record_document, record_in
+from cache.compiled.warm_record import FOLDER, WarmRecord, record_document, record_in
 from cache.errors import ArchiveError
 
 NAME = "manifest.json"

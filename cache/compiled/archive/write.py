@@ -17,8 +17,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from cache.compiled.factors import FACTORS
-from cache.compiled.manifest import (
+from cache.compiled.archive.manifest import (
     MAX_MANIFEST,
     NAME,
     Manifest,
@@ -29,8 +28,9 @@ from cache.compiled.manifest import (
     require_sound_files,
     require_sound_records,
 )
-from cache.compiled.record import WarmRecord, read_records
+from cache.compiled.factors import FACTORS
 from cache.compiled.secrets import secret_names
+from cache.compiled.warm_record import WarmRecord, read_records
 from cache.errors import ArchiveError
 
 _STOP = "Stop the server that fills this cache, then pack it again."

@@ -1,0 +1,1 @@
+"""Archives of compile caches: written, and unpacked after every part was checked."""
