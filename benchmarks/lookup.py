@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cache.entry import Entry  # noqa: E402  after the path was set
-from cache.store import VerdictStore  # noqa: E402
+from cache.verdicts.entry import Entry  # noqa: E402  after the path was set
+from cache.verdicts.store import VerdictStore  # noqa: E402
 from tuner.environment import read_environment  # noqa: E402
 from tuner.identity import Subject, base_factors, full_key, hash_sources, rules_digest  # noqa: E402
 from tuner.model import identify  # noqa: E402

@@ -21,10 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cache.entry import Entry  # noqa: E402  after the path was set
-from cache.record import encode, sources_row, verdict_row  # noqa: E402
-from cache.schema import sealed  # noqa: E402
-from cache.store import VerdictStore  # noqa: E402
+from cache.verdicts.entry import Entry  # noqa: E402  after the path was set
+from cache.verdicts.row import encode, sources_row, verdict_row  # noqa: E402
+from cache.verdicts.schema import sealed  # noqa: E402
+from cache.verdicts.store import VerdictStore  # noqa: E402
 
 SIZES = (1, 1_000, 100_000, 1_000_000)
 GET = "SELECT value FROM verdicts WHERE key = ?"

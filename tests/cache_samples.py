@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cache.record import sources_row, verdict_row
-from cache.schema import sealed
-from cache.store import Entry
+from cache.verdicts.row import sources_row, verdict_row
+from cache.verdicts.schema import sealed
+from cache.verdicts.store import Entry
 
 
 def sample(number: int = 0, architecture: str = "MixtralForCausalLM", *, padding: int = 2000, **factors: Any) -> Entry:
@@ -44,7 +44,7 @@ def script(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> list[
     It has `sample`, `StoreError`, `VerdictStore` and `Path`. Words on stderr, such as a thread's traceback, fail.
     """
     names = "import sys\nfrom pathlib import Path\nfrom cache.errors import StoreError\n"
-    names += "from cache.store import VerdictStore\nfrom cache_samples import sample\n"
+    names += "from cache.verdicts.store import VerdictStore\nfrom cache_samples import sample\n"
     command = [*prefix, sys.executable, "-c", names + code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd="/", env=environment())
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

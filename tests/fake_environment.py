@@ -18,8 +18,8 @@ from typing import Any
 from reports import proof
 from typer.testing import CliRunner
 
-from cache.entry import Entry
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 from rules.verdict import Verdict
 from tuner.arguments import parse
 from tuner.cli import app

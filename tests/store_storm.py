@@ -30,9 +30,9 @@ import sqlitedict  # noqa: F401  here, and not anew in every process that is for
 from cache_samples import execute, old_store, sample
 
 from cache import filesystem
-from cache.entry import Entry
 from cache.errors import StoreError
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 
 WRITERS = 4
 LATEST = 20

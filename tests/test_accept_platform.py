@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fake_environment import ERNIE, MIXTRAL, SETTABLE, Answer, Serving, model_like, sample, serving_in, tuner
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from rules.releases import FlagStatus
 from tuner.arguments import parse
 from tuner.identity import Subject

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fake_environment import SETTABLE, serving_in
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from tuner.arguments import parse
 from tuner.checks.apply import Applied, apply
 from tuner.checks.subject import Knowledge

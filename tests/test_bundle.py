@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reports import SCENARIOS, layers, report, scenario
 
-from cache.entry import Entry
 from cache.errors import StoreError
 from cache.key import digest
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 from rules.judge import judge
 from rules.report import parse_report
 from rules.verdict import Word

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from cache_samples import contents, execute, old_store, sample, script, storm
 
-from cache import database
 from cache.errors import StoreError
-from cache.store import VerdictStore
+from cache.verdicts import database
+from cache.verdicts.store import VerdictStore
 
 KEEP_OPEN = """
 import sqlite3, sys

@@ -13,9 +13,9 @@ import pytest
 from cache_samples import contents, execute, plant, rewrite, sample, storm
 
 from cache.errors import StoreError
-from cache.record import sources_row, verdict_row
-from cache.schema import SCHEMA
-from cache.store import VerdictStore
+from cache.verdicts.row import sources_row, verdict_row
+from cache.verdicts.schema import SCHEMA
+from cache.verdicts.store import VerdictStore
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_path_below_a_file(tmp_path: Path) -> None:
 
 def test_locked_store_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that never finishes is reported after the waiting time; look-ups do not wait for it."""
-    monkeypatch.setattr("cache.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("cache.verdicts.store.BUSY_SECONDS", 0.1)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         store = VerdictStore(path)

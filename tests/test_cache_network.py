@@ -8,7 +8,7 @@ from fake_environment import MIXTRAL, SETTABLE, serving_in, tuner
 
 from cache import filesystem
 from cache.filesystem import mounted_type, network_type
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 
 MOUNTS = r"""22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cache.errors import StoreError
-from cache.paths import store_path
+from cache.verdicts.paths import store_path
 
 EVERYTHING = {"TUNER_STORE": "/b/store", "XDG_DATA_HOME": "/c", "HOME": "/d"}
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from cache_samples import contents, execute, old_store, sample
 
-from cache import schema
-from cache.database import require_store
 from cache.errors import StoreError
-from cache.record import sources_row, verdict_row
-from cache.schema import SCHEMA, sealed, unsealed
-from cache.store import VerdictStore
+from cache.verdicts import schema
+from cache.verdicts.database import require_store
+from cache.verdicts.row import sources_row, verdict_row
+from cache.verdicts.schema import SCHEMA, sealed, unsealed
+from cache.verdicts.store import VerdictStore
 
 ENTRIES = [sample(number) for number in range(1, 4)]
 
@@ -110,7 +110,7 @@ def test_a_newer_release_between_question_and_write_is_seen(path: Path, monkeypa
         require_store(looked_at)
         execute(path, "UPDATE verdicts SET value = ? WHERE key = 'schema'", str(SCHEMA + 1))
 
-    monkeypatch.setattr("cache.store.require_store", overtaken)
+    monkeypatch.setattr("cache.verdicts.store.require_store", overtaken)
     with pytest.raises(StoreError, match="newer release"):
         VerdictStore(path).put(sample(10))
     assert execute(path, "SELECT 1 FROM verdicts WHERE key = ?", verdict_row(sample(10).key)) == []

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from cache_samples import contents, execute, sample, script
 
-from cache import database
 from cache.errors import StoreError
-from cache.store import Entry, VerdictStore
+from cache.verdicts import database
+from cache.verdicts.store import Entry, VerdictStore
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from fake_environment import (
     tuner,
 )
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from tuner.identity import Subject
 from tuner.memory import remember
 from tuner.model import identify

@@ -10,7 +10,7 @@ import pytest
 from cache_samples import contents, execute, rewrite
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Answer, Serving, sample, sample_in, serving_in, tuner
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cache_samples import rewrite
 from fake_environment import ERNIE, MIXTRAL, Answer, Serving, tuner
 from minisign import SecretKey
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from exported import CLUSTER, CONDITIONAL, UNIFORM, Bench, bench_in
 from fake_environment import ERNIE, MIXTRAL, described, model_like, sample, sample_in, serving_in, tuner
 from manifest_argv import argv_of
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from rules.releases import flag_status
 from tuner.document import environment_document
 from tuner.exports.evidence import PREFIX

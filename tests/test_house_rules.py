@@ -24,7 +24,7 @@ OURS = ("tuner", "rules", "cache")
 HOMES = {
     "typer": "tuner/cli*.py",
     "pydantic": "rules/report*.py",
-    "sqlitedict": "cache/store.py",
+    "sqlitedict": "cache/verdicts/store.py",
     "yaml": "tuner/yaml_text.py",
     "huggingface_hub": "tuner/hub.py",
     "minisign": "tuner/signing.py",

@@ -111,7 +111,7 @@ def test_a_start_imports_only_what_it_needs(case: str, where: list[object], tmp_
     assert code == expected
     assert not packages(modules) & NOT_AT_START
     assert not modules & PROBING
-    assert ("cache.database" in modules) is ("{decision}" not in words) or "cache.store" in modules
+    assert ("cache.verdicts.database" in modules) is ("{decision}" not in words) or "cache.verdicts.store" in modules
 
 
 OTHERS: dict[str, tuple[list[object], int]] = {

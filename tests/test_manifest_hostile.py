@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from tuner.checks.apply import change_for
 from tuner.checks.edit import NotEditable, edits_for, spliced
 from tuner.checks.findings import findings_of

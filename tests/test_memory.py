@@ -9,7 +9,7 @@ from cache_samples import contents
 from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, SETTABLE, Serving, model_like, sample, serving_in
 
 from cache.errors import StoreError
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError
 from rules.verdict import Verdict, Word
 from tuner import memory

@@ -10,9 +10,9 @@ from cache_samples import rewrite
 from fake_environment import MIXTRAL, Serving, sample
 from reports import NOT_COMPILED, proof
 
-from cache.entry import Entry
 from cache.errors import StoreError
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError, RuleError
 from rules.verdict import Word
 from tuner.identity import Subject

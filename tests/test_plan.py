@@ -12,8 +12,8 @@ import pytest
 from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, SETTABLE, Serving, sample, serving_in
 from reports import proof
 
-from cache.entry import Entry
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 from rules.decide import Refusal
 from rules.launch_key import value_digest
 from rules.proof_finding import ProofFinding, ProofWord

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from tuner.environment import Environment
 from tuner.identity import Subject, base_factors
 from tuner.memory import look_up

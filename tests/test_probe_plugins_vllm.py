@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_environment import QWEN, ROOT, Answer, model_like, tuner_process
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 
 pytestmark = pytest.mark.vllm
 POOLING = [

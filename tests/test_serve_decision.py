@@ -21,7 +21,7 @@ from fake_environment import (
 )
 from reports import proof
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from rules.launch_key import value_digest
 from tuner.memory import remember_proofs
 

@@ -12,7 +12,7 @@ from fake_environment import QWEN, ROOT, model_like, tuner_process
 from real_environment import TARGETS, python_of
 from zoo.zoo_truth import ZOO
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 
 pytestmark = pytest.mark.vllm
 

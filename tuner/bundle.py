@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cache.entry import Entry
 from cache.errors import StoreError
 from cache.key import digest
+from cache.verdicts.entry import Entry
 from rules.errors import RuleError
 from tuner.identity import public_version, rules_digest
 from tuner.orders import packed, unpacked

@@ -20,8 +20,8 @@ from tuner.replay import replayed
 from tuner.sweep import Selection
 
 if TYPE_CHECKING:
-    from cache.entry import Entry
-    from cache.store import VerdictStore
+    from cache.verdicts.entry import Entry
+    from cache.verdicts.store import VerdictStore
     from tuner.arguments import ServeArguments
     from tuner.plan import Plan
 

@@ -21,7 +21,7 @@ from tuner.errors import ExitCode, TunerError, as_tuner_error
 from tuner.patience import telling
 
 if TYPE_CHECKING:
-    from cache.store import VerdictStore
+    from cache.verdicts.store import VerdictStore
     from tuner.plan import Plan
 
 _PATIENCE_S = 0.5

@@ -16,7 +16,7 @@ from tuner.probe.pool import worker_variables
 from tuner.sweep import FAULTS, Selection, Survey, exit_code_of_all, probe_missing, survey
 
 if TYPE_CHECKING:
-    from cache.store import VerdictStore
+    from cache.verdicts.store import VerdictStore
     from tuner.environment import Environment
 
 

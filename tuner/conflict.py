@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from cache.entry import Entry
+from cache.verdicts.entry import Entry
 from rules.proof_finding import ProofWord
 from rules.verdict import Verdict
 from tuner.origin import HERE, origin_of, origin_told

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
-from cache.entry import Entry
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict
 from tuner.bundle import MAX_LINE, Bundled, BundleError, line_in, line_of

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from cache.entry import Entry
 from cache.errors import StoreError
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict, Word
 from tuner.arguments import ServeArguments

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.errors import StoreError
-from cache.paths import store_path
-from cache.store import VerdictStore
+from cache.verdicts.paths import store_path
+from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.releases import FlagStatus
 from tuner.arguments import ServeArguments, parse

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cache.entry import Entry
 from cache.errors import StoreError
 from cache.key import differences
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.proof_finding import PLAIN, Reason, sentence
 from rules.verdict import Verdict, Word

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cache.entry import Entry
+    from cache.verdicts.entry import Entry
     from tuner.memory import LookUp
 
 HERE, IMPORTED = "probed here", "imported"

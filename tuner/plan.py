@@ -8,7 +8,7 @@ from typing import Any
 
 from cache.errors import StoreError
 from cache.key import digest
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from rules.decide import EAGER, MODE, NAME, Decision, Facts, decide
 from rules.errors import RuleError
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status

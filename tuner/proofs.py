@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cache.entry import Entry
 from cache.key import digest
+from cache.verdicts.entry import Entry
 from rules.launch_key import OURS, launch_key, reaching, shares, variables_agree
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.verdict import Verdict

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING
 
-from cache.entry import Entry
+from cache.verdicts.entry import Entry
 from rules.decide import HOLDS_FOR, MODE, NAME
 from rules.releases import Flag
 from rules.verdict import Verdict, Witness

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.errors import StoreError
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from tuner.environment import Environment
 from tuner.errors import ExitCode, TunerError

@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from test_bundle import LINE, refused_or_equal
 from test_signing import BUNDLE, checked, signed_in
 
-from cache.entry import Entry
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 from rules.verdict import Word
 from tuner.bundle import Bundled, BundleError, line_in, line_of
 from tuner.errors import TunerError

@@ -29,7 +29,7 @@ from make_replay import ALIAS, SMALL, TWO_SETS, where, write_plugin  # noqa: E40
 from page import SERVER_ENVIRONMENT, bare, split_words  # noqa: E402  as above
 from zoo.zoo_truth import ZOO  # noqa: E402  as above
 
-from cache.store import VerdictStore  # noqa: E402  as above
+from cache.verdicts.store import VerdictStore  # noqa: E402  as above
 from rules.output import distance, judge_outputs, noise_floor  # noqa: E402  as above
 from rules.replay import judge_replay, replay_orders  # noqa: E402  as above
 from rules.report_engines import Output, Replay  # noqa: E402  as above

@@ -12,7 +12,7 @@ from argument_lists import FILE, composed
 from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, QWEN, SETTABLE, serving_in
 from hypothesis import strategies as st
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, text_mutated
 from fuzz.said import require_sentence

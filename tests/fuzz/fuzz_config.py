@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from cache.record import verdict_row
+from cache.verdicts.row import verdict_row
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, json_text, mutated, paths, text_mutated
 from fuzz.said import require_sentence

@@ -13,7 +13,7 @@ import yaml
 from fake_environment import ERNIE, MIXTRAL, SETTABLE, serving_in
 from hypothesis import strategies as st
 
-from cache.store import VerdictStore
+from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, mutated, paths, text_mutated
 from fuzz.said import LONGEST, require_sentence

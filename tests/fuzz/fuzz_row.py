@@ -16,9 +16,9 @@ from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, sample, serving_in
 from hypothesis import strategies as st
 
 from cache.errors import StoreError
-from cache.record import sources_row, verdict_row
-from cache.schema import sealed
-from cache.store import VerdictStore
+from cache.verdicts.row import sources_row, verdict_row
+from cache.verdicts.schema import sealed
+from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths, text_mutated
 from fuzz.said import require_sentence

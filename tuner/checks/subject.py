@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from cache.entry import Entry
 from cache.key import differences
-from cache.store import VerdictStore
+from cache.verdicts.entry import Entry
+from cache.verdicts.store import VerdictStore
 from rules.decide import NAME, Refusal
 from rules.releases import parse_version
 from tuner.arguments import ServeArguments, parse

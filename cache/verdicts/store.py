@@ -9,8 +9,11 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from cache.advice import BUSY_SECONDS, real_path, reported
-from cache.database import (
+from cache.errors import StoreError
+from cache.filesystem import network_type
+from cache.key import differences
+from cache.verdicts.advice import BUSY_SECONDS, real_path, reported
+from cache.verdicts.database import (
     Found,
     bring_up_to_date,
     connect_to_write,
@@ -20,11 +23,8 @@ from cache.database import (
     read,
     require_store,
 )
-from cache.entry import Entry
-from cache.errors import StoreError
-from cache.filesystem import network_type
-from cache.key import differences
-from cache.record import (
+from cache.verdicts.entry import Entry
+from cache.verdicts.row import (
     digest_of,
     encode,
     read_entry,
@@ -34,7 +34,7 @@ from cache.record import (
     verdict_prefix,
     verdict_row,
 )
-from cache.schema import TABLE, sealed
+from cache.verdicts.schema import TABLE, sealed
 
 __all__ = ["Entry", "VerdictStore"]
 

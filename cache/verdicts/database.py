@@ -9,10 +9,10 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple, Self, TypeVar
 
-from cache.advice import BUSY_SECONDS, DAMAGED, ELSEWHERE, LOGS, aside, real_path, reported, way_out
 from cache.errors import StoreError
 from cache.filesystem import network_type
-from cache.schema import SCHEMA, make, schema_of, upgrade
+from cache.verdicts.advice import BUSY_SECONDS, DAMAGED, ELSEWHERE, LOGS, aside, real_path, reported, way_out
+from cache.verdicts.schema import SCHEMA, make, schema_of, upgrade
 
 Result = TypeVar("Result")
 _TICK = 20_000_000

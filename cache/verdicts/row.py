@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cache.entry import Entry
 from cache.errors import StoreError
 from cache.key import digest, finite
-from cache.schema import unsealed
+from cache.verdicts.entry import Entry
+from cache.verdicts.schema import unsealed
 
 
 def verdict_prefix(architecture: str) -> str:

@@ -1,0 +1,1 @@
+"""The store of verdicts: one SQLite file."""
