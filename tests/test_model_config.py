@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.bounded_json import MAX_BYTES
 from tuner.errors import TunerError
 from tuner.model import IRRELEVANT, describe, fingerprint, identify, parse_config, read_config, text_config
+from tuner.untrusted.json_text import MAX_BYTES
 
 QWEN = {
     "architectures": ["Qwen3MoeForCausalLM"],

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in, tuner_process
 
-from tuner.bounded_json import MAX_PARTS, MAX_VALUES
 from tuner.errors import TunerError
 from tuner.identity import MISSING, files_digest, hash_sources, remote_code
 from tuner.model import identify
 from tuner.model_code import MAX_BYTES, MAX_FILES
+from tuner.untrusted.json_text import MAX_PARTS, MAX_VALUES
 
 CONFIG = (MIXTRAL / "config.json").read_text()
 Planted = Callable[[Path], object]

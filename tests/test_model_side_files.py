@@ -13,12 +13,12 @@ from rules.judge import judge
 from rules.report import parse_report
 from rules.verdict import Word
 from tuner import flow
-from tuner.bounded_json import MAX_BYTES
 from tuner.errors import TunerError
 from tuner.identity import Subject
 from tuner.model import Model, describe, fingerprint, identify
 from tuner.probe.runner import Job
 from tuner.side_files import JOINT_HEAD, LEFT_OUT, MISTRAL, MODULES, QUANTISATION, READ
+from tuner.untrusted.json_text import MAX_BYTES
 
 CONFIG: dict[str, Any] = json.loads((MIXTRAL / "config.json").read_text())
 NVFP4 = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cache.compiled.secrets import is_secret as stands_in_clear
 from tuner.log_tail import log_tail
-from tuner.scrub import MASK, is_secret, scrubbed, scrubbed_values, secret_values, without_secrets
+from tuner.secrets import MASK, is_secret, scrubbed, scrubbed_values, secret_values, without_secrets
 
 VARIABLES = {
     "HF_TOKEN": "hf_x",

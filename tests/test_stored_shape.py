@@ -10,7 +10,7 @@ from reports import proof, report, whole
 
 from rules.judge import judge
 from rules.report import parse_report
-from tuner.stored_shape import readable
+from tuner.untrusted.shape import readable
 
 
 @pytest.mark.parametrize(

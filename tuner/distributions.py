@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.interpreter import entries
-from tuner.plain_file import read_plain
+from tuner.untrusted.files import read_plain
 
 MAX_METADATA = 2**18
 """Bytes of a package's metadata; its headers, the version among them, stand at the start."""

@@ -14,7 +14,7 @@ from tuner.launch_question import Answer, Question, asked_of_engines
 from tuner.plan import Plan
 from tuner.probe.modest import require_modest
 from tuner.probe.shrink import shrink
-from tuner.scrub import without_secrets
+from tuner.secrets import without_secrets
 from tuner.warm import stand_ins
 
 Found = dict[str, Any]

@@ -21,7 +21,7 @@ from typing import Any
 
 from tuner.launch_question import Question, asked
 from tuner.probe.answers import damaged
-from tuner.scrub import without_secrets
+from tuner.secrets import without_secrets
 
 API_KEY = "VLLM_API_KEY"
 SCHEMA_VERSION = 1

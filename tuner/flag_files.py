@@ -8,7 +8,7 @@ from pathlib import Path
 from rules.decide import NAME
 from rules.flag_facts import TORCH_BOUND, Counting, FlagFacts
 from rules.release_table import FlagForm
-from tuner.plain_file import read_plain
+from tuner.untrusted.files import read_plain
 
 COMPILATION = "config/compilation.py"
 """Declares the flag (0.15.1 to 0.33.0)."""

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from tuner.bounded_json import MAX_BYTES
 from tuner.errors import TunerError
 from tuner.patience import NoAnswerInTimeError, answer_of
+from tuner.untrusted.json_text import MAX_BYTES
 
 CONFIG = "config.json"
 MISTRAL_WEIGHTS = "consolidated*.safetensors"

@@ -12,7 +12,7 @@ from cache.key import digest
 from tuner.environment import Environment
 from tuner.model import Model
 from tuner.model_code import code_digest, code_files
-from tuner.plain_file import read_plain
+from tuner.untrusted.files import read_plain
 
 WORKER = Path(__file__).parent / "probe" / "worker" / "moe_probe_worker"
 LAUNCH_WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"

@@ -10,7 +10,6 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.releases import FlagStatus
 from tuner.arguments import ServeArguments, parse
-from tuner.bounded_json import MAX_BYTES, parse_object
 from tuner.environment import Environment, read_environment
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject
@@ -18,6 +17,7 @@ from tuner.memory import LookUp
 from tuner.model import Model, identify
 from tuner.patience import SERVE_S, at_most
 from tuner.plan import Options, Plan, make_plan, plainest, plan_with
+from tuner.untrusted.json_text import MAX_BYTES, parse_object
 
 
 @dataclass(frozen=True)

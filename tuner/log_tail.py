@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tuner.plain_file import read_end
-from tuner.scrub import scrubbed
+from tuner.secrets import scrubbed
+from tuner.untrusted.files import read_end
 
 READ = 64 * 1024
 """Bytes of a log that are looked at; it may be of any size."""

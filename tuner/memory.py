@@ -16,7 +16,7 @@ from rules.verdict import Verdict, Word
 from tuner.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
 from tuner.plugins import UNKNOWN, unknown_plugins
 from tuner.proofs import outdated, stored_proof
-from tuner.stored_shape import fits, readable
+from tuner.untrusted.shape import fits, readable
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cache.key import digest
-from tuner.bounded_json import MAX_BYTES, UnusableError, parse_object
 from tuner.errors import TunerError
 from tuner.hub import complete, is_hub_id, snapshot
-from tuner.plain_file import read_plain
 from tuner.side_files import SideFiles, read_side_files, side_names
+from tuner.untrusted.files import read_plain
+from tuner.untrusted.json_text import MAX_BYTES, UnusableError, parse_object
 
 CONFIG = "config.json"
 MAX_NAME = 200
@@ -184,7 +184,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def parse_config(data: bytes, where: str) -> dict[str, Any]:
-    """Parse a configuration as transformers does, within the bounds of `tuner/bounded_json.py`.
+    """Parse a configuration as transformers does, within the bounds of `tuner/untrusted/json_text.py`.
 
     `Infinity` is no JSON, but published configurations have it (`time_step_limit` of Nemotron-H).
 

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from tuner.errors import TunerError
-from tuner.plain_file import read_plain
+from tuner.untrusted.files import read_plain
 
 MAX_ENTRIES = 100_000
 MAX_FILES = 1000

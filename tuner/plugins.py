@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.interpreter import entries, text
-from tuner.plain_file import read_plain
+from tuner.untrusted.files import read_plain
 
 GROUP = "vllm.general_plugins"
 UNKNOWN = "unknown"

@@ -1,6 +1,6 @@
 """The stored proof of a launch: found by the launch's key, and held against what is here now.
 
-Stands in a start path: nothing here needs pydantic, and what is stored was checked by `tuner.stored_shape`.
+Stands in a start path: nothing here needs pydantic, and what is stored was checked by `tuner.untrusted.shape`.
 """
 
 import json

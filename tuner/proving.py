@@ -21,7 +21,7 @@ from tuner.plan import plainest
 from tuner.probe.answers import damaged
 from tuner.probe.shrink import shrink
 from tuner.proofs import launch_identity
-from tuner.scrub import without_secrets
+from tuner.secrets import without_secrets
 
 SETTINGS = {
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",

@@ -13,27 +13,16 @@ from tuner.environment import Environment
 from tuner.origin import accepted, imported_full, imported_short, origin_told, ran_code
 from tuner.plan import Plan
 from tuner.render_evidence import clipped, evidence_rows
-from tuner.stored_shape import readable
+from tuner.text import LABEL, columns, line, lines
+from tuner.untrusted.shape import readable
 
 if TYPE_CHECKING:
     from tuner.flow import Probed  # starts processes: a look-up must not import it
 
-LABEL = 14
-"""Width of the label column."""
 DIGEST_LENGTH = 64
 UNREADABLE = f"{'evidence':<{LABEL}}a report that this release cannot read"
 WITNESS_ROWS = 6
 """Calls of a witness that are shown: the first ones, and those up to the first that differs."""
-
-
-def line(label: str, text: object) -> str:
-    """One labelled line."""
-    return f"{label:<{LABEL}}{text}"
-
-
-def lines(label: str, texts: Sequence[object]) -> str:
-    """Several texts under one label; `none` without any."""
-    return "\n".join(line(label if index == 0 else "", text) for index, text in enumerate(texts or ["none"]))
 
 
 def environment_text(environment: Environment, flag: Flag) -> str:
@@ -223,11 +212,3 @@ def serve_line(plan: Plan) -> str:
 def command_line(command: Sequence[str], env: Mapping[str, str]) -> str:
     """A command as a POSIX shell would take it."""
     return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in env.items()), shlex.join(command)])
-
-
-def columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Left-aligned columns; the last one is not padded."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -14,9 +14,8 @@ from cache.compiled.prune import Candidate
 from cache.compiled.scan import Finding, Level
 from cache.compiled.warm_record import WarmRecord
 from tuner.caches import Pruned
-from tuner.render import columns, line
-from tuner.render_confirm import visible
 from tuner.size import size_text
+from tuner.text import columns, line, visible
 
 SCHEMA_VERSION = 1
 """Of the documents; changed when a field is removed or means something else."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tuner.confirmation import Confirmation, Fact, Result
-from tuner.render import columns, line
+from tuner.text import columns, line, visible
 
 SCHEMA_VERSION = 1
 """Of the document; changed when a field is removed or means something else."""
@@ -41,11 +41,6 @@ def confirmation_document(confirmation: Confirmation) -> dict[str, Any]:
         "log": {"lines": log.lines, "starts": [start.number for start in log.starts], "cut": log.cut},
         "notes": list(confirmation.notes),
     }
-
-
-def visible(text: str) -> str:
-    """The text with an escape in place of every character that is not printable."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _row(fact: Fact, compared: bool) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 from tuner.explain import Explanation
 from tuner.factors_difference import Difference, Effect
 from tuner.hashed_folders import HashedFolder, Sources
-from tuner.render_confirm import visible
+from tuner.text import visible
 
 SAID = {
     Effect.KEY: "moves the key",

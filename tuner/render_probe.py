@@ -7,7 +7,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rules.verdict import Word
-from tuner.render import columns, line, probed_row
+from tuner.render import probed_row
+from tuner.text import columns, line
 
 if TYPE_CHECKING:
     from tuner.flow import Probed  # starts processes: a look-up must not import it

@@ -17,7 +17,7 @@ from tuner.errors import TunerError
 from tuner.log_tail import log_tail
 from tuner.probe.interrupts import uninterrupted
 from tuner.probe.process import kept
-from tuner.scrub import secret_values
+from tuner.secrets import secret_values
 
 HOST = "127.0.0.1"
 POLL_S = 0.25

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.errors import ExitCode, TunerError
-from tuner.nesting import MAX_NESTING, deeper_than
 from tuner.options import Kind, Setting, usage_error
+from tuner.untrusted.json_text import MAX_NESTING, deeper_than
 
 _NONE_WORDS = ("", "None")  # what vLLM reads as None for an option that may be None
 _NUMBER = re.compile(r"(\d{1,99}(?:\.\d{1,99})?)([kmgt])|(\d{1,99})([KMGT])")

@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rules.assumptions import SIDE_FILE
-from tuner.bounded_json import MAX_BYTES, UnusableError, parse_object
 from tuner.errors import TunerError
 from tuner.hub import CONFIG, MISTRAL_WEIGHTS, is_absent
-from tuner.plain_file import read_plain
+from tuner.untrusted.files import read_plain
+from tuner.untrusted.json_text import MAX_BYTES, UnusableError, parse_object
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from tuner.arguments import ServeArguments
 from tuner.cache_location import CACHE_ROOT
 from tuner.errors import ExitCode, TunerError
 from tuner.factors import launch_factors
-from tuner.hidden import without_keys
 from tuner.plan import Plan
-from tuner.scrub import scrubbed
+from tuner.secrets import scrubbed, without_keys
 from tuner.serve import command
 from tuner.server_log import ServerLog, read_server_log
 from tuner.server_process import ready_server

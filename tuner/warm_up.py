@@ -6,8 +6,8 @@ from pathlib import Path
 from cache.compiled.warm_record import WarmRecord, read_records
 from cache.key import digest
 from tuner.cache_location import NO_FACTORS, cache_root, name_of_proof, proof_root
-from tuner.hidden import without_keys
 from tuner.plan import Plan
+from tuner.secrets import without_keys
 
 
 def launch_digest(plan: Plan, environ: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from tuner.checks.check import Checked
 from tuner.checks.rules import Finding, Level
 from tuner.checks.subject import Examined
 from tuner.document import holds_for, proof_part
-from tuner.hidden import without_keys
+from tuner.secrets import without_keys
 
 SCHEMA_VERSION = 1
 

@@ -23,9 +23,9 @@ from tuner.manifests.launch import ManifestLaunch
 from tuner.memory import LookUp, current_verdict, look_up
 from tuner.model import Model, describe, identify, read_config
 from tuner.options import Kind, scan
-from tuner.plain_file import read_plain
 from tuner.plan import Options, Plan, plan_with
 from tuner.side_files import read_side_files
+from tuner.untrusted.files import read_plain
 
 OFFLINE = "HF_HUB_OFFLINE"
 SEVERAL = "2"

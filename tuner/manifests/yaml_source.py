@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tuner.nesting import MAX_NESTING
+from tuner.untrusted.json_text import MAX_NESTING
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.plain_file import read_plain
-from tuner.scrub import scrubbed_values
+from tuner.secrets import scrubbed_values
+from tuner.untrusted.files import read_plain
 
 LARGEST = 32 * 2**20
 """Bytes of an answer; those of real models take 0.1 MB, and the list of a whole registry 1 MB."""

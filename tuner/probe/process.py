@@ -21,7 +21,7 @@ from tuner.probe.answers import read_answer
 from tuner.probe.control import new_folder, remove_abandoned
 from tuner.probe.failures import no_control_folder, out_of_memory
 from tuner.probe.limits import default_memory, restrict
-from tuner.scrub import secret_values
+from tuner.secrets import secret_values
 
 POLL = 0.1
 """Seconds between two looks for a file."""

@@ -16,7 +16,7 @@ from tuner.probe.answers import FAILED, Shape, require
 from tuner.probe.failures import disk_full, failed, is_full, log_hint, no_vllm, not_listed
 from tuner.probe.interrupts import uninterrupted
 from tuner.probe.process import START_LIMIT, WorkerProcess
-from tuner.scrub import without_secrets
+from tuner.secrets import without_secrets
 
 WORKER = Path(__file__).parent / "worker" / "moe_probe_worker"
 SETTINGS = {

@@ -9,7 +9,7 @@ secrets, and all that clouds hand out.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MASK = "***"
@@ -94,3 +94,18 @@ def scrubbed_values(value: Any, secrets: Iterable[str] = ()) -> Any:
 
 def _is_number(value: str) -> bool:
     return re.fullmatch(r"-?\d{1,9}(\.\d{1,9})?", value) is not None
+
+
+_API_KEY = "--api-key"
+
+
+def without_keys(args: Sequence[str]) -> list[str]:
+    """Arguments without the keys that clients must present: output goes into logs and files."""
+    shown, hiding = [], False
+    for arg in args:
+        option, equals, _ = arg.partition("=")
+        is_key = option.replace("_", "-") == _API_KEY
+        hiding = is_key or (hiding and not arg.startswith("-"))
+        hidden = arg if is_key else "***"
+        shown.append(f"{option}=***" if is_key and equals else hidden if hiding else arg)
+    return shown

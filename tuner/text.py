@@ -1,0 +1,29 @@
+"""Text for a terminal: labelled lines, columns, and what others wrote with its control characters escaped."""
+
+from collections.abc import Sequence
+
+LABEL = 14
+"""Width of the label column."""
+
+
+def line(label: str, text: object) -> str:
+    """One labelled line."""
+    return f"{label:<{LABEL}}{text}"
+
+
+def lines(label: str, texts: Sequence[object]) -> str:
+    """Several texts under one label; `none` without any."""
+    return "\n".join(line(label if index == 0 else "", text) for index, text in enumerate(texts or ["none"]))
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Left-aligned columns; the last one is not padded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def visible(text: str) -> str:
+    """The text with an escape in place of every character that is not printable."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,1 @@
+"""What others wrote: files, JSON and stored reports, each read within bounds."""
