@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 
 from tuner.cache_location import CACHE_ROOT  # noqa: E402  after the path was set
 from tuner.errors import TunerError  # noqa: E402
+from tuner.processes.server_process import ready_server  # noqa: E402
 from tuner.serve import command  # noqa: E402
 from tuner.server_log import read_server_log  # noqa: E402
-from tuner.server_process import ready_server  # noqa: E402
 
 ARMS: Mapping[str, list[str]] = {
     "eager": ["--enforce-eager"],

@@ -185,7 +185,7 @@ def test_a_worker_that_eats_memory_is_stopped_with_its_children(
     worker = tmp_path / "worker.py"
     worker.write_text(EATER, encoding="utf-8")
     monkeypatch.setattr(launch_question, "WORKER", worker)
-    monkeypatch.setattr("tuner.probe.process.default_memory", lambda: 300 << 20)
+    monkeypatch.setattr("tuner.processes.worker_process.default_memory", lambda: 300 << 20)
     with pytest.raises(TunerError, match=r"its limit is 0\.3 GiB") as raised:
         launch_factors(sys.executable, ["m"], dict(os.environ))
     assert raised.value.kind == "memory"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 WORKER = "tuner/*worker/*"
 """Both worker folders: they run in serving environments, and nobody imports them."""
 WORKERS = ("moe_probe_worker", "vllm_launch_worker")
-STARTER, SERVER = "tuner/probe/process.py", "tuner/server_process.py"
+STARTER, SERVER = "tuner/processes/worker_process.py", "tuner/processes/server_process.py"
 FORKER = "tuner/launch_worker/vllm_launch_worker/forks.py"
 OURS = ("tuner", "rules", "cache")
 HOMES = {

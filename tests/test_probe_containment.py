@@ -17,11 +17,11 @@ import pytest
 from stand_in_worker import stand_in_worker
 
 from tuner.errors import TunerError
-from tuner.probe import limits
-from tuner.probe.answers import LARGEST
-from tuner.probe.control import PREFIX
-from tuner.probe.limits import default_memory, machine_memory
 from tuner.probe.runner import Job, Outcome, list_registry, run
+from tuner.processes import limits
+from tuner.processes.answers import LARGEST
+from tuner.processes.control_folder import PREFIX
+from tuner.processes.limits import default_memory, machine_memory
 
 MIB = 2**20
 STAND_IN = """

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.compiled.secrets import is_secret as stands_in_clear
-from tuner.log_tail import log_tail
+from tuner.processes.log_tail import log_tail
 from tuner.secrets import MASK, is_secret, scrubbed, scrubbed_values, secret_values, without_secrets
 
 VARIABLES = {

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.launch_question import Question, asked
-from tuner.probe.answers import damaged
+from tuner.processes.answers import damaged
 from tuner.secrets import without_secrets
 
 API_KEY = "VLLM_API_KEY"

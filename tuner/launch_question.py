@@ -8,10 +8,10 @@ from threading import Event
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.probe.answers import FAILED, Shape, require
-from tuner.probe.failures import log_hint
-from tuner.probe.interrupts import uninterrupted
-from tuner.probe.process import START_LIMIT, WorkerProcess
+from tuner.processes.answers import FAILED, Shape, require
+from tuner.processes.failures import log_hint
+from tuner.processes.interrupts import uninterrupted
+from tuner.processes.worker_process import START_LIMIT, WorkerProcess
 
 WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"
 Answer = dict[str, Any]
@@ -29,7 +29,7 @@ class Question:
         name: `factors`, `proof`, `replay` or `output`; also the kind of the error if vLLM cannot answer.
         args: what stands behind `vllm serve`.
         limit: seconds for each engine; for a question that is asked of no engines, vLLM's import included.
-        memory_limit: bytes that the worker and its children may use; None: `default_memory` of `tuner.probe.limits`.
+        memory_limit: bytes that the worker and its children may use; None: `default_memory` of `tuner.processes.limits`.
         more: what else the worker must know.
         engines: what it must know of each engine, for a question that is asked of engines.
     """

@@ -18,8 +18,8 @@ from tuner.errors import TunerError
 from tuner.identity import Subject, launch_worker_digest
 from tuner.launch_question import Answer, Question, asked_of_engines
 from tuner.plan import plainest
-from tuner.probe.answers import damaged
 from tuner.probe.shrink import shrink
+from tuner.processes.answers import damaged
 from tuner.proofs import launch_identity
 from tuner.secrets import without_secrets
 

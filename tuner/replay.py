@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.engines import Asking, Found, Starting, Watching, answers, launched
-from tuner.probe.answers import Shape, require
+from tuner.processes.answers import Shape, require
 
 PASS = ("request", "called", "ran", "tokens", "count", "replayed", "entangled")
 NOTHING: Found = {"registered": [], "lost": 0, "engine": {}, "changed": [], "passes": []}

@@ -16,10 +16,10 @@ from tuner.cache_location import CACHE_ROOT
 from tuner.errors import ExitCode, TunerError
 from tuner.factors import launch_factors
 from tuner.plan import Plan
+from tuner.processes.server_process import ready_server
 from tuner.secrets import scrubbed, without_keys
 from tuner.serve import command
 from tuner.server_log import ServerLog, read_server_log
-from tuner.server_process import ready_server
 from tuner.warm_up import launch_digest
 
 API_KEY = "VLLM_API_KEY"

@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from test_probe_containment import HOST, STAND_IN  # noqa: E402  after the path was set
 
-from tuner.probe.control import PREFIX, remove_abandoned  # noqa: E402
+from tuner.processes.control_folder import PREFIX, remove_abandoned  # noqa: E402
 
 LONGEST = 0.6
 """Seconds; a worker and its children are up after about 0.2."""

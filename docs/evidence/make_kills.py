@@ -28,7 +28,7 @@ from vllm_server import SERVER_ENVIRONMENT  # noqa: E402  as above
 
 from cache.compiled.layout import CacheRoot, read_root  # noqa: E402  as above
 from cache.compiled.publish import STAGING  # noqa: E402  as above
-from tuner.server_process import ready_server  # noqa: E402  as above
+from tuner.processes.server_process import ready_server  # noqa: E402  as above
 
 SMALL = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "4")
 WHOLE = "'function' object has no attribute 'finalize_loading'"

@@ -1,14 +1,10 @@
 """What a failure of the worker means for the user: the worker's own words, and one way out."""
 
-import errno
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.probe.answers import FAILED, require
+from tuner.processes.answers import FAILED, require
 
 HINTS = {
     "kernel_missing": "This vLLM has no kernel for it on this machine; probe on the GPU type that will serve.",
@@ -17,8 +13,6 @@ HINTS = {
     "remote_code": "Run again with --trust-remote-code if you trust the code in the model's folder.",
 }
 """Kind of failure -> what to do."""
-ROOM = 64 * 1024
-"""Bytes; more than most reports take."""
 
 
 def failed(report: Mapping[str, Any]) -> TunerError:
@@ -49,44 +43,6 @@ def no_vllm(facts: Mapping[str, Any]) -> TunerError:
     )
 
 
-def no_control_folder(error: OSError) -> TunerError:
-    """The folder through which host and worker speak cannot be written."""
-    return TunerError(
-        f"The probe cannot write its control folder under {tempfile.gettempdir()}: {error.strerror}.",
-        hint="Free some space there or point TMPDIR at another folder.",
-        kind="control_folder",
-    )
-
-
-def disk_full() -> TunerError:
-    """As `no_control_folder`, for want of space."""
-    return no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-
-
-def out_of_memory(used: int, limit: int) -> TunerError:
-    """A worker that took more memory than it may."""
-    return TunerError(
-        f"The worker was stopped: it used {_gib(used)} of memory, and its limit is {_gib(limit)}.",
-        hint="Raise `tuner probe --memory-limit` where there is more, or take a machine with more memory.",
-        kind="memory",
-    )
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
-
-
-def is_full(folder: Path) -> bool:
-    """Whether a report could not be written there, for want of space or, where the file system counts them, inodes."""
-    state = os.statvfs(folder)
-    return state.f_bavail * state.f_frsize < ROOM or (state.f_files > 0 and state.f_favail == 0)
-
-
 def not_listed(said: str, hint: str) -> TunerError:
     """The registry of the environment's vLLM could not be read."""
     return TunerError(f"vLLM's registry of models could not be listed: {said}.", hint=hint, kind="environment")
-
-
-def log_hint(tail: str) -> str:
-    """The end of the worker's log, introduced."""
-    return f"The end of its log:\n{tail}" if tail else "Its log is empty."

@@ -10,9 +10,9 @@ from threading import Condition, Event, Thread
 
 from tuner.environment import Environment
 from tuner.errors import TunerError
-from tuner.probe.limits import machine_memory
-from tuner.probe.process import Stopped
 from tuner.probe.runner import Job, Outcome, run
+from tuner.processes.limits import machine_memory
+from tuner.processes.worker_process import Stopped
 
 JOBS_A_WORKER = 8
 """On a CPU, a worker more is worth its import of vLLM from about so many jobs on."""

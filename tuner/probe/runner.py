@@ -12,10 +12,11 @@ from threading import Event
 from typing import Any, Self
 
 from tuner.errors import TunerError
-from tuner.probe.answers import FAILED, Shape, require
-from tuner.probe.failures import disk_full, failed, is_full, log_hint, no_vllm, not_listed
-from tuner.probe.interrupts import uninterrupted
-from tuner.probe.process import START_LIMIT, WorkerProcess
+from tuner.probe.failures import failed, no_vllm, not_listed
+from tuner.processes.answers import FAILED, Shape, require
+from tuner.processes.failures import disk_full, is_full, log_hint
+from tuner.processes.interrupts import uninterrupted
+from tuner.processes.worker_process import START_LIMIT, WorkerProcess
 from tuner.secrets import without_secrets
 
 WORKER = Path(__file__).parent / "worker" / "moe_probe_worker"

@@ -7,8 +7,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from tuner.probe.failures import no_control_folder
-from tuner.probe.keeper import end
+from tuner.processes.failures import no_control_folder
+from tuner.processes.keeper import end
 
 PREFIX = "tuner-control-"
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tuner.errors import TunerError
-from tuner.log_tail import log_tail
-from tuner.probe.interrupts import uninterrupted
-from tuner.probe.process import kept
+from tuner.processes.interrupts import uninterrupted
+from tuner.processes.log_tail import log_tail
+from tuner.processes.worker_process import kept
 from tuner.secrets import secret_values
 
 HOST = "127.0.0.1"

@@ -15,12 +15,12 @@ from threading import Event
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.log_tail import log_tail
-from tuner.probe import keeper
-from tuner.probe.answers import read_answer
-from tuner.probe.control import new_folder, remove_abandoned
-from tuner.probe.failures import no_control_folder, out_of_memory
-from tuner.probe.limits import default_memory, restrict
+from tuner.processes import keeper
+from tuner.processes.answers import read_answer
+from tuner.processes.control_folder import new_folder, remove_abandoned
+from tuner.processes.failures import no_control_folder, out_of_memory
+from tuner.processes.limits import default_memory, restrict
+from tuner.processes.log_tail import log_tail
 from tuner.secrets import secret_values
 
 POLL = 0.1

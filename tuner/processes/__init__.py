@@ -1,0 +1,1 @@
+"""Processes that we start: their control folders, limits, signals, answers and logs."""
