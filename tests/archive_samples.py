@@ -13,7 +13,7 @@ import zstandard
 
 from cache.compiled.archive.manifest import NAME, Manifest, PackedFile, manifest_bytes
 from cache.compiled.warm_record import WarmRecord, record_document, write_record
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 
 AOT = "torch_compile_cache/torch_aot_compile/" + "8" * 64
 GRAPH = "torch_compile_cache/0123456789"

@@ -23,10 +23,10 @@ from cache.verdicts.store import VerdictStore
 from rules.verdict import Verdict
 from tuner.arguments import parse
 from tuner.cli import app
-from tuner.environment import Environment, read_environment
+from tuner.environment.environment import Environment, read_environment
 from tuner.identity import Subject
 from tuner.memory import remember
-from tuner.model import identify
+from tuner.model.model import identify
 from tuner.proofs import launch_identity
 
 ROOT = Path(__file__).parents[1]

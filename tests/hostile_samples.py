@@ -15,9 +15,9 @@ from rules.proof import judge_proof
 from rules.proof_finding import ProofFinding
 from rules.report_proof import Proof
 from tuner.arguments import parse
-from tuner.environment import read_environment
+from tuner.environment.environment import read_environment
 from tuner.identity import Subject
-from tuner.model import identify
+from tuner.model.model import identify
 from tuner.proving import Alongside, Wanted, proofs_of
 
 PLUGIN = ROOT / "tests" / "hostile_models"

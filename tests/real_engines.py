@@ -13,7 +13,7 @@ from vllm_server import SERVER_ENVIRONMENT
 from rules.report import Replay
 from tuner.errors import TunerError
 from tuner.launch_question import Question, asked_of_engines
-from tuner.probe.shrink import shrink
+from tuner.model.shrink import shrink
 
 SMALL = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")
 TRACED = ("--compilation-config", '{"mode": 2, "backend": "eager"}')

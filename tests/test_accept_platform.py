@@ -13,7 +13,7 @@ from rules.releases import FlagStatus
 from tuner.arguments import parse
 from tuner.identity import Subject
 from tuner.memory import LookUp, look_up
-from tuner.model import identify
+from tuner.model.model import identify
 from tuner.plan import Options, flag_of, make_plan
 
 WORD = "the verdict was reached on cpu and is used here on your word (--accept-platform cpu)"
@@ -44,7 +44,9 @@ def cuda(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         return serving
 
     assert store.exists()
-    monkeypatch.setattr("tuner.environment.nvidia_gpus", lambda: ("NVIDIA H100",))  # a fake: not every machine has one
+    monkeypatch.setattr(
+        "tuner.environment.environment.nvidia_gpus", lambda: ("NVIDIA H100",)
+    )  # a fake: not every machine has one
     return make
 
 

@@ -9,7 +9,7 @@ from fake_environment import MIXTRAL, SETTABLE, Answer, Serving, serving_in, tun
 
 from tuner.arguments import parse
 from tuner.identity import Subject
-from tuner.model import identify
+from tuner.model.model import identify
 from tuner.plan import other_model
 
 FLAG = "fast_moe_cold_start"

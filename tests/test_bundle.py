@@ -21,7 +21,7 @@ from rules.verdict import Word
 from tuner.bundle import FACTORS, MAX_LINE, Bundled, BundleError, line_in, line_of
 from tuner.exchange import export, import_file
 from tuner.identity import Subject, base_factors, full_key, rules_digest
-from tuner.model import identify
+from tuner.model.model import identify
 from tuner.orders import MAX_UNPACKED, packed, unpacked
 
 

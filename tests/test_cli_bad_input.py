@@ -26,7 +26,7 @@ from fake_environment import (
 )
 
 from tuner.identity import Subject
-from tuner.inputs import unidentified
+from tuner.model.model import unidentified
 from tuner.plan import other_model
 
 

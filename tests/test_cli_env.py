@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fake_environment import ABSENT, INERT, MIXTRAL, SETTABLE, serving_in, tuner
 
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 
 FIELDS = {"python", "python_version", "vllm", "torch", "triton", "transformers", "platform", "gpu", "gpu_count"}
 

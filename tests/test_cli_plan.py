@@ -29,7 +29,7 @@ from fake_environment import (
 
 from rules.releases import flag_status
 from tuner.document import environment_document
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 
 FLAG = "fast_moe_cold_start"
 DRAFT = ["--speculative-config", json.dumps({"model": str(LLAMA), "num_speculative_tokens": 1})]

@@ -20,7 +20,7 @@ from fake_environment import (
 from cache.verdicts.store import VerdictStore
 from tuner.identity import Subject
 from tuner.memory import remember
-from tuner.model import identify
+from tuner.model.model import identify
 
 DOCUMENT = {
     "schema_version",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.gpu import is_jetson, nvidia_gpus, parse_information
+from tuner.environment.gpu import is_jetson, nvidia_gpus, parse_information
 
 INFORMATION = """Model: \t\t NVIDIA H100 80GB HBM3
 IRQ:   \t\t 92

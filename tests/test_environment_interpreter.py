@@ -14,9 +14,9 @@ from fake_environment import install
 from source_builds import FILES
 
 from rules.release_table import FlagForm
-from tuner.environment import read_environment
+from tuner.environment.environment import read_environment
+from tuner.environment.interpreter import default_python, find_interpreter, script_python
 from tuner.errors import TunerError
-from tuner.interpreter import default_python, find_interpreter, script_python
 
 BASE = str(Path(sys.executable).resolve())
 DEBIAN = Path("/usr/bin/python3")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fake_environment import install
 
-from tuner.environment import Environment, read_environment
+from tuner.environment.environment import Environment, read_environment
 from tuner.errors import TunerError
 
 ROOT = Path(__file__).parents[1]
@@ -54,8 +54,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """An environment without packages, on a machine taken to have no GPU."""
     for name in ("PYTHONPATH", "VLLM_PLUGINS", "VLLM_TARGET_DEVICE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("tuner.environment.nvidia_gpus", tuple)  # a fake: this machine's GPUs cannot be unplugged
-    monkeypatch.setattr("tuner.environment.is_jetson", bool)
+    monkeypatch.setattr(
+        "tuner.environment.environment.nvidia_gpus", tuple
+    )  # a fake: this machine's GPUs cannot be unplugged
+    monkeypatch.setattr("tuner.environment.environment.is_jetson", bool)
     return Site(tmp_path / "env")
 
 
@@ -287,7 +289,7 @@ def test_the_build_of_torch_tells_rocm_and_xpu_from_cuda(
     site.add("vllm", "0.19.1")
     site.add("torch", torch)
     site.write("torch/version.py", written)
-    monkeypatch.setattr("tuner.environment.nvidia_gpus", lambda: ("NVIDIA H100", "NVIDIA H100"))
+    monkeypatch.setattr("tuner.environment.environment.nvidia_gpus", lambda: ("NVIDIA H100", "NVIDIA H100"))
     environment = site.read()
     assert environment.platform == platform
     assert (environment.gpu, environment.gpu_count) == ("NVIDIA H100", 2)
@@ -303,7 +305,7 @@ def test_libtpu_tells_a_tpu(site: Site) -> None:
 def test_a_jetson_is_cuda(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its GPU need not be listed anywhere."""
     site.add("vllm", "0.19.1")
-    monkeypatch.setattr("tuner.environment.is_jetson", lambda: True)
+    monkeypatch.setattr("tuner.environment.environment.is_jetson", lambda: True)
     assert site.read().platform == "cuda"
 
 
@@ -343,7 +345,7 @@ def test_a_damaged_environment_file_is_an_error_that_names_the_field(site: Site,
 def test_the_look_up_path_imports_nothing_heavy() -> None:
     """A stored verdict is found fast, so none of the libraries that cost start-up time is loaded."""
     code = (
-        "import sys, tuner.environment as e, tuner.model, rules.releases; e.read_environment(sys.executable);"
+        "import sys, tuner.environment.environment as e, tuner.model.model, rules.releases; e.read_environment(sys.executable);"
         "print(sorted({'pydantic', 'yaml', 'rich', 'subprocess', 'huggingface_hub', 'asyncio', 'ctypes',"
         " 'importlib.metadata'} & set(sys.modules)))"
     )

@@ -26,7 +26,7 @@ HOMES = {
     "pydantic": "rules/report*.py",
     "sqlitedict": "cache/verdicts/store.py",
     "yaml": "tuner/yaml_text.py",
-    "huggingface_hub": "tuner/hub.py",
+    "huggingface_hub": "tuner/model/hub.py",
     "minisign": "tuner/signing.py",
     "rich": "tuner/progress.py",
     "ruamel": "tuner/manifests/yaml_source.py",
@@ -338,7 +338,7 @@ FORBIDDEN = {
     "a worker of this kind": r"(?i)\b(an?|the|this|our|your|AI|sub|c[o]ding)[ -]ag[e]nts?\b|\bag[e]ntic\b",
     "a session": r"(?i)\bs[e]ssion[ _-]?ids?\b|\b(this|my|our) s[e]ssion\b|\bthis w[o]rkplace\b",
 }
-ONE_HOME = {"the hub's address": (r"h[u]ggingface\.co\b", "tuner/hub.py")}
+ONE_HOME = {"the hub's address": (r"h[u]ggingface\.co\b", "tuner/model/hub.py")}
 
 
 @cache
@@ -398,6 +398,6 @@ def test_the_patterns_leave_the_rest(text: str) -> None:
 
 
 def test_the_hub_is_named_in_one_place() -> None:
-    """The hub's default address stands in `tuner/hub.py`, and nowhere else."""
+    """The hub's default address stands in `tuner/model/hub.py`, and nowhere else."""
     pattern, home = ONE_HOME["the hub's address"]
     assert {line.partition(":")[0] for line in named(pattern)} == {home}

@@ -42,8 +42,8 @@ PROBING = {
     "tuner.flow",
     "tuner.probe",
     "tuner.probe.runner",
-    "tuner.probe.shrink",
-    "tuner.probe.shrink_layers",
+    "tuner.model.shrink",
+    "tuner.model.shrink_layers",
     "rules.judge",
     "rules.report",
 }

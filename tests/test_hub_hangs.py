@@ -20,10 +20,10 @@ import pytest
 from fake_environment import OURS, QWEN, Serving
 from stand_in_server import CODE, config_in, facts_of, with_server
 
-from tuner import patience
 from tuner.errors import TunerError
-from tuner.hub import snapshot
-from tuner.patience import NoAnswerInTimeError, answer_of, at_most, telling
+from tuner.model import patience
+from tuner.model.hub import snapshot
+from tuner.model.patience import NoAnswerInTimeError, answer_of, at_most, telling
 
 ROOT = Path(__file__).parents[1]
 HEADERS = f'X-Repo-Commit: {"a" * 40}\r\nETag: "0123"\r\n'
@@ -194,7 +194,9 @@ def test_other_commands_say_that_they_wait(
     hub: Hub, serving: Serving, store: Path, tmp_path: Path, command: str
 ) -> None:
     """After 2 seconds, and give up after 20; shortened here, for the test's time."""
-    shorter = "import tuner.patience as p; p.QUESTION_S, p.NOTICE_S = 3.0, 0.5;from tuner.__main__ import main; main()"
+    shorter = (
+        "import tuner.model.patience as p; p.QUESTION_S, p.NOTICE_S = 3.0, 0.5;from tuner.__main__ import main; main()"
+    )
     words = [sys.executable, "-c", shorter, command, "--python", serving.python, "--store", store, "org/name"]
     done, seconds = run(words, variables(tmp_path, HF_ENDPOINT=hub(trickling_body)))
     assert done.returncode == 1

@@ -15,7 +15,7 @@ from rules.verdict import Verdict, Word
 from tuner import memory
 from tuner.identity import MISSING, Subject, hash_sources
 from tuner.memory import LookUp, current_verdict, known_verdict, look_up, remember
-from tuner.model import identify
+from tuner.model.model import identify
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from rules.errors import ReportError, RuleError
 from rules.verdict import Word
 from tuner.identity import Subject
 from tuner.memory import look_up, remember_engines, remember_proofs
-from tuner.model import identify
+from tuner.model.model import identify
 
 
 def proved(entry: Entry, *args: str, **changes: Any) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in, tuner_proce
 
 from tuner.errors import TunerError
 from tuner.identity import MISSING, files_digest, hash_sources, remote_code
-from tuner.model import identify
-from tuner.model_code import MAX_BYTES, MAX_FILES
+from tuner.model.model import identify
+from tuner.model.remote_code import MAX_BYTES, MAX_FILES
 from tuner.untrusted.json_text import MAX_PARTS, MAX_VALUES
 
 CONFIG = (MIXTRAL / "config.json").read_text()
@@ -173,8 +173,8 @@ def test_a_hostile_config_is_refused_in_little_time_and_memory(tmp_path: Path, s
 WORST = """
 import resource, sys
 from pathlib import Path
-from tuner.model import identify
-from tuner.probe.shrink import shrink
+from tuner.model.model import identify
+from tuner.model.shrink import shrink
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 shrink(identify(sys.argv[1]).config)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

@@ -15,8 +15,8 @@ import huggingface_hub.constants
 import pytest
 
 from tuner.errors import TunerError
-from tuner.hub import cached_snapshot, is_hub_id, snapshot
-from tuner.model import identify
+from tuner.model.hub import cached_snapshot, is_hub_id, snapshot
+from tuner.model.model import identify
 
 ROOT = Path(__file__).parents[1]
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -170,7 +170,7 @@ def test_a_side_file_that_is_too_large_is_not_fetched(
 ) -> None:
     """Its size is asked for first."""
     cache(tmp_path / "cache", main=COMMIT)
-    monkeypatch.setattr("tuner.hub.MAX_BYTES", len(QUANTISED) - 1)
+    monkeypatch.setattr("tuner.model.hub.MAX_BYTES", len(QUANTISED) - 1)
     hub.files["hf_quant_config.json"] = QUANTISED
     with pytest.raises(TunerError, match=r"hf_quant_config\.json of org/model"):
         identify("org/model")
@@ -195,7 +195,7 @@ def test_a_model_without_an_organisation_is_asked_for(hub: Hub) -> None:
 
 def test_variables_count_in_a_fresh_process(hub: Hub) -> None:
     """HF_ENDPOINT and HF_TOKEN are obeyed by a real command, the token reaches the hub and no output."""
-    code = "from tuner.model import identify; print(identify('org/model').revision)"
+    code = "from tuner.model.model import identify; print(identify('org/model').revision)"
     environment = os.environ | {"HF_TOKEN": TOKEN}
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=ROOT

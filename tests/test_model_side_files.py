@@ -15,9 +15,9 @@ from rules.verdict import Word
 from tuner import flow
 from tuner.errors import TunerError
 from tuner.identity import Subject
-from tuner.model import Model, describe, fingerprint, identify
+from tuner.model.model import Model, describe, fingerprint, identify
+from tuner.model.side_files import JOINT_HEAD, LEFT_OUT, MISTRAL, MODULES, QUANTISATION, READ
 from tuner.probe.runner import Job
-from tuner.side_files import JOINT_HEAD, LEFT_OUT, MISTRAL, MODULES, QUANTISATION, READ
 from tuner.untrusted.json_text import MAX_BYTES
 
 CONFIG: dict[str, Any] = json.loads((MIXTRAL / "config.json").read_text())
@@ -117,7 +117,7 @@ def test_a_file_that_may_choose_another_class_is_named(
 
 def test_weights_are_looked_for_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with too many entries counts as one that has them: what is not known is not safe."""
-    monkeypatch.setattr("tuner.side_files._MAX_ENTRIES", 1)
+    monkeypatch.setattr("tuner.model.side_files._MAX_ENTRIES", 1)
     assert model_with(tmp_path, {MISTRAL: {"dim": 64}}).side.foreign == (MISTRAL,)
 
 

@@ -24,7 +24,7 @@ from tuner.arguments import parse
 from tuner.cache_location import cache_root, name_of_proof, proof_root
 from tuner.identity import Subject, hash_sources
 from tuner.memory import LookUp, look_up, remember_proofs
-from tuner.model import identify
+from tuner.model.model import identify
 from tuner.plan import Options, Plan, make_plan, plainest, plan_with
 
 FLAG = "fast_moe_cold_start"

@@ -7,11 +7,11 @@ import pytest
 from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in
 
 from cache.verdicts.store import VerdictStore
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
+from tuner.environment.plugins import UNKNOWN, entry_points, unknown_plugins
 from tuner.identity import Subject, base_factors
 from tuner.memory import look_up
-from tuner.model import identify
-from tuner.plugins import UNKNOWN, entry_points, unknown_plugins
+from tuner.model.model import identify
 
 POINTS = "[vllm.general_plugins]\nover = over:register\n"
 
@@ -118,7 +118,7 @@ def test_a_plugin_beyond_the_bounds_is_unknown(
 ) -> None:
     """Part of its files would tell nothing of the others."""
     installed(serving.site)
-    monkeypatch.setattr(f"tuner.plugins.{bound}", value)
+    monkeypatch.setattr(f"tuner.environment.plugins.{bound}", value)
     assert unknown_plugins(serving.read().plugins) == ["over"]
 
 

@@ -13,8 +13,8 @@ import pytest
 from fake_environment import QWEN, ROOT
 
 from rules.report import Compiled
+from tuner.model.shrink import shrink
 from tuner.probe.runner import SETTINGS, WORKER
-from tuner.probe.shrink import shrink
 
 LIMIT_S = 1200
 SMALL = {

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.probe import pool, runner
 from tuner.probe.pool import run_all, worker_variables

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from fake_environment import MODELS, QWEN, ROOT
 
+from tuner.model.shrink import shrink
 from tuner.probe.runner import SETTINGS, WORKER
-from tuner.probe.shrink import shrink
 
 DEEPSEEK = MODELS / "deepseek-ai--DeepSeek-V3"
 LIMIT_S = 1200

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from rules.assumptions import COVERED
 from tuner.errors import TunerError
-from tuner.probe.modest import MAX_WORK, require_modest
-from tuner.probe.shrink import (
+from tuner.model.config_size import MAX_WORK, require_modest
+from tuner.model.shrink import (
     EXPERT_COUNTS,
     EXPERTS_PER_TOKEN,
     INNER_WIDTHS,
@@ -23,7 +23,7 @@ from tuner.probe.shrink import (
     special_tokens,
     text_nodes,
 )
-from tuner.probe.shrink_layers import LAYER_INTERVALS, layer_key
+from tuner.model.shrink_layers import LAYER_INTERVALS, layer_key
 
 Config = dict[str, Any]
 FILES = sorted((Path(__file__).parents[1] / "examples" / "models").glob("*/config.json"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tuner.errors import ExitCode, TunerError
-from tuner.probe.shrink import EXPERT_COUNTS
+from tuner.model.shrink import EXPERT_COUNTS
 from tuner.registry import MAX_DEPTH, Candidate, candidates
 
 MOE = {"num_hidden_layers": 4, "num_local_experts": 8, "time_step_limit": [0.0, float("inf")]}

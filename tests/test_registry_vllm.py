@@ -7,8 +7,8 @@ import pytest
 from fake_environment import ROOT
 
 from tuner.errors import TunerError
+from tuner.model.shrink import declares_experts
 from tuner.probe.runner import list_registry
-from tuner.probe.shrink import declares_experts
 from tuner.registry import Candidate, candidates
 
 ENVIRONMENTS = {"current": "setup", "flag-live": "setup-flag-live"}

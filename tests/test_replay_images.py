@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fake_environment import MODELS
 
-from tuner.probe.shrink import shrink
+from tuner.model.shrink import shrink
 
 WORKER = Path(__file__).parents[1] / "tuner" / "launch_worker"
 QWEN_VL = MODELS / "Qwen--Qwen3-VL-30B-A3B-Instruct"

@@ -63,7 +63,7 @@ def env(python: Python = None, as_json: Json = False) -> None:
     """Show the serving environment and what the flag can do there."""
     from tuner import render
     from tuner.document import environment_document
-    from tuner.environment import read_environment
+    from tuner.environment.environment import read_environment
 
     with failures(as_json):
         environment = read_environment(python, whole=True)

@@ -114,7 +114,8 @@ def _knowledge(
     cold_start: float | None,
 ) -> "Knowledge":
     from tuner.checks.subject import Knowledge
-    from tuner.inputs import opened_store, serving_environment
+    from tuner.environment.saved import serving_environment
+    from tuner.inputs import opened_store
 
     saved = serving_environment(None, environment)[0] if environment else None
     # The method raises for a name that is too long.

@@ -18,7 +18,7 @@ from rules.decide import Refusal
 from rules.errors import RuleError
 from rules.verdict import Word
 from tuner.errors import ExitCode, TunerError, as_tuner_error
-from tuner.patience import telling
+from tuner.model.patience import telling
 
 if TYPE_CHECKING:
     from cache.verdicts.store import VerdictStore

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 from tuner import progress, render, render_probe
 from tuner.cli_output import complain, failures, print_json, result, say, stop_on_signals, written_to
 from tuner.document import failure_document, plan_document, registry_document, together
+from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
 from tuner.flow import Probed, Request, exit_code, plan_of, probe_models
-from tuner.inputs import opened_store, serving_environment
+from tuner.inputs import opened_store
 from tuner.probe.pool import worker_variables
 from tuner.sweep import FAULTS, Selection, Survey, exit_code_of_all, probe_missing, survey
 
 if TYPE_CHECKING:
     from cache.verdicts.store import VerdictStore
-    from tuner.environment import Environment
+    from tuner.environment.environment import Environment
 
 
 def run(

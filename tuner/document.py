@@ -13,7 +13,7 @@ from rules.launch_key import HARMLESS_VARIABLES
 from rules.proof_finding import PLAIN
 from rules.releases import Flag
 from rules.verdict import Verdict
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.plan import Plan
 from tuner.render_evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part, whole_part

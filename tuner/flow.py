@@ -13,16 +13,16 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict, Word
 from tuner.arguments import ServeArguments
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
 from tuner.identity import Subject, remote_code
 from tuner.memory import LookUp, remember, remember_proofs
-from tuner.model import identify
+from tuner.model.config_size import require_modest
+from tuner.model.model import identify
+from tuner.model.shrink import declares_experts, shrink
 from tuner.plan import Options, Plan, plainest, plan_with
-from tuner.probe.modest import require_modest
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, Outcome
-from tuner.probe.shrink import declares_experts, shrink
 from tuner.proving import Alongside, Proof, Wanted, plain_launch, proofs_of
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import rules
 from cache.key import digest
-from tuner.environment import Environment
-from tuner.model import Model
-from tuner.model_code import code_digest, code_files
+from tuner.environment.environment import Environment
+from tuner.model.model import Model
+from tuner.model.remote_code import code_digest, code_files
 from tuner.untrusted.files import read_plain
 
 WORKER = Path(__file__).parent / "probe" / "worker" / "moe_probe_worker"

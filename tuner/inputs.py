@@ -10,14 +10,14 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.releases import FlagStatus
 from tuner.arguments import ServeArguments, parse
-from tuner.environment import Environment, read_environment
+from tuner.environment.environment import Environment
+from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject
 from tuner.memory import LookUp
-from tuner.model import Model, identify
-from tuner.patience import SERVE_S, at_most
+from tuner.model.model import identify, unidentified
+from tuner.model.patience import SERVE_S, at_most
 from tuner.plan import Options, Plan, make_plan, plainest, plan_with
-from tuner.untrusted.json_text import MAX_BYTES, parse_object
 
 
 @dataclass(frozen=True)
@@ -156,39 +156,6 @@ def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, envi
     return planned_safely(args, inputs, launching, environ)
 
 
-def serving_environment(python: str | None, saved: Path | None) -> tuple[Environment, bool]:
-    """The serving environment, and whether its files can be read here.
-
-    Raises:
-        TunerError: no Python there, no vLLM in it, or the saved file is none.
-    """
-    environment = read_environment(python) if saved is None else read_saved_environment(saved)
-    if environment.vllm is None:
-        raise TunerError(
-            f"No vLLM is installed for {environment.python}.",
-            hint="Name the interpreter of the serving environment with --python.",
-            kind="environment",
-        )
-    return environment, saved is None
-
-
-def read_saved_environment(path: Path) -> Environment:
-    """What `tuner env --json` printed.
-
-    Raises:
-        TunerError: the file cannot be read or is no such document.
-    """
-    hint = "Make it with `tuner env --json > FILE` where the server will run."
-    try:
-        with path.open("rb") as file:  # not only a regular file: a shell's `<(tuner env --json)` is a pipe
-            data = file.read(MAX_BYTES + 1)
-        return Environment.from_dict(parse_object(data)["environment"])
-    except OSError as error:
-        raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=hint, kind="environment") from None
-    except (ValueError, KeyError, TypeError):
-        raise TunerError(f"{path} is no saved environment.", hint=hint, kind="environment") from None
-
-
 def opened_store(path: str | None, environ: Mapping[str, str]) -> VerdictStore:
     """The verdict store that the option, the environment or XDG names.
 
@@ -196,21 +163,6 @@ def opened_store(path: str | None, environ: Mapping[str, str]) -> VerdictStore:
         StoreError: nothing names one.
     """
     return VerdictStore(store_path(path, environ))
-
-
-def unidentified(name: str) -> Model:
-    """A model of which nothing but the name is known; no stored verdict can match it."""
-    return Model(
-        name=name,
-        folder="",
-        config={},
-        architecture="",
-        architectures=(),
-        model_type=None,
-        remote_code=False,
-        revision=None,
-        fingerprint="",
-    )
 
 
 def _subject(name: str, arguments: ServeArguments, environment: Environment) -> Subject:

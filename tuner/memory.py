@@ -13,8 +13,8 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.proof_finding import PLAIN, Reason, sentence
 from rules.verdict import Verdict, Word
+from tuner.environment.plugins import UNKNOWN, unknown_plugins
 from tuner.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
-from tuner.plugins import UNKNOWN, unknown_plugins
 from tuner.proofs import outdated, stored_proof
 from tuner.untrusted.shape import fits, readable
 

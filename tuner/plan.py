@@ -18,7 +18,7 @@ from tuner.cache_location import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.errors import TunerError
 from tuner.identity import Subject
 from tuner.memory import LookUp, look_up
-from tuner.model import identify
+from tuner.model.model import identify
 from tuner.origin import accepted, draft_notes
 from tuner.proofs import (
     NO_PROOF,

@@ -13,12 +13,12 @@ from typing import Any
 
 from rules.releases import FlagStatus, flag_status
 from tuner.arguments import ServeArguments
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.identity import Subject, launch_worker_digest
 from tuner.launch_question import Answer, Question, asked_of_engines
+from tuner.model.shrink import shrink
 from tuner.plan import plainest
-from tuner.probe.shrink import shrink
 from tuner.processes.answers import damaged
 from tuner.proofs import launch_identity
 from tuner.secrets import without_secrets

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 from tuner.errors import ExitCode, TunerError
-from tuner.model import CONFIG, read_config
-from tuner.probe.shrink import declares_experts
+from tuner.model.model import CONFIG, read_config
+from tuner.model.shrink import declares_experts
 
 TEXT = "text generation"
 DRAFT = "speculative decoding"

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from cache.verdicts.entry import Entry
 from rules.decide import HOLDS_FOR, MODE, NAME
-from rules.releases import Flag
 from rules.verdict import Verdict, Witness
-from tuner.environment import Environment
 from tuner.origin import accepted, imported_full, imported_short, origin_told, ran_code
 from tuner.plan import Plan
 from tuner.render_evidence import clipped, evidence_rows
@@ -23,17 +21,6 @@ DIGEST_LENGTH = 64
 UNREADABLE = f"{'evidence':<{LABEL}}a report that this release cannot read"
 WITNESS_ROWS = 6
 """Calls of a witness that are shown: the first ones, and those up to the first that differs."""
-
-
-def environment_text(environment: Environment, flag: Flag) -> str:
-    """What `tuner env` prints."""
-    versions = {name: getattr(environment, name) or "not installed" for name in ("torch", "triton", "transformers")}
-    vllm = f"{environment.vllm} ({environment.vllm_distribution})" if environment.vllm else "not installed"
-    gpus = f"{environment.gpu_count} x {environment.gpu}" if environment.gpu else "none"
-    rows = {"python": environment.python, "vllm": vllm, **versions, "platform": environment.platform, "gpu": gpus}
-    plugins = {"plugins": ", ".join(environment.platform_plugins)} if environment.platform_plugins else {}
-    said = {"flag status": flag.status, "": flag.reason, "source": flag.source or "none"}
-    return "\n".join(line(label, text) for label, text in (rows | plugins | said).items())
 
 
 def verdict_text(plan: Plan) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cache.errors import StoreError
 from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError
 from tuner.flow import Probed, Request, Watch, inconclusive, probe_subjects, require_same_environment, subject_of
 from tuner.identity import Subject

@@ -35,7 +35,7 @@ from rules.replay import judge_replay, replay_orders  # noqa: E402  as above
 from rules.report_engines import Output, Replay  # noqa: E402  as above
 from tuner.arguments import parse  # noqa: E402  as above
 from tuner.engines import Starting, Watching  # noqa: E402  as above
-from tuner.environment import read_environment  # noqa: E402  as above
+from tuner.environment.environment import read_environment  # noqa: E402  as above
 from tuner.errors import TunerError  # noqa: E402  as above
 from tuner.flow import Request, probe  # noqa: E402  as above
 from tuner.inputs import Inputs, Launching, planned  # noqa: E402  as above

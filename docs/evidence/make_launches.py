@@ -29,7 +29,7 @@ from page import SERVER_ENVIRONMENT, bare, table, write  # noqa: E402  after the
 from rules.launch_key import launch_key, reaching, shares  # noqa: E402  as above
 from tuner.errors import TunerError  # noqa: E402  as above
 from tuner.launch_question import Question, asked_of_engines  # noqa: E402  as above
-from tuner.probe.shrink import shrink  # noqa: E402  as above
+from tuner.model.shrink import shrink  # noqa: E402  as above
 
 MODELS = ROOT / "examples" / "models"
 THREE = ("Qwen--Qwen3-30B-A3B", "deepseek-ai--DeepSeek-V3", "openai--gpt-oss-120b")

@@ -20,7 +20,7 @@ from tuner import inputs
 from tuner.arguments import parse
 from tuner.checks.subject import offline
 from tuner.document import plan_document
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.exports.formats import Choices, Format, writer
 from tuner.plan import Options, Plan, make_plan

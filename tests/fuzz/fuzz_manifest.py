@@ -22,7 +22,7 @@ from tuner.checks.check import Checked, check
 from tuner.checks.document import check_document, check_text
 from tuner.checks.sarif import sarif_log
 from tuner.checks.subject import Knowledge
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.manifests.find import launches_in
 

@@ -29,7 +29,7 @@ from tuner.errors import TunerError
 from tuner.exchange import export
 from tuner.identity import Subject
 from tuner.memory import known_verdict
-from tuner.model import identify
+from tuner.model.model import identify
 from tuner.plan import Options, make_plan, plainest
 from tuner.render import entry_text, plan_text, verdicts_table
 

@@ -14,17 +14,16 @@ from rules.decide import NAME, Refusal
 from rules.releases import parse_version
 from tuner.arguments import ServeArguments, parse
 from tuner.cache_location import CACHE_ROOT
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError
 from tuner.identity import Subject, base_factors, public_version, remote_code
-from tuner.inputs import unidentified
 from tuner.manifests.image import Image, parse_image
 from tuner.manifests.launch import ManifestLaunch
 from tuner.memory import LookUp, current_verdict, look_up
-from tuner.model import Model, describe, identify, read_config
+from tuner.model.model import Model, describe, identify, read_config, unidentified
+from tuner.model.side_files import read_side_files
 from tuner.options import Kind, scan
 from tuner.plan import Options, Plan, plan_with
-from tuner.side_files import read_side_files
 from tuner.untrusted.files import read_plain
 
 OFFLINE = "HF_HUB_OFFLINE"
@@ -125,7 +124,7 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Keep the hub's client, and `tuner.hub`, off the network; HF_HUB_OFFLINE is how both are told."""
+    """Keep the hub's client, and `tuner.model.hub`, off the network; HF_HUB_OFFLINE is how both are told."""
     before = os.environ.get(OFFLINE)
     os.environ[OFFLINE] = "1"
     try:

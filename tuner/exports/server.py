@@ -9,7 +9,7 @@ from tuner.arguments import parse
 from tuner.cache_location import CACHE_ROOT
 from tuner.errors import usage_error
 from tuner.exports.formats import Choices
-from tuner.hub import is_hub_id
+from tuner.model.hub import is_hub_id
 from tuner.options import scan
 from tuner.plan import Plan
 from tuner.serving import Serving

@@ -8,7 +8,7 @@ from contextlib import closing
 from queue import SimpleQueue
 from threading import Condition, Event, Thread
 
-from tuner.environment import Environment
+from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.probe.runner import Job, Outcome, run
 from tuner.processes.limits import machine_memory

@@ -9,8 +9,8 @@ from typing import Any
 
 from cache.key import digest
 from tuner.errors import TunerError
-from tuner.hub import complete, is_hub_id, snapshot
-from tuner.side_files import SideFiles, read_side_files, side_names
+from tuner.model.hub import complete, is_hub_id, snapshot
+from tuner.model.side_files import SideFiles, read_side_files, side_names
 from tuner.untrusted.files import read_plain
 from tuner.untrusted.json_text import MAX_BYTES, UnusableError, parse_object
 
@@ -285,3 +285,18 @@ def _no_config(folder: Path) -> TunerError:
 
 def _bad(message: str, hint: str = "Take the config.json that was published with the model.") -> TunerError:
     return TunerError(message, hint=hint, kind="model")
+
+
+def unidentified(name: str) -> Model:
+    """A model of which nothing but the name is known; no stored verdict can match it."""
+    return Model(
+        name=name,
+        folder="",
+        config={},
+        architecture="",
+        architectures=(),
+        model_type=None,
+        remote_code=False,
+        revision=None,
+        fingerprint="",
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.interpreter import entries
+from tuner.environment.interpreter import entries
 from tuner.untrusted.files import read_plain
 
 MAX_METADATA = 2**18

@@ -17,7 +17,7 @@ from typing import Any
 
 from rules.assumptions import SIDE_FILE
 from tuner.errors import TunerError
-from tuner.hub import CONFIG, MISTRAL_WEIGHTS, is_absent
+from tuner.model.hub import CONFIG, MISTRAL_WEIGHTS, is_absent
 from tuner.untrusted.files import read_plain
 from tuner.untrusted.json_text import MAX_BYTES, UnusableError, parse_object
 
@@ -123,7 +123,7 @@ LEFT_OUT: dict[str, str] = {
     "audio_tokenizer/config.json": "an encoder of its own (0.26.0, 0.32.0, models/mimo_audio.py)",
     "config_sentence_transformers.json": "texts put before a prompt (0.32.0, entrypoints/pooling/embed)",
     "torchao_config.json": "named by `--hf-overrides` with a path of its own (layers/quantization/torchao.py)",
-    "*.py": "the model's own code, which tuner/model_code.py reads where it may run",
+    "*.py": "the model's own code, which tuner/model/remote_code.py reads where it may run",
 }
 """Files that vLLM reads and that cannot change which class or layers are built -> why."""
 
@@ -175,7 +175,7 @@ def read_side_files(folder: Path, config: Mapping[str, Any]) -> SideFiles:
     """Read the files beside a `config.json` as vLLM does: what is no regular file is not there.
 
     Args:
-        folder: the model's; a snapshot in the hub's cache holds what the repository has (tuner/hub.py, complete).
+        folder: the model's; a snapshot in the hub's cache holds what the repository has (tuner/model/hub.py, complete).
         config: content of its config.json.
 
     Raises:

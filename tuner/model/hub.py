@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from tuner.errors import TunerError
-from tuner.patience import NoAnswerInTimeError, answer_of
+from tuner.model.patience import NoAnswerInTimeError, answer_of
 from tuner.untrusted.json_text import MAX_BYTES
 
 CONFIG = "config.json"
@@ -36,7 +36,7 @@ def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
 
     The local cache answers first and is not compared with the hub. Only where it has no `config.json`, and unless
     HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set, is that file fetched, and nothing else. HF_ENDPOINT, HF_TOKEN and
-    the cache variables count as in huggingface_hub. The hub has as long for its answer as `tuner.patience` says.
+    the cache variables count as in huggingface_hub. The hub has as long for its answer as `tuner.model.patience` says.
 
     Args:
         name: a hub id.
@@ -75,7 +75,7 @@ def complete(name: str, folder: Path, wanted: Callable[[], Iterable[str]]) -> No
 
     The cache answers first: by the file, or by huggingface_hub's own mark that the repository has none (`.no_exist`).
     Only for a file of which it knows neither is the hub asked, once. In offline mode what is not here is not there, as
-    for vLLM. The hub has as long for its answers as `tuner.patience` says.
+    for vLLM. The hub has as long for its answers as `tuner.model.patience` says.
 
     Args:
         name: a hub id.

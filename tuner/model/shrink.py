@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.probe.shrink_layers import LAYER_COUNTS, cap_keys, layer_key, numbers, shrink_layers
+from tuner.model.shrink_layers import LAYER_COUNTS, cap_keys, layer_key, numbers, shrink_layers
 
 Config = dict[str, Any]
 

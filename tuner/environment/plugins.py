@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.interpreter import entries, text
+from tuner.environment.interpreter import entries, text
 from tuner.untrusted.files import read_plain
 
 GROUP = "vllm.general_plugins"

@@ -6,8 +6,8 @@ Apart from `shrink.py`, which is a part of every verdict's key: a bound on hosti
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.probe.shrink import LIMITS, text_nodes
-from tuner.probe.shrink_layers import layer_key, numbers
+from tuner.model.shrink import LIMITS, text_nodes
+from tuner.model.shrink_layers import layer_key, numbers
 
 MAX_WORK = 1_000_000
 """Layers times fields, over all parts of a config: cutting compares each layer by each field, at 10^6 for a second or

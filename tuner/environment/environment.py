@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from rules.flag_facts import FlagFacts
 from rules.releases import NO_FACTS, needs_files, parse_version
-from tuner.distributions import Distribution, Stated, installed, module_folder, module_text, stated_version
+from tuner.environment.distributions import Distribution, Stated, installed, module_folder, module_text, stated_version
+from tuner.environment.flag_files import mentions_flag, read_flag_facts
+from tuner.environment.gpu import is_jetson, nvidia_gpus
+from tuner.environment.interpreter import default_python, find_interpreter, text
+from tuner.environment.plugins import UNKNOWN, entry_points, general_plugins
 from tuner.errors import TunerError
-from tuner.flag_files import mentions_flag, read_flag_facts
-from tuner.gpu import is_jetson, nvidia_gpus
-from tuner.interpreter import default_python, find_interpreter, text
-from tuner.plugins import UNKNOWN, entry_points, general_plugins
 
 _PLUGIN_GROUP = "vllm.platform_plugins"
 _VERSIONS = ("torch", "triton", "transformers")
@@ -41,7 +41,7 @@ class Environment:
         gpu_count: how many NVIDIA GPUs there are.
         site: the interpreter's site folders, in search order.
         flag_facts: what vLLM's files say of `fast_moe_cold_start`; nothing where they were not read.
-        plugins: the general plugins that vLLM would load, as `tuner.plugins.general_plugins` writes them.
+        plugins: the general plugins that vLLM would load, as `tuner.environment.plugins.general_plugins` writes them.
     """
 
     python: str

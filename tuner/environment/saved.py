@@ -1,0 +1,40 @@
+"""The environment that a command means: one of this machine, or a saved one."""
+
+from pathlib import Path
+
+from tuner.environment.environment import Environment, read_environment
+from tuner.errors import TunerError
+from tuner.untrusted.json_text import MAX_BYTES, parse_object
+
+
+def serving_environment(python: str | None, saved: Path | None) -> tuple[Environment, bool]:
+    """The serving environment, and whether its files can be read here.
+
+    Raises:
+        TunerError: no Python there, no vLLM in it, or the saved file is none.
+    """
+    environment = read_environment(python) if saved is None else read_saved_environment(saved)
+    if environment.vllm is None:
+        raise TunerError(
+            f"No vLLM is installed for {environment.python}.",
+            hint="Name the interpreter of the serving environment with --python.",
+            kind="environment",
+        )
+    return environment, saved is None
+
+
+def read_saved_environment(path: Path) -> Environment:
+    """What `tuner env --json` printed.
+
+    Raises:
+        TunerError: the file cannot be read or is no such document.
+    """
+    hint = "Make it with `tuner env --json > FILE` where the server will run."
+    try:
+        with path.open("rb") as file:  # not only a regular file: a shell's `<(tuner env --json)` is a pipe
+            data = file.read(MAX_BYTES + 1)
+        return Environment.from_dict(parse_object(data)["environment"])
+    except OSError as error:
+        raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=hint, kind="environment") from None
+    except (ValueError, KeyError, TypeError):
+        raise TunerError(f"{path} is no saved environment.", hint=hint, kind="environment") from None
