@@ -8,7 +8,7 @@ import yaml
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from tuner.options import OPTIONS, Kind, Option
+from tuner.arguments.vllm_options import OPTIONS, Kind, Option
 
 FILE = "serve.yaml"
 """Name of the `--config` file, in the working directory."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from real_parsers import RealParser
 
-from tuner.arguments import ServeArguments, merge, parse
+from tuner.arguments.serve_arguments import ServeArguments, merge, parse
+from tuner.arguments.serving import Serving
 from tuner.errors import TunerError
-from tuner.serving import Serving
 
 ADDITION = {"fast_moe_cold_start": False}
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"  # what vLLM serves if no model is named

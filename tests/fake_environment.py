@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.verdict import Verdict
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.cli import app
 from tuner.environment.environment import Environment, read_environment
 from tuner.identity import Subject

@@ -14,7 +14,7 @@ from fake_environment import QWEN, ROOT, model_like
 from rules.proof import judge_proof
 from rules.proof_finding import ProofFinding
 from rules.report_proof import Proof
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.environment.environment import read_environment
 from tuner.identity import Subject
 from tuner.model.model import identify

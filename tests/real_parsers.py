@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.serving import CONSTANTS
+from tuner.arguments.serving import CONSTANTS
 
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("vllm_parser.py")

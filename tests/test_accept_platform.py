@@ -10,7 +10,7 @@ from fake_environment import ERNIE, MIXTRAL, SETTABLE, Answer, Serving, model_li
 
 from cache.verdicts.store import VerdictStore
 from rules.releases import FlagStatus
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.identity import Subject
 from tuner.memory import LookUp, look_up
 from tuner.model.model import identify

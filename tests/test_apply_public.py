@@ -14,7 +14,7 @@ import pytest
 from fake_environment import SETTABLE, serving_in
 
 from cache.verdicts.store import VerdictStore
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.checks.apply import Applied, apply
 from tuner.checks.subject import Knowledge
 from tuner.manifests.find import launches_in

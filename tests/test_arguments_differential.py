@@ -14,8 +14,8 @@ from real_parsers import RELEASES, RealParser, missing, real_parser
 
 from rules.compilation_keys import ALWAYS, CHANGED, unknown_keys
 from rules.launch_key import ENGINE_ARGUMENTS, HARMLESS, IDENTITY, SHARED, Arity, reaching
-from tuner.arguments import parse
-from tuner.options import OPTIONS, scan
+from tuner.arguments.serve_arguments import parse
+from tuner.arguments.vllm_options import OPTIONS, scan
 
 pytestmark = pytest.mark.vllm
 

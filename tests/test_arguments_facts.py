@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fake_environment import MIXTRAL, SETTABLE, Answer, Serving, serving_in, tuner
 
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.identity import Subject
 from tuner.model.model import identify
 from tuner.plan import other_model

@@ -21,7 +21,7 @@ from rules.launch_key import (
     variables_agree,
 )
 from tuner import engines
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.probe import runner
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8).filter(

@@ -17,7 +17,7 @@ from rules.output import FLOOR, TIMES_NOISE, distance, judge_outputs, noise_floo
 from rules.report import parse_report
 from rules.report_engines import Output
 from tuner import output_check
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.engines import Starting, Watching, answers
 from tuner.inputs import Inputs, Launching, planned
 

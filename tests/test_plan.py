@@ -20,7 +20,7 @@ from rules.proof_finding import ProofFinding, ProofWord
 from rules.release_table import RELEASES
 from rules.releases import FlagStatus
 from rules.verdict import Verdict, Word
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.cache_location import cache_root, name_of_proof, proof_root
 from tuner.identity import Subject, hash_sources
 from tuner.memory import LookUp, look_up, remember_proofs

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.yaml_text import Block, dump_documents, dump_vllm_config, load_mapping
 
 JSON_VALUES = st.recursive(

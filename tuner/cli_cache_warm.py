@@ -2,7 +2,7 @@
 
 import os
 
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.cli_output import complain, failures, print_json, refuse, result, say, stop_on_signals
 from tuner.errors import ExitCode, TunerError
 from tuner.inputs import Inputs, Launching, planned

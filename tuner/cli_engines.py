@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from tuner import render
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.cli_options import Depth
 from tuner.cli_output import failures, present, stop_on_signals, written_to
 from tuner.engines import Starting, Watching
@@ -22,7 +22,7 @@ from tuner.sweep import Selection
 if TYPE_CHECKING:
     from cache.verdicts.entry import Entry
     from cache.verdicts.store import VerdictStore
-    from tuner.arguments import ServeArguments
+    from tuner.arguments.serve_arguments import ServeArguments
     from tuner.plan import Plan
 
 LOADING_LIMIT = 600.0

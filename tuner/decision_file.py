@@ -14,7 +14,7 @@ from rules.decide import MODE, NAME, Decision, Refusal
 from rules.launch_key import variables_agree
 from rules.releases import Flag, FlagStatus
 from rules.verdict import Verdict, Word
-from tuner.arguments import ServeArguments, parse
+from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.cache_location import CACHE_ROOT, name_of_proof
 from tuner.decision_document import HINT, load_decision, not_a_decision
 from tuner.errors import TunerError

@@ -8,7 +8,7 @@ from typing import Any
 
 from rules.assumptions import LAYERS_SHRUNK
 from rules.releases import FlagStatus
-from tuner.arguments import ServeArguments
+from tuner.arguments.serve_arguments import ServeArguments
 from tuner.errors import TunerError
 from tuner.launch_question import Answer, Question, asked_of_engines
 from tuner.model.config_size import require_modest

@@ -12,7 +12,7 @@ from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict, Word
-from tuner.arguments import ServeArguments
+from tuner.arguments.serve_arguments import ServeArguments
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
 from tuner.identity import Subject, remote_code

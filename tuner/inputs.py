@@ -9,7 +9,7 @@ from cache.verdicts.paths import store_path
 from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.releases import FlagStatus
-from tuner.arguments import ServeArguments, parse
+from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError

@@ -13,7 +13,8 @@ from rules.decide import EAGER, MODE, NAME, Decision, Facts, decide
 from rules.errors import RuleError
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Word
-from tuner.arguments import ServeArguments, merge, parse
+from tuner.arguments.serve_arguments import ServeArguments, merge, parse
+from tuner.arguments.serving import Serving
 from tuner.cache_location import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.errors import TunerError
 from tuner.identity import Subject
@@ -29,7 +30,6 @@ from tuner.proofs import (
     proof_for,
     proving_command,
 )
-from tuner.serving import Serving
 
 DEFAULT_ROOT = "~/.cache/vllm"
 """Where vLLM keeps caches by itself; it expands the tilde, also in the variable (vllm/envs.py, all releases)."""

@@ -14,7 +14,7 @@ from cache.verdicts.entry import Entry
 from rules.launch_key import OURS, launch_key, reaching, shares, variables_agree
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.verdict import Verdict
-from tuner.arguments import ServeArguments
+from tuner.arguments.serve_arguments import ServeArguments
 from tuner.identity import MISSING, Subject, hash_sources, launch_worker_digest
 
 if TYPE_CHECKING:

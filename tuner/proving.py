@@ -12,7 +12,7 @@ from threading import Condition, Event, Thread
 from typing import Any
 
 from rules.releases import FlagStatus, flag_status
-from tuner.arguments import ServeArguments
+from tuner.arguments.serve_arguments import ServeArguments
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.identity import Subject, launch_worker_digest

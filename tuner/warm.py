@@ -11,7 +11,7 @@ from typing import Any
 from cache.compiled.publish import publish, staging_folder
 from cache.compiled.warm_record import WarmRecord, write_record
 from rules.releases import named_release
-from tuner.arguments import ServeArguments
+from tuner.arguments.serve_arguments import ServeArguments
 from tuner.cache_location import CACHE_ROOT
 from tuner.errors import ExitCode, TunerError
 from tuner.factors import launch_factors

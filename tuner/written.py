@@ -10,7 +10,7 @@ from typing import Any
 from rules.decide import EAGER, MODE, NAME, Refusal
 from rules.releases import FlagStatus
 from rules.verdict import Word
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.cache_location import CACHE_ROOT
 from tuner.decision_document import not_a_decision, one_decision
 from tuner.engine_line import mode_name, mode_number

@@ -21,7 +21,7 @@ from argument_lists import FILE, Composed, composed
 from argument_promises import PROMISES, Case, case_of
 from real_parsers import RELEASES, WHOLE, RealParser, missing, real_parser
 
-from tuner.options import scan
+from tuner.arguments.vllm_options import scan
 
 LISTS = 2000
 

@@ -33,7 +33,7 @@ from cache.verdicts.store import VerdictStore  # noqa: E402  as above
 from rules.output import distance, judge_outputs, noise_floor  # noqa: E402  as above
 from rules.replay import judge_replay, replay_orders  # noqa: E402  as above
 from rules.report_engines import Output, Replay  # noqa: E402  as above
-from tuner.arguments import parse  # noqa: E402  as above
+from tuner.arguments.serve_arguments import parse  # noqa: E402  as above
 from tuner.engines import Starting, Watching  # noqa: E402  as above
 from tuner.environment.environment import read_environment  # noqa: E402  as above
 from tuner.errors import TunerError  # noqa: E402  as above

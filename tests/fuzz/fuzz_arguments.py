@@ -17,7 +17,7 @@ from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, text_mutated
 from fuzz.said import require_sentence
 from tuner import inputs
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
 from tuner.checks.subject import offline
 from tuner.document import plan_document
 from tuner.environment.environment import Environment

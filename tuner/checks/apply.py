@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rules.decide import NAME
+from tuner.arguments.vllm_options import scan
 from tuner.checks.check import manifests_at, read_manifest
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
 from tuner.checks.reread import require_nothing_lost
@@ -16,7 +17,6 @@ from tuner.checks.subject import Examined, Knowledge, examine, missing_root
 from tuner.errors import TunerError
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch
-from tuner.options import scan
 
 _FIELD = "compilation_config"
 

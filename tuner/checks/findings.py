@@ -7,7 +7,7 @@ from rules.decide import HOLDS_FOR, MODE, NAME
 from rules.release_table import RELEASES
 from rules.releases import FlagStatus, parse_version, turns_off_by_itself
 from rules.verdict import Word
-from tuner.arguments import ServeArguments
+from tuner.arguments.serve_arguments import ServeArguments
 from tuner.checks.pod import of_cache, of_image, of_probe
 from tuner.checks.rules import ABOUT, Finding, Level, Rule, finding, line_of
 from tuner.checks.subject import Examined, missing_root

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 
 from rules.decide import MODE, NAME
+from tuner.arguments.vllm_options import Setting, scan
 from tuner.checks.edit import NotEditable
 from tuner.checks.subject import read_arguments
 from tuner.errors import TunerError
 from tuner.manifests.launch import Form, ManifestLaunch, Word
-from tuner.options import Setting, scan
 
 _FIELD = "compilation_config"
 _SEVERAL = re.compile(r"\$+\{?!?[@*]|\[[@*]\]")

@@ -12,7 +12,8 @@ from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.decide import NAME, Refusal
 from rules.releases import parse_version
-from tuner.arguments import ServeArguments, parse
+from tuner.arguments.serve_arguments import ServeArguments, parse
+from tuner.arguments.vllm_options import Kind, scan
 from tuner.cache_location import CACHE_ROOT
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError
@@ -22,7 +23,6 @@ from tuner.manifests.launch import ManifestLaunch
 from tuner.memory import LookUp, current_verdict, look_up
 from tuner.model.model import Model, describe, identify, read_config, unidentified
 from tuner.model.side_files import read_side_files
-from tuner.options import Kind, scan
 from tuner.plan import Options, Plan, plan_with
 from tuner.untrusted.files import read_plain
 

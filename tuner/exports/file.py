@@ -3,12 +3,12 @@
 import json
 import shlex
 
+from tuner.arguments.vllm_options import scan
 from tuner.document import plan_document
 from tuner.errors import TunerError
 from tuner.exports.evidence import annotations, head
 from tuner.exports.formats import Choices
 from tuner.exports.server import server_of
-from tuner.options import scan
 from tuner.plan import Plan
 
 

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tuner.arguments import parse
+from tuner.arguments.serve_arguments import parse
+from tuner.arguments.serving import Serving
+from tuner.arguments.vllm_options import scan
 from tuner.cache_location import CACHE_ROOT
 from tuner.errors import usage_error
 from tuner.exports.formats import Choices
 from tuner.model.hub import is_hub_id
-from tuner.options import scan
 from tuner.plan import Plan
-from tuner.serving import Serving
 from tuner.startup import budget, budget_sentence
 
 IMAGES = {"cuda": "vllm/vllm-openai", "rocm": "vllm/vllm-openai-rocm", "cpu": "vllm/vllm-openai-cpu"}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.arguments.vllm_options import Kind, Setting, usage_error
 from tuner.errors import ExitCode, TunerError
-from tuner.options import Kind, Setting, usage_error
 from tuner.untrusted.json_text import MAX_NESTING, deeper_than
 
 _NONE_WORDS = ("", "None")  # what vLLM reads as None for an option that may be None

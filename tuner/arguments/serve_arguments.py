@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from rules.releases import named_release
+from tuner.arguments.serving import Serving, read_serving, stored_objects
+from tuner.arguments.vllm_options import Setting, scan, usage_error
 from tuner.errors import ExitCode, TunerError
-from tuner.options import Setting, scan, usage_error
-from tuner.serving import Serving, read_serving, stored_objects
 
 _FIELD = "compilation_config"
 

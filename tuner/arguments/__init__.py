@@ -1,0 +1,1 @@
+"""The argument list of `vllm serve`: read, and written again with one compilation config."""
