@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 from cache.verdicts.entry import Entry  # noqa: E402  after the path was set
 from cache.verdicts.store import VerdictStore  # noqa: E402
 from tuner.environment.environment import read_environment  # noqa: E402
-from tuner.identity import Subject, base_factors, full_key, hash_sources, rules_digest  # noqa: E402
 from tuner.model.model import identify  # noqa: E402
+from tuner.verdicts.identity import Subject, base_factors, full_key, hash_sources, rules_digest  # noqa: E402
 
 MODEL = "examples/models/mistralai--Mixtral-8x7B-v0.1"
 TUNER = str(Path(sys.executable).with_name("tuner"))

@@ -142,7 +142,7 @@ IDENTITY = (
     Listed(Arity.FLAG, ("--trust-remote-code",), _IDENTITY),
 )
 """Options that say which model is served. The model's configuration, its own code where that may run, and the
-implementation are in the verdict's key (tuner/identity.py), and proofs lie beside the verdict.
+implementation are in the verdict's key (tuner/verdicts/identity.py), and proofs lie beside the verdict.
 
 Not `--hf-config-path`: the verdict's key covers the folder that it names, and vLLM reads other files from the model's
 own folder. Not `--code-revision`, `--config-format` and `--hf-overrides`, which the key does not hold.

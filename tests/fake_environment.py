@@ -24,10 +24,10 @@ from rules.verdict import Verdict
 from tuner.arguments.serve_arguments import parse
 from tuner.cli import app
 from tuner.environment.environment import Environment, read_environment
-from tuner.identity import Subject
-from tuner.memory import remember
 from tuner.model.model import identify
-from tuner.proofs import launch_identity
+from tuner.verdicts.identity import Subject
+from tuner.verdicts.lookup import remember
+from tuner.verdicts.proofs import launch_identity
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "examples" / "models"

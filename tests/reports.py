@@ -7,7 +7,7 @@ from rules.judge import REPEATED, REQUIRED, judge
 from rules.launch_key import launch_key, reaching
 from rules.report import parse_report
 from rules.verdict import Verdict, Word
-from tuner.identity import launch_worker_digest
+from tuner.verdicts.identity import launch_worker_digest
 
 SCENARIOS = (*REQUIRED, *REPEATED, "token_7_decode")
 """What these reports plan: all that the probe always runs, and one token that the config names."""

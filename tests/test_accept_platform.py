@@ -11,10 +11,10 @@ from fake_environment import ERNIE, MIXTRAL, SETTABLE, Answer, Serving, model_li
 from cache.verdicts.store import VerdictStore
 from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import parse
-from tuner.identity import Subject
-from tuner.memory import LookUp, look_up
 from tuner.model.model import identify
 from tuner.plan import Options, flag_of, make_plan
+from tuner.verdicts.identity import Subject
+from tuner.verdicts.lookup import LookUp, look_up
 
 WORD = "the verdict was reached on cpu and is used here on your word (--accept-platform cpu)"
 GPU = {"vllm": "0.19.1", "torch": "2.10.0+cu128"}

@@ -20,9 +20,9 @@ from rules.report import parse_report
 from rules.verdict import Word
 from tuner.bundle import FACTORS, MAX_LINE, Bundled, BundleError, line_in, line_of
 from tuner.exchange import export, import_file
-from tuner.identity import Subject, base_factors, full_key, rules_digest
 from tuner.model.model import identify
 from tuner.orders import MAX_UNPACKED, packed, unpacked
+from tuner.verdicts.identity import Subject, base_factors, full_key, rules_digest
 
 
 def entry(name: str = "MixtralForCausalLM", seen: dict[str, Any] | None = None, **factors: Any) -> Entry:

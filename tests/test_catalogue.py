@@ -8,8 +8,8 @@ import pytest
 from fake_environment import ERNIE, QWEN, ROOT, tuner
 
 from tuner.environment.environment import read_environment
-from tuner.identity import Subject, base_factors
 from tuner.model.model import identify
+from tuner.verdicts.identity import Subject, base_factors
 
 FILES = sorted((ROOT / "docs" / "catalogue").glob("*.jsonl"))
 ENVIRONMENTS = {"current": "vllm-0.32.0-cpu.jsonl", "flag-live": "vllm-0.19.1-cpu.jsonl"}

@@ -25,9 +25,9 @@ from fake_environment import (
     tuner_process,
 )
 
-from tuner.identity import Subject
 from tuner.model.model import unidentified
 from tuner.plan import other_model
+from tuner.verdicts.identity import Subject
 
 
 class Case:

@@ -18,9 +18,9 @@ from fake_environment import (
 )
 
 from cache.verdicts.store import VerdictStore
-from tuner.identity import Subject
-from tuner.memory import remember
 from tuner.model.model import identify
+from tuner.verdicts.identity import Subject
+from tuner.verdicts.lookup import remember
 
 DOCUMENT = {
     "schema_version",

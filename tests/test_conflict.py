@@ -11,7 +11,7 @@ from test_bundle import entry
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.verdict import Verdict, Word
 from tuner.conflict import STORED, Conflict, Fate, Imported, settled, told
-from tuner.origin import HERE, IMPORTED
+from tuner.verdicts.origin import HERE, IMPORTED
 
 LOCAL = entry()
 IMPORT = replace(

@@ -12,10 +12,10 @@ from cache.errors import StoreError
 from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError
 from rules.verdict import Verdict, Word
-from tuner import memory
-from tuner.identity import MISSING, Subject, hash_sources
-from tuner.memory import LookUp, current_verdict, known_verdict, look_up, remember
 from tuner.model.model import identify
+from tuner.verdicts import lookup as memory
+from tuner.verdicts.identity import MISSING, Subject, hash_sources
+from tuner.verdicts.lookup import LookUp, current_verdict, known_verdict, look_up, remember
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_factors_without_meaning_to_a_reader_are_put_in_words(
     model = model_like(MIXTRAL, tmp_path / "model", num_local_experts=16)
     (model / "modeling_x.py").write_text("pass\n")
     serving.remember(store.path, MIXTRAL)
-    monkeypatch.setattr("tuner.identity.HOST_HALF", ())  # stands for another release of the probe
+    monkeypatch.setattr("tuner.verdicts.identity.HOST_HALF", ())  # stands for another release of the probe
     said = only_reason(look_up(store, subject(serving, model, trust_remote_code=True, model_impl="vllm")))
     words = ["the model's configuration", "model_impl (stored: auto, here: vllm)", "the model's own code", "the probe"]
     assert all(word in said for word in words)

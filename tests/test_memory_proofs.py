@@ -15,9 +15,9 @@ from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError, RuleError
 from rules.verdict import Word
-from tuner.identity import Subject
-from tuner.memory import look_up, remember_engines, remember_proofs
 from tuner.model.model import identify
+from tuner.verdicts.identity import Subject
+from tuner.verdicts.lookup import look_up, remember_engines, remember_proofs
 
 
 def proved(entry: Entry, *args: str, **changes: Any) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import pytest
 from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in, tuner_process
 
 from tuner.errors import TunerError
-from tuner.identity import MISSING, files_digest, hash_sources, remote_code
 from tuner.model.model import identify
 from tuner.model.remote_code import MAX_BYTES, MAX_FILES
 from tuner.untrusted.json_text import MAX_PARTS, MAX_VALUES
+from tuner.verdicts.identity import MISSING, files_digest, hash_sources, remote_code
 
 CONFIG = (MIXTRAL / "config.json").read_text()
 Planted = Callable[[Path], object]

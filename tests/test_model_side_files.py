@@ -14,11 +14,11 @@ from rules.report import parse_report
 from rules.verdict import Word
 from tuner import flow
 from tuner.errors import TunerError
-from tuner.identity import Subject
 from tuner.model.model import Model, describe, fingerprint, identify
 from tuner.model.side_files import JOINT_HEAD, LEFT_OUT, MISTRAL, MODULES, QUANTISATION, READ
 from tuner.probe.runner import Job
 from tuner.untrusted.json_text import MAX_BYTES
+from tuner.verdicts.identity import Subject
 
 CONFIG: dict[str, Any] = json.loads((MIXTRAL / "config.json").read_text())
 NVFP4 = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}}

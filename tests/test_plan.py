@@ -22,10 +22,10 @@ from rules.releases import FlagStatus
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import parse
 from tuner.cache_location import cache_root, name_of_proof, proof_root
-from tuner.identity import Subject, hash_sources
-from tuner.memory import LookUp, look_up, remember_proofs
 from tuner.model.model import identify
 from tuner.plan import Options, Plan, make_plan, plainest, plan_with
+from tuner.verdicts.identity import Subject, hash_sources
+from tuner.verdicts.lookup import LookUp, look_up, remember_proofs
 
 FLAG = "fast_moe_cold_start"
 OPTIONS = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ={"HOME": "/h"})

@@ -9,9 +9,9 @@ from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in
 from cache.verdicts.store import VerdictStore
 from tuner.environment.environment import Environment
 from tuner.environment.plugins import UNKNOWN, entry_points, unknown_plugins
-from tuner.identity import Subject, base_factors
-from tuner.memory import look_up
 from tuner.model.model import identify
+from tuner.verdicts.identity import Subject, base_factors
+from tuner.verdicts.lookup import look_up
 
 POINTS = "[vllm.general_plugins]\nover = over:register\n"
 

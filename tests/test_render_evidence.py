@@ -18,7 +18,7 @@ from reports import (
 )
 
 from rules.proof_finding import SENTENCES, Reason, sentence
-from tuner.render_evidence import (
+from tuner.verdicts.evidence import (
     clipped,
     compile_part,
     compile_text,

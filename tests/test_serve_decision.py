@@ -23,7 +23,7 @@ from reports import proof
 
 from cache.verdicts.store import VerdictStore
 from rules.launch_key import value_digest
-from tuner.memory import remember_proofs
+from tuner.verdicts.lookup import remember_proofs
 
 FLAG = "fast_moe_cold_start"
 Decide = Callable[..., Path]

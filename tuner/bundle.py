@@ -16,8 +16,8 @@ from cache.errors import StoreError
 from cache.key import digest
 from cache.verdicts.entry import Entry
 from rules.errors import RuleError
-from tuner.identity import public_version, rules_digest
 from tuner.orders import packed, unpacked
+from tuner.verdicts.identity import public_version, rules_digest
 
 BUNDLE_VERSION = 1
 """Version of a line; one of a higher version is refused."""

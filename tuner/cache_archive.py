@@ -16,8 +16,8 @@ from cache.errors import ArchiveError
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
 from tuner.errors import TunerError
-from tuner.identity import public_version
 from tuner.size import size_text
+from tuner.verdicts.identity import public_version
 
 SCHEMA_VERSION = 1
 """Of both JSON documents."""

@@ -115,7 +115,7 @@ def _knowledge(
 ) -> "Knowledge":
     from tuner.checks.subject import Knowledge
     from tuner.environment.saved import serving_environment
-    from tuner.inputs import opened_store
+    from tuner.verdicts.lookup import opened_store
 
     saved = serving_environment(None, environment)[0] if environment else None
     # The method raises for a name that is too long.

@@ -12,9 +12,9 @@ from tuner.document import failure_document, plan_document, registry_document, t
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
 from tuner.flow import Probed, Request, exit_code, plan_of, probe_models
-from tuner.inputs import opened_store
 from tuner.probe.pool import worker_variables
 from tuner.sweep import FAULTS, Selection, Survey, exit_code_of_all, probe_missing, survey
+from tuner.verdicts.lookup import opened_store
 
 if TYPE_CHECKING:
     from cache.verdicts.store import VerdictStore

@@ -23,8 +23,7 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
     """Show every stored verdict, one line each."""
     from tuner import render
     from tuner.document import SCHEMA_VERSION
-    from tuner.inputs import opened_store
-    from tuner.memory import known_verdict
+    from tuner.verdicts.lookup import known_verdict, opened_store
 
     with failures(as_json):
         verdicts = opened_store(store, os.environ)
@@ -53,8 +52,7 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
     """
     from tuner import render
     from tuner.document import SCHEMA_VERSION
-    from tuner.inputs import opened_store
-    from tuner.memory import known_verdict
+    from tuner.verdicts.lookup import known_verdict, opened_store
 
     with failures(as_json):
         verdicts = opened_store(store, os.environ)
@@ -74,7 +72,7 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
 def forget(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
     """Remove one stored verdict, damaged or not."""
     from tuner.document import SCHEMA_VERSION
-    from tuner.inputs import opened_store
+    from tuner.verdicts.lookup import opened_store
 
     with failures(as_json):
         gone = written_to(opened_store(store, os.environ)).forget(key)
@@ -102,7 +100,7 @@ def export_verdicts(
 ) -> None:
     """Write stored verdicts as a bundle, one a line, on stdout or into a file."""
     from tuner.exchange import export, write
-    from tuner.inputs import opened_store
+    from tuner.verdicts.lookup import opened_store
 
     with failures(as_json=False):
         if sign_with and not output:
@@ -140,9 +138,9 @@ def import_verdicts(
     from tuner.conflict import document, told
     from tuner.document import SCHEMA_VERSION
     from tuner.exchange import import_file
-    from tuner.inputs import opened_store
-    from tuner.origin import HERE, IMPORTED
     from tuner.signing import required
+    from tuner.verdicts.lookup import opened_store
+    from tuner.verdicts.origin import HERE, IMPORTED
 
     with failures(as_json):
         signed = required(file, require_signed) if require_signed else None

@@ -9,7 +9,7 @@ from typing import Any
 from cache.verdicts.entry import Entry
 from rules.proof_finding import ProofWord
 from rules.verdict import Verdict
-from tuner.origin import HERE, origin_of, origin_told
+from tuner.verdicts.origin import HERE, origin_of, origin_told
 
 
 class Fate(StrEnum):
@@ -88,7 +88,7 @@ def settled(stored: Entry, was: Verdict, now: Verdict, giving_way: Collection[st
         stored: the entry that is there.
         was: its verdict, by the rules of this release.
         now: that of the bundle.
-        giving_way: the origins whose entries give way; see `tuner.origin`.
+        giving_way: the origins whose entries give way; see `tuner.verdicts.origin`.
     """
     local = origin_of(stored) == HERE
     if origin_of(stored) not in giving_way:

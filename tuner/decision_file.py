@@ -18,10 +18,10 @@ from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.cache_location import CACHE_ROOT, name_of_proof
 from tuner.decision_document import HINT, load_decision, not_a_decision
 from tuner.errors import TunerError
-from tuner.identity import Subject, public_version
-from tuner.memory import LookUp
 from tuner.plan import Options, Plan, as_bool, carried, explicit_flag, other_model, without_null
-from tuner.proofs import LaunchIdentity, launch_identity, told
+from tuner.verdicts.identity import Subject, public_version
+from tuner.verdicts.lookup import LookUp
+from tuner.verdicts.proofs import LaunchIdentity, launch_identity, told
 
 
 @dataclass(frozen=True)

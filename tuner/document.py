@@ -16,7 +16,7 @@ from rules.verdict import Verdict
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.plan import Plan
-from tuner.render_evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part, whole_part
+from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part, whole_part
 
 if TYPE_CHECKING:
     from tuner.registry import Candidate

@@ -15,9 +15,9 @@ from rules.verdict import Verdict
 from tuner.bundle import MAX_LINE, Bundled, BundleError, line_in, line_of
 from tuner.conflict import STORED, Conflict, Fate, Imported, same, settled
 from tuner.errors import ExitCode, TunerError
-from tuner.identity import rules_digest
-from tuner.memory import current_verdict, known_verdict
 from tuner.signing import Signed, signature_file
+from tuner.verdicts.identity import rules_digest
+from tuner.verdicts.lookup import current_verdict, known_verdict
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def import_file(
     Args:
         store: where to.
         path: the bundle.
-        giving_way: the origins (`tuner.origin`) whose entries give way to a different one of the bundle; an unsafe
+        giving_way: the origins (`tuner.verdicts.origin`) whose entries give way to a different one of the bundle; an unsafe
             verdict of what was probed here never gives way to a safe one.
         signed: the bundle as it was read when its signature was checked, kept with each verdict; None: none was
             required, and it is read now.

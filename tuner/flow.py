@@ -15,8 +15,6 @@ from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
-from tuner.identity import Subject, remote_code
-from tuner.memory import LookUp, remember, remember_proofs
 from tuner.model.config_size import require_modest
 from tuner.model.model import identify
 from tuner.model.shrink import declares_experts, shrink
@@ -24,6 +22,8 @@ from tuner.plan import Options, Plan, plainest, plan_with
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, Outcome
 from tuner.proving import Alongside, Proof, Wanted, plain_launch, proofs_of
+from tuner.verdicts.identity import Subject, public, remote_code
+from tuner.verdicts.lookup import LookUp, remember, remember_proofs
 
 
 @dataclass(frozen=True)
@@ -234,11 +234,6 @@ def require_same_environment(environment: Environment, seen: Mapping[str, Any] |
                 hint="Check PYTHONPATH and the environment's packages; nothing was stored.",
                 kind="environment",
             )
-
-
-def public(version: object) -> str:
-    """A version without its local part: packages and modules of one build differ in it."""
-    return str(version).partition("+")[0]
 
 
 DEVICES = {"cpu": "cpu", "cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "tpu": "tpu"}

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.errors import StoreError
-from cache.verdicts.paths import store_path
 from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.releases import FlagStatus
@@ -13,11 +12,11 @@ from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
-from tuner.identity import Subject
-from tuner.memory import LookUp
 from tuner.model.model import identify, unidentified
 from tuner.model.patience import SERVE_S, at_most
 from tuner.plan import Options, Plan, make_plan, plainest, plan_with
+from tuner.verdicts.identity import Subject
+from tuner.verdicts.lookup import LookUp, opened_store
 
 
 @dataclass(frozen=True)
@@ -154,15 +153,6 @@ def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, envi
     if made.found.entry is not None and may_be_proved(made):
         prove(made.subject, arguments, made.found.entry, request, store)
     return planned_safely(args, inputs, launching, environ)
-
-
-def opened_store(path: str | None, environ: Mapping[str, str]) -> VerdictStore:
-    """The verdict store that the option, the environment or XDG names.
-
-    Raises:
-        StoreError: nothing names one.
-    """
-    return VerdictStore(store_path(path, environ))
 
 
 def _subject(name: str, arguments: ServeArguments, environment: Environment) -> Subject:

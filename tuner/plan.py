@@ -17,11 +17,11 @@ from tuner.arguments.serve_arguments import ServeArguments, merge, parse
 from tuner.arguments.serving import Serving
 from tuner.cache_location import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.errors import TunerError
-from tuner.identity import Subject
-from tuner.memory import LookUp, look_up
 from tuner.model.model import identify
-from tuner.origin import accepted, draft_notes
-from tuner.proofs import (
+from tuner.verdicts.identity import Subject
+from tuner.verdicts.lookup import LookUp, look_up
+from tuner.verdicts.origin import accepted, draft_notes
+from tuner.verdicts.proofs import (
     NO_PROOF,
     PLAIN_LAUNCH,
     LaunchIdentity,

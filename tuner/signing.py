@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import TunerError
-from tuner.origin import shown
+from tuner.verdicts.origin import shown
 
 if TYPE_CHECKING:
     from minisign import PublicKey, SecretKey, Signature

@@ -12,10 +12,10 @@ from rules.errors import RuleError
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError
 from tuner.flow import Probed, Request, Watch, inconclusive, probe_subjects, require_same_environment, subject_of
-from tuner.identity import Subject
-from tuner.memory import look_up
 from tuner.probe.runner import list_registry
 from tuner.registry import Candidate, candidates
+from tuner.verdicts.identity import Subject
+from tuner.verdicts.lookup import look_up
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from rules.verdict import Word
 from tuner.bundle import Bundled, BundleError, line_in, line_of
 from tuner.errors import TunerError
 from tuner.exchange import import_file
-from tuner.origin import HERE, IMPORTED
 from tuner.signing import signature_file
+from tuner.verdicts.origin import HERE, IMPORTED
 
 CATALOGUE = ROOT / "docs" / "catalogue"
 HEADS = ("what was done", "cases", "refused", "read as it was", "read as something else")

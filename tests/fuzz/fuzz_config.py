@@ -15,8 +15,8 @@ from rules.assumptions import COVERED
 from tuner import flow
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
-from tuner.identity import Subject, base_factors
 from tuner.model.model import describe, parse_config
+from tuner.verdicts.identity import Subject, base_factors
 
 EXAMPLES = File(__file__).parents[2] / "examples" / "models"
 ENVIRONMENT = Environment("python", "3.11", "0.32.0", "vllm", "2.13.0", None, None, "cpu", (), None, 0, ())

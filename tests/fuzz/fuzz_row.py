@@ -27,11 +27,12 @@ from rules.verdict import Word
 from tuner.document import plan_document
 from tuner.errors import TunerError
 from tuner.exchange import export
-from tuner.identity import Subject
-from tuner.memory import known_verdict
 from tuner.model.model import identify
 from tuner.plan import Options, make_plan, plainest
-from tuner.render import entry_text, plan_text, verdicts_table
+from tuner.render import plan_text
+from tuner.verdicts.identity import Subject
+from tuner.verdicts.lookup import known_verdict
+from tuner.verdicts.text import entry_text, verdicts_table
 
 OWN = (TunerError, StoreError, RuleError)
 OPTIONS = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ={})

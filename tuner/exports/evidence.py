@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rules.decide import HOLDS_FOR
-from tuner.origin import imported_sentence, shown
 from tuner.plan import Plan
+from tuner.verdicts.origin import imported_sentence, shown
 
 PREFIX = "vllm-moe-tuner/"
 """Of every annotation."""

@@ -9,14 +9,15 @@ from typing import Any
 from cache.errors import StoreError
 from cache.key import differences
 from cache.verdicts.entry import Entry
+from cache.verdicts.paths import store_path
 from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.proof_finding import PLAIN, Reason, sentence
 from rules.verdict import Verdict, Word
 from tuner.environment.plugins import UNKNOWN, unknown_plugins
-from tuner.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
-from tuner.proofs import outdated, stored_proof
 from tuner.untrusted.shape import fits, readable
+from tuner.verdicts.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
+from tuner.verdicts.proofs import outdated, stored_proof
 
 
 @dataclass(frozen=True)
@@ -388,3 +389,12 @@ DIGESTS = {
     "worker": "the probe itself (by another release of this tool)",
 }
 """Factors whose values tell a reader nothing."""
+
+
+def opened_store(path: str | None, environ: Mapping[str, str]) -> VerdictStore:
+    """The verdict store that the option, the environment or XDG names.
+
+    Raises:
+        StoreError: nothing names one.
+    """
+    return VerdictStore(store_path(path, environ))

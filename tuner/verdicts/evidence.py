@@ -6,7 +6,7 @@ from typing import Any
 
 from rules.proof_finding import PLAIN, ProofFinding, Reason, sentence
 from rules.verdict import Verdict
-from tuner.proofs import PLAIN_LAUNCH
+from tuner.verdicts.proofs import PLAIN_LAUNCH
 
 NAMES_SHOWN = 4
 """Scenarios that did not run are named up to so many for each cause."""

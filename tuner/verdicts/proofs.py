@@ -15,10 +15,10 @@ from rules.launch_key import OURS, launch_key, reaching, shares, variables_agree
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.verdict import Verdict
 from tuner.arguments.serve_arguments import ServeArguments
-from tuner.identity import MISSING, Subject, hash_sources, launch_worker_digest
+from tuner.verdicts.identity import MISSING, Subject, hash_sources, launch_worker_digest
 
 if TYPE_CHECKING:
-    from tuner.memory import LookUp
+    from tuner.verdicts.lookup import LookUp
 
 
 PLAIN_LAUNCH = "the plain launch"

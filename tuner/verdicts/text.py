@@ -1,0 +1,104 @@
+"""Verdicts as text."""
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile, zip_longest
+
+from cache.verdicts.entry import Entry
+from rules.verdict import Verdict, Witness
+from tuner.text import LABEL, columns, line, lines
+from tuner.untrusted.shape import readable
+from tuner.verdicts.evidence import evidence_rows
+from tuner.verdicts.origin import imported_full, origin_told, ran_code
+
+DIGEST_LENGTH = 64
+
+
+UNREADABLE = f"{'evidence':<{LABEL}}a report that this release cannot read"
+
+
+WITNESS_ROWS = 6
+"""Calls of a witness that are shown: the first ones, and those up to the first that differs."""
+
+
+def entry_text(entry: Entry, verdict: Verdict) -> str:
+    """What `tuner verdicts show` prints: the factors of the key, the verdict, what it rests on."""
+    short = {name: value[:12] if is_digest(value) else value for name, value in entry.key.items()}
+    factors = [line(name, value or "none") for name, value in short.items()]
+    shown = readable(entry.report, verdict.to_dict())
+    rests_on = evidence_text(entry, verdict, "sources not compared") if shown else UNREADABLE
+    return "\n".join([*factors, judged_text(verdict), rests_on])
+
+
+def is_digest(value: object) -> bool:
+    """Whether a factor is a SHA-256, of which the start tells readers enough."""
+    return isinstance(value, str) and len(value) == DIGEST_LENGTH and set(value) <= set("0123456789abcdef")
+
+
+def judged_text(verdict: Verdict) -> str:
+    """The verdict, its reasons, and its witness if it has one."""
+    parts = [line("verdict", verdict.word), lines("reasons", verdict.reasons)]
+    return "\n".join([*parts, *([witness_text(verdict.witness)] if verdict.witness else [])])
+
+
+def evidence_text(entry: Entry, verdict: Verdict, checked: str, stands_in: str = "") -> str:
+    """How much was seen, when, where it comes from, and what was done otherwise than a launch would.
+
+    Args:
+        entry: what is stored.
+        verdict: its verdict.
+        checked: whether its source files were compared.
+        stands_in: the sentence about a verdict of another platform.
+    """
+    kinds = dict.fromkeys(assumption["kind"] for assumption in entry.report["assumptions"])
+    return "\n".join(
+        [
+            *(lines(label, texts) for label, texts in evidence_rows(entry.report, verdict)),
+            line("probed", f"{entry.probed_at}, {checked}; key {entry.digest[:12]}"),
+            *(line("", said) for said in (ran_code(entry), imported_full(entry), stands_in) if said),
+            line("assumed", ", ".join(kinds)),
+        ]
+    )
+
+
+def witness_text(witness: Witness) -> str:
+    """The two orders side by side, as far as the first call that differs."""
+    left, right = short_names(witness.registered, witness.executed)
+    differs = first_difference(witness.registered, witness.executed)
+    shown = max(WITNESS_ROWS, differs + 2)
+    width = max(map(len, [*left, "registered"]))
+    head = line("witness", f"call  {'registered':<{width}}  ran in {witness.scenario}")
+    return "\n".join([head, *_rows(left, right, differs, shown, width)])
+
+
+def _rows(left: Sequence[str], right: Sequence[str], differs: int, shown: int, width: int) -> Iterator[str]:
+    pairs = list(zip_longest(left, right, fillvalue="-"))
+    for index, (registered, ran) in enumerate(pairs[:shown]):
+        mark = "   <- first difference" if index == differs else ""
+        yield line("", f"{index + 1:>4}  {registered:<{width}}  {ran}{mark}")
+    if len(pairs) > shown:
+        yield line("", f"   …  {len(pairs) - shown} more")
+
+
+def first_difference(registered: Sequence[str], executed: Sequence[str]) -> int:
+    """Index of the first call that counting would resolve wrongly; the end of the shorter list if there is none."""
+    pairs = enumerate(zip(registered, executed, strict=False))
+    return next((index for index, (left, right) in pairs if left != right), min(len(registered), len(executed)))
+
+
+def short_names(*orders: Sequence[str]) -> list[list[str]]:
+    """Layer names without the leading modules they all share."""
+    split = [[name.split(".") for name in order] for order in orders]
+    columns_of_parts = zip(*(parts for order in split for parts in order), strict=False)
+    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, columns_of_parts))
+    return [[".".join(parts[shared:]) or parts[-1] for parts in order] for order in split]
+
+
+def verdicts_table(entries: Sequence[tuple[Entry, Verdict]]) -> str:
+    """What `tuner verdicts list` prints: one line an entry."""
+    rows = [("KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED", "ORIGIN")]
+    for entry, verdict in entries:
+        key = entry.key
+        where = (str(key["vllm"]), str(key["torch"]), str(key["platform"]))
+        probed = (entry.probed_at[:10], origin_told(entry))
+        rows.append((entry.digest[:12], str(verdict.word), str(key["architecture"]), *where, *probed))
+    return columns(rows)
