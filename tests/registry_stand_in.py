@@ -93,9 +93,11 @@ def install(file: Path, put: Any) -> None:
         file: the plan.
         put: sets an attribute, as `setattr` does.
     """
-    from tuner import sweep  # noqa: PLC0415  the tests' other modules do not need it
-    from tuner.probe import runner  # noqa: PLC0415  as above
-    from tuner.registry import Candidate  # noqa: PLC0415  as above
+    from tuner.probe import (
+        runner,  # noqa: PLC0415  as above
+        sweep,  # noqa: PLC0415  the tests' other modules do not need it
+    )
+    from tuner.probe.candidates import Candidate  # noqa: PLC0415  as above
 
     def list_registry(_python: str, on_stage: Any) -> dict[str, Any]:
         on_stage("import", 0)

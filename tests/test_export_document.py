@@ -11,9 +11,10 @@ from exported import CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
 from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, Serving, sample, serving_in, tuner
 from manifest_schemas import closed, complaints
 
-from tuner.document import SCHEMA_VERSION, failure_document, registry_document, together
+from tuner.document import SCHEMA_VERSION, failure_document, together
 from tuner.errors import TunerError
-from tuner.registry import Candidate
+from tuner.probe.candidates import Candidate
+from tuner.probe.document import registry_document
 
 SCHEMA: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "docs" / "schema" / f"launch-{SCHEMA_VERSION}.json").read_text(encoding="utf-8")

@@ -39,7 +39,7 @@ HEAVY = {
 NOT_AT_START = {*HEAVY, "logging", "subprocess", "tempfile", "threading", "typer"}
 """What `verdict` and `serve` do without beside those."""
 PROBING = {
-    "tuner.flow",
+    "tuner.probe.models",
     "tuner.probe",
     "tuner.probe.runner",
     "tuner.model.shrink",

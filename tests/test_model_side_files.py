@@ -12,10 +12,10 @@ from fake_environment import SETTABLE as VERSIONS
 from rules.judge import judge
 from rules.report import parse_report
 from rules.verdict import Word
-from tuner import flow
 from tuner.errors import TunerError
 from tuner.model.model import Model, describe, fingerprint, identify
 from tuner.model.side_files import JOINT_HEAD, LEFT_OUT, MISTRAL, MODULES, QUANTISATION, READ
+from tuner.probe import models as flow
 from tuner.probe.runner import Job
 from tuner.untrusted.json_text import MAX_BYTES
 from tuner.verdicts.identity import Subject

@@ -283,6 +283,6 @@ def test_a_disk_that_fills_during_the_probe_is_named(monkeypatch: pytest.MonkeyP
 
 def test_the_worker_is_never_imported() -> None:
     """The host knows it by path only: it runs with another Python, beside another torch."""
-    code = "import sys, tuner.flow; print([name for name in sys.modules if 'moe_probe_worker' in name])"
+    code = "import sys, tuner.probe.models; print([name for name in sys.modules if 'moe_probe_worker' in name])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.replace("'", '"')) == []

@@ -9,7 +9,7 @@ import pytest
 
 from tuner.errors import ExitCode, TunerError
 from tuner.model.shrink import EXPERT_COUNTS
-from tuner.registry import MAX_DEPTH, Candidate, candidates
+from tuner.probe.candidates import MAX_DEPTH, Candidate, candidates
 
 MOE = {"num_hidden_layers": 4, "num_local_experts": 8, "time_step_limit": [0.0, float("inf")]}
 DENSE = {"num_hidden_layers": 4, "num_experts": None}

@@ -8,8 +8,8 @@ from fake_environment import ROOT
 
 from tuner.errors import TunerError
 from tuner.model.shrink import declares_experts
+from tuner.probe.candidates import Candidate, candidates
 from tuner.probe.runner import list_registry
-from tuner.registry import Candidate, candidates
 
 ENVIRONMENTS = {"current": "setup", "flag-live": "setup-flag-live"}
 """Serving environment -> the target that makes it."""

@@ -121,8 +121,8 @@ def probe(
     not be probed on this machine, and with 1 if the environment or the store is at fault.
     """
     from tuner import cli_engines, cli_probe
-    from tuner.flow import Request
-    from tuner.sweep import Selection
+    from tuner.probe.models import Request
+    from tuner.probe.sweep import Selection
 
     memory = None if memory_limit is None else int(memory_limit * 2**30)
     request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, memory)

@@ -11,12 +11,12 @@ from tuner.cli_options import Depth
 from tuner.cli_output import failures, present, stop_on_signals, written_to
 from tuner.engines import Starting, Watching
 from tuner.errors import ExitCode, TunerError
-from tuner.flow import Request, probe, prove
 from tuner.inputs import Inputs, Launching, planned
 from tuner.output_check import compared
+from tuner.probe.models import Request, probe, prove
+from tuner.probe.sweep import Selection
 from tuner.progress import working
 from tuner.replay import replayed
-from tuner.sweep import Selection
 from tuner.verdicts.lookup import opened_store, remember_engines
 
 if TYPE_CHECKING:

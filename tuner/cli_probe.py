@@ -6,14 +6,16 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from tuner import progress, render, render_probe
+from tuner import progress, render
 from tuner.cli_output import complain, failures, print_json, result, say, stop_on_signals, written_to
-from tuner.document import failure_document, plan_document, registry_document, together
+from tuner.document import failure_document, plan_document, together
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
-from tuner.flow import Probed, Request, exit_code, plan_of, probe_models
+from tuner.probe import sweep_text as render_probe
+from tuner.probe.document import registry_document
+from tuner.probe.models import Probed, Request, exit_code, plan_of, probe_models
 from tuner.probe.pool import worker_variables
-from tuner.sweep import FAULTS, Selection, Survey, exit_code_of_all, probe_missing, survey
+from tuner.probe.sweep import FAULTS, Selection, Survey, exit_code_of_all, probe_missing, survey
 from tuner.verdicts.lookup import opened_store
 
 if TYPE_CHECKING:

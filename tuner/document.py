@@ -6,7 +6,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rules.decide import HOLDS_FOR
 from rules.launch_key import HARMLESS_VARIABLES
@@ -17,9 +17,6 @@ from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.plan import Plan
 from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part, whole_part
-
-if TYPE_CHECKING:
-    from tuner.registry import Candidate
 
 SCHEMA_VERSION = 1
 
@@ -177,22 +174,3 @@ def together(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(documents) == 1:
         return dict(documents[0])
     return {"schema_version": SCHEMA_VERSION, "results": [dict(document) for document in documents]}
-
-
-def registry_document(
-    results: Sequence[tuple["Candidate", Mapping[str, Any]]],
-    needing: Sequence["Candidate"],
-    summary: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The document of a whole registry: each result with the architecture it is about, and the counts."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "results": [{**document, "candidate": candidate_part(one)} for one, document in results],
-        "needs_config": [candidate_part(one) | {"reason": one.reason} for one in needing],
-        "summary": dict(summary),
-    }
-
-
-def candidate_part(candidate: "Candidate") -> dict[str, Any]:
-    """An architecture that vLLM registers, and where its configuration comes from."""
-    return {name: getattr(candidate, name) for name in ("architecture", "category", "moe", "source")}

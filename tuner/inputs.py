@@ -137,7 +137,7 @@ def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, envi
     Raises:
         TunerError: the probe failed.
     """
-    from tuner.flow import Request, probe, prove  # noqa: PLC0415  starts processes; only this branch needs it
+    from tuner.probe.models import Request, probe, prove  # noqa: PLC0415  starts processes; only this branch needs it
 
     arguments = parse(args)
     serving = arguments.serving

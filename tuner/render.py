@@ -2,18 +2,12 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from rules.decide import HOLDS_FOR, MODE, NAME
-from rules.verdict import Witness
 from tuner.plan import Plan
-from tuner.text import columns, line, lines
-from tuner.verdicts.evidence import clipped
+from tuner.text import line, lines
 from tuner.verdicts.origin import accepted, imported_short
-from tuner.verdicts.text import evidence_text, judged_text, witness_text
-
-if TYPE_CHECKING:
-    from tuner.flow import Probed  # starts processes: a look-up must not import it
+from tuner.verdicts.text import evidence_text, judged_text
 
 
 def verdict_text(plan: Plan) -> str:
@@ -65,33 +59,6 @@ def shell_text(plan: Plan) -> str:
     variables = [f"{name}={value}" for name, value in plan.launch.env.items()]
     command = [plan.subject.environment.python, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *rest]
     return shlex.join([*(["env", *variables] if variables else []), *command])
-
-
-def probed_text(results: Sequence["Probed"]) -> str:
-    """What `tuner probe` prints: the witnesses of unsafe verdicts, then one line a model."""
-    heads = ("MODEL", "VERDICT", "MOE LAYERS", "SECONDS", "NOTE")
-    witnesses = [f"{result.name}\n{witness_text(w)}\n" for result in results if (w := witness_of(result))]
-    return "\n".join([*witnesses, columns([heads, *map(probed_row, results)])])
-
-
-def witness_of(result: "Probed") -> Witness | None:
-    """The witness of an unsafe verdict, or None."""
-    return result.verdict.witness if result.verdict else None
-
-
-def probed_row(result: "Probed") -> tuple[str, str, str, str, str]:
-    """One model of the table; the note is the first reason, or what stopped the probe."""
-    if result.failure:
-        return (
-            result.name,
-            f"error: {result.failure.kind}",
-            "",
-            f"{result.seconds:.1f}",
-            clipped(result.failure.message),
-        )
-    word, note = (result.verdict.word, result.verdict.reasons[0]) if result.verdict else ("", "")
-    layers = len(result.entry.report["registered"]) if result.entry else 0
-    return result.name, str(word), str(layers), f"{result.seconds:.1f}", clipped(note)
 
 
 def serve_line(plan: Plan) -> str:

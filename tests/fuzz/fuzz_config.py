@@ -12,10 +12,10 @@ from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, json_text, mutated, paths, text_mutated
 from fuzz.said import require_sentence
 from rules.assumptions import COVERED
-from tuner import flow
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.model.model import describe, parse_config
+from tuner.probe import models as flow
 from tuner.verdicts.identity import Subject, base_factors
 
 EXAMPLES = File(__file__).parents[2] / "examples" / "models"

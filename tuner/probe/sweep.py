@@ -11,9 +11,17 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError
-from tuner.flow import Probed, Request, Watch, inconclusive, probe_subjects, require_same_environment, subject_of
+from tuner.probe.candidates import Candidate, candidates
+from tuner.probe.models import (
+    Probed,
+    Request,
+    Watch,
+    inconclusive,
+    probe_subjects,
+    require_same_environment,
+    subject_of,
+)
 from tuner.probe.runner import list_registry
-from tuner.registry import Candidate, candidates
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import look_up
 

@@ -7,12 +7,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rules.verdict import Word
-from tuner.render import probed_row
+from tuner.probe.text import probed_row
 from tuner.text import columns, line
 
 if TYPE_CHECKING:
-    from tuner.flow import Probed  # starts processes: a look-up must not import it
-    from tuner.registry import Candidate
+    from tuner.probe.candidates import Candidate
+    from tuner.probe.models import Probed  # starts processes: a look-up must not import it
 
 ORDER = [*map(str, Word)]
 """Verdicts as they follow one another in the table; failures come behind them."""
