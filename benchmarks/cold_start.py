@@ -24,10 +24,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tuner.cache_location import CACHE_ROOT  # noqa: E402  after the path was set
 from tuner.errors import TunerError  # noqa: E402
+from tuner.launch.cache_root import CACHE_ROOT  # noqa: E402  after the path was set
+from tuner.launch.serve import command  # noqa: E402
 from tuner.processes.server_process import ready_server  # noqa: E402
-from tuner.serve import command  # noqa: E402
 from tuner.server_log import read_server_log  # noqa: E402
 
 ARMS: Mapping[str, list[str]] = {

@@ -25,8 +25,8 @@ from fake_environment import (
 )
 
 from rules.releases import flag_status
-from tuner.document import environment_document
 from tuner.exports.formats import Format
+from tuner.launch.document import environment_document
 
 UNIFORM, CONDITIONAL = "mistralai/Mixtral-8x7B-v0.1", "baidu/ERNIE-4.5-VL-28B-A3B-PT"
 RELEASES = {"flag-live": SETTABLE, "current": INERT}

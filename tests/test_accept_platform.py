@@ -11,8 +11,8 @@ from fake_environment import ERNIE, MIXTRAL, SETTABLE, Answer, Serving, model_li
 from cache.verdicts.store import VerdictStore
 from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import parse
+from tuner.launch.plan import Options, flag_of, make_plan
 from tuner.model.model import identify
-from tuner.plan import Options, flag_of, make_plan
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import LookUp, look_up
 

@@ -8,8 +8,8 @@ import pytest
 from fake_environment import MIXTRAL, SETTABLE, Answer, Serving, serving_in, tuner
 
 from tuner.arguments.serve_arguments import parse
+from tuner.launch.plan import other_model
 from tuner.model.model import identify
-from tuner.plan import other_model
 from tuner.verdicts.identity import Subject
 
 FLAG = "fast_moe_cold_start"

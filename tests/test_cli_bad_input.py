@@ -25,8 +25,8 @@ from fake_environment import (
     tuner_process,
 )
 
+from tuner.launch.plan import other_model
 from tuner.model.model import unidentified
-from tuner.plan import other_model
 from tuner.verdicts.identity import Subject
 
 

@@ -28,8 +28,8 @@ from fake_environment import (
 )
 
 from rules.releases import flag_status
-from tuner.document import environment_document
 from tuner.environment.environment import Environment
+from tuner.launch.document import environment_document
 
 FLAG = "fast_moe_cold_start"
 DRAFT = ["--speculative-config", json.dumps({"model": str(LLAMA), "num_speculative_tokens": 1})]

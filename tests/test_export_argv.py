@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from tuner.exports.formats import Choices, Format, writer
 from tuner.exports.pod import escaped
 from tuner.inputs import Inputs, Launching, planned
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 
 SHELLS = [Format.ENV, Format.DOCKERFILE]
 PATCHES = [Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D]

@@ -11,8 +11,8 @@ from exported import CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
 from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, Serving, sample, serving_in, tuner
 from manifest_schemas import closed, complaints
 
-from tuner.document import SCHEMA_VERSION, failure_document, together
 from tuner.errors import TunerError
+from tuner.launch.document import SCHEMA_VERSION, failure_document, together
 from tuner.probe.candidates import Candidate
 from tuner.probe.document import registry_document
 

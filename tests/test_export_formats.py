@@ -14,9 +14,9 @@ from manifest_argv import argv_of
 
 from cache.verdicts.store import VerdictStore
 from rules.releases import flag_status
-from tuner.document import environment_document
 from tuner.exports.evidence import PREFIX
 from tuner.exports.formats import USES, Choices, Format
+from tuner.launch.document import environment_document
 
 GOLDEN = Path(__file__).parent / "golden"
 LAUNCH = ("--cache-root", "/var/cache/vllm", "--", "-tp", "4", "-pp", "2", "--served-model-name", "it's $HOME")

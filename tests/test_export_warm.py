@@ -8,7 +8,7 @@ from exported import Bench, bench_in
 
 from cache.compiled.warm_record import WarmRecord, write_record
 from tuner.inputs import Inputs, Launching, planned
-from tuner.startup import LEAST_S, UNMEASURED_S, budget
+from tuner.launch.startup_budget import LEAST_S, UNMEASURED_S, budget
 from tuner.warm_up import launch_digest
 
 MODEL = "mistralai/Mixtral-8x7B-v0.1"

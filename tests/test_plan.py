@@ -21,9 +21,9 @@ from rules.release_table import RELEASES
 from rules.releases import FlagStatus
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import parse
-from tuner.cache_location import cache_root, name_of_proof, proof_root
+from tuner.launch.cache_root import cache_root, name_of_proof, proof_root
+from tuner.launch.plan import Options, Plan, make_plan, plainest, plan_with
 from tuner.model.model import identify
-from tuner.plan import Options, Plan, make_plan, plainest, plan_with
 from tuner.verdicts.identity import Subject, hash_sources
 from tuner.verdicts.lookup import LookUp, look_up, remember_proofs
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import TunerError
-from tuner.serve import command, execute
+from tuner.launch.serve import command, execute
 
 ROOT = Path(__file__).parents[1]
 STAND_IN = """#!{python}
@@ -31,7 +31,7 @@ sys.exit(7)
 CALLER = """
 import json, os, sys
 from pathlib import Path
-from tuner.serve import execute
+from tuner.launch.serve import execute
 sys.stdout.write("before ")
 execute(Path(sys.argv[1]), sys.argv[2:], json.loads(os.environ.pop("WANTED", "{}")))
 """

@@ -8,8 +8,8 @@ from pathlib import Path
 from cache.compiled.in_use import held_files
 from cache.compiled.layout import CacheRoot, read_root
 from cache.compiled.prune import Candidate, Criteria, Pruning, choose, remove
-from tuner.cache_location import cache_root
 from tuner.errors import ExitCode, TunerError
+from tuner.launch.cache_root import cache_root
 
 
 @dataclass(frozen=True)

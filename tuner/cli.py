@@ -61,9 +61,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def env(python: Python = None, as_json: Json = False) -> None:
     """Show the serving environment and what the flag can do there."""
-    from tuner import render
-    from tuner.document import environment_document
     from tuner.environment.environment import read_environment
+    from tuner.launch import text as render
+    from tuner.launch.document import environment_document
 
     with failures(as_json):
         environment = read_environment(python, whole=True)
@@ -171,8 +171,8 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show the launch that `tuner serve` would make, and why."""
-    from tuner import render
     from tuner.inputs import Inputs, Launching, planned
+    from tuner.launch import text as render
 
     if shell and as_json:
         raise typer.BadParameter("it and --json exclude each other", param_hint="--shell")

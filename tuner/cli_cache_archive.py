@@ -69,6 +69,6 @@ def unpack(
 
 def _root(given: str | None) -> Path:
     """The cache root, `~` resolved as vLLM does (vllm/envs.py)."""
-    from tuner.cache_location import cache_root
+    from tuner.launch.cache_root import cache_root
 
     return Path(given or cache_root(os.environ)[0]).expanduser()

@@ -9,8 +9,8 @@ from typing import BinaryIO
 from tuner.cli_output import failures, print_json, result
 from tuner.confirm import confirm
 from tuner.confirmation import Result
-from tuner.decision_document import load_decision
 from tuner.errors import ExitCode, TunerError
+from tuner.launch.decision_document import load_decision
 from tuner.log_line import MAX_LINE
 from tuner.render_confirm import confirmation_document, confirmation_text
 from tuner.server_log import ServerLog, read_server_log

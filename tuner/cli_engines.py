@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
-from tuner import render
 from tuner.arguments.serve_arguments import parse
 from tuner.cli_options import Depth
 from tuner.cli_output import failures, present, stop_on_signals, written_to
 from tuner.engines import Starting, Watching
 from tuner.errors import ExitCode, TunerError
 from tuner.inputs import Inputs, Launching, planned
+from tuner.launch import text as render
 from tuner.output_check import compared
 from tuner.probe.models import Request, probe, prove
 from tuner.probe.sweep import Selection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cache.verdicts.entry import Entry
     from cache.verdicts.store import VerdictStore
     from tuner.arguments.serve_arguments import ServeArguments
-    from tuner.plan import Plan
+    from tuner.launch.plan import Plan
 
 LOADING_LIMIT = 600.0
 """Seconds more than for a model: weights, and code that is compiled."""

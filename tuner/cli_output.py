@@ -22,7 +22,7 @@ from tuner.model.patience import telling
 
 if TYPE_CHECKING:
     from cache.verdicts.store import VerdictStore
-    from tuner.plan import Plan
+    from tuner.launch.plan import Plan
 
 _PATIENCE_S = 0.5
 """Seconds in which a full pipe may be read."""
@@ -35,7 +35,7 @@ def failures(as_json: bool, name: str | None = None) -> Iterator[None]:
         with telling(lambda sentence: say(f"tuner: {sentence}")):
             yield
     except (TunerError, StoreError, RuleError) as error:
-        from tuner.document import failure_document
+        from tuner.launch.document import failure_document
 
         failure = as_tuner_error(error)
         complain(failure, None)
@@ -71,7 +71,7 @@ def written_to(store: "VerdictStore") -> "VerdictStore":
 
 def present(made: "Plan", as_json: bool, as_text: Callable[["Plan"], str]) -> None:
     """Print a plan, warn, and end with its exit code."""
-    from tuner.document import plan_document
+    from tuner.launch.document import plan_document
 
     if as_json:
         print_json(plan_document(made))

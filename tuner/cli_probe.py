@@ -6,11 +6,12 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from tuner import progress, render
+from tuner import progress
 from tuner.cli_output import complain, failures, print_json, result, say, stop_on_signals, written_to
-from tuner.document import failure_document, plan_document, together
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
+from tuner.launch import text as render
+from tuner.launch.document import failure_document, plan_document, together
 from tuner.probe import sweep_text as render_probe
 from tuner.probe.document import registry_document
 from tuner.probe.models import Probed, Request, exit_code, plan_of, probe_models

@@ -21,8 +21,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 @app.command("list")
 def list_verdicts(store: Store = None, as_json: Json = False) -> None:
     """Show every stored verdict, one line each."""
-    from tuner import render
-    from tuner.document import SCHEMA_VERSION
+    from tuner.launch import text as render
+    from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.lookup import known_verdict, opened_store
 
     with failures(as_json):
@@ -50,8 +50,8 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
 
     With --json the whole entry, the probe's report included.
     """
-    from tuner import render
-    from tuner.document import SCHEMA_VERSION
+    from tuner.launch import text as render
+    from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.lookup import known_verdict, opened_store
 
     with failures(as_json):
@@ -71,7 +71,7 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
 @app.command()
 def forget(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
     """Remove one stored verdict, damaged or not."""
-    from tuner.document import SCHEMA_VERSION
+    from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.lookup import opened_store
 
     with failures(as_json):
@@ -136,8 +136,8 @@ def import_verdicts(
     Which of two verdicts of one key stays is shown; without options it is the one that is stored.
     """
     from tuner.conflict import document, told
-    from tuner.document import SCHEMA_VERSION
     from tuner.exchange import import_file
+    from tuner.launch.document import SCHEMA_VERSION
     from tuner.signing import required
     from tuner.verdicts.lookup import opened_store
     from tuner.verdicts.origin import HERE, IMPORTED
@@ -165,7 +165,7 @@ def keygen(
 
     The private key has no password; only you can read the file.
     """
-    from tuner.document import SCHEMA_VERSION
+    from tuner.launch.document import SCHEMA_VERSION
     from tuner.signing import make_keys
 
     with failures(as_json):

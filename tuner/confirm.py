@@ -11,9 +11,9 @@ from typing import Any
 
 from rules.decide import EAGER
 from rules.releases import FlagStatus
-from tuner.cache_location import PROOFS, name_of_proof
 from tuner.confirmation import Confirmation, Fact, Outcome
 from tuner.engine_line import ABSENT, Speculative, mode_name
+from tuner.launch.cache_root import PROOFS, name_of_proof
 from tuner.server_log import MAX_FOLDERS, CacheUse, Engine, ServerLog, Start
 from tuner.written import Written, draft_text
 

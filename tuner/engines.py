@@ -10,10 +10,10 @@ from rules.assumptions import LAYERS_SHRUNK
 from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.errors import TunerError
+from tuner.launch.plan import Plan
 from tuner.launch_question import Answer, Question, asked_of_engines
 from tuner.model.config_size import require_modest
 from tuner.model.shrink import shrink
-from tuner.plan import Plan
 from tuner.secrets import without_secrets
 from tuner.warm import stand_ins
 

@@ -12,9 +12,9 @@ from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
+from tuner.launch.plan import Options, Plan, make_plan, plainest, plan_with
 from tuner.model.model import identify, unidentified
 from tuner.model.patience import SERVE_S, at_most
-from tuner.plan import Options, Plan, make_plan, plainest, plan_with
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import LookUp, opened_store
 
@@ -31,7 +31,7 @@ class Inputs:
         model_impl: likewise.
         trust_remote_code: likewise.
         accept_platform: a platform whose verdict may decide where the environment's own has none.
-        decision: a document that decides in place of the store (`tuner.decision_file`).
+        decision: a document that decides in place of the store (`tuner.launch.decision_file`).
     """
 
     python: str | None = None
@@ -46,7 +46,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Launching:
-    """How to decide a launch; see `tuner.plan.Options`."""
+    """How to decide a launch; see `tuner.launch.plan.Options`."""
 
     strict: bool = False
     enforce: bool = False
@@ -113,7 +113,7 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
     Raises:
         TunerError: the file cannot be used, is for another launch, or the model or environment cannot be read.
     """
-    from tuner.decision_file import plan_decided, read_decision  # noqa: PLC0415  only with --decision
+    from tuner.launch.decision_file import plan_decided, read_decision  # noqa: PLC0415  only with --decision
 
     decision = read_decision(path)
     environment, at_hand = serving_environment(inputs.python, None)

@@ -5,7 +5,7 @@ from typing import Any
 
 from rules.releases import FlagStatus
 from tuner.engines import Asking, Engine, Found, Starting, Watching, answers, launched
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 from tuner.processes.answers import Shape, damaged, require
 
 PROMPT = ("name", "repeats", "alone", "given", "tokens", "made")

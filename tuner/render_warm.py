@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+from tuner.launch.startup_budget import PERIOD_S, budget
 from tuner.size import size_text
-from tuner.startup import PERIOD_S, budget
 from tuner.warm import Warmed
 
 SCHEMA_VERSION = 1

@@ -12,13 +12,13 @@ from cache.compiled.publish import publish, staging_folder
 from cache.compiled.warm_record import WarmRecord, write_record
 from rules.releases import named_release
 from tuner.arguments.serve_arguments import ServeArguments
-from tuner.cache_location import CACHE_ROOT
 from tuner.errors import ExitCode, TunerError
 from tuner.factors import launch_factors
-from tuner.plan import Plan
+from tuner.launch.cache_root import CACHE_ROOT
+from tuner.launch.plan import Plan
+from tuner.launch.serve import command
 from tuner.processes.server_process import ready_server
 from tuner.secrets import scrubbed, without_keys
-from tuner.serve import command
 from tuner.server_log import ServerLog, read_server_log
 from tuner.warm_up import launch_digest
 

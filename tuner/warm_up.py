@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cache.compiled.warm_record import WarmRecord, read_records
 from cache.key import digest
-from tuner.cache_location import NO_FACTORS, cache_root, name_of_proof, proof_root
-from tuner.plan import Plan
+from tuner.launch.cache_root import NO_FACTORS, cache_root, name_of_proof, proof_root
+from tuner.launch.plan import Plan
 from tuner.secrets import without_keys
 
 

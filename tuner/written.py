@@ -11,10 +11,10 @@ from rules.decide import EAGER, MODE, NAME, Refusal
 from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import parse
-from tuner.cache_location import CACHE_ROOT
-from tuner.decision_document import not_a_decision, one_decision
 from tuner.engine_line import mode_name, mode_number
-from tuner.plan import as_bool
+from tuner.launch.cache_root import CACHE_ROOT
+from tuner.launch.decision_document import not_a_decision, one_decision
+from tuner.launch.plan import as_bool
 
 CACHE_DIR = "cache_dir"
 NOTHING = "nothing"

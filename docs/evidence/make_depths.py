@@ -38,8 +38,8 @@ from tuner.engines import Starting, Watching  # noqa: E402  as above
 from tuner.environment.environment import read_environment  # noqa: E402  as above
 from tuner.errors import TunerError  # noqa: E402  as above
 from tuner.inputs import Inputs, Launching, planned  # noqa: E402  as above
+from tuner.launch.plan import Plan  # noqa: E402  as above
 from tuner.output_check import compared  # noqa: E402  as above
-from tuner.plan import Plan  # noqa: E402  as above
 from tuner.probe.models import Request, probe  # noqa: E402  as above
 from tuner.replay import replayed  # noqa: E402  as above
 

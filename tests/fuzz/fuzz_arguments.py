@@ -19,12 +19,12 @@ from fuzz.said import require_sentence
 from tuner import inputs
 from tuner.arguments.serve_arguments import parse
 from tuner.checks.subject import offline
-from tuner.document import plan_document
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.exports.formats import Choices, Format, writer
-from tuner.plan import Options, Plan, make_plan
-from tuner.render import plan_text, shell_text
+from tuner.launch.document import plan_document
+from tuner.launch.plan import Options, Plan, make_plan
+from tuner.launch.text import plan_text, shell_text
 
 MODELS = (MIXTRAL, ERNIE, LLAMA, QWEN)
 WORDS = [

@@ -24,12 +24,12 @@ from fuzz.mutate import TEXTS, Draw, Places, by_depth, bytes_mutated, json_text,
 from fuzz.said import require_sentence
 from rules.errors import RuleError
 from rules.verdict import Word
-from tuner.document import plan_document
 from tuner.errors import TunerError
 from tuner.exchange import export
+from tuner.launch.document import plan_document
+from tuner.launch.plan import Options, make_plan, plainest
+from tuner.launch.text import plan_text
 from tuner.model.model import identify
-from tuner.plan import Options, make_plan, plainest
-from tuner.render import plan_text
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import known_verdict
 from tuner.verdicts.text import entry_text, verdicts_table

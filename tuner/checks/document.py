@@ -7,7 +7,7 @@ from typing import Any
 from tuner.checks.check import Checked
 from tuner.checks.rules import Finding, Level
 from tuner.checks.subject import Examined
-from tuner.document import holds_for, proof_part
+from tuner.launch.document import holds_for, proof_part
 from tuner.secrets import without_keys
 
 SCHEMA_VERSION = 1

@@ -11,7 +11,7 @@ from tuner.arguments.serve_arguments import ServeArguments
 from tuner.checks.pod import of_cache, of_image, of_probe
 from tuner.checks.rules import ABOUT, Finding, Level, Rule, finding, line_of
 from tuner.checks.subject import Examined, missing_root
-from tuner.plan import Plan, as_bool, compiles
+from tuner.launch.plan import Plan, as_bool, compiles
 
 
 def findings_of(known: Examined, cold_start: float | None = None) -> list[Finding]:

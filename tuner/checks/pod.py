@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from tuner.cache_location import cache_root
 from tuner.checks.rules import Finding, Rule, finding, line_of
 from tuner.checks.subject import Examined
+from tuner.launch.cache_root import cache_root
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Volume
 

@@ -14,14 +14,14 @@ from rules.decide import NAME, Refusal
 from rules.releases import parse_version
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.arguments.vllm_options import Kind, scan
-from tuner.cache_location import CACHE_ROOT
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError
+from tuner.launch.cache_root import CACHE_ROOT
+from tuner.launch.plan import Options, Plan, plan_with
 from tuner.manifests.image import Image, parse_image
 from tuner.manifests.launch import ManifestLaunch
 from tuner.model.model import Model, describe, identify, read_config, unidentified
 from tuner.model.side_files import read_side_files
-from tuner.plan import Options, Plan, plan_with
 from tuner.untrusted.files import read_plain
 from tuner.verdicts.identity import Subject, base_factors, public_version, remote_code
 from tuner.verdicts.lookup import LookUp, current_verdict, look_up

@@ -16,7 +16,7 @@ from tuner.exports.pod import (
     volumes,
 )
 from tuner.exports.server import Server, image_of, server_of
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 
 CONTAINER = "vllm"
 LLM_D = {"name": "decode", "container": "modelserver"}

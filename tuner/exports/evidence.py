@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rules.decide import HOLDS_FOR
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 from tuner.verdicts.origin import imported_sentence, shown
 
 PREFIX = "vllm-moe-tuner/"

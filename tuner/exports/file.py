@@ -4,12 +4,12 @@ import json
 import shlex
 
 from tuner.arguments.vllm_options import scan
-from tuner.document import plan_document
 from tuner.errors import TunerError
 from tuner.exports.evidence import annotations, head
 from tuner.exports.formats import Choices
 from tuner.exports.server import server_of
-from tuner.plan import Plan
+from tuner.launch.document import plan_document
+from tuner.launch.plan import Plan
 
 
 def as_json(plan: Plan, _: Choices) -> str:

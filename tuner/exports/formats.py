@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tuner.errors import usage_error
 
 if TYPE_CHECKING:
-    from tuner.plan import Plan
+    from tuner.launch.plan import Plan
 
 
 class Format(StrEnum):

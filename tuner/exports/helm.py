@@ -6,7 +6,7 @@ from tuner.exports.evidence import annotations, manifest
 from tuner.exports.formats import Choices
 from tuner.exports.pod import claim_note, escaped, health, mounts, startup_probe, variables, volumes
 from tuner.exports.server import PORT, Server, image_of, server_of
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 
 REQUEST = {"requestCPU": 4, "requestMemory": "16Gi"}
 """The chart does not render without them."""

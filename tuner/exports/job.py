@@ -7,7 +7,7 @@ from tuner.exports.evidence import annotations, manifest
 from tuner.exports.formats import Choices
 from tuner.exports.pod import claim_note, escaped, mounts, resources, volumes
 from tuner.exports.server import Server, image_of, server_of
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 
 PRODUCT = "nvidia.com/gpu.product"
 """Label of a node, set by NVIDIA's GPU feature discovery: the GPU's name with dashes for spaces."""

@@ -8,7 +8,7 @@ from tuner.exports.evidence import annotations, manifest
 from tuner.exports.formats import Choices
 from tuner.exports.pod import claim_note, container, mounts, patience, resources, variables, volumes
 from tuner.exports.server import Server, image_of, is_folder, server_of
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 
 USER = 1000
 

@@ -9,7 +9,7 @@ from tuner.exports.evidence import annotations, manifest
 from tuner.exports.formats import Choices
 from tuner.exports.pod import claim, container, escaped, launch, mounts, resources, service, volumes
 from tuner.exports.server import Server, image_of, server_of
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 
 FIRST_RELEASE = "0.12.0"
 """Of vLLM, with nodes and no Ray (pull request 23691)."""

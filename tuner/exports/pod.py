@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tuner.cache_location import CACHE_ROOT
 from tuner.exports.server import Server
-from tuner.startup import PERIOD_S
+from tuner.launch.cache_root import CACHE_ROOT
+from tuner.launch.startup_budget import PERIOD_S
 
 CACHE_VOLUME = "vllm-compile-cache"
 CACHE_SIZE = "20Gi"

@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 from tuner.arguments.serve_arguments import parse
 from tuner.arguments.serving import Serving
 from tuner.arguments.vllm_options import scan
-from tuner.cache_location import CACHE_ROOT
 from tuner.errors import usage_error
 from tuner.exports.formats import Choices
+from tuner.launch.cache_root import CACHE_ROOT
+from tuner.launch.plan import Plan
+from tuner.launch.startup_budget import budget, budget_sentence
 from tuner.model.hub import is_hub_id
-from tuner.plan import Plan
-from tuner.startup import budget, budget_sentence
 
 IMAGES = {"cuda": "vllm/vllm-openai", "rocm": "vllm/vllm-openai-rocm", "cpu": "vllm/vllm-openai-cpu"}
 """Platform -> vLLM's own image. Each release is tagged `vRELEASE`: CUDA all, ROCm from 0.14.0, CPU from 0.16.0."""

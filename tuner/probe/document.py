@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tuner.document import SCHEMA_VERSION
+from tuner.launch.document import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from tuner.probe.candidates import Candidate

@@ -15,10 +15,10 @@ from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
+from tuner.launch.plan import Options, Plan, plainest, plan_with
 from tuner.model.config_size import require_modest
 from tuner.model.model import identify
 from tuner.model.shrink import declares_experts, shrink
-from tuner.plan import Options, Plan, plainest, plan_with
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, Outcome
 from tuner.proving import Alongside, Proof, Wanted, plain_launch, proofs_of

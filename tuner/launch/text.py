@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from rules.decide import HOLDS_FOR, MODE, NAME
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 from tuner.text import line, lines
 from tuner.verdicts.origin import accepted, imported_short
 from tuner.verdicts.text import evidence_text, judged_text

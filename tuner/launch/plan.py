@@ -15,8 +15,8 @@ from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import ServeArguments, merge, parse
 from tuner.arguments.serving import Serving
-from tuner.cache_location import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.errors import TunerError
+from tuner.launch.cache_root import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import LookUp, look_up

@@ -15,7 +15,7 @@ from rules.releases import Flag
 from rules.verdict import Verdict
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
-from tuner.plan import Plan
+from tuner.launch.plan import Plan
 from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part, whole_part
 
 SCHEMA_VERSION = 1

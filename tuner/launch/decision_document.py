@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.document import SCHEMA_VERSION
 from tuner.errors import TunerError
+from tuner.launch.document import SCHEMA_VERSION
 
 MAX_BYTES = 16 << 20
 """More is read of no file; a document with every annotation has some ten thousand."""

@@ -15,10 +15,10 @@ from rules.launch_key import variables_agree
 from rules.releases import Flag, FlagStatus
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments, parse
-from tuner.cache_location import CACHE_ROOT, name_of_proof
-from tuner.decision_document import HINT, load_decision, not_a_decision
 from tuner.errors import TunerError
-from tuner.plan import Options, Plan, as_bool, carried, explicit_flag, other_model, without_null
+from tuner.launch.cache_root import CACHE_ROOT, name_of_proof
+from tuner.launch.decision_document import HINT, load_decision, not_a_decision
+from tuner.launch.plan import Options, Plan, as_bool, carried, explicit_flag, other_model, without_null
 from tuner.verdicts.identity import Subject, public_version
 from tuner.verdicts.lookup import LookUp
 from tuner.verdicts.proofs import LaunchIdentity, launch_identity, told

@@ -1,0 +1,1 @@
+"""A launch: its plan, the decision as a document, and what starts it."""
