@@ -18,10 +18,10 @@ from cache.verdicts.store import VerdictStore
 from rules.judge import judge
 from rules.report import parse_report
 from rules.verdict import Word
-from tuner.bundle import FACTORS, MAX_LINE, Bundled, BundleError, line_in, line_of
-from tuner.exchange import export, import_file
+from tuner.exchange.bundle import FACTORS, MAX_LINE, Bundled, BundleError, line_in, line_of
+from tuner.exchange.order_lists import MAX_UNPACKED, packed, unpacked
+from tuner.exchange.transfer import export, import_file
 from tuner.model.model import identify
-from tuner.orders import MAX_UNPACKED, packed, unpacked
 from tuner.verdicts.identity import Subject, base_factors, full_key, rules_digest
 
 

@@ -10,7 +10,7 @@ from test_bundle import entry
 
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.verdict import Verdict, Word
-from tuner.conflict import STORED, Conflict, Fate, Imported, settled, told
+from tuner.exchange.conflict import STORED, Conflict, Fate, Imported, settled, told
 from tuner.verdicts.origin import HERE, IMPORTED
 
 LOCAL = entry()

@@ -27,7 +27,7 @@ HOMES = {
     "sqlitedict": "cache/verdicts/store.py",
     "yaml": "tuner/yaml_text.py",
     "huggingface_hub": "tuner/model/hub.py",
-    "minisign": "tuner/signing.py",
+    "minisign": "tuner/exchange/signing.py",
     "rich": "tuner/progress.py",
     "ruamel": "tuner/manifests/yaml_source.py",
     "zstandard": "cache/compiled/archive_*.py",

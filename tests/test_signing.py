@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from minisign import SecretKey
 from test_bundle import LINE, entry
 
-from tuner.bundle import Bundled, line_of
 from tuner.errors import TunerError
-from tuner.signing import MAX_TEXT, Signed, make_keys, readable_by_others, required, sign, signature_file
+from tuner.exchange.bundle import Bundled, line_of
+from tuner.exchange.signing import MAX_TEXT, Signed, make_keys, readable_by_others, required, sign, signature_file
 
 BUNDLE = LINE + line_of(Bundled(entry("Qwen3MoeForCausalLM"), None)).encode()
 MINISIGN = pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed (Debian: minisign)")

@@ -99,7 +99,7 @@ def export_verdicts(
     ] = None,
 ) -> None:
     """Write stored verdicts as a bundle, one a line, on stdout or into a file."""
-    from tuner.exchange import export, write
+    from tuner.exchange.transfer import export, write
     from tuner.verdicts.lookup import opened_store
 
     with failures(as_json=False):
@@ -135,10 +135,10 @@ def import_verdicts(
 
     Which of two verdicts of one key stays is shown; without options it is the one that is stored.
     """
-    from tuner.conflict import document, told
-    from tuner.exchange import import_file
+    from tuner.exchange.conflict import document, told
+    from tuner.exchange.signing import required
+    from tuner.exchange.transfer import import_file
     from tuner.launch.document import SCHEMA_VERSION
-    from tuner.signing import required
     from tuner.verdicts.lookup import opened_store
     from tuner.verdicts.origin import HERE, IMPORTED
 
@@ -165,8 +165,8 @@ def keygen(
 
     The private key has no password; only you can read the file.
     """
+    from tuner.exchange.signing import make_keys
     from tuner.launch.document import SCHEMA_VERSION
-    from tuner.signing import make_keys
 
     with failures(as_json):
         secret, public, key = make_keys(name)
@@ -178,7 +178,7 @@ def keygen(
 
 
 def _signature(bundle: bytes, key: Path) -> bytes:
-    from tuner.signing import readable_by_others, sign
+    from tuner.exchange.signing import readable_by_others, sign
 
     signature = sign(bundle, key, lambda: _password(key))
     if warning := readable_by_others(key):

@@ -26,10 +26,10 @@ from test_signing import BUNDLE, checked, signed_in
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.verdict import Word
-from tuner.bundle import Bundled, BundleError, line_in, line_of
 from tuner.errors import TunerError
-from tuner.exchange import import_file
-from tuner.signing import signature_file
+from tuner.exchange.bundle import Bundled, BundleError, line_in, line_of
+from tuner.exchange.signing import signature_file
+from tuner.exchange.transfer import import_file
 from tuner.verdicts.origin import HERE, IMPORTED
 
 CATALOGUE = ROOT / "docs" / "catalogue"

@@ -25,7 +25,7 @@ from fuzz.said import require_sentence
 from rules.errors import RuleError
 from rules.verdict import Word
 from tuner.errors import TunerError
-from tuner.exchange import export
+from tuner.exchange.transfer import export
 from tuner.launch.document import plan_document
 from tuner.launch.plan import Options, make_plan, plainest
 from tuner.launch.text import plan_text

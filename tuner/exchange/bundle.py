@@ -2,7 +2,7 @@
 
 A bundle is JSON lines in ASCII, one stored verdict a line: `schema_version`, `digest` of the key, `checksum` of the
 rest, `command`, what is said to have made it, the whole `entry`, and the `orders` that its report repeats (see
-`tuner.orders`). The checksum, taken of the entry as it is stored, finds damage, not forgery: whoever imports a bundle
+`tuner.exchange.order_lists`). The checksum, taken of the entry as it is stored, finds damage, not forgery: whoever imports a bundle
 trusts its reports, but never its verdicts, which are judged anew.
 """
 
@@ -16,7 +16,7 @@ from cache.errors import StoreError
 from cache.key import digest
 from cache.verdicts.entry import Entry
 from rules.errors import RuleError
-from tuner.orders import packed, unpacked
+from tuner.exchange.order_lists import packed, unpacked
 from tuner.verdicts.identity import public_version, rules_digest
 
 BUNDLE_VERSION = 1

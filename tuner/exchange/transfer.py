@@ -12,10 +12,10 @@ from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict
-from tuner.bundle import MAX_LINE, Bundled, BundleError, line_in, line_of
-from tuner.conflict import STORED, Conflict, Fate, Imported, same, settled
 from tuner.errors import ExitCode, TunerError
-from tuner.signing import Signed, signature_file
+from tuner.exchange.bundle import MAX_LINE, Bundled, BundleError, line_in, line_of
+from tuner.exchange.conflict import STORED, Conflict, Fate, Imported, same, settled
+from tuner.exchange.signing import Signed, signature_file
 from tuner.verdicts.identity import rules_digest
 from tuner.verdicts.lookup import current_verdict, known_verdict
 

@@ -1,0 +1,1 @@
+"""Verdicts that travel: bundles, their import, signatures, and what two stores disagree about."""
