@@ -28,7 +28,7 @@ from tuner.errors import TunerError  # noqa: E402
 from tuner.launch.cache_root import CACHE_ROOT  # noqa: E402  after the path was set
 from tuner.launch.serve import command  # noqa: E402
 from tuner.processes.server_process import ready_server  # noqa: E402
-from tuner.server_log import read_server_log  # noqa: E402
+from tuner.server_log.log import read_server_log  # noqa: E402
 
 ARMS: Mapping[str, list[str]] = {
     "eager": ["--enforce-eager"],

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, QWEN, SETTABLE, sample, serving_in, tuner
 
-from tuner.confirm import confirm
-from tuner.confirmation import Confirmation, Outcome, Result
+from tuner.confirm.compare import confirm
+from tuner.confirm.expected import Written, read_written
+from tuner.confirm.outcome import Confirmation, Outcome, Result
 from tuner.errors import TunerError
-from tuner.server_log import ServerLog, read_server_log
-from tuner.written import Written, read_written
+from tuner.server_log.log import ServerLog, read_server_log
 
 LOGS = Path(__file__).parent / "server_logs"
 SERVED = {"0.19.1": "/srv/flag-live", "0.32.0": "/srv/current"}

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from rules.releases import FlagStatus
 from rules.verdict import Word
-from tuner.confirm import confirm
-from tuner.confirmation import Confirmation, Outcome, Result
-from tuner.render_confirm import confirmation_document, confirmation_text
-from tuner.server_log import read_server_log
-from tuner.written import Written
+from tuner.confirm.compare import confirm
+from tuner.confirm.expected import Written
+from tuner.confirm.outcome import Confirmation, Outcome, Result
+from tuner.confirm.text import confirmation_document, confirmation_text
+from tuner.server_log.log import read_server_log
 
 LOGS = {path.stem: path.read_bytes().decode().split("\n") for path in Path(__file__).parent.glob("server_logs/*.log")}
 KEPT = Written(

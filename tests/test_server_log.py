@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tuner.engine_line import ABSENT, EngineConfig, Speculative, engine_config
-from tuner.log_line import MAX_LINE
-from tuner.server_log import MAX_ENGINES, MAX_SOURCES, ServerLog, read_server_log
+from tuner.server_log.engine_line import ABSENT, EngineConfig, Speculative, engine_config
+from tuner.server_log.line import MAX_LINE
+from tuner.server_log.log import MAX_ENGINES, MAX_SOURCES, ServerLog, read_server_log
 
 LOGS = Path(__file__).parent / "server_logs"
 ENGINE = "Initializing a V1 LLM engine (v"

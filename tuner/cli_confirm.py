@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tuner.cli_output import failures, print_json, result
-from tuner.confirm import confirm
-from tuner.confirmation import Result
+from tuner.confirm.compare import confirm
+from tuner.confirm.expected import read_written
+from tuner.confirm.outcome import Result
+from tuner.confirm.text import confirmation_document, confirmation_text
 from tuner.errors import ExitCode, TunerError
 from tuner.launch.decision_document import load_decision
-from tuner.log_line import MAX_LINE
-from tuner.render_confirm import confirmation_document, confirmation_text
-from tuner.server_log import ServerLog, read_server_log
-from tuner.written import read_written
+from tuner.server_log.line import MAX_LINE
+from tuner.server_log.log import ServerLog, read_server_log
 
 _EXITS = {
     Result.CONFIRMED: ExitCode.DONE,

@@ -19,7 +19,7 @@ from tuner.launch.plan import Plan
 from tuner.launch.serve import command
 from tuner.processes.server_process import ready_server
 from tuner.secrets import scrubbed, without_keys
-from tuner.server_log import ServerLog, read_server_log
+from tuner.server_log.log import ServerLog, read_server_log
 from tuner.warm_up import launch_digest
 
 API_KEY = "VLLM_API_KEY"

@@ -30,7 +30,7 @@ from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noq
 
 from tuner.errors import TunerError  # noqa: E402
 from tuner.processes.server_process import ready_server  # noqa: E402
-from tuner.server_log import read_server_log  # noqa: E402
+from tuner.server_log.log import read_server_log  # noqa: E402
 
 TUNER = (sys.executable, "-m", "tuner")
 FALSE = ("--compilation-config", '{"fast_moe_cold_start": false}')

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from tuner.engine_line import MAX_VALUE, EngineConfig, engine_config
-from tuner.log_line import Message, message
+from tuner.server_log.engine_line import MAX_VALUE, EngineConfig, engine_config
+from tuner.server_log.line import Message, message
 
 MAX_SOURCES, MAX_ENGINES, MAX_FOLDERS = 256, 1024, 64
 """Of what is more than this nothing is kept, and `ServerLog.cut` says so."""

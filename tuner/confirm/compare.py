@@ -11,11 +11,11 @@ from typing import Any
 
 from rules.decide import EAGER
 from rules.releases import FlagStatus
-from tuner.confirmation import Confirmation, Fact, Outcome
-from tuner.engine_line import ABSENT, Speculative, mode_name
+from tuner.confirm.expected import Written, draft_text
+from tuner.confirm.outcome import Confirmation, Fact, Outcome
 from tuner.launch.cache_root import PROOFS, name_of_proof
-from tuner.server_log import MAX_FOLDERS, CacheUse, Engine, ServerLog, Start
-from tuner.written import Written, draft_text
+from tuner.server_log.engine_line import ABSENT, Speculative, mode_name
+from tuner.server_log.log import MAX_FOLDERS, CacheUse, Engine, ServerLog, Start
 
 UNSAID = "not said"
 _KEPT_METHODS = {"ngram", "suffix", "eagle", "eagle3"}

@@ -11,10 +11,10 @@ from rules.decide import EAGER, MODE, NAME, Refusal
 from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import parse
-from tuner.engine_line import mode_name, mode_number
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.decision_document import not_a_decision, one_decision
 from tuner.launch.plan import as_bool
+from tuner.server_log.engine_line import mode_name, mode_number
 
 CACHE_DIR = "cache_dir"
 NOTHING = "nothing"
@@ -62,7 +62,7 @@ class Written:
         return given | ({EAGER} if self.eager else set())
 
     def texts(self) -> dict[str, str]:
-        """What was written about each fact of `tuner.confirm`, for people."""
+        """What was written about each fact of `tuner.confirm.compare`, for people."""
         modes = [mode_name(self.mode)] if self.mode is not None else []
         unset = "nothing: vLLM forces false" if self.status is FlagStatus.INERT else NOTHING
         draft = self.speculative

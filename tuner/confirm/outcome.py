@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tuner.server_log import ServerLog
+from tuner.server_log.log import ServerLog
 
 
 class Outcome(StrEnum):

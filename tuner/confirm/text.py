@@ -6,7 +6,7 @@ A log is text of anybody: what would move the cursor or change colours is writte
 from dataclasses import asdict
 from typing import Any
 
-from tuner.confirmation import Confirmation, Fact, Result
+from tuner.confirm.outcome import Confirmation, Fact, Result
 from tuner.text import columns, line, visible
 
 SCHEMA_VERSION = 1

@@ -1,0 +1,1 @@
+"""A server's log held against the decision that it was started with."""

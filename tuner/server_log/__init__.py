@@ -1,0 +1,1 @@
+"""The log of a vLLM server, read line by line."""
