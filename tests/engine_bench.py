@@ -9,7 +9,7 @@ import pytest
 from fake_environment import INERT, MIXTRAL, Answer, sample, serving_in, tuner
 from proof_stand_in import PROOFS, by_architecture
 
-from tuner import launch_question
+from tuner.engines import question as launch_question
 from tuner.probe import runner
 
 ORDER_STAND_IN = """

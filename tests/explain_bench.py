@@ -14,7 +14,7 @@ from factors_samples import NEW, changed, factors, key_of, warm_record
 from fake_environment import INERT, MIXTRAL, Answer, serving_in, tuner
 
 from cache.compiled.warm_record import WarmRecord, write_record
-from tuner import launch_question as host
+from tuner.engines import question as host
 
 STAND_IN = """
 import json, os, sys

@@ -15,9 +15,9 @@ from rules.proof import judge_proof
 from rules.proof_finding import ProofFinding
 from rules.report_proof import Proof
 from tuner.arguments.serve_arguments import parse
+from tuner.engines.proof import Alongside, Wanted, proofs_of
 from tuner.environment.environment import read_environment
 from tuner.model.model import identify
-from tuner.proving import Alongside, Wanted, proofs_of
 from tuner.verdicts.identity import Subject
 
 PLUGIN = ROOT / "tests" / "hostile_models"

@@ -11,8 +11,8 @@ from replay_samples import replay
 from vllm_server import SERVER_ENVIRONMENT
 
 from rules.report import Replay
+from tuner.engines.question import Question, asked_of_engines
 from tuner.errors import TunerError
-from tuner.launch_question import Question, asked_of_engines
 from tuner.model.shrink import shrink
 
 SMALL = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")

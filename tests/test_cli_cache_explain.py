@@ -15,7 +15,8 @@ from explain_bench import Bench
 from factors_samples import changed, key_of
 from fake_environment import MIXTRAL
 
-from tuner import factors, launch_question
+from tuner import factors
+from tuner.engines import question as launch_question
 from tuner.errors import TunerError
 from tuner.factors import launch_factors
 

@@ -13,7 +13,7 @@ import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, SETTABLE, Answer, Serving, sample, serving_in, tuner
 from proof_stand_in import write_stand_in
 
-from tuner import launch_question
+from tuner.engines import question as launch_question
 from tuner.probe import runner
 
 STAND_IN = """

@@ -20,8 +20,8 @@ from rules.launch_key import (
     shares,
     variables_agree,
 )
-from tuner import engines
 from tuner.arguments.serve_arguments import parse
+from tuner.engines import engines
 from tuner.probe import runner
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8).filter(

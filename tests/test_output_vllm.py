@@ -16,9 +16,9 @@ from reports import report
 from rules.output import FLOOR, TIMES_NOISE, distance, judge_outputs, noise_floor
 from rules.report import parse_report
 from rules.report_engines import Output
-from tuner import output_check
 from tuner.arguments.serve_arguments import parse
-from tuner.engines import Starting, Watching, answers
+from tuner.engines import output as output_check
+from tuner.engines.engines import Starting, Watching, answers
 from tuner.inputs import Inputs, Launching, planned
 
 pytestmark = pytest.mark.vllm

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.launch_question import Question, asked
+from tuner.engines.question import Question, asked
 from tuner.processes.answers import damaged
 from tuner.secrets import without_secrets
 

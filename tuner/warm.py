@@ -12,6 +12,7 @@ from cache.compiled.publish import publish, staging_folder
 from cache.compiled.warm_record import WarmRecord, write_record
 from rules.releases import named_release
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.engines.stand_ins import stand_ins
 from tuner.errors import ExitCode, TunerError
 from tuner.factors import launch_factors
 from tuner.launch.cache_root import CACHE_ROOT
@@ -26,8 +27,6 @@ API_KEY = "VLLM_API_KEY"
 LOGGING = {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOGGING_COLOR": "0"}
 """So that the log can be read; no release counts them in a key (vllm/envs.py)."""
 LOG_FORMATS = ("VLLM_LOGGING_CONFIG_PATH", "VLLM_LOGGING_PREFIX", "VLLM_LOGGING_STREAM")
-WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
-TOKENIZERS = ("tokenizer*", "*.model", "tekken.json", "vocab.*", "*.tiktoken")
 _UNLOADED = re.compile(r"Compiling model again due to a load failure from .*?, reason: (?P<reason>.*)")
 _API_KEY_COUNTS_BEFORE, _HOME_COUNTS_BEFORE = (0, 29), (0, 27)
 """Releases that leave them out of their keys (vllm/envs.py, `compile_factors`, read in each release)."""
@@ -126,19 +125,6 @@ def variables(plan: Plan, environ: Mapping[str, str], root: Path) -> dict[str, s
     """
     kept = {name: value for name, value in environ.items() if name not in {API_KEY, *LOG_FORMATS}}
     return {**kept, **plan.launch.env, CACHE_ROOT: str(root), **LOGGING}
-
-
-def stand_ins(plan: Plan, arguments: ServeArguments) -> tuple[str, ...]:
-    """What lets a model start whose folder holds a configuration alone. Neither counts in a key (vllm/config)."""
-    folder = Path(plan.subject.model.folder)
-    given = {arg.partition("=")[0].replace("_", "-") for arg in arguments.given}
-    weights = () if _any(folder, WEIGHTS) or "--load-format" in given else ("--load-format", "dummy")
-    words = () if _any(folder, TOKENIZERS) or "--tokenizer" in given else ("--skip-tokenizer-init",)
-    return (*weights, *words)
-
-
-def _any(folder: Path, patterns: tuple[str, ...]) -> bool:
-    return any(next(folder.glob(pattern), None) for pattern in patterns)
 
 
 def _require_root(arguments: ServeArguments) -> None:

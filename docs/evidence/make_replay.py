@@ -28,8 +28,8 @@ from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noq
 
 from rules.replay import judge_replay  # noqa: E402  as above
 from rules.report import Replay  # noqa: E402  as above
+from tuner.engines.question import Answer, Question, asked_of_engines  # noqa: E402  as above
 from tuner.errors import TunerError  # noqa: E402  as above
-from tuner.launch_question import Answer, Question, asked_of_engines  # noqa: E402  as above
 from tuner.model.shrink import shrink  # noqa: E402  as above
 
 MODELS = ROOT / "examples" / "models"

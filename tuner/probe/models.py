@@ -13,6 +13,7 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import RuleError
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.engines.proof import Alongside, Proof, Wanted, plain_launch, proofs_of
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
 from tuner.launch.plan import Options, Plan, plainest, plan_with
@@ -21,7 +22,6 @@ from tuner.model.model import identify
 from tuner.model.shrink import declares_experts, shrink
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, Outcome
-from tuner.proving import Alongside, Proof, Wanted, plain_launch, proofs_of
 from tuner.verdicts.identity import Subject, public, remote_code
 from tuner.verdicts.lookup import LookUp, remember, remember_proofs
 

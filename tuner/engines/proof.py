@@ -13,10 +13,10 @@ from typing import Any
 
 from rules.releases import FlagStatus, flag_status
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.engines.question import Answer, Question, asked_of_engines
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.launch.plan import plainest
-from tuner.launch_question import Answer, Question, asked_of_engines
 from tuner.model.shrink import shrink
 from tuner.processes.answers import damaged
 from tuner.secrets import without_secrets

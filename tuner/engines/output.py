@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rules.releases import FlagStatus
-from tuner.engines import Asking, Engine, Found, Starting, Watching, answers, launched
+from tuner.engines.engines import Asking, Engine, Found, Starting, Watching, answers, launched
 from tuner.launch.plan import Plan
 from tuner.processes.answers import Shape, damaged, require
 

@@ -9,13 +9,13 @@ from typing import Any
 from rules.assumptions import LAYERS_SHRUNK
 from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.engines.question import Answer, Question, asked_of_engines
+from tuner.engines.stand_ins import stand_ins
 from tuner.errors import TunerError
 from tuner.launch.plan import Plan
-from tuner.launch_question import Answer, Question, asked_of_engines
 from tuner.model.config_size import require_modest
 from tuner.model.shrink import shrink
 from tuner.secrets import without_secrets
-from tuner.warm import stand_ins
 
 Found = dict[str, Any]
 SETTINGS = {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.engines import Asking, Found, Starting, Watching, answers, launched
+from tuner.engines.engines import Asking, Found, Starting, Watching, answers, launched
 from tuner.processes.answers import Shape, require
 
 PASS = ("request", "called", "ran", "tokens", "count", "replayed", "entangled")
