@@ -4,7 +4,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parents[1] / "tuner/launch_worker/vllm_launch_worker/plain.py"
+FILE = Path(__file__).parents[1] / "tuner/engines/worker/vllm_launch_worker/plain.py"
 
 
 def concealed(name: str, value: str) -> Any:

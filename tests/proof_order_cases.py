@@ -12,7 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tuner" / "launch_worker"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tuner" / "engines" / "worker"))
 
 import torch
 import vllm.model_executor.layers.fused_moe  # noqa: F401  registers the operators

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tuner" / "launch_worker"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tuner" / "engines" / "worker"))
 os.environ.update(VLLM_USE_AOT_COMPILE="0", VLLM_DISABLE_COMPILE_CACHE="1", HF_HUB_OFFLINE="1")
 os.environ["VLLM_CACHE_ROOT"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(sys.argv[1]).resolve() / "caches")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-WORKER = Path(__file__).parents[1] / "tuner" / "launch_worker"
+WORKER = Path(__file__).parents[1] / "tuner" / "engines" / "worker"
 
 
 def said(folder: Path, body: str) -> list[str]:

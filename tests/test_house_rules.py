@@ -19,7 +19,7 @@ WORKER = "tuner/*worker/*"
 """Both worker folders: they run in serving environments, and nobody imports them."""
 WORKERS = ("moe_probe_worker", "vllm_launch_worker")
 STARTER, SERVER = "tuner/processes/worker_process.py", "tuner/processes/server_process.py"
-FORKER = "tuner/launch_worker/vllm_launch_worker/forks.py"
+FORKER = "tuner/engines/worker/vllm_launch_worker/forks.py"
 OURS = ("tuner", "rules", "cache")
 HOMES = {
     "typer": "tuner/cli*.py",
@@ -43,8 +43,8 @@ DISTRIBUTIONS = {"minisign": "py-minisign", "yaml": "PyYAML"}
 MAX_COMPLEXITY = 15
 """The highest cognitive complexity of a function, as complexipy counts it: branches, loops, and how deep they nest."""
 IMPORTED_LATE = (
-    "tuner/launch_worker/vllm_launch_worker/proof/attention.py",
-    "tuner/launch_worker/vllm_launch_worker/stamp_kernel.py",
+    "tuner/engines/worker/vllm_launch_worker/proof/attention.py",
+    "tuner/engines/worker/vllm_launch_worker/stamp_kernel.py",
 )
 """Modules that are imported inside a function, or by vLLM itself: Triton compiles a kernel from its module's globals,
 and vLLM asks for a class by its path."""
@@ -136,7 +136,7 @@ def test_rules_do_no_io() -> None:
 @pytest.mark.parametrize("worker", WORKERS)
 def test_nobody_imports_a_worker(worker: str) -> None:
     """A worker is known by path alone, outside itself."""
-    assert not offences(rf"(.*\.)?(probe\.worker|launch_worker|{worker})(\..*)?", outside=f"{WORKER}{worker}/*")
+    assert not offences(rf"(.*\.)?(probe\.worker|engines\.worker|{worker})(\..*)?", outside=f"{WORKER}{worker}/*")
 
 
 @pytest.mark.parametrize("worker", WORKERS)

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 WORKER = ROOT / "tuner" / "probe" / "worker" / "moe_probe_worker"
-WORKERS = (WORKER, ROOT / "tuner" / "launch_worker" / "vllm_launch_worker")
+WORKERS = (WORKER, ROOT / "tuner" / "engines" / "worker" / "vllm_launch_worker")
 FILES = [file for worker in WORKERS for file in sorted(worker.rglob("*.py"))]
 SERVING = {"sympy", "torch", "transformers", "triton", "vllm"}
 """What the serving environment brings."""

@@ -13,7 +13,7 @@ from fake_environment import MODELS
 
 from tuner.model.shrink import shrink
 
-WORKER = Path(__file__).parents[1] / "tuner" / "launch_worker"
+WORKER = Path(__file__).parents[1] / "tuner" / "engines" / "worker"
 QWEN_VL = MODELS / "Qwen--Qwen3-VL-30B-A3B-Instruct"
 ASKED, WORDS = 7, [5, 6, 7, 8]
 """The token that the picture stands for, and all that ask for it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-FILE = Path(__file__).parents[1] / "tuner/launch_worker/vllm_launch_worker/trace.py"
+FILE = Path(__file__).parents[1] / "tuner/engines/worker/vllm_launch_worker/trace.py"
 CALLED, RAN = 1, 2
 NAMES = ["a", "b", "c"]
 

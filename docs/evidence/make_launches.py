@@ -206,7 +206,7 @@ def pages(documents: Sequence[Answer]) -> list[str]:
     head = (
         "# Which launches are proved\n\n"
         "vLLM builds each launch from its arguments, Dynamo traces its model on the meta device, and the graph is read "
-        "(`tuner/launch_worker`, question `proof`).\n"
+        "(`tuner/engines/worker`, question `proof`).\n"
         "A launch shares the plain proof if its arguments cannot reach the model, or change only fields of "
         "`VllmConfig` that nobody read.\n"
         "Seconds are those of the slowest rank, vLLM's import excluded.\n"

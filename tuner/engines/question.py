@@ -13,7 +13,7 @@ from tuner.processes.failures import log_hint
 from tuner.processes.interrupts import uninterrupted
 from tuner.processes.worker_process import START_LIMIT, WorkerProcess
 
-WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"
+WORKER = Path(__file__).parent / "worker" / "vllm_launch_worker"
 Answer = dict[str, Any]
 Variables = Callable[[Path], Mapping[str, str]]
 """All environment variables of the process, told its control folder."""

@@ -14,9 +14,10 @@ from tuner.model.model import Model
 from tuner.model.remote_code import code_digest, code_files
 from tuner.untrusted.files import read_plain
 
-WORKER = Path(__file__).parent / "probe" / "worker" / "moe_probe_worker"
-LAUNCH_WORKER = Path(__file__).parent / "launch_worker" / "vllm_launch_worker"
-HOST_HALF = tuple(Path(__file__).parent / "probe" / name for name in ("shrink.py", "shrink_layers.py"))
+_TUNER = Path(__file__).parents[1]
+WORKER = _TUNER / "probe" / "worker" / "moe_probe_worker"
+LAUNCH_WORKER = _TUNER / "engines" / "worker" / "vllm_launch_worker"
+HOST_HALF = tuple(_TUNER / "model" / name for name in ("shrink.py", "shrink_layers.py"))
 """Decides what the worker is given to build, so it counts as part of the probe."""
 JUDGING = (
     "assumptions.py",
