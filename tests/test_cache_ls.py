@@ -7,8 +7,8 @@ import pytest
 from compiled_samples import AOT_19, AOT_32, BACKBONE, GRAPHS, cache_of, made_file, recorded
 from fake_environment import tuner
 
-from tuner.render_cache import span_text
-from tuner.size import size_text
+from tuner.compile_cache.size import size_text
+from tuner.compile_cache.text import span_text
 
 NOW = time.time()
 

@@ -15,10 +15,10 @@ from explain_bench import Bench
 from factors_samples import changed, key_of
 from fake_environment import MIXTRAL
 
-from tuner import factors
+from tuner.compile_cache import factors
+from tuner.compile_cache.factors import launch_factors
 from tuner.engines import question as launch_question
 from tuner.errors import TunerError
-from tuner.factors import launch_factors
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from exported import Bench, bench_in
 
 from cache.compiled.warm_record import WarmRecord, write_record
+from tuner.compile_cache.launch_digest import launch_digest
 from tuner.inputs import Inputs, Launching, planned
 from tuner.launch.startup_budget import LEAST_S, UNMEASURED_S, budget
-from tuner.warm_up import launch_digest
 
 MODEL = "mistralai/Mixtral-8x7B-v0.1"
 IMAGE = ("--image", "registry:5000/vllm-and-tuner:1")

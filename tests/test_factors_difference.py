@@ -6,7 +6,7 @@ import pytest
 from factors_samples import BOTH, NEW, OLD, changed, factors
 from hashed_samples import compiled
 
-from tuner.factors_difference import Difference, Effect, differences
+from tuner.compile_cache.difference import Difference, Effect, differences
 
 
 def of(environment: str, value: Any, *path: str) -> list[Difference]:

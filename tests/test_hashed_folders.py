@@ -15,8 +15,8 @@ from plain_worker import concealed
 from cache.compiled.factors import env_hash, folder_name, parse_factors, paths_named
 from cache.compiled.layout import read_root
 from cache.compiled.warm_record import WarmRecord, write_record
-from tuner.factors_difference import Effect
-from tuner.hashed_folders import HashedFolder, Sources, hashed_folders
+from tuner.compile_cache.difference import Effect
+from tuner.compile_cache.graph_folders import HashedFolder, Sources, hashed_folders
 
 OPTION = ("config", "parts", "model_config", "factors", "max_model_len")
 

@@ -7,10 +7,10 @@ import pytest
 from factors_samples import NEW, OLD, changed
 from hashed_samples import compiled
 
-from tuner.factors_difference import Difference, Effect
-from tuner.hashed_folders import HashedFolder, Sources
-from tuner.hashed_prediction import needs_graphs, predict_graphs, shown
-from tuner.prediction import Answer, Judged
+from tuner.compile_cache.difference import Difference, Effect
+from tuner.compile_cache.graph_folders import HashedFolder, Sources
+from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, shown
+from tuner.compile_cache.prediction import Answer, Judged
 
 WHOLE = HashedFolder("0a1b2c3d4e", True, (), Sources.SAME, None, (), True, "", 3, 1, moved=False)
 UNSURE = replace(WHOLE, name="1111111111", sources=Sources.UNKNOWN)

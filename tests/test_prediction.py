@@ -6,8 +6,8 @@ import pytest
 from factors_samples import BOTH, NEW, OLD, changed, factors, key_of
 from hashed_samples import compiled
 
-from tuner.factors_difference import Difference, Effect
-from tuner.prediction import Answer, Judged, Key, Prediction, expected_ranks, predict
+from tuner.compile_cache.difference import Difference, Effect
+from tuner.compile_cache.prediction import Answer, Judged, Key, Prediction, expected_ranks, predict
 
 
 def judged(

@@ -207,9 +207,9 @@ def export(
 
     A launch that is refused is written as json alone.
     """
+    from tuner.compile_cache.launch_digest import recorded
     from tuner.exports.formats import Choices, writer
     from tuner.inputs import Inputs, Launching, planned
-    from tuner.warm_up import recorded
 
     with failures(as_json=form == "json", name=model):
         write = writer(form, Choices(image, name, container, nodes, model_uri, cold_start))

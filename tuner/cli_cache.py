@@ -48,8 +48,8 @@ def list_entries(cache_root: CachesRoot = None, as_json: Json = False) -> None:
     """
     import time
 
-    from tuner.caches import opened_root
-    from tuner.render_cache import root_document, root_text
+    from tuner.compile_cache.prune import opened_root
+    from tuner.compile_cache.text import root_document, root_text
 
     with failures(as_json):
         root = opened_root(cache_root, os.environ)
@@ -68,8 +68,8 @@ def scan(cache_root: CachesRoot = None, as_json: Json = False) -> None:
     """
     from cache.compiled.scan import Level
     from cache.compiled.scan import scan as scan_root
-    from tuner.caches import opened_root
-    from tuner.render_cache import scan_document, scan_text
+    from tuner.compile_cache.prune import opened_root
+    from tuner.compile_cache.text import scan_document, scan_text
 
     with failures(as_json):
         root = opened_root(cache_root, os.environ)
@@ -104,10 +104,10 @@ def prune(
     something could not be removed.
     """
     from cache.compiled.prune import Criteria
-    from tuner.caches import opened_root
-    from tuner.caches import prune as prune_root
-    from tuner.render_cache import pruned_document, pruned_text
-    from tuner.size import parse_size
+    from tuner.compile_cache.prune import opened_root
+    from tuner.compile_cache.prune import prune as prune_root
+    from tuner.compile_cache.size import parse_size
+    from tuner.compile_cache.text import pruned_document, pruned_text
 
     with failures(as_json):
         criteria = Criteria(older_than, None if max_size is None else parse_size(max_size), unreachable)

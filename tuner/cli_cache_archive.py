@@ -28,8 +28,8 @@ def pack(
 
     The same cache gives the same bytes. It is refused if an entry holds a secret, a link, or changes under way.
     """
-    from tuner.cache_archive import pack as pack_cache
-    from tuner.cache_archive import packed_document, packed_text
+    from tuner.compile_cache.archive import pack as pack_cache
+    from tuner.compile_cache.archive import packed_document, packed_text
 
     with failures(as_json):
         root = _root(cache_root)
@@ -53,8 +53,8 @@ def unpack(
     Nothing half-done is ever seen there, and an entry that is there already is left as it is. vLLM runs what it reads
     from a compile cache, so unpack only what you trust.
     """
-    from tuner.cache_archive import Serving, unpacked_document, unpacked_text
-    from tuner.cache_archive import unpack as unpack_cache
+    from tuner.compile_cache.archive import Serving, unpacked_document, unpacked_text
+    from tuner.compile_cache.archive import unpack as unpack_cache
 
     with failures(as_json):
         root = _root(cache_root)

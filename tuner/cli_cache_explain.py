@@ -34,11 +34,11 @@ def explain(
     The serving environment's own vLLM computes the keys; the model is built without weights, and nothing is compiled.
     It ends with 0 for a hit, and with 3 for a miss or where it cannot be told.
     """
-    from tuner.explain import explain as explained
-    from tuner.explain import explanation_document
+    from tuner.compile_cache.explain import explain as explained
+    from tuner.compile_cache.explain import explanation_document
+    from tuner.compile_cache.explain_text import explanation_text
+    from tuner.compile_cache.prediction import Answer
     from tuner.inputs import Inputs, Launching, planned
-    from tuner.prediction import Answer
-    from tuner.render_explain import explanation_text
 
     with failures(as_json, model):
         inputs = Inputs(python, None, store, accept_platform=accept_platform)

@@ -4,11 +4,11 @@ import os
 
 from tuner.arguments.serve_arguments import parse
 from tuner.cli_output import complain, failures, print_json, refuse, result, say, stop_on_signals
+from tuner.compile_cache.warm import Warmed, warm
+from tuner.compile_cache.warm_text import warmed_document, warmed_text
 from tuner.errors import ExitCode, TunerError
 from tuner.inputs import Inputs, Launching, planned
 from tuner.progress import working
-from tuner.render_warm import warmed_document, warmed_text
-from tuner.warm import Warmed, warm
 
 
 def run(args: list[str], inputs: Inputs, cache_root: str | None, limit: float, *, as_json: bool) -> None:

@@ -31,7 +31,7 @@ class WarmRecord:
         args: the argument list behind `vllm serve`, without values that may be secret.
         entries: the cache folders it filled, relative to the root.
         size: bytes in them.
-        factors: what vLLM's keys were computed from (`tuner.factors`); empty if they were not asked for.
+        factors: what vLLM's keys were computed from (`tuner.compile_cache.factors`); empty if they were not asked for.
         cold_seconds: from start to ready with an empty cache.
         warm_seconds: the same of the second start; None if there was none.
         hit: whether the second start loaded what the first had made; None: its log does not say, or there was none.

@@ -24,7 +24,7 @@ from cache.compiled.warm_record import read_records
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths
 from fuzz.said import require_sentence
-from tuner.cache_archive import Serving, unpack
+from tuner.compile_cache.archive import Serving, unpack
 from tuner.errors import TunerError
 
 Member = tuple[tarfile.TarInfo, bytes]

@@ -12,16 +12,16 @@ from cache.compiled.publish import publish, staging_folder
 from cache.compiled.warm_record import WarmRecord, write_record
 from rules.releases import named_release
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.compile_cache.factors import launch_factors
+from tuner.compile_cache.launch_digest import launch_digest
 from tuner.engines.stand_ins import stand_ins
 from tuner.errors import ExitCode, TunerError
-from tuner.factors import launch_factors
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
 from tuner.launch.serve import command
 from tuner.processes.server_process import ready_server
 from tuner.secrets import scrubbed, without_keys
 from tuner.server_log.log import ServerLog, read_server_log
-from tuner.warm_up import launch_digest
 
 API_KEY = "VLLM_API_KEY"
 LOGGING = {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOGGING_COLOR": "0"}

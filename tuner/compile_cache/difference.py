@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tuner.factors_fix import config_fix, source_fix, system_fix, variable_fix
+from tuner.compile_cache.fix import config_fix, source_fix, system_fix, variable_fix
 
 AFTER_HOME = ("VLLM_CONFIG_ROOT", "VLLM_XLA_CACHE_PATH")
 """Variables with a default below HOME or an XDG folder; hashed up to 0.26.0 (vllm/envs.py)."""

@@ -13,10 +13,10 @@ from cache.compiled.archive.unpack import unpack as put_in_place
 from cache.compiled.archive.write import pack as write_archive
 from cache.compiled.warm_record import FOLDER, WarmRecord, read_records
 from cache.errors import ArchiveError
+from tuner.compile_cache.size import size_text
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
 from tuner.errors import TunerError
-from tuner.size import size_text
 from tuner.verdicts.identity import public_version
 
 SCHEMA_VERSION = 1

@@ -17,10 +17,10 @@ from cache.compiled.factors import env_hash, folder_name
 from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord
 from rules.releases import named_release
-from tuner.factors import is_factors
-from tuner.factors_difference import Difference, Effect, known_differences, variables_differ
-from tuner.factors_fix import folder_fix
-from tuner.prediction import expected_ranks
+from tuner.compile_cache.difference import Difference, Effect, known_differences, variables_differ
+from tuner.compile_cache.factors import is_factors
+from tuner.compile_cache.fix import folder_fix
+from tuner.compile_cache.prediction import expected_ranks
 
 Document = Mapping[str, Any]
 HASHED = "torch_compile_cache/"
@@ -86,7 +86,7 @@ def hashed_folders(root: CacheRoot, factors: Document, moved: AbstractSet[str]) 
 
     Args:
         root: the cache root, read.
-        factors: the launch's document (`tuner.factors`).
+        factors: the launch's document (`tuner.compile_cache.factors`).
         moved: paths of the entries whose index names files of another place.
     """
     entries = [one for one in root.entries if one.kind is Kind.GRAPHS and one.path.startswith(HASHED)]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuner.hashed_folders import HashedFolder, Sources
-from tuner.prediction import VLLM_COMPILE, Answer, Judged
+from tuner.compile_cache.graph_folders import HashedFolder, Sources
+from tuner.compile_cache.prediction import VLLM_COMPILE, Answer, Judged
 
 
 def needs_graphs(factors: Mapping[str, Any]) -> bool:

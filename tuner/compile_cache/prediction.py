@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from tuner.factors_difference import Difference, Effect
+from tuner.compile_cache.difference import Difference, Effect
 
 VLLM_COMPILE = 3
 """The mode with vLLM's own backend (vllm/config/compilation.py, all releases)."""
@@ -68,11 +68,11 @@ def predict(
     """Judge a launch.
 
     Args:
-        factors: the launch's document (`tuner.factors`).
+        factors: the launch's document (`tuner.compile_cache.factors`).
         keys: its folders, as they are.
         found: what differs from the launch that filled the cache; None: nothing to compare with.
         warmed: whether the second start of that launch loaded what lies in the same folders; None: not known.
-        graphs: what is known of the folder of graphs (`tuner.hashed_prediction`); None: this launch needs none.
+        graphs: what is known of the folder of graphs (`tuner.compile_cache.graph_prediction`); None: this launch needs none.
     """
     judged = _judged(factors, keys, found or (), warmed)
     answer, reasons = judged.answer, [judged.reason]

@@ -10,15 +10,15 @@ from cache.compiled.factors import INDEX, MAX_BYTES, paths_named
 from cache.compiled.files import read_bytes
 from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord, read_records
-from tuner.caches import opened_root
+from tuner.compile_cache.difference import Difference, Effect, known_differences
+from tuner.compile_cache.factors import is_factors, launch_factors
+from tuner.compile_cache.graph_folders import HashedFolder, hashed_folders
+from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, shown
+from tuner.compile_cache.prediction import Key, Prediction, expected_ranks, predict
+from tuner.compile_cache.prune import opened_root
 from tuner.errors import TunerError
-from tuner.factors import is_factors, launch_factors
-from tuner.factors_difference import Difference, Effect, known_differences
-from tuner.hashed_folders import HashedFolder, hashed_folders
-from tuner.hashed_prediction import needs_graphs, predict_graphs, shown
 from tuner.launch.cache_root import cache_root
 from tuner.launch.plan import Plan
-from tuner.prediction import Key, Prediction, expected_ranks, predict
 
 ARTIFACTS = Path("torch_compile_cache", "torch_aot_compile")
 """Below a cache root; one folder a key (vllm/compilation/decorators.py, 0.16.0 to 0.33.0)."""

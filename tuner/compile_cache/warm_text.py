@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
+from tuner.compile_cache.size import size_text
+from tuner.compile_cache.warm import Warmed
 from tuner.launch.startup_budget import PERIOD_S, budget
-from tuner.size import size_text
-from tuner.warm import Warmed
 
 SCHEMA_VERSION = 1
 

@@ -13,8 +13,8 @@ from cache.compiled.layout import CacheRoot
 from cache.compiled.prune import Candidate
 from cache.compiled.scan import Finding, Level
 from cache.compiled.warm_record import WarmRecord
-from tuner.caches import Pruned
-from tuner.size import size_text
+from tuner.compile_cache.prune import Pruned
+from tuner.compile_cache.size import size_text
 from tuner.text import columns, line, visible
 
 SCHEMA_VERSION = 1

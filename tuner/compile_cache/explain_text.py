@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tuner.explain import Explanation
-from tuner.factors_difference import Difference, Effect
-from tuner.hashed_folders import HashedFolder, Sources
+from tuner.compile_cache.difference import Difference, Effect
+from tuner.compile_cache.explain import Explanation
+from tuner.compile_cache.graph_folders import HashedFolder, Sources
 from tuner.text import visible
 
 SAID = {

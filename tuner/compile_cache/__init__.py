@@ -1,0 +1,1 @@
+"""The compile cache of a launch: warmed, explained, pruned, packed."""
