@@ -16,7 +16,7 @@ from fake_environment import SETTABLE, serving_in
 from cache.verdicts.store import VerdictStore
 from tuner.arguments.serve_arguments import parse
 from tuner.checks.apply import Applied, apply
-from tuner.checks.subject import Knowledge
+from tuner.checks.examine import Knowledge
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch
 

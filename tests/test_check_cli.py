@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, Serving, tuner, tuner_process
 
-from tuner.checks.rules import ABOUT, Rule
+from tuner.checks.finding import ABOUT, Rule
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "tests" / "schemas" / "sarif-2.1.0.json").read_text(encoding="utf-8"))

@@ -14,8 +14,9 @@ from manifest_argv import argv_of
 
 from cache.verdicts.store import VerdictStore
 from rules.releases import flag_status
+from tuner.exports.choices import Choices
 from tuner.exports.evidence import PREFIX
-from tuner.exports.formats import USES, Choices, Format
+from tuner.exports.formats import USES, Format
 from tuner.launch.document import environment_document
 
 GOLDEN = Path(__file__).parent / "golden"

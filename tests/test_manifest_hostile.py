@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from cache.verdicts.store import VerdictStore
 from tuner.checks.apply import change_for
 from tuner.checks.edit import NotEditable, edits_for, spliced
+from tuner.checks.examine import Knowledge, examine
 from tuner.checks.findings import findings_of
-from tuner.checks.subject import Knowledge, examine
 from tuner.manifests.find import launches_in
 from tuner.manifests.lexer import commands
 

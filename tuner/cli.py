@@ -208,7 +208,8 @@ def export(
     A launch that is refused is written as json alone.
     """
     from tuner.compile_cache.launch_digest import recorded
-    from tuner.exports.formats import Choices, writer
+    from tuner.exports.choices import Choices
+    from tuner.exports.formats import writer
     from tuner.inputs import Inputs, Launching, planned
 
     with failures(as_json=form == "json", name=model):

@@ -10,7 +10,7 @@ from tuner.cli_output import failures, print_json, result, say
 from tuner.errors import ExitCode, TunerError
 
 if TYPE_CHECKING:
-    from tuner.checks.subject import Knowledge
+    from tuner.checks.examine import Knowledge
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Manifests, or folders of them.")]
 EnvironmentFile = Annotated[
@@ -113,7 +113,7 @@ def _knowledge(
     accept_platform: str | None,
     cold_start: float | None,
 ) -> "Knowledge":
-    from tuner.checks.subject import Knowledge
+    from tuner.checks.examine import Knowledge
     from tuner.environment.saved import serving_environment
     from tuner.verdicts.lookup import opened_store
 

@@ -18,10 +18,11 @@ from fuzz.mutate import TEXTS, Draw, text_mutated
 from fuzz.said import require_sentence
 from tuner import inputs
 from tuner.arguments.serve_arguments import parse
-from tuner.checks.subject import offline
+from tuner.checks.examine import offline
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
-from tuner.exports.formats import Choices, Format, writer
+from tuner.exports.choices import Choices
+from tuner.exports.formats import Format, writer
 from tuner.launch.document import plan_document
 from tuner.launch.plan import Options, Plan, make_plan
 from tuner.launch.text import plan_text, shell_text

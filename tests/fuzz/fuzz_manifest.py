@@ -20,8 +20,8 @@ from fuzz.said import LONGEST, require_sentence
 from tuner.checks.apply import Applied, apply
 from tuner.checks.check import Checked, check
 from tuner.checks.document import check_document, check_text
+from tuner.checks.examine import Knowledge
 from tuner.checks.sarif import sarif_log
-from tuner.checks.subject import Knowledge
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.manifests.find import launches_in

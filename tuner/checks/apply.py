@@ -12,8 +12,8 @@ from rules.decide import NAME
 from tuner.arguments.vllm_options import scan
 from tuner.checks.check import manifests_at, read_manifest
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
+from tuner.checks.examine import Examined, Knowledge, examine, missing_root
 from tuner.checks.reread import require_nothing_lost
-from tuner.checks.subject import Examined, Knowledge, examine, missing_root
 from tuner.errors import TunerError
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuner.checks.examine import Examined, Knowledge, examine
+from tuner.checks.finding import CONTRADICTIONS, Finding, Level, Rule
 from tuner.checks.findings import findings_of, unreadable
 from tuner.checks.pod import shared_caches
-from tuner.checks.rules import CONTRADICTIONS, Finding, Level, Rule
-from tuner.checks.subject import Examined, Knowledge, examine
 from tuner.errors import ExitCode, TunerError
 from tuner.manifests.find import is_manifest, launches_in
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tuner.checks.check import Checked
-from tuner.checks.rules import Finding, Level
-from tuner.checks.subject import Examined
+from tuner.checks.examine import Examined
+from tuner.checks.finding import Finding, Level
 from tuner.launch.document import holds_for, proof_part
 from tuner.secrets import without_keys
 

@@ -8,9 +8,9 @@ from rules.release_table import RELEASES
 from rules.releases import FlagStatus, parse_version, turns_off_by_itself
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.checks.examine import Examined, missing_root
+from tuner.checks.finding import ABOUT, Finding, Level, Rule, finding, line_of
 from tuner.checks.pod import of_cache, of_image, of_probe
-from tuner.checks.rules import ABOUT, Finding, Level, Rule, finding, line_of
-from tuner.checks.subject import Examined, missing_root
 from tuner.launch.plan import Plan, as_bool, compiles
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from tuner.checks.rules import Finding, Rule, finding, line_of
-from tuner.checks.subject import Examined
+from tuner.checks.examine import Examined
+from tuner.checks.finding import Finding, Rule, finding, line_of
 from tuner.launch.cache_root import cache_root
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Volume

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from rules.decide import MODE, NAME
 from tuner.arguments.vllm_options import Setting, scan
 from tuner.checks.edit import NotEditable
-from tuner.checks.subject import read_arguments
+from tuner.checks.examine import read_arguments
 from tuner.errors import TunerError
 from tuner.manifests.launch import Form, ManifestLaunch, Word
 

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from tuner import __version__
 from tuner.checks.check import Checked
-from tuner.checks.rules import ABOUT, Finding, Rule
+from tuner.checks.finding import ABOUT, Finding, Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 VERSION = "2.1.0"

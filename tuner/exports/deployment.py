@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
 from tuner.exports.file import vllm_config
-from tuner.exports.formats import Choices
 from tuner.exports.pod import (
     claim,
     claim_note,

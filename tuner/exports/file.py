@@ -5,8 +5,8 @@ import shlex
 
 from tuner.arguments.vllm_options import scan
 from tuner.errors import TunerError
+from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, head
-from tuner.exports.formats import Choices
 from tuner.exports.server import server_of
 from tuner.launch.document import plan_document
 from tuner.launch.plan import Plan

@@ -1,11 +1,12 @@
 """The formats of `tuner export`: what there is, what each is told, and who writes it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tuner.errors import usage_error
+from tuner.exports.choices import Choices
 
 if TYPE_CHECKING:
     from tuner.launch.plan import Plan
@@ -40,28 +41,6 @@ class Format(StrEnum):
     """A LeaderWorkerSet for a model that spans nodes, with the leader's Service."""
     WARM_JOB = "warm-job"
     """A Job that fills the server's compile cache with `tuner cache warm`."""
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What a manifest needs beyond the plan; None: the default, or the format has no such thing.
-
-    Attributes:
-        image: the container image, with tag or digest; default: vLLM's own for the platform, in the plan's release.
-        name: name of the objects; default: made of the model's name, for `llm-d` the guides' `decode`.
-        container: the container that a patch changes; default: `vllm`, for `llm-d` the guides' `modelserver`.
-        nodes: how many nodes the model spans; default: its pipeline stages.
-        model_uri: where KServe fetches the model; default: the hub, where the plan names a hub id.
-        cold_start: seconds that a cold start was measured to take; default: what `tuner cache warm` recorded for this
-            launch below its cache root, if that is here.
-    """
-
-    image: str | None = None
-    name: str | None = None
-    container: str | None = None
-    nodes: int | None = None
-    model_uri: str | None = None
-    cold_start: float | None = None
 
 
 _PATCHES = {Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D}

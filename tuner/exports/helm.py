@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
-from tuner.exports.formats import Choices
 from tuner.exports.pod import claim_note, escaped, health, mounts, startup_probe, variables, volumes
 from tuner.exports.server import PORT, Server, image_of, server_of
 from tuner.launch.plan import Plan

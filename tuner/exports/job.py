@@ -3,8 +3,8 @@
 from typing import Any
 
 from tuner.errors import usage_error
+from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
-from tuner.exports.formats import Choices
 from tuner.exports.pod import claim_note, escaped, mounts, resources, volumes
 from tuner.exports.server import Server, image_of, server_of
 from tuner.launch.plan import Plan

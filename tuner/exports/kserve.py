@@ -4,8 +4,8 @@ import shlex
 from typing import Any
 
 from tuner.errors import ExitCode, TunerError
+from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
-from tuner.exports.formats import Choices
 from tuner.exports.pod import claim_note, container, mounts, patience, resources, variables, volumes
 from tuner.exports.server import Server, image_of, is_folder, server_of
 from tuner.launch.plan import Plan

@@ -5,8 +5,8 @@ from typing import Any
 
 from rules.releases import named_release, parse_version
 from tuner.errors import ExitCode, TunerError
+from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
-from tuner.exports.formats import Choices
 from tuner.exports.pod import claim, container, escaped, launch, mounts, resources, service, volumes
 from tuner.exports.server import Server, image_of, server_of
 from tuner.launch.plan import Plan

@@ -9,7 +9,7 @@ from tuner.arguments.serve_arguments import parse
 from tuner.arguments.serving import Serving
 from tuner.arguments.vllm_options import scan
 from tuner.errors import usage_error
-from tuner.exports.formats import Choices
+from tuner.exports.choices import Choices
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
 from tuner.launch.startup_budget import budget, budget_sentence

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rules.decide import NAME
-from tuner.checks.subject import Examined
+from tuner.checks.examine import Examined
 
 
 class Level(StrEnum):

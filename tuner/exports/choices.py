@@ -1,0 +1,25 @@
+"""What may be chosen for an export."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a manifest needs beyond the plan; None: the default, or the format has no such thing.
+
+    Attributes:
+        image: the container image, with tag or digest; default: vLLM's own for the platform, in the plan's release.
+        name: name of the objects; default: made of the model's name, for `llm-d` the guides' `decode`.
+        container: the container that a patch changes; default: `vllm`, for `llm-d` the guides' `modelserver`.
+        nodes: how many nodes the model spans; default: its pipeline stages.
+        model_uri: where KServe fetches the model; default: the hub, where the plan names a hub id.
+        cold_start: seconds that a cold start was measured to take; default: what `tuner cache warm` recorded for this
+            launch below its cache root, if that is here.
+    """
+
+    image: str | None = None
+    name: str | None = None
+    container: str | None = None
+    nodes: int | None = None
+    model_uri: str | None = None
+    cold_start: float | None = None
