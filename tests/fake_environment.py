@@ -22,7 +22,7 @@ from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.verdict import Verdict
 from tuner.arguments.serve_arguments import parse
-from tuner.cli import app
+from tuner.cli.app import app
 from tuner.environment.environment import Environment, read_environment
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject

@@ -93,11 +93,8 @@ def install(file: Path, put: Any) -> None:
         file: the plan.
         put: sets an attribute, as `setattr` does.
     """
-    from tuner.probe import (
-        runner,  # noqa: PLC0415  as above
-        sweep,  # noqa: PLC0415  the tests' other modules do not need it
-    )
-    from tuner.probe.candidates import Candidate  # noqa: PLC0415  as above
+    from tuner.probe import runner, sweep  # noqa: PLC0415  the tests' other modules do not need them
+    from tuner.probe.candidates import Candidate
 
     def list_registry(_python: str, on_stage: Any) -> dict[str, Any]:
         on_stage("import", 0)

@@ -9,8 +9,8 @@ import pytest
 import typer
 from fake_environment import LLAMA, MIXTRAL, OURS, QWEN, Answer, Serving, tuner
 
-from tuner import quick
-from tuner.cli import app
+from tuner.cli import fast_path as quick
+from tuner.cli.app import app
 
 M, Q = str(MIXTRAL), str(QWEN)
 

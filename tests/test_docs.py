@@ -8,7 +8,7 @@ import typer
 
 from rules.releases import FlagStatus
 from rules.verdict import Word
-from tuner.cli import app
+from tuner.cli.app import app
 from tuner.errors import ExitCode
 from tuner.exports.formats import Format
 

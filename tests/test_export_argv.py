@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from manifest_argv import LWS, argv_of, base_deployment, container_argv, expanded, patch_in, patched, pod_of
 from ruamel.yaml import YAML
 
+from tuner.cli.inputs import Inputs, Launching, planned
 from tuner.exports.choices import Choices
 from tuner.exports.formats import Format, writer
 from tuner.exports.pod import escaped
-from tuner.inputs import Inputs, Launching, planned
 from tuner.launch.plan import Plan
 
 SHELLS = [Format.ENV, Format.DOCKERFILE]

@@ -7,8 +7,8 @@ import pytest
 from exported import Bench, bench_in
 
 from cache.compiled.warm_record import WarmRecord, write_record
+from tuner.cli.inputs import Inputs, Launching, planned
 from tuner.compile_cache.launch_digest import launch_digest
-from tuner.inputs import Inputs, Launching, planned
 from tuner.launch.startup_budget import LEAST_S, UNMEASURED_S, budget
 
 MODEL = "mistralai/Mixtral-8x7B-v0.1"

@@ -22,15 +22,15 @@ STARTER, SERVER = "tuner/processes/worker_process.py", "tuner/processes/server_p
 FORKER = "tuner/engines/worker/vllm_launch_worker/forks.py"
 OURS = ("tuner", "rules", "cache")
 HOMES = {
-    "typer": "tuner/cli*.py",
+    "typer": "tuner/cli/*.py",
     "pydantic": "rules/report*.py",
     "sqlitedict": "cache/verdicts/store.py",
     "yaml": "tuner/yaml_text.py",
     "huggingface_hub": "tuner/model/hub.py",
     "minisign": "tuner/exchange/signing.py",
-    "rich": "tuner/progress.py",
+    "rich": "tuner/cli/progress.py",
     "ruamel": "tuner/manifests/yaml_source.py",
-    "zstandard": "cache/compiled/archive_*.py",
+    "zstandard": "cache/compiled/archive/*.py",
     "sympy": WORKER,
     "torch": WORKER,
     "transformers": WORKER,

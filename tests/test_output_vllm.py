@@ -17,9 +17,9 @@ from rules.output import FLOOR, TIMES_NOISE, distance, judge_outputs, noise_floo
 from rules.report import parse_report
 from rules.report_engines import Output
 from tuner.arguments.serve_arguments import parse
+from tuner.cli.inputs import Inputs, Launching, planned
 from tuner.engines import output as output_check
 from tuner.engines.engines import Starting, Watching, answers
-from tuner.inputs import Inputs, Launching, planned
 
 pytestmark = pytest.mark.vllm
 

@@ -212,7 +212,7 @@ def test_a_signal_stops_every_worker(number: signal.Signals, notes: Path, tmp_pa
     script = f"""
 import sys
 from pathlib import Path
-from tuner.cli_output import stop_on_signals
+from tuner.cli.output import stop_on_signals
 from tuner.probe import runner
 from tuner.probe.pool import run_all
 from tuner.probe.runner import Job

@@ -7,7 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
-from tuner.progress import Board, duration, probing
+from tuner.cli.progress import Board, duration, probing
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -126,7 +126,7 @@ def stopped_while_probing() -> None:
 def test_the_live_table_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if an error ends the probe; what remains of it is blank."""
     console = terminal()
-    monkeypatch.setattr("tuner.progress.Console", lambda **_: console)
+    monkeypatch.setattr("tuner.cli.progress.Console", lambda **_: console)
     with pytest.raises(KeyboardInterrupt):
         stopped_while_probing()
     screen = console.file.getvalue()  # type: ignore[attr-defined]

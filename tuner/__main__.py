@@ -2,14 +2,14 @@
 
 import sys
 
-from tuner.quick import answered
+from tuner.cli.fast_path import answered
 
 
 def main() -> None:
     """Run the command line."""
     if answered(sys.argv[1:]):
         return
-    from tuner.cli import app  # noqa: PLC0415  typer is slow to import, and a look-up is answered without it
+    from tuner.cli.app import app  # noqa: PLC0415  typer is slow to import, and a look-up is answered without it
 
     app(prog_name="tuner")
 

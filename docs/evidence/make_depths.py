@@ -34,12 +34,12 @@ from rules.output import distance, judge_outputs, noise_floor  # noqa: E402  as 
 from rules.replay import judge_replay, replay_orders  # noqa: E402  as above
 from rules.report_engines import Output, Replay  # noqa: E402  as above
 from tuner.arguments.serve_arguments import parse  # noqa: E402  as above
+from tuner.cli.inputs import Inputs, Launching, planned  # noqa: E402  as above
 from tuner.engines.engines import Starting, Watching  # noqa: E402  as above
 from tuner.engines.output import compared  # noqa: E402  as above
 from tuner.engines.replay import replayed  # noqa: E402  as above
 from tuner.environment.environment import read_environment  # noqa: E402  as above
 from tuner.errors import TunerError  # noqa: E402  as above
-from tuner.inputs import Inputs, Launching, planned  # noqa: E402  as above
 from tuner.launch.plan import Plan  # noqa: E402  as above
 from tuner.probe.models import Request, probe  # noqa: E402  as above
 

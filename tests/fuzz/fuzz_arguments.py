@@ -16,9 +16,9 @@ from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, text_mutated
 from fuzz.said import require_sentence
-from tuner import inputs
 from tuner.arguments.serve_arguments import parse
 from tuner.checks.examine import offline
+from tuner.cli import inputs
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.exports.choices import Choices

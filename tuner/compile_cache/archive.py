@@ -30,7 +30,7 @@ default from 0.27.1 on with torch 2.12 (vllm/compilation/caching.py, aot_compile
 
 @dataclass(frozen=True)
 class Serving:
-    """Where an archive will be used; see `tuner.inputs.Inputs`."""
+    """Where an archive will be used; see `tuner.cli.inputs.Inputs`."""
 
     python: str | None = None
     saved: Path | None = None

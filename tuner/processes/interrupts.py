@@ -7,7 +7,7 @@ from threading import current_thread, main_thread
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends a probe; see `stop_on_signals` in `tuner/cli_output.py`."""
+"""What ends a probe; see `stop_on_signals` in `tuner/cli/output.py`."""
 
 
 @contextmanager

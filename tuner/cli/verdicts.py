@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli_output import failures, print_json, result, say, written_to
+from tuner.cli.output import failures, print_json, result, say, written_to
 from tuner.errors import ExitCode, TunerError
 
 app = typer.Typer(

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuner.cli_output import failures, present, refuse, result, say_without_waiting, stop_on_signals
+from tuner.cli.choices import OnMissing
+from tuner.cli.inputs import Inputs, Launching, decided, looked_up, may_be_proved, planned_safely, probed_first
+from tuner.cli.output import failures, present, refuse, result, say_without_waiting, stop_on_signals
 from tuner.errors import ExitCode, TunerError
-from tuner.inputs import Inputs, Launching, decided, looked_up, may_be_proved, planned_safely, probed_first
 from tuner.launch import text as render
 from tuner.launch.serve import command, execute
-from tuner.quick import OnMissing
 
 if TYPE_CHECKING:
     from tuner.launch.plan import Plan

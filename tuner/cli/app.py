@@ -8,15 +8,18 @@ import typer
 from typer.core import TyperCommand
 
 from rules.releases import flag_status
-from tuner import __version__, cli_cache, cli_check, cli_verdicts
-from tuner.cli_options import (
+from tuner import __version__
+from tuner.cli import cache as cli_cache
+from tuner.cli import check as cli_check
+from tuner.cli import verdicts as cli_verdicts
+from tuner.cli.choices import CacheDirIn, Depth, OnMissing
+from tuner.cli.fast_path import own_tokens
+from tuner.cli.options import (
     AcceptPlatform,
     CacheDir,
-    CacheDirIn,
     CacheRoot,
     ColdStart,
     Container,
-    Depth,
     Enforce,
     EnvironmentFile,
     Image,
@@ -33,9 +36,8 @@ from tuner.cli_options import (
     TrustRemoteCode,
     VllmArgs,
 )
-from tuner.cli_output import conclude, failures, present, print_json, refuse, result
+from tuner.cli.output import conclude, failures, present, print_json, refuse, result
 from tuner.exports.formats import Format
-from tuner.quick import OnMissing, own_tokens
 
 app = typer.Typer(
     name="tuner",
@@ -120,7 +122,8 @@ def probe(
     0 although some architectures need a config of yours, with 3 if a verdict is inconclusive or an architecture could
     not be probed on this machine, and with 1 if the environment or the store is at fault.
     """
-    from tuner import cli_engines, cli_probe
+    from tuner.cli import probe as cli_probe
+    from tuner.cli import probe_engines as cli_engines
     from tuner.probe.models import Request
     from tuner.probe.sweep import Selection
 
@@ -146,8 +149,8 @@ def verdict(
     as_json: Json = False,
 ) -> None:
     """Look up the stored verdict of a model; nothing is run."""
-    from tuner import actions
-    from tuner.inputs import Inputs
+    from tuner.cli import actions
+    from tuner.cli.inputs import Inputs
 
     inputs = Inputs(python, environment, store, revision, model_impl, trust_remote_code, accept_platform)
     actions.verdict(model, inputs, as_json=as_json)
@@ -171,7 +174,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show the launch that `tuner serve` would make, and why."""
-    from tuner.inputs import Inputs, Launching, planned
+    from tuner.cli.inputs import Inputs, Launching, planned
     from tuner.launch import text as render
 
     if shell and as_json:
@@ -207,10 +210,10 @@ def export(
 
     A launch that is refused is written as json alone.
     """
+    from tuner.cli.inputs import Inputs, Launching, planned
     from tuner.compile_cache.launch_digest import recorded
     from tuner.exports.choices import Choices
     from tuner.exports.formats import writer
-    from tuner.inputs import Inputs, Launching, planned
 
     with failures(as_json=form == "json", name=model):
         write = writer(form, Choices(image, name, container, nodes, model_uri, cold_start))
@@ -238,7 +241,7 @@ def confirm(
 
     It ends with 5 if the server runs otherwise than written, and with 3 if the log does not say it all.
     """
-    from tuner import cli_confirm
+    from tuner.cli import confirm as cli_confirm
 
     cli_confirm.run(log, decision, as_json=as_json)
 
@@ -277,8 +280,8 @@ def serve(
 
     Options of this command come first; from the first other word on, everything is passed to vLLM.
     """
-    from tuner import actions
-    from tuner.inputs import Inputs, Launching
+    from tuner.cli import actions
+    from tuner.cli.inputs import Inputs, Launching
 
     launching = Launching(strict, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
     inputs = Inputs(python, None, store, accept_platform=accept_platform, decision=decision)

@@ -2,23 +2,16 @@
 
 Both stand in a start path, and importing typer costs as much CPU time as all the
 rest of a look-up (`benchmarks/lookup.py`). What is not understood here, help and
-faulty usage included, is left to typer, which calls the same `tuner.actions`.
+faulty usage included, is left to typer, which calls the same `tuner.cli.actions`.
 """
 
 import os
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 
+from tuner.cli.choices import OnMissing
+
 Options = dict[str, str | bool]
-
-
-class OnMissing(StrEnum):
-    """What `serve` does without a stored verdict."""
-
-    SAFE = "safe"
-    PROBE = "probe"
-    FAIL = "fail"
 
 
 COMMON = {"--python": True, "--store": True, "--accept-platform": True}
@@ -40,7 +33,7 @@ SERVE = {
     "--cache-dir-in": True,
     "--dry-run": False,
 }
-"""Option -> whether it takes a value, as declared in `tuner.cli`; a test compares the two."""
+"""Option -> whether it takes a value, as declared in `tuner.cli.app`; a test compares the two."""
 
 
 def answered(argv: Sequence[str]) -> bool:
@@ -79,8 +72,8 @@ def _verdict(args: Sequence[str]) -> bool:
     options = read([*args[:before], *rest], VERDICT) if own_tokens(rest, VERDICT) == len(rest) else None
     if options is None or not model or model[0].startswith("-"):
         return False
-    from tuner import actions  # noqa: PLC0415  only when it is known to be needed
-    from tuner.inputs import Inputs  # noqa: PLC0415
+    from tuner.cli import actions
+    from tuner.cli.inputs import Inputs
 
     environment = _text(options, "--environment")
     inputs = Inputs(
@@ -102,8 +95,8 @@ def _serve(args: Sequence[str]) -> bool:
     options, foreign = read(args[:own], SERVE), args[own:]
     if options is None or not foreign or foreign[0] in {"--", "--help"}:
         return False
-    from tuner import actions  # noqa: PLC0415
-    from tuner.inputs import Inputs, Launching  # noqa: PLC0415
+    from tuner.cli import actions
+    from tuner.cli.inputs import Inputs, Launching
 
     choices = (options.get("--on-missing", "safe"), options.get("--cache-dir-in", "env"))
     if choices[0] not in set(OnMissing) or choices[1] not in {"env", "config"}:

@@ -6,8 +6,8 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from tuner import progress
-from tuner.cli_output import complain, failures, print_json, result, say, stop_on_signals, written_to
+from tuner.cli import progress
+from tuner.cli.output import complain, failures, print_json, result, say, stop_on_signals, written_to
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
 from tuner.launch import text as render

@@ -6,17 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from tuner.arguments.serve_arguments import parse
-from tuner.cli_options import Depth
-from tuner.cli_output import failures, present, stop_on_signals, written_to
+from tuner.cli.choices import Depth
+from tuner.cli.inputs import Inputs, Launching, planned
+from tuner.cli.output import failures, present, stop_on_signals, written_to
+from tuner.cli.progress import working
 from tuner.engines.engines import Starting, Watching
 from tuner.engines.output import compared
 from tuner.engines.replay import replayed
 from tuner.errors import ExitCode, TunerError
-from tuner.inputs import Inputs, Launching, planned
 from tuner.launch import text as render
 from tuner.probe.models import Request, probe, prove
 from tuner.probe.sweep import Selection
-from tuner.progress import working
 from tuner.verdicts.lookup import opened_store, remember_engines
 
 if TYPE_CHECKING:

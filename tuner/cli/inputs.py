@@ -113,7 +113,7 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
     Raises:
         TunerError: the file cannot be used, is for another launch, or the model or environment cannot be read.
     """
-    from tuner.launch.decision_file import plan_decided, read_decision  # noqa: PLC0415  only with --decision
+    from tuner.launch.decision_file import plan_decided, read_decision
 
     decision = read_decision(path)
     environment, at_hand = serving_environment(inputs.python, None)
@@ -137,7 +137,7 @@ def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, envi
     Raises:
         TunerError: the probe failed.
     """
-    from tuner.probe.models import Request, probe, prove  # noqa: PLC0415  starts processes; only this branch needs it
+    from tuner.probe.models import Request, probe, prove
 
     arguments = parse(args)
     serving = arguments.serving

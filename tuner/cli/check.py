@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tuner.cli_output import failures, print_json, result, say
+from tuner.cli.output import failures, print_json, result, say
 from tuner.errors import ExitCode, TunerError
 
 if TYPE_CHECKING:
@@ -119,6 +119,6 @@ def _knowledge(
 
     saved = serving_environment(None, environment)[0] if environment else None
     # The method raises for a name that is too long.
-    if configs is not None and not os.path.isdir(configs):  # noqa: PTH112
+    if configs is not None and not os.path.isdir(configs):
         raise TunerError(f"There is no folder {configs}.", hint="Name the folder of the models' configurations.")
     return Knowledge(opened_store(store, os.environ), saved, vllm_version, configs, accept_platform, cold_start)

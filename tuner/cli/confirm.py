@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from tuner.cli_output import failures, print_json, result
+from tuner.cli.output import failures, print_json, result
 from tuner.confirm.compare import confirm
 from tuner.confirm.expected import read_written
 from tuner.confirm.outcome import Result

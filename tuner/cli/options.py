@@ -1,26 +1,11 @@
 """Options and arguments that several commands share."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class CacheDirIn(StrEnum):
-    """What carries the cache folder into the launch."""
-
-    ENV = "env"
-    CONFIG = "config"
-
-
-class Depth(StrEnum):
-    """How deep a probe looks."""
-
-    ORDER = "order"
-    REPLAY = "replay"
-    OUTPUT = "output"
-
+from tuner.cli.choices import CacheDirIn
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")]
 VllmArgs = Annotated[list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")]

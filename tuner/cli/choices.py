@@ -1,0 +1,26 @@
+"""What may be chosen on the command line, without typer: a look-up reads it, too."""
+
+from enum import StrEnum
+
+
+class OnMissing(StrEnum):
+    """What `serve` does without a stored verdict."""
+
+    SAFE = "safe"
+    PROBE = "probe"
+    FAIL = "fail"
+
+
+class CacheDirIn(StrEnum):
+    """What carries the cache folder into the launch."""
+
+    ENV = "env"
+    CONFIG = "config"
+
+
+class Depth(StrEnum):
+    """How deep a probe looks."""
+
+    ORDER = "order"
+    REPLAY = "replay"
+    OUTPUT = "output"
