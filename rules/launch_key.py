@@ -5,7 +5,8 @@ that can reach the model. What surely cannot is listed here, each with its reaso
 what this module does not understand. So a mistake in reading costs one more proof and never lets a proof speak for
 another launch.
 
-What `vllm serve` does with an argument list is told in `tuner/arguments/vllm_options.py`. Here only what is needed is read:
+What `vllm serve` does with an argument list is told in `tuner/arguments/vllm_options.py`. Here only what is needed
+is read:
 
 - Exact spellings, with underscores or dashes, and `--no-…` for a flag. A shortened spelling is not understood: in
   another release it may be short for another option.

@@ -94,7 +94,7 @@ def install(file: Path, put: Any) -> None:
         put: sets an attribute, as `setattr` does.
     """
     from tuner.probe import runner, sweep  # noqa: PLC0415  the tests' other modules do not need them
-    from tuner.probe.candidates import Candidate
+    from tuner.probe.candidates import Candidate  # noqa: PLC0415  as above
 
     def list_registry(_python: str, on_stage: Any) -> dict[str, Any]:
         on_stage("import", 0)

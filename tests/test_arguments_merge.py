@@ -265,7 +265,8 @@ def test_a_number_too_long_to_be_written_out_stays_text(number: str) -> None:
 def test_reading_arguments_imports_neither_yaml_nor_subprocess() -> None:
     """The look-up path stays light: without `--config` no YAML library is loaded."""
     code = (
-        "import sys; from tuner.arguments.serve_arguments import parse; import tuner.launch.serve; parse(['m', '-cc.mode=3'])\n"
+        "import sys; from tuner.arguments.serve_arguments import parse; "
+        "import tuner.launch.serve; parse(['m', '-cc.mode=3'])\n"
         "print(sorted({'yaml', 'subprocess', 'asyncio', 'pydantic', 'rich'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[1]

@@ -65,7 +65,8 @@ def test_a_commit_reaches_the_disk(store: VerdictStore) -> None:
     """The system is asked to sync before `put` returns, as strace sees it."""
     if subprocess.run(["sh", "-c", "strace -V"], capture_output=True, check=False).returncode != 0:
         pytest.skip("needs strace")
-    code = "import sys\nfrom pathlib import Path\nfrom cache.verdicts.store import VerdictStore\nfrom cache_samples import sample\n"
+    code = "import sys\nfrom pathlib import Path\n"
+    code += "from cache.verdicts.store import VerdictStore\nfrom cache_samples import sample\n"
     code += "VerdictStore(Path(sys.argv[1])).put(sample(2))\nimport os\nos.write(1, b'returned')"
     command = ["strace", "-f", "-e", "trace=fsync,fdatasync,write", sys.executable, "-c", code, store.path]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())

@@ -345,7 +345,8 @@ def test_a_damaged_environment_file_is_an_error_that_names_the_field(site: Site,
 def test_the_look_up_path_imports_nothing_heavy() -> None:
     """A stored verdict is found fast, so none of the libraries that cost start-up time is loaded."""
     code = (
-        "import sys, tuner.environment.environment as e, tuner.model.model, rules.releases; e.read_environment(sys.executable);"
+        "import sys, tuner.environment.environment as e, tuner.model.model, rules.releases; "
+        "e.read_environment(sys.executable);"
         "print(sorted({'pydantic', 'yaml', 'rich', 'subprocess', 'huggingface_hub', 'asyncio', 'ctypes',"
         " 'importlib.metadata'} & set(sys.modules)))"
     )

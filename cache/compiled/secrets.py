@@ -3,9 +3,9 @@
 vLLM writes the values of its own variables into `cache_key_factors.json`; VLLM_API_KEY is among them up to 0.28
 (vllm/envs.py, `compile_factors`: 0.29.0 is the first to leave it out).
 
-`tuner/secrets.py` has another rule, on purpose. What is found here is an error and stops an archive, and it is looked for
-among all names and paths of vLLM's factors: only a name that says it outright counts, and none that says where a secret
-lies. There a wrong guess costs a worker one variable.
+`tuner/secrets.py` has another rule, on purpose. What is found here is an error and stops an archive, and it is looked
+for among all names and paths of vLLM's factors: only a name that says it outright counts, and none that says where a
+secret lies. There a wrong guess costs a worker one variable.
 """
 
 import json

@@ -9,8 +9,8 @@ from tuner.cli.choices import OnMissing
 from tuner.cli.inputs import Inputs, Launching, decided, looked_up, may_be_proved, planned_safely, probed_first
 from tuner.cli.output import failures, present, refuse, result, say_without_waiting, stop_on_signals
 from tuner.errors import ExitCode, TunerError
-from tuner.launch import text as render
 from tuner.launch.serve import command, execute
+from tuner.launch.text import command_line, serve_line, verdict_text
 
 if TYPE_CHECKING:
     from tuner.launch.plan import Plan
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 def verdict(model: str, inputs: Inputs, *, as_json: bool) -> None:
     """Show the stored verdict of a model."""
     with failures(as_json, model):
-        present(looked_up(model, inputs, os.environ), as_json, render.verdict_text)
+        present(looked_up(model, inputs, os.environ), as_json, verdict_text)
 
 
 def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing, *, dry_run: bool) -> None:
     """Become `vllm serve` with the decision merged into `args`, or print the command."""
     with failures(as_json=False):
         made = _planned(args, inputs, launching, on_missing)
-        for sentence in (render.serve_line(made), *made.warnings):
+        for sentence in (serve_line(made), *made.warnings):
             say_without_waiting(f"tuner: {sentence}")
         refuse(made)
         python = Path(made.subject.environment.python)
         if dry_run:
-            result(render.command_line(command(python, made.launch.args), made.launch.env))
+            result(command_line(command(python, made.launch.args), made.launch.env))
         else:
             execute(python, made.launch.args, made.launch.env)
 

@@ -64,7 +64,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def env(python: Python = None, as_json: Json = False) -> None:
     """Show the serving environment and what the flag can do there."""
     from tuner.environment.environment import read_environment
-    from tuner.launch import text as render
+    from tuner.environment.text import environment_text
     from tuner.launch.document import environment_document
 
     with failures(as_json):
@@ -74,7 +74,7 @@ def env(python: Python = None, as_json: Json = False) -> None:
         if as_json:
             print_json(environment_document(environment, flag))
         else:
-            result(render.environment_text(environment, flag))
+            result(environment_text(environment, flag))
 
 
 @app.command()
@@ -175,7 +175,7 @@ def plan(
 ) -> None:
     """Show the launch that `tuner serve` would make, and why."""
     from tuner.cli.inputs import Inputs, Launching, planned
-    from tuner.launch import text as render
+    from tuner.launch.text import plan_text, shell_text
 
     if shell and as_json:
         raise typer.BadParameter("it and --json exclude each other", param_hint="--shell")
@@ -185,7 +185,7 @@ def plan(
         made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if shell:
             refuse(made)  # before the line: `eval` starts what was printed whatever the exit code
-        present(made, as_json, render.shell_text if shell else render.plan_text)
+        present(made, as_json, shell_text if shell else plan_text)
 
 
 @app.command()

@@ -263,5 +263,3 @@ def explain(
             result(explanation_text(explanation))
         if explanation.prediction.answer is not Answer.HIT:
             raise SystemExit(ExitCode.UNKNOWN)
-
-

@@ -119,6 +119,6 @@ def _knowledge(
 
     saved = serving_environment(None, environment)[0] if environment else None
     # The method raises for a name that is too long.
-    if configs is not None and not os.path.isdir(configs):
+    if configs is not None and not os.path.isdir(configs):  # noqa: PTH112
         raise TunerError(f"There is no folder {configs}.", hint="Name the folder of the models' configurations.")
     return Knowledge(opened_store(store, os.environ), saved, vllm_version, configs, accept_platform, cold_start)

@@ -138,7 +138,7 @@ def say(sentence: str) -> None:
         sys.stderr.flush()
     except OSError:
         # What is left in its buffer would be written once more at Python's end, and make that fail.
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for all that follows
 
 
 def say_without_waiting(sentence: str) -> None:

@@ -10,13 +10,13 @@ from tuner.cli import progress
 from tuner.cli.output import complain, failures, print_json, result, say, stop_on_signals, written_to
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
-from tuner.launch import text as render
 from tuner.launch.document import failure_document, plan_document, together
-from tuner.probe import sweep_text as render_probe
+from tuner.probe import sweep_text
 from tuner.probe.document import registry_document
 from tuner.probe.models import Probed, Request, exit_code, plan_of, probe_models
 from tuner.probe.pool import worker_variables
 from tuner.probe.sweep import FAULTS, Selection, Survey, exit_code_of_all, probe_missing, survey
+from tuner.probe.text import probed_text
 from tuner.verdicts.lookup import opened_store
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _models(request: Request, environment: "Environment", store: "VerdictStore",
     if as_json:
         print_json(together([_document(one, request, store) for one in results]))
     else:
-        result(render.probed_text(results))
+        result(probed_text(results))
     return exit_code(results)
 
 
@@ -70,11 +70,11 @@ def _registry(
 ) -> ExitCode:
     begin = time.monotonic()
     found, probed = _swept(request, selection, environment, store)
-    results = render_probe.in_order([*found.known, *probed])
+    results = sweep_text.in_order([*found.known, *probed])
     needing = found.without_config
     jobs = len(found.missing)
     workers = min(jobs, len(worker_variables(environment, jobs, request.workers, os.environ)))
-    summary = render_probe.summary_of(results, len(needing), workers, time.monotonic() - begin)
+    summary = sweep_text.summary_of(results, len(needing), workers, time.monotonic() - begin)
     faults = {one.failure.message: one.failure for one in results if one.failure and one.failure.kind in FAULTS}
     for failure in faults.values():
         complain(failure, None)
@@ -82,7 +82,7 @@ def _registry(
         documents = [(found.candidates[one.name], _document(one, request, store)) for one in results]
         print_json(registry_document(documents, needing, summary.to_dict()))
     else:
-        result(render_probe.registry_text(results, needing, summary))
+        result(sweep_text.registry_text(results, needing, summary))
     return exit_code_of_all(results)
 
 

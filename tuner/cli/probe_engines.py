@@ -14,7 +14,7 @@ from tuner.engines.engines import Starting, Watching
 from tuner.engines.output import compared
 from tuner.engines.replay import replayed
 from tuner.errors import ExitCode, TunerError
-from tuner.launch import text as render
+from tuner.launch.text import plan_text, verdict_text
 from tuner.probe.models import Request, probe, prove
 from tuner.probe.sweep import Selection
 from tuner.verdicts.lookup import opened_store, remember_engines
@@ -64,7 +64,7 @@ def run(
                 field, ask = ASKED[depth]
                 remember_engines(verdicts, _own(made), field, ask(Starting(made, arguments, os.environ), watching))
         made = _planned(words, request, inputs)[0]
-        present(made, as_json, render.plan_text if depth is Depth.ORDER else render.verdict_text)
+        present(made, as_json, plan_text if depth is Depth.ORDER else verdict_text)
     raise SystemExit(_exit_code(made, depth))
 
 

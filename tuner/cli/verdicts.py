@@ -21,9 +21,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 @app.command("list")
 def list_verdicts(store: Store = None, as_json: Json = False) -> None:
     """Show every stored verdict, one line each."""
-    from tuner.launch import text as render
     from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.lookup import known_verdict, opened_store
+    from tuner.verdicts.text import verdicts_table
 
     with failures(as_json):
         verdicts = opened_store(store, os.environ)
@@ -41,7 +41,7 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
             ]
             print_json({"schema_version": SCHEMA_VERSION, "verdicts": rows})
         else:
-            result(render.verdicts_table(entries))
+            result(verdicts_table(entries))
 
 
 @app.command()
@@ -50,9 +50,9 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
 
     With --json the whole entry, the probe's report included.
     """
-    from tuner.launch import text as render
     from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.lookup import known_verdict, opened_store
+    from tuner.verdicts.text import entry_text
 
     with failures(as_json):
         verdicts = opened_store(store, os.environ)
@@ -65,7 +65,7 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
             stored.pop("provenance", None)
             print_json({"schema_version": SCHEMA_VERSION, "digest": entry.digest, **stored})
         else:
-            result(render.entry_text(entry, verdict))
+            result(entry_text(entry, verdict))
 
 
 @app.command()

@@ -72,7 +72,8 @@ def predict(
         keys: its folders, as they are.
         found: what differs from the launch that filled the cache; None: nothing to compare with.
         warmed: whether the second start of that launch loaded what lies in the same folders; None: not known.
-        graphs: what is known of the folder of graphs (`tuner.compile_cache.graph_prediction`); None: this launch needs none.
+        graphs: what is known of the folder of graphs (`tuner.compile_cache.graph_prediction`); None: this launch
+            needs none.
     """
     judged = _judged(factors, keys, found or (), warmed)
     answer, reasons = judged.answer, [judged.reason]

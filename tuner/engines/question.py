@@ -29,7 +29,8 @@ class Question:
         name: `factors`, `proof`, `replay` or `output`; also the kind of the error if vLLM cannot answer.
         args: what stands behind `vllm serve`.
         limit: seconds for each engine; for a question that is asked of no engines, vLLM's import included.
-        memory_limit: bytes that the worker and its children may use; None: `default_memory` of `tuner.processes.limits`.
+        memory_limit: bytes that the worker and its children may use; None: `default_memory` of
+            `tuner.processes.limits`.
         more: what else the worker must know.
         engines: what it must know of each engine, for a question that is asked of engines.
     """

@@ -2,8 +2,8 @@
 
 A bundle is JSON lines in ASCII, one stored verdict a line: `schema_version`, `digest` of the key, `checksum` of the
 rest, `command`, what is said to have made it, the whole `entry`, and the `orders` that its report repeats (see
-`tuner.exchange.order_lists`). The checksum, taken of the entry as it is stored, finds damage, not forgery: whoever imports a bundle
-trusts its reports, but never its verdicts, which are judged anew.
+`tuner.exchange.order_lists`). The checksum, taken of the entry as it is stored, finds damage, not forgery: whoever
+imports a bundle trusts its reports, but never its verdicts, which are judged anew.
 """
 
 import json

@@ -66,8 +66,8 @@ def import_file(
     Args:
         store: where to.
         path: the bundle.
-        giving_way: the origins (`tuner.verdicts.origin`) whose entries give way to a different one of the bundle; an unsafe
-            verdict of what was probed here never gives way to a safe one.
+        giving_way: the origins (`tuner.verdicts.origin`) whose entries give way to a different one of the bundle; an
+            unsafe verdict of what was probed here never gives way to a safe one.
         signed: the bundle as it was read when its signature was checked, kept with each verdict; None: none was
             required, and it is read now.
 
