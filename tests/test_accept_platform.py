@@ -13,8 +13,9 @@ from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import parse
 from tuner.launch.plan import Options, flag_of, make_plan
 from tuner.model.model import identify
+from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
-from tuner.verdicts.lookup import LookUp, look_up
+from tuner.verdicts.lookup import look_up
 
 WORD = "the verdict was reached on cpu and is used here on your word (--accept-platform cpu)"
 GPU = {"vllm": "0.19.1", "torch": "2.10.0+cu128"}

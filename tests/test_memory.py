@@ -14,8 +14,9 @@ from rules.errors import ReportError
 from rules.verdict import Verdict, Word
 from tuner.model.model import identify
 from tuner.verdicts import lookup as memory
+from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import MISSING, Subject, hash_sources
-from tuner.verdicts.lookup import LookUp, current_verdict, known_verdict, look_up, remember
+from tuner.verdicts.lookup import current_verdict, known_verdict, look_up, remember
 
 
 @pytest.fixture

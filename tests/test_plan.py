@@ -24,8 +24,9 @@ from tuner.arguments.serve_arguments import parse
 from tuner.launch.cache_root import cache_root, name_of_proof, proof_root
 from tuner.launch.plan import Options, Plan, make_plan, plainest, plan_with
 from tuner.model.model import identify
+from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, hash_sources
-from tuner.verdicts.lookup import LookUp, look_up, remember_proofs
+from tuner.verdicts.lookup import look_up, remember_proofs
 
 FLAG = "fast_moe_cold_start"
 OPTIONS = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ={"HOME": "/h"})

@@ -23,8 +23,9 @@ from tuner.manifests.launch import ManifestLaunch
 from tuner.model.model import Model, describe, identify, read_config, unidentified
 from tuner.model.side_files import read_side_files
 from tuner.untrusted.files import read_plain
+from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, base_factors, public_version, remote_code
-from tuner.verdicts.lookup import LookUp, current_verdict, look_up
+from tuner.verdicts.lookup import current_verdict, look_up
 
 OFFLINE = "HF_HUB_OFFLINE"
 SEVERAL = "2"

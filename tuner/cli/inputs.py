@@ -15,8 +15,9 @@ from tuner.errors import ExitCode, TunerError
 from tuner.launch.plan import Options, Plan, make_plan, plainest, plan_with
 from tuner.model.model import identify, unidentified
 from tuner.model.patience import SERVE_S, at_most
+from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
-from tuner.verdicts.lookup import LookUp, opened_store
+from tuner.verdicts.lookup import opened_store
 
 
 @dataclass(frozen=True)

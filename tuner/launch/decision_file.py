@@ -19,8 +19,8 @@ from tuner.errors import TunerError
 from tuner.launch.cache_root import CACHE_ROOT, name_of_proof
 from tuner.launch.decision_document import HINT, load_decision, not_a_decision
 from tuner.launch.plan import Options, Plan, as_bool, carried, explicit_flag, other_model, without_null
+from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, public_version
-from tuner.verdicts.lookup import LookUp
 from tuner.verdicts.proofs import LaunchIdentity, launch_identity, told
 
 

@@ -18,8 +18,9 @@ from tuner.arguments.serving import Serving
 from tuner.errors import TunerError
 from tuner.launch.cache_root import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.model.model import identify
+from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
-from tuner.verdicts.lookup import LookUp, look_up
+from tuner.verdicts.lookup import look_up
 from tuner.verdicts.origin import accepted, draft_notes
 from tuner.verdicts.proofs import (
     NO_PROOF,

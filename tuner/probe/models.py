@@ -22,8 +22,9 @@ from tuner.model.model import identify
 from tuner.model.shrink import declares_experts, shrink
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, Outcome
+from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, public, remote_code
-from tuner.verdicts.lookup import LookUp, remember, remember_proofs
+from tuner.verdicts.lookup import remember, remember_proofs
 
 
 @dataclass(frozen=True)

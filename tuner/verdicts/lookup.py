@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,32 +16,9 @@ from rules.proof_finding import PLAIN, Reason, sentence
 from rules.verdict import Verdict, Word
 from tuner.environment.plugins import UNKNOWN, unknown_plugins
 from tuner.untrusted.shape import fits, readable
+from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
 from tuner.verdicts.proofs import outdated, stored_proof
-
-
-@dataclass(frozen=True)
-class LookUp:
-    """The answer to a look-up.
-
-    Attributes:
-        entry: the stored entry; None for a miss.
-        verdict: its verdict, judged by the current rules; None for a miss.
-        miss: why nothing was found; sentences, empty for a hit.
-        verified: whether the source files behind the verdict were hashed again and are unchanged. False only for
-            an environment known from a saved file.
-        accepted_platform: the platform on which the verdict was reached, where that is another one than the
-            environment's and stands in on the user's word.
-        outdated: for the proofs that were held against what is here, by their key, why they say nothing of it; empty
-            if they do.
-    """
-
-    entry: Entry | None
-    verdict: Verdict | None
-    miss: tuple[str, ...] = ()
-    verified: bool = True
-    accepted_platform: str | None = None
-    outdated: Mapping[str, str] = field(default_factory=dict)
 
 
 def look_up(

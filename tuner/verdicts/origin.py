@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cache.verdicts.entry import Entry
-    from tuner.verdicts.lookup import LookUp
+    from tuner.verdicts.answer import LookUp
 
 HERE, IMPORTED = "probed here", "imported"
 """The two origins of an entry, as `tuner verdicts list` calls them."""

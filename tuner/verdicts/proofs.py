@@ -18,7 +18,7 @@ from tuner.arguments.serve_arguments import ServeArguments
 from tuner.verdicts.identity import MISSING, Subject, hash_sources, launch_worker_digest
 
 if TYPE_CHECKING:
-    from tuner.verdicts.lookup import LookUp
+    from tuner.verdicts.answer import LookUp
 
 
 PLAIN_LAUNCH = "the plain launch"

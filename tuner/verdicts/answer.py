@@ -1,0 +1,31 @@
+"""The answer to a look-up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cache.verdicts.entry import Entry
+from rules.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """The answer to a look-up.
+
+    Attributes:
+        entry: the stored entry; None for a miss.
+        verdict: its verdict, judged by the current rules; None for a miss.
+        miss: why nothing was found; sentences, empty for a hit.
+        verified: whether the source files behind the verdict were hashed again and are unchanged. False only for
+            an environment known from a saved file.
+        accepted_platform: the platform on which the verdict was reached, where that is another one than the
+            environment's and stands in on the user's word.
+        outdated: for the proofs that were held against what is here, by their key, why they say nothing of it; empty
+            if they do.
+    """
+
+    entry: Entry | None
+    verdict: Verdict | None
+    miss: tuple[str, ...] = ()
+    verified: bool = True
+    accepted_platform: str | None = None
+    outdated: Mapping[str, str] = field(default_factory=dict)
