@@ -66,7 +66,7 @@ HARMLESS_USES = [
     ["--response-role=x"],
 ]
 LISTS = 150
-"""How many composed lists each release is asked about; `docs/evidence/make_arguments.py` asks about more."""
+"""How many composed lists each release is asked about; `tools/evidence/make_arguments.py` asks about more."""
 
 
 @pytest.fixture(scope="module", params=list(RELEASES))

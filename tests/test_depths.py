@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_environment import ROOT
 
-sys.path.insert(0, str(ROOT / "docs" / "evidence"))
+sys.path.insert(0, str(ROOT / "tools" / "evidence"))
 
 import depths_page
 from depths_agree import EXPLANATIONS, Said, agreement, contradictions, unsettled

@@ -1,4 +1,7 @@
-"""A few hundred hostile inputs for each place where foreign input enters; `docs/evidence/make_fuzz.py` makes 10,000."""
+"""A few hundred hostile inputs for each place where foreign input enters.
+
+`tools/evidence/make_fuzz.py` makes 10,000.
+"""
 
 from collections.abc import Callable
 from importlib import import_module

@@ -17,7 +17,7 @@ from rules.launch_key import SHARED
 
 pytestmark = pytest.mark.vllm
 
-WORKER = Path(__file__).with_name("vllm_fields.py")
+WORKER = Path(__file__).parent / "support" / "vllm_fields.py"
 MODELS = (
     "Qwen--Qwen3-30B-A3B",
     "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",  # attention and state space layers

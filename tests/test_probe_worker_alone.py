@@ -30,7 +30,7 @@ KERNEL, LOADS_KERNEL = (WORKERS[1] / name for name in ("stamp_kernel.py", "ring.
 function of the other, where there is a GPU."""
 RUN_THERE = {
     ROOT / "benchmarks" / "stamps.py",
-    *(ROOT / "tests" / f"proof_{cases}_cases.py" for cases in ("order", "origin", "part", "setting")),
+    *(ROOT / "tests" / "support" / f"proof_{cases}_cases.py" for cases in ("order", "origin", "part", "setting")),
 }
 """Scripts that run in a serving environment, as the worker does."""
 
@@ -116,7 +116,7 @@ def test_nobody_imports_it(worker: Path) -> None:
     """No Python file of the project imports a worker: it is known by path."""
     others = [
         file
-        for folder in ("tuner", "rules", "cache", "tests", "benchmarks", "environments", "examples", "docs")
+        for folder in ("tuner", "rules", "cache", "tests", "benchmarks", "environments", "examples", "tools")
         for file in (ROOT / folder).rglob("*.py")
         if worker not in file.parents
     ]

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published config.json with processor files of the current release, which the older one reads too."""
     made = tmp_path_factory.mktemp("qwen-vl")
     shutil.copy(QWEN_VL / "config.json", made)
-    script = ROOT / "docs" / "evidence" / "processors.py"
+    script = ROOT / "tools" / "evidence" / "processors.py"
     subprocess.run([python_of("current"), script, made], check=True, cwd=ROOT)
     return made
 

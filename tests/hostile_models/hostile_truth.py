@@ -1,6 +1,6 @@
 """What is true of each hostile model in the plain launch, and the launches in which some of them are unsafe.
 
-Established with real engines of vLLM 0.19.1 (`docs/evidence/make_hostile.py`, hostile.md); where no engine can show it
+Established with real engines of vLLM 0.19.1 (`tools/evidence/make_hostile.py`, hostile.md); where no engine can show it
 here, by construction, and `why` says so.
 """
 

@@ -1,0 +1,90 @@
+"""Compares the catalogues with what reading the sources says, and writes agreement.md.
+
+.venv/bin/python tools/evidence/make_agreement.py    # after `make catalogue`
+"""
+
+import json
+import sys
+from collections import Counter
+
+from hand_read import SETTLED, SUSPICIOUS
+from make_registry import CATALOGUE
+from page import table, write
+
+UNSAFE = {"conditional", "reordered", "repeated"}
+AGREES = {
+    ("suspicious", "unsafe"): "agree: unsafe",
+    ("in order", "safe"): "agree: in order",
+    ("suspicious", "inconclusive"): "suspicious, not proved either way",
+    ("in order", "inconclusive"): "read as in order, not proved",
+    ("suspicious", "safe"): "suspicious, found uniform",
+    ("in order", "unsafe"): "read as in order, found unsafe",
+}
+
+
+def main() -> None:
+    """Write the page; end with 1 if a disagreement is not settled."""
+    parts = ["# What was found, against what reading the sources says", INTRODUCTION]
+    unsettled = []
+    for file in sorted(CATALOGUE.glob("*.jsonl")):
+        found = verdicts(file.read_text(encoding="utf-8"))
+        version = file.name.split("-")[1]
+        parts += [f"## {file.stem}", counts(version, found), differences(version, found)]
+        unsettled += [(version, name) for name in disagreeing(version, found) if (version, name) not in SETTLED]
+    write("agreement.md", *parts, "Made from the catalogues by `tools/evidence/make_agreement.py`.")
+    if unsettled:
+        sys.exit(f"not settled: {unsettled}")
+
+
+INTRODUCTION = (
+    "`hand_read.py` names the architectures whose MoE layers a reader of the sources suspects of leaving the "
+    "registered order; all others were read as in order. Where the two differ, the code decides: the last column says "
+    "what it does.\n\n"
+    "Two of the suspicious have no line in a catalogue and were found unsafe as read. InternS2-Mobius, of which no "
+    "config is published, is `repeated` in 0.32.0 with one that shares four blocks (`tests/test_probe_vllm.py`). The "
+    "MTP draft of DeepSeek-V3 beside its target is `conditional` in 0.26.0 ([the GPU's page](registry-gpu.md))."
+)
+
+
+def verdicts(bundle: str) -> dict[str, str]:
+    """The verdict of each architecture of a catalogue."""
+    entries = [json.loads(line)["entry"] for line in bundle.splitlines()]
+    return {entry["report"]["architecture"]: entry["verdict"]["word"] for entry in entries}
+
+
+def case(version: str, name: str, word: str) -> str:
+    """How a verdict stands to what was read."""
+    read = "suspicious" if name in SUSPICIOUS[version] else "in order"
+    kind = "unsafe" if word in UNSAFE else word if word == "inconclusive" else "safe"
+    return AGREES[read, kind]
+
+
+def disagreeing(version: str, found: dict[str, str]) -> list[str]:
+    """Architectures that were found other than read, both being sure."""
+    sure = {AGREES["suspicious", "safe"], AGREES["in order", "unsafe"]}
+    return [name for name, word in found.items() if case(version, name, word) in sure]
+
+
+def counts(version: str, found: dict[str, str]) -> str:
+    """How many architectures there are of each case, and the suspicious ones without a verdict."""
+    seen = Counter(case(version, name, word) for name, word in found.items())
+    missing = sorted(set(SUSPICIOUS[version]) - set(found))
+    rows = [(said, str(seen[said])) for said in AGREES.values() if seen[said]]
+    return (
+        table(("case", "architectures"), rows) + f"\n\nSuspicious and without a verdict: {', '.join(missing) or '-'}."
+    )
+
+
+def differences(version: str, found: dict[str, str]) -> str:
+    """Every architecture but those read and found in order."""
+    plain = AGREES["in order", "safe"]
+    rows = [
+        (name, word, SUSPICIOUS[version].get(name, "in order"), SETTLED.get((version, name), "-"))
+        for name, word in sorted(found.items())
+        if case(version, name, word) != plain
+    ]
+    return table(("architecture", "found", "read", "what the code of this release does"), rows)
+
+
+if __name__ == "__main__":
+    main()

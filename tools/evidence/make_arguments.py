@@ -1,0 +1,143 @@
+"""Compares how argument lists are read with the parsers of seven vLLM releases, and writes arguments.md.
+
+.venv/bin/python tools/evidence/make_arguments.py    # after `make setup setup-flag-live setup-parsers`
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, settings
+from page import ROOT, made_here, table, write
+
+sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from argument_lists import FILE, Composed, composed
+from argument_promises import PROMISES, Case, case_of
+from real_parsers import RELEASES, WHOLE, RealParser, missing, real_parser
+
+from tuner.arguments.vllm_options import scan
+
+LISTS = 2000
+
+
+@dataclass
+class Tally:
+    """What one release was asked, and what came of it."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    drops: Counter[str] = field(default_factory=Counter)
+    mismatches: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def main() -> None:
+    """Ask every release, write the page; end with 1 if anything is read otherwise than vLLM reads it."""
+    parser = argparse.ArgumentParser(description="Argument lists against the real parsers.")
+    parser.add_argument("--lists", type=int, default=LISTS)
+    parser.add_argument("--release", action="append", choices=list(RELEASES))
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="releases at once")
+    options = parser.parse_args()
+    if reasons := {reason for version in RELEASES if (reason := missing(version))}:
+        sys.exit(" ".join(sorted(reasons)))
+    versions = options.release or list(RELEASES)
+    with ProcessPoolExecutor(options.workers) as pool:
+        tallies = dict(zip(versions, pool.map(tally_of, versions, [options.lists] * len(versions)), strict=True))
+    for version, tally in tallies.items():
+        for promise, lists in tally.mismatches.items():
+            print(version, promise, len(lists), *lists[:5], sep="\n    ")
+    if not options.release:
+        write("arguments.md", *page(tallies, options.lists))
+    if any(tally.mismatches for tally in tallies.values()):
+        sys.exit("some lists are read otherwise than vLLM reads them")
+
+
+def tally_of(version: str, lists: int) -> Tally:
+    """Ask one release about so many lists."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as folder, real_parser(version, Path(folder)) as real:
+        checks = list(HealthCheck)
+        plain = settings(max_examples=lists, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+
+        @settings(plain, suppress_health_check=checks)
+        @given(composed())
+        def ask(made: Composed) -> None:
+            if made.file is not None:
+                (real.folder / FILE).write_text(made.file, encoding="utf-8")
+            count(tally, case_of(made.args, real, made.file), made, real)
+
+        ask()
+    return tally
+
+
+def count(tally: Tally, case: Case, made: Composed, real: RealParser) -> None:
+    """Add one list."""
+    kind = "accepted" if case.accepted else "refused by both" if case.ours is None else "refused by vLLM alone"
+    tally.counts.update(["lists", kind])
+    for promise in PROMISES:
+        try:
+            promise(case)
+        except AssertionError as broken:
+            tally.mismatches[promise.__name__].append(f"{real.version} {made} {str(broken)[:200]}")
+    if case.accepted and case.ours:
+        if case.ours.dropped:
+            tally.counts["keys dropped"] += 1
+            tally.drops[forms(made)] += 1
+        for option in ("--hf-overrides", "--speculative-config"):
+            tally.drops[f"{option}: several"] += any(f"several {option} " in said for said in case.ours.warnings)
+        tally.drops["a false in the --config file"] += any(": false` of" in said for said in case.ours.warnings)
+        tally.drops["--config=FILE"] += any("vLLM ignores --config=" in said for said in case.ours.warnings)
+
+
+def forms(made: Composed) -> str:
+    """In which forms a list states its compilation config."""
+    uses = [use for use in scan(made.args)[0] if use.option.field == "compilation_config"]
+    plain, dotted = sum(not use.path for use in uses), {use.spelling for use in uses if use.path}
+    there = [
+        *(["the --config file"] if made.file and "compilation" in made.file else []),
+        *(["several JSON values"] if plain > 1 else ["JSON"] if plain else []),
+        *(["dotted keys of two spellings"] if len(dotted) > 1 else ["dotted keys"] if dotted else []),
+    ]
+    return "compilation config: " + " + ".join(there)
+
+
+def page(tallies: dict[str, Tally], lists: int) -> list[str]:
+    """The parts of the page."""
+    kinds = ("lists", "accepted", "refused by both", "refused by vLLM alone", "keys dropped")
+    rows = []
+    for version, tally in tallies.items():
+        run = "as installed" if version in WHOLE else f"its Python files on the torch of .envs/{RELEASES[version]}"
+        mismatches = sum(map(len, tally.mismatches.values()))
+        rows.append((version, run, *(str(tally.counts[kind]) for kind in kinds), str(mismatches)))
+    total = sum(tally.counts["lists"] for tally in tallies.values())
+    names = sorted({name for tally in tallies.values() for name, number in tally.drops.items() if number})
+    drops = [(name, *(str(tally.drops[name]) for tally in tallies.values())) for name in names]
+    asked = (
+        f"{total} lists, {lists} for each of {len(tallies)} releases, made by hypothesis (`tests/support/argument_lists.py`). "
+        "Each is given to the release's own `vllm serve` parser, and again with one key merged in by the tuner. "
+        f"What must hold of each ({len(PROMISES)} promises) stands in `tests/support/argument_promises.py`: the same "
+        "compilation config, facts, model, exit code of a refusal, and no other value changed by the merge."
+    )
+    lost = (
+        "Lists of those above in which vLLM accepts the list and loses keys, by the forms in which they were given. "
+        "The tuner keeps every key of a compilation config, in one merged value, and names each on stderr; of the "
+        "other options, which it leaves alone, it says what is lost."
+    )
+    return [
+        "# Argument lists, read by the tuner and by vLLM's own parsers",
+        asked,
+        table(("release", "run as", *kinds, "mismatches"), rows),
+        "## What vLLM itself drops in silence",
+        lost,
+        table(("given as", *tallies), drops),
+        made_here("evidence-arguments"),
+    ]
+
+
+if __name__ == "__main__":
+    main()

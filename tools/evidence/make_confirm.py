@@ -1,0 +1,139 @@
+"""Writes confirm.md: decisions of `tuner plan --json` against the logs of real servers.
+
+.venv/bin/python tools/evidence/make_confirm.py      # about three minutes on two cores
+
+The logs are those of `tests/server_logs`, which holds the script that makes them. The decisions are made here, by the
+same arguments in the same serving environments, for a model of the same kind. No verdict of it is stored.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from page import PAGES, ROOT, TUNER, made_here, python_of, run, shown, table, write
+
+sys.path.insert(0, str(ROOT / "tests" / "server_logs"))
+
+from make_server_logs import STARTS, Start
+
+LOGS = ROOT / "tests" / "server_logs"
+CROSSED = (
+    ("0.19.1-false-colour", "0.19.1-true"),
+    ("0.19.1-true", "0.19.1-false-colour"),
+    ("0.19.1-ngram-failed", "0.19.1-true"),
+)
+"""Logs that are compared with the decision of another launch: a server that was not started as decided."""
+GPU = ("0.26.0-compiled", "0.26.0-loaded")
+HEADS = ("log", "arguments of the server", "written", "the log says", "differs or is not said", "result", "exit code")
+
+INTRODUCTION = """\
+The logs are of real starts (`tests/server_logs`, made by `make_server_logs.py`), the decisions of the real
+environments, for a thin Qwen3-MoE of which no verdict is stored. A written `true` is not kept where vLLM forces it off;
+speculative decoding does not start on this CPU build."""
+
+
+def main() -> None:
+    """Make the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        decisions = {name: decision(name, start, Path(folder)) for name, start in STARTS.items()}
+        rows = [row(name, name, decisions, Path(folder)) for name in STARTS]
+        crossed = [row(log, decided, decisions, Path(folder)) for log, decided in CROSSED]
+        cut = [row_of_cut(lines, decisions["0.19.1-true"], Path(folder)) for lines in cuts("0.19.1-true")]
+    write(
+        "confirm.md",
+        "# `tuner confirm` against real servers",
+        shown("tuner", "plan", "--json", "--python", "PYTHON", "MODEL", "--", "ARGUMENTS"),
+        shown("tuner", "confirm", "LOG", "--decision", "FILE"),
+        INTRODUCTION,
+        table(HEADS, rows),
+        "## A server that was not started as decided",
+        table(HEADS, crossed),
+        "## A compile cache, made and then loaded",
+        "A first and a second start of one launch on a GPU (vLLM 0.26.0), without a decision to compare with.",
+        table(("log", "start", "flag", "mode", "cache"), [row_of_gpu(name) for name in GPU]),
+        "## A log that is cut",
+        "The log of `0.19.1-true`, its first lines only.",
+        table(("lines", "not said", "result", "exit code"), cut),
+        made_here("evidence"),
+    )
+
+
+def decision(name: str, start: Start, folder: Path) -> dict[str, Any]:
+    """The document of one launch, in which the model and the cache go by the names that the logs have."""
+    python = python_of(start.environment)
+    model, store = folder / start.environment, folder / "verdicts.sqlite"
+    if not model.exists():
+        subprocess.run([ROOT / python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=folder, check=True)
+    cache = ("--cache-root", f"/srv/{name}/cache")
+    ours = ("--python", python, "--store", str(store), *cache)
+    done = run(TUNER, "plan", "--json", *ours, str(model), "--", "--max-model-len", "256", *start.args)
+    found: dict[str, Any] = json.loads(done.stdout.replace(str(folder), "/srv"))
+    return found
+
+
+def confirmed(log: Path, document: dict[str, Any], folder: Path) -> tuple[int, dict[str, Any]]:
+    """The exit code and the document of `tuner confirm`."""
+    path = folder / "plan.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    done = run(TUNER, "confirm", str(log), "--decision", str(path), "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def row(name: str, decided: str, decisions: dict[str, dict[str, Any]], folder: Path) -> tuple[str, ...]:
+    """One log against one decision."""
+    code, found = confirmed(LOGS / f"{name}.log", decisions[decided], folder)
+    start = STARTS[name]
+    given = " ".join([*start.args, *(f"{key}={value}" for key, value in start.variables.items())])
+    written, said, doubts = (
+        ", ".join(part) for part in (pairs(found, "written"), pairs(found, "effective"), doubt(found))
+    )
+    return name, f"`{given}`", written, said, doubts or "nothing", found["result"], str(code)
+
+
+def row_of_gpu(name: str) -> tuple[str, ...]:
+    """A log from a GPU, which no decision of an environment here is about."""
+    found = json.loads(run(TUNER, "confirm", str(LOGS / f"{name}.log"), "--json").stdout)
+    facts = {fact["name"]: fact["effective"] for fact in found["facts"]}
+    return name, *(str(facts[fact]) for fact in ("start", "flag", "mode", "cache"))
+
+
+def pairs(found: dict[str, Any], which: str) -> Iterator[str]:
+    """What is written or effective, but for what is the same in every row."""
+    facts = {fact["name"]: fact for fact in found["facts"]}
+    for name in ("start", "flag", "mode", "speculative", "cache"):
+        if not (which == "written" and name == "start"):
+            yield f"{name} {facts[name][which]}"
+
+
+def doubt(found: dict[str, Any]) -> Iterator[str]:
+    """The facts that keep a log from being confirmed, with their notes."""
+    for fact in found["facts"]:
+        if fact["outcome"] in {"differs", "not_said"}:
+            note = f" ({fact['note']})" if fact["note"] else ""
+            yield f"{fact['name']} {fact['outcome'].replace('_', ' ')}{note}"
+
+
+def cuts(name: str) -> Iterator[list[str]]:
+    """A log up to before its engine's line, up to before its engine is ready, and whole."""
+    lines = (LOGS / f"{name}.log").read_bytes().decode().split("\n")
+    for sign in ("Initializing a V1 LLM engine", "init engine (profile"):
+        yield lines[: next(index for index, line in enumerate(lines) if sign in line)]
+    yield lines
+
+
+def row_of_cut(lines: list[str], document: dict[str, Any], folder: Path) -> tuple[str, ...]:
+    """What comes of a part of a log."""
+    log = folder / "cut.log"
+    log.write_bytes("\n".join(lines).encode())
+    code, found = confirmed(log, document, folder)
+    unsaid = ", ".join(fact["name"] for fact in found["facts"] if fact["outcome"] == "not_said")
+    return str(len(lines)), unsaid or "nothing", found["result"], str(code)
+
+
+if __name__ == "__main__":
+    sys.stderr.write(f"making {PAGES / 'confirm.md'}\n")
+    main()

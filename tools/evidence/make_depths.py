@@ -1,0 +1,241 @@
+"""One model, three probes: order, replay and output, side by side, and whether they agree.
+
+    .venv/bin/python tools/evidence/make_depths.py run OUT.json --python PYTHON [--jobs N] [--models NAME ...] [-- VLLM ARGS]
+    .venv/bin/python tools/evidence/make_depths.py page OUT.json...   # writes depths.md
+
+The models: the zoo (tests/zoo), of which the truth is known by construction, with layers drawn at random and run eager,
+because many of them branch on data; two thin checkpoints (examples/tiny_checkpoint.py) and cut published models, as
+vLLM compiles them. All through the functions behind `tuner probe` and its `--depth`. What is known is written after
+each model, verdicts into OUT.sqlite; the same command goes on where it was stopped.
+"""  # noqa: E501  a command line
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence"), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
+
+from depths_page import write_page  # noqa: E402  after the path was set
+from make_replay import ALIAS, SMALL, TWO_SETS, where, write_plugin  # noqa: E402  as above
+from page import SERVER_ENVIRONMENT, bare, split_words  # noqa: E402  as above
+from zoo.zoo_truth import ZOO  # noqa: E402  as above
+
+from cache.verdicts.store import VerdictStore  # noqa: E402  as above
+from rules.output import distance, judge_outputs, noise_floor  # noqa: E402  as above
+from rules.replay import judge_replay, replay_orders  # noqa: E402  as above
+from rules.report_engines import Output, Replay  # noqa: E402  as above
+from tuner.arguments.serve_arguments import parse  # noqa: E402  as above
+from tuner.cli.inputs import Inputs, Launching, planned  # noqa: E402  as above
+from tuner.engines.engines import Starting, Watching  # noqa: E402  as above
+from tuner.engines.output import compared  # noqa: E402  as above
+from tuner.engines.replay import replayed  # noqa: E402  as above
+from tuner.environment.environment import read_environment  # noqa: E402  as above
+from tuner.errors import TunerError  # noqa: E402  as above
+from tuner.launch.plan import Plan  # noqa: E402  as above
+from tuner.probe.models import Request, probe  # noqa: E402  as above
+
+MODELS = ROOT / "examples" / "models"
+PUBLISHED = {
+    "Qwen3-30B-A3B, cut": MODELS / "Qwen--Qwen3-30B-A3B",
+    "Mixtral-8x7B, cut": MODELS / "mistralai--Mixtral-8x7B-v0.1",
+    "Llama-4-Scout, cut": MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct",
+    "MiMo-V2-Flash, cut": MODELS / "XiaomiMiMo--MiMo-V2-Flash",
+}
+RENAMED = "ERNIE-4.5-VL, cut, under another name"
+"""Published and unsafe; under its own name vLLM switches the flag off. No CPU runs its attention."""
+KINDS = {"qwen3-moe": "uniform", "two-expert-sets": "reordered"}
+"""Of the thin checkpoints -> what is true of them: the second owns two sets of experts, and never runs the first."""
+DOUBTED = ("Parity", "Marked", "HelperObject", "Generator", "OverflowSkip", "HiddenClock", "ClassCounter", "Raised")
+"""Those of the zoo for which the order probe may be in doubt, one of each kind."""
+THIN = {
+    "hidden_size": 128,
+    "intermediate_size": 128,
+    "moe_intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 80,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "vocab_size": 1024,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "skip_token_id": 88,
+}
+"""Sizes of a zoo model, as in examples/tiny_checkpoint.py; tokens that the zoo asks for are in the vocabulary."""
+ZOO_ARGS = ("--load-format", "dummy", "--enforce-eager")
+"""A load format says that the model is served whole: some branch at a layer that a cut model would lack."""
+LIMIT_S = 900.0
+Row = dict[str, Any]
+"""What is kept of one model."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model: its name and folder, what is true of it if that is known, and arguments of its launch."""
+
+    name: str
+    folder: Path
+    true: str
+    args: tuple[str, ...] = ()
+
+
+def main() -> None:
+    """Run the probes, or write the page."""
+    parser = argparse.ArgumentParser(description="Three probes of many models, side by side.")
+    parser.add_argument("what", choices=["run", "page"])
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="of the serving environment")
+    parser.add_argument("--jobs", type=int, default=1, help="models at once")
+    parser.add_argument("--gpu", action="store_true", help="with a model that only a GPU runs")
+    parser.add_argument("--models", nargs="+", default=[""], help="only those whose names begin so")
+    words, theirs = split_words(sys.argv[1:])
+    options = parser.parse_args(words)
+    if options.what == "page":
+        models = [*KINDS, *PUBLISHED, RENAMED, *ZOO]  # rows are in the order in which models were done
+        write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files], models)
+        return
+    with tempfile.TemporaryDirectory(prefix="depths-") as folder:
+        paths = [str(ROOT / "tests" / "zoo"), str(TWO_SETS), f"{folder}/plugin", os.environ.get("PYTHONPATH", "")]
+        os.environ.update(SERVER_ENVIRONMENT, PYTHONPATH=os.pathsep.join(filter(None, paths)))
+        write_plugin(Path(folder, "plugin"))
+        python = options.python.absolute()
+        known = [*cases(Path(folder)), *([renamed(Path(folder))] if options.gpu else [])]
+        wanted = [case for case in known if case.name.startswith(tuple(options.models))]
+        write_checkpoints([case for case in wanted if case.name in KINDS], python)
+        run(wanted, python, options.files[0].absolute(), tuple(theirs), options.jobs)
+
+
+def cases(folder: Path) -> list[Case]:
+    """All models; of the zoo the configs are written."""
+    config = json.loads((PUBLISHED["Qwen3-30B-A3B, cut"] / "config.json").read_text(encoding="utf-8")) | THIN
+    sure = {name for name, truth in ZOO.items() if truth.witnessed or truth.verdict == "uniform"}
+    chosen = {name: truth for name, truth in ZOO.items() if name in sure or name in DOUBTED}
+    for name, truth in chosen.items():
+        own = {"architectures": [f"{name}ForCausalLM"], "num_hidden_layers": truth.layers}
+        write_config(folder / name, config | own)
+    return [
+        *(Case(kind, folder / kind, true) for kind, true in KINDS.items()),
+        *(Case(name, path, "") for name, path in PUBLISHED.items()),
+        *(Case(name, folder / name, truth.verdict, ZOO_ARGS) for name, truth in chosen.items()),
+    ]
+
+
+def renamed(folder: Path) -> Case:
+    """The published model that branches, under the name that `write_plugin` registers."""
+    config = json.loads((MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT" / "config.json").read_text(encoding="utf-8"))
+    write_config(folder / ALIAS, config | {"architectures": [ALIAS]})
+    return Case(RENAMED, folder / ALIAS, "")
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """A model without weights."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def write_checkpoints(thin: Sequence[Case], python: Path) -> None:
+    """Thin checkpoints, by the environment's own transformers."""
+    for case in thin:
+        script = [python, ROOT / "examples" / "tiny_checkpoint.py", case.folder, "--kind", case.name]
+        subprocess.run(script, cwd=case.folder.parent, check=True, stdout=sys.stderr)
+
+
+def run(wanted: Sequence[Case], python: Path, file: Path, theirs: tuple[str, ...], jobs: int) -> None:
+    """All three probes of every model that is not known yet; what is known is written after each."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": []}
+    rows: list[Row] = [row for row in known["rows"] if not row["failed"]]
+    waiting = [case for case in wanted if case.name not in {row["model"] for row in rows}]
+    inputs = Inputs(str(python), store=str(file.with_suffix(".sqlite")))
+    launches = {case.name: (str(case.folder), *SMALL, *case.args, *theirs) for case in waiting}
+    refused, place = probe_orders(waiting, inputs, jobs), where(python)
+    ready = [case for case in waiting if case.name not in refused]
+    rows += [row_of(case, failed=[refused[case.name]]) for case in waiting if case.name in refused]
+    with ThreadPoolExecutor(jobs) as pool:
+        under_way = [pool.submit(looked_at, case, launches[case.name], inputs) for case in ready]
+        for done in as_completed(under_way):
+            rows.append(row := done.result())
+            said(row["model"], row["order"], *(f"{name} {word}" for name, word in row["words"].items()), *row["failed"])
+            draft = file.with_suffix(".tmp")
+            draft.write_text(json.dumps({"where": place, "rows": rows}, indent=1), encoding="utf-8")
+            draft.replace(file)
+
+
+def said(*words: str) -> None:
+    """A line of progress."""
+    print(*words, file=sys.stderr, flush=True)
+
+
+def probe_orders(waiting: Sequence[Case], inputs: Inputs, jobs: int) -> dict[str, str]:
+    """Store the order probe's verdicts of all that have none, in one call; model -> why there is none of it."""
+    unknown = [case for case in waiting if planned([str(case.folder)], inputs, Launching(), {}).found.entry is None]
+    names = {str(case.folder): case.name for case in unknown}
+    request = Request(list(names), workers=jobs)
+    environment, store = read_environment(str(inputs.python)), VerdictStore(Path(str(inputs.store)))
+    refused: dict[str, str] = {}
+    for result in probe(request, environment, store, lambda stage, name: said(stage, names.get(name, name))):
+        if result.failure:
+            refused[names[result.name]] = f"order: {bare(result.failure.message)}"
+    return refused
+
+
+def row_of(case: Case, order: str = "", **changes: Any) -> Row:
+    """A row with what is known of a model before an engine is started."""
+    return {"model": case.name, "true": case.true, "order": order, "failed": [], "words": {}, "reasons": {}, **changes}
+
+
+def looked_at(case: Case, args: tuple[str, ...], inputs: Inputs) -> Row:
+    """Both probes of engines on one model."""
+    plan = planned(args, inputs, Launching(), os.environ)
+    starting = Starting(plan, parse(args, vllm=plan.subject.environment.vllm), os.environ)
+    watching = Watching(lambda words: said(case.name, words), LIMIT_S, None)
+    row = row_of(case, word_of(plan), engine={}, left=0, passes=0, distances={}, noise=None)
+    for ask, kept in ((replayed, keep_replays), (compared, keep_outputs)):
+        try:
+            kept(row, ask(starting, watching))
+        except TunerError as error:
+            row["failed"].append(bare(f"{error.message} {error.hint}"))
+    return row
+
+
+def word_of(plan: Plan) -> str:
+    """The stored verdict's word."""
+    return str(plan.found.verdict.word) if plan.found.verdict else ""
+
+
+def keep_replays(row: Row, found: Sequence[Row]) -> None:
+    """Put what ran in a row. Which passes left the order the engine says in which calls are right."""
+    runs = [Replay.model_validate_json(json.dumps(one)) for one in found]
+    for one in runs:
+        row["words"][one.name], reason = judge_replay(one)
+        row["reasons"][one.name] = bare(reason)
+    right = runs[-1]
+    row["engine"] = right.engine
+    row["passes"] = sum(one.count for one in right.passes)
+    orders = {order for _, order in replay_orders(right) if order != right.registered[: len(order)]}
+    row["left"] = sum(one.count for one in right.passes if one.called in orders)
+
+
+def keep_outputs(row: Row, found: Sequence[Row]) -> None:
+    """Put the answers' distances in a row, and what the rules say of them."""
+    outputs = [Output.model_validate_json(json.dumps(one)) for one in found]
+    named = {one.name: one for one in outputs}
+    for pair, (word, reason) in judge_outputs(outputs).items():
+        row["words"][pair], row["reasons"][pair] = word, bare(reason)
+        one, other = (named[name] for name in pair.split("_against_"))
+        far = distance(one, other) if one.status == other.status == "ran" else None
+        row["distances"][pair] = asdict(far) if far else None
+    last = outputs[-1]  # the engine that others are held against: `flag_off`, or the launch as it is
+    row["noise"] = noise_floor({one.name: one for one in outputs}, last)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Real engines against decisions: what is decided for a launch, and which layers its engines run.
+
+    .venv/bin/python tools/evidence/make_engines.py run OUT.json [--python PYTHON] [--jobs N] [--only NAME...]
+    .venv/bin/python tools/evidence/make_engines.py page OUT.json [GPU.json]      # writes engines.md
+
+Twenty models: vLLM's own classes, with published configs and with those that it makes up, and compiled hostile models
+(tests/hostile_models). `tuner probe` proves the launch of each, `tuner probe --depth replay` starts its engines with
+either value of the flag. GPU.json holds the engines of hostile models on a GPU, as make_replay.py writes them. The
+page cannot be written while an engine contradicts a `true`, or while no engine ran wrong layers.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support"), str(ROOT / "tools" / "evidence")]
+
+from hostile_samples import PLUGIN, hostile_model  # noqa: E402  after the path was set
+from page import TUNER, bare, made_here, python_of, run, table, write  # noqa: E402  as above
+
+MODELS = ROOT / "examples" / "models"
+PUBLISHED = (
+    "Qwen--Qwen3-30B-A3B",
+    "mistralai--Mixtral-8x7B-v0.1",
+    "meta-llama--Llama-4-Scout-17B-16E-Instruct",
+    "baidu--ERNIE-4.5-VL-28B-A3B-PT",
+    "XiaomiMiMo--MiMo-V2-Flash",
+)
+REGISTERED = (
+    "OlmoeForCausalLM",
+    "GraniteMoeForCausalLM",
+    "PhiMoEForCausalLM",
+    "Qwen2MoeForCausalLM",
+    "Glm4MoeForCausalLM",
+    "Dots1ForCausalLM",
+    "FlexOlmoForCausalLM",
+    "Ernie4_5_MoeForCausalLM",
+    "HunYuanMoEV1ForCausalLM",
+    "Lfm2MoeForCausalLM",
+)
+"""Of vLLM's registry, with a config made up from its class's defaults."""
+HOSTILE = ("DeadResult", "SmallBatchOutside", "SwappedPair", "SideBySideSwapped", "TracedArmInside")
+"""Compiled, and wrong with the flag on in some launch."""
+SMALL = ("--max-model-len", "512", "--max-num-batched-tokens", "256", "--max-num-seqs", "16")
+HEADS = ("model", "`true`", "why not", "engine, flag on", "engine, flag off")
+GPU_HEADS = ("model", "mode", "flag", "what ran")
+
+
+def main() -> None:
+    """Run, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "page"])
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--python", default=python_of("flag-live"))
+    parser.add_argument("--jobs", type=int, default=2, help="models at once")
+    parser.add_argument("--only", nargs="+", default=[*PUBLISHED, *REGISTERED, *HOSTILE], help="names of models")
+    options = parser.parse_args()
+    if options.what == "page":
+        write_page(*(json.loads(file.read_text(encoding="utf-8")) for file in options.files))
+        return
+    with tempfile.TemporaryDirectory(prefix="engines-") as folder:
+        run_all(options, Path(folder))
+
+
+# ---- run
+
+
+def run_all(options: argparse.Namespace, folder: Path) -> None:
+    """Every model; the file is whole after each."""
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for row in pool.map(partial(launched, python=options.python, folder=folder), options.only):
+            rows.append(row)
+            print(*cells(row), sep=" | ", file=sys.stderr, flush=True)
+            options.files[0].write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def launched(name: str, python: str, folder: Path) -> dict[str, Any]:
+    """What is decided for the model's launch, and what its engines showed; each model has a store of its own."""
+    own = folder / name
+    own.mkdir()
+    store = ("--python", python, "--store", str(own / "verdicts.sqlite"), "--json")
+    model = folder_of(name, store, own)
+    plugin = {"PYTHONPATH": str(PLUGIN)} if name in HOSTILE else {}
+    run(TUNER, "probe", *store, model, "--", *SMALL, extra=plugin)
+    plan = run(TUNER, "plan", *store, model, "--", *SMALL, extra=plugin)
+    replay = run(TUNER, "probe", "--depth", "replay", *store, model, "--", *SMALL, extra=plugin)
+    row: dict[str, Any] = {"model": name}
+    for part, done in (("plan", plan), ("replay", replay)):
+        row[part] = json.loads(done.stdout) if done.stdout.strip() else {"error": bare(done.stderr)}
+    return row
+
+
+def folder_of(name: str, store: tuple[str, ...], own: Path) -> str:
+    """The folder of a model; a sweep leaves the config that it makes up beside its store."""
+    if name in PUBLISHED:
+        return str(MODELS / name)
+    if name in HOSTILE:
+        return str(hostile_model(own, name))
+    swept = json.loads(run(TUNER, "probe", "--match", name, *store).stdout)
+    return str(swept["results"][0]["model"]["name"])
+
+
+# ---- page
+
+
+def is_true(row: dict[str, Any]) -> bool:
+    """Whether the launch is written with the flag on."""
+    return row["plan"].get("decision", {}).get("fast_moe_cold_start") is True
+
+
+def engine(row: dict[str, Any], name: str) -> tuple[str, str]:
+    """The word of the replay probe on an engine, and its reason."""
+    engines = (row["replay"].get("evidence") or {}).get("replays") or []
+    for entry in engines:
+        if entry["name"] == name:
+            return entry["verdict"], bare(entry["reason"])
+    return "not started", bare(str(row["replay"].get("error", "")))[:200]
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A line of the table."""
+    reasons = row["plan"].get("reasons") or [row["plan"].get("error", "")]
+    why = "" if is_true(row) else bare(str(reasons[0]))[:240]
+    flag = "yes" if is_true(row) else "no"
+    engines = (": ".join(filter(None, engine(row, name))) for name in ("flag_on", "flag_off"))
+    return (row["model"].replace("--", "/"), flag, why, *engines)
+
+
+def write_page(rows: list[dict[str, Any]], gpu: dict[str, Any] | None = None) -> None:
+    """engines.md.
+
+    Raises:
+        SystemExit: an engine ran other layers than were meant and `true` is written, or no engine ever did.
+    """
+    check(rows)
+    trues = sum(map(is_true, rows))
+    head = (
+        "# What was decided, and what engines ran\n\n"
+        f"`tuner probe MODEL -- {' '.join(SMALL)}` proves the launch.\n"
+        "`--depth replay` then starts its engines with the flag on and with it off.\n"
+        "It records which layer each MoE call meant and which layer ran.\n"
+        f"{trues} of {len(rows)} launches get `true`.\n"
+        "No engine of them ran another layer than was meant."
+    )
+    parts = [head, table(HEADS, [cells(row) for row in rows])]
+    if gpu:
+        lines = [gpu_cells(row) for row in gpu["rows"]]
+        parts += [f"## On a GPU: {gpu['where']}", "Neither model gets `true`.", table(GPU_HEADS, lines)]
+    write("engines.md", *parts, made_here("evidence-engines"))
+
+
+def check(rows: list[dict[str, Any]]) -> None:
+    """Refuse a page that contradicts itself, or that has found nothing."""
+    wrong = [row["model"] for row in rows if is_true(row) and engine(row, "flag_on")[0] != "equal"]
+    if wrong:
+        raise SystemExit(f"`true` is written and an engine did not run what was meant: {', '.join(wrong)}")
+    if not any(engine(row, "flag_on")[0] == "misresolved" for row in rows):
+        raise SystemExit("no engine ran a wrong layer: the models that do were not looked at")
+
+
+def gpu_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A line of the GPU's table."""
+    return (row["model"], row["mode"], "on" if row["flag"] else "off", f"{row['word']}: {bare(row['reason'])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""Writes the pages of this folder anew, each from commands that it names.
+
+make evidence                                     # all pages, about half an hour on two cores
+.venv/bin/python tools/evidence/make_evidence.py probe serve bench bad-input exports
+.venv/bin/python tools/evidence/make_evidence.py gpu PROBE.json COUNTED.json    # documents brought from a GPU machine
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from page import PAGES, ROOT, TUNER, bare, made_here, python_of, run, shown, table, write
+from vllm_server import effective_flag, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MODELS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("examples/models/*/config.json"))
+PLUGIN = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets")}
+SERVE = ("--enforce-eager", "--max-model-len", "256")
+PROMPTS = ("the river carries", "a teacher remembers stories of", "never cross over thunder and", "engine")
+MIXTRAL = "examples/models/mistralai--Mixtral-8x7B-v0.1"
+
+
+def main() -> None:
+    """Make the pages named on the command line, all by default."""
+    pages: dict[str, Callable[[Path], None]] = {
+        "probe": probe_pages,
+        "serve": serve_page,
+        "bench": bench_page,
+        "bad-input": bad_input_page,
+        "exports": exports_page,
+    }
+    if sys.argv[1:2] == ["gpu"]:
+        gpu_page(*(json.loads(Path(name).read_text())["results"] for name in sys.argv[2:]))
+        return
+    parser = argparse.ArgumentParser(description="Write docs/evidence anew.")
+    parser.add_argument("pages", nargs="*", choices=[*pages, []], default=[])
+    for name in parser.parse_args().pages or pages:
+        print(f"making {name}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            pages[name](Path(folder))
+
+
+def probe_pages(folder: Path) -> None:
+    """One page an environment: every published configuration probed and judged."""
+    for environment in ("current", "flag-live"):
+        store = str(folder / f"{environment}.sqlite")
+        done = run(TUNER, "probe", "--json", "--python", python_of(environment), "--store", store, *MODELS)
+        documents = json.loads(done.stdout)["results"]
+        save_summaries(f"probe-{environment}.json", documents)
+        write(
+            f"probe-{environment}.md",
+            f"# All published configurations, probed in `{environment}`",
+            shown("tuner", "probe", "--json", "--python", python_of(environment), "examples/models/*"),
+            probe_table(documents, f"probe-{environment}.json"),
+            made_here("evidence"),
+        )
+
+
+def gpu_page(documents: list[dict], counted: list[dict]) -> None:
+    """The same on a GPU; the documents were made there and brought here."""
+    save_summaries("probe-gpu.json", [*documents, *counted])
+    place = next(one["environment"] for one in documents if "environment" in one)
+    versions = f"vLLM {place['vllm']} (CUDA build), torch {place['torch']}, triton {place['triton']}."
+    missing = "FlashAttention was not installed there; attention that asked for it was replaced and is marked."
+    patched = (
+        "The same vLLM, patched to treat torch 2.11 as it treats 2.10, so that an explicit `true` is kept. The worker "
+        "detects that, and the counter: `settable`, although the table of releases says `inert`."
+    )
+    parts = [
+        f"# All published configurations, probed on one {place['gpu']}",
+        f"{versions} {missing}",
+        shown("tuner", "probe", "--json", "--workers", "5", "--time-limit", "200", "examples/models/*"),
+        probe_table(documents, "probe-gpu.json"),
+        "## With the flag honoured",
+        patched,
+        table(("model", "verdict", "flag status", "counter used", "called", "resolved"), counted_rows(counted)),
+    ]
+    write("probe-gpu.md", *parts)
+
+
+def counted_rows(documents: list[dict]) -> list[tuple[str, ...]]:
+    """What one pass with the flag on called, and what the counter made of it."""
+    rows = []
+    for document in documents:
+        counter = document["evidence"]["counter"]
+        orders = (", ".join(name.split("layers.")[-1] for name in counter[which]) for which in ("called", "resolved"))
+        status = document["environment"]["flag_status"]
+        rows.append((Path(document["model"]["name"]).name, document["verdict"], status, str(counter["ran"]), *orders))
+    return rows
+
+
+def save_summaries(name: str, documents: list[dict]) -> None:
+    """The short documents beside a page."""
+    text = json.dumps([summary(document) for document in documents], indent=1)
+    (PAGES / name).write_text(bare(text) + "\n", encoding="utf-8")
+
+
+def probe_table(documents: list[dict], details: str) -> str:
+    """How many were judged, and one line each."""
+    judged = [document for document in documents if document.get("verdict") not in (None, "inconclusive")]
+    heads = ("model", "verdict", "MoE layers", "seconds", "replaced, or what stopped it")
+    seconds = f"importing vLLM took {import_seconds(documents):.1f} s, once a worker."
+    parts = [
+        f"{len(judged)} of {len(documents)} judged. `{details}` has reasons, witnesses and assumptions.",
+        table(heads, [probe_row(one) for one in documents]),
+        "MoE layers are those of the shrunk model. Seconds are all of a model's stages; " + seconds,
+    ]
+    return "\n\n".join(parts)
+
+
+def summary(document: dict) -> dict:
+    """What a reader wants of one model's document."""
+    if "error" in document:
+        return {"model": document["model"]["name"], "error": document["error"]}
+    evidence = document["evidence"]
+    return {
+        "model": document["model"]["name"],
+        "environment": {name: document["environment"][name] for name in ("vllm", "torch", "platform", "flag_status")},
+        "verdict": document["verdict"],
+        "reasons": document["reasons"],
+        "witness": document["witness"],
+        "compilation_config": document["launch"]["compilation_config"],
+        "scenarios": len(evidence["scenarios"]),
+        **{name: evidence[name] for name in ("registered", "assumptions", "counter", "seconds")},
+    }
+
+
+def probe_row(document: dict) -> tuple[str, ...]:
+    """One line of the table."""
+    name = Path(document["model"]["name"]).name
+    if "error" in document:
+        return name, "none", "", "", f"{document['error']['kind']}: {document['error']['message'][:160]}"
+    evidence = document["evidence"]
+    spent = sum(seconds for stage, seconds in evidence["seconds"].items() if stage != "import")
+    stubs = {item["kind"] for item in evidence["assumptions"]} & {"attention_stubbed", "experts_stubbed"}
+    return name, document["verdict"], str(len(evidence["registered"])), f"{spent:.1f}", ", ".join(sorted(stubs))
+
+
+def import_seconds(documents: list[dict]) -> float:
+    """Seconds of vLLM's import in the run that made these documents."""
+    return max(document["evidence"]["seconds"]["import"] for document in documents if "evidence" in document)
+
+
+def serve_page(folder: Path) -> None:
+    """Real servers: the corruption, its cure, and the flag that the engine reports."""
+    two_sets = checkpoint(folder, "flag-live", "two-expert-sets")
+    vllm = str(ROOT / ".envs" / "flag-live" / "bin" / "vllm")
+    arms = {}
+    for flag in ("false", "true"):
+        setting = ("--compilation-config", f'{{"fast_moe_cold_start": {flag}}}')
+        arms[f"vllm serve, flag {flag}"] = served((vllm, "serve", two_sets, *SERVE, *setting), folder / flag)
+    arms["tuner serve"] = served_by_tuner("flag-live", two_sets, folder / "tuned")
+    rows = [(prompt, *(arm["answers"][at] for arm in arms.values())) for at, prompt in enumerate(PROMPTS)]
+    agree = arms["tuner serve"]["answers"] == arms["vllm serve, flag false"]["answers"]
+    off, on = (arms[f"vllm serve, flag {flag}"]["answers"] for flag in ("false", "true"))
+    differ = sum(right != wrong for right, wrong in zip(off, on, strict=True))
+    uniform = [uniform_row(folder, environment) for environment in ("flag-live", "current")]
+    write(
+        "serve.md",
+        "# Real servers: the corruption, and the launch without it",
+        "## A model with two expert sets a layer, of which it runs one (vLLM 0.19.1, CPU)",
+        "The checkpoint is made by `examples/tiny_checkpoint.py --kind two-expert-sets`; "
+        "greedy completions of 24 tokens over HTTP.",
+        shown("vllm", "serve", "CHECKPOINT", *SERVE, "--compilation-config", '{"fast_moe_cold_start": true}'),
+        shown("tuner", "probe", "CHECKPOINT") + "\n\n" + shown("tuner", "serve", "CHECKPOINT", *SERVE),
+        f"With the flag on {differ} of {len(PROMPTS)} completions differ from those with the flag off, and the server "
+        f"logs no error. Through `tuner serve` all are equal to those with the flag off: {agree}.",
+        table(("prompt", *arms), rows),
+        "What the tuner said: `" + arms["tuner serve"]["said"] + "`",
+        "## A uniform model through `tuner serve` in both environments",
+        table(("environment", "tuner said", "key in the argument list", "the engine's own log line says"), uniform),
+        made_here("evidence"),
+    )
+
+
+def checkpoint(folder: Path, environment: str, kind: str) -> str:
+    """A thin checkpoint, written with the libraries of an environment."""
+    model = folder / f"{environment}-{kind}"
+    subprocess.run(
+        [ROOT / python_of(environment), ROOT / "examples" / "tiny_checkpoint.py", model, "--kind", kind],
+        cwd=folder,
+        check=True,
+    )
+    return str(model)
+
+
+def served(command: tuple[str, ...], folder: Path) -> dict:
+    """Start a server, ask every prompt, stop it."""
+    with running_server(command, folder, PLUGIN) as server:
+        text = server.log_text()
+        return {
+            "answers": [server.complete(prompt) for prompt in PROMPTS],
+            "flag": effective_flag(text),
+            "arguments": server.arguments(),
+            "said": next((line for line in text.splitlines() if line.startswith("tuner: ")), ""),
+        }
+
+
+def served_by_tuner(environment: str, model: str, folder: Path) -> dict:
+    """Probe a checkpoint, then serve it with the stored verdict."""
+    folder.mkdir()
+    ours = ("--python", str(ROOT / python_of(environment)), "--store", str(folder / "verdicts.sqlite"))
+    done = run(TUNER, "probe", *ours, model, extra=PLUGIN)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return served((TUNER, "serve", *ours, "--on-missing", "fail", model, *SERVE), folder / "server")
+
+
+def uniform_row(folder: Path, environment: str) -> tuple[str, ...]:
+    """One environment's line about the uniform model."""
+    model = checkpoint(folder, environment, "qwen3-moe")
+    arm = served_by_tuner(environment, model, folder / f"uniform-{environment}")
+    present = any("fast_moe_cold_start" in argument for argument in arm["arguments"])
+    return environment, arm["said"], str(present), f"fast_moe_cold_start = {arm['flag']}"
+
+
+LOOKUP = "# CPU time of look-ups and command start-up"
+READING = "Median over the rounds; the ratio is to the first line in the same round."
+
+
+def bench_page(_: Path) -> None:
+    """The benchmark of look-ups, as it prints itself."""
+    script = "benchmarks/lookup.py"
+    printed = run(sys.executable, script).stdout.strip()
+    write("benchmarks.md", LOOKUP, shown(".venv/bin/python", script), printed, READING, made_here("evidence"))
+
+
+def bad_input_page(folder: Path) -> None:
+    """Faulty models and environments: what is said, how the command ends, and that the store is untouched."""
+    store = folder / "verdicts.sqlite"
+    good = run(TUNER, "probe", "--python", python_of("current"), "--store", str(store), MIXTRAL)
+    before = hashlib.sha256(store.read_bytes()).hexdigest()
+    rows = []
+    for fault, arguments in the_faults(folder).items():
+        done = run(TUNER, "probe", "--store", str(store), *arguments)
+        same = hashlib.sha256(store.read_bytes()).hexdigest() == before
+        said = " ".join(
+            done.stderr.replace(str(folder), "FOLDER").replace(f"{ROOT}/", "").split("tuner: ", 1)[-1].split()
+        )[:300]
+        rows.append((fault, str(done.returncode), said, "unchanged" if same else "CHANGED"))
+    write(
+        "bad-input.md",
+        "# Bad input",
+        shown("tuner", "probe", "--python", "PYTHON", "--store", "STORE", "MODEL"),
+        f"The store held one verdict before (exit code {good.returncode}). Killed and hanging workers, a full disk "
+        "and a vLLM that does not import are in `tests/test_probe_vllm.py` and `tests/test_cli_bad_input.py`.",
+        table(("fault", "exit code", "stderr", "store"), rows),
+        made_here("evidence"),
+    )
+
+
+def exports_page(_: Path) -> None:
+    """Every export format, against schemas and real parsers."""
+    import make_exports  # noqa: PLC0415  it takes its cases from the tests
+
+    make_exports.main()
+
+
+def the_faults(folder: Path) -> dict[str, list[str]]:
+    """Fault -> the arguments that show it."""
+    current = ["--python", python_of("current")]
+    config = json.loads((ROOT / MIXTRAL / "config.json").read_text())
+    written = {
+        "not JSON": "{",
+        "no architectures": json.dumps({**config, "architectures": []}),
+        "unknown architecture": json.dumps({**config, "architectures": ["NoSuchForCausalLM"]}),
+        "0 layers": json.dumps({**config, "num_hidden_layers": 0}),
+        "10^9 experts": json.dumps({**config, "num_local_experts": 10**9}),
+    }
+    faults = {"missing folder": [*current, str(folder / "nowhere")], "config.json absent": [*current, str(folder)]}
+    for name, text in written.items():
+        model = folder / name.replace(" ", "-")
+        model.mkdir()
+        (model / "config.json").write_text(text)
+        faults[name] = [*current, str(model)]
+    text_file = folder / "python"
+    text_file.write_text("no program\n")
+    faults["Python that is not Python"] = ["--python", str(text_file), MIXTRAL]
+    faults["Python without vLLM"] = ["--python", sys.executable, MIXTRAL]
+    return faults
+
+
+if __name__ == "__main__":
+    main()

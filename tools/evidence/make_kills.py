@@ -1,0 +1,159 @@
+"""Writes kills.md: a real `tuner cache warm`, killed again and again, and what later starts find.
+
+    .venv/bin/python tools/evidence/make_kills.py [--environment NAME]... [--kills N] [--seed S]
+
+An undisturbed warm-up says how long one takes; the kills are spread over that time, each at a random moment of its own
+slice, all in one cache root. Whenever that root holds an entry, a server is started from it: vLLM says in its log what
+became of the entry. At last a warm-up is left alone.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence"), str(ROOT / "examples")]
+
+from page import made_here, python_of, table, write  # noqa: E402  after the path was set
+from vllm_server import SERVER_ENVIRONMENT  # noqa: E402  as above
+
+from cache.compiled.layout import CacheRoot, read_root  # noqa: E402  as above
+from cache.compiled.publish import STAGING  # noqa: E402  as above
+from tuner.processes.server_process import ready_server  # noqa: E402  as above
+
+SMALL = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "4")
+WHOLE = "'function' object has no attribute 'finalize_loading'"
+"""What vLLM says on a CPU of an artifact that it has read to its end; of a damaged one it says something else."""
+GONE_S = 60
+LIMIT_S = 900
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the warm-ups run: interpreter, model, cache root, folder for logs."""
+
+    python: Path
+    model: Path
+    root: Path
+    folder: Path
+
+    def warming(self) -> subprocess.Popen[str]:
+        """A `tuner cache warm` that has just been started."""
+        tuner = [sys.executable, "-m", "tuner", "cache", "warm", str(self.model), "--json"]
+        ours = ["--python", str(self.python), "--store", str(self.folder / "none.sqlite"), "--cache-root"]
+        words = [*tuner, *ours, str(self.root), "--", *SMALL]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(words, cwd=self.folder, env=environ(self.folder), text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+    def warmed(self) -> dict[str, Any]:
+        """What a warm-up says that is left alone."""
+        document: dict[str, Any] = json.loads(self.warming().communicate()[0])
+        return document
+
+    def killed_after(self, seconds: float) -> tuple[float, bool]:
+        """Start a warm-up and kill it; when, and whether all that it had started ended within a minute."""
+        begin = time.monotonic()
+        warming = self.warming()
+        time.sleep(seconds)
+        warming.send_signal(signal.SIGKILL)
+        moment = time.monotonic() - begin
+        warming.wait()
+        return moment, gone(self.model)
+
+    def started(self) -> str:
+        """What a server of the same launch says of the entries in the root."""
+        log = self.folder / f"server-{time.monotonic_ns()}.log"
+        ours = ["--python", str(self.python), "--store", str(self.folder / "none.sqlite")]
+        serve = [sys.executable, "-m", "tuner", "serve", *ours, "--cache-root", str(self.root), str(self.model)]
+        with ready_server([*serve, *SMALL], environ(self.folder), log, LIMIT_S):
+            text = log.read_text(encoding="utf-8", errors="replace")
+        if "Directly load AOT compilation from path" in text:
+            return "loaded"
+        return "read to its end" if WHOLE in text else "**not read to its end**"
+
+
+def main() -> None:
+    """Measure in each environment, and write the page."""
+    parser = argparse.ArgumentParser(description="Kill real warm-ups, and see what later starts find.")
+    parser.add_argument("--environment", action="append", choices=["current", "flag-live"])
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    parts = [
+        "# Warm-ups that were killed",
+        f"SIGKILL to `tuner cache warm`, {options.kills} times in each release, seed {options.seed}.",
+    ]
+    for name in options.environment or ["current", "flag-live"]:
+        with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+            parts += section(ROOT / python_of(name), Path(folder), options.kills, random.Random(options.seed))  # noqa: S311  no secret
+    words = " ".join(["tools/evidence/make_kills.py", *sys.argv[1:]])
+    write("kills.md", *parts, made_here("evidence-kills").replace("make evidence-kills", words))
+
+
+def section(python: Path, folder: Path, kills: int, chance: random.Random) -> list[str]:
+    """The part of one environment."""
+    model = folder / "model"
+    subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=folder, check=True)
+    alone = Bench(python, model, folder / "alone", folder).warmed()
+    whole = alone["cold_seconds"] + alone["warm_seconds"]
+    bench = Bench(python, model, folder / "root", folder)
+    rows = []
+    for number in range(kills):
+        moment, ended = bench.killed_after((number + chance.random()) * whole / kills)
+        found = read_root(bench.root) if bench.root.is_dir() else None
+        rows.append(row(number + 1, moment, ended, found, bench))
+        print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
+    last = bench.warmed()
+    heads = ("kill", "after", "processes gone", "entries", "staging folders", "a server started from the root")
+    said = f"The warm-up left alone at last: {len(last['entries'])} entry, the second start says {last['reason']!r}."
+    times = f"Undisturbed: first start {alone['cold_seconds']:.0f} s, second start {alone['warm_seconds']:.0f} s."
+    return [f"## vLLM {alone['vllm']}, {alone['platform']}", times, table(heads, rows), said]
+
+
+def row(number: int, moment: float, ended: bool, found: CacheRoot | None, bench: Bench) -> tuple[str, ...]:
+    """What a kill left behind."""
+    entries = found.entries if found else ()
+    whole = sum(entry.complete is True for entry in entries)
+    left = len(list(bench.root.glob(f"{STAGING}*")))
+    server = bench.started() if entries else "-"
+    shown = f"{len(entries)}, {whole} complete" if entries else "none"
+    return str(number), f"{moment:.0f} s", "yes" if ended else "**no**", shown, str(left), server
+
+
+def gone(model: Path) -> bool:
+    """Whether no process is left that was started for this model, waiting for it."""
+    end = time.monotonic() + GONE_S
+    while any(str(model) in line for line in command_lines()):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def command_lines() -> list[str]:
+    """The command lines of all other processes."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_text(errors="replace"))
+        except OSError:  # it has just ended
+            continue
+    return lines
+
+
+def environ(home: Path) -> dict[str, str]:
+    """The variables of every process."""
+    return {**os.environ, **SERVER_ENVIRONMENT, "PYTHONPATH": str(ROOT), "HOME": str(home)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Writes manifests.md: `tuner check` and `tuner apply` over the 210 public manifests of tests/manifests.
+
+.venv/bin/python tools/evidence/make_manifests.py    # five minutes on two cores, most of it the probe of two models
+
+Every finding was looked at in its file; `JUDGED` holds the judgement with the number that it is about, and the page is
+not written if the number has changed since.
+"""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from page import ROOT, TUNER, made_here, python_of, run, shown, table, write
+
+sys.path.insert(0, str(ROOT))
+
+from tuner.checks.check import read_manifest
+from tuner.checks.edit import Change, NotEditable, edits_for, spliced  # after the path was set
+from tuner.manifests.find import launches_in
+from tuner.manifests.launch import ManifestLaunch
+
+MANIFESTS = "tests/manifests"
+MODELS = {"baidu--ERNIE-4.5-VL-28B-A3B-PT": True, "openai--gpt-oss-120b": False}
+"""Example models that the manifests launch -> whether they launch them with --trust-remote-code."""
+JUDGED = {
+    "image-unpinned": (
+        73,
+        73,
+        "Tags `latest`, `latest-nightly`, or none. No tag of a release or of one build is among them.",
+    ),
+    "arguments-refused": (
+        1,
+        1,
+        (
+            "`--compilation-config 3` of May 2025: right for the vLLM in its image, whose tag says no version, refused "
+            "by each release from 0.14.1 on. So it is a warning that says so, no error."
+        ),
+    ),
+    "arguments-hidden": (
+        6,
+        6,
+        "Five times `vllm serve ...` in prose, once a `--config` file that is not in the repository.",
+    ),
+}
+"""Rule -> findings that were looked at, how many of them are true, and what they are."""
+LEFT = re.compile("by hand|may hold|never writes|edited, it")
+"""What `apply` says of launches that it leaves alone; its other sentences are the warnings of `tuner serve`."""
+HIDDEN = re.compile(r"(?<=^what ).*(?= stands for)")
+CONFIG = "--compilation-config"
+PLANTED = '{"fast_moe_cold_start": true}'
+
+
+def main() -> None:
+    """Make the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        store, image = str(place / "verdicts.sqlite"), str(place / "image.json")
+        probe(store)
+        Path(image).write_text(run(TUNER, "env", "--json", "--python", python_of("flag-live")).stdout, encoding="utf-8")
+        known = ("--configs", "examples/models", "--store", store, "--environment", image)
+        write(
+            "manifests.md",
+            "# Public manifests: what check finds, and what apply edits",
+            "The files of [tests/manifests](../../tests/manifests/README.md), as published. Launches of 34 of them are "
+            "compared with the file, argument by argument, in `tests/test_manifest_public.py`.",
+            launches_section(checked("--store", store)),
+            as_published_section(checked("--store", store)),
+            known_section(checked(*known), store),
+            planted_section(place, known),
+            apply_section(place, known),
+            made_here("evidence"),
+        )
+
+
+def probe(store: str) -> None:
+    """Probe the example models that the manifests launch, in the environment where the flag works."""
+    for remote in (True, False):
+        names = [f"examples/models/{name}" for name, with_code in MODELS.items() if with_code is remote]
+        leave = ("--trust-remote-code",) if remote else ()
+        done = run(TUNER, "probe", "--python", python_of("flag-live"), "--store", store, *leave, *names)
+        if done.returncode not in (0, 3):
+            sys.exit(done.stderr)
+
+
+def checked(*options: str, path: str = MANIFESTS) -> dict:
+    """The document of a check."""
+    done = run(TUNER, "check", "--json", *options, path)
+    document = json.loads(done.stdout)
+    if "error" in document or "Traceback" in done.stderr:
+        sys.exit(done.stderr)
+    return {**document, "exit_code": done.returncode}
+
+
+def repository(path: str) -> str:
+    """The repository that a manifest is from."""
+    return Path(path).parent.name.replace("--", "/", 1)
+
+
+def launches_section(document: dict) -> str:
+    """Files and launches by repository and shape."""
+    files = Counter(repository(str(path)) for path in (ROOT / MANIFESTS).glob("*/*.yaml"))
+    shapes: dict[str, Counter] = {}
+    for one in document["launches"]:
+        shapes.setdefault(repository(one["path"]), Counter())[one["shape"]] += 1
+    rows = [
+        (
+            name,
+            str(number),
+            str(shapes[name].total()),
+            ", ".join(f"{shape} {n}" for shape, n in shapes[name].most_common()),
+        )
+        for name, number in sorted(files.items())
+    ]
+    total = sum(counter.total() for counter in shapes.values())
+    rows.append(("together", str(files.total()), str(total), ""))
+    unreadable = document["summary"]["findings"].get("file-unreadable", 0)
+    heads = ("repository", "files", "launches", "by shape")
+    return f"## Launches\n\n{table(heads, rows)}\n\nFiles that could not be read: {unreadable}."
+
+
+def as_published_section(document: dict) -> str:
+    """Findings without any knowledge but the files, each kind judged."""
+    counts = document["summary"]["findings"]
+    for rule, (number, _, _) in JUDGED.items():
+        if counts.get(rule) != number:
+            sys.exit(f"{rule}: {counts.get(rule)} findings, {number} were judged; look at them again")
+    rows = [
+        (rule, str(number), f"{true} true, {number - true} false", said)
+        for rule, (number, true, said) in JUDGED.items()
+    ]
+    rows += [
+        (rule, str(counts[rule]), "notes", said)
+        for rule, said in (
+            ("version-unknown", "No image, or one whose tag names no vLLM version. All true."),
+            (
+                "model-unknown",
+                "Hub ids that are neither in the hub cache nor below --configs, addresses and variables.",
+            ),
+        )
+    ]
+    other = sorted(set(counts) - {row[0] for row in rows})
+    return "\n\n".join(
+        [
+            "## Findings in the files as they are",
+            shown("tuner", "check", MANIFESTS),
+            table(("finding", "number", "judged by hand", "what they are"), rows),
+            (
+                f"Exit code {document['exit_code']}. Of other kinds: {', '.join(other) or 'none'}. No file sets "
+                "`fast_moe_cold_start`, a `cache_dir`, `VLLM_CACHE_ROOT` or a volume for the compile cache."
+            ),
+        ]
+    )
+
+
+def known_section(document: dict, store: str) -> str:
+    """Findings with verdicts of the models that have an example configuration."""
+    rows = [
+        (one["model"], str(number), one["verdict"])
+        for one, number in (
+            (json.loads(key), number)
+            for key, number in Counter(
+                json.dumps({"model": one["model"], "verdict": one["verdict"]})
+                for one in document["launches"]
+                if one["verdict"]
+            ).items()
+        )
+    ]
+    about = [
+        one for one in document["findings"] if one["rule"] in {"flag-left-on", "no-verdict", "flag-contradicts-verdict"}
+    ]
+    lines = "\n".join(
+        f"- `{Path(one['path']).name}:{one['line']}` {one['level']}: {flat(one['message'], store)}" for one in about
+    )
+    return "\n\n".join(
+        [
+            "## With verdicts",
+            (
+                "Two models that the manifests launch, probed in `.envs/flag-live` (vLLM 0.19.1, CPU), whose "
+                "environment stands for every image that names no other vLLM or platform."
+            ),
+            shown("tuner", "check", MANIFESTS, "--configs", "examples/models", "--environment", "image.json"),
+            table(("model", "launches", "verdict"), sorted(rows)),
+            lines or "No finding about a verdict.",
+            f"Exit code {document['exit_code']}.",
+        ]
+    )
+
+
+def flat(text: str, store: str) -> str:
+    """A message without folders of this run."""
+    return text.replace(str(Path(store).parent), "FOLDER")[:220]
+
+
+def planted_section(place: Path, known: tuple[str, ...]) -> str:
+    """`true` written into every launch that can be edited, and what the check then says."""
+    folder, planted, drafts = place / "planted", 0, 0
+    for file in sorted((ROOT / MANIFESTS).glob("*/*.yaml")):
+        text, launches = planted_in(file)
+        planted += len(launches)
+        drafts += sum(any(re.match(r"--spec|-sc", word) for word in launch.args) for launch in launches)
+        copy = folder / file.parent.name / file.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text, encoding="utf-8")
+    document = checked(*known, path=str(folder))
+    counts = document["summary"]["findings"]
+    rules = ("true-beside-draft", "flag-contradicts-verdict", "flag-unproved", "key-unknown")
+    rows = [(rule, str(counts.get(rule, 0))) for rule in rules]
+    unsafe = sum(one["verdict"] in {"conditional", "reordered", "repeated"} for one in document["launches"])
+    return "\n\n".join(
+        [
+            "## With a wrong flag planted",
+            (
+                f"`{PLANTED}` put behind the arguments of {planted} launches that have no compilation config and can "
+                f"be edited. {drafts} of them have a speculative config, {unsafe} a model whose verdict is unsafe."
+            ),
+            table(("finding", "number"), rows),
+            f"Exit code {document['exit_code']}.",
+        ]
+    )
+
+
+def planted_in(file: Path) -> tuple[str, list[ManifestLaunch]]:
+    """A manifest with `true` in each launch that has no compilation config, as far as they can be edited one by one."""
+    text, done = read_manifest(file), []
+    for index, launch in reversed(list(enumerate(launches_in(file.name, text)))):
+        if any("compilation" in word or word.startswith(("-cc", "...")) for word in launch.args):
+            continue
+        try:
+            change = Change((), (CONFIG, PLANTED), len(launch.words))
+            after = spliced(text, edits_for(text, launch.words, change))
+            made = launches_in(file.name, after)
+        except (NotEditable, ValueError):
+            continue
+        others = [one.args for one in launches_in(file.name, text)]
+        if [one.args for one in made] == [*others[:index], change.of(launch.args), *others[index + 1 :]]:
+            text = after
+            done.append(launch)
+    return text, done
+
+
+def apply_section(place: Path, known: tuple[str, ...]) -> str:
+    """`apply --write` twice over a copy."""
+    folder = place / "edited"
+    shutil.copytree(ROOT / MANIFESTS, folder)
+    first = run(TUNER, "apply", "--write", *known, str(folder))
+    second = run(TUNER, "apply", "--write", *known, str(folder))
+    files = re.findall(r": (\d+) changed$", first.stdout, re.MULTILINE)
+    said = [line.split(": ", 2)[-1] for line in first.stderr.splitlines() if re.match(r"tuner: \S+?:\d+: ", line)]
+    left = Counter(re.sub(r"at line \d+ ", "", HIDDEN.sub("…", one)) for one in said if LEFT.search(one))
+    rows = [
+        ("launches edited", str(sum(map(int, files)))),
+        ("files edited", str(len(files))),
+        ("launches edited by the second run", str(len(re.findall("changed", second.stdout)))),
+        *((f"left alone: {reason}", str(number)) for reason, number in left.most_common()),
+    ]
+    return "\n\n".join(
+        [
+            "## apply",
+            shown(
+                "tuner", "apply", "--write", MANIFESTS, "--configs", "examples/models", "--environment", "image.json"
+            ),
+            table(("what", "number"), rows),
+            (
+                f"Exit codes {first.returncode} and {second.returncode}: 1, because what is left alone is named. That "
+                "nothing but the lines of the compilation config differs is tested file by file in "
+                "`tests/test_apply_public.py`."
+            ),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

