@@ -8,8 +8,7 @@ vLLM fills by itself (`init=False`), such as `local_cache_dir`, are no keys.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rules.release_table import RELEASES, Release
-from rules.releases import named_release, numbers_of, releases_for
+from rules.releases import RELEASES, Release, named_release, numbers_of, releases_for
 
 ALWAYS = frozenset(
     {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from rules.release_table import FlagForm
+from rules.releases import FlagForm
 
 
 class Counting(StrEnum):

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rules.assumptions import SIDE_FILE, uncovered
-from rules.compiled import judge_compiled
 from rules.output import outputs_against
 from rules.proof import judge_proof, wrong_rank
 from rules.proof_finding import PLAIN, ProofFinding, ProofWord, Reason, sentence, with_condition
 from rules.replay import held_against, replay_orders
-from rules.report import Order, Report, Scenario
+from rules.report import CompiledScenario, Order, Report, Scenario
 from rules.verdict import Verdict, Witness, Word
 
 REQUIRED = ("decode_1", "prefill_short", "prefill_65", "batch_limit", "mixed_batch")
@@ -209,3 +208,32 @@ def _differing(report: Report) -> str:
     """The first scenario whose equal passes differ by themselves; empty if none does."""
     equal = (scenario for scenario in report.scenarios if scenario.name in REPEATED)
     return next((scenario.name for scenario in equal if len(set(scenario.passes)) > 1), "")
+
+
+def judge_compiled(report: Report, by_chance: str) -> tuple[str, tuple[str, ...]]:
+    """Whether compiling changed which MoE layers ran: `stable`, `frozen` or `unknown`, and why.
+
+    Args:
+        report: the probe's report.
+        by_chance: a scenario whose equal eager passes differ by themselves; empty if there is none.
+    """
+    compiled = report.compile
+    if compiled is None:
+        return "unknown", ("the compiled model was not run",)
+    if compiled.status != "ran" or not compiled.scenarios:
+        return "unknown", (f"the compiled model was not compared: {compiled.detail or compiled.status}",)
+    moved = next((one for one in compiled.scenarios if one.eager != one.compiled), None)
+    if moved:
+        chance = f"equal passes of {by_chance} differ by themselves, so this may be chance"
+        return "frozen", (_moved(moved), *([chance] if by_chance else []))
+    if report.registered and not any(order for one in compiled.scenarios for order in one.eager):
+        return "unknown", ("no MoE call was recorded in the passes that were compared",)
+    return "stable", ()
+
+
+def _moved(moved: CompiledScenario) -> str:
+    eager, now = (sum(map(len, orders)) for orders in (moved.eager, moved.compiled))
+    return (
+        f"compiled, scenario {moved.name} ran other MoE layers than eager ({now} calls against {eager}): "
+        "a branch was fixed when the model was traced"
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import fmean
 
-from rules.report_engines import Output, OutputPrompt
+from rules.report import Output, OutputPrompt
 from rules.verdict import AGAINST, FLAG, MOVED, Verdict, Word
 
 SAME, UNKNOWN = "same", "unknown"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rules.assumptions import SIDE_FILE, uncovered_in_proof
 from rules.proof_finding import ProofFinding, ProofWord, Reason
-from rules.report_proof import Proof, Rank
+from rules.report import Proof, Rank
 
 INCOMPLETE = frozenset({"nested_call", "name_in_graph", "outer_entries"})
 """Failures with which the calls of a graph are not all that a pass makes, or are none that a pass makes."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rules.report_engines import Replay, ReplayPass
+from rules.report import Replay, ReplayPass
 from rules.verdict import MISRESOLVED, Verdict, Word
 
 EQUAL, UNKNOWN = "equal", "unknown"

@@ -13,7 +13,7 @@ import pytest
 from fake_environment import install
 from source_builds import FILES
 
-from rules.release_table import FlagForm
+from rules.releases import FlagForm
 from tuner.environment.environment import read_environment
 from tuner.environment.interpreter import default_python, find_interpreter, script_python
 from tuner.errors import TunerError

@@ -14,8 +14,7 @@ from real_environment import checkpoint_of, python_of
 from reports import report
 
 from rules.output import FLOOR, TIMES_NOISE, distance, judge_outputs, noise_floor
-from rules.report import parse_report
-from rules.report_engines import Output
+from rules.report import Output, parse_report
 from tuner.arguments.serve_arguments import parse
 from tuner.cli.inputs import Inputs, Launching, planned
 from tuner.engines import output as output_check

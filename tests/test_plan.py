@@ -17,8 +17,7 @@ from cache.verdicts.store import VerdictStore
 from rules.decide import Refusal
 from rules.launch_key import value_digest
 from rules.proof_finding import ProofFinding, ProofWord
-from rules.release_table import RELEASES
-from rules.releases import FlagStatus
+from rules.releases import RELEASES, FlagStatus
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import parse
 from tuner.launch.cache_root import cache_root, name_of_proof, proof_root

@@ -10,8 +10,7 @@ from reports import layers, report, verdict
 
 from rules.errors import ReportError
 from rules.output import CEILING, FLOOR, TIMES_NOISE, cycle, distance, judge_outputs, noise_floor
-from rules.report import parse_report
-from rules.report_engines import Output
+from rules.report import Output, parse_report
 from rules.verdict import Verdict, Word
 
 FLAG, ON, OFF = "flag_on_against_flag_off", "flag_on_against_eager", "flag_off_against_eager"

@@ -4,8 +4,9 @@ import pytest
 
 from rules.compilation_keys import unknown_keys
 from rules.flag_facts import Counting, FlagFacts
-from rules.release_table import RELEASES, FlagForm
 from rules.releases import (
+    RELEASES,
+    FlagForm,
     FlagStatus,
     Version,
     counts_drafts,

@@ -13,7 +13,7 @@ from fake_environment import QWEN, ROOT, model_like
 
 from rules.proof import judge_proof
 from rules.proof_finding import ProofFinding
-from rules.report_proof import Proof
+from rules.report import Proof
 from tuner.arguments.serve_arguments import parse
 from tuner.engines.proof import Alongside, Wanted, proofs_of
 from tuner.environment.environment import read_environment

@@ -119,7 +119,9 @@ def page(tallies: dict[str, Tally], lists: int) -> list[str]:
     drops = [(name, *(str(tally.drops[name]) for tally in tallies.values())) for name in names]
     asked = (
         f"{total} lists, {lists} for each of {len(tallies)} releases, made by hypothesis "
-        "(`tests/support/argument_lists.py`). Each is given to the release's own `vllm serve` parser, and again with one key merged in by the tuner. "
+        "(`tests/support/argument_lists.py`). "
+        "Each is given to the release's own `vllm serve` parser, and again with one "
+        "key merged in by the tuner. "
         f"What must hold of each ({len(PROMISES)} promises) stands in `tests/support/argument_promises.py`: the same "
         "compilation config, facts, model, exit code of a refusal, and no other value changed by the merge."
     )

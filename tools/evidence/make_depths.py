@@ -32,7 +32,7 @@ from zoo.zoo_truth import ZOO  # noqa: E402  as above
 from cache.verdicts.store import VerdictStore  # noqa: E402  as above
 from rules.output import distance, judge_outputs, noise_floor  # noqa: E402  as above
 from rules.replay import judge_replay, replay_orders  # noqa: E402  as above
-from rules.report_engines import Output, Replay  # noqa: E402  as above
+from rules.report import Output, Replay  # noqa: E402  as above
 from tuner.arguments.serve_arguments import parse  # noqa: E402  as above
 from tuner.cli.inputs import Inputs, Launching, planned  # noqa: E402  as above
 from tuner.engines.engines import Starting, Watching  # noqa: E402  as above

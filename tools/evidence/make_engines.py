@@ -112,7 +112,8 @@ def folder_of(name: str, store: tuple[str, ...], own: Path) -> str:
 
 def is_true(row: dict[str, Any]) -> bool:
     """Whether the launch is written with the flag on."""
-    return row["plan"].get("decision", {}).get("fast_moe_cold_start") is True
+    launch = row["plan"].get("launch") or {"compilation_config": {}}
+    return launch["compilation_config"].get("fast_moe_cold_start") is True
 
 
 def engine(row: dict[str, Any], name: str) -> tuple[str, str]:
@@ -127,7 +128,7 @@ def engine(row: dict[str, Any], name: str) -> tuple[str, str]:
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
     """A line of the table."""
     reasons = row["plan"].get("reasons") or [row["plan"].get("error", "")]
-    why = "" if is_true(row) else bare(str(reasons[0]))[:240]
+    why = "" if is_true(row) else bare(str(reasons[-1]))[:240]
     flag = "yes" if is_true(row) else "no"
     engines = (": ".join(filter(None, engine(row, name))) for name in ("flag_on", "flag_off"))
     return (row["model"].replace("--", "/"), flag, why, *engines)

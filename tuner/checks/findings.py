@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from rules.compilation_keys import unknown_keys
 from rules.decide import HOLDS_FOR, MODE, NAME
-from rules.release_table import RELEASES
-from rules.releases import FlagStatus, parse_version, turns_off_by_itself
+from rules.releases import RELEASES, FlagStatus, parse_version, turns_off_by_itself
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.checks.examine import Examined, missing_root

@@ -33,7 +33,7 @@ class Engine:
     """One engine to start.
 
     Attributes:
-        name: `flag_on`, `flag_off` or `as_launched`; see `rules.report_engines` for those of a question's own.
+        name: `flag_on`, `flag_off` or `as_launched`; see `rules.report` for those of a question's own.
         flag: what `fast_moe_cold_start` is set to; None leaves the launch as it is.
         eager: without compiling and CUDA graphs, whatever the launch asks for.
     """
@@ -99,7 +99,7 @@ def answers(asking: Asking, engines: Sequence[Engine], starting: Starting, watch
     """Start engines one after another and ask each; a failure costs its own engine alone.
 
     Returns:
-        What the report keeps of each (`rules.report_engines`).
+        What the report keeps of each (`rules.report`).
 
     Raises:
         TunerError: no engine answered: the failure of the first.

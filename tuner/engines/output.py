@@ -19,7 +19,7 @@ def compared(starting: Starting, watching: Watching) -> list[Found]:
     """Ask the engines of a launch.
 
     Returns:
-        What the report keeps of them (`rules.report_engines.Output`).
+        What the report keeps of them (`rules.report.Output`).
 
     Raises:
         TunerError: no engine could be started: the failure of the first.

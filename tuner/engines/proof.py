@@ -38,7 +38,7 @@ AT_STAKE = frozenset({FlagStatus.SETTABLE, FlagStatus.ALWAYS_ON, FlagStatus.UNKN
 """Statuses with which a `true` may be written or be in force; with others a model with fewer layers is traced."""
 
 Proof = dict[str, Any]
-"""A proof as a report holds it (`rules.report_proof.Proof`)."""
+"""A proof as a report holds it (`rules.report.Proof`)."""
 
 
 @dataclass(frozen=True)

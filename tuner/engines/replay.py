@@ -15,7 +15,7 @@ def replayed(starting: Starting, watching: Watching) -> list[Found]:
     """Watch each engine of a launch.
 
     Returns:
-        What the report keeps of them (`rules.report_engines.Replay`).
+        What the report keeps of them (`rules.report.Replay`).
 
     Raises:
         TunerError: no engine could be started: the failure of the first.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rules.decide import NAME
 from rules.flag_facts import TORCH_BOUND, Counting, FlagFacts
-from rules.release_table import FlagForm
+from rules.releases import FlagForm
 from tuner.untrusted.files import read_plain
 
 COMPILATION = "config/compilation.py"

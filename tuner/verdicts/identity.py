@@ -21,7 +21,6 @@ HOST_HALF = tuple(_TUNER / "model" / name for name in ("shrink.py", "shrink_laye
 """Decides what the worker is given to build, so it counts as part of the probe."""
 JUDGING = (
     "assumptions.py",
-    "compiled.py",
     "judge.py",
     "launch_key.py",
     "output.py",
@@ -29,9 +28,6 @@ JUDGING = (
     "proof_finding.py",
     "replay.py",
     "report.py",
-    "report_engines.py",
-    "report_part.py",
-    "report_proof.py",
     "verdict.py",
 )
 MISSING = "missing"

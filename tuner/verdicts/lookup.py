@@ -82,7 +82,7 @@ def remember_proofs(store: VerdictStore, entry: Entry, proofs: Sequence[Mapping[
     Args:
         store: where the entry is.
         entry: the verdict on the model's code.
-        proofs: what the traces of launches showed (`rules.report_proof.Proof`).
+        proofs: what the traces of launches showed (`rules.report.Proof`).
 
     Raises:
         ReportError: a proof is damaged; nothing is stored.

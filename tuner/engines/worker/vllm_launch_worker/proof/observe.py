@@ -46,7 +46,7 @@ def prepare(control: Path) -> None:
 
 
 def observe(request: dict, folder: Path) -> dict:
-    """What the launch shows: `ranks`, and what was read on the way (see `rules.report_proof` of the host).
+    """What the launch shows: `ranks`, and what was read on the way (see `rules.report` of the host).
 
     Args:
         request: `args`, what stands behind `vllm serve`; `foreign`, whether code that is refused for whose it is, is
