@@ -17,9 +17,8 @@ from cache.compiled.factors import env_hash, folder_name
 from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord
 from rules.releases import named_release
-from tuner.compile_cache.difference import Difference, Effect, known_differences, variables_differ
+from tuner.compile_cache.difference import Difference, Effect, folder_fix, known_differences, variables_differ
 from tuner.compile_cache.factors import is_factors
-from tuner.compile_cache.fix import folder_fix
 from tuner.compile_cache.prediction import expected_ranks
 
 Document = Mapping[str, Any]
