@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -32,10 +32,11 @@ test: setup setup-flag-live setup-parsers lint ## set up both serving environmen
 test-fast: setup-tool lint ## the checks and tests that need no serving environment
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not vllm"
 
-lint: setup-tool ## ruff and mypy
+lint: setup-tool ## ruff, mypy and import-linter
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
 
 bench: setup-tool ## measure look-ups and command start-up
 	.venv/bin/python benchmarks/lookup.py
@@ -91,10 +92,18 @@ evidence-hostile: setup-tool setup-flag-live ## run the models that test the pro
 	.venv/bin/python tools/evidence/make_hostile.py decisions .cache/hostile-decisions.json
 	.venv/bin/python tools/evidence/make_hostile.py page .cache/hostile-engines.json .cache/hostile-decisions.json
 
-evidence-launches: setup-tool setup-flag-live ## trace the plain launch of every published model; write launches.md (4 minutes)
+evidence-engines: setup-tool setup-flag-live ## hold decisions against real engines of twenty models; write engines.md (half an hour)
+	mkdir -p .cache
+	.venv/bin/python tools/evidence/make_engines.py run .cache/engines.json
+	.venv/bin/python tools/evidence/make_engines.py page .cache/engines.json docs/evidence/replay-hostile-gpu.json
+
+evidence-launches: setup-tool setup-flag-live ## trace launches of every published model; write launches.md (20 minutes)
 	mkdir -p .cache
 	.venv/bin/python tools/evidence/make_launches.py run --plain --python .envs/flag-live/bin/python .cache/launches-plain-cpu.json
-	.venv/bin/python tools/evidence/make_launches.py page docs/evidence/launches-gpu.json docs/evidence/launches-lists-gpu.json .cache/launches-plain-cpu.json
+	.venv/bin/python tools/evidence/make_launches.py run --plain --cut --python .envs/flag-live/bin/python .cache/launches-cut-cpu.json
+	.venv/bin/python tools/evidence/make_launches.py run --jobs 2 --python .envs/flag-live/bin/python .cache/launches-lists-cpu.json
+	.venv/bin/python tools/evidence/make_launches.py page docs/evidence/launches-gpu.json docs/evidence/launches-lists-gpu.json \
+	  .cache/launches-plain-cpu.json .cache/launches-cut-cpu.json .cache/launches-lists-cpu.json
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
 	.venv/bin/python tools/evidence/make_arguments.py
