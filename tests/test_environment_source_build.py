@@ -22,8 +22,7 @@ from source_builds import (
     write_vllm,
 )
 
-from rules.flag_facts import Counting, FlagFacts
-from rules.releases import FlagForm
+from rules.releases import Counting, FlagFacts, FlagForm
 from tuner.environment.environment import Environment, read_environment
 from tuner.environment.flag_files import MAX_SOURCE, read_flag_facts
 from tuner.errors import TunerError

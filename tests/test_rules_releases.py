@@ -3,9 +3,10 @@
 import pytest
 
 from rules.compilation_keys import unknown_keys
-from rules.flag_facts import Counting, FlagFacts
 from rules.releases import (
     RELEASES,
+    Counting,
+    FlagFacts,
     FlagForm,
     FlagStatus,
     Version,

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from rules.flag_facts import FlagFacts
-from rules.releases import NO_FACTS, needs_files, parse_version
+from rules.releases import NO_FACTS, FlagFacts, needs_files, parse_version
 from tuner.environment.distributions import Distribution, Stated, installed, module_folder, module_text, stated_version
 from tuner.environment.flag_files import mentions_flag, read_flag_facts
 from tuner.environment.gpu import is_jetson, nvidia_gpus

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rules.decide import NAME
-from rules.flag_facts import TORCH_BOUND, Counting, FlagFacts
-from rules.releases import FlagForm
+from rules.releases import TORCH_BOUND, Counting, FlagFacts, FlagForm
 from tuner.untrusted.files import read_plain
 
 COMPILATION = "config/compilation.py"
