@@ -212,10 +212,7 @@ def pages(documents: Sequence[Answer]) -> list[str]:
         "Seconds are those of the slowest rank, vLLM's import excluded.\n"
         "On the GPU machine, vLLM 0.26.0 honoured the flag as with torch before 2.11. Three of its lines were edited "
         "for that, and their hashes in RECORD made anew.\n"
-        "Made by `make_launches.py run`, with `--plain` for the plain launches, and `make_launches.py page`.\n"
-        "The plain launches on the GPU were traced with an earlier form of the proof, which refused less.\n"
-        "The twenty lists of DeepSeek-V3 are not there: a check that was too strict refused its layers of 8 bits, and "
-        "they were not run again since it was mended."
+        "Made by `make_launches.py run`, with `--plain` for the plain launches, and `make_launches.py page`."
     )
     return [head, *[part for document in documents for part in section(document)]]
 
