@@ -13,8 +13,6 @@ from vllm_launch_worker.proof import first_call
 from vllm_launch_worker.proof.failure import in_words
 
 NAMESPACE, NAME = "tuner_proof", "mixed"
-WORTH = 4
-"""MoE layers from which on the pass that learns how mixers are called takes less time than it saves."""
 
 
 @contextmanager
@@ -30,14 +28,13 @@ def stood_in(model, region, layers: dict, vllm_config, *, origins, standing):
         standing: told what stands in.
     """
     replaced: dict = {}
-    if len(layers) > WORTH:
-        mixers = token_mixers(region, layers, vllm_config, origins)
-        for kind, places in learned(model, region, mixers, vllm_config, standing).items():
-            standing.note("attention_stubbed", kind.__name__)
-            for mixer in mixers:
-                if type(mixer) is kind:
-                    replaced[mixer] = kind
-                    mixer.__class__ = operator_of(kind, places)
+    mixers = token_mixers(region, layers, vllm_config, origins)
+    for kind, place in learned(model, region, mixers, vllm_config, standing).items():
+        standing.note("attention_stubbed", kind.__name__)
+        for mixer in mixers:
+            if type(mixer) is kind:
+                replaced[mixer] = kind
+                mixer.__class__ = operator_of(kind, place)
     try:
         yield
     finally:
