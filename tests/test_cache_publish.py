@@ -11,7 +11,7 @@ from compiled_samples import AOT, made_file
 
 from cache.compiled.layout import read_root
 from cache.compiled.place import HANDLES
-from cache.compiled.publish import STAGING, publish, staging_folder
+from cache.compiled.publish import WARMING, publish, staging_folder
 
 GRAPHS = "torch_compile_cache/0a1b2c3d4e"
 WHOLE = AOT + "ab" * 32
@@ -65,7 +65,7 @@ def test_what_is_there_stays_as_it_is(tmp_path: Path) -> None:
     assert publish(second, tmp_path) == ([], [GRAPHS, WHOLE])
     texts = {path.read_text() for path in tmp_path.rglob("*") if path.is_file() and path.name != HANDLES}
     assert texts == {"first"}
-    assert not list(tmp_path.glob(f"{STAGING}*"))
+    assert not list(tmp_path.glob(f"{WARMING}*"))
 
 
 @pytest.mark.parametrize("moment", range(10))

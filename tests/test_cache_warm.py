@@ -14,7 +14,7 @@ import pytest
 from fake_environment import MIXTRAL, OURS, ROOT, Answer, Serving, model_like, tuner_process
 from warm_server import CLIENTS, ENTRY, starts, with_warm_server
 
-from cache.compiled.publish import STAGING
+from cache.compiled.publish import WARMING
 from cache.compiled.warm_record import read_records
 
 Warm = Callable[..., Answer]
@@ -48,14 +48,14 @@ def test_a_second_start_that_hits_ends_with_0(warm: Warm, serving: Serving, root
     document = warm("--json").document
     first, second = starts(serving)
     assert Path(first["env"]["VLLM_CACHE_ROOT"]).parent == root
-    assert Path(first["env"]["VLLM_CACHE_ROOT"]).name.startswith(STAGING)
+    assert Path(first["env"]["VLLM_CACHE_ROOT"]).name.startswith(WARMING)
     assert second["env"]["VLLM_CACHE_ROOT"] == str(root)
     assert (document["hit"], document["proof"]) == (True, "1 loaded, 0 compiled")
     assert document["entries"] == [ENTRY]
     assert document["cold_seconds"] > 0 < document["warm_seconds"]
     assert (root / ENTRY / "rank_0_0" / "model").read_text() == "compiled"
     assert (root / "modelinfos" / "one.json").exists()
-    assert not list(root.glob(f"{STAGING}*"))
+    assert not list(root.glob(f"{WARMING}*"))
 
 
 def test_it_is_the_launch_of_the_plan(warm: Warm, serving: Serving, tmp_path: Path) -> None:

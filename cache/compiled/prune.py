@@ -11,8 +11,7 @@ from cache.compiled.entry import Entry
 from cache.compiled.files import Item
 from cache.compiled.in_use import HeldFiles
 from cache.compiled.layout import CacheRoot
-from cache.compiled.publish import STAGING
-from cache.compiled.publish import STAGING as UNPACKING
+from cache.compiled.publish import UNPACKING, WARMING
 from cache.compiled.warm_record import FOLDER
 
 REMOVING = ".removing-"
@@ -162,7 +161,7 @@ def _oversize(root: CacheRoot, limit: int, going: set[str], staying: set[str]) -
 def _leftovers(root: CacheRoot, gone: set[str], held: HeldFiles, now: float) -> Iterator[tuple[Candidate, bool]]:
     """Unfinished things beside and in entries that stay, and whether each may still be at work."""
     for beside in root.beside:
-        if beside.path.rpartition("/")[2].startswith((STAGING, UNPACKING, REMOVING)):
+        if beside.path.rpartition("/")[2].startswith((WARMING, UNPACKING, REMOVING)):
             inside = [item for item in root.listing.items if f"{item.path}/".startswith(f"{beside.path}/")]
             yield _leftover(root.path, beside.path, inside, held, now)
     for entry in (entry for entry in root.entries if entry.path not in gone):

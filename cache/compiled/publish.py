@@ -8,7 +8,8 @@ from cache.compiled.entry import Kind
 from cache.compiled.layout import read_root
 from cache.compiled.place import put, relocate
 
-STAGING = ".warming-"
+WARMING = ".warming-"
+UNPACKING = ".unpacking-"
 
 
 def staging_folder(root: Path) -> Path:
@@ -18,7 +19,7 @@ def staging_folder(root: Path) -> Path:
         OSError: it cannot be made.
     """
     root.mkdir(parents=True, exist_ok=True)
-    folder = root / f"{STAGING}{secrets.token_hex(6)}"
+    folder = root / f"{WARMING}{secrets.token_hex(6)}"
     folder.mkdir(mode=0o700)
     return folder
 
@@ -54,7 +55,3 @@ def entries_in(root: Path) -> list[str]:
     """
     entries = sorted(read_root(root).entries, key=lambda entry: (entry.kind is Kind.AOT, entry.path))
     return [entry.path for entry in entries]
-
-
-STAGING = ".unpacking-"
-"""How the name of that folder starts. One is left behind only by a process that was killed, and may be removed."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from cache.compiled.archive.manifest import Manifest, record_path
 from cache.compiled.archive.read import Archive
 from cache.compiled.place import put, relocate
-from cache.compiled.publish import STAGING
+from cache.compiled.publish import UNPACKING
 from cache.compiled.warm_record import read_records
 from cache.errors import ArchiveError
 
@@ -39,7 +39,7 @@ def unpack(archive: Archive, root: Path) -> Unpacked:
     free = shutil.disk_usage(root).free
     if archive.manifest.size > free:
         raise ArchiveError(f"its files have {archive.manifest.size} bytes, and {free} are free below {root}")
-    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=root))
+    staging = Path(tempfile.mkdtemp(prefix=UNPACKING, dir=root))
     try:
         archive.extract(staging)
         _require_records(archive.manifest, staging)
