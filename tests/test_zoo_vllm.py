@@ -35,10 +35,10 @@ class Probed(NamedTuple):
 
 @pytest.fixture(scope="module", params=TARGETS)
 def probed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Probed]:
-    """Name -> what became of every model of the zoo, probed in one environment."""
+    """Name -> what became of the models of the zoo, probed in one environment."""
     python = python_of(str(request.param))
     folder = tmp_path_factory.mktemp(request.param)
-    models = [zoo_model(folder, name) for name in ZOO]
+    models = [zoo_model(folder, name) for name in names_for(str(request.param))]
     store = folder / "verdicts.sqlite"
     where = ("--python", python, "--store", store, "--json")
     variables = {"PYTHONPATH": str(ROOT / "tests" / "zoo"), "HOME": str(folder)}
@@ -49,34 +49,42 @@ def probed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return {name: Probed(document, reports[f"{name}ForCausalLM"]) for name, document in documents.items()}
 
 
+def names_for(environment: str) -> list[str]:
+    """Every model where the flag is live; in the other release those that a scenario leads astray, and safe ones.
+
+    Of the rest the order probe shows the same in any release: nothing.
+    """
+    shown = [name for name, truth in ZOO.items() if truth.witnessed or truth.verdict == "uniform"]
+    return list(ZOO) if environment == "flag-live" else [*shown, "HiddenClock"]
+
+
 def zoo_model(folder: Path, name: str) -> Path:
     """A Qwen3-MoE configuration for one model of the zoo."""
     changes = {"num_hidden_layers": ZOO[name].layers, "skip_token_id": 88}
     return model_like(QWEN, folder / name, architectures=[f"{name}ForCausalLM"], **changes)
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_a_pass_that_leaves_the_order_is_found_where_there_is_one(probed: dict[str, Probed], name: str) -> None:
+def test_a_pass_that_leaves_the_order_is_found_where_there_is_one(probed: dict[str, Probed]) -> None:
     """A witness for each unsafe model that some scenario leads astray, and for no other."""
-    model = probed[name]
-    assert bool(model.left("cut") | model.left("whole")) == ZOO[name].witnessed
-    assert {scenario["status"] for scenario in model.report["scenarios"]} <= {"ran", "not_applicable"}
+    witnessed = {name for name, model in probed.items() if model.left("cut") | model.left("whole")}
+    assert witnessed == {name for name, truth in ZOO.items() if truth.witnessed}
+    statuses = {scenario["status"] for model in probed.values() for scenario in model.report["scenarios"]}
+    assert statuses <= {"ran", "not_applicable"}
 
 
-@pytest.mark.parametrize("name", [name for name, truth in ZOO.items() if truth.witnessed])
-def test_the_witness_decides_the_word(probed: dict[str, Probed], name: str) -> None:
+def test_the_witness_decides_the_word(probed: dict[str, Probed]) -> None:
     """What the cut model showed is the verdict, with that scenario."""
-    model = probed[name]
-    if not model.left("cut"):
-        pytest.skip("Only the whole model shows it.")
-    assert model.document["verdict"] == ZOO[name].verdict
-    assert model.document["witness"]["scenario"] in model.left("cut")
+    shown = {name: model for name, model in probed.items() if model.left("cut")}
+    assert len(shown) > 20
+    for name, model in shown.items():
+        assert model.document["verdict"] == ZOO[name].verdict
+        assert model.document["witness"]["scenario"] in model.left("cut")
 
 
 def test_no_unsafe_model_is_called_uniform(probed: dict[str, Probed]) -> None:
     """The worst outcome, counted over the whole zoo."""
-    unsafe = [name for name, truth in ZOO.items() if truth.verdict != "uniform"]
-    assert len(unsafe) > 30
+    unsafe = [name for name in probed if ZOO[name].verdict != "uniform"]
+    assert len(unsafe) > 20
     assert [name for name in unsafe if probed[name].document["verdict"] == "uniform"] == []
 
 
