@@ -23,7 +23,7 @@ class Refusal(StrEnum):
     UNSAFE = "unsafe"
     """The counter is on, resolves this model's layers wrongly, and no setting of the launch helps."""
     UNKNOWN = "unknown"
-    """Asked to be strict, and nothing is known."""
+    """Asked to fail where nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Facts:
         other_config: options with which vLLM may read another configuration; a proof covers them, `no_moe` does not.
         old_code: why code that another launch compiled may run in this one; empty if its cache is its own.
         accepted_platform: the platform of the proof where that is another one than the launch's; else empty.
-        strict: refuse where nothing is known and the flag may be on.
+        fail_on_unknown: refuse where nothing is known and the flag may be on.
         enforce: refuse where the user's value contradicts an unsafe verdict.
         compiles: what the user's own settings say of compiling; None if they say nothing.
     """
@@ -60,7 +60,7 @@ class Facts:
     other_config: tuple[str, ...] = ()
     old_code: str = ""
     accepted_platform: str = ""
-    strict: bool = False
+    fail_on_unknown: bool = False
     enforce: bool = False
     compiles: bool | None = None
 
@@ -129,7 +129,7 @@ def _unknown(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
         return Decision(False, (reason, f"this vLLM takes the key, so it is switched off ({_stored(verdict, facts)})"))
     if unsafe := _unsafe(verdict):
         said = f"{unsafe}: if this vLLM counts MoE layers, it runs wrong experts"
-        return Decision(None, (reason,), (said,), Refusal.UNKNOWN if facts.strict else Refusal.NONE)
+        return Decision(None, (reason,), (said,), Refusal.UNKNOWN if facts.fail_on_unknown else Refusal.NONE)
     if not doubt:
         return Decision(None, (reason, f"{_shown_safe(verdict)}: counting would be safe"))
     return _unproved(reason, verdict, facts)
@@ -147,7 +147,7 @@ def _stored(verdict: Verdict | None, facts: Facts) -> str:
 def _unproved(reason: str, verdict: Verdict | None, facts: Facts) -> Decision:
     """The flag may be on and nothing can be written about it."""
     said = f"nothing proves that counting MoE layers is safe here ({_doubt(verdict, facts)}){_way_out(facts)}"
-    refusal = Refusal.UNKNOWN if facts.strict else Refusal.NONE
+    refusal = Refusal.UNKNOWN if facts.fail_on_unknown else Refusal.NONE
     return Decision(None, (reason,), warnings=(said,), refusal=refusal)
 
 
@@ -218,7 +218,7 @@ def _explicit_true(kept: Decision, verdict: Verdict | None, facts: Facts) -> Dec
     refusal = kept.refusal
     if facts.speculative or _unsafe(verdict):
         refusal = Refusal.UNSAFE if facts.enforce else refusal
-    elif facts.strict:
+    elif facts.fail_on_unknown:
         refusal = Refusal.UNKNOWN
     because = (*kept.warnings, *kept.reasons[1:])[0]
     return replace(kept, warnings=(f"{NAME}=true contradicts what is known: {because}",), refusal=refusal)

@@ -1,4 +1,4 @@
-"""`tuner cache ls`: the table, the document, where the root is looked for, and what is never printed."""
+"""`tuner cache list`: the table, the document, where the root is looked for, and what is never printed."""
 
 import time
 from pathlib import Path
@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_the_table_has_one_line_an_entry(root: Path) -> None:
     """Model, vLLM and GPU stand where a record names the entry, and `-` where none does."""
-    text = tuner("cache", "ls", "--cache-root", root, code=0).out
+    text = tuner("cache", "list", "--cache-root", root, code=0).out
     lines = [" ".join(line.split()) for line in text.splitlines()]
 
     assert lines[0] == "KIND NAME MODEL VLLM GPU AGE LAST USE SIZE STATE LAUNCH"
@@ -37,7 +37,7 @@ def test_the_table_has_one_line_an_entry(root: Path) -> None:
 
 def test_the_document_has_all_of_it(root: Path) -> None:
     """Versioned, in bytes and UTC, with the launches of each entry and what lies beside."""
-    document = tuner("cache", "ls", "--cache-root", root, "--json", code=0).document
+    document = tuner("cache", "list", "--cache-root", root, "--json", code=0).document
     entries = {entry["path"]: entry for entry in document["entries"]}
     beside = {one["path"]: one["bytes"] for one in document["beside"]}
 
@@ -59,7 +59,7 @@ def test_the_factors_are_never_printed(root: Path) -> None:
     path.write_text(path.read_text().replace('"VLLM_API_KEY": null', '"VLLM_API_KEY": "sk-of-somebody"'))
 
     for options in ([], ["--json"]):
-        assert "sk-of" not in tuner("cache", "ls", "--cache-root", root, *options, code=0).out
+        assert "sk-of" not in tuner("cache", "list", "--cache-root", root, *options, code=0).out
 
 
 def test_damage_and_leftovers_are_noted(root: Path) -> None:
@@ -68,7 +68,7 @@ def test_damage_and_leftovers_are_noted(root: Path) -> None:
     made_file(root / AOT_19 / "rank_0_0/model.12.tmp")
     made_file(root / "tuner-warm/bad.json")
     recorded(root, "torch_compile_cache/ffffffffff", digest="e2" * 32)
-    text = tuner("cache", "ls", "--cache-root", root, code=0).out
+    text = tuner("cache", "list", "--cache-root", root, code=0).out
 
     assert f"{BACKBONE}/cache_key_factors.json is damaged" in text
     assert f"{AOT_19}/rank_0_0/model.12.tmp was left over" in text
@@ -91,11 +91,11 @@ def test_the_root_is_where_vllm_keeps_its_caches(root: Path, tmp_path: Path) -> 
         ([], unset),
     ]
     for options, variables in cases:
-        said = tuner("cache", "ls", *options, "--json", env={"HOME": str(home), **variables}, code=0)
+        said = tuner("cache", "list", *options, "--json", env={"HOME": str(home), **variables}, code=0)
         assert said.document["root"] == str(root)
 
 
-@pytest.mark.parametrize("command", [["ls"], ["scan"], ["prune", "--older-than", "1"]])
+@pytest.mark.parametrize("command", [["list"], ["scan"], ["prune", "--older-than", "1"]])
 def test_a_root_that_is_not_there_is_an_error(tmp_path: Path, command: list[str]) -> None:
     """It says which folder, where the name comes from, and what to do; a file is no root either."""
     missing = tmp_path / "no-root"
@@ -110,7 +110,7 @@ def test_a_root_that_is_not_there_is_an_error(tmp_path: Path, command: list[str]
 
 def test_an_empty_root_is_no_error(tmp_path: Path) -> None:
     """It has no entries, and nothing else."""
-    text = tuner("cache", "ls", "--cache-root", tmp_path, code=0).out
+    text = tuner("cache", "list", "--cache-root", tmp_path, code=0).out
     assert "0 entries, 0 B" in text
     assert "KIND" not in text
 
@@ -118,7 +118,7 @@ def test_an_empty_root_is_no_error(tmp_path: Path) -> None:
 def test_names_cannot_move_the_cursor(tmp_path: Path) -> None:
     """Names in the root and words of a record are text of anybody."""
     made_file(tmp_path / "a\x1b[31m\nb")
-    text = tuner("cache", "ls", "--cache-root", tmp_path, code=0).out
+    text = tuner("cache", "list", "--cache-root", tmp_path, code=0).out
     assert "\x1b" not in text
     assert r"a\x1b[31m\nb" in text
 

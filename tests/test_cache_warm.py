@@ -80,11 +80,11 @@ def test_real_weights_are_used_where_they_are(warm: Warm, serving: Serving, tmp_
 
 
 def test_the_record_is_listed(warm: Warm, root: Path) -> None:
-    """What was measured can be read back, and `tuner cache ls` shows the launch."""
+    """What was measured can be read back, and `tuner cache list` shows the launch."""
     warm()
     (record,), damaged = read_records(root)
     assert (record.model, record.vllm, record.hit, damaged) == (str(MIXTRAL), "0.19.1", True, [])
-    listed = tuner_process("cache", "ls", "--cache-root", root, code=0).out
+    listed = tuner_process("cache", "list", "--cache-root", root, code=0).out
     assert record.digest[:12] in listed
     assert "0.19.1" in listed
 

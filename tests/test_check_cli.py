@@ -101,11 +101,11 @@ def test_every_rule_is_described() -> None:
     assert all(meaning.endswith(".") for _, meaning in ABOUT.values())
 
 
-@pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 3)])
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--fail-on-unknown",), 3)])
 def test_strict_ends_with_3_where_nothing_was_judged(
     tmp_path: Path, store: Path, options: tuple[str, ...], code: int
 ) -> None:
-    """Notes alone end with 0; with --strict what could not be judged counts."""
+    """Notes alone end with 0; with --fail-on-unknown what could not be judged counts."""
     (tmp_path / "x.sh").write_text("vllm serve somebody/model\n", encoding="utf-8")
     tuner("check", "--store", store, *options, tmp_path / "x.sh", code=code)
 

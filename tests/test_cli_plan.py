@@ -162,9 +162,9 @@ def test_what_no_configuration_can_fix_is_refused(tmp_path: Path, model: Path, c
 
 
 def test_strict_refuses_what_is_not_known(tmp_path: Path) -> None:
-    """With `--strict` an unknown model does not start where the counter is on."""
+    """With `--fail-on-unknown` an unknown model does not start where the counter is on."""
     _, file = always_on(tmp_path)
-    args = ("plan", QWEN, "--environment", file, "--store", tmp_path / "none", "--strict", "--json")
+    args = ("plan", QWEN, "--environment", file, "--store", tmp_path / "none", "--fail-on-unknown", "--json")
     answer = tuner(*args, code=3)
     assert answer.document["refusal"] == "unknown"
     assert "This launch is refused" in answer.err

@@ -149,7 +149,7 @@ def test_a_verdict_is_that_of_a_look_up(bench: Bench) -> None:
 
 
 def test_the_second_run_probes_only_what_is_missing(bench: Bench) -> None:
-    """Verdicts of exactly this key are not reached again; what failed is tried again, and `--again` tries all."""
+    """Verdicts of exactly this key are not reached again; what failed is tried again, and `--force` tries all."""
     bench.ask("--all", code=3)
     assert bench.plan.probed() == sorted([DENSE, BRANCHING, BROKEN])
     answer = bench.ask("--all", "--json", code=3)
@@ -160,7 +160,7 @@ def test_the_second_run_probes_only_what_is_missing(bench: Bench) -> None:
     assert next(line for line in text.splitlines() if line.startswith(DENSE)).split()[3] == "stored"
     assert "(2 stored before)" in text
     assert bench.plan.probed() == [BROKEN]
-    bench.ask("--all", "--again", code=3)
+    bench.ask("--all", "--force", code=3)
     assert bench.plan.probed() == sorted([DENSE, BRANCHING, BROKEN])
 
 
@@ -204,11 +204,11 @@ def test_the_selection_reaches_the_list(bench: Bench, args: list[str], seen: lis
     [
         ([], "No MODEL is named."),
         (["--configs", "x"], "No MODEL is named."),
-        (["--again"], "No MODEL is named."),
+        (["--force"], "No MODEL is named."),
         (["--all", str(LLAMA)], "take no MODEL"),
         (["--match", "Q*", str(LLAMA)], "take no MODEL"),
         (["--all-text", str(LLAMA)], "take no MODEL"),
-        (["--again", str(LLAMA)], "take no MODEL"),
+        (["--force", str(LLAMA)], "take no MODEL"),
         (["--configs", "x", str(LLAMA)], "take no MODEL"),
         (["--match", "Nothing*"], "registers no MoE architecture that matches Nothing*"),
         (["--all", "--workers", "0"], "--workers"),

@@ -71,7 +71,7 @@ SERVE = [
     [Q],
     [M, "--json", "--store", "x", "--help", "--dry-run"],
     ["--port", "8000", M],
-    ["--strict", "--enforce", M, "-cc.mode=3"],
+    ["--fail-on-unknown", "--enforce", M, "-cc.mode=3"],
     ["--cache-root", "/big", M],
     ["--cache-root=/big", "--cache-dir-in=config", M],
     ["--cache-dir-in", "env", M],

@@ -72,7 +72,20 @@ def test_the_server_gets_the_decision(serving: Serving, store: Path, model: Path
 def test_everything_from_the_first_foreign_token_is_vllms(tmp_path: Path, store: Path) -> None:
     """Tokens that look like our options arrive untouched, in order, byte for byte."""
     inert = with_server(serving_in(tmp_path / "inert", INERT))
-    rest = ["--json", "--store", "x", "--help", "--dry-run", "--python", "p", "--strict", "", "a b", "--", "-x"]
+    rest = [
+        "--json",
+        "--store",
+        "x",
+        "--help",
+        "--dry-run",
+        "--python",
+        "p",
+        "--fail-on-unknown",
+        "",
+        "a b",
+        "--",
+        "-x",
+    ]
     assert served(serve(inert, store, LLAMA, *rest)) == [str(LLAMA), *rest]
 
 
@@ -87,7 +100,7 @@ def test_an_option_before_the_model_that_is_not_ours_ends_ours(tmp_path: Path, s
 def test_two_dashes_end_our_options(tmp_path: Path, store: Path) -> None:
     """A `--` of the user's own does not reach vLLM twice."""
     inert = with_server(serving_in(tmp_path / "inert", INERT))
-    assert served(serve(inert, store, "--strict", LLAMA, "--x", "--", "y")) == [str(LLAMA), "--x", "--", "y"]
+    assert served(serve(inert, store, "--fail-on-unknown", LLAMA, "--x", "--", "y")) == [str(LLAMA), "--x", "--", "y"]
 
 
 @pytest.mark.parametrize("form", ["--model", "--config"])

@@ -96,7 +96,7 @@ START_PATH: dict[str, tuple[list[object], int]] = {
     "a launch with a verdict": (["serve", "{where}", "--dry-run", MIXTRAL, "--tensor-parallel-size", "2"], 0),
     "a launch with settings": (["serve", "{where}", "--dry-run", MIXTRAL, "-cc.cudagraph_mode=NONE"], 0),
     "a launch that a file decides": (["serve", "{where}", "--decision", "{decision}", "--dry-run", MIXTRAL], 0),
-    "a launch without a verdict": (["serve", "{where}", "--strict", "--dry-run", QWEN, "--port", "1"], 0),
+    "a launch without a verdict": (["serve", "{where}", "--fail-on-unknown", "--dry-run", QWEN, "--port", "1"], 0),
 }
 
 

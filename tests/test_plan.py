@@ -28,7 +28,9 @@ from tuner.verdicts.identity import Subject, hash_sources
 from tuner.verdicts.lookup import look_up, remember_proofs
 
 FLAG = "fast_moe_cold_start"
-OPTIONS = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ={"HOME": "/h"})
+OPTIONS = Options(
+    fail_on_unknown=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ={"HOME": "/h"}
+)
 
 
 @pytest.fixture

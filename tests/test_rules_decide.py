@@ -55,7 +55,7 @@ def test_nothing_is_written_where_the_flag_does_nothing(
     status: FlagStatus, word: Word | None, speculative: bool, enforce: bool, strict: bool
 ) -> None:
     """Absent and inert: no setting, no warning, no refusal, and the reason says why."""
-    found = decided(status, word, speculative=speculative, enforce=enforce, strict=strict)
+    found = decided(status, word, speculative=speculative, enforce=enforce, fail_on_unknown=strict)
     assert (found.setting, found.warnings, found.refusal) == (None, (), KEEP)
     assert found.reasons == (f"fast_moe_cold_start is {status} here: Because of this release.",)
 
@@ -80,7 +80,7 @@ def test_a_settable_flag_follows_the_verdict(
     word: Word | None, speculative: bool, setting: bool | None, enforce: bool, strict: bool
 ) -> None:
     """Settable: true for a proved launch, nothing for no_moe, false for all else and beside any draft."""
-    found = decided(FlagStatus.SETTABLE, word, speculative=speculative, enforce=enforce, strict=strict)
+    found = decided(FlagStatus.SETTABLE, word, speculative=speculative, enforce=enforce, fail_on_unknown=strict)
     assert (found.setting, found.warnings, found.refusal) == (setting, (), KEEP)
 
 
@@ -100,10 +100,10 @@ def test_a_settable_flag_follows_the_verdict(
 def test_a_flag_that_is_always_on_refuses_what_is_unsafe(
     word: Word | None, refusal: Refusal, strict_refusal: Refusal, warned: bool
 ) -> None:
-    """Always on: unsafe is refused, unproved warns, and `--strict` refuses that too."""
+    """Always on: unsafe is refused, unproved warns, and `--fail-on-unknown` refuses that too."""
     found = decided(FlagStatus.ALWAYS_ON, word)
     assert (found.setting, found.refusal, bool(found.warnings)) == (None, refusal, warned)
-    assert decided(FlagStatus.ALWAYS_ON, word, strict=True).refusal == strict_refusal
+    assert decided(FlagStatus.ALWAYS_ON, word, fail_on_unknown=True).refusal == strict_refusal
 
 
 @pytest.mark.parametrize("word", UNSAFE)
@@ -120,7 +120,7 @@ def test_a_draft_under_0_15_0_is_refused(word: Word | None, strict: bool) -> Non
     """0.15.0 counts a draft's layers too: whatever the verdict, the launch is refused."""
     status = flag_status("0.15.0", "2.9.1", "cuda").status
     counts = counts_drafts("0.15.0")
-    found = decided(status, word, speculative=True, counts_drafts=counts, strict=strict)
+    found = decided(status, word, speculative=True, counts_drafts=counts, fail_on_unknown=strict)
     assert (found.setting, found.refusal) == (None, REFUSE)
 
 
@@ -128,18 +128,18 @@ def test_a_draft_under_0_15_0_is_refused(word: Word | None, strict: bool) -> Non
 def test_a_draft_under_0_15_1_switches_the_flag_off_by_itself(word: Word | None) -> None:
     """0.15.1 turns itself off with speculative decoding: nothing to write, to warn of or to refuse."""
     status = flag_status("0.15.1", "2.9.1", "cuda").status
-    found = decided(status, word, speculative=True, counts_drafts=counts_drafts("0.15.1"), strict=True)
+    found = decided(status, word, speculative=True, counts_drafts=counts_drafts("0.15.1"), fail_on_unknown=True)
     assert (found.setting, found.warnings, found.refusal) == (None, (), KEEP)
 
 
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("speculative", [False, True])
 def test_an_unknown_flag_is_safe_only_with_a_safe_verdict(word: Word | None, speculative: bool) -> None:
-    """Unknown: a safe verdict needs no warning, all else warns, and `--strict` refuses it."""
+    """Unknown: a safe verdict needs no warning, all else warns, and `--fail-on-unknown` refuses it."""
     found = decided(FlagStatus.UNKNOWN, word, speculative=speculative)
     safe = word in SAFE and not speculative
     assert (found.setting, found.refusal, bool(found.warnings)) == (None, KEEP, not safe)
-    strict = decided(FlagStatus.UNKNOWN, word, speculative=speculative, strict=True)
+    strict = decided(FlagStatus.UNKNOWN, word, speculative=speculative, fail_on_unknown=True)
     assert strict.refusal == (KEEP if safe else DOUBT)
 
 
@@ -158,10 +158,10 @@ def test_an_unknown_flag_with_an_unsafe_verdict_says_what_may_happen(word: Word)
 def test_an_unknown_flag_is_switched_off_where_the_key_is_taken(
     word: Word | None, speculative: bool, strict: bool
 ) -> None:
-    """The key is taken: false for whatever has MoE layers, proved or not, without a warning and with `--strict`."""
+    """The key is taken: false for whatever has MoE layers, proved or not, with `--fail-on-unknown` too."""
     verdict = None if word is None else Verdict(word, ("a reason",))
     taken = replace(flag(FlagStatus.UNKNOWN), takes_key=True)
-    found = decide(verdict, taken, Facts(speculative=speculative, strict=strict, proof=PROVED))
+    found = decide(verdict, taken, Facts(speculative=speculative, fail_on_unknown=strict, proof=PROVED))
     without_layers = word is Word.NO_MOE and not speculative
     assert (found.setting, found.warnings, found.refusal) == (None if without_layers else False, (), KEEP)
     assert found.reasons[0] == "what fast_moe_cold_start does here is not known: Because of this release."
@@ -192,7 +192,7 @@ def test_a_launch_without_a_proof_gets_false_and_the_command() -> None:
     assert f"`{PLAIN_COMMAND}`" in found.reasons[0]
     for status in (FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN):
         assert PLAIN_COMMAND in decided(status, Word.UNIFORM, proof=None).warnings[0]
-        assert decided(status, Word.UNIFORM, proof=None, strict=True).refusal == DOUBT
+        assert decided(status, Word.UNIFORM, proof=None, fail_on_unknown=True).refusal == DOUBT
 
 
 @pytest.mark.parametrize("word", [Word.UNIFORM, Word.NOT_COMPILED, Word.INCONCLUSIVE])
@@ -284,7 +284,7 @@ def test_the_users_value_is_kept(status: FlagStatus, word: Word | None, explicit
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("status", [FlagStatus.SETTABLE, FlagStatus.UNKNOWN])
 def test_an_explicit_true_is_checked(status: FlagStatus, word: Word | None, speculative: bool) -> None:
-    """A true of the user's warns unless it is proved; `--enforce` refuses a known wrong, `--strict` the unknown."""
+    """A true of the user's warns unless proved; `--enforce` refuses a known wrong, `--fail-on-unknown` the unknown."""
     found = decided(status, word, explicit=True, speculative=speculative)
     proved = word in SAFE and not speculative
     unsafe = word in UNSAFE or speculative
@@ -293,7 +293,7 @@ def test_an_explicit_true_is_checked(status: FlagStatus, word: Word | None, spec
     assert found.refusal == KEEP
     enforced = decided(status, word, explicit=True, speculative=speculative, enforce=True)
     assert enforced.refusal == (REFUSE if unsafe else KEEP)
-    strict = decided(status, word, explicit=True, speculative=speculative, enforce=True, strict=True)
+    strict = decided(status, word, explicit=True, speculative=speculative, enforce=True, fail_on_unknown=True)
     assert strict.refusal == (REFUSE if unsafe else KEEP if proved else DOUBT)
 
 
@@ -309,7 +309,7 @@ def test_an_explicit_true_in_an_unproved_launch_warns() -> None:
 @pytest.mark.parametrize("word", WORDS)
 def test_an_explicit_false_is_always_right_where_it_can_be_set(word: Word | None) -> None:
     """A false of the user's is at worst slow: no warning, no refusal."""
-    found = decided(FlagStatus.SETTABLE, word, explicit=False, enforce=True, strict=True, speculative=True)
+    found = decided(FlagStatus.SETTABLE, word, explicit=False, enforce=True, fail_on_unknown=True, speculative=True)
     assert (found.warnings, found.refusal) == ((), KEEP)
 
 
@@ -328,7 +328,7 @@ def test_an_explicit_value_that_stops_the_server_is_warned_of(
 @pytest.mark.parametrize("word", WORDS)
 def test_an_explicit_value_that_does_nothing_is_left_alone(word: Word | None) -> None:
     """Inert: a true contradicts nothing, because vLLM forces it to false."""
-    found = decided(FlagStatus.INERT, word, explicit=True, enforce=True, strict=True)
+    found = decided(FlagStatus.INERT, word, explicit=True, enforce=True, fail_on_unknown=True)
     assert (found.warnings, found.refusal, found.conditions) == ((), KEEP, ())
 
 
@@ -401,7 +401,7 @@ def cells() -> Iterator[tuple[FlagStatus, Word | None, Facts]]:
                 explicit=own,
                 proof=proof,
                 plain=plain,
-                strict=strict,
+                fail_on_unknown=strict,
                 enforce=enforce,
             ),
         )
@@ -414,7 +414,7 @@ def test_every_cell_has_a_decision() -> None:
         assert found.reasons, (status, word, facts)
         assert all(text.strip() for text in (*found.reasons, *found.warnings, *found.conditions))
         if found.refusal is DOUBT:
-            assert facts.strict, (status, word, facts)
+            assert facts.fail_on_unknown, (status, word, facts)
 
 
 def test_no_key_is_emitted_where_it_could_stop_the_server() -> None:

@@ -117,7 +117,7 @@ def test_a_value_of_the_users_own_wins(serving: Serving, decide: Decide) -> None
     assert "was given by the user and is kept" in answer.err
     own = ("--python", serving.python, "--decision", path, "--dry-run")
     assert "refused" in tuner("serve", *own, "--enforce", ERNIE, f"-cc.{FLAG}=true", code=4).err
-    assert "refused" in tuner("serve", *own, "--strict", ERNIE, f"-cc.{FLAG}=true", code=3).err
+    assert "refused" in tuner("serve", *own, "--fail-on-unknown", ERNIE, f"-cc.{FLAG}=true", code=3).err
 
 
 def test_keys_of_the_rank_are_kept(serving: Serving, decide: Decide) -> None:

@@ -59,7 +59,7 @@ def test_the_line_is_printed_without_a_verdict_too(serving: Serving, store: Path
 def test_a_refused_launch_prints_no_line(tmp_path: Path) -> None:
     """`eval` runs what was printed whatever the exit code was."""
     always_on = serving_in(tmp_path / "env", ALWAYS_ON)
-    assert shown(always_on, tmp_path / "none", "--strict", QWEN, code=3) == ""
+    assert shown(always_on, tmp_path / "none", "--fail-on-unknown", QWEN, code=3) == ""
 
 
 def test_one_form_at_a_time(serving: Serving, store: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -22,7 +23,16 @@ from zoo_truth import ZOO  # after the path was set
 
 CATALOGUE = PAGES.parent / "catalogue"
 QWEN = ROOT / "examples" / "models" / "Qwen--Qwen3-30B-A3B" / "config.json"
+MODELS = ROOT / "examples" / "models"
 SELECTION = ("--all", "--configs", "examples/models")
+LAUNCHES = (
+    "--tensor-parallel-size 2",
+    "--tensor-parallel-size 8",
+    "--enable-expert-parallel --tensor-parallel-size 8",
+)
+"""The commonest launches of a published model beside the plain one."""
+AT_ONCE = 2
+"""Launches that are traced at a time."""
 
 
 def main() -> None:
@@ -50,8 +60,44 @@ def probed_registry(environment: str, folder: Path) -> None:
     done = run(TUNER, *command[1:], *store)
     if done.returncode not in (0, 3):
         sys.exit(done.stderr)
+    proofs = proofs_of_launches(json.loads(done.stdout)["results"], python_of(environment), store)
     bundle = run(TUNER, "verdicts", "export", *store, "--command", " ".join(command))
-    registry_page(environment, json.loads(done.stdout), bundle.stdout, command, made_here("catalogue"))
+    registry_page(environment, json.loads(done.stdout), bundle.stdout, command, proofs, made_here("catalogue"))
+
+
+def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...]) -> str:
+    """Prove the commonest launches of each published model that is `uniform`, and the page's section on them."""
+    models = [
+        Path(result["model"]["name"]).name
+        for result in results
+        if result["candidate"]["source"] == "folder" and result.get("verdict") == "uniform"
+    ]
+    launches = [(model, words) for model in sorted(models) for words in LAUNCHES]
+
+    def proved(launch: tuple[str, str]) -> str:
+        model, words = launch
+        done = run(TUNER, "probe", "--python", python, *store, "--json", str(MODELS / model), "--", *words.split())
+        if done.returncode not in (0, 3):
+            sys.exit(done.stderr)
+        return proof_cell(json.loads(done.stdout), words)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        cells = list(pool.map(proved, launches))
+    rows = []
+    for start in range(0, len(cells), len(LAUNCHES)):
+        model = launches[start][0].replace("--", "/")
+        rows.append((model, *cells[start : start + len(LAUNCHES)]))
+    heads = ("published model", *(f"`{words}`" for words in LAUNCHES))
+    return "## Launches of published models\n\n`tuner probe MODEL -- ...` for each.\n\n" + table(heads, rows)
+
+
+def proof_cell(document: dict, words: str) -> str:
+    """What the proof of a launch says: its word, and the first reason if it is not proved."""
+    for proof in document["evidence"]["proofs"]:
+        if proof["arguments"] == words.split():
+            reasons = [reason["sentence"] for reason in proof["reasons"]]
+            return "proved" if proof["word"] == "proved" else f"{proof['word']}: {flat(reasons[0], 160)}"
+    return "no proof is stored"
 
 
 def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ...], *last: str) -> None:

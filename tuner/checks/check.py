@@ -29,11 +29,11 @@ class Checked:
     launches: tuple[Examined, ...]
     findings: tuple[Finding, ...]
 
-    def exit_code(self, *, strict: bool) -> ExitCode:
+    def exit_code(self, *, fail_on_unknown: bool) -> ExitCode:
         """How the command ends: the worst of what was found.
 
         Args:
-            strict: what could not be judged counts, too.
+            fail_on_unknown: what could not be judged counts, too.
         """
         rules = {finding.rule for finding in self.findings if finding.level is Level.ERROR}
         if rules & CONTRADICTIONS:
@@ -51,7 +51,7 @@ class Checked:
             Rule.UNREADABLE,
         }
         doubtful = any(finding.rule in doubts for finding in self.findings)
-        return ExitCode.UNKNOWN if strict and doubtful else ExitCode.DONE
+        return ExitCode.UNKNOWN if fail_on_unknown and doubtful else ExitCode.DONE
 
 
 def check(paths: Iterable[Path], knowledge: Knowledge) -> Checked:

@@ -158,7 +158,7 @@ def _planned(known: Examined, environment: Environment, arguments: ServeArgument
 def _options(env: Mapping[str, str | None], knowledge: Knowledge) -> Options:
     stated = {name: value for name, value in env.items() if value is not None}
     return Options(
-        strict=False,
+        fail_on_unknown=False,
         enforce=True,
         cache_root=None,
         cache_dir_in_config=False,

@@ -22,6 +22,7 @@ from tuner.cli.options import (
     Container,
     Enforce,
     EnvironmentFile,
+    FailOnUnknown,
     Image,
     Json,
     ModelImpl,
@@ -32,7 +33,6 @@ from tuner.cli.options import (
     Python,
     Revision,
     Store,
-    Strict,
     TrustRemoteCode,
     VllmArgs,
 )
@@ -88,7 +88,7 @@ def probe(
     configs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="With --all: folders with a config.json each, which go first.")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="With --all: probe what has a stored verdict, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="With --all: probe what has a stored verdict, too.")] = False,
     workers: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Models at once. Default: one a GPU; else by cores, memory and models."),
@@ -129,7 +129,7 @@ def probe(
 
     memory = None if memory_limit is None else int(memory_limit * 2**30)
     request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, memory)
-    selection = Selection(configs, all_text, match, again)
+    selection = Selection(configs, all_text, match, force)
     whole = whole or all_text or match is not None
     if depth is not Depth.ORDER or cli_engines.names_a_launch(request.names):
         cli_engines.run(request, selection, python, store, depth=depth, whole=whole, as_json=as_json)
@@ -164,7 +164,7 @@ def plan(
     environment: EnvironmentFile = None,
     store: Store = None,
     accept_platform: AcceptPlatform = None,
-    strict: Strict = False,
+    fail_on_unknown: FailOnUnknown = False,
     enforce: Enforce = False,
     cache_root: CacheRoot = None,
     cache_dir_in: CacheDir = CacheDirIn.ENV,
@@ -180,7 +180,7 @@ def plan(
     if shell and as_json:
         raise typer.BadParameter("it and --json exclude each other", param_hint="--shell")
     with failures(as_json, model):
-        launching = Launching(strict, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
+        launching = Launching(fail_on_unknown, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
         made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if shell:
@@ -270,7 +270,7 @@ def serve(
     on_missing: Annotated[
         OnMissing, typer.Option(help="Without a verdict: serve safely, probe and prove first, or fail.")
     ] = OnMissing.SAFE,
-    strict: Strict = False,
+    fail_on_unknown: FailOnUnknown = False,
     enforce: Enforce = False,
     cache_root: CacheRoot = None,
     cache_dir_in: CacheDir = CacheDirIn.ENV,
@@ -283,6 +283,6 @@ def serve(
     from tuner.cli import actions
     from tuner.cli.inputs import Inputs, Launching
 
-    launching = Launching(strict, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
+    launching = Launching(fail_on_unknown, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
     inputs = Inputs(python, None, store, accept_platform=accept_platform, decision=decision)
     actions.serve(vllm_args, inputs, launching, on_missing, dry_run=dry_run)

@@ -82,7 +82,7 @@ def _warm_exit(warmed: "Warmed") -> ExitCode:
     return ExitCode.ERROR
 
 
-@app.command("ls")
+@app.command("list")
 def list_entries(cache_root: CachesRoot = None, as_json: Json = False) -> None:
     """Show what lies in a cache, which launch it is for, and when it was last used.
 

@@ -45,7 +45,9 @@ def check(
     cold_start: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="A measured cold start, to compare startupProbes with.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="End with 3 if a launch could not be judged.")] = False,
+    fail_on_unknown: Annotated[
+        bool, typer.Option("--fail-on-unknown", help="End with 3 if a launch could not be judged.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
     as_sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0 on stdout, for code review.")] = False,
 ) -> None:
@@ -68,7 +70,7 @@ def check(
             print_json(check_document(checked))
         else:
             result(check_text(checked))
-        raise SystemExit(checked.exit_code(strict=strict))
+        raise SystemExit(checked.exit_code(fail_on_unknown=fail_on_unknown))
 
 
 def apply(

@@ -27,7 +27,7 @@ SERVE = {
     **COMMON,
     "--decision": True,
     "--on-missing": True,
-    "--strict": False,
+    "--fail-on-unknown": False,
     "--enforce": False,
     "--cache-root": True,
     "--cache-dir-in": True,
@@ -102,7 +102,7 @@ def _serve(args: Sequence[str]) -> bool:
     if choices[0] not in set(OnMissing) or choices[1] not in {"env", "config"}:
         return False
     launching = Launching(
-        strict="--strict" in options,
+        fail_on_unknown="--fail-on-unknown" in options,
         enforce="--enforce" in options,
         cache_root=_text(options, "--cache-root") or os.environ.get("TUNER_CACHE_ROOT") or None,
         cache_dir_in_config=choices[1] == "config",

@@ -49,7 +49,7 @@ class Inputs:
 class Launching:
     """How to decide a launch; see `tuner.launch.plan.Options`."""
 
-    strict: bool = False
+    fail_on_unknown: bool = False
     enforce: bool = False
     cache_root: str | None = None
     cache_dir_in_config: bool = False
@@ -175,7 +175,7 @@ def _named_model(arguments: ServeArguments) -> str:
 
 def _options(inputs: Inputs, launching: Launching, environ: Mapping[str, str], at_hand: bool) -> Options:
     return Options(
-        strict=launching.strict,
+        fail_on_unknown=launching.fail_on_unknown,
         enforce=launching.enforce,
         cache_root=launching.cache_root or None,  # an empty one is a variable of a script that is not set
         cache_dir_in_config=launching.cache_dir_in_config,

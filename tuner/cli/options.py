@@ -25,7 +25,9 @@ AcceptPlatform = Annotated[
     str | None,
     typer.Option(metavar="PLATFORM", help="Where this one has no verdict, let PLATFORM's decide (such as cpu)."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse where the flag may be on and nothing is known.")]
+FailOnUnknown = Annotated[
+    bool, typer.Option("--fail-on-unknown", help="Refuse where the flag may be on and nothing is known.")
+]
 Enforce = Annotated[bool, typer.Option("--enforce", help="Refuse a value of yours that an unsafe verdict contradicts.")]
 CacheRoot = Annotated[
     str | None, typer.Option(metavar="DIR", envvar="TUNER_CACHE_ROOT", help="Set VLLM_CACHE_ROOT to this folder.")

@@ -29,7 +29,7 @@ _STATES = {True: "complete", False: "unfinished", None: "not known"}
 
 
 def root_text(root: CacheRoot, now: float) -> str:
-    """What `tuner cache ls` prints: the entries, then what lies beside them, then totals and notes."""
+    """What `tuner cache list` prints: the entries, then what lies beside them, then totals and notes."""
     heads = ("KIND", "NAME", "MODEL", "VLLM", "GPU", "AGE", "LAST USE", "SIZE", "STATE", "LAUNCH")
     entries = [columns([heads, *(_row(root, entry, now) for entry in root.entries)])] if root.entries else []
     beside = [(visible(one.path), size_text(one.size), _counted(one.files, "file")) for one in root.beside]
@@ -76,7 +76,7 @@ def _notes(root: CacheRoot) -> Iterator[str]:
 
 
 def root_document(root: CacheRoot) -> dict[str, Any]:
-    """The document of `tuner cache ls --json`; times are ISO 8601 in UTC, sizes are bytes."""
+    """The document of `tuner cache list --json`; times are ISO 8601 in UTC, sizes are bytes."""
     return {
         "schema_version": SCHEMA_VERSION,
         "root": str(root.path),

@@ -108,14 +108,18 @@ def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArgume
 
 
 def _refusal(decided: DecisionFile, arguments: ServeArguments, options: Options) -> Refusal:
-    """What the file refuses; with `enforce` and `strict` also as without a file (`rules.decide`)."""
+    """What the file refuses; with `enforce` and `fail_on_unknown` also as without a file (`rules.decide`)."""
     word = decided.verdict
     against = explicit_flag(arguments) is True and decided.settings.get(NAME) is False
     if options.enforce and against and ((word is not None and word.unsafe) or arguments.serving.speculative):
         return Refusal.UNSAFE
     on_or_unknown = decided.flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
     may_count = on_or_unknown and decided.settings.get(NAME) is not False
-    if options.strict and decided.refusal is Refusal.NONE and (against or (may_count and not (word and word.safe))):
+    if (
+        options.fail_on_unknown
+        and decided.refusal is Refusal.NONE
+        and (against or (may_count and not (word and word.safe)))
+    ):
         return Refusal.UNKNOWN
     return decided.refusal
 

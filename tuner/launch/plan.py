@@ -47,7 +47,7 @@ class Options:
     """How to decide and where caches go.
 
     Attributes:
-        strict: refuse where the flag may be on and nothing is known.
+        fail_on_unknown: refuse where the flag may be on and nothing is known.
         enforce: refuse where the user's value contradicts an unsafe verdict.
         cache_root: value for VLLM_CACHE_ROOT; None leaves it alone.
         cache_dir_in_config: write `compilation_config.cache_dir`, keyed by the whole decision, instead.
@@ -58,7 +58,7 @@ class Options:
         elsewhere: the launch is written for a machine of which only the serving environment is known.
     """
 
-    strict: bool
+    fail_on_unknown: bool
     enforce: bool
     cache_root: str | None
     cache_dir_in_config: bool
@@ -229,7 +229,7 @@ def _facts(
         other_config=_other_config(serving),
         old_code=OWN_FOLDER if arguments.compilation_config.get("cache_dir") else "",
         accepted_platform=accepted_platform or "",
-        strict=options.strict,
+        fail_on_unknown=options.fail_on_unknown,
         enforce=options.enforce,
         compiles=compiles(arguments),
     )

@@ -187,7 +187,7 @@ def plan_of(result: Probed, request: Request, store: VerdictStore, environ: Mapp
     """The launch that a verdict just reached leads to, without further arguments."""
     if result.subject is None:
         raise ValueError("only an identified model has a plan")
-    options = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ=environ)
+    options = Options(fail_on_unknown=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ=environ)
     arguments = plainest(result.subject.model.name, request.revision, request.model_impl, request.trust_remote_code)
     return plan_with(store, result.subject, arguments, options, LookUp(result.entry, result.verdict))
 

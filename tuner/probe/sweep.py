@@ -34,13 +34,13 @@ class Selection:
         configs: folder with configurations of the user's, which go before any other; None: there is none.
         text_only: leave out what is not for text alone.
         match: pattern of names as a shell has it; None: all.
-        again: probe those whose verdict is stored, too.
+        force: probe those whose verdict is stored, too.
     """
 
     configs: Path | None = None
     text_only: bool = False
     match: str | None = None
-    again: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def survey(
     known: list[Probed] = []
     missing: dict[str, Subject] = {}
     for name, one in named.items():
-        found = one.folder and _known(name, one.folder, request, environment, store, again=selection.again)
+        found = one.folder and _known(name, one.folder, request, environment, store, force=selection.force)
         if isinstance(found, Subject):
             missing[name] = found
         elif isinstance(found, Probed):
@@ -122,14 +122,14 @@ def _named(chosen: Sequence[Candidate], configs: Path | None) -> dict[str, Candi
 
 
 def _known(
-    name: str, folder: str, request: Request, environment: Environment, store: VerdictStore, *, again: bool
+    name: str, folder: str, request: Request, environment: Environment, store: VerdictStore, *, force: bool
 ) -> Probed | Subject:
     """A result at hand, or what to probe."""
     try:
         subject = subject_of(folder, request, environment)
     except TunerError as failure:
         return Probed(name, None, None, None, failure)
-    if again:
+    if force:
         return subject
     with suppress(StoreError, RuleError):  # what cannot be read is probed again, and replaced
         found = look_up(store, subject)
