@@ -9,10 +9,10 @@ from rules.proof_finding import BLIND, ProofFinding, ProofWord, sentence, with_c
 from rules.releases import Flag, FlagStatus
 from rules.verdict import AGAINST, FLAG, MISRESOLVED, MOVED, Verdict, Word
 
-NAME = "fast_moe_cold_start"
-MODE = "mode"
+FLAG_KEY = "fast_moe_cold_start"
+MODE_KEY = "mode"
 """The key of the compilation config that says how vLLM compiles (0.14.1 to 0.33.0)."""
-EAGER = 0
+MODE_NONE = 0
 """Its value for not at all: `CompilationMode.NONE` (vllm/config/compilation.py)."""
 
 
@@ -103,11 +103,11 @@ def decide(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
 
 
 def _nothing(_: Verdict | None, flag: Flag, __: Facts) -> Decision:
-    return Decision(None, (f"{NAME} is {flag.status} here: {flag.reason}",))
+    return Decision(None, (f"{FLAG_KEY} is {flag.status} here: {flag.reason}",))
 
 
 def _always_on(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
-    reason = f"{NAME} cannot be changed here: {flag.reason}"
+    reason = f"{FLAG_KEY} cannot be changed here: {flag.reason}"
     if facts.speculative and facts.counts_drafts:
         said = "this release counts the draft model's MoE layers too and resolves them wrongly"
         return Decision(None, (reason, said, OTHER_RELEASE), refusal=Refusal.UNSAFE)
@@ -122,7 +122,7 @@ def _always_on(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
 
 
 def _unknown(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
-    reason = f"what {NAME} does here is not known: {flag.reason}"
+    reason = f"what {FLAG_KEY} does here is not known: {flag.reason}"
     doubt = _doubt(verdict, facts)
     needless = not doubt and facts.plain and verdict is not None and verdict.word is Word.NO_MOE
     if flag.takes_key and not needless:
@@ -198,7 +198,7 @@ def _conditions(facts: Facts) -> tuple[str, ...]:
 
 def _explicit(decision: Decision, verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
     """The user's own value wins; what it contradicts is said, and refused with `enforce`."""
-    said = f"{NAME}={str(facts.explicit).lower()} was given by the user and is kept"
+    said = f"{FLAG_KEY}={str(facts.explicit).lower()} was given by the user and is kept"
     kept = replace(decision, setting=None, reasons=(said, *decision.reasons), conditions=())
     if flag.status in {FlagStatus.ABSENT, FlagStatus.ALWAYS_ON}:
         warning = f"{flag.reason} A release without the key does not start with it."
@@ -221,7 +221,7 @@ def _explicit_true(kept: Decision, verdict: Verdict | None, facts: Facts) -> Dec
     elif facts.fail_on_unknown:
         refusal = Refusal.UNKNOWN
     because = (*kept.warnings, *kept.reasons[1:])[0]
-    return replace(kept, warnings=(f"{NAME}=true contradicts what is known: {because}",), refusal=refusal)
+    return replace(kept, warnings=(f"{FLAG_KEY}=true contradicts what is known: {because}",), refusal=refusal)
 
 
 def _advised(decision: Decision, verdict: Verdict, facts: Facts) -> Decision:
@@ -237,7 +237,7 @@ def _advised(decision: Decision, verdict: Verdict, facts: Facts) -> Decision:
     if facts.compiles is False:
         return replace(decision, mode_reasons=(f"eager, as the user asks, is right: {found}",), conditions=conditions)
     reasons = (f"the model is run without compiling: {found}", GRAPHS)
-    return replace(decision, mode=EAGER, mode_reasons=reasons, conditions=conditions)
+    return replace(decision, mode=MODE_NONE, mode_reasons=reasons, conditions=conditions)
 
 
 def _frozen(verdict: Verdict | None) -> TypeGuard[Verdict]:

@@ -187,7 +187,7 @@ def test_the_word_does_not_count_for_drafts(store: Path, cpu: Serving, cuda: Cal
     arguments = parse([str(MIXTRAL), "--speculative-config", draft])
     options = Options(False, False, None, False, {"HOME": "/h"}, accept_platform="cpu")
     plan = make_plan(VerdictStore(store), subject(serving), arguments, options)
-    assert plan.found.accepted_platform == "cpu"
+    assert plan.lookup.accepted_platform == "cpu"
     assert plan.launch.compilation_config == {"fast_moe_cold_start": False}
 
 

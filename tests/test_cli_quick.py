@@ -33,7 +33,7 @@ def quickly(argv: list[str]) -> Answer | None:
     out, err, code = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            if not quick.answered(argv):
+            if not quick.try_fast_path(argv):
                 return None
         except SystemExit as end:
             code = int(end.code or 0)

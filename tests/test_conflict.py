@@ -10,7 +10,7 @@ from test_bundle import entry
 
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.verdict import Verdict, Word
-from tuner.exchange.conflict import STORED, Conflict, Fate, Imported, settled, told
+from tuner.exchange.conflict import STORED, Conflict, Imported, ImportOutcome, resolve_conflict, told
 from tuner.verdicts.origin import HERE, IMPORTED
 
 LOCAL = entry()
@@ -35,7 +35,7 @@ ORIGINS = st.sets(st.sampled_from([HERE, IMPORTED]))
 @given(VERDICTS, VERDICTS, ORIGINS)
 def test_what_a_probe_here_found_unsafe_never_becomes_safe(was: Verdict, now: Verdict, asked: set[str]) -> None:
     """The model, each launch that was traced, and compiling it."""
-    if settled(LOCAL, was, now, asked) in STORED:
+    if resolve_conflict(LOCAL, was, now, asked) in STORED:
         assert HERE in asked
         assert not (was.word.unsafe and now.word.safe)
         assert was.compile != "frozen" or now.compile == "frozen"
@@ -46,33 +46,37 @@ def test_what_a_probe_here_found_unsafe_never_becomes_safe(was: Verdict, now: Ve
 @given(VERDICTS, VERDICTS, ORIGINS)
 def test_each_origin_gives_way_only_if_asked(was: Verdict, now: Verdict, asked: set[str]) -> None:
     """What is not asked for stays, whatever the verdicts are."""
-    assert (settled(IMPORT, was, now, asked) is Fate.REPLACED) == (IMPORTED in asked)
-    assert (settled(IMPORT, was, now, asked) is Fate.OTHER) == (IMPORTED not in asked)
-    assert (settled(LOCAL, was, now, asked) is Fate.LOCAL) == (HERE not in asked)
+    assert (resolve_conflict(IMPORT, was, now, asked) is ImportOutcome.REPLACED) == (IMPORTED in asked)
+    assert (resolve_conflict(IMPORT, was, now, asked) is ImportOutcome.OTHER) == (IMPORTED not in asked)
+    assert (resolve_conflict(LOCAL, was, now, asked) is ImportOutcome.LOCAL) == (HERE not in asked)
 
 
 @pytest.mark.parametrize(
     ("was", "now", "fate"),
     [
-        (Verdict(Word.CONDITIONAL, ()), Verdict(Word.UNIFORM, ()), Fate.UNSAFE),
-        (Verdict(Word.CONDITIONAL, ()), Verdict(Word.REPEATED, ()), Fate.OVER_LOCAL),
-        (Verdict(Word.UNIFORM, ()), Verdict(Word.CONDITIONAL, ()), Fate.OVER_LOCAL),
-        (Verdict(Word.INCONCLUSIVE, ()), Verdict(Word.UNIFORM, ()), Fate.OVER_LOCAL),
-        (Verdict(Word.UNIFORM, (), compile="frozen"), Verdict(Word.UNIFORM, (), compile="stable"), Fate.UNSAFE),
-        (Verdict(Word.UNIFORM, (), compile="frozen"), Verdict(Word.UNIFORM, ()), Fate.UNSAFE),
-        (Verdict(Word.UNIFORM, ()), Verdict(Word.UNIFORM, (), compile="frozen"), Fate.OVER_LOCAL),
-        (Verdict(Word.NOT_COMPILED, (), proofs=LAUNCH), Verdict(Word.UNIFORM, (), proofs=PROVED), Fate.UNSAFE),
-        (Verdict(Word.NOT_COMPILED, (), proofs=LAUNCH), Verdict(Word.UNIFORM, ()), Fate.OVER_LOCAL),
+        (Verdict(Word.CONDITIONAL, ()), Verdict(Word.UNIFORM, ()), ImportOutcome.UNSAFE),
+        (Verdict(Word.CONDITIONAL, ()), Verdict(Word.REPEATED, ()), ImportOutcome.OVER_LOCAL),
+        (Verdict(Word.UNIFORM, ()), Verdict(Word.CONDITIONAL, ()), ImportOutcome.OVER_LOCAL),
+        (Verdict(Word.INCONCLUSIVE, ()), Verdict(Word.UNIFORM, ()), ImportOutcome.OVER_LOCAL),
+        (
+            Verdict(Word.UNIFORM, (), compile="frozen"),
+            Verdict(Word.UNIFORM, (), compile="stable"),
+            ImportOutcome.UNSAFE,
+        ),
+        (Verdict(Word.UNIFORM, (), compile="frozen"), Verdict(Word.UNIFORM, ()), ImportOutcome.UNSAFE),
+        (Verdict(Word.UNIFORM, ()), Verdict(Word.UNIFORM, (), compile="frozen"), ImportOutcome.OVER_LOCAL),
+        (Verdict(Word.NOT_COMPILED, (), proofs=LAUNCH), Verdict(Word.UNIFORM, (), proofs=PROVED), ImportOutcome.UNSAFE),
+        (Verdict(Word.NOT_COMPILED, (), proofs=LAUNCH), Verdict(Word.UNIFORM, ()), ImportOutcome.OVER_LOCAL),
     ],
 )
-def test_what_a_probe_here_left_open_gives_way(was: Verdict, now: Verdict, fate: Fate) -> None:
+def test_what_a_probe_here_left_open_gives_way(was: Verdict, now: Verdict, fate: ImportOutcome) -> None:
     """An inconclusive or a safe verdict may be replaced if that is asked, and a launch need not be proved again."""
-    assert settled(LOCAL, was, now, {HERE}) is fate
+    assert resolve_conflict(LOCAL, was, now, {HERE}) is fate
 
 
 def test_a_conflict_names_who_signed_what_was_stored() -> None:
     """Whoever decides between two verdicts sees whose they are."""
     stored = replace(IMPORT, provenance={**(IMPORT.provenance or {}), "signed_by": "0123456789ABCDEF"})
     uniform = Verdict(Word.UNIFORM, ())
-    said = told(Imported(Counter(), (Conflict(stored, uniform, LOCAL, uniform, Fate.OTHER),)))
+    said = told(Imported(Counter(), (Conflict(stored, uniform, LOCAL, uniform, ImportOutcome.OTHER),)))
     assert "uniform (imported, signed with the key 0123456789ABCDEF, 2026-11-22) stays, not uniform (this file" in said

@@ -16,17 +16,17 @@ from cache.compiled.factors import env_hash, folder_name, parse_factors, paths_n
 from cache.compiled.layout import read_root
 from cache.compiled.warm_record import WarmRecord, write_record
 from tuner.compile_cache.difference import Effect
-from tuner.compile_cache.graph_folders import HashedFolder, Sources, hashed_folders
+from tuner.compile_cache.graph_folders import GraphFolder, Sources, graph_folders
 
 OPTION = ("config", "parts", "model_config", "factors", "max_model_len")
 
 
-def held(root: Path, document: Mapping[str, Any], *moved: str) -> list[HashedFolder]:
+def held(root: Path, document: Mapping[str, Any], *moved: str) -> list[GraphFolder]:
     """The folders of a root held against a launch."""
-    return hashed_folders(read_root(root), document, set(moved))
+    return graph_folders(read_root(root), document, set(moved))
 
 
-def only(root: Path, document: Mapping[str, Any], *moved: str) -> HashedFolder:
+def only(root: Path, document: Mapping[str, Any], *moved: str) -> GraphFolder:
     """As `held`, for a root with one folder."""
     (found,) = held(root, document, *moved)
     return found

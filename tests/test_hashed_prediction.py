@@ -8,16 +8,16 @@ from factors_samples import NEW, OLD, changed
 from hashed_samples import compiled
 
 from tuner.compile_cache.difference import Difference, Effect
-from tuner.compile_cache.graph_folders import HashedFolder, Sources
+from tuner.compile_cache.graph_folders import GraphFolder, Sources
 from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, shown
 from tuner.compile_cache.prediction import Answer, Judged
 
-WHOLE = HashedFolder("0a1b2c3d4e", True, (), Sources.SAME, None, (), True, "", 3, 1, moved=False)
+WHOLE = GraphFolder("0a1b2c3d4e", True, (), Sources.SAME, None, (), True, "", 3, 1, moved=False)
 UNSURE = replace(WHOLE, name="1111111111", sources=Sources.UNKNOWN)
 OTHER = replace(WHOLE, name="2222222222", differences=(Difference("variable", "V", 1, 2, Effect.KEY, "Fix."),))
 
 
-def judged(*folders: HashedFolder, **graphs: Any) -> Judged:
+def judged(*folders: GraphFolder, **graphs: Any) -> Judged:
     """What is said of these folders, for a launch of which this is otherwise."""
     document = compiled(OLD, aot=False)
     document["keys"]["graphs"].update(graphs)

@@ -21,7 +21,7 @@ from rules.releases import RELEASES, FlagStatus
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import parse
 from tuner.launch.cache_root import cache_root, name_of_proof, proof_root
-from tuner.launch.plan import Options, Plan, make_plan, plainest, plan_with
+from tuner.launch.plan import Options, Plan, make_plan, minimal_arguments, plan_with
 from tuner.model.model import identify
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, hash_sources
@@ -223,7 +223,7 @@ def test_a_look_up_plans_the_plainest_launch(
     arguments: tuple[str, str | None, str, bool], args: tuple[str, ...]
 ) -> None:
     """What was said about the model is in it, and nothing else."""
-    assert plainest(*arguments).given == args
+    assert minimal_arguments(*arguments).given == args
 
 
 def test_a_keyed_folder_tells_machines_apart(serving: Serving, store: VerdictStore) -> None:
@@ -309,8 +309,8 @@ def test_a_proof_falls_with_the_files_it_ran(serving: Serving, store: VerdictSto
     plan = planned(store, subject(serving))
     assert plan.decision.setting is False
     assert "since the proof vllm/helper.py is another one" in plan.decision.reasons[0]
-    assert plan.found.verdict is not None
-    assert (plan.found.verdict.word, plan.found.verdict.codes[0].code) == (Word.INCONCLUSIVE, "proof_outdated")
+    assert plan.lookup.verdict is not None
+    assert (plan.lookup.verdict.word, plan.lookup.verdict.codes[0].code) == (Word.INCONCLUSIVE, "proof_outdated")
 
 
 def test_a_proof_of_another_worker_is_none(serving: Serving, store: VerdictStore) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rules.assumptions import COVERED
 from tuner.errors import TunerError
-from tuner.model.config_size import MAX_WORK, require_modest
+from tuner.model.config_size import MAX_WORK, check_config_size
 from tuner.model.shrink import (
     EXPERT_COUNTS,
     EXPERTS_PER_TOKEN,
@@ -427,12 +427,12 @@ HUNDREDS = {
 def test_a_config_of_too_many_layers_in_too_many_fields_is_refused(keys: str) -> None:
     """Before it is cut, which would take minutes: the work is layers times fields."""
     with pytest.raises(TunerError, match="pairs of a layer and a field, and at most 1,000,000") as caught:
-        require_modest(mixtral(num_hidden_layers=10_000, **HUNDREDS[keys]))
+        check_config_size(mixtral(num_hidden_layers=10_000, **HUNDREDS[keys]))
     assert caught.value.kind == "model"
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_published_configs_are_far_from_the_bound(name: str) -> None:
     """Ten times the layers and ten times the fields would still be cut."""
-    require_modest(CONFIGS[name])
+    check_config_size(CONFIGS[name])
     assert sum(len(node) * node.get(layer_key(node), 0) for node in text_nodes(CONFIGS[name])) * 100 < MAX_WORK

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from rules.decide import EAGER, GRAPHS, HOLDS_FOR, NO_DRAFT, NOT_COMPILED, Decision, Facts, Refusal, decide
+from rules.decide import GRAPHS, HOLDS_FOR, MODE_NONE, NO_DRAFT, NOT_COMPILED, Decision, Facts, Refusal, decide
 from rules.proof_finding import ProofFinding, ProofWord, Reason, with_condition
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Verdict, Word
@@ -347,7 +347,7 @@ def frozen(word: Word = Word.UNIFORM) -> Verdict:
 def test_a_frozen_model_is_not_compiled(status: FlagStatus, word: Word) -> None:
     """The mode is written whatever the flag does, absent and inert included; then the flag is never true."""
     found = decided(status, word, frozen(word))
-    assert (found.mode, found.mode_reasons) == (EAGER, (f"the model is run without compiling: {MOVED}", GRAPHS))
+    assert (found.mode, found.mode_reasons) == (MODE_NONE, (f"the model is run without compiling: {MOVED}", GRAPHS))
     assert found.setting is not True
     assert decided(status, word).mode is None
 

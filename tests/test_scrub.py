@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cache.compiled.secrets import is_secret as stands_in_clear
 from tuner.processes.log_tail import log_tail
-from tuner.secrets import MASK, is_secret, scrubbed, scrubbed_values, secret_values, without_secrets
+from tuner.secrets import MASK, is_secret, redacted, scrubbed_values, secret_values, without_secrets
 
 VARIABLES = {
     "HF_TOKEN": "hf_x",
@@ -104,7 +104,7 @@ def test_more_is_withheld_than_stops_an_archive(name: str, stops_an_archive: boo
 )
 def test_what_looks_like_a_secret_is_masked(text: str, expected: str) -> None:
     """In an address, behind its name, or by the start that its issuer gives it; the rest stands."""
-    assert scrubbed(text) == expected
+    assert redacted(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_looks_like_a_secret_is_masked(text: str, expected: str) -> None:
 )
 def test_ordinary_words_stand(text: str) -> None:
     """Numbers, names of layers, digests and addresses without a password."""
-    assert scrubbed(text) == text
+    assert redacted(text) == text
 
 
 def test_the_values_of_secret_variables_are_masked_wherever_they_stand() -> None:
@@ -130,14 +130,14 @@ def test_the_values_of_secret_variables_are_masked_wherever_they_stand() -> None
         {"A_PASSWORD": "correct horse", "B_TOKEN": "correct horse battery", "C_KEY": "x", "D": "y" * 9}
     )
     assert secrets == ("correct horse battery", "correct horse")
-    assert scrubbed("said: correct horse battery, correct horse", secrets) == "said: ***, ***"
+    assert redacted("said: correct horse battery, correct horse", secrets) == "said: ***, ***"
     assert scrubbed_values({"a": ["correct horse", 1, None]}, secrets) == {"a": [MASK, 1, None]}
 
 
 @given(st.text())
 def test_scrubbing_twice_changes_nothing_more(text: str) -> None:
     """A stored text that is shown later stays as it is."""
-    assert scrubbed(scrubbed(text)) == scrubbed(text)
+    assert redacted(redacted(text)) == redacted(text)
 
 
 PIECES = ("a", "eyJ", "://", "token=", "-----BEGIN PRIVATE KEY-----", "bearer ", "sk-", "hf_", "--api-key ", "A.", "\n")
@@ -147,7 +147,7 @@ PIECES = ("a", "eyJ", "://", "token=", "-----BEGIN PRIVATE KEY-----", "bearer ",
 def test_no_text_takes_long(piece: str) -> None:
     """What is quoted of a log is 64 KiB, and whoever writes it may choose the worst."""
     begin = time.monotonic()
-    scrubbed(piece * (65536 // len(piece)))
+    redacted(piece * (65536 // len(piece)))
     assert time.monotonic() - begin < 2
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from tuner.cli.fast_path import answered
+from tuner.cli.fast_path import try_fast_path
 from tuner.cli.renamed import renamed_word
 
 
@@ -12,7 +12,7 @@ def main() -> None:
     if renamed:
         sys.stderr.write(f"tuner: {renamed[0]} is now {renamed[1]}.\n")
         raise SystemExit(2)
-    if answered(sys.argv[1:]):
+    if try_fast_path(sys.argv[1:]):
         return
     from tuner.cli.app import app  # noqa: PLC0415  typer is slow to import, and a look-up is answered without it
 

@@ -51,7 +51,7 @@ def is_secret(name: str, value: str) -> bool:
     upper = name.upper()
     words = [word.rstrip("0123456789") for word in re.split(r"[^A-Z0-9]+", upper)]
     named = upper.startswith(FAMILIES) or any(word in WORDS or word.endswith(ENDINGS) for word in words)
-    return (named and bool(value) and not _is_number(value)) or scrubbed(value) != value
+    return (named and bool(value) and not _is_number(value)) or redacted(value) != value
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
@@ -63,12 +63,12 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of the secret variables, the longest first, as `scrubbed` takes them."""
+    """The values of the secret variables, the longest first, as `redacted` takes them."""
     values = {value for name, value in environ.items() if len(value) >= SHORTEST and is_secret(name, value)}
     return tuple(sorted(values, key=lambda value: (-len(value), value)))
 
 
-def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
+def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """The text with everything masked that is one of `secrets` or looks like one."""
     for secret in secrets:
         text = text.replace(secret, MASK)
@@ -84,7 +84,7 @@ def scrubbed_values(value: Any, secrets: Iterable[str] = ()) -> Any:
         RecursionError: it is nested too deeply.
     """
     if isinstance(value, str):
-        return scrubbed(value, secrets)
+        return redacted(value, secrets)
     if isinstance(value, list):
         return [scrubbed_values(item, secrets) for item in value]
     if isinstance(value, dict):

@@ -20,7 +20,7 @@ _HOLDERS = ("torch_compile_cache/torch_aot_compile", "torch_compile_cache", "tor
 
 
 @dataclass(frozen=True)
-class Beside:
+class StrayItem:
     """Something in the root that is no entry.
 
     Attributes:
@@ -50,7 +50,7 @@ class CacheRoot:
 
     path: Path
     entries: tuple[Entry, ...]
-    beside: tuple[Beside, ...]
+    beside: tuple[StrayItem, ...]
     records: tuple[WarmRecord, ...]
     damaged_records: tuple[str, ...]
     noted_reads: str
@@ -124,13 +124,13 @@ def _content(root: Path, item: Item) -> bytes | None:
         return None
 
 
-def _beside(listing: Listing, groups: Mapping[str, object]) -> tuple[Beside, ...]:
+def _beside(listing: Listing, groups: Mapping[str, object]) -> tuple[StrayItem, ...]:
     found: dict[str, list[Item]] = {}
     for item in listing.items:
         if item.path not in {".", *_HOLDERS} and _entry_of(item.path) not in groups:
             found.setdefault(place_of(item.path), []).append(item)
     return tuple(
-        Beside(path, sum(item.size for item in items), sum(item.is_file for item in items))
+        StrayItem(path, sum(item.size for item in items), sum(item.is_file for item in items))
         for path, items in sorted(found.items())
     )
 

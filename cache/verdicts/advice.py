@@ -47,7 +47,7 @@ def reported(path: Path) -> Iterator[None]:
     except sqlite3.Error as problem:
         raise _explained(path, problem) from problem
     except UnicodeDecodeError as problem:  # Python's sqlite3 could not read SQLite's message, which quotes the damage
-        raise StoreError(f"The verdict store {path} {DAMAGED}.", hint=way_out(real_path(path))) from problem
+        raise StoreError(f"The verdict store {path} {DAMAGED}.", hint=recovery_hint(real_path(path))) from problem
     except OSError as problem:
         raise StoreError(
             f"The verdict store {path} cannot be used: {problem.strerror or problem}.", hint=_PERMISSIONS
@@ -59,7 +59,7 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a loop of links
 
 
-def way_out(file: Path) -> str:
+def recovery_hint(file: Path) -> str:
     """What to do about a damaged store; `file` is an absolute path without links."""
     return f"Move the file away: {aside(file)} Or name another store with --store."
 
@@ -78,4 +78,6 @@ def aside(file: Path) -> str:
 def _explained(path: Path, problem: sqlite3.Error) -> StoreError:
     primary = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest is the extended code
     meaning, hint = _MEANINGS.get(primary, ("cannot be used", ELSEWHERE))
-    return StoreError(f"The verdict store {path} {meaning} (SQLite: {problem}).", hint=hint or way_out(real_path(path)))
+    return StoreError(
+        f"The verdict store {path} {meaning} (SQLite: {problem}).", hint=hint or recovery_hint(real_path(path))
+    )

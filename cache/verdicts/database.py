@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from cache.errors import StoreError
 from cache.filesystem import network_type
-from cache.verdicts.advice import BUSY_SECONDS, DAMAGED, ELSEWHERE, LOGS, aside, real_path, reported, way_out
+from cache.verdicts.advice import BUSY_SECONDS, DAMAGED, ELSEWHERE, LOGS, aside, real_path, recovery_hint, reported
 from cache.verdicts.schema import SCHEMA, make, schema_of, upgrade
 
 Result = TypeVar("Result")
@@ -201,7 +201,7 @@ def _require_content(path: Path, file: Path) -> None:
     if not S_ISREG(found.st_mode):
         raise StoreError(f"The verdict store {path} is no file.", hint="Name a file with --store.")
     if found.st_size == 0:
-        raise StoreError(f"The verdict store {path} {DAMAGED}: it is empty.", hint=way_out(file))
+        raise StoreError(f"The verdict store {path} {DAMAGED}: it is empty.", hint=recovery_hint(file))
 
 
 def _read_here(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:

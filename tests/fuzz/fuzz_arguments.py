@@ -140,7 +140,7 @@ def written(plan: Plan, form: Format) -> str:
     """Say the plan in every way; the flag is on only where it may be."""
     assert plan_text(plan)
     json.dumps(plan_document(plan), allow_nan=False)
-    verdict = plan.found.verdict
+    verdict = plan.lookup.verdict
     if plan.decision.setting is True:
         assert verdict is not None
         assert verdict.word.safe

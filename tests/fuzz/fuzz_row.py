@@ -27,7 +27,7 @@ from rules.verdict import Word
 from tuner.errors import TunerError
 from tuner.exchange.transfer import export
 from tuner.launch.document import plan_document
-from tuner.launch.plan import Options, make_plan, plainest
+from tuner.launch.plan import Options, make_plan, minimal_arguments
 from tuner.launch.text import plan_text
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject
@@ -152,11 +152,11 @@ def listing(store: VerdictStore) -> None:
 def launched(store: VerdictStore, known: Stored, planted: bool) -> None:
     """As `tuner plan`, for people and for programs."""
     subject = known.subject
-    arguments = plainest(subject.model.name, None, subject.model_impl, trust_remote_code=False)
+    arguments = minimal_arguments(subject.model.name, None, subject.model_impl, trust_remote_code=False)
     plan = make_plan(store, replace(subject), arguments, OPTIONS)
     assert plan_text(plan)
     json.dumps(plan_document(plan), allow_nan=False)
-    found = plan.found.verdict
+    found = plan.lookup.verdict
     if not planted and not known.word.safe:
         assert found is None or not found.word.safe, f"{known.word} became {found.word}"
         assert plan.decision.setting is not True

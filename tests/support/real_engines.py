@@ -11,7 +11,7 @@ from replay_samples import replay
 from vllm_server import SERVER_ENVIRONMENT
 
 from rules.report import Replay
-from tuner.engines.question import Question, asked_of_engines
+from tuner.engines.question import WorkerQuery, query_engines
 from tuner.errors import TunerError
 from tuner.model.shrink import shrink
 
@@ -37,9 +37,9 @@ def cut(folder: Path) -> Any:
 def watched(environment: str, model: Path, *args: str, flags: Sequence[bool | None], thin: Any = None) -> list[Replay]:
     """What an engine showed for each value of the flag, as a report keeps it."""
     engines = [{"flag": flag, "eager": False} for flag in flags]
-    question = Question("replay", (str(model), *SMALL, *args), 600, more={"thin": thin}, engines=engines)
+    question = WorkerQuery("replay", (str(model), *SMALL, *args), 600, more={"thin": thin}, engines=engines)
     found = []
-    for answer in asked_of_engines(question, str(python_of(environment)), variables):
+    for answer in query_engines(question, str(python_of(environment)), variables):
         assert not isinstance(answer, TunerError), f"{answer} {answer.hint}"
         found.append(Replay.model_validate_json(json.dumps(replay(name="as_launched", **answer))))
     return found

@@ -176,7 +176,7 @@ def said(*words: str) -> None:
 
 def probe_orders(waiting: Sequence[Case], inputs: Inputs, jobs: int) -> dict[str, str]:
     """Store the order probe's verdicts of all that have none, in one call; model -> why there is none of it."""
-    unknown = [case for case in waiting if planned([str(case.folder)], inputs, Launching(), {}).found.entry is None]
+    unknown = [case for case in waiting if planned([str(case.folder)], inputs, Launching(), {}).lookup.entry is None]
     names = {str(case.folder): case.name for case in unknown}
     request = Request(list(names), workers=jobs)
     environment, store = read_environment(str(inputs.python)), VerdictStore(Path(str(inputs.store)))
@@ -208,7 +208,7 @@ def looked_at(case: Case, args: tuple[str, ...], inputs: Inputs) -> Row:
 
 def word_of(plan: Plan) -> str:
     """The stored verdict's word."""
-    return str(plan.found.verdict.word) if plan.found.verdict else ""
+    return str(plan.lookup.verdict.word) if plan.lookup.verdict else ""
 
 
 def keep_replays(row: Row, found: Sequence[Row]) -> None:

@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
 from page import SERVER_ENVIRONMENT, bare, table, write  # noqa: E402  after the path was set
 
 from rules.launch_key import launch_key, reaching, shares  # noqa: E402  as above
-from tuner.engines.question import Question, asked_of_engines  # noqa: E402  as above
+from tuner.engines.question import WorkerQuery, query_engines  # noqa: E402  as above
 from tuner.errors import TunerError  # noqa: E402  as above
 from tuner.model.shrink import shrink  # noqa: E402  as above
 
@@ -166,8 +166,8 @@ def ask(share: Sequence[tuple[str, str]], folders: Mapping[str, str], python: st
     """Ask of some launches, with one import of vLLM, and keep the answers."""
     engines = [{"args": [folders[name], *words.split()]} for name, words in share]
     given = {**os.environ, **SERVER_ENVIRONMENT, **SETTINGS}
-    question = Question("proof", (), LIMIT, engines=engines)
-    for (name, words), answer in zip(share, asked_of_engines(question, python, lambda _: given), strict=True):
+    question = WorkerQuery("proof", (), LIMIT, engines=engines)
+    for (name, words), answer in zip(share, query_engines(question, python, lambda _: given), strict=True):
         told = {"failure": answer.message} if isinstance(answer, TunerError) else answer
         print(f"{name} {words}: {outcome(told)[0]}", flush=True)
         kept.add(name, words, told)

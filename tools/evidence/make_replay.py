@@ -28,7 +28,7 @@ from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noq
 
 from rules.replay import judge_replay  # noqa: E402  as above
 from rules.report import Replay  # noqa: E402  as above
-from tuner.engines.question import Answer, Question, asked_of_engines  # noqa: E402  as above
+from tuner.engines.question import Answer, WorkerQuery, query_engines  # noqa: E402  as above
 from tuner.errors import TunerError  # noqa: E402  as above
 from tuner.model.shrink import shrink  # noqa: E402  as above
 
@@ -180,8 +180,8 @@ def write_plugin(folder: Path) -> None:
 def watched(python: Path, case: Case, plugin: Path) -> list[dict[str, Any]]:
     """The engines of a case, and what came of each."""
     engines = [{"flag": flag, "eager": False} for flag in (True, False)]
-    question = Question("replay", (str(case.folder), *case.args), LIMIT_S, more={"thin": case.thin}, engines=engines)
-    answers = asked_of_engines(question, str(python), lambda _: variables(plugin))
+    question = WorkerQuery("replay", (str(case.folder), *case.args), LIMIT_S, more={"thin": case.thin}, engines=engines)
+    answers = query_engines(question, str(python), lambda _: variables(plugin))
     heads = [{"model": case.model, "mode": case.mode, "flag": engine["flag"]} for engine in engines]
     return [row_of(head, answer) for head, answer in zip(heads, answers, strict=True)]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rules.decide import NAME
+from rules.decide import FLAG_KEY
 from tuner.arguments.vllm_options import scan
 from tuner.checks.check import manifests_at, read_manifest
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
@@ -129,9 +129,9 @@ def change_for(known: Examined) -> Change | None:
     if known.hidden:
         raise NotEditable(f"what {known.hidden} stands for is not written here, and may hold a compilation config")
     if plan.decision.setting is True and not known.exact:
-        raise NotEditable(f"a match by the vLLM version only never writes {NAME}=true; give --environment")
+        raise NotEditable(f"a match by the vLLM version only never writes {FLAG_KEY}=true; give --environment")
     if plan.decision.setting is True and (missing := missing_root(known)):
-        raise NotEditable(f"{NAME}=true needs {missing} in its environment, which is not edited here; set it first")
+        raise NotEditable(f"{FLAG_KEY}=true needs {missing} in its environment, which is not edited here; set it first")
     own = [setting for setting in scan(arguments.given)[0] if setting.option.field == _FIELD]
     removed = tuple(sorted({index for setting in own for index in range(setting.start, setting.stop)}))
     kept = [index for index in range(len(arguments.given)) if index not in removed]

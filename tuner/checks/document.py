@@ -60,7 +60,7 @@ def _finding_part(finding: Finding) -> dict[str, Any]:
 
 
 def _launch_part(known: Examined) -> dict[str, Any]:
-    verdict = known.plan.found.verdict if known.plan else None
+    verdict = known.plan.lookup.verdict if known.plan else None
     return {
         "path": known.path,
         "line": known.launch.line,

@@ -10,7 +10,7 @@ from pathlib import Path
 from cache.key import differences
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
-from rules.decide import NAME, Refusal
+from rules.decide import FLAG_KEY, Refusal
 from rules.releases import parse_version
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.arguments.vllm_options import Kind, scan
@@ -150,7 +150,7 @@ def _planned(known: Examined, environment: Environment, arguments: ServeArgument
         subject, found = _by_version(subject, launch_platform(known.launch), knowledge)
     options = _options(known.launch.env, knowledge)
     plan = plan_with(knowledge.store, subject, arguments, options, found)
-    with_true = replace(arguments, compilation_config={**arguments.compilation_config, NAME: True})
+    with_true = replace(arguments, compilation_config={**arguments.compilation_config, FLAG_KEY: True})
     refused = plan_with(knowledge.store, subject, with_true, options, found).decision.refusal is Refusal.UNSAFE
     return replace(known, plan=plan, true_refused=refused)
 

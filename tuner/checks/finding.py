@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rules.decide import NAME
+from rules.decide import FLAG_KEY
 from tuner.checks.examine import Examined
 
 
@@ -42,9 +42,9 @@ class Rule(StrEnum):
 
 
 ABOUT: Mapping[Rule, tuple[Level, str]] = {
-    Rule.CONTRADICTED: (Level.ERROR, f"{NAME} is true, and the stored verdict is unsafe."),
-    Rule.LEFT_ON: (Level.ERROR, f"{NAME} is not set, this vLLM turns it on by itself, and the verdict is unsafe."),
-    Rule.DRAFT: (Level.ERROR, f"{NAME} is true beside speculative decoding: that switches off vLLM's own guard."),
+    Rule.CONTRADICTED: (Level.ERROR, f"{FLAG_KEY} is true, and the stored verdict is unsafe."),
+    Rule.LEFT_ON: (Level.ERROR, f"{FLAG_KEY} is not set, this vLLM turns it on by itself, and the verdict is unsafe."),
+    Rule.DRAFT: (Level.ERROR, f"{FLAG_KEY} is true beside speculative decoding: that switches off vLLM's own guard."),
     Rule.FROZEN: (Level.ERROR, "Compiled, the model runs other MoE layers than eager, and the launch compiles it."),
     Rule.RELEASE: (Level.ERROR, "The verdict is unsafe, and no configuration of this vLLM release helps."),
     Rule.KEY_UNKNOWN: (
@@ -52,14 +52,14 @@ ABOUT: Mapping[Rule, tuple[Level, str]] = {
         "This vLLM does not know a key of the compilation config: the server does not start.",
     ),
     Rule.REFUSED: (Level.ERROR, "vLLM refuses these arguments: the server does not start."),
-    Rule.UNPROVED: (Level.WARNING, f"{NAME} is true, and nothing proves that it is safe."),
+    Rule.UNPROVED: (Level.WARNING, f"{FLAG_KEY} is true, and nothing proves that it is safe."),
     Rule.DROPPED: (Level.WARNING, "Of several compilation configs vLLM keeps one and drops the keys of the others."),
     Rule.CACHE_SHARED: (Level.WARNING, "Different launches share one cache_dir, which vLLM uses without any key."),
     Rule.CACHE_LOST: (Level.WARNING, "The compile cache lies on an emptyDir: every new pod compiles again."),
     Rule.UNPINNED: (Level.WARNING, "The image's name does not say which vLLM will serve."),
     Rule.PROBE_SHORT: (Level.WARNING, "The startupProbe gives up before a cold start ends."),
     Rule.NO_VERDICT: (Level.NOTE, "No verdict is stored, or it is inconclusive."),
-    Rule.LAUNCH_UNPROVED: (Level.NOTE, f"This launch is not proved, and does not set {NAME} to false."),
+    Rule.LAUNCH_UNPROVED: (Level.NOTE, f"This launch is not proved, and does not set {FLAG_KEY} to false."),
     Rule.MODEL_UNKNOWN: (Level.NOTE, "The model cannot be identified here."),
     Rule.VERSION_UNKNOWN: (Level.NOTE, "Nothing says which vLLM will serve."),
     Rule.ENVIRONMENT: (Level.NOTE, "The image's tag says another vLLM than the environment or version that was given."),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rules.compilation_keys import unknown_keys
-from rules.decide import HOLDS_FOR, MODE, NAME
+from rules.decide import FLAG_KEY, HOLDS_FOR, MODE_KEY
 from rules.releases import RELEASES, FlagStatus, parse_version, turns_off_by_itself
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import ServeArguments
@@ -87,26 +87,26 @@ def _of_flag(known: Examined) -> Iterator[Finding]:
         yield finding(known, Rule.UNPROVED, _sentence(known.plan.decision.warnings[0]), line=line)
     elif missing := missing_root(known):
         held = " ".join(text for text in known.plan.decision.conditions if text.startswith(HOLDS_FOR))
-        message = f"{NAME} is true ({held}), and code that another launch compiled may run: set {missing}."
+        message = f"{FLAG_KEY} is true ({held}), and code that another launch compiled may run: set {missing}."
         yield finding(known, Rule.UNPROVED, message, line=line)
 
 
 def _has_effective_true(known: Examined, arguments: ServeArguments) -> bool:
     """Whether the launch sets the flag to true, for a vLLM that has the flag and does something with it."""
-    explicit = arguments.compilation_config.get(NAME)
+    explicit = arguments.compilation_config.get(FLAG_KEY)
     if explicit is None or not as_bool(explicit) or _ineffective(known):
         return False
-    return not (known.version and unknown_keys([NAME], known.version))
+    return not (known.version and unknown_keys([FLAG_KEY], known.version))
 
 
 def _of_refused_true(known: Examined, plan: Plan, line: int, *, speculative: bool) -> Iterator[Finding]:
     """What contradicts a `true`: a draft model, an unsafe verdict, or else what the decision warns of."""
-    verdict = plan.found.verdict
+    verdict = plan.lookup.verdict
     if speculative:
         yield finding(known, Rule.DRAFT, f"{ABOUT[Rule.DRAFT][1]}", line=line)
     if verdict is not None and verdict.word.unsafe:
         reason = "; ".join(verdict.reasons[:1])
-        message = f"{NAME} is true, and the verdict is {verdict.word}: {reason}."
+        message = f"{FLAG_KEY} is true, and the verdict is {verdict.word}: {reason}."
         yield finding(known, Rule.CONTRADICTED, message, line=line)
     elif not speculative:
         yield finding(known, Rule.CONTRADICTED, _sentence(plan.decision.warnings[0]), line=line)
@@ -117,8 +117,8 @@ def _of_plan(known: Examined) -> Iterator[Finding]:
     plan = known.plan
     if plan is None or known.arguments is None:
         return
-    explicit = known.arguments.compilation_config.get(NAME)
-    verdict = plan.found.verdict
+    explicit = known.arguments.compilation_config.get(FLAG_KEY)
+    verdict = plan.lookup.verdict
     if plan.flag.status is FlagStatus.ALWAYS_ON and plan.decision.refusal != "none":
         yield finding(known, Rule.RELEASE, "; ".join(plan.decision.reasons) + ".")
     on_by_itself = explicit is None and plan.flag.status is FlagStatus.SETTABLE and not known.hidden
@@ -126,16 +126,16 @@ def _of_plan(known: Examined) -> Iterator[Finding]:
         yield _left_on(known, plan.decision.reasons[0])
     if verdict is not None and verdict.compile == "frozen" and compiles(known.arguments) is not False:
         said = "; ".join(verdict.compile_reasons) or ABOUT[Rule.FROZEN][1]
-        yield finding(known, Rule.FROZEN, f"Set {MODE} to 0 in the compilation config: {said}.")
+        yield finding(known, Rule.FROZEN, f"Set {MODE_KEY} to 0 in the compilation config: {said}.")
 
 
 def _left_on(known: Examined, why: str) -> Finding:
     """The finding for a launch that says nothing of a flag that is on by default."""
     own = known.arguments is not None and known.arguments.serving.model_impl != "transformers"
     if known.model and own and turns_off_by_itself(known.version, known.model.architecture):
-        said = f"{_sentence(why)} This vLLM turns {NAME} off for {known.model.architecture}, and for no other."
+        said = f"{_sentence(why)} This vLLM turns {FLAG_KEY} off for {known.model.architecture}, and for no other."
         return finding(known, Rule.LEFT_ON, said, level=Level.NOTE)
-    said = f"{_sentence(why)} vLLM {known.version} turns {NAME} on where the launch does not set it."
+    said = f"{_sentence(why)} vLLM {known.version} turns {FLAG_KEY} on where the launch does not set it."
     return finding(known, Rule.LEFT_ON, said)
 
 
@@ -156,8 +156,8 @@ def _of_doubt(known: Examined) -> Iterator[Finding]:
         yield finding(known, Rule.VERSION_UNKNOWN, said)
     if known.model is None:
         yield finding(known, Rule.MODEL_UNKNOWN, f"{_sentence(known.model_problem)} Its verdict cannot be looked up.")
-    elif known.plan is not None and (verdict := known.plan.found.verdict) is None:
-        yield finding(known, Rule.NO_VERDICT, _sentence("; ".join(known.plan.found.miss)))
+    elif known.plan is not None and (verdict := known.plan.lookup.verdict) is None:
+        yield finding(known, Rule.NO_VERDICT, _sentence("; ".join(known.plan.lookup.miss)))
     elif known.plan is not None and verdict is not None and verdict.word is Word.INCONCLUSIVE:
         yield finding(known, Rule.NO_VERDICT, f"The verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}.")
     elif _left_unproved(known):
@@ -167,9 +167,9 @@ def _of_doubt(known: Examined) -> Iterator[Finding]:
 def _left_unproved(known: Examined) -> bool:
     """Whether the launch says nothing of a flag that it needs as false, for lack of a proof of its own."""
     plan, arguments = known.plan, known.arguments
-    if plan is None or arguments is None or arguments.compilation_config.get(NAME) is not None or known.hidden:
+    if plan is None or arguments is None or arguments.compilation_config.get(FLAG_KEY) is not None or known.hidden:
         return False
-    verdict = plan.found.verdict
+    verdict = plan.lookup.verdict
     judged = verdict is not None and not verdict.word.unsafe and verdict.word is not Word.NO_MOE
     return plan.decision.setting is False and judged
 

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from rules.decide import MODE, NAME
+from rules.decide import FLAG_KEY, MODE_KEY
 from tuner.arguments.vllm_options import Setting, scan
 from tuner.checks.edit import NotEditable
 from tuner.checks.examine import read_arguments
@@ -58,7 +58,7 @@ def require_nothing_lost(path: str, text: str, before: ManifestLaunch, after: Ma
 
 def _same(key: str, value: object, config: dict[str, object]) -> bool:
     """Whether a key of the config is as it was; a null for what is decided here asks for vLLM's default."""
-    if value is None and key in {NAME, MODE}:
+    if value is None and key in {FLAG_KEY, MODE_KEY}:
         return True
     return key in config and json.dumps(config[key], sort_keys=True) == json.dumps(value, sort_keys=True)
 

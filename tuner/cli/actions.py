@@ -52,6 +52,6 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
         say_without_waiting("tuner: this launch was not proved; probing first (one to several minutes)")
         stop_on_signals()
         made = probed_first(args, inputs, launching, os.environ)
-    if made.found.verdict is None and on_missing is OnMissing.FAIL:
-        raise TunerError("; ".join(made.found.miss), hint="Run `tuner probe` first.", exit_code=ExitCode.UNKNOWN)
+    if made.lookup.verdict is None and on_missing is OnMissing.FAIL:
+        raise TunerError("; ".join(made.lookup.miss), hint="Run `tuner probe` first.", exit_code=ExitCode.UNKNOWN)
     return made

@@ -36,7 +36,7 @@ SERVE = {
 """Option -> whether it takes a value, as declared in `tuner.cli.app`; a test compares the two."""
 
 
-def answered(argv: Sequence[str]) -> bool:
+def try_fast_path(argv: Sequence[str]) -> bool:
     """Run the command if it is understood; False leaves it to typer."""
     if argv[:1] == ["verdict"]:
         return _verdict(argv[1:])

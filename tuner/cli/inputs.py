@@ -12,7 +12,7 @@ from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode, TunerError
-from tuner.launch.plan import Options, Plan, make_plan, plainest, plan_with
+from tuner.launch.plan import Options, Plan, make_plan, minimal_arguments, plan_with
 from tuner.model.model import identify, unidentified
 from tuner.model.patience import SERVE_S, at_most
 from tuner.verdicts.answer import LookUp
@@ -67,7 +67,7 @@ def looked_up(name: str, inputs: Inputs, environ: Mapping[str, str]) -> Plan:
     model = identify(name, revision=inputs.revision)
     subject = Subject(model, environment, inputs.model_impl, inputs.trust_remote_code)
     store = opened_store(inputs.store, environ)
-    arguments = plainest(name, inputs.revision, inputs.model_impl, inputs.trust_remote_code)
+    arguments = minimal_arguments(name, inputs.revision, inputs.model_impl, inputs.trust_remote_code)
     return make_plan(store, subject, arguments, _options(inputs, Launching(), environ, at_hand))
 
 
@@ -126,7 +126,7 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
 
 def may_be_proved(plan: Plan) -> bool:
     """Whether a probe could change what is written: without a verdict, or for a launch without a proof."""
-    verdict = plan.found.verdict
+    verdict = plan.lookup.verdict
     if verdict is None:
         return True
     return plan.flag.status is FlagStatus.SETTABLE and not verdict.word.unsafe and plan.proof.finding is None
@@ -146,13 +146,13 @@ def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, envi
     store = opened_store(inputs.store, environ)
     request = Request([_named_model(arguments)], serving.model_impl, serving.revision, serving.trust_remote_code)
     made = planned_safely(args, inputs, launching, environ)
-    if made.found.verdict is None:
+    if made.lookup.verdict is None:
         for result in probe(request, environment, store, lambda _stage, _name: None):
             if result.failure:
                 raise result.failure
         made = planned_safely(args, inputs, launching, environ)
-    if made.found.entry is not None and may_be_proved(made):
-        prove(made.subject, arguments, made.found.entry, request, store)
+    if made.lookup.entry is not None and may_be_proved(made):
+        prove(made.subject, arguments, made.lookup.entry, request, store)
     return planned_safely(args, inputs, launching, environ)
 
 

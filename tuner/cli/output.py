@@ -85,7 +85,7 @@ def present(made: "Plan", as_json: bool, as_text: Callable[["Plan"], str]) -> No
 def conclude(made: "Plan") -> None:
     """End with the exit code of a plan: refused, unknown, or done."""
     refuse(made)
-    undecided = made.found.verdict is None or made.found.verdict.word is Word.INCONCLUSIVE
+    undecided = made.lookup.verdict is None or made.lookup.verdict.word is Word.INCONCLUSIVE
     if undecided and not is_settled(made):
         raise SystemExit(ExitCode.UNKNOWN)
 

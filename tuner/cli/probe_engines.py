@@ -53,7 +53,7 @@ def run(
         verdicts = written_to(opened_store(store, os.environ))
         made, arguments = _planned(words, request, inputs)
         with working() as under_way:
-            if made.found.entry is None:
+            if made.lookup.entry is None:
                 under_way("no verdict is stored; probing the order first (about a minute)")
                 made = _order_first(made, request, inputs, verdicts)
             if depth is Depth.ORDER:
@@ -122,7 +122,7 @@ def _own(made: "Plan") -> "Entry":
     Raises:
         TunerError: it is not one of this environment.
     """
-    entry = made.found.entry
+    entry = made.lookup.entry
     if entry is None:
-        raise TunerError("The order probe left no verdict for this launch.", hint="; ".join(made.found.miss))
+        raise TunerError("The order probe left no verdict for this launch.", hint="; ".join(made.lookup.miss))
     return entry

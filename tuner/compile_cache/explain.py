@@ -12,7 +12,7 @@ from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord, read_records
 from tuner.compile_cache.difference import Difference, Effect, known_differences
 from tuner.compile_cache.factors import is_factors, launch_factors
-from tuner.compile_cache.graph_folders import HashedFolder, hashed_folders
+from tuner.compile_cache.graph_folders import GraphFolder, graph_folders
 from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, shown
 from tuner.compile_cache.prediction import Key, Prediction, expected_ranks, predict
 from tuner.compile_cache.prune import opened_root
@@ -42,7 +42,7 @@ class Explanation:
     record: WarmRecord | None
     differences: tuple[Difference, ...]
     factors: Mapping[str, Any]
-    folders: tuple[HashedFolder, ...]
+    folders: tuple[GraphFolder, ...]
 
 
 def explain(plan: Plan, environ: Mapping[str, str], against: str | None) -> Explanation:
@@ -116,11 +116,11 @@ def _since(record: WarmRecord, factors: Mapping[str, Any]) -> list[Difference]:
     return found
 
 
-def _folders(root: Path, factors: Mapping[str, Any]) -> list[HashedFolder]:
+def _folders(root: Path, factors: Mapping[str, Any]) -> list[GraphFolder]:
     if not root.is_dir():
         return []
     cache = opened_root(str(root), {})
-    return hashed_folders(cache, factors, {entry.path for entry in cache.entries if _is_moved(cache, entry)})
+    return graph_folders(cache, factors, {entry.path for entry in cache.entries if _is_moved(cache, entry)})
 
 
 def _is_moved(cache: CacheRoot, entry: Entry) -> bool:
@@ -175,7 +175,7 @@ def _difference_document(one: Difference) -> dict[str, Any]:
     return vars(one) | {"effect": str(one.effect)}
 
 
-def _folder_document(folder: HashedFolder) -> dict[str, Any]:
+def _folder_document(folder: GraphFolder) -> dict[str, Any]:
     return vars(folder) | {
         "fits": folder.fits,
         "sources": str(folder.sources),

@@ -6,7 +6,7 @@ from typing import Any
 
 from tuner.compile_cache.difference import Difference, Effect
 from tuner.compile_cache.explain import Explanation
-from tuner.compile_cache.graph_folders import HashedFolder, Sources
+from tuner.compile_cache.graph_folders import GraphFolder, Sources
 from tuner.text import visible
 
 SAID = {
@@ -43,7 +43,7 @@ def _compared(explanation: Explanation) -> list[str]:
     return [with_what, *_differences("differences", explanation.differences)]
 
 
-def _folder(folder: HashedFolder, told: Sequence[Difference]) -> list[str]:
+def _folder(folder: GraphFolder, told: Sequence[Difference]) -> list[str]:
     """A folder of graphs; differences that are told of the warm-up as well are left to it."""
     if folder.fits:
         return [f"graphs: {folder.name}, {SOURCES[folder.sources]}"]

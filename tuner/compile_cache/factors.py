@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.engines.question import Question, asked
+from tuner.engines.question import WorkerQuery, query_worker
 from tuner.processes.answers import damaged
 from tuner.secrets import without_secrets
 
@@ -41,7 +41,7 @@ def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str
         TunerError: kind `environment`, `control_folder` or `factors`: the interpreter does not start, no folder can be
             written, or vLLM refuses the launch; `memory` or `report`: the worker took too much, or answered nonsense.
     """
-    found = asked(Question("factors", args, LIMIT), python, lambda control: _environment(control, variables))
+    found = query_worker(WorkerQuery("factors", args, LIMIT), python, lambda control: _environment(control, variables))
     document = {"schema_version": SCHEMA_VERSION, **found}
     if not is_factors(document):
         raise damaged("result.json", "its factors are not whole")

@@ -39,7 +39,7 @@ class Sources(StrEnum):
 
 
 @dataclass(frozen=True)
-class HashedFolder:
+class GraphFolder:
     """One folder of graphs.
 
     Attributes:
@@ -80,7 +80,7 @@ class HashedFolder:
         return list(dict.fromkeys(map(_part, self.differences)))
 
 
-def hashed_folders(root: CacheRoot, factors: Document, moved: AbstractSet[str]) -> list[HashedFolder]:
+def graph_folders(root: CacheRoot, factors: Document, moved: AbstractSet[str]) -> list[GraphFolder]:
     """The folders of graphs in a cache root, the nearest to a launch first.
 
     Args:
@@ -98,7 +98,7 @@ def hashed_folders(root: CacheRoot, factors: Document, moved: AbstractSet[str]) 
     return [folder for folder, *_ in sorted(found, key=lambda one: (*_distance(one[0]), *one[1:]))]
 
 
-def _distance(folder: HashedFolder) -> tuple[bool, int, int]:
+def _distance(folder: GraphFolder) -> tuple[bool, int, int]:
     """How far it is from the launch: the parts of its name that differ, then all that is known to."""
     return not folder.known, len(folder.parts), len(folder.differences)
 
@@ -112,13 +112,13 @@ def _of_config(one: Difference) -> bool:
     return one.kind in {"config", "path"} or one.name == "vllm"
 
 
-def _folder(entry: Entry, records: Sequence[WarmRecord], factors: Document, moved: AbstractSet[str]) -> HashedFolder:
+def _folder(entry: Entry, records: Sequence[WarmRecord], factors: Document, moved: AbstractSet[str]) -> GraphFolder:
     own = [told for told in entry.factors.values() if _names(told, entry)]
     compared = [(record, known_differences(record.factors, factors)) for record in records]
     since = [(record, found) for record, found in compared if found is not None]
     proven = [record for record, found in since if all(one.effect is Effect.NONE for one in found)]
     differing = _differing(own[0], [found for _, found in since], factors) if own and not proven else ()
-    return HashedFolder(
+    return GraphFolder(
         name=entry.name,
         known=bool(own or proven),
         differences=tuple(differing),

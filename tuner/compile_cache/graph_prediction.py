@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuner.compile_cache.graph_folders import HashedFolder, Sources
+from tuner.compile_cache.graph_folders import GraphFolder, Sources
 from tuner.compile_cache.prediction import VLLM_COMPILE, Answer, Judged
 
 
@@ -17,12 +17,12 @@ def needs_graphs(factors: Mapping[str, Any]) -> bool:
     return compiles["mode"] == VLLM_COMPILE and not (compiles["aot"] and compiles["mega"])
 
 
-def shown(folders: Sequence[HashedFolder]) -> tuple[HashedFolder, ...]:
+def shown(folders: Sequence[GraphFolder]) -> tuple[GraphFolder, ...]:
     """Those that the launch may look in; else the nearest."""
     return tuple(one for one in folders if one.fits) or tuple(folders[:1])
 
 
-def predict_graphs(factors: Mapping[str, Any], folders: Sequence[HashedFolder]) -> Judged:
+def predict_graphs(factors: Mapping[str, Any], folders: Sequence[GraphFolder]) -> Judged:
     """Judge a launch that loads graphs.
 
     Args:
@@ -62,7 +62,7 @@ def _agreed(found: Sequence[Judged]) -> Judged:
     return Judged(Answer.UNKNOWN, f"Several folders of graphs fit this launch. {reason}")
 
 
-def _not_known(folder: HashedFolder) -> Judged:
+def _not_known(folder: GraphFolder) -> Judged:
     """Of a folder with the launch's variables, config and compiler, of whose traced files nothing is known."""
     if lack := _lack(folder):
         return Judged(Answer.MISS, lack)
@@ -73,7 +73,7 @@ def _not_known(folder: HashedFolder) -> Judged:
     )
 
 
-def _loading(folder: HashedFolder, modules: int) -> Judged:
+def _loading(folder: GraphFolder, modules: int) -> Judged:
     """Whether vLLM loads what lies in the folder that it looks in."""
     if lack := _lack(folder):
         return Judged(Answer.MISS, lack)
@@ -82,7 +82,7 @@ def _loading(folder: HashedFolder, modules: int) -> Judged:
     return Judged(Answer.HIT, f"The folder of graphs is {folder.name}, and they are there.")
 
 
-def _lack(folder: HashedFolder) -> str:
+def _lack(folder: GraphFolder) -> str:
     """Why vLLM cannot load the graphs of a folder that it looks in; empty if nothing says so."""
     where = f"The folder of graphs is {folder.name}"
     if folder.missing:
@@ -92,7 +92,7 @@ def _lack(folder: HashedFolder) -> str:
     return f"{where}, and the warm-up could not load them." if folder.warmed is False else ""
 
 
-def _doubt(folder: HashedFolder, modules: int) -> str:
+def _doubt(folder: GraphFolder, modules: int) -> str:
     """Why it is not known whether vLLM can; empty if it is."""
     where = f"The folder of graphs is {folder.name}"
     if folder.complete is None:
@@ -106,7 +106,7 @@ def _doubt(folder: HashedFolder, modules: int) -> str:
     return ""
 
 
-def _absent(fitting: Sequence[HashedFolder], folders: Sequence[HashedFolder]) -> str:
+def _absent(fitting: Sequence[GraphFolder], folders: Sequence[GraphFolder]) -> str:
     if fitting:
         return f"The source files that were traced for the folder of graphs {fitting[0].name} have changed since."
     if not folders:

@@ -20,7 +20,7 @@ from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
 from tuner.launch.serve import command
 from tuner.processes.server_process import ready_server
-from tuner.secrets import scrubbed, without_keys
+from tuner.secrets import redacted, without_keys
 from tuner.server_log.log import ServerLog, read_server_log
 
 API_KEY = "VLLM_API_KEY"
@@ -151,7 +151,7 @@ def _started(vector: list[str], environ: Mapping[str, str], limit: float) -> _St
             pass
         text = log.read_text(encoding="utf-8", errors="replace")
     reason = _UNLOADED.search(text)
-    return _Start(seconds, read_server_log(text.splitlines()), scrubbed(reason["reason"].strip()) if reason else "")
+    return _Start(seconds, read_server_log(text.splitlines()), redacted(reason["reason"].strip()) if reason else "")
 
 
 def _proof(start: _Start) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from rules.decide import EAGER
+from rules.decide import MODE_NONE
 from rules.releases import FlagStatus
 from tuner.confirm.expected import Written, draft_text
 from tuner.confirm.outcome import Confirmation, Fact, Outcome
@@ -186,7 +186,7 @@ def _is_same_draft(given: Mapping[str, Any], found: Speculative) -> bool:
 def _cache(written: Written | None, start: Start, engine: Engine) -> _Said:
     root = (written.cache_dir or written.cache_root) if written else None
     cache = start.cache
-    if engine.config.mode == EAGER and not cache.hits and not cache.misses:
+    if engine.config.mode == MODE_NONE and not cache.hits and not cache.misses:
         return _Said("unused", Outcome.REPORTED, engine.line, "nothing is compiled")
     if any(one.ready is None for one in start.engines):
         return _unsaid(written if root else None, "the engine is not ready, so more may follow")

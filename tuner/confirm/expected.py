@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rules.decide import EAGER, MODE, NAME, Refusal
+from rules.decide import FLAG_KEY, MODE_KEY, MODE_NONE, Refusal
 from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import parse
@@ -59,7 +59,7 @@ class Written:
         (vllm/config/vllm.py).
         """
         given = {self.mode} if self.mode is not None else set()
-        return given | ({EAGER} if self.eager else set())
+        return given | ({MODE_NONE} if self.eager else set())
 
     def texts(self) -> dict[str, str]:
         """What was written about each fact of `tuner.confirm.compare`, for people."""
@@ -101,11 +101,11 @@ def _written(decision: Mapping[str, Any]) -> Written:
     return Written(
         vllm=_text(environment["vllm"]),
         model=_text(decision["model"]["name"]),
-        flag=_boolean(config.get(NAME)),
+        flag=_boolean(config.get(FLAG_KEY)),
         status=FlagStatus(environment["flag_status"]),
         verdict=None if word is None else Word(word),
         refused=Refusal(decision["refusal"]) is not Refusal.NONE,
-        mode=_mode(config.get(MODE)),
+        mode=_mode(config.get(MODE_KEY)),
         eager="--enforce-eager" if serving.enforce_eager else no_compile,
         speculative=serving.speculative,
         cache_root=_optional(launch["env"].get(CACHE_ROOT)),
@@ -134,7 +134,7 @@ def _boolean(value: object) -> bool | None:
         return None
     said = as_bool(value)
     if not said and str(value).strip().lower() not in _FALSE:
-        raise ValueError(f"{NAME}: {value!r}")
+        raise ValueError(f"{FLAG_KEY}: {value!r}")
     return said
 
 
@@ -143,5 +143,5 @@ def _mode(value: object) -> int | None:
         return None
     number = mode_number(value)
     if number is None:
-        raise ValueError(f"{MODE}: {value!r}")
+        raise ValueError(f"{MODE_KEY}: {value!r}")
     return number

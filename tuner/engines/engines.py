@@ -9,11 +9,11 @@ from typing import Any
 from rules.assumptions import LAYERS_SHRUNK
 from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import ServeArguments
-from tuner.engines.question import Answer, Question, asked_of_engines
+from tuner.engines.question import Answer, WorkerQuery, query_engines
 from tuner.engines.stand_ins import stand_ins
 from tuner.errors import TunerError
 from tuner.launch.plan import Plan
-from tuner.model.config_size import require_modest
+from tuner.model.config_size import check_config_size
 from tuner.model.shrink import shrink
 from tuner.secrets import without_secrets
 
@@ -127,7 +127,7 @@ def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
     if "dummy" not in stand_ins(plan, arguments):
         return None
     model = plan.subject.model
-    require_modest(model.config)
+    check_config_size(model.config)
     code = model.folder if plan.subject.trust_remote_code else None
     small = shrink(model.config)
     return {"config": small.config if small.deep is None or _ran_cut(plan) else small.deep, "code": code}
@@ -135,7 +135,7 @@ def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
 
 def _ran_cut(plan: Plan) -> bool:
     """Whether the order probe, which comes first, was content with fewer layers than the model has."""
-    assumptions = plan.found.entry.report["assumptions"] if plan.found.entry else []
+    assumptions = plan.lookup.entry.report["assumptions"] if plan.lookup.entry else []
     return any(assumption["kind"] == LAYERS_SHRUNK for assumption in assumptions)
 
 
@@ -150,9 +150,9 @@ def _asked(
     plan = starting.plan
     more = {"thin": thin_model(plan, starting.arguments)}
     told = [{"flag": engine.flag, "eager": engine.eager} for engine in engines]
-    question = Question(asking.question, plan.launch.args, watching.limit, watching.memory_limit, more, told)
+    question = WorkerQuery(asking.question, plan.launch.args, watching.limit, watching.memory_limit, more, told)
     given = variables(plan, starting.environ)
-    return asked_of_engines(question, plan.subject.environment.python, lambda _control: given)
+    return query_engines(question, plan.subject.environment.python, lambda _control: given)
 
 
 def _raised(answer: Answer | TunerError) -> Answer:

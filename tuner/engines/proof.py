@@ -13,10 +13,10 @@ from typing import Any
 
 from rules.releases import FlagStatus, flag_status
 from tuner.arguments.serve_arguments import ServeArguments
-from tuner.engines.question import Answer, Question, asked_of_engines
+from tuner.engines.question import Answer, WorkerQuery, query_engines
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
-from tuner.launch.plan import plainest
+from tuner.launch.plan import minimal_arguments
 from tuner.model.shrink import shrink
 from tuner.processes.answers import damaged
 from tuner.secrets import without_secrets
@@ -57,7 +57,7 @@ class Wanted:
 def plain_launch(subject: Subject) -> Wanted:
     """The launch of a model without further arguments; the model is named by its folder, which needs no hub."""
     folder = subject.model.folder or subject.model.name
-    return Wanted(subject, plainest(folder, None, subject.model_impl, subject.trust_remote_code))
+    return Wanted(subject, minimal_arguments(folder, None, subject.model_impl, subject.trust_remote_code))
 
 
 def proofs_of(
@@ -90,8 +90,8 @@ def proofs_of(
     with ExitStack() as folders:
         launches = [folders.enter_context(traced_launch(launch, environment)) for launch in wanted]
         engines = [{"args": list(args), "foreign": foreign} for args, _ in launches]
-        question = Question("proof", (), limit, memory_limit, engines=engines)
-        answers = asked_of_engines(question, environment.python, lambda _control: given, stop)
+        question = WorkerQuery("proof", (), limit, memory_limit, engines=engines)
+        answers = query_engines(question, environment.python, lambda _control: given, stop)
         for launch, (_, assumptions), answer in zip(wanted, launches, answers, strict=True):
             yield proof_of(launch, environment, answer, assumptions)
 

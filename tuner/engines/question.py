@@ -22,7 +22,7 @@ ENDED: Shape = {"how": str}
 
 
 @dataclass(frozen=True)
-class Question:
+class WorkerQuery:
     """What is asked.
 
     Attributes:
@@ -48,7 +48,7 @@ class Question:
         return {**own, **self.more, "engines": list(self.engines)}
 
 
-def asked(question: Question, python: str, variables: Variables) -> Answer:
+def query_worker(question: WorkerQuery, python: str, variables: Variables) -> Answer:
     """The answer of the serving environment's vLLM.
 
     Raises:
@@ -63,8 +63,8 @@ def asked(question: Question, python: str, variables: Variables) -> Answer:
     return answer
 
 
-def asked_of_engines(
-    question: Question, python: str, variables: Variables, stop: Event | None = None
+def query_engines(
+    question: WorkerQuery, python: str, variables: Variables, stop: Event | None = None
 ) -> Generator[Answer | TunerError]:
     """The answer of each of the question's engines as soon as it is there, or the failure in its place.
 
@@ -82,7 +82,7 @@ def asked_of_engines(
 
 
 def _of_one_process(
-    question: Question, python: str, variables: Variables, stop: Event | None
+    question: WorkerQuery, python: str, variables: Variables, stop: Event | None
 ) -> Iterator[Answer | TunerError]:
     """The answers through the first failure that leaves no process to go on."""
     try:
@@ -96,7 +96,9 @@ def _of_one_process(
 
 
 @contextmanager
-def _begun(question: Question, python: str, variables: Variables, stop: Event | None = None) -> Iterator[WorkerProcess]:
+def _begun(
+    question: WorkerQuery, python: str, variables: Variables, stop: Event | None = None
+) -> Iterator[WorkerProcess]:
     process = WorkerProcess(stop, question.memory_limit)
     try:
         with uninterrupted():
@@ -106,7 +108,7 @@ def _begun(question: Question, python: str, variables: Variables, stop: Event | 
         process.close()
 
 
-def _answer(process: WorkerProcess, question: Question, number: int) -> Answer | TunerError:
+def _answer(process: WorkerProcess, question: WorkerQuery, number: int) -> Answer | TunerError:
     """An answer, or why vLLM refuses; raises where none came or it is none, since then nothing more will come."""
     name = f"result-{number}.json"
     found = process.awaited(name, question.limit)

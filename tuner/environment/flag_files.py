@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rules.decide import NAME
+from rules.decide import FLAG_KEY
 from rules.releases import TORCH_BOUND, Counting, FlagFacts, FlagForm
 from tuner.untrusted.files import read_plain
 
@@ -52,7 +52,7 @@ def read_flag_facts(package: Path) -> FlagFacts:
 def mentions_flag(package: Path) -> bool | None:
     """Whether the file that declares the flag holds its name anywhere; None where it cannot be read."""
     source = _source(package / COMPILATION)
-    return None if source is None else NAME.encode() in source
+    return None if source is None else FLAG_KEY.encode() in source
 
 
 def flag_form(compilation: ast.Module) -> FlagForm | None:
@@ -148,7 +148,7 @@ def _mentions(tree: ast.Module) -> int:
 def _names_flag(node: ast.AST) -> bool:
     """Whether a node is the flag's name: as an attribute, a variable, an argument, or a text as `setattr` takes it."""
     named = (getattr(node, field, None) for field in ("attr", "id", "arg", "value"))
-    return any(isinstance(name, str) and name == NAME for name in named)
+    return any(isinstance(name, str) and name == FLAG_KEY for name in named)
 
 
 def _lists_layers(tree: ast.Module) -> bool:
@@ -175,7 +175,7 @@ def _method(tree: ast.Module, owner: str, name: str) -> Sequence[ast.stmt]:
 
 
 def _declarations(compilation: ast.Module) -> list[ast.stmt]:
-    return [statement for statement in _class_body(compilation, "CompilationConfig") if NAME in _names(statement)]
+    return [statement for statement in _class_body(compilation, "CompilationConfig") if FLAG_KEY in _names(statement)]
 
 
 def _names(statement: ast.stmt) -> list[str]:
@@ -226,11 +226,11 @@ def _is_unset(guard: _Guard) -> bool:
     test = guard.test
     if not guard.holds or not isinstance(test, ast.Compare) or not _is_flag(test.left):
         return False
-    return ast.unparse(test).endswith(f".{NAME} is None")
+    return ast.unparse(test).endswith(f".{FLAG_KEY} is None")
 
 
 def _is_flag(expression: ast.expr) -> bool:
-    return isinstance(expression, ast.Attribute) and expression.attr == NAME
+    return isinstance(expression, ast.Attribute) and expression.attr == FLAG_KEY
 
 
 def _imports_check(resolution: ast.Module) -> bool:

@@ -12,7 +12,7 @@ from rules.verdict import Verdict
 from tuner.verdicts.origin import HERE, origin_of, origin_told
 
 
-class Fate(StrEnum):
+class ImportOutcome(StrEnum):
     """What became of an imported verdict."""
 
     NEW = "new"
@@ -32,16 +32,18 @@ class Fate(StrEnum):
 
 
 SAID = {
-    Fate.NEW: "new",
-    Fate.REPLACED: "in place of another imported one",
-    Fate.OVER_LOCAL: "in place of one that was probed here",
-    Fate.KNOWN: "known already",
-    Fate.LOCAL: "not stored: a verdict of the same key was probed here, and wins; --replace-local takes this file's",
-    Fate.UNSAFE: "not stored: a probe here found unsafe what this file calls safe; `tuner verdicts forget` gives it up",
-    Fate.OTHER: "not stored: another verdict of the same key was imported before; --replace takes this file's",
+    ImportOutcome.NEW: "new",
+    ImportOutcome.REPLACED: "in place of another imported one",
+    ImportOutcome.OVER_LOCAL: "in place of one that was probed here",
+    ImportOutcome.KNOWN: "known already",
+    ImportOutcome.LOCAL: "not stored: a verdict of the same key was probed here, and wins; "
+    "--replace-local takes this file's",
+    ImportOutcome.UNSAFE: "not stored: a probe here found unsafe what this file calls safe; "
+    "`tuner verdicts forget` gives it up",
+    ImportOutcome.OTHER: "not stored: another verdict of the same key was imported before; --replace takes this file's",
 }
 """Each fate in words, those stored first."""
-STORED = {Fate.NEW, Fate.REPLACED, Fate.OVER_LOCAL}
+STORED = {ImportOutcome.NEW, ImportOutcome.REPLACED, ImportOutcome.OVER_LOCAL}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Conflict:
     was: Verdict
     new: Entry
     now: Verdict
-    fate: Fate
+    fate: ImportOutcome
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Imported:
         conflicts: those that another verdict of their key was stored for, whichever stayed.
     """
 
-    fates: Counter[Fate]
+    fates: Counter[ImportOutcome]
     conflicts: tuple[Conflict, ...]
 
 
@@ -81,7 +83,7 @@ def same(left: Entry, right: Entry) -> bool:
     return (left.report, left.sources, left.probed_at) == (right.report, right.sources, right.probed_at)
 
 
-def settled(stored: Entry, was: Verdict, now: Verdict, giving_way: Collection[str]) -> Fate:
+def resolve_conflict(stored: Entry, was: Verdict, now: Verdict, giving_way: Collection[str]) -> ImportOutcome:
     """Which of two different verdicts of one key stays.
 
     Args:
@@ -92,10 +94,10 @@ def settled(stored: Entry, was: Verdict, now: Verdict, giving_way: Collection[st
     """
     local = origin_of(stored) == HERE
     if origin_of(stored) not in giving_way:
-        return Fate.LOCAL if local else Fate.OTHER
+        return ImportOutcome.LOCAL if local else ImportOutcome.OTHER
     if local and _hides(was, now):
-        return Fate.UNSAFE
-    return Fate.OVER_LOCAL if local else Fate.REPLACED
+        return ImportOutcome.UNSAFE
+    return ImportOutcome.OVER_LOCAL if local else ImportOutcome.REPLACED
 
 
 def told(imported: Imported) -> str:
@@ -117,7 +119,7 @@ def document(imported: Imported) -> dict[str, Any]:
         }
         for one in imported.conflicts
     ]
-    return {"imported": {fate: imported.fates[fate] for fate in Fate}, "conflicts": rows}
+    return {"imported": {fate: imported.fates[fate] for fate in ImportOutcome}, "conflicts": rows}
 
 
 def _line(conflict: Conflict) -> str:

@@ -14,7 +14,7 @@ from rules.errors import RuleError
 from rules.verdict import Verdict
 from tuner.errors import ExitCode, TunerError
 from tuner.exchange.bundle import MAX_LINE, Bundled, BundleError, line_in, line_of
-from tuner.exchange.conflict import STORED, Conflict, Fate, Imported, same, settled
+from tuner.exchange.conflict import STORED, Conflict, Imported, ImportOutcome, resolve_conflict, same
 from tuner.exchange.signing import Signed, signature_file
 from tuner.verdicts.identity import rules_digest
 from tuner.verdicts.lookup import current_verdict, known_verdict
@@ -77,11 +77,11 @@ def import_file(
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entries, repeated = _distinct(path, signed, now)
-    fates = Counter({Fate.KNOWN: repeated})
+    fates = Counter({ImportOutcome.KNOWN: repeated})
     conflicts: list[Conflict] = []
 
     def wanted(stored: Entry | None, new: Entry) -> bool:
-        fate = Fate.NEW if stored is None else Fate.KNOWN
+        fate = ImportOutcome.NEW if stored is None else ImportOutcome.KNOWN
         if stored is not None and not same(stored, new):
             conflicts.append(_conflict(store, stored, new, giving_way))
             fate = conflicts[-1].fate
@@ -95,7 +95,7 @@ def import_file(
 def _conflict(store: VerdictStore, stored: Entry, new: Entry, giving_way: Collection[str]) -> Conflict:
     reader = VerdictStore(store.path, read_only=True)  # the store is being written: a new judgement cannot be kept now
     was, now = known_verdict(reader, stored), Verdict.from_dict(new.verdict)
-    return Conflict(stored, was, new, now, settled(stored, was, now, giving_way))
+    return Conflict(stored, was, new, now, resolve_conflict(stored, was, now, giving_way))
 
 
 def _distinct(path: Path, signed: Signed | None, now: str) -> tuple[list[Entry], int]:

@@ -16,7 +16,7 @@ def annotations(plan: Plan) -> dict[str, str]:
 
     Times are those of the stored probe; nothing here depends on when or where the file is written.
     """
-    environment, found = plan.subject.environment, plan.found
+    environment, found = plan.subject.environment, plan.lookup
     said = {
         "verdict": str(found.verdict.word) if found.verdict else "none stored",
         "key": found.entry.digest if found.entry else "",
@@ -37,12 +37,12 @@ def annotations(plan: Plan) -> dict[str, str]:
 
 def head(plan: Plan, notes: Sequence[str] = ()) -> str:
     """The evidence and the notes as lines of comments, for YAML, shells and Dockerfiles alike."""
-    verdict = plan.found.verdict.word if plan.found.verdict else "none stored"
-    environment, entry = plan.subject.environment, plan.found.entry
+    verdict = plan.lookup.verdict.word if plan.lookup.verdict else "none stored"
+    environment, entry = plan.subject.environment, plan.lookup.entry
     lines = [
         f"verdict: {verdict}; vLLM {environment.vllm}, torch {environment.torch}, flag {plan.flag.status}",
         *([f"evidence: key {entry.digest[:12]}, probed {entry.probed_at}"] if entry else []),
-        *imported_sentence(plan.found),
+        *imported_sentence(plan.lookup),
         *_decision(plan),
         *(f"{HOLDS_FOR}{launch}" for launch in _launches(plan)),
         *(f"holds while: {condition}" for condition in _others(plan)),

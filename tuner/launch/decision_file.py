@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rules.decide import MODE, NAME, Decision, Refusal
+from rules.decide import FLAG_KEY, MODE_KEY, Decision, Refusal
 from rules.launch_key import variables_agree
 from rules.releases import Flag, FlagStatus
 from rules.verdict import Verdict, Word
@@ -18,7 +18,7 @@ from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.errors import TunerError
 from tuner.launch.cache_root import CACHE_ROOT, name_of_proof
 from tuner.launch.decision_document import HINT, load_decision, not_a_decision
-from tuner.launch.plan import Options, Plan, as_bool, carried, explicit_flag, other_model, without_null
+from tuner.launch.plan import Options, Plan, as_bool, build_launch, explicit_flag, other_model, without_null
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, public_version
 from tuner.verdicts.proofs import LaunchIdentity, launch_identity, told
@@ -70,8 +70,8 @@ def read_decision(path: Path) -> DecisionFile:
         decided = _decision(path, document)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise not_a_decision(str(path), "a field is missing or damaged") from None
-    if decided.settings.get(NAME) and not decided.proof:
-        raise not_a_decision(str(path), f"it sets {NAME} to true and names no proof of the launch")
+    if decided.settings.get(FLAG_KEY) and not decided.proof:
+        raise not_a_decision(str(path), f"it sets {FLAG_KEY} to true and names no proof of the launch")
     return decided
 
 
@@ -89,32 +89,32 @@ def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArgume
     reason = f"decided by {decided.path} (verdict {word or 'none stored'}{key})"
     explicit = explicit_flag(arguments)
     warnings = [*arguments.warnings]
-    if explicit is not None and explicit != decided.settings.get(NAME, explicit):
+    if explicit is not None and explicit != decided.settings.get(FLAG_KEY, explicit):
         warnings.append(
-            f"{NAME}={str(explicit).lower()} was given by the user and is kept; {decided.path} says otherwise"
+            f"{FLAG_KEY}={str(explicit).lower()} was given by the user and is kept; {decided.path} says otherwise"
         )
     decision = Decision(
-        setting=additions.get(NAME),
+        setting=additions.get(FLAG_KEY),
         reasons=(reason,),
         refusal=_refusal(decided, arguments, options),
-        mode=additions.get(MODE),
+        mode=additions.get(MODE_KEY),
         mode_reasons=(reason,),
     )
     verdict = None if word is None else Verdict(word, (reason,))
-    found = LookUp(None, verdict, () if verdict else (f"none stood behind {decided.path}",), verified=False)
+    lookup = LookUp(None, verdict, () if verdict else (f"none stood behind {decided.path}",), verified=False)
     options = replace(options, cache_root=options.cache_root or decided.cache_root, proof=decided.proof)
-    launch = carried(subject, arguments, options, additions)
-    return Plan(subject, found, decided.flag, decision, launch, tuple(warnings))
+    launch = build_launch(subject, arguments, options, additions)
+    return Plan(subject, lookup, decided.flag, decision, launch, tuple(warnings))
 
 
 def _refusal(decided: DecisionFile, arguments: ServeArguments, options: Options) -> Refusal:
     """What the file refuses; with `enforce` and `fail_on_unknown` also as without a file (`rules.decide`)."""
     word = decided.verdict
-    against = explicit_flag(arguments) is True and decided.settings.get(NAME) is False
+    against = explicit_flag(arguments) is True and decided.settings.get(FLAG_KEY) is False
     if options.enforce and against and ((word is not None and word.unsafe) or arguments.serving.speculative):
         return Refusal.UNSAFE
     on_or_unknown = decided.flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
-    may_count = on_or_unknown and decided.settings.get(NAME) is not False
+    may_count = on_or_unknown and decided.settings.get(FLAG_KEY) is not False
     if (
         options.fail_on_unknown
         and decided.refusal is Refusal.NONE
@@ -153,7 +153,7 @@ def require_same_launch(decided: DecisionFile, subject: Subject, arguments: Serv
         wrong.append("only one of the two has --trust-remote-code")
     if _holds_for_one_launch(decided):
         wrong += _another_launch(decided, arguments, options)
-    if decided.settings.get(NAME):
+    if decided.settings.get(FLAG_KEY):
         wrong += [f"{name} is set, so vLLM may serve another model" for name in other_model(subject, options.environ)]
     if wrong:
         said = f"{decided.path} decides another launch: {'; '.join(wrong)}."
@@ -163,9 +163,9 @@ def require_same_launch(decided: DecisionFile, subject: Subject, arguments: Serv
 def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:
     environment, launch, evidence = document["environment"], document["launch"], document["evidence"]
     config, word = launch["compilation_config"], document["verdict"]
-    settings = {key: config[key] for key in (NAME, MODE) if config.get(key) is not None}
-    if NAME in settings:
-        settings[NAME] = as_bool(settings[NAME])
+    settings = {key: config[key] for key in (FLAG_KEY, MODE_KEY) if config.get(key) is not None}
+    if FLAG_KEY in settings:
+        settings[FLAG_KEY] = as_bool(settings[FLAG_KEY])
     if not all(isinstance(text, str) for text in (*launch["args"], *launch["env"].values())):
         raise TypeError
     return DecisionFile(
@@ -200,7 +200,7 @@ def _variables(proof: object) -> dict[str, str]:
 def _holds_for_one_launch(decided: DecisionFile) -> bool:
     """Whether another launch of the same model could need another decision."""
     harmless = decided.flag.status in {FlagStatus.ABSENT, FlagStatus.INERT}
-    return not harmless and decided.settings.get(NAME) is not False
+    return not harmless and decided.settings.get(FLAG_KEY) is not False
 
 
 def _another_launch(decided: DecisionFile, arguments: ServeArguments, options: Options) -> list[str]:

@@ -23,14 +23,14 @@ SCHEMA_VERSION = 1
 
 def plan_document(plan: Plan) -> dict[str, Any]:
     """The document of one planned launch; `verdict` is null if none is stored."""
-    verdict = plan.found.verdict
+    verdict = plan.lookup.verdict
     return {
         "schema_version": SCHEMA_VERSION,
         "model": model_part(plan),
         "environment": environment_part(plan.subject.environment, plan.flag),
         "verdict": None if verdict is None else str(verdict.word),
         "reasons": [
-            *(verdict.reasons if verdict else plan.found.miss),
+            *(verdict.reasons if verdict else plan.lookup.miss),
             *plan.decision.reasons,
             *plan.decision.mode_reasons,
         ],
@@ -128,7 +128,7 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
 
     `exploration` and `variants` are of a probe of the past, and stay empty until the schema has another version.
     """
-    entry, verdict = plan.found.entry, plan.found.verdict
+    entry, verdict = plan.lookup.entry, plan.lookup.verdict
     if entry is None or verdict is None:
         return None
     report, plain = entry.report, verdict.proofs.get(PLAIN)
@@ -137,9 +137,9 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "depth": verdict.depth,
         "key": entry.digest,
         "probed_at": entry.probed_at,
-        "sources_verified": plan.found.verified,
+        "sources_verified": plan.lookup.verified,
         "imported": entry.provenance,
-        "accepted_platform": plan.found.accepted_platform,
+        "accepted_platform": plan.lookup.accepted_platform,
         "remote_code": entry.key.get("remote_code") or None,
         "registered": report["registered"],
         "scenarios": [

@@ -9,7 +9,7 @@ from typing import Any
 from cache.errors import StoreError
 from cache.key import digest
 from cache.verdicts.store import VerdictStore
-from rules.decide import EAGER, MODE, NAME, Decision, Facts, decide
+from rules.decide import FLAG_KEY, MODE_KEY, MODE_NONE, Decision, Facts, decide
 from rules.errors import RuleError
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Word
@@ -94,7 +94,7 @@ class Plan:
 
     Attributes:
         subject: the model and where it is served.
-        found: the stored verdict.
+        lookup: the stored verdict.
         flag: what the flag can do there.
         decision: what was decided.
         launch: what carries the decision.
@@ -103,7 +103,7 @@ class Plan:
     """
 
     subject: Subject
-    found: LookUp
+    lookup: LookUp
     flag: Flag
     decision: Decision
     launch: Launch
@@ -111,7 +111,7 @@ class Plan:
     proof: LaunchProof = NO_PROOF
 
 
-def plainest(name: str, revision: str | None, model_impl: str, trust_remote_code: bool) -> ServeArguments:
+def minimal_arguments(name: str, revision: str | None, model_impl: str, trust_remote_code: bool) -> ServeArguments:
     """The shortest `vllm serve` that serves what a command without vLLM arguments is about."""
     args = [name, *(["--revision", revision] if revision else [])]
     args += ["--model-impl", model_impl] if model_impl != "auto" else []
@@ -124,19 +124,19 @@ def make_plan(store: VerdictStore, subject: Subject, arguments: ServeArguments, 
     Raises:
         StoreError: the store is damaged.
     """
-    found = look_up(store, subject, files_at_hand=options.files_at_hand, accept_platform=options.accept_platform)
-    return plan_with(store, subject, arguments, options, found)
+    lookup = look_up(store, subject, files_at_hand=options.files_at_hand, accept_platform=options.accept_platform)
+    return plan_with(store, subject, arguments, options, lookup)
 
 
 def plan_with(
-    store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options, found: LookUp
+    store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options, lookup: LookUp
 ) -> Plan:
     """As `make_plan`, for a verdict that was looked up or just reached."""
     arguments = without_null(arguments)
-    flag = flag_of(subject, found)
+    flag = flag_of(subject, lookup)
     draft = _draft_without_moe(store, subject, arguments.serving.speculative, options)
     identity = launch_identity(arguments)
-    proof = proof_for(found, subject, identity, options.environ, files_at_hand=options.files_at_hand)
+    proof = proof_for(lookup, subject, identity, options.environ, files_at_hand=options.files_at_hand)
     facts = _facts(
         subject,
         arguments,
@@ -144,43 +144,43 @@ def plan_with(
         draft=draft,
         launch=identity,
         proof=proof,
-        accepted_platform=found.accepted_platform,
+        accepted_platform=lookup.accepted_platform,
     )
-    decision = decide(found.verdict, flag, facts)
+    decision = decide(lookup.verdict, flag, facts)
     additions = _additions(decision)
     if proof.finding and proof.finding.proved and _may_count(flag, arguments, additions):
         options = replace(options, proof=proof.folder)
-    launch = carried(subject, arguments, options, additions)
-    origin = (*filter(None, [accepted(found)]), *draft_notes(draft))
-    return Plan(subject, found, flag, decision, launch, (*arguments.warnings, *origin, *decision.warnings), proof)
+    launch = build_launch(subject, arguments, options, additions)
+    origin = (*filter(None, [accepted(lookup)]), *draft_notes(draft))
+    return Plan(subject, lookup, flag, decision, launch, (*arguments.warnings, *origin, *decision.warnings), proof)
 
 
 def _may_count(flag: Flag, arguments: ServeArguments, additions: Mapping[str, Any]) -> bool:
     """Whether MoE layers may be counted in this launch: what was compiled for another must not run then."""
-    value = {**additions, **arguments.compilation_config}.get(NAME)
+    value = {**additions, **arguments.compilation_config}.get(FLAG_KEY)
     return as_bool(value) or flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
 
 
 def _additions(decision: Decision) -> dict[str, Any]:
     """The keys of the compilation config that carry a decision."""
-    decided = {NAME: decision.setting, MODE: decision.mode}
+    decided = {FLAG_KEY: decision.setting, MODE_KEY: decision.mode}
     return {key: value for key, value in decided.items() if value is not None}
 
 
 def without_null(arguments: ServeArguments) -> ServeArguments:
     """The arguments without a null for what is decided here: it asks for vLLM's default."""
     given = arguments.compilation_config
-    config = {key: value for key, value in given.items() if value is not None or key not in {NAME, MODE}}
+    config = {key: value for key, value in given.items() if value is not None or key not in {FLAG_KEY, MODE_KEY}}
     return arguments if config == given else replace(arguments, compilation_config=config)
 
 
-def flag_of(subject: Subject, found: LookUp) -> Flag:
+def flag_of(subject: Subject, lookup: LookUp) -> Flag:
     """The flag's status; what the probe detected there beats the table of releases.
 
     What it detected on another platform says nothing here: the flag's form differs between them.
     """
     environment = subject.environment
-    detected = found.entry.report["flag"] if found.entry and not found.accepted_platform else None
+    detected = lookup.entry.report["flag"] if lookup.entry and not lookup.accepted_platform else None
     place = (environment.vllm, environment.torch, environment.platform)
     return flag_status(*place, detected, environment.flag_facts)
 
@@ -199,7 +199,7 @@ def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]
 
 def explicit_flag(arguments: ServeArguments) -> bool | None:
     """The user's own value of the flag; None if they gave none."""
-    explicit = arguments.compilation_config.get(NAME)
+    explicit = arguments.compilation_config.get(FLAG_KEY)
     return None if explicit is None else as_bool(explicit)
 
 
@@ -249,9 +249,9 @@ def compiles(arguments: ServeArguments) -> bool | None:
 
     An explicit mode comes first: with it, releases before 0.19 compile beside `--enforce-eager` (vllm/config/vllm.py).
     """
-    mode, level = arguments.compilation_config.get(MODE), arguments.serving.optimization_level
+    mode, level = arguments.compilation_config.get(MODE_KEY), arguments.serving.optimization_level
     if mode is not None:
-        return str(mode).strip().upper() not in {str(EAGER), "NONE"}
+        return str(mode).strip().upper() not in {str(MODE_NONE), "NONE"}
     if arguments.serving.enforce_eager:
         return False
     return None if level is None else level.strip() != "0"
@@ -287,13 +287,13 @@ def _draft_without_moe(
     try:
         model = identify(draft, revision=speculative.get("revision"))
         draft_subject = replace(subject, model=model, model_impl="auto")
-        found = look_up(store, draft_subject, files_at_hand=options.files_at_hand)
+        lookup = look_up(store, draft_subject, files_at_hand=options.files_at_hand)
     except (TunerError, StoreError, RuleError):
         return None
-    return found if found.verdict is not None and found.verdict.word is Word.NO_MOE else None
+    return lookup if lookup.verdict is not None and lookup.verdict.word is Word.NO_MOE else None
 
 
-def carried(subject: Subject, arguments: ServeArguments, options: Options, additions: dict[str, Any]) -> Launch:
+def build_launch(subject: Subject, arguments: ServeArguments, options: Options, additions: dict[str, Any]) -> Launch:
     """The launch with these keys in its compilation config, but those that the user set, and with its cache folder."""
     if options.cache_dir_in_config and "cache_dir" not in arguments.compilation_config:
         additions = {**additions, "cache_dir": _keyed_cache_dir(subject, arguments, options, additions)}

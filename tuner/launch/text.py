@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from rules.decide import HOLDS_FOR, MODE, NAME
+from rules.decide import FLAG_KEY, HOLDS_FOR, MODE_KEY
 from tuner.launch.plan import Plan
 from tuner.text import line, lines
 from tuner.verdicts.origin import accepted, imported_short
@@ -12,13 +12,13 @@ from tuner.verdicts.text import evidence_text, judged_text
 
 def verdict_text(plan: Plan) -> str:
     """What `tuner verdict` prints."""
-    model, verdict, entry = plan.subject.model, plan.found.verdict, plan.found.entry
+    model, verdict, entry = plan.subject.model, plan.lookup.verdict, plan.lookup.entry
     head = [line("model", f"{model.name} ({model.architecture})")]
     if verdict is None or entry is None:
         way_out = line("next", f"tuner probe {shlex.quote(model.name)}")
-        return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.found.miss), way_out])
-    checked = "source files unchanged since" if plan.found.verified else "source files not at hand, not compared"
-    return "\n".join([*head, judged_text(verdict), evidence_text(entry, verdict, checked, accepted(plan.found))])
+        return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.lookup.miss), way_out])
+    checked = "source files unchanged since" if plan.lookup.verified else "source files not at hand, not compared"
+    return "\n".join([*head, judged_text(verdict), evidence_text(entry, verdict, checked, accepted(plan.lookup))])
 
 
 def plan_text(plan: Plan) -> str:
@@ -64,12 +64,12 @@ def shell_text(plan: Plan) -> str:
 def serve_line(plan: Plan) -> str:
     """What `tuner serve` says before it becomes vLLM: one line."""
     setting = plan.decision.setting
-    written = "nothing to write" if setting is None else f"{NAME}={str(setting).lower()}"
-    missing = "" if plan.found.verdict else f"no verdict ({'; '.join(plan.found.miss)}); "
-    imported = imported_short(plan.found.entry)
+    written = "nothing to write" if setting is None else f"{FLAG_KEY}={str(setting).lower()}"
+    missing = "" if plan.lookup.verdict else f"no verdict ({'; '.join(plan.lookup.miss)}); "
+    imported = imported_short(plan.lookup.entry)
     flag = f"{missing}{written}: {plan.decision.reasons[0]}" + (f" (verdict {imported})" if imported else "")
     mode = plan.decision.mode
-    return flag if mode is None else f"{flag}; {MODE}={mode}: {plan.decision.mode_reasons[0]}"
+    return flag if mode is None else f"{flag}; {MODE_KEY}={mode}: {plan.decision.mode_reasons[0]}"
 
 
 def command_line(command: Sequence[str], env: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ MAX_WORK = 1_000_000
 two. Published configs have 10^4 at most."""
 
 
-def require_modest(config: dict[str, Any]) -> None:
+def check_config_size(config: dict[str, Any]) -> None:
     """Refuse a config that names so many layers, in so many fields or parts, that cutting it would take minutes.
 
     Raises:

@@ -16,8 +16,8 @@ from tuner.arguments.serve_arguments import ServeArguments
 from tuner.engines.proof import Alongside, Proof, Wanted, plain_launch, proofs_of
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode, TunerError, as_tuner_error
-from tuner.launch.plan import Options, Plan, plainest, plan_with
-from tuner.model.config_size import require_modest
+from tuner.launch.plan import Options, Plan, minimal_arguments, plan_with
+from tuner.model.config_size import check_config_size
 from tuner.model.model import identify
 from tuner.model.shrink import declares_experts, shrink
 from tuner.probe.pool import run_all, worker_variables
@@ -167,7 +167,7 @@ def subject_of(name: str, request: Request, environment: Environment) -> Subject
 
 def _job(index: int, subject: Subject) -> Job:
     config, side = subject.model.served_config, subject.model.side
-    require_modest(config)
+    check_config_size(config)
     small = shrink(config)
     return Job(
         index=index,
@@ -188,7 +188,9 @@ def plan_of(result: Probed, request: Request, store: VerdictStore, environ: Mapp
     if result.subject is None:
         raise ValueError("only an identified model has a plan")
     options = Options(fail_on_unknown=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ=environ)
-    arguments = plainest(result.subject.model.name, request.revision, request.model_impl, request.trust_remote_code)
+    arguments = minimal_arguments(
+        result.subject.model.name, request.revision, request.model_impl, request.trust_remote_code
+    )
     return plan_with(store, result.subject, arguments, options, LookUp(result.entry, result.verdict))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tuner.secrets import scrubbed
+from tuner.secrets import redacted
 from tuner.untrusted.files import read_end
 
 READ = 64 * 1024
@@ -26,7 +26,7 @@ def log_tail(log: Path, lines: int, secrets: Iterable[str] = ()) -> list[str]:
     """
     with suppress(OSError):
         text = read_end(log, READ).decode("utf-8", "replace").replace("\r", "\n")
-        found = scrubbed(_ESCAPES.sub("", text), secrets).splitlines()[-lines:]
+        found = redacted(_ESCAPES.sub("", text), secrets).splitlines()[-lines:]
         return [_cut(line) for line in found if line.strip()]
     return []
 

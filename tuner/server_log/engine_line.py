@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from rules.decide import MODE, NAME
+from rules.decide import FLAG_KEY, MODE_KEY
 
 MAX_VALUE = 4096
 """Characters of a name or path; what is longer counts as unsaid."""
@@ -151,13 +151,13 @@ def _text(value: str | None) -> str | None:
 def _flag(compilation: Mapping[str, str | None] | None) -> bool | str | None:
     if compilation is None:
         return None
-    if NAME not in compilation:
+    if FLAG_KEY not in compilation:
         return ABSENT
-    return {"True": True, "False": False}.get(compilation[NAME] or "")
+    return {"True": True, "False": False}.get(compilation[FLAG_KEY] or "")
 
 
 def _mode(compilation: Mapping[str, str | None] | None) -> int | None:
-    found = _MODE.fullmatch((compilation or {}).get(MODE) or "")
+    found = _MODE.fullmatch((compilation or {}).get(MODE_KEY) or "")
     return int(found[2] or found[3]) if found else None
 
 
