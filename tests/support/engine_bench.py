@@ -32,7 +32,8 @@ if request["question"] == "proof":
 with (folder / "seen.jsonl").open("a") as seen:
     seen.write(json.dumps({{"request": request, "env": dict(os.environ)}}) + "\\n")
 answers = json.loads((folder / "answers.json").read_text())
-(control / "ready.json").write_text('{{"result": "ok"}}')
+(control / "draft").write_text('{{"result": "ok"}}')
+(control / "draft").rename(control / "ready.json")
 for number, engine in enumerate(request["engines"]):
     name = "eager" if engine["eager"] else {{True: "on", False: "off", None: "alone"}}[engine["flag"]]
     answer = answers[name].pop(0) if isinstance(answers[name], list) else answers[name]

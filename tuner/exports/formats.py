@@ -81,7 +81,7 @@ def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]
 
 
 def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:
-    from tuner.exports import deployment, file, helm, job, kserve, lws  # noqa: PLC0415  each imports `Choices` from here
+    from tuner.exports import deployment, file, helm, job, kserve, lws  # noqa: PLC0415  only when a file is written
 
     return {
         Format.JSON: file.as_json,

@@ -23,7 +23,7 @@ from tuner.model.shrink import declares_experts, shrink
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, Outcome
 from tuner.verdicts.answer import LookUp
-from tuner.verdicts.identity import Subject, public, remote_code
+from tuner.verdicts.identity import Subject, public_version, remote_code
 from tuner.verdicts.lookup import remember, remember_proofs
 
 
@@ -226,8 +226,8 @@ def require_same_environment(environment: Environment, seen: Mapping[str, Any] |
     device = DEVICES.get(environment.platform)
     said = seen if isinstance(seen, Mapping) else {}
     pairs = [
-        ("vLLM", public(environment.vllm), public(said.get("vllm"))),
-        ("torch", public(environment.torch), public(said.get("torch"))),
+        ("vLLM", public_version(environment.vllm), public_version(said.get("vllm"))),
+        ("torch", public_version(environment.torch), public_version(said.get("torch"))),
         *([("device", device, str(said.get("device")))] if device else []),
     ]
     for what, expected, found in pairs:

@@ -133,8 +133,3 @@ def _hash_in(site: Iterable[str], file: str) -> str:
             if len(data) <= MAX_SOURCE:
                 return hashlib.sha256(data).hexdigest()
     return MISSING
-
-
-def public(version: object) -> str:
-    """A version without its local part: packages and modules of one build differ in it."""
-    return str(version).partition("+")[0]

@@ -1,9 +1,9 @@
 """The list of models of one request, one report each, or what vLLM registers.
 
 Files in the control folder: `request.json` (from the host); `environment.json`
-once vLLM is imported; `current.json` names the model under way, so that the
-host knows whom to blame for a crash or a hang; `report-N.json` for each model;
-`registry.json` in their place for a request with `list` true.
+once vLLM is imported; `report-N.json` for each model in the order of the request,
+so that the first one missing names the model that crashed or hung; `registry.json`
+in their place for a request with `list` true.
 """
 
 import ctypes
@@ -38,7 +38,6 @@ def main(control: Path) -> None:
         write_json(control / "registry.json", listed(facts))
         return
     for job in request["models"]:
-        write_json(control / "current.json", {"index": job["index"]})
         write_json(control / f"report-{job['index']}.json", attempt(job, facts))
 
 
