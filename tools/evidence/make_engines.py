@@ -48,6 +48,7 @@ REGISTERED = (
 HOSTILE = ("DeadResult", "SmallBatchOutside", "SwappedPair", "SideBySideSwapped", "TracedArmInside")
 """Compiled, and wrong with the flag on in some launch."""
 SMALL = ("--max-model-len", "512", "--max-num-batched-tokens", "256", "--max-num-seqs", "16")
+NOT_STARTED = "not started"
 HEADS = ("model", "`true`", "why not", "engine, flag on", "engine, flag off")
 GPU_HEADS = ("model", "mode", "flag", "what ran")
 
@@ -122,7 +123,13 @@ def engine(row: dict[str, Any], name: str) -> tuple[str, str]:
     for entry in engines:
         if entry["name"] == name:
             return entry["verdict"], bare(entry["reason"])
-    return "not started", bare(str(row["replay"].get("error", "")))[:200]
+    return NOT_STARTED, bare(error_message(row))[:200]
+
+
+def error_message(row: dict[str, Any]) -> str:
+    """What kept the engines from starting."""
+    error = row["replay"].get("error", "")
+    return str(error["message"] if isinstance(error, dict) else error)
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -141,14 +148,16 @@ def write_page(rows: list[dict[str, Any]], gpu: dict[str, Any] | None = None) ->
         SystemExit: an engine ran other layers than were meant and `true` is written, or no engine ever did.
     """
     check(rows)
-    trues = sum(map(is_true, rows))
+    trues = [row for row in rows if is_true(row)]
+    started = [row for row in trues if engine(row, "flag_on")[0] != NOT_STARTED]
     head = (
         "# What was decided, and what engines ran\n\n"
         f"`tuner probe MODEL -- {' '.join(SMALL)}` proves the launch.\n"
         "`--depth replay` then starts its engines with the flag on and with it off.\n"
         "It records which layer each MoE call meant and which layer ran.\n"
-        f"{trues} of {len(rows)} launches get `true`.\n"
-        "No engine of them ran another layer than was meant."
+        f"{len(trues)} of {len(rows)} launches get `true`.\n"
+        f"The engines of {len(started)} of them started, and each ran the layers that were meant.\n"
+        "A launch of the others is one that vLLM itself refuses on a CPU."
     )
     parts = [head, table(HEADS, [cells(row) for row in rows])]
     if gpu:
@@ -159,7 +168,8 @@ def write_page(rows: list[dict[str, Any]], gpu: dict[str, Any] | None = None) ->
 
 def check(rows: list[dict[str, Any]]) -> None:
     """Refuse a page that contradicts itself, or that has found nothing."""
-    wrong = [row["model"] for row in rows if is_true(row) and engine(row, "flag_on")[0] != "equal"]
+    sound = ("equal", NOT_STARTED)
+    wrong = [row["model"] for row in rows if is_true(row) and engine(row, "flag_on")[0] not in sound]
     if wrong:
         raise SystemExit(f"`true` is written and an engine did not run what was meant: {', '.join(wrong)}")
     if not any(engine(row, "flag_on")[0] == "misresolved" for row in rows):
