@@ -60,13 +60,19 @@ def probed_registry(environment: str, folder: Path) -> None:
     done = run(TUNER, *command[1:], *store)
     if done.returncode not in (0, 3):
         sys.exit(done.stderr)
-    proofs = proofs_of_launches(json.loads(done.stdout)["results"], python_of(environment), store)
+    document = json.loads(done.stdout)
+    proofs = proofs_of_launches(document["results"], python_of(environment), store) if can_be_set(document) else []
     bundle = run(TUNER, "verdicts", "export", *store, "--command", " ".join(command))
-    registry_page(environment, json.loads(done.stdout), bundle.stdout, command, proofs, made_here("catalogue"))
+    registry_page(environment, document, bundle.stdout, command, *proofs, made_here("catalogue"))
 
 
-def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...]) -> str:
-    """Prove the commonest launches of each published model that is `uniform`, and the page's section on them."""
+def can_be_set(document: dict) -> bool:
+    """Whether a launch in this environment may set the flag; elsewhere no `true` rests on a proof."""
+    return any(result["environment"]["flag_status"] == "settable" for result in document["results"])
+
+
+def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...]) -> list[str]:
+    """Prove the commonest launches of each published model that is `uniform`; the page's section on them."""
     models = [
         Path(result["model"]["name"]).name
         for result in results
@@ -88,7 +94,7 @@ def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...])
         model = launches[start][0].replace("--", "/")
         rows.append((model, *cells[start : start + len(LAUNCHES)]))
     heads = ("published model", *(f"`{words}`" for words in LAUNCHES))
-    return "## Launches of published models\n\n`tuner probe MODEL -- ...` for each.\n\n" + table(heads, rows)
+    return ["## Launches of published models", "`tuner probe MODEL -- ...` for each.", table(heads, rows)]
 
 
 def proof_cell(document: dict, words: str) -> str:
