@@ -68,7 +68,8 @@ def probed_registry(environment: str, folder: Path) -> None:
 
 def can_be_set(document: dict) -> bool:
     """Whether a launch in this environment may set the flag; elsewhere no `true` rests on a proof."""
-    return any(result["environment"]["flag_status"] == "settable" for result in document["results"])
+    judged_results = [result for result in document["results"] if "verdict" in result]
+    return any(result["environment"]["flag_status"] == "settable" for result in judged_results)
 
 
 def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...]) -> list[str]:
