@@ -137,7 +137,8 @@ def test_the_document_counts_and_names_the_source_of_each_config(bench: Bench) -
     summary = document["summary"]
     assert (summary["verdicts"], summary["failed"]) == ({"no_moe": 1, "conditional": 1}, {"kernel_missing": 1})
     assert (summary["stored_before"], summary["needs_config"], summary["workers"]) == (0, 1, 1)
-    assert summary["wall_seconds"] >= summary["median_seconds"] >= 0
+    assert summary["wall_seconds"] > 0
+    assert summary["median_seconds"] > 0
 
 
 def test_a_verdict_is_that_of_a_look_up(bench: Bench) -> None:

@@ -135,7 +135,7 @@ def counts(summary: dict) -> str:
     rows = [(word, str(number)) for word, number in summary["verdicts"].items()]
     rows += [(f"failed: {kind}", str(number)) for kind, number in summary["failed"].items()]
     rows.append(("needs a config", str(summary["needs_config"])))
-    took = f"{summary['wall_seconds']:.0f} s with {summary['workers']} workers, vLLM's imports included; "
+    took = f"{summary['wall_seconds']:.0f} s in all, workers: {summary['workers']}, vLLM's imports included; "
     return table(("verdict", "architectures"), rows) + f"\n\n{took}median {summary['median_seconds']} s a model."
 
 

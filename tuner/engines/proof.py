@@ -139,7 +139,10 @@ def proof_of(
             raise damaged("result.json", f"its {field} are missing")
     identity = launch_identity(launch.arguments)
     unlike = [*assumptions, *launch.subject.model.side.assumptions]
-    ranks = [{**rank, "assumptions": [*rank["assumptions"], *unlike]} for rank in answer["ranks"]]
+    ranks = [
+        {**without_folders(rank, environment.site), "assumptions": [*rank["assumptions"], *unlike]}
+        for rank in answer["ranks"]
+    ]
     return {
         "key": identity.key,
         "arguments": list(identity.arguments),
@@ -149,6 +152,24 @@ def proof_of(
         **{field: answer[field] for field in SHAPE},
         "ranks": ranks,
     }
+
+
+def without_folders(rank: Mapping[str, Any], site: Sequence[str]) -> dict[str, Any]:
+    """A rank whose failures and guards name files below the site folder that holds them.
+
+    A proof travels in bundles, and the folders of the machine where it was made say nothing elsewhere.
+    """
+    failures = [{**failure, "fields": below_site(failure["fields"], site)} for failure in rank["failures"]]
+    return {**rank, "failures": failures, "guards": [below_site(guard, site) for guard in rank["guards"]]}
+
+
+def below_site(fields: Mapping[str, Any], site: Sequence[str]) -> dict[str, Any]:
+    """The fields, their `file` relative to the site folder that holds it; a file elsewhere stays absolute."""
+    file = fields.get("file")
+    for folder in site:
+        if isinstance(file, str) and file.startswith(f"{folder}/"):
+            return {**fields, "file": file.removeprefix(f"{folder}/")}
+    return dict(fields)
 
 
 SHAPE: dict[str, type] = {"ranks": list, "variables": dict, "fields": list, "sources": dict}

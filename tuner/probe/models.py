@@ -214,7 +214,12 @@ def _remembered(name: str, subject: Subject, outcome: Outcome, proof: Proof, sto
         entry, verdict = remember(store, subject, {**outcome.report, "proofs": [proof]})
     except (TunerError, RuleError, StoreError) as error:
         return Probed(name, subject, None, None, as_tuner_error(error), outcome.seconds)
-    return Probed(name, subject, entry, verdict, None, outcome.seconds)
+    return Probed(name, subject, entry, verdict, None, seconds_of(outcome.report))
+
+
+def seconds_of(report: Mapping[str, Any]) -> float:
+    """What the worker took for a model without vLLM's import; the wall time of its proof is not in it."""
+    return float(sum(seconds for stage, seconds in report["seconds"].items() if stage != "import"))
 
 
 def require_same_environment(environment: Environment, seen: Mapping[str, Any] | None) -> None:
