@@ -13,7 +13,7 @@ from typing import Any
 
 from rules.releases import FlagStatus, flag_status
 from tuner.arguments.serve_arguments import ServeArguments
-from tuner.engines.question import Answer, WorkerQuery, query_engines
+from tuner.engines.question import WORKER, Answer, WorkerQuery, query_engines
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.launch.plan import minimal_arguments
@@ -140,7 +140,10 @@ def proof_of(
     identity = launch_identity(launch.arguments)
     unlike = [*assumptions, *launch.subject.model.side.assumptions]
     ranks = [
-        {**without_folders(rank, environment.site), "assumptions": [*rank["assumptions"], *unlike]}
+        {
+            **without_folders(rank, (*environment.site, str(WORKER.parent))),
+            "assumptions": [*rank["assumptions"], *unlike],
+        }
         for rank in answer["ranks"]
     ]
     return {
@@ -155,7 +158,7 @@ def proof_of(
 
 
 def without_folders(rank: Mapping[str, Any], site: Sequence[str]) -> dict[str, Any]:
-    """A rank whose failures and guards name files below the site folder that holds them.
+    """A rank whose failures and guards name files below the site folder, or the worker's, that holds them.
 
     A proof travels in bundles, and the folders of the machine where it was made say nothing elsewhere.
     """
