@@ -94,7 +94,7 @@ def case(draw: Draw, ground: Ground) -> str:
     )
     file = text_mutated(draw, made.file or "mode: 0") if draw(st.booleans()) else made.file
     options = Options(
-        strict=draw(st.booleans()),
+        fail_on_unknown=draw(st.booleans()),
         enforce=draw(st.booleans()),
         cache_root=draw(st.none() | st.just("/cache")),
         cache_dir_in_config=draw(st.booleans()),

@@ -35,7 +35,7 @@ from tuner.verdicts.lookup import known_verdict
 from tuner.verdicts.text import entry_text, verdicts_table
 
 OWN = (TunerError, StoreError, RuleError)
-OPTIONS = Options(strict=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ={})
+OPTIONS = Options(fail_on_unknown=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ={})
 PICKLE = b"\x80\x04K\x01."
 VALUES: list[Any] = [None, 7, 0.5, b"", PICKLE, *TEXTS[:3], "{}", "[]", "null", "[" * 100_000]
 """Of a row that holds no entry at all, a pickle among them."""
