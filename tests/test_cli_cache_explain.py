@@ -17,7 +17,7 @@ from fake_environment import MIXTRAL
 
 from tuner.compile_cache import factors
 from tuner.compile_cache.factors import launch_factors
-from tuner.engines import question as launch_question
+from tuner.engines import question
 from tuner.errors import TunerError
 
 
@@ -138,7 +138,7 @@ def test_a_worker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
     """After a fixed time, which the sentence names; the process is gone."""
     worker = tmp_path / "worker.py"
     worker.write_text("import time; time.sleep(60)", encoding="utf-8")
-    monkeypatch.setattr(launch_question, "WORKER", worker)
+    monkeypatch.setattr(question, "WORKER", worker)
     monkeypatch.setattr(factors, "LIMIT", 0.5)
     with pytest.raises(TunerError, match="did not answer within 0 s"):
         launch_factors(sys.executable, ["m"], dict(os.environ))
@@ -185,7 +185,7 @@ def test_a_worker_that_eats_memory_is_stopped_with_its_children(
     """As a probe's; the limit is the default's."""
     worker = tmp_path / "worker.py"
     worker.write_text(EATER, encoding="utf-8")
-    monkeypatch.setattr(launch_question, "WORKER", worker)
+    monkeypatch.setattr(question, "WORKER", worker)
     monkeypatch.setattr("tuner.processes.worker_process.default_memory", lambda: 300 << 20)
     with pytest.raises(TunerError, match=r"its limit is 0\.3 GiB") as raised:
         launch_factors(sys.executable, ["m"], dict(os.environ))

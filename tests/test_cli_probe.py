@@ -13,7 +13,7 @@ import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, SETTABLE, Answer, Serving, sample, serving_in, tuner
 from proof_stand_in import write_stand_in
 
-from tuner.engines import question as launch_question
+from tuner.engines import question
 from tuner.probe import runner
 
 STAND_IN = """
@@ -42,7 +42,7 @@ class Bench:
         worker.write_text(STAND_IN.format(reports=str(self.reports)))
         monkeypatch.setattr(runner, "WORKER", worker)
         write_stand_in(folder / "launch_worker", self.reports)
-        monkeypatch.setattr(launch_question, "WORKER", folder / "launch_worker")
+        monkeypatch.setattr(question, "WORKER", folder / "launch_worker")
 
     def hand_back(self, *reports: Mapping[str, Any]) -> None:
         """What the worker will answer: each report for its own architecture."""

@@ -9,7 +9,7 @@ import pytest
 import typer
 from fake_environment import LLAMA, MIXTRAL, OURS, QWEN, Answer, Serving, tuner
 
-from tuner.cli import fast_path as quick
+from tuner.cli import fast_path
 from tuner.cli.app import app
 
 M, Q = str(MIXTRAL), str(QWEN)
@@ -33,7 +33,7 @@ def quickly(argv: list[str]) -> Answer | None:
     out, err, code = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            if not quick.try_fast_path(argv):
+            if not fast_path.try_fast_path(argv):
                 return None
         except SystemExit as end:
             code = int(end.code or 0)
@@ -41,7 +41,7 @@ def quickly(argv: list[str]) -> Answer | None:
     return Answer(code, out.read(), err.getvalue())
 
 
-@pytest.mark.parametrize(("command", "table"), [("verdict", quick.VERDICT), ("serve", quick.SERVE)])
+@pytest.mark.parametrize(("command", "table"), [("verdict", fast_path.VERDICT), ("serve", fast_path.SERVE)])
 def test_both_know_the_same_options(command: str, table: dict[str, bool]) -> None:
     """An option that one of them gained is in the other."""
     parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]

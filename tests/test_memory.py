@@ -13,7 +13,7 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError
 from rules.verdict import Verdict, Word
 from tuner.model.model import identify
-from tuner.verdicts import lookup as memory
+from tuner.verdicts import lookup
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import MISSING, Subject, hash_sources
 from tuner.verdicts.lookup import current_verdict, known_verdict, look_up, remember
@@ -186,7 +186,7 @@ def test_other_rules_judge_the_stored_report_again(serving: Serving, store: Verd
     assert found.verdict.word is Word.UNIFORM
     before = contents(store.path.parent)
     (kept,) = store.entries()
-    assert (Verdict.from_dict(kept.verdict), kept.rules) == (found.verdict, memory.rules_digest())
+    assert (Verdict.from_dict(kept.verdict), kept.rules) == (found.verdict, lookup.rules_digest())
     look_up(store, subject(serving))
     assert contents(store.path.parent) == before
 

@@ -15,7 +15,7 @@ from rules.verdict import Word
 from tuner.errors import TunerError
 from tuner.model.model import Model, describe, fingerprint, identify
 from tuner.model.side_files import JOINT_HEAD, LEFT_OUT, MISTRAL, MODULES, QUANTISATION, READ
-from tuner.probe import models as flow
+from tuner.probe import models as probe_models
 from tuner.probe.runner import Job
 from tuner.untrusted.json_text import MAX_BYTES
 from tuner.verdicts.identity import Subject
@@ -43,7 +43,7 @@ def model_with(folder: Path, files: dict[str, Any], **config: Any) -> Model:
 
 def job_of(model: Model, tmp_path: Path) -> Job:
     """What the worker is asked to build of it."""
-    return flow._job(0, Subject(model, serving_in(tmp_path / "serving", VERSIONS).read()))
+    return probe_models._job(0, Subject(model, serving_in(tmp_path / "serving", VERSIONS).read()))
 
 
 @pytest.mark.parametrize("name", [file.name for file in READ if file.name != MISTRAL])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cache.compiled.secrets import is_secret as stands_in_clear
 from tuner.processes.log_tail import log_tail
-from tuner.secrets import MASK, is_secret, redacted, scrubbed_values, secret_values, without_secrets
+from tuner.secrets import MASK, is_secret, redacted, redacted_values, secret_values, without_secrets
 
 VARIABLES = {
     "HF_TOKEN": "hf_x",
@@ -131,7 +131,7 @@ def test_the_values_of_secret_variables_are_masked_wherever_they_stand() -> None
     )
     assert secrets == ("correct horse battery", "correct horse")
     assert redacted("said: correct horse battery, correct horse", secrets) == "said: ***, ***"
-    assert scrubbed_values({"a": ["correct horse", 1, None]}, secrets) == {"a": [MASK, 1, None]}
+    assert redacted_values({"a": ["correct horse", 1, None]}, secrets) == {"a": [MASK, 1, None]}
 
 
 @given(st.text())

@@ -45,6 +45,8 @@ PATTERNS = tuple(
 """What a secret looks like in running text: in an address, behind its name, or by the start that its issuer gives it.
 Each repetition is bounded, or ends the match, so that a hostile text takes no longer than another."""
 
+_API_KEY = "--api-key"
+
 
 def is_secret(name: str, value: str) -> bool:
     """Whether a variable holds a secret, by its name or by what its value looks like."""
@@ -77,8 +79,8 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     return text
 
 
-def scrubbed_values(value: Any, secrets: Iterable[str] = ()) -> Any:
-    """A JSON value with every text in it scrubbed; names of fields are left alone.
+def redacted_values(value: Any, secrets: Iterable[str] = ()) -> Any:
+    """A JSON value with every text in it redacted; names of fields are left alone.
 
     Raises:
         RecursionError: it is nested too deeply.
@@ -86,17 +88,14 @@ def scrubbed_values(value: Any, secrets: Iterable[str] = ()) -> Any:
     if isinstance(value, str):
         return redacted(value, secrets)
     if isinstance(value, list):
-        return [scrubbed_values(item, secrets) for item in value]
+        return [redacted_values(item, secrets) for item in value]
     if isinstance(value, dict):
-        return {name: scrubbed_values(item, secrets) for name, item in value.items()}
+        return {name: redacted_values(item, secrets) for name, item in value.items()}
     return value
 
 
 def _is_number(value: str) -> bool:
     return re.fullmatch(r"-?\d{1,9}(\.\d{1,9})?", value) is not None
-
-
-_API_KEY = "--api-key"
 
 
 def without_keys(args: Sequence[str]) -> list[str]:

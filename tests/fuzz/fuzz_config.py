@@ -15,7 +15,7 @@ from rules.assumptions import COVERED
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
 from tuner.model.model import describe, parse_config
-from tuner.probe import models as flow
+from tuner.probe import models
 from tuner.verdicts.identity import Subject, base_factors
 
 EXAMPLES = File(__file__).parents[2] / "examples" / "models"
@@ -53,7 +53,7 @@ def requested(data: bytes) -> str:
         config = parse_config(data, "config.json")
         before = json_text(config)
         subject = Subject(describe("m", File("m"), config), ENVIRONMENT)
-        job = flow._job(0, subject)
+        job = models._job(0, subject)
     except TunerError as error:
         require_sentence(error)
         return "refused"

@@ -1,7 +1,7 @@
 """Models that test the proof of a launch: each branch compiled and around a compiled region, and planted faults.
 
 Put this folder on PYTHONPATH: vLLM finds `register` through the entry point in the `.dist-info` folder beside it. Works
-with vLLM 0.19.1. `tests/hostile_truth.py` says what is true of each model.
+with vLLM 0.19.1. `tests/hostile_models/hostile_truth.py` says what is true of each model.
 """
 
 from hostile_base import inside, outside

@@ -9,7 +9,7 @@ import pytest
 from fake_environment import INERT, MIXTRAL, Answer, sample, serving_in, tuner
 from proof_stand_in import PROOFS, by_architecture
 
-from tuner.engines import question as launch_question
+from tuner.engines import question
 from tuner.probe import runner
 
 ORDER_STAND_IN = """
@@ -52,9 +52,9 @@ class Bench:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, versions: Mapping[str, str]) -> None:
         self.folder, self.store = folder, folder / "verdicts.sqlite"
         self.serving = serving_in(folder / "env", versions)
-        for module, text in ((runner, ORDER_STAND_IN), (launch_question, STAND_IN)):
+        for module, text in ((runner, ORDER_STAND_IN), (question, STAND_IN)):
             script = folder / f"{module.__name__}.py"
-            before = PROOFS if module is launch_question else ""
+            before = PROOFS if module is question else ""
             script.write_text(before + text.format(folder=str(folder)), encoding="utf-8")
             monkeypatch.setattr(module, "WORKER", script)
         report = self.serving.probed_here(sample(MIXTRAL, "current" if versions is INERT else "flag-live"))

@@ -204,7 +204,6 @@ def verdict_row(result: dict) -> tuple[str, ...]:
     """One verdict of the table."""
     evidence = result["evidence"]
     whole = evidence["whole"]
-    seconds = sum(taken for stage, taken in evidence["seconds"].items() if stage != "import")
     return (
         name_of(result),
         flat(result["candidate"]["source"], 80),
@@ -212,8 +211,13 @@ def verdict_row(result: dict) -> tuple[str, ...]:
         str(len(evidence["registered"])),
         "none was cut" if whole is None else whole["status"],
         evidence["compile"]["word"],
-        f"{seconds:.1f}",
+        f"{worker_seconds(evidence):.1f}",
     )
+
+
+def worker_seconds(evidence: dict) -> float:
+    """Seconds that the worker took for a model, without vLLM's import."""
+    return float(sum(seconds for stage, seconds in evidence["seconds"].items() if stage != "import"))
 
 
 def zoo_page(folder: Path) -> None:
@@ -257,11 +261,7 @@ def confusion(found: dict[str, str]) -> str:
 
 def seconds_line(documents: list[dict]) -> str:
     """Median seconds of a model."""
-    taken = [
-        sum(seconds for stage, seconds in one["evidence"]["seconds"].items() if stage != "import")
-        for one in documents
-        if one.get("evidence")
-    ]
+    taken = [worker_seconds(document["evidence"]) for document in documents if document.get("evidence")]
     return f"Median {median(taken):.1f} s a model."
 
 

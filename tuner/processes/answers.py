@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import TunerError
-from tuner.secrets import scrubbed_values
+from tuner.secrets import redacted_values
 from tuner.untrusted.files import read_plain
 
 LARGEST = 32 * 2**20
@@ -19,7 +19,7 @@ FAILED: Shape = {"result": str, "message": str, "where": str}
 
 
 def read_answer(path: Path, secrets: Iterable[str] = ()) -> dict[str, Any]:
-    """The JSON object in a file of the worker's, every text in it scrubbed.
+    """The JSON object in a file of the worker's, every text in it redacted.
 
     Args:
         path: the file.
@@ -32,7 +32,7 @@ def read_answer(path: Path, secrets: Iterable[str] = ()) -> dict[str, Any]:
         data = read_plain(path, LARGEST + 1)
         if len(data) > LARGEST:
             raise damaged(path.name, f"it is larger than {LARGEST >> 20} MiB")
-        found = scrubbed_values(json.loads(data.decode("utf-8")), secrets)
+        found = redacted_values(json.loads(data.decode("utf-8")), secrets)
     except OSError as error:
         raise damaged(path.name, error.strerror or "it cannot be read") from None
     except RecursionError:

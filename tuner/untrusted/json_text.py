@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 MAX_BYTES = 16 * 2**20
+MAX_NESTING = 100
+"""Levels; real configurations have fewer than ten."""
 MAX_PARTS = 100_000
 """Lists and objects; 16 MiB of nothing else took four minutes and 3.6 GB."""
 MAX_VALUES = 1_000_000
@@ -75,10 +77,6 @@ def _constant(word: str) -> float:
 
 def _nested() -> UnusableError:
     return UnusableError(f"is nested more than {MAX_NESTING} levels deep")
-
-
-MAX_NESTING = 100
-"""Levels; real configurations have fewer than ten."""
 
 
 def deeper_than(levels: int, value: Any) -> bool:
