@@ -1,4 +1,4 @@
-"""What the README promises exists, and what exists is in the README."""
+"""What the documents promise exists, and what exists is in the documents."""
 
 import re
 from pathlib import Path
@@ -14,35 +14,48 @@ from tuner.exports.formats import Format
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {file.name: file.read_text(encoding="utf-8") for file in sorted((ROOT / "docs" / "reference").glob("*.md"))}
+REFERENCE = "\n".join(PAGES.values())
+MARKDOWN = [file.relative_to(ROOT) for file in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 SHARED_OPTIONS = {"--help", "--python", "--store", "--json", "--environment", "--revision", "--model-impl"}
 """Explained once for all commands, or by vLLM's own documentation."""
+MAX_README_WORDS = 2600
+"""What is longer belongs into the reference."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_section(name: str) -> None:
-    """A command that nobody can find does not exist."""
-    assert re.search(rf"^### `tuner {name}\b", README, re.MULTILINE)
+    """A command that nobody can find does not exist: it has a heading in the reference, and a row in the README."""
+    assert re.search(rf"^##? .*`tuner {name}\b", REFERENCE, re.MULTILINE)
+    assert f"[`tuner {name}`](docs/reference/" in README
 
 
-@pytest.mark.parametrize("name", COMMANDS["verdicts"].commands)
-def test_every_verdicts_command_is_named(name: str) -> None:
-    """The group's heading names its commands."""
-    assert re.search(rf"^### `tuner verdicts.*`{name}\b|^### `tuner verdicts {name}\b", README, re.MULTILINE)
+@pytest.mark.parametrize("group", ["cache", "verdicts"])
+def test_every_command_of_a_group_is_named(group: str) -> None:
+    """The headings of a group's page name its commands."""
+    headings = "\n".join(re.findall(rf"^##? .*`tuner {group} .*", REFERENCE, re.MULTILINE))
+    for name in COMMANDS[group].commands:
+        assert re.search(rf"\b{name}\b", headings), name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_its_own_is_explained(name: str) -> None:
-    """Options that change what a command does are in the README."""
+    """Options that change what a command does are in the reference."""
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option[:2] == "--"}
-    assert [option for option in sorted(options - SHARED_OPTIONS) if f"{option}" not in README] == []
+    assert [option for option in sorted(options - SHARED_OPTIONS) if option not in REFERENCE] == []
 
 
 def test_verdicts_statuses_formats_and_exit_codes_are_explained() -> None:
     """Every word that scripts may meet is in a table or list."""
-    words = [*Word, *FlagStatus, *Format]
-    assert [word for word in words if f"`{word}`" not in README and word not in README.split("--format ")[1]] == []
-    assert [code for code in ExitCode if not re.search(rf"\b{code} [a-z]", README.split("## Exit codes")[1])] == []
+    for page, words in (("verdicts.md", Word), ("flag.md", FlagStatus), ("export.md", Format)):
+        assert [word for word in words if f"`{word}`" not in PAGES[page]] == []
+    assert [code for code in ExitCode if not re.search(rf"^\| {code} \|", PAGES["exit-codes.md"], re.MULTILINE)] == []
+
+
+def test_the_readme_is_short() -> None:
+    """A newcomer reads it whole."""
+    assert len(README.split()) <= MAX_README_WORDS
 
 
 def test_every_make_target_that_is_named_exists() -> None:
@@ -55,9 +68,15 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 def test_every_relative_path_that_is_named_exists() -> None:
     """Links and paths into the repository lead somewhere."""
-    links = set(re.findall(r"\]\(([A-Z][\w./-]+)\)", README))
     paths = set(re.findall(r"\b((?:docs|examples|tests|benchmarks)/[\w./-]*\w)", README))
-    assert [path for path in sorted(links | paths) if not (ROOT / path).exists()] == []
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(MARKDOWN), ids=str)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """A link to another file of the repository is relative to the page that holds it."""
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / page.parent / link).exists()] == []
 
 
 def test_every_test_that_the_fault_table_names_exists() -> None:
