@@ -154,7 +154,7 @@ def test_absurd_numbers_are_refused_before_anything_is_built(
     answer = case.ask("probe", "--json", model_like(MIXTRAL, tmp_path / "model", **changes), code=1)
     error = answer.document["error"]
     assert error["kind"] == "model"
-    assert error["message"].startswith(f"The config says {key} = {changes[key]!r}, which is no number from ")
+    assert error["message"].startswith(f"The config says {key} = {changes[key]!r}, which is not a number from ")
     assert "starting vLLM" not in answer.err
 
 

@@ -360,7 +360,7 @@ def test_an_absurd_size_is_refused_with_a_sentence(key: str, value: object) -> N
         shrink(mixtral(**{key: value}))
     assert caught.value.kind == "model"
     assert f"{key} = " in caught.value.message
-    assert "which is no number from" in caught.value.message
+    assert "which is not a number from" in caught.value.message
     assert caught.value.hint
 
 

@@ -1,6 +1,7 @@
-"""Whether a config is one that cutting ends with. Pure.
+"""Whether a config is small enough to be cut in seconds. Pure.
 
-Apart from `shrink.py`, which is a part of every verdict's key: a bound on hostile input must not make verdicts miss.
+It stands apart from `shrink.py`, which counts in the key of every verdict: a new bound on hostile input must not make
+stored verdicts miss.
 """
 
 from typing import Any
@@ -10,22 +11,27 @@ from tuner.model.shrink import LIMITS, text_nodes
 from tuner.model.shrink_layers import layer_key, numbers
 
 MAX_WORK = 1_000_000
-"""Layers times fields, over all parts of a config: cutting compares each layer by each field, at 10^6 for a second or
-two. Published configs have 10^4 at most."""
+"""Layers times fields, over all parts of a config. Cutting compares each layer by each field, which takes a second or
+two at 10^6. Published configs have 10^4 at most."""
 
 
 def check_config_size(config: dict[str, Any]) -> None:
-    """Refuse a config that names so many layers, in so many fields or parts, that cutting it would take minutes.
+    """Refuse a config with so many layers, fields or parts that cutting it would take minutes.
 
     Raises:
-        TunerError: it does.
+        TunerError: it has too many.
     """
-    counts = [(len(node), numbers(node.get(layer_key(node)))) for node in text_nodes(config)]
-    # Cutting itself refuses more layers, and names the key.
-    work = sum(fields * max([0, *(one for one in layers if one <= LIMITS["layers"])]) for fields, layers in counts)
+    work = sum(len(node) * _layer_count(node) for node in text_nodes(config))
     if work > MAX_WORK:
         raise TunerError(
             f"The config names {work:,} pairs of a layer and a field, and at most {MAX_WORK:,} are looked at.",
             hint="Correct config.json; nothing was probed or stored.",
             kind="model",
         )
+
+
+def _layer_count(node: dict[str, Any]) -> int:
+    """The number of layers; 0 for one that `shrink` itself refuses with the name of the key."""
+    key = layer_key(node)
+    counts = [] if key is None else numbers(node[key])
+    return max([0, *(count for count in counts if count <= LIMITS["layers"])])
