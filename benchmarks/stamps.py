@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tuner" / "engines" / "worker"))
+sys.path[:0] = [str(ROOT / "tuner" / folder / "worker") for folder in ("engines", "processes")]
 
 from vllm_launch_worker import engine as engines  # noqa: E402  after the path was set
 from vllm_launch_worker import launch, replay  # noqa: E402  as above

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 WORKER = Path(__file__).parents[1] / "tuner" / "engines" / "worker"
+SHARED_WORKER = Path(__file__).parents[1] / "tuner" / "processes" / "worker"
 
 
 def said(folder: Path, body: str) -> list[str]:
     """What a script says that has `forked` and a folder; each line once, whichever process said it."""
     begin = "import os, sys, tempfile\nfrom pathlib import Path\nfrom vllm_launch_worker.forks import forked\n"
     script = f"{begin}folder = Path(sys.argv[1])\n{body}"
-    environment = {**os.environ, "PYTHONPATH": str(WORKER), "VLLM_CACHE_ROOT": "untouched"}
+    environment = {**os.environ, "PYTHONPATH": f"{WORKER}:{SHARED_WORKER}", "VLLM_CACHE_ROOT": "untouched"}
     command = [sys.executable, "-c", script, str(folder)]
     return subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout.splitlines()
 

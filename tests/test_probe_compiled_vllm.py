@@ -15,6 +15,7 @@ from fake_environment import QWEN, ROOT
 from rules.report import Compiled
 from tuner.model.shrink import shrink
 from tuner.probe.runner import SETTINGS, WORKER
+from tuner.verdicts.identity import SHARED_WORKER
 
 LIMIT_S = 1200
 SMALL = {
@@ -49,7 +50,7 @@ SCRIPT = """
 import json, os, sys
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 import torch
 from moe_probe_worker import compiled, engine
 from moe_probe_worker.passes import Passes
@@ -131,7 +132,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     (folder / "drive.py").write_text(SCRIPT)
     plugin = {"PYTHONPATH": str(ROOT / "tests" / "compiled_zoo"), "VLLM_CACHE_ROOT": str(folder / "cache")}
     run = subprocess.run(
-        [python, folder / "drive.py", WORKER.parent, folder],
+        [python, folder / "drive.py", f"{WORKER.parent}:{SHARED_WORKER.parent}", folder],
         cwd=folder,
         env={**os.environ, **SETTINGS, **plugin},
         capture_output=True,

@@ -7,11 +7,12 @@ import sys
 import pytest
 
 from tuner.probe.runner import WORKER
+from tuner.verdicts.identity import SHARED_WORKER
 
 SCRIPT = """
 import json, sys, time
 
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 from moe_probe_worker import guards
 from moe_probe_worker.guards import derived_sizes, other_sizes
 
@@ -24,7 +25,7 @@ print(json.dumps(eval(sys.argv[2])))
 
 def evaluated(expression: str) -> object:
     """The value of an expression over the worker's functions, in a process of its own: nobody imports the worker."""
-    command = [sys.executable, "-c", SCRIPT, str(WORKER.parent), expression]
+    command = [sys.executable, "-c", SCRIPT, f"{WORKER.parent}:{SHARED_WORKER.parent}", expression]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -15,6 +15,7 @@ from fake_environment import MODELS, QWEN, ROOT
 
 from tuner.model.shrink import shrink
 from tuner.probe.runner import SETTINGS, WORKER
+from tuner.verdicts.identity import SHARED_WORKER
 
 DEEPSEEK = MODELS / "deepseek-ai--DeepSeek-V3"
 LIMIT_S = 1200
@@ -27,7 +28,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 from moe_probe_worker import depth, engine
 from moe_probe_worker.passes import Passes, run_all
 from moe_probe_worker.recorder import Recorder, registered_layers
@@ -94,7 +95,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     (folder / "jobs.json").write_text(json.dumps([job(model) for model in DEPTHS]))
     (folder / "drive.py").write_text(SCRIPT)
     run = subprocess.run(
-        [python, folder / "drive.py", WORKER.parent, folder],
+        [python, folder / "drive.py", f"{WORKER.parent}:{SHARED_WORKER.parent}", folder],
         cwd=folder,
         env={**os.environ, **SETTINGS, "VLLM_CACHE_ROOT": str(folder / "cache")},
         capture_output=True,

@@ -13,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 WORKER = ROOT / "tuner" / "probe" / "worker" / "moe_probe_worker"
-WORKERS = (WORKER, ROOT / "tuner" / "engines" / "worker" / "vllm_launch_worker")
+SHARED_WORKER = ROOT / "tuner" / "processes" / "worker" / "shared_worker"
+"""What both workers import."""
+WORKERS = (WORKER, ROOT / "tuner" / "engines" / "worker" / "vllm_launch_worker", SHARED_WORKER)
 FILES = [file for worker in WORKERS for file in sorted(worker.rglob("*.py"))]
 SERVING = {"sympy", "torch", "transformers", "triton", "vllm"}
 """What the serving environment brings."""
@@ -96,16 +98,17 @@ def test_the_floor_is_python_3_10() -> None:
 
 @every_file
 def test_the_top_level_imports_python_and_itself(file: Path) -> None:
-    """At import time the standard library and the package itself are enough, and the latter by its full name."""
+    """At import time the standard library, the package itself and the shared one are enough, by their full names."""
     functions = [node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef)]
     inside = {name for function in functions for name in imported(function)}
     own = next(worker.name for worker in WORKERS if file.is_relative_to(worker))
-    assert set(imported(tree(file))) <= {*sys.stdlib_module_names, *SERVING, own}
+    ours = {own, SHARED_WORKER.name}
+    assert set(imported(tree(file))) <= {*sys.stdlib_module_names, *SERVING, *ours}
     assert inside <= {*sys.stdlib_module_names, *SERVING, *([own] if file == LOADS_KERNEL else [])}
     top = [node for node in tree(file).body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
     assert {name for node in top for name in imported(node)} <= {
         *sys.stdlib_module_names,
-        own,
+        *ours,
         *(["triton"] if file == KERNEL else []),
         *(["vllm"] if file.name == "attention.py" else []),  # vLLM asks for its classes by their path
     }
@@ -113,12 +116,13 @@ def test_the_top_level_imports_python_and_itself(file: Path) -> None:
 
 @every_worker
 def test_nobody_imports_it(worker: Path) -> None:
-    """No Python file of the project imports a worker: it is known by path."""
+    """No other Python file of the project imports a worker: it is known by path."""
+    importers = WORKERS if worker == SHARED_WORKER else ()
     others = [
         file
         for folder in ("tuner", "rules", "cache", "tests", "benchmarks", "environments", "examples", "tools")
         for file in (ROOT / folder).rglob("*.py")
-        if worker not in file.parents
+        if not any(package in file.parents for package in (worker, *importers))
     ]
     assert len(others) > 40
     importing = {file for file in others if worker.name in set(imported(tree(file)))}

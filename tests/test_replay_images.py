@@ -14,6 +14,7 @@ from fake_environment import MODELS
 from tuner.model.shrink import shrink
 
 WORKER = Path(__file__).parents[1] / "tuner" / "engines" / "worker"
+SHARED_WORKER = Path(__file__).parents[1] / "tuner" / "processes" / "worker"
 QWEN_VL = MODELS / "Qwen--Qwen3-VL-30B-A3B-Instruct"
 ASKED, WORDS = 7, [5, 6, 7, 8]
 """The token that the picture stands for, and all that ask for it."""
@@ -22,9 +23,10 @@ ASKED, WORDS = 7, [5, 6, 7, 8]
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The worker's modules; what they need of vLLM they import where they need it."""
-    monkeypatch.syspath_prepend(str(WORKER))
+    for folder in (SHARED_WORKER, WORKER):
+        monkeypatch.syspath_prepend(str(folder))
     yield lambda name: importlib.import_module(f"vllm_launch_worker.{name}")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "vllm_launch_worker"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("vllm_launch_worker", "shared_worker")]:
         del sys.modules[name]
 
 

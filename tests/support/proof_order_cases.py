@@ -12,6 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tuner" / "processes" / "worker"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tuner" / "engines" / "worker"))
 
 import torch
@@ -19,6 +20,7 @@ import vllm.model_executor.layers.fused_moe  # noqa: F401  registers the operato
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from vllm.utils import torch_utils
+
 from vllm_launch_worker.proof.order import Order
 from vllm_launch_worker.proof.tracing import Trace
 

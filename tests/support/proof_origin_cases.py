@@ -25,6 +25,7 @@ from vllm import envs, forward_context
 from vllm.config import ParallelConfig
 from vllm.forward_context import ForwardContext
 from vllm.model_executor.models import ModelRegistry, qwen3_moe
+
 from vllm_launch_worker.proof import patched
 from vllm_launch_worker.proof.groups import classes_of_the_launch
 from vllm_launch_worker.proof.origin import Origins, standard_folders

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tuner" / "processes" / "worker"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tuner" / "engines" / "worker"))
 os.environ.update(VLLM_USE_AOT_COMPILE="0", VLLM_DISABLE_COMPILE_CACHE="1", HF_HUB_OFFLINE="1")
 os.environ["VLLM_CACHE_ROOT"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(sys.argv[1]).resolve() / "caches")
@@ -16,6 +17,7 @@ import proof_origin_cases as origin
 import proof_setting_cases as setting
 from proof_outer_models import MOST_TOKENS
 from vllm.engine.arg_utils import EngineArgs
+
 from vllm_launch_worker import launch
 from vllm_launch_worker.proof import groups
 from vllm_launch_worker.proof.origin import Origins

@@ -22,6 +22,7 @@ from torch import nn
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import CompilationMode, CUDAGraphMode, set_current_vllm_config
 from vllm.forward_context import get_forward_context, set_forward_context
+
 from vllm_launch_worker.proof import counter, first_call, observe, regions
 from vllm_launch_worker.proof.outside import Outside
 from vllm_launch_worker.proof.reads import Reads

@@ -17,6 +17,8 @@ from tuner.untrusted.files import read_plain
 _TUNER = Path(__file__).parents[1]
 WORKER = _TUNER / "probe" / "worker" / "moe_probe_worker"
 LAUNCH_WORKER = _TUNER / "engines" / "worker" / "vllm_launch_worker"
+SHARED_WORKER = _TUNER / "processes" / "worker" / "shared_worker"
+"""What both workers import, so it counts as part of each."""
 HOST_HALF = tuple(_TUNER / "model" / name for name in ("shrink.py", "shrink_layers.py"))
 """Decides what the worker is given to build, so it counts as part of the probe."""
 JUDGING = (
@@ -68,7 +70,7 @@ def base_factors(subject: Subject) -> dict[str, Any]:
         "remote_code": remote_code(subject.model, trusted=subject.trust_remote_code),
         "torch": environment.torch,
         "vllm": environment.vllm,
-        "worker": files_digest([*HOST_HALF, *sorted(WORKER.glob("*.py"))]),
+        "worker": files_digest([*HOST_HALF, *sorted(WORKER.glob("*.py")), *sorted(SHARED_WORKER.glob("*.py"))]),
     }
 
 
@@ -101,8 +103,10 @@ def rules_digest() -> str:
 def launch_worker_digest() -> str:
     """Digest over all files of the worker that traces launches: what another one saw proves nothing here."""
     total = hashlib.sha256()
-    for file in sorted(LAUNCH_WORKER.rglob("*.py")):
-        total.update(str(file.relative_to(LAUNCH_WORKER)).encode() + b"\0" + file.read_bytes() + b"\0")
+    for package in (LAUNCH_WORKER, SHARED_WORKER):
+        for file in sorted(package.rglob("*.py")):
+            name = str(file.relative_to(package.parent))
+            total.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
     return total.hexdigest()
 
 

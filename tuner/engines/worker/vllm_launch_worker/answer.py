@@ -7,21 +7,17 @@ its engine, and `output`, what its engine answers, have one for each of the requ
 launch's model is traced, where each of `engines` is a launch with `args` of its own.
 """
 
-import ctypes
 import os
-import signal
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from shared_worker.control import read_json, write_json
+from shared_worker.errors import described
+from shared_worker.parent import end_with_parent
 from vllm_launch_worker import configs, construction, forks, key, launch, output, replay, sources, system, variables
-from vllm_launch_worker.control import read_json, write_json
 from vllm_launch_worker.proof import observe
-
-PR_SET_PDEATHSIG = 1
-"""Of Linux's `prctl`."""
 
 
 def main(control: Path) -> None:
@@ -79,12 +75,6 @@ def result(control: Path, number: int) -> Path:
     return control / f"result-{number}.json"
 
 
-def end_with_parent() -> None:
-    """Let the kernel end this process when the one that started it is gone; Linux alone offers it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def factors(request: dict, control: Path) -> dict:
     """Everything that vLLM's keys for this launch are made of, as JSON values.
 
@@ -108,12 +98,3 @@ def factors(request: dict, control: Path) -> dict:
 
 ALONE = {"factors": factors}
 OF_ENGINES = {"proof": observe.observe, "replay": replay.observe, "output": output.observe}
-
-
-def described(error: BaseException) -> dict:
-    """The exception in one line, and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ".join(lines[:3])[:400]
-    return {"message": f"{type(error).__name__}: {said}" if said else type(error).__name__, "where": where}

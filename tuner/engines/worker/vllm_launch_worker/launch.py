@@ -1,5 +1,7 @@
 """From the arguments of `vllm serve` to the config that its engine is started with."""
 
+from shared_worker.model_classes import inspect_in_process
+
 
 def engine_config(args: list):
     """The VllmConfig that the API server hands to its engine.
@@ -41,11 +43,3 @@ def parsed(args: list):
     parser = FlexibleArgumentParser()
     cmd_init()[0].subparser_init(parser.add_subparsers(dest="subparser"))
     return parser.parse_args(["serve", *args])
-
-
-def inspect_in_process() -> None:
-    """Let vLLM inspect model classes here, not in a subprocess of 10 s each."""
-    from vllm.model_executor.models import registry
-
-    if hasattr(registry, "_run_in_subprocess"):
-        registry._run_in_subprocess = lambda inspect_class: inspect_class()

@@ -1,7 +1,8 @@
 """The source files that a trace may run through: an artifact is loaded only if those that it did are unchanged."""
 
-import hashlib
 from pathlib import Path
+
+from shared_worker.installed import digest
 
 TRACED = ("model_executor/models", "model_executor/layers", "models")
 """Folders of vLLM with code that runs inside a traced forward; `models` is newer than 0.26.0."""
@@ -28,8 +29,3 @@ def name_of(file: str) -> str:
     package = Path(vllm.__file__).parent
     path = Path(file)
     return str(Path("vllm", path.relative_to(package))) if path.is_relative_to(package) else file
-
-
-def digest(file: Path) -> str:
-    """sha256 of the file's bytes, in hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()

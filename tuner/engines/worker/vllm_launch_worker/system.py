@@ -4,6 +4,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from shared_worker.installed import version_of
+
 
 def described() -> dict:
     """Versions, the device, and what Inductor itself puts into its keys, each None where it cannot be told."""
@@ -20,15 +22,6 @@ def described() -> dict:
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "inductor": inductor(),
     }
-
-
-def version_of(distribution: str):
-    """Installed version, or None."""
-    import importlib.metadata
-
-    with suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(distribution)
-    return None
 
 
 def inductor() -> dict:

@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+from shared_worker.plain_config import ensure_config_class
+
 LENGTH = 4096
 """Positions, where the launch names no number: a cut model has the whole one's, for which there may be no memory."""
 
@@ -46,32 +48,3 @@ def put_in_place(engine_args, folder: Path) -> list:
         engine_args.max_model_len = LENGTH
         changed.append(f"positions: {LENGTH}")
     return changed
-
-
-def ensure_config_class(config: dict) -> None:
-    """Give a model whose config class is remote code a plain one, so that no foreign code runs."""
-    from transformers import CONFIG_MAPPING
-    from vllm.transformers_utils import config as vllm_configs
-
-    kind = config.get("model_type")
-    if kind and kind not in vllm_configs._CONFIG_REGISTRY and kind not in CONFIG_MAPPING:
-        vllm_configs._CONFIG_REGISTRY[kind] = plain_class(kind)
-
-
-def plain_class(kind: str):
-    """A config class that keeps every field; nested `*_config` objects become configs too."""
-    from transformers import PretrainedConfig
-
-    class PlainConfig(PretrainedConfig):
-        model_type = kind
-
-        def __init__(self, **fields):
-            for name, value in fields.items():
-                if name.endswith("_config") and isinstance(value, dict) and name != "quantization_config":
-                    fields[name] = PlainConfig(**value)
-            super().__init__(**fields)
-            for name, value in fields.items():  # what the JSON says wins over defaults of the base class
-                if getattr(self, name, None) is None and value is not None:
-                    setattr(self, name, value)
-
-    return PlainConfig

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from moe_probe_worker import engine
-from moe_probe_worker.control import words
 from moe_probe_worker.entrances import Notes, mark_entrances, stand_in_alike, watched
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.recorder import registered_layers
 from moe_probe_worker.scenarios import Scenario, learning
+from shared_worker.errors import in_one_line
 
 COMPILATION = {"mode": 3, "cudagraph_mode": "NONE"}
 """vLLM's own compile mode, `VLLM_COMPILE`; a platform may turn it into another, as its launches do."""
@@ -68,7 +68,7 @@ def observe_compiled(job: dict, passes: Passes, planned: list, entries: dict) ->
     except NotApplicable as reason:
         return {**entry, "status": "not_applicable", "detail": str(reason)}
     except Exception as error:
-        return {**entry, "status": "failed", "detail": words(error)}
+        return {**entry, "status": "failed", "detail": in_one_line(error)}
     finally:
         gc.collect()
 

@@ -8,11 +8,11 @@ compute, and a few scenarios run.
 import gc
 
 from moe_probe_worker import engine
-from moe_probe_worker.control import words
 from moe_probe_worker.passes import Passes, run_all
 from moe_probe_worker.recorder import Recorder, registered_layers
 from moe_probe_worker.scenarios import learning, scenarios
 from moe_probe_worker.stubs import Stubs
+from shared_worker.errors import in_one_line
 
 MOST_SCENARIOS = 4
 
@@ -36,7 +36,7 @@ def observe_whole(job: dict, report: dict):
     try:
         return {**entry, **shown(job)}
     except Exception as error:
-        return {**entry, "status": "failed", "detail": words(error)}
+        return {**entry, "status": "failed", "detail": in_one_line(error)}
     finally:
         gc.collect()
 

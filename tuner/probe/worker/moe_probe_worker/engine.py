@@ -1,6 +1,5 @@
 """Real vLLM, made ready for one small model: start, configuration, weights."""
 
-import importlib.metadata
 import inspect
 import json
 import os
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from moe_probe_worker import plugins
 from moe_probe_worker.autotune import take_the_first
+from shared_worker.installed import version_of
+from shared_worker.model_classes import inspect_in_process
 
 MAX_TOKENS = 2048
 """Tokens in the largest batch of the probe's vLLM: its own `max_num_batched_tokens` of an offline launch."""
@@ -52,22 +53,6 @@ def start(control: Path) -> dict:
     }
     facts = {"environment": environment, "flag": flag(), "import_seconds": seconds}
     return {**facts, "failed_plugins": failures}
-
-
-def version_of(distribution: str):
-    """Installed version, or None."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def inspect_in_process() -> None:
-    """Let vLLM inspect model classes here, not in a subprocess of 10 s each."""
-    from vllm.model_executor.models import registry
-
-    if hasattr(registry, "_run_in_subprocess"):
-        registry._run_in_subprocess = lambda inspect_class: inspect_class()
 
 
 def join_world_of_one(control: Path, device: str) -> None:

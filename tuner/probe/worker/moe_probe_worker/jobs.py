@@ -6,20 +6,15 @@ so that the first one missing names the model that crashed or hung; `registry.js
 in their place for a request with `list` true.
 """
 
-import ctypes
 import os
-import signal
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 from moe_probe_worker import engine, probe, registry
-from moe_probe_worker.control import read_json, write_json
-from moe_probe_worker.errors import described
-
-PR_SET_PDEATHSIG = 1
-"""Of Linux's `prctl`."""
+from shared_worker.control import read_json, write_json
+from shared_worker.errors import described
+from shared_worker.parent import end_with_parent
 
 
 def main(control: Path) -> None:
@@ -39,12 +34,6 @@ def main(control: Path) -> None:
         return
     for job in request["models"]:
         write_json(control / f"report-{job['index']}.json", attempt(job, facts))
-
-
-def end_with_parent() -> None:
-    """Have the kernel end this process when the host is gone, killed ones included; Linux alone offers it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def listed(facts: dict) -> dict:

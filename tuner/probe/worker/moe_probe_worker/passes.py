@@ -2,8 +2,8 @@
 
 import itertools
 
-from moe_probe_worker.control import words
 from moe_probe_worker.stubs import Stubs
+from shared_worker.errors import in_one_line
 
 COMPUTED = ("decode_1", "prefill_short")
 """The scenarios in which the experts compute: on a CPU a large pass would take seconds, and on a GPU every number of
@@ -60,7 +60,7 @@ class Passes:
         try:
             contexts = [context for _ in range(scenario.repeats) for context in self._recorded(scenario) or [[]]]
         except Exception as error:
-            return {**entry, "status": "failed", "detail": words(error)}
+            return {**entry, "status": "failed", "detail": in_one_line(error)}
         orders = [[call["called"] for call in context] for context in contexts]
         distinct = [order for at, order in enumerate(orders) if order not in orders[:at]]
         return {**entry, "contexts": len(orders), "passes": distinct}

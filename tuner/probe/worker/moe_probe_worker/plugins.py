@@ -3,7 +3,7 @@
 import logging
 from contextlib import contextmanager
 
-from moe_probe_worker.errors import described
+from shared_worker.errors import described
 
 LOGGER = "vllm.plugins"
 SHOWN = 3

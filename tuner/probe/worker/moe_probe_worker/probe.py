@@ -4,12 +4,13 @@ import gc
 import time
 from contextlib import contextmanager
 
-from moe_probe_worker import compiled, depth, engine, guards, plain_config, plugins
+from moe_probe_worker import compiled, depth, engine, guards, plugins
 from moe_probe_worker.passes import Passes, run_all
 from moe_probe_worker.recorder import Recorder, registered_layers
 from moe_probe_worker.scenarios import scenarios
 from moe_probe_worker.sources import source_hashes
 from moe_probe_worker.stubs import Stubs
+from shared_worker.plain_config import ensure_config_class
 
 
 class NotProbed(Exception):  # noqa: N818  an outcome, not an error of ours
@@ -46,7 +47,7 @@ def observe(job: dict, facts: dict) -> dict:
         NotProbed: vLLM has no class for the architecture, or only remote code does.
     """
     check_architecture(job, facts["failed_plugins"])
-    plain, stages = plain_config.ensure_config_class(job["config"]), Stages()
+    plain, stages = ensure_config_class(job["config"]), Stages()
     report = look(job, facts, stages)
     with stages.stage("depth"):
         whole = depth.observe_whole(job, report)

@@ -1,8 +1,9 @@
 """The source files whose text decides the order of MoE layers."""
 
-import hashlib
 import sys
 from pathlib import Path
+
+from shared_worker.installed import below_path, digest
 
 
 def source_hashes(model, registered: dict) -> dict:
@@ -28,17 +29,3 @@ def defining_file(module: str):
     """The module's source file, or None."""
     file = getattr(sys.modules.get(module), "__file__", None)
     return Path(file) if file and file.endswith(".py") else None
-
-
-def below_path(file: Path) -> str:
-    """The path relative to the deepest `sys.path` entry above it; absolute if there is none."""
-    roots = [Path(entry).resolve() for entry in sys.path if entry]
-    above = [root for root in roots if file.resolve().is_relative_to(root)]
-    if not above:
-        return str(file)
-    return str(file.resolve().relative_to(max(above, key=lambda root: len(root.parts))))
-
-
-def digest(file: Path) -> str:
-    """sha256 of the file's bytes, in hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()

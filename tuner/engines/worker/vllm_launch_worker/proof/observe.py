@@ -7,15 +7,16 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
+from shared_worker.control import read_json, write_json
+from shared_worker.installed import below_path
 from vllm_launch_worker import forks, launch
-from vllm_launch_worker.control import read_json, write_json
 from vllm_launch_worker.proof import building, first_call, groups, mixers, outside, regions
 from vllm_launch_worker.proof.counter import counter_against
 from vllm_launch_worker.proof.failure import COMPILED, NOT_TRACED, NOTHING_OUTSIDE, failure, raised
 from vllm_launch_worker.proof.order import Order
 from vllm_launch_worker.proof.origin import Origins
 from vllm_launch_worker.proof.patched import patched
-from vllm_launch_worker.proof.reads import Reads, below_path, values
+from vllm_launch_worker.proof.reads import Reads, values
 from vllm_launch_worker.proof.tracing import MOST_GUARDS, Trace, watching
 
 VARIABLES = {"VLLM_USE_AOT_COMPILE": "0", "VLLM_DISABLE_COMPILE_CACHE": "1"}

@@ -10,7 +10,6 @@ import re
 import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 ATTRIBUTE = re.compile(r"\.(\w+)|\['(\w+)'\]")
 VARIABLE = re.compile(r"environ.{0,40}?\[b?'(\w+)'\]|\.([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b")
@@ -178,13 +177,3 @@ def values(names: set, environ: dict) -> dict:
         value = environ.get(name)
         digests[name] = "" if value is None else hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()
     return digests
-
-
-def below_path(file: str) -> str:
-    """The path relative to the deepest entry of `sys.path` above it; absolute if there is none."""
-    path = Path(file).resolve()
-    roots = [Path(entry).resolve() for entry in sys.path if entry]
-    above = [root for root in roots if path.is_relative_to(root)]
-    if not above:
-        return str(path)
-    return str(path.relative_to(max(above, key=lambda root: len(root.parts))))

@@ -5,6 +5,9 @@ fields are plain JSON, so a plain object with the same fields serves, and no
 foreign code runs.
 """
 
+QUANTIZATION = "quantization_config"
+"""A field that vLLM reads as the dict that it is."""
+
 
 def ensure_config_class(config: dict) -> bool:
     """Register a plain class for `model_type` if neither vLLM nor transformers has one.
@@ -36,9 +39,8 @@ def plain_class(kind: str):
         model_type = kind
 
         def __init__(self, **fields):
-            nested = {name: value for name, value in fields.items() if name.endswith("_config")}
-            for name, value in nested.items():
-                if isinstance(value, dict):
+            for name, value in fields.items():
+                if name.endswith("_config") and name != QUANTIZATION and isinstance(value, dict):
                     fields[name] = nested_config(value)
             super().__init__(**fields)
             # Declared by the base class as properties or defaults in some

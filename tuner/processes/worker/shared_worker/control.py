@@ -1,4 +1,4 @@
-"""What goes into the control folder: JSON files, each whole or absent, and exceptions in one line."""
+"""JSON files in the control folder; each is whole or absent."""
 
 import json
 import os
@@ -16,8 +16,3 @@ def write_json(path: Path, value: Any) -> None:
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(value), encoding="utf-8")
     os.replace(draft, path)  # noqa: PTH105  atomic replace is the point
-
-
-def words(error: BaseException) -> str:
-    """The exception in one line of at most 300 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
