@@ -10,23 +10,22 @@ from typing import Any
 
 import pytest
 import yaml
-from exported import CLUSTER, CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
+from exported import CLUSTER, CONDITIONAL, FORMS, NASTY, PATCHES, UNIFORM, Bench, bench_in
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifest_argv import LWS, argv_of, base_deployment, container_argv, expanded, patch_in, patched, pod_of
 from ruamel.yaml import YAML
 
 from tuner.cli.inputs import Inputs, Launching, planned
-from tuner.exports.choices import Choices
+from tuner.exports.choices import Choices, Wrap
 from tuner.exports.formats import Format, writer
 from tuner.exports.pod import escaped
 from tuner.launch.plan import Plan
 
 SHELLS = [Format.ENV, Format.DOCKERFILE]
-PATCHES = [Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D]
 FILES = {Format.VLLM_YAML, Format.CONFIGMAP}
 """Formats that hold the model and the compilation config alone."""
-WHOLE = [form for form in Format if form not in FILES | {Format.JSON}]
+WHOLE = [form for form in FORMS if form not in FILES | {Format.JSON}]
 TEMPLATED = {Format.HELM_PRODUCTION_STACK, Format.KSERVE_LLMINFERENCESERVICE}
 """Formats whose template says something of its own first; then come all arguments but the model."""
 PLAIN = ["--max-model-len", "4096", "-tp", "2", "--compilation-config", '{"mode": 3}']
@@ -51,7 +50,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench_in(tmp_path_factory.mktemp("settable"), "flag-live")
 
 
-def expected(form: Format, args: list[str], found: list[str]) -> list[str]:
+def expected(form: str, args: list[str], found: list[str]) -> list[str]:
     """The plan's arguments in the form in which a format has them, for comparison with what was found."""
     if form not in TEMPLATED:
         return args
@@ -62,7 +61,7 @@ def expected(form: Format, args: list[str], found: list[str]) -> list[str]:
 @pytest.mark.parametrize("vllm_args", [[], PLAIN, NASTY], ids=["none", "plain", "nasty"])
 @pytest.mark.parametrize("form", WHOLE)
 def test_an_export_starts_what_the_plan_says(
-    bench: Bench, form: Format, vllm_args: list[str], model: str, tmp_path: Path
+    bench: Bench, form: str, vllm_args: list[str], model: str, tmp_path: Path
 ) -> None:
     """Argument by argument, whatever shells, templates and YAML make of quotes, blanks, dollars and lines."""
     args = bench.launch("--", *vllm_args, model=model)["args"]
@@ -85,7 +84,7 @@ def test_what_a_chart_or_template_adds_is_known(bench: Bench, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("form", [Format.VLLM_YAML, Format.CONFIGMAP])
-def test_a_config_file_and_the_command_line_share_the_launch(bench: Bench, form: Format, tmp_path: Path) -> None:
+def test_a_config_file_and_the_command_line_share_the_launch(bench: Bench, form: str, tmp_path: Path) -> None:
     """The file has model and compilation config, the head names every other argument."""
     words = argv_of(form, bench.text(form, "--", *PLAIN), tmp_path)
     assert words[2:] == ["--max-model-len", "4096", "-tp", "2"]
@@ -97,7 +96,7 @@ def test_a_config_file_and_the_command_line_share_the_launch(bench: Bench, form:
 
 
 @pytest.mark.parametrize("form", [Format.VLLM_YAML, Format.CONFIGMAP])
-def test_arguments_that_no_comment_can_hold_are_not_misquoted(bench: Bench, form: Format) -> None:
+def test_arguments_that_no_comment_can_hold_are_not_misquoted(bench: Bench, form: str) -> None:
     """A comment is one line; arguments of several lines are mentioned, and not shown wrongly."""
     text = bench.text(form, "--", *NASTY)
     assert "# the other arguments stay on the command line\n" in text
@@ -116,38 +115,38 @@ def test_every_rank_of_a_set_has_the_same_launch(bench: Bench) -> None:
     assert spec["size"] == 2
 
 
-@pytest.mark.parametrize("form", [form for form in CLUSTER if form is not Format.CONFIGMAP])
-def test_the_cache_root_is_set_and_mounted(bench: Bench, form: Format) -> None:
+@pytest.mark.parametrize("form", [form for form in CLUSTER if form != Format.CONFIGMAP])
+def test_the_cache_root_is_set_and_mounted(bench: Bench, form: str) -> None:
     """Where a cache root is set, the server gets the proof's root below it, and a claim lies at that very path."""
     root = "/cache/it's $(HERE) $HOME"
     document = bench.documents(form, "--cache-root", root)
     container, volumes = parts(form, document)
     named = [expanded(one["value"], {}) for one in container.get("env", ()) if one["name"] == "VLLM_CACHE_ROOT"]
     below = [value for value in named if value.startswith(f"{root}/tuner-proof/")]
-    assert below or (form is Format.WARM_JOB and expanded(container["args"][2], {}) == root)
+    assert below or (form == Format.WARM_JOB and expanded(container["args"][2], {}) == root)
     mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     claims = {one["name"]: one.get("persistentVolumeClaim") for one in volumes}
     assert claims[mounted[root]]["claimName"].endswith("-cache")
 
 
-def parts(form: Format, documents: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def parts(form: str, documents: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The container and the volumes of a manifest, in Kubernetes' words."""
-    if form is Format.HELM_PRODUCTION_STACK:
+    if form == Format.HELM_PRODUCTION_STACK:
         model = documents[0]["servingEngineSpec"]["modelSpec"][0]
         return {**model, "volumeMounts": model["extraVolumeMounts"]}, model["extraVolumes"]
-    pod = documents[0]["spec"]["template"] if form is Format.KSERVE_LLMINFERENCESERVICE else pod_of(form, documents)
+    pod = documents[0]["spec"]["template"] if form == Format.KSERVE_LLMINFERENCESERVICE else pod_of(form, documents)
     return pod["containers"][-1], pod["volumes"]
 
 
-@pytest.mark.parametrize("form", [*(form for form in CLUSTER if form is not Format.WARM_JOB), *SHELLS])
-def test_nothing_is_said_of_a_cache_that_nobody_asked_for(bench: Bench, form: Format) -> None:
+@pytest.mark.parametrize("form", [*(form for form in CLUSTER if form != Format.WARM_JOB), *SHELLS])
+def test_nothing_is_said_of_a_cache_that_nobody_asked_for(bench: Bench, form: str) -> None:
     """Without a cache root no variable is set and no claim is made; a `true` gets its root in the home folder."""
     text = bench.text(form, model=CONDITIONAL)
     assert "VLLM_CACHE_ROOT" not in text
     assert "persistentVolumeClaim" not in text
     proved = bench.text(form)
     assert "persistentVolumeClaim" not in proved
-    assert ("~/.cache/vllm/tuner-proof/" in proved) == (form is not Format.CONFIGMAP or "VLLM_CACHE_ROOT" in proved)
+    assert ("~/.cache/vllm/tuner-proof/" in proved) == (form != Format.CONFIGMAP or "VLLM_CACHE_ROOT" in proved)
 
 
 def test_a_shell_file_exports_the_cache_root(bench: Bench, tmp_path: Path) -> None:
@@ -163,9 +162,9 @@ def test_a_dockerfile_sets_the_cache_root(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("form", PATCHES)
-def test_a_patch_changes_the_launch_alone(bench: Bench, form: Format) -> None:
+def test_a_patch_changes_the_launch_alone(bench: Bench, form: str) -> None:
     """Applied to a Deployment there is: one handler in the probe, the rest of it as it was."""
-    patch = patch_in(form, bench.documents(form, "--cache-root", "/cache"))
+    patch = patch_in(bench.documents(form, "--cache-root", "/cache"))
     before, after = base_deployment(patch), patched(patch)
     old, new = (one["spec"]["template"]["spec"] for one in (before, after))
     assert old["containers"][0] == new["containers"][0]
@@ -184,17 +183,18 @@ def test_a_patch_changes_the_launch_alone(bench: Bench, form: Format) -> None:
 
 
 @pytest.mark.parametrize("form", PATCHES)
-def test_kustomize_applies_a_patch_as_we_do(bench: Bench, form: Format, tmp_path: Path) -> None:
+def test_kustomize_applies_a_patch_as_we_do(bench: Bench, form: str, tmp_path: Path) -> None:
     """The real kustomize, with Go's YAML, gives the Deployment that the merge of these tests gives."""
     if not shutil.which("kubectl"):
         pytest.skip("no kubectl here, whose kustomize this asks")
     text = bench.text(form, "--cache-root", "/cache", "--", *NASTY, "--served-model-name", *MISREAD)
-    patch = patch_in(form, list(yaml.safe_load_all(text)))
+    patch = patch_in(list(yaml.safe_load_all(text)))
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(base_deployment(patch)), encoding="utf-8")
     (tmp_path / "part").mkdir()
-    name = "kustomization.yaml" if form is Format.KUSTOMIZE else "patch.yaml"
+    component = "kustomize" in form
+    name = "kustomization.yaml" if component else "patch.yaml"
     (tmp_path / "part" / name).write_text(text, encoding="utf-8")
-    use = "components: [part]" if form is Format.KUSTOMIZE else "patches: [{path: part/patch.yaml}]"
+    use = "components: [part]" if component else "patches: [{path: part/patch.yaml}]"
     (tmp_path / "kustomization.yaml").write_text(f"resources: [base.yaml]\n{use}\n", encoding="utf-8")
     done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -233,13 +233,15 @@ def plan(bench: Bench) -> Plan:
 @pytest.mark.parametrize("form", WHOLE)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(words=st.lists(ARGUMENT, min_size=1, max_size=6))
-def test_any_argument_survives(plan: Plan, form: Format, tmp_path: Path, words: list[str]) -> None:
+def test_any_argument_survives(plan: Plan, form: str, tmp_path: Path, words: list[str]) -> None:
     """Whatever text an argument is, the server gets that text."""
     args = (UNIFORM, "--served-model-name", *words)
-    warms = form is Format.WARM_JOB
+    warms = form == Format.WARM_JOB
     env, root = ({"VLLM_CACHE_ROOT": "/cache"}, "/cache") if warms else ({}, None)
     launch = replace(plan.launch, args=args, env=env, cache_root=root)
-    text = writer(form, Choices(image="a:1" if warms else None))(replace(plan, launch=launch), None)
+    name, _, wrap = form.partition(" --wrap ")
+    choices = Choices(image="a:1" if warms else None, wrap=Wrap(wrap) if wrap else None)
+    text = writer(name, choices)(replace(plan, launch=launch), None)
     found = argv_of(form, text, tmp_path)
     assert found[-len(words) - 1 :] == list(args[1:])
     assert form in TEMPLATED or found == list(args)

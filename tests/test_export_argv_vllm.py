@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from export_cases import FORMATS, GIVEN, LAUNCHES, MODELS, Case, python_of, read_cases
+from export_cases import GIVEN, LAUNCHES, MANIFESTS, MODELS, Case, python_of, read_cases
 from exported import RELEASES
 
 from tuner.exports.formats import Format
@@ -32,7 +32,7 @@ def cases(answers: tuple[list[Case], dict[str, Any]]) -> list[Case]:
 
 def test_every_list_is_taken(cases: list[Case]) -> None:
     """No exported launch is refused by the parser of the release it was made for."""
-    assert len(cases) == len(MODELS) * len(LAUNCHES) * len(FORMATS)
+    assert len(cases) == len(MODELS) * len(LAUNCHES) * len(MANIFESTS)
     assert [(case.form, case.name) for case in cases if "refused" in case.exported or "refused" in case.planned] == []
 
 
@@ -52,7 +52,7 @@ def test_no_other_value_changes(cases: list[Case]) -> None:
 def test_the_served_model_is_the_plans(cases: list[Case]) -> None:
     """Named as the plan names it; KServe's template has a folder of its own in its place."""
     for case in cases:
-        if case.form is not Format.KSERVE_LLMINFERENCESERVICE:
+        if case.form != Format.KSERVE_LLMINFERENCESERVICE:
             values = case.exported["values"]
             assert case.model in {values["model"], values["model_tag"]}, (case.form, case.name)
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from exported import CLUSTER, CONDITIONAL, UNIFORM, Bench, bench_in
+from exported import CLUSTER, CONDITIONAL, FORMS, PATCHES, UNIFORM, Bench, bench_in
 from fake_environment import ERNIE, MIXTRAL, described, model_like, sample, sample_in, serving_in, tuner
-from manifest_argv import argv_of
+from manifest_argv import argv_of, patch_in
 
 from cache.verdicts.store import VerdictStore
 from rules.releases import flag_status
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import PREFIX
-from tuner.exports.formats import USES, Format
+from tuner.exports.formats import RENAMED, USES, Format
 from tuner.launch.document import environment_document
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -26,7 +26,7 @@ WRITE = "TUNER_WRITE_GOLDEN"
 KEY, PROBED = "0" * 64, "2026-01-02T03:04:05+00:00"
 COUNTING = {"vllm": "0.15.0", "torch": "2.9.1"}
 """Where MoE layers are counted and no launch can change it."""
-MANIFESTS = [form for form in Format if form is not Format.JSON]
+MANIFESTS = [form for form in FORMS if form != Format.JSON]
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,16 @@ def timeless(text: str, bench: Bench) -> str:
     return text
 
 
+def golden_file(form: str) -> Path:
+    """Where the expected text of a form is."""
+    return GOLDEN / (form.replace(" --wrap ", "-") + ".txt")
+
+
 @pytest.mark.parametrize("form", MANIFESTS)
-def test_an_export_is_its_golden_file(bench: Bench, form: Format) -> None:
+def test_an_export_is_its_golden_file(bench: Bench, form: str) -> None:
     """Byte for byte, apart from key and date of the verdict."""
     text = timeless(bench.text(form, *LAUNCH), bench)
-    file = GOLDEN / f"{form}.txt"
+    file = golden_file(form)
     if os.environ.get(WRITE):
         file.write_text(text, encoding="utf-8")
     assert text == file.read_text(encoding="utf-8")
@@ -62,28 +67,28 @@ def test_an_export_is_its_golden_file(bench: Bench, form: Format) -> None:
 
 def test_every_golden_file_has_its_format() -> None:
     """None is left of a format that is gone."""
-    assert {path.stem for path in GOLDEN.iterdir()} == set(MANIFESTS)
+    assert set(GOLDEN.iterdir()) == {golden_file(form) for form in MANIFESTS}
 
 
-@pytest.mark.parametrize("form", Format)
-def test_an_export_is_the_same_every_time(bench: Bench, form: Format) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_is_the_same_every_time(bench: Bench, form: str) -> None:
     """No clock, no order of a set, nothing of this machine."""
     assert bench.text(form, *LAUNCH) == bench.text(form, *LAUNCH)
 
 
-def annotations_in(form: Format, documents: list[dict[str, Any]]) -> dict[str, str]:
+def annotations_in(form: str, documents: list[dict[str, Any]]) -> dict[str, str]:
     """The annotations of the object that serves."""
-    if form is Format.HELM_PRODUCTION_STACK:
+    if form == Format.HELM_PRODUCTION_STACK:
         found = documents[0]["servingEngineSpec"]["modelSpec"][0]["annotations"]
-    elif form is Format.KUSTOMIZE:
-        found = yaml.safe_load(documents[0]["patches"][0]["patch"])["metadata"]["annotations"]
+    elif form in PATCHES:
+        found = patch_in(documents)["metadata"]["annotations"]
     else:
         found = next(one["metadata"]["annotations"] for one in documents if "annotations" in one["metadata"])
     return {name.removeprefix(PREFIX): value for name, value in found.items()}
 
 
 @pytest.mark.parametrize("form", CLUSTER)
-def test_an_object_carries_its_evidence(bench: Bench, form: Format) -> None:
+def test_an_object_carries_its_evidence(bench: Bench, form: str) -> None:
     """Verdict, key, versions, date, and what must stay true; every value is text, as Kubernetes wants it."""
     found = annotations_in(form, bench.documents(form))
     entry = next(one for one in VerdictStore(bench.store).entries() if one.key["architecture"].startswith("Mixtral"))
@@ -96,7 +101,7 @@ def test_an_object_carries_its_evidence(bench: Bench, form: Format) -> None:
 
 
 @pytest.mark.parametrize("form", CLUSTER)
-def test_what_is_not_true_carries_no_condition(bench: Bench, form: Format) -> None:
+def test_what_is_not_true_carries_no_condition(bench: Bench, form: str) -> None:
     """A `false` holds with speculative decoding too."""
     found = annotations_in(form, bench.documents(form, model=CONDITIONAL))
     assert found["verdict"] == "conditional"
@@ -105,7 +110,7 @@ def test_what_is_not_true_carries_no_condition(bench: Bench, form: Format) -> No
 
 @pytest.mark.parametrize("form", MANIFESTS)
 @pytest.mark.parametrize("model", [UNIFORM, CONDITIONAL])
-def test_an_inert_flag_is_never_written(inert: Bench, form: Format, model: str, tmp_path: Path) -> None:
+def test_an_inert_flag_is_never_written(inert: Bench, form: str, model: str, tmp_path: Path) -> None:
     """Where the key does nothing, the server gets the user's arguments and no more."""
     found = argv_of(form, inert.text(form, "--", "--max-model-len", "64", model=model), tmp_path)
     assert found[-2:] == ["--max-model-len", "64"]
@@ -114,8 +119,8 @@ def test_an_inert_flag_is_never_written(inert: Bench, form: Format, model: str, 
         assert yaml.safe_load((tmp_path / "serve.yaml").read_text(encoding="utf-8")) == {"model": model}
 
 
-@pytest.mark.parametrize("form", [form for form in CLUSTER if form is not Format.CONFIGMAP])
-def test_a_users_own_setting_stays_where_the_flag_is_inert(inert: Bench, form: Format) -> None:
+@pytest.mark.parametrize("form", [form for form in CLUSTER if form != Format.CONFIGMAP])
+def test_a_users_own_setting_stays_where_the_flag_is_inert(inert: Bench, form: str) -> None:
     """The user's arguments are passed on untouched."""
     assert "-cc.fast_moe_cold_start=true" in inert.text(form, "--", "-cc.fast_moe_cold_start=true")
 
@@ -133,12 +138,12 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(folder, saved, store)
 
 
-@pytest.mark.parametrize("form", Format)
-def test_a_refused_launch_is_written_for_programs_alone(refused: Bench, form: Format) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_a_refused_launch_is_written_for_programs_alone(refused: Bench, form: str) -> None:
     """Exit 4 and no manifest that somebody could apply; the document says that it is refused."""
     answer = refused.ask(form, model=str(ERNIE), code=4)
     assert "This launch is refused." in answer.err
-    if form is Format.JSON:
+    if form == Format.JSON:
         assert answer.document["refusal"] == "unsafe"
     else:
         assert answer.out == ""
@@ -153,6 +158,7 @@ def test_the_help_lists_every_format() -> None:
 CHOICES = {
     "image": "mine:one",
     "name": "moe",
+    "wrap": "kustomize",
     "container": "main",
     "nodes": 1,
     "model_uri": "pvc://claim/model",
@@ -171,6 +177,13 @@ def test_a_choice_counts_or_is_refused(bench: Bench, form: Format, choice: str) 
     else:
         answer = bench.ask(form, *option, code=2)
         assert f"The format {form} has no use for --{choice.replace('_', '-')}." in answer.err
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_format_is_refused_with_its_new_options(bench: Bench, old: str, new: str) -> None:
+    """The new options write a file."""
+    assert f"  Use {new}.\n" in bench.ask(old, code=2).err
+    assert bench.text(new.removeprefix("--format "))
 
 
 def test_every_choice_is_known_to_some_format() -> None:

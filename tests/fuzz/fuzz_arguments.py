@@ -21,13 +21,15 @@ from tuner.checks.examine import offline
 from tuner.cli import inputs
 from tuner.environment.environment import Environment
 from tuner.errors import TunerError
-from tuner.exports.choices import Choices
+from tuner.exports.choices import Choices, Wrap
 from tuner.exports.formats import Format, writer
 from tuner.launch.document import plan_document
 from tuner.launch.plan import Options, Plan, make_plan
 from tuner.launch.text import plan_text, shell_text
 
 MODELS = (MIXTRAL, ERNIE, LLAMA, QWEN)
+FORMS = [(form, Choices()) for form in Format] + [(Format.PATCH, Choices(wrap=wrap)) for wrap in Wrap]
+"""Formats, and each wrapping of the patch."""
 WORDS = [
     "-cc",
     "-cc.mode",
@@ -100,7 +102,7 @@ def case(draw: Draw, ground: Ground) -> str:
         cache_dir_in_config=draw(st.booleans()),
         environ={},
     )
-    form = draw(st.sampled_from(list(Format)))
+    form, choices = draw(st.sampled_from(FORMS))
     environment = draw(st.sampled_from(ground.environments))
     with limited(), offline():
         try:
@@ -108,7 +110,7 @@ def case(draw: Draw, ground: Ground) -> str:
         except TunerError as error:
             require_sentence(error, longest=100_000)  # the user's own words may be long
             return "refused"
-        return written(plan, form)
+        return written(plan, form, choices)
 
 
 def damaged(draw: Draw, args: list[str]) -> list[str]:
@@ -136,7 +138,7 @@ def planned(ground: Ground, environment: Environment, args: list[str], file: str
     return make_plan(ground.store, subject, arguments, options)
 
 
-def written(plan: Plan, form: Format) -> str:
+def written(plan: Plan, form: Format, choices: Choices) -> str:
     """Say the plan in every way; the flag is on only where it may be."""
     assert plan_text(plan)
     json.dumps(plan_document(plan), allow_nan=False)
@@ -146,7 +148,7 @@ def written(plan: Plan, form: Format) -> str:
         assert verdict.word.safe
     assert shell_text(plan)
     try:
-        assert writer(form, Choices())(plan, None)
+        assert writer(form, choices)(plan, None)
     except TunerError as error:
         require_sentence(error, longest=100_000)
         return "planned, no export"

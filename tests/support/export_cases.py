@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from exported import CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
+from exported import CONDITIONAL, FORMS, NASTY, UNIFORM, Bench, bench_in
 from manifest_argv import LWS, argv_of, container_argv
 
 from tuner.exports.formats import Format
@@ -24,10 +24,10 @@ LAUNCHES: dict[str, list[str]] = {
     "nasty": [word for word in NASTY if word != "--max-num-seqs=1e3"],
     "own flag": ["--enforce-eager", "-cc.fast_moe_cold_start=false", "-cc.mode=0"],
 }
-FORMATS = [form for form in Format if form is not Format.JSON]
+MANIFESTS = [form for form in FORMS if form != Format.JSON]
 FILES = {Format.VLLM_YAML, Format.CONFIGMAP}
 """Formats that hold the model and the compilation config alone."""
-GIVEN: dict[Format, set[str]] = {
+GIVEN: dict[str, set[str]] = {
     Format.KSERVE_LLMINFERENCESERVICE: {"model_tag", "model"},
     Format.HELM_PRODUCTION_STACK: {"host", "enable_prefix_caching"},
     Format.LEADERWORKERSET: {"nnodes", "node_rank", "master_addr", "distributed_executor_backend"},
@@ -50,7 +50,7 @@ class Case:
         exported: what it reads in the list that the file leads to.
     """
 
-    form: Format
+    form: str
     model: str
     name: str
     launch: dict[str, Any]
@@ -74,7 +74,7 @@ def read_cases(release: str, folder: Path) -> tuple[list[Case], dict[str, Any]]:
     """Every format of every launch, and the list of a set's worker, read by a release's vLLM, which starts once."""
     bench = bench_in(folder / "bench", release)
     asked, lists = [], []
-    for model, name, form in product(MODELS, LAUNCHES, FORMATS):
+    for model, name, form in product(MODELS, LAUNCHES, MANIFESTS):
         place = folder / f"{len(asked)}"
         place.mkdir()
         launch, found = exported_case(bench, model, name, form, place)
@@ -90,7 +90,7 @@ def worker_list(bench: Bench) -> list[str]:
     return container_argv(spec["workerTemplate"]["spec"]["containers"][0], LWS)
 
 
-def exported_case(bench: Bench, model: str, name: str, form: Format, place: Path) -> tuple[dict[str, Any], list[str]]:
+def exported_case(bench: Bench, model: str, name: str, form: str, place: Path) -> tuple[dict[str, Any], list[str]]:
     """The plan's launch, and the list that the exported file leads to.
 
     The head of a `--config` file cannot show arguments that a line of comment would change; those are left out there.

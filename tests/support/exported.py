@@ -25,6 +25,7 @@ from fake_environment import (
 )
 
 from rules.releases import flag_status
+from tuner.exports.choices import Wrap
 from tuner.exports.formats import Format
 from tuner.launch.document import environment_document
 
@@ -32,10 +33,14 @@ UNIFORM, CONDITIONAL = "mistralai/Mixtral-8x7B-v0.1", "baidu/ERNIE-4.5-VL-28B-A3
 RELEASES = {"flag-live": SETTABLE, "current": INERT}
 """Serving environment under `.envs/` -> the versions in it."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-CLUSTER = [form for form in Format if form not in {Format.JSON, Format.VLLM_YAML, Format.ENV, Format.DOCKERFILE}]
+PATCHES = ["patch", *(f"patch --wrap {wrap}" for wrap in Wrap)]
+"""The patch, plain and in every wrapping."""
+FORMS = [form for form in Format if form is not Format.PATCH] + PATCHES
+"""Every value of `--format`, with the options that choose another file."""
+CLUSTER = [form for form in FORMS if form not in {Format.JSON, Format.VLLM_YAML, Format.ENV, Format.DOCKERFILE}]
+"""The forms that are YAML for a cluster or a chart."""
 NEEDED = {Format.WARM_JOB: {"--cache-root": "/cache", "--image": "registry:5000/vllm-and-tuner:1"}}
 """What a format does not do without."""
-"""The formats that are YAML for a cluster or a chart."""
 NASTY = [
     "--served-model-name",
     'it\'s a "name"',
@@ -78,7 +83,7 @@ class Bench:
 
     def ask(self, form: str, *args: object, model: str = UNIFORM, code: int = 0, **env: str) -> Answer:
         """Export in a format; arguments of vLLM's behind `--`."""
-        where = ("--environment", self.environment, "--store", self.store, "--format", form)
+        where = ("--environment", self.environment, "--store", self.store, "--format", *form.split())
         needed = {name: value for name, value in NEEDED.get(form, {}).items() if name not in args}
         where += tuple(word for pair in needed.items() for word in pair)
         variables = {"HOME": "/home/somebody", "HF_HOME": str(self.folder / "hub"), **env}

@@ -30,7 +30,7 @@ OTHERS = "# the other arguments stay on the command line: "
 Documents = list[dict[str, Any]]
 
 
-def argv_of(form: Format, text: str, folder: Path) -> list[str]:
+def argv_of(form: str, text: str, folder: Path) -> list[str]:
     """The arguments after `vllm serve` that a file leads to.
 
     Args:
@@ -39,45 +39,45 @@ def argv_of(form: Format, text: str, folder: Path) -> list[str]:
         folder: where files that a shell or vLLM reads may be put.
     """
     if form in {Format.ENV, Format.DOCKERFILE}:
-        return shell_argv(text, folder) if form is Format.ENV else dockerfile_argv(text)
-    if form is Format.VLLM_YAML:
+        return shell_argv(text, folder) if form == Format.ENV else dockerfile_argv(text)
+    if form == Format.VLLM_YAML:
         return config_argv(text, text, folder)
     documents = list(yaml.safe_load_all(text))
-    if form is Format.CONFIGMAP:
+    if form == Format.CONFIGMAP:
         return config_argv(documents[0]["data"]["serve.yaml"], text, folder)
-    if form is Format.HELM_PRODUCTION_STACK:
+    if form == Format.HELM_PRODUCTION_STACK:
         return chart_argv(documents[0])
-    if form is Format.KSERVE_LLMINFERENCESERVICE:
+    if form == Format.KSERVE_LLMINFERENCESERVICE:
         return kserve_argv(documents[0], folder)
-    started = warm_argv if form is Format.WARM_JOB else container_argv
+    started = warm_argv if form == Format.WARM_JOB else container_argv
     return started(container_of(form, documents), {})
 
 
-def container_of(form: Format, documents: Documents) -> dict[str, Any]:
+def container_of(form: str, documents: Documents) -> dict[str, Any]:
     """The container that serves; patches are applied to a Deployment there is."""
     found: dict[str, Any] = pod_of(form, documents)["containers"][-1]
     return found
 
 
-def pod_of(form: Format, documents: Documents) -> dict[str, Any]:
+def pod_of(form: str, documents: Documents) -> dict[str, Any]:
     """The pod that serves, the leader's of a set."""
     by_kind = {document["kind"]: document for document in documents}
     pod: dict[str, Any]
-    if form is Format.KSERVE_INFERENCESERVICE:
+    if form == Format.KSERVE_INFERENCESERVICE:
         pod = by_kind["InferenceService"]["spec"]["predictor"]
-    elif form is Format.LEADERWORKERSET:
+    elif form == Format.LEADERWORKERSET:
         pod = by_kind["LeaderWorkerSet"]["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["spec"]
     elif form in {Format.DEPLOYMENT, Format.WARM_JOB}:
-        pod = by_kind["Deployment" if form is Format.DEPLOYMENT else "Job"]["spec"]["template"]["spec"]
+        pod = by_kind["Deployment" if form == Format.DEPLOYMENT else "Job"]["spec"]["template"]["spec"]
     else:
-        pod = patched(patch_in(form, documents))["spec"]["template"]["spec"]
+        pod = patched(patch_in(documents))["spec"]["template"]["spec"]
     return pod
 
 
-def patch_in(form: Format, documents: Documents) -> dict[str, Any]:
-    """The strategic merge patch of a format that is one."""
+def patch_in(documents: Documents) -> dict[str, Any]:
+    """The strategic merge patch, out of its kustomize component where it is in one."""
     patch: dict[str, Any] = documents[0]
-    return yaml.safe_load(patch["patches"][0]["patch"]) if form is Format.KUSTOMIZE else patch
+    return yaml.safe_load(patch["patches"][0]["patch"]) if "patches" in patch else patch
 
 
 def base_deployment(patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import yaml
+from exported import PATCHES
 from manifest_argv import patch_in, patched
 
 from tuner.exports.formats import Format
@@ -16,7 +17,6 @@ from tuner.exports.formats import Format
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 MINORS = ("1.37", "1.36", "1.35", "1.34")
 """The latest minor release of Kubernetes that kubernetes-validate has, and three older ones."""
-PATCHES = {Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D}
 DEFINITIONS = {
     "InferenceService": ("kserve_inferenceservices", "v1beta1"),
     "LLMInferenceService": ("kserve_llminferenceservices", "v1alpha2"),
@@ -76,16 +76,16 @@ def core_complaints(document: dict[str, Any], minor: str) -> list[str]:
     return []
 
 
-def manifests(form: Format, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def manifests(form: str, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What reaches the cluster: patches applied to a Deployment there is."""
-    return [patched(patch_in(form, documents))] if form in PATCHES else documents
+    return [patched(patch_in(documents))] if form in PATCHES else documents
 
 
-def manifest_complaints(form: Format, documents: list[dict[str, Any]]) -> list[str]:
+def manifest_complaints(form: str, documents: list[dict[str, Any]]) -> list[str]:
     """What the schemas say against an exported manifest: core kinds in every minor, others by their definition."""
     found = []
     for document in manifests(form, documents):
-        if form is Format.HELM_PRODUCTION_STACK:
+        if form == Format.HELM_PRODUCTION_STACK:
             found += complaints(document, chart())
         elif document["kind"] in CORE:
             found += [said for minor in MINORS for said in core_complaints(document, minor)]

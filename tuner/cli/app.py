@@ -30,6 +30,7 @@ from tuner.cli.options import (
     ModelUri,
     Nodes,
     ObjectName,
+    PatchWrap,
     Python,
     Revision,
     Store,
@@ -201,6 +202,7 @@ def export(
     cache_dir_in: CacheDir = CacheDirIn.ENV,
     image: Image = None,
     name: ObjectName = None,
+    wrap: PatchWrap = None,
     container: Container = None,
     nodes: Nodes = None,
     model_uri: ModelUri = None,
@@ -216,7 +218,7 @@ def export(
     from tuner.exports.formats import writer
 
     with failures(as_json=form == "json", name=model):
-        write = writer(form, Choices(image, name, container, nodes, model_uri, cold_start))
+        write = writer(form, Choices(image, name, wrap, container, nodes, model_uri, cold_start))
         launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG, elsewhere=True)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
         made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)

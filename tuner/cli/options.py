@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tuner.cli.choices import CacheDirIn
+from tuner.exports.choices import Wrap
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")]
 VllmArgs = Annotated[list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")]
@@ -44,6 +45,10 @@ ObjectName = Annotated[
 ]
 Container = Annotated[
     str | None, typer.Option(metavar="NAME", help="The container that a patch changes. Default: vllm.")
+]
+PatchWrap = Annotated[
+    Wrap | None,
+    typer.Option("--wrap", help="For kustomize, or for llm-d's guides. Default: the patch as it is."),
 ]
 Nodes = Annotated[int | None, typer.Option(metavar="N", min=1, help="That a model spans. Default: pipeline stages.")]
 ModelUri = Annotated[str | None, typer.Option(metavar="URI", help="Where KServe fetches the model. Default: the hub.")]

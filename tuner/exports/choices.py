@@ -1,6 +1,16 @@
 """What may be chosen for an export."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Wrap(StrEnum):
+    """What a patch is wrapped for."""
+
+    KUSTOMIZE = "kustomize"
+    """A kustomize component that applies the patch: one file, `kustomization.yaml`."""
+    LLM_D = "llm-d"
+    """The names of the Deployment and its container in llm-d's guides (`patch-vllm.yaml`)."""
 
 
 @dataclass(frozen=True)
@@ -9,8 +19,9 @@ class Choices:
 
     Attributes:
         image: the container image, with tag or digest; default: vLLM's own for the platform, in the plan's release.
-        name: name of the objects; default: made of the model's name, for `llm-d` the guides' `decode`.
-        container: the container that a patch changes; default: `vllm`, for `llm-d` the guides' `modelserver`.
+        name: name of the objects; default: made of the model's name, for `Wrap.LLM_D` the guides' `decode`.
+        wrap: what a patch is wrapped for; default: the patch as it is.
+        container: the container that a patch changes; default: `vllm`, for `Wrap.LLM_D` the guides' `modelserver`.
         nodes: how many nodes the model spans; default: its pipeline stages.
         model_uri: where KServe fetches the model; default: the hub, where the plan names a hub id.
         cold_start: seconds that a cold start was measured to take; default: what `tuner cache warm` recorded for this
@@ -19,6 +30,7 @@ class Choices:
 
     image: str | None = None
     name: str | None = None
+    wrap: Wrap | None = None
     container: str | None = None
     nodes: int | None = None
     model_uri: str | None = None

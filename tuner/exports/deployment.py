@@ -1,8 +1,8 @@
-"""A Deployment: whole, as a patch of one there is, as a kustomize component, for llm-d; and the ConfigMap."""
+"""A Deployment, a patch of an existing Deployment, and the ConfigMap."""
 
 from typing import Any
 
-from tuner.exports.choices import Choices
+from tuner.exports.choices import Choices, Wrap
 from tuner.exports.evidence import annotations, manifest
 from tuner.exports.file import vllm_config
 from tuner.exports.pod import (
@@ -61,32 +61,20 @@ def as_deployment(plan: Plan, choices: Choices) -> str:
 
 
 def as_patch(plan: Plan, choices: Choices) -> str:
-    """A strategic merge patch."""
-    server = server_of(plan, choices)
-    patch = _patch(plan, server, choices.container or CONTAINER)
-    return manifest(plan, [patch], [*server.notes, *claim_note(server)])
-
-
-def as_llm_d(plan: Plan, choices: Choices) -> str:
-    """The same patch for the names of llm-d's guides."""
-    server = server_of(plan, choices, LLM_D["name"])
-    patch = _patch(plan, server, choices.container or LLM_D["container"])
-    return manifest(plan, [patch], [*server.notes, *claim_note(server)])
-
-
-def as_kustomize(plan: Plan, choices: Choices) -> str:
-    """A component with the patch in it: one file, `kustomization.yaml`."""
+    """A strategic merge patch: as it is, in a kustomize component, or for the names of llm-d's guides."""
     from tuner.yaml_text import Block, dump_documents  # noqa: PLC0415  PyYAML is slow to import
 
-    server = server_of(plan, choices)
-    patch = _patch(plan, server, choices.container or CONTAINER)
-    target = {"group": "apps", "version": "v1", "kind": "Deployment", "name": server.name}
-    component = {
-        "apiVersion": "kustomize.config.k8s.io/v1alpha1",
-        "kind": "Component",
-        "patches": [{"target": target, "patch": Block(dump_documents([patch]))}],
-    }
-    return manifest(plan, [component], [*server.notes, *claim_note(server)])
+    names = LLM_D if choices.wrap is Wrap.LLM_D else {}
+    server = server_of(plan, choices, names.get("name"))
+    document = _patch(plan, server, choices.container or names.get("container", CONTAINER))
+    if choices.wrap is Wrap.KUSTOMIZE:
+        target = {"group": "apps", "version": "v1", "kind": "Deployment", "name": server.name}
+        document = {
+            "apiVersion": "kustomize.config.k8s.io/v1alpha1",
+            "kind": "Component",
+            "patches": [{"target": target, "patch": Block(dump_documents([document]))}],
+        }
+    return manifest(plan, [document], [*server.notes, *claim_note(server)])
 
 
 def _patch(plan: Plan, server: Server, container_name: str) -> dict[str, Any]:

@@ -27,12 +27,8 @@ class Format(StrEnum):
     """A ConfigMap that holds the file for `vllm serve --config`."""
     DEPLOYMENT = "deployment"
     """A Deployment with its Service, and a claim where a cache root is set."""
-    DEPLOYMENT_PATCH = "deployment-patch"
-    """A strategic merge patch for a Deployment there is."""
-    KUSTOMIZE = "kustomize"
-    """A kustomize component that applies that patch."""
-    LLM_D = "llm-d"
-    """That patch for the Deployment of llm-d's guides (`patch-vllm.yaml`)."""
+    PATCH = "patch"
+    """A strategic merge patch for an existing Deployment; `Wrap` says what it is wrapped for."""
     HELM_PRODUCTION_STACK = "helm-production-stack"
     """Values for the chart of vLLM's production-stack."""
     KSERVE_INFERENCESERVICE = "kserve-inferenceservice"
@@ -43,8 +39,6 @@ class Format(StrEnum):
     """A Job that fills the server's compile cache with `tuner cache warm`."""
 
 
-_PATCHES = {Format.DEPLOYMENT_PATCH, Format.KUSTOMIZE, Format.LLM_D}
-_OBJECTS = {Format.CONFIGMAP} | _PATCHES
 _SERVERS = {
     Format.DEPLOYMENT,
     Format.HELM_PRODUCTION_STACK,
@@ -54,13 +48,20 @@ _SERVERS = {
 }
 USES: dict[str, set[Format]] = {
     "image": _SERVERS | {Format.WARM_JOB},
-    "name": _OBJECTS | _SERVERS | {Format.WARM_JOB},
-    "container": _PATCHES,
+    "name": _SERVERS | {Format.CONFIGMAP, Format.PATCH, Format.WARM_JOB},
+    "wrap": {Format.PATCH},
+    "container": {Format.PATCH},
     "nodes": {Format.LEADERWORKERSET},
     "model_uri": {Format.KSERVE_LLMINFERENCESERVICE},
-    "cold_start": _PATCHES | _SERVERS | {Format.WARM_JOB},
+    "cold_start": _SERVERS | {Format.PATCH, Format.WARM_JOB},
 }
 """Choice -> the formats that heed it."""
+RENAMED = {
+    "deployment-patch": "--format patch",
+    "kustomize": "--format patch --wrap kustomize",
+    "llm-d": "--format patch --wrap llm-d",
+}
+"""Old name of a format -> the options that write the same file now."""
 
 
 def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]:
@@ -69,6 +70,8 @@ def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]
     Raises:
         TunerError: there is no such format, or it has no use for a choice that was made.
     """
+    if name in RENAMED:
+        raise usage_error(f"The format {name} has another name now.", f"Use {RENAMED[name]}.")
     if name not in set(Format):
         raise usage_error(f"There is no format {name}.", f"Choose one of: {', '.join(Format)}.")
     for field in fields(choices):
@@ -90,9 +93,7 @@ def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:
         Format.DOCKERFILE: file.as_dockerfile,
         Format.CONFIGMAP: deployment.as_configmap,
         Format.DEPLOYMENT: deployment.as_deployment,
-        Format.DEPLOYMENT_PATCH: deployment.as_patch,
-        Format.KUSTOMIZE: deployment.as_kustomize,
-        Format.LLM_D: deployment.as_llm_d,
+        Format.PATCH: deployment.as_patch,
         Format.HELM_PRODUCTION_STACK: helm.as_values,
         Format.KSERVE_INFERENCESERVICE: kserve.as_inference_service,
         Format.KSERVE_LLMINFERENCESERVICE: kserve.as_llm_inference_service,
