@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 from rules.proof_finding import BLIND, ProofFinding, ProofWord, sentence, with_condition
 from rules.releases import Flag, FlagStatus
-from rules.verdict import AGAINST, FLAG, MISRESOLVED, MOVED, Verdict, Word
+from rules.verdict import AGAINST, FLAG, MOVED, WRONG_LAYER, Verdict, Word
 
 FLAG_KEY = "fast_moe_cold_start"
 MODE_KEY = "mode"
@@ -276,7 +276,7 @@ def _against_evidence(verdict: Verdict) -> str:
     """What was seen beside the trace that a proof cannot stand against."""
     if _frozen(verdict):
         return "compiled, the model runs other MoE layers than eager"
-    if MISRESOLVED in verdict.replays.values():
+    if WRONG_LAYER in verdict.replays.values():
         return "the replay probe saw a wrong layer run"
     if verdict.outputs.get(AGAINST.join(FLAG)) == MOVED:
         return "with the flag on the answers are others than with it off"

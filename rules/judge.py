@@ -116,7 +116,7 @@ def _by_proof(report: Report, plain: ProofFinding | None) -> Verdict:
 
 def _blind(report: Report) -> Reason | None:
     """Why a wrong pass may have gone unseen, beyond what any trace tells."""
-    if report.recording == "counted":
+    if report.observation_method == "counted":
         return Reason("recording_counted", 0)
     lost = _lost(report)
     return Reason("scenario_lost", 0, {"scenario": lost[0]}) if lost else None

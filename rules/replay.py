@@ -3,22 +3,22 @@
 from dataclasses import replace
 
 from rules.report import Replay, ReplayPass
-from rules.verdict import MISRESOLVED, Verdict, Word
+from rules.verdict import WRONG_LAYER, Verdict, Word
 
 EQUAL, UNKNOWN = "equal", "unknown"
 WITHOUT_GRAPHS = ("NONE", None)
 
 
 def judge_replay(run: Replay) -> tuple[str, str]:
-    """Whether every MoE call of an engine ran the layer that was meant: `equal`, `misresolved` or `unknown`, and why.
+    """Whether every MoE call of an engine ran the layer that was meant: `equal`, `wrong_layer` or `unknown`, and why.
 
-    One wrong call proves `misresolved`. `equal` needs every call of every pass to be told, and where the engine
+    One wrong call proves `wrong_layer`. `equal` needs every call of every pass to be told, and where the engine
     captures CUDA graphs, some pass that was replayed from one.
     """
     if run.status != "ran":
         return UNKNOWN, run.detail or "the engine did not run"
     if wrong := [one for one in run.passes if _wrong_call(one) is not None]:
-        return MISRESOLVED, _sentence(max(wrong, key=lambda one: one.count))
+        return WRONG_LAYER, _sentence(max(wrong, key=lambda one: one.count))
     if gaps := _gaps(run):
         return UNKNOWN, gaps[0]
     passes = sum(one.count for one in run.passes)
@@ -30,7 +30,7 @@ def judge_replay(run: Replay) -> tuple[str, str]:
 
 def _wrong_call(one: ReplayPass) -> int | None:
     """The first call that another layer answered, if calls and runs can be told apart."""
-    if one.entangled:
+    if one.ambiguous:
         return None
     pairs = enumerate(zip(one.called, one.ran, strict=True))
     return next((at for at, (meant, ran) in pairs if None not in (meant, ran) and meant != ran), None)
@@ -55,7 +55,7 @@ def _gaps(run: Replay) -> list[str]:
         f"{run.lost} records of the trace were lost": run.lost > 0,
         "no MoE call was recorded": not calls,
         "a call without a run, or a run without a call, was recorded": None in calls,
-        "calls overlapped, so that which run answers which is not told": any(one.entangled for one in run.passes),
+        "calls overlapped, so that which run answers which is not told": any(one.ambiguous for one in run.passes),
         "no pass was replayed from a CUDA graph, although the launch asks for them": graphs
         and not any(one.replayed for one in run.passes),
     }
@@ -64,7 +64,7 @@ def _gaps(run: Replay) -> list[str]:
 
 def replay_orders(run: Replay) -> list[tuple[str, tuple[str, ...]]]:
     """The orders that the model meant, as passes to be judged like any others; none that is not whole."""
-    whole = [one for one in run.passes if None not in one.called and not one.entangled]
+    whole = [one for one in run.passes if None not in one.called and not one.ambiguous]
     return [(f"{one.request} of the replay probe", tuple(call for call in one.called if call)) for one in whole]
 
 
@@ -74,7 +74,7 @@ def held_against(verdict: Verdict, runs: tuple[Replay, ...]) -> Verdict:
     words: dict[str, str] = {name: word for name, (word, _) in judged.items()}
     reasons: dict[str, str] = {name: reason for name, (_, reason) in judged.items()}
     made = replace(verdict, replays=words, replay_reasons=reasons)
-    against = [f"replay probe, {name}: {reason}" for name, (word, reason) in judged.items() if word == MISRESOLVED]
+    against = [f"replay probe, {name}: {reason}" for name, (word, reason) in judged.items() if word == WRONG_LAYER]
     if not against or not verdict.word.safe:
         return made
     return replace(made, word=Word.INCONCLUSIVE, reasons=(*against, *verdict.reasons))

@@ -115,7 +115,7 @@ class ReplayPass(Part):
         tokens: of the largest call, padding included.
         count: how often they ran.
         replayed: from captured CUDA graphs, with no Python in between.
-        entangled: a call was made before the one before had run, so that which run answers which is not told.
+        ambiguous: a call was made before the one before had run, so that which run answers which is not told.
     """
 
     request: str
@@ -124,7 +124,7 @@ class ReplayPass(Part):
     tokens: int = Field(gt=0)
     count: int = Field(gt=0)
     replayed: bool
-    entangled: bool
+    ambiguous: bool
 
     @model_validator(mode="after")
     def _each_call_answered_or_not(self) -> "ReplayPass":
@@ -323,7 +323,7 @@ class Report(Part):
         environment: versions and platform as the worker saw them.
         flag: what was detected of the flag.
         registered: MoE layer names in construction order.
-        recording: how calls were observed: `call_and_run`, `run`, the weaker `hook`, or `counted`: through the
+        observation_method: how calls were observed: `call_and_run`, `run`, the weaker `hook`, or `counted`: through the
             counter itself, which shows the registered order for every model.
         declares_experts: whether the config asks for more than one routed expert.
         planned: names of all scenarios that were to run; those without an entry were lost.
@@ -344,7 +344,7 @@ class Report(Part):
     environment: dict[str, str | None]
     flag: Flag
     registered: tuple[str, ...]
-    recording: Literal["call_and_run", "run", "hook", "counted"]
+    observation_method: Literal["call_and_run", "run", "hook", "counted"]
     declares_experts: bool
     planned: tuple[str, ...] = Field(min_length=1)
     scenarios: tuple[Scenario, ...] = Field(min_length=1)

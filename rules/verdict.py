@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from rules.proof_finding import ProofFinding, Reason
 
-MISRESOLVED = "misresolved"
+WRONG_LAYER = "wrong_layer"
 """Of an engine: another layer ran than the one that was meant; see `rules.replay`."""
 MOVED = "moved"
 """Of two engines: they answer otherwise; see `rules.output`."""
@@ -78,7 +78,7 @@ class Verdict:
         compile: `stable`: compiled and eager passes ran the same MoE layers; `frozen`: they did not; `unknown`.
         compile_reasons: why, for `frozen` and `unknown`.
         replays: what engines showed that were watched on the device, by name: `equal`, each call ran the layer that
-            was meant; `misresolved`; `unknown`.
+            was meant; `wrong_layer`; `unknown`.
         replay_reasons: the passes behind each of these.
         outputs: what engines answered, two held against one another, by the two names: `same`, `moved`, `unknown`.
         output_reasons: the distances behind each of these.

@@ -51,7 +51,7 @@ def test_four_engines_are_asked_the_same(bench: Bench) -> None:
     assert asked["question"] == "output"
     assert asked["args"][:3] == [str(MIXTRAL), "--max-model-len", "512"]
     assert "probing the order first" in answer.err
-    schema = json.loads((ROOT / "docs" / "schema" / "launch-1.json").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "docs" / "schema" / "launch-2.json").read_text(encoding="utf-8"))
     assert not complaints(answer.document, closed(schema))
 
 
@@ -125,7 +125,7 @@ def test_both_depths_stand_side_by_side(bench: Bench) -> None:
     bench.ask("probe", "--depth", "output", MIXTRAL, code=0)
     layer = "model.layers.0.block_sparse_moe.experts"
     shown = {"request": "one", "called": [layer], "ran": [layer], "tokens": 8, "count": 3, "replayed": False}
-    run = {"registered": [layer], "passes": [{**shown, "entangled": False}], "lost": 0, "engine": {}, "changed": []}
+    run = {"registered": [layer], "passes": [{**shown, "ambiguous": False}], "lost": 0, "engine": {}, "changed": []}
     bench.answers(on={"result": "ok", "replay": run}, off={"result": "ok", "replay": run})
     evidence = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0).document["evidence"]
     assert evidence["depth"] == "replay"

@@ -70,7 +70,7 @@ def failed(architecture: str) -> dict[str, str]:
 
 def inconclusive(report: Mapping[str, Any]) -> dict[str, Any]:
     """The report of a probe that saw MoE calls through the counter alone, which hides the order."""
-    return {**report, "recording": "counted"}
+    return {**report, "observation_method": "counted"}
 
 
 def test_verdicts_are_shown_and_stored(bench: Bench) -> None:

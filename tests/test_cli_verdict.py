@@ -42,7 +42,7 @@ def test_a_stored_verdict_is_one_document_with_exit_code_0(serving: Serving, sto
     entry, _ = serving.remember(store, MIXTRAL)
     found = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, "--json", code=0).document
     assert set(found) == DOCUMENT
-    assert (found["schema_version"], found["verdict"], found["witness"]) == (1, "uniform", None)
+    assert (found["schema_version"], found["verdict"], found["witness"]) == (2, "uniform", None)
     assert found["model"]["name"] == str(MIXTRAL)
     assert found["model"]["architecture"] == "MixtralForCausalLM"
     assert found["environment"]["flag_status"] == "settable"
@@ -191,11 +191,11 @@ def test_stored_verdicts_are_documents_too(serving: Serving, store: Path) -> Non
     (row,) = tuner("verdicts", "list", *at, code=0).document["verdicts"]
     assert (row["key"], row["verdict"], row["factors"]) == (entry.digest, "uniform", entry.key)
     shown = tuner("verdicts", "show", entry.digest[:8], *at, code=0).document
-    assert (shown["schema_version"], shown["digest"]) == (1, entry.digest)
+    assert (shown["schema_version"], shown["digest"]) == (2, entry.digest)
     assert (shown["key"], shown["report"]) == (entry.key, entry.report)
     gone = tuner("verdicts", "forget", entry.digest[:8], *at, code=0).document
-    assert gone == {"schema_version": 1, "forgotten": entry.digest}
-    assert tuner("verdicts", "list", *at, code=0).document == {"schema_version": 1, "verdicts": []}
+    assert gone == {"schema_version": 2, "forgotten": entry.digest}
+    assert tuner("verdicts", "list", *at, code=0).document == {"schema_version": 2, "verdicts": []}
 
 
 @pytest.mark.parametrize("command", ["show", "forget"])

@@ -384,7 +384,8 @@ def test_without_a_decision_the_log_is_only_reported() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 1}, "an older release"),
+        ({"schema_version": 3}, "schema_version"),
         ({"launch": None}, "TypeError"),
         ({"error": {"message": "no config.json"}}, "no config.json"),
         ({"results": []}, "several"),

@@ -133,8 +133,8 @@ FAULTS: dict[str, tuple[Any, int, str]] = {
     "not a document": ([1], 1, "no JSON object"),
     "deeply nested": ("[" * 100_000, 1, "no JSON document"),
     "another schema": ({"schema_version": 9, "launch": {}}, 1, "schema_version"),
-    "a failure": ({"schema_version": 1, "error": {"message": "no such model"}}, 1, "no such model"),
-    "several": ({"schema_version": 1, "results": [{}]}, 1, "several models"),
+    "a failure": ({"schema_version": 2, "error": {"message": "no such model"}}, 1, "no such model"),
+    "several": ({"schema_version": 2, "results": [{}]}, 1, "several models"),
 }
 
 

@@ -13,7 +13,7 @@ import depths_page
 from depths_agree import EXPLANATIONS, Said, agreement, contradictions, unsettled
 
 SAFE = Said("uniform", "uniform", "equal", "equal", "same", 0)
-UNSAFE = Said("conditional", "conditional", "misresolved", "equal", "moved", 3)
+UNSAFE = Said("conditional", "conditional", "wrong_layer", "equal", "moved", 3)
 HIDDEN = replace(UNSAFE, flag_on="equal", outputs="same", left=0)
 ENDED = replace(UNSAFE, flag_on="unknown", outputs="unknown", refused=True)
 
@@ -42,14 +42,14 @@ def test_what_fits_together_is_told_by_what_the_requests_reached(said: Said, wor
 @pytest.mark.parametrize(
     "said",
     [
-        replace(SAFE, flag_on="misresolved", outputs="moved", left=1),
+        replace(SAFE, flag_on="wrong_layer", outputs="moved", left=1),
         replace(SAFE, outputs="moved"),
         replace(SAFE, flag_on="unknown"),
         replace(SAFE, outputs="unknown"),
         replace(SAFE, left=1),
         replace(SAFE, true="conditional"),
         replace(UNSAFE, true="reordered"),
-        replace(UNSAFE, flag_off="misresolved"),
+        replace(UNSAFE, flag_off="wrong_layer"),
         replace(UNSAFE, flag_off="unknown"),
         replace(UNSAFE, outputs="same"),
         replace(UNSAFE, flag_on="equal"),
@@ -111,7 +111,7 @@ def test_a_row_has_words_and_numbers_and_wrong_layers_are_held_against_the_noise
     """A model whose wrong run is measured stands in both tables."""
     text = page(monkeypatch, row("Plain", SAFE, 0), row("Reverse", UNSAFE, 0.75))
     assert "| Plain | eager | uniform | uniform | equal | equal | 0 of 33 | same | 0.0000 | 0.0010 | yes |" in text
-    assert "| **misresolved** | equal | 3 of 33 | **moved** | 0.7500 | 0.0010 | yes |" in text
+    assert "| **wrong_layer** | equal | 3 of 33 | **moved** | 0.7500 | 0.0010 | yes |" in text
     assert "| Reverse | 0.0010 | 0.0500 | 0.7500 | 750 | 0.0000 |" in text
 
 

@@ -1,4 +1,4 @@
-"""The JSON document against its published schema: docs/schema/launch-1.json."""
+"""The JSON document against its published schema: docs/schema/launch-2.json."""
 
 import json
 from pathlib import Path

@@ -242,7 +242,7 @@ def test_a_damaged_verdict_is_an_error_that_names_it(
     assert f"tuner verdicts forget {entry.digest[:12]}" in raised.value.hint
 
 
-@pytest.mark.parametrize("field", ["registered", "scenarios", "planned", "sources", "flag", "recording"])
+@pytest.mark.parametrize("field", ["registered", "scenarios", "planned", "sources", "flag", "observation_method"])
 def test_a_damaged_report_is_not_remembered(serving: Serving, store: VerdictStore, field: str) -> None:
     """What cannot be judged is not stored: a missing field is named."""
     report = serving.probed_here(sample(MIXTRAL, "flag-live"))

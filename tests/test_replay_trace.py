@@ -26,7 +26,7 @@ def records(*events: tuple[int, int], number: int = 1, tokens: int = 8) -> list[
 def test_each_call_has_the_run_that_follows_it(trace: Any) -> None:
     """The layer that was meant, and the one that ran."""
     found = trace.passes(records((CALLED, 1), (RAN, 0), (CALLED, 2), (RAN, 2)), NAMES)
-    assert found == {1: {"called": ["b", "c"], "ran": ["a", "c"], "tokens": 8, "entangled": False}}
+    assert found == {1: {"called": ["b", "c"], "ran": ["a", "c"], "tokens": 8, "ambiguous": False}}
 
 
 def test_passes_are_told_apart_by_number(trace: Any) -> None:
@@ -55,12 +55,12 @@ def test_a_call_that_nothing_answered_has_no_run(trace: Any) -> None:
 def test_calls_that_overlap_are_marked(trace: Any) -> None:
     """Two calls wait at once: which run answers which is not told."""
     found = trace.passes(records((CALLED, 0), (CALLED, 1), (RAN, 1), (RAN, 0)), NAMES)
-    assert found[1]["entangled"]
+    assert found[1]["ambiguous"]
 
 
 def test_equal_passes_are_kept_once(trace: Any) -> None:
     """With how often they ran, the largest batch, and apart from those that were not replayed."""
-    one = {"called": ["a"], "ran": ["a"], "entangled": False, "replayed": True, "tokens": 8, "request": "one"}
+    one = {"called": ["a"], "ran": ["a"], "ambiguous": False, "replayed": True, "tokens": 8, "request": "one"}
     found = trace.grouped([one, {**one, "tokens": 64, "request": "many"}, {**one, "replayed": False}])
     assert [(group["count"], group["tokens"], group["request"], group["replayed"]) for group in found] == [
         (2, 64, "one", True),

@@ -230,7 +230,7 @@ def test_a_true_says_for_which_launch_it_holds() -> None:
 
 
 AGAINST: dict[str, tuple[dict[str, object], dict[str, object]]] = {
-    "a wrong layer in an engine": ({"replays": {"flag_on": "misresolved"}}, {}),
+    "a wrong layer in an engine": ({"replays": {"flag_on": "wrong_layer"}}, {}),
     "answers that move with the flag": ({"outputs": {"flag_on_against_flag_off": "moved"}}, {}),
     "a recording through the counter": ({"codes": (Reason("recording_counted", 0),)}, {}),
     "a lost scenario": ({"codes": (Reason("scenario_lost", 0),)}, {}),

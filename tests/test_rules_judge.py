@@ -228,9 +228,9 @@ def test_a_trace_that_may_not_be_all_is_no_witness(code: tuple[str, int]) -> Non
 
 def test_a_recording_through_the_counter_proves_nothing() -> None:
     """It shows the registered order for every model, so that no wrong pass could have been seen."""
-    found = verdict(report(recording="counted"))
+    found = verdict(report(observation_method="counted"))
     assert (found.word, found.codes[0].code) == (Word.INCONCLUSIVE, "recording_counted")
-    assert word(report(recording="hook")) == Word.UNIFORM
+    assert word(report(observation_method="hook")) == Word.UNIFORM
 
 
 def test_scenarios_that_failed_do_not_take_a_proof_back() -> None:
@@ -335,7 +335,7 @@ def reports(draw: st.DrawFn) -> dict[str, Any]:
         registered,
         planned=[*names, *draw(st.sampled_from([[], ["lost"]]))],
         scenarios=[draw(entries(name, orders)) for name in names],
-        recording=draw(st.sampled_from(["call_and_run", "run", "hook", "counted"])),
+        observation_method=draw(st.sampled_from(["call_and_run", "run", "hook", "counted"])),
         declares_experts=draw(st.booleans()),
         proofs=draw(proofs()),
     )
@@ -386,7 +386,7 @@ def test_uniform_needs_a_proof_of_the_plain_launch(data: dict[str, Any]) -> None
     found = verdict(data)
     refuted = any(finding.word is ProofWord.REFUTED for finding in found.proofs.values())
     seen = is_unsafe_anywhere(data) or refuted
-    blind = data["recording"] == "counted" or "lost" in data["planned"]
+    blind = data["observation_method"] == "counted" or "lost" in data["planned"]
     assert (found.word is Word.UNIFORM) == (proved and not seen and not blind)
     assert found.word.unsafe == seen
 

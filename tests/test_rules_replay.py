@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from replay_samples import MISRESOLVED, THREE, ran_as_meant, replay
+from replay_samples import THREE, WRONG_LAYER, ran_as_meant, replay
 from reports import report, verdict
 
 from rules.errors import ReportError
@@ -39,8 +39,8 @@ def test_passes_of_several_processes_are_told() -> None:
 
 def test_a_wrong_call_takes_a_safe_verdict_back() -> None:
     """Code that looks uniform and an engine that runs other layers contradict one another: nothing is proved."""
-    found = seen(replay(ran_as_meant(), MISRESOLVED))
-    assert (found.word, found.replays["flag_on"], found.witness) == (Word.INCONCLUSIVE, "misresolved", None)
+    found = seen(replay(ran_as_meant(), WRONG_LAYER))
+    assert (found.word, found.replays["flag_on"], found.witness) == (Word.INCONCLUSIVE, "wrong_layer", None)
     assert found.reasons[0] == (
         f"replay probe, flag_on: call 2 of a pass of request one meant {THREE[1]}, and {THREE[2]} ran "
         "(40 such passes, replayed from CUDA graphs)"
@@ -50,9 +50,9 @@ def test_a_wrong_call_takes_a_safe_verdict_back() -> None:
 def test_a_wrong_call_leaves_an_unsafe_verdict_standing() -> None:
     """Where counting is known to be wrong, an engine that counts wrongly agrees."""
     skipping = {"orders": {"decode_1": [THREE[0], THREE[2]]}}
-    found = seen(replay(MISRESOLVED), replay(name="flag_off"), **skipping)
+    found = seen(replay(WRONG_LAYER), replay(name="flag_off"), **skipping)
     assert found.word is Word.CONDITIONAL
-    assert found.replays == {"flag_on": "misresolved", "flag_off": "equal"}
+    assert found.replays == {"flag_on": "wrong_layer", "flag_off": "equal"}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_order_that_only_an_engine_showed_is_judged_like_any_other(order: tup
         (replay(ran_as_meant(()), ran_as_meant(())), "no MoE call was recorded"),
         (replay(ran_as_meant(ran=[THREE[0], THREE[1], None])), "a call without a run"),
         (replay(ran_as_meant(called=[None, *THREE[1:]])), "or a run without a call"),
-        (replay(ran_as_meant(entangled=True)), "calls overlapped"),
+        (replay(ran_as_meant(ambiguous=True)), "calls overlapped"),
         (replay(ran_as_meant(replayed=False)), "no pass was replayed from a CUDA graph"),
     ],
 )
@@ -88,15 +88,15 @@ def test_less_than_proof_is_unknown(run: dict[str, Any], why: str) -> None:
     assert why in found.replay_reasons["flag_on"]
 
 
-@pytest.mark.parametrize("gap", [{"lost": 7}, {"passes": [MISRESOLVED, ran_as_meant(entangled=True)]}])
+@pytest.mark.parametrize("gap", [{"lost": 7}, {"passes": [WRONG_LAYER, ran_as_meant(ambiguous=True)]}])
 def test_one_wrong_call_is_proof_whatever_else_was_missed(gap: dict[str, Any]) -> None:
     """What was not seen cannot make a wrong call right."""
-    assert seen(replay(MISRESOLVED, **gap)).replays["flag_on"] == "misresolved"
+    assert seen(replay(WRONG_LAYER, **gap)).replays["flag_on"] == "wrong_layer"
 
 
 def test_overlapping_calls_are_not_told_apart() -> None:
     """Where two calls wait at once, which run answers which is a guess."""
-    assert seen(replay({**MISRESOLVED, "entangled": True})).replays["flag_on"] == "unknown"
+    assert seen(replay({**WRONG_LAYER, "ambiguous": True})).replays["flag_on"] == "unknown"
 
 
 def test_an_engine_without_graphs_needs_no_replayed_pass() -> None:
@@ -114,7 +114,7 @@ def test_an_equal_engine_makes_nothing_safe() -> None:
 
 def test_a_verdict_with_engines_survives_the_store() -> None:
     """What `to_dict` writes `from_dict` reads."""
-    found = seen(replay(), replay(MISRESOLVED, name="flag_off"))
+    found = seen(replay(), replay(WRONG_LAYER, name="flag_off"))
     assert Verdict.from_dict(found.to_dict()) == found
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_engine_is_no_report(damage: dict[str, Any]) -> None:
 
 
 PASSES = st.lists(
-    st.sampled_from([ran_as_meant(), MISRESOLVED, ran_as_meant(entangled=True), ran_as_meant(ran=[None, None, None])]),
+    st.sampled_from([ran_as_meant(), WRONG_LAYER, ran_as_meant(ambiguous=True), ran_as_meant(ran=[None, None, None])]),
     max_size=4,
 )
 
@@ -147,5 +147,5 @@ def test_fewer_passes_never_make_an_engine_equal(kept: list[dict[str, Any]], mor
     whole = seen(replay(passes=[*kept, *more])).replays["flag_on"]
     if whole == "equal":
         assert seen(replay(passes=kept)).replays["flag_on"] == ("equal" if kept else "unknown")
-    if seen(replay(passes=kept)).replays["flag_on"] == "misresolved":
-        assert whole == "misresolved"
+    if seen(replay(passes=kept)).replays["flag_on"] == "wrong_layer":
+        assert whole == "wrong_layer"

@@ -109,7 +109,7 @@ def test_a_scenario_without_its_facts_is_refused(field: str) -> None:
         ("registered", "model.layers.0"),
         ("registered.0", 0),
         ("registered.0", None),
-        ("recording", "guess"),
+        ("observation_method", "guess"),
         ("declares_experts", 1),
         ("declares_experts", "false"),
         ("planned", []),
@@ -225,7 +225,7 @@ def test_extra_keys_are_tolerated_everywhere() -> None:
 def test_a_report_cannot_be_changed_after_it_was_read() -> None:
     """What was validated stays as it was."""
     with pytest.raises(ValueError, match="frozen"):
-        parse_report(report()).recording = "hook"
+        parse_report(report()).observation_method = "hook"
 
 
 def places(node: Any, prefix: str = "") -> list[str]:

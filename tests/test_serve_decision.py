@@ -207,7 +207,8 @@ def test_a_variable_that_may_bring_another_model_refuses_a_true(serving: Serving
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema_version": 2}, "has schema_version 2, and this release reads 1"),
+        ({"schema_version": 1}, "an older release of the tool made it (schema_version 1), and this one reads 2"),
+        ({"schema_version": 3}, "has schema_version 3, and this release reads 2"),
         ({"schema_version": True}, "has schema_version True"),
         ({"schema_version": "1"}, "has schema_version '1'"),
         ({"verdict": "fine"}, "is no decision: a field is missing or damaged"),
@@ -238,8 +239,8 @@ def test_a_damaged_document_is_refused(serving: Serving, decide: Decide, change:
         ("", "is no JSON document"),
         ("[" * 100_000, "is no JSON document"),
         ("[]", "it is no JSON object"),
-        ('{"schema_version": 1, "results": []}', "it is about several models"),
-        ('{"schema_version": 1, "environment": {}}', "it is about no launch"),
+        ('{"schema_version": 2, "results": []}', "it is about several models"),
+        ('{"schema_version": 2, "environment": {}}', "it is about no launch"),
     ],
 )
 def test_what_is_no_decision_is_refused(serving: Serving, tmp_path: Path, text: str | None, said: str) -> None:

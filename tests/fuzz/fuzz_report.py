@@ -56,8 +56,8 @@ def by_hand() -> list[dict[str, Any]]:
         report(proofs=[proof(rank={"calls": [A, B]})]),
         report(proofs=[proof(rank={"calls": [B, A, C]}), proof((A, B, C), "--dtype", "half")]),
         report(proofs=[proof(rank={"assumptions": [{"kind": "moon_phase", "detail": "-"}]})]),
-        report(recording="counted"),
-        report(recording="hook"),
+        report(observation_method="counted"),
+        report(observation_method="hook"),
         report(registered=[], declares_experts=True),
     ]
 

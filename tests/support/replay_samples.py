@@ -17,7 +17,7 @@ def ran_as_meant(order: Sequence[str] = THREE, **changes: Any) -> dict[str, Any]
         "tokens": 8,
         "count": 40,
         "replayed": True,
-        "entangled": False,
+        "ambiguous": False,
         **changes,
     }
 
@@ -38,5 +38,5 @@ def replay(*passes: dict[str, Any], **changes: Any) -> dict[str, Any]:
     }
 
 
-MISRESOLVED = ran_as_meant(ran=[THREE[0], THREE[2], THREE[1]])
+WRONG_LAYER = ran_as_meant(ran=[THREE[0], THREE[2], THREE[1]])
 """A pass whose second and third calls ran one another's layer."""

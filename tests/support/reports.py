@@ -49,7 +49,7 @@ def report(registered: Sequence[str] = tuple(layers(3)), **changes: Any) -> dict
         "environment": {"vllm": "0.19.1", "torch": "2.10.0", "platform": "CudaPlatform", "gpu": None},
         "flag": {"field": "field", "effective_when_true": True, "counter_ran": True},
         "registered": list(registered),
-        "recording": "call_and_run",
+        "observation_method": "call_and_run",
         "declares_experts": bool(registered),
         "planned": list(orders),
         "scenarios": [scenario(name, *[order] * times(name)) for name, order in orders.items()],

@@ -8,7 +8,7 @@ UNDECIDED = {"inconclusive", "not_compiled"}
 YES, UNREACHED, DOUBTED, REFUSED, NO = "yes", "not reached", "in doubt", "refused", "no"
 EXPLAINED = (UNREACHED, REFUSED, NO)
 """What a sentence is asked for."""
-CONSISTENT = {("equal", "same"), ("misresolved", "moved")}
+CONSISTENT = {("equal", "same"), ("wrong_layer", "moved")}
 """What the replay and the output probe may say together."""
 
 
@@ -36,7 +36,7 @@ class Said:
     Attributes:
         true: what holds by construction; empty where nobody knows.
         order: of the order probe.
-        flag_on: of the replay probe, the flag on: `equal`, `misresolved`, `unknown`.
+        flag_on: of the replay probe, the flag on: `equal`, `wrong_layer`, `unknown`.
         flag_off: the same, the flag off.
         outputs: flag on against flag off: `same`, `moved`, `unknown`.
         left: passes of the replay probe's requests that left the registered order.
@@ -65,7 +65,7 @@ def agreement(said: Said) -> str:
         return NO
     if said.refused:
         return REFUSED
-    if said.order in SAFE or said.flag_on == "misresolved":
+    if said.order in SAFE or said.flag_on == "wrong_layer":
         return YES
     return UNREACHED if said.order in UNSAFE else DOUBTED
 
@@ -79,9 +79,9 @@ def contradictions(said: Said) -> list[str]:
         and said.order not in {said.true, *UNDECIDED},
         f"with the flag off calls are {said.flag_off}": said.flag_off != "equal",
         f"with the flag on calls are {said.flag_on} and answers {said.outputs}": engines not in fitting,
-        "a safe model ran wrong layers": said.order in SAFE and said.flag_on == "misresolved",
+        "a safe model ran wrong layers": said.order in SAFE and said.flag_on == "wrong_layer",
         f"{said.left} passes left the order, and none ran wrong layers": said.left and said.flag_on == "equal",
-        "no pass left the order, and some ran wrong layers": not said.left and said.flag_on == "misresolved",
+        "no pass left the order, and some ran wrong layers": not said.left and said.flag_on == "wrong_layer",
     }
     return [words for words, there in found.items() if there]
 

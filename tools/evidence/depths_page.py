@@ -104,7 +104,7 @@ def _mode(row: Row) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     found = told(row)
-    marked = {"misresolved": "**misresolved**", "moved": "**moved**"}
+    marked = {"wrong_layer": "**wrong_layer**", "moved": "**moved**"}
     words = [marked.get(word, word) for word in (found.flag_on, found.flag_off, found.outputs)]
     left = f"{found.left} of {row.get('passes', 0)}"
     numbers = _nats(_distance(row, FLAG)), _nats(row.get("noise"))

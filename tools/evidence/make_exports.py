@@ -31,7 +31,7 @@ from manifest_schemas import (
 from tuner.exports.formats import Format
 
 CACHED = ("--cache-root", "/var/cache/vllm")
-SCHEMA = "docs/schema/launch-1.json"
+SCHEMA = "docs/schema/launch-2.json"
 READ_BY = {
     Format.VLLM_YAML: "vLLM's `--config`",
     Format.CONFIGMAP: "vLLM's `--config`",

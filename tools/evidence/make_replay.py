@@ -267,7 +267,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
     word, reason = (row["word"], row["reason"]) if row["word"] == "failed" else judged(row)
     counts = sum(one["count"] for one in passes), sum(one["count"] for one in passes if one["replayed"])
     calls = sum(one["count"] * len(one["called"]) for one in passes)
-    right = {"equal": "yes", "misresolved": "**no**"}.get(word, word)
+    right = {"equal": "yes", "wrong_layer": "**no**"}.get(word, word)
     seen = reason if word != "equal" else ""
     flag = "on" if row["flag"] else "off"
     return (row["model"], row["mode"], flag, *map(str, counts), str(calls), right, seen[:260])

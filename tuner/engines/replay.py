@@ -6,7 +6,7 @@ from typing import Any
 from tuner.engines.engines import Asking, Found, Starting, Watching, answers, launched
 from tuner.processes.answers import Shape, require
 
-PASS = ("request", "called", "ran", "tokens", "count", "replayed", "entangled")
+PASS = ("request", "called", "ran", "tokens", "count", "replayed", "ambiguous")
 NOTHING: Found = {"registered": [], "lost": 0, "engine": {}, "changed": [], "passes": []}
 ANSWER: Shape = {"registered": list, "passes": list, "lost": int, "engine": dict, "changed": list}
 

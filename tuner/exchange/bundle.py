@@ -19,8 +19,8 @@ from rules.errors import RuleError
 from tuner.exchange.order_lists import packed, unpacked
 from tuner.verdicts.identity import public_version, rules_digest
 
-BUNDLE_VERSION = 1
-"""Version of a line; one of a higher version is refused."""
+BUNDLE_VERSION = 2
+"""Version of a line; one of another version is refused."""
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of the longest line, its end included; a report of a large model takes some ten thousand."""
 FIELDS = {"schema_version", "digest", "checksum", "command", "entry", "orders"}
@@ -37,8 +37,6 @@ FACTORS = {
     "worker",
 }
 """The factors of a key in this release; a key with others could never match."""
-LATER_FACTORS = {"plugins"}
-"""Those that a bundle of an older release lacks; its verdicts are read, and apply where versions alone are compared."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What would steer the terminal of whoever lists the verdicts."""
 ON_A_DEVICE = {"cuda", "rocm", "xpu", "tpu"}
@@ -137,6 +135,12 @@ def _fields(text: bytes) -> dict[str, Any]:
             f"its schema is {version}, and this release reads {BUNDLE_VERSION}",
             "Upgrade vllm-moe-tuner, or export it with the same release.",
         )
+    if type(version) is int and 0 < version < BUNDLE_VERSION:
+        raise BundleError(
+            f"an older release of the tool made it (schema {version}), and this release reads {BUNDLE_VERSION}",
+            "Probe the models with this release where the bundle was made, and export it anew with "
+            "`tuner verdicts export`.",
+        )
     if type(version) is not int or version < 1 or set(line) != FIELDS or not isinstance(line["entry"], Mapping):
         raise BundleError("it is no line of a bundle", "Make a bundle with `tuner verdicts export`.")
     if not isinstance(line["command"], str | None):
@@ -151,7 +155,7 @@ def _fields(text: bytes) -> dict[str, Any]:
 def _require_consistent(entry: Entry) -> None:
     """The key must claim what the report saw: a look-up believes the key."""
     key, seen = entry.key, entry.report.get("environment")
-    if set(key) | LATER_FACTORS != FACTORS:
+    if set(key) != FACTORS:
         raise BundleError(
             f"its key names other factors than this release: {', '.join(sorted(set(key) ^ FACTORS))}",
             "Export it with the same release.",

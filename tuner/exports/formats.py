@@ -16,7 +16,7 @@ class Format(StrEnum):
     """What `tuner export` can write."""
 
     JSON = "json"
-    """The document of `tuner plan --json`; its schema is docs/schema/launch-1.json."""
+    """The document of `tuner plan --json`; its schema is docs/schema/launch-2.json."""
     VLLM_YAML = "vllm-yaml"
     """A file for `vllm serve --config`."""
     ENV = "env"

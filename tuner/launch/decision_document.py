@@ -43,7 +43,9 @@ def one_decision(document: object, name: str) -> Mapping[str, Any]:
         said = "it is no JSON object"
     elif isinstance(document.get("error"), dict):
         said = f"it is the document of a failure: {document['error'].get('message')}"
-    elif type(version := document.get("schema_version")) is not int or version != SCHEMA_VERSION:
+    elif type(version := document.get("schema_version")) is int and 0 < version < SCHEMA_VERSION:
+        said = f"an older release of the tool made it (schema_version {version}), and this one reads {SCHEMA_VERSION}"
+    elif type(version) is not int or version != SCHEMA_VERSION:
         said = f"it has schema_version {version!r}, and this release reads {SCHEMA_VERSION}"
     elif "results" in document:
         said = "it is about several models"

@@ -18,7 +18,7 @@ from tuner.errors import TunerError
 from tuner.launch.plan import Plan
 from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part, whole_part
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
@@ -124,10 +124,7 @@ def witness_part(verdict: Verdict | None) -> dict[str, Any] | None:
 
 
 def evidence_part(plan: Plan) -> dict[str, Any] | None:
-    """What the verdict rests on; None without one.
-
-    `exploration` and `variants` are of a probe of the past, and stay empty until the schema has another version.
-    """
+    """What the verdict rests on; None without one."""
     entry, verdict = plan.lookup.entry, plan.lookup.verdict
     if entry is None or verdict is None:
         return None
@@ -145,8 +142,6 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "scenarios": [
             {name: scenario.get(name, "") for name in ("name", "status", "detail")} for scenario in report["scenarios"]
         ],
-        "exploration": None,
-        "variants": [],
         "whole": whole_part(report),
         "proofs": proofs_part(report, verdict),
         "codes": [reason_part(reason) for reason in verdict.codes],
@@ -154,7 +149,7 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "replays": replays_part(report, verdict),
         "outputs": outputs_part(report, verdict),
         "assumptions": report["assumptions"],
-        "recording": report["recording"],
+        "observation_method": report["observation_method"],
         "counter": report.get("counter"),
         "seconds": report["seconds"],
     }

@@ -29,7 +29,7 @@ PROOF = {
 REPORT = {
     "flag": dict,
     "registered": [str],
-    "recording": str,
+    "observation_method": str,
     "planned": [str],
     "scenarios": [NAMED],
     "assumptions": [{"kind": str, "detail": str}],

@@ -13,7 +13,7 @@ def passes(records: list, names: list) -> dict:
 
     Returns:
         Number -> `called` and `ran`, a name for each MoE call, `ran` None where none answered and `called` None where
-        something ran uncalled; `tokens`; `entangled`: whether a call was made before the one before had run, so that
+        something ran uncalled; `tokens`; `ambiguous`: whether a call was made before the one before had run, so that
         which run answers which is not told.
     """
     found: dict[int, list] = {}
@@ -26,12 +26,12 @@ def paired(events: list) -> dict:
     """Join each call of one pass with the run that answers it: the oldest call without one."""
     calls: list[list] = []
     waiting: list[list] = []
-    entangled = False
+    ambiguous = False
     for kind, name, _ in events:
         if kind == CALLED:
             waiting.append([name, None])
             calls.append(waiting[-1])
-            entangled = entangled or len(waiting) > 1
+            ambiguous = ambiguous or len(waiting) > 1
         elif waiting:
             waiting.pop(0)[1] = name
         elif not calls or calls[-1][1] != name:  # else one entry point calls another
@@ -40,7 +40,7 @@ def paired(events: list) -> dict:
         "called": [called for called, _ in calls],
         "ran": [ran for _, ran in calls],
         "tokens": max(tokens for *_, tokens in events),
-        "entangled": entangled,
+        "ambiguous": ambiguous,
     }
 
 
@@ -48,11 +48,11 @@ def grouped(described: list) -> list:
     """Equal passes once, with how often they ran, in the order of the first of each.
 
     Args:
-        described: passes with `called`, `ran`, `entangled`, `replayed`, `tokens`, `request`.
+        described: passes with `called`, `ran`, `ambiguous`, `replayed`, `tokens`, `request`.
     """
     groups: dict[tuple, dict] = {}
     for one in described:
-        key = (*(tuple(one[part]) for part in ("called", "ran")), one["entangled"], one["replayed"])
+        key = (*(tuple(one[part]) for part in ("called", "ran")), one["ambiguous"], one["replayed"])
         group = groups.setdefault(key, {**one, "count": 0})
         group["count"] += 1
         group["tokens"] = max(group["tokens"], one["tokens"])

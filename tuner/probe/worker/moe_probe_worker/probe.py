@@ -77,7 +77,7 @@ def look(job: dict, facts: dict, stages: Stages) -> dict:
             behind_guards = guards.derived(passes, planned)
             planned += behind_guards
             ran += run_all(passes, behind_guards)
-        recording = "counted" if recorder.counted else recorder.method
+        observation_method = "counted" if recorder.counted else recorder.method
         telling = most_telling(planned, ran, list(recorder.layers))
         counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
         with stages.stage("compile"):
@@ -90,7 +90,7 @@ def look(job: dict, facts: dict, stages: Stages) -> dict:
             "flag": {**facts["flag"], "counter_ran": None if counter is None else counter["ran"]},
             "counter": counter,
             "registered": list(recorder.layers),
-            "recording": recording,
+            "observation_method": observation_method,
             "planned": [scenario.name for scenario in planned],
             "scenarios": ran,
             "compile": compile_part,
