@@ -160,6 +160,9 @@ class FlagFacts:
         )
 
 
+_PLAIN_RELEASE = re.compile(r"([0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})(?:\+[a-z0-9.]*[a-z0-9])?", re.ASCII)
+"""`major.minor.patch`, with or without a local part."""
+
 TORCH_BOUND = re.compile(r"(?:[0-9]{1,4}(?:\.[0-9]{1,4}){1,2}(?:\.dev)?)?", re.ASCII)
 """What `forced_off_from` may be: a release of torch, the lowest build of one (`.dev`), or nothing."""
 
@@ -214,19 +217,11 @@ class Version:
     preview: bool = False
 
 
-_VERSION = re.compile(
-    r"v?(?P<release>[0-9]{1,9}(?:\.[0-9]{1,9})*)"
-    r"(?P<pre>[-_.]?(?:alpha|beta|preview|pre|rc|a|b|c)[-_.]?[0-9]*)?"
-    r"(?:-[0-9]+|[-_.]?(?:post|rev|r)[-_.]?[0-9]*)?"
-    r"(?P<dev>[-_.]?dev[-_.]?[0-9]*)?"
-    r"(?:\+[a-z0-9]+(?:[-_.][a-z0-9]+)*)?",
-    re.IGNORECASE,
-)
-
 _GPU = ("cuda", "rocm", "xpu")
 _CPU = ("cpu", "tpu")
 _NO_DEVICE = "unspecified"  # vLLM's word for a machine on which it finds no device
 _OPAQUE_TYPES = "2.11.0.dev"  # HAS_OPAQUE_TYPE in vllm/utils/torch_utils.py: the lowest of all 2.11 builds
+_LOWEST_BUILD = ".dev"
 _PROBE = "`tuner probe` in that environment detects it."
 _DETECTED = "detected by the probe"
 _FIRST_SETTABLE = "0.16.0 is the first release in which a launch can switch it off."
@@ -236,16 +231,42 @@ NO_FACTS = FlagFacts()
 """What is known of files that were not read."""
 
 
-def parse_version(text: str) -> Version | None:
-    """Read a version as PEP 440 writes it, without an epoch; None if it is none.
+def parse_version(text: str | None) -> Version | None:
+    """Read a version as PEP 440 writes it; None if it is not known, is not one, or has an epoch.
 
     `2.11.0a0+git` and `0.33.1.dev5+gabc` are previews; the local part says nothing about the code.
     """
-    match = _VERSION.fullmatch(text.strip())
-    if match is None:
+    if not text:
         return None
-    numbers = tuple(int(part) for part in match["release"].split("."))
-    return Version(numbers + (0,) * (3 - len(numbers)), preview=bool(match["pre"] or match["dev"]))
+    if plain := _PLAIN_RELEASE.fullmatch(text):
+        return Version(numbers_of(plain[1]))
+    # Look-ups read plain releases, and do without this import, which takes 3 to 5 ms.
+    from packaging import version as packaging_version  # noqa: PLC0415
+
+    try:
+        parsed = packaging_version.Version(text)
+    except ValueError:  # also Python's own, for a number of thousands of digits
+        return None
+    if parsed.epoch:
+        return None
+    return Version((parsed.major, parsed.minor, parsed.micro, *parsed.release[3:]), preview=parsed.is_prerelease)
+
+
+def is_same_version(first: str, second: str) -> bool:
+    """Whether two texts name one version; local parts, which builds add, do not count."""
+    if first.partition("+")[0] == second.partition("+")[0]:
+        return True
+    return _public_spelling(first) == _public_spelling(second)
+
+
+def _public_spelling(text: str) -> str:
+    """A version without its local part, spelt as PEP 440 has it; another text as it is."""
+    from packaging import version as packaging_version  # noqa: PLC0415  as above
+
+    try:
+        return packaging_version.Version(text).public
+    except ValueError:
+        return text
 
 
 def named_release(text: str | None) -> Version | None:
@@ -254,7 +275,7 @@ def named_release(text: str | None) -> Version | None:
     `0.1.devN` is what setuptools-scm says of a clone without tags, however new, and `0.0.0` stands where nothing was
     stated.
     """
-    version = parse_version(text or "")
+    version = parse_version(text)
     if version is None or version.release[:2] == (0, 0):
         return None
     return None if version.preview and version.release[:2] <= (0, 1) else version
@@ -311,7 +332,7 @@ def counts_drafts(vllm: str | None, facts: FlagFacts = NO_FACTS) -> bool:
 
 def turns_off_by_itself(vllm: str | None, architecture: str) -> bool:
     """Whether this vLLM turns the flag off for an architecture, whatever the launch says."""
-    version, since = named_release(vllm), parse_version(EXCEPTED_SINCE.get(architecture, ""))
+    version, since = named_release(vllm), parse_version(EXCEPTED_SINCE.get(architecture))
     return version is not None and since is not None and version.release >= since.release
 
 
@@ -422,16 +443,16 @@ def _filed_field(name: str, torch: str | None, facts: FlagFacts) -> Flag:
 
 
 def _at_least(torch: str | None, bound: str) -> bool | None:
-    """Whether torch is a release or a later one; None if one of the two cannot be read.
+    """Whether torch is a release or a later one; None if either version cannot be read.
 
     With `.dev` the bound is the lowest build of its release, so previews of that release are not below it.
     """
-    version, lowest = parse_version(torch or ""), parse_version(bound)
+    version, lowest = parse_version(torch), parse_version(bound.removesuffix(_LOWEST_BUILD))
     if version is None or lowest is None:
         return None
     if version.release != lowest.release:
         return version.release > lowest.release
-    return lowest.preview or not version.preview
+    return bound.endswith(_LOWEST_BUILD) or not version.preview
 
 
 def _tabled(vllm: str | None, torch: str | None, platform: str, rows: tuple[Release, ...]) -> Flag:
@@ -471,7 +492,7 @@ def _status(counter: Counter, torch: str | None) -> FlagStatus:
 
 def _no_release(vllm: str | None) -> str:
     """Why no release of the table is this vLLM."""
-    version = parse_version(vllm or "")
+    version = parse_version(vllm)
     if version is None:
         return f"The vLLM version is not readable: {vllm or 'none is known'}."
     if named_release(vllm) is None:

@@ -32,6 +32,7 @@ HOMES = {
     "yaml": "tuner/yaml_text.py",
     "huggingface_hub": "tuner/model/hub.py",
     "minisign": "tuner/exchange/signing.py",
+    "packaging": "rules/releases.py",
     "rich": "tuner/cli/progress.py",
     "ruamel": "tuner/manifests/yaml_source.py",
     "zstandard": "cache/compiled/archive/*.py",

@@ -210,11 +210,14 @@ def test_versions_are_read_as_pep_440_writes_them() -> None:
     assert parse_version("0.17.0-1") == Version((0, 17, 0))
     assert parse_version("0.20.0RC1") == Version((0, 20, 0), preview=True)
     assert parse_version("0.8.5.post1.dev2") == Version((0, 8, 5), preview=True)
+    assert parse_version("v0.19.1.post1+cpu") == Version((0, 19, 1))
+    assert parse_version("1.2.3.4") == Version((1, 2, 3, 4))
     for text in (
         "",
         "0.19.1+",
         "0.19.x",
         "nightly",
+        "1!0.19.1",
         "\u0661.0",
         "0." + "9" * 5000,
     ):  # U+0661: a digit, not an ASCII one

@@ -54,7 +54,7 @@ def _of_arguments(known: Examined) -> Iterator[Finding]:
 
 def _refused(known: Examined) -> Finding:
     """Arguments that every release of the table refuses; an older one, or one that is not known, may take them."""
-    oldest, version = parse_version(RELEASES[0].version), parse_version(known.version or "")
+    oldest, version = parse_version(RELEASES[0].version), parse_version(known.version)
     if version and oldest and version.release >= oldest.release:
         return finding(known, Rule.REFUSED, known.refusal, line=line_of(known, "compilation"))
     said = f"{known.refusal} vLLM from {RELEASES[0].version} on refuses it."

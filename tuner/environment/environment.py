@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from rules.releases import NO_FACTS, FlagFacts, needs_files, parse_version
+from rules.releases import NO_FACTS, FlagFacts, is_same_version, needs_files, parse_version
 from tuner.environment.distributions import Distribution, Stated, installed, module_folder, module_text, stated_version
 from tuner.environment.flag_files import mentions_flag, read_flag_facts
 from tuner.environment.gpu import is_jetson, nvidia_gpus
@@ -20,7 +20,6 @@ _PLUGIN_GROUP = "vllm.platform_plugins"
 _VERSIONS = ("torch", "triton", "transformers")
 _OWN_VERSION = re.compile(r"^(?:__version__|version)\b[^=:\n]*=[^'\"\n]*['\"]([^'\"\n]+)['\"]", re.MULTILINE)
 """What setuptools-scm writes into vllm/_version.py: `__version__ = version = '0.19.1'`."""
-_SPELLING = re.compile(r"[-_.]*(a|b|rc|post|dev)[-_.]*")
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def _require_one_version(packages: Iterable[Distribution], vllm: VllmPackage, fo
     """
     first = Stated(vllm.version, vllm.metadata)
     for other in _other_statements(packages, vllm, folder):
-        if _comparable(other.version) != _comparable(first.version):
+        if not is_same_version(other.version, first.version):
             raise TunerError(
                 f"Two files state different versions of vLLM: {first.file} says {first.version:.80}, and {other.file} "
                 f"says {other.version:.80}.",
@@ -188,11 +187,6 @@ def _other_statements(packages: Iterable[Distribution], vllm: VllmPackage, folde
         yield Stated(named, f"the name of {vllm.metadata}")
     if own := _OWN_VERSION.search(module_text(folder, "_version.py")):
         yield Stated(own[1], f"{folder}/_version.py")
-
-
-def _comparable(version: str) -> str:
-    """A version without its local part, spelt as PEP 440 has it."""
-    return _SPELLING.sub(r".\1", version.partition("+")[0].strip().lower().removeprefix("v"))
 
 
 def _flag_facts(vllm: VllmPackage | None, folder: Path | None, *, whole: bool) -> FlagFacts:

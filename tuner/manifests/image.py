@@ -24,9 +24,10 @@ _NAMED_AS_OWN = re.compile(r"(?:^|/)(?:vllm|vllm-openai(?:-[a-z]+)?|vllm-tpu|vll
 """Names of vLLM's own images, whoever keeps a copy."""
 _COUNTS_ITS_OWN = re.compile(r"(?:^|/)lmcache/vllm-openai$")
 """Its tag is a release of LMCache."""
-_VLLM_IN_TAG = re.compile(r"(?:^|[-_.+])vllm[-_.]?v?(\d+\.\d+\.\d+(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])")
+_VERSION = r"v?(\d+\.\d+\.\d+(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])"
+_RELEASE = re.compile(_VERSION)
+_VLLM_IN_TAG = re.compile(rf"(?:^|[-_.+])vllm[-_.]?{_VERSION}")
 """As in `rocm/vllm:rocm7.0.0_vllm_0.11.1_20251103`."""
-_RELEASE = re.compile(r"v?(\d+\.\d+\.\d+(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])")
 
 
 @dataclass(frozen=True)
