@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tuner.errors import TunerError  # noqa: E402
+from rules.errors import TunerError  # noqa: E402
 from tuner.launch.cache_root import CACHE_ROOT  # noqa: E402  after the path was set
 from tuner.launch.serve import command  # noqa: E402
 from tuner.processes.server_process import ready_server  # noqa: E402

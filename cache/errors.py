@@ -1,29 +1,20 @@
-"""What can go wrong with the memory, as one sentence and one way out."""
+"""The failures of the verdict store and of packed compile caches."""
+
+from rules.errors import ErrorKind, TunerError
 
 
-class StoreError(Exception):
-    """The verdict store, or one record in it, cannot be used.
+class StoreError(TunerError):
+    """The verdict store, or one record in it, cannot be used."""
 
-    Args:
-        message: what is wrong and where; one sentence.
-        hint: what to do next; may be empty.
-    """
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(self, message: str, *, hint: str = "", kind: ErrorKind = ErrorKind.STORE) -> None:
+        super().__init__(message, hint=hint, kind=kind)
 
 
-class ArchiveError(Exception):
+class ArchiveError(TunerError):
     """A compile cache cannot be packed, or an archive of one is refused.
 
-    Args:
-        reason: what is wrong and where; the end of a sentence that names the archive or the cache.
-        hint: what to do next; may be empty.
+    The message is the end of a sentence: who catches the error puts the archive or the cache in front of it.
     """
 
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint
+    def __init__(self, message: str, *, hint: str = "", kind: ErrorKind = ErrorKind.ARCHIVE) -> None:
+        super().__init__(message, hint=hint, kind=kind)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from rules.errors import TunerError
 from tuner.arguments.serve_arguments import merge, parse
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode, exit_code_of
 
 OFF = {"fast_moe_cold_start": False}
 
@@ -199,7 +200,7 @@ def test_unusable_arguments_are_a_usage_error(
     with pytest.raises(TunerError) as raised:
         parse(args)
     assert part in raised.value.message
-    assert (raised.value.kind, raised.value.exit_code) == ("usage", code)
+    assert (raised.value.kind, exit_code_of(raised.value)) == ({2: "usage", 1: "arguments"}[code], code)
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "a: [\n", "a: \x00\n"])
@@ -209,7 +210,7 @@ def test_unusable_config_file_is_a_usage_error(text: str, tmp_path: Path) -> Non
     path.write_text(text, encoding="utf-8")
     with pytest.raises(TunerError, match=r"serve\.yaml cannot be used") as raised:
         parse(["m", "--config", str(path)])
-    assert raised.value.exit_code is ExitCode.ERROR
+    assert exit_code_of(raised.value) is ExitCode.ERROR
 
 
 DEEP = ".".join("a" * 3000)
@@ -229,7 +230,7 @@ def test_a_value_that_is_nested_too_deeply_is_refused(args: list[str], said: str
     """A sentence, where Python's own limits would end with a traceback."""
     with pytest.raises(TunerError, match=re.escape(said)) as caught:
         parse(["m", *args])
-    assert caught.value.kind == "usage"
+    assert caught.value.kind == "arguments"
 
 
 @pytest.mark.parametrize(

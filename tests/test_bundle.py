@@ -173,7 +173,7 @@ def test_a_damaged_line_is_refused_with_its_reason(case: str) -> None:
     line, words = LINES[case]
     with pytest.raises(BundleError) as raised:
         line_in(line)
-    assert words in raised.value.reason
+    assert words in raised.value.message
 
 
 def test_a_line_without_end_is_refused() -> None:

@@ -17,9 +17,9 @@ from fake_environment import Answer, tuner
 from cache.compiled.in_use import HeldFiles, held_files
 from cache.compiled.layout import read_root
 from cache.compiled.prune import Criteria, Pruning, choose, remove
+from rules.errors import TunerError
 from tuner.compile_cache import prune as caches
 from tuner.compile_cache.size import parse_size
-from tuner.errors import TunerError
 
 NOW = time.time()
 NOBODY = HeldFiles(frozenset(), frozenset(), 0)

@@ -58,8 +58,8 @@ from cache.compiled.archive.read import opened
 from cache.compiled.place import HANDLES
 from cache.compiled.warm_record import WarmRecord, read_records
 from cache.errors import ArchiveError
+from rules.errors import TunerError
 from tuner.compile_cache.archive import Serving, differences, unpack
-from tuner.errors import TunerError
 
 Member = tuple[tarfile.TarInfo, bytes]
 

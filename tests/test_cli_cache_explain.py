@@ -15,10 +15,10 @@ from explain_bench import Bench
 from factors_samples import changed, key_of
 from fake_environment import MIXTRAL
 
+from rules.errors import TunerError
 from tuner.compile_cache import factors
 from tuner.compile_cache.factors import launch_factors
 from tuner.engines import question
-from tuner.errors import TunerError
 
 
 @pytest.fixture

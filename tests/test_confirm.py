@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, QWEN, SETTABLE, sample, serving_in, tuner
 
+from rules.errors import TunerError
 from tuner.confirm.compare import confirm
 from tuner.confirm.expected import Written, read_written
 from tuner.confirm.outcome import Confirmation, Outcome, Result
-from tuner.errors import TunerError
 from tuner.server_log.log import ServerLog, read_server_log
 
 LOGS = Path(__file__).parent / "server_logs"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from rules.errors import ErrorKind
 from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.cli.app import app
@@ -51,6 +52,12 @@ def test_verdicts_statuses_formats_and_exit_codes_are_explained() -> None:
     for page, words in (("verdicts.md", Word), ("flag.md", FlagStatus), ("export.md", Format)):
         assert [word for word in words if f"`{word}`" not in PAGES[page]] == []
     assert [code for code in ExitCode if not re.search(rf"^\| {code} \|", PAGES["exit-codes.md"], re.MULTILINE)] == []
+
+
+def test_the_table_of_kinds_is_that_of_the_enum() -> None:
+    """Every kind of failure is described once, and no other."""
+    table = PAGES["json.md"].partition("## Kinds of failure")[2]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(ErrorKind)
 
 
 def test_the_readme_is_short() -> None:

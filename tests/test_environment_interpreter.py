@@ -13,10 +13,10 @@ import pytest
 from fake_environment import install
 from source_builds import FILES
 
+from rules.errors import TunerError
 from rules.releases import FlagForm
 from tuner.environment.environment import read_environment
 from tuner.environment.interpreter import default_python, find_interpreter, script_python
-from tuner.errors import TunerError
 
 BASE = str(Path(sys.executable).resolve())
 DEBIAN = Path("/usr/bin/python3")

@@ -22,10 +22,10 @@ from source_builds import (
     write_vllm,
 )
 
+from rules.errors import TunerError
 from rules.releases import Counting, FlagFacts, FlagForm
 from tuner.environment.environment import Environment, read_environment
 from tuner.environment.flag_files import MAX_SOURCE, read_flag_facts
-from tuner.errors import TunerError
 
 FLAG = "fast_moe_cold_start"
 NAMELESS = ("0.1.dev1+gabc1234", "0.1.dev20073+gb7332b058.cu129", "0.0.0", "dev", "0.34.0")

@@ -11,7 +11,7 @@ from exported import CONDITIONAL, NASTY, UNIFORM, Bench, bench_in
 from fake_environment import ERNIE, LLAMA, MIXTRAL, QWEN, Serving, sample, serving_in, tuner
 from manifest_schemas import closed, complaints
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.launch.document import SCHEMA_VERSION, failure_document, together
 from tuner.probe.candidates import Candidate
 from tuner.probe.document import registry_document
@@ -91,7 +91,7 @@ def test_a_failure_is_as_the_schema_says(bench: Bench) -> None:
 def test_several_models_are_as_the_schema_says(bench: Bench) -> None:
     """Plans and failures side by side, and a whole registry with what needs a config."""
     plan = bench.ask("json").document
-    failure = failure_document(None, TunerError("It failed.", kind="crash"))
+    failure = failure_document(None, TunerError("It failed.", kind=ErrorKind.CRASH))
     candidate = Candidate("XForCausalLM", "text", "code", None, "", "give a config with --configs")
     assert valid(together([plan, failure]), "results")
     registry = registry_document([(candidate, plan), (candidate, failure)], [candidate], {"architectures": 1})

@@ -17,9 +17,9 @@ from real_environment import checkpoint_of, python_of
 from vllm_server import SERVER_ENVIRONMENT, running_server
 
 from cache.compiled.factors import env_hash
+from rules.errors import TunerError
 from tuner.compile_cache.difference import Difference, Effect, differences
 from tuner.compile_cache.factors import is_factors, launch_factors
-from tuner.errors import TunerError
 
 pytestmark = pytest.mark.vllm
 

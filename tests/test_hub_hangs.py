@@ -20,7 +20,7 @@ import pytest
 from fake_environment import OURS, QWEN, Serving
 from stand_in_server import CODE, config_in, facts_of, with_server
 
-from tuner.errors import TunerError
+from rules.errors import TunerError
 from tuner.model import patience
 from tuner.model.hub import snapshot
 from tuner.model.patience import NoAnswerInTimeError, answer_of, at_most, telling

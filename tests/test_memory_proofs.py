@@ -13,7 +13,7 @@ from reports import NOT_COMPILED, proof
 from cache.errors import StoreError
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
-from rules.errors import ReportError, RuleError
+from rules.errors import ReportError
 from rules.verdict import Word
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject
@@ -90,7 +90,7 @@ def test_damaged_proofs_keep_no_new_report_out(serving: Serving, store: Path, da
     """They are dropped by a new probe, and a single proof is not put beside them."""
     entry, _ = serving.remember(store, MIXTRAL)
     rewrite(store, entry.digest, report={**entry.report, "proofs": damage})
-    with pytest.raises((RuleError, StoreError)):
+    with pytest.raises((ReportError, StoreError)):
         remember_proofs(VerdictStore(store), entry, [proved(entry)])
     again, verdict = serving.remember(store, MIXTRAL)
     assert (launches(again), verdict.word) == ([[]], Word.UNIFORM)

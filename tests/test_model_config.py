@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.errors import TunerError
+from rules.errors import TunerError
 from tuner.model.model import IRRELEVANT, describe, fingerprint, identify, parse_config, read_config, text_config
 from tuner.untrusted.json_text import MAX_BYTES
 

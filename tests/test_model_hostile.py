@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in, tuner_process
 
-from tuner.errors import TunerError
+from rules.errors import TunerError
 from tuner.model.model import identify
 from tuner.model.remote_code import MAX_BYTES, MAX_FILES
 from tuner.untrusted.json_text import MAX_PARTS, MAX_VALUES

@@ -14,7 +14,7 @@ from threading import Thread
 import huggingface_hub.constants
 import pytest
 
-from tuner.errors import TunerError
+from rules.errors import TunerError
 from tuner.model.hub import cached_snapshot, is_hub_id, snapshot
 from tuner.model.model import identify
 

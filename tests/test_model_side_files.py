@@ -9,10 +9,10 @@ import pytest
 from fake_environment import MIXTRAL, sample, serving_in
 from fake_environment import SETTABLE as VERSIONS
 
+from rules.errors import TunerError
 from rules.judge import judge
 from rules.report import parse_report
 from rules.verdict import Word
-from tuner.errors import TunerError
 from tuner.model.model import Model, describe, fingerprint, identify
 from tuner.model.side_files import JOINT_HEAD, LEFT_OUT, MISTRAL, MODULES, QUANTISATION, READ
 from tuner.probe import models as probe_models

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from stand_in_worker import stand_in_worker
 
-from tuner.errors import TunerError
+from rules.errors import TunerError
 from tuner.probe.runner import Job, Outcome, list_registry, run
 from tuner.processes import limits
 from tuner.processes.answers import LARGEST

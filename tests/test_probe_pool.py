@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from rules.errors import TunerError
 from tuner.environment.environment import Environment
-from tuner.errors import TunerError
 from tuner.probe import pool, runner
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, Outcome

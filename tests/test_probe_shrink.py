@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rules.assumptions import COVERED
-from tuner.errors import TunerError
+from rules.errors import TunerError
 from tuner.model.config_size import MAX_WORK, check_config_size
 from tuner.model.shrink import (
     EXPERT_COUNTS,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tuner.errors import ExitCode, TunerError
+from rules.errors import TunerError
+from tuner.errors import ExitCode, exit_code_of
 from tuner.model.shrink import EXPERT_COUNTS
 from tuner.probe.candidates import MAX_DEPTH, Candidate, candidates
 
@@ -247,5 +248,5 @@ def test_a_missing_folder_is_faulty_usage(tmp_path: Path) -> None:
     """It is told before anything is written."""
     with pytest.raises(TunerError, match="There is no folder") as failure:
         chosen(tmp_path, configs=tmp_path / "nowhere")
-    assert failure.value.exit_code is ExitCode.USAGE
+    assert exit_code_of(failure.value) is ExitCode.USAGE
     assert not (tmp_path / "home").exists()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fake_environment import ROOT
 
-from tuner.errors import TunerError
+from rules.errors import TunerError
 from tuner.model.shrink import declares_experts
 from tuner.probe.candidates import Candidate, candidates
 from tuner.probe.runner import list_registry

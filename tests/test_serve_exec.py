@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.errors import TunerError
+from rules.errors import TunerError
 from tuner.launch.serve import command, execute
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from minisign import SecretKey
 from test_bundle import LINE, entry
 
-from tuner.errors import TunerError
+from rules.errors import TunerError
 from tuner.exchange.bundle import Bundled, line_of
 from tuner.exchange.signing import MAX_TEXT, Signed, make_keys, readable_by_others, required, sign, signature_file
 

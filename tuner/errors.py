@@ -1,52 +1,34 @@
-"""What can go wrong in the application, as one sentence and one way out."""
+"""How a command ends."""
 
 from enum import IntEnum
 
-from cache.errors import StoreError
-from rules.errors import RuleError
+from rules.errors import ErrorKind, TunerError
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command; scripts rely on them."""
+    """Exit codes of every command; scripts rely on them. `docs/reference/exit-codes.md` says which command gives which.
 
-    DONE = 0
+    Attributes:
+        FINE: the command did what it was asked to do, or there was nothing to do.
+        ERROR: it failed.
+        USAGE: it was given what it cannot use.
+        UNKNOWN: no verdict is stored, or it is inconclusive; or something could not be read.
+        REFUSED: the launch is unsafe, and no configuration of this vLLM makes it safe.
+        CONTRADICTION: a manifest contradicts its verdict, or a server its decision.
+        STOPPED: the command was stopped from outside, as by Ctrl-C.
+    """
+
+    FINE = 0
     ERROR = 1
     USAGE = 2
     UNKNOWN = 3
-    """No verdict is stored, or it is inconclusive."""
-    UNSAFE = 4
-    """Unsafe, and no configuration of this vLLM can fix it."""
+    REFUSED = 4
     CONTRADICTION = 5
-    """A manifest contradicts its verdict."""
+    STOPPED = 130
 
 
-class TunerError(Exception):
-    """A failure the user can act on.
-
-    Args:
-        message: what is wrong and where; one sentence.
-        hint: what to do next; may be empty.
-        kind: stable word for scripts, as in the JSON document's `error.kind`.
-        exit_code: how the command ends.
-    """
-
-    def __init__(
-        self, message: str, *, hint: str = "", kind: str = "error", exit_code: ExitCode = ExitCode.ERROR
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.kind = kind
-        self.exit_code = exit_code
-
-
-def usage_error(message: str, hint: str) -> TunerError:
-    """The failure of a command that was given what it cannot use."""
-    return TunerError(message, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
-
-
-def as_tuner_error(error: TunerError | StoreError | RuleError) -> TunerError:
-    """The same failure in the application's words; `kind` says which part it comes from."""
-    if isinstance(error, TunerError):
-        return error
-    return TunerError(error.message, hint=error.hint, kind="report" if isinstance(error, RuleError) else "store")
+def exit_code_of(error: TunerError) -> ExitCode:
+    """How a command ends that fails with this error."""
+    if error.kind is ErrorKind.USAGE:
+        return ExitCode.USAGE
+    return ExitCode.UNKNOWN if error.kind is ErrorKind.NO_VERDICT else ExitCode.ERROR

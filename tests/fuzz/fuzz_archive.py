@@ -24,8 +24,8 @@ from cache.compiled.warm_record import read_records
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths
 from fuzz.said import require_sentence
+from rules.errors import TunerError
 from tuner.compile_cache.archive import Serving, unpack
-from tuner.errors import TunerError
 
 Member = tuple[tarfile.TarInfo, bytes]
 TYPES = [tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE]

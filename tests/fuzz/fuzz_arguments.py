@@ -16,11 +16,11 @@ from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, text_mutated
 from fuzz.said import require_sentence
+from rules.errors import TunerError
 from tuner.arguments.serve_arguments import parse
 from tuner.checks.examine import offline
 from tuner.cli import inputs
 from tuner.environment.environment import Environment
-from tuner.errors import TunerError
 from tuner.exports.choices import Choices, Wrap
 from tuner.exports.formats import Format, writer
 from tuner.launch.document import plan_document

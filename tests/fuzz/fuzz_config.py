@@ -12,8 +12,8 @@ from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, json_text, mutated, paths, text_mutated
 from fuzz.said import require_sentence
 from rules.assumptions import COVERED
+from rules.errors import TunerError
 from tuner.environment.environment import Environment
-from tuner.errors import TunerError
 from tuner.model.model import describe, parse_config
 from tuner.probe import models
 from tuner.verdicts.identity import Subject, base_factors

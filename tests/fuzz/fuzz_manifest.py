@@ -17,13 +17,13 @@ from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, mutated, paths, text_mutated
 from fuzz.said import LONGEST, require_sentence
+from rules.errors import TunerError
 from tuner.checks.apply import Applied, apply
 from tuner.checks.check import Checked, check
 from tuner.checks.document import check_document, check_text
 from tuner.checks.examine import Knowledge
 from tuner.checks.sarif import sarif_log
 from tuner.environment.environment import Environment
-from tuner.errors import TunerError
 from tuner.manifests.find import launches_in
 
 HERE = File(__file__).parents[1]

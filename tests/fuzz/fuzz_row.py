@@ -15,16 +15,14 @@ from typing import Any
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, sample, serving_in
 from hypothesis import strategies as st
 
-from cache.errors import StoreError
 from cache.verdicts.row import sources_row, verdict_row
 from cache.verdicts.schema import sealed
 from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths, text_mutated
 from fuzz.said import require_sentence
-from rules.errors import RuleError
+from rules.errors import TunerError
 from rules.verdict import Word
-from tuner.errors import TunerError
 from tuner.exchange.transfer import export
 from tuner.launch.document import plan_document
 from tuner.launch.plan import Options, make_plan, minimal_arguments
@@ -34,7 +32,7 @@ from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import known_verdict
 from tuner.verdicts.text import entry_text, verdicts_table
 
-OWN = (TunerError, StoreError, RuleError)
+OWN = TunerError
 OPTIONS = Options(fail_on_unknown=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ={})
 PICKLE = b"\x80\x04K\x01."
 VALUES: list[Any] = [None, 7, 0.5, b"", PICKLE, *TEXTS[:3], "{}", "[]", "null", "[" * 100_000]

@@ -6,9 +6,10 @@ from typing import Any
 
 from real_parsers import RealParser
 
+from rules.errors import TunerError
 from tuner.arguments.serve_arguments import ServeArguments, merge, parse
 from tuner.arguments.serving import Serving
-from tuner.errors import TunerError
+from tuner.errors import exit_code_of
 
 ADDITION = {"fast_moe_cold_start": False}
 DEFAULT_MODEL = "Qwen/Qwen3-0.6B"  # what vLLM serves if no model is named
@@ -50,7 +51,7 @@ def case_of(args: list[str], real: RealParser, file: str | None = None) -> Case:
     try:
         ours = parse(args, lambda path: (real.folder / path).read_text(encoding="utf-8"), vllm=real.version)
     except TunerError as error:
-        code = int(error.exit_code)
+        code = int(exit_code_of(error))
     if ours is not None and "refused" not in vllm:
         merged = real.read(merge(ours, ADDITION))
     knows_sc = "-sc" in real.options or not any(argument.startswith("-s") for argument in args)

@@ -10,9 +10,9 @@ from real_environment import ROOT, python_of
 from replay_samples import replay
 from vllm_server import SERVER_ENVIRONMENT
 
+from rules.errors import TunerError
 from rules.report import Replay
 from tuner.engines.question import WorkerQuery, query_engines
-from tuner.errors import TunerError
 from tuner.model.shrink import shrink
 
 SMALL = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")

@@ -26,8 +26,8 @@ from test_signing import BUNDLE, checked, signed_in
 
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
+from rules.errors import TunerError
 from rules.verdict import Word
-from tuner.errors import TunerError
 from tuner.exchange.bundle import Bundled, BundleError, line_in, line_of
 from tuner.exchange.signing import signature_file
 from tuner.exchange.transfer import import_file

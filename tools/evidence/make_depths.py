@@ -30,6 +30,7 @@ from page import SERVER_ENVIRONMENT, bare, split_words  # noqa: E402  as above
 from zoo.zoo_truth import ZOO  # noqa: E402  as above
 
 from cache.verdicts.store import VerdictStore  # noqa: E402  as above
+from rules.errors import TunerError  # noqa: E402  as above
 from rules.output import distance, judge_outputs, noise_floor  # noqa: E402  as above
 from rules.replay import judge_replay, replay_orders  # noqa: E402  as above
 from rules.report import Output, Replay  # noqa: E402  as above
@@ -39,7 +40,6 @@ from tuner.engines.engines import Starting, Watching  # noqa: E402  as above
 from tuner.engines.output import compared  # noqa: E402  as above
 from tuner.engines.replay import replayed  # noqa: E402  as above
 from tuner.environment.environment import read_environment  # noqa: E402  as above
-from tuner.errors import TunerError  # noqa: E402  as above
 from tuner.launch.plan import Plan  # noqa: E402  as above
 from tuner.probe.models import Request, probe  # noqa: E402  as above
 

@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
 
 from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noqa: E402  after the path was set
 
-from tuner.errors import TunerError  # noqa: E402
+from rules.errors import TunerError  # noqa: E402
 from tuner.processes.server_process import ready_server  # noqa: E402
 from tuner.server_log.log import read_server_log  # noqa: E402
 

@@ -26,9 +26,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
 
 from page import SERVER_ENVIRONMENT, bare, table, write  # noqa: E402  after the path was set
 
+from rules.errors import TunerError  # noqa: E402  as above
 from rules.launch_key import launch_key, reaching, shares  # noqa: E402  as above
 from tuner.engines.question import WorkerQuery, query_engines  # noqa: E402  as above
-from tuner.errors import TunerError  # noqa: E402  as above
 from tuner.model.shrink import shrink  # noqa: E402  as above
 
 MODELS = ROOT / "examples" / "models"

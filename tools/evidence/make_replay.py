@@ -26,10 +26,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
 
 from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noqa: E402  after the path was set
 
+from rules.errors import TunerError  # noqa: E402  as above
 from rules.replay import judge_replay  # noqa: E402  as above
 from rules.report import Replay  # noqa: E402  as above
 from tuner.engines.question import Answer, WorkerQuery, query_engines  # noqa: E402  as above
-from tuner.errors import TunerError  # noqa: E402  as above
 from tuner.model.shrink import shrink  # noqa: E402  as above
 
 MODELS = ROOT / "examples" / "models"

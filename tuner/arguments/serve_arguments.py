@@ -14,10 +14,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from rules.errors import ErrorKind, TunerError
 from rules.releases import named_release
 from tuner.arguments.serving import Serving, read_serving, stored_objects
-from tuner.arguments.vllm_options import Setting, scan, usage_error
-from tuner.errors import ExitCode, TunerError
+from tuner.arguments.vllm_options import Setting, scan
 
 _FIELD = "compilation_config"
 
@@ -168,7 +168,7 @@ def _file_options(args: Sequence[str], read_text: Callable[[str], str]) -> dict[
 
 def _file_error(message: str, hint: str = "") -> TunerError:
     """VLLM ends with a traceback, before its parser sees the list."""
-    return usage_error(message, hint, ExitCode.ERROR)
+    return TunerError(message, hint=hint, kind=ErrorKind.ARGUMENTS)
 
 
 def _load(path: str, read_text: Callable[[str], str]) -> dict[Any, Any]:

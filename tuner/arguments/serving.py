@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.arguments.vllm_options import Kind, Setting, usage_error
-from tuner.errors import ExitCode, TunerError
+from rules.errors import ErrorKind, TunerError
+from tuner.arguments.vllm_options import Kind, Setting
 from tuner.untrusted.json_text import MAX_NESTING, deeper_than
 
 _NONE_WORDS = ("", "None")  # what vLLM reads as None for an option that may be None
@@ -123,7 +123,9 @@ def _scalar(setting: Setting) -> Any:
     try:
         return int(setting.value)
     except ValueError:
-        raise usage_error(f"The value {setting.value!r} of {setting.spelling} is no integer.") from None
+        raise TunerError(
+            f"The value {setting.value!r} of {setting.spelling} is no integer.", kind=ErrorKind.USAGE
+        ) from None
 
 
 def _object(setting: Setting, expands: bool) -> dict[str, Any] | None:
@@ -137,10 +139,10 @@ def _object(setting: Setting, expands: bool) -> dict[str, Any] | None:
         value, no_json = None, True
     if not isinstance(value, dict):
         in_parser = setting.option.field == "compilation_config" or (no_json and setting.option.field == "speculative")
-        raise usage_error(
+        raise TunerError(
             f"The value {setting.value!r} of {setting.spelling} is no JSON object.",
-            """Write it like '{"key": "value"}', in single quotes so that the shell leaves it alone.""",
-            ExitCode.USAGE if in_parser else ExitCode.ERROR,
+            hint="""Write it like '{"key": "value"}', in single quotes so that the shell leaves it alone.""",
+            kind=ErrorKind.USAGE if in_parser else ErrorKind.ARGUMENTS,
         )
     return value
 
@@ -187,10 +189,10 @@ def _json(text: str, setting: Setting) -> Any:
 
 def _too_deep(setting: Setting) -> TunerError:
     """VLLM ends with a traceback where Python's own limit is reached."""
-    return usage_error(
+    return TunerError(
         f"A value of {setting.spelling} is nested more than {MAX_NESTING} levels deep.",
-        "No option of vLLM needs that; correct the value.",
-        ExitCode.ERROR,
+        hint="No option of vLLM needs that; correct the value.",
+        kind=ErrorKind.ARGUMENTS,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tuner.errors import ExitCode, TunerError
+from rules.errors import ErrorKind, TunerError
 
 
 class Kind(Enum):
@@ -98,17 +98,6 @@ class Setting:
     path: tuple[str, ...]
     start: int
     stop: int
-
-
-def usage_error(message: str, hint: str = "", exit_code: ExitCode = ExitCode.USAGE) -> TunerError:
-    """The error for an argument list that `vllm serve` would refuse too.
-
-    Args:
-        message: what is wrong.
-        hint: what to do.
-        exit_code: vLLM's own: `USAGE` from its parser, `ERROR` where it ends with a traceback (0.16.0 to 0.32.0).
-    """
-    return TunerError(message, hint=hint, kind="usage", exit_code=exit_code)
 
 
 def scan(args: Sequence[str]) -> tuple[list[Setting], str | None]:
@@ -199,6 +188,6 @@ def _next_value(args: Sequence[str], index: int, *, dotted: bool) -> str:
     if value is None or (value.startswith("-") and not dotted):
         # vLLM itself looks for these before its parser does
         raises = dotted or args[index] == "--model"
-        code = ExitCode.ERROR if raises else ExitCode.USAGE
-        raise usage_error(f"The option {args[index]} has no value.", "Give the value behind the option.", code)
+        kind = ErrorKind.ARGUMENTS if raises else ErrorKind.USAGE
+        raise TunerError(f"The option {args[index]} has no value.", hint="Give the value behind the option.", kind=kind)
     return value

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rules.decide import FLAG_KEY
+from rules.errors import ErrorKind, TunerError
 from tuner.arguments.vllm_options import scan
 from tuner.checks.check import manifests_at, read_manifest
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
 from tuner.checks.examine import Examined, Knowledge, examine, missing_root
 from tuner.checks.reread import require_nothing_lost
-from tuner.errors import TunerError
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch
 
@@ -85,7 +85,9 @@ def write(applied: Applied) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise TunerError(
-            f"{applied.path} cannot be written: {error.strerror}.", hint="Check its permissions."
+            f"{applied.path} cannot be written: {error.strerror}.",
+            hint="Check its permissions.",
+            kind=ErrorKind.MANIFEST,
         ) from None
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rules.errors import ErrorKind, TunerError
 from tuner.checks.examine import Examined, Knowledge, examine
 from tuner.checks.finding import CONTRADICTIONS, Finding, Level, Rule
 from tuner.checks.findings import findings_of, unreadable
 from tuner.checks.pod import shared_caches
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode
 from tuner.manifests.find import is_manifest, launches_in
 
 MAX_BYTES = 4 * 2**20
@@ -39,7 +40,7 @@ class Checked:
         if rules & CONTRADICTIONS:
             return ExitCode.CONTRADICTION
         if Rule.RELEASE in rules:
-            return ExitCode.UNSAFE
+            return ExitCode.REFUSED
         if rules:
             return ExitCode.ERROR
         doubts = {
@@ -51,7 +52,7 @@ class Checked:
             Rule.UNREADABLE,
         }
         doubtful = any(finding.rule in doubts for finding in self.findings)
-        return ExitCode.UNKNOWN if fail_on_unknown and doubtful else ExitCode.DONE
+        return ExitCode.UNKNOWN if fail_on_unknown and doubtful else ExitCode.FINE
 
 
 def check(paths: Iterable[Path], knowledge: Knowledge) -> Checked:
@@ -86,7 +87,11 @@ def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
     seen: set[Path] = set()
     for path in paths:
         if not os.path.exists(path):  # noqa: PTH110  the method raises for a name that is too long
-            raise TunerError(f"There is no file or folder {path}.", hint="Name a manifest, or a folder of them.")
+            raise TunerError(
+                f"There is no file or folder {path}.",
+                hint="Name a manifest, or a folder of them.",
+                kind=ErrorKind.MANIFEST,
+            )
         for file in _below(path) if path.is_dir() else [path]:
             if file not in seen:
                 seen.add(file)

@@ -11,11 +11,11 @@ from cache.key import differences
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.decide import FLAG_KEY, Refusal
+from rules.errors import ErrorKind, TunerError
 from rules.releases import parse_version
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.arguments.vllm_options import Kind, scan
 from tuner.environment.environment import Environment
-from tuner.errors import ExitCode, TunerError
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Options, Plan, plan_with
 from tuner.manifests.image import Image, parse_image
@@ -235,9 +235,7 @@ def _of_version(version: str, platform: str | None) -> Environment:
         TunerError: the version cannot be read.
     """
     if parse_version(version) is None:
-        raise TunerError(
-            f"{version} is no version of vLLM.", hint="Write it like 0.19.1.", kind="usage", exit_code=ExitCode.USAGE
-        )
+        raise TunerError(f"{version} is no version of vLLM.", hint="Write it like 0.19.1.", kind=ErrorKind.USAGE)
     where = platform or "unspecified"
     return Environment("", None, version, "vllm", None, None, None, where, (), None, 0, ())
 

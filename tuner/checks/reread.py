@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator
 
 from rules.decide import FLAG_KEY, MODE_KEY
+from rules.errors import TunerError
 from tuner.arguments.vllm_options import Setting, scan
 from tuner.checks.edit import NotEditable
 from tuner.checks.examine import read_arguments
-from tuner.errors import TunerError
 from tuner.manifests.launch import Form, ManifestLaunch, Word
 
 _FIELD = "compilation_config"

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rules.errors import ErrorKind, TunerError
 from tuner.cli.choices import OnMissing
 from tuner.cli.inputs import Inputs, Launching, decided, looked_up, may_be_proved, planned_safely, probed_first
 from tuner.cli.output import failures, present, refuse, result, say_without_waiting, stop_on_signals
-from tuner.errors import ExitCode, TunerError
 from tuner.launch.serve import command, execute
 from tuner.launch.text import command_line, serve_line, verdict_text
 
@@ -43,8 +43,7 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
         raise TunerError(
             "--decision and --on-missing probe exclude each other.",
             hint="The file decides, and a probe would not change it.",
-            kind="usage",
-            exit_code=ExitCode.USAGE,
+            kind=ErrorKind.USAGE,
         )
     else:
         made = decided(inputs.decision, args, inputs, launching, os.environ)
@@ -53,5 +52,5 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
         stop_on_signals()
         made = probed_first(args, inputs, launching, os.environ)
     if made.lookup.verdict is None and on_missing is OnMissing.FAIL:
-        raise TunerError("; ".join(made.lookup.miss), hint="Run `tuner probe` first.", exit_code=ExitCode.UNKNOWN)
+        raise TunerError("; ".join(made.lookup.miss), hint="Run `tuner probe` first.", kind=ErrorKind.NO_VERDICT)
     return made

@@ -18,7 +18,7 @@ from tuner.cli.options import (
     VllmArgs,
 )
 from tuner.cli.output import complain, failures, print_json, refuse, result, say, stop_on_signals
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode
 
 if TYPE_CHECKING:
     from tuner.compile_cache.warm import Warmed
@@ -72,13 +72,13 @@ def warm(
 
 def _warm_exit(warmed: "Warmed") -> ExitCode:
     if warmed.record.hit:
-        return ExitCode.DONE
+        return ExitCode.FINE
     if warmed.record.hit is None:
         hint = "It compiles nothing, or VLLM_CONFIGURE_LOGGING keeps it from saying so."
-        complain(TunerError("The log of the second start says nothing of the compile cache.", hint=hint), None)
+        complain("The log of the second start says nothing of the compile cache.", hint)
         return ExitCode.UNKNOWN
     hint = f"vLLM says: {warmed.reason}" if warmed.reason else ""
-    complain(TunerError("The second start compiled again: this cache does not help.", hint=hint), None)
+    complain("The second start compiled again: this cache does not help.", hint)
     return ExitCode.ERROR
 
 
@@ -120,8 +120,8 @@ def scan(cache_root: CachesRoot = None, as_json: Json = False) -> None:
             print_json(scan_document(root, findings))
         else:
             result(scan_text(root, findings))
-        exits = {Level.ERROR: ExitCode.ERROR, Level.WARNING: ExitCode.UNKNOWN, Level.NOTE: ExitCode.DONE}
-        raise SystemExit(exits[findings[0].level] if findings else ExitCode.DONE)
+        exits = {Level.ERROR: ExitCode.ERROR, Level.WARNING: ExitCode.UNKNOWN, Level.NOTE: ExitCode.FINE}
+        raise SystemExit(exits[findings[0].level] if findings else ExitCode.FINE)
 
 
 @app.command()
@@ -160,7 +160,7 @@ def prune(
             result(pruned_text(pruned))
         for sentence in (*pruned.pruning.notes, *(f"{one.path} stays: {one.why}." for one in pruned.failed)):
             say(f"tuner: {sentence}")
-        raise SystemExit(ExitCode.ERROR if pruned.failed else ExitCode.DONE)
+        raise SystemExit(ExitCode.ERROR if pruned.failed else ExitCode.FINE)
 
 
 @app.command()

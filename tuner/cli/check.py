@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rules.errors import ErrorKind, TunerError
 from tuner.cli.output import failures, print_json, result, say
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode
 
 if TYPE_CHECKING:
     from tuner.checks.examine import Knowledge
@@ -104,7 +105,7 @@ def apply(
                 result(f"{applied.path}: {applied.changed} changed")
             else:
                 result(applied.diff(), end="")
-        raise SystemExit(ExitCode.ERROR if left else ExitCode.DONE)
+        raise SystemExit(ExitCode.ERROR if left else ExitCode.FINE)
 
 
 def _knowledge(
@@ -122,5 +123,9 @@ def _knowledge(
     saved = serving_environment(None, environment)[0] if environment else None
     # The method raises for a name that is too long.
     if configs is not None and not os.path.isdir(configs):  # noqa: PTH112
-        raise TunerError(f"There is no folder {configs}.", hint="Name the folder of the models' configurations.")
+        raise TunerError(
+            f"There is no folder {configs}.",
+            hint="Name the folder of the models' configurations.",
+            kind=ErrorKind.MODEL,
+        )
     return Knowledge(opened_store(store, os.environ), saved, vllm_version, configs, accept_platform, cold_start)

@@ -6,19 +6,20 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
+from rules.errors import ErrorKind, TunerError
 from tuner.cli.output import failures, print_json, result
 from tuner.confirm.compare import confirm
 from tuner.confirm.expected import read_written
 from tuner.confirm.outcome import Result
 from tuner.confirm.text import confirmation_document, confirmation_text
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode
 from tuner.launch.decision_document import load_decision
 from tuner.server_log.line import MAX_LINE
 from tuner.server_log.log import ServerLog, read_server_log
 
 _EXITS = {
-    Result.CONFIRMED: ExitCode.DONE,
-    Result.REPORTED: ExitCode.DONE,
+    Result.CONFIRMED: ExitCode.FINE,
+    Result.REPORTED: ExitCode.FINE,
     Result.NOT_SAID: ExitCode.UNKNOWN,
     Result.DIFFERS: ExitCode.CONTRADICTION,
 }
@@ -40,12 +41,12 @@ def _log(path: Path | None) -> ServerLog:
     named = path is not None and str(path) != "-"
     if not named and sys.stdin.isatty():
         hint = "Name a file, or pipe one in: kubectl logs POD | tuner confirm --decision plan.json"
-        raise TunerError("No log is given.", hint=hint, kind="usage", exit_code=ExitCode.USAGE)
+        raise TunerError("No log is given.", hint=hint, kind=ErrorKind.USAGE)
     try:
         with path.open("rb") if path and named else nullcontext(sys.stdin.buffer) as stream:
             return read_server_log(bounded_lines(stream))
     except OSError as error:
-        raise TunerError(f"{path or 'The log'} cannot be read: {error.strerror}.", kind="log") from None
+        raise TunerError(f"{path or 'The log'} cannot be read: {error.strerror}.", kind=ErrorKind.LOG) from None
 
 
 def bounded_lines(stream: BinaryIO) -> Iterator[str]:

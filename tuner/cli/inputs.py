@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache.errors import StoreError
 from cache.verdicts.store import VerdictStore
-from rules.errors import RuleError
+from rules.errors import ErrorKind, TunerError
 from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
-from tuner.errors import ExitCode, TunerError
 from tuner.launch.plan import Options, Plan, make_plan, minimal_arguments, plan_with
 from tuner.model.model import identify, unidentified
 from tuner.model.patience import SERVE_S, at_most
@@ -104,7 +102,7 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
             store = opened_store(inputs.store, environ)
             subject = _subject(_named_model(arguments), arguments, environment)
             return make_plan(store, subject, arguments, options)
-        except (TunerError, StoreError, RuleError) as error:
+        except TunerError as error:
             return plan_with(store, subject, arguments, options, LookUp(None, None, (error.message,)))
 
 
@@ -167,8 +165,7 @@ def _named_model(arguments: ServeArguments) -> str:
         raise TunerError(
             "The model cannot be told from these arguments.",
             hint="Give it first, as in `tuner serve MODEL …`, or with --model.",
-            kind="usage",
-            exit_code=ExitCode.USAGE,
+            kind=ErrorKind.USAGE,
         )
     return arguments.model
 

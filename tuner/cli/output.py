@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cache.errors import StoreError
 from rules.decide import Refusal
-from rules.errors import RuleError
+from rules.errors import TunerError
 from rules.verdict import Word
-from tuner.errors import ExitCode, TunerError, as_tuner_error
+from tuner.errors import ExitCode, exit_code_of
 from tuner.model.patience import telling
 
 if TYPE_CHECKING:
@@ -34,17 +33,16 @@ def failures(as_json: bool, name: str | None = None) -> Iterator[None]:
     try:
         with telling(lambda sentence: say(f"tuner: {sentence}")):
             yield
-    except (TunerError, StoreError, RuleError) as error:
+    except TunerError as failure:
         from tuner.launch.document import failure_document
 
-        failure = as_tuner_error(error)
-        complain(failure, None)
+        complain(failure.message, failure.hint)
         if as_json:
             print_json(failure_document(name, failure))
-        raise SystemExit(failure.exit_code) from None
+        raise SystemExit(exit_code_of(failure)) from None
     except KeyboardInterrupt:
         say("tuner: stopped")
-        raise SystemExit(130) from None
+        raise SystemExit(ExitCode.STOPPED) from None
 
 
 def stop_on_signals() -> None:
@@ -54,12 +52,11 @@ def stop_on_signals() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def complain(failure: TunerError, name: str | None) -> None:
+def complain(message: str, hint: str) -> None:
     """Say on stderr what is wrong and what to do next."""
-    about = f"{name}: " if name and name not in failure.message else ""
-    say(f"tuner: {about}{failure.message}")
-    if failure.hint:
-        say(f"  {failure.hint}")
+    say(f"tuner: {message}")
+    if hint:
+        say(f"  {hint}")
 
 
 def written_to(store: "VerdictStore") -> "VerdictStore":
@@ -101,8 +98,8 @@ def refuse(made: "Plan") -> None:
     """End here if the launch must not happen."""
     if made.decision.refusal is not Refusal.NONE:
         unsafe = made.decision.refusal is Refusal.UNSAFE
-        complain(TunerError("This launch is refused.", hint="; ".join(made.decision.reasons)), None)
-        raise SystemExit(ExitCode.UNSAFE if unsafe else ExitCode.UNKNOWN)
+        complain("This launch is refused.", "; ".join(made.decision.reasons))
+        raise SystemExit(ExitCode.REFUSED if unsafe else ExitCode.UNKNOWN)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from rules.errors import ErrorKind, TunerError
 from tuner.cli import progress
 from tuner.cli.output import complain, failures, print_json, result, say, stop_on_signals, written_to
 from tuner.environment.saved import serving_environment
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode
 from tuner.launch.document import failure_document, plan_document, together
 from tuner.probe import sweep_text
 from tuner.probe.document import registry_document
@@ -47,7 +48,7 @@ def _require_either(request: Request, selection: Selection, *, whole: bool) -> N
     else:
         return
     hint = "Either name models, or take those that vLLM registers with --all."
-    raise TunerError(said, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
+    raise TunerError(said, hint=hint, kind=ErrorKind.USAGE)
 
 
 def _models(request: Request, environment: "Environment", store: "VerdictStore", *, as_json: bool) -> ExitCode:
@@ -57,7 +58,8 @@ def _models(request: Request, environment: "Environment", store: "VerdictStore",
     results = sorted(probed, key=lambda one: names.index(one.name))
     for failure in dict.fromkeys(one.failure for one in results if one.failure):
         about = [one.name for one in results if one.failure is failure]
-        complain(failure, about[0] if len(about) == 1 else None)
+        named = len(about) > 1 or about[0] in failure.message
+        complain(failure.message if named else f"{about[0]}: {failure.message}", failure.hint)
     if as_json:
         print_json(together([_document(one, request, store) for one in results]))
     else:
@@ -77,7 +79,7 @@ def _registry(
     summary = sweep_text.summary_of(results, len(needing), workers, time.monotonic() - begin)
     faults = {one.failure.message: one.failure for one in results if one.failure and one.failure.kind in FAULTS}
     for failure in faults.values():
-        complain(failure, None)
+        complain(failure.message, failure.hint)
     if as_json:
         documents = [(found.candidates[one.name], _document(one, request, store)) for one in results]
         print_json(registry_document(documents, needing, summary.to_dict()))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
+from rules.errors import ErrorKind, TunerError
 from tuner.arguments.serve_arguments import parse
 from tuner.cli.choices import Depth
 from tuner.cli.inputs import Inputs, Launching, planned
@@ -13,7 +14,7 @@ from tuner.cli.progress import working
 from tuner.engines.engines import Starting, Watching
 from tuner.engines.output import compared
 from tuner.engines.replay import replayed
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode
 from tuner.launch.text import plan_text, verdict_text
 from tuner.probe.models import Request, probe, prove
 from tuner.probe.sweep import Selection
@@ -75,7 +76,7 @@ def names_a_launch(words: Sequence[str]) -> bool:
 
 def _exit_code(made: "Plan", depth: Depth) -> ExitCode:
     """3 for a launch of which nothing could be proved."""
-    return ExitCode.UNKNOWN if depth is Depth.ORDER and not made.proof.is_decided else ExitCode.DONE
+    return ExitCode.UNKNOWN if depth is Depth.ORDER and not made.proof.is_decided else ExitCode.FINE
 
 
 def _require_one_model(words: list[str], depth: Depth, *, narrowed: bool) -> None:
@@ -88,7 +89,7 @@ def _require_one_model(words: list[str], depth: Depth, *, narrowed: bool) -> Non
     if said:
         option = "" if depth is Depth.ORDER else f"--depth {depth} "
         hint = f"As in `tuner probe {option}MODEL -- --max-model-len 4096`."
-        raise TunerError(said, hint=hint, kind="usage", exit_code=ExitCode.USAGE)
+        raise TunerError(said, hint=hint, kind=ErrorKind.USAGE)
 
 
 def _planned(words: list[str], request: Request, inputs: Inputs) -> "tuple[Plan, ServeArguments]":
@@ -124,5 +125,9 @@ def _own(made: "Plan") -> "Entry":
     """
     entry = made.lookup.entry
     if entry is None:
-        raise TunerError("The order probe left no verdict for this launch.", hint="; ".join(made.lookup.miss))
+        raise TunerError(
+            "The order probe left no verdict for this launch.",
+            hint="; ".join(made.lookup.miss),
+            kind=ErrorKind.NO_VERDICT,
+        )
     return entry

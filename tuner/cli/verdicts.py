@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from rules.errors import ErrorKind, TunerError
 from tuner.cli.output import failures, print_json, result, say, written_to
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode
 
 app = typer.Typer(
     help="List, show, forget, export and import stored verdicts.", no_args_is_help=True, rich_markup_mode=None
@@ -193,7 +194,7 @@ def _password(key: Path) -> str:
         raise TunerError(
             f"The private key {key} has a password, and there is no terminal to ask for it.",
             hint="Sign the bundle with `minisign -S -s KEY -m FILE`, or make a key without: `tuner verdicts keygen`.",
-            kind="signature",
+            kind=ErrorKind.SIGNATURE,
         )
     try:
         return getpass(f"Password of {key}: ")
@@ -203,10 +204,10 @@ def _password(key: Path) -> str:
 
 def _no_output() -> TunerError:
     hint = "Add --output FILE; the signature is written beside it, as FILE.minisig."
-    return TunerError("--sign-with has no file to sign.", hint=hint, kind="usage", exit_code=ExitCode.USAGE)
+    return TunerError("--sign-with has no file to sign.", hint=hint, kind=ErrorKind.USAGE)
 
 
 def no_such_key(key: str) -> TunerError:
     """What to say of a key that no entry has."""
     hint = "`tuner verdicts list` shows the keys."
-    return TunerError(f"No stored verdict has a key that starts with {key}.", hint=hint, exit_code=ExitCode.UNKNOWN)
+    return TunerError(f"No stored verdict has a key that starts with {key}.", hint=hint, kind=ErrorKind.NO_VERDICT)

@@ -13,10 +13,10 @@ from cache.compiled.archive.unpack import unpack as put_in_place
 from cache.compiled.archive.write import pack as write_archive
 from cache.compiled.warm_record import FOLDER, WarmRecord, read_records
 from cache.errors import ArchiveError
+from rules.errors import ErrorKind, TunerError
 from tuner.compile_cache.size import size_text
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
-from tuner.errors import TunerError
 from tuner.verdicts.identity import public_version
 
 SCHEMA_VERSION = 1
@@ -93,7 +93,7 @@ def _elsewhere(archive: Path, differing: Sequence[str]) -> TunerError:
         "--environment FILE. --force unpacks nevertheless; at best vLLM then compiles again."
     )
     message = f"{archive} was made for another environment: {'; '.join(differing)}."
-    return TunerError(message, hint=hint, kind="mismatch")
+    return TunerError(message, hint=hint, kind=ErrorKind.MISMATCH)
 
 
 def _chosen(root: Path, prefixes: Sequence[str]) -> list[WarmRecord]:
@@ -101,15 +101,15 @@ def _chosen(root: Path, prefixes: Sequence[str]) -> list[WarmRecord]:
     if not prefixes:
         if damaged:
             hint = "Remove it, or choose records with --record."
-            raise ArchiveError(f"{FOLDER}/{damaged[0]!r:.80} is no record of a warm-up", hint)
+            raise ArchiveError(f"{FOLDER}/{damaged[0]!r:.80} is no record of a warm-up", hint=hint)
         if not records:
-            raise ArchiveError("no warm-up is recorded there", "Make one with `tuner cache warm MODEL`.")
+            raise ArchiveError("no warm-up is recorded there", hint="Make one with `tuner cache warm MODEL`.")
     chosen = {record.digest: record for record in records} if not prefixes else {}
     for prefix in prefixes:
         found = [record for record in records if record.digest.startswith(prefix)]
         if len(found) != 1:
             hint = f"The records lie in {root / FOLDER}, each named by its digest."
-            raise ArchiveError(f"{len(found) or 'no'} records have a digest that starts with {prefix!r:.80}", hint)
+            raise ArchiveError(f"{len(found) or 'no'} records have a digest that starts with {prefix!r:.80}", hint=hint)
         chosen[found[0].digest] = found[0]
     return list(chosen.values())
 
@@ -120,10 +120,10 @@ def _failures(subject: str) -> Iterator[None]:
     try:
         yield
     except ArchiveError as error:
-        raise TunerError(f"{subject}: {error.reason}.", hint=error.hint, kind="archive") from None
+        raise TunerError(f"{subject}: {error.message}.", hint=error.hint, kind=ErrorKind.ARCHIVE) from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         where = getattr(error, "filename", None) or subject
-        raise TunerError(f"{where}: {getattr(error, 'strerror', None) or error}.", kind="archive") from None
+        raise TunerError(f"{where}: {getattr(error, 'strerror', None) or error}.", kind=ErrorKind.ARCHIVE) from None
 
 
 def packed_document(root: Path, archive: Path, manifest: Manifest) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from cache.compiled.factors import INDEX, MAX_BYTES, paths_named
 from cache.compiled.files import read_bytes
 from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord, read_records
+from rules.errors import ErrorKind, TunerError
 from tuner.compile_cache.difference import Difference, Effect, known_differences
 from tuner.compile_cache.factors import is_factors, launch_factors
 from tuner.compile_cache.graph_folders import GraphFolder, graph_folders
 from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, shown
 from tuner.compile_cache.prediction import Key, Prediction, expected_ranks, predict
 from tuner.compile_cache.prune import opened_root
-from tuner.errors import TunerError
 from tuner.launch.cache_root import cache_root
 from tuner.launch.plan import Plan
 
@@ -101,7 +101,7 @@ def _named(records: Sequence[WarmRecord], against: str) -> WarmRecord:
     raise TunerError(
         f"{len(fitting) or 'No'} records with factors begin with {against}.",
         hint=f"Those in this cache root: {listed}.",
-        kind="record",
+        kind=ErrorKind.RECORD,
     )
 
 
@@ -111,7 +111,7 @@ def _since(record: WarmRecord, factors: Mapping[str, Any]) -> list[Difference]:
         raise TunerError(
             f"The factors in the record {record.digest[:12]} are damaged.",
             hint="Warm again, or name another record with --against.",
-            kind="record",
+            kind=ErrorKind.RECORD,
         )
     return found
 

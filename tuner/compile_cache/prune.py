@@ -8,7 +8,7 @@ from pathlib import Path
 from cache.compiled.in_use import held_files
 from cache.compiled.layout import CacheRoot, read_root
 from cache.compiled.prune import Candidate, Criteria, Pruning, choose, remove
-from tuner.errors import ExitCode, TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.launch.cache_root import cache_root
 
 
@@ -57,11 +57,11 @@ def opened_root(override: str | None, environ: Mapping[str, str]) -> CacheRoot:
         return read_root(path)
     except (FileNotFoundError, NotADirectoryError):
         hint = f"It comes from {source}. Name the VLLM_CACHE_ROOT of your server with --cache-root."
-        raise TunerError(f"There is no folder {path}.", hint=hint, kind="cache") from None
+        raise TunerError(f"There is no folder {path}.", hint=hint, kind=ErrorKind.CACHE) from None
     except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to themselves (Python 3.11, 3.12)
         reason = error.strerror if isinstance(error, OSError) else "its links lead to themselves"
         hint = "Run this as the user who serves."
-        raise TunerError(f"The folder {path} cannot be read: {reason}.", hint=hint, kind="cache") from None
+        raise TunerError(f"The folder {path} cannot be read: {reason}.", hint=hint, kind=ErrorKind.CACHE) from None
 
 
 def prune(root: CacheRoot, criteria: Criteria, *, dry: bool) -> Pruned:
@@ -72,12 +72,12 @@ def prune(root: CacheRoot, criteria: Criteria, *, dry: bool) -> Pruned:
     """
     if criteria == Criteria():
         hint = "Give --older-than DAYS, --max-size SIZE, --unreachable, or several of them."
-        raise TunerError("Nothing says what may go.", hint=hint, kind="usage", exit_code=ExitCode.USAGE)
+        raise TunerError("Nothing says what may go.", hint=hint, kind=ErrorKind.USAGE)
     try:
         held = held_files()
     except OSError:
         hint = "Nothing is removed where entries in use cannot be told from others."
-        raise TunerError("There is no /proc to see which files are in use.", hint=hint, kind="cache") from None
+        raise TunerError("There is no /proc to see which files are in use.", hint=hint, kind=ErrorKind.CACHE) from None
     pruning = choose(root, criteria, held, time.time())
     return Pruned(root, pruning, () if dry else tuple(_removed(root.path, pruning)), dry)
 

@@ -1,6 +1,6 @@
 """Sizes as people write them, in powers of 1024. Pure."""
 
-from tuner.errors import ExitCode, TunerError
+from rules.errors import ErrorKind, TunerError
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -20,9 +20,7 @@ def parse_size(text: str) -> int:
             return int(size)
     except ValueError:
         pass
-    raise TunerError(
-        f"{text} is no size.", hint="Write it as 500M, 20G or 1.5T.", kind="usage", exit_code=ExitCode.USAGE
-    )
+    raise TunerError(f"{text} is no size.", hint="Write it as 500M, 20G or 1.5T.", kind=ErrorKind.USAGE)
 
 
 def size_text(size: int) -> str:

@@ -10,12 +10,12 @@ from typing import Any
 
 from cache.compiled.publish import publish, staging_folder
 from cache.compiled.warm_record import WarmRecord, write_record
+from rules.errors import ErrorKind, TunerError
 from rules.releases import named_release
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.compile_cache.factors import launch_factors
 from tuner.compile_cache.launch_digest import launch_digest
 from tuner.engines.stand_ins import stand_ins
-from tuner.errors import ExitCode, TunerError
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
 from tuner.launch.serve import command
@@ -101,7 +101,7 @@ def warm(
         raise TunerError(
             f"The cache cannot be written: {error.filename or root}: {error.strerror}.",
             hint="Name a folder that this user may write with --cache-root.",
-            kind="cache",
+            kind=ErrorKind.CACHE,
         ) from None
     return Warmed(record, root, tuple(kept), again.reason, (*_notes(plan, environ), *notes))
 
@@ -132,15 +132,13 @@ def _require_root(arguments: ServeArguments) -> None:
         raise TunerError(
             "The launch names a cache_dir in its compilation config, which vLLM uses as it is.",
             hint="Leave cache_dir out, and name the root of all caches with --cache-root.",
-            kind="usage",
-            exit_code=ExitCode.USAGE,
+            kind=ErrorKind.USAGE,
         )
     if any(arg.startswith("--ssl-") for arg in arguments.given):
         raise TunerError(
             "A cache is warmed without TLS.",
             hint="Leave the --ssl options out: they change nothing that is compiled.",
-            kind="usage",
-            exit_code=ExitCode.USAGE,
+            kind=ErrorKind.USAGE,
         )
 
 

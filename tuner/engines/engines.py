@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rules.assumptions import LAYERS_SHRUNK
+from rules.errors import TunerError
 from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.engines.question import Answer, WorkerQuery, query_engines
 from tuner.engines.stand_ins import stand_ins
-from tuner.errors import TunerError
 from tuner.launch.plan import Plan
 from tuner.model.config_size import check_config_size
 from tuner.model.shrink import shrink

@@ -11,11 +11,11 @@ from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Any
 
+from rules.errors import TunerError
 from rules.releases import FlagStatus, flag_status
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.engines.question import WORKER, Answer, WorkerQuery, query_engines
 from tuner.environment.environment import Environment
-from tuner.errors import TunerError
 from tuner.launch.plan import minimal_arguments
 from tuner.model.shrink import shrink
 from tuner.processes.answers import damaged

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.processes.answers import FAILED, Shape, require
 from tuner.processes.failures import log_hint
 from tuner.processes.interrupts import uninterrupted
@@ -88,7 +88,7 @@ def _of_one_process(
     try:
         with _begun(question, python, variables, stop) as process:
             if process.awaited("ready.json", START_LIMIT) is None:
-                raise _no_answer(process, question.name, START_LIMIT)
+                raise _no_answer(process, ErrorKind(question.name), START_LIMIT)
             for number in range(len(question.engines)):
                 yield _answer(process, question, number)
     except TunerError as failure:
@@ -113,21 +113,21 @@ def _answer(process: WorkerProcess, question: WorkerQuery, number: int) -> Answe
     name = f"result-{number}.json"
     found = process.awaited(name, question.limit)
     if found is None:
-        raise _no_answer(process, question.name, question.limit)
+        raise _no_answer(process, ErrorKind(question.name), question.limit)
     if found.get("result") == "ended":
         require(name, found, ENDED)
         said = f"The engine's process ended early ({found['how']})."
-        return TunerError(said, hint=log_hint(process.log_tail()), kind=question.name)
+        return TunerError(said, hint=log_hint(process.log_tail()), kind=ErrorKind(question.name))
     if found.get("result") != "ok":
         require(name, found, FAILED)
         said = f"vLLM refuses this launch: {found['message']}"
-        return TunerError(said, hint=f"Raised at {found['where']}.", kind=question.name)
+        return TunerError(said, hint=f"Raised at {found['where']}.", kind=ErrorKind(question.name))
     require(name, found, {question.name: dict})
     answer: Answer = found[question.name]
     return answer
 
 
-def _no_answer(process: WorkerProcess, kind: str, limit: float) -> TunerError:
+def _no_answer(process: WorkerProcess, kind: ErrorKind, limit: float) -> TunerError:
     said = f"vLLM did not answer within {limit:.0f} s."
     if not process.runs():
         said = f"The process that runs vLLM ended early ({process.exit_words()})."

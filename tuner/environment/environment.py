@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from rules.errors import ErrorKind, TunerError
 from rules.releases import NO_FACTS, FlagFacts, is_same_version, needs_files, parse_version
 from tuner.environment.distributions import Distribution, Stated, installed, module_folder, module_text, stated_version
 from tuner.environment.flag_files import mentions_flag, read_flag_facts
 from tuner.environment.gpu import is_jetson, nvidia_gpus
 from tuner.environment.interpreter import default_python, find_interpreter, text
 from tuner.environment.plugins import UNKNOWN, entry_points, general_plugins
-from tuner.errors import TunerError
 
 _PLUGIN_GROUP = "vllm.platform_plugins"
 _VERSIONS = ("torch", "triton", "transformers")
@@ -171,7 +171,7 @@ def _require_one_version(packages: Iterable[Distribution], vllm: VllmPackage, fo
                 f"Two files state different versions of vLLM: {first.file} says {first.version:.80}, and {other.file} "
                 f"says {other.version:.80}.",
                 hint="Install vLLM anew there, or take the one that does not serve off the Python's search path.",
-                kind="environment",
+                kind=ErrorKind.ENVIRONMENT,
             )
 
 
@@ -293,5 +293,5 @@ def _unreadable(what: str) -> TunerError:
     return TunerError(
         f"This is not a serving environment as `tuner env --json` writes it: {what}.",
         hint="Write it anew with `tuner env --json` inside the image.",
-        kind="environment",
+        kind=ErrorKind.ENVIRONMENT,
     )

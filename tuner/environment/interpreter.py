@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 
 _PROGRAMS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # Linux; macOS, one and several architectures
 _LONG_SHEBANG = "'''exec' "  # what pip and uv write where a path is too long for a #! line, or has a space in it
@@ -121,7 +121,7 @@ def _require_program(path: Path) -> None:
 
 def _not_python(message: str, hint: str = "") -> TunerError:
     default = "Name the interpreter itself: `python -c 'import sys; print(sys.executable)'` prints it."
-    return TunerError(message, hint=hint or default, kind="environment")
+    return TunerError(message, hint=hint or default, kind=ErrorKind.ENVIRONMENT)
 
 
 def _virtual(path: Path) -> tuple[str, list[Path]] | None:

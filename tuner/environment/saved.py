@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from rules.errors import ErrorKind, TunerError
 from tuner.environment.environment import Environment, read_environment
-from tuner.errors import TunerError
 from tuner.untrusted.json_text import MAX_BYTES, parse_object
 
 
@@ -18,7 +18,7 @@ def serving_environment(python: str | None, saved: Path | None) -> tuple[Environ
         raise TunerError(
             f"No vLLM is installed for {environment.python}.",
             hint="Name the interpreter of the serving environment with --python.",
-            kind="environment",
+            kind=ErrorKind.ENVIRONMENT,
         )
     return environment, saved is None
 
@@ -35,6 +35,6 @@ def read_saved_environment(path: Path) -> Environment:
             data = file.read(MAX_BYTES + 1)
         return Environment.from_dict(parse_object(data)["environment"])
     except OSError as error:
-        raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=hint, kind="environment") from None
+        raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=hint, kind=ErrorKind.ENVIRONMENT) from None
     except (ValueError, KeyError, TypeError):
-        raise TunerError(f"{path} is no saved environment.", hint=hint, kind="environment") from None
+        raise TunerError(f"{path} is no saved environment.", hint=hint, kind=ErrorKind.ENVIRONMENT) from None

@@ -15,7 +15,7 @@ from typing import Any
 from cache.errors import StoreError
 from cache.key import digest
 from cache.verdicts.entry import Entry
-from rules.errors import RuleError
+from rules.errors import ErrorKind, ReportError, TunerError
 from tuner.exchange.order_lists import packed, unpacked
 from tuner.verdicts.identity import public_version, rules_digest
 
@@ -42,18 +42,14 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 ON_A_DEVICE = {"cuda", "rocm", "xpu", "tpu"}
 
 
-class BundleError(Exception):
-    """A line that is no entry of a bundle.
+class BundleError(TunerError):
+    """A line of a bundle is not an entry.
 
-    Args:
-        reason: what is wrong with it; the end of a sentence that names the line.
-        hint: what to do next; may be empty.
+    The message is the end of a sentence: who catches the error puts the file and the line in front of it.
     """
 
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint
+    def __init__(self, message: str, *, hint: str = "", kind: ErrorKind = ErrorKind.BUNDLE) -> None:
+        super().__init__(message, hint=hint, kind=kind)
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def line_in(text: bytes) -> Bundled:
     if line["digest"] != found:
         raise BundleError(f"its digest is not that of its key, {found[:12]}")
     if line["checksum"] != checksum:
-        raise BundleError("its checksum is not that of its contents", "Export it again: the line was changed.")
+        raise BundleError("its checksum is not that of its contents", hint="Export it again: the line was changed.")
     _require_consistent(entry)
     return Bundled(_judged(entry), line["command"])
 
@@ -133,16 +129,16 @@ def _fields(text: bytes) -> dict[str, Any]:
     if type(version) is int and version > BUNDLE_VERSION:
         raise BundleError(
             f"its schema is {version}, and this release reads {BUNDLE_VERSION}",
-            "Upgrade vllm-moe-tuner, or export it with the same release.",
+            hint="Upgrade vllm-moe-tuner, or export it with the same release.",
         )
     if type(version) is int and 0 < version < BUNDLE_VERSION:
         raise BundleError(
             f"an older release of the tool made it (schema {version}), and this release reads {BUNDLE_VERSION}",
-            "Probe the models with this release where the bundle was made, and export it anew with "
+            hint="Probe the models with this release where the bundle was made, and export it anew with "
             "`tuner verdicts export`.",
         )
     if type(version) is not int or version < 1 or set(line) != FIELDS or not isinstance(line["entry"], Mapping):
-        raise BundleError("it is no line of a bundle", "Make a bundle with `tuner verdicts export`.")
+        raise BundleError("it is no line of a bundle", hint="Make a bundle with `tuner verdicts export`.")
     if not isinstance(line["command"], str | None):
         raise BundleError("its command is no text")
     orders = line["orders"]
@@ -158,7 +154,7 @@ def _require_consistent(entry: Entry) -> None:
     if set(key) != FACTORS:
         raise BundleError(
             f"its key names other factors than this release: {', '.join(sorted(set(key) ^ FACTORS))}",
-            "Export it with the same release.",
+            hint="Export it with the same release.",
         )
     if not all(isinstance(value, str) and not CONTROL.search(value) for value in key.values()):
         raise BundleError("its key holds something that is no plain text")
@@ -182,6 +178,6 @@ def _judged(entry: Entry) -> Entry:
 
     try:
         verdict = judge(parse_report(entry.report))
-    except RuleError as error:
-        raise BundleError(error.message.rstrip("."), "Probe the model again where the bundle was made.") from None
+    except ReportError as error:
+        raise BundleError(error.message.rstrip("."), hint="Probe the model again where the bundle was made.") from None
     return replace(entry, verdict=verdict.to_dict(), rules=rules_digest())

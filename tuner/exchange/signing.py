@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.verdicts.origin import shown
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def sign(bundle: bytes, key: Path, password: Callable[[], str]) -> bytes:
         signature = secret.sign(bundle, trusted_comment=f"timestamp:{int(time.time())}\thashed")
         secret.get_public_key().verify(bundle, signature)  # a damaged key signs too
     except ValueError as error:
-        raise TunerError(f"The private key {key} cannot sign: {error}.", hint=_KEYS, kind="signature") from None
+        raise TunerError(f"The private key {key} cannot sign: {error}.", hint=_KEYS, kind=ErrorKind.SIGNATURE) from None
     return bytes(signature) + b"\n"
 
 
@@ -138,7 +138,7 @@ def _library() -> Any:
         raise TunerError(
             "Signatures need the package py-minisign, which is not installed here.",
             hint="Install it with the tuner: `pip install 'vllm-moe-tuner[sign]'`.",
-            kind="signature",
+            kind=ErrorKind.SIGNATURE,
         ) from None
     return minisign
 
@@ -158,7 +158,7 @@ def _key(file: Path, kind: Any, name: str) -> Any:
     try:
         return kind.from_bytes(text)
     except ValueError as error:
-        raise TunerError(f"{file} is no {name} of minisign: {error}.", hint=_KEYS, kind="signature") from None
+        raise TunerError(f"{file} is no {name} of minisign: {error}.", hint=_KEYS, kind=ErrorKind.SIGNATURE) from None
 
 
 def _signature(file: Path, bundle: Path) -> "Signature":
@@ -191,9 +191,11 @@ def _read(file: Path, limit: int, what: str, hint: str) -> bytes:
         with file.open("rb") as stream:
             text = stream.read(limit + 1)
     except OSError as error:
-        raise TunerError(f"The {what} {file} cannot be read: {error.strerror}.", hint=hint, kind="signature") from None
+        raise TunerError(
+            f"The {what} {file} cannot be read: {error.strerror}.", hint=hint, kind=ErrorKind.SIGNATURE
+        ) from None
     if len(text) > limit:
-        raise TunerError(f"The {what} {file} is longer than {limit // 1024} KiB.", hint=hint, kind="signature")
+        raise TunerError(f"The {what} {file} is longer than {limit // 1024} KiB.", hint=hint, kind=ErrorKind.SIGNATURE)
     return text
 
 
@@ -204,11 +206,11 @@ def _create(file: Path, text: bytes, mode: int) -> None:
             stream.write(text)
     except OSError as error:
         said = f"The key {file} is not written: {error.strerror}."
-        raise TunerError(said, hint="Name another one.", kind="signature") from None
+        raise TunerError(said, hint="Name another one.", kind=ErrorKind.SIGNATURE) from None
 
 
 def _refused(said: str, hint: str) -> TunerError:
-    return TunerError(f"{said}. Nothing was stored.", hint=hint, kind="signature")
+    return TunerError(f"{said}. Nothing was stored.", hint=hint, kind=ErrorKind.SIGNATURE)
 
 
 _KEYS = "`tuner verdicts keygen NAME` makes NAME.key to sign with and NAME.pub to check with; so does `minisign -G`."

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
-from rules.errors import RuleError
+from rules.errors import ErrorKind, ReportError, TunerError
 from rules.verdict import Verdict
-from tuner.errors import ExitCode, TunerError
 from tuner.exchange.bundle import MAX_LINE, Bundled, BundleError, line_in, line_of
 from tuner.exchange.conflict import STORED, Conflict, Imported, ImportOutcome, resolve_conflict, same
 from tuner.exchange.signing import Signed, signature_file
@@ -50,7 +49,7 @@ def export(store: VerdictStore, prefixes: Sequence[str], command: str | None) ->
     for entry in _wanted(store, prefixes):
         try:
             judged = replace(entry, verdict=current_verdict(store, entry).to_dict(), rules=rules_digest())
-        except RuleError as error:
+        except ReportError as error:
             left_out.append(f"left out {entry.digest[:12]}: {error.message}; {error.hint}")
             continue
         said = command or (entry.provenance["command"] if entry.provenance else None)
@@ -106,14 +105,14 @@ def _distinct(path: Path, signed: Signed | None, now: str) -> tuple[list[Entry],
         try:
             new = line_in(line).imported(path.name, now, signed.key if signed else None)
         except BundleError as error:
-            raise _damaged(path, number, error.reason, error.hint) from None
+            raise _damaged(path, number, error.message, error.hint) from None
         first, entry = found.setdefault(new.digest, (number, new))
         if first != number and not same(entry, new):
             reason = f"it is another verdict of the key of line {first}, {new.digest[:12]}"
             raise _damaged(path, number, reason, "Leave one of the two lines out.")
         repeated += first != number
     if not found:
-        raise TunerError(f"{path} holds no verdict: it is empty.", hint=_MAKE, kind="bundle")
+        raise TunerError(f"{path} holds no verdict: it is empty.", hint=_MAKE, kind=ErrorKind.BUNDLE)
     return [entry for _, entry in found.values()], repeated
 
 
@@ -127,12 +126,12 @@ def _lines(path: Path, text: bytes | None) -> Iterator[tuple[int, bytes]]:
                 yield number, line
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         said = error.strerror if isinstance(error, OSError) else error
-        raise TunerError(f"The bundle {path} cannot be read: {said}.", hint=_MAKE, kind="bundle") from None
+        raise TunerError(f"The bundle {path} cannot be read: {said}.", hint=_MAKE, kind=ErrorKind.BUNDLE) from None
 
 
 def _damaged(path: Path, number: int, reason: str, hint: str) -> TunerError:
     return TunerError(
-        f"{path}, line {number} is damaged: {reason}. Nothing was stored.", hint=hint or _MAKE, kind="bundle"
+        f"{path}, line {number} is damaged: {reason}. Nothing was stored.", hint=hint or _MAKE, kind=ErrorKind.BUNDLE
     )
 
 
@@ -153,7 +152,7 @@ def _write(file: Path, text: bytes) -> None:
         target = file.resolve()
         if target.exists() and not target.is_file():
             raise TunerError(
-                f"{file} is no plain file.", hint="Name another one, or leave --output out.", kind="bundle"
+                f"{file} is no plain file.", hint="Name another one, or leave --output out.", kind=ErrorKind.BUNDLE
             )
         draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
@@ -164,7 +163,9 @@ def _write(file: Path, text: bytes) -> None:
             draft.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         said = error.strerror if isinstance(error, OSError) else error
-        raise TunerError(f"{file} cannot be written: {said}.", hint="Name another file.", kind="bundle") from None
+        raise TunerError(
+            f"{file} cannot be written: {said}.", hint="Name another file.", kind=ErrorKind.BUNDLE
+        ) from None
 
 
 def _wanted(store: VerdictStore, prefixes: Sequence[str]) -> list[Entry]:
@@ -182,7 +183,7 @@ def _wanted(store: VerdictStore, prefixes: Sequence[str]) -> list[Entry]:
 def _required(entries: list[Entry], otherwise: str) -> list[Entry]:
     if not entries:
         hint = "`tuner verdicts list` shows what is stored."
-        raise TunerError(otherwise, hint=hint, exit_code=ExitCode.UNKNOWN)
+        raise TunerError(otherwise, hint=hint, kind=ErrorKind.NO_VERDICT)
     return entries
 
 

@@ -3,8 +3,8 @@
 import json
 import shlex
 
+from rules.errors import ErrorKind, TunerError
 from tuner.arguments.vllm_options import scan
-from tuner.errors import TunerError
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, head
 from tuner.exports.server import server_of
@@ -77,7 +77,11 @@ def as_dockerfile(plan: Plan, _: Choices) -> str:
 def _quoted(text: str) -> str:
     """A value of `ENV` or `LABEL`."""
     if "\n" in text or "\r" in text:
-        raise TunerError("A Dockerfile's ENV cannot hold a value of several lines.", hint="Set it where it runs.")
+        raise TunerError(
+            "A Dockerfile's ENV cannot hold a value of several lines.",
+            hint="Set it where it runs.",
+            kind=ErrorKind.EXPORT,
+        )
     for special in '\\"$':
         text = text.replace(special, f"\\{special}")
     return f'"{text}"'

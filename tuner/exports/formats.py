@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tuner.errors import usage_error
+from rules.errors import ErrorKind, TunerError
 from tuner.exports.choices import Choices
 
 if TYPE_CHECKING:
@@ -71,14 +71,20 @@ def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]
         TunerError: there is no such format, or it has no use for a choice that was made.
     """
     if name in RENAMED:
-        raise usage_error(f"The format {name} has another name now.", f"Use {RENAMED[name]}.")
+        raise TunerError(f"The format {name} has another name now.", hint=f"Use {RENAMED[name]}.", kind=ErrorKind.USAGE)
     if name not in set(Format):
-        raise usage_error(f"There is no format {name}.", f"Choose one of: {', '.join(Format)}.")
+        raise TunerError(
+            f"There is no format {name}.", hint=f"Choose one of: {', '.join(Format)}.", kind=ErrorKind.USAGE
+        )
     for field in fields(choices):
         uses = USES[field.name]
         if getattr(choices, field.name) is not None and name not in uses:
             option = "--" + field.name.replace("_", "-")
-            raise usage_error(f"The format {name} has no use for {option}.", f"It is for: {', '.join(sorted(uses))}.")
+            raise TunerError(
+                f"The format {name} has no use for {option}.",
+                hint=f"It is for: {', '.join(sorted(uses))}.",
+                kind=ErrorKind.USAGE,
+            )
     write = _writers()[Format(name)]
     return lambda plan, measured: write(plan, replace(choices, cold_start=choices.cold_start or measured))
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tuner.errors import usage_error
+from rules.errors import ErrorKind, TunerError
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
 from tuner.exports.pod import claim_note, escaped, mounts, resources, volumes
@@ -23,14 +23,22 @@ def as_warm_job(plan: Plan, choices: Choices) -> str:
     """
     server = server_of(plan, choices)
     if server.cache_root is None:
-        raise usage_error(
-            "No cache root is named, so there is no cache to fill.", "Name where it is mounted: --cache-root."
+        raise TunerError(
+            "No cache root is named, so there is no cache to fill.",
+            hint="Name where it is mounted: --cache-root.",
+            kind=ErrorKind.USAGE,
         )
     if choices.image is None:
-        raise usage_error("vLLM's own images hold no tuner.", "Name one that holds both with --image IMAGE:TAG.")
+        raise TunerError(
+            "vLLM's own images hold no tuner.",
+            hint="Name one that holds both with --image IMAGE:TAG.",
+            kind=ErrorKind.USAGE,
+        )
     if any(argument.startswith("--ssl-") for argument in server.rest):
-        raise usage_error(
-            "A cache is warmed without TLS.", "Leave the --ssl options out: they change nothing compiled."
+        raise TunerError(
+            "A cache is warmed without TLS.",
+            hint="Leave the --ssl options out: they change nothing compiled.",
+            kind=ErrorKind.USAGE,
         )
     pod = {
         "restartPolicy": "Never",

@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from tuner.errors import ExitCode, TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
 from tuner.exports.pod import claim_note, container, mounts, patience, resources, variables, volumes
@@ -85,8 +85,7 @@ def _hub_uri(plan: Plan, server: Server) -> str:
         raise TunerError(
             f"KServe cannot fetch the folder {server.model}.",
             hint="Say where it finds the model with --model-uri, such as pvc://CLAIM/FOLDER or hf://ORGANISATION/NAME.",
-            kind="usage",
-            exit_code=ExitCode.USAGE,
+            kind=ErrorKind.USAGE,
         )
     revision = server.serving.revision
     return f"hf://{server.model}" + (f":{revision}" if revision else "")

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from rules.errors import ErrorKind, TunerError
 from rules.releases import named_release, parse_version
-from tuner.errors import ExitCode, TunerError
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
 from tuner.exports.pod import claim, container, escaped, launch, mounts, resources, service, volumes
@@ -85,8 +85,8 @@ def _args(server: Server, rank: str, nodes: int, *more: str) -> list[str]:
 def _check(plan: Plan, server: Server, nodes: int) -> None:
     if server.devices % nodes:
         said = f"{server.devices} devices cannot be divided over {nodes} nodes."
-        raise TunerError(said, hint="Choose --nodes to fit the parallel sizes.", kind="usage", exit_code=ExitCode.USAGE)
+        raise TunerError(said, hint="Choose --nodes to fit the parallel sizes.", kind=ErrorKind.USAGE)
     release, first = named_release(plan.subject.environment.vllm), parse_version(FIRST_RELEASE)
     if nodes > 1 and release and first and release.release < first.release:
         said = f"vLLM {plan.subject.environment.vllm} spans nodes with Ray only."
-        raise TunerError(said, hint=f"Use vLLM {FIRST_RELEASE} or later, or --nodes 1.", kind="environment")
+        raise TunerError(said, hint=f"Use vLLM {FIRST_RELEASE} or later, or --nodes 1.", kind=ErrorKind.ENVIRONMENT)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from rules.errors import ErrorKind, TunerError
 from tuner.arguments.serve_arguments import parse
 from tuner.arguments.serving import Serving
 from tuner.arguments.vllm_options import scan
-from tuner.errors import usage_error
 from tuner.exports.choices import Choices
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
@@ -100,12 +100,16 @@ def image_of(plan: Plan, choices: Choices) -> str:
     environment = plan.subject.environment
     if choices.image is not None:
         if not re.search(r"[:@][^/]+$", choices.image):
-            raise usage_error(f"The image {choices.image} names no tag.", f"Pin it, as in {choices.image}:TAG.")
+            raise TunerError(
+                f"The image {choices.image} names no tag.",
+                hint=f"Pin it, as in {choices.image}:TAG.",
+                kind=ErrorKind.USAGE,
+            )
         return choices.image
     repository = IMAGES.get(environment.platform)
     if repository is None or re.search(r"dev|rc", environment.vllm or ""):
         said = f"No published image is known for vLLM {environment.vllm} on {environment.platform}."
-        raise usage_error(said, "Name the image that was probed with --image.")
+        raise TunerError(said, hint="Name the image that was probed with --image.", kind=ErrorKind.USAGE)
     return f"{repository}:v{environment.vllm}"
 
 
@@ -157,5 +161,5 @@ def _name_of(model: str) -> str:
 def _checked(name: str) -> str:
     if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
         hint = f"Use at most {_LONGEST_NAME} lower-case letters, digits and dashes, a letter first."
-        raise usage_error(f"{name} is no name for a Kubernetes object here.", hint)
+        raise TunerError(f"{name} is no name for a Kubernetes object here.", hint=hint, kind=ErrorKind.USAGE)
     return name

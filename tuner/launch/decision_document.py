@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.launch.document import SCHEMA_VERSION
 
 MAX_BYTES = 16 << 20
@@ -23,9 +23,9 @@ def load_decision(path: Path) -> Mapping[str, Any]:
         with path.open("rb") as file:
             document = json.loads(file.read(MAX_BYTES))
     except OSError as error:
-        raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=HINT, kind="decision") from None
+        raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=HINT, kind=ErrorKind.DECISION) from None
     except (ValueError, RecursionError):
-        raise TunerError(f"{path} is no JSON document.", hint=HINT, kind="decision") from None
+        raise TunerError(f"{path} is no JSON document.", hint=HINT, kind=ErrorKind.DECISION) from None
     return one_decision(document, str(path))
 
 
@@ -58,4 +58,4 @@ def one_decision(document: object, name: str) -> Mapping[str, Any]:
 
 def not_a_decision(name: str, why: str) -> TunerError:
     """The error for a document that is none; `why` is half a sentence."""
-    return TunerError(f"{name} is no decision: {why}.", hint=HINT, kind="decision")
+    return TunerError(f"{name} is no decision: {why}.", hint=HINT, kind=ErrorKind.DECISION)

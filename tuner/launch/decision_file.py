@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rules.decide import FLAG_KEY, MODE_KEY, Decision, Refusal
+from rules.errors import ErrorKind, TunerError
 from rules.launch_key import variables_agree
 from rules.releases import Flag, FlagStatus
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments, parse
-from tuner.errors import TunerError
 from tuner.launch.cache_root import CACHE_ROOT, name_of_proof
 from tuner.launch.decision_document import HINT, load_decision, not_a_decision
 from tuner.launch.plan import Options, Plan, as_bool, build_launch, explicit_flag, other_model, without_null
@@ -157,7 +157,7 @@ def require_same_launch(decided: DecisionFile, subject: Subject, arguments: Serv
         wrong += [f"{name} is set, so vLLM may serve another model" for name in other_model(subject, options.environ)]
     if wrong:
         said = f"{decided.path} decides another launch: {'; '.join(wrong)}."
-        raise TunerError(said, hint=HINT, kind="decision")
+        raise TunerError(said, hint=HINT, kind=ErrorKind.DECISION)
 
 
 def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rules.decide import HOLDS_FOR
+from rules.errors import TunerError
 from rules.launch_key import HARMLESS_VARIABLES
 from rules.proof_finding import PLAIN
 from rules.releases import Flag
 from rules.verdict import Verdict
 from tuner.environment.environment import Environment
-from tuner.errors import TunerError
 from tuner.launch.plan import Plan
 from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part, whole_part
 

@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.errors import StoreError
 from cache.key import digest
 from cache.verdicts.store import VerdictStore
 from rules.decide import FLAG_KEY, MODE_KEY, MODE_NONE, Decision, Facts, decide
-from rules.errors import RuleError
+from rules.errors import TunerError
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import ServeArguments, merge, parse
 from tuner.arguments.serving import Serving
-from tuner.errors import TunerError
 from tuner.launch.cache_root import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.model.model import identify
 from tuner.verdicts.answer import LookUp
@@ -288,7 +286,7 @@ def _draft_without_moe(
         model = identify(draft, revision=speculative.get("revision"))
         draft_subject = replace(subject, model=model, model_impl="auto")
         lookup = look_up(store, draft_subject, files_at_hand=options.files_at_hand)
-    except (TunerError, StoreError, RuleError):
+    except TunerError:
         return None
     return lookup if lookup.verdict is not None and lookup.verdict.word is Word.NO_MOE else None
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that Python ignores for itself; ignoring outlives an exec, and the server need not be Python."""
@@ -51,5 +51,5 @@ def execute(python: Path, args: Sequence[str], env: Mapping[str, str]) -> NoRetu
         raise TunerError(
             f"The server cannot be started: {vector[0]}: {error.strerror}.",
             hint="Name the interpreter of an environment with vLLM: --python PATH.",
-            kind="environment",
+            kind=ErrorKind.ENVIRONMENT,
         ) from None

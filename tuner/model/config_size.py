@@ -6,7 +6,7 @@ stored verdicts miss.
 
 from typing import Any
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.model.shrink import LIMITS, text_nodes
 from tuner.model.shrink_layers import layer_key, numbers
 
@@ -26,7 +26,7 @@ def check_config_size(config: dict[str, Any]) -> None:
         raise TunerError(
             f"The config names {work:,} pairs of a layer and a field, and at most {MAX_WORK:,} are looked at.",
             hint="Correct config.json; nothing was probed or stored.",
-            kind="model",
+            kind=ErrorKind.MODEL,
         )
 
 

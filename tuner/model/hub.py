@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.model.patience import NoAnswerInTimeError, answer_of
 from tuner.untrusted.json_text import MAX_BYTES
 
@@ -269,4 +269,4 @@ def _named(name: str, revision: str | None) -> str:
 
 
 def _bad(message: str, hint: str) -> TunerError:
-    return TunerError(message, hint=hint, kind="model")
+    return TunerError(message, hint=hint, kind=ErrorKind.MODEL)

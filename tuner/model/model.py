@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.key import digest
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.model.hub import complete, is_hub_id, snapshot
 from tuner.model.side_files import SideFiles, read_side_files, side_names
 from tuner.untrusted.files import read_plain
@@ -284,7 +284,7 @@ def _no_config(folder: Path) -> TunerError:
 
 
 def _bad(message: str, hint: str = "Take the config.json that was published with the model.") -> TunerError:
-    return TunerError(message, hint=hint, kind="model")
+    return TunerError(message, hint=hint, kind=ErrorKind.MODEL)
 
 
 def unidentified(name: str) -> Model:

@@ -5,7 +5,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.untrusted.files import read_plain
 
 MAX_ENTRIES = 100_000
@@ -51,4 +51,6 @@ def code_digest(files: list[Path]) -> str:
 
 
 def _bad(message: str) -> TunerError:
-    return TunerError(message, hint="Without --trust-remote-code no file of the folder is run or read.", kind="model")
+    return TunerError(
+        message, hint="Without --trust-remote-code no file of the folder is run or read.", kind=ErrorKind.MODEL
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.model.shrink_layers import LAYER_COUNTS, cap_keys, layer_key, numbers, round_up, shrink_layers
 
 Config = dict[str, Any]
@@ -158,7 +158,7 @@ def _check(node: Config, key: str | None, low: int, high: int, *, lists: bool = 
     raise TunerError(
         f"The config says {key} = {value!r:.60}, which is not a number from {low:,} to {high:,}.",
         hint="Correct config.json; nothing was probed or stored.",
-        kind="model",
+        kind=ErrorKind.MODEL,
     )
 
 

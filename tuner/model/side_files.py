@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rules.assumptions import SIDE_FILE
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.model.hub import CONFIG, MISTRAL_WEIGHTS, is_absent
 from tuner.untrusted.files import read_plain
 from tuner.untrusted.json_text import MAX_BYTES, UnusableError, parse_object
@@ -290,4 +290,4 @@ def _parsed(data: bytes, file: Path) -> dict[str, Any]:
 
 def _bad(message: str) -> TunerError:
     hint = "vLLM reads this file beside config.json; take the one that was published with the model."
-    return TunerError(message, hint=hint, kind="model")
+    return TunerError(message, hint=hint, kind=ErrorKind.MODEL)

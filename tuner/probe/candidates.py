@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tuner.errors import ExitCode, TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.model.model import CONFIG, read_config
 from tuner.model.shrink import declares_experts
 
@@ -121,8 +121,7 @@ def _given(configs: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
         raise TunerError(
             f"There is no folder {configs}.",
             hint="--configs names a folder with config.json files, in it or below.",
-            kind="usage",
-            exit_code=ExitCode.USAGE,
+            kind=ErrorKind.USAGE,
         )
     found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
     for folder in _folders(configs):
@@ -161,5 +160,5 @@ def _write(folder: Path, config: Mapping[str, Any]) -> None:
         raise TunerError(
             f"{file} cannot be written: {error.strerror}.",
             hint="Free some space there, or keep the store elsewhere with --store.",
-            kind="store",
+            kind=ErrorKind.STORE,
         ) from error

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from cache.errors import StoreError
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
-from rules.errors import RuleError
+from rules.errors import ErrorKind, TunerError
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.engines.proof import Alongside, Proof, Wanted, plain_launch, proofs_of
 from tuner.environment.environment import Environment
-from tuner.errors import ExitCode, TunerError, as_tuner_error
+from tuner.errors import ExitCode
 from tuner.launch.plan import Options, Plan, minimal_arguments, plan_with
 from tuner.model.config_size import check_config_size
 from tuner.model.model import identify
@@ -198,7 +197,7 @@ def exit_code(results: Sequence[Probed]) -> ExitCode:
     """How `tuner probe` ends: 1 if anything failed, else 3 if anything is inconclusive, else 0."""
     if any(result.failure for result in results):
         return ExitCode.ERROR
-    return ExitCode.UNKNOWN if any(map(inconclusive, results)) else ExitCode.DONE
+    return ExitCode.UNKNOWN if any(map(inconclusive, results)) else ExitCode.FINE
 
 
 def inconclusive(result: Probed) -> bool:
@@ -212,8 +211,8 @@ def _remembered(name: str, subject: Subject, outcome: Outcome, proof: Proof, sto
     try:
         require_same_environment(subject.environment, outcome.report.get("environment"))
         entry, verdict = remember(store, subject, {**outcome.report, "proofs": [proof]})
-    except (TunerError, RuleError, StoreError) as error:
-        return Probed(name, subject, None, None, as_tuner_error(error), outcome.seconds)
+    except TunerError as failure:
+        return Probed(name, subject, None, None, failure, outcome.seconds)
     return Probed(name, subject, entry, verdict, None, seconds_of(outcome.report))
 
 
@@ -240,7 +239,7 @@ def require_same_environment(environment: Environment, seen: Mapping[str, Any] |
             raise TunerError(
                 f"The environment's files say {what} {expected}, but the probe ran {what} {found:.40}.",
                 hint="Check PYTHONPATH and the environment's packages; nothing was stored.",
-                kind="environment",
+                kind=ErrorKind.ENVIRONMENT,
             )
 
 

@@ -8,8 +8,8 @@ from contextlib import closing
 from queue import SimpleQueue
 from threading import Condition, Event, Thread
 
+from rules.errors import TunerError
 from tuner.environment.environment import Environment
-from tuner.errors import TunerError
 from tuner.probe.runner import Job, Outcome, run
 from tuner.processes.limits import machine_memory
 from tuner.processes.worker_process import Stopped

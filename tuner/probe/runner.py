@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Self
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.probe.failures import failed, no_vllm, not_listed
 from tuner.processes.answers import FAILED, Shape, require
 from tuner.processes.failures import disk_full, is_full, log_hint
@@ -223,21 +223,21 @@ class Worker:
             said = f"vLLM was not imported within {START_LIMIT:.0f} s."
         elif is_full(self.process.control):
             return disk_full()
-        return TunerError(said, hint=log_hint(self.process.log_tail()), kind="environment")
+        return TunerError(said, hint=log_hint(self.process.log_tail()), kind=ErrorKind.ENVIRONMENT)
 
     def _died(self, seconds: float) -> TunerError:
         if self.process.runs():
             return TunerError(
                 f"The probe was stopped after {seconds:.0f} s without a result.",
                 hint="Raise --time-limit, or probe this model on a faster machine.",
-                kind="timeout",
+                kind=ErrorKind.TIMEOUT,
             )
         if is_full(self.process.control):
             return disk_full()
         return TunerError(
             f"The probe worker died ({self.process.exit_words()}).",
             hint=log_hint(self.process.log_tail()),
-            kind="crash",
+            kind=ErrorKind.CRASH,
         )
 
     def _environment(self, control: Path) -> dict[str, str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cache.errors import StoreError
 from cache.verdicts.store import VerdictStore
-from rules.errors import RuleError
+from rules.errors import ErrorKind, ReportError, TunerError
 from tuner.environment.environment import Environment
-from tuner.errors import ExitCode, TunerError
+from tuner.errors import ExitCode
 from tuner.probe.candidates import Candidate, candidates
 from tuner.probe.models import (
     Probed,
@@ -104,8 +104,7 @@ def _nothing_selected(selection: Selection, environment: Environment) -> TunerEr
     return TunerError(
         f"vLLM {environment.vllm} registers no MoE architecture that matches {selection.match or '*'}.",
         hint="`tuner probe --all` takes every one; --match takes a pattern such as 'Qwen*'.",
-        kind="usage",
-        exit_code=ExitCode.USAGE,
+        kind=ErrorKind.USAGE,
     )
 
 
@@ -131,7 +130,7 @@ def _known(
         return Probed(name, None, None, None, failure)
     if force:
         return subject
-    with suppress(StoreError, RuleError):  # what cannot be read is probed again, and replaced
+    with suppress(ReportError, StoreError):  # what cannot be read is probed again, and replaced
         found = look_up(store, subject)
         if found.verdict:
             return Probed(name, subject, found.entry, found.verdict, None, stored=True)
@@ -147,7 +146,7 @@ def exit_code_of_all(results: Sequence[Probed]) -> ExitCode:
     if any(result.failure and result.failure.kind in FAULTS for result in results):
         return ExitCode.ERROR
     unknown = any(result.failure or inconclusive(result) for result in results)
-    return ExitCode.UNKNOWN if unknown else ExitCode.DONE
+    return ExitCode.UNKNOWN if unknown else ExitCode.FINE
 
 
 FAULTS = frozenset({"control_folder", "environment", "store"})

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.secrets import redacted_values
 from tuner.untrusted.files import read_plain
 
@@ -60,5 +60,5 @@ def damaged(name: str, why: str) -> TunerError:
     return TunerError(
         f"The worker's answer {name} is damaged: {why}.",
         hint="Nothing was stored. If it happens again, the model's code or the environment's vLLM meddles with it.",
-        kind="report",
+        kind=ErrorKind.REPORT,
     )

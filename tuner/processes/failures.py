@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 
 ROOM = 64 * 1024
 """Bytes; more than most reports take."""
@@ -16,7 +16,7 @@ def no_control_folder(error: OSError) -> TunerError:
     return TunerError(
         f"The probe cannot write its control folder under {tempfile.gettempdir()}: {error.strerror}.",
         hint="Free some space there or point TMPDIR at another folder.",
-        kind="control_folder",
+        kind=ErrorKind.CONTROL_FOLDER,
     )
 
 
@@ -30,7 +30,7 @@ def out_of_memory(used: int, limit: int) -> TunerError:
     return TunerError(
         f"The worker was stopped: it used {_gib(used)} of memory, and its limit is {_gib(limit)}.",
         hint="Raise `tuner probe --memory-limit` where there is more, or take a machine with more memory.",
-        kind="memory",
+        kind=ErrorKind.MEMORY,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.processes.interrupts import uninterrupted
 from tuner.processes.log_tail import log_tail
 from tuner.processes.worker_process import kept
@@ -69,7 +69,7 @@ def _start(vector: Sequence[str], environ: Mapping[str, str], log: Path) -> subp
         raise TunerError(
             f"The server cannot be started: {error.filename or vector[0]}: {error.strerror}.",
             hint="Name the interpreter of an environment with vLLM: --python PATH.",
-            kind="environment",
+            kind=ErrorKind.ENVIRONMENT,
         ) from None
 
 
@@ -105,7 +105,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _failed(sentence: str, log: Path) -> TunerError:
     tail = "\n  ".join(log_tail(log, LOG_TAIL, secret_values(os.environ)))
-    return TunerError(sentence, hint=f"The end of its log:\n  {tail}", kind="server")
+    return TunerError(sentence, hint=f"The end of its log:\n  {tail}", kind=ErrorKind.SERVER)
 
 
 def _words(code: int) -> str:

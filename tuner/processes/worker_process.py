@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from tuner.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.processes import keeper
 from tuner.processes.answers import read_answer
 from tuner.processes.control_folder import new_folder, remove_abandoned
@@ -214,5 +214,5 @@ def _popen(
         raise TunerError(
             f"{vector[0]} does not start: {error.strerror}.",
             hint="Name the interpreter of the serving environment with --python.",
-            kind="environment",
+            kind=ErrorKind.ENVIRONMENT,
         ) from None

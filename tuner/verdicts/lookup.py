@@ -11,7 +11,7 @@ from cache.key import differences
 from cache.verdicts.entry import Entry
 from cache.verdicts.paths import store_path
 from cache.verdicts.store import VerdictStore
-from rules.errors import RuleError
+from rules.errors import ReportError
 from rules.proof_finding import PLAIN, Reason, sentence
 from rules.verdict import Verdict, Word
 from tuner.environment.plugins import UNKNOWN, unknown_plugins
@@ -69,7 +69,7 @@ def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -
     )
     try:
         return _updated(store, entry, lambda earlier: _with_earlier_proofs(entry, earlier), latest=True)
-    except (RuleError, StoreError):  # what is stored is damaged, and must not keep the new report out
+    except (ReportError, StoreError):  # what is stored is damaged, and must not keep the new report out
         store.put(entry)
         return entry, verdict
 
@@ -201,7 +201,7 @@ def known_verdict(store: VerdictStore, entry: Entry) -> Verdict:
     """
     try:
         return current_verdict(store, entry)
-    except RuleError:
+    except ReportError:
         return _stored_verdict(entry)
 
 

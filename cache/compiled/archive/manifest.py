@@ -110,7 +110,7 @@ def read_manifest(data: bytes) -> Manifest:
         files = tuple(map(_file, document["files"]))
         manifest = Manifest(_plain(document["made_at"]), records, files)
     except (KeyError, TypeError, ValueError):
-        raise ArchiveError("its manifest is not as `tuner cache pack` writes it", _PACK_AGAIN) from None
+        raise ArchiveError("its manifest is not as `tuner cache pack` writes it", hint=_PACK_AGAIN) from None
     require_sound_records(records)
     require_sound_files(manifest)
     return manifest
@@ -191,13 +191,13 @@ def _document(data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data.decode())
     except (ValueError, RecursionError):
-        raise ArchiveError("its manifest is no JSON", _PACK_AGAIN) from None
+        raise ArchiveError("its manifest is no JSON", hint=_PACK_AGAIN) from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     if type(version) is int and version > SCHEMA_VERSION:
         hint = "Upgrade vllm-moe-tuner, or pack the cache with the same release."
-        raise ArchiveError(f"its schema is {version}, and this release reads {SCHEMA_VERSION}", hint)
+        raise ArchiveError(f"its schema is {version}, and this release reads {SCHEMA_VERSION}", hint=hint)
     if type(version) is not int or version != SCHEMA_VERSION:
-        raise ArchiveError("its manifest is not as `tuner cache pack` writes it", _PACK_AGAIN)
+        raise ArchiveError("its manifest is not as `tuner cache pack` writes it", hint=_PACK_AGAIN)
     return dict(document)
 
 

@@ -49,7 +49,7 @@ def opened(path: Path) -> Iterator["Archive"]:
         try:
             yield Archive(_decompressed(file))
         except (tarfile.TarError, zstandard.ZstdError) as error:
-            raise ArchiveError(f"it is damaged, or no archive of a cache ({error})", _DAMAGED) from None
+            raise ArchiveError(f"it is damaged, or no archive of a cache ({error})", hint=_DAMAGED) from None
 
 
 def _decompressed(file: BinaryIO) -> Source:
@@ -67,7 +67,7 @@ class Archive:
         self._source = source
         first = self._member()
         if first is None or first.name != NAME:
-            raise ArchiveError(f"it does not start with {NAME}", _DAMAGED)
+            raise ArchiveError(f"it does not start with {NAME}", hint=_DAMAGED)
         if first.size > MAX_MANIFEST:
             raise ArchiveError(f"its manifest is larger than {MAX_MANIFEST // _CHUNK} MiB")
         self.manifest: Manifest = read_manifest(b"".join(self._contents(first.size)))
@@ -89,11 +89,11 @@ class Archive:
 
     def _require(self, member: tarfile.TarInfo | None, file: PackedFile) -> None:
         if member is None:
-            raise ArchiveError(f"{file.path} is in its manifest and not in it", _DAMAGED)
+            raise ArchiveError(f"{file.path} is in its manifest and not in it", hint=_DAMAGED)
         if member.name != file.path:
             raise self._unexpected(member.name, self._index[file.path])
         if member.size != file.size:
-            raise ArchiveError(f"{file.path} has {member.size} bytes, and its manifest says {file.size}", _DAMAGED)
+            raise ArchiveError(f"{file.path} has {member.size} bytes, and its manifest says {file.size}", hint=_DAMAGED)
 
     def _unexpected(self, name: str, expected: int) -> ArchiveError:
         """What to say of a member that stands where another one should."""
@@ -101,7 +101,7 @@ class Archive:
         if number is None:
             return ArchiveError(f"{name!r:.200} is not in its manifest")
         said = "is in it twice" if number < expected else "is out of order, or what should precede it is missing"
-        return ArchiveError(f"{name} {said}", _DAMAGED)
+        return ArchiveError(f"{name} {said}", hint=_DAMAGED)
 
     def _write(self, file: PackedFile, folder: Path) -> None:
         path, sha256 = folder / file.path, hashlib.sha256()
@@ -114,7 +114,7 @@ class Archive:
             target.flush()
             os.fsync(target.fileno())
         if sha256.hexdigest() != file.sha256:
-            raise ArchiveError(f"the checksum of {file.path} is not the one in its manifest", _DAMAGED)
+            raise ArchiveError(f"the checksum of {file.path} is not the one in its manifest", hint=_DAMAGED)
 
     def _member(self) -> tarfile.TarInfo | None:
         """The next member, a plain file; None at the end."""
@@ -126,7 +126,7 @@ class Archive:
         name = b"".join(self._contents(member.size)).rstrip(b"\0")
         following = self._header()
         if following is None:
-            raise ArchiveError("it has a name without a member", _DAMAGED)
+            raise ArchiveError("it has a name without a member", hint=_DAMAGED)
         following.name = name.decode("utf-8", "surrogateescape")
         return _plain(following)
 
@@ -145,7 +145,7 @@ class Archive:
         while missing:
             part = self._source.read(missing)
             if not part:
-                raise ArchiveError("it ends too early", _DAMAGED)
+                raise ArchiveError("it ends too early", hint=_DAMAGED)
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)

@@ -89,7 +89,7 @@ def _require_reached(root: Path, name: str) -> None:
         if (root / part).is_symlink():
             raise ArchiveError(f"{part} is a symbolic link, which is not packed")
     if not (root / name).exists():
-        raise ArchiveError(f"a record names {name}, which is not there", _WARM)
+        raise ArchiveError(f"a record names {name}, which is not there", hint=_WARM)
 
 
 def _walk(path: Path) -> Iterator[Path]:
@@ -128,20 +128,20 @@ def _require_no_secret(root: Path, manifest: Manifest) -> None:
                 found = secret_names(json.loads((root / file.path).read_text(encoding="utf-8")))
             except (ValueError, RecursionError):
                 reason = f"{file.path} is no JSON, so it cannot be told whether it holds a secret"
-                raise ArchiveError(reason, _WARM) from None
+                raise ArchiveError(reason, hint=_WARM) from None
             _refuse(file.path, found)
 
 
 def _refuse(path: str, names: Sequence[str]) -> None:
     if names:
         hint = "Warm it again without these variables; an API key can be given by --api-key."
-        raise ArchiveError(f"{path} holds the value of {', '.join(names)!r:.200}, which must not leave", hint)
+        raise ArchiveError(f"{path} holds the value of {', '.join(names)!r:.200}, which must not leave", hint=hint)
 
 
 def _write(file: BinaryIO, root: Path, manifest: Manifest) -> None:
     data = manifest_bytes(manifest)
     if len(data) > MAX_MANIFEST:
-        raise ArchiveError("it holds too many files", "Pack fewer records at once, with --record.")
+        raise ArchiveError("it holds too many files", hint="Pack fewer records at once, with --record.")
     compressor = zstandard.ZstdCompressor(write_checksum=True)
     with (
         compressor.stream_writer(file, closefd=False) as stream,
@@ -192,4 +192,4 @@ def _require_unchanged(root: Path, records: Sequence[WarmRecord], before: Listin
 
 
 def _changed(path: str) -> ArchiveError:
-    return ArchiveError(f"{path} changed while it was packed", _STOP)
+    return ArchiveError(f"{path} changed while it was packed", hint=_STOP)
