@@ -16,8 +16,8 @@ from archive_samples import AOT, FILES, GRAPH, GRAPH_FILES, RECORD, SECOND, cach
 from fake_environment import tuner
 
 from cache.compiled.archive import write as archive_write
-from cache.compiled.secrets import secret_names
 from cache.compiled.warm_record import write_record
+from cache.secrets import refused_names
 
 FACTORS = f"{GRAPH}/rank_0_0/backbone/cache_key_factors.json"
 
@@ -231,7 +231,7 @@ def test_factors_that_cannot_be_read_are_refused(root: Path) -> None:
 )
 def test_what_only_sounds_like_a_secret_is_none(document: Any) -> None:
     """Some variables of vLLM are about tokens of text, and are numbers; some source files are, too."""
-    assert not secret_names(document)
+    assert not refused_names(document)
 
 
 def rewritten(path: Path) -> None:

@@ -12,7 +12,7 @@ from fake_environment import Answer, tuner
 from cache.compiled import files
 from cache.compiled.layout import read_root
 from cache.compiled.scan import MAX_TEXT, Finding, Level, Matter, scan
-from cache.compiled.secrets import is_secret, secrets_in
+from cache.secrets import is_refused, refused_in_text
 
 NOW = time.time()
 KEY = "sk-1234567890-of-somebody"
@@ -113,8 +113,8 @@ def test_which_names_are_of_secrets() -> None:
         "hf_token",
     ]
     other = ["PATH", "VLLM_PLUGINS", "HF_TOKEN_PATH", "AZURE_FEDERATED_TOKEN_FILE", "API_KEY_ID"]
-    assert [name for name in [*secret, *other] if is_secret(name)] == secret
-    assert secrets_in(b'{"VLLM_API_KEY": "", "A_TOKEN": 5, "B_TOKEN": null, "C_TOKEN": "c"}', {}) == ["C_TOKEN"]
+    assert [name for name in [*secret, *other] if is_refused(name)] == secret
+    assert refused_in_text(b'{"VLLM_API_KEY": "", "A_TOKEN": 5, "B_TOKEN": null, "C_TOKEN": "c"}', {}) == ["C_TOKEN"]
 
 
 def test_what_every_user_can_write_is_found(root: Path) -> None:

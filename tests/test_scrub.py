@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.compiled.secrets import is_secret as stands_in_clear
+from cache.secrets import MASK, is_refused, is_withheld, redacted, redacted_values, secret_values, without_secrets
 from tuner.processes.log_tail import log_tail
-from tuner.secrets import MASK, is_secret, redacted, redacted_values, secret_values, without_secrets
 
 VARIABLES = {
     "HF_TOKEN": "hf_x",
@@ -75,8 +74,8 @@ def test_variables_with_secrets_are_left_out() -> None:
 )
 def test_more_is_withheld_than_stops_an_archive(name: str, stops_an_archive: bool) -> None:
     """Two rules, because a wrong guess costs a variable here and an archive there."""
-    assert is_secret(name, "a value")
-    assert stands_in_clear(name) is stops_an_archive
+    assert is_withheld(name, "a value")
+    assert is_refused(name) is stops_an_archive
 
 
 @pytest.mark.parametrize(
@@ -162,4 +161,4 @@ def test_the_end_of_a_log_is_fit_for_a_terminal(tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize("name", ["MONKEY", "TURKEY_SIZE", "COMPASS"])
 def test_a_word_inside_another_is_none(name: str) -> None:
     """Names are read word by word."""
-    assert not is_secret(name, "value")
+    assert not is_withheld(name, "value")

@@ -10,7 +10,7 @@ from pathlib import Path
 from cache.compiled.entry import MODEL, Entry
 from cache.compiled.files import Item, read_bytes
 from cache.compiled.layout import CacheRoot, place_of
-from cache.compiled.secrets import secret_values, secrets_in
+from cache.secrets import refused_in_text, refused_values
 
 MAX_TEXT = 1 << 20
 """Bytes. Larger files are not searched for secrets, nor are those with a zero byte: no text has one."""
@@ -71,7 +71,7 @@ def scan(root: CacheRoot, environ: Mapping[str, str], user: int) -> list[Finding
     """
     items, unread = root.listing.items, list(root.listing.unread)
     found = [
-        *_secrets(root.path, items, secret_values(environ), unread),
+        *_secrets(root.path, items, refused_values(environ), unread),
         *_writable(items),
         *_foreign(items, user),
         *_unreadable(sorted(unread)),
@@ -94,7 +94,7 @@ def _secrets(
         except OSError:
             unread.append(item.path)
             continue
-        names = [] if b"\0" in text else secrets_in(text, values)
+        names = [] if b"\0" in text else refused_in_text(text, values)
         if names:
             said = f"The value of {', '.join(names)} stands here in clear."
             hint = (

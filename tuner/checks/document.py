@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from cache.secrets import without_keys
 from tuner.checks.check import Checked
 from tuner.checks.examine import Examined
 from tuner.checks.finding import Finding, Level
 from tuner.launch.document import holds_for, proof_part
-from tuner.secrets import without_keys
 
 SCHEMA_VERSION = 1
 

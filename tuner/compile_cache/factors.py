@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cache.secrets import without_secrets
 from tuner.engines.question import WorkerQuery, query_worker
 from tuner.processes.answers import damaged
-from tuner.secrets import without_secrets
 
 API_KEY = "VLLM_API_KEY"
 SCHEMA_VERSION = 1

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from cache.compiled.warm_record import WarmRecord, read_records
 from cache.key import digest
+from cache.secrets import without_keys
 from tuner.launch.cache_root import NO_FACTORS, cache_root, name_of_proof, proof_root
 from tuner.launch.plan import Plan
-from tuner.secrets import without_keys
 
 
 def launch_digest(plan: Plan, environ: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cache.compiled.publish import publish, staging_folder
 from cache.compiled.warm_record import WarmRecord, write_record
+from cache.secrets import redacted, without_keys
 from rules.errors import ErrorKind, TunerError
 from rules.releases import named_release
 from tuner.arguments.serve_arguments import ServeArguments
@@ -20,7 +21,6 @@ from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
 from tuner.launch.serve import command
 from tuner.processes.server_process import ready_server
-from tuner.secrets import redacted, without_keys
 from tuner.server_log.log import ServerLog, read_server_log
 
 API_KEY = "VLLM_API_KEY"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from cache.secrets import without_secrets
 from rules.assumptions import LAYERS_SHRUNK
 from rules.errors import TunerError
 from rules.releases import FlagStatus
@@ -15,7 +16,6 @@ from tuner.engines.stand_ins import stand_ins
 from tuner.launch.plan import Plan
 from tuner.model.config_size import check_config_size
 from tuner.model.shrink import shrink
-from tuner.secrets import without_secrets
 
 Found = dict[str, Any]
 SETTINGS = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Any
 
+from cache.secrets import without_secrets
 from rules.errors import TunerError
 from rules.releases import FlagStatus, flag_status
 from tuner.arguments.serve_arguments import ServeArguments
@@ -19,7 +20,6 @@ from tuner.environment.environment import Environment
 from tuner.launch.plan import minimal_arguments
 from tuner.model.shrink import shrink
 from tuner.processes.answers import damaged
-from tuner.secrets import without_secrets
 from tuner.verdicts.identity import Subject, launch_worker_digest
 from tuner.verdicts.proofs import launch_identity
 

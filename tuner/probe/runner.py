@@ -11,13 +11,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Self
 
+from cache.secrets import without_secrets
 from rules.errors import ErrorKind, TunerError
 from tuner.probe.failures import failed, no_vllm, not_listed
 from tuner.processes.answers import FAILED, Shape, require
 from tuner.processes.failures import disk_full, is_full, log_hint
 from tuner.processes.interrupts import uninterrupted
 from tuner.processes.worker_process import START_LIMIT, WorkerProcess
-from tuner.secrets import without_secrets
 
 WORKER = Path(__file__).parent / "worker" / "moe_probe_worker"
 SETTINGS = {

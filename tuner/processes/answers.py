@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cache.secrets import redacted_values
 from rules.errors import ErrorKind, TunerError
-from tuner.secrets import redacted_values
 from tuner.untrusted.files import read_plain
 
 LARGEST = 32 * 2**20

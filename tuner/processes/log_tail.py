@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tuner.secrets import redacted
+from cache.secrets import redacted
 from tuner.untrusted.files import read_end
 
 READ = 64 * 1024

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cache.secrets import secret_values
 from rules.errors import ErrorKind, TunerError
 from tuner.processes.interrupts import uninterrupted
 from tuner.processes.log_tail import log_tail
 from tuner.processes.worker_process import kept
-from tuner.secrets import secret_values
 
 HOST = "127.0.0.1"
 POLL_S = 0.25

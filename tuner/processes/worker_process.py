@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from cache.secrets import secret_values
 from rules.errors import ErrorKind, TunerError
 from tuner.processes import keeper
 from tuner.processes.answers import read_answer
@@ -21,7 +22,6 @@ from tuner.processes.control_folder import new_folder, remove_abandoned
 from tuner.processes.failures import no_control_folder, out_of_memory
 from tuner.processes.limits import default_memory, restrict
 from tuner.processes.log_tail import log_tail
-from tuner.secrets import secret_values
 
 POLL = 0.1
 """Seconds between two looks for a file."""

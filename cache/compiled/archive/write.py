@@ -29,9 +29,9 @@ from cache.compiled.archive.manifest import (
     require_sound_records,
 )
 from cache.compiled.factors import FACTORS
-from cache.compiled.secrets import secret_names
 from cache.compiled.warm_record import WarmRecord, read_records
 from cache.errors import ArchiveError
+from cache.secrets import refused_names
 
 _STOP = "Stop the server that fills this cache, then pack it again."
 _WARM = "Warm it again with `tuner cache warm`."
@@ -121,11 +121,11 @@ def _described(root: Path, path: str) -> PackedFile:
 
 def _require_no_secret(root: Path, manifest: Manifest) -> None:
     for record in manifest.records:
-        _refuse(record_path(record), secret_names(record.factors))
+        _refuse(record_path(record), refused_names(record.factors))
     for file in manifest.files:
         if Path(file.path).name == FACTORS:
             try:
-                found = secret_names(json.loads((root / file.path).read_text(encoding="utf-8")))
+                found = refused_names(json.loads((root / file.path).read_text(encoding="utf-8")))
             except (ValueError, RecursionError):
                 reason = f"{file.path} is no JSON, so it cannot be told whether it holds a secret"
                 raise ArchiveError(reason, hint=_WARM) from None
