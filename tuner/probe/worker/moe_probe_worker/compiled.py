@@ -17,13 +17,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from moe_probe_worker import engine
-from moe_probe_worker.entrances import Notes, mark_entrances, stand_in_alike, watched
+from moe_probe_worker.entrances import Form, Notes, mark_entrances, stand_in_alike, watched
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.recorder import registered_layers
 from moe_probe_worker.scenarios import Scenario, learning
+from moe_probe_worker.stubs import Stubs
 from shared_worker.errors import in_one_line
+from shared_worker.vllm_types import Json, Layers, Module, VllmConfig
 
 COMPILATION = {"mode": 3, "cudagraph_mode": "NONE"}
 """vLLM's own compile mode, `VLLM_COMPILE`; a platform may turn it into another, as its launches do."""
@@ -43,11 +46,11 @@ class NotApplicable(Exception):  # noqa: N818  an outcome, not an error of ours
 class CompiledPasses(Passes):
     """Forward passes in which a failure is not mended: the stand-ins are those of the eager passes."""
 
-    def _mended(self, scenario) -> list:
+    def _mended(self, scenario: Scenario) -> list[list[Json]]:
         return self.recorder.record(lambda: self._forward(scenario))
 
 
-def observe_compiled(job: dict, passes: Passes, planned: list, entries: dict) -> dict:
+def observe_compiled(job: Json, passes: Passes, planned: list[Scenario], entries: dict[str, Json]) -> Json:
     """Some of the scenarios eager and compiled.
 
     Args:
@@ -73,7 +76,7 @@ def observe_compiled(job: dict, passes: Passes, planned: list, entries: dict) ->
         gc.collect()
 
 
-def check_class(model, layers: dict) -> None:
+def check_class(model: Module, layers: Layers) -> None:
     """Whether vLLM has a class to compile here.
 
     Raises:
@@ -87,13 +90,13 @@ def check_class(model, layers: dict) -> None:
         raise NotApplicable(f"vLLM does not compile this class: {type(model).__name__}.")
 
 
-def holders(model, layers: dict) -> list:
+def holders(model: Module, layers: Layers) -> list[Module]:
     """The modules with a MoE layer inside, from the outermost."""
     found = {id(layer) for layer in layers.values()}
     return [module for module in model.modules() if any(id(part) in found for part in module.modules())]
 
 
-def chosen(passes: Passes, planned: list, entries: dict) -> list:
+def chosen(passes: Passes, planned: list[Scenario], entries: dict[str, Json]) -> list[Scenario]:
     """The scenarios to compare, with few repeats.
 
     Only those fed as the first call is, since a launch feeds its compiled model always alike: some of each kind that
@@ -111,12 +114,12 @@ def chosen(passes: Passes, planned: list, entries: dict) -> list:
     return [replace(one, repeats=min(one.repeats, REPEATS)) for one in wanted]
 
 
-def compared(job: dict, passes: Passes, compare: list) -> dict:
+def compared(job: Json, passes: Passes, compare: list[Scenario]) -> Json:
     """`observe_compiled` for these scenarios, with exceptions."""
     eager, forms = eager_orders(passes, compare)
     vllm_config, model = build(job, passes.stubs)
     layers = registered_layers(vllm_config)
-    parts = [module for module in holders(model, layers) if getattr(module, "do_not_compile", True) is False]
+    parts: list[Any] = [module for module in holders(model, layers) if getattr(module, "do_not_compile", True) is False]
     mode = vllm_config.compilation_config.mode.name
     if not parts:
         raise NotApplicable(f"vLLM does not compile this model here: mode {mode}.")
@@ -137,7 +140,7 @@ def compared(job: dict, passes: Passes, compare: list) -> dict:
     return answer(ran, eager, how)
 
 
-def first_call(vllm_config, compare: list) -> Scenario:
+def first_call(vllm_config: VllmConfig, compare: list[Scenario]) -> Scenario:
     """What vLLM's model runner calls the model with first: its profile run, the largest batch of zeros.
 
     `profile_run` and `_dummy_run`, vllm/v1/worker/gpu_model_runner.py, 0.19.1 and
@@ -149,7 +152,7 @@ def first_call(vllm_config, compare: list) -> Scenario:
     return Scenario("first_call", [0] * tokens, [0] * tokens, compare[0].feed if compare else "ids")
 
 
-def eager_orders(passes: Passes, compare: list) -> tuple:
+def eager_orders(passes: Passes, compare: list[Scenario]) -> tuple[dict[str, list[list[str]]], dict[str, Form]]:
     """Run the scenarios through the base probe's own model.
 
     Returns:
@@ -158,7 +161,9 @@ def eager_orders(passes: Passes, compare: list) -> tuple:
     Raises:
         RuntimeError: MoE layers are reached on a path on which the compiled model could not be watched.
     """
-    recorder, orders, forms = passes.recorder, {}, {}
+    recorder = passes.recorder
+    orders: dict[str, list[list[str]]] = {}
+    forms: dict[str, Form] = {}
     with watched(recorder.layers, forms) as entered:
         for scenario in compare:
             entry = without_experts(passes, scenario, entered)
@@ -170,7 +175,7 @@ def eager_orders(passes: Passes, compare: list) -> tuple:
     return orders, forms
 
 
-def without_experts(passes: Passes, scenario, entered: list) -> dict:
+def without_experts(passes: Passes, scenario: Scenario, entered: list[str]) -> Json:
     """The scenario's entry; the experts compute only where the pass fails without."""
     recorder, before = passes.recorder, passes.recorder.stubbed
     for stubbed in dict.fromkeys((True, before)):
@@ -183,7 +188,7 @@ def without_experts(passes: Passes, scenario, entered: list) -> dict:
     return entry
 
 
-def build(job: dict, stubs) -> tuple:
+def build(job: Json, stubs: Stubs) -> tuple[VllmConfig, Module]:
     """The VllmConfig and the model as a launch that compiles makes them, but for the backend and the weights."""
     flag = {"fast_moe_cold_start": False} if engine.flag_form() == "field" else {}
     settings = {"enforce_eager": False, "compilation_config": {**COMPILATION, **flag}}
@@ -204,7 +209,7 @@ def build(job: dict, stubs) -> tuple:
     return vllm_config, model
 
 
-def forget(parts: list) -> None:
+def forget(parts: list[Any]) -> None:
     """Drop what Dynamo keeps for the compiled classes; other functions of vLLM keep theirs, which cost seconds."""
     import torch
 
@@ -212,7 +217,7 @@ def forget(parts: list) -> None:
         torch._dynamo.eval_frame.remove_from_cache(part.original_code_object())
 
 
-def answer(ran: list, eager: dict, how: str) -> dict:
+def answer(ran: list[Json], eager: dict[str, list[list[str]]], how: str) -> Json:
     """The entry: a compiled pass that raised is a failure, unless one that ran shows a difference already."""
     failed = [f"{entry['name']}: {entry['detail']}" for entry in ran if entry["status"] == "failed"]
     orders = {entry["name"]: entry["passes"] for entry in ran if entry["status"] == "ran"}

@@ -7,13 +7,19 @@ where the config comes from.
 """
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
+from shared_worker.vllm_types import Json
+
+Maker = Callable[[Json, str], Any]
+"""Makes the value of a field from the config and the text of the sources."""
 ENCODERS = ("vision", "audio")
 PLAIN_HEAD = 128
 
 
-def head_size(node: dict, _text: str):
+def head_size(node: Json, _text: str) -> int | None:
     """Width of one attention head, unless the model makes it up from parts of its own.
 
     Kernels want multiples of 16; published models whose heads do not share the hidden size evenly have 128.
@@ -24,23 +30,24 @@ def head_size(node: dict, _text: str):
     return PLAIN_HEAD if rest or width % 16 else width
 
 
-def rotary_size(node: dict, text: str) -> int:
+def rotary_size(node: Json, text: str) -> int | None:
     """Width of the rotated part of a head."""
-    return node.get("head_dim") or head_size(node, text)
+    width: int | None = node.get("head_dim") or head_size(node, text)
+    return width
 
 
-def sparse_layers(node: dict, text: str):
+def sparse_layers(node: Json, text: str) -> list[int] | int:
     """Every layer but the first is MoE: as a list where the text takes one by its number, else as an interval."""
     return [0] + [1] * (layers(node) - 1) if "moe_layer_freq[" in text else 1
 
 
-def sparse_layer_flags(node: dict, _text: str) -> list:
+def sparse_layer_flags(node: Json, _text: str) -> list[bool]:
     """Whether each layer is MoE, as its list of kinds says, else every one but the first."""
     kinds = node.get("mlp_layer_types")
     return [kind == "sparse" for kind in kinds] if kinds else [index > 0 for index in range(layers(node))]
 
 
-def linear_attention(node: dict, _text: str) -> dict:
+def linear_attention(node: Json, _text: str) -> Json:
     """Linear attention in three layers of four, which are counted from one."""
     numbers = range(1, layers(node) + 1)
     return {
@@ -52,12 +59,12 @@ def linear_attention(node: dict, _text: str) -> dict:
     }
 
 
-def like(field: str):
+def like(field: str) -> Maker:
     """The value of another field."""
     return lambda node, _text: node[field]
 
 
-def always(value):
+def always(value: Any) -> Maker:
     """The same for every model."""
     return lambda _node, _text: value
 
@@ -140,7 +147,7 @@ class Reads:
         return (field in NOT_NULL and field in self.direct) or (field in NOT_NONE and field in self.insisted)
 
 
-def complete(config: dict, known, reads: Reads) -> tuple:
+def complete(config: Json, known: Any, reads: Reads) -> tuple[Json, list[str]]:
     """A copy with the fields that the sources ask for and nobody has, and their names.
 
     Args:
@@ -159,7 +166,7 @@ def complete(config: dict, known, reads: Reads) -> tuple:
     return config, [*dict.fromkeys(added)]
 
 
-def inner(config: dict, known, reads: Reads, encodes: bool) -> tuple:
+def inner(config: Json, known: Any, reads: Reads, encodes: bool) -> tuple[Json, list[str]]:
     """`complete` for a nested config, which may be an encoder's."""
     if not encodes:
         return complete(config, known, reads)
@@ -167,7 +174,7 @@ def inner(config: dict, known, reads: Reads, encodes: bool) -> tuple:
     return config, filled(config, known, reads, ENCODER)
 
 
-def filled(node: dict, known, reads: Reads, table: dict) -> list:
+def filled(node: Json, known: Any, reads: Reads, table: dict[str, Maker]) -> list[str]:
     """Add to one node; the names of the fields added."""
     added = []
     for field, value in table.items():
@@ -180,14 +187,14 @@ def filled(node: dict, known, reads: Reads, table: dict) -> list:
     return added
 
 
-def demanded(node: dict, known, reads: Reads) -> list:
+def demanded(node: Json, known: Any, reads: Reads) -> list[str]:
     """Give switches the one value that the model class takes; the names of those turned."""
     off = [name for name, value in reads.demanded.items() if getattr(known, name, None) is not value]
     node.update((name, reads.demanded[name]) for name in off)
     return off
 
 
-def even(node: dict, known, reads: Reads) -> list:
+def even(node: Json, known: Any, reads: Reads) -> list[str]:
     """Say how wide a head is where the heads do not share the hidden size evenly; the name of the field if added."""
     heads = node.get("num_attention_heads") or 1
     if node["hidden_size"] % heads and "head_dim" in reads.by_name and is_lacking(node, known, "head_dim"):
@@ -196,7 +203,7 @@ def even(node: dict, known, reads: Reads) -> list:
     return []
 
 
-def is_lacking(node: dict, known, field: str) -> bool:
+def is_lacking(node: Json, known: Any, field: str) -> bool:
     """Whether neither the JSON nor the object made of it has a value; an error of its own is no lack."""
     try:
         return node.get(field) is None and getattr(known, field, None) is None
@@ -204,14 +211,14 @@ def is_lacking(node: dict, known, field: str) -> bool:
         return False
 
 
-def is_null(node: dict, known, field: str) -> bool:
+def is_null(node: Json, known: Any, field: str) -> bool:
     """Whether a field that is lacking is known with the value null."""
     with suppress(Exception):
         return field in node or hasattr(known, field)
     return True
 
 
-def agreed(config: dict) -> list:
+def agreed(config: Json) -> list[str]:
     """Let encoders end in the width of the language model beside them; the names of the fields that did not."""
     text = config.get("text_config") or {}
     wide = text.get("hidden_size")
@@ -222,7 +229,7 @@ def agreed(config: dict) -> list:
     return ["out_hidden_size"] * bool(unlike)
 
 
-def joined(node: dict, text: str) -> list:
+def joined(node: Json, text: str) -> list[str]:
     """Turn lists of layer numbers that the text splits at commas into text; the names of those turned."""
     lists = [key for key, value in node.items() if isinstance(value, list | tuple) and key.startswith("moe_layers")]
     found = [key for key in lists if re.search(rf"\b{key}\.(strip\(\)\.)?split\(", text)]
@@ -231,12 +238,12 @@ def joined(node: dict, text: str) -> list:
     return found
 
 
-def layers(node: dict) -> int:
+def layers(node: Json) -> int:
     """Number of layers, 0 if the node does not say."""
     counts = (node.get(key) for key in ("num_hidden_layers", "num_layers", "n_layer", "n_layers"))
     return next((count for count in counts if isinstance(count, int)), 0)
 
 
-def said(source: str, added: list) -> str:
+def said(source: str, added: list[str]) -> str:
     """Where the config comes from, with what was added."""
     return f"{source} with {', '.join(added)} as its class asks" if added else source

@@ -12,10 +12,11 @@ built from.
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from moe_probe_worker import completion, rereading
 from moe_probe_worker.published import published, text_of, text_of_transformers
+from shared_worker.vllm_types import Json
 
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 """Keys that say how many routed experts a layer has; the same list as the host's, which filters by it."""
@@ -50,11 +51,11 @@ class Wanted(NamedTuple):
     """
 
     architecture: str
-    akin: list
-    built: list
+    akin: list[str]
+    built: list[str]
     module: str
     multimodal: bool
-    modules: list
+    modules: list[str]
     by_config: bool
 
 
@@ -65,18 +66,18 @@ class Finder:
         modules: the modules that define what an architecture leads to, by its name; only registered ones have any.
     """
 
-    def __init__(self, modules: Callable) -> None:
+    def __init__(self, modules: Callable[[str], list[str]]) -> None:
         self.modules = modules
         self.model_types = architectures_of_transformers()
-        self._by_type: dict = {}
-        self._by_name: dict = {}
-        self._made: dict = {}
+        self._by_type: dict[str, list[Known]] = {}
+        self._by_name: dict[str, list[Known]] = {}
+        self._made: dict[Known, tuple[Json, str] | None] = {}
         for known in known_classes():
             self._by_type.setdefault(known.model_type, []).append(known)
             for name in {known.name, stem(known.name)}:
                 self._by_name.setdefault(name, []).append(known)
 
-    def find(self, wanted: Wanted) -> dict:
+    def find(self, wanted: Wanted) -> Json:
         """`config`, `source` and `reason`.
 
         A class of the architecture's own name is taken even if its defaults have no experts: a dense sibling looks
@@ -88,7 +89,7 @@ class Finder:
         config, source = self._fitted(*found, wanted)
         return {"config": {**config, "architectures": [wanted.architecture]}, "source": source, "reason": ""}
 
-    def _fitted(self, config: dict, source: str, wanted: Wanted) -> tuple:
+    def _fitted(self, config: Json, source: str, wanted: Wanted) -> tuple[Json, str]:
         """The config as vLLM can read it, with what the code behind the class reads besides."""
         config, known, left_out = rereading.readable({**config, "architectures": [wanted.architecture]})
         source = f"{source} without {', '.join(left_out)}" if left_out else source
@@ -99,23 +100,23 @@ class Finder:
         config, added = completion.complete(config, known, reads)
         return config, completion.said(source, added)
 
-    def _named_inside(self, config: dict, wanted: Wanted) -> tuple:
+    def _named_inside(self, config: Json, wanted: Wanted) -> tuple[Json, list[str]]:
         """The config with the architecture of its language model, where nothing but the config names it."""
-        inner = []
+        inner: list[str] = []
         for key, value in nested(config).items() if wanted.by_config else ():
             names = value.get("architectures") or self._architectures(value.get("model_type", ""))
             if names:
                 config, inner = {**config, key: {**value, "architectures": names}}, [*inner, *names]
         return config, inner
 
-    def _architectures(self, model_type: str) -> list:
+    def _architectures(self, model_type: str) -> list[str]:
         """The registered language model that has this model type."""
         named = [name for name, types in self.model_types.items() if model_type in types]
         named += [f"{known.name.removesuffix('Config')}ForCausalLM" for known in self._by_type.get(model_type, ())]
         named = [name for name in named if name.endswith("ForCausalLM") and self.modules(name)]
         return named[:1]
 
-    def _relative(self, wanted: Wanted):
+    def _relative(self, wanted: Wanted) -> tuple[Json, str] | None:
         """Defaults with experts, of a class akin, else of one that the module names, else of one that it uses."""
         tiers = ((wanted.akin, "akin to"), (in_text(wanted.module), "read by"), (wanted.built, "used by"))
         for names, how in tiers:
@@ -125,7 +126,7 @@ class Finder:
                     return found[0], f"{found[1]}: {name} is {how} this class"
         return None
 
-    def _best(self, name: str, wanted: Wanted):
+    def _best(self, name: str, wanted: Wanted) -> tuple[Json, str] | None:
         """Defaults of the classes that belong to a name: with experts if any has them, of the right shape if any is."""
         known = [one for model_type in self.model_types.get(name, ()) for one in self._by_type.get(model_type, ())]
         known += [*self._by_name.get(name, ()), *self._by_name.get(stem(name), ())]
@@ -133,7 +134,7 @@ class Finder:
         found.sort(key=lambda made: (not declares_experts(made[0]), has_parts(made[0]) != wanted.multimodal))
         return found[0] if found else None
 
-    def _defaults(self, known: Known):
+    def _defaults(self, known: Known) -> tuple[Json, str] | None:
         """`defaults`, or None for a class that has no usable ones."""
         if known not in self._made:
             self._made[known] = None
@@ -142,11 +143,11 @@ class Finder:
         return self._made[known]
 
 
-def architectures_of_transformers() -> dict:
+def architectures_of_transformers() -> dict[str, list[str]]:
     """Architecture -> model types, from every map of transformers' auto classes, in their order."""
     from transformers.models.auto import modeling_auto
 
-    found: dict = {}
+    found: dict[str, list[str]] = {}
     for name, mapping in vars(modeling_auto).items():
         if name.endswith("_MAPPING_NAMES") and name.startswith("MODEL_"):
             for model_type, classes in mapping.items():
@@ -155,7 +156,7 @@ def architectures_of_transformers() -> dict:
     return found
 
 
-def known_classes() -> list:
+def known_classes() -> list[Known]:
     """Every config class with a model type, those that vLLM reads a config.json with first.
 
     Where vLLM reads a model type with the class of another one, transformers' own class knows more of its fields.
@@ -163,7 +164,9 @@ def known_classes() -> list:
     from transformers.models.auto import configuration_auto
     from vllm.transformers_utils import config, configs
 
-    own, lent, further = [], [], []
+    own: list[Known] = []
+    lent: list[Known] = []
+    further: list[Known] = []
     for model_type in list(config._CONFIG_REGISTRY):
         with suppress(Exception):
             cls = config._CONFIG_REGISTRY[model_type]
@@ -175,7 +178,7 @@ def known_classes() -> list:
     return [*own, *others, *lent, *further]
 
 
-def load(known: Known):
+def load(known: Known) -> Any:
     """Import a config class."""
     from transformers import CONFIG_MAPPING
     from vllm.transformers_utils import config, configs
@@ -187,7 +190,7 @@ def load(known: Known):
     return getattr(configs, known.name)
 
 
-def defaults(known: Known) -> tuple:
+def defaults(known: Known) -> tuple[Json, str]:
     """The class's default config as JSON, and where it comes from.
 
     Where the defaults leave experts off, the class is asked again for a few.
@@ -204,10 +207,13 @@ def defaults(known: Known) -> tuple:
     return config, source
 
 
-def with_experts(config: dict) -> dict:
+def with_experts(config: Json) -> Json:
     """Arguments that set every expert count of the config that is unset, also in nested configs."""
-    found = {key: with_experts(value) for key, value in nested(config).items()}
-    found = {key: value for key, value in found.items() if value}
+    found: Json = {}
+    for key, value in nested(config).items():
+        inside = with_experts(value)
+        if inside:
+            found[key] = inside
     off = [key for key in EXPERT_COUNTS if key in config and config[key] in (None, 0, 1)]
     if off:
         found |= dict.fromkeys(off, EXPERTS)
@@ -215,7 +221,7 @@ def with_experts(config: dict) -> dict:
     return found
 
 
-def declares_experts(config: dict) -> bool:
+def declares_experts(config: Json) -> bool:
     """Whether the config asks for more than one routed expert outside its encoders."""
     counts = [config.get(key) for key in EXPERT_COUNTS]
     counts += [item for count in counts if isinstance(count, list) for item in count]
@@ -223,19 +229,19 @@ def declares_experts(config: dict) -> bool:
     return own or any(declares_experts(value) for value in nested(config).values())
 
 
-def nested(config: dict) -> dict:
+def nested(config: Json) -> Json:
     """The configs inside that describe no encoder."""
     encoders = ("vision", "audio", "quant")
     inside = {key: value for key, value in config.items() if isinstance(value, dict) and key.endswith("config")}
     return {key: value for key, value in inside.items() if not key.startswith(encoders)}
 
 
-def has_parts(config: dict) -> bool:
+def has_parts(config: Json) -> bool:
     """Whether the config holds one for each kind of input, or describes the language model alone."""
     return any(isinstance(value, dict) and "model_type" in value for value in config.values())
 
 
-def leaves(settings: dict) -> list:
+def leaves(settings: Any) -> list[tuple[str, Any]]:
     """The settings at the ends of a nested dict."""
     inner = [leaves(value) if isinstance(value, dict) else [(key, value)] for key, value in settings.items()]
     return [pair for pairs in inner for pair in pairs]
@@ -252,7 +258,7 @@ def common(one: str, other: str) -> int:
     return next((at for at, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
 
 
-def in_text(module: str) -> list:
+def in_text(module: str) -> list[str]:
     """Names of config classes in a module's text, those named like the module first."""
     names = re.findall(r"\b[A-Z]\w*Config\b", text_of(module))
     last = module.rpartition(".")[2].replace("_", "")

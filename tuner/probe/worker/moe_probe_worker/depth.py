@@ -13,11 +13,12 @@ from moe_probe_worker.recorder import Recorder, registered_layers
 from moe_probe_worker.scenarios import learning, scenarios
 from moe_probe_worker.stubs import Stubs
 from shared_worker.errors import in_one_line
+from shared_worker.vllm_types import Json
 
 MOST_SCENARIOS = 4
 
 
-def observe_whole(job: dict, report: dict):
+def observe_whole(job: Json, report: Json) -> Json | None:
     """The report's `whole`; a failure is its own and costs nothing else.
 
     Args:
@@ -41,7 +42,7 @@ def observe_whole(job: dict, report: dict):
         gc.collect()
 
 
-def shown(job: dict) -> dict:
+def shown(job: Json) -> Json:
     """Layers and scenarios of the model with every layer, with exceptions."""
     with Stubs() as stubs:
         vllm_config, model = engine.construct({**job, "config": job["deep"]}, stubs)
@@ -55,7 +56,7 @@ def shown(job: dict) -> dict:
         return {"registered": list(recorder.layers), "scenarios": run_all(passes, planned)}
 
 
-def leaves_the_order(report: dict) -> bool:
+def leaves_the_order(report: Json) -> bool:
     """Whether some pass ran no prefix of the registered order."""
     registered = report["registered"]
     orders = [order for scenario in report["scenarios"] for order in scenario["passes"]]

@@ -9,16 +9,19 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from moe_probe_worker import plugins
 from moe_probe_worker.autotune import take_the_first
+from moe_probe_worker.stubs import Stubs
 from shared_worker.installed import version_of
 from shared_worker.model_classes import inspect_in_process
+from shared_worker.vllm_types import Json, Module, VllmConfig
 
 MAX_TOKENS = 2048
 """Tokens in the largest batch of the probe's vLLM: its own `max_num_batched_tokens` of an offline launch."""
 MAX_SEQUENCES = 8
-REMEDIES = {
+REMEDIES: dict[str, Json] = {
     "max_num_batched_tokens": {"max_model_len": MAX_TOKENS},  # a prompt that vLLM cannot cut into batches is one batch
     "enable-prefix-caching": {"enable_prefix_caching": False},  # which vLLM turned off too late for the state's size
 }
@@ -27,7 +30,7 @@ NOISE = 2**16
 """Random numbers that are made for the weights."""
 
 
-def start(control: Path) -> dict:
+def start(control: Path) -> Json:
     """Import vLLM, set up a world of one process, and describe the environment."""
     begin = time.monotonic()
     import torch
@@ -68,7 +71,7 @@ def join_world_of_one(control: Path, device: str) -> None:
     )
 
 
-def give_workspace(device) -> None:
+def give_workspace(device: Any) -> None:
     """Make the scratch memory that expert kernels expect; on a GPU vLLM's own worker process makes it."""
     with suppress(ImportError):  # releases before vllm/v1/worker/workspace.py
         from vllm.v1.worker.workspace import init_workspace_manager
@@ -76,7 +79,7 @@ def give_workspace(device) -> None:
         init_workspace_manager(device)
 
 
-def flag() -> dict:
+def flag() -> Json:
     """What `fast_moe_cold_start` is in this vLLM, and what becomes of an explicit true.
 
     `field`: as `flag_form`; `attribute` is a class attribute no configuration
@@ -103,7 +106,7 @@ def flag_form() -> str:
     return "attribute" if hasattr(CompilationConfig, "fast_moe_cold_start") else "absent"
 
 
-def model_folder(job: dict) -> Path:
+def model_folder(job: Json) -> Path:
     """A folder that holds the shrunk config.json, the files that vLLM reads beside it, and the code if it may run."""
     folder = Path(tempfile.mkdtemp(prefix="model-", dir=os.getcwd()))  # noqa: PTH109  the worker's own folder
     config = dict(job["config"])
@@ -120,7 +123,7 @@ def model_folder(job: dict) -> Path:
     return folder
 
 
-def configure(job: dict, folder: Path, **settings):
+def configure(job: Json, folder: Path, **settings: Any) -> VllmConfig:
     """The VllmConfig for eager execution of this model, without tokenizer or weights.
 
     Settings are vLLM's own, as in a launch that does not say, but for those in `REMEDIES`.
@@ -135,13 +138,13 @@ def configure(job: dict, folder: Path, **settings):
         try:
             return configured(job, folder, **settings)
         except ValueError as error:
-            known = next((said for said in remedies if said in str(error)), None)
-            if known is None:
+            complaint = next((words for words in remedies if words in str(error)), None)
+            if complaint is None:
                 raise
-            settings = remedies.pop(known) | settings
+            settings = remedies.pop(complaint) | settings
 
 
-def configured(job: dict, folder: Path, **settings):
+def configured(job: Json, folder: Path, **settings: Any) -> VllmConfig:
     """`configure`, without a second try."""
     from vllm.engine.arg_utils import EngineArgs
 
@@ -161,10 +164,11 @@ def configured(job: dict, folder: Path, **settings):
         "compilation_config": {"fast_moe_cold_start": False} if flag_form() == "field" else {},
     }
     arguments = {name: value for name, value in wanted.items() if name in known}
-    return EngineArgs(**{**arguments, **settings}).create_engine_config()
+    config: VllmConfig = EngineArgs(**{**arguments, **settings}).create_engine_config()
+    return config
 
 
-def construct(job: dict, stubs, **settings):
+def construct(job: Json, stubs: Stubs, **settings: Any) -> tuple[VllmConfig, Module]:
     """The VllmConfig and the model; token mixers without a kernel are replaced and building is tried again.
 
     Args:
@@ -182,7 +186,7 @@ def construct(job: dict, stubs, **settings):
                 raise
 
 
-def is_multimodal(config: dict) -> bool:
+def is_multimodal(config: Json) -> bool:
     """Whether the config declares an encoder; its outputs enter the probe as embeddings."""
     return any(isinstance(value, dict) and key.startswith(("vision", "audio")) for key, value in config.items())
 
@@ -198,7 +202,7 @@ def make_groups() -> None:
             initialize_model_parallel(1, 1)
 
 
-def build(vllm_config):
+def build(vllm_config: VllmConfig) -> Module:
     """Construct the model class that vLLM picks, on the platform's device; its static lists of layers are extended."""
     import torch
     from vllm.config import set_current_vllm_config
@@ -208,12 +212,12 @@ def build(vllm_config):
     make_groups()
     device = torch.device(vllm_config.device_config.device)
     with set_current_vllm_config(vllm_config), set_default_torch_dtype(torch.bfloat16), device:
-        model = initialize_model(vllm_config)
+        model: Module = initialize_model(vllm_config)
     materialise(model, device)
     return model
 
 
-def materialise(model, device) -> None:
+def materialise(model: Module, device: Any) -> None:
     """Give memory to the language model's own work tensors that were made with a skipped encoder.
 
     vLLM 0.19.1 makes the buffers for deep-stacked vision features under the
@@ -229,7 +233,7 @@ def materialise(model, device) -> None:
                 setattr(module, name, with_memory(value, device))
 
 
-def with_memory(value, device):
+def with_memory(value: Any, device: Any) -> Any:
     """Zeros on the device in place of a tensor that has a shape alone; anything else as it is."""
     import torch
 
@@ -238,7 +242,7 @@ def with_memory(value, device):
     return value
 
 
-def fill_weights(model) -> None:
+def fill_weights(model: Module) -> None:
     """Small random numbers everywhere: the order of layers is what is observed, not values.
 
     One block of numbers is repeated through each parameter: making new ones for
@@ -259,7 +263,7 @@ def fill_weights(model) -> None:
         flat[whole:].copy_(noise[: flat.numel() - whole])
 
 
-def leave_experts(model) -> None:
+def leave_experts(model: Module) -> None:
     """Leave out the step after loading that repacks the experts' weights, for a model whose experts never compute."""
     from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
 
@@ -269,7 +273,7 @@ def leave_experts(model) -> None:
             method.process_weights_after_loading = lambda *_: None
 
 
-def finish_weights(model, vllm_config, stubs) -> None:
+def finish_weights(model: Module, vllm_config: VllmConfig, stubs: Stubs) -> None:
     """Run vLLM's own step after loading: kernels chosen, weights repacked."""
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import process_weights_after_loading

@@ -9,11 +9,16 @@ own is kept in the graph, not looked into, and runs whenever the graph runs.
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from moe_probe_worker.stubs import gives_pair, hidden_states, is_mixer
+from shared_worker.vllm_types import Function, Json, Layers, Module, Tensor
 
-_library: list = []
-_listening: list = []
+Form = tuple[Any, ...] | None
+"""Width and type of a tensor, or the form of each part of a tuple; None for None."""
+
+_library: list[Any] = []
+_listening: "list[Notes]" = []
 
 
 class Notes:
@@ -27,43 +32,43 @@ class Notes:
         counted: false, since names are not resolved here.
     """
 
-    def __init__(self, layers: dict) -> None:
+    def __init__(self, layers: Layers) -> None:
         self.layers, self.names = layers, list(layers)
         self.stubbed, self.counted = True, False
-        self.seen: list[tuple] = []
+        self.entered: list[tuple[object, str]] = []
 
     def note(self, layer: int) -> None:
         """The layer of this index is entered now."""
         from vllm.forward_context import get_forward_context
 
-        self.seen.append((get_forward_context(), self.names[layer]))
+        self.entered.append((get_forward_context(), self.names[layer]))
 
-    def record(self, forward: Callable[[], object]) -> list[list[dict]]:
+    def record(self, forward: Callable[[], object]) -> list[list[Json]]:
         """Run one pass; the answer is as `Recorder.record`'s."""
-        self.seen = []
+        self.entered = []
         _listening.append(self)
         try:
             forward()
         finally:
             _listening.remove(self)
-        contexts = dict.fromkeys(id(context) for context, _ in self.seen)
-        orders = [[name for context, name in self.seen if id(context) == one] for one in contexts]
+        contexts = dict.fromkeys(id(context) for context, _ in self.entered)
+        orders = [[name for context, name in self.entered if id(context) == one] for one in contexts]
         return [[{"called": name, "ran": name} for name in order] for order in orders]
 
 
-def entrance_operator():
+def entrance_operator() -> Function:
     """Our operator: it notes a layer's index and returns zeros.
 
     Its schema says that it changes its argument, so that no pass drops it or moves it past another.
     """
     import torch
 
-    def run(hidden, layer: int, width: int):
+    def run(hidden: Tensor, layer: int, width: int) -> Tensor:
         if _listening:
             _listening[-1].note(layer)
         return zeros(hidden, layer, width)
 
-    def zeros(hidden, _layer: int, width: int):
+    def zeros(hidden: Tensor, _layer: int, width: int) -> Tensor:
         return hidden.new_zeros((*hidden.shape[:-1], width))
 
     if not _library:
@@ -72,10 +77,11 @@ def entrance_operator():
         library.impl("entrance", run, "CompositeExplicitAutograd")
         torch.library.register_fake("moe_probe::entrance", zeros, lib=library)
         _library.append(library)
-    return torch.ops.moe_probe.entrance
+    operator: Function = torch.ops.moe_probe.entrance
+    return operator
 
 
-def mark_entrances(layers: dict, forms: dict) -> None:
+def mark_entrances(layers: Layers, forms: dict[str, Form]) -> None:
     """Put our operator in the place of each layer's arithmetic, which cannot choose layers.
 
     Args:
@@ -85,10 +91,10 @@ def mark_entrances(layers: dict, forms: dict) -> None:
     operator = entrance_operator()
     usual = next(iter(forms.values()), None)
 
-    def entrance(index: int, form):
+    def entrance(index: int, form: Form) -> Function:
         width = max((width for width, _ in tensors(form)), default=None)
 
-        def forward(*args, **kwargs):
+        def forward(*args: Any, **kwargs: Any) -> Any:
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             made = operator(hidden, index, width or hidden.shape[-1])
             return shaped(form, made) if form else made
@@ -100,12 +106,12 @@ def mark_entrances(layers: dict, forms: dict) -> None:
 
 
 @contextmanager
-def watched(layers: dict, forms: dict) -> Iterator[list]:
+def watched(layers: Layers, forms: dict[str, Form]) -> Iterator[list[str]]:
     """Record the name of each layer whose `forward` is called, and the form of what it returns."""
     entered: list[str] = []
 
-    def watch(name: str, forward: Callable):
-        def watching(*args, **kwargs):
+    def watch(name: str, forward: Function) -> Function:
+        def watching(*args: Any, **kwargs: Any) -> Any:
             entered.append(name)
             found = forward(*args, **kwargs)
             forms[name] = form_of(found)
@@ -120,7 +126,7 @@ def watched(layers: dict, forms: dict) -> Iterator[list]:
 
 
 @contextmanager
-def traceable(model, layers: dict, forms: dict) -> Iterator[None]:
+def traceable(model: Module, layers: Layers, forms: dict[str, Form]) -> Iterator[None]:
     """Let Dynamo trace a model that is built for eager passes, and quickly.
 
     Our operator takes the place of the layers' arithmetic, and stand-ins that of all token mixers: both take most of
@@ -139,7 +145,7 @@ def traceable(model, layers: dict, forms: dict) -> Iterator[None]:
         yield
 
 
-def mixers(model, layers: dict) -> list:
+def mixers(model: Module, layers: Layers) -> list[Module]:
     """The token mixers of a model that hold no MoE layer."""
     registered = {id(layer) for layer in layers.values()}
     named = [module for module in model.modules() if is_mixer(type(module).__name__)]
@@ -147,7 +153,7 @@ def mixers(model, layers: dict) -> list:
 
 
 @contextmanager
-def restored(modules: Iterable) -> Iterator[None]:
+def restored(modules: Iterable[Module]) -> Iterator[None]:
     """Take back each `forward` that the block sets on one of these modules."""
     kept = [(module, vars(module).get("forward")) for module in modules]
     try:
@@ -159,21 +165,21 @@ def restored(modules: Iterable) -> Iterator[None]:
                 module.forward = forward
 
 
-def form_of(value):
+def form_of(value: Any) -> Form:
     """Width and type of a tensor, the forms of a tuple's parts, or None."""
     if isinstance(value, tuple):
         return tuple(form_of(part) for part in value)
     return None if value is None else (int(value.shape[-1]), value.dtype)
 
 
-def tensors(form) -> list:
+def tensors(form: Form) -> list[tuple[int, Any]]:
     """The tensors of a form."""
     if form is None:
         return []
     return [form] if isinstance(form[0], int) else [one for part in form for one in tensors(part)]
 
 
-def shaped(form, made):
+def shaped(form: Form, made: Tensor) -> Any:
     """A result of this form, cut out of what the operator made."""
     if form is None:
         return None
@@ -182,7 +188,7 @@ def shaped(form, made):
     return tuple([shaped(part, made) for part in form])
 
 
-def stand_in_alike(model, compiled) -> None:
+def stand_in_alike(model: Module, compiled: Module) -> None:
     """Give the compiled model the stand-ins that the eager one needed, in a form that Dynamo can trace."""
     stood_in = {type(module) for module in model.modules() if getattr(module.forward, "keeps_shape", False)}
     for module in compiled.modules():
@@ -190,12 +196,12 @@ def stand_in_alike(model, compiled) -> None:
             module.forward = stand_in(type(module))
 
 
-def stand_in(cls: type):
+def stand_in(cls: Any) -> Function:
     """A `forward` like that of `stubs.keep_shape`; arguments are found by their place in the class's own signature."""
     names = list(inspect.signature(cls.forward).parameters)[1:]
     pair = gives_pair(cls)
 
-    def forward(*args, **kwargs):
+    def forward(*args: Any, **kwargs: Any) -> Any:
         given = {**dict(zip(names, args)), **kwargs}  # noqa: B905  fewer arguments than names
         hidden = hidden_states(given)
         output = given.get("output")

@@ -9,13 +9,18 @@ derived inputs; its other scenarios run all the same.
 
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
 from moe_probe_worker import engine
 from moe_probe_worker.compiled import clean_state, without_experts
-from moe_probe_worker.entrances import traceable, watched
+from moe_probe_worker.entrances import Form, traceable, watched
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.scenarios import Scenario, take
+from shared_worker.vllm_types import Tensor
 
+Guard = Callable[[int], bool]
+"""Whether it holds for a number of tokens."""
 EXAMPLE = 17
 """Tokens of the first trace."""
 MOST = 12
@@ -35,7 +40,7 @@ class Captured(BaseException):
     """The trace is done. No `Exception`, or Dynamo would take it for a failure of the backend."""
 
 
-def derived(passes: Passes, planned: list) -> list:
+def derived(passes: Passes, planned: list[Scenario]) -> list[Scenario]:
     """Scenarios with numbers of tokens at which the code of the model goes another way than in those planned.
 
     Args:
@@ -49,7 +54,8 @@ def derived(passes: Passes, planned: list) -> list:
         return []
     _, _, multimodal, longest = passes.inputs([])
     feed = "embeds" if multimodal else "ids"
-    example, forms = batch("example", EXAMPLE, feed, longest), {}
+    example = batch("example", EXAMPLE, feed, longest)
+    forms: dict[str, Form] = {}
     with watched(passes.recorder.layers, forms) as entered:
         entry = without_experts(passes, example, entered)
     if entry["status"] != "ran":
@@ -66,7 +72,7 @@ def batch(name: str, size: int, feed: str, longest: int) -> Scenario:
     return Scenario(name, take(range(64), size), positions, feed, optional=True)
 
 
-def derived_sizes(guards_of, covered: set) -> list:
+def derived_sizes(guards_of: Callable[[int], list[Guard]], covered: set[int]) -> list[int]:
     """Numbers of tokens on the other side of a guard, those of the first trace first.
 
     Args:
@@ -74,26 +80,27 @@ def derived_sizes(guards_of, covered: set) -> list:
             number of tokens to whether the guard holds.
         covered: numbers of tokens that are no news.
     """
-    begin, waiting, found = time.thread_time(), [EXAMPLE], []
+    begin, waiting = time.thread_time(), [EXAMPLE]
+    sizes: list[int] = []
     covered = {*covered, EXAMPLE}
     for traces in range(1, MOST + 2):
         for size in other_sizes(guards_of(waiting.pop(0))):
-            if size not in covered and len(found) < MOST:
+            if size not in covered and len(sizes) < MOST:
                 covered.add(size)
-                found.append(size)
+                sizes.append(size)
                 waiting.append(size)
         spent = time.thread_time() - begin
         if not waiting or (traces >= FEWEST and spent + spent / traces > LIMIT_S):
             break
-    return found
+    return sizes
 
 
-def other_sizes(guards: list) -> list:
+def other_sizes(guards: list[Guard]) -> list[int]:
     """For each guard, numbers of tokens that get as far and for which it does not hold.
 
     Of each run of such numbers the two ends are given: there an error by one would show.
     """
-    found: list = []
+    found: list[int] = []
     reaching = list(range(1, engine.MAX_TOKENS + 1))
     for guard in guards[:MOST_GUARDS]:
         leaving = [size for size in reaching if not guard(size)]
@@ -103,14 +110,14 @@ def other_sizes(guards: list) -> list:
     return found
 
 
-def trace(passes: Passes, scenario) -> list:
+def trace(passes: Passes, scenario: Scenario) -> list[Guard]:
     """The guards on the number of tokens in one trace of the model's forward; empty if it is not one graph."""
     import torch
     from vllm.forward_context import set_forward_context
 
-    found: list = []
+    found: list[Guard] = []
 
-    def backend(_graph, _inputs):
+    def backend(_graph: object, _inputs: object) -> None:
         found.extend(guards(torch._guards.TracingContext.get().fake_mode.shape_env, len(scenario.ids)))
         raise Captured
 
@@ -127,7 +134,7 @@ def trace(passes: Passes, scenario) -> list:
     return found
 
 
-def leave_tokens_open(arguments: dict) -> None:
+def leave_tokens_open(arguments: dict[str, Tensor | None]) -> None:
     """Tell Dynamo which dimension of each tensor is the number of tokens: of positions the last one (M-RoPE)."""
     import torch
 
@@ -136,7 +143,7 @@ def leave_tokens_open(arguments: dict) -> None:
             torch._dynamo.mark_dynamic(value, value.ndim - 1 if name == "positions" else 0)
 
 
-def guards(shape_env, size: int) -> list:
+def guards(shape_env: Any, size: int) -> list[Guard]:
     """Each guard on nothing but the number of tokens, as a function of it.
 
     Args:
@@ -159,7 +166,7 @@ def guards(shape_env, size: int) -> list:
     return [holds(text, str(tokens)) for text in found.values()]
 
 
-def holds(text: str, name: str):
+def holds(text: str, name: str) -> Guard:
     """The guard as a function of the number of tokens; where it cannot be computed, it counts as holding.
 
     Args:

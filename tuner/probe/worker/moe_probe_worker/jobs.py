@@ -15,6 +15,7 @@ from moe_probe_worker import engine, probe, registry
 from shared_worker.control import read_json, write_json
 from shared_worker.errors import described
 from shared_worker.parent import end_with_parent
+from shared_worker.vllm_types import Json
 
 
 def main(control: Path) -> None:
@@ -36,7 +37,7 @@ def main(control: Path) -> None:
         write_json(control / f"report-{job['index']}.json", attempt(job, facts))
 
 
-def listed(facts: dict) -> dict:
+def listed(facts: Json) -> Json:
     """Every registered architecture and the environment, or the failure to list them as data."""
     begin = time.monotonic()
     try:
@@ -48,7 +49,7 @@ def listed(facts: dict) -> dict:
     return {"result": "ok", "environment": facts["environment"], "seconds": seconds, "architectures": found}
 
 
-def attempt(job: dict, facts: dict) -> dict:
+def attempt(job: Json, facts: Json) -> Json:
     """One model's report, or its failure as data; vLLM's changes to the environment end with it.
 
     vLLM 0.32.0 turns compiling off for some models by setting a variable (vllm/config/vllm.py), for all that follow.
@@ -61,7 +62,7 @@ def attempt(job: dict, facts: dict) -> dict:
         os.environ.update(before)
 
 
-def observed(job: dict, facts: dict) -> dict:
+def observed(job: Json, facts: Json) -> Json:
     """`attempt`, with the environment left as it may be."""
     try:
         return probe.observe(job, facts)

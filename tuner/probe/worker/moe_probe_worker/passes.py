@@ -1,13 +1,19 @@
 """Runs scenarios through the model and records what the MoE layers did."""
 
 import itertools
+from typing import Any
 
+from moe_probe_worker.recorder import Watcher
+from moe_probe_worker.scenarios import Scenario
 from moe_probe_worker.stubs import Stubs
 from shared_worker.errors import in_one_line
+from shared_worker.vllm_types import Json, Module, Tensor, VllmConfig
 
 COMPUTED = ("decode_1", "prefill_short")
 """The scenarios in which the experts compute: on a CPU a large pass would take seconds, and on a GPU every number of
 tokens would compile kernels of its own."""
+TABLE = 2
+"""Dimensions of a rotary table."""
 
 
 class Passes:
@@ -23,7 +29,7 @@ class Passes:
         computed: names of the scenarios in which the experts compute.
     """
 
-    def __init__(self, model, vllm_config, recorder, stubs: Stubs) -> None:
+    def __init__(self, model: Module, vllm_config: VllmConfig, recorder: Watcher, stubs: Stubs) -> None:
         self.model = model
         self.vllm_config = vllm_config
         self.recorder = recorder
@@ -32,9 +38,9 @@ class Passes:
         self.computed = COMPUTED
         self.device = vllm_config.device_config.device
         self.hidden_size = vllm_config.model_config.hf_text_config.hidden_size
-        self.embed = getattr(model, "embed_input_ids", None) or getattr(model, "get_input_embeddings", None)
+        self.embed: Any = getattr(model, "embed_input_ids", None) or getattr(model, "get_input_embeddings", None)
 
-    def inputs(self, special: list) -> tuple:
+    def inputs(self, special: list[int]) -> tuple[int, list[int], bool, int]:
         """The arguments of `scenarios`: vocabulary, special tokens inside it, multimodal or not, positions."""
         vocabulary = self.vllm_config.model_config.hf_text_config.vocab_size
         multimodal = bool(getattr(self.model, "supports_multimodal", False))
@@ -42,11 +48,14 @@ class Passes:
 
     def longest(self) -> int:
         """Positions that the model takes: vLLM's max_model_len, or fewer where a rotary table is shorter."""
-        tables = (getattr(module, "cos_sin_cache", None) for module in self.model.modules())
-        rows = [table.shape[0] for table in tables if getattr(table, "ndim", 0) == 2]  # noqa: PLR2004  a table
-        return min([self.vllm_config.model_config.max_model_len, *rows])
+        lengths = [self.vllm_config.model_config.max_model_len]
+        for module in self.model.modules():
+            table: Any = getattr(module, "cos_sin_cache", None)
+            if getattr(table, "ndim", 0) == TABLE:
+                lengths.append(int(table.shape[0]))
+        return min(lengths)
 
-    def run(self, scenario) -> dict:
+    def run(self, scenario: Scenario) -> Json:
         """One scenario's entry in the report.
 
         `status`: `ran`, `failed` (with the exception in `detail`) or
@@ -65,7 +74,7 @@ class Passes:
         distinct = [order for at, order in enumerate(orders) if order not in orders[:at]]
         return {**entry, "contexts": len(orders), "passes": distinct}
 
-    def _recorded(self, scenario) -> list:
+    def _recorded(self, scenario: Scenario) -> list[list[Json]]:
         if self.recorder.stubbed or scenario.name in self.computed:
             return self._mended(scenario)
         self.recorder.stubbed = True
@@ -78,7 +87,7 @@ class Passes:
         self.stubs.note_skipped(self.computed)
         return contexts
 
-    def _mended(self, scenario) -> list:
+    def _mended(self, scenario: Scenario) -> list[list[Json]]:
         """The pass, again and again while a stand-in can be made for what fails."""
         while True:
             try:
@@ -87,7 +96,7 @@ class Passes:
                 if not self.stubs.replace_module(error, self.model, self.recorder):
                     raise
 
-    def _forward(self, scenario):
+    def _forward(self, scenario: Scenario) -> Any:
         import torch
         from vllm.forward_context import set_forward_context
 
@@ -98,7 +107,7 @@ class Passes:
                 name_layers()
             return self.model(**self.arguments(scenario))
 
-    def arguments(self, scenario) -> dict:
+    def arguments(self, scenario: Scenario) -> dict[str, Tensor | None]:
         """What vLLM's model runner hands the model."""
         import torch
 
@@ -111,25 +120,30 @@ class Passes:
     def _wants_ids(self) -> bool:
         return bool(getattr(self.model, "requires_raw_input_tokens", False))
 
-    def _positions(self, positions: list):
+    def _positions(self, positions: list[int]) -> Tensor:
         import torch
 
-        tensor = torch.tensor(positions, device=self.device)
+        tensor: Tensor = torch.tensor(positions, device=self.device)
         return tensor.repeat(3, 1) if self.vllm_config.model_config.uses_mrope else tensor
 
-    def _embeddings(self, ids, is_multimodal: list):
+    def _embeddings(self, ids: Tensor, is_multimodal: list[bool]) -> Tensor:
         """What vLLM's model runner does: the model embeds tokens and merges encoder outputs."""
         import torch
 
         if not getattr(self.model, "supports_multimodal", False):
-            return self.embed(ids)
-        mask = torch.tensor(is_multimodal or [False] * len(ids), device=self.device)
+            return self._embedded(ids)
+        mask: Tensor = torch.tensor(is_multimodal or [False] * len(ids), device=self.device)
         count = int(mask.sum())
         if not count:
-            return self.embed(ids, multimodal_embeddings=[], is_multimodal=mask)
+            return self._embedded(ids, multimodal_embeddings=[], is_multimodal=mask)
         return self._merged(ids, mask, count)
 
-    def _merged(self, ids, mask, count: int):
+    def _embedded(self, ids: Tensor, **merged: Any) -> Tensor:
+        """The model's own embedding of tokens, with what takes the place of some if the model merges it."""
+        embedding: Tensor = self.embed(ids, **merged)
+        return embedding
+
+    def _merged(self, ids: Tensor, mask: Tensor, count: int) -> Tensor:
         """Encoder outputs may be a multiple of the hidden size wide (deep-stacked vision layers).
 
         vLLM's runner keeps the mask on the device in 0.19.1 and on the CPU in 0.32.0.
@@ -137,16 +151,16 @@ class Passes:
         import torch
 
         masks = [mask] if mask.device.type == "cpu" else [mask, mask.cpu()]
-        first_error = None
+        errors: list[Exception] = []
         for factor, place in itertools.product((1, 2, 3, 4, 5, 6, 7, 8), masks):
             encoded = torch.zeros(count, self.hidden_size * factor, dtype=torch.bfloat16, device=self.device)
             try:
-                return self.embed(ids, multimodal_embeddings=[encoded], is_multimodal=place)
+                return self._embedded(ids, multimodal_embeddings=[encoded], is_multimodal=place)
             except Exception as error:
-                first_error = first_error or error
-        raise first_error
+                errors.append(error)
+        raise errors[0]
 
-    def run_counted(self, scenario) -> dict:
+    def run_counted(self, scenario: Scenario) -> Json:
         """The scenario once more with the flag on: is the counter used here, and what does it resolve?
 
         Returns:
@@ -174,7 +188,7 @@ class Passes:
         }
 
 
-def run_all(passes: Passes, planned: list) -> list:
+def run_all(passes: Passes, planned: list[Scenario]) -> list[Json]:
     """The entry of each scenario, in order; a model may refuse an optional input."""
     entries = []
     for scenario in planned:

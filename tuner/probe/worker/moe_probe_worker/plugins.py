@@ -1,6 +1,7 @@
 """vLLM's general plugins, loaded as vLLM loads them, and what those that fail raise."""
 
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from shared_worker.errors import described
@@ -15,17 +16,17 @@ class FailedToLoad(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.failures: list[dict] = []
+        self.failures: list[dict[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record that carries an exception, with the plugin that it names."""
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            name = str(record.args[0]) if record.args else "without a name"
+            name = str(record.args[0]) if isinstance(record.args, tuple) and record.args else "without a name"
             self.failures.append({"plugin": name, **described(error)})
 
 
-def load() -> list:
+def load() -> list[dict[str, str]]:
     """Load the general plugins.
 
     Returns:
@@ -42,7 +43,7 @@ def load() -> list:
 
 
 @contextmanager
-def collected():
+def collected() -> Iterator[list[dict[str, str]]]:
     """The list into which failures to load come while the block runs."""
     handler, logger = FailedToLoad(), logging.getLogger(LOGGER)
     logger.addHandler(handler)
@@ -53,12 +54,12 @@ def collected():
 
 
 @contextmanager
-def named():
+def named() -> Iterator[None]:
     """Put the plugin's name on what its function raises."""
     try:
         yield
     except Exception as error:
-        error.plugin = failed_plugin(error)
+        setattr(error, "plugin", failed_plugin(error))  # noqa: B010  no attribute of an exception
         raise
 
 
@@ -74,7 +75,7 @@ def failed_plugin(error: BaseException) -> str:
     return ""
 
 
-def words(failures: list) -> str:
+def words(failures: list[dict[str, str]]) -> str:
     """The failures in one line, each with its place; empty without any."""
     told = [f"{one['plugin']} ({one['message']}, at {one['where']})" for one in failures[:SHOWN]]
     return ", ".join(told)

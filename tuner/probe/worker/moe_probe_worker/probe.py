@@ -2,15 +2,17 @@
 
 import gc
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from moe_probe_worker import compiled, depth, engine, guards, plugins
 from moe_probe_worker.passes import Passes, run_all
 from moe_probe_worker.recorder import Recorder, registered_layers
-from moe_probe_worker.scenarios import scenarios
+from moe_probe_worker.scenarios import Scenario, scenarios
 from moe_probe_worker.sources import source_hashes
 from moe_probe_worker.stubs import Stubs
 from shared_worker.plain_config import ensure_config_class
+from shared_worker.vllm_types import Json
 
 
 class NotProbed(Exception):  # noqa: N818  an outcome, not an error of ours
@@ -33,14 +35,14 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str):
+    def stage(self, name: str) -> Iterator[None]:
         """Time the block under this name."""
         begin = time.monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begin, 3)
 
 
-def observe(job: dict, facts: dict) -> dict:
+def observe(job: Json, facts: Json) -> Json:
     """The report of one model.
 
     Raises:
@@ -60,7 +62,7 @@ def observe(job: dict, facts: dict) -> dict:
     }
 
 
-def look(job: dict, facts: dict, stages: Stages) -> dict:
+def look(job: Json, facts: Json, stages: Stages) -> Json:
     """What the model itself shows: layers, scenarios, counter, and what compiling changes."""
     with Stubs() as stubs:
         with stages.stage("build"):
@@ -102,7 +104,7 @@ def look(job: dict, facts: dict, stages: Stages) -> dict:
     return report
 
 
-def most_telling(planned: list, ran: list, registered: list):
+def most_telling(planned: list[Scenario], ran: list[Json], registered: list[str]) -> Scenario | None:
     """The first scenario whose order a counter would resolve wrongly, else the first with MoE calls."""
     orders = {entry["name"]: entry["passes"] for entry in ran}
     seen = [(scenario, order) for scenario in planned for order in orders[scenario.name] if order]
@@ -110,7 +112,7 @@ def most_telling(planned: list, ran: list, registered: list):
     return next(wrong, seen[0][0] if seen else None)
 
 
-def made_up(plain: bool, config: dict) -> list:
+def made_up(plain: bool, config: Json) -> list[dict[str, str]]:
     """What stands in for the checkpoint, the encoder and a remote config class."""
     found = [{"kind": "weights_random", "detail": "uniform in +-1e-3"}]
     if engine.is_multimodal(config):
@@ -120,7 +122,7 @@ def made_up(plain: bool, config: dict) -> list:
     return found
 
 
-def check_architecture(job: dict, failed_plugins: list) -> None:
+def check_architecture(job: Json, failed_plugins: list[dict[str, str]]) -> None:
     """Refuse early, in words, what vLLM would refuse with a long list.
 
     Args:

@@ -7,6 +7,9 @@ import re
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from shared_worker.vllm_types import Json
 
 CHOSEN_LATER = ("dtype", "torch_dtype", "transformers_version", "per_layer_config")
 """Keys that are left out: the launch chooses data types, and what transformers derives for single layers it derives
@@ -14,11 +17,11 @@ again from the layers that are left."""
 THROUGH_TRANSFORMERS = "vllm.model_executor.models.transformers"
 
 
-def published(cls, **settings) -> dict:
+def published(cls: Any, **settings: Any) -> Json:
     """What `cls(**settings)` would be saved as; an encoder's config that is unset is that of its class."""
     from transformers import PretrainedConfig
 
-    config = plain(bare(cls(**settings).to_dict(), PretrainedConfig().to_dict()))
+    config: Json = plain(bare(cls(**settings).to_dict(), PretrainedConfig().to_dict()))
     for key, inner in getattr(cls, "sub_configs", {}).items():
         if key.startswith("vision") and config.get(key) is None and getattr(inner, "model_type", ""):
             with suppress(Exception):
@@ -26,7 +29,7 @@ def published(cls, **settings) -> dict:
     return config
 
 
-def bare(config: dict, base: dict) -> dict:
+def bare(config: Json, base: Json) -> Json:
     """The config without what is private and what every config has by default, inside too.
 
     Some config classes refuse such keys; those that are saved as a model's do not have them.
@@ -39,7 +42,7 @@ def bare(config: dict, base: dict) -> dict:
     }
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """The value as JSON; what has no place there is left out."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items() if key not in CHOSEN_LATER and fits(item)}
@@ -48,7 +51,7 @@ def plain(value):
     return value
 
 
-def fits(value) -> bool:
+def fits(value: Any) -> bool:
     """Whether JSON has a place for the value."""
     if isinstance(value, float):
         return not math.isnan(value)  # published configs have Infinity
@@ -69,7 +72,7 @@ def text_in(file: str) -> str:
     return ""
 
 
-def text_of_transformers(module: str, known) -> str:
+def text_of_transformers(module: str, known: Any) -> str:
     """The source of the model in transformers, for a class of vLLM's that runs it from there."""
     if known is None or not module.startswith(THROUGH_TRANSFORMERS):
         return ""

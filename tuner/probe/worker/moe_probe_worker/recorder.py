@@ -8,8 +8,22 @@ neither: LoRA wrappers and fused paths go round `forward`.
 """
 
 from collections.abc import Callable
+from typing import Any, Protocol
+
+from shared_worker.vllm_types import Json, Layers, Module, Tensor, VllmConfig
 
 IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
+
+
+class Watcher(Protocol):
+    """What records the MoE calls of a pass: `Recorder`, or `entrances.Notes`."""
+
+    layers: Layers
+    stubbed: bool
+    counted: bool
+
+    def record(self, forward: Callable[[], object]) -> list[list[Json]]:
+        """Run one pass."""
 
 
 class Recorder:
@@ -25,7 +39,7 @@ class Recorder:
         stubbed: while true, implementations are recorded but not executed.
     """
 
-    def __init__(self, layers: dict) -> None:
+    def __init__(self, layers: Layers) -> None:
         self.layers = layers
         self.events: list[tuple[int, str, str]] = []
         self.contexts: list[object] = []
@@ -38,7 +52,7 @@ class Recorder:
         methods = {self._attach_layer(name, layer) for name, layer in self.layers.items()}
         return next((method for method in ("hook", "run") if method in methods), "call_and_run")
 
-    def _attach_layer(self, name: str, layer) -> str:
+    def _attach_layer(self, name: str, layer: Module) -> str:
         owners = [layer] + ([layer.runner] if hasattr(layer, "runner") else [])
         runs = [self._wrap_run(name, owner, point) for owner in owners for point in IMPLEMENTATIONS]
         calls = [self._wrap_call(name, owner) for owner in owners]
@@ -47,24 +61,24 @@ class Recorder:
         layer.register_forward_pre_hook(lambda *_: self._note("run", name))
         return "hook"
 
-    def _wrap_call(self, name: str, owner) -> bool:
+    def _wrap_call(self, name: str, owner: Any) -> bool:
         encode = getattr(owner, "_encode_layer_name", None)
         if encode is None:
             return False
 
-        def call():
+        def call() -> Any:
             self._note("call", name)
             return encode()
 
         owner._encode_layer_name = call
         return True
 
-    def _wrap_run(self, name: str, owner, point: str) -> bool:
+    def _wrap_run(self, name: str, owner: Any, point: str) -> bool:
         implementation = getattr(owner, point, None)
         if implementation is None:
             return False
 
-        def run(*args, **kwargs):
+        def run(*args: Any, **kwargs: Any) -> Any:
             if name in self._running:  # one entry point calls another
                 return implementation(*args, **kwargs)
             self._note("run", name)
@@ -89,7 +103,7 @@ class Recorder:
         self.counted = self.counted or getattr(context, "moe_layer_index", 0) > 0
         self.events.append((len(self.contexts) - 1, kind, name))
 
-    def record(self, forward: Callable[[], object]) -> list[list[dict]]:
+    def record(self, forward: Callable[[], object]) -> list[list[Json]]:
         """Run one pass.
 
         Returns:
@@ -103,9 +117,9 @@ class Recorder:
         ]
 
 
-def paired(events: list[tuple[str, str]]) -> list[dict]:
+def paired(events: list[tuple[str, str]]) -> list[Json]:
     """Join each call with the run that answers it; a run without a call stands for itself."""
-    calls: list[dict] = []
+    calls: list[Json] = []
     for kind, name in events:
         if kind == "call":
             calls.append({"called": name, "ran": None})
@@ -116,40 +130,41 @@ def paired(events: list[tuple[str, str]]) -> list[dict]:
     return calls
 
 
-def shaped_like_output(owner, args: tuple, kwargs: dict):
+def shaped_like_output(owner: Any, args: tuple[Any, ...], kwargs: Json) -> Tensor | tuple[Tensor, Tensor]:
     """What the implementation would return, in shape: routed output, or (shared, routed)."""
     import torch
 
     tensors = tensors_of(args, kwargs)
     hidden = tensors[0]
     entry = getattr(owner, "_forward_entry", None) or getattr(owner, "moe_forward", None)
+    routed: Tensor = torch.zeros_like(hidden)
     if "shared" not in str(getattr(entry, "__name__", entry)):
-        return torch.zeros_like(hidden)
+        return routed
     # The input of the shared experts is the last tensor that has the model's own width.
     shared = next((tensor for tensor in reversed(tensors[2:]) if tensor.is_floating_point()), hidden)
-    return torch.zeros_like(shared), torch.zeros_like(hidden)
+    return torch.zeros_like(shared), routed
 
 
-def answer_zero_experts(owner, args: tuple, kwargs: dict) -> None:
+def answer_zero_experts(owner: Any, args: tuple[Any, ...], kwargs: Json) -> None:
     """Leave zeros where a router keeps the part of LongCat's zero experts, which is added after the implementation.
 
     `ZeroExpertRouter` of vllm/model_executor/layers/fused_moe/router (0.32.0) computes it while it selects experts.
     """
     import torch
 
-    router = getattr(owner, "router", None)
+    router: Any = getattr(owner, "router", None)
     if hasattr(router, "_zero_expert_output"):
         router._zero_expert_output = torch.zeros_like(tensors_of(args, kwargs)[0])
 
 
-def tensors_of(args: tuple, kwargs: dict) -> list:
+def tensors_of(args: tuple[Any, ...], kwargs: Json) -> list[Tensor]:
     """The tensors among the arguments, in their order; the hidden states come first."""
     import torch
 
     return [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
 
 
-def registered_layers(vllm_config) -> dict:
+def registered_layers(vllm_config: VllmConfig) -> Layers:
     """Registered MoE layers by name, in construction order.
 
     `static_all_moe_layers` where the release keeps it (0.15.1 and later), else

@@ -13,8 +13,10 @@ import functools
 import inspect
 import sys
 import textwrap
+from collections.abc import Iterable
 from contextlib import suppress
 from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 MODELS = ("vllm.model_executor.models", "vllm.models")
 """Packages of vLLM's own models; the second from 0.2x on."""
@@ -24,6 +26,8 @@ LIST = "static_all_moe_layers"
 `FusedMoE.__init__` in 0.19.1, in a function that the MoE runner calls in 0.32.0."""
 BY_CONFIG = "init_vllm_registered_model"
 """vLLM's helper that builds an inner model by the name of its architecture."""
+UNNAMED: list[str | None] = [None]
+"""Stands for an inner model that the config names."""
 
 
 class Reach:
@@ -34,13 +38,13 @@ class Reach:
         packages: where plugins' models are defined.
     """
 
-    def __init__(self, classes: dict, packages: set) -> None:
+    def __init__(self, classes: dict[str, type], packages: set[str]) -> None:
         self.classes = classes
         self.packages = (*MODELS, LAYERS, *packages)
-        self._named: dict = {}
-        self._all: dict = {}
-        self._inside: dict = {}
-        self._busy: set = set()
+        self._named: dict[int, list[Any]] = {}
+        self._all: dict[str, list[Any]] = {}
+        self._inside: dict[str, list[str | None]] = {}
+        self._busy: set[str] = set()
 
     def moe(self, name: str) -> str:
         """`static`, `literal`, `config` or `none`."""
@@ -56,7 +60,7 @@ class Reach:
             return "literal"
         return "config" if None in inner else "none"
 
-    def inner(self, name: str) -> list:
+    def inner(self, name: str) -> list[str | None]:
         """Names of the inner models that the class builds; None stands for one that the config names."""
         if name not in self.classes:
             return []
@@ -65,9 +69,9 @@ class Reach:
             self._inside[name] = found
         return self._inside[name]
 
-    def modules(self, name: str) -> list:
+    def modules(self, name: str) -> list[str]:
         """The modules of models that the class is made from, its inner models' included; none for an unknown name."""
-        found: dict = {}
+        found: dict[str, dict[str, Any]] = {}
         known = [one for one in dict.fromkeys([name, *self.inner(name)]) if one in self.classes]
         pending = [base.__module__ for one in known for base in self.classes[one].__mro__]
         while pending:
@@ -77,7 +81,7 @@ class Reach:
                 pending += [part.__module__ for part in found[module].values() if is_module(part)]
         return list(found)
 
-    def reached(self, name: str) -> list:
+    def reached(self, name: str) -> list[Any]:
         """Classes and functions that are reached from the class, nearest first."""
         if name not in self._all:
             found, pending = {}, [self.classes[name]]
@@ -89,19 +93,19 @@ class Reach:
             self._all[name] = list(found.values())
         return self._all[name]
 
-    def _next(self, item) -> list:
+    def _next(self, item: Any) -> list[Any]:
         if id(item) not in self._named:
             values = members(item) if isinstance(item, type) else named(item)
             self._named[id(item)] = [one for value in values for one in flat(value) if self._follows(one)]
         return self._named[id(item)]
 
-    def _follows(self, item) -> bool:
+    def _follows(self, item: Any) -> bool:
         return isinstance(item, type | FunctionType) and self._is_inside(item.__module__)
 
     def _is_inside(self, module: str) -> bool:
         return any(module == package or module.startswith(package + ".") for package in self.packages)
 
-    def _inner(self, item) -> list:
+    def _inner(self, item: Any) -> list[str | None]:
         """Names of the inner models that a function builds; None stands for one that the config names."""
         if not mentions(item, BY_CONFIG) or item.__name__ == BY_CONFIG:
             return []
@@ -111,31 +115,34 @@ class Reach:
             return [None]
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and BY_CONFIG in ast.unparse(node.func)]
         literals = [self._literals(node, tree) for call in calls for node in architectures(call)]
-        return [name for names in literals for name in names or [None]]
+        return [name for names in literals for name in names or UNNAMED]
 
-    def _literals(self, node, tree) -> list:
+    def _literals(self, node: ast.AST | None, tree: ast.AST) -> list[str]:
         """Registered names written in the argument, or, if that is a variable, in the function."""
+        if node is None:
+            return []
         where = tree if isinstance(node, ast.Name) else node
-        texts = [one.value for one in ast.walk(where) if isinstance(one, ast.Constant)] if node else []
+        texts = [part.value for part in ast.walk(where) if isinstance(part, ast.Constant)]
         return [text for text in texts if isinstance(text, str) and text in self.classes]
 
 
-def is_module(value) -> bool:
+def is_module(value: Any) -> bool:
     """Whether a value is a class with a `forward`; the class itself is not asked, which may refuse to answer."""
     return isinstance(value, type) and any("forward" in vars(base) for base in value.__mro__)
 
 
-def architectures(call) -> list:
+def architectures(call: ast.Call) -> list[ast.expr | None]:
     """The value of the call's argument of that name; None if it has none."""
-    return [word.value for word in call.keywords if word.arg == "architectures"] or [None]
+    values: list[ast.expr | None] = [word.value for word in call.keywords if word.arg == "architectures"]
+    return values or [None]
 
 
-def members(cls) -> list:
+def members(cls: type) -> list[Any]:
     """What a class and its bases define, and the bases."""
     return [*cls.__mro__[1:], *(value for base in cls.__mro__ for value in vars(base).values())]
 
 
-def flat(value) -> list:
+def flat(value: Any) -> list[Any]:
     """The functions and classes that a value stands for: below decorators and descriptors, in collections."""
     if isinstance(value, staticmethod | classmethod):
         return flat(value.__func__)
@@ -150,17 +157,17 @@ def flat(value) -> list:
     return below(value) if callable(value) else []
 
 
-def code_among(values) -> list:
+def code_among(values: Iterable[Any]) -> list[Any]:
     """The functions and classes among some values."""
     return [value for value in list(values) if isinstance(value, type | FunctionType)]
 
 
-def flat_of_all(values: list) -> list:
+def flat_of_all(values: Iterable[Any]) -> list[Any]:
     """What `flat` says of each value, in one list."""
     return [part for value in values for part in flat(value)]
 
 
-def below(value) -> list:
+def below(value: Any) -> list[Any]:
     """A function, and those it wraps, by the convention of functools or in its closure."""
     found, pending = {}, [value]
     while pending:
@@ -174,7 +181,7 @@ def below(value) -> list:
     return list(found.values())
 
 
-def closed_over(function) -> list:
+def closed_over(function: Any) -> list[Any]:
     """The values in the function's closure."""
     found = []
     for cell in getattr(function, "__closure__", None) or ():
@@ -183,7 +190,7 @@ def closed_over(function) -> list:
     return found
 
 
-def codes(function) -> list:
+def codes(function: Any) -> list[CodeType]:
     """The function's code and that of the functions inside it."""
     found, pending = [], [function.__code__]
     while pending:
@@ -193,12 +200,12 @@ def codes(function) -> list:
     return found
 
 
-def mentions(item, name: str) -> bool:
+def mentions(item: Any, name: str) -> bool:
     """Whether a function's code uses the name."""
     return isinstance(item, FunctionType) and any(name in code.co_names for code in codes(item))
 
 
-def named(function) -> list:
+def named(function: Any) -> list[Any]:
     """The values of the names in a function's code: globals, what it imports, attributes of modules; its defaults."""
     space = function.__globals__
     names = {name for code in codes(function) for name in code.co_names} - only_tested(function)
@@ -209,7 +216,7 @@ def named(function) -> list:
     return [*values, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
 
 
-def imported(names: set, package: str) -> list:
+def imported(names: set[str], package: str) -> list[ModuleType]:
     """Loaded modules that a function imports when it runs, absolute or relative to its package."""
     places = ("", package + ".", package.rpartition(".")[0] + ".")
     found = (sys.modules.get(place + name) for name in names for place in places)
@@ -217,7 +224,7 @@ def imported(names: set, package: str) -> list:
 
 
 @functools.cache
-def only_tested(function) -> set:
+def only_tested(function: Any) -> set[str]:
     """Names of MoE layers that the function only compares with, in `isinstance`."""
     space = function.__globals__
     layers = {name for code in codes(function) for name in code.co_names if is_layer(space.get(name))}
@@ -234,6 +241,6 @@ def only_tested(function) -> set:
     return set()
 
 
-def is_layer(value) -> bool:
+def is_layer(value: Any) -> bool:
     """Whether a value is a class of vLLM's fused-MoE package."""
     return isinstance(value, type) and value.__module__.startswith(LAYERS)

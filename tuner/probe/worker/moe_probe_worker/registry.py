@@ -4,9 +4,11 @@ import inspect
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from moe_probe_worker import default_configs
+from moe_probe_worker import default_configs, references
 from moe_probe_worker.references import BY_CONFIG, LAYERS, MODELS, Reach
+from shared_worker.vllm_types import Json
 
 CATEGORIES = (
     "text_generation",
@@ -29,7 +31,7 @@ NO_CONFIG = {
 """Category -> why no config is looked for."""
 
 
-def listing() -> list:
+def listing() -> list[Json]:
     """One entry for each registered architecture, in the order of the registry.
 
     `architecture`, `module`, `class`; `category`: the registry's dict, or
@@ -60,7 +62,7 @@ def listing() -> list:
     return found
 
 
-def config_for(entry: dict, reach, finder) -> dict:
+def config_for(entry: Json, reach: references.Reach, finder: default_configs.Finder) -> Json:
     """The last three fields of an entry."""
     reason = NO_CONFIG.get(entry["category"], "") if entry["moe"] != "none" else "it has no MoE layer"
     if reason:
@@ -79,19 +81,19 @@ def config_for(entry: dict, reach, finder) -> dict:
     return finder.find(wanted)
 
 
-def akin(cls, classes: dict) -> list:
+def akin(cls: type, classes: dict[str, type]) -> list[str]:
     """The class's own name, other architectures that it is registered for, and the names of its bases."""
     same = [name for name, other in classes.items() if other is cls]
     bases = [base.__name__ for base in cls.__mro__[1:] if base.__module__.startswith(MODELS)]
     return [cls.__name__, *same, *bases]
 
 
-def is_multimodal(cls) -> bool:
+def is_multimodal(cls: type | None) -> bool:
     """Whether vLLM feeds the class more than text."""
     return bool(getattr(cls, "supports_multimodal", False))
 
 
-def load(models) -> tuple:
+def load(models: Any) -> tuple[dict[str, type], dict[str, str]]:
     """Import every class.
 
     Returns:
@@ -107,7 +109,7 @@ def load(models) -> tuple:
     return classes, errors
 
 
-def place(registered) -> tuple:
+def place(registered: Any) -> tuple[str, str]:
     """Module and class name of a registered model, without importing it."""
     cls = getattr(registered, "model_cls", None)
     if cls is not None:
@@ -115,14 +117,14 @@ def place(registered) -> tuple:
     return registered.module_name, registered.class_name
 
 
-def categories(models, classes: dict) -> dict:
+def categories(models: Any, classes: dict[str, type]) -> dict[str, str]:
     """Architecture -> category, from the dicts that vLLM's registry is made of; the first that has it counts.
 
     What vLLM runs through transformers stands in one dict for all kinds; the class tells them apart.
     """
     from vllm.model_executor.models import registry
 
-    found: dict = {}
+    found: dict[str, str] = {}
     for category in CATEGORIES:
         for name, (module, _) in getattr(registry, f"_{category.upper()}_MODELS", {}).items():
             owner = place(models[name])[0] if name in models else ""
@@ -134,7 +136,7 @@ def categories(models, classes: dict) -> dict:
     return found
 
 
-def plugin_packages(classes: dict, known: dict) -> set:
+def plugin_packages(classes: dict[str, type], known: dict[str, str]) -> set[str]:
     """Top-level packages of the classes that plugins registered."""
     return {cls.__module__.partition(".")[0] for name, cls in classes.items() if name not in known} - {"vllm"}
 

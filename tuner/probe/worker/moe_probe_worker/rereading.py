@@ -9,12 +9,15 @@ import copy
 import inspect
 import re
 from contextlib import suppress
+from typing import Any
+
+from shared_worker.vllm_types import Json
 
 MOST = 4
 """Complaints that are heeded."""
 
 
-def reader(model_type: str):
+def reader(model_type: str) -> Any:
     """The class with which vLLM reads this model type, or None."""
     from transformers import CONFIG_MAPPING
     from vllm.transformers_utils.config import _CONFIG_REGISTRY
@@ -25,9 +28,10 @@ def reader(model_type: str):
     return None
 
 
-def readable(config: dict) -> tuple:
+def readable(config: Json) -> tuple[Json, Any, list[str]]:
     """The config without what its reader complains of, the object made of it or None, and the keys left out."""
-    cls, left_out = reader(config.get("model_type", "")), []
+    cls = reader(config.get("model_type", ""))
+    left_out: list[str] = []
     if cls is None:
         return config, None, left_out
     wanted = config
@@ -45,7 +49,7 @@ def readable(config: dict) -> tuple:
     return config, None, []
 
 
-def renamed(config: dict, cls) -> tuple:
+def renamed(config: Json, cls: Any) -> tuple[Json, Any]:
     """The config with its nested ones under the names that the class takes, and the object made of it."""
     known = cls.from_dict(copy.deepcopy(config))
     for key in [key for key, value in config.items() if isinstance(value, dict) and "model_type" in value]:
@@ -55,7 +59,7 @@ def renamed(config: dict, cls) -> tuple:
     return config, known
 
 
-def other_name(cls, config: dict) -> str:
+def other_name(cls: Any, config: Json) -> str:
     """A nested config that the class takes and this one lacks; empty unless there is one alone."""
     source = ""
     with suppress(OSError, TypeError):
@@ -65,7 +69,7 @@ def other_name(cls, config: dict) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def complained_of(config: dict, said: str) -> list:
+def complained_of(config: Json, said: str) -> list[str]:
     """Keys of lists that a message names, in the config or those inside."""
     words = set(re.findall(r"\w+", said))
     own = [key for key, value in config.items() if isinstance(value, list) and key in words]
@@ -73,7 +77,7 @@ def complained_of(config: dict, said: str) -> list:
     return [*own, *(key for keys in inside for key in keys)]
 
 
-def without(config: dict, keys: list) -> dict:
+def without(config: Json, keys: list[str]) -> Json:
     """The config without these keys, inside too."""
     return {
         key: without(value, keys) if isinstance(value, dict) else value

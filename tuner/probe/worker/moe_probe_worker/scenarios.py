@@ -1,5 +1,6 @@
 """The kinds of forward pass that are run, and the inputs of each."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from moe_probe_worker.engine import MAX_SEQUENCES, MAX_TOKENS
@@ -20,10 +21,10 @@ class Scenario:
     """
 
     name: str
-    ids: list
-    positions: list
+    ids: list[int]
+    positions: list[int]
     feed: str = "ids"
-    is_multimodal: list = field(default_factory=list)
+    is_multimodal: list[bool] = field(default_factory=list)
     repeats: int = 1
     optional: bool = False
 
@@ -37,7 +38,7 @@ REPEATS = 16
 """Equal passes of each kind. A skip of one layer in four at random leaves one pass in 16 with a clean prefix."""
 
 
-def scenarios(vocabulary: int, special: list, multimodal: bool, longest: int = MAX_TOKENS) -> list:
+def scenarios(vocabulary: int, special: list[int], multimodal: bool, longest: int = MAX_TOKENS) -> list[Scenario]:
     """Every scenario for a model.
 
     Args:
@@ -60,20 +61,20 @@ def scenarios(vocabulary: int, special: list, multimodal: bool, longest: int = M
     return [*found, Scenario("inputs_embeds", take(plain, 17), list(range(17)), "embeds", optional=True)]
 
 
-def learning(planned: list) -> list:
+def learning(planned: list[Scenario]) -> list[Scenario]:
     """A few quick scenarios that reach most of a model's code: the first of each kind of name."""
-    kinds = {}
+    kinds: dict[tuple[str, str], Scenario] = {}
     for scenario in (one for one in planned if len(one.ids) <= QUICK):
         kinds.setdefault((scenario.name.split("_")[0], scenario.feed), scenario)
     return list(kinds.values())
 
 
-def take(plain: list, count: int) -> list:
+def take(plain: Sequence[int], count: int) -> list[int]:
     """The first `count` tokens of the endlessly repeated list."""
     return [plain[index % len(plain)] for index in range(count)]
 
 
-def batches(plain: list, feed: str, longest: int) -> list:
+def batches(plain: list[int], feed: str, longest: int) -> list[Scenario]:
     """Decode, prefill and mixed batches of ordinary tokens."""
     several = MAX_SEQUENCES
     lengths = {
@@ -92,12 +93,12 @@ def batches(plain: list, feed: str, longest: int) -> list:
     ]
 
 
-def within(longest: int, positions) -> list:
+def within(longest: int, positions: Iterable[int]) -> list[int]:
     """The positions; those beyond the longest sequence begin another one."""
     return [position % longest for position in positions]
 
 
-def long_contexts(plain: list, feed: str, longest: int) -> list:
+def long_contexts(plain: list[int], feed: str, longest: int) -> list[Scenario]:
     """Decode and prefill at the far end of the longest sequence, and on the way there."""
     several = MAX_SEQUENCES
     spread = [longest * (row + 1) // several - 1 for row in range(several)]
@@ -111,7 +112,7 @@ def long_contexts(plain: list, feed: str, longest: int) -> list:
     ]
 
 
-def runner_made(plain: list, feed: str, longest: int) -> list:
+def runner_made(plain: list[int], feed: str, longest: int) -> list[Scenario]:
     """What vLLM's model runner makes of batches: sizes at CUDA graphs, padding, and the dummy run of an idle rank.
 
     Padding is token 0 at position 0, counted in the forward context like the
@@ -130,7 +131,7 @@ def runner_made(plain: list, feed: str, longest: int) -> list:
     ]
 
 
-def repeated(plain: list, feed: str, longest: int) -> list:
+def repeated(plain: list[int], feed: str, longest: int) -> list[Scenario]:
     """Equal passes, so often that a skip which looks right by chance is caught."""
     return [
         Scenario("repeated_decode", take(plain, 1), [100 % longest], feed, repeats=REPEATS),
@@ -138,7 +139,7 @@ def repeated(plain: list, feed: str, longest: int) -> list:
     ]
 
 
-def special_tokens(plain: list, special: list, feed: str) -> list:
+def special_tokens(plain: list[int], special: list[int], feed: str) -> list[Scenario]:
     """Each named token alone in a decode step, and inside a prefill of ordinary ones."""
     return [
         scenario
@@ -150,7 +151,7 @@ def special_tokens(plain: list, special: list, feed: str) -> list:
     ]
 
 
-def text_alone(plain: list) -> list:
+def text_alone(plain: list[int]) -> list[Scenario]:
     """Token ids, as a multimodal model gets them where a launch takes no other input."""
     return [
         Scenario("ids_decode", take(plain, 1), [100], optional=True),
@@ -158,7 +159,7 @@ def text_alone(plain: list) -> list:
     ]
 
 
-def encoder_outputs(plain: list, placeholders: list) -> list:
+def encoder_outputs(plain: list[int], placeholders: list[int]) -> list[Scenario]:
     """Encoder outputs among text and alone, in the place of each token the config names."""
     found = []
     for token in placeholders:

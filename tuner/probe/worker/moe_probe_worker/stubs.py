@@ -12,6 +12,10 @@ import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
+
+from moe_probe_worker.recorder import Watcher
+from shared_worker.vllm_types import Function, Module
 
 MIXER = re.compile(r"Attention|Attn|Mamba|Mixer|DeltaNet|Indexer|KDA|ShortConv")
 MOE = re.compile(r"MoE|Moe|Expert")
@@ -25,8 +29,8 @@ class Stubs:
     """
 
     def __init__(self) -> None:
-        self.used: list[dict] = []
-        self._restore: list[tuple] = []
+        self.used: list[dict[str, str]] = []
+        self._restore: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> "Stubs":  # noqa: PYI034  typing.Self is Python 3.11
         return self
@@ -52,7 +56,7 @@ class Stubs:
         self._note("attention_stubbed", cls.__name__, error)
         return True
 
-    def replace_module(self, error: BaseException, model, recorder) -> bool:
+    def replace_module(self, error: BaseException, model: Module, recorder: Watcher) -> bool:
         """After a failed pass: stand in for the module or the experts that raised.
 
         Returns:
@@ -69,7 +73,7 @@ class Stubs:
             return True
         return self._replace_forward(culprit, model, error)
 
-    def _replace_forward(self, culprit, model, error: BaseException) -> bool:
+    def _replace_forward(self, culprit: Module, model: Module, error: BaseException) -> bool:
         if getattr(culprit.forward, "keeps_shape", False):
             return False
         forward = keep_shape(type(culprit).forward, gives_pair(type(culprit)))
@@ -79,7 +83,7 @@ class Stubs:
         self._note("attention_stubbed", type(culprit).__name__, error)
         return True
 
-    def excuse_layers(self, model) -> None:
+    def excuse_layers(self, model: Module) -> None:
         """Let a linear layer whose step after loading fails keep its weights as they are; it is noted.
 
         vLLM 0.19.1 takes the three-dimensional weights of a convolution for a matrix there, on a CPU. Where such a
@@ -88,12 +92,12 @@ class Stubs:
         from vllm.model_executor.layers.linear import LinearBase
 
         for module in model.modules():
-            method = getattr(module, "quant_method", None)
+            method: Any = getattr(module, "quant_method", None)
             if isinstance(module, LinearBase) and hasattr(method, "process_weights_after_loading"):
                 method.process_weights_after_loading = self._excused(method.process_weights_after_loading)
 
-    def _excused(self, step):
-        def process(layer, *arguments) -> None:
+    def _excused(self, step: Function) -> Function:
+        def process(layer: Module, *arguments: Any) -> None:
             try:
                 step(layer, *arguments)
             except Exception as error:
@@ -102,14 +106,14 @@ class Stubs:
 
         return process
 
-    def note_skipped(self, computed: tuple) -> None:
+    def note_skipped(self, computed: tuple[str, ...]) -> None:
         """Say once in which scenarios alone the experts computed."""
         passes = f"in any scenario but {', '.join(computed)}" if computed else "in any scenario"
         said = {"kind": "experts_skipped", "detail": f"no expert compute {passes}"}
         if said not in self.used:
             self.used.append(said)
 
-    def patch(self, owner, attribute: str, replacement) -> None:
+    def patch(self, owner: Any, attribute: str, replacement: object) -> None:
         """Replace an attribute until the context is left."""
         self._restore.append((owner, attribute, getattr(owner, attribute)))
         setattr(owner, attribute, replacement)
@@ -121,20 +125,20 @@ class Stubs:
             self.used.append(entry)
 
 
-def bare_init(module, *_args, **_kwargs) -> None:
+def bare_init(module: Module, *_args: object, **_kwargs: object) -> None:
     """Construct nothing but the module itself."""
     import torch
 
     torch.nn.Module.__init__(module)
 
 
-def gives_pair(cls: type) -> bool:
+def gives_pair(cls: Any) -> bool:
     """Whether it is an attention of transformers, whose forward returns the weights of attention besides."""
     said = str(inspect.signature(cls.forward).return_annotation).lower()
     return cls.__module__.startswith("transformers.") and said.removeprefix("typing.").startswith("tuple")
 
 
-def answers(original) -> set[int]:
+def answers(original: Function) -> set[int]:
     """How many values a function returns, by its source, in each of its returns; empty where that cannot be told."""
     with suppress(OSError, SyntaxError, TypeError):
         tree = ast.parse(textwrap.dedent(inspect.getsource(original)))
@@ -143,7 +147,7 @@ def answers(original) -> set[int]:
     return set()
 
 
-def keep_shape(original, pair: bool = False):
+def keep_shape(original: Function, pair: bool = False) -> Function:
     """A `forward` that returns its hidden states (`pair`: and None), or copies them to its `output` argument.
 
     Where the original returns more values of its own, such as the residual, it returns them for each; a norm that
@@ -151,7 +155,7 @@ def keep_shape(original, pair: bool = False):
     """
     signature, sizes = inspect.signature(original), answers(original)
 
-    def forward(module, *args, **kwargs):
+    def forward(module: Module, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind_partial(module, *args, **kwargs).arguments
         hidden = hidden_states(given)
         output = given.get("output")
@@ -164,11 +168,11 @@ def keep_shape(original, pair: bool = False):
         copies = max(sizes) if len(sizes) == 1 else 1
         return hidden if copies == 1 else (hidden,) * copies
 
-    forward.keeps_shape = True
+    setattr(forward, "keeps_shape", True)  # noqa: B010  no attribute of a function
     return forward
 
 
-def hidden_states(given: dict):
+def hidden_states(given: dict[str, Any]) -> Any:
     """The argument that carries the hidden states: by name, else the first floating tensor."""
     import torch
 
@@ -187,7 +191,7 @@ def owners(error: BaseException) -> Iterator[object]:
         trace = trace.tb_next
 
 
-def failed_mixer(error: BaseException):
+def failed_mixer(error: BaseException) -> type | None:
     """The outermost token-mixer class whose constructor raised, or None."""
     import torch
 
@@ -205,7 +209,7 @@ def is_container(name: str) -> bool:
     return bool(MOE.search(name)) or name.endswith(("Layer", "Model", "ForCausalLM", "ForConditionalGeneration"))
 
 
-def failed_module(error: BaseException, model, recorder):
+def failed_module(error: BaseException, model: Module, recorder: Watcher) -> Any:
     """The outermost module in the traceback below a decoder layer and without an MoE layer inside.
 
     Returns:

@@ -5,11 +5,15 @@ fields are plain JSON, so a plain object with the same fields serves, and no
 foreign code runs.
 """
 
+from typing import Any
+
+from shared_worker.vllm_types import Json
+
 QUANTIZATION = "quantization_config"
 """A field that vLLM reads as the dict that it is."""
 
 
-def ensure_config_class(config: dict) -> bool:
+def ensure_config_class(config: Json) -> bool:
     """Register a plain class for `model_type` if neither vLLM nor transformers has one.
 
     Returns:
@@ -31,14 +35,14 @@ def known_to_transformers(model_type: str) -> bool:
     return model_type in CONFIG_MAPPING
 
 
-def plain_class(kind: str):
+def plain_class(kind: str) -> Any:
     """A config class that keeps every field; nested `*_config` objects become configs too."""
     from transformers import PretrainedConfig
 
-    class PlainConfig(PretrainedConfig):
+    class PlainConfig(PretrainedConfig):  # type: ignore[misc]  # transformers is not here when types are checked
         model_type = kind
 
-        def __init__(self, **fields):
+        def __init__(self, **fields: Any) -> None:
             for name, value in fields.items():
                 if name.endswith("_config") and name != QUANTIZATION and isinstance(value, dict):
                     fields[name] = nested_config(value)
@@ -49,21 +53,21 @@ def plain_class(kind: str):
                 if getattr(self, name, None) is None and value is not None:
                     setattr(self, name, value)
 
-        def __getitem__(self, name):
+        def __getitem__(self, name: str) -> Any:
             """A field, for code that takes a nested config as it stands in the JSON."""
             return vars(self)[name]
 
-        def __contains__(self, name):
+        def __contains__(self, name: str) -> bool:
             return name in vars(self)
 
-        def get(self, name, default=None):
+        def get(self, name: str, default: Any = None) -> Any:
             """As of a dict."""
             return vars(self).get(name, default)
 
     return PlainConfig
 
 
-def nested_config(fields: dict):
+def nested_config(fields: Any) -> Any:
     """The nested config as its own class if transformers has it, else plain."""
     from transformers import CONFIG_MAPPING
 
