@@ -149,7 +149,7 @@ def _seen(report: Report) -> str:
 def _without_layers(report: Report) -> Verdict:
     """The verdict on a model that registers no MoE layer and ran none."""
     reasons = [*_unfinished(report), *_declared(report), *_unlike_the_launch(report)]
-    if "whole" not in report.model_fields_set:  # it may have registered layers
+    if not report.reports_whole:  # the whole model may have registered layers
         reasons.append("the report does not say what the whole model registered")
     if reasons:
         return Verdict(Word.INCONCLUSIVE, tuple(reasons))

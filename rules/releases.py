@@ -12,7 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rules.report import FlagObservation
 
 
 class FlagForm(StrEnum):
@@ -285,7 +288,7 @@ def flag_status(
     vllm: str | None,
     torch: str | None,
     platform: str,
-    detected: Mapping[str, Any] | None = None,
+    detected: "FlagObservation | None" = None,
     facts: FlagFacts = NO_FACTS,
 ) -> Flag:
     """Say what the flag can do.
@@ -294,17 +297,14 @@ def flag_status(
         vllm: version of vLLM; None if unknown.
         torch: version of torch; None if unknown.
         platform: `cpu`, `cuda`, `rocm`, `xpu`, `tpu`, `unspecified`, or `oot:NAME` for a platform plugin.
-        detected: what a probe worker observed there; it beats the table. `field`: how `CompilationConfig` knows the
-            flag (`absent`, `attribute`, `field`); `effective_when_true`: its value after vLLM resolved an explicit
-            true; `counter_ran`: whether a pass was seen counting. None stands for "not observed", as where no MoE
-            layer ran.
+        detected: what a probe worker observed there; it beats the table.
         facts: what the files of that vLLM say. They choose among the releases that the version may stand for, and
             decide alone where none of those has such files.
     """
     rows = _rows(vllm, facts)
     read = _tabled(vllm, torch, platform, rows) if rows or not facts.form else _filed(vllm, torch, platform, facts)
     flag = replace(read, takes_key=_takes_key(rows, facts))
-    return _detected(detected or {}, flag) or flag
+    return (_detected(detected, flag) if detected else None) or flag
 
 
 def needs_files(vllm: str | None, mentions_flag: bool | None) -> bool:
@@ -530,23 +530,23 @@ def _unknown(why: str) -> Flag:
     return Flag(FlagStatus.UNKNOWN, f"{why} {_PROBE}", "")
 
 
-def _detected(seen: Mapping[str, Any], tabled: Flag) -> Flag | None:
+def _detected(seen: "FlagObservation", tabled: Flag) -> Flag | None:
     """The status a worker observed; None where it did not observe enough to contradict the table."""
     flag = _observed(seen, tabled)
-    return None if flag is None else replace(flag, takes_key=seen.get("field") == FlagForm.FIELD)
+    return None if flag is None else replace(flag, takes_key=FlagForm(seen.field) is FlagForm.FIELD)
 
 
-def _observed(seen: Mapping[str, Any], tabled: Flag) -> Flag | None:
-    field, effective, counted = seen.get("field"), seen.get("effective_when_true"), seen.get("counter_ran")
-    if field == FlagForm.ABSENT and counted is None and tabled.status is FlagStatus.ALWAYS_ON:
+def _observed(seen: "FlagObservation", tabled: Flag) -> Flag | None:
+    form, effective, counted = FlagForm(seen.field), seen.effective_when_true, seen.counter_ran
+    if form is FlagForm.ABSENT and counted is None and tabled.status is FlagStatus.ALWAYS_ON:
         return None
-    if field == FlagForm.ABSENT:
+    if form is FlagForm.ABSENT:
         return _seen_counting(known=False) if counted is True else _seen_without_flag()
-    if field == FlagForm.ATTRIBUTE:
+    if form is FlagForm.ATTRIBUTE:
         return _seen_without_flag() if counted is False else _seen_counting(known=True)
-    if field != FlagForm.FIELD or effective is None:
+    if form is not FlagForm.FIELD or effective is None:
         return None
-    return _seen_field(effective=bool(effective), bypassed=counted is False)
+    return _seen_field(effective=effective, bypassed=counted is False)
 
 
 def _seen_field(*, effective: bool, bypassed: bool) -> Flag:

@@ -5,29 +5,36 @@ Its parts are frozen and of strict types, without infinities; unknown fields are
 it; proofs come from the traces of launches, and replays and outputs from engines of a launch.
 """
 
-import json
+import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert, field
 
 from rules.errors import ReportError
 
+Text = Annotated[str, Meta(min_length=1)]
+"""A text that is not empty."""
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(gt=0)]
+LARGEST = 1.7976931348623157e308
+"""The largest finite number."""
+Finite = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
+"""A number that is neither NaN nor an infinity."""
 
-class Part(BaseModel):
+
+class Part(Struct, frozen=True):
     """One part of a report."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
-
-class Assumption(Part):
+class Assumption(Part, frozen=True):
     """One thing the probe did otherwise than the launch will: its kind, and what exactly."""
 
     kind: str
     detail: str
 
 
-class Failure(Part):
+class Failure(Part, frozen=True):
     """A condition of the proof that does not hold, or an observation that is missing.
 
     Attributes:
@@ -36,20 +43,20 @@ class Failure(Part):
         fields: what the sentence needs, such as `file` and `line`.
     """
 
-    code: str = Field(min_length=1)
-    condition: int = Field(ge=0, le=4)
+    code: Text
+    condition: Annotated[int, Meta(ge=0, le=4)]
     fields: dict[str, str | int]
 
 
-class Guard(Part):
+class Guard(Part, frozen=True):
     """A guard on a size, which vLLM drops: compiled code may differ from eager code there."""
 
     expression: str
     file: str
-    line: int = Field(ge=0)
+    line: Count
 
 
-class Rank(Part):
+class Rank(Part, frozen=True):
     """One process of the launch, built and traced by itself.
 
     Attributes:
@@ -63,17 +70,17 @@ class Rank(Part):
         seconds: wall seconds by stage.
     """
 
-    name: str = Field(min_length=1)
+    name: Text
     status: Literal["traced", "not_compiled", "failed"]
     failures: tuple[Failure, ...]
     registered: tuple[str, ...]
     calls: tuple[str, ...]
     guards: tuple[Guard, ...]
     assumptions: tuple[Assumption, ...]
-    seconds: dict[str, float]
+    seconds: dict[str, Finite]
 
 
-class Proof(Part):
+class Proof(Part, frozen=True):
     """What the trace of one launch showed.
 
     Attributes:
@@ -88,9 +95,9 @@ class Proof(Part):
         sources: sha256 of each file whose code ran, by its path below an entry of `sys.path`.
     """
 
-    key: str = Field(min_length=1)
+    key: Text
     arguments: tuple[str, ...]
-    platform: str = Field(min_length=1)
+    platform: Text
     made_at: str
     worker: str
     ranks: tuple[Rank, ...]
@@ -98,14 +105,12 @@ class Proof(Part):
     fields: tuple[str, ...]
     sources: dict[str, str]
 
-    @model_validator(mode="after")
-    def _names_agree(self) -> "Proof":
+    def __post_init__(self) -> None:
         if len({rank.name for rank in self.ranks}) != len(self.ranks):
             raise ValueError("a rank is named twice")
-        return self
 
 
-class ReplayPass(Part):
+class ReplayPass(Part, frozen=True):
     """Equal passes of an engine.
 
     Attributes:
@@ -121,19 +126,17 @@ class ReplayPass(Part):
     request: str
     called: tuple[str | None, ...]
     ran: tuple[str | None, ...]
-    tokens: int = Field(gt=0)
-    count: int = Field(gt=0)
+    tokens: Positive
+    count: Positive
     replayed: bool
     ambiguous: bool
 
-    @model_validator(mode="after")
-    def _each_call_answered_or_not(self) -> "ReplayPass":
+    def __post_init__(self) -> None:
         if len(self.called) != len(self.ran):
             raise ValueError("a pass has as many runs as calls")
-        return self
 
 
-class Replay(Part):
+class Replay(Part, frozen=True):
     """An engine as a launch starts it, its MoE calls stamped on the device.
 
     Attributes:
@@ -156,11 +159,11 @@ class Replay(Part):
     engine: dict[str, str | bool | int | None]
     changed: tuple[str, ...]
     registered: tuple[str, ...]
-    lost: int = Field(ge=0)
+    lost: Count
     passes: tuple[ReplayPass, ...]
 
 
-class OutputPrompt(Part):
+class OutputPrompt(Part, frozen=True):
     """What an engine answered to one prompt, each time with its likeliest token; log-probabilities are in nats.
 
     Attributes:
@@ -173,21 +176,19 @@ class OutputPrompt(Part):
         made: log-probability of each of these.
     """
 
-    name: str = Field(min_length=1)
+    name: Text
     repeats: str
-    alone: bool = False
-    given: tuple[float | None, ...]
+    given: tuple[Finite | None, ...]
     tokens: tuple[int, ...]
-    made: tuple[float | None, ...]
+    made: tuple[Finite | None, ...]
+    alone: bool = False
 
-    @model_validator(mode="after")
-    def _each_token_has_a_number(self) -> "OutputPrompt":
+    def __post_init__(self) -> None:
         if len(self.tokens) != len(self.made):
             raise ValueError("a prompt has as many added tokens as log-probabilities of them")
-        return self
 
 
-class Output(Part):
+class Output(Part, frozen=True):
     """An engine of a launch as it is, and what it answered to the prompts that every engine gets.
 
     Attributes:
@@ -208,18 +209,16 @@ class Output(Part):
     changed: tuple[str, ...]
     prompts: tuple[OutputPrompt, ...]
 
-    @model_validator(mode="after")
-    def _names_agree(self) -> "Output":
+    def __post_init__(self) -> None:
         if len({prompt.name for prompt in self.prompts}) != len(self.prompts):
             raise ValueError("a prompt is named twice")
-        return self
 
 
 Order = tuple[str, ...]
 """MoE layer names in the order they ran."""
 
 
-class Scenario(Part):
+class Scenario(Part, frozen=True):
     """One kind of forward pass.
 
     Attributes:
@@ -232,34 +231,38 @@ class Scenario(Part):
         contexts: how many forward contexts ran; see `count`.
     """
 
-    name: str = Field(min_length=1)
-    tokens: int = Field(gt=0)
+    name: Text
+    tokens: Positive
     status: Literal["ran", "failed", "not_applicable"]
     detail: str = ""
     passes: tuple[Order, ...] = ()
-    contexts: int = Field(default=0, ge=0)
+    contexts: Count = 0
 
     @property
     def count(self) -> int:
         """How many forward contexts ran; a report that does not count them holds one order for each."""
         return max(self.contexts, len(self.passes))
 
-    @model_validator(mode="after")
-    def _passes_exactly_if_ran(self) -> "Scenario":
+    def __post_init__(self) -> None:
         if (self.status == "ran") != bool(self.passes):
             raise ValueError("a scenario has passes if and only if it ran")
-        return self
 
 
-class Flag(Part):
-    """What the worker detected of `fast_moe_cold_start`; see `rules.releases.flag_status`."""
+class FlagObservation(Part, frozen=True):
+    """What the worker detected of `fast_moe_cold_start`; see `rules.releases.flag_status`.
+
+    Attributes:
+        field: how `CompilationConfig` knows the flag.
+        effective_when_true: its value after vLLM resolved an explicit true; None if that was not observed.
+        counter_ran: whether a pass was seen counting; None if no MoE layer ran.
+    """
 
     field: Literal["absent", "attribute", "field"]
     effective_when_true: bool | None
     counter_ran: bool | None
 
 
-class Counted(Part):
+class Counted(Part, frozen=True):
     """One scenario once more with the flag on.
 
     Attributes:
@@ -277,7 +280,7 @@ class Counted(Part):
     error: str
 
 
-class Whole(Part):
+class Whole(Part, frozen=True):
     """The model with every layer, where the one that was probed had fewer.
 
     Attributes:
@@ -293,7 +296,7 @@ class Whole(Part):
     scenarios: tuple[Scenario, ...]
 
 
-class CompiledScenario(Part):
+class CompiledScenario(Part, frozen=True):
     """One scenario eager and compiled: the MoE layers that ran in each forward context."""
 
     name: str
@@ -301,7 +304,7 @@ class CompiledScenario(Part):
     compiled: tuple[Order, ...]
 
 
-class Compiled(Part):
+class Compiled(Part, frozen=True):
     """The scenarios once more in vLLM's compile mode, without CUDA graphs.
 
     Attributes:
@@ -315,7 +318,7 @@ class Compiled(Part):
     scenarios: tuple[CompiledScenario, ...] = ()
 
 
-class Report(Part):
+class Report(Part, frozen=True):
     """What one probe observed of one model in one environment.
 
     Attributes:
@@ -332,7 +335,7 @@ class Report(Part):
         seconds: wall seconds by stage.
         sources: sha256 of each source file behind the model.
         counter: one pass with the flag on, where it can be: which layers were meant and which ran.
-        whole: the model with every layer; None if no layer was cut. Absent only in an older report, without proofs.
+        whole_if_reported: `whole` of the JSON; absent only in an older report, which has no proofs.
         compile: eager against compiled; None if it was not tried.
         replays: engines of a launch, watched on the device; none unless a replay probe was asked for.
         outputs: what engines of a launch answered; none unless an output probe was asked for.
@@ -340,26 +343,35 @@ class Report(Part):
     """
 
     result: Literal["ok"]
-    architecture: str = Field(min_length=1)
+    architecture: Text
     environment: dict[str, str | None]
-    flag: Flag
+    flag: FlagObservation
     registered: tuple[str, ...]
     observation_method: Literal["call_and_run", "run", "hook", "counted"]
     declares_experts: bool
-    planned: tuple[str, ...] = Field(min_length=1)
-    scenarios: tuple[Scenario, ...] = Field(min_length=1)
+    planned: Annotated[tuple[str, ...], Meta(min_length=1)]
+    scenarios: Annotated[tuple[Scenario, ...], Meta(min_length=1)]
     assumptions: tuple[Assumption, ...]
-    seconds: dict[str, float]
-    sources: dict[str, str] = Field(min_length=1)
+    seconds: dict[str, Finite]
+    sources: Annotated[dict[str, str], Meta(min_length=1)]
     counter: Counted | None = None
-    whole: Whole | None = None
+    whole_if_reported: Whole | UnsetType | None = field(default=UNSET, name="whole")
     compile: Compiled | None = None
     replays: tuple[Replay, ...] = ()
     outputs: tuple[Output, ...] = ()
     proofs: tuple[Proof, ...] = ()
 
-    @model_validator(mode="after")
-    def _names_agree(self) -> "Report":
+    @property
+    def whole(self) -> Whole | None:
+        """The model with every layer; None if no layer was cut, or if the report does not say."""
+        return None if self.whole_if_reported is UNSET else self.whole_if_reported
+
+    @property
+    def reports_whole(self) -> bool:
+        """Whether the report says what became of the model with every layer."""
+        return self.whole_if_reported is not UNSET
+
+    def __post_init__(self) -> None:
         if len(set(self.registered)) != len(self.registered):
             raise ValueError("a registered layer is named twice")
         if len({scenario.name for scenario in self.scenarios}) != len(self.scenarios):
@@ -372,24 +384,35 @@ class Report(Part):
             raise ValueError("an output is named twice")
         if len({proof.key for proof in self.proofs}) != len(self.proofs):
             raise ValueError("a launch is proved twice")
-        if self.proofs and "whole" not in self.model_fields_set:
+        if self.proofs and not self.reports_whole:
             raise ValueError("the whole model is missing")
-        return self
+
+
+PATH_PART = re.compile(r"\w+")
+MISSING_FIELD = re.compile(r"Object missing required field `(\w+)`")
+"""What msgspec says of an object that lacks a field."""
 
 
 def parse_report(data: Mapping[str, Any]) -> Report:
-    """The report in `data`.
+    """The report in `data`, which holds JSON values.
 
     Raises:
         ReportError: a field is missing, of another type, or contradicts another.
     """
     try:
-        return Report.model_validate_json(json.dumps(data))
+        return convert(data, Report)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "report"
+        place, problem = _place_and_problem(str(error))
         raise ReportError(
-            f"the probe report is damaged at {where}: {first['msg']}", hint="probe the model again"
+            f"the probe report is damaged at {place or 'report'}: {problem}", hint="probe the model again"
         ) from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ReportError(f"the probe report is no JSON: {error}", hint="probe the model again") from None
+
+
+def _place_and_problem(message: str) -> tuple[str, str]:
+    """The place, such as `scenarios.0.tokens`, and the problem in a message of msgspec: `PROBLEM - at `$.PLACE``."""
+    problem, _, path = message.partition(" - at ")
+    parts = PATH_PART.findall(path.rpartition("$")[2])
+    missing = MISSING_FIELD.match(problem)
+    if missing:
+        return ".".join([*parts, missing[1]]), "it is missing"
+    return ".".join(parts), problem

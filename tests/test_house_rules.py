@@ -27,7 +27,8 @@ FORKER = "tuner/engines/worker/vllm_launch_worker/forks.py"
 OURS = ("tuner", "rules", "cache")
 HOMES = {
     "typer": "tuner/cli/*.py",
-    "pydantic": "rules/report.py",
+    "msgspec": "*",
+    "pydantic": "tuner/exchange/bundle_line.py",
     "sqlitedict": "cache/verdicts/store.py",
     "yaml": "tuner/yaml_text.py",
     "huggingface_hub": "tuner/model/hub.py",

@@ -45,7 +45,6 @@ PROBING = {
     "tuner.model.shrink",
     "tuner.model.shrink_layers",
     "rules.judge",
-    "rules.report",
 }
 
 
@@ -102,7 +101,7 @@ START_PATH: dict[str, tuple[list[object], int]] = {
 
 @pytest.mark.parametrize("case", START_PATH)
 def test_a_start_imports_only_what_it_needs(case: str, where: list[object], tmp_path: Path) -> None:
-    """Looking up and launching from a warm store import no third-party library at all, and nothing of the probe."""
+    """Looking up and launching from a warm store import msgspec alone of third parties, and nothing of the probe."""
     words, expected = START_PATH[case]
     decision = tmp_path / "decision.json"
     decision.write_text(tuner("export", MIXTRAL, *where).out)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, SETTABLE, Serving, sample, serving_in
-from reports import proof
+from reports import proof, report
 
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
@@ -18,6 +18,7 @@ from rules.decide import Refusal
 from rules.launch_key import value_digest
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.releases import RELEASES, FlagStatus
+from rules.report import parse_report
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import parse
 from tuner.launch.cache_root import cache_root, name_of_proof, proof_root
@@ -55,8 +56,9 @@ def judged(word: Word, about: Subject, *args: str, **parts: Any) -> LookUp:
     finding = ProofFinding(ProofWord.PROVED, arguments=tuple(args), platform=launch["platform"], layers=1)
     proofs = [launch] if word is Word.UNIFORM else []
     verdict = Verdict(word, ("for the test",), proofs={one["key"]: finding for one in proofs}, **parts)
-    entry = Entry({"architecture": "A"}, {}, {"flag": {}, "proofs": proofs}, {}, "", "2026-11-28T12:00:00+00:00")
-    return LookUp(entry, verdict)
+    data = report(proofs=proofs, flag={"field": "field", "effective_when_true": None, "counter_ran": None})
+    entry = Entry({"architecture": "A"}, {}, data, {}, "", "2026-11-28T12:00:00+00:00")
+    return LookUp(entry, verdict, report=parse_report(data))
 
 
 def environments() -> Iterator[dict[str, Any]]:

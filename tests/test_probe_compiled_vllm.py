@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fake_environment import QWEN, ROOT
+from msgspec import convert
 
 from rules.report import Compiled
 from tuner.model.shrink import shrink
@@ -147,7 +148,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def word(entry: dict[str, Any]) -> str:
     """What the entry shows, once the report accepts it."""
-    compiled = Compiled.model_validate_json(json.dumps(entry))
+    compiled = convert(entry, Compiled)
     if compiled.status != "ran":
         return compiled.status
     assert compiled.scenarios

@@ -18,6 +18,7 @@ from reports import (
 )
 
 from rules.proof_finding import SENTENCES, Reason, sentence
+from rules.report import parse_report
 from tuner.verdicts.evidence import (
     clipped,
     compile_part,
@@ -34,7 +35,7 @@ A, B, C = layers(3)
 
 def shown(data: dict[str, Any]) -> dict[str, list[str]]:
     """The rows of a report under its own verdict."""
-    return dict(evidence_rows(data, verdict(data)))
+    return dict(evidence_rows(parse_report(data), verdict(data)))
 
 
 def test_a_whole_report_is_told_in_few_rows() -> None:
@@ -55,7 +56,7 @@ def test_a_report_of_an_older_probe_is_told_too() -> None:
         "evidence": ["8 of 8 scenarios ran, 3 MoE layers"],
         "compile": ["unknown: the compiled model was not run"],
     }
-    assert proofs_part(old, verdict(old)) == []
+    assert proofs_part(parse_report(old), verdict(old)) == []
 
 
 def test_scenarios_that_did_not_run_are_named_by_cause() -> None:
@@ -65,7 +66,7 @@ def test_scenarios_that_did_not_run_are_named_by_cause() -> None:
         data = replaced(data, scenario(f"derived_{index}", status="not_applicable", detail="refused: no", passes=[]))
     data = replaced(data, failed("batch_limit", "RuntimeError:\n  no kernel"))
     data["planned"].append("token_9_decode")
-    assert scenario_texts(data) == [
+    assert scenario_texts(parse_report(data)) == [
         "7 of 15 scenarios ran, 3 MoE layers",
         "1 lost: token_9_decode",
         "1 could not run: batch_limit (RuntimeError: no kernel)",
@@ -84,12 +85,12 @@ def test_each_launch_says_what_its_trace_proves() -> None:
     data = report(proofs=proofs)
     not_compiled = sentence(Reason("not_decorated", 1, {"class": "Model"}))
     outer = sentence(Reason("outer_guard", 4, guard["fields"]))
-    assert proof_texts(data, verdict(data)) == [
+    assert proof_texts(parse_report(data), verdict(data)) == [
         f"the plain launch: not compiled: {not_compiled} (cpu, 2026-11-28)",
         f"--dtype half: not proved: {outer}, and 1 more (cpu, 2026-11-28)",
         "another compilation config: proved, 3 MoE layers (cpu, 2026-11-28)",
     ]
-    part = proofs_part(data, verdict(data))[1]
+    part = proofs_part(parse_report(data), verdict(data))[1]
     assert (part["word"], part["arguments"], part["key"]) == ("not_proved", ["--dtype", "half"], proofs[1]["key"])
     assert part["reasons"][0] | {"sentence": ""} == guard | {"sentence": ""}
     assert part["reasons"][1]["sentence"] == SENTENCES["elastic"]
@@ -104,8 +105,8 @@ def test_each_launch_says_what_its_trace_proves() -> None:
 )
 def test_the_whole_model_says_what_became_of_it(changes: dict[str, Any], said: str) -> None:
     """Where layers were cut; else there is no such row."""
-    assert whole_texts(report(whole=whole(**changes))) == [said]
-    assert whole_texts(report()) == []
+    assert whole_texts(parse_report(report(whole=whole(**changes)))) == [said]
+    assert whole_texts(parse_report(report())) == []
 
 
 def test_a_frozen_model_says_why() -> None:

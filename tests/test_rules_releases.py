@@ -1,5 +1,7 @@
 """What the flag can do, by release, torch, platform and what a probe detected."""
 
+from typing import Literal
+
 import pytest
 
 from rules.compilation_keys import unknown_keys
@@ -17,6 +19,7 @@ from rules.releases import (
     parse_version,
     turns_off_by_itself,
 )
+from rules.report import FlagObservation
 
 FIELD = FlagFacts(FlagForm.FIELD, Counting.FLAG, "2.11.0.dev")
 FREE = FlagFacts(FlagForm.FIELD, Counting.FLAG, "")
@@ -181,10 +184,10 @@ def test_only_0_15_0_counts_a_draft_model_unasked() -> None:
     ],
 )
 def test_what_the_probe_detected_beats_the_table(
-    field: str, effective: bool | None, counted: bool | None, status: str
+    field: Literal["absent", "attribute", "field"], effective: bool | None, counted: bool | None, status: str
 ) -> None:
     """An observation decides on a newer release, on a platform plugin and against the table."""
-    seen = {"field": field, "effective_when_true": effective, "counter_ran": counted}
+    seen = FlagObservation(field, effective_when_true=effective, counter_ran=counted)
     for vllm, torch, platform in [("0.40.0", "2.16.0", "cuda"), ("0.32.0", "2.13.0", "oot:ascend"), (None, None, "")]:
         flag = flag_status(vllm, torch, platform, seen)
         assert (flag.status, flag.source) == (status, "detected by the probe")
@@ -192,13 +195,14 @@ def test_what_the_probe_detected_beats_the_table(
 
 def test_an_always_on_release_is_not_cleared_by_a_probe_that_ran_no_moe_layer() -> None:
     """A dense model's probe on 0.15.0 sees no flag and no counting, which proves nothing about MoE models."""
-    seen = {"field": "absent", "effective_when_true": None, "counter_ran": None}
+    seen = FlagObservation("absent", effective_when_true=None, counter_ran=None)
     assert flag_status("0.15.0", "2.9.1", "cuda", seen).status is FlagStatus.ALWAYS_ON
 
 
-@pytest.mark.parametrize("seen", [{}, {"field": "field"}, {"field": None}, {"field": "other", "counter_ran": True}])
-def test_an_observation_that_says_nothing_leaves_the_table_in_force(seen: dict[str, object]) -> None:
+@pytest.mark.parametrize("counted", [None, True, False])
+def test_an_observation_that_says_nothing_leaves_the_table_in_force(counted: bool | None) -> None:
     """A worker that could not look is no evidence."""
+    seen = FlagObservation("field", effective_when_true=None, counter_ran=counted)
     assert flag_status("0.19.1", "2.10.0", "cuda", seen) == flag_status("0.19.1", "2.10.0", "cuda")
     assert flag_status("0.34.0", "2.14.0", "cuda", seen).status is FlagStatus.UNKNOWN
 
@@ -328,6 +332,7 @@ def test_facts_survive_json(facts: FlagFacts) -> None:
 
 def test_what_a_probe_saw_of_the_key_beats_the_table() -> None:
     """The form that a worker saw says whether the key is taken."""
-    seen = {"field": "attribute", "effective_when_true": None, "counter_ran": True}
+    seen = FlagObservation("attribute", effective_when_true=None, counter_ran=True)
     assert flag_status("0.19.1", "2.10.0", "cuda", seen).takes_key is False
-    assert flag_status("0.34.0", "2.14.0", "cuda", {**seen, "field": "field", "effective_when_true": True}).takes_key
+    seen = FlagObservation("field", effective_when_true=True, counter_ran=True)
+    assert flag_status("0.34.0", "2.14.0", "cuda", seen).takes_key

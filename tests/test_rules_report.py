@@ -38,7 +38,7 @@ def refusal(data: Any) -> str:
         parse_report(data)
     assert caught.value.__suppress_context__
     assert caught.value.hint == "probe the model again"
-    assert "pydantic" not in caught.value.message.lower()
+    assert "`$" not in caught.value.message
     assert "\n" not in caught.value.message
     return caught.value.message
 
@@ -84,7 +84,7 @@ def test_a_whole_report_is_read() -> None:
 @pytest.mark.parametrize("field", [name for name in report() if name not in OPTIONAL])
 def test_a_missing_field_is_refused(field: str) -> None:
     """Each field that a verdict or a user may rest on must be there, and the sentence names the one that is not."""
-    assert f"damaged at {field}: Field required" in refusal(damaged(field, MISSING))
+    assert f"damaged at {field}: it is missing" in refusal(damaged(field, MISSING))
 
 
 @pytest.mark.parametrize("field", ["name", "tokens", "status"])
@@ -100,7 +100,6 @@ def test_a_scenario_without_its_facts_is_refused(field: str) -> None:
         ("architecture", ""),
         ("architecture", None),
         ("environment", []),
-        ("environment.vllm", 19),
         ("flag", None),
         ("flag.field", "maybe"),
         ("flag.effective_when_true", 1),
@@ -132,10 +131,6 @@ def test_a_scenario_without_its_facts_is_refused(field: str) -> None:
         ("assumptions", None),
         ("assumptions.0", "weights_random"),
         ("assumptions.0.kind", None),
-        ("seconds.build", float("nan")),
-        ("seconds.build", float("inf")),
-        ("seconds.build", True),
-        ("seconds.build", "1.5"),
         ("sources", {}),
         ("sources", None),
         ("proofs", None),
@@ -145,7 +140,6 @@ def test_a_scenario_without_its_facts_is_refused(field: str) -> None:
         ("proofs.0.ranks.0.calls", "model.layers.0"),
         ("proofs.0.ranks.0.failures", None),
         ("proofs.0.sources", None),
-        ("proofs.0.variables.PATH", 7),
         ("counter", []),
         ("counter.ran", "yes"),
         ("counter.called", None),
@@ -156,6 +150,22 @@ def test_a_scenario_without_its_facts_is_refused(field: str) -> None:
 def test_a_wrong_value_is_refused_with_its_place(place: str, value: object) -> None:
     """No value is converted: text for a number, a number for true, NaN for seconds are damage, named by place."""
     assert f"damaged at {place}" in refusal(damaged(place, value))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("environment.vllm", 19),
+        ("seconds.build", float("nan")),
+        ("seconds.build", float("inf")),
+        ("seconds.build", True),
+        ("seconds.build", "1.5"),
+        ("proofs.0.variables.PATH", 7),
+    ],
+)
+def test_a_wrong_value_of_a_mapping_is_refused_with_the_mapping(place: str, value: object) -> None:
+    """The sentence names the field that holds the mapping, whose names the report chooses."""
+    assert f"damaged at {place.rpartition('.')[0]}: " in refusal(damaged(place, value))
 
 
 @pytest.mark.parametrize("status", ["failed", "not_applicable"])
@@ -210,7 +220,7 @@ def test_a_report_that_contains_itself_is_refused() -> None:
     """A value that JSON cannot have is refused with a sentence."""
     data = report()
     data["environment"]["self"] = data
-    assert "is no JSON" in refusal(data)
+    assert "damaged at environment: " in refusal(data)
 
 
 def test_extra_keys_are_tolerated_everywhere() -> None:
@@ -224,7 +234,7 @@ def test_extra_keys_are_tolerated_everywhere() -> None:
 
 def test_a_report_cannot_be_changed_after_it_was_read() -> None:
     """What was validated stays as it was."""
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(AttributeError, match="immutable"):
         parse_report(report()).observation_method = "hook"
 
 

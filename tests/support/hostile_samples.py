@@ -1,6 +1,5 @@
 """Test support: model folders for the hostile models, and what the traces of their launches prove."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from fake_environment import QWEN, ROOT, model_like
+from msgspec import convert
 
 from rules.proof import judge_proof
 from rules.proof_finding import ProofFinding
@@ -84,7 +84,7 @@ def findings(
             proofs = [alongside.awaited(number) for number in range(len(wanted))]
         finally:
             alongside.end()
-    judged = [judge_proof(Proof.model_validate_json(json.dumps(proof))) for proof in proofs]
+    judged = [judge_proof(convert(proof, Proof)) for proof in proofs]
     return dict(zip(launches, judged, strict=True))
 
 

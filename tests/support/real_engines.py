@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert
 from real_environment import ROOT, python_of
 from replay_samples import replay
 from vllm_server import SERVER_ENVIRONMENT
@@ -41,5 +42,5 @@ def watched(environment: str, model: Path, *args: str, flags: Sequence[bool | No
     found = []
     for answer in query_engines(question, str(python_of(environment)), variables):
         assert not isinstance(answer, TunerError), f"{answer} {answer.hint}"
-        found.append(Replay.model_validate_json(json.dumps(replay(name="as_launched", **answer))))
+        found.append(convert(replay(name="as_launched", **answer), Replay))
     return found

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence"), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
 
@@ -213,7 +215,7 @@ def word_of(plan: Plan) -> str:
 
 def keep_replays(row: Row, found: Sequence[Row]) -> None:
     """Put what ran in a row. Which passes left the order the engine says in which calls are right."""
-    runs = [Replay.model_validate_json(json.dumps(one)) for one in found]
+    runs = [convert(one, Replay) for one in found]
     for one in runs:
         row["words"][one.name], reason = judge_replay(one)
         row["reasons"][one.name] = bare(reason)
@@ -226,7 +228,7 @@ def keep_replays(row: Row, found: Sequence[Row]) -> None:
 
 def keep_outputs(row: Row, found: Sequence[Row]) -> None:
     """Put the answers' distances in a row, and what the rules say of them."""
-    outputs = [Output.model_validate_json(json.dumps(one)) for one in found]
+    outputs = [convert(one, Output) for one in found]
     named = {one.name: one for one in outputs}
     for pair, (word, reason) in judge_outputs(outputs).items():
         row["words"][pair], row["reasons"][pair] = word, bare(reason)

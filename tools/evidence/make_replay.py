@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
 
@@ -199,7 +201,7 @@ def judged(row: dict[str, Any]) -> tuple[str, str]:
     name = "flag_on" if row["flag"] else "flag_off"
     kept = ("engine", "changed", "registered", "lost", "passes")
     told = {"name": name, "status": "ran", "detail": "", "made_at": "", **{part: row[part] for part in kept}}
-    return judge_replay(Replay.model_validate_json(json.dumps(told)))
+    return judge_replay(convert(told, Replay))
 
 
 def variables(plugin: Path) -> dict[str, str]:

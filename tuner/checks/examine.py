@@ -25,7 +25,7 @@ from tuner.model.side_files import read_side_files
 from tuner.untrusted.files import read_plain
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, base_factors, public_version, remote_code
-from tuner.verdicts.lookup import current_verdict, look_up
+from tuner.verdicts.lookup import current_report, look_up
 
 OFFLINE = "HF_HUB_OFFLINE"
 SEVERAL = "2"
@@ -312,7 +312,7 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
     accepted = {platform, knowledge.accept_platform} if platform else None
     base = base_factors(subject)
     found = [
-        (entry, current_verdict(knowledge.store, entry))
+        (entry, *current_report(knowledge.store, entry))
         for entry in knowledge.store.of_architecture(subject.model.architecture)
         if _agrees(entry, base) and (accepted is None or entry.key["platform"] in accepted)
     ]
@@ -320,11 +320,11 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
         vllm = subject.environment.vllm
         miss = f"no verdict is stored for this model in vLLM {vllm}" + (f" on {platform}" if platform else "")
         return subject, LookUp(None, None, (miss,), verified=False)
-    entry, verdict = min(
-        found, key=lambda one: (one[1].word.safe, not one[1].word.unsafe, one[0].provenance is not None)
+    entry, report, verdict = min(
+        found, key=lambda one: (one[2].word.safe, not one[2].word.unsafe, one[0].provenance is not None)
     )
     environment = replace(subject.environment, torch=entry.key["torch"], platform=entry.key["platform"])
-    return replace(subject, environment=environment), LookUp(entry, verdict, verified=False)
+    return replace(subject, environment=environment), LookUp(entry, verdict, report=report, verified=False)
 
 
 def _agrees(entry: Entry, base: Mapping[str, object]) -> bool:

@@ -135,8 +135,8 @@ def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
 
 def _ran_cut(plan: Plan) -> bool:
     """Whether the order probe, which comes first, was content with fewer layers than the model has."""
-    assumptions = plan.lookup.entry.report["assumptions"] if plan.lookup.entry else []
-    return any(assumption["kind"] == LAYERS_SHRUNK for assumption in assumptions)
+    assumptions = plan.lookup.report.assumptions if plan.lookup.report else ()
+    return any(assumption.kind == LAYERS_SHRUNK for assumption in assumptions)
 
 
 def variables(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:

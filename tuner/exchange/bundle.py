@@ -8,22 +8,24 @@ imports a bundle trusts its reports, but never its verdicts, which are judged an
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cache.errors import StoreError
 from cache.key import digest
 from cache.verdicts.entry import Entry
 from rules.errors import ErrorKind, ReportError, TunerError
+from rules.report import parse_report
 from tuner.exchange.order_lists import packed, unpacked
 from tuner.verdicts.identity import public_version, rules_digest
+
+if TYPE_CHECKING:
+    from tuner.exchange.bundle_line import BundleLine
 
 BUNDLE_VERSION = 2
 """Version of a line; one of another version is refused."""
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of the longest line, its end included; a report of a large model takes some ten thousand."""
-FIELDS = {"schema_version", "digest", "checksum", "command", "entry", "orders"}
 FACTORS = {
     "architecture",
     "fingerprint",
@@ -101,24 +103,26 @@ def line_in(text: bytes) -> Bundled:
     Raises:
         BundleError: the line is damaged, of another release, or contradicts itself.
     """
-    line = _fields(text)
+    line = _shaped(text)
     try:
-        entry = Entry.from_dict({**line["entry"], "report": unpacked(line["entry"].get("report"), line["orders"])})
-        found, checksum = entry.digest, digest({"entry": entry.to_dict(), "command": line["command"]})
+        entry = Entry.from_dict({**line.entry, "report": unpacked(line.entry.get("report"), line.orders)})
+        found, checksum = entry.digest, digest({"entry": entry.to_dict(), "command": line.command})
     except StoreError as error:
         raise BundleError(error.message.rstrip(".")) from None
     except (ValueError, RecursionError) as error:
         raise BundleError(f"its entry cannot be read: {error}") from None
-    if line["digest"] != found:
+    if line.digest != found:
         raise BundleError(f"its digest is not that of its key, {found[:12]}")
-    if line["checksum"] != checksum:
+    if line.checksum != checksum:
         raise BundleError("its checksum is not that of its contents", hint="Export it again: the line was changed.")
     _require_consistent(entry)
-    return Bundled(_judged(entry), line["command"])
+    return Bundled(_judged(entry), line.command)
 
 
-def _fields(text: bytes) -> dict[str, Any]:
-    """The members of a line of this schema, each of the right type as far as the entry."""
+def _shaped(text: bytes) -> "BundleLine":
+    """A line of this schema, of the right shape as far as the entry."""
+    from tuner.exchange.bundle_line import LineShapeError, shaped_line  # noqa: PLC0415  pydantic: an export needs none
+
     if len(text) > MAX_LINE:
         raise BundleError(f"it is longer than {MAX_LINE // 1024 // 1024} MiB")
     try:
@@ -137,15 +141,17 @@ def _fields(text: bytes) -> dict[str, Any]:
             hint="Probe the models with this release where the bundle was made, and export it anew with "
             "`tuner verdicts export`.",
         )
-    if type(version) is not int or version < 1 or set(line) != FIELDS or not isinstance(line["entry"], Mapping):
-        raise BundleError("it is no line of a bundle", hint="Make a bundle with `tuner verdicts export`.")
-    if not isinstance(line["command"], str | None):
-        raise BundleError("its command is no text")
-    orders = line["orders"]
-    listed = isinstance(orders, list) and all(isinstance(order, list) for order in orders)
-    if not listed or not all(isinstance(name, str) for order in orders for name in order):
-        raise BundleError("its orders are no lists of layer names")
-    return dict(line)
+    try:
+        return shaped_line(line)
+    except LineShapeError as error:
+        wrong = WRONG_MEMBERS.get(error.member)
+    if wrong:
+        raise BundleError(wrong)
+    raise BundleError("it is no line of a bundle", hint="Make a bundle with `tuner verdicts export`.")
+
+
+WRONG_MEMBERS = {"command": "its command is no text", "orders": "its orders are no lists of layer names"}
+"""Member of a line that has another type -> what is wrong, in words."""
 
 
 def _require_consistent(entry: Entry) -> None:
@@ -173,8 +179,7 @@ def _require_consistent(entry: Entry) -> None:
 
 
 def _judged(entry: Entry) -> Entry:
-    from rules.judge import judge  # noqa: PLC0415  pydantic: an export does without it
-    from rules.report import parse_report  # noqa: PLC0415
+    from rules.judge import judge  # noqa: PLC0415  an export does without it
 
     try:
         verdict = judge(parse_report(entry.report))

@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import to_builtins
+
 from rules.decide import HOLDS_FOR
 from rules.errors import TunerError
 from rules.launch_key import HARMLESS_VARIABLES
@@ -125,10 +127,10 @@ def witness_part(verdict: Verdict | None) -> dict[str, Any] | None:
 
 def evidence_part(plan: Plan) -> dict[str, Any] | None:
     """What the verdict rests on; None without one."""
-    entry, verdict = plan.lookup.entry, plan.lookup.verdict
-    if entry is None or verdict is None:
+    entry, report, verdict = plan.lookup.entry, plan.lookup.report, plan.lookup.verdict
+    if entry is None or report is None or verdict is None:
         return None
-    report, plain = entry.report, verdict.proofs.get(PLAIN)
+    plain = verdict.proofs.get(PLAIN)
     return {
         "coverage": "trace" if plain is not None and plain.proved else "scenarios",
         "depth": verdict.depth,
@@ -138,9 +140,10 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "imported": entry.provenance,
         "accepted_platform": plan.lookup.accepted_platform,
         "remote_code": entry.key.get("remote_code") or None,
-        "registered": report["registered"],
+        "registered": list(report.registered),
         "scenarios": [
-            {name: scenario.get(name, "") for name in ("name", "status", "detail")} for scenario in report["scenarios"]
+            {"name": scenario.name, "status": scenario.status, "detail": scenario.detail}
+            for scenario in report.scenarios
         ],
         "whole": whole_part(report),
         "proofs": proofs_part(report, verdict),
@@ -148,10 +151,10 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "compile": compile_part(verdict),
         "replays": replays_part(report, verdict),
         "outputs": outputs_part(report, verdict),
-        "assumptions": report["assumptions"],
-        "observation_method": report["observation_method"],
-        "counter": report.get("counter"),
-        "seconds": report["seconds"],
+        "assumptions": to_builtins(report.assumptions),
+        "observation_method": report.observation_method,
+        "counter": to_builtins(report.counter),
+        "seconds": report.seconds,
     }
 
 

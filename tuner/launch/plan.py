@@ -178,7 +178,7 @@ def flag_of(subject: Subject, lookup: LookUp) -> Flag:
     What it detected on another platform says nothing here: the flag's form differs between them.
     """
     environment = subject.environment
-    detected = lookup.entry.report["flag"] if lookup.entry and not lookup.accepted_platform else None
+    detected = lookup.report.flag if lookup.report and not lookup.accepted_platform else None
     place = (environment.vllm, environment.torch, environment.platform)
     return flag_status(*place, detected, environment.flag_facts)
 

@@ -12,13 +12,15 @@ from tuner.verdicts.text import evidence_text, judged_text
 
 def verdict_text(plan: Plan) -> str:
     """What `tuner verdict` prints."""
-    model, verdict, entry = plan.subject.model, plan.lookup.verdict, plan.lookup.entry
+    model, verdict = plan.subject.model, plan.lookup.verdict
+    entry, report = plan.lookup.entry, plan.lookup.report
     head = [line("model", f"{model.name} ({model.architecture})")]
-    if verdict is None or entry is None:
+    if verdict is None or entry is None or report is None:
         way_out = line("next", f"tuner probe {shlex.quote(model.name)}")
         return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.lookup.miss), way_out])
     checked = "source files unchanged since" if plan.lookup.verified else "source files not at hand, not compared"
-    return "\n".join([*head, judged_text(verdict), evidence_text(entry, verdict, checked, accepted(plan.lookup))])
+    rests_on = evidence_text(entry, report, verdict, checked, accepted(plan.lookup))
+    return "\n".join([*head, judged_text(verdict), rests_on])
 
 
 def plan_text(plan: Plan) -> str:

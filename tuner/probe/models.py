@@ -10,6 +10,7 @@ from typing import Any
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
+from rules.report import parse_report
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.engines.proof import Alongside, Proof, Wanted, plain_launch, proofs_of
@@ -190,7 +191,8 @@ def plan_of(result: Probed, request: Request, store: VerdictStore, environ: Mapp
     arguments = minimal_arguments(
         result.subject.model.name, request.revision, request.model_impl, request.trust_remote_code
     )
-    return plan_with(store, result.subject, arguments, options, LookUp(result.entry, result.verdict))
+    report = parse_report(result.entry.report) if result.entry else None
+    return plan_with(store, result.subject, arguments, options, LookUp(result.entry, result.verdict, report=report))
 
 
 def exit_code(results: Sequence[Probed]) -> ExitCode:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rules.report import parse_report
 from rules.verdict import Witness
 from tuner.text import columns
 from tuner.verdicts.evidence import clipped
@@ -35,5 +36,5 @@ def probed_row(result: "Probed") -> tuple[str, str, str, str, str]:
             clipped(result.failure.message),
         )
     word, note = (result.verdict.word, result.verdict.reasons[0]) if result.verdict else ("", "")
-    layers = len(result.entry.report["registered"]) if result.entry else 0
+    layers = len(parse_report(result.entry.report).registered) if result.entry else 0
     return result.name, str(word), str(layers), f"{result.seconds:.1f}", clipped(note)

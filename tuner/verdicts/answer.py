@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cache.verdicts.entry import Entry
+from rules.report import Report
 from rules.verdict import Verdict
 
 
@@ -15,6 +16,7 @@ class LookUp:
         entry: the stored entry; None for a miss.
         verdict: its verdict, judged by the current rules; None for a miss.
         miss: why nothing was found; sentences, empty for a hit.
+        report: what the probe of the entry observed; None for a miss.
         verified: whether the source files behind the verdict were hashed again and are unchanged. False only for
             an environment known from a saved file.
         accepted_platform: the platform on which the verdict was reached, where that is another one than the
@@ -26,6 +28,7 @@ class LookUp:
     entry: Entry | None
     verdict: Verdict | None
     miss: tuple[str, ...] = ()
+    report: Report | None = None
     verified: bool = True
     accepted_platform: str | None = None
     outdated: Mapping[str, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rules.proof_finding import PLAIN, ProofFinding, Reason, sentence
+from rules.report import Output, Proof, Replay, Report
 from rules.verdict import Verdict
 from tuner.verdicts.proofs import PLAIN_LAUNCH
 
@@ -16,7 +17,7 @@ Row = tuple[str, list[str]]
 """A label and the texts under it."""
 
 
-def evidence_rows(report: Mapping[str, Any], verdict: Verdict) -> list[Row]:
+def evidence_rows(report: Report, verdict: Verdict) -> list[Row]:
     """All that a verdict rests on beside time and place; a part that an older probe did not report has no row."""
     rows = [
         ("evidence", scenario_texts(report)),
@@ -29,17 +30,20 @@ def evidence_rows(report: Mapping[str, Any], verdict: Verdict) -> list[Row]:
     return [(label, texts) for label, texts in rows if texts]
 
 
-def scenario_texts(report: Mapping[str, Any]) -> list[str]:
+def scenario_texts(report: Report) -> list[str]:
     """How many scenarios ran, and which did not, by cause."""
-    scenarios, planned = report["scenarios"], report.get("planned", ())
-    lost = [name for name in planned if name not in {scenario["name"] for scenario in scenarios}]
-    ran = sum(scenario["status"] == "ran" for scenario in scenarios)
-    total, layers = len(scenarios) + len(lost), len(report["registered"])
+    names = {scenario.name for scenario in report.scenarios}
+    lost = [name for name in report.planned if name not in names]
     causes: dict[tuple[str, str], list[str]] = {("lost", ""): lost} if lost else {}
-    for scenario in scenarios:
-        if scenario["status"] != "ran":
-            causes.setdefault((scenario["status"], scenario.get("detail", "")), []).append(scenario["name"])
-    return [f"{ran} of {total} scenarios ran, {layers} MoE layers", *(_cause(*cause) for cause in causes.items())]
+    ran = 0
+    for scenario in report.scenarios:
+        if scenario.status == "ran":
+            ran += 1
+        else:
+            causes.setdefault((scenario.status, scenario.detail), []).append(scenario.name)
+    total = len(report.scenarios) + len(lost)
+    head = f"{ran} of {total} scenarios ran, {len(report.registered)} MoE layers"
+    return [head, *(_cause(*cause) for cause in causes.items())]
 
 
 def _cause(cause: tuple[str, str], names: Sequence[str]) -> str:
@@ -57,69 +61,77 @@ def named_texts(words: Mapping[str, str], reasons: Mapping[str, str]) -> list[st
     ]
 
 
-def replays_part(report: Mapping[str, Any], verdict: Verdict) -> list[dict[str, Any]]:
+def replays_part(report: Report, verdict: Verdict) -> list[dict[str, Any]]:
     """For the document: each engine with its word and why, what it was, and how many passes ran in it."""
-    return [
-        {
-            **_engine(one),
-            "verdict": verdict.replays.get(one["name"]),
-            "reason": verdict.replay_reasons.get(one["name"], ""),
-            "passes": sum(part["count"] for part in one["passes"]),
-            "replayed": sum(part["count"] for part in one["passes"] if part["replayed"]),
-        }
-        for one in report.get("replays") or ()
-    ]
+    return [_replay_part(replay, verdict) for replay in report.replays]
 
 
-def outputs_part(report: Mapping[str, Any], verdict: Verdict) -> dict[str, Any] | None:
+def _replay_part(replay: Replay, verdict: Verdict) -> dict[str, Any]:
+    return {
+        **_engine_part(replay),
+        "verdict": verdict.replays.get(replay.name),
+        "reason": verdict.replay_reasons.get(replay.name, ""),
+        "passes": sum(run.count for run in replay.passes),
+        "replayed": sum(run.count for run in replay.passes if run.replayed),
+    }
+
+
+def outputs_part(report: Report, verdict: Verdict) -> dict[str, Any] | None:
     """For the document: each comparison with its word and why, and what the engines were; None without any."""
-    engines = report.get("outputs") or ()
+    if not report.outputs:
+        return None
     compared = [
         {"name": name, "verdict": word, "reason": verdict.output_reasons.get(name, "")}
         for name, word in verdict.outputs.items()
     ]
-    told = [{**_engine(one), "status": one["status"], "detail": one.get("detail", "")} for one in engines]
-    return {"compared": compared, "engines": told} if engines else None
+    engines = [{**_engine_part(output), "status": output.status, "detail": output.detail} for output in report.outputs]
+    return {"compared": compared, "engines": engines}
 
 
-def _engine(one: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: one[name] for name in ("name", "made_at", "engine", "changed")}
+def _engine_part(engine: Replay | Output) -> dict[str, Any]:
+    return {
+        "name": engine.name,
+        "made_at": engine.made_at,
+        "engine": engine.engine,
+        "changed": list(engine.changed),
+    }
 
 
-def whole_texts(report: Mapping[str, Any]) -> list[str]:
+def whole_texts(report: Report) -> list[str]:
     """What became of the model with every layer; nothing where no layer was cut."""
-    whole = report.get("whole")
+    whole = report.whole
     if whole is None:
         return []
-    detail = f" ({clipped(whole['detail'])})" if whole.get("detail") else ""
-    status = "ran" if whole["status"] == "ran" else NOT_RUN.get(whole["status"], whole["status"])
-    return [f"{len(whole['registered'])} MoE layers, {status}{detail}"]
+    detail = f" ({clipped(whole.detail)})" if whole.detail else ""
+    return [f"{len(whole.registered)} MoE layers, {NOT_RUN.get(whole.status, whole.status)}{detail}"]
 
 
-def whole_part(report: Mapping[str, Any]) -> dict[str, Any] | None:
+def whole_part(report: Report) -> dict[str, Any] | None:
     """For the document: what became of the model with every layer; None where no layer was cut."""
-    whole = report.get("whole")
-    return None if whole is None else {name: whole.get(name) for name in ("status", "detail", "registered")}
+    whole = report.whole
+    if whole is None:
+        return None
+    return {"status": whole.status, "detail": whole.detail, "registered": list(whole.registered)}
 
 
-def proof_texts(report: Mapping[str, Any], verdict: Verdict) -> list[str]:
+def proof_texts(report: Report, verdict: Verdict) -> list[str]:
     """One line for each launch that was traced: what its trace proves, and what keeps it from being proved."""
     lines = []
-    for proof in report.get("proofs") or ():
-        finding = verdict.proofs.get(proof["key"])
+    for proof in report.proofs:
+        finding = verdict.proofs.get(proof.key)
         if finding is not None:
-            lines.append(f"{_launch(proof)}: {_found(finding)} ({proof['platform']}, {proof['made_at'][:10]})")
+            lines.append(f"{_launch(proof)}: {_finding_text(finding)} ({proof.platform}, {proof.made_at[:10]})")
     return lines
 
 
-def _launch(proof: Mapping[str, Any]) -> str:
+def _launch(proof: Proof) -> str:
     """The launch of a stored proof, whose compilation config is not stored."""
-    if proof["arguments"]:
-        return clipped(shlex.join(proof["arguments"]))
-    return PLAIN_LAUNCH if proof["key"] == PLAIN else "another compilation config"
+    if proof.arguments:
+        return clipped(shlex.join(proof.arguments))
+    return PLAIN_LAUNCH if proof.key == PLAIN else "another compilation config"
 
 
-def _found(finding: ProofFinding) -> str:
+def _finding_text(finding: ProofFinding) -> str:
     word = finding.word.replace("_", " ")
     if not finding.reasons:
         return f"{word}, {finding.layers} MoE layers"
@@ -127,19 +139,19 @@ def _found(finding: ProofFinding) -> str:
     return f"{word}: {clipped(sentence(finding.reasons[0]), 200)}" + (f", and {more} more" if more else "")
 
 
-def proofs_part(report: Mapping[str, Any], verdict: Verdict) -> list[dict[str, Any]]:
+def proofs_part(report: Report, verdict: Verdict) -> list[dict[str, Any]]:
     """For the document: each launch that was traced, with its word and why."""
     return [
         {
-            "key": proof["key"],
-            "arguments": list(proof["arguments"]),
-            "platform": proof["platform"],
-            "made_at": proof["made_at"],
+            "key": proof.key,
+            "arguments": list(proof.arguments),
+            "platform": proof.platform,
+            "made_at": proof.made_at,
             "word": str(finding.word),
             "reasons": [reason_part(reason) for reason in finding.reasons],
         }
-        for proof in report.get("proofs") or ()
-        if (finding := verdict.proofs.get(proof["key"])) is not None
+        for proof in report.proofs
+        if (finding := verdict.proofs.get(proof.key)) is not None
     ]
 
 

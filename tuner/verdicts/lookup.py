@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import ValidationError, convert
+
 from cache.errors import StoreError
 from cache.key import differences
 from cache.verdicts.entry import Entry
@@ -13,9 +15,9 @@ from cache.verdicts.paths import store_path
 from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError
 from rules.proof_finding import PLAIN, Reason, sentence
+from rules.report import Report, parse_report
 from rules.verdict import Verdict, Word
 from tuner.environment.plugins import UNKNOWN, unknown_plugins
-from tuner.untrusted.shape import fits, readable
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
 from tuner.verdicts.proofs import outdated, stored_proof
@@ -58,7 +60,7 @@ def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -
         ReportError: the report is damaged; nothing is stored.
         StoreError: the store cannot be written.
     """
-    verdict = _judged(report)
+    verdict = judged(parse_report(report))
     entry = Entry(
         key=full_key(base_factors(subject), dict(report["sources"])),
         sources=dict(report["sources"]),
@@ -143,14 +145,14 @@ def _with_proofs(entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> Entry:
 def _with(entry: Entry, field: str, value: object) -> Entry:
     """The entry with another field in its report, judged anew."""
     report = {**entry.report, field: value}
-    return replace(entry, report=report, verdict=_judged(report).to_dict(), rules=rules_digest())
+    return replace(entry, report=report, verdict=judged(parse_report(report)).to_dict(), rules=rules_digest())
 
 
 def _proofs(entry: Entry) -> list[dict[str, Any]]:
-    proofs = entry.report.get("proofs") or []
-    if not fits(proofs, [dict]):
-        raise _damaged(entry)
-    return list(proofs)
+    try:
+        return convert(entry.report.get("proofs", []), list[dict[str, Any]])
+    except ValidationError:
+        raise _damaged(entry) from None
 
 
 def remember_engines(
@@ -181,16 +183,24 @@ def current_verdict(store: VerdictStore, entry: Entry) -> Verdict:
         ReportError: it must be judged again, and the report is one that the current rules cannot read.
         StoreError: the stored verdict is damaged.
     """
+    return current_report(store, entry)[1]
+
+
+def current_report(store: VerdictStore, entry: Entry) -> tuple[Report, Verdict]:
+    """The entry's report, and its verdict as `current_verdict` gives it.
+
+    Raises:
+        ReportError, StoreError: as `current_verdict`.
+    """
     rules = rules_digest()
     if entry.rules == rules:
-        if not readable(entry.report, entry.verdict):
-            raise _damaged(entry)
-        return _stored_verdict(entry)
-    verdict = _judged(entry.report)
+        return _stored_report(entry), _stored_verdict(entry)
+    report = parse_report(entry.report)
+    verdict = judged(report)
     with suppress(StoreError):
-        judged = replace(entry, verdict=verdict.to_dict(), rules=rules)
-        store.merge([judged], lambda stored, _: stored == entry)  # not over what was probed or forgotten meanwhile
-    return verdict
+        renewed = replace(entry, verdict=verdict.to_dict(), rules=rules)
+        store.merge([renewed], lambda stored, _: stored == entry)  # not over what was probed or forgotten meanwhile
+    return report, verdict
 
 
 def known_verdict(store: VerdictStore, entry: Entry) -> Verdict:
@@ -205,8 +215,17 @@ def known_verdict(store: VerdictStore, entry: Entry) -> Verdict:
         return _stored_verdict(entry)
 
 
+def _stored_report(entry: Entry) -> Report:
+    """A report that the rules of this release have judged: if they cannot read it, it was changed since."""
+    try:
+        return parse_report(entry.report)
+    except ReportError:
+        raise _damaged(entry) from None
+
+
 def _stored_verdict(entry: Entry) -> Verdict:
     try:
+        convert(entry.verdict, Verdict)  # every value is of its type; what follows requires every field
         return Verdict.from_dict(entry.verdict)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _damaged(entry) from None
@@ -219,12 +238,11 @@ def _damaged(entry: Entry) -> StoreError:
     )
 
 
-def _judged(report: Mapping[str, Any]) -> Verdict:
-    # Only here does the host need pydantic: a look-up must not pay for it.
-    from rules.judge import judge  # noqa: PLC0415
-    from rules.report import parse_report  # noqa: PLC0415
+def judged(report: Report) -> Verdict:
+    """The verdict on a report, by the rules of this release."""
+    from rules.judge import judge  # noqa: PLC0415  most look-ups find a verdict of these rules
 
-    return judge(parse_report(report))
+    return judge(report)
 
 
 def _on_its_platform(store: VerdictStore, subject: Subject, base: dict[str, Any], files_at_hand: bool) -> LookUp:
@@ -245,9 +263,9 @@ def _hit(
     store: VerdictStore, subject: Subject, entry: Entry, files_at_hand: bool, accepted_platform: str | None = None
 ) -> LookUp:
     """An entry that applies. A verdict that rests on the proof of the plain launch falls with it."""
-    verdict = current_verdict(store, entry)
-    found = LookUp(entry, verdict, verified=files_at_hand, accepted_platform=accepted_platform)
-    proof = stored_proof(entry, PLAIN)
+    report, verdict = current_report(store, entry)
+    found = LookUp(entry, verdict, report=report, verified=files_at_hand, accepted_platform=accepted_platform)
+    proof = stored_proof(report, PLAIN)
     if proof is None or verdict.word not in BY_PROOF:
         return found
     why_not = outdated(proof, subject, files_at_hand=files_at_hand)

@@ -1,6 +1,6 @@
 """The stored proof of a launch: found by the launch's key, and held against what is here now.
 
-Stands in a start path: nothing here needs pydantic, and what is stored was checked by `tuner.untrusted.shape`.
+Stands in a start path: nothing here may be slow to import.
 """
 
 import json
@@ -13,6 +13,7 @@ from cache.key import digest
 from cache.verdicts.entry import Entry
 from rules.launch_key import OURS, launch_key, reaching, shares, variables_agree
 from rules.proof_finding import ProofFinding, ProofWord
+from rules.report import Proof, Report
 from rules.verdict import Verdict
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.verdicts.identity import MISSING, Subject, hash_sources, launch_worker_digest
@@ -132,10 +133,10 @@ def proof_for(
         environ: the environment variables of the launch.
         files_at_hand: the environment's source files can be read here.
     """
-    entry, verdict = found.entry, found.verdict
-    if entry is None or verdict is None:
+    entry, report, verdict = found.entry, found.report, found.verdict
+    if entry is None or report is None or verdict is None:
         return LaunchProof(why_not="no verdict is stored")
-    candidates = _candidates(entry, verdict, launch)
+    candidates = _candidates(report, verdict, launch)
     if not candidates:
         return LaunchProof(why_not=f"no proof is stored for {told(launch.arguments, launch.config)}")
     reasons = []
@@ -143,18 +144,18 @@ def proof_for(
         why_not = _unlike(proof, subject, found.accepted_platform, environ)
         why_not = why_not or _outdated(proof, found, subject, files_at_hand)
         if not why_not:
-            return _applied(entry, proof, verdict.proofs[proof["key"]], launch)
+            return _applied(entry, proof, verdict.proofs[proof.key], launch)
         reasons.append(why_not)
     return LaunchProof(why_not=reasons[0])
 
 
-def outdated(proof: Mapping[str, Any], subject: Subject, *, files_at_hand: bool) -> str:
+def outdated(proof: Proof, subject: Subject, *, files_at_hand: bool) -> str:
     """Why a stored proof says nothing of what is here now, a few words; empty if it does."""
-    if proof["worker"] != launch_worker_digest():
+    if proof.worker != launch_worker_digest():
         return "the proof was made by another release of this tool"
     if not files_at_hand:
         return ""
-    stored = proof["sources"]
+    stored = proof.sources
     here = hash_sources(subject.environment, stored)
     changed = sorted(file for file in stored if here[file] != stored[file])
     if not changed:
@@ -164,64 +165,73 @@ def outdated(proof: Mapping[str, Any], subject: Subject, *, files_at_hand: bool)
     return f"since the proof {changed[0]} {how}{more}"
 
 
-def _outdated(proof: Mapping[str, Any], found: "LookUp", subject: Subject, files_at_hand: bool) -> str:
+def _outdated(proof: Proof, found: "LookUp", subject: Subject, files_at_hand: bool) -> str:
     """As `outdated`, without hashing again what the look-up hashed."""
-    checked = found.outdated.get(proof["key"])
+    checked = found.outdated.get(proof.key)
     return outdated(proof, subject, files_at_hand=files_at_hand) if checked is None else checked
 
 
-def stored_proof(entry: Entry, key: str) -> Mapping[str, Any] | None:
+def stored_proof(report: Report, key: str) -> Proof | None:
     """The proof of one launch in a stored report; None if there is none."""
-    proofs: list[Mapping[str, Any]] = entry.report.get("proofs") or []
-    return next((proof for proof in proofs if proof["key"] == key), None)
+    return next((proof for proof in report.proofs if proof.key == key), None)
 
 
-def _candidates(entry: Entry, verdict: Verdict, launch: LaunchIdentity) -> list[Mapping[str, Any]]:
+def _candidates(report: Report, verdict: Verdict, launch: LaunchIdentity) -> list[Proof]:
     """The launch's own proof, then those that it may share."""
-    proofs = [proof for proof in entry.report.get("proofs") or [] if proof["key"] in verdict.proofs]
-    own = [proof for proof in proofs if proof["key"] == launch.key]
-    return [*own, *(proof for proof in proofs if proof["key"] != launch.key and _is_shared(proof, verdict, launch))]
+    own, shared = [], []
+    for proof in report.proofs:
+        if proof.key not in verdict.proofs:
+            continue
+        if proof.key == launch.key:
+            own.append(proof)
+        elif _is_shared(proof, verdict, launch):
+            shared.append(proof)
+    return [*own, *shared]
 
 
-def _is_shared(proof: Mapping[str, Any], verdict: Verdict, launch: LaunchIdentity) -> bool:
+def _is_shared(proof: Proof, verdict: Verdict, launch: LaunchIdentity) -> bool:
     """Whether a launch differs from a proof's only in options whose fields nobody read while it was made."""
-    if verdict.proofs[proof["key"]].word not in SHARED_WORDS:
+    if verdict.proofs[proof.key].word not in SHARED_WORDS:
         return False
-    return shares(launch.effective, launch.config, proof["key"], proof["arguments"], proof["fields"])
+    return shares(launch.effective, launch.config, proof.key, proof.arguments, proof.fields)
 
 
-def _unlike(
-    proof: Mapping[str, Any], subject: Subject, accepted_platform: str | None, environ: Mapping[str, str]
-) -> str:
+def _unlike(proof: Proof, subject: Subject, accepted_platform: str | None, environ: Mapping[str, str]) -> str:
     """How the surroundings of a launch differ from those of a proof, a few words; empty if they do not."""
     platform = accepted_platform or subject.environment.platform
-    if proof["platform"] != platform:
-        return f"the proof was made on platform {proof['platform']}, and this is {platform}"
-    for name, value in proof["variables"].items():
+    if proof.platform != platform:
+        return f"the proof was made on platform {proof.platform}, and this is {platform}"
+    for name, value in proof.variables.items():
         if not variables_agree({name: value}, environ):
             return f"the environment variable {name} has another value than in the proof"
     return ""
 
 
-def _applied(entry: Entry, proof: Mapping[str, Any], finding: ProofFinding, launch: LaunchIdentity) -> LaunchProof:
+def _applied(entry: Entry, proof: Proof, finding: ProofFinding, launch: LaunchIdentity) -> LaunchProof:
     return LaunchProof(
-        key=proof["key"],
+        key=proof.key,
         finding=finding,
-        launch=told(proof["arguments"], launch.config),
-        platform=proof["platform"],
-        shared=proof["key"] != launch.key,
+        launch=told(proof.arguments, launch.config),
+        platform=proof.platform,
+        shared=proof.key != launch.key,
         folder=_folder(entry, proof),
-        variables=proof["variables"],
+        variables=proof.variables,
     )
 
 
-def _folder(entry: Entry, proof: Mapping[str, Any]) -> str:
+def _folder(entry: Entry, proof: Proof) -> str:
     """A name that changes with all that the trace depends on: compiled code outlives the proof that it was made under.
 
     Files that only construct the model and plain environment variables are in no key of vLLM's own (0.16.0 to 0.33.0).
     """
-    named = {name: proof[name] for name in ("key", "platform", "variables", "sources")}
-    return digest({**named, "verdict": entry.digest})[:16]
+    factors = {
+        "key": proof.key,
+        "platform": proof.platform,
+        "variables": proof.variables,
+        "sources": proof.sources,
+        "verdict": entry.digest,
+    }
+    return digest(factors)[:16]
 
 
 SHARED_WORDS = frozenset({ProofWord.PROVED, ProofWord.NOT_COMPILED})

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile, zip_longest
 
 from cache.verdicts.entry import Entry
+from rules.errors import ReportError
+from rules.report import Report, parse_report
 from rules.verdict import Verdict, Witness
 from tuner.text import LABEL, columns, line, lines
-from tuner.untrusted.shape import readable
 from tuner.verdicts.evidence import evidence_rows
 from tuner.verdicts.origin import imported_full, origin_told, ran_code
 
@@ -24,8 +25,10 @@ def entry_text(entry: Entry, verdict: Verdict) -> str:
     """What `tuner verdicts show` prints: the factors of the key, the verdict, what it rests on."""
     short = {name: value[:12] if is_digest(value) else value for name, value in entry.key.items()}
     factors = [line(name, value or "none") for name, value in short.items()]
-    shown = readable(entry.report, verdict.to_dict())
-    rests_on = evidence_text(entry, verdict, "sources not compared") if shown else UNREADABLE
+    try:
+        rests_on = evidence_text(entry, parse_report(entry.report), verdict, "sources not compared")
+    except ReportError:
+        rests_on = UNREADABLE
     return "\n".join([*factors, judged_text(verdict), rests_on])
 
 
@@ -40,19 +43,20 @@ def judged_text(verdict: Verdict) -> str:
     return "\n".join([*parts, *([witness_text(verdict.witness)] if verdict.witness else [])])
 
 
-def evidence_text(entry: Entry, verdict: Verdict, checked: str, stands_in: str = "") -> str:
+def evidence_text(entry: Entry, report: Report, verdict: Verdict, checked: str, stands_in: str = "") -> str:
     """How much was seen, when, where it comes from, and what was done otherwise than a launch would.
 
     Args:
         entry: what is stored.
+        report: its report.
         verdict: its verdict.
         checked: whether its source files were compared.
         stands_in: the sentence about a verdict of another platform.
     """
-    kinds = dict.fromkeys(assumption["kind"] for assumption in entry.report["assumptions"])
+    kinds = dict.fromkeys(assumption.kind for assumption in report.assumptions)
     return "\n".join(
         [
-            *(lines(label, texts) for label, texts in evidence_rows(entry.report, verdict)),
+            *(lines(label, texts) for label, texts in evidence_rows(report, verdict)),
             line("probed", f"{entry.probed_at}, {checked}; key {entry.digest[:12]}"),
             *(line("", said) for said in (ran_code(entry), imported_full(entry), stands_in) if said),
             line("assumed", ", ".join(kinds)),
