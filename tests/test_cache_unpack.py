@@ -419,8 +419,8 @@ def test_more_bytes_than_are_free_are_refused(tmp_path: Path) -> None:
     ("data", "said"),
     [
         (b"", "it ends too early"),
-        (b"no archive", "it is damaged, or no archive of a cache"),
-        (zstandard.compress(b"x" * 512), "it is damaged, or no archive of a cache"),
+        (b"no archive", "it is damaged, or not an archive of a cache"),
+        (zstandard.compress(b"x" * 512), "it is damaged, or not an archive of a cache"),
         (zstandard.compress(bytes(10240)), "it does not start with manifest.json"),
         (zstandard.compress(tar_of(MANIFEST, *plain(*MEMBERS))[1536:]), "it "),
     ],

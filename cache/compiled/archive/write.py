@@ -12,6 +12,8 @@ import stat
 import tarfile
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -73,18 +75,18 @@ Listing = dict[str, tuple[int, ...]]
 
 def _listed(root: Path, records: Sequence[WarmRecord]) -> Listing:
     """Every file to pack, by path."""
-    found: Listing = {}
+    listing: Listing = {}
     for name in (*entries_of(records), *map(record_path, records)):
         _require_reached(root, name)
         for path in _walk(root / name):
             state = path.lstat()
-            seen = (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
-            found[path.relative_to(root).as_posix()] = seen
-    return dict(sorted(found.items()))
+            facts = (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+            listing[path.relative_to(root).as_posix()] = facts
+    return dict(sorted(listing.items()))
 
 
 def _require_reached(root: Path, name: str) -> None:
-    """The way to an entry is made of real folders, and it is there."""
+    """Raise unless an entry is there, and no folder above it is a link."""
     for part in (*reversed(Path(name).parents[:-1]), Path(name)):
         if (root / part).is_symlink():
             raise ArchiveError(f"{part} is a symbolic link, which is not packed")
@@ -100,14 +102,14 @@ def _walk(path: Path) -> Iterator[Path]:
         for name in os.listdir(path):  # noqa: PTH208  its order is not used: `_listed` sorts
             yield from _walk(path / name)
     else:
-        said = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
-        raise ArchiveError(f"{str(path)!r:.400} is {said}, which is not packed")
+        kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+        raise ArchiveError(f"{str(path)!r:.400} is {kind}, which is not packed")
 
 
 def _manifest(root: Path, records: Sequence[WarmRecord], paths: Sequence[str]) -> Manifest:
-    ordered = tuple(sorted(records, key=lambda record: record.digest))
-    made_at = max(record.made_at for record in records)
-    manifest = Manifest(made_at, ordered, tuple(_described(root, path) for path in paths))
+    ordered = tuple(sorted(records, key=attrgetter("digest")))
+    made_at = max(map(attrgetter("made_at"), records))
+    manifest = Manifest(made_at, ordered, tuple(map(partial(_described, root), paths)))
     require_sound_files(manifest)
     return manifest
 
@@ -149,36 +151,29 @@ def _write(file: BinaryIO, root: Path, manifest: Manifest) -> None:
     ):
         tar.addfile(_member(NAME, len(data)), io.BytesIO(data))
         for packed in manifest.files:
-            with (root / packed.path).open("rb") as source:
-                checked = _Checked(source, packed.path)
-                tar.addfile(_member(packed.path, packed.size, executable=packed.executable), checked)
-            checked.require(packed.sha256)
+            _add(tar, root / packed.path, packed)
+
+
+def _add(tar: tarfile.TarFile, path: Path, packed: PackedFile) -> None:
+    """Add a file that is what the manifest says, after it was read as well as before."""
+    with path.open("rb") as source:
+        try:
+            tar.addfile(_member(packed.path, packed.size, executable=packed.executable), source)
+        except OSError as error:
+            if error.errno is None:  # tarfile: the file is shorter than its header says
+                raise _changed(packed.path) from None
+            raise
+        source.seek(0)
+        if hashlib.file_digest(source, "sha256").hexdigest() != packed.sha256:
+            raise _changed(packed.path)
 
 
 def _member(path: str, size: int, *, executable: bool = False) -> tarfile.TarInfo:
-    """A header without owner and time: both are zero by themselves."""
+    """A header without owner and time: `TarInfo` leaves both at zero."""
     member = tarfile.TarInfo(path)
     member.size = size
     member.mode = 0o755 if executable else 0o644
     return member
-
-
-class _Checked(io.RawIOBase):
-    """A file on its way into an archive, which must still be what the manifest says."""
-
-    def __init__(self, source: BinaryIO, path: str) -> None:
-        self._source, self._path, self._sha256 = source, path, hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._source.read(size)
-        if len(data) < size:
-            raise _changed(self._path)
-        self._sha256.update(data)
-        return data
-
-    def require(self, sha256: str) -> None:
-        if self._sha256.hexdigest() != sha256:
-            raise _changed(self._path)
 
 
 def _require_unchanged(root: Path, records: Sequence[WarmRecord], before: Listing) -> None:
