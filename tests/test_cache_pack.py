@@ -6,7 +6,6 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import zstandard
 from archive_samples import AOT, FILES, GRAPH, GRAPH_FILES, RECORD, SECOND, cache_in
 from fake_environment import tuner
+from msgspec import structs
 
 from cache.compiled.archive import write as archive_write
 from cache.compiled.warm_record import write_record
@@ -155,23 +155,23 @@ def missing(root: Path) -> None:
 def empty(root: Path) -> None:
     """Name an entry that holds nothing."""
     (root / "torch_compile_cache" / "ffff").mkdir()
-    write_record(root, replace(RECORD, entries=("torch_compile_cache/ffff",)))
+    write_record(root, structs.replace(RECORD, entries=("torch_compile_cache/ffff",)))
 
 
 def outside(root: Path) -> None:
     """Name an entry that is none."""
-    write_record(root, replace(RECORD, entries=("torch_compile_cache/../../etc",)))
+    write_record(root, structs.replace(RECORD, entries=("torch_compile_cache/../../etc",)))
 
 
 def elsewhere(root: Path) -> None:
     """Name a folder beside the compiled ones."""
     (root / "modelinfos").mkdir()
-    write_record(root, replace(RECORD, entries=("modelinfos",)))
+    write_record(root, structs.replace(RECORD, entries=("modelinfos",)))
 
 
 def inside(root: Path) -> None:
     """Name a folder of another entry."""
-    write_record(root, replace(RECORD, entries=(AOT, f"{AOT}/rank_0_0")))
+    write_record(root, structs.replace(RECORD, entries=(AOT, f"{AOT}/rank_0_0")))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_secret_stays_where_it_is(root: Path, name: str) -> None:
 
 def test_a_secret_in_a_record_stays_where_it_is(root: Path) -> None:
     """The factors that a record repeats are looked through, too."""
-    write_record(root, replace(RECORD, factors={"env": [{"HF_TOKEN": {"value": "hunter2"}}]}))
+    write_record(root, structs.replace(RECORD, factors={"env": [{"HF_TOKEN": {"value": "hunter2"}}]}))
     assert "holds the value of 'HF_TOKEN'" in refused(root)
 
 
@@ -281,7 +281,7 @@ def test_a_record_that_changes_is_an_error(root: Path, monkeypatch: pytest.Monke
     original = archive_write._listed
 
     def changing(*arguments: Any) -> archive_write.Listing:
-        write_record(root, replace(RECORD, size=1))
+        write_record(root, structs.replace(RECORD, size=1))
         return original(*arguments)
 
     monkeypatch.setattr(archive_write, "_listed", changing)

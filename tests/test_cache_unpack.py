@@ -42,6 +42,7 @@ from fake_environment import INERT, tuner
 from fake_environment import serving_in as laid_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cache.compiled.archive import unpack as unpacking
 from cache.compiled.archive.manifest import (
@@ -198,8 +199,8 @@ def test_another_environment_is_refused_and_can_be_forced(
 
 def test_a_local_part_of_vllms_version_is_no_difference() -> None:
     """`tuner env` reads it without, and a record may state it."""
-    assert not differences([replace(RECORD, vllm="0.32.0+cpu"), RECORD], ENVIRONMENT)
-    several = [replace(RECORD, gpu=gpu) for gpu in ("B", "A", None, "B")]
+    assert not differences([record_with(vllm="0.32.0+cpu"), RECORD], ENVIRONMENT)
+    several = [record_with(gpu=gpu) for gpu in ("B", "A", None, "B")]
     assert differences(several, replace(ENVIRONMENT, gpu="A")) == (
         "gpu is A here, and B in the archive",
         "gpu is A here, and none in the archive",
@@ -210,7 +211,7 @@ def test_a_real_interpreter_is_asked(tmp_path: Path) -> None:
     """With --python the environment is read from its files, as `tuner env` reads it."""
     serving = laid_out(tmp_path / "env", INERT)
     here = serving.read()
-    record = replace(RECORD, vllm=here.vllm or "", torch=here.torch, platform=here.platform, gpu=here.gpu)
+    record = record_with(vllm=here.vllm or "", torch=here.torch, platform=here.platform, gpu=here.gpu)
     tuner("cache", "pack", tmp_path / "c.zst", "--cache-root", cache_in(tmp_path / "from", record), code=0)
     words = ["cache", "unpack", tmp_path / "c.zst", "--cache-root", tmp_path / "to", "--python", serving.python]
     tuner(*words, code=0)
@@ -317,6 +318,11 @@ def test_a_manifest_with_a_path_that_is_none_is_refused(case: str, tmp_path: Pat
     assert "\x1b" not in said
 
 
+def record_with(**changes: Any) -> WarmRecord:
+    """The record of the smallest archive with other fields."""
+    return structs.replace(RECORD, **changes)
+
+
 MANIFESTS: dict[str, tuple[Manifest | bytes, str]] = {
     "a file beside the caches": (listing(described(".bashrc", b"")), ".bashrc belongs to no record"),
     "a file of no entry": (listing(described("torch_compile_cache/x", b"")), "belongs to no record"),
@@ -328,12 +334,18 @@ MANIFESTS: dict[str, tuple[Manifest | bytes, str]] = {
     "no record file": (replace(MANIFEST, files=MANIFEST.files[:1]), "lists nothing for tuner-warm/"),
     "no record": (replace(MANIFEST, records=()), "holds no record of a warm-up"),
     "one digest twice": (listing(records=(RECORD, RECORD)), "two of its records have one digest"),
-    "a digest that is a path": (listing(records=(replace(RECORD, digest="../../x"),)), "no plain text"),
-    "a version that is an escape": (listing(records=(replace(RECORD, vllm="\x1b[2J"),)), "no plain text"),
-    "an entry elsewhere": (listing(records=(replace(RECORD, entries=("tuner-warm",)),)), "is no folder in"),
-    "the whole cache": (listing(records=(replace(RECORD, entries=("torch_compile_cache",)),)), "is no folder in"),
-    "an entry above": (listing(records=(replace(RECORD, entries=("torch_compile_cache/..",)),)), "is no path"),
-    "an entry in an entry": (listing(records=(replace(RECORD, entries=(AOT, f"{AOT}/x")),)), "lies in another one"),
+    "a digest that is a path": (listing(records=(record_with(digest="../../x"),)), "no plain text"),
+    "a version that is an escape": (listing(records=(record_with(vllm="\x1b[2J"),)), "no plain text"),
+    "an entry elsewhere": (listing(records=(record_with(entries=("tuner-warm",)),)), "is no folder in"),
+    "the whole cache": (
+        listing(records=(record_with(entries=("torch_compile_cache",)),)),
+        "is no folder in",
+    ),
+    "an entry above": (listing(records=(record_with(entries=("torch_compile_cache/..",)),)), "is no path"),
+    "an entry in an entry": (
+        listing(records=(record_with(entries=(AOT, f"{AOT}/x")),)),
+        "lies in another one",
+    ),
     "no JSON": (b"{", "its manifest is no JSON"),
     "no UTF-8": (b"\xff", "its manifest is no JSON"),
     "too deep": (b"[" * 100_000, "its manifest is no JSON"),
@@ -473,7 +485,7 @@ def require_whole(root: Path, source: Path) -> None:
 def large_cache(root: Path) -> Path:
     """Twenty entries of twenty files, and a record for each."""
     names = [f"torch_compile_cache/{number:010x}" for number in range(20)]
-    made = [replace(RECORD, digest=f"{number:064x}", entries=(name,)) for number, name in enumerate(names)]
+    made = [record_with(digest=f"{number:064x}", entries=(name,)) for number, name in enumerate(names)]
     for name in names:
         (root / name / "rank_0_0").mkdir(parents=True)
         for number in range(20):

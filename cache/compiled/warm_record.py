@@ -3,20 +3,22 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cache.key import finite
 
 FOLDER = "tuner-warm"
 """Where the records lie, below a VLLM_CACHE_ROOT; vLLM looks at no such name."""
 SCHEMA_VERSION = 1
+MAX_RECORD = 64 * 1024 * 1024
+"""Bytes; its factors take most of them: less than one MiB for each launch that was measured."""
 
 
-@dataclass(frozen=True)
-class WarmRecord:
+class WarmRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One warm-up.
 
     Attributes:
@@ -49,7 +51,7 @@ class WarmRecord:
     args: tuple[str, ...]
     entries: tuple[str, ...]
     size: int
-    factors: Mapping[str, Any] = field(default_factory=dict)
+    factors: dict[str, Any] = {}
     cold_seconds: float | None = None
     warm_seconds: float | None = None
     hit: bool | None = None
@@ -82,43 +84,39 @@ def write_record(root: Path, record: WarmRecord) -> Path:
 
 
 def read_records(root: Path) -> tuple[list[WarmRecord], list[str]]:
-    """The records below a cache root, newest first, and the names of files that are none."""
+    """The records below a cache root, newest first, and the names of files there that are not records."""
     records, damaged = [], []
     for path in sorted((root / FOLDER).glob("*.json")):
         try:
-            records.append(record_in(_parsed(path.read_text(encoding="utf-8"))))
-        except (OSError, KeyError, ValueError, TypeError, RecursionError):
+            records.append(_read_record(path))
+        except (OSError, ValueError, RecursionError):
             damaged.append(path.name)
-    return sorted(records, key=lambda record: record.made_at, reverse=True), damaged
+    return sorted(records, key=attrgetter("made_at"), reverse=True), damaged
 
 
-def _parsed(text: str) -> Any:
-    return json.loads(text, parse_float=finite, parse_constant=finite)
+def _read_record(path: Path) -> WarmRecord:
+    with path.open("rb") as file:
+        data = file.read(MAX_RECORD + 1)
+    if len(data) > MAX_RECORD:
+        raise ValueError(path)
+    return record_in(json.loads(data.decode(), parse_float=finite, parse_constant=finite))
 
 
 def record_document(record: WarmRecord) -> dict[str, Any]:
     """A record as it is written; `record_in` reads it back."""
-    return {"schema_version": SCHEMA_VERSION, **asdict(record)}
+    return {"schema_version": SCHEMA_VERSION, **msgspec.structs.asdict(record)}
 
 
 def record_in(document: Any) -> WarmRecord:
-    """The record that a document is.
+    """The record in a JSON value.
 
     Raises:
-        KeyError, ValueError, TypeError: it is no record of this release.
+        ValueError: it is not a record of this release.
     """
-    if not isinstance(document, dict) or document.pop("schema_version", None) != SCHEMA_VERSION:
-        raise ValueError
-    fields: dict[str, Any] = document | {name: tuple(map(_text, document[name])) for name in ("args", "entries")}
-    record = WarmRecord(**fields)
-    for name in ("digest", "made_at", "model", "architecture", "vllm", "platform", "proof"):
-        _text(getattr(record, name))
-    if not isinstance(record.size, int) or not isinstance(record.factors, dict):
-        raise TypeError
-    return record
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError("no schema version of this release")
+    fields = {name: value for name, value in document.items() if name != "schema_version"}
+    try:
+        return msgspec.convert(fields, WarmRecord)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None

@@ -5,11 +5,11 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import zstandard
+from msgspec import structs
 
 from cache.compiled.archive.manifest import NAME, Manifest, PackedFile, manifest_bytes
 from cache.compiled.warm_record import WarmRecord, record_document, write_record
@@ -44,7 +44,7 @@ RECORD = WarmRecord(
     entries=(AOT,),
     size=sum(map(len, FILES.values())),
 )
-SECOND = replace(RECORD, digest="b" * 64, made_at="2026-11-27T08:00:00+00:00", entries=(GRAPH, AOT))
+SECOND = structs.replace(RECORD, digest="b" * 64, made_at="2026-11-27T08:00:00+00:00", entries=(GRAPH, AOT))
 """Of another launch; it shares an entry with the first."""
 ENVIRONMENT = Environment(
     python="/opt/venv/bin/python",
@@ -93,7 +93,7 @@ MODEL_FILE = (f"{AOT}/rank_0_0/model", b"artifact")
 
 def described(path: str, data: bytes, **changes: Any) -> PackedFile:
     """What a manifest says of a file."""
-    return replace(PackedFile(path, len(data), hashlib.sha256(data).hexdigest(), executable=False), **changes)
+    return structs.replace(PackedFile(path, len(data), hashlib.sha256(data).hexdigest(), executable=False), **changes)
 
 
 MANIFEST = Manifest(RECORD.made_at, (RECORD,), (described(*MODEL_FILE), described(*RECORD_FILE)))

@@ -7,9 +7,10 @@ files and of Inductor's settings left out, and with paths of a made-up machine.
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from cache.compiled.warm_record import WarmRecord
 
@@ -57,4 +58,4 @@ def warm_record(document: Mapping[str, Any], **changes: Any) -> WarmRecord:
         size=1,
         factors=document,
     )
-    return replace(record, **changes)
+    return structs.replace(record, **changes)

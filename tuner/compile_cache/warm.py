@@ -3,10 +3,12 @@
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from cache.compiled.publish import publish, staging_folder
 from cache.compiled.warm_record import WarmRecord, write_record
@@ -91,11 +93,11 @@ def warm(
         say("first start: compiles into an empty cache")
         cold = _started(vector, variables(plan, environ, staging), limit)
         moved, kept = publish(staging, root)
-        record = replace(_record(plan, environ, root, (*moved, *kept), cold.seconds), factors=factors)
+        record = structs.replace(_record(plan, environ, root, (*moved, *kept), cold.seconds), factors=factors)
         write_record(root, record)
         say(f"ready after {cold.seconds:.0f} s; second start: from the cache")
         again = _started(vector, variables(plan, environ, root), limit)
-        record = replace(record, warm_seconds=round(again.seconds, 1), hit=again.hit, proof=_proof(again))
+        record = structs.replace(record, warm_seconds=round(again.seconds, 1), hit=again.hit, proof=_proof(again))
         write_record(root, record)
     except OSError as error:
         raise TunerError(
@@ -108,7 +110,7 @@ def warm(
 
 def _factors(
     plan: Plan, args: tuple[str, ...], environ: Mapping[str, str], say: Callable[[str], None]
-) -> tuple[Mapping[str, Any], list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """What the keys are made of, for `tuner cache explain`; a warm-up does without where it cannot be told."""
     say("asking vLLM what its keys are made of (10 to 60 s)")
     try:

@@ -1,7 +1,8 @@
 """A warm-up for people and for programs. Pure."""
 
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import structs
 
 from tuner.compile_cache.size import size_text
 from tuner.compile_cache.warm import Warmed
@@ -15,7 +16,7 @@ def warmed_document(warmed: Warmed) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "cache_root": str(warmed.root),
-        **asdict(warmed.record),
+        **structs.asdict(warmed.record),
         "kept": list(warmed.kept),
         "startup_seconds": _startup(warmed),
         "reason": warmed.reason,

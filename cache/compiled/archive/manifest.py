@@ -1,15 +1,17 @@
-"""The first member of an archive: what else lies in it, and which warm-ups made it. Pure.
+"""The first member of an archive: it lists the other members and the warm-ups that made them. Pure.
 
-Whoever unpacks believes nothing in an archive but this, and this only as far as it is sound: plain relative paths,
-sorted, each in a folder that one of the records names.
+Unpacking trusts nothing else in an archive, and this only where it is sound: plain relative paths, sorted, each in a
+folder that one of the records names.
 """
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from cache.compiled.warm_record import FOLDER, WarmRecord, record_document, record_in
 from cache.errors import ArchiveError
@@ -28,14 +30,12 @@ MAX_PATH = 4096
 MAX_STEPS = 64
 """Folders of a path and its name; vLLM's own have about ten."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What would steer the terminal of whoever reads a name, and what is no text."""
+"""Characters that would steer a terminal, and halves of surrogate pairs, which are not text."""
 _DIGEST = re.compile(r"[\w-]{1,128}", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACK_AGAIN = "Make it again with `tuner cache pack`."
 
 
-@dataclass(frozen=True)
-class PackedFile:
+class PackedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file.
 
     Attributes:
@@ -46,8 +46,8 @@ class PackedFile:
     """
 
     path: str
-    size: int
-    sha256: str
+    size: Annotated[int, msgspec.Meta(ge=0)]
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
     executable: bool
 
 
@@ -77,6 +77,15 @@ class Manifest:
         return sum(file.size for file in self.files)
 
 
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON document of a manifest; `record_in` reads each record, which has a schema version itself."""
+
+    schema_version: Literal[1]
+    made_at: str
+    records: tuple[Any, ...]
+    files: tuple[PackedFile, ...]
+
+
 def entries_of(records: Sequence[WarmRecord]) -> tuple[str, ...]:
     """The cache folders that records name, sorted, each once."""
     return tuple(sorted({entry for record in records for entry in record.entries}))
@@ -92,8 +101,8 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     document = {
         "schema_version": SCHEMA_VERSION,
         "made_at": manifest.made_at,
-        "records": [record_document(record) for record in manifest.records],
-        "files": [asdict(file) for file in manifest.files],
+        "records": list(map(record_document, manifest.records)),
+        "files": list(map(msgspec.structs.asdict, manifest.files)),
     }
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
@@ -102,15 +111,16 @@ def read_manifest(data: bytes) -> Manifest:
     """The manifest that `manifest_bytes` wrote, if it is sound.
 
     Raises:
-        ArchiveError: it is of another release, damaged, or asks for what no archive may hold.
+        ArchiveError: it is of another release, damaged, or not sound.
     """
     document = _document(data)
     try:
-        records = tuple(map(record_in, document["records"]))
-        files = tuple(map(_file, document["files"]))
-        manifest = Manifest(_plain(document["made_at"]), records, files)
-    except (KeyError, TypeError, ValueError):
-        raise ArchiveError("its manifest is not as `tuner cache pack` writes it", hint=_PACK_AGAIN) from None
+        records = tuple(map(record_in, document.records))
+    except ValueError:
+        raise _unlike_ours() from None
+    if not _is_plain(document.made_at):
+        raise _unlike_ours()
+    manifest = Manifest(document.made_at, records, document.files)
     require_sound_records(records)
     require_sound_files(manifest)
     return manifest
@@ -120,23 +130,26 @@ def require_sound_records(records: Sequence[WarmRecord]) -> None:
     """Raise if a record cannot be shown, stored, or followed to its entries.
 
     Raises:
-        ArchiveError: there is none, one digest comes twice, or an entry lies elsewhere or in another one.
+        ArchiveError: there is no record, a digest comes twice, or an entry lies elsewhere or in another entry.
     """
     if not records:
         raise ArchiveError("it holds no record of a warm-up")
     digests = [record.digest for record in records]
     for record in records:
-        said = (record.digest, record.made_at, record.model, record.vllm, record.platform, record.torch, record.gpu)
-        if not _DIGEST.fullmatch(record.digest) or not all(text is None or _is_plain(text) for text in said):
+        texts = (record.digest, record.made_at, record.model, record.vllm, record.platform, record.torch, record.gpu)
+        if not _DIGEST.fullmatch(record.digest) or not all(map(_is_plain, texts)):
             raise ArchiveError(f"the record {record.digest!r:.80} holds something that is no plain text")
     if len(set(digests)) < len(digests):
         raise ArchiveError("two of its records have one digest")
-    entries = set(entries_of(records))
-    for entry in entries_of(records):
+    _require_entries(entries_of(records))
+
+
+def _require_entries(entries: Sequence[str]) -> None:
+    for entry in entries:
         _require_path(entry)
         if not entry.startswith(f"{COMPILED}/"):
             raise ArchiveError(f"the entry {entry!r:.200} is no folder in {COMPILED}/")
-        if outer := _ancestors(entry) & entries:
+        if outer := _ancestors(entry).intersection(entries):
             raise ArchiveError(f"the entry {entry} lies in another one, {min(outer)}")
 
 
@@ -144,8 +157,8 @@ def require_sound_files(manifest: Manifest) -> None:
     """Raise unless the files are those of the records and their entries, and can lie beside each other.
 
     Raises:
-        ArchiveError: a path is none, comes twice, is out of order, or belongs to no record; or a record or an entry
-            has no file.
+        ArchiveError: a path is not one in a cache, comes twice, is out of order, or belongs to no record; or a record
+            or an entry has no file.
     """
     paths = [file.path for file in manifest.files]
     if len(paths) > MAX_FILES:
@@ -154,40 +167,41 @@ def require_sound_files(manifest: Manifest) -> None:
         _require_path(path)
     for path, following in pairwise(paths):
         if path >= following:
-            said = "names it twice" if path == following else "is not sorted there"
-            raise ArchiveError(f"its manifest {said}: {following}")
+            fault = "names it twice" if path == following else "is not sorted there"
+            raise ArchiveError(f"its manifest {fault}: {following}")
     _require_owned(paths, manifest)
 
 
 def _require_owned(paths: Sequence[str], manifest: Manifest) -> None:
-    entries, known = set(manifest.entries), set(paths)
-    records = {record_path(record) for record in manifest.records}
-    filled = set()
+    entries, files = set(manifest.entries), set(paths)
+    records = set(map(record_path, manifest.records))
+    filled: set[str] = set()
     for path in paths:
-        above = _ancestors(path)
-        if above & known:
-            raise ArchiveError(f"{min(above & known)} is a file and a folder in its manifest")
-        if path not in records and not above & entries:
+        folders = _ancestors(path)
+        if folders & files:
+            raise ArchiveError(f"{min(folders & files)} is a file and a folder in its manifest")
+        if path not in records and not folders & entries:
             raise ArchiveError(f"{path} belongs to no record in its manifest")
-        filled |= above & entries
-    if missing := sorted((records - known) | (entries - filled)):
-        raise ArchiveError(f"its manifest lists nothing for {missing[0]}")
+        filled |= folders & entries
+    if missing := (records - files) | (entries - filled):
+        raise ArchiveError(f"its manifest lists nothing for {min(missing)}")
 
 
 def _ancestors(path: str) -> set[str]:
+    """The folders above a relative path, as paths."""
     steps = path.split("/")
     return {"/".join(steps[:number]) for number in range(1, len(steps))}
 
 
 def _require_path(path: str) -> None:
-    """A plain relative path: no root, no step up or in place, none empty, no control character, and no endless one."""
+    """Raise unless a path is plain and relative, of normal form, short, and without control characters."""
     steps = path.split("/")
     plain = _is_plain(path) and not {"", ".", ".."} & set(steps)
     if not plain or len(steps) > MAX_STEPS or len(path.encode()) > MAX_PATH:
         raise ArchiveError(f"{path!r:.200} is no path in a cache")
 
 
-def _document(data: bytes) -> dict[str, Any]:
+def _document(data: bytes) -> _Document:
     try:
         document = json.loads(data.decode())
     except (ValueError, RecursionError):
@@ -196,26 +210,16 @@ def _document(data: bytes) -> dict[str, Any]:
     if type(version) is int and version > SCHEMA_VERSION:
         hint = "Upgrade vllm-moe-tuner, or pack the cache with the same release."
         raise ArchiveError(f"its schema is {version}, and this release reads {SCHEMA_VERSION}", hint=hint)
-    if type(version) is not int or version != SCHEMA_VERSION:
-        raise ArchiveError("its manifest is not as `tuner cache pack` writes it", hint=_PACK_AGAIN)
-    return dict(document)
+    try:
+        return msgspec.convert(document, _Document)
+    except msgspec.ValidationError:
+        raise _unlike_ours() from None
 
 
-def _file(document: dict[str, Any]) -> PackedFile:
-    """Raises `KeyError`, `TypeError` or `ValueError` for what describes no file."""
-    file = PackedFile(**document)
-    if type(file.size) is not int or file.size < 0 or type(file.executable) is not bool:
-        raise ValueError
-    if not isinstance(file.path, str) or not _SHA256.fullmatch(file.sha256):
-        raise ValueError
-    return file
+def _unlike_ours() -> ArchiveError:
+    return ArchiveError("its manifest is not as `tuner cache pack` writes it", hint=_PACK_AGAIN)
 
 
-def _plain(value: object) -> str:
-    if not isinstance(value, str) or not _is_plain(value):
-        raise ValueError
-    return value
-
-
-def _is_plain(text: object) -> bool:
-    return isinstance(text, str) and not CONTROL.search(text)
+def _is_plain(text: str | None) -> bool:
+    """Whether a text can be shown and stored; a field that is not set can."""
+    return text is None or not CONTROL.search(text)
