@@ -49,64 +49,64 @@ bench-cold-start: setup setup-flag-live ## measure first and second starts of se
 	.venv/bin/python benchmarks/cold_start.py --python .envs/flag-live/bin/python
 
 catalogue: setup setup-flag-live ## probe every MoE architecture of both releases, and the zoo; write docs/catalogue/
-	.venv/bin/python tools/evidence/make_registry.py
+	.venv/bin/python -m tools.evidence.make_registry
 
 evidence: setup setup-flag-live ## write docs/evidence/ anew
-	.venv/bin/python tools/evidence/make_evidence.py
-	.venv/bin/python tools/evidence/make_manifests.py
-	.venv/bin/python tools/evidence/make_confirm.py
-	.venv/bin/python tools/evidence/make_serve_as_vllm.py
-	.venv/bin/python tools/evidence/make_bundles.py
+	.venv/bin/python -m tools.evidence.make_evidence
+	.venv/bin/python -m tools.evidence.make_manifests
+	.venv/bin/python -m tools.evidence.make_confirm
+	.venv/bin/python -m tools.evidence.make_serve_as_vllm
+	.venv/bin/python -m tools.evidence.make_bundles
 	mkdir -p .cache
-	.venv/bin/python tools/evidence/make_explain.py run --python .envs/current/bin/python .cache/current.json -- $(SMALL)
-	.venv/bin/python tools/evidence/make_explain.py run --python .envs/flag-live/bin/python .cache/flag-live.json -- $(SMALL)
-	.venv/bin/python tools/evidence/make_explain.py page .cache/current.json .cache/flag-live.json
+	.venv/bin/python -m tools.evidence.make_explain run --python .envs/current/bin/python .cache/current.json -- $(SMALL)
+	.venv/bin/python -m tools.evidence.make_explain run --python .envs/flag-live/bin/python .cache/flag-live.json -- $(SMALL)
+	.venv/bin/python -m tools.evidence.make_explain page .cache/current.json .cache/flag-live.json
 
 evidence-store: setup-tool ## kill, crowd, damage and upgrade stores by the thousand; write store.md
-	.venv/bin/python tools/evidence/make_store.py
+	.venv/bin/python -m tools.evidence.make_store
 
 evidence-fuzz: setup-tool ## give the tuner damaged input by the thousand; write fuzz.md (half an hour)
-	.venv/bin/python tools/evidence/make_fuzz.py
+	.venv/bin/python -m tools.evidence.make_fuzz
 
 evidence-kills: setup setup-flag-live ## kill real warm-ups of caches at random moments; write kills.md
-	.venv/bin/python tools/evidence/make_kills.py
+	.venv/bin/python -m tools.evidence.make_kills
 
 evidence-containment: setup-tool ## kill probes at random moments; write containment.md's counts to the terminal
-	.venv/bin/python tools/evidence/make_containment.py 450
+	.venv/bin/python -m tools.evidence.make_containment 450
 
 evidence-replay: setup setup-flag-live ## watch the MoE calls of real engines in both environments; write replay.md
 	mkdir -p .cache
-	.venv/bin/python tools/evidence/make_replay.py run --python .envs/current/bin/python .cache/replay-current.json
-	.venv/bin/python tools/evidence/make_replay.py run --python .envs/flag-live/bin/python .cache/replay-flag-live.json
-	.venv/bin/python tools/evidence/make_replay.py page docs/evidence/replay-gpu.json docs/evidence/replay-2-gpus.json \
+	.venv/bin/python -m tools.evidence.make_replay run --python .envs/current/bin/python .cache/replay-current.json
+	.venv/bin/python -m tools.evidence.make_replay run --python .envs/flag-live/bin/python .cache/replay-flag-live.json
+	.venv/bin/python -m tools.evidence.make_replay page docs/evidence/replay-gpu.json docs/evidence/replay-2-gpus.json \
 	  .cache/replay-flag-live.json .cache/replay-current.json --stamps docs/evidence/stamps-trace.json docs/evidence/stamps-step.json
 
 evidence-depths: setup setup-flag-live ## hold order, replay and output probe against one another on 38 models; write depths.md (half an hour)
 	mkdir -p .cache
-	.venv/bin/python tools/evidence/make_depths.py run .cache/depths-cpu.json --jobs 2 --python .envs/flag-live/bin/python
-	.venv/bin/python tools/evidence/make_depths.py page .cache/depths-cpu.json docs/evidence/depths-gpu.json
+	.venv/bin/python -m tools.evidence.make_depths run .cache/depths-cpu.json --jobs 2 --python .envs/flag-live/bin/python
+	.venv/bin/python -m tools.evidence.make_depths page .cache/depths-cpu.json docs/evidence/depths-gpu.json
 
 evidence-hostile: setup-tool setup-flag-live ## run the models that test the proof in real engines, ask for the proofs; write hostile.md (an hour)
 	mkdir -p .cache
-	.venv/bin/python tools/evidence/make_hostile.py engines .cache/hostile-engines.json
-	.venv/bin/python tools/evidence/make_hostile.py decisions .cache/hostile-decisions.json
-	.venv/bin/python tools/evidence/make_hostile.py page .cache/hostile-engines.json .cache/hostile-decisions.json
+	.venv/bin/python -m tools.evidence.make_hostile engines .cache/hostile-engines.json
+	.venv/bin/python -m tools.evidence.make_hostile decisions .cache/hostile-decisions.json
+	.venv/bin/python -m tools.evidence.make_hostile page .cache/hostile-engines.json .cache/hostile-decisions.json
 
 evidence-engines: setup-tool setup-flag-live ## hold decisions against real engines of twenty models; write engines.md (half an hour)
 	mkdir -p .cache
-	.venv/bin/python tools/evidence/make_engines.py run .cache/engines.json
-	.venv/bin/python tools/evidence/make_engines.py page .cache/engines.json docs/evidence/replay-hostile-gpu.json
+	.venv/bin/python -m tools.evidence.make_engines run .cache/engines.json
+	.venv/bin/python -m tools.evidence.make_engines page .cache/engines.json docs/evidence/replay-hostile-gpu.json
 
 evidence-launches: setup-tool setup-flag-live ## trace launches of every published model; write launches.md (20 minutes)
 	mkdir -p .cache
-	.venv/bin/python tools/evidence/make_launches.py run --plain --python .envs/flag-live/bin/python .cache/launches-plain-cpu.json
-	.venv/bin/python tools/evidence/make_launches.py run --plain --cut --python .envs/flag-live/bin/python .cache/launches-cut-cpu.json
-	.venv/bin/python tools/evidence/make_launches.py run --jobs 2 --python .envs/flag-live/bin/python .cache/launches-lists-cpu.json
-	.venv/bin/python tools/evidence/make_launches.py page docs/evidence/launches-gpu.json docs/evidence/launches-lists-gpu.json \
+	.venv/bin/python -m tools.evidence.make_launches run --plain --python .envs/flag-live/bin/python .cache/launches-plain-cpu.json
+	.venv/bin/python -m tools.evidence.make_launches run --plain --cut --python .envs/flag-live/bin/python .cache/launches-cut-cpu.json
+	.venv/bin/python -m tools.evidence.make_launches run --jobs 2 --python .envs/flag-live/bin/python .cache/launches-lists-cpu.json
+	.venv/bin/python -m tools.evidence.make_launches page docs/evidence/launches-gpu.json docs/evidence/launches-lists-gpu.json \
 	  .cache/launches-plain-cpu.json .cache/launches-cut-cpu.json .cache/launches-lists-cpu.json
 
 evidence-arguments: setup setup-flag-live setup-parsers ## compare argument lists with seven real parsers; write arguments.md
-	.venv/bin/python tools/evidence/make_arguments.py
+	.venv/bin/python -m tools.evidence.make_arguments
 
 # The pins in an output file are kept while they still fit; delete the file
 # first to take the newest releases.

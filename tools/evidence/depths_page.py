@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from depths_agree import EXPLAINED, EXPLANATIONS, Said, agreement, contradictions, unsettled
-from page import made_here, table, write
-
 from rules.output import FLOOR, TIMES_NOISE, Distance, apart
+from tools.evidence.depths_agree import EXPLAINED, EXPLANATIONS, Said, agreement, contradictions, unsettled
+from tools.evidence.page import made_here, table, write
 
 FLAG = "flag_on_against_flag_off"
 NOISE = ("two-expert-sets", "UnusedExperts", "Reverse")

@@ -1,15 +1,15 @@
 """Compares the catalogues with what reading the sources says, and writes agreement.md.
 
-.venv/bin/python tools/evidence/make_agreement.py    # after `make catalogue`
+.venv/bin/python -m tools.evidence.make_agreement    # after `make catalogue`
 """
 
 import json
 import sys
 from collections import Counter
 
-from hand_read import SETTLED, SUSPICIOUS
-from make_registry import CATALOGUE
-from page import table, write
+from tools.evidence.hand_read import SETTLED, SUSPICIOUS
+from tools.evidence.make_registry import CATALOGUE
+from tools.evidence.page import table, write
 
 UNSAFE = {"conditional", "reordered", "repeated"}
 AGREES = {

@@ -1,6 +1,6 @@
 """Compares how argument lists are read with the parsers of seven vLLM releases, and writes arguments.md.
 
-.venv/bin/python tools/evidence/make_arguments.py    # after `make setup setup-flag-live setup-parsers`
+.venv/bin/python -m tools.evidence.make_arguments    # after `make setup setup-flag-live setup-parsers`
 """
 
 import argparse
@@ -12,16 +12,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, settings
-from page import ROOT, made_here, table, write
-
-sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-
 from argument_lists import FILE, Composed, composed
 from argument_promises import PROMISES, Case, case_of
+from hypothesis import HealthCheck, Phase, given, settings
 from real_parsers import RELEASES, WHOLE, RealParser, missing, real_parser
 
+from tools.evidence.page import made_here, table, write
 from tuner.arguments.vllm_options import scan
 
 LISTS = 2000

@@ -1,6 +1,6 @@
 """Writes bundles.md: bundles changed, cut, forged and imported by force.
 
-.venv/bin/python tools/evidence/make_bundles.py [--cases N]
+.venv/bin/python -m tools.evidence.make_bundles [--cases N]
 
 Everything runs in this process, through the functions that the commands call. The same checks, with fewer cases, are in
 `tests/test_signing.py`, `tests/test_bundle.py` and `tests/test_cli_verdicts_bundle.py`.
@@ -9,17 +9,11 @@ Everything runs in this process, through the functions that the commands call. T
 import argparse
 import itertools
 import random
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-
-from page import ROOT, made_here, shown, table, write
-
-sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from test_bundle import LINE, refused_or_equal
 from test_signing import BUNDLE, checked, signed_in
@@ -28,6 +22,8 @@ from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.errors import TunerError
 from rules.verdict import Word
+from tools.evidence import ROOT
+from tools.evidence.page import made_here, shown, table, write
 from tuner.exchange.bundle import Bundled, BundleError, line_in, line_of
 from tuner.exchange.signing import signature_file
 from tuner.exchange.transfer import import_file
@@ -49,7 +45,7 @@ def main() -> None:
     write(
         "bundles.md",
         "# Bundles that were changed, cut, forged and forced",
-        shown(".venv/bin/python", "tools/evidence/make_bundles.py", "--cases", str(cases)),
+        shown(".venv/bin/python", "-m", "tools.evidence.make_bundles", "--cases", str(cases)),
         f"## A signed bundle of {len(BUNDLE):,} bytes, its signature required",
         table(HEADS, [*signed, signatures]),
         "Of the signature file the comment in its first line is covered by nothing, and read by nothing.",

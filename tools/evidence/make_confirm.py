@@ -1,6 +1,6 @@
 """Writes confirm.md: decisions of `tuner plan --json` against the logs of real servers.
 
-.venv/bin/python tools/evidence/make_confirm.py      # about three minutes on two cores
+.venv/bin/python -m tools.evidence.make_confirm      # about three minutes on two cores
 
 The logs are those of `tests/server_logs`, which holds the script that makes them. The decisions are made here, by the
 same arguments in the same serving environments, for a model of the same kind. No verdict of it is stored.
@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from page import PAGES, ROOT, TUNER, made_here, python_of, run, shown, table, write
+from server_logs.make_server_logs import STARTS, Start
 
-sys.path.insert(0, str(ROOT / "tests" / "server_logs"))
-
-from make_server_logs import STARTS, Start
+from tools.evidence import ROOT
+from tools.evidence.page import PAGES, TUNER, made_here, python_of, run, shown, table, write
 
 LOGS = ROOT / "tests" / "server_logs"
 CROSSED = (

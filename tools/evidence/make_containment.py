@@ -1,4 +1,4 @@
-"""Kill probes at random moments, and count what is left: `python tools/evidence/make_containment.py [KILLS]`.
+"""Kill probes at random moments, and count what is left: `python -m tools.evidence.make_containment [KILLS]`.
 
 Each round starts a host whose worker has two children, one in a session of its own, and kills the host, the worker, or
 host and keeper together with SIGKILL after a random time of up to 0.6 s. Nothing of it may run and no folder may be
@@ -15,12 +15,9 @@ from collections import Counter
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
+from test_probe_containment import HOST, STAND_IN
 
-from test_probe_containment import HOST, STAND_IN  # noqa: E402  after the path was set
-
-from tuner.processes.control_folder import PREFIX, remove_abandoned  # noqa: E402
+from tuner.processes.control_folder import PREFIX, remove_abandoned
 
 LONGEST = 0.6
 """Seconds; a worker and its children are up after about 0.2."""

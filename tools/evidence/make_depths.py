@@ -1,7 +1,7 @@
 """One model, three probes: order, replay and output, side by side, and whether they agree.
 
-    .venv/bin/python tools/evidence/make_depths.py run OUT.json --python PYTHON [--jobs N] [--models NAME ...] [-- VLLM ARGS]
-    .venv/bin/python tools/evidence/make_depths.py page OUT.json...   # writes depths.md
+    .venv/bin/python -m tools.evidence.make_depths run OUT.json --python PYTHON [--jobs N] [--models NAME ...] [-- VLLM ARGS]
+    .venv/bin/python -m tools.evidence.make_depths page OUT.json...   # writes depths.md
 
 The models: the zoo (tests/zoo), of which the truth is known by construction, with layers drawn at random and run eager,
 because many of them branch on data; two thin checkpoints (examples/tiny_checkpoint.py) and cut published models, as
@@ -22,28 +22,25 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import convert
+from zoo.zoo_truth import ZOO
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence"), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
-
-from depths_page import write_page  # noqa: E402  after the path was set
-from make_replay import ALIAS, SMALL, TWO_SETS, where, write_plugin  # noqa: E402  as above
-from page import SERVER_ENVIRONMENT, bare, split_words  # noqa: E402  as above
-from zoo.zoo_truth import ZOO  # noqa: E402  as above
-
-from cache.verdicts.store import VerdictStore  # noqa: E402  as above
-from rules.errors import TunerError  # noqa: E402  as above
-from rules.output import distance, judge_outputs, noise_floor  # noqa: E402  as above
-from rules.replay import judge_replay, replay_orders  # noqa: E402  as above
-from rules.report import Output, Replay  # noqa: E402  as above
-from tuner.arguments.serve_arguments import parse  # noqa: E402  as above
-from tuner.cli.inputs import Inputs, Launching, planned  # noqa: E402  as above
-from tuner.engines.engines import Starting, Watching  # noqa: E402  as above
-from tuner.engines.output import compared  # noqa: E402  as above
-from tuner.engines.replay import replayed  # noqa: E402  as above
-from tuner.environment.environment import read_environment  # noqa: E402  as above
-from tuner.launch.plan import Plan  # noqa: E402  as above
-from tuner.probe.models import Request, probe  # noqa: E402  as above
+from cache.verdicts.store import VerdictStore
+from rules.errors import TunerError
+from rules.output import distance, judge_outputs, noise_floor
+from rules.replay import judge_replay, replay_orders
+from rules.report import Output, Replay
+from tools.evidence import ROOT
+from tools.evidence.depths_page import write_page
+from tools.evidence.make_replay import ALIAS, SMALL, TWO_SETS, where, write_plugin
+from tools.evidence.page import SERVER_ENVIRONMENT, bare, split_words
+from tuner.arguments.serve_arguments import parse
+from tuner.cli.inputs import Inputs, Launching, planned
+from tuner.engines.engines import Starting, Watching
+from tuner.engines.output import compared
+from tuner.engines.replay import replayed
+from tuner.environment.environment import read_environment
+from tuner.launch.plan import Plan
+from tuner.probe.models import Request, probe
 
 MODELS = ROOT / "examples" / "models"
 PUBLISHED = {

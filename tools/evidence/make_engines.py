@@ -1,7 +1,7 @@
 """Real engines against decisions: what is decided for a launch, and which layers its engines run.
 
-    .venv/bin/python tools/evidence/make_engines.py run OUT.json [--python PYTHON] [--jobs N] [--only NAME...]
-    .venv/bin/python tools/evidence/make_engines.py page OUT.json [GPU.json]      # writes engines.md
+    .venv/bin/python -m tools.evidence.make_engines run OUT.json [--python PYTHON] [--jobs N] [--only NAME...]
+    .venv/bin/python -m tools.evidence.make_engines page OUT.json [GPU.json]      # writes engines.md
 
 Twenty models: vLLM's own classes, with published configs and with those that it makes up, and compiled hostile models
 (tests/hostile_models). `tuner probe` proves the launch of each, `tuner probe --depth replay` starts its engines with
@@ -18,11 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support"), str(ROOT / "tools" / "evidence")]
+from hostile_samples import PLUGIN, hostile_model
 
-from hostile_samples import PLUGIN, hostile_model  # noqa: E402  after the path was set
-from page import TUNER, bare, made_here, python_of, run, table, write  # noqa: E402  as above
+from tools.evidence import ROOT
+from tools.evidence.page import TUNER, bare, made_here, python_of, run, table, write
 
 MODELS = ROOT / "examples" / "models"
 PUBLISHED = (

@@ -1,8 +1,8 @@
 """Writes the pages of this folder anew, each from commands that it names.
 
 make evidence                                     # all pages, about half an hour on two cores
-.venv/bin/python tools/evidence/make_evidence.py probe serve bench bad-input exports
-.venv/bin/python tools/evidence/make_evidence.py gpu PROBE.json COUNTED.json    # documents brought from a GPU machine
+.venv/bin/python -m tools.evidence.make_evidence probe serve bench bad-input exports
+.venv/bin/python -m tools.evidence.make_evidence gpu PROBE.json COUNTED.json    # documents brought from a GPU machine
 """
 
 import argparse
@@ -14,8 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from page import PAGES, ROOT, TUNER, bare, made_here, python_of, run, shown, table, write
 from vllm_server import effective_flag, running_server
+
+from tools.evidence import ROOT
+from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shown, table, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,7 +1,7 @@
 """One change of a launch at a time: what `tuner cache explain` predicts, against what a real start does.
 
-    .venv/bin/python tools/evidence/make_explain.py run --python PYTHON OUT.json [--jobs N] [-- VLLM ARGS]
-    .venv/bin/python tools/evidence/make_explain.py page OUT.json...     # writes explain.md
+    .venv/bin/python -m tools.evidence.make_explain run --python PYTHON OUT.json [--jobs N] [-- VLLM ARGS]
+    .venv/bin/python -m tools.evidence.make_explain page OUT.json...     # writes explain.md
 
 `run` warms a thin model with `tuner cache warm`; each change is predicted first and started afterwards, with the cache
 of the warm-up. A prediction is right if the start loads everything where `hit` was said, compiles where `miss` was, and
@@ -23,14 +23,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
-
-from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noqa: E402  after the path was set
-
-from rules.errors import TunerError  # noqa: E402
-from tuner.processes.server_process import ready_server  # noqa: E402
-from tuner.server_log.log import read_server_log  # noqa: E402
+from rules.errors import TunerError
+from tools.evidence import ROOT
+from tools.evidence.page import SERVER_ENVIRONMENT, made_here, split_words, table, write
+from tuner.processes.server_process import ready_server
+from tuner.server_log.log import read_server_log
 
 TUNER = (sys.executable, "-m", "tuner")
 FALSE = ("--compilation-config", '{"fast_moe_cold_start": false}')

@@ -1,20 +1,14 @@
 """Writes exports.md: every export format against its schema and against real parsers of vLLM.
 
-.venv/bin/python tools/evidence/make_evidence.py exports    # some minutes on two cores
+.venv/bin/python -m tools.evidence.make_evidence exports    # some minutes on two cores
 
 What it runs is what the tests of the exports run, and lies beside them.
 """
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-
-from page import ROOT, made_here, shown, table, write
-
-sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from export_cases import GIVEN, LAUNCHES, MANIFESTS, MODELS, Case, read_cases
 from exported import CLUSTER, RELEASES, Bench
@@ -28,6 +22,8 @@ from manifest_schemas import (
     manifests,
 )
 
+from tools.evidence import ROOT
+from tools.evidence.page import made_here, shown, table, write
 from tuner.exports.formats import Format
 
 CACHED = ("--cache-root", "/var/cache/vllm")

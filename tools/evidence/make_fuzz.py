@@ -1,7 +1,7 @@
 """Gives the tuner hostile and damaged input by the thousand, and writes fuzz.md.
 
-    .venv/bin/python tools/evidence/make_fuzz.py                       # 10,000 cases a target, about half an hour
-    .venv/bin/python tools/evidence/make_fuzz.py --configs FOLDER      # of the configs in a folder, too
+    .venv/bin/python -m tools.evidence.make_fuzz                       # 10,000 cases a target, about half an hour
+    .venv/bin/python -m tools.evidence.make_fuzz --configs FOLDER      # of the configs in a folder, too
 
 The targets are those of `tests/fuzz/`, which the tests run with some hundred cases each. Cases are drawn twice: by
 hypothesis, and by atheris, where it is installed, which goes by the branches that a case reached.
@@ -23,13 +23,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fuzz_found import FOUND
-from page import ROOT, made_here, table, write
-
-sys.path.insert(0, str(ROOT / "tests"))
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-
 from fuzz.running import Tally, counting, run
+
+from tools.evidence import ROOT
+from tools.evidence.fuzz_found import FOUND
+from tools.evidence.page import made_here, table, write
 
 CASES = {"hypothesis": 10_000, "atheris": 2_000}
 """Of each target. What counts branches as well takes twice as long."""
@@ -80,10 +78,20 @@ def tally_of(way: str, target: str, options: argparse.Namespace) -> Tally:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tally.json"
         cases = options.cases or CASES[way]
-        command = [sys.executable, __file__, "--cases", str(cases), "--configs", str(options.configs.resolve())]
+        command = [
+            sys.executable,
+            "-m",
+            "tools.evidence.make_fuzz",
+            "--cases",
+            str(cases),
+            "--configs",
+            str(options.configs.resolve()),
+        ]
         command += ["--part", way, target, str(file)]
         home = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR"), folder)
-        done = subprocess.run(command, cwd=folder, env={**os.environ, **home}, capture_output=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env={**os.environ, **home, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+        )
         tally = read(file) if file.exists() else Tally()
         if done.returncode or not tally.cases:
             said = done.stderr.decode(errors="replace")[-3000:]

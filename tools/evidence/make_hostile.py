@@ -1,8 +1,8 @@
 """Models that test the proof: what real engines run of each, and what the tuner decides.
 
-    .venv/bin/python tools/evidence/make_hostile.py engines ENGINES.json [--python PYTHON] [--jobs N] [--only NAME...]
-    .venv/bin/python tools/evidence/make_hostile.py decisions DECISIONS.json [--python PYTHON] [--only NAME...]
-    .venv/bin/python tools/evidence/make_hostile.py page ENGINES.json [DECISIONS.json]      # writes hostile.md
+    .venv/bin/python -m tools.evidence.make_hostile engines ENGINES.json [--python PYTHON] [--jobs N] [--only NAME...]
+    .venv/bin/python -m tools.evidence.make_hostile decisions DECISIONS.json [--python PYTHON] [--only NAME...]
+    .venv/bin/python -m tools.evidence.make_hostile page ENGINES.json [DECISIONS.json]      # writes hostile.md
 
 `make evidence-hostile` does all three. The models are in tests/hostile_models, and what is true of them is in
 hostile_truth.py there; the page cannot be written while an engine contradicts it, or while a wrong `true` is decided.
@@ -17,14 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support"), str(ROOT / "tools" / "evidence")]
+from hostile_models.hostile_truth import ALLOWED, TRUTH, Launch, Word
+from hostile_samples import PLUGIN, Asked, findings, hostile_model, own_reasons
 
-from hostile_models.hostile_truth import ALLOWED, TRUTH, Launch, Word  # noqa: E402  after the path was set
-from hostile_samples import PLUGIN, Asked, findings, hostile_model, own_reasons  # noqa: E402  as above
-from page import made_here, python_of, table, write  # noqa: E402  as above
-
-from rules.proof_finding import ProofFinding, ProofWord  # noqa: E402  as above
+from rules.proof_finding import ProofFinding, ProofWord
+from tools.evidence import ROOT
+from tools.evidence.page import made_here, python_of, table, write
 
 ENGINES = ROOT / "tools" / "evidence" / "hostile_engines.py"
 TRACED = {"mode": 2, "backend": "eager"}

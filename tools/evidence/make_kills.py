@@ -1,6 +1,6 @@
 """Writes kills.md: a real `tuner cache warm`, killed again and again, and what later starts find.
 
-    .venv/bin/python tools/evidence/make_kills.py [--environment NAME]... [--kills N] [--seed S]
+    .venv/bin/python -m tools.evidence.make_kills [--environment NAME]... [--kills N] [--seed S]
 
 An undisturbed warm-up says how long one takes; the kills are spread over that time, each at a random moment of its own
 slice, all in one cache root. Whenever that root holds an entry, a server is started from it: vLLM says in its log what
@@ -20,15 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence"), str(ROOT / "examples")]
+from vllm_server import SERVER_ENVIRONMENT
 
-from page import made_here, python_of, table, write  # noqa: E402  after the path was set
-from vllm_server import SERVER_ENVIRONMENT  # noqa: E402  as above
-
-from cache.compiled.layout import CacheRoot, read_root  # noqa: E402  as above
-from cache.compiled.publish import STAGING  # noqa: E402  as above
-from tuner.processes.server_process import ready_server  # noqa: E402  as above
+from cache.compiled.layout import CacheRoot, read_root
+from cache.compiled.publish import WARMING
+from tools.evidence import ROOT
+from tools.evidence.page import made_here, python_of, table, write
+from tuner.processes.server_process import ready_server
 
 SMALL = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "4")
 WHOLE = "'function' object has no attribute 'finalize_loading'"
@@ -123,7 +121,7 @@ def row(number: int, moment: float, ended: bool, found: CacheRoot | None, bench:
     """What a kill left behind."""
     entries = found.entries if found else ()
     whole = sum(entry.complete is True for entry in entries)
-    left = len(list(bench.root.glob(f"{STAGING}*")))
+    left = len(list(bench.root.glob(f"{WARMING}*")))
     server = bench.started() if entries else "-"
     shown = f"{len(entries)}, {whole} complete" if entries else "none"
     return str(number), f"{moment:.0f} s", "yes" if ended else "**no**", shown, str(left), server

@@ -1,7 +1,7 @@
 """Which launches of a model are proved: twenty argument lists, and the plain launch of every published model.
 
-    .venv/bin/python tools/evidence/make_launches.py run --python PYTHON [--jobs N] [--plain] [--cut] OUT.json [NAME...]
-    .venv/bin/python tools/evidence/make_launches.py page OUT.json...    # writes launches.md
+    .venv/bin/python -m tools.evidence.make_launches run --python PYTHON [--jobs N] [--plain] [--cut] OUT.json [NAME...]
+    .venv/bin/python -m tools.evidence.make_launches page OUT.json...    # writes launches.md
 
 `run` asks the launch worker as `tuner probe` does and keeps its answers; it needs no package beside the serving
 environment's. `page` judges them. `--plain`: the plain launch alone. `--cut`: with fewer layers.
@@ -21,15 +21,12 @@ from statistics import median
 from threading import Lock
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
-
-from page import SERVER_ENVIRONMENT, bare, table, write  # noqa: E402  after the path was set
-
-from rules.errors import TunerError  # noqa: E402  as above
-from rules.launch_key import launch_key, reaching, shares  # noqa: E402  as above
-from tuner.engines.question import WorkerQuery, query_engines  # noqa: E402  as above
-from tuner.model.shrink import shrink  # noqa: E402  as above
+from rules.errors import TunerError
+from rules.launch_key import launch_key, reaching, shares
+from tools.evidence import ROOT
+from tools.evidence.page import SERVER_ENVIRONMENT, bare, table, write
+from tuner.engines.question import WorkerQuery, query_engines
+from tuner.model.shrink import shrink
 
 MODELS = ROOT / "examples" / "models"
 THREE = ("Qwen--Qwen3-30B-A3B", "deepseek-ai--DeepSeek-V3", "openai--gpt-oss-120b")

@@ -1,6 +1,6 @@
-"""Writes manifests.md: `tuner check` and `tuner apply` over the 210 public manifests of tests/manifests.
+"""Writes manifests.md: `tuner check` and `tuner apply` over the 134 public manifests of tests/manifests.
 
-.venv/bin/python tools/evidence/make_manifests.py    # five minutes on two cores, most of it the probe of two models
+.venv/bin/python -m tools.evidence.make_manifests    # five minutes on two cores, most of it the probe of two models
 
 Every finding was looked at in its file; `JUDGED` holds the judgement with the number that it is about, and the page is
 not written if the number has changed since.
@@ -14,12 +14,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from page import ROOT, TUNER, made_here, python_of, run, shown, table, write
-
-sys.path.insert(0, str(ROOT))
-
+from tools.evidence import ROOT
+from tools.evidence.page import TUNER, made_here, python_of, run, shown, table, write
 from tuner.checks.check import read_manifest
-from tuner.checks.edit import Change, NotEditable, edits_for, spliced  # after the path was set
+from tuner.checks.edit import Change, NotEditable, edits_for, spliced
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch
 
@@ -65,7 +63,7 @@ def main() -> None:
         write(
             "manifests.md",
             "# Public manifests: what check finds, and what apply edits",
-            "The files of [tests/manifests](../../tests/manifests/README.md), as published. Launches of 34 of them are "
+            "The files of [tests/manifests](../../tests/manifests/README.md), as published. Launches of 30 of them are "
             "compared with the file, argument by argument, in `tests/test_manifest_public.py`.",
             launches_section(checked("--store", store)),
             as_published_section(checked("--store", store)),

@@ -1,8 +1,8 @@
 """Probes every MoE architecture of a release, writes its page and its catalogue; and the zoo's confusion table.
 
 make catalogue                                        # both CPU releases and the zoo, about half an hour on two cores
-.venv/bin/python tools/evidence/make_registry.py current flag-live zoo
-.venv/bin/python tools/evidence/make_registry.py gpu SWEEP.json BUNDLE.jsonl    # from a GPU machine
+.venv/bin/python -m tools.evidence.make_registry current flag-live zoo
+.venv/bin/python -m tools.evidence.make_registry gpu SWEEP.json BUNDLE.jsonl    # from a GPU machine
 
 The catalogue of a release is a bundle for `tuner verdicts import`.
 """
@@ -15,11 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from page import PAGES, ROOT, TUNER, bare, made_here, python_of, run, shown, table, write
+from zoo.zoo_truth import ZOO
 
-sys.path.insert(0, str(ROOT / "tests" / "zoo"))
-
-from zoo_truth import ZOO  # after the path was set
+from tools.evidence import ROOT
+from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shown, table, write
 
 CATALOGUE = PAGES.parent / "catalogue"
 QWEN = ROOT / "examples" / "models" / "Qwen--Qwen3-30B-A3B" / "config.json"

@@ -1,7 +1,7 @@
 """What ran in real engines, against what the models meant: the replay probe, engine by engine.
 
-    .venv/bin/python tools/evidence/make_replay.py run --python PYTHON OUT.json [--jobs N] [-- VLLM ARGS]
-    .venv/bin/python tools/evidence/make_replay.py page OUT.json... [--stamps TRACE.json STEP.json]   # writes replay.md
+    .venv/bin/python -m tools.evidence.make_replay run --python PYTHON OUT.json [--jobs N] [-- VLLM ARGS]
+    .venv/bin/python -m tools.evidence.make_replay page OUT.json... [--stamps TRACE.json STEP.json]   # writes replay.md
 
 The models: one whose layers all run in order, one that owns two sets of experts and runs one of them
 (examples/two_expert_sets), and, on a GPU, cut published ones. ERNIE-4.5-VL is there three times: vLLM switches the flag
@@ -23,16 +23,13 @@ from typing import Any
 
 from msgspec import convert
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "evidence")]
-
-from page import SERVER_ENVIRONMENT, made_here, split_words, table, write  # noqa: E402  after the path was set
-
-from rules.errors import TunerError  # noqa: E402  as above
-from rules.replay import judge_replay  # noqa: E402  as above
-from rules.report import Replay  # noqa: E402  as above
-from tuner.engines.question import Answer, WorkerQuery, query_engines  # noqa: E402  as above
-from tuner.model.shrink import shrink  # noqa: E402  as above
+from rules.errors import TunerError
+from rules.replay import judge_replay
+from rules.report import Replay
+from tools.evidence import ROOT
+from tools.evidence.page import SERVER_ENVIRONMENT, made_here, split_words, table, write
+from tuner.engines.question import Answer, WorkerQuery, query_engines
+from tuner.model.shrink import shrink
 
 MODELS = ROOT / "examples" / "models"
 PUBLISHED = {

@@ -8,20 +8,10 @@ The measurements are those of `tests/test_serve_as_vllm.py`, which compares them
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [
-    str(ROOT / "tests"),
-    str(ROOT / "tests" / "support"),
-    str(ROOT / "examples"),
-    str(ROOT / "tools" / "evidence"),
-]
-
-from page import made_here, table, write  # noqa: E402  after the path was set
-from test_serve_as_vllm import (  # noqa: E402  as above
+from test_serve_as_vllm import (
     ARGUMENTS,
     BAD_ARGUMENTS,
     PYTHON,
@@ -30,6 +20,8 @@ from test_serve_as_vllm import (  # noqa: E402  as above
     stopped_in_a_container,
     stopped_in_mid_stream,
 )
+
+from tools.evidence.page import made_here, table, write
 
 
 def main() -> None:

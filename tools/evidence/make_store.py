@@ -1,8 +1,8 @@
 """Writes store.md: the store under kills, crowds and damage, and its speed. Half an hour on a busy machine.
 
-.venv/bin/python tools/evidence/make_store.py                          # everything, then the page
-.venv/bin/python tools/evidence/make_store.py kills damage --kills 20  # these alone; the page, once all have been run
-.venv/bin/python tools/evidence/make_store.py page                     # the page alone
+.venv/bin/python -m tools.evidence.make_store                          # everything, then the page
+.venv/bin/python -m tools.evidence.make_store kills damage --kills 20  # these alone; the page, once all have been run
+.venv/bin/python -m tools.evidence.make_store page                     # the page alone
 
 What each part counted is kept in `.cache/store`, for the page.
 """
@@ -16,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from page import ROOT, run, shown, table, write
+from tools.evidence import ROOT
+from tools.evidence.page import run, shown, table, write
 
 STORM = "tests/support/store_storm.py"
 BENCHMARK = "benchmarks/store.py"

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from vllm_server import SERVER_ENVIRONMENT
+
+from tools.evidence import ROOT
+
 PAGES = ROOT / "docs" / "evidence"
 TUNER = str(Path(sys.executable).with_name("tuner"))
-sys.path.insert(0, str(ROOT / "examples"))
-
-from vllm_server import SERVER_ENVIRONMENT  # noqa: E402  after the path was set
 
 
 def python_of(environment: str) -> str:
