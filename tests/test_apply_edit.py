@@ -78,13 +78,13 @@ BEHIND = {
     ),
     "a shell script in YAML": (
         "x.yaml",
-        "server_cmd: |\n  vllm serve m \\\n    --x\nb: 1\n",
+        "run: |\n  vllm serve m \\\n    --x\nb: 1\n",
         "    --x\n",
         f"    --x \\\n    {FLAG} '{TRUE}'\n",
     ),
     "a folded script in YAML": (
         "x.yaml",
-        "server_cmd: >\n  vllm serve m\n  --x 1\nb: 1\n",
+        "run: >\n  vllm serve m\n  --x 1\nb: 1\n",
         "  --x 1\n",
         f"  --x 1\n  {FLAG} '{TRUE}'\n",
     ),
@@ -372,7 +372,7 @@ def test_nothing_is_added_behind_what_was_not_seen_to_hide(
     options: list[Any], script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader that takes `"$@"` for one argument is a fault: the written text still stops the edit."""
-    monkeypatch.setattr(shell, "hides_arguments", lambda *_: "")
+    monkeypatch.setattr(shell, "_hides_arguments", lambda *_: "")
     script.write_text(f'vllm serve {ERNIE} --x "$@"\n', encoding="utf-8")
     assert "would stand in front of what is added" in tuner("apply", "--write", *options, script, code=1).err
     assert FLAG not in script.read_text()
@@ -401,17 +401,18 @@ def test_a_service_of_another_platform_never_gets_true(options: list[Any], tmp_p
 
 def test_lists_that_launches_share(options: list[Any], tmp_path: Path) -> None:
     """One list for two launches is edited if both want the same, else left alone; a list of its own is preferred."""
-    shared = 'l: &l\n- "--port"\n- "1"\ncases:\n'
-    case = "- {{model: {}, server_cmd: *l{}}}\n"
+    shared = 'l: &l\n- "--port"\n- "1"\nservingEngineSpec: {modelSpec: [\n'
+    case = "{{name: m, modelURL: {}, vllmConfig: {{extraArgs: *l}}}},\n"
     file = tmp_path / "x.yaml"
-    file.write_text(shared + case.format(ERNIE, "") * 2, encoding="utf-8")
+    file.write_text(shared + case.format(ERNIE) * 2 + "]}\n", encoding="utf-8")
     tuner("apply", "--write", *options, file, code=0)
     assert file.read_text().count(FLAG) == 1
-    file.write_text(shared + case.format(ERNIE, "") + case.format(LLAMA, ""), encoding="utf-8")
+    file.write_text(shared + case.format(ERNIE) + case.format(LLAMA) + "]}\n", encoding="utf-8")
     assert str(file) in tuner("apply", "--write", *options, file, code=1).err
     assert FLAG not in file.read_text()
-    own = ", server_cmd_extra: ['--host=x']"
-    file.write_text(shared + case.format(ERNIE, own) + case.format(LLAMA, own), encoding="utf-8")
+    container = "  - {{name: c, command: {}, args: [{}, '--host=x']}}\n"
+    pod = container.format("&c [vllm, serve]", ERNIE) + container.format("*c", LLAMA)
+    file.write_text(POD.partition("  - name")[0] + pod, encoding="utf-8")
     tuner("apply", "--write", *options, file, code=0)
     assert [launch.args[-1] for launch in launches_in("x.yaml", file.read_text())] == [
         TRUE.replace("true", "false"),

@@ -70,7 +70,7 @@ def faces(launches: list[ManifestLaunch]) -> list[tuple[object, ...]]:
 
 def test_most_launches_are_edited(run: Run) -> None:
     """The test is about hundreds of edits, in files of every repository that has launches of this environment."""
-    assert sum(applied.changed for applied in run.first.values()) > 380
+    assert sum(applied.changed for applied in run.first.values()) > 210
     edited = {file.partition("/")[0] for file, applied in run.first.items() if applied.changed}
     assert {"vllm-project--recipes", "vllm-project--vllm-ascend", "vllm-project--production-stack"} <= edited
 

@@ -18,13 +18,14 @@ from tuner.checks.findings import findings_of
 from tuner.manifests.find import launches_in
 from tuner.manifests.lexer import commands
 
+POD = {"apiVersion": "v1", "kind": "Pod"}
 NAMES = ("x.yaml", "x.sh", "x.md", "Dockerfile", "x.json")
 KEYS = st.sampled_from(
     re.findall(
         r"\w+",
         "apiVersion kind metadata name spec template containers command args env value image volumes volumeMounts data "
         "startupProbe servingEngineSpec modelSpec modelURL vllmConfig extraArgs modelArtifacts decode uri predictor "
-        "model modelFormat server_cmd server_cmd_extra envs prefill mountPath",
+        "model modelFormat prefill mountPath",
     )
 )
 IMAGES = ["vllm/vllm-openai:v0.19.1", "--compilation-config", '{"a": 1}', "main", "$(X)", "true", "", "'", "-", "```"]
@@ -91,8 +92,8 @@ def test_any_text(text: str, name: str) -> None:
     "text",
     [
         "&a [*a]",
-        "&a {<<: *a, server_cmd: *a}",
-        "a: &a {server_cmd: [*a]}",
+        "&a {<<: *a, command: *a}",
+        "a: &a {command: [*a]}",
         "[" * 5000,
         "{a: " * 200,
         "a: !!python/object:os.system x",
@@ -102,7 +103,7 @@ def test_any_text(text: str, name: str) -> None:
         "\ufeffapiVersion: v1",
         "a: *nobody",
         "--- |\n vllm serve m\n...\n--- >\n vllm serve n",
-        "a: 1\na: 2\nserver_cmd: vllm serve m\nserver_cmd: vllm serve n",
+        "a: 1\na: 2\nrun: vllm serve m\nrun: vllm serve n",
         "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 'x'}]\n" for i in range(30)),
     ],
 )
@@ -118,7 +119,7 @@ def test_traps_of_yaml(text: str) -> None:
 )
 def test_any_arguments(tmp_path: Path, args: list[str], version: str | None) -> None:
     """Arguments of every kind are examined, and edited or left alone; each finding is a sentence with a line."""
-    text = json.dumps({"server_cmd": args, "model": "m"})
+    text = json.dumps({**POD, "spec": {"containers": [{"command": ["vllm", "serve", "m", *args]}]}})
     knowledge = Knowledge(VerdictStore(tmp_path / "verdicts.sqlite"), vllm_version=version)
     for launch in launches_in("x.json", text):
         known = examine("x.json", launch, knowledge)

@@ -257,7 +257,7 @@ def test_scripts_inside_other_documents() -> None:
 
 def test_an_anchor_that_is_given_again_counts_from_there_on() -> None:
     """As YAML 1.2 has it, and without a word: some published manifests do so."""
-    text = "m: &m first/model\na: {server_cmd: vllm serve x}\nn: &m second/model\nb: {command: [vllm, serve, *m]}\n"
+    text = "m: &m first/model\na: {run: vllm serve x}\nn: &m second/model\nb: {command: [vllm, serve, *m]}\n"
     (document,) = read_documents(text)
     assert isinstance(document, Mapping)
     command = document.get("b", "command")
@@ -266,16 +266,25 @@ def test_an_anchor_that_is_given_again_counts_from_there_on() -> None:
 
 
 def test_anchors_and_merges() -> None:
-    """One list that two cases use, and variables that come by a merge key."""
-    text = """common: &c {A: "1"}
-cmd: &l ["--port", "$P"]
-cases:
-- {name: a, model: m, envs: {<<: *c, B: "2"}, server_cmd: *l}
-- {name: b, model: n, envs: *c, server_cmd: *l, server_cmd_extra: ["--x"]}
+    """One list that two containers use, and variables that come by a merge key."""
+    text = """apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - &c {name: a, command: &l [vllm, serve, m, "--port", "1"], env: &e [{name: A, value: "1"}]}
+  - {<<: *c, name: b}
+  - {name: c, env: *e, command: *l, args: ["--x"]}
 """
-    first, second = launches_in("x.yaml", text)
-    assert (first.args, first.env) == (("m", "--port", "$P"), {"A": "1", "B": "2"})
-    assert second.args == ("n", "--port", "$P", "--x")
+    first, second, third = launches_in("x.yaml", text)
+    assert (first.args, first.env) == (("m", "--port", "1"), {"A": "1"})
+    assert (second.name, second.args, second.env) == ("b", first.args, first.env)
+    assert (third.args, third.env) == (("m", "--port", "1", "--x"), {"A": "1"})
+
+
+def test_a_list_of_options_without_a_command_is_not_a_launch() -> None:
+    """Test files of other projects hold such lists under keys of their own, and nothing says what they start."""
+    assert launches_in("x.yaml", "model: m\nserver_cmd: [--port, '1', --served-model-name, vllm]\n") == []
+    assert only("x.yaml", "server_cmd: vllm serve m\n").shape == "script"
 
 
 def test_a_whole_list_as_one_text_is_no_argument_list(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def ground(folder: File) -> Ground:
     texts = [(file.suffix, file.read_text(encoding="utf-8")) for file in files]
     texts += [(".yaml", file.read_text(encoding="utf-8")) for file in sorted((HERE / "golden").glob("*.txt"))]
     texts += [(suffix, LAUNCH.format(model=model)) for model in MODELS for suffix in (".sh", ".md", ".Dockerfile")]
-    texts += [(".json", json.dumps({"server_cmd": LAUNCH.format(model=model).split()})) for model in MODELS]
+    texts += [(".json", pod_text(LAUNCH.format(model=model).split())) for model in MODELS]
     texts = [(suffix, re.sub(NAMED, MODELS[0], text)) for suffix, text in texts]
     path, serving = folder / "verdicts.sqlite", serving_in(folder / "env", SETTABLE)
     for model in (MIXTRAL, ERNIE):
@@ -72,6 +72,11 @@ def ground(folder: File) -> Ground:
         serving.read(),
         folder / "manifests",
     )
+
+
+def pod_text(command: list[str]) -> str:
+    """A Pod in JSON with one container."""
+    return json.dumps({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"command": command}]}})
 
 
 def useful(suffix: str, text: str) -> bool:

@@ -4,15 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from rules.errors import ErrorKind, TunerError
-from rules.releases import named_release, parse_version
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
 from tuner.exports.pod import claim, container, escaped, launch, mounts, resources, service, volumes
 from tuner.exports.server import Server, image_of, server_of
 from tuner.launch.plan import Plan
 
-FIRST_RELEASE = "0.12.0"
-"""Of vLLM, with nodes and no Ray (pull request 23691)."""
 LABEL = "leaderworkerset.sigs.k8s.io/name"
 
 
@@ -23,11 +20,13 @@ def as_leader_worker_set(plan: Plan, choices: Choices) -> str:
     come last and win.
 
     Raises:
-        TunerError: the devices cannot be divided over the nodes, or the release has no nodes without Ray.
+        TunerError: the devices cannot be divided over the nodes.
     """
     server = server_of(plan, choices)
     nodes = choices.nodes or server.serving.pipeline_parallel_size
-    _check(plan, server, nodes)
+    if server.devices % nodes:
+        message = f"{server.devices} devices cannot be divided over {nodes} nodes."
+        raise TunerError(message, hint="Choose --nodes to fit the parallel sizes.", kind=ErrorKind.USAGE)
     image = image_of(plan, choices)
     group = {
         "size": nodes,
@@ -80,13 +79,3 @@ def _args(server: Server, rank: str, nodes: int, *more: str) -> list[str]:
     ranks = [*place, "--distributed-executor-backend", "mp", *more] if nodes > 1 else []
     model, *rest = [escaped(argument) for argument in server.args]
     return [model, *ranks, *rest]
-
-
-def _check(plan: Plan, server: Server, nodes: int) -> None:
-    if server.devices % nodes:
-        said = f"{server.devices} devices cannot be divided over {nodes} nodes."
-        raise TunerError(said, hint="Choose --nodes to fit the parallel sizes.", kind=ErrorKind.USAGE)
-    release, first = named_release(plan.subject.environment.vllm), parse_version(FIRST_RELEASE)
-    if nodes > 1 and release and first and release.release < first.release:
-        said = f"vLLM {plan.subject.environment.vllm} spans nodes with Ray only."
-        raise TunerError(said, hint=f"Use vLLM {FIRST_RELEASE} or later, or --nodes 1.", kind=ErrorKind.ENVIRONMENT)

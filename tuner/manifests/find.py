@@ -11,15 +11,14 @@ from tuner.manifests.kserve import kserve_launches
 from tuner.manifests.kubernetes import kind_of, kubernetes_launches, scalar_launches
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.markdown import markdown_launches
-from tuner.manifests.server_cmd import server_cmd_launches
 from tuner.manifests.shell import shell_launches
 from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, read_documents
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 SHELL_SUFFIXES = frozenset({".sh", ".bash"})
 MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
-_READ_ELSEWHERE = frozenset({"command", "args", "extraArgs", "server_cmd", "server_cmd_template", "server_cmd_extra"})
-"""Keys whose lists are arguments already."""
+_ARGUMENT_KEYS = frozenset({"command", "args", "extraArgs"})
+"""Keys whose lists are read as arguments."""
 
 
 def is_manifest(name: str) -> bool:
@@ -64,7 +63,6 @@ def _in_document(text: str, document: Node) -> Iterator[ManifestLaunch]:
         yield from [runtime] if runtime else []
     else:
         yield from helm_launches(text, document)
-        yield from server_cmd_launches(text, document)
         if is_compose(document):
             yield from _in_compose(text, document)
             return
@@ -98,8 +96,6 @@ def _texts(document: Node) -> Iterator[Scalar]:
         elif isinstance(node, Sequence):
             pending += node.items
         elif isinstance(node, Mapping):
-            pending += [value for key, value in node.pairs if not _arguments(key, value)]
-
-
-def _arguments(key: str, value: Node) -> bool:
-    return key in _READ_ELSEWHERE and (isinstance(value, Sequence) or key.startswith("server_cmd"))
+            for key, value in node.pairs:
+                if key not in _ARGUMENT_KEYS or not isinstance(value, Sequence):
+                    pending.append(value)

@@ -112,7 +112,7 @@ def shell_script(vector: Sequence[Word]) -> Word | None:
     return None
 
 
-def hides_arguments(words: Sequence[Word], whole: Sequence[bool]) -> str:
+def _hides_arguments(words: Sequence[Word], whole: Sequence[bool]) -> str:
     """The first word that may stand for arguments that are not written here; empty if there is none.
 
     A substitution behind an option is its value. Its name, an array, or a flag before it says otherwise.
@@ -175,7 +175,7 @@ def _launch(tokens: Sequence[Token], variables: dict[str, str], shape: str) -> M
     words = tuple(
         Word(token.text(variables), 0, token.start, token.stop, None, _unknown(token, variables)) for token in behind
     )
-    hidden = hides_arguments(words, [token.whole for token in behind])
+    hidden = _hides_arguments(words, [token.whole for token in behind])
     broken = next((token.text() for token in behind if token.broken), "")
     return ManifestLaunch(shape, "", 0, words, image=image, env=env, hidden=hidden or broken)
 
