@@ -29,13 +29,11 @@ EAGER = ("eager", "eager_again")
 Engines = Mapping[str, Output]
 
 
-def answered(
-    model: Path, folder: Path, *names: str, environment: str = "flag-live", args: tuple[str, ...] = ()
-) -> Engines:
+def answered(model: Path, folder: Path, *names: str, environment: str = "flag-live") -> Engines:
     """What the engines of these names answered; of a launch that is traced at most."""
     mode = TRACED if environment == "current" else ("--enforce-eager",)
     inner = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    words = [str(model), *LIMITS, *mode, *args]
+    words = [str(model), *LIMITS, *mode]
     plan = planned(words, Inputs(str(python_of(environment)), store=str(folder / "verdicts.sqlite")), Launching(), {})
     starting = Starting(plan, parse(words, vllm=plan.subject.environment.vllm), {**os.environ, **inner, **UNBOUND})
     asked = [engine for engine in output_check.engines(plan) if engine.name in names]
@@ -116,11 +114,13 @@ def test_each_engine_is_what_it_is_called(two_sets: Engines) -> None:
 
 
 def test_without_weights_the_wrong_experts_are_caught_as_well(folder: Path, two_sets: Engines) -> None:
-    """The numbers drawn in their place give experts a say, and are the same in every engine; of two processes each."""
+    """The numbers drawn in their place give experts a say, and are the same in every engine.
+
+    Engines of two processes are asked in `test_replay_vllm.py`, by the same code.
+    """
     assert two_sets  # its checkpoint is written
     model = configuration(folder, folder / "two-expert-sets")
-    thin = answered(model, folder, "eager", "flag_on", args=("--tensor-parallel-size", "2"))
-    assert [one.engine["processes"] for one in thin.values()] == [2, 2]
+    thin = answered(model, folder, "eager", "flag_on")
     assert "a thin model with random weights stands for the real one" in thin["eager"].changed
     assert size(thin, "flag_on", "eager") > 10 * FLOOR
     assert any("dummy weights are drawn" in said for said in thin["flag_on"].changed)

@@ -29,7 +29,7 @@ LLAMA_4 = MODELS / "meta-llama--Llama-4-Scout-17B-16E-Instruct"
 MINIMAX = MODELS / "MiniMaxAI--MiniMax-M2.5"
 QWEN_3_5 = MODELS / "Qwen--Qwen3.5-35B-A3B"
 MOBIUS = "InternS2MobiusForConditionalGeneration"
-HANG_LIMIT_S = 75
+HANG_LIMIT_S = 50
 """Longer than any of these models takes on two busy cores, import excluded."""
 
 pytestmark = pytest.mark.vllm

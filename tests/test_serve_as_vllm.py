@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from real_environment import checkpoint_of
-from vllm_server import Server, running_server
+from vllm_server import Server, effective_flag, running_server
 
 pytestmark = pytest.mark.vllm
 
@@ -30,7 +30,7 @@ TOKENS = 4000
 ALL_TOKENS = b'"finish_reason":"length"'
 """In the last piece of an answer that has as many tokens as were asked for."""
 STOP_LIMIT_S = 120
-CLIENT_PATIENCE_S = 30
+CLIENT_PATIENCE_S = 15
 """Without anything new of a stream: vLLM may keep a connection open whose engine is gone, until the client closes it.
 A busy machine took more than five seconds to end one."""
 LIKE_A_CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c")
@@ -46,6 +46,7 @@ class Stopped:
 
     Attributes:
         program: what the process that was started runs once it serves.
+        flag: the value of `fast_moe_cold_start` that the engine runs with.
         streamed: the client had received tokens before the signal.
         finished: the client received all the tokens that it asked for. Whether a stream that is cut still gets its
             `[DONE]` is chance: vLLM aborts the request and ends the server at once, and either may come first.
@@ -53,6 +54,7 @@ class Stopped:
     """
 
     program: str
+    flag: bool | None
     streamed: bool
     finished: bool
     code: int
@@ -75,7 +77,8 @@ def checkpoint_in(folder: Path) -> Path:
 def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal.Signals) -> Stopped:
     """Start a server, stream a completion, send the signal to the process that was started, and read on."""
     with running_server(command, folder) as server, closing(http.client.HTTPConnection(*address(server))) as client:
-        program = program_of(server.process.pid)
+        program, flag = program_of(server.process.pid), effective_flag(server.log_text())
+        assert "fast_moe_cold_start" not in " ".join(server.arguments())
         reply = streamed(client, server.model_name())
         first = [reply.readline() for _ in range(4)]
         assert all(first), (first, server.log_text()[-3000:])
@@ -83,7 +86,7 @@ def stopped_in_mid_stream(command: tuple[str, ...], folder: Path, number: signal
         rest = rest_of(reply, client)
         client.close()
         code = server.process.wait(STOP_LIMIT_S)
-    return Stopped(program, first[0].startswith(b"data: {"), ALL_TOKENS in rest, code)
+    return Stopped(program, flag, first[0].startswith(b"data: {"), ALL_TOKENS in rest, code)
 
 
 def rest_of(reply: http.client.HTTPResponse, client: http.client.HTTPConnection) -> bytes:
@@ -149,13 +152,14 @@ def streamed(client: http.client.HTTPConnection, model: str) -> http.client.HTTP
 
 
 def test_sigterm_in_mid_stream_ends_the_server_as_without_us(checkpoint: Path, tmp_path: Path) -> None:
-    """Program, what the client sees and the exit code are those of the plain server; the store needs no verdict."""
+    """Program, flag, what the client sees and the exit code are those of the plain server; no verdict is needed."""
     alone = (str(PYTHON.with_name("vllm")), "serve", str(checkpoint), *ARGUMENTS)
     ours = ("--python", str(PYTHON), "--store", str(tmp_path / "none.sqlite"))
     under = (str(TUNER), "serve", *ours, str(checkpoint), *ARGUMENTS)
     expected = stopped_in_mid_stream(alone, tmp_path / "alone", signal.SIGTERM)
     found = stopped_in_mid_stream(under, tmp_path / "under", signal.SIGTERM)
     assert expected.streamed
+    assert expected.flag is False
     assert found == expected
 
 

@@ -1,4 +1,4 @@
-"""Real `vllm serve` on the CPU: the corruption, its cure through `tuner serve`, and the flag the engine reports."""
+"""Real `vllm serve` of 0.19.1 on the CPU: the corruption, its cure through `tuner serve`, and the effective flag."""
 
 import os
 import subprocess
@@ -24,8 +24,8 @@ PROMPTS = (
     "engine",
 )
 PROBE_LIMIT_S = 300
-SERVED = {"flag-live": ("two-expert-sets", "qwen3-moe"), "current": ("qwen3-moe",)}
-"""Through the tuner: environment -> kinds of checkpoints."""
+SERVED = ("two-expert-sets", "qwen3-moe")
+"""Through the tuner: kinds of checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Served:
     arguments: tuple[str, ...]
 
 
-MakeCheckpoint = Callable[[str, str], Path]
+MakeCheckpoint = Callable[[str], Path]
 
 
 def serve(command: tuple[str, ...], folder: Path) -> Served:
@@ -50,59 +50,50 @@ def serve(command: tuple[str, ...], folder: Path) -> Served:
         )
 
 
-def serve_plainly(python: Path, model: Path, folder: Path, flag: str) -> Served:
+def serve_plainly(model: Path, folder: Path, flag: str) -> Served:
     """`vllm serve` itself, with the flag set to `flag`, a JSON boolean."""
     setting = ("--compilation-config", f'{{"fast_moe_cold_start": {flag}}}')
-    return serve((str(python.with_name("vllm")), "serve", str(model), *SERVE_ARGUMENTS, *setting), folder)
+    return serve(
+        (str(python_of("flag-live").with_name("vllm")), "serve", str(model), *SERVE_ARGUMENTS, *setting), folder
+    )
 
 
-def serve_through_tuner(
-    python: Path, model: Path, store: Path, folder: Path, arguments: tuple[str, ...] = SERVE_ARGUMENTS
-) -> Served:
+def serve_through_tuner(model: Path, store: Path, folder: Path, arguments: tuple[str, ...] = SERVE_ARGUMENTS) -> Served:
     """`tuner serve` with the verdict that is stored, and not without one."""
-    ours = ("--python", str(python), "--store", str(store), "--on-missing", "fail")
+    ours = ("--python", str(python_of("flag-live")), "--store", str(store), "--on-missing", "fail")
     return serve((str(TUNER), "serve", *ours, str(model), *arguments), folder)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
-    """Writes a thin checkpoint of a kind with the libraries of an environment, once each."""
+    """Writes a thin checkpoint of a kind, once each."""
     folder = tmp_path_factory.mktemp("checkpoints")
 
-    def make(environment: str, kind: str) -> Path:
-        (folder / environment).mkdir(exist_ok=True)
-        model = folder / environment / kind
-        return model if model.exists() else checkpoint_of(environment, model.parent, kind)
+    def make(kind: str) -> Path:
+        return folder / kind if (folder / kind).exists() else checkpoint_of("flag-live", folder, kind)
 
     return make
 
 
 @pytest.fixture(scope="module")
-def probed(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Probes what is served of an environment, once and in one call; the store."""
-    folder = tmp_path_factory.mktemp("stores")
-
-    def make(environment: str) -> Path:
-        store = folder / f"{environment}.sqlite"
-        if not store.exists():
-            models = [checkpoint(environment, kind) for kind in SERVED[environment]]
-            ours = ("--python", python_of(environment), "--store", store)
-            subprocess.run(
-                [TUNER, "probe", *ours, *models],
-                env={**os.environ, **SERVER_ENVIRONMENT, **PLUGIN},
-                check=True,
-                timeout=PROBE_LIMIT_S,
-            )
-        return store
-
-    return make
+def probed(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Probes what is served, in one call; the store."""
+    store = tmp_path_factory.mktemp("stores") / "verdicts.sqlite"
+    models = [checkpoint(kind) for kind in SERVED]
+    subprocess.run(
+        [TUNER, "probe", "--python", python_of("flag-live"), "--store", store, *models],
+        env={**os.environ, **SERVER_ENVIRONMENT, **PLUGIN},
+        check=True,
+        timeout=PROBE_LIMIT_S,
+    )
+    return store
 
 
 @pytest.fixture(scope="module")
 def flag_off(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """The two-expert-sets model as it should answer: vLLM 0.19.1, flag off."""
-    model = checkpoint("flag-live", "two-expert-sets")
-    return serve_plainly(python_of("flag-live"), model, tmp_path_factory.mktemp("off") / "server", "false")
+    model = checkpoint("two-expert-sets")
+    return serve_plainly(model, tmp_path_factory.mktemp("off") / "server", "false")
 
 
 @pytest.mark.vllm
@@ -110,8 +101,8 @@ def test_the_flag_corrupts_a_model_with_two_expert_sets(
     checkpoint: MakeCheckpoint, flag_off: Served, tmp_path: Path
 ) -> None:
     """With the flag forced on, vLLM 0.19.1 answers every prompt differently, and logs no error."""
-    model = checkpoint("flag-live", "two-expert-sets")
-    flag_on = serve_plainly(python_of("flag-live"), model, tmp_path / "server", "true")
+    model = checkpoint("two-expert-sets")
+    flag_on = serve_plainly(model, tmp_path / "server", "true")
 
     assert (flag_off.flag, flag_on.flag) == (False, True)
     answers = zip(PROMPTS, flag_off.completions, flag_on.completions, strict=True)
@@ -121,28 +112,24 @@ def test_the_flag_corrupts_a_model_with_two_expert_sets(
 
 @pytest.mark.vllm
 def test_tuner_serve_cures_the_model_with_two_expert_sets(
-    checkpoint: MakeCheckpoint, probed: Callable[[str], Path], flag_off: Served, tmp_path: Path
+    checkpoint: MakeCheckpoint, probed: Path, flag_off: Served, tmp_path: Path
 ) -> None:
     """Served through the tuner, the model answers exactly as with the flag off."""
-    model = checkpoint("flag-live", "two-expert-sets")
-    tuned = serve_through_tuner(python_of("flag-live"), model, probed("flag-live"), tmp_path / "tuned")
+    model = checkpoint("two-expert-sets")
+    tuned = serve_through_tuner(model, probed, tmp_path / "tuned")
 
     assert tuned.flag is False
     assert tuned.completions == flag_off.completions
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize(("environment", "flag"), [("flag-live", True), ("current", False)])
-def test_a_uniform_model_runs_with_the_fastest_safe_flag(
-    checkpoint: MakeCheckpoint, probed: Callable[[str], Path], tmp_path: Path, environment: str, flag: bool
-) -> None:
-    """A uniform model runs with the flag on where vLLM honours it, and with no trace of it where vLLM does not."""
-    model = checkpoint(environment, "qwen3-moe")
-    arguments = COMPILED if flag else SERVE_ARGUMENTS
-    tuned = serve_through_tuner(python_of(environment), model, probed(environment), tmp_path / "tuned", arguments)
+def test_a_uniform_model_runs_with_the_flag_on(checkpoint: MakeCheckpoint, probed: Path, tmp_path: Path) -> None:
+    """Where vLLM honours the flag; `test_serve_as_vllm.py` serves where it does not."""
+    model = checkpoint("qwen3-moe")
+    tuned = serve_through_tuner(model, probed, tmp_path / "tuned", COMPILED)
 
-    assert tuned.flag is flag
-    assert ("fast_moe_cold_start" in " ".join(tuned.arguments)) is flag
+    assert tuned.flag is True
+    assert "fast_moe_cold_start" in " ".join(tuned.arguments)
 
 
 @pytest.mark.parametrize("release", ["0.19.1", "0.32.0"])

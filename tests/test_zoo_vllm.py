@@ -16,6 +16,15 @@ from cache.verdicts.store import VerdictStore
 
 pytestmark = pytest.mark.vllm
 
+WITHOUT_WITNESS = ("HiddenClock", "HiddenTokenSwitch", "HelperSwitch", "MaskSwitch", "Generator", "OverflowSkip")
+"""Unsafe models that no scenario leads astray: each hides its branch otherwise."""
+IN_CURRENT = (
+    *("Plain", "HarmlessBranch", "HiddenClock"),
+    *("LargePrefillSwitch", "PositionsSwitch", "ExactBatchSwitch", "RemainderSwitch", "NestedSizesSwitch"),
+    *("MiddleSkip", "ConstantMiddleSkip", "Reverse", "Tied", "TokenSwitch", "ModalitySwitch", "StatefulSwitch"),
+)
+"""Each way to find a witness once."""
+
 
 class Probed(NamedTuple):
     """What became of one model: its document, and the report that was stored."""
@@ -50,12 +59,14 @@ def probed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def names_for(environment: str) -> list[str]:
-    """Every model where the flag is live; in the other release those that a scenario leads astray, and safe ones.
+    """Models that a scenario leads astray, safe ones, and some of the rest; fewer in the release where nothing hinges.
 
-    Of the rest the order probe shows the same in any release: nothing.
+    Of the rest the order probe shows nothing in any release; `make catalogue` runs them all.
     """
+    if environment == "current":
+        return list(IN_CURRENT)
     shown = [name for name, truth in ZOO.items() if truth.witnessed or truth.verdict == "uniform"]
-    return list(ZOO) if environment == "flag-live" else [*shown, "HiddenClock"]
+    return [*shown, *WITHOUT_WITNESS]
 
 
 def zoo_model(folder: Path, name: str) -> Path:
@@ -67,7 +78,7 @@ def zoo_model(folder: Path, name: str) -> Path:
 def test_a_pass_that_leaves_the_order_is_found_where_there_is_one(probed: dict[str, Probed]) -> None:
     """A witness for each unsafe model that some scenario leads astray, and for no other."""
     witnessed = {name for name, model in probed.items() if model.left("cut") | model.left("whole")}
-    assert witnessed == {name for name, truth in ZOO.items() if truth.witnessed}
+    assert witnessed == {name for name in probed if ZOO[name].witnessed}
     statuses = {scenario["status"] for model in probed.values() for scenario in model.report["scenarios"]}
     assert statuses <= {"ran", "not_applicable"}
 
@@ -75,7 +86,7 @@ def test_a_pass_that_leaves_the_order_is_found_where_there_is_one(probed: dict[s
 def test_the_witness_decides_the_word(probed: dict[str, Probed]) -> None:
     """What the cut model showed is the verdict, with that scenario."""
     shown = {name: model for name, model in probed.items() if model.left("cut")}
-    assert len(shown) > 10
+    assert len(shown) >= 9
     for name, model in shown.items():
         assert model.document["verdict"] == ZOO[name].verdict
         assert model.document["witness"]["scenario"] in model.left("cut")
@@ -84,7 +95,7 @@ def test_the_witness_decides_the_word(probed: dict[str, Probed]) -> None:
 def test_no_unsafe_model_is_called_uniform(probed: dict[str, Probed]) -> None:
     """The worst outcome, counted over the whole zoo."""
     unsafe = [name for name in probed if ZOO[name].verdict != "uniform"]
-    assert len(unsafe) > 15
+    assert len(unsafe) >= 13
     assert [name for name in unsafe if probed[name].document["verdict"] == "uniform"] == []
 
 
