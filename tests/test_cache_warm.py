@@ -89,17 +89,17 @@ def test_the_record_is_listed(warm: Warm, root: Path) -> None:
     assert "0.19.1" in listed
 
 
-def test_an_entry_that_vllm_cannot_load_ends_with_1(warm: Warm) -> None:
+def test_an_entry_that_vllm_cannot_load_ends_with_6(warm: Warm) -> None:
     """Its own words say why."""
-    answer = warm(mode="unloadable", code=1)
+    answer = warm(mode="unloadable", code=6)
     assert "miss (0 loaded, 1 compiled)" in answer.out
     assert "compiled again: this cache does not help" in answer.err
     assert "finalize_loading" in answer.err
 
 
-def test_a_log_that_says_nothing_ends_with_3(warm: Warm) -> None:
+def test_a_log_that_says_nothing_ends_with_7(warm: Warm) -> None:
     """A launch that compiles nothing has no cache, and nothing is claimed of it."""
-    document = warm("--json", mode="silent", code=3).document
+    document = warm("--json", mode="silent", code=7).document
     assert (document["hit"], document["proof"], document["entries"]) == (None, "", [])
 
 

@@ -29,7 +29,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_an_empty_cache_is_a_miss(bench: Bench) -> None:
     """The key is printed, and that there was nothing to compare with."""
-    said = bench.ask(code=3).out.splitlines()
+    said = bench.ask(code=6).out.splitlines()
     assert said[0] == "cache: miss"
     assert f"key: {key_of(bench.document)} model (Qwen3MoeModel.forward)" in said
     assert said[-1] == "compared with: nothing, no warm-up of this model is on record here"
@@ -46,17 +46,17 @@ def test_a_folder_without_an_artifact_is_a_miss(bench: Bench) -> None:
     bench.artifact()
     for file in bench.root.rglob("model"):
         file.unlink()
-    bench.ask(code=3)
+    bench.ask(code=6)
 
 
 def test_the_factor_that_differs_is_named_with_its_fix(bench: Bench) -> None:
     """As text and as JSON; the warm-up is told by its digest."""
     bench.record()
     bench.will_say(changed(bench.document, 128, "config", "parts", "model_config", "factors", "max_model_len"))
-    said = bench.ask(code=3).out
+    said = bench.ask(code=6).out
     assert "compared with: aaaaaaaaaaaa of 2026-11-20T10:00:00Z" in said
     assert "  moves the key: config model_config.max_model_len: 256 -> 128\n    Give --max-model-len" in said
-    document = bench.ask("--json", code=3).document
+    document = bench.ask("--json", code=6).document
     (found,) = document["differences"]
     assert (found["name"], found["effect"], found["before"]) == ("model_config.max_model_len", "key", 256)
     assert (document["schema_version"], document["answer"]) == (1, "miss")
@@ -67,25 +67,25 @@ def test_many_differences_are_cut_in_text_alone(bench: Bench) -> None:
     """The JSON document holds all."""
     bench.record()
     bench.will_say(changed(bench.document, {f"vllm/{n}.py": "0" for n in range(30)}, "sources"))
-    assert "more; --json shows all" in bench.ask(code=3).out
-    assert len(bench.ask("--json", code=3).document["differences"]) > 30
+    assert "more; --json shows all" in bench.ask(code=6).out
+    assert len(bench.ask("--json", code=6).document["differences"]) > 30
 
 
 def test_the_newest_record_of_the_model_comes_first(bench: Bench) -> None:
     """Then one of its architecture; others and those without factors do not count."""
     bench.record(digest="b" * 64, made_at="2026-11-23", architecture="Other", model="other")
     bench.record(digest="c" * 64, made_at="2026-11-22", factors={})
-    assert bench.ask("--json", code=3).document["against"] is None
+    assert bench.ask("--json", code=6).document["against"] is None
     bench.record(digest="d" * 64, made_at="2026-11-21", model="elsewhere")
-    assert bench.ask("--json", code=3).document["against"]["digest"] == "d" * 64
+    assert bench.ask("--json", code=6).document["against"]["digest"] == "d" * 64
     bench.record(digest="e" * 64, made_at="2026-11-20")
-    assert bench.ask("--json", code=3).document["against"]["digest"] == "e" * 64
+    assert bench.ask("--json", code=6).document["against"]["digest"] == "e" * 64
 
 
 def test_a_record_can_be_named(bench: Bench) -> None:
     """By the start of its digest; one that is not there is told before a minute was spent."""
     bench.record(digest="b" * 64, model="other", architecture="Other")
-    assert bench.ask("--against", "bbbb", "--json", code=3).document["against"]["digest"] == "b" * 64
+    assert bench.ask("--against", "bbbb", "--json", code=6).document["against"]["digest"] == "b" * 64
     (bench.folder / "seen.json").unlink()
     assert "No records with factors begin with cc" in bench.ask("--against", "cc", code=1).err
     assert not (bench.folder / "seen.json").exists()
@@ -101,7 +101,7 @@ def test_a_warm_up_that_could_not_load_is_believed(bench: Bench) -> None:
     """The same launch with the artifacts there: what its second start saw decides."""
     bench.artifact()
     bench.record(hit=False)
-    assert "the warm-up could not load them" in bench.ask(code=3).out
+    assert "the warm-up could not load them" in bench.ask(code=6).out
     bench.record(hit=True)
     bench.ask(code=0)
 
@@ -109,7 +109,7 @@ def test_a_warm_up_that_could_not_load_is_believed(bench: Bench) -> None:
 def test_the_worker_is_given_the_planned_launch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The arguments and variables of `tuner plan`, secrets included, but a cache root of its own."""
     monkeypatch.setenv("HOME", "/home/somebody")
-    bench.ask("--", "--max-model-len", "128", code=3, env={"VLLM_API_KEY": "k", "TUNER_STORE": "x"})
+    bench.ask("--", "--max-model-len", "128", code=6, env={"VLLM_API_KEY": "k", "TUNER_STORE": "x"})
     seen = bench.seen()
     assert seen["request"]["args"][:3] == [str(MIXTRAL), "--max-model-len", "128"]
     assert (seen["env"]["HOME"], seen["env"]["VLLM_API_KEY"]) == ("/home/somebody", "k")

@@ -45,22 +45,22 @@ def test_without_a_record_it_is_not_known(bench: Bench) -> None:
 
 def test_a_cache_root_without_graphs_is_a_miss(bench: Bench) -> None:
     """Empty, or not there at all."""
-    assert "There is no folder of graphs in this cache root." in bench.ask(code=3).out
+    assert "There is no folder of graphs in this cache root." in bench.ask(code=6).out
     bench.root.rmdir()
-    assert "There is no folder of graphs in this cache root." in bench.ask(code=3).out
+    assert "There is no folder of graphs in this cache root." in bench.ask(code=6).out
 
 
 def test_what_differs_from_the_nearest_folder_is_named_with_its_fix(bench: Bench) -> None:
     """As text and as JSON, and without a record, too."""
     path = graphs_folder(bench.root, key_factors(bench.document))
     bench.will_say(with_variable(bench.document, "VLLM_PP_LAYER_PARTITION", "1,2"))
-    said = bench.ask(code=3).out
+    said = bench.ask(code=6).out
     name = Path(path).name
     assert f"  No folder of graphs has this launch's key; the nearest, {name}, differs in variables." in said
     assert (
         f"graphs: nearest is {name}:\n  moves the key: variable VLLM_PP_LAYER_PARTITION: (none) -> 1,2\n    Lea" in said
     )
-    (folder,) = bench.ask("--json", code=3).document["graphs"]
+    (folder,) = bench.ask("--json", code=6).document["graphs"]
     assert (folder["name"], folder["fits"], folder["sources"], folder["complete"]) == (name, False, "unknown", True)
     assert [(one["name"], one["effect"]) for one in folder["differences"]] == [("VLLM_PP_LAYER_PARTITION", "key")]
 
@@ -70,7 +70,7 @@ def test_what_differs_is_told_once(bench: Bench) -> None:
     path = filled(bench)
     launch = changed(bench.document, 128, "config", "parts", "model_config", "factors", "max_model_len")
     bench.will_say(changed(launch, "f" * 10, "config", "hash"))
-    said = bench.ask(code=3).out
+    said = bench.ask(code=6).out
     assert f"graphs: nearest is {Path(path).name}, which differs as the warm-up does\n" in said
     assert said.count("config model_config.max_model_len: 256 -> 128") == 1
 
@@ -81,7 +81,7 @@ def test_a_traced_file_that_changed_is_a_miss(bench: Bench) -> None:
     launch = bench.document
     own = launch["keys"]["graphs"]["modules"][0]["file"]
     bench.will_say(changed(launch, "0" * 64, "sources", own))
-    said = bench.ask(code=3).out
+    said = bench.ask(code=6).out
     assert "cache: miss" in said
     assert f"moves the key: source {own}" in said
     bench.will_say(changed(launch, "0" * 64, "sources", "vllm/model_executor/layers/new.py"))
@@ -91,14 +91,14 @@ def test_a_traced_file_that_changed_is_a_miss(bench: Bench) -> None:
 def test_what_the_warm_up_saw_decides(bench: Bench) -> None:
     """A second start that could not load them is a miss."""
     filled(bench, hit=False)
-    assert "the warm-up could not load them" in bench.ask(code=3).out
+    assert "the warm-up could not load them" in bench.ask(code=6).out
 
 
 def test_graphs_that_are_not_whole_are_a_miss(bench: Bench) -> None:
     """The index names a graph that is gone."""
     filled(bench)
     next(bench.root.rglob("artifact_*")).unlink()
-    assert "it is not whole: 1 graphs that vllm_compile_cache.py names are missing" in bench.ask(code=3).out
+    assert "it is not whole: 1 graphs that vllm_compile_cache.py names are missing" in bench.ask(code=6).out
 
 
 def test_a_cache_that_was_moved_by_hand_is_not_known(bench: Bench) -> None:
@@ -123,7 +123,7 @@ def test_an_artifact_without_its_graphs_is_a_miss(bench: Bench) -> None:
     """0.19.1 to 0.26.0 keep the compiled code in the folder of graphs; with it there, it is a hit."""
     bench.will_say(compiled(OLD))
     bench.artifact()
-    said = bench.ask(code=3).out
+    said = bench.ask(code=6).out
     assert "The artifacts are there under the predicted key.\n  There is no folder of graphs" in said
     path = graphs_folder(bench.root, key_factors(bench.document))
     assert bench.ask(code=3).out.startswith("cache: unknown\n")
@@ -142,16 +142,16 @@ def test_an_artifact_that_holds_the_code_needs_no_graphs(bench: Bench) -> None:
 def test_a_secret_in_a_folder_is_not_shown(bench: Bench) -> None:
     """VLLM up to 0.28.0 writes it there in clear."""
     graphs_folder(bench.root, key_factors(with_variable(bench.document, "VLLM_API_KEY", "open-sesame")))
-    said = bench.ask("--json", code=3)
+    said = bench.ask("--json", code=6)
     assert "open-sesame" not in said.out
     assert "VLLM_API_KEY" in said.out
-    assert "open-sesame" not in bench.ask(code=3).out
+    assert "open-sesame" not in bench.ask(code=6).out
 
 
 def test_what_a_folder_says_does_not_reach_the_terminal_raw(bench: Bench) -> None:
     """Control characters are written as escapes."""
     graphs_folder(bench.root, key_factors(with_variable(bench.document, "VLLM_A", "\x1b[2J")))
-    said = bench.ask(code=3).out
+    said = bench.ask(code=6).out
     assert "\x1b" not in said
     assert "VLLM_A: \\x1b[2J -> (none)" in said
 

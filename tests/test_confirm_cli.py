@@ -39,12 +39,12 @@ def piped(log: bytes, *args: object) -> Answer:
 
 @pytest.mark.parametrize(("log", "code", "result"), [(TRUE, 0, "confirmed"), (FALSE, 5, "differs")])
 def test_the_exit_code_says_what_came_of_it(decision: Path, log: Path, code: int, result: str) -> None:
-    """0: all is as written; 5: something is not; 3: the log does not say, here because it was read too early."""
+    """0: all is as written; 5: something is not; 7: the log does not say, here because it was read too early."""
     document = tuner("confirm", log, "--decision", decision, "--json", code=code).document
     early = TRUE.read_bytes().partition(b"init engine (profile")[0]
 
     assert (document["schema_version"], document["result"]) == (1, result)
-    assert piped(early, "--decision", decision).code == 3
+    assert piped(early, "--decision", decision).code == 7
 
 
 def test_a_log_may_be_piped_in(decision: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_log_may_be_piped_in(decision: Path) -> None:
 
     assert piped(log, "--decision", decision).code == 0
     assert piped(log, "-", "--decision", decision).code == 0
-    assert piped(b"", "--decision", decision).code == 3
+    assert piped(b"", "--decision", decision).code == 7
 
 
 def test_the_text_has_one_line_a_fact(decision: Path) -> None:
@@ -82,7 +82,7 @@ def test_without_a_decision_the_log_is_reported() -> None:
         "cache": "unused",
         "speculative": "none",
     }
-    assert piped(b"nothing of vLLM\n").code == 3
+    assert piped(b"nothing of vLLM\n").code == 7
 
 
 def test_a_restart_is_said(tmp_path: Path, decision: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_log_of_one_endless_line_takes_little_memory() -> None:
             [sys.executable, "-c", code], stdin=source.stdout, capture_output=True, text=True, timeout=300, check=False
         )
 
-    assert (done.returncode, done.stderr) == (3, "")
+    assert (done.returncode, done.stderr) == (7, "")
 
 
 def test_a_decision_whose_config_file_is_elsewhere_is_an_error(tmp_path: Path, decision: Path) -> None:

@@ -43,4 +43,4 @@ def test_a_server_that_was_started_as_planned_is_confirmed(tmp_path: Path) -> No
 
     assert confirmed(log, decision) == 0
     assert confirmed(log, other) == 5
-    assert confirmed(log[: log.index(b"init engine (profile")], decision) == 3
+    assert confirmed(log[: log.index(b"init engine (profile")], decision) == 7

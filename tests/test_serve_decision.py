@@ -95,7 +95,7 @@ def test_a_decision_without_a_verdict_is_the_safe_value(serving: Serving, decide
 def test_nothing_is_written_where_nothing_was_decided(tmp_path: Path) -> None:
     """Where the flag is inert the arguments pass through untouched."""
     inert, path = serving_in(tmp_path / "inert", INERT), tmp_path / "decision.json"
-    path.write_text(tuner("export", MIXTRAL, "--python", inert.python, "--store", tmp_path / "s", code=3).out)
+    path.write_text(tuner("export", MIXTRAL, "--python", inert.python, "--store", tmp_path / "s", code=0).out)
     assert serve(inert, path, MIXTRAL, "--port", "1").out.endswith(f" serve {MIXTRAL} --port 1\n")
 
 

@@ -15,6 +15,8 @@ class ExitCode(IntEnum):
         UNKNOWN: no verdict is stored, or it is inconclusive; or something could not be read.
         REFUSED: the launch is unsafe, and no configuration of this vLLM makes it safe.
         CONTRADICTION: a manifest contradicts its verdict, or a server its decision.
+        CHANGED: a compile cache is missed: something that its key depends on changed.
+        LOG_INCOMPLETE: a server's log does not say what was to be read from it.
         STOPPED: the command was stopped from outside, as by Ctrl-C.
     """
 
@@ -24,6 +26,8 @@ class ExitCode(IntEnum):
     UNKNOWN = 3
     REFUSED = 4
     CONTRADICTION = 5
+    CHANGED = 6
+    LOG_INCOMPLETE = 7
     STOPPED = 130
 
 

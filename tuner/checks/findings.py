@@ -156,6 +156,8 @@ def _of_doubt(known: Examined) -> Iterator[Finding]:
         yield finding(known, Rule.VERSION_UNKNOWN, said)
     if known.model is None:
         yield finding(known, Rule.MODEL_UNKNOWN, f"{_sentence(known.model_problem)} Its verdict cannot be looked up.")
+    elif _ineffective(known):
+        return
     elif known.plan is not None and (verdict := known.plan.lookup.verdict) is None:
         yield finding(known, Rule.NO_VERDICT, _sentence("; ".join(known.plan.lookup.miss)))
     elif known.plan is not None and verdict is not None and verdict.word is Word.INCONCLUSIVE:

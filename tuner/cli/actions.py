@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.choices import OnMissing
 from tuner.cli.inputs import Inputs, Launching, decided, looked_up, may_be_proved, planned_safely, probed_first
-from tuner.cli.output import failures, present, refuse, result, say_without_waiting, stop_on_signals
+from tuner.cli.output import failures, needs_verdict, present, refuse, result, say_without_waiting, stop_on_signals
 from tuner.launch.serve import command, execute
 from tuner.launch.text import command_line, serve_line, verdict_text
 
@@ -51,6 +51,6 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
         say_without_waiting("tuner: this launch was not proved; probing first (one to several minutes)")
         stop_on_signals()
         made = probed_first(args, inputs, launching, os.environ)
-    if made.lookup.verdict is None and on_missing is OnMissing.FAIL:
+    if on_missing is OnMissing.FAIL and made.lookup.verdict is None and needs_verdict(made):
         raise TunerError("; ".join(made.lookup.miss), hint="Run `tuner probe` first.", kind=ErrorKind.NO_VERDICT)
     return made

@@ -40,9 +40,22 @@ from tuner.cli.options import (
 from tuner.cli.output import conclude, failures, present, print_json, refuse, result
 from tuner.exports.formats import Format
 
+EXIT_CODES = """\b
+Exit codes:
+  0    fine, or nothing to do
+  1    error
+  2    usage
+  3    not known
+  4    refused
+  5    contradiction
+  6    changed or missed (cache)
+  7    log incomplete
+  130  stopped
+"""
 app = typer.Typer(
     name="tuner",
     help="Proves whether fast_moe_cold_start is safe for a model on your vLLM, and writes the matching launch.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -241,7 +254,7 @@ def confirm(
 ) -> None:
     """Compare a server's start-up log with the decision it should carry.
 
-    It ends with 5 if the server runs otherwise than written, and with 3 if the log does not say it all.
+    It ends with 5 if the server runs otherwise than written, and with 7 if the log does not say it all.
     """
     from tuner.cli import confirm as cli_confirm
 

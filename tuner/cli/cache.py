@@ -45,7 +45,7 @@ def warm(
 ) -> None:
     """Start the launch of `tuner plan` once to fill the cache, and once more to see that it is used.
 
-    Ends with 0 if a second start hits, with 1 if it does not, with 3 if its log does not say.
+    Ends with 0 if a second start hits, with 6 if it does not, with 7 if its log does not say.
     """
     from tuner.arguments.serve_arguments import parse
     from tuner.cli.inputs import Inputs, Launching, planned
@@ -76,10 +76,10 @@ def _warm_exit(warmed: "Warmed") -> ExitCode:
     if warmed.record.hit is None:
         hint = "It compiles nothing, or VLLM_CONFIGURE_LOGGING keeps it from saying so."
         complain("The log of the second start says nothing of the compile cache.", hint)
-        return ExitCode.UNKNOWN
+        return ExitCode.LOG_INCOMPLETE
     hint = f"vLLM says: {warmed.reason}" if warmed.reason else ""
     complain("The second start compiled again: this cache does not help.", hint)
-    return ExitCode.ERROR
+    return ExitCode.CHANGED
 
 
 @app.command("list")
@@ -242,7 +242,7 @@ def explain(
     """Tell whether the launch of `tuner plan` would load what the compile cache holds, and what keeps it from that.
 
     The serving environment's own vLLM computes the keys; the model is built without weights, and nothing is compiled.
-    It ends with 0 for a hit, and with 3 for a miss or where it cannot be told.
+    It ends with 0 for a hit, with 6 for a miss, and with 3 where it is not known.
     """
     from tuner.cli.inputs import Inputs, Launching, planned
     from tuner.compile_cache.explain import explain as explained
@@ -261,5 +261,5 @@ def explain(
             print_json(explanation_document(explanation, model))
         else:
             result(explanation_text(explanation))
-        if explanation.prediction.answer is not Answer.HIT:
-            raise SystemExit(ExitCode.UNKNOWN)
+        exits = {Answer.HIT: ExitCode.FINE, Answer.MISS: ExitCode.CHANGED, Answer.UNKNOWN: ExitCode.UNKNOWN}
+        raise SystemExit(exits[explanation.prediction.answer])

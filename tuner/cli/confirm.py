@@ -20,7 +20,7 @@ from tuner.server_log.log import ServerLog, read_server_log
 _EXITS = {
     Result.CONFIRMED: ExitCode.FINE,
     Result.REPORTED: ExitCode.FINE,
-    Result.NOT_SAID: ExitCode.UNKNOWN,
+    Result.NOT_SAID: ExitCode.LOG_INCOMPLETE,
     Result.DIFFERS: ExitCode.CONTRADICTION,
 }
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rules.decide import Refusal
 from rules.errors import TunerError
+from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.errors import ExitCode, exit_code_of
 from tuner.model.patience import telling
@@ -80,11 +81,16 @@ def present(made: "Plan", as_json: bool, as_text: Callable[["Plan"], str]) -> No
 
 
 def conclude(made: "Plan") -> None:
-    """End with the exit code of a plan: refused, unknown, or done."""
+    """End with the exit code of a plan: refused, not known, or fine."""
     refuse(made)
     undecided = made.lookup.verdict is None or made.lookup.verdict.word is Word.INCONCLUSIVE
-    if undecided and not is_settled(made):
+    if undecided and needs_verdict(made) and not is_settled(made):
         raise SystemExit(ExitCode.UNKNOWN)
+
+
+def needs_verdict(made: "Plan") -> bool:
+    """Whether the flag can do anything in this vLLM; where it cannot, a missing verdict changes nothing."""
+    return made.flag.status not in {FlagStatus.INERT, FlagStatus.ABSENT}
 
 
 def is_settled(made: "Plan") -> bool:
