@@ -92,8 +92,8 @@ def check_class(model: Module, layers: Layers) -> None:
 
 def holders(model: Module, layers: Layers) -> list[Module]:
     """The modules with a MoE layer inside, from the outermost."""
-    found = {id(layer) for layer in layers.values()}
-    return [module for module in model.modules() if any(id(part) in found for part in module.modules())]
+    registered = {id(layer) for layer in layers.values()}
+    return [module for module in model.modules() if any(id(part) in registered for part in module.modules())]
 
 
 def chosen(passes: Passes, planned: list[Scenario], entries: dict[str, Json]) -> list[Scenario]:
@@ -103,15 +103,15 @@ def chosen(passes: Passes, planned: list[Scenario], entries: dict[str, Json]) ->
     take little time, and one of each order that none of these showed.
     """
     feed = "embeds" if getattr(passes.model, "supports_multimodal", False) else "ids"
-    seen = {name: {tuple(order) for order in entry["passes"]} for name, entry in entries.items()}
-    ran = [one for one in planned if one.feed == feed and seen.get(one.name)]
-    wanted = learning(ran)
-    known = {order for one in wanted for order in seen[one.name]}
+    orders_of = {name: {tuple(order) for order in entry["passes"]} for name, entry in entries.items()}
+    ran = [scenario for scenario in planned if scenario.feed == feed and orders_of.get(scenario.name)]
+    selected = learning(ran)
+    covered = {order for scenario in selected for order in orders_of[scenario.name]}
     for scenario in ran:
-        if not seen[scenario.name] <= known:
-            wanted.append(scenario)
-            known |= seen[scenario.name]
-    return [replace(one, repeats=min(one.repeats, REPEATS)) for one in wanted]
+        if not orders_of[scenario.name] <= covered:
+            selected.append(scenario)
+            covered |= orders_of[scenario.name]
+    return [replace(scenario, repeats=min(scenario.repeats, REPEATS)) for scenario in selected]
 
 
 def compared(job: Json, passes: Passes, compare: list[Scenario]) -> Json:
@@ -244,7 +244,7 @@ def clean_state() -> Iterator[None]:
         getattr(torch._dynamo.eval_frame, "cached_backends", {}),
         getattr(rotary_embedding, "_ROPE_DICT", {}),
     ]
-    kept, variables = [dict(table) for table in tables], dict(os.environ)
+    contents, variables = [dict(table) for table in tables], dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="compiled-", dir=os.getcwd()) as folder:  # noqa: PTH109  the worker's own
         for name in variables:
             if name.startswith("VLLM_") and name not in BEGUN:
@@ -255,6 +255,6 @@ def clean_state() -> Iterator[None]:
         finally:
             os.environ.clear()
             os.environ.update(variables)
-            for table, before in zip(tables, kept, strict=True):
+            for table, before in zip(tables, contents, strict=True):
                 table.clear()
                 table.update(before)

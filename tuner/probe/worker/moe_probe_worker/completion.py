@@ -147,74 +147,74 @@ class Reads:
         return (field in NOT_NULL and field in self.direct) or (field in NOT_NONE and field in self.insisted)
 
 
-def complete(config: Json, known: Any, reads: Reads) -> tuple[Json, list[str]]:
+def complete(config: Json, loaded: Any, reads: Reads) -> tuple[Json, list[str]]:
     """A copy with the fields that the sources ask for and nobody has, and their names.
 
     Args:
         config: as JSON.
-        known: the config object that vLLM makes of it, or None.
+        loaded: the config object that vLLM makes of it, or None.
         reads: what the sources behind the model class say.
     """
     config, added = dict(config), []
     for key, value in config.items():
         if isinstance(value, dict) and key.endswith("config"):
-            config[key], inside = inner(value, getattr(known, key, None), reads, key.startswith(ENCODERS))
+            config[key], inside = inner(value, getattr(loaded, key, None), reads, key.startswith(ENCODERS))
             added += inside
     if "hidden_size" in config and layers(config):
-        added += filled(config, known, reads, TEXT) + demanded(config, known, reads) + even(config, known, reads)
+        added += filled(config, loaded, reads, TEXT) + demanded(config, loaded, reads) + even(config, loaded, reads)
     added += joined(config, reads.text) + agreed(config)
     return config, [*dict.fromkeys(added)]
 
 
-def inner(config: Json, known: Any, reads: Reads, encodes: bool) -> tuple[Json, list[str]]:
+def inner(config: Json, loaded: Any, reads: Reads, encodes: bool) -> tuple[Json, list[str]]:
     """`complete` for a nested config, which may be an encoder's."""
     if not encodes:
-        return complete(config, known, reads)
+        return complete(config, loaded, reads)
     config = dict(config)
-    return config, filled(config, known, reads, ENCODER)
+    return config, filled(config, loaded, reads, ENCODER)
 
 
-def filled(node: Json, known: Any, reads: Reads, table: dict[str, Maker]) -> list[str]:
+def filled(node: Json, loaded: Any, reads: Reads, table: dict[str, Maker]) -> list[str]:
     """Add to one node; the names of the fields added."""
     added = []
     for field, value in table.items():
-        if is_lacking(node, known, field) and reads.needs(field, is_null(node, known, field)):
+        if is_lacking(node, loaded, field) and reads.needs(field, is_null(node, loaded, field)):
             with suppress(KeyError, TypeError, ZeroDivisionError):
-                made = value(node, reads.text)
-                if made is not None:
-                    node[field] = made
+                default = value(node, reads.text)
+                if default is not None:
+                    node[field] = default
                     added.append(field)
     return added
 
 
-def demanded(node: Json, known: Any, reads: Reads) -> list[str]:
+def demanded(node: Json, loaded: Any, reads: Reads) -> list[str]:
     """Give switches the one value that the model class takes; the names of those turned."""
-    off = [name for name, value in reads.demanded.items() if getattr(known, name, None) is not value]
+    off = [name for name, value in reads.demanded.items() if getattr(loaded, name, None) is not value]
     node.update((name, reads.demanded[name]) for name in off)
     return off
 
 
-def even(node: Json, known: Any, reads: Reads) -> list[str]:
+def even(node: Json, loaded: Any, reads: Reads) -> list[str]:
     """Say how wide a head is where the heads do not share the hidden size evenly; the name of the field if added."""
     heads = node.get("num_attention_heads") or 1
-    if node["hidden_size"] % heads and "head_dim" in reads.by_name and is_lacking(node, known, "head_dim"):
+    if node["hidden_size"] % heads and "head_dim" in reads.by_name and is_lacking(node, loaded, "head_dim"):
         node["head_dim"] = PLAIN_HEAD
         return ["head_dim"]
     return []
 
 
-def is_lacking(node: Json, known: Any, field: str) -> bool:
+def is_lacking(node: Json, loaded: Any, field: str) -> bool:
     """Whether neither the JSON nor the object made of it has a value; an error of its own is no lack."""
     try:
-        return node.get(field) is None and getattr(known, field, None) is None
+        return node.get(field) is None and getattr(loaded, field, None) is None
     except Exception:
         return False
 
 
-def is_null(node: Json, known: Any, field: str) -> bool:
+def is_null(node: Json, loaded: Any, field: str) -> bool:
     """Whether a field that is lacking is known with the value null."""
     with suppress(Exception):
-        return field in node or hasattr(known, field)
+        return field in node or hasattr(loaded, field)
     return True
 
 
@@ -223,19 +223,19 @@ def agreed(config: Json) -> list[str]:
     text = config.get("text_config") or {}
     wide = text.get("hidden_size")
     encoders = [value for key, value in config.items() if key.startswith(ENCODERS) and isinstance(value, dict)]
-    unlike = [one for one in encoders if wide and one.get("out_hidden_size", wide) != wide]
-    for one in unlike:
-        one["out_hidden_size"] = wide
+    unlike = [encoder for encoder in encoders if wide and encoder.get("out_hidden_size", wide) != wide]
+    for encoder in unlike:
+        encoder["out_hidden_size"] = wide
     return ["out_hidden_size"] * bool(unlike)
 
 
 def joined(node: Json, text: str) -> list[str]:
     """Turn lists of layer numbers that the text splits at commas into text; the names of those turned."""
     lists = [key for key, value in node.items() if isinstance(value, list | tuple) and key.startswith("moe_layers")]
-    found = [key for key in lists if re.search(rf"\b{key}\.(strip\(\)\.)?split\(", text)]
-    for key in found:
+    as_text = [key for key in lists if re.search(rf"\b{key}\.(strip\(\)\.)?split\(", text)]
+    for key in as_text:
         node[key] = ",".join(str(item) for item in node[key])
-    return found
+    return as_text
 
 
 def layers(node: Json) -> int:
@@ -244,6 +244,6 @@ def layers(node: Json) -> int:
     return next((count for count in counts if isinstance(count, int)), 0)
 
 
-def said(source: str, added: list[str]) -> str:
+def with_additions(source: str, added: list[str]) -> str:
     """Where the config comes from, with what was added."""
     return f"{source} with {', '.join(added)} as its class asks" if added else source

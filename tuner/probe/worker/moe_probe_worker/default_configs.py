@@ -12,6 +12,7 @@ built from.
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from os.path import commonprefix
 from typing import Any, NamedTuple
 
 from moe_probe_worker import completion, rereading
@@ -72,38 +73,38 @@ class Finder:
         self._by_type: dict[str, list[Known]] = {}
         self._by_name: dict[str, list[Known]] = {}
         self._made: dict[Known, tuple[Json, str] | None] = {}
-        for known in known_classes():
-            self._by_type.setdefault(known.model_type, []).append(known)
-            for name in {known.name, stem(known.name)}:
-                self._by_name.setdefault(name, []).append(known)
+        for config_class in known_classes():
+            self._by_type.setdefault(config_class.model_type, []).append(config_class)
+            for name in {config_class.name, stem(config_class.name)}:
+                self._by_name.setdefault(name, []).append(config_class)
 
-    def find(self, wanted: Wanted) -> Json:
+    def find(self, target: Wanted) -> Json:
         """`config`, `source` and `reason`.
 
         A class of the architecture's own name is taken even if its defaults have no experts: a dense sibling looks
         like that. Others are only taken with experts.
         """
-        found = self._best(wanted.architecture, wanted) or self._relative(wanted)
-        if found is None:
+        best = self._best(target.architecture, target) or self._relative(target)
+        if best is None:
             return {"config": None, "source": "", "reason": NO_CLASS}
-        config, source = self._fitted(*found, wanted)
-        return {"config": {**config, "architectures": [wanted.architecture]}, "source": source, "reason": ""}
+        config, source = self._fitted(*best, target)
+        return {"config": {**config, "architectures": [target.architecture]}, "source": source, "reason": ""}
 
-    def _fitted(self, config: Json, source: str, wanted: Wanted) -> tuple[Json, str]:
+    def _fitted(self, config: Json, source: str, target: Wanted) -> tuple[Json, str]:
         """The config as vLLM can read it, with what the code behind the class reads besides."""
-        config, known, left_out = rereading.readable({**config, "architectures": [wanted.architecture]})
+        config, loaded, left_out = rereading.readable({**config, "architectures": [target.architecture]})
         source = f"{source} without {', '.join(left_out)}" if left_out else source
-        config, inner = self._named_inside(config, wanted)
-        modules = [*wanted.modules, *(module for name in inner for module in self.modules(name))]
+        config, inner = self._named_inside(config, target)
+        modules = [*target.modules, *(module for name in inner for module in self.modules(name))]
         text = "".join(text_of(module) for module in dict.fromkeys(modules))
-        reads = completion.Reads(text + text_of_transformers(wanted.module, known))
-        config, added = completion.complete(config, known, reads)
-        return config, completion.said(source, added)
+        reads = completion.Reads(text + text_of_transformers(target.module, loaded))
+        config, added = completion.complete(config, loaded, reads)
+        return config, completion.with_additions(source, added)
 
-    def _named_inside(self, config: Json, wanted: Wanted) -> tuple[Json, list[str]]:
+    def _named_inside(self, config: Json, target: Wanted) -> tuple[Json, list[str]]:
         """The config with the architecture of its language model, where nothing but the config names it."""
         inner: list[str] = []
-        for key, value in nested(config).items() if wanted.by_config else ():
+        for key, value in nested(config).items() if target.by_config else ():
             names = value.get("architectures") or self._architectures(value.get("model_type", ""))
             if names:
                 config, inner = {**config, key: {**value, "architectures": names}}, [*inner, *names]
@@ -112,48 +113,59 @@ class Finder:
     def _architectures(self, model_type: str) -> list[str]:
         """The registered language model that has this model type."""
         named = [name for name, types in self.model_types.items() if model_type in types]
-        named += [f"{known.name.removesuffix('Config')}ForCausalLM" for known in self._by_type.get(model_type, ())]
+        named += [
+            f"{config_class.name.removesuffix('Config')}ForCausalLM"
+            for config_class in self._by_type.get(model_type, ())
+        ]
         named = [name for name in named if name.endswith("ForCausalLM") and self.modules(name)]
         return named[:1]
 
-    def _relative(self, wanted: Wanted) -> tuple[Json, str] | None:
+    def _relative(self, target: Wanted) -> tuple[Json, str] | None:
         """Defaults with experts, of a class akin, else of one that the module names, else of one that it uses."""
-        tiers = ((wanted.akin, "akin to"), (in_text(wanted.module), "read by"), (wanted.built, "used by"))
+        tiers = ((target.akin, "akin to"), (in_text(target.module), "read by"), (target.built, "used by"))
         for names, how in tiers:
             for name in dict.fromkeys(names):
-                found = self._best(name, wanted)
-                if found and declares_experts(found[0]) and has_parts(found[0]) == wanted.multimodal:
-                    return found[0], f"{found[1]}: {name} is {how} this class"
+                best = self._best(name, target)
+                if best and declares_experts(best[0]) and has_parts(best[0]) == target.multimodal:
+                    return best[0], f"{best[1]}: {name} is {how} this class"
         return None
 
-    def _best(self, name: str, wanted: Wanted) -> tuple[Json, str] | None:
+    def _best(self, name: str, target: Wanted) -> tuple[Json, str] | None:
         """Defaults of the classes that belong to a name: with experts if any has them, of the right shape if any is."""
-        known = [one for model_type in self.model_types.get(name, ()) for one in self._by_type.get(model_type, ())]
-        known += [*self._by_name.get(name, ()), *self._by_name.get(stem(name), ())]
-        found = [made for one in dict.fromkeys(known) if (made := self._defaults(one))]
-        found.sort(key=lambda made: (not declares_experts(made[0]), has_parts(made[0]) != wanted.multimodal))
-        return found[0] if found else None
+        classes = [
+            config_class
+            for model_type in self.model_types.get(name, ())
+            for config_class in self._by_type.get(model_type, ())
+        ]
+        classes += [*self._by_name.get(name, ()), *self._by_name.get(stem(name), ())]
+        candidates = [
+            candidate for config_class in dict.fromkeys(classes) if (candidate := self._defaults(config_class))
+        ]
+        candidates.sort(
+            key=lambda candidate: (not declares_experts(candidate[0]), has_parts(candidate[0]) != target.multimodal)
+        )
+        return candidates[0] if candidates else None
 
-    def _defaults(self, known: Known) -> tuple[Json, str] | None:
+    def _defaults(self, config_class: Known) -> tuple[Json, str] | None:
         """`defaults`, or None for a class that has no usable ones."""
-        if known not in self._made:
-            self._made[known] = None
+        if config_class not in self._made:
+            self._made[config_class] = None
             with suppress(Exception):
-                self._made[known] = defaults(known)
-        return self._made[known]
+                self._made[config_class] = defaults(config_class)
+        return self._made[config_class]
 
 
 def architectures_of_transformers() -> dict[str, list[str]]:
     """Architecture -> model types, from every map of transformers' auto classes, in their order."""
     from transformers.models.auto import modeling_auto
 
-    found: dict[str, list[str]] = {}
+    model_types: dict[str, list[str]] = {}
     for name, mapping in vars(modeling_auto).items():
         if name.endswith("_MAPPING_NAMES") and name.startswith("MODEL_"):
             for model_type, classes in mapping.items():
                 for architecture in [classes] if isinstance(classes, str) else classes:
-                    found.setdefault(architecture, []).append(model_type)
-    return found
+                    model_types.setdefault(architecture, []).append(model_type)
+    return model_types
 
 
 def known_classes() -> list[Known]:
@@ -171,54 +183,54 @@ def known_classes() -> list[Known]:
         with suppress(Exception):
             cls = config._CONFIG_REGISTRY[model_type]
             (own if cls.model_type == model_type else lent).append(Known("vllm", model_type, cls.__name__))
-    for name in sorted({*getattr(configs, "__all__", ())} - {known.name for known in own + lent}):
+    for name in sorted({*getattr(configs, "__all__", ())} - {config_class.name for config_class in own + lent}):
         with suppress(Exception):
             further.append(Known("vllm", getattr(configs, name).model_type, name))
     others = [Known("transformers", *item) for item in configuration_auto.CONFIG_MAPPING_NAMES.items()]
     return [*own, *others, *lent, *further]
 
 
-def load(known: Known) -> Any:
+def load(config_class: Known) -> Any:
     """Import a config class."""
     from transformers import CONFIG_MAPPING
     from vllm.transformers_utils import config, configs
 
-    if known.library == "transformers":
-        return CONFIG_MAPPING[known.model_type]
-    if known.model_type in config._CONFIG_REGISTRY:
-        return config._CONFIG_REGISTRY[known.model_type]
-    return getattr(configs, known.name)
+    if config_class.library == "transformers":
+        return CONFIG_MAPPING[config_class.model_type]
+    if config_class.model_type in config._CONFIG_REGISTRY:
+        return config._CONFIG_REGISTRY[config_class.model_type]
+    return getattr(configs, config_class.name)
 
 
-def defaults(known: Known) -> tuple[Json, str]:
+def defaults(config_class: Known) -> tuple[Json, str]:
     """The class's default config as JSON, and where it comes from.
 
     Where the defaults leave experts off, the class is asked again for a few.
     """
-    cls = load(known)
+    cls = load(config_class)
     source = f"{cls.__module__.partition('.')[0]} {cls.__name__}"
     config = published(cls)
     settings = {} if declares_experts(config) else with_experts(config)
     if settings:
-        asked = ", ".join(dict.fromkeys(f"{key}={value}" for key, value in leaves(settings)))
+        arguments = ", ".join(dict.fromkeys(f"{key}={value}" for key, value in leaves(settings)))
         with suppress(Exception):
-            config, source = published(cls, **settings), f"{source}({asked})"
-    config["model_type"] = known.model_type
+            config, source = published(cls, **settings), f"{source}({arguments})"
+    config["model_type"] = config_class.model_type
     return config, source
 
 
 def with_experts(config: Json) -> Json:
     """Arguments that set every expert count of the config that is unset, also in nested configs."""
-    found: Json = {}
+    settings: Json = {}
     for key, value in nested(config).items():
         inside = with_experts(value)
         if inside:
-            found[key] = inside
+            settings[key] = inside
     off = [key for key in EXPERT_COUNTS if key in config and config[key] in (None, 0, 1)]
     if off:
-        found |= dict.fromkeys(off, EXPERTS)
-        found |= {key: TOP_K for key in EXPERTS_PER_TOKEN if key in config and config[key] in (None, 0)}
-    return found
+        settings |= dict.fromkeys(off, EXPERTS)
+        settings |= {key: TOP_K for key in EXPERTS_PER_TOKEN if key in config and config[key] in (None, 0)}
+    return settings
 
 
 def declares_experts(config: Json) -> bool:
@@ -252,14 +264,8 @@ def stem(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", ENDINGS.sub("", name).lower())
 
 
-def common(one: str, other: str) -> int:
-    """Length of the common beginning."""
-    pairs = zip(one, other, strict=False)
-    return next((at for at, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
-
-
 def in_text(module: str) -> list[str]:
     """Names of config classes in a module's text, those named like the module first."""
     names = re.findall(r"\b[A-Z]\w*Config\b", text_of(module))
     last = module.rpartition(".")[2].replace("_", "")
-    return sorted(names, key=lambda name: -common(stem(name), last))
+    return sorted(names, key=lambda name: -len(commonprefix([stem(name), last])))

@@ -35,14 +35,14 @@ def observe_whole(job: Json, report: Json) -> Json | None:
     if leaves_the_order(report):
         return {**entry, "status": "not_applicable", "detail": "The cut model left the registered order already."}
     try:
-        return {**entry, **shown(job)}
+        return {**entry, **run_whole(job)}
     except Exception as error:
         return {**entry, "status": "failed", "detail": in_one_line(error)}
     finally:
         gc.collect()
 
 
-def shown(job: Json) -> Json:
+def run_whole(job: Json) -> Json:
     """Layers and scenarios of the model with every layer, with exceptions."""
     with Stubs() as stubs:
         vllm_config, model = engine.construct({**job, "config": job["deep"]}, stubs)

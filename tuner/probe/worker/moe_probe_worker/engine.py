@@ -148,8 +148,8 @@ def configured(job: Json, folder: Path, **settings: Any) -> VllmConfig:
     """`configure`, without a second try."""
     from vllm.engine.arg_utils import EngineArgs
 
-    known = inspect.signature(EngineArgs).parameters
-    wanted = {
+    accepted = inspect.signature(EngineArgs).parameters
+    engine_arguments = {
         "model": str(folder),
         "load_format": "dummy",
         "skip_tokenizer_init": True,
@@ -163,7 +163,7 @@ def configured(job: Json, folder: Path, **settings: Any) -> VllmConfig:
         "limit_mm_per_prompt": {"image": 0, "video": 0, "audio": 0} if is_multimodal(job["config"]) else {},
         "compilation_config": {"fast_moe_cold_start": False} if flag_form() == "field" else {},
     }
-    arguments = {name: value for name, value in wanted.items() if name in known}
+    arguments = {name: value for name, value in engine_arguments.items() if name in accepted}
     config: VllmConfig = EngineArgs(**{**arguments, **settings}).create_engine_config()
     return config
 
@@ -251,8 +251,8 @@ def fill_weights(model: Module) -> None:
     import torch
 
     generator = torch.Generator(device="cpu").manual_seed(0)
-    made = torch.empty(NOISE, dtype=torch.float32).uniform_(-1e-3, 1e-3, generator=generator)
-    noise = made.to(next((parameter.device for parameter in model.parameters()), made.device))
+    numbers = torch.empty(NOISE, dtype=torch.float32).uniform_(-1e-3, 1e-3, generator=generator)
+    noise = numbers.to(next((parameter.device for parameter in model.parameters()), numbers.device))
     for parameter in model.parameters():
         flat = parameter.data.flatten() if parameter.data.is_contiguous() else None
         if flat is None or not parameter.is_floating_point() or parameter.dtype.itemsize == 1:

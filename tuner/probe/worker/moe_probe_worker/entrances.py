@@ -52,7 +52,7 @@ class Notes:
         finally:
             _listening.remove(self)
         contexts = dict.fromkeys(id(context) for context, _ in self.entered)
-        orders = [[name for context, name in self.entered if id(context) == one] for one in contexts]
+        orders = [[name for context, name in self.entered if id(context) == number] for number in contexts]
         return [[{"called": name, "ran": name} for name in order] for order in orders]
 
 
@@ -96,8 +96,8 @@ def mark_entrances(layers: Layers, forms: dict[str, Form]) -> None:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            made = operator(hidden, index, width or hidden.shape[-1])
-            return shaped(form, made) if form else made
+            output = operator(hidden, index, width or hidden.shape[-1])
+            return shaped(form, output) if form else output
 
         return forward
 
@@ -113,9 +113,9 @@ def watched(layers: Layers, forms: dict[str, Form]) -> Iterator[list[str]]:
     def watch(name: str, forward: Function) -> Function:
         def watching(*args: Any, **kwargs: Any) -> Any:
             entered.append(name)
-            found = forward(*args, **kwargs)
-            forms[name] = form_of(found)
-            return found
+            output = forward(*args, **kwargs)
+            forms[name] = form_of(output)
+            return output
 
         return watching
 
@@ -155,11 +155,11 @@ def mixers(model: Module, layers: Layers) -> list[Module]:
 @contextmanager
 def restored(modules: Iterable[Module]) -> Iterator[None]:
     """Take back each `forward` that the block sets on one of these modules."""
-    kept = [(module, vars(module).get("forward")) for module in modules]
+    before = [(module, vars(module).get("forward")) for module in modules]
     try:
         yield
     finally:
-        for module, forward in kept:
+        for module, forward in before:
             vars(module).pop("forward", None)
             if forward is not None:
                 module.forward = forward
@@ -176,16 +176,16 @@ def tensors(form: Form) -> list[tuple[int, Any]]:
     """The tensors of a form."""
     if form is None:
         return []
-    return [form] if isinstance(form[0], int) else [one for part in form for one in tensors(part)]
+    return [form] if isinstance(form[0], int) else [tensor for part in form for tensor in tensors(part)]
 
 
-def shaped(form: Form, made: Tensor) -> Any:
+def shaped(form: Form, output: Tensor) -> Any:
     """A result of this form, cut out of what the operator made."""
     if form is None:
         return None
     if isinstance(form[0], int):
-        return made[..., : form[0]].to(form[1])
-    return tuple([shaped(part, made) for part in form])
+        return output[..., : form[0]].to(form[1])
+    return tuple([shaped(part, output) for part in form])
 
 
 def stand_in_alike(model: Module, compiled: Module) -> None:
@@ -202,9 +202,9 @@ def stand_in(cls: Any) -> Function:
     pair = gives_pair(cls)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        given = {**dict(zip(names, args)), **kwargs}  # noqa: B905  fewer arguments than names
-        hidden = hidden_states(given)
-        output = given.get("output")
+        arguments = {**dict(zip(names, args)), **kwargs}  # noqa: B905  fewer arguments than names
+        hidden = hidden_states(arguments)
+        output = arguments.get("output")
         if output is not None:
             output.copy_(hidden[: output.shape[0]])
         return (hidden, None) if pair else hidden

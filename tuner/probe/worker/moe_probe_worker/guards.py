@@ -100,14 +100,14 @@ def other_sizes(guards: list[Guard]) -> list[int]:
 
     Of each run of such numbers the two ends are given: there an error by one would show.
     """
-    found: list[int] = []
+    sizes: list[int] = []
     reaching = list(range(1, engine.MAX_TOKENS + 1))
     for guard in guards[:MOST_GUARDS]:
         leaving = [size for size in reaching if not guard(size)]
         reaching = [size for size in reaching if guard(size)]
         ends = [size for size in leaving if size - 1 not in leaving or size + 1 not in leaving]
-        found += ends[:MOST_OF_ONE]
-    return found
+        sizes += ends[:MOST_OF_ONE]
+    return sizes
 
 
 def trace(passes: Passes, scenario: Scenario) -> list[Guard]:
@@ -115,10 +115,10 @@ def trace(passes: Passes, scenario: Scenario) -> list[Guard]:
     import torch
     from vllm.forward_context import set_forward_context
 
-    found: list[Guard] = []
+    collected: list[Guard] = []
 
     def backend(_graph: object, _inputs: object) -> None:
-        found.extend(guards(torch._guards.TracingContext.get().fake_mode.shape_env, len(scenario.ids)))
+        collected.extend(guards(torch._guards.TracingContext.get().fake_mode.shape_env, len(scenario.ids)))
         raise Captured
 
     context = set_forward_context(None, passes.vllm_config, num_tokens=len(scenario.ids))
@@ -130,8 +130,8 @@ def trace(passes: Passes, scenario: Scenario) -> list[Guard]:
             leave_tokens_open(arguments)
             torch.compile(passes.model.forward, backend=backend, fullgraph=True)(**arguments)
     except (Captured, Exception):
-        return found
-    return found
+        return collected
+    return collected
 
 
 def leave_tokens_open(arguments: dict[str, Tensor | None]) -> None:
@@ -155,15 +155,15 @@ def guards(shape_env: Any, size: int) -> list[Guard]:
     # torch 2.11 and later call the table `backed_var_to_val`, those before `var_to_val`.
     values = getattr(shape_env, "backed_var_to_val", None) or shape_env.var_to_val
     tokens = next((symbol for symbol, value in values.items() if value == size), None)
-    found = {}
+    formulas = {}
     for guard in shape_env.guards:
         symbols = guard.expr.free_symbols
         if any(values.get(symbol) != size for symbol in symbols):
             continue
         expression = guard.expr.xreplace(dict.fromkeys(symbols, tokens))
         if expression.free_symbols:
-            found[expression] = PythonPrinter().doprint(expression)
-    return [holds(text, str(tokens)) for text in found.values()]
+            formulas[expression] = PythonPrinter().doprint(expression)
+    return [holds(text, str(tokens)) for text in formulas.values()]
 
 
 def holds(text: str, name: str) -> Guard:

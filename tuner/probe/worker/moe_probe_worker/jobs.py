@@ -41,12 +41,12 @@ def listed(facts: Json) -> Json:
     """Every registered architecture and the environment, or the failure to list them as data."""
     begin = time.monotonic()
     try:
-        found = registry.listing()
+        architectures = registry.listing()
     except Exception as error:
         traceback.print_exc()
         return {"result": "failed", **described(error)}
     seconds = round(time.monotonic() - begin, 3)
-    return {"result": "ok", "environment": facts["environment"], "seconds": seconds, "architectures": found}
+    return {"result": "ok", "environment": facts["environment"], "seconds": seconds, "architectures": architectures}
 
 
 def attempt(job: Json, facts: Json) -> Json:

@@ -114,8 +114,8 @@ class Passes:
         ids = torch.tensor(scenario.ids, device=self.device)
         positions = self._positions(scenario.positions)
         embeds = self._embeddings(ids, scenario.is_multimodal) if scenario.feed == "embeds" else None
-        wanted = ids if embeds is None or self._wants_ids() else None
-        return {"input_ids": wanted, "positions": positions, "inputs_embeds": embeds}
+        input_ids = ids if embeds is None or self._wants_ids() else None
+        return {"input_ids": input_ids, "positions": positions, "inputs_embeds": embeds}
 
     def _wants_ids(self) -> bool:
         return bool(getattr(self.model, "requires_raw_input_tokens", False))

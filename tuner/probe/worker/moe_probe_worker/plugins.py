@@ -77,5 +77,5 @@ def failed_plugin(error: BaseException) -> str:
 
 def words(failures: list[dict[str, str]]) -> str:
     """The failures in one line, each with its place; empty without any."""
-    told = [f"{one['plugin']} ({one['message']}, at {one['where']})" for one in failures[:SHOWN]]
-    return ", ".join(told)
+    texts = [f"{failure['plugin']} ({failure['message']}, at {failure['where']})" for failure in failures[:SHOWN]]
+    return ", ".join(texts)

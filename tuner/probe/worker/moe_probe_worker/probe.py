@@ -107,19 +107,19 @@ def look(job: Json, facts: Json, stages: Stages) -> Json:
 def most_telling(planned: list[Scenario], ran: list[Json], registered: list[str]) -> Scenario | None:
     """The first scenario whose order a counter would resolve wrongly, else the first with MoE calls."""
     orders = {entry["name"]: entry["passes"] for entry in ran}
-    seen = [(scenario, order) for scenario in planned for order in orders[scenario.name] if order]
-    wrong = (scenario for scenario, order in seen if order != registered[: len(order)])
-    return next(wrong, seen[0][0] if seen else None)
+    pairs = [(scenario, order) for scenario in planned for order in orders[scenario.name] if order]
+    wrong = (scenario for scenario, order in pairs if order != registered[: len(order)])
+    return next(wrong, pairs[0][0] if pairs else None)
 
 
 def made_up(plain: bool, config: Json) -> list[dict[str, str]]:
     """What stands in for the checkpoint, the encoder and a remote config class."""
-    found = [{"kind": "weights_random", "detail": "uniform in +-1e-3"}]
+    assumptions = [{"kind": "weights_random", "detail": "uniform in +-1e-3"}]
     if engine.is_multimodal(config):
-        found.append({"kind": "encoder_skipped", "detail": "encoder outputs are zeros"})
+        assumptions.append({"kind": "encoder_skipped", "detail": "encoder outputs are zeros"})
     if plain:
-        found.append({"kind": "plain_config", "detail": f"model_type {config['model_type']}"})
-    return found
+        assumptions.append({"kind": "plain_config", "detail": f"model_type {config['model_type']}"})
+    return assumptions
 
 
 def check_architecture(job: Json, failed_plugins: list[dict[str, str]]) -> None:
@@ -132,13 +132,13 @@ def check_architecture(job: Json, failed_plugins: list[dict[str, str]]) -> None:
     import transformers
     from vllm import ModelRegistry
 
-    wanted = job["config"]["architectures"]
+    architectures = job["config"]["architectures"]
     supported = ModelRegistry.get_supported_archs()
-    if any(name in supported or hasattr(transformers, name) for name in wanted) or job["trust_remote_code"]:
+    if any(name in supported or hasattr(transformers, name) for name in architectures) or job["trust_remote_code"]:
         return
     if "auto_map" in job["config"]:
-        raise NotProbed("remote_code", f"{wanted[0]} exists only as remote code, which was not run.")
-    unknown = f"This vLLM registers no architecture {wanted[0]}"
+        raise NotProbed("remote_code", f"{architectures[0]} exists only as remote code, which was not run.")
+    unknown = f"This vLLM registers no architecture {architectures[0]}"
     if failed_plugins:
         raise NotProbed("plugin", f"{unknown}, and could not load its plugin {plugins.words(failed_plugins)}.")
     raise NotProbed("unknown_architecture", f"{unknown}.")

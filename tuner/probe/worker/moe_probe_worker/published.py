@@ -34,10 +34,10 @@ def bare(config: Json, base: Json) -> Json:
 
     Some config classes refuse such keys; those that are saved as a model's do not have them.
     """
-    kept = {key: bare(value, base) if isinstance(value, dict) else value for key, value in config.items()}
+    inner = {key: bare(value, base) if isinstance(value, dict) else value for key, value in config.items()}
     return {
         key: value
-        for key, value in kept.items()
+        for key, value in inner.items()
         if not str(key).startswith("_") and not (key in base and base[key] == value and type(base[key]) is type(value))
     }
 
@@ -72,10 +72,10 @@ def text_in(file: str) -> str:
     return ""
 
 
-def text_of_transformers(module: str, known: Any) -> str:
+def text_of_transformers(module: str, loaded: Any) -> str:
     """The source of the model in transformers, for a class of vLLM's that runs it from there."""
-    if known is None or not module.startswith(THROUGH_TRANSFORMERS):
+    if loaded is None or not module.startswith(THROUGH_TRANSFORMERS):
         return ""
     with suppress(OSError, TypeError):
-        return text_in(re.sub(r"configuration_(\w+\.py)$", r"modeling_\1", inspect.getfile(type(known))))
+        return text_in(re.sub(r"configuration_(\w+\.py)$", r"modeling_\1", inspect.getfile(type(loaded))))
     return ""

@@ -53,7 +53,9 @@ class Reach:
         inner = self.inner(name)
         self._busy.add(name)
         literal = any(
-            self.moe(one) in ("static", "literal") for one in inner if one in self.classes and one not in self._busy
+            self.moe(architecture) in ("static", "literal")
+            for architecture in inner
+            if architecture in self.classes and architecture not in self._busy
         )
         self._busy.discard(name)
         if literal:
@@ -65,38 +67,42 @@ class Reach:
         if name not in self.classes:
             return []
         if name not in self._inside:
-            found = [architecture for item in self.reached(name) for architecture in self._inner(item)]
-            self._inside[name] = found
+            names = [architecture for item in self.reached(name) for architecture in self._inner(item)]
+            self._inside[name] = names
         return self._inside[name]
 
     def modules(self, name: str) -> list[str]:
         """The modules of models that the class is made from, its inner models' included; none for an unknown name."""
-        found: dict[str, dict[str, Any]] = {}
-        known = [one for one in dict.fromkeys([name, *self.inner(name)]) if one in self.classes]
-        pending = [base.__module__ for one in known for base in self.classes[one].__mro__]
+        namespaces: dict[str, dict[str, Any]] = {}
+        architectures_here = [
+            architecture for architecture in dict.fromkeys([name, *self.inner(name)]) if architecture in self.classes
+        ]
+        pending = [
+            base.__module__ for architecture in architectures_here for base in self.classes[architecture].__mro__
+        ]
         while pending:
             module = pending.pop(0)
-            if module not in found and self._is_inside(module) and not module.startswith(LAYERS):
-                found[module] = vars(sys.modules[module])
-                pending += [part.__module__ for part in found[module].values() if is_module(part)]
-        return list(found)
+            if module not in namespaces and self._is_inside(module) and not module.startswith(LAYERS):
+                namespaces[module] = vars(sys.modules[module])
+                pending += [part.__module__ for part in namespaces[module].values() if is_module(part)]
+        return list(namespaces)
 
     def reached(self, name: str) -> list[Any]:
         """Classes and functions that are reached from the class, nearest first."""
         if name not in self._all:
-            found, pending = {}, [self.classes[name]]
+            items, pending = {}, [self.classes[name]]
             while pending:
                 item = pending.pop(0)
-                if id(item) not in found:
-                    found[id(item)] = item
+                if id(item) not in items:
+                    items[id(item)] = item
                     pending += self._next(item)
-            self._all[name] = list(found.values())
+            self._all[name] = list(items.values())
         return self._all[name]
 
     def _next(self, item: Any) -> list[Any]:
         if id(item) not in self._named:
             values = members(item) if isinstance(item, type) else named(item)
-            self._named[id(item)] = [one for value in values for one in flat(value) if self._follows(one)]
+            self._named[id(item)] = [part for value in values for part in flat(value) if self._follows(part)]
         return self._named[id(item)]
 
     def _follows(self, item: Any) -> bool:
@@ -169,35 +175,35 @@ def flat_of_all(values: Iterable[Any]) -> list[Any]:
 
 def below(value: Any) -> list[Any]:
     """A function, and those it wraps, by the convention of functools or in its closure."""
-    found, pending = {}, [value]
+    functions, pending = {}, [value]
     while pending:
         item = pending.pop()
-        if id(item) in found or not (isinstance(item, type | FunctionType) or hasattr(item, "__wrapped__")):
+        if id(item) in functions or not (isinstance(item, type | FunctionType) or hasattr(item, "__wrapped__")):
             continue
-        found[id(item)] = item
+        functions[id(item)] = item
         if not isinstance(item, type):
             pending += [item.__wrapped__] if hasattr(item, "__wrapped__") else []
             pending += closed_over(item)
-    return list(found.values())
+    return list(functions.values())
 
 
 def closed_over(function: Any) -> list[Any]:
     """The values in the function's closure."""
-    found = []
+    values = []
     for cell in getattr(function, "__closure__", None) or ():
         with suppress(ValueError):  # not set yet
-            found.append(cell.cell_contents)
-    return found
+            values.append(cell.cell_contents)
+    return values
 
 
 def codes(function: Any) -> list[CodeType]:
     """The function's code and that of the functions inside it."""
-    found, pending = [], [function.__code__]
+    all_codes, pending = [], [function.__code__]
     while pending:
         code = pending.pop()
-        found.append(code)
-        pending += [one for one in code.co_consts if isinstance(one, CodeType)]
-    return found
+        all_codes.append(code)
+        pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return all_codes
 
 
 def mentions(item: Any, name: str) -> bool:
@@ -219,8 +225,8 @@ def named(function: Any) -> list[Any]:
 def imported(names: set[str], package: str) -> list[ModuleType]:
     """Loaded modules that a function imports when it runs, absolute or relative to its package."""
     places = ("", package + ".", package.rpartition(".")[0] + ".")
-    found = (sys.modules.get(place + name) for name in names for place in places)
-    return [module for module in found if module is not None and module.__name__.startswith("vllm")]
+    modules = (sys.modules.get(place + name) for name in names for place in places)
+    return [module for module in modules if module is not None and module.__name__.startswith("vllm")]
 
 
 @functools.cache

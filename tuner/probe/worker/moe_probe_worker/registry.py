@@ -44,22 +44,22 @@ def listing() -> list[Json]:
     from vllm import ModelRegistry
 
     classes, errors = load(ModelRegistry.models)
-    known = categories(ModelRegistry.models, classes)
-    reach = Reach(classes, plugin_packages(classes, known))
+    category_of = categories(ModelRegistry.models, classes)
+    reach = Reach(classes, plugin_packages(classes, category_of))
     finder = default_configs.Finder(reach.modules)
-    found = []
+    entries = []
     for name, registered in ModelRegistry.models.items():
         module, kind = place(registered)
         entry = {
             "architecture": name,
             "module": module,
             "class": kind,
-            "category": known.get(name, "plugin"),
+            "category": category_of.get(name, "plugin"),
             "moe": reach.moe(name) if name in classes else moe_of_text(module),
             "error": errors.get(name, ""),
         }
-        found.append(entry | config_for(entry, reach, finder))
-    return found
+        entries.append(entry | config_for(entry, reach, finder))
+    return entries
 
 
 def config_for(entry: Json, reach: references.Reach, finder: default_configs.Finder) -> Json:
@@ -69,7 +69,7 @@ def config_for(entry: Json, reach: references.Reach, finder: default_configs.Fin
         return {"config": None, "source": "", "reason": reason}
     name, cls = entry["architecture"], reach.classes.get(entry["architecture"])
     built = [item.__name__ for item in reach.reached(name) if isinstance(item, type)] if cls else []
-    wanted = default_configs.Wanted(
+    target = default_configs.Wanted(
         architecture=name,
         akin=akin(cls, reach.classes) if cls else [],
         built=built if entry["moe"] == "static" else [],
@@ -78,7 +78,7 @@ def config_for(entry: Json, reach: references.Reach, finder: default_configs.Fin
         modules=reach.modules(name),
         by_config=entry["moe"] == "config",
     )
-    return finder.find(wanted)
+    return finder.find(target)
 
 
 def akin(cls: type, classes: dict[str, type]) -> list[str]:
@@ -104,8 +104,8 @@ def load(models: Any) -> tuple[dict[str, type], dict[str, str]]:
         try:
             classes[name] = registered.load_model_cls()
         except (Exception, SystemExit) as error:
-            said = " ".join(str(error).split())[:200]
-            errors[name] = f"{type(error).__name__}: {said}"
+            message = " ".join(str(error).split())[:200]
+            errors[name] = f"{type(error).__name__}: {message}"
     return classes, errors
 
 
@@ -124,21 +124,21 @@ def categories(models: Any, classes: dict[str, type]) -> dict[str, str]:
     """
     from vllm.model_executor.models import registry
 
-    found: dict[str, str] = {}
+    category_of: dict[str, str] = {}
     for category in CATEGORIES:
         for name, (module, _) in getattr(registry, f"_{category.upper()}_MODELS", {}).items():
             owner = place(models[name])[0] if name in models else ""
             if owner in (module, f"{MODELS[0]}.{module}"):  # else a plugin took the name over
-                found.setdefault(name, category.replace("_", " "))
-    for name, category in found.items():
+                category_of.setdefault(name, category.replace("_", " "))
+    for name, category in category_of.items():
         if category == SUPPORTED:
-            found[name] = "multimodal" if is_multimodal(classes.get(name)) else "text generation"
-    return found
+            category_of[name] = "multimodal" if is_multimodal(classes.get(name)) else "text generation"
+    return category_of
 
 
-def plugin_packages(classes: dict[str, type], known: dict[str, str]) -> set[str]:
+def plugin_packages(classes: dict[str, type], category_of: dict[str, str]) -> set[str]:
     """Top-level packages of the classes that plugins registered."""
-    return {cls.__module__.partition(".")[0] for name, cls in classes.items() if name not in known} - {"vllm"}
+    return {cls.__module__.partition(".")[0] for name, cls in classes.items() if name not in category_of} - {"vllm"}
 
 
 def moe_of_text(module: str) -> str:

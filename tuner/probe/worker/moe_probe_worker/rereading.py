@@ -34,29 +34,29 @@ def readable(config: Json) -> tuple[Json, Any, list[str]]:
     left_out: list[str] = []
     if cls is None:
         return config, None, left_out
-    wanted = config
+    candidate = config
     for _ in range(MOST):
         try:
-            fitting, known = renamed(wanted, cls)
+            fitting, loaded = renamed(candidate, cls)
         except Exception as error:
-            keys = complained_of(wanted, str(error))
+            keys = complained_of(candidate, str(error))
             if not keys:
                 break
             left_out += keys
-            wanted = without(wanted, keys)
+            candidate = without(candidate, keys)
         else:
-            return fitting, known, left_out
+            return fitting, loaded, left_out
     return config, None, []
 
 
 def renamed(config: Json, cls: Any) -> tuple[Json, Any]:
     """The config with its nested ones under the names that the class takes, and the object made of it."""
-    known = cls.from_dict(copy.deepcopy(config))
+    loaded = cls.from_dict(copy.deepcopy(config))
     for key in [key for key, value in config.items() if isinstance(value, dict) and "model_type" in value]:
-        if isinstance(getattr(known, key, None), dict) and (name := other_name(cls, config)):
+        if isinstance(getattr(loaded, key, None), dict) and (name := other_name(cls, config)):
             config = {name if old == key else old: value for old, value in config.items()}
-            known = cls.from_dict(copy.deepcopy(config))
-    return config, known
+            loaded = cls.from_dict(copy.deepcopy(config))
+    return config, loaded
 
 
 def other_name(cls: Any, config: Json) -> str:
@@ -69,11 +69,11 @@ def other_name(cls: Any, config: Json) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def complained_of(config: Json, said: str) -> list[str]:
+def complained_of(config: Json, message: str) -> list[str]:
     """Keys of lists that a message names, in the config or those inside."""
-    words = set(re.findall(r"\w+", said))
+    words = set(re.findall(r"\w+", message))
     own = [key for key, value in config.items() if isinstance(value, list) and key in words]
-    inside = [complained_of(value, said) for value in config.values() if isinstance(value, dict)]
+    inside = [complained_of(value, message) for value in config.values() if isinstance(value, dict)]
     return [*own, *(key for keys in inside for key in keys)]
 
 

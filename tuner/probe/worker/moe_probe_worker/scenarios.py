@@ -49,7 +49,7 @@ def scenarios(vocabulary: int, special: list[int], multimodal: bool, longest: in
     """
     plain = [token for token in range(min(vocabulary, 512)) if token not in special] or [0]
     feed = "embeds" if multimodal else "ids"
-    found = [
+    planned = [
         *batches(plain, feed, longest),
         *long_contexts(plain, feed, longest),
         *runner_made(plain, feed, longest),
@@ -57,15 +57,16 @@ def scenarios(vocabulary: int, special: list[int], multimodal: bool, longest: in
         *special_tokens(plain, special, feed),
     ]
     if multimodal:
-        return [*found, *encoder_outputs(plain, special or plain[:1]), *text_alone(plain)]
-    return [*found, Scenario("inputs_embeds", take(plain, 17), list(range(17)), "embeds", optional=True)]
+        return [*planned, *encoder_outputs(plain, special or plain[:1]), *text_alone(plain)]
+    return [*planned, Scenario("inputs_embeds", take(plain, 17), list(range(17)), "embeds", optional=True)]
 
 
 def learning(planned: list[Scenario]) -> list[Scenario]:
     """A few quick scenarios that reach most of a model's code: the first of each kind of name."""
     kinds: dict[tuple[str, str], Scenario] = {}
-    for scenario in (one for one in planned if len(one.ids) <= QUICK):
-        kinds.setdefault((scenario.name.split("_")[0], scenario.feed), scenario)
+    for scenario in planned:
+        if len(scenario.ids) <= QUICK:
+            kinds.setdefault((scenario.name.split("_")[0], scenario.feed), scenario)
     return list(kinds.values())
 
 
@@ -161,10 +162,10 @@ def text_alone(plain: list[int]) -> list[Scenario]:
 
 def encoder_outputs(plain: list[int], placeholders: list[int]) -> list[Scenario]:
     """Encoder outputs among text and alone, in the place of each token the config names."""
-    found = []
+    passes = []
     for token in placeholders:
         mask = [False] * 4 + [True] * 8 + [False] * 4
         ids = [token if replaced else word for replaced, word in zip(mask, take(plain, 16), strict=True)]
-        found.append(Scenario(f"encoder_mixed_{token}", ids, list(range(16)), "embeds", mask))
-        found.append(Scenario(f"encoder_only_{token}", [token] * 8, list(range(8)), "embeds", [True] * 8))
-    return found
+        passes.append(Scenario(f"encoder_mixed_{token}", ids, list(range(16)), "embeds", mask))
+        passes.append(Scenario(f"encoder_only_{token}", [token] * 8, list(range(8)), "embeds", [True] * 8))
+    return passes

@@ -109,9 +109,9 @@ class Stubs:
     def note_skipped(self, computed: tuple[str, ...]) -> None:
         """Say once in which scenarios alone the experts computed."""
         passes = f"in any scenario but {', '.join(computed)}" if computed else "in any scenario"
-        said = {"kind": "experts_skipped", "detail": f"no expert compute {passes}"}
-        if said not in self.used:
-            self.used.append(said)
+        entry = {"kind": "experts_skipped", "detail": f"no expert compute {passes}"}
+        if entry not in self.used:
+            self.used.append(entry)
 
     def patch(self, owner: Any, attribute: str, replacement: object) -> None:
         """Replace an attribute until the context is left."""
@@ -119,8 +119,8 @@ class Stubs:
         setattr(owner, attribute, replacement)
 
     def _note(self, kind: str, what: str, error: BaseException) -> None:
-        said = " ".join(str(error).split())[:160] or "no message"
-        entry = {"kind": kind, "detail": f"{what}: {type(error).__name__}: {said}"}
+        message = " ".join(str(error).split())[:160] or "no message"
+        entry = {"kind": kind, "detail": f"{what}: {type(error).__name__}: {message}"}
         if entry not in self.used:
             self.used.append(entry)
 
@@ -134,8 +134,8 @@ def bare_init(module: Module, *_args: object, **_kwargs: object) -> None:
 
 def gives_pair(cls: Any) -> bool:
     """Whether it is an attention of transformers, whose forward returns the weights of attention besides."""
-    said = str(inspect.signature(cls.forward).return_annotation).lower()
-    return cls.__module__.startswith("transformers.") and said.removeprefix("typing.").startswith("tuple")
+    annotation = str(inspect.signature(cls.forward).return_annotation).lower()
+    return cls.__module__.startswith("transformers.") and annotation.removeprefix("typing.").startswith("tuple")
 
 
 def answers(original: Function) -> set[int]:
@@ -156,15 +156,15 @@ def keep_shape(original: Function, pair: bool = False) -> Function:
     signature, sizes = inspect.signature(original), answers(original)
 
     def forward(module: Module, *args: Any, **kwargs: Any) -> Any:
-        given = signature.bind_partial(module, *args, **kwargs).arguments
-        hidden = hidden_states(given)
-        output = given.get("output")
+        arguments = signature.bind_partial(module, *args, **kwargs).arguments
+        hidden = hidden_states(arguments)
+        output = arguments.get("output")
         if output is not None:
             output.copy_(hidden[: output.shape[0]])
         if pair:
             return hidden, None
-        if sizes == {1, 2} and given.get("residual") is not None:
-            return hidden, given["residual"]
+        if sizes == {1, 2} and arguments.get("residual") is not None:
+            return hidden, arguments["residual"]
         copies = max(sizes) if len(sizes) == 1 else 1
         return hidden if copies == 1 else (hidden,) * copies
 
@@ -172,13 +172,13 @@ def keep_shape(original: Function, pair: bool = False) -> Function:
     return forward
 
 
-def hidden_states(given: dict[str, Any]) -> Any:
+def hidden_states(arguments: dict[str, Any]) -> Any:
     """The argument that carries the hidden states: by name, else the first floating tensor."""
     import torch
 
-    if isinstance(given.get("hidden_states"), torch.Tensor):
-        return given["hidden_states"]
-    flat = [item for value in given.values() for item in (value.values() if isinstance(value, dict) else [value])]
+    if isinstance(arguments.get("hidden_states"), torch.Tensor):
+        return arguments["hidden_states"]
+    flat = [item for value in arguments.values() for item in (value.values() if isinstance(value, dict) else [value])]
     return next(value for value in flat if isinstance(value, torch.Tensor) and value.is_floating_point())
 
 
