@@ -44,4 +44,4 @@ def first_that_runs(bench: Function) -> Function:
 def ran(kernel_call: Callable[[], object], quantiles: list[float]) -> list[float]:
     """Run a kernel once, as its benchmark."""
     kernel_call()
-    return [0.0 for _ in quantiles]
+    return [0.0] * len(quantiles)

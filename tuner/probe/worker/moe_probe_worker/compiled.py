@@ -12,6 +12,7 @@ a few scenarios, with one of each order seen so far, tell as much as all.
 """
 
 import gc
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from moe_probe_worker import engine
-from moe_probe_worker.entrances import Form, Notes, mark_entrances, stand_in_alike, watched
+from moe_probe_worker.entrances import Form, Notes, holds_layer, mark_entrances, stand_in_alike, watched
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.recorder import registered_layers
 from moe_probe_worker.scenarios import Scenario, learning
@@ -92,8 +93,7 @@ def check_class(model: Module, layers: Layers) -> None:
 
 def holders(model: Module, layers: Layers) -> list[Module]:
     """The modules with a MoE layer inside, from the outermost."""
-    registered = {id(layer) for layer in layers.values()}
-    return [module for module in model.modules() if any(id(part) in registered for part in module.modules())]
+    return [module for module in model.modules() if holds_layer(module, layers)]
 
 
 def chosen(passes: Passes, planned: list[Scenario], entries: dict[str, Json]) -> list[Scenario]:
@@ -103,10 +103,14 @@ def chosen(passes: Passes, planned: list[Scenario], entries: dict[str, Json]) ->
     take little time, and one of each order that none of these showed.
     """
     feed = "embeds" if getattr(passes.model, "supports_multimodal", False) else "ids"
-    orders_of = {name: {tuple(order) for order in entry["passes"]} for name, entry in entries.items()}
+    orders_of: dict[str, set[tuple[str, ...]]] = {}
+    for name, entry in entries.items():
+        orders_of[name] = set(map(tuple, entry["passes"]))
     ran = [scenario for scenario in planned if scenario.feed == feed and orders_of.get(scenario.name)]
     selected = learning(ran)
-    covered = {order for scenario in selected for order in orders_of[scenario.name]}
+    covered: set[tuple[str, ...]] = set()
+    for scenario in selected:
+        covered |= orders_of[scenario.name]
     for scenario in ran:
         if not orders_of[scenario.name] <= covered:
             selected.append(scenario)
@@ -133,7 +137,7 @@ def compared(job: Json, passes: Passes, compare: list[Scenario]) -> Json:
             return {"status": "failed", "detail": f"vLLM's first call: {started['detail']}"}
         if not any(part.compiled for part in parts):
             raise NotApplicable(f"{type(parts[0]).__name__} is made to be compiled, but the model does not call it.")
-        ran = [compiled.run(scenario) for scenario in compare]
+        ran = list(map(compiled.run, compare))
     finally:
         forget(parts)
     how = f"mode {mode}, backend {BACKEND}, experts not computed, first call of {len(first.ids)} tokens"
@@ -170,7 +174,7 @@ def eager_orders(passes: Passes, compare: list[Scenario]) -> tuple[dict[str, lis
             if entry["status"] != "ran":
                 continue
             orders[scenario.name] = entry["passes"]
-            if set(entered) != {name for order in entry["passes"] for name in order}:
+            if set(entered) != set(itertools.chain.from_iterable(entry["passes"])):
                 raise RuntimeError(f"in scenario {scenario.name} MoE layers ran without a call of their forward")
     return orders, forms
 
@@ -219,10 +223,17 @@ def forget(parts: list[Any]) -> None:
 
 def answer(ran: list[Json], eager: dict[str, list[list[str]]], how: str) -> Json:
     """The entry: a compiled pass that raised is a failure, unless one that ran shows a difference already."""
-    failed = [f"{entry['name']}: {entry['detail']}" for entry in ran if entry["status"] == "failed"]
-    orders = {entry["name"]: entry["passes"] for entry in ran if entry["status"] == "ran"}
-    pairs = [{"name": name, "eager": eager[name], "compiled": orders[name]} for name in orders if name in eager]
-    if failed and all(pair["eager"] == pair["compiled"] for pair in pairs):
+    failed: list[str] = []
+    pairs: list[Json] = []
+    differ = False
+    for entry in ran:
+        name, order = entry["name"], entry["passes"]
+        if entry["status"] == "failed":
+            failed.append(f"{name}: {entry['detail']}")
+        elif entry["status"] == "ran" and name in eager:
+            pairs.append({"name": name, "eager": eager[name], "compiled": order})
+            differ = differ or eager[name] != order
+    if failed and not differ:
         return {"status": "failed", "detail": failed[0], "scenarios": pairs}
     return {"detail": "; ".join([how, *failed[:1]]), "scenarios": pairs}
 
@@ -244,7 +255,7 @@ def clean_state() -> Iterator[None]:
         getattr(torch._dynamo.eval_frame, "cached_backends", {}),
         getattr(rotary_embedding, "_ROPE_DICT", {}),
     ]
-    contents, variables = [dict(table) for table in tables], dict(os.environ)
+    contents, variables = list(map(dict, tables)), dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="compiled-", dir=os.getcwd()) as folder:  # noqa: PTH109  the worker's own
         for name in variables:
             if name.startswith("VLLM_") and name not in BEGUN:

@@ -44,7 +44,10 @@ def sparse_layers(node: Json, text: str) -> list[int] | int:
 def sparse_layer_flags(node: Json, _text: str) -> list[bool]:
     """Whether each layer is MoE, as its list of kinds says, else every one but the first."""
     kinds = node.get("mlp_layer_types")
-    return [kind == "sparse" for kind in kinds] if kinds else [index > 0 for index in range(layers(node))]
+    if kinds:
+        return [kind == "sparse" for kind in kinds]
+    count = layers(node)
+    return [False] * min(count, 1) + [True] * (count - 1)
 
 
 def linear_attention(node: Json, _text: str) -> Json:
@@ -189,9 +192,12 @@ def filled(node: Json, loaded: Any, reads: Reads, table: dict[str, Maker]) -> li
 
 def demanded(node: Json, loaded: Any, reads: Reads) -> list[str]:
     """Give switches the one value that the model class takes; the names of those turned."""
-    off = [name for name, value in reads.demanded.items() if getattr(loaded, name, None) is not value]
-    node.update((name, reads.demanded[name]) for name in off)
-    return off
+    turned = []
+    for name, value in reads.demanded.items():
+        if getattr(loaded, name, None) is not value:
+            node[name] = value
+            turned.append(name)
+    return turned
 
 
 def even(node: Json, loaded: Any, reads: Reads) -> list[str]:
@@ -222,26 +228,33 @@ def agreed(config: Json) -> list[str]:
     """Let encoders end in the width of the language model beside them; the names of the fields that did not."""
     text = config.get("text_config") or {}
     wide = text.get("hidden_size")
-    encoders = [value for key, value in config.items() if key.startswith(ENCODERS) and isinstance(value, dict)]
-    unlike = [encoder for encoder in encoders if wide and encoder.get("out_hidden_size", wide) != wide]
-    for encoder in unlike:
-        encoder["out_hidden_size"] = wide
-    return ["out_hidden_size"] * bool(unlike)
+    changed: list[str] = []
+    for key, value in config.items():
+        is_encoder = key.startswith(ENCODERS) and isinstance(value, dict)
+        if is_encoder and wide and value.get("out_hidden_size", wide) != wide:
+            value["out_hidden_size"] = wide
+            changed = ["out_hidden_size"]
+    return changed
 
 
 def joined(node: Json, text: str) -> list[str]:
     """Turn lists of layer numbers that the text splits at commas into text; the names of those turned."""
-    lists = [key for key, value in node.items() if isinstance(value, list | tuple) and key.startswith("moe_layers")]
-    as_text = [key for key in lists if re.search(rf"\b{key}\.(strip\(\)\.)?split\(", text)]
-    for key in as_text:
-        node[key] = ",".join(str(item) for item in node[key])
-    return as_text
+    turned = []
+    for key, value in node.items():
+        is_list = isinstance(value, list | tuple) and key.startswith("moe_layers")
+        if is_list and re.search(rf"\b{key}\.(strip\(\)\.)?split\(", text):
+            node[key] = ",".join(map(str, value))
+            turned.append(key)
+    return turned
 
 
 def layers(node: Json) -> int:
     """Number of layers, 0 if the node does not say."""
-    counts = (node.get(key) for key in ("num_hidden_layers", "num_layers", "n_layer", "n_layers"))
-    return next((count for count in counts if isinstance(count, int)), 0)
+    for key in ("num_hidden_layers", "num_layers", "n_layer", "n_layers"):
+        count = node.get(key)
+        if isinstance(count, int):
+            return count
+    return 0
 
 
 def with_additions(source: str, added: list[str]) -> str:

@@ -12,7 +12,6 @@ built from.
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from os.path import commonprefix
 from typing import Any, NamedTuple
 
 from moe_probe_worker import completion, rereading
@@ -95,8 +94,10 @@ class Finder:
         config, loaded, left_out = rereading.readable({**config, "architectures": [target.architecture]})
         source = f"{source} without {', '.join(left_out)}" if left_out else source
         config, inner = self._named_inside(config, target)
-        modules = [*target.modules, *(module for name in inner for module in self.modules(name))]
-        text = "".join(text_of(module) for module in dict.fromkeys(modules))
+        modules = [*target.modules]
+        for name in inner:
+            modules += self.modules(name)
+        text = "".join(map(text_of, dict.fromkeys(modules)))
         reads = completion.Reads(text + text_of_transformers(target.module, loaded))
         config, added = completion.complete(config, loaded, reads)
         return config, completion.with_additions(source, added)
@@ -132,15 +133,11 @@ class Finder:
 
     def _best(self, name: str, target: Wanted) -> tuple[Json, str] | None:
         """Defaults of the classes that belong to a name: with experts if any has them, of the right shape if any is."""
-        classes = [
-            config_class
-            for model_type in self.model_types.get(name, ())
-            for config_class in self._by_type.get(model_type, ())
-        ]
+        classes: list[Known] = []
+        for model_type in self.model_types.get(name, ()):
+            classes += self._by_type.get(model_type, ())
         classes += [*self._by_name.get(name, ()), *self._by_name.get(stem(name), ())]
-        candidates = [
-            candidate for config_class in dict.fromkeys(classes) if (candidate := self._defaults(config_class))
-        ]
+        candidates = list(filter(None, map(self._defaults, dict.fromkeys(classes))))
         candidates.sort(
             key=lambda candidate: (not declares_experts(candidate[0]), has_parts(candidate[0]) != target.multimodal)
         )
@@ -235,17 +232,22 @@ def with_experts(config: Json) -> Json:
 
 def declares_experts(config: Json) -> bool:
     """Whether the config asks for more than one routed expert outside its encoders."""
-    counts = [config.get(key) for key in EXPERT_COUNTS]
-    counts += [item for count in counts if isinstance(count, list) for item in count]
-    own = any(type(count) is int and count > 1 for count in counts)
-    return own or any(declares_experts(value) for value in nested(config).values())
+    for key in EXPERT_COUNTS:
+        count = config.get(key)
+        counts = count if isinstance(count, list) else [count]
+        if any(type(item) is int and item > 1 for item in counts):
+            return True
+    return any(map(declares_experts, nested(config).values()))
 
 
 def nested(config: Json) -> Json:
     """The configs inside that describe no encoder."""
     encoders = ("vision", "audio", "quant")
-    inside = {key: value for key, value in config.items() if isinstance(value, dict) and key.endswith("config")}
-    return {key: value for key, value in inside.items() if not key.startswith(encoders)}
+    inside: Json = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and key.endswith("config") and not key.startswith(encoders):
+            inside[key] = value
+    return inside
 
 
 def has_parts(config: Json) -> bool:
@@ -255,8 +257,10 @@ def has_parts(config: Json) -> bool:
 
 def leaves(settings: Any) -> list[tuple[str, Any]]:
     """The settings at the ends of a nested dict."""
-    inner = [leaves(value) if isinstance(value, dict) else [(key, value)] for key, value in settings.items()]
-    return [pair for pairs in inner for pair in pairs]
+    pairs: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        pairs += leaves(value) if isinstance(value, dict) else [(key, value)]
+    return pairs
 
 
 def stem(name: str) -> str:
@@ -264,8 +268,18 @@ def stem(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", ENDINGS.sub("", name).lower())
 
 
+def common(name: str, other: str) -> int:
+    """Length of the common beginning."""
+    length = 0
+    for own, others in zip(name, other, strict=False):
+        if own != others:
+            break
+        length += 1
+    return length
+
+
 def in_text(module: str) -> list[str]:
     """Names of config classes in a module's text, those named like the module first."""
     names = re.findall(r"\b[A-Z]\w*Config\b", text_of(module))
     last = module.rpartition(".")[2].replace("_", "")
-    return sorted(names, key=lambda name: -len(commonprefix([stem(name), last])))
+    return sorted(names, key=lambda name: -common(stem(name), last))

@@ -252,7 +252,8 @@ def fill_weights(model: Module) -> None:
 
     generator = torch.Generator(device="cpu").manual_seed(0)
     numbers = torch.empty(NOISE, dtype=torch.float32).uniform_(-1e-3, 1e-3, generator=generator)
-    noise = numbers.to(next((parameter.device for parameter in model.parameters()), numbers.device))
+    first = next(model.parameters(), numbers)
+    noise = numbers.to(first.device)
     for parameter in model.parameters():
         flat = parameter.data.flatten() if parameter.data.is_contiguous() else None
         if flat is None or not parameter.is_floating_point() or parameter.dtype.itemsize == 1:
@@ -267,8 +268,8 @@ def leave_experts(model: Module) -> None:
     """Leave out the step after loading that repacks the experts' weights, for a model whose experts never compute."""
     from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
 
-    methods = (getattr(module, "quant_method", None) for module in model.modules())
-    for method in methods:
+    for module in model.modules():
+        method: Any = getattr(module, "quant_method", None)
         if isinstance(method, FusedMoEMethodBase):
             method.process_weights_after_loading = lambda *_: None
 

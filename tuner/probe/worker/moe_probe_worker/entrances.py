@@ -7,6 +7,7 @@ own is kept in the graph, not looked into, and runs whenever the graph runs.
 """
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,9 +52,10 @@ class Notes:
             forward()
         finally:
             _listening.remove(self)
-        contexts = dict.fromkeys(id(context) for context, _ in self.entered)
-        orders = [[name for context, name in self.entered if id(context) == number] for number in contexts]
-        return [[{"called": name, "ran": name} for name in order] for order in orders]
+        calls: dict[int, list[Json]] = {}
+        for context, name in self.entered:
+            calls.setdefault(id(context), []).append({"called": name, "ran": name})
+        return list(calls.values())
 
 
 def entrance_operator() -> Function:
@@ -147,9 +149,14 @@ def traceable(model: Module, layers: Layers, forms: dict[str, Form]) -> Iterator
 
 def mixers(model: Module, layers: Layers) -> list[Module]:
     """The token mixers of a model that hold no MoE layer."""
-    registered = {id(layer) for layer in layers.values()}
     named = [module for module in model.modules() if is_mixer(type(module).__name__)]
-    return [module for module in named if not any(id(part) in registered for part in module.modules())]
+    return [module for module in named if not holds_layer(module, layers)]
+
+
+def holds_layer(module: Module, layers: Layers) -> bool:
+    """Whether a module is a MoE layer or has one inside."""
+    registered = set(map(id, layers.values()))
+    return not registered.isdisjoint(map(id, module.modules()))
 
 
 @contextmanager
@@ -168,7 +175,7 @@ def restored(modules: Iterable[Module]) -> Iterator[None]:
 def form_of(value: Any) -> Form:
     """Width and type of a tensor, the forms of a tuple's parts, or None."""
     if isinstance(value, tuple):
-        return tuple(form_of(part) for part in value)
+        return tuple(map(form_of, value))
     return None if value is None else (int(value.shape[-1]), value.dtype)
 
 
@@ -176,7 +183,9 @@ def tensors(form: Form) -> list[tuple[int, Any]]:
     """The tensors of a form."""
     if form is None:
         return []
-    return [form] if isinstance(form[0], int) else [tensor for part in form for tensor in tensors(part)]
+    if isinstance(form[0], int):
+        return [(form[0], form[1])]
+    return list(itertools.chain.from_iterable(map(tensors, form)))
 
 
 def shaped(form: Form, output: Tensor) -> Any:

@@ -67,12 +67,17 @@ class Passes:
         if scenario.feed == "embeds" and self.embed is None:
             return {**entry, "status": "not_applicable", "detail": "the model takes token ids only"}
         try:
-            contexts = [context for _ in range(scenario.repeats) for context in self._recorded(scenario) or [[]]]
+            contexts: list[list[Json]] = []
+            for _ in range(scenario.repeats):
+                contexts += self._recorded(scenario) or [[]]
         except Exception as error:
             return {**entry, "status": "failed", "detail": in_one_line(error)}
-        orders = [[call["called"] for call in context] for context in contexts]
-        distinct = [order for at, order in enumerate(orders) if order not in orders[:at]]
-        return {**entry, "contexts": len(orders), "passes": distinct}
+        distinct: list[list[str]] = []
+        for context in contexts:
+            order = [call["called"] for call in context]
+            if order not in distinct:
+                distinct.append(order)
+        return {**entry, "contexts": len(contexts), "passes": distinct}
 
     def _recorded(self, scenario: Scenario) -> list[list[Json]]:
         if self.recorder.stubbed or scenario.name in self.computed:
@@ -178,7 +183,7 @@ class Passes:
             error = " ".join(str(overflow).split())[:300]
         finally:
             compilation.fast_moe_cold_start, self.counting = before, False
-        calls = [call for context in contexts for call in context]
+        calls = list(itertools.chain.from_iterable(contexts))
         return {
             "scenario": scenario.name,
             "ran": self.recorder.counted or bool(error),

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from shared_worker.errors import described
 
@@ -69,13 +70,19 @@ def failed_plugin(error: BaseException) -> str:
     while trace is not None:
         variables = trace.tb_frame.f_locals
         if trace.tb_frame.f_code.co_name == "load_general_plugins" and isinstance(variables.get("plugins"), dict):
-            names = [name for name, function in variables["plugins"].items() if function is variables.get("func")]
-            return names[0] if names else ""
+            return name_of(variables["plugins"], variables.get("func"))
         trace = trace.tb_next
+    return ""
+
+
+def name_of(functions: dict[str, Any], function: object) -> str:
+    """The name under which a function stands among others; empty if it does not."""
+    for name, other in functions.items():
+        if other is function:
+            return name
     return ""
 
 
 def words(failures: list[dict[str, str]]) -> str:
     """The failures in one line, each with its place; empty without any."""
-    texts = [f"{failure['plugin']} ({failure['message']}, at {failure['where']})" for failure in failures[:SHOWN]]
-    return ", ".join(texts)
+    return ", ".join(map("{plugin} ({message}, at {where})".format_map, failures[:SHOWN]))

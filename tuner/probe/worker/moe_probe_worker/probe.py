@@ -107,9 +107,13 @@ def look(job: Json, facts: Json, stages: Stages) -> Json:
 def most_telling(planned: list[Scenario], ran: list[Json], registered: list[str]) -> Scenario | None:
     """The first scenario whose order a counter would resolve wrongly, else the first with MoE calls."""
     orders = {entry["name"]: entry["passes"] for entry in ran}
-    pairs = [(scenario, order) for scenario in planned for order in orders[scenario.name] if order]
-    wrong = (scenario for scenario, order in pairs if order != registered[: len(order)])
-    return next(wrong, pairs[0][0] if pairs else None)
+    first = None
+    for scenario in planned:
+        for order in filter(None, orders[scenario.name]):
+            if order != registered[: len(order)]:
+                return scenario
+            first = first or scenario
+    return first
 
 
 def made_up(plain: bool, config: Json) -> list[dict[str, str]]:

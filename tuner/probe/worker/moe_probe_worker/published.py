@@ -34,12 +34,13 @@ def bare(config: Json, base: Json) -> Json:
 
     Some config classes refuse such keys; those that are saved as a model's do not have them.
     """
-    inner = {key: bare(value, base) if isinstance(value, dict) else value for key, value in config.items()}
-    return {
-        key: value
-        for key, value in inner.items()
-        if not str(key).startswith("_") and not (key in base and base[key] == value and type(base[key]) is type(value))
-    }
+    own: Json = {}
+    for key, value in config.items():
+        inner = bare(value, base) if isinstance(value, dict) else value
+        is_default = key in base and base[key] == inner and type(base[key]) is type(inner)
+        if not is_default and not str(key).startswith("_"):
+            own[key] = inner
+    return own
 
 
 def plain(value: Any) -> Any:

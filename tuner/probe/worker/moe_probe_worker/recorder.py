@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from shared_worker.vllm_types import Json, Layers, Module, Tensor, VllmConfig
 
+WEAKEST_FIRST = ("hook", "run", "call_and_run")
+"""Methods of observation."""
 IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
 
 
@@ -49,15 +51,20 @@ class Recorder:
         self.method = self._attach()
 
     def _attach(self) -> str:
-        methods = {self._attach_layer(name, layer) for name, layer in self.layers.items()}
-        return next((method for method in ("hook", "run") if method in methods), "call_and_run")
+        methods = set()
+        for name, layer in self.layers.items():
+            methods.add(self._attach_layer(name, layer))
+        return min(methods, key=WEAKEST_FIRST.index, default=WEAKEST_FIRST[-1])
 
     def _attach_layer(self, name: str, layer: Module) -> str:
-        owners = [layer] + ([layer.runner] if hasattr(layer, "runner") else [])
-        runs = [self._wrap_run(name, owner, point) for owner in owners for point in IMPLEMENTATIONS]
-        calls = [self._wrap_call(name, owner) for owner in owners]
-        if any(runs):
-            return "call_and_run" if any(calls) else "run"
+        owners = [layer, layer.runner] if hasattr(layer, "runner") else [layer]
+        sees_runs = sees_calls = False
+        for owner in owners:
+            for point in IMPLEMENTATIONS:
+                sees_runs |= self._wrap_run(name, owner, point)
+            sees_calls |= self._wrap_call(name, owner)
+        if sees_runs:
+            return "call_and_run" if sees_calls else "run"
         layer.register_forward_pre_hook(lambda *_: self._note("run", name))
         return "hook"
 
@@ -112,9 +119,10 @@ class Recorder:
         """
         self.events, self.contexts, self._running = [], [], set()
         forward()
-        return [
-            paired([event[1:] for event in self.events if event[0] == index]) for index in range(len(self.contexts))
-        ]
+        events: list[list[tuple[str, str]]] = [[] for _ in self.contexts]
+        for context, kind, name in self.events:
+            events[context].append((kind, name))
+        return list(map(paired, events))
 
 
 def paired(events: list[tuple[str, str]]) -> list[Json]:
@@ -141,8 +149,8 @@ def shaped_like_output(owner: Any, args: tuple[Any, ...], kwargs: Json) -> Tenso
     if "shared" not in str(getattr(entry, "__name__", entry)):
         return routed
     # The input of the shared experts is the last tensor that has the model's own width.
-    shared = next((tensor for tensor in reversed(tensors[2:]) if tensor.is_floating_point()), hidden)
-    return torch.zeros_like(shared), routed
+    shared = [tensor for tensor in tensors[2:] if tensor.is_floating_point()] or [hidden]
+    return torch.zeros_like(shared[-1]), routed
 
 
 def answer_zero_experts(owner: Any, args: tuple[Any, ...], kwargs: Json) -> None:

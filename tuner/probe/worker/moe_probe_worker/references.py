@@ -11,6 +11,7 @@ MoE layers too. Its config tells them apart.
 import ast
 import functools
 import inspect
+import itertools
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -26,8 +27,6 @@ LIST = "static_all_moe_layers"
 `FusedMoE.__init__` in 0.19.1, in a function that the MoE runner calls in 0.32.0."""
 BY_CONFIG = "init_vllm_registered_model"
 """vLLM's helper that builds an inner model by the name of its architecture."""
-UNNAMED: list[str | None] = [None]
-"""Stands for an inner model that the config names."""
 
 
 class Reach:
@@ -52,34 +51,36 @@ class Reach:
             return "static"
         inner = self.inner(name)
         self._busy.add(name)
-        literal = any(
-            self.moe(architecture) in ("static", "literal")
-            for architecture in inner
-            if architecture in self.classes and architecture not in self._busy
-        )
+        literal = any(map(self._leads_to_layer, inner))
         self._busy.discard(name)
         if literal:
             return "literal"
         return "config" if None in inner else "none"
+
+    def _leads_to_layer(self, architecture: str | None) -> bool:
+        """Whether an inner model that the code names leads to a MoE layer; one that is being asked about does not."""
+        if architecture not in self.classes or architecture in self._busy:
+            return False
+        return self.moe(architecture) in ("static", "literal")
 
     def inner(self, name: str) -> list[str | None]:
         """Names of the inner models that the class builds; None stands for one that the config names."""
         if name not in self.classes:
             return []
         if name not in self._inside:
-            names = [architecture for item in self.reached(name) for architecture in self._inner(item)]
+            names: list[str | None] = []
+            for item in self.reached(name):
+                names += self._inner(item)
             self._inside[name] = names
         return self._inside[name]
 
     def modules(self, name: str) -> list[str]:
         """The modules of models that the class is made from, its inner models' included; none for an unknown name."""
         namespaces: dict[str, dict[str, Any]] = {}
-        architectures_here = [
-            architecture for architecture in dict.fromkeys([name, *self.inner(name)]) if architecture in self.classes
-        ]
-        pending = [
-            base.__module__ for architecture in architectures_here for base in self.classes[architecture].__mro__
-        ]
+        pending: list[str] = []
+        for architecture in dict.fromkeys([name, *self.inner(name)]):
+            if architecture in self.classes:
+                pending += [base.__module__ for base in self.classes[architecture].__mro__]
         while pending:
             module = pending.pop(0)
             if module not in namespaces and self._is_inside(module) and not module.startswith(LAYERS):
@@ -102,7 +103,7 @@ class Reach:
     def _next(self, item: Any) -> list[Any]:
         if id(item) not in self._named:
             values = members(item) if isinstance(item, type) else named(item)
-            self._named[id(item)] = [part for value in values for part in flat(value) if self._follows(part)]
+            self._named[id(item)] = list(filter(self._follows, flat_of_all(values)))
         return self._named[id(item)]
 
     def _follows(self, item: Any) -> bool:
@@ -119,9 +120,12 @@ class Reach:
             tree = ast.parse(textwrap.dedent(inspect.getsource(item)))
         except (OSError, SyntaxError):
             return [None]
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and BY_CONFIG in ast.unparse(node.func)]
-        literals = [self._literals(node, tree) for call in calls for node in architectures(call)]
-        return [name for names in literals for name in names or UNNAMED]
+        names: list[str | None] = []
+        for call in calls(tree):
+            if BY_CONFIG in ast.unparse(call.func):
+                for node in architectures(call):
+                    names += self._literals(node, tree) or [None]
+        return names
 
     def _literals(self, node: ast.AST | None, tree: ast.AST) -> list[str]:
         """Registered names written in the argument, or, if that is a variable, in the function."""
@@ -137,6 +141,11 @@ def is_module(value: Any) -> bool:
     return isinstance(value, type) and any("forward" in vars(base) for base in value.__mro__)
 
 
+def calls(tree: ast.AST) -> list[ast.Call]:
+    """Every call in a piece of source."""
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
 def architectures(call: ast.Call) -> list[ast.expr | None]:
     """The value of the call's argument of that name; None if it has none."""
     values: list[ast.expr | None] = [word.value for word in call.keywords if word.arg == "architectures"]
@@ -145,7 +154,10 @@ def architectures(call: ast.Call) -> list[ast.expr | None]:
 
 def members(cls: type) -> list[Any]:
     """What a class and its bases define, and the bases."""
-    return [*cls.__mro__[1:], *(value for base in cls.__mro__ for value in vars(base).values())]
+    values = [*cls.__mro__[1:]]
+    for base in cls.__mro__:
+        values += vars(base).values()
+    return values
 
 
 def flat(value: Any) -> list[Any]:
@@ -170,7 +182,7 @@ def code_among(values: Iterable[Any]) -> list[Any]:
 
 def flat_of_all(values: Iterable[Any]) -> list[Any]:
     """What `flat` says of each value, in one list."""
-    return [part for value in values for part in flat(value)]
+    return list(itertools.chain.from_iterable(map(flat, values)))
 
 
 def below(value: Any) -> list[Any]:
@@ -208,40 +220,53 @@ def codes(function: Any) -> list[CodeType]:
 
 def mentions(item: Any, name: str) -> bool:
     """Whether a function's code uses the name."""
-    return isinstance(item, FunctionType) and any(name in code.co_names for code in codes(item))
+    return isinstance(item, FunctionType) and name in names_in(item)
+
+
+def names_in(function: Any) -> set[str]:
+    """The names that a function's code uses, and that of the functions inside it."""
+    names: set[str] = set()
+    for code in codes(function):
+        names.update(code.co_names)
+    return names
 
 
 def named(function: Any) -> list[Any]:
     """The values of the names in a function's code: globals, what it imports, attributes of modules; its defaults."""
     space = function.__globals__
-    names = {name for code in codes(function) for name in code.co_names} - only_tested(function)
+    names = names_in(function) - only_tested(function)
     values = [space[name] for name in names if name in space]
     modules = [value for value in values if isinstance(value, ModuleType) and value.__name__.startswith("vllm")]
     modules += imported(names, space.get("__package__") or "")
-    values += [vars(module)[name] for module in modules for name in names if name in vars(module)]
+    for module in modules:
+        values += [vars(module)[name] for name in names if name in vars(module)]
     return [*values, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
 
 
 def imported(names: set[str], package: str) -> list[ModuleType]:
     """Loaded modules that a function imports when it runs, absolute or relative to its package."""
     places = ("", package + ".", package.rpartition(".")[0] + ".")
-    modules = (sys.modules.get(place + name) for name in names for place in places)
-    return [module for module in modules if module is not None and module.__name__.startswith("vllm")]
+    modules = []
+    for name, place in itertools.product(names, places):
+        module = sys.modules.get(place + name)
+        if module is not None and module.__name__.startswith("vllm"):
+            modules.append(module)
+    return modules
 
 
 @functools.cache
 def only_tested(function: Any) -> set[str]:
     """Names of MoE layers that the function only compares with, in `isinstance`."""
     space = function.__globals__
-    layers = {name for code in codes(function) for name in code.co_names if is_layer(space.get(name))}
+    layers = {name for name in names_in(function) if is_layer(space.get(name))}
     if not layers or not mentions(function, "isinstance"):
         return set()
     with suppress(OSError, SyntaxError):
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-        tests = [
-            node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
-        ]
-        tested = {id(name) for test in tests for name in ast.walk(test.args[1])}
+        tested: set[int] = set()
+        for call in calls(tree):
+            if ast.unparse(call.func) == "isinstance":
+                tested.update(map(id, ast.walk(call.args[1])))
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in tested}
         return layers - used
     return set()

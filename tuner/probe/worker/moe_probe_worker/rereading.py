@@ -72,15 +72,20 @@ def other_name(cls: Any, config: Json) -> str:
 def complained_of(config: Json, message: str) -> list[str]:
     """Keys of lists that a message names, in the config or those inside."""
     words = set(re.findall(r"\w+", message))
-    own = [key for key, value in config.items() if isinstance(value, list) and key in words]
-    inside = [complained_of(value, message) for value in config.values() if isinstance(value, dict)]
-    return [*own, *(key for keys in inside for key in keys)]
+    own = []
+    inside = []
+    for key, value in config.items():
+        if isinstance(value, list) and key in words:
+            own.append(key)
+        elif isinstance(value, dict):
+            inside += complained_of(value, message)
+    return [*own, *inside]
 
 
 def without(config: Json, keys: list[str]) -> Json:
     """The config without these keys, inside too."""
-    return {
-        key: without(value, keys) if isinstance(value, dict) else value
-        for key, value in config.items()
-        if key not in keys
-    }
+    rest: Json = {}
+    for key, value in config.items():
+        if key not in keys:
+            rest[key] = without(value, keys) if isinstance(value, dict) else value
+    return rest

@@ -120,10 +120,13 @@ def runner_made(plain: list[int], feed: str, longest: int) -> list[Scenario]:
     rest; an idle data-parallel rank runs one such token (`execute_dummy_batch`,
     vllm/v1/worker/gpu_worker.py).
     """
-    sizes = sorted({size + step for size in CAPTURE_SIZES for step in (-1, 0, 1)} - {1})
-    decodes = [
-        Scenario(f"tokens_{size}", take(plain, size), within(longest, range(100, 100 + size)), feed) for size in sizes
-    ]
+    sizes: set[int] = set()
+    for size in CAPTURE_SIZES:
+        sizes |= {size - 1, size, size + 1}
+    decodes = []
+    for size in sorted(sizes - {1}):
+        positions = within(longest, range(100, 100 + size))
+        decodes.append(Scenario(f"tokens_{size}", take(plain, size), positions, feed))
     return [
         *decodes,
         Scenario("padded_decode", [*take(plain, 3), *[0] * 5], within(longest, [40, 90, 130, *[0] * 5]), feed),
@@ -142,14 +145,12 @@ def repeated(plain: list[int], feed: str, longest: int) -> list[Scenario]:
 
 def special_tokens(plain: list[int], special: list[int], feed: str) -> list[Scenario]:
     """Each named token alone in a decode step, and inside a prefill of ordinary ones."""
-    return [
-        scenario
-        for token in special
-        for scenario in (
-            Scenario(f"token_{token}_decode", [token], [100], feed),
-            Scenario(f"token_{token}_prefill", [*take(plain, 4), token, *take(plain, 4)], list(range(9)), feed),
-        )
-    ]
+    passes = []
+    for token in special:
+        around = take(plain, 4)
+        passes.append(Scenario(f"token_{token}_decode", [token], [100], feed))
+        passes.append(Scenario(f"token_{token}_prefill", [*around, token, *around], list(range(9)), feed))
+    return passes
 
 
 def text_alone(plain: list[int]) -> list[Scenario]:
@@ -165,7 +166,7 @@ def encoder_outputs(plain: list[int], placeholders: list[int]) -> list[Scenario]
     passes = []
     for token in placeholders:
         mask = [False] * 4 + [True] * 8 + [False] * 4
-        ids = [token if replaced else word for replaced, word in zip(mask, take(plain, 16), strict=True)]
+        ids = [*take(plain, 16)[:4], *[token] * 8, *take(plain, 16)[12:]]
         passes.append(Scenario(f"encoder_mixed_{token}", ids, list(range(16)), "embeds", mask))
         passes.append(Scenario(f"encoder_only_{token}", [token] * 8, list(range(8)), "embeds", [True] * 8))
     return passes

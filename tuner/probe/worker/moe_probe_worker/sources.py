@@ -1,6 +1,7 @@
 """The source files whose text decides the order of MoE layers."""
 
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 from shared_worker.installed import below_path, digest
@@ -14,11 +15,16 @@ def source_hashes(model: Module, registered: Layers) -> dict[str, str]:
     submodule, their base classes, and vLLM's forward context. torch is covered
     by its version, and the standard library cannot name an MoE layer.
     """
-    objects = [*model.modules(), *registered.values()]
-    objects += [layer.runner for layer in registered.values() if hasattr(layer, "runner")]
-    names = {cls.__module__ for item in objects for cls in type(item).__mro__} | {"vllm.forward_context"}
-    files = {defining_file(name) for name in names if not is_covered(name.partition(".")[0])}
-    return {below_path(file): digest(file) for file in sorted(file for file in files if file is not None)}
+    objects: list[object] = [*model.modules()]
+    for layer in registered.values():
+        objects += [layer, getattr(layer, "runner", layer)]
+    names = {"vllm.forward_context"}
+    for kind in set(map(type, objects)):
+        names.update(map(attrgetter("__module__"), kind.__mro__))
+    files = {}
+    for file in filter(None, map(defining_file, names)):
+        files[file] = below_path(file)
+    return {files[file]: digest(file) for file in sorted(files)}
 
 
 def is_covered(package: str) -> bool:
@@ -27,6 +33,8 @@ def is_covered(package: str) -> bool:
 
 
 def defining_file(module: str) -> Path | None:
-    """The module's source file, or None."""
+    """The module's source file; None without one, and for a module of torch or of Python."""
+    if is_covered(module.partition(".")[0]):
+        return None
     file = getattr(sys.modules.get(module), "__file__", None)
     return Path(file) if file and file.endswith(".py") else None

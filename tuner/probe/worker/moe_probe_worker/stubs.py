@@ -142,8 +142,11 @@ def answers(original: Function) -> set[int]:
     """How many values a function returns, by its source, in each of its returns; empty where that cannot be told."""
     with suppress(OSError, SyntaxError, TypeError):
         tree = ast.parse(textwrap.dedent(inspect.getsource(original)))
-        values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
-        return {len(value.elts) if isinstance(value, ast.Tuple) else 1 for value in values}
+        sizes = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Return):
+                sizes.add(len(node.value.elts) if isinstance(node.value, ast.Tuple) else 1)
+        return sizes
     return set()
 
 
@@ -178,8 +181,11 @@ def hidden_states(arguments: dict[str, Any]) -> Any:
 
     if isinstance(arguments.get("hidden_states"), torch.Tensor):
         return arguments["hidden_states"]
-    flat = [item for value in arguments.values() for item in (value.values() if isinstance(value, dict) else [value])]
-    return next(value for value in flat if isinstance(value, torch.Tensor) and value.is_floating_point())
+    for argument in arguments.values():
+        for value in argument.values() if isinstance(argument, dict) else [argument]:
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                return value
+    raise ValueError("no argument carries hidden states")
 
 
 def owners(error: BaseException) -> Iterator[object]:
@@ -195,8 +201,10 @@ def failed_mixer(error: BaseException) -> type | None:
     """The outermost token-mixer class whose constructor raised, or None."""
     import torch
 
-    classes = (type(owner) for owner in owners(error) if isinstance(owner, torch.nn.Module))
-    return next((cls for cls in classes if is_mixer(cls.__name__)), None)
+    for owner in owners(error):
+        if isinstance(owner, torch.nn.Module) and is_mixer(type(owner).__name__):
+            return type(owner)
+    return None
 
 
 def is_mixer(name: str) -> bool:
@@ -218,8 +226,11 @@ def failed_module(error: BaseException, model: Module, recorder: Watcher) -> Any
     """
     import torch
 
-    elements = {id(child) for module in model.modules() if isinstance(module, torch.nn.ModuleList) for child in module}
-    moe_layers = {id(layer) for layer in recorder.layers.values()}
+    elements: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList):
+            elements.update(map(id, module))
+    moe_layers = set(map(id, recorder.layers.values()))
     inside_layer = False
     for owner in owners(error):
         if not isinstance(owner, torch.nn.Module):
@@ -228,6 +239,6 @@ def failed_module(error: BaseException, model: Module, recorder: Watcher) -> Any
             return "experts"
         if id(owner) in elements:
             inside_layer = True
-        elif inside_layer and not any(id(part) in moe_layers for part in owner.modules()):
+        elif inside_layer and moe_layers.isdisjoint(map(id, owner.modules())):
             return owner
     return None
