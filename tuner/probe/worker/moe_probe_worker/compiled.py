@@ -7,8 +7,8 @@ took it. What freezes is that trace. The backend behind it translates the one
 graph that it is given and cannot choose layers, so vLLM's `eager` backend
 stands for Inductor, and a model costs seconds instead of minutes.
 
-The order of the compiled part is then one and the same in every pass, so that
-a few scenarios, with one of each order seen so far, tell as much as all.
+The compiled part then has the same order in every pass. A few scenarios, with one
+for each order observed so far, therefore show as much as all of them.
 """
 
 import gc
@@ -119,7 +119,7 @@ def chosen(passes: Passes, planned: list[Scenario], entries: dict[str, Json]) ->
 
 
 def compared(job: Json, passes: Passes, compare: list[Scenario]) -> Json:
-    """`observe_compiled` for these scenarios, with exceptions."""
+    """`observe_compiled` for these scenarios; a failure is raised."""
     eager, forms = eager_orders(passes, compare)
     vllm_config, model = build(job, passes.stubs)
     layers = registered_layers(vllm_config)
@@ -180,7 +180,7 @@ def eager_orders(passes: Passes, compare: list[Scenario]) -> tuple[dict[str, lis
 
 
 def without_experts(passes: Passes, scenario: Scenario, entered: list[str]) -> Json:
-    """The scenario's entry; the experts compute only where the pass fails without."""
+    """The scenario's entry; the experts compute only if the pass fails without them."""
     recorder, before = passes.recorder, passes.recorder.stubbed
     for stubbed in dict.fromkeys((True, before)):
         entered.clear()
@@ -214,7 +214,7 @@ def build(job: Json, stubs: Stubs) -> tuple[VllmConfig, Module]:
 
 
 def forget(parts: list[Any]) -> None:
-    """Drop what Dynamo keeps for the compiled classes; other functions of vLLM keep theirs, which cost seconds."""
+    """Drop what Dynamo keeps for the compiled classes; what it keeps for other functions took seconds and stays."""
     import torch
 
     for part in parts:

@@ -1,4 +1,4 @@
-"""The model once more with every layer, where layers were cut: what the cut model cannot show.
+"""The model once more with every layer, if layers were cut: this shows what the cut model cannot.
 
 A model cut to a few layers no longer skips its middle ones, and code that asks
 for a layer by number may never find it. Every layer is built, without expert
@@ -19,7 +19,7 @@ MOST_SCENARIOS = 4
 
 
 def observe_whole(job: Json, report: Json) -> Json | None:
-    """The report's `whole`; a failure is its own and costs nothing else.
+    """The report's `whole`; a failure here does not affect the rest of the report.
 
     Args:
         job: the model.
@@ -43,7 +43,7 @@ def observe_whole(job: Json, report: Json) -> Json | None:
 
 
 def run_whole(job: Json) -> Json:
-    """Layers and scenarios of the model with every layer, with exceptions."""
+    """Layers and scenarios of the model with every layer; a failure is raised."""
     with Stubs() as stubs:
         vllm_config, model = engine.construct({**job, "config": job["deep"]}, stubs)
         engine.leave_experts(model)
@@ -57,7 +57,7 @@ def run_whole(job: Json) -> Json:
 
 
 def leaves_the_order(report: Json) -> bool:
-    """Whether some pass ran no prefix of the registered order."""
+    """Whether the layers of some pass are not a prefix of the registered order."""
     registered = report["registered"]
     for scenario in report["scenarios"]:
         for order in scenario["passes"]:

@@ -37,7 +37,7 @@ take longer, and find the same."""
 
 
 class Captured(BaseException):
-    """The trace is done. No `Exception`, or Dynamo would take it for a failure of the backend."""
+    """The trace is complete. Not an `Exception`: Dynamo would treat that as a failure of the backend."""
 
 
 def derived(passes: Passes, planned: list[Scenario]) -> list[Scenario]:
@@ -96,9 +96,9 @@ def derived_sizes(guards_of: Callable[[int], list[Guard]], covered: set[int]) ->
 
 
 def other_sizes(guards: list[Guard]) -> list[int]:
-    """For each guard, numbers of tokens that get as far and for which it does not hold.
+    """For each guard, numbers of tokens that reach it and for which it does not hold.
 
-    Of each run of such numbers the two ends are given: there an error by one would show.
+    Of each run of such numbers only the two ends are returned: an error by one would show there.
     """
     sizes: list[int] = []
     reaching = list(range(1, engine.MAX_TOKENS + 1))

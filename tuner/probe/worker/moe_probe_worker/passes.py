@@ -93,7 +93,7 @@ class Passes:
         return contexts
 
     def _mended(self, scenario: Scenario) -> list[list[Json]]:
-        """The pass, again and again while a stand-in can be made for what fails."""
+        """Run the pass, again each time a stand-in could replace the layer that failed."""
         while True:
             try:
                 return self.recorder.record(lambda: self._forward(scenario))

@@ -9,7 +9,7 @@ from shared_worker.errors import described
 
 LOGGER = "vllm.plugins"
 SHOWN = 3
-"""Plugins whose errors one message tells."""
+"""How many plugins' errors a message quotes."""
 
 
 class FailedToLoad(logging.Handler):
@@ -56,7 +56,7 @@ def collected() -> Iterator[list[dict[str, str]]]:
 
 @contextmanager
 def named() -> Iterator[None]:
-    """Put the plugin's name on what its function raises."""
+    """Put the plugin's name on an exception that its function raises."""
     try:
         yield
     except Exception as error:

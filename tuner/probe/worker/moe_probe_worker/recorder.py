@@ -1,10 +1,10 @@
 """Records which MoE layer was called and which one ran.
 
-Two observations per MoE call, because neither alone sees every path:
-the *call*, where a layer encodes its own name for vLLM's MoE operator
-(`_encode_layer_name`, vLLM 0.17 and later), and the *run*, where the
-implementation of the layer that was resolved is entered. Module hooks see
-neither: LoRA wrappers and fused paths go round `forward`.
+Each MoE call is observed at two points, because neither point alone sees every path.
+At the *call*, a layer encodes its own name for vLLM's MoE operator
+(`_encode_layer_name`, vLLM 0.17 and later). At the *run*, the implementation of
+the resolved layer starts. Module hooks see neither point: LoRA wrappers and fused
+paths do not use `forward`.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from shared_worker.vllm_types import Json, Layers, Module, Tensor, VllmConfig
 
 WEAKEST_FIRST = ("hook", "run", "call_and_run")
-"""Methods of observation."""
+"""The methods of observation, from the weakest."""
 IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
 
 
@@ -126,7 +126,7 @@ class Recorder:
 
 
 def paired(events: list[tuple[str, str]]) -> list[Json]:
-    """Join each call with the run that answers it; a run without a call stands for itself."""
+    """Join each call with the run that follows it; a run without a call counts as its own call."""
     calls: list[Json] = []
     for kind, name in events:
         if kind == "call":

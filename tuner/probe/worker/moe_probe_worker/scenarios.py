@@ -114,7 +114,7 @@ def long_contexts(plain: list[int], feed: str, longest: int) -> list[Scenario]:
 
 
 def runner_made(plain: list[int], feed: str, longest: int) -> list[Scenario]:
-    """What vLLM's model runner makes of batches: sizes at CUDA graphs, padding, and the dummy run of an idle rank.
+    """Batches as vLLM's model runner changes them: sizes near CUDA graphs, padding, and the dummy run of an idle rank.
 
     Padding is token 0 at position 0, counted in the forward context like the
     rest; an idle data-parallel rank runs one such token (`execute_dummy_batch`,
@@ -136,7 +136,7 @@ def runner_made(plain: list[int], feed: str, longest: int) -> list[Scenario]:
 
 
 def repeated(plain: list[int], feed: str, longest: int) -> list[Scenario]:
-    """Equal passes, so often that a skip which looks right by chance is caught."""
+    """Equal passes, repeated often enough that a random skip is found."""
     return [
         Scenario("repeated_decode", take(plain, 1), [100 % longest], feed, repeats=REPEATS),
         Scenario("repeated_prefill", take(plain, 17), within(longest, range(17)), feed, repeats=REPEATS),

@@ -1,9 +1,9 @@
-"""Shape-keeping stand-ins for what this machine has no kernel for.
+"""Stand-ins that keep shapes, for layers that have no kernel on this machine.
 
 Token mixers (attention, Mamba, …) and the experts' arithmetic do not decide
-which MoE layer runs: they return a tensor of the shape they were given. So when
-one of them raises, it alone is replaced and the pass is tried again. Every
-stand-in is named in the report.
+which MoE layer runs: they return a tensor of the shape of their input. When one
+of them raises, only that one is replaced, and the pass is run again. The report
+names every stand-in.
 """
 
 import ast
@@ -84,10 +84,10 @@ class Stubs:
         return True
 
     def excuse_layers(self, model: Module) -> None:
-        """Let a linear layer whose step after loading fails keep its weights as they are; it is noted.
+        """Let a linear layer keep its weights as they are if its step after loading fails; the report names it.
 
-        vLLM 0.19.1 takes the three-dimensional weights of a convolution for a matrix there, on a CPU. Where such a
-        layer cannot compute either, a pass says so.
+        On a CPU, vLLM 0.19.1 treats the three-dimensional weights of a convolution as a matrix there. If such a
+        layer cannot compute either, a pass fails.
         """
         from vllm.model_executor.layers.linear import LinearBase
 
@@ -107,7 +107,7 @@ class Stubs:
         return process
 
     def note_skipped(self, computed: tuple[str, ...]) -> None:
-        """Say once in which scenarios alone the experts computed."""
+        """Note, once, the only scenarios in which the experts computed."""
         passes = f"in any scenario but {', '.join(computed)}" if computed else "in any scenario"
         entry = {"kind": "experts_skipped", "detail": f"no expert compute {passes}"}
         if entry not in self.used:
@@ -153,8 +153,8 @@ def answers(original: Function) -> set[int]:
 def keep_shape(original: Function, pair: bool = False) -> Function:
     """A `forward` that returns its hidden states (`pair`: and None), or copies them to its `output` argument.
 
-    Where the original returns more values of its own, such as the residual, it returns them for each; a norm that
-    returns the residual too only where it is given one, does so.
+    If the original returns several values, such as the residual, it returns the hidden states for each. A norm that
+    returns the residual only if it gets one does the same.
     """
     signature, sizes = inspect.signature(original), answers(original)
 
@@ -208,7 +208,7 @@ def failed_mixer(error: BaseException) -> type | None:
 
 
 def is_mixer(name: str) -> bool:
-    """Whether a class of this name mixes tokens, and is nothing larger."""
+    """Whether a class of this name mixes tokens, and does not contain other mixers or experts."""
     return bool(MIXER.search(name)) and not is_container(name)
 
 
