@@ -28,29 +28,41 @@ class Tensor(Protocol):
 
     def __len__(self) -> int: ...
 
-    def copy_(self, source: "Tensor") -> "Tensor": ...
+    def copy_(self, source: "Tensor") -> "Tensor":
+        """Copy a tensor's values here."""
 
-    def cpu(self) -> "Tensor": ...
+    def cpu(self) -> "Tensor":
+        """The tensor in the host's memory."""
 
-    def flatten(self) -> "Tensor": ...
+    def flatten(self) -> "Tensor":
+        """The tensor with one dimension."""
 
-    def is_contiguous(self) -> bool: ...
+    def is_contiguous(self) -> bool:
+        """Whether it lies in memory without gaps."""
 
-    def is_floating_point(self) -> bool: ...
+    def is_floating_point(self) -> bool:
+        """Whether its numbers are floating-point numbers."""
 
-    def new_zeros(self, size: tuple[int, ...]) -> "Tensor": ...
+    def new_zeros(self, size: tuple[int, ...]) -> "Tensor":
+        """Zeros of the same type on the same device."""
 
-    def numel(self) -> int: ...
+    def numel(self) -> int:
+        """How many numbers it holds."""
 
-    def repeat(self, *sizes: int) -> "Tensor": ...
+    def repeat(self, *sizes: int) -> "Tensor":
+        """Copies of the tensor along each dimension."""
 
-    def sum(self) -> "Tensor": ...
+    def sum(self) -> "Tensor":
+        """The sum of its numbers."""
 
-    def to(self, target: Any) -> "Tensor": ...
+    def to(self, target: Any) -> "Tensor":
+        """The tensor with another type or on another device."""
 
-    def view(self, *sizes: int) -> "Tensor": ...
+    def view(self, *sizes: int) -> "Tensor":
+        """The same numbers in another shape."""
 
-    def zero_(self) -> "Tensor": ...
+    def zero_(self) -> "Tensor":
+        """Set every number to zero."""
 
 
 class Module(Protocol):
@@ -58,13 +70,17 @@ class Module(Protocol):
 
     forward: Function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it, with its hooks."""
 
-    def modules(self) -> "Iterator[Module]": ...
+    def modules(self) -> "Iterator[Module]":
+        """The module and all modules inside."""
 
-    def parameters(self) -> Iterator[Tensor]: ...
+    def parameters(self) -> Iterator[Tensor]:
+        """All weights."""
 
-    def register_forward_pre_hook(self, hook: Function) -> object: ...
+    def register_forward_pre_hook(self, hook: Function) -> object:
+        """Call a function before each `forward`."""
 
 
 Layers = dict[str, Module]
