@@ -155,11 +155,11 @@ def test_the_worker_gets_the_launchs_variables_without_secrets(bench: Bench) -> 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ({}, "it has no usable `result`"),
-        ({"result": "failed"}, "it has no usable `message`"),
-        ({"result": "ok"}, "it has no usable `factors`"),
+        ({}, "missing required field `result`"),
+        ({"result": "failed"}, "missing required field `message`"),
+        ({"result": "ok"}, "Expected `object`, got `null`"),
         ({"result": "ok", "factors": {"keys": {}}}, "its factors are not whole"),
-        ({"result": "ok", "factors": []}, "it has no usable `factors`"),
+        ({"result": "ok", "factors": []}, "Expected `object`, got `array`"),
     ],
 )
 def test_an_answer_that_is_none_is_named(bench: Bench, answer: Mapping[str, Any], said: str) -> None:

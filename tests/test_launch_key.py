@@ -21,7 +21,8 @@ from rules.launch_key import (
     variables_agree,
 )
 from tuner.arguments.serve_arguments import parse
-from tuner.engines import engines
+from tuner.engines import proof as launch_proof
+from tuner.engines import question
 from tuner.probe import runner
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8).filter(
@@ -208,7 +209,7 @@ def test_variables_agree_where_each_has_the_value_that_was_read() -> None:
 
 def test_what_the_tool_sets_for_its_own_processes_is_harmless() -> None:
     """Else no proof would hold for any launch."""
-    assert {*runner.SETTINGS, *engines.SETTINGS, *engines.CPU} <= {*HARMLESS_VARIABLES}
+    assert {*runner.SETTINGS, *launch_proof.SETTINGS, *question.SETTINGS, *question.CPU} <= {*HARMLESS_VARIABLES}
 
 
 @given(PORTS, st.booleans())

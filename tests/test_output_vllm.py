@@ -18,7 +18,7 @@ from rules.report import Output, parse_report
 from tuner.arguments.serve_arguments import parse
 from tuner.cli.inputs import Inputs, Launching, planned
 from tuner.engines import output as output_check
-from tuner.engines.engines import Starting, Watching, answers
+from tuner.engines.engines import EngineLaunch, Supervision, answers
 
 pytestmark = pytest.mark.vllm
 
@@ -35,9 +35,9 @@ def answered(model: Path, folder: Path, *names: str, environment: str = "flag-li
     inner = {"PYTHONPATH": str(ROOT / "examples" / "two_expert_sets"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     words = [str(model), *LIMITS, *mode]
     plan = planned(words, Inputs(str(python_of(environment)), store=str(folder / "verdicts.sqlite")), Launching(), {})
-    starting = Starting(plan, parse(words, vllm=plan.subject.environment.vllm), {**os.environ, **inner, **UNBOUND})
+    starting = EngineLaunch(plan, parse(words, vllm=plan.subject.environment.vllm), {**os.environ, **inner, **UNBOUND})
     asked = [engine for engine in output_check.engines(plan) if engine.name in names]
-    found = answers(output_check.ASKING, asked, starting, Watching(lambda _: None, LIMIT_S, None))
+    found = answers(output_check.QUESTION, asked, starting, Supervision(lambda _: None, LIMIT_S, None))
     return {one.name: one for one in parse_report(report(outputs=found)).outputs}
 
 

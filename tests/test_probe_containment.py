@@ -17,7 +17,7 @@ import pytest
 from stand_in_worker import stand_in_worker
 
 from rules.errors import TunerError
-from tuner.probe.runner import Job, Outcome, list_registry, run
+from tuner.probe.runner import Job, JobOutcome, list_registry, run
 from tuner.processes import limits
 from tuner.processes.answers import LARGEST
 from tuner.processes.control_folder import PREFIX
@@ -87,13 +87,13 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
 
 
-def played(*configs: dict[str, Any], memory_limit: int | None = None, time_limit: float = 30) -> list[Outcome]:
+def played(*configs: dict[str, Any], memory_limit: int | None = None, time_limit: float = 30) -> list[JobOutcome]:
     """Run one job for each config."""
     jobs = [Job(index, config, "/model", ()) for index, config in enumerate(configs)]
     return list(run(sys.executable, jobs, time_limit=time_limit, on_stage=lambda *_: None, memory_limit=memory_limit))
 
 
-def failure_of(outcome: Outcome) -> TunerError:
+def failure_of(outcome: JobOutcome) -> TunerError:
     """The failure of a job that must have failed."""
     assert outcome.report is None
     assert outcome.failure is not None
@@ -278,14 +278,14 @@ DEEP = "[" * 5000 + "]" * 5000
         ({"act": "is a pipe"}, "it is no regular file"),
         ({"act": "is a device"}, "it is no regular file"),
         ({"act": "is a folder"}, "it is no regular file"),
-        ({"act": "says", "text": "[]"}, "it is no JSON object"),
+        ({"act": "says", "text": "[]"}, "it is not a JSON object"),
         ({"act": "says", "text": "{"}, "Expecting property name"),
         ({"act": "says", "text": ""}, "Expecting value"),
         ({"act": "says", "text": f'{{"a": {DEEP}}}'}, "it is nested too deeply"),
-        ({"act": "says", "text": '{"result": "failed"}'}, "it has no usable `kind`"),
-        ({"act": "says", "text": '{"result": 1, "kind": [], "message": ""}'}, "it has no usable `result`"),
-        ({"act": "says", "text": '{"result": "failed", "kind": "model", "message": 5}'}, "no usable `message`"),
-        ({"act": "says", "text": "{}"}, "it has no usable `result`"),
+        ({"act": "says", "text": '{"result": "failed"}'}, "missing required field `kind`"),
+        ({"act": "says", "text": '{"result": 1, "kind": [], "message": ""}'}, "got `int` - at `$.result`"),
+        ({"act": "says", "text": '{"result": "failed", "kind": "model", "message": 5}'}, "got `int` - at `$.message`"),
+        ({"act": "says", "text": "{}"}, "missing required field `result`"),
     ],
     ids=lambda value: value if isinstance(value, str) else value["act"],
 )

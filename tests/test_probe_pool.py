@@ -22,7 +22,7 @@ from rules.errors import TunerError
 from tuner.environment.environment import Environment
 from tuner.probe import pool, runner
 from tuner.probe.pool import run_all, worker_variables
-from tuner.probe.runner import Job, Outcome
+from tuner.probe.runner import Job, JobOutcome
 
 STAND_IN = """
 import json, os, signal, sys, time
@@ -104,7 +104,7 @@ def started(
     )
 
 
-def pids(outcomes: Sequence[Outcome]) -> dict[int, int]:
+def pids(outcomes: Sequence[JobOutcome]) -> dict[int, int]:
     """Which process ran which job."""
     return {one.index: one.report["pid"] for one in outcomes if one.report}
 

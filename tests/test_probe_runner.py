@@ -18,7 +18,7 @@ from stand_in_worker import stand_in_worker
 
 from rules.errors import TunerError
 from tuner.probe import runner
-from tuner.probe.runner import Job, Outcome, run
+from tuner.probe.runner import Job, JobOutcome, run
 
 STAND_IN = """
 import json, os, signal, subprocess, sys, tempfile, time
@@ -70,7 +70,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def played(
     *acts: str, time_limit: float = 60, stages: list[tuple[str, int]] | None = None, **first: str
-) -> list[Outcome]:
+) -> list[JobOutcome]:
     """Run one job for each act.
 
     Args:
@@ -84,12 +84,12 @@ def played(
     return list(run(sys.executable, jobs, time_limit=time_limit, on_stage=lambda *stage: told.append(stage)))
 
 
-def kinds(outcomes: list[Outcome]) -> list[str]:
+def kinds(outcomes: list[JobOutcome]) -> list[str]:
     """`ok` or the failure's kind, in order."""
     return [outcome.failure.kind if outcome.failure else "ok" for outcome in outcomes]
 
 
-def facts(outcome: Outcome) -> dict[str, Any]:
+def facts(outcome: JobOutcome) -> dict[str, Any]:
     """What a finished job saw of its process."""
     assert outcome.report is not None
     found: dict[str, Any] = outcome.report["facts"]

@@ -15,7 +15,7 @@ from rules.proof import judge_proof
 from rules.proof_finding import ProofFinding
 from rules.report import Proof
 from tuner.arguments.serve_arguments import parse
-from tuner.engines.proof import Alongside, Wanted, proofs_of
+from tuner.engines.proof import BackgroundProofs, LaunchToProve, proofs_of
 from tuner.environment.environment import read_environment
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject
@@ -70,16 +70,16 @@ def findings(
     """What the trace of each launch proves; two workers share them, each with one import of vLLM."""
     environment = read_environment(str(python))
 
-    def prove(share: Sequence[Wanted], stop: Event) -> Any:
+    def prove(share: Sequence[LaunchToProve], stop: Event) -> Any:
         return proofs_of(share, environment, os.environ, LIMIT_S, stop=stop, foreign=True)
 
     with variables(changes or {}):
         paths = [str(hostile_model(folder, launch.name)) for launch in launches]
         wanted = [
-            Wanted(Subject(identify(path), environment), parse([path, *launch.arguments]))
+            LaunchToProve(Subject(identify(path), environment), parse([path, *launch.arguments]))
             for path, launch in zip(paths, launches, strict=True)
         ]
-        alongside = Alongside(dict(enumerate(wanted)), WORKERS, prove)
+        alongside = BackgroundProofs(dict(enumerate(wanted)), WORKERS, prove)
         try:
             proofs = [alongside.awaited(number) for number in range(len(wanted))]
         finally:

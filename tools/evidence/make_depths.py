@@ -35,7 +35,7 @@ from tools.evidence.make_replay import ALIAS, SMALL, TWO_SETS, where, write_plug
 from tools.evidence.page import SERVER_ENVIRONMENT, bare, split_words
 from tuner.arguments.serve_arguments import parse
 from tuner.cli.inputs import Inputs, Launching, planned
-from tuner.engines.engines import Starting, Watching
+from tuner.engines.engines import EngineLaunch, Supervision
 from tuner.engines.output import compared
 from tuner.engines.replay import replayed
 from tuner.environment.environment import read_environment
@@ -194,8 +194,8 @@ def row_of(case: Case, order: str = "", **changes: Any) -> Row:
 def looked_at(case: Case, args: tuple[str, ...], inputs: Inputs) -> Row:
     """Both probes of engines on one model."""
     plan = planned(args, inputs, Launching(), os.environ)
-    starting = Starting(plan, parse(args, vllm=plan.subject.environment.vllm), os.environ)
-    watching = Watching(lambda words: said(case.name, words), LIMIT_S, None)
+    starting = EngineLaunch(plan, parse(args, vllm=plan.subject.environment.vllm), os.environ)
+    watching = Supervision(lambda words: said(case.name, words), LIMIT_S, None)
     row = row_of(case, word_of(plan), engine={}, left=0, passes=0, distances={}, noise=None)
     for ask, kept in ((replayed, keep_replays), (compared, keep_outputs)):
         try:

@@ -11,7 +11,7 @@ from tuner.cli.choices import Depth
 from tuner.cli.inputs import Inputs, Launching, planned
 from tuner.cli.output import failures, present, stop_on_signals, written_to
 from tuner.cli.progress import working
-from tuner.engines.engines import Starting, Watching
+from tuner.engines.engines import EngineLaunch, Supervision
 from tuner.engines.output import compared
 from tuner.engines.replay import replayed
 from tuner.errors import ExitCode
@@ -61,9 +61,9 @@ def run(
                 under_way("tracing the launch's whole model (20 s to a few minutes)")
                 prove(made.subject, arguments, _own(made), request, verdicts)
             else:
-                watching = Watching(under_way, request.time_limit + LOADING_LIMIT, request.memory_limit)
+                watching = Supervision(under_way, request.time_limit + LOADING_LIMIT, request.memory_limit)
                 field, ask = ASKED[depth]
-                remember_engines(verdicts, _own(made), field, ask(Starting(made, arguments, os.environ), watching))
+                remember_engines(verdicts, _own(made), field, ask(EngineLaunch(made, arguments, os.environ), watching))
         made = _planned(words, request, inputs)[0]
         present(made, as_json, plan_text if depth is Depth.ORDER else verdict_text)
     raise SystemExit(_exit_code(made, depth))

@@ -1,4 +1,4 @@
-"""Engines as a launch would start them, each in a process of its own and all asked one question."""
+"""Engines as a launch would start them: each runs in its own process, and all get one question."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -6,35 +6,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cache.secrets import without_secrets
 from rules.assumptions import LAYERS_SHRUNK
 from rules.errors import TunerError
 from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import ServeArguments
-from tuner.engines.question import Answer, WorkerQuery, query_engines
+from tuner.engines.question import Answer, WorkerQuery, query_engines, worker_variables
 from tuner.engines.stand_ins import stand_ins
 from tuner.launch.plan import Plan
 from tuner.model.config_size import check_config_size
 from tuner.model.shrink import shrink
 
-Found = dict[str, Any]
-SETTINGS = {
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONUNBUFFERED": "1",
-    "VLLM_LOGGING_LEVEL": "WARNING",
-    "VLLM_NO_USAGE_STATS": "1",
-}
-CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-"""GiB; without it a CPU build reserves half the machine."""
-
 
 @dataclass(frozen=True)
-class Engine:
+class EngineVariant:
     """One engine to start.
 
     Attributes:
-        name: `flag_on`, `flag_off` or `as_launched`; see `rules.report` for those of a question's own.
-        flag: what `fast_moe_cold_start` is set to; None leaves the launch as it is.
+        name: `flag_on`, `flag_off` or `as_launched`; `rules.report` says which other names a question has.
+        flag: the value of `fast_moe_cold_start`; None leaves the launch as it is.
         eager: without compiling and CUDA graphs, whatever the launch asks for.
     """
 
@@ -44,13 +33,13 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Watching:
-    """How engines are watched.
+class Supervision:
+    """How engines are supervised.
 
     Attributes:
-        say: told what begins.
+        say: gets a sentence about each engine that begins.
         limit: seconds for each engine, vLLM's import excluded.
-        memory_limit: bytes for each; None: as much as suits this machine.
+        memory_limit: bytes for each engine; None: as much as suits this machine.
     """
 
     say: Callable[[str], None]
@@ -59,34 +48,27 @@ class Watching:
 
 
 @dataclass(frozen=True)
-class Asking:
-    """What is asked of each engine.
+class EngineQuestion:
+    """A question that each engine gets.
 
     Attributes:
-        question: the worker's name of it.
-        kept: the part of an answer that the report keeps; raises a TunerError for an answer of another shape.
-        nothing: the same part of an engine that did not answer.
+        name: as the worker knows it.
+        report_part: takes from an answer what the report keeps; raises a TunerError for an answer of another shape.
+        empty: the same part for an engine that did not answer.
     """
 
-    question: str
-    kept: Callable[[Mapping[str, Any]], Found]
-    nothing: Found
-
-
-def launched(plan: Plan) -> list[Engine]:
-    """Both values of the flag where it can be set, of which the launch has one; else the launch as it is."""
-    if plan.flag.status is FlagStatus.SETTABLE:
-        return [Engine("flag_on", True), Engine("flag_off", False)]
-    return [Engine("as_launched", None)]
+    name: str
+    report_part: Callable[[Mapping[str, Any]], dict[str, Any]]
+    empty: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Starting:
+class EngineLaunch:
     """A launch whose engines are started.
 
     Attributes:
         plan: the launch.
-        arguments: those of the user, read.
+        arguments: the user's arguments, read.
         environ: the environment variables of the launch.
     """
 
@@ -95,34 +77,52 @@ class Starting:
     environ: Mapping[str, str]
 
 
-def answers(asking: Asking, engines: Sequence[Engine], starting: Starting, watching: Watching) -> list[Found]:
-    """Start engines one after another and ask each; a failure costs its own engine alone.
+def launched_engines(plan: Plan) -> list[EngineVariant]:
+    """An engine for each value of the flag where it can be set; else one engine with the launch as it is.
+
+    The launch itself has one of the two values.
+    """
+    if plan.flag.status is FlagStatus.SETTABLE:
+        return [EngineVariant("flag_on", True), EngineVariant("flag_off", False)]
+    return [EngineVariant("as_launched", None)]
+
+
+def answers(
+    question: EngineQuestion, engines: Sequence[EngineVariant], launch: EngineLaunch, supervision: Supervision
+) -> list[dict[str, Any]]:
+    """Start engines one after another and ask each; the failure of an engine costs only that engine.
 
     Returns:
-        What the report keeps of each (`rules.report`).
+        The part of the report about each engine (`rules.report`).
 
     Raises:
         TunerError: no engine answered: the failure of the first.
     """
-    found: list[Found] = []
+    parts: list[dict[str, Any]] = []
     failures: list[TunerError] = []
-    with closing(_asked(asking, engines, starting, watching)) as answered:
+    with closing(_raw_answers(question, engines, launch, supervision)) as raw_answers:
         for engine in engines:
-            watching.say(f"starting the engine, {engine.name.replace('_', ' ')} (one to several minutes)")
+            supervision.say(f"starting the engine, {engine.name.replace('_', ' ')} (one to several minutes)")
             try:
-                found.append({**_entry(engine, "ran", ""), **asking.kept(_raised(next(answered)))})
+                answer = _raised(next(raw_answers))
+                parts.append({**_heading(engine, "ran", ""), **question.report_part(answer)})
             except TunerError as failure:
                 failures.append(failure)
-                found.append({**_entry(engine, "failed", failure.message), **asking.nothing})
-    if len(failures) == len(found):
+                parts.append({**_heading(engine, "failed", failure.message), **question.empty})
+    if len(failures) == len(parts):
         raise failures[0]
-    return found
+    return parts
 
 
-def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
-    """A cut model where the real one's weights are not here: whole ones of random numbers would show no more.
+def picked(rows: Sequence[object], fields: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows that are objects, each with only these fields; a field that is missing is None."""
+    return [{name: row.get(name) for name in fields} for row in rows if isinstance(row, dict)]
 
-    It has as many layers as the order probe ran: all of them where the model's code asks for layers by number.
+
+def thin_model(plan: Plan, arguments: ServeArguments) -> dict[str, Any] | None:
+    """A smaller model where the real weights are not here: random weights of full size would show no more.
+
+    It has as many layers as the order probe ran, which is all of them where the model's code asks for layers by number.
     """
     if "dummy" not in stand_ins(plan, arguments):
         return None
@@ -134,25 +134,25 @@ def thin_model(plan: Plan, arguments: ServeArguments) -> Found | None:
 
 
 def _ran_cut(plan: Plan) -> bool:
-    """Whether the order probe, which comes first, was content with fewer layers than the model has."""
+    """Whether the order probe, which runs first, needed fewer layers than the model has."""
     assumptions = plan.lookup.report.assumptions if plan.lookup.report else ()
     return any(assumption.kind == LAYERS_SHRUNK for assumption in assumptions)
 
 
-def variables(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
-    """Those of the launch without its secrets; the worker gives each engine caches of its own."""
-    return CPU | without_secrets(environ) | plan.launch.env | SETTINGS
-
-
-def _asked(
-    asking: Asking, engines: Sequence[Engine], starting: Starting, watching: Watching
+def _raw_answers(
+    question: EngineQuestion, engines: Sequence[EngineVariant], launch: EngineLaunch, supervision: Supervision
 ) -> Generator[Answer | TunerError]:
-    plan = starting.plan
-    more = {"thin": thin_model(plan, starting.arguments)}
-    told = [{"flag": engine.flag, "eager": engine.eager} for engine in engines]
-    question = WorkerQuery(asking.question, plan.launch.args, watching.limit, watching.memory_limit, more, told)
-    given = variables(plan, starting.environ)
-    return query_engines(question, plan.subject.environment.python, lambda _control: given)
+    plan = launch.plan
+    query = WorkerQuery(
+        question.name,
+        plan.launch.args,
+        supervision.limit,
+        supervision.memory_limit,
+        more={"thin": thin_model(plan, launch.arguments)},
+        engines=[{"flag": engine.flag, "eager": engine.eager} for engine in engines],
+    )
+    variables = worker_variables(launch.environ, plan.launch.env)
+    return query_engines(query, plan.subject.environment.python, lambda _control: variables)
 
 
 def _raised(answer: Answer | TunerError) -> Answer:
@@ -161,6 +161,6 @@ def _raised(answer: Answer | TunerError) -> Answer:
     return answer
 
 
-def _entry(engine: Engine, status: str, detail: str) -> Found:
+def _heading(engine: EngineVariant, status: str, detail: str) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"name": engine.name, "status": status, "detail": detail, "made_at": now}

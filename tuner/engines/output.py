@@ -1,49 +1,69 @@
-"""The output probe: what the engines of one launch answer to the same prompts; `rules/output.py` compares them."""
+"""The output probe: the answers of one launch's engines to the same prompts; `rules/output.py` compares them."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import Struct
+
 from rules.releases import FlagStatus
-from tuner.engines.engines import Asking, Engine, Found, Starting, Watching, answers, launched
+from tuner.engines.engines import (
+    EngineLaunch,
+    EngineQuestion,
+    EngineVariant,
+    Supervision,
+    answers,
+    launched_engines,
+    picked,
+)
 from tuner.launch.plan import Plan
-from tuner.processes.answers import Shape, damaged, require
+from tuner.processes.answers import checked, damaged
 
-PROMPT = ("name", "repeats", "alone", "given", "tokens", "made")
-NOTHING: Found = {"engine": {}, "changed": [], "prompts": []}
-ANSWER: Shape = {"engine": dict, "changed": list, "prompts": list}
+PROMPT_FIELDS = ("name", "repeats", "alone", "given", "tokens", "made")
+EMPTY: dict[str, Any] = {"engine": {}, "changed": [], "prompts": []}
 MOST_PROMPTS, MOST_TOKENS = 32, 256
-"""Of an answer; the worker sends 9 prompts of 64 tokens at most. All of it is stored with the verdict."""
+"""Of an answer; the worker sends 9 prompts of at most 64 tokens. All of it is stored with the verdict."""
 
 
-def compared(starting: Starting, watching: Watching) -> list[Found]:
+class OutputAnswer(Struct, frozen=True):
+    """What the worker says of one engine; `rules.report.Output` describes the fields."""
+
+    engine: dict[str, Any]
+    changed: list[Any]
+    prompts: list[Any]
+
+
+def compared(launch: EngineLaunch, supervision: Supervision) -> list[dict[str, Any]]:
     """Ask the engines of a launch.
 
     Returns:
-        What the report keeps of them (`rules.report.Output`).
+        The part of the report about each engine (`rules.report.Output`).
 
     Raises:
         TunerError: no engine could be started: the failure of the first.
     """
-    return answers(ASKING, engines(starting.plan), starting, watching)
+    return answers(QUESTION, engines(launch.plan), launch, supervision)
 
 
-def engines(plan: Plan) -> list[Engine]:
+def engines(plan: Plan) -> list[EngineVariant]:
     """The eager engine twice, which is the reference, and each engine of the launch.
 
     In the reference nothing is compiled, no graph is replayed, and the flag is off where it can be set.
     """
     off = False if plan.flag.status is FlagStatus.SETTABLE else None
-    return [*(Engine(name, off, eager=True) for name in ("eager", "eager_again")), *launched(plan)]
+    reference = [EngineVariant("eager", off, eager=True), EngineVariant("eager_again", off, eager=True)]
+    return [*reference, *launched_engines(plan)]
 
 
-def _kept(answer: Mapping[str, Any]) -> Found:
-    require("result.json", answer, ANSWER)
-    prompts = [{name: one.get(name) for name in PROMPT} for one in answer["prompts"] if isinstance(one, dict)]
-    sizes = [len(part) for one in prompts for part in one.values() if isinstance(part, list)]
-    if len(prompts) > MOST_PROMPTS or max(sizes, default=0) > MOST_TOKENS:
+def _report_part(answer: Mapping[str, Any]) -> dict[str, Any]:
+    output = checked("result.json", answer, OutputAnswer)
+    prompts = picked(output.prompts, PROMPT_FIELDS)
+    if len(prompts) > MOST_PROMPTS or any(map(_is_too_long, prompts)):
         raise damaged("result.json", "it is larger than what was asked for")
-    return {"engine": answer["engine"], "changed": answer["changed"], "prompts": prompts}
+    return {"engine": output.engine, "changed": output.changed, "prompts": prompts}
 
 
-ASKING = Asking("output", _kept, NOTHING)
-"""What each engine is asked."""
+def _is_too_long(prompt: Mapping[str, Any]) -> bool:
+    return any(isinstance(part, list) and len(part) > MOST_TOKENS for part in prompt.values())
+
+
+QUESTION = EngineQuestion("output", _report_part, EMPTY)

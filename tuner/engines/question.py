@@ -1,4 +1,4 @@
-"""A question about one launch, asked of the vLLM that will serve it, in a process of its own."""
+"""A question about one launch to the vLLM that will serve it, which runs in its own process."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,8 +7,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from msgspec import Struct
+
+from cache.secrets import without_secrets
 from rules.errors import ErrorKind, TunerError
-from tuner.processes.answers import FAILED, Shape, require
+from tuner.processes.answers import Failed, checked
 from tuner.processes.failures import log_hint
 from tuner.processes.interrupts import uninterrupted
 from tuner.processes.worker_process import START_LIMIT, WorkerProcess
@@ -16,23 +19,35 @@ from tuner.processes.worker_process import START_LIMIT, WorkerProcess
 WORKER = Path(__file__).parent / "worker" / "vllm_launch_worker"
 Answer = dict[str, Any]
 Variables = Callable[[Path], Mapping[str, str]]
-"""All environment variables of the process, told its control folder."""
-ENDED: Shape = {"how": str}
-"""The shape of an answer of an engine that left none."""
+"""From the control folder of the process to all its environment variables."""
+CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+"""GiB; without it a CPU build reserves half the machine."""
+SETTINGS = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+class Ended(Struct, frozen=True):
+    """The worker's answer for an engine that ended without one; `how` says how it ended."""
+
+    how: str
 
 
 @dataclass(frozen=True)
 class WorkerQuery:
-    """What is asked.
+    """What the worker is asked.
 
     Attributes:
         name: `factors`, `proof`, `replay` or `output`; also the kind of the error if vLLM cannot answer.
-        args: what stands behind `vllm serve`.
-        limit: seconds for each engine; for a question that is asked of no engines, vLLM's import included.
+        args: the arguments behind `vllm serve`.
+        limit: seconds for each engine; for a question that does not go to engines, vLLM's import included.
         memory_limit: bytes that the worker and its children may use; None: `default_memory` of
             `tuner.processes.limits`.
         more: what else the worker must know.
-        engines: what it must know of each engine, for a question that is asked of engines.
+        engines: what the worker must know of each engine, for a question that goes to engines.
     """
 
     name: str
@@ -43,9 +58,19 @@ class WorkerQuery:
     engines: Sequence[Mapping[str, Any]] = ()
 
     def request(self) -> dict[str, Any]:
-        """For the worker; a model may be named by a path from this working directory."""
+        """The request for the worker; its `folder` is where a relative path to a model begins."""
         own = {"schema": 1, "question": self.name, "args": list(self.args), "folder": str(Path.cwd())}
         return {**own, **self.more, "engines": list(self.engines)}
+
+
+def worker_variables(environ: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    """Variables of a launch without its secrets, with what this tool sets; the worker gives each engine its own caches.
+
+    Args:
+        environ: the environment variables of the launch.
+        extra: variables that win over those.
+    """
+    return {**CPU, **without_secrets(environ), **extra, **SETTINGS}
 
 
 def query_worker(question: WorkerQuery, python: str, variables: Variables) -> Answer:
@@ -56,7 +81,7 @@ def query_worker(question: WorkerQuery, python: str, variables: Variables) -> An
             of the question's kind: vLLM refuses the launch, or ended without an answer; `memory` or `report`: the
             worker took too much, or answered nonsense.
     """
-    with _begun(question, python, variables) as process:
+    with _started(question, python, variables) as process:
         answer = _answer(process, question, 0)
     if isinstance(answer, TunerError):
         raise answer
@@ -66,27 +91,28 @@ def query_worker(question: WorkerQuery, python: str, variables: Variables) -> An
 def query_engines(
     question: WorkerQuery, python: str, variables: Variables, stop: Event | None = None
 ) -> Generator[Answer | TunerError]:
-    """The answer of each of the question's engines as soon as it is there, or the failure in its place.
+    """The answer of each engine, or its failure, as soon as it is there.
 
-    They start one after another from one import of vLLM. A failure that leaves no process to go on costs its own engine
-    alone; those behind it have another process. `stop` ends the wait once it is set, from another thread.
+    The engines start one after another from one import of vLLM. If a failure leaves no process to go on, the next
+    engines get another process. Another thread ends the wait by setting `stop`.
 
     Raises:
         Stopped: `stop` was set.
     """
-    done = 0
-    while done < len(question.engines):
-        for answer in _of_one_process(replace(question, engines=question.engines[done:]), python, variables, stop):
-            done += 1
+    answered = 0
+    while answered < len(question.engines):
+        rest = replace(question, engines=question.engines[answered:])
+        for answer in _of_one_process(rest, python, variables, stop):
+            answered += 1
             yield answer
 
 
 def _of_one_process(
     question: WorkerQuery, python: str, variables: Variables, stop: Event | None
 ) -> Iterator[Answer | TunerError]:
-    """The answers through the first failure that leaves no process to go on."""
+    """The answers up to the first failure that leaves no process to go on, and that failure."""
     try:
-        with _begun(question, python, variables, stop) as process:
+        with _started(question, python, variables, stop) as process:
             if process.awaited("ready.json", START_LIMIT) is None:
                 raise _no_answer(process, ErrorKind(question.name), START_LIMIT)
             for number in range(len(question.engines)):
@@ -96,7 +122,7 @@ def _of_one_process(
 
 
 @contextmanager
-def _begun(
+def _started(
     question: WorkerQuery, python: str, variables: Variables, stop: Event | None = None
 ) -> Iterator[WorkerProcess]:
     process = WorkerProcess(stop, question.memory_limit)
@@ -109,26 +135,28 @@ def _begun(
 
 
 def _answer(process: WorkerProcess, question: WorkerQuery, number: int) -> Answer | TunerError:
-    """An answer, or why vLLM refuses; raises where none came or it is none, since then nothing more will come."""
+    """An answer, or the failure that it describes.
+
+    Raises:
+        TunerError: there is no answer, or it cannot be used: then no other answer will come from this process.
+    """
     name = f"result-{number}.json"
-    found = process.awaited(name, question.limit)
-    if found is None:
+    answer = process.awaited(name, question.limit)
+    if answer is None:
         raise _no_answer(process, ErrorKind(question.name), question.limit)
-    if found.get("result") == "ended":
-        require(name, found, ENDED)
-        said = f"The engine's process ended early ({found['how']})."
-        return TunerError(said, hint=log_hint(process.log_tail()), kind=ErrorKind(question.name))
-    if found.get("result") != "ok":
-        require(name, found, FAILED)
-        said = f"vLLM refuses this launch: {found['message']}"
-        return TunerError(said, hint=f"Raised at {found['where']}.", kind=ErrorKind(question.name))
-    require(name, found, {question.name: dict})
-    answer: Answer = found[question.name]
-    return answer
+    if answer.get("result") == "ended":
+        how = checked(name, answer, Ended).how
+        message = f"The engine's process ended early ({how})."
+        return TunerError(message, hint=log_hint(process.log_tail()), kind=ErrorKind(question.name))
+    if answer.get("result") != "ok":
+        failed = checked(name, answer, Failed)
+        message = f"vLLM refuses this launch: {failed.message}"
+        return TunerError(message, hint=f"Raised at {failed.where}.", kind=ErrorKind(question.name))
+    return checked(name, answer.get(question.name), Answer)
 
 
 def _no_answer(process: WorkerProcess, kind: ErrorKind, limit: float) -> TunerError:
-    said = f"vLLM did not answer within {limit:.0f} s."
+    message = f"vLLM did not answer within {limit:.0f} s."
     if not process.runs():
-        said = f"The process that runs vLLM ended early ({process.exit_words()})."
-    return TunerError(said, hint=log_hint(process.log_tail()), kind=kind)
+        message = f"The process that runs vLLM ended early ({process.exit_words()})."
+    return TunerError(message, hint=log_hint(process.log_tail()), kind=kind)

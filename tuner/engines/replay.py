@@ -1,29 +1,40 @@
-"""The replay probe: the engine that a launch would start, its MoE calls watched on the device."""
+"""The replay probe: each engine that a launch would start, with its MoE calls watched on the device."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.engines.engines import Asking, Found, Starting, Watching, answers, launched
-from tuner.processes.answers import Shape, require
+from msgspec import Struct, to_builtins
 
-PASS = ("request", "called", "ran", "tokens", "count", "replayed", "ambiguous")
-NOTHING: Found = {"registered": [], "lost": 0, "engine": {}, "changed": [], "passes": []}
-ANSWER: Shape = {"registered": list, "passes": list, "lost": int, "engine": dict, "changed": list}
+from tuner.engines.engines import EngineLaunch, EngineQuestion, Supervision, answers, launched_engines, picked
+from tuner.processes.answers import checked
+
+PASS_FIELDS = ("request", "called", "ran", "tokens", "count", "replayed", "ambiguous")
+EMPTY: dict[str, Any] = {"registered": [], "lost": 0, "engine": {}, "changed": [], "passes": []}
 
 
-def replayed(starting: Starting, watching: Watching) -> list[Found]:
+class ReplayAnswer(Struct, frozen=True):
+    """What the worker says of one engine; `rules.report.Replay` describes the fields."""
+
+    registered: list[Any]
+    lost: int
+    engine: dict[str, Any]
+    changed: list[Any]
+    passes: list[Any]
+
+
+def replayed(launch: EngineLaunch, supervision: Supervision) -> list[dict[str, Any]]:
     """Watch each engine of a launch.
 
     Returns:
-        What the report keeps of them (`rules.report.Replay`).
+        The part of the report about each engine (`rules.report.Replay`).
 
     Raises:
         TunerError: no engine could be started: the failure of the first.
     """
-    return answers(Asking("replay", _kept, NOTHING), launched(starting.plan), starting, watching)
+    question = EngineQuestion("replay", _report_part, EMPTY)
+    return answers(question, launched_engines(launch.plan), launch, supervision)
 
 
-def _kept(answer: Mapping[str, Any]) -> Found:
-    require("result.json", answer, ANSWER)
-    passes = [{name: one.get(name) for name in PASS} for one in answer["passes"] if isinstance(one, dict)]
-    return {**{name: answer[name] for name in ("registered", "lost", "engine", "changed")}, "passes": passes}
+def _report_part(answer: Mapping[str, Any]) -> dict[str, Any]:
+    replay = checked("result.json", answer, ReplayAnswer)
+    return {**to_builtins(replay), "passes": picked(replay.passes, PASS_FIELDS)}

@@ -1,4 +1,4 @@
-"""What stands in for files that a model folder lacks: a tokenizer, weights."""
+"""Arguments that stand in for files that a model folder lacks: a tokenizer, weights."""
 
 from pathlib import Path
 
@@ -6,19 +6,22 @@ from tuner.arguments.serve_arguments import ServeArguments
 from tuner.launch.plan import Plan
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
-
-
 TOKENIZERS = ("tokenizer*", "*.model", "tekken.json", "vocab.*", "*.tiktoken")
+DUMMY_WEIGHTS = ("--load-format", "dummy")
+NO_TOKENIZER = ("--skip-tokenizer-init",)
 
 
 def stand_ins(plan: Plan, arguments: ServeArguments) -> tuple[str, ...]:
-    """What lets a model start whose folder holds a configuration alone. Neither counts in a key (vllm/config)."""
+    """The arguments with which a folder that holds only a configuration starts. None counts in a key (vllm/config)."""
     folder = Path(plan.subject.model.folder)
-    given = {arg.partition("=")[0].replace("_", "-") for arg in arguments.given}
-    weights = () if _any(folder, WEIGHTS) or "--load-format" in given else ("--load-format", "dummy")
-    words = () if _any(folder, TOKENIZERS) or "--tokenizer" in given else ("--skip-tokenizer-init",)
-    return (*weights, *words)
+    names = {argument.partition("=")[0].replace("_", "-") for argument in arguments.given}
+    args: tuple[str, ...] = ()
+    if "--load-format" not in names and not _has_any(folder, WEIGHTS):
+        args += DUMMY_WEIGHTS
+    if "--tokenizer" not in names and not _has_any(folder, TOKENIZERS):
+        args += NO_TOKENIZER
+    return args
 
 
-def _any(folder: Path, patterns: tuple[str, ...]) -> bool:
+def _has_any(folder: Path, patterns: tuple[str, ...]) -> bool:
     return any(next(folder.glob(pattern), None) for pattern in patterns)

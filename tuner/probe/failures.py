@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import Struct
+
 from rules.errors import ErrorKind, TunerError
-from tuner.processes.answers import FAILED, damaged, require
+from tuner.processes.answers import Failed, checked, damaged
 
 HINTS = {
     ErrorKind.MODEL: "",
@@ -16,36 +18,60 @@ HINTS = {
 """Each kind of failure that the worker names -> what to do; empty: it depends on where the failure was raised."""
 
 
+class ModelFailure(Struct, frozen=True):
+    """A report that says why there is no other one.
+
+    Attributes:
+        result: anything but `ok`.
+        kind: of the failure.
+        message: what went wrong.
+        where: the place in the code that raised it.
+    """
+
+    result: str
+    kind: str
+    message: str
+    where: Any = ""
+
+
+class ImportFailure(Failed, frozen=True):
+    """An import of vLLM that raised; `plugin` names the plugin that did."""
+
+    plugin: Any = None
+
+
 def failed(report: Mapping[str, Any]) -> TunerError:
     """The failure that a report describes.
 
     Raises:
         TunerError: kind `report`: it does not describe any.
     """
-    require("report", report, {"result": str, "kind": str, "message": str})
-    if report["kind"] not in HINTS:
-        raise damaged("report", f"its kind of failure is {report['kind']!r:.80}")
-    kind, where = ErrorKind(report["kind"]), report.get("where", "")
-    hint = HINTS[kind] or f"vLLM could not build or run the model on this machine, at {where}."
-    return TunerError(report["message"], hint=hint, kind=kind)
+    failure = checked("report", report, ModelFailure)
+    if failure.kind not in HINTS:
+        raise damaged("report", f"its kind of failure is {failure.kind!r:.80}")
+    kind = ErrorKind(failure.kind)
+    hint = HINTS[kind] or f"vLLM could not build or run the model on this machine, at {failure.where}."
+    return TunerError(failure.message, hint=hint, kind=kind)
 
 
 def no_vllm(facts: Mapping[str, Any]) -> TunerError:
-    """An import of vLLM that raised, or a plugin of it."""
-    require("environment.json", facts, FAILED)
-    if isinstance(facts.get("plugin"), str) and facts["plugin"]:
+    """The failure of an import of vLLM, or of a plugin of it."""
+    failure = checked("environment.json", facts, ImportFailure)
+    if isinstance(failure.plugin, str) and failure.plugin:
         return TunerError(
-            f"The vLLM plugin {facts['plugin']} fails in this environment: {facts['message']}",
-            hint=f"Raised at {facts['where']}; correct or uninstall it, or name the others alone in VLLM_PLUGINS.",
+            f"The vLLM plugin {failure.plugin} fails in this environment: {failure.message}",
+            hint=f"Raised at {failure.where}; correct or uninstall it, or name the others alone in VLLM_PLUGINS.",
             kind=ErrorKind.ENVIRONMENT,
         )
     return TunerError(
-        f"vLLM does not import in this environment: {facts['message']}",
-        hint=f"Raised at {facts['where']}; check the environment with its own `python -c 'import vllm'`.",
+        f"vLLM does not import in this environment: {failure.message}",
+        hint=f"Raised at {failure.where}; check the environment with its own `python -c 'import vllm'`.",
         kind=ErrorKind.ENVIRONMENT,
     )
 
 
-def not_listed(said: str, hint: str) -> TunerError:
-    """The registry of the environment's vLLM could not be read."""
-    return TunerError(f"vLLM's registry of models could not be listed: {said}.", hint=hint, kind=ErrorKind.ENVIRONMENT)
+def not_listed(reason: str, hint: str) -> TunerError:
+    """The failure to read the registry of the environment's vLLM."""
+    return TunerError(
+        f"vLLM's registry of models could not be listed: {reason}.", hint=hint, kind=ErrorKind.ENVIRONMENT
+    )

@@ -13,7 +13,7 @@ from rules.errors import ErrorKind, TunerError
 from rules.report import parse_report
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments
-from tuner.engines.proof import Alongside, Proof, Wanted, plain_launch, proofs_of
+from tuner.engines.proof import BackgroundProofs, LaunchToProve, Proof, plain_launch, proofs_of
 from tuner.environment.environment import Environment
 from tuner.errors import ExitCode
 from tuner.launch.plan import Options, Plan, minimal_arguments, plan_with
@@ -21,7 +21,7 @@ from tuner.model.config_size import check_config_size
 from tuner.model.model import identify
 from tuner.model.shrink import declares_experts, shrink
 from tuner.probe.pool import run_all, worker_variables
-from tuner.probe.runner import Job, Outcome
+from tuner.probe.runner import Job, JobOutcome
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, public_version, remote_code
 from tuner.verdicts.lookup import remember, remember_proofs
@@ -114,10 +114,10 @@ def probe_subjects(
     workers = worker_variables(environment, len(jobs), request.workers, os.environ)
     launches = {index: plain_launch(found[index][1]) for index in jobs}
 
-    def prove(share: Sequence[Wanted], stop: Event) -> Generator[Proof]:
+    def prove(share: Sequence[LaunchToProve], stop: Event) -> Generator[Proof]:
         return proofs_of(share, environment, os.environ, request.time_limit, request.memory_limit, stop=stop)
 
-    alongside = Alongside(launches, len(workers), prove)
+    alongside = BackgroundProofs(launches, len(workers), prove)
     outcomes = run_all(
         environment.python,
         list(jobs.values()),
@@ -148,7 +148,7 @@ def prove(
         TunerError: the environment's vLLM could not be asked.
         ReportError, StoreError: as `remember_proofs`.
     """
-    launch = Wanted(subject, arguments)
+    launch = LaunchToProve(subject, arguments)
     proofs = proofs_of([launch], subject.environment, os.environ, request.time_limit, request.memory_limit)
     with closing(proofs):
         return remember_proofs(store, entry, list(proofs))
@@ -207,7 +207,7 @@ def inconclusive(result: Probed) -> bool:
     return result.verdict is not None and result.verdict.word is Word.INCONCLUSIVE
 
 
-def _remembered(name: str, subject: Subject, outcome: Outcome, proof: Proof, store: VerdictStore) -> Probed:
+def _remembered(name: str, subject: Subject, outcome: JobOutcome, proof: Proof, store: VerdictStore) -> Probed:
     if outcome.report is None:
         return Probed(name, subject, None, None, outcome.failure, outcome.seconds)
     try:

@@ -10,7 +10,7 @@ from threading import Condition, Event, Thread
 
 from rules.errors import TunerError
 from tuner.environment.environment import Environment
-from tuner.probe.runner import Job, Outcome, run
+from tuner.probe.runner import Job, JobOutcome, run
 from tuner.processes.limits import machine_memory
 from tuner.processes.worker_process import Stopped
 
@@ -33,7 +33,7 @@ def run_all(
     time_limit: float,
     on_stage: Callable[[int, str, int], None],
     memory_limit: int | None = None,
-) -> Generator[Outcome, None, None]:
+) -> Generator[JobOutcome, None, None]:
     """Probe every job; outcomes come as they are reached. No worker is left when the generator ends or is closed.
 
     Args:
@@ -88,10 +88,10 @@ class _Pool:
         self.shares = [deque(jobs[seat :: len(workers)]) for seat in range(len(workers))]
         self.orphaned: deque[Job] = deque()
         self.failures: list[TunerError] = []
-        self.said: SimpleQueue[Outcome | BaseException | None] = SimpleQueue()
+        self.said: SimpleQueue[JobOutcome | BaseException | None] = SimpleQueue()
         self.threads = [Thread(target=self._watch, args=(seat,)) for seat in range(len(workers))]
 
-    def outcomes(self) -> Generator[Outcome, None, None]:
+    def outcomes(self) -> Generator[JobOutcome, None, None]:
         """What the workers reach, until the last one has nothing left to do."""
         for thread in self.threads:
             thread.start()

@@ -1,6 +1,6 @@
-"""The host half of the probe: start the worker, watch it, bring back what it wrote.
+"""The host half of the probe: starts the worker, watches it, and reads its answers.
 
-The worker is known by path, never by import.
+It knows the worker by its path, and never imports it.
 """
 
 import os
@@ -11,10 +11,12 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Self
 
+from msgspec import Struct
+
 from cache.secrets import without_secrets
 from rules.errors import ErrorKind, TunerError
 from tuner.probe.failures import failed, no_vllm, not_listed
-from tuner.processes.answers import FAILED, Shape, require
+from tuner.processes.answers import Failed, checked
 from tuner.processes.failures import disk_full, is_full, log_hint
 from tuner.processes.interrupts import uninterrupted
 from tuner.processes.worker_process import START_LIMIT, WorkerProcess
@@ -32,12 +34,30 @@ SETTINGS = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
 }
-LISTING: Shape = {"environment": dict, "architectures": list}
-ENTRY: Shape = {
-    **dict.fromkeys(("architecture", "category", "moe", "error", "source", "reason"), str),
-    "config": (dict, type(None)),
-}
-"""An architecture in the list of a registry; see `registry.py` of the worker."""
+
+
+class ListedArchitecture(Struct, frozen=True):
+    """An architecture in the list of a registry; the worker's `registry.py` describes the fields."""
+
+    architecture: str
+    category: str
+    moe: str
+    error: str
+    source: str
+    reason: str
+    config: dict[str, Any] | None
+
+
+class Listing(Struct, frozen=True):
+    """What the worker says of vLLM's registry.
+
+    Attributes:
+        environment: the versions, as in a report.
+        architectures: one entry for each registered architecture.
+    """
+
+    environment: dict[str, Any]
+    architectures: list[ListedArchitecture]
 
 
 @dataclass(frozen=True)
@@ -47,14 +67,14 @@ class Job:
     Attributes:
         index: position in the request; results carry it.
         config: the shrunk config.json.
-        folder: the model's own folder; read for `side_files`, and for its code with `trust_remote_code` only.
+        folder: the model's own folder; the worker reads `side_files` there and, with `trust_remote_code`, the code.
         special_tokens: token ids that the config names.
-        assumptions: what shrinking changed; goes into the report.
-        declares_experts: whether the full config asks for more than one routed expert; goes into the report.
+        assumptions: what shrinking changed; part of the report.
+        declares_experts: whether the full config names more than one routed expert; part of the report.
         model_impl: vLLM's `--model-impl`.
         trust_remote_code: run code from the model's folder.
-        side_files: names of the folder's other files that vLLM is to find beside config.json.
-        deep: the config with every layer, for a model whose code asks for layers by number; None where none was cut.
+        side_files: names of the folder's other files that vLLM must find beside config.json.
+        deep: the config with every layer, for a model whose code asks for layers by number; None if no layer was cut.
     """
 
     index: int
@@ -70,13 +90,13 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one job: a report, or a failure.
+class JobOutcome:
+    """The outcome of one job: a report, or a failure.
 
     Attributes:
-        index: the job's.
+        index: the index of the job.
         report: what the worker observed; None after a failure.
-        failure: None, or what stopped it; its `kind` is one of `unknown_architecture`,
+        failure: what stopped the job, or None; its `kind` is one of `unknown_architecture`,
             `plugin`, `remote_code`, `kernel_missing`, `model`, `timeout`, `memory`, `crash`, `report`, `environment`.
         seconds: wall time, vLLM's import excluded.
     """
@@ -96,16 +116,16 @@ def run(
     variables: Mapping[str, str] | None = None,
     stop: Event | None = None,
     memory_limit: int | None = None,
-) -> Generator[Outcome, None, None]:
-    """Probe every job; a crash or a hang costs the one model that caused it.
+) -> Generator[JobOutcome, None, None]:
+    """Probe every job; a crash or a hang costs only the model that caused it.
 
     Args:
         python: interpreter of the serving environment.
         jobs: the models.
         time_limit: seconds for each model, vLLM's import excluded.
-        on_stage: told `import` or `probe`, and the index of the model under way.
+        on_stage: gets `import` or `probe`, and the index of the model under way.
         variables: environment variables of the worker, beside those of this process.
-        stop: ends the run once it is set, from another thread.
+        stop: ends the run once another thread sets it.
         memory_limit: bytes that the worker and its children may use; None: `default_memory` of `limits.py`.
 
     Raises:
@@ -115,12 +135,12 @@ def run(
     pending = list(jobs)
     while pending:
         on_stage("import", pending[0].index)
-        done = 0
+        finished = 0
         with Worker(python, pending, variables, stop, memory_limit=memory_limit) as worker:
             for outcome in worker.outcomes(time_limit, on_stage):
-                done += 1
+                finished += 1
                 yield outcome
-        pending = pending[done:]
+        pending = pending[finished:]
 
 
 def list_registry(python: str, on_stage: Callable[[str, int], None]) -> dict[str, Any]:
@@ -128,10 +148,10 @@ def list_registry(python: str, on_stage: Callable[[str, int], None]) -> dict[str
 
     Args:
         python: interpreter of the serving environment.
-        on_stage: told `import`, and 0.
+        on_stage: gets `import`, and 0.
 
     Returns:
-        `architectures`: one entry each; `environment`: the versions as in a report; `seconds`: without the import.
+        The fields of `Listing`, and `seconds`, without the import.
 
     Raises:
         TunerError: kind `environment`: the interpreter does not start, or its vLLM cannot be asked; `report`, `memory`.
@@ -164,10 +184,10 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.process.close()
 
-    def outcomes(self, time_limit: float, on_stage: Callable[[str, int], None]) -> Iterator[Outcome]:
-        """Results in order; ends early after a crash or a hang, with the model that caused it last.
+    def outcomes(self, time_limit: float, on_stage: Callable[[str, int], None]) -> Iterator[JobOutcome]:
+        """Outcomes in order. They end early after a crash or a hang; the model that caused it comes last.
 
-        It also ends early once the models so far have left much memory in use, as vLLM's do where they see images.
+        They also end early once the models so far left much memory in use, as vLLM's models for images do.
         """
         self._await_environment()
         for job in self.jobs:
@@ -176,19 +196,21 @@ class Worker:
             report, failure = self._answer(job, time_limit)
             seconds = time.monotonic() - begin
             if report is None:
-                yield Outcome(job.index, None, failure or self._died(seconds), seconds)
+                yield JobOutcome(job.index, None, failure or self._died(seconds), seconds)
                 return
-            yield Outcome(job.index, None if failure else report, failure, seconds)
+            yield JobOutcome(job.index, None if failure else report, failure, seconds)
             if self.process.is_worn():
                 return
 
     def _answer(self, job: Job, time_limit: float) -> tuple[dict[str, Any] | None, TunerError | None]:
-        """What the worker says of a job, and the failure that this is; no report if the worker must not go on."""
+        """The worker's report on a job, and the failure that it describes; no report if the worker must not go on."""
         try:
             report = self.process.awaited(f"report-{job.index}.json", time_limit)
-            return report, failed(report) if report is not None and report.get("result") != "ok" else None
+            if report is not None and report.get("result") != "ok":
+                return report, failed(report)
         except TunerError as failure:
             return None, failure
+        return report, None
 
     def listing(self) -> dict[str, Any]:
         """What the worker says of vLLM's registry.
@@ -197,16 +219,15 @@ class Worker:
             TunerError: kind `environment`: vLLM does not import there, or its registry cannot be listed.
         """
         self._await_environment()
-        found = self.process.awaited("registry.json", START_LIMIT)
-        if found is None:
+        name = "registry.json"
+        answer = self.process.awaited(name, START_LIMIT)
+        if answer is None:
             raise not_listed(f"the worker ended early ({self.process.exit_words()})", log_hint(self.process.log_tail()))
-        if found.get("result") != "ok":
-            require("registry.json", found, FAILED)
-            raise not_listed(found["message"], f"Raised at {found['where']}.")
-        require("registry.json", found, LISTING)
-        for entry in found["architectures"]:
-            require("registry.json", entry if isinstance(entry, dict) else {}, ENTRY)
-        return found
+        if answer.get("result") != "ok":
+            failure = checked(name, answer, Failed)
+            raise not_listed(failure.message, f"Raised at {failure.where}.")
+        checked(name, answer, Listing)
+        return answer
 
     def _await_environment(self) -> None:
         with uninterrupted():
@@ -218,12 +239,12 @@ class Worker:
             raise no_vllm(facts)
 
     def _never_ready(self) -> TunerError:
-        said = f"The probe worker ended before vLLM was imported ({self.process.exit_words()})."
+        message = f"The probe worker ended before vLLM was imported ({self.process.exit_words()})."
         if self.process.runs():
-            said = f"vLLM was not imported within {START_LIMIT:.0f} s."
+            message = f"vLLM was not imported within {START_LIMIT:.0f} s."
         elif is_full(self.process.control):
             return disk_full()
-        return TunerError(said, hint=log_hint(self.process.log_tail()), kind=ErrorKind.ENVIRONMENT)
+        return TunerError(message, hint=log_hint(self.process.log_tail()), kind=ErrorKind.ENVIRONMENT)
 
     def _died(self, seconds: float) -> TunerError:
         if self.process.runs():

@@ -1,58 +1,71 @@
-"""What a worker wrote into its control folder: read within bounds, and no farther believed than its shape goes."""
+"""The answers that a worker writes into its control folder: read within bounds, and checked against their types."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from msgspec import Struct, ValidationError, convert
 
 from cache.secrets import redacted_values
 from rules.errors import ErrorKind, TunerError
 from tuner.untrusted.files import read_plain
 
 LARGEST = 32 * 2**20
-"""Bytes of an answer; those of real models take 0.1 MB, and the list of a whole registry 1 MB."""
+"""Bytes of an answer. The answer for a real model has 0.1 MB, and the list of a whole registry 1 MB."""
+_Answer = TypeVar("_Answer")
 
-Shape = Mapping[str, type | tuple[type, ...]]
-"""Field -> its type, or types."""
-FAILED: Shape = {"result": str, "message": str, "where": str}
-"""The shape of every answer that says why there is no other."""
+
+class Failed(Struct, frozen=True):
+    """Every answer that says why there is no other one.
+
+    Attributes:
+        result: anything but `ok`.
+        message: what went wrong.
+        where: the place in the code that raised it.
+    """
+
+    result: str
+    message: str
+    where: str
 
 
 def read_answer(path: Path, secrets: Iterable[str] = ()) -> dict[str, Any]:
-    """The JSON object in a file of the worker's, every text in it redacted.
+    """The JSON object in a file that a worker wrote, with every text in it redacted.
 
     Args:
         path: the file.
-        secrets: values that are masked, beside all that looks like one.
+        secrets: values that are masked, beside everything that looks like a secret.
 
     Raises:
-        TunerError: kind `report`: it is no regular file, too large, or no JSON object.
+        TunerError: kind `report`: it is not a regular file, is too large, or does not hold a JSON object.
     """
     try:
         data = read_plain(path, LARGEST + 1)
         if len(data) > LARGEST:
             raise damaged(path.name, f"it is larger than {LARGEST >> 20} MiB")
-        found = redacted_values(json.loads(data.decode("utf-8")), secrets)
+        answer = redacted_values(json.loads(data.decode("utf-8")), secrets)
     except OSError as error:
         raise damaged(path.name, error.strerror or "it cannot be read") from None
     except RecursionError:
         raise damaged(path.name, "it is nested too deeply") from None
     except ValueError as error:
         raise damaged(path.name, f"{error!s:.80}") from None
-    if not isinstance(found, dict):
-        raise damaged(path.name, "it is no JSON object")
-    return found
+    if not isinstance(answer, dict):
+        raise damaged(path.name, "it is not a JSON object")
+    return answer
 
 
-def require(name: str, answer: Mapping[str, Any], shape: Shape) -> None:
-    """See that an answer has the fields that will be read.
+def checked(name: str, answer: Any, shape: type[_Answer]) -> _Answer:
+    """An answer as its type; fields that the type does not name are dropped.
 
     Raises:
-        TunerError: kind `report`: one is missing, or of another type.
+        TunerError: kind `report`: a field is missing, or has another type.
     """
-    for field, kind in shape.items():
-        if not isinstance(answer.get(field), kind):
-            raise damaged(name, f"it has no usable `{field}`")
+    try:
+        return convert(answer, shape)
+    except ValidationError as error:
+        raise damaged(name, f"{error!s:.160}") from None
 
 
 def damaged(name: str, why: str) -> TunerError:
