@@ -64,7 +64,7 @@ def checked(name: str, answer: Any, shape: type[_Answer]) -> _Answer:
     """
     try:
         return convert(answer, shape)
-    except ValidationError as error:
+    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
         raise damaged(name, f"{error!s:.160}") from None
 
 
