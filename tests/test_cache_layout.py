@@ -9,14 +9,14 @@ import pytest
 from compiled_samples import AOT, AOT_19, AOT_32, BACKBONE, DAY, GRAPHS, age, cache_of, made_file, recorded
 
 from cache.compiled import files
-from cache.compiled.entry import Entry, Kind
+from cache.compiled.entry import CacheEntry, EntryKind
 from cache.compiled.files import list_items, noted_reads, read_bytes
 from cache.compiled.layout import read_root
 
 NOW = time.time()
 
 
-def only_entry(root: Path) -> Entry:
+def only_entry(root: Path) -> CacheEntry:
     """The one entry of a root."""
     (entry,) = read_root(root).entries
     return entry
@@ -25,9 +25,9 @@ def only_entry(root: Path) -> Entry:
 @pytest.mark.parametrize(
     ("sample", "entry"),
     [
-        ("0.19.1", (Kind.AOT, AOT_19, ("0_0",), 16, 1)),
-        ("0.32.0", (Kind.AOT, AOT_32, ("0_0",), 77, 7)),
-        ("graphs", (Kind.GRAPHS, GRAPHS, ("0_0", "1_0"), 2278, 10)),
+        ("0.19.1", (EntryKind.AOT, AOT_19, ("0_0",), 16, 1)),
+        ("0.32.0", (EntryKind.AOT, AOT_32, ("0_0",), 77, 7)),
+        ("graphs", (EntryKind.GRAPHS, GRAPHS, ("0_0", "1_0"), 2278, 10)),
     ],
 )
 def test_each_layout_is_an_entry(tmp_path: Path, sample: str, entry: tuple[object, ...]) -> None:
@@ -47,8 +47,8 @@ def test_older_places_and_explicit_folders_are_entries_too(tmp_path: Path) -> No
     found = read_root(tmp_path)
 
     assert [(entry.kind, entry.path) for entry in found.entries] == [
-        (Kind.AOT, old),
-        (Kind.GRAPHS, f"tuner/{'cd' * 16}"),
+        (EntryKind.AOT, old),
+        (EntryKind.GRAPHS, f"tuner/{'cd' * 16}"),
     ]
     assert found.beside == ()
 
@@ -216,7 +216,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     factors.unlink()
     os.mkfifo(factors)
     assert only_entry(root).size == 2278 - 520
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         read_bytes(factors, 100)
 
 

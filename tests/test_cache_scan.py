@@ -11,7 +11,7 @@ from fake_environment import Answer, tuner
 
 from cache.compiled import files
 from cache.compiled.layout import read_root
-from cache.compiled.scan import MAX_TEXT, Finding, Level, Matter, scan
+from cache.compiled.scan import MAX_TEXT, Matter, ScanFinding, ScanLevel, scan
 from cache.secrets import is_refused, refused_in_text
 
 NOW = time.time()
@@ -27,12 +27,12 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def found(root: Path, environ: dict[str, str] | None = None) -> list[tuple[Matter, Level, str, int]]:
+def found(root: Path, environ: dict[str, str] | None = None) -> list[tuple[Matter, ScanLevel, str, int]]:
     """What is found, in short, for the user who runs this."""
     return [short(finding) for finding in scan(read_root(root), environ or {}, os.geteuid())]
 
 
-def short(finding: Finding) -> tuple[Matter, Level, str, int]:
+def short(finding: ScanFinding) -> tuple[Matter, ScanLevel, str, int]:
     """A finding without its words."""
     return finding.matter, finding.level, finding.path, finding.count
 
@@ -64,7 +64,7 @@ def test_a_key_in_the_factors_is_found_and_not_printed(root: Path) -> None:
     with_key(root)
     text, document = both(root, 1)
 
-    assert found(root) == [(Matter.SECRET, Level.ERROR, f"{BACKBONE}/cache_key_factors.json", 1)]
+    assert found(root) == [(Matter.SECRET, ScanLevel.ERROR, f"{BACKBONE}/cache_key_factors.json", 1)]
     for said in (text, document):
         assert "VLLM_API_KEY" in said.out
         assert KEY not in said.out + said.err
@@ -77,7 +77,7 @@ def test_a_key_in_damaged_factors_is_found(root: Path, cut: int) -> None:
     path = with_key(root)
     text = path.read_text()
     path.write_text(text[: text.index(KEY) + cut - 39])
-    assert found(root)[0][:2] == (Matter.SECRET, Level.ERROR)
+    assert found(root)[0][:2] == (Matter.SECRET, ScanLevel.ERROR)
 
 
 @pytest.mark.parametrize("value", [KEY, 'quote"and\\backslash', "schlüssel-lang"])
@@ -126,11 +126,11 @@ def test_what_every_user_can_write_is_found(root: Path) -> None:
     both(root, 1)
 
     assert found(root) == [
-        (Matter.WRITABLE, Level.ERROR, BACKBONE, 2),
-        (Matter.WRITABLE, Level.ERROR, f"{AOT_19}/rank_0_0/model", 1),
+        (Matter.WRITABLE, ScanLevel.ERROR, BACKBONE, 2),
+        (Matter.WRITABLE, ScanLevel.ERROR, f"{AOT_19}/rank_0_0/model", 1),
     ]
     root.chmod(0o1777)
-    assert (Matter.WRITABLE, Level.ERROR, ".", 1) in found(root)
+    assert (Matter.WRITABLE, ScanLevel.ERROR, ".", 1) in found(root)
 
 
 def test_what_another_user_owns_is_found(root: Path) -> None:
@@ -140,7 +140,7 @@ def test_what_another_user_owns_is_found(root: Path) -> None:
         os.chown(root / "modelinfos", 4712, -1)
         both(root, 1)
         findings = scan(read_root(root), {}, 4712)
-        assert [short(one) for one in findings] == [(Matter.FOREIGN, Level.ERROR, f"{AOT_19}/rank_0_0/model", 1)]
+        assert [short(one) for one in findings] == [(Matter.FOREIGN, ScanLevel.ERROR, f"{AOT_19}/rank_0_0/model", 1)]
         assert "4711" in findings[0].message
     else:
         assert {one.matter for one in scan(read_root(root), {}, os.geteuid() + 1)} == {Matter.FOREIGN}
@@ -152,9 +152,9 @@ def test_pickles_that_no_record_names_are_noted(root: Path) -> None:
     both(root, 0)
 
     assert found(root) == [
-        (Matter.PICKLE, Level.NOTE, GRAPHS, 4),
-        (Matter.PICKLE, Level.NOTE, AOT_32, 3),
-        (Matter.PICKLE, Level.NOTE, AOT_19, 1),
+        (Matter.PICKLE, ScanLevel.NOTE, GRAPHS, 4),
+        (Matter.PICKLE, ScanLevel.NOTE, AOT_32, 3),
+        (Matter.PICKLE, ScanLevel.NOTE, AOT_19, 1),
     ]
 
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_read_is_not_called_clean(root: Path, monkeypatch: pytest
 
     monkeypatch.setattr(files.os, "open", refusing)
     both(root, 3)
-    assert found(root) == [(Matter.UNREADABLE, Level.WARNING, f"{BACKBONE}/computation_graph.py", 2)]
+    assert found(root) == [(Matter.UNREADABLE, ScanLevel.WARNING, f"{BACKBONE}/computation_graph.py", 2)]
     with_key(root)
     both(root, 1)
 

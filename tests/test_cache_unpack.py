@@ -60,7 +60,7 @@ from cache.compiled.place import HANDLES
 from cache.compiled.warm_record import WarmRecord, read_records
 from cache.errors import ArchiveError
 from rules.errors import TunerError
-from tuner.compile_cache.archive import Serving, differences, unpack
+from tuner.compile_cache.archive import ServingEnvironment, differences, unpack
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -534,7 +534,7 @@ def unpacked_or_refused(data: bytes, folder: Path, whole: dict[str, bytes]) -> N
     shutil.rmtree(root, ignore_errors=True)
     (folder / "x.zst").write_bytes(data)
     try:
-        unpack(folder / "x.zst", root, Serving(saved=folder / "environment.json"), force=True)
+        unpack(folder / "x.zst", root, ServingEnvironment(saved=folder / "environment.json"), force=True)
     except TunerError:
         assert not root.exists() or not list(root.iterdir())
     else:

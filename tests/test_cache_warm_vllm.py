@@ -7,7 +7,7 @@ from fake_environment import tuner_process
 from real_environment import checkpoint_of, python_of
 from vllm_server import SERVER_ENVIRONMENT
 
-from cache.compiled.entry import Kind
+from cache.compiled.entry import EntryKind
 from cache.compiled.layout import read_root
 
 pytestmark = pytest.mark.vllm
@@ -25,6 +25,6 @@ def test_what_a_real_vllm_makes_of_its_cache_is_told(tmp_path: Path) -> None:
     assert (document["hit"], document["proof"]) == (False, "0 loaded, 1 compiled")
     assert "finalize_loading" in document["reason"]
     (entry,) = read_root(tmp_path / "root").entries
-    assert (entry.kind, [entry.path], entry.complete) == (Kind.AOT, document["entries"], True)
+    assert (entry.kind, [entry.path], entry.complete) == (EntryKind.AOT, document["entries"], True)
     assert [record.digest for record in read_root(tmp_path / "root").records] == [document["digest"]]
     assert [Path(entry.path).name] == [one["key"] for one in document["factors"]["keys"]["aot"]]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from compiled_samples import CACHES
 from factors_samples import BOTH, NEW, OLD, changed, factors, warm_record
 from hashed_samples import CODE, REAL, compiled, graphs_folder, key_factors, name_of, sha256, with_variable
+from msgspec import structs
 from plain_worker import concealed
 
 from cache.compiled.factors import env_hash, folder_name, parse_factors, paths_named
@@ -34,7 +34,7 @@ def only(root: Path, document: Mapping[str, Any], *moved: str) -> GraphFolder:
 
 def recorded(root: Path, document: Mapping[str, Any], *entries: str, **changes: Any) -> WarmRecord:
     """Write the record of the warm-up with this document, which filled these entries."""
-    record = replace(warm_record(document), entries=entries, **changes)
+    record = structs.replace(warm_record(document), entries=entries, **changes)
     write_record(root, record)
     return record
 

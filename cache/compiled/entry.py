@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from cache.compiled.factors import FACTORS, INDEX, artifacts_named, parse_factors
@@ -15,9 +16,24 @@ TEMPORARY = ".tmp"
 """End of the names under which vLLM (from 0.17) and torch write before they rename."""
 _RANK = re.compile(r"rank_(\d+_\d+)")
 _INDUCTOR = {"inductor_cache", "triton_cache"}
+ARTIFACT = "artifact_"
+"""Start of the name of a graph."""
+_SEVERITY = {True: 0, None: 1, False: 2}
+"""By whether something is complete."""
 
 
-class Kind(StrEnum):
+@dataclass(frozen=True)
+class _State:
+    """Whether vLLM can load what is there, None if that cannot be told; `why`: the reason where it is not True."""
+
+    complete: bool | None
+    why: str
+
+
+COMPLETE = _State(complete=True, why="")
+
+
+class EntryKind(StrEnum):
     """What an entry holds."""
 
     GRAPHS = "graphs"
@@ -27,7 +43,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """An entry as it lies there.
 
     Attributes:
@@ -46,7 +62,7 @@ class Entry:
         items: everything in it, its folder included.
     """
 
-    kind: Kind
+    kind: EntryKind
     path: str
     ranks: tuple[str, ...]
     size: int
@@ -66,7 +82,7 @@ class Entry:
         return self.path.rpartition("/")[2]
 
 
-def make_entry(kind: Kind, path: str, items: Sequence[Item], read: Callable[[Item], bytes | None]) -> Entry:
+def make_entry(kind: EntryKind, path: str, items: Sequence[Item], read: Callable[[Item], bytes | None]) -> CacheEntry:
     """Describe an entry.
 
     Args:
@@ -76,19 +92,20 @@ def make_entry(kind: Kind, path: str, items: Sequence[Item], read: Callable[[Ite
         read: gives the content of a small file, None if it cannot be read.
     """
     files = [item for item in items if item.is_file]
+    leftovers = [item.path for item in files if item.name.endswith(TEMPORARY)]
     factors, damaged = _factors(path, files, read)
-    complete, why = _aot_state(path, items) if kind is Kind.AOT else _graphs_state(items, read)
-    return Entry(
+    state = _aot_state(path, items) if kind is EntryKind.AOT else _graphs_state(items, read)
+    return CacheEntry(
         kind,
         path,
         _ranks(path, items),
-        sum(item.size for item in files),
+        sum(map(attrgetter("size"), files)),
         len(files),
-        min(item.mtime for item in files or items),
+        min(map(attrgetter("mtime"), files or items)),
         _last_use(files, items),
-        complete,
-        why,
-        tuple(item.path for item in files if item.name.endswith(TEMPORARY)),
+        state.complete,
+        state.why,
+        tuple(leftovers),
         factors,
         damaged,
         tuple(items),
@@ -98,7 +115,7 @@ def make_entry(kind: Kind, path: str, items: Sequence[Item], read: Callable[[Ite
 def _factors(
     path: str, files: Sequence[Item], read: Callable[[Item], bytes | None]
 ) -> tuple[dict[str, Mapping[str, Any]], tuple[str, ...]]:
-    """The factors in each file of them, by path below the entry, and the paths of those that cannot be read."""
+    """The content of each file of factors, by path below the entry, and the paths of those that cannot be read."""
     factors: dict[str, Mapping[str, Any]] = {}
     damaged = []
     for item in files:
@@ -114,56 +131,72 @@ def _factors(
 
 
 def _last_use(files: Sequence[Item], items: Sequence[Item]) -> float:
-    """The newest time of writing or reading a file; without files, of writing a folder, for listing one reads it."""
+    """The newest time of writing or reading a file; without files, of writing a folder, as listing reads a folder."""
     if not files:
         return max(item.mtime for item in items)
     return max(max(item.mtime, item.atime) for item in files)
 
 
 def _ranks(path: str, items: Sequence[Item]) -> tuple[str, ...]:
-    matches = [_RANK.fullmatch(item.name) for item in items if item.is_folder and item.folder == path]
-    return tuple(sorted((match[1] for match in matches if match), key=lambda rank: [*map(int, rank.split("_"))]))
+    ranks = []
+    for item in items:
+        match = _RANK.fullmatch(item.name)
+        if match and item.is_folder and item.folder == path:
+            ranks.append(match[1])
+    return tuple(sorted(ranks, key=_rank_numbers))
 
 
-def _aot_state(path: str, items: Sequence[Item]) -> tuple[bool | None, str]:
+def _rank_numbers(rank: str) -> list[int]:
+    return list(map(int, rank.split("_")))
+
+
+def _aot_state(path: str, items: Sequence[Item]) -> _State:
     """Whether each rank has its model. vLLM makes `inductor_cache` before it compiles (from 0.20)."""
     ranks = {f"{path}/rank_{rank}" for rank in _ranks(path, items)}
+    if not ranks:
+        return _State(complete=False, why=f"no {MODEL} file")
     models = {item.folder for item in items if item.is_file and item.name == MODEL and item.size}
-    without = sorted(rank.rpartition("/")[2] for rank in ranks - models)
-    if without:
-        return False, f"no {MODEL} file in {', '.join(without)}"
-    return (True, "") if ranks else (False, f"no {MODEL} file")
+    lacking = sorted(rank.rpartition("/")[2] for rank in ranks - models)
+    if lacking:
+        return _State(complete=False, why=f"no {MODEL} file in {', '.join(lacking)}")
+    return COMPLETE
 
 
-def _graphs_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -> tuple[bool | None, str]:
-    """The worst of its folders: one for each rank and prefix, the latter may be empty."""
-    if not any(item.is_file for item in items):
-        return False, "no file in it"
-    states = [
-        _folder_state([item for item in items if item.folder == folder], read) for folder in _graph_folders(items)
-    ]
-    for wanted in (False, None):
-        for complete, why in states:
-            if complete is wanted:
-                return complete, why
-    return (True, "") if states else (None, "no file of vLLM's own in it")
+def _graphs_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -> _State:
+    """The worst state of its folders: one for each rank and prefix, the latter may be empty."""
+    if not any(map(attrgetter("is_file"), items)):
+        return _State(complete=False, why="no file in it")
+    worst = None
+    for folder in _graph_folders(items):
+        state = _folder_state([item for item in items if item.folder == folder], read)
+        if worst is None or _SEVERITY[state.complete] > _SEVERITY[worst.complete]:
+            worst = state
+    return worst or _State(complete=None, why="no file of vLLM's own in it")
 
 
 def _graph_folders(items: Sequence[Item]) -> list[str]:
     """The folders in which vLLM keeps graphs or says what is there, sorted; Inductor's own are left out."""
-    written = {item.folder for item in items if item.name in {FACTORS, INDEX} or item.name.startswith("artifact_")}
-    return [folder for folder in sorted(written) if not _INDUCTOR & set(folder.split("/"))]
+    folders = set()
+    for item in items:
+        if item.name in {FACTORS, INDEX} or item.name.startswith(ARTIFACT):
+            folders.add(item.folder)
+    return [folder for folder in sorted(folders) if _INDUCTOR.isdisjoint(folder.split("/"))]
 
 
-def _folder_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -> tuple[bool | None, str]:
+def _folder_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -> _State:
     """The index comes last. There is none beside a whole compiled model, nor from 0.33 on where AOT is off."""
-    artifacts = {item.name for item in items if item.name.startswith("artifact_")}
-    index = next((item for item in items if item.name == INDEX and item.is_file), None)
-    if index is None:
-        return (False, f"graphs without {INDEX}") if artifacts else (None, "no graphs of its own in it")
-    text = read(index)
-    named = None if text is None else artifacts_named(text)
-    if named is None:
-        return (None, f"{INDEX} cannot be read") if text is None else (False, f"{INDEX} is cut")
-    missing = named - artifacts
-    return (False, f"{len(missing)} graphs that {INDEX} names are missing") if missing else (True, "")
+    artifacts = {item.name for item in items if item.name.startswith(ARTIFACT)}
+    indexes = [item for item in items if item.name == INDEX and item.is_file]
+    if not indexes and artifacts:
+        return _State(complete=False, why=f"graphs without {INDEX}")
+    if not indexes:
+        return _State(complete=None, why="no graphs of its own in it")
+    text = read(indexes[0])
+    if text is None:
+        return _State(complete=None, why=f"{INDEX} cannot be read")
+    names = artifacts_named(text)
+    if names is None:
+        return _State(complete=False, why=f"{INDEX} is cut")
+    if missing := names - artifacts:
+        return _State(complete=False, why=f"{len(missing)} graphs that {INDEX} names are missing")
+    return COMPLETE

@@ -10,21 +10,22 @@ from cache.key import finite
 
 FACTORS = "cache_key_factors.json"
 """What the key was made of: `env`, `config_hash`, `code_hash`, `compiler_hash` (vllm/compilation/backends.py, 0.14.1 to
-0.33.0). The hashes tell neither the model nor the GPU; `env` has vLLM's variables in clear, secrets up to 0.28."""
+0.33.0). The hashes name neither the model nor the GPU; `env` has vLLM's variables in clear, secrets up to 0.28."""
 INDEX = "vllm_compile_cache.py"
 """Which artifact holds which graph, as `pprint` writes a dict (as above)."""
 MAX_BYTES = 4 << 20
-"""No file of the two is larger; what is has another origin."""
+"""Neither file is larger; a larger one has another origin."""
 
 
 def parse_factors(data: bytes) -> Mapping[str, Any] | None:
-    """The factors, or None if this is no such file."""
+    """The factors; None if this is not such a file."""
     try:
         factors = json.loads(data, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         return None
-    known = isinstance(factors, dict) and isinstance(factors.get("env"), dict)
-    return factors if known else None
+    if not isinstance(factors, dict) or not isinstance(factors.get("env"), dict):
+        return None
+    return factors
 
 
 def env_hash(env: Mapping[str, Any]) -> str:

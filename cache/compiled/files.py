@@ -1,4 +1,4 @@
-"""What lies below a folder: names, sizes, times and owners. No link is followed, and what vanishes is passed over."""
+"""What lies below a folder: names, sizes, times and owners. Links are not followed, and what vanishes is skipped."""
 
 import os
 import stat
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Item:
-    """A file, folder or link, as `lstat` tells of it.
+    """A file, folder or link, as `lstat` describes it.
 
     Attributes:
         path: relative to the root, with `/`; `.` is the root itself.
         mode: kind and permissions.
-        size: bytes; 0 for what is no file.
+        size: bytes; 0 for what is not a file.
         mtime: when it was last written, seconds since 1970.
         atime: when it was last read, as far as the file system notes it (`noted_reads`).
         uid: its owner.
@@ -36,7 +36,7 @@ class Item:
 
     @property
     def is_folder(self) -> bool:
-        """A folder, and no link to one."""
+        """A folder, not a link to one."""
         return stat.S_ISDIR(self.mode)
 
     @property
@@ -78,15 +78,15 @@ def list_items(root: Path) -> Listing:
     while folders:
         folder = folders.pop()
         try:
-            found = list(_children(root, folder))
+            children = list(_children(root, folder))
         except OSError as error:
             if not folder:
                 raise
             if not isinstance(error, FileNotFoundError):  # removed since its parent was read
                 unread.append(folder)
             continue
-        items += found
-        folders += [item.path for item in found if item.is_folder]
+        items += children
+        folders += [item.path for item in children if item.is_folder]
     return Listing(tuple(sorted(items, key=lambda item: (item.path != ".", item.path))), tuple(sorted(unread)))
 
 
@@ -99,10 +99,10 @@ def _children(root: Path, folder: str) -> Iterator[Item]:
                 continue
 
 
-def _item(path: str, told: os.stat_result) -> Item:
-    size = told.st_size if stat.S_ISREG(told.st_mode) else 0
-    inode = (told.st_dev, told.st_ino)
-    return Item(path, told.st_mode, size, told.st_mtime, told.st_atime, told.st_uid, inode)
+def _item(path: str, state: os.stat_result) -> Item:
+    size = state.st_size if stat.S_ISREG(state.st_mode) else 0
+    inode = (state.st_dev, state.st_ino)
+    return Item(path, state.st_mode, size, state.st_mtime, state.st_atime, state.st_uid, inode)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -113,7 +113,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         limit: bytes at most.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -122,7 +122,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         handle = os.open(path, flags)
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(f"{path} is no regular file")
+            raise OSError(f"{path} is not a regular file")
         return file.read(limit)
 
 

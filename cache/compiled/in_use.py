@@ -58,10 +58,10 @@ def held_files(proc: Path = Path("/proc")) -> HeldFiles:
 def _open(process: Path) -> Iterator[tuple[int, int]]:
     for descriptor in os.scandir(process / "fd"):
         try:
-            told = descriptor.stat()
+            state = descriptor.stat()
         except OSError:  # it was closed
             continue
-        yield told.st_dev, told.st_ino
+        yield state.st_dev, state.st_ino
 
 
 def _mapped(process: Path) -> Iterator[tuple[tuple[int, int], str]]:

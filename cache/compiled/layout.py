@@ -1,12 +1,13 @@
 """A VLLM_CACHE_ROOT read into entries, what lies beside them, and the warm-ups that name them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
-from cache.compiled.entry import Entry, Kind, make_entry
+from cache.compiled.entry import CacheEntry, EntryKind, make_entry
 from cache.compiled.factors import MAX_BYTES
 from cache.compiled.files import Item, Listing, list_items, noted_reads, read_bytes
 from cache.compiled.warm_record import WarmRecord, read_records
@@ -21,7 +22,7 @@ _HOLDERS = ("torch_compile_cache/torch_aot_compile", "torch_compile_cache", "tor
 
 @dataclass(frozen=True)
 class StrayItem:
-    """Something in the root that is no entry.
+    """Something in the root that is not an entry.
 
     Attributes:
         path: below the root: the name in it, or in one of the folders that hold entries.
@@ -44,12 +45,12 @@ class CacheRoot:
         beside: what lies there beside entries, by path.
         records: of warm-ups, newest first.
         damaged_records: names of record files that cannot be read.
-        noted_reads: how well reads show in `Entry.used`, as `files.noted_reads`.
+        noted_reads: how well reads show in `CacheEntry.used`, as `files.noted_reads`.
         listing: all items.
     """
 
     path: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[CacheEntry, ...]
     beside: tuple[StrayItem, ...]
     records: tuple[WarmRecord, ...]
     damaged_records: tuple[str, ...]
@@ -59,20 +60,20 @@ class CacheRoot:
     @property
     def size(self) -> int:
         """Bytes of all entries."""
-        return sum(entry.size for entry in self.entries)
+        return sum(map(attrgetter("size"), self.entries))
 
-    def launches(self, entry: Entry) -> list[WarmRecord]:
+    def launches(self, entry: CacheEntry) -> list[WarmRecord]:
         """The warm-ups that name an entry, newest first."""
-        return [record for record in self.records if entry.path in map(_normal, record.entries)]
+        return [record for record in self.records if entry.path in map(normal_path, record.entries)]
 
     def missing(self, record: WarmRecord) -> list[str]:
         """Entries that a record names and that are not there."""
-        there = {entry.path for entry in self.entries}
-        return [path for path in map(_normal, record.entries) if path not in there]
+        present = set(map(attrgetter("path"), self.entries))
+        return [path for path in map(normal_path, record.entries) if path not in present]
 
 
 def read_root(path: Path) -> CacheRoot:
-    """Read a cache root. Its files are looked at, a few small ones read; none is run, unpickled or changed.
+    """Read a cache root: list its files, and read a few small ones. No file is run, unpickled or changed.
 
     Raises:
         OSError: there is no such folder, or it cannot be read.
@@ -80,11 +81,12 @@ def read_root(path: Path) -> CacheRoot:
     root = path.resolve(strict=True)
     listing = list_items(root)
     groups = _groups(listing)
-    entries = [make_entry(_kind(path), path, items, partial(_content, root)) for path, items in groups.items()]
+    read = partial(_content, root)
+    entries = tuple(make_entry(_kind(path), path, items, read) for path, items in groups.items())
     records, damaged = read_records(root)
     return CacheRoot(
         root,
-        tuple(entries),
+        entries,
         _beside(listing, groups),
         tuple(records),
         tuple(damaged),
@@ -94,10 +96,11 @@ def read_root(path: Path) -> CacheRoot:
 
 
 def _groups(listing: Listing) -> dict[str, list[Item]]:
-    """The items of each entry, by the entry's path. A link in an entry's place is none."""
-    groups: dict[str, list[Item]] = {
-        item.path: [] for item in listing.items if item.is_folder and _entry_of(item.path) == item.path
-    }
+    """The items of each entry, by the entry's path. A link in the place of an entry is not an entry."""
+    groups: dict[str, list[Item]] = {}
+    for item in listing.items:
+        if item.is_folder and _entry_of(item.path) == item.path:
+            groups[item.path] = []
     for item in listing.items:
         if (entry := _entry_of(item.path)) in groups:
             groups[entry].append(item)
@@ -110,9 +113,9 @@ def _entry_of(path: str) -> str:
     return match[0] if match else ""
 
 
-def _kind(path: str) -> Kind:
+def _kind(path: str) -> EntryKind:
     match = _ENTRY.match(path)
-    return Kind.AOT if match and match["aot"] else Kind.GRAPHS
+    return EntryKind.AOT if match and match["aot"] else EntryKind.GRAPHS
 
 
 def _content(root: Path, item: Item) -> bytes | None:
@@ -125,14 +128,15 @@ def _content(root: Path, item: Item) -> bytes | None:
 
 
 def _beside(listing: Listing, groups: Mapping[str, object]) -> tuple[StrayItem, ...]:
-    found: dict[str, list[Item]] = {}
+    places: dict[str, list[Item]] = {}
     for item in listing.items:
         if item.path not in {".", *_HOLDERS} and _entry_of(item.path) not in groups:
-            found.setdefault(place_of(item.path), []).append(item)
-    return tuple(
-        StrayItem(path, sum(item.size for item in items), sum(item.is_file for item in items))
-        for path, items in sorted(found.items())
-    )
+            places.setdefault(place_of(item.path), []).append(item)
+    return tuple(_stray(path, items) for path, items in sorted(places.items()))
+
+
+def _stray(path: str, items: Sequence[Item]) -> StrayItem:
+    return StrayItem(path, sum(map(attrgetter("size"), items)), sum(map(attrgetter("is_file"), items)))
 
 
 def place_of(path: str) -> str:
@@ -145,5 +149,6 @@ def place_of(path: str) -> str:
     return path.partition("/")[0]
 
 
-def _normal(path: str) -> str:
+def normal_path(path: str) -> str:
+    """The path of an entry as a record may write it, without the slash behind it."""
     return path.rstrip("/")

@@ -10,7 +10,7 @@ HANDLES = "vllm_compile_cache.py"
 
 
 def put(source: Path, target: Path) -> bool:
-    """Rename, unless something is there already; of two that race the first wins.
+    """Rename, unless something is there already; of two processes the first wins. True: it was renamed.
 
     Raises:
         OSError: it cannot be renamed.
@@ -53,7 +53,7 @@ def _relocated(value: object, inside: str, target: str) -> object:
     if isinstance(value, str):
         return target + value.partition(inside)[2] if value.startswith("/") and inside in value else value
     if isinstance(value, dict):
-        return {key: _relocated(one, inside, target) for key, one in value.items()}
+        return {key: _relocated(part, inside, target) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_relocated(one, inside, target) for one in value)
+        return type(value)(_relocated(part, inside, target) for part in value)
     return value

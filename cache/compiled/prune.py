@@ -1,23 +1,24 @@
-"""What may go from a cache root, and how it goes. The choice is pure; the removal is one rename, then a deletion."""
+"""What is removed from a cache root. The choice is pure; a removal is one rename, then a deletion."""
 
 import errno
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
-from cache.compiled.entry import Entry
+from cache.compiled.entry import CacheEntry
 from cache.compiled.files import Item
 from cache.compiled.in_use import HeldFiles
-from cache.compiled.layout import CacheRoot
+from cache.compiled.layout import CacheRoot, normal_path
 from cache.compiled.publish import UNPACKING, WARMING
 from cache.compiled.warm_record import FOLDER
 
 REMOVING = ".removing-"
-"""The same of what is being removed."""
+"""Start of the name of a folder with what is being removed."""
 DAY = 86400.0
-"""Seconds. What is unfinished and younger than this may still be at work."""
+"""Seconds. A process may still write what is unfinished and younger than this."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Criteria:
     Attributes:
         older_than: days since an entry was last used; None: any age stays.
         max_size: bytes that all entries may have together, the longest unused go first; None: any.
-        unreachable: entries that no record names, and what was left unfinished.
+        unreachable: entries that no record names, and what is unfinished.
     """
 
     older_than: float | None = None
@@ -57,7 +58,7 @@ class Pruning:
     Attributes:
         going: what goes, in order.
         staying: what meets a criterion and stays, `why` saying why.
-        records: files of the warm records that name what goes: they go first, for they are true no more.
+        records: files of the warm records that name what goes; they go first, as they are no longer true.
         notes: what a reader must know.
     """
 
@@ -67,43 +68,69 @@ class Pruning:
     notes: tuple[str, ...]
 
 
-def choose(root: CacheRoot, criteria: Criteria, held: HeldFiles, now: float) -> Pruning:
+def choose(root: CacheRoot, criteria: Criteria, used_files: HeldFiles, now: float) -> Pruning:
     """Choose what goes.
 
     Args:
         root: the cache root.
         criteria: what is asked.
-        held: files that live processes hold; nothing that has one of them goes.
+        used_files: files that live processes hold open; nothing that has one of them goes.
         now: seconds since 1970.
     """
-    notes = list(_notes(root, criteria, held))
-    stays = {entry.path: why for entry in root.entries if (why := _must_stay(root, entry, held, now))}
-    wanted = _wanted(root, criteria, {*stays}, now)
-    found = [Candidate(entry.path, entry.size, wanted[entry.path]) for entry in _by_use(root) if entry.path in wanted]
-    going = [one for one in found if one.path not in stays]
-    staying = [Candidate(one.path, one.size, f"{stays[one.path]} ({one.why})") for one in found if one.path in stays]
+    obstacles = _obstacles(root, used_files, now)
+    reasons = _reasons(root, criteria, obstacles, now)
+    going: list[Candidate] = []
+    staying: list[Candidate] = []
+    for entry in _by_use(root):
+        reason = reasons.get(entry.path)
+        if reason is None:
+            continue
+        obstacle = obstacles.get(entry.path)
+        if obstacle is None:
+            going.append(Candidate(entry.path, entry.size, reason))
+        else:
+            staying.append(Candidate(entry.path, entry.size, f"{obstacle} ({reason})"))
     if criteria.unreachable:
-        for candidate, at_work in _leftovers(root, {one.path for one in going}, held, now):
-            (staying if at_work else going).append(candidate)
-    records = _records_of(root, {candidate.path for candidate in going})
-    return Pruning(tuple(going), tuple(staying), records, tuple(notes))
+        for leftover in _leftovers(root, set(map(_path, going)), used_files, now):
+            (staying if leftover.at_work else going).append(leftover.candidate)
+    records = _records_of(root, set(map(_path, going)))
+    return Pruning(tuple(going), tuple(staying), records, tuple(_notes(root, criteria, used_files)))
 
 
-def _wanted(root: CacheRoot, criteria: Criteria, staying: set[str], now: float) -> dict[str, str]:
-    """The entries that meet a criterion, by path, and which it is; the paths in `staying` must stay whatever it is."""
-    wanted = {entry.path: why for entry in root.entries if (why := _why(root, entry, criteria, now))}
+def _path(candidate: Candidate) -> str:
+    return candidate.path
+
+
+def _obstacles(root: CacheRoot, used_files: HeldFiles, now: float) -> dict[str, str]:
+    """Path -> why the entry stays, of the entries that stay whatever is asked."""
+    obstacles = {}
+    for entry in root.entries:
+        if used_files.holds(root.path, entry.items):
+            obstacles[entry.path] = "in use"
+        elif not entry.complete and now - entry.used <= DAY:
+            obstacles[entry.path] = "a start may be filling it"
+    return obstacles
+
+
+def _reasons(root: CacheRoot, criteria: Criteria, obstacles: Container[str], now: float) -> dict[str, str]:
+    """Path -> the criterion that the entry meets, of the entries that meet one; `obstacles`: those that must stay."""
+    reasons = {}
+    for entry in root.entries:
+        reason = _reason(root, entry, criteria, now)
+        if reason is not None:
+            reasons[entry.path] = reason
     if criteria.max_size is not None:
-        wanted |= _oversize(root, criteria.max_size, {*wanted} - staying, staying)
-    return wanted
+        reasons |= _oversize(root, criteria.max_size, reasons, obstacles)
+    return reasons
 
 
-def _records_of(root: CacheRoot, gone: set[str]) -> tuple[str, ...]:
+def _records_of(root: CacheRoot, removed: set[str]) -> tuple[str, ...]:
     """The files of the warm records that name one of these paths."""
-    records = [record for record in root.records if gone & {path.rstrip("/") for path in record.entries}]
+    records = [record for record in root.records if not removed.isdisjoint(map(normal_path, record.entries))]
     return tuple(f"{FOLDER}/{record.digest}.json" for record in records)
 
 
-def _notes(root: CacheRoot, criteria: Criteria, held: HeldFiles) -> Iterator[str]:
+def _notes(root: CacheRoot, criteria: Criteria, used_files: HeldFiles) -> Iterator[str]:
     if criteria.unreachable and not _tellable(root):
         lacking = (
             f"these records cannot be read: {', '.join(root.damaged_records)}"
@@ -113,8 +140,8 @@ def _notes(root: CacheRoot, criteria: Criteria, held: HeldFiles) -> Iterator[str
         yield f"Which entries no launch reaches cannot be told: {lacking}. Only unfinished ones count as unreachable."
     if root.noted_reads == "never":
         yield "This file system does not note reads: the last use of an entry is its last writing."
-    if held.unseen:
-        yield f"Processes that cannot be looked into from here: {held.unseen}; they may hold files of this root."
+    if used_files.unseen:
+        yield f"Processes that cannot be looked into from here: {used_files.unseen}; they may hold files of this root."
     if root.listing.unread:
         yield f"Could not be read, and stays: {', '.join(root.listing.unread)}."
 
@@ -124,62 +151,79 @@ def _tellable(root: CacheRoot) -> bool:
     return bool(root.records) and not root.damaged_records
 
 
-def _by_use(root: CacheRoot) -> list[Entry]:
+def _by_use(root: CacheRoot) -> list[CacheEntry]:
     """The entries, the longest unused first."""
     return sorted(root.entries, key=lambda entry: (entry.used, entry.path))
 
 
-def _must_stay(root: CacheRoot, entry: Entry, held: HeldFiles, now: float) -> str:
-    """Why an entry stays whatever is asked; empty if it may go."""
-    if held.holds(root.path, entry.items):
-        return "in use"
-    return "" if entry.complete or now - entry.used > DAY else "a start may be filling it"
-
-
-def _why(root: CacheRoot, entry: Entry, criteria: Criteria, now: float) -> str:
-    """The criterion, but `max_size`, that an entry meets; empty if none."""
+def _reason(root: CacheRoot, entry: CacheEntry, criteria: Criteria, now: float) -> str | None:
+    """The criterion, except `max_size`, that an entry meets; None if it meets none."""
     days = (now - entry.used) / DAY
     if criteria.older_than is not None and days > criteria.older_than:
         return f"last used {days:.1f} days ago"
-    if criteria.unreachable and entry.complete is False:
+    if not criteria.unreachable:
+        return None
+    if entry.complete is False:
         return f"unfinished: {entry.why}"
-    unnamed = criteria.unreachable and _tellable(root) and not root.launches(entry)
-    return "no record names it" if unnamed else ""
+    if _tellable(root) and not root.launches(entry):
+        return "no record names it"
+    return None
 
 
-def _oversize(root: CacheRoot, limit: int, going: set[str], staying: set[str]) -> dict[str, str]:
-    """More entries that should go to reach a size; what stays counts, and others go in its place."""
-    size = sum(entry.size for entry in root.entries if entry.path not in going)
-    more = {}
+def _oversize(root: CacheRoot, limit: int, chosen: Container[str], obstacles: Container[str]) -> dict[str, str]:
+    """Path -> reason of more entries that should go to reach a size.
+
+    Args:
+        root: the cache root.
+        limit: bytes that the remaining entries may have.
+        chosen: paths of entries that meet another criterion.
+        obstacles: paths of entries that must stay: they count, and others go in their place.
+    """
+    size = 0
+    for entry in root.entries:
+        if entry.path not in chosen or entry.path in obstacles:
+            size += entry.size
+    reasons = {}
     for entry in _by_use(root):
-        if size > limit and entry.path not in going:
-            more[entry.path] = "longest unused of too much"
-            size -= 0 if entry.path in staying else entry.size
-    return more
+        if size > limit and (entry.path not in chosen or entry.path in obstacles):
+            reasons[entry.path] = "longest unused of too much"
+            size -= 0 if entry.path in obstacles else entry.size
+    return reasons
 
 
-def _leftovers(root: CacheRoot, gone: set[str], held: HeldFiles, now: float) -> Iterator[tuple[Candidate, bool]]:
-    """Unfinished things beside and in entries that stay, and whether each may still be at work."""
-    for beside in root.beside:
-        if beside.path.rpartition("/")[2].startswith((WARMING, UNPACKING, REMOVING)):
-            inside = [item for item in root.listing.items if f"{item.path}/".startswith(f"{beside.path}/")]
-            yield _leftover(root.path, beside.path, inside, held, now)
-    for entry in (entry for entry in root.entries if entry.path not in gone):
-        for path in entry.leftovers:
-            yield _leftover(root.path, path, [item for item in entry.items if item.path == path], held, now)
+@dataclass(frozen=True)
+class _Leftover:
+    """Something unfinished; `at_work`: a process may still write it."""
+
+    candidate: Candidate
+    at_work: bool
 
 
-def _leftover(root: Path, path: str, items: Sequence[Item], held: HeldFiles, now: float) -> tuple[Candidate, bool]:
-    size = sum(item.size for item in items)
-    if held.holds(root, items):
-        return Candidate(path, size, "in use (unfinished)"), True
-    if now - max(item.mtime for item in items) < DAY:
-        return Candidate(path, size, "unfinished, and younger than a day"), True
-    return Candidate(path, size, "unfinished, and older than a day"), False
+def _leftovers(root: CacheRoot, removed: set[str], used_files: HeldFiles, now: float) -> Iterator[_Leftover]:
+    """Unfinished things beside entries, and in entries that stay."""
+    for stray in root.beside:
+        if stray.path.rpartition("/")[2].startswith((WARMING, UNPACKING, REMOVING)):
+            items = [item for item in root.listing.items if f"{item.path}/".startswith(f"{stray.path}/")]
+            yield _leftover(root.path, stray.path, items, used_files, now)
+    for entry in root.entries:
+        if entry.path in removed:
+            continue
+        for item in entry.items:
+            if item.path in entry.leftovers:
+                yield _leftover(root.path, item.path, [item], used_files, now)
+
+
+def _leftover(root: Path, path: str, items: Sequence[Item], used_files: HeldFiles, now: float) -> _Leftover:
+    size = sum(map(attrgetter("size"), items))
+    if used_files.holds(root, items):
+        return _Leftover(Candidate(path, size, "in use (unfinished)"), at_work=True)
+    if now - max(map(attrgetter("mtime"), items)) < DAY:
+        return _Leftover(Candidate(path, size, "unfinished, and younger than a day"), at_work=True)
+    return _Leftover(Candidate(path, size, "unfinished, and older than a day"), at_work=False)
 
 
 def remove(root: Path, path: str) -> None:
-    """Remove one thing below a root: no start ever sees half of it. What is gone already is no error.
+    """Remove one thing below a root: no start ever sees half of it. It is not an error if it is not there.
 
     It is renamed into a folder of the root first, or beside itself where a file system is mounted below the root. A
     start that looks for it now finds nothing and compiles anew; a process that holds a file of it keeps that file.

@@ -1,10 +1,11 @@
-"""From a folder that a server filled to a cache root that others use: entry by entry, each with one rename."""
+"""Moves what a server filled into a cache root that others use: entry by entry, each with one rename."""
 
 import secrets
 import shutil
+from operator import attrgetter
 from pathlib import Path
 
-from cache.compiled.entry import Kind
+from cache.compiled.entry import EntryKind
 from cache.compiled.layout import read_root
 from cache.compiled.place import put, relocate
 
@@ -36,16 +37,17 @@ def publish(staging: Path, root: Path) -> tuple[list[str], list[str]]:
         OSError: something cannot be moved.
     """
     moved: list[str] = []
-    kept: list[str] = []
+    present: list[str] = []
     for entry in entries_in(staging):
         relocate(staging, entry, root)
-        (moved if put(staging / entry, root / entry) else kept).append(entry)
-    for file in [path for path in sorted(staging.rglob("*")) if path.is_file() and not path.is_symlink()]:
+        (moved if put(staging / entry, root / entry) else present).append(entry)
+    for file in sorted(staging.rglob("*")):
         relative = file.relative_to(staging)
-        if not any(relative.is_relative_to(entry) for entry in kept):
+        is_plain = file.is_file() and not file.is_symlink()
+        if is_plain and not any(map(relative.is_relative_to, present)):
             put(file, root / relative)
     shutil.rmtree(staging, ignore_errors=True)
-    return moved, kept
+    return moved, present
 
 
 def entries_in(root: Path) -> list[str]:
@@ -53,5 +55,5 @@ def entries_in(root: Path) -> list[str]:
 
     Through 0.26, to load what was compiled ahead of time reads graphs too, so those go first.
     """
-    entries = sorted(read_root(root).entries, key=lambda entry: (entry.kind is Kind.AOT, entry.path))
-    return [entry.path for entry in entries]
+    entries = sorted(read_root(root).entries, key=lambda entry: (entry.kind is EntryKind.AOT, entry.path))
+    return list(map(attrgetter("path"), entries))

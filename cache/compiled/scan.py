@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cache.compiled.entry import MODEL, Entry
+from cache.compiled.entry import MODEL, CacheEntry
 from cache.compiled.files import Item, read_bytes
 from cache.compiled.layout import CacheRoot, place_of
 from cache.secrets import refused_in_text, refused_values
@@ -18,7 +18,7 @@ _PICKLED = {"fxgraph", "aotautograd"}
 """Folders of Inductor's cache whose files it unpickles (torch/_inductor/codecache.py)."""
 
 
-class Level(StrEnum):
+class ScanLevel(StrEnum):
     """How bad it is."""
 
     ERROR = "error"
@@ -41,7 +41,7 @@ class Matter(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class ScanFinding:
     """One finding.
 
     Attributes:
@@ -54,14 +54,14 @@ class Finding:
     """
 
     matter: Matter
-    level: Level
+    level: ScanLevel
     path: str
     count: int
     message: str
     hint: str
 
 
-def scan(root: CacheRoot, environ: Mapping[str, str], user: int) -> list[Finding]:
+def scan(root: CacheRoot, environ: Mapping[str, str], user: int) -> list[ScanFinding]:
     """All findings, the worst first.
 
     Args:
@@ -70,7 +70,7 @@ def scan(root: CacheRoot, environ: Mapping[str, str], user: int) -> list[Finding
         user: the user whose files belong here, beside those of user 0.
     """
     items, unread = root.listing.items, list(root.listing.unread)
-    found = [
+    findings = [
         *_secrets(root.path, items, refused_values(environ), unread),
         *_writable(items),
         *_foreign(items, user),
@@ -78,12 +78,12 @@ def scan(root: CacheRoot, environ: Mapping[str, str], user: int) -> list[Finding
         *_links(root.path, items),
         *_pickles(root),
     ]
-    return sorted(found, key=lambda finding: list(Level).index(finding.level))
+    return sorted(findings, key=lambda finding: list(ScanLevel).index(finding.level))
 
 
 def _secrets(
     root: Path, items: Iterable[Item], values: Mapping[str, tuple[bytes, ...]], unread: list[str]
-) -> Iterator[Finding]:
+) -> Iterator[ScanFinding]:
     for item in items:
         if not item.is_file or item.size > MAX_TEXT:
             continue
@@ -96,57 +96,59 @@ def _secrets(
             continue
         names = [] if b"\0" in text else refused_in_text(text, values)
         if names:
-            said = f"The value of {', '.join(names)} stands here in clear."
+            message = f"The value of {', '.join(names)} stands here in clear."
             hint = (
                 "Whoever can read the cache has it: change the secret, remove the entry, and warm without the variable."
             )
-            yield Finding(Matter.SECRET, Level.ERROR, item.path, len(names), said, hint)
+            yield ScanFinding(Matter.SECRET, ScanLevel.ERROR, item.path, len(names), message, hint)
 
 
-def _writable(items: Iterable[Item]) -> Iterator[Finding]:
-    found = [item for item in items if item.mode & stat.S_IWOTH and (item.is_file or item.is_folder)]
-    for place, group in _by_place(found).items():
-        said = f"Every user can write this{_more(group, place)}, and so choose what vLLM loads."
+def _writable(items: Iterable[Item]) -> Iterator[ScanFinding]:
+    loose = [item for item in items if item.mode & stat.S_IWOTH and (item.is_file or item.is_folder)]
+    for place, group in _by_place(loose).items():
+        message = f"Every user can write this{_more(group, place)}, and so choose what vLLM loads."
         hint = "Take the permission away with chmod -R o-w, and make the entry anew: it may have been changed."
-        yield Finding(Matter.WRITABLE, Level.ERROR, group[0].path, len(group), said, hint)
+        yield ScanFinding(Matter.WRITABLE, ScanLevel.ERROR, group[0].path, len(group), message, hint)
 
 
-def _foreign(items: Iterable[Item], user: int) -> Iterator[Finding]:
-    found = [item for item in items if item.uid not in {user, 0}]
-    for place, group in _by_place(found).items():
+def _foreign(items: Iterable[Item], user: int) -> Iterator[ScanFinding]:
+    foreign = [item for item in items if item.uid not in {user, 0}]
+    for place, group in _by_place(foreign).items():
         owners = ", ".join(map(str, sorted({item.uid for item in group})))
-        said = f"Another user (number {owners}) owns this{_more(group, place)}, and can change it."
+        message = f"Another user (number {owners}) owns this{_more(group, place)}, and can change it."
         hint = "Run this as the user who serves; if it is that user, make the entry anew, or chown it."
-        yield Finding(Matter.FOREIGN, Level.ERROR, group[0].path, len(group), said, hint)
+        yield ScanFinding(Matter.FOREIGN, ScanLevel.ERROR, group[0].path, len(group), message, hint)
 
 
-def _unreadable(paths: list[str]) -> Iterator[Finding]:
+def _unreadable(paths: list[str]) -> Iterator[ScanFinding]:
     if paths:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        said = f"This{more} could not be read; nothing is known of what is in there."
-        yield Finding(Matter.UNREADABLE, Level.WARNING, paths[0], len(paths), said, "Run this as the user who serves.")
+        message = f"This{more} could not be read; nothing is known of what is in there."
+        yield ScanFinding(
+            Matter.UNREADABLE, ScanLevel.WARNING, paths[0], len(paths), message, "Run this as the user who serves."
+        )
 
 
-def _links(root: Path, items: Iterable[Item]) -> Iterator[Finding]:
+def _links(root: Path, items: Iterable[Item]) -> Iterator[ScanFinding]:
     for item in items:
         target = Path(os.path.realpath(root / item.path)) if item.is_link else root
         if target != root and root not in target.parents:
             hint = "What lies there was not looked at; neither a copy of this root nor prune takes it along."
-            yield Finding(Matter.LINK, Level.NOTE, item.path, 1, "This link leads out of the root.", hint)
+            yield ScanFinding(Matter.LINK, ScanLevel.NOTE, item.path, 1, "This link leads out of the root.", hint)
 
 
-def _pickles(root: CacheRoot) -> Iterator[Finding]:
+def _pickles(root: CacheRoot) -> Iterator[ScanFinding]:
     for entry in root.entries:
-        found = [item for item in entry.items if item.is_file and _is_pickle(entry, item)]
-        if found and not root.launches(entry):
-            said = (
-                f"vLLM loads pickles from here ({len(found)}), which run code, and no record of a warm-up names them."
+        pickles = [item for item in entry.items if item.is_file and _is_pickle(entry, item)]
+        if pickles and not root.launches(entry):
+            message = (
+                f"vLLM loads pickles from here ({len(pickles)}), which run code, and no record of a warm-up names them."
             )
             hint = "Serve from it only if you know who made it; else remove the folder and warm up anew."
-            yield Finding(Matter.PICKLE, Level.NOTE, entry.path, len(found), said, hint)
+            yield ScanFinding(Matter.PICKLE, ScanLevel.NOTE, entry.path, len(pickles), message, hint)
 
 
-def _is_pickle(entry: Entry, item: Item) -> bool:
+def _is_pickle(entry: CacheEntry, item: Item) -> bool:
     """A compiled model, an artifact of vLLM's (one file, or a folder of Inductor's), or an entry of Inductor's."""
     parts = item.path[len(entry.path) + 1 :].split("/")
     own = item.name == MODEL or any(part.startswith("artifact_") for part in parts)

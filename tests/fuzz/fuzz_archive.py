@@ -25,7 +25,7 @@ from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths
 from fuzz.said import require_sentence
 from rules.errors import TunerError
-from tuner.compile_cache.archive import Serving, unpack
+from tuner.compile_cache.archive import ServingEnvironment, unpack
 
 Member = tuple[tarfile.TarInfo, bytes]
 TYPES = [tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE]
@@ -67,7 +67,9 @@ def case(draw: Draw, ground: Ground) -> str:
     before, beside = state(root), state(ground.folder / "outside")
     with limited():
         try:
-            manifest, _, _ = unpack(archive, root, Serving(saved=ground.folder / "environment.json"), force=True)
+            manifest, _, _ = unpack(
+                archive, root, ServingEnvironment(saved=ground.folder / "environment.json"), force=True
+            )
         except TunerError as error:
             require_sentence(error)
             assert state(root) == before, "a refused archive left something behind"

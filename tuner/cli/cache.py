@@ -108,7 +108,7 @@ def scan(cache_root: CachesRoot = None, as_json: Json = False) -> None:
     Ends with 1 if there is a secret, or something that other users can change; else with 3 if something could not be
     read; else with 0, notes or none.
     """
-    from cache.compiled.scan import Level
+    from cache.compiled.scan import ScanLevel
     from cache.compiled.scan import scan as scan_root
     from tuner.compile_cache.prune import opened_root
     from tuner.compile_cache.text import scan_document, scan_text
@@ -120,7 +120,7 @@ def scan(cache_root: CachesRoot = None, as_json: Json = False) -> None:
             print_json(scan_document(root, findings))
         else:
             result(scan_text(root, findings))
-        exits = {Level.ERROR: ExitCode.ERROR, Level.WARNING: ExitCode.UNKNOWN, Level.NOTE: ExitCode.FINE}
+        exits = {ScanLevel.ERROR: ExitCode.ERROR, ScanLevel.WARNING: ExitCode.UNKNOWN, ScanLevel.NOTE: ExitCode.FINE}
         raise SystemExit(exits[findings[0].level] if findings else ExitCode.FINE)
 
 
@@ -202,12 +202,12 @@ def unpack(
     Nothing half-done is ever seen there, and an entry that is there already is left as it is. vLLM runs what it reads
     from a compile cache, so unpack only what you trust.
     """
-    from tuner.compile_cache.archive import Serving, unpacked_document, unpacked_text
+    from tuner.compile_cache.archive import ServingEnvironment, unpacked_document, unpacked_text
     from tuner.compile_cache.archive import unpack as unpack_cache
 
     with failures(as_json):
         root = _root(cache_root)
-        manifest, done, differing = unpack_cache(archive, root, Serving(python, environment), force=force)
+        manifest, done, differing = unpack_cache(archive, root, ServingEnvironment(python, environment), force=force)
         for difference in differing:
             say(f"tuner: unpacked nevertheless: {difference}")
         if as_json:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ default from 0.27.1 on with torch 2.12 (vllm/compilation/caching.py, aot_compile
 
 
 @dataclass(frozen=True)
-class Serving:
+class ServingEnvironment:
     """Where an archive will be used; see `tuner.cli.inputs.Inputs`."""
 
     python: str | None = None
@@ -46,7 +47,9 @@ def pack(root: Path, archive: Path, prefixes: Sequence[str]) -> Manifest:
         return write_archive(root, archive, _chosen(root, prefixes))
 
 
-def unpack(archive: Path, root: Path, serving: Serving, *, force: bool) -> tuple[Manifest, Unpacked, tuple[str, ...]]:
+def unpack(
+    archive: Path, root: Path, serving: ServingEnvironment, *, force: bool
+) -> tuple[Manifest, Unpacked, tuple[str, ...]]:
     """Put an archive's entries and records below a cache root.
 
     Returns:
@@ -64,20 +67,22 @@ def unpack(archive: Path, root: Path, serving: Serving, *, force: bool) -> tuple
 
 def differences(records: Sequence[WarmRecord], environment: Environment) -> tuple[str, ...]:
     """A sentence for each fact in which a warm-up's environment was another one; empty if all agree."""
-    found = []
+    sentences = []
     for name in _FACTORS:
         here = _fact(environment, name)
-        there = sorted({_fact(record, name) for record in records} - {here})
-        found += [f"{name} is {here} here, and {other} in the archive" for other in there]
-    return tuple(found)
+        for other in sorted({_fact(record, name) for record in records} - {here}):
+            sentences.append(f"{name} is {here} here, and {other} in the archive")  # noqa: PERF401  two loops
+    return tuple(sentences)
 
 
 def _fact(subject: WarmRecord | Environment, name: str) -> str:
     value = getattr(subject, name)
-    return "none" if value is None else public_version(value) if name == "vllm" else value
+    if value is None:
+        return "none"
+    return public_version(value) if name == "vllm" else str(value)
 
 
-def _differing(records: Sequence[WarmRecord], serving: Serving, *, force: bool) -> tuple[str, ...]:
+def _differing(records: Sequence[WarmRecord], serving: ServingEnvironment, *, force: bool) -> tuple[str, ...]:
     try:
         environment, _ = serving_environment(serving.python, serving.saved)
     except TunerError as error:
@@ -98,20 +103,23 @@ def _elsewhere(archive: Path, differing: Sequence[str]) -> TunerError:
 
 def _chosen(root: Path, prefixes: Sequence[str]) -> list[WarmRecord]:
     records, damaged = read_records(root)
-    if not prefixes:
-        if damaged:
-            hint = "Remove it, or choose records with --record."
-            raise ArchiveError(f"{FOLDER}/{damaged[0]!r:.80} is no record of a warm-up", hint=hint)
-        if not records:
-            raise ArchiveError("no warm-up is recorded there", hint="Make one with `tuner cache warm MODEL`.")
-    chosen = {record.digest: record for record in records} if not prefixes else {}
-    for prefix in prefixes:
-        found = [record for record in records if record.digest.startswith(prefix)]
-        if len(found) != 1:
-            hint = f"The records lie in {root / FOLDER}, each named by its digest."
-            raise ArchiveError(f"{len(found) or 'no'} records have a digest that starts with {prefix!r:.80}", hint=hint)
-        chosen[found[0].digest] = found[0]
-    return list(chosen.values())
+    if prefixes:
+        chosen = {record.digest: record for record in map(partial(_record_of, root, records), prefixes)}
+        return list(chosen.values())
+    if damaged:
+        hint = "Remove it, or choose records with --record."
+        raise ArchiveError(f"{FOLDER}/{damaged[0]!r:.80} is no record of a warm-up", hint=hint)
+    if not records:
+        raise ArchiveError("no warm-up is recorded there", hint="Make one with `tuner cache warm MODEL`.")
+    return list({record.digest: record for record in records}.values())
+
+
+def _record_of(root: Path, records: Sequence[WarmRecord], prefix: str) -> WarmRecord:
+    fitting = [record for record in records if record.digest.startswith(prefix)]
+    if len(fitting) != 1:
+        hint = f"The records lie in {root / FOLDER}, each named by its digest."
+        raise ArchiveError(f"{len(fitting) or 'no'} records have a digest that starts with {prefix!r:.80}", hint=hint)
+    return fitting[0]
 
 
 @contextmanager
@@ -148,7 +156,7 @@ def packed_text(archive: Path, manifest: Manifest) -> str:
 
 
 def unpacked_document(
-    root: Path, archive: Path, manifest: Manifest, done: Unpacked, differing: Sequence[str]
+    root: Path, archive: Path, manifest: Manifest, unpacked: Unpacked, differing: Sequence[str]
 ) -> dict[str, Any]:
     """What `tuner cache unpack --json` prints."""
     return {
@@ -156,16 +164,19 @@ def unpacked_document(
         "archive": str(archive),
         "cache_root": str(root),
         "made_at": manifest.made_at,
-        "entries": list(done.entries),
-        "records": list(done.records),
-        "already_there": list(done.kept),
+        "entries": list(unpacked.entries),
+        "records": list(unpacked.records),
+        "already_there": list(unpacked.present),
         "differences": list(differing),
     }
 
 
-def unpacked_text(root: Path, manifest: Manifest, done: Unpacked) -> str:
+def unpacked_text(root: Path, manifest: Manifest, unpacked: Unpacked) -> str:
     """What `tuner cache unpack` prints."""
-    new = [*_lines("unpacked", (*done.entries, *done.records)), *_lines("already there, left as it is", done.kept)]
+    new = [
+        *_lines("unpacked", (*unpacked.entries, *unpacked.records)),
+        *_lines("already there, left as it is", unpacked.present),
+    ]
     return "\n".join([f"{root}:", *map(_warm_up, manifest.records), *new])
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.compiled.entry import Entry
+from cache.compiled.entry import CacheEntry
 from cache.compiled.factors import INDEX, MAX_BYTES, paths_named
 from cache.compiled.files import read_bytes
 from cache.compiled.layout import CacheRoot
@@ -123,7 +123,7 @@ def _folders(root: Path, factors: Mapping[str, Any]) -> list[GraphFolder]:
     return graph_folders(cache, factors, {entry.path for entry in cache.entries if _is_moved(cache, entry)})
 
 
-def _is_moved(cache: CacheRoot, entry: Entry) -> bool:
+def _is_moved(cache: CacheRoot, entry: CacheEntry) -> bool:
     """Whether an index of the entry names files that do not lie in it."""
     indexes = [item.path for item in entry.items if item.is_file and item.name == INDEX and item.size <= MAX_BYTES]
     paths = [path for index in indexes for path in _paths(cache.path / index)]

@@ -1,4 +1,4 @@
-"""The folders of the piecewise backend's graphs, `torch_compile_cache/<10 hex>`, held against a launch. Pure.
+"""The folders of the piecewise backend's graphs, `torch_compile_cache/<10 hex>`, compared with a launch. Pure.
 
 What such a name is made of stands in the folder's `cache_key_factors.json`. All of it is known of a launch before it
 starts but the hash of the files that a trace will run through; of those a warm-up's record may tell that none changed.
@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import attrgetter, itemgetter
 from typing import Any
 
-from cache.compiled.entry import Entry, Kind
+from cache.compiled.entry import ARTIFACT, CacheEntry, EntryKind
 from cache.compiled.factors import env_hash, folder_name
 from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord
@@ -88,55 +89,87 @@ def graph_folders(root: CacheRoot, factors: Document, moved: AbstractSet[str]) -
         factors: the launch's document (`tuner.compile_cache.factors`).
         moved: paths of the entries whose index names files of another place.
     """
-    entries = [one for one in root.entries if one.kind is Kind.GRAPHS and one.path.startswith(HASHED)]
     model = factors["config"]["parts"].get("model_config", {}).get("factors", {}).get("model")
-    found = []
-    for entry in entries:
+    ranked = []
+    for entry in root.entries:
+        if entry.kind is not EntryKind.GRAPHS or not entry.path.startswith(HASHED):
+            continue
         records = [record for record in root.launches(entry) if is_factors(record.factors)]
-        foreign = not any(record.model == model for record in records)
-        found.append((_folder(entry, records, factors, moved), foreign, -entry.made))
-    return [folder for folder, *_ in sorted(found, key=lambda one: (*_distance(one[0]), *one[1:]))]
+        folder = _folder(entry, records, factors, moved)
+        is_foreign = model not in map(attrgetter("model"), records)
+        ranked.append(((*_distance(folder), is_foreign, -entry.made), folder))
+    return list(map(itemgetter(1), sorted(ranked, key=itemgetter(0))))
 
 
 def _distance(folder: GraphFolder) -> tuple[bool, int, int]:
-    """How far it is from the launch: the parts of its name that differ, then all that is known to."""
+    """How far it is from the launch: the parts of its name that differ, then all that is known to differ."""
     return not folder.known, len(folder.parts), len(folder.differences)
 
 
-def _part(one: Difference) -> str:
-    return "variables" if one.kind in {"variable", "home"} else "config" if _of_config(one) else "compiler"
+def _part(difference: Difference) -> str:
+    if difference.kind in {"variable", "home"}:
+        return "variables"
+    return "config" if _of_config(difference) else "compiler"
 
 
-def _of_config(one: Difference) -> bool:
+def _of_config(difference: Difference) -> bool:
     """The release of vLLM is hashed with the config (vllm/config/vllm.py)."""
-    return one.kind in {"config", "path"} or one.name == "vllm"
+    return difference.kind in {"config", "path"} or difference.name == "vllm"
 
 
-def _folder(entry: Entry, records: Sequence[WarmRecord], factors: Document, moved: AbstractSet[str]) -> GraphFolder:
-    own = [told for told in entry.factors.values() if _names(told, entry)]
-    compared = [(record, known_differences(record.factors, factors)) for record in records]
-    since = [(record, found) for record, found in compared if found is not None]
-    proven = [record for record, found in since if all(one.effect is Effect.NONE for one in found)]
-    differing = _differing(own[0], [found for _, found in since], factors) if own and not proven else ()
+def _folder(
+    entry: CacheEntry, records: Sequence[WarmRecord], factors: Document, moved: AbstractSet[str]
+) -> GraphFolder:
+    own = next((content for content in entry.factors.values() if _names(content, entry)), None)
+    warm_ups = list(_warm_ups(records, factors))
+    equal = next((warm_up for warm_up in warm_ups if warm_up.is_equal), None)
+    differences: tuple[Difference, ...] = ()
+    if own is not None and equal is None:
+        differences = tuple(_differing(own, warm_ups, factors))
     return GraphFolder(
         name=entry.name,
-        known=bool(own or proven),
-        differences=tuple(differing),
-        sources=_sources(since, factors),
-        warmed=proven[0].hit if proven else None,
-        missing=tuple(rank for rank in expected_ranks(factors) if rank.removeprefix("rank_") not in entry.ranks),
+        known=own is not None or equal is not None,
+        differences=differences,
+        sources=_sources(warm_ups, factors),
+        warmed=None if equal is None else equal.record.hit,
+        missing=_missing_ranks(entry, factors),
         complete=entry.complete,
         why=entry.why,
-        graphs=sum(item.name.startswith("artifact_") for item in entry.items),
+        graphs=sum(item.name.startswith(ARTIFACT) for item in entry.items),
         prefixes=sum(name.startswith("rank_0_0/") for name in entry.factors),
         moved=entry.path in moved and _looks_there(factors),
     )
 
 
-def _names(told: Document, entry: Entry) -> bool:
+@dataclass(frozen=True)
+class _WarmUp:
+    """A warm-up that made a folder, and what differs between it and the launch."""
+
+    record: WarmRecord
+    differences: Sequence[Difference]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether no difference has an effect."""
+        return all(difference.effect is Effect.NONE for difference in self.differences)
+
+
+def _warm_ups(records: Sequence[WarmRecord], factors: Document) -> Iterator[_WarmUp]:
+    """The records with their differences; without those whose factors are damaged."""
+    for record in records:
+        differences = known_differences(record.factors, factors)
+        if differences is not None:
+            yield _WarmUp(record, differences)
+
+
+def _missing_ranks(entry: CacheEntry, factors: Document) -> tuple[str, ...]:
+    return tuple(rank for rank in expected_ranks(factors) if rank.removeprefix("rank_") not in entry.ranks)
+
+
+def _names(content: Document, entry: CacheEntry) -> bool:
     """Whether these factors lead to the folder; those of an engine's second module need not: it uses the first's."""
     try:
-        return folder_name(told) == entry.name
+        return folder_name(content) == entry.name
     except RecursionError:
         return False
 
@@ -146,19 +179,29 @@ def _looks_there(factors: Document) -> bool:
     return version is None or version.release < OWN_PATHS_BEFORE
 
 
-def _differing(told: Document, since: Sequence[Sequence[Difference]], factors: Document) -> Iterator[Difference]:
-    """What differs from a folder's own factors; a record of the warm-up that made it names what hides in a hash."""
-    named = since[0] if since else ()
-    yield from _variables(told["env"], factors["variables"])
-    if told.get(CONFIG) != factors["config"]["hash"]:
-        fields = [one for one in named if one.effect is Effect.KEY and _of_config(one)]
-        yield from fields or [_hidden(CONFIG, "config", told.get(CONFIG), factors["config"]["hash"])]
+def _differing(content: Document, warm_ups: Sequence[_WarmUp], factors: Document) -> Iterator[Difference]:
+    """What differs from a folder's own factors; where it keeps a hash alone, a record may name the differences.
+
+    Args:
+        content: the folder's own factors.
+        warm_ups: those that made it, the newest first.
+        factors: the launch's document.
+    """
+    named = warm_ups[0].differences if warm_ups else ()
+    yield from _variables(content["env"], factors["variables"])
+    ours = factors["config"]["hash"]
+    if content.get(CONFIG) != ours:
+        fields = [item for item in named if item.effect is Effect.KEY and _of_config(item)]
+        yield from fields or [_hidden(CONFIG, "config", content.get(CONFIG), ours)]
     ours = factors["keys"]["graphs"][COMPILER]
-    if told.get(COMPILER) != ours:
-        parts = [one for one in named if one.kind == "compiler" and one.name not in {"vllm", "python"} and one.fix]
-        yield from [replace(one, effect=Effect.KEY) for one in parts] or [
-            _hidden(COMPILER, "compiler", told.get(COMPILER), ours)
-        ]
+    if content.get(COMPILER) != ours:
+        parts = [replace(item, effect=Effect.KEY) for item in named if _of_compiler(item)]
+        yield from parts or [_hidden(COMPILER, "compiler", content.get(COMPILER), ours)]
+
+
+def _of_compiler(difference: Difference) -> bool:
+    """Whether it is in the hash of the compiler: the release is not, nor what nothing needs to be done about."""
+    return difference.kind == "compiler" and difference.name not in {"vllm", "python"} and bool(difference.fix)
 
 
 def _hidden(part: str, kind: str, old: Any, new: Any) -> Difference:
@@ -170,10 +213,9 @@ def _variables(env: Document, ours: Document) -> list[Difference]:
     digest = env_hash(env)
     if digest == ours["hash"]:
         return []
-    shown = {name: _concealed(name, value) for name, value in env.items()}
-    return list(variables_differ(shown, ours["values"], moved=True)) or [
-        _hidden("env", "variable", digest, ours["hash"])
-    ]
+    values = {name: _concealed(name, value) for name, value in env.items()}
+    differences = list(variables_differ(values, ours["values"], moved=True))
+    return differences or [_hidden("env", "variable", digest, ours["hash"])]
 
 
 def _concealed(name: str, value: Any) -> Any:
@@ -182,17 +224,27 @@ def _concealed(name: str, value: Any) -> Any:
     return "sha256:" + hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
-def _sources(since: Sequence[tuple[WarmRecord, Sequence[Difference]]], factors: Document) -> Sources:
-    """The warm-ups that made one folder traced the same files, so one of them that is as the launch is enough."""
+def _sources(warm_ups: Sequence[_WarmUp], factors: Document) -> Sources:
+    """The warm-ups that made one folder traced the same files: it is enough if one has the launch's files."""
     release = factors["system"]["vllm"]
-    files = {one["file"] for one in factors["keys"]["graphs"]["modules"]}
-    states = {_state(found, files) for record, found in since if record.factors["system"]["vllm"] == release}
-    return next((state for state in (Sources.SAME, Sources.CHANGED) if state in states), Sources.UNKNOWN)
+    traced = {module["file"] for module in factors["keys"]["graphs"]["modules"]}
+    states = set()
+    for warm_up in warm_ups:
+        if warm_up.record.factors["system"]["vllm"] == release:
+            states.add(_state(warm_up.differences, traced))
+    for state in (Sources.SAME, Sources.CHANGED):
+        if state in states:
+            return state
+    return Sources.UNKNOWN
 
 
-def _state(found: Sequence[Difference], files: AbstractSet[str]) -> Sources:
+def _state(differences: Sequence[Difference], traced: AbstractSet[str]) -> Sources:
     """The compiled function's own file is traced, and paths are hashed with contents (vllm/compilation/backends.py)."""
-    counted = {one.name for one in found if one.kind == "source" or (one.kind, one.name) == ("path", "vllm")}
-    if not counted:
+    names = {difference.name for difference in differences if _of_sources(difference)}
+    if not names:
         return Sources.SAME
-    return Sources.CHANGED if counted & {*files, "vllm"} else Sources.UNKNOWN
+    return Sources.UNKNOWN if names.isdisjoint({*traced, "vllm"}) else Sources.CHANGED
+
+
+def _of_sources(difference: Difference) -> bool:
+    return difference.kind == "source" or (difference.kind, difference.name) == ("path", "vllm")

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cache.compiled.entry import Entry
+from cache.compiled.entry import CacheEntry
 from cache.compiled.layout import CacheRoot
 from cache.compiled.prune import Candidate
-from cache.compiled.scan import Finding, Level
+from cache.compiled.scan import ScanFinding, ScanLevel
 from cache.compiled.warm_record import WarmRecord
 from tuner.compile_cache.prune import Pruned
 from tuner.compile_cache.size import size_text
@@ -37,7 +37,7 @@ def root_text(root: CacheRoot, now: float) -> str:
     return "\n\n".join([*tables, "\n".join(_totals(root))])
 
 
-def _row(root: CacheRoot, entry: Entry, now: float) -> tuple[str, ...]:
+def _row(root: CacheRoot, entry: CacheEntry, now: float) -> tuple[str, ...]:
     launches = root.launches(entry)
     return (
         str(entry.kind),
@@ -94,7 +94,7 @@ def root_document(root: CacheRoot) -> dict[str, Any]:
     }
 
 
-def _entry_part(root: CacheRoot, entry: Entry) -> dict[str, Any]:
+def _entry_part(root: CacheRoot, entry: CacheEntry) -> dict[str, Any]:
     return {
         "kind": str(entry.kind),
         "path": entry.path,
@@ -118,7 +118,7 @@ def _record_part(record: WarmRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
-def scan_text(root: CacheRoot, findings: Sequence[Finding]) -> str:
+def scan_text(root: CacheRoot, findings: Sequence[ScanFinding]) -> str:
     """One line a finding with its hint below, and what was looked at."""
     said = [
         f"{visible(one.path)}: {one.level}: {visible(one.message)} ({one.matter})\n  {one.hint}" for one in findings
@@ -127,7 +127,7 @@ def scan_text(root: CacheRoot, findings: Sequence[Finding]) -> str:
     return "\n".join([*said, f"{_counted(len(findings), 'finding')}; {looked} in {visible(str(root.path))}"])
 
 
-def scan_document(root: CacheRoot, findings: Sequence[Finding]) -> dict[str, Any]:
+def scan_document(root: CacheRoot, findings: Sequence[ScanFinding]) -> dict[str, Any]:
     """The document of `tuner cache scan --json`."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -145,7 +145,7 @@ def scan_document(root: CacheRoot, findings: Sequence[Finding]) -> dict[str, Any
         ],
         "summary": {
             "items": len(root.listing.items),
-            **{str(level): sum(one.level is level for one in findings) for level in Level},
+            **{str(level): sum(one.level is level for one in findings) for level in ScanLevel},
         },
     }
 

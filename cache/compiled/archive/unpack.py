@@ -1,9 +1,11 @@
-"""Puts an archive's entries in place: all of it is checked in a folder beside them, then each is renamed."""
+"""Puts an archive's entries in place: all are checked in a folder beside the cache, then each is renamed."""
 
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from cache.compiled.archive.manifest import Manifest, record_path
@@ -20,16 +22,16 @@ class Unpacked:
 
     Attributes:
         entries, records: paths, relative to the cache root, of what is new there.
-        kept: paths of what was there already and was left as it is.
+        present: paths of what was there already and was left as it is.
     """
 
     entries: tuple[str, ...]
     records: tuple[str, ...]
-    kept: tuple[str, ...]
+    present: tuple[str, ...]
 
 
 def unpack(archive: Archive, root: Path) -> Unpacked:
-    """Put the entries of an archive below a cache root, then the records; nothing if any of it is not as it should be.
+    """Put the entries of an archive below a cache root, then the records; nothing if a check of any part fails.
 
     Raises:
         ArchiveError: the archive is damaged, hostile, or larger than what is free.
@@ -53,19 +55,22 @@ def unpack(archive: Archive, root: Path) -> Unpacked:
 def _require_records(manifest: Manifest, staging: Path) -> None:
     """The records are those that the manifest repeats: what was compared is what is stored."""
     records, damaged = read_records(staging)
-    if damaged or sorted(records, key=lambda record: record.digest) != list(manifest.records):
+    if damaged or sorted(records, key=attrgetter("digest")) != list(manifest.records):
         raise ArchiveError("its records are not those in its manifest")
 
 
 def _put(manifest: Manifest, staging: Path, root: Path) -> Unpacked:
     for entry in manifest.entries:
         relocate(staging, entry, root.absolute())
-    entries = {entry: put(staging / entry, root / entry) for entry in manifest.entries}
-    paths = map(record_path, manifest.records)
-    records = {path: put(staging / path, root / path) for path in paths}
-    kept = [path for path, new in (entries | records).items() if not new]
-    return Unpacked(
-        tuple(entry for entry, new in entries.items() if new),
-        tuple(path for path, new in records.items() if new),
-        tuple(kept),
-    )
+    new_entries, present_entries = _put_each(manifest.entries, staging, root)
+    new_records, present_records = _put_each(map(record_path, manifest.records), staging, root)
+    return Unpacked(tuple(new_entries), tuple(new_records), (*present_entries, *present_records))
+
+
+def _put_each(paths: Iterable[str], staging: Path, root: Path) -> tuple[list[str], list[str]]:
+    """Put paths in place, and give those that are new and those that were there already."""
+    new: list[str] = []
+    present: list[str] = []
+    for path in paths:
+        (new if put(staging / path, root / path) else present).append(path)
+    return new, present
