@@ -9,7 +9,7 @@ from hashed_samples import compiled
 
 from tuner.compile_cache.difference import Difference, Effect
 from tuner.compile_cache.graph_folders import GraphFolder, Sources
-from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, shown
+from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, relevant
 from tuner.compile_cache.prediction import Answer, Judged
 
 WHOLE = GraphFolder("0a1b2c3d4e", True, (), Sources.SAME, None, (), True, "", 3, 1, moved=False)
@@ -116,6 +116,6 @@ def test_a_launch_without_a_key_is_told(graphs: dict[str, Any], answer: Answer) 
 
 def test_the_folders_that_count_are_shown() -> None:
     """Those that fit, else the nearest."""
-    assert shown([OTHER, WHOLE, UNSURE]) == (WHOLE, UNSURE)
-    assert shown([OTHER, OTHER]) == (OTHER,)
-    assert shown([]) == ()
+    assert relevant([OTHER, WHOLE, UNSURE]) == (WHOLE, UNSURE)
+    assert relevant([OTHER, OTHER]) == (OTHER,)
+    assert relevant([]) == ()

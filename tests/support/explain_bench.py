@@ -5,13 +5,13 @@ A script stands in for the worker, because a real one takes half a minute.
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from factors_samples import NEW, changed, factors, key_of, warm_record
 from fake_environment import INERT, MIXTRAL, Answer, serving_in, tuner
+from msgspec import structs
 
 from cache.compiled.warm_record import WarmRecord, write_record
 from tuner.engines import question as host
@@ -67,7 +67,9 @@ class Bench:
 
     def record(self, **changes: Any) -> WarmRecord:
         """Record a warm-up of the model with the document as it is now."""
-        record = replace(warm_record(self.document, model=str(MIXTRAL), architecture="MixtralForCausalLM"), **changes)
+        record = structs.replace(
+            warm_record(self.document, model=str(MIXTRAL), architecture="MixtralForCausalLM"), **changes
+        )
         write_record(self.root, record)
         return record
 

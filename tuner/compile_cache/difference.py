@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any
 
 OPTIONS = ("model_config", "cache_config", "parallel_config", "scheduler_config")
@@ -153,12 +154,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
 
     Of two releases of vLLM the system alone is compared: their lists differ by themselves, and the release is hashed.
     """
-    found = list(_system(before, after))
+    differences = list(_system(before, after))
     if before["system"]["vllm"] == after["system"]["vllm"]:
-        found += [*_variables(before, after), *_config(before, after), *_compiler(before, after)]
-        found += [*_sources(before, after), *_places(before, after)]
+        for compare in (_variables, _config, _compiler, _sources, _places):
+            differences += compare(before, after)
     order = list(Effect)
-    return sorted(found, key=lambda one: order.index(one.effect))
+    return sorted(differences, key=lambda difference: order.index(difference.effect))
 
 
 def known_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference] | None:
@@ -181,7 +182,8 @@ def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from ((f"{name}.{inner}", one, other) for inner, one, other in _differing(old, new))
+            for inner, inner_old, inner_new in _differing(old, new):
+                yield f"{name}.{inner}", inner_old, inner_new
         elif old != new:
             yield name, old, new
 
@@ -202,16 +204,16 @@ def _config(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Dif
 def _part(part: str, old: Mapping[str, Any], new: Mapping[str, Any], parts: set[str]) -> Iterator[Difference]:
     """The fields of one config that differ; those with a part of their own are left to it."""
     fields = [
-        (f"{part}.{BY_POSITION.get(f'{part}.{name}', name)}", one, other)
-        for name, one, other in _differing(old.get("factors", {}), new.get("factors", {}))
+        (f"{part}.{BY_POSITION.get(f'{part}.{name}', name)}", value, other)
+        for name, value, other in _differing(old.get("factors", {}), new.get("factors", {}))
         if f"{part}.{name}" not in parts
     ]
-    whole = {name for name, _, _ in fields}
-    for name, one, other in fields:
-        if name.replace(".hf_text_config.", ".hf_config.") in whole - {name}:  # the same field, listed twice
+    names = set(map(itemgetter(0), fields))
+    for name, value, other in fields:
+        if name.replace(".hf_text_config.", ".hf_config.") in names - {name}:  # the same field, listed twice
             continue
         kind = "path" if name == "model_config.model" else "config"
-        yield Difference(kind, name, one, other, Effect.KEY, config_fix(name, one))
+        yield Difference(kind, name, value, other, Effect.KEY, config_fix(name, value))
     if not fields and not any(inner.startswith(f"{part}.") for inner in parts):
         yield Difference("config", part, old.get("hash"), new.get("hash"), Effect.KEY, config_fix(part, None))
 
@@ -235,18 +237,23 @@ def _system(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Dif
         fix = system_fix(name, old[name]) if effects[name] is not Effect.NONE else ""
         yield Difference("compiler", name, old[name], new[name], effects[name], fix)
     if not {*named} & {*MACHINE}:
-        for name, one, other in _differing(old["inductor"], new["inductor"]):
-            yield Difference("compiler", f"inductor.{name}", one, other, effect, system_fix("inductor", None))
+        for name, digest, other in _differing(old["inductor"], new["inductor"]):
+            yield Difference("compiler", f"inductor.{name}", digest, other, effect, system_fix("inductor", None))
 
 
 def _compiler(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
-    """Settings of Inductor's that are in the key; the digests are told by `_system`, the rest by its own part."""
-    told = {"variables", "config", *MEGA}
-    old, new = ({k: v for k, v in one["keys"]["parts"].items() if k not in told} for one in (before, after))
+    """Settings of Inductor's that are in the key; `_system` names the digests, and other functions the rest."""
+    old, new = _settings(before), _settings(after)
     if not old or not new:
         return
-    for name, one, other in _differing(old, new):
-        yield Difference("compiler", name, one, other, Effect.KEY, system_fix("setting", one))
+    for name, value, other in _differing(old, new):
+        yield Difference("compiler", name, value, other, Effect.KEY, system_fix("setting", value))
+
+
+def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a key that no other part of the document repeats."""
+    repeated = {"variables", "config", *MEGA}
+    return {name: value for name, value in document["keys"]["parts"].items() if name not in repeated}
 
 
 def _sources(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
@@ -254,13 +261,18 @@ def _sources(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Di
 
     Without ahead-of-time artifacts all that was traced is in the name of the folder of graphs.
     """
-    lines, others = ({one["file"]: one["line"] for one in document["keys"]["aot"]} for document in (after, before))
-    own = set() if after["compiles"]["aot"] else {one["file"] for one in after["keys"]["graphs"]["modules"]}
+    lines, old_lines = _first_lines(after), _first_lines(before)
+    own = set() if after["compiles"]["aot"] else set(map(itemgetter("file"), after["keys"]["graphs"]["modules"]))
     for name, old, new in _differing(before["sources"], after["sources"]):
         effect = Effect.MAYBE if name not in lines else Effect.LOAD
-        if lines.get(name) != others.get(name) or name in own:
+        if lines.get(name) != old_lines.get(name) or name in own:
             effect = Effect.KEY
         yield Difference("source", name, old, new, effect, source_fix(old, new))
+
+
+def _first_lines(document: Mapping[str, Any]) -> dict[str, Any]:
+    """File -> the line at which its compiled function begins."""
+    return {function["file"]: function["line"] for function in document["keys"]["aot"]}
 
 
 def _places(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
@@ -269,7 +281,12 @@ def _places(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Dif
         if name in PLACES:
             yield Difference("home", name, old, new, Effect.NONE, "")
             continue
-        compiles = after["compiles"]
-        effect = Effect.KEY if not compiles["aot"] else Effect.NONE if compiles["mega"] else Effect.LOAD
+        effect = _effect_of_place(after["compiles"])
         fix = f"Install the packages at {old}, as while warming." if effect is not Effect.NONE else ""
         yield Difference("path", name, old, new, effect, fix)
+
+
+def _effect_of_place(compiles: Mapping[str, Any]) -> Effect:
+    if not compiles["aot"]:
+        return Effect.KEY
+    return Effect.NONE if compiles["mega"] else Effect.LOAD

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from rules.errors import ErrorKind, TunerError
 from tuner.compile_cache.difference import Difference, Effect, known_differences
 from tuner.compile_cache.factors import is_factors, launch_factors
 from tuner.compile_cache.graph_folders import GraphFolder, graph_folders
-from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, shown
+from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, relevant
 from tuner.compile_cache.prediction import Key, Prediction, expected_ranks, predict
 from tuner.compile_cache.prune import opened_root
 from tuner.launch.cache_root import cache_root
@@ -64,18 +66,22 @@ def explain(plan: Plan, environ: Mapping[str, str], against: str | None) -> Expl
 
 
 def compared(root: Path, factors: Mapping[str, Any], record: WarmRecord | None) -> Explanation:
-    """The explanation for factors that are known.
+    """The explanation for a launch whose factors are known.
 
     Raises:
-        TunerError: kind `record`: what the record holds is no document of factors; `cache`: the root cannot be read.
+        TunerError: kind `record`: the record's factors are damaged; `cache`: the root cannot be read.
     """
-    found = None if record is None else _since(record, factors)
-    keys = [Key(one["module"], one["function"], one["key"], _missing(root, one, factors)) for one in _aot(factors)]
-    warmed = record.hit if record and not any(one.effect is not Effect.NONE for one in found or ()) else None
-    folders = _folders(root, factors) if needs_graphs(factors) else None
-    graphs = None if folders is None else predict_graphs(factors, folders)
-    prediction = predict(factors, keys, found, warmed, graphs)
-    return Explanation(root, prediction, record, tuple(found or ()), factors, shown(folders or ()))
+    differences = None if record is None else _since(record, factors)
+    keys = list(map(partial(_key, root, factors), factors["keys"]["aot"]))
+    is_same = set(map(attrgetter("effect"), differences or ())) <= {Effect.NONE}
+    warmed = record.hit if record is not None and is_same else None
+    folders: list[GraphFolder] = []
+    graphs = None
+    if needs_graphs(factors):
+        folders = _folders(root, factors)
+        graphs = predict_graphs(factors, folders)
+    prediction = predict(factors, keys, differences, warmed, graphs)
+    return Explanation(root, prediction, record, tuple(differences or ()), factors, relevant(folders))
 
 
 def chosen(records: Sequence[WarmRecord], plan: Plan, against: str | None) -> WarmRecord | None:
@@ -84,13 +90,17 @@ def chosen(records: Sequence[WarmRecord], plan: Plan, against: str | None) -> Wa
     Raises:
         TunerError: `against` names none, or several.
     """
-    known = [record for record in records if is_factors(record.factors)]
+    usable = [record for record in records if is_factors(record.factors)]
     if against is not None:
-        return _named(known, against)
+        return _named(usable, against)
     model = plan.subject.model
-    same = [record for record in known if record.model == model.name]
-    alike = [record for record in known if model.architecture and record.architecture == model.architecture]
-    return next(iter([*same, *alike]), None)
+    for record in usable:
+        if record.model == model.name:
+            return record
+    for record in usable:
+        if model.architecture and record.architecture == model.architecture:
+            return record
+    return None
 
 
 def _named(records: Sequence[WarmRecord], against: str) -> WarmRecord:
@@ -106,28 +116,33 @@ def _named(records: Sequence[WarmRecord], against: str) -> WarmRecord:
 
 
 def _since(record: WarmRecord, factors: Mapping[str, Any]) -> list[Difference]:
-    found = known_differences(record.factors, factors)
-    if found is None:
+    differences = known_differences(record.factors, factors)
+    if differences is None:
         raise TunerError(
             f"The factors in the record {record.digest[:12]} are damaged.",
             hint="Warm again, or name another record with --against.",
             kind=ErrorKind.RECORD,
         )
-    return found
+    return differences
 
 
 def _folders(root: Path, factors: Mapping[str, Any]) -> list[GraphFolder]:
     if not root.is_dir():
         return []
     cache = opened_root(str(root), {})
-    return graph_folders(cache, factors, {entry.path for entry in cache.entries if _is_moved(cache, entry)})
+    moved = {entry.path for entry in cache.entries if _is_moved(cache, entry)}
+    return graph_folders(cache, factors, moved)
 
 
 def _is_moved(cache: CacheRoot, entry: CacheEntry) -> bool:
     """Whether an index of the entry names files that do not lie in it."""
-    indexes = [item.path for item in entry.items if item.is_file and item.name == INDEX and item.size <= MAX_BYTES]
-    paths = [path for index in indexes for path in _paths(cache.path / index)]
-    return not all(_leads_to(cache.path, path.partition(f"/{entry.path}/")[0]) for path in paths)
+    for item in entry.items:
+        if not item.is_file or item.name != INDEX or item.size > MAX_BYTES:
+            continue
+        for path in _paths(cache.path / item.path):
+            if not _leads_to(cache.path, path.partition(f"/{entry.path}/")[0]):
+                return True
+    return False
 
 
 def _leads_to(root: Path, path: str) -> bool:
@@ -144,14 +159,10 @@ def _paths(index: Path) -> Iterable[str]:
         return ()  # the entry says that its index cannot be read
 
 
-def _aot(factors: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
-    found: Sequence[Mapping[str, str]] = factors["keys"]["aot"]
-    return found
-
-
-def _missing(root: Path, entry: Mapping[str, str], factors: Mapping[str, Any]) -> tuple[str, ...]:
-    folder = root / ARTIFACTS / entry["key"]
-    return tuple(rank for rank in expected_ranks(factors) if not (folder / rank / "model").is_file())
+def _key(root: Path, factors: Mapping[str, Any], artifact: Mapping[str, str]) -> Key:
+    folder = root / ARTIFACTS / artifact["key"]
+    missing = [rank for rank in expected_ranks(factors) if not (folder / rank / "model").is_file()]
+    return Key(artifact["module"], artifact["function"], artifact["key"], tuple(missing))
 
 
 def explanation_document(explanation: Explanation, model: str) -> dict[str, Any]:
@@ -163,16 +174,20 @@ def explanation_document(explanation: Explanation, model: str) -> dict[str, Any]
         "cache_root": str(explanation.root),
         "answer": str(prediction.answer),
         "reasons": list(prediction.reasons),
-        "keys": [vars(key) | {"missing": list(key.missing)} for key in prediction.keys],
+        "keys": list(map(_key_document, prediction.keys)),
         "against": None if record is None else {"digest": record.digest, "made_at": record.made_at},
-        "differences": [_difference_document(one) for one in explanation.differences],
-        "graphs": [_folder_document(one) for one in explanation.folders],
+        "differences": list(map(_difference_document, explanation.differences)),
+        "graphs": list(map(_folder_document, explanation.folders)),
         "factors": dict(explanation.factors),
     }
 
 
-def _difference_document(one: Difference) -> dict[str, Any]:
-    return vars(one) | {"effect": str(one.effect)}
+def _key_document(key: Key) -> dict[str, Any]:
+    return vars(key) | {"missing": list(key.missing)}
+
+
+def _difference_document(difference: Difference) -> dict[str, Any]:
+    return vars(difference) | {"effect": str(difference.effect)}
 
 
 def _folder_document(folder: GraphFolder) -> dict[str, Any]:
@@ -180,5 +195,5 @@ def _folder_document(folder: GraphFolder) -> dict[str, Any]:
         "fits": folder.fits,
         "sources": str(folder.sources),
         "missing": list(folder.missing),
-        "differences": [_difference_document(one) for one in folder.differences],
+        "differences": list(map(_difference_document, folder.differences)),
     }

@@ -9,7 +9,7 @@ from tuner.compile_cache.explain import Explanation
 from tuner.compile_cache.graph_folders import GraphFolder, Sources
 from tuner.text import visible
 
-SAID = {
+EFFECTS = {
     Effect.KEY: "moves the key",
     Effect.LOAD: "compiles again",
     Effect.MAYBE: "may compile again",
@@ -43,29 +43,34 @@ def _compared(explanation: Explanation) -> list[str]:
     return [with_what, *_differences("differences", explanation.differences)]
 
 
-def _folder(folder: GraphFolder, told: Sequence[Difference]) -> list[str]:
-    """A folder of graphs; differences that are told of the warm-up as well are left to it."""
+def _folder(folder: GraphFolder, printed: Sequence[Difference]) -> list[str]:
+    """A folder of graphs; without the differences that are printed of the warm-up."""
     if folder.fits:
         return [f"graphs: {folder.name}, {SOURCES[folder.sources]}"]
     if not folder.known:
         return [f"graphs: {folder.name}, which does not say what its name was made of"]
-    own = [one for one in folder.differences if one not in told]
+    own = [difference for difference in folder.differences if difference not in printed]
     if not own:
         return [f"graphs: nearest is {folder.name}, which differs as the warm-up does"]
     return _differences(f"graphs: nearest is {folder.name}", own)
 
 
-def _differences(head: str, found: Sequence[Difference]) -> list[str]:
-    if not found:
+def _differences(head: str, differences: Sequence[Difference]) -> list[str]:
+    if not differences:
         return [f"{head}: none"]
     lines = [f"{head}:"]
-    for one in found[:MOST]:
-        lines.append(f"  {SAID[one.effect]}: {one.kind} {one.name}: {_short(one.before)} -> {_short(one.after)}")
-        lines += [f"    {one.fix}"] if one.fix else []
-    rest = len(found) - MOST
-    return [*lines, f"  and {rest} more; --json shows all"] if rest > 0 else lines
+    for difference in differences[:MOST]:
+        values = f"{_short(difference.before)} -> {_short(difference.after)}"
+        lines.append(f"  {EFFECTS[difference.effect]}: {difference.kind} {difference.name}: {values}")
+        if difference.fix:
+            lines.append(f"    {difference.fix}")
+    if len(differences) > MOST:
+        lines.append(f"  and {len(differences) - MOST} more; --json shows all")
+    return lines
 
 
 def _short(value: Any) -> str:
-    text = "(none)" if value is None else value if isinstance(value, str) else json.dumps(value)
+    if value is None:
+        return "(none)"
+    text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"

@@ -41,8 +41,8 @@ def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str
         TunerError: kind `environment`, `control_folder` or `factors`: the interpreter does not start, no folder can be
             written, or vLLM refuses the launch; `memory` or `report`: the worker took too much, or answered nonsense.
     """
-    found = query_worker(WorkerQuery("factors", args, LIMIT), python, lambda control: _environment(control, variables))
-    document = {"schema_version": SCHEMA_VERSION, **found}
+    answer = query_worker(WorkerQuery("factors", args, LIMIT), python, lambda control: _environment(control, variables))
+    document = {"schema_version": SCHEMA_VERSION, **answer}
     if not is_factors(document):
         raise damaged("result.json", "its factors are not whole")
     return document
@@ -62,5 +62,5 @@ def _environment(control: Path, variables: Mapping[str, str]) -> dict[str, str]:
     Of the secrets it keeps the one that vLLM hashes through 0.28.0; the worker names it by a digest.
     """
     hashed = {name: variables[name] for name in (API_KEY,) if name in variables}
-    kept = {**without_secrets(variables), **hashed, "VLLM_CACHE_ROOT": str(control / "cache")}
-    return kept | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    settings = {"VLLM_CACHE_ROOT": str(control / "cache"), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    return {**without_secrets(variables), **hashed, **settings}

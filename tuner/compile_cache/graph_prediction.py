@@ -1,6 +1,8 @@
 """Whether a launch would load the graphs of the piecewise backend. Pure."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from tuner.compile_cache.graph_folders import GraphFolder, Sources
@@ -17,9 +19,13 @@ def needs_graphs(factors: Mapping[str, Any]) -> bool:
     return compiles["mode"] == VLLM_COMPILE and not (compiles["aot"] and compiles["mega"])
 
 
-def shown(folders: Sequence[GraphFolder]) -> tuple[GraphFolder, ...]:
-    """Those that the launch may look in; else the nearest."""
-    return tuple(one for one in folders if one.fits) or tuple(folders[:1])
+def relevant(folders: Sequence[GraphFolder]) -> tuple[GraphFolder, ...]:
+    """The folders that the launch may look in; without any, the nearest."""
+    return tuple(filter(_fits, folders)) or tuple(folders[:1])
+
+
+def _fits(folder: GraphFolder) -> bool:
+    return folder.fits
 
 
 def predict_graphs(factors: Mapping[str, Any], folders: Sequence[GraphFolder]) -> Judged:
@@ -30,20 +36,23 @@ def predict_graphs(factors: Mapping[str, Any], folders: Sequence[GraphFolder]) -
         folders: those of the cache root, the nearest first.
     """
     graphs = factors["keys"]["graphs"]
-    fitting = [one for one in folders if one.fits]
     if nowhere := _nowhere(graphs):
         return nowhere
-    if certain := [one for one in fitting if one.sources is Sources.SAME]:
-        return _agreed([_loading(one, len(graphs["modules"])) for one in certain])
-    if possible := [one for one in fitting if one.sources is Sources.UNKNOWN]:
-        return _agreed([_not_known(one) for one in possible])
-    if dark := [one for one in folders if not one.known and one.complete is not False]:
-        return Judged(Answer.UNKNOWN, f"What the name of the folder {dark[0].name} was made of is not known.")
+    fitting = list(filter(_fits, folders))
+    certain = [folder for folder in fitting if folder.sources is Sources.SAME]
+    if certain:
+        return _agreed(list(map(partial(_loading, len(graphs["modules"])), certain)))
+    possible = [folder for folder in fitting if folder.sources is Sources.UNKNOWN]
+    if possible:
+        return _agreed(list(map(_not_known, possible)))
+    for folder in folders:
+        if not folder.known and folder.complete is not False:
+            return Judged(Answer.UNKNOWN, f"What the name of the folder {folder.name} was made of is not known.")
     return Judged(Answer.MISS, _absent(fitting, folders))
 
 
 def _nowhere(graphs: Mapping[str, Any]) -> Judged | None:
-    """The answer for a launch whose folder has no name that can be told."""
+    """The answer for a launch whose folder cannot be named; None if it can."""
     if graphs["unknown"]:
         return Judged(Answer.UNKNOWN, graphs["unknown"])
     if graphs["disabled"]:
@@ -54,16 +63,16 @@ def _nowhere(graphs: Mapping[str, Any]) -> Judged | None:
     return None
 
 
-def _agreed(found: Sequence[Judged]) -> Judged:
-    """What all folders say; where they do not agree, nothing is known of the one that counts."""
-    if len({one.answer for one in found}) == 1:
-        return found[0]
-    reason = next(one.reason for one in found if one.answer is not Answer.HIT)
+def _agreed(answers: Sequence[Judged]) -> Judged:
+    """The answer of all folders; where they differ, it is not known which folder counts."""
+    if len(set(map(itemgetter(0), answers))) == 1:
+        return answers[0]
+    reason = next(judged.reason for judged in answers if judged.answer is not Answer.HIT)
     return Judged(Answer.UNKNOWN, f"Several folders of graphs fit this launch. {reason}")
 
 
 def _not_known(folder: GraphFolder) -> Judged:
-    """Of a folder with the launch's variables, config and compiler, of whose traced files nothing is known."""
+    """The answer for a folder with the launch's variables, config and compiler, if its traced files are not known."""
     if lack := _lack(folder):
         return Judged(Answer.MISS, lack)
     return Judged(
@@ -73,8 +82,8 @@ def _not_known(folder: GraphFolder) -> Judged:
     )
 
 
-def _loading(folder: GraphFolder, modules: int) -> Judged:
-    """Whether vLLM loads what lies in the folder that it looks in."""
+def _loading(modules: int, folder: GraphFolder) -> Judged:
+    """Whether vLLM loads what lies in the folder that it looks in; `modules`: how many the launch compiles."""
     if lack := _lack(folder):
         return Judged(Answer.MISS, lack)
     if doubt := _doubt(folder, modules):
@@ -82,18 +91,20 @@ def _loading(folder: GraphFolder, modules: int) -> Judged:
     return Judged(Answer.HIT, f"The folder of graphs is {folder.name}, and they are there.")
 
 
-def _lack(folder: GraphFolder) -> str:
-    """Why vLLM cannot load the graphs of a folder that it looks in; empty if nothing says so."""
+def _lack(folder: GraphFolder) -> str | None:
+    """Why vLLM cannot load the graphs of a folder that it looks in; None if nothing says so."""
     where = f"The folder of graphs is {folder.name}"
     if folder.missing:
         return f"{where}, and it holds nothing of {', '.join(folder.missing)}."
     if folder.complete is False:
         return f"{where}, and it is not whole: {folder.why}."
-    return f"{where}, and the warm-up could not load them." if folder.warmed is False else ""
+    if folder.warmed is False:
+        return f"{where}, and the warm-up could not load them."
+    return None
 
 
-def _doubt(folder: GraphFolder, modules: int) -> str:
-    """Why it is not known whether vLLM can; empty if it is."""
+def _doubt(folder: GraphFolder, modules: int) -> str | None:
+    """Why it is not known whether vLLM can; None if it is."""
     where = f"The folder of graphs is {folder.name}"
     if folder.complete is None:
         return f"{where}, and whether it is whole cannot be told: {folder.why}."
@@ -103,7 +114,7 @@ def _doubt(folder: GraphFolder, modules: int) -> str:
         return f"{where}, and its index names no graphs: they would lie in Inductor's own cache."
     if folder.warmed is None and folder.prefixes < modules:
         return f"{where}; it has graphs of {folder.prefixes} modules, and this launch compiles {modules}."
-    return ""
+    return None
 
 
 def _absent(fitting: Sequence[GraphFolder], folders: Sequence[GraphFolder]) -> str:

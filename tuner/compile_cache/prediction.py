@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from tuner.compile_cache.difference import Difference, Effect
@@ -61,7 +62,7 @@ def expected_ranks(factors: Mapping[str, Any]) -> list[str]:
 def predict(
     factors: Mapping[str, Any],
     keys: Sequence[Key],
-    found: Sequence[Difference] | None,
+    differences: Sequence[Difference] | None,
     warmed: bool | None,
     graphs: Judged | None,
 ) -> Prediction:
@@ -70,17 +71,17 @@ def predict(
     Args:
         factors: the launch's document (`tuner.compile_cache.factors`).
         keys: its folders, as they are.
-        found: what differs from the launch that filled the cache; None: nothing to compare with.
+        differences: what differs from the launch that filled the cache; None: nothing to compare with.
         warmed: whether the second start of that launch loaded what lies in the same folders; None: not known.
         graphs: what is known of the folder of graphs (`tuner.compile_cache.graph_prediction`); None: this launch
             needs none.
     """
-    judged = _judged(factors, keys, found or (), warmed)
+    judged = _judged(factors, keys, differences or (), warmed)
     answer, reasons = judged.answer, [judged.reason]
     if graphs is not None and _counts(factors, keys, answer):
         answer = answer if keys and graphs.answer is Answer.HIT else graphs.answer
         reasons = [*reasons, graphs.reason] if keys else [graphs.reason]
-    if found is None and keys and not any(key.missing for key in keys):
+    if differences is None and keys and not any(map(attrgetter("missing"), keys)):
         reasons.append("Source files were not compared: there is no record of the warm-up.")
     return Prediction(answer, tuple(keys), tuple(reasons))
 
@@ -92,7 +93,7 @@ def _counts(factors: Mapping[str, Any], keys: Sequence[Key], answer: Answer) -> 
 
 
 def _judged(
-    factors: Mapping[str, Any], keys: Sequence[Key], found: Sequence[Difference], warmed: bool | None
+    factors: Mapping[str, Any], keys: Sequence[Key], differences: Sequence[Difference], warmed: bool | None
 ) -> Judged:
     if factors["compiles"]["disabled"]:
         return Judged(Answer.MISS, "This launch reads no cache: VLLM_DISABLE_COMPILE_CACHE is set.")
@@ -101,18 +102,19 @@ def _judged(
     if missing := [key for key in keys if key.missing]:
         lack = "; ".join(f"{key.key} ({', '.join(key.missing)})" for key in missing)
         return Judged(Answer.MISS, f"There is no artifact under the predicted key: {lack}.")
-    return _loading(factors, found, warmed)
+    return _loading(factors, differences, warmed)
 
 
-def _loading(factors: Mapping[str, Any], found: Sequence[Difference], warmed: bool | None) -> Judged:
+def _loading(factors: Mapping[str, Any], differences: Sequence[Difference], warmed: bool | None) -> Judged:
     """Every artifact is there; whether vLLM will load it."""
     here = "The artifacts are there under the predicted key"
-    effects = {one.effect for one in found}
+    effects = set(map(attrgetter("effect"), differences))
     if Effect.LOAD in effects:
         return Judged(Answer.MISS, f"{here}, but vLLM compiles again for what differs.")
     if warmed is not None:
-        said = "and the second start of the warm-up loaded them." if warmed else "but the warm-up could not load them."
-        return Judged(Answer.HIT if warmed else Answer.MISS, f"{here}, {said}")
+        if warmed:
+            return Judged(Answer.HIT, f"{here}, and the second start of the warm-up loaded them.")
+        return Judged(Answer.MISS, f"{here}, but the warm-up could not load them.")
     compiles = factors["compiles"]
     if compiles["mode"] != VLLM_COMPILE:
         return _without_backend(here, compiles)
