@@ -79,7 +79,7 @@ def test_times_are_the_oldest_writing_and_the_newest_use(tmp_path: Path) -> None
     os.utime(root / BACKBONE, (NOW, NOW))
     entry = only_entry(root)
 
-    assert entry.made == pytest.approx(NOW - 20 * DAY, abs=1)
+    assert entry.written == pytest.approx(NOW - 20 * DAY, abs=1)
     assert entry.used == pytest.approx(NOW - 2 * DAY, abs=1)
 
 

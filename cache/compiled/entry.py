@@ -52,7 +52,7 @@ class CacheEntry:
         ranks: `RANK_DATAPARALLELRANK` of each process that wrote there, in order.
         size: bytes of its files.
         files: how many.
-        made: the oldest time of writing among its files, seconds since 1970; a copy has the copy's.
+        written: the oldest time of writing among its files, seconds since 1970; a copy has the copy's.
         used: the newest time of writing or reading; reads count as `files.noted_reads` says, whoever made them.
         complete: whether vLLM can load all of it; None: that cannot be told.
         why: of an entry that is not complete, or not known to be.
@@ -67,7 +67,7 @@ class CacheEntry:
     ranks: tuple[str, ...]
     size: int
     files: int
-    made: float
+    written: float
     used: float
     complete: bool | None
     why: str

@@ -158,8 +158,10 @@ def prune(
             print_json(pruned_document(pruned))
         else:
             result(pruned_text(pruned))
-        for sentence in (*pruned.pruning.notes, *(f"{one.path} stays: {one.why}." for one in pruned.failed)):
-            say(f"tuner: {sentence}")
+        for note in pruned.pruning.notes:
+            say(f"tuner: {note}")
+        for candidate in pruned.failed:
+            say(f"tuner: {candidate.path} stays: {candidate.why}.")
         raise SystemExit(ExitCode.ERROR if pruned.failed else ExitCode.FINE)
 
 

@@ -97,7 +97,7 @@ def graph_folders(root: CacheRoot, factors: Document, moved: AbstractSet[str]) -
         records = [record for record in root.launches(entry) if is_factors(record.factors)]
         folder = _folder(entry, records, factors, moved)
         is_foreign = model not in map(attrgetter("model"), records)
-        ranked.append(((*_distance(folder), is_foreign, -entry.made), folder))
+        ranked.append(((*_distance(folder), is_foreign, -entry.written), folder))
     return list(map(itemgetter(1), sorted(ranked, key=itemgetter(0))))
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 from cache.compiled.in_use import held_files
@@ -29,16 +30,18 @@ class Pruned:
     dry: bool
 
     @property
-    def gone(self) -> list[Candidate]:
+    def removed(self) -> list[Candidate]:
         """What was removed, or would have been."""
-        failed = {one.path for one in self.failed}
-        return [one for one in self.pruning.going if one.path not in failed]
+        return [candidate for candidate in self.pruning.going if candidate.path not in self._failed_paths]
 
     @property
     def records(self) -> list[str]:
         """Files of the records that went with it, or would have."""
-        failed = {one.path for one in self.failed}
-        return [path for path in self.pruning.records if path not in failed]
+        return [path for path in self.pruning.records if path not in self._failed_paths]
+
+    @property
+    def _failed_paths(self) -> set[str]:
+        return set(map(attrgetter("path"), self.failed))
 
 
 def opened_root(override: str | None, environ: Mapping[str, str]) -> CacheRoot:
@@ -74,11 +77,11 @@ def prune(root: CacheRoot, criteria: Criteria, *, dry: bool) -> Pruned:
         hint = "Give --older-than DAYS, --max-size SIZE, --unreachable, or several of them."
         raise TunerError("Nothing says what may go.", hint=hint, kind=ErrorKind.USAGE)
     try:
-        held = held_files()
+        used_files = held_files()
     except OSError:
         hint = "Nothing is removed where entries in use cannot be told from others."
         raise TunerError("There is no /proc to see which files are in use.", hint=hint, kind=ErrorKind.CACHE) from None
-    pruning = choose(root, criteria, held, time.time())
+    pruning = choose(root, criteria, used_files, time.time())
     return Pruned(root, pruning, () if dry else tuple(_removed(root.path, pruning)), dry)
 
 

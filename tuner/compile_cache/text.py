@@ -4,12 +4,15 @@ Names in a cache root are text of anybody: what would move the cursor or change 
 factors that vLLM wrote only the hashes are shown: the rest may hold secrets.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from cache.compiled.entry import CacheEntry
-from cache.compiled.layout import CacheRoot
+from cache.compiled.layout import CacheRoot, StrayItem
 from cache.compiled.prune import Candidate
 from cache.compiled.scan import ScanFinding, ScanLevel
 from cache.compiled.warm_record import WarmRecord
@@ -30,49 +33,71 @@ _STATES = {True: "complete", False: "unfinished", None: "not known"}
 
 def root_text(root: CacheRoot, now: float) -> str:
     """What `tuner cache list` prints: the entries, then what lies beside them, then totals and notes."""
-    heads = ("KIND", "NAME", "MODEL", "VLLM", "GPU", "AGE", "LAST USE", "SIZE", "STATE", "LAUNCH")
-    entries = [columns([heads, *(_row(root, entry, now) for entry in root.entries)])] if root.entries else []
-    beside = [(visible(one.path), size_text(one.size), _counted(one.files, "file")) for one in root.beside]
-    tables = [*entries, *([columns([("BESIDE", "SIZE", ""), *beside])] if beside else [])]
+    tables = []
+    if root.entries:
+        heads = ("KIND", "NAME", "MODEL", "VLLM", "GPU", "AGE", "LAST USE", "SIZE", "STATE", "LAUNCH")
+        tables.append(columns([heads, *map(partial(_row, root, now), root.entries)]))
+    if root.beside:
+        tables.append(columns([("BESIDE", "SIZE", ""), *map(_stray_row, root.beside)]))
     return "\n\n".join([*tables, "\n".join(_totals(root))])
 
 
-def _row(root: CacheRoot, entry: CacheEntry, now: float) -> tuple[str, ...]:
-    launches = root.launches(entry)
+def _stray_row(stray: StrayItem) -> tuple[str, str, str]:
+    return visible(stray.path), size_text(stray.size), _counted(stray.files, "file")
+
+
+def _row(root: CacheRoot, now: float, entry: CacheEntry) -> tuple[str, ...]:
+    model, vllm, gpu, launch = _launch_cells(root.launches(entry))
+    state = _STATES[entry.complete]
     return (
         str(entry.kind),
         entry.name[:12],
-        *(_cell(launches[0]) if launches else ("-", "-", "-")),
-        span_text(now - entry.made),
+        model,
+        vllm,
+        gpu,
+        span_text(now - entry.written),
         span_text(now - entry.used),
         size_text(entry.size),
-        _STATES[entry.complete] + (f": {entry.why}" if entry.why else ""),
-        visible(launches[0].digest[:12]) + (f" +{len(launches) - 1}" if launches[1:] else "") if launches else "-",
+        f"{state}: {entry.why}" if entry.why else state,
+        launch,
     )
 
 
-def _cell(record: WarmRecord) -> tuple[str, str, str]:
-    return visible(record.model), visible(record.vllm), visible(record.gpu or "-")
+def _launch_cells(records: Sequence[WarmRecord]) -> tuple[str, str, str, str]:
+    """Model, vLLM and GPU of the newest warm-up of an entry, and its digest with the number of further ones."""
+    if not records:
+        return "-", "-", "-", "-"
+    newest = records[0]
+    launch = visible(newest.digest[:12])
+    if len(records) > 1:
+        launch += f" +{len(records) - 1}"
+    return visible(newest.model), visible(newest.vllm), visible(newest.gpu or "-"), launch
 
 
 def _totals(root: CacheRoot) -> Iterator[str]:
     yield line("root", visible(str(root.path)))
     yield line("total", f"{_counted(len(root.entries), 'entry', 'entries')}, {size_text(root.size)}")
-    yield line("", f"beside them {size_text(sum(one.size for one in root.beside))}")
+    yield line("", f"beside them {size_text(_total(root.beside))}")
     yield line("last use", _READS[root.noted_reads])
-    yield from (line("note", visible(note)) for note in _notes(root))
+    for note in _notes(root):
+        yield line("note", visible(note))
+
+
+def _total(things: Iterable[StrayItem | Candidate]) -> int:
+    """Bytes in all of them."""
+    return sum(thing.size for thing in things)
 
 
 def _notes(root: CacheRoot) -> Iterator[str]:
     for record in root.records:
         if missing := root.missing(record):
-            gone = ", ".join(missing)
-            yield f"the record {record.digest[:12]} of {record.model} names what is not there: {gone}"
-    yield from (f"no record of a warm-up: {name} is damaged" for name in root.damaged_records)
+            yield f"the record {record.digest[:12]} of {record.model} names what is not there: {', '.join(missing)}"
+    yield from map("no record of a warm-up: {} is damaged".format, root.damaged_records)
     for entry in root.entries:
-        yield from (f"{entry.path}/{name} is damaged" for name in entry.damaged)
-        yield from (f"{path} was left over" for path in entry.leftovers)
-    yield from (f"{path} could not be read" for path in root.listing.unread)
+        for name in entry.damaged:
+            yield f"{entry.path}/{name} is damaged"
+        yield from map("{} was left over".format, entry.leftovers)
+    yield from map("{} could not be read".format, root.listing.unread)
 
 
 def root_document(root: CacheRoot) -> dict[str, Any]:
@@ -81,17 +106,21 @@ def root_document(root: CacheRoot) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "root": str(root.path),
         "reads_noted": root.noted_reads,
-        "entries": [_entry_part(root, entry) for entry in root.entries],
-        "beside": [{"path": one.path, "bytes": one.size, "files": one.files} for one in root.beside],
+        "entries": list(map(partial(_entry_part, root), root.entries)),
+        "beside": list(map(_stray_part, root.beside)),
         "records": [_record_part(record) | {"missing": root.missing(record)} for record in root.records],
         "damaged_records": list(root.damaged_records),
         "unread": list(root.listing.unread),
         "totals": {
             "entries": len(root.entries),
             "bytes": root.size,
-            "beside_bytes": sum(one.size for one in root.beside),
+            "beside_bytes": _total(root.beside),
         },
     }
+
+
+def _stray_part(stray: StrayItem) -> dict[str, Any]:
+    return {"path": stray.path, "bytes": stray.size, "files": stray.files}
 
 
 def _entry_part(root: CacheRoot, entry: CacheEntry) -> dict[str, Any]:
@@ -102,15 +131,19 @@ def _entry_part(root: CacheRoot, entry: CacheEntry) -> dict[str, Any]:
         "ranks": list(entry.ranks),
         "bytes": entry.size,
         "files": entry.files,
-        "made": _time(entry.made),
+        "made": _time(entry.written),
         "last_used": _time(entry.used),
         "complete": entry.complete,
         "why": entry.why,
         "leftovers": list(entry.leftovers),
-        "hashes": {place: {name: told.get(name) for name in _HASHES} for place, told in entry.factors.items()},
+        "hashes": {path: _hashes(factors) for path, factors in entry.factors.items()},
         "damaged": list(entry.damaged),
-        "launches": [_record_part(record) for record in root.launches(entry)],
+        "launches": list(map(_record_part, root.launches(entry))),
     }
+
+
+def _hashes(factors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: factors.get(name) for name in _HASHES}
 
 
 def _record_part(record: WarmRecord) -> dict[str, Any]:
@@ -120,77 +153,79 @@ def _record_part(record: WarmRecord) -> dict[str, Any]:
 
 def scan_text(root: CacheRoot, findings: Sequence[ScanFinding]) -> str:
     """One line a finding with its hint below, and what was looked at."""
-    said = [
-        f"{visible(one.path)}: {one.level}: {visible(one.message)} ({one.matter})\n  {one.hint}" for one in findings
-    ]
     looked = f"{_counted(len(root.listing.items), 'file, folder or link', 'files, folders and links')} looked at"
-    return "\n".join([*said, f"{_counted(len(findings), 'finding')}; {looked} in {visible(str(root.path))}"])
+    return "\n".join(
+        [*map(_finding_text, findings), f"{_counted(len(findings), 'finding')}; {looked} in {visible(str(root.path))}"]
+    )
+
+
+def _finding_text(finding: ScanFinding) -> str:
+    place, message = visible(finding.path), visible(finding.message)
+    return f"{place}: {finding.level}: {message} ({finding.matter})\n  {finding.hint}"
 
 
 def scan_document(root: CacheRoot, findings: Sequence[ScanFinding]) -> dict[str, Any]:
     """The document of `tuner cache scan --json`."""
+    counts = Counter(map(attrgetter("level"), findings))
     return {
         "schema_version": SCHEMA_VERSION,
         "root": str(root.path),
-        "findings": [
-            {
-                "matter": str(one.matter),
-                "level": str(one.level),
-                "path": one.path,
-                "count": one.count,
-                "message": one.message,
-                "hint": one.hint,
-            }
-            for one in findings
-        ],
-        "summary": {
-            "items": len(root.listing.items),
-            **{str(level): sum(one.level is level for one in findings) for level in ScanLevel},
-        },
+        "findings": list(map(_finding_part, findings)),
+        "summary": {"items": len(root.listing.items)} | {str(level): counts[level] for level in ScanLevel},
+    }
+
+
+def _finding_part(finding: ScanFinding) -> dict[str, Any]:
+    return {
+        "matter": str(finding.matter),
+        "level": str(finding.level),
+        "path": finding.path,
+        "count": finding.count,
+        "message": finding.message,
+        "hint": finding.hint,
     }
 
 
 def pruned_text(pruned: Pruned) -> str:
-    """One line a thing that went or stayed, and a line that sums up."""
+    """One line for each thing that goes or stays, and a line with the sum."""
     verb = "would go" if pruned.dry else "gone"
-    rows = [(verb, *_told(one)) for one in pruned.gone]
+    rows = [(verb, *_candidate_cells(candidate)) for candidate in pruned.removed]
     rows += [(verb, visible(path), "", "names what goes") for path in pruned.records]
-    rows += [("stays", *_told(one)) for one in pruned.pruning.staying]
-    freed = size_text(sum(one.size for one in pruned.gone))
-    things = f"{_counted(len(pruned.gone), 'thing')}, {freed}, {verb}; entries were {size_text(pruned.root.size)}"
-    return "\n".join([*([columns(rows)] if rows else []), things])
+    rows += [("stays", *_candidate_cells(candidate)) for candidate in pruned.pruning.staying]
+    freed, total = size_text(_total(pruned.removed)), size_text(pruned.root.size)
+    summary = f"{_counted(len(pruned.removed), 'thing')}, {freed}, {verb}; entries were {total}"
+    return f"{columns(rows)}\n{summary}" if rows else summary
 
 
 def pruned_document(pruned: Pruned) -> dict[str, Any]:
     """The document of `tuner cache prune --json`."""
-    gone = [_candidate_part(one) for one in pruned.gone]
     return {
         "schema_version": SCHEMA_VERSION,
         "root": str(pruned.root.path),
         "dry_run": pruned.dry,
-        "removed": gone,
-        "kept": [_candidate_part(one) for one in pruned.pruning.staying],
-        "failed": [_candidate_part(one) for one in pruned.failed],
+        "removed": list(map(_candidate_part, pruned.removed)),
+        "kept": list(map(_candidate_part, pruned.pruning.staying)),
+        "failed": list(map(_candidate_part, pruned.failed)),
         "records_removed": pruned.records,
-        "freed_bytes": sum(one["bytes"] for one in gone),
+        "freed_bytes": _total(pruned.removed),
         "notes": list(pruned.pruning.notes),
     }
 
 
-def _candidate_part(one: Candidate) -> dict[str, Any]:
-    return {"path": one.path, "bytes": one.size, "why": one.why}
+def _candidate_part(candidate: Candidate) -> dict[str, Any]:
+    return {"path": candidate.path, "bytes": candidate.size, "why": candidate.why}
 
 
-def _told(one: Candidate) -> tuple[str, str, str]:
-    return visible(one.path), size_text(one.size), visible(one.why)
+def _candidate_cells(candidate: Candidate) -> tuple[str, str, str]:
+    return visible(candidate.path), size_text(candidate.size), visible(candidate.why)
 
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _counted(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+def _counted(number: int, singular: str, plural: str = "") -> str:
+    return f"{number} {singular}" if number == 1 else f"{number} {plural or singular + 's'}"
 
 
 def span_text(seconds: float) -> str:

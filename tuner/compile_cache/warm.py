@@ -41,14 +41,14 @@ class Warmed:
     Attributes:
         record: as it was written.
         root: the cache root.
-        kept: entries that were there before; they stay as they were.
+        present: entries that were there before; they stay as they were.
         reason: why the second start did not load what the first had made, in vLLM's words; empty if it says none.
         notes: what a launch must keep to, or else it misses; whole sentences.
     """
 
     record: WarmRecord
     root: Path
-    kept: tuple[str, ...]
+    present: tuple[str, ...]
     reason: str
     notes: tuple[str, ...]
 
@@ -92,8 +92,8 @@ def warm(
         staging = staging_folder(root)
         say("first start: compiles into an empty cache")
         cold = _started(vector, variables(plan, environ, staging), limit)
-        moved, kept = publish(staging, root)
-        record = structs.replace(_record(plan, environ, root, (*moved, *kept), cold.seconds), factors=factors)
+        moved, present = publish(staging, root)
+        record = structs.replace(_record(plan, environ, root, (*moved, *present), cold.seconds), factors=factors)
         write_record(root, record)
         say(f"ready after {cold.seconds:.0f} s; second start: from the cache")
         again = _started(vector, variables(plan, environ, root), limit)
@@ -105,7 +105,7 @@ def warm(
             hint="Name a folder that this user may write with --cache-root.",
             kind=ErrorKind.CACHE,
         ) from None
-    return Warmed(record, root, tuple(kept), again.reason, (*_notes(plan, environ), *notes))
+    return Warmed(record, root, tuple(present), again.reason, (*_notes(plan, environ), *notes))
 
 
 def _factors(
@@ -125,8 +125,8 @@ def variables(plan: Plan, environ: Mapping[str, str], root: Path) -> dict[str, s
 
     Releases that count VLLM_API_KEY in their keys also write it there in clear (0.16.0 to 0.28.0).
     """
-    kept = {name: value for name, value in environ.items() if name not in {API_KEY, *LOG_FORMATS}}
-    return {**kept, **plan.launch.env, CACHE_ROOT: str(root), **LOGGING}
+    inherited = {name: value for name, value in environ.items() if name not in {API_KEY, *LOG_FORMATS}}
+    return {**inherited, **plan.launch.env, CACHE_ROOT: str(root), **LOGGING}
 
 
 def _require_root(arguments: ServeArguments) -> None:

@@ -17,7 +17,7 @@ def warmed_document(warmed: Warmed) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "cache_root": str(warmed.root),
         **structs.asdict(warmed.record),
-        "kept": list(warmed.kept),
+        "kept": list(warmed.present),
         "startup_seconds": _startup(warmed),
         "reason": warmed.reason,
         "notes": list(warmed.notes),
@@ -27,14 +27,14 @@ def warmed_document(warmed: Warmed) -> dict[str, Any]:
 def warmed_text(warmed: Warmed) -> str:
     """A few lines: what was made, and what a second start did with it."""
     record = warmed.record
-    said = {True: "hit", False: "miss", None: "not said"}[record.hit]
+    outcome = {True: "hit", False: "miss", None: "not said"}[record.hit]
     proof = f" ({record.proof})" if record.proof else ""
     rows = [
         ("cache root", str(warmed.root)),
         ("entries", f"{len(record.entries)}, {size_text(record.size)}"),
-        *(("", f"{entry}{' (was there before)' if entry in warmed.kept else ''}") for entry in record.entries),
+        *(("", f"{entry}{' (was there before)' if entry in warmed.present else ''}") for entry in record.entries),
         ("cold start", f"{record.cold_seconds:.0f} s"),
-        ("second start", f"{record.warm_seconds:.0f} s, {said}{proof}"),
+        ("second start", f"{record.warm_seconds:.0f} s, {outcome}{proof}"),
         ("startupProbe", f"periodSeconds {PERIOD_S}, failureThreshold {_startup(warmed) // PERIOD_S}"),
     ]
     return "\n".join(f"{name:<13} {value}" for name, value in rows)

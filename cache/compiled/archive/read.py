@@ -102,8 +102,8 @@ class Archive:
         number = self._index.get(name)
         if number is None:
             return ArchiveError(f"{name!r:.200} is not in its manifest")
-        said = "is in it twice" if number < expected else "is out of order, or what should precede it is missing"
-        return ArchiveError(f"{name} {said}", hint=_DAMAGED)
+        fault = "is in it twice" if number < expected else "is out of order, or what should precede it is missing"
+        return ArchiveError(f"{name} {fault}", hint=_DAMAGED)
 
     def _write(self, file: PackedFile, folder: Path) -> None:
         path = folder / file.path

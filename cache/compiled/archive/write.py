@@ -127,11 +127,11 @@ def _require_no_secret(root: Path, manifest: Manifest) -> None:
     for file in manifest.files:
         if Path(file.path).name == FACTORS:
             try:
-                found = refused_names(json.loads((root / file.path).read_text(encoding="utf-8")))
+                names = refused_names(json.loads((root / file.path).read_text(encoding="utf-8")))
             except (ValueError, RecursionError):
                 reason = f"{file.path} is no JSON, so it cannot be told whether it holds a secret"
                 raise ArchiveError(reason, hint=_WARM) from None
-            _refuse(file.path, found)
+            _refuse(file.path, names)
 
 
 def _refuse(path: str, names: Sequence[str]) -> None:
