@@ -12,7 +12,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta, Struct
 
 if TYPE_CHECKING:
     from rules.report import FlagObservation
@@ -118,8 +120,12 @@ class Counting(StrEnum):
     """It lists them if the flag is true (0.15.1 to 0.33.0)."""
 
 
-@dataclass(frozen=True)
-class FlagFacts:
+TORCH_BOUND = re.compile(r"(?:[0-9]{1,4}(?:\.[0-9]{1,4}){1,2}(?:\.dev)?)?", re.ASCII)
+"""A release of torch, the lowest build of one (`.dev`), or nothing."""
+TorchBound = Annotated[str, Meta(pattern=rf"\A{TORCH_BOUND.pattern}\Z")]
+
+
+class FlagFacts(Struct, frozen=True):
     """The facts, each None where the files were not read or say something else than in the releases that were read.
 
     Attributes:
@@ -131,47 +137,16 @@ class FlagFacts:
 
     form: FlagForm | None = None
     counting: Counting | None = None
-    forced_off_from: str | None = None
+    forced_off_from: TorchBound | None = None
 
     @property
     def takes_key(self) -> bool | None:
         """Whether a launch may set the flag; a vLLM that does not take the key does not start with it."""
         return None if self.form is None else self.form is FlagForm.FIELD
 
-    def to_dict(self) -> dict[str, str | None]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return {
-            "form": _plain(self.form),
-            "counting": _plain(self.counting),
-            "forced_off_from": self.forced_off_from,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote; a fact that is missing is unknown, and other names are left out.
-
-        Raises:
-            ValueError: a fact is none of those that can be.
-        """
-        form, counting, forced = (data.get(name) for name in ("form", "counting", "forced_off_from"))
-        if forced is not None and not (isinstance(forced, str) and TORCH_BOUND.fullmatch(forced)):
-            raise ValueError(f"{forced!r:.80} is no version of torch")
-        return cls(
-            form=None if form is None else FlagForm(form),
-            counting=None if counting is None else Counting(counting),
-            forced_off_from=forced,
-        )
-
 
 _PLAIN_RELEASE = re.compile(r"([0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9})(?:\+[a-z0-9.]*[a-z0-9])?", re.ASCII)
 """`major.minor.patch`, with or without a local part."""
-
-TORCH_BOUND = re.compile(r"(?:[0-9]{1,4}(?:\.[0-9]{1,4}){1,2}(?:\.dev)?)?", re.ASCII)
-"""What `forced_off_from` may be: a release of torch, the lowest build of one (`.dev`), or nothing."""
-
-
-def _plain(word: StrEnum | None) -> str | None:
-    return None if word is None else str(word)
 
 
 class FlagStatus(StrEnum):

@@ -7,11 +7,12 @@ is the safe `false` of `tuner serve`. Images that name another vLLM or platform 
 import difflib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fake_environment import SETTABLE, serving_in
+from msgspec.structs import replace as with_fields
 
 from cache.verdicts.store import VerdictStore
 from tuner.arguments.serve_arguments import parse
@@ -37,7 +38,7 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Both runs, on copies; made once, for they take half a minute."""
     folder = tmp_path_factory.mktemp("apply")
-    environment = replace(serving_in(folder / "env", SETTABLE).read(), platform="cuda")
+    environment = with_fields(serving_in(folder / "env", SETTABLE).read(), platform="cuda")
     knowledge = Knowledge(VerdictStore(folder / "verdicts.sqlite"), environment)
     first, copies = {}, []
     for file in FILES:

@@ -1,7 +1,6 @@
 """A bundle's lines give back what was put in, and a changed byte is never taken for something else."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,13 @@ import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, sample, serving_in
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import to_builtins
+from msgspec.structs import replace
 from reports import SCENARIOS, layers, report, scenario
 
 from cache.errors import StoreError
 from cache.key import digest
-from cache.verdicts.entry import Entry
+from cache.verdicts.entry import Entry, ProbeOrigin
 from cache.verdicts.store import VerdictStore
 from rules.judge import judge
 from rules.report import parse_report
@@ -138,10 +139,13 @@ LINES: dict[str, tuple[bytes, str]] = {
     "a command that is a list": (changed(LINE.decode(), command=["x"]), "its command is no text"),
     "another digest": (changed(LINE.decode(), digest="0" * 64), "its digest is not that of its key"),
     "another checksum": (changed(LINE.decode(), checksum="0" * 64), "its checksum is not that"),
-    "an entry without rules": (changed(LINE.decode(), entry={"key": {}}), "its fields are not"),
+    "an entry without rules": (changed(LINE.decode(), entry={"key": {}}), "no verdict entry: Expected `object`"),
     "a date of nowhere": (with_entry(probed_at="yesterday"), "no ISO 8601 time"),
     "a provenance of nothing": (with_entry(provenance={}), "does not say whence"),
-    "a number that is none": (with_entry(rules="NaN").replace(b'"NaN"', b"NaN"), "`rules` is no text"),
+    "a number that is none": (
+        with_entry(rules="NaN").replace(b'"NaN"', b"NaN"),
+        "Expected `str`, got `float` - at `$.rules`",
+    ),
     "an infinity in the report": (
         with_entry(report=entry().report | {"x": 7e9}).replace(b"7000000000.0", b"1e999"),
         "its entry cannot be read",
@@ -325,7 +329,7 @@ def test_real_reports_travel_whole(tmp_path: Path, model: Path) -> None:
     (tmp_path / "bundle").write_text(export(VerdictStore(tmp_path / "store"), (), None).text)
     import_file(VerdictStore(tmp_path / "other"), tmp_path / "bundle")
     (found,) = VerdictStore(tmp_path / "other").entries()
-    assert replace(found, provenance=None, verdict=kept.verdict) == kept
+    assert replace(found, provenance=None, origin=kept.origin, verdict=kept.verdict) == kept
     assert found.verdict == json.loads(json.dumps(kept.verdict))
 
 
@@ -360,6 +364,27 @@ def test_a_provenance_of_another_shape_makes_no_entry(provenance: Any) -> None:
         replace(entry(), provenance=provenance)
     with pytest.raises(BundleError, match="provenance"):
         line_in(with_entry(provenance=provenance))
+
+
+HERE = ProbeOrigin("tiny", file="/srv/models/tiny", host="gpu-7")
+HUB = ProbeOrigin("mistralai/Mixtral-8x7B-v0.1", file=None, host="gpu-7")
+
+
+@pytest.mark.parametrize(("origin", "name"), [(HERE, None), (HUB, HUB.name), (None, None)])
+def test_a_bundle_names_models_of_the_hub_and_no_machine(origin: ProbeOrigin | None, name: str | None) -> None:
+    """Neither the host nor a path leaves the machine; a name of the hub does."""
+    line = line_of(Bundled(replace(entry(), origin=origin), None))
+    assert "gpu-7" not in line
+    assert "/srv" not in line
+    found = line_in(line.encode()).entry.origin
+    assert found == (ProbeOrigin(name, file=None, host=None) if name else None)
+
+
+@pytest.mark.parametrize("origin", [HERE, HUB])
+def test_a_line_that_names_a_machine_is_imported_without_it(origin: ProbeOrigin) -> None:
+    """Somebody else's host and paths are not stored here."""
+    found = line_in(with_entry(origin=to_builtins(origin))).imported("a.jsonl", "2026-11-22T10:00:00+00:00")
+    assert found.origin == (ProbeOrigin(HUB.name, file=None, host=None) if origin is HUB else None)
 
 
 @pytest.mark.parametrize("provenance", [IMPORT, {**IMPORT, "signed_by": "0123456789ABCDEF"}])

@@ -4,11 +4,11 @@ import os
 import stat
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cache_samples import contents, execute, sample, script
+from msgspec.structs import replace
 
 from cache.errors import StoreError
 from cache.verdicts import database

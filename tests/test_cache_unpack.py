@@ -186,7 +186,7 @@ def test_another_environment_is_refused_and_can_be_forced(
     packed: Path, tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
     """The sentence says each factor that differs; --force unpacks and says it on stderr."""
-    saved(tmp_path, replace(ENVIRONMENT, **changes))
+    saved(tmp_path, structs.replace(ENVIRONMENT, **changes))
     answer = tuner(*arguments(packed, "--json"), code=1)
     assert answer.document["error"]["kind"] == "mismatch"
     assert said in answer.err
@@ -201,7 +201,7 @@ def test_a_local_part_of_vllms_version_is_no_difference() -> None:
     """`tuner env` reads it without, and a record may state it."""
     assert not differences([record_with(vllm="0.32.0+cpu"), RECORD], ENVIRONMENT)
     several = [record_with(gpu=gpu) for gpu in ("B", "A", None, "B")]
-    assert differences(several, replace(ENVIRONMENT, gpu="A")) == (
+    assert differences(several, structs.replace(ENVIRONMENT, gpu="A")) == (
         "gpu is A here, and B in the archive",
         "gpu is A here, and none in the archive",
     )

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from fake_environment import (
     serving_in,
     tuner,
 )
+from msgspec.structs import replace as with_fields
 
 from rules.releases import flag_status
 from tuner.environment.environment import Environment
@@ -133,7 +133,7 @@ def test_a_key_that_does_nothing_or_stops_the_start_is_never_written(
 
 def always_on(folder: Path) -> tuple[Environment, Path]:
     """A GPU machine with vLLM 0.15.0, whose counter no configuration switches off, and its saved description."""
-    environment = replace(
+    environment = with_fields(
         serving_in(folder / "env", {"vllm": "0.15.0", "torch": "2.9.1"}).read(), platform="cuda", gpu="NVIDIA H100"
     )
     flag = flag_status(environment.vllm, environment.torch, environment.platform)

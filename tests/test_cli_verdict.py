@@ -1,5 +1,6 @@
 """`tuner verdict` and `tuner verdicts`: what is stored, and why nothing is."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -171,11 +172,15 @@ def test_verdicts_are_listed_shown_and_forgotten(serving: Serving, store: Path) 
     entries = {model: serving.remember(store, model)[0] for model in (MIXTRAL, ERNIE, LLAMA)}
     at = ("--store", store)
     listed = tuner("verdicts", "list", *at, code=0).out.splitlines()
-    assert listed[0].split() == ["KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED", "ORIGIN"]
+    heads = "KEY VERDICT ARCHITECTURE VLLM TORCH PLATFORM PROBED MODEL HOST ORIGIN"
+    assert listed[0].split() == heads.split()
+    row = next(line for line in listed if "conditional" in line)
+    assert row.split()[-4:-2] == [ERNIE.name, os.uname().nodename]
     key = next(line.split()[0] for line in listed if "conditional" in line)
     assert entries[ERNIE].digest.startswith(key)
     shown = tuner("verdicts", "show", key, *at, code=0).out
     assert "architecture  Ernie4_5_VLMoeForConditionalGeneration" in shown
+    assert f"model         {ERNIE.name}, in {ERNIE}, on {os.uname().nodename}" in shown
     assert "<- first difference" in shown
     assert tuner("verdicts", "forget", key, *at, code=0).out == f"forgotten: {entries[ERNIE].digest}\n"
     assert len(tuner("verdicts", "list", *at, code=0).out.splitlines()) == 3
@@ -190,9 +195,11 @@ def test_stored_verdicts_are_documents_too(serving: Serving, store: Path) -> Non
     at = ("--store", store, "--json")
     (row,) = tuner("verdicts", "list", *at, code=0).document["verdicts"]
     assert (row["key"], row["verdict"], row["factors"]) == (entry.digest, "uniform", entry.key)
+    origin = {"name": MIXTRAL.name, "file": str(MIXTRAL), "host": os.uname().nodename}
+    assert row["origin"] == origin
     shown = tuner("verdicts", "show", entry.digest[:8], *at, code=0).document
     assert (shown["schema_version"], shown["digest"]) == (2, entry.digest)
-    assert (shown["key"], shown["report"]) == (entry.key, entry.report)
+    assert (shown["key"], shown["report"], shown["origin"]) == (entry.key, entry.report, origin)
     gone = tuner("verdicts", "forget", entry.digest[:8], *at, code=0).document
     assert gone == {"schema_version": 2, "forgotten": entry.digest}
     assert tuner("verdicts", "list", *at, code=0).document == {"schema_version": 2, "verdicts": []}

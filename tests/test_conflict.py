@@ -1,11 +1,11 @@
 """Which of two verdicts of one key stays: nothing that a probe here found unsafe ever becomes safe by a bundle."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from test_bundle import entry
 
 from rules.proof_finding import ProofFinding, ProofWord

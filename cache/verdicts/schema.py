@@ -3,6 +3,7 @@
 1: a record is its JSON text.
 2: before the text stands its checksum. A disk may give back bytes that were never written, and a page of another
    record can make valid JSON: without a checksum that would be a verdict.
+3: an entry may have an `origin`. A release of schema 2 would take such an entry for damage.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the records that this release writes; a file of a higher one is refused."""
 
 TABLE = "verdicts"
@@ -100,5 +101,9 @@ def _sealed_value(row: bytes, value: bytes) -> str | None:
         return None
 
 
-_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_checksums}
+def _keep(_: sqlite3.Connection) -> None:
+    """From 2 to 3: a record of the earlier schema is one of the later, without an origin."""
+
+
+_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_checksums, 2: _keep}
 """Schema -> what makes the next one of it."""

@@ -11,10 +11,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace as with_fields
 from reports import proof
 from typer.testing import CliRunner
 
@@ -177,7 +178,7 @@ def model_like(model: Path, folder: Path, **changes: Any) -> Path:
 
 def described(environment: Environment, **changes: Any) -> Environment:
     """The same environment with some facts changed."""
-    return replace(environment, **changes)
+    return with_fields(environment, **changes)
 
 
 @dataclass(frozen=True)

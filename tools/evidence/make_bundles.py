@@ -12,9 +12,9 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from test_bundle import LINE, refused_or_equal
 from test_signing import BUNDLE, checked, signed_in
 

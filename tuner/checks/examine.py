@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from msgspec.structs import replace as with_fields
+
 from cache.key import differences
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
@@ -323,7 +325,7 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
     entry, report, verdict = min(
         found, key=lambda one: (one[2].word.safe, not one[2].word.unsafe, one[0].provenance is not None)
     )
-    environment = replace(subject.environment, torch=entry.key["torch"], platform=entry.key["platform"])
+    environment = with_fields(subject.environment, torch=entry.key["torch"], platform=entry.key["platform"])
     return replace(subject, environment=environment), LookUp(entry, verdict, report=report, verified=False)
 
 

@@ -22,6 +22,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 @app.command("list")
 def list_verdicts(store: Store = None, as_json: Json = False) -> None:
     """Show every stored verdict, one line each."""
+    from msgspec import to_builtins
+
     from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.lookup import known_verdict, opened_store
     from tuner.verdicts.text import verdicts_table
@@ -37,6 +39,7 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
                     "factors": entry.key,
                     "probed_at": entry.probed_at,
                     "imported": entry.provenance,
+                    "origin": to_builtins(entry.origin),
                 }
                 for entry, verdict in entries
             ]
@@ -51,6 +54,8 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
 
     With --json the whole entry, the probe's report included.
     """
+    from msgspec import to_builtins
+
     from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.lookup import known_verdict, opened_store
     from tuner.verdicts.text import entry_text
@@ -64,6 +69,7 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
         if as_json:
             stored = entry.to_dict() | {"verdict": verdict.to_dict(), "imported": entry.provenance}
             stored.pop("provenance", None)
+            stored["origin"] = to_builtins(entry.origin)
             print_json({"schema_version": SCHEMA_VERSION, "digest": entry.digest, **stored})
         else:
             result(entry_text(entry, verdict))

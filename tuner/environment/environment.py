@@ -4,9 +4,11 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from msgspec import Struct, ValidationError, convert, to_builtins
 
 from rules.errors import ErrorKind, TunerError
 from rules.releases import NO_FACTS, FlagFacts, is_same_version, needs_files, parse_version
@@ -22,8 +24,7 @@ _OWN_VERSION = re.compile(r"^(?:__version__|version)\b[^=:\n]*=[^'\"\n]*['\"]([^
 """What setuptools-scm writes into vllm/_version.py: `__version__ = version = '0.19.1'`."""
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """A serving environment.
 
     Attributes:
@@ -59,15 +60,11 @@ class Environment:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
-        lists = {
-            "platform_plugins": list(self.platform_plugins),
-            "site": list(self.site),
-            "plugins": list(self.plugins),
-        }
-        return asdict(self) | lists | {"flag_facts": self.flag_facts.to_dict()}
+        values: dict[str, Any] = to_builtins(self)
+        return values
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+    def from_dict(cls, data: Mapping[str, Any]) -> "Environment":
         """Read what `to_dict` wrote; names it does not know are left out.
 
         Where `flag_facts` or `plugins` are missing, as in a file that an older release saved, they are unknown.
@@ -75,9 +72,10 @@ class Environment:
         Raises:
             TunerError: a field is missing or of the wrong type; the sentence names it.
         """
-        data = {"plugins": [UNKNOWN], **data}
-        plain = {field.name: _field(data, field.name, field.type) for field in fields(cls) if field.type != FlagFacts}
-        return cls(**plain, flag_facts=_facts(data))
+        try:
+            return convert({"plugins": [UNKNOWN], **data}, cls)
+        except ValidationError as error:
+            raise _unreadable(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -265,28 +263,6 @@ def _editable_root(vllm: VllmPackage | None) -> tuple[str, ...]:
     from urllib.parse import unquote  # noqa: PLC0415  slow to import, and few installations are editable
 
     return (unquote(folder[1]),) if folder and re.search(r'"editable": *true', url) else ()
-
-
-def _field(data: Mapping[str, Any], name: str, kind: Any) -> Any:
-    if name not in data:
-        raise _unreadable(f"it has no `{name}`")
-    value = data[name]
-    if kind == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    if kind == tuple[str, ...] or not isinstance(value, kind):
-        raise _unreadable(f"its `{name}` is {value!r:.80}")
-    return value
-
-
-def _facts(data: Mapping[str, Any]) -> FlagFacts:
-    """The nested `flag_facts`; nothing is known where a file has none."""
-    facts = data.get("flag_facts", {})
-    if not isinstance(facts, Mapping):
-        raise _unreadable(f"its `flag_facts` is {facts!r:.80}")
-    try:
-        return FlagFacts.from_dict(facts)
-    except ValueError as error:
-        raise _unreadable(f"its `flag_facts`: {error!s:.80}") from None
 
 
 def _unreadable(what: str) -> TunerError:

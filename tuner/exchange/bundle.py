@@ -8,12 +8,14 @@ imports a bundle trusts its reports, but never its verdicts, which are judged an
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from cache.errors import StoreError
 from cache.key import digest
-from cache.verdicts.entry import Entry
+from cache.verdicts.entry import Entry, ProbeOrigin
 from rules.errors import ErrorKind, ReportError, TunerError
 from rules.report import parse_report
 from tuner.exchange.order_lists import packed, unpacked
@@ -75,26 +77,36 @@ class Bundled:
             signed_by: identifier of the key whose signature of the file was checked; None: none was.
         """
         provenance: dict[str, str | None] = {"imported_from": file, "imported_at": now, "command": self.command}
-        return replace(self.entry, provenance=provenance | ({"signed_by": signed_by} if signed_by else {}))
+        if signed_by:
+            provenance["signed_by"] = signed_by
+        return replace(self.entry, origin=shareable(self.entry.origin), provenance=provenance)
 
 
 def line_of(bundled: Bundled) -> str:
-    """One line, its end included; the same for equal entries. `line_in` reads it back.
+    """One line, its end included; the same for equal entries. `line_in` reads it back, its origin as `shareable`.
 
     Raises:
         ValueError: the entry holds NaN or an infinity.
     """
-    rest = {"entry": bundled.entry.to_dict(), "command": bundled.command}
-    report, orders = packed(bundled.entry.report)
+    entry = replace(bundled.entry, origin=shareable(bundled.entry.origin)).to_dict()
+    rest = {"entry": entry, "command": bundled.command}
+    report, orders = packed(entry["report"])
     line = {
         "schema_version": BUNDLE_VERSION,
         "digest": bundled.entry.digest,
         "checksum": digest(rest),
         "command": bundled.command,
-        "entry": {**bundled.entry.to_dict(), "report": report},
+        "entry": {**entry, "report": report},
         "orders": orders,
     }
     return json.dumps(line, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def shareable(origin: ProbeOrigin | None) -> ProbeOrigin | None:
+    """What a bundle says of an entry's origin: a name on the hub, never a path or the name of a machine."""
+    if origin is None or origin.file is not None:
+        return None
+    return ProbeOrigin(origin.name, file=None, host=None)
 
 
 def line_in(text: bytes) -> Bundled:

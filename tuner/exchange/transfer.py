@@ -3,10 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore

@@ -1,16 +1,19 @@
 """Stored verdicts: look one up, explain a miss, remember a report."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from msgspec import ValidationError, convert
+from msgspec.structs import replace as with_fields
 
 from cache.errors import StoreError
 from cache.key import differences
-from cache.verdicts.entry import Entry
+from cache.verdicts.entry import Entry, ProbeOrigin
 from cache.verdicts.paths import store_path
 from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError
@@ -18,6 +21,7 @@ from rules.proof_finding import PLAIN, Reason, sentence
 from rules.report import Report, parse_report
 from rules.verdict import Verdict, Word
 from tuner.environment.plugins import UNKNOWN, unknown_plugins
+from tuner.model.model import Model
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
 from tuner.verdicts.proofs import outdated, stored_proof
@@ -68,12 +72,23 @@ def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -
         verdict=verdict.to_dict(),
         rules=rules_digest(),
         probed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        origin=probe_origin(subject.model),
     )
     try:
         return _updated(store, entry, lambda earlier: _with_earlier_proofs(entry, earlier), latest=True)
     except (ReportError, StoreError):  # what is stored is damaged, and must not keep the new report out
         store.put(entry)
         return entry, verdict
+
+
+def probe_origin(model: Model) -> ProbeOrigin:
+    """What a probe of a model on this machine notes of it: a model of the hub has a commit, and no file here."""
+    from_hub = model.revision is not None
+    return ProbeOrigin(
+        name=model.name if from_hub else Path(model.folder).name,
+        file=None if from_hub else model.name,
+        host=os.uname().nodename,
+    )
 
 
 def remember_proofs(store: VerdictStore, entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> tuple[Entry, Verdict]:
@@ -132,7 +147,7 @@ def _with_earlier_proofs(entry: Entry, earlier: Entry | None) -> Entry:
     before = _proofs(earlier) if earlier else []
     if not before:
         return entry
-    return _with_proofs(replace(entry, report={**entry.report, "proofs": before}), _proofs(entry))
+    return _with_proofs(with_fields(entry, report={**entry.report, "proofs": before}), _proofs(entry))
 
 
 def _with_proofs(entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> Entry:
@@ -145,7 +160,7 @@ def _with_proofs(entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> Entry:
 def _with(entry: Entry, field: str, value: object) -> Entry:
     """The entry with another field in its report, judged anew."""
     report = {**entry.report, field: value}
-    return replace(entry, report=report, verdict=judged(parse_report(report)).to_dict(), rules=rules_digest())
+    return with_fields(entry, report=report, verdict=judged(parse_report(report)).to_dict(), rules=rules_digest())
 
 
 def _proofs(entry: Entry) -> list[dict[str, Any]]:
@@ -198,7 +213,7 @@ def current_report(store: VerdictStore, entry: Entry) -> tuple[Report, Verdict]:
     report = parse_report(entry.report)
     verdict = judged(report)
     with suppress(StoreError):
-        renewed = replace(entry, verdict=verdict.to_dict(), rules=rules)
+        renewed = with_fields(entry, verdict=verdict.to_dict(), rules=rules)
         store.merge([renewed], lambda stored, _: stored == entry)  # not over what was probed or forgotten meanwhile
     return report, verdict
 

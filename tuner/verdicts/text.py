@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from itertools import takewhile, zip_longest
 
-from cache.verdicts.entry import Entry
+from cache.verdicts.entry import Entry, ProbeOrigin
 from rules.errors import ReportError
 from rules.report import Report, parse_report
 from rules.verdict import Verdict, Witness
 from tuner.text import LABEL, columns, line, lines
 from tuner.verdicts.evidence import evidence_rows
-from tuner.verdicts.origin import imported_full, origin_told, ran_code
+from tuner.verdicts.origin import imported_full, origin_told, ran_code, shown
 
 DIGEST_LENGTH = 64
 
@@ -25,11 +25,20 @@ def entry_text(entry: Entry, verdict: Verdict) -> str:
     """What `tuner verdicts show` prints: the factors of the key, the verdict, what it rests on."""
     short = {name: value[:12] if is_digest(value) else value for name, value in entry.key.items()}
     factors = [line(name, value or "none") for name, value in short.items()]
+    if entry.origin:
+        factors.append(line("model", origin_text(entry.origin)))
     try:
         rests_on = evidence_text(entry, parse_report(entry.report), verdict, "sources not compared")
     except ReportError:
         rests_on = UNREADABLE
     return "\n".join([*factors, judged_text(verdict), rests_on])
+
+
+def origin_text(origin: ProbeOrigin) -> str:
+    """What was probed, and where."""
+    file = f", in {shown(origin.file)}" if origin.file else ""
+    host = f", on {shown(origin.host)}" if origin.host else ""
+    return f"{shown(origin.name)}{file}{host}"
 
 
 def is_digest(value: object) -> bool:
@@ -99,10 +108,11 @@ def short_names(*orders: Sequence[str]) -> list[list[str]]:
 
 def verdicts_table(entries: Sequence[tuple[Entry, Verdict]]) -> str:
     """What `tuner verdicts list` prints: one line an entry."""
-    rows = [("KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED", "ORIGIN")]
+    rows = [("KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED", "MODEL", "HOST", "ORIGIN")]
     for entry, verdict in entries:
         key = entry.key
         where = (str(key["vllm"]), str(key["torch"]), str(key["platform"]))
-        probed = (entry.probed_at[:10], origin_told(entry))
+        name, host = (entry.origin.name, entry.origin.host) if entry.origin else (None, None)
+        probed = (entry.probed_at[:10], shown(name) or "-", shown(host) or "-", origin_told(entry))
         rows.append((entry.digest[:12], str(verdict.word), str(key["architecture"]), *where, *probed))
     return columns(rows)
