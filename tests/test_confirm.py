@@ -11,7 +11,7 @@ from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, QWEN, SETTABLE, sampl
 from rules.errors import TunerError
 from tuner.confirm.compare import confirm
 from tuner.confirm.expected import Written, read_written
-from tuner.confirm.outcome import Confirmation, Outcome, Result
+from tuner.confirm.outcome import Confirmation, FactResult, Result
 from tuner.server_log.log import ServerLog, read_server_log
 
 LOGS = Path(__file__).parent / "server_logs"
@@ -77,7 +77,7 @@ def outcomes(confirmation: Confirmation) -> dict[str, str]:
 
 def differing(confirmation: Confirmation) -> list[str]:
     """The facts that differ."""
-    return [fact.name for fact in confirmation.facts if fact.outcome is Outcome.DIFFERS]
+    return [fact.name for fact in confirmation.facts if fact.outcome is FactResult.DIFFERS]
 
 
 # ---- the flag
@@ -374,7 +374,7 @@ def test_without_a_decision_the_log_is_only_reported() -> None:
     found = confirm(log_of("0.19.1-true", MIXTRAL), None)
 
     assert found.result is Result.REPORTED
-    assert {fact.outcome for fact in found.facts} == {Outcome.REPORTED}
+    assert {fact.outcome for fact in found.facts} == {FactResult.REPORTED}
     assert confirm(read_server_log(["nothing"]), None).result is Result.NOT_SAID
 
 

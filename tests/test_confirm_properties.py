@@ -10,7 +10,7 @@ from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.confirm.compare import confirm
 from tuner.confirm.expected import Written
-from tuner.confirm.outcome import Confirmation, Outcome, Result
+from tuner.confirm.outcome import Confirmation, FactResult, Result
 from tuner.confirm.text import confirmation_document, confirmation_text
 from tuner.server_log.log import read_server_log
 
@@ -45,7 +45,7 @@ def of(lines: list[str], written: Written | None = KEPT) -> Confirmation:
 
 def same(found: Confirmation) -> set[str]:
     """The facts that are confirmed."""
-    return {fact.name for fact in found.facts if fact.outcome is Outcome.SAME}
+    return {fact.name for fact in found.facts if fact.outcome is FactResult.SAME}
 
 
 def compiling() -> list[str]:

@@ -126,6 +126,19 @@ def scan(args: Sequence[str]) -> tuple[list[Setting], str | None]:
     return settings, positional
 
 
+def indexes_of_field(args: Sequence[str], field: str) -> set[int]:
+    """The indexes of all arguments that set a field, values included.
+
+    Raises:
+        TunerError: an option of ours lacks its value.
+    """
+    indexes: set[int] = set()
+    for setting in scan(args)[0]:
+        if setting.option.field == field:
+            indexes.update(range(setting.start, setting.stop))
+    return indexes
+
+
 def _past_unknown(args: Sequence[str], index: int) -> tuple[int, bool]:
     """Where to go on behind an option we do not know, and whether it may own the words there."""
     name, equals, _ = args[index].partition("=")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rules.decide import FLAG_KEY
 from rules.errors import ErrorKind, TunerError
-from tuner.arguments.vllm_options import scan
+from tuner.arguments.vllm_options import indexes_of_field
 from tuner.checks.check import manifests_at, read_manifest
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
 from tuner.checks.examine import Examined, Knowledge, examine, missing_root
@@ -45,8 +45,11 @@ class Applied:
         """The edits as a unified diff; empty if there are none."""
         before, after = self.before.splitlines(keepends=True), self.after.splitlines(keepends=True)
         name = self.path.lstrip("/")
-        made = difflib.unified_diff(before, after, f"a/{name}", f"b/{name}")
-        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in made)
+        lines = difflib.unified_diff(before, after, f"a/{name}", f"b/{name}")
+        text = ""
+        for line in lines:
+            text += line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+        return text
 
 
 def apply(paths: Iterable[Path], knowledge: Knowledge) -> Iterator[Applied]:
@@ -92,77 +95,79 @@ def write(applied: Applied) -> None:
 
 
 def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: Knowledge) -> Applied:
-    known = [examine(str(file), launch, knowledge) for launch in launches]
+    examinations = [examine(str(file), launch, knowledge) for launch in launches]
     shared = _shared(launches)
-    wanted = [launch.args for launch in launches]
+    expected_args = [launch.args for launch in launches]
     edits: list[Edit] = []
-    left, warnings, changed = [], [], 0
-    for index, one in enumerate(known):
-        warnings += [f"{file}:{one.launch.line}: {said}" for said in (one.plan.warnings if one.plan else ())]
+    left_alone, warnings, changed = [], [], 0
+    for index, examined in enumerate(examinations):
+        place = f"{file}:{examined.launch.line}"
+        if examined.plan:
+            warnings += [f"{place}: {warning}" for warning in examined.plan.warnings]
         try:
-            change = change_for(one)
+            change = change_for(examined)
             if change is None:
                 continue
-            edits += edits_for(text, one.launch.words, change, shared)
-            wanted[index] = change.of(one.launch.args)
+            edits += edits_for(text, examined.launch.words, change, shared)
+            expected_args[index] = change.of(examined.launch.args)
             changed += 1
         except NotEditable as error:
-            left.append(f"{file}:{one.launch.line}: {error}")
-    outcome = Applied(str(file), text, text, 0, tuple(left), tuple(warnings))
+            left_alone.append(f"{place}: {error}")
+    outcome = Applied(str(file), text, text, 0, tuple(left_alone), tuple(warnings))
     try:
         after = spliced(text, edits)
-        _verify(file, after, launches, wanted)
+        _verify(file, after, launches, expected_args)
     except NotEditable as error:
-        return replace(outcome, left_alone=(*left, f"{file}: {error}"))
+        return replace(outcome, left_alone=(*left_alone, f"{file}: {error}"))
     return replace(outcome, after=after, changed=changed)
 
 
-def change_for(known: Examined) -> Change | None:
+def change_for(examined: Examined) -> Change | None:
     """The change that a launch needs: None if it carries already what `tuner serve` would write.
 
     Raises:
         NotEditable: what it needs cannot be told from what is known of it.
     """
-    arguments, plan = known.arguments, known.plan
-    if known.contradiction:
-        raise NotEditable(known.contradiction)
+    arguments, plan = examined.arguments, examined.plan
+    if examined.contradiction:
+        raise NotEditable(examined.contradiction)
     if arguments is None or plan is None or plan.launch.args == arguments.given:
         return None
-    if known.hidden:
-        raise NotEditable(f"what {known.hidden} stands for is not written here, and may hold a compilation config")
-    if plan.decision.setting is True and not known.exact:
+    if examined.hidden:
+        raise NotEditable(f"what {examined.hidden} stands for is not written here, and may hold a compilation config")
+    if plan.decision.setting is True and not examined.exact:
         raise NotEditable(f"a match by the vLLM version only never writes {FLAG_KEY}=true; give --environment")
-    if plan.decision.setting is True and (missing := missing_root(known)):
+    if plan.decision.setting is True and (missing := missing_root(examined)):
         raise NotEditable(f"{FLAG_KEY}=true needs {missing} in its environment, which is not edited here; set it first")
-    own = [setting for setting in scan(arguments.given)[0] if setting.option.field == _FIELD]
-    removed = tuple(sorted({index for setting in own for index in range(setting.start, setting.stop)}))
-    kept = [index for index in range(len(arguments.given)) if index not in removed]
+    removed = indexes_of_field(arguments.given, _FIELD)
+    staying = [index for index in range(len(arguments.given)) if index not in removed]
     at = arguments.merged_at
     added = plan.launch.args[at : at + len(plan.launch.args) - len(arguments.rest)]
-    return Change(removed, added, kept[at] if at < len(kept) else len(arguments.given))
+    return Change(tuple(sorted(removed)), added, staying[at] if at < len(staying) else len(arguments.given))
 
 
 def _shared(launches: Iterable[ManifestLaunch]) -> frozenset[int]:
     """Starts of the lists that several launches use."""
-    users = Counter(start for launch in launches for start in {word.owner.start for word in launch.words if word.owner})
+    users: Counter[int] = Counter()
+    for launch in launches:
+        users.update({word.owner.start for word in launch.words if word.owner})
     return frozenset(start for start, number in users.items() if number > 1)
 
 
-def _verify(file: Path, after: str, launches: list[ManifestLaunch], wanted: list[tuple[str, ...]]) -> None:
+def _verify(file: Path, after: str, launches: list[ManifestLaunch], expected_args: list[tuple[str, ...]]) -> None:
     """Read the edited text again: every launch says what it should and lost nothing, and nothing else changed.
 
     Raises:
         NotEditable: it is not so.
     """
     try:
-        made = launches_in(file.name, after)
+        edited_launches = launches_in(file.name, after)
     except ValueError as error:
         raise NotEditable(f"edited, it could not be read: {error}") from None
-    if [_face(launch, launch.args) for launch in made] != [
-        _face(launch, args) for launch, args in zip(launches, wanted, strict=True)
-    ]:
+    faces = [_face(launch, launch.args) for launch in edited_launches]
+    if faces != list(map(_face, launches, expected_args)):
         raise NotEditable("edited, it would not say what it should; several launches may share one list")
-    for before, edited in zip(launches, made, strict=True):
+    for before, edited in zip(launches, edited_launches, strict=True):
         if before.args != edited.args:
             require_nothing_lost(str(file), after, before, edited)
 

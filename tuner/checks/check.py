@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rules.errors import ErrorKind, TunerError
 from tuner.checks.examine import Examined, Knowledge, examine
-from tuner.checks.finding import CONTRADICTIONS, Finding, Level, Rule
+from tuner.checks.finding import CONTRADICTIONS, LaunchFinding, Rule, Severity
 from tuner.checks.findings import findings_of, unreadable
 from tuner.checks.pod import shared_caches
 from tuner.errors import ExitCode
@@ -28,7 +28,7 @@ class Checked:
 
     files: tuple[str, ...]
     launches: tuple[Examined, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[LaunchFinding, ...]
 
     def exit_code(self, *, fail_on_unknown: bool) -> ExitCode:
         """How the command ends: the worst of what was found.
@@ -36,7 +36,7 @@ class Checked:
         Args:
             fail_on_unknown: what could not be judged counts, too.
         """
-        rules = {finding.rule for finding in self.findings if finding.level is Level.ERROR}
+        rules = {finding.rule for finding in self.findings if finding.level is Severity.ERROR}
         if rules & CONTRADICTIONS:
             return ExitCode.CONTRADICTION
         if Rule.RELEASE in rules:
@@ -66,15 +66,15 @@ def check(paths: Iterable[Path], knowledge: Knowledge) -> Checked:
     for file in manifests_at(paths):
         files.append(str(file))
         try:
-            found = launches_in(file.name, read_manifest(file))
+            stated = launches_in(file.name, read_manifest(file))
         except ValueError as error:
             findings.append(unreadable(str(file), str(error).rstrip(".")))
             continue
-        launches += [examine(str(file), launch, knowledge) for launch in found]
-    for known in launches:
-        findings += findings_of(known, knowledge.cold_start)
+        launches += [examine(str(file), launch, knowledge) for launch in stated]
+    for examined in launches:
+        findings += findings_of(examined, knowledge.cold_start)
     findings += shared_caches(launches)
-    findings.sort(key=lambda finding: (files.index(finding.path), finding.line, list(Level).index(finding.level)))
+    findings.sort(key=lambda finding: (files.index(finding.path), finding.line, list(Severity).index(finding.level)))
     return Checked(tuple(files), tuple(launches), tuple(findings))
 
 
@@ -84,7 +84,7 @@ def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
     Raises:
         TunerError: there is nothing at a path.
     """
-    seen: set[Path] = set()
+    yielded: set[Path] = set()
     for path in paths:
         if not os.path.exists(path):  # noqa: PTH110  the method raises for a name that is too long
             raise TunerError(
@@ -93,8 +93,8 @@ def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
                 kind=ErrorKind.MANIFEST,
             )
         for file in _below(path) if path.is_dir() else [path]:
-            if file not in seen:
-                seen.add(file)
+            if file not in yielded:
+                yielded.add(file)
                 yield file
 
 
@@ -120,4 +120,6 @@ def read_manifest(file: Path) -> str:
 def _below(folder: Path) -> Iterator[Path]:
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "node_modules")
-        yield from (Path(here, name) for name in sorted(names) if is_manifest(name))
+        for name in sorted(names):
+            if is_manifest(name):
+                yield Path(here, name)

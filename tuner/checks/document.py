@@ -7,7 +7,7 @@ from typing import Any
 from cache.secrets import without_keys
 from tuner.checks.check import Checked
 from tuner.checks.examine import Examined
-from tuner.checks.finding import Finding, Level
+from tuner.checks.finding import LaunchFinding, Severity
 from tuner.launch.document import holds_for, proof_part
 
 SCHEMA_VERSION = 1
@@ -17,7 +17,7 @@ def check_document(checked: Checked) -> dict[str, Any]:
     """The document of `tuner check --json`."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "launches": [_launch_part(known) for known in checked.launches],
+        "launches": [_launch_part(examined) for examined in checked.launches],
         "findings": [_finding_part(finding) for finding in checked.findings],
         "summary": {
             "files": len(checked.files),
@@ -40,15 +40,15 @@ def _lines(checked: Checked) -> Iterator[str]:
 
 def _summary(checked: Checked) -> str:
     levels = Counter(finding.level for finding in checked.findings)
-    said = ", ".join(_counted(levels[level], level, "s") for level in Level)
-    return f"{_counted(len(checked.launches), 'launch', 'es')} in {_counted(len(checked.files), 'file', 's')}: {said}"
+    counts = ", ".join(_counted(levels[level], level, "s") for level in Severity)
+    return f"{_counted(len(checked.launches), 'launch', 'es')} in {_counted(len(checked.files), 'file', 's')}: {counts}"
 
 
 def _counted(number: int, noun: str, plural: str) -> str:
     return f"{number} {noun}{'' if number == 1 else plural}"
 
 
-def _finding_part(finding: Finding) -> dict[str, Any]:
+def _finding_part(finding: LaunchFinding) -> dict[str, Any]:
     return {
         "rule": str(finding.rule),
         "level": str(finding.level),
@@ -59,21 +59,21 @@ def _finding_part(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _launch_part(known: Examined) -> dict[str, Any]:
-    verdict = known.plan.lookup.verdict if known.plan else None
+def _launch_part(examined: Examined) -> dict[str, Any]:
+    verdict = examined.plan.lookup.verdict if examined.plan else None
     return {
-        "path": known.path,
-        "line": known.launch.line,
-        "shape": known.launch.shape,
-        "name": known.launch.name,
-        "image": known.launch.image,
-        "args": without_keys(known.launch.args),
-        "model": known.arguments.model if known.arguments else None,
-        "architecture": known.model.architecture if known.model else None,
-        "vllm": known.version,
-        "match": None if known.version is None else "environment" if known.exact else "version",
-        "flag_status": str(known.plan.flag.status) if known.plan else None,
+        "path": examined.path,
+        "line": examined.launch.line,
+        "shape": examined.launch.shape,
+        "name": examined.launch.name,
+        "image": examined.launch.image,
+        "args": without_keys(examined.launch.args),
+        "model": examined.arguments.model if examined.arguments else None,
+        "architecture": examined.model.architecture if examined.model else None,
+        "vllm": examined.version,
+        "match": None if examined.version is None else "environment" if examined.exact else "version",
+        "flag_status": str(examined.plan.flag.status) if examined.plan else None,
         "verdict": str(verdict.word) if verdict else None,
-        "proof": proof_part(known.plan) if known.plan else None,
-        "holds_for": holds_for(known.plan) if known.plan else None,
+        "proof": proof_part(examined.plan) if examined.plan else None,
+        "holds_for": holds_for(examined.plan) if examined.plan else None,
     }

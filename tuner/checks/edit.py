@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from tuner.manifests.launch import ArgumentList, Form, Word
+from tuner.manifests.launch import Argument, ArgumentList, Form
 
 _ITEM = re.compile(r"[ \t]*-[ \t]+")
 _PLAIN = re.compile(r"-{1,2}[\w.-]+")
@@ -46,12 +46,15 @@ class Change:
 
     def of(self, args: Sequence[str]) -> tuple[str, ...]:
         """The changed list."""
-        kept = [(index, arg) for index, arg in enumerate(args) if index not in self.removed]
-        before = [arg for index, arg in kept if index < self.at]
-        return (*before, *self.added, *(arg for index, arg in kept if index >= self.at))
+        before: list[str] = []
+        behind: list[str] = []
+        for index, arg in enumerate(args):
+            if index not in self.removed:
+                (before if index < self.at else behind).append(arg)
+        return (*before, *self.added, *behind)
 
 
-def edits_for(text: str, words: Sequence[Word], change: Change, shared: frozenset[int] = frozenset()) -> list[Edit]:
+def edits_for(text: str, words: Sequence[Argument], change: Change, shared: frozenset[int] = frozenset()) -> list[Edit]:
     """The edits that make a change.
 
     Args:
@@ -99,15 +102,15 @@ def _in_place(change: Change) -> bool:
     return change.removed == run and len(run) == len(change.added) and change.at in {first, run[-1] + 1 if run else -1}
 
 
-def _replaced(text: str, word: Word, new: str) -> Edit:
+def _replaced(text: str, word: Argument, new: str) -> Edit:
     """A word written anew. A block scalar's place ends with its last line break."""
     ends = text[word.stop - 1 : word.stop] == "\n"
     return Edit(word.start, word.stop, _written(text, word, new) + ("\n" if ends else ""))
 
 
-def _inserted(text: str, words: Sequence[Word], change: Change, shared: frozenset[int]) -> Edit:
+def _inserted(text: str, words: Sequence[Argument], change: Change, shared: frozenset[int]) -> Edit:
     word, after = _place(words, change, shared)
-    options = [one for one in words if one.owner == word.owner and one.text.startswith("-")]
+    options = [other for other in words if other.owner == word.owner and other.text.startswith("-")]
     written = [_written(text, options[-1] if options else word, new) for new in change.added]
     if word.owner is not None and word.owner.form is Form.BLOCK:
         return _new_items(text, word, written, after=after)
@@ -116,7 +119,7 @@ def _inserted(text: str, words: Sequence[Word], change: Change, shared: frozense
     return Edit(word.stop, word.stop, separator + joined) if after else Edit(word.start, word.start, joined + separator)
 
 
-def _place(words: Sequence[Word], change: Change, shared: frozenset[int]) -> tuple[Word, bool]:
+def _place(words: Sequence[Argument], change: Change, shared: frozenset[int]) -> tuple[Argument, bool]:
     """The argument beside which the new ones go, and whether they go behind it.
 
     A list that no other launch uses comes before a shared one; the argument in front comes before the one behind.
@@ -125,7 +128,7 @@ def _place(words: Sequence[Word], change: Change, shared: frozenset[int]) -> tup
         NotEditable: neither neighbour stands in a list that can be edited.
     """
     before, behind = _neighbours(words, change)
-    places: list[tuple[Word, bool]] = []
+    places: list[tuple[Argument, bool]] = []
     if before is not None and before.owner is not None:
         places.append((before, True))
     if behind is not None and behind.owner is not None:
@@ -138,15 +141,20 @@ def _place(words: Sequence[Word], change: Change, shared: frozenset[int]) -> tup
     raise NotEditable(_why(neighbour.line))
 
 
-def _neighbours(words: Sequence[Word], change: Change) -> tuple[Word | None, Word | None]:
+def _neighbours(words: Sequence[Argument], change: Change) -> tuple[Argument | None, Argument | None]:
     """The arguments that stay, nearest to the place of the new ones: in front of it, and behind it."""
-    staying = [index for index in range(len(words)) if index not in change.removed]
-    before = next((words[index] for index in reversed(staying) if index < change.at), None)
-    behind = next((words[index] for index in staying if index >= change.at), None)
+    before, behind = None, None
+    for index, word in enumerate(words):
+        if index in change.removed:
+            continue
+        if index < change.at:
+            before = word
+        elif behind is None:
+            behind = word
     return before, behind
 
 
-def _separator(text: str, words: Sequence[Word], word: Word) -> str:
+def _separator(text: str, words: Sequence[Argument], word: Argument) -> str:
     """What stands between two arguments here: as in front of this one, where it is a line of its own."""
     if word.owner is None or word.owner.form is not Form.SHELL:
         return ", "
@@ -157,28 +165,29 @@ def _separator(text: str, words: Sequence[Word], word: Word) -> str:
     return between if re.fullmatch(r"(?:[ \t]*\\)?\n?[ \t]*", between) and between.strip("\\ \t\n") == "" else " "
 
 
-def _new_items(text: str, word: Word, written: Sequence[str], *, after: bool) -> Edit:
+def _new_items(text: str, word: Argument, written: Sequence[str], *, after: bool) -> Edit:
     """Items of a YAML list on lines of their own."""
     start, stop = _lines_of(text, word)
     prefix = text[start : word.start]
     if not _ITEM.fullmatch(prefix):
         raise NotEditable(_why(word.line))
     end = "\r\n" if text[:stop].endswith("\r\n") else "\n"
-    lines = "".join(f"{prefix}{one}{end}" for one in written)
+    lines = "".join(f"{prefix}{item}{end}" for item in written)
     if not after:
         return Edit(start, start, lines)
     open_end = stop == len(text) and not text.endswith("\n")
     return Edit(stop, stop, f"\n{lines.removesuffix(end)}" if open_end else lines)
 
 
-def _deleted(text: str, words: Sequence[Word], removed: Sequence[int]) -> Iterator[Edit]:
+def _deleted(text: str, words: Sequence[Argument], removed: Sequence[int]) -> Iterator[Edit]:
     """Each run of arguments of one list taken out."""
     runs = groupby(enumerate(removed), key=lambda pair: (pair[1] - pair[0], words[pair[1]].owner))
     for (_, owner), run in runs:
         indexes = [index for _, index in run]
         first, last = words[indexes[0]], words[indexes[-1]]
         if owner is not None and owner.form is Form.BLOCK:
-            yield from (Edit(*_whole_item(text, words[index]), "") for index in indexes)
+            for index in indexes:
+                yield Edit(*_whole_item(text, words[index]), "")
             continue
         before = _of_list(words, indexes[0] - 1, owner)
         behind = _of_list(words, indexes[-1] + 1, owner)
@@ -188,18 +197,18 @@ def _deleted(text: str, words: Sequence[Word], removed: Sequence[int]) -> Iterat
             yield Edit(first.start, behind.start if behind is not None else last.stop, "")
 
 
-def _of_list(words: Sequence[Word], index: int, owner: ArgumentList | None) -> Word | None:
+def _of_list(words: Sequence[Argument], index: int, owner: ArgumentList | None) -> Argument | None:
     return words[index] if 0 <= index < len(words) and words[index].owner == owner else None
 
 
-def _whole_item(text: str, word: Word) -> tuple[int, int]:
+def _whole_item(text: str, word: Argument) -> tuple[int, int]:
     start, stop = _lines_of(text, word)
     if not _ITEM.fullmatch(text[start : word.start]):
         raise NotEditable(_why(word.line))
     return start, stop
 
 
-def _lines_of(text: str, word: Word) -> tuple[int, int]:
+def _lines_of(text: str, word: Argument) -> tuple[int, int]:
     """The lines that an item stands on, line breaks included; a comment behind it is part of them."""
     start = text.rfind("\n", 0, word.start) + 1
     if text[word.stop - 1 : word.stop] == "\n":
@@ -208,7 +217,7 @@ def _lines_of(text: str, word: Word) -> tuple[int, int]:
     return start, len(text) if end < 0 else end + 1
 
 
-def _written(text: str, word: Word, new: str) -> str:
+def _written(text: str, word: Argument, new: str) -> str:
     """How an argument is written in the list that this word stands in."""
     owner = word.owner
     if owner is None:
@@ -217,8 +226,8 @@ def _written(text: str, word: Word, new: str) -> str:
         return shlex.quote(new)
     if owner.form is Form.JSON:
         return json.dumps(new)
-    said = shlex.quote(new) if owner.shell_quoted else new
+    argument = shlex.quote(new) if owner.shell_quoted else new
     quote = text[word.start : word.start + 1]
-    if _PLAIN.fullmatch(said):
-        return f"{quote}{said}{quote}" if quote in "\"'" else said
-    return "'" + said.replace("'", "''") + "'"
+    if _PLAIN.fullmatch(argument):
+        return f"{quote}{argument}{quote}" if quote in "\"'" else argument
+    return "'" + argument.replace("'", "''") + "'"

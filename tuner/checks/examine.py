@@ -105,7 +105,7 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
     image = parse_image(launch.image) if launch.image else None
     contradiction = _contradiction(image, knowledge)
     environment, aside = _environment(launch, image, knowledge, contradicted=bool(contradiction))
-    known = Examined(
+    examined = Examined(
         path,
         launch,
         hidden=launch.hidden,
@@ -117,12 +117,12 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
     try:
         arguments, hidden = read_arguments(path, launch)
     except TunerError as error:
-        return replace(known, refusal=error.message)
-    known = replace(known, arguments=arguments, hidden=known.hidden or hidden)
+        return replace(examined, refusal=error.message)
+    examined = replace(examined, arguments=arguments, hidden=examined.hidden or hidden)
     with offline():
         model, problem = _model(arguments, knowledge.configs)
-        known = replace(known, model=model, model_problem=problem)
-        return known if environment is None else _planned(known, environment, arguments, knowledge)
+        examined = replace(examined, model=model, model_problem=problem)
+        return examined if environment is None else _planned(examined, environment, arguments, knowledge)
 
 
 @contextmanager
@@ -139,22 +139,22 @@ def offline() -> Iterator[None]:
             os.environ[OFFLINE] = before
 
 
-def _planned(known: Examined, environment: Environment, arguments: ServeArguments, knowledge: Knowledge) -> Examined:
+def _planned(examined: Examined, environment: Environment, arguments: ServeArguments, knowledge: Knowledge) -> Examined:
     """The plan, and whether an explicit `true` would be refused."""
     serving = arguments.serving
-    model = known.model or unidentified(arguments.model or "")
+    model = examined.model or unidentified(arguments.model or "")
     subject = Subject(model, environment, serving.model_impl, serving.trust_remote_code)
-    if known.model is None:
-        found = LookUp(None, None, (known.model_problem,), verified=False)
-    elif known.exact:
-        found = look_up(knowledge.store, subject, files_at_hand=False, accept_platform=knowledge.accept_platform)
+    if examined.model is None:
+        lookup = LookUp(None, None, (examined.model_problem,), verified=False)
+    elif examined.exact:
+        lookup = look_up(knowledge.store, subject, files_at_hand=False, accept_platform=knowledge.accept_platform)
     else:
-        subject, found = _by_version(subject, launch_platform(known.launch), knowledge)
-    options = _options(known.launch.env, knowledge)
-    plan = plan_with(knowledge.store, subject, arguments, options, found)
+        subject, lookup = _by_version(subject, launch_platform(examined.launch), knowledge)
+    options = _options(examined.launch.env, knowledge)
+    plan = plan_with(knowledge.store, subject, arguments, options, lookup)
     with_true = replace(arguments, compilation_config={**arguments.compilation_config, FLAG_KEY: True})
-    refused = plan_with(knowledge.store, subject, with_true, options, found).decision.refusal is Refusal.UNSAFE
-    return replace(known, plan=plan, true_refused=refused)
+    refused = plan_with(knowledge.store, subject, with_true, options, lookup).decision.refusal is Refusal.UNSAFE
+    return replace(examined, plan=plan, true_refused=refused)
 
 
 def _options(env: Mapping[str, str | None], knowledge: Knowledge) -> Options:
@@ -171,10 +171,10 @@ def _options(env: Mapping[str, str | None], knowledge: Knowledge) -> Options:
     )
 
 
-def missing_root(known: Examined) -> str:
+def missing_root(examined: Examined) -> str:
     """The variable that keeps a launch with a `true` from code that another launch compiled, where it is not set."""
-    wanted = known.plan.launch.env.get(CACHE_ROOT) if known.plan else None
-    return "" if wanted is None or known.launch.env.get(CACHE_ROOT) == wanted else f"{CACHE_ROOT}={wanted}"
+    root = examined.plan.launch.env.get(CACHE_ROOT) if examined.plan else None
+    return "" if root is None or examined.launch.env.get(CACHE_ROOT) == root else f"{CACHE_ROOT}={root}"
 
 
 def launch_platform(launch: ManifestLaunch) -> str | None:
@@ -313,17 +313,17 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
     """
     accepted = {platform, knowledge.accept_platform} if platform else None
     base = base_factors(subject)
-    found = [
-        (entry, *current_report(knowledge.store, entry))
-        for entry in knowledge.store.of_architecture(subject.model.architecture)
-        if _agrees(entry, base) and (accepted is None or entry.key["platform"] in accepted)
-    ]
-    if not found:
+    candidates = []
+    for entry in knowledge.store.of_architecture(subject.model.architecture):
+        if _agrees(entry, base) and (accepted is None or entry.key["platform"] in accepted):
+            report, verdict = current_report(knowledge.store, entry)
+            candidates.append((entry, report, verdict))
+    if not candidates:
         vllm = subject.environment.vllm
         miss = f"no verdict is stored for this model in vLLM {vllm}" + (f" on {platform}" if platform else "")
         return subject, LookUp(None, None, (miss,), verified=False)
     entry, report, verdict = min(
-        found, key=lambda one: (one[2].word.safe, not one[2].word.unsafe, one[0].provenance is not None)
+        candidates, key=lambda item: (item[2].word.safe, not item[2].word.unsafe, item[0].provenance is not None)
     )
     environment = with_fields(subject.environment, torch=entry.key["torch"], platform=entry.key["platform"])
     return replace(subject, environment=environment), LookUp(entry, verdict, report=report, verified=False)
@@ -331,5 +331,5 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
 
 def _agrees(entry: Entry, base: Mapping[str, object]) -> bool:
     keys = ({"plugins": "", **key} for key in (entry.key, base))  # older releases told no plugins apart
-    stored, wanted = ({**key, "vllm": public_version(key.get("vllm"))} for key in keys)
-    return set(differences(stored, wanted)) <= LOOSE
+    stored, root = ({**key, "vllm": public_version(key.get("vllm"))} for key in keys)
+    return set(differences(stored, root)) <= LOOSE

@@ -8,177 +8,190 @@ from rules.releases import RELEASES, FlagStatus, parse_version, turns_off_by_its
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.checks.examine import Examined, missing_root
-from tuner.checks.finding import ABOUT, Finding, Level, Rule, finding, line_of
+from tuner.checks.finding import ABOUT, LaunchFinding, Rule, Severity, finding, line_of
 from tuner.checks.pod import of_cache, of_image, of_probe
 from tuner.launch.plan import Plan, as_bool, compiles
 
 
-def findings_of(known: Examined, cold_start: float | None = None) -> list[Finding]:
+def findings_of(examined: Examined, cold_start: float | None = None) -> list[LaunchFinding]:
     """Everything that is found about one launch, errors first.
 
     Args:
-        known: the launch.
+        examined: the launch.
         cold_start: seconds that a cold start was measured to take; None: not known.
     """
-    found = [
-        *_of_arguments(known),
-        *_of_keys(known),
-        *_of_flag(known),
-        *_of_plan(known),
-        *of_image(known),
-        *of_cache(known),
-        *of_probe(known, cold_start),
-        *_of_environment(known),
-        *_of_doubt(known),
+    findings = [
+        *_of_arguments(examined),
+        *_of_keys(examined),
+        *_of_flag(examined),
+        *_of_plan(examined),
+        *of_image(examined),
+        *of_cache(examined),
+        *of_probe(examined, cold_start),
+        *_of_environment(examined),
+        *_of_doubt(examined),
     ]
-    return sorted(found, key=lambda finding: list(Level).index(finding.level))
+    return sorted(findings, key=lambda finding: list(Severity).index(finding.level))
 
 
-def unreadable(path: str, why: str) -> Finding:
+def unreadable(path: str, why: str) -> LaunchFinding:
     """The finding for a file that cannot be read."""
-    return Finding(Rule.UNREADABLE, Level.NOTE, path, 1, f"Nothing in it was checked: {why}.")
+    return LaunchFinding(Rule.UNREADABLE, Severity.NOTE, path, 1, f"Nothing in it was checked: {why}.")
 
 
-def _of_arguments(known: Examined) -> Iterator[Finding]:
-    if known.refusal and not any(word.unknown for word in known.launch.words):
-        yield _refused(known)
-    elif known.refusal:
-        yield finding(known, Rule.HIDDEN, f"The arguments cannot be read here: {known.refusal}")
-    elif known.hidden:
-        yield finding(known, Rule.HIDDEN, f"What {known.hidden} stands for is not written here; it was not checked.")
-    if known.arguments is not None and known.arguments.dropped:
-        dropped = ", ".join(known.arguments.dropped)
-        said = f"Of several compilation configs vLLM keeps only one and drops {dropped}."
-        yield finding(known, Rule.DROPPED, said, line=line_of(known, "compilation"))
+def _of_arguments(examined: Examined) -> Iterator[LaunchFinding]:
+    if examined.refusal and not any(word.unknown for word in examined.launch.words):
+        yield _refused(examined)
+    elif examined.refusal:
+        yield finding(examined, Rule.HIDDEN, f"The arguments cannot be read here: {examined.refusal}")
+    elif examined.hidden:
+        yield finding(
+            examined, Rule.HIDDEN, f"What {examined.hidden} stands for is not written here; it was not checked."
+        )
+    if examined.arguments is not None and examined.arguments.dropped:
+        dropped = ", ".join(examined.arguments.dropped)
+        message = f"Of several compilation configs vLLM keeps only one and drops {dropped}."
+        yield finding(examined, Rule.DROPPED, message, line=line_of(examined, "compilation"))
 
 
-def _refused(known: Examined) -> Finding:
+def _refused(examined: Examined) -> LaunchFinding:
     """Arguments that every release of the table refuses; an older one, or one that is not known, may take them."""
-    oldest, version = parse_version(RELEASES[0].version), parse_version(known.version)
+    oldest, version = parse_version(RELEASES[0].version), parse_version(examined.version)
     if version and oldest and version.release >= oldest.release:
-        return finding(known, Rule.REFUSED, known.refusal, line=line_of(known, "compilation"))
-    said = f"{known.refusal} vLLM from {RELEASES[0].version} on refuses it."
-    return finding(known, Rule.REFUSED, said, line=line_of(known, "compilation"), level=Level.WARNING)
+        return finding(examined, Rule.REFUSED, examined.refusal, line=line_of(examined, "compilation"))
+    message = f"{examined.refusal} vLLM from {RELEASES[0].version} on refuses it."
+    return finding(examined, Rule.REFUSED, message, line=line_of(examined, "compilation"), level=Severity.WARNING)
 
 
-def _of_keys(known: Examined) -> Iterator[Finding]:
+def _of_keys(examined: Examined) -> Iterator[LaunchFinding]:
     """Keys with which the server would not start."""
-    if known.arguments is None or known.version is None:
+    if examined.arguments is None or examined.version is None:
         return
-    kept = [key for key in known.arguments.compilation_config if key not in known.arguments.dropped]
-    for key, history in unknown_keys(kept, known.version).items():
+    keys = [key for key in examined.arguments.compilation_config if key not in examined.arguments.dropped]
+    for key, history in unknown_keys(keys, examined.version).items():
         aside = f" ({history})" if history else ""
-        said = f"vLLM {known.version} does not know {key}{aside}, and does not start with it."
-        yield finding(known, Rule.KEY_UNKNOWN, said, line=line_of(known, "compilation"))
+        message = f"vLLM {examined.version} does not know {key}{aside}, and does not start with it."
+        yield finding(examined, Rule.KEY_UNKNOWN, message, line=line_of(examined, "compilation"))
 
 
-def _of_flag(known: Examined) -> Iterator[Finding]:
+def _of_flag(examined: Examined) -> Iterator[LaunchFinding]:
     """What an explicit value says that cannot be right."""
-    if known.arguments is None or not _has_effective_true(known, known.arguments):
+    if examined.arguments is None or not _has_effective_true(examined, examined.arguments):
         return
-    line = line_of(known, "compilation")
-    speculative = known.arguments.serving.speculative is not None
-    if known.plan is None:
+    line = line_of(examined, "compilation")
+    speculative = examined.arguments.serving.speculative is not None
+    if examined.plan is None:
         rule = Rule.DRAFT if speculative else Rule.UNPROVED
-        yield finding(known, rule, f"{ABOUT[rule][1]} Which vLLM serves is not known.", line, Level.WARNING)
-    elif known.true_refused:
-        yield from _of_refused_true(known, known.plan, line, speculative=speculative)
-    elif known.plan.decision.warnings:
-        yield finding(known, Rule.UNPROVED, _sentence(known.plan.decision.warnings[0]), line=line)
-    elif missing := missing_root(known):
-        held = " ".join(text for text in known.plan.decision.conditions if text.startswith(HOLDS_FOR))
-        message = f"{FLAG_KEY} is true ({held}), and code that another launch compiled may run: set {missing}."
-        yield finding(known, Rule.UNPROVED, message, line=line)
+        yield finding(examined, rule, f"{ABOUT[rule][1]} Which vLLM serves is not known.", line, Severity.WARNING)
+    elif examined.true_refused:
+        yield from _of_refused_true(examined, examined.plan, line, speculative=speculative)
+    elif examined.plan.decision.warnings:
+        yield finding(examined, Rule.UNPROVED, _sentence(examined.plan.decision.warnings[0]), line=line)
+    elif missing := missing_root(examined):
+        holds_for = " ".join(text for text in examined.plan.decision.conditions if text.startswith(HOLDS_FOR))
+        message = f"{FLAG_KEY} is true ({holds_for}), and code that another launch compiled may run: set {missing}."
+        yield finding(examined, Rule.UNPROVED, message, line=line)
 
 
-def _has_effective_true(known: Examined, arguments: ServeArguments) -> bool:
+def _has_effective_true(examined: Examined, arguments: ServeArguments) -> bool:
     """Whether the launch sets the flag to true, for a vLLM that has the flag and does something with it."""
     explicit = arguments.compilation_config.get(FLAG_KEY)
-    if explicit is None or not as_bool(explicit) or _ineffective(known):
+    if explicit is None or not as_bool(explicit) or _ineffective(examined):
         return False
-    return not (known.version and unknown_keys([FLAG_KEY], known.version))
+    return not (examined.version and unknown_keys([FLAG_KEY], examined.version))
 
 
-def _of_refused_true(known: Examined, plan: Plan, line: int, *, speculative: bool) -> Iterator[Finding]:
+def _of_refused_true(examined: Examined, plan: Plan, line: int, *, speculative: bool) -> Iterator[LaunchFinding]:
     """What contradicts a `true`: a draft model, an unsafe verdict, or else what the decision warns of."""
     verdict = plan.lookup.verdict
     if speculative:
-        yield finding(known, Rule.DRAFT, f"{ABOUT[Rule.DRAFT][1]}", line=line)
+        yield finding(examined, Rule.DRAFT, f"{ABOUT[Rule.DRAFT][1]}", line=line)
     if verdict is not None and verdict.word.unsafe:
         reason = "; ".join(verdict.reasons[:1])
         message = f"{FLAG_KEY} is true, and the verdict is {verdict.word}: {reason}."
-        yield finding(known, Rule.CONTRADICTED, message, line=line)
+        yield finding(examined, Rule.CONTRADICTED, message, line=line)
     elif not speculative:
-        yield finding(known, Rule.CONTRADICTED, _sentence(plan.decision.warnings[0]), line=line)
+        yield finding(examined, Rule.CONTRADICTED, _sentence(plan.decision.warnings[0]), line=line)
 
 
-def _of_plan(known: Examined) -> Iterator[Finding]:
+def _of_plan(examined: Examined) -> Iterator[LaunchFinding]:
     """What the verdict says of a launch that does not set the flag."""
-    plan = known.plan
-    if plan is None or known.arguments is None:
+    plan = examined.plan
+    if plan is None or examined.arguments is None:
         return
-    explicit = known.arguments.compilation_config.get(FLAG_KEY)
+    explicit = examined.arguments.compilation_config.get(FLAG_KEY)
     verdict = plan.lookup.verdict
     if plan.flag.status is FlagStatus.ALWAYS_ON and plan.decision.refusal != "none":
-        yield finding(known, Rule.RELEASE, "; ".join(plan.decision.reasons) + ".")
-    on_by_itself = explicit is None and plan.flag.status is FlagStatus.SETTABLE and not known.hidden
-    if on_by_itself and known.true_refused and known.arguments.serving.speculative is None and verdict is not None:
-        yield _left_on(known, plan.decision.reasons[0])
-    if verdict is not None and verdict.compile == "frozen" and compiles(known.arguments) is not False:
-        said = "; ".join(verdict.compile_reasons) or ABOUT[Rule.FROZEN][1]
-        yield finding(known, Rule.FROZEN, f"Set {MODE_KEY} to 0 in the compilation config: {said}.")
+        yield finding(examined, Rule.RELEASE, "; ".join(plan.decision.reasons) + ".")
+    on_by_itself = explicit is None and plan.flag.status is FlagStatus.SETTABLE and not examined.hidden
+    if (
+        on_by_itself
+        and examined.true_refused
+        and examined.arguments.serving.speculative is None
+        and verdict is not None
+    ):
+        yield _left_on(examined, plan.decision.reasons[0])
+    if verdict is not None and verdict.compile == "frozen" and compiles(examined.arguments) is not False:
+        message = "; ".join(verdict.compile_reasons) or ABOUT[Rule.FROZEN][1]
+        yield finding(examined, Rule.FROZEN, f"Set {MODE_KEY} to 0 in the compilation config: {message}.")
 
 
-def _left_on(known: Examined, why: str) -> Finding:
+def _left_on(examined: Examined, why: str) -> LaunchFinding:
     """The finding for a launch that says nothing of a flag that is on by default."""
-    own = known.arguments is not None and known.arguments.serving.model_impl != "transformers"
-    if known.model and own and turns_off_by_itself(known.version, known.model.architecture):
-        said = f"{_sentence(why)} This vLLM turns {FLAG_KEY} off for {known.model.architecture}, and for no other."
-        return finding(known, Rule.LEFT_ON, said, level=Level.NOTE)
-    said = f"{_sentence(why)} vLLM {known.version} turns {FLAG_KEY} on where the launch does not set it."
-    return finding(known, Rule.LEFT_ON, said)
+    own = examined.arguments is not None and examined.arguments.serving.model_impl != "transformers"
+    if examined.model and own and turns_off_by_itself(examined.version, examined.model.architecture):
+        message = (
+            f"{_sentence(why)} This vLLM turns {FLAG_KEY} off for {examined.model.architecture}, and for no other."
+        )
+        return finding(examined, Rule.LEFT_ON, message, level=Severity.NOTE)
+    message = f"{_sentence(why)} vLLM {examined.version} turns {FLAG_KEY} on where the launch does not set it."
+    return finding(examined, Rule.LEFT_ON, message)
 
 
-def _of_environment(known: Examined) -> Iterator[Finding]:
+def _of_environment(examined: Examined) -> Iterator[LaunchFinding]:
     """That what was given is not the image's."""
-    if known.contradiction:
-        said = f"{known.contradiction} `tuner apply` leaves this launch alone."
-        yield finding(known, Rule.ENVIRONMENT, said, line=known.launch.image_line, based=False)
+    if examined.contradiction:
+        message = f"{examined.contradiction} `tuner apply` leaves this launch alone."
+        yield finding(examined, Rule.ENVIRONMENT, message, line=examined.launch.image_line, based=False)
 
 
-def _of_doubt(known: Examined) -> Iterator[Finding]:
+def _of_doubt(examined: Examined) -> Iterator[LaunchFinding]:
     """What keeps the launch from being judged."""
-    if known.refusal:
+    if examined.refusal:
         return
-    if known.version is None and not known.contradiction:
-        aside = f"; {known.aside}" if known.aside else ""
-        said = f"Nothing says which vLLM serves{aside}: give --environment or --vllm-version."
-        yield finding(known, Rule.VERSION_UNKNOWN, said)
-    if known.model is None:
-        yield finding(known, Rule.MODEL_UNKNOWN, f"{_sentence(known.model_problem)} Its verdict cannot be looked up.")
-    elif _ineffective(known):
+    if examined.version is None and not examined.contradiction:
+        aside = f"; {examined.aside}" if examined.aside else ""
+        message = f"Nothing says which vLLM serves{aside}: give --environment or --vllm-version."
+        yield finding(examined, Rule.VERSION_UNKNOWN, message)
+    if examined.model is None:
+        yield finding(
+            examined, Rule.MODEL_UNKNOWN, f"{_sentence(examined.model_problem)} Its verdict cannot be looked up."
+        )
+    elif _ineffective(examined):
         return
-    elif known.plan is not None and (verdict := known.plan.lookup.verdict) is None:
-        yield finding(known, Rule.NO_VERDICT, _sentence("; ".join(known.plan.lookup.miss)))
-    elif known.plan is not None and verdict is not None and verdict.word is Word.INCONCLUSIVE:
-        yield finding(known, Rule.NO_VERDICT, f"The verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}.")
-    elif _left_unproved(known):
-        yield finding(known, Rule.LAUNCH_UNPROVED, _sentence(known.plan.decision.reasons[0] if known.plan else ""))
+    elif examined.plan is not None and (verdict := examined.plan.lookup.verdict) is None:
+        yield finding(examined, Rule.NO_VERDICT, _sentence("; ".join(examined.plan.lookup.miss)))
+    elif examined.plan is not None and verdict is not None and verdict.word is Word.INCONCLUSIVE:
+        yield finding(examined, Rule.NO_VERDICT, f"The verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}.")
+    elif _left_unproved(examined):
+        yield finding(
+            examined, Rule.LAUNCH_UNPROVED, _sentence(examined.plan.decision.reasons[0] if examined.plan else "")
+        )
 
 
-def _left_unproved(known: Examined) -> bool:
+def _left_unproved(examined: Examined) -> bool:
     """Whether the launch says nothing of a flag that it needs as false, for lack of a proof of its own."""
-    plan, arguments = known.plan, known.arguments
-    if plan is None or arguments is None or arguments.compilation_config.get(FLAG_KEY) is not None or known.hidden:
+    plan, arguments = examined.plan, examined.arguments
+    if plan is None or arguments is None or arguments.compilation_config.get(FLAG_KEY) is not None or examined.hidden:
         return False
     verdict = plan.lookup.verdict
     judged = verdict is not None and not verdict.word.unsafe and verdict.word is not Word.NO_MOE
     return plan.decision.setting is False and judged
 
 
-def _ineffective(known: Examined) -> bool:
+def _ineffective(examined: Examined) -> bool:
     """Whether this vLLM does nothing with the flag."""
-    return known.plan is not None and known.plan.flag.status in {FlagStatus.INERT, FlagStatus.ABSENT}
+    return examined.plan is not None and examined.plan.flag.status in {FlagStatus.INERT, FlagStatus.ABSENT}
 
 
 def _sentence(text: str) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from rules.decide import FLAG_KEY, MODE_KEY
 from rules.errors import TunerError
-from tuner.arguments.vllm_options import Setting, scan
+from tuner.arguments.vllm_options import Setting, indexes_of_field, scan
 from tuner.checks.edit import NotEditable
 from tuner.checks.examine import read_arguments
-from tuner.manifests.launch import Form, ManifestLaunch, Word
+from tuner.manifests.launch import Argument, Form, ManifestLaunch
 
 _FIELD = "compilation_config"
 _SEVERAL = re.compile(r"\$+\{?!?[@*]|\[[@*]\]")
@@ -69,11 +69,11 @@ def _config_settings(args: tuple[str, ...]) -> list[Setting]:
 
 def _others(args: tuple[str, ...]) -> list[str]:
     """The arguments that belong to no compilation config."""
-    taken = {index for setting in _config_settings(args) for index in range(setting.start, setting.stop)}
-    return [arg for index, arg in enumerate(args) if index not in taken]
+    indexes = indexes_of_field(args, _FIELD)
+    return [arg for index, arg in enumerate(args) if index not in indexes]
 
 
-def _several_words(text: str, words: tuple[Word, ...]) -> Iterator[str]:
+def _several_words(text: str, words: tuple[Argument, ...]) -> Iterator[str]:
     """What is written for words of a command line that a shell may make any number of words of."""
     for word in words:
         written = text[word.start : word.stop]

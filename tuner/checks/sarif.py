@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from tuner import __version__
 from tuner.checks.check import Checked
-from tuner.checks.finding import ABOUT, Finding, Rule
+from tuner.checks.finding import ABOUT, LaunchFinding, Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 VERSION = "2.1.0"
@@ -24,7 +24,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
     return {"id": str(rule), "shortDescription": {"text": meaning}, "defaultConfiguration": {"level": str(level)}}
 
 
-def _result(finding: Finding) -> dict[str, Any]:
+def _result(finding: LaunchFinding) -> dict[str, Any]:
     place = {
         "artifactLocation": {"uri": quote(finding.path)},
         "region": {"startLine": finding.line},

@@ -12,7 +12,7 @@ from typing import Any
 from rules.decide import MODE_NONE
 from rules.releases import FlagStatus
 from tuner.confirm.expected import Written, draft_text
-from tuner.confirm.outcome import Confirmation, Fact, Outcome
+from tuner.confirm.outcome import Confirmation, Fact, FactResult
 from tuner.launch.cache_root import PROOFS, name_of_proof
 from tuner.server_log.engine_line import ABSENT, Speculative, mode_name
 from tuner.server_log.log import MAX_FOLDERS, CacheUse, Engine, ServerLog, Start
@@ -21,23 +21,23 @@ UNSAID = "not said"
 _KEPT_METHODS = {"ngram", "suffix", "eagle", "eagle3"}
 """Methods that vLLM never renames (vllm/config/speculative.py; read in 0.19.1 and 0.32.0)."""
 
-_WEIGHT = (Outcome.SAME, Outcome.REPORTED, Outcome.NOT_SAID, Outcome.DIFFERS)
+_WEIGHT = (FactResult.SAME, FactResult.REPORTED, FactResult.NOT_SAID, FactResult.DIFFERS)
 """Of several engines the last of these counts."""
 _SHOWN = 8
 """Engines that are named where they differ."""
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Answer:
     """What one engine of one start says of a fact."""
 
     effective: str
-    outcome: Outcome
+    outcome: FactResult
     line: int | None
     note: str = ""
 
 
-_Look = Callable[[Written | None, Start, Engine], _Said]
+_Look = Callable[[Written | None, Start, Engine], _Answer]
 
 
 def confirm(log: ServerLog, written: Written | None) -> Confirmation:
@@ -49,33 +49,38 @@ def confirm(log: ServerLog, written: Written | None) -> Confirmation:
 
 def _fact(name: str, text: str, look: _Look, log: ServerLog, written: Written | None) -> Fact:
     """One fact over all engines: the worst outcome counts."""
-    said = [(engine.name, look(written, start, engine)) for start in log.starts for engine in start.engines]
-    said += [("", _unsaid(written, "the last start has no engine line")) for start in log.starts if not start.engines]
-    if not said:
-        said = [("", _unsaid(written, ""))]
-    worst = max((one for _, one in said), key=lambda one: _WEIGHT.index(one.outcome))
-    if len({one.effective for _, one in said}) == 1:
+    answers: list[tuple[str, _Answer]] = []
+    for start in log.starts:
+        for engine in start.engines:
+            answer = look(written, start, engine)
+            answers.append((engine.name, answer))
+        if not start.engines:
+            answers.append(("", _unsaid(written, "the last start has no engine line")))
+    if not answers:
+        answers = [("", _unsaid(written, ""))]
+    worst = max((answer for _, answer in answers), key=lambda answer: _WEIGHT.index(answer.outcome))
+    if len({answer.effective for _, answer in answers}) == 1:
         return Fact(name, text, worst.effective, worst.outcome, worst.line, worst.note)
-    effective = ", ".join(f"{one.effective} ({who or 'no engine'})" for who, one in said[:_SHOWN])
-    split = written is not None and worst.outcome is Outcome.REPORTED and name != "cache"
-    outcome = Outcome.DIFFERS if split else worst.outcome
+    effective = ", ".join(f"{answer.effective} ({who or 'no engine'})" for who, answer in answers[:_SHOWN])
+    split = written is not None and worst.outcome is FactResult.REPORTED and name != "cache"
+    outcome = FactResult.DIFFERS if split else worst.outcome
     return Fact(name, text, effective, outcome, worst.line, worst.note or "the engines of this log differ")
 
 
-def _unsaid(written: Written | None, note: str = "") -> _Said:
-    return _Said(UNSAID, Outcome.REPORTED if written is None else Outcome.NOT_SAID, None, note)
+def _unsaid(written: Written | None, note: str = "") -> _Answer:
+    return _Answer(UNSAID, FactResult.REPORTED if written is None else FactResult.NOT_SAID, None, note)
 
 
-def _compared(same: bool | None, effective: str, line: int | None, note: str = "") -> _Said:
+def _compared(same: bool | None, effective: str, line: int | None, note: str = "") -> _Answer:
     """A fact that the log says; `same` is None where there is nothing to compare it with."""
-    outcome = {None: Outcome.REPORTED, True: Outcome.SAME, False: Outcome.DIFFERS}[same]
-    return _Said(effective, outcome, line, note)
+    outcome = {None: FactResult.REPORTED, True: FactResult.SAME, False: FactResult.DIFFERS}[same]
+    return _Answer(effective, outcome, line, note)
 
 
-def _start(written: Written | None, start: Start, engine: Engine) -> _Said:
+def _start(written: Written | None, start: Start, engine: Engine) -> _Answer:
     if start.failed is not None:
-        outcome = Outcome.REPORTED if written is None else Outcome.NOT_SAID
-        return _Said("failed", outcome, start.failed, "an engine failed to start: nothing of it runs")
+        outcome = FactResult.REPORTED if written is None else FactResult.NOT_SAID
+        return _Answer("failed", outcome, start.failed, "an engine failed to start: nothing of it runs")
     if engine.ready is None:
         return _unsaid(written, "no line says that the engine is ready")
     refused = written is not None and written.refused
@@ -83,7 +88,7 @@ def _start(written: Written | None, start: Start, engine: Engine) -> _Said:
     return _compared(None if written is None else not refused, "ready", engine.ready, note)
 
 
-def _vllm(written: Written | None, _: Start, engine: Engine) -> _Said:
+def _vllm(written: Written | None, _: Start, engine: Engine) -> _Answer:
     version = engine.config.vllm
     if version is None:
         return _unsaid(written)
@@ -95,7 +100,7 @@ def _public(version: str) -> str:
     return version.partition("+")[0]
 
 
-def _model(written: Written | None, start: Start, engine: Engine) -> _Said:
+def _model(written: Written | None, start: Start, engine: Engine) -> _Answer:
     model = engine.config.model
     if model is None:
         return _unsaid(written)
@@ -119,7 +124,7 @@ def _brings_own_draft(written: Written, speculative: Speculative | bool | None) 
     return none_given and isinstance(speculative, Speculative) and speculative.model == written.model
 
 
-def _flag(written: Written | None, _: Start, engine: Engine) -> _Said:
+def _flag(written: Written | None, _: Start, engine: Engine) -> _Answer:
     flag = engine.config.flag
     if flag is None:
         return _unsaid(written)
@@ -128,9 +133,9 @@ def _flag(written: Written | None, _: Start, engine: Engine) -> _Said:
         return _compared(None, text, engine.line)
     if flag is True and _is_wrong(written):
         note = f"the verdict is {written.verdict}: this server runs wrong experts"
-        return _Said(text, Outcome.DIFFERS, engine.line, note)
+        return _Answer(text, FactResult.DIFFERS, engine.line, note)
     if flag is True and _is_guess(written):
-        return _Said(text, Outcome.NOT_SAID, engine.line, "the flag is on, and nothing proves that it is safe")
+        return _Answer(text, FactResult.NOT_SAID, engine.line, "the flag is on, and nothing proves that it is safe")
     inert = written.status is FlagStatus.INERT
     expected = False if inert and written.flag is None else written.flag
     note = "the decision says that vLLM forces it to false there" if inert and flag is not expected else ""
@@ -149,7 +154,7 @@ def _is_guess(written: Written) -> bool:
     return written.status is FlagStatus.UNKNOWN and written.flag is None and not proved
 
 
-def _mode(written: Written | None, _: Start, engine: Engine) -> _Said:
+def _mode(written: Written | None, _: Start, engine: Engine) -> _Answer:
     mode = engine.config.mode
     if mode is None:
         return _unsaid(written)
@@ -157,60 +162,60 @@ def _mode(written: Written | None, _: Start, engine: Engine) -> _Said:
     return _compared(mode in expected if expected else None, mode_name(mode), engine.line)
 
 
-def _speculative(written: Written | None, _: Start, engine: Engine) -> _Said:
-    found = engine.config.speculative
-    if found is None:
+def _speculative(written: Written | None, _: Start, engine: Engine) -> _Answer:
+    effective = engine.config.speculative
+    if effective is None:
         return _unsaid(written)
-    if isinstance(found, bool):
+    if isinstance(effective, bool):
         return _compared(written.speculative is None if written else None, "none", engine.line)
-    text = draft_text(found.method, found.model, found.tokens)
+    text = draft_text(effective.method, effective.model, effective.tokens)
     if written is None:
         return _compared(None, text, engine.line)
     if written.speculative is None:
-        own = _brings_own_draft(written, found)
+        own = _brings_own_draft(written, effective)
         return _compared(own, text, engine.line, "the checkpoint brings its own draft" if own else "")
-    return _compared(_is_same_draft(written.speculative, found), text, engine.line)
+    return _compared(_is_same_draft(written.speculative, effective), text, engine.line)
 
 
-def _is_same_draft(given: Mapping[str, Any], found: Speculative) -> bool:
+def _is_same_draft(written: Mapping[str, Any], effective: Speculative) -> bool:
     """Whether what was given is kept; what vLLM may fill in or rename is left out."""
-    method = str(given.get("method") or "").strip("[]")
-    tokens, model = given.get("num_speculative_tokens"), given.get("model")
+    method = str(written.get("method") or "").strip("[]")
+    tokens, model = written.get("num_speculative_tokens"), written.get("model")
     return (
-        (method not in _KEPT_METHODS or method == found.method)
-        and (tokens is None or str(tokens) == str(found.tokens))
-        and (model is None or found.model is None or model == found.model)
+        (method not in _KEPT_METHODS or method == effective.method)
+        and (tokens is None or str(tokens) == str(effective.tokens))
+        and (model is None or effective.model is None or model == effective.model)
     )
 
 
-def _cache(written: Written | None, start: Start, engine: Engine) -> _Said:
+def _cache(written: Written | None, start: Start, engine: Engine) -> _Answer:
     root = (written.cache_dir or written.cache_root) if written else None
     cache = start.cache
     if engine.config.mode == MODE_NONE and not cache.hits and not cache.misses:
-        return _Said("unused", Outcome.REPORTED, engine.line, "nothing is compiled")
-    if any(one.ready is None for one in start.engines):
+        return _Answer("unused", FactResult.REPORTED, engine.line, "nothing is compiled")
+    if any(other.ready is None for other in start.engines):
         return _unsaid(written if root else None, "the engine is not ready, so more may follow")
     if cache.line is None:
         return _unsaid(written if root else None)
     return _place(written, root, cache)
 
 
-def _place(written: Written | None, root: str | None, cache: CacheUse) -> _Said:
+def _place(written: Written | None, root: str | None, cache: CacheUse) -> _Answer:
     """Where compiled code came from, compared with where it was meant to be."""
     folders = cache.folders | cache.aot_folders
     text = " in ".join([_use(cache), *([", ".join(list(folders)[:4])] if folders else [])])
     if written is None or root is None:
-        return _Said(text, Outcome.REPORTED, cache.line)
+        return _Answer(text, FactResult.REPORTED, cache.line)
     if cache.off is not None:
-        return _Said(text, Outcome.DIFFERS, cache.off, "vLLM's compile cache is off")
+        return _Answer(text, FactResult.DIFFERS, cache.off, "vLLM's compile cache is off")
     checked = cache.folders if written.cache_dir else folders
     elsewhere = [folder for folder in checked if not _is_below(folder, root)]
     if elsewhere and (PurePosixPath(root).is_absolute() or name_of_proof(root)):
-        return _Said(text, Outcome.DIFFERS, checked[elsewhere[0]], f"{elsewhere[0]} is elsewhere")
+        return _Answer(text, FactResult.DIFFERS, checked[elsewhere[0]], f"{elsewhere[0]} is elsewhere")
     if elsewhere or not checked or MAX_FOLDERS in {len(cache.folders), len(cache.aot_folders)}:
         note = "code compiled ahead of time ignores cache_dir" if not checked else "the folders cannot be compared"
-        return _Said(text, Outcome.NOT_SAID, cache.line, note)
-    return _Said(text, Outcome.SAME, checked[next(iter(checked))])
+        return _Answer(text, FactResult.NOT_SAID, cache.line, note)
+    return _Answer(text, FactResult.SAME, checked[next(iter(checked))])
 
 
 def _is_below(folder: str, root: str) -> bool:
@@ -243,8 +248,11 @@ def _notes(log: ServerLog) -> Iterator[str]:
 
 
 def _of(engines: Sequence[Engine]) -> str:
-    pods = [engine.name.partition(" ")[0] for engine in engines if " " in engine.name]
-    return f" of {pods[0]}" if pods else ""
+    for engine in engines:
+        pod, blank, _ = engine.name.partition(" ")
+        if blank:
+            return f" of {pod}"
+    return ""
 
 
 _LOOKS: dict[str, _Look] = {

@@ -58,8 +58,8 @@ class Written:
         Of a mode and `--enforce-eager` releases before 0.19 keep the first, later ones the second
         (vllm/config/vllm.py).
         """
-        given = {self.mode} if self.mode is not None else set()
-        return given | ({MODE_NONE} if self.eager else set())
+        modes = {self.mode} if self.mode is not None else set()
+        return modes | ({MODE_NONE} if self.eager else set())
 
     def texts(self) -> dict[str, str]:
         """What was written about each fact of `tuner.confirm.compare`, for people."""
@@ -132,10 +132,10 @@ def _optional(value: object) -> str | None:
 def _boolean(value: object) -> bool | None:
     if value is None:
         return None
-    said = as_bool(value)
-    if not said and str(value).strip().lower() not in _FALSE:
+    flag = as_bool(value)
+    if not flag and str(value).strip().lower() not in _FALSE:
         raise ValueError(f"{FLAG_KEY}: {value!r}")
-    return said
+    return flag
 
 
 def _mode(value: object) -> int | None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from tuner.server_log.log import ServerLog
 
 
-class Outcome(StrEnum):
+class FactResult(StrEnum):
     """What came of one fact."""
 
     SAME = "same"
@@ -45,7 +45,7 @@ class Fact:
     name: str
     written: str
     effective: str
-    outcome: Outcome
+    outcome: FactResult
     line: int | None
     note: str = ""
 
@@ -74,6 +74,6 @@ class Confirmation:
             return Result.NOT_SAID
         if not self.compared:
             return Result.REPORTED
-        if Outcome.DIFFERS in outcomes:
+        if FactResult.DIFFERS in outcomes:
             return Result.DIFFERS
-        return Result.NOT_SAID if Outcome.NOT_SAID in outcomes or self.log.cut else Result.CONFIRMED
+        return Result.NOT_SAID if FactResult.NOT_SAID in outcomes or self.log.cut else Result.CONFIRMED

@@ -16,11 +16,11 @@ def annotations(plan: Plan) -> dict[str, str]:
 
     Times are those of the stored probe; nothing here depends on when or where the file is written.
     """
-    environment, found = plan.subject.environment, plan.lookup
-    said = {
-        "verdict": str(found.verdict.word) if found.verdict else "none stored",
-        "key": found.entry.digest if found.entry else "",
-        "probed-at": found.entry.probed_at if found.entry else "",
+    environment, lookup = plan.subject.environment, plan.lookup
+    evidence = {
+        "verdict": str(lookup.verdict.word) if lookup.verdict else "none stored",
+        "key": lookup.entry.digest if lookup.entry else "",
+        "probed-at": lookup.entry.probed_at if lookup.entry else "",
         "model": plan.subject.model.name,
         "fingerprint": plan.subject.model.fingerprint,
         "vllm": environment.vllm or "",
@@ -30,9 +30,9 @@ def annotations(plan: Plan) -> dict[str, str]:
         "decision": "; ".join(_decision(plan)),
         "holds-for": "; ".join(_launches(plan)),
         "holds-while": "; ".join(_others(plan)),
-        "warnings": "; ".join((*imported_sentence(found), *plan.warnings)),
+        "warnings": "; ".join((*imported_sentence(lookup), *plan.warnings)),
     }
-    return {PREFIX + name: _line(text) for name, text in said.items() if text}
+    return {PREFIX + name: _line(text) for name, text in evidence.items() if text}
 
 
 def head(plan: Plan, notes: Sequence[str] = ()) -> str:

@@ -4,7 +4,7 @@ import json
 import shlex
 
 from rules.errors import ErrorKind, TunerError
-from tuner.arguments.vllm_options import scan
+from tuner.arguments.vllm_options import indexes_of_field
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, head
 from tuner.exports.server import server_of
@@ -44,9 +44,8 @@ def vllm_config(plan: Plan) -> tuple[str, list[str]]:
 def beside_config(plan: Plan) -> tuple[str, ...]:
     """The arguments that stay on the command line beside the `--config` file."""
     rest = server_of(plan, Choices()).rest
-    settings = [setting for setting in scan(rest)[0] if setting.option.field == "compilation_config"]
-    taken = {index for setting in settings for index in range(setting.start, setting.stop)}
-    return tuple(argument for index, argument in enumerate(rest) if index not in taken)
+    indexes = indexes_of_field(rest, "compilation_config")
+    return tuple(argument for index, argument in enumerate(rest) if index not in indexes)
 
 
 def as_env(plan: Plan, _: Choices) -> str:

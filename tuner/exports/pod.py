@@ -67,17 +67,17 @@ def health(server: Server) -> dict[str, Any]:
 
 def mounts(server: Server, *, shared_memory: bool) -> dict[str, Any]:
     """`volumeMounts`; empty if there are none."""
-    found = [{"name": CACHE_VOLUME, "mountPath": server.cache_root}] if server.cache_root else []
-    found += [{"name": "shm", "mountPath": "/dev/shm"}] if shared_memory else []  # noqa: S108  in the container
-    return {"volumeMounts": found} if found else {}
+    items = [{"name": CACHE_VOLUME, "mountPath": server.cache_root}] if server.cache_root else []
+    items += [{"name": "shm", "mountPath": "/dev/shm"}] if shared_memory else []  # noqa: S108  in the container
+    return {"volumeMounts": items} if items else {}
 
 
 def volumes(server: Server, *, shared_memory: bool) -> dict[str, Any]:
     """`volumes` for those mounts. Ranks of one node exchange data through shared memory, of which pods get 64 MiB."""
     claim = {"persistentVolumeClaim": {"claimName": claim_name(server)}}
-    found: list[dict[str, Any]] = [{"name": CACHE_VOLUME, **claim}] if server.cache_root else []
-    found += [{"name": "shm", "emptyDir": {"medium": "Memory"}}] if shared_memory else []
-    return {"volumes": found} if found else {}
+    items: list[dict[str, Any]] = [{"name": CACHE_VOLUME, **claim}] if server.cache_root else []
+    items += [{"name": "shm", "emptyDir": {"medium": "Memory"}}] if shared_memory else []
+    return {"volumes": items} if items else {}
 
 
 def claim_name(server: Server) -> str:
@@ -95,8 +95,8 @@ def claim(server: Server, access: str) -> list[dict[str, Any]]:
 
 def claim_note(server: Server) -> list[str]:
     """The note for a manifest that uses a claim and cannot make it."""
-    said = f"compile caches need a PersistentVolumeClaim named {claim_name(server)}"
-    return [said] if server.cache_root else []
+    note = f"compile caches need a PersistentVolumeClaim named {claim_name(server)}"
+    return [note] if server.cache_root else []
 
 
 def service(server: Server, selector: dict[str, str]) -> dict[str, Any]:

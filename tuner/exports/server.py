@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from rules.errors import ErrorKind, TunerError
 from tuner.arguments.serve_arguments import parse
 from tuner.arguments.serving import Serving
-from tuner.arguments.vllm_options import scan
+from tuner.arguments.vllm_options import indexes_of_field
 from tuner.exports.choices import Choices
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
@@ -108,8 +108,8 @@ def image_of(plan: Plan, choices: Choices) -> str:
         return choices.image
     repository = IMAGES.get(environment.platform)
     if repository is None or re.search(r"dev|rc", environment.vllm or ""):
-        said = f"No published image is known for vLLM {environment.vllm} on {environment.platform}."
-        raise TunerError(said, hint="Name the image that was probed with --image.", kind=ErrorKind.USAGE)
+        message = f"No published image is known for vLLM {environment.vllm} on {environment.platform}."
+        raise TunerError(message, hint="Name the image that was probed with --image.", kind=ErrorKind.USAGE)
     return f"{repository}:v{environment.vllm}"
 
 
@@ -136,19 +136,18 @@ def _notes(plan: Plan) -> list[str]:
 
 def _without_model(args: Sequence[str]) -> tuple[str, ...]:
     """The arguments behind the model, which `tuner export` always puts first; `--model` is the model's too."""
-    settings = [setting for setting in scan(args)[0] if setting.option.field == "model"]
-    taken = {0, *(index for setting in settings for index in range(setting.start, setting.stop))}
-    return tuple(argument for index, argument in enumerate(args) if index not in taken)
+    indexes = {0, *indexes_of_field(args, "model")}
+    return tuple(argument for index, argument in enumerate(args) if index not in indexes)
 
 
 def _last(args: Sequence[str], option: str) -> str | None:
     """The value of a plain option that no decision reads; of several the last, as vLLM takes it."""
-    found = None
+    last = None
     for index, argument in enumerate(args):
         name, equals, value = argument.partition("=")
         if name.replace("_", "-") == option:
-            found = value if equals else next(iter(args[index + 1 :]), None)
-    return found
+            last = value if equals else next(iter(args[index + 1 :]), None)
+    return last
 
 
 def _name_of(model: str) -> str:

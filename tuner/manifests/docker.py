@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from tuner.manifests.image import parse_image
-from tuner.manifests.launch import ArgumentList, Form, ManifestLaunch, Word
+from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
 
 _INSTRUCTION = re.compile(
@@ -24,7 +24,7 @@ class _Vector:
 
     start: int
     stop: int
-    words: tuple[Word, ...] | None
+    words: tuple[Argument, ...] | None
 
 
 def dockerfile_launches(text: str) -> Iterator[ManifestLaunch]:
@@ -42,13 +42,13 @@ def dockerfile_launches(text: str) -> Iterator[ManifestLaunch]:
             env |= _variables(value)
         elif name in {"ENTRYPOINT", "CMD"}:
             stage[name] = _vector(text, match.start(2), match.end(2), lines)
-    for found in _launches(text, stage, image):
-        yield replace(found, image=image, image_line=image_line, env={**env, **found.env})
+    for launch in _launches(text, stage, image):
+        yield replace(launch, image=image, image_line=image_line, env={**env, **launch.env})
 
 
 def _launches(text: str, stage: dict[str, _Vector], image: str | None) -> Iterator[ManifestLaunch]:
     entry, command = stage.get("ENTRYPOINT"), stage.get("CMD")
-    shell = next((one for one in (entry, command) if one is not None and one.words is None), None)
+    shell = next((vector for vector in (entry, command) if vector is not None and vector.words is None), None)
     if shell is not None:
         yield from shell_launches(text, shell.start, shell.stop, shape="Dockerfile")
         return
@@ -75,7 +75,7 @@ def _vector(text: str, start: int, stop: int, lines: list[int]) -> _Vector:
         return _Vector(start, stop, None)
     owner = ArgumentList(Form.JSON, start)
     words = [
-        Word(item, bisect_right(lines, match.start()), match.start(), match.end(), owner)
+        Argument(item, bisect_right(lines, match.start()), match.start(), match.end(), owner)
         for item, match in zip(items, strings, strict=True)
     ]
     return _Vector(start, stop, tuple(words))

@@ -40,14 +40,16 @@ def launches_in(name: str, text: str) -> list[ManifestLaunch]:
     """
     suffix = PurePath(name).suffix
     if suffix in YAML_SUFFIXES or suffix == ".json":
-        found = [launch for document in read_documents(text) for launch in _in_document(text, document)]
+        launches: list[ManifestLaunch] = []
+        for document in read_documents(text):
+            launches.extend(_in_document(text, document))
     elif suffix in MARKDOWN_SUFFIXES:
-        found = list(markdown_launches(text))
+        launches = list(markdown_launches(text))
     elif _is_dockerfile(name):
-        found = list(dockerfile_launches(text))
+        launches = list(dockerfile_launches(text))
     else:
-        found = list(shell_launches(text))
-    return sorted(found, key=lambda launch: launch.line)
+        launches = list(shell_launches(text))
+    return sorted(launches, key=lambda launch: launch.line)
 
 
 def _is_dockerfile(name: str) -> bool:
@@ -57,8 +59,8 @@ def _is_dockerfile(name: str) -> bool:
 
 def _in_document(text: str, document: Node) -> Iterator[ManifestLaunch]:
     if isinstance(document, Mapping) and kind_of(document):
-        made = kserve_launches(document)
-        yield from kubernetes_launches(text, document) if made is None else made
+        kserve = kserve_launches(document)
+        yield from kubernetes_launches(text, document) if kserve is None else kserve
         runtime = runtime_launch(document) if kind_of(document) == "VLLMRuntime" else None
         yield from [runtime] if runtime else []
     else:
@@ -74,23 +76,23 @@ def _in_compose(text: str, document: Node) -> Iterator[ManifestLaunch]:
     """The launches in the texts of a Compose file; a text that services share is a launch in each of their images."""
     images = images_of_texts(document)
     for scalar in _texts(document):
-        for found in scalar_launches(text, scalar, shape="script", composed=True):
-            users = images.get(id(scalar), []) if found.image is None else []
+        for launch in scalar_launches(text, scalar, shape="script", composed=True):
+            users = images.get(id(scalar), []) if launch.image is None else []
             for image in users:
-                yield replace(found, image=image.text, image_line=image.line, may_build_image=True)
+                yield replace(launch, image=image.text, image_line=image.line, may_build_image=True)
             if not users:
-                yield found
+                yield launch
 
 
 def _texts(document: Node) -> Iterator[Scalar]:
     """Every text below a node that may hold a script and is not read as arguments: each once."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     pending = [document]
     while pending:
         node = pending.pop()
-        if id(node) in seen:
+        if id(node) in visited:
             continue
-        seen.add(id(node))
+        visited.add(id(node))
         if isinstance(node, Scalar) and "vllm" in node.text:
             yield node
         elif isinstance(node, Sequence):

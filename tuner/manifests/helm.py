@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from tuner.manifests.kubernetes import (
+    arguments_of,
     container_launches,
     environment_of,
     hidden_in,
     probe_seconds,
     surroundings_of,
-    words_of,
 )
-from tuner.manifests.launch import ManifestLaunch, Word
+from tuner.manifests.launch import Argument, ManifestLaunch
 from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of, walk
 
 _SIZES = (("tensorParallelSize", "--tensor-parallel-size"), ("pipelineParallelSize", "--pipeline-parallel-size"))
@@ -74,15 +74,15 @@ def _production_stack(engine: Mapping) -> Iterator[ManifestLaunch]:
         yield ManifestLaunch("production-stack", name, model.line, words, hidden=hidden_in(words), **surroundings)
 
 
-def _chart_words(url: Node | None, lora: Node | None, config: Mapping | None) -> tuple[Word, ...]:
-    words = [Word(text_of(url) or "", url.line)] if url else []
+def _chart_words(url: Node | None, lora: Node | None, config: Mapping | None) -> tuple[Argument, ...]:
+    words = [Argument(text_of(url) or "", url.line)] if url else []
     if lora is not None and text_of(lora) == "true":
-        words.append(Word("--enable-lora", lora.line))
+        words.append(Argument("--enable-lora", lora.line))
     for key, option in _SIZES:
         size = config.get(key) if config else None
         if size is not None:
-            words += [Word(option, size.line), Word(text_of(size) or "", size.line)]
-    return (*words, *words_of(config.get("extraArgs") if config else None))
+            words += [Argument(option, size.line), Argument(text_of(size) or "", size.line)]
+    return (*words, *arguments_of(config.get("extraArgs") if config else None))
 
 
 def _model_service(text: str, values: Mapping) -> Iterator[ManifestLaunch]:
@@ -104,7 +104,7 @@ def _model_service(text: str, values: Mapping) -> Iterator[ManifestLaunch]:
 
 def _served_model(container: Mapping, pod: Mapping, uri: Node | None, name: str) -> ManifestLaunch:
     env = environment_of(container.get("env"))
-    model = [Word((text_of(uri) or "").removeprefix("hf://"), uri.line)] if uri else []
-    words = (*model, *words_of(container.get("args"), env))
+    model = [Argument((text_of(uri) or "").removeprefix("hf://"), uri.line)] if uri else []
+    words = (*model, *arguments_of(container.get("args"), env))
     surroundings = surroundings_of(container, pod, env)
     return ManifestLaunch("llm-d-modelservice", name, container.line, words, hidden=hidden_in(words), **surroundings)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tuner.manifests.kubernetes import environment_of, hidden_in, kind_of, surroundings_of, words_of
-from tuner.manifests.launch import ManifestLaunch, Word
+from tuner.manifests.kubernetes import arguments_of, environment_of, hidden_in, kind_of, surroundings_of
+from tuner.manifests.launch import Argument, ManifestLaunch
 from tuner.manifests.lexer import commands
 from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of
 
@@ -32,7 +32,7 @@ def _predictor_launch(document: Mapping, model: Mapping) -> Iterator[ManifestLau
     if (text_of(model.get("modelFormat", "name")) or "").lower() not in _FORMATS:
         return
     env = environment_of(model.get("env"))
-    words = words_of(model.get("args"), env)
+    words = arguments_of(model.get("args"), env)
     named = _named_model(words)
     uri = model.get("storageUri")
     if not named and uri is not None:
@@ -45,7 +45,7 @@ def _predictor_launch(document: Mapping, model: Mapping) -> Iterator[ManifestLau
     )
 
 
-def _named_model(words: list[Word]) -> bool:
+def _named_model(words: list[Argument]) -> bool:
     """Turns huggingfaceserver's `--model_id` into vLLM's `--model` where it stands; whether a model is named."""
     for index, word in enumerate(words):
         option, equals, value = word.text.partition("=")
@@ -79,7 +79,7 @@ def _llm_launch(spec: Mapping, workload: Mapping, name: str) -> ManifestLaunch:
     model = [_of_uri(uri)] if uri is not None else []
     parallel = workload.get("parallelism", "tensor")
     model += (
-        [Word("--tensor-parallel-size", parallel.line), Word(text_of(parallel) or "", parallel.line)]
+        [Argument("--tensor-parallel-size", parallel.line), Argument(text_of(parallel) or "", parallel.line)]
         if parallel
         else []
     )
@@ -87,8 +87,8 @@ def _llm_launch(spec: Mapping, workload: Mapping, name: str) -> ManifestLaunch:
         return ManifestLaunch("LLMInferenceService", name, spec.line, tuple(model))
     env = environment_of(main.get("env"))
     added = env.get(ADDITIONAL) or ""
-    words, hidden = _evaluated(words_of(main.get("args"), env, again=True))
-    words = [*model, *(Word(text, main.line) for text in _split(added)), *words]
+    words, hidden = _evaluated(arguments_of(main.get("args"), env, again=True))
+    words = [*model, *(Argument(text, main.line) for text in _split(added)), *words]
     hidden = hidden or (f"${ADDITIONAL}" if ADDITIONAL in env and env[ADDITIONAL] is None else "")
     if main.get("command") is not None:
         hidden = "a command in place of KServe's own"
@@ -96,12 +96,15 @@ def _llm_launch(spec: Mapping, workload: Mapping, name: str) -> ManifestLaunch:
     return ManifestLaunch("LLMInferenceService", name, main.line, tuple(words), hidden=hidden, **surroundings)
 
 
-def _evaluated(words: list[Word]) -> tuple[list[Word], str]:
+def _evaluated(words: list[Argument]) -> tuple[list[Argument], str]:
     """The arguments as bash's `eval` leaves them; an item that becomes several words cannot be edited."""
-    evaluated: list[Word] = []
+    evaluated: list[Argument] = []
     for word in words:
         parts = _split(word.text)
-        evaluated += [replace(word, text=part, owner=word.owner if len(parts) == 1 else None) for part in parts]
+        owner = word.owner if len(parts) == 1 else None
+        for part in parts:
+            argument = replace(word, text=part, owner=owner)
+            evaluated.append(argument)
     return evaluated, next((word.text for word in words if "$" in word.text and "'" not in word.text), "")
 
 
@@ -110,9 +113,9 @@ def _split(text: str) -> list[str]:
     return [token.text() for command in commands(text) for token in command]
 
 
-def _of_uri(uri: Node) -> Word:
+def _of_uri(uri: Node) -> Argument:
     """A model's address as vLLM names it: `hf://ORG/NAME` is the hub id."""
-    return Word(
+    return Argument(
         (text_of(uri) or "").removeprefix("hf://").partition(":")[0]
         if "hf://" in (text_of(uri) or "")
         else (text_of(uri) or ""),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.manifests.image import parse_image
-from tuner.manifests.launch import ArgumentList, Form, ManifestLaunch, Volume, Word
+from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch, Volume
 from tuner.manifests.markdown import has_fences, markdown_launches
 from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
 from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, items_of, text_of, walk
@@ -47,15 +47,15 @@ def container_launches(
 ) -> Iterator[ManifestLaunch]:
     """The launches of one container: its command and arguments, or those that its image's entrypoint takes."""
     env = environment_of(container.get("env"))
-    command = words_of(container.get("command"), env)
-    arguments = words_of(container.get("args"), env)
+    command = arguments_of(container.get("command"), env)
+    arguments = arguments_of(container.get("args"), env)
     surroundings = surroundings_of(container, pod, env)
     vector = [*command, *arguments]
     script = shell_script(vector)
     if script is not None:
         nodes = [*items_of(container.get("command")), *items_of(container.get("args"))]
-        for found in scalar_launches(text, nodes[vector.index(script)], shape=shape, variables=env):
-            yield replace(found, shape=shape, name=name, **surroundings | {"env": {**env, **found.env}})
+        for launch in scalar_launches(text, nodes[vector.index(script)], shape=shape, variables=env):
+            yield replace(launch, shape=shape, name=name, **surroundings | {"env": {**env, **launch.env}})
         return
     words = vector_arguments(vector) if command else _of_entrypoint(container, arguments)
     if words is not None:
@@ -75,7 +75,9 @@ def surroundings_of(container: Mapping, pod: Mapping, env: Variables[str, str | 
     }
 
 
-def words_of(node: Node | None, env: Variables[str, str | None] | None = None, *, again: bool = False) -> list[Word]:
+def arguments_of(
+    node: Node | None, env: Variables[str, str | None] | None = None, *, again: bool = False
+) -> list[Argument]:
     """The items of a list as arguments; `$(NAME)` is replaced as the kubelet does, where the value is stated here.
 
     Args:
@@ -86,17 +88,17 @@ def words_of(node: Node | None, env: Variables[str, str | None] | None = None, *
     if not isinstance(node, Sequence):
         return []
     owner = ArgumentList(Form.FLOW if node.flow else Form.BLOCK, node.start, again)
-    return [_word(item, owner, env or {}) for item in node.items]
+    return [_argument(item, owner, env or {}) for item in node.items]
 
 
-def _word(item: Node, owner: ArgumentList, env: Variables[str, str | None]) -> Word:
+def _argument(item: Node, owner: ArgumentList, env: Variables[str, str | None]) -> Argument:
     if not isinstance(item, Scalar):
-        return Word("", item.line, item.start, item.stop, None, unknown=True)
+        return Argument("", item.line, item.start, item.stop, None, unknown=True)
     text = _VARIABLE.sub(lambda match: env.get(match[1]) or match[0], item.text)
-    return Word(text, item.line, item.start, item.stop, owner, unknown=bool(_VARIABLE.search(text)))
+    return Argument(text, item.line, item.start, item.stop, owner, unknown=bool(_VARIABLE.search(text)))
 
 
-def hidden_in(words: tuple[Word, ...]) -> str:
+def hidden_in(words: tuple[Argument, ...]) -> str:
     """What in a list of arguments may stand for others: an item that is no text."""
     return next(("an item that is no text" for word in words if word.owner is None and word.unknown), "")
 
@@ -112,8 +114,8 @@ def probe_seconds(probe: Node | None) -> float | None:
     if not isinstance(probe, Mapping):
         return None
     defaults = {"initialDelaySeconds": 0.0, "periodSeconds": 10.0, "failureThreshold": 3.0}
-    given = {name: _number(text_of(probe.get(name)), default) for name, default in defaults.items()}
-    return given["initialDelaySeconds"] + given["periodSeconds"] * given["failureThreshold"]
+    seconds = {name: _number(text_of(probe.get(name)), default) for name, default in defaults.items()}
+    return seconds["initialDelaySeconds"] + seconds["periodSeconds"] * seconds["failureThreshold"]
 
 
 def scalar_launches(
@@ -149,7 +151,7 @@ def scalar_launches(
         )
 
 
-def _of_entrypoint(container: Mapping, arguments: list[Word]) -> tuple[Word, ...] | None:
+def _of_entrypoint(container: Mapping, arguments: list[Argument]) -> tuple[Argument, ...] | None:
     """The arguments of a container without a command, where its image's entrypoint is known to launch vLLM."""
     image = text_of(container.get("image"))
     return tuple(arguments) if image and parse_image(image).serves else None

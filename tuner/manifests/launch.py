@@ -34,7 +34,7 @@ class ArgumentList:
 
 
 @dataclass(frozen=True)
-class Word:
+class Argument:
     """One argument.
 
     Attributes:
@@ -94,7 +94,7 @@ class ManifestLaunch:
     shape: str
     name: str
     line: int
-    words: tuple[Word, ...]
+    words: tuple[Argument, ...]
     image: str | None = None
     image_line: int = 0
     may_build_image: bool = False

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import accumulate, takewhile
 
 from tuner.manifests.image import parse_image
-from tuner.manifests.launch import ArgumentList, Form, ManifestLaunch, Word
+from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.lexer import Piece, Token, commands
 
 SERVER_MODULE = "vllm.entrypoints.openai.api_server"
@@ -61,23 +61,23 @@ def shell_launches(
         composed: as for `tuner.manifests.lexer.commands`.
     """
     lines = list(accumulate((len(line) for line in text.split("\n")), lambda a, b: a + b + 1, initial=0))
-    known = _updated({}, variables or {})
+    values = _updated({}, variables or {})
     exported: dict[str, str | None] = {}
     for tokens in commands(text, start, stop, folded=folded, composed=composed):
-        assigned, rest = _assignments(tokens, known)
+        assigned, rest = _assignments(tokens, values)
         if not rest or rest[0].text() == "export":
-            made = assigned | _assignments(rest[1:], known)[0]
-            exported |= made if rest else {}
-            known = _updated(known, made)
+            added = assigned | _assignments(rest[1:], values)[0]
+            exported |= added if rest else {}
+            values = _updated(values, added)
             continue
         line = bisect_right(lines, rest[0].start)
-        found = _launch(rest, known, shape)
-        if found is not None:
+        launch = _launch(rest, values, shape)
+        if launch is not None:
             owner = ArgumentList(Form.SHELL, tokens[0].start)
-            words = tuple(replace(word, line=bisect_right(lines, word.start), owner=owner) for word in found.words)
-            yield replace(found, words=words, line=line, env=exported | assigned | dict(found.env), image_line=line)
-        elif script := shell_script([Word(token.text(known), line) for token in rest]):
-            yield from embedded_launches(script.text, line, shape=shape, variables=known, composed=composed)
+            words = tuple(replace(word, line=bisect_right(lines, word.start), owner=owner) for word in launch.words)
+            yield replace(launch, words=words, line=line, env=exported | assigned | dict(launch.env), image_line=line)
+        elif script := shell_script([Argument(token.text(values), line) for token in rest]):
+            yield from embedded_launches(script.text, line, shape=shape, variables=values, composed=composed)
 
 
 def embedded_launches(
@@ -89,19 +89,19 @@ def embedded_launches(
     composed: bool = False,
 ) -> Iterator[ManifestLaunch]:
     """The launches in shell text that is written in another form, such as a quoted string: they cannot be edited."""
-    for found in shell_launches(script, shape=shape, variables=variables, composed=composed):
-        words = tuple(replace(word, line=line, owner=None) for word in found.words)
-        yield replace(found, words=words, line=line, image_line=line)
+    for launch in shell_launches(script, shape=shape, variables=variables, composed=composed):
+        words = tuple(replace(word, line=line, owner=None) for word in launch.words)
+        yield replace(launch, words=words, line=line, image_line=line)
 
 
-def vector_arguments(vector: Sequence[Word]) -> tuple[Word, ...] | None:
+def vector_arguments(vector: Sequence[Argument]) -> tuple[Argument, ...] | None:
     """The arguments behind `vllm serve` in an argument vector; None if it launches something else."""
     texts = [word.text for word in vector]
     at = _behind_launch(texts)
     return None if at is None else tuple(vector[at:])
 
 
-def shell_script(vector: Sequence[Word]) -> Word | None:
+def shell_script(vector: Sequence[Argument]) -> Argument | None:
     """The script in `sh -c SCRIPT`, whatever stands before it, such as `docker run IMAGE`; None if there is none."""
     shell = next((index for index, word in enumerate(vector) if _SHELLS.fullmatch(word.text)), len(vector))
     for index in range(shell + 1, len(vector) - 1):
@@ -112,7 +112,7 @@ def shell_script(vector: Sequence[Word]) -> Word | None:
     return None
 
 
-def _hides_arguments(words: Sequence[Word], whole: Sequence[bool]) -> str:
+def _hides_arguments(words: Sequence[Argument], whole: Sequence[bool]) -> str:
     """The first word that may stand for arguments that are not written here; empty if there is none.
 
     A substitution behind an option is its value. Its name, an array, or a flag before it says otherwise.
@@ -153,8 +153,13 @@ def _assignments(tokens: Sequence[Token], variables: dict[str, str]) -> tuple[di
 
 def _updated(variables: Mapping[str, str], assigned: Mapping[str, str | None]) -> dict[str, str]:
     """The variables after an assignment; one whose new value cannot be seen here is left out."""
-    values = {**variables, **assigned}
-    return {name: value for name, value in values.items() if value is not None}
+    values = dict(variables)
+    for name, value in assigned.items():
+        if value is None:
+            values.pop(name, None)
+        else:
+            values[name] = value
+    return values
 
 
 def _launch(tokens: Sequence[Token], variables: dict[str, str], shape: str) -> ManifestLaunch | None:
@@ -172,18 +177,19 @@ def _launch(tokens: Sequence[Token], variables: dict[str, str], shape: str) -> M
     behind = tokens[at:]
     if _NO_LAUNCH.intersection(texts[at:]) or _is_prose(texts[at:]):
         return None
-    words = tuple(
-        Word(token.text(variables), 0, token.start, token.stop, None, _unknown(token, variables)) for token in behind
-    )
+    words: list[Argument] = []
+    for token in behind:
+        unknown = _unknown(token, variables)
+        words.append(Argument(token.text(variables), 0, token.start, token.stop, None, unknown))
     hidden = _hides_arguments(words, [token.whole for token in behind])
     broken = next((token.text() for token in behind if token.broken), "")
-    return ManifestLaunch(shape, "", 0, words, image=image, env=env, hidden=hidden or broken)
+    return ManifestLaunch(shape, "", 0, tuple(words), image=image, env=env, hidden=hidden or broken)
 
 
 def _is_prose(texts: Sequence[str]) -> bool:
     """More bare words than the one that vLLM takes stand before any option: a sentence about `vllm serve`."""
     bare = takewhile(lambda text: not text.startswith(("-", "$")) and text not in _ELLIPSIS, texts)
-    return sum(1 for _ in bare) > 1
+    return len(list(bare)) > 1
 
 
 def _unknown(token: Token, variables: dict[str, str]) -> bool:

@@ -82,19 +82,19 @@ def read_documents(text: str) -> list[Node]:
     except (ValueError, RecursionError, AttributeError, TypeError, IndexError, AssertionError) as error:
         # Tags, escapes and versions that ruamel.yaml 0.19 itself does not expect.
         raise ValueError(f"it is no YAML that can be read: {type(error).__name__}") from None
-    known: dict[int, Node] = {}
-    return [_converted(node, known) for node in nodes]
+    converted: dict[int, Node] = {}
+    return [_converted(node, converted) for node in nodes]
 
 
 def walk(node: Node) -> Iterator[Node]:
     """This node and every node below it, each once, however often it is referred to."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     pending = [node]
     while pending:
         here = pending.pop()
-        if id(here) in seen:
+        if id(here) in visited:
             continue
-        seen.add(id(here))
+        visited.add(id(here))
         yield here
         if isinstance(here, Sequence):
             pending += reversed(here.items)
@@ -119,31 +119,33 @@ def _said(error: YAMLError) -> str:
     return f"{' '.join(str(problem).split())}" + (f", line {mark.line + 1}" if mark else "")
 
 
-def _converted(node: Any, known: dict[int, Node]) -> Node:
+def _converted(node: Any, converted: dict[int, Node]) -> Node:
     """A node of ruamel.yaml's as one of ours; a node that is referred to again is the same again."""
-    if id(node) in known:
-        return known[id(node)]
+    if id(node) in converted:
+        return converted[id(node)]
     start, stop, line = node.start_mark.index, node.end_mark.index, node.start_mark.line + 1
     if isinstance(node.value, str):
-        scalar = known[id(node)] = Scalar(node.value, node.style or "", start, stop, line)
+        scalar = converted[id(node)] = Scalar(node.value, node.style or "", start, stop, line)
         return scalar
     if node.id == "sequence":
         # Entered before its items are converted: one of them may refer to it.
-        sequence = known[id(node)] = Sequence([], bool(node.flow_style), start, stop, line)
-        sequence.items.extend(_converted(item, known) for item in node.value)
+        sequence = converted[id(node)] = Sequence([], bool(node.flow_style), start, stop, line)
+        sequence.items.extend(_converted(item, converted) for item in node.value)
         return sequence
-    mapping = known[id(node)] = Mapping([], start, stop, line)
-    _fill(mapping, [(key, _converted(value, known)) for key, value in node.value])
+    mapping = converted[id(node)] = Mapping([], start, stop, line)
+    _fill(mapping, [(key, _converted(value, converted)) for key, value in node.value])
     return mapping
 
 
 def _fill(mapping: Mapping, items: list[tuple[Any, Node]]) -> None:
     """Enter the pairs whose keys are text; those that merge keys bring stand behind the mapping's own."""
-    own = [(key, value) for key, value in items if not _merge(key)]
-    mapping.pairs.extend((key.value, value) for key, value in own if isinstance(key.value, str))
+    merged: list[tuple[str, Node]] = []
     for key, value in items:
         if _merge(key):
-            mapping.pairs.extend(_merged(value))
+            merged += _merged(value)
+        elif isinstance(key.value, str):
+            mapping.pairs.append((key.value, value))
+    mapping.pairs.extend(merged)
 
 
 def _merge(key: Any) -> bool:
@@ -153,4 +155,8 @@ def _merge(key: Any) -> bool:
 def _merged(value: Node) -> list[tuple[str, Node]]:
     """The pairs that a merge key brings; the first mapping of several wins."""
     sources = value.items if isinstance(value, Sequence) else [value]
-    return [pair for source in sources if isinstance(source, Mapping) for pair in list(source.pairs)]
+    pairs: list[tuple[str, Node]] = []
+    for source in sources:
+        if isinstance(source, Mapping):
+            pairs += source.pairs
+    return pairs

@@ -98,7 +98,8 @@ def _parts(text: str) -> tuple[list[str], bool]:
     depth = 0
     part: list[str] = []
     parts: list[str] = []
-    for piece in (match[0] for match in _PIECE.finditer(text)):
+    for piece_match in _PIECE.finditer(text):
+        piece = piece_match[0]
         if piece == "," and depth == 0:
             parts.append("".join(part).strip())
             part = []
@@ -157,8 +158,8 @@ def _flag(compilation: Mapping[str, str | None] | None) -> bool | str | None:
 
 
 def _mode(compilation: Mapping[str, str | None] | None) -> int | None:
-    found = _MODE.fullmatch((compilation or {}).get(MODE_KEY) or "")
-    return int(found[2] or found[3]) if found else None
+    match = _MODE.fullmatch((compilation or {}).get(MODE_KEY) or "")
+    return int(match[2] or match[3]) if match else None
 
 
 def _speculative(text: str | None) -> Speculative | bool | None:
@@ -166,8 +167,8 @@ def _speculative(text: str | None) -> Speculative | bool | None:
         return None
     if text == "None":
         return False
-    found = _SPECULATIVE.fullmatch(text)
-    if found is None:
+    match = _SPECULATIVE.fullmatch(text)
+    if match is None:
         return None
-    tokens = None if found[3] == "None" else int(found[3])
-    return Speculative(_text(found[1]), _text(found[2]), tokens)
+    tokens = None if match[3] == "None" else int(match[3])
+    return Speculative(_text(match[1]), _text(match[2]), tokens)

@@ -60,9 +60,9 @@ def message(line: str, start: str, module: str) -> Message | None:
     if start not in line:
         return None
     line = _ESCAPE.sub("", line[:MAX_LINE])
-    found = _SOURCE.match(line)
-    source = (found["pod"] or found["service"]) if found else ""
-    body = line[found.end() :] if found else line
+    match = _SOURCE.match(line)
+    source = (match["pod"] or match["service"]) if match else ""
+    body = line[match.end() :] if match else line
     if body.lstrip().startswith("{"):
         return _structured(body, start, module, source)
     return _plain(body, start, module, source)

@@ -137,14 +137,14 @@ def read_server_log(lines: Iterable[str]) -> ServerLog:
     number, cut = 0, False
     for number, line in enumerate(lines, 1):
         for piece in line.split("\r"):  # progress bars stay on their line
-            sign, said = _recognised(piece)
-            if said is None:
+            sign, log_message = _recognised(piece)
+            if log_message is None:
                 continue
-            if said.source not in starts and len(starts) == MAX_SOURCES:
+            if log_message.source not in starts and len(starts) == MAX_SOURCES:
                 cut = True
                 continue
-            before = starts.get(said.source)
-            starts[said.source] = start = _after(before, sign, said, number)
+            before = starts.get(log_message.source)
+            starts[log_message.source] = start = _after(before, sign, log_message, number)
             cut = cut or len(start.engines) == MAX_ENGINES
     return ServerLog(tuple(starts.values()), number, cut)
 
@@ -154,35 +154,36 @@ def _recognised(piece: str) -> tuple[str, Message | None]:
     for sign, modules in _SIGNS:
         if sign in piece:
             for module in modules:
-                if (said := message(piece, sign, module)) is not None:
-                    return sign, said
+                if (log_message := message(piece, sign, module)) is not None:
+                    return sign, log_message
     return "", None
 
 
-def _after(start: Start | None, sign: str, said: Message, line: int) -> Start:
+def _after(start: Start | None, sign: str, log_message: Message, line: int) -> Start:
     """What is known of a source after one more line of it."""
     if start is None:
         start = Start()
-    elif sign == _ARGUMENTS or (sign == _ENGINE and _name(said) in {engine.name for engine in start.engines}):
+    elif sign == _ARGUMENTS or (sign == _ENGINE and _name(log_message) in {engine.name for engine in start.engines}):
         start = Start(number=start.number + 1)
     if sign == _ENGINE:
-        engine = Engine(_name(said), line, engine_config(said.text))
+        engine = Engine(_name(log_message), line, engine_config(log_message.text))
         return replace(start, engines=(*start.engines, engine)[:MAX_ENGINES])
     if sign == _READY:
-        return replace(start, engines=tuple(_ready(engine, _name(said), line) for engine in start.engines))
+        return replace(start, engines=tuple(_ready(engine, _name(log_message), line) for engine in start.engines))
     if sign == _FAILED:
         return replace(start, failed=start.failed or line)
     if sign == _REPLACED:
-        return start if len(start.replaced) == MAX_FOLDERS else replace(start, replaced=_replaced(start, said.text))
-    return start if sign == _ARGUMENTS else replace(start, cache=_used(start.cache, sign, said.text, line))
+        full = len(start.replaced) == MAX_FOLDERS
+        return start if full else replace(start, replaced=_replaced(start, log_message.text))
+    return start if sign == _ARGUMENTS else replace(start, cache=_used(start.cache, sign, log_message.text, line))
 
 
 def _replaced(start: Start, text: str) -> dict[str, str]:
     return {**start.replaced, **dict(_REPLACEMENT.findall(text)[:1])}
 
 
-def _name(said: Message) -> str:
-    return f"{said.source} {said.process}".strip()
+def _name(log_message: Message) -> str:
+    return f"{log_message.source} {log_message.process}".strip()
 
 
 def _ready(engine: Engine, name: str, line: int) -> Engine:
