@@ -72,7 +72,7 @@ def _registry(
 ) -> ExitCode:
     begin = time.monotonic()
     found, probed = _swept(request, selection, environment, store)
-    results = sweep_text.in_order([*found.known, *probed])
+    results = sweep_text.in_order([*found.stored, *probed])
     needing = found.without_config
     jobs = len(found.missing)
     workers = min(jobs, len(worker_variables(environment, jobs, request.workers, os.environ)))
@@ -94,7 +94,7 @@ def _swept(
     try:
         with progress.probing(0, each=True) as board:
             found = survey(request, selection, environment, store, board.stage)
-            board.expect(len(found.missing), sum(one.stored for one in found.known))
+            board.expect(len(found.missing), sum(one.stored for one in found.stored))
             return found, _followed(probe_missing(found, request, environment, store, board.stage), board)
     except KeyboardInterrupt:
         say("tuner: what was reached is stored; the same command goes on from there")

@@ -1,1 +1,1 @@
-"""The probe: the host half. The half that runs in the serving environment is `worker/`."""
+"""The host half of the probe. The other half, `worker/`, runs in the serving environment."""

@@ -1,7 +1,7 @@
 """Which registered MoE architectures can be probed, and with which configuration.
 
 The worker lists what the environment's vLLM registers (`registry.py` there). Configurations of the user's win; for the
-others the defaults of a config class are written to disk, so that they are model folders like any other.
+others the defaults of a config class are written to disk, so that they become model folders too.
 """
 
 import json
@@ -22,7 +22,7 @@ from tuner.model.shrink import declares_experts
 TEXT = "text generation"
 DRAFT = "speculative decoding"
 WITHOUT = (DRAFT, "transformers backend")
-"""Categories for which the worker looks for no configuration, and says why."""
+"""For these categories the worker does not look for a configuration, and says why."""
 MAX_DEPTH = 4
 """Levels of sub-folders that are searched for configurations; a hub cache keeps them in the third."""
 BY_CONFIG = "its language model is chosen by the config; give one with --configs"
@@ -35,8 +35,8 @@ class Candidate:
     Attributes:
         architecture: as registered.
         category: vLLM's: `text generation`, `multimodal`, `speculative decoding`, …; `plugin` for what a plugin adds.
-        moe: how it comes by MoE layers: `static`, `literal`, `config`; `none` where only the user's config says so.
-        folder: holds a `config.json`; None: one is needed.
+        moe: how it gets MoE layers: `static`, `literal`, `config`; `none` where only the user's config says so.
+        folder: the folder of a `config.json`; None if the user must give one.
         source: `folder` for the user's, else the config class and what was asked of it; empty without a folder.
         reason: why there is no folder; empty if there is one.
     """
@@ -52,39 +52,39 @@ class Candidate:
 def candidates(
     listing: Mapping[str, Any], configs: Path | None, home: Path, *, text_only: bool, match: str | None
 ) -> list[Candidate]:
-    """Every registered MoE architecture, in vLLM's order; several for one with several configurations of the user's.
+    """Every registered MoE architecture in vLLM's order, once for each configuration that the user has for it.
 
     Args:
         listing: what `list_registry` returned.
-        configs: folder with `config.json` files, in it or below; None: there are none.
-        home: made configurations go to `configs/<vLLM version>/<architecture>` below it.
+        configs: folder with `config.json` files, in it or below; None: the user has none.
+        home: configurations that the worker made go to `configs/<vLLM version>/<architecture>` below it.
         text_only: only architectures that vLLM files under text generation.
-        match: only names that this pattern matches, as in a shell, case included.
+        match: only names that match this pattern, as in a shell; case counts.
 
     Raises:
         TunerError: kind `usage`: `configs` is no folder; kind `store`: a configuration cannot be written.
     """
-    given = _given(configs) if configs is not None else {}
+    users_configs = _users_configs(configs) if configs is not None else {}
     place = home / "configs" / quote(str(listing["environment"]["vllm"]), safe="+")
     chosen: list[Candidate] = []
     for entry in listing["architectures"]:
         name = entry["architecture"]
         if (match is None or fnmatchcase(name, match)) and (not text_only or entry["category"] == TEXT):
-            chosen += _users(entry, given.get(name, [])) or _made(entry, place)
+            chosen += _with_users(entry, users_configs.get(name, [])) or _with_default(entry, place)
     return chosen
 
 
-def _users(entry: Mapping[str, Any], given: list[tuple[Path, dict[str, Any]]]) -> list[Candidate]:
-    """The user's configurations for an architecture: where its class may hold no MoE layer, those with experts."""
+def _with_users(entry: Mapping[str, Any], configs: list[tuple[Path, dict[str, Any]]]) -> list[Candidate]:
+    """A candidate for each of the user's configurations; where the class may lack MoE layers, those with experts."""
     if entry["category"] == DRAFT:
         return []
-    certain = entry["moe"] in ("static", "literal")
-    kept = [folder for folder, config in given if certain or declares_experts(config)]
-    return [_candidate(entry, str(folder), "folder", "") for folder in kept]
+    has_moe_layers = entry["moe"] in ("static", "literal")
+    folders = [folder for folder, config in configs if has_moe_layers or declares_experts(config)]
+    return [_candidate(entry, str(folder), "folder", "") for folder in folders]
 
 
-def _made(entry: Mapping[str, Any], place: Path) -> list[Candidate]:
-    """The candidate with the configuration that the worker made, or without; none for what has no MoE layer."""
+def _with_default(entry: Mapping[str, Any], place: Path) -> list[Candidate]:
+    """The candidate with the configuration that the worker made, if it made one; none without a MoE layer."""
     if entry["moe"] == "none":
         return []
     reason = _why_not(entry)
@@ -115,26 +115,26 @@ def _candidate(entry: Mapping[str, Any], folder: str | None, source: str, reason
     return Candidate(entry["architecture"], entry["category"], entry["moe"], folder, source, reason)
 
 
-def _given(configs: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
-    """Architecture -> folders and their configurations, by path; what is no model's `config.json` is passed over."""
+def _users_configs(configs: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
+    """Architecture -> folders and their configurations, by path; other kinds of `config.json` are skipped."""
     if not os.path.isdir(configs):  # noqa: PTH112  the method raises for a name that is too long
         raise TunerError(
             f"There is no folder {configs}.",
             hint="--configs names a folder with config.json files, in it or below.",
             kind=ErrorKind.USAGE,
         )
-    found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    by_architecture: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
     for folder in _folders(configs):
         with suppress(TunerError):
             config = read_config(folder)
             names = config.get("architectures")
             if isinstance(names, list) and names and isinstance(names[0], str):
-                found.setdefault(names[0], []).append((folder.absolute(), config))
-    return found
+                by_architecture.setdefault(names[0], []).append((folder.absolute(), config))
+    return by_architecture
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """The folder and those below with a `config.json`; links are followed only where they lead inside."""
+    """The folder and the folders below it that hold a `config.json`; a link counts only if it leads inside."""
     inside = root.resolve()
     for name, folders, files in os.walk(root):
         folder = Path(name)
@@ -145,7 +145,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _write(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write the `config.json` unless it is there already, whole or not at all."""
+    """Write the `config.json`, whole or not at all, unless it is there already."""
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     file = folder / CONFIG
     with suppress(OSError, UnicodeDecodeError):

@@ -14,15 +14,15 @@ def registry_document(
     needing: Sequence["Candidate"],
     summary: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The document of a whole registry: each result with the architecture it is about, and the counts."""
+    """The document of a whole registry: each result with its architecture, and the counts."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "results": [{**document, "candidate": candidate_part(one)} for one, document in results],
-        "needs_config": [candidate_part(one) | {"reason": one.reason} for one in needing],
+        "results": [{**document, "candidate": candidate_part(candidate)} for candidate, document in results],
+        "needs_config": [candidate_part(candidate) | {"reason": candidate.reason} for candidate in needing],
         "summary": dict(summary),
     }
 
 
 def candidate_part(candidate: "Candidate") -> dict[str, Any]:
-    """An architecture that vLLM registers, and where its configuration comes from."""
+    """An architecture that vLLM registers, and the source of its configuration."""
     return {name: getattr(candidate, name) for name in ("architecture", "category", "moe", "source")}

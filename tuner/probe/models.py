@@ -1,4 +1,4 @@
-"""Probing many models: identify, shrink, run the worker, judge, remember."""
+"""Probes many models: identifies and shrinks them, runs the workers, judges their reports, stores the verdicts."""
 
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Probed:
-    """What came of one model: an entry with its verdict, or a failure. One of the two is None.
+    """The result of one model: an entry with its verdict, or a failure; the other is None.
 
     Attributes:
         name: as the user gave it.
@@ -71,72 +71,76 @@ class Probed:
 
 
 Watch = Callable[[int, str, str], None]
-"""Told which worker, from 0 on, what it begins, `import` or `probe`, and the model's name; from any thread."""
+"""Gets the number of a worker, from 0 on, what it begins (`import` or `probe`), and the name of the model."""
 
 
 def probe(
     request: Request, environment: Environment, store: VerdictStore, on_stage: Callable[[str, str], None]
 ) -> Iterator[Probed]:
-    """As `probe_models`, for callers who need not know which worker it is that begins a stage."""
+    """As `probe_models`, for callers that do not need the number of the worker."""
     return probe_models(request, environment, store, lambda _, stage, name: on_stage(stage, name))
 
 
 def probe_models(
     request: Request, environment: Environment, store: VerdictStore, watch: Watch
 ) -> Generator[Probed, None, None]:
-    """Probe every model of the request, those that cannot be identified first; no failure stops the others.
+    """Probe every model of the request. A failure does not stop the others; models without an identity come first.
 
     Args:
         request: the models.
-        environment: where the workers run; none is left when the generator ends or is closed.
-        store: where verdicts are kept; each as soon as it is reached.
-        watch: told what is under way.
+        environment: where the workers run; they are all gone when the generator ends or is closed.
+        store: gets each verdict as soon as it is reached.
+        watch: hears what is under way.
     """
-    found: list[tuple[str, Subject]] = []
+    subjects: list[tuple[str, Subject]] = []
     for name in request.names:
         try:
-            found.append((name, subject_of(name, request, environment)))
+            subjects.append((name, subject_of(name, request, environment)))
         except TunerError as failure:
             yield Probed(name, None, None, None, failure)
-    yield from probe_subjects(found, request, environment, store, watch)
+    yield from probe_subjects(subjects, request, environment, store, watch)
 
 
 def probe_subjects(
-    found: Sequence[tuple[str, Subject]], request: Request, environment: Environment, store: VerdictStore, watch: Watch
+    subjects: Sequence[tuple[str, Subject]],
+    request: Request,
+    environment: Environment,
+    store: VerdictStore,
+    watch: Watch,
 ) -> Generator[Probed, None, None]:
-    """As `probe_models`, for models that are identified: each with the name that its result will carry."""
+    """As `probe_models`, for identified models; each has the name for its result."""
     jobs: dict[int, Job] = {}
-    for index, (name, subject) in enumerate(found):
+    for index, (name, subject) in enumerate(subjects):
         try:
             jobs[index] = _job(index, subject)
         except TunerError as failure:
             yield Probed(name, subject, None, None, failure)
     workers = worker_variables(environment, len(jobs), request.workers, os.environ)
-    launches = {index: plain_launch(found[index][1]) for index in jobs}
+    launches = {index: plain_launch(subjects[index][1]) for index in jobs}
 
     def prove(share: Sequence[LaunchToProve], stop: Event) -> Generator[Proof]:
         return proofs_of(share, environment, os.environ, request.time_limit, request.memory_limit, stop=stop)
 
-    alongside = BackgroundProofs(launches, len(workers), prove)
+    proofs = BackgroundProofs(launches, len(workers), prove)
     outcomes = run_all(
         environment.python,
         list(jobs.values()),
         workers,
         time_limit=request.time_limit,
-        on_stage=lambda worker, stage, index: watch(worker, stage, found[index][0]),
+        on_stage=lambda worker, stage, index: watch(worker, stage, subjects[index][0]),
         memory_limit=request.memory_limit,
     )
     try:
         with closing(outcomes):
             for outcome in outcomes:
-                proof = alongside.awaited(outcome.index)
+                proof = proofs.awaited(outcome.index)
                 jobs.pop(outcome.index)
-                yield _remembered(*found[outcome.index], outcome, proof, store)
-    except TunerError as failure:  # the environment's, and so that of every model still waiting
+                yield _remembered(*subjects[outcome.index], outcome, proof, store)
+    except TunerError as failure:  # of the environment, and so of every model that still waits
         for index in jobs:
-            yield Probed(*found[index], None, None, failure)
+            yield Probed(*subjects[index], None, None, failure)
     finally:
-        alongside.end()
+        proofs.end()
 
 
 def prove(
@@ -155,10 +159,10 @@ def prove(
 
 
 def subject_of(name: str, request: Request, environment: Environment) -> Subject:
-    """What a verdict on this model would be about.
+    """The subject of a verdict on this model.
 
     Raises:
-        TunerError: the model, or its own code where that may run, cannot be read; then nothing is started for it.
+        TunerError: the model cannot be read, or its own code, which may run; then nothing is started for it.
     """
     model = identify(name, revision=request.revision)
     remote_code(model, trusted=request.trust_remote_code)
@@ -184,7 +188,7 @@ def _job(index: int, subject: Subject) -> Job:
 
 
 def plan_of(result: Probed, request: Request, store: VerdictStore, environ: Mapping[str, str]) -> Plan:
-    """The launch that a verdict just reached leads to, without further arguments."""
+    """The launch without further arguments that follows from a verdict just reached."""
     if result.subject is None:
         raise ValueError("only an identified model has a plan")
     options = Options(fail_on_unknown=False, enforce=False, cache_root=None, cache_dir_in_config=False, environ=environ)
@@ -203,7 +207,7 @@ def exit_code(results: Sequence[Probed]) -> ExitCode:
 
 
 def inconclusive(result: Probed) -> bool:
-    """Whether there is a verdict that proves nothing."""
+    """Whether the result is a verdict that proves nothing."""
     return result.verdict is not None and result.verdict.word is Word.INCONCLUSIVE
 
 
@@ -219,31 +223,35 @@ def _remembered(name: str, subject: Subject, outcome: JobOutcome, proof: Proof, 
 
 
 def seconds_of(report: Mapping[str, Any]) -> float:
-    """What the worker took for a model without vLLM's import; the wall time of its proof is not in it."""
+    """Seconds of the worker for a model, without vLLM's import and without the time of the model's proof."""
     return float(sum(seconds for stage, seconds in report["seconds"].items() if stage != "import"))
 
 
-def require_same_environment(environment: Environment, seen: Mapping[str, Any] | None) -> None:
-    """The worker must have run what the key will claim.
+def require_same_environment(environment: Environment, facts: Mapping[str, Any] | None) -> None:
+    """Refuse a report of another environment than the one in the key.
+
+    Args:
+        environment: of the key, as its files say.
+        facts: what the worker says of the environment in which it ran.
 
     Raises:
-        TunerError: it imported another vLLM or torch, or ran on another kind of device, or does not say.
+        TunerError: the worker imported another vLLM or torch, ran on another kind of device, or does not say.
     """
     device = DEVICES.get(environment.platform)
-    said = seen if isinstance(seen, Mapping) else {}
+    reported = facts if isinstance(facts, Mapping) else {}
     pairs = [
-        ("vLLM", public_version(environment.vllm), public_version(said.get("vllm"))),
-        ("torch", public_version(environment.torch), public_version(said.get("torch"))),
-        *([("device", device, str(said.get("device")))] if device else []),
+        ("vLLM", public_version(environment.vllm), public_version(reported.get("vllm"))),
+        ("torch", public_version(environment.torch), public_version(reported.get("torch"))),
+        *([("device", device, str(reported.get("device")))] if device else []),
     ]
-    for what, expected, found in pairs:
-        if expected != found:
+    for what, expected, actual in pairs:
+        if expected != actual:
             raise TunerError(
-                f"The environment's files say {what} {expected}, but the probe ran {what} {found:.40}.",
+                f"The environment's files say {what} {expected}, but the probe ran {what} {actual:.40}.",
                 hint="Check PYTHONPATH and the environment's packages; nothing was stored.",
                 kind=ErrorKind.ENVIRONMENT,
             )
 
 
 DEVICES = {"cpu": "cpu", "cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "tpu": "tpu"}
-"""Platform -> the device type that vLLM runs it on; platform plugins have their own."""
+"""Platform -> vLLM's device type for it; a platform plugin has its own type."""

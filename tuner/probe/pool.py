@@ -1,4 +1,4 @@
-"""Many jobs over several workers at once. Each imports vLLM once and takes a share of the jobs."""
+"""Runs many jobs in several workers at once. Each worker imports vLLM once and takes a share of the jobs."""
 
 import math
 import os
@@ -15,11 +15,11 @@ from tuner.processes.limits import machine_memory
 from tuner.processes.worker_process import Stopped
 
 JOBS_A_WORKER = 8
-"""On a CPU, a worker more is worth its import of vLLM from about so many jobs on."""
+"""On a CPU, one more worker pays for its import of vLLM from about this many jobs on."""
 MEMORY_A_WORKER = 14 * 2**30
 """Bytes. On a CPU the largest probe of vLLM 0.19.1's registry took 13.9 GB (Qwen3-Omni after others), most take 4."""
 WORTH_TAKING = 4
-"""Jobs that a worker must have left before an idle one takes half of them: it imports vLLM anew for them."""
+"""An idle worker takes half of another's jobs only if there are this many: it imports vLLM anew for them."""
 
 Variables = Mapping[str, str]
 """Environment variables of one worker."""
@@ -34,18 +34,18 @@ def run_all(
     on_stage: Callable[[int, str, int], None],
     memory_limit: int | None = None,
 ) -> Generator[JobOutcome, None, None]:
-    """Probe every job; outcomes come as they are reached. No worker is left when the generator ends or is closed.
+    """Probe every job; outcomes come as they are reached. All workers are gone when the generator ends or is closed.
 
     Args:
         python: interpreter of the serving environment.
         jobs: the models; their indices differ.
-        workers: variables for each worker; as many workers are started, at most.
+        workers: variables for each worker; at most this many workers start.
         time_limit: seconds for each model, vLLM's import excluded.
-        on_stage: told which worker, `import` or `probe`, and the index of the model under way; from many threads.
+        on_stage: gets the number of the worker, `import` or `probe`, and the index of the model; threads call it.
         memory_limit: bytes for each worker; None: the default.
 
     Raises:
-        TunerError: kind `environment`, as from `run`, and no other worker could take the jobs over.
+        TunerError: kind `environment`, as from `run`, if no other worker could take over the jobs.
     """
     if len(workers) == 1:
         yield from run(
@@ -65,7 +65,7 @@ def run_all(
 
 
 class _Pool:
-    """Threads that watch a worker each, and the jobs that nobody has begun."""
+    """Threads that each watch a worker, and the jobs that no worker has begun."""
 
     def __init__(
         self,
@@ -88,27 +88,27 @@ class _Pool:
         self.shares = [deque(jobs[seat :: len(workers)]) for seat in range(len(workers))]
         self.orphaned: deque[Job] = deque()
         self.failures: list[TunerError] = []
-        self.said: SimpleQueue[JobOutcome | BaseException | None] = SimpleQueue()
+        self.messages: SimpleQueue[JobOutcome | BaseException | None] = SimpleQueue()
         self.threads = [Thread(target=self._watch, args=(seat,)) for seat in range(len(workers))]
 
     def outcomes(self) -> Generator[JobOutcome, None, None]:
-        """What the workers reach, until the last one has nothing left to do."""
+        """The outcomes of all workers, until the last worker has nothing to do."""
         for thread in self.threads:
             thread.start()
         at_work = len(self.threads)
         while at_work:
-            said = self.said.get()
-            if isinstance(said, BaseException):
-                raise said
-            if said is None:
+            message = self.messages.get()
+            if isinstance(message, BaseException):
+                raise message
+            if message is None:
                 at_work -= 1
             else:
-                yield said
+                yield message
         if self.orphaned:
             raise self.failures[0]
 
     def end(self) -> None:
-        """Stop every worker and wait until it is gone."""
+        """Stop every worker, and wait until all are gone."""
         with self.changed:
             self.stop.set()
             self.changed.notify_all()
@@ -128,15 +128,15 @@ class _Pool:
                 self.at_work -= 1
                 self.changed.notify_all()
         except BaseException as error:  # noqa: BLE001  a thread's error is raised where its outcomes are read
-            self.said.put(error)
+            self.messages.put(error)
         finally:
-            self.said.put(None)
+            self.messages.put(None)
 
     def _has_jobs(self, seat: int) -> bool:
-        """Whether there is something to do for this worker; it waits while another may still leave it something."""
+        """Whether this worker has something to do; waits while another worker may still leave jobs."""
         with self.changed:
             self.at_work -= 1
-            while not self._took(seat):
+            while not self._take_share(seat):
                 if not self.at_work or self.stop.is_set():
                     self.changed.notify_all()
                     return False
@@ -144,8 +144,12 @@ class _Pool:
             self.at_work += 1
             return True
 
-    def _took(self, seat: int) -> bool:
-        """Whether this worker has a share now: its own, what a failed worker left, or half of a long one."""
+    def _take_share(self, seat: int) -> bool:
+        """Give this worker a share if it has none: what a failed worker left, or half of a long share.
+
+        Returns:
+            Whether it has a share now.
+        """
         mine, longest = self.shares[seat], max(self.shares, key=len)
         if not mine and self.orphaned:
             mine.extend(self.orphaned)
@@ -155,7 +159,7 @@ class _Pool:
         return bool(mine)
 
     def _serve(self, seat: int) -> None:
-        """Run this worker until its share is done; others may meanwhile take from the share's end."""
+        """Run this worker until its share is finished; meanwhile others may take jobs from the end of the share."""
         share = self.shares[seat]
         outcomes = run(
             self.python,
@@ -167,14 +171,14 @@ class _Pool:
             memory_limit=self.memory_limit,
         )
         with closing(outcomes):
-            while job := self._begun(share):
+            while job := self._begin_next(share):
                 try:
-                    self.said.put(next(outcomes))
+                    self.messages.put(next(outcomes))
                 except TunerError:
                     self._leave(job, share)
                     raise
 
-    def _begun(self, share: deque[Job]) -> Job | None:
+    def _begin_next(self, share: deque[Job]) -> Job | None:
         with self.changed:
             return share.popleft() if share else None
 
@@ -185,22 +189,23 @@ class _Pool:
 
 
 def worker_variables(
-    environment: Environment, jobs: int, asked: int | None, environ: Mapping[str, str]
+    environment: Environment, jobs: int, requested: int | None, environ: Mapping[str, str]
 ) -> list[Variables]:
-    """How many workers to start, and the variables of each: its part of the cores, and a GPU of its own.
+    """The variables of each worker to start: they give it its part of the cores, and its own GPU.
 
-    One worker gets none: it sees what a server would see.
+    A single worker gets no variables: it sees what a server would see.
 
     Args:
         environment: the serving environment.
         jobs: how many models there are.
-        asked: how many workers the user wants; None: one a GPU, else as many as cores, memory and jobs are good for.
-        environ: this process's variables; what the user has set there is kept.
+        requested: number of workers that the user asks for; None: one for each GPU, else what cores, memory and jobs
+            allow.
+        environ: this process's variables; those that the user set stay.
     """
     devices = _devices(environment, environ)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     suited = len(devices) or min(cores, machine_memory() // MEMORY_A_WORKER, math.ceil(jobs / JOBS_A_WORKER))
-    count = max(1, min(asked or suited, jobs))
+    count = max(1, min(requested or suited, jobs))
     if count == 1:
         return [{}]
     threads = {} if "OMP_NUM_THREADS" in environ else {"OMP_NUM_THREADS": str(max(1, cores // count))}
@@ -210,7 +215,7 @@ def worker_variables(
 
 
 def _devices(environment: Environment, environ: Mapping[str, str]) -> list[str]:
-    """The GPUs that a CUDA process here would see, as CUDA_VISIBLE_DEVICES names them; none on other platforms."""
+    """The GPUs that a CUDA process here would see, by their names in CUDA_VISIBLE_DEVICES; none on other platforms."""
     if environment.platform != "cuda":
         return []
     chosen = environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,4 +1,4 @@
-"""Probing a whole registry: every MoE architecture that the environment's vLLM knows, each of them once."""
+"""Probes a whole registry: each MoE architecture that the environment's vLLM knows, once."""
 
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
@@ -31,10 +31,10 @@ class Selection:
     """Which of the architectures that the environment's vLLM registers to probe.
 
     Attributes:
-        configs: folder with configurations of the user's, which go before any other; None: there is none.
-        text_only: leave out what is not for text alone.
-        match: pattern of names as a shell has it; None: all.
-        force: probe those whose verdict is stored, too.
+        configs: folder with the user's configurations, which win over all others; None: there is none.
+        text_only: leave out every architecture that is not for text alone.
+        match: pattern of names, as in a shell; None: all.
+        force: also probe architectures whose verdict is stored.
     """
 
     configs: Path | None = None
@@ -45,23 +45,23 @@ class Selection:
 
 @dataclass(frozen=True)
 class Survey:
-    """The architectures of a registry that were asked for, before any is probed.
+    """The selected architectures of a registry, before any is probed.
 
     Attributes:
-        candidates: all of them, by the name that results carry: the architecture, and behind it which configuration
-            where the user gave several.
-        known: results at hand: stored verdicts, and failures to read a configuration.
-        missing: what is left to probe, by name.
+        candidates: all of them, by the name of their result: the architecture and, where the user gave several
+            configurations for it, which configuration.
+        stored: results without a probe: stored verdicts, and failures to read a configuration.
+        missing: the subjects that must be probed, by name.
     """
 
     candidates: Mapping[str, Candidate]
-    known: tuple[Probed, ...]
+    stored: tuple[Probed, ...]
     missing: Mapping[str, Subject]
 
     @property
     def without_config(self) -> list[Candidate]:
-        """Those that nobody can probe before somebody gives a configuration."""
-        return [one for one in self.candidates.values() if one.folder is None]
+        """The candidates that need a configuration from the user."""
+        return [candidate for candidate in self.candidates.values() if candidate.folder is None]
 
 
 def survey(
@@ -69,11 +69,11 @@ def survey(
 ) -> Survey:
     """Ask the environment's vLLM which MoE architectures it registers, and which of them have a stored verdict.
 
-    What is stored for another key is no answer: a changed configuration, vLLM or probe makes it missing.
+    A verdict that is stored under another key does not count: a changed configuration, vLLM or probe makes it missing.
 
     Raises:
-        TunerError: the environment cannot be asked or is not what its files say, a configuration cannot be written, or,
-            of kind `usage`, nothing is selected.
+        TunerError: the environment cannot be asked or is not what its files say; a configuration cannot be written;
+            kind `usage`: nothing is selected.
     """
     listing = list_registry(environment.python, lambda _stage, _index: watch(0, "list", "vLLM"))
     require_same_environment(environment, listing["environment"])
@@ -82,22 +82,24 @@ def survey(
     if not chosen:
         raise _nothing_selected(selection, environment)
     named = _named(chosen, selection.configs)
-    known: list[Probed] = []
+    stored: list[Probed] = []
     missing: dict[str, Subject] = {}
-    for name, one in named.items():
-        found = one.folder and _known(name, one.folder, request, environment, store, force=selection.force)
-        if isinstance(found, Subject):
-            missing[name] = found
-        elif isinstance(found, Probed):
-            known.append(found)
-    return Survey(named, tuple(known), missing)
+    for name, candidate in named.items():
+        if candidate.folder is None:
+            continue
+        result = _stored_result(name, candidate.folder, request, environment, store, force=selection.force)
+        if isinstance(result, Subject):
+            missing[name] = result
+        else:
+            stored.append(result)
+    return Survey(named, tuple(stored), missing)
 
 
 def probe_missing(
-    found: Survey, request: Request, environment: Environment, store: VerdictStore, watch: Watch
+    surveyed: Survey, request: Request, environment: Environment, store: VerdictStore, watch: Watch
 ) -> Generator[Probed, None, None]:
-    """Probe what a survey found missing; as `probe_models`."""
-    yield from probe_subjects(list(found.missing.items()), request, environment, store, watch)
+    """Probe the subjects that a survey lacks; as `probe_models`."""
+    yield from probe_subjects(list(surveyed.missing.items()), request, environment, store, watch)
 
 
 def _nothing_selected(selection: Selection, environment: Environment) -> TunerError:
@@ -109,21 +111,21 @@ def _nothing_selected(selection: Selection, environment: Environment) -> TunerEr
 
 
 def _named(chosen: Sequence[Candidate], configs: Path | None) -> dict[str, Candidate]:
-    """Each by its architecture; of several the user's folders tell them apart."""
-    several = Counter(one.architecture for one in chosen)
+    """Each candidate by its architecture and, where that has several candidates, by its folder."""
+    counts = Counter(candidate.architecture for candidate in chosen)
+    named: dict[str, Candidate] = {}
+    for candidate in chosen:
+        name = candidate.architecture
+        if counts[name] > 1 and candidate.folder is not None and configs is not None:
+            name += f" ({Path(candidate.folder).relative_to(configs.absolute())})"
+        named[name] = candidate
+    return named
 
-    def name(one: Candidate) -> str:
-        if several[one.architecture] == 1 or one.folder is None or configs is None:
-            return one.architecture
-        return f"{one.architecture} ({Path(one.folder).relative_to(configs.absolute())})"
 
-    return {name(one): one for one in chosen}
-
-
-def _known(
+def _stored_result(
     name: str, folder: str, request: Request, environment: Environment, store: VerdictStore, *, force: bool
 ) -> Probed | Subject:
-    """A result at hand, or what to probe."""
+    """The stored result, or the subject to probe."""
     try:
         subject = subject_of(folder, request, environment)
     except TunerError as failure:
@@ -138,10 +140,10 @@ def _known(
 
 
 def exit_code_of_all(results: Sequence[Probed]) -> ExitCode:
-    """How `tuner probe --all` ends: as the run, not as the models.
+    """The exit code of `tuner probe --all`: it speaks of the run, not of the models.
 
-    1 if the run is at fault: the environment, the store or the disk. Else 3 if a verdict is inconclusive or a model
-    could not be probed on this machine, which is a finding. Else 0, also if some still need a configuration.
+    1 if the run failed: the environment, the store or the disk. Else 3 if a verdict is inconclusive, or if a model
+    could not be probed on this machine. Else 0, even if some architectures still need a configuration.
     """
     if any(result.failure and result.failure.kind in FAULTS for result in results):
         return ExitCode.ERROR
@@ -150,4 +152,4 @@ def exit_code_of_all(results: Sequence[Probed]) -> ExitCode:
 
 
 FAULTS = frozenset({"control_folder", "environment", "store"})
-"""Kinds of failure that are not about the model."""
+"""Kinds of failure that have nothing to do with the model."""

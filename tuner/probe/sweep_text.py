@@ -1,4 +1,4 @@
-"""What `tuner probe --all` prints, as text for people and as JSON values. Pure: values in, text or values out."""
+"""The output of `tuner probe --all`, as text and as JSON values. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from tuner.probe.models import Probed  # starts processes: a look-up must not import it
 
 ORDER = [*map(str, Word)]
-"""Verdicts as they follow one another in the table; failures come behind them."""
+"""The order of verdicts in the table; failures come behind them."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a registry, in numbers.
+    """The results of a registry, in numbers.
 
     Attributes:
-        verdicts: verdict -> how many, in the order of the table; those stored before are counted, too.
-        stored_before: how many of them were not probed now.
-        needs_config: architectures that nobody can probe without a configuration.
-        failed: kind of failure -> how many.
-        workers: how many models were probed at once; 0 if none was.
+        verdicts: verdict -> count, in the order of the table; with those that were stored before.
+        stored_before: count of verdicts that were stored before.
+        needs_config: count of architectures that need a configuration from the user.
+        failed: kind of failure -> count.
+        workers: how many models were probed at once; 0 if nothing was probed.
         wall_seconds: of the whole run.
         median_seconds: of the models probed now, vLLM's import excluded; None if there were none.
     """
@@ -48,12 +48,12 @@ class Summary:
 
 def summary_of(results: Sequence["Probed"], needs_config: int, workers: int, wall_seconds: float) -> Summary:
     """Count the results."""
-    words = Counter(str(one.verdict.word) for one in results if one.verdict)
-    kinds = Counter(one.failure.kind for one in results if one.failure)
-    seconds = [one.seconds for one in results if one.seconds]
+    words = Counter(str(result.verdict.word) for result in results if result.verdict)
+    kinds = Counter(result.failure.kind for result in results if result.failure)
+    seconds = [result.seconds for result in results if result.seconds]
     return Summary(
         verdicts={word: words[word] for word in ORDER if words[word]},
-        stored_before=sum(one.stored for one in results),
+        stored_before=sum(result.stored for result in results),
         needs_config=needs_config,
         failed=dict(sorted(kinds.items())),
         workers=workers,
@@ -63,31 +63,31 @@ def summary_of(results: Sequence["Probed"], needs_config: int, workers: int, wal
 
 
 def registry_text(results: Sequence["Probed"], needing: Sequence["Candidate"], summary: Summary) -> str:
-    """One line an architecture, by verdict and then name, and the counts below."""
+    """A line for each architecture, by verdict and then by name, and the counts below."""
     heads = ("ARCHITECTURE", "VERDICT", "MOE LAYERS", "SECONDS", "NOTE")
     rows = [*map(registry_row, in_order(results))]
-    without = [(one.architecture, "needs a config", "", "", one.reason) for one in needing]
+    without = [(candidate.architecture, "needs a config", "", "", candidate.reason) for candidate in needing]
     return "\n".join([columns([heads, *rows, *sorted(without)]), "", summary_text(summary)])
 
 
 def in_order(results: Sequence["Probed"]) -> list["Probed"]:
-    """By verdict, then name; failures last, by kind."""
+    """The results by verdict, then by name; failures last, by kind."""
+    return sorted(results, key=_place)
 
-    def place(one: "Probed") -> tuple[int, str, str]:
-        kind = one.failure.kind if one.failure else ""
-        return (ORDER.index(str(one.verdict.word)) if one.verdict else len(ORDER), kind, one.name)
 
-    return sorted(results, key=place)
+def _place(result: "Probed") -> tuple[int, str, str]:
+    position = ORDER.index(str(result.verdict.word)) if result.verdict else len(ORDER)
+    return position, result.failure.kind if result.failure else "", result.name
 
 
 def registry_row(result: "Probed") -> tuple[str, str, str, str, str]:
-    """One architecture; of a verdict that was stored before it says so in place of the seconds."""
+    """The row of an architecture; `stored` stands in place of the seconds for a verdict that was stored before."""
     name, word, layers, seconds, note = probed_row(result)
     return name, word, layers, "stored" if result.stored else seconds, note
 
 
 def summary_text(summary: Summary) -> str:
-    """The counts, one line each; what did not happen is left out."""
+    """The counts, a line for each; a count of zero is left out."""
     before = f" ({summary.stored_before} stored before)" if summary.stored_before else ""
     rows = [line("verdicts", counted(summary.verdicts) + before)]
     if summary.failed:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def probed_text(results: Sequence["Probed"]) -> str:
-    """What `tuner probe` prints: the witnesses of unsafe verdicts, then one line a model."""
+    """The output of `tuner probe`: the witnesses of unsafe verdicts, then a line for each model."""
     heads = ("MODEL", "VERDICT", "MOE LAYERS", "SECONDS", "NOTE")
     witnesses = [f"{result.name}\n{witness_text(w)}\n" for result in results if (w := witness_of(result))]
     return "\n".join([*witnesses, columns([heads, *map(probed_row, results)])])
@@ -26,7 +26,7 @@ def witness_of(result: "Probed") -> Witness | None:
 
 
 def probed_row(result: "Probed") -> tuple[str, str, str, str, str]:
-    """One model of the table; the note is the first reason, or what stopped the probe."""
+    """The row of a model; the note is the first reason, or the failure."""
     if result.failure:
         return (
             result.name,
