@@ -1,4 +1,4 @@
-"""`tuner verdicts export --sign-with`, `import --require-signed` and `keygen`: what is refused stores nothing."""
+"""`tuner verdicts export --sign-with` and `import --require-signed`: what is refused stores nothing."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import pytest
 from cache_samples import rewrite
 from fake_environment import ERNIE, MIXTRAL, Answer, Serving, tuner
 from minisign import SecretKey
+from signing_keys import make_keys
 
 from cache.verdicts.store import VerdictStore
 
@@ -20,7 +21,7 @@ from cache.verdicts.store import VerdictStore
 def here(serving: Serving, tmp_path: Path) -> Path:
     """The folder of whoever probed: a store with two models, and the keys `team.key` and `team.pub`."""
     serving.store_of(tmp_path / "here.sqlite", MIXTRAL, ERNIE)
-    tuner("verdicts", "keygen", tmp_path / "team", code=0)
+    make_keys(tmp_path / "team")
     return tmp_path
 
 
@@ -37,9 +38,7 @@ def importing(here: Path, *args: object, code: int = 0, key: str = "team.pub") -
 
 
 def test_a_signed_bundle_is_imported_and_says_who_signed(here: Path) -> None:
-    """The key that `keygen` named, in the text and in the document; nothing else changes."""
-    key = tuner("verdicts", "keygen", here / "other", "--json", code=0).document
-    assert set(key) == {"schema_version", "key", "private", "public"}
+    """The key is named in the text and in the document; nothing else changes."""
     answer = exported(here)
     assert (answer.out, answer.err) == ("", "")
     signed = importing(here, "--json").document
@@ -116,7 +115,7 @@ def test_what_is_refused_stores_nothing(here: Path, fault: str) -> None:
     if fault == "unsigned":
         signature.unlink()
     elif fault == "another key":
-        tuner("verdicts", "keygen", here / "mine", code=0)
+        make_keys(here / "mine")
     elif fault == "damaged signature":
         signature.write_bytes(signature.read_bytes()[:-9])
     else:
@@ -158,15 +157,8 @@ def test_a_key_that_cannot_sign_writes_nothing(here: Path) -> None:
     """Neither the bundle nor a signature."""
     where = ("--store", here / "here.sqlite", "--output", here / "team.jsonl")
     said = tuner("verdicts", "export", *where, "--sign-with", here / "team.pub", code=1).err
-    assert said.startswith(f"tuner: {here / 'team.pub'} is no private key of minisign: ")
+    assert said.startswith(f"tuner: {here / 'team.pub'} is not a private key of minisign: ")
     assert not list(here.glob("team.jsonl*"))
-
-
-def test_a_key_is_never_overwritten(here: Path) -> None:
-    """The old one is what its signatures need."""
-    before = (here / "team.key").read_bytes()
-    assert "File exists" in tuner("verdicts", "keygen", here / "team", code=1).err
-    assert (here / "team.key").read_bytes() == before
 
 
 def with_password(here: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Words of the command line that have another name now: an old one ends with an error that says the new one."""
+"""Words of the command line that were replaced: an old word ends with an error that names the new one."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,18 @@ NEW_WORDS = {
     ("check", "--strict"): "--fail-on-unknown",
     ("probe", "--again"): "--force",
     ("cache", "ls"): "list",
+    ("verdicts", "keygen"): "minisign -G",
 }
-"""Command and old word -> new word."""
+"""Command and old word -> what replaces it."""
 
 
 def renamed_word(argv: Sequence[str]) -> tuple[str, str] | None:
-    """The first old word of a command, and its new one; None without any. What is vLLM's is not looked at."""
+    """The first old word of a command and what replaces it, if any; vLLM's own arguments are not looked at."""
     command, words = "".join(argv[:1]), list(argv[1:])
     if command == "serve":
         own = own_tokens(words, SERVE)
         words = words[own : own + 1]
-    elif command == "cache":
+    elif command in {"cache", "verdicts"}:
         words = words[:1]
     elif "--" in words:
         words = words[: words.index("--")]

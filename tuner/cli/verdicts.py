@@ -143,14 +143,14 @@ def import_verdicts(
     Which of two verdicts of one key stays is shown; without options it is the one that is stored.
     """
     from tuner.exchange.conflict import document, told
-    from tuner.exchange.signing import required
+    from tuner.exchange.signing import check_signature
     from tuner.exchange.transfer import import_file
     from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.lookup import opened_store
     from tuner.verdicts.origin import HERE, IMPORTED
 
     with failures(as_json):
-        signed = required(file, require_signed) if require_signed else None
+        signed = check_signature(file, require_signed) if require_signed else None
         giving_way = [origin for origin, asked in ((IMPORTED, replace), (HERE, replace_local)) if asked]
         verdicts = written_to(opened_store(store, os.environ))
         imported = import_file(verdicts, file, giving_way=giving_way, signed=signed)
@@ -160,28 +160,7 @@ def import_verdicts(
         else:
             result(told(imported))
             if signed:
-                result(signed.told())
-
-
-@app.command()
-def keygen(
-    name: Annotated[Path, typer.Argument(metavar="NAME", help="The files are NAME.key and NAME.pub.")],
-    as_json: Json = False,
-) -> None:
-    """Make a key pair for signed bundles, in minisign's format.
-
-    The private key has no password; only you can read the file.
-    """
-    from tuner.exchange.signing import make_keys
-    from tuner.launch.document import SCHEMA_VERSION
-
-    with failures(as_json):
-        secret, public, key = make_keys(name)
-        if as_json:
-            made = {"key": key, "private": str(secret), "public": str(public)}
-            print_json({"schema_version": SCHEMA_VERSION, **made})
-        else:
-            result(f"{secret}  signs; whoever has it can sign\n{public}  checks; give it to whoever imports\nkey {key}")
+                result(signed.signer())
 
 
 def _signature(bundle: bytes, key: Path) -> bytes:
@@ -199,7 +178,7 @@ def _password(key: Path) -> str:
     if not sys.stdin.isatty():
         raise TunerError(
             f"The private key {key} has a password, and there is no terminal to ask for it.",
-            hint="Sign the bundle with `minisign -S -s KEY -m FILE`, or make a key without: `tuner verdicts keygen`.",
+            hint="Sign the bundle with `minisign -S -s KEY -m FILE`; `minisign -G -W` makes a key without a password.",
             kind=ErrorKind.SIGNATURE,
         )
     try:

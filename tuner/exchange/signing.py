@@ -1,12 +1,11 @@
-"""Signatures of bundles in minisign's format: made, required, and the keys for both.
+"""Signatures of bundles in minisign's format: made, and checked.
 
-A signature covers every byte of a bundle (Ed25519 over its BLAKE2b hash) and lies beside it as `FILE.minisig`, so that
-`minisign` itself checks and makes the same ones, and a release that knows no signatures reads the bundle. Of the
-signature file the first line alone is covered by nothing; it is never shown.
+A signature covers every byte of a bundle (Ed25519 over its BLAKE2b hash). It lies beside the bundle as `FILE.minisig`:
+`minisign` itself makes and checks the same signatures, and a release without signatures can read the bundle.
+Nothing covers the first line of the signature file, so that line is never shown.
 """
 
 import base64
-import os
 import stat
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".minisig"
 MAX_SIGNED = 256 * 1024 * 1024
-"""Bytes of the longest bundle whose signature is checked: it is held in memory, so that what was checked is read."""
+"""Bytes of the longest bundle whose signature is checked: the bytes that were checked are read from memory."""
 MAX_TEXT = 16 * 1024
 """Bytes of the longest key or signature file; minisign's own take 10 KiB at most."""
 
@@ -35,25 +34,25 @@ class Signed:
     Attributes:
         text: the bytes that were checked.
         key: identifier of the key, 16 hexadecimal digits, as minisign shows it.
-        comment: the comment that was signed with it.
+        comment: the comment that was signed with the bundle.
     """
 
     text: bytes
     key: str
     comment: str
 
-    def told(self) -> str:
+    def signer(self) -> str:
         """Who signed, and the comment, on one line."""
         return f"signed with the key {self.key}: " + shown(self.comment.replace("\t", " "))
 
 
 def signature_file(bundle: Path) -> Path:
-    """Where the signature of a bundle lies."""
+    """The file of a bundle's signature."""
     return Path(f"{bundle}{SUFFIX}")
 
 
-def required(bundle: Path, public: Path) -> Signed:
-    """The bundle, if the holder of one key signed exactly these bytes.
+def check_signature(bundle: Path, public: Path) -> Signed:
+    """Read a bundle if the holder of a key signed exactly these bytes.
 
     Args:
         bundle: the file; its signature lies beside it.
@@ -62,28 +61,30 @@ def required(bundle: Path, public: Path) -> Signed:
     Raises:
         TunerError: a file is missing or damaged, the signature is of another key, or the bundle is not what was signed.
     """
-    key, beside = _public_key(public), signature_file(bundle)
-    text = _read(bundle, MAX_SIGNED, "bundle", _SIGN)
-    signature = _signature(beside, bundle)
-    signed_by, wanted = _key_id(_second_line(bytes(signature))), _key_id(key.to_base64())
-    if signed_by != wanted:
-        said = f"{bundle} is signed with the key {signed_by}, and {public} is {wanted}"
-        raise _refused(said, "Ask whoever made the bundle which key is theirs.")
+    key = _public_key(public)
+    text = _read(bundle, MAX_SIGNED, "bundle", _SIGN_HINT)
+    signature = _signature(bundle)
+    signer_id = _key_id(_second_line(bytes(signature)))
+    key_id = _key_id(key.to_base64())
+    if signer_id != key_id:
+        problem = f"{bundle} is signed with the key {signer_id}, and {public} is {key_id}"
+        raise _refusal(problem, "Ask whoever made the bundle which key is theirs.")
     try:
         key.verify(text, signature)
-    except ValueError:  # minisign's errors are of this kind
-        said = f"{bundle} does not match its signature {beside}: one of them was changed, cut or forged"
-        raise _refused(said, "Get both files again from whoever made them.") from None
-    return Signed(text, wanted, signature.trusted_comment)
+    except ValueError:  # the type of minisign's errors
+        file = signature_file(bundle)
+        problem = f"{bundle} does not match its signature {file}: one of them was changed, cut or forged"
+        raise _refusal(problem, "Get both files again from whoever made them.") from None
+    return Signed(text, key_id, signature.trusted_comment)
 
 
 def sign(bundle: bytes, key: Path, password: Callable[[], str]) -> bytes:
-    """The text of a signature file.
+    """Make the text of a signature file.
 
     Args:
-        bundle: what is signed.
+        bundle: the bytes that are signed.
         key: the file of the private key.
-        password: asked for where the key has one.
+        password: called for the password if the key has one.
 
     Raises:
         TunerError: the key cannot be read, is damaged, or has another password.
@@ -93,47 +94,28 @@ def sign(bundle: bytes, key: Path, password: Callable[[], str]) -> bytes:
         if secret.is_encrypted():
             secret.decrypt(password())
         signature = secret.sign(bundle, trusted_comment=f"timestamp:{int(time.time())}\thashed")
-        secret.get_public_key().verify(bundle, signature)  # a damaged key signs too
+        secret.get_public_key().verify(bundle, signature)  # a damaged key makes a signature, too
     except ValueError as error:
-        raise TunerError(f"The private key {key} cannot sign: {error}.", hint=_KEYS, kind=ErrorKind.SIGNATURE) from None
+        raise TunerError(
+            f"The private key {key} cannot sign: {error}.", hint=_KEYS_HINT, kind=ErrorKind.SIGNATURE
+        ) from None
     return bytes(signature) + b"\n"
 
 
-def readable_by_others(key: Path) -> str:
-    """A warning if others on this machine may read a private key; empty if not, or if the file cannot be looked at."""
+def readable_by_others(key: Path) -> str | None:
+    """A warning if others on this machine may read a private key; None if not, or if its mode cannot be read."""
     try:
         mode = stat.S_IMODE(key.stat().st_mode)
     except OSError:
-        return ""
-    said = f"others on this machine may use the private key {key} (mode {mode:04o}): `chmod 600 {key}` keeps it yours"
-    return said if mode & 0o077 else ""
-
-
-def make_keys(stem: Path) -> tuple[Path, Path, str]:
-    """Write a new key pair: the private key as `STEM.key`, for its owner alone, and the public one as `STEM.pub`.
-
-    Returns:
-        Both files and the identifier of the key.
-
-    Raises:
-        TunerError: one of them is there already, or cannot be written.
-    """
-    pair = _library().KeyPair.generate()
-    secret, public = Path(f"{stem}.key"), Path(f"{stem}.pub")
-    identifier = _key_id(pair.public_key.to_base64())
-    pair.public_key.untrusted_comment = f"minisign public key {identifier}"
-    _create(secret, bytes(pair.secret_key) + b"\n", 0o600)
-    try:
-        _create(public, bytes(pair.public_key) + b"\n", 0o644)
-    except TunerError:
-        secret.unlink(missing_ok=True)  # its public half is nowhere
-        raise
-    return secret, public, identifier
+        return None
+    if not mode & 0o077:
+        return None
+    return f"others on this machine may use the private key {key} (mode {mode:04o}): `chmod 600 {key}` keeps it yours"
 
 
 def _library() -> Any:
     try:
-        import minisign  # noqa: PLC0415  150 ms, and nobody needs it who signs nothing
+        import minisign  # noqa: PLC0415  it takes 150 ms, and only signatures need it
     except ImportError:
         raise TunerError(
             "Signatures need the package py-minisign, which is not installed here.",
@@ -154,26 +136,29 @@ def _secret_key(file: Path) -> "SecretKey":
 
 
 def _key(file: Path, kind: Any, name: str) -> Any:
-    text = _read(file, MAX_TEXT, name, _KEYS)
+    text = _read(file, MAX_TEXT, name, _KEYS_HINT)
     try:
         return kind.from_bytes(text)
     except ValueError as error:
-        raise TunerError(f"{file} is no {name} of minisign: {error}.", hint=_KEYS, kind=ErrorKind.SIGNATURE) from None
+        raise TunerError(
+            f"{file} is not a {name} of minisign: {error}.", hint=_KEYS_HINT, kind=ErrorKind.SIGNATURE
+        ) from None
 
 
-def _signature(file: Path, bundle: Path) -> "Signature":
-    with suppress(OSError):  # where even that is not known, the reading says why
+def _signature(bundle: Path) -> "Signature":
+    file = signature_file(bundle)
+    with suppress(OSError):  # if even that cannot be found out, `_read` says why
         if not file.exists():
-            raise _refused(f"{bundle} is not signed: there is no {file}", _SIGN)
-    text = _read(file, MAX_TEXT, "signature", _SIGN)
+            raise _refusal(f"{bundle} is not signed: there is no {file}", _SIGN_HINT)
+    text = _read(file, MAX_TEXT, "signature", _SIGN_HINT)
     try:
         signature: Signature = _library().Signature.from_bytes(text)
     except ValueError as error:
-        raise _refused(f"The signature {file} is damaged: {error}", _SIGN) from None
+        raise _refusal(f"The signature {file} is damaged: {error}", _SIGN_HINT) from None
     if bytes(signature) != text.removesuffix(b"\n"):  # base64 has several spellings of the same bytes
-        raise _refused(f"The signature {file} is damaged: it is not written as minisign writes it", _SIGN)
+        raise _refusal(f"The signature {file} is damaged: it is not written as minisign writes it", _SIGN_HINT)
     if not signature.is_prehashed():
-        raise _refused(f"The signature {file} is of minisign's old kind", "Sign with minisign 0.10 or later.")
+        raise _refusal(f"The signature {file} is of minisign's old kind", "Sign with minisign 0.10 or later.")
     return signature
 
 
@@ -182,36 +167,26 @@ def _second_line(text: bytes) -> bytes:
 
 
 def _key_id(encoded: bytes) -> str:
-    """The key's identifier behind the two letters that name the algorithm, as minisign writes it."""
+    """The key's identifier as minisign writes it; it stands behind the two letters that name the algorithm."""
     return f"{int.from_bytes(base64.b64decode(encoded)[2:10], 'little'):016X}"
 
 
-def _read(file: Path, limit: int, what: str, hint: str) -> bytes:
+def _read(file: Path, limit: int, name: str, hint: str) -> bytes:
     try:
         with file.open("rb") as stream:
             text = stream.read(limit + 1)
     except OSError as error:
         raise TunerError(
-            f"The {what} {file} cannot be read: {error.strerror}.", hint=hint, kind=ErrorKind.SIGNATURE
+            f"The {name} {file} cannot be read: {error.strerror}.", hint=hint, kind=ErrorKind.SIGNATURE
         ) from None
     if len(text) > limit:
-        raise TunerError(f"The {what} {file} is longer than {limit // 1024} KiB.", hint=hint, kind=ErrorKind.SIGNATURE)
+        raise TunerError(f"The {name} {file} is longer than {limit // 1024} KiB.", hint=hint, kind=ErrorKind.SIGNATURE)
     return text
 
 
-def _create(file: Path, text: bytes, mode: int) -> None:
-    """Write a file that must not be there yet: a key that is overwritten is lost."""
-    try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
-            stream.write(text)
-    except OSError as error:
-        said = f"The key {file} is not written: {error.strerror}."
-        raise TunerError(said, hint="Name another one.", kind=ErrorKind.SIGNATURE) from None
+def _refusal(problem: str, hint: str) -> TunerError:
+    return TunerError(f"{problem}. Nothing was stored.", hint=hint, kind=ErrorKind.SIGNATURE)
 
 
-def _refused(said: str, hint: str) -> TunerError:
-    return TunerError(f"{said}. Nothing was stored.", hint=hint, kind=ErrorKind.SIGNATURE)
-
-
-_KEYS = "`tuner verdicts keygen NAME` makes NAME.key to sign with and NAME.pub to check with; so does `minisign -G`."
-_SIGN = "Sign where it is made: `tuner verdicts export --sign-with KEY --output FILE`, or `minisign -S -m FILE`."
+_KEYS_HINT = "`minisign -G -s NAME.key -p NAME.pub` makes NAME.key, which signs, and NAME.pub, which checks."
+_SIGN_HINT = "Sign where it is made: `tuner verdicts export --sign-with KEY --output FILE`, or `minisign -S -m FILE`."
