@@ -1,10 +1,11 @@
-"""One request, its answers: `request.json` holds a launch and a question, `result-N.json` what came of it.
+"""One request and its answers: `request.json` holds a launch and a question, `result-N.json` the answer number N.
 
-Where there is an answer for each of several engines, `ready.json` says that vLLM is imported.
+The question `factors` (what the compile cache's keys are made of) has one answer. These have one answer for each of
+the request's `engines`, and `ready.json` says that vLLM is imported:
 
-The questions: `factors`, what the compile cache's keys are made of, has one answer. `replay`, which MoE layers run in
-its engine, and `output`, what its engine answers, have one for each of the request's `engines`; so has `proof`, how a
-launch's model is traced, where each of `engines` is a launch with `args` of its own.
+- `replay`: which MoE layers run in the engine.
+- `output`: what the engine answers.
+- `proof`: how a launch's model is traced. Each of `engines` is then a launch with its own `args`.
 """
 
 import os
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from shared_worker.control import read_json, write_json
 from shared_worker.errors import described
@@ -32,8 +34,8 @@ def main(control: Path) -> None:
         write_json(result(control, 0), answered(question, lambda: ALONE[question](request, control)))
 
 
-def answer_each(request: dict, control: Path) -> None:
-    """One answer for each engine, whose failure is its own."""
+def answer_each(request: dict[str, Any], control: Path) -> None:
+    """Write one answer for each engine. The failure of one engine does not touch the others."""
     ready = answered("ready", lambda: prepare(request, control))
     write_json(control / "ready.json", {"result": "ok"})  # the host counts an engine's seconds from here on
     for number, engine in enumerate(request["engines"]):
@@ -46,23 +48,23 @@ def answer_each(request: dict, control: Path) -> None:
             write_json(file, {"result": "ended", "how": how})
 
 
-def prepare(request: dict, control: Path) -> None:
-    """Import vLLM once for all that is asked: engines of one launch, or launches."""
+def prepare(request: dict[str, Any], control: Path) -> None:
+    """Import vLLM once for all engines of the request."""
     if request["question"] == "proof":
         observe.prepare(control)
     else:
         forks.prepare(request["args"], control)
 
 
-def answer_of_engine(request: dict, file: Path, folder: Path) -> None:
-    """The answer of one engine, in its own process."""
+def answer_of_engine(request: dict[str, Any], file: Path, folder: Path) -> None:
+    """Write the answer of one engine; runs in the engine's own process."""
     end_with_parent()
     question = request["question"]
     write_json(file, answered(question, lambda: OF_ENGINES[question](request, folder)))
 
 
-def answered(name: str, function: Callable[[], object]) -> dict:
-    """What a function returns under this name, or why it returned nothing."""
+def answered(name: str, function: Callable[[], object]) -> dict[str, Any]:
+    """The result of a function under this name, or why there is none."""
     try:
         return {"result": "ok", name: function()}
     except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
@@ -75,14 +77,14 @@ def result(control: Path, number: int) -> Path:
     return control / f"result-{number}.json"
 
 
-def factors(request: dict, control: Path) -> dict:
+def factors(request: dict[str, Any], control: Path) -> dict[str, Any]:
     """Everything that vLLM's keys for this launch are made of, as JSON values.
 
     Args:
         request: `args`, what stands behind `vllm serve`.
         control: a folder of this process alone.
     """
-    given = dict(os.environ)
+    environ = dict(os.environ)  # before vLLM sets some itself
     vllm_config = launch.engine_config(request["args"])
     built = construction.construct(vllm_config, control)
     return {
@@ -92,7 +94,7 @@ def factors(request: dict, control: Path) -> dict:
         "keys": key.keys(vllm_config, built),
         "compiles": key.compiles(vllm_config),
         "sources": sources.digests(vllm_config),
-        "paths": system.paths(given),
+        "paths": system.paths(environ),
     }
 
 

@@ -1,30 +1,32 @@
-"""The model without weights: building it writes names and counts into the config, and these are hashed too.
+"""The model without weights: building it writes names and counts into the config, and vLLM hashes these, too.
 
-A MoE layer adds its name to `static_all_moe_layers` (from 0.15.1), a custom operator adds to two counters that are
+A MoE layer adds its name to `static_all_moe_layers` (from 0.15.1). A custom operator adds to two counters, which are
 hashed up to 0.28.0. The engine hashes after that, and after what `settling` does.
 """
 
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from shared_worker.vllm_types import Module, VllmConfig
 from vllm_launch_worker.settling import settle
 
 
 @dataclass
 class Built:
-    """What became of building the model.
+    """The built model, or why it could not be built.
 
     Attributes:
         modules: the modules that vLLM compiles, by name.
-        failure: why the config is not what the engine would hash; empty if it is.
+        failure: why the config differs from the one that the engine would hash; empty if it does not.
     """
 
-    modules: dict = field(default_factory=dict)
+    modules: dict[str, Module] = field(default_factory=dict)
     failure: str = ""
 
 
-def construct(vllm_config, control: Path) -> Built:
+def construct(vllm_config: VllmConfig, control: Path) -> Built:
     """Build the model of a launch on the meta device; its config is extended as the engine's would be.
 
     Args:
@@ -39,24 +41,25 @@ def construct(vllm_config, control: Path) -> Built:
     except Exception as error:
         traceback.print_exc()
         return Built(failure=f"The model was not built without weights: {type(error).__name__}: {error}"[:400])
-    return Built({name: module for name, module in model.named_modules() if is_compiled(module)})
+    compiled = {name: module for name, module in model.named_modules() if is_compiled(module)}
+    return Built(compiled)
 
 
-def not_followed(vllm_config) -> str:
+def not_followed(vllm_config: VllmConfig) -> str:
     """Why building one rank of the model does not show what the engine hashes; empty if it does."""
     if vllm_config.parallel_config.pipeline_parallel_size > 1:
-        return "Each pipeline stage has layers of its own, and with them a key of its own."
+        return "Each pipeline stage has its own layers and its own key."
     if vllm_config.parallel_config.data_parallel_size > 1:
-        return "Data-parallel engines change their config as they start, and that is not followed here."
+        return "Data-parallel engines change their config as they start, and the worker does not follow that."
     if vllm_config.speculative_config is not None:
-        return "A draft writes layers of its own into the config, and it is not built here."
+        return "A draft model writes its own layers into the config, and the worker does not build it."
     if vllm_config.lora_config is not None:
-        return "LoRA wraps layers once the model is loaded, and that is not done here."
+        return "LoRA wraps layers once the model is loaded, and the worker does not do that."
     return ""
 
 
-def build(vllm_config, control: Path):
-    """Construct the class that vLLM picks, in a world of one process."""
+def build(vllm_config: VllmConfig, control: Path) -> Any:
+    """Construct the model class that vLLM picks, in a world of one process."""
     import torch
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.distributed import init_distributed_environment, initialize_model_parallel
@@ -72,6 +75,6 @@ def build(vllm_config, control: Path):
         return initialize_model(vllm_config)
 
 
-def is_compiled(module) -> bool:
-    """Whether vLLM's decorator compiles this module: it carries the switch, and it is not set."""
+def is_compiled(module: Module) -> bool:
+    """Whether vLLM's decorator compiles this module: the module has the switch `do_not_compile`, and it is off."""
     return not getattr(module, "do_not_compile", True)

@@ -1,27 +1,31 @@
-"""The engine of a launch, started in this process, and in those that it spreads over."""
+"""The engine of a launch, started in this process; it may start further processes."""
 
 import dataclasses
 from pathlib import Path
+from typing import Any, cast
 
+from shared_worker.vllm_types import Engine, EngineArgs, VllmConfig
 from vllm_launch_worker import images, launch, thin
 
 
-def configured(request: dict, control: Path, extension: str, *, with_images: bool = False) -> tuple:
-    """The VllmConfig of the launch, and what is otherwise than there, in words.
+def configured(
+    request: dict[str, Any], control: Path, extension: str, *, with_images: bool = False
+) -> tuple[VllmConfig, list[str]]:
+    """The VllmConfig of the launch, and in words what differs from the launch.
 
     Args:
-        request: `args`, what stands behind `vllm serve`; `flag`, a value for `fast_moe_cold_start`, or None for the
+        request: `args`, the arguments of `vllm serve`; `flag`, a value for `fast_moe_cold_start`, or None for the
             launch's own; `eager`: without compiling and CUDA graphs; `thin`, a model in place of the launch's (see
             `thin.write`), or None.
-        control: a folder of this process alone.
-        extension: the class that each of its workers gets, `module.Class`.
-        with_images: let the engine take images where the model's processor is here.
+        control: a folder that only this process uses.
+        extension: the class that vLLM adds to each worker, `module.Class`.
+        with_images: let the engine take images where the model's processor is on this machine.
 
     Raises:
-        RuntimeError: the launch has such a class itself.
+        RuntimeError: the launch names such a class itself.
     """
     arguments = launch.engine_args(request["args"])
-    changed = []
+    changed: list[str] = []
     if request["thin"] is not None:
         thin.write(request["thin"], control / "model")
         images.carry(arguments, control / "model")
@@ -34,18 +38,18 @@ def configured(request: dict, control: Path, extension: str, *, with_images: boo
         raise RuntimeError("the launch has a worker extension of its own, and vLLM takes one")
     arguments.worker_extension_cls = extension
     changed += stand_alone(arguments)
-    config, said = images.configured(arguments, thin=request["thin"] is not None, wanted=with_images)
-    return config, [said[0], *changed, *said[1:]]
+    config, notes = images.configured(arguments, thin=request["thin"] is not None, with_images=with_images)
+    return config, [notes[0], *changed, *notes[1:]]
 
 
-def stand_alone(arguments) -> list:
-    """Start one engine, of one stage, where the launch has several: each runs the model's code by itself.
+def stand_alone(arguments: EngineArgs) -> list[str]:
+    """Start one engine with one stage where the launch has several: each runs the model's code by itself.
 
     Args:
         arguments: AsyncEngineArgs, changed.
 
     Returns:
-        What is otherwise than in the launch, in words.
+        What differs from the launch, in words.
     """
     changed = []
     if (engines := arguments.data_parallel_size) > 1:
@@ -59,21 +63,22 @@ def stand_alone(arguments) -> list:
     return changed
 
 
-def started(config):
-    """The engine, in this process."""
+def started(config: VllmConfig) -> Engine:
+    """Start the engine in this process."""
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    return LLMEngine.from_vllm_config(config, usage_context=UsageContext.OPENAI_API_SERVER, disable_log_stats=True)
+    engine = LLMEngine.from_vllm_config(config, usage_context=UsageContext.OPENAI_API_SERVER, disable_log_stats=True)
+    return cast("Engine", engine)
 
 
-def ended(engine) -> None:
-    """End the engine and its processes: the next one needs their memory."""
+def ended(engine: Engine) -> None:
+    """End the engine and its processes: the next engine needs their memory."""
     engine.engine_core.shutdown()
 
 
-def became(config) -> dict:
-    """What of the launch decides how passes run."""
+def became(config: VllmConfig) -> dict[str, Any]:
+    """The settings of the started launch that decide how passes run."""
     compilation = config.compilation_config
     return {
         "mode": getattr(compilation.mode, "name", str(compilation.mode)),

@@ -1,7 +1,7 @@
-"""The engines of one launch, one after another, each in a process of its own that is forked once vLLM is imported.
+"""The engines of one launch, one after another, each in its own process. vLLM is imported once, before the forks.
 
-Importing vLLM takes 8 to 28 s, an engine of a thin model a few; as a server forks its engine, so does this, and before
-anything touches the device.
+Importing vLLM takes 8 to 28 s, an engine of a thin model a few seconds. A server forks its engine, too. The fork
+happens before anything touches the device.
 """
 
 import os
@@ -15,31 +15,31 @@ from pathlib import Path
 from vllm_launch_worker import launch
 
 CACHES = {"VLLM_CACHE_ROOT": "cache", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TMPDIR": "tmp"}
-"""Variable -> folder of each engine alone: no server may ever load a graph with stamps in it, nor the next engine."""
+"""Variable -> the engine's own folder: neither a server nor the next engine may load a graph with stamps in it."""
 
 
-def prepare(args: list, control: Path) -> None:
+def prepare(args: list[str], control: Path) -> None:
     """Import what an engine of this launch needs, and read its arguments, as the server does before it forks."""
     imported(control)
     launch.engine_args(args)
 
 
 def imported(control: Path) -> None:
-    """Import what an engine needs, with caches of this process alone."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine runs where its workers can be asked
+    """Import what an engine needs, with caches that only this process uses."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine then runs in this process, which calls its workers
     own_caches(control)
-    from vllm.v1.engine import llm_engine  # noqa: F401  the import is what is wanted
+    from vllm.v1.engine import llm_engine  # noqa: F401  imported for the fork
 
 
 def forked(answer: Callable[[Path], None], folder: Path) -> str:
-    """Run this in a child process, told its folder, and wait for it.
+    """Run a function in a child process, with a folder as its argument, and wait for it.
 
     Args:
         answer: writes its own result.
-        folder: made here; holds the child's caches.
+        folder: is made; holds the child's caches.
 
     Returns:
-        How the child ended, in words; empty if as it should.
+        How the child failed, in words; empty if it did not.
     """
     folder.mkdir()
     flush()
@@ -51,23 +51,25 @@ def forked(answer: Callable[[Path], None], folder: Path) -> str:
             answer(folder)
             code = 0
         except BaseException:
-            traceback.print_exc()  # else lost: the next line leaves no time for it
+            traceback.print_exc()  # `os._exit` would drop it
         finally:
             flush()
-            os._exit(code)  # nothing of the parent's may run at the child's end
+            os._exit(code)  # the parent's exit handlers must not run in the child
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}" if code else ""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}" if code else ""
 
 
 def own_caches(folder: Path) -> None:
-    """Give this process caches of its own below a folder."""
+    """Give this process its own caches below a folder."""
     for name, inner in CACHES.items():
         os.environ[name] = str(folder / inner)
     (folder / CACHES["TMPDIR"]).mkdir(exist_ok=True)
-    tempfile.tempdir = None  # it is kept once asked for
+    tempfile.tempdir = None  # Python remembers the first answer
 
 
 def flush() -> None:
-    """What is not written yet would be written by both processes."""
+    """Write what is buffered: after a fork both processes would write it."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,26 +1,30 @@
-"""What names the folder of the piecewise backend's graphs: `torch_compile_cache/<10 hex>`.
+"""The parts of the name of the piecewise backend's graph folder: `torch_compile_cache/<10 hex>`.
 
-As `VllmBackend.__call__` of vllm/compilation/backends.py makes it, 0.16.0 to 0.32.0: the hashes of the variables, of
-the config, of the traced files and of the compiler. The traced files are known after a trace alone, so no name is told.
+`VllmBackend.__call__` of vllm/compilation/backends.py, 0.16.0 to 0.32.0, makes the name from the hashes of the
+variables, the config, the traced files and the compiler. The traced files are known only after a trace, so the name
+itself is not computed here.
 """
 
 import traceback
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
+from shared_worker.vllm_types import CompilationConfig, Module, VllmConfig
 from vllm_launch_worker import sources
+from vllm_launch_worker.construction import Built
 
 
-def parts(vllm_config, built) -> dict:
-    """What is not told elsewhere of the folder.
+def parts(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
+    """The parts that no other answer holds.
 
     Returns:
-        `compiler_hash`; `modules`: the module, its function, and that one's source `file` and `line`, of each that is
-        compiled; `cache_dir`: the folder that the launch names itself, which vLLM then uses without a hash; `disabled`:
-        no graph is read or written; `unknown`: why the parts are not those that the engine would hash, empty if they
-        are.
+        `compiler_hash`; `modules`: of each compiled module its name, its function, and the function's source `file` and
+        `line`; `cache_dir`: the folder that the launch itself names, which vLLM then uses without a hash; `disabled`:
+        no graph is read or written; `unknown`: why the parts differ from those that the engine would hash, empty if
+        they do not.
     """
     config = vllm_config.compilation_config
-    found = {
+    folder: dict[str, Any] = {
         "compiler_hash": "",
         "modules": [described(name, module) for name, module in built.modules.items()],
         "cache_dir": config.cache_dir or "",
@@ -28,23 +32,23 @@ def parts(vllm_config, built) -> dict:
         "unknown": built.failure or ("" if built.modules else "Nothing in this launch is compiled."),
     }
     try:
-        found |= {"compiler_hash": compiler_hash(vllm_config), "disabled": disabled(config)}
+        folder |= {"compiler_hash": compiler_hash(vllm_config), "disabled": disabled(config)}
     except Exception as error:
         traceback.print_exc()
-        told = f"vLLM's compiler does not tell its hash: {type(error).__name__}: {error}"[:400]
-        found["unknown"] = found["unknown"] or told
-    return found
+        failure = f"vLLM's compiler does not tell its hash: {type(error).__name__}: {error}"[:400]
+        folder["unknown"] = folder["unknown"] or failure
+    return folder
 
 
-def disabled(config) -> bool:
-    """Whether vLLM reads no graphs, by a variable of its own or one of Inductor's settings."""
+def disabled(config: CompilationConfig) -> bool:
+    """Whether one of vLLM's own variables or of Inductor's settings keeps vLLM from reading graphs."""
     from vllm.compilation.compiler_interface import is_compile_cache_enabled
 
     return not is_compile_cache_enabled(config.inductor_compile_config)
 
 
-def described(name: str, module) -> dict:
-    """A compiled module: its name in the model, and where its function stands."""
+def described(name: str, module: Module) -> dict[str, Any]:
+    """A compiled module: its name in the model, and the place of its function."""
     function = module.forward
     return {
         "module": name,
@@ -54,16 +58,16 @@ def described(name: str, module) -> dict:
     }
 
 
-def compiler_hash(vllm_config) -> str:
+def compiler_hash(vllm_config: VllmConfig) -> str:
     """The hash of vLLM's compiler: the machine and torch, and in newer releases Inductor's settings."""
     from vllm.compilation.backends import make_compiler
 
     with indexing(vllm_config):
-        return make_compiler(vllm_config.compilation_config).compute_hash(vllm_config)
+        return cast("str", make_compiler(vllm_config.compilation_config).compute_hash(vllm_config))
 
 
-def indexing(vllm_config):
-    """The one setting of Inductor's that vLLM changes around a trace, and not where it loads a whole function.
+def indexing(vllm_config: VllmConfig) -> AbstractContextManager[Any]:
+    """The one Inductor setting that vLLM changes around a trace; it does not where it loads a whole function.
 
     `inductor_config_patches` of vllm/compilation/decorators.py; torch knows the setting from 2.10.
     """
@@ -71,8 +75,8 @@ def indexing(vllm_config):
     from vllm import envs
 
     shapes = getattr(vllm_config.compilation_config, "dynamic_shapes_config", None)
-    wanted = getattr(shapes, "assume_32_bit_indexing", None)
+    setting = getattr(shapes, "assume_32_bit_indexing", None)
     loads = getattr(envs, "VLLM_USE_AOT_COMPILE", False)
-    if loads or wanted is None or not hasattr(inductor, "assume_32bit_indexing"):
+    if loads or setting is None or not hasattr(inductor, "assume_32bit_indexing"):
         return nullcontext()
-    return inductor.patch(assume_32bit_indexing=wanted)
+    return cast("AbstractContextManager[Any]", inductor.patch(assume_32bit_indexing=setting))

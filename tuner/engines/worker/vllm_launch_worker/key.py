@@ -1,46 +1,49 @@
-"""The names of the folders that a launch looks for its ahead-of-time artifacts in.
+"""The names of the folders in which a launch looks for its ahead-of-time artifacts.
 
-As `__call__` of vllm/compilation/decorators.py makes them, 0.16.0 to 0.33.0: sha256 over the text of a list that holds
-the factors of `caching.aot_compile_hash_factors` and a key of the compiled function.
+`__call__` of vllm/compilation/decorators.py, 0.16.0 to 0.33.0, makes each name: the sha256 of the text of a list. The
+list holds the factors of `caching.aot_compile_hash_factors` and a key of the compiled function.
 """
 
 import hashlib
+from typing import Any
 
+from shared_worker.vllm_types import Module, VllmConfig
 from vllm_launch_worker import graphs
 from vllm_launch_worker.configs import by_name
+from vllm_launch_worker.construction import Built
 
 NAMES = ("variables", "config", "inductor_system", "torch_sources", "inductor_config", "functorch_config")
-"""What `aot_compile_hash_factors` lists, in its order (vllm/compilation/caching.py and compiler_interface.py)."""
+"""The factors of `aot_compile_hash_factors`, in its order (vllm/compilation/caching.py and compiler_interface.py)."""
 
 
-def keys(vllm_config, built) -> dict:
-    """The folder of each module that is compiled.
+def keys(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
+    """The folder of each compiled module.
 
     Returns:
         `aot`: a list of `module` (its name in the model), `function`, its source `file` and `line`, and `key` (64
-        hexadecimal digits); `parts`: the factors the keys were made of; `unknown`: why there is no key, empty if
-        there is; `graphs`: what names the folder of the graphs.
+        hexadecimal digits); `parts`: the factors of the keys; `unknown`: why there is no key, empty if there is one;
+        `graphs`: the parts of the name of the graph folder.
     """
     from vllm import envs
 
-    found = {"aot": [], "parts": {}, "unknown": "", "graphs": graphs.parts(vllm_config, built)}
+    answer: dict[str, Any] = {"aot": [], "parts": {}, "unknown": "", "graphs": graphs.parts(vllm_config, built)}
     if not getattr(envs, "VLLM_USE_AOT_COMPILE", False):
-        return found | {"unknown": "This launch uses no ahead-of-time artifacts."}
+        return answer | {"unknown": "This launch uses no ahead-of-time artifacts."}
     if built.failure or not built.modules:
-        return found | {"unknown": built.failure or "Nothing in this launch is compiled."}
+        return answer | {"unknown": built.failure or "Nothing in this launch is compiled."}
     from vllm.compilation.caching import aot_compile_hash_factors
 
     parts = aot_compile_hash_factors(vllm_config)
     aot = [folder(name, module, parts) for name, module in built.modules.items()]
-    return found | {"aot": aot, "parts": named(parts)}
+    return answer | {"aot": aot, "parts": named(parts)}
 
 
-def named(parts: list) -> dict:
-    """The factors by name; those of Inductor are in the key with mega artifacts alone, which newer releases make."""
-    return {name: by_name({name: part})[name] for name, part in zip(NAMES, parts, strict=False)}
+def named(parts: list[Any]) -> dict[str, Any]:
+    """The factors by name. Those of Inductor are in the key only with mega artifacts, which newer releases make."""
+    return by_name(dict(zip(NAMES, parts, strict=False)))
 
 
-def folder(name: str, module, parts: list) -> dict:
+def folder(name: str, module: Module, parts: list[Any]) -> dict[str, Any]:
     """The folder of one module."""
     from vllm.compilation import decorators
 
@@ -48,13 +51,13 @@ def folder(name: str, module, parts: list) -> dict:
     return {**graphs.described(name, module), "key": hashlib.sha256(str(whole).encode()).hexdigest()}
 
 
-def compiles(vllm_config) -> dict:
+def compiles(vllm_config: VllmConfig) -> dict[str, Any]:
     """How this launch compiles.
 
     Returns:
         `mode` (vLLM's number) and `backend`; `aot`: artifacts are made ahead of time; `mega`: they hold the compiled
-        code, too; `disabled`: no cache is read or written; `loads_own_alone`: what was stored without vLLM's own
-        backend cannot be loaded (`finalize_loading` of vllm/compilation/caching.py, which torch's functions lack).
+        code, too; `disabled`: no cache is read or written; `loads_own_alone`: only what vLLM's own backend stored can
+        be loaded (`finalize_loading` of vllm/compilation/caching.py, which torch's functions lack).
     """
     from vllm import envs
     from vllm.compilation.caching import VllmSerializableFunction

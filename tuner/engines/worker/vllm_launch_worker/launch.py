@@ -1,40 +1,43 @@
-"""From the arguments of `vllm serve` to the config that its engine is started with."""
+"""From the arguments of `vllm serve` to the config with which its engine starts."""
+
+from typing import Any, cast
 
 from shared_worker.model_classes import inspect_in_process
+from shared_worker.vllm_types import EngineArgs, VllmConfig
 
 
-def engine_config(args: list):
+def engine_config(args: list[str]) -> VllmConfig:
     """The VllmConfig that the API server hands to its engine.
 
     As `vllm serve` makes it: its own parser, `AsyncEngineArgs`, `create_engine_config` in the API server's usage
     context, which decides defaults such as the batch size (vllm/entrypoints/cli/serve.py, 0.16.0 to 0.32.0).
 
     Args:
-        args: what stands behind `vllm serve`.
+        args: the arguments of `vllm serve`.
     """
     return config_of(engine_args(args))
 
 
-def engine_args(args: list):
-    """The AsyncEngineArgs for what stands behind `vllm serve`."""
+def engine_args(args: list[str]) -> EngineArgs:
+    """The AsyncEngineArgs for these arguments of `vllm serve`."""
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     inspect_in_process()
     values = parsed(args)
     if getattr(values, "model_tag", None) is not None:
         values.model = values.model_tag
-    return AsyncEngineArgs.from_cli_args(values)
+    return cast("EngineArgs", AsyncEngineArgs.from_cli_args(values))
 
 
-def config_of(arguments):
-    """The VllmConfig that the API server makes of its AsyncEngineArgs."""
+def config_of(arguments: EngineArgs) -> VllmConfig:
+    """The VllmConfig that the API server makes from its AsyncEngineArgs."""
     from vllm.usage.usage_lib import UsageContext
 
     return arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
 
 
-def parsed(args: list):
-    """What vLLM's parser makes of the arguments."""
+def parsed(args: list[str]) -> Any:
+    """The arguments as vLLM's own parser reads them."""
     from vllm.entrypoints.cli.serve import cmd_init
     from vllm.plugins import load_general_plugins
     from vllm.utils.argparse_utils import FlexibleArgumentParser

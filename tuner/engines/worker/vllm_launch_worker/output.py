@@ -1,8 +1,10 @@
-"""The output probe: the engine of a launch as it is, and what it answers to prompts that every engine gets."""
+"""The output probe: starts the engine of a launch as it is, and sends it the prompts that every engine gets."""
 
 import math
 from pathlib import Path
+from typing import Any
 
+from shared_worker.vllm_types import Engine, RequestOutput, VllmConfig
 from vllm_launch_worker import engine
 from vllm_launch_worker.requests import FIRST_ID, ids, room, steps
 
@@ -10,68 +12,70 @@ SCALED = "vllm_launch_worker.scaled.Scaled"
 NEW_TOKENS = 24
 LENGTHS = (3, 7, 17, 33, 48, 64)
 REPEATED = (17, 33)
-"""Lengths whose prompt is sent twice in the same batch: how far the two answers differ is noise."""
+"""Lengths whose prompt is sent twice in the same batch: the difference between the two answers is noise."""
 ALONE = "tokens_17_alone"
-"""Sent once all others are answered: its added tokens are passes of one token, which a model may treat otherwise. They
-are given, `FIRST_ID` each time, so that all of them can be compared: where engines choose, the first that differs ends
-the comparison, and the likeliest tokens of two engines may be as likely although others ran."""
+"""Sent after all others are answered. Its added tokens are passes of one token, which a model may treat differently.
+Each of them must be `FIRST_ID`, so that all can be compared: where engines choose tokens, the first different token
+ends the comparison, and the likeliest tokens of two engines may be equally likely although different experts ran."""
 DIGITS = 6
 """Decimals of a log-probability; below them lies the rounding of a 32-bit float."""
 
 
-def observe(request: dict, control: Path) -> dict:
+def observe(request: dict[str, Any], control: Path) -> dict[str, Any]:
     """Start the engine of a launch, unwatched, and ask for tokens and their log-probabilities.
 
     Args:
         request: see `engine.configured`.
-        control: a folder of this process alone.
+        control: a folder that only this process uses.
 
     Returns:
-        `prompts`: see `told`; `engine`: what the launch became; `changed`: what is otherwise than in the launch.
+        `prompts`: see `described`; `engine`: see `engine.became`; `changed`: what differs from the launch, in words.
 
     Raises:
-        RuntimeError: the engine cannot be started here, or did not answer everything.
+        RuntimeError: the engine cannot be started on this machine, or did not answer every prompt.
     """
     config, changed = engine.configured(request, control, SCALED)
-    made = engine.started(config)
-    asked = prompts(config)
-    answers = answered(made, asked)
-    drawn = made.collective_rpc("weights_drawn")[0]
-    engine.ended(made)
+    llm = engine.started(config)
+    requests = prompts(config)
+    answers = answered(llm, requests)
+    drawn = llm.collective_rpc("weights_drawn")[0]
+    engine.ended(llm)
     return {
-        "prompts": [told(name, *asked[name], answers[name]) for name in asked],
+        "prompts": [described(name, *requests[name], answers[name]) for name in requests],
         "engine": engine.became(config),
         "changed": [*changed, *drawn],
     }
 
 
-def prompts(config) -> dict:
-    """By name: the name of the prompt that this one repeats, and token ids; no longer than there is room for."""
+def prompts(config: VllmConfig) -> dict[str, tuple[str, list[int]]]:
+    """Name -> name of the prompt that this one repeats, and token ids. None is longer than the engine has room for."""
     longest, vocabulary = room(config, NEW_TOKENS), config.model_config.get_vocab_size()
-    made = {}
+    requests: dict[str, tuple[str, list[int]]] = {}
     for index, length in enumerate(LENGTHS):
-        own = ids(index, min(length, longest), vocabulary)
-        made[f"tokens_{length}"] = ("", own)
+        tokens = ids(index, min(length, longest), vocabulary)
+        requests[f"tokens_{length}"] = ("", tokens)
         if length in REPEATED:
-            made[f"tokens_{length}_again"] = (f"tokens_{length}", own)
-    return made | {ALONE: ("", made["tokens_17"][1])}
+            requests[f"tokens_{length}_again"] = (f"tokens_{length}", tokens)
+    requests[ALONE] = ("", requests["tokens_17"][1])
+    return requests
 
 
-def answered(made, asked: dict) -> dict:
-    """Send all prompts but one at once, so that they share batches, then that one; each one's whole answer, by name.
+def answered(llm: Engine, requests: dict[str, tuple[str, list[int]]]) -> dict[str, RequestOutput]:
+    """Send all prompts but `ALONE` at once, so that they share batches, then that one; name -> its whole answer.
 
     Raises:
-        RuntimeError: the engine did not answer everything.
+        RuntimeError: the engine did not answer every prompt.
     """
-    together = {name: tokens for name, (_, tokens) in asked.items() if name != ALONE}
-    answers = of_batch(made, together) | of_batch(made, {ALONE: asked[ALONE][1]}, allowed_token_ids=[FIRST_ID])
-    if len(answers) < len(asked):
-        raise RuntimeError(f"the engine answered {len(answers)} of {len(asked)} prompts")
+    together = {name: tokens for name, (_, tokens) in requests.items() if name != ALONE}
+    alone = {ALONE: requests[ALONE][1]}
+    answers = of_batch(llm, together) | of_batch(llm, alone, allowed_token_ids=[FIRST_ID])
+    if len(answers) < len(requests):
+        raise RuntimeError(f"the engine answered {len(answers)} of {len(requests)} prompts")
     return answers
 
 
-def of_batch(made, batch: dict, **more) -> dict:
-    """Send prompts at once, with more sampling parameters if any; each one's whole answer, by name."""
+def of_batch(llm: Engine, batch: dict[str, list[int]], **options: Any) -> dict[str, RequestOutput]:
+    """Send prompts at once, with further sampling parameters if any; name -> its whole answer."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -83,37 +87,47 @@ def of_batch(made, batch: dict, **more) -> dict:
         logprobs=0,
         prompt_logprobs=0,
         output_kind=RequestOutputKind.FINAL_ONLY,
-        **more,
+        **options,
     )
     for name, tokens in batch.items():
-        made.add_request(name, {"prompt_token_ids": tokens}, params.clone())
-    found, outputs = {}, steps(made)
-    while made.has_unfinished_requests():
-        found.update({one.request_id: one for one in next(outputs) if one.finished})
-    return found
+        llm.add_request(name, {"prompt_token_ids": tokens}, params.clone())
+    answers: dict[str, RequestOutput] = {}
+    outputs = steps(llm)
+    while llm.has_unfinished_requests():
+        for answer in next(outputs):
+            if answer.finished:
+                answers[answer.request_id] = answer
+    return answers
 
 
-def told(name: str, repeats: str, tokens: list, answer) -> dict:
+def described(name: str, repeats: str, tokens: list[int], answer: RequestOutput) -> dict[str, Any]:
     """An answer as plain values.
 
     Returns:
-        `alone`: whether no other shared its batches; `given`: the log-probability of each token of the prompt after the
-        first, in nats, None where it is no finite number; `tokens`: those that were added; `made`: the log-probability
-        of each.
+        `alone`: whether no other prompt shared its batches; `given`: the log-probability of each token of the prompt
+        after the first, in nats, None where it is not a finite number; `tokens`: the added tokens; `made`: the
+        log-probability of each added token.
     """
-    made = answer.outputs[0]
-    given = (answer.prompt_logprobs or [])[1:]
+    completion = answer.outputs[0]
     return {
         "name": name,
         "repeats": repeats,
         "alone": name == ALONE,
-        "given": [plain(one[token]) for one, token in zip(given, tokens[1:], strict=False)],
-        "tokens": list(made.token_ids),
-        "made": [plain(one[token]) for one, token in zip(made.logprobs, made.token_ids, strict=False)],
+        "given": log_probabilities((answer.prompt_logprobs or [])[1:], tokens[1:]),
+        "tokens": list(completion.token_ids),
+        "made": log_probabilities(completion.logprobs, completion.token_ids),
     }
 
 
-def plain(found):
-    """A log-probability, rounded."""
-    value = float(found.logprob)
-    return round(value, DIGITS) if math.isfinite(value) else None
+def log_probabilities(candidates: list[Any], tokens: list[int]) -> list[float | None]:
+    """The log-probability of each token, rounded; None where it is not a finite number.
+
+    Args:
+        candidates: of each position, token -> vLLM's `Logprob`.
+        tokens: of each position.
+    """
+    numbers: list[float | None] = []
+    for by_token, token in zip(candidates, tokens, strict=False):
+        value = float(by_token[token].logprob)
+        numbers.append(round(value, DIGITS) if math.isfinite(value) else None)
+    return numbers

@@ -1,23 +1,24 @@
-"""Within each process of an engine: dummy weights under which experts matter. Importing this module sets it up.
+"""In each process of an engine: dummy weights under which experts matter. Importing this module sets it up.
 
-vLLM mixes `Scaled` into its worker class for the output probe, and `rank.Rank`, which extends it, for the replay probe.
+vLLM mixes `Scaled` into its worker class for the output probe. For the replay probe it mixes in `rank.Rank`, which
+extends `Scaled`.
 """
 
 from vllm_launch_worker import weights
 
 
 class Scaled:
-    """What an engine may ask of its workers, by name."""
+    """The methods that an engine may call on its workers by name."""
 
-    def weights_drawn(self) -> list:
+    def weights_drawn(self) -> list[str]:
         """What was drawn, in words; empty where the model has weights."""
-        return _said
+        return _notes
 
 
 def count_plainly() -> None:
-    """Take the plain form of a function that vLLM compiles for the ranks of tokens, which are not read here.
+    """Take the plain form of a function that vLLM compiles to compute the ranks of tokens, which nobody reads here.
 
-    On a CPU Inductor takes more than half of an eager engine's start for it (`batched_count_greater_than` in
+    On a CPU, Inductor spends more than half of an eager engine's start on it (`batched_count_greater_than` in
     v1/sample/ops/logprobs.py, 0.19.1 and 0.32.0).
     """
     from vllm.v1.sample import sampler
@@ -28,5 +29,5 @@ def count_plainly() -> None:
         sampler.batched_count_greater_than = plainly
 
 
-_said = weights.draw_anew()
+_notes = weights.draw_anew()
 count_plainly()

@@ -2,13 +2,15 @@
 
 import os
 
+from shared_worker.vllm_types import VllmConfig
+
 READ_ON_IMPORT = {"TORCHINDUCTOR_CPP_DYNAMIC_THREADS": "cpp.dynamic_threads"}
 """Variables that vLLM sets for a CPU (vllm/platforms/cpu.py) -> the setting that torch/_inductor/config.py reads from
 each as it is imported."""
 
 
-def settle(vllm_config) -> None:
-    """Decide it here, with the installed vLLM's own functions, for a model that was built with this config."""
+def settle(vllm_config: VllmConfig) -> None:
+    """Decide it for a model that was built with this config, by the installed vLLM's own functions."""
     from vllm.platforms import current_platform
 
     block_size = getattr(current_platform, "update_block_size_for_backend", None)
@@ -18,7 +20,7 @@ def settle(vllm_config) -> None:
     settle_inductor()
 
 
-def settle_layout(vllm_config) -> None:
+def settle_layout(vllm_config: VllmConfig) -> None:
     """The layout of the KV cache, which is hashed; the engine core resolves it before it profiles (from 0.29.0)."""
     from vllm.v1.attention.backends import utils
 

@@ -1,29 +1,35 @@
-"""The source files that a trace may run through: an artifact is loaded only if those that it did are unchanged."""
+"""The source files that a trace may visit: vLLM loads an artifact only if the visited files are unchanged."""
 
 from pathlib import Path
 
 from shared_worker.installed import digest
+from shared_worker.vllm_types import VllmConfig
 
 TRACED = ("model_executor/models", "model_executor/layers", "models")
 """Folders of vLLM with code that runs inside a traced forward; `models` is newer than 0.26.0."""
 
 
-def digests(vllm_config) -> dict:
-    """sha256 of each file, by `vllm/` and its path there; of the model's own code, by `model/` and its name.
+def digests(vllm_config: VllmConfig) -> dict[str, str]:
+    """Name of each source file -> sha256. vLLM's files are `vllm/PATH`, those of the model's own code `model/FILE`.
 
-    Which files a trace really visits is known to vLLM alone, after it: a file here that differs may be one that is not.
+    Only vLLM knows, after a trace, which files the trace visited. A file that differs may be one that it did not visit.
     """
     import vllm
 
     package = Path(vllm.__file__).parent
-    found = {name_of(str(file)): digest(file) for folder in TRACED for file in (package / folder).rglob("*.py")}
-    own = Path(vllm_config.model_config.model)
-    files = own.glob("*.py") if own.is_dir() else ()
-    return dict(sorted((found | {f"model/{file.name}": digest(file) for file in files}).items()))
+    by_name: dict[str, str] = {}
+    for folder in TRACED:
+        for file in (package / folder).rglob("*.py"):
+            by_name[name_of(str(file))] = digest(file)
+    model = Path(vllm_config.model_config.model)
+    if model.is_dir():
+        for file in model.glob("*.py"):
+            by_name[f"model/{file.name}"] = digest(file)
+    return dict(sorted(by_name.items()))
 
 
 def name_of(file: str) -> str:
-    """The name of a source file as in `digests`; the path itself for one that is not vLLM's."""
+    """The name of a source file as in `digests`; the path itself for a file that is not vLLM's."""
     import vllm
 
     package = Path(vllm.__file__).parent

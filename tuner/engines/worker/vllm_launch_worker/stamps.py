@@ -1,25 +1,27 @@
-"""Two stamps a MoE call: at the layer that the model calls, and in the implementation of the one that was resolved."""
+"""Two stamps for each MoE call: at the layer that the model calls, and in the implementation of the resolved layer."""
 
 from collections.abc import Callable
+from typing import Any
 
+from shared_worker.vllm_types import Tensor
 from vllm_launch_worker.ring import Ring, operator
 from vllm_launch_worker.trace import CALLED, RAN
 
 IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
-"""What the MoE operator enters once a layer is resolved (fused_moe/runner, 0.16.0 to 0.33.0)."""
+"""Methods that the MoE operator enters once a layer is resolved (fused_moe/runner, 0.16.0 to 0.33.0)."""
 
 
-def attach(name: str, layer, index: int, ring: Ring) -> None:
+def attach(name: str, layer: Any, index: int, ring: Ring) -> None:
     """Stamp every call and run of a layer.
 
     Args:
-        name: it is registered under.
-        layer: the object.
-        index: its place in registered order, which its records carry.
-        ring: where the stamps go.
+        name: the registered name.
+        layer: the layer itself.
+        index: its place in registered order; its records hold it.
+        ring: the buffer for the records.
 
     Raises:
-        RuntimeError: it has no implementation that could be seen entered.
+        RuntimeError: the layer has none of the known implementations.
     """
     import torch
 
@@ -36,10 +38,10 @@ def attach(name: str, layer, index: int, ring: Ring) -> None:
         setattr(owner, point, stamped(getattr(owner, point), layer, stamp, RAN))
 
 
-def stamped(function: Callable, layer, stamp: Callable, kind: int) -> Callable:
+def stamped(function: Callable[..., Any], layer: Any, stamp: Callable[..., Any], kind: int) -> Callable[..., Any]:
     """The function with a stamp of this layer in front."""
 
-    def stamping(*args, **kwargs):
+    def stamping(*args: Any, **kwargs: Any) -> Any:
         hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else first_tensor(args)
         stamp(hidden, layer.replay_token, layer.replay_layer, kind, hidden.shape[0])
         return function(*args, **kwargs)
@@ -47,8 +49,9 @@ def stamped(function: Callable, layer, stamp: Callable, kind: int) -> Callable:
     return stamping
 
 
-def first_tensor(args: tuple):
-    """The hidden states come first of the tensors; in some releases the layer stands before them."""
+def first_tensor(args: tuple[Any, ...]) -> Tensor:
+    """The hidden states: the first of the tensors. In some releases the layer stands before them."""
     import torch
 
-    return next(value for value in args if isinstance(value, torch.Tensor))
+    hidden: Tensor = next(value for value in args if isinstance(value, torch.Tensor))
+    return hidden

@@ -1,14 +1,15 @@
-"""The compiler, the machine and the places that keys and artifacts depend on."""
+"""The compiler, the machine and the places on which keys and artifacts depend."""
 
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from shared_worker.installed import version_of
 
 
-def described() -> dict:
-    """Versions, the device, and what Inductor itself puts into its keys, each None where it cannot be told."""
+def described() -> dict[str, Any]:
+    """Versions, the device, and what Inductor itself puts into its keys; each is None where it is unknown."""
     import torch
     import vllm
     from vllm.platforms import current_platform
@@ -24,31 +25,31 @@ def described() -> dict:
     }
 
 
-def inductor() -> dict:
+def inductor() -> dict[str, Any]:
     """Digests that Inductor hashes: of the system (GPU, CUDA, Triton) and of torch's own sources."""
     import torch
     from torch._inductor.codecache import CacheBase, torch_key
 
-    found = {"system": None, "torch": None}
+    digests: dict[str, Any] = {"system": None, "torch": None}
     with suppress(Exception):
-        found["system"] = CacheBase.get_system()["hash"]
+        digests["system"] = CacheBase.get_system()["hash"]
     with suppress(Exception):
-        found["torch"] = torch_key().hex()
-    found["cuda"] = torch.version.cuda
-    return found
+        digests["torch"] = torch_key().hex()
+    digests["cuda"] = torch.version.cuda
+    return digests
 
 
-def paths(given: dict) -> dict:
-    """Where things lie: what names places in a key, and the packages, whose paths count in the code of a cache folder.
+def paths(environ: dict[str, str]) -> dict[str, str | None]:
+    """Folders whose paths are part of a key, and those of packages, whose paths count in the code of a cache folder.
 
     Args:
-        given: the environment variables as the launch has them.
+        environ: the environment variables of the launch.
     """
     import vllm
 
     return {
-        "HOME": given.get("HOME"),
-        "XDG_CONFIG_HOME": given.get("XDG_CONFIG_HOME"),
-        "XDG_CACHE_HOME": given.get("XDG_CACHE_HOME"),
+        "HOME": environ.get("HOME"),
+        "XDG_CONFIG_HOME": environ.get("XDG_CONFIG_HOME"),
+        "XDG_CACHE_HOME": environ.get("XDG_CACHE_HOME"),
         "vllm": str(Path(vllm.__file__).parent),
     }

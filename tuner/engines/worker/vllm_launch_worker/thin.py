@@ -1,21 +1,23 @@
-"""A thin model in the place of one whose weights are not here: a cut config.json and random weights."""
+"""A thin model in place of one whose weights are not on this machine: a cut config.json and random weights."""
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from shared_worker.plain_config import ensure_config_class
+from shared_worker.vllm_types import EngineArgs
 
 LENGTH = 4096
-"""Positions, where the launch names no number: a cut model has the whole one's, for which there may be no memory."""
+"""Positions, where the launch names no number: the cut config has those of the whole model, which may not fit."""
 
 
-def write(thin: dict, folder: Path) -> None:
+def write(thin: dict[str, Any], folder: Path) -> None:
     """Write the model's folder.
 
     Args:
         thin: `config`, the cut config.json; `code`, the folder with the model's own code where it may run, else None.
-        folder: made here.
+        folder: is made.
     """
     folder.mkdir()
     config = dict(thin["config"])
@@ -28,15 +30,15 @@ def write(thin: dict, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def put_in_place(engine_args, folder: Path) -> list:
+def put_in_place(engine_args: EngineArgs, folder: Path) -> list[str]:
     """Let the engine serve the thin model.
 
     Args:
-        engine_args: those of the launch, changed.
+        engine_args: of the launch; changed.
         folder: of the thin model.
 
     Returns:
-        What is otherwise than in the launch, in words.
+        What differs from the launch, in words.
     """
     changed = ["a thin model with random weights stands for the real one"]
     for name in ("model", "tokenizer"):

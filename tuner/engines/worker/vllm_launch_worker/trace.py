@@ -1,10 +1,12 @@
-"""From the records of the stamps to passes: which layer each call meant, and which ran."""
+"""From the records of the stamps to passes: the layer that each call named, and the layer that ran."""
+
+from typing import Any
 
 CALLED, RAN = 1, 2
 """Kinds of records."""
 
 
-def passes(records: list, names: list) -> dict:
+def passes(records: list[list[int]], names: list[str]) -> dict[int, dict[str, Any]]:
     """The passes by number.
 
     Args:
@@ -16,16 +18,16 @@ def passes(records: list, names: list) -> dict:
         something ran uncalled; `tokens`; `ambiguous`: whether a call was made before the one before had run, so that
         which run answers which is not told.
     """
-    found: dict[int, list] = {}
+    by_number: dict[int, list[tuple[int, str, int]]] = {}
     for kind, layer, number, tokens in records:
-        found.setdefault(number, []).append((kind, names[layer], tokens))
-    return {number: paired(events) for number, events in found.items()}
+        by_number.setdefault(number, []).append((kind, names[layer], tokens))
+    return {number: paired(events) for number, events in by_number.items()}
 
 
-def paired(events: list) -> dict:
+def paired(events: list[tuple[int, str, int]]) -> dict[str, Any]:
     """Join each call of one pass with the run that answers it: the oldest call without one."""
-    calls: list[list] = []
-    waiting: list[list] = []
+    calls: list[list[str | None]] = []
+    waiting: list[list[str | None]] = []
     ambiguous = False
     for kind, name, _ in events:
         if kind == CALLED:
@@ -44,16 +46,16 @@ def paired(events: list) -> dict:
     }
 
 
-def grouped(described: list) -> list:
-    """Equal passes once, with how often they ran, in the order of the first of each.
+def grouped(described: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Equal passes once, each with how often it ran, in the order in which they first ran.
 
     Args:
         described: passes with `called`, `ran`, `ambiguous`, `replayed`, `tokens`, `request`.
     """
-    groups: dict[tuple, dict] = {}
-    for one in described:
-        key = (*(tuple(one[part]) for part in ("called", "ran")), one["ambiguous"], one["replayed"])
-        group = groups.setdefault(key, {**one, "count": 0})
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for entry in described:
+        key = (tuple(entry["called"]), tuple(entry["ran"]), entry["ambiguous"], entry["replayed"])
+        group = groups.setdefault(key, {**entry, "count": 0})
         group["count"] += 1
-        group["tokens"] = max(group["tokens"], one["tokens"])
+        group["tokens"] = max(group["tokens"], entry["tokens"])
     return list(groups.values())

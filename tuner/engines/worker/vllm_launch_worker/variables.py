@@ -1,16 +1,19 @@
 """The environment variables that vLLM hashes, as it reads them."""
 
+from typing import Any
+
 from vllm_launch_worker.plain import concealed, plain
 
 
-def factors() -> dict:
-    """`hash`: of all; `values`: each by name, defaults filled in; those of secrets are a digest.
+def factors() -> dict[str, Any]:
+    """`hash`: of all variables; `values`: name -> value or default. The value of a secret is a digest.
 
-    vLLM itself counts every variable that it knows and does not leave out (vllm/envs.py, `compile_factors`), and it
-    sets some on its way, so this is asked once the config is made.
+    vLLM counts every variable that it knows and does not leave out (vllm/envs.py, `compile_factors`). It sets some
+    while it makes the config, so call this afterwards.
     """
     from vllm import envs
     from vllm.config.utils import hash_factors
 
-    found = envs.compile_factors()
-    return {"hash": hash_factors(found), "values": {name: concealed(name, plain(found[name])) for name in found}}
+    variables = envs.compile_factors()
+    values = {name: concealed(name, plain(value)) for name, value in variables.items()}
+    return {"hash": hash_factors(variables), "values": values}

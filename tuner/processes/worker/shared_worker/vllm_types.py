@@ -3,8 +3,9 @@
 Neither library is here when types are checked. What an object has in some releases only is read with `getattr`.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Reversible
+from dataclasses import Field
+from typing import Any, ClassVar, Protocol
 
 Json = dict[str, Any]
 """A JSON object."""
@@ -26,6 +27,8 @@ class Tensor(Protocol):
 
     def __int__(self) -> int: ...
 
+    def __iter__(self) -> "Iterator[Tensor]": ...
+
     def __len__(self) -> int: ...
 
     def copy_(self, source: "Tensor") -> "Tensor":
@@ -33,6 +36,12 @@ class Tensor(Protocol):
 
     def cpu(self) -> "Tensor":
         """The tensor in the host's memory."""
+
+    def dim(self) -> int:
+        """How many dimensions it has."""
+
+    def fill_(self, value: float) -> "Tensor":
+        """Set every number to this value."""
 
     def flatten(self) -> "Tensor":
         """The tensor with one dimension."""
@@ -42,6 +51,9 @@ class Tensor(Protocol):
 
     def is_floating_point(self) -> bool:
         """Whether its numbers are floating-point numbers."""
+
+    def item(self) -> Any:
+        """Its only number."""
 
     def new_zeros(self, size: tuple[int, ...]) -> "Tensor":
         """Zeros of the same type on the same device."""
@@ -73,14 +85,58 @@ class Module(Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it, with its hooks."""
 
+    def eval(self) -> Any:
+        """Prepare it for inference; returns itself."""
+
+    def get_submodule(self, target: str) -> "Module":
+        """A module inside, by its name."""
+
     def modules(self) -> "Iterator[Module]":
         """The module and all modules inside."""
+
+    def named_modules(self) -> "Iterator[tuple[str, Module]]":
+        """The same with their names."""
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights with their names."""
 
     def parameters(self) -> Iterator[Tensor]:
         """All weights."""
 
     def register_forward_pre_hook(self, hook: Function) -> object:
         """Call a function before each `forward`."""
+
+    def to(self, device: str) -> Any:
+        """Move it to a device."""
+
+
+class Region(Module, Protocol):
+    """A module whose class vLLM's `support_torch_compile` decorates."""
+
+    do_not_compile: bool
+
+
+class Node(Protocol):
+    """A `torch.fx.Node`: one operation of a graph."""
+
+    op: str
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    meta: dict[str, Any]
+    all_input_nodes: "list[Node]"
+
+
+class Graph(Protocol):
+    """A `torch.fx.Graph`."""
+
+    nodes: Reversible[Node]
+
+
+class GraphModule(Module, Protocol):
+    """A `torch.fx.GraphModule`."""
+
+    graph: Graph
 
 
 Layers = dict[str, Module]
@@ -91,18 +147,37 @@ class CompilationConfig(Protocol):
     """A part of `VllmConfig`."""
 
     backend: str
+    cache_dir: str | None
+    cudagraph_mode: Any
     fast_moe_cold_start: bool | None
+    inductor_compile_config: dict[str, Any]
     mode: Any
+    splitting_ops: list[str] | None
+    static_all_moe_layers: list[str]
     static_forward_context: dict[str, Module]
+    traced_files: set[str]
 
 
 class ModelConfig(Protocol):
     """A part of `VllmConfig`."""
 
     architecture: str
+    dtype: Any
+    enforce_eager: bool
     hf_text_config: Any
+    is_encoder_decoder: bool
+    is_multimodal_model: bool
     max_model_len: int
+    model: str
+    multimodal_config: Any
+    skip_tokenizer_init: bool
     uses_mrope: bool
+
+    def get_hidden_size(self) -> int:
+        """Width of the hidden states."""
+
+    def get_vocab_size(self) -> int:
+        """Number of tokens in the vocabulary."""
 
 
 class DeviceConfig(Protocol):
@@ -111,16 +186,89 @@ class DeviceConfig(Protocol):
     device: Any
 
 
+class ParallelConfig(Protocol):
+    """A part of `VllmConfig`."""
+
+    data_parallel_rank: int
+    data_parallel_size: int
+    distributed_executor_backend: str | type | None
+    pipeline_parallel_size: int
+    rank: int
+    tensor_parallel_size: int
+    worker_cls: str | type | None
+    worker_extension_cls: str | type | None
+    world_size: int
+    world_size_across_dp: int
+
+
 class SchedulerConfig(Protocol):
     """A part of `VllmConfig`."""
 
+    enable_chunked_prefill: bool
     max_num_batched_tokens: int
+    max_num_seqs: int
 
 
 class VllmConfig(Protocol):
     """vLLM's whole configuration of an engine."""
 
+    additional_config: Any
     compilation_config: CompilationConfig
     device_config: DeviceConfig
+    lora_config: Any
     model_config: ModelConfig
+    parallel_config: ParallelConfig
+    quant_config: Any
     scheduler_config: SchedulerConfig
+    speculative_config: Any
+
+    def compute_hash(self) -> str:
+        """Its factor of the compile cache's keys."""
+
+
+class EngineArgs(Protocol):
+    """vLLM's `AsyncEngineArgs`: the arguments of `vllm serve`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    compilation_config: CompilationConfig
+    data_parallel_size: int
+    enforce_eager: bool
+    limit_mm_per_prompt: dict[str, Any]
+    load_format: str
+    max_model_len: int | None
+    model: str
+    pipeline_parallel_size: int
+    skip_mm_profiling: bool
+    skip_tokenizer_init: bool
+    tokenizer: str | None
+    worker_extension_cls: str
+
+    def create_engine_config(self, *, usage_context: Any) -> VllmConfig:
+        """The config of the launch."""
+
+
+class RequestOutput(Protocol):
+    """vLLM's answer to one request."""
+
+    finished: bool
+    outputs: list[Any]
+    prompt_logprobs: list[Any] | None
+    request_id: str
+
+
+class Engine(Protocol):
+    """vLLM's `LLMEngine`."""
+
+    engine_core: Any
+
+    def add_request(self, request_id: str, prompt: dict[str, Any], params: Any) -> Any:
+        """Send a request."""
+
+    def collective_rpc(self, method: str) -> list[Any]:
+        """Call a method of every worker process; the answer of each."""
+
+    def has_unfinished_requests(self) -> bool:
+        """Whether a request waits for its answer."""
+
+    def step(self) -> list[RequestOutput]:
+        """Run one pass; the outputs that it brought."""

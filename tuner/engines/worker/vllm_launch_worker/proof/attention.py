@@ -1,27 +1,29 @@
-"""Attention backends that build on every platform and are never run.
+"""Attention backends that build on every platform and never run.
 
-Named by path to vLLM, which imports them where it asks its platform for a backend.
+vLLM gets their paths, and imports them where it asks its platform for a backend.
 """
+
+from typing import Any
 
 from vllm.model_executor.layers.attention.mla_attention import MLACommonBackend
 
 
 class Unrun:
-    """An implementation of attention that takes every argument and computes nothing."""
+    """An implementation of attention that takes any arguments and computes nothing."""
 
     can_return_lse_for_decode = True
     supports_quant_query_input = False
     dcp_world_size = 1
     is_sparse = False
 
-    def __init__(self, *_, **__) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def process_weights_after_loading(self, *_, **__) -> None:
+    def process_weights_after_loading(self, *_: Any, **__: Any) -> None:
         """There are no weights."""
 
 
-class Latent(MLACommonBackend):
+class Latent(MLACommonBackend):  # type: ignore[misc]  # its base is Any without vLLM
     """Multi-head latent attention."""
 
     @staticmethod
@@ -30,13 +32,13 @@ class Latent(MLACommonBackend):
         return "TRITON_MLA"
 
     @staticmethod
-    def get_impl_cls():
+    def get_impl_cls() -> type[Any]:
         """The class of the layer's implementation."""
         return Unrun
 
 
 class Sparse(Latent):
-    """The same with an indexer."""
+    """Multi-head latent attention with an indexer."""
 
     @staticmethod
     def get_name() -> str:
@@ -45,5 +47,5 @@ class Sparse(Latent):
 
     @classmethod
     def is_sparse(cls) -> bool:
-        """It reads the tokens that an indexer chose."""
+        """Whether it reads only the tokens that an indexer chose."""
         return True

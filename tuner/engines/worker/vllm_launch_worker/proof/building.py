@@ -1,30 +1,33 @@
 """The launch's model on the meta device: every layer in its full width, without memory for weights."""
 
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from typing import Any
 from unittest import mock
 
+from shared_worker.vllm_types import Module, VllmConfig
 from vllm_launch_worker.proof.failure import in_words
 
 
 class Standing:
-    """What stands in for parts of vLLM that this machine lacks, as assumptions of the report."""
+    """The stand-ins for parts of vLLM that this machine lacks, as assumptions of the report."""
 
     def __init__(self) -> None:
-        self.assumptions: list = []
+        self.assumptions: list[dict[str, str]] = []
 
     def note(self, kind: str, detail: str) -> None:
-        """One stand-in, once."""
+        """Note a stand-in, once."""
         assumption = {"kind": kind, "detail": detail}
         if assumption not in self.assumptions:
             self.assumptions.append(assumption)
 
 
-def built(vllm_config, standing: Standing):
+def built(vllm_config: VllmConfig, standing: Standing) -> Any:
     """The model that vLLM picks for this config, constructed on the meta device.
 
-    A CPU has no kernels for the experts of some quantisations; there the model is built without its quantisation.
+    A CPU lacks kernels for the experts of some quantisations. There the model is built without its quantisation.
     """
     from vllm.platforms import current_platform
 
@@ -40,8 +43,8 @@ def built(vllm_config, standing: Standing):
     return constructed(vllm_config, standing)
 
 
-def constructed(vllm_config, standing: Standing):
-    """`built`, without a second try."""
+def constructed(vllm_config: VllmConfig, standing: Standing) -> Any:
+    """As `built`, without a second try."""
     import torch
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
@@ -66,7 +69,7 @@ def constructed(vllm_config, standing: Standing):
     return model.eval()
 
 
-def with_adapters(model, vllm_config):
+def with_adapters(model: Module, vllm_config: VllmConfig) -> Any:
     """Put adapter layers around the model's own, as vLLM's model runner does before the first call.
 
     `load_lora_model`, vllm/v1/worker/lora_model_runner_mixin.py, 0.16.0 to 0.32.0.
@@ -89,18 +92,19 @@ def with_adapters(model, vllm_config):
 
 
 @contextmanager
-def maps_with_memory():
-    """While the block runs, the small tables of which rank has which experts are made in memory: vLLM reads them."""
-    homes = [module for name, module in list(sys.modules.items()) if name.startswith("vllm.model_executor.layers")]
+def maps_with_memory() -> Iterator[None]:
+    """While the block runs, the small tables of the experts of each rank are made in memory: vLLM reads them."""
     with ExitStack() as patches:
-        for home in homes:
+        for name, home in list(sys.modules.items()):
+            if not name.startswith("vllm.model_executor.layers"):
+                continue
             make = vars(home).get("determine_expert_map")
             if make is not None:
                 patches.enter_context(mock.patch.object(home, "determine_expert_map", partial(in_memory, make)))
         yield
 
 
-def in_memory(function, *args, **kwargs):
+def in_memory(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function that makes tensors, and let it make them in memory."""
     import torch
 
@@ -109,7 +113,7 @@ def in_memory(function, *args, **kwargs):
 
 
 def give_workspace() -> None:
-    """The scratch memory that some layers ask for while they are built; a worker process of vLLM makes it."""
+    """Make the scratch memory that some layers ask for while they are built; a worker process of vLLM makes it, too."""
     import torch
 
     with suppress(ImportError):  # releases before vllm/v1/worker/workspace.py
@@ -119,13 +123,13 @@ def give_workspace() -> None:
 
 
 @contextmanager
-def without_copies():
+def without_copies() -> Iterator[None]:
     """While the block runs, a module without memory that is sent to a device stays as it is."""
     import torch
 
     send = torch.nn.Module.to
 
-    def sent(module, *args, **kwargs):
+    def sent(module: Module, *args: Any, **kwargs: Any) -> Any:
         if any(parameter.is_meta for parameter in module.parameters()):
             return module
         return send(module, *args, **kwargs)
@@ -134,8 +138,8 @@ def without_copies():
         yield
 
 
-def leave_device(model) -> None:
-    """Put on the meta device what a model made elsewhere: parameters, buffers, and tensors that it holds itself."""
+def leave_device(model: Module) -> None:
+    """Put on the meta device what a model made elsewhere: parameters, buffers, and tensors in attributes."""
     import torch
 
     model.to("meta")
@@ -147,7 +151,7 @@ def leave_device(model) -> None:
                 vars(module)[name] = [without_memory(item) for item in value]
 
 
-def without_memory(value):
+def without_memory(value: Any) -> Any:
     """The tensor on the meta device; anything else as it is."""
     import torch
 
@@ -155,23 +159,23 @@ def without_memory(value):
 
 
 @contextmanager
-def attention_of_other_platforms(standing: Standing):
-    """Where this platform has no attention of a kind, one of another platform is built in its place.
+def attention_of_other_platforms(standing: Standing) -> Iterator[None]:
+    """While the block runs, a kind of attention that this platform lacks is built as `attention.py` has it.
 
-    vLLM's attention layers are operators in a trace; which kernel is behind them is decided when they run.
+    vLLM's attention layers are operators in a trace. Which kernel is behind them is decided when they run.
     """
     from vllm.platforms import current_platform
 
     kind = type(current_platform)
     choose = kind.get_attn_backend_cls.__func__
 
-    def chosen(cls, *args, **kwargs):
+    def chosen(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return choose(cls, *args, **kwargs)
         except NotImplementedError as error:
             standing.note("attention_backend", in_words(error))
-            wanted = [*args, *kwargs.values()]
-            return SPARSE if any(getattr(value, "use_sparse", False) for value in wanted) else LATENT
+            is_sparse = any(getattr(value, "use_sparse", False) for value in [*args, *kwargs.values()])
+            return SPARSE if is_sparse else LATENT
 
     with mock.patch.object(kind, "get_attn_backend_cls", classmethod(chosen)):
         yield
@@ -181,8 +185,8 @@ LATENT = "vllm_launch_worker.proof.attention.Latent"
 SPARSE = "vllm_launch_worker.proof.attention.Sparse"
 
 
-def finish(model, vllm_config, standing: Standing) -> None:
-    """VLLM's own step after loading, for every layer but those of experts, whose arithmetic is not traced."""
+def finish(model: Module, vllm_config: VllmConfig, standing: Standing) -> None:
+    """Take vLLM's own step after loading for every layer except experts, whose arithmetic is not traced."""
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
     from vllm.model_executor.layers.linear import LinearMethodBase, UnquantizedLinearMethod
@@ -208,32 +212,32 @@ def finish(model, vllm_config, standing: Standing) -> None:
                 stand_in_for_linear(module)
 
 
-def plain_linear(module) -> None:
-    """A linear layer without a kernel of its own multiplies as torch does; a CPU build keeps its kernel here."""
+def plain_linear(module: Any) -> None:
+    """Let a linear layer multiply as torch does; a CPU build keeps its kernel in this attribute."""
     import torch
 
     module.cpu_linear = torch.nn.functional.linear
 
 
-def stand_in_for_linear(module) -> None:
-    """Let a linear layer multiply by a weight of its size: its own arithmetic needs what the step did not make."""
+def stand_in_for_linear(module: Any) -> None:
+    """Let a linear layer multiply by a weight of its size: its own arithmetic needs what the failed step makes."""
     import torch
 
     rows = getattr(module, "output_size_per_partition", module.output_size)
     columns = getattr(module, "input_size_per_partition", module.input_size)
     weight = torch.empty(rows, columns, dtype=module.params_dtype, device="meta")
 
-    def multiplied(_layer, x, bias=None):
+    def multiplied(_layer: Any, x: Any, bias: Any = None) -> Any:
         return torch.nn.functional.linear(x, weight, bias)
 
     module.quant_method.apply = multiplied
 
 
-def call_operators(model, vllm_config, standing: Standing) -> None:
+def call_operators(model: Any, vllm_config: VllmConfig, standing: Standing) -> None:
     """Let MoE and attention layers call vLLM's operators on every platform, as they do on a GPU.
 
-    A CPU build calls the Python functions in their place (`_select_forward`, fused_moe/runner; `use_direct_call` of
-    attention layers, 0.17.0 to 0.32.0), and its trace would hold the experts' arithmetic and not the call.
+    A CPU build calls Python functions instead (`_select_forward`, fused_moe/runner; `use_direct_call` of attention
+    layers, 0.17.0 to 0.32.0). Its trace would hold the experts' arithmetic in place of the call.
     """
     import torch
 

@@ -1,20 +1,23 @@
-"""Condition 3: a call beyond the registered layers stops the engine. Tried on vLLM's own counter."""
+"""Condition 3: a call beyond the registered layers stops the engine. Checked on vLLM's own counter."""
 
 import importlib
+from collections.abc import Callable
+from typing import Any
 
-from vllm_launch_worker.proof.failure import NOTHING_SILENT, failure
+from shared_worker.vllm_types import VllmConfig
+from vllm_launch_worker.proof.failure import NOTHING_SILENT, Failure, failure
 
 HOMES = (
     "vllm.model_executor.layers.fused_moe.runner.moe_runner",
     "vllm.model_executor.layers.fused_moe.runner.default_moe_runner",
     "vllm.model_executor.layers.fused_moe.layer",
 )
-"""Modules with `get_layer_from_name`: 0.20 and later; 0.17 to 0.19; 0.16."""
+"""Modules with `get_layer_from_name`: of 0.20 and later, of 0.17 to 0.19, of 0.16."""
 NAME = "from_forward_context"
-"""What a MoE call names where the counter decides."""
+"""The name in a MoE call where the counter decides."""
 
 
-def counter_against(vllm_config) -> list:
+def counter_against(vllm_config: VllmConfig) -> list[Failure]:
     """Why a call beyond the list would go on in silence; empty if vLLM's counter refuses it, or is never used."""
     if not is_honoured():
         return []
@@ -34,8 +37,8 @@ def counter_against(vllm_config) -> list:
     return [failure(NOTHING_SILENT, "counter_wraps")]
 
 
-def context_at_the_end(vllm_config):
-    """A forward context in which every registered layer was called; None if its counter is not as it was read.
+def context_at_the_end(vllm_config: VllmConfig) -> Any:
+    """A forward context in which every registered layer was called; None if its counter has another form.
 
     vLLM makes a context for each pass, and its counter begins at 0 (vllm/forward_context.py, 0.16.0 to 0.33.0).
     """
@@ -51,7 +54,7 @@ def context_at_the_end(vllm_config):
     return context
 
 
-def counter():
+def counter() -> Callable[[str], Any] | None:
     """VLLM's function that resolves a MoE call; None where a release has none."""
     for home in HOMES:
         try:
@@ -59,7 +62,8 @@ def counter():
         except ImportError:
             continue
         if hasattr(module, "get_layer_from_name"):
-            return module.get_layer_from_name
+            resolve: Callable[[str], Any] = module.get_layer_from_name
+            return resolve
     return None
 
 

@@ -1,33 +1,36 @@
-"""What does not hold, or could not be seen, as data."""
+"""What does not hold, or could not be observed, as data."""
 
 import re
 import traceback
+from typing import Any
 
 NOT_TRACED, COMPILED, IN_ORDER, NOTHING_SILENT, NOTHING_OUTSIDE = 0, 1, 2, 3, 4
 """The conditions; 0: the launch could not be built or traced."""
 WORDS = 300
-"""Characters of an error that are kept."""
+"""Characters of an error that a failure holds at most."""
+
+Failure = dict[str, Any]
 
 
-def failure(condition: int, code: str, **fields) -> dict:
+def failure(condition: int, code: str, **fields: Any) -> Failure:
     """One failure.
 
     Args:
         condition: the condition that does not hold.
         code: what is wrong.
-        fields: texts and numbers, what a sentence about it needs.
+        fields: texts and numbers for a sentence about it.
     """
     return {"code": code, "condition": condition, "fields": fields}
 
 
-def raised(condition: int, code: str, error: BaseException) -> dict:
-    """The failure that an exception is, with the place in the code where it began."""
+def raised(condition: int, code: str, error: BaseException) -> Failure:
+    """An exception as a failure, with the place in the code where it began."""
     file, line = cause(error)
     return failure(condition, code, error=in_words(error), file=file, line=line)
 
 
 def in_words(error: BaseException) -> str:
-    """The exception in one line; of Dynamo's, which fill a screen, the part that says what was met."""
+    """The exception in one line. Dynamo's fill a screen; of them it is the part that says what Dynamo met."""
     text = str(error)
     met = MET.search(text)
     words = " ".join((met[1] if met else text).split())[:WORDS]
@@ -39,8 +42,8 @@ FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 USER_CODE = "from user code:"
 
 
-def cause(error: BaseException) -> tuple:
-    """File and line where an error began: in the code that Dynamo traced, else of the exception first in the chain."""
+def cause(error: BaseException) -> tuple[str, int]:
+    """File and line where an error began: in the code that Dynamo traced, else at the first exception of the chain."""
     _, marker, traced = str(error).partition(USER_CODE)
     frames = FRAME.findall(traced) if marker else []
     if frames:

@@ -1,18 +1,22 @@
-"""The first call that the launch's model runner makes: what vLLM compiles the model for.
+"""The first call that the launch's model runner makes: vLLM compiles the model for it.
 
-`_dummy_run` of vllm/v1/worker/gpu_model_runner.py (0.16.0 to 0.32.0). The profile run on a GPU has as many tokens as
-the largest batch. The warm-up of a CPU worker (cpu_model_runner.py, `warming_up_model`) has 16, or as many as requests;
-from 0.32.0 on it is the profile run. Attention metadata is None in both. Dynamo takes any number but 0 and 1 for the
-same.
+It is `_dummy_run` of vllm/v1/worker/gpu_model_runner.py (0.16.0 to 0.32.0). The profile run on a GPU has as many tokens
+as the largest batch. The warm-up of a CPU worker (cpu_model_runner.py, `warming_up_model`) has 16 tokens, or as many as
+requests; from 0.32.0 on it is the profile run. Attention metadata is None in both. Dynamo treats all numbers but 0 and
+1 alike.
 """
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from shared_worker.vllm_types import ModelConfig, Module, Tensor, VllmConfig
 
 CPU_TOKENS = 16
-"""Of the warm-up of a CPU worker, or as many as there may be requests."""
+"""Tokens of a CPU worker's warm-up, unless more requests may come at once."""
 
 
-def tokens(vllm_config, device: str) -> int:
+def tokens(vllm_config: VllmConfig, device: str) -> int:
     """Tokens of the first call."""
     scheduler = vllm_config.scheduler_config
     if device == "cpu":
@@ -20,7 +24,7 @@ def tokens(vllm_config, device: str) -> int:
     return scheduler.max_num_batched_tokens
 
 
-def arguments(model, vllm_config, count: int) -> dict:
+def arguments(model: Any, vllm_config: VllmConfig, count: int) -> dict[str, Any]:
     """The keyword arguments of the call, on the meta device."""
     import torch
     from vllm.distributed import get_pp_group
@@ -42,8 +46,8 @@ def arguments(model, vllm_config, count: int) -> dict:
     }
 
 
-def takes_embeddings(vllm_config) -> bool:
-    """Whether the runner embeds tokens itself: for a model that may get images, or with prompts given as embeddings."""
+def takes_embeddings(vllm_config: VllmConfig) -> bool:
+    """Whether the runner embeds tokens itself: for a model that may get images, or if prompts may be embeddings."""
     from vllm.multimodal import MULTIMODAL_REGISTRY
 
     config = vllm_config.model_config
@@ -54,30 +58,37 @@ def takes_embeddings(vllm_config) -> bool:
     return bool(getattr(config, "enable_prompt_embeds", False))
 
 
-def embedding_size(config) -> int:
+def embedding_size(config: ModelConfig) -> int:
     """Width of an embedded token; `get_inputs_embeds_size` where a release has it."""
-    size = getattr(config, "get_inputs_embeds_size", None) or config.get_hidden_size
+    size: Callable[[], int] = getattr(config, "get_inputs_embeds_size", None) or config.get_hidden_size
     return size()
 
 
-def positions(config, count: int):
-    """Positions: one row, or several for rotary embeddings that tell images' dimensions apart."""
+def positions(config: ModelConfig, count: int) -> Tensor:
+    """Positions: one row, or several for rotary embeddings that distinguish the dimensions of images."""
     import torch
 
     rows = 3 if config.uses_mrope else int(getattr(config, "uses_xdrope_dim", 0) or 0)
     shape = (rows, count) if rows else (count,)
-    return torch.zeros(shape, dtype=torch.int64, device="meta")
+    zeros: Tensor = torch.zeros(shape, dtype=torch.int64, device="meta")
+    return zeros
 
 
-def made(function, model, vllm_config, mark=None, count=None):
+def make_call(
+    function: Callable[..., Any],
+    model: Module,
+    vllm_config: VllmConfig,
+    mark: Callable[[dict[str, Any]], None] | None = None,
+    count: int | None = None,
+) -> Any:
     """Make the call.
 
     Args:
         function: the model, or what stands for its `forward`.
         model: the outermost module.
         vllm_config: the launch.
-        mark: told the arguments before the call.
-        count: tokens, if not as many as the runner's first call has.
+        mark: gets the arguments before the call.
+        count: number of tokens, if not that of the runner's first call.
     """
     import torch
     from vllm.config import set_current_vllm_config
@@ -85,16 +96,16 @@ def made(function, model, vllm_config, mark=None, count=None):
     from vllm.platforms import current_platform
 
     count = count or tokens(vllm_config, current_platform.device_type)
-    given = arguments(model, vllm_config, count)
+    keywords = arguments(model, vllm_config, count)
     if mark is not None:
-        mark(given)
+        mark(keywords)
     context = set_forward_context(None, vllm_config, num_tokens=count, **across_replicas(vllm_config, count))
     with torch.inference_mode(), set_current_vllm_config(vllm_config), context:
-        return function(**given)
+        return function(**keywords)
 
 
-def across_replicas(vllm_config, count: int) -> dict:
-    """With data parallelism, what the ranks would have told each other: all run as many tokens."""
+def across_replicas(vllm_config: VllmConfig, count: int) -> dict[str, Any]:
+    """With data parallelism, what the ranks would tell each other: all run the same number of tokens."""
     import torch
 
     ranks = vllm_config.parallel_config.data_parallel_size
@@ -102,11 +113,11 @@ def across_replicas(vllm_config, count: int) -> dict:
 
 
 @contextmanager
-def returns_of(module, returned: list):
-    """While the block runs, what calls of this module return is added to the list."""
-    compiled = type(module)
+def returns_of(module: Module, returned: list[Any]) -> Iterator[None]:
+    """While the block runs, add what calls of this module return to the list."""
+    compiled: type[Any] = type(module)
 
-    def call(self, *args, **kwargs):
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         value = compiled.__call__(self, *args, **kwargs)
         returned.append(value)
         return value

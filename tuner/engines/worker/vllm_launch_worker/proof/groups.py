@@ -2,27 +2,28 @@
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
+from typing import Any
 from unittest import mock
 
-RANKS_OF_A_LAUNCH = 12
-"""Ranks that are traced at most; a launch with more that differ is not proved."""
+from shared_worker.vllm_types import ParallelConfig, VllmConfig
+
+Ranks = tuple[int, int, int]
+"""Data-parallel, pipeline and tensor rank."""
 
 
-def ranks(parallel) -> list:
-    """The ranks that may differ: first, middle and last pipeline stage, first and last of each other group.
-
-    Returns:
-        Tuples of data-parallel, pipeline and tensor rank.
-    """
+def ranks(parallel: ParallelConfig) -> list[Ranks]:
+    """The ranks that may differ: first, middle and last pipeline stage, first and last of each other group."""
     stages = sorted({0, parallel.pipeline_parallel_size // 2, parallel.pipeline_parallel_size - 1})
     tensors = sorted({0, parallel.tensor_parallel_size - 1})
     replicas = sorted({0, parallel.data_parallel_size - 1})
-    return [(replica, stage, tensor) for replica in replicas for stage in stages for tensor in tensors]
+    return list(product(replicas, stages, tensors))
 
 
 @contextmanager
-def devices_of_a_launch():
+def devices_of_a_launch() -> Iterator[None]:
     """While the block runs, this machine has as many devices as any launch asks for: its ranks are simulated here.
 
     vLLM refuses a launch with more processes than there are GPUs (vllm/config/parallel.py, 0.16.0 to 0.32.0).
@@ -43,7 +44,7 @@ def devices_of_a_launch():
 DEVICES = 4096
 
 
-def name_of(rank: tuple, parallel) -> str:
+def name_of(rank: Ranks, parallel: ParallelConfig) -> str:
     """A rank in words."""
     sizes = (parallel.data_parallel_size, parallel.pipeline_parallel_size, parallel.tensor_parallel_size)
     words = ("data", "pipeline", "tensor")
@@ -51,7 +52,7 @@ def name_of(rank: tuple, parallel) -> str:
     return ", ".join(parts) or "rank 0 of 1"
 
 
-def join(vllm_config, rank: tuple) -> None:
+def join(vllm_config: VllmConfig, rank: Ranks) -> None:
     """Make vLLM's groups as this rank of the launch would see them.
 
     Collectives go through vLLM's operators, as on a GPU: they are traced and never run.
@@ -73,7 +74,7 @@ def join(vllm_config, rank: tuple) -> None:
     plain = f"{DeviceCommunicatorBase.__module__}.{DeviceCommunicatorBase.__qualname__}"
     new_group = torch.distributed.new_group
 
-    def fake_group(ranks=None, *_, **__):
+    def fake_group(ranks: Any = None, *_: Any, **__: Any) -> Any:
         return new_group(ranks, backend="fake")
 
     with (
@@ -90,10 +91,10 @@ def join(vllm_config, rank: tuple) -> None:
             group().use_custom_op_call = True
 
 
-def classes_of_the_launch(parallel_config) -> list:
-    """The files of the classes that the launch puts in the place of vLLM's worker and executor, or adds to them.
+def classes_of_the_launch(parallel_config: ParallelConfig) -> list[str]:
+    """The files of the classes that the launch puts in place of vLLM's worker and executor, or adds to them.
 
-    Of a class that is not found, its name stands for the file.
+    If a class is not found, its name stands for the file.
     """
     names = (
         parallel_config.worker_cls,
@@ -103,8 +104,8 @@ def classes_of_the_launch(parallel_config) -> list:
     return [file_of(name) for name in names if isinstance(name, type) or "." in (name or "")]
 
 
-def file_of(name) -> str:
-    """The file of a class, or of one that is named by its path; of a package that nobody imported, its first file."""
+def file_of(name: Any) -> str:
+    """The file of a class or of a class's path; for a package that nobody imported, its first file."""
     module = name.__module__ if isinstance(name, type) else name.rpartition(".")[0]
     package = module.partition(".")[0]
     try:

@@ -1,22 +1,38 @@
-"""Token mixers of vLLM's own stand as one operator in a trace: most of its time would go into their arithmetic.
+"""vLLM's own token mixers stand as one operator in a trace: most of its time would go into their arithmetic.
 
-A token mixer is a module with an attention or state-space layer in it, of a class of which no module holds a MoE layer.
-What it computes carries nothing in the graph that is read (`order.py`), so that a chain through it never counts. A
-class of somebody else's is traced as it is, and so is one that is not called as `mixer(..., hidden states, ...)` with
-hidden states of the same shape as its result.
+A token mixer is a module with an attention or state-space layer in it, of a class whose modules hold no MoE layer. What
+it computes carries nothing in the graph that is read (`order.py`), so that a chain through it never counts. Two kinds
+are traced as they are: a class of somebody else, and a class that is not called as `mixer(..., hidden states, ...)`
+with hidden states of the same shape as its result.
 """
 
 import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from shared_worker.vllm_types import Module, Region, Tensor, VllmConfig
 from vllm_launch_worker.proof import first_call
+from vllm_launch_worker.proof.building import Standing
 from vllm_launch_worker.proof.failure import in_words
+from vllm_launch_worker.proof.origin import Origins
+from vllm_launch_worker.proof.regions import identities
 
 NAMESPACE, NAME = "tuner_proof", "mixed"
+Place = int | str
+"""The position or the keyword of an argument."""
 
 
 @contextmanager
-def stood_in(model, region, layers: dict, vllm_config, *, origins, standing):
+def stood_in(
+    model: Module,
+    region: Region,
+    layers: dict[str, Module],
+    vllm_config: VllmConfig,
+    *,
+    origins: Origins,
+    standing: Standing,
+) -> Iterator[None]:
     """While the block runs, token mixers in the region are operators.
 
     Args:
@@ -25,9 +41,9 @@ def stood_in(model, region, layers: dict, vllm_config, *, origins, standing):
         layers: the MoE layers.
         vllm_config: the launch.
         origins: whose code a file is.
-        standing: told what stands in.
+        standing: gets a note of each stand-in.
     """
-    replaced: dict = {}
+    replaced: dict[Module, type[Any]] = {}
     mixers = token_mixers(region, layers, vllm_config, origins)
     for kind, place in learned(model, region, mixers, vllm_config, standing).items():
         standing.note("attention_stubbed", kind.__name__)
@@ -42,53 +58,52 @@ def stood_in(model, region, layers: dict, vllm_config, *, origins, standing):
             mixer.__class__ = kind
 
 
-def token_mixers(region, layers: dict, vllm_config, origins) -> list:
+def token_mixers(region: Region, layers: dict[str, Module], vllm_config: VllmConfig, origins: Origins) -> list[Module]:
     """The outermost modules that hold a layer of vLLM's forward context and whose class holds no MoE layer."""
-    experts = {id(layer) for layer in layers.values()}
+    experts = set(map(id, layers.values()))
     context = vllm_config.compilation_config.static_forward_context.values()
-    mixing = {id(layer) for layer in context if id(layer) not in experts}
-    holding = {type(module) for module in region.modules() if experts & {id(part) for part in module.modules()}}
-    found: list = []
-    inside: set = set()
+    mixing = set(map(id, context)) - experts
+    holding = {type(module) for module in region.modules() if experts & identities(module)}
+    mixers: list[Module] = []
+    inside: set[int] = set()
     for module in region.modules():
-        parts = {id(part) for part in module.modules()}
+        parts = identities(module)
         if type(module) in holding or id(module) in inside or not mixing & parts:
             continue
         if origins.is_own(code_file(type(module))) and "forward" not in vars(module):
-            found.append(module)
+            mixers.append(module)
         inside |= parts
-    return found
+    return mixers
 
 
-def code_file(kind: type) -> str:
-    """The file of a module class's `forward`."""
+def code_file(kind: type[Any]) -> str:
+    """The file of a module class's `forward`; empty if it has no code."""
     code = getattr(kind.forward, "__code__", None)
-    return code.co_filename if code is not None else ""
+    return "" if code is None else str(code.co_filename)
 
 
-def learned(model, region, mixers: list, vllm_config, standing) -> dict:
-    """How each class of mixers is called: where among its arguments the hidden states are.
+def learned(
+    model: Module, region: Region, mixers: list[Module], vllm_config: VllmConfig, standing: Standing
+) -> dict[type[Any], Place]:
+    """How each class of mixers is called: which of its arguments holds the hidden states.
 
-    One pass on the meta device, without compiling. A class whose calls differ, or whose result is no tensor in the
-    shape of one argument alone, is left out. Of a class that does not run on this machine the result is taken to have
-    the shape of the only argument that holds hidden states; a wrong shape would not fit what is added to it.
-
-    Returns:
-        Class -> the position or the keyword.
+    One pass on the meta device, without compiling, shows it. A class is left out if its calls differ, or if its result
+    is not a tensor in the shape of exactly one argument. If a class does not run on this machine, its result is taken
+    to have the shape of the only argument that holds hidden states; a wrong shape would not fit what is added to it.
     """
-    places: dict = {}
+    places: dict[type[Any], Place | None] = {}
 
-    def note(kind: type, args, kwargs, output) -> None:
+    def note(kind: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         place = place_of_input(args, kwargs, output)
         places[kind] = place if places.get(kind, place) == place else None
 
     before = {module: dict(vars(module)) for module in model.modules()}
-    kinds = {mixer: type(mixer) for mixer in mixers}
+    kinds: dict[Module, type[Any]] = {mixer: type(mixer) for mixer in mixers}
     for mixer, kind in kinds.items():
         mixer.__class__ = watched(kind, note, standing)
     compiles, region.do_not_compile = region.do_not_compile, True
     try:
-        first_call.made(model, model, vllm_config)
+        first_call.make_call(model, model, vllm_config)
     except Exception:
         traceback.print_exc()
         return {}
@@ -100,10 +115,13 @@ def learned(model, region, mixers: list, vllm_config, standing) -> dict:
     return {kind: place for kind, place in places.items() if place is not None}
 
 
-def watched(kind: type, note, standing) -> type:
-    """A subclass whose `forward` tells what it was given and gave; where it fails, its result stands for it."""
+Note = Callable[[type[Any], tuple[Any, ...], dict[str, Any], Any], None]
 
-    def forward(mixer, *args, **kwargs):
+
+def watched(kind: type[Any], note: Note, standing: Standing) -> type[Any]:
+    """A subclass whose `forward` notes its arguments and its result; where it fails, a tensor stands for the result."""
+
+    def forward(mixer: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             output = kind.forward(mixer, *args, **kwargs)
         except Exception as error:
@@ -117,7 +135,7 @@ def watched(kind: type, note, standing) -> type:
     return type(kind.__name__, (kind,), {"forward": forward})
 
 
-def result_for(args, kwargs):
+def result_for(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     """A tensor like the only argument of floating-point numbers; None if there are several, or none."""
     import torch
 
@@ -126,36 +144,38 @@ def result_for(args, kwargs):
     return torch.empty_like(hidden[0]) if len(hidden) == 1 else None
 
 
-def restore(before: dict) -> None:
-    """Give modules the attributes back that they had: to a launch the pass that is traced is the first."""
+def restore(before: dict[Module, dict[str, Any]]) -> None:
+    """Give modules their earlier attributes back: for a launch the traced pass is the first pass."""
     for module, attributes in before.items():
         vars(module).clear()
         vars(module).update(attributes)
 
 
-def place_of_input(args, kwargs, output):
-    """The position or keyword of the one argument that has the shape and type of the result; None if it is not one."""
+def place_of_input(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Place | None:
+    """The place of the one argument that has the shape and type of the result; None if there is not exactly one."""
     import torch
 
     if not isinstance(output, torch.Tensor):
         return None
-    named = [*enumerate(args), *kwargs.items()]
-    tensors = [(place, value) for place, value in named if isinstance(value, torch.Tensor)]
-    alike = [place for place, value in tensors if (value.shape, value.dtype) == (output.shape, output.dtype)]
+    alike: list[Place] = []
+    arguments: list[tuple[Place, Any]] = [*enumerate(args), *kwargs.items()]
+    for place, value in arguments:
+        if isinstance(value, torch.Tensor) and (value.shape, value.dtype) == (output.shape, output.dtype):
+            alike.append(place)
     return alike[0] if len(alike) == 1 else None
 
 
-def operator_of(kind: type, place) -> type:
+def operator_of(kind: type[Any], place: Place) -> type[Any]:
     """A subclass whose `forward` is one operator."""
     mixed = operator()
 
-    def forward(_self, *args, **kwargs):
+    def forward(_self: Any, *args: Any, **kwargs: Any) -> Any:
         return mixed(args[place] if isinstance(place, int) else kwargs[place])
 
     return type(kind.__name__, (kind,), {"forward": forward})
 
 
-def operator():
+def operator() -> Any:
     """The operator that stands for a token mixer: it returns a tensor in the shape of its input, unfilled."""
     import torch
 
@@ -164,9 +184,9 @@ def operator():
         library = torch.library.Library(NAMESPACE, "DEF")
         library.define(f"{NAME}(Tensor hidden) -> Tensor")
         library.impl(NAME, torch.empty_like, "CompositeExplicitAutograd")
-        KEPT.append(library)
+        LIBRARIES.append(library)
     return getattr(namespace, NAME)
 
 
-KEPT: list = []
-"""Libraries of operators, which end with the object."""
+LIBRARIES: list[Any] = []
+"""Libraries of operators; an operator ends with its library object."""

@@ -1,32 +1,34 @@
-"""One launch: its config as the server makes it, each rank's model built and traced, and what was seen."""
+"""One launch: makes its config as the server does, builds and traces the model of each rank, and reports on it."""
 
 import os
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from shared_worker.control import read_json, write_json
 from shared_worker.installed import below_path
+from shared_worker.vllm_types import Module, Region, VllmConfig
 from vllm_launch_worker import forks, launch
 from vllm_launch_worker.proof import building, first_call, groups, mixers, outside, regions
 from vllm_launch_worker.proof.counter import counter_against
-from vllm_launch_worker.proof.failure import COMPILED, NOT_TRACED, NOTHING_OUTSIDE, failure, raised
+from vllm_launch_worker.proof.failure import COMPILED, NOT_TRACED, NOTHING_OUTSIDE, Failure, failure, raised
 from vllm_launch_worker.proof.order import Order
-from vllm_launch_worker.proof.origin import Origins
+from vllm_launch_worker.proof.origin import Origins, is_of_worker
 from vllm_launch_worker.proof.patched import patched
 from vllm_launch_worker.proof.reads import Reads, values
 from vllm_launch_worker.proof.tracing import MOST_GUARDS, Trace, watching
 
 VARIABLES = {"VLLM_USE_AOT_COMPILE": "0", "VLLM_DISABLE_COMPILE_CACHE": "1"}
-"""Nothing is stored or loaded: the trace is what counts, and ahead-of-time artifacts hold the same one."""
+"""Nothing is stored or loaded: the trace counts, and ahead-of-time artifacts hold the same trace."""
 MOST_FAILURES = 20
-"""Failures of a rank that are told."""
-
+"""Failures of a rank that are reported at most."""
 
 IMPORT = Reads()
-"""What was read while vLLM was imported: each launch is a fork of the process that did."""
+"""What was read while vLLM was imported: each launch is a fork of the process that imported it."""
 
 
 @cache
@@ -42,17 +44,17 @@ def prepare(control: Path) -> None:
         from vllm.plugins import load_general_plugins
 
         load_general_plugins()
-        launch.parsed(["model"])  # makes the parser, which takes seconds and would be made in each fork
+        launch.parsed(["model"])  # makes the parser: it takes seconds, and each fork would make it anew
     origins()
 
 
-def observe(request: dict, folder: Path) -> dict:
-    """What the launch shows: `ranks`, and what was read on the way (see `rules.report` of the host).
+def observe(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The observations on a launch: `ranks`, and what was read on the way (see `rules.report` of the host).
 
     Args:
-        request: `args`, what stands behind `vllm serve`; `foreign`, whether code that is refused for whose it is, is
-            traced all the same.
-        folder: of this process alone.
+        request: `args`, the arguments of `vllm serve`; `foreign`, whether foreign code, which is refused in any case,
+            is traced all the same.
+        folder: only this process uses it.
     """
     os.environ.update(VARIABLES)
     first = of_rank(request, 0, folder)
@@ -60,10 +62,11 @@ def observe(request: dict, folder: Path) -> dict:
     return together([first, *(of_rank(request, number, folder) for number in others)])
 
 
-def of_rank(request: dict, number: int, folder: Path) -> dict:
-    """What one of the ranks that may differ shows, in a process of its own.
+def of_rank(request: dict[str, Any], number: int, folder: Path) -> dict[str, Any]:
+    """The observations on one of the ranks that may differ, from its own process.
 
-    vLLM's groups can be made once in a process, and reading the config may touch the GPU, after which none can fork.
+    vLLM's groups can be made only once in a process. Reading the config may touch the GPU, and afterwards no process
+    can fork.
 
     Returns:
         `rank`, `variables`, `fields`, `sources`; and `ranks`, how many may differ.
@@ -71,15 +74,16 @@ def of_rank(request: dict, number: int, folder: Path) -> dict:
     file = folder / f"rank-{number}.json"
 
     def answer(_folder: Path) -> None:
-        write_json(file, seen(request["args"], number, foreign=request.get("foreign", False)))
+        write_json(file, observed(request["args"], number, foreign=request.get("foreign", False)))
 
     how = forks.forked(answer, folder / f"rank-{number}")
     if file.exists():
-        return read_json(file)
-    return unseen(f"rank {number}", failure(NOT_TRACED, "rank_not_traced", rank=f"rank {number}", how=how))
+        answer_of_fork: dict[str, Any] = read_json(file)
+        return answer_of_fork
+    return not_observed(f"rank {number}", failure(NOT_TRACED, "rank_not_traced", rank=f"rank {number}", how=how))
 
 
-def seen(args: list, number: int, *, foreign: bool = False) -> dict:
+def observed(args: list[str], number: int, *, foreign: bool = False) -> dict[str, Any]:
     """As `of_rank`, in this process."""
     begin = time.monotonic()
     with IMPORT.of_variables():
@@ -87,31 +91,33 @@ def seen(args: list, number: int, *, foreign: bool = False) -> dict:
             vllm_config = config_of(args, IMPORT)
         except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
             traceback.print_exc()
-            return unseen("the launch", raised(NOT_TRACED, "not_built", error))
+            return not_observed("the launch", raised(NOT_TRACED, "not_built", error))
     seconds = {"config": round(time.monotonic() - begin, 3)}
     ranks = groups.ranks(vllm_config.parallel_config)
     name = groups.name_of(ranks[number], vllm_config.parallel_config)
     rank = Rank(vllm_config, ranks[number], IMPORT, seconds, foreign=foreign)
-    return {**rank.shown(name), "ranks": len(ranks)}
+    return {**rank.observe(name), "ranks": len(ranks)}
 
 
-def config_of(args: list, reads: Reads):
+def config_of(args: list[str], reads: Reads) -> VllmConfig:
     """The VllmConfig of the launch, as the API server makes it."""
     arguments = launch.engine_args(args)
     with groups.devices_of_a_launch(), reads.of_code():
         return launch.config_of(arguments)
 
 
-def unseen(name: str, reason: dict) -> dict:
-    """The answer for a rank of which nothing was seen."""
+def not_observed(name: str, reason: Failure) -> dict[str, Any]:
+    """The answer for a rank on which there are no observations."""
     entry = {"name": name, "status": "failed", "failures": [reason], "registered": [], "calls": [], "guards": []}
     rank = {**entry, "assumptions": [], "seconds": {}}
     return {"rank": rank, "variables": {}, "fields": [], "sources": {}, "ranks": 1}
 
 
-def together(answers: list) -> dict:
-    """One answer of all ranks."""
-    variables, sources, fields = {}, {}, set()
+def together(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """One answer for all ranks."""
+    variables: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    fields: set[str] = set()
     for answer in answers:
         variables.update(answer["variables"])
         sources.update(answer["sources"])
@@ -128,20 +134,22 @@ class Rank:
         rank: data-parallel, pipeline and tensor rank.
         reads: what was read so far; extended.
         seconds: wall seconds by stage; extended.
-        foreign: trace code that is refused for whose it is, too.
+        foreign: whether foreign code, which is refused in any case, is traced all the same.
     """
 
-    def __init__(self, vllm_config, rank: tuple, reads: Reads, seconds: dict, *, foreign: bool) -> None:
+    def __init__(
+        self, vllm_config: VllmConfig, rank: groups.Ranks, reads: Reads, seconds: dict[str, float], *, foreign: bool
+    ) -> None:
         self.config, self.rank, self.reads, self.seconds = vllm_config, rank, reads, seconds
         self.foreign = foreign
         self.trace, self.around = Trace(), Trace()
         self.standing = building.Standing()
         self.origins = origins()
-        self.failures: list = []
-        self.calls: list = []
-        self.layers: dict = {}
+        self.failures: list[Failure] = []
+        self.calls: list[str] = []
+        self.layers: dict[str, Module] = {}
 
-    def shown(self, name: str) -> dict:
+    def observe(self, name: str) -> dict[str, Any]:
         """The report's entry of this rank, and what was read."""
         status = self._status()
         self._of_foreign_code()
@@ -151,7 +159,7 @@ class Rank:
             "failures": self.failures[:MOST_FAILURES],
             "registered": list(self.layers),
             "calls": self.calls,
-            "guards": [guard.told() for guard in self.trace.sizes[:MOST_GUARDS]],
+            "guards": [guard.as_json() for guard in self.trace.sizes[:MOST_GUARDS]],
             "assumptions": self.standing.assumptions,
             "seconds": self.seconds,
         }
@@ -184,13 +192,13 @@ class Rank:
         self.failures += regions.settings_against(self.config)
         self.failures += regions.regions_against(decorated, self.layers)
         self.failures += counter_against(self.config)
-        if not self.foreign and self._strange():
+        if not self.foreign and self._foreign_files():
             return "failed"  # no trace could prove it, and a trace takes most of the time
         active = [module for module in decorated if not module.do_not_compile]
         self._traced(model, active[0])
         return "traced"
 
-    def _built(self):
+    def _built(self) -> Any:
         groups.join(self.config, self.rank)
         if self.config.parallel_config.world_size_across_dp > 1:
             self.standing.note("groups_simulated", f"{self.config.parallel_config.world_size_across_dp} ranks")
@@ -198,9 +206,9 @@ class Rank:
         with self._stage("build"), watching(self.trace), watched[0], watched[1], watched[2]:
             return building.built(self.config, self.standing)
 
-    def _traced(self, model, region) -> None:
-        """Trace the region by vLLM's own first call, read its graph, and trace what is around it."""
-        returned: list = []
+    def _traced(self, model: Module, region: Region) -> None:
+        """Trace the region by vLLM's own first call, read its graph, and trace the code around it."""
+        returned: list[Any] = []
         self.trace.looked_into(type(region).forward.__code__)
         try:
             with ExitStack() as around:
@@ -208,7 +216,7 @@ class Rank:
                 around.enter_context(self._stage("trace"))
                 around.enter_context(watching(self.trace))
                 around.enter_context(first_call.returns_of(region, returned))
-                first_call.made(model, model, self.config)
+                first_call.make_call(model, model, self.config)
         except Exception as error:
             traceback.print_exc()
             self.failures.append(raised(NOT_TRACED, "not_traced", error))
@@ -225,25 +233,27 @@ class Rank:
             self.failures.append(failure(NOTHING_OUTSIDE, "outer_entries", count=len(returned)))
             return
         with self._stage("outside"):
-            self.failures += outside.Outside(model, region, self.config, self.origins).failures(
-                returned[0], self.around
-            )
+            surroundings = outside.Outside(model, region, self.config, self.origins)
+            self.failures += surroundings.failures(returned[0], self.around)
 
     @contextmanager
-    def _mixers(self, model, region):
+    def _mixers(self, model: Module, region: Region) -> Iterator[None]:
         """While the block runs, vLLM's own token mixers are operators."""
         with ExitStack() as ends:
             with self._stage("mixers"):
-                whose = {"origins": self.origins, "standing": self.standing}
-                ends.enter_context(mixers.stood_in(model, region, self.layers, self.config, **whose))
+                standing_in = mixers.stood_in(
+                    model, region, self.layers, self.config, origins=self.origins, standing=self.standing
+                )
+                ends.enter_context(standing_in)
             yield
 
     def _of_foreign_code(self) -> None:
-        """Code that is neither vLLM's own nor of what vLLM requires: a plugin, a model folder, a changed file.
+        """Add a failure for each file of foreign code: a plugin, a model folder, a changed file.
 
-        Such code can do what no trace shows, as an operator of its own that changes the counter.
+        Foreign code is neither vLLM's own nor that of a package that vLLM requires. It can do what no trace shows: it
+        may bring an operator that changes the counter.
         """
-        for file in self._strange():
+        for file in self._foreign_files():
             self.failures.append(failure(COMPILED, "foreign_code", file=below_path(file)))
         for file in groups.classes_of_the_launch(self.config.parallel_config):
             if not self.origins.is_trusted(file):
@@ -253,19 +263,18 @@ class Rank:
             if not self.origins.is_trusted(file):
                 self.failures.append(failure(NOT_TRACED, "reads_all_variables", file=below_path(file)))
 
-    def _strange(self) -> list:
-        """The files of such code that ran so far."""
+    def _foreign_files(self) -> list[str]:
+        """The files of foreign code that ran so far."""
         return [file for file in sorted(self._files()) if not self.origins.is_trusted(file)]
 
-    def _files(self) -> set:
-        """Every file whose code ran while the model was built and traced, but this package's own."""
+    def _files(self) -> set[str]:
+        """Every file whose code ran while the model was built and traced, without this worker's own."""
         traced = {*self.trace.files, *self.around.files, *self.config.compilation_config.traced_files}
         ran = {code.co_filename for code in self.reads.codes}
-        own = str(Path(__file__).parents[1])
-        return {file for file in ran | traced if not file.startswith("<") and not file.startswith(own)}
+        return {file for file in ran | traced if not file.startswith("<") and not is_of_worker(file)}
 
-    def _sources(self) -> dict:
-        """sha256 of each such file that is no part of torch or Python, by path below its `sys.path` entry."""
+    def _sources(self) -> dict[str, Any]:
+        """Path of each of these files below its `sys.path` entry -> sha256, without files of torch and Python."""
         digests = {}
         for file in sorted(self._files()):
             digest = self.origins.counted(file)
@@ -274,7 +283,7 @@ class Rank:
         return digests
 
     @contextmanager
-    def _stage(self, name: str):
+    def _stage(self, name: str) -> Iterator[None]:
         begin = time.monotonic()
         try:
             yield

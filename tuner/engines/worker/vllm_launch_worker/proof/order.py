@@ -1,11 +1,15 @@
-"""Condition 2: the traced graph calls every registered layer once, in order, each behind the one before.
+"""Condition 2: the traced graph calls every registered layer once, in order, each behind the layer before.
 
-A call is behind another if a chain of operations carries values from the one's result to the other's input. An
-operation carries only if it is in a fixed list, and its result is a non-empty tensor of floating-point numbers. An edge
-that exists only because the MoE operator declares that it changes its input does not count.
+A call is behind another if a chain of operations carries values from the result of the other to its input. An operation
+carries only if it is in a fixed list, and its result is a non-empty tensor of floating-point numbers. An edge that
+exists only because the MoE operator declares that it changes its input does not count.
 """
 
-from vllm_launch_worker.proof.failure import IN_ORDER, failure
+from itertools import chain
+from typing import Any
+
+from shared_worker.vllm_types import GraphModule, Module, Node
+from vllm_launch_worker.proof.failure import IN_ORDER, Failure, failure
 from vllm_launch_worker.proof.sizes import is_positive, vanishes
 
 MOE = ("vllm.moe_forward", "vllm.moe_forward_shared")
@@ -24,15 +28,15 @@ COLLECTIVES = "all_reduce all_gather reduce_scatter sequence_parallel_chunk_impl
 CARRIERS = frozenset(f"{VIEWS} {CONVERSIONS} {SUMS} {PRODUCTS} {LINEAR} {NORMS} {ACTIVATIONS} {COLLECTIVES}".split())
 """Operations that carry values from their inputs into their result, whatever the other inputs are."""
 SAME_CANCELS = frozenset(["sub", "isub", "rsub", "sub_", "div", "truediv", "div_"])
-"""Of these the result of twice the same input is a constant."""
+"""Carriers whose result is a constant if both inputs are the same."""
 JOINS = frozenset(["cat", "concat", "stack", "pad"])
-"""Carriers whose result has parts: some may carry less than others."""
+"""Carriers whose result has parts, some of which may carry less than others."""
 SELECTIONS = frozenset(("getitem", "split", "chunk", "narrow", "select", "unbind", "tensor_split", "split_with_sizes"))
-"""Views that may show a part alone. Inductor gives the very input back where a split undoes a `cat`."""
+"""Views that may show only a part. Inductor gives the very input back where a split undoes a `cat`."""
 FACTORS = frozenset(f"{PRODUCTS} {LINEAR} {NORMS}".split())
 """Carriers that a second input of zeros makes zero."""
 RESHAPES = frozenset(["view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "flatten", "unflatten"])
-"""Views that show every number of what they are given."""
+"""Views that show every number of their input."""
 CREATORS = frozenset(
     (
         "zeros",
@@ -56,15 +60,16 @@ CREATORS = frozenset(
         "fill_",
     )
 )
-"""Operations whose result holds numbers that the compiler knows, whatever their inputs hold."""
+"""Operations whose result holds numbers that the compiler knows, whatever the inputs are."""
 IN_PLACE = frozenset(["add_", "sub_", "mul_", "div_", "iadd", "isub", "imul", "itruediv"])
-"""Carriers that write into their first input what they return."""
+"""Carriers that write their result into their first input."""
 TRUSTED = frozenset(
     ("aten", "prims", "tuner_proof", "vllm", "vllm_ir", "_C", "_C_cpu", "_moe_C", "_C_cache_ops", "_C_custom_ar")
 )
 """Namespaces of operators that torch and vLLM register."""
 PLAIN = frozenset(("torch", "_operator", "operator", "builtins", "math", "einops"))
-"""Modules whose functions torch puts into a graph by itself; einops asks it to, for functions that move dimensions."""
+"""Modules whose functions torch puts into a graph by itself; einops asks torch to do so for functions that move
+dimensions."""
 HIGHER = frozenset(
     (
         "cond",
@@ -88,14 +93,14 @@ HIGHER = frozenset(
         "wrap_with_autocast",
     )
 )
-"""Torch's operators that run graphs, which are looked into, or kernels. Others run Python, as `flat_apply` does."""
+"""Torch's operators that run graphs, which are examined, or kernels. Others run Python, as `flat_apply` does."""
 
 
 class Order:
     """Walks one graph.
 
     Args:
-        graph_module: as Dynamo gives it to a backend; each node holds its example value.
+        graph_module: as Dynamo gives it to a backend: each node holds its example value.
         registered: names of the MoE layers in construction order.
         most: tokens of the largest batch.
 
@@ -104,15 +109,15 @@ class Order:
         failures: what does not hold.
     """
 
-    def __init__(self, graph_module, registered: list, most: int) -> None:
+    def __init__(self, graph_module: GraphModule, registered: list[str], most: int) -> None:
         self.module, self.registered, self.most = graph_module, registered, most
-        self.failures: list = []
-        self.depth: dict = {}
-        self.left: dict = {}
-        self.broken: set = set()
-        self.partial: set = set()
-        self.constant: set = set()
-        self.filled: set = set()
+        self.failures: list[Failure] = []
+        self.depth: dict[Node, int] = {}
+        self.written_depth: dict[int, int] = {}
+        self.broken: set[int] = set()
+        self.partial: set[Node] = set()
+        self.constant: set[Node] = set()
+        self.filled: set[int] = set()
         self.calls = [layer_of(node) for node in graph_module.graph.nodes if is_moe(node)]
         self._check()
 
@@ -121,9 +126,9 @@ class Order:
             self.failures.append(failure(IN_ORDER, "nested_call"))
             return
         if self.calls != self.registered:
-            seen = ", ".join(self.calls[:SHOWN])
-            fields = {"expected": len(self.registered), "seen": len(self.calls), "order": seen}
-            self.failures.append(failure(IN_ORDER, "calls", **fields))
+            order = ", ".join(self.calls[:MOST_CALLS])
+            counts = {"expected": len(self.registered), "seen": len(self.calls)}
+            self.failures.append(failure(IN_ORDER, "calls", **counts, order=order))
             return
         self._walk()
 
@@ -153,8 +158,8 @@ class Order:
             if is_opaque(node):
                 self._fail("opaque_operator", node, operator=full_name(node))
 
-    def _carry(self, node, behind: int) -> None:
-        """Note what an operation that is no MoE call leaves."""
+    def _carry(self, node: Node, behind: int) -> None:
+        """Note what an operation that is not a MoE call carries and writes."""
         if self._is_constant(node):
             self.constant.add(node)
         bearers = [source for source in node.all_input_nodes if self._depth(source) == behind]
@@ -164,7 +169,7 @@ class Order:
             self.partial.add(node)
         self._overwrite(node)
 
-    def _is_constant(self, node) -> bool:
+    def _is_constant(self, node: Node) -> bool:
         """Whether the compiler may know the numbers of the result."""
         if base_name(node) in CREATORS:
             self.filled -= storages(node)
@@ -172,37 +177,39 @@ class Order:
         sources = [source for source in node.all_input_nodes if is_tensor(source)]
         return bool(sources) and all(map(self._holds_constants, sources))
 
-    def _holds_constants(self, node) -> bool:
+    def _holds_constants(self, node: Node) -> bool:
         """Whether the compiler may know a value's numbers now: an operator may have written others into its memory."""
         return node in self.constant and not storages(node) & self.filled
 
-    def _carries(self, node, bearers: list) -> bool:
+    def _carries(self, node: Node, bearers: list[Node]) -> bool:
         """Whether the operation carries values from its inputs into a result that is never empty."""
         name = base_name(node)
         if name not in CARRIERS or not is_full(node, self.most) or is_cancelled(node, self.most):
             return False
         if name in FACTORS and any(map(self._holds_constants, node.all_input_nodes)):
             return False
-        return name not in SELECTIONS or not any(source in self.partial for source in bearers)
+        return name not in SELECTIONS or self.partial.isdisjoint(bearers)
 
-    def _is_partial(self, node, bearers: list) -> bool:
+    def _is_partial(self, node: Node, bearers: list[Node]) -> bool:
         """Whether parts of a result may carry less than others."""
         name = base_name(node)
         if name == "pad" or (name in JOINS and len(bearers) < len(node.all_input_nodes)):
             return True
-        return all(source in self.partial for source in bearers)
+        return self.partial.issuperset(bearers)
 
-    def _depth(self, node) -> int:
+    def _depth(self, node: Node) -> int:
         """The last MoE call that this value depends on; -1 if it depends on none."""
         depth = self.depth.get(node, NOTHING)
-        return min([depth, *(self.left[storage] for storage in storages(node) if storage in self.left)])
+        for storage in storages(node):
+            depth = min(depth, self.written_depth.get(storage, depth))
+        return depth
 
-    def _overwrite(self, node) -> None:
-        """What an operation writes over carries nothing more, and neither do its views; a carrier leaves its result.
+    def _overwrite(self, node: Node) -> None:
+        """Note what an operation writes over: it and its views carry nothing more, unless a carrier wrote its result.
 
-        Memory in which something else was written is never trusted again: a carrier may write a part of it.
+        Memory that anything else wrote is never trusted again: a carrier may write a part of it.
         """
-        targets: set = set()
+        targets: set[int] = set()
         for target in written(node):
             targets |= storages(target)
             if is_kernel(node) and is_whole(target):
@@ -211,20 +218,20 @@ class Order:
         if depth == NOTHING or not targets <= storages(node):
             self.broken |= targets
         for storage in targets:
-            self.left[storage] = NOTHING if storage in self.broken else depth
+            self.written_depth[storage] = NOTHING if storage in self.broken else depth
 
-    def _fail(self, code: str, node, **fields) -> None:
+    def _fail(self, code: str, node: Node, **fields: Any) -> None:
         file, line = place(node)
         self.failures.append(failure(IN_ORDER, code, **fields, file=file, line=line))
 
 
 NOTHING = -1
-SHOWN = 6
-"""Calls of a wrong order that are told."""
+MOST_CALLS = 6
+"""Calls of a wrong order that are reported at most."""
 
 
-def full_name(node) -> str:
-    """Name of the operation with its namespace, without an overload's: `vllm.moe_forward`, `add`."""
+def full_name(node: Node) -> str:
+    """Name of the operation with its namespace and without its overload: `vllm.moe_forward`, `add`."""
     target = node.target
     if hasattr(target, "_schema"):
         return str(target._schema.name).replace("::", ".")
@@ -232,43 +239,46 @@ def full_name(node) -> str:
     return str(name).replace("::", ".")
 
 
-def base_name(node) -> str:
+def base_name(node: Node) -> str:
     """Name of the operation alone."""
     return full_name(node).rpartition(".")[2]
 
 
-def is_moe(node) -> bool:
+def is_moe(node: Node) -> bool:
     """Whether this is a call of a MoE layer."""
     return node.op == "call_function" and full_name(node) in MOE
 
 
-def layer_of(node) -> str:
-    """Name of the layer that a MoE call names: a text, or from torch 2.11 on an object that holds one."""
+def layer_of(node: Node) -> str:
+    """Name of the layer in a MoE call. It is a text, or from torch 2.11 on an object that holds a text."""
     packet = getattr(node.target, "default", node.target)
-    positions = {argument.name: index for index, argument in enumerate(packet._schema.arguments)}
-    at = positions["layer_name"]
-    name = node.args[at] if at < len(node.args) else node.kwargs.get("layer_name")
+    at = [argument.name for argument in packet._schema.arguments].index("layer_name")
+    name: Any = node.args[at] if at < len(node.args) else node.kwargs.get("layer_name")
     if hasattr(name, "meta"):
         name = name.meta.get("example_value", name)
     name = getattr(name, "real_obj", name)
     return str(getattr(name, "value", name))
 
 
-def hidden_of(node):
-    """The hidden states that a MoE call is given."""
-    return node.args[0] if node.args else node.kwargs["hidden_states"]
+def hidden_of(node: Node) -> Node:
+    """The hidden states in a MoE call."""
+    hidden: Node = node.args[0] if node.args else node.kwargs["hidden_states"]
+    return hidden
 
 
-def inner_nodes(module) -> list:
-    """The nodes of the graphs inside this one, as those that `torch.cond` chooses between."""
+def inner_nodes(module: Module) -> list[Node]:
+    """The nodes of the graphs inside this graph, such as those between which `torch.cond` chooses."""
     import torch
 
-    parts = [part for part in module.modules() if part is not module and isinstance(part, torch.fx.GraphModule)]
-    return [node for part in parts for node in part.graph.nodes]
+    nodes: list[Node] = []
+    for part in module.modules():
+        if part is not module and isinstance(part, torch.fx.GraphModule):
+            nodes += part.graph.nodes
+    return nodes
 
 
-def is_opaque(node) -> bool:
-    """Whether this is neither torch's nor vLLM's: it may do anything, to the counter too."""
+def is_opaque(node: Node) -> bool:
+    """Whether an operator is neither torch's nor vLLM's: it may do anything, also to the counter."""
     import torch
 
     if node.op == "call_module":
@@ -282,67 +292,76 @@ def is_opaque(node) -> bool:
     return home_of(node.target) not in PLAIN
 
 
-def home_of(function) -> str:
-    """Top-level name of the module in which a function was written; `__module__` may be that of a function it wraps."""
+def home_of(function: Any) -> str:
+    """Top-level name of the module that wrote a function; `__module__` may be that of a function inside it."""
     module = getattr(function, "__globals__", {}).get("__name__") or getattr(function, "__module__", None)
-    return (module or "torch").partition(".")[0]
+    return str(module or "torch").partition(".")[0]
 
 
-def is_tensor(node) -> bool:
+def is_tensor(node: Node) -> bool:
     """Whether a node's value is a tensor, or several."""
     import torch
 
+    return any(isinstance(value, torch.Tensor) for value in example_values(node))
+
+
+def example_values(node: Node) -> list[Any]:
+    """The values of a node in the trace, one or several."""
     value = node.meta.get("example_value")
-    values = value if isinstance(value, (tuple, list)) else [value]
-    return any(isinstance(item, torch.Tensor) for item in values)
+    return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
-def is_full(node, most: int) -> bool:
+def is_full(node: Node, most: int) -> bool:
     """Whether every result is a tensor of floating-point numbers without a dimension that may be empty."""
     import torch
 
-    value = node.meta.get("example_value")
-    values = value if isinstance(value, (tuple, list)) else [value]
-    for item in values:
-        if not isinstance(item, torch.Tensor) or not item.is_floating_point():
+    values = example_values(node)
+    for value in values:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             return False
-        if not all(is_positive(size, most) for size in item.shape):
+        if not all(is_positive(size, most) for size in value.shape):
             return False
     return bool(values)
 
 
-def is_cancelled(node, most: int) -> bool:
-    """Whether numbers of the call take the values away: a product with 0, a difference of twice the same."""
-    name, named = base_name(node), node.kwargs
+def is_cancelled(node: Node, most: int) -> bool:
+    """Whether the call takes the values away: a product with 0, a difference of equal inputs."""
+    name, keywords = base_name(node), node.kwargs
     if name == "getitem":
         return False
-    scales = [named[key] for key in ("alpha", "beta") if key in named]
-    if "out" in named or named.get("rounding_mode") or any(is_vanishing(scale, most) for scale in scales):
+    if "out" in keywords or keywords.get("rounding_mode"):
         return True
-    if name in SAME_CANCELS and len(node.all_input_nodes) < tensors_given(node):
+    if any(is_vanishing(keywords[key], most) for key in keywords.keys() & {"alpha", "beta"}):
+        return True
+    if name in SAME_CANCELS and len(node.all_input_nodes) < input_count(node):
         return True
     if name == "pad":
-        amounts = [*node.args[1:2], *(named[key] for key in ("pad", "padding") if key in named)]
-        return not all(isinstance(size, int) and size >= 0 for amount in amounts for size in amount)
-    return name in PRODUCTS.split() and any(is_vanishing(value, most) for value in [*node.args, *named.values()])
+        return may_cut(node)
+    return name in PRODUCTS.split() and any(is_vanishing(value, most) for value in [*node.args, *keywords.values()])
 
 
-def is_vanishing(value, most: int) -> bool:
-    """Whether a factor may be zero; a node that is a tensor is no number."""
+def may_cut(node: Node) -> bool:
+    """Whether a `pad` may remove numbers: an amount is negative, or not a plain number."""
+    amounts = [*node.args[1:2], *(node.kwargs[key] for key in node.kwargs.keys() & {"pad", "padding"})]
+    return not all(isinstance(size, int) and size >= 0 for size in chain(*amounts))
+
+
+def is_vanishing(value: Any, most: int) -> bool:
+    """Whether a factor may be zero; a node that is a tensor is not a number."""
     if hasattr(value, "meta"):
         return not is_tensor(value) and vanishes(value.meta.get("example_value"), most)
     return vanishes(value, most)
 
 
-def tensors_given(node) -> int:
-    """How many of the arguments are other operations' results, each as often as it is given."""
+def input_count(node: Node) -> int:
+    """How many arguments are results of other operations; a result that is passed twice counts twice."""
     return sum(hasattr(value, "meta") for value in [*node.args, *node.kwargs.values()])
 
 
-def written(node) -> list:
-    """The inputs that an operation writes into; a MoE call is not among them.
+def written(node: Node) -> list[Node]:
+    """The inputs into which an operation writes; it is not a MoE call.
 
-    Of an operator that runs graphs all inputs count: what the graphs write is not told.
+    For an operator that runs graphs all inputs count: it does not say what the graphs write.
     """
     import torch
 
@@ -358,7 +377,7 @@ def written(node) -> list:
     return [node.args[0]] if in_place and node.args else []
 
 
-def overload_of(node):
+def overload_of(node: Node) -> Any:
     """The operator with a schema that a node calls; None if it calls a method or a function of Python."""
     import torch
 
@@ -367,41 +386,40 @@ def overload_of(node):
     return node.target if isinstance(node.target, torch._ops.OpOverload) else None
 
 
-def written_by_schema(node, overload) -> list:
-    """The inputs that an operator's schema says it writes into."""
-    targets = []
+def written_by_schema(node: Node, overload: Any) -> list[Node]:
+    """The inputs into which an operator writes, as its schema says."""
+    targets: list[Node] = []
     for index, argument in enumerate(overload._schema.arguments):
-        value = node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
+        value: Any = node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
         if argument.alias_info is not None and argument.alias_info.is_write and hasattr(value, "meta"):
             targets.append(value)
     return targets
 
 
-def is_kernel(node) -> bool:
-    """Whether this calls an operator into which no compiler looks; those of torch itself are taken apart."""
+def is_kernel(node: Node) -> bool:
+    """Whether this calls an operator that no compiler examines; torch decomposes its own operators."""
     overload = overload_of(node)
     return overload is not None and full_name(node).partition(".")[0] not in ("aten", "prims")
 
 
-def is_whole(node) -> bool:
-    """Whether a value is all of the memory that an operation made, and no part of it."""
+def is_whole(node: Node) -> bool:
+    """Whether a value is all of the memory that an operation made, and not a part of it."""
     while base_name(node) in RESHAPES and node.all_input_nodes:
         node = node.all_input_nodes[0]
     return base_name(node) in CREATORS
 
 
-def storages(node) -> set:
-    """What tells the memory of a node's tensors from that of others; views share it with what they show."""
+def storages(node: Node) -> set[int]:
+    """Identities of the memory of a node's tensors; views share it with what they show."""
     import torch
 
     if not hasattr(node, "meta"):
         return set()
-    value = node.meta.get("example_value")
-    values = value if isinstance(value, (tuple, list)) else [value]
-    return {item.untyped_storage()._cdata for item in values if isinstance(item, torch.Tensor)}
+    tensors = [value for value in example_values(node) if isinstance(value, torch.Tensor)]
+    return {tensor.untyped_storage()._cdata for tensor in tensors}
 
 
-def place(node) -> tuple:
+def place(node: Node) -> tuple[str, int]:
     """File and line of the code that an operation comes from."""
     stack = node.meta.get("stack_trace") or ""
     lines = [line for line in stack.splitlines() if line.strip().startswith("File ")]

@@ -1,7 +1,7 @@
-"""Whose code a file is: Python's, a package's that vLLM asks for, vLLM's own and unchanged, or somebody else's.
+"""Whose code a file is: Python's, vLLM's or that of a package that vLLM requires, unchanged; or somebody else's.
 
-A file is known by the RECORD of the distribution that installed it, never by words in its path. A vLLM that was
-installed without a RECORD, as an editable one, is somebody else's.
+The RECORD of the distribution that installed a file decides, never words in its path. A vLLM that was installed without
+a RECORD, as an editable one, is somebody else's.
 """
 
 import base64
@@ -14,10 +14,15 @@ import sys
 import sysconfig
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import Distribution
 from pathlib import Path
+
+import shared_worker
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A distribution's name at the start of a requirement."""
+WORKER = (str(Path(__file__).parents[1]), str(Path(shared_worker.__file__).parent))
+"""The folders of this worker's own code."""
 
 
 class Origins:
@@ -25,12 +30,12 @@ class Origins:
 
     def __init__(self) -> None:
         self.vllm = owner_of("vllm/__init__.py")
-        self.hashes: dict = {}
+        self.hashes: dict[str, str] = {}
         for distribution in required_by(self.vllm):
             self.hashes.update(recorded(distribution))
         self.own = recorded(self.vllm)
         self.torch = recorded(owner_of("torch/__init__.py"))
-        self.answers: dict = {}
+        self.answers: dict[str, bool] = {}
 
     def is_trusted(self, file: str) -> bool:
         """Whether the file is Python's, or installed with vLLM or a package that it requires, and unchanged since.
@@ -55,7 +60,7 @@ class Origins:
         return False
 
     def counted(self, file: str) -> str:
-        """sha256 of a file that a verdict depends on; empty for Python's own and torch's, which their versions tell."""
+        """sha256 of a file on which a verdict depends; empty for files of Python and torch: their versions count."""
         path = Path(file).resolve()
         if is_standard(path) or str(path) in self.torch:
             return ""
@@ -68,13 +73,18 @@ class Origins:
         return str(Path(file).resolve()) in self.own
 
 
+def is_of_worker(file: str) -> bool:
+    """Whether the file is this worker's own."""
+    return file.startswith(WORKER)
+
+
 def is_generated(file: str) -> bool:
-    """Whether torch wrote this file, in this process's own cache, from code that it was given."""
-    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    return bool(cache) and Path(file).is_relative_to(cache)
+    """Whether torch generated this file into this process's own cache."""
+    folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    return bool(folder) and Path(file).is_relative_to(str(folder))
 
 
-def owner_of(file: str):
+def owner_of(file: str) -> Distribution | None:
     """The distribution whose RECORD names this file; None if there is none."""
     for distribution in importlib.metadata.distributions():
         lines = (distribution.read_text("RECORD") or "").splitlines()
@@ -83,29 +93,29 @@ def owner_of(file: str):
     return None
 
 
-def required_by(distribution) -> list:
-    """The distributions that this one requires, and those that they require, as far as installed."""
-    known: dict = {}
+def required_by(distribution: Distribution | None) -> list[Distribution]:
+    """The installed distributions that this one requires, directly or through others."""
+    required: dict[str, Distribution] = {}
     waiting = names_required(distribution) if distribution else []
     while waiting:
         name = waiting.pop()
-        if name in known:
+        if name in required:
             continue
         with suppress(importlib.metadata.PackageNotFoundError):
-            known[name] = importlib.metadata.distribution(name)
-            waiting += names_required(known[name])
-    return list(known.values())
+            required[name] = importlib.metadata.distribution(name)
+            waiting += names_required(required[name])
+    return list(required.values())
 
 
-def names_required(distribution) -> list:
-    """Normalised names of the distributions in its metadata; those that an extra asks for among them."""
+def names_required(distribution: Distribution) -> list[str]:
+    """Normalised names of the distributions that its metadata requires, including those for an extra."""
     matches = [NAME.match(text) for text in distribution.requires or ()]
     return [re.sub(r"[-_.]+", "-", match[0]).lower() for match in matches if match]
 
 
-def recorded(distribution) -> dict:
+def recorded(distribution: Distribution | None) -> dict[str, str]:
     """Absolute path -> sha256 in hexadecimal, of each Python file in the distribution's RECORD."""
-    hashes: dict = {}
+    hashes: dict[str, str] = {}
     if distribution is None:
         return hashes
     for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
@@ -117,7 +127,7 @@ def recorded(distribution) -> dict:
 
 
 def resolved(file: str) -> str:
-    """The path without links; folders are looked up once, as an environment has tens of thousands of files."""
+    """The path without links; each folder is looked up once, as an environment has tens of thousands of files."""
     folder, name = os.path.split(file)
     path = f"{resolved_folder(folder)}/{name}"
     return os.path.realpath(path) if Path(path).is_symlink() else path
@@ -139,11 +149,11 @@ def is_standard(path: Path) -> bool:
 
 
 @cache
-def standard_folders() -> tuple:
-    """Where this interpreter's standard library lies."""
+def standard_folders() -> tuple[Path, ...]:
+    """The folders of this interpreter's standard library."""
     return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 
 def sha256(path: Path) -> str:
-    """Of the file's bytes, in hexadecimal."""
+    """sha256 of the file's bytes, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,7 +1,7 @@
-"""What the code of a launch reads beside its arguments: environment variables, fields of vLLM's config, its own files.
+"""What the code of a launch reads besides its arguments: environment variables, fields of vLLM's config, its files.
 
-Two launches that differ only in what nobody read are alike. Reads are noted while the config and the model are built.
-While Dynamo traces, its guards tell of them, for a recorder of ours would be traced, too.
+Two launches are alike if they differ only in what nobody read. Reads are noted while the config and the model are
+built. While Dynamo traces, its guards show them: Dynamo would trace our own recorder, too.
 """
 
 import hashlib
@@ -9,7 +9,13 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Any
+
+from shared_worker.vllm_types import VllmConfig
+from vllm_launch_worker.proof.tracing import Guard
 
 ATTRIBUTE = re.compile(r"\.(\w+)|\['(\w+)'\]")
 VARIABLE = re.compile(r"environ.{0,40}?\[b?'(\w+)'\]|\.([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b")
@@ -19,36 +25,36 @@ READERS = frozenset(("environ", "getenv", "environb"))
 
 
 class Reads:
-    """Notes of what was read.
+    """Notes of reads.
 
     Attributes:
-        environ: the variables when the process began: vLLM sets some itself.
+        environ: the variables before vLLM sets some itself.
         variables: names of the environment variables.
         fields: fields of vLLM's config, `scheduler_config.max_num_seqs`.
-        codes: the code objects of all Python functions that ran, import hooks left out.
+        codes: the code objects of all Python functions that ran, without import hooks.
         listed: files whose code read every variable at once.
     """
 
     def __init__(self) -> None:
-        self.environ: dict = dict(os.environ)
-        self.variables: set = set()
-        self.fields: set = set()
-        self.codes: set = set()
-        self.listed: set = set()
+        self.environ: dict[str, str] = dict(os.environ)
+        self.variables: set[str] = set()
+        self.fields: set[str] = set()
+        self.codes: set[CodeType] = set()
+        self.listed: set[str] = set()
 
     @contextmanager
-    def of_variables(self):
+    def of_variables(self) -> Iterator[None]:
         """Note each environment variable that Python reads in the block."""
-        kind = type(os.environ)
+        kind: Any = type(os.environ)
         get, listing = kind.__getitem__, kind.__iter__
-        places: set = set()
+        places: set[tuple[str, int]] = set()
 
-        def read(environ, name):
+        def read(environ: Any, name: Any) -> Any:
             if reader() not in places:
                 self.variables.add(os.fsdecode(name) if isinstance(name, bytes) else str(name))
             return get(environ, name)
 
-        def listed(environ):
+        def listed(environ: Any) -> Any:
             place = reader()
             places.add(place)
             self.listed.add(place[0])
@@ -61,36 +67,40 @@ class Reads:
             kind.__getitem__, kind.__iter__ = get, listing
 
     @contextmanager
-    def of_fields(self, vllm_config):
+    def of_fields(self, vllm_config: VllmConfig) -> Iterator[None]:
         """Note each field that is read of a config below this one."""
-        parts = {type(part): name for name, part in vars(vllm_config).items() if hasattr(part, "__dataclass_fields__")}
-        patched = [self._watch(kind, name) for kind, name in parts.items()]
+        owners: dict[type[Any], str] = {}
+        for name, part in vars(vllm_config).items():
+            if hasattr(part, "__dataclass_fields__"):
+                owners[type(part)] = name
+        patched = [self._watch(kind, name) for kind, name in owners.items()]
         try:
             yield
         finally:
             for kind, attribute in patched:
                 kind.__getattribute__ = attribute
 
-    def _watch(self, kind, owner: str) -> tuple:
-        """Note reads of every config of this class: a model with parts gives them copies of its own."""
-        attribute = kind.__getattribute__
+    def _watch(self, kind: Any, owner: str) -> tuple[Any, Callable[..., Any]]:
+        """Note reads of every config of this class: a model gives its parts copies of the config."""
+        attribute: Callable[..., Any] = kind.__getattribute__
         fields = frozenset(kind.__dataclass_fields__)
         watched = fields | {"__dict__"}
 
-        def read(part, name):
+        def read(part: Any, name: Any) -> Any:
             if name in watched and not is_beside(sys._getframe(1)):
-                self.fields.update(f"{owner}.{field}" for field in (fields if name == "__dict__" else (name,)))
+                names = fields if name == "__dict__" else (name,)
+                self.fields.update(f"{owner}.{field}" for field in names)
             return attribute(part, name)
 
         kind.__getattribute__ = read
         return kind, attribute
 
     @contextmanager
-    def of_code(self):
+    def of_code(self) -> Iterator[None]:
         """Note every Python function that runs in the block."""
         codes = self.codes
 
-        def note(frame, _event, _argument):
+        def note(frame: FrameType, _event: str, _argument: Any) -> None:
             if frame.f_code not in codes and not is_import_hook(frame):
                 codes.add(frame.f_code)
 
@@ -102,9 +112,9 @@ class Reads:
             sys.settrace(None)
             threading.settrace(None)
 
-    def of_guards(self, guards: list, vllm_config) -> None:
-        """Note what guards tell: an attribute that is called as a field of some config counts as this field."""
-        owners: dict = {}
+    def of_guards(self, guards: list[Guard], vllm_config: VllmConfig) -> None:
+        """Note what guards show: an attribute with the name of a field of some config counts as this field."""
+        owners: dict[str, list[str]] = {}
         for name, part in vars(vllm_config).items():
             for field in getattr(part, "__dataclass_fields__", ()):
                 owners.setdefault(field, []).append(name)
@@ -115,35 +125,38 @@ class Reads:
             for match in VARIABLE.finditer(guard["name"]):
                 self.variables.add(match[1] or match[2])
 
-    def of_traced(self, codes: set) -> None:
-        """Note what traced functions may ask the environment for: no guard tells of a variable that is not set."""
+    def of_traced(self, codes: set[CodeType]) -> None:
+        """Note the variables that traced functions may read: no guard shows a variable that is not set."""
         for code in codes:
-            if READERS.intersection(code.co_names):
-                texts = [value for value in code.co_consts if isinstance(value, str)]
-                self.variables.update(text for text in texts if CAPITALS.fullmatch(text))
+            if READERS.isdisjoint(code.co_names):
+                continue
+            for value in code.co_consts:
+                if isinstance(value, str) and CAPITALS.fullmatch(value):
+                    self.variables.add(value)
 
 
 WHOLE = ("copy", "copyreg", "functools")
-"""Modules of Python's that ask an object for its dictionary, to copy it or to keep a result there."""
+"""Python's own modules that read an object's dictionary, to copy the object or to keep a result there."""
 CONFIGS, EXPERTS = "vllm.config", "vllm.model_executor.layers.fused_moe"
 
 
-def is_import_hook(frame) -> bool:
-    """Whether Python's import system called this code, and it is no module that is imported.
+def is_import_hook(frame: FrameType) -> bool:
+    """Whether Python's import system called this code, and the code is not an imported module itself.
 
-    Environments bring hooks of their own (virtualenv's `_virtualenv.py`): like all that Python runs at its own start,
-    they belong to the environment.
+    Environments bring their own hooks (virtualenv's `_virtualenv.py`). Like all that Python runs at its start, they
+    belong to the environment.
     """
     own = frame.f_code.co_filename
-    while frame is not None and frame.f_code.co_filename == own:
-        if frame.f_code.co_name == "<module>":
+    caller: FrameType | None = frame
+    while caller is not None and caller.f_code.co_filename == own:
+        if caller.f_code.co_name == "<module>":
             return False
-        frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename.startswith("<frozen importlib")
+        caller = caller.f_back
+    return caller is not None and caller.f_code.co_filename.startswith("<frozen importlib")
 
 
-def reader() -> tuple:
-    """File and line of the code that reads a variable: the innermost frame that is not of Python's own mapping.
+def reader() -> tuple[str, int]:
+    """File and line of the code that reads a variable: the innermost frame outside of Python's own mapping.
 
     Code that copies all variables lists them and then reads each, in one line.
     """
@@ -156,11 +169,11 @@ def reader() -> tuple:
 MAPPING = ("os", "collections.abc", "_collections_abc")
 
 
-def is_beside(frame) -> bool:
-    """Whether a read cannot change which MoE layer is called, by who makes it.
+def is_beside(frame: FrameType) -> bool:
+    """Whether the code that makes a read cannot change which MoE layer is called.
 
-    vLLM's configs read each other when one is copied or written out, and a copy is watched as the first is. A MoE
-    layer and the quantisation of its experts keep what they read for the inside of the operator, after the layer was
+    vLLM's configs read each other when one of them is copied or written out, and a copy is watched like the original. A
+    MoE layer and the quantisation of its experts use what they read only inside the operator, after the layer was
     resolved.
     """
     module = frame.f_globals.get("__name__", "")
@@ -170,8 +183,8 @@ def is_beside(frame) -> bool:
     return any(kind.__module__.startswith(f"{EXPERTS}.") for kind in kinds)
 
 
-def values(names: set, environ: dict) -> dict:
-    """Variable -> sha256 of its value in these, empty if it is not set."""
+def values(names: set[str], environ: dict[str, str]) -> dict[str, str]:
+    """Name of a variable -> sha256 of its value, empty if it is not set."""
     digests = {}
     for name in sorted(names):
         value = environ.get(name)

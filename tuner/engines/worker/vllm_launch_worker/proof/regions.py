@@ -1,36 +1,44 @@
-"""Condition 1: in this launch the model is compiled, in one region, once for good."""
+"""Condition 1: in this launch the model is compiled in one region, once for good."""
 
 import os
+from typing import Any
 
-from vllm_launch_worker.proof.failure import COMPILED, NOTHING_SILENT, failure
+from shared_worker.vllm_types import CompilationConfig, Module, Region, VllmConfig
+from vllm_launch_worker.proof.failure import COMPILED, NOTHING_SILENT, Failure, failure
 
 TRACED_ONCE = ("VLLM_COMPILE", "DYNAMO_TRACE_ONCE")
 """Names of the compile modes that trace once and drop the guards (vllm/config/compilation.py)."""
 
 
-def moe_layers(vllm_config) -> dict:
+def moe_layers(vllm_config: VllmConfig) -> dict[str, Module]:
     """Registered name -> MoE layer, in construction order."""
     compilation = vllm_config.compilation_config
     return {name: compilation.static_forward_context[name] for name in compilation.static_all_moe_layers}
 
 
-def holders(model, layers: dict) -> list:
-    """The outermost modules that vLLM's decorator made and that hold a MoE layer."""
+def identities(module: Module) -> set[int]:
+    """Identities of a module and all below it."""
+    return set(map(id, module.modules()))
+
+
+def holders(model: Module, layers: dict[str, Module]) -> list[Region]:
+    """The outermost modules with a class that vLLM's decorator made and a MoE layer inside."""
     from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper
 
-    wanted = {id(layer) for layer in layers.values()}
-    found: list = []
-    inside: set = set()
+    experts = set(map(id, layers.values()))
+    regions: list[Region] = []
+    inside: set[int] = set()
+    module: Any
     for module in model.modules():
         is_decorated = isinstance(module, TorchCompileWithNoGuardsWrapper)
-        if is_decorated and id(module) not in inside and wanted & {id(part) for part in module.modules()}:
-            found.append(module)
+        if is_decorated and id(module) not in inside and experts & identities(module):
+            regions.append(module)
             if not module.do_not_compile:
-                inside |= {id(part) for part in module.modules()}
-    return found
+                inside |= identities(module)
+    return regions
 
 
-def not_compiled(model, vllm_config, decorated: list) -> list:
+def not_compiled(model: Module, vllm_config: VllmConfig, decorated: list[Region]) -> list[Failure]:
     """Why vLLM compiles no part of the model that holds its MoE layers; empty if it does."""
     if any(not module.do_not_compile for module in decorated):
         return []
@@ -42,8 +50,8 @@ def not_compiled(model, vllm_config, decorated: list) -> list:
     return [failure(COMPILED, "do_not_compile", **{"class": type(decorated[0]).__name__})]
 
 
-def settings_against(vllm_config) -> list:
-    """What of the launch keeps one trace from standing for every pass."""
+def settings_against(vllm_config: VllmConfig) -> list[Failure]:
+    """The settings of the launch that keep one trace from standing for every pass."""
     return [
         *dynamo_against(),
         *mode_against(vllm_config),
@@ -52,12 +60,12 @@ def settings_against(vllm_config) -> list:
     ]
 
 
-def dynamo_against() -> list:
-    """Dynamo is switched off, hides its errors, or is told to run eagerly."""
+def dynamo_against() -> list[Failure]:
+    """Dynamo is switched off, hides its errors, or runs eagerly."""
     import torch
 
     failures = []
-    if torch._dynamo.config.disable or os.environ.get("TORCHDYNAMO_DISABLE") == "1":  # asked for at each compile
+    if torch._dynamo.config.disable or os.environ.get("TORCHDYNAMO_DISABLE") == "1":  # read at each compile
         failures.append(failure(COMPILED, "dynamo_disabled", variable="TORCHDYNAMO_DISABLE, TORCH_COMPILE_DISABLE"))
     if torch._dynamo.config.suppress_errors:
         failures.append(failure(COMPILED, "errors_suppressed", variable="TORCHDYNAMO_SUPPRESS_ERRORS"))
@@ -67,7 +75,7 @@ def dynamo_against() -> list:
     return failures
 
 
-def mode_against(vllm_config) -> list:
+def mode_against(vllm_config: VllmConfig) -> list[Failure]:
     """The mode traces more than once."""
     compilation = vllm_config.compilation_config
     mode = getattr(compilation.mode, "name", str(compilation.mode))
@@ -80,9 +88,10 @@ def mode_against(vllm_config) -> list:
     return failures
 
 
-def passes_against(vllm_config) -> list:
-    """Some passes go another way than the compiled one, or the compiled code is dropped and made again."""
-    parallel, failures = vllm_config.parallel_config, []
+def passes_against(vllm_config: VllmConfig) -> list[Failure]:
+    """Some passes bypass the compiled code, or the compiled code is dropped and made again."""
+    parallel = vllm_config.parallel_config
+    failures: list[Failure] = []
     if vllm_config.model_config.is_encoder_decoder:
         failures.append(failure(COMPILED, "encoder_decoder"))
     if getattr(parallel, "enable_elastic_ep", False):
@@ -94,20 +103,20 @@ def passes_against(vllm_config) -> list:
     return failures
 
 
-def graphs_against(compilation) -> list:
-    """Condition 3: a pass might replay a part of its MoE calls from CUDA graphs and make the others by Python."""
+def graphs_against(compilation: CompilationConfig) -> list[Failure]:
+    """Condition 3: a pass might replay some of its MoE calls from CUDA graphs and make the others by Python."""
     failures = []
     if getattr(compilation, "use_inductor_graph_partition", False):
         failures.append(failure(NOTHING_SILENT, "inductor_partition"))
     graphs = getattr(compilation.cudagraph_mode, "name", str(compilation.cudagraph_mode))
     splitting = set(compilation.splitting_ops or ())
-    operators = {f"vllm::{name}" for name in ("moe_forward", "moe_forward_shared")}
+    operators = {"vllm::moe_forward", "vllm::moe_forward_shared"}
     if "PIECEWISE" in graphs and len(splitting & operators) == 1:
         failures.append(failure(NOTHING_SILENT, "mixed_graphs", setting=", ".join(sorted(splitting & operators))))
     return failures
 
 
-def regions_against(decorated: list, layers: dict) -> list:
+def regions_against(decorated: list[Region], layers: dict[str, Module]) -> list[Failure]:
     """There is more than one compiled region, or a layer lies outside of it."""
     from vllm.compilation import decorators
 
@@ -115,12 +124,12 @@ def regions_against(decorated: list, layers: dict) -> list:
     failures = []
     if len(active) != 1 or len(decorated) != 1:
         return [failure(COMPILED, "regions", count=len(decorated))]
-    inside = {id(part) for part in active[0].modules()}
+    inside = identities(active[0])
     for name, layer in layers.items():
         if id(layer) not in inside:
             failures.append(failure(COMPILED, "layer_outside", layer=name))
-    call = type(active[0]).__call__
-    if getattr(call, "__code__", None) is None or call.__code__.co_filename != decorators.__file__:
+    code = getattr(type(active[0]).__call__, "__code__", None)
+    if code is None or code.co_filename != decorators.__file__:
         failures.append(failure(COMPILED, "call_wrapped", **{"class": type(active[0]).__name__}))
     if "forward" in vars(active[0]) or "__call__" in vars(active[0]):
         failures.append(failure(COMPILED, "call_wrapped", **{"class": type(active[0]).__name__}))

@@ -2,14 +2,15 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 ALL_SIZES = 2048
 """Up to this number of tokens every batch is tried."""
 
 
 @lru_cache
-def holds(condition, most: int) -> bool:
-    """Whether this condition of sympy's is true for every number of tokens from 1 to `most`."""
+def holds(condition: Any, most: int) -> bool:
+    """Whether a sympy condition is true for every number of tokens from 1 to `most`."""
     import sympy
 
     symbols = sorted(getattr(condition, "free_symbols", ()), key=str)
@@ -21,29 +22,30 @@ def holds(condition, most: int) -> bool:
     return True
 
 
-def sizes_to_try(most: int, condition) -> list:
-    """Every size up to some thousands; beyond, those beside each number of the guard, and the ends."""
+def sizes_to_try(most: int, condition: Any) -> list[int]:
+    """Every size up to `ALL_SIZES`; beyond, the sizes beside each number of the condition, and the ends."""
     import sympy
 
     if most <= ALL_SIZES:
         return list(range(1, most + 1))
-    numbers = {int(number) for number in condition.atoms(sympy.Integer)}
-    near = {number + step for number in numbers for step in (-1, 0, 1)}
-    return sorted({*range(1, ALL_SIZES + 1), *(size for size in near if 1 <= size <= most), most - 1, most})
+    sizes = {*range(1, ALL_SIZES + 1), most - 1, most}
+    for number in map(int, condition.atoms(sympy.Integer)):
+        sizes.update(size for size in (number - 1, number, number + 1) if 1 <= size <= most)
+    return sorted(sizes)
 
 
-def is_positive(size, most: int) -> bool:
-    """Whether a size is above 0 in every batch; of one that depends on a tensor's values this is not known."""
+def is_positive(size: Any, most: int) -> bool:
+    """Whether a size is above 0 in every batch; False for a size that depends on a tensor's values."""
     import torch
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
     if isinstance(size, torch.SymInt):
         return not free_unbacked_symbols(size) and holds(size.node.expr > 0, most)
-    return size > 0
+    return bool(size > 0)
 
 
-def vanishes(value, most: int) -> bool:
-    """Whether a factor may be 0, or takes values away as 0 does; `value` is no tensor."""
+def vanishes(value: Any, most: int) -> bool:
+    """Whether a factor may be 0, or takes values away as 0 does; `value` is not a tensor."""
     import torch
 
     if isinstance(value, torch.SymInt):

@@ -2,8 +2,10 @@
 
 import ast
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from vllm_launch_worker.proof.origin import is_standard
 
@@ -16,19 +18,27 @@ CHANGES = frozenset(
 ) | {"rotate", "update", "setdefault", "popitem", "add", "discard", "move_to_end", "__setitem__", "__delitem__"}
 """Methods that change a list, a dictionary, a set or a queue."""
 ANY = "*"
-"""Stands for every name: a name that a function computes."""
-GIVEN = "()"
-"""Stands for what a function is given."""
+"""Stands for every name: a function computed the name."""
+ARGUMENT = "()"
+"""Stands for an argument of a function."""
 INSIDE = "[]"
-"""Behind the name of a container of which the contents are changed."""
+"""Stands behind the name of a container whose contents change."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Variables = dict[str, set[str]]
+"""Plain variable of a function -> the attributes of which it may be the value or a part."""
 
 
 @lru_cache
-def stored_in(files: frozenset) -> frozenset:
-    """Names of what functions of these files change; Python's own and torch's are left out."""
+def stored_in(files: frozenset[str]) -> frozenset[str]:
+    """Names of what functions of these files change, without files of Python and torch."""
     trees = [tree_of(file) for file in sorted(files) if not file.startswith("<") and is_looked_into(file)]
-    changing = {function.name for tree in trees for function in functions_of(tree) if changes_arguments(function)}
-    return frozenset(name for tree in trees for name in stored_names(tree, changing))
+    changing: set[str] = set()
+    for tree in trees:
+        for function in functions_of(tree):
+            if not isinstance(function, ast.Lambda) and changes_arguments(function):
+                changing.add(function.name)
+    return frozenset().union(*(stored_names(tree, changing) for tree in trees))
 
 
 def is_looked_into(file: str) -> bool:
@@ -37,68 +47,66 @@ def is_looked_into(file: str) -> bool:
 
 
 @lru_cache
-def tree_of(file: str):
+def tree_of(file: str) -> ast.Module:
     """The syntax tree of a file."""
     return ast.parse(Path(file).read_text(encoding="utf-8"))
 
 
-def functions_of(tree) -> list:
-    """The functions in a syntax tree, those without a name among them."""
+def functions_of(tree: ast.AST) -> list[Function]:
+    """The functions in a syntax tree, including lambdas."""
     return [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
 
 
-def module_roots(file: str) -> set:
+def module_roots(file: str) -> set[str]:
     """Top-level names of the imported modules that come from this file."""
-    return {
-        name.partition(".")[0] for name, module in list(sys.modules.items()) if getattr(module, "__file__", "") == file
-    }
+    modules = list(sys.modules.items())
+    return {name.partition(".")[0] for name, module in modules if getattr(module, "__file__", "") == file}
 
 
-def stored_names(tree, changing: set) -> set:
+def stored_names(tree: ast.AST, changing: set[str]) -> set[str]:
     """Names of attributes, globals and constant keys that functions outside constructors store, delete or change.
 
     Args:
         tree: of a file.
-        changing: names of functions, in whatever file, that change what they are given.
+        changing: names of functions, in any file, that change their arguments.
     """
-    names: set = set()
+    names: set[str] = set()
     for function in functions_of(tree):
         if getattr(function, "name", "") not in CONSTRUCTORS:
             nodes = list(ast.walk(function))
             variables = variables_of(nodes)
             for node in nodes:
-                names |= stored_by(node, variables) | given_to(node, changing, variables)
+                names |= stored_by(node, variables) | passed_by(node, changing, variables)
     return names
 
 
-def changes_arguments(function) -> bool:
-    """Whether a function with a name changes the contents of what it is given."""
-    if isinstance(function, ast.Lambda):
-        return False
-    given = function.args
-    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+def changes_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function changes the contents of its arguments."""
+    signature = function.args
+    arguments = [*signature.posonlyargs, *signature.args, *signature.kwonlyargs]
     nodes = list(ast.walk(function))
-    variables = variables_of(nodes, {argument.arg: {GIVEN} for argument in arguments})
-    return any(GIVEN in stored_by(node, variables) for node in nodes)
+    variables = variables_of(nodes, {argument.arg: {ARGUMENT} for argument in arguments})
+    return any(ARGUMENT in stored_by(node, variables) for node in nodes)
 
 
-def given_to(node, changing: set, variables: dict) -> set:
-    """What is given to one of the functions that change their arguments."""
+def passed_by(node: ast.AST, changing: set[str], variables: Variables) -> set[str]:
+    """The contents that a call passes to one of the functions that change their arguments."""
     if not isinstance(node, ast.Call) or called(node) not in changing:
         return set()
-    values = [*node.args, *(keyword.value for keyword in node.keywords)]
-    return set().union(*(contents_of(value, variables) for value in values))
+    return contents_of_all([*node.args, *(keyword.value for keyword in node.keywords)], variables)
 
 
-def variables_of(nodes: list, given=None) -> dict:
-    """Plain variable of a function -> the attributes of which it may be the value or a part.
+def variables_of(nodes: list[ast.AST], arguments: Variables | None = None) -> Variables:
+    """The attributes of which each plain variable of a function may be the value or a part.
 
     Args:
         nodes: of its syntax tree.
-        given: the same of its arguments.
+        arguments: the same for its arguments.
     """
-    bound = [(names_in(target), value) for node in nodes for target, value in bound_by(node)]
-    variables: dict = dict(given or {})
+    bound: list[tuple[list[str], ast.expr]] = []
+    for node in nodes:
+        bound += [(names_in(target), value) for target, value in bound_by(node)]
+    variables: Variables = dict(arguments or {})
     for names, value in bound * NAMES_IN_A_ROW:
         contents = contents_of(value, variables)
         for name in names if contents else ():
@@ -106,17 +114,17 @@ def variables_of(nodes: list, given=None) -> dict:
     return variables
 
 
-def names_in(target) -> list:
+def names_in(target: ast.AST) -> list[str]:
     """The plain variables that a target binds."""
     return [node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 
 
 NAMES_IN_A_ROW = 2
-"""Variables through which a value is followed, whatever their order in the source."""
+"""Variables through which a value is followed, in any order of the source."""
 
 
-def bound_by(node) -> list:
-    """Pairs of a target and the value that a syntax node binds to it, or an element of it."""
+def bound_by(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
+    """Pairs of a target and the value that a syntax node binds to it, or to an element of it."""
     if isinstance(node, ast.Assign):
         return [(target, node.value) for target in node.targets]
     if isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
@@ -126,7 +134,7 @@ def bound_by(node) -> list:
     return []
 
 
-def stored_by(node, variables: dict) -> set:
+def stored_by(node: ast.AST, variables: Variables) -> set[str]:
     """What one syntax node changes.
 
     Args:
@@ -138,53 +146,70 @@ def stored_by(node, variables: dict) -> set:
     if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
         return {node.attr}
     if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
-        key = node.slice.value if isinstance(node.slice, ast.Constant) else ""
-        return {*contents_of(node.value, variables), *([key] if isinstance(key, str) and key else [])}
+        return contents_of(node.value, variables) | constant_key(node)
     if isinstance(node, ast.AugAssign) and isinstance(node.value, DISPLAYS):
         return contents_of(node.target, variables)
     return changed_by_call(node, variables) if isinstance(node, ast.Call) else set()
 
 
-def called(call) -> str:
-    """Name of the function or method that a call is of; empty if it has none."""
-    return getattr(call.func, "id", None) or getattr(call.func, "attr", "")
+def constant_key(node: ast.Subscript) -> set[str]:
+    """The key of a subscript where it is a text; else, or if the text is empty, nothing."""
+    key = node.slice.value if isinstance(node.slice, ast.Constant) else ""
+    return {key} if isinstance(key, str) and key else set()
 
 
-def changed_by_call(call, variables: dict) -> set:
+def called(call: ast.Call) -> str:
+    """Name of the called function or method; empty if it has none."""
+    return str(getattr(call.func, "id", "") or getattr(call.func, "attr", ""))
+
+
+def changed_by_call(call: ast.Call, variables: Variables) -> set[str]:
     """What a call of `setattr`, or of a method of a container, changes."""
     name = called(call)
     if name in SETTERS:
-        at = len(call.args) - (1 if name.strip("_").startswith("del") else 2)
-        given = call.args[at] if 0 <= at < len(call.args) else None
-        return {given.value} if isinstance(given, ast.Constant) else {ANY}
+        return attribute_set_by(call)
     if name in CHANGES and isinstance(call.func, ast.Attribute):
         return {ANY} if is_dictionary(call.func.value) else contents_of(call.func.value, variables)
     return set()
 
 
-def is_dictionary(node) -> bool:
+def attribute_set_by(call: ast.Call) -> set[Any]:
+    """The attribute that a call of one of `SETTERS` stores or deletes."""
+    at = len(call.args) - (1 if called(call).strip("_").startswith("del") else 2)
+    if not 0 <= at < len(call.args):
+        return {ANY}
+    attribute = call.args[at]
+    return {attribute.value} if isinstance(attribute, ast.Constant) else {ANY}
+
+
+def is_dictionary(node: ast.AST) -> bool:
     """Whether an expression is the dictionary of an object, which holds all its attributes."""
     if isinstance(node, ast.Attribute):
         return node.attr == "__dict__"
     return isinstance(node, ast.Call) and called(node) == "vars"
 
 
-def contents_of(node, variables: dict) -> set:
+def contents_of(node: ast.AST, variables: Variables) -> set[str]:
     """The attributes of which an expression may be the value or a part.
 
     Args:
         node: the expression.
-        variables: the same of plain variables; see `variables_of`.
+        variables: the same for plain variables; see `variables_of`.
     """
     if isinstance(node, ast.Attribute):
         return {node.attr + INSIDE}
     if isinstance(node, ast.Name):
         return variables.get(node.id, set())
-    return set().union(*(contents_of(part, variables) for part in parts_of(node)))
+    return contents_of_all(parts_of(node), variables)
 
 
-def parts_of(node) -> list:
-    """The expressions of which another may be the value or a part; a call makes a new value unless it is known."""
+def contents_of_all(nodes: Sequence[ast.AST], variables: Variables) -> set[str]:
+    """As `contents_of`, of several expressions."""
+    return set().union(*(contents_of(node, variables) for node in nodes))
+
+
+def parts_of(node: ast.AST) -> Sequence[ast.expr]:
+    """The expressions of which another may be the value or a part; a call makes a new value, but for a few."""
     if isinstance(node, (ast.Subscript, ast.Starred, ast.NamedExpr)):
         return [node.value]
     if isinstance(node, ast.BoolOp):
@@ -196,7 +221,7 @@ def parts_of(node) -> list:
     return parts_of_call(node) if isinstance(node, ast.Call) else []
 
 
-def parts_of_call(call) -> list:
+def parts_of_call(call: ast.Call) -> Sequence[ast.expr]:
     """As `parts_of`, of a call."""
     name = called(call)
     if name == "getattr" and len(call.args) > 1 and isinstance(call.args[1], ast.Constant):
@@ -207,6 +232,6 @@ def parts_of_call(call) -> list:
 
 
 ELEMENTS = frozenset(("enumerate", "zip", "reversed", "iter", "next", "filter"))
-"""Functions whose result gives the elements of what they are given, and is no list of its own."""
+"""Functions whose result gives the elements of their arguments, and is not a new list."""
 VIEWS = frozenset(("values", "items", "get", "setdefault", "pop", "popleft", "popitem"))
 """Methods whose result is a part of their container."""

@@ -2,12 +2,20 @@
 
 import dis
 import re
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
 from unittest import mock
 
+from shared_worker.vllm_types import GraphModule, Node
+
 MOST_GUARDS = 50
-"""Guards on sizes that are told."""
+"""Guards on sizes that are reported at most."""
+
+Guard = dict[str, Any]
+"""A guard of Dynamo: `type`, `name`, and the `file` and `line` of the code that led to it."""
 
 
 @dataclass(frozen=True)
@@ -15,16 +23,16 @@ class SizeGuard:
     """A guard on sizes.
 
     Attributes:
-        condition: as sympy has it.
-        file, line: the code that asked.
+        condition: a sympy expression.
+        file, line: the code that led to it.
     """
 
-    condition: object
+    condition: Any
     file: str
     line: int
 
-    def told(self) -> dict:
-        """For the report."""
+    def as_json(self) -> dict[str, Any]:
+        """The guard in the report."""
         return {"expression": str(self.condition), "file": self.file, "line": self.line}
 
 
@@ -33,48 +41,48 @@ class Trace:
     """What one trace showed.
 
     Attributes:
-        graphs: the graph modules that the backend was called with.
-        guards: each guard that Dynamo made, with its `type`, `name`, `file` and `line`.
+        graphs: the graph modules that the backend got.
+        guards: the guards that Dynamo made.
         sizes: the guards on sizes.
-        files: of the code that Dynamo looked into.
+        files: of the code that Dynamo traced.
         codes: this code, function by function.
-        handlers: places of functions that Dynamo looked into and that catch exceptions.
-        filtered: whether Dynamo asked which guards to keep; without that its guards were not seen.
+        handlers: places of traced functions that catch exceptions.
+        filtered: whether Dynamo called the guard filter; if not, its guards were not observed.
     """
 
-    graphs: list = field(default_factory=list)
-    guards: list = field(default_factory=list)
-    sizes: list = field(default_factory=list)
-    files: set = field(default_factory=set)
-    codes: set = field(default_factory=set)
-    handlers: list = field(default_factory=list)
+    graphs: list[GraphModule] = field(default_factory=list)
+    guards: list[Guard] = field(default_factory=list)
+    sizes: list[SizeGuard] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)
+    codes: set[CodeType] = field(default_factory=set)
+    handlers: list[tuple[str, int]] = field(default_factory=list)
     filtered: bool = False
 
-    def backend(self, graph_module, _inputs):
+    def backend(self, graph_module: GraphModule, _inputs: Any) -> Callable[..., list[Any]]:
         """A backend that notes the graph and computes nothing: its function returns what the graph would, unfilled."""
         self.graphs.append(graph_module)
         self.sizes += size_guards()
         results = [output.meta.get("example_value") for output in outputs(graph_module)]
 
-        def unfilled(*_):
-            return [like(value) for value in results]
+        def unfilled(*_: Any) -> list[Any]:
+            return list(map(like, results))
 
         return unfilled
 
-    def note(self, entries):
+    def note(self, entries: list[Any]) -> list[bool]:
         """A guard filter that notes every guard and keeps none, as vLLM's own filter does."""
         self.filtered = True
         for entry in entries:
             file, line = where(getattr(entry.orig_guard, "user_stack", None))
-            self.guards.append({"type": entry.guard_type, "name": asked_by(entry), "file": file, "line": line})
-        return [False for _ in entries]
+            self.guards.append({"type": entry.guard_type, "name": name_of(entry), "file": file, "line": line})
+        return [False] * len(entries)
 
     @property
-    def names(self) -> set:
+    def names(self) -> set[str]:
         """Names of attributes and globals that this code uses."""
-        return {name for code in self.codes for name in code.co_names}
+        return set().union(*(code.co_names for code in self.codes))
 
-    def looked_into(self, code) -> None:
+    def looked_into(self, code: CodeType) -> None:
         """Note a function that Dynamo traces."""
         self.files.add(code.co_filename)
         self.codes.add(code)
@@ -83,18 +91,18 @@ class Trace:
 
 
 @contextmanager
-def watching(trace: Trace):
-    """While the block runs, vLLM compiles with the trace's backend, and Dynamo tells it of guards and functions."""
+def watching(trace: Trace) -> Iterator[None]:
+    """While the block runs, vLLM compiles with the trace's backend; the trace notes Dynamo's guards and functions."""
     import torch
     from torch._dynamo.symbolic_convert import InliningInstructionTranslator
     from vllm.config import CompilationConfig
 
     inline = InliningInstructionTranslator.inline_call_
 
-    def own_backend(*_, **__):
+    def own_backend(*_: Any, **__: Any) -> Callable[..., Any]:
         return trace.backend
 
-    def inlined(translator):
+    def inlined(translator: Any) -> Any:
         trace.looked_into(translator.f_code)
         return inline(translator)
 
@@ -106,18 +114,18 @@ def watching(trace: Trace):
         yield
 
 
-def asked_by(entry) -> str:
-    """What a guard asks for, as code.
+def name_of(entry: Any) -> str:
+    """The value on which a guard depends, as code.
 
-    Of a guard on an attribute that is absent torch keeps the attribute's name beside that of its owner; in 2.13 that is
-    so of `hasattr`, too, whose name ended with the attribute before.
+    For a guard on an absent attribute torch keeps the attribute's name beside the owner's name. In 2.13 it does so for
+    `hasattr`, too; before, the name of such a guard ended with the attribute.
     """
     attribute = (getattr(entry.orig_guard.create_fn, "keywords", None) or {}).get("attr")
-    return f"{entry.name}.{attribute}" if isinstance(attribute, str) else entry.name
+    return f"{entry.name}.{attribute}" if isinstance(attribute, str) else str(entry.name)
 
 
-def size_guards() -> list:
-    """The guards on sizes of the trace under way."""
+def size_guards() -> list[SizeGuard]:
+    """The guards on sizes of the current trace."""
     import torch
 
     context = torch._guards.TracingContext.try_get()
@@ -126,8 +134,8 @@ def size_guards() -> list:
     return [SizeGuard(guard.expr, *place_of(guard.sloc)) for guard in guards]
 
 
-def place_of(location) -> tuple:
-    """File and line of a guard on sizes: the code of the model, or else what of torch asked.
+def place_of(location: Any) -> tuple[str, int]:
+    """File and line of the code that led to a guard on sizes: the model's code, or else torch's.
 
     torch keeps them as texts: `code  # FILE:LINE in FUNCTION` (torch/_guards.py, SLoc).
     """
@@ -141,13 +149,13 @@ def place_of(location) -> tuple:
 PLACE = re.compile(r"(?:^|# )(?P<file>[^#]+?):(?P<line>\d+) in ")
 
 
-def where(stack) -> tuple:
+def where(stack: Any) -> tuple[str, int]:
     """File and line of the innermost frame of a stack."""
     frames = list(stack or ())
     return (frames[-1].filename, frames[-1].lineno or 0) if frames else ("", 0)
 
 
-def outputs(graph_module) -> list:
+def outputs(graph_module: GraphModule) -> list[Node]:
     """The nodes that a graph returns."""
     import torch
 
@@ -156,24 +164,27 @@ def outputs(graph_module) -> list:
     return [value for value in flat if isinstance(value, torch.fx.Node)]
 
 
-def like(value):
-    """A tensor on the meta device in the shape of an example, its symbolic sizes as they were in the traced call.
+def like(value: Any) -> Any:
+    """A tensor on the meta device in the shape of an example; symbolic sizes are those of the traced call.
 
-    `int` of a symbolic size would fix it for good, in the graph that is read afterwards, too.
+    `int` of a symbolic size would fix the size for good, also in the graph that is read afterwards.
     """
     import torch
 
     if not isinstance(value, torch.Tensor):
         return value
-    sizes = [size.node.hint if isinstance(size, torch.SymInt) else size for size in value.shape]
-    return torch.empty([1 if size is None else int(size) for size in sizes], dtype=value.dtype, device="meta")
+    sizes = []
+    for size in value.shape:
+        number = size.node.hint if isinstance(size, torch.SymInt) else size
+        sizes.append(1 if number is None else int(number))
+    return torch.empty(sizes, dtype=value.dtype, device="meta")
 
 
-def catches(code) -> bool:
-    """Whether a function catches exceptions: `try`, `with`, and what ends in `finally`.
+def catches(code: CodeType) -> bool:
+    """Whether a function catches exceptions: by `try`, `with` or `finally`.
 
-    From Python 3.11 on each begins with an instruction that keeps the exception, which the handlers that Python adds to
-    comprehensions lack; 3.10 has an instruction for the block.
+    From Python 3.11 on, each handler begins with an instruction that keeps the exception. The handlers that Python adds
+    to comprehensions lack it. Python 3.10 has an instruction for the block.
     """
     return any(instruction.opname in HANDLERS for instruction in dis.get_instructions(code))
 
