@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from compiled_samples import AOT, AOT_19, AOT_32, BACKBONE, DAY, GRAPHS, age, cache_of, made_file, recorded
 
-from cache.compiled import files
+from cache.compiled import files, warm_record
 from cache.compiled.entry import CacheEntry, EntryKind
 from cache.compiled.files import list_items, noted_reads, read_bytes
 from cache.compiled.layout import read_root
+from cache.compiled.warm_record import FOLDER, read_records
 
 NOW = time.time()
 
@@ -172,6 +173,50 @@ def test_unpacked_artifacts_and_other_forms_of_an_index(tmp_path: Path) -> None:
     assert only_entry(tmp_path).complete
     index.write_bytes(b"{((1, 64), 0, 'inductor'): ('f3x2', '/x/inductor_cache/ab/c.py')}")
     assert only_entry(tmp_path).complete
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema_version": 2},
+        {"schema_version": None},
+        {"digest": 7},
+        {"torch": 2},
+        {"args": "--port"},
+        {"entries": [None]},
+        {"size": "8"},
+        {"factors": []},
+        {"cold_seconds": "fast"},
+        {"hit": "yes"},
+        {"more": 1},
+    ],
+)
+def test_a_record_of_another_shape_is_damaged(changes: dict[str, object], tmp_path: Path) -> None:
+    """Each field of a record has one type, and there is no other field."""
+    recorded(tmp_path, AOT_32)
+    (path,) = (tmp_path / FOLDER).glob("*.json")
+    assert read_records(tmp_path)[1] == []
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert read_records(tmp_path) == ([], [path.name])
+
+
+@pytest.mark.parametrize("name", ["schema_version", "digest", "entries", "size"])
+def test_a_record_that_lacks_a_field_is_damaged(name: str, tmp_path: Path) -> None:
+    """Nothing is filled in for it."""
+    recorded(tmp_path, AOT_32)
+    (path,) = (tmp_path / FOLDER).glob("*.json")
+    document = json.loads(path.read_text())
+    del document[name]
+    path.write_text(json.dumps(document))
+    assert read_records(tmp_path) == ([], [path.name])
+
+
+def test_a_record_is_read_as_far_as_it_may_be_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A larger file is not parsed."""
+    recorded(tmp_path, AOT_32)
+    (path,) = (tmp_path / FOLDER).glob("*.json")
+    monkeypatch.setattr(warm_record, "MAX_RECORD", path.stat().st_size - 1)
+    assert read_records(tmp_path) == ([], [path.name])
 
 
 def test_a_record_says_which_launch_an_entry_belongs_to(tmp_path: Path) -> None:

@@ -352,6 +352,10 @@ MANIFESTS: dict[str, tuple[Manifest | bytes, str]] = {
     "a long number": (b"9" * 5000, "its manifest is no JSON"),
     "no object": (b"[]", "not as `tuner cache pack` writes it"),
     "nothing in it": (b'{"schema_version": 1}', "not as `tuner cache pack` writes it"),
+    "another field": (
+        manifest_bytes(MANIFEST).replace(b'"files"', b'"more": 1, "files"'),
+        "not as `tuner cache pack` writes it",
+    ),
     "no version": (b"{}", "not as `tuner cache pack` writes it"),
     "a truth as version": (b'{"schema_version": true}', "not as `tuner cache pack` writes it"),
     "a later version": (b'{"schema_version": 2}', "its schema is 2, and this release reads 1"),

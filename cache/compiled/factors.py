@@ -46,7 +46,7 @@ def artifacts_named(index: bytes) -> frozenset[str] | None:
     """
     if not index.strip().startswith(b"{") or not index.strip().endswith(b"}"):
         return None
-    return frozenset(name.decode() for name in re.findall(rb"'(artifact_\w+)'", index))
+    return frozenset(map(bytes.decode, re.findall(rb"'(artifact_\w+)'", index)))
 
 
 def paths_named(index: bytes) -> frozenset[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def packed_document(root: Path, archive: Path, manifest: Manifest) -> dict[str, 
         "archive_bytes": archive.stat().st_size,
         "cache_root": str(root),
         "made_at": manifest.made_at,
-        "records": [record.digest for record in manifest.records],
+        "records": list(map(attrgetter("digest"), manifest.records)),
         "entries": list(manifest.entries),
         "files": len(manifest.files),
         "bytes": manifest.size,
@@ -186,4 +187,4 @@ def _warm_up(record: WarmRecord) -> str:
 
 
 def _lines(label: str, paths: Sequence[str]) -> list[str]:
-    return [f"  {label}: {path}" for path in paths]
+    return list(map(f"  {label}: {{}}".format, paths))

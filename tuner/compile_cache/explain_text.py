@@ -28,9 +28,10 @@ WIDTH = 60
 def explanation_text(explanation: Explanation) -> str:
     """The answer, why, the folders, and what differs with its fix; what a cache says is made visible."""
     prediction = explanation.prediction
-    lines = [f"cache: {prediction.answer}", *(f"  {reason}" for reason in prediction.reasons)]
+    lines = [f"cache: {prediction.answer}", *map("  {}".format, prediction.reasons)]
     lines += [f"key: {key.key} {key.module} ({key.function})" for key in prediction.keys]
-    lines += [line for folder in explanation.folders for line in _folder(folder, explanation.differences)]
+    for folder in explanation.folders:
+        lines += _folder(folder, explanation.differences)
     lines += [f"root: {explanation.root}", *_compared(explanation)]
     return "\n".join(map(visible, lines))
 

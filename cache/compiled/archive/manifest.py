@@ -8,7 +8,8 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -74,7 +75,7 @@ class Manifest:
     @property
     def size(self) -> int:
         """Bytes in all files."""
-        return sum(file.size for file in self.files)
+        return sum(map(attrgetter("size"), self.files))
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,7 +89,8 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 def entries_of(records: Sequence[WarmRecord]) -> tuple[str, ...]:
     """The cache folders that records name, sorted, each once."""
-    return tuple(sorted({entry for record in records for entry in record.entries}))
+    entries = chain.from_iterable(map(attrgetter("entries"), records))
+    return tuple(sorted(set(entries)))
 
 
 def record_path(record: WarmRecord) -> str:
@@ -134,7 +136,7 @@ def require_sound_records(records: Sequence[WarmRecord]) -> None:
     """
     if not records:
         raise ArchiveError("it holds no record of a warm-up")
-    digests = [record.digest for record in records]
+    digests = list(map(attrgetter("digest"), records))
     for record in records:
         texts = (record.digest, record.made_at, record.model, record.vllm, record.platform, record.torch, record.gpu)
         if not _DIGEST.fullmatch(record.digest) or not all(map(_is_plain, texts)):
@@ -160,7 +162,7 @@ def require_sound_files(manifest: Manifest) -> None:
         ArchiveError: a path is not one in a cache, comes twice, is out of order, or belongs to no record; or a record
             or an entry has no file.
     """
-    paths = [file.path for file in manifest.files]
+    paths: list[str] = list(map(attrgetter("path"), manifest.files))
     if len(paths) > MAX_FILES:
         raise ArchiveError(f"it has {len(paths)} files, and at most {MAX_FILES} are unpacked")
     for path in paths:
