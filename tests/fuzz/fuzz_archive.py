@@ -23,7 +23,7 @@ from cache.compiled.archive.write import pack
 from cache.compiled.warm_record import read_records
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths
-from fuzz.said import require_sentence
+from fuzz.sentence import require_sentence
 from rules.errors import TunerError
 from tuner.compile_cache.archive import ServingEnvironment, unpack
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, text_mutated
-from fuzz.said import require_sentence
+from fuzz.sentence import require_sentence
 from rules.errors import TunerError
 from tuner.arguments.serve_arguments import parse
 from tuner.checks.examine import offline

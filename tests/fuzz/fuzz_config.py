@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cache.verdicts.row import verdict_row
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, json_text, mutated, paths, text_mutated
-from fuzz.said import require_sentence
+from fuzz.sentence import require_sentence
 from rules.assumptions import COVERED
 from rules.errors import TunerError
 from tuner.environment.environment import Environment

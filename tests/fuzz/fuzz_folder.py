@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cache.compiled.warm_record import read_records, write_record
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths, text_mutated
-from fuzz.said import require_sentence
+from fuzz.sentence import require_sentence
 from rules.errors import TunerError
 from tuner.compile_cache.explain import Explanation, compared, explanation_document
 from tuner.compile_cache.explain_text import explanation_text

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Places, by_depth, mutated, paths, text_mutated
-from fuzz.said import LONGEST, require_sentence
+from fuzz.sentence import LONGEST, require_sentence
 from rules.errors import TunerError
 from tuner.checks.apply import Applied, apply
 from tuner.checks.check import Checked, check

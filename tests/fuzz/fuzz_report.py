@@ -15,7 +15,7 @@ from reports import NOT_COMPILED, compiled, failure, layers, proof, report, whol
 
 from fuzz.limit import limited
 from fuzz.mutate import Draw, Path, Places, by_depth, drop, mutated, on_place, paths, reorder, shorten
-from fuzz.said import require_sentence
+from fuzz.sentence import require_sentence
 from rules.errors import ReportError
 from rules.judge import judge
 from rules.report import parse_report

@@ -20,7 +20,7 @@ from cache.verdicts.schema import sealed
 from cache.verdicts.store import VerdictStore
 from fuzz.limit import limited
 from fuzz.mutate import TEXTS, Draw, Places, by_depth, bytes_mutated, json_text, mutated, paths, text_mutated
-from fuzz.said import require_sentence
+from fuzz.sentence import require_sentence
 from rules.errors import TunerError
 from rules.verdict import Word
 from tuner.exchange.transfer import export

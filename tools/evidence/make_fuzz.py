@@ -26,7 +26,7 @@ from typing import Any
 from fuzz.running import Tally, counting, run
 
 from tools.evidence import ROOT
-from tools.evidence.fuzz_found import FOUND
+from tools.evidence.fuzz_faults import FOUND
 from tools.evidence.page import made_here, table, write
 
 CASES = {"hypothesis": 10_000, "atheris": 2_000}

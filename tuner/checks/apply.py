@@ -158,7 +158,7 @@ def _verify(file: Path, after: str, launches: list[ManifestLaunch], expected_arg
     """Read the edited text again: every launch says what it should and lost nothing, and nothing else changed.
 
     Raises:
-        NotEditable: it is not so.
+        NotEditable: the edited text says something else.
     """
     try:
         edited_launches = launches_in(file.name, after)

@@ -1,4 +1,4 @@
-"""`tuner check`: from paths to the launches in them and what was found. Files are read; nothing is run or fetched."""
+"""`tuner check`: the launches below some paths and their findings. Files are read; nothing is run or fetched."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ class Checked:
         """How the command ends: the worst of what was found.
 
         Args:
-            fail_on_unknown: what could not be judged counts, too.
+            fail_on_unknown: launches that could not be judged count, too.
         """
         rules = {finding.rule for finding in self.findings if finding.level is Severity.ERROR}
         if rules & CONTRADICTIONS:
@@ -102,7 +102,7 @@ def read_manifest(file: Path) -> str:
     """The text of a manifest, line ends as they are.
 
     Raises:
-        ValueError: it cannot be read, is too large, or is no UTF-8.
+        ValueError: it cannot be read, is too large, or is not UTF-8.
     """
     try:
         with file.open("rb") as stream:

@@ -32,7 +32,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Change:
-    """What an argument list is to become.
+    """A change of an argument list.
 
     Attributes:
         removed: indexes of the arguments to take out.
@@ -60,7 +60,7 @@ def edits_for(text: str, words: Sequence[Argument], change: Change, shared: froz
     Args:
         text: the file.
         words: the arguments as they stand in it.
-        change: what they are to become.
+        change: the change.
         shared: starts of the lists that other launches use, too; another list is preferred to them.
 
     Raises:

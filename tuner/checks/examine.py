@@ -41,7 +41,7 @@ LOOSE = {"sources", "torch", "platform"}
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What a check was given beside the manifests.
+    """What a check knows beside the manifests.
 
     Attributes:
         store: the stored verdicts.
@@ -68,7 +68,7 @@ class Examined:
         path: the manifest.
         launch: as it is stated there.
         arguments: its arguments, read; None if vLLM would refuse them, or if they cannot be read here.
-        refusal: why not; empty if they were read.
+        refusal: why the arguments were not read; empty if they were read.
         hidden: why some arguments may be missing; empty if none are.
         version: of the vLLM that will serve; None if nothing tells it.
         exact: the environment is known as a whole, not by its version alone.
@@ -76,7 +76,7 @@ class Examined:
             if it does not.
         aside: why the environment given does not stand for the image, where their versions agree; empty if it does.
         model: None if the model cannot be identified here.
-        model_problem: why not.
+        model_problem: why the model cannot be identified.
         plan: what `tuner serve` would make of it; None without a version or arguments.
         true_refused: an explicit `true` would contradict what is known.
     """
@@ -183,7 +183,7 @@ def launch_platform(launch: ManifestLaunch) -> str | None:
 
 
 def _is_exact(environment: Environment | None, image: Image | None, knowledge: Knowledge) -> bool:
-    """Whether the environment is the one given, and nothing in the image's name speaks against it."""
+    """Whether the environment is the saved one, and nothing in the image's name contradicts it."""
     saved, platform = knowledge.environment, image.platform if image else None
     return saved is not None and environment is saved and platform in {None, saved.platform}
 
@@ -191,7 +191,7 @@ def _is_exact(environment: Environment | None, image: Image | None, knowledge: K
 def _environment(
     launch: ManifestLaunch, image: Image | None, knowledge: Knowledge, *, contradicted: bool
 ) -> tuple[Environment | None, str]:
-    """The environment, and why the one given does not stand for the image, if that is to be said.
+    """The environment, and why the saved one does not stand for the image, if a message needs it.
 
     Where both contradict each other, the tag of an image of vLLM's own counts, and no other tag does.
     """

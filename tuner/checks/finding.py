@@ -88,7 +88,7 @@ class LaunchFinding:
     Attributes:
         path: the manifest.
         line: the line it is about, from 1.
-        message: what is the matter there; whole sentences.
+        message: what is wrong there; whole sentences.
         launch: name of the launch; empty for a file.
     """
 

@@ -33,7 +33,7 @@ def require_nothing_lost(path: str, text: str, before: ManifestLaunch, after: Ma
         after: the launch as it is read from `text`.
 
     Raises:
-        NotEditable: it is not so; the message says what would be lost.
+        NotEditable: something would be lost; the message says what.
     """
     hidden = after.hidden or next(_several_words(text, after.words), "")
     if hidden:

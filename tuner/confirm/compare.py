@@ -143,13 +143,13 @@ def _flag(written: Written | None, _: Start, engine: Engine) -> _Answer:
 
 
 def _is_wrong(written: Written) -> bool:
-    """Where a flag that is on runs wrong experts: it counts, and the verdict is unsafe."""
+    """Whether a flag that is on runs wrong experts: it counts, and the verdict is unsafe."""
     counts = written.status in {FlagStatus.SETTABLE, FlagStatus.UNKNOWN, FlagStatus.INERT}
     return counts and written.verdict is not None and written.verdict.unsafe
 
 
 def _is_guess(written: Written) -> bool:
-    """Where nobody knows what the flag does, nothing was written about it, and no verdict says that it is safe."""
+    """Whether nobody knows what the flag does, nothing was written about it, and no verdict says that it is safe."""
     proved = written.verdict is not None and written.verdict.safe
     return written.status is FlagStatus.UNKNOWN and written.flag is None and not proved
 
@@ -178,7 +178,7 @@ def _speculative(written: Written | None, _: Start, engine: Engine) -> _Answer:
 
 
 def _is_same_draft(written: Mapping[str, Any], effective: Speculative) -> bool:
-    """Whether what was given is kept; what vLLM may fill in or rename is left out."""
+    """Whether the engine keeps the draft of the launch; values that vLLM may fill in or rename are not compared."""
     method = str(written.get("method") or "").strip("[]")
     tokens, model = written.get("num_speculative_tokens"), written.get("model")
     return (
@@ -219,7 +219,7 @@ def _place(written: Written | None, root: str | None, cache: CacheUse) -> _Answe
 
 
 def _is_below(folder: str, root: str) -> bool:
-    """Whether a folder lies below a root; one below `~` is told by the proof it is named by, if there is one."""
+    """Whether a folder lies below a root; below `~`, the name of a proof in the path decides, if there is one."""
     proof = name_of_proof(root)
     if proof and not PurePosixPath(root).is_absolute():
         return f"/{PROOFS}/{proof}/" in f"{folder}/"

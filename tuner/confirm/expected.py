@@ -53,7 +53,7 @@ class Written:
     cache_dir: str | None
 
     def expected_modes(self) -> set[int]:
-        """The compile modes that carry what was written; empty: nothing was.
+        """The compile modes that fit what was written; empty if nothing was written.
 
         Of a mode and `--enforce-eager` releases before 0.19 keep the first, later ones the second
         (vllm/config/vllm.py).

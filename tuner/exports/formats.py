@@ -1,4 +1,4 @@
-"""The formats of `tuner export`: what there is, what each is told, and who writes it."""
+"""The formats of `tuner export`, the options that each one takes, and the function that writes it."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace

@@ -14,7 +14,7 @@ USER = 1000
 
 
 def as_inference_service(plan: Plan, choices: Choices) -> str:
-    """An InferenceService with a container of its own.
+    """An InferenceService whose predictor brings its container.
 
     KServe's vLLM runtime hands `predictor.model.args` to `bash -c` as a bare `$@`, which splits every argument at its
     blanks (config/runtimes/kserve-vllmserver.yaml); a predictor's own container gets them as they are.

@@ -38,14 +38,14 @@ def launch(server: Server) -> dict[str, Any]:
 
 
 def variables(server: Server, **more: str) -> dict[str, Any]:
-    """`env` with the cache root where it is set, and others; empty if there is none."""
+    """`env` with the given variables, and with the cache root if it is set; empty without variables."""
     values = {**more, **({CACHE_ROOT: server.cache_value} if server.cache_value else {})}
     named = [{"name": name, "value": escaped(value)} for name, value in values.items()]
     return {"env": named} if named else {}
 
 
 def resources(server: Server, devices: int) -> dict[str, Any]:
-    """`resources` with the devices; empty where none are asked for by a name that is known."""
+    """`resources` with the devices; empty if the platform has no known device plugin."""
     return {"resources": {"limits": {server.resource: str(devices)}}} if server.resource else {}
 
 
@@ -66,7 +66,7 @@ def health(server: Server) -> dict[str, Any]:
 
 
 def mounts(server: Server, *, shared_memory: bool) -> dict[str, Any]:
-    """`volumeMounts`; empty if there are none."""
+    """`volumeMounts`; empty without mounts."""
     items = [{"name": CACHE_VOLUME, "mountPath": server.cache_root}] if server.cache_root else []
     items += [{"name": "shm", "mountPath": "/dev/shm"}] if shared_memory else []  # noqa: S108  in the container
     return {"volumeMounts": items} if items else {}
@@ -86,7 +86,7 @@ def claim_name(server: Server) -> str:
 
 
 def claim(server: Server, access: str) -> list[dict[str, Any]]:
-    """The claim itself; none where no cache root is set."""
+    """The claim; empty without a cache root."""
     spec = {"accessModes": [access], "resources": {"requests": {"storage": CACHE_SIZE}}}
     metadata = {"name": claim_name(server)}
     document = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}

@@ -141,7 +141,7 @@ def _without_model(args: Sequence[str]) -> tuple[str, ...]:
 
 
 def _last(args: Sequence[str], option: str) -> str | None:
-    """The value of a plain option that no decision reads; of several the last, as vLLM takes it."""
+    """The last value of a plain option, which is the one that vLLM takes; None if the option is not used."""
     last = None
     for index, argument in enumerate(args):
         name, equals, value = argument.partition("=")

@@ -6,7 +6,7 @@ from tuner.manifests.yaml_source import Mapping, Node, Scalar, walk
 
 
 def is_compose(document: Node) -> bool:
-    """Whether a document that is no Kubernetes object is a Compose file: `services` by name (compose-spec)."""
+    """Whether a document that is not a Kubernetes object is a Compose file: it has named `services`."""
     return isinstance(document, Mapping) and isinstance(document.get("services"), Mapping)
 
 

@@ -64,7 +64,7 @@ def _launches(text: str, stage: dict[str, _Vector], image: str | None) -> Iterat
 
 
 def _vector(text: str, start: int, stop: int, lines: list[int]) -> _Vector:
-    """The items of the exec form, a JSON array of strings; none for the shell form."""
+    """The items of the exec form, a JSON array of strings; None for the shell form."""
     written = text[start:stop].replace("\\\n", "  ").strip()
     try:
         items = json.loads(written)

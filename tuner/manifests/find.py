@@ -29,14 +29,14 @@ def is_manifest(name: str) -> bool:
 def launches_in(name: str, text: str) -> list[ManifestLaunch]:
     """Every launch in a file, in the order of its lines.
 
-    What is no YAML, Markdown or Dockerfile by its name is read as shell text.
+    A file whose name is not that of YAML, Markdown or a Dockerfile is read as shell text.
 
     Args:
-        name: the file's name; what it is depends on it.
-        text: what it holds.
+        name: the file's name, which decides how it is read.
+        text: its content.
 
     Raises:
-        ValueError: it is named as YAML and is none; the message says where.
+        ValueError: the name says YAML, and the text is not YAML; the message says where.
     """
     suffix = PurePath(name).suffix
     if suffix in YAML_SUFFIXES or suffix == ".json":

@@ -46,7 +46,7 @@ class Image:
 
     @property
     def pinned(self) -> bool:
-        """Its name says which build it is: by digest, or by a tag that is no moving one."""
+        """Whether its name says which build it is: by digest, or by a tag that does not move."""
         if self.digest:
             return True
         first = re.split(r"[-_.]", self.tag)[0]

@@ -14,7 +14,7 @@ ADDITIONAL = "VLLM_ADDITIONAL_ARGS"
 
 
 def kserve_launches(document: Mapping) -> Iterator[ManifestLaunch] | None:
-    """The launches that KServe makes of one of its objects; None if the object is none of these two kinds.
+    """The launches that KServe makes of one of its objects; None if the object is of another kind.
 
     Pod specs written out in full (`predictor.containers`) are launches of `tuner.manifests.kubernetes`.
     """

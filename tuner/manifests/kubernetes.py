@@ -99,7 +99,7 @@ def _argument(item: Node, owner: ArgumentList, env: Variables[str, str | None]) 
 
 
 def hidden_in(words: tuple[Argument, ...]) -> str:
-    """What in a list of arguments may stand for others: an item that is no text."""
+    """Which item of an argument list may stand for other arguments: one that is not text; empty if there is none."""
     return next(("an item that is no text" for word in words if word.owner is None and word.unknown), "")
 
 

@@ -74,7 +74,7 @@ class Token:
 
     @property
     def whole(self) -> bool:
-        """It is one substitution and nothing else, so it may stand for several words or none."""
+        """Whether it is one substitution and nothing else, so that it may become any number of words."""
         return [piece.substituted for piece in self.parts] == [True]
 
 

@@ -246,7 +246,7 @@ def _container_launch(texts: Sequence[str]) -> tuple[int, str, dict[str, str | N
 
 
 def _container_run(texts: Sequence[str]) -> tuple[int, str, dict[str, str | None]] | None:
-    """Of `docker run`: index behind the image, the image, and the variables it sets; None if it is no such command."""
+    """Of `docker run`: index behind the image, the image, and the variables that it sets; None for other commands."""
     if "run" not in texts:
         return None
     index = texts.index("run") + 1
@@ -266,7 +266,7 @@ def _container_run(texts: Sequence[str]) -> tuple[int, str, dict[str, str | None
 
 
 def _stated_variable(text: str) -> dict[str, str | None]:
-    """The variable that `NAME=VALUE` sets, its value None where a shell would substitute; none for a name alone."""
+    """The variable that `NAME=VALUE` sets, its value None where a shell would substitute; empty for a name alone."""
     match = _ASSIGNMENT.fullmatch(text)
     if match is None:
         return {}

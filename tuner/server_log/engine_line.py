@@ -128,7 +128,7 @@ def _fields(text: str) -> dict[str, str | None]:
 
 
 def _dictionary(text: str | None) -> dict[str, str | None] | None:
-    """A printed dictionary as key to printed value; None if the text is none, or not a whole one."""
+    """Key -> printed value of a printed dictionary; None if the text is not a whole dictionary."""
     if text is None or text[:1] != "{" or text[-1:] != "}":
         return None
     parts, whole = _parts(text[1:-1] + ",")

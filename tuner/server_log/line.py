@@ -47,7 +47,7 @@ class Message:
 
 
 def message(line: str, start: str, module: str) -> Message | None:
-    """The message that begins with some words and was logged by a module; None if the line holds none.
+    """The message that begins with some words and was logged by a module; None if the line has no such message.
 
     Words inside a message do not count, such as a prompt that a server logs: they must follow the file's name at once,
     or begin the message of a JSON object.

@@ -13,7 +13,7 @@ from tuner.server_log.engine_line import MAX_VALUE, EngineConfig, engine_config
 from tuner.server_log.line import Message, message
 
 MAX_SOURCES, MAX_ENGINES, MAX_FOLDERS = 256, 1024, 64
-"""Of what is more than this nothing is kept, and `ServerLog.cut` says so."""
+"""The limits of what is kept of a log; `ServerLog.cut` says that one was reached."""
 
 _ARGUMENTS = "non-default args: "
 _ENGINE = "Initializing a V1 LLM engine (v"
