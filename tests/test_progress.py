@@ -39,10 +39,10 @@ def test_the_table_has_counts_and_a_line_for_each_worker() -> None:
     board.stage(1, "import", "B")
     board.stage(0, "import", "A")
     board.stage(0, "probe", "A")
-    board.done("A", "uniform", 4.2)
+    board.finish("A", "uniform", 4.2)
     board.stage(0, "probe", "C")
-    board.done("X", "conditional", 4.2)
-    board.done("Y", "failed: timeout", 120.0)
+    board.finish("X", "conditional", 4.2)
+    board.finish("Y", "failed: timeout", 120.0)
     head, first, second = shown(board, console)
     assert head == "3 of 40 done in 0 s  1 uniform  1 conditional  1 failed"
     assert re.fullmatch(r". probing C \(2 of 40\) +0 s", first)
@@ -55,10 +55,10 @@ def test_a_worker_without_a_job_has_no_line() -> None:
     board = Board(2, console, each=True)
     board.stage(0, "probe", "A")
     board.stage(1, "probe", "B")
-    board.done("A", "uniform", 1.0)
+    board.finish("A", "uniform", 1.0)
     assert [line.split()[2] for line in shown(board, console)[1:]] == ["B"]
     board.stage(1, "probe", "C")
-    board.done("B", "uniform", 1.0)
+    board.finish("B", "uniform", 1.0)
     assert [line.split()[2] for line in shown(board, console)[1:]] == ["C"]
 
 
@@ -96,13 +96,13 @@ def test_lines_without_a_terminal() -> None:
     console = Console(file=io.StringIO(), width=20)
     board = Board(2, console, each=True)
     board.stage(0, "probe", "models/[red]x[/] with a long name")
-    board.done("A", "uniform", 4.25)
+    board.finish("A", "uniform", 4.25)
     assert lines(board, console) == [
         "probing models/[red]x[/] with a long name (1 of 2)",
         "A: uniform (4.2 s; 1 of 2 done)",
     ]
     quiet = Board(2, Console(file=io.StringIO()), each=False)
-    quiet.done("A", "uniform", 4.25)
+    quiet.finish("A", "uniform", 4.25)
     assert lines(quiet, quiet._console) == []
 
 

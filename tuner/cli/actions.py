@@ -25,20 +25,20 @@ def verdict(model: str, inputs: Inputs, *, as_json: bool) -> None:
 def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing, *, dry_run: bool) -> None:
     """Become `vllm serve` with the decision merged into `args`, or print the command."""
     with failures(as_json=False):
-        made = _planned(args, inputs, launching, on_missing)
-        for sentence in (serve_line(made), *made.warnings):
+        plan = _planned(args, inputs, launching, on_missing)
+        for sentence in (serve_line(plan), *plan.warnings):
             say_without_waiting(f"tuner: {sentence}")
-        refuse(made)
-        python = Path(made.subject.environment.python)
+        refuse(plan)
+        python = Path(plan.subject.environment.python)
         if dry_run:
-            result(command_line(command(python, made.launch.args), made.launch.env))
+            result(command_line(command(python, plan.launch.args), plan.launch.env))
         else:
-            execute(python, made.launch.args, made.launch.env)
+            execute(python, plan.launch.args, plan.launch.env)
 
 
 def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing) -> "Plan":
     if inputs.decision is None:
-        made = planned_safely(args, inputs, launching, os.environ)
+        plan = planned_safely(args, inputs, launching, os.environ)
     elif on_missing is OnMissing.PROBE:
         raise TunerError(
             "--decision and --on-missing probe exclude each other.",
@@ -46,11 +46,11 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
             kind=ErrorKind.USAGE,
         )
     else:
-        made = decided(inputs.decision, args, inputs, launching, os.environ)
-    if on_missing is OnMissing.PROBE and may_be_proved(made):
+        plan = decided(inputs.decision, args, inputs, launching, os.environ)
+    if on_missing is OnMissing.PROBE and may_be_proved(plan):
         say_without_waiting("tuner: this launch was not proved; probing first (one to several minutes)")
         stop_on_signals()
-        made = probed_first(args, inputs, launching, os.environ)
-    if on_missing is OnMissing.FAIL and made.lookup.verdict is None and needs_verdict(made):
-        raise TunerError("; ".join(made.lookup.miss), hint="Run `tuner probe` first.", kind=ErrorKind.NO_VERDICT)
-    return made
+        plan = probed_first(args, inputs, launching, os.environ)
+    if on_missing is OnMissing.FAIL and plan.lookup.verdict is None and needs_verdict(plan):
+        raise TunerError("; ".join(plan.lookup.miss), hint="Run `tuner probe` first.", kind=ErrorKind.NO_VERDICT)
+    return plan

@@ -196,10 +196,10 @@ def plan(
     with failures(as_json, model):
         launching = Launching(fail_on_unknown, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
-        made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
+        launch_plan = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if shell:
-            refuse(made)  # before the line: `eval` starts what was printed whatever the exit code
-        present(made, as_json, shell_text if shell else plan_text)
+            refuse(launch_plan)  # before the line: `eval` starts what was printed whatever the exit code
+        present(launch_plan, as_json, shell_text if shell else plan_text)
 
 
 @app.command()
@@ -234,12 +234,12 @@ def export(
         write = writer(form, Choices(image, name, wrap, container, nodes, model_uri, cold_start))
         launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG, elsewhere=True)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
-        made = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
+        launch_plan = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if form != Format.JSON:
-            refuse(made)
-        warmed = recorded(made, os.environ)
-        result(write(made, warmed.cold_seconds if warmed else None), end="")
-        conclude(made)
+            refuse(launch_plan)
+        warmed = recorded(launch_plan, os.environ)
+        result(write(launch_plan, warmed.cold_seconds if warmed else None), end="")
+        conclude(launch_plan)
 
 
 @app.command()

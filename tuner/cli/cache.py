@@ -56,11 +56,11 @@ def warm(
     args = [model, *(vllm_args or [])]
     with failures(as_json, model):
         stop_on_signals()
-        made = planned(args, Inputs(python, store=store), Launching(cache_root=cache_root), os.environ)
-        refuse(made)
-        arguments = parse(args, vllm=made.subject.environment.vllm)
+        plan = planned(args, Inputs(python, store=store), Launching(cache_root=cache_root), os.environ)
+        refuse(plan)
+        arguments = parse(args, vllm=plan.subject.environment.vllm)
         with working() as under_way:
-            warmed = warm_cache(made, arguments, os.environ, time_limit, under_way)
+            warmed = warm_cache(plan, arguments, os.environ, time_limit, under_way)
         if as_json:
             print_json(warmed_document(warmed))
         else:
@@ -209,20 +209,22 @@ def unpack(
 
     with failures(as_json):
         root = _root(cache_root)
-        manifest, done, differing = unpack_cache(archive, root, ServingEnvironment(python, environment), force=force)
+        manifest, unpacked, differing = unpack_cache(
+            archive, root, ServingEnvironment(python, environment), force=force
+        )
         for difference in differing:
             say(f"tuner: unpacked nevertheless: {difference}")
         if as_json:
-            print_json(unpacked_document(root, archive, manifest, done, differing))
+            print_json(unpacked_document(root, archive, manifest, unpacked, differing))
         else:
-            result(unpacked_text(root, manifest, done))
+            result(unpacked_text(root, manifest, unpacked))
 
 
-def _root(given: str | None) -> Path:
+def _root(option: str | None) -> Path:
     """The cache root, `~` resolved as vLLM does (vllm/envs.py)."""
     from tuner.launch.cache_root import cache_root
 
-    return Path(given or cache_root(os.environ)[0]).expanduser()
+    return Path(option or cache_root(os.environ)[0]).expanduser()
 
 
 Against = Annotated[
@@ -254,11 +256,11 @@ def explain(
 
     with failures(as_json, model):
         inputs = Inputs(python, None, store, accept_platform=accept_platform)
-        made = planned([model, *(vllm_args or [])], inputs, Launching(cache_root=cache_root), os.environ)
-        refuse(made)
-        for warning in made.warnings:
+        plan = planned([model, *(vllm_args or [])], inputs, Launching(cache_root=cache_root), os.environ)
+        refuse(plan)
+        for warning in plan.warnings:
             say(f"tuner: {warning}")
-        explanation = explained(made, os.environ, against)
+        explanation = explained(plan, os.environ, against)
         if as_json:
             print_json(explanation_document(explanation, model))
         else:

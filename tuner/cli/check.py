@@ -93,11 +93,11 @@ def apply(
 
     with failures(as_json=False):
         knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, None)
-        left = False
+        incomplete = False
         for applied in apply_to(paths, knowledge):
             for sentence in (*applied.warnings, *applied.left_alone):
                 say(f"tuner: {sentence}")
-            left = left or bool(applied.left_alone)
+            incomplete = incomplete or bool(applied.left_alone)
             if applied.after == applied.before:
                 continue
             if write:
@@ -105,7 +105,7 @@ def apply(
                 result(f"{applied.path}: {applied.changed} changed")
             else:
                 result(applied.diff(), end="")
-        raise SystemExit(ExitCode.ERROR if left else ExitCode.FINE)
+        raise SystemExit(ExitCode.ERROR if incomplete else ExitCode.FINE)
 
 
 def _knowledge(

@@ -143,14 +143,14 @@ def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, envi
     environment, _ = serving_environment(inputs.python, None)
     store = opened_store(inputs.store, environ)
     request = Request([_named_model(arguments)], serving.model_impl, serving.revision, serving.trust_remote_code)
-    made = planned_safely(args, inputs, launching, environ)
-    if made.lookup.verdict is None:
+    plan = planned_safely(args, inputs, launching, environ)
+    if plan.lookup.verdict is None:
         for result in probe(request, environment, store, lambda _stage, _name: None):
             if result.failure:
                 raise result.failure
-        made = planned_safely(args, inputs, launching, environ)
-    if made.lookup.entry is not None and may_be_proved(made):
-        prove(made.subject, arguments, made.lookup.entry, request, store)
+        plan = planned_safely(args, inputs, launching, environ)
+    if plan.lookup.entry is not None and may_be_proved(plan):
+        prove(plan.subject, arguments, plan.lookup.entry, request, store)
     return planned_safely(args, inputs, launching, environ)
 
 

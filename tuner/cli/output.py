@@ -67,44 +67,44 @@ def written_to(store: "VerdictStore") -> "VerdictStore":
     return store
 
 
-def present(made: "Plan", as_json: bool, as_text: Callable[["Plan"], str]) -> None:
+def present(plan: "Plan", as_json: bool, as_text: Callable[["Plan"], str]) -> None:
     """Print a plan, warn, and end with its exit code."""
     from tuner.launch.document import plan_document
 
     if as_json:
-        print_json(plan_document(made))
+        print_json(plan_document(plan))
     else:
-        result(as_text(made))
-    for warning in made.warnings:
+        result(as_text(plan))
+    for warning in plan.warnings:
         say(f"tuner: {warning}")
-    conclude(made)
+    conclude(plan)
 
 
-def conclude(made: "Plan") -> None:
+def conclude(plan: "Plan") -> None:
     """End with the exit code of a plan: refused, not known, or fine."""
-    refuse(made)
-    undecided = made.lookup.verdict is None or made.lookup.verdict.word is Word.INCONCLUSIVE
-    if undecided and needs_verdict(made) and not is_settled(made):
+    refuse(plan)
+    undecided = plan.lookup.verdict is None or plan.lookup.verdict.word is Word.INCONCLUSIVE
+    if undecided and needs_verdict(plan) and not is_settled(plan):
         raise SystemExit(ExitCode.UNKNOWN)
 
 
-def needs_verdict(made: "Plan") -> bool:
+def needs_verdict(plan: "Plan") -> bool:
     """Whether the flag can do anything in this vLLM; where it cannot, a missing verdict changes nothing."""
-    return made.flag.status not in {FlagStatus.INERT, FlagStatus.ABSENT}
+    return plan.flag.status not in {FlagStatus.INERT, FlagStatus.ABSENT}
 
 
-def is_settled(made: "Plan") -> bool:
+def is_settled(plan: "Plan") -> bool:
     """Whether this launch is decided, whatever is known of the plain one: it counts, or has nothing to lose."""
-    proof = made.proof
+    proof = plan.proof
     counts = proof.finding is not None and proof.finding.proved
-    return proof.is_decided and (not counts or made.decision.setting is True)
+    return proof.is_decided and (not counts or plan.decision.setting is True)
 
 
-def refuse(made: "Plan") -> None:
+def refuse(plan: "Plan") -> None:
     """End here if the launch must not happen."""
-    if made.decision.refusal is not Refusal.NONE:
-        unsafe = made.decision.refusal is Refusal.UNSAFE
-        complain("This launch is refused.", "; ".join(made.decision.reasons))
+    if plan.decision.refusal is not Refusal.NONE:
+        unsafe = plan.decision.refusal is Refusal.UNSAFE
+        complain("This launch is refused.", "; ".join(plan.decision.reasons))
         raise SystemExit(ExitCode.REFUSED if unsafe else ExitCode.UNKNOWN)
 
 

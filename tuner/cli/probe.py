@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -42,50 +42,66 @@ def run(
 
 def _require_either(request: Request, selection: Selection, *, whole: bool) -> None:
     if request.names and (whole or selection != Selection()):
-        said = "--all and what narrows it take no MODEL."
+        problem = "--all and what narrows it take no MODEL."
     elif not request.names and not whole:
-        said = "No MODEL is named."
+        problem = "No MODEL is named."
     else:
         return
     hint = "Either name models, or take those that vLLM registers with --all."
-    raise TunerError(said, hint=hint, kind=ErrorKind.USAGE)
+    raise TunerError(problem, hint=hint, kind=ErrorKind.USAGE)
 
 
 def _models(request: Request, environment: "Environment", store: "VerdictStore", *, as_json: bool) -> ExitCode:
     with progress.probing(len(request.names)) as board:
         probed = _followed(probe_models(request, environment, store, board.stage), board)
     names = list(request.names)
-    results = sorted(probed, key=lambda one: names.index(one.name))
-    for failure in dict.fromkeys(one.failure for one in results if one.failure):
-        about = [one.name for one in results if one.failure is failure]
-        named = len(about) > 1 or about[0] in failure.message
-        complain(failure.message if named else f"{about[0]}: {failure.message}", failure.hint)
+    results = sorted(probed, key=lambda outcome: names.index(outcome.name))
+    _complain_of_models(results)
     if as_json:
-        print_json(together([_document(one, request, store) for one in results]))
+        print_json(together([_document(outcome, request, store) for outcome in results]))
     else:
         result(probed_text(results))
     return exit_code(results)
+
+
+def _complain_of_models(results: Sequence[Probed]) -> None:
+    """Say each failure once; one that is of a single model is said with the model's name."""
+    models: dict[TunerError, list[str]] = {}
+    for outcome in results:
+        if outcome.failure:
+            models.setdefault(outcome.failure, []).append(outcome.name)
+    for failure, names in models.items():
+        is_clear = len(names) > 1 or names[0] in failure.message
+        complain(failure.message if is_clear else f"{names[0]}: {failure.message}", failure.hint)
 
 
 def _registry(
     request: Request, selection: Selection, environment: "Environment", store: "VerdictStore", *, as_json: bool
 ) -> ExitCode:
     begin = time.monotonic()
-    found, probed = _swept(request, selection, environment, store)
-    results = sweep_text.in_order([*found.stored, *probed])
-    needing = found.without_config
-    jobs = len(found.missing)
+    selected, probed = _swept(request, selection, environment, store)
+    results = sweep_text.in_order([*selected.stored, *probed])
+    needing = selected.without_config
+    jobs = len(selected.missing)
     workers = min(jobs, len(worker_variables(environment, jobs, request.workers, os.environ)))
     summary = sweep_text.summary_of(results, len(needing), workers, time.monotonic() - begin)
-    faults = {one.failure.message: one.failure for one in results if one.failure and one.failure.kind in FAULTS}
-    for failure in faults.values():
-        complain(failure.message, failure.hint)
+    _complain_of_faults(results)
     if as_json:
-        documents = [(found.candidates[one.name], _document(one, request, store)) for one in results]
+        documents = [(selected.candidates[outcome.name], _document(outcome, request, store)) for outcome in results]
         print_json(registry_document(documents, needing, summary.to_dict()))
     else:
         result(sweep_text.registry_text(results, needing, summary))
     return exit_code_of_all(results)
+
+
+def _complain_of_faults(results: Sequence[Probed]) -> None:
+    """Say each failure that is not about a model once."""
+    hints: dict[str, str] = {}
+    for outcome in results:
+        if outcome.failure and outcome.failure.kind in FAULTS:
+            hints[outcome.failure.message] = outcome.failure.hint
+    for message, hint in hints.items():
+        complain(message, hint)
 
 
 def _swept(
@@ -93,26 +109,28 @@ def _swept(
 ) -> tuple[Survey, list[Probed]]:
     try:
         with progress.probing(0, each=True) as board:
-            found = survey(request, selection, environment, store, board.stage)
-            board.expect(len(found.missing), sum(one.stored for one in found.stored))
-            return found, _followed(probe_missing(found, request, environment, store, board.stage), board)
+            selected = survey(request, selection, environment, store, board.stage)
+            board.expect(len(selected.missing), sum(outcome.stored for outcome in selected.stored))
+            return selected, _followed(probe_missing(selected, request, environment, store, board.stage), board)
     except KeyboardInterrupt:
         say("tuner: what was reached is stored; the same command goes on from there")
         raise
 
 
 def _followed(probed: Generator[Probed, None, None], board: progress.Board) -> list[Probed]:
-    """All results, each shown as it is reached; on the way out no worker is left."""
+    """All results, each shown as it is reached. No worker is left when this returns or raises."""
     results = []
     with closing(probed):
-        for one in probed:
-            word = f"failed: {one.failure.kind}" if one.failure else str(one.verdict and one.verdict.word)
-            board.done(one.name, word, one.seconds)
-            results.append(one)
+        for outcome in probed:
+            verdict = outcome.verdict
+            word = f"failed: {outcome.failure.kind}" if outcome.failure else str(verdict and verdict.word)
+            board.finish(outcome.name, word, outcome.seconds)
+            results.append(outcome)
     return results
 
 
-def _document(one: Probed, request: Request, store: "VerdictStore") -> dict[str, Any]:
-    if one.failure:
-        return failure_document(one.subject.model.name if one.subject else one.name, one.failure)
-    return plan_document(plan_of(one, request, store, os.environ))
+def _document(outcome: Probed, request: Request, store: "VerdictStore") -> dict[str, Any]:
+    if outcome.failure:
+        name = outcome.subject.model.name if outcome.subject else outcome.name
+        return failure_document(name, outcome.failure)
+    return plan_document(plan_of(outcome, request, store, os.environ))

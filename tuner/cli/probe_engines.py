@@ -52,21 +52,21 @@ def run(
         stop_on_signals()
         inputs = Inputs(python, store=store)
         verdicts = written_to(opened_store(store, os.environ))
-        made, arguments = _planned(words, request, inputs)
+        plan, arguments = _planned(words, request, inputs)
         with working() as under_way:
-            if made.lookup.entry is None:
+            if plan.lookup.entry is None:
                 under_way("no verdict is stored; probing the order first (about a minute)")
-                made = _order_first(made, request, inputs, verdicts)
+                plan = _order_first(plan, request, inputs, verdicts)
             if depth is Depth.ORDER:
                 under_way("tracing the launch's whole model (20 s to a few minutes)")
-                prove(made.subject, arguments, _own(made), request, verdicts)
+                prove(plan.subject, arguments, _own(plan), request, verdicts)
             else:
                 watching = Supervision(under_way, request.time_limit + LOADING_LIMIT, request.memory_limit)
                 field, ask = ASKED[depth]
-                remember_engines(verdicts, _own(made), field, ask(EngineLaunch(made, arguments, os.environ), watching))
-        made = _planned(words, request, inputs)[0]
-        present(made, as_json, plan_text if depth is Depth.ORDER else verdict_text)
-    raise SystemExit(_exit_code(made, depth))
+                remember_engines(verdicts, _own(plan), field, ask(EngineLaunch(plan, arguments, os.environ), watching))
+        plan = _planned(words, request, inputs)[0]
+        present(plan, as_json, plan_text if depth is Depth.ORDER else verdict_text)
+    raise SystemExit(_exit_code(plan, depth))
 
 
 def names_a_launch(words: Sequence[str]) -> bool:
@@ -74,22 +74,24 @@ def names_a_launch(words: Sequence[str]) -> bool:
     return any(word.startswith("-") for word in words[1:])
 
 
-def _exit_code(made: "Plan", depth: Depth) -> ExitCode:
+def _exit_code(plan: "Plan", depth: Depth) -> ExitCode:
     """3 for a launch of which nothing could be proved."""
-    return ExitCode.UNKNOWN if depth is Depth.ORDER and not made.proof.is_decided else ExitCode.FINE
+    return ExitCode.UNKNOWN if depth is Depth.ORDER and not plan.proof.is_decided else ExitCode.FINE
 
 
 def _require_one_model(words: list[str], depth: Depth, *, narrowed: bool) -> None:
     what = "A launch" if depth is Depth.ORDER else f"--depth {depth}"
-    said = "" if words else "No MODEL is named."
     if narrowed:
-        said = f"{what} takes one MODEL, and neither --all nor what narrows it."
-    elif any(not word.startswith("-") for word in words[1:2]):
-        said = f"{what} takes one MODEL, and {words[1]} is a second."
-    if said:
-        option = "" if depth is Depth.ORDER else f"--depth {depth} "
-        hint = f"As in `tuner probe {option}MODEL -- --max-model-len 4096`."
-        raise TunerError(said, hint=hint, kind=ErrorKind.USAGE)
+        problem = f"{what} takes one MODEL, and neither --all nor what narrows it."
+    elif not words:
+        problem = "No MODEL is named."
+    elif len(words) > 1 and not words[1].startswith("-"):
+        problem = f"{what} takes one MODEL, and {words[1]} is a second."
+    else:
+        return
+    option = "" if depth is Depth.ORDER else f"--depth {depth} "
+    hint = f"As in `tuner probe {option}MODEL -- --max-model-len 4096`."
+    raise TunerError(problem, hint=hint, kind=ErrorKind.USAGE)
 
 
 def _planned(words: list[str], request: Request, inputs: Inputs) -> "tuple[Plan, ServeArguments]":
@@ -98,11 +100,11 @@ def _planned(words: list[str], request: Request, inputs: Inputs) -> "tuple[Plan,
     ours += ["--revision", request.revision] if request.revision else []
     ours += ["--trust-remote-code"] if request.trust_remote_code else []
     args = [*words[:1], *ours, *words[1:]]
-    made = planned(args, inputs, Launching(), os.environ)
-    return made, parse(args, vllm=made.subject.environment.vllm)
+    plan = planned(args, inputs, Launching(), os.environ)
+    return plan, parse(args, vllm=plan.subject.environment.vllm)
 
 
-def _order_first(made: "Plan", request: Request, inputs: Inputs, store: "VerdictStore") -> "Plan":
+def _order_first(plan: "Plan", request: Request, inputs: Inputs, store: "VerdictStore") -> "Plan":
     serving = _planned(list(request.names), request, inputs)[1].serving
     first = replace(
         request,
@@ -111,23 +113,23 @@ def _order_first(made: "Plan", request: Request, inputs: Inputs, store: "Verdict
         revision=serving.revision,
         trust_remote_code=serving.trust_remote_code,
     )
-    for result in probe(first, made.subject.environment, store, lambda _stage, _name: None):
+    for result in probe(first, plan.subject.environment, store, lambda _stage, _name: None):
         if result.failure:
             raise result.failure
     return _planned(list(request.names), request, inputs)[0]
 
 
-def _own(made: "Plan") -> "Entry":
+def _own(plan: "Plan") -> "Entry":
     """The entry to which the engines are added.
 
     Raises:
         TunerError: it is not one of this environment.
     """
-    entry = made.lookup.entry
+    entry = plan.lookup.entry
     if entry is None:
         raise TunerError(
             "The order probe left no verdict for this launch.",
-            hint="; ".join(made.lookup.miss),
+            hint="; ".join(plan.lookup.miss),
             kind=ErrorKind.NO_VERDICT,
         )
     return entry

@@ -68,7 +68,7 @@ class Board:
             self._rows[worker] = Row(name, text, time.monotonic())
             self._say(text)
 
-    def done(self, name: str, word: str, seconds: float) -> None:
+    def finish(self, name: str, word: str, seconds: float) -> None:
         """Count what came of a model: a verdict's word, or `failed` and what kind of failure."""
         with self._lock:
             self._counts[word.partition(":")[0]] += 1

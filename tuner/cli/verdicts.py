@@ -82,13 +82,13 @@ def forget(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
     from tuner.verdicts.lookup import opened_store
 
     with failures(as_json):
-        gone = written_to(opened_store(store, os.environ)).forget(key)
-        if gone is None:
+        digest = written_to(opened_store(store, os.environ)).forget(key)
+        if digest is None:
             raise no_such_key(key)
         if as_json:
-            print_json({"schema_version": SCHEMA_VERSION, "forgotten": gone})
+            print_json({"schema_version": SCHEMA_VERSION, "forgotten": digest})
         else:
-            result(f"forgotten: {gone}")
+            result(f"forgotten: {digest}")
 
 
 @app.command("export")
@@ -112,14 +112,14 @@ def export_verdicts(
     with failures(as_json=False):
         if sign_with and not output:
             raise _no_output()
-        made = export(opened_store(store, os.environ), keys or [], command)
-        for sentence in made.left_out:
+        exported = export(opened_store(store, os.environ), keys or [], command)
+        for sentence in exported.left_out:
             say(f"tuner: {sentence}")
         if output:
-            write(made, output, _signature(made.text.encode(), sign_with) if sign_with else None)
+            write(exported, output, _signature(exported.text.encode(), sign_with) if sign_with else None)
         else:
-            result(made.text, end="")
-        if made.left_out:
+            result(exported.text, end="")
+        if exported.left_out:
             raise SystemExit(ExitCode.ERROR)
 
 
@@ -151,7 +151,8 @@ def import_verdicts(
 
     with failures(as_json):
         signed = check_signature(file, require_signed) if require_signed else None
-        giving_way = [origin for origin, asked in ((IMPORTED, replace), (HERE, replace_local)) if asked]
+        options = ((IMPORTED, replace), (HERE, replace_local))
+        giving_way = [origin for origin, option in options if option]
         verdicts = written_to(opened_store(store, os.environ))
         imported = import_file(verdicts, file, giving_way=giving_way, signed=signed)
         if as_json:
