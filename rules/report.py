@@ -406,6 +406,10 @@ def parse_report(data: Mapping[str, Any]) -> Report:
         raise ReportError(
             f"the probe report is damaged at {place or 'report'}: {problem}", hint="probe the model again"
         ) from None
+    except UnicodeEncodeError:  # msgspec looks an enum's words up as UTF-8, which has no surrogates
+        raise ReportError(
+            "the probe report is damaged: it holds text that is not Unicode", hint="probe the model again"
+        ) from None
 
 
 def _place_and_problem(message: str) -> tuple[str, str]:
