@@ -1,4 +1,4 @@
-"""Installed packages and the folders of their modules, told from files as Python's import system tells them."""
+"""Installed packages and the folders of their modules, found from files in the way of Python's import system."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ MAX_METADATA = 2**18
 
 _METADATA = (".dist-info", ".egg-info")
 _STATEMENTS = ("METADATA", "PKG-INFO", "")
-"""Files that state a version, in the order of `importlib.metadata`; the last is the entry, where it is a file."""
+"""Files that state a version, in the order of `importlib.metadata`; empty: the metadata is itself a file."""
 _VERSION = re.compile(r"^version:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -22,8 +22,8 @@ class Distribution:
     """An installed package.
 
     Attributes:
-        name: normalised as PEP 503 has it: lower case, single dashes.
-        metadata: its `.dist-info` or `.egg-info`.
+        name: normalised by the rules of PEP 503: lower case, single dashes.
+        metadata: path of its `.dist-info` or `.egg-info`.
     """
 
     name: str
@@ -39,9 +39,9 @@ class Stated:
 
 
 def installed(site: Iterable[str]) -> dict[str, list[Distribution]]:
-    """Installed packages by normalised name; those of one name in the order in which Python finds them.
+    """Installed packages by normalised name; packages of one name are in the order in which Python finds them.
 
-    That is the order of the search path, and within one folder the order in which the system lists it
+    This is the order of the search path and, in one folder, the order in which the system lists it
     (`importlib.metadata.MetadataPathFinder`).
     """
     packages: dict[str, list[Distribution]] = {}
@@ -54,7 +54,7 @@ def installed(site: Iterable[str]) -> dict[str, list[Distribution]]:
 
 
 def stated_version(package: Distribution) -> Stated | None:
-    """The version that a package's metadata states; None where it states none, as a folder left behind does."""
+    """The version that a package's metadata states; None if it states none, as in the remains of a removed package."""
     for name in _STATEMENTS:
         file = f"{package.metadata}/{name}".rstrip("/")
         headers = _read(file).partition("\n\n")[0]
@@ -66,7 +66,7 @@ def stated_version(package: Distribution) -> Stated | None:
 def module_folder(site: Iterable[str], name: str) -> Path | None:
     """The folder of an importable package: the first on the search path with an `__init__.py`.
 
-    A folder without one is a namespace package, which Python takes only where no other bears the name.
+    A folder without that file is a namespace package, which Python takes only if no other folder has the name.
     """
     folders = [Path(folder, name) for folder in site]
     for folder in folders:
@@ -79,7 +79,7 @@ def module_folder(site: Iterable[str], name: str) -> Path | None:
 
 
 def module_text(folder: Path | None, file: str) -> str:
-    """Text of a file of a package, its first 256 KiB; empty where there is none."""
+    """The first 256 KiB of a package's file as text; empty if there is no file."""
     return "" if folder is None else _read(f"{folder}/{file}")
 
 

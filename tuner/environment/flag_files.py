@@ -1,4 +1,4 @@
-"""What the files of a vLLM say of `fast_moe_cold_start`, read from their syntax trees; nothing of them is run."""
+"""What the files of a vLLM say of `fast_moe_cold_start`: read from their syntax trees; none of their code runs."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ _Guards = tuple[_Guard, ...]
 
 
 def read_flag_facts(package: Path) -> FlagFacts:
-    """The facts of the vLLM whose package lies in a folder; each unknown whose files cannot be read or understood."""
+    """The facts of the vLLM whose package is this folder; a fact is unknown if its files are unreadable or unclear."""
     compilation, context = _tree(package / COMPILATION), _tree(package / CONTEXT)
     if compilation is None:
         return FlagFacts()
@@ -50,13 +50,13 @@ def read_flag_facts(package: Path) -> FlagFacts:
 
 
 def mentions_flag(package: Path) -> bool | None:
-    """Whether the file that declares the flag holds its name anywhere; None where it cannot be read."""
+    """Whether the file that declares the flag contains its name anywhere; None if it cannot be read."""
     source = _source(package / COMPILATION)
     return None if source is None else FLAG_KEY.encode() in source
 
 
 def flag_form(compilation: ast.Module) -> FlagForm | None:
-    """How `CompilationConfig` knows the flag; None where its file names the flag in a way that no release does."""
+    """How `CompilationConfig` knows the flag; None if its file names the flag in a way that no release does."""
     declarations = _declarations(compilation)
     if not declarations:
         return None if _mentions(compilation) else FlagForm.ABSENT
@@ -66,21 +66,21 @@ def flag_form(compilation: ast.Module) -> FlagForm | None:
 
 
 def counting(compilation: ast.Module, context: ast.Module) -> Counting | None:
-    """When MoE calls are counted; None where the files speak of MoE layers in a way that no release does."""
+    """When MoE calls are counted; None if the files name MoE layers in a way that no release does."""
     mentions = _mentions(context)
     if mentions:
-        asked = sum(isinstance(node, ast.If) and _is_flag(node.test) for node in ast.walk(context))
-        return Counting.FLAG if asked == mentions == 1 else None
+        tests = sum(isinstance(node, ast.If) and _is_flag(node.test) for node in ast.walk(context))
+        return Counting.FLAG if tests == mentions == 1 else None
     if _lists_layers(context):
         return Counting.ALWAYS
     return None if _lists_layers(compilation) else Counting.NEVER
 
 
 def forced_off_by_torch(resolution: ast.Module) -> bool | None:
-    """Whether `VllmConfig.__post_init__` forces the flag to false with a new torch; None where that is not clear.
+    """Whether `VllmConfig.__post_init__` forces the flag to false with a new torch; None if that is not clear.
 
-    Two assignments are understood: `False` under `if HAS_OPAQUE_TYPE`, and a default under `is None`. Any other mention
-    of the flag could decide it too.
+    Two assignments are clear: `False` under `if HAS_OPAQUE_TYPE`, and a default under `is None`. Any other mention of
+    the flag could also decide it.
     """
     forcing, mentions_of_defaults = 0, 0
     for statement, guards in _guarded(_method(resolution, "VllmConfig", "__post_init__"), ()):
@@ -89,7 +89,7 @@ def forced_off_by_torch(resolution: ast.Module) -> bool | None:
         if _forces_off(statement, guards):
             forcing += 1
         elif guards and _is_unset(guards[-1]):
-            mentions_of_defaults += 2  # the question whether it is None, and the assignment
+            mentions_of_defaults += 2  # the test for None, and the assignment
     if _mentions(resolution) != forcing + mentions_of_defaults:
         return None
     if forcing and not _imports_check(resolution):
@@ -98,7 +98,7 @@ def forced_off_by_torch(resolution: ast.Module) -> bool | None:
 
 
 def torch_bound(torch: ast.Module) -> str | None:
-    """The lowest torch for which `HAS_OPAQUE_TYPE` is true; None where it is defined in another way."""
+    """The lowest torch for which `HAS_OPAQUE_TYPE` is true; None if it is defined in another way."""
     stores = [node for node in ast.walk(torch) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     if sum(node.id == _NEW_TORCH for node in stores) != 1:
         return None
@@ -109,7 +109,7 @@ def torch_bound(torch: ast.Module) -> str | None:
 
 
 def _forced_off_from(package: Path, compilation: ast.Module) -> str | None:
-    """The first torch that forces the flag off, empty for none; None where another place may decide it too."""
+    """The first torch that forces the flag off, empty if none does; None if another place may decide it too."""
     resolution = _tree(package / RESOLUTION)
     if resolution is None or _mentions(compilation) > len(_declarations(compilation)):
         return None
@@ -121,7 +121,7 @@ def _forced_off_from(package: Path, compilation: ast.Module) -> str | None:
 
 
 def _source(path: Path) -> bytes | None:
-    """A file's bytes; None where it cannot be read or is larger than any source file of vLLM."""
+    """A file's bytes; None if it cannot be read or is larger than any source file of vLLM."""
     try:
         data = read_plain(path, MAX_SOURCE + 1)
     except OSError:
@@ -130,7 +130,7 @@ def _source(path: Path) -> bytes | None:
 
 
 def _tree(path: Path) -> ast.Module | None:
-    """A file's syntax tree; None where it cannot be read or is no Python of this interpreter's grammar."""
+    """A file's syntax tree; None if it cannot be read, or if this interpreter cannot parse it."""
     source = _source(path)
     if source is None:
         return None
@@ -146,17 +146,21 @@ def _mentions(tree: ast.Module) -> int:
 
 
 def _names_flag(node: ast.AST) -> bool:
-    """Whether a node is the flag's name: as an attribute, a variable, an argument, or a text as `setattr` takes it."""
-    named = (getattr(node, field, None) for field in ("attr", "id", "arg", "value"))
-    return any(isinstance(name, str) and name == FLAG_KEY for name in named)
+    """Whether a node is the flag's name: an attribute, a variable, an argument, or a text, as for `setattr`."""
+    for field in ("attr", "id", "arg", "value"):
+        name = getattr(node, field, None)
+        if isinstance(name, str) and name == FLAG_KEY:
+            return True
+    return False
 
 
 def _lists_layers(tree: ast.Module) -> bool:
     """Whether code has a name for the MoE layers of a pass."""
     for node in ast.walk(tree):
-        names = (getattr(node, field, None) for field in ("attr", "id", "arg"))
-        if any(isinstance(name, str) and _LAYERS in name for name in names):
-            return True
+        for field in ("attr", "id", "arg"):
+            name = getattr(node, field, None)
+            if isinstance(name, str) and _LAYERS in name:
+                return True
     return False
 
 
@@ -199,7 +203,7 @@ def _is_field(declaration: ast.stmt) -> bool:
 
 
 def _guarded(statements: Sequence[ast.stmt], guards: _Guards) -> Iterator[tuple[ast.stmt, _Guards]]:
-    """Each simple statement with the conditions under which it runs; loops, `try` and `with` are not entered."""
+    """Each simple statement with the conditions under which it runs; loops, `try` and `with` count as one statement."""
     for statement in statements:
         if isinstance(statement, ast.If):
             yield from _guarded(statement.body, (*guards, _Guard(statement.test, holds=True)))
@@ -213,7 +217,7 @@ def _assigns(statement: ast.stmt) -> bool:
 
 
 def _forces_off(statement: ast.stmt, guards: _Guards) -> bool:
-    """Whether a statement sets the flag to false under the question for a new torch, and under that alone."""
+    """Whether a statement sets the flag to false under the test for a new torch, and under no other condition."""
     if not isinstance(statement, ast.Assign) or len(guards) != 1 or not guards[0].holds:
         return False
     test, value = guards[0].test, statement.value
@@ -234,7 +238,7 @@ def _is_flag(expression: ast.expr) -> bool:
 
 
 def _imports_check(resolution: ast.Module) -> bool:
-    """Whether the name that the rule asks for is the one of vllm/utils/torch_utils.py, and nothing else."""
+    """Whether the name in the test for a new torch comes from vllm/utils/torch_utils.py, and from nowhere else."""
     homes = []
     for node in ast.walk(resolution):
         if isinstance(node, ast.ImportFrom):

@@ -1,7 +1,7 @@
 """The NVIDIA GPUs of this machine, read from the driver's files.
 
-Files cost microseconds. NVML costs far more and is asked only where there is a driver whose files do not tell: WSL 2
-and gVisor have no `/proc/driver/nvidia`, and after a boot device nodes may appear only with their first use.
+Reading files takes microseconds. NVML takes far longer, and is asked only if there is a driver whose files do not tell:
+WSL 2 and gVisor have no `/proc/driver/nvidia`, and after a boot a device node may appear only with its first use.
 """
 
 import re
@@ -17,10 +17,10 @@ _OK = 0
 def nvidia_gpus(root: str = "/") -> tuple[str, ...]:
     """Names of the GPUs that a process here can use, in the driver's order; empty without a driver.
 
-    `CUDA_VISIBLE_DEVICES` is not applied: vLLM chooses its platform without it.
+    `CUDA_VISIBLE_DEVICES` does not count: vLLM chooses its platform without it.
 
     Args:
-        root: where `/proc` and `/dev` are looked for.
+        root: the folder that holds `proc` and `dev`.
     """
     base = Path(root)
     if not any((base / sign).exists() for sign in _SIGNS):
@@ -29,27 +29,30 @@ def nvidia_gpus(root: str = "/") -> tuple[str, ...]:
 
 
 def is_jetson(root: str = "/") -> bool:
-    """Whether this is an NVIDIA Jetson, whose GPU is no PCI device and need not appear in NVML."""
+    """Whether this is an NVIDIA Jetson, whose GPU is not a PCI device and may be missing in NVML."""
     return any((Path(root) / sign).exists() for sign in _JETSON)
 
 
 def parse_information(text: str) -> tuple[str, str] | None:
-    """Model and device minor of a GPU's `information` file; None without either."""
+    """Model and device minor of a GPU's `information` file; None if either is missing."""
     model = re.search(r"^Model:[ \t]*(\S.*?)[ \t]*$", text, re.MULTILINE)
     minor = re.search(r"^Device Minor:[ \t]*(\d+)[ \t]*$", text, re.MULTILINE)
     return (model[1], minor[1]) if model and minor else None
 
 
 def _from_files(base: Path) -> Iterator[str]:
-    """GPUs the driver lists and whose device node is here: a container sees the host's list, and its own nodes."""
+    """The GPUs in the driver's list that have a device node: a container sees the host's list and its own nodes."""
     for path in sorted(base.glob("proc/driver/nvidia/gpus/*/information")):
-        found = parse_information(path.read_text(errors="replace"))
-        if found and (base / f"dev/nvidia{found[1]}").exists():
-            yield found[0]
+        information = parse_information(path.read_text(errors="replace"))
+        if information is None:
+            continue
+        model, minor = information
+        if (base / f"dev/nvidia{minor}").exists():
+            yield model
 
 
 def _from_nvml() -> Iterator[str]:
-    """What NVML says; nothing where its library is missing or refuses."""
+    """The GPUs that NVML lists; none if its library is missing or refuses."""
     import ctypes  # noqa: PLC0415  needed on few machines
 
     try:

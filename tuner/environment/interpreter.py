@@ -1,4 +1,4 @@
-"""Where a Python looks for its packages, found from files: the Python itself is never started."""
+"""Finds from files where a Python looks for its packages; the Python itself is never started."""
 
 import os
 import re
@@ -22,9 +22,9 @@ class Interpreter:
     """A Python and its site folders.
 
     Attributes:
-        python: absolute path, symbolic links kept: a virtual environment is recognised by where its link stands.
+        python: absolute path with its symbolic links: the place of a link tells the virtual environment.
         version: as exact as the files tell, `3.11.7` or `3.11`.
-        site: folders that exist, in search order, the standard library left out.
+        site: folders that exist, in search order, without the standard library.
     """
 
     python: str
@@ -39,7 +39,7 @@ def default_python() -> str:
 
 
 def script_python(script: Path) -> str | None:
-    """The Python that runs a script, by its first two lines; None if it is no Python script."""
+    """The Python that runs a script, by the script's first two lines; None if it is not a Python script."""
     try:
         with script.open("rb") as file:
             first, second = file.readline(4096).decode(errors="replace"), file.readline(4096).decode(errors="replace")
@@ -54,11 +54,11 @@ def script_python(script: Path) -> str | None:
 def find_interpreter(python: str) -> Interpreter:
     """Find a Python's version and site folders.
 
-    Search order: PYTHONPATH, then the folder of a virtual environment, then, without one or where it includes the
-    system's, the user's folder and the system's; each followed by the folders that its `.pth` files list.
+    Search order: PYTHONPATH; the folder of a virtual environment; the user's folder and the system's folders, if there
+    is no virtual environment or it includes them. Behind each folder come the folders that its `.pth` files list.
 
     Args:
-        python: a path, or a name that is looked for on PATH.
+        python: a path, or the name of a program on PATH.
 
     Raises:
         TunerError: it is not a Python, or has no site folder.
@@ -74,7 +74,7 @@ def find_interpreter(python: str) -> Interpreter:
 
 
 def entries(folder: str | Path) -> list[str]:
-    """Names in a folder; none where it cannot be listed, as Python's own search has it."""
+    """Names in a folder; none if it cannot be listed, as in Python's own search."""
     try:
         return os.listdir(folder)  # noqa: PTH208  as below
     except OSError:
@@ -82,7 +82,7 @@ def entries(folder: str | Path) -> list[str]:
 
 
 def text(file: str | Path) -> str:
-    """A file's text; empty where it cannot be read."""
+    """A file's text; empty if it cannot be read."""
     try:
         with open(file, encoding="utf-8", errors="replace") as stream:  # noqa: PTH123  Path objects took twice the time
             return stream.read()
@@ -93,13 +93,20 @@ def text(file: str | Path) -> str:
 def _shebang(line: str) -> str:
     words = line.removeprefix("#!").split()
     if words and Path(words[0]).name == "env":
-        name = next((word for word in words[1:] if not word.startswith("-") and "=" not in word), "")
-        return shutil.which(name) or name
+        return _behind_env(words[1:])
     return words[0] if words else ""
 
 
+def _behind_env(words: list[str]) -> str:
+    """The program that `env` starts: the first word that is neither an option nor a variable."""
+    for word in words:
+        if not word.startswith("-") and "=" not in word:
+            return shutil.which(word) or word
+    return ""
+
+
 def _long_shebang(script: Path, line: str) -> str:
-    """The path in `'''exec' PATH "$0" "$@"`; uv writes it relative to the script where the environment may move."""
+    """The path in `'''exec' PATH "$0" "$@"`; uv writes it relative to the script if the environment may move."""
     path = line.removeprefix(_LONG_SHEBANG).removesuffix(' "$0" "$@"')
     if path.startswith('"$('):
         return str(script.resolve().parent / path.rpartition("/")[2].strip("'\""))
@@ -125,12 +132,14 @@ def _not_python(message: str, hint: str = "") -> TunerError:
 
 
 def _virtual(path: Path) -> tuple[str, list[Path]] | None:
-    """Version and site folders of a virtual environment; None if the path is in none."""
+    """Version and site folders of a virtual environment; None if the path is not in one."""
     prefix = next((folder for folder in path.parents[:2] if (folder / "pyvenv.cfg").is_file()), None)
     if prefix is None:
         return None
-    pairs = (line.partition("=") for line in text(prefix / "pyvenv.cfg").splitlines())
-    config = {key.strip().lower(): value.strip() for key, _, value in pairs}
+    config = {}
+    for line in text(prefix / "pyvenv.cfg").splitlines():
+        key, _, value = line.partition("=")
+        config[key.strip().lower()] = value.strip()
     minor, sites = _sites(prefix, None)
     if config.get("include-system-site-packages", "").lower() == "true":
         sites += _system(Path(config.get("home", "")) / f"python{minor}")[1]
@@ -139,22 +148,22 @@ def _virtual(path: Path) -> tuple[str, list[Path]] | None:
 
 
 def _system(path: Path) -> tuple[str, list[Path]]:
-    """Version and site folders of a Python that is no virtual environment; `path` is free of symbolic links."""
+    """Version and site folders of a Python outside of virtual environments; `path` has no symbolic links."""
     named = re.match(r"python([0-9]+\.[0-9]+t?)", path.name)
     minor, sites = _sites(path.parent.parent, named[1] if named else None)
     return minor, [*_user_sites(minor), *sites]
 
 
 def _sites(prefix: Path, minor: str | None) -> tuple[str, list[Path]]:
-    """Minor version and site folders below a prefix, Debian's `dist-packages` among them."""
+    """Minor version and site folders below a prefix, with Debian's `dist-packages`."""
     if minor is None:
-        found = [folder.name for lib in _LIBRARIES for folder in prefix.glob(f"{lib}/python3.[0-9]*")]
-        minor = max(found, key=_minor_number, default="python3").removeprefix("python")
-    # A virtual environment's lib64 is a link to its lib, and no place of its own.
+        names = [folder.name for lib in _LIBRARIES for folder in prefix.glob(f"{lib}/python3.[0-9]*")]
+        minor = max(names, key=_minor_number, default="python3").removeprefix("python")
+    # In a virtual environment lib64 is a link to lib, not another folder.
     libraries = [lib for lib in _LIBRARIES if lib == "lib" or not (prefix / lib).is_symlink()]
-    names = [f"{lib}/python{minor}/{kind}-packages" for lib in libraries for kind in ("site", "dist")]
+    places = [f"{lib}/python{minor}/{kind}-packages" for lib in libraries for kind in ("site", "dist")]
     debian = (f"local/lib/python{minor}/dist-packages", "lib/python3/dist-packages")
-    return minor, [prefix / name for name in (debian[0], *names, debian[1]) if (prefix / name).is_dir()]
+    return minor, [prefix / place for place in (debian[0], *places, debian[1]) if (prefix / place).is_dir()]
 
 
 def _minor_number(name: str) -> int:
@@ -173,7 +182,7 @@ def _python_path() -> list[Path]:
 
 
 def _listed(site: Path) -> Iterator[Path]:
-    """Folders that the `.pth` files of a site folder add; their `import` lines are code, and not run."""
+    """Folders that the `.pth` files of a site folder add; `import` lines in these files are code, and do not run."""
     for name in sorted(file for file in entries(site) if file.endswith(".pth") and not file.startswith(".")):
         for line in text(site / name).splitlines():
             entry = line.strip()

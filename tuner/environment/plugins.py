@@ -1,4 +1,4 @@
-"""The general plugins of a serving environment, told by their files: each may replace any class that vLLM serves.
+"""The general plugins of a serving environment, read from their files: each may replace any class that vLLM serves.
 
 vLLM loads every entry point of the group `vllm.general_plugins` in each of its processes before it looks for a model's
 class (vllm/plugins/__init__.py, load_general_plugins, the same in 0.16.0 to 0.32.0), unless VLLM_PLUGINS names others.
@@ -17,14 +17,14 @@ from tuner.untrusted.files import read_plain
 
 GROUP = "vllm.general_plugins"
 UNKNOWN = "unknown"
-"""In place of the digest of a plugin whose files cannot be found or are too many: nothing is known to equal it."""
+"""In place of the digest of a plugin whose files are missing or too many: it equals no other plugin."""
 MAX_FILES = 5000
 MAX_BYTES = 64 * 2**20
-"""Of all files of a plugin together."""
+"""Limit for all files of a plugin together."""
 _DIGITS = 32
-"""Of a digest; they tell changes apart, and a reader sees them."""
+"""Length of a digest as it is shown; enough to tell changes apart."""
 _VLLM = "vllm"
-"""vLLM's own package: its version and the files that run are in the key by themselves."""
+"""vLLM's own package: its version and the files that run are other parts of the key."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class _Point:
 
 
 def general_plugins(metadata: Iterable[str], site: Sequence[str], allowed: str | None) -> tuple[str, ...]:
-    """Each general plugin that vLLM would load, but its own: `ENTRY-POINT DISTRIBUTION VERSION DIGEST`, sorted.
+    """Each general plugin that vLLM would load, except its own: `ENTRY-POINT DISTRIBUTION VERSION DIGEST`, sorted.
 
-    The digest is over the Python files that the distribution's RECORD lists and those of the modules that its
-    `top_level.txt` and the entry point name, wherever the search path has them; `UNKNOWN` if there are none.
+    The digest covers the Python files in the distribution's RECORD, and the files of the modules that `top_level.txt`
+    and the entry point name, wherever the search path has them. It is `UNKNOWN` if there are no files.
 
     Args:
         metadata: the `.dist-info` and `.egg-info` folders of the installed distributions.
-        site: the folders in which modules are looked for, in order.
+        site: the folders of modules, in search order.
         allowed: value of `VLLM_PLUGINS`, names separated by commas; None: all.
     """
     plugins = []
@@ -56,12 +56,12 @@ def general_plugins(metadata: Iterable[str], site: Sequence[str], allowed: str |
 
 
 def unknown_plugins(plugins: Iterable[str]) -> list[str]:
-    """Names of the plugins whose files are not known, so that no stored verdict can be known to hold beside them."""
+    """Names of the plugins whose files are not known: no stored verdict surely holds together with one of them."""
     return [plugin.partition(" ")[0] for plugin in plugins if plugin.endswith(UNKNOWN)]
 
 
 def entry_points(points: str, group: str) -> dict[str, str]:
-    """The entry points of a group in the text of an `entry_points.txt`: name -> what it names, `module:object`."""
+    """The entry points of a group in the text of an `entry_points.txt`: name -> `module:object`."""
     section = re.search(rf"^\[\s*{re.escape(group)}\s*\]$(.*?)(?=^\[|\Z)", points, re.MULTILINE | re.DOTALL)
     if not section:
         return {}
@@ -87,17 +87,17 @@ def _stated(metadata: str) -> str:
 
 
 def _digest(point: _Point, site: Sequence[str]) -> str:
-    """One digest over names and contents of a plugin's files; the same wherever they lie."""
-    total, left, count = hashlib.sha256(), MAX_BYTES, 0
+    """One digest over names and contents of a plugin's files; it does not depend on their place."""
+    total, budget, count = hashlib.sha256(), MAX_BYTES, 0
     files = _files(point, site)
     for name in sorted(files):
         count += 1
         try:
-            data = read_plain(files[name], left + 1)
+            data = read_plain(files[name], budget + 1)
         except (OSError, ValueError):  # ValueError: a name with a NUL
-            continue  # listed, and not there
-        left -= len(data)
-        if left < 0 or count > MAX_FILES:
+            continue  # RECORD lists it, but it does not exist
+        budget -= len(data)
+        if budget < 0 or count > MAX_FILES:
             return UNKNOWN
         total.update(name.encode("utf-8", "surrogateescape") + b"\0" + data + b"\0")
     has_module = any(file.is_file() for file in files.values())
@@ -105,7 +105,7 @@ def _digest(point: _Point, site: Sequence[str]) -> str:
 
 
 def _files(point: _Point, site: Sequence[str]) -> dict[str, Path]:
-    """A plugin's Python files by their name below the folder in which they were found."""
+    """A plugin's Python files by their names below the folder that holds them."""
     root = Path(point.metadata).parent
     files = {name: root / name for name in _recorded(point.metadata)}
     editable = _editable(point.metadata)
@@ -120,14 +120,14 @@ def _files(point: _Point, site: Sequence[str]) -> dict[str, Path]:
 
 
 def _recorded(metadata: str) -> list[str]:
-    """Python files in a RECORD; what lies outside of its folder cannot be imported."""
+    """The Python files in a RECORD, without files outside of its folder, which cannot be imported."""
     rows = csv.reader(text(f"{metadata}/RECORD").splitlines()[: 10 * MAX_FILES])
     names = [row[0] for row in rows if row and row[0].endswith(".py")]
     return [name for name in names if not name.startswith(("/", "..")) and "\0" not in name]
 
 
 def _module(name: str, places: Iterable[str]) -> list[Path]:
-    """Where Python finds a module: the first package or file of that name, else every folder of it."""
+    """Where Python finds a module: the first package or file of that name, else every folder of that name."""
     parts = []
     for place in dict.fromkeys(places):
         folder, file = Path(place, name), Path(place, f"{name}.py")
@@ -157,11 +157,11 @@ def _below(place: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class _Editable:
-    """Where the sources of an editable installation lie.
+    """The place of the sources of an editable installation.
 
     Attributes:
-        folders: in which modules are to be looked for.
-        modules: folder or file of each module that an import hook of setuptools maps.
+        folders: folders that may hold modules.
+        modules: folder or file of each module in the map of an import hook of setuptools.
     """
 
     folders: tuple[str, ...]
@@ -181,7 +181,7 @@ def _editable(metadata: str) -> _Editable:
 
 
 def _mapped(metadata: Path) -> dict[str, Path]:
-    """What the `__editable___NAME_VERSION_finder.py` beside a distribution maps: its `MAPPING` is a plain dict."""
+    """The map in the `__editable___NAME_VERSION_finder.py` beside a distribution: its `MAPPING` is a plain dict."""
     import ast  # noqa: PLC0415  as above
 
     stem = re.sub(r"[-.]", "_", metadata.name.removesuffix(".dist-info"))

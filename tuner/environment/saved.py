@@ -1,4 +1,4 @@
-"""The environment that a command means: one of this machine, or a saved one."""
+"""The environment that a command is about: one on this machine, or a saved one."""
 
 from pathlib import Path
 
@@ -24,14 +24,14 @@ def serving_environment(python: str | None, saved: Path | None) -> tuple[Environ
 
 
 def read_saved_environment(path: Path) -> Environment:
-    """What `tuner env --json` printed.
+    """Read what `tuner env --json` printed.
 
     Raises:
         TunerError: the file cannot be read or is no such document.
     """
     hint = "Make it with `tuner env --json > FILE` where the server will run."
     try:
-        with path.open("rb") as file:  # not only a regular file: a shell's `<(tuner env --json)` is a pipe
+        with path.open("rb") as file:  # not `read_plain`: a shell's `<(tuner env --json)` is a pipe
             data = file.read(MAX_BYTES + 1)
         return Environment.from_dict(parse_object(data)["environment"])
     except OSError as error:

@@ -6,11 +6,13 @@ from tuner.text import line
 
 
 def environment_text(environment: Environment, flag: Flag) -> str:
-    """What `tuner env` prints."""
-    versions = {name: getattr(environment, name) or "not installed" for name in ("torch", "triton", "transformers")}
+    """The output of `tuner env`."""
     vllm = f"{environment.vllm} ({environment.vllm_distribution})" if environment.vllm else "not installed"
     gpus = f"{environment.gpu_count} x {environment.gpu}" if environment.gpu else "none"
-    rows = {"python": environment.python, "vllm": vllm, **versions, "platform": environment.platform, "gpu": gpus}
-    plugins = {"plugins": ", ".join(environment.platform_plugins)} if environment.platform_plugins else {}
-    said = {"flag status": flag.status, "": flag.reason, "source": flag.source or "none"}
-    return "\n".join(line(label, text) for label, text in (rows | plugins | said).items())
+    rows = [line("python", environment.python), line("vllm", vllm)]
+    rows += [line(name, getattr(environment, name) or "not installed") for name in ("torch", "triton", "transformers")]
+    rows += [line("platform", environment.platform), line("gpu", gpus)]
+    if environment.platform_plugins:
+        rows.append(line("plugins", ", ".join(environment.platform_plugins)))
+    rows += [line("flag status", flag.status), line("", flag.reason), line("source", flag.source or "none")]
+    return "\n".join(rows)

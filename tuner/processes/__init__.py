@@ -1,1 +1,1 @@
-"""Processes that we start: their control folders, limits, signals, answers and logs."""
+"""The processes that the tool starts: their control folders, limits, signals, answers and logs."""

@@ -1,4 +1,4 @@
-"""Control folders: made, held while their host lives, and removed when a host died without doing it."""
+"""Control folders: created, locked while their host lives, and removed after a host died without removing its own."""
 
 import fcntl
 import os
@@ -14,24 +14,27 @@ PREFIX = "tuner-control-"
 
 
 def new_folder() -> tuple[Path, int]:
-    """A new folder, and the open handle that holds its lock: nobody removes it while that is open.
+    """A new folder, and the open handle that holds its lock: nobody removes the folder while the handle is open.
 
     Raises:
-        TunerError: kind `control_folder`: none can be made.
+        TunerError: kind `control_folder`: the folder cannot be created.
     """
     try:
-        while True:  # once, unless somebody takes the folder for abandoned before it is locked
+        while True:  # only once, unless another host removes the folder as abandoned before it is locked
             path = Path(tempfile.mkdtemp(prefix=PREFIX))
-            if (handle := _held(path)) is not None:
+            if (handle := _locked(path)) is not None:
                 return path, handle
     except OSError as error:
         raise no_control_folder(error) from None
 
 
 def remove_abandoned() -> None:
-    """Remove the folders of this user's dead hosts, and end what still runs there; a living host holds its lock."""
+    """Remove the folders of this user's dead hosts, and end the processes that still run there.
+
+    A living host holds the lock of its folder.
+    """
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):  # a link, somebody else's, in use, or gone
+        with suppress(OSError):  # a link, another user's, in use, or removed meanwhile
             _remove(path)
 
 
@@ -46,8 +49,8 @@ def _remove(path: Path) -> None:
         os.close(handle)
 
 
-def _held(path: Path) -> int | None:
-    """The handle that holds the folder's lock; None where somebody else was faster."""
+def _locked(path: Path) -> int | None:
+    """The handle that holds the folder's lock; None if another process was faster."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -59,7 +62,7 @@ def _held(path: Path) -> int | None:
 
 
 def _locks(handle: int) -> bool:
-    """Whether the folder is this process's now; on a file system without locks nobody else can take it either."""
+    """Whether this process now has the folder; on a file system without locks no other process can lock it either."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

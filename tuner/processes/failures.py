@@ -1,4 +1,4 @@
-"""Failures of a process that we started: of its memory, its disk, its folder."""
+"""Failures of a process that the tool started: of its memory, its disk, its folder."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ ROOM = 64 * 1024
 
 
 def no_control_folder(error: OSError) -> TunerError:
-    """The folder through which host and worker speak cannot be written."""
+    """The failure to write the folder through which host and worker exchange files."""
     return TunerError(
         f"The probe cannot write its control folder under {tempfile.gettempdir()}: {error.strerror}.",
         hint="Free some space there or point TMPDIR at another folder.",
@@ -21,12 +21,12 @@ def no_control_folder(error: OSError) -> TunerError:
 
 
 def disk_full() -> TunerError:
-    """As `no_control_folder`, for want of space."""
+    """As `no_control_folder`, because there is no space."""
     return no_control_folder(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 def out_of_memory(used: int, limit: int) -> TunerError:
-    """A worker that took more memory than it may."""
+    """The failure of a worker that took more memory than it may."""
     return TunerError(
         f"The worker was stopped: it used {_gib(used)} of memory, and its limit is {_gib(limit)}.",
         hint="Raise `tuner probe --memory-limit` where there is more, or take a machine with more memory.",
@@ -39,11 +39,11 @@ def _gib(size: int) -> str:
 
 
 def is_full(folder: Path) -> bool:
-    """Whether a report could not be written there, for want of space or, where the file system counts them, inodes."""
+    """Whether the folder has no space, or no free inode, for a report."""
     state = os.statvfs(folder)
     return state.f_bavail * state.f_frsize < ROOM or (state.f_files > 0 and state.f_favail == 0)
 
 
 def log_hint(tail: str) -> str:
-    """The end of the worker's log, introduced."""
+    """A hint with the end of the worker's log."""
     return f"The end of its log:\n{tail}" if tail else "Its log is empty."

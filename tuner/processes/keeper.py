@@ -1,7 +1,7 @@
-"""The processes of one worker: found, measured and ended; by itself once the host is dead.
+"""Finds, measures and ends the processes of one worker.
 
-Run as a script it waits for the end of the process that started it and then ends what that one left:
-`python keeper.py CONTROL_FOLDER`, with the worker's process ID on stdin, which stays open while the host lives. A
+As a script, `python keeper.py CONTROL_FOLDER`, it waits for the end of its host, the process that started it, and then
+ends the worker's processes. It reads the worker's process ID from stdin, which stays open while the host lives. A
 worker ends with its host by itself (`PR_SET_PDEATHSIG`), but its children would not.
 """
 
@@ -14,45 +14,44 @@ from contextlib import suppress
 from pathlib import Path
 
 MARK = "TUNER_PROBE"
-"""Variable that holds the control folder; a process that left the worker's session has it, too."""
+"""Variable that holds the control folder; a process that left the worker's session still has it."""
 PATIENCE = 5.0
-"""Seconds for killed processes to be gone; one that a driver holds may take longer."""
+"""Seconds to wait for killed processes to end; a process that waits for a driver may take longer."""
 ENDED = "Z"
 
 
 def members(control: Path, session: int | None) -> list[int]:
-    """The processes of a worker, as Linux shows them in /proc; none are found elsewhere.
+    """The processes of a worker, as Linux shows them in /proc; none on other systems.
 
     Args:
-        control: its control folder.
-        session: the worker's process ID, whose session it leads; None: it is not known.
+        control: the worker's control folder.
+        session: the worker's process ID, which is also the ID of its session; None: it is not known.
     """
     mark = f"{MARK}={control}".encode()
-    others = ((pid, _session(pid)) for pid in _running() if pid != os.getpid())
-    return [pid for pid, its_own in others if its_own is not None and (its_own == session or _has(pid, mark))]
+    return [pid for pid in _running() if pid != os.getpid() and _belongs(pid, session, mark)]
 
 
 def end(control: Path, session: int | None) -> None:
-    """Kill the processes of a worker until none is left."""
+    """Kill the processes of a worker until all are gone."""
     limit = time.monotonic() + PATIENCE
-    while (found := members(control, session)) and time.monotonic() < limit:
-        for pid in found:
+    while (pids := members(control, session)) and time.monotonic() < limit:
+        for pid in pids:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
 
 
 def used_memory(session: int) -> int:
-    """Bytes of memory that the processes of a session use: their own and shared, files that they map left out."""
+    """Bytes of memory that the processes of a session use: their own and shared memory, without mapped files."""
     return sum(_memory(pid) for pid in _running() if _session(pid) == session)
 
 
 def keep(control: Path) -> None:
-    """Wait for the host's end; then end its worker and remove the folder."""
+    """Wait until the host ends; then end its worker and remove the folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    said = sys.stdin.buffer.read().strip()
-    end(control, int(said) if said.isdigit() else None)
+    worker = sys.stdin.buffer.read().strip()
+    end(control, int(worker) if worker.isdigit() else None)
     shutil.rmtree(control, ignore_errors=True)
 
 
@@ -60,6 +59,12 @@ def _running() -> list[int]:
     with suppress(OSError):
         return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208  this is polled
     return []
+
+
+def _belongs(pid: int, session: int | None, mark: bytes) -> bool:
+    """Whether a process that has not ended is in the session, or has the mark."""
+    own_session = _session(pid)
+    return own_session is not None and (own_session == session or _has(pid, mark))
 
 
 def _session(pid: int) -> int | None:
@@ -71,7 +76,7 @@ def _session(pid: int) -> int | None:
 
 
 def _has(pid: int, mark: bytes) -> bool:
-    with suppress(OSError):  # another user's, or gone
+    with suppress(OSError):  # another user's, or it ended
         return mark in _text(pid, "environ").split(b"\0")
     return False
 

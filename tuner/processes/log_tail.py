@@ -1,4 +1,4 @@
-"""The end of a log that a process of vLLM's wrote, fit to be shown."""
+"""The end of a log that a process of vLLM wrote, made safe to show."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from cache.secrets import redacted
 from tuner.untrusted.files import read_end
 
 READ = 64 * 1024
-"""Bytes of a log that are looked at; it may be of any size."""
+"""Bytes that are read from the end of a log, which may have any size."""
 WIDTH = 400
 """Characters of a line that are shown."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;:?]{0,40}[ -/]{0,5}[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -17,17 +17,17 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;:?]{0,40}[ -/]{0,5}[@-~]|[\x00-\x08\x0b-\x1f\
 
 
 def log_tail(log: Path, lines: int, secrets: Iterable[str] = ()) -> list[str]:
-    """The last lines that are not blank, without secrets and control characters; none of a log that cannot be read.
+    """The last lines without blank lines, secrets and control characters; none if the log cannot be read.
 
     Args:
         log: the file.
-        lines: of so many lines at most.
-        secrets: values that are masked, beside all that looks like one.
+        lines: how many lines at most.
+        secrets: values that are masked, beside everything that looks like a secret.
     """
     with suppress(OSError):
         text = read_end(log, READ).decode("utf-8", "replace").replace("\r", "\n")
-        found = redacted(_ESCAPES.sub("", text), secrets).splitlines()[-lines:]
-        return [_cut(line) for line in found if line.strip()]
+        last_lines = redacted(_ESCAPES.sub("", text), secrets).splitlines()[-lines:]
+        return [_cut(line) for line in last_lines if line.strip()]
     return []
 
 

@@ -1,6 +1,6 @@
-"""A `vllm serve` of our own: started, waited for and stopped, whatever ends this process.
+"""Starts a `vllm serve`, waits until it is ready, and stops it, whatever ends this process.
 
-`tuner serve` replaces itself by one instead.
+`tuner serve` does not use this: it replaces itself by the server.
 """
 
 import http.client
@@ -17,7 +17,7 @@ from cache.secrets import secret_values
 from rules.errors import ErrorKind, TunerError
 from tuner.processes.interrupts import uninterrupted
 from tuner.processes.log_tail import log_tail
-from tuner.processes.worker_process import kept
+from tuner.processes.worker_process import kept_process
 
 HOST = "127.0.0.1"
 POLL_S = 0.25
@@ -43,10 +43,10 @@ def ready_server(vector: Sequence[str], environ: Mapping[str, str], log: Path, l
     """
     port = _free_port()
     begin = time.monotonic()
-    with kept() as keep:
+    with kept_process() as tell_keeper:
         with uninterrupted():
             process = _start([*vector, "--host", HOST, "--port", str(port)], environ, log)
-            keep(process.pid)
+            tell_keeper(process.pid)
         try:
             _await(process, port, log, begin + limit)
             yield time.monotonic() - begin
@@ -94,7 +94,7 @@ def _healthy(port: int) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """As Kubernetes would, and then whatever is left of its session."""
+    """Stop the server as Kubernetes would, and then kill what remains of its session."""
     process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_LIMIT_S)

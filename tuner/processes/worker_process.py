@@ -1,4 +1,7 @@
-"""A worker process and the control folder through which it is spoken to. Only this module starts a process."""
+"""A worker process, and the control folder through which the host and the worker exchange files.
+
+Only this module starts workers.
+"""
 
 import contextlib
 import json
@@ -26,32 +29,32 @@ from tuner.processes.log_tail import log_tail
 POLL = 0.1
 """Seconds between two looks for a file."""
 MEASURING = 20
-"""Times as long as measuring the memory takes, nothing is measured: a machine may run thousands of processes."""
+"""The pause after a measurement of memory, as a multiple of its time: a machine may run thousands of processes."""
 START_LIMIT = 600.0
 """Seconds allowed for importing vLLM; 8 to 28 s were measured, on a busy machine a minute."""
 WORN = 0.5
-"""Of its memory limit: with more in use after a model, a worker is not given the next one."""
+"""Part of the memory limit: a worker that uses more after a model does not get the next one."""
 LOG_TAIL = 12
 """Lines of a log that a failure quotes."""
 
 
-class Stopped(Exception):  # noqa: N818  no fault: somebody asked for it
-    """The worker was asked to stop, and is gone."""
+class Stopped(Exception):  # noqa: N818  not an error: the caller asked for it
+    """The worker was told to stop, and has ended."""
 
 
 class WorkerProcess:
     """One process, started by path with another environment's Python; `close` ends it and its folder.
 
-    It leads a session of its own. A second process, the keeper, ends that session and removes the folder should this
-    process die without doing it.
+    It leads its own session. A second process, the keeper, ends that session and removes the folder if this process
+    dies without doing so.
 
     Args:
-        stop: ends a wait once it is set, from another thread.
+        stop: ends a wait once another thread sets it.
         memory_limit: bytes that the worker and its children may use; None: `default_memory`.
 
     Attributes:
-        control: the folder: `request.json`, the worker's answers, `log` with its output, `work` where it runs,
-            `tmp` for files that it need not clean up.
+        control: the folder. It holds `request.json`, the worker's answers, `log` with the worker's output, `work`,
+            where the worker runs, and `tmp` for files that the worker does not remove.
     """
 
     def __init__(self, stop: Event | None = None, memory_limit: int | None = None) -> None:
@@ -62,13 +65,13 @@ class WorkerProcess:
     def begin(
         self, python: str, worker: Path, request: Mapping[str, Any], variables: Callable[[Path], Mapping[str, str]]
     ) -> None:
-        """Make the control folder and start the process.
+        """Create the control folder and start the process.
 
         Args:
             python: interpreter of the serving environment.
-            worker: the folder that it runs.
-            request: what it reads first.
-            variables: all its environment variables, told the control folder.
+            worker: the folder that the interpreter runs.
+            request: what the worker reads first.
+            variables: makes all environment variables of the worker from the control folder.
 
         Raises:
             TunerError: kind `control_folder` or `environment`: the folder or the interpreter cannot be used.
@@ -77,7 +80,7 @@ class WorkerProcess:
         self.control, lock = new_folder()
         self._ends.callback(os.close, lock)
         self._ends.callback(shutil.rmtree, self.control, ignore_errors=True)
-        guard = _keeper(self.control)  # first of all: what is left before it runs stays until the next probe
+        guard = _keeper(self.control)  # first: without it a folder would stay until the next probe
         self._ends.callback(_dismiss, guard, self.control)
         try:
             (self.control / "request.json").write_text(json.dumps(request), encoding="utf-8")
@@ -100,8 +103,9 @@ class WorkerProcess:
         """The JSON of an answer as soon as it is there; None if the worker ended or `limit` seconds passed.
 
         Raises:
-            Stopped: it was asked to stop meanwhile.
-            TunerError: kind `memory`: the worker took more than it may, and is gone; kind `report`: the answer is none.
+            Stopped: the worker was told to stop meanwhile.
+            TunerError: kind `memory`: the worker took more than it may, and was ended; kind `report`: the answer cannot
+                be used.
         """
         path, end = self.control / name, time.monotonic() + limit
         while not path.exists():
@@ -120,7 +124,7 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def is_worn(self) -> bool:
-        """Whether so much memory is in use between two models that the next one may lack it."""
+        """Whether so much memory is in use between two models that the next one may not have enough."""
         return keeper.used_memory(self._process.pid) > WORN * self._memory_limit
 
     def exit_words(self) -> str:
@@ -150,11 +154,14 @@ class WorkerProcess:
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[Callable[[int], None]]:
-    """A keeper for a process that leads a session and is started within: tell it the process ID.
+def kept_process() -> Iterator[Callable[[int], None]]:
+    """A keeper for a process that is started inside the block and leads a session.
 
-    It ends that session should this process die. A server that starts vLLM puts SIGTERM off until its engine is up,
-    which may take minutes.
+    The keeper ends that session if this process dies: a server that starts vLLM does not react to SIGTERM until its
+    engine is up, which may take minutes.
+
+    Yields:
+        A function that tells the keeper the process ID.
     """
     with tempfile.TemporaryDirectory(prefix="tuner-kept-") as folder:
         guard = _keeper(Path(folder))
@@ -175,15 +182,15 @@ def _keeper(control: Path) -> subprocess.Popen[bytes]:
 
 
 def _tell(guard: subprocess.Popen[bytes], worker: int) -> None:
-    """Let the keeper know whose session to end; its stdin stays open as long as this process lives."""
+    """Tell the keeper whose session to end; its stdin stays open as long as this process lives."""
     if guard.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):  # somebody killed it: then there is none
+        with contextlib.suppress(BrokenPipeError):  # the keeper was killed
             guard.stdin.write(f"{worker}\n".encode())
             guard.stdin.flush()
 
 
 def _dismiss(guard: subprocess.Popen[bytes], control: Path) -> None:
-    """End the keeper, and before that what it would have removed."""
+    """Remove what the keeper would remove, and end the keeper."""
     shutil.rmtree(control, ignore_errors=True)
     guard.kill()
     with contextlib.suppress(BrokenPipeError):
@@ -205,7 +212,7 @@ def _started(python: str, worker: Path, control: Path, environment: Mapping[str,
 def _popen(
     vector: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], stdin: int, output: Any
 ) -> subprocess.Popen[bytes]:
-    """A process at the head of a session of its own: no signal of this terminal reaches it."""
+    """A process that leads its own session: no signal of this terminal reaches it."""
     try:
         return subprocess.Popen(
             vector, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
