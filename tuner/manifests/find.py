@@ -95,9 +95,13 @@ def _texts(document: Node) -> Iterator[Scalar]:
         visited.add(id(node))
         if isinstance(node, Scalar) and "vllm" in node.text:
             yield node
-        elif isinstance(node, Sequence):
-            pending += node.items
-        elif isinstance(node, Mapping):
-            for key, value in node.pairs:
-                if key not in _ARGUMENT_KEYS or not isinstance(value, Sequence):
-                    pending.append(value)
+        pending += _children(node)
+
+
+def _children(node: Node) -> list[Node]:
+    """The nodes in a node, without lists that are read as arguments."""
+    if isinstance(node, Sequence):
+        return node.items
+    if isinstance(node, Mapping):
+        return [value for key, value in node.pairs if key not in _ARGUMENT_KEYS or not isinstance(value, Sequence)]
+    return []
