@@ -12,18 +12,16 @@ def line(label: str, text: object) -> str:
 
 
 def lines(label: str, texts: Sequence[object]) -> str:
-    """Several texts under one label; `none` without any."""
+    """Several texts under one label; `none` if there are no texts."""
     return "\n".join(line(label if index == 0 else "", text) for index, text in enumerate(texts or ["none"]))
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:
     """Left-aligned columns; the last one is not padded."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def visible(text: str) -> str:
-    """The text with an escape in place of every character that is not printable."""
+    """The text with every character that is not printable escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

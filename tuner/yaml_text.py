@@ -1,4 +1,4 @@
-"""YAML as text: what a `vllm serve --config` file says, and how to write it and manifests.
+"""YAML as text: reads a `vllm serve --config` file, and writes such a file and manifests.
 
 The only module that knows PyYAML.
 """
@@ -21,13 +21,13 @@ class Block(str):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes every string so that YAML 1.1 and 1.2 readers alike take it for that string.
+    """Writes every string so that readers of YAML 1.1 and of YAML 1.2 read it as that string.
 
-    PyYAML writes `y`, `1e3` and `0o17` bare; other readers of Kubernetes' tools take them for a boolean and numbers.
+    PyYAML writes `y`, `1e3` and `0o17` without quotes; other readers in Kubernetes' tools read a boolean and numbers.
     """
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  PyYAML's signature
-        """No anchors: each part of a manifest stands for itself."""
+        """Write no anchors: each part of a manifest is complete."""
         return True
 
 
@@ -66,7 +66,7 @@ def dump_vllm_config(options: Mapping[str, Any]) -> str:
     Mappings are written as JSON strings: vLLM before 0.16.0 turns a nested mapping into a Python repr and stops.
 
     Args:
-        options: long option names without dashes to values. `False` says nothing to vLLM before 0.3x; leave it out.
+        options: long option names without dashes, and their values. vLLM before 0.3x ignores `False`; leave it out.
     """
     return dump_documents(
         [{name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in options.items()}]

@@ -1,4 +1,4 @@
-"""A model's small files from the hub: out of the local cache by its files; what it does not know of is fetched."""
+"""A model's small files from the hub: taken from the local cache, and fetched if the cache does not know them."""
 
 import os
 import re
@@ -16,10 +16,10 @@ CONFIG = "config.json"
 MISTRAL_WEIGHTS = "consolidated*.safetensors"
 """Weights of a repository of which vLLM reads params.json (transformers_utils/repo_utils.py, is_mistral_model_repo)."""
 ROUNDS = 2
-"""How often a repository is looked at: a file may name others."""
+"""How often a repository is checked: a file that was fetched may name others."""
 _HUB_ID = re.compile(r"([\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_TRUE = frozenset({"1", "ON", "YES", "TRUE"})  # what huggingface_hub takes for yes
+_TRUE = frozenset({"1", "ON", "YES", "TRUE"})  # huggingface_hub's words for yes
 _Answer = TypeVar("_Answer")
 _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 
@@ -34,16 +34,16 @@ def is_hub_id(name: str) -> bool:
 def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
     """Find a model's snapshot folder, with `config.json` in it, and its commit.
 
-    The local cache answers first and is not compared with the hub. Only where it has no `config.json`, and unless
-    HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set, is that file fetched, and nothing else. HF_ENDPOINT, HF_TOKEN and
-    the cache variables count as in huggingface_hub. The hub has as long for its answer as `tuner.model.patience` says.
+    The local cache wins, and is not compared with the hub. If it lacks `config.json`, only that file is fetched, unless
+    HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. HF_ENDPOINT, HF_TOKEN and the cache variables have the same effect as
+    in huggingface_hub. `tuner.model.patience` bounds the time for the hub's answer.
 
     Args:
         name: a hub id.
         revision: branch, tag or commit; None: `main`.
 
     Raises:
-        TunerError: neither the cache nor the hub gives the file.
+        TunerError: neither the cache nor the hub has the file.
     """
     folder = cached_snapshot(name, revision)
     if folder is None and _offline():
@@ -52,44 +52,45 @@ def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
             "Download its config.json into the cache, or unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.",
         )
     if folder is None:
-        folder = _asked(partial(_fetch, name, revision), partial(_not_fetched, _named(name, revision)))
+        folder = _ask(partial(_fetch, name, revision), partial(_not_fetched, _named(name, revision)))
     return folder, folder.name
 
 
 def cached_snapshot(name: str, revision: str | None = None) -> Path | None:
-    """The snapshot folder in the local hub cache; None if it is not there or has no `config.json`."""
+    """The snapshot folder in the local hub cache; None if there is none or it has no `config.json`."""
     models = cache_folder() / ("models--" + name.replace("/", "--"))
-    wanted = revision or "main"
-    if ".." in wanted.split("/"):
+    reference = revision or "main"
+    if ".." in reference.split("/"):
         return None
     try:
-        commit = (models / "refs" / wanted).read_text().strip()
+        commit = (models / "refs" / reference).read_text().strip()
     except (OSError, ValueError):
-        commit = wanted
+        commit = reference
     folder = models / "snapshots" / commit
     return folder if _COMMIT.fullmatch(commit) and (folder / CONFIG).is_file() else None
 
 
-def complete(name: str, folder: Path, wanted: Callable[[], Iterable[str]]) -> None:
-    """Bring a snapshot's small files up to what the repository has of them.
+def complete(name: str, folder: Path, names: Callable[[], Iterable[str]]) -> None:
+    """Complete a snapshot with the small files that the repository has.
 
-    The cache answers first: by the file, or by huggingface_hub's own mark that the repository has none (`.no_exist`).
-    Only for a file of which it knows neither is the hub asked, once. In offline mode what is not here is not there, as
-    for vLLM. The hub has as long for its answers as `tuner.model.patience` says.
+    The cache knows a file if it holds the file, or huggingface_hub's mark that the repository has none (`.no_exist`).
+    The hub is asked once for all files that the cache does not know. In offline mode these count as absent, as in vLLM.
+    `tuner.model.patience` bounds the time for the hub's answers.
 
     Args:
         name: a hub id.
         folder: its snapshot.
-        wanted: names the files, below the snapshot; asked anew after files were fetched, for one may name others.
+        names: returns the names of the files, below the snapshot; called again after files were fetched, because a
+            file may name others.
 
     Raises:
-        TunerError: the hub does not say, or a file cannot be fetched or is too large.
+        TunerError: the hub does not answer, or a file cannot be fetched or is too large.
     """
     for _ in range(ROUNDS):
-        unknown = [file for file in wanted() if not (folder / file).is_file() and not is_absent(folder, file)]
+        unknown = [file for file in names() if not (folder / file).is_file() and not is_absent(folder, file)]
         if not unknown or _offline():
             return
-        _asked(partial(_fetch_beside, name, folder, unknown), partial(_not_completed, name))
+        _ask(partial(_fetch_beside, name, folder, unknown), partial(_not_completed, name))
 
 
 def is_absent(folder: Path, file: str) -> bool:
@@ -102,7 +103,7 @@ def _mark(folder: Path, file: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where huggingface_hub keeps downloads, by its variables in their order of precedence."""
+    """The folder of huggingface_hub's downloads, by its variables in their order of precedence."""
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     home = os.environ.get("HF_HOME") or (os.environ.get("XDG_CACHE_HOME") or "~/.cache") + "/huggingface"
     return Path(os.path.expandvars(named or home + "/hub")).expanduser()
@@ -112,9 +113,9 @@ def _offline() -> bool:
     return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
-def _asked(question: Callable[[], _Answer], failure: Callable[[str], TunerError]) -> _Answer:
-    """What the hub answers in time; `failure` makes the error of a reason, which is the end of a sentence."""
-    if not _endpoint_is_readable():  # the library would say so on stdout
+def _ask(question: Callable[[], _Answer], failure: Callable[[str], TunerError]) -> _Answer:
+    """The hub's answer; `failure` makes an error from a reason, which is the end of a sentence."""
+    if not _endpoint_is_readable():  # the library would print that on stdout
         raise failure("that is no address")
     try:
         return answer_of(question, _host())
@@ -125,13 +126,13 @@ def _asked(question: Callable[[], _Answer], failure: Callable[[str], TunerError]
 
 
 def _fetch(name: str, revision: str | None) -> Path:
-    # A quarter of a second to import, for the one look-up that needs it.
+    # The import takes a quarter of a second, and few look-ups need it.
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # noqa: PLC0415
 
     _keep_quiet()
     endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
-        # Asks once; the download alone would ask again for minutes where there is no network.
+        # This asks once; the download alone would repeat its question for minutes if there is no network.
         size = get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision, endpoint=endpoint)).size
         fits = size is not None and size <= MAX_BYTES
         file = (
@@ -147,7 +148,7 @@ def _fetch(name: str, revision: str | None) -> Path:
 
 
 def _keep_quiet() -> None:
-    """Have huggingface_hub draw nothing, and ask the hub for no more than the files."""
+    """Keep huggingface_hub from drawing progress bars and from sending telemetry."""
     from huggingface_hub import constants  # noqa: PLC0415  as in `_fetch`
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
@@ -156,7 +157,7 @@ def _keep_quiet() -> None:
 
 
 def _fetch_beside(name: str, folder: Path, unknown: Iterable[str]) -> None:
-    """Fetch those files that the repository has, and mark the others as absent."""
+    """Fetch the files that the repository has, and mark the others as absent."""
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url  # noqa: PLC0415  as _fetch
 
     _keep_quiet()
@@ -177,14 +178,14 @@ def _fetch_beside(name: str, folder: Path, unknown: Iterable[str]) -> None:
     absent = [file for file in unknown if file not in files]
     if not any(PurePosixPath(file).match(MISTRAL_WEIGHTS) for file in files):
         absent.append(MISTRAL_WEIGHTS)
-    with suppress(OSError):  # a cache that cannot be written is asked for again
+    with suppress(OSError):  # if the cache cannot be written, the next look-up asks again
         for mark in (_mark(folder, file) for file in absent):
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
 
 
 def _not_completed(name: str, reason: str) -> TunerError:
-    """The hub could not be asked which files lie beside a config.json that is here."""
+    """The failure to ask the hub which files lie beside a config.json that is here."""
     return _bad(
         f"Which files of {name} lie beside its {CONFIG} could not be learned from {_host()}: {reason}.",
         "Check the network, HF_ENDPOINT and HF_TOKEN; with HF_HUB_OFFLINE=1 the cache is taken as it is, by vLLM too.",
@@ -192,7 +193,7 @@ def _not_completed(name: str, reason: str) -> TunerError:
 
 
 def _refused(name: str, revision: str | None, error: Exception) -> TunerError:
-    """The sentence for a failed download; never the library's own, which may repeat what was sent."""
+    """The error for a failed download; never with the library's own message, which may repeat what was sent."""
     from huggingface_hub import errors  # noqa: PLC0415
 
     model = _named(name, revision)
@@ -220,7 +221,7 @@ def _not_fetched(model: str, reason: str) -> TunerError:
 
 
 def _answer(error: Exception) -> str:
-    """What the hub answered, as the end of a sentence."""
+    """The hub's answer, as the end of a sentence."""
     status = _status(error)
     return f"it answered {status}" if status else f"no answer ({type(error.__cause__ or error).__name__})"
 
@@ -233,7 +234,7 @@ def _too_large(name: str, file: str) -> TunerError:
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status behind an error, or behind what it was raised from."""
+    """The HTTP status of an error, or of the error that caused it."""
     for candidate in (error, error.__cause__):
         status = getattr(getattr(candidate, "response", None), "status_code", None)
         if isinstance(status, int):

@@ -1,4 +1,4 @@
-"""Which model it is: its configuration, read and checked, and a fingerprint of all in it that could matter."""
+"""The identity of a model: its configuration, read and checked, and a fingerprint of everything that may matter."""
 
 import math
 import stat
@@ -19,7 +19,7 @@ MAX_NAME = 200
 """Characters of an architecture, which is the name of a Python class."""
 
 PROVENANCE = frozenset({"_name_or_path", "transformers_version"})
-"""Say who wrote the file."""
+"""Keys that say who wrote the file."""
 
 TRAINING = frozenset(
     {
@@ -35,8 +35,8 @@ TRAINING = frozenset(
         "use_cache",
     }
 )
-"""Initial weights, losses and dropout act in training only, as does every key that ends in `_dropout`; `use_cache` is
-about transformers' own cache, which vLLM replaces."""
+"""Initial weights, losses and dropout act only in training, and so does every key that ends in `_dropout`. `use_cache`
+is about transformers' own cache, which vLLM replaces."""
 
 LABELS = frozenset({"id2label", "label2id"})
 """Names of a classifier's outputs."""
@@ -69,14 +69,14 @@ GENERATION = frozenset(
         "typical_p",
     }
 )
-"""Defaults for sampling, which transformers before 5 wrote here. Not `top_k`: some models mean experts by it."""
+"""Defaults for sampling, which transformers before 5 wrote here. `top_k` is missing: some models mean experts by it."""
 
 IRRELEVANT = PROVENANCE | TRAINING | LABELS | GENERATION
 """Keys that cannot change which MoE layer runs, at any depth of the configuration.
 
-Everything else counts: a key that is missing here costs a needless miss, a wrong one would let a verdict apply to a
-model it was not reached for. The data type counts, because some fused decode paths that bypass MoE layers exist for one
-type only (Flint's for bfloat16, vLLM 0.33.0).
+Every other key counts: a key that is missing here causes a needless miss, but a wrong key would apply a verdict to
+another model. The data type counts, because some fused decode paths that bypass MoE layers exist only for one type
+(Flint's for bfloat16, vLLM 0.33.0).
 """
 
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder", "generator", "text_encoder")
@@ -87,16 +87,16 @@ class Model:
     """A model's identity.
 
     Attributes:
-        name: as the user gave it.
+        name: as the user wrote it.
         folder: absolute path of the folder with its `config.json`.
-        config: that file's content.
-        architecture: the first of the architectures, the one vLLM tries first.
+        config: the content of that file.
+        architecture: the first architecture, which vLLM tries first.
         architectures: all of them, in order.
         model_type: transformers' name for the kind of configuration.
-        remote_code: whether the configuration names Python code of its own (`auto_map`).
-        revision: commit on the hub; None for a folder of the user's.
-        fingerprint: SHA-256 over all of the configuration but `IRRELEVANT`, and over the side files, as hexadecimal.
-        side: what the other small files of the folder say that vLLM reads.
+        remote_code: whether the configuration names the model's own Python code (`auto_map`).
+        revision: commit on the hub; None for a folder of the user.
+        fingerprint: SHA-256 over the configuration without `IRRELEVANT`, and over the side files, as hexadecimal.
+        side: what the folder's other small files say that vLLM reads.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Model:
 
     @property
     def served_config(self) -> dict[str, Any]:
-        """The configuration as vLLM completes it: with the quantisation that lies in a file of its own."""
+        """The configuration as vLLM completes it: with the quantisation from its own file."""
         if self.side.quantization is None:
             return self.config
         return {**self.config, "quantization_config": self.side.quantization}
@@ -121,12 +121,12 @@ class Model:
 def identify(name: str, *, revision: str | None = None) -> Model:
     """Find a model and read its configuration.
 
-    An existing folder wins; else a name that can only be a path must be one; else it is a hub id, taken from the local
-    hub cache, or only its `config.json` and the small files beside it that vLLM reads are fetched.
+    An existing folder wins. A name that can only be a path must be a folder. Any other name is a hub id: the local hub
+    cache is read, and what it lacks of `config.json` and the small files beside it that vLLM reads is fetched.
 
     Args:
         name: a folder, or a hub id `organisation/name`.
-        revision: branch, tag or commit on the hub; of no effect on a folder, as in vLLM.
+        revision: branch, tag or commit on the hub; it has no effect on a folder, as in vLLM.
 
     Raises:
         TunerError: there is no such model, or its configuration cannot be used.
@@ -145,7 +145,7 @@ def identify(name: str, *, revision: str | None = None) -> Model:
 def describe(
     name: str, folder: Path, config: dict[str, Any], revision: str | None = None, side: SideFiles | None = None
 ) -> Model:
-    """The identity of a model whose files were read; without side files, that of its configuration alone.
+    """The identity of a model whose files were read; without side files, the identity of its configuration alone.
 
     Raises:
         TunerError: the configuration names no architecture.
@@ -202,14 +202,18 @@ def parse_config(data: bytes, where: str) -> dict[str, Any]:
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a configuration that describes the language model; a text model's is the whole.
+    """The part of a configuration that describes the language model; for a text model, all of it.
 
-    As vLLM's get_hf_text_config and transformers' get_text_config have it, `thinker_config` of omni models included.
+    It follows vLLM's get_hf_text_config and transformers' get_text_config, with `thinker_config` of omni models.
     """
     thinker = config.get("thinker_config")
     if isinstance(thinker, Mapping):
         return text_config(thinker)
-    return next((config[name] for name in TEXT_CONFIGS if isinstance(config.get(name), Mapping)), config)
+    for name in TEXT_CONFIGS:
+        part = config.get(name)
+        if isinstance(part, Mapping):
+            return part
+    return config
 
 
 def fingerprint(config: Mapping[str, Any], side_files: Mapping[str, str] | None = None) -> str:
@@ -217,7 +221,7 @@ def fingerprint(config: Mapping[str, Any], side_files: Mapping[str, str] | None 
 
     Args:
         config: content of config.json.
-        side_files: sha256 of each file beside it that vLLM reads. Without any, the configuration alone counts.
+        side_files: sha256 of each file beside it that vLLM reads; without any, only the configuration counts.
     """
     relevant = _relevant(config)
     return digest({"config": relevant, "side_files": dict(side_files)} if side_files else relevant)
@@ -249,7 +253,7 @@ def _architectures(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _is_name(value: object) -> bool:
-    """Whether this can be an architecture: nothing that would break a line or flood a terminal."""
+    """Whether a value can be an architecture: text that does not break a line or flood a terminal."""
     return isinstance(value, str) and bool(value.strip()) and value.isprintable() and len(value) <= MAX_NAME
 
 
@@ -288,7 +292,7 @@ def _bad(message: str, hint: str = "Take the config.json that was published with
 
 
 def unidentified(name: str) -> Model:
-    """A model of which nothing but the name is known; no stored verdict can match it."""
+    """A model of which only the name is known; no stored verdict can match it."""
     return Model(
         name=name,
         folder="",

@@ -1,7 +1,7 @@
-"""How long a command waits for a hub, whatever the hub does: resolving its name, connecting, headers, bytes.
+"""Bounds the time that a command waits for a hub: for its name, the connection, the headers and all bytes.
 
-The libraries behind bound the wait for the next byte, not for the whole answer, and looking a name up cannot be
-interrupted. So the question is asked in a thread of its own, and is left there when the time is over.
+The libraries bound only the wait for the next byte, and nothing can interrupt the look-up of a name. So another thread
+asks the question, and is abandoned when the time is over.
 """
 
 import time
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 QUESTION_S = 20.0
-"""Seconds that one question may take where nothing else is said."""
+"""Seconds for one question, unless a budget gives less."""
 SERVE_S = 2.0
-"""Seconds that all questions before a server's start may take: with the start of Python it comes within 3."""
+"""Seconds for all questions before a server's start; together with the start of Python these are at most 3."""
 NOTICE_S = 2.0
-"""Seconds after which a longer wait is told of."""
+"""Seconds after which the user hears of a longer wait."""
 
 _Answer = TypeVar("_Answer")
 
 
 @dataclass
 class _Budget:
-    """Seconds that are left for several questions together."""
+    """The remaining seconds for several questions together."""
 
-    left: float
+    remaining: float
 
 
 _budget: ContextVar[_Budget | None] = ContextVar("_budget", default=None)
@@ -33,7 +33,7 @@ _notice: ContextVar[Callable[[str], None] | None] = ContextVar("_notice", defaul
 
 
 class NoAnswerInTimeError(Exception):
-    """A question took too long; `seconds` is how long was waited for it, and the message the end of a sentence."""
+    """A question took too long: `seconds` is the time that was waited; the message is the end of a sentence."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"no whole answer within {seconds:.1f} s" if seconds > 0 else "no time is left to ask it")
@@ -42,7 +42,7 @@ class NoAnswerInTimeError(Exception):
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Bound the wait for all questions inside, together."""
+    """Bound the wait for all questions inside the block together."""
     token = _budget.set(_Budget(seconds))
     try:
         yield
@@ -52,7 +52,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def telling(notice: Callable[[str], None]) -> Iterator[None]:
-    """Tell of long waits inside: `notice` gets a sentence."""
+    """Report long waits inside the block: `notice` gets a sentence."""
     token = _notice.set(notice)
     try:
         yield
@@ -61,20 +61,20 @@ def telling(notice: Callable[[str], None]) -> Iterator[None]:
 
 
 def answer_of(question: Callable[[], _Answer], whom: str) -> _Answer:
-    """What a question to the network returns or raises.
+    """The answer to a question to the network; raises what the question raises.
 
     Args:
-        question: what to call, in another thread.
-        whom: who is asked, for the notice.
+        question: the function that another thread calls.
+        whom: the name of the host, for the notice.
 
     Raises:
-        NoAnswerInTimeError: it took too long; it goes on by itself, and what it returns is lost.
+        NoAnswerInTimeError: the question took too long; its thread goes on, and its answer is lost.
     """
     from threading import Event, Thread  # noqa: PLC0415  a look-up that asks nobody does without
 
     answers: list[_Answer] = []
     errors: list[BaseException] = []
-    done = Event()
+    finished = Event()
 
     def ask() -> None:
         try:
@@ -82,17 +82,17 @@ def answer_of(question: Callable[[], _Answer], whom: str) -> _Answer:
         except BaseException as error:  # noqa: BLE001  raised again where the answer is waited for
             errors.append(error)
         finally:
-            done.set()
+            finished.set()
 
     budget = _budget.get()
-    limit = QUESTION_S if budget is None else min(QUESTION_S, budget.left)
+    limit = QUESTION_S if budget is None else min(QUESTION_S, budget.remaining)
     begin = time.monotonic()
     if limit > 0:
         Thread(target=ask, daemon=True).start()
-        _wait(done.wait, limit, whom)
+        _wait(finished.wait, limit, whom)
     if budget is not None:
-        budget.left -= time.monotonic() - begin
-    if not done.is_set():
+        budget.remaining -= time.monotonic() - begin
+    if not finished.is_set():
         raise NoAnswerInTimeError(max(limit, 0.0))
     if errors:
         raise errors[0]
@@ -100,7 +100,7 @@ def answer_of(question: Callable[[], _Answer], whom: str) -> _Answer:
 
 
 def _wait(wait: Callable[[float], bool], limit: float, whom: str) -> None:
-    """Wait, and tell of it if more than as long again is still to come."""
+    """Wait, and report a wait that can last more than twice `NOTICE_S`."""
     notice = _notice.get()
     if notice is None or limit < 2 * NOTICE_S:
         wait(limit)
