@@ -19,7 +19,8 @@ from vllm_server import SERVER_ENVIRONMENT, running_server
 from cache.compiled.factors import env_hash
 from rules.errors import TunerError
 from tuner.compile_cache.difference import Difference, Effect, differences
-from tuner.compile_cache.factors import is_factors, launch_factors
+from tuner.compile_cache.factors import launch_factors
+from tuner.compile_cache.factors_document import is_factors, is_whole
 
 pytestmark = pytest.mark.vllm
 
@@ -76,6 +77,7 @@ def keys(document: dict[str, Any]) -> list[str]:
 def test_a_document_is_complete(plain: dict[str, Any], environment: str) -> None:
     """Everything that the comparison reads is there, and the lists of the release are not empty."""
     assert is_factors(plain)
+    assert is_whole(plain)
     assert plain["system"]["vllm"] == {OLD: "0.19.1", NEW: "0.32.0"}[environment]
     assert plain["compiles"]["mega"] is (environment == NEW)
     (entry,) = plain["keys"]["aot"]

@@ -14,6 +14,8 @@ from enum import StrEnum
 from operator import itemgetter
 from typing import Any
 
+from tuner.compile_cache.factors_document import is_whole
+
 OPTIONS = ("model_config", "cache_config", "parallel_config", "scheduler_config")
 """Configs whose fields are options of `vllm serve`, by the same name with dashes."""
 OPTION_NAMES = {"cache_dtype": "kv-cache-dtype"}
@@ -164,10 +166,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
 
 def known_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference] | None:
     """As `differences`; None if the first document, which comes from a record, is damaged."""
-    try:
-        return differences(before, after)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
+    return differences(before, after) if is_whole(before) else None
 
 
 def variables_differ(before: Mapping[str, Any], after: Mapping[str, Any], *, moved: bool) -> Iterator[Difference]:

@@ -14,7 +14,8 @@ from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord, read_records
 from rules.errors import ErrorKind, TunerError
 from tuner.compile_cache.difference import Difference, Effect, known_differences
-from tuner.compile_cache.factors import is_factors, launch_factors
+from tuner.compile_cache.factors import launch_factors
+from tuner.compile_cache.factors_document import is_factors
 from tuner.compile_cache.graph_folders import GraphFolder, graph_folders
 from tuner.compile_cache.graph_prediction import needs_graphs, predict_graphs, relevant
 from tuner.compile_cache.prediction import Key, Prediction, expected_ranks, predict

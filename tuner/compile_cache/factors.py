@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from cache.secrets import without_secrets
+from tuner.compile_cache.factors_document import SCHEMA_VERSION, is_whole
 from tuner.engines.question import WorkerQuery, query_worker
 from tuner.processes.answers import damaged
 
 API_KEY = "VLLM_API_KEY"
-SCHEMA_VERSION = 1
 LIMIT = 600.0
 """Seconds; 34 to 86 s were measured on two busy cores."""
 
@@ -43,17 +43,9 @@ def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str
     """
     answer = query_worker(WorkerQuery("factors", args, LIMIT), python, lambda control: _environment(control, variables))
     document = {"schema_version": SCHEMA_VERSION, **answer}
-    if not is_factors(document):
+    if not is_whole(document):
         raise damaged("result.json", "its factors are not whole")
     return document
-
-
-def is_factors(document: Mapping[str, Any]) -> bool:
-    """Whether this is a document of this release, as a record may hold."""
-    parts = ("system", "variables", "config", "keys", "compiles", "sources", "paths")
-    return document.get("schema_version") == SCHEMA_VERSION and all(
-        isinstance(document.get(part), Mapping) for part in parts
-    )
 
 
 def _environment(control: Path, variables: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord
 from rules.releases import named_release
 from tuner.compile_cache.difference import Difference, Effect, folder_fix, known_differences, variables_differ
-from tuner.compile_cache.factors import is_factors
+from tuner.compile_cache.factors_document import is_factors
 from tuner.compile_cache.prediction import expected_ranks
 
 Document = Mapping[str, Any]
