@@ -1,1 +1,1 @@
-"""The compile caches that vLLM keeps: what lies there, what was made, what may go."""
+"""vLLM's compile caches: their entries, the records of warm-ups, and what is removed."""

@@ -24,7 +24,7 @@ _SEVERITY = {True: 0, None: 1, False: 2}
 
 @dataclass(frozen=True)
 class _State:
-    """Whether vLLM can load what is there, None if that cannot be told; `why`: the reason where it is not True."""
+    """Whether vLLM can load what is there, None if that is not known; `why`: the reason where it is not True."""
 
     complete: bool | None
     why: str
@@ -54,7 +54,7 @@ class CacheEntry:
         files: how many.
         written: the oldest time of writing among its files, seconds since 1970; a copy has the copy's.
         used: the newest time of writing or reading; reads count as `files.noted_reads` says, whoever made them.
-        complete: whether vLLM can load all of it; None: that cannot be told.
+        complete: whether vLLM can load all of it; None: that is not known.
         why: of an entry that is not complete, or not known to be.
         leftovers: files under temporary names.
         factors: of each rank and prefix, by path below the entry, what vLLM wrote of its key; may hold secrets.
@@ -175,7 +175,7 @@ def _graphs_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -
 
 
 def _graph_folders(items: Sequence[Item]) -> list[str]:
-    """The folders in which vLLM keeps graphs or says what is there, sorted; Inductor's own are left out."""
+    """The folders with graphs of vLLM, their index or their factors, sorted; without those of Inductor."""
     folders = set()
     for item in items:
         if item.name in {FACTORS, INDEX} or item.name.startswith(ARTIFACT):
@@ -184,7 +184,10 @@ def _graph_folders(items: Sequence[Item]) -> list[str]:
 
 
 def _folder_state(items: Sequence[Item], read: Callable[[Item], bytes | None]) -> _State:
-    """The index comes last. There is none beside a whole compiled model, nor from 0.33 on where AOT is off."""
+    """The state of one folder.
+
+    vLLM writes the index last. It writes none beside a whole compiled model, nor from 0.33 on where AOT is off.
+    """
     artifacts = {item.name for item in items if item.name.startswith(ARTIFACT)}
     indexes = [item for item in items if item.name == INDEX and item.is_file]
     if not indexes and artifacts:

@@ -108,7 +108,7 @@ def _groups(listing: Listing) -> dict[str, list[Item]]:
 
 
 def _entry_of(path: str) -> str:
-    """The entry that a path belongs to, if there is one; empty if there is none."""
+    """The entry that a path belongs to; empty if it belongs to none."""
     match = _ENTRY.match(path)
     return match[0] if match else ""
 

@@ -38,7 +38,7 @@ class Criteria:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something that may go.
+    """Something that could be removed.
 
     Attributes:
         path: below the root.

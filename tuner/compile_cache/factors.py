@@ -1,4 +1,4 @@
-"""What vLLM's compile-cache keys are made of for one launch, told by the vLLM that will serve it.
+"""What vLLM's compile-cache keys are made of for one launch, as the vLLM that will serve it says.
 
 The document (`SCHEMA_VERSION`) is made by `launch_worker`, which computes with the installed release's own functions:
 

@@ -51,7 +51,7 @@ class GraphFolder:
         sources: whether its traced files are unchanged.
         warmed: whether the second start of the warm-up that made it loaded it, if nothing differs from that one.
         missing: the ranks, as vLLM names their folders, that it has nothing of.
-        complete: whether vLLM can load all that is in it, None if that cannot be told; `why` says why not.
+        complete: whether vLLM can load all that is in it, None if that is not known; `why` says why not.
         why: as above.
         graphs: how many graphs lie in it; none with vLLM's older adaptor, whose graphs lie in Inductor's own cache.
         prefixes: how many modules the first rank has graphs of.

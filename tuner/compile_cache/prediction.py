@@ -87,7 +87,7 @@ def predict(
 
 
 def _counts(factors: Mapping[str, Any], keys: Sequence[Key], answer: Answer) -> bool:
-    """Whether the folder of graphs has a say: the one beside an artifact that may be loaded, or the only one."""
+    """Whether the folder of graphs counts: it is needed beside an artifact that is loaded, or it is all there is."""
     compiles = factors["compiles"]
     return not compiles["disabled"] and (bool(keys) or not compiles["aot"]) and answer is not Answer.MISS
 
@@ -124,7 +124,7 @@ def _loading(factors: Mapping[str, Any], differences: Sequence[Difference], warm
 
 
 def _without_backend(here: str, compiles: Mapping[str, Any]) -> Judged:
-    """What torch compiled is stored, and vLLM's loader asks for a function of its own: seen in 0.19.1 and 0.32.0."""
+    """The answer where torch compiled and vLLM's loader needs a function of vLLM's: seen in 0.19.1 and 0.32.0."""
     how = f"this launch compiles in mode {compiles['mode']} with the backend {compiles['backend']}"
     if compiles["loads_own_alone"]:
         return Judged(

@@ -9,7 +9,7 @@ def parse_size(text: str) -> int:
     """Bytes of `500`, `500M`, `20G`, `20GiB`: powers of 1024.
 
     Raises:
-        TunerError: it is none of these.
+        TunerError: it is not such a size.
     """
     number, unit = text.strip().upper().removesuffix("B").removesuffix("I"), ""
     if number[-1:] in _UNITS and number[-1:]:

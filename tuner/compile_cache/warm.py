@@ -77,11 +77,11 @@ def warm(
         arguments: those of the user, read.
         environ: the environment variables of the launch.
         limit: seconds that each start may take.
-        say: told what begins.
+        say: called with each step that begins.
 
     Raises:
         TunerError: a start fails (kind `server`), the cache cannot be written (kind `cache`), or the launch names a
-            place of its own for it (kind `usage`).
+            folder for it (kind `usage`).
     """
     _require_root(arguments)
     root = Path(plan.launch.cache["location"]).absolute()
@@ -111,7 +111,7 @@ def warm(
 def _factors(
     plan: Plan, args: tuple[str, ...], environ: Mapping[str, str], say: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[str]]:
-    """What the keys are made of, for `tuner cache explain`; a warm-up does without where it cannot be told."""
+    """What the keys are made of, for `tuner cache explain`; empty with a note where vLLM cannot say."""
     say("asking vLLM what its keys are made of (10 to 60 s)")
     try:
         return launch_factors(plan.subject.environment.python, args, variables(plan, environ, Path())), []
