@@ -1,6 +1,6 @@
 """Reads a `vllm serve` argument list, and rewrites it with one merged compilation config.
 
-vLLM never merges compilation configs. Of several JSON values it keeps the last; dotted keys (`-cc.key=value`) replace
+vLLM never merges compilation configs. It keeps the last of several JSON values; dotted keys (`-cc.key=value`) replace
 every JSON value wherever they stand; `-cc.…` and `--compilation-config.…` replace each other; the command line
 replaces the `--config` file's (0.14.1 to 0.33.0; tested against seven releases from 0.16.0 to 0.32.0). Adding one key
 is therefore safe only as part of one merged value.
@@ -24,23 +24,23 @@ _FIELD = "compilation_config"
 
 @dataclass(frozen=True)
 class ServeArguments:
-    """An argument list as given behind `vllm serve`, and what it says.
+    """An argument list as it stands behind `vllm serve`, and what it says.
 
     Attributes:
         given: the arguments, exactly.
         effective: the arguments with the options of the `--config` file in place of `--config FILE`, in the order in
             which vLLM reads them: a model that stands first, the file's options, the command line's.
-        model: the model to serve; None if none is named, or if only the release's own parser could tell which bare
-            word is the model (one behind an option we do not know).
-        compilation_config: all that was asked for, over every spelling and the `--config` file. Where two set the
-            same key, the one that vLLM would have kept.
+        model: the model to serve; None if no model is named, or if only the release's own parser can tell whether a
+            bare word behind an unknown option is the model.
+        compilation_config: all keys that any spelling or the `--config` file sets; of two values for one key, the value
+            that vLLM would keep.
         dropped: dotted names of the keys in `compilation_config` that vLLM itself would drop from `given`.
         rest: `given` without the arguments of any compilation config.
         merged_at: index in `rest` where the merged compilation config belongs.
         file_has_dotted_keys: the `--config` file spells keys of the compilation config with dots, which vLLM stores
             behind any JSON value.
-        serving: the facts that decide, `--config` file included.
-        warnings: what vLLM would silently do otherwise than written; whole sentences.
+        serving: the facts that decide, with those of the `--config` file.
+        warnings: whole sentences about what vLLM would silently do in another way than written.
     """
 
     given: tuple[str, ...]
@@ -127,11 +127,13 @@ def _without_config(args: Sequence[str], own: Sequence[Setting]) -> tuple[tuple[
     keeps an option of many values from swallowing it.
     """
     configs = [setting for setting in own if setting.option.field == _FIELD]
-    taken = {index for setting in configs for index in range(setting.start, setting.stop)}
-    kept = [index for index in range(len(args)) if index not in taken]
-    rest = tuple(args[index] for index in kept)
+    removed: set[int] = set()
+    for setting in configs:
+        removed.update(range(setting.start, setting.stop))
+    indices = [index for index in range(len(args)) if index not in removed]
+    rest = tuple(args[index] for index in indices)
     end = rest.index("--") if "--" in rest else len(rest)
-    places = [bisect_left(kept, setting.start) for setting in configs if not setting.path] or [end]
+    places = [bisect_left(indices, setting.start) for setting in configs if not setting.path] or [end]
     before_word = (place for place in places if place < len(rest) and not rest[place].startswith("-"))
     return rest, next(before_word, places[0])
 
@@ -150,9 +152,9 @@ def _effective(args: Sequence[str], file_arguments: Sequence[str]) -> tuple[str,
 
 
 def _file_options(args: Sequence[str], read_text: Callable[[str], str]) -> dict[Any, Any]:
-    """The content of the `--config` file; vLLM puts its options in front of the command line's.
+    """The content of the `--config` file; vLLM puts its options in front of the command line's options.
 
-    vLLM looks for `--config` as an argument of its own, by that exact name.
+    vLLM looks for `--config` as a separate argument with exactly that name.
     """
     if "--config" not in args:
         return {}
@@ -206,23 +208,25 @@ def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
 
 
 def _expands_numbers(vllm: str | None) -> bool:
-    """Whether a release writes out numbers such as `80g` (0.20.2 does, 0.19.1 does not); one that is not known does."""
+    """Whether a release writes out numbers such as `80g` (0.20.2 does, 0.19.1 does not); an unknown release does."""
     version = named_release(vllm)
     return version is None or version.release >= (0, 20)
 
 
 def _dropped_from_file(options: Mapping[Any, Any]) -> Iterator[str]:
-    """Options that the file switches off and vLLM leaves as they are; those that we read are off by default.
+    """Warnings about options that the file switches off and vLLM does not; options that we read are off by default.
 
     `vllm serve` drops every `false` (0.16.0 to 0.32.0). 0.32.0 means to write `--no-KEY`, but looks for it among the
     options of `vllm` itself, where those of `serve` are not.
     """
-    for key in (key for key, value in options.items() if value is False and not scan([f"--{key}"])[0]):
+    for key, value in options.items():
+        if value is not False or scan([f"--{key}"])[0]:
+            continue
         yield f"vLLM drops `{key}: false` of the --config file; write `no-{key}: true` there."
 
 
 def _all_keys(settings: Sequence[Setting], field: str, expands: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """All that was asked for of an object option, and the dotted names of the keys that vLLM drops."""
+    """All keys that are set for an object option, and the dotted names of the keys that vLLM drops."""
     stored = [value or {} for value in stored_objects(settings, field, expands=expands)]
     whole: dict[str, Any] = reduce(_overlay, stored, {})
     return whole, tuple(_missing(whole, stored[-1])) if stored else ()

@@ -140,7 +140,7 @@ def indexes_of_field(args: Sequence[str], field: str) -> set[int]:
 
 
 def _past_unknown(args: Sequence[str], index: int) -> tuple[int, bool]:
-    """Where to go on behind an option we do not know, and whether it may own the words there."""
+    """The index behind an option we do not know, and whether the words there may belong to that option."""
     name, equals, _ = args[index].partition("=")
     if equals:
         return index + 1, False
@@ -150,7 +150,7 @@ def _past_unknown(args: Sequence[str], index: int) -> tuple[int, bool]:
 
 
 def _spellings() -> Mapping[str, tuple[Option, bool]]:
-    """Every exact spelling, with its option and whether it negates it."""
+    """Every exact spelling, with its option and whether the spelling negates it."""
     table = {spelling: (option, False) for option in OPTIONS for spelling in option.spellings}
     flags = [option for option in OPTIONS if option.kind is Kind.FLAG]
     return table | {f"--no-{option.spellings[0].removeprefix('--')}": (option, True) for option in flags}
@@ -159,11 +159,11 @@ def _spellings() -> Mapping[str, tuple[Option, bool]]:
 _SPELLINGS = _spellings()
 
 
-def _known(name: str) -> tuple[Option, bool] | None:
-    """The option that `name` spells, in full or shortened.
+def _option(name: str) -> tuple[Option, bool] | None:
+    """The option that `name` spells, in full or shortened, and whether the spelling negates it.
 
-    `-dc`, the start of our `-dcp`, is an option itself in 0.32.0. A shortening that is ambiguous with an option we do
-    not know stops vLLM itself.
+    `-dc`, the start of our `-dcp`, is itself an option in 0.32.0. vLLM stops at a shortened name that is ambiguous with
+    an option we do not know.
     """
     if name in _SPELLINGS:
         return _SPELLINGS[name]
@@ -178,10 +178,10 @@ def _setting(args: Sequence[str], index: int) -> Setting | None:
     name, equals, value = args[index].partition("=")
     head, dot, path = name.partition(".")
     spelling = head.replace("_", "-") if head.startswith("--") else head
-    known = _known(spelling)
-    if known is None:
+    match = _option(spelling)
+    if match is None:
         return _attached(args[index], index)
-    option, negated = known
+    option, negated = match
     stop = index + 1
     if not equals and (dot or option.kind is not Kind.FLAG):
         value = _next_value(args, index, dotted=bool(dot))
@@ -191,8 +191,11 @@ def _setting(args: Sequence[str], index: int) -> Setting | None:
 
 def _attached(token: str, index: int) -> Setting | None:
     """`-qfp8`: a one-letter option with its value in the same argument, as argparse reads it."""
-    known = None if "." in token.partition("=")[0] else _SPELLINGS.get(token[:2])
-    return Setting(known[0], token[:2], known[1], token[2:], (), index, index + 1) if known else None
+    match = _SPELLINGS.get(token[:2])
+    if match is None or "." in token.partition("=")[0]:
+        return None
+    option, negated = match
+    return Setting(option, token[:2], negated, token[2:], (), index, index + 1)
 
 
 def _next_value(args: Sequence[str], index: int, *, dotted: bool) -> str:
