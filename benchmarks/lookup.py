@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from cache.verdicts.entry import Entry  # noqa: E402  after the path was set
 from cache.verdicts.store import VerdictStore  # noqa: E402
+from rules.verdict import Verdict, Word  # noqa: E402
 from tuner.environment.environment import read_environment  # noqa: E402
 from tuner.model.model import identify  # noqa: E402
 from tuner.verdicts.identity import Subject, base_factors, full_key, hash_sources, rules_digest  # noqa: E402
@@ -97,7 +98,7 @@ def sample_entry(python: str) -> Entry:
     environment = read_environment(python)
     sources = hash_sources(environment, SOURCES)
     base = base_factors(Subject(identify(MODEL), environment))
-    verdict = {"word": "uniform", "reasons": ["a sample"], "witness": None, "coverage": "scenarios"}
+    verdict = Verdict(Word.UNIFORM, ()).to_dict()
     flag = {"field": "field", "effective_when_true": False, "counter_ran": None}
     scenarios = [{"name": f"scenario_{n}", "status": "ran", "detail": "", "passes": [["layer"]]} for n in range(13)]
     report = {"flag": flag, "registered": ["layer"], "scenarios": scenarios, "assumptions": []}

@@ -3,13 +3,13 @@
 Knows nothing of flags, and of launches only which one is plain.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rules.assumptions import SIDE_FILE, uncovered
 from rules.output import outputs_against
 from rules.proof import judge_proof, wrong_rank
-from rules.proof_finding import PLAIN, ProofFinding, ProofWord, Reason, sentence, with_condition
+from rules.proof_finding import PLAIN, ProofFinding, ProofWord
+from rules.reason import Reason, reason
 from rules.replay import held_against, replay_orders
 from rules.report import CompiledScenario, Order, Report, Scenario
 from rules.verdict import Verdict, Witness, Word
@@ -20,8 +20,8 @@ REPEATED = ("repeated_decode", "repeated_prefill")
 """Scenarios of equal passes: chance and hidden state show as passes that differ."""
 COMPILED = "compiled"
 """Name of the scenario in a witness that is the traced graph of a launch."""
-SHOWN = 5
-"""Reasons of one kind that are spelled out; the report holds all."""
+MOST = 5
+"""Reasons of one kind that a verdict holds; the report holds all."""
 
 Pass = tuple[str, Order]
 """Scenario name and executed order of one forward context."""
@@ -74,7 +74,7 @@ def _unsafe_elsewhere(report: Report) -> Verdict | None:
     if whole is not None and whole.status == "ran":
         wrong = _unsafe(whole.registered, _passes(whole.scenarios))
         if wrong:
-            return replace(wrong, reasons=(*wrong.reasons, "seen with every layer of the model"))
+            return replace(wrong, reasons=(*wrong.reasons, reason("seen_in_whole")))
     engines = (_unsafe(run.registered, replay_orders(run)) for run in report.replays)
     return next(filter(None, engines), None) or _unsafe_compiled(report)
 
@@ -86,7 +86,7 @@ def _unsafe_compiled(report: Report) -> Verdict | None:
         wrong = _unsafe(rank.registered, [(COMPILED, rank.calls)]) if rank else None
         if rank and wrong:
             launch = " ".join(proof.arguments) or "the plain launch"
-            return replace(wrong, reasons=(*wrong.reasons, f"traced in {rank.name} of this launch: {launch}"))
+            return replace(wrong, reasons=(*wrong.reasons, reason("traced_wrong", rank=rank.name, launch=launch)))
     return None
 
 
@@ -101,25 +101,24 @@ def _by_proof(report: Report, plain: ProofFinding | None) -> Verdict:
     """The verdict on a model with MoE layers of which no wrong order was seen."""
     blind = _blind(report)
     if blind is not None:
-        return Verdict(Word.INCONCLUSIVE, (sentence(blind),), codes=(blind,))
+        return Verdict(Word.INCONCLUSIVE, (blind,))
     if beside := _side_files(report):
-        return Verdict(Word.INCONCLUSIVE, tuple(map(sentence, beside)), codes=tuple(beside))
+        return Verdict(Word.INCONCLUSIVE, tuple(beside))
     if plain is None:
-        missing = Reason("no_proof", 0)
-        return Verdict(Word.INCONCLUSIVE, (sentence(missing),), codes=(missing,))
+        return Verdict(Word.INCONCLUSIVE, (reason("no_proof"),))
     if plain.word is ProofWord.NOT_COMPILED:
-        return Verdict(Word.NOT_COMPILED, tuple(_spelled(plain.reasons, sentence)), codes=plain.reasons)
+        return Verdict(Word.NOT_COMPILED, tuple(failure.without_condition() for failure in plain.reasons))
     if not plain.proved:
-        return Verdict(Word.INCONCLUSIVE, tuple(_spelled(plain.reasons, with_condition)), codes=plain.reasons)
-    return Verdict(Word.UNIFORM, (_traced(plain), _seen(report)))
+        return Verdict(Word.INCONCLUSIVE, plain.reasons)
+    return Verdict(Word.UNIFORM, (reason("plain_proved", layers=plain.layers), _order_kept(report)))
 
 
 def _blind(report: Report) -> Reason | None:
     """Why a wrong pass may have gone unseen, beyond what any trace tells."""
     if report.observation_method == "counted":
-        return Reason("recording_counted", 0)
+        return reason("counted")
     lost = _lost(report)
-    return Reason("scenario_lost", 0, {"scenario": lost[0]}) if lost else None
+    return reason("scenario_lost", scenario=lost[0]) if lost else None
 
 
 def _lost(report: Report) -> list[str]:
@@ -128,80 +127,60 @@ def _lost(report: Report) -> list[str]:
     return [name for name in report.planned if name not in names]
 
 
-def _spelled(reasons: Sequence[Reason], in_words: Callable[[Reason], str]) -> list[str]:
-    """The first reasons in words, and how many more there are."""
-    more = len(reasons) - SHOWN
-    return [*map(in_words, reasons[:SHOWN]), *([f"{more} more reasons stand in the report"] if more > 0 else [])]
-
-
-def _traced(plain: ProofFinding) -> str:
-    layers = "the one MoE layer" if plain.layers == 1 else f"each of the {plain.layers} MoE layers"
-    return f"the code that vLLM compiles for the plain launch calls {layers} once, in the registered order"
-
-
-def _seen(report: Report) -> str:
+def _order_kept(report: Report) -> Reason:
     """What the order probe adds: it looks for a wrong pass and saw none."""
     ran = [scenario for scenario in report.scenarios if scenario.status == "ran"]
     passes = sum(scenario.count for scenario in ran)
-    return f"none of {passes} passes of {len(ran)} scenarios left that order"
+    return reason("order_kept", passes=passes, scenarios=len(ran))
 
 
 def _without_layers(report: Report) -> Verdict:
     """The verdict on a model that registers no MoE layer and ran none."""
     reasons = [*_unfinished(report), *_declared(report), *_unlike_the_launch(report)]
     if not report.reports_whole:  # the whole model may have registered layers
-        reasons.append("the report does not say what the whole model registered")
+        reasons.append(reason("whole_missing"))
     if reasons:
         return Verdict(Word.INCONCLUSIVE, tuple(reasons))
     scenarios = sum(scenario.status == "ran" for scenario in report.scenarios)
-    return Verdict(Word.NO_MOE, (f"the model registers no MoE layer and ran none in {scenarios} scenarios",))
+    return Verdict(Word.NO_MOE, (reason("none_registered", scenarios=scenarios),))
 
 
 def _proved(word: Word, registered: Order, wrong: Pass, differs: Pass | None) -> Verdict:
     name, order = wrong
     at = next((i for i, (ran, counted) in enumerate(zip(order, registered, strict=False)) if ran != counted), None)
-    reasons = [SENTENCE[word].format(name=name)]
+    reasons = [reason(str(word), scenario=name)]
     if at is not None:
-        reasons.append(f"call {at + 1} of that pass ran {order[at]}; a counter would resolve it to {registered[at]}")
+        reasons.append(reason("wrong_call", call=at + 1, ran=order[at], counted=registered[at]))
     if differs:
-        reasons.append(f"scenario {differs[0]} ran another order")
+        reasons.append(reason("other_order", scenario=differs[0]))
     other_name, other = differs or ("", ())
     return Verdict(word, tuple(reasons), Witness(name, registered, order, other_name, other))
 
 
-SENTENCE = {
-    Word.REPEATED: "scenario {name} ran a MoE layer more than once in one pass",
-    Word.CONDITIONAL: "which MoE layers run depends on the input: scenario {name} left the registered order",
-    Word.REORDERED: "every pass ran the same order, and it is not the registered one (seen in scenario {name})",
-}
-
-
-def _unfinished(report: Report) -> list[str]:
+def _unfinished(report: Report) -> list[Reason]:
     """Scenarios without which a model is not called one without MoE layers, and that did not run."""
     status = {scenario.name: scenario.status for scenario in report.scenarios}
-    reasons = [f"scenario {name} did not run" for name in REQUIRED if status.get(name) != "ran"]
-    reasons += [f"scenario {name} was planned and is missing from the report" for name in _lost(report)[:SHOWN]]
+    reasons = [reason("scenario_not_run", scenario=name) for name in REQUIRED if status.get(name) != "ran"]
+    reasons += [reason("scenario_lost", scenario=name) for name in _lost(report)[:MOST]]
     failed = [scenario for scenario in report.scenarios if scenario.status == "failed"]
-    return reasons + [f"scenario {scenario.name} failed: {scenario.detail}" for scenario in failed[:SHOWN]]
+    reasons += [reason("scenario_failed", scenario=each.name, detail=each.detail) for each in failed[:MOST]]
+    return reasons
 
 
-def _declared(report: Report) -> list[str]:
-    if not report.declares_experts:
-        return []
-    return ["the config declares experts, but the model registered no MoE layer"]
+def _declared(report: Report) -> list[Reason]:
+    return [reason("experts_declared")] if report.declares_experts else []
 
 
-def _unlike_the_launch(report: Report) -> list[str]:
+def _unlike_the_launch(report: Report) -> list[Reason]:
     kinds = [assumption.kind for assumption in report.assumptions]
     unknown = uncovered(kind for kind in kinds if kind != SIDE_FILE)
-    beside = [sentence(reason) for reason in _side_files(report)]
-    return beside + [f"no rule covers what the probe did otherwise than the launch: {kind}" for kind in unknown]
+    return _side_files(report) + [reason("probe_assumption", kind=kind) for kind in unknown]
 
 
 def _side_files(report: Report) -> list[Reason]:
     """Files of the model folder by which vLLM may build another model than the one that was probed."""
     files = [assumption.detail for assumption in report.assumptions if assumption.kind == SIDE_FILE]
-    return [Reason("side_file", 0, {"file": file}) for file in files]
+    return [reason(SIDE_FILE, file=file) for file in files]
 
 
 def _differing(report: Report) -> str:
@@ -210,7 +189,7 @@ def _differing(report: Report) -> str:
     return next((scenario.name for scenario in equal if len(set(scenario.passes)) > 1), "")
 
 
-def judge_compiled(report: Report, by_chance: str) -> tuple[str, tuple[str, ...]]:
+def judge_compiled(report: Report, by_chance: str) -> tuple[str, tuple[Reason, ...]]:
     """Whether compiling changed which MoE layers ran: `stable`, `frozen` or `unknown`, and why.
 
     Args:
@@ -219,21 +198,18 @@ def judge_compiled(report: Report, by_chance: str) -> tuple[str, tuple[str, ...]
     """
     compiled = report.compile
     if compiled is None:
-        return "unknown", ("the compiled model was not run",)
+        return "unknown", (reason("compiled_not_run"),)
     if compiled.status != "ran" or not compiled.scenarios:
-        return "unknown", (f"the compiled model was not compared: {compiled.detail or compiled.status}",)
+        return "unknown", (reason("compiled_not_compared", detail=compiled.detail or compiled.status),)
     moved = next((one for one in compiled.scenarios if one.eager != one.compiled), None)
     if moved:
-        chance = f"equal passes of {by_chance} differ by themselves, so this may be chance"
-        return "frozen", (_moved(moved), *([chance] if by_chance else []))
+        chance = (reason("compiled_by_chance", scenario=by_chance),) if by_chance else ()
+        return "frozen", (_moved(moved), *chance)
     if report.registered and not any(order for one in compiled.scenarios for order in one.eager):
-        return "unknown", ("no MoE call was recorded in the passes that were compared",)
+        return "unknown", (reason("compiled_no_call"),)
     return "stable", ()
 
 
-def _moved(moved: CompiledScenario) -> str:
-    eager, now = (sum(map(len, orders)) for orders in (moved.eager, moved.compiled))
-    return (
-        f"compiled, scenario {moved.name} ran other MoE layers than eager ({now} calls against {eager}): "
-        "a branch was fixed when the model was traced"
-    )
+def _moved(moved: CompiledScenario) -> Reason:
+    eager, compiled = (sum(map(len, orders)) for orders in (moved.eager, moved.compiled))
+    return reason("compiled_moved", scenario=moved.name, compiled=compiled, eager=eager)

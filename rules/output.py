@@ -3,11 +3,13 @@
 It can take a safe verdict back and never makes one: equal answers show the prompts that were sent, and no other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import fmean
 
+from rules.reason import FieldValue, Reason, reason
+from rules.replay import failed_engine
 from rules.report import Output, OutputPrompt
 from rules.verdict import AGAINST, FLAG, MOVED, Verdict, Word
 
@@ -40,7 +42,7 @@ class Distance:
         parting: the mean difference at the first added token that differs, over the prompts that have one: it stands
             behind equal tokens, and where two are as likely as each other it is no larger than what else differs. It
             counts between the values of the flag alone: compiling moves single tokens by more than the mean.
-        parted: where the first added token differs, in words; empty if none does.
+        parted: where the first added token differs, as fields of the reason; empty if none does.
     """
 
     given: float
@@ -48,7 +50,7 @@ class Distance:
     made: float
     alone: float
     parting: float
-    parted: str
+    parted: Mapping[str, FieldValue]
 
     @property
     def size(self) -> float:
@@ -61,7 +63,7 @@ def apart(one: str, other: str, found: Distance) -> float:
     return max(found.size, found.parting) if (one, other) == FLAG else found.size
 
 
-def judge_outputs(outputs: Sequence[Output]) -> dict[str, tuple[str, str]]:
+def judge_outputs(outputs: Sequence[Output]) -> dict[str, tuple[str, Reason]]:
     """A word and its reason for each two engines that are to be compared, by their names."""
     named: dict[str, Output] = {one.name: one for one in outputs}
     pairs = [(one, other) for one, other in PAIRS if one in named and other in named]
@@ -75,44 +77,44 @@ def outputs_against(verdict: Verdict, outputs: Sequence[Output]) -> Verdict:
     """
     judged = judge_outputs(outputs)
     words: dict[str, str] = {name: word for name, (word, _) in judged.items()}
-    reasons: dict[str, str] = {name: reason for name, (_, reason) in judged.items()}
+    reasons: dict[str, Reason] = {name: why for name, (_, why) in judged.items()}
     made = replace(verdict, outputs=words, output_reasons=reasons)
     flag = AGAINST.join(FLAG)
     if words.get(flag) != MOVED or not verdict.word.safe:
         return made
-    said = f"output probe: with the flag on the answers are others than with it off: {reasons[flag]}"
-    return replace(made, word=Word.INCONCLUSIVE, reasons=(said, *verdict.reasons))
+    contradiction = reason("output_contradicts", reasons[flag])
+    return replace(made, word=Word.INCONCLUSIVE, reasons=(contradiction, *verdict.reasons))
 
 
-def _compared(one: str, other: str, named: dict[str, Output]) -> tuple[str, str]:
+def _compared(one: str, other: str, named: dict[str, Output]) -> tuple[str, Reason]:
     """The word for two engines, and why."""
     pair = named[one], named[other]
     if gap := _gap(*pair):
         return UNKNOWN, gap
     if len(broken := [engine.name for engine in pair if _is_broken(engine)]) == 1:
-        return MOVED, f"{broken[0]} answered with log-probabilities that are no numbers"
+        return MOVED, reason("no_numbers", engine=broken[0])
     noise, found = noise_floor(named, pair[1]), distance(*pair)
     if broken or found is None:
-        return UNKNOWN, "both answered with log-probabilities that are no numbers"
+        return UNKNOWN, reason("no_numbers_in_both")
     if noise is None:
-        return UNKNOWN, "the noise floor is not known: the eager engine did not answer twice"
+        return UNKNOWN, reason("noise_unknown")
     threshold = max(TIMES_NOISE * noise, FLOOR)
-    parts = [_sentence(found, threshold, noise), found.parted, *_degenerate(pair[0], named["eager"])]
-    said = "; ".join(part for part in parts if part)
+    why = _distances(found, threshold, noise, _degenerate(pair[0], named["eager"]))
     if apart(one, other, found) > threshold:
-        return MOVED, said
-    return (UNKNOWN, f"the noise is too large: {said}") if threshold > CEILING else (SAME, said)
+        return MOVED, why
+    return (UNKNOWN, reason("noise_too_large", why)) if threshold > CEILING else (SAME, why)
 
 
-def _gap(one: Output, other: Output) -> str:
-    """Why two engines cannot be compared; empty if they can."""
+def _gap(one: Output, other: Output) -> Reason | None:
+    """Why two engines cannot be compared; None if they can."""
     for engine in (one, other):
         if engine.status != "ran":
-            return f"{engine.name}: {engine.detail or 'the engine did not run'}"
+            return reason("engine_of_two", failed_engine(engine.detail), engine=engine.name)
         if engine.name == "flag_on" and engine.engine.get("flag") is not True:
-            return "vLLM switched the flag off in this engine, which so shows nothing of it"
+            return reason("flag_switched_off")
     alike = [(prompt.name, len(prompt.given)) for prompt in one.prompts]
-    return "" if alike == [(prompt.name, len(prompt.given)) for prompt in other.prompts] else "they got other prompts"
+    same = alike == [(prompt.name, len(prompt.given)) for prompt in other.prompts]
+    return None if same else reason("other_prompts")
 
 
 def _is_broken(engine: Output) -> bool:
@@ -173,30 +175,35 @@ def _shared(one: OutputPrompt, other: OutputPrompt) -> int:
     return next((at for at, (mine, its) in pairs if mine != its), min(len(one.tokens), len(other.tokens)))
 
 
-def _parted(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> tuple[float, str]:
-    """How far apart the prompts are at the first added token that differs, and where that is, in words."""
+def _parted(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> tuple[float, dict[str, FieldValue]]:
+    """How far apart the prompts are at the first added token that differs, and where that is."""
     parted = [(_shared(one, other), one, other) for one, other in pairs if one.tokens != other.tokens]
     if not parted:
-        return 0.0, ""
+        return 0.0, {}
     ends = [_differences(one.made[at - 1 : at], other.made[at - 1 : at]) for at, one, other in parted]
     apart_there = _mean(list(chain.from_iterable(ends)))
     at, name = min((at, one.name) for at, one, _ in parted)
-    said = f"{len(parted)} of {len(pairs)} prompts go on otherwise, first at added token {at} of {name}"
-    return apart_there, f"{said}, {apart_there:.4f} nats apart there"
+    place: dict[str, FieldValue] = {"parted": len(parted), "prompts": len(pairs), "token": at, "prompt": name}
+    return apart_there, place | {"parting": apart_there}
 
 
-def _sentence(found: Distance, threshold: float, noise: float) -> str:
-    return (
-        f"{found.given:.4f} nats, {found.made:.4f} on added tokens, {found.alone:.4f} on those decoded alone, "
-        f"threshold {threshold:.4f}, noise {noise:.4f}, at most {found.largest:.4f} in one prompt"
-    )
+def _distances(found: Distance, threshold: float, noise: float, cycle: Mapping[str, FieldValue]) -> Reason:
+    fields: dict[str, FieldValue] = {
+        "prompt_tokens": found.given,
+        "added_tokens": found.made,
+        "alone": found.alone,
+        "threshold": threshold,
+        "noise": noise,
+        "largest": found.largest,
+    }
+    return Reason("distance", None, {**fields, **found.parted, **cycle})
 
 
-def _degenerate(engine: Output, eager: Output) -> list[str]:
-    """In words, the prompts on which an engine ends up in a cycle and the eager one does not."""
+def _degenerate(engine: Output, eager: Output) -> dict[str, FieldValue]:
+    """The first prompt on which an engine ends up in a cycle and the eager one does not, as fields of a reason."""
     sound = {prompt.name for prompt in eager.prompts if not cycle(prompt.tokens)}
     caught = [(prompt.name, cycle(prompt.tokens)) for prompt in engine.prompts if prompt.name in sound]
-    return [f"{name} ends in a cycle of {length}, eager does not" for name, length in caught if length][:1]
+    return next(({"stuck": name, "cycle": length} for name, length in caught if length), {})
 
 
 def cycle(tokens: Sequence[int]) -> int:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from rules.assumptions import SIDE_FILE, uncovered_in_proof
-from rules.proof_finding import ProofFinding, ProofWord, Reason
+from rules.proof_finding import ProofFinding, ProofWord
+from rules.reason import Reason
 from rules.report import Proof, Rank
 
 INCOMPLETE = frozenset({"nested_call", "name_in_graph", "outer_entries"})

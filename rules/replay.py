@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from rules.reason import Reason, reason
 from rules.report import Replay, ReplayPass
 from rules.verdict import WRONG_LAYER, Verdict, Word
 
@@ -9,23 +10,32 @@ EQUAL, UNKNOWN = "equal", "unknown"
 WITHOUT_GRAPHS = ("NONE", None)
 
 
-def judge_replay(run: Replay) -> tuple[str, str]:
+def judge_replay(run: Replay) -> tuple[str, Reason]:
     """Whether every MoE call of an engine ran the layer that was meant: `equal`, `wrong_layer` or `unknown`, and why.
 
     One wrong call proves `wrong_layer`. `equal` needs every call of every pass to be told, and where the engine
     captures CUDA graphs, some pass that was replayed from one.
     """
     if run.status != "ran":
-        return UNKNOWN, run.detail or "the engine did not run"
+        return UNKNOWN, failed_engine(run.detail)
     if wrong := [one for one in run.passes if _wrong_call(one) is not None]:
-        return WRONG_LAYER, _sentence(max(wrong, key=lambda one: one.count))
+        return WRONG_LAYER, _wrong_layer(max(wrong, key=lambda one: one.count))
     if gaps := _gaps(run):
         return UNKNOWN, gaps[0]
     passes = sum(one.count for one in run.passes)
     replayed = sum(one.count for one in run.passes if one.replayed)
-    processes = run.engine.get("processes", 1)
-    of_all = "" if processes == 1 else f" of {processes} processes"
-    return EQUAL, f"{passes} passes{of_all}, {replayed} of them replayed from CUDA graphs"
+    processes = run.engine.get("processes")
+    several = {"processes": processes} if isinstance(processes, int) and processes != 1 else {}
+    return EQUAL, reason("replay_equal", passes=passes, replayed=replayed, **several)
+
+
+def failed_engine(detail: str) -> Reason:
+    """Why an engine showed nothing.
+
+    Args:
+        detail: what was reported; may be empty.
+    """
+    return reason("engine_failed", detail=detail) if detail else reason("engine_not_run")
 
 
 def _wrong_call(one: ReplayPass) -> int | None:
@@ -36,30 +46,37 @@ def _wrong_call(one: ReplayPass) -> int | None:
     return next((at for at, (meant, ran) in pairs if None not in (meant, ran) and meant != ran), None)
 
 
-def _sentence(wrong: ReplayPass) -> str:
+def _wrong_layer(wrong: ReplayPass) -> Reason:
     at = _wrong_call(wrong) or 0
-    how = "replayed from CUDA graphs" if wrong.replayed else "not replayed"
-    return (
-        f"call {at + 1} of a pass of request {wrong.request} meant {wrong.called[at]}, and {wrong.ran[at]} ran "
-        f"({wrong.count} such passes, {how})"
+    return reason(
+        "wrong_layer",
+        call=at + 1,
+        request=wrong.request,
+        meant=str(wrong.called[at]),
+        ran=str(wrong.ran[at]),
+        passes=wrong.count,
+        replayed=wrong.count if wrong.replayed else 0,
     )
 
 
-def _gaps(run: Replay) -> list[str]:
+def _gaps(run: Replay) -> list[Reason]:
     """What an engine without a wrong call lacks to be proof."""
     calls = [call for one in run.passes for call in (*one.called, *one.ran)]
     graphs = run.engine.get("cudagraph_mode") not in WITHOUT_GRAPHS
-    found = {
-        "vLLM switched the flag off in this engine, which so shows nothing of it": run.name == "flag_on"
-        and run.engine.get("flag") is not True,
-        f"{run.lost} records of the trace were lost": run.lost > 0,
-        "no MoE call was recorded": not calls,
-        "a call without a run, or a run without a call, was recorded": None in calls,
-        "calls overlapped, so that which run answers which is not told": any(one.ambiguous for one in run.passes),
-        "no pass was replayed from a CUDA graph, although the launch asks for them": graphs
-        and not any(one.replayed for one in run.passes),
-    }
-    return [words for words, there in found.items() if there]
+    gaps = []
+    if run.name == "flag_on" and run.engine.get("flag") is not True:
+        gaps.append(reason("flag_switched_off"))
+    if run.lost > 0:
+        gaps.append(reason("records_lost", count=run.lost))
+    if not calls:
+        gaps.append(reason("no_call_recorded"))
+    if None in calls:
+        gaps.append(reason("call_without_run"))
+    if any(each.ambiguous for each in run.passes):
+        gaps.append(reason("calls_overlapped"))
+    if graphs and not any(each.replayed for each in run.passes):
+        gaps.append(reason("none_replayed"))
+    return gaps
 
 
 def replay_orders(run: Replay) -> list[tuple[str, tuple[str, ...]]]:
@@ -72,9 +89,10 @@ def held_against(verdict: Verdict, runs: tuple[Replay, ...]) -> Verdict:
     """The verdict with what the engines showed; a safe one that they contradict proves nothing any more."""
     judged = {run.name: judge_replay(run) for run in runs}
     words: dict[str, str] = {name: word for name, (word, _) in judged.items()}
-    reasons: dict[str, str] = {name: reason for name, (_, reason) in judged.items()}
-    made = replace(verdict, replays=words, replay_reasons=reasons)
-    against = [f"replay probe, {name}: {reason}" for name, (word, reason) in judged.items() if word == WRONG_LAYER]
-    if not against or not verdict.word.safe:
-        return made
-    return replace(made, word=Word.INCONCLUSIVE, reasons=(*against, *verdict.reasons))
+    reasons: dict[str, Reason] = {name: why for name, (_, why) in judged.items()}
+    with_replays = replace(verdict, replays=words, replay_reasons=reasons)
+    wrong = [name for name, word in words.items() if word == WRONG_LAYER]
+    if not wrong or not verdict.word.safe:
+        return with_replays
+    against = [reason("replay_contradicts", reasons[name], engine=name) for name in wrong]
+    return replace(with_replays, word=Word.INCONCLUSIVE, reasons=(*against, *verdict.reasons))

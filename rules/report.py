@@ -38,8 +38,8 @@ class Failure(Part, frozen=True):
     """A condition of the proof that does not hold, or an observation that is missing.
 
     Attributes:
-        code: what it is; `rules.proof_finding` has the sentence.
-        condition: 1 to 4 (see `rules.proof_finding.CONDITIONS`); 0: the launch could not be built or traced.
+        code: what it is; `rules.reason` has the sentence.
+        condition: 1 to 4 (see `rules.reason.CONDITIONS`); 0: the launch could not be built or traced.
         fields: what the sentence needs, such as `file` and `line`.
     """
 

@@ -1,11 +1,14 @@
 """The verdict: what a probe proved about the order of a model's MoE layers."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
-from rules.proof_finding import ProofFinding, Reason
+from msgspec import ValidationError, convert
+
+from rules.proof_finding import ProofFinding
+from rules.reason import Reason
 
 WRONG_LAYER = "wrong_layer"
 """Of an engine: another layer ran than the one that was meant; see `rules.replay`."""
@@ -71,9 +74,8 @@ class Verdict:
 
     Attributes:
         word: the verdict.
-        reasons: why, most important first; whole sentences.
+        reasons: why, most important first.
         witness: present for unsafe verdicts only.
-        codes: the reasons as data, where a proof or the lack of one is behind the word.
         proofs: what the trace of each launch proves, by the key of the launch (see `rules.launch_key`).
         compile: `stable`: compiled and eager passes ran the same MoE layers; `frozen`: they did not; `unknown`.
         compile_reasons: why, for `frozen` and `unknown`.
@@ -85,16 +87,15 @@ class Verdict:
     """
 
     word: Word
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     witness: Witness | None = None
-    codes: tuple[Reason, ...] = ()
     proofs: Mapping[str, ProofFinding] = field(default_factory=dict)
     compile: str = "unknown"
-    compile_reasons: tuple[str, ...] = ()
+    compile_reasons: tuple[Reason, ...] = ()
     replays: Mapping[str, str] = field(default_factory=dict)
-    replay_reasons: Mapping[str, str] = field(default_factory=dict)
+    replay_reasons: Mapping[str, Reason] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
-    output_reasons: Mapping[str, str] = field(default_factory=dict)
+    output_reasons: Mapping[str, Reason] = field(default_factory=dict)
 
     @property
     def depth(self) -> str:
@@ -107,37 +108,20 @@ class Verdict:
         return "output" if set(self.outputs.values()) - {"unknown"} else "order"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, which writes tuples as lists and words as text; `from_dict` reads either."""
+        """For JSON, which writes tuples as lists and words as text; `from_dict` reads both."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote; what an older release did not write is unknown.
+        """Read what `to_dict` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: the mapping is not a verdict.
+            ValueError: the mapping is not a verdict.
         """
-        witness = data["witness"]
-        return cls(
-            word=Word(data["word"]),
-            reasons=tuple(data["reasons"]),
-            witness=None if witness is None else _witness(witness),
-            codes=tuple(Reason.from_dict(reason) for reason in data.get("codes", ())),
-            proofs={key: ProofFinding.from_dict(finding) for key, finding in data.get("proofs", {}).items()},
-            compile=data.get("compile", "unknown"),
-            compile_reasons=tuple(data.get("compile_reasons", ())),
-            replays=dict(data.get("replays", {})),
-            replay_reasons=dict(data.get("replay_reasons", {})),
-            outputs=dict(data.get("outputs", {})),
-            output_reasons=dict(data.get("output_reasons", {})),
-        )
-
-
-def _witness(data: Mapping[str, Any]) -> Witness:
-    return Witness(
-        scenario=data["scenario"],
-        registered=tuple(data["registered"]),
-        executed=tuple(data["executed"]),
-        other_scenario=data["other_scenario"],
-        other_executed=tuple(data["other_executed"]),
-    )
+        names = {attribute.name for attribute in fields(cls)}
+        if set(data) != names:
+            raise ValueError(f"a verdict has the fields {', '.join(sorted(names))}")
+        try:
+            return convert(data, cls)
+        except (ValidationError, RecursionError) as error:
+            raise ValueError(str(error)) from None

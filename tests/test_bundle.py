@@ -17,6 +17,7 @@ from cache.key import digest
 from cache.verdicts.entry import Entry, ProbeOrigin
 from cache.verdicts.store import VerdictStore
 from rules.judge import judge
+from rules.reason import reason
 from rules.report import parse_report
 from rules.verdict import Word
 from tuner.exchange.bundle import FACTORS, MAX_LINE, Bundled, BundleError, line_in, line_of
@@ -83,10 +84,10 @@ def test_the_factors_are_those_of_a_key(tmp_path: Path) -> None:
 
 def test_the_word_of_a_bundle_is_not_trusted() -> None:
     """The verdict is what these rules make of the report, whatever the line says."""
-    lie = entry().verdict | {"word": "no_moe", "reasons": ["believe me"]}
+    lie = entry().verdict | {"word": "no_moe", "reasons": [reason("believe_me").part()]}
     found = line_in(with_entry(verdict=lie, rules="others")).entry
     assert (found.verdict["word"], found.rules) == (Word.UNIFORM, rules_digest())
-    assert "believe me" not in found.verdict["reasons"]
+    assert "believe_me" not in {each["code"] for each in found.verdict["reasons"]}
 
 
 def test_where_it_was_imported_before_is_not_kept() -> None:

@@ -69,7 +69,7 @@ def test_a_flag_that_moves_the_answers_takes_the_verdict_back(bench: Bench) -> N
     bench.answers(eager=engine(), on=engine(2.0), off=engine())
     answer = bench.ask("probe", "--depth", "output", "--json", MIXTRAL, code=3)
     assert (answer.document["verdict"], words(answer)[FLAG]) == ("inconclusive", "moved")
-    assert answer.document["reasons"][0].startswith("output probe: with the flag on the answers are others")
+    assert answer.document["reasons"][0]["code"] == "output_contradicts"
     assert answer.document["launch"]["compilation_config"] == {"fast_moe_cold_start": False}
 
 

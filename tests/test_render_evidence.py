@@ -17,7 +17,7 @@ from reports import (
     whole,
 )
 
-from rules.proof_finding import SENTENCES, Reason, sentence
+from rules.reason import Reason, parts, reason, sentence
 from rules.report import parse_report
 from tuner.verdicts.evidence import (
     clipped,
@@ -54,7 +54,7 @@ def test_a_report_of_an_older_probe_is_told_too() -> None:
     old = {name: value for name, value in report().items() if name not in {"whole", "proofs", "compile"}}
     assert shown(old) == {
         "evidence": ["8 of 8 scenarios ran, 3 MoE layers"],
-        "compile": ["unknown: the compiled model was not run"],
+        "compile": [f"unknown: {reason('compiled_not_run')}"],
     }
     assert proofs_part(parse_report(old), verdict(old)) == []
 
@@ -92,8 +92,7 @@ def test_each_launch_says_what_its_trace_proves() -> None:
     ]
     part = proofs_part(parse_report(data), verdict(data))[1]
     assert (part["word"], part["arguments"], part["key"]) == ("not_proved", ["--dtype", "half"], proofs[1]["key"])
-    assert part["reasons"][0] | {"sentence": ""} == guard | {"sentence": ""}
-    assert part["reasons"][1]["sentence"] == SENTENCES["elastic"]
+    assert part["reasons"] == parts([Reason("outer_guard", 4, guard["fields"]), Reason("elastic", 1)])
 
 
 @pytest.mark.parametrize(
@@ -112,8 +111,9 @@ def test_the_whole_model_says_what_became_of_it(changes: dict[str, Any], said: s
 def test_a_frozen_model_says_why() -> None:
     """In text and in JSON."""
     found = verdict(report(compile=compiled(([A, B, C], [A]))))
-    assert compile_text(found).startswith("frozen: compiled, scenario compared_0 ran other MoE layers than eager")
-    assert compile_part(found) == {"word": "frozen", "reasons": list(found.compile_reasons)}
+    moved = reason("compiled_moved", scenario="compared_0", compiled=1, eager=3)
+    assert compile_text(found) == f"frozen: {moved}"
+    assert compile_part(found) == {"word": "frozen", "reasons": parts([moved])}
 
 
 def test_long_texts_are_cut_and_flat() -> None:

@@ -7,6 +7,7 @@ from fake_environment import MODELS, QWEN
 from real_engines import TRACED, cut, watched
 from real_environment import checkpoint_of
 
+from rules.reason import reason
 from rules.replay import judge_replay
 
 pytestmark = pytest.mark.vllm
@@ -36,7 +37,7 @@ def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
 
     assert judge_replay(found) == (
         "equal",
-        f"{sum(one.count for one in found.passes)} passes, 0 of them replayed from CUDA graphs",
+        reason("replay_equal", passes=sum(one.count for one in found.passes), replayed=0),
     )
     assert {one.called for one in found.passes} == {found.registered}
     assert max(one.tokens for one in found.passes) == 64

@@ -6,8 +6,9 @@ from itertools import product
 
 import pytest
 
-from rules.decide import GRAPHS, HOLDS_FOR, MODE_NONE, NO_DRAFT, NOT_COMPILED, Decision, Facts, Refusal, decide
-from rules.proof_finding import ProofFinding, ProofWord, Reason, with_condition
+from rules.decide import HOLDS_FOR, MODE_NONE, NO_DRAFT, Decision, Facts, Refusal, decide
+from rules.proof_finding import ProofFinding, ProofWord
+from rules.reason import SENTENCES, Reason, reason
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Verdict, Word
 
@@ -23,6 +24,8 @@ def flag(status: FlagStatus) -> Flag:
     return Flag(status, "Because of this release.", "table: vLLM 0.19.1, vllm/config/vllm.py")
 
 
+WHY = "Because of this release."
+A_REASON = reason("order_kept", passes=3, scenarios=3)
 PLAIN_COMMAND = "tuner probe org/model"
 PROVED = ProofFinding(ProofWord.PROVED, platform="cpu", layers=3)
 FAILED = Reason("outer_guard", 4, {"guard": "Ne(s80, 300)", "file": "vllm/a.py", "line": 46})
@@ -38,7 +41,7 @@ FINDINGS = {
 
 def decided(status: FlagStatus, word: Word | None, found: Verdict | None = None, **facts: object) -> Decision:
     """The decision for one cell of the table; a uniform model's launch is proved unless the facts say otherwise."""
-    verdict = found or (None if word is None else Verdict(word, ("a reason",)))
+    verdict = found or (None if word is None else Verdict(word, (A_REASON,)))
     usual = Facts(proof=PROVED if word is Word.UNIFORM else None, command=PLAIN_COMMAND)
     return decide(verdict, flag(status), replace(usual, **facts))  # type: ignore[arg-type]
 
@@ -57,7 +60,7 @@ def test_nothing_is_written_where_the_flag_does_nothing(
     """Absent and inert: no setting, no warning, no refusal, and the reason says why."""
     found = decided(status, word, speculative=speculative, enforce=enforce, fail_on_unknown=strict)
     assert (found.setting, found.warnings, found.refusal) == (None, (), KEEP)
-    assert found.reasons == (f"fast_moe_cold_start is {status} here: Because of this release.",)
+    assert found.reasons == (reason("flag_does_nothing", status=str(status), why=WHY),)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +112,8 @@ def test_a_flag_that_is_always_on_refuses_what_is_unsafe(
 @pytest.mark.parametrize("word", UNSAFE)
 def test_a_refusal_names_the_way_out(word: Word) -> None:
     """Where only another release helps, the reasons say which."""
-    reasons = " ".join(decided(FlagStatus.ALWAYS_ON, word).reasons)
-    assert "use vLLM 0.16 or later" in reasons
-    assert str(word) in reasons
+    reasons = decided(FlagStatus.ALWAYS_ON, word).reasons
+    assert reasons[1:] == (reason("runs_wrong_experts", verdict=str(word)), reason("other_release"))
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -147,9 +149,7 @@ def test_an_unknown_flag_is_safe_only_with_a_safe_verdict(word: Word | None, spe
 def test_an_unknown_flag_with_an_unsafe_verdict_says_what_may_happen(word: Word) -> None:
     """The warning names the verdict, and does not ask for a probe that was already made."""
     (warning,) = decided(FlagStatus.UNKNOWN, word).warnings
-    assert "wrong experts" in warning
-    assert str(word) in warning
-    assert "tuner probe" not in warning
+    assert warning == reason("may_run_wrong_experts", verdict=str(word))
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -159,19 +159,19 @@ def test_an_unknown_flag_is_switched_off_where_the_key_is_taken(
     word: Word | None, speculative: bool, strict: bool
 ) -> None:
     """The key is taken: false for whatever has MoE layers, proved or not, with `--fail-on-unknown` too."""
-    verdict = None if word is None else Verdict(word, ("a reason",))
+    verdict = None if word is None else Verdict(word, (A_REASON,))
     taken = replace(flag(FlagStatus.UNKNOWN), takes_key=True)
     found = decide(verdict, taken, Facts(speculative=speculative, fail_on_unknown=strict, proof=PROVED))
     without_layers = word is Word.NO_MOE and not speculative
     assert (found.setting, found.warnings, found.refusal) == (None if without_layers else False, (), KEEP)
-    assert found.reasons[0] == "what fast_moe_cold_start does here is not known: Because of this release."
+    assert found.reasons[0] == reason("flag_unknown", why=WHY)
 
 
 @pytest.mark.parametrize("takes_key", [False, None])
 @pytest.mark.parametrize("word", WORDS)
 def test_an_unknown_flag_is_left_alone_where_the_key_is_not_taken(word: Word | None, takes_key: bool | None) -> None:
     """A vLLM without the key would not start with it: nothing is written, and what is not safe is warned of."""
-    verdict = None if word is None else Verdict(word, ("a reason",))
+    verdict = None if word is None else Verdict(word, (A_REASON,))
     found = decide(
         verdict,
         replace(flag(FlagStatus.UNKNOWN), takes_key=takes_key),
@@ -185,13 +185,13 @@ def test_an_unknown_flag_is_left_alone_where_the_key_is_not_taken(word: Word | N
 
 def test_a_launch_without_a_proof_gets_false_and_the_command() -> None:
     """However safe the model's plain launch is: false, why none applies, and what would prove it."""
-    why = "the environment variable DEPTH has another value than in the proof"
+    why = reason("proof_with_other_variable", variable="DEPTH")
     found = decided(FlagStatus.SETTABLE, Word.UNIFORM, proof=None, no_proof=why)
     assert found.setting is False
-    assert f"not proved safe ({why})" in found.reasons[0]
-    assert f"`{PLAIN_COMMAND}`" in found.reasons[0]
+    assert found.reasons == (reason("slower_start", why, command=PLAIN_COMMAND),)
     for status in (FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN):
-        assert PLAIN_COMMAND in decided(status, Word.UNIFORM, proof=None).warnings[0]
+        (warning,) = decided(status, Word.UNIFORM, proof=None).warnings
+        assert (warning.code, warning.fields) == ("nothing_proves", {"command": PLAIN_COMMAND})
         assert decided(status, Word.UNIFORM, proof=None, fail_on_unknown=True).refusal == DOUBT
 
 
@@ -206,38 +206,39 @@ def test_a_launch_that_is_not_compiled_loses_nothing() -> None:
     """The reason says so, and asks for no probe."""
     found = decided(FlagStatus.SETTABLE, Word.NOT_COMPILED, proof=FINDINGS[ProofWord.NOT_COMPILED])
     assert found.setting is False
-    assert "vLLM does not compile this model here, so the flag would save nothing" in found.reasons[0]
+    assert found.reasons == (reason("vllm_does_not_compile", reason("not_decorated", **{"class": "Model"})),)
     for word in (Word.UNIFORM, Word.INCONCLUSIVE, None):
         eager = decided(FlagStatus.SETTABLE, word, compiles=False)
-        assert (eager.setting, "would save nothing" in eager.reasons[0]) == (False, True)
+        assert (eager.setting, eager.reasons[0].code) == (False, "launch_does_not_compile")
 
 
 def test_the_reason_names_the_condition_that_failed() -> None:
-    """With the place in the code, from the one table of sentences."""
-    (reason,) = decided(FlagStatus.SETTABLE, Word.INCONCLUSIVE, proof=FINDINGS[ProofWord.NOT_PROVED]).reasons
-    assert with_condition(FAILED) in reason
-    assert "vllm/a.py:46" in reason
-    assert "tuner probe" not in reason
+    """With the place in the code; no probe is asked for."""
+    found = decided(FlagStatus.SETTABLE, Word.INCONCLUSIVE, proof=FINDINGS[ProofWord.NOT_PROVED])
+    assert found.reasons == (reason("slower_start", FAILED),)
+    assert str(FAILED) in str(found.reasons[0])
+    assert "vllm/a.py:46" in str(found.reasons[0])
 
 
 def test_a_true_says_for_which_launch_it_holds() -> None:
     """In one line; on another platform's word, that too."""
     found = decided(FlagStatus.SETTABLE, Word.UNIFORM, launch="--max-num-seqs 8")
-    assert found.conditions == (f"{HOLDS_FOR}--max-num-seqs 8", NO_DRAFT)
+    assert found.conditions == (reason(HOLDS_FOR, launch="--max-num-seqs 8"), NO_DRAFT)
+    assert (found.holds_for, found.other_conditions) == ("--max-num-seqs 8", (NO_DRAFT,))
     accepted = decided(FlagStatus.SETTABLE, Word.UNIFORM, accepted_platform="cpu").conditions
-    assert accepted[:2] == (f"{HOLDS_FOR}the plain launch", NO_DRAFT)
-    assert "on the platform cpu" in accepted[2]
+    assert accepted[:2] == (reason(HOLDS_FOR, launch="the plain launch"), NO_DRAFT)
+    assert accepted[2] == reason("platform_accepted", platform="cpu")
 
 
 AGAINST: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "a wrong layer in an engine": ({"replays": {"flag_on": "wrong_layer"}}, {}),
     "answers that move with the flag": ({"outputs": {"flag_on_against_flag_off": "moved"}}, {}),
-    "a recording through the counter": ({"codes": (Reason("recording_counted", 0),)}, {}),
-    "a lost scenario": ({"codes": (Reason("scenario_lost", 0),)}, {}),
+    "a recording through the counter": ({"reasons": (reason("counted"),)}, {}),
+    "a lost scenario": ({"reasons": (reason("scenario_lost", scenario="decode_1"),)}, {}),
     "a model that changes when it is compiled": ({"compile": "frozen"}, {"compiles": True}),
     "the same, run without compiling": ({"compile": "frozen"}, {}),
     "a variable that may bring another model": ({}, {"other_model": ("VLLM_PLUGINS is set",)}),
-    "code that another launch compiled": ({}, {"old_code": "the launch names a cache_dir"}),
+    "code that another launch compiled": ({}, {"old_code": reason("own_cache_folder")}),
     "a draft": ({}, {"speculative": True}),
     "an eager launch": ({}, {"compiles": False}),
 }
@@ -248,13 +249,13 @@ AGAINST: dict[str, tuple[dict[str, object], dict[str, object]]] = {
 def test_what_a_proof_does_not_stand_against(case: str, word: Word) -> None:
     """A proved launch gets false where something was seen, or may be otherwise, that the trace does not tell."""
     shown, facts = AGAINST[case]
-    verdict = Verdict(word, ("a reason",), **shown)  # type: ignore[arg-type]
+    verdict = replace(Verdict(word, (A_REASON,)), **shown)  # type: ignore[arg-type]
     assert decided(FlagStatus.SETTABLE, word, verdict, proof=PROVED, **facts).setting is False
 
 
 def test_an_answer_that_moves_against_eager_takes_nothing_back() -> None:
     """Compiling changes rounding; only the two values of the flag against each other count."""
-    verdict = Verdict(Word.UNIFORM, ("a reason",), outputs={"flag_on_against_eager": "moved"})
+    verdict = Verdict(Word.UNIFORM, (A_REASON,), outputs={"flag_on_against_eager": "moved"})
     assert decided(FlagStatus.SETTABLE, Word.UNIFORM, verdict).setting is True
 
 
@@ -264,7 +265,8 @@ def test_a_model_without_layers_is_left_alone_in_its_plain_launch_only() -> None
     assert decided(FlagStatus.SETTABLE, Word.NO_MOE, plain=False).setting is False
     assert decided(FlagStatus.SETTABLE, Word.NO_MOE, plain=False, other_config=("--hf-overrides",)).setting is False
     assert decided(FlagStatus.ALWAYS_ON, Word.NO_MOE, plain=False).warnings == ()
-    assert "--hf-overrides" in decided(FlagStatus.ALWAYS_ON, Word.NO_MOE, other_config=("--hf-overrides",)).warnings[0]
+    (warning,) = decided(FlagStatus.ALWAYS_ON, Word.NO_MOE, other_config=("--hf-overrides",)).warnings
+    assert warning.because == reason("other_model", settings="--hf-overrides")
 
 
 # ---- the user's own value
@@ -277,7 +279,7 @@ def test_the_users_value_is_kept(status: FlagStatus, word: Word | None, explicit
     """An explicit value is never overwritten, whatever is known, and the first reason says that it is the user's."""
     found = decided(status, word, explicit=explicit)
     assert found.setting is None
-    assert found.reasons[0] == f"fast_moe_cold_start={str(explicit).lower()} was given by the user and is kept"
+    assert found.reasons[0] == reason("users_flag", value=str(explicit).lower())
 
 
 @pytest.mark.parametrize("speculative", [False, True])
@@ -289,7 +291,7 @@ def test_an_explicit_true_is_checked(status: FlagStatus, word: Word | None, spec
     proved = word in SAFE and not speculative
     unsafe = word in UNSAFE or speculative
     assert bool(found.warnings) == (not proved)
-    assert all(warning.startswith("fast_moe_cold_start=true contradicts") for warning in found.warnings)
+    assert {warning.code for warning in found.warnings} <= {"contradicts"}
     assert found.refusal == KEEP
     enforced = decided(status, word, explicit=True, speculative=speculative, enforce=True)
     assert enforced.refusal == (REFUSE if unsafe else KEEP)
@@ -300,10 +302,11 @@ def test_an_explicit_true_is_checked(status: FlagStatus, word: Word | None, spec
 def test_an_explicit_true_in_an_unproved_launch_warns() -> None:
     """It is no known contradiction, so `--enforce` does not refuse; a proved one says for which launch it holds."""
     found = decided(FlagStatus.SETTABLE, Word.UNIFORM, explicit=True, proof=None, enforce=True)
-    assert "no proof of this launch" in found.warnings[0]
+    assert found.warnings[0].because is not None
+    assert found.warnings[0].because.because == reason("no_proof_of_launch", launch="this launch")
     assert found.refusal == KEEP
     proved = decided(FlagStatus.SETTABLE, Word.UNIFORM, explicit=True)
-    assert (proved.warnings, proved.conditions) == ((), (f"{HOLDS_FOR}the plain launch", NO_DRAFT))
+    assert (proved.warnings, proved.conditions) == ((), (reason(HOLDS_FOR, launch="the plain launch"), NO_DRAFT))
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -321,7 +324,7 @@ def test_an_explicit_value_that_stops_the_server_is_warned_of(
 ) -> None:
     """A release without the key does not start with it: the warning says so beside any other."""
     found = decided(status, word, explicit=explicit)
-    assert "does not start" in found.warnings[-1]
+    assert found.warnings[-1] == reason("key_not_everywhere", why=WHY)
     assert found.refusal == decided(status, word).refusal
 
 
@@ -334,12 +337,12 @@ def test_an_explicit_value_that_does_nothing_is_left_alone(word: Word | None) ->
 
 # ---- compiling
 
-MOVED = "compiled, scenario decode_1 ran other MoE layers than eager"
+MOVED = reason("compiled_moved", scenario="decode_1", compiled=2, eager=3)
 
 
 def frozen(word: Word = Word.UNIFORM) -> Verdict:
     """A verdict on a model that changes when it is compiled."""
-    return Verdict(word, ("a reason",), compile="frozen", compile_reasons=(MOVED,))
+    return Verdict(word, (A_REASON,), compile="frozen", compile_reasons=(MOVED,))
 
 
 @pytest.mark.parametrize("status", FlagStatus)
@@ -347,7 +350,10 @@ def frozen(word: Word = Word.UNIFORM) -> Verdict:
 def test_a_frozen_model_is_not_compiled(status: FlagStatus, word: Word) -> None:
     """The mode is written whatever the flag does, absent and inert included; then the flag is never true."""
     found = decided(status, word, frozen(word))
-    assert (found.mode, found.mode_reasons) == (MODE_NONE, (f"the model is run without compiling: {MOVED}", GRAPHS))
+    assert (found.mode, found.mode_reasons) == (
+        MODE_NONE,
+        (reason("compiling_off", MOVED), reason("graphs_not_probed")),
+    )
     assert found.setting is not True
     assert decided(status, word).mode is None
 
@@ -357,7 +363,7 @@ def test_eager_settings_of_the_users_own_are_right(status: FlagStatus) -> None:
     """Nothing to write about compiling."""
     found = decided(status, Word.UNIFORM, frozen(), compiles=False)
     assert found.mode is None
-    assert found.mode_reasons[0].startswith("eager, as the user asks, is right")
+    assert found.mode_reasons == (reason("users_eager", MOVED),)
 
 
 @pytest.mark.parametrize("status", FlagStatus)
@@ -365,15 +371,14 @@ def test_a_mode_of_the_users_own_is_kept_and_warned_of(status: FlagStatus) -> No
     """Their value wins; that it runs wrong experts is said."""
     found = decided(status, Word.UNIFORM, frozen(), compiles=True)
     assert found.mode is None
-    assert "The launch compiles the model as the user asks" in found.warnings[-1]
-    assert MOVED in found.warnings[-1]
+    assert found.warnings[-1] == reason("users_compiling", MOVED)
 
 
 def test_a_true_of_the_users_for_a_frozen_model_is_warned_of() -> None:
     """And it says that the model must not be compiled."""
     found = decided(FlagStatus.SETTABLE, Word.UNIFORM, frozen(), explicit=True)
-    assert "contradicts what is known" in found.warnings[0]
-    assert found.conditions == (NO_DRAFT, NOT_COMPILED)
+    assert found.warnings[0].code == "contradicts"
+    assert found.conditions == (NO_DRAFT, reason("stays_not_compiled"))
 
 
 @pytest.mark.parametrize("compiles", [None, False, True])
@@ -408,11 +413,13 @@ def cells() -> Iterator[tuple[FlagStatus, Word | None, Facts]]:
 
 
 def test_every_cell_has_a_decision() -> None:
-    """Deciding never fails; every decision says why in whole words, and every refusal has a cause."""
+    """Deciding never fails; every decision says why with codes that have a sentence; every refusal has a cause."""
     for status, word, facts in cells():
         found = decided(status, word, **vars(facts))
         assert found.reasons, (status, word, facts)
-        assert all(text.strip() for text in (*found.reasons, *found.warnings, *found.conditions))
+        for each in (*found.reasons, *found.warnings, *found.conditions):
+            assert each.code in SENTENCES
+            assert "unknown " not in str(each), each
         if found.refusal is DOUBT:
             assert facts.fail_on_unknown, (status, word, facts)
 
@@ -440,7 +447,7 @@ def test_a_true_carries_its_conditions() -> None:
         found = decided(status, word, **vars(facts))
         users = facts.explicit is True and status in {FlagStatus.SETTABLE, FlagStatus.UNKNOWN}
         assert (NO_DRAFT in found.conditions) == (found.setting is True or users), (status, word, facts)
-        held = any(text.startswith(HOLDS_FOR) for text in found.conditions)
+        held = found.holds_for is not None
         assert held or found.setting is not True
         assert not held or facts.proof is PROVED
 

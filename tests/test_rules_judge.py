@@ -1,6 +1,6 @@
 """report -> verdict: each word by its definition, and no model with MoE layers is called safe without a proof."""
 
-from dataclasses import asdict
+import json
 from typing import Any
 
 import pytest
@@ -26,8 +26,9 @@ from reports import (
 )
 
 from rules.assumptions import COVERED, IN_PROOF
-from rules.judge import COMPILED, REPEATED, REQUIRED, SHOWN
-from rules.proof_finding import CONDITIONS, SENTENCES, ProofFinding, ProofWord, Reason, sentence, with_condition
+from rules.judge import COMPILED, REPEATED, REQUIRED
+from rules.proof_finding import ProofWord
+from rules.reason import CONDITIONS, SENTENCES, SHOWN, Reason, first_sentences, reason
 from rules.verdict import Verdict, Word
 
 A, B, C = layers(3)
@@ -39,8 +40,9 @@ MORE = {"another": [C, B, A]}
 def test_a_proved_plain_launch_is_uniform() -> None:
     """A model whose plain launch is proved, and of which no wrong order was seen, is uniform; no witness."""
     found = verdict(report())
-    assert (found.word, found.witness, found.codes) == (Word.UNIFORM, None, ())
-    assert "calls each of the 3 MoE layers once" in found.reasons[0]
+    assert (found.word, found.witness) == (Word.UNIFORM, None)
+    assert found.reasons[0] == reason("plain_proved", layers=3)
+    assert found.reasons[1].code == "order_kept"
     assert [finding.word for finding in found.proofs.values()] == [ProofWord.PROVED]
 
 
@@ -83,7 +85,7 @@ def test_one_order_that_is_no_prefix_is_reordered() -> None:
     """Every pass in the same wrong order is reordered; the reason names the first call a counter gets wrong."""
     found = verdict(report(orders=everywhere([B, A, C])))
     assert found.word == Word.REORDERED
-    assert f"call 1 of that pass ran {B}; a counter would resolve it to {A}" in found.reasons
+    assert reason("wrong_call", call=1, ran=B, counted=A) in found.reasons
 
 
 def test_an_expert_set_that_never_runs_is_reordered() -> None:
@@ -143,8 +145,7 @@ def test_without_a_proof_of_the_plain_launch_nothing_is_decided() -> None:
     old |= {"exploration": {"status": "ran", "branches": []}, "variants": []}
     for data in (report(proofs=[]), report(proofs=[proof((A, B, C), "--max-num-seqs", "8")]), old):
         found = verdict(data)
-        assert (found.word, [reason.code for reason in found.codes]) == (Word.INCONCLUSIVE, ["no_proof"])
-        assert "tuner probe MODEL" in found.reasons[0]
+        assert (found.word, found.reasons) == (Word.INCONCLUSIVE, (reason("no_proof"),))
 
 
 def test_another_compilation_config_is_another_launch() -> None:
@@ -157,8 +158,7 @@ def test_a_model_that_is_not_compiled_is_judged() -> None:
     """Every process of the plain launch says why: not_compiled, neither safe nor unsafe."""
     found = verdict(report(proofs=[proof(rank=NOT_COMPILED)]))
     assert (found.word, found.word.safe, found.word.unsafe) == (Word.NOT_COMPILED, False, False)
-    assert "vLLM does not compile this model" in found.reasons[0]
-    assert [reason.code for reason in found.codes] == ["not_decorated"]
+    assert [(each.code, each.condition) for each in found.reasons] == [("not_decorated", None)]
 
 
 def ranks(*changes: dict[str, Any]) -> dict[str, Any]:
@@ -193,16 +193,18 @@ def test_a_plain_launch_that_is_not_proved_is_inconclusive(case: str) -> None:
     data, code = NOT_PROVED[case]
     found = verdict(report(proofs=[data]))
     assert (found.word, found.witness) == (Word.INCONCLUSIVE, None)
-    assert found.codes[0].code == code
-    assert found.reasons[0].startswith(CONDITIONS[found.codes[0].condition])
+    (first, *_) = found.reasons
+    assert first.code == code
+    assert first.condition is not None
+    assert str(first).startswith(CONDITIONS[first.condition])
 
 
 def test_what_several_processes_share_is_told_once() -> None:
     """Equal failures of ranks are one reason; many different ones are counted."""
     many = [failure(line=number) for number in range(SHOWN + 2)]
     found = verdict(report(proofs=[ranks({"failures": many}, {"failures": many})]))
-    assert len(found.codes) == SHOWN + 2
-    assert found.reasons[-1] == "2 more reasons stand in the report"
+    assert len(found.reasons) == SHOWN + 2
+    assert first_sentences(found.reasons)[-1] == "2 more reasons stand in the JSON document"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,8 @@ def test_a_trace_in_a_wrong_order_is_a_witness(calls: list[str], expected: Word,
     assert found.word == expected
     assert found.witness is not None
     assert (found.witness.scenario, found.witness.executed) == (COMPILED, tuple(calls))
-    assert (" ".join(args) or "the plain launch") in found.reasons[-1]
+    assert found.reasons[-1].code == "traced_wrong"
+    assert found.reasons[-1].fields["launch"] == (" ".join(args) or "the plain launch")
 
 
 @pytest.mark.parametrize("code", [("not_traced", 0), ("graphs", 1), ("nested_call", 2), ("outer_entries", 4)])
@@ -229,7 +232,7 @@ def test_a_trace_that_may_not_be_all_is_no_witness(code: tuple[str, int]) -> Non
 def test_a_recording_through_the_counter_proves_nothing() -> None:
     """It shows the registered order for every model, so that no wrong pass could have been seen."""
     found = verdict(report(observation_method="counted"))
-    assert (found.word, found.codes[0].code) == (Word.INCONCLUSIVE, "recording_counted")
+    assert (found.word, found.reasons) == (Word.INCONCLUSIVE, (reason("counted"),))
     assert word(report(observation_method="hook")) == Word.UNIFORM
 
 
@@ -237,7 +240,7 @@ def test_scenarios_that_failed_do_not_take_a_proof_back() -> None:
     """They look for wrong passes; a proved launch does not need them. One that is lost is damage."""
     assert word(replaced(report(), failed("token_7_decode"))) == Word.UNIFORM
     found = verdict(report(planned=[*SCENARIOS, "token_9_decode"]))
-    assert (found.word, found.codes[0].code) == (Word.INCONCLUSIVE, "scenario_lost")
+    assert (found.word, found.reasons[0].code) == (Word.INCONCLUSIVE, "scenario_lost")
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -273,7 +276,7 @@ def test_a_wrong_pass_of_the_whole_model_counts() -> None:
     """Layers were cut, and with all of them a pass leaves the order."""
     found = verdict(report(whole=whole([B, A])))
     assert found.word == Word.CONDITIONAL
-    assert found.reasons[-1] == "seen with every layer of the model"
+    assert found.reasons[-1] == reason("seen_in_whole")
 
 
 def test_layers_of_the_whole_model_are_layers() -> None:
@@ -421,34 +424,23 @@ def test_less_proof_never_makes_a_verdict_safe(data: dict[str, Any], choose: st.
             assert after != Word.UNIFORM or each["key"] != proof()["key"]
 
 
-# ---- sentences
-
-
-@pytest.mark.parametrize("code", [*SENTENCES, "moon_phase"])
-def test_every_code_has_a_sentence(code: str) -> None:
-    """With its fields, without any, and with foreign ones; never an error, and on one line."""
-    for fields in ({}, {"file": "vllm/a.py", "line": 7, "guard": "Ne(s80, 300)"}, {"{x}": "{y}"}):
-        said = sentence(Reason(code, 4, fields))
-        assert said
-        assert "\n" not in said
-        assert with_condition(Reason(code, 4, fields)) == f"{CONDITIONS[4]}: {said}"
-
-
-def test_a_sentence_says_where() -> None:
-    """File and line stand in it, and a code that is not known shows its fields."""
-    said = sentence(Reason("outer_guard", 4, {"file": "vllm/a.py", "line": 46, "guard": "Ne(s80, 300)"}))
-    assert said == "code around the compiled region depends on `Ne(s80, 300)` at vllm/a.py:46"
-    assert sentence(Reason("moon_phase", 1, {"day": 3})) == "moon phase (day: 3)"
-
-
-def test_a_finding_survives_json() -> None:
-    """And what is none is refused."""
-    finding = verdict(report(proofs=[ranks({"failures": [failure(file="a", line=1)]})])).proofs[proof()["key"]]
-    assert ProofFinding.from_dict(asdict(finding)) == finding
+def test_a_verdict_survives_json() -> None:
+    """With its findings and their reasons; what is not one is refused, a part that is missing too."""
+    found = verdict(report(proofs=[ranks({"failures": [failure(file="a", line=1)]})]))
+    stored = json.loads(json.dumps(found.to_dict()))
+    assert Verdict.from_dict(stored) == found
+    assert found.proofs[proof()["key"]].reasons == (Reason("outer_guard", 4, {"file": "a", "line": 1}),)
     for change in (
         {"word": "fine"},
+        {"reasons": ["so"]},
         {"reasons": [{"code": 1}]},
         {"reasons": [{"code": "a", "condition": True, "fields": {}}]},
+        {"reasons": [{"code": "a", "condition": 1, "fields": {"x": None}}]},
+        {"proofs": {"a": {"word": "fine"}}},
+        {"codes": []},
     ):
-        with pytest.raises((KeyError, TypeError, ValueError)):
-            ProofFinding.from_dict(asdict(finding) | change)
+        with pytest.raises(ValueError, match=r"[a-z]"):
+            Verdict.from_dict(stored | change)
+    for name in stored:
+        with pytest.raises(ValueError, match=name):
+            Verdict.from_dict({field: value for field, value in stored.items() if field != name})

@@ -10,6 +10,7 @@ from reports import layers, report, verdict
 
 from rules.errors import ReportError
 from rules.output import CEILING, FLOOR, TIMES_NOISE, cycle, distance, judge_outputs, noise_floor
+from rules.reason import Reason, reason
 from rules.report import Output, parse_report
 from rules.verdict import Verdict, Word
 
@@ -31,10 +32,9 @@ def test_equal_answers_deepen_the_evidence_and_leave_the_word() -> None:
     found = seen(outputs(off=0.01, on=0.01))
     assert (found.word, found.depth) == (Word.UNIFORM, "output")
     assert found.outputs == {FLAG: "same", ON: "same", OFF: "same"}
-    assert found.output_reasons[ON] == (
-        "0.0100 nats, 0.0100 on added tokens, 0.0000 on those decoded alone, threshold 0.0500, noise 0.0000, "
-        "at most 0.0100 in one prompt"
-    )
+    why = found.output_reasons[ON]
+    nats = {"prompt_tokens": 0.01, "added_tokens": 0.01, "alone": 0, "threshold": 0.05, "noise": 0, "largest": 0.01}
+    assert (why.code, why.fields) == ("distance", pytest.approx(nats))
 
 
 def test_a_report_without_outputs_says_nothing_of_them() -> None:
@@ -47,9 +47,8 @@ def test_a_flag_that_moves_the_answers_takes_a_safe_verdict_back() -> None:
     """Code that looks uniform and a flag that changes answers contradict one another."""
     found = seen(outputs(on=1.5))
     assert (found.word, found.outputs[FLAG]) == (Word.INCONCLUSIVE, "moved")
-    assert found.reasons[0].startswith(
-        "output probe: with the flag on the answers are others than with it off: 1.5000 nats"
-    )
+    assert found.reasons[0] == reason("output_contradicts", found.output_reasons[FLAG])
+    assert found.output_reasons[FLAG].fields["prompt_tokens"] == pytest.approx(1.5)
 
 
 def test_a_flag_that_moves_the_answers_leaves_an_unsafe_verdict_standing() -> None:
@@ -63,7 +62,7 @@ def test_compiling_that_moves_the_answers_is_said_and_decides_nothing() -> None:
     """Both values of the flag are as far from eager: rounding may do that."""
     found = seen(outputs(on=0.2, off=0.2))
     assert (found.word, found.outputs) == (Word.UNIFORM, {FLAG: "same", ON: "moved", OFF: "moved"})
-    assert "0.2000 nats" in found.output_reasons[ON]
+    assert found.output_reasons[ON].fields["prompt_tokens"] == pytest.approx(0.2)
 
 
 def test_a_launch_whose_flag_does_nothing_is_held_against_eager() -> None:
@@ -97,7 +96,10 @@ def test_noise_above_all_measure_says_nothing() -> None:
     """A threshold that would pass wrong experts is none; what lies beyond even that has moved."""
     loud = seen(outputs(on=0.5, again=0.2))
     assert (loud.outputs[FLAG], loud.depth) == ("unknown", "order")
-    assert loud.output_reasons[FLAG].startswith("the noise is too large: 0.5000 nats")
+    why = loud.output_reasons[FLAG]
+    assert why.code == "noise_too_large"
+    assert why.because is not None
+    assert why.because.fields["prompt_tokens"] == pytest.approx(0.5)
     assert seen(outputs(on=2.5, again=0.2)).outputs[FLAG] == "moved"
 
 
@@ -114,21 +116,27 @@ def test_numbers_that_are_none_move_the_answers_unless_both_have_them() -> None:
     assert (both.outputs[FLAG], both.outputs[ON], both.word) == ("unknown", "moved", Word.UNIFORM)
 
 
+FLAG_OFF_FAILED = reason("engine_of_two", reason("engine_failed", detail="no memory"), engine="flag_off")
+
+
 @pytest.mark.parametrize(
     ("engines", "why"),
     [
-        ([*outputs()[:3], output("flag_off", status="failed", detail="no memory", prompts=[])], "flag_off: no memory"),
-        ([*outputs()[:1], *outputs()[2:]], "the noise floor is not known"),
-        ([*outputs()[:3], output("flag_off", prompts=[prompt()])], "they got other prompts"),
-        ([output(one["name"], prompts=[]) for one in outputs()], "no numbers"),
-        ([*outputs()[:2], output("flag_on", 2.0, engine={"flag": False}), output("flag_off")], "switched the flag off"),
+        ([*outputs()[:3], output("flag_off", status="failed", detail="no memory", prompts=[])], FLAG_OFF_FAILED),
+        ([*outputs()[:1], *outputs()[2:]], reason("noise_unknown")),
+        ([*outputs()[:3], output("flag_off", prompts=[prompt()])], reason("other_prompts")),
+        ([output(one["name"], prompts=[]) for one in outputs()], reason("no_numbers_in_both")),
+        (
+            [*outputs()[:2], output("flag_on", 2.0, engine={"flag": False}), output("flag_off")],
+            reason("flag_switched_off"),
+        ),
     ],
 )
-def test_less_than_a_comparison_is_unknown(engines: list[dict[str, Any]], why: str) -> None:
+def test_less_than_a_comparison_is_unknown(engines: list[dict[str, Any]], why: Reason) -> None:
     """It proves nothing and takes nothing back."""
     found = seen(engines)
     assert (found.word, found.outputs[FLAG]) == (Word.UNIFORM, "unknown")
-    assert why in found.output_reasons[FLAG]
+    assert found.output_reasons[FLAG] == why
 
 
 def test_added_tokens_count_as_far_as_they_have_the_same_past() -> None:
@@ -139,7 +147,8 @@ def test_added_tokens_count_as_far_as_they_have_the_same_past() -> None:
     found = distance(named["flag_on"], named["flag_off"])
     assert found is not None
     assert (found.given, found.made) == (0, pytest.approx(0.3 / (3 + 16 + 16)))
-    assert found.parted == "1 of 3 prompts go on otherwise, first at added token 3 of tokens_7, 0.3000 nats apart there"
+    parting = pytest.approx(0.3)
+    assert found.parted == {"parted": 1, "prompts": 3, "token": 3, "prompt": "tokens_7", "parting": parting}
 
 
 @pytest.mark.parametrize(("apart", "word"), [(0.01, "same"), (0.3, "moved")])
@@ -171,7 +180,8 @@ def test_a_prompt_decoded_alone_is_not_hidden_by_the_others() -> None:
     engines[2]["prompts"] = [*engines[2]["prompts"][:-1], wrong]
     found = seen(engines)
     assert found.outputs[FLAG] == "moved"
-    assert "0.0000 on added tokens, 0.3000 on those decoded alone" in found.output_reasons[FLAG]
+    fields = found.output_reasons[FLAG].fields
+    assert (fields["added_tokens"], fields["alone"]) == (0, pytest.approx(0.3))
 
 
 @pytest.mark.parametrize(
@@ -194,10 +204,10 @@ def test_a_short_cycle_at_the_end_is_found(tokens: list[int], length: int) -> No
 def test_a_cycle_is_told_where_the_eager_engine_has_none() -> None:
     """A thin model may run into one by itself."""
     stuck = output("flag_on", prompts=[prompt(tokens=[3] * 16), *output("flag_on")["prompts"][1:]])
-    said = "tokens_7 ends in a cycle of 1, eager does not"
-    assert said in seen([*outputs()[:2], stuck, output("flag_off")]).output_reasons[ON]
+    fields = seen([*outputs()[:2], stuck, output("flag_off")]).output_reasons[ON].fields
+    assert (fields["stuck"], fields["cycle"]) == ("tokens_7", 1)
     eager = [{**stuck, "name": name} for name in ("eager", "eager_again")]
-    assert said not in seen([*eager, stuck, output("flag_off")]).output_reasons[ON]
+    assert "cycle" not in seen([*eager, stuck, output("flag_off")]).output_reasons[ON].fields
 
 
 def test_a_verdict_with_outputs_survives_the_store() -> None:

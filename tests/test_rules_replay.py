@@ -9,6 +9,7 @@ from replay_samples import THREE, WRONG_LAYER, ran_as_meant, replay
 from reports import report, verdict
 
 from rules.errors import ReportError
+from rules.reason import Reason, reason
 from rules.report import parse_report
 from rules.verdict import Verdict, Word
 
@@ -28,23 +29,21 @@ def test_calls_that_ran_what_was_meant_deepen_the_evidence() -> None:
     """A uniform model stays uniform, and the evidence says how many passes were replayed."""
     found = seen(replay())
     assert (found.word, found.depth, found.replays) == (Word.UNIFORM, "replay", {"flag_on": "equal"})
-    assert found.replay_reasons["flag_on"] == "40 passes, 40 of them replayed from CUDA graphs"
+    assert found.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40)
 
 
 def test_passes_of_several_processes_are_told() -> None:
     """Each of them runs every pass, and all are counted."""
     found = seen(replay(engine={"cudagraph_mode": "NONE", "flag": True, "processes": 2}))
-    assert found.replay_reasons["flag_on"] == "40 passes of 2 processes, 40 of them replayed from CUDA graphs"
+    assert found.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40, processes=2)
 
 
 def test_a_wrong_call_takes_a_safe_verdict_back() -> None:
     """Code that looks uniform and an engine that runs other layers contradict one another: nothing is proved."""
     found = seen(replay(ran_as_meant(), WRONG_LAYER))
     assert (found.word, found.replays["flag_on"], found.witness) == (Word.INCONCLUSIVE, "wrong_layer", None)
-    assert found.reasons[0] == (
-        f"replay probe, flag_on: call 2 of a pass of request one meant {THREE[1]}, and {THREE[2]} ran "
-        "(40 such passes, replayed from CUDA graphs)"
-    )
+    fields = {"call": 2, "request": "one", "meant": THREE[1], "ran": THREE[2], "passes": 40, "replayed": 40}
+    assert found.reasons[0] == reason("replay_contradicts", Reason("wrong_layer", None, fields), engine="flag_on")
 
 
 def test_a_wrong_call_leaves_an_unsafe_verdict_standing() -> None:
@@ -70,22 +69,22 @@ def test_an_order_that_only_an_engine_showed_is_judged_like_any_other(order: tup
 @pytest.mark.parametrize(
     ("run", "why"),
     [
-        (replay(status="failed", detail="no memory", passes=[]), "no memory"),
-        (replay(engine={"cudagraph_mode": "NONE", "flag": False}), "vLLM switched the flag off"),
-        (replay(lost=7), "7 records of the trace were lost"),
-        (replay(passes=[]), "no MoE call was recorded"),
-        (replay(ran_as_meant(()), ran_as_meant(())), "no MoE call was recorded"),
-        (replay(ran_as_meant(ran=[THREE[0], THREE[1], None])), "a call without a run"),
-        (replay(ran_as_meant(called=[None, *THREE[1:]])), "or a run without a call"),
-        (replay(ran_as_meant(ambiguous=True)), "calls overlapped"),
-        (replay(ran_as_meant(replayed=False)), "no pass was replayed from a CUDA graph"),
+        (replay(status="failed", detail="no memory", passes=[]), reason("engine_failed", detail="no memory")),
+        (replay(engine={"cudagraph_mode": "NONE", "flag": False}), reason("flag_switched_off")),
+        (replay(lost=7), reason("records_lost", count=7)),
+        (replay(passes=[]), reason("no_call_recorded")),
+        (replay(ran_as_meant(()), ran_as_meant(())), reason("no_call_recorded")),
+        (replay(ran_as_meant(ran=[THREE[0], THREE[1], None])), reason("call_without_run")),
+        (replay(ran_as_meant(called=[None, *THREE[1:]])), reason("call_without_run")),
+        (replay(ran_as_meant(ambiguous=True)), reason("calls_overlapped")),
+        (replay(ran_as_meant(replayed=False)), reason("none_replayed")),
     ],
 )
-def test_less_than_proof_is_unknown(run: dict[str, Any], why: str) -> None:
+def test_less_than_proof_is_unknown(run: dict[str, Any], why: Reason) -> None:
     """An engine of which something was not seen proves nothing, and takes nothing back."""
     found = seen(run)
     assert (found.word, found.depth, found.replays["flag_on"]) == (Word.UNIFORM, "order", "unknown")
-    assert why in found.replay_reasons["flag_on"]
+    assert found.replay_reasons["flag_on"] == why
 
 
 @pytest.mark.parametrize("gap", [{"lost": 7}, {"passes": [WRONG_LAYER, ran_as_meant(ambiguous=True)]}])
@@ -103,7 +102,7 @@ def test_an_engine_without_graphs_needs_no_replayed_pass() -> None:
     """On a CPU nothing is captured."""
     engine = {"mode": "DYNAMO_TRACE_ONCE", "cudagraph_mode": "NONE"}
     found = seen(replay(ran_as_meant(replayed=False), engine=engine, name="as_launched"))
-    assert found.replay_reasons["as_launched"] == "40 passes, 0 of them replayed from CUDA graphs"
+    assert found.replay_reasons["as_launched"] == reason("replay_equal", passes=40, replayed=0)
 
 
 def test_an_equal_engine_makes_nothing_safe() -> None:

@@ -8,6 +8,9 @@ from cache_samples import execute, plant, rewrite
 from fake_environment import MIXTRAL, Serving, tuner
 from reports import proof, report
 
+from rules.verdict import Verdict, Word
+
+VERDICT = Verdict(Word.UNIFORM, ()).to_dict()
 SHAPES: list[tuple[str, dict[str, Any]]] = [
     ("report", {}),
     ("report", report(whole=True)),
@@ -18,11 +21,13 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
     ("report", report(flag=None)),
     ("report", report(scenarios=[{"name": "decode_1"}])),
     ("verdict", {"word": "uniform"}),
-    ("verdict", {"word": "uniform", "reasons": [7], "witness": None}),
-    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "proofs": 7}),
-    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "proofs": {"a": {"word": "proved"}}}),
-    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "replay_reasons": {"a": 7}}),
-    ("verdict", {"word": "uniform", "reasons": ["so"], "witness": None, "codes": [{"code": 7}]}),
+    ("verdict", VERDICT | {"reasons": [7]}),
+    ("verdict", VERDICT | {"reasons": ["so"]}),
+    ("verdict", VERDICT | {"reasons": [{"code": 7}]}),
+    ("verdict", VERDICT | {"proofs": 7}),
+    ("verdict", VERDICT | {"proofs": {"a": {"word": "fine"}}}),
+    ("verdict", VERDICT | {"replay_reasons": {"a": 7}}),
+    ("verdict", {name: part for name, part in VERDICT.items() if name != "compile"}),
 ]
 
 

@@ -21,7 +21,7 @@ def sample(number: int = 0, architecture: str = "MixtralForCausalLM", *, padding
         key=key,
         sources={"vllm/model_executor/models/mixtral.py": "a" * 64, "vllm/layer.py": "b" * 64},
         report={"result": "ok", "passes": [[1, 2], [1, 2]], "padding": "x" * padding},
-        verdict={"word": "uniform", "reasons": ["each pass ran in order"]},
+        verdict={"word": "uniform", "reasons": [{"code": "order_kept"}]},
         rules="c" * 64,
         probed_at="2026-11-22T10:00:00+00:00",
     )

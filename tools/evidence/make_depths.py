@@ -215,7 +215,7 @@ def keep_replays(row: Row, found: Sequence[Row]) -> None:
     runs = [convert(one, Replay) for one in found]
     for one in runs:
         row["words"][one.name], reason = judge_replay(one)
-        row["reasons"][one.name] = bare(reason)
+        row["reasons"][one.name] = bare(str(reason))
     right = runs[-1]
     row["engine"] = right.engine
     row["passes"] = sum(one.count for one in right.passes)
@@ -228,7 +228,7 @@ def keep_outputs(row: Row, found: Sequence[Row]) -> None:
     outputs = [convert(one, Output) for one in found]
     named = {one.name: one for one in outputs}
     for pair, (word, reason) in judge_outputs(outputs).items():
-        row["words"][pair], row["reasons"][pair] = word, bare(reason)
+        row["words"][pair], row["reasons"][pair] = word, bare(str(reason))
         one, other = (named[name] for name in pair.split("_against_"))
         far = distance(one, other) if one.status == other.status == "ran" else None
         row["distances"][pair] = asdict(far) if far else None

@@ -121,7 +121,7 @@ def engine(row: dict[str, Any], name: str) -> tuple[str, str]:
     engines = (row["replay"].get("evidence") or {}).get("replays") or []
     for entry in engines:
         if entry["name"] == name:
-            return entry["verdict"], bare(entry["reason"])
+            return entry["verdict"], bare(entry["reason"]["text"])
     return NOT_STARTED, bare(error_message(row))[:200]
 
 
@@ -133,8 +133,8 @@ def error_message(row: dict[str, Any]) -> str:
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
     """A line of the table."""
-    reasons = row["plan"].get("reasons") or [row["plan"].get("error", "")]
-    why = "" if is_true(row) else bare(str(reasons[-1]))[:240]
+    reasons = [reason["text"] for reason in row["plan"].get("reasons") or ()] or [str(row["plan"].get("error", ""))]
+    why = "" if is_true(row) else bare(reasons[-1])[:240]
     flag = "yes" if is_true(row) else "no"
     engines = (": ".join(filter(None, engine(row, name))) for name in ("flag_on", "flag_off"))
     return (row["model"].replace("--", "/"), flag, why, *engines)

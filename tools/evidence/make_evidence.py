@@ -126,7 +126,7 @@ def summary(document: dict) -> dict:
         "model": document["model"]["name"],
         "environment": {name: document["environment"][name] for name in ("vllm", "torch", "platform", "flag_status")},
         "verdict": document["verdict"],
-        "reasons": document["reasons"],
+        "reasons": [reason["text"] for reason in document["reasons"]],
         "witness": document["witness"],
         "compilation_config": document["launch"]["compilation_config"],
         "scenarios": len(evidence["scenarios"]),

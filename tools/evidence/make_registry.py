@@ -17,6 +17,7 @@ from statistics import median
 
 from zoo.zoo_truth import ZOO
 
+from rules.reason import OF_DECISION
 from tools.evidence import ROOT
 from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shown, table, write
 
@@ -101,7 +102,7 @@ def proof_cell(document: dict, words: str) -> str:
     """What the proof of a launch says: its word, and the first reason if it is not proved."""
     for proof in document["evidence"]["proofs"]:
         if proof["arguments"] == words.split():
-            reasons = [reason["sentence"] for reason in proof["reasons"]]
+            reasons = [reason["text"] for reason in proof["reasons"]]
             return "proved" if proof["word"] == "proved" else f"{proof['word']}: {flat(reasons[0], 160)}"
     return "no proof is stored"
 
@@ -173,7 +174,7 @@ def listed(results: list[dict], word: str) -> str:
 
 def judged(result: dict) -> list[str]:
     """The reasons of the verdict, without those of the launch."""
-    return [reason for reason in result["reasons"] if not reason.startswith("fast_moe_cold_start ")]
+    return [reason["text"] for reason in result["reasons"] if reason["code"] not in OF_DECISION]
 
 
 def failures(results: list[dict]) -> str:

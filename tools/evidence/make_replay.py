@@ -198,7 +198,8 @@ def judged(row: dict[str, Any]) -> tuple[str, str]:
     name = "flag_on" if row["flag"] else "flag_off"
     kept = ("engine", "changed", "registered", "lost", "passes")
     told = {"name": name, "status": "ran", "detail": "", "made_at": "", **{part: row[part] for part in kept}}
-    return judge_replay(convert(told, Replay))
+    word, reason = judge_replay(convert(told, Replay))
+    return word, str(reason)
 
 
 def variables(plugin: Path) -> dict[str, str]:

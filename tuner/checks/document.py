@@ -8,7 +8,7 @@ from cache.secrets import without_keys
 from tuner.checks.check import Checked
 from tuner.checks.examine import Examined
 from tuner.checks.finding import LaunchFinding, Severity
-from tuner.launch.document import holds_for, proof_part
+from tuner.launch.document import proof_part
 
 SCHEMA_VERSION = 1
 
@@ -75,5 +75,5 @@ def _launch_part(examined: Examined) -> dict[str, Any]:
         "flag_status": str(examined.plan.flag.status) if examined.plan else None,
         "verdict": str(verdict.word) if verdict else None,
         "proof": proof_part(examined.plan) if examined.plan else None,
-        "holds_for": holds_for(examined.plan) if examined.plan else None,
+        "holds_for": examined.plan.decision.holds_for if examined.plan else None,
     }

@@ -14,6 +14,7 @@ from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.decide import FLAG_KEY, Refusal
 from rules.errors import ErrorKind, TunerError
+from rules.reason import reason
 from rules.releases import parse_version
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.arguments.vllm_options import Kind, scan
@@ -145,7 +146,7 @@ def _planned(examined: Examined, environment: Environment, arguments: ServeArgum
     model = examined.model or unidentified(arguments.model or "")
     subject = Subject(model, environment, serving.model_impl, serving.trust_remote_code)
     if examined.model is None:
-        lookup = LookUp(None, None, (examined.model_problem,), verified=False)
+        lookup = LookUp(None, None, (reason("not_looked_up", why=examined.model_problem),), verified=False)
     elif examined.exact:
         lookup = look_up(knowledge.store, subject, files_at_hand=False, accept_platform=knowledge.accept_platform)
     else:
@@ -320,8 +321,8 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
             candidates.append((entry, report, verdict))
     if not candidates:
         vllm = subject.environment.vllm
-        miss = f"no verdict is stored for this model in vLLM {vllm}" + (f" on {platform}" if platform else "")
-        return subject, LookUp(None, None, (miss,), verified=False)
+        what = f"this model in vLLM {vllm}" + (f" on {platform}" if platform else "")
+        return subject, LookUp(None, None, (reason("no_verdict_for", what=what),), verified=False)
     entry, report, verdict = min(
         candidates, key=lambda item: (item[2].word.safe, not item[2].word.unsafe, item[0].provenance is not None)
     )

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from rules.compilation_keys import unknown_keys
-from rules.decide import FLAG_KEY, HOLDS_FOR, MODE_KEY
+from rules.decide import FLAG_KEY, MODE_KEY
+from rules.reason import sentences
 from rules.releases import RELEASES, FlagStatus, parse_version, turns_off_by_itself
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import ServeArguments
@@ -86,9 +87,9 @@ def _of_flag(examined: Examined) -> Iterator[LaunchFinding]:
     elif examined.true_refused:
         yield from _of_refused_true(examined, examined.plan, line, speculative=speculative)
     elif examined.plan.decision.warnings:
-        yield finding(examined, Rule.UNPROVED, _sentence(examined.plan.decision.warnings[0]), line=line)
+        yield finding(examined, Rule.UNPROVED, _sentence(str(examined.plan.decision.warnings[0])), line=line)
     elif missing := missing_root(examined):
-        holds_for = " ".join(text for text in examined.plan.decision.conditions if text.startswith(HOLDS_FOR))
+        holds_for = f"holds for: {examined.plan.decision.holds_for}" if examined.plan.decision.holds_for else ""
         message = f"{FLAG_KEY} is true ({holds_for}), and code that another launch compiled may run: set {missing}."
         yield finding(examined, Rule.UNPROVED, message, line=line)
 
@@ -107,11 +108,11 @@ def _of_refused_true(examined: Examined, plan: Plan, line: int, *, speculative: 
     if speculative:
         yield finding(examined, Rule.DRAFT, f"{ABOUT[Rule.DRAFT][1]}", line=line)
     if verdict is not None and verdict.word.unsafe:
-        reason = "; ".join(verdict.reasons[:1])
+        reason = "; ".join(sentences(verdict.reasons[:1]))
         message = f"{FLAG_KEY} is true, and the verdict is {verdict.word}: {reason}."
         yield finding(examined, Rule.CONTRADICTED, message, line=line)
     elif not speculative:
-        yield finding(examined, Rule.CONTRADICTED, _sentence(plan.decision.warnings[0]), line=line)
+        yield finding(examined, Rule.CONTRADICTED, _sentence(str(plan.decision.warnings[0])), line=line)
 
 
 def _of_plan(examined: Examined) -> Iterator[LaunchFinding]:
@@ -122,7 +123,7 @@ def _of_plan(examined: Examined) -> Iterator[LaunchFinding]:
     explicit = examined.arguments.compilation_config.get(FLAG_KEY)
     verdict = plan.lookup.verdict
     if plan.flag.status is FlagStatus.ALWAYS_ON and plan.decision.refusal != "none":
-        yield finding(examined, Rule.RELEASE, "; ".join(plan.decision.reasons) + ".")
+        yield finding(examined, Rule.RELEASE, "; ".join(sentences(plan.decision.reasons)) + ".")
     on_by_itself = explicit is None and plan.flag.status is FlagStatus.SETTABLE and not examined.hidden
     if (
         on_by_itself
@@ -130,9 +131,9 @@ def _of_plan(examined: Examined) -> Iterator[LaunchFinding]:
         and examined.arguments.serving.speculative is None
         and verdict is not None
     ):
-        yield _left_on(examined, plan.decision.reasons[0])
+        yield _left_on(examined, str(plan.decision.reasons[0]))
     if verdict is not None and verdict.compile == "frozen" and compiles(examined.arguments) is not False:
-        message = "; ".join(verdict.compile_reasons) or ABOUT[Rule.FROZEN][1]
+        message = "; ".join(sentences(verdict.compile_reasons)) or ABOUT[Rule.FROZEN][1]
         yield finding(examined, Rule.FROZEN, f"Set {MODE_KEY} to 0 in the compilation config: {message}.")
 
 
@@ -170,12 +171,14 @@ def _of_doubt(examined: Examined) -> Iterator[LaunchFinding]:
     elif _ineffective(examined):
         return
     elif examined.plan is not None and (verdict := examined.plan.lookup.verdict) is None:
-        yield finding(examined, Rule.NO_VERDICT, _sentence("; ".join(examined.plan.lookup.miss)))
+        yield finding(examined, Rule.NO_VERDICT, _sentence("; ".join(sentences(examined.plan.lookup.miss))))
     elif examined.plan is not None and verdict is not None and verdict.word is Word.INCONCLUSIVE:
-        yield finding(examined, Rule.NO_VERDICT, f"The verdict is {verdict.word}: {'; '.join(verdict.reasons[:1])}.")
+        yield finding(
+            examined, Rule.NO_VERDICT, f"The verdict is {verdict.word}: {'; '.join(sentences(verdict.reasons[:1]))}."
+        )
     elif _left_unproved(examined):
         yield finding(
-            examined, Rule.LAUNCH_UNPROVED, _sentence(examined.plan.decision.reasons[0] if examined.plan else "")
+            examined, Rule.LAUNCH_UNPROVED, _sentence(str(examined.plan.decision.reasons[0]) if examined.plan else "")
         )
 
 

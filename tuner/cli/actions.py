@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rules.errors import ErrorKind, TunerError
+from rules.reason import sentences
 from tuner.cli.choices import OnMissing
 from tuner.cli.inputs import Inputs, Launching, decided, looked_up, may_be_proved, planned_safely, probed_first
 from tuner.cli.output import failures, needs_verdict, present, refuse, result, say_without_waiting, stop_on_signals
@@ -26,7 +27,7 @@ def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing:
     """Become `vllm serve` with the decision merged into `args`, or print the command."""
     with failures(as_json=False):
         plan = _planned(args, inputs, launching, on_missing)
-        for sentence in (serve_line(plan), *plan.warnings):
+        for sentence in (serve_line(plan), *sentences(plan.warnings)):
             say_without_waiting(f"tuner: {sentence}")
         refuse(plan)
         python = Path(plan.subject.environment.python)
@@ -52,5 +53,6 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
         stop_on_signals()
         plan = probed_first(args, inputs, launching, os.environ)
     if on_missing is OnMissing.FAIL and plan.lookup.verdict is None and needs_verdict(plan):
-        raise TunerError("; ".join(plan.lookup.miss), hint="Run `tuner probe` first.", kind=ErrorKind.NO_VERDICT)
+        why = "; ".join(sentences(plan.lookup.miss))
+        raise TunerError(why, hint="Run `tuner probe` first.", kind=ErrorKind.NO_VERDICT)
     return plan

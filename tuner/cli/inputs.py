@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
+from rules.reason import reason
 from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.environment.environment import Environment
@@ -103,7 +104,8 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
             subject = _subject(_named_model(arguments), arguments, environment)
             return make_plan(store, subject, arguments, options)
         except TunerError as error:
-            return plan_with(store, subject, arguments, options, LookUp(None, None, (error.message,)))
+            miss = (reason("not_looked_up", why=error.message),)
+            return plan_with(store, subject, arguments, options, LookUp(None, None, miss))
 
 
 def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rules.decide import Refusal
 from rules.errors import TunerError
+from rules.reason import sentences
 from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.errors import ExitCode, exit_code_of
@@ -104,7 +105,7 @@ def refuse(plan: "Plan") -> None:
     """End here if the launch must not happen."""
     if plan.decision.refusal is not Refusal.NONE:
         unsafe = plan.decision.refusal is Refusal.UNSAFE
-        complain("This launch is refused.", "; ".join(plan.decision.reasons))
+        complain("This launch is refused.", "; ".join(sentences(plan.decision.reasons)))
         raise SystemExit(ExitCode.REFUSED if unsafe else ExitCode.UNKNOWN)
 
 

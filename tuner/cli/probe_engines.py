@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from rules.errors import ErrorKind, TunerError
+from rules.reason import sentences
 from tuner.arguments.serve_arguments import parse
 from tuner.cli.choices import Depth
 from tuner.cli.inputs import Inputs, Launching, planned
@@ -129,7 +130,7 @@ def _own(plan: "Plan") -> "Entry":
     if entry is None:
         raise TunerError(
             "The order probe left no verdict for this launch.",
-            hint="; ".join(plan.lookup.miss),
+            hint="; ".join(sentences(plan.lookup.miss)),
             kind=ErrorKind.NO_VERDICT,
         )
     return entry

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rules.decide import HOLDS_FOR
+from rules.reason import sentences
 from tuner.launch.plan import Plan
 from tuner.verdicts.origin import imported_sentence, shown
 
@@ -28,9 +28,9 @@ def annotations(plan: Plan) -> dict[str, str]:
         "platform": environment.platform,
         "flag-status": str(plan.flag.status),
         "decision": "; ".join(_decision(plan)),
-        "holds-for": "; ".join(_launches(plan)),
-        "holds-while": "; ".join(_others(plan)),
-        "warnings": "; ".join((*imported_sentence(lookup), *plan.warnings)),
+        "holds-for": plan.decision.holds_for or "",
+        "holds-while": "; ".join(sentences(plan.decision.other_conditions)),
+        "warnings": "; ".join((*imported_sentence(lookup), *sentences(plan.warnings))),
     }
     return {PREFIX + name: _line(text) for name, text in evidence.items() if text}
 
@@ -39,13 +39,14 @@ def head(plan: Plan, notes: Sequence[str] = ()) -> str:
     """The evidence and the notes as lines of comments, for YAML, shells and Dockerfiles alike."""
     verdict = plan.lookup.verdict.word if plan.lookup.verdict else "none stored"
     environment, entry = plan.subject.environment, plan.lookup.entry
+    launch = plan.decision.holds_for
     lines = [
         f"verdict: {verdict}; vLLM {environment.vllm}, torch {environment.torch}, flag {plan.flag.status}",
         *([f"evidence: key {entry.digest[:12]}, probed {entry.probed_at}"] if entry else []),
         *imported_sentence(plan.lookup),
         *_decision(plan),
-        *(f"{HOLDS_FOR}{launch}" for launch in _launches(plan)),
-        *(f"holds while: {condition}" for condition in _others(plan)),
+        *([f"holds for: {launch}"] if launch is not None else []),
+        *(f"holds while: {condition}" for condition in plan.decision.other_conditions),
         *(f"warning: {warning}" for warning in plan.warnings),
         *notes,
     ]
@@ -60,17 +61,7 @@ def manifest(plan: Plan, documents: Sequence[dict[str, Any]], notes: Sequence[st
 
 
 def _decision(plan: Plan) -> Iterable[str]:
-    return (*plan.decision.reasons, *plan.decision.mode_reasons)
-
-
-def _launches(plan: Plan) -> list[str]:
-    """For which launch a `true` holds; nothing without one."""
-    return [text.removeprefix(HOLDS_FOR) for text in plan.decision.conditions if text.startswith(HOLDS_FOR)]
-
-
-def _others(plan: Plan) -> list[str]:
-    """What else must stay true for it."""
-    return [text for text in plan.decision.conditions if not text.startswith(HOLDS_FOR)]
+    return sentences((*plan.decision.reasons, *plan.decision.mode_reasons))
 
 
 def _line(text: str) -> str:

@@ -7,18 +7,29 @@ fall back one by one would no longer agree.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
 from rules.decide import FLAG_KEY, MODE_KEY, Decision, Refusal
 from rules.errors import ErrorKind, TunerError
 from rules.launch_key import variables_agree
+from rules.reason import reason
 from rules.releases import Flag, FlagStatus
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.launch.cache_root import CACHE_ROOT, name_of_proof
 from tuner.launch.decision_document import HINT, load_decision, not_a_decision
-from tuner.launch.plan import Options, Plan, as_bool, build_launch, explicit_flag, other_model, without_null
+from tuner.launch.plan import (
+    Options,
+    Plan,
+    as_bool,
+    build_launch,
+    explicit_flag,
+    other_model,
+    warnings_of,
+    without_null,
+)
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, public_version
 from tuner.verdicts.proofs import LaunchIdentity, launch_identity, told
@@ -85,43 +96,72 @@ def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArgume
     arguments = without_null(arguments)
     additions = {key: value for key, value in decided.settings.items() if key not in arguments.compilation_config}
     word = decided.verdict
-    key = f", key {decided.key[:12]}" if decided.key else ""
-    reason = f"decided by {decided.path} (verdict {word or 'none stored'}{key})"
+    key = {"key": decided.key} if decided.key else {}
+    decided_by = reason("decided_by_file", path=str(decided.path), verdict=str(word or "none stored"), **key)
     explicit = explicit_flag(arguments)
-    warnings = [*arguments.warnings]
+    warnings = warnings_of(arguments)
     if explicit is not None and explicit != decided.settings.get(FLAG_KEY, explicit):
-        warnings.append(
-            f"{FLAG_KEY}={str(explicit).lower()} was given by the user and is kept; {decided.path} says otherwise"
-        )
+        against = reason("against_file", value=str(explicit).lower(), path=str(decided.path))
+        warnings = (*warnings, against)
     decision = Decision(
         setting=additions.get(FLAG_KEY),
-        reasons=(reason,),
+        reasons=(decided_by,),
         refusal=_refusal(decided, arguments, options),
         mode=additions.get(MODE_KEY),
-        mode_reasons=(reason,),
+        mode_reasons=(decided_by,),
     )
-    verdict = None if word is None else Verdict(word, (reason,))
-    lookup = LookUp(None, verdict, () if verdict else (f"none stood behind {decided.path}",), verified=False)
+    verdict = None if word is None else Verdict(word, (decided_by,))
+    miss = () if verdict else (reason("none_behind_file", path=str(decided.path)),)
+    lookup = LookUp(None, verdict, miss, verified=False)
     options = replace(options, cache_root=options.cache_root or decided.cache_root, proof=decided.proof)
     launch = build_launch(subject, arguments, options, additions)
-    return Plan(subject, lookup, decided.flag, decision, launch, tuple(warnings))
+    return Plan(subject, lookup, decided.flag, decision, launch, warnings)
+
+
+class Fact(Enum):
+    """What may be true of a launch and the file that decides it."""
+
+    ENFORCED = auto()
+    """The command refuses a value of the user's that contradicts an unsafe verdict."""
+    FAILS_ON_UNKNOWN = auto()
+    """The command refuses what nothing is known of."""
+    ALLOWED = auto()
+    """The file itself refuses nothing."""
+    CONTRADICTED = auto()
+    """The user sets the flag to true, and the file to false."""
+    UNSAFE = auto()
+    """The verdict is unsafe, or there is a draft model."""
+    UNSURE = auto()
+    """Layers may be counted, and no safe verdict stands behind the file."""
+
+
+REFUSALS = (
+    ({Fact.ENFORCED, Fact.CONTRADICTED, Fact.UNSAFE}, Refusal.UNSAFE),
+    ({Fact.FAILS_ON_UNKNOWN, Fact.ALLOWED, Fact.CONTRADICTED}, Refusal.UNKNOWN),
+    ({Fact.FAILS_ON_UNKNOWN, Fact.ALLOWED, Fact.UNSURE}, Refusal.UNKNOWN),
+)
+"""Facts that must all hold -> the refusal; the first row counts. As without a file (`rules.decide`)."""
 
 
 def _refusal(decided: DecisionFile, arguments: ServeArguments, options: Options) -> Refusal:
-    """What the file refuses; with `enforce` and `fail_on_unknown` also as without a file (`rules.decide`)."""
-    word = decided.verdict
-    against = explicit_flag(arguments) is True and decided.settings.get(FLAG_KEY) is False
-    if options.enforce and against and ((word is not None and word.unsafe) or arguments.serving.speculative):
-        return Refusal.UNSAFE
+    """What is refused: by `REFUSALS`, else what the file refuses."""
+    facts = _facts(decided, arguments, options)
+    return next((refusal for needed, refusal in REFUSALS if needed <= facts), decided.refusal)
+
+
+def _facts(decided: DecisionFile, arguments: ServeArguments, options: Options) -> set[Fact]:
+    word, setting = decided.verdict, decided.settings.get(FLAG_KEY)
     on_or_unknown = decided.flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
-    may_count = on_or_unknown and decided.settings.get(FLAG_KEY) is not False
-    if (
-        options.fail_on_unknown
-        and decided.refusal is Refusal.NONE
-        and (against or (may_count and not (word and word.safe)))
-    ):
-        return Refusal.UNKNOWN
-    return decided.refusal
+    may_count = on_or_unknown and setting is not False
+    facts = {
+        Fact.ENFORCED: options.enforce,
+        Fact.FAILS_ON_UNKNOWN: options.fail_on_unknown,
+        Fact.ALLOWED: decided.refusal is Refusal.NONE,
+        Fact.CONTRADICTED: explicit_flag(arguments) is True and setting is False,
+        Fact.UNSAFE: (word is not None and word.unsafe) or bool(arguments.serving.speculative),
+        Fact.UNSURE: may_count and (word is None or not word.safe),
+    }
+    return {fact for fact, holds in facts.items() if holds}
 
 
 def require_same_launch(decided: DecisionFile, subject: Subject, arguments: ServeArguments, options: Options) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from rules.decide import HOLDS_FOR
 from rules.errors import TunerError
 from rules.launch_key import HARMLESS_VARIABLES
 from rules.proof_finding import PLAIN
+from rules.reason import parts
 from rules.releases import Flag
 from rules.verdict import Verdict
 from tuner.environment.environment import Environment
 from tuner.launch.plan import Plan
-from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, reason_part, replays_part, whole_part
+from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, replays_part, whole_part
 
 SCHEMA_VERSION = 2
 
@@ -26,16 +26,13 @@ SCHEMA_VERSION = 2
 def plan_document(plan: Plan) -> dict[str, Any]:
     """The document of one planned launch; `verdict` is null if none is stored."""
     verdict = plan.lookup.verdict
+    evidence = verdict.reasons if verdict else plan.lookup.miss
     return {
         "schema_version": SCHEMA_VERSION,
         "model": model_part(plan),
         "environment": environment_part(plan.subject.environment, plan.flag),
         "verdict": None if verdict is None else str(verdict.word),
-        "reasons": [
-            *(verdict.reasons if verdict else plan.lookup.miss),
-            *plan.decision.reasons,
-            *plan.decision.mode_reasons,
-        ],
+        "reasons": parts((*evidence, *plan.decision.reasons, *plan.decision.mode_reasons)),
         "witness": witness_part(verdict),
         "proof": proof_part(plan),
         "launch": {
@@ -43,19 +40,13 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "env": plan.launch.env,
             "args": list(plan.launch.args),
             "cache": plan.launch.cache,
-            "conditions": list(plan.decision.conditions),
-            "holds_for": holds_for(plan),
+            "conditions": parts(plan.decision.conditions),
+            "holds_for": plan.decision.holds_for,
         },
-        "warnings": list(plan.warnings),
+        "warnings": parts(plan.warnings),
         "refusal": str(plan.decision.refusal),
         "evidence": evidence_part(plan),
     }
-
-
-def holds_for(plan: Plan) -> str | None:
-    """For which launch a `true` holds, on one line; None without one."""
-    named = (text for text in plan.decision.conditions if text.startswith(HOLDS_FOR))
-    return next((text.removeprefix(HOLDS_FOR) for text in named), None)
 
 
 def proof_part(plan: Plan) -> dict[str, Any] | None:
@@ -74,7 +65,7 @@ def proof_part(plan: Plan) -> dict[str, Any] | None:
         "launch": proof.launch,
         "shared": proof.shared,
         "platform": proof.platform,
-        "reasons": [reason_part(reason) for reason in proof.finding.reasons],
+        "reasons": parts(proof.finding.reasons),
         "variables": counting,
     }
 
@@ -147,7 +138,6 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         ],
         "whole": whole_part(report),
         "proofs": proofs_part(report, verdict),
-        "codes": [reason_part(reason) for reason in verdict.codes],
         "compile": compile_part(verdict),
         "replays": replays_part(report, verdict),
         "outputs": outputs_part(report, verdict),

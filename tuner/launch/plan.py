@@ -10,6 +10,7 @@ from cache.key import digest
 from cache.verdicts.store import VerdictStore
 from rules.decide import FLAG_KEY, MODE_KEY, MODE_NONE, Decision, Facts, decide
 from rules.errors import TunerError
+from rules.reason import Reason, reason
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import ServeArguments, merge, parse
@@ -32,7 +33,6 @@ from tuner.verdicts.proofs import (
 
 DEFAULT_ROOT = "~/.cache/vllm"
 """Where vLLM keeps caches by itself; it expands the tilde, also in the variable (vllm/envs.py, all releases)."""
-OWN_FOLDER = "the launch names a cache_dir, which may hold code that another launch compiled"
 REDIRECT, MODELSCOPE, PLUGINS = "VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE", "VLLM_PLUGINS"
 """Variables with which vLLM may serve another model than the one that was read here: the first names a file of models
 to put in place of others, the second makes vLLM ask another hub (vllm/transformers_utils/utils.py and config.py, 0.16.0
@@ -105,7 +105,7 @@ class Plan:
     flag: Flag
     decision: Decision
     launch: Launch
-    warnings: tuple[str, ...]
+    warnings: tuple[Reason, ...]
     proof: LaunchProof = NO_PROOF
 
 
@@ -149,8 +149,19 @@ def plan_with(
     if proof.finding and proof.finding.proved and _may_count(flag, arguments, additions):
         options = replace(options, proof=proof.folder)
     launch = build_launch(subject, arguments, options, additions)
-    origin = (*filter(None, [accepted(lookup)]), *draft_notes(draft))
-    return Plan(subject, lookup, flag, decision, launch, (*arguments.warnings, *origin, *decision.warnings), proof)
+    warnings = (*warnings_of(arguments), *_origin(lookup, draft), *decision.warnings)
+    return Plan(subject, lookup, flag, decision, launch, warnings, proof)
+
+
+def warnings_of(arguments: ServeArguments) -> tuple[Reason, ...]:
+    """What vLLM does with the arguments that their writer may not expect."""
+    return tuple(reason("arguments", text=text) for text in arguments.warnings)
+
+
+def _origin(lookup: LookUp, draft: LookUp | None) -> tuple[Reason, ...]:
+    """Where the verdicts come from that decide, if not from a probe of this platform here."""
+    texts = [*filter(None, [accepted(lookup)]), *draft_notes(draft)]
+    return tuple(reason("origin", text=text) for text in texts)
 
 
 def _may_count(flag: Flag, arguments: ServeArguments, additions: Mapping[str, Any]) -> bool:
@@ -225,7 +236,7 @@ def _facts(
         plain=launch.plain or (proof.shared and proof.launch == PLAIN_LAUNCH),
         other_model=variables,
         other_config=_other_config(serving),
-        old_code=OWN_FOLDER if arguments.compilation_config.get("cache_dir") else "",
+        old_code=reason("own_cache_folder") if arguments.compilation_config.get("cache_dir") else None,
         accepted_platform=accepted_platform or "",
         fail_on_unknown=options.fail_on_unknown,
         enforce=options.enforce,

@@ -3,7 +3,8 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from rules.decide import FLAG_KEY, HOLDS_FOR, MODE_KEY
+from rules.decide import FLAG_KEY, MODE_KEY
+from rules.reason import sentences
 from tuner.launch.plan import Plan
 from tuner.text import line, lines
 from tuner.verdicts.origin import accepted, imported_short
@@ -42,11 +43,9 @@ def plan_text(plan: Plan) -> str:
 
 def holds_lines(plan: Plan) -> list[str]:
     """For which launch a `true` holds, and what else must stay true."""
-    texts = plan.decision.conditions
-    launch = [text.removeprefix(HOLDS_FOR) for text in texts if text.startswith(HOLDS_FOR)]
-    others = [text for text in texts if not text.startswith(HOLDS_FOR)]
+    launch, others = plan.decision.holds_for, plan.decision.other_conditions
     return [
-        *([line("holds for", launch[0])] if launch else []),
+        *([line("holds for", launch)] if launch is not None else []),
         *([lines("holds while", others)] if others else []),
     ]
 
@@ -67,7 +66,7 @@ def serve_line(plan: Plan) -> str:
     """What `tuner serve` says before it becomes vLLM: one line."""
     setting = plan.decision.setting
     written = "nothing to write" if setting is None else f"{FLAG_KEY}={str(setting).lower()}"
-    missing = "" if plan.lookup.verdict else f"no verdict ({'; '.join(plan.lookup.miss)}); "
+    missing = "" if plan.lookup.verdict else f"no verdict ({'; '.join(sentences(plan.lookup.miss))}); "
     imported = imported_short(plan.lookup.entry)
     flag = f"{missing}{written}: {plan.decision.reasons[0]}" + (f" (verdict {imported})" if imported else "")
     mode = plan.decision.mode

@@ -37,4 +37,4 @@ def probed_row(result: "Probed") -> tuple[str, str, str, str, str]:
         )
     word, note = (result.verdict.word, result.verdict.reasons[0]) if result.verdict else ("", "")
     layers = len(parse_report(result.entry.report).registered) if result.entry else 0
-    return result.name, str(word), str(layers), f"{result.seconds:.1f}", clipped(note)
+    return result.name, str(word), str(layers), f"{result.seconds:.1f}", clipped(str(note))

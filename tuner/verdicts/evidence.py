@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rules.proof_finding import PLAIN, ProofFinding, Reason, sentence
+from rules.proof_finding import PLAIN, ProofFinding
+from rules.reason import Reason, parts, sentence, sentences
 from rules.report import Output, Proof, Replay, Report
 from rules.verdict import Verdict
 from tuner.verdicts.proofs import PLAIN_LAUNCH
@@ -53,11 +54,12 @@ def _cause(cause: tuple[str, str], names: Sequence[str]) -> str:
     return f"{len(names)} {NOT_RUN.get(status, status)}: {', '.join(names[:NAMES_SHOWN])}{more}{why}"
 
 
-def named_texts(words: Mapping[str, str], reasons: Mapping[str, str]) -> list[str]:
+def named_texts(words: Mapping[str, str], reasons: Mapping[str, Reason]) -> list[str]:
     """One line for each engine that was watched on the device, or each two whose answers were compared."""
     width = max(map(len, words), default=0)
     return [
-        f"{name.replace('_', ' '):<{width}}  {word}: {clipped(reasons.get(name, ''))}" for name, word in words.items()
+        f"{name.replace('_', ' '):<{width}}  {word}: {clipped(str(reasons.get(name, '')))}"
+        for name, word in words.items()
     ]
 
 
@@ -70,7 +72,7 @@ def _replay_part(replay: Replay, verdict: Verdict) -> dict[str, Any]:
     return {
         **_engine_part(replay),
         "verdict": verdict.replays.get(replay.name),
-        "reason": verdict.replay_reasons.get(replay.name, ""),
+        "reason": named_part(verdict.replay_reasons, replay.name),
         "passes": sum(run.count for run in replay.passes),
         "replayed": sum(run.count for run in replay.passes if run.replayed),
     }
@@ -81,7 +83,7 @@ def outputs_part(report: Report, verdict: Verdict) -> dict[str, Any] | None:
     if not report.outputs:
         return None
     compared = [
-        {"name": name, "verdict": word, "reason": verdict.output_reasons.get(name, "")}
+        {"name": name, "verdict": word, "reason": named_part(verdict.output_reasons, name)}
         for name, word in verdict.outputs.items()
     ]
     engines = [{**_engine_part(output), "status": output.status, "detail": output.detail} for output in report.outputs]
@@ -148,27 +150,26 @@ def proofs_part(report: Report, verdict: Verdict) -> list[dict[str, Any]]:
             "platform": proof.platform,
             "made_at": proof.made_at,
             "word": str(finding.word),
-            "reasons": [reason_part(reason) for reason in finding.reasons],
+            "reasons": parts(finding.reasons),
         }
         for proof in report.proofs
         if (finding := verdict.proofs.get(proof.key)) is not None
     ]
 
 
-def reason_part(reason: Reason) -> dict[str, Any]:
-    """For the document: a reason as data, with its sentence."""
-    fields = dict(reason.fields)
-    return {"code": reason.code, "condition": reason.condition, "fields": fields, "sentence": sentence(reason)}
+def named_part(reasons: Mapping[str, Reason], name: str) -> dict[str, Any] | None:
+    """For the document: the reason of that name; None if there is none."""
+    return reasons[name].part() if name in reasons else None
 
 
 def compile_text(verdict: Verdict) -> str:
     """Whether the compiled model ran the same MoE layers."""
-    return verdict.compile + (f": {'; '.join(verdict.compile_reasons)}" if verdict.compile_reasons else "")
+    return verdict.compile + (f": {'; '.join(sentences(verdict.compile_reasons))}" if verdict.compile_reasons else "")
 
 
 def compile_part(verdict: Verdict) -> dict[str, Any]:
     """For JSON: whether the compiled model ran the same MoE layers, and why it did not or is not known to."""
-    return {"word": verdict.compile, "reasons": list(verdict.compile_reasons)}
+    return {"word": verdict.compile, "reasons": parts(verdict.compile_reasons)}
 
 
 def clipped(text: str, width: int = 90) -> str:

@@ -28,6 +28,7 @@ JUDGING = (
     "output.py",
     "proof.py",
     "proof_finding.py",
+    "reason.py",
     "replay.py",
     "report.py",
     "verdict.py",

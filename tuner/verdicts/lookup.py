@@ -17,7 +17,8 @@ from cache.verdicts.entry import Entry, ProbeOrigin
 from cache.verdicts.paths import store_path
 from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError
-from rules.proof_finding import PLAIN, Reason, sentence
+from rules.proof_finding import PLAIN
+from rules.reason import Reason, reason
 from rules.report import Report, parse_report
 from rules.verdict import Verdict, Word
 from tuner.environment.plugins import UNKNOWN, unknown_plugins
@@ -53,7 +54,7 @@ def look_up(
     if found.entry is not None or not accept_platform:
         return found
     if accept_platform == base["platform"]:
-        return _also_missed(found, f"--accept-platform {accept_platform} names the platform of this environment itself")
+        return _also_missed(found, reason("platform_is_own", platform=accept_platform))
     return _on_another_platform(store, subject, base | {"platform": accept_platform}, files_at_hand, found)
 
 
@@ -240,9 +241,8 @@ def _stored_report(entry: Entry) -> Report:
 
 def _stored_verdict(entry: Entry) -> Verdict:
     try:
-        convert(entry.verdict, Verdict)  # every value is of its type; what follows requires every field
         return Verdict.from_dict(entry.verdict)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except ValueError:
         raise _damaged(entry) from None
 
 
@@ -287,8 +287,7 @@ def _hit(
     found = replace(found, outdated={PLAIN: why_not})
     if not why_not:
         return found
-    reason = Reason("proof_outdated", 0, {"why": why_not})
-    fallen = replace(verdict, word=Word.INCONCLUSIVE, reasons=(sentence(reason),), codes=(reason,))
+    fallen = replace(verdict, word=Word.INCONCLUSIVE, reasons=(reason("proof_outdated", why_not),))
     return replace(found, verdict=fallen)
 
 
@@ -325,7 +324,7 @@ def _on_another_platform(
         why = _files_differ(nearest, hash_sources(subject.environment, nearest.sources))
     else:
         why = _factors_differ(nearest, names[nearest.digest], wanted)
-    return _also_missed(missed, f"with --accept-platform {wanted['platform']}: {why}")
+    return _also_missed(missed, reason("missed_on_platform", why, platform=str(wanted["platform"])))
 
 
 def _public(key: Mapping[str, Any]) -> dict[str, Any]:
@@ -333,17 +332,17 @@ def _public(key: Mapping[str, Any]) -> dict[str, Any]:
     return {"plugins": "", **key, **{name: public_version(key.get(name)) for name in ("torch", "vllm")}}
 
 
-def _also_missed(found: LookUp, sentence: str) -> LookUp:
-    return replace(found, miss=(*found.miss, sentence))
+def _also_missed(found: LookUp, why: Reason) -> LookUp:
+    return replace(found, miss=(*found.miss, why))
 
 
-def _explained(store: VerdictStore, base: Mapping[str, Any]) -> tuple[str, ...]:
+def _explained(store: VerdictStore, base: Mapping[str, Any]) -> tuple[Reason, ...]:
     """Why there is no entry: the factors in which the nearest one differs."""
     found = store.nearest(base, str(base["architecture"]))
     return (_nothing_stored(str(base["architecture"])) if found is None else _factors_differ(*found, base),)
 
 
-def _changed_sources(store: VerdictStore, base: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[str, ...]:
+def _changed_sources(store: VerdictStore, base: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Reason, ...]:
     """Why the entry does not apply here: the source files that differ from those it was probed with."""
     found = store.nearest(base, str(base["architecture"]))
     if found is None or found[1] != SOURCES:  # its entry was forgotten, and the file list stayed
@@ -351,21 +350,21 @@ def _changed_sources(store: VerdictStore, base: Mapping[str, Any], sources: Mapp
     return (_files_differ(found[0], sources),)
 
 
-def _not_compared(plugins: Sequence[str]) -> str:
+def _not_compared(plugins: Sequence[str]) -> Reason:
     """Why nothing applies beside plugins whose files are not known; a saved environment may not tell any."""
     if UNKNOWN in plugins:
-        return "the saved environment does not tell its vLLM plugins: write it anew with `tuner env --json`"
-    named = ", ".join(plugins)
-    return f"the files of the vLLM plugin {named} cannot be found, so no stored verdict is known to hold beside it"
+        return reason("plugins_unknown")
+    return reason("plugin_files_unknown", plugins=", ".join(plugins))
 
 
-def _nothing_stored(what: str) -> str:
-    return f"no verdict is stored for {what}"
+def _nothing_stored(what: str) -> Reason:
+    return reason("no_verdict_for", what=what)
 
 
-def _factors_differ(entry: Entry, names: Sequence[str], base: Mapping[str, Any]) -> str:
-    changes = [_change(name, entry.key.get(name), base.get(name)) for name in names if _tells(name, entry, base)]
-    return f"the nearest stored verdict, {entry.digest[:12]}, differs in {'; '.join(changes)}"
+def _factors_differ(entry: Entry, names: Sequence[str], base: Mapping[str, Any]) -> Reason:
+    telling = [name for name in names if _tells(name, entry, base)]
+    changes = [_change(name, entry.key.get(name), base.get(name)) for name in telling]
+    return reason("nearest_differs", key=entry.digest, factors=", ".join(telling), changes="; ".join(changes))
 
 
 def _tells(name: str, entry: Entry, base: Mapping[str, Any]) -> bool:
@@ -379,12 +378,11 @@ def _change(name: str, stored: object, wanted: object) -> str:
     return f"{name} (stored: {stored or 'none'}, here: {wanted or 'none'})"
 
 
-def _files_differ(entry: Entry, sources: Mapping[str, str]) -> str:
+def _files_differ(entry: Entry, sources: Mapping[str, str]) -> Reason:
     stored = entry.sources
     changed = [file for file in sorted({*stored, *sources}) if stored.get(file) != sources.get(file)]
     gone = sum(sources.get(file) == MISSING for file in changed)
-    said = f"of the {len(stored)} source files behind the stored verdict {len(changed)} differ here"
-    return f"{said}, first {changed[0]}" + (f"; {gone} of them are gone" if gone else "")
+    return reason("sources_differ", total=len(stored), changed=len(changed), first=changed[0], gone=gone)
 
 
 ATTEMPTS = 100

@@ -13,6 +13,7 @@ from cache.key import digest
 from cache.verdicts.entry import Entry
 from rules.launch_key import OURS, launch_key, reaching, shares, variables_agree
 from rules.proof_finding import ProofFinding, ProofWord
+from rules.reason import Reason, reason
 from rules.report import Proof, Report
 from rules.verdict import Verdict
 from tuner.arguments.serve_arguments import ServeArguments
@@ -59,7 +60,7 @@ class LaunchProof:
     Attributes:
         key: of the proof; empty if none applies.
         finding: what it proves; None if none applies.
-        why_not: why none applies, a few words; empty if one does.
+        why_not: why none applies; None if one does.
         launch: for which launch it was made, on one line.
         platform: on which it was made.
         shared: the launch differs from the proof's, in nothing that anybody read.
@@ -69,7 +70,7 @@ class LaunchProof:
 
     key: str = ""
     finding: ProofFinding | None = None
-    why_not: str = ""
+    why_not: Reason | None = None
     launch: str = ""
     platform: str = ""
     shared: bool = False
@@ -135,10 +136,11 @@ def proof_for(
     """
     entry, report, verdict = found.entry, found.report, found.verdict
     if entry is None or report is None or verdict is None:
-        return LaunchProof(why_not="no verdict is stored")
+        return LaunchProof(why_not=reason("no_verdict"))
     candidates = _candidates(report, verdict, launch)
     if not candidates:
-        return LaunchProof(why_not=f"no proof is stored for {told(launch.arguments, launch.config)}")
+        missing = reason("no_proof_of_launch", launch=told(launch.arguments, launch.config))
+        return LaunchProof(why_not=missing)
     reasons = []
     for proof in candidates:
         why_not = _unlike(proof, subject, found.accepted_platform, environ)
@@ -149,26 +151,26 @@ def proof_for(
     return LaunchProof(why_not=reasons[0])
 
 
-def outdated(proof: Proof, subject: Subject, *, files_at_hand: bool) -> str:
-    """Why a stored proof says nothing of what is here now, a few words; empty if it does."""
+def outdated(proof: Proof, subject: Subject, *, files_at_hand: bool) -> Reason | None:
+    """Why a stored proof says nothing of what is here now; None if it does."""
     if proof.worker != launch_worker_digest():
-        return "the proof was made by another release of this tool"
+        return reason("proof_of_other_tool")
     if not files_at_hand:
-        return ""
+        return None
     stored = proof.sources
     here = hash_sources(subject.environment, stored)
     changed = sorted(file for file in stored if here[file] != stored[file])
     if not changed:
-        return ""
-    how = "is gone" if here[changed[0]] == MISSING else "is another one"
-    more = f", and {len(changed) - 1} more of its files differ" if len(changed) > 1 else ""
-    return f"since the proof {changed[0]} {how}{more}"
+        return None
+    code = "proof_file_gone" if here[changed[0]] == MISSING else "proof_file_changed"
+    return reason(code, file=changed[0], more=len(changed) - 1)
 
 
-def _outdated(proof: Proof, found: "LookUp", subject: Subject, files_at_hand: bool) -> str:
+def _outdated(proof: Proof, found: "LookUp", subject: Subject, files_at_hand: bool) -> Reason | None:
     """As `outdated`, without hashing again what the look-up hashed."""
-    checked = found.outdated.get(proof.key)
-    return outdated(proof, subject, files_at_hand=files_at_hand) if checked is None else checked
+    if proof.key in found.outdated:
+        return found.outdated[proof.key]
+    return outdated(proof, subject, files_at_hand=files_at_hand)
 
 
 def stored_proof(report: Report, key: str) -> Proof | None:
@@ -196,15 +198,15 @@ def _is_shared(proof: Proof, verdict: Verdict, launch: LaunchIdentity) -> bool:
     return shares(launch.effective, launch.config, proof.key, proof.arguments, proof.fields)
 
 
-def _unlike(proof: Proof, subject: Subject, accepted_platform: str | None, environ: Mapping[str, str]) -> str:
-    """How the surroundings of a launch differ from those of a proof, a few words; empty if they do not."""
+def _unlike(proof: Proof, subject: Subject, accepted_platform: str | None, environ: Mapping[str, str]) -> Reason | None:
+    """How the surroundings of a launch differ from those of a proof; None if they do not."""
     platform = accepted_platform or subject.environment.platform
     if proof.platform != platform:
-        return f"the proof was made on platform {proof.platform}, and this is {platform}"
+        return reason("proof_on_other_platform", stored=proof.platform, platform=platform)
     for name, value in proof.variables.items():
         if not variables_agree({name: value}, environ):
-            return f"the environment variable {name} has another value than in the proof"
-    return ""
+            return reason("proof_with_other_variable", variable=name)
+    return None
 
 
 def _applied(entry: Entry, proof: Proof, finding: ProofFinding, launch: LaunchIdentity) -> LaunchProof:

@@ -5,6 +5,7 @@ from itertools import takewhile, zip_longest
 
 from cache.verdicts.entry import Entry, ProbeOrigin
 from rules.errors import ReportError
+from rules.reason import first_sentences
 from rules.report import Report, parse_report
 from rules.verdict import Verdict, Witness
 from tuner.text import LABEL, columns, line, lines
@@ -48,7 +49,7 @@ def is_digest(value: object) -> bool:
 
 def judged_text(verdict: Verdict) -> str:
     """The verdict, its reasons, and its witness if it has one."""
-    parts = [line("verdict", verdict.word), lines("reasons", verdict.reasons)]
+    parts = [line("verdict", verdict.word), lines("reasons", first_sentences(verdict.reasons))]
     return "\n".join([*parts, *([witness_text(verdict.witness)] if verdict.witness else [])])
 
 

@@ -1,0 +1,116 @@
+"""Reasons: each code has one sentence, which its fields fill; what is stored of one is never trusted to be whole."""
+
+import pytest
+
+from rules.reason import (
+    CONDITIONS,
+    DEEPEST,
+    FRAGMENTS,
+    LONGEST,
+    OF_COMPILING,
+    OF_DECISION,
+    OF_ENGINES,
+    OF_PROOF,
+    OF_VERDICT,
+    SENTENCES,
+    Reason,
+    reason,
+    sentence,
+)
+
+
+def test_each_code_stands_in_one_table() -> None:
+    """A code that stood in two would have two sentences."""
+    tables = (OF_PROOF, OF_VERDICT, OF_COMPILING, OF_ENGINES, OF_DECISION)
+    assert sum(map(len, tables)) == len(SENTENCES)
+
+
+@pytest.mark.parametrize("code", [*SENTENCES, "moon_phase"])
+def test_every_code_has_a_sentence(code: str) -> None:
+    """With its fields, without any, and with foreign ones; never an error, and on one line."""
+    for fields in ({}, {"file": "vllm/a.py", "line": 7, "guard": "Ne(s80, 300)"}, {"{x}": "{y}"}, {"parted": "x"}):
+        for because in (None, reason("no_verdict")):
+            each = Reason(code, 4, fields, because)
+            assert sentence(each)
+            assert "\n" not in sentence(each)
+            assert str(each) == f"{CONDITIONS[4]}: {sentence(each)}"
+
+
+SAID = {
+    code: (fields, text)
+    for code, fields, text in [
+        ("outer_guard", {"file": "a.py", "line": 46, "guard": "Ne(s80, 300)"}, "on `Ne(s80, 300)` at a.py:46"),
+        ("outer_handler", {"file": "a.py", "line": 0}, "catches exceptions at a.py"),
+        ("wrong_call", {"call": 1, "ran": "b", "counted": "a"}, "call 1 of that pass ran b; a counter would resolve"),
+        ("compiled_moved", {"scenario": "s", "compiled": 2, "eager": 3}, "(2 calls against 3)"),
+        ("replay_equal", {"passes": 9, "replayed": 8, "processes": 2}, "9 passes of 2 processes, 8 of them replayed"),
+        ("replay_equal_of_one", {"passes": 9}, "replay equal of one (passes: 9)"),
+        ("proof_file_gone", {"file": "a.py", "more": 2}, "a.py is gone, and 2 more of its files differ"),
+        ("proof_file_changed", {"file": "a.py", "more": 0}, "since the proof a.py is another one"),
+        ("slower_start", {"command": "tuner probe m"}, "slower start is chosen; `tuner probe m` would try to prove it"),
+        ("decided_by_file", {"path": "d", "verdict": "uniform", "key": "0123456789abcdef"}, ", key 0123456789ab)"),
+        ("sources_differ", {"total": 3, "changed": 2, "first": "a", "gone": 1}, "first a; 1 of them are gone"),
+        ("engine_failed", {"detail": "no memory"}, "no memory"),
+        ("moon_phase", {"day": 3}, "moon phase (day: 3)"),
+        ("holds_for", {"launch": "--x"}, "holds for: --x"),
+        ("other_model", {}, "unknown settings: vLLM may serve"),
+    ]
+}
+
+
+@pytest.mark.parametrize("code", SAID)
+def test_fields_fill_the_sentence(code: str) -> None:
+    """A part that depends on a field stands there with it only; a code that is not known shows its fields."""
+    fields, text = SAID[code]
+    assert text in str(Reason(code, None, fields))
+
+
+def test_a_distance_is_told_with_its_numbers() -> None:
+    """In nats, with where the answers part and who ends in a cycle, if that is so."""
+    numbers = dict.fromkeys(("prompt_tokens", "added_tokens", "alone", "threshold", "noise", "largest"), 0.25)
+    parts = {"parted": 1, "prompts": 2, "token": 3, "prompt": "p", "parting": 0.5}
+    assert str(reason("distance", **numbers)).endswith("at most 0.2500 in one prompt")
+    said = str(reason("distance", **numbers, **parts, stuck="q", cycle=4))
+    assert "1 of 2 prompts go on otherwise, first at token 3 of p, 0.5000 nats apart" in said
+    assert said.endswith("; q ends in a cycle of 4, eager does not")
+
+
+def test_the_reason_behind_stands_in_the_sentence() -> None:
+    """With its own condition."""
+    behind = Reason("no_rank", 0)
+    assert str(reason("contradicts", behind)).endswith(f"is known: {CONDITIONS[0]}: {sentence(behind)}")
+    assert str(reason("slower_start", behind)).startswith(f"not proved safe ({CONDITIONS[0]}: no process")
+
+
+def test_what_a_worker_wrote_is_cut() -> None:
+    """Of a failed condition; the arguments of a launch are told whole."""
+    assert len(sentence(Reason("foreign_code", 4, {"file": "x" * 9999}))) < LONGEST + 99
+    assert "x" * 9999 in str(reason("holds_for", launch="x" * 9999))
+
+
+def test_reasons_behind_reasons_are_bounded() -> None:
+    """A stored one could nest without end."""
+    nested = reason("no_verdict")
+    for _ in range(DEEPEST - 1):
+        nested = reason("contradicts", nested)
+    with pytest.raises(ValueError, match="nests too many"):
+        reason("contradicts", nested)
+
+
+def test_a_part_for_json_has_the_sentence_beside_the_data() -> None:
+    """And the reason behind it as a part of its own."""
+    part = Reason("slower_start", None, {"command": "c"}, reason("no_verdict")).part()
+    assert part["because"] == {
+        "code": "no_verdict",
+        "condition": None,
+        "fields": {},
+        "because": None,
+        "text": "no verdict is stored",
+    }
+    assert part["text"] == str(Reason("slower_start", None, {"command": "c"}, reason("no_verdict")))
+
+
+def test_every_part_of_a_sentence_is_used() -> None:
+    """A fragment that no template names would never be seen."""
+    names = {"at_file", "at_line"}
+    assert all(name in names or any(f"{{{name}}}" in text for text in SENTENCES.values()) for name in FRAGMENTS)
