@@ -14,16 +14,26 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from cache.verdicts.entry import Entry  # noqa: E402  after the path was set
 from cache.verdicts.store import VerdictStore  # noqa: E402
-from rules.verdict import Verdict, Word  # noqa: E402
+from rules.judge import judge  # noqa: E402
+from rules.proof_finding import PLAIN  # noqa: E402
+from rules.report import parse_report  # noqa: E402
 from tuner.environment.environment import read_environment  # noqa: E402
 from tuner.model.model import identify  # noqa: E402
-from tuner.verdicts.identity import Subject, base_factors, full_key, hash_sources, rules_digest  # noqa: E402
+from tuner.verdicts.identity import (  # noqa: E402
+    Subject,
+    base_factors,
+    full_key,
+    hash_sources,
+    launch_worker_digest,
+    rules_digest,
+)
 
 MODEL = "examples/models/mistralai--Mixtral-8x7B-v0.1"
 TUNER = str(Path(sys.executable).with_name("tuner"))
@@ -98,11 +108,55 @@ def sample_entry(python: str) -> Entry:
     environment = read_environment(python)
     sources = hash_sources(environment, SOURCES)
     base = base_factors(Subject(identify(MODEL), environment))
-    verdict = Verdict(Word.UNIFORM, ()).to_dict()
-    flag = {"field": "field", "effective_when_true": False, "counter_ran": None}
-    scenarios = [{"name": f"scenario_{n}", "status": "ran", "detail": "", "passes": [["layer"]]} for n in range(13)]
-    report = {"flag": flag, "registered": ["layer"], "scenarios": scenarios, "assumptions": []}
+    report = sample_report(sources, environment.platform)
+    verdict = judge(parse_report(report)).to_dict()
     return Entry(full_key(base, sources), sources, report, verdict, rules_digest(), "2026-11-22T12:00:00+00:00")
+
+
+def sample_report(sources: dict[str, str], platform: str) -> dict[str, Any]:
+    """A report of one MoE layer that ran once in each scenario, with the proof of the plain launch."""
+    names = [f"scenario_{number}" for number in range(13)]
+    return {
+        "result": "ok",
+        "architecture": "MixtralForCausalLM",
+        "environment": {},
+        "flag": {"field": "field", "effective_when_true": False, "counter_ran": None},
+        "registered": ["layer"],
+        "observation_method": "run",
+        "declares_experts": True,
+        "planned": names,
+        "scenarios": [{"name": name, "tokens": 1, "status": "ran", "passes": [["layer"]]} for name in names],
+        "assumptions": [],
+        "seconds": {"build": 1.0},
+        "sources": sources,
+        "whole": None,
+        "proofs": [sample_proof(sources, platform)],
+    }
+
+
+def sample_proof(sources: dict[str, str], platform: str) -> dict[str, Any]:
+    """The proof of the plain launch, whose trace calls the one layer."""
+    rank = {
+        "name": "rank 0 of 1",
+        "status": "traced",
+        "failures": [],
+        "registered": ["layer"],
+        "calls": ["layer"],
+        "guards": [],
+        "assumptions": [],
+        "seconds": {},
+    }
+    return {
+        "key": PLAIN,
+        "arguments": [],
+        "platform": platform,
+        "made_at": "2026-11-22T12:00:00+00:00",
+        "worker": launch_worker_digest(),
+        "ranks": [rank],
+        "variables": {},
+        "fields": [],
+        "sources": sources,
+    }
 
 
 def other(entry: Entry, number: int) -> Entry:

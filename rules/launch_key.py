@@ -18,9 +18,10 @@ The sources that were read are those of vLLM 0.16.0, 0.17.1, 0.18.1, 0.19.1, 0.2
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
+
+from msgspec import Struct
 
 
 class Arity(Enum):
@@ -37,8 +38,7 @@ class Arity(Enum):
     """All."""
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """An option of `vllm serve` that this module knows.
 
     Attributes:
@@ -216,8 +216,7 @@ _SHARED_OPTIONS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class _Use:
+class _Use(Struct, frozen=True):
     """One use of an option, or one argument that no listed option owns.
 
     Attributes:

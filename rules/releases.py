@@ -10,11 +10,11 @@ version; where the version names no release, or the files are not those of the r
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from rules.report import FlagObservation
@@ -44,8 +44,7 @@ class Counter(StrEnum):
     """Counted if the flag is true and torch is older than 2.11; otherwise the flag is forced to false."""
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(Struct, frozen=True):
     """One vLLM release.
 
     Attributes:
@@ -164,8 +163,7 @@ class FlagStatus(StrEnum):
     """Nothing was detected, and neither the table nor the files of this vLLM tell."""
 
 
-@dataclass(frozen=True)
-class Flag:
+class Flag(Struct, frozen=True):
     """A flag status and where it comes from.
 
     Attributes:
@@ -182,8 +180,7 @@ class Flag:
     takes_key: bool | None = None
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(Struct, frozen=True):
     """The parts of a version that matter here.
 
     Attributes:

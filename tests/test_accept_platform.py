@@ -1,13 +1,12 @@
 """`--accept-platform`: another platform's verdict decides on the user's word alone, and says so everywhere."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_environment import ERNIE, MIXTRAL, SETTABLE, Answer, Serving, model_like, sample, serving_in, tuner
-from msgspec.structs import replace as with_fields
+from msgspec.structs import replace
 
 from cache.verdicts.store import VerdictStore
 from rules.releases import FlagStatus
@@ -54,7 +53,7 @@ def cuda(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
 def subject(serving: Serving, model: Path = MIXTRAL, **facts: Any) -> Subject:
     """A model in an environment, some of whose facts are changed."""
-    return Subject(identify(str(model)), with_fields(serving.read(), **facts))
+    return Subject(identify(str(model)), replace(serving.read(), **facts))
 
 
 def found(store: Path, about: Subject, platform: str | None = "cpu", **options: Any) -> LookUp:
@@ -150,8 +149,8 @@ def test_the_latest_of_the_accepted_counts_and_a_local_one_first(store: Path, cu
     verdicts = VerdictStore(store)
     (first,) = verdicts.of_architecture("MixtralForCausalLM")
     moves = {"imported_from": "x", "imported_at": "2026-11-22T10:00:00+00:00", "command": None}
-    later = with_fields(first, key=first.key | {"torch": "2.10.0+b"}, probed_at="2999-01-01T00:00:00+00:00")
-    imported = with_fields(later, key=first.key | {"torch": "2.10.0"}, provenance=moves)
+    later = replace(first, key=first.key | {"torch": "2.10.0+b"}, probed_at="2999-01-01T00:00:00+00:00")
+    imported = replace(later, key=first.key | {"torch": "2.10.0"}, provenance=moves)
     verdicts.put(imported)
     about = subject(cuda())
     assert (hit := found(store, about).entry) is not None
@@ -175,7 +174,7 @@ def test_the_flag_that_was_detected_elsewhere_says_nothing_here(
     about = subject(cuda())
     assert flag_of(about, found(store, about)).source.startswith("table: ")
     assert flag_of(subject(cpu), found(store, subject(cpu))).source == "detected by the probe"
-    newer = replace(about, environment=with_fields(about.environment, vllm="0.99.0"))
+    newer = replace(about, environment=replace(about.environment, vllm="0.99.0"))
     assert flag_of(newer, found(store, about)).status is FlagStatus.UNKNOWN
 
 

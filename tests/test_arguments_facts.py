@@ -1,11 +1,11 @@
 """What of a launch, beyond the model itself, keeps a flag from being switched on."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_environment import MIXTRAL, SETTABLE, Answer, Serving, serving_in, tuner
+from msgspec.structs import replace
 
 from tuner.arguments.serve_arguments import parse
 from tuner.launch.plan import other_model

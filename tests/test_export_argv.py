@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from exported import CLUSTER, CONDITIONAL, FORMS, NASTY, PATCHES, UNIFORM, Bench
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifest_argv import LWS, argv_of, base_deployment, container_argv, expanded, patch_in, patched, pod_of
+from msgspec.structs import replace
 from ruamel.yaml import YAML
 
 from tuner.cli.inputs import Inputs, Launching, planned

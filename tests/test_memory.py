@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> VerdictStore:
 
 def subject(serving: Serving, model: Path = MIXTRAL, **changes: Any) -> Subject:
     """A model in an environment."""
-    return replace(Subject(identify(str(model)), serving.read()), **changes)
+    return with_fields(Subject(identify(str(model)), serving.read()), **changes)
 
 
 def digest(found: LookUp) -> str | None:

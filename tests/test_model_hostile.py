@@ -16,7 +16,7 @@ from rules.errors import TunerError
 from tuner.model.model import identify
 from tuner.model.remote_code import MAX_BYTES, MAX_FILES
 from tuner.untrusted.json_text import MAX_PARTS, MAX_VALUES
-from tuner.verdicts.identity import MISSING, files_digest, hash_sources, remote_code
+from tuner.verdicts.identity import MISSING, files_digest, hash_sources, python_files, remote_code
 
 CONFIG = (MIXTRAL / "config.json").read_text()
 Planted = Callable[[Path], object]
@@ -131,7 +131,7 @@ def test_the_digest_of_code_is_the_one_of_earlier_releases(tmp_path: Path) -> No
     (tmp_path / "modeling_x.py").write_text("class X: ...\n")
     (tmp_path / "a.py").write_text("")
     (tmp_path / ".hidden.py").write_text("1\n")
-    assert digest_of(tmp_path) == files_digest(sorted(tmp_path.glob("*.py")))
+    assert digest_of(tmp_path) == files_digest(python_files(tmp_path))
 
 
 def test_a_source_file_that_is_none_counts_as_missing(tmp_path: Path, serving: Serving) -> None:

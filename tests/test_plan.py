@@ -3,14 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_environment import ERNIE, INERT, LLAMA, MIXTRAL, SETTABLE, Serving, sample, serving_in
-from msgspec.structs import replace as with_fields
+from msgspec.structs import replace
 from reports import proof, report
 
 from cache.verdicts.entry import Entry
@@ -44,7 +43,7 @@ def store(serving: Serving, store: Path) -> VerdictStore:
 
 def subject(serving: Serving, model: Path = MIXTRAL, **facts: Any) -> Subject:
     """A model in the environment, some of whose facts are changed."""
-    return Subject(identify(str(model)), with_fields(serving.read(), **facts))
+    return Subject(identify(str(model)), replace(serving.read(), **facts))
 
 
 def planned(store: VerdictStore, about: Subject, *args: str, **options: Any) -> Plan:
@@ -88,7 +87,7 @@ def test_the_key_is_written_only_where_the_launch_decides(
     """
     about = subject(serving)
     for facts in environments():
-        here = replace(about, environment=with_fields(about.environment, **facts))
+        here = replace(about, environment=replace(about.environment, **facts))
         found = LookUp(None, None, ("none",)) if word is None else judged(word, here)
         plan = plan_with(store, here, parse(["m", "--port", "1"]), OPTIONS, found)
         if plan.flag.status is FlagStatus.SETTABLE and word is not Word.NO_MOE:
@@ -412,7 +411,7 @@ def test_a_frozen_model_is_served_without_compiling_everywhere(serving: Serving,
     """On every release and platform the mode is written, beside the flag where that is written too."""
     about = subject(serving)
     for facts in environments():
-        here = replace(about, environment=with_fields(about.environment, **facts))
+        here = replace(about, environment=replace(about.environment, **facts))
         plan = plan_with(store, here, parse(["m", "--port", "1"]), OPTIONS, found(**FROZEN))
         taken = plan.flag.status is FlagStatus.UNKNOWN and plan.flag.takes_key
         flag = {FLAG: False} if plan.flag.status is FlagStatus.SETTABLE or taken else {}

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from msgspec.structs import replace as with_fields
 
 from rules.decide import HOLDS_FOR, MODE_NONE, NO_DRAFT, Decision, Facts, Refusal, decide
 from rules.proof_finding import ProofFinding, ProofWord
@@ -160,7 +161,7 @@ def test_an_unknown_flag_is_switched_off_where_the_key_is_taken(
 ) -> None:
     """The key is taken: false for whatever has MoE layers, proved or not, with `--fail-on-unknown` too."""
     verdict = None if word is None else Verdict(word, (A_REASON,))
-    taken = replace(flag(FlagStatus.UNKNOWN), takes_key=True)
+    taken = with_fields(flag(FlagStatus.UNKNOWN), takes_key=True)
     found = decide(verdict, taken, Facts(speculative=speculative, fail_on_unknown=strict, proof=PROVED))
     without_layers = word is Word.NO_MOE and not speculative
     assert (found.setting, found.warnings, found.refusal) == (None if without_layers else False, (), KEEP)
@@ -174,7 +175,7 @@ def test_an_unknown_flag_is_left_alone_where_the_key_is_not_taken(word: Word | N
     verdict = None if word is None else Verdict(word, (A_REASON,))
     found = decide(
         verdict,
-        replace(flag(FlagStatus.UNKNOWN), takes_key=takes_key),
+        with_fields(flag(FlagStatus.UNKNOWN), takes_key=takes_key),
         Facts(proof=PROVED if word is Word.UNIFORM else None),
     )
     assert (found.setting, bool(found.warnings)) == (None, word not in SAFE)

@@ -8,12 +8,13 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path as File
 from typing import Any
 
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, sample, serving_in
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cache.verdicts.row import sources_row, verdict_row
 from cache.verdicts.schema import sealed

@@ -1,9 +1,10 @@
 """Test support: what is promised of one argument list, given what a real vLLM makes of it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
 from real_parsers import RealParser
 
 from rules.errors import TunerError
@@ -89,7 +90,7 @@ def serving_facts_are_what_vllm_parses(case: Case) -> None:
     """Every serving fact has the value that this release's parser gives it; what it does not know is unset."""
     if case.ours is not None and case.accepted:
         theirs = vllm_facts(case)
-        assert comparable(asdict(case.ours.serving), theirs, case) == theirs
+        assert comparable(structs.asdict(case.ours.serving), theirs, case) == theirs
 
 
 def model_is_the_one_vllm_serves(case: Case) -> None:
@@ -148,7 +149,7 @@ def vllm_facts(case: Case) -> dict[str, Any]:
         speculative = {key.replace("-", "_"): value for key, value in speculative.items()}
     values |= {"speculative": speculative, "hf_overrides": values["hf_overrides"] or None}
     values["enable_lora"] = bool(values["enable_lora"])  # None until it is given
-    return {name: values[name] for name in asdict(Serving()) if name in values}
+    return {name: values[name] for name in structs.asdict(Serving()) if name in values}
 
 
 def comparable(facts: dict[str, Any], theirs: dict[str, Any], case: Case) -> dict[str, Any]:

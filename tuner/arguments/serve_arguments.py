@@ -9,10 +9,11 @@ is therefore safe only as part of one merged value.
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from rules.errors import ErrorKind, TunerError
 from rules.releases import named_release
@@ -22,8 +23,7 @@ from tuner.arguments.vllm_options import Setting, scan
 _FIELD = "compilation_config"
 
 
-@dataclass(frozen=True)
-class ServeArguments:
+class ServeArguments(Struct, frozen=True):
     """An argument list as it stands behind `vllm serve`, and what it says.
 
     Attributes:

@@ -10,8 +10,9 @@ tests ask agree):
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from rules.errors import ErrorKind, TunerError
 
@@ -27,8 +28,7 @@ class Kind(Enum):
     """A JSON object, or its keys one by one."""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option of `vllm serve`.
 
     Attributes:
@@ -78,8 +78,7 @@ OPTIONS = (
 """Every option this tool reads. A new serving fact is a line here and an attribute of `Serving`."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One use of an option in an argument list.
 
     Attributes:

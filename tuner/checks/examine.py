@@ -153,7 +153,7 @@ def _planned(examined: Examined, environment: Environment, arguments: ServeArgum
         subject, lookup = _by_version(subject, launch_platform(examined.launch), knowledge)
     options = _options(examined.launch.env, knowledge)
     plan = plan_with(knowledge.store, subject, arguments, options, lookup)
-    with_true = replace(arguments, compilation_config={**arguments.compilation_config, FLAG_KEY: True})
+    with_true = with_fields(arguments, compilation_config={**arguments.compilation_config, FLAG_KEY: True})
     refused = plan_with(knowledge.store, subject, with_true, options, lookup).decision.refusal is Refusal.UNSAFE
     return replace(examined, plan=plan, true_refused=refused)
 
@@ -327,7 +327,7 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
         candidates, key=lambda item: (item[2].word.safe, not item[2].word.unsafe, item[0].provenance is not None)
     )
     environment = with_fields(subject.environment, torch=entry.key["torch"], platform=entry.key["platform"])
-    return replace(subject, environment=environment), LookUp(entry, verdict, report=report, verified=False)
+    return with_fields(subject, environment=environment), LookUp(entry, verdict, report=report, verified=False)
 
 
 def _agrees(entry: Entry, base: Mapping[str, object]) -> bool:

@@ -1,8 +1,10 @@
 """From what a command was given to the plan it asks for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
@@ -19,8 +21,7 @@ from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import opened_store
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(Struct, frozen=True):
     """Where to look.
 
     Attributes:
@@ -44,8 +45,7 @@ class Inputs:
     decision: Path | None = None
 
 
-@dataclass(frozen=True)
-class Launching:
+class Launching(Struct, frozen=True):
     """How to decide a launch; see `tuner.launch.plan.Options`."""
 
     fail_on_unknown: bool = False

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tuner.environment.interpreter import entries
 from tuner.untrusted.files import read_plain
@@ -17,8 +18,7 @@ _STATEMENTS = ("METADATA", "PKG-INFO", "")
 _VERSION = re.compile(r"^version:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Distribution:
+class Distribution(Struct, frozen=True):
     """An installed package.
 
     Attributes:
@@ -30,8 +30,7 @@ class Distribution:
     metadata: str
 
 
-@dataclass(frozen=True)
-class Stated:
+class Stated(Struct, frozen=True):
     """A version and the file that states it."""
 
     version: str

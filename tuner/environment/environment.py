@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,7 @@ class Environment(Struct, frozen=True):
             raise _unreadable(str(error)) from None
 
 
-@dataclass(frozen=True)
-class VllmPackage:
+class VllmPackage(Struct, frozen=True):
     """The package that states vLLM's version.
 
     Attributes:

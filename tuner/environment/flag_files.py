@@ -2,8 +2,9 @@
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from rules.decide import FLAG_KEY
 from rules.releases import TORCH_BOUND, Counting, FlagFacts, FlagForm
@@ -26,8 +27,7 @@ _NEW_TORCH = "HAS_OPAQUE_TYPE"
 _TORCH_CHECK = "is_torch_equal_or_newer"
 
 
-@dataclass(frozen=True)
-class _Guard:
+class _Guard(Struct, frozen=True):
     """A condition under which a statement runs: that `test` holds, or that it does not."""
 
     test: ast.expr

@@ -2,11 +2,11 @@
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from rules.errors import ErrorKind, TunerError
 
@@ -17,8 +17,7 @@ _EXACT_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _LIBRARIES = ("lib", "lib64")  # lib64: Fedora and its kin
 
 
-@dataclass(frozen=True)
-class Interpreter:
+class Interpreter(Struct, frozen=True):
     """A Python and its site folders.
 
     Attributes:
@@ -32,9 +31,16 @@ class Interpreter:
     site: tuple[str, ...]
 
 
+def program(name: str) -> str | None:
+    """The path of a program on PATH; None if there is none."""
+    import shutil  # noqa: PLC0415  brings archive formats with it, and a look-up that is given a path does without
+
+    return shutil.which(name)
+
+
 def default_python() -> str:
     """The interpreter behind the `vllm` on PATH, else the one that runs this."""
-    script = shutil.which("vllm")
+    script = program("vllm")
     return (script and script_python(Path(script))) or sys.executable
 
 
@@ -63,7 +69,7 @@ def find_interpreter(python: str) -> Interpreter:
     Raises:
         TunerError: it is not a Python, or has no site folder.
     """
-    named = Path(python if os.sep in python else shutil.which(python) or python)
+    named = Path(python if os.sep in python else program(python) or python)
     path = (named.expanduser() if python.startswith("~") else named).absolute()
     _require_program(path)
     version, sites = _virtual(path) or _system(path.resolve())
@@ -101,7 +107,7 @@ def _behind_env(words: list[str]) -> str:
     """The program that `env` starts: the first word that is neither an option nor a variable."""
     for word in words:
         if not word.startswith("-") and "=" not in word:
-            return shutil.which(word) or word
+            return program(word) or word
     return ""
 
 

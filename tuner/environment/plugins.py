@@ -4,13 +4,13 @@ vLLM loads every entry point of the group `vllm.general_plugins` in each of its 
 class (vllm/plugins/__init__.py, load_general_plugins, the same in 0.16.0 to 0.32.0), unless VLLM_PLUGINS names others.
 """
 
-import csv
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tuner.environment.interpreter import entries, text
 from tuner.untrusted.files import read_plain
@@ -27,8 +27,7 @@ _VLLM = "vllm"
 """vLLM's own package: its version and the files that run are other parts of the key."""
 
 
-@dataclass(frozen=True)
-class _Point:
+class _Point(Struct, frozen=True):
     """One entry point, and the metadata folder of the distribution that has it."""
 
     name: str
@@ -121,6 +120,8 @@ def _files(point: _Point, site: Sequence[str]) -> dict[str, Path]:
 
 def _recorded(metadata: str) -> list[str]:
     """The Python files in a RECORD, without files outside of its folder, which cannot be imported."""
+    import csv  # noqa: PLC0415  few environments have plugins, and a look-up in the others does without
+
     rows = csv.reader(text(f"{metadata}/RECORD").splitlines()[: 10 * MAX_FILES])
     names = [row[0] for row in rows if row and row[0].endswith(".py")]
     return [name for name in names if not name.startswith(("/", "..")) and "\0" not in name]
@@ -155,8 +156,7 @@ def _below(place: Path) -> dict[str, Path]:
     return files
 
 
-@dataclass(frozen=True)
-class _Editable:
+class _Editable(Struct, frozen=True):
     """The place of the sources of an editable installation.
 
     Attributes:

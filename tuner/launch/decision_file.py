@@ -6,10 +6,12 @@ fall back one by one would no longer agree.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from rules.decide import FLAG_KEY, MODE_KEY, Decision, Refusal
 from rules.errors import ErrorKind, TunerError

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from cache.key import digest
 from cache.verdicts.store import VerdictStore
@@ -40,8 +42,7 @@ to 0.32.0), and the third chooses the plugins, which may bring another class for
 (vllm/plugins/__init__.py)."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Struct, frozen=True):
     """How to decide and where caches go.
 
     Attributes:
@@ -67,8 +68,7 @@ class Options:
     elsewhere: bool = False
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """The `vllm serve` that carries a decision.
 
     Attributes:
@@ -86,8 +86,7 @@ class Launch:
     cache_root: str | None = None
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Everything about one launch, for people and for programs alike.
 
     Attributes:

@@ -3,9 +3,10 @@
 import math
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from cache.key import digest
 from rules.errors import ErrorKind, TunerError
@@ -82,8 +83,7 @@ another model. The data type counts, because some fused decode paths that bypass
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder", "generator", "text_encoder")
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(Struct, frozen=True):
     """A model's identity.
 
     Attributes:

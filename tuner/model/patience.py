@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 QUESTION_S = 20.0
 """Seconds for one question, unless a budget gives less."""
@@ -21,8 +22,7 @@ NOTICE_S = 2.0
 _Answer = TypeVar("_Answer")
 
 
-@dataclass
-class _Budget:
+class _Budget(Struct):
     """The remaining seconds for several questions together."""
 
     remaining: float

@@ -10,10 +10,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from msgspec import Struct, field
 
 from rules.assumptions import SIDE_FILE
 from rules.errors import ErrorKind, TunerError
@@ -22,8 +23,7 @@ from tuner.untrusted.files import read_plain
 from tuner.untrusted.json_text import MAX_BYTES, UnusableError, parse_object
 
 
-@dataclass(frozen=True)
-class SideFile:
+class SideFile(Struct, frozen=True):
     """A file that vLLM reads beside `config.json`.
 
     Attributes:
@@ -136,8 +136,7 @@ _MAX_NAME = 200
 """Characters of such a name."""
 
 
-@dataclass(frozen=True)
-class SideFiles:
+class SideFiles(Struct, frozen=True):
     """What the files beside a `config.json` say.
 
     Attributes:

@@ -1,7 +1,8 @@
 """The answer to a look-up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from cache.verdicts.entry import Entry
 from rules.reason import Reason
@@ -9,8 +10,7 @@ from rules.report import Report
 from rules.verdict import Verdict
 
 
-@dataclass(frozen=True)
-class LookUp:
+class LookUp(Struct, frozen=True):
     """The answer to a look-up.
 
     Attributes:

@@ -1,11 +1,13 @@
 """The verdict key: everything that decides whether a stored verdict applies, gathered by reading files."""
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 import rules
 from cache.key import digest
@@ -38,8 +40,7 @@ MAX_SOURCE = 16 * 2**20
 """Bytes; no source file is larger."""
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """What a verdict is about: a model as it will be built, and where.
 
     Attributes:
@@ -71,7 +72,7 @@ def base_factors(subject: Subject) -> dict[str, Any]:
         "remote_code": remote_code(subject.model, trusted=subject.trust_remote_code),
         "torch": environment.torch,
         "vllm": environment.vllm,
-        "worker": files_digest([*HOST_HALF, *sorted(WORKER.glob("*.py")), *sorted(SHARED_WORKER.glob("*.py"))]),
+        "worker": files_digest([*map(str, HOST_HALF), *python_files(WORKER), *python_files(SHARED_WORKER)]),
     }
 
 
@@ -98,25 +99,48 @@ def public_version(version: object) -> str:
 def rules_digest() -> str:
     """Digest over the bytes of the judging rules: a stored verdict of other rules is judged again."""
     folder = Path(str(rules.__file__)).parent
-    return files_digest(folder / name for name in JUDGING)
+    return files_digest(str(folder / name) for name in JUDGING)
 
 
 def launch_worker_digest() -> str:
     """Digest over all files of the worker that traces launches: what another one saw proves nothing here."""
     total = hashlib.sha256()
     for package in (LAUNCH_WORKER, SHARED_WORKER):
-        for file in sorted(package.rglob("*.py")):
-            name = str(file.relative_to(package.parent))
-            total.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+        for path in python_files(package):
+            name = path.removeprefix(f"{package.parent}{os.sep}")
+            total.update(name.encode() + b"\0" + _content(path) + b"\0")
     return total.hexdigest()
 
 
-def files_digest(files: Iterable[Path]) -> str:
+def python_files(folder: Path) -> Iterator[str]:
+    """The Python files in a folder and below it, sorted by the parts of their paths.
+
+    Texts, because every look-up hashes a hundred files: a Path of each took longer than reading them.
+    """
+    return _python_files(str(folder))
+
+
+def _python_files(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            yield from _python_files(entry.path)
+        elif entry.name.endswith(".py"):
+            yield entry.path
+
+
+def files_digest(files: Iterable[str]) -> str:
     """One sha256 over names and contents, in the order given."""
     total = hashlib.sha256()
-    for file in files:
-        total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for path in files:
+        total.update(os.path.basename(path).encode() + b"\0" + _content(path) + b"\0")  # noqa: PTH119  as `python_files`
     return total.hexdigest()
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123  as `python_files`
+        return file.read()
 
 
 def remote_code(model: Model, *, trusted: bool) -> str:

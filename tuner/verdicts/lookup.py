@@ -1,15 +1,15 @@
 """Stored verdicts: look one up, explain a miss, remember a report."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from msgspec import ValidationError, convert
-from msgspec.structs import replace as with_fields
+from msgspec import Struct, ValidationError, convert
+from msgspec.structs import replace
 
 from cache.errors import StoreError
 from cache.key import differences
@@ -131,8 +131,7 @@ def _updated(
     )
 
 
-@dataclass
-class _Unchanged:
+class _Unchanged(Struct):
     """Whether what is stored is still what was read before; asked by `VerdictStore.merge`, and keeps its answer."""
 
     before: Entry | None
@@ -148,7 +147,7 @@ def _with_earlier_proofs(entry: Entry, earlier: Entry | None) -> Entry:
     before = _proofs(earlier) if earlier else []
     if not before:
         return entry
-    return _with_proofs(with_fields(entry, report={**entry.report, "proofs": before}), _proofs(entry))
+    return _with_proofs(replace(entry, report={**entry.report, "proofs": before}), _proofs(entry))
 
 
 def _with_proofs(entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> Entry:
@@ -161,7 +160,7 @@ def _with_proofs(entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> Entry:
 def _with(entry: Entry, field: str, value: object) -> Entry:
     """The entry with another field in its report, judged anew."""
     report = {**entry.report, field: value}
-    return with_fields(entry, report=report, verdict=judged(parse_report(report)).to_dict(), rules=rules_digest())
+    return replace(entry, report=report, verdict=judged(parse_report(report)).to_dict(), rules=rules_digest())
 
 
 def _proofs(entry: Entry) -> list[dict[str, Any]]:
@@ -214,7 +213,7 @@ def current_report(store: VerdictStore, entry: Entry) -> tuple[Report, Verdict]:
     report = parse_report(entry.report)
     verdict = judged(report)
     with suppress(StoreError):
-        renewed = with_fields(entry, verdict=verdict.to_dict(), rules=rules)
+        renewed = replace(entry, verdict=verdict.to_dict(), rules=rules)
         store.merge([renewed], lambda stored, _: stored == entry)  # not over what was probed or forgotten meanwhile
     return report, verdict
 
@@ -287,7 +286,7 @@ def _hit(
     found = replace(found, outdated={PLAIN: why_not})
     if not why_not:
         return found
-    fallen = replace(verdict, word=Word.INCONCLUSIVE, reasons=(reason("proof_outdated", why_not),))
+    fallen = dataclasses.replace(verdict, word=Word.INCONCLUSIVE, reasons=(reason("proof_outdated", why_not),))
     return replace(found, verdict=fallen)
 
 

@@ -6,8 +6,9 @@ Stands in a start path: nothing here may be slow to import.
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from cache.key import digest
 from cache.verdicts.entry import Entry
@@ -27,8 +28,7 @@ PLAIN_LAUNCH = "the plain launch"
 """What the launch of the model alone is called."""
 
 
-@dataclass(frozen=True)
-class LaunchIdentity:
+class LaunchIdentity(Struct, frozen=True):
     """What tells launches of one model apart.
 
     Attributes:
@@ -53,8 +53,7 @@ class LaunchIdentity:
         return _words(self.arguments, self.config)
 
 
-@dataclass(frozen=True)
-class LaunchProof:
+class LaunchProof(Struct, frozen=True):
     """What is stored about one launch.
 
     Attributes:
