@@ -71,7 +71,8 @@ def test_another_platform_decides_nothing_by_itself(store: Path, cuda: Callable[
     """Without the user's word a CPU verdict is a miss for CUDA, and the sentence names the platform."""
     missed = found(store, subject(cuda()), None)
     assert (missed.entry, missed.accepted_platform) == (None, None)
-    assert "platform (stored: cpu, here: cuda)" in missed.miss[0]
+    assert missed.miss[0].code == "nearest_differs"
+    assert "platform (stored: cpu, here: cuda)" in str(missed.miss[0])
 
 
 @pytest.mark.parametrize("model", [MIXTRAL, ERNIE], ids=lambda model: model.name)
@@ -95,21 +96,22 @@ def test_the_own_verdict_comes_first(store: Path, cuda: Callable[..., Serving]) 
 
 
 @pytest.mark.parametrize(
-    ("versions", "words"),
+    ("versions", "changes"),
     [
-        ({"torch": "2.10.1+cu128"}, "differs in torch (stored: 2.10.0+cpu, here: 2.10.1+cu128)"),
-        ({"vllm": "0.19.2"}, "differs in vllm (stored: 0.19.1, here: 0.19.2)"),
+        ({"torch": "2.10.1+cu128"}, "torch (stored: 2.10.0+cpu, here: 2.10.1+cu128)"),
+        ({"vllm": "0.19.2"}, "vllm (stored: 0.19.1, here: 0.19.2)"),
     ],
 )
 def test_other_versions_stay_a_miss(
-    store: Path, cuda: Callable[..., Serving], versions: dict[str, str], words: str
+    store: Path, cuda: Callable[..., Serving], versions: dict[str, str], changes: str
 ) -> None:
     """Only what stands behind the + is passed over, and the miss says what is not."""
     missed = found(store, subject(cuda(**versions)))
     assert missed.entry is None
-    assert missed.miss[1].startswith("with --accept-platform cpu: the nearest stored verdict, ")
-    assert words in missed.miss[1]
-    assert missed.miss[1].count("stored: ") == 1
+    why = missed.miss[1]
+    assert (why.code, why.fields) == ("missed_on_platform", {"platform": "cpu"})
+    assert why.because is not None
+    assert (why.because.code, why.because.fields["changes"]) == ("nearest_differs", changes)
 
 
 def test_local_parts_count_on_the_own_platform(store: Path, cpu: Serving, tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_local_parts_count_on_the_own_platform(store: Path, cpu: Serving, tmp_pa
     other.probed_here(sample(MIXTRAL, "flag-live"))
     missed = found(store, subject(other))
     assert missed.entry is None
-    assert missed.miss[1] == "--accept-platform cpu names the platform of this environment itself"
+    assert (missed.miss[1].code, missed.miss[1].fields) == ("platform_is_own", {"platform": "cpu"})
     assert found(store, subject(cpu)).accepted_platform is None
 
 
@@ -128,20 +130,22 @@ def test_changed_source_files_stay_a_miss(store: Path, cuda: Callable[..., Servi
     serving.write("vllm/model_executor/models/mixtral.py", "# patched\n")
     missed = found(store, subject(serving))
     assert missed.entry is None
-    assert "with --accept-platform cpu: of the " in missed.miss[1]
-    assert "mixtral.py" in missed.miss[1]
+    assert missed.miss[1].code == "missed_on_platform"
+    assert "with --accept-platform cpu: of the " in str(missed.miss[1])
+    assert "mixtral.py" in str(missed.miss[1])
 
 
 def test_another_model_stays_a_miss(store: Path, cuda: Callable[..., Serving], tmp_path: Path) -> None:
     """The configuration must be the same."""
     more = model_like(MIXTRAL, tmp_path / "more", num_local_experts=16)
-    assert "differs in the model's configuration" in found(store, subject(cuda(), more)).miss[1]
+    assert "differs in the model's configuration" in str(found(store, subject(cuda(), more)).miss[1])
 
 
 def test_a_platform_without_verdicts_is_said(store: Path, cuda: Callable[..., Serving]) -> None:
     """No verdict of that platform is stored: the miss says so, beside why there is none of this one."""
     missed = found(store, subject(cuda()), "rocm")
-    assert missed.miss[1] == "with --accept-platform rocm: no verdict is stored for MixtralForCausalLM on rocm"
+    assert missed.miss[1].code == "missed_on_platform"
+    assert str(missed.miss[1]) == "with --accept-platform rocm: no verdict is stored for MixtralForCausalLM on rocm"
 
 
 def test_the_latest_of_the_accepted_counts_and_a_local_one_first(store: Path, cuda: Callable[..., Serving]) -> None:
@@ -200,7 +204,7 @@ def test_every_output_repeats_it(store: Path, cuda: Callable[..., Serving]) -> N
         assert WORD in answer.err
         document = run(store, serving, command, *option, ERNIE, "--json").document
         assert document["evidence"]["accepted_platform"] == "cpu"
-        assert WORD in document["warnings"]
+        assert WORD in [warning["text"] for warning in document["warnings"]]
     served = run(store, serving, "serve", *option, "--dry-run", ERNIE)
     assert f"tuner: {WORD}" in served.err.splitlines()
     assert '"fast_moe_cold_start": false' in served.out

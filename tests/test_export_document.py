@@ -54,7 +54,8 @@ def test_a_plan_is_as_the_schema_says(bench: Bench, model: str, launch: str) -> 
 
 def test_a_plan_without_a_verdict_is_as_the_schema_says(bench: Bench) -> None:
     """What is not stored is null, and not absent."""
-    document = bench.ask("json", model=str(QWEN), code=3).document
+    inert = "current" in str(bench.environment)
+    document = bench.ask("json", model=str(QWEN), code=0 if inert else 3).document
     assert (document["verdict"], document["evidence"]) == (None, None)
     assert valid(document, "plan")
 
