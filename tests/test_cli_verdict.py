@@ -225,10 +225,26 @@ def test_a_report_of_another_release_does_not_hide_the_list(serving: Serving, st
     assert "the probe report is damaged" in answer.err
 
 
+def test_an_entry_of_an_older_release_does_not_hide_the_list(serving: Serving, store: Path) -> None:
+    """Its verdict holds reasons as sentences, which is another shape: it is listed as unreadable, beside the others."""
+    old, _ = serving.remember(store, MIXTRAL)
+    serving.remember(store, ERNIE)
+    verdict = old.verdict | {"reasons": ["each pass ran in order"]}
+    rewrite(store, old.digest, verdict=verdict, report={"recording": "named"}, rules="of another release")
+    listed = tuner("verdicts", "list", "--store", store, code=0)
+    words = {line.split()[2]: line.split()[1] for line in listed.out.splitlines()[1:]}
+    assert words["MixtralForCausalLM"] == "unreadable"
+    assert words["Ernie4_5_VLMoeForConditionalGeneration"] == "conditional"
+    assert "This release cannot read 1 entry" in listed.err
+    rows = tuner("verdicts", "list", "--store", store, "--json", code=0).document["verdicts"]
+    assert [row["verdict"] for row in rows if row["key"] == old.digest] == [None]
+    assert tuner("verdicts", "show", old.digest[:12], "--store", store, code=1).out == ""
+
+
 def test_a_damaged_verdict_is_named_and_can_be_forgotten(serving: Serving, store: Path) -> None:
     """Damage is an error that says which record, never a miss and never a verdict."""
     entry, _ = serving.remember(store, MIXTRAL)
     rewrite(store, entry.digest, verdict={"word": "excellent"})
     answer = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, code=1)
-    assert f"The stored verdict {entry.digest[:12]} is damaged." in answer.err
+    assert f"The stored verdict {entry.digest[:12]} is damaged" in answer.err
     tuner("verdicts", "forget", entry.digest[:12], "--store", store, code=0)

@@ -33,13 +33,16 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("field", "value"), SHAPES)
 def test_an_entry_of_another_shape_is_damage(serving: Serving, store: Path, field: str, value: dict[str, Any]) -> None:
-    """Look-up, list, show and export say so; none ends with a traceback."""
+    """Look-up, show and export say so, the list shows it as unreadable; none ends with a traceback."""
     entry, _ = serving.remember(store, MIXTRAL)
     rewrite(store, entry.digest, **{field: value})
     commands = [["verdict", MIXTRAL, "--python", serving.python], ["plan", MIXTRAL, "--python", serving.python]]
-    commands += [["verdicts", "list"], ["verdicts", "export"], ["verdicts", "show", entry.digest[:12]]]
+    commands += [["verdicts", "export"], ["verdicts", "show", entry.digest[:12]]]
     for command in commands:
         assert f"{entry.digest[:12]} is damaged" in tuner(*command, "--store", store, code=1).err
+    listed = tuner("verdicts", "list", "--store", store, code=0)
+    assert listed.out.splitlines()[1].split()[:2] == [entry.digest[:12], "unreadable"]
+    assert "cannot read 1 entry" in listed.err
 
 
 def test_a_report_of_another_release_is_shown_without_what_it_rests_on(serving: Serving, store: Path) -> None:

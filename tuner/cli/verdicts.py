@@ -21,21 +21,25 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 @app.command("list")
 def list_verdicts(store: Store = None, as_json: Json = False) -> None:
-    """Show every stored verdict, one line each."""
+    """Show every stored verdict, one line each.
+
+    An entry that this release cannot read is `unreadable`, and its verdict is null with --json.
+    """
     from msgspec import to_builtins
 
     from tuner.launch.document import SCHEMA_VERSION
-    from tuner.verdicts.lookup import known_verdict, opened_store
-    from tuner.verdicts.text import verdicts_table
+    from tuner.verdicts.lookup import opened_store, readable_verdict
+    from tuner.verdicts.text import unreadable_text, verdicts_table
 
     with failures(as_json):
         verdicts = opened_store(store, os.environ)
-        entries = [(entry, known_verdict(verdicts, entry)) for entry in verdicts.entries()]
+        entries = [(entry, readable_verdict(verdicts, entry)) for entry in verdicts.entries()]
+        unreadable = sum(verdict is None for _, verdict in entries)
         if as_json:
             rows = [
                 {
                     "key": entry.digest,
-                    "verdict": verdict.word,
+                    "verdict": verdict and verdict.word,
                     "factors": entry.key,
                     "probed_at": entry.probed_at,
                     "imported": entry.provenance,
@@ -46,6 +50,8 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
             print_json({"schema_version": SCHEMA_VERSION, "verdicts": rows})
         else:
             result(verdicts_table(entries))
+        if unreadable:
+            say(f"tuner: {unreadable_text(unreadable)}")
 
 
 @app.command()

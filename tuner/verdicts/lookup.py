@@ -230,6 +230,14 @@ def known_verdict(store: VerdictStore, entry: Entry) -> Verdict:
         return _stored_verdict(entry)
 
 
+def readable_verdict(store: VerdictStore, entry: Entry) -> Verdict | None:
+    """As `known_verdict`; None for an entry that an older release wrote, or that is damaged."""
+    try:
+        return known_verdict(store, entry)
+    except StoreError:
+        return None
+
+
 def _stored_report(entry: Entry) -> Report:
     """A report that the rules of this release have judged: if they cannot read it, it was changed since."""
     try:
@@ -247,7 +255,7 @@ def _stored_verdict(entry: Entry) -> Verdict:
 
 def _damaged(entry: Entry) -> StoreError:
     return StoreError(
-        f"The stored verdict {entry.digest[:12]} is damaged.",
+        f"The stored verdict {entry.digest[:12]} is damaged, or an older release of the tool wrote it.",
         hint=f"Remove it with `tuner verdicts forget {entry.digest[:12]}`, then probe the model again.",
     )
 

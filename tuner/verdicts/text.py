@@ -107,13 +107,30 @@ def short_names(*orders: Sequence[str]) -> list[list[str]]:
     return [[".".join(parts[shared:]) or parts[-1] for parts in order] for order in split]
 
 
-def verdicts_table(entries: Sequence[tuple[Entry, Verdict]]) -> str:
-    """What `tuner verdicts list` prints: one line an entry."""
+def unreadable_text(count: int) -> str:
+    """What `tuner verdicts list` says of entries that this release cannot read."""
+    entries = "1 entry" if count == 1 else f"{count} entries"
+    return (
+        f"This release cannot read {entries}: an older one wrote them, or they are damaged. They decide nothing.\n"
+        "  Probe the models again, or remove an entry with `tuner verdicts forget KEY`."
+    )
+
+
+def verdicts_table(entries: Sequence[tuple[Entry, Verdict | None]]) -> str:
+    """What `tuner verdicts list` prints: one line an entry; without a verdict it is `unreadable`."""
     rows = [("KEY", "VERDICT", "ARCHITECTURE", "VLLM", "TORCH", "PLATFORM", "PROBED", "MODEL", "HOST", "ORIGIN")]
     for entry, verdict in entries:
         key = entry.key
         where = (str(key["vllm"]), str(key["torch"]), str(key["platform"]))
         name, host = (entry.origin.name, entry.origin.host) if entry.origin else (None, None)
         probed = (entry.probed_at[:10], shown(name) or "-", shown(host) or "-", origin_told(entry))
-        rows.append((entry.digest[:12], str(verdict.word), str(key["architecture"]), *where, *probed))
+        rows.append(
+            (
+                entry.digest[:12],
+                str(verdict.word) if verdict else "unreadable",
+                str(key["architecture"]),
+                *where,
+                *probed,
+            )
+        )
     return columns(rows)
