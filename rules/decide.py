@@ -1,9 +1,11 @@
 """verdict + flag status + serving facts -> decision: what the launch should say about the flag, and about compiling."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeGuard
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rules.proof_finding import BLIND, ProofFinding, ProofWord
 from rules.reason import Reason, reason
@@ -27,8 +29,7 @@ class Refusal(StrEnum):
     """Asked to fail where nothing is known."""
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What is known of the launch itself.
 
     Attributes:
@@ -66,8 +67,7 @@ class Facts:
     compiles: bool | None = None
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What to write into the launch.
 
     Attributes:

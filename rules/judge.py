@@ -3,7 +3,7 @@
 Knows nothing of flags, and of launches only which one is plain.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from rules.assumptions import SIDE_FILE, uncovered
 from rules.output import outputs_against

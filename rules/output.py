@@ -4,9 +4,11 @@ It can take a safe verdict back and never makes one: equal answers show the prom
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
+
+from msgspec.structs import replace
 
 from rules.reason import FieldValue, Reason, reason
 from rules.replay import failed_engine

@@ -1,7 +1,8 @@
 """What the trace of a launch proves."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from rules.launch_key import launch_key
 from rules.reason import Reason
@@ -25,8 +26,7 @@ class ProofWord(StrEnum):
     """Anything less than proof."""
 
 
-@dataclass(frozen=True)
-class ProofFinding:
+class ProofFinding(Struct, frozen=True):
     """What the trace of one launch proves.
 
     Attributes:

@@ -1,8 +1,10 @@
 """Reasons as data, and the one place where their codes become sentences."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Self
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 FieldValue = str | int | float
 """What a field of a reason holds."""
@@ -22,8 +24,7 @@ DEEPEST = 8
 """Reasons behind one another; a decision nests 4."""
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(Struct, frozen=True):
     """Why something was found or decided, as data. `str` gives its sentence.
 
     Attributes:

@@ -1,6 +1,6 @@
 """What ran in the engine of a launch, against what the model meant and against the verdict on its code."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from rules.reason import Reason, reason
 from rules.report import Replay, ReplayPass

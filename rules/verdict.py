@@ -1,11 +1,10 @@
 """The verdict: what a probe proved about the order of a model's MoE layers."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
-from msgspec import ValidationError, convert
+from msgspec import Struct, ValidationError, convert, field, to_builtins
 
 from rules.proof_finding import ProofFinding
 from rules.reason import Reason
@@ -49,8 +48,7 @@ class Word(StrEnum):
         return self in {Word.REPEATED, Word.CONDITIONAL, Word.REORDERED}
 
 
-@dataclass(frozen=True)
-class Witness:
+class Witness(Struct, frozen=True):
     """The pass that proves an unsafe verdict.
 
     Attributes:
@@ -68,8 +66,7 @@ class Witness:
     other_executed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """A judged report.
 
     Attributes:
@@ -108,8 +105,9 @@ class Verdict:
         return "output" if set(self.outputs.values()) - {"unknown"} else "order"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, which writes tuples as lists and words as text; `from_dict` reads both."""
-        return asdict(self)
+        """For JSON, which writes tuples as lists; `from_dict` reads both."""
+        fields: dict[str, Any] = to_builtins(self)
+        return fields
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -118,7 +116,7 @@ class Verdict:
         Raises:
             ValueError: the mapping is not a verdict.
         """
-        names = {attribute.name for attribute in fields(cls)}
+        names = set(cls.__struct_fields__)
         if set(data) != names:
             raise ValueError(f"a verdict has the fields {', '.join(sorted(names))}")
         try:

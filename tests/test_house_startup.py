@@ -36,7 +36,7 @@ HEAVY = {
     "yaml",
 }
 """Top-level modules that no command below needs."""
-NOT_AT_START = {*HEAVY, "logging", "packaging", "subprocess", "tempfile", "threading", "typer"}
+NOT_AT_START = {*HEAVY, "dataclasses", "logging", "packaging", "subprocess", "tempfile", "threading", "typer"}
 """What `verdict` and `serve` do without beside those."""
 PROBING = {
     "tuner.probe.models",

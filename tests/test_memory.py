@@ -1,6 +1,5 @@
 """Verdicts remembered: found again, explained when missing, judged again when the rules change."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +178,7 @@ def test_without_the_files_a_match_is_not_verified(serving: Serving, store: Verd
 def other_rules(store: VerdictStore, serving: Serving, **fields: Any) -> VerdictStore:
     """A store whose entry was judged by other rules, as inconclusive."""
     entry, verdict = serving.remember(store.path, MIXTRAL)
-    doubtful = replace(verdict, word=Word.INCONCLUSIVE, reasons=(OF_OLD,)).to_dict()
+    doubtful = with_fields(verdict, word=Word.INCONCLUSIVE, reasons=(OF_OLD,)).to_dict()
     store.put(with_fields(entry, **{"verdict": doubtful, "rules": "others", **fields}))
     return store
 

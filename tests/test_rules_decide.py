@@ -1,10 +1,10 @@
 """verdict + flag status + facts -> decision: the whole table, and what holds in each of its cells."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 
 import pytest
+from msgspec.structs import asdict
 from msgspec.structs import replace as with_fields
 
 from rules.decide import HOLDS_FOR, MODE_NONE, NO_DRAFT, Decision, Facts, Refusal, decide
@@ -44,7 +44,7 @@ def decided(status: FlagStatus, word: Word | None, found: Verdict | None = None,
     """The decision for one cell of the table; a uniform model's launch is proved unless the facts say otherwise."""
     verdict = found or (None if word is None else Verdict(word, (A_REASON,)))
     usual = Facts(proof=PROVED if word is Word.UNIFORM else None, command=PLAIN_COMMAND)
-    return decide(verdict, flag(status), replace(usual, **facts))  # type: ignore[arg-type]
+    return decide(verdict, flag(status), with_fields(usual, **facts))  # type: ignore[arg-type]
 
 
 # ---- the launch says nothing about the flag
@@ -250,7 +250,7 @@ AGAINST: dict[str, tuple[dict[str, object], dict[str, object]]] = {
 def test_what_a_proof_does_not_stand_against(case: str, word: Word) -> None:
     """A proved launch gets false where something was seen, or may be otherwise, that the trace does not tell."""
     shown, facts = AGAINST[case]
-    verdict = replace(Verdict(word, (A_REASON,)), **shown)  # type: ignore[arg-type]
+    verdict = with_fields(Verdict(word, (A_REASON,)), **shown)  # type: ignore[arg-type]
     assert decided(FlagStatus.SETTABLE, word, verdict, proof=PROVED, **facts).setting is False
 
 
@@ -416,7 +416,7 @@ def cells() -> Iterator[tuple[FlagStatus, Word | None, Facts]]:
 def test_every_cell_has_a_decision() -> None:
     """Deciding never fails; every decision says why with codes that have a sentence; every refusal has a cause."""
     for status, word, facts in cells():
-        found = decided(status, word, **vars(facts))
+        found = decided(status, word, **asdict(facts))
         assert found.reasons, (status, word, facts)
         for each in (*found.reasons, *found.warnings, *found.conditions):
             assert each.code in SENTENCES
@@ -427,7 +427,7 @@ def test_every_cell_has_a_decision() -> None:
 
 def test_no_key_is_emitted_where_it_could_stop_the_server() -> None:
     """Absent, always on, inert and unknown: nothing is ever written."""
-    written = {status for status, word, facts in cells() if decided(status, word, **vars(facts)).setting is not None}
+    written = {status for status, word, facts in cells() if decided(status, word, **asdict(facts)).setting is not None}
     assert not written & set(UNWRITABLE)
     assert written == {FlagStatus.SETTABLE}
 
@@ -435,7 +435,7 @@ def test_no_key_is_emitted_where_it_could_stop_the_server() -> None:
 def test_true_is_never_written_without_a_proof() -> None:
     """True: settable, this launch proved, no wrong order seen, no draft, and the user said nothing."""
     for status, word, facts in cells():
-        if decided(status, word, **vars(facts)).setting is True:
+        if decided(status, word, **asdict(facts)).setting is True:
             assert facts.proof is PROVED
             assert status is FlagStatus.SETTABLE
             assert word in {Word.UNIFORM, Word.NOT_COMPILED, Word.INCONCLUSIVE}
@@ -445,7 +445,7 @@ def test_true_is_never_written_without_a_proof() -> None:
 def test_a_true_carries_its_conditions() -> None:
     """A true in the launch, ours or the user's, says that no draft may join it; a proved one, for which launch."""
     for status, word, facts in cells():
-        found = decided(status, word, **vars(facts))
+        found = decided(status, word, **asdict(facts))
         users = facts.explicit is True and status in {FlagStatus.SETTABLE, FlagStatus.UNKNOWN}
         assert (NO_DRAFT in found.conditions) == (found.setting is True or users), (status, word, facts)
         held = found.holds_for is not None
@@ -461,7 +461,7 @@ def test_an_unsafe_launch_is_never_called_safe() -> None:
         wrong = word in UNSAFE or (facts.speculative and (status is FlagStatus.SETTABLE or facts.counts_drafts))
         if not counted or off_by_itself or not wrong:
             continue
-        found = decided(status, word, **vars(facts))
+        found = decided(status, word, **asdict(facts))
         assert found.warnings or found.refusal is REFUSE, (status, word, facts)
         if facts.enforce or status is FlagStatus.ALWAYS_ON:
             assert found.refusal is REFUSE, (status, word, facts)

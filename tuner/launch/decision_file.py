@@ -6,11 +6,11 @@ fall back one by one would no longer agree.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from rules.decide import FLAG_KEY, MODE_KEY, Decision, Refusal
@@ -37,8 +37,7 @@ from tuner.verdicts.identity import Subject, public_version
 from tuner.verdicts.proofs import LaunchIdentity, launch_identity, told
 
 
-@dataclass(frozen=True)
-class DecisionFile:
+class DecisionFile(Struct, frozen=True):
     """What a decision file says.
 
     Attributes:

@@ -1,6 +1,5 @@
 """Stored verdicts: look one up, explain a miss, remember a report."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -294,7 +293,7 @@ def _hit(
     found = replace(found, outdated={PLAIN: why_not})
     if not why_not:
         return found
-    fallen = dataclasses.replace(verdict, word=Word.INCONCLUSIVE, reasons=(reason("proof_outdated", why_not),))
+    fallen = replace(verdict, word=Word.INCONCLUSIVE, reasons=(reason("proof_outdated", why_not),))
     return replace(found, verdict=fallen)
 
 
