@@ -5,8 +5,10 @@ rest of a look-up (`benchmarks/lookup.py`). What is not understood here, help an
 faulty usage included, is left to typer, which calls the same `tuner.cli.actions`.
 """
 
+import gc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tuner.cli.choices import OnMissing
@@ -72,8 +74,9 @@ def _verdict(args: Sequence[str]) -> bool:
     options = read([*args[:before], *rest], VERDICT) if own_tokens(rest, VERDICT) == len(rest) else None
     if options is None or not model or model[0].startswith("-"):
         return False
-    from tuner.cli import actions
-    from tuner.cli.inputs import Inputs
+    with _no_garbage_collection():
+        from tuner.cli import actions
+        from tuner.cli.inputs import Inputs
 
     environment = _text(options, "--environment")
     inputs = Inputs(
@@ -95,8 +98,9 @@ def _serve(args: Sequence[str]) -> bool:
     options, foreign = read(args[:own], SERVE), args[own:]
     if options is None or not foreign or foreign[0] in {"--", "--help"}:
         return False
-    from tuner.cli import actions
-    from tuner.cli.inputs import Inputs, Launching
+    with _no_garbage_collection():
+        from tuner.cli import actions
+        from tuner.cli.inputs import Inputs, Launching
 
     choices = (options.get("--on-missing", "safe"), options.get("--cache-dir-in", "env"))
     if choices[0] not in set(OnMissing) or choices[1] not in {"env", "config"}:
@@ -116,6 +120,17 @@ def _serve(args: Sequence[str]) -> bool:
     )
     actions.serve(foreign, inputs, launching, OnMissing(choices[0]), dry_run="--dry-run" in options)
     return True
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Import without searching for garbage: modules stay, and so later searches pass over them, too."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _text(options: Options, name: str) -> str | None:
