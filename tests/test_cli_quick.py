@@ -1,6 +1,7 @@
 """`verdict` and `serve` have two parsers, a quick one and typer: they read the same options the same way."""
 
 import contextlib
+import gc
 import io
 import os
 from pathlib import Path
@@ -37,6 +38,7 @@ def quickly(argv: list[str]) -> Answer | None:
                 return None
         except SystemExit as end:
             code = int(end.code or 0)
+    assert gc.isenabled()
     out.seek(0)
     return Answer(code, out.read(), err.getvalue())
 
