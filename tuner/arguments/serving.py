@@ -52,6 +52,10 @@ class Serving(Struct, frozen=True):
     prefill_context_parallel_size: int = 1
 
 
+_UNSET = Serving()
+"""A launch that says nothing."""
+
+
 def read_serving(settings: Sequence[Setting], *, expands: bool) -> Serving:
     """The serving facts that a list of settings states; of several values vLLM keeps the last.
 
@@ -116,7 +120,7 @@ def _scalar(setting: Setting) -> Any:
     option = setting.option
     if option.kind is Kind.FLAG:
         return not setting.negated
-    if setting.value in _NONE_WORDS and (option.key or getattr(Serving, option.field) is None):
+    if setting.value in _NONE_WORDS and (option.key or getattr(_UNSET, option.field) is None):
         return None
     if option.kind is Kind.TEXT:
         return setting.value
