@@ -19,7 +19,7 @@ def test_what_a_real_vllm_makes_of_its_cache_is_told(tmp_path: Path) -> None:
     """A whole entry is in the root, under the predicted name; the second start says that it compiles again, and why."""
     python, model = python_of("current"), checkpoint_of("current", tmp_path)
     ours = ("--python", python, "--store", tmp_path / "verdicts.sqlite", "--cache-root", tmp_path / "root", "--json")
-    answer = tuner_process("cache", "warm", model, *ours, "--", *SMALL, env=SERVER_ENVIRONMENT, code=1)
+    answer = tuner_process("cache", "warm", model, *ours, "--", *SMALL, env=SERVER_ENVIRONMENT, code=6)
 
     document = answer.document
     assert (document["hit"], document["proof"]) == (False, "0 loaded, 1 compiled")

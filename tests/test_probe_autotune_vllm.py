@@ -10,13 +10,14 @@ import pytest
 from fake_environment import ROOT
 
 from tuner.probe.runner import WORKER
+from tuner.verdicts.identity import SHARED_WORKER
 
 pytestmark = pytest.mark.vllm
 
 SCRIPT = """
 import json, sys
 
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 from moe_probe_worker.autotune import take_the_first
 from triton.runtime.autotuner import Autotuner, Config
 from triton.runtime.errors import OutOfResources
@@ -54,7 +55,11 @@ def test_the_first_configuration_that_runs_is_kept(name: str) -> None:
     if not python.exists():
         pytest.skip(f"No serving environment .envs/{name}.")
     done = subprocess.run(
-        [python, "-c", SCRIPT, WORKER.parent], capture_output=True, text=True, timeout=300, check=False
+        [python, "-c", SCRIPT, f"{WORKER.parent}:{SHARED_WORKER.parent}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
