@@ -198,7 +198,7 @@ prefill:
 
 
 def test_helm_values_of_production_stack() -> None:
-    """Sizes and LoRA of the chart's own keys, then `extraArgs`; a model that is switched off is no launch."""
+    """Sizes and LoRA of the chart's own keys, then `extraArgs`; a model that is switched off is no launch. Variables may be a mapping."""
     text = """servingEngineSpec:
   startupProbe: {periodSeconds: 10, failureThreshold: 60}
   modelSpec:
@@ -208,11 +208,13 @@ def test_helm_values_of_production_stack() -> None:
     tag: v0.19.1
     modelURL: a/b
     enableLoRA: true
+    env: {VLLM_CACHE_ROOT: /x}
     vllmConfig: {tensorParallelSize: 4, extraArgs: ["--seed", "1"]}
 """
     launch = only("v.yaml", text)
     assert launch.args == ("a/b", "--enable-lora", "--tensor-parallel-size", "4", "--seed", "1")
     assert (launch.image, launch.startup_seconds) == ("vllm/vllm-openai:v0.19.1", 600)
+    assert launch.env == {"VLLM_CACHE_ROOT": "/x"}
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def _fact(name: str, text: str, look: _Look, log: ServerLog, written: Written | 
         for engine in start.engines:
             answer = look(written, start, engine)
             answers.append((engine.name, answer))
+    for start in log.starts:  # behind the engines: of equal outcomes the first is shown
         if not start.engines:
             answers.append(("", _unsaid(written, "the last start has no engine line")))
     if not answers:

@@ -104,7 +104,9 @@ def hidden_in(words: tuple[Argument, ...]) -> str:
 
 
 def environment_of(node: Node | None) -> dict[str, str | None]:
-    """Variables by name, from a list of `name` and `value`."""
+    """Variables by name, from a list of `name` and `value`, or from a mapping, as values of charts may have it."""
+    if isinstance(node, Mapping):
+        return {name: text_of(value) for name, value in reversed(node.pairs)}
     items = [item for item in items_of(node) if isinstance(item, Mapping)]
     return {text_of(item.get("name")) or "": text_of(item.get("value")) for item in items}
 
