@@ -21,7 +21,9 @@ LONGEST = 300
 SHOWN = 5
 """Reasons of a verdict that a text shows; JSON holds all."""
 DEEPEST = 8
-"""Reasons behind one another; a decision nests 4."""
+"""Reasons behind one another that a stored verdict may hold."""
+DEEPEST_OF_ALL = 16
+"""Reasons behind one another that any reason may hold: a decision puts at most 4 in front of a stored one."""
 
 
 class Reason(Struct, frozen=True):
@@ -40,16 +42,21 @@ class Reason(Struct, frozen=True):
     because: "Reason | None" = None
 
     def __post_init__(self) -> None:
-        """Limit what a stored reason may nest.
+        """Limit what a reason may nest.
 
         Raises:
-            ValueError: it is more than `DEEPEST` reasons.
+            ValueError: it is more than `DEEPEST_OF_ALL` reasons.
         """
+        if self.depth > DEEPEST_OF_ALL:
+            raise ValueError("a reason nests too many reasons")
+
+    @property
+    def depth(self) -> int:
+        """How many reasons it is, with those behind it."""
         depth, behind = 1, self.because
         while behind is not None:
             depth, behind = depth + 1, behind.because
-        if depth > DEEPEST:
-            raise ValueError("a reason nests too many reasons")
+        return depth
 
     def __str__(self) -> str:
         """The sentence, behind the condition that does not hold."""

@@ -25,7 +25,7 @@ def judge_replay(run: Replay) -> tuple[str, Reason]:
     passes = sum(one.count for one in run.passes)
     replayed = sum(one.count for one in run.passes if one.replayed)
     processes = run.engine.get("processes")
-    several = {"processes": processes} if isinstance(processes, int) and processes != 1 else {}
+    several = {"processes": processes} if type(processes) is int and processes != 1 else {}
     return EQUAL, reason("replay_equal", passes=passes, replayed=replayed, **several)
 
 

@@ -1,13 +1,13 @@
 """The verdict: what a probe proved about the order of a model's MoE layers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Self
 
 from msgspec import Struct, ValidationError, convert, field, to_builtins
 
 from rules.proof_finding import ProofFinding
-from rules.reason import Reason
+from rules.reason import DEEPEST, Reason
 
 WRONG_LAYER = "wrong_layer"
 """Of an engine: another layer ran than the one that was meant; see `rules.replay`."""
@@ -116,10 +116,29 @@ class Verdict(Struct, frozen=True):
         Raises:
             ValueError: the mapping is not a verdict.
         """
-        names = set(cls.__struct_fields__)
-        if set(data) != names:
-            raise ValueError(f"a verdict has the fields {', '.join(sorted(names))}")
         try:
-            return convert(data, cls)
+            verdict = convert(data, cls)
         except (ValidationError, RecursionError) as error:
             raise ValueError(str(error)) from None
+        # A field that was lost must not read as its default.
+        _require_fields(data, cls)
+        for finding in data["proofs"].values():
+            _require_fields(finding, ProofFinding)
+        if any(reason.depth > DEEPEST for reason in verdict.all_reasons()):
+            raise ValueError("a reason nests too many reasons")
+        return verdict
+
+    def all_reasons(self) -> Iterator[Reason]:
+        """Each reason of the verdict and of its findings."""
+        yield from self.reasons
+        yield from self.compile_reasons
+        yield from self.replay_reasons.values()
+        yield from self.output_reasons.values()
+        for finding in self.proofs.values():
+            yield from finding.reasons
+
+
+def _require_fields(data: Mapping[str, Any], shape: type[Struct]) -> None:
+    names = set(shape.__struct_fields__)
+    if set(data) != names:
+        raise ValueError(f"a {shape.__name__} has the fields {', '.join(sorted(names))}")

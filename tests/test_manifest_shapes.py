@@ -198,7 +198,10 @@ prefill:
 
 
 def test_helm_values_of_production_stack() -> None:
-    """Sizes and LoRA of the chart's own keys, then `extraArgs`; a model that is switched off is no launch. Variables may be a mapping."""
+    """Sizes and LoRA of the chart's own keys, then `extraArgs`; a model that is switched off is no launch.
+
+    Variables may be a mapping.
+    """
     text = """servingEngineSpec:
   startupProbe: {periodSeconds: 10, failureThreshold: 60}
   modelSpec:

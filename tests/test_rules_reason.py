@@ -2,9 +2,12 @@
 
 import pytest
 
+from rules.decide import Facts, decide
+from rules.proof_finding import ProofFinding, ProofWord
 from rules.reason import (
     CONDITIONS,
     DEEPEST,
+    DEEPEST_OF_ALL,
     FRAGMENTS,
     LONGEST,
     OF_COMPILING,
@@ -17,6 +20,10 @@ from rules.reason import (
     reason,
     sentence,
 )
+from rules.releases import Flag, FlagStatus
+from rules.verdict import Verdict, Word
+
+SETTABLE = Flag(FlagStatus.SETTABLE, "Because of this release.", "table: vLLM 0.19.1, vllm/config/vllm.py")
 
 
 def test_each_code_stands_in_one_table() -> None:
@@ -89,12 +96,28 @@ def test_what_a_worker_wrote_is_cut() -> None:
 
 
 def test_reasons_behind_reasons_are_bounded() -> None:
-    """A stored one could nest without end."""
+    """A stored one could nest without end; what is put in front of the deepest stored one still fits."""
     nested = reason("no_verdict")
     for _ in range(DEEPEST - 1):
         nested = reason("contradicts", nested)
+    stored = Verdict(Word.INCONCLUSIVE, (nested,)).to_dict()
+    assert decide(Verdict.from_dict(stored), SETTABLE, Facts()).setting is False
+    with pytest.raises(ValueError, match="nests too many"):
+        Verdict.from_dict(Verdict(Word.INCONCLUSIVE, (reason("contradicts", nested),)).to_dict())
+    for _ in range(DEEPEST_OF_ALL - DEEPEST):
+        nested = reason("contradicts", nested)
     with pytest.raises(ValueError, match="nests too many"):
         reason("contradicts", nested)
+
+
+def test_a_finding_that_lost_a_field_is_no_finding() -> None:
+    """Its default would read as proved without a layer."""
+    stored = Verdict(Word.UNIFORM, (), proofs={"plain": ProofFinding(ProofWord.PROVED)}).to_dict()
+    assert Verdict.from_dict(stored).proofs["plain"].proved
+    for name in ("reasons", "arguments", "platform", "layers"):
+        finding = {field: value for field, value in stored["proofs"]["plain"].items() if field != name}
+        with pytest.raises(ValueError, match="ProofFinding has the fields"):
+            Verdict.from_dict({**stored, "proofs": {"plain": finding}})
 
 
 def test_a_part_for_json_has_the_sentence_beside_the_data() -> None:

@@ -32,6 +32,13 @@ def test_calls_that_ran_what_was_meant_deepen_the_evidence() -> None:
     assert found.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40)
 
 
+def test_a_number_of_processes_that_is_no_number_is_left_out() -> None:
+    """A reason that held it could be stored, and not be read again."""
+    found = seen(replay(engine={"cudagraph_mode": "NONE", "flag": True, "processes": False}))
+    assert found.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40)
+    assert Verdict.from_dict(found.to_dict()) == found
+
+
 def test_passes_of_several_processes_are_told() -> None:
     """Each of them runs every pass, and all are counted."""
     found = seen(replay(engine={"cudagraph_mode": "NONE", "flag": True, "processes": 2}))

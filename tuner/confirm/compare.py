@@ -54,9 +54,9 @@ def _fact(name: str, text: str, look: _Look, log: ServerLog, written: Written | 
         for engine in start.engines:
             answer = look(written, start, engine)
             answers.append((engine.name, answer))
-    for start in log.starts:  # behind the engines: of equal outcomes the first is shown
-        if not start.engines:
-            answers.append(("", _unsaid(written, "the last start has no engine line")))
+    # Behind the engines: of equal outcomes the first is shown.
+    without_engine = [start for start in log.starts if not start.engines]
+    answers += [("", _unsaid(written, "the last start has no engine line"))] * len(without_engine)
     if not answers:
         answers = [("", _unsaid(written, ""))]
     worst = max((answer for _, answer in answers), key=lambda answer: _WEIGHT.index(answer.outcome))
