@@ -60,16 +60,16 @@ class Distance:
         return max(self.given, self.made, self.alone)
 
 
-def apart(one: str, other: str, found: Distance) -> float:
+def apart(first: str, second: str, measured: Distance) -> float:
     """Nats by which two engines, by their names, are held to be apart."""
-    return max(found.size, found.parting) if (one, other) == FLAG else found.size
+    return max(measured.size, measured.parting) if (first, second) == FLAG else measured.size
 
 
 def judge_outputs(outputs: Sequence[Output]) -> dict[str, tuple[str, Reason]]:
     """A word and its reason for each two engines that are to be compared, by their names."""
-    named: dict[str, Output] = {one.name: one for one in outputs}
-    pairs = [(one, other) for one, other in PAIRS if one in named and other in named]
-    return {f"{one}{AGAINST}{other}": _compared(one, other, named) for one, other in pairs}
+    named: dict[str, Output] = {engine.name: engine for engine in outputs}
+    pairs = [(first, second) for first, second in PAIRS if first in named and second in named]
+    return {f"{first}{AGAINST}{second}": _compared(first, second, named) for first, second in pairs}
 
 
 def outputs_against(verdict: Verdict, outputs: Sequence[Output]) -> Verdict:
@@ -80,42 +80,42 @@ def outputs_against(verdict: Verdict, outputs: Sequence[Output]) -> Verdict:
     judged = judge_outputs(outputs)
     words: dict[str, str] = {name: word for name, (word, _) in judged.items()}
     reasons: dict[str, Reason] = {name: why for name, (_, why) in judged.items()}
-    made = replace(verdict, outputs=words, output_reasons=reasons)
+    with_outputs = replace(verdict, outputs=words, output_reasons=reasons)
     flag = AGAINST.join(FLAG)
     if words.get(flag) != MOVED or not verdict.word.safe:
-        return made
+        return with_outputs
     contradiction = reason("output_contradicts", reasons[flag])
-    return replace(made, word=Word.INCONCLUSIVE, reasons=(contradiction, *verdict.reasons))
+    return replace(with_outputs, word=Word.INCONCLUSIVE, reasons=(contradiction, *verdict.reasons))
 
 
-def _compared(one: str, other: str, named: dict[str, Output]) -> tuple[str, Reason]:
+def _compared(first: str, second: str, named: dict[str, Output]) -> tuple[str, Reason]:
     """The word for two engines, and why."""
-    pair = named[one], named[other]
+    pair = named[first], named[second]
     if gap := _gap(*pair):
         return UNKNOWN, gap
     if len(broken := [engine.name for engine in pair if _is_broken(engine)]) == 1:
         return MOVED, reason("no_numbers", engine=broken[0])
-    noise, found = noise_floor(named, pair[1]), distance(*pair)
-    if broken or found is None:
+    noise, measured = noise_floor(named, pair[1]), distance(*pair)
+    if broken or measured is None:
         return UNKNOWN, reason("no_numbers_in_both")
     if noise is None:
         return UNKNOWN, reason("noise_unknown")
     threshold = max(TIMES_NOISE * noise, FLOOR)
-    why = _distances(found, threshold, noise, _degenerate(pair[0], named["eager"]))
-    if apart(one, other, found) > threshold:
+    why = _distances(measured, threshold, noise, _degenerate(pair[0], named["eager"]))
+    if apart(first, second, measured) > threshold:
         return MOVED, why
     return (UNKNOWN, reason("noise_too_large", why)) if threshold > CEILING else (SAME, why)
 
 
-def _gap(one: Output, other: Output) -> Reason | None:
+def _gap(first: Output, second: Output) -> Reason | None:
     """Why two engines cannot be compared; None if they can."""
-    for engine in (one, other):
+    for engine in (first, second):
         if engine.status != "ran":
             return reason("engine_of_two", failed_engine(engine.detail), engine=engine.name)
         if engine.name == "flag_on" and engine.engine.get("flag") is not True:
             return reason("flag_switched_off")
-    alike = [(prompt.name, len(prompt.given)) for prompt in one.prompts]
-    same = alike == [(prompt.name, len(prompt.given)) for prompt in other.prompts]
+    alike = [(prompt.name, len(prompt.given)) for prompt in first.prompts]
+    same = alike == [(prompt.name, len(prompt.given)) for prompt in second.prompts]
     return None if same else reason("other_prompts")
 
 
@@ -123,9 +123,9 @@ def _is_broken(engine: Output) -> bool:
     return any(None in (*prompt.given, *prompt.made) for prompt in engine.prompts)
 
 
-def distance(one: Output, other: Output) -> Distance | None:
+def distance(first: Output, second: Output) -> Distance | None:
     """How far two engines are apart on their prompts, which agree; None if nothing was compared."""
-    return _apart(list(zip(one.prompts, other.prompts, strict=True)))
+    return _apart(list(zip(first.prompts, second.prompts, strict=True)))
 
 
 def noise_floor(named: dict[str, Output], reference: Output) -> float | None:
@@ -138,8 +138,8 @@ def noise_floor(named: dict[str, Output], reference: Output) -> float | None:
     if first is None or again is None or _gap(first, again):
         return None
     twins = [_apart(_twins(engine)) for engine in (first, again, reference)]
-    measured = [distance(first, again), *twins]
-    return max((found.size for found in measured if found), default=None)
+    distances = [distance(first, again), *twins]
+    return max((nats.size for nats in distances if nats), default=None)
 
 
 def _twins(engine: Output) -> list[tuple[OutputPrompt, OutputPrompt]]:
@@ -149,56 +149,63 @@ def _twins(engine: Output) -> list[tuple[OutputPrompt, OutputPrompt]]:
 
 
 def _apart(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> Distance | None:
-    given = [_differences(one.given, other.given) for one, other in pairs]
-    made, alone = (_added([pair for pair in pairs if pair[0].alone is wanted]) for wanted in (False, True))
-    if not any((*given, *made, *alone)):
+    over_prompts = [_differences(first.given, second.given) for first, second in pairs]
+    over_added = _added([pair for pair in pairs if not pair[0].alone])
+    over_alone = _added([pair for pair in pairs if pair[0].alone])
+    if not any((*over_prompts, *over_added, *over_alone)):
         return None
-    over_given, over_made, over_alone = (_mean(list(chain.from_iterable(part))) for part in (given, made, alone))
-    return Distance(over_given, max(map(_mean, given)), over_made, over_alone, *_parted(pairs))
+    largest = max(map(_mean, over_prompts))
+    parting, parted = _parted(pairs)
+    return Distance(_overall(over_prompts), largest, _overall(over_added), _overall(over_alone), parting, parted)
 
 
 def _added(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> list[list[float]]:
     """The differences of the added tokens of each prompt, as far as they have the same past."""
-    return [_differences(one.made[: _shared(one, other)], other.made) for one, other in pairs]
+    return [_differences(first.made[: _shared(first, second)], second.made) for first, second in pairs]
 
 
-def _differences(one: Sequence[float | None], other: Sequence[float | None]) -> list[float]:
-    pairs = zip(one, other, strict=False)
+def _differences(first: Sequence[float | None], second: Sequence[float | None]) -> list[float]:
+    pairs = zip(first, second, strict=False)
     return [abs(mine - its) for mine, its in pairs if mine is not None and its is not None]
+
+
+def _overall(differences: Sequence[Sequence[float]]) -> float:
+    """The mean over the tokens of all prompts."""
+    return _mean(list(chain.from_iterable(differences)))
 
 
 def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else 0.0
 
 
-def _shared(one: OutputPrompt, other: OutputPrompt) -> int:
+def _shared(first: OutputPrompt, second: OutputPrompt) -> int:
     """How many added tokens had the same tokens before them in both."""
-    pairs = enumerate(zip(one.tokens, other.tokens, strict=False), 1)
-    return next((at for at, (mine, its) in pairs if mine != its), min(len(one.tokens), len(other.tokens)))
+    pairs = enumerate(zip(first.tokens, second.tokens, strict=False), 1)
+    return next((at for at, (mine, its) in pairs if mine != its), min(len(first.tokens), len(second.tokens)))
 
 
 def _parted(pairs: Sequence[tuple[OutputPrompt, OutputPrompt]]) -> tuple[float, dict[str, FieldValue]]:
     """How far apart the prompts are at the first added token that differs, and where that is."""
-    parted = [(_shared(one, other), one, other) for one, other in pairs if one.tokens != other.tokens]
+    parted = [(_shared(first, second), first, second) for first, second in pairs if first.tokens != second.tokens]
     if not parted:
         return 0.0, {}
-    ends = [_differences(one.made[at - 1 : at], other.made[at - 1 : at]) for at, one, other in parted]
-    apart_there = _mean(list(chain.from_iterable(ends)))
-    at, name = min((at, one.name) for at, one, _ in parted)
+    ends = [_differences(first.made[at - 1 : at], second.made[at - 1 : at]) for at, first, second in parted]
+    apart_there = _overall(ends)
+    at, name = min((at, first.name) for at, first, _ in parted)
     place: dict[str, FieldValue] = {"parted": len(parted), "prompts": len(pairs), "token": at, "prompt": name}
     return apart_there, place | {"parting": apart_there}
 
 
-def _distances(found: Distance, threshold: float, noise: float, cycle: Mapping[str, FieldValue]) -> Reason:
+def _distances(measured: Distance, threshold: float, noise: float, cycle: Mapping[str, FieldValue]) -> Reason:
     fields: dict[str, FieldValue] = {
-        "prompt_tokens": found.given,
-        "added_tokens": found.made,
-        "alone": found.alone,
+        "prompt_tokens": measured.given,
+        "added_tokens": measured.made,
+        "alone": measured.alone,
         "threshold": threshold,
         "noise": noise,
-        "largest": found.largest,
+        "largest": measured.largest,
     }
-    return Reason("distance", None, {**fields, **found.parted, **cycle})
+    return Reason("distance", None, {**fields, **measured.parted, **cycle})
 
 
 def _degenerate(engine: Output, eager: Output) -> dict[str, FieldValue]:

@@ -18,12 +18,12 @@ def judge_replay(run: Replay) -> tuple[str, Reason]:
     """
     if run.status != "ran":
         return UNKNOWN, failed_engine(run.detail)
-    if wrong := [one for one in run.passes if _wrong_call(one) is not None]:
-        return WRONG_LAYER, _wrong_layer(max(wrong, key=lambda one: one.count))
+    if wrong := [replay_pass for replay_pass in run.passes if _wrong_call(replay_pass) is not None]:
+        return WRONG_LAYER, _wrong_layer(max(wrong, key=lambda replay_pass: replay_pass.count))
     if gaps := _gaps(run):
         return UNKNOWN, gaps[0]
-    passes = sum(one.count for one in run.passes)
-    replayed = sum(one.count for one in run.passes if one.replayed)
+    passes = sum(replay_pass.count for replay_pass in run.passes)
+    replayed = sum(replay_pass.count for replay_pass in run.passes if replay_pass.replayed)
     processes = run.engine.get("processes")
     several = {"processes": processes} if type(processes) is int and processes != 1 else {}
     return EQUAL, reason("replay_equal", passes=passes, replayed=replayed, **several)
@@ -38,11 +38,11 @@ def failed_engine(detail: str) -> Reason:
     return reason("engine_failed", detail=detail) if detail else reason("engine_not_run")
 
 
-def _wrong_call(one: ReplayPass) -> int | None:
+def _wrong_call(replay_pass: ReplayPass) -> int | None:
     """The first call that another layer answered, if calls and runs can be told apart."""
-    if one.ambiguous:
+    if replay_pass.ambiguous:
         return None
-    pairs = enumerate(zip(one.called, one.ran, strict=True))
+    pairs = enumerate(zip(replay_pass.called, replay_pass.ran, strict=True))
     return next((at for at, (meant, ran) in pairs if None not in (meant, ran) and meant != ran), None)
 
 
@@ -61,7 +61,7 @@ def _wrong_layer(wrong: ReplayPass) -> Reason:
 
 def _gaps(run: Replay) -> list[Reason]:
     """What an engine without a wrong call lacks to be proof."""
-    calls = [call for one in run.passes for call in (*one.called, *one.ran)]
+    calls = [call for replay_pass in run.passes for call in (*replay_pass.called, *replay_pass.ran)]
     graphs = run.engine.get("cudagraph_mode") not in WITHOUT_GRAPHS
     gaps = []
     if run.name == "flag_on" and run.engine.get("flag") is not True:
@@ -81,8 +81,11 @@ def _gaps(run: Replay) -> list[Reason]:
 
 def replay_orders(run: Replay) -> list[tuple[str, tuple[str, ...]]]:
     """The orders that the model meant, as passes to be judged like any others; none that is not whole."""
-    whole = [one for one in run.passes if None not in one.called and not one.ambiguous]
-    return [(f"{one.request} of the replay probe", tuple(call for call in one.called if call)) for one in whole]
+    whole = [replay_pass for replay_pass in run.passes if None not in replay_pass.called and not replay_pass.ambiguous]
+    return [
+        (f"{replay_pass.request} of the replay probe", tuple(call for call in replay_pass.called if call))
+        for replay_pass in whole
+    ]
 
 
 def held_against(verdict: Verdict, runs: tuple[Replay, ...]) -> Verdict:
