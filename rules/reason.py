@@ -17,7 +17,7 @@ CONDITIONS = {
 }
 """Number of a condition of the proof -> what it asks for."""
 LONGEST = 300
-"""Characters of a field that the sentence of a failed condition shows: a worker wrote it."""
+"""Characters of a field that a sentence on a proof shows: a worker wrote it."""
 SHOWN = 5
 """Reasons of a verdict that a text shows; JSON holds all."""
 DEEPEST = 8
@@ -85,7 +85,8 @@ def reason(code: str, because: Reason | None = None, /, **fields: FieldValue) ->
 
 def sentence(reason: Reason) -> str:
     """What a reason says, as half a sentence without a full stop and without its condition."""
-    longest = LONGEST if reason.condition is not None else None
+    from_worker = reason.condition is not None or reason.code in OF_PROOF
+    longest = LONGEST if from_worker else None
     values = {name: value[:longest] if isinstance(value, str) else value for name, value in reason.fields.items()}
     template = SENTENCES.get(reason.code)
     if template is not None:

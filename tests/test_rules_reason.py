@@ -90,8 +90,10 @@ def test_the_reason_behind_stands_in_the_sentence() -> None:
 
 
 def test_what_a_worker_wrote_is_cut() -> None:
-    """Of a failed condition; the arguments of a launch are told whole."""
-    assert len(sentence(Reason("foreign_code", 4, {"file": "x" * 9999}))) < LONGEST + 99
+    """Of a failed condition, and where its condition is not named; the arguments of a launch are told whole."""
+    foreign = Reason("foreign_code", 4, {"file": "x" * 9999})
+    assert len(sentence(foreign)) < LONGEST + 99
+    assert len(str(foreign.without_condition())) < LONGEST + 99
     assert "x" * 9999 in str(reason("holds_for", launch="x" * 9999))
 
 
