@@ -227,9 +227,14 @@ def parse_version(text: str | None) -> Version | None:
     return Version((parsed.major, parsed.minor, parsed.micro, *parsed.release[3:]), preview=parsed.is_prerelease)
 
 
+def public_version(version: object) -> str:
+    """A version without its local part, such as `+cpu`: packages and modules of one build differ in it."""
+    return str(version).partition("+")[0]
+
+
 def is_same_version(first: str, second: str) -> bool:
     """Whether two texts name one version; local parts, which builds add, do not count."""
-    if first.partition("+")[0] == second.partition("+")[0]:
+    if public_version(first) == public_version(second):
         return True
     return _public_spelling(first) == _public_spelling(second)
 

@@ -15,7 +15,7 @@ from cache.verdicts.store import VerdictStore
 from rules.decide import FLAG_KEY, Refusal
 from rules.errors import ErrorKind, TunerError
 from rules.reason import reason
-from rules.releases import parse_version
+from rules.releases import parse_version, public_version
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.arguments.vllm_options import Kind, scan
 from tuner.environment.environment import Environment
@@ -27,7 +27,7 @@ from tuner.model.model import Model, describe, identify, read_config, unidentifi
 from tuner.model.side_files import read_side_files
 from tuner.untrusted.files import read_plain
 from tuner.verdicts.answer import LookUp
-from tuner.verdicts.identity import Subject, base_factors, public_version, remote_code
+from tuner.verdicts.identity import Subject, base_factors, remote_code
 from tuner.verdicts.lookup import current_report, look_up
 
 OFFLINE = "HF_HUB_OFFLINE"

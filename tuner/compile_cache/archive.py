@@ -16,10 +16,10 @@ from cache.compiled.archive.write import pack as write_archive
 from cache.compiled.warm_record import FOLDER, WarmRecord, read_records
 from cache.errors import ArchiveError
 from rules.errors import ErrorKind, TunerError
+from rules.releases import public_version
 from tuner.compile_cache.size import size_text
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
-from tuner.verdicts.identity import public_version
 
 SCHEMA_VERSION = 1
 """Of both JSON documents."""

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from rules.decide import MODE_NONE
-from rules.releases import FlagStatus
+from rules.releases import FlagStatus, public_version
 from tuner.confirm.expected import Written, draft_text
 from tuner.confirm.outcome import Confirmation, Fact, FactResult
 from tuner.launch.cache_root import PROOFS, name_of_proof
@@ -93,12 +93,7 @@ def _vllm(written: Written | None, _: Start, engine: Engine) -> _Answer:
     version = engine.config.vllm
     if version is None:
         return _unsaid(written)
-    return _compared(_public(written.vllm) == _public(version) if written else None, version, engine.line)
-
-
-def _public(version: str) -> str:
-    """A version without its local part, which names a build: images leave it out."""
-    return version.partition("+")[0]
+    return _compared(public_version(written.vllm) == public_version(version) if written else None, version, engine.line)
 
 
 def _model(written: Written | None, start: Start, engine: Engine) -> _Answer:

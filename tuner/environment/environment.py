@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct, ValidationError, convert, to_builtins
 
 from rules.errors import ErrorKind, TunerError
-from rules.releases import NO_FACTS, FlagFacts, is_same_version, needs_files, parse_version
+from rules.releases import NO_FACTS, FlagFacts, is_same_version, needs_files, parse_version, public_version
 from tuner.environment.distributions import Distribution, Stated, installed, module_folder, module_text, stated_version
 from tuner.environment.flag_files import mentions_flag, read_flag_facts
 from tuner.environment.gpu import is_jetson, nvidia_gpus
@@ -114,7 +114,7 @@ def read_environment(python: str | None = None, *, whole: bool = False) -> Envir
     return Environment(
         python=interpreter.python,
         python_version=interpreter.version,
-        vllm=vllm.version.partition("+")[0] if vllm else None,
+        vllm=public_version(vllm.version) if vllm else None,
         vllm_distribution=vllm.name if vllm else "",
         **{name: _version(packages, name) for name in _VERSIONS},
         platform=_platform(packages, vllm, plugins, site, has_gpu=bool(gpus) or is_jetson()),

@@ -17,9 +17,10 @@ from cache.errors import StoreError
 from cache.key import digest
 from cache.verdicts.entry import Entry, ProbeOrigin
 from rules.errors import ErrorKind, ReportError, TunerError
+from rules.releases import public_version
 from rules.report import parse_report
 from tuner.exchange.order_lists import packed, unpacked
-from tuner.verdicts.identity import public_version, rules_digest
+from tuner.verdicts.identity import rules_digest
 
 if TYPE_CHECKING:
     from tuner.exchange.bundle_line import BundleLine

@@ -17,7 +17,7 @@ from rules.decide import FLAG_KEY, MODE_KEY, Decision, Refusal
 from rules.errors import ErrorKind, TunerError
 from rules.launch_key import variables_agree
 from rules.reason import reason
-from rules.releases import Flag, FlagStatus
+from rules.releases import Flag, FlagStatus, public_version
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.launch.cache_root import CACHE_ROOT, name_of_proof
@@ -33,7 +33,7 @@ from tuner.launch.plan import (
     without_null,
 )
 from tuner.verdicts.answer import LookUp
-from tuner.verdicts.identity import Subject, public_version
+from tuner.verdicts.identity import Subject
 from tuner.verdicts.proofs import LaunchIdentity, launch_identity, told
 
 

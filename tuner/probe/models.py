@@ -10,6 +10,7 @@ from typing import Any
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
+from rules.releases import public_version
 from rules.report import parse_report
 from rules.verdict import Verdict, Word
 from tuner.arguments.serve_arguments import ServeArguments
@@ -23,7 +24,7 @@ from tuner.model.shrink import declares_experts, shrink
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, JobOutcome
 from tuner.verdicts.answer import LookUp
-from tuner.verdicts.identity import Subject, public_version, remote_code
+from tuner.verdicts.identity import Subject, remote_code
 from tuner.verdicts.lookup import remember, remember_proofs
 
 

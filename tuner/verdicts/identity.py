@@ -91,11 +91,6 @@ def hash_sources(environment: Environment, files: Iterable[str]) -> dict[str, st
     return {file: _hash_in(environment.site, file) for file in files}
 
 
-def public_version(version: object) -> str:
-    """A version without its local part, such as `+cpu`: packages and modules of one build differ in it."""
-    return str(version).partition("+")[0]
-
-
 def rules_digest() -> str:
     """Digest over the bytes of the judging rules: a stored verdict of other rules is judged again."""
     folder = Path(str(rules.__file__)).parent

@@ -18,12 +18,13 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import ReportError
 from rules.proof_finding import PLAIN
 from rules.reason import Reason, reason
+from rules.releases import public_version
 from rules.report import Report, parse_report
 from rules.verdict import Verdict, Word
 from tuner.environment.plugins import UNKNOWN, unknown_plugins
 from tuner.model.model import Model
 from tuner.verdicts.answer import LookUp
-from tuner.verdicts.identity import MISSING, Subject, base_factors, full_key, hash_sources, public_version, rules_digest
+from tuner.verdicts.identity import MISSING, Subject, base_factors, full_key, hash_sources, rules_digest
 from tuner.verdicts.proofs import outdated, stored_proof
 
 
