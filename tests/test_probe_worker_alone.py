@@ -129,6 +129,37 @@ def test_nobody_imports_it(worker: Path) -> None:
     assert importing <= RUN_THERE
 
 
+# ---- which files are its own
+
+ASK_WHOSE = """
+import json, sys
+sys.path[:0] = sys.argv[1:3]
+from vllm_launch_worker.proof.origin import is_of_worker
+print(json.dumps([is_of_worker(file) for file in sys.argv[3:]]))
+"""
+"""Prints of each file whether the launch worker takes it for its own."""
+
+
+def test_files_beside_a_workers_folder_are_not_its_own(tmp_path: Path) -> None:
+    """The proof excuses the worker's code: a path that begins alike, or leaves the folder again, is not excused."""
+    launch = WORKERS[1]
+    link = tmp_path / "order.py"
+    link.symlink_to(launch / "proof" / "order.py")
+    files = {
+        launch / "proof" / "order.py": True,
+        SHARED_WORKER / "errors.py": True,
+        link: True,
+        launch.with_name("vllm_launch_worker_evil") / "x.py": False,
+        SHARED_WORKER.with_name("shared_workerx.py"): False,
+        launch / ".." / "evil.py": False,
+        WORKER / "passes.py": False,
+    }
+    paths = [str(launch.parent), str(SHARED_WORKER.parent)]
+    command = [sys.executable, "-c", ASK_WHOSE, *paths, *map(str, files)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert json.loads(output) == list(files.values())
+
+
 # ---- how it starts
 
 

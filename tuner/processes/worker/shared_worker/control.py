@@ -12,7 +12,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file under a temporary name, then rename it."""
+    """Write a JSON file with sorted keys under a temporary name, then rename it."""
     draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(value), encoding="utf-8")
+    draft.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
     os.replace(draft, path)  # noqa: PTH105  atomic replace is the point

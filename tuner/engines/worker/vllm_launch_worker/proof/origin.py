@@ -17,12 +17,12 @@ from functools import cache
 from importlib.metadata import Distribution
 from pathlib import Path
 
-import shared_worker
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A distribution's name at the start of a requirement."""
-WORKER = (str(Path(__file__).parents[1]), str(Path(shared_worker.__file__).parent))
-"""The folders of this worker's own code."""
+WORKER = Path(__file__).resolve().parents[1]
+"""The folder of this worker's own code."""
+SHARED_WORKER = WORKER.parents[2] / "processes" / "worker" / "shared_worker"
+"""The folder of the code that both workers need. Its place follows from this file, as an imported module could lie."""
 
 
 class Origins:
@@ -73,9 +73,11 @@ class Origins:
         return str(Path(file).resolve()) in self.own
 
 
+@cache
 def is_of_worker(file: str) -> bool:
-    """Whether the file is this worker's own."""
-    return file.startswith(WORKER)
+    """Whether the file lies, with links and `..` resolved, in one of the folders of this worker's code."""
+    path = Path(file).resolve()
+    return path.is_relative_to(WORKER) or path.is_relative_to(SHARED_WORKER)
 
 
 def is_generated(file: str) -> bool:
