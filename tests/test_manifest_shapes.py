@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tuner.manifests.find import is_manifest, launches_in
+from tuner.manifests.files import is_manifest
+from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch, Volume
 from tuner.manifests.yaml_source import Mapping, Sequence, read_documents, text_of
 

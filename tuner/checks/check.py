@@ -11,7 +11,8 @@ from tuner.checks.finding import CONTRADICTIONS, LaunchFinding, Rule, Severity
 from tuner.checks.findings import findings_of, unreadable
 from tuner.checks.pod import shared_caches
 from tuner.errors import ExitCode
-from tuner.manifests.find import is_manifest, launches_in
+from tuner.manifests.files import is_manifest
+from tuner.manifests.find import launches_in
 
 MAX_BYTES = 4 * 2**20
 

@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 from tuner.manifests.compose import images_of_texts, is_compose
 from tuner.manifests.docker import dockerfile_launches
+from tuner.manifests.files import MARKDOWN_SUFFIXES, YAML_SUFFIXES, is_dockerfile
 from tuner.manifests.helm import helm_launches, runtime_launch
 from tuner.manifests.kserve import kserve_launches
 from tuner.manifests.kubernetes import kind_of, kubernetes_launches, scalar_launches
@@ -14,16 +15,8 @@ from tuner.manifests.markdown import markdown_launches
 from tuner.manifests.shell import shell_launches
 from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, read_documents
 
-YAML_SUFFIXES = frozenset({".yaml", ".yml"})
-SHELL_SUFFIXES = frozenset({".sh", ".bash"})
-MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
 _ARGUMENT_KEYS = frozenset({"command", "args", "extraArgs"})
 """Keys whose lists are read as arguments."""
-
-
-def is_manifest(name: str) -> bool:
-    """Whether a file of this name is looked into when its folder is."""
-    return _is_dockerfile(name) or PurePath(name).suffix in YAML_SUFFIXES | SHELL_SUFFIXES | MARKDOWN_SUFFIXES
 
 
 def launches_in(name: str, text: str) -> list[ManifestLaunch]:
@@ -45,16 +38,11 @@ def launches_in(name: str, text: str) -> list[ManifestLaunch]:
             launches.extend(_in_document(text, document))
     elif suffix in MARKDOWN_SUFFIXES:
         launches = list(markdown_launches(text))
-    elif _is_dockerfile(name):
+    elif is_dockerfile(name):
         launches = list(dockerfile_launches(text))
     else:
         launches = list(shell_launches(text))
     return sorted(launches, key=lambda launch: launch.line)
-
-
-def _is_dockerfile(name: str) -> bool:
-    base = PurePath(name).name.lower()
-    return base.startswith(("dockerfile", "containerfile")) or base.endswith((".dockerfile", ".containerfile"))
 
 
 def _in_document(text: str, document: Node) -> Iterator[ManifestLaunch]:

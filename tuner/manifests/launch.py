@@ -89,6 +89,7 @@ class ManifestLaunch:
         startup_seconds: how long its startupProbe waits; None without one.
         startup_line: where that is stated.
         hidden: why some arguments cannot be seen here; empty if all are seen.
+        files: the text of files that the same document set puts where the launch runs, by path.
     """
 
     shape: str
@@ -103,8 +104,22 @@ class ManifestLaunch:
     startup_seconds: float | None = None
     startup_line: int = 0
     hidden: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def args(self) -> tuple[str, ...]:
         """The argument list as texts."""
         return tuple(word.text for word in self.words)
+
+
+@dataclass(frozen=True)
+class UnreadLaunch:
+    """A place in a file that starts vLLM in a form that is not read.
+
+    Attributes:
+        line: where it is, from 1.
+        form: what starts it, as the end of a sentence: "a Python call of LLM(".
+    """
+
+    line: int
+    form: str
