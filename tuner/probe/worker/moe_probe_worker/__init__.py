@@ -1,10 +1,13 @@
-"""The half of the probe that runs inside the serving environment.
+"""The part of the probe that runs inside the serving environment.
 
-Floor: Python 3.10, the standard library, and the environment's own torch,
-transformers and vllm, imported inside functions. Of the project it imports only
-`shared_worker`, and nobody imports it: the host starts `__main__` by path, writes
-`request.json` into a control folder and reads the JSON files that appear there.
-stdout and stderr belong to vLLM.
+It needs Python 3.10 or later, the standard library, and the environment's torch,
+transformers and vllm, which it imports inside functions. From the project it
+imports only `shared_worker`. Other packages of the project do not import it.
 
-It observes: names, orders, counts, versions. What they mean is decided elsewhere.
+The host starts `__main__` by path, writes `request.json` into a control folder
+and reads the JSON files that this worker writes there. stdout and stderr get the
+output of vLLM.
+
+The worker observes names, orders, counts and versions. The host decides what
+they mean.
 """

@@ -1,14 +1,16 @@
-"""Eager against compiled: do the same MoE layers run when vLLM compiles the model?
+"""Compares eager and compiled passes: do the same MoE layers run when vLLM compiles the model?
 
 vLLM traces a model once, at its first call, and drops every guard
 (`TorchCompileWithNoGuardsWrapper`, vllm/compilation/wrapper.py, 0.19.1 and
-0.32.0): a branch that Dynamo can decide while tracing stays as the first batch
-took it. What freezes is that trace. The backend behind it translates the one
-graph that it is given and cannot choose layers, so vLLM's `eager` backend
-stands for Inductor, and a model costs seconds instead of minutes.
+0.32.0). So if Dynamo can decide a branch while it traces, every later pass takes
+the branch that the first batch took.
 
-The compiled part then has the same order in every pass. A few scenarios, with one
-for each order observed so far, therefore show as much as all of them.
+The backend only translates the traced graph. It cannot choose layers. So the
+probe uses vLLM's `eager` backend in place of Inductor: a model then takes
+seconds instead of minutes.
+
+The compiled part has the same order in every pass. So it is enough to run a few
+scenarios, with at least one for each order seen so far.
 """
 
 import gc
@@ -30,14 +32,15 @@ from shared_worker.errors import in_one_line
 from shared_worker.vllm_types import Json, Layers, Module, VllmConfig
 
 COMPILATION = {"mode": 3, "cudagraph_mode": "NONE"}
-"""vLLM's own compile mode, `VLLM_COMPILE`; a platform may turn it into another, as its launches do."""
+"""vLLM's own compile mode, `VLLM_COMPILE`. A platform may change the mode, as it does in a launch."""
 BACKEND = "eager"
 VARIABLES = {"VLLM_DISABLE_COMPILE_CACHE": "1", "VLLM_USE_AOT_COMPILE": "0"}
-"""Nothing compiled is read or written; compiling ahead of time is a way to store the same trace."""
-REPEATS = 2
-BEGUN = frozenset(os.environ)
-"""Variables of the process before any model. vLLM 0.32.0 turns compiling off for some models by setting
-`VLLM_USE_BREAKABLE_CUDAGRAPH` (vllm/config/vllm.py), which must not reach the next."""
+"""They keep vLLM from reading or writing compiled code. Compiling ahead of time stores the same trace, so it is off."""
+MAX_REPEATS = 2
+"""The most repeats of one scenario."""
+VARIABLES_AT_START = frozenset(os.environ)
+"""Names of the environment variables before the first model. vLLM 0.32.0 sets `VLLM_USE_BREAKABLE_CUDAGRAPH` for some
+models, to turn compiling off (vllm/config/vllm.py). The next model must not see it."""
 
 
 class NotApplicable(Exception):  # noqa: N818  an outcome, not an error of ours
@@ -45,30 +48,30 @@ class NotApplicable(Exception):  # noqa: N818  an outcome, not an error of ours
 
 
 class CompiledPasses(Passes):
-    """Forward passes in which a failure is not mended: the stand-ins are those of the eager passes."""
+    """Forward passes that add no stand-ins when a pass fails. They use those of the eager passes."""
 
-    def _mended(self, scenario: Scenario) -> list[list[Json]]:
+    def _run_with_stand_ins(self, scenario: Scenario) -> list[list[Json]]:
         return self.recorder.record(lambda: self._forward(scenario))
 
 
 def observe_compiled(job: Json, passes: Passes, planned: list[Scenario], entries: dict[str, Json]) -> Json:
-    """Some of the scenarios eager and compiled.
+    """Run some of the scenarios both eagerly and compiled. It does not raise an exception.
 
     Args:
         job: the model.
-        passes: the eager passes of the base probe; its model, recorder and stand-ins are still in place.
+        passes: the eager passes of the base probe. The model, recorder and stand-ins are still in use.
         planned: scenarios to choose from.
-        entries: name -> report entry of each of them, as the base probe saw it.
+        entries: scenario name -> its report entry in the base probe.
 
     Returns:
-        The report's `compile`: `status` (`ran`, `failed`, `not_applicable`), `detail`, `scenarios`, each with
-        `name`, `eager` and `compiled`: the layers of each forward context. Nothing is raised.
+        The report's `compile`: `status` (`ran`, `failed`, `not_applicable`), `detail`, and `scenarios`. Each of these
+        has `name`, `eager` and `compiled`: each distinct order of layers in a forward context.
     """
     entry = {"status": "ran", "detail": "", "scenarios": []}
     try:
         check_class(passes.model, passes.recorder.layers)
         with clean_state():
-            return {**entry, **compared(job, passes, chosen(passes, planned, entries))}
+            return {**entry, **compare_orders(job, passes, choose_scenarios(passes, planned, entries))}
     except NotApplicable as reason:
         return {**entry, "status": "not_applicable", "detail": str(reason)}
     except Exception as error:
@@ -78,10 +81,10 @@ def observe_compiled(job: Json, passes: Passes, planned: list[Scenario], entries
 
 
 def check_class(model: Module, layers: Layers) -> None:
-    """Whether vLLM has a class to compile here.
+    """Check that vLLM can compile a class around a MoE layer.
 
     Raises:
-        NotApplicable: no MoE layer, or none inside a class with `support_torch_compile`.
+        NotApplicable: the model does not register a MoE layer, or not inside a class with `support_torch_compile`.
     """
     from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper
 
@@ -92,15 +95,15 @@ def check_class(model: Module, layers: Layers) -> None:
 
 
 def holders(model: Module, layers: Layers) -> list[Module]:
-    """The modules with a MoE layer inside, from the outermost."""
+    """The modules that are or contain a MoE layer, outermost first."""
     return [module for module in model.modules() if holds_layer(module, layers)]
 
 
-def chosen(passes: Passes, planned: list[Scenario], entries: dict[str, Json]) -> list[Scenario]:
-    """The scenarios to compare, with few repeats.
+def choose_scenarios(passes: Passes, planned: list[Scenario], entries: dict[str, Json]) -> list[Scenario]:
+    """Choose the scenarios to compare, with at most `MAX_REPEATS` repeats each.
 
-    Only those fed as the first call is, since a launch feeds its compiled model always alike: some of each kind that
-    take little time, and one of each order that none of these showed.
+    A launch always feeds its compiled model in the same way, so only scenarios with the feed of the first call count.
+    Of these it takes a quick one of each kind, and one for each order that the quick ones do not show.
     """
     feed = "embeds" if getattr(passes.model, "supports_multimodal", False) else "ids"
     orders_of: dict[str, set[tuple[str, ...]]] = {}
@@ -115,11 +118,19 @@ def chosen(passes: Passes, planned: list[Scenario], entries: dict[str, Json]) ->
         if not orders_of[scenario.name] <= covered:
             selected.append(scenario)
             covered |= orders_of[scenario.name]
-    return [replace(scenario, repeats=min(scenario.repeats, REPEATS)) for scenario in selected]
+    return [replace(scenario, repeats=min(scenario.repeats, MAX_REPEATS)) for scenario in selected]
 
 
-def compared(job: Json, passes: Passes, compare: list[Scenario]) -> Json:
-    """`observe_compiled` for these scenarios; a failure is raised."""
+def compare_orders(job: Json, passes: Passes, compare: list[Scenario]) -> Json:
+    """Run these scenarios eagerly and compiled.
+
+    Returns:
+        Fields for the report's `compile`.
+
+    Raises:
+        NotApplicable: vLLM does not compile the model here.
+        Exception: a step before the compiled passes failed.
+    """
     eager, forms = eager_orders(passes, compare)
     vllm_config, model = build(job, passes.stubs)
     layers = registered_layers(vllm_config)
@@ -137,33 +148,33 @@ def compared(job: Json, passes: Passes, compare: list[Scenario]) -> Json:
             return {"status": "failed", "detail": f"vLLM's first call: {started['detail']}"}
         if not any(part.compiled for part in parts):
             raise NotApplicable(f"{type(parts[0]).__name__} is made to be compiled, but the model does not call it.")
-        ran = list(map(compiled.run, compare))
+        entries = list(map(compiled.run, compare))
     finally:
-        forget(parts)
+        drop_caches(parts)
     how = f"mode {mode}, backend {BACKEND}, experts not computed, first call of {len(first.ids)} tokens"
-    return answer(ran, eager, how)
+    return compile_fields(entries, eager, how)
 
 
 def first_call(vllm_config: VllmConfig, compare: list[Scenario]) -> Scenario:
-    """What vLLM's model runner calls the model with first: its profile run, the largest batch of zeros.
+    """The first call of the model in a server: vLLM's profile run with the largest batch.
 
-    `profile_run` and `_dummy_run`, vllm/v1/worker/gpu_model_runner.py, 0.19.1 and
-    0.32.0: attention metadata None, token 0 at position 0. Where vLLM cannot cut
-    a prompt into batches the largest is the longest sequence, which would take
-    minutes here: then it is one of the usual size.
+    Every token is 0 at position 0, and the attention metadata is None (`profile_run` and `_dummy_run`,
+    vllm/v1/worker/gpu_model_runner.py, 0.19.1 and 0.32.0). If vLLM cannot split a prompt, its largest batch is the
+    longest sequence, which would take minutes here. So the batch has at most `engine.MAX_TOKENS` tokens.
     """
     tokens = min(vllm_config.scheduler_config.max_num_batched_tokens, engine.MAX_TOKENS)
     return Scenario("first_call", [0] * tokens, [0] * tokens, compare[0].feed if compare else "ids")
 
 
 def eager_orders(passes: Passes, compare: list[Scenario]) -> tuple[dict[str, list[list[str]]], dict[str, Form]]:
-    """Run the scenarios through the base probe's own model.
+    """Run the scenarios through the eager model of the base probe.
 
     Returns:
-        Scenario name -> the orders of its forward contexts; registered name -> form of what the layer returned.
+        Scenario name -> the distinct orders of layers in its forward contexts, and registered name -> form of the
+        layer's output.
 
     Raises:
-        RuntimeError: MoE layers are reached on a path on which the compiled model could not be watched.
+        RuntimeError: the model runs MoE layers without calling `forward`. The compiled model could not be observed.
     """
     recorder = passes.recorder
     orders: dict[str, list[list[str]]] = {}
@@ -180,7 +191,7 @@ def eager_orders(passes: Passes, compare: list[Scenario]) -> tuple[dict[str, lis
 
 
 def without_experts(passes: Passes, scenario: Scenario, entered: list[str]) -> Json:
-    """The scenario's entry; the experts compute only if the pass fails without them."""
+    """Run a scenario and return its report entry. The experts compute only if the pass fails without them."""
     recorder, before = passes.recorder, passes.recorder.stubbed
     for stubbed in dict.fromkeys((True, before)):
         entered.clear()
@@ -193,7 +204,7 @@ def without_experts(passes: Passes, scenario: Scenario, entered: list[str]) -> J
 
 
 def build(job: Json, stubs: Stubs) -> tuple[VllmConfig, Module]:
-    """The VllmConfig and the model as a launch that compiles makes them, but for the backend and the weights."""
+    """Make the VllmConfig and the model as a launch that compiles does, with another backend and zeros as weights."""
     flag = {"fast_moe_cold_start": False} if engine.flag_form() == "field" else {}
     settings = {"enforce_eager": False, "compilation_config": {**COMPILATION, **flag}}
     folder = engine.model_folder(job)
@@ -213,20 +224,26 @@ def build(job: Json, stubs: Stubs) -> tuple[VllmConfig, Module]:
     return vllm_config, model
 
 
-def forget(parts: list[Any]) -> None:
-    """Drop what Dynamo keeps for the compiled classes; what it keeps for other functions took seconds and stays."""
+def drop_caches(parts: list[Any]) -> None:
+    """Drop Dynamo's caches for the compiled classes. Caches for other functions stay: they took seconds to make."""
     import torch
 
     for part in parts:
         torch._dynamo.eval_frame.remove_from_cache(part.original_code_object())
 
 
-def answer(ran: list[Json], eager: dict[str, list[list[str]]], how: str) -> Json:
-    """The entry: a compiled pass that raised is a failure, unless one that ran shows a difference already."""
+def compile_fields(entries: list[Json], eager: dict[str, list[list[str]]], how: str) -> Json:
+    """Fields for the report's `compile`. If a compiled pass failed, the status is `failed`, unless another one differs.
+
+    Args:
+        entries: report entries of the compiled passes.
+        eager: scenario name -> its distinct eager orders.
+        how: how the model was compiled, for `detail`.
+    """
     failed: list[str] = []
     pairs: list[Json] = []
     differ = False
-    for entry in ran:
+    for entry in entries:
         name, order = entry["name"], entry["passes"]
         if entry["status"] == "failed":
             failed.append(f"{name}: {entry['detail']}")
@@ -240,10 +257,10 @@ def answer(ran: list[Json], eager: dict[str, list[list[str]]], how: str) -> Json
 
 @contextmanager
 def clean_state() -> Iterator[None]:
-    """Leave nothing of compiling in this process or on disk.
+    """Undo what compiling in the block leaves in this process, in its environment variables and on disk.
 
-    vLLM 0.19.1 never removes its bytecode hooks, which keep the model alive; rotary embeddings are shared between
-    models (`_ROPE_DICT`, model_executor/layers/rotary_embedding) and remember whether they are compiled.
+    vLLM 0.19.1 never removes its bytecode hooks, and they keep the model in memory. Models share rotary embeddings
+    (`_ROPE_DICT`, model_executor/layers/rotary_embedding), which store whether they are compiled.
     """
     import torch
     from vllm.compilation.counter import compilation_counter
@@ -258,7 +275,7 @@ def clean_state() -> Iterator[None]:
     contents, variables = list(map(dict, tables)), dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="compiled-", dir=os.getcwd()) as folder:  # noqa: PTH109  the worker's own
         for name in variables:
-            if name.startswith("VLLM_") and name not in BEGUN:
+            if name.startswith("VLLM_") and name not in VARIABLES_AT_START:
                 del os.environ[name]
         os.environ.update(VARIABLES, VLLM_CACHE_ROOT=folder)
         try:

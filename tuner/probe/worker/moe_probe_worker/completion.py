@@ -1,9 +1,9 @@
-"""Fields that a model class reads and the defaults of its config class lack, with values as published configs have.
+"""Adds config fields that a model class reads and its config class does not set.
 
-A field is added only where the text behind the model class names it and the
-config object has nothing under that name. Which fields there are and what they
-are made from stands in tables by the name of the field; what was added is said
-where the config comes from.
+The values are like those in published configs. A field is added only if the
+source text of the model class names it and the config object has no value for
+it. The tables `TEXT` and `ENCODER` list the fields and how each value is made.
+The names of the added fields become part of the config's source in the report.
 """
 
 import re
@@ -14,35 +14,42 @@ from typing import Any
 from shared_worker.vllm_types import Json
 
 Maker = Callable[[Json, str], Any]
-"""Makes the value of a field from the config and the text of the sources."""
+"""Makes the value of a field from the config and the source text."""
 ENCODERS = ("vision", "audio")
-PLAIN_HEAD = 128
+"""How the keys of encoder configs begin."""
+USUAL_HEAD = 128
+"""The usual width of an attention head."""
 
 
 def head_size(node: Json, _text: str) -> int | None:
-    """Width of one attention head, unless the model makes it up from parts of its own.
+    """The width of one attention head; None for multi-head latent attention, which has its own fields for that.
 
-    Kernels want multiples of 16; published models whose heads do not share the hidden size evenly have 128.
+    It is the hidden size divided by the number of heads, if that is a multiple of 16, as kernels need. Otherwise it is
+    128: published models have that width where the number of heads does not divide the hidden size.
     """
     if node.get("kv_lora_rank"):
         return None
-    width, rest = divmod(node["hidden_size"], node["num_attention_heads"])
-    return PLAIN_HEAD if rest or width % 16 else width
+    width, remainder = divmod(node["hidden_size"], node["num_attention_heads"])
+    return USUAL_HEAD if remainder or width % 16 else width
 
 
 def rotary_size(node: Json, text: str) -> int | None:
-    """Width of the rotated part of a head."""
+    """The width of the rotated part of an attention head."""
     width: int | None = node.get("head_dim") or head_size(node, text)
     return width
 
 
 def sparse_layers(node: Json, text: str) -> list[int] | int:
-    """Every layer but the first is MoE: as a list where the text takes one by its number, else as an interval."""
+    """Makes every layer but the first a MoE layer.
+
+    Returns:
+        One 0 or 1 for each layer if the source text indexes the field, else the interval 1.
+    """
     return [0] + [1] * (layers(node) - 1) if "moe_layer_freq[" in text else 1
 
 
 def sparse_layer_flags(node: Json, _text: str) -> list[bool]:
-    """Whether each layer is MoE, as its list of kinds says, else every one but the first."""
+    """Whether each layer is a MoE layer: as `mlp_layer_types` says, else true for all but the first."""
     kinds = node.get("mlp_layer_types")
     if kinds:
         return [kind == "sparse" for kind in kinds]
@@ -51,7 +58,7 @@ def sparse_layer_flags(node: Json, _text: str) -> list[bool]:
 
 
 def linear_attention(node: Json, _text: str) -> Json:
-    """Linear attention in three layers of four, which are counted from one."""
+    """Linear attention in three of every four layers. Layer numbers begin at 1."""
     numbers = range(1, layers(node) + 1)
     return {
         "full_attn_layers": [number for number in numbers if number % 4 == 0],
@@ -63,12 +70,12 @@ def linear_attention(node: Json, _text: str) -> Json:
 
 
 def like(field: str) -> Maker:
-    """The value of another field."""
+    """A maker that copies the value of another field."""
     return lambda node, _text: node[field]
 
 
 def always(value: Any) -> Maker:
-    """The same for every model."""
+    """A maker that gives the same value for every model."""
     return lambda _node, _text: value
 
 
@@ -109,7 +116,7 @@ TEXT = {
     "use_qk_norm": always(False),
     "zero_expert_type": always("identity"),
 }
-"""Field of a language model -> its value."""
+"""Field of a language model's config -> maker of its value."""
 ENCODER = {
     "apply_vit_abs_pos_embed": always(True),
     "deepstack_visual_indexes": always([]),
@@ -118,67 +125,76 @@ ENCODER = {
     "mlp_ratio": always(4),
     "output_dim": like("hidden_size"),
 }
-"""The same for encoders, which are not built: their sizes fit together, no more."""
+"""Field of an encoder's config -> maker of its value. Encoders are not built: the sizes only have to fit together."""
 NOT_NONE = frozenset({"head_dim", "moe_intermediate_size", "n_group", "topk_group"})
-"""Fields that must have a value also where they are read with `getattr`."""
+"""Fields that need a value even if the source text reads them only with `getattr`."""
 NOT_NULL = NOT_NONE | {"layer_types", "linear_attn_config", "max_position_embeddings", "zero_expert_type"}
-"""Fields of which a config class may know no more than a null that the model class cannot take."""
+"""Fields that a config class may set to null although the model class cannot use null."""
 
 
 class Reads:
-    """What the sources behind a model class say of configs.
+    """How the sources of a model class use config fields.
 
     Attributes:
-        text: the sources.
-        direct: fields that are taken from a config.
-        by_name: what stands in quotes, as a field does in `getattr`.
-        insisted: those for which a null is nowhere the value to go on with.
-        demanded: fields that must have one value, and that value.
+        text: the source text.
+        direct: names read as an attribute of a config.
+        by_name: quoted words, such as a field's name in `getattr`.
+        without_null: those of `by_name` that are never followed by the default None.
+        fixed: fields that must have one value -> that value.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.direct = frozenset(re.findall(r"config(?=\.(\w+))", text))
         self.by_name = frozenset(re.findall(r'"(\w+)"', text))
-        self.insisted = self.by_name - frozenset(re.findall(r'"(\w+)",\s*None\b', text))
-        self.demanded = {name: value == "True" for name, value in re.findall(r"expects (\w+)=(True|False)\b", text)}
+        self.without_null = self.by_name - frozenset(re.findall(r'"(\w+)",\s*None\b', text))
+        self.fixed = {name: value == "True" for name, value in re.findall(r"expects (\w+)=(True|False)\b", text)}
 
     def needs(self, field: str, is_null: bool) -> bool:
-        """Whether the model cannot do without the field; a null is a value but for some fields."""
+        """Whether the model needs a value for the field.
+
+        Args:
+            field: its name.
+            is_null: whether the config sets the field to null. Only the fields in `NOT_NULL` then need a value.
+        """
         if not is_null:
             return field in self.direct
-        return (field in NOT_NULL and field in self.direct) or (field in NOT_NONE and field in self.insisted)
+        return (field in NOT_NULL and field in self.direct) or (field in NOT_NONE and field in self.without_null)
 
 
 def complete(config: Json, loaded: Any, reads: Reads) -> tuple[Json, list[str]]:
-    """A copy with the fields that the sources ask for and nobody has, and their names.
+    """Fill in the fields that the sources read and the config lacks.
 
     Args:
         config: as JSON.
-        loaded: the config object that vLLM makes of it, or None.
-        reads: what the sources behind the model class say.
+        loaded: the config object that vLLM makes from it, or None.
+        reads: how the sources of the model class use fields.
+
+    Returns:
+        A copy of the config with the fields, and the names of the added or changed fields.
     """
     config, added = dict(config), []
     for key, value in config.items():
         if isinstance(value, dict) and key.endswith("config"):
-            config[key], inside = inner(value, getattr(loaded, key, None), reads, key.startswith(ENCODERS))
+            config[key], inside = complete_nested(value, getattr(loaded, key, None), reads, key.startswith(ENCODERS))
             added += inside
     if "hidden_size" in config and layers(config):
-        added += filled(config, loaded, reads, TEXT) + demanded(config, loaded, reads) + even(config, loaded, reads)
-    added += joined(config, reads.text) + agreed(config)
+        added += fill(config, loaded, reads, TEXT)
+        added += set_fixed(config, loaded, reads) + set_uneven_head(config, loaded, reads)
+    added += join_layer_lists(config, reads.text) + match_encoder_width(config)
     return config, [*dict.fromkeys(added)]
 
 
-def inner(config: Json, loaded: Any, reads: Reads, encodes: bool) -> tuple[Json, list[str]]:
-    """`complete` for a nested config, which may be an encoder's."""
+def complete_nested(config: Json, loaded: Any, reads: Reads, encodes: bool) -> tuple[Json, list[str]]:
+    """As `complete`, for a nested config. `encodes` says that it belongs to an encoder."""
     if not encodes:
         return complete(config, loaded, reads)
     config = dict(config)
-    return config, filled(config, loaded, reads, ENCODER)
+    return config, fill(config, loaded, reads, ENCODER)
 
 
-def filled(node: Json, loaded: Any, reads: Reads, table: dict[str, Maker]) -> list[str]:
-    """Add to one node; the names of the fields added."""
+def fill(node: Json, loaded: Any, reads: Reads, table: dict[str, Maker]) -> list[str]:
+    """Add fields of a table to a config in place. Returns their names."""
     added = []
     for field, value in table.items():
         if is_lacking(node, loaded, field) and reads.needs(field, is_null(node, loaded, field)):
@@ -190,27 +206,27 @@ def filled(node: Json, loaded: Any, reads: Reads, table: dict[str, Maker]) -> li
     return added
 
 
-def demanded(node: Json, loaded: Any, reads: Reads) -> list[str]:
-    """Give switches the one value that the model class takes; the names of those turned."""
-    turned = []
-    for name, value in reads.demanded.items():
+def set_fixed(node: Json, loaded: Any, reads: Reads) -> list[str]:
+    """Set each field in `reads.fixed` to its only allowed value, in place. Returns the changed names."""
+    changed = []
+    for name, value in reads.fixed.items():
         if getattr(loaded, name, None) is not value:
             node[name] = value
-            turned.append(name)
-    return turned
+            changed.append(name)
+    return changed
 
 
-def even(node: Json, loaded: Any, reads: Reads) -> list[str]:
-    """Say how wide a head is where the heads do not share the hidden size evenly; the name of the field if added."""
+def set_uneven_head(node: Json, loaded: Any, reads: Reads) -> list[str]:
+    """Add `head_dim` in place if the number of heads does not divide the hidden size. Returns the added names."""
     heads = node.get("num_attention_heads") or 1
     if node["hidden_size"] % heads and "head_dim" in reads.by_name and is_lacking(node, loaded, "head_dim"):
-        node["head_dim"] = PLAIN_HEAD
+        node["head_dim"] = USUAL_HEAD
         return ["head_dim"]
     return []
 
 
 def is_lacking(node: Json, loaded: Any, field: str) -> bool:
-    """Whether neither the JSON nor the object made of it has a value; an error of its own is no lack."""
+    """Whether both the JSON and the config object have no value. False if the object raises an error."""
     try:
         return node.get(field) is None and getattr(loaded, field, None) is None
     except Exception:
@@ -218,14 +234,14 @@ def is_lacking(node: Json, loaded: Any, field: str) -> bool:
 
 
 def is_null(node: Json, loaded: Any, field: str) -> bool:
-    """Whether a field that is lacking is known with the value null."""
+    """Whether a field without a value exists, with the value null. True if the object raises an error."""
     with suppress(Exception):
         return field in node or hasattr(loaded, field)
     return True
 
 
-def agreed(config: Json) -> list[str]:
-    """Let encoders end in the width of the language model beside them; the names of the fields that did not."""
+def match_encoder_width(config: Json) -> list[str]:
+    """Set the output width of encoders to the hidden size of the language model, in place. Returns changed names."""
     text = config.get("text_config") or {}
     wide = text.get("hidden_size")
     changed: list[str] = []
@@ -237,19 +253,19 @@ def agreed(config: Json) -> list[str]:
     return changed
 
 
-def joined(node: Json, text: str) -> list[str]:
-    """Turn lists of layer numbers that the text splits at commas into text; the names of those turned."""
-    turned = []
+def join_layer_lists(node: Json, text: str) -> list[str]:
+    """Join a list of layer numbers with commas, in place, if the source text splits the field. Returns their names."""
+    changed = []
     for key, value in node.items():
         is_list = isinstance(value, list | tuple) and key.startswith("moe_layers")
         if is_list and re.search(rf"\b{key}\.(strip\(\)\.)?split\(", text):
             node[key] = ",".join(map(str, value))
-            turned.append(key)
-    return turned
+            changed.append(key)
+    return changed
 
 
 def layers(node: Json) -> int:
-    """Number of layers, 0 if the node does not say."""
+    """The number of layers, or 0 if the config does not say."""
     for key in ("num_hidden_layers", "num_layers", "n_layer", "n_layers"):
         count = node.get(key)
         if isinstance(count, int):
@@ -258,5 +274,5 @@ def layers(node: Json) -> int:
 
 
 def with_additions(source: str, added: list[str]) -> str:
-    """Where the config comes from, with what was added."""
+    """The config's source, for the report, with the names of the added fields."""
     return f"{source} with {', '.join(added)} as its class asks" if added else source

@@ -1,12 +1,11 @@
-"""A config for an architecture without any published file: the defaults of its own config class.
+"""Makes a config for an architecture from the defaults of its config class, without a published config.json.
 
-No network and no remote code: the classes are those that transformers and this
-vLLM ship. Which class belongs to an architecture is found by name, in two
-ways: transformers' own maps from model classes to model types, and a config
-class named like the architecture. Where there is none, the same is tried with
-the names of its relatives: other names of the class and its bases, the config
-classes that its module's text names (`config: XConfig`), and the classes it is
-built from.
+It uses only the config classes in transformers and in this vLLM, so it needs
+neither the network nor remote code. It finds the class of an architecture by
+name: through transformers' maps from model classes to model types, and by a
+config class with the same name. If that fails, it tries other names: those of
+the model class and its bases, the config classes in its module's source text
+(`config: XConfig`), and the classes that it is built from.
 """
 
 import re
@@ -19,34 +18,33 @@ from moe_probe_worker.published import published, text_of, text_of_transformers
 from shared_worker.vllm_types import Json
 
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
-"""Keys that say how many routed experts a layer has; the same list as the host's, which filters by it."""
+"""Keys for the number of routed experts in a layer. The host filters by the same list."""
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "top_k_experts", "moe_k", "moe_topk")
 EXPERTS, TOP_K = 8, 2
-"""What a class is asked for whose defaults leave experts off."""
-ENDINGS = re.compile(
-    r"(For[A-Z]\w*|Model|MTP|LMHeadModel|ChatModel|TextConfig|Config)$"  # what a model's and a config's name end in
-)
+"""The number of experts, and of experts per token, for a config class whose defaults have no experts."""
+ENDINGS = re.compile(r"(For[A-Z]\w*|Model|MTP|LMHeadModel|ChatModel|TextConfig|Config)$")
+"""How the names of model classes and config classes end."""
 NO_CLASS = "neither transformers nor this vLLM has a config class for it"
 
 
-class Known(NamedTuple):
-    """A config class: the library that lists it, its model type and its name."""
+class ConfigClass(NamedTuple):
+    """A config class: the library that has it (`vllm` or `transformers`), its model type and its name."""
 
     library: str
     model_type: str
     name: str
 
 
-class Wanted(NamedTuple):
-    """What is known of an architecture that needs a config.
+class Target(NamedTuple):
+    """An architecture that needs a config.
 
     Attributes:
         architecture: its name.
-        akin: other names of its class, and those of its bases, nearest first.
-        built: names of the classes that it leads to, nearest first.
-        module: where its class is defined.
-        multimodal: whether its class takes more than text: then a config with nested ones is preferred.
-        modules: those that define what the class leads to.
+        akin: other names of its class, and names of the bases, nearest first.
+        built: names of the classes that it is built from, nearest first.
+        module: the module that defines its class.
+        multimodal: whether its class takes more than text. Then a config with nested configs is preferred.
+        modules: the model modules that define its class and its inner models.
         by_config: whether the config names the inner model.
     """
 
@@ -60,40 +58,43 @@ class Wanted(NamedTuple):
 
 
 class Finder:
-    """Looks for config classes by name; what transformers and vLLM have is listed once.
+    """Finds config classes by name. It lists the classes of transformers and vLLM once.
 
     Args:
-        modules: the modules that define what an architecture leads to, by its name; only registered ones have any.
+        modules: takes an architecture, returns the model modules that define it. Empty if it is not registered.
     """
 
     def __init__(self, modules: Callable[[str], list[str]]) -> None:
         self.modules = modules
         self.model_types = architectures_of_transformers()
-        self._by_type: dict[str, list[Known]] = {}
-        self._by_name: dict[str, list[Known]] = {}
-        self._made: dict[Known, tuple[Json, str] | None] = {}
-        for config_class in known_classes():
+        self._by_type: dict[str, list[ConfigClass]] = {}
+        self._by_name: dict[str, list[ConfigClass]] = {}
+        self._cache: dict[ConfigClass, tuple[Json, str] | None] = {}
+        for config_class in config_classes():
             self._by_type.setdefault(config_class.model_type, []).append(config_class)
             for name in {config_class.name, stem(config_class.name)}:
                 self._by_name.setdefault(name, []).append(config_class)
 
-    def find(self, target: Wanted) -> Json:
-        """`config`, `source` and `reason`.
+    def find(self, target: Target) -> Json:
+        """The config of an architecture.
 
-        A class of the architecture's own name is taken even if its defaults have no experts: a dense sibling looks
-        like that. Others are only taken with experts.
+        A config class that belongs to the architecture itself is used even if its defaults have no experts: the model
+        may be dense. The class of a relative is used only if its defaults have experts.
+
+        Returns:
+            `config`: the config, or None; `source`: where it comes from; `reason`: why there is none.
         """
         best = self._best(target.architecture, target) or self._relative(target)
         if best is None:
             return {"config": None, "source": "", "reason": NO_CLASS}
-        config, source = self._fitted(*best, target)
+        config, source = self._fit(*best, target)
         return {"config": {**config, "architectures": [target.architecture]}, "source": source, "reason": ""}
 
-    def _fitted(self, config: Json, source: str, target: Wanted) -> tuple[Json, str]:
-        """The config as vLLM can read it, with what the code behind the class reads besides."""
+    def _fit(self, config: Json, source: str, target: Target) -> tuple[Json, str]:
+        """The config in a form that vLLM can read, with the further fields that the model's code reads."""
         config, loaded, left_out = rereading.readable({**config, "architectures": [target.architecture]})
         source = f"{source} without {', '.join(left_out)}" if left_out else source
-        config, inner = self._named_inside(config, target)
+        config, inner = self._name_inner_models(config, target)
         modules = [*target.modules]
         for name in inner:
             modules += self.modules(name)
@@ -102,8 +103,12 @@ class Finder:
         config, added = completion.complete(config, loaded, reads)
         return config, completion.with_additions(source, added)
 
-    def _named_inside(self, config: Json, target: Wanted) -> tuple[Json, list[str]]:
-        """The config with the architecture of its language model, where nothing but the config names it."""
+    def _name_inner_models(self, config: Json, target: Target) -> tuple[Json, list[str]]:
+        """Write the architecture of the language model into nested configs, if only the config names it.
+
+        Returns:
+            The config, and the architectures.
+        """
         inner: list[str] = []
         for key, value in nested(config).items() if target.by_config else ():
             names = value.get("architectures") or self._architectures(value.get("model_type", ""))
@@ -112,18 +117,21 @@ class Finder:
         return config, inner
 
     def _architectures(self, model_type: str) -> list[str]:
-        """The registered language model that has this model type."""
-        named = [name for name, types in self.model_types.items() if model_type in types]
-        named += [
+        """The first registered language model with this model type, in a list. Empty if there is none."""
+        names = [name for name, types in self.model_types.items() if model_type in types]
+        names += [
             f"{config_class.name.removesuffix('Config')}ForCausalLM"
             for config_class in self._by_type.get(model_type, ())
         ]
-        named = [name for name in named if name.endswith("ForCausalLM") and self.modules(name)]
-        return named[:1]
+        names = [name for name in names if name.endswith("ForCausalLM") and self.modules(name)]
+        return names[:1]
 
-    def _relative(self, target: Wanted) -> tuple[Json, str] | None:
-        """Defaults with experts, of a class akin, else of one that the module names, else of one that it uses."""
-        tiers = ((target.akin, "akin to"), (in_text(target.module), "read by"), (target.built, "used by"))
+    def _relative(self, target: Target) -> tuple[Json, str] | None:
+        """The defaults of a relative's config class, with experts, and their source; None if there is no such class.
+
+        Tried in order: names of the class and its bases, config classes that its module names, classes that it uses.
+        """
+        tiers = ((target.akin, "akin to"), (config_names_in(target.module), "read by"), (target.built, "used by"))
         for names, how in tiers:
             for name in dict.fromkeys(names):
                 best = self._best(name, target)
@@ -131,9 +139,12 @@ class Finder:
                     return best[0], f"{best[1]}: {name} is {how} this class"
         return None
 
-    def _best(self, name: str, target: Wanted) -> tuple[Json, str] | None:
-        """Defaults of the classes that belong to a name: with experts if any has them, of the right shape if any is."""
-        classes: list[Known] = []
+    def _best(self, name: str, target: Target) -> tuple[Json, str] | None:
+        """The best defaults of the config classes for a name, and their source; None if there is no such class.
+
+        Defaults with experts come first, then those with nested configs exactly if the target is multimodal.
+        """
+        classes: list[ConfigClass] = []
         for model_type in self.model_types.get(name, ()):
             classes += self._by_type.get(model_type, ())
         classes += [*self._by_name.get(name, ()), *self._by_name.get(stem(name), ())]
@@ -143,17 +154,17 @@ class Finder:
         )
         return candidates[0] if candidates else None
 
-    def _defaults(self, config_class: Known) -> tuple[Json, str] | None:
-        """`defaults`, or None for a class that has no usable ones."""
-        if config_class not in self._made:
-            self._made[config_class] = None
+    def _defaults(self, config_class: ConfigClass) -> tuple[Json, str] | None:
+        """The cached result of `defaults`. None if the class cannot be loaded or built."""
+        if config_class not in self._cache:
+            self._cache[config_class] = None
             with suppress(Exception):
-                self._made[config_class] = defaults(config_class)
-        return self._made[config_class]
+                self._cache[config_class] = defaults(config_class)
+        return self._cache[config_class]
 
 
 def architectures_of_transformers() -> dict[str, list[str]]:
-    """Architecture -> model types, from every map of transformers' auto classes, in their order."""
+    """Architecture -> model types, from all maps of transformers' auto classes, in the order of the maps."""
     from transformers.models.auto import modeling_auto
 
     model_types: dict[str, list[str]] = {}
@@ -165,29 +176,30 @@ def architectures_of_transformers() -> dict[str, list[str]]:
     return model_types
 
 
-def known_classes() -> list[Known]:
-    """Every config class with a model type, those that vLLM reads a config.json with first.
+def config_classes() -> list[ConfigClass]:
+    """Every config class that has a model type, best first.
 
-    Where vLLM reads a model type with the class of another one, transformers' own class knows more of its fields.
+    First come the classes that vLLM uses to read a config.json. If vLLM reads a model type with the class of another
+    type, the class in transformers comes before it, because it has more of the fields.
     """
     from transformers.models.auto import configuration_auto
     from vllm.transformers_utils import config, configs
 
-    own: list[Known] = []
-    lent: list[Known] = []
-    further: list[Known] = []
+    own: list[ConfigClass] = []
+    shared: list[ConfigClass] = []
+    further: list[ConfigClass] = []
     for model_type in list(config._CONFIG_REGISTRY):
         with suppress(Exception):
             cls = config._CONFIG_REGISTRY[model_type]
-            (own if cls.model_type == model_type else lent).append(Known("vllm", model_type, cls.__name__))
-    for name in sorted({*getattr(configs, "__all__", ())} - {config_class.name for config_class in own + lent}):
+            (own if cls.model_type == model_type else shared).append(ConfigClass("vllm", model_type, cls.__name__))
+    for name in sorted({*getattr(configs, "__all__", ())} - {config_class.name for config_class in own + shared}):
         with suppress(Exception):
-            further.append(Known("vllm", getattr(configs, name).model_type, name))
-    others = [Known("transformers", *item) for item in configuration_auto.CONFIG_MAPPING_NAMES.items()]
-    return [*own, *others, *lent, *further]
+            further.append(ConfigClass("vllm", getattr(configs, name).model_type, name))
+    others = [ConfigClass("transformers", *item) for item in configuration_auto.CONFIG_MAPPING_NAMES.items()]
+    return [*own, *others, *shared, *further]
 
 
-def load(config_class: Known) -> Any:
+def load(config_class: ConfigClass) -> Any:
     """Import a config class."""
     from transformers import CONFIG_MAPPING
     from vllm.transformers_utils import config, configs
@@ -199,10 +211,10 @@ def load(config_class: Known) -> Any:
     return getattr(configs, config_class.name)
 
 
-def defaults(config_class: Known) -> tuple[Json, str]:
-    """The class's default config as JSON, and where it comes from.
+def defaults(config_class: ConfigClass) -> tuple[Json, str]:
+    """The default config of a class as JSON, and its source for the report.
 
-    Where the defaults leave experts off, the class is asked again for a few.
+    If the defaults have no experts, the class is built again with a few experts.
     """
     cls = load(config_class)
     source = f"{cls.__module__.partition('.')[0]} {cls.__name__}"
@@ -217,7 +229,7 @@ def defaults(config_class: Known) -> tuple[Json, str]:
 
 
 def with_experts(config: Json) -> Json:
-    """Arguments that set every expert count of the config that is unset, also in nested configs."""
+    """Arguments that set every expert count that is null, 0 or 1, in the config and in nested configs."""
     settings: Json = {}
     for key, value in nested(config).items():
         inside = with_experts(value)
@@ -231,7 +243,7 @@ def with_experts(config: Json) -> Json:
 
 
 def declares_experts(config: Json) -> bool:
-    """Whether the config asks for more than one routed expert outside its encoders."""
+    """Whether the config has more than one routed expert outside its encoders."""
     for key in EXPERT_COUNTS:
         count = config.get(key)
         counts = count if isinstance(count, list) else [count]
@@ -241,7 +253,7 @@ def declares_experts(config: Json) -> bool:
 
 
 def nested(config: Json) -> Json:
-    """The configs inside that describe no encoder."""
+    """The nested configs by key, without those of encoders and quantization."""
     encoders = ("vision", "audio", "quant")
     inside: Json = {}
     for key, value in config.items():
@@ -251,12 +263,12 @@ def nested(config: Json) -> Json:
 
 
 def has_parts(config: Json) -> bool:
-    """Whether the config holds one for each kind of input, or describes the language model alone."""
+    """Whether the config has nested configs with a model type, as multimodal models have."""
     return any(isinstance(value, dict) and "model_type" in value for value in config.values())
 
 
 def leaves(settings: Any) -> list[tuple[str, Any]]:
-    """The settings at the ends of a nested dict."""
+    """The key and value of each setting in a nested dict that is not a dict."""
     pairs: list[tuple[str, Any]] = []
     for key, value in settings.items():
         pairs += leaves(value) if isinstance(value, dict) else [(key, value)]
@@ -264,12 +276,12 @@ def leaves(settings: Any) -> list[tuple[str, Any]]:
 
 
 def stem(name: str) -> str:
-    """The name of a class without its endings, in small letters."""
+    """The name of a class without its ending, in lower case, letters and digits only."""
     return re.sub(r"[^a-z0-9]", "", ENDINGS.sub("", name).lower())
 
 
-def common(name: str, other: str) -> int:
-    """Length of the common beginning."""
+def common_prefix(name: str, other: str) -> int:
+    """The length of the common prefix of two names, in characters."""
     length = 0
     for own, others in zip(name, other, strict=False):
         if own != others:
@@ -278,8 +290,8 @@ def common(name: str, other: str) -> int:
     return length
 
 
-def in_text(module: str) -> list[str]:
-    """Names of config classes in a module's text, those named like the module first."""
+def config_names_in(module: str) -> list[str]:
+    """Names of config classes in a module's source text. Those most like the module's name come first."""
     names = re.findall(r"\b[A-Z]\w*Config\b", text_of(module))
     last = module.rpartition(".")[2].replace("_", "")
-    return sorted(names, key=lambda name: -common(stem(name), last))
+    return sorted(names, key=lambda name: -common_prefix(stem(name), last))

@@ -1,8 +1,8 @@
-"""The model once more with every layer, if layers were cut: this shows what the cut model cannot.
+"""Runs a few scenarios through the model with every layer, if the probe cut it to a few layers.
 
-A model cut to a few layers no longer skips its middle ones, and code that asks
-for a layer by number may never find it. Every layer is built, without expert
-compute, and a few scenarios run.
+The whole model may behave differently from the cut one. For example, its code may
+skip layers in the middle, or test for a layer number that the cut model lacks.
+The experts do not compute in this run.
 """
 
 import gc
@@ -16,18 +16,19 @@ from shared_worker.errors import in_one_line
 from shared_worker.vllm_types import Json
 
 MOST_SCENARIOS = 4
+"""How many scenarios run at most."""
 
 
 def observe_whole(job: Json, report: Json) -> Json | None:
-    """The report's `whole`; a failure here does not affect the rest of the report.
+    """Observe the model with every layer. It does not raise an exception.
 
     Args:
         job: the model.
-        report: what its cut form showed.
+        report: the report of the cut model.
 
     Returns:
-        None where no layer was cut, else `status` (`ran`, `failed`, `not_applicable`: the cut form left the registered
-        order already), `detail` (the reason), `registered` and `scenarios`.
+        The report's `whole`. None if no layer was cut, else `status` (`ran`, `failed`, or `not_applicable`: the cut
+        model already left the registered order), `detail` (the reason), `registered` and `scenarios`.
     """
     if job["deep"] is None:
         return None
@@ -43,7 +44,14 @@ def observe_whole(job: Json, report: Json) -> Json | None:
 
 
 def run_whole(job: Json) -> Json:
-    """Layers and scenarios of the model with every layer; a failure is raised."""
+    """Build the model with every layer and run the scenarios.
+
+    Returns:
+        `registered`: names of the MoE layers; `scenarios`: report entries.
+
+    Raises:
+        Exception: the model could not be built.
+    """
     with Stubs() as stubs:
         vllm_config, model = engine.construct({**job, "config": job["deep"]}, stubs)
         engine.leave_experts(model)
@@ -57,7 +65,7 @@ def run_whole(job: Json) -> Json:
 
 
 def leaves_the_order(report: Json) -> bool:
-    """Whether the layers of some pass are not a prefix of the registered order."""
+    """Whether any pass called other layers than the first ones of the registered order."""
     registered = report["registered"]
     for scenario in report["scenarios"]:
         for order in scenario["passes"]:

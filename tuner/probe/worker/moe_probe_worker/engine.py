@@ -1,4 +1,4 @@
-"""Real vLLM, made ready for one small model: start, configuration, weights."""
+"""Starts vLLM in this process, and builds a small model in it: configuration, model class, random weights."""
 
 import inspect
 import json
@@ -19,19 +19,32 @@ from shared_worker.model_classes import inspect_in_process
 from shared_worker.vllm_types import Json, Module, VllmConfig
 
 MAX_TOKENS = 2048
-"""Tokens in the largest batch of the probe's vLLM: its own `max_num_batched_tokens` of an offline launch."""
+"""Tokens in the probe's largest batch. vLLM's own `max_num_batched_tokens` is the same for an offline launch."""
 MAX_SEQUENCES = 8
+"""Sequences in the probe's largest batch."""
 REMEDIES: dict[str, Json] = {
-    "max_num_batched_tokens": {"max_model_len": MAX_TOKENS},  # a prompt that vLLM cannot cut into batches is one batch
-    "enable-prefix-caching": {"enable_prefix_caching": False},  # which vLLM turned off too late for the state's size
+    # If vLLM cannot split a prompt, the longest prompt must fit into one batch.
+    "max_num_batched_tokens": {"max_model_len": MAX_TOKENS},
+    # vLLM turns prefix caching off itself, but only after it computed the size of the Mamba state.
+    "enable-prefix-caching": {"enable_prefix_caching": False},
 }
-"""Words of vLLM's complaint -> settings with which there is none."""
+"""Part of an error message of vLLM -> settings that avoid the error."""
 NOISE = 2**16
-"""Random numbers that are made for the weights."""
+"""How many random numbers are made for the weights."""
 
 
 def start(control: Path) -> Json:
-    """Import vLLM, set up a world of one process, and describe the environment."""
+    """Import vLLM, set up torch.distributed for one process, and describe the environment.
+
+    Args:
+        control: the control folder. torch.distributed keeps a file there.
+
+    Returns:
+        `environment`: versions and device; `flag`: as `flag`; `import_seconds`; `failed_plugins`: as `plugins.load`.
+
+    Raises:
+        Exception: vLLM cannot be imported or started, or a plugin raised.
+    """
     begin = time.monotonic()
     import torch
     import vllm
@@ -40,9 +53,9 @@ def start(control: Path) -> Json:
     inspect_in_process()
     take_the_first()
     failures = plugins.load()
-    join_world_of_one(control, current_platform.device_type)
+    start_distributed(control, current_platform.device_type)
     if current_platform.device_type != "cpu":
-        give_workspace(torch.device(current_platform.device_type, 0))
+        make_workspace(torch.device(current_platform.device_type, 0))
     seconds = round(time.monotonic() - begin, 3)
     environment = {
         "vllm": vllm.__version__,
@@ -58,8 +71,8 @@ def start(control: Path) -> Json:
     return {**facts, "failed_plugins": failures}
 
 
-def join_world_of_one(control: Path, device: str) -> None:
-    """Initialise torch.distributed through a file: no port to collide on."""
+def start_distributed(control: Path, device: str) -> None:
+    """Start torch.distributed for one process. It uses a file, because a network port could be taken."""
     from vllm.distributed import init_distributed_environment
 
     init_distributed_environment(
@@ -71,20 +84,20 @@ def join_world_of_one(control: Path, device: str) -> None:
     )
 
 
-def give_workspace(device: Any) -> None:
-    """Make the scratch memory that expert kernels expect; on a GPU vLLM's own worker process makes it."""
-    with suppress(ImportError):  # releases before vllm/v1/worker/workspace.py
+def make_workspace(device: Any) -> None:
+    """Make the scratch memory that expert kernels need. In a server, vLLM's GPU worker makes it."""
+    with suppress(ImportError):  # older releases have no vllm/v1/worker/workspace.py
         from vllm.v1.worker.workspace import init_workspace_manager
 
         init_workspace_manager(device)
 
 
 def flag() -> Json:
-    """What `fast_moe_cold_start` is in this vLLM, and what becomes of an explicit true.
+    """What `fast_moe_cold_start` is in this vLLM, and its value after a launch sets it to true.
 
-    `field`: as `flag_form`; `attribute` is a class attribute no configuration
-    reaches (0.15.1). `effective_when_true`: the value after vLLM's
-    own resolution for a configuration without a model, None if unknown.
+    Returns:
+        `field`: as `flag_form`; `effective_when_true`: the value that vLLM resolves for a configuration without a
+        model, or None if that is unknown.
     """
     from vllm.config import CompilationConfig, VllmConfig
 
@@ -98,7 +111,11 @@ def flag() -> Json:
 
 
 def flag_form() -> str:
-    """How this vLLM's CompilationConfig knows the flag: `field`, `attribute` or `absent`."""
+    """How this vLLM's CompilationConfig has the flag.
+
+    Returns:
+        `field`; `attribute`: a class attribute that a launch cannot set (0.15.1); or `absent`.
+    """
     from vllm.config import CompilationConfig
 
     if "fast_moe_cold_start" in getattr(CompilationConfig, "__dataclass_fields__", {}):
@@ -107,7 +124,7 @@ def flag_form() -> str:
 
 
 def model_folder(job: Json) -> Path:
-    """A folder that holds the shrunk config.json, the files that vLLM reads beside it, and the code if it may run."""
+    """Make a folder with the shrunk config.json and the side files. It gets the model's code if that may run."""
     folder = Path(tempfile.mkdtemp(prefix="model-", dir=os.getcwd()))  # noqa: PTH109  the worker's own folder
     config = dict(job["config"])
     if not job["trust_remote_code"]:
@@ -115,7 +132,7 @@ def model_folder(job: Json) -> Path:
     else:
         for source in Path(job["folder"]).glob("*.py"):
             shutil.copy(source, folder)
-    config.pop("configuration_files", None)  # names another config.json, which is not here
+    config.pop("configuration_files", None)  # names another config.json, which the folder lacks
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for name in job["side_files"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -124,28 +141,31 @@ def model_folder(job: Json) -> Path:
 
 
 def configure(job: Json, folder: Path, **settings: Any) -> VllmConfig:
-    """The VllmConfig for eager execution of this model, without tokenizer or weights.
+    """Make the VllmConfig for eager execution of this model, without tokenizer or weights.
 
-    Settings are vLLM's own, as in a launch that does not say, but for those in `REMEDIES`.
+    If vLLM rejects it with an error that `REMEDIES` knows, the settings there are added and it tries again.
 
     Args:
         job: the model.
-        folder: holds its config.json.
-        settings: further engine arguments, or others in place of these.
+        folder: has its config.json.
+        settings: engine arguments. They override the probe's own.
+
+    Raises:
+        Exception: what vLLM raised.
     """
     remedies = dict(REMEDIES)
     while True:
         try:
-            return configured(job, folder, **settings)
+            return configure_once(job, folder, **settings)
         except ValueError as error:
-            complaint = next((words for words in remedies if words in str(error)), None)
-            if complaint is None:
+            message_part = next((words for words in remedies if words in str(error)), None)
+            if message_part is None:
                 raise
-            settings = remedies.pop(complaint) | settings
+            settings = remedies.pop(message_part) | settings
 
 
-def configured(job: Json, folder: Path, **settings: Any) -> VllmConfig:
-    """`configure`, without a second try."""
+def configure_once(job: Json, folder: Path, **settings: Any) -> VllmConfig:
+    """As `configure`, but tries only once."""
     from vllm.engine.arg_utils import EngineArgs
 
     accepted = inspect.signature(EngineArgs).parameters
@@ -169,12 +189,17 @@ def configured(job: Json, folder: Path, **settings: Any) -> VllmConfig:
 
 
 def construct(job: Json, stubs: Stubs, **settings: Any) -> tuple[VllmConfig, Module]:
-    """The VllmConfig and the model; token mixers without a kernel are replaced and building is tried again.
+    """Make the VllmConfig and build the model.
+
+    If the constructor of a token mixer raises, a stand-in replaces that class, and the model is built again.
 
     Args:
         job: the model.
-        stubs: stand-ins, extended.
+        stubs: its stand-ins. New ones are added.
         settings: as for `configure`.
+
+    Raises:
+        Exception: what vLLM raised, if a stand-in does not help.
     """
     folder = model_folder(job)
     while True:
@@ -187,23 +212,27 @@ def construct(job: Json, stubs: Stubs, **settings: Any) -> tuple[VllmConfig, Mod
 
 
 def is_multimodal(config: Json) -> bool:
-    """Whether the config declares an encoder; its outputs enter the probe as embeddings."""
+    """Whether the config has an encoder. The probe feeds the encoder's outputs as embeddings."""
     return any(isinstance(value, dict) and key.startswith(("vision", "audio")) for key, value in config.items())
 
 
 def make_groups() -> None:
-    """Make vLLM's groups of ranks, once, each of this process alone."""
+    """Make vLLM's groups of ranks, if there are none yet. Each has only this process."""
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.distributed import initialize_model_parallel, parallel_state
 
     if not parallel_state.model_parallel_is_initialized():
-        # Without a model vLLM makes all groups; for a dense one it leaves out the experts', which the next may need.
+        # vLLM makes all groups if it has no model. For a dense model it leaves out the group of experts, which the next
+        # model may need.
         with set_current_vllm_config(VllmConfig()):
             initialize_model_parallel(1, 1)
 
 
 def build(vllm_config: VllmConfig) -> Module:
-    """Construct the model class that vLLM picks, on the platform's device; its static lists of layers are extended."""
+    """Build the model class that vLLM picks, on the platform's device, in bfloat16.
+
+    The layers are added to the static lists in the VllmConfig.
+    """
     import torch
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
@@ -218,10 +247,11 @@ def build(vllm_config: VllmConfig) -> Module:
 
 
 def materialise(model: Module, device: Any) -> None:
-    """Give memory to the language model's own work tensors that were made with a skipped encoder.
+    """Replace the model's buffers on the meta device by zeros on the real device.
 
-    vLLM 0.19.1 makes the buffers for deep-stacked vision features under the
-    encoder's meta device (models/qwen3_vl.py), and the text path reads them.
+    vLLM 0.19.1 makes the buffers for deep-stacked vision features together with
+    the skipped encoder, on the meta device (models/qwen3_vl.py). The text path
+    reads them.
     """
     import torch
 
@@ -234,7 +264,7 @@ def materialise(model: Module, device: Any) -> None:
 
 
 def with_memory(value: Any, device: Any) -> Any:
-    """Zeros on the device in place of a tensor that has a shape alone; anything else as it is."""
+    """Zeros on the device for a tensor on the meta device. Any other value is returned as it is."""
     import torch
 
     if isinstance(value, torch.Tensor) and value.is_meta:
@@ -243,10 +273,11 @@ def with_memory(value: Any, device: Any) -> Any:
 
 
 def fill_weights(model: Module) -> None:
-    """Small random numbers everywhere: the order of layers is what is observed, not values.
+    """Fill the weights with small random numbers. The probe observes the order of layers, not values.
 
-    One block of numbers is repeated through each parameter: making new ones for
-    a large vocabulary takes longer than all passes.
+    Each parameter repeats one block of `NOISE` numbers. New numbers for a large
+    vocabulary would take longer than all passes. Integer parameters, 8-bit ones
+    and those not contiguous in memory become zero.
     """
     import torch
 
@@ -265,7 +296,7 @@ def fill_weights(model: Module) -> None:
 
 
 def leave_experts(model: Module) -> None:
-    """Leave out the step after loading that repacks the experts' weights, for a model whose experts never compute."""
+    """Turn off the step after loading that repacks the experts' weights. The model's experts must never compute."""
     from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
 
     for module in model.modules():
@@ -275,7 +306,7 @@ def leave_experts(model: Module) -> None:
 
 
 def finish_weights(model: Module, vllm_config: VllmConfig, stubs: Stubs) -> None:
-    """Run vLLM's own step after loading: kernels chosen, weights repacked."""
+    """Run vLLM's step after loading, which chooses kernels and repacks weights."""
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import process_weights_after_loading
 

@@ -1,9 +1,10 @@
-"""Where the MoE layers of a compiled model are entered, noted at run time.
+"""Notes at run time which MoE layers a compiled model enters.
 
-Dynamo follows Python functions while it traces and leaves no trace of the
-recorder's hooks, and on a CPU vLLM calls its MoE operator's function directly
-(`_select_forward`, fused_moe/runner/moe_runner.py, 0.32.0). An operator of our
-own is kept in the graph, not looked into, and runs whenever the graph runs.
+The recorder's hooks do not work there: Dynamo runs them while it traces, and
+they are not part of the graph. On a CPU vLLM calls the function of its MoE
+operator directly (`_select_forward`, fused_moe/runner/moe_runner.py, 0.32.0).
+So the probe puts its own operator into the graph. Dynamo does not trace into it,
+and it runs each time the graph runs.
 """
 
 import inspect
@@ -16,21 +17,24 @@ from moe_probe_worker.stubs import gives_pair, hidden_states, is_mixer
 from shared_worker.vllm_types import Function, Json, Layers, Module, Tensor
 
 Form = tuple[Any, ...] | None
-"""Width and type of a tensor, or the form of each part of a tuple; None for None."""
+"""The form of an output: width and data type of a tensor, the forms of a tuple's parts, or None for None."""
 
 _library: list[Any] = []
-_listening: "list[Notes]" = []
+"""The library of the probe's operator, once it is made. It must stay in memory."""
+_active_notes: "list[Notes]" = []
+"""The `Notes` of the passes that run now, innermost last."""
 
 
 class Notes:
-    """Notes which MoE layers are entered; takes the recorder's place.
+    """Notes which MoE layers are entered. Compiled passes use it in place of `Recorder`.
 
     Args:
         layers: registered name -> layer object.
 
     Attributes:
-        stubbed: true, since the experts never compute here.
-        counted: false, since names are not resolved here.
+        stubbed: true, because the experts never compute here.
+        counted: false, because vLLM does not resolve names here.
+        entered: forward context and registered name of each entered layer, in order.
     """
 
     def __init__(self, layers: Layers) -> None:
@@ -39,19 +43,19 @@ class Notes:
         self.entered: list[tuple[object, str]] = []
 
     def note(self, layer: int) -> None:
-        """The layer of this index is entered now."""
+        """Add the layer with this index in `layers`. The operator calls it."""
         from vllm.forward_context import get_forward_context
 
         self.entered.append((get_forward_context(), self.names[layer]))
 
     def record(self, forward: Callable[[], object]) -> list[list[Json]]:
-        """Run one pass; the answer is as `Recorder.record`'s."""
+        """Run one pass. Returns the same as `Recorder.record`."""
         self.entered = []
-        _listening.append(self)
+        _active_notes.append(self)
         try:
             forward()
         finally:
-            _listening.remove(self)
+            _active_notes.remove(self)
         calls: dict[int, list[Json]] = {}
         for context, name in self.entered:
             calls.setdefault(id(context), []).append({"called": name, "ran": name})
@@ -59,15 +63,15 @@ class Notes:
 
 
 def entrance_operator() -> Function:
-    """Our operator: it notes a layer's index and returns zeros.
+    """The probe's operator `moe_probe::entrance`. It notes the index of a layer and returns zeros.
 
-    Its schema says that it changes its argument, so that no pass drops it or moves it past another.
+    Its schema says that it changes its argument. So compiler passes neither remove it nor reorder it.
     """
     import torch
 
     def run(hidden: Tensor, layer: int, width: int) -> Tensor:
-        if _listening:
-            _listening[-1].note(layer)
+        if _active_notes:
+            _active_notes[-1].note(layer)
         return zeros(hidden, layer, width)
 
     def zeros(hidden: Tensor, _layer: int, width: int) -> Tensor:
@@ -84,11 +88,11 @@ def entrance_operator() -> Function:
 
 
 def mark_entrances(layers: Layers, forms: dict[str, Form]) -> None:
-    """Put our operator in the place of each layer's arithmetic, which cannot choose layers.
+    """Replace the `forward` of each layer by the probe's operator. A layer's arithmetic does not choose layers.
 
     Args:
         layers: registered name -> layer object.
-        forms: registered name -> form of what the layer returns, see `form_of`.
+        forms: registered name -> form of the layer's output, as from `form_of`. A layer without one gets the first.
     """
     operator = entrance_operator()
     usual = next(iter(forms.values()), None)
@@ -109,7 +113,15 @@ def mark_entrances(layers: Layers, forms: dict[str, Form]) -> None:
 
 @contextmanager
 def watched(layers: Layers, forms: dict[str, Form]) -> Iterator[list[str]]:
-    """Record the name of each layer whose `forward` is called, and the form of what it returns."""
+    """Record the calls of each layer's `forward` in the block.
+
+    Args:
+        layers: registered name -> layer object.
+        forms: gets registered name -> form of the layer's output.
+
+    Yields:
+        The names of the called layers, in order.
+    """
     entered: list[str] = []
 
     def watch(name: str, forward: Function) -> Function:
@@ -129,10 +141,10 @@ def watched(layers: Layers, forms: dict[str, Form]) -> Iterator[list[str]]:
 
 @contextmanager
 def traceable(model: Module, layers: Layers, forms: dict[str, Form]) -> Iterator[None]:
-    """Let Dynamo trace a model that is built for eager passes, and quickly.
+    """Make Dynamo able to trace a model that was built for eager passes, in little time.
 
-    Our operator takes the place of the layers' arithmetic, and stand-ins that of all token mixers: both take most of
-    the time, and neither decides which MoE layer runs.
+    The probe's operator replaces the MoE layers, and stand-ins replace all token mixers. They take most of the time,
+    and they do not decide which MoE layer runs. All is restored after the block.
 
     Args:
         model: the model.
@@ -148,20 +160,20 @@ def traceable(model: Module, layers: Layers, forms: dict[str, Form]) -> Iterator
 
 
 def mixers(model: Module, layers: Layers) -> list[Module]:
-    """The token mixers of a model that hold no MoE layer."""
-    named = [module for module in model.modules() if is_mixer(type(module).__name__)]
-    return [module for module in named if not holds_layer(module, layers)]
+    """The token mixers of a model that do not contain a MoE layer."""
+    candidates = [module for module in model.modules() if is_mixer(type(module).__name__)]
+    return [module for module in candidates if not holds_layer(module, layers)]
 
 
 def holds_layer(module: Module, layers: Layers) -> bool:
-    """Whether a module is a MoE layer or has one inside."""
+    """Whether a module is or contains a MoE layer."""
     registered = set(map(id, layers.values()))
     return not registered.isdisjoint(map(id, module.modules()))
 
 
 @contextmanager
 def restored(modules: Iterable[Module]) -> Iterator[None]:
-    """Take back each `forward` that the block sets on one of these modules."""
+    """Restore the `forward` of these modules after the block."""
     before = [(module, vars(module).get("forward")) for module in modules]
     try:
         yield
@@ -173,14 +185,14 @@ def restored(modules: Iterable[Module]) -> Iterator[None]:
 
 
 def form_of(value: Any) -> Form:
-    """Width and type of a tensor, the forms of a tuple's parts, or None."""
+    """The form of a layer's output, see `Form`."""
     if isinstance(value, tuple):
         return tuple(map(form_of, value))
     return None if value is None else (int(value.shape[-1]), value.dtype)
 
 
 def tensors(form: Form) -> list[tuple[int, Any]]:
-    """The tensors of a form."""
+    """Width and data type of each tensor in a form."""
     if form is None:
         return []
     if isinstance(form[0], int):
@@ -189,7 +201,7 @@ def tensors(form: Form) -> list[tuple[int, Any]]:
 
 
 def shaped(form: Form, output: Tensor) -> Any:
-    """A result of this form, cut out of what the operator made."""
+    """A result of this form, made from the first columns of the operator's output."""
     if form is None:
         return None
     if isinstance(form[0], int):
@@ -198,20 +210,20 @@ def shaped(form: Form, output: Tensor) -> Any:
 
 
 def stand_in_alike(model: Module, compiled: Module) -> None:
-    """Give the compiled model the stand-ins that the eager one needed, in a form that Dynamo can trace."""
-    stood_in = {type(module) for module in model.modules() if getattr(module.forward, "keeps_shape", False)}
+    """Replace the same classes in the compiled model as in the eager one, with stand-ins that Dynamo can trace."""
+    replaced = {type(module) for module in model.modules() if getattr(module.forward, "keeps_shape", False)}
     for module in compiled.modules():
-        if type(module) in stood_in:
+        if type(module) in replaced:
             module.forward = stand_in(type(module))
 
 
 def stand_in(cls: Any) -> Function:
-    """A `forward` like that of `stubs.keep_shape`; arguments are found by their place in the class's own signature."""
+    """A `forward` like that of `stubs.keep_shape`, but without `inspect` at run time, so that Dynamo can trace it."""
     names = list(inspect.signature(cls.forward).parameters)[1:]
     pair = gives_pair(cls)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        arguments = {**dict(zip(names, args)), **kwargs}  # noqa: B905  fewer arguments than names
+        arguments = {**dict(zip(names, args)), **kwargs}  # noqa: B905  there may be fewer arguments than names
         hidden = hidden_states(arguments)
         output = arguments.get("output")
         if output is not None:

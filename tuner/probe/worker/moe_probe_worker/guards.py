@@ -1,10 +1,10 @@
-"""Inputs derived from guards: batch sizes at which the model's code goes another way.
+"""Derives scenarios from Dynamo's guards: batch sizes at which the model's code takes another branch.
 
-Dynamo traces the model's eager forward once, with the number of tokens left
-open, and notes each comparison of it that the code makes. A size for which such
-a guard does not hold takes the other side of a branch, so it becomes a scenario.
-Nothing of the trace runs. A model that Dynamo cannot trace as one graph gives no
-derived inputs; its other scenarios run all the same.
+Dynamo traces the model's eager forward with the number of tokens as a symbol.
+Each comparison of that symbol in the code becomes a guard. A size for which a
+guard does not hold takes the other branch, so it becomes a scenario. The traced
+code does not run. If Dynamo cannot trace a model as one graph, no scenarios are
+derived. The other scenarios run anyway.
 """
 
 import math
@@ -20,35 +20,38 @@ from moe_probe_worker.scenarios import Scenario, take
 from shared_worker.vllm_types import Tensor
 
 Guard = Callable[[int], bool]
-"""Whether it holds for a number of tokens."""
+"""Takes a number of tokens. Returns whether the guard holds for it."""
 EXAMPLE = 17
-"""Tokens of the first trace."""
+"""Tokens in the first trace."""
 MOST = 12
-"""Sizes that are derived for one model."""
+"""The most sizes that are derived for one model."""
 MOST_OF_ONE = 4
-"""Sizes that are derived from one guard."""
+"""The most sizes that are derived from one guard."""
 MOST_GUARDS = 64
-"""Guards of one trace that are looked at."""
+"""The most guards of one trace that are used. The others are ignored."""
 FEWEST = 2
-"""Traces that are made however long they take, if the first gives a size: a comparison may hide another."""
+"""Traces that ignore the time limit, if the first one gives a size. A branch may contain another comparison."""
 LIMIT_S = 2.0
-"""Seconds of processor time for the traces of one model; none is begun that would end later. On a busy machine they
-take longer, and find the same."""
+"""Seconds of processor time for all traces of one model. A trace that would probably end later is not started.
+
+The limit is processor time, so a busy machine gives the same sizes after more wall time.
+"""
 
 
 class Captured(BaseException):
-    """The trace is complete. Not an `Exception`: Dynamo would treat that as a failure of the backend."""
+    """Ends a complete trace. Dynamo treats an `Exception` as an error of the backend, so it is a `BaseException`."""
 
 
 def derived(passes: Passes, planned: list[Scenario]) -> list[Scenario]:
-    """Scenarios with numbers of tokens at which the code of the model goes another way than in those planned.
+    """Scenarios for further batch sizes, at which the model's code takes another branch.
 
     Args:
-        passes: the eager passes of the model; its layers are as before afterwards.
-        planned: the scenarios that run anyway.
+        passes: the eager passes of the model. Its layers are changed and then restored.
+        planned: the scenarios that run anyway. Their sizes are left out.
 
     Returns:
-        At most `MOST` scenarios, named `derived_tokens_N`; none where there is no MoE layer or no trace.
+        At most `MOST` scenarios, named `derived_tokens_N`. Empty if the model does not have a MoE layer, or if the
+        trace fails.
     """
     if not passes.recorder.layers:
         return []
@@ -67,18 +70,19 @@ def derived(passes: Passes, planned: list[Scenario]) -> list[Scenario]:
 
 
 def batch(name: str, size: int, feed: str, longest: int) -> Scenario:
-    """A prefill of this many ordinary tokens."""
+    """An optional scenario: a prefill of `size` ordinary tokens."""
     positions = [position % longest for position in range(size)]
     return Scenario(name, take(range(64), size), positions, feed, optional=True)
 
 
 def derived_sizes(guards_of: Callable[[int], list[Guard]], covered: set[int]) -> list[int]:
-    """Numbers of tokens on the other side of a guard, those of the first trace first.
+    """Numbers of tokens for which a guard does not hold. Those from the first trace come first.
+
+    Each new size is traced too, up to the limits above.
 
     Args:
-        guards_of: takes a number of tokens; gives the guards of a trace with as many, in order, each a function from a
-            number of tokens to whether the guard holds.
-        covered: numbers of tokens that are no news.
+        guards_of: takes a number of tokens, returns the guards of a trace with that number, in order.
+        covered: numbers of tokens to leave out.
     """
     begin, waiting = time.thread_time(), [EXAMPLE]
     sizes: list[int] = []
@@ -98,7 +102,7 @@ def derived_sizes(guards_of: Callable[[int], list[Guard]], covered: set[int]) ->
 def other_sizes(guards: list[Guard]) -> list[int]:
     """For each guard, numbers of tokens that reach it and for which it does not hold.
 
-    Of each run of such numbers only the two ends are returned: an error by one would show there.
+    Only the first and last of each range are returned, because a code error of one token would show there.
     """
     sizes: list[int] = []
     reaching = list(range(1, engine.MAX_TOKENS + 1))
@@ -111,7 +115,7 @@ def other_sizes(guards: list[Guard]) -> list[int]:
 
 
 def trace(passes: Passes, scenario: Scenario) -> list[Guard]:
-    """The guards on the number of tokens in one trace of the model's forward; empty if it is not one graph."""
+    """The guards on the number of tokens from one trace of the model's forward. Empty if it is not one graph."""
     import torch
     from vllm.forward_context import set_forward_context
 
@@ -122,7 +126,7 @@ def trace(passes: Passes, scenario: Scenario) -> list[Guard]:
         raise Captured
 
     context = set_forward_context(None, passes.vllm_config, num_tokens=len(scenario.ids))
-    # Sizes of earlier traces would make Dynamo leave numbers open that are none of tokens.
+    # Otherwise Dynamo compares with earlier traces and makes symbols of other numbers than that of tokens.
     fixed = torch._dynamo.config.patch(automatic_dynamic_shapes=False)
     try:
         with torch.inference_mode(), context, fixed:
@@ -135,7 +139,7 @@ def trace(passes: Passes, scenario: Scenario) -> list[Guard]:
 
 
 def leave_tokens_open(arguments: dict[str, Tensor | None]) -> None:
-    """Tell Dynamo which dimension of each tensor is the number of tokens: of positions the last one (M-RoPE)."""
+    """Tell Dynamo which dimension is the number of tokens: the last one of positions (M-RoPE), else the first."""
     import torch
 
     for name, value in arguments.items():
@@ -144,15 +148,15 @@ def leave_tokens_open(arguments: dict[str, Tensor | None]) -> None:
 
 
 def guards(shape_env: Any, size: int) -> list[Guard]:
-    """Each guard on nothing but the number of tokens, as a function of it.
+    """The guards that depend only on the number of tokens.
 
     Args:
-        shape_env: of the trace that is under way.
-        size: the number of tokens in this trace; a symbol with another value is none of tokens.
+        shape_env: the shape environment of the current trace.
+        size: the number of tokens in this trace. A symbol with another value does not stand for it.
     """
     from torch.utils._sympy.printers import PythonPrinter
 
-    # torch 2.11 and later call the table `backed_var_to_val`, those before `var_to_val`.
+    # The table is called `backed_var_to_val` in torch 2.11 and later, `var_to_val` before.
     values = getattr(shape_env, "backed_var_to_val", None) or shape_env.var_to_val
     tokens = next((symbol for symbol, value in values.items() if value == size), None)
     formulas = {}
@@ -167,11 +171,11 @@ def guards(shape_env: Any, size: int) -> list[Guard]:
 
 
 def holds(text: str, name: str) -> Guard:
-    """The guard as a function of the number of tokens; where it cannot be computed, it counts as holding.
+    """The guard as a function of the number of tokens. If it cannot be computed, it counts as holding.
 
     Args:
         text: the formula in Python.
-        name: what stands for the number of tokens in it.
+        name: the variable for the number of tokens in it.
     """
     code = compile(text, "<guard>", "eval")
 

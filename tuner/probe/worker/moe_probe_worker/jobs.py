@@ -1,9 +1,11 @@
-"""The list of models of one request, one report each, or what vLLM registers.
+"""Handles one request: probes its models, or lists the architectures that vLLM registers.
 
-Files in the control folder: `request.json` (from the host); `environment.json`
-once vLLM is imported; `report-N.json` for each model in the order of the request,
-so that the first one missing names the model that crashed or hung; `registry.json`
-in their place for a request with `list` true.
+Files in the control folder:
+- `request.json`: written by the host.
+- `environment.json`: written after vLLM is imported.
+- `report-N.json`: one for each model, in the order of the request. The first
+  missing file shows which model crashed or hung.
+- `registry.json`: written in place of the reports if the request has `list` true.
 """
 
 import os
@@ -19,7 +21,11 @@ from shared_worker.vllm_types import Json
 
 
 def main(control: Path) -> None:
-    """Probe every model of the request, in order, or list what vLLM registers."""
+    """Probe every model of the request in order, or list what vLLM registers.
+
+    Args:
+        control: the control folder.
+    """
     end_with_parent()
     request = read_json(control / "request.json")
     try:
@@ -31,14 +37,14 @@ def main(control: Path) -> None:
         return
     write_json(control / "environment.json", {"result": "ok", **facts})
     if request.get("list"):
-        write_json(control / "registry.json", listed(facts))
+        write_json(control / "registry.json", list_registered(facts))
         return
     for job in request["models"]:
         write_json(control / f"report-{job['index']}.json", attempt(job, facts))
 
 
-def listed(facts: Json) -> Json:
-    """Every registered architecture and the environment, or the failure to list them as data."""
+def list_registered(facts: Json) -> Json:
+    """The content of `registry.json`: every registered architecture, or the error. It does not raise an exception."""
     begin = time.monotonic()
     try:
         architectures = registry.listing()
@@ -50,25 +56,29 @@ def listed(facts: Json) -> Json:
 
 
 def attempt(job: Json, facts: Json) -> Json:
-    """One model's report, or its failure as data; vLLM's changes to the environment end with it.
+    """Probe one model and restore the environment variables. It does not raise an exception.
 
-    vLLM 0.32.0 turns compiling off for some models by setting a variable (vllm/config/vllm.py), for all that follow.
+    vLLM 0.32.0 sets a variable for some models to turn compiling off (vllm/config/vllm.py). The next model must not
+    see it.
+
+    Returns:
+        The content of `report-N.json`: the report, or `result` `failed` with the error.
     """
     before = dict(os.environ)
     try:
-        return observed(job, facts)
+        return probe_model(job, facts)
     finally:
         os.environ.clear()
         os.environ.update(before)
 
 
-def observed(job: Json, facts: Json) -> Json:
-    """`attempt`, with the environment left as it may be."""
+def probe_model(job: Json, facts: Json) -> Json:
+    """As `attempt`, but does not restore the environment variables."""
     try:
         return probe.observe(job, facts)
     except probe.NotProbed as error:
         return {"result": "failed", "kind": error.kind, "message": str(error)}
-    except NotImplementedError as error:  # vLLM's word for a kernel this platform lacks
+    except NotImplementedError as error:  # vLLM raises it if the platform lacks a kernel
         return {"result": "failed", "kind": "kernel_missing", **described(error)}
     except Exception as error:
         traceback.print_exc()

@@ -1,4 +1,4 @@
-"""Runs scenarios through the model and records what the MoE layers did."""
+"""Runs scenarios through the model and records which MoE layers were called and which ran."""
 
 import itertools
 from typing import Any
@@ -10,22 +10,23 @@ from shared_worker.errors import in_one_line
 from shared_worker.vllm_types import Json, Module, Tensor, VllmConfig
 
 COMPUTED = ("decode_1", "prefill_short")
-"""The scenarios in which the experts compute: on a CPU a large pass would take seconds, and on a GPU every number of
-tokens would compile kernels of its own."""
-TABLE = 2
-"""Dimensions of a rotary table."""
+"""The scenarios in which the experts compute. In the others they would cost too much time: on a CPU a large pass takes
+seconds, and on a GPU each number of tokens compiles its own kernels."""
+TABLE_DIMENSIONS = 2
+"""The number of dimensions of a rotary table. The first one is the positions."""
 
 
 class Passes:
-    """Forward passes of one model.
+    """Runs forward passes of one model.
 
     Args:
         model: the built model.
         vllm_config: its configuration.
         recorder: observes its MoE layers.
-        stubs: stand-ins, extended when a pass fails for want of a kernel.
+        stubs: its stand-ins. New ones are added if a pass fails because a layer has no kernel.
 
     Attributes:
+        counting: whether vLLM may now resolve MoE layers through its counter.
         computed: names of the scenarios in which the experts compute.
     """
 
@@ -41,26 +42,35 @@ class Passes:
         self.embed: Any = getattr(model, "embed_input_ids", None) or getattr(model, "get_input_embeddings", None)
 
     def inputs(self, special: list[int]) -> tuple[int, list[int], bool, int]:
-        """The arguments of `scenarios`: vocabulary, special tokens inside it, multimodal or not, positions."""
+        """The arguments of `scenarios`.
+
+        Args:
+            special: token ids that the config names.
+
+        Returns:
+            The size of the vocabulary, the special tokens that are in it, whether the model is multimodal, and the
+            number of positions.
+        """
         vocabulary = self.vllm_config.model_config.hf_text_config.vocab_size
         multimodal = bool(getattr(self.model, "supports_multimodal", False))
         return vocabulary, [token for token in special if 0 <= token < vocabulary], multimodal, self.longest()
 
     def longest(self) -> int:
-        """Positions that the model takes: vLLM's max_model_len, or fewer where a rotary table is shorter."""
+        """The number of positions that the model takes: max_model_len, or the length of a shorter rotary table."""
         lengths = [self.vllm_config.model_config.max_model_len]
         for module in self.model.modules():
             table: Any = getattr(module, "cos_sin_cache", None)
-            if getattr(table, "ndim", 0) == TABLE:
+            if getattr(table, "ndim", 0) == TABLE_DIMENSIONS:
                 lengths.append(int(table.shape[0]))
         return min(lengths)
 
     def run(self, scenario: Scenario) -> Json:
-        """One scenario's entry in the report.
+        """Run one scenario. An exception becomes part of the result.
 
-        `status`: `ran`, `failed` (with the exception in `detail`) or
-        `not_applicable`. `contexts`: how many forward contexts ran; `passes`: the layers called in one, in order,
-        each distinct order once.
+        Returns:
+            The scenario's entry in the report. `tokens`: the size of the batch; `status`: `ran`, `failed` or
+            `not_applicable`; `detail`: the exception or the reason; `contexts`: how many forward contexts ran;
+            `passes`: the names of the layers called in one context, in order, each distinct order once.
         """
         entry = {"name": scenario.name, "tokens": len(scenario.ids), "status": "ran", "detail": "", "contexts": 0}
         entry["passes"] = []
@@ -69,7 +79,7 @@ class Passes:
         try:
             contexts: list[list[Json]] = []
             for _ in range(scenario.repeats):
-                contexts += self._recorded(scenario) or [[]]
+                contexts += self._record(scenario) or [[]]
         except Exception as error:
             return {**entry, "status": "failed", "detail": in_one_line(error)}
         distinct: list[list[str]] = []
@@ -79,21 +89,21 @@ class Passes:
                 distinct.append(order)
         return {**entry, "contexts": len(contexts), "passes": distinct}
 
-    def _recorded(self, scenario: Scenario) -> list[list[Json]]:
+    def _record(self, scenario: Scenario) -> list[list[Json]]:
         if self.recorder.stubbed or scenario.name in self.computed:
-            return self._mended(scenario)
+            return self._run_with_stand_ins(scenario)
         self.recorder.stubbed = True
         try:
             contexts = self.recorder.record(lambda: self._forward(scenario))
-        except Exception:  # the stand-in did not fit: compute after all
+        except Exception:  # the model could not use the zeros in place of the experts' output, so they must compute
             self.recorder.stubbed = False
-            return self._mended(scenario)
+            return self._run_with_stand_ins(scenario)
         self.recorder.stubbed = False
         self.stubs.note_skipped(self.computed)
         return contexts
 
-    def _mended(self, scenario: Scenario) -> list[list[Json]]:
-        """Run the pass, again each time a stand-in could replace the layer that failed."""
+    def _run_with_stand_ins(self, scenario: Scenario) -> list[list[Json]]:
+        """Run the pass. If a layer fails and a stand-in can replace it, run the pass again."""
         while True:
             try:
                 return self.recorder.record(lambda: self._forward(scenario))
@@ -105,7 +115,7 @@ class Passes:
         import torch
         from vllm.forward_context import set_forward_context
 
-        # Attention is told nothing of the batch, as in vLLM's own profile run, so that it needs no KV cache.
+        # The attention metadata is None, as in vLLM's own profile run. So attention does not need a KV cache.
         context = set_forward_context(None, self.vllm_config, num_tokens=len(scenario.ids))
         with torch.inference_mode(), context:
             if not self.counting:
@@ -113,7 +123,7 @@ class Passes:
             return self.model(**self.arguments(scenario))
 
     def arguments(self, scenario: Scenario) -> dict[str, Tensor | None]:
-        """What vLLM's model runner hands the model."""
+        """The arguments of the model's forward, as vLLM's model runner passes them."""
         import torch
 
         ids = torch.tensor(scenario.ids, device=self.device)
@@ -132,46 +142,54 @@ class Passes:
         return tensor.repeat(3, 1) if self.vllm_config.model_config.uses_mrope else tensor
 
     def _embeddings(self, ids: Tensor, is_multimodal: list[bool]) -> Tensor:
-        """What vLLM's model runner does: the model embeds tokens and merges encoder outputs."""
+        """The embeddings of a batch, shape (tokens, hidden size). As in vLLM's model runner, the model makes them."""
         import torch
 
         if not getattr(self.model, "supports_multimodal", False):
-            return self._embedded(ids)
+            return self._embed(ids)
         mask: Tensor = torch.tensor(is_multimodal or [False] * len(ids), device=self.device)
         count = int(mask.sum())
         if not count:
-            return self._embedded(ids, multimodal_embeddings=[], is_multimodal=mask)
-        return self._merged(ids, mask, count)
+            return self._embed(ids, multimodal_embeddings=[], is_multimodal=mask)
+        return self._embed_and_merge(ids, mask, count)
 
-    def _embedded(self, ids: Tensor, **merged: Any) -> Tensor:
-        """The model's own embedding of tokens, with what takes the place of some if the model merges it."""
+    def _embed(self, ids: Tensor, **merged: Any) -> Tensor:
+        """The model's embeddings of tokens. `merged` are its arguments for encoder outputs."""
         embedding: Tensor = self.embed(ids, **merged)
         return embedding
 
-    def _merged(self, ids: Tensor, mask: Tensor, count: int) -> Tensor:
-        """Encoder outputs may be a multiple of the hidden size wide (deep-stacked vision layers).
+    def _embed_and_merge(self, ids: Tensor, mask: Tensor, count: int) -> Tensor:
+        """The embeddings of tokens, with zeros as encoder outputs where the mask is true.
 
-        vLLM's runner keeps the mask on the device in 0.19.1 and on the CPU in 0.32.0.
+        The width of encoder outputs is 1 to 8 times the hidden size (more than 1 for deep-stacked vision layers).
+        vLLM's runner keeps the mask on the device in 0.19.1 and on the CPU in 0.32.0. The first combination that works
+        is used.
+
+        Raises:
+            Exception: what the first combination raised, if all fail.
         """
         import torch
 
         masks = [mask] if mask.device.type == "cpu" else [mask, mask.cpu()]
         errors: list[Exception] = []
-        for factor, place in itertools.product((1, 2, 3, 4, 5, 6, 7, 8), masks):
+        for factor, placed_mask in itertools.product((1, 2, 3, 4, 5, 6, 7, 8), masks):
             encoded = torch.zeros(count, self.hidden_size * factor, dtype=torch.bfloat16, device=self.device)
             try:
-                return self._embedded(ids, multimodal_embeddings=[encoded], is_multimodal=place)
+                return self._embed(ids, multimodal_embeddings=[encoded], is_multimodal=placed_mask)
             except Exception as error:
                 errors.append(error)
         raise errors[0]
 
     def run_counted(self, scenario: Scenario) -> Json:
-        """The scenario once more with the flag on: is the counter used here, and what does it resolve?
+        """Run the scenario again with the flag on, to see whether vLLM counts here and which layers it picks.
 
         Returns:
-            `ran`: whether names were resolved by counting; `called` and
-            `resolved`: the layers meant and the layers that ran, in order;
-            `error`: vLLM's own message if the counter ran past its list.
+            `scenario`: its name; `ran`: whether vLLM resolved names by counting; `called`: the layers that the model
+            called, in order; `resolved`: the layers that ran, in order; `error`: vLLM's message if the counter went
+            past the end of its list, else empty.
+
+        Raises:
+            Exception: the pass failed in another way.
         """
         compilation = self.vllm_config.compilation_config
         before, compilation.fast_moe_cold_start = compilation.fast_moe_cold_start, True
@@ -194,7 +212,7 @@ class Passes:
 
 
 def run_all(passes: Passes, planned: list[Scenario]) -> list[Json]:
-    """The entry of each scenario, in order; a model may refuse an optional input."""
+    """The entry of each scenario, in order. A failed optional scenario becomes `not_applicable`."""
     entries = []
     for scenario in planned:
         entry = passes.run(scenario)
@@ -205,15 +223,15 @@ def run_all(passes: Passes, planned: list[Scenario]) -> list[Json]:
 
 
 def name_layers() -> None:
-    """Make this pass resolve MoE layers by name where a release counts whatever it is told.
+    """Make this pass resolve MoE layers by name. vLLM 0.15.x has no setting that turns its counter off.
 
-    0.15.x has no setting for it; an observation made through the counter would
-    show the registered order for every model. `remaining_moe_layers` is 0.15.0's
-    name for the list (vllm/forward_context.py).
+    With the counter on, every model would seem to run its layers in the registered order. Without the list of layers
+    in the forward context, vLLM does not count. The list is called `remaining_moe_layers` in 0.15.0 and
+    `all_moe_layers` from 0.15.1 on (vllm/forward_context.py).
     """
     from vllm.forward_context import get_forward_context
 
     context = get_forward_context()
-    for names in ("all_moe_layers", "remaining_moe_layers"):
-        if getattr(context, names, None) is not None:
-            setattr(context, names, None)
+    for attribute in ("all_moe_layers", "remaining_moe_layers"):
+        if getattr(context, attribute, None) is not None:
+            setattr(context, attribute, None)

@@ -1,4 +1,4 @@
-"""vLLM's general plugins, loaded as vLLM loads them, and what those that fail raise."""
+"""Loads vLLM's general plugins as vLLM does, and collects the errors of those that fail."""
 
 import logging
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from typing import Any
 from shared_worker.errors import described
 
 LOGGER = "vllm.plugins"
-SHOWN = 3
-"""How many plugins' errors a message quotes."""
+MAX_QUOTED = 3
+"""The most failures that a message lists."""
 
 
 class FailedToLoad(logging.Handler):
-    """Collects what vLLM logs and swallows where a plugin cannot be imported (vllm/plugins/__init__.py)."""
+    """Collects the exceptions of plugins that cannot be imported. vLLM only logs these (vllm/plugins/__init__.py)."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.failures: list[dict[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record that carries an exception, with the plugin that it names."""
+        """Store the exception of a log record and the name of the plugin. Records without an exception are ignored."""
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             name = str(record.args[0]) if isinstance(record.args, tuple) and record.args else "without a name"
@@ -31,21 +31,21 @@ def load() -> list[dict[str, str]]:
     """Load the general plugins.
 
     Returns:
-        `plugin`, `message` and `where` of each that could not be imported; vLLM goes on without it.
+        `plugin`, `message` and `where` for each plugin that could not be imported. vLLM continues without it.
 
     Raises:
-        Exception: what a plugin's own function raised, which ends a server too; `plugin` on it names the plugin.
+        Exception: what a plugin's own function raised, which ends a server too. Its attribute `plugin` is the name.
     """
     from vllm.plugins import load_general_plugins
 
-    with collected() as failures, named():
+    with collect_failures() as failures, add_plugin_name():
         load_general_plugins()
     return failures
 
 
 @contextmanager
-def collected() -> Iterator[list[dict[str, str]]]:
-    """The list into which failures to load come while the block runs."""
+def collect_failures() -> Iterator[list[dict[str, str]]]:
+    """Collect the plugins that fail to load in the block. Yields the list of failures."""
     handler, logger = FailedToLoad(), logging.getLogger(LOGGER)
     logger.addHandler(handler)
     try:
@@ -55,17 +55,17 @@ def collected() -> Iterator[list[dict[str, str]]]:
 
 
 @contextmanager
-def named() -> Iterator[None]:
-    """Put the plugin's name on an exception that its function raises."""
+def add_plugin_name() -> Iterator[None]:
+    """Add the plugin's name to an exception from the block, as the attribute `plugin`."""
     try:
         yield
     except Exception as error:
-        setattr(error, "plugin", failed_plugin(error))  # noqa: B010  no attribute of an exception
+        setattr(error, "plugin", failed_plugin(error))  # noqa: B010  mypy does not know this attribute
         raise
 
 
 def failed_plugin(error: BaseException) -> str:
-    """The plugin whose function raised, by what vLLM's loop over them was about; empty if it cannot be told."""
+    """The name of the plugin whose function raised, from the variables of vLLM's loop. Empty if unknown."""
     trace = error.__traceback__
     while trace is not None:
         variables = trace.tb_frame.f_locals
@@ -76,7 +76,7 @@ def failed_plugin(error: BaseException) -> str:
 
 
 def name_of(functions: dict[str, Any], function: object) -> str:
-    """The name under which a function stands among others; empty if it does not."""
+    """The key of a function in a dict of functions. Empty if it is not there."""
     for name, other in functions.items():
         if other is function:
             return name
@@ -84,5 +84,5 @@ def name_of(functions: dict[str, Any], function: object) -> str:
 
 
 def words(failures: list[dict[str, str]]) -> str:
-    """The failures in one line, each with its place; empty without any."""
-    return ", ".join(map("{plugin} ({message}, at {where})".format_map, failures[:SHOWN]))
+    """The first failures in one line, with message and place. Empty if there are none."""
+    return ", ".join(map("{plugin} ({message}, at {where})".format_map, failures[:MAX_QUOTED]))

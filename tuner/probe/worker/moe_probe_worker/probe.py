@@ -1,4 +1,4 @@
-"""One model: build it, run every scenario, report what was seen."""
+"""Probes one model: builds it, runs every scenario and makes the report."""
 
 import gc
 import time
@@ -16,10 +16,10 @@ from shared_worker.vllm_types import Json
 
 
 class NotProbed(Exception):  # noqa: N818  an outcome, not an error of ours
-    """The model cannot be built here, for a reason with a name.
+    """The model cannot be built here, for a known reason.
 
     Args:
-        kind: `unknown_architecture`, `remote_code` or `plugin`.
+        kind: the reason: `unknown_architecture`, `remote_code` or `plugin`.
         message: one sentence.
     """
 
@@ -29,41 +29,50 @@ class NotProbed(Exception):  # noqa: N818  an outcome, not an error of ours
 
 
 class Stages:
-    """Wall seconds by stage; a stage that comes again adds to its own."""
+    """Seconds of wall time by stage. If a stage runs again, its time is added."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the block under this name."""
+        """Measure the block and add its time to this stage."""
         begin = time.monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begin, 3)
 
 
 def observe(job: Json, facts: Json) -> Json:
-    """The report of one model.
+    """Probe one model.
+
+    Args:
+        job: the model.
+        facts: as from `engine.start`.
+
+    Returns:
+        The report.
 
     Raises:
-        NotProbed: vLLM has no class for the architecture, or only remote code does.
+        NotProbed: vLLM has no class for the architecture, only remote code has one, or a plugin may have failed to
+            register one.
+        Exception: the model could not be built, or a step failed.
     """
     check_architecture(job, facts["failed_plugins"])
     plain, stages = ensure_config_class(job["config"]), Stages()
-    report = look(job, facts, stages)
+    report = observe_model(job, facts, stages)
     with stages.stage("depth"):
         whole = depth.observe_whole(job, report)
     return {
         **report,
         "whole": whole,
         "declares_experts": job["declares_experts"],
-        "assumptions": [*job["assumptions"], *report["assumptions"], *made_up(plain, job["config"])],
+        "assumptions": [*job["assumptions"], *report["assumptions"], *basic_assumptions(plain, job["config"])],
         "seconds": {"import": facts["import_seconds"], **stages.seconds},
     }
 
 
-def look(job: Json, facts: Json, stages: Stages) -> Json:
-    """What the model itself shows: layers, scenarios, counter, and what compiling changes."""
+def observe_model(job: Json, facts: Json, stages: Stages) -> Json:
+    """Build the model and observe its layers, scenarios and counter, and what compiling changes."""
     with Stubs() as stubs:
         with stages.stage("build"):
             vllm_config, model = engine.construct(job, stubs)
@@ -74,16 +83,16 @@ def look(job: Json, facts: Json, stages: Stages) -> Json:
         passes = Passes(model, vllm_config, recorder, stubs)
         planned = scenarios(*passes.inputs(job["special_tokens"]))
         with stages.stage("passes"):
-            ran = run_all(passes, planned)
+            entries = run_all(passes, planned)
         with stages.stage("guards"):
             behind_guards = guards.derived(passes, planned)
             planned += behind_guards
-            ran += run_all(passes, behind_guards)
+            entries += run_all(passes, behind_guards)
         observation_method = "counted" if recorder.counted else recorder.method
-        telling = most_telling(planned, ran, list(recorder.layers))
+        telling = most_telling(planned, entries, list(recorder.layers))
         counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
         with stages.stage("compile"):
-            compile_part = compiled.observe_compiled(job, passes, planned, {entry["name"]: entry for entry in ran})
+            compile_part = compiled.observe_compiled(job, passes, planned, {entry["name"]: entry for entry in entries})
         report = {
             "result": "ok",
             "architecture": vllm_config.model_config.architecture,
@@ -94,7 +103,7 @@ def look(job: Json, facts: Json, stages: Stages) -> Json:
             "registered": list(recorder.layers),
             "observation_method": observation_method,
             "planned": [scenario.name for scenario in planned],
-            "scenarios": ran,
+            "scenarios": entries,
             "compile": compile_part,
             "assumptions": stubs.used,
             "sources": source_hashes(model, recorder.layers),
@@ -104,9 +113,9 @@ def look(job: Json, facts: Json, stages: Stages) -> Json:
     return report
 
 
-def most_telling(planned: list[Scenario], ran: list[Json], registered: list[str]) -> Scenario | None:
-    """The first scenario whose order a counter would resolve wrongly, else the first with MoE calls."""
-    orders = {entry["name"]: entry["passes"] for entry in ran}
+def most_telling(planned: list[Scenario], entries: list[Json], registered: list[str]) -> Scenario | None:
+    """The first scenario in which a counter would pick a wrong layer, else the first one with MoE calls, or None."""
+    orders = {entry["name"]: entry["passes"] for entry in entries}
     first = None
     for scenario in planned:
         for order in filter(None, orders[scenario.name]):
@@ -116,8 +125,13 @@ def most_telling(planned: list[Scenario], ran: list[Json], registered: list[str]
     return first
 
 
-def made_up(plain: bool, config: Json) -> list[dict[str, str]]:
-    """What stands in for the checkpoint, the encoder and a remote config class."""
+def basic_assumptions(plain: bool, config: Json) -> list[dict[str, str]]:
+    """The assumptions about weights, encoder and config class, for the report.
+
+    Args:
+        plain: whether a plain config class replaces the one from remote code.
+        config: the model's config.
+    """
     assumptions = [{"kind": "weights_random", "detail": "uniform in +-1e-3"}]
     if engine.is_multimodal(config):
         assumptions.append({"kind": "encoder_skipped", "detail": "encoder outputs are zeros"})
@@ -127,11 +141,14 @@ def made_up(plain: bool, config: Json) -> list[dict[str, str]]:
 
 
 def check_architecture(job: Json, failed_plugins: list[dict[str, str]]) -> None:
-    """Refuse early, in words, what vLLM would refuse with a long list.
+    """Check that vLLM or transformers has a class for the architecture. vLLM's own error is a long list.
 
     Args:
         job: the model.
-        failed_plugins: as of `plugins.load`; one of them may have been to register the architecture.
+        failed_plugins: as from `plugins.load`. One of them may be the plugin that registers the architecture.
+
+    Raises:
+        NotProbed: there is no class, and remote code may not run.
     """
     import transformers
     from vllm import ModelRegistry

@@ -1,10 +1,10 @@
 """Records which MoE layer was called and which one ran.
 
-Each MoE call is observed at two points, because neither point alone sees every path.
-At the *call*, a layer encodes its own name for vLLM's MoE operator
-(`_encode_layer_name`, vLLM 0.17 and later). At the *run*, the implementation of
-the resolved layer starts. Module hooks see neither point: LoRA wrappers and fused
-paths do not use `forward`.
+Each MoE call is observed at two points, because neither point sees every path.
+The *call*: a layer encodes its own name for vLLM's MoE operator
+(`_encode_layer_name`, vLLM 0.17 and later). The *run*: the implementation of the
+layer that vLLM resolved starts. Module hooks cannot observe these points: LoRA
+wrappers and fused paths do not use `forward`.
 """
 
 from collections.abc import Callable
@@ -13,19 +13,20 @@ from typing import Any, Protocol
 from shared_worker.vllm_types import Json, Layers, Module, Tensor, VllmConfig
 
 WEAKEST_FIRST = ("hook", "run", "call_and_run")
-"""The methods of observation, from the weakest."""
+"""The methods of observation, weakest first."""
 IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
+"""Names that vLLM's releases give to the implementation of a MoE layer."""
 
 
 class Watcher(Protocol):
-    """What records the MoE calls of a pass: `Recorder`, or `entrances.Notes`."""
+    """An object that records the MoE calls of a pass: `Recorder` or `entrances.Notes`."""
 
     layers: Layers
     stubbed: bool
     counted: bool
 
     def record(self, forward: Callable[[], object]) -> list[list[Json]]:
-        """Run one pass."""
+        """Run one pass. Returns the MoE calls of each forward context."""
 
 
 class Recorder:
@@ -35,9 +36,9 @@ class Recorder:
         layers: registered name -> layer object, in registered order.
 
     Attributes:
-        method: what could be observed: `call_and_run`, `run`, or `hook` if a
-            release has neither point; the weakest over all layers.
-        counted: whether a pass resolved names through vLLM's counter.
+        method: the points that can be observed in all layers: `call_and_run`, `run`, or `hook` (a module hook, if a
+            layer has neither point).
+        counted: whether vLLM's counter resolved a name in any pass.
         stubbed: while true, implementations are recorded but not executed.
     """
 
@@ -86,7 +87,7 @@ class Recorder:
             return False
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            if name in self._running:  # one entry point calls another
+            if name in self._running:  # one implementation called another one of the same layer
                 return implementation(*args, **kwargs)
             self._note("run", name)
             if self.stubbed:
@@ -113,9 +114,15 @@ class Recorder:
     def record(self, forward: Callable[[], object]) -> list[list[Json]]:
         """Run one pass.
 
+        Args:
+            forward: runs it.
+
         Returns:
-            For each forward context, its MoE calls in order: `called`, the
-            layer the model meant, and `ran`, the layer that was resolved.
+            For each forward context its MoE calls in order. `called`: the layer that the model called; `ran`: the
+            layer that vLLM resolved.
+
+        Raises:
+            Exception: what the pass raised.
         """
         self.events, self.contexts, self._running = [], [], set()
         forward()
@@ -126,7 +133,7 @@ class Recorder:
 
 
 def paired(events: list[tuple[str, str]]) -> list[Json]:
-    """Join each call with the run that follows it; a run without a call counts as its own call."""
+    """Join each call with the run after it. If a run has no call, the layer that ran also counts as called."""
     calls: list[Json] = []
     for kind, name in events:
         if kind == "call":
@@ -139,7 +146,7 @@ def paired(events: list[tuple[str, str]]) -> list[Json]:
 
 
 def shaped_like_output(owner: Any, args: tuple[Any, ...], kwargs: Json) -> Tensor | tuple[Tensor, Tensor]:
-    """What the implementation would return, in shape: routed output, or (shared, routed)."""
+    """Zeros in the shape of the implementation's output: the routed output, or (shared, routed)."""
     import torch
 
     tensors = tensors_of(args, kwargs)
@@ -148,15 +155,16 @@ def shaped_like_output(owner: Any, args: tuple[Any, ...], kwargs: Json) -> Tenso
     routed: Tensor = torch.zeros_like(hidden)
     if "shared" not in str(getattr(entry, "__name__", entry)):
         return routed
-    # The input of the shared experts is the last tensor that has the model's own width.
+    # The last floating tensor is the input of the shared experts. Its width is the hidden size of the model.
     shared = [tensor for tensor in tensors[2:] if tensor.is_floating_point()] or [hidden]
     return torch.zeros_like(shared[-1]), routed
 
 
 def answer_zero_experts(owner: Any, args: tuple[Any, ...], kwargs: Json) -> None:
-    """Leave zeros where a router keeps the part of LongCat's zero experts, which is added after the implementation.
+    """Store zeros as the output of LongCat's zero experts, which vLLM adds after the implementation.
 
-    `ZeroExpertRouter` of vllm/model_executor/layers/fused_moe/router (0.32.0) computes it while it selects experts.
+    `ZeroExpertRouter` in vllm/model_executor/layers/fused_moe/router (0.32.0) stores that output when it selects
+    experts. That does not happen if the implementation is skipped.
     """
     import torch
 
@@ -166,7 +174,7 @@ def answer_zero_experts(owner: Any, args: tuple[Any, ...], kwargs: Json) -> None
 
 
 def tensors_of(args: tuple[Any, ...], kwargs: Json) -> list[Tensor]:
-    """The tensors among the arguments, in their order; the hidden states come first."""
+    """The tensors among the arguments, in their order. The first one is the hidden states."""
     import torch
 
     return [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
@@ -175,8 +183,8 @@ def tensors_of(args: tuple[Any, ...], kwargs: Json) -> list[Tensor]:
 def registered_layers(vllm_config: VllmConfig) -> Layers:
     """Registered MoE layers by name, in construction order.
 
-    `static_all_moe_layers` where the release keeps it (0.15.1 and later), else
-    the MoE layers of `static_forward_context`.
+    They come from `static_all_moe_layers` if the release has that list (0.15.1 and later). Otherwise they are the MoE
+    layers in `static_forward_context`.
     """
     compilation = vllm_config.compilation_config
     layers = compilation.static_forward_context

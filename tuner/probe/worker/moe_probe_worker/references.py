@@ -1,11 +1,12 @@
-"""Whether a model class leads to a MoE layer, read from live classes; nothing is constructed.
+"""Finds out whether a model class can build a MoE layer. It reads the imported classes and builds no model.
 
-From a class, its methods and what their code names are followed, through model
-modules and vLLM's fused-MoE package, to the code that enters a layer into the
-list behind the counter. A name that is only mentioned counts as used, and every
-method of a class that is reached counts as called, so the answer
-over-approximates: a dense model that shares a class with a MoE sibling leads to
-MoE layers too. Its config tells them apart.
+The search starts at a class. It follows the methods of the class and the names
+in their code, through model modules and vLLM's fused-MoE package. It looks for
+the code that adds a layer to the list of the counter.
+
+The answer may be yes where no MoE layer is ever built: a name in the code
+counts as used, and every method of a class counts as called. So a dense model
+that shares a class with a MoE model also counts. The config tells the two apart.
 """
 
 import ast
@@ -20,62 +21,73 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 MODELS = ("vllm.model_executor.models", "vllm.models")
-"""Packages of vLLM's own models; the second from 0.2x on."""
+"""Packages of vLLM's own models. The second exists in newer releases only."""
 LAYERS = "vllm.model_executor.layers.fused_moe"
 LIST = "static_all_moe_layers"
-"""The list of layer names that the counter walks (CompilationConfig, vLLM 0.15 on). Only MoE layers enter it: in
-`FusedMoE.__init__` in 0.19.1, in a function that the MoE runner calls in 0.32.0."""
+"""The list of layer names that the counter goes through (CompilationConfig, from vLLM 0.15 on).
+
+Only MoE layers are added to it. `FusedMoE.__init__` adds them in 0.19.1, and a function that the MoE runner calls adds
+them in 0.32.0.
+"""
 BY_CONFIG = "init_vllm_registered_model"
-"""vLLM's helper that builds an inner model by the name of its architecture."""
+"""The vLLM function that builds an inner model from the name of its architecture."""
 
 
 class Reach:
-    """Answers for all registered classes; what one function or class names is read once.
+    """What each registered class can reach. Each function and class is read once.
 
     Args:
         classes: architecture -> class.
-        packages: where plugins' models are defined.
+        packages: names of the packages that define the models of plugins.
     """
 
     def __init__(self, classes: dict[str, type], packages: set[str]) -> None:
         self.classes = classes
         self.packages = (*MODELS, LAYERS, *packages)
-        self._named: dict[int, list[Any]] = {}
-        self._all: dict[str, list[Any]] = {}
-        self._inside: dict[str, list[str | None]] = {}
-        self._busy: set[str] = set()
+        self._neighbours: dict[int, list[Any]] = {}
+        self._reached: dict[str, list[Any]] = {}
+        self._inner_names: dict[str, list[str | None]] = {}
+        self._in_progress: set[str] = set()
 
     def moe(self, name: str) -> str:
-        """`static`, `literal`, `config` or `none`."""
+        """How the class gets MoE layers.
+
+        Args:
+            name: a registered architecture whose class could be imported.
+
+        Returns:
+            `static`: its own code leads to a MoE layer; `literal`: its code names an inner model that does; `config`:
+            the config names the inner model; `none`: none of these.
+        """
         if any(mentions(item, LIST) for item in self.reached(name)):
             return "static"
         inner = self.inner(name)
-        self._busy.add(name)
+        self._in_progress.add(name)
         literal = any(map(self._leads_to_layer, inner))
-        self._busy.discard(name)
+        self._in_progress.discard(name)
         if literal:
             return "literal"
         return "config" if None in inner else "none"
 
     def _leads_to_layer(self, architecture: str | None) -> bool:
-        """Whether an inner model that the code names leads to a MoE layer; one that is being asked about does not."""
-        if architecture not in self.classes or architecture in self._busy:
+        """Whether an inner model leads to a MoE layer. False for a model whose answer is being worked out now."""
+        if architecture not in self.classes or architecture in self._in_progress:
             return False
         return self.moe(architecture) in ("static", "literal")
 
     def inner(self, name: str) -> list[str | None]:
-        """Names of the inner models that the class builds; None stands for one that the config names."""
+        """The architectures of the inner models that the class builds. None means that the config names it."""
         if name not in self.classes:
             return []
-        if name not in self._inside:
+        if name not in self._inner_names:
             names: list[str | None] = []
             for item in self.reached(name):
-                names += self._inner(item)
-            self._inside[name] = names
-        return self._inside[name]
+                names += self._inner_of(item)
+            self._inner_names[name] = names
+        return self._inner_names[name]
 
     def modules(self, name: str) -> list[str]:
-        """The modules of models that the class is made from, its inner models' included; none for an unknown name."""
+        """Names of the model modules that define the class and its inner models. Empty for an unknown name."""
         namespaces: dict[str, dict[str, Any]] = {}
         pending: list[str] = []
         for architecture in dict.fromkeys([name, *self.inner(name)]):
@@ -89,22 +101,22 @@ class Reach:
         return list(namespaces)
 
     def reached(self, name: str) -> list[Any]:
-        """Classes and functions that are reached from the class, nearest first."""
-        if name not in self._all:
+        """The classes and functions that can be reached from the class, nearest first."""
+        if name not in self._reached:
             items, pending = {}, [self.classes[name]]
             while pending:
                 item = pending.pop(0)
                 if id(item) not in items:
                     items[id(item)] = item
-                    pending += self._next(item)
-            self._all[name] = list(items.values())
-        return self._all[name]
+                    pending += self._neighbours_of(item)
+            self._reached[name] = list(items.values())
+        return self._reached[name]
 
-    def _next(self, item: Any) -> list[Any]:
-        if id(item) not in self._named:
-            values = members(item) if isinstance(item, type) else named(item)
-            self._named[id(item)] = list(filter(self._follows, flat_of_all(values)))
-        return self._named[id(item)]
+    def _neighbours_of(self, item: Any) -> list[Any]:
+        if id(item) not in self._neighbours:
+            values = members(item) if isinstance(item, type) else values_named_in(item)
+            self._neighbours[id(item)] = list(filter(self._follows, code_in_all(values)))
+        return self._neighbours[id(item)]
 
     def _follows(self, item: Any) -> bool:
         return isinstance(item, type | FunctionType) and self._is_inside(item.__module__)
@@ -112,8 +124,8 @@ class Reach:
     def _is_inside(self, module: str) -> bool:
         return any(module == package or module.startswith(package + ".") for package in self.packages)
 
-    def _inner(self, item: Any) -> list[str | None]:
-        """Names of the inner models that a function builds; None stands for one that the config names."""
+    def _inner_of(self, item: Any) -> list[str | None]:
+        """The architectures of the inner models that a function builds. None means that the config names it."""
         if not mentions(item, BY_CONFIG) or item.__name__ == BY_CONFIG:
             return []
         try:
@@ -128,7 +140,7 @@ class Reach:
         return names
 
     def _literals(self, node: ast.AST | None, tree: ast.AST) -> list[str]:
-        """Registered names written in the argument, or, if that is a variable, in the function."""
+        """The registered architectures written in the argument, or in the function if the argument is a variable."""
         if node is None:
             return []
         where = tree if isinstance(node, ast.Name) else node
@@ -137,56 +149,56 @@ class Reach:
 
 
 def is_module(value: Any) -> bool:
-    """Whether a value is a class with a `forward`; the class itself is not asked, which may refuse to answer."""
+    """Whether a value is a class with a `forward`. It does not use `hasattr`, because some classes raise there."""
     return isinstance(value, type) and any("forward" in vars(base) for base in value.__mro__)
 
 
 def calls(tree: ast.AST) -> list[ast.Call]:
-    """Every call in a piece of source."""
+    """Every call in a syntax tree."""
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
 def architectures(call: ast.Call) -> list[ast.expr | None]:
-    """The value of the call's argument of that name; None if it has none."""
+    """The value of the argument `architectures` of a call, in a list. [None] if the call has none."""
     values: list[ast.expr | None] = [word.value for word in call.keywords if word.arg == "architectures"]
     return values or [None]
 
 
 def members(cls: type) -> list[Any]:
-    """What a class and its bases define, and the bases."""
+    """The bases of a class, and the attributes of the class and its bases."""
     values = [*cls.__mro__[1:]]
     for base in cls.__mro__:
         values += vars(base).values()
     return values
 
 
-def flat(value: Any) -> list[Any]:
-    """The functions and classes that a value stands for: below decorators and descriptors, in collections."""
+def code_in(value: Any) -> list[Any]:
+    """The functions and classes in a value. It looks inside decorators, descriptors and collections."""
     if isinstance(value, staticmethod | classmethod):
-        return flat(value.__func__)
+        return code_in(value.__func__)
     if isinstance(value, property):
-        return flat_of_all([part for part in (value.fget, value.fset) if part])
+        return code_in_all([part for part in (value.fget, value.fset) if part])
     if isinstance(value, functools.partial | functools.cached_property):
-        return flat(value.func)
+        return code_in(value.func)
     if isinstance(value, dict):
-        return flat_of_all(code_among(value.values()))
+        return code_in_all(code_among(value.values()))
     if isinstance(value, list | tuple | set | frozenset):
-        return flat_of_all(code_among(value))
-    return below(value) if callable(value) else []
+        return code_in_all(code_among(value))
+    return wrapped_functions(value) if callable(value) else []
 
 
 def code_among(values: Iterable[Any]) -> list[Any]:
-    """The functions and classes among some values."""
+    """Those of the values that are functions or classes."""
     return [value for value in list(values) if isinstance(value, type | FunctionType)]
 
 
-def flat_of_all(values: Iterable[Any]) -> list[Any]:
-    """What `flat` says of each value, in one list."""
-    return list(itertools.chain.from_iterable(map(flat, values)))
+def code_in_all(values: Iterable[Any]) -> list[Any]:
+    """The results of `code_in` for all values, in one list."""
+    return list(itertools.chain.from_iterable(map(code_in, values)))
 
 
-def below(value: Any) -> list[Any]:
-    """A function, and those it wraps, by the convention of functools or in its closure."""
+def wrapped_functions(value: Any) -> list[Any]:
+    """A function and the functions that it wraps, found through `__wrapped__` and closures."""
     functions, pending = {}, [value]
     while pending:
         item = pending.pop()
@@ -195,21 +207,21 @@ def below(value: Any) -> list[Any]:
         functions[id(item)] = item
         if not isinstance(item, type):
             pending += [item.__wrapped__] if hasattr(item, "__wrapped__") else []
-            pending += closed_over(item)
+            pending += closure_values(item)
     return list(functions.values())
 
 
-def closed_over(function: Any) -> list[Any]:
+def closure_values(function: Any) -> list[Any]:
     """The values in the function's closure."""
     values = []
     for cell in getattr(function, "__closure__", None) or ():
-        with suppress(ValueError):  # not set yet
+        with suppress(ValueError):  # an empty cell
             values.append(cell.cell_contents)
     return values
 
 
 def codes(function: Any) -> list[CodeType]:
-    """The function's code and that of the functions inside it."""
+    """The code of a function, and of the functions defined inside it."""
     all_codes, pending = [], [function.__code__]
     while pending:
         code = pending.pop()
@@ -224,27 +236,30 @@ def mentions(item: Any, name: str) -> bool:
 
 
 def names_in(function: Any) -> set[str]:
-    """The names that a function's code uses, and that of the functions inside it."""
+    """The names in the code of a function, and of the functions defined inside it."""
     names: set[str] = set()
     for code in codes(function):
         names.update(code.co_names)
     return names
 
 
-def named(function: Any) -> list[Any]:
-    """The values of the names in a function's code: globals, what it imports, attributes of modules; its defaults."""
+def values_named_in(function: Any) -> list[Any]:
+    """The values of the names in a function's code, and of its default arguments.
+
+    A name is looked up in the function's globals, and in the vLLM modules that the function uses or imports.
+    """
     space = function.__globals__
     names = names_in(function) - only_tested(function)
     values = [space[name] for name in names if name in space]
     modules = [value for value in values if isinstance(value, ModuleType) and value.__name__.startswith("vllm")]
-    modules += imported(names, space.get("__package__") or "")
+    modules += imported_modules(names, space.get("__package__") or "")
     for module in modules:
         values += [vars(module)[name] for name in names if name in vars(module)]
     return [*values, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
 
 
-def imported(names: set[str], package: str) -> list[ModuleType]:
-    """Loaded modules that a function imports when it runs, absolute or relative to its package."""
+def imported_modules(names: set[str], package: str) -> list[ModuleType]:
+    """The loaded vLLM modules among some names. A name may be absolute, or relative to the package or its parent."""
     places = ("", package + ".", package.rpartition(".")[0] + ".")
     modules = []
     for name, place in itertools.product(names, places):
@@ -256,7 +271,7 @@ def imported(names: set[str], package: str) -> list[ModuleType]:
 
 @functools.cache
 def only_tested(function: Any) -> set[str]:
-    """Names of MoE layers that the function only compares with, in `isinstance`."""
+    """Names of MoE layer classes that the function uses only as the second argument of `isinstance`."""
     space = function.__globals__
     layers = {name for name in names_in(function) if is_layer(space.get(name))}
     if not layers or not mentions(function, "isinstance"):
@@ -273,5 +288,5 @@ def only_tested(function: Any) -> set[str]:
 
 
 def is_layer(value: Any) -> bool:
-    """Whether a value is a class of vLLM's fused-MoE package."""
+    """Whether a value is a class from vLLM's fused-MoE package."""
     return isinstance(value, type) and value.__module__.startswith(LAYERS)

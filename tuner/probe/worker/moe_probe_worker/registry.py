@@ -1,4 +1,4 @@
-"""Every architecture that this vLLM registers: whether it can hold a MoE layer, and a config for it."""
+"""Lists every architecture that this vLLM registers: whether it can have a MoE layer, and a config for it."""
 
 import inspect
 import sys
@@ -22,24 +22,23 @@ CATEGORIES = (
     "transformers_supported",
     "transformers_backend",
 )
-"""Names of the registry's own dicts, `_TEXT_GENERATION_MODELS` and so on, in vLLM 0.19.1 and 0.32.0."""
+"""The dicts in vLLM's registry: `_TEXT_GENERATION_MODELS` and so on, in vLLM 0.19.1 and 0.32.0."""
 SUPPORTED = "transformers supported"
+"""The category of models that vLLM runs through transformers."""
 NO_CONFIG = {
     "speculative decoding": "runs only beside its target",
     "transformers backend": "stands for any model of transformers; no config.json names it",
 }
-"""Category -> why no config is looked for."""
+"""Category -> why its architectures do not get a config."""
 
 
 def listing() -> list[Json]:
     """One entry for each registered architecture, in the order of the registry.
 
-    `architecture`, `module`, `class`; `category`: the registry's dict, or
-    `plugin`; `moe`: `static`, if the class leads to a MoE layer; `literal`, if
-    it builds an inner model by a name in its code that does; `config`, if the
-    config names the inner model; `none`; `error`: why the class could not be
-    imported (`moe` then comes from its text), or empty; `config`: a dict or
-    None; `source`: where it comes from; `reason`: why there is none.
+    Returns:
+        For each: `architecture`; `module`; `class`; `category`: the registry's dict, or `plugin`; `moe`: as from
+        `Reach.moe`; `error`: why the class could not be imported, or empty (after an error `moe` comes from the
+        module's source text); `config`: a dict or None; `source`: where it comes from; `reason`: why there is none.
     """
     from vllm import ModelRegistry
 
@@ -63,13 +62,13 @@ def listing() -> list[Json]:
 
 
 def config_for(entry: Json, reach: references.Reach, finder: default_configs.Finder) -> Json:
-    """The last three fields of an entry."""
+    """The fields `config`, `source` and `reason` of an entry."""
     reason = NO_CONFIG.get(entry["category"], "") if entry["moe"] != "none" else "it has no MoE layer"
     if reason:
         return {"config": None, "source": "", "reason": reason}
     name, cls = entry["architecture"], reach.classes.get(entry["architecture"])
     built = [item.__name__ for item in reach.reached(name) if isinstance(item, type)] if cls else []
-    target = default_configs.Wanted(
+    target = default_configs.Target(
         architecture=name,
         akin=akin(cls, reach.classes) if cls else [],
         built=built if entry["moe"] == "static" else [],
@@ -82,7 +81,7 @@ def config_for(entry: Json, reach: references.Reach, finder: default_configs.Fin
 
 
 def akin(cls: type, classes: dict[str, type]) -> list[str]:
-    """The class's own name, other architectures that it is registered for, and the names of its bases."""
+    """The name of a class, the architectures that it is registered for, and the names of its bases."""
     same = [name for name, other in classes.items() if other is cls]
     bases = [base.__name__ for base in cls.__mro__[1:] if base.__module__.startswith(MODELS)]
     return [cls.__name__, *same, *bases]
@@ -94,10 +93,10 @@ def is_multimodal(cls: type | None) -> bool:
 
 
 def load(models: Any) -> tuple[dict[str, type], dict[str, str]]:
-    """Import every class.
+    """Import every registered class.
 
     Returns:
-        The classes by architecture, and for those that do not import the reason.
+        Architecture -> class, and architecture -> error for classes that cannot be imported.
     """
     classes, errors = {}, {}
     for name, registered in models.items():
@@ -110,7 +109,7 @@ def load(models: Any) -> tuple[dict[str, type], dict[str, str]]:
 
 
 def place(registered: Any) -> tuple[str, str]:
-    """Module and class name of a registered model, without importing it."""
+    """Module and class name of a registered model. The class is not imported."""
     cls = getattr(registered, "model_cls", None)
     if cls is not None:
         return cls.__module__, cls.__qualname__
@@ -118,9 +117,9 @@ def place(registered: Any) -> tuple[str, str]:
 
 
 def categories(models: Any, classes: dict[str, type]) -> dict[str, str]:
-    """Architecture -> category, from the dicts that vLLM's registry is made of; the first that has it counts.
+    """Architecture -> category, from the dicts in vLLM's registry. If several have it, the first one counts.
 
-    What vLLM runs through transformers stands in one dict for all kinds; the class tells them apart.
+    One dict has all models that vLLM runs through transformers. Their class decides between multimodal and text.
     """
     from vllm.model_executor.models import registry
 
@@ -128,7 +127,7 @@ def categories(models: Any, classes: dict[str, type]) -> dict[str, str]:
     for category in CATEGORIES:
         for name, (module, _) in getattr(registry, f"_{category.upper()}_MODELS", {}).items():
             owner = place(models[name])[0] if name in models else ""
-            if owner in (module, f"{MODELS[0]}.{module}"):  # else a plugin took the name over
+            if owner in (module, f"{MODELS[0]}.{module}"):  # else a plugin registered the name again
                 category_of.setdefault(name, category.replace("_", " "))
     for name, category in category_of.items():
         if category == SUPPORTED:
@@ -142,7 +141,7 @@ def plugin_packages(classes: dict[str, type], category_of: dict[str, str]) -> se
 
 
 def moe_of_text(module: str) -> str:
-    """For a module that does not import: whether its text names what leads to MoE layers."""
+    """`Reach.moe` for a module that cannot be imported, from words in its source text: `static`, `config` or `none`."""
     path = Path(inspect.getfile(sys.modules["vllm"])).parents[1].joinpath(*module.split("."))
     files = [*path.rglob("*.py")] if path.is_dir() else [path.with_suffix(".py")]
     text = ""

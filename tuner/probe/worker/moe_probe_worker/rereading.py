@@ -1,8 +1,9 @@
-"""Whether a made config can be read again, by the class with which vLLM reads its model type.
+"""Changes a generated config so that vLLM can read it.
 
-Writing a config object and reading it are not always inverse: some classes take
-a nested config under another name than they keep it, refuse what they write, or
-are not those with which vLLM reads.
+vLLM reads a config with the class that it has for the model type. Reading may
+fail on a config that a config class wrote: some classes write a nested config
+under another name than they read it, some reject their own output, and vLLM may
+read with another class than the one that wrote.
 """
 
 import copy
@@ -13,12 +14,12 @@ from typing import Any
 
 from shared_worker.vllm_types import Json
 
-MOST = 4
-"""Complaints that are heeded."""
+MAX_TRIES = 4
+"""How many times the config is tried. Each error names keys that the next try leaves out."""
 
 
 def reader(model_type: str) -> Any:
-    """The class with which vLLM reads this model type, or None."""
+    """The config class that vLLM uses to read this model type, or None."""
     from transformers import CONFIG_MAPPING
     from vllm.transformers_utils.config import _CONFIG_REGISTRY
 
@@ -29,17 +30,22 @@ def reader(model_type: str) -> Any:
 
 
 def readable(config: Json) -> tuple[Json, Any, list[str]]:
-    """The config without what its reader complains of, the object made of it or None, and the keys left out."""
+    """Leave out the keys that the reading class rejects.
+
+    Returns:
+        The config without those keys, the config object made from it, and the keys. If no try succeeds: the config as
+        it was, None, and an empty list.
+    """
     cls = reader(config.get("model_type", ""))
     left_out: list[str] = []
     if cls is None:
         return config, None, left_out
     candidate = config
-    for _ in range(MOST):
+    for _ in range(MAX_TRIES):
         try:
-            fitting, loaded = renamed(candidate, cls)
+            fitting, loaded = load_renamed(candidate, cls)
         except Exception as error:
-            keys = complained_of(candidate, str(error))
+            keys = keys_named_in(candidate, str(error))
             if not keys:
                 break
             left_out += keys
@@ -49,8 +55,15 @@ def readable(config: Json) -> tuple[Json, Any, list[str]]:
     return config, None, []
 
 
-def renamed(config: Json, cls: Any) -> tuple[Json, Any]:
-    """The config with its nested ones under the names that the class takes, and the object made of it."""
+def load_renamed(config: Json, cls: Any) -> tuple[Json, Any]:
+    """Rename nested configs to the names that the class reads.
+
+    Returns:
+        The config, and the config object made from it.
+
+    Raises:
+        Exception: the class cannot read the config.
+    """
     loaded = cls.from_dict(copy.deepcopy(config))
     for key in [key for key, value in config.items() if isinstance(value, dict) and "model_type" in value]:
         if isinstance(getattr(loaded, key, None), dict) and (name := other_name(cls, config)):
@@ -60,7 +73,7 @@ def renamed(config: Json, cls: Any) -> tuple[Json, Any]:
 
 
 def other_name(cls: Any, config: Json) -> str:
-    """A nested config that the class takes and this one lacks; empty unless there is one alone."""
+    """The name of the only nested config that the class reads and this config lacks. Empty if none or several."""
     source = ""
     with suppress(OSError, TypeError):
         source = inspect.getsource(cls.__init__)
@@ -69,21 +82,21 @@ def other_name(cls: Any, config: Json) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def complained_of(config: Json, message: str) -> list[str]:
-    """Keys of lists that a message names, in the config or those inside."""
+def keys_named_in(config: Json, message: str) -> list[str]:
+    """Keys that a message names and whose value is a list, in the config and in nested dicts."""
     words = set(re.findall(r"\w+", message))
-    own = []
-    inside = []
+    keys = []
+    nested_keys = []
     for key, value in config.items():
         if isinstance(value, list) and key in words:
-            own.append(key)
+            keys.append(key)
         elif isinstance(value, dict):
-            inside += complained_of(value, message)
-    return [*own, *inside]
+            nested_keys += keys_named_in(value, message)
+    return [*keys, *nested_keys]
 
 
 def without(config: Json, keys: list[str]) -> Json:
-    """The config without these keys, inside too."""
+    """A copy of the config without these keys, also in nested dicts."""
     rest: Json = {}
     for key, value in config.items():
         if key not in keys:

@@ -1,4 +1,4 @@
-"""The kinds of forward pass that are run, and the inputs of each."""
+"""The scenarios: forward passes that the probe runs, and their inputs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,16 +8,16 @@ from moe_probe_worker.engine import MAX_SEQUENCES, MAX_TOKENS
 
 @dataclass(frozen=True)
 class Scenario:
-    """One forward pass.
+    """One batch, and how it is passed to the model.
 
     Attributes:
-        name: stable name, as in the report.
+        name: the name in the report. It stays the same between versions.
         ids: token ids of the batch.
         positions: position of each token in its sequence.
-        feed: `ids`, or `embeds` (the model's own embedding first, as vLLM does for multimodal models).
-        is_multimodal: for `embeds`: which tokens are replaced by encoder outputs.
-        repeats: how many equal passes, each with a forward context of its own.
-        optional: an input that a launch may never give; no launch can be harmed if the model refuses it.
+        feed: `ids`: token ids; `embeds`: the model's own embeddings of the ids, as vLLM feeds multimodal models.
+        is_multimodal: for `embeds`: whether an encoder output replaces each token. Empty means that none is replaced.
+        repeats: how many equal passes run. Each has its own forward context.
+        optional: whether the model may refuse this input. A launch may never give it.
     """
 
     name: str
@@ -30,12 +30,16 @@ class Scenario:
 
 
 CAPTURE_SIZES = (2, 8, 256)
-"""Some of the batch sizes for which vLLM captures CUDA graphs by default: 1, 2, 4, every eighth up to 256, every
-sixteenth up to at most 512 (vllm/config/vllm.py, 0.19.1 and 0.32.0). An eager config, as the probe's, names none."""
+"""Some batch sizes for which vLLM captures CUDA graphs by default, in tokens.
+
+All sizes are 1, 2, 4, multiples of 8 up to 256, and multiples of 16 up to at most 512 (vllm/config/vllm.py, 0.19.1 and
+0.32.0). The probe's config does not list them, because it is eager.
+"""
 QUICK = 64
-"""Tokens of a pass that takes little time."""
+"""The most tokens of a quick pass."""
 REPEATS = 16
-"""Equal passes of each kind. A skip of one layer in four at random leaves one pass in 16 with a clean prefix."""
+"""Equal passes of each kind. If a model skips one layer in four at random, one pass in 16 still shows a regular
+order."""
 
 
 def scenarios(vocabulary: int, special: list[int], multimodal: bool, longest: int = MAX_TOKENS) -> list[Scenario]:
@@ -44,8 +48,8 @@ def scenarios(vocabulary: int, special: list[int], multimodal: bool, longest: in
     Args:
         vocabulary: number of token ids.
         special: token ids that the config names.
-        multimodal: whether encoder outputs can take the place of tokens.
-        longest: positions that the model can take, 0 included.
+        multimodal: whether encoder outputs can replace tokens.
+        longest: number of positions that the model takes.
     """
     plain = [token for token in range(min(vocabulary, 512)) if token not in special] or [0]
     feed = "embeds" if multimodal else "ids"
@@ -62,7 +66,7 @@ def scenarios(vocabulary: int, special: list[int], multimodal: bool, longest: in
 
 
 def learning(planned: list[Scenario]) -> list[Scenario]:
-    """A few quick scenarios that reach most of a model's code: the first of each kind of name."""
+    """A few quick scenarios: the first for each combination of feed and first word of the name."""
     kinds: dict[tuple[str, str], Scenario] = {}
     for scenario in planned:
         if len(scenario.ids) <= QUICK:
@@ -71,7 +75,7 @@ def learning(planned: list[Scenario]) -> list[Scenario]:
 
 
 def take(plain: Sequence[int], count: int) -> list[int]:
-    """The first `count` tokens of the endlessly repeated list."""
+    """The first `count` tokens of the list, which is repeated if it is too short."""
     return [plain[index % len(plain)] for index in range(count)]
 
 
@@ -85,7 +89,7 @@ def batches(plain: list[int], feed: str, longest: int) -> list[Scenario]:
         "prefill_long": 200,
         "batch_limit": MAX_TOKENS,
     }
-    mixed = [40, 90, 130, *range(30)]  # three sequences decode, one prefills
+    mixed = [40, 90, 130, *range(30)]  # positions of three decode steps and of a prefill of 30 tokens
     return [
         Scenario("decode_1", take(plain, 1), [100 % longest], feed),
         Scenario(f"decode_{several}", take(plain, several), within(longest, range(20, 20 * several + 1, 20)), feed),
@@ -95,12 +99,12 @@ def batches(plain: list[int], feed: str, longest: int) -> list[Scenario]:
 
 
 def within(longest: int, positions: Iterable[int]) -> list[int]:
-    """The positions; those beyond the longest sequence begin another one."""
+    """The positions, modulo the length of the longest sequence."""
     return [position % longest for position in positions]
 
 
 def long_contexts(plain: list[int], feed: str, longest: int) -> list[Scenario]:
-    """Decode and prefill at the far end of the longest sequence, and on the way there."""
+    """Decode and prefill at the last positions that the model takes, and at positions before those."""
     several = MAX_SEQUENCES
     spread = [longest * (row + 1) // several - 1 for row in range(several)]
     last = min(17, longest)
@@ -114,11 +118,10 @@ def long_contexts(plain: list[int], feed: str, longest: int) -> list[Scenario]:
 
 
 def runner_made(plain: list[int], feed: str, longest: int) -> list[Scenario]:
-    """Batches as vLLM's model runner changes them: sizes near CUDA graphs, padding, and the dummy run of an idle rank.
+    """Batches that vLLM's model runner makes: sizes near those of CUDA graphs, padding, and an idle rank's dummy run.
 
-    Padding is token 0 at position 0, counted in the forward context like the
-    rest; an idle data-parallel rank runs one such token (`execute_dummy_batch`,
-    vllm/v1/worker/gpu_worker.py).
+    A padding token is token 0 at position 0. The forward context counts it like any other token. An idle data-parallel
+    rank runs a batch of one such token (`execute_dummy_batch`, vllm/v1/worker/gpu_worker.py).
     """
     sizes: set[int] = set()
     for size in CAPTURE_SIZES:
@@ -136,7 +139,7 @@ def runner_made(plain: list[int], feed: str, longest: int) -> list[Scenario]:
 
 
 def repeated(plain: list[int], feed: str, longest: int) -> list[Scenario]:
-    """Equal passes, repeated often enough that a random skip is found."""
+    """Equal passes, repeated `REPEATS` times to find layers that are skipped at random."""
     return [
         Scenario("repeated_decode", take(plain, 1), [100 % longest], feed, repeats=REPEATS),
         Scenario("repeated_prefill", take(plain, 17), within(longest, range(17)), feed, repeats=REPEATS),
@@ -144,7 +147,7 @@ def repeated(plain: list[int], feed: str, longest: int) -> list[Scenario]:
 
 
 def special_tokens(plain: list[int], special: list[int], feed: str) -> list[Scenario]:
-    """Each named token alone in a decode step, and inside a prefill of ordinary ones."""
+    """Each special token alone in a decode step, and between ordinary tokens in a prefill."""
     passes = []
     for token in special:
         around = take(plain, 4)
@@ -154,7 +157,7 @@ def special_tokens(plain: list[int], special: list[int], feed: str) -> list[Scen
 
 
 def text_alone(plain: list[int]) -> list[Scenario]:
-    """Token ids, as a multimodal model gets them where a launch takes no other input."""
+    """Token ids for a multimodal model, as in a launch that takes text only."""
     return [
         Scenario("ids_decode", take(plain, 1), [100], optional=True),
         Scenario("ids_prefill", take(plain, 17), list(range(17)), optional=True),
@@ -162,7 +165,7 @@ def text_alone(plain: list[int]) -> list[Scenario]:
 
 
 def encoder_outputs(plain: list[int], placeholders: list[int]) -> list[Scenario]:
-    """Encoder outputs among text and alone, in the place of each token the config names."""
+    """Encoder outputs between text tokens and alone. They replace each of the placeholder tokens."""
     passes = []
     for token in placeholders:
         mask = [False] * 4 + [True] * 8 + [False] * 4

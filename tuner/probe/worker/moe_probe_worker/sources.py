@@ -1,4 +1,4 @@
-"""The source files whose text decides the order of MoE layers."""
+"""Hashes the source files that decide the order of MoE layers."""
 
 import sys
 from operator import attrgetter
@@ -9,11 +9,18 @@ from shared_worker.vllm_types import Layers, Module
 
 
 def source_hashes(model: Module, registered: Layers) -> dict[str, str]:
-    """sha256 of each source file behind the model, by path below its `sys.path` entry.
+    """The sha256 of each source file behind the model.
 
-    Counted: the modules that define the classes of the model and of every
-    submodule, their base classes, and vLLM's forward context. torch is covered
-    by its version, and the standard library cannot name an MoE layer.
+    These are the files of the classes of the model, its submodules and its MoE layers, of their base classes, and of
+    vLLM's forward context. torch is left out because the verdict key has its version. The standard library is left
+    out because it cannot name a MoE layer.
+
+    Args:
+        model: the model.
+        registered: its MoE layers by name.
+
+    Returns:
+        Path relative to the `sys.path` entry -> sha256, sorted by path.
     """
     objects: list[object] = [*model.modules()]
     for layer in registered.values():
@@ -28,12 +35,12 @@ def source_hashes(model: Module, registered: Layers) -> dict[str, str]:
 
 
 def is_covered(package: str) -> bool:
-    """Whether a package is torch or part of Python: a version says what is in it."""
+    """Whether a package is torch or part of Python's standard library. These are not hashed."""
     return package == "torch" or package in sys.stdlib_module_names
 
 
 def defining_file(module: str) -> Path | None:
-    """The module's source file; None without one, and for a module of torch or of Python."""
+    """The source file of a loaded module. None if it has none, or belongs to torch or Python."""
     if is_covered(module.partition(".")[0]):
         return None
     file = getattr(sys.modules.get(module), "__file__", None)

@@ -1,8 +1,8 @@
-"""Stand-ins that keep shapes, for layers that have no kernel on this machine.
+"""Replaces layers that have no kernel on this machine by stand-ins that keep shapes.
 
 Token mixers (attention, Mamba, …) and the experts' arithmetic do not decide
-which MoE layer runs: they return a tensor of the shape of their input. When one
-of them raises, only that one is replaced, and the pass is run again. The report
+which MoE layer runs. They return a tensor with the shape of their input. If one
+of them raises, only that one is replaced, and the pass runs again. The report
 names every stand-in.
 """
 
@@ -18,14 +18,16 @@ from moe_probe_worker.recorder import Watcher
 from shared_worker.vllm_types import Function, Module
 
 MIXER = re.compile(r"Attention|Attn|Mamba|Mixer|DeltaNet|Indexer|KDA|ShortConv")
+"""Found in the names of classes that mix tokens."""
 MOE = re.compile(r"MoE|Moe|Expert")
+"""Found in the names of classes with experts."""
 
 
 class Stubs:
-    """The stand-ins of one model; leaving the context restores every class.
+    """The stand-ins of one model. Leaving the context restores every class.
 
     Attributes:
-        used: for the report, `{"kind", "detail"}` for each stand-in.
+        used: `kind` and `detail` of each stand-in, for the report.
     """
 
     def __init__(self) -> None:
@@ -40,10 +42,13 @@ class Stubs:
             setattr(owner, attribute, original)
 
     def replace_class(self, error: BaseException) -> bool:
-        """After a failed construction: stand in for the token mixer whose constructor raised.
+        """Replace the token mixer whose constructor raised.
+
+        Args:
+            error: what building the model raised.
 
         Returns:
-            Whether one was found, so that building again may go further.
+            Whether a class was replaced. Then building again may get further.
         """
         cls = failed_mixer(error)
         if cls is None or any(owner is cls for owner, *_ in self._restore):
@@ -57,10 +62,15 @@ class Stubs:
         return True
 
     def replace_module(self, error: BaseException, model: Module, recorder: Watcher) -> bool:
-        """After a failed pass: stand in for the module or the experts that raised.
+        """Replace the module or the experts that raised.
+
+        Args:
+            error: what the pass raised.
+            model: the model.
+            recorder: the recorder of its MoE layers.
 
         Returns:
-            Whether something was replaced, so that the pass may be tried again.
+            Whether something was replaced. Then the pass may be tried again.
         """
         culprit = failed_module(error, model, recorder)
         if culprit is None:
@@ -84,10 +94,10 @@ class Stubs:
         return True
 
     def excuse_layers(self, model: Module) -> None:
-        """Let a linear layer keep its weights as they are if its step after loading fails; the report names it.
+        """Ignore errors of linear layers in the step after loading. Such a layer keeps its weights as they are.
 
-        On a CPU, vLLM 0.19.1 treats the three-dimensional weights of a convolution as a matrix there. If such a
-        layer cannot compute either, a pass fails.
+        On a CPU, that step of vLLM 0.19.1 treats the three-dimensional weights of a convolution as a matrix. The report
+        names each such layer. If the layer cannot compute, a pass fails later.
         """
         from vllm.model_executor.layers.linear import LinearBase
 
@@ -107,14 +117,14 @@ class Stubs:
         return process
 
     def note_skipped(self, computed: tuple[str, ...]) -> None:
-        """Note, once, the only scenarios in which the experts computed."""
+        """Note for the report that the experts compute only in these scenarios. The note is made once."""
         passes = f"in any scenario but {', '.join(computed)}" if computed else "in any scenario"
         entry = {"kind": "experts_skipped", "detail": f"no expert compute {passes}"}
         if entry not in self.used:
             self.used.append(entry)
 
     def patch(self, owner: Any, attribute: str, replacement: object) -> None:
-        """Replace an attribute until the context is left."""
+        """Replace an attribute until the context ends."""
         self._restore.append((owner, attribute, getattr(owner, attribute)))
         setattr(owner, attribute, replacement)
 
@@ -126,20 +136,20 @@ class Stubs:
 
 
 def bare_init(module: Module, *_args: object, **_kwargs: object) -> None:
-    """Construct nothing but the module itself."""
+    """A constructor that makes an empty module and ignores its arguments."""
     import torch
 
     torch.nn.Module.__init__(module)
 
 
 def gives_pair(cls: Any) -> bool:
-    """Whether it is an attention of transformers, whose forward returns the weights of attention besides."""
+    """Whether the class is from transformers and its `forward` returns a tuple, of output and attention weights."""
     annotation = str(inspect.signature(cls.forward).return_annotation).lower()
     return cls.__module__.startswith("transformers.") and annotation.removeprefix("typing.").startswith("tuple")
 
 
-def answers(original: Function) -> set[int]:
-    """How many values a function returns, by its source, in each of its returns; empty where that cannot be told."""
+def return_counts(original: Function) -> set[int]:
+    """The numbers of values in the `return` statements of a function's source. Empty if the source cannot be read."""
     with suppress(OSError, SyntaxError, TypeError):
         tree = ast.parse(textwrap.dedent(inspect.getsource(original)))
         sizes = set()
@@ -151,12 +161,14 @@ def answers(original: Function) -> set[int]:
 
 
 def keep_shape(original: Function, pair: bool = False) -> Function:
-    """A `forward` that returns its hidden states (`pair`: and None), or copies them to its `output` argument.
+    """Make a `forward` that returns its hidden states. If it has an `output` argument, it copies them there too.
 
-    If the original returns several values, such as the residual, it returns the hidden states for each. A norm that
-    returns the residual only if it gets one does the same.
+    Args:
+        original: the replaced `forward`. If it returns several values, the new one returns the hidden states for each.
+            If it returns one or two values, as a norm does, the new one returns a residual only if it gets one.
+        pair: return the hidden states and None.
     """
-    signature, sizes = inspect.signature(original), answers(original)
+    signature, sizes = inspect.signature(original), return_counts(original)
 
     def forward(module: Module, *args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind_partial(module, *args, **kwargs).arguments
@@ -171,12 +183,16 @@ def keep_shape(original: Function, pair: bool = False) -> Function:
         copies = max(sizes) if len(sizes) == 1 else 1
         return hidden if copies == 1 else (hidden,) * copies
 
-    setattr(forward, "keeps_shape", True)  # noqa: B010  no attribute of a function
+    setattr(forward, "keeps_shape", True)  # noqa: B010  mypy does not know this attribute
     return forward
 
 
 def hidden_states(arguments: dict[str, Any]) -> Any:
-    """The argument that carries the hidden states: by name, else the first floating tensor."""
+    """The hidden states among the arguments: the one with that name, else the first floating-point tensor.
+
+    Raises:
+        ValueError: there is no such tensor.
+    """
     import torch
 
     if isinstance(arguments.get("hidden_states"), torch.Tensor):
@@ -189,7 +205,7 @@ def hidden_states(arguments: dict[str, Any]) -> Any:
 
 
 def owners(error: BaseException) -> Iterator[object]:
-    """`self` of each frame of the traceback that has one, outermost first."""
+    """The `self` of each frame in the traceback that has one, outermost first."""
     trace = error.__traceback__
     while trace is not None:
         if "self" in trace.tb_frame.f_locals:
@@ -198,7 +214,7 @@ def owners(error: BaseException) -> Iterator[object]:
 
 
 def failed_mixer(error: BaseException) -> type | None:
-    """The outermost token-mixer class whose constructor raised, or None."""
+    """The class of the outermost token mixer in the traceback, or None."""
     import torch
 
     for owner in owners(error):
@@ -208,21 +224,21 @@ def failed_mixer(error: BaseException) -> type | None:
 
 
 def is_mixer(name: str) -> bool:
-    """Whether a class of this name mixes tokens, and does not contain other mixers or experts."""
+    """Whether a class with this name is a token mixer that does not contain other mixers or experts."""
     return bool(MIXER.search(name)) and not is_container(name)
 
 
 def is_container(name: str) -> bool:
-    """Whether a class of this name holds more than one mixer, or an MoE layer."""
+    """Whether a class with this name contains several mixers or a MoE layer."""
     return bool(MOE.search(name)) or name.endswith(("Layer", "Model", "ForCausalLM", "ForConditionalGeneration"))
 
 
 def failed_module(error: BaseException, model: Module, recorder: Watcher) -> Any:
-    """The outermost module in the traceback below a decoder layer and without an MoE layer inside.
+    """Find what to replace after a failed pass.
 
     Returns:
-        The module; the word `experts` if an MoE layer's own implementation
-        raised; None if the failure lies elsewhere (embedding, the model itself).
+        The outermost module in the traceback that is inside a decoder layer and does not contain a MoE layer; or the
+        string `experts` if a MoE layer raised; or None if the failure is elsewhere (embedding, the model itself).
     """
     import torch
 
