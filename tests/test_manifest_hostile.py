@@ -14,7 +14,7 @@ from cache.verdicts.store import VerdictStore
 from tuner.checks.apply import change_for
 from tuner.checks.edit import NotEditable, edits_for, spliced
 from tuner.checks.examine import Knowledge, examine
-from tuner.checks.findings import findings_of
+from tuner.checks.findings import launch_findings
 from tuner.manifests.find import launches_in
 from tuner.manifests.lexer import commands
 
@@ -120,10 +120,10 @@ def test_traps_of_yaml(text: str) -> None:
 def test_any_arguments(tmp_path: Path, args: list[str], version: str | None) -> None:
     """Arguments of every kind are examined, and edited or left alone; each finding is a sentence with a line."""
     text = json.dumps({**POD, "spec": {"containers": [{"command": ["vllm", "serve", "m", *args]}]}})
-    knowledge = Knowledge(VerdictStore(tmp_path / "verdicts.sqlite"), vllm_version=version)
+    knowledge = Knowledge(VerdictStore(tmp_path / "verdicts.sqlite"), vllm_version=version, cold_start=1.0)
     for launch in launches_in("x.json", text):
         known = examine("x.json", launch, knowledge)
-        for found in findings_of(known, 1.0):
+        for found in launch_findings(known):
             assert found.line >= 1
             assert found.message.strip().endswith(".")
         with suppress(NotEditable):

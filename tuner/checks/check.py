@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rules.errors import ErrorKind, TunerError
 from tuner.checks.examine import Examined, Knowledge, examine
-from tuner.checks.finding import CONTRADICTIONS, LaunchFinding, Rule, Severity
-from tuner.checks.findings import findings_of, unreadable
-from tuner.checks.pod import shared_caches
+from tuner.checks.finding import LaunchFinding
+from tuner.checks.findings import file_findings, launch_findings, run_findings
+from tuner.checks.rules.rule import CheckedFile, Severity
 from tuner.errors import ExitCode
 from tuner.manifests.files import is_manifest
 from tuner.manifests.find import launches_in
@@ -37,22 +37,11 @@ class Checked:
         Args:
             fail_on_unknown: launches that could not be judged count, too.
         """
-        rules = {finding.rule for finding in self.findings if finding.level is Severity.ERROR}
-        if rules & CONTRADICTIONS:
-            return ExitCode.CONTRADICTION
-        if Rule.RELEASE in rules:
-            return ExitCode.REFUSED
-        if rules:
-            return ExitCode.ERROR
-        doubts = {
-            Rule.NO_VERDICT,
-            Rule.MODEL_UNKNOWN,
-            Rule.VERSION_UNKNOWN,
-            Rule.ENVIRONMENT,
-            Rule.HIDDEN,
-            Rule.UNREADABLE,
-        }
-        doubtful = any(finding.rule in doubts for finding in self.findings)
+        codes = {finding.rule.exit_code for finding in self.findings if finding.level is Severity.ERROR}
+        for code in (ExitCode.CONTRADICTION, ExitCode.REFUSED, ExitCode.ERROR):
+            if code in codes:
+                return code
+        doubtful = any(finding.rule.doubt for finding in self.findings)
         return ExitCode.UNKNOWN if fail_on_unknown and doubtful else ExitCode.FINE
 
 
@@ -63,18 +52,20 @@ def check(paths: Iterable[Path], knowledge: Knowledge) -> Checked:
         TunerError: there is nothing at a path.
         StoreError: the store is damaged.
     """
-    files, launches, findings = [], [], []
+    files: list[str] = []
+    launches: list[Examined] = []
+    findings: list[LaunchFinding] = []
     for file in manifests_at(paths):
         files.append(str(file))
         try:
             stated = launches_in(file.name, read_manifest(file))
         except ValueError as error:
-            findings.append(unreadable(str(file), str(error).rstrip(".")))
+            findings += file_findings(CheckedFile(str(file), unreadable=str(error)))
             continue
         launches += [examine(str(file), launch, knowledge) for launch in stated]
     for examined in launches:
-        findings += findings_of(examined, knowledge.cold_start)
-    findings += shared_caches(launches)
+        findings += launch_findings(examined)
+    findings += run_findings(launches)
     findings.sort(key=lambda finding: (files.index(finding.path), finding.line, list(Severity).index(finding.level)))
     return Checked(tuple(files), tuple(launches), tuple(findings))
 

@@ -7,7 +7,8 @@ from typing import Any
 from cache.secrets import without_keys
 from tuner.checks.check import Checked
 from tuner.checks.examine import Examined
-from tuner.checks.finding import LaunchFinding, Severity
+from tuner.checks.finding import LaunchFinding
+from tuner.checks.rules.rule import Severity
 from tuner.launch.document import proof_part
 
 SCHEMA_VERSION = 1
@@ -22,7 +23,7 @@ def check_document(checked: Checked) -> dict[str, Any]:
         "summary": {
             "files": len(checked.files),
             "launches": len(checked.launches),
-            "findings": dict(sorted(Counter(str(finding.rule) for finding in checked.findings).items())),
+            "findings": dict(sorted(Counter(finding.rule.id for finding in checked.findings).items())),
         },
     }
 
@@ -35,7 +36,7 @@ def check_text(checked: Checked) -> str:
 def _lines(checked: Checked) -> Iterator[str]:
     for finding in checked.findings:
         about = f" [{finding.launch}]" if finding.launch else ""
-        yield f"{finding.path}:{finding.line}: {finding.level}:{about} {finding.message} ({finding.rule})"
+        yield f"{finding.path}:{finding.line}: {finding.level}:{about} {finding.message} ({finding.rule.id})"
 
 
 def _summary(checked: Checked) -> str:
@@ -50,7 +51,7 @@ def _counted(number: int, noun: str, plural: str) -> str:
 
 def _finding_part(finding: LaunchFinding) -> dict[str, Any]:
     return {
-        "rule": str(finding.rule),
+        "rule": finding.rule.id,
         "level": str(finding.level),
         "path": finding.path,
         "line": finding.line,

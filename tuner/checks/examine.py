@@ -80,6 +80,7 @@ class Examined:
         model_problem: why the model cannot be identified.
         plan: what `tuner serve` would make of it; None without a version or arguments.
         true_refused: an explicit `true` would contradict what is known.
+        cold_start: seconds that a cold start was measured to take; None: not known.
     """
 
     path: str
@@ -95,6 +96,7 @@ class Examined:
     model_problem: str = ""
     plan: Plan | None = None
     true_refused: bool = False
+    cold_start: float | None = None
 
 
 def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined:
@@ -114,6 +116,7 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
         exact=_is_exact(environment, image, knowledge),
         contradiction=contradiction,
         aside=aside,
+        cold_start=knowledge.cold_start,
     )
     try:
         arguments, hidden = read_arguments(path, launch)

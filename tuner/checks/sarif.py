@@ -5,7 +5,9 @@ from urllib.parse import quote
 
 from tuner import __version__
 from tuner.checks.check import Checked
-from tuner.checks.finding import ABOUT, LaunchFinding, Rule
+from tuner.checks.finding import LaunchFinding
+from tuner.checks.rules.registry import RULES
+from tuner.checks.rules.rule import Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 VERSION = "2.1.0"
@@ -13,15 +15,18 @@ VERSION = "2.1.0"
 
 def sarif_log(checked: Checked) -> dict[str, Any]:
     """The log of one run: every rule, and one result a finding."""
-    driver = {"name": "tuner", "version": __version__, "rules": [_rule(rule) for rule in Rule]}
+    driver = {"name": "tuner", "version": __version__, "rules": [_rule(rule) for rule in RULES]}
     results = [_result(finding) for finding in checked.findings]
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return {"$schema": SCHEMA, "version": VERSION, "runs": [run]}
 
 
 def _rule(rule: Rule) -> dict[str, Any]:
-    level, meaning = ABOUT[rule]
-    return {"id": str(rule), "shortDescription": {"text": meaning}, "defaultConfiguration": {"level": str(level)}}
+    return {
+        "id": rule.id,
+        "shortDescription": {"text": rule.meaning},
+        "defaultConfiguration": {"level": str(rule.severity)},
+    }
 
 
 def _result(finding: LaunchFinding) -> dict[str, Any]:
@@ -30,8 +35,8 @@ def _result(finding: LaunchFinding) -> dict[str, Any]:
         "region": {"startLine": finding.line},
     }
     return {
-        "ruleId": str(finding.rule),
-        "ruleIndex": list(Rule).index(finding.rule),
+        "ruleId": finding.rule.id,
+        "ruleIndex": RULES.index(finding.rule),
         "level": str(finding.level),
         "message": {"text": finding.message},
         "locations": [{"physicalLocation": place}],
