@@ -1,1 +1,1 @@
-"""Runs inside a serving environment: what vLLM's compile-cache keys are made of, for one launch."""
+"""Runs inside a serving environment and answers questions on launches: cache keys, proofs, replays and outputs."""

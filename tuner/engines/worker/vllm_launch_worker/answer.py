@@ -1,11 +1,14 @@
-"""One request and its answers: `request.json` holds a launch and a question, `result-N.json` the answer number N.
+"""Reads one request and writes its answers.
 
-The question `factors` (what the compile cache's keys are made of) has one answer. These have one answer for each of
-the request's `engines`, and `ready.json` says that vLLM is imported:
+The file `request.json` holds a launch and a question. The file `result-N.json` holds answer number N.
+
+The question `factors` asks for the values from which vLLM makes the keys of its compile cache. It has one answer.
+The other questions have one answer for each entry of `engines` in the request. For them the worker also writes
+`ready.json`, once vLLM is imported:
 
 - `replay`: which MoE layers run in the engine.
 - `output`: what the engine answers.
-- `proof`: how a launch's model is traced. Each of `engines` is then a launch with its own `args`.
+- `proof`: how vLLM traces the model of a launch. Here each entry of `engines` is a launch with its own `args`.
 """
 
 import os
@@ -26,7 +29,7 @@ def main(control: Path) -> None:
     """Answer the request in the control folder."""
     end_with_parent()
     request = read_json(control / "request.json")
-    os.chdir(request["folder"])  # a model may be named by a relative path
+    os.chdir(request["folder"])  # the path of a model may be relative
     question = request["question"]
     if question in OF_ENGINES:
         answer_each(request, control)
@@ -35,17 +38,17 @@ def main(control: Path) -> None:
 
 
 def answer_each(request: dict[str, Any], control: Path) -> None:
-    """Write one answer for each engine. The failure of one engine does not touch the others."""
+    """Write one answer for each engine. If one engine fails, the others still run."""
     ready = answered("ready", lambda: prepare(request, control))
-    write_json(control / "ready.json", {"result": "ok"})  # the host counts an engine's seconds from here on
+    write_json(control / "ready.json", {"result": "ok"})  # the host's time limit for an engine starts here
     for number, engine in enumerate(request["engines"]):
         file = result(control, number)
         if ready["result"] != "ok":
             write_json(file, ready)
             continue
-        how = forks.forked(partial(answer_of_engine, {**request, **engine}, file), control / f"engine-{number}")
+        ending = forks.forked(partial(answer_of_engine, {**request, **engine}, file), control / f"engine-{number}")
         if not file.exists():
-            write_json(file, {"result": "ended", "how": how})
+            write_json(file, {"result": "ended", "how": ending})
 
 
 def prepare(request: dict[str, Any], control: Path) -> None:
@@ -57,34 +60,45 @@ def prepare(request: dict[str, Any], control: Path) -> None:
 
 
 def answer_of_engine(request: dict[str, Any], file: Path, folder: Path) -> None:
-    """Write the answer of one engine; runs in the engine's own process."""
+    """Write the answer of one engine. This function runs in the engine's own process."""
     end_with_parent()
     question = request["question"]
     write_json(file, answered(question, lambda: OF_ENGINES[question](request, folder)))
 
 
 def answered(name: str, function: Callable[[], object]) -> dict[str, Any]:
-    """The result of a function under this name, or why there is none."""
+    """Call a function.
+
+    Returns:
+        `result`: `ok` or `failed`. If `ok`, the function's value is stored under `name`. If `failed`, see
+        `errors.described`.
+    """
     try:
         return {"result": "ok", name: function()}
-    except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
+    except (Exception, SystemExit) as error:  # vLLM's parser raises SystemExit if it refuses an argument
         traceback.print_exc()
         return {"result": "failed", **described(error)}
 
 
 def result(control: Path, number: int) -> Path:
-    """The file of an answer."""
+    """The file for answer number `number`."""
     return control / f"result-{number}.json"
 
 
 def factors(request: dict[str, Any], control: Path) -> dict[str, Any]:
-    """Everything that vLLM's keys for this launch are made of, as JSON values.
+    """The values from which vLLM makes the keys of its compile cache for this launch.
 
     Args:
-        request: `args`, what stands behind `vllm serve`.
-        control: a folder of this process alone.
+        request: `args`: the arguments of `vllm serve`.
+        control: a folder that only this process uses.
+
+    Returns:
+        JSON values. `system`: versions and the device (`system.described`). `variables`: environment variables
+        (`variables.factors`). `config`: the hash of vLLM's config and its parts (`configs.factors`). `keys`: the names
+        of the artifact folders (`key.keys`). `compiles`: how the launch compiles (`key.compiles`). `sources`: digests
+        of source files (`sources.digests`). `paths`: folders that are part of a key (`system.paths`).
     """
-    environ = dict(os.environ)  # before vLLM sets some itself
+    environ = dict(os.environ)  # a copy, because vLLM sets variables later
     vllm_config = launch.engine_config(request["args"])
     built = construction.construct(vllm_config, control)
     return {

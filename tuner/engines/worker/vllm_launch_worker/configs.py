@@ -1,7 +1,7 @@
-"""The hash of vLLM's config, and the factors that each of its parts puts into it.
+"""The hash of vLLM's config, and the factors from which each part of the config computes its own hash.
 
-Each config class hashes itself, and only a function inside it knows what it leaves out. So its factors are read while
-it hashes: from the argument of `hash_factors`, or from its local list `factors`.
+Each config class has a method `compute_hash`, and only this method knows which fields it leaves out. So a profiler
+reads the factors while the method runs: from the argument of `hash_factors`, or from the local list `factors`.
 """
 
 import json
@@ -22,9 +22,9 @@ class HashCall(NamedTuple):
     """One call of `compute_hash`.
 
     Attributes:
-        owner: the config that hashed itself.
+        owner: the config whose method was called.
         digest: the result.
-        factors: what went into it, as a mapping or a list; None if vLLM did not tell.
+        factors: the hashed values, as a mapping or a list. None if they could not be read.
     """
 
     owner: Any
@@ -33,7 +33,7 @@ class HashCall(NamedTuple):
 
 
 def factors(vllm_config: VllmConfig) -> dict[str, Any]:
-    """`hash`: of the whole config; `parts`: dotted name of each part -> its own `hash` and `factors`."""
+    """`hash`: the hash of the whole config. `parts`: dotted name of each part -> its own `hash` and `factors`."""
     digest, calls = traced(vllm_config)
     names = attribute_names(vllm_config)
     parts: dict[str, dict[str, Any]] = {}
@@ -46,7 +46,7 @@ def factors(vllm_config: VllmConfig) -> dict[str, Any]:
 
 
 def traced(vllm_config: VllmConfig) -> tuple[str, list[HashCall]]:
-    """The hash of the config, and every call of `compute_hash` on the way to it."""
+    """The hash of the config, and all calls of `compute_hash` that it made."""
     calls: list[HashCall] = []
     open_calls: list[list[Any]] = []
 
@@ -68,7 +68,7 @@ def traced(vllm_config: VllmConfig) -> tuple[str, list[HashCall]]:
 
 
 def attribute_names(vllm_config: VllmConfig) -> dict[int, str]:
-    """Id of every config below this one that hashes itself -> its dotted name."""
+    """`id` of each part of the config that has `compute_hash` -> its dotted name."""
     names: dict[int, str] = {}
     for name, value in vars(vllm_config).items():
         if not hasattr(value, "compute_hash"):
@@ -81,13 +81,16 @@ def attribute_names(vllm_config: VllmConfig) -> dict[int, str]:
 
 
 def by_name(items: Any) -> dict[str, Any]:
-    """Factors by name, as JSON; in a list the position is the name. Text that holds a config in JSON is parsed."""
+    """Name -> factor, as JSON values. In a list the position is the name. Secrets become digests."""
     pairs = enumerate(items) if isinstance(items, list) else (items or {}).items()
     return {str(name): concealed(str(name), opened(value)) for name, value in pairs}
 
 
 def opened(value: Any) -> Any:
-    """The value as plain JSON. Text that holds a JSON object becomes one; so do the pairs that vLLM makes of one."""
+    """The value as plain JSON.
+
+    A string that holds a JSON object is parsed. Lists of pairs become objects (see `mapped`).
+    """
     if isinstance(value, str) and value.startswith("{"):
         with suppress(ValueError):
             return plain(json.loads(value))
@@ -95,9 +98,10 @@ def opened(value: Any) -> Any:
 
 
 def mapped(value: Any) -> Any:
-    """Lists of pairs as objects: `normalize_value` of vllm/config/utils.py turns mappings and dataclasses into lists.
+    """The value with lists of pairs turned into objects.
 
-    It turns a dataclass into its class and its pairs. Here the class becomes one more field.
+    vLLM turns a mapping into a list of pairs, and a dataclass into a list of its class name and its pairs
+    (`normalize_value` in vllm/config/utils.py). Here the class name becomes the field `class`.
     """
     if not isinstance(value, list):
         return value
@@ -110,5 +114,5 @@ def mapped(value: Any) -> Any:
 
 
 def is_pair(value: Any) -> bool:
-    """Whether this is a list of a name and a value."""
+    """Whether a value is a list of a name and a value."""
     return isinstance(value, list) and len(value) == PAIR and isinstance(value[0], str)

@@ -1,7 +1,8 @@
-"""The model without weights: building it writes names and counts into the config, and vLLM hashes these, too.
+"""Builds the model without weights, because this changes the config and vLLM hashes the changed config.
 
-A MoE layer adds its name to `static_all_moe_layers` (from 0.15.1). A custom operator adds to two counters, which are
-hashed up to 0.28.0. The engine hashes after that, and after what `settling` does.
+A MoE layer adds its name to `static_all_moe_layers` (from 0.15.1 on). A custom operator increases one of two counters,
+which are part of the hash up to 0.28.0. The engine computes the hash after these changes and after those of
+`settling`.
 """
 
 import traceback
@@ -15,11 +16,11 @@ from vllm_launch_worker.settling import settle
 
 @dataclass
 class Built:
-    """The built model, or why it could not be built.
+    """The modules of a built model, or the reason why it could not be built.
 
     Attributes:
-        modules: the modules that vLLM compiles, by name.
-        failure: why the config differs from the one that the engine would hash; empty if it does not.
+        modules: name -> module that vLLM compiles.
+        failure: why the config differs from the config that the engine would hash. Empty if it does not differ.
     """
 
     modules: dict[str, Module] = field(default_factory=dict)
@@ -27,11 +28,11 @@ class Built:
 
 
 def construct(vllm_config: VllmConfig, control: Path) -> Built:
-    """Build the model of a launch on the meta device; its config is extended as the engine's would be.
+    """Build the model of a launch on the meta device.
 
     Args:
-        vllm_config: as the API server makes it.
-        control: a folder of this process alone.
+        vllm_config: the config from the API server. This function changes it as the engine would.
+        control: a folder that only this process uses.
     """
     if reason := not_followed(vllm_config):
         return Built(failure=reason)
@@ -46,7 +47,7 @@ def construct(vllm_config: VllmConfig, control: Path) -> Built:
 
 
 def not_followed(vllm_config: VllmConfig) -> str:
-    """Why building one rank of the model does not show what the engine hashes; empty if it does."""
+    """Why the config of one built rank differs from the config that the engine hashes. Empty if it does not differ."""
     if vllm_config.parallel_config.pipeline_parallel_size > 1:
         return "Each pipeline stage has its own layers and its own key."
     if vllm_config.parallel_config.data_parallel_size > 1:
@@ -66,7 +67,7 @@ def build(vllm_config: VllmConfig, control: Path) -> Any:
     from vllm.model_executor.model_loader.utils import initialize_model
     from vllm.utils.torch_utils import set_default_torch_dtype
 
-    meeting = f"file://{control / 'distributed'}"  # no port to collide on
+    meeting = f"file://{control / 'distributed'}"  # a file, because a port may already be in use
     with set_current_vllm_config(VllmConfig()):
         init_distributed_environment(1, 0, meeting, 0, "gloo")
         initialize_model_parallel(1, 1)
@@ -76,5 +77,5 @@ def build(vllm_config: VllmConfig, control: Path) -> Any:
 
 
 def is_compiled(module: Module) -> bool:
-    """Whether vLLM's decorator compiles this module: the module has the switch `do_not_compile`, and it is off."""
+    """Whether vLLM compiles this module. Its decorator adds the switch `do_not_compile`, and the switch must be off."""
     return not getattr(module, "do_not_compile", True)

@@ -1,4 +1,4 @@
-"""The engine of a launch, started in this process; it may start further processes."""
+"""Configures, starts and ends the engine of a launch. It runs in this process and may start further processes."""
 
 import dataclasses
 from pathlib import Path
@@ -11,18 +11,21 @@ from vllm_launch_worker import images, launch, thin
 def configured(
     request: dict[str, Any], control: Path, extension: str, *, with_images: bool = False
 ) -> tuple[VllmConfig, list[str]]:
-    """The VllmConfig of the launch, and in words what differs from the launch.
+    """Make the config of the engine.
 
     Args:
-        request: `args`, the arguments of `vllm serve`; `flag`, a value for `fast_moe_cold_start`, or None for the
-            launch's own; `eager`: without compiling and CUDA graphs; `thin`, a model in place of the launch's (see
-            `thin.write`), or None.
+        request: `args`: the arguments of `vllm serve`. `flag`: the value for `fast_moe_cold_start`, or None to keep the
+            value of the launch. `eager`: whether the engine runs without compiling and without CUDA graphs. `thin`: a
+            model that replaces the model of the launch (see `thin.write`), or None.
         control: a folder that only this process uses.
-        extension: the class that vLLM adds to each worker, `module.Class`.
-        with_images: let the engine take images where the model's processor is on this machine.
+        extension: the class that vLLM adds to each worker, written as `module.Class`.
+        with_images: whether the engine accepts images, if the model's processor is on this machine.
+
+    Returns:
+        The VllmConfig, and one sentence for each difference from the launch.
 
     Raises:
-        RuntimeError: the launch names such a class itself.
+        RuntimeError: the launch has a worker extension of its own. vLLM accepts only one.
     """
     arguments = launch.engine_args(request["args"])
     changed: list[str] = []
@@ -43,13 +46,15 @@ def configured(
 
 
 def stand_alone(arguments: EngineArgs) -> list[str]:
-    """Start one engine with one stage where the launch has several: each runs the model's code by itself.
+    """Reduce a launch with several data-parallel engines or pipeline stages to one engine with one stage.
+
+    Each engine and each stage runs the model's code by itself. The one stage that remains holds all layers.
 
     Args:
-        arguments: AsyncEngineArgs, changed.
+        arguments: AsyncEngineArgs. This function changes them.
 
     Returns:
-        What differs from the launch, in words.
+        One sentence for each difference from the launch.
     """
     changed = []
     if (engines := arguments.data_parallel_size) > 1:
@@ -73,12 +78,17 @@ def started(config: VllmConfig) -> Engine:
 
 
 def ended(engine: Engine) -> None:
-    """End the engine and its processes: the next engine needs their memory."""
+    """End the engine and its processes, because the next engine needs their memory."""
     engine.engine_core.shutdown()
 
 
 def became(config: VllmConfig) -> dict[str, Any]:
-    """The settings of the started launch that decide how passes run."""
+    """The settings that decide how passes run, read from the config after the engine started.
+
+    Returns:
+        `mode`, `backend` and `cudagraph_mode`: how vLLM compiles. `flag`: `fast_moe_cold_start`, None if this release
+        does not have it. `enforce_eager`. `processes`: the number of worker processes.
+    """
     compilation = config.compilation_config
     return {
         "mode": getattr(compilation.mode, "name", str(compilation.mode)),

@@ -1,7 +1,7 @@
-"""The engines of one launch, one after another, each in its own process. vLLM is imported once, before the forks.
+"""Runs the engines of one launch one after another, each in a fork of this process.
 
-Importing vLLM takes 8 to 28 s, an engine of a thin model a few seconds. A server forks its engine, too. The fork
-happens before anything touches the device.
+vLLM is imported once, before the forks, because the import takes 8 to 28 s. An engine of a thin model takes only a few
+seconds. A server also forks its engine. This process does not use the device before the fork.
 """
 
 import os
@@ -15,31 +15,32 @@ from pathlib import Path
 from vllm_launch_worker import launch
 
 CACHES = {"VLLM_CACHE_ROOT": "cache", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TMPDIR": "tmp"}
-"""Variable -> the engine's own folder: neither a server nor the next engine may load a graph with stamps in it."""
+"""Environment variable -> the name of the engine's own folder. With other folders, a server or the next engine could
+load a graph that holds stamps."""
 
 
 def prepare(args: list[str], control: Path) -> None:
-    """Import what an engine of this launch needs, and read its arguments, as the server does before it forks."""
+    """Import what an engine of this launch needs, and parse its arguments, as the server does before it forks."""
     imported(control)
     launch.engine_args(args)
 
 
 def imported(control: Path) -> None:
     """Import what an engine needs, with caches that only this process uses."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine then runs in this process, which calls its workers
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine runs in this process and calls its workers
     own_caches(control)
     from vllm.v1.engine import llm_engine  # noqa: F401  imported for the fork
 
 
 def forked(answer: Callable[[Path], None], folder: Path) -> str:
-    """Run a function in a child process, with a folder as its argument, and wait for it.
+    """Run a function in a child process, and wait for the process to end.
 
     Args:
-        answer: writes its own result.
-        folder: is made; holds the child's caches.
+        answer: the function. It gets the folder, and writes its own result.
+        folder: the folder for the caches of the child. This function makes it.
 
     Returns:
-        How the child failed, in words; empty if it did not.
+        How the child failed, such as `exit code 1` or `killed by SIGKILL`. Empty if it did not fail.
     """
     folder.mkdir()
     flush()
@@ -51,10 +52,10 @@ def forked(answer: Callable[[Path], None], folder: Path) -> str:
             answer(folder)
             code = 0
         except BaseException:
-            traceback.print_exc()  # `os._exit` would drop it
+            traceback.print_exc()  # `os._exit` does not print it
         finally:
             flush()
-            os._exit(code)  # the parent's exit handlers must not run in the child
+            os._exit(code)  # `sys.exit` would run the exit handlers of the parent
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
@@ -62,14 +63,14 @@ def forked(answer: Callable[[Path], None], folder: Path) -> str:
 
 
 def own_caches(folder: Path) -> None:
-    """Give this process its own caches below a folder."""
+    """Let this process use caches and temporary files below a folder."""
     for name, inner in CACHES.items():
         os.environ[name] = str(folder / inner)
     (folder / CACHES["TMPDIR"]).mkdir(exist_ok=True)
-    tempfile.tempdir = None  # Python remembers the first answer
+    tempfile.tempdir = None  # so that Python reads TMPDIR again
 
 
 def flush() -> None:
-    """Write what is buffered: after a fork both processes would write it."""
+    """Write the buffered output. Without this, both processes would write it after a fork."""
     sys.stdout.flush()
     sys.stderr.flush()

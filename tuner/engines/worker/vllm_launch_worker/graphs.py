@@ -1,8 +1,8 @@
-"""The parts of the name of the piecewise backend's graph folder: `torch_compile_cache/<10 hex>`.
+"""The parts of the name of the graph folder: `torch_compile_cache/` and 10 hexadecimal digits.
 
-`VllmBackend.__call__` of vllm/compilation/backends.py, 0.16.0 to 0.32.0, makes the name from the hashes of the
-variables, the config, the traced files and the compiler. The traced files are known only after a trace, so the name
-itself is not computed here.
+vLLM's piecewise backend makes the name from the hashes of the variables, the config, the traced files and the compiler
+(`VllmBackend.__call__` in vllm/compilation/backends.py, 0.16.0 to 0.32.0). The traced files are known only after a
+trace, so this module does not compute the name.
 """
 
 import traceback
@@ -15,13 +15,13 @@ from vllm_launch_worker.construction import Built
 
 
 def parts(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
-    """The parts that no other answer holds.
+    """The parts of the name that other answers do not hold.
 
     Returns:
-        `compiler_hash`; `modules`: of each compiled module its name, its function, and the function's source `file` and
-        `line`; `cache_dir`: the folder that the launch itself names, which vLLM then uses without a hash; `disabled`:
-        no graph is read or written; `unknown`: why the parts differ from those that the engine would hash, empty if
-        they do not.
+        `compiler_hash`: see `compiler_hash`. `modules`: one entry for each compiled module (see `described`).
+        `cache_dir`: the folder that the launch sets, empty if it does not; vLLM uses this folder without a hash.
+        `disabled`: whether vLLM does not read and write graphs. `unknown`: why the parts may differ from those of the
+        engine, empty if they do not.
     """
     config = vllm_config.compilation_config
     folder: dict[str, Any] = {
@@ -41,14 +41,18 @@ def parts(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
 
 
 def disabled(config: CompilationConfig) -> bool:
-    """Whether one of vLLM's own variables or of Inductor's settings keeps vLLM from reading graphs."""
+    """Whether a variable of vLLM or a setting of Inductor stops vLLM from reading graphs."""
     from vllm.compilation.compiler_interface import is_compile_cache_enabled
 
     return not is_compile_cache_enabled(config.inductor_compile_config)
 
 
 def described(name: str, module: Module) -> dict[str, Any]:
-    """A compiled module: its name in the model, and the place of its function."""
+    """A compiled module.
+
+    Returns:
+        `module`: its name in the model. `function`: the name of its `forward`. `file` and `line`: where it is defined.
+    """
     function = module.forward
     return {
         "module": name,
@@ -59,7 +63,7 @@ def described(name: str, module: Module) -> dict[str, Any]:
 
 
 def compiler_hash(vllm_config: VllmConfig) -> str:
-    """The hash of vLLM's compiler: the machine and torch, and in newer releases Inductor's settings."""
+    """The hash of vLLM's compiler. It covers the machine and torch, and in newer releases Inductor's settings."""
     from vllm.compilation.backends import make_compiler
 
     with indexing(vllm_config):
@@ -67,9 +71,10 @@ def compiler_hash(vllm_config: VllmConfig) -> str:
 
 
 def indexing(vllm_config: VllmConfig) -> AbstractContextManager[Any]:
-    """The one Inductor setting that vLLM changes around a trace; it does not where it loads a whole function.
+    """While the block runs, Inductor's setting `assume_32bit_indexing` has the value that vLLM sets for a trace.
 
-    `inductor_config_patches` of vllm/compilation/decorators.py; torch knows the setting from 2.10.
+    Source: `inductor_config_patches` in vllm/compilation/decorators.py. vLLM does not change the setting with
+    ahead-of-time artifacts. torch has the setting from 2.10 on.
     """
     import torch._inductor.config as inductor
     from vllm import envs

@@ -1,4 +1,4 @@
-"""Image requests: whether a model's processor is on this machine, and prompts with a picture from vLLM's own code."""
+"""Image requests: checks whether images can be sent, and makes prompts with a picture by vLLM's own code."""
 
 import copy
 import json
@@ -13,20 +13,20 @@ from vllm_launch_worker.requests import FIRST_ID, Plans, batch, room
 
 NAMES = ("image", "image_joins", "image_alone")
 SIDE = 112
-"""Pixels of a picture's width and height; a processor that wants more scales it up.
+"""The width and height of a picture in pixels. If a processor needs a larger picture, it enlarges this one.
 
-That is 16 tokens where a token is 28 or 32 pixels wide (ERNIE-4.5-VL, Qwen3-VL). vLLM captures CUDA graphs for 16
-tokens, so a batch of the picture alone is not padded.
+In models with 28 or 32 pixels a token (ERNIE-4.5-VL, Qwen3-VL) such a picture has 16 tokens. vLLM captures CUDA graphs
+for 16 tokens, so it does not pad a batch that holds only the picture.
 """
 BEFORE, BEHIND = 3, 4
-"""Text tokens around a picture."""
+"""The number of text tokens before and behind a picture."""
 PLAIN = 997
-"""Number of different tokens in texts; a prime, so that prompts with different indices begin differently."""
+"""The number of different tokens in texts. It is prime, so that prompts with different indices start differently."""
 COMPANION = 33
-"""Length of the text request that a picture joins."""
+"""The number of tokens in the text request that runs when the picture of `image_joins` arrives."""
 TEXT_ONLY = {"image": 0, "video": 0, "audio": 0}
 PROCESSORS = ("processor_config.json", "preprocessor_config.json", "tekken.json")
-"""One of them lies beside every model that takes images (transformers; the last is Mistral's own format)."""
+"""The files of a processor. Every model that takes images has one of them. The last one is Mistral's own format."""
 CARRIED = (
     *PROCESSORS,
     "*processor_config.json",
@@ -39,27 +39,28 @@ CARRIED = (
     "added_tokens.json",
     "chat_template*",
 )
-"""The files of a processor and its tokenizer."""
+"""Patterns of the files of a processor and its tokenizer."""
 LAYER_COUNTS = ("depth", "num_hidden_layers", "num_layers", "n_layers", "encoder_layers", "vt_num_hidden_layers")
-"""Keys of an encoder's config."""
+"""The keys that hold the number of layers in an encoder's config."""
 TOKENS = ("prompts are token ids", "prompts are token ids: no tokenizer is loaded")
 BOUND = "at most one image a prompt, and the encoder is not profiled at start"
 
 
 def configured(arguments: EngineArgs, *, thin: bool, with_images: bool) -> tuple[VllmConfig, list[str]]:
-    """The VllmConfig of a launch, with images where they can be sent.
+    """The VllmConfig of a launch. It accepts images if they can be sent.
 
     Args:
-        arguments: AsyncEngineArgs; not changed.
-        thin: whether a thin model stands for the real one. Its encoder is slow on a CPU and then gets small pictures.
-        with_images: False for text alone.
+        arguments: AsyncEngineArgs. They are not changed.
+        thin: whether a thin model replaces the real model. Then pictures are limited to a small size, because the
+            encoder is slow on a CPU.
+        with_images: whether to try images. If False, the engine accepts only text.
 
     Returns:
-        The config, and in words what differs from the launch.
+        The config, and one sentence for each difference from the launch.
     """
     plain = copy.deepcopy(arguments)
     plain.skip_tokenizer_init = True
-    plain.limit_mm_per_prompt = TEXT_ONLY  # without a tokenizer no release makes a multimodal processor
+    plain.limit_mm_per_prompt = TEXT_ONLY  # without a tokenizer, vLLM cannot make a multimodal processor
     config = launch.config_of(plain)
     if not config.model_config.is_multimodal_model:
         return config, [TOKENS[1]]
@@ -72,7 +73,11 @@ def configured(arguments: EngineArgs, *, thin: bool, with_images: bool) -> tuple
 
 
 def attempted(arguments: EngineArgs, *, thin: bool) -> tuple[VllmConfig | None, str]:
-    """The VllmConfig with images, and the reason why none can be sent, empty if they can; never raises."""
+    """Try to make the VllmConfig with images. This function does not raise exceptions.
+
+    Returns:
+        The config, or None, and the reason why images cannot be sent. The reason is empty if they can.
+    """
     if reason := unwanted(arguments):
         return None, reason
     changed = copy.deepcopy(arguments)
@@ -87,7 +92,7 @@ def attempted(arguments: EngineArgs, *, thin: bool) -> tuple[VllmConfig | None, 
 
 
 def unwanted(arguments: EngineArgs) -> str:
-    """Why the launch or the model's folder allows no image; empty where they allow one."""
+    """Why the launch or the model's folder does not allow images. Empty if they allow them."""
     if arguments.skip_tokenizer_init:
         return "the launch loads no tokenizer"
     if count(arguments.limit_mm_per_prompt) == 0 or getattr(arguments, "language_model_only", False):
@@ -99,25 +104,29 @@ def unwanted(arguments: EngineArgs) -> str:
 
 
 def count(limits: dict[str, Any]) -> Any:
-    """Images that a prompt may have: a number, or options that hold a number (config/multimodal.py, 0.19.1, 0.32.0)."""
+    """The number of images that a prompt may have.
+
+    The limit is a number, or options that hold a number (config/multimodal.py, 0.19.1 and 0.32.0).
+    """
     limit = limits.get("image", 1)
     return limit.get("count", 1) if isinstance(limit, dict) else getattr(limit, "count", limit)
 
 
 class Picture:
-    """A small picture, and the tokens that it becomes in a prompt.
+    """A small picture, and its tokens in a prompt.
 
-    vLLM makes it as it makes the largest picture with which it profiles a model. The words and the picture come from
-    the model's `BaseDummyInputsBuilder` (multimodal/processing/dummy_inputs.py, the same from 0.16.0 to 0.32.0), so
-    that this file needs no knowledge of any model.
+    The words and the picture come from the model's `BaseDummyInputsBuilder` (multimodal/processing/dummy_inputs.py, the
+    same from 0.16.0 to 0.32.0). vLLM uses it to make the largest picture for the profile run. So this file does not
+    depend on a certain model.
 
     Attributes:
-        words: tokens that ask for one picture.
-        start: how many of the tokens stand before the picture.
-        length: how many tokens the picture becomes.
-        rest: how many tokens stand behind it.
-        plain: tokens for the text around it; neither the words nor the picture use them.
-        allowed: how many pictures a prompt may have.
+        data: the picture, as vLLM's `multi_modal_data`.
+        words: the token ids that stand for one picture in the text.
+        start: the number of tokens before the picture, once vLLM has put it into the words.
+        length: the number of tokens of the picture.
+        rest: the number of tokens behind it.
+        plain: the token ids for the text around it. The words and the picture do not use them.
+        allowed: the number of pictures that a prompt may have.
     """
 
     def __init__(self, config: VllmConfig) -> None:
@@ -131,7 +140,7 @@ class Picture:
         inputs = processor.dummy_inputs.get_dummy_mm_data(config.model_config.max_model_len, counts, small)
         self.data = {"image": inputs["image"]}
         self.words = processor.info.get_tokenizer().encode(processor.dummy_inputs.get_dummy_text(counts))
-        with set_default_torch_num_threads(1):  # as vLLM does: a fork of a process with more threads would hang
+        with set_default_torch_num_threads(1):  # as vLLM does, because a fork of a process with more threads hangs
             items = processor.info.parse_mm_data(self.data, validate=False)
             read = processor(self.words, items, hf_processor_mm_kwargs={})
         place = read["mm_placeholders"]["image"][0]
@@ -143,27 +152,28 @@ class Picture:
         self.allowed = processor.info.allowed_mm_limits.get("image", 0)
 
     def prompt(self, index: int, before: int, behind: int) -> dict[str, Any]:
-        """Text, the words with the picture, text.
+        """A prompt of text, the picture, and text.
 
         Args:
-            index: of the text; each prompt needs a different one, or its passes come from the prefix cache.
-            before: tokens of the text before the picture.
-            behind: tokens of the text behind it; -1 ends the prompt with the picture itself.
+            index: the number of the text. Each prompt needs another one, because vLLM's prefix cache skips the passes
+                for a text that it knows.
+            before: the number of text tokens before the picture.
+            behind: the number of text tokens behind it. With -1 the prompt ends with the picture.
         """
         words = self.words if behind >= 0 else self.words[: len(self.words) - self.rest]
         ids = [*self.text(index, before), *words, *self.text(index, behind)]
         return {"prompt_token_ids": ids, "multi_modal_data": self.data}
 
     def text(self, index: int, length: int) -> list[int]:
-        """Tokens of plain text."""
+        """The token ids of a text. See `prompt` for `index`."""
         return [self.plain[(index * 31 + place) % len(self.plain)] for place in range(length)]
 
 
 def obstacle(config: VllmConfig) -> str:
-    """Why an image cannot be sent although the processor is on this machine; empty where it can.
+    """Why an image cannot be sent although the processor is on this machine. Empty if it can be sent.
 
     Raises:
-        Exception: any that the model's processor raises.
+        Exception: the model's processor failed.
     """
     picture = Picture(config)
     if picture.allowed < 1:
@@ -171,16 +181,17 @@ def obstacle(config: VllmConfig) -> str:
     length = picture.start + picture.length + picture.rest + BEFORE + BEHIND
     if length > room(config):
         return f"a small one is a prompt of {length} tokens, and the launch has room for {room(config)}"
-    plans_with(picture, config)  # an error is raised here, not when requests are sent
+    plans_with(picture, config)  # so that an error is raised now, and not when requests are sent
     return ""
 
 
 def plans(config: VllmConfig) -> Plans:
-    """The image requests that fit this engine, in the form of `requests.plans`; empty for text alone.
+    """The image requests that fit this engine, in the form of `requests.plans`. Empty if it accepts only text.
 
-    `image`: a picture in a little text. `image_joins`: the same, while text is under way. `image_alone`: the text
-    before the picture fills a batch, so that the next batch is nothing but the picture. A model that gives text and
-    pictures to different experts (ERNIE-4.5-VL) may treat it differently.
+    Returns:
+        `image`: a picture with a few text tokens. `image_joins`: the same, sent while the engine answers a text.
+        `image_alone`: the text before the picture fills a batch, so that the next batch holds only the picture. A model
+        that sends text and pictures to different experts (ERNIE-4.5-VL) may treat this batch differently.
     """
     model = config.model_config
     if not model.is_multimodal_model or model.skip_tokenizer_init:
@@ -189,7 +200,7 @@ def plans(config: VllmConfig) -> Plans:
 
 
 def plans_with(picture: Picture, config: VllmConfig) -> Plans:
-    """The requests of `plans` with this picture."""
+    """The requests of `plans`, made with this picture."""
     longest, most = room(config), batch(config)
     requests: Plans = {
         "image": [(picture.prompt(20, BEFORE, BEHIND), 0)],
@@ -202,7 +213,11 @@ def plans_with(picture: Picture, config: VllmConfig) -> Plans:
 
 
 def refused(name: str, failure: Exception) -> str:
-    """The note on an image request that failed; raises the failure of any other request."""
+    """The sentence about an image request that failed.
+
+    Raises:
+        Exception: `failure` itself, if the request does not have an image.
+    """
     if name not in NAMES:
         raise failure
     return f"no image was sent from {name} on: the engine refused it: {in_a_line(failure)}"
@@ -215,7 +230,7 @@ def in_a_line(failure: Exception) -> str:
 
 
 def carry(arguments: EngineArgs, folder: Path) -> None:
-    """Copy the processor's files of a launch's model beside the thin one's config.json."""
+    """Copy the files of the model's processor and tokenizer into the folder of the thin model."""
     for source in (arguments.model, arguments.tokenizer):
         if not source:
             continue
@@ -226,9 +241,9 @@ def carry(arguments: EngineArgs, folder: Path) -> None:
 
 
 def fit_encoders(file: Path) -> None:
-    """Change the numbers of layers in a cut encoder's config to layers that it has.
+    """Change the layer numbers in the config of a cut encoder, so that they name layers that it has.
 
-    The encoder of Qwen3-VL also hands on the output of three layers (`deepstack_visual_indexes`).
+    For example, the encoder of Qwen3-VL passes on the output of three layers (`deepstack_visual_indexes`).
     """
     config = json.loads(file.read_text(encoding="utf-8"))
     for name, node in config.items():
@@ -246,7 +261,13 @@ def fit_encoder(encoder: dict[str, Any]) -> None:
 
 
 def names_layers(key: str, value: Any, layers: int) -> bool:
-    """Whether these are ascending numbers of layers, some of which the encoder lacks."""
+    """Whether a value is a list of ascending layer numbers, and the encoder does not have all these layers.
+
+    Args:
+        key: the key of the value in the encoder's config.
+        value: the value.
+        layers: the number of layers in the encoder.
+    """
     if not key.endswith(("indexes", "indices", "_layers", "_layer")) or not isinstance(value, list) or not value:
         return False
     if any(type(item) is not int for item in value):
@@ -255,5 +276,5 @@ def names_layers(key: str, value: Any, layers: int) -> bool:
 
 
 def among(numbers: list[int], layers: int) -> list[int]:
-    """As many numbers, of the last layers that the encoder has."""
+    """The numbers of the last layers that the encoder has, as many as `numbers` has."""
     return [max(0, layers - len(numbers) + place) for place in range(len(numbers))]

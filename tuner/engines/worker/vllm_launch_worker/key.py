@@ -1,7 +1,7 @@
 """The names of the folders in which a launch looks for its ahead-of-time artifacts.
 
-`__call__` of vllm/compilation/decorators.py, 0.16.0 to 0.33.0, makes each name: the sha256 of the text of a list. The
-list holds the factors of `caching.aot_compile_hash_factors` and a key of the compiled function.
+Each name is the sha256 of a list, written as text. The list holds the factors of `caching.aot_compile_hash_factors` and
+a key of the compiled function. Source: `__call__` in vllm/compilation/decorators.py, 0.16.0 to 0.33.0.
 """
 
 import hashlib
@@ -13,16 +13,16 @@ from vllm_launch_worker.configs import by_name
 from vllm_launch_worker.construction import Built
 
 NAMES = ("variables", "config", "inductor_system", "torch_sources", "inductor_config", "functorch_config")
-"""The factors of `aot_compile_hash_factors`, in its order (vllm/compilation/caching.py and compiler_interface.py)."""
+"""The names of the factors in `aot_compile_hash_factors`, in its order (vllm/compilation/caching.py and
+compiler_interface.py)."""
 
 
 def keys(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
-    """The folder of each compiled module.
+    """The names of the artifact folders, one for each compiled module.
 
     Returns:
-        `aot`: a list of `module` (its name in the model), `function`, its source `file` and `line`, and `key` (64
-        hexadecimal digits); `parts`: the factors of the keys; `unknown`: why there is no key, empty if there is one;
-        `graphs`: the parts of the name of the graph folder.
+        `aot`: one entry for each module (see `folder`). `parts`: name -> factor of the keys. `unknown`: why the keys
+        are not known, empty if they are. `graphs`: the parts of the name of the graph folder (see `graphs.parts`).
     """
     from vllm import envs
 
@@ -39,25 +39,30 @@ def keys(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
 
 
 def named(parts: list[Any]) -> dict[str, Any]:
-    """The factors by name. Those of Inductor are in the key only with mega artifacts, which newer releases make."""
+    """Name -> factor. Factors of Inductor are present only with mega artifacts, which newer releases make."""
     return by_name(dict(zip(NAMES, parts, strict=False)))
 
 
 def folder(name: str, module: Module, parts: list[Any]) -> dict[str, Any]:
-    """The folder of one module."""
+    """The folder of one module.
+
+    Returns:
+        The fields of `graphs.described`, and `key`: the name of the folder, 64 hexadecimal digits.
+    """
     from vllm.compilation import decorators
 
-    whole = [*parts, decorators._model_hash_key(module.forward)]
-    return {**graphs.described(name, module), "key": hashlib.sha256(str(whole).encode()).hexdigest()}
+    hashed = [*parts, decorators._model_hash_key(module.forward)]
+    return {**graphs.described(name, module), "key": hashlib.sha256(str(hashed).encode()).hexdigest()}
 
 
 def compiles(vllm_config: VllmConfig) -> dict[str, Any]:
     """How this launch compiles.
 
     Returns:
-        `mode` (vLLM's number) and `backend`; `aot`: artifacts are made ahead of time; `mega`: they hold the compiled
-        code, too; `disabled`: no cache is read or written; `loads_own_alone`: only what vLLM's own backend stored can
-        be loaded (`finalize_loading` of vllm/compilation/caching.py, which torch's functions lack).
+        `mode`: vLLM's number of the compile mode. `backend`: the name of the backend. `aot`: whether vLLM makes
+        ahead-of-time artifacts. `mega`: whether these hold the compiled code, too. `disabled`: whether vLLM does not
+        read and write caches. `loads_own_alone`: whether vLLM can load only artifacts of its own backend. This is so if
+        it calls `finalize_loading` (vllm/compilation/caching.py), which torch's functions do not have.
     """
     from vllm import envs
     from vllm.compilation.caching import VllmSerializableFunction

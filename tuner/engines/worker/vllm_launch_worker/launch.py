@@ -1,4 +1,4 @@
-"""From the arguments of `vllm serve` to the config with which its engine starts."""
+"""Turns the arguments of `vllm serve` into the config with which its engine starts."""
 
 from typing import Any, cast
 
@@ -7,10 +7,11 @@ from shared_worker.vllm_types import EngineArgs, VllmConfig
 
 
 def engine_config(args: list[str]) -> VllmConfig:
-    """The VllmConfig that the API server hands to its engine.
+    """The VllmConfig that the API server passes to its engine.
 
-    As `vllm serve` makes it: its own parser, `AsyncEngineArgs`, `create_engine_config` in the API server's usage
-    context, which decides defaults such as the batch size (vllm/entrypoints/cli/serve.py, 0.16.0 to 0.32.0).
+    It is made in the same steps as in `vllm serve`: vLLM's parser, `AsyncEngineArgs`, and `create_engine_config` with
+    the usage context of the API server. The usage context decides defaults such as the batch size
+    (vllm/entrypoints/cli/serve.py, 0.16.0 to 0.32.0).
 
     Args:
         args: the arguments of `vllm serve`.
@@ -30,14 +31,18 @@ def engine_args(args: list[str]) -> EngineArgs:
 
 
 def config_of(arguments: EngineArgs) -> VllmConfig:
-    """The VllmConfig that the API server makes from its AsyncEngineArgs."""
+    """The VllmConfig that the API server makes from these AsyncEngineArgs."""
     from vllm.usage.usage_lib import UsageContext
 
     return arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
 
 
 def parsed(args: list[str]) -> Any:
-    """The arguments as vLLM's own parser reads them."""
+    """The namespace that vLLM's own parser makes of the arguments.
+
+    Raises:
+        SystemExit: the parser refuses an argument.
+    """
     from vllm.entrypoints.cli.serve import cmd_init
     from vllm.plugins import load_general_plugins
     from vllm.utils.argparse_utils import FlexibleArgumentParser

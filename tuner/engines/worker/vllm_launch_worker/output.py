@@ -1,4 +1,4 @@
-"""The output probe: starts the engine of a launch as it is, and sends it the prompts that every engine gets."""
+"""The output probe: starts the engine of a launch without stamps, and sends it the same prompts as every engine."""
 
 import math
 from pathlib import Path
@@ -12,24 +12,27 @@ SCALED = "vllm_launch_worker.scaled.Scaled"
 NEW_TOKENS = 24
 LENGTHS = (3, 7, 17, 33, 48, 64)
 REPEATED = (17, 33)
-"""Lengths whose prompt is sent twice in the same batch: the difference between the two answers is noise."""
+"""The lengths whose prompt is sent twice in the same batch. The difference between the two answers is noise."""
 ALONE = "tokens_17_alone"
-"""Sent after all others are answered. Its added tokens are passes of one token, which a model may treat differently.
-Each of them must be `FIRST_ID`, so that all can be compared: where engines choose tokens, the first different token
-ends the comparison, and the likeliest tokens of two engines may be equally likely although different experts ran."""
+"""The name of the prompt that is sent alone, after all others are answered.
+
+Each of its new tokens is a pass of one token, and a model may treat such a pass differently. The engine may only choose
+`FIRST_ID`, so that all new tokens can be compared. If engines chose tokens freely, the comparison would end at the
+first different token. Also, two different tokens may have the same log-probability although different experts ran."""
 DIGITS = 6
-"""Decimals of a log-probability; below them lies the rounding of a 32-bit float."""
+"""The number of decimals of a log-probability. Further decimals are rounding errors of a 32-bit float."""
 
 
 def observe(request: dict[str, Any], control: Path) -> dict[str, Any]:
-    """Start the engine of a launch, unwatched, and ask for tokens and their log-probabilities.
+    """Start the engine of a launch, without stamps, and ask for tokens and their log-probabilities.
 
     Args:
         request: see `engine.configured`.
         control: a folder that only this process uses.
 
     Returns:
-        `prompts`: see `described`; `engine`: see `engine.became`; `changed`: what differs from the launch, in words.
+        `prompts`: see `described`. `engine`: see `engine.became`. `changed`: one sentence for each difference from the
+        launch.
 
     Raises:
         RuntimeError: the engine cannot be started on this machine, or did not answer every prompt.
@@ -38,17 +41,20 @@ def observe(request: dict[str, Any], control: Path) -> dict[str, Any]:
     llm = engine.started(config)
     requests = prompts(config)
     answers = answered(llm, requests)
-    drawn = llm.collective_rpc("weights_drawn")[0]
+    weight_notes = llm.collective_rpc("weights_drawn")[0]
     engine.ended(llm)
     return {
         "prompts": [described(name, *requests[name], answers[name]) for name in requests],
         "engine": engine.became(config),
-        "changed": [*changed, *drawn],
+        "changed": [*changed, *weight_notes],
     }
 
 
 def prompts(config: VllmConfig) -> dict[str, tuple[str, list[int]]]:
-    """Name -> name of the prompt that this one repeats, and token ids. None is longer than the engine has room for."""
+    """Name of each prompt -> the name of the prompt that it repeats, or an empty string, and its token ids.
+
+    Prompts are cut to the length for which the engine has room.
+    """
     longest, vocabulary = room(config, NEW_TOKENS), config.model_config.get_vocab_size()
     requests: dict[str, tuple[str, list[int]]] = {}
     for index, length in enumerate(LENGTHS):
@@ -61,7 +67,10 @@ def prompts(config: VllmConfig) -> dict[str, tuple[str, list[int]]]:
 
 
 def answered(llm: Engine, requests: dict[str, tuple[str, list[int]]]) -> dict[str, RequestOutput]:
-    """Send all prompts but `ALONE` at once, so that they share batches, then that one; name -> its whole answer.
+    """Send all prompts except `ALONE` at once, so that they share batches. Then send `ALONE`.
+
+    Returns:
+        Name of each prompt -> its complete answer.
 
     Raises:
         RuntimeError: the engine did not answer every prompt.
@@ -75,7 +84,16 @@ def answered(llm: Engine, requests: dict[str, tuple[str, list[int]]]) -> dict[st
 
 
 def of_batch(llm: Engine, batch: dict[str, list[int]], **options: Any) -> dict[str, RequestOutput]:
-    """Send prompts at once, with further sampling parameters if any; name -> its whole answer."""
+    """Send prompts at once.
+
+    Args:
+        llm: the engine.
+        batch: name of each prompt -> its token ids.
+        options: further sampling parameters.
+
+    Returns:
+        Name of each prompt -> its complete answer.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -104,9 +122,9 @@ def described(name: str, repeats: str, tokens: list[int], answer: RequestOutput)
     """An answer as plain values.
 
     Returns:
-        `alone`: whether no other prompt shared its batches; `given`: the log-probability of each token of the prompt
-        after the first, in nats, None where it is not a finite number; `tokens`: the added tokens; `made`: the
-        log-probability of each added token.
+        `name` and `repeats`: see `prompts`. `alone`: whether its batches held only this prompt. `given`: the
+        log-probability of each prompt token after the first, in nats. `tokens`: the new tokens. `made`: the
+        log-probability of each new token, in nats. A log-probability is None if it is not a finite number.
     """
     completion = answer.outputs[0]
     return {
@@ -120,11 +138,11 @@ def described(name: str, repeats: str, tokens: list[int], answer: RequestOutput)
 
 
 def log_probabilities(candidates: list[Any], tokens: list[int]) -> list[float | None]:
-    """The log-probability of each token, rounded; None where it is not a finite number.
+    """The log-probability of each token, in nats and rounded. None if it is not a finite number.
 
     Args:
-        candidates: of each position, token -> vLLM's `Logprob`.
-        tokens: of each position.
+        candidates: for each position, a mapping from token to vLLM's `Logprob`.
+        tokens: the token of each position.
     """
     numbers: list[float | None] = []
     for by_token, token in zip(candidates, tokens, strict=False):

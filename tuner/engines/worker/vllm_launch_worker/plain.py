@@ -1,4 +1,4 @@
-"""Values as JSON holds them, without secrets."""
+"""Turns values into JSON values and hides secrets."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECAS
 
 
 def plain(value: Any) -> Any:
-    """The value as `json` writes and reads it; what JSON cannot hold becomes text."""
+    """The value as a JSON value. Values that JSON does not have become strings."""
     return json.loads(json.dumps(value, sort_keys=True, default=_text))
 
 
@@ -18,7 +18,10 @@ def _text(value: Any) -> str:
 
 
 def concealed(name: str, value: Any) -> Any:
-    """The value, or its digest where the value is text and the name is that of a secret."""
+    """The value, or its digest if it is a string and its name is the name of a secret.
+
+    The digest is `sha256:` and the first 12 hexadecimal digits.
+    """
     if not isinstance(value, str) or not value or not SECRET.search(name):
         return value
     return "sha256:" + hashlib.sha256(value.encode()).hexdigest()[:12]

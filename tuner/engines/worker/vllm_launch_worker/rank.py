@@ -1,7 +1,8 @@
-"""In each process of an engine: stamps the MoE calls of every model that it loads, and reads the records.
+"""Stamps the MoE calls of every model that a process of an engine loads, and reads the records.
 
-vLLM mixes `Rank` into its worker class (`worker_extension_cls`, which is not a factor of any cache's key). The worker
-may live in the engine's process, or in a process that was forked or spawned for it. Importing this module sets it up.
+Each process of an engine imports this module, and the import installs the stamps. vLLM adds `Rank` to the bases of its
+worker class (`worker_extension_cls`). This setting does not change the key of a cache. The worker may run in the
+engine's process, or in a forked or spawned process.
 """
 
 from collections.abc import Callable
@@ -16,20 +17,28 @@ from vllm_launch_worker.scaled import Scaled
 class Rank(Scaled):
     """The methods that an engine may call on its workers by name.
 
-    Weights are those of the output probe, and so are the answers.
+    The weights are the same as in the output probe, so the answers are the same, too.
 
     Attributes:
-        vllm_config: the launch; vLLM's worker sets it.
+        vllm_config: the launch. vLLM's worker sets this attribute.
     """
 
     vllm_config: VllmConfig
 
     def moe_calls_clear(self) -> None:
-        """Forget all records."""
+        """Delete all records."""
         watch().clear()
 
     def moe_calls(self) -> dict[str, Any]:
-        """`registered`: layer names in construction order; `passes`: see `trace.passes`; `lost`: lost records."""
+        """The records of this process.
+
+        Returns:
+            `registered`: the names of the MoE layers, in construction order. `passes`: see `trace.passes` and
+            `Watch.host_side`. `lost`: the number of lost records.
+
+        Raises:
+            RuntimeError: the model does not register a MoE layer, or a record is incomplete.
+        """
         names = registered(self.vllm_config)
         records, lost = watch().ring.read()
         by_number = trace.passes(records, names)
@@ -38,12 +47,13 @@ class Rank(Scaled):
 
 
 class Watch:
-    """What the host notes about passes while the device writes records.
+    """What the host records about passes, while the device writes the stamps.
 
     Attributes:
-        ring: where the stamps go.
-        stamped: names of the stamped layers.
-        passes: of each pass since the last `clear`, the replayed CUDA graphs, and the stamps that ran in Python before.
+        ring: the buffer for the stamps.
+        stamped: the names of the stamped layers.
+        passes: one entry for each pass since the last `clear`. `graphs`: the number of CUDA graphs that it replayed.
+            `before`: the number of stamps that ran in Python before the pass.
     """
 
     def __init__(self, ring: Ring) -> None:
@@ -52,22 +62,30 @@ class Watch:
         self.passes: list[dict[str, int]] = []
 
     def begin(self) -> None:
-        """A forward context is made: a pass begins."""
+        """Record that a pass starts. vLLM makes a forward context for each pass."""
         self.ring.begin_pass()
         self.passes.append({"graphs": 0, "before": self.ring.entered})
 
     def replayed(self) -> None:
-        """A CUDA graph is replayed."""
+        """Record that a CUDA graph is replayed."""
         if self.passes:
             self.passes[-1]["graphs"] += 1
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Delete all records, also those on the device."""
         self.passes = []
         self.ring.clear()
 
     def host_side(self, number: int) -> dict[str, Any]:
-        """Whether a pass was replayed: a captured graph was, and no stamp's Python ran. Passes count from 1."""
+        """What the host recorded about one pass.
+
+        Args:
+            number: the number of the pass, counted from 1.
+
+        Returns:
+            `graphs`: the number of CUDA graphs that it replayed. `entered`: the number of stamps that ran in Python.
+            `replayed`: whether it replayed a graph and no stamp ran in Python.
+        """
         after = self.passes[number]["before"] if number < len(self.passes) else self.ring.entered
         entered = after - self.passes[number - 1]["before"]
         graphs = self.passes[number - 1]["graphs"]
@@ -81,29 +99,29 @@ def watch() -> Watch:
     """The watch of this process.
 
     Raises:
-        RuntimeError: no loaded model registers a MoE layer.
+        RuntimeError: the loaded models do not register a MoE layer.
     """
     if not _watches:
         raise RuntimeError("the model registers no MoE layer")
     return _watches[-1]
 
 
-def on_loaded(then: Callable[[VllmConfig], None]) -> None:
-    """Call a function with the config when a model has its weights, before vLLM profiles, compiles and captures it."""
+def on_loaded(callback: Callable[[VllmConfig], None]) -> None:
+    """Call a function with the config after vLLM loaded the weights of a model, and before it compiles the model."""
     from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
     load = BaseModelLoader.load_model
 
     def loading(self: Any, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> Any:
         model = load(self, vllm_config, *args, **kwargs)
-        then(vllm_config)
+        callback(vllm_config)
         return model
 
     BaseModelLoader.load_model = loading
 
 
 def stamp_new(vllm_config: VllmConfig) -> None:
-    """Stamp the layers that were registered since the last model; those of a draft come after those of its target."""
+    """Stamp the layers that are not stamped yet. vLLM loads a draft model after its target model."""
     layers, names = vllm_config.compilation_config.static_forward_context, registered(vllm_config)
     if names and not _watches:
         _watches.append(begun(Ring(next(layers[names[0]].parameters()).device)))
@@ -114,7 +132,7 @@ def stamp_new(vllm_config: VllmConfig) -> None:
 
 
 def begun(ring: Ring) -> Watch:
-    """A watch that counts each pass and each replayed graph."""
+    """Make a watch that records each pass and each replayed CUDA graph."""
     from vllm import forward_context
 
     use(ring)
@@ -130,8 +148,8 @@ def begun(ring: Ring) -> Watch:
     return notes
 
 
-def notice_replays(then: Callable[[], None]) -> None:
-    """Call a function whenever a CUDA graph is replayed."""
+def notice_replays(callback: Callable[[], None]) -> None:
+    """Call a function each time a CUDA graph is replayed."""
     import torch
 
     if not torch.cuda.is_available():
@@ -139,14 +157,14 @@ def notice_replays(then: Callable[[], None]) -> None:
     replay = torch.cuda.CUDAGraph.replay
 
     def replaying(graph: Any) -> Any:
-        then()
+        callback()
         return replay(graph)
 
     torch.cuda.CUDAGraph.replay = replaying
 
 
 def registered(vllm_config: VllmConfig) -> list[str]:
-    """Names of the MoE layers in the order in which they were built."""
+    """The names of the MoE layers, in construction order."""
     return list(vllm_config.compilation_config.static_all_moe_layers)
 
 

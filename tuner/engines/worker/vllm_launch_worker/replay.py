@@ -1,4 +1,4 @@
-"""The replay probe: starts the engine of a launch, stamps its MoE calls on the device, and records real requests."""
+"""The replay probe: starts the engine of a launch, sends requests, and records the MoE calls on the device."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,41 +10,42 @@ from vllm_launch_worker import engine, images, output, requests, trace
 
 RANK = "vllm_launch_worker.rank.Rank"
 OUTPUT = "output"
-"""Name of the requests of the output probe: so this probe has seen what runs where engines' answers differ."""
+"""The name of the output probe's requests. This probe sends them, too, to record the passes behind those answers."""
 
 Senders = dict[str, Callable[[Engine], object]]
 
 
 def observe(request: dict[str, Any], control: Path) -> dict[str, Any]:
-    """Start the engine of a launch, send requests, and read the trace of each of its processes.
+    """Start the engine of a launch, send requests, and read the records of each of its processes.
 
     Args:
         request: see `engine.configured`.
         control: a folder that only this process uses.
 
     Returns:
-        `registered`: layer names; `passes`: see `trace.grouped`; `lost`: records that did not fit; `engine`: see
-        `engine.became`; `changed`: what differs from the launch, in words.
+        `registered`: the names of the MoE layers. `passes`: see `trace.grouped`. `lost`: the number of records that did
+        not fit into the buffers. `engine`: see `engine.became`. `changed`: one sentence for each difference from the
+        launch.
 
     Raises:
-        RuntimeError: the engine, or a layer, cannot be watched.
+        RuntimeError: the MoE calls of the engine, or of a layer, cannot be recorded.
     """
     config, changed = engine.configured(request, control, RANK, with_images=True)
     llm = engine.started(config)
     ranks, refused = sent_all(llm, senders(config))
-    drawn = llm.collective_rpc("weights_drawn")[0]
+    weight_notes = llm.collective_rpc("weights_drawn")[0]
     engine.ended(llm)
     return {
         "registered": ranks[-1]["registered"],
         "passes": trace.grouped([entry for rank in ranks for entry in rank["passes"]]),
         "lost": sum(rank["lost"] for rank in ranks),
         "engine": engine.became(config),
-        "changed": [*changed, *drawn, *refused],
+        "changed": [*changed, *weight_notes, *refused],
     }
 
 
 def senders(config: VllmConfig) -> Senders:
-    """The requests that fit this engine: name -> a function that sends them. Those with images are last."""
+    """The requests that fit this engine: name -> a function that sends them. Image requests come last."""
     vocabulary = config.model_config.get_vocab_size()
 
     def sending(plans: requests.Plans) -> Senders:
@@ -58,7 +59,18 @@ def senders(config: VllmConfig) -> Senders:
 
 
 def sent_all(llm: Engine, by_name: Senders) -> tuple[list[dict[str, Any]], list[str]]:
-    """Send all requests, see `senders`: the records of each process for each name, and in words what was refused."""
+    """Send all requests. If the engine refuses an image request, the rest are not sent.
+
+    Args:
+        llm: the engine.
+        by_name: see `senders`.
+
+    Returns:
+        The records of each process for each name, and a list with a sentence about the refused request.
+
+    Raises:
+        Exception: a request without an image failed.
+    """
     ranks: list[dict[str, Any]] = []
     for name, send in by_name.items():
         try:
@@ -72,7 +84,7 @@ def watched(llm: Engine, name: str, send: Callable[[Engine], object]) -> list[di
     """Send the requests of one name.
 
     Returns:
-        The records of each process, see `rank.Rank.moe_calls`; each pass also holds the name as `request`.
+        The records of each process (see `rank.Rank.moe_calls`). Each pass also holds the name, as `request`.
     """
     llm.collective_rpc("moe_calls_clear")
     send(llm)

@@ -1,4 +1,4 @@
-"""Requests for the engine: prompts of token ids, so that no tokenizer is needed."""
+"""Requests for the engine. The prompts are token ids, so a tokenizer is not needed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,25 +6,27 @@ from typing import Any
 from shared_worker.vllm_types import Engine, RequestOutput, VllmConfig
 
 IDLE_STEPS = 10_000
-"""After so many steps in a row without an output we stop waiting; a prompt of a million tokens takes fewer."""
+"""The number of steps in a row without an output after which the probe stops. A prompt of a million tokens takes fewer
+steps."""
 NEW_TOKENS = 6
 FIRST_ID = 16
-"""Most vocabularies keep their special tokens below it."""
+"""The lowest token id in a prompt. In most vocabularies the special tokens have lower ids."""
 
 Part = tuple["int | dict[str, Any]", int]
-"""The length of a prompt, or a prompt with an image, and the step at which it joins."""
+"""A prompt, and the engine's step before which it is sent. The prompt is a number of tokens, or vLLM's own form of a
+prompt with an image."""
 Plans = dict[str, list[Part]]
 
 
 def plans(config: VllmConfig) -> Plans:
-    """The requests that fit an engine, by name; none with an image."""
+    """Name -> the text requests that fit this engine."""
     most, longest, max_seqs = batch(config), room(config), config.scheduler_config.max_num_seqs
     lengths: dict[str, list[tuple[int, int]]] = {
         "one": [(7, 0)],
         "batch": [(length, 0) for length in (3, 17, 33, 64)[:max_seqs]],
         "joins": [(5, 0), (40, 2)][:max_seqs],
         "many": [(4, 0)] * min(max_seqs, 16),
-        "long": [(most + most // 2, 0)],  # more than a batch: the engine cuts it into chunks
+        "long": [(most + most // 2, 0)],  # longer than a batch, so the engine cuts it into chunks
     }
     fitting: Plans = {}
     for name, parts in lengths.items():
@@ -33,19 +35,19 @@ def plans(config: VllmConfig) -> Plans:
 
 
 def room(config: VllmConfig, added: int = NEW_TOKENS) -> int:
-    """Tokens of the longest prompt to which an engine can add this many tokens.
+    """The number of tokens in the longest prompt that the engine can answer with `added` new tokens.
 
-    Where the engine does not cut prompts into chunks, a prompt larger than a batch would wait for ever.
+    If the engine does not cut prompts into chunks, it never starts a prompt that is longer than a batch.
     """
     longest = max(1, config.model_config.max_model_len - added - 1)
     return longest if config.scheduler_config.enable_chunked_prefill else min(longest, batch(config))
 
 
 def batch(config: VllmConfig) -> int:
-    """Tokens of an engine's largest batch.
+    """The number of tokens in the engine's largest batch.
 
-    It may be less than `max_num_batched_tokens`: drafts take a part of it. For a model with MLA a CPU raises that
-    number after the scheduler's own number was set (platforms/cpu.py, 0.32.0).
+    It may be less than `max_num_batched_tokens`, for two reasons. Draft tokens take a part of the batch. On a CPU and
+    with MLA, vLLM raises `max_num_batched_tokens` after it set the scheduler's number (platforms/cpu.py, 0.32.0).
     """
     scheduler = config.scheduler_config
     scheduled: int | None = getattr(scheduler, "max_num_scheduled_tokens", None)
@@ -53,7 +55,17 @@ def batch(config: VllmConfig) -> int:
 
 
 def send(engine: Engine, name: str, parts: list[Part], vocabulary: int) -> None:
-    """Send the requests of one plan, and step the engine until it has answered all."""
+    """Send the requests of one plan, and step the engine until it has answered all of them.
+
+    Args:
+        engine: the engine.
+        name: the name of the plan.
+        parts: the requests of the plan.
+        vocabulary: the number of tokens in the vocabulary.
+
+    Raises:
+        RuntimeError: see `steps`.
+    """
     from vllm import SamplingParams
 
     step, outputs = 0, steps(engine)
@@ -68,10 +80,10 @@ def send(engine: Engine, name: str, parts: list[Part], vocabulary: int) -> None:
 
 
 def steps(engine: Engine) -> Iterator[list[RequestOutput]]:
-    """The outputs of the engine's steps; each iteration is a step.
+    """The outputs of the engine's steps. Each iteration makes one step.
 
     Raises:
-        RuntimeError: the engine steps and brings nothing: it does not schedule a request.
+        RuntimeError: `IDLE_STEPS` steps in a row had no output, so the engine does not schedule a request.
     """
     idle = 0
     while idle < IDLE_STEPS:
@@ -82,11 +94,11 @@ def steps(engine: Engine) -> Iterator[list[RequestOutput]]:
 
 
 def ids(index: int, length: int, vocabulary: int) -> list[int]:
-    """The tokens of a request.
+    """The token ids of a request.
 
     Args:
-        index: place of the request in its plan; requests with different places begin with different tokens.
-        length: number of tokens.
-        vocabulary: number of tokens in the vocabulary.
+        index: the place of the request in its plan. Requests with different places start with different tokens.
+        length: the number of tokens.
+        vocabulary: the number of tokens in the vocabulary.
     """
     return [FIRST_ID + (index * 31 + place) % (vocabulary - FIRST_ID) for place in range(length)]

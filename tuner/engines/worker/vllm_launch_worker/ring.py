@@ -1,8 +1,9 @@
-"""The buffer for the stamps of MoE calls. It lies on the device: kernels write it, the host reads it after the passes.
+"""The buffer for the stamps of MoE calls. It is in the device's memory. The host reads it after the passes.
 
-A record is four numbers: `kind` (a layer was called, or ran), the layer's index, the number of the pass, and the tokens
-of the call. A stamp is our own operator: Dynamo keeps it in its graph. In a CUDA graph its kernel is captured and
-replayed with everything around it. Nothing waits for the host.
+A record is four 32-bit integers: the kind (a layer was called, or ran), the index of the layer, the number of the pass,
+and the number of tokens in the call. A stamp is a call of our own operator, which Dynamo keeps in its graph. A CUDA
+graph captures and replays the kernel of the stamp with the kernels around it. On a GPU, the device does not wait for
+the host to write a stamp.
 """
 
 from collections.abc import Callable
@@ -13,19 +14,22 @@ from vllm_launch_worker.trace import CALLED, RAN
 
 FIELDS = 4
 CAPACITY = 1 << 20
-"""Records that fit; later ones are counted and lost."""
+"""The number of records that fit. Later records are counted, but not stored."""
 
 
 class Ring:
     """The buffer of one engine.
 
     Args:
-        device: a torch device; on anything but CUDA the host writes.
-        capacity: records that it holds.
+        device: a torch device. If it is not a CUDA device, the host writes the records.
+        capacity: the number of records that fit.
 
     Attributes:
-        token: a tensor that each stamp declares to change, so that no two stamps change places.
-        entered: stamps whose Python ran since the last `clear`; a replayed CUDA graph runs none.
+        records: the records, shape (capacity, 4).
+        cursor: the number of stamps since the last `clear`, shape (1,).
+        number: the number of the current pass, shape (1,).
+        token: a tensor of shape (1,). Each stamp declares that it changes it, so that the compiler keeps their order.
+        entered: the number of stamps that ran in Python since the last `clear`. A replayed CUDA graph does not add any.
     """
 
     def __init__(self, device: Any, capacity: int = CAPACITY) -> None:
@@ -40,25 +44,34 @@ class Ring:
         self._write = device_writer() if torch.device(device).type == "cuda" else write_here
 
     def stamp(self, layer: Tensor, kind: int, tokens: int) -> None:
-        """Append a record; a CUDA graph captures the kernel that does it."""
+        """Append a record. A CUDA graph captures the kernel that writes it.
+
+        Args:
+            layer: the index of the layer, shape (1,).
+            kind: `CALLED` or `RAN`.
+            tokens: the number of tokens in the call.
+        """
         self.entered += 1
         self._write(self, layer, kind, tokens)
 
     def begin_pass(self) -> None:
-        """Later stamps belong to the next pass; the device keeps the order."""
+        """Start the next pass. The device runs this in order with the stamps, so later stamps belong to it."""
         self.number += 1
 
     def clear(self) -> None:
-        """Forget all records."""
+        """Delete all records, and set the number of the pass to 0."""
         self.cursor.zero_()
         self.number.zero_()
         self.entered = 0
 
     def read(self) -> tuple[list[list[int]], int]:
-        """All records in their order, as lists of four, and how many were lost; waits for the device.
+        """Wait for the device and read the records.
+
+        Returns:
+            The records in order, as lists `[kind, layer, pass, tokens]`, and the number of records that did not fit.
 
         Raises:
-            RuntimeError: a record was begun and not written.
+            RuntimeError: a record is incomplete.
         """
         written = int(self.cursor.item())
         rows = self.records[: min(written, self.capacity)].tolist()
@@ -69,7 +82,7 @@ class Ring:
 
 
 def write_here(ring: Ring, layer: Tensor, kind: int, tokens: int) -> None:
-    """The stamp where our kernel cannot run."""
+    """Write a stamp from the host, on a device without our kernel."""
     import torch
 
     at = int(ring.cursor.item())
@@ -79,7 +92,7 @@ def write_here(ring: Ring, layer: Tensor, kind: int, tokens: int) -> None:
 
 
 def device_writer() -> Callable[..., Any]:
-    """The stamp as a kernel of one thread, compiled before any graph is captured."""
+    """A function that writes a stamp with a kernel of one block and one warp."""
     from vllm_launch_worker.stamp_kernel import write
 
     def writer(ring: Ring, layer: Tensor, kind: int, tokens: int) -> None:
@@ -93,16 +106,16 @@ _rings: list[Ring] = []
 
 
 def use(ring: Ring) -> None:
-    """From here on stamps write into this buffer."""
+    """Let all later stamps write into this buffer."""
     _rings[:] = [ring]
 
 
 def operator() -> Callable[..., Any]:
     """The operator `moe_replay::stamp(hidden, token, layer, kind, tokens)`.
 
-    Its schema says that it changes `hidden`, although it does not: so it stays before the layer that reads `hidden`
-    and behind the layer that made it. The layer's index is a tensor and not a constant: with a constant the graphs of
-    the layers would differ, and those of the launch do not.
+    Its schema declares that it changes `hidden`, although it does not. So the compiler keeps it between the operation
+    that makes `hidden` and the layer that reads it. The index of the layer is a tensor, because with a constant the
+    graphs of the layers would differ from each other. In the launch they are equal.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""In each process of an engine: dummy weights under which experts matter. Importing this module sets it up.
+"""Gives an engine dummy weights with which different experts give different results.
 
-vLLM mixes `Scaled` into its worker class for the output probe. For the replay probe it mixes in `rank.Rank`, which
-extends `Scaled`.
+Each process of an engine imports this module, and the import installs the weights. For the output probe, vLLM adds
+`Scaled` to the bases of its worker class. For the replay probe it adds `rank.Rank`, which extends `Scaled`.
 """
 
 from vllm_launch_worker import weights
@@ -11,22 +11,23 @@ class Scaled:
     """The methods that an engine may call on its workers by name."""
 
     def weights_drawn(self) -> list[str]:
-        """What was drawn, in words; empty where the model has weights."""
+        """A sentence about the weights that were drawn. The list is empty if the model has weights of its own."""
         return _notes
 
 
 def count_plainly() -> None:
-    """Take the plain form of a function that vLLM compiles to compute the ranks of tokens, which nobody reads here.
+    """Replace a compiled function of vLLM by its plain form.
 
-    On a CPU, Inductor spends more than half of an eager engine's start on it (`batched_count_greater_than` in
-    v1/sample/ops/logprobs.py, 0.19.1 and 0.32.0).
+    The function `batched_count_greater_than` computes the ranks of tokens, and the probes do not use them. On a CPU,
+    Inductor needs more than half of an eager engine's start to compile it (v1/sample/ops/logprobs.py, 0.19.1 and
+    0.32.0).
     """
     from vllm.v1.sample import sampler
 
     compiled = getattr(sampler, "batched_count_greater_than", None)
-    plainly = getattr(compiled, "_torchdynamo_orig_callable", None)
-    if plainly is not None:
-        sampler.batched_count_greater_than = plainly
+    plain_form = getattr(compiled, "_torchdynamo_orig_callable", None)
+    if plain_form is not None:
+        sampler.batched_count_greater_than = plain_form
 
 
 _notes = weights.draw_anew()

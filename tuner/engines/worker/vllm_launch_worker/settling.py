@@ -1,27 +1,30 @@
-"""What engine and worker still decide between loading the model and its first pass, where the key is made."""
+"""Repeats the settings that engine and worker change after the model is loaded and before vLLM makes the key."""
 
 import os
 
 from shared_worker.vllm_types import VllmConfig
 
 READ_ON_IMPORT = {"TORCHINDUCTOR_CPP_DYNAMIC_THREADS": "cpp.dynamic_threads"}
-"""Variables that vLLM sets for a CPU (vllm/platforms/cpu.py) -> the setting that torch/_inductor/config.py reads from
-each as it is imported."""
+"""Environment variable that vLLM sets on a CPU (vllm/platforms/cpu.py) -> the setting of torch/_inductor/config.py
+that gets its value from the variable at import."""
 
 
 def settle(vllm_config: VllmConfig) -> None:
-    """Decide it for a model that was built with this config, by the installed vLLM's own functions."""
+    """Change the config of a built model as the engine would, with the functions of the installed vLLM."""
     from vllm.platforms import current_platform
 
     block_size = getattr(current_platform, "update_block_size_for_backend", None)
-    if block_size is not None:  # as vllm/v1/executor does after loading, from 0.19.0
+    if block_size is not None:  # vllm/v1/executor calls it after loading, from 0.19.0 on
         block_size(vllm_config)
     settle_layout(vllm_config)
     settle_inductor()
 
 
 def settle_layout(vllm_config: VllmConfig) -> None:
-    """The layout of the KV cache, which is hashed; the engine core resolves it before it profiles (from 0.29.0)."""
+    """Set the layout of the KV cache, which is part of the hash.
+
+    From 0.29.0 on, the engine core chooses the layout before the profile run.
+    """
     from vllm.v1.attention.backends import utils
 
     if not hasattr(utils, "resolve_kv_cache_layout"):
@@ -34,7 +37,10 @@ def settle_layout(vllm_config: VllmConfig) -> None:
 
 
 def settle_inductor() -> None:
-    """Let Inductor's settings be those of a spawned worker: it imports torch with what vLLM set in the meantime."""
+    """Set Inductor's settings to those of a spawned worker.
+
+    A spawned worker imports torch anew, after vLLM set the variables. This process imported torch before.
+    """
     import torch._inductor.config as inductor
 
     if os.environ.get("VLLM_WORKER_MULTIPROC_METHOD") != "spawn":

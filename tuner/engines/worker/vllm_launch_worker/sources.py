@@ -1,4 +1,4 @@
-"""The source files that a trace may visit: vLLM loads an artifact only if the visited files are unchanged."""
+"""Digests of the source files that a trace may visit. If a visited file changed, vLLM does not load the artifact."""
 
 from pathlib import Path
 
@@ -6,13 +6,14 @@ from shared_worker.installed import digest
 from shared_worker.vllm_types import VllmConfig
 
 TRACED = ("model_executor/models", "model_executor/layers", "models")
-"""Folders of vLLM with code that runs inside a traced forward; `models` is newer than 0.26.0."""
+"""The folders of vLLM with code that runs inside a traced `forward`. `models` exists only in releases after 0.26.0."""
 
 
 def digests(vllm_config: VllmConfig) -> dict[str, str]:
-    """Name of each source file -> sha256. vLLM's files are `vllm/PATH`, those of the model's own code `model/FILE`.
+    """Name of each source file -> sha256 in hexadecimal digits.
 
-    Only vLLM knows, after a trace, which files the trace visited. A file that differs may be one that it did not visit.
+    The files of vLLM are named `vllm/PATH`, and the files of the model's own code `model/FILE`. Which of the files a
+    trace visits is known only after the trace, so the result may hold files that it does not visit.
     """
     import vllm
 
@@ -29,7 +30,7 @@ def digests(vllm_config: VllmConfig) -> dict[str, str]:
 
 
 def name_of(file: str) -> str:
-    """The name of a source file as in `digests`; the path itself for a file that is not vLLM's."""
+    """The name of a source file as in `digests`. For a file outside of vLLM's folder it is the path itself."""
     import vllm
 
     package = Path(vllm.__file__).parent

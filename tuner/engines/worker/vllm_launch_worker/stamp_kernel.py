@@ -1,6 +1,6 @@
-"""The stamp on a GPU. Imported only where Triton has a GPU to compile for."""
+"""The kernel that writes a stamp on a GPU. It is imported only on a machine with a GPU, because Triton needs one."""
 
-# ruff: noqa: ANN001, ANN201  Triton takes annotations of a kernel for its own types, so there are none
+# ruff: noqa: ANN001, ANN201  Triton reads annotations of a kernel as its own types, so the kernel does not have any
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit(do_not_specialize=["kind", "tokens", "capacity"])
 def write(records, cursor, number, layer, kind, tokens, capacity):  # type: ignore[no-untyped-def]  # noqa: PLR0917
-    """Append one record of four numbers, or only count it when the buffer is full."""
+    """Append one record of four numbers. If the buffer is full, only count the record."""
     at = tl.atomic_add(cursor, 1)
     if at < capacity:
         row = records + at * 4

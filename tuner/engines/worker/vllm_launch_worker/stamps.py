@@ -1,4 +1,4 @@
-"""Two stamps for each MoE call: at the layer that the model calls, and in the implementation of the resolved layer."""
+"""Two stamps for each MoE call: one at the layer that the model calls, one in the code of the layer that vLLM runs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,20 +8,20 @@ from vllm_launch_worker.ring import Ring, operator
 from vllm_launch_worker.trace import CALLED, RAN
 
 IMPLEMENTATIONS = ("_forward_impl", "forward_impl", "forward_impl_chunked")
-"""Methods that the MoE operator enters once a layer is resolved (fused_moe/runner, 0.16.0 to 0.33.0)."""
+"""The methods that the MoE operator calls after it found the layer (fused_moe/runner, 0.16.0 to 0.33.0)."""
 
 
 def attach(name: str, layer: Any, index: int, ring: Ring) -> None:
     """Stamp every call and run of a layer.
 
     Args:
-        name: the registered name.
-        layer: the layer itself.
-        index: its place in registered order; its records hold it.
+        name: the registered name of the layer.
+        layer: the layer.
+        index: its place in registered order, counted from 0. Its records hold this number.
         ring: the buffer for the records.
 
     Raises:
-        RuntimeError: the layer has none of the known implementations.
+        RuntimeError: the layer does not have any of the methods `IMPLEMENTATIONS`.
     """
     import torch
 
@@ -39,7 +39,7 @@ def attach(name: str, layer: Any, index: int, ring: Ring) -> None:
 
 
 def stamped(function: Callable[..., Any], layer: Any, stamp: Callable[..., Any], kind: int) -> Callable[..., Any]:
-    """The function with a stamp of this layer in front."""
+    """A function that writes a stamp for the layer and then calls `function`."""
 
     def stamping(*args: Any, **kwargs: Any) -> Any:
         hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else first_tensor(args)
@@ -50,7 +50,7 @@ def stamped(function: Callable[..., Any], layer: Any, stamp: Callable[..., Any],
 
 
 def first_tensor(args: tuple[Any, ...]) -> Tensor:
-    """The hidden states: the first of the tensors. In some releases the layer stands before them."""
+    """The hidden states, which are the first tensor. In some releases the layer comes before them."""
     import torch
 
     hidden: Tensor = next(value for value in args if isinstance(value, torch.Tensor))

@@ -1,4 +1,4 @@
-"""The compiler, the machine and the places on which keys and artifacts depend."""
+"""The versions, the device and the folders on which keys and artifacts depend."""
 
 import sys
 from contextlib import suppress
@@ -9,7 +9,7 @@ from shared_worker.installed import version_of
 
 
 def described() -> dict[str, Any]:
-    """Versions, the device, and what Inductor itself puts into its keys; each is None where it is unknown."""
+    """The versions, the device, and Inductor's own digests. A value is None if it is unknown."""
     import torch
     import vllm
     from vllm.platforms import current_platform
@@ -26,7 +26,11 @@ def described() -> dict[str, Any]:
 
 
 def inductor() -> dict[str, Any]:
-    """Digests that Inductor hashes: of the system (GPU, CUDA, Triton) and of torch's own sources."""
+    """The values that Inductor puts into its keys.
+
+    Returns:
+        `system`: a digest of GPU, CUDA and Triton. `torch`: a digest of torch's own sources. `cuda`: CUDA's version.
+    """
     import torch
     from torch._inductor.codecache import CacheBase, torch_key
 
@@ -40,10 +44,14 @@ def inductor() -> dict[str, Any]:
 
 
 def paths(environ: dict[str, str]) -> dict[str, str | None]:
-    """Folders whose paths are part of a key, and those of packages, whose paths count in the code of a cache folder.
+    """Folders whose paths may change a key.
 
     Args:
         environ: the environment variables of the launch.
+
+    Returns:
+        Three folders from `environ`, each None if it is not set, and `vllm`: the folder of the package. vLLM hashes the
+        paths of traced files into the name of the graph folder.
     """
     import vllm
 

@@ -1,4 +1,4 @@
-"""A thin model in place of one whose weights are not on this machine: a cut config.json and random weights."""
+"""A thin model has a cut config.json and random weights. It replaces a model whose weights are not on this machine."""
 
 import json
 import shutil
@@ -9,15 +9,16 @@ from shared_worker.plain_config import ensure_config_class
 from shared_worker.vllm_types import EngineArgs
 
 LENGTH = 4096
-"""Positions, where the launch names no number: the cut config has those of the whole model, which may not fit."""
+"""The value of `max_model_len` if the launch does not set it. The value of the whole model may need too much memory."""
 
 
 def write(thin: dict[str, Any], folder: Path) -> None:
-    """Write the model's folder.
+    """Write the folder of the thin model.
 
     Args:
-        thin: `config`, the cut config.json; `code`, the folder with the model's own code where it may run, else None.
-        folder: is made.
+        thin: `config`: the cut config.json. `code`: the folder with the model's own code, or None if this code must not
+            run.
+        folder: the folder. This function makes it.
     """
     folder.mkdir()
     config = dict(thin["config"])
@@ -34,11 +35,11 @@ def put_in_place(engine_args: EngineArgs, folder: Path) -> list[str]:
     """Let the engine serve the thin model.
 
     Args:
-        engine_args: of the launch; changed.
-        folder: of the thin model.
+        engine_args: the AsyncEngineArgs of the launch. This function changes them.
+        folder: the folder of the thin model.
 
     Returns:
-        What differs from the launch, in words.
+        One sentence for each difference from the launch.
     """
     changed = ["a thin model with random weights stands for the real one"]
     for name in ("model", "tokenizer"):

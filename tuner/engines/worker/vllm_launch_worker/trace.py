@@ -1,22 +1,22 @@
-"""From the records of the stamps to passes: the layer that each call named, and the layer that ran."""
+"""Turns the records of the stamps into passes: for each MoE call, the layer that was called and the layer that ran."""
 
 from typing import Any
 
 CALLED, RAN = 1, 2
-"""Kinds of records."""
+"""Kinds of records: a layer was called, or a layer ran."""
 
 
 def passes(records: list[list[int]], names: list[str]) -> dict[int, dict[str, Any]]:
-    """The passes by number.
+    """Number of each pass -> what happened in it.
 
     Args:
-        records: `[kind, layer, pass, tokens]` in the order of the device.
-        names: registered names, in registered order.
+        records: lists `[kind, layer, pass, tokens]`, in the order in which the device wrote them.
+        names: the names of the MoE layers, in registered order.
 
     Returns:
-        Number -> `called` and `ran`, a name for each MoE call, `ran` None where none answered and `called` None where
-        something ran uncalled; `tokens`; `ambiguous`: whether a call was made before the one before had run, so that
-        which run answers which is not told.
+        For each pass: `called` and `ran`: one layer name for each MoE call. `ran` holds None for a call without a run,
+        and `called` holds None for a run without a call. `tokens`: the largest number of tokens of a call.
+        `ambiguous`: whether a call was made before the previous call ran. Then the pairs of calls and runs are a guess.
     """
     by_number: dict[int, list[tuple[int, str, int]]] = {}
     for kind, layer, number, tokens in records:
@@ -25,7 +25,7 @@ def passes(records: list[list[int]], names: list[str]) -> dict[int, dict[str, An
 
 
 def paired(events: list[tuple[int, str, int]]) -> dict[str, Any]:
-    """Join each call of one pass with the run that answers it: the oldest call without one."""
+    """Join the calls and runs of one pass. A run belongs to the oldest call that does not have a run yet."""
     calls: list[list[str | None]] = []
     waiting: list[list[str | None]] = []
     ambiguous = False
@@ -36,7 +36,7 @@ def paired(events: list[tuple[int, str, int]]) -> dict[str, Any]:
             ambiguous = ambiguous or len(waiting) > 1
         elif waiting:
             waiting.pop(0)[1] = name
-        elif not calls or calls[-1][1] != name:  # else one entry point calls another
+        elif not calls or calls[-1][1] != name:  # an equal name means that one stamped method called another
             calls.append([None, name])
     return {
         "called": [called for called, _ in calls],
@@ -47,10 +47,15 @@ def paired(events: list[tuple[int, str, int]]) -> dict[str, Any]:
 
 
 def grouped(described: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Equal passes once, each with how often it ran, in the order in which they first ran.
+    """Join equal passes into one, in the order in which they first ran.
+
+    Passes are equal if they have the same `called`, `ran`, `ambiguous` and `replayed`.
 
     Args:
         described: passes with `called`, `ran`, `ambiguous`, `replayed`, `tokens`, `request`.
+
+    Returns:
+        The first pass of each kind, with `count`: the number of equal passes, and `tokens`: the largest number of them.
     """
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for entry in described:

@@ -6,10 +6,14 @@ from vllm_launch_worker.plain import concealed, plain
 
 
 def factors() -> dict[str, Any]:
-    """`hash`: of all variables; `values`: name -> value or default. The value of a secret is a digest.
+    """The environment variables in vLLM's keys.
 
-    vLLM counts every variable that it knows and does not leave out (vllm/envs.py, `compile_factors`). It sets some
-    while it makes the config, so call this afterwards.
+    vLLM hashes all variables that it knows, except those on a list (`compile_factors` in vllm/envs.py). It sets some of
+    them while it makes the config, so call this function after that.
+
+    Returns:
+        `hash`: the hash of all variables. `values`: name -> value, or the default if it is not set. The value of a
+        secret is replaced by a digest.
     """
     from vllm import envs
     from vllm.config.utils import hash_factors

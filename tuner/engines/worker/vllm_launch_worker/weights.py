@@ -1,4 +1,4 @@
-"""Random weights under which experts matter, in place of vLLM's dummy weights."""
+"""Random weights with which different experts give different results. They replace vLLM's dummy weights."""
 
 import math
 import zlib
@@ -8,23 +8,25 @@ from shared_worker.vllm_types import Module, Tensor
 
 ONE, ZERO = 1.0, 0.0
 ALONE = {"bias": ZERO, "A": -1.0}
-"""Last part of a name -> the value of the whole parameter. `A` is a decay of Mamba layers, which grows without bound
-unless it is negative."""
+"""Last part of a parameter's name -> the value of all its numbers. `A` is the decay of Mamba layers. It must be
+negative, because otherwise their state grows without bound."""
 MATRIX = 2
-"""A parameter that mixes its inputs has at least this many dimensions."""
+"""The number of dimensions from which on a parameter counts as a matrix."""
 EXPERTS_GAIN = 2.0
-"""An expert's gate and the weighting over several experts would otherwise halve what a MoE layer adds."""
+"""The factor for the weights of experts. Without it, the gate of an expert and the weighted sum over experts would
+halve the output of a MoE layer."""
 
 
 def draw_anew() -> list[str]:
-    """Let vLLM's dummy loader draw every parameter as `fill` does, the same in every engine.
+    """Let vLLM's dummy loader fill every parameter with `fill`. The weights are the same in every engine.
 
-    vLLM's own dummy weights are within +-1e-3 (`initialize_single_dummy_weight` in model_loader/weight_utils.py). With
-    them a MoE layer adds a millionth of its input, and answers are the same whichever experts run. vLLM calls
-    `load_weights` of model_loader/dummy_loader.py before it repacks weights for kernels (0.19.1 and 0.32.0).
+    vLLM's own dummy weights lie between -1e-3 and 1e-3 (`initialize_single_dummy_weight` in
+    model_loader/weight_utils.py). With them a MoE layer adds a millionth of its input, so the answers do not depend on
+    the experts that run. vLLM calls `load_weights` of model_loader/dummy_loader.py before it repacks weights for
+    kernels (0.19.1 and 0.32.0).
 
     Returns:
-        An empty list, to which a sentence is added once a model was drawn anew.
+        An empty list. After a model was filled, it holds a sentence about that.
     """
     from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
 
@@ -42,10 +44,10 @@ def draw_anew() -> list[str]:
 
 
 def fill(name: str, tensor: Tensor) -> None:
-    """Fill a parameter: norms and scales with one, biases with zero, matrices with normal numbers.
+    """Fill a parameter: norms and scales with 1, biases with 0, matrices with normally distributed numbers.
 
-    The deviation of a matrix is 1/sqrt(inputs); its name is the seed. Packed integers become zero: vLLM leaves them as
-    the memory was, which differs between engines.
+    The standard deviation of a matrix is 1/sqrt(inputs), and twice that for experts. The CRC-32 of its name is the
+    seed. Packed integers become 0. vLLM does not initialize them, so they would differ between engines.
     """
     import torch
 
@@ -62,10 +64,13 @@ def fill(name: str, tensor: Tensor) -> None:
 
 
 def draw(tensor: Tensor, deviation: float, seed: int) -> None:
-    """Fill a tensor with normal numbers, slice by slice: types of 8 bits cannot be drawn in place."""
+    """Fill a tensor with normally distributed numbers.
+
+    Each slice is drawn as 32-bit floats and then copied, because torch cannot draw 8-bit types.
+    """
     import torch
 
     generator = torch.Generator(device=tensor.device).manual_seed(seed)
     for part in tensor:
-        drawn = torch.empty(part.shape, dtype=torch.float32, device=tensor.device)
-        part.copy_(drawn.normal_(std=deviation, generator=generator))
+        numbers = torch.empty(part.shape, dtype=torch.float32, device=tensor.device)
+        part.copy_(numbers.normal_(std=deviation, generator=generator))

@@ -1,5 +1,5 @@
-"""What both workers need. It runs inside the serving environment and follows their rules.
+"""Code that both workers use. It runs inside the serving environment, so the rules for workers hold for it, too.
 
-Floor: Python 3.10 and the standard library; vllm and transformers are imported inside functions. The workers import it
-by its own name: each puts its folder on the path when it starts.
+It needs Python 3.10 or later and the standard library. It imports vllm and transformers only inside functions. Each
+worker puts the folder of this package on the path when it starts, and imports it as `shared_worker`.
 """

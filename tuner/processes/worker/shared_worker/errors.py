@@ -1,10 +1,15 @@
-"""Exceptions as data."""
+"""Turns exceptions into data."""
 
 import traceback
 
 
 def described(error: BaseException) -> dict[str, str]:
-    """The exception in one line, and where it was raised."""
+    """An exception as data.
+
+    Returns:
+        `message`: its type and the first three lines of its text, joined, with at most 400 characters of text. `where`:
+        the place where it was raised, as `FILE:LINE`. Empty if it is unknown.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def version_of(distribution: str) -> str | None:
-    """Installed version, or None."""
+    """The installed version of a package, or None if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -15,7 +15,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def below_path(file: str | Path) -> str:
-    """The file's path relative to the deepest entry of `sys.path` above it; absolute if there is none."""
+    """The file's path relative to the deepest entry of `sys.path` that holds it. Absolute if there is no such entry."""
     path = Path(file).resolve()
     roots = [Path(entry).resolve() for entry in sys.path if entry]
     above = [root for root in roots if path.is_relative_to(root)]
@@ -25,5 +25,5 @@ def below_path(file: str | Path) -> str:
 
 
 def digest(file: Path) -> str:
-    """sha256 of the file's bytes, in hexadecimal."""
+    """The sha256 of the file's bytes, in hexadecimal digits."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

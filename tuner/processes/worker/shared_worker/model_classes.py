@@ -2,7 +2,7 @@
 
 
 def inspect_in_process() -> None:
-    """Let vLLM inspect model classes here, not in a subprocess of 10 s each."""
+    """Let vLLM inspect model classes in this process. Otherwise it starts a subprocess for each, which takes 10 s."""
     from vllm.model_executor.models import registry
 
     if hasattr(registry, "_run_in_subprocess"):

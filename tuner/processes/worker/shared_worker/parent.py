@@ -1,14 +1,14 @@
-"""The end of the process that started a worker."""
+"""Ends a worker when the process that started it ends."""
 
 import ctypes
 import signal
 from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1
-"""Of Linux's `prctl`."""
+"""The option of Linux's `prctl` that sets the signal for the end of the parent."""
 
 
 def end_with_parent() -> None:
-    """Let the kernel end this process when the one that started it is gone, even if killed; Linux alone offers it."""
+    """Let the kernel kill this process when its parent ends, even if the parent is killed. This works only on Linux."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,8 +1,7 @@
-"""Config classes for models whose own lies in remote code.
+"""Config classes for models whose own config class is in remote code.
 
-vLLM may have the model class while only the *config* class is remote. Its
-fields are plain JSON, so a plain object with the same fields serves, and no
-foreign code runs.
+vLLM may have the class of a model, but not the class of its config. The fields of a config are plain JSON. So a plain
+object with the same fields can replace it, and the remote code does not run.
 """
 
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 from shared_worker.vllm_types import Json
 
 QUANTIZATION = "quantization_config"
-"""A field that vLLM reads as the dict that it is."""
+"""A field that stays a dict, because vLLM reads it as a dict."""
 
 
 def ensure_config_class(config: Json) -> bool:
-    """Register a plain class for `model_type` if neither vLLM nor transformers has one.
+    """Register a plain class for the `model_type` of a config, if vLLM and transformers do not have one.
 
     Returns:
-        Whether a plain class stands in.
+        Whether a plain class was registered.
     """
     from vllm.transformers_utils import config as vllm_configs
 
@@ -29,14 +28,14 @@ def ensure_config_class(config: Json) -> bool:
 
 
 def known_to_transformers(model_type: str) -> bool:
-    """Whether transformers ships a config class for it."""
+    """Whether transformers has a config class for this model type."""
     from transformers import CONFIG_MAPPING
 
     return model_type in CONFIG_MAPPING
 
 
 def plain_class(kind: str) -> Any:
-    """A config class that keeps every field; nested `*_config` objects become configs too."""
+    """A config class that keeps every field. Nested objects whose name ends with `_config` become configs, too."""
     from transformers import PretrainedConfig
 
     class PlainConfig(PretrainedConfig):  # type: ignore[misc]  # transformers is not here when types are checked
@@ -47,28 +46,28 @@ def plain_class(kind: str) -> Any:
                 if name.endswith("_config") and name != QUANTIZATION and isinstance(value, dict):
                     fields[name] = nested_config(value)
             super().__init__(**fields)
-            # Declared by the base class as properties or defaults in some
-            # releases: what the JSON says wins.
+            # In some releases the base class has properties or defaults for
+            # some fields. The value from the JSON replaces them.
             for name, value in fields.items():
                 if getattr(self, name, None) is None and value is not None:
                     setattr(self, name, value)
 
         def __getitem__(self, name: str) -> Any:
-            """A field, for code that takes a nested config as it stands in the JSON."""
+            """A field, for code that reads a nested config as a dict."""
             return vars(self)[name]
 
         def __contains__(self, name: str) -> bool:
             return name in vars(self)
 
         def get(self, name: str, default: Any = None) -> Any:
-            """As of a dict."""
+            """A field or the default, as `dict.get`."""
             return vars(self).get(name, default)
 
     return PlainConfig
 
 
 def nested_config(fields: Any) -> Any:
-    """The nested config as its own class if transformers has it, else plain."""
+    """The nested config as an object of transformers' class for its model type, or else of a plain class."""
     from transformers import CONFIG_MAPPING
 
     fields = dict(fields)

@@ -1,6 +1,7 @@
-"""What the workers use of the objects of vLLM and torch, and shapes of plain data.
+"""Types for the objects of vLLM and torch, with the attributes that the workers use, and types for plain data.
 
-Neither library is here when types are checked. What an object has in some releases only is read with `getattr`.
+vLLM and torch are not installed where the types are checked. Attributes that exist only in some releases are not
+listed. The workers read them with `getattr`.
 """
 
 from collections.abc import Callable, Iterator, Reversible
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 Json = dict[str, Any]
 """A JSON object."""
 Function = Callable[..., Any]
-"""A function of vLLM's or torch's, whose arguments differ between releases."""
+"""A function of vLLM or torch. Its arguments differ between releases."""
 
 
 class Tensor(Protocol):
@@ -38,7 +39,7 @@ class Tensor(Protocol):
         """The tensor in the host's memory."""
 
     def dim(self) -> int:
-        """How many dimensions it has."""
+        """The number of dimensions."""
 
     def fill_(self, value: float) -> "Tensor":
         """Set every number to this value."""
@@ -47,7 +48,7 @@ class Tensor(Protocol):
         """The tensor with one dimension."""
 
     def is_contiguous(self) -> bool:
-        """Whether it lies in memory without gaps."""
+        """Whether its numbers lie in memory in order and without gaps."""
 
     def is_floating_point(self) -> bool:
         """Whether its numbers are floating-point numbers."""
@@ -59,7 +60,7 @@ class Tensor(Protocol):
         """Zeros of the same type on the same device."""
 
     def numel(self) -> int:
-        """How many numbers it holds."""
+        """The number of its elements."""
 
     def repeat(self, *sizes: int) -> "Tensor":
         """Copies of the tensor along each dimension."""
@@ -83,10 +84,10 @@ class Module(Protocol):
     forward: Function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it, with its hooks."""
+        """Run `forward` and the hooks."""
 
     def eval(self) -> Any:
-        """Prepare it for inference; returns itself."""
+        """Switch the module to inference. Returns the module."""
 
     def get_submodule(self, target: str) -> "Module":
         """A module inside, by its name."""
@@ -95,7 +96,7 @@ class Module(Protocol):
         """The module and all modules inside."""
 
     def named_modules(self) -> "Iterator[tuple[str, Module]]":
-        """The same with their names."""
+        """The module and all modules inside, with their names."""
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """All weights with their names."""
@@ -140,7 +141,7 @@ class GraphModule(Module, Protocol):
 
 
 Layers = dict[str, Module]
-"""Registered name -> MoE layer, in registered order."""
+"""Registered name -> MoE layer, in construction order."""
 
 
 class CompilationConfig(Protocol):
@@ -210,7 +211,7 @@ class SchedulerConfig(Protocol):
 
 
 class VllmConfig(Protocol):
-    """vLLM's whole configuration of an engine."""
+    """vLLM's complete configuration of an engine."""
 
     additional_config: Any
     compilation_config: CompilationConfig
@@ -223,7 +224,7 @@ class VllmConfig(Protocol):
     speculative_config: Any
 
     def compute_hash(self) -> str:
-        """Its factor of the compile cache's keys."""
+        """The hash of the config, which is a part of the compile cache's keys."""
 
 
 class EngineArgs(Protocol):
@@ -265,10 +266,10 @@ class Engine(Protocol):
         """Send a request."""
 
     def collective_rpc(self, method: str) -> list[Any]:
-        """Call a method of every worker process; the answer of each."""
+        """Call a method in every worker process. Returns the answer of each."""
 
     def has_unfinished_requests(self) -> bool:
-        """Whether a request waits for its answer."""
+        """Whether a request is not fully answered yet."""
 
     def step(self) -> list[RequestOutput]:
-        """Run one pass; the outputs that it brought."""
+        """Run one pass. Returns its outputs."""

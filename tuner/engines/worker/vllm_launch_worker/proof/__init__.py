@@ -1,8 +1,9 @@
-"""The proof of one launch: do compiled passes call every MoE layer once, in the registered order?
+"""The proof of one launch: does every compiled pass call every MoE layer once, in the registered order?
 
-vLLM compiles a class by tracing its `forward` once with Dynamo, as one graph, and drops the guards. From then on every
-compiled pass makes the calls of that one trace. The proof builds the launch's own model on the meta device, traces it
-in the same way, and reads the graph. It runs nothing, so it needs neither weights nor kernels nor a KV cache.
+To compile a class, vLLM traces its `forward` once with Dynamo, as one graph, and drops the guards. From then on every
+compiled pass makes the calls of that trace. The proof builds the model of the launch on the meta device, traces it in
+the same way, and reads the graph. It does not run the model, so it does not need weights, kernels or a KV cache.
 
-Each module collects failures: `{"code", "condition", "fields"}`. The host decides what they mean.
+The modules return failures, each a dictionary with `code`, `condition` and `fields` (see `failure.py`). The host turns
+them into a decision.
 """

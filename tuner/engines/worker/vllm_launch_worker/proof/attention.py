@@ -1,6 +1,6 @@
-"""Attention backends that build on every platform and never run.
+"""Attention backends that can be built on every platform. They never run.
 
-vLLM gets their paths, and imports them where it asks its platform for a backend.
+`building.py` gives vLLM the paths of these classes in place of the platform's backend, and vLLM imports them.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from vllm.model_executor.layers.attention.mla_attention import MLACommonBackend
 
 
 class Unrun:
-    """An implementation of attention that takes any arguments and computes nothing."""
+    """An implementation of attention that accepts any arguments and does not compute."""
 
     can_return_lse_for_decode = True
     supports_quant_query_input = False
@@ -20,7 +20,7 @@ class Unrun:
         pass
 
     def process_weights_after_loading(self, *_: Any, **__: Any) -> None:
-        """There are no weights."""
+        """Do nothing, because there are no weights."""
 
 
 class Latent(MLACommonBackend):  # type: ignore[misc]  # its base is Any without vLLM
@@ -33,12 +33,12 @@ class Latent(MLACommonBackend):  # type: ignore[misc]  # its base is Any without
 
     @staticmethod
     def get_impl_cls() -> type[Any]:
-        """The class of the layer's implementation."""
+        """The class of the implementation."""
         return Unrun
 
 
 class Sparse(Latent):
-    """Multi-head latent attention with an indexer."""
+    """Multi-head latent attention with an indexer, which chooses the tokens to read."""
 
     @staticmethod
     def get_name() -> str:
@@ -47,5 +47,5 @@ class Sparse(Latent):
 
     @classmethod
     def is_sparse(cls) -> bool:
-        """Whether it reads only the tokens that an indexer chose."""
+        """Whether attention reads only the tokens that an indexer chose."""
         return True

@@ -1,4 +1,4 @@
-"""The launch's model on the meta device: every layer in its full width, without memory for weights."""
+"""Builds the model of a launch on the meta device. Every layer has its full size, but weights use no memory."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,22 +12,30 @@ from vllm_launch_worker.proof.failure import in_words
 
 
 class Standing:
-    """The stand-ins for parts of vLLM that this machine lacks, as assumptions of the report."""
+    """The stand-ins for parts of vLLM that this machine lacks. The report lists them as assumptions.
+
+    Attributes:
+        assumptions: one entry for each stand-in, with `kind` and `detail`.
+    """
 
     def __init__(self) -> None:
         self.assumptions: list[dict[str, str]] = []
 
     def note(self, kind: str, detail: str) -> None:
-        """Note a stand-in, once."""
+        """Add a stand-in to the list, unless the list already has it."""
         assumption = {"kind": kind, "detail": detail}
         if assumption not in self.assumptions:
             self.assumptions.append(assumption)
 
 
 def built(vllm_config: VllmConfig, standing: Standing) -> Any:
-    """The model that vLLM picks for this config, constructed on the meta device.
+    """Build the model that vLLM picks for this config on the meta device.
 
-    A CPU lacks kernels for the experts of some quantisations. There the model is built without its quantisation.
+    A CPU lacks expert kernels for some quantisations. If a quantised model cannot be built on a CPU, this function
+    builds it again without quantisation.
+
+    Raises:
+        Exception: the model cannot be built.
     """
     from vllm.platforms import current_platform
 
@@ -44,7 +52,7 @@ def built(vllm_config: VllmConfig, standing: Standing) -> Any:
 
 
 def constructed(vllm_config: VllmConfig, standing: Standing) -> Any:
-    """As `built`, without a second try."""
+    """As `built`, but with one attempt only."""
     import torch
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
@@ -70,9 +78,9 @@ def constructed(vllm_config: VllmConfig, standing: Standing) -> Any:
 
 
 def with_adapters(model: Module, vllm_config: VllmConfig) -> Any:
-    """Put adapter layers around the model's own, as vLLM's model runner does before the first call.
+    """Wrap the model's layers in LoRA adapter layers, as vLLM's model runner does before the first call.
 
-    `load_lora_model`, vllm/v1/worker/lora_model_runner_mixin.py, 0.16.0 to 0.32.0.
+    Source: `load_lora_model` in vllm/v1/worker/lora_model_runner_mixin.py, 0.16.0 to 0.32.0.
     """
     import torch
     from vllm.lora.model_manager import LRUCacheLoRAModelManager, create_lora_manager
@@ -93,7 +101,7 @@ def with_adapters(model: Module, vllm_config: VllmConfig) -> Any:
 
 @contextmanager
 def maps_with_memory() -> Iterator[None]:
-    """While the block runs, the small tables of the experts of each rank are made in memory: vLLM reads them."""
+    """While the block runs, the expert maps of each rank are made in memory, because vLLM reads their values."""
     with ExitStack() as patches:
         for name, home in list(sys.modules.items()):
             if not name.startswith("vllm.model_executor.layers"):
@@ -105,7 +113,7 @@ def maps_with_memory() -> Iterator[None]:
 
 
 def in_memory(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function that makes tensors, and let it make them in memory."""
+    """Call a function that makes tensors. The tensors are made in the CPU's memory."""
     import torch
 
     with torch.device("cpu"):
@@ -113,10 +121,10 @@ def in_memory(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def give_workspace() -> None:
-    """Make the scratch memory that some layers ask for while they are built; a worker process of vLLM makes it, too."""
+    """Make the workspace that some layers need while they are built. vLLM's worker process makes it, too."""
     import torch
 
-    with suppress(ImportError):  # releases before vllm/v1/worker/workspace.py
+    with suppress(ImportError):  # older releases do not have vllm/v1/worker/workspace.py
         from vllm.v1.worker.workspace import init_workspace_manager
 
         init_workspace_manager(torch.device("meta"))
@@ -124,7 +132,7 @@ def give_workspace() -> None:
 
 @contextmanager
 def without_copies() -> Iterator[None]:
-    """While the block runs, a module without memory that is sent to a device stays as it is."""
+    """While the block runs, `Module.to` returns a module on the meta device unchanged."""
     import torch
 
     send = torch.nn.Module.to
@@ -139,7 +147,7 @@ def without_copies() -> Iterator[None]:
 
 
 def leave_device(model: Module) -> None:
-    """Put on the meta device what a model made elsewhere: parameters, buffers, and tensors in attributes."""
+    """Move the model's tensors to the meta device: parameters, buffers, and tensors in attributes and lists."""
     import torch
 
     model.to("meta")
@@ -152,7 +160,7 @@ def leave_device(model: Module) -> None:
 
 
 def without_memory(value: Any) -> Any:
-    """The tensor on the meta device; anything else as it is."""
+    """A tensor, moved to the meta device. Any other value is returned unchanged."""
     import torch
 
     return value.to("meta") if isinstance(value, torch.Tensor) else value
@@ -160,9 +168,10 @@ def without_memory(value: Any) -> Any:
 
 @contextmanager
 def attention_of_other_platforms(standing: Standing) -> Iterator[None]:
-    """While the block runs, a kind of attention that this platform lacks is built as `attention.py` has it.
+    """While the block runs, vLLM uses a backend of `attention.py` if this platform has none for a layer.
 
-    vLLM's attention layers are operators in a trace. Which kernel is behind them is decided when they run.
+    In a trace, vLLM's attention layers are operators. The backend decides only which kernel runs, so it does not
+    change the trace.
     """
     from vllm.platforms import current_platform
 
@@ -186,7 +195,14 @@ SPARSE = "vllm_launch_worker.proof.attention.Sparse"
 
 
 def finish(model: Module, vllm_config: VllmConfig, standing: Standing) -> None:
-    """Take vLLM's own step after loading for every layer except experts, whose arithmetic is not traced."""
+    """Call vLLM's `process_weights_after_loading` for every layer except experts.
+
+    The arithmetic of experts is not traced, so experts do not need this step. If the step fails for a linear layer on a
+    GPU, the layer multiplies by a new weight (`stand_in_for_linear`).
+
+    Raises:
+        Exception: the step failed for a linear layer on a CPU. `built` then builds the model without quantisation.
+    """
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
     from vllm.model_executor.layers.linear import LinearMethodBase, UnquantizedLinearMethod
@@ -213,14 +229,17 @@ def finish(model: Module, vllm_config: VllmConfig, standing: Standing) -> None:
 
 
 def plain_linear(module: Any) -> None:
-    """Let a linear layer multiply as torch does; a CPU build keeps its kernel in this attribute."""
+    """Let a linear layer call `torch.nn.functional.linear`. A CPU build of vLLM reads its kernel from `cpu_linear`."""
     import torch
 
     module.cpu_linear = torch.nn.functional.linear
 
 
 def stand_in_for_linear(module: Any) -> None:
-    """Let a linear layer multiply by a weight of its size: its own arithmetic needs what the failed step makes."""
+    """Let a linear layer multiply by a new weight of shape (outputs, inputs).
+
+    The layer's own arithmetic needs values that the failed step would have made.
+    """
     import torch
 
     rows = getattr(module, "output_size_per_partition", module.output_size)
@@ -236,8 +255,9 @@ def stand_in_for_linear(module: Any) -> None:
 def call_operators(model: Any, vllm_config: VllmConfig, standing: Standing) -> None:
     """Let MoE and attention layers call vLLM's operators on every platform, as they do on a GPU.
 
-    A CPU build calls Python functions instead (`_select_forward`, fused_moe/runner; `use_direct_call` of attention
-    layers, 0.17.0 to 0.32.0). Its trace would hold the experts' arithmetic in place of the call.
+    A CPU build calls Python functions instead (0.17.0 to 0.32.0: `_select_forward` in fused_moe/runner, and
+    `use_direct_call` of attention layers). Without this change the trace would hold the arithmetic of the experts, not
+    the call of the layer.
     """
     import torch
 

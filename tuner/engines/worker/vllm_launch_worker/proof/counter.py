@@ -1,4 +1,7 @@
-"""Condition 3: a call beyond the registered layers stops the engine. Checked on vLLM's own counter."""
+"""Condition 3: if a pass makes more MoE calls than there are registered layers, vLLM's counter raises an error.
+
+This module calls the counter of the installed vLLM to check it.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -12,13 +15,16 @@ HOMES = (
     "vllm.model_executor.layers.fused_moe.runner.default_moe_runner",
     "vllm.model_executor.layers.fused_moe.layer",
 )
-"""Modules with `get_layer_from_name`: of 0.20 and later, of 0.17 to 0.19, of 0.16."""
+"""The modules that may hold `get_layer_from_name`: in 0.20 and later, in 0.17 to 0.19, and in 0.16."""
 NAME = "from_forward_context"
-"""The name in a MoE call where the counter decides."""
+"""The layer name in a MoE call that lets the counter choose the layer."""
 
 
 def counter_against(vllm_config: VllmConfig) -> list[Failure]:
-    """Why a call beyond the list would go on in silence; empty if vLLM's counter refuses it, or is never used."""
+    """A failure if one MoE call too many does not raise an error.
+
+    The list is empty if vLLM's counter raises AssertionError, or if this vLLM never uses the counter.
+    """
     if not is_honoured():
         return []
     context = context_at_the_end(vllm_config)
@@ -38,9 +44,9 @@ def counter_against(vllm_config: VllmConfig) -> list[Failure]:
 
 
 def context_at_the_end(vllm_config: VllmConfig) -> Any:
-    """A forward context in which every registered layer was called; None if its counter has another form.
+    """A forward context whose counter stands behind the last registered layer. None if the counter has another form.
 
-    vLLM makes a context for each pass, and its counter begins at 0 (vllm/forward_context.py, 0.16.0 to 0.33.0).
+    vLLM makes a context for each pass. Its counter starts at 0 (vllm/forward_context.py, 0.16.0 to 0.33.0).
     """
     from vllm.forward_context import ForwardContext, create_forward_context
 
@@ -55,7 +61,7 @@ def context_at_the_end(vllm_config: VllmConfig) -> Any:
 
 
 def counter() -> Callable[[str], Any] | None:
-    """VLLM's function that resolves a MoE call; None where a release has none."""
+    """The function of vLLM that finds the layer of a MoE call. None if this release does not have it."""
     for home in HOMES:
         try:
             module = importlib.import_module(home)
@@ -68,7 +74,7 @@ def counter() -> Callable[[str], Any] | None:
 
 
 def is_honoured() -> bool:
-    """Whether this vLLM keeps a flag that is set to true; from torch 2.11 on it forces it to false."""
+    """Whether this vLLM keeps `fast_moe_cold_start` if it is set to true. From torch 2.11 on, vLLM sets it to false."""
     from vllm.config import CompilationConfig, VllmConfig
 
     config = VllmConfig(compilation_config=CompilationConfig(fast_moe_cold_start=True))

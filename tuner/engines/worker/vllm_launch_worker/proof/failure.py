@@ -1,39 +1,42 @@
-"""What does not hold, or could not be observed, as data."""
+"""Failures as data: a condition that does not hold, or that could not be observed."""
 
 import re
 import traceback
 from typing import Any
 
 NOT_TRACED, COMPILED, IN_ORDER, NOTHING_SILENT, NOTHING_OUTSIDE = 0, 1, 2, 3, 4
-"""The conditions; 0: the launch could not be built or traced."""
+"""The numbers of the conditions. 0 means that the launch could not be built or traced."""
 WORDS = 300
-"""Characters of an error that a failure holds at most."""
+"""The largest number of characters of an error message in a failure."""
 
 Failure = dict[str, Any]
 
 
 def failure(condition: int, code: str, **fields: Any) -> Failure:
-    """One failure.
+    """Make a failure.
 
     Args:
-        condition: the condition that does not hold.
-        code: what is wrong.
-        fields: texts and numbers for a sentence about it.
+        condition: the number of the condition that does not hold.
+        code: what is wrong, as an identifier that the host knows.
+        fields: strings and numbers for the host's sentence about it.
     """
     return {"code": code, "condition": condition, "fields": fields}
 
 
 def raised(condition: int, code: str, error: BaseException) -> Failure:
-    """An exception as a failure, with the place in the code where it began."""
+    """Make a failure from an exception. It holds the message, and the file and line where the error began."""
     file, line = cause(error)
     return failure(condition, code, error=in_words(error), file=file, line=line)
 
 
 def in_words(error: BaseException) -> str:
-    """The exception in one line. Dynamo's fill a screen; of them it is the part that says what Dynamo met."""
+    """The exception in one line of at most `WORDS` characters after its type.
+
+    Dynamo's messages are long. From them this takes only the developer debug context, which names the unsupported code.
+    """
     text = str(error)
-    met = MET.search(text)
-    words = " ".join((met[1] if met else text).split())[:WORDS]
+    context = MET.search(text)
+    words = " ".join((context[1] if context else text).split())[:WORDS]
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
@@ -43,7 +46,11 @@ USER_CODE = "from user code:"
 
 
 def cause(error: BaseException) -> tuple[str, int]:
-    """File and line where an error began: in the code that Dynamo traced, else at the first exception of the chain."""
+    """The file and line where an error began.
+
+    If Dynamo names the code that it traced, this is its innermost frame. Else it is where the first exception of the
+    chain was raised. The result is an empty string and 0 if the place is unknown.
+    """
     _, marker, traced = str(error).partition(USER_CODE)
     frames = FRAME.findall(traced) if marker else []
     if frames:

@@ -1,9 +1,10 @@
-"""The first call that the launch's model runner makes: vLLM compiles the model for it.
+"""Makes the first call of the model, as the model runner of the launch does. vLLM compiles the model in this call.
 
-It is `_dummy_run` of vllm/v1/worker/gpu_model_runner.py (0.16.0 to 0.32.0). The profile run on a GPU has as many tokens
-as the largest batch. The warm-up of a CPU worker (cpu_model_runner.py, `warming_up_model`) has 16 tokens, or as many as
-requests; from 0.32.0 on it is the profile run. Attention metadata is None in both. Dynamo treats all numbers but 0 and
-1 alike.
+Source: `_dummy_run` in vllm/v1/worker/gpu_model_runner.py, 0.16.0 to 0.32.0. On a GPU the first call is the profile
+run, with as many tokens as the largest batch. On a CPU it is the warm-up (`warming_up_model` in cpu_model_runner.py),
+with one token for each request that may run at once, and at least 16. From 0.32.0 on it is the profile run there, too.
+The exact number does not matter: Dynamo treats all numbers except 0 and 1 in the same way. The attention metadata is
+None in both cases.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,11 +14,11 @@ from typing import Any
 from shared_worker.vllm_types import ModelConfig, Module, Tensor, VllmConfig
 
 CPU_TOKENS = 16
-"""Tokens of a CPU worker's warm-up, unless more requests may come at once."""
+"""The smallest number of tokens in the warm-up of a CPU worker."""
 
 
 def tokens(vllm_config: VllmConfig, device: str) -> int:
-    """Tokens of the first call."""
+    """The number of tokens in the first call. `device` is the type of the platform's device, such as `cpu`."""
     scheduler = vllm_config.scheduler_config
     if device == "cpu":
         return min(max(CPU_TOKENS, scheduler.max_num_seqs), scheduler.max_num_batched_tokens)
@@ -25,7 +26,13 @@ def tokens(vllm_config: VllmConfig, device: str) -> int:
 
 
 def arguments(model: Any, vllm_config: VllmConfig, count: int) -> dict[str, Any]:
-    """The keyword arguments of the call, on the meta device."""
+    """The keyword arguments of the call. Tensors are on the meta device.
+
+    Args:
+        model: the outermost module.
+        vllm_config: the launch.
+        count: the number of tokens.
+    """
     import torch
     from vllm.distributed import get_pp_group
 
@@ -47,25 +54,31 @@ def arguments(model: Any, vllm_config: VllmConfig, count: int) -> dict[str, Any]
 
 
 def takes_embeddings(vllm_config: VllmConfig) -> bool:
-    """Whether the runner embeds tokens itself: for a model that may get images, or if prompts may be embeddings."""
+    """Whether the runner calls the model with embedded tokens.
+
+    It does so for a model that may get images or other media, and if the launch allows prompts that are embeddings.
+    """
     from vllm.multimodal import MULTIMODAL_REGISTRY
 
     config = vllm_config.model_config
     if config.is_multimodal_model and not config.is_encoder_decoder:
         if not config.multimodal_config.limit_per_prompt:
-            return True  # the registry would say the same, and needs a tokenizer for it
+            return True  # the registry gives the same answer, but needs a tokenizer
         return bool(MULTIMODAL_REGISTRY.supports_multimodal_inputs(config))
     return bool(getattr(config, "enable_prompt_embeds", False))
 
 
 def embedding_size(config: ModelConfig) -> int:
-    """Width of an embedded token; `get_inputs_embeds_size` where a release has it."""
+    """The width of an embedded token. Some releases lack `get_inputs_embeds_size`; there it is the hidden size."""
     size: Callable[[], int] = getattr(config, "get_inputs_embeds_size", None) or config.get_hidden_size
     return size()
 
 
 def positions(config: ModelConfig, count: int) -> Tensor:
-    """Positions: one row, or several for rotary embeddings that distinguish the dimensions of images."""
+    """The positions of the tokens, in the shape (count,) or (rows, count).
+
+    There are several rows for rotary embeddings that have a position for each dimension of an image.
+    """
     import torch
 
     rows = 3 if config.uses_mrope else int(getattr(config, "uses_xdrope_dim", 0) or 0)
@@ -84,11 +97,14 @@ def make_call(
     """Make the call.
 
     Args:
-        function: the model, or what stands for its `forward`.
+        function: the function to call: the model, or a compiled form of its `forward`.
         model: the outermost module.
         vllm_config: the launch.
-        mark: gets the arguments before the call.
-        count: number of tokens, if not that of the runner's first call.
+        mark: is called with the keyword arguments before the call.
+        count: the number of tokens. None: as many as in the runner's first call.
+
+    Returns:
+        The result of the call.
     """
     import torch
     from vllm.config import set_current_vllm_config
@@ -105,7 +121,11 @@ def make_call(
 
 
 def across_replicas(vllm_config: VllmConfig, count: int) -> dict[str, Any]:
-    """With data parallelism, what the ranks would tell each other: all run the same number of tokens."""
+    """The numbers of tokens that data-parallel ranks exchange before a pass, as if all ranks had `count` tokens.
+
+    Returns:
+        Keyword arguments for `set_forward_context`. Empty without data parallelism.
+    """
     import torch
 
     ranks = vllm_config.parallel_config.data_parallel_size
@@ -114,7 +134,7 @@ def across_replicas(vllm_config: VllmConfig, count: int) -> dict[str, Any]:
 
 @contextmanager
 def returns_of(module: Module, returned: list[Any]) -> Iterator[None]:
-    """While the block runs, add what calls of this module return to the list."""
+    """While the block runs, the result of each call of `module` is added to the list `returned`."""
     compiled: type[Any] = type(module)
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:

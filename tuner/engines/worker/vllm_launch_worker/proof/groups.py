@@ -1,4 +1,4 @@
-"""The launch's groups of processes, in one process: torch's fake backend answers for the other ranks."""
+"""Makes the process groups of a launch in one process. Torch's fake backend stands for the other ranks."""
 
 import importlib.util
 import sys
@@ -11,11 +11,14 @@ from unittest import mock
 from shared_worker.vllm_types import ParallelConfig, VllmConfig
 
 Ranks = tuple[int, int, int]
-"""Data-parallel, pipeline and tensor rank."""
+"""The data-parallel rank, the pipeline rank and the tensor rank. Each counts from 0."""
 
 
 def ranks(parallel: ParallelConfig) -> list[Ranks]:
-    """The ranks that may differ: first, middle and last pipeline stage, first and last of each other group."""
+    """The ranks that may run different code.
+
+    These are the first, middle and last pipeline stage, and the first and last rank of each other group.
+    """
     stages = sorted({0, parallel.pipeline_parallel_size // 2, parallel.pipeline_parallel_size - 1})
     tensors = sorted({0, parallel.tensor_parallel_size - 1})
     replicas = sorted({0, parallel.data_parallel_size - 1})
@@ -24,9 +27,10 @@ def ranks(parallel: ParallelConfig) -> list[Ranks]:
 
 @contextmanager
 def devices_of_a_launch() -> Iterator[None]:
-    """While the block runs, this machine has as many devices as any launch asks for: its ranks are simulated here.
+    """While the block runs, vLLM sees `DEVICES` devices, more than any launch asks for.
 
-    vLLM refuses a launch with more processes than there are GPUs (vllm/config/parallel.py, 0.16.0 to 0.32.0).
+    vLLM refuses a launch with more processes than GPUs (vllm/config/parallel.py, 0.16.0 to 0.32.0). This worker
+    simulates the ranks, so it does not need the GPUs.
     """
     from vllm.config import parallel
     from vllm.platforms import current_platform
@@ -45,7 +49,7 @@ DEVICES = 4096
 
 
 def name_of(rank: Ranks, parallel: ParallelConfig) -> str:
-    """A rank in words."""
+    """The name of a rank for the report, such as `pipeline 0 of 2, tensor 3 of 4`. Groups of one rank are left out."""
     sizes = (parallel.data_parallel_size, parallel.pipeline_parallel_size, parallel.tensor_parallel_size)
     words = ("data", "pipeline", "tensor")
     parts = [f"{word} {at} of {size}" for word, at, size in zip(words, rank, sizes, strict=True) if size > 1]
@@ -53,9 +57,9 @@ def name_of(rank: Ranks, parallel: ParallelConfig) -> str:
 
 
 def join(vllm_config: VllmConfig, rank: Ranks) -> None:
-    """Make vLLM's groups as this rank of the launch would see them.
+    """Make vLLM's process groups as this rank of the launch sees them.
 
-    Collectives go through vLLM's operators, as on a GPU: they are traced and never run.
+    Collectives call vLLM's operators, as on a GPU. The operators are traced and never run.
     """
     import torch
     from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -92,9 +96,9 @@ def join(vllm_config: VllmConfig, rank: Ranks) -> None:
 
 
 def classes_of_the_launch(parallel_config: ParallelConfig) -> list[str]:
-    """The files of the classes that the launch puts in place of vLLM's worker and executor, or adds to them.
+    """The files of the worker, executor and worker extension classes that the launch names.
 
-    If a class is not found, its name stands for the file.
+    If the file of a class is not found, the list holds the name of its module.
     """
     names = (
         parallel_config.worker_cls,
@@ -105,7 +109,15 @@ def classes_of_the_launch(parallel_config: ParallelConfig) -> list[str]:
 
 
 def file_of(name: Any) -> str:
-    """The file of a class or of a class's path; for a package that nobody imported, its first file."""
+    """The file of a class.
+
+    Args:
+        name: the class, or its path `module.Class`. If its package is not imported, the result is the package's
+            `__init__.py`, because to look up an inner module would import the package.
+
+    Returns:
+        The path of the file, or the name of the module if there is no file.
+    """
     module = name.__module__ if isinstance(name, type) else name.rpartition(".")[0]
     package = module.partition(".")[0]
     try:

@@ -1,9 +1,9 @@
-"""vLLM's own token mixers stand as one operator in a trace: most of its time would go into their arithmetic.
+"""Replaces each of vLLM's own token mixers by one operator, to save time. A trace spends most time in their arithmetic.
 
-A token mixer is a module with an attention or state-space layer in it, of a class whose modules hold no MoE layer. What
-it computes carries nothing in the graph that is read (`order.py`), so that a chain through it never counts. Two kinds
-are traced as they are: a class of somebody else, and a class that is not called as `mixer(..., hidden states, ...)`
-with hidden states of the same shape as its result.
+A token mixer is a module that holds an attention or state-space layer, and whose class does not hold a MoE layer. In
+`order.py` the operator does not carry values, so a chain of operations through it does not count. Two kinds of token
+mixers are not replaced: those whose class is not vLLM's own, and those that do not have exactly one argument with the
+shape and type of their result.
 """
 
 import traceback
@@ -33,15 +33,15 @@ def stood_in(
     origins: Origins,
     standing: Standing,
 ) -> Iterator[None]:
-    """While the block runs, token mixers in the region are operators.
+    """While the block runs, each token mixer in the region is one operator.
 
     Args:
         model: the outermost module.
         region: the compiled module.
-        layers: the MoE layers.
+        layers: the MoE layers by name.
         vllm_config: the launch.
-        origins: whose code a file is.
-        standing: gets a note of each stand-in.
+        origins: tells where each source file comes from.
+        standing: records each stand-in.
     """
     replaced: dict[Module, type[Any]] = {}
     mixers = token_mixers(region, layers, vllm_config, origins)
@@ -59,7 +59,10 @@ def stood_in(
 
 
 def token_mixers(region: Region, layers: dict[str, Module], vllm_config: VllmConfig, origins: Origins) -> list[Module]:
-    """The outermost modules that hold a layer of vLLM's forward context and whose class holds no MoE layer."""
+    """The outermost modules that hold a layer of vLLM's forward context and whose class does not hold a MoE layer.
+
+    Modules whose class is not vLLM's own are left out.
+    """
     experts = set(map(id, layers.values()))
     context = vllm_config.compilation_config.static_forward_context.values()
     mixing = set(map(id, context)) - experts
@@ -77,7 +80,7 @@ def token_mixers(region: Region, layers: dict[str, Module], vllm_config: VllmCon
 
 
 def code_file(kind: type[Any]) -> str:
-    """The file of a module class's `forward`; empty if it has no code."""
+    """The file of a module class's `forward`. Empty if `forward` is not a Python function."""
     code = getattr(kind.forward, "__code__", None)
     return "" if code is None else str(code.co_filename)
 
@@ -85,11 +88,15 @@ def code_file(kind: type[Any]) -> str:
 def learned(
     model: Module, region: Region, mixers: list[Module], vllm_config: VllmConfig, standing: Standing
 ) -> dict[type[Any], Place]:
-    """How each class of mixers is called: which of its arguments holds the hidden states.
+    """Find out which argument of each mixer class holds the hidden states.
 
-    One pass on the meta device, without compiling, shows it. A class is left out if its calls differ, or if its result
-    is not a tensor in the shape of exactly one argument. If a class does not run on this machine, its result is taken
-    to have the shape of the only argument that holds hidden states; a wrong shape would not fit what is added to it.
+    This function runs one pass on the meta device, without compiling. A class is left out if its calls differ, or if
+    its result does not have the shape of exactly one argument. If a class does not run on this machine, its only
+    floating-point argument is taken as the hidden states, and the result is taken to have its shape. If this is wrong,
+    later additions in the trace fail.
+
+    Returns:
+        Class -> position or keyword of the argument. Empty if the pass failed.
     """
     places: dict[type[Any], Place | None] = {}
 
@@ -119,7 +126,10 @@ Note = Callable[[type[Any], tuple[Any, ...], dict[str, Any], Any], None]
 
 
 def watched(kind: type[Any], note: Note, standing: Standing) -> type[Any]:
-    """A subclass whose `forward` notes its arguments and its result; where it fails, a tensor stands for the result."""
+    """A subclass whose `forward` passes its arguments and its result to `note`.
+
+    If `forward` fails, a tensor from `result_for` stands for the result.
+    """
 
     def forward(mixer: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -136,7 +146,7 @@ def watched(kind: type[Any], note: Note, standing: Standing) -> type[Any]:
 
 
 def result_for(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """A tensor like the only argument of floating-point numbers; None if there are several, or none."""
+    """An unfilled tensor like the only floating-point argument. None if there is not exactly one such argument."""
     import torch
 
     values = [value for value in [*args, *kwargs.values()] if isinstance(value, torch.Tensor)]
@@ -145,14 +155,14 @@ def result_for(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
 
 
 def restore(before: dict[Module, dict[str, Any]]) -> None:
-    """Give modules their earlier attributes back: for a launch the traced pass is the first pass."""
+    """Restore the attributes of modules. In a launch the traced pass is the first one, so no earlier pass may show."""
     for module, attributes in before.items():
         vars(module).clear()
         vars(module).update(attributes)
 
 
 def place_of_input(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Place | None:
-    """The place of the one argument that has the shape and type of the result; None if there is not exactly one."""
+    """The place of the argument that has the shape and type of the result. None if there is not exactly one."""
     import torch
 
     if not isinstance(output, torch.Tensor):
@@ -166,7 +176,7 @@ def place_of_input(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -
 
 
 def operator_of(kind: type[Any], place: Place) -> type[Any]:
-    """A subclass whose `forward` is one operator."""
+    """A subclass whose `forward` only calls the operator, with the argument at `place`."""
     mixed = operator()
 
     def forward(_self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -176,7 +186,7 @@ def operator_of(kind: type[Any], place: Place) -> type[Any]:
 
 
 def operator() -> Any:
-    """The operator that stands for a token mixer: it returns a tensor in the shape of its input, unfilled."""
+    """The operator that stands for a token mixer. It returns an unfilled tensor with the shape of its input."""
     import torch
 
     namespace = getattr(torch.ops, NAMESPACE)
@@ -189,4 +199,4 @@ def operator() -> Any:
 
 
 LIBRARIES: list[Any] = []
-"""Libraries of operators; an operator ends with its library object."""
+"""The libraries of operators. torch removes an operator when its library object is deleted."""

@@ -1,4 +1,4 @@
-"""One launch: makes its config as the server does, builds and traces the model of each rank, and reports on it."""
+"""Observes one launch: makes its config as the server does, then builds and traces the model of each rank."""
 
 import os
 import time
@@ -23,17 +23,18 @@ from vllm_launch_worker.proof.reads import Reads, values
 from vllm_launch_worker.proof.tracing import MOST_GUARDS, Trace, watching
 
 VARIABLES = {"VLLM_USE_AOT_COMPILE": "0", "VLLM_DISABLE_COMPILE_CACHE": "1"}
-"""Nothing is stored or loaded: the trace counts, and ahead-of-time artifacts hold the same trace."""
+"""These settings keep vLLM from storing or loading compiled code, so that it always traces. An ahead-of-time artifact
+holds the same trace."""
 MOST_FAILURES = 20
-"""Failures of a rank that are reported at most."""
+"""The largest number of failures in the report of a rank."""
 
 IMPORT = Reads()
-"""What was read while vLLM was imported: each launch is a fork of the process that imported it."""
+"""What was read while vLLM was imported. Each launch runs in a fork of the process that imported vLLM."""
 
 
 @cache
 def origins() -> Origins:
-    """Whose code the files of this environment are; read once for all launches."""
+    """Where each source file of this environment comes from. This is read once for all launches."""
     return Origins()
 
 
@@ -44,17 +45,21 @@ def prepare(control: Path) -> None:
         from vllm.plugins import load_general_plugins
 
         load_general_plugins()
-        launch.parsed(["model"])  # makes the parser: it takes seconds, and each fork would make it anew
+        launch.parsed(["model"])  # to make the parser takes seconds, and each fork would make it again
     origins()
 
 
 def observe(request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The observations on a launch: `ranks`, and what was read on the way (see `rules.report` of the host).
+    """Observe a launch.
 
     Args:
-        request: `args`, the arguments of `vllm serve`; `foreign`, whether foreign code, which is refused in any case,
-            is traced all the same.
-        folder: only this process uses it.
+        request: `args`: the arguments of `vllm serve`. `foreign`: whether to trace a launch with foreign code, although
+            it is refused in any case.
+        folder: a folder that only this process uses.
+
+    Returns:
+        The observations, in the form that `rules.report` of the host describes. `ranks`: one entry for each rank that
+        may differ. `variables`, `fields` and `sources`: what was read (see `of_rank`).
     """
     os.environ.update(VARIABLES)
     first = of_rank(request, 0, folder)
@@ -63,33 +68,34 @@ def observe(request: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def of_rank(request: dict[str, Any], number: int, folder: Path) -> dict[str, Any]:
-    """The observations on one of the ranks that may differ, from its own process.
+    """Observe one of the ranks that may differ, in a process of its own.
 
-    vLLM's groups can be made only once in a process. Reading the config may touch the GPU, and afterwards no process
-    can fork.
+    There are two reasons for the process. vLLM's groups can be made only once in a process. To make the config may
+    initialize the GPU, and a process that did so must not fork.
 
     Returns:
-        `rank`, `variables`, `fields`, `sources`; and `ranks`, how many may differ.
+        `rank`: the report's entry. `variables`: name -> sha256 of the value. `fields`: the config fields that were
+        read. `sources`: path -> sha256 of the file. `ranks`: the number of ranks that may differ.
     """
     file = folder / f"rank-{number}.json"
 
     def answer(_folder: Path) -> None:
         write_json(file, observed(request["args"], number, foreign=request.get("foreign", False)))
 
-    how = forks.forked(answer, folder / f"rank-{number}")
+    ending = forks.forked(answer, folder / f"rank-{number}")
     if file.exists():
         answer_of_fork: dict[str, Any] = read_json(file)
         return answer_of_fork
-    return not_observed(f"rank {number}", failure(NOT_TRACED, "rank_not_traced", rank=f"rank {number}", how=how))
+    return not_observed(f"rank {number}", failure(NOT_TRACED, "rank_not_traced", rank=f"rank {number}", how=ending))
 
 
 def observed(args: list[str], number: int, *, foreign: bool = False) -> dict[str, Any]:
-    """As `of_rank`, in this process."""
+    """As `of_rank`, but in this process."""
     begin = time.monotonic()
     with IMPORT.of_variables():
         try:
             vllm_config = config_of(args, IMPORT)
-        except (Exception, SystemExit) as error:  # vLLM's parser ends the process for arguments that it refuses
+        except (Exception, SystemExit) as error:  # vLLM's parser raises SystemExit if it refuses an argument
             traceback.print_exc()
             return not_observed("the launch", raised(NOT_TRACED, "not_built", error))
     seconds = {"config": round(time.monotonic() - begin, 3)}
@@ -100,21 +106,21 @@ def observed(args: list[str], number: int, *, foreign: bool = False) -> dict[str
 
 
 def config_of(args: list[str], reads: Reads) -> VllmConfig:
-    """The VllmConfig of the launch, as the API server makes it."""
+    """Make the VllmConfig of the launch, as the API server does. `reads` records the functions that run."""
     arguments = launch.engine_args(args)
     with groups.devices_of_a_launch(), reads.of_code():
         return launch.config_of(arguments)
 
 
 def not_observed(name: str, reason: Failure) -> dict[str, Any]:
-    """The answer for a rank on which there are no observations."""
+    """The answer for a rank that could not be observed."""
     entry = {"name": name, "status": "failed", "failures": [reason], "registered": [], "calls": [], "guards": []}
     rank = {**entry, "assumptions": [], "seconds": {}}
     return {"rank": rank, "variables": {}, "fields": [], "sources": {}, "ranks": 1}
 
 
 def together(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """One answer for all ranks."""
+    """Join the answers of all ranks into one answer."""
     variables: dict[str, str] = {}
     sources: dict[str, str] = {}
     fields: set[str] = set()
@@ -131,10 +137,10 @@ class Rank:
 
     Args:
         vllm_config: the launch.
-        rank: data-parallel, pipeline and tensor rank.
-        reads: what was read so far; extended.
-        seconds: wall seconds by stage; extended.
-        foreign: whether foreign code, which is refused in any case, is traced all the same.
+        rank: the data-parallel, pipeline and tensor rank.
+        reads: what was read so far. This object adds to it.
+        seconds: stage -> wall time in seconds. This object adds its own stages.
+        foreign: whether to trace a launch with foreign code, although it is refused in any case.
     """
 
     def __init__(
@@ -150,7 +156,7 @@ class Rank:
         self.layers: dict[str, Module] = {}
 
     def observe(self, name: str) -> dict[str, Any]:
-        """The report's entry of this rank, and what was read."""
+        """Build and trace the model, and return the report's entry of this rank and what was read."""
         status = self._status()
         self._of_foreign_code()
         entry = {
@@ -173,8 +179,8 @@ class Rank:
         }
 
     def _status(self) -> str:
-        """Build and trace; `traced`, `not_compiled` or `failed`."""
-        self.config.compilation_config.fast_moe_cold_start = False  # the graph then names the layers
+        """Build and trace the model. Returns the status: `traced`, `not_compiled` or `failed`."""
+        self.config.compilation_config.fast_moe_cold_start = False  # so that the graph holds the names of the layers
         try:
             model = self._built()
         except Exception as error:
@@ -193,7 +199,7 @@ class Rank:
         self.failures += regions.regions_against(decorated, self.layers)
         self.failures += counter_against(self.config)
         if not self.foreign and self._foreign_files():
-            return "failed"  # no trace could prove it, and a trace takes most of the time
+            return "failed"  # the launch is refused anyway, and the trace takes most of the time
         active = [module for module in decorated if not module.do_not_compile]
         self._traced(model, active[0])
         return "traced"
@@ -207,7 +213,7 @@ class Rank:
             return building.built(self.config, self.standing)
 
     def _traced(self, model: Module, region: Region) -> None:
-        """Trace the region by vLLM's own first call, read its graph, and trace the code around it."""
+        """Make vLLM's first call to trace the region, check its graph, and then trace the code around the region."""
         returned: list[Any] = []
         self.trace.looked_into(type(region).forward.__code__)
         try:
@@ -238,7 +244,7 @@ class Rank:
 
     @contextmanager
     def _mixers(self, model: Module, region: Region) -> Iterator[None]:
-        """While the block runs, vLLM's own token mixers are operators."""
+        """While the block runs, each of vLLM's own token mixers is one operator."""
         with ExitStack() as ends:
             with self._stage("mixers"):
                 standing_in = mixers.stood_in(
@@ -248,10 +254,10 @@ class Rank:
             yield
 
     def _of_foreign_code(self) -> None:
-        """Add a failure for each file of foreign code: a plugin, a model folder, a changed file.
+        """Add a failure for each file of foreign code, such as a plugin, a file of a model folder, or a changed file.
 
-        Foreign code is neither vLLM's own nor that of a package that vLLM requires. It can do what no trace shows: it
-        may bring an operator that changes the counter.
+        Foreign code does not belong to vLLM or to a package that vLLM requires. It can do things that a trace does not
+        show. For example, it may register an operator that changes the counter.
         """
         for file in self._foreign_files():
             self.failures.append(failure(COMPILED, "foreign_code", file=below_path(file)))
@@ -264,17 +270,21 @@ class Rank:
                 self.failures.append(failure(NOT_TRACED, "reads_all_variables", file=below_path(file)))
 
     def _foreign_files(self) -> list[str]:
-        """The files of foreign code that ran so far."""
+        """The files of foreign code that have run so far."""
         return [file for file in sorted(self._files()) if not self.origins.is_trusted(file)]
 
     def _files(self) -> set[str]:
-        """Every file whose code ran while the model was built and traced, without this worker's own."""
+        """All files whose code ran while the model was built and traced, without the files of this worker."""
         traced = {*self.trace.files, *self.around.files, *self.config.compilation_config.traced_files}
         ran = {code.co_filename for code in self.reads.codes}
         return {file for file in ran | traced if not file.startswith("<") and not is_of_worker(file)}
 
     def _sources(self) -> dict[str, Any]:
-        """Path of each of these files below its `sys.path` entry -> sha256, without files of torch and Python."""
+        """The digests of these files, without files of torch and Python.
+
+        Returns:
+            Path relative to the entry of `sys.path` -> sha256 in hexadecimal digits.
+        """
         digests = {}
         for file in sorted(self._files()):
             digest = self.origins.counted(file)

@@ -1,8 +1,8 @@
-"""Condition 2: the traced graph calls every registered layer once, in order, each behind the layer before.
+"""Condition 2: the traced graph calls every registered layer once, in order, and each call depends on the call before.
 
-A call is behind another if a chain of operations carries values from the result of the other to its input. An operation
-carries only if it is in a fixed list, and its result is a non-empty tensor of floating-point numbers. An edge that
-exists only because the MoE operator declares that it changes its input does not count.
+Call B depends on call A if a chain of operations carries values from the result of A to the input of B. An operation
+carries values only if it is in the list `CARRIERS` and its result is a non-empty tensor of floating-point numbers. The
+MoE operator declares that it changes its input. An edge that exists only for this reason does not count.
 """
 
 from itertools import chain
@@ -26,17 +26,17 @@ NORMS = "rms_norm layer_norm fused_add_rms_norm group_norm"
 ACTIVATIONS = "silu gelu tanh sigmoid softplus relu"
 COLLECTIVES = "all_reduce all_gather reduce_scatter sequence_parallel_chunk_impl"
 CARRIERS = frozenset(f"{VIEWS} {CONVERSIONS} {SUMS} {PRODUCTS} {LINEAR} {NORMS} {ACTIVATIONS} {COLLECTIVES}".split())
-"""Operations that carry values from their inputs into their result, whatever the other inputs are."""
+"""Operations that carry values from each input into the result. The sets below name the exceptions."""
 SAME_CANCELS = frozenset(["sub", "isub", "rsub", "sub_", "div", "truediv", "div_"])
-"""Carriers whose result is a constant if both inputs are the same."""
+"""Carriers whose result is a constant if both inputs are equal."""
 JOINS = frozenset(["cat", "concat", "stack", "pad"])
-"""Carriers whose result has parts, some of which may carry less than others."""
+"""Carriers whose result consists of parts. Some parts may not carry the values of every input."""
 SELECTIONS = frozenset(("getitem", "split", "chunk", "narrow", "select", "unbind", "tensor_split", "split_with_sizes"))
-"""Views that may show only a part. Inductor gives the very input back where a split undoes a `cat`."""
+"""Views that may show only a part of their input. If a split undoes a `cat`, Inductor removes both of them."""
 FACTORS = frozenset(f"{PRODUCTS} {LINEAR} {NORMS}".split())
-"""Carriers that a second input of zeros makes zero."""
+"""Carriers whose result is zero if one of the inputs is zero."""
 RESHAPES = frozenset(["view", "reshape", "permute", "transpose", "t", "unsqueeze", "squeeze", "flatten", "unflatten"])
-"""Views that show every number of their input."""
+"""Views that show all numbers of their input."""
 CREATORS = frozenset(
     (
         "zeros",
@@ -60,7 +60,7 @@ CREATORS = frozenset(
         "fill_",
     )
 )
-"""Operations whose result holds numbers that the compiler knows, whatever the inputs are."""
+"""Operations whose result the compiler may know, because it does not depend on the values of tensors."""
 IN_PLACE = frozenset(["add_", "sub_", "mul_", "div_", "iadd", "isub", "imul", "itruediv"])
 """Carriers that write their result into their first input."""
 TRUSTED = frozenset(
@@ -68,8 +68,8 @@ TRUSTED = frozenset(
 )
 """Namespaces of operators that torch and vLLM register."""
 PLAIN = frozenset(("torch", "_operator", "operator", "builtins", "math", "einops"))
-"""Modules whose functions torch puts into a graph by itself; einops asks torch to do so for functions that move
-dimensions."""
+"""Modules whose functions torch puts into a graph by default. einops registers its own functions for this; they only
+move dimensions."""
 HIGHER = frozenset(
     (
         "cond",
@@ -93,20 +93,27 @@ HIGHER = frozenset(
         "wrap_with_autocast",
     )
 )
-"""Torch's operators that run graphs, which are examined, or kernels. Others run Python, as `flat_apply` does."""
+"""Torch's higher-order operators that run a graph or a kernel. The proof reads these graphs, too. Other higher-order
+operators, such as `flat_apply`, run Python."""
 
 
 class Order:
-    """Walks one graph.
+    """Checks condition 2 on one graph.
 
     Args:
-        graph_module: as Dynamo gives it to a backend: each node holds its example value.
-        registered: names of the MoE layers in construction order.
-        most: tokens of the largest batch.
+        graph_module: the graph that Dynamo passes to a backend. Each node holds its example value.
+        registered: the names of the MoE layers, in construction order.
+        most: the number of tokens in the largest batch.
 
     Attributes:
-        calls: the layers that the graph calls, in order.
-        failures: what does not hold.
+        calls: the names of the layers that the graph calls, in order.
+        failures: the failures of condition 2. Empty if the condition holds.
+        depth: node -> index of the last MoE call that its value depends on, or `NOTHING`.
+        written_depth: storage -> the depth of the last value that an operation wrote into it.
+        broken: storages that are not trusted any more (see `_overwrite`).
+        partial: nodes that may carry values in some parts only.
+        constant: nodes whose numbers the compiler may know.
+        filled: storages that a kernel filled with numbers that the compiler does not know.
     """
 
     def __init__(self, graph_module: GraphModule, registered: list[str], most: int) -> None:
@@ -133,7 +140,7 @@ class Order:
         self._walk()
 
     def _is_nested(self) -> bool:
-        """Whether a graph inside this one calls a layer."""
+        """Whether a graph inside this graph calls a MoE layer."""
         return any(is_moe(node) for node in inner_nodes(self.module))
 
     def _walk(self) -> None:
@@ -153,13 +160,18 @@ class Order:
                 self._carry(node, behind)
 
     def _look_for_opaque(self) -> None:
-        """Note every operator that is neither torch's nor vLLM's."""
+        """Add a failure for every operator that does not belong to torch or vLLM."""
         for node in [*self.module.graph.nodes, *inner_nodes(self.module)]:
             if is_opaque(node):
                 self._fail("opaque_operator", node, operator=full_name(node))
 
     def _carry(self, node: Node, behind: int) -> None:
-        """Note what an operation that is not a MoE call carries and writes."""
+        """Record what an operation carries and writes. The operation is not a MoE call.
+
+        Args:
+            node: the operation.
+            behind: the highest depth of its inputs.
+        """
         if self._is_constant(node):
             self.constant.add(node)
         bearers = [source for source in node.all_input_nodes if self._depth(source) == behind]
@@ -170,7 +182,7 @@ class Order:
         self._overwrite(node)
 
     def _is_constant(self, node: Node) -> bool:
-        """Whether the compiler may know the numbers of the result."""
+        """Whether the compiler may know the numbers in the result."""
         if base_name(node) in CREATORS:
             self.filled -= storages(node)
             return True
@@ -178,11 +190,16 @@ class Order:
         return bool(sources) and all(map(self._holds_constants, sources))
 
     def _holds_constants(self, node: Node) -> bool:
-        """Whether the compiler may know a value's numbers now: an operator may have written others into its memory."""
+        """Whether the compiler may still know the numbers of a value. After a kernel wrote to it, it does not."""
         return node in self.constant and not storages(node) & self.filled
 
     def _carries(self, node: Node, bearers: list[Node]) -> bool:
-        """Whether the operation carries values from its inputs into a result that is never empty."""
+        """Whether the operation carries values from its inputs into its result, and the result is never empty.
+
+        Args:
+            node: the operation.
+            bearers: the inputs with the highest depth.
+        """
         name = base_name(node)
         if name not in CARRIERS or not is_full(node, self.most) or is_cancelled(node, self.most):
             return False
@@ -191,23 +208,25 @@ class Order:
         return name not in SELECTIONS or self.partial.isdisjoint(bearers)
 
     def _is_partial(self, node: Node, bearers: list[Node]) -> bool:
-        """Whether parts of a result may carry less than others."""
+        """Whether some parts of a result may not carry the values of the inputs with the highest depth."""
         name = base_name(node)
         if name == "pad" or (name in JOINS and len(bearers) < len(node.all_input_nodes)):
             return True
         return self.partial.issuperset(bearers)
 
     def _depth(self, node: Node) -> int:
-        """The last MoE call that this value depends on; -1 if it depends on none."""
+        """The index of the last MoE call that this value depends on, or -1 if it does not depend on a MoE call."""
         depth = self.depth.get(node, NOTHING)
         for storage in storages(node):
             depth = min(depth, self.written_depth.get(storage, depth))
         return depth
 
     def _overwrite(self, node: Node) -> None:
-        """Note what an operation writes over: it and its views carry nothing more, unless a carrier wrote its result.
+        """Record the memory that an operation overwrites.
 
-        Memory that anything else wrote is never trusted again: a carrier may write a part of it.
+        If a carrier writes its result into the memory, all views of the memory get the depth of the result. If another
+        operation writes into it, the memory is not trusted any more, even if a carrier writes to it later: the carrier
+        may write only a part.
         """
         targets: set[int] = set()
         for target in written(node):
@@ -227,11 +246,11 @@ class Order:
 
 NOTHING = -1
 MOST_CALLS = 6
-"""Calls of a wrong order that are reported at most."""
+"""The largest number of calls that the report shows of a wrong order."""
 
 
 def full_name(node: Node) -> str:
-    """Name of the operation with its namespace and without its overload: `vllm.moe_forward`, `add`."""
+    """The name of the operation with its namespace and without its overload, such as `vllm.moe_forward` or `add`."""
     target = node.target
     if hasattr(target, "_schema"):
         return str(target._schema.name).replace("::", ".")
@@ -240,7 +259,7 @@ def full_name(node: Node) -> str:
 
 
 def base_name(node: Node) -> str:
-    """Name of the operation alone."""
+    """The name of the operation without its namespace."""
     return full_name(node).rpartition(".")[2]
 
 
@@ -250,7 +269,7 @@ def is_moe(node: Node) -> bool:
 
 
 def layer_of(node: Node) -> str:
-    """Name of the layer in a MoE call. It is a text, or from torch 2.11 on an object that holds a text."""
+    """The name of the layer in a MoE call. The graph holds a string, or from torch 2.11 on an object with a string."""
     packet = getattr(node.target, "default", node.target)
     at = [argument.name for argument in packet._schema.arguments].index("layer_name")
     name: Any = node.args[at] if at < len(node.args) else node.kwargs.get("layer_name")
@@ -261,13 +280,13 @@ def layer_of(node: Node) -> str:
 
 
 def hidden_of(node: Node) -> Node:
-    """The hidden states in a MoE call."""
+    """The node of the hidden states that a MoE call gets."""
     hidden: Node = node.args[0] if node.args else node.kwargs["hidden_states"]
     return hidden
 
 
 def inner_nodes(module: Module) -> list[Node]:
-    """The nodes of the graphs inside this graph, such as those between which `torch.cond` chooses."""
+    """The nodes of the graphs inside this graph, such as the two branches of `torch.cond`."""
     import torch
 
     nodes: list[Node] = []
@@ -278,7 +297,7 @@ def inner_nodes(module: Module) -> list[Node]:
 
 
 def is_opaque(node: Node) -> bool:
-    """Whether an operator is neither torch's nor vLLM's: it may do anything, also to the counter."""
+    """Whether an operator does not belong to torch or vLLM. Such an operator may change vLLM's counter."""
     import torch
 
     if node.op == "call_module":
@@ -293,26 +312,29 @@ def is_opaque(node: Node) -> bool:
 
 
 def home_of(function: Any) -> str:
-    """Top-level name of the module that wrote a function; `__module__` may be that of a function inside it."""
+    """The top-level name of the module that defines a function.
+
+    The module comes from the function's globals. A wrapper may carry the `__module__` of the function that it wraps.
+    """
     module = getattr(function, "__globals__", {}).get("__name__") or getattr(function, "__module__", None)
     return str(module or "torch").partition(".")[0]
 
 
 def is_tensor(node: Node) -> bool:
-    """Whether a node's value is a tensor, or several."""
+    """Whether a node's value is a tensor, or holds a tensor."""
     import torch
 
     return any(isinstance(value, torch.Tensor) for value in example_values(node))
 
 
 def example_values(node: Node) -> list[Any]:
-    """The values of a node in the trace, one or several."""
+    """The example values of a node, as a list. A node with one value gives a list of length 1."""
     value = node.meta.get("example_value")
     return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
 def is_full(node: Node, most: int) -> bool:
-    """Whether every result is a tensor of floating-point numbers without a dimension that may be empty."""
+    """Whether every result is a tensor of floating-point numbers, and no size of it can be 0."""
     import torch
 
     values = example_values(node)
@@ -325,7 +347,10 @@ def is_full(node: Node, most: int) -> bool:
 
 
 def is_cancelled(node: Node, most: int) -> bool:
-    """Whether the call takes the values away: a product with 0, a difference of equal inputs."""
+    """Whether the result may lose the values of the inputs.
+
+    This happens in a product with 0, in a difference or quotient of equal inputs, and if a `pad` cuts numbers off.
+    """
     name, keywords = base_name(node), node.kwargs
     if name == "getitem":
         return False
@@ -341,27 +366,27 @@ def is_cancelled(node: Node, most: int) -> bool:
 
 
 def may_cut(node: Node) -> bool:
-    """Whether a `pad` may remove numbers: an amount is negative, or not a plain number."""
+    """Whether a `pad` may cut numbers off. It may if an amount is negative or is not a plain integer."""
     amounts = [*node.args[1:2], *(node.kwargs[key] for key in node.kwargs.keys() & {"pad", "padding"})]
     return not all(isinstance(size, int) and size >= 0 for size in chain(*amounts))
 
 
 def is_vanishing(value: Any, most: int) -> bool:
-    """Whether a factor may be zero; a node that is a tensor is not a number."""
+    """Whether a factor may be zero. The result for a node whose value is a tensor is False."""
     if hasattr(value, "meta"):
         return not is_tensor(value) and vanishes(value.meta.get("example_value"), most)
     return vanishes(value, most)
 
 
 def input_count(node: Node) -> int:
-    """How many arguments are results of other operations; a result that is passed twice counts twice."""
+    """The number of arguments that are results of other operations. A result that is passed twice counts twice."""
     return sum(hasattr(value, "meta") for value in [*node.args, *node.kwargs.values()])
 
 
 def written(node: Node) -> list[Node]:
-    """The inputs into which an operation writes; it is not a MoE call.
+    """The inputs that an operation writes to. The operation is not a MoE call.
 
-    For an operator that runs graphs all inputs count: it does not say what the graphs write.
+    A higher-order operator does not declare what its graphs write, so all its inputs count as written.
     """
     import torch
 
@@ -378,7 +403,7 @@ def written(node: Node) -> list[Node]:
 
 
 def overload_of(node: Node) -> Any:
-    """The operator with a schema that a node calls; None if it calls a method or a function of Python."""
+    """The operator with a schema that a node calls. None if the node calls a Python function or method."""
     import torch
 
     if isinstance(node.target, torch._ops.OpOverloadPacket):
@@ -387,7 +412,7 @@ def overload_of(node: Node) -> Any:
 
 
 def written_by_schema(node: Node, overload: Any) -> list[Node]:
-    """The inputs into which an operator writes, as its schema says."""
+    """The inputs that an operator writes to, according to its schema."""
     targets: list[Node] = []
     for index, argument in enumerate(overload._schema.arguments):
         value: Any = node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
@@ -397,20 +422,20 @@ def written_by_schema(node: Node, overload: Any) -> list[Node]:
 
 
 def is_kernel(node: Node) -> bool:
-    """Whether this calls an operator that no compiler examines; torch decomposes its own operators."""
+    """Whether this node calls an operator that the compiler does not look into. Torch decomposes its own operators."""
     overload = overload_of(node)
     return overload is not None and full_name(node).partition(".")[0] not in ("aten", "prims")
 
 
 def is_whole(node: Node) -> bool:
-    """Whether a value is all of the memory that an operation made, and not a part of it."""
+    """Whether a value covers all the memory that an operation made, and not only a part."""
     while base_name(node) in RESHAPES and node.all_input_nodes:
         node = node.all_input_nodes[0]
     return base_name(node) in CREATORS
 
 
 def storages(node: Node) -> set[int]:
-    """Identities of the memory of a node's tensors; views share it with what they show."""
+    """The identities of the storages of a node's tensors. A view has the same storage as its input."""
     import torch
 
     if not hasattr(node, "meta"):
@@ -420,7 +445,7 @@ def storages(node: Node) -> set[int]:
 
 
 def place(node: Node) -> tuple[str, int]:
-    """File and line of the code that an operation comes from."""
+    """The file and the line of the code that made an operation, or an empty string and 0 if they are unknown."""
     stack = node.meta.get("stack_trace") or ""
     lines = [line for line in stack.splitlines() if line.strip().startswith("File ")]
     if not lines:

@@ -1,7 +1,8 @@
-"""Condition 4: the code around the compiled region enters it once in every pass, and calls no MoE layer itself.
+"""Condition 4: the code around the compiled region enters it once in every pass, and does not call a MoE layer itself.
 
-That code is plain Python in every pass. It is traced like the region, with the region as one opaque function. Code that
-does not trace as one graph is not proved. Each guard that Dynamo makes is a place where a pass might take another path.
+vLLM does not compile this code, so it runs as plain Python in every pass. The proof traces it with Dynamo, as it traces
+the region. In this trace the region is one opaque function. If the code does not trace as one graph, the condition
+does not hold. Each guard that Dynamo makes marks a value on which the path of a pass may depend.
 """
 
 import dis
@@ -50,18 +51,18 @@ STATE = frozenset(
         "TYPE_MATCH",
     )
 )
-"""Kinds of guards on what no pass changes, unless a function stores something else there: torch's own state, code,
-modules, types, and the shapes of tensors, whose sizes have their own guards."""
+"""Kinds of guards on torch's own state, code, modules, types and tensors. A pass does not change these values, unless
+a function stores another value there. The sizes of tensors have their own guards."""
 GROUPS = re.compile(r"G\['__import_vllm_dot_distributed_dot_parallel_state'\]\._[A-Z]+\b")
-"""vLLM's groups of processes: made before the model, and the same in every pass (elastic groups are refused)."""
+"""vLLM's process groups. They exist before the model and are the same in every pass. Elastic groups are refused."""
 NAME = re.compile(r"\w+")
 CELLS = re.compile(r"\.cell_contents\b|__(?:kw)?defaults__\[.*?\]\[")
-"""Variables of an enclosing function, and contents of default values: a function may change them unnoticed."""
+"""Variables of an enclosing function, and contents of default values. `stores.py` does not see changes to them."""
 CONTEXTS = frozenset(("set_forward_context", "override_forward_context", "create_forward_context"))
-"""vLLM's functions that begin a new count of MoE calls, or end one."""
+"""vLLM's functions that start or end a count of MoE calls."""
 DICTIONARIES = frozenset(("__dict__", "vars"))
 SWITCHES = frozenset(("moe_layer_index", "all_moe_layers", "skip_compiled", "do_not_compile"))
-"""Attributes that code around a region may read but not store: they decide whether and how calls are counted."""
+"""Attributes that decide whether and how MoE calls are counted. Code around a region may read but not store them."""
 
 
 class Outside:
@@ -71,18 +72,18 @@ class Outside:
         model: the outermost module.
         region: the compiled module in it.
         vllm_config: the launch.
-        origins: whose code a file is.
+        origins: tells where each source file comes from.
     """
 
     def __init__(self, model: Module, region: Region, vllm_config: VllmConfig, origins: Origins) -> None:
         self.model, self.region, self.config, self.origins = model, region, vllm_config, origins
 
     def failures(self, returned: Any, trace: Trace) -> list[Failure]:
-        """What does not hold.
+        """The failures of condition 4. The list is empty if the condition holds.
 
         Args:
-            returned: what the region returned in its own trace.
-            trace: is filled.
+            returned: the value that the region returned in its own trace.
+            trace: an empty trace. This method fills it.
         """
         if self.model is self.region:
             return []
@@ -99,10 +100,10 @@ class Outside:
         return failures + open_guards
 
     def _on_path(self, returned: Any, trace: Trace) -> list[Failure]:
-        """What does not hold on the path that a trace takes, whatever makes a pass take it.
+        """The failures on the path that a trace takes. They do not depend on which passes take this path.
 
-        Dynamo assumes that a variable number of tokens is not 1, and makes no guard for that. So a batch of one token
-        is traced by itself.
+        Dynamo assumes that a variable number of tokens is not 1, and does not make a guard for that. So there are two
+        traces: one for a batch of one token, and one for larger batches.
         """
         from vllm.platforms import current_platform
 
@@ -114,7 +115,7 @@ class Outside:
         return list(distinct.values())
 
     def _of_batch(self, returned: Any, trace: Trace, tokens: int, count: int) -> list[Failure]:
-        """What does not hold for batches of one token, or of any other size."""
+        """The failures for batches of one token (`count` is 1), or for larger batches (`count` is above 1)."""
         graphs = len(trace.graphs)
         try:
             self._trace(returned, trace, tokens, count)
@@ -144,7 +145,10 @@ class Outside:
             first_call.make_call(compiled, self.model, self.config, mark, count)
 
     def _functions_against(self, trace: Trace, stored: frozenset[str]) -> list[Failure]:
-        """Functions that modules hold as attributes and that other code replaces: Dynamo guards no bound method."""
+        """Failures for functions in attributes of modules that other code replaces.
+
+        Dynamo does not guard bound methods, so this method looks for them.
+        """
         inside = identities(self.region)
         names = trace.names & stored
         failures: dict[str, Failure] = {}
@@ -159,7 +163,10 @@ class Outside:
         return list(failures.values())
 
     def _files(self, trace: Trace) -> frozenset[str]:
-        """The files whose functions may change what this code reads: the traced files, and those of guarded modules."""
+        """The files whose functions may change the values that this code reads.
+
+        These are the traced files, and the files of the classes of guarded modules.
+        """
         inside = identities(self.region)
         files: set[str | None] = {*trace.files}
         for path in {(), *(path_of(guard["name"]) for guard in trace.guards)}:
@@ -171,7 +178,7 @@ class Outside:
 
 
 def path_of(name: str) -> tuple[str, ...]:
-    """The names of the modules on the way from the outermost module to the guarded one."""
+    """The names of the modules on the path from the outermost module to the module that a guard names."""
     match = MODULES.match(name)
     return tuple(MODULE.findall(match[0])) if match else ()
 
@@ -182,9 +189,10 @@ MODULES = re.compile(rf"self(?:{MODULE.pattern})+")
 
 @contextmanager
 def as_without_compiling() -> Iterator[None]:
-    """While the block runs, traced code that asks whether it is compiled gets the answer no, as in each pass.
+    """While the block runs, traced code that asks whether it is compiled gets the answer no, as in every real pass.
 
-    A function that Dynamo would run once and take for constant (`assume_constant_result`) is refused.
+    Dynamo runs a function with `assume_constant_result` once and takes its result as a constant. Here such a function
+    raises RuntimeError.
     """
     from torch._dynamo.variables import functions, nn_module
     from torch._dynamo.variables.torch import tracing_state_functions
@@ -204,7 +212,10 @@ def as_without_compiling() -> Iterator[None]:
 
 
 def call_against(model: Module) -> list[Failure]:
-    """Whether a call of the outermost module runs more than its `forward`: hooks, or its own `__call__`."""
+    """A failure if a call of the outermost module may run other code than the `forward` of its class.
+
+    Such code is a hook, a `__call__` of its own, or a `forward` stored on the instance.
+    """
     import torch
     from torch.nn.modules import module as home
 
@@ -216,12 +227,12 @@ def call_against(model: Module) -> list[Failure]:
 
 
 STANDS_IN = re.compile(r"\['__call__'\]\.__closure__\[0\]\.cell_contents\b")
-"""The closure of the function that stands for the region; see `standing_in`."""
+"""In a guard's name: the closure of the function that stands for the region (see `standing_in`)."""
 HOOKS = re.compile(r"_(?:global_)?forward(?:_pre)?_hooks")
 
 
 def mark_batch(keywords: dict[str, Any]) -> None:
-    """Mark the number of tokens as variable: the trace must not settle on one number."""
+    """Mark the number of tokens as variable, so that the trace does not hold for one number only."""
     import torch
 
     for name, value in keywords.items():
@@ -233,7 +244,13 @@ def mark_batch(keywords: dict[str, Any]) -> None:
 
 @contextmanager
 def standing_in(region: Region, returned: Any, tokens: int) -> Iterator[None]:
-    """While the block runs, the region is one opaque function that returns tensors of the same shape."""
+    """While the block runs, the region is one opaque function that returns tensors of the same shapes.
+
+    Args:
+        region: the compiled module.
+        returned: the value that the region returned in its own trace.
+        tokens: the number of tokens in that trace.
+    """
     import torch
 
     enter = partial(again, returned, torch.compiler.allow_in_graph(entered), tokens)
@@ -254,7 +271,14 @@ def standing_in(region: Region, returned: Any, tokens: int) -> Iterator[None]:
 
 
 def again(value: Any, function: Callable[..., Tensor], tokens: int, positions: Tensor) -> Any:
-    """The structure of a value; a function makes each of its tensors in the shape of another batch."""
+    """A copy of a value's structure, in which `function` makes each tensor anew for another batch.
+
+    Args:
+        value: a tensor, or tensors in tuples, lists and `IntermediateTensors`.
+        function: `entered` or `passed_by`.
+        tokens: the number of tokens in the trace from which the value comes.
+        positions: the positions of the new batch.
+    """
     import torch
     from vllm.sequence import IntermediateTensors
 
@@ -270,7 +294,7 @@ def again(value: Any, function: Callable[..., Tensor], tokens: int, positions: T
 
 
 def entered(positions: Tensor, shape: list[Any], dtype: Any, tokens: int) -> Tensor:
-    """An unfilled tensor of this shape, with the batch's own number of tokens where the trace had `tokens`."""
+    """An unfilled tensor of this shape. Each size equal to `tokens` is replaced by the batch's number of tokens."""
     import torch
 
     sizes = [positions.shape[-1] if size == tokens else size for size in shape]
@@ -279,18 +303,18 @@ def entered(positions: Tensor, shape: list[Any], dtype: Any, tokens: int) -> Ten
 
 
 def passed_by(positions: Tensor, shape: list[Any], dtype: Any, tokens: int) -> Tensor:
-    """As `entered`, for a call that bypasses the compiled code."""
+    """As `entered`, for a call of `forward`, which bypasses the compiled code."""
     return entered(positions, shape, dtype, tokens)
 
 
 def positions_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The tensor whose last dimension counts the batch's tokens: the positions, an argument of every region."""
+    """The positions, an argument of every region. The size of their last dimension is the batch's number of tokens."""
     positions: Tensor = kwargs["positions"] if "positions" in kwargs else args[1]
     return positions
 
 
 def tensors_in(value: Any) -> int:
-    """How many tensors a region returns: each entry calls `entered` that often."""
+    """The number of tensors in a region's result. Each entry into the region calls `entered` once for each of them."""
     import torch
     from vllm.sequence import IntermediateTensors
 
@@ -302,11 +326,11 @@ def tensors_in(value: Any) -> int:
 
 
 def graph_against(graphs: list[GraphModule], tensors: int) -> list[Failure]:
-    """Whether the traced path enters the region once, and calls nothing else that could reach a layer.
+    """Failures if the traced path does not enter the region exactly once, or calls an operation that may reach a layer.
 
     Args:
-        graphs: of the trace.
-        tensors: how many tensors the region returns.
+        graphs: the graphs of the trace.
+        tensors: the number of tensors that the region returns.
     """
     if len(graphs) != 1:
         return [failure(NOTHING_OUTSIDE, "outer_entries", count=len(graphs))]
@@ -323,12 +347,12 @@ def graph_against(graphs: list[GraphModule], tensors: int) -> list[Failure]:
 
 
 def count_entries(nodes: list[Node]) -> int:
-    """How many of these operations enter the region."""
+    """The number of calls of `entered` among these operations."""
     return sum(node.target is entered for node in nodes)
 
 
 def node_against(node: Node) -> list[Failure]:
-    """Whether an operation goes past the region, or could reach a layer otherwise."""
+    """A failure if an operation bypasses the compiled region, calls a MoE layer, or is opaque."""
     if node.target is passed_by:
         return [failure(NOTHING_OUTSIDE, "outer_passed_by")]
     if is_moe(node):
@@ -340,7 +364,10 @@ def node_against(node: Node) -> list[Failure]:
 
 
 def handlers_against(trace: Trace) -> list[Failure]:
-    """Functions around the region that catch exceptions: they could hide that the counter ran past its list."""
+    """Failures for functions around the region that catch exceptions.
+
+    vLLM's counter raises an exception if a pass makes too many MoE calls. Such a function could hide it.
+    """
     failures = []
     for file, line in trace.handlers:
         if file != __file__ and "torch" not in module_roots(file):
@@ -349,7 +376,7 @@ def handlers_against(trace: Trace) -> list[Failure]:
 
 
 def words_against(trace: Trace) -> list[Failure]:
-    """Functions around the region that make a forward context, or store what decides how calls are counted."""
+    """Failures for functions around the region that make a forward context, or store one of `SWITCHES`."""
     words: set[tuple[str, str]] = set()
     for code in trace.codes:
         words.update(product([code.co_filename], words_of(code)))
@@ -357,7 +384,7 @@ def words_against(trace: Trace) -> list[Failure]:
 
 
 def dictionaries_against(trace: Trace) -> list[Failure]:
-    """Functions around the region that read the dictionary of an object: Dynamo makes no guard for it."""
+    """Failures for functions around the region that read the `__dict__` of an object. Dynamo does not guard it."""
     failures = []
     for code in sorted(trace.codes, key=lambda code: (code.co_filename, code.co_firstlineno)):
         names, file = DICTIONARIES.intersection(code.co_names), code.co_filename
@@ -368,14 +395,14 @@ def dictionaries_against(trace: Trace) -> list[Failure]:
 
 
 def words_of(code: CodeType) -> frozenset[str]:
-    """The names of `CONTEXTS` in a function's code, and those of `SWITCHES` that it stores or holds as texts."""
+    """The names of `CONTEXTS` that a function uses, and the names of `SWITCHES` that it stores or holds as strings."""
     stored = {entry.argval for entry in dis.get_instructions(code) if entry.opname in ("STORE_ATTR", "DELETE_ATTR")}
     texts = {value for value in code.co_consts if isinstance(value, str)}
     return CONTEXTS.intersection(code.co_names) | SWITCHES & (stored | texts)
 
 
 def sizes_against(trace: Trace, most: int) -> list[Failure]:
-    """Guards on sizes that do not hold for every batch of 1 to `most` tokens."""
+    """Failures for guards on sizes that do not hold for every batch of 1 to `most` tokens."""
     failures = []
     for guard in trace.sizes:
         if not holds(guard.condition, most):
@@ -385,14 +412,15 @@ def sizes_against(trace: Trace, most: int) -> list[Failure]:
 
 
 def attributes_against(trace: Trace, stored: frozenset[str], enclosed: tuple[str, ...]) -> list[Failure]:
-    """Guards on attributes that code outside constructors stores, and on values that are not attributes.
+    """Failures for guards on values that may change between passes.
 
-    An argument that is None is None in every pass: a launch always feeds its model in the same way.
+    These are attributes that code outside constructors stores, and values that are not attributes. Guards on arguments
+    are left out: a launch calls its model in the same way in every pass, so an argument that is None stays None.
 
     Args:
-        trace: of the code around the region.
-        stored: names of what functions store.
-        enclosed: variables of an enclosing function; guards name them as they name arguments.
+        trace: the trace of the code around the region.
+        stored: the names that functions store (see `stores.stored_in`).
+        enclosed: the variables of an enclosing function. Their guards look like guards on arguments.
     """
     failures: dict[str, Failure] = {}
     for guard in trace.guards:
@@ -404,9 +432,10 @@ def attributes_against(trace: Trace, stored: frozenset[str], enclosed: tuple[str
 
 
 def truths(guards: list[Failure], trace: Trace) -> list[str]:
-    """Attributes of the model whose guards depend only on whether something is there: the other case is traced, too.
+    """Attributes of the model whose guards depend only on whether a value or a list element is present.
 
-    No guard shows whether code depends on the length of a list. Code that calls `len` may.
+    For these attributes the other case is traced, too. If the code calls `len`, the result is empty: the path may then
+    depend on the length of a list, and the guards do not show this.
     """
     if "len" in trace.names:
         return []
@@ -422,24 +451,24 @@ def truths(guards: list[Failure], trace: Trace) -> list[str]:
 
 
 def attribute_of(guard: Failure) -> str:
-    """The attribute of the outermost module on which, or on an element of which, a guard depends; empty if none."""
+    """The attribute of the outermost module that a guard depends on, directly or by an element. Empty if none."""
     match = DIRECT.fullmatch(guard["fields"]["guard"].partition(" ")[2])
     return match[1] if match else ""
 
 
 DIRECT = re.compile(r"self\.(\w+)(?:\[\d+\])?")
 PRESENCE = frozenset(("HASATTR", "SEQUENCE_LENGTH", "TYPE_MATCH", "TENSOR_MATCH"))
-"""Kinds of guards on whether a list is there, how long it is, and the shapes of the tensors in it."""
+"""Kinds of guards on the presence and the length of a list, and on the types and shapes of its elements."""
 
 
 def other_values(value: Any) -> list[Any]:
-    """Values in place of a list that may decide otherwise: None, and a list with one more element."""
+    """Two values that may lead to another path than the list `value`: None, and a list with one more element."""
     return [None, [*value, *(value[-1:] or [None])]]
 
 
 @contextmanager
 def holding(model: Module, attribute: str, value: Any) -> Iterator[None]:
-    """While the block runs, an attribute of the model has this value."""
+    """While the block runs, the attribute of the model has this value. Afterwards it has its old value again."""
     before = getattr(model, attribute)
     setattr(model, attribute, value)
     try:
@@ -449,12 +478,18 @@ def holding(model: Module, attribute: str, value: Any) -> Iterator[None]:
 
 
 def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...]) -> bool:
-    """Whether the value on which a guard depends stays as construction left it."""
+    """Whether the value that a guard depends on cannot change after construction.
+
+    Args:
+        guard: the guard.
+        stored: the names that functions store (see `stores.stored_in`).
+        enclosed: the variables of an enclosing function.
+    """
     name = guard["name"]
     if not name or GROUPS.search(name) or (NAME.fullmatch(name) and name not in enclosed):
-        return True  # a plain name is an argument of the outermost call, or the model itself
+        return True  # a name without a dot is an argument of the outermost call, or the model itself
     if "ITERATOR" in guard["type"]:
-        return False  # reading its next element changes it
+        return False  # to read the next element changes the iterator
     is_of_model = name.startswith(("self.", "dict(type(self"))
     if guard["type"] not in STATE and (not is_of_model or CELLS.search(name)):
         return False
@@ -464,5 +499,5 @@ def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...]) ->
     if stored.intersection(parts):
         return False
     if guard["type"] in STATE and name.endswith(parts[-1]):
-        parts.pop()  # the container stays the same, whatever it holds
+        parts.pop()  # the guard depends on the container, not on its contents
     return not stored.intersection(part + INSIDE for part in parts)

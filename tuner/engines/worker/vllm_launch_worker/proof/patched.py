@@ -1,7 +1,7 @@
-"""Whether somebody else's code stands in place of vLLM's own functions.
+"""Finds functions and classes of vLLM that foreign code has replaced.
 
-A plugin may bring models and leave vLLM as it is. A plugin that replaces a function or a method of vLLM can change what
-no trace shows, such as how a pass is made or how a MoE call finds its layer.
+A plugin may add models without changing vLLM. A plugin that replaces a function of vLLM can change things that a trace
+does not show, such as how a pass is made or how a MoE call finds its layer.
 """
 
 import functools
@@ -14,13 +14,13 @@ from vllm_launch_worker.proof.failure import COMPILED, Failure, failure
 from vllm_launch_worker.proof.origin import Origins, is_of_worker
 
 MOST = 5
-"""Functions that are reported at most."""
+"""The largest number of functions in the report."""
 DEPTH = 4
-"""Nested wrappers that are followed."""
+"""The number of nested wrappers that are followed."""
 
 
 def patched(origins: Origins) -> list[Failure]:
-    """A failure for each function and class in vLLM's modules, and each member of a class, that is somebody else's."""
+    """A failure for each function, class and class member in vLLM's modules that is foreign code. At most `MOST`."""
     failures: list[Failure] = []
     visited: set[int] = set()
     for name, module in list(sys.modules.items()):
@@ -30,27 +30,30 @@ def patched(origins: Origins) -> list[Failure]:
 
 
 def patched_in(name: str, module: types.ModuleType, visited: set[int], origins: Origins) -> list[Failure]:
-    """As `patched`, of one module."""
+    """As `patched`, for one module, without a limit."""
     failures = []
     for attribute, value in list(vars(module).items()):
         for label, member in members_of(attribute, value, visited):
-            strange = [file for file in sorted(files_behind(member, DEPTH)) if is_strange(file, origins)]
-            failures += [failure(COMPILED, "patched", function=f"{name}.{label}", file=file) for file in strange]
+            foreign_files = [file for file in sorted(files_behind(member, DEPTH)) if is_foreign(file, origins)]
+            failures += [failure(COMPILED, "patched", function=f"{name}.{label}", file=file) for file in foreign_files]
     return failures
 
 
-def is_strange(file: str, origins: Origins) -> bool:
-    """Whether a file is somebody else's; this worker puts a few functions of its own in place while it looks."""
+def is_foreign(file: str, origins: Origins) -> bool:
+    """Whether a file is foreign code. The files of this worker are not: it replaces a few functions itself."""
     return not is_of_worker(file) and not origins.is_trusted(file)
 
 
 def members_of(attribute: str, value: Any, visited: set[int]) -> list[tuple[str, Any]]:
-    """A module's attribute, and what a class itself holds; each once, however many modules import it.
+    """An attribute of a module, and the members of the class if it is a class. Each value appears only once.
 
     Args:
-        attribute: its name.
+        attribute: the name of the attribute.
         value: its value.
-        visited: identities of the values so far; extended.
+        visited: the identities of the values so far. This function adds the new ones.
+
+    Returns:
+        Pairs of a name, such as `Class.method`, and a value.
     """
     members = [(attribute, value)]
     if issubclass(type(value), type) and id(value) not in visited:
@@ -61,9 +64,14 @@ def members_of(attribute: str, value: Any, visited: set[int]) -> list[tuple[str,
 
 
 def files_behind(value: Any, depth: int) -> set[str]:
-    """The files of the code that runs when this is called: of a function, what it wraps, or the class of an object.
+    """The files of the code that runs when a value is called.
 
-    Nothing else of a value is touched: some values load modules when an attribute is read.
+    These are the files of a function, of the functions that it wraps, or of the class of an object. No other attributes
+    are read, because some objects import modules when an attribute is read.
+
+    Args:
+        value: any value.
+        depth: the number of nested wrappers to follow.
     """
     kind: type[Any] = type(value)
     if depth == 0:
@@ -79,19 +87,22 @@ def files_behind(value: Any, depth: int) -> set[str]:
 
 
 def files_of_function(function: types.FunctionType, depth: int) -> set[str]:
-    """The file of a function's code, or of the module that made it at run time, and the files of what it encloses."""
+    """The file of a function's code, and the files of the functions and classes in its closure.
+
+    If the code was made at run time and has no file, the file of the function's module counts.
+    """
     file = function.__code__.co_filename
     if file.startswith("<"):
         file = function.__globals__.get("__file__") or file
     files = {file}
     for cell in function.__closure__ or ():
-        with suppress(ValueError):  # not filled yet
+        with suppress(ValueError):  # the cell is empty
             files |= files_behind(cell.cell_contents, depth - 1)
     return files
 
 
 def home_of(kind: type[Any]) -> set[str]:
-    """The Python file of the module that a class names as its own; empty if there is none."""
+    """The Python file of the module in a class's `__module__`. Empty if there is no such file."""
     module = sys.modules.get(vars(kind).get("__module__", ""))
     file = vars(module).get("__file__") if module is not None else None
     return {file} if isinstance(file, str) and file.endswith(".py") else set()
@@ -106,4 +117,4 @@ WRAPPED: dict[type[Any], tuple[str, ...]] = {
     functools.cached_property: ("func",),
     type(functools.lru_cache(len)): ("__wrapped__",),
 }
-"""Python's own wrappers, and the attributes with what they call."""
+"""Python's own wrapper type -> the attributes that hold the functions that it calls."""

@@ -1,7 +1,8 @@
-"""What the code of a launch reads besides its arguments: environment variables, fields of vLLM's config, its files.
+"""Records what a launch reads besides its arguments: environment variables, fields of vLLM's config, and its code.
 
-Two launches are alike if they differ only in what nobody read. Reads are noted while the config and the model are
-built. While Dynamo traces, its guards show them: Dynamo would trace our own recorder, too.
+If two launches differ only in values that were not read, the proof of one holds for the other. While the config and the
+model are built, patched functions record the reads. During a trace they cannot, because Dynamo would trace them, too.
+There the reads come from Dynamo's guards.
 """
 
 import hashlib
@@ -19,20 +20,20 @@ from vllm_launch_worker.proof.tracing import Guard
 
 ATTRIBUTE = re.compile(r"\.(\w+)|\['(\w+)'\]")
 VARIABLE = re.compile(r"environ.{0,40}?\[b?'(\w+)'\]|\.([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b")
-"""In a guard's name: a key of `os.environ`, which holds bytes, or an entry of `vllm.envs`."""
+"""Matches a variable in a guard's name: a key of `os.environ`, which may be bytes, or an attribute of `vllm.envs`."""
 CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
 READERS = frozenset(("environ", "getenv", "environb"))
 
 
 class Reads:
-    """Notes of reads.
+    """A record of reads.
 
     Attributes:
-        environ: the variables before vLLM sets some itself.
-        variables: names of the environment variables.
-        fields: fields of vLLM's config, `scheduler_config.max_num_seqs`.
-        codes: the code objects of all Python functions that ran, without import hooks.
-        listed: files whose code read every variable at once.
+        environ: the environment variables of the launch, copied before vLLM sets any.
+        variables: the names of the environment variables that were read.
+        fields: the fields of vLLM's config that were read, such as `scheduler_config.max_num_seqs`.
+        codes: the code objects of all Python functions that ran, except import hooks.
+        listed: the files whose code listed all environment variables.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class Reads:
 
     @contextmanager
     def of_variables(self) -> Iterator[None]:
-        """Note each environment variable that Python reads in the block."""
+        """While the block runs, record each environment variable that Python code reads."""
         kind: Any = type(os.environ)
         get, listing = kind.__getitem__, kind.__iter__
         places: set[tuple[str, int]] = set()
@@ -68,7 +69,7 @@ class Reads:
 
     @contextmanager
     def of_fields(self, vllm_config: VllmConfig) -> Iterator[None]:
-        """Note each field that is read of a config below this one."""
+        """While the block runs, record each field that is read from a part of this config."""
         owners: dict[type[Any], str] = {}
         for name, part in vars(vllm_config).items():
             if hasattr(part, "__dataclass_fields__"):
@@ -81,7 +82,15 @@ class Reads:
                 kind.__getattribute__ = attribute
 
     def _watch(self, kind: Any, owner: str) -> tuple[Any, Callable[..., Any]]:
-        """Note reads of every config of this class: a model gives its parts copies of the config."""
+        """Record reads from every object of this class, because a model passes copies of the config to its parts.
+
+        Args:
+            kind: the class of a part of the config.
+            owner: the name of the part, such as `scheduler_config`.
+
+        Returns:
+            The class, and the `__getattribute__` that it had before.
+        """
         attribute: Callable[..., Any] = kind.__getattribute__
         fields = frozenset(kind.__dataclass_fields__)
         watched = fields | {"__dict__"}
@@ -97,7 +106,7 @@ class Reads:
 
     @contextmanager
     def of_code(self) -> Iterator[None]:
-        """Note every Python function that runs in the block."""
+        """While the block runs, record every Python function that runs."""
         codes = self.codes
 
         def note(frame: FrameType, _event: str, _argument: Any) -> None:
@@ -113,7 +122,10 @@ class Reads:
             threading.settrace(None)
 
     def of_guards(self, guards: list[Guard], vllm_config: VllmConfig) -> None:
-        """Note what guards show: an attribute with the name of a field of some config counts as this field."""
+        """Record the reads that guards show.
+
+        If an attribute in a guard has the name of a config field, the field counts as read.
+        """
         owners: dict[str, list[str]] = {}
         for name, part in vars(vllm_config).items():
             for field in getattr(part, "__dataclass_fields__", ()):
@@ -126,7 +138,11 @@ class Reads:
                 self.variables.add(match[1] or match[2])
 
     def of_traced(self, codes: set[CodeType]) -> None:
-        """Note the variables that traced functions may read: no guard shows a variable that is not set."""
+        """Record the environment variables that traced functions may read.
+
+        Guards do not show a variable that is not set. So if a function uses one of `READERS`, each string in capitals
+        in it counts as a variable.
+        """
         for code in codes:
             if READERS.isdisjoint(code.co_names):
                 continue
@@ -136,15 +152,15 @@ class Reads:
 
 
 WHOLE = ("copy", "copyreg", "functools")
-"""Python's own modules that read an object's dictionary, to copy the object or to keep a result there."""
+"""Python's own modules that read an object's `__dict__`, to copy the object or to store a result in it."""
 CONFIGS, EXPERTS = "vllm.config", "vllm.model_executor.layers.fused_moe"
 
 
 def is_import_hook(frame: FrameType) -> bool:
-    """Whether Python's import system called this code, and the code is not an imported module itself.
+    """Whether Python's import system called this code, and the code is not the body of an imported module.
 
-    Environments bring their own hooks (virtualenv's `_virtualenv.py`). Like all that Python runs at its start, they
-    belong to the environment.
+    Some environments install import hooks, such as virtualenv's `_virtualenv.py`. They belong to the environment, like
+    all code that Python runs when it starts.
     """
     own = frame.f_code.co_filename
     caller: FrameType | None = frame
@@ -156,9 +172,9 @@ def is_import_hook(frame: FrameType) -> bool:
 
 
 def reader() -> tuple[str, int]:
-    """File and line of the code that reads a variable: the innermost frame outside of Python's own mapping.
+    """The file and line of the code that reads a variable: the innermost frame outside of the modules `MAPPING`.
 
-    Code that copies all variables lists them and then reads each, in one line.
+    Code that copies all variables first lists them and then reads each of them, in the same line.
     """
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_globals.get("__name__") in MAPPING:
@@ -167,14 +183,15 @@ def reader() -> tuple[str, int]:
 
 
 MAPPING = ("os", "collections.abc", "_collections_abc")
+"""The modules with the code of `os.environ`."""
 
 
 def is_beside(frame: FrameType) -> bool:
-    """Whether the code that makes a read cannot change which MoE layer is called.
+    """Whether the code that reads a field cannot change which MoE layers are called.
 
-    vLLM's configs read each other when one of them is copied or written out, and a copy is watched like the original. A
-    MoE layer and the quantisation of its experts use what they read only inside the operator, after the layer was
-    resolved.
+    This is true for two kinds of code. vLLM's configs read each other when one of them is copied or printed, and reads
+    from the copy are recorded, too. A MoE layer and the quantisation of its experts use a field only inside the MoE
+    operator, after vLLM chose the layer.
     """
     module = frame.f_globals.get("__name__", "")
     if module in WHOLE or module.startswith((f"{CONFIGS}.", f"{EXPERTS}.")):
@@ -184,7 +201,7 @@ def is_beside(frame: FrameType) -> bool:
 
 
 def values(names: set[str], environ: dict[str, str]) -> dict[str, str]:
-    """Name of a variable -> sha256 of its value, empty if it is not set."""
+    """Name of each variable -> sha256 of its value in hexadecimal digits, or an empty string if it is not set."""
     digests = {}
     for name in sorted(names):
         value = environ.get(name)

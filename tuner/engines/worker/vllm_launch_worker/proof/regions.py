@@ -1,4 +1,4 @@
-"""Condition 1: in this launch the model is compiled in one region, once for good."""
+"""Condition 1: vLLM compiles one region of the model, with all MoE layers in it, and compiles it only once."""
 
 import os
 from typing import Any
@@ -7,7 +7,7 @@ from shared_worker.vllm_types import CompilationConfig, Module, Region, VllmConf
 from vllm_launch_worker.proof.failure import COMPILED, NOTHING_SILENT, Failure, failure
 
 TRACED_ONCE = ("VLLM_COMPILE", "DYNAMO_TRACE_ONCE")
-"""Names of the compile modes that trace once and drop the guards (vllm/config/compilation.py)."""
+"""The names of the compile modes that trace once and drop the guards (vllm/config/compilation.py)."""
 
 
 def moe_layers(vllm_config: VllmConfig) -> dict[str, Module]:
@@ -17,12 +17,15 @@ def moe_layers(vllm_config: VllmConfig) -> dict[str, Module]:
 
 
 def identities(module: Module) -> set[int]:
-    """Identities of a module and all below it."""
+    """The identities (`id`) of a module and of all modules inside it."""
     return set(map(id, module.modules()))
 
 
 def holders(model: Module, layers: dict[str, Module]) -> list[Region]:
-    """The outermost modules with a class that vLLM's decorator made and a MoE layer inside."""
+    """The outermost modules that vLLM's decorator `support_torch_compile` decorates and that hold a MoE layer.
+
+    A module inside another is listed, too, if vLLM does not compile the outer module.
+    """
     from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper
 
     experts = set(map(id, layers.values()))
@@ -39,7 +42,7 @@ def holders(model: Module, layers: dict[str, Module]) -> list[Region]:
 
 
 def not_compiled(model: Module, vllm_config: VllmConfig, decorated: list[Region]) -> list[Failure]:
-    """Why vLLM compiles no part of the model that holds its MoE layers; empty if it does."""
+    """A failure if vLLM does not compile any module that holds MoE layers. Empty if it compiles one."""
     if any(not module.do_not_compile for module in decorated):
         return []
     mode = getattr(vllm_config.compilation_config.mode, "name", str(vllm_config.compilation_config.mode))
@@ -51,7 +54,7 @@ def not_compiled(model: Module, vllm_config: VllmConfig, decorated: list[Region]
 
 
 def settings_against(vllm_config: VllmConfig) -> list[Failure]:
-    """The settings of the launch that keep one trace from standing for every pass."""
+    """Failures for settings of the launch that let a pass differ from the trace."""
     return [
         *dynamo_against(),
         *mode_against(vllm_config),
@@ -61,7 +64,7 @@ def settings_against(vllm_config: VllmConfig) -> list[Failure]:
 
 
 def dynamo_against() -> list[Failure]:
-    """Dynamo is switched off, hides its errors, or runs eagerly."""
+    """Failures if Dynamo is switched off, hides its errors, or runs eagerly."""
     import torch
 
     failures = []
@@ -76,7 +79,7 @@ def dynamo_against() -> list[Failure]:
 
 
 def mode_against(vllm_config: VllmConfig) -> list[Failure]:
-    """The mode traces more than once."""
+    """Failures if the compile mode may trace more than once or keeps the guards."""
     compilation = vllm_config.compilation_config
     mode = getattr(compilation.mode, "name", str(compilation.mode))
     failures = []
@@ -89,7 +92,7 @@ def mode_against(vllm_config: VllmConfig) -> list[Failure]:
 
 
 def passes_against(vllm_config: VllmConfig) -> list[Failure]:
-    """Some passes bypass the compiled code, or the compiled code is dropped and made again."""
+    """Failures if some passes may bypass the compiled code, or if vLLM may compile again."""
     parallel = vllm_config.parallel_config
     failures: list[Failure] = []
     if vllm_config.model_config.is_encoder_decoder:
@@ -104,7 +107,7 @@ def passes_against(vllm_config: VllmConfig) -> list[Failure]:
 
 
 def graphs_against(compilation: CompilationConfig) -> list[Failure]:
-    """Condition 3: a pass might replay some of its MoE calls from CUDA graphs and make the others by Python."""
+    """Failures of condition 3: a pass may replay some MoE calls from CUDA graphs and make the others in Python."""
     failures = []
     if getattr(compilation, "use_inductor_graph_partition", False):
         failures.append(failure(NOTHING_SILENT, "inductor_partition"))
@@ -117,7 +120,7 @@ def graphs_against(compilation: CompilationConfig) -> list[Failure]:
 
 
 def regions_against(decorated: list[Region], layers: dict[str, Module]) -> list[Failure]:
-    """There is more than one compiled region, or a layer lies outside of it."""
+    """Failures if there is not exactly one region, if a layer is outside of it, or if its call is not vLLM's own."""
     from vllm.compilation import decorators
 
     active = [module for module in decorated if not module.do_not_compile]

@@ -1,16 +1,19 @@
-"""Expressions on the number of a batch's tokens: what holds for every batch of a launch."""
+"""Decides whether a condition on the number of tokens holds for every batch of a launch."""
 
 import math
 from functools import lru_cache
 from typing import Any
 
 ALL_SIZES = 2048
-"""Up to this number of tokens every batch is tried."""
+"""Every batch of up to this number of tokens is tried."""
 
 
 @lru_cache
 def holds(condition: Any, most: int) -> bool:
-    """Whether a sympy condition is true for every number of tokens from 1 to `most`."""
+    """Whether a sympy condition is true for every number of tokens from 1 to `most`.
+
+    Above `ALL_SIZES` only some numbers are tried (see `sizes_to_try`).
+    """
     import sympy
 
     symbols = sorted(getattr(condition, "free_symbols", ()), key=str)
@@ -23,7 +26,10 @@ def holds(condition: Any, most: int) -> bool:
 
 
 def sizes_to_try(most: int, condition: Any) -> list[int]:
-    """Every size up to `ALL_SIZES`; beyond, the sizes beside each number of the condition, and the ends."""
+    """The numbers of tokens to try: every number up to `ALL_SIZES`, and some larger ones.
+
+    The larger ones are each integer in the condition with its two neighbours, and `most - 1` and `most`.
+    """
     import sympy
 
     if most <= ALL_SIZES:
@@ -35,7 +41,7 @@ def sizes_to_try(most: int, condition: Any) -> list[int]:
 
 
 def is_positive(size: Any, most: int) -> bool:
-    """Whether a size is above 0 in every batch; False for a size that depends on a tensor's values."""
+    """Whether a size is above 0 in every batch. False if the size depends on the values of a tensor."""
     import torch
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
@@ -45,7 +51,10 @@ def is_positive(size: Any, most: int) -> bool:
 
 
 def vanishes(value: Any, most: int) -> bool:
-    """Whether a factor may be 0, or takes values away as 0 does; `value` is not a tensor."""
+    """Whether a factor may be 0, infinite or NaN, so that the product loses the other factor.
+
+    True also for symbolic floats, symbolic booleans and complex numbers. `value` must not be a tensor.
+    """
     import torch
 
     if isinstance(value, torch.SymInt):

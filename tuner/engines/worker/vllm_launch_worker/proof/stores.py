@@ -1,4 +1,4 @@
-"""What functions of a source change after construction: attributes, globals and the contents of containers."""
+"""Reads source files for what functions change after construction: attributes, globals and contents of containers."""
 
 import ast
 import sys
@@ -18,20 +18,20 @@ CHANGES = frozenset(
 ) | {"rotate", "update", "setdefault", "popitem", "add", "discard", "move_to_end", "__setitem__", "__delitem__"}
 """Methods that change a list, a dictionary, a set or a queue."""
 ANY = "*"
-"""Stands for every name: a function computed the name."""
+"""Stands for every name, if a function computes the name."""
 ARGUMENT = "()"
 """Stands for an argument of a function."""
 INSIDE = "[]"
-"""Stands behind the name of a container whose contents change."""
+"""The suffix of a container's name, if the contents of the container change."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Variables = dict[str, set[str]]
-"""Plain variable of a function -> the attributes of which it may be the value or a part."""
+"""Local variable of a function -> the attributes whose value, or a part of it, the variable may hold."""
 
 
 @lru_cache
 def stored_in(files: frozenset[str]) -> frozenset[str]:
-    """Names of what functions of these files change, without files of Python and torch."""
+    """The names that functions of these files change (see `stored_names`). Files of Python and torch are left out."""
     trees = [tree_of(file) for file in sorted(files) if not file.startswith("<") and is_looked_into(file)]
     changing: set[str] = set()
     for tree in trees:
@@ -42,7 +42,7 @@ def stored_in(files: frozenset[str]) -> frozenset[str]:
 
 
 def is_looked_into(file: str) -> bool:
-    """Whether a file is neither torch's nor Python's own."""
+    """Whether a file does not belong to torch or to Python."""
     return "torch" not in module_roots(file) and not is_standard(Path(file))
 
 
@@ -58,17 +58,17 @@ def functions_of(tree: ast.AST) -> list[Function]:
 
 
 def module_roots(file: str) -> set[str]:
-    """Top-level names of the imported modules that come from this file."""
+    """The top-level names of the imported modules whose code is this file."""
     modules = list(sys.modules.items())
     return {name.partition(".")[0] for name, module in modules if getattr(module, "__file__", "") == file}
 
 
 def stored_names(tree: ast.AST, changing: set[str]) -> set[str]:
-    """Names of attributes, globals and constant keys that functions outside constructors store, delete or change.
+    """The names of attributes, globals and constant keys that functions store, delete or change, except constructors.
 
     Args:
-        tree: of a file.
-        changing: names of functions, in any file, that change their arguments.
+        tree: the syntax tree of a file.
+        changing: the names of functions, in any file, that change their arguments.
     """
     names: set[str] = set()
     for function in functions_of(tree):
@@ -90,18 +90,24 @@ def changes_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def passed_by(node: ast.AST, changing: set[str], variables: Variables) -> set[str]:
-    """The contents that a call passes to one of the functions that change their arguments."""
+    """The containers that a call passes to a function that changes its arguments. Empty for other nodes.
+
+    Args:
+        node: a syntax node.
+        changing: the names of functions that change their arguments.
+        variables: see `variables_of`.
+    """
     if not isinstance(node, ast.Call) or called(node) not in changing:
         return set()
     return contents_of_all([*node.args, *(keyword.value for keyword in node.keywords)], variables)
 
 
 def variables_of(nodes: list[ast.AST], arguments: Variables | None = None) -> Variables:
-    """The attributes of which each plain variable of a function may be the value or a part.
+    """For each local variable of a function, the attributes whose value, or a part of it, the variable may hold.
 
     Args:
-        nodes: of its syntax tree.
-        arguments: the same for its arguments.
+        nodes: the syntax nodes of the function.
+        arguments: the same for the arguments of the function.
     """
     bound: list[tuple[list[str], ast.expr]] = []
     for node in nodes:
@@ -115,16 +121,16 @@ def variables_of(nodes: list[ast.AST], arguments: Variables | None = None) -> Va
 
 
 def names_in(target: ast.AST) -> list[str]:
-    """The plain variables that a target binds."""
+    """The local variables that a target binds."""
     return [node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 
 
 NAMES_IN_A_ROW = 2
-"""Variables through which a value is followed, in any order of the source."""
+"""The number of variables in a row through which a value is followed, in any order of the assignments."""
 
 
 def bound_by(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
-    """Pairs of a target and the value that a syntax node binds to it, or to an element of it."""
+    """The pairs of a target and a value that a syntax node binds. The target gets the value or an element of it."""
     if isinstance(node, ast.Assign):
         return [(target, node.value) for target in node.targets]
     if isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
@@ -135,10 +141,10 @@ def bound_by(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
 
 
 def stored_by(node: ast.AST, variables: Variables) -> set[str]:
-    """What one syntax node changes.
+    """The names that one syntax node changes.
 
     Args:
-        node: of a function.
+        node: a syntax node of a function.
         variables: see `variables_of`.
     """
     if isinstance(node, (ast.Global, ast.Nonlocal)):
@@ -153,18 +159,18 @@ def stored_by(node: ast.AST, variables: Variables) -> set[str]:
 
 
 def constant_key(node: ast.Subscript) -> set[str]:
-    """The key of a subscript where it is a text; else, or if the text is empty, nothing."""
+    """The key of a subscript, as a set, if the key is a string that is not empty. Else an empty set."""
     key = node.slice.value if isinstance(node.slice, ast.Constant) else ""
     return {key} if isinstance(key, str) and key else set()
 
 
 def called(call: ast.Call) -> str:
-    """Name of the called function or method; empty if it has none."""
+    """The name of the called function or method. Empty if the called expression does not have a name."""
     return str(getattr(call.func, "id", "") or getattr(call.func, "attr", ""))
 
 
 def changed_by_call(call: ast.Call, variables: Variables) -> set[str]:
-    """What a call of `setattr`, or of a method of a container, changes."""
+    """The names that a call of `setattr`, or of a method of a container, changes."""
     name = called(call)
     if name in SETTERS:
         return attribute_set_by(call)
@@ -174,7 +180,7 @@ def changed_by_call(call: ast.Call, variables: Variables) -> set[str]:
 
 
 def attribute_set_by(call: ast.Call) -> set[Any]:
-    """The attribute that a call of one of `SETTERS` stores or deletes."""
+    """The attribute that a call of one of `SETTERS` stores or deletes. `ANY` if the name is computed."""
     at = len(call.args) - (1 if called(call).strip("_").startswith("del") else 2)
     if not 0 <= at < len(call.args):
         return {ANY}
@@ -183,18 +189,20 @@ def attribute_set_by(call: ast.Call) -> set[Any]:
 
 
 def is_dictionary(node: ast.AST) -> bool:
-    """Whether an expression is the dictionary of an object, which holds all its attributes."""
+    """Whether an expression is the `__dict__` of an object, which holds all its attributes."""
     if isinstance(node, ast.Attribute):
         return node.attr == "__dict__"
     return isinstance(node, ast.Call) and called(node) == "vars"
 
 
 def contents_of(node: ast.AST, variables: Variables) -> set[str]:
-    """The attributes of which an expression may be the value or a part.
+    """The attributes whose value, or a part of it, an expression may be, each with `INSIDE` behind its name.
+
+    The result may also hold `ARGUMENT`.
 
     Args:
         node: the expression.
-        variables: the same for plain variables; see `variables_of`.
+        variables: the same for local variables (see `variables_of`).
     """
     if isinstance(node, ast.Attribute):
         return {node.attr + INSIDE}
@@ -204,12 +212,15 @@ def contents_of(node: ast.AST, variables: Variables) -> set[str]:
 
 
 def contents_of_all(nodes: Sequence[ast.AST], variables: Variables) -> set[str]:
-    """As `contents_of`, of several expressions."""
+    """As `contents_of`, for several expressions."""
     return set().union(*(contents_of(node, variables) for node in nodes))
 
 
 def parts_of(node: ast.AST) -> Sequence[ast.expr]:
-    """The expressions of which another may be the value or a part; a call makes a new value, but for a few."""
+    """The expressions whose value, or a part of it, another expression may be.
+
+    A call makes a new value, except for the calls that `parts_of_call` lists.
+    """
     if isinstance(node, (ast.Subscript, ast.Starred, ast.NamedExpr)):
         return [node.value]
     if isinstance(node, ast.BoolOp):
@@ -222,7 +233,7 @@ def parts_of(node: ast.AST) -> Sequence[ast.expr]:
 
 
 def parts_of_call(call: ast.Call) -> Sequence[ast.expr]:
-    """As `parts_of`, of a call."""
+    """As `parts_of`, for a call."""
     name = called(call)
     if name == "getattr" and len(call.args) > 1 and isinstance(call.args[1], ast.Constant):
         return [ast.Attribute(call.args[0], str(call.args[1].value), ast.Load())]
@@ -232,6 +243,6 @@ def parts_of_call(call: ast.Call) -> Sequence[ast.expr]:
 
 
 ELEMENTS = frozenset(("enumerate", "zip", "reversed", "iter", "next", "filter"))
-"""Functions whose result gives the elements of their arguments, and is not a new list."""
+"""Functions whose result yields the elements of their arguments."""
 VIEWS = frozenset(("values", "items", "get", "setdefault", "pop", "popleft", "popitem"))
-"""Methods whose result is a part of their container."""
+"""Methods whose result is a part of their container, or a view of it."""

@@ -1,4 +1,4 @@
-"""What vLLM's own compile of the model gives to its backend: the graph, and the guards that vLLM drops."""
+"""Records what Dynamo makes when vLLM compiles the model: the graph for the backend, and the guards that vLLM drops."""
 
 import dis
 import re
@@ -12,10 +12,10 @@ from unittest import mock
 from shared_worker.vllm_types import GraphModule, Node
 
 MOST_GUARDS = 50
-"""Guards on sizes that are reported at most."""
+"""The largest number of guards on sizes in the report."""
 
 Guard = dict[str, Any]
-"""A guard of Dynamo: `type`, `name`, and the `file` and `line` of the code that led to it."""
+"""A guard of Dynamo: its `type`, its `name`, and the `file` and `line` of the code for which Dynamo made it."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class SizeGuard:
     """A guard on sizes.
 
     Attributes:
-        condition: a sympy expression.
-        file, line: the code that led to it.
+        condition: a sympy expression over the sizes.
+        file, line: the place of the code for which torch made the guard.
     """
 
     condition: Any
@@ -32,22 +32,22 @@ class SizeGuard:
     line: int
 
     def as_json(self) -> dict[str, Any]:
-        """The guard in the report."""
+        """The guard as the report holds it."""
         return {"expression": str(self.condition), "file": self.file, "line": self.line}
 
 
 @dataclass
 class Trace:
-    """What one trace showed.
+    """The record of one trace, or of several traces.
 
     Attributes:
-        graphs: the graph modules that the backend got.
+        graphs: the graph modules that the backend received.
         guards: the guards that Dynamo made.
         sizes: the guards on sizes.
-        files: of the code that Dynamo traced.
-        codes: this code, function by function.
-        handlers: places of traced functions that catch exceptions.
-        filtered: whether Dynamo called the guard filter; if not, its guards were not observed.
+        files: the files of the functions that Dynamo traced.
+        codes: the code objects of these functions.
+        handlers: file and first line of each traced function that catches exceptions.
+        filtered: whether Dynamo called the guard filter. If it did not, `guards` is incomplete.
     """
 
     graphs: list[GraphModule] = field(default_factory=list)
@@ -59,7 +59,11 @@ class Trace:
     filtered: bool = False
 
     def backend(self, graph_module: GraphModule, _inputs: Any) -> Callable[..., list[Any]]:
-        """A backend that notes the graph and computes nothing: its function returns what the graph would, unfilled."""
+        """A backend for `torch.compile`. It records the graph and does not compute.
+
+        Returns:
+            A function that returns unfilled tensors in the shapes of the graph's outputs.
+        """
         self.graphs.append(graph_module)
         self.sizes += size_guards()
         results = [output.meta.get("example_value") for output in outputs(graph_module)]
@@ -70,7 +74,7 @@ class Trace:
         return unfilled
 
     def note(self, entries: list[Any]) -> list[bool]:
-        """A guard filter that notes every guard and keeps none, as vLLM's own filter does."""
+        """A guard filter that records every guard. Like vLLM's own filter, it lets Dynamo drop all guards."""
         self.filtered = True
         for entry in entries:
             file, line = where(getattr(entry.orig_guard, "user_stack", None))
@@ -79,11 +83,11 @@ class Trace:
 
     @property
     def names(self) -> set[str]:
-        """Names of attributes and globals that this code uses."""
+        """The names of the attributes and globals that the traced functions use."""
         return set().union(*(code.co_names for code in self.codes))
 
     def looked_into(self, code: CodeType) -> None:
-        """Note a function that Dynamo traces."""
+        """Record a function that Dynamo traces."""
         self.files.add(code.co_filename)
         self.codes.add(code)
         if catches(code):
@@ -92,7 +96,7 @@ class Trace:
 
 @contextmanager
 def watching(trace: Trace) -> Iterator[None]:
-    """While the block runs, vLLM compiles with the trace's backend; the trace notes Dynamo's guards and functions."""
+    """While the block runs, vLLM compiles with the backend of `trace`, and `trace` records guards and functions."""
     import torch
     from torch._dynamo.symbolic_convert import InliningInstructionTranslator
     from vllm.config import CompilationConfig
@@ -109,16 +113,16 @@ def watching(trace: Trace) -> Iterator[None]:
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(CompilationConfig, "init_backend", own_backend))
         patches.enter_context(mock.patch.object(InliningInstructionTranslator, "inline_call_", inlined))
-        if hasattr(torch.compiler, "skip_all_guards_unsafe"):  # what vLLM passes as a filter from torch 2.10 on
+        if hasattr(torch.compiler, "skip_all_guards_unsafe"):  # from torch 2.10 on, vLLM passes this filter
             patches.enter_context(mock.patch.object(torch.compiler, "skip_all_guards_unsafe", trace.note))
         yield
 
 
 def name_of(entry: Any) -> str:
-    """The value on which a guard depends, as code.
+    """The value that a guard depends on, written as Python code.
 
-    For a guard on an absent attribute torch keeps the attribute's name beside the owner's name. In 2.13 it does so for
-    `hasattr`, too; before, the name of such a guard ended with the attribute.
+    For a guard on an absent attribute, torch keeps the attribute's name apart from the name of its owner. From 2.13 on
+    it does the same for `hasattr`. Before, the name of a `hasattr` guard ended with the attribute.
     """
     attribute = (getattr(entry.orig_guard.create_fn, "keywords", None) or {}).get("attr")
     return f"{entry.name}.{attribute}" if isinstance(attribute, str) else str(entry.name)
@@ -135,9 +139,10 @@ def size_guards() -> list[SizeGuard]:
 
 
 def place_of(location: Any) -> tuple[str, int]:
-    """File and line of the code that led to a guard on sizes: the model's code, or else torch's.
+    """The file and line of the code for which torch made a guard on sizes.
 
-    torch keeps them as texts: `code  # FILE:LINE in FUNCTION` (torch/_guards.py, SLoc).
+    This is the model's code if torch names it, else torch's own code. torch keeps both as strings of the form
+    `code  # FILE:LINE in FUNCTION` (`SLoc` in torch/_guards.py).
     """
     for text in (getattr(location, "maybe_user_loc", None), getattr(location, "framework_loc", None)):
         match = PLACE.search(str(text or ""))
@@ -150,7 +155,7 @@ PLACE = re.compile(r"(?:^|# )(?P<file>[^#]+?):(?P<line>\d+) in ")
 
 
 def where(stack: Any) -> tuple[str, int]:
-    """File and line of the innermost frame of a stack."""
+    """The file and line of the innermost frame of a stack. An empty string and 0 if the stack is empty."""
     frames = list(stack or ())
     return (frames[-1].filename, frames[-1].lineno or 0) if frames else ("", 0)
 
@@ -165,9 +170,10 @@ def outputs(graph_module: GraphModule) -> list[Node]:
 
 
 def like(value: Any) -> Any:
-    """A tensor on the meta device in the shape of an example; symbolic sizes are those of the traced call.
+    """A tensor on the meta device with the shape of an example. Other values are returned unchanged.
 
-    `int` of a symbolic size would fix the size for good, also in the graph that is read afterwards.
+    A symbolic size becomes its hint, which is the size in the traced call. `int` of a symbolic size would add a guard
+    that fixes the size, also in the graph that is read later.
     """
     import torch
 
@@ -181,10 +187,10 @@ def like(value: Any) -> Any:
 
 
 def catches(code: CodeType) -> bool:
-    """Whether a function catches exceptions: by `try`, `with` or `finally`.
+    """Whether a function catches exceptions, with `try`, `with` or `finally`.
 
-    From Python 3.11 on, each handler begins with an instruction that keeps the exception. The handlers that Python adds
-    to comprehensions lack it. Python 3.10 has an instruction for the block.
+    From Python 3.11 on, each handler starts with `PUSH_EXC_INFO`. The handlers that Python adds to comprehensions do
+    not have this instruction. In Python 3.10, `SETUP_FINALLY` or `SETUP_WITH` starts the block.
     """
     return any(instruction.opname in HANDLERS for instruction in dis.get_instructions(code))
 
