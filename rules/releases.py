@@ -102,6 +102,40 @@ RELEASES = (
 )
 """Every release that was read, oldest first."""
 
+OFFICIAL_TORCH = {
+    "0.14.1": "2.9.1",
+    "0.15.0": "2.9.1",
+    "0.15.1": "2.9.1",
+    "0.16.0": "2.9.1",
+    "0.17.0": "2.10.0",
+    "0.17.1": "2.10.0",
+    "0.18.0": "2.10.0",
+    "0.18.1": "2.10.0",
+    "0.19.0": "2.10.0",
+    "0.19.1": "2.10.0",
+    "0.20.0": "2.11.0",
+    "0.20.1": "2.11.0",
+    "0.20.2": "2.11.0",
+    "0.21.0": "2.11.0",
+    "0.22.0": "2.11.0",
+    "0.22.1": "2.11.0",
+    "0.23.0": "2.11.0",
+    "0.24.0": "2.11.0",
+    "0.25.0": "2.11.0",
+    "0.25.1": "2.11.0",
+    "0.26.0": "2.11.0",
+    "0.27.0": "2.13.0",
+    "0.27.1": "2.13.0",
+    "0.28.0": "2.13.0",
+    "0.29.0": "2.13.0",
+    "0.30.0": "2.13.0",
+    "0.31.0": "2.13.0",
+    "0.32.0": "2.13.0",
+    "0.33.0": "2.14.0",
+}
+"""vLLM release -> the torch version that its wheel for CUDA requires (`Requires-Dist: torch==...`), which its image for
+CUDA has. vLLM's compiled parts run with this torch alone."""
+
 EXCEPTED_SINCE = {"Ernie4_5_VLMoeForConditionalGeneration": "0.17.0"}
 """Architecture -> the first release that itself turns the flag off for it, under vLLM's own implementation
 (`MODELS_CONFIG_MAP`, vllm/model_executor/models/config.py). It tells what a launch does that says nothing of the flag,

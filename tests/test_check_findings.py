@@ -279,7 +279,9 @@ def test_a_version_that_is_none(check: Check) -> None:
 )
 def test_a_tag_that_contradicts_the_environment(check: Check, image: str, stated: str) -> None:
     """Copies of vLLM's images count: both versions and the way out are said, and no verdict is looked up for it."""
-    answer = check(pod(str(ERNIE), "-cc", TRUE, image=image))
+    refused = image.startswith(("registry.example.com/ai/", "rocm/"))  # that release does not know the flag
+    answer = check(pod(str(ERNIE), "-cc", TRUE, image=image), code=int(refused))
+    assert ("key-unknown" in rules(answer)) is refused
     found = finding(answer, "environment-contradicts-image")
     assert (found["level"], found["line"]) == ("note", 7)
     assert f"has vLLM 0.19.1, and the image {image} says vLLM {stated}" in found["message"]
@@ -288,11 +290,28 @@ def test_a_tag_that_contradicts_the_environment(check: Check, image: str, stated
     assert answer.document["launches"][0]["match"] != "environment"
 
 
-def test_a_copied_image_contradicts_the_version_option(check: Check) -> None:
+def test_an_image_called_vllm_contradicts_the_version_option(check: Check) -> None:
     """The option is not for an image whose tag says another version."""
-    text = pod(str(ERNIE), "-cc", TRUE, image="registry.example.com/vllm-openai:v0.10.2")
+    text = pod(str(ERNIE), "-cc", TRUE, image="registry.example.com/vllm:v0.10.2")
     found = finding(check(text, options=("--vllm-version", "0.19.1")), "environment-contradicts-image")
-    assert "--vllm-version says 0.19.1, and the image registry.example.com/vllm-openai:v0.10.2" in found["message"]
+    assert "--vllm-version says 0.19.1, and the image registry.example.com/vllm:v0.10.2" in found["message"]
+
+
+def test_the_tag_of_a_mirrored_image_is_its_version(check: Check) -> None:
+    """A copy in another registry keeps vLLM's name and tag: that release does not know the flag, whatever was given."""
+    text = pod(str(ERNIE), "-cc", TRUE, image="registry.example.com/ai/vllm-openai:v0.10.2-nixl")
+    for options in [("--vllm-version", "0.19.1"), (), None]:
+        answer = check(text, options=options, code=1)
+        assert answer.document["launches"][0]["vllm"] == "0.10.2"
+        assert "does not know fast_moe_cold_start" in finding(answer, "key-unknown")["message"]
+
+
+@pytest.mark.parametrize(("version", "inert"), [("0.19.1", False), ("0.20.0", True), ("0.33.0", True)])
+def test_the_torch_of_an_official_image_is_known(check: Check, version: str, inert: bool) -> None:
+    """Where it forces the flag to false, a `true` does nothing, and nothing needs a proof."""
+    answer = check(pod(str(MIXTRAL), "-cc", TRUE, image=f"vllm/vllm-openai:v{version}"), options=())
+    assert ("flag-unproved" in rules(answer)) is not inert
+    assert ("no-verdict" in rules(answer)) is not inert
 
 
 @pytest.mark.parametrize(

