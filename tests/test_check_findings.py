@@ -131,13 +131,47 @@ def test_true_beside_a_draft_without_moe_layers(check: Check) -> None:
 
 
 def test_a_launch_that_is_not_proved_and_leaves_the_flag_on(check: Check) -> None:
-    """A note with the command that would prove it; none where the launch says false, or has no MoE layers."""
+    """A warning with the command that would prove it; none where the launch says false, or has no MoE layers."""
     answer = check(pod(str(MIXTRAL), "--dtype", "half"))
     found = finding(answer, "launch-unproved")
-    assert found["level"] == "note"
+    assert found["level"] == "warning"
     assert f"`tuner probe {MIXTRAL} -- --dtype half`" in found["message"]
     assert rules(check(pod(str(MIXTRAL), "--dtype", "half", "-cc", FALSE))) == []
     assert rules(check(pod(str(LLAMA), "--dtype", "half"))) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ((), {"flag-unproved": "warning", "no-verdict": "note"}),
+        (("-cc", '{"fast_moe_cold_start": null}'), {"flag-unproved": "warning", "no-verdict": "note"}),
+        (("-cc", '{"mode": 3}'), {"flag-unproved": "warning", "no-verdict": "note"}),
+        (("-cc", TRUE), {"flag-unproved": "warning", "no-verdict": "note"}),
+        (("-cc", FALSE), {"no-verdict": "note"}),
+        (DRAFT, {"no-verdict": "note"}),
+    ],
+)
+def test_a_flag_without_a_verdict(check: Check, args: tuple[str, ...], expected: dict[str, str]) -> None:
+    """What vLLM uses counts, not how it is written: on by default is as unproved as a `true`."""
+    answer = check(pod(str(QWEN), *args))
+    assert {one["rule"]: one["level"] for one in answer.document["findings"]} == expected
+
+
+def test_a_flag_that_is_on_by_default_for_a_model_that_is_not_known(check: Check) -> None:
+    """A model that cannot be identified has no verdict; a vLLM that does nothing with the flag is no cause to warn."""
+    answer = check(pod("somebody/model"))
+    assert {one["rule"]: one["level"] for one in answer.document["findings"]} == {
+        "flag-unproved": "warning",
+        "model-unknown": "note",
+    }
+    assert "vLLM 0.19.1 turns it on by itself" in finding(answer, "flag-unproved")["message"]
+
+
+def test_an_architecture_for_which_vllm_turns_the_flag_off(check: Check, tmp_path: Path) -> None:
+    """Without a verdict there is nothing to warn of; under the transformers backend vLLM does not turn it off."""
+    like = str(model_like(ERNIE, tmp_path / "like", num_hidden_layers=3))
+    assert rules(check(pod(like))) == ["no-verdict"]
+    assert "flag-unproved" in rules(check(pod(like, "--model-impl", "transformers")))
 
 
 def test_true_beside_a_draft_where_nothing_tells_the_version(check: Check) -> None:
@@ -179,6 +213,7 @@ def test_where_the_flag_does_nothing(check: Check, tmp_path: Path) -> None:
     file.write_text(tuner("env", "--json", "--python", there.python).out, encoding="utf-8")
     text = pod(str(ERNIE), "-cc", TRUE, *DRAFT, image="x/y:1")
     assert rules(check(text, options=("--environment", file))) == []
+    assert rules(check(pod(str(QWEN), image="x/y:1"), options=("--environment", file))) == []
 
 
 @pytest.mark.parametrize("version", ["0.14.1", "0.15.0", "0.15.1"])
@@ -348,7 +383,7 @@ def test_configs_identify_models_of_the_hub(check: Check, saved: Path) -> None:
     options = ("--environment", saved, "--configs", MODELS)
     answer = check(pod("baidu/ERNIE-4.5-VL-28B-A3B-PT", "-cc", TRUE), options=options, code=5)
     assert rules(answer) == ["flag-contradicts-verdict"]
-    assert rules(check(pod("Qwen/Qwen3-30B-A3B"), options=options)) == ["no-verdict"]
+    assert "no-verdict" in rules(check(pod("Qwen/Qwen3-30B-A3B"), options=options))
     assert tuner("check", "--configs", MODELS / "nowhere", MODELS, code=1).err
 
 

@@ -1,22 +1,36 @@
-"""A `true` that nothing proves."""
+"""A flag that is on, by a `true` or by default, and that nothing proves to be safe."""
 
 from collections.abc import Iterator
 
 from rules.decide import FLAG_KEY
+from rules.verdict import Word
 from tuner.checks.examine import Examined, missing_root
-from tuner.checks.rules.flag import is_set_to_true, is_speculative
+from tuner.checks.rules.flag import is_on_by_default, is_set_to_true, is_speculative
 from tuner.checks.rules.rule import Problem, Rule, Severity, line_of, sentence
-
-_MEANING = f"{FLAG_KEY} is true, and nothing proves that it is safe."
 
 
 def _problems(examined: Examined) -> Iterator[Problem]:
-    if not is_set_to_true(examined) or examined.true_refused:
-        return
+    if is_on_by_default(examined):
+        yield from _of_default(examined)
+    elif is_set_to_true(examined) and not examined.true_refused:
+        yield from _of_true(examined)
+
+
+def _of_default(examined: Examined) -> Iterator[Problem]:
+    """A launch without a verdict that decides; `launch-unproved` and `flag-left-on` say of the others."""
+    verdict = examined.plan.lookup.verdict if examined.plan else None
+    if verdict is None or verdict.word is Word.INCONCLUSIVE:
+        on = f"{FLAG_KEY} is not set, and vLLM {examined.version} turns it on by itself"
+        yield Problem(f"{on}; nothing proves that it is safe. Set it to false, or probe the model.")
+
+
+def _of_true(examined: Examined) -> Iterator[Problem]:
     line = line_of(examined, "compilation")
     if examined.plan is None:
         if not is_speculative(examined):  # else `true-beside-draft` says it
-            yield Problem(f"{_MEANING} Which vLLM serves is not known.", line)
+            yield Problem(
+                f"{FLAG_KEY} is true, and nothing proves that it is safe. Which vLLM serves is not known.", line
+            )
     elif examined.plan.decision.warnings:
         yield Problem(sentence(str(examined.plan.decision.warnings[0])), line)
     elif missing := missing_root(examined):
@@ -25,4 +39,9 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         yield Problem(message, line)
 
 
-RULE = Rule("flag-unproved", Severity.WARNING, _MEANING, of_launch=_problems)
+RULE = Rule(
+    "flag-unproved",
+    Severity.WARNING,
+    f"{FLAG_KEY} is on, by a true or by default, and nothing proves that it is safe.",
+    of_launch=_problems,
+)

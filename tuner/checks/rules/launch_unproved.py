@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rules.decide import FLAG_KEY
 from rules.verdict import Word
 from tuner.checks.examine import Examined
-from tuner.checks.rules.flag import is_ineffective, is_left_out
+from tuner.checks.rules.flag import is_ineffective, is_left_out, is_on_by_default
 from tuner.checks.rules.rule import Problem, Rule, Severity, sentence
 
 _NOTHING_TO_PROVE = {Word.NO_MOE, Word.INCONCLUSIVE}
@@ -20,12 +20,13 @@ def _problems(examined: Examined) -> Iterator[Problem]:
     if verdict is None or verdict.word.unsafe or verdict.word in _NOTHING_TO_PROVE:
         return
     if plan.decision.setting is False:
-        yield Problem(sentence(str(plan.decision.reasons[0])))
+        severity = Severity.WARNING if is_on_by_default(examined) else Severity.NOTE
+        yield Problem(sentence(str(plan.decision.reasons[0])), severity=severity)
 
 
 RULE = Rule(
     "launch-unproved",
-    Severity.NOTE,
+    Severity.WARNING,
     f"This launch is not proved, and does not set {FLAG_KEY} to false.",
     of_launch=_problems,
 )
