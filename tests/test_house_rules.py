@@ -31,7 +31,7 @@ HOMES = {
     "pydantic": "tuner/exchange/bundle_line.py",
     "sqlitedict": "cache/verdicts/store.py",
     "yaml": "tuner/yaml_text.py",
-    "huggingface_hub": "tuner/model/hub.py",
+    "huggingface_hub": "tuner/model/hub_answer.py",
     "minisign": "tuner/exchange/signing.py",
     "packaging": "rules/releases.py",
     "rich": "tuner/cli/progress.py",

@@ -3,6 +3,7 @@
 The hub is a real socket that answers too slowly or not at all.
 """
 
+import gzip
 import json
 import os
 import socket
@@ -23,6 +24,7 @@ from stand_in_server import CODE, config_in, facts_of, with_server
 from rules.errors import TunerError
 from tuner.model import patience
 from tuner.model.hub import snapshot
+from tuner.model.hub_answer import Question, TooLargeError, UnusableAnswerError
 from tuner.model.patience import NoAnswerInTimeError, answer_of, at_most, telling
 
 ROOT = Path(__file__).parents[1]
@@ -163,7 +165,7 @@ def test_what_lies_beside_a_cached_config_is_waited_for_no_longer(
     assert seconds - offline < 3
 
 
-@pytest.mark.parametrize("endpoint", ["http://[", "hub.example.org", "http://127.0.0.1:9"])
+@pytest.mark.parametrize("endpoint", ["http://[", "http://127.0.0.1:99999", "hub.example.org", "http://127.0.0.1:9"])
 def test_an_address_that_cannot_be_asked(serving: Serving, store: Path, tmp_path: Path, endpoint: str) -> None:
     """It costs the verdict, and the server starts."""
     facts, said, _ = served(serving, store, variables(tmp_path, HF_ENDPOINT=endpoint), "org/name")
@@ -212,16 +214,110 @@ def test_the_wait_is_bounded_everywhere() -> None:
     assert (patience.QUESTION_S, patience.NOTICE_S, patience.SERVE_S) == (20, 2, 2)
 
 
-def test_a_file_of_unknown_size_is_not_fetched(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub that would send for ever fills no disk."""
-    monkeypatch.setenv("HF_ENDPOINT", hub(endless_body))
+@pytest.fixture
+def asking(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """Starts a hub that this process may ask, with an empty cache."""
+
+    def start(behave: Callable[[socket.socket, Event], None]) -> str:
+        endpoint = hub(behave)
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        return endpoint
+
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(TunerError, match="states no size"):
+    return start
+
+
+def long_body(connection: socket.socket, ended: Event) -> None:
+    """Says that it is larger than any disk."""
+    while connection.recv(65536) and not ended.is_set():
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{HEADERS}Content-Length: {10**12}\r\n\r\n".encode())
+        connection.sendall(b" " * 1000)
+
+
+def compressed_body(connection: socket.socket, ended: Event) -> None:
+    """A megabyte that becomes a gigabyte; nobody asked for a compressed answer."""
+    while connection.recv(65536) and not ended.is_set():
+        bomb = gzip.compress(bytes(2**20))
+        head = f"HTTP/1.1 200 OK\r\n{HEADERS}Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+        connection.sendall(head.encode() + bomb)
+
+
+def endless_refusal(connection: socket.socket, ended: Event) -> None:
+    """Refuses with a body that never ends."""
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while not ended.is_set():
+        connection.sendall(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+
+
+def endless_redirects(connection: socket.socket, ended: Event) -> None:
+    """Each answer names another address."""
+    while (request := connection.recv(65536)) and not ended.is_set():
+        address = request.split(b" ", 2)[1].decode() + "x"
+        connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {address}\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+def redirect_to_a_file(connection: socket.socket, ended: Event) -> None:
+    """Names a file of this machine."""
+    while connection.recv(65536) and not ended.is_set():
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n")
+
+
+def commit_that_leads_out(connection: socket.socket, ended: Event) -> None:
+    """States a path in place of a commit."""
+    while connection.recv(65536) and not ended.is_set():
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Repo-Commit: ../../../out\r\nContent-Length: 2\r\n\r\n{}")
+
+
+@pytest.mark.parametrize(
+    ("behave", "why"),
+    [
+        (endless_body, r"The config\.json of org/name on the hub is larger than 16 MiB"),
+        (long_body, r"The config\.json of org/name on the hub is larger than 16 MiB"),
+        (compressed_body, "it answers in a compressed form that was not asked for"),
+        (endless_refusal, "it answered 500"),
+        (endless_redirects, "it redirects more than 5 times"),
+        (redirect_to_a_file, r"no answer \(UnsupportedProtocol\)"),
+        (commit_that_leads_out, "it names no commit"),
+    ],
+)
+def test_an_answer_beyond_the_bounds_is_an_error(
+    asking: Hub, tmp_path: Path, behave: Callable[[socket.socket, Event], None], why: str
+) -> None:
+    """A sentence says what the hub did, soon, and nothing stays on the disk."""
+    asking(behave)
+    begin = time.monotonic()
+    with pytest.raises(TunerError, match=why):
         snapshot("org/name")
-    assert not list(tmp_path.rglob("*.incomplete"))
+    assert time.monotonic() - begin < 15
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_the_files_of_a_question_share_a_bound(asking: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many files of a size that each may have are no way around the limit."""
+    body = b" " * 1000
+
+    def answer(connection: socket.socket, ended: Event) -> None:
+        while connection.recv(65536) and not ended.is_set():
+            connection.sendall(f"HTTP/1.1 200 OK\r\n{HEADERS}Content-Length: 1000\r\n\r\n".encode() + body)
+
+    asking(answer)
+    monkeypatch.setattr("tuner.model.hub_answer.QUESTION_BYTES", 2500)
+    question = Question()
+    assert [len(question.file("org/name", name, None).data) for name in ("a", "b")] == [1000, 1000]
+    with pytest.raises(TooLargeError):
+        question.file("org/name", "c", None)
+
+
+def test_an_answer_that_nobody_waits_for_ends(asking: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that was left behind does not read for ever."""
+    asking(trickling_body)
+    monkeypatch.setattr("tuner.model.hub_answer.QUESTION_S", 0.5)
+    with pytest.raises(UnusableAnswerError, match="no whole answer"):
+        Question().file("org/name", "config.json", None)
 
 
 def test_answers_and_errors_in_time_arrive() -> None:

@@ -105,7 +105,7 @@ def test_only_the_config_is_fetched(hub: Hub, tmp_path: Path) -> None:
     """Of a repository without side files config.json is read once, and its commit, the revision, listed once."""
     model = identify("org/model")
     assert set(hub.files_asked_for()) == {"/org/model/resolve/main/config.json"}
-    assert [verb for verb, _ in hub.requests] == ["HEAD", "HEAD", "GET", "GET"]
+    assert [verb for verb, _ in hub.requests] == ["GET", "GET"]
     assert hub.requests[-1][1] == f"/api/models/org/model/revision/{COMMIT}"
     assert (model.architecture, model.revision) == ("Qwen3MoeForCausalLM", COMMIT)
     assert [file.name for file in Path(model.folder).iterdir()] == ["config.json"]
@@ -168,13 +168,14 @@ def test_a_hub_that_does_not_say_is_an_error(hub: Hub, tmp_path: Path, monkeypat
 def test_a_side_file_that_is_too_large_is_not_fetched(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its size is asked for first."""
-    cache(tmp_path / "cache", main=COMMIT)
-    monkeypatch.setattr("tuner.model.hub.MAX_BYTES", len(QUANTISED) - 1)
-    hub.files["hf_quant_config.json"] = QUANTISED
+    """A sentence names it, and nothing of it is kept."""
+    folder = cache(tmp_path / "cache", main=COMMIT)
+    large = QUANTISED + b" " * 200
+    monkeypatch.setattr("tuner.model.hub_answer.MAX_BYTES", len(large) - 1)
+    hub.files["hf_quant_config.json"] = large
     with pytest.raises(TunerError, match=r"hf_quant_config\.json of org/model"):
         identify("org/model")
-    assert ("GET", f"/org/model/resolve/{COMMIT}/hf_quant_config.json") not in hub.requests
+    assert [file.name for file in folder.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("revision", ["v1.0", "refs/pr/1", COMMIT])

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from rules.errors import ErrorKind, TunerError
+from tuner.model.hub_answer import HubRefusalError, Question, TooLargeError, UnusableAnswerError
 from tuner.model.patience import NoAnswerInTimeError, answer_of
 from tuner.untrusted.json_text import MAX_BYTES
 
@@ -36,7 +37,7 @@ def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
 
     The local cache wins, and is not compared with the hub. If it lacks `config.json`, only that file is fetched, unless
     HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. HF_ENDPOINT, HF_TOKEN and the cache variables have the same effect as
-    in huggingface_hub. `tuner.model.patience` bounds the time for the hub's answer.
+    in huggingface_hub. `tuner.model.patience` bounds the time for the hub's answer, `tuner.model.hub_answer` its bytes.
 
     Args:
         name: a hub id.
@@ -58,9 +59,9 @@ def snapshot(name: str, revision: str | None = None) -> tuple[Path, str]:
 
 def cached_snapshot(name: str, revision: str | None = None) -> Path | None:
     """The snapshot folder in the local hub cache; None if there is none or it has no `config.json`."""
-    models = cache_folder() / ("models--" + name.replace("/", "--"))
+    models = _models(name)
     reference = revision or "main"
-    if ".." in reference.split("/"):
+    if _leads_out(reference):
         return None
     try:
         commit = (models / "refs" / reference).read_text().strip()
@@ -68,6 +69,16 @@ def cached_snapshot(name: str, revision: str | None = None) -> Path | None:
         commit = reference
     folder = models / "snapshots" / commit
     return folder if _COMMIT.fullmatch(commit) and (folder / CONFIG).is_file() else None
+
+
+def _models(name: str) -> Path:
+    """The folder of a repository in the local hub cache."""
+    return cache_folder() / ("models--" + name.replace("/", "--"))
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a name from elsewhere could name a file outside of the folder that it belongs to."""
+    return path.startswith("/") or "\0" in path or ".." in path.split("/")
 
 
 def complete(name: str, folder: Path, names: Callable[[], Iterable[str]]) -> None:
@@ -126,55 +137,52 @@ def _ask(question: Callable[[], _Answer], failure: Callable[[str], TunerError]) 
 
 
 def _fetch(name: str, revision: str | None) -> Path:
-    # The import takes a quarter of a second, and few look-ups need it.
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # noqa: PLC0415
-
-    _keep_quiet()
-    endpoint = os.environ.get("HF_ENDPOINT") or None
+    """Fetch config.json into the cache, in the layout of huggingface_hub; the snapshot's folder."""
+    model = _named(name, revision)
     try:
-        # This asks once; the download alone would repeat its question for minutes if there is no network.
-        size = get_hf_file_metadata(hf_hub_url(name, CONFIG, revision=revision, endpoint=endpoint)).size
-        fits = size is not None and size <= MAX_BYTES
-        file = (
-            hf_hub_download(name, CONFIG, revision=revision, cache_dir=cache_folder(), endpoint=endpoint)
-            if fits
-            else ""
-        )
-    except Exception as error:  # its errors come from three libraries, with no base in common
+        answer = Question().file(name, CONFIG, revision)
+    except TooLargeError:
+        raise _too_large(name, CONFIG) from None
+    except HubRefusalError as error:
         raise _refused(name, revision, error) from error
-    if not fits:
-        raise _too_large(name, CONFIG)
-    return Path(file).parent
+    except Exception as error:  # its errors come from several libraries, with no base in common
+        raise _not_fetched(model, _reason(error)) from error
+    if not _COMMIT.fullmatch(answer.commit):
+        raise _not_fetched(model, "it names no commit")
+    folder = _models(name) / "snapshots" / answer.commit
+    reference = revision or "main"
+    try:
+        _keep(folder / CONFIG, answer.data)
+        if reference != answer.commit and not _leads_out(reference):
+            _keep(_models(name) / "refs" / reference, answer.commit.encode())
+    except OSError as error:
+        raise _not_written(error) from error
+    return folder
 
 
-def _keep_quiet() -> None:
-    """Keep huggingface_hub from drawing progress bars and from sending telemetry."""
-    from huggingface_hub import constants  # noqa: PLC0415  as in `_fetch`
-    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
-
-    disable_progress_bars()
-    constants.HF_HUB_DISABLE_TELEMETRY = True
+def _keep(file: Path, data: bytes) -> None:
+    """Write a whole file into the cache, which others may read meanwhile."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}.incomplete")
+    unfinished.write_bytes(data)
+    unfinished.replace(file)
 
 
 def _fetch_beside(name: str, folder: Path, unknown: Iterable[str]) -> None:
     """Fetch the files that the repository has, and mark the others as absent."""
-    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url  # noqa: PLC0415  as _fetch
-
-    _keep_quiet()
-    endpoint, commit = os.environ.get("HF_ENDPOINT") or None, folder.name
+    question = Question()
+    file = ""
     try:
-        listing = HfApi(endpoint=endpoint).model_info(name, revision=commit)
-        files, too_large = {sibling.rfilename for sibling in listing.siblings or ()}, ""
-        for file in files.intersection(unknown):
-            size = get_hf_file_metadata(hf_hub_url(name, file, revision=commit, endpoint=endpoint)).size
-            if size is None or size > MAX_BYTES:
-                too_large = file
-                break
-            hf_hub_download(name, file, revision=commit, cache_dir=cache_folder(), endpoint=endpoint)
+        files = question.listing(name, folder.name)
+        for file in sorted(files.intersection(unknown)):
+            if not _leads_out(file):
+                _keep(folder / file, question.file(name, file, folder.name).data)
+    except TooLargeError:
+        raise _too_large(name, file or "list of files") from None
+    except OSError as error:
+        raise _not_written(error) from error
     except Exception as error:  # as in `_fetch`
-        raise _not_completed(name, _answer(error)) from error
-    if too_large:
-        raise _too_large(name, too_large)
+        raise _not_completed(name, _reason(error)) from error
     absent = [file for file in unknown if file not in files]
     if not any(PurePosixPath(file).match(MISTRAL_WEIGHTS) for file in files):
         absent.append(MISTRAL_WEIGHTS)
@@ -192,27 +200,26 @@ def _not_completed(name: str, reason: str) -> TunerError:
     )
 
 
-def _refused(name: str, revision: str | None, error: Exception) -> TunerError:
-    """The error for a failed download; never with the library's own message, which may repeat what was sent."""
-    from huggingface_hub import errors  # noqa: PLC0415
-
+def _refused(name: str, revision: str | None, error: HubRefusalError) -> TunerError:
+    """The error for a refusal, by the hub's status and code; its own words may repeat what was sent."""
     model = _named(name, revision)
-    status = _status(error)
-    if isinstance(error, errors.GatedRepoError) or status == _FORBIDDEN:
+    if error.code == "GatedRepo" or error.status == _FORBIDDEN:
         return _bad(
             f"{model} is gated.", f"Accept its licence on {_page(name)}, and set HF_TOKEN to a token that may read it."
         )
-    if isinstance(error, errors.RevisionNotFoundError):
+    if error.code == "RevisionNotFound":
         return _bad(f"{name} has no revision {revision} on the hub.", "Name a branch, a tag or a commit of it.")
-    if isinstance(error, errors.RepositoryNotFoundError) or status == _UNAUTHORISED:
+    if error.code == "RepoNotFound" or error.status == _UNAUTHORISED:
         hint = "Check the spelling; for a private model set HF_TOKEN to a token that may read it."
         return _bad(f"There is no folder {name}, and the hub shows no model of that name.", hint)
-    if isinstance(error, errors.EntryNotFoundError) and status == _NOT_FOUND:
+    if error.code == "EntryNotFound" and error.status == _NOT_FOUND:
         return _bad(f"{model} has no {CONFIG} on the hub.", "Name a folder that holds one.")
-    if isinstance(error, OSError) and error.filename:
-        hint = "Set HF_HUB_CACHE to a folder that can be."
-        return _bad(f"The hub cache {cache_folder()} cannot be written: {error.strerror}.", hint)
-    return _not_fetched(model, _answer(error))
+    return _not_fetched(model, _reason(error))
+
+
+def _not_written(error: OSError) -> TunerError:
+    hint = "Set HF_HUB_CACHE to a folder that can be."
+    return _bad(f"The hub cache {cache_folder()} cannot be written: {error.strerror}.", hint)
 
 
 def _not_fetched(model: str, reason: str) -> TunerError:
@@ -220,26 +227,18 @@ def _not_fetched(model: str, reason: str) -> TunerError:
     return _bad(f"The {CONFIG} of {model} could not be fetched from {_host()}: {reason}.", hint)
 
 
-def _answer(error: Exception) -> str:
-    """The hub's answer, as the end of a sentence."""
-    status = _status(error)
-    return f"it answered {status}" if status else f"no answer ({type(error.__cause__ or error).__name__})"
+def _reason(error: Exception) -> str:
+    """Why there is no answer that can be used, as the end of a sentence."""
+    if isinstance(error, HubRefusalError | UnusableAnswerError):
+        return str(error)
+    return f"no answer ({type(error.__cause__ or error).__name__})"
 
 
 def _too_large(name: str, file: str) -> TunerError:
     return _bad(
-        f"The {file} of {name} on the hub is larger than {MAX_BYTES >> 20} MiB, or states no size.",
+        f"The {file} of {name} on the hub is larger than {MAX_BYTES >> 20} MiB.",
         "Name a folder that holds the model's files.",
     )
-
-
-def _status(error: Exception) -> int | None:
-    """The HTTP status of an error, or of the error that caused it."""
-    for candidate in (error, error.__cause__):
-        status = getattr(getattr(candidate, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status
-    return None
 
 
 def _page(name: str) -> str:
@@ -259,8 +258,8 @@ def _endpoint_is_readable() -> bool:
     from urllib.parse import urlsplit  # noqa: PLC0415  as in `_host`
 
     try:
-        urlsplit(os.environ.get("HF_ENDPOINT", ""))
-    except ValueError:  # brackets that do not close, for one
+        _ = urlsplit(os.environ.get("HF_ENDPOINT", "")).port
+    except ValueError:  # brackets that do not close, or a port that is none
         return False
     return True
 
