@@ -248,7 +248,9 @@ def _of_version(version: str, platform: str | None, torch: str | None) -> Enviro
 
 
 def read_arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, str]:
-    """The arguments of a launch, and what hides others; a `--config` file is looked for beside the manifest.
+    """The arguments of a launch, and what hides others.
+
+    A `--config` file is one that the document set puts where the launch runs, or stands beside the manifest.
 
     Args:
         path: the manifest.
@@ -261,7 +263,9 @@ def read_arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, s
     hidden = ""
     file = next((behind for name, behind in pairwise(args) if name == "--config"), None)
     text = "{}"
-    if file is not None:
+    if file is not None and file in launch.files:
+        text = launch.files[file]
+    elif file is not None:
         try:
             text = _config_file(Path(path).parent / file)
         except (OSError, ValueError):

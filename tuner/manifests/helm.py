@@ -7,38 +7,45 @@ from tuner.manifests.kubernetes import (
     container_launches,
     environment_of,
     hidden_in,
+    kind_of,
     probe_seconds,
     surroundings_of,
 )
 from tuner.manifests.launch import Argument, ManifestLaunch
+from tuner.manifests.reading import Reading
 from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of, walk
 
 _SIZES = (("tensorParallelSize", "--tensor-parallel-size"), ("pipelineParallelSize", "--pipeline-parallel-size"))
 
 
-def helm_launches(text: str, document: Node) -> Iterator[ManifestLaunch]:
-    """The launches that the two charts make of these values.
+def helm_launches(reading: Reading) -> Iterator[ManifestLaunch]:
+    """The launches that the two charts make of values, wherever these stand.
 
-    Values of production-stack may stand anywhere, as in the chart's own tests (`tests[].set.servingEngineSpec`).
+    They are a file of their own, or stand in Flux's HelmRelease, in Argo CD's Application, or in the chart's own tests.
     """
-    for node in walk(document):
-        engine = node.get("servingEngineSpec") if isinstance(node, Mapping) else None
+    for node in walk(reading.document):
+        if not isinstance(node, Mapping):
+            continue
+        engine = node.get("servingEngineSpec")
         if isinstance(engine, Mapping) and text_of(engine.get("enableEngine")) != "false":
             yield from _production_stack(engine)
-    if isinstance(document, Mapping) and document.get("modelArtifacts") is not None:
-        yield from _model_service(text, document)
+        if node.get("modelArtifacts") is not None:
+            yield from _model_service(reading, node)
 
 
-def runtime_launch(document: Mapping) -> ManifestLaunch | None:
-    """The launch of a VLLMRuntime, in either form that its operator has had; None without a model."""
-    spec = document.get("spec")
-    if not isinstance(spec, Mapping) or spec.get("model", "modelURL") is None:
-        return None
+def runtime_launches(reading: Reading) -> Iterator[ManifestLaunch]:
+    """The launch of production-stack's VLLMRuntime, in either form that its operator has had; none without a model."""
+    document = reading.document
+    spec = document.get("spec") if isinstance(document, Mapping) else None
+    if kind_of(document) != "VLLMRuntime" or not isinstance(document, Mapping) or not isinstance(spec, Mapping):
+        return
+    if spec.get("model", "modelURL") is None:
+        return
     config = spec.get("vllmConfig")
     config = config if isinstance(config, Mapping) else spec
     image = spec.get("image", "name") or spec.get("deploymentConfig", "image", "name")
     words = _chart_words(spec.get("model", "modelURL"), spec.get("model", "enableLoRA"), config)
-    return ManifestLaunch(
+    yield ManifestLaunch(
         shape="VLLMRuntime",
         name=text_of(document.get("metadata", "name")) or "",
         line=spec.line,
@@ -85,12 +92,15 @@ def _chart_words(url: Node | None, lora: Node | None, config: Mapping | None) ->
     return (*words, *arguments_of(config.get("extraArgs") if config else None))
 
 
-def _model_service(text: str, values: Mapping) -> Iterator[ManifestLaunch]:
+def _model_service(reading: Reading, values: Mapping) -> Iterator[ManifestLaunch]:
     """llm-d-modelservice: `modelCommand` says who writes the command (llm-d-modelservice 3051935, values.yaml)."""
     uri = values.get("modelArtifacts", "uri")
     for role in ("decode", "prefill"):
         pod = values.get(role)
-        if not isinstance(pod, Mapping) or text_of(pod.get("create")) == "false":
+        if not isinstance(pod, Mapping):
+            continue
+        reading.mark(*items_of(pod.get("containers")))
+        if text_of(pod.get("create")) == "false":
             continue
         for container in items_of(pod.get("containers")):
             if not isinstance(container, Mapping):
@@ -99,7 +109,7 @@ def _model_service(text: str, values: Mapping) -> Iterator[ManifestLaunch]:
             if text_of(container.get("modelCommand")) == "vllmServe":
                 yield _served_model(container, pod, uri, name)
             else:
-                yield from container_launches(text, container, pod, shape="llm-d-modelservice", name=name)
+                yield from container_launches(reading, container, pod, shape="llm-d-modelservice", name=name)
 
 
 def _served_model(container: Mapping, pod: Mapping, uri: Node | None, name: str) -> ManifestLaunch:

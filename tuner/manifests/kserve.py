@@ -6,25 +6,38 @@ from dataclasses import replace
 from tuner.manifests.kubernetes import arguments_of, environment_of, hidden_in, kind_of, surroundings_of
 from tuner.manifests.launch import Argument, ManifestLaunch
 from tuner.manifests.lexer import commands
-from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of
+from tuner.manifests.reading import Reading
+from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of, walk
 
 _FORMATS = frozenset({"vllm", "huggingface"})
 _MODEL_OPTIONS = ("--model_id", "--model-id")
 ADDITIONAL = "VLLM_ADDITIONAL_ARGS"
 
 
-def kserve_launches(document: Mapping) -> Iterator[ManifestLaunch] | None:
-    """The launches that KServe makes of one of its objects; None if the object is of another kind.
+def kserve_launches(reading: Reading) -> Iterator[ManifestLaunch]:
+    """The launches that KServe makes of one of its objects; none for objects of other kinds.
 
     Pod specs written out in full (`predictor.containers`) are launches of `tuner.manifests.kubernetes`.
     """
+    document = reading.document
+    if not isinstance(document, Mapping):
+        return
+    spec, model = document.get("spec"), document.get("spec", "predictor", "model")
     kind = kind_of(document)
-    if kind == "LLMInferenceService":
-        return _llm_launches(document)
-    model = document.get("spec", "predictor", "model")
-    if kind == "InferenceService" and isinstance(model, Mapping):
-        return _predictor_launch(document, model)
-    return None
+    if kind == "LLMInferenceService" and isinstance(spec, Mapping):
+        reading.mark(spec)
+        _mark_containers(reading, spec)
+        yield from _llm_launches(text_of(document.get("metadata", "name")) or "", spec)
+    elif kind == "InferenceService" and isinstance(model, Mapping):
+        reading.mark(model, model.get("args"))
+        yield from _predictor_launch(document, model)
+
+
+def _mark_containers(reading: Reading, spec: Mapping) -> None:
+    """The containers of an LLMInferenceService are started by KServe's own template."""
+    for node in walk(spec):
+        if isinstance(node, Mapping):
+            reading.mark(*items_of(node.get("containers")))
 
 
 def _predictor_launch(document: Mapping, model: Mapping) -> Iterator[ManifestLaunch]:
@@ -40,9 +53,7 @@ def _predictor_launch(document: Mapping, model: Mapping) -> Iterator[ManifestLau
     pod = document.get("spec", "predictor")
     surroundings = surroundings_of(model, pod if isinstance(pod, Mapping) else model, env)
     name = text_of(document.get("metadata", "name")) or ""
-    yield ManifestLaunch(
-        "InferenceService", name, model.line, tuple(words), hidden=hidden_in(tuple(words)), **surroundings
-    )
+    yield ManifestLaunch("InferenceService", name, model.line, tuple(words), hidden=hidden_in(words), **surroundings)
 
 
 def _named_model(words: list[Argument]) -> bool:
@@ -55,16 +66,12 @@ def _named_model(words: list[Argument]) -> bool:
     return any(word.text.partition("=")[0] == "--model" for word in words)
 
 
-def _llm_launches(document: Mapping) -> Iterator[ManifestLaunch]:
+def _llm_launches(name: str, spec: Mapping) -> Iterator[ManifestLaunch]:
     """One launch a workload: the service itself, and its `prefill` and `worker` parts.
 
     KServe's own template starts `vllm serve`; what the object adds stands in `VLLM_ADDITIONAL_ARGS` and in the
     arguments of the container `main`, and bash reads both once more (config/llmisvcconfig, KServe aaac4e294).
     """
-    name = text_of(document.get("metadata", "name")) or ""
-    spec = document.get("spec")
-    if not isinstance(spec, Mapping):
-        return
     workloads = [("", spec), ("prefill", spec.get("prefill"))]
     for part, workload in workloads:
         if isinstance(workload, Mapping) and (not part or workload.get("template") or workload.get("replicas")):

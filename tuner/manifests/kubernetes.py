@@ -7,16 +7,28 @@ keys lead there does not matter.
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Variables
+from collections.abc import Sequence as Words
 from dataclasses import replace
 from typing import Any
 
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch, Volume
 from tuner.manifests.markdown import has_fences, markdown_launches
+from tuner.manifests.reading import Reading
 from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
-from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, items_of, text_of, walk
+from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, items_of, text_of
 
-_VARIABLE = re.compile(r"\$\(([\w.-]+)\)")
+_EXPANSION = re.compile(r"\$\$|\$\(([^()]*)\)")
+_WHOLE = re.compile(r"\$(?:\([^()]*\)|\{.*\}|\w+)", re.DOTALL)
+"""A variable and nothing else, as Kubernetes or Compose writes it."""
+_CONTAINERS = frozenset({"containers", "container", "script", "mainContainer"})
+"""Keys of containers: of pods, of Argo Workflows' templates, and of Dynamo's pods."""
+_NEVER_STARTED = frozenset({"exec", "ephemeralContainers"})
+"""Keys of commands that run beside a server: in probes and hooks, or by hand."""
+_SIDECAR = "Always"
+"""The restart policy of a container that starts before the others and stays."""
+_MAX_EXPANDED = 2**16
+"""Characters of variables that one text may take in."""
 
 
 def kind_of(document: Node) -> str:
@@ -26,40 +38,118 @@ def kind_of(document: Node) -> str:
     return text_of(document.get("kind")) or ""
 
 
-def kubernetes_launches(text: str, document: Mapping) -> Iterator[ManifestLaunch]:
-    """The launches in the pod specs of one object.
+def pod_launches(reading: Reading) -> Iterator[ManifestLaunch]:
+    """The launches of every container in a document, whatever kind of object it is, and whichever keys lead there."""
+    document = reading.document
+    owner = text_of(document.get("metadata", "name")) if isinstance(document, Mapping) else None
+    shape = kind_of(document) or "container"
+    _mark_others(reading)
+    for container, pod in _containers(reading):
+        name = "/".join(filter(None, [owner, text_of(container.get("name"))]))
+        if not reading.is_done(container):
+            yield from container_launches(reading, container, pod, shape=shape, name=name)
+
+
+def _containers(reading: Reading) -> Iterator[tuple[Mapping, Mapping]]:
+    """Every container with the mapping that it stands in, which is its pod where it is one of a list."""
+    document, of_cluster = reading.document, bool(kind_of(reading.document))
+    if isinstance(document, Mapping) and _has_vector(document):
+        yield document, document
+    for pod in unread(reading):
+        if not isinstance(pod, Mapping):
+            continue
+        for key, value in pod.pairs:
+            for node in [value, *items_of(value)]:
+                if isinstance(node, Mapping) and _is_container(key, node, of_cluster=of_cluster):
+                    yield node, pod
+
+
+def _is_container(key: str, node: Mapping, *, of_cluster: bool) -> bool:
+    """Whether the node below a key is a container that serves.
 
     Args:
-        text: the file it stands in.
-        document: the object.
+        key: the key.
+        node: the node.
+        of_cluster: it stands in a Kubernetes object, where the key alone can say so.
     """
-    owner = text_of(document.get("metadata", "name")) or ""
-    for pod in walk(document):
-        if isinstance(pod, Mapping):
-            for container in items_of(pod.get("containers")):
-                if isinstance(container, Mapping):
-                    name = "/".join(filter(None, [owner, text_of(container.get("name"))]))
-                    yield from container_launches(text, container, pod, shape=kind_of(document), name=name)
+    return not _is_other(key, node) and (_has_vector(node) or (of_cluster and key in _CONTAINERS))
+
+
+def _is_other(key: str, node: Mapping) -> bool:
+    """Whether the node below a key is a command that does not serve."""
+    prepares = key == "initContainers" and text_of(node.get("restartPolicy")) != _SIDECAR
+    return prepares or key in _NEVER_STARTED
+
+
+def _mark_others(reading: Reading) -> None:
+    """Leave the commands that do not serve to no other reader."""
+    for parent in unread(reading):
+        for key, value in parent.pairs if isinstance(parent, Mapping) else ():
+            for node in [value, *items_of(value)]:
+                if isinstance(node, Mapping) and _is_other(key, node):
+                    reading.mark(node.get("command"), node.get("args"))
+
+
+def _has_vector(node: Mapping) -> bool:
+    return isinstance(node.get("command"), Sequence) or isinstance(node.get("args"), Sequence)
 
 
 def container_launches(
-    text: str, container: Mapping, pod: Mapping, *, shape: str, name: str
+    reading: Reading, container: Mapping, pod: Mapping, *, shape: str, name: str
 ) -> Iterator[ManifestLaunch]:
     """The launches of one container: its command and arguments, or those that its image's entrypoint takes."""
+    written = [container.get("command"), container.get("args")]
+    reading.mark(*written)
     env = environment_of(container.get("env"))
-    command = arguments_of(container.get("command"), env)
-    arguments = arguments_of(container.get("args"), env)
+    command, arguments = (arguments_of(node, env) for node in written)
     surroundings = surroundings_of(container, pod, env)
+    surroundings["files"] = _files(container, pod, reading.config_maps)
     vector = [*command, *arguments]
-    script = shell_script(vector)
+    script = _script_of(container, vector, [node for part in written for node in items_of(part)])
     if script is not None:
-        nodes = [*items_of(container.get("command")), *items_of(container.get("args"))]
-        for launch in scalar_launches(text, nodes[vector.index(script)], shape=shape, variables=env):
+        reading.mark(script)
+        for launch in scalar_launches(reading.text, script, shape=shape, variables=env):
             yield replace(launch, shape=shape, name=name, **surroundings | {"env": {**env, **launch.env}})
         return
-    words = vector_arguments(vector) if command else _of_entrypoint(container, arguments)
+    words = None if command else _of_entrypoint(container, arguments)
+    words = vector_arguments(vector) if words is None else words
     if words is not None:
         yield ManifestLaunch(shape, name, container.line, words, hidden=hidden_in(words), **surroundings)
+
+
+def _script_of(container: Mapping, vector: list[Argument], nodes: list[Node]) -> Node | None:
+    """The text that a shell runs: an item of the vector, or the `source` of Argo Workflows' script templates."""
+    source = container.get("source")
+    if isinstance(source, Scalar):
+        return source
+    script = shell_script(vector)
+    return None if script is None else nodes[vector.index(script)]
+
+
+def list_launches(reading: Reading) -> Iterator[ManifestLaunch]:
+    """The launches in lists that begin with `vllm serve` or the like, below any key that no other reader knows."""
+    for node in unread(reading):
+        if isinstance(node, Sequence):
+            words = vector_arguments(arguments_of(node))
+            if words is not None:
+                reading.mark(node)
+                yield ManifestLaunch("list", "", node.line, words, hidden=hidden_in(words))
+
+
+def unread(reading: Reading) -> Iterator[Node]:
+    """Every node that no reader has read, each once."""
+    visited = set(reading.done)
+    pending = [reading.document]
+    while pending:
+        node = pending.pop()
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        yield node
+        if isinstance(node, Sequence):
+            pending += reversed(node.items)
+        elif isinstance(node, Mapping):
+            pending += [value for _, value in reversed(node.pairs)]
 
 
 def surroundings_of(container: Mapping, pod: Mapping, env: Variables[str, str | None]) -> dict[str, Any]:
@@ -94,21 +184,65 @@ def arguments_of(
 def _argument(item: Node, owner: ArgumentList, env: Variables[str, str | None]) -> Argument:
     if not isinstance(item, Scalar):
         return Argument("", item.line, item.start, item.stop, None, unknown=True)
-    text = _VARIABLE.sub(lambda match: env.get(match[1]) or match[0], item.text)
-    return Argument(text, item.line, item.start, item.stop, owner, unknown=bool(_VARIABLE.search(text)))
+    text, unknown = expanded(item.text, env)
+    return Argument(text, item.line, item.start, item.stop, owner, unknown)
 
 
-def hidden_in(words: tuple[Argument, ...]) -> str:
-    """Which item of an argument list may stand for other arguments: one that is not text; empty if there is none."""
-    return next(("an item that is no text" for word in words if word.owner is None and word.unknown), "")
+def expanded(text: str, env: Variables[str, str | None]) -> tuple[str, bool]:
+    """A text as the kubelet expands it, and whether a variable in it is not stated here.
+
+    `$$` is one dollar, and `$(NAME)` the variable's value; one without a value stays as it is written.
+    """
+    unknown, room = False, _MAX_EXPANDED
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal unknown, room
+        if match[1] is None:
+            return "$"
+        stated = env.get(match[1])
+        room -= len(stated or "")
+        if stated is None or room < 0:
+            unknown = True
+            return match[0]
+        return stated
+
+    return _EXPANSION.sub(value, text), unknown
+
+
+def hidden_in(words: Words[Argument], *, command_line: bool = False) -> str:
+    """Which word of an argument list may stand for other arguments; empty if none does.
+
+    It is an item that is not text, or a variable where an option may stand. Behind an option it is the option's value.
+
+    Args:
+        words: the arguments.
+        command_line: they are split from one text, so that a variable may be any number of words.
+    """
+    for index, word in enumerate(words):
+        if word.unknown and word.owner is None and not word.text:
+            return "an item that is no text"
+        before = words[index - 1].text if index else ""
+        may_be_option = index > 0 or command_line
+        is_value = before.startswith("-") and "=" not in before
+        if word.unknown and may_be_option and not is_value and _WHOLE.fullmatch(word.text):
+            return word.text
+    return ""
 
 
 def environment_of(node: Node | None) -> dict[str, str | None]:
-    """Variables by name, from a list of `name` and `value`, or from a mapping, as values of charts may have it."""
+    """Variables by name, from a list of `name` and `value`, or from a mapping, as values of charts may have it.
+
+    A value may name the variables in front of it.
+    """
     if isinstance(node, Mapping):
         return {name: text_of(value) for name, value in reversed(node.pairs)}
-    items = [item for item in items_of(node) if isinstance(item, Mapping)]
-    return {text_of(item.get("name")) or "": text_of(item.get("value")) for item in items}
+    env: dict[str, str | None] = {}
+    for item in items_of(node):
+        if isinstance(item, Mapping):
+            value, unknown = expanded(text_of(item.get("value")) or "", env)
+            stated = isinstance(item.get("value"), Scalar) and not unknown
+            env[text_of(item.get("name")) or ""] = value if stated else None
+    return env
 
 
 def probe_seconds(probe: Node | None) -> float | None:
@@ -151,6 +285,40 @@ def scalar_launches(
         yield from shell_launches(
             text, start, node.stop, folded=folded, shape=shape, variables=variables, composed=composed
         )
+
+
+def _files(container: Mapping, pod: Mapping, config_maps: Variables[str, Variables[str, str]]) -> dict[str, str]:
+    """The texts of ConfigMaps that stand beside a pod and are mounted in a container, by path."""
+    volumes = {}
+    for volume in items_of(pod.get("volumes")):
+        if isinstance(volume, Mapping):
+            volumes[text_of(volume.get("name"))] = _texts_of_volume(volume, config_maps)
+    files: dict[str, str] = {}
+    for mount in items_of(container.get("volumeMounts")):
+        path = text_of(mount.get("mountPath")) if isinstance(mount, Mapping) else None
+        if not isinstance(mount, Mapping) or not path:
+            continue
+        texts, part = volumes.get(text_of(mount.get("name")), {}), text_of(mount.get("subPath"))
+        if part is None:
+            files |= {f"{path.rstrip('/')}/{name}": text for name, text in texts.items()}
+        elif part in texts:
+            files[path] = texts[part]
+    return files
+
+
+def _texts_of_volume(volume: Mapping, config_maps: Variables[str, Variables[str, str]]) -> dict[str, str]:
+    """The texts in a volume, by their path in it; `items` says which keys are there, and under which path."""
+    texts = config_maps.get(text_of(volume.get("configMap", "name")) or "", {})
+    items = volume.get("configMap", "items")
+    if not isinstance(items, Sequence):
+        return dict(texts)
+    chosen: dict[str, str] = {}
+    for item in items.items:
+        key = text_of(item.get("key")) if isinstance(item, Mapping) else None
+        path = text_of(item.get("path")) if isinstance(item, Mapping) else None
+        if key is not None and key in texts and path:
+            chosen[path] = texts[key]
+    return chosen
 
 
 def _of_entrypoint(container: Mapping, arguments: list[Argument]) -> tuple[Argument, ...] | None:

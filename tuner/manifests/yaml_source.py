@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tuner.manifests.excerpt import Excerpt
 from tuner.untrusted.json_text import MAX_NESTING
 
 
@@ -64,13 +65,19 @@ class Mapping:
 
 
 Node = Scalar | Sequence | Mapping
+MAX_PAIRS = 100_000
+"""Keys that merge keys (`<<`) may add to the mappings of one text. Real manifests add less than a hundred."""
 
 
-def read_documents(text: str) -> list[Node]:
-    """Every document of a YAML file, in order.
+def read_documents(text: str, excerpt: Excerpt | None = None) -> list[Node]:
+    """Every document of a YAML text, in order.
+
+    Args:
+        text: a whole file, or the text of an excerpt.
+        excerpt: where the text stands in its file, so that positions are those of the file; None: it is a whole file.
 
     Raises:
-        ValueError: the text is no YAML; the message says where, in one line.
+        ValueError: the text is not YAML; the message says where, in one line.
     """
     loader = YAML(typ="safe", pure=True)
     loader.max_depth = MAX_NESTING
@@ -82,8 +89,8 @@ def read_documents(text: str) -> list[Node]:
     except (ValueError, RecursionError, AttributeError, TypeError, IndexError, AssertionError) as error:
         # Tags, escapes and versions that ruamel.yaml 0.19 itself does not expect.
         raise ValueError(f"it is no YAML that can be read: {type(error).__name__}") from None
-    converted: dict[int, Node] = {}
-    return [_converted(node, converted) for node in nodes]
+    converter = _Converter(excerpt)
+    return [converter.node(node) for node in nodes]
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -119,44 +126,67 @@ def _said(error: YAMLError) -> str:
     return f"{' '.join(str(problem).split())}" + (f", line {mark.line + 1}" if mark else "")
 
 
-def _converted(node: Any, converted: dict[int, Node]) -> Node:
-    """A node of ruamel.yaml's as one of ours; a node that is referred to again is the same again."""
-    if id(node) in converted:
-        return converted[id(node)]
-    start, stop, line = node.start_mark.index, node.end_mark.index, node.start_mark.line + 1
-    if isinstance(node.value, str):
-        scalar = converted[id(node)] = Scalar(node.value, node.style or "", start, stop, line)
-        return scalar
-    if node.id == "sequence":
-        # Entered before its items are converted: one of them may refer to it.
-        sequence = converted[id(node)] = Sequence([], bool(node.flow_style), start, stop, line)
-        sequence.items.extend(_converted(item, converted) for item in node.value)
-        return sequence
-    mapping = converted[id(node)] = Mapping([], start, stop, line)
-    _fill(mapping, [(key, _converted(value, converted)) for key, value in node.value])
-    return mapping
+class _Converter:
+    """Turns nodes of ruamel.yaml into those of this module."""
 
+    def __init__(self, excerpt: Excerpt | None) -> None:
+        self._excerpt = excerpt
+        self._converted: dict[int, Node] = {}
+        self._merged = 0
 
-def _fill(mapping: Mapping, items: list[tuple[Any, Node]]) -> None:
-    """Enter the pairs whose keys are text; those that merge keys bring stand behind the mapping's own."""
-    merged: list[tuple[str, Node]] = []
-    for key, value in items:
-        if _merge(key):
-            merged += _merged(value)
-        elif isinstance(key.value, str):
-            mapping.pairs.append((key.value, value))
-    mapping.pairs.extend(merged)
+    def node(self, node: Any) -> Node:
+        """A node; one that is referred to again is the same again."""
+        if id(node) in self._converted:
+            return self._converted[id(node)]
+        start, stop, line = self._place(node)
+        if isinstance(node.value, str):
+            scalar = self._converted[id(node)] = Scalar(node.value, node.style or "", start, stop, line)
+            return scalar
+        if node.id == "sequence":
+            # Entered before its items are converted: one of them may refer to it.
+            sequence = self._converted[id(node)] = Sequence([], bool(node.flow_style), start, stop, line)
+            sequence.items.extend(self.node(item) for item in node.value)
+            return sequence
+        mapping = self._converted[id(node)] = Mapping([], start, stop, line)
+        self._fill(mapping, [(key, self.node(value)) for key, value in node.value])
+        return mapping
+
+    def _place(self, node: Any) -> tuple[int, int, int]:
+        start, stop = node.start_mark.index, node.end_mark.index
+        if self._excerpt is None:
+            return start, stop, node.start_mark.line + 1
+        return self._excerpt.offset(start), self._excerpt.end(stop), self._excerpt.line(start)
+
+    def _fill(self, mapping: Mapping, items: list[tuple[Any, Node]]) -> None:
+        """Enter the pairs whose keys are text; those that merge keys bring stand behind the mapping's own.
+
+        Raises:
+            ValueError: merge keys bring more than `MAX_PAIRS`.
+        """
+        merged: dict[str, Node] = {}
+        for key, value in items:
+            if _merge(key):
+                for name, node in _merged(value):
+                    self._count_merged()
+                    merged.setdefault(name, node)
+            elif isinstance(key.value, str):
+                mapping.pairs.append((key.value, value))
+        names = {name for name, _ in mapping.pairs}
+        mapping.pairs.extend((name, node) for name, node in merged.items() if name not in names)
+
+    def _count_merged(self) -> None:
+        self._merged += 1
+        if self._merged > MAX_PAIRS:
+            raise ValueError(f"its merge keys make more than {MAX_PAIRS} entries")
 
 
 def _merge(key: Any) -> bool:
     return isinstance(key.value, str) and key.value == "<<" and not key.style
 
 
-def _merged(value: Node) -> list[tuple[str, Node]]:
-    """The pairs that a merge key brings; the first mapping of several wins."""
+def _merged(value: Node) -> Iterator[tuple[str, Node]]:
+    """The pairs that a merge key brings; of several mappings, the first one's come first."""
     sources = value.items if isinstance(value, Sequence) else [value]
-    pairs: list[tuple[str, Node]] = []
     for source in sources:
         if isinstance(source, Mapping):
-            pairs += source.pairs
-    return pairs
+            yield from source.pairs

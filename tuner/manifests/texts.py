@@ -1,0 +1,59 @@
+"""Launches in the texts of a YAML document: scripts, documents with fenced blocks, and whole YAML documents."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from tuner.manifests.excerpt import Excerpt
+from tuner.manifests.kubernetes import scalar_launches, unread
+from tuner.manifests.launch import ManifestLaunch
+from tuner.manifests.reading import Reading
+from tuner.manifests.yaml_source import Scalar
+
+_FIRST_OF_YAML = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:---|(?:- +)?[\"']?[\w./-]+[\"']?:(?: |$))", re.MULTILINE)
+"""The first line of a YAML document that is a mapping, or a list of mappings."""
+_NAMES_LAUNCH = re.compile(r"vllm|engine_kwargs|servingEngineSpec|modelArtifacts|^model:", re.MULTILINE | re.IGNORECASE)
+_MAX_DEPTH = 3
+"""YAML in YAML in YAML is the deepest that published manifests have."""
+
+Documents = Callable[[str, Excerpt, int], Iterator[ManifestLaunch]]
+"""Yields the launches in an excerpt of a file that is YAML, at a depth."""
+
+
+def text_launches(reading: Reading, documents: Documents) -> Iterator[ManifestLaunch]:
+    """The launches in every text that no other reader has read.
+
+    Args:
+        reading: the document.
+        documents: how to read a text that is YAML itself.
+    """
+    for node in unread(reading):
+        if not isinstance(node, Scalar):
+            continue
+        launches = list(_of_yaml(reading, node, documents))
+        yield from launches
+        if not launches and "vllm" in node.text:
+            yield from scalar_launches(reading.text, node, shape="script", composed=reading.composed)
+
+
+def _of_yaml(reading: Reading, node: Scalar, documents: Documents) -> Iterator[ManifestLaunch]:
+    """The launches in a block of text that is YAML; none in other texts."""
+    if node.style != "|" or reading.depth >= _MAX_DEPTH or not _NAMES_LAUNCH.search(node.text):
+        return
+    excerpt = _excerpt(reading.text, node)
+    if excerpt is not None and _FIRST_OF_YAML.match(excerpt.text):
+        try:
+            yield from documents(reading.text, excerpt, reading.depth + 1)
+        except ValueError:  # it only looks like YAML
+            return
+
+
+def _excerpt(text: str, node: Scalar) -> Excerpt | None:
+    """What a literal block says, line by line; None where the file does not show it so."""
+    start = text.find("\n", node.start, node.stop) + 1
+    if not start:
+        return None
+    first = next((line for line in node.text.split("\n") if line.strip()), "")
+    written = next((line for line in text[start : node.stop].split("\n") if line.strip()), "")
+    indent = len(written.rstrip("\r")) - len(first)
+    excerpt = Excerpt(text, start, node.stop, indent, node.line + 1)
+    return excerpt if excerpt.text.rstrip("\n") == node.text.rstrip("\n") else None

@@ -1,0 +1,56 @@
+"""Launches in YAML files: every document is shown to every reader, the most special one first."""
+
+from collections.abc import Iterator, Sequence
+
+from tuner.manifests.compose import compose_launches
+from tuner.manifests.excerpt import Excerpt
+from tuner.manifests.helm import helm_launches, runtime_launches
+from tuner.manifests.kserve import kserve_launches
+from tuner.manifests.kubernetes import kind_of, list_launches, pod_launches
+from tuner.manifests.launch import ManifestLaunch
+from tuner.manifests.reading import Reader, Reading
+from tuner.manifests.texts import text_launches
+from tuner.manifests.yaml_source import Mapping, Node, Scalar, read_documents, text_of
+
+READERS: tuple[Reader, ...] = (
+    compose_launches,
+    kserve_launches,
+    helm_launches,
+    runtime_launches,
+    pod_launches,
+    list_launches,
+)
+"""Each yields the launches of one kind of document, and marks what it has read; the last read what the others left."""
+
+
+def yaml_launches(text: str, excerpt: Excerpt | None = None, depth: int = 0) -> Iterator[ManifestLaunch]:
+    """The launches in a YAML text.
+
+    Args:
+        text: the file.
+        excerpt: the part of it that is YAML; None: all of it.
+        depth: in how many other texts the part stands.
+
+    Raises:
+        ValueError: it is not YAML; the message says where.
+    """
+    documents = read_documents(text if excerpt is None else excerpt.text, excerpt)
+    config_maps = _config_maps(documents)
+    for document in documents:
+        if excerpt is not None and isinstance(document, Scalar):
+            continue  # a sentence, not a document
+        reading = Reading(text, document, config_maps, depth=depth)
+        for reader in READERS:
+            yield from reader(reading)
+        yield from text_launches(reading, yaml_launches)
+
+
+def _config_maps(documents: Sequence[Node]) -> dict[str, dict[str, str]]:
+    """The texts of every ConfigMap, by its name and their keys."""
+    config_maps: dict[str, dict[str, str]] = {}
+    for document in documents:
+        data = document.get("data") if isinstance(document, Mapping) else None
+        if kind_of(document) == "ConfigMap" and isinstance(document, Mapping) and isinstance(data, Mapping):
+            name = text_of(document.get("metadata", "name")) or ""
+            config_maps[name] = {key: value.text for key, value in data.pairs if isinstance(value, Scalar)}
+    return config_maps
