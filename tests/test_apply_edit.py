@@ -268,12 +268,33 @@ def test_a_match_by_version_never_writes_true(options: list[Any], script: Path) 
     assert third == (str(LLAMA),)
 
 
-def test_the_users_value_stays(options: list[Any], script: Path) -> None:
-    """As with `tuner serve` it wins, with a warning."""
+def test_an_unsafe_value_of_the_users_changes_with_override_alone(options: list[Any], script: Path) -> None:
+    """Without it the file stays, the launch is named, and the command ends with 5."""
     script.write_text(f"vllm serve {ERNIE} {FLAG} '{TRUE}'\n", encoding="utf-8")
-    answer = tuner("apply", "--write", *options, script, code=0)
+    answer = tuner("apply", "--write", *options, script, code=5)
     assert "contradicts what is known" in answer.err
+    assert "--override changes your value" in answer.err
     assert script.read_text() == f"vllm serve {ERNIE} {FLAG} '{TRUE}'\n"
+    tuner("apply", "--write", "--override", *options, script, code=0)
+    assert script.read_text() == f"vllm serve {ERNIE} {FLAG} '{TRUE.replace('true', 'false')}'\n"
+
+
+def test_override_keeps_the_other_keys(options: list[Any], script: Path) -> None:
+    """The value of the flag changes, and nothing else; a value that is not refused stays as it is."""
+    kept = f"vllm serve {LLAMA} {FLAG} '{TRUE}' --port 1\n"
+    unsafe = f"vllm serve {ERNIE} -cc.mode=3 -cc.fast_moe_cold_start=true --seed 1\n"
+    script.write_text(unsafe + kept, encoding="utf-8")
+    tuner("apply", "--write", "--override", *options, script, code=0)
+    both = json.dumps({"mode": 3, "fast_moe_cold_start": False})
+    assert script.read_text() == f"vllm serve {ERNIE} --seed 1 {FLAG} '{both}'\n{kept}"
+
+
+def test_nothing_is_written_for_an_unknown_model(options: list[Any], script: Path) -> None:
+    """The launch is named with the cause, and the command ends with 3."""
+    script.write_text("vllm serve /models/Some-MoE\n", encoding="utf-8")
+    answer = tuner("apply", "--write", *options, script, code=3)
+    assert f"{script}:1: nothing is written, because " in answer.err
+    assert script.read_text() == "vllm serve /models/Some-MoE\n"
 
 
 def test_dropped_keys_are_kept(options: list[Any], script: Path) -> None:

@@ -1,17 +1,20 @@
 """`tuner apply` over every public manifest: only the lines of the arguments change, and the second time none.
 
 The environment is one where the launch decides the flag and no verdict is stored, so every launch needs an edit: that
-is the safe `false` of `tuner serve`. Images that name another vLLM or platform need none.
+is the safe `false` of `tuner serve`. Images that name another vLLM or platform need none. Nothing is written for a
+model that cannot be identified, so each hub id that a launch names gets the config of a published model.
 """
 
 import difflib
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fake_environment import SETTABLE, serving_in
+from fake_environment import MIXTRAL, SETTABLE, serving_in
 from msgspec.structs import replace as with_fields
 
 from cache.verdicts.store import VerdictStore
@@ -24,6 +27,7 @@ from tuner.manifests.launch import ManifestLaunch
 MANIFESTS = Path(__file__).parent / "manifests"
 FILES = sorted(path.relative_to(MANIFESTS).as_posix() for path in MANIFESTS.glob("*/*.yaml"))
 MERGED = "fast_moe_cold_start"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass
@@ -39,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Both runs, on copies; made once, for they take half a minute."""
     folder = tmp_path_factory.mktemp("apply")
     environment = with_fields(serving_in(folder / "env", SETTABLE).read(), platform="cuda")
-    knowledge = Knowledge(VerdictStore(folder / "verdicts.sqlite"), environment)
+    knowledge = Knowledge(VerdictStore(folder / "verdicts.sqlite"), environment, configs=configs_in(folder / "configs"))
     first, copies = {}, []
     for file in FILES:
         (first[file],) = apply([MANIFESTS / file], knowledge)
@@ -48,6 +52,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         copies[-1].write_bytes(first[file].after.encode())
     second = {str(applied.path): applied.changed for applied in apply(copies, knowledge)}
     return Run(first, {file: second[str(folder / "copies" / file)] for file in FILES})
+
+
+def configs_in(folder: Path) -> Path:
+    """A folder with a configuration for each hub id that a launch of these files names."""
+    for file in FILES:
+        for launch in launches_in(Path(file).name, (MANIFESTS / file).read_text(encoding="utf-8")):
+            for name in filter(HUB_ID.fullmatch, launch.args):
+                place = folder / name.replace("/", "--")
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copy(MIXTRAL / "config.json", place)
+    return folder
 
 
 def replaced_lines(applied: Applied) -> Iterator[tuple[list[str], list[str]]]:

@@ -8,17 +8,43 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rules.decide import FLAG_KEY
+from rules.decide import FLAG_KEY, Refusal
 from rules.errors import ErrorKind, TunerError
 from tuner.arguments.vllm_options import indexes_of_field
 from tuner.checks.check import manifests_at, read_manifest
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
-from tuner.checks.examine import Examined, Knowledge, examine, missing_root
+from tuner.checks.examine import Examined, Knowledge, examine, missing_root, overridden
 from tuner.checks.reread import require_nothing_lost
+from tuner.errors import ExitCode
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch
 
 _FIELD = "compilation_config"
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    """Why a launch that should be changed is not.
+
+    Attributes:
+        sentence: names the file, the line and the cause.
+        code: how a command ends because of it.
+    """
+
+    sentence: str
+    code: ExitCode
+
+
+class UserValueStays(NotEditable):
+    """The launch sets the flag to an unsafe value, and only `--override` changes a value of the user's."""
+
+
+class UnknownModel(NotEditable):
+    """Nothing is known of the model, so nothing is written."""
+
+
+CODES = ((UserValueStays, ExitCode.CONTRADICTION), (UnknownModel, ExitCode.UNKNOWN), (NotEditable, ExitCode.ERROR))
+"""Cause -> how a command ends because of it; the first that fits."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +56,7 @@ class Applied:
         before: its text.
         after: its text with the edits; the same where there are none.
         changed: how many launches were changed.
-        left_alone: why launches that should be changed are not; sentences that name the line.
+        left_alone: the launches that should be changed and are not.
         warnings: what `tuner serve` would warn of; sentences that name the line.
     """
 
@@ -38,7 +64,7 @@ class Applied:
     before: str = ""
     after: str = ""
     changed: int = 0
-    left_alone: tuple[str, ...] = ()
+    left_alone: tuple[LeftAlone, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def diff(self) -> str:
@@ -52,8 +78,13 @@ class Applied:
         return text
 
 
-def apply(paths: Iterable[Path], knowledge: Knowledge) -> Iterator[Applied]:
+def apply(paths: Iterable[Path], knowledge: Knowledge, *, override: bool = False) -> Iterator[Applied]:
     """What becomes of every manifest at these paths; nothing is written.
+
+    Args:
+        paths: files, and folders of them.
+        knowledge: what is known beside the manifests.
+        override: a user's own value of the flag is changed where it contradicts an unsafe verdict.
 
     Raises:
         TunerError: there is nothing at a path.
@@ -64,9 +95,18 @@ def apply(paths: Iterable[Path], knowledge: Knowledge) -> Iterator[Applied]:
             text = read_manifest(file)
             launches = launches_in(file.name, text)
         except ValueError as error:
-            yield Applied(str(file), left_alone=(f"{file}: {error}",))
+            yield Applied(str(file), left_alone=(LeftAlone(f"{file}: {error}", ExitCode.ERROR),))
             continue
-        yield _applied(file, text, launches, knowledge)
+        yield _applied(file, text, launches, knowledge, override=override)
+
+
+def exit_code(left_alone: Iterable[LeftAlone]) -> ExitCode:
+    """How a command ends: a contradiction counts most, then an error, then what is not known."""
+    codes = {alone.code for alone in left_alone}
+    for code in (ExitCode.CONTRADICTION, ExitCode.ERROR, ExitCode.UNKNOWN):
+        if code in codes:
+            return code
+    return ExitCode.FINE
 
 
 def write(applied: Applied) -> None:
@@ -94,12 +134,15 @@ def write(applied: Applied) -> None:
         ) from None
 
 
-def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: Knowledge) -> Applied:
+def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: Knowledge, *, override: bool) -> Applied:
     examinations = [examine(str(file), launch, knowledge) for launch in launches]
+    if override:
+        examinations = [overridden(examined, knowledge) for examined in examinations]
     shared = _shared(launches)
     expected_args = [launch.args for launch in launches]
     edits: list[Edit] = []
-    left_alone, warnings, changed = [], [], 0
+    left_alone: list[LeftAlone] = []
+    warnings, changed = [], 0
     for index, examined in enumerate(examinations):
         place = f"{file}:{examined.launch.line}"
         if examined.plan:
@@ -112,14 +155,19 @@ def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: K
             expected_args[index] = change.of(examined.launch.args)
             changed += 1
         except NotEditable as error:
-            left_alone.append(f"{place}: {error}")
+            left_alone.append(_left_alone(place, error))
     outcome = Applied(str(file), text, text, 0, tuple(left_alone), tuple(warnings))
     try:
         after = spliced(text, edits)
-        _verify(file, after, launches, expected_args)
+        _verify(file, after, launches, expected_args, override=override)
     except NotEditable as error:
-        return replace(outcome, left_alone=(*left_alone, f"{file}: {error}"))
+        return replace(outcome, left_alone=(*left_alone, _left_alone(str(file), error)))
     return replace(outcome, after=after, changed=changed)
+
+
+def _left_alone(place: str, error: NotEditable) -> LeftAlone:
+    code = next(code for cause, code in CODES if isinstance(error, cause))
+    return LeftAlone(f"{place}: {error}", code)
 
 
 def change_for(examined: Examined) -> Change | None:
@@ -131,10 +179,16 @@ def change_for(examined: Examined) -> Change | None:
     arguments, plan = examined.arguments, examined.plan
     if examined.contradiction:
         raise NotEditable(examined.contradiction)
-    if arguments is None or plan is None or plan.launch.args == arguments.given:
+    if arguments is None or plan is None:
+        return None
+    if plan.decision.refusal is Refusal.UNSAFE and FLAG_KEY in arguments.compilation_config:
+        raise UserValueStays(f"{plan.decision.warnings[0]}; --override changes your value")
+    if plan.launch.args == arguments.given:
         return None
     if examined.hidden:
         raise NotEditable(f"what {examined.hidden} stands for is not written here, and may hold a compilation config")
+    if examined.model is None:
+        raise UnknownModel(f"nothing is written, because {examined.model_problem}")
     if plan.decision.setting is True and not examined.exact:
         raise NotEditable(f"a match by the vLLM version only never writes {FLAG_KEY}=true; give --environment")
     if plan.decision.setting is True and (missing := missing_root(examined)):
@@ -154,7 +208,9 @@ def _shared(launches: Iterable[ManifestLaunch]) -> frozenset[int]:
     return frozenset(start for start, number in users.items() if number > 1)
 
 
-def _verify(file: Path, after: str, launches: list[ManifestLaunch], expected_args: list[tuple[str, ...]]) -> None:
+def _verify(
+    file: Path, after: str, launches: list[ManifestLaunch], expected_args: list[tuple[str, ...]], *, override: bool
+) -> None:
     """Read the edited text again: every launch says what it should and lost nothing, and nothing else changed.
 
     Raises:
@@ -169,7 +225,7 @@ def _verify(file: Path, after: str, launches: list[ManifestLaunch], expected_arg
         raise NotEditable("edited, it would not say what it should; several launches may share one list")
     for before, edited in zip(launches, edited_launches, strict=True):
         if before.args != edited.args:
-            require_nothing_lost(str(file), after, before, edited)
+            require_nothing_lost(str(file), after, before, edited, override=override)
 
 
 def _face(launch: ManifestLaunch, args: tuple[str, ...]) -> tuple[object, ...]:

@@ -161,6 +161,23 @@ def _planned(examined: Examined, environment: Environment, arguments: ServeArgum
     return replace(examined, plan=plan, true_refused=refused)
 
 
+def overridden(examined: Examined, knowledge: Knowledge) -> Examined:
+    """The same launch with a plan that changes the user's own value of the flag, where that value is refused.
+
+    Raises:
+        StoreError: the store is damaged.
+    """
+    plan, arguments = examined.plan, examined.arguments
+    if plan is None or arguments is None or plan.decision.refusal is not Refusal.UNSAFE:
+        return examined
+    others = {key: value for key, value in arguments.compilation_config.items() if key != FLAG_KEY}
+    if others == arguments.compilation_config:
+        return examined
+    options = _options(examined.launch.env, knowledge)
+    without_value = with_fields(arguments, compilation_config=others)
+    return replace(examined, plan=plan_with(knowledge.store, plan.subject, without_value, options, plan.lookup))
+
+
 def _options(env: Mapping[str, str | None], knowledge: Knowledge) -> Options:
     stated = {name: value for name, value in env.items() if value is not None}
     return Options(

@@ -20,7 +20,9 @@ _SEVERAL = re.compile(r"\$+\{?!?[@*]|\[[@*]\]")
 """What stands for any number of arguments in a shell, whoever reads the text before it."""
 
 
-def require_nothing_lost(path: str, text: str, before: ManifestLaunch, after: ManifestLaunch) -> None:
+def require_nothing_lost(
+    path: str, text: str, before: ManifestLaunch, after: ManifestLaunch, *, override: bool = False
+) -> None:
     """Check a launch that an edit changed.
 
     Every argument must still be there, in the same order, but for the compilation config; that must be one, with every
@@ -31,6 +33,7 @@ def require_nothing_lost(path: str, text: str, before: ManifestLaunch, after: Ma
         text: the file after the edit.
         before: the launch as it was.
         after: the launch as it is read from `text`.
+        override: the value of the flag may be another one.
 
     Raises:
         NotEditable: something would be lost; the message says what.
@@ -50,7 +53,10 @@ def require_nothing_lost(path: str, text: str, before: ManifestLaunch, after: Ma
         raise NotEditable(f"edited, vLLM would refuse it: {error.message}") from None
     if unread:
         raise NotEditable(f"what {unread} stands for is not written here, and may hold a compilation config")
-    lost = [key for key, value in old.compilation_config.items() if not _same(key, value, new.compilation_config)]
+    expected = dict(old.compilation_config)
+    if override:
+        expected.pop(FLAG_KEY, None)
+    lost = [key for key, value in expected.items() if not _same(key, value, new.compilation_config)]
     lost += new.dropped
     if lost:
         raise NotEditable(f"edited, vLLM would drop {', '.join(lost)}")

@@ -8,9 +8,9 @@ import typer
 
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.output import failures, print_json, result, say
-from tuner.errors import ExitCode
 
 if TYPE_CHECKING:
+    from tuner.checks.apply import LeftAlone
     from tuner.checks.examine import Knowledge
 
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Manifests, or folders of them.")]
@@ -27,6 +27,9 @@ Configs = Annotated[
 Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
 AcceptPlatform = Annotated[
     str | None, typer.Option(metavar="PLATFORM", help="Let PLATFORM's verdicts stand in where there is none.")
+]
+Override = Annotated[
+    bool, typer.Option("--override", help="Change also a `true` of the user's that contradicts an unsafe verdict.")
 ]
 
 
@@ -77,6 +80,7 @@ def check(
 def apply(
     paths: Paths,
     write: Annotated[bool, typer.Option("--write", help="Edit the files; without it, the diff is shown.")] = False,
+    override: Override = False,
     environment: EnvironmentFile = None,
     vllm_version: VllmVersion = None,
     configs: Configs = None,
@@ -85,27 +89,34 @@ def apply(
 ) -> None:
     """Edit manifests so that each launch carries what `tuner serve` would write.
 
-    Nothing but the compilation config of a launch is touched. What cannot be edited safely is left alone and named;
-    then it ends with 1.
+    Nothing but the compilation config of a launch is touched. What is left alone is named. Then it ends with 5 for a
+    `true` of the user's that contradicts an unsafe verdict, 1 for what cannot be edited safely, 3 for an unknown model.
     """
-    from tuner.checks.apply import apply as apply_to
-    from tuner.checks.apply import write as write_file
+    from tuner.checks.apply import exit_code
 
     with failures(as_json=False):
         knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, None)
-        incomplete = False
-        for applied in apply_to(paths, knowledge):
-            for sentence in (*applied.warnings, *applied.left_alone):
-                say(f"tuner: {sentence}")
-            incomplete = incomplete or bool(applied.left_alone)
-            if applied.after == applied.before:
-                continue
-            if write:
-                write_file(applied)
-                result(f"{applied.path}: {applied.changed} changed")
-            else:
-                result(applied.diff(), end="")
-        raise SystemExit(ExitCode.ERROR if incomplete else ExitCode.FINE)
+        raise SystemExit(exit_code(_edit(paths, knowledge, write=write, override=override)))
+
+
+def _edit(paths: list[Path], knowledge: "Knowledge", *, write: bool, override: bool) -> "list[LeftAlone]":
+    """Edit the files or show the diffs; returns the launches that were left alone."""
+    from tuner.checks.apply import apply as apply_to
+    from tuner.checks.apply import write as write_file
+
+    left_alone: list[LeftAlone] = []
+    for applied in apply_to(paths, knowledge, override=override):
+        for sentence in (*applied.warnings, *(alone.sentence for alone in applied.left_alone)):
+            say(f"tuner: {sentence}")
+        left_alone += applied.left_alone
+        if applied.after == applied.before:
+            continue
+        if write:
+            write_file(applied)
+            result(f"{applied.path}: {applied.changed} changed")
+        else:
+            result(applied.diff(), end="")
+    return left_alone
 
 
 def _knowledge(
