@@ -3,6 +3,7 @@
 Compose files, fenced blocks of Markdown, and YAML inside YAML.
 """
 
+import shlex
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,10 @@ def require_places(text: str, launches: Sequence[ManifestLaunch]) -> None:
     """Every word that can be edited is written where it says, on the line that it says."""
     for word in (word for launch in launches for word in launch.words if word.owner is not None):
         written = text[word.start : word.stop]
-        assert word.text in written.replace("$$", "$").replace("''", "'").replace('\\"', '"')
+        if word.owner is not None and word.owner.form is Form.SHELL:
+            assert shlex.split(written.replace("$$", "$")) == [word.text]
+        else:
+            assert word.text in written.replace("$$", "$").replace("''", "'").replace('\\"', '"')
         assert word.line == text.count("\n", 0, word.start) + 1
 
 

@@ -1,6 +1,7 @@
 """The vLLM launches in one file, whatever kind of manifest it is."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import PurePath
 
 from tuner.manifests.docker import dockerfile_launches
@@ -8,7 +9,9 @@ from tuner.manifests.excerpt import placed
 from tuner.manifests.files import MARKDOWN_SUFFIXES, YAML_SUFFIXES, is_dockerfile
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.markdown import Fence, excerpt_of, fences, markdown_launches
+from tuner.manifests.own_command import exported_launches
 from tuner.manifests.shell import shell_launches
+from tuner.manifests.unit import unit_launches
 from tuner.manifests.yaml_launches import yaml_launches
 
 _YAML_FENCES = frozenset({"yaml", "yml"})
@@ -16,7 +19,13 @@ _OTHER_FENCES: dict[str, Callable[[str], Iterator[ManifestLaunch]]] = {
     "dockerfile": dockerfile_launches,
     "docker": dockerfile_launches,
     "containerfile": dockerfile_launches,
+    "systemd": unit_launches,
+    "service": unit_launches,
+    "unit": unit_launches,
+    "ini": unit_launches,
 }
+"""How blocks of other languages than YAML and shell text are read."""
+_UNIT_SUFFIXES = frozenset({".service", ".container"})
 
 
 def launches_in(name: str, text: str) -> list[ManifestLaunch]:
@@ -36,10 +45,12 @@ def launches_in(name: str, text: str) -> list[ManifestLaunch]:
         launches = yaml_launches(text)
     elif suffix in MARKDOWN_SUFFIXES:
         launches = _in_markdown(text)
+    elif suffix in _UNIT_SUFFIXES:
+        launches = unit_launches(text)
     elif is_dockerfile(name):
         launches = dockerfile_launches(text)
     else:
-        launches = shell_launches(text)
+        launches = chain(shell_launches(text), exported_launches(text))
     return sorted(launches, key=lambda launch: launch.line)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch, Volume
 from tuner.manifests.markdown import has_fences, markdown_launches
+from tuner.manifests.own_command import warm_arguments
 from tuner.manifests.reading import Reading
 from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
 from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, items_of, text_of
@@ -95,12 +96,27 @@ def _has_vector(node: Mapping) -> bool:
 
 
 def container_launches(
-    reading: Reading, container: Mapping, pod: Mapping, *, shape: str, name: str
+    reading: Reading,
+    container: Mapping,
+    pod: Mapping,
+    *,
+    shape: str,
+    name: str,
+    outer: Variables[str, str | None] | None = None,
 ) -> Iterator[ManifestLaunch]:
-    """The launches of one container: its command and arguments, or those that its image's entrypoint takes."""
+    """The launches of one container: its command and arguments, or those that its image's entrypoint takes.
+
+    Args:
+        reading: the document that it stands in.
+        container: the container.
+        pod: the mapping that holds its volumes.
+        shape: what its launches are called.
+        name: what tells it from others.
+        outer: variables that it has from elsewhere in the document; its own come before them.
+    """
     written = [container.get("command"), container.get("args")]
     reading.mark(*written)
-    env = environment_of(container.get("env"))
+    env = {**(outer or {}), **environment_of(container.get("env"))}
     command, arguments = (arguments_of(node, env) for node in written)
     surroundings = surroundings_of(container, pod, env)
     surroundings["files"] = _files(container, pod, reading.config_maps)
@@ -112,7 +128,7 @@ def container_launches(
             yield replace(launch, shape=shape, name=name, **surroundings | {"env": {**env, **launch.env}})
         return
     words = None if command else _of_entrypoint(container, arguments)
-    words = vector_arguments(vector) if words is None else words
+    words = words if words is not None else vector_arguments(vector) or warm_arguments(vector)
     if words is not None:
         yield ManifestLaunch(shape, name, container.line, words, hidden=hidden_in(words), **surroundings)
 

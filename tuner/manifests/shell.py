@@ -11,6 +11,8 @@ from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.lexer import Piece, Token, commands
 
 SERVER_MODULE = "vllm.entrypoints.openai.api_server"
+DYNAMO_MODULE = "dynamo.vllm"
+"""Dynamo's worker, which takes the arguments of vLLM's engine."""
 CLI_MODULE = "vllm.entrypoints.cli.main"
 _ASSIGNMENT = re.compile(r"(\w+)=(.*)", re.DOTALL)
 _PYTHON = re.compile(r"(?:.*/)?(?:python(?:[\d.]+)?|\$\{?PYTHON\w*\}?)")
@@ -226,7 +228,7 @@ def _behind_module(texts: Sequence[str], index: int) -> int | None:
     while index < len(texts) and texts[index].startswith("-") and texts[index] != "-m":
         index += 1
     module = list(texts[index : index + 3])
-    if module[:2] == ["-m", SERVER_MODULE]:
+    if module[:1] == ["-m"] and module[1:2] in ([SERVER_MODULE], [DYNAMO_MODULE]):
         return index + 2
     if module in (["-m", CLI_MODULE, "serve"], ["-m", "vllm", "serve"]):
         return index + 3

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 
 from tuner.manifests.excerpt import Excerpt
 from tuner.manifests.kubernetes import scalar_launches, unread
@@ -19,15 +20,16 @@ Documents = Callable[[str, Excerpt, int], Iterator[ManifestLaunch]]
 """Yields the launches in an excerpt of a file that is YAML, at a depth."""
 
 
-def text_launches(reading: Reading, documents: Documents) -> Iterator[ManifestLaunch]:
+def text_launches(reading: Reading, documents: Documents, used: AbstractSet[str]) -> Iterator[ManifestLaunch]:
     """The launches in every text that no other reader has read.
 
     Args:
         reading: the document.
         documents: how to read a text that is YAML itself.
+        used: texts of files that launches of the document set name; they are parts of those.
     """
     for node in unread(reading):
-        if not isinstance(node, Scalar):
+        if not isinstance(node, Scalar) or node.text in used:
             continue
         launches = list(_of_yaml(reading, node, documents))
         yield from launches

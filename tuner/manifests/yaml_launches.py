@@ -1,20 +1,29 @@
 """Launches in YAML files: every document is shown to every reader, the most special one first."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from tuner.manifests.compose import compose_launches
+from tuner.manifests.dynamo import dynamo_launches
 from tuner.manifests.excerpt import Excerpt
 from tuner.manifests.helm import helm_launches, runtime_launches
 from tuner.manifests.kserve import kserve_launches
 from tuner.manifests.kubernetes import kind_of, list_launches, pod_launches
 from tuner.manifests.launch import ManifestLaunch
+from tuner.manifests.ray_serve import ray_serve_launches
 from tuner.manifests.reading import Reader, Reading
+from tuner.manifests.serve_config import serve_config_launches
+from tuner.manifests.srt_slurm import srt_slurm_launches
 from tuner.manifests.texts import text_launches
 from tuner.manifests.yaml_source import Mapping, Node, Scalar, read_documents, text_of
 
 READERS: tuple[Reader, ...] = (
     compose_launches,
     kserve_launches,
+    dynamo_launches,
+    srt_slurm_launches,
+    ray_serve_launches,
+    serve_config_launches,
     helm_launches,
     runtime_launches,
     pod_launches,
@@ -35,14 +44,25 @@ def yaml_launches(text: str, excerpt: Excerpt | None = None, depth: int = 0) -> 
         ValueError: it is not YAML; the message says where.
     """
     documents = read_documents(text if excerpt is None else excerpt.text, excerpt)
+    if excerpt is not None:
+        documents = [document for document in documents if not isinstance(document, Scalar)]  # sentences
     config_maps = _config_maps(documents)
-    for document in documents:
-        if excerpt is not None and isinstance(document, Scalar):
-            continue  # a sentence, not a document
-        reading = Reading(text, document, config_maps, depth=depth)
-        for reader in READERS:
-            yield from reader(reading)
-        yield from text_launches(reading, yaml_launches)
+    readings = [Reading(text, document, config_maps, depth=depth) for document in documents]
+    launches = [launch for reading in readings for reader in READERS for launch in reader(reading)]
+    yield from launches
+    used = set(_config_texts(launches))
+    for reading in readings:
+        yield from text_launches(reading, yaml_launches, used)
+
+
+def _config_texts(launches: Sequence[ManifestLaunch]) -> Iterator[str]:
+    """The texts of the files for `--config` that the document set holds and launches name."""
+    for launch in launches:
+        for word, value in pairwise([*launch.args, ""]):
+            option, equals, attached = word.partition("=")
+            path = attached if equals else value
+            if option == "--config" and path in launch.files:
+                yield launch.files[path]
 
 
 def _config_maps(documents: Sequence[Node]) -> dict[str, dict[str, str]]:
