@@ -255,9 +255,9 @@ def test_a_refused_launch_that_runs_is_a_contradiction(settable: Bench) -> None:
 READY = (
     "(EngineCore pid=101) INFO 01-01 00:00:00 [core.py:283] init engine (profile, create kv cache, warmup model) took"
 )
-FOLDER = "(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:9] Using cache directory: {} for vLLM's torch.compile\n"
-AOT = "(EngineCore pid=7) INFO 01-01 00:00:00 [decorators.py:9] Directly load AOT compilation from path {}\n"
-OFF = "(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:9] vLLM's torch.compile cache is disabled.\n"
+FOLDER = "(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:9] Using cache directory: {} for vLLM's torch.compile\n"
+AOT = "(EngineCore pid=101) INFO 01-01 00:00:00 [decorators.py:9] Directly load AOT compilation from path {}\n"
+OFF = "(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:9] vLLM's torch.compile cache is disabled.\n"
 INSIDE, OUTSIDE = "/caches/a/torch_compile_cache/0a1b/rank_0_0/backbone", "/caches/ab/x/rank_0_0/model"
 
 

@@ -18,6 +18,7 @@ LOGS = {path.stem: path.read_bytes().decode().split("\n") for path in Path(__fil
 KEPT = Written(
     vllm="0.19.1",
     model="/srv/flag-live",
+    architecture="Qwen3MoeForCausalLM",
     flag=True,
     status=FlagStatus.SETTABLE,
     verdict=Word.UNIFORM,
@@ -30,8 +31,8 @@ KEPT = Written(
 )
 """What the server of the sample `0.19.1-true` was started with."""
 CACHE_LINES = """\
-(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:9] Using cache directory: /srv/cache/a for vLLM's torch.compile
-(EngineCore pid=7) INFO 01-01 00:00:00 [decorators.py:9] saved AOT compiled function to /srv/cache/b/rank_0_0/model
+(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:9] Using cache directory: /srv/cache/a for vLLM's torch.compile
+(EngineCore pid=101) INFO 01-01 00:00:00 [decorators.py:9] saved AOT compiled function to /srv/cache/b/rank_0_0/model
 """.splitlines()
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tuner.server_log.engine_line import ABSENT, EngineConfig, Speculative, engine_config
+from tuner.server_log.engine_line import EngineConfig, FlagValue, NoDraft, Speculative, engine_config, launch_flag
 from tuner.server_log.line import MAX_LINE
-from tuner.server_log.log import MAX_ENGINES, MAX_SOURCES, ServerLog, read_server_log
+from tuner.server_log.log import MAX_ENGINES, MAX_SOURCES, MAX_STARTS, ServerLog, Standing, read_server_log
 
 LOGS = Path(__file__).parent / "server_logs"
 ENGINE = "Initializing a V1 LLM engine (v"
@@ -35,12 +35,12 @@ def engine_line(lines: list[str]) -> int:
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        ("0.19.1-true", EngineConfig("0.19.1", OLD, flag=True, mode=0, speculative=False)),
-        ("0.19.1-false-colour", EngineConfig("0.19.1", OLD, flag=False, mode=0, speculative=False)),
-        ("0.32.0-true", EngineConfig("0.32.0", NEW, flag=False, mode=0, speculative=False)),
-        ("0.32.0-json", EngineConfig("0.32.0", NEW, flag=False, mode=0, speculative=False)),
-        ("0.26.0-compiled", EngineConfig("0.26.0", GPU, flag=True, mode=3, speculative=False)),
-        ("0.26.0-loaded", EngineConfig("0.26.0", GPU, flag=True, mode=3, speculative=False)),
+        ("0.19.1-true", EngineConfig("0.19.1", OLD, flag=FlagValue.ON, mode=0, speculative=NoDraft.NONE)),
+        ("0.19.1-false-colour", EngineConfig("0.19.1", OLD, flag=FlagValue.OFF, mode=0, speculative=NoDraft.NONE)),
+        ("0.32.0-true", EngineConfig("0.32.0", NEW, flag=FlagValue.OFF, mode=0, speculative=NoDraft.NONE)),
+        ("0.32.0-json", EngineConfig("0.32.0", NEW, flag=FlagValue.OFF, mode=0, speculative=NoDraft.NONE)),
+        ("0.26.0-compiled", EngineConfig("0.26.0", GPU, flag=FlagValue.ON, mode=3, speculative=NoDraft.NONE)),
+        ("0.26.0-loaded", EngineConfig("0.26.0", GPU, flag=FlagValue.ON, mode=3, speculative=NoDraft.NONE)),
     ],
 )
 def test_a_real_log_says_what_the_engine_runs_with(name: str, config: EngineConfig) -> None:
@@ -71,7 +71,7 @@ def test_an_engine_that_fails_is_not_ready() -> None:
     log = read(lines_of("0.19.1-ngram-failed"))
 
     assert [engine.ready for engine in log.engines] == [None]
-    assert log.engines[0].config == EngineConfig("0.19.1", OLD, flag=False, mode=0, speculative=NGRAM)
+    assert log.engines[0].config == EngineConfig("0.19.1", OLD, flag=FlagValue.OFF, mode=0, speculative=NGRAM)
     assert log.starts[0].failed is not None
 
 
@@ -117,28 +117,37 @@ def test_pods_are_told_apart() -> None:
     log = read([*woven, *first[len(second) :], *second[len(first) :]])
 
     assert {engine.name: engine.config.flag for engine in log.engines} == {
-        "pod/llm-a/vllm EngineCore": True,
-        "pod/llm-b/vllm EngineCore": False,
+        "pod/llm-a/vllm EngineCore": FlagValue.ON,
+        "pod/llm-b/vllm EngineCore": FlagValue.OFF,
     }
     assert [start.number for start in log.starts] == [1, 1]
 
 
 def test_of_several_starts_the_last_counts() -> None:
-    """A container that was started again appends to its log."""
+    """A container that was started again appends to its log, and the line of the failure says that the first ended."""
+    log = read([*lines_of("0.19.1-ngram-failed"), *lines_of("0.19.1-true")])
+
+    assert [engine.config.flag for engine in log.engines] == [FlagValue.ON]
+    assert [(start.number, start.standing) for start in log.starts] == [(2, Standing.ALONE)]
+
+
+def test_a_start_that_no_line_ends_counts_too() -> None:
+    """It was killed without a word, or another server writes into the log: nobody knows."""
     log = read([*lines_of("0.19.1-true"), *lines_of("0.19.1-false-colour")])
 
-    assert [engine.config.flag for engine in log.engines] == [False]
-    assert log.starts[0].number == 2
+    assert [engine.config.flag for engine in log.engines] == [FlagValue.ON, FlagValue.OFF]
+    assert [start.standing for start in log.starts] == [Standing.MAYBE_OVER, Standing.SHARED]
 
 
-@pytest.mark.parametrize("kept", [3, 10, 19])
-def test_a_start_that_has_not_come_to_its_engine_says_nothing(kept: int) -> None:
+@pytest.mark.parametrize("count", [3, 10, 19])
+def test_a_start_that_has_not_come_to_its_engine_says_nothing(count: int) -> None:
     """What ran before the restart is no word about what runs now."""
     again = lines_of("0.19.1-false-colour")
     begun = next(index for index, line in enumerate(again) if "non-default args" in line)
-    log = read([*lines_of("0.19.1-true"), *again[begun : begun + kept]])
+    log = read([*lines_of("0.19.1-ngram-failed"), *again[begun : begun + count]])
 
-    assert log.engines == () or kept == 19
+    assert [engine.line for engine in log.engines] == ([] if count < 19 else [log.lines - 8])
+    assert [start.number for start in log.starts] == [2]
 
 
 def test_a_restart_without_its_arguments_line_is_seen() -> None:
@@ -146,9 +155,56 @@ def test_a_restart_without_its_arguments_line_is_seen() -> None:
     lines = lines_of("0.19.1-true")
     log = read([*lines, *lines[engine_line(lines) :]])
 
-    assert len(log.engines) == 1
-    assert log.engines[0].line > len(lines)
-    assert log.starts[0].number == 2
+    assert [engine.line > len(lines) for engine in log.engines] == [False, True]
+    assert [start.number for start in log.starts] == [1, 2]
+
+
+def test_of_too_many_starts_the_rest_is_left_out() -> None:
+    """None of them says that it ended; what is beyond the limit is said."""
+    lines = lines_of("0.19.1-true")
+    log = read(lines * (MAX_STARTS + 3))
+
+    assert (len(log.starts), log.cut) == (MAX_STARTS, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "ended"),
+    [
+        ("(EngineCore pid=101) INFO 01-01 00:00:00 [core.py:1210] Shutdown initiated (timeout=0)", True),
+        ("(EngineCore pid=101) INFO 01-01 00:00:00 [core.py:9] [shutdown] EngineCore: exiting busy loop", True),
+        ("(APIServer pid=100) INFO 01-01 00:00:00 [launcher.py:9] [shutdown] API server: shutdown triggered", True),
+        ("(EngineCore pid=101) ERROR 01-01 00:00:00 [core.py:9] EngineCore encountered a fatal error.", True),
+        ("(APIServer pid=100) ERROR 01-01 00:00:00 [core_client.py:9] Engine core proc EngineCore died", True),
+        ("(EngineCore pid=7) INFO 01-01 00:00:00 [core.py:1210] Shutdown initiated (timeout=0)", False),
+        ("(APIServer pid=100) INFO 01-01 00:00:00 [logger.py:39] Shutdown initiated (timeout=0)", False),
+        ("(APIServer pid=100) INFO 01-01 00:00:00 [core.py:9] prompt: Shutdown initiated (timeout=0)", False),
+    ],
+)
+def test_a_start_ends_by_a_line_of_its_own(line: str, ended: bool) -> None:
+    """Of vLLM's module, and of one of its own processes."""
+    (start,) = read([*lines_of("0.19.1-true"), line]).starts
+
+    assert start.has_ended is ended
+
+
+@pytest.mark.parametrize(
+    ("compilation", "flag"),
+    [
+        ("", FlagValue.UNSET),
+        (", 'compilation_config': {'mode': 3}", FlagValue.UNSET),
+        (", 'compilation_config': {'mode': 3, 'fast_moe_cold_start': None}", FlagValue.UNSET),
+        (", 'compilation_config': {'fast_moe_cold_start': True}", FlagValue.ON),
+        (", 'compilation_config': {'fast_moe_cold_start': False}", FlagValue.OFF),
+        (", 'compilation_config': {'fast_moe_cold_start': True, 'fast_moe_cold_start': False}", FlagValue.UNSAID),
+        (", 'compilation_config': CompilationConfig(mode=3)", FlagValue.UNSAID),
+        (", 'compilation_config': {'fast_moe_cold_start': Tr", FlagValue.UNSAID),
+    ],
+)
+def test_the_arguments_say_what_the_launch_sets(compilation: str, flag: FlagValue) -> None:
+    """As vLLM prints them; what is cut or doubled is unsaid."""
+    end = "" if compilation.endswith("Tr") else "}"
+
+    assert launch_flag(f"{{'model_tag': 'm', 'max_model_len': 256{compilation}{end}") is flag
 
 
 def test_engines_of_several_nodes_stand_side_by_side() -> None:
@@ -166,19 +222,19 @@ def test_engines_of_several_nodes_stand_side_by_side() -> None:
 # ---- the compile cache
 
 COMPILING = """\
-(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:1095] Using cache directory: /c/torch_compile_cache/a1b2/rank_0_0/backbone for vLLM's torch.compile
-(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:1155] Dynamo bytecode transform time: 8.52 s
-(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:378] Cache the graph of compile range (1, 2048) for later use
-(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:393] Compiling a graph for compile range (1, 2048) takes 6.06 s
-(EngineCore pid=7) INFO 01-01 00:00:00 [decorators.py:708] saved AOT compiled function to /c/torch_compile_cache/torch_aot_compile/5e4e/rank_0_0/model
+(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:1095] Using cache directory: /c/torch_compile_cache/a1b2/rank_0_0/backbone for vLLM's torch.compile
+(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:1155] Dynamo bytecode transform time: 8.52 s
+(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:378] Cache the graph of compile range (1, 2048) for later use
+(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:393] Compiling a graph for compile range (1, 2048) takes 6.06 s
+(EngineCore pid=101) INFO 01-01 00:00:00 [decorators.py:708] saved AOT compiled function to /c/torch_compile_cache/torch_aot_compile/5e4e/rank_0_0/model
 """  # noqa: E501  as logged
 LOADING = """\
-(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:1095] Using cache directory: /c/torch_compile_cache/a1b2/rank_0_0/backbone for vLLM's torch.compile
-(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:292] Directly load the compiled graph(s) for compile range (1, 2048) from the cache, took 0.202 s
-(EngineCore pid=7) INFO 01-01 00:00:00 [decorators.py:311] Directly load AOT compilation from path /c/torch_compile_cache/torch_aot_compile/5e4e/rank_0_0/model
+(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:1095] Using cache directory: /c/torch_compile_cache/a1b2/rank_0_0/backbone for vLLM's torch.compile
+(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:292] Directly load the compiled graph(s) for compile range (1, 2048) from the cache, took 0.202 s
+(EngineCore pid=101) INFO 01-01 00:00:00 [decorators.py:311] Directly load AOT compilation from path /c/torch_compile_cache/torch_aot_compile/5e4e/rank_0_0/model
 """  # noqa: E501  as logged
 DRAFT = """\
-(EngineCore pid=7) INFO 01-01 00:00:00 [backends.py:383] [eagle_head] Compiling a graph for compile range (1, 2048) takes 1.1 s
+(EngineCore pid=101) INFO 01-01 00:00:00 [backends.py:383] [eagle_head] Compiling a graph for compile range (1, 2048) takes 1.1 s
 """  # noqa: E501  as logged
 
 
@@ -199,7 +255,7 @@ def test_loading_and_compiling_are_counted(text: str, hits: int, misses: int) ->
 
 def test_a_cache_that_is_off_or_could_not_be_written_is_seen() -> None:
     """The lines for VLLM_DISABLE_COMPILE_CACHE, and for a folder that is read-only."""
-    prefix = "(EngineCore pid=7) INFO 01-01 00:00:00 "
+    prefix = "(EngineCore pid=101) INFO 01-01 00:00:00 "
     off = read([prefix + "[backends.py:1100] vLLM's torch.compile cache is disabled."])
     said = (
         "[decorators.py:661] unable to save AOT compiled function to /c/aot/5e4e/rank_0_0/model: [Errno 30] Read-only"
@@ -233,48 +289,48 @@ def test_the_words_of_others_do_not_count(forged: str) -> None:
     text = lines[at][lines[at].index(ENGINE) :].replace("'fast_moe_cold_start': True", "'fast_moe_cold_start': False")
     log = read([*lines, forged.format(text.replace('"', "'"))])
 
-    assert [engine.config.flag for engine in log.engines] == [True]
+    assert [engine.config.flag for engine in log.engines] == [FlagValue.ON]
     assert log.starts[0].number == 1
 
 
 @pytest.mark.parametrize(
     ("cut_before", "unsaid"),
     [
-        ("speculative_config=", {"model": OLD, "speculative": None, "flag": None, "mode": None}),
-        ("tokenizer=", {"model": OLD, "speculative": False, "flag": None, "mode": None}),
-        ("'fast_moe_cold_start'", {"flag": None, "mode": None}),
-        ("e, 'static_all_moe_layers'", {"flag": None, "mode": None}),
+        ("speculative_config=", {"model": OLD, "speculative": NoDraft.UNSAID, "flag": FlagValue.UNSAID, "mode": None}),
+        ("tokenizer=", {"model": OLD, "speculative": NoDraft.NONE, "flag": FlagValue.UNSAID, "mode": None}),
+        ("'fast_moe_cold_start'", {"flag": FlagValue.UNSAID, "mode": None}),
+        ("e, 'static_all_moe_layers'", {"flag": FlagValue.UNSAID, "mode": None}),
     ],
 )
 def test_of_a_line_that_was_cut_the_rest_is_unsaid(cut_before: str, unsaid: dict[str, object]) -> None:
     """Pipes and container runtimes cut long lines; half a dictionary says nothing."""
     lines = lines_of("0.19.1-true")
     text = lines[engine_line(lines)]
-    text = text[text.index(ENGINE) : text.rindex(cut_before)]
+    text = text[text.index(ENGINE) + len(ENGINE) : text.rindex(cut_before)]
 
     assert vars(engine_config(text)).items() >= unsaid.items()
 
 
 def config_with(compilation: str, model: str = "'m'") -> EngineConfig:
     """What a line with this compilation config says."""
-    text = f"{ENGINE}0.19.1) with config: model={model}, speculative_config=None, revision=None, "
+    text = f"0.19.1) with config: model={model}, speculative_config=None, revision=None, "
     return engine_config(f"{text}compilation_config={compilation}, kernel_config=KernelConfig(a='b')")
 
 
 @pytest.mark.parametrize(
     ("compilation", "flag", "mode"),
     [
-        ("{'mode': <CompilationMode.VLLM_COMPILE: 3>, 'fast_moe_cold_start': True}", True, 3),
-        ('{"mode": 3, "fast_moe_cold_start": False}', False, 3),
-        ("{'mode': 0}", ABSENT, 0),
-        ("{'mode': None, 'fast_moe_cold_start': None}", None, None),
-        ("{'fast_moe_cold_start': True, 'fast_moe_cold_start': False}", None, None),
-        ("{'pass_config': {'fast_moe_cold_start': True}, 'mode': 2}", ABSENT, 2),
-        ("{'cache_dir': \"', 'fast_moe_cold_start': True, '\", 'mode': 2}", ABSENT, 2),
-        ("{'cache_dir': '', 'fast_moe_cold_start': True", None, None),
-        ("{'cache_dir': ' , 'fast_moe_cold_start': True}", None, None),
-        ("{'a'} {'fast_moe_cold_start': True}", None, None),
-        ("CompilationConfig(fast_moe_cold_start=True)", None, None),
+        ("{'mode': <CompilationMode.VLLM_COMPILE: 3>, 'fast_moe_cold_start': True}", FlagValue.ON, 3),
+        ('{"mode": 3, "fast_moe_cold_start": False}', FlagValue.OFF, 3),
+        ("{'mode': 0}", FlagValue.ABSENT, 0),
+        ("{'mode': None, 'fast_moe_cold_start': None}", FlagValue.UNSAID, None),
+        ("{'fast_moe_cold_start': True, 'fast_moe_cold_start': False}", FlagValue.UNSAID, None),
+        ("{'pass_config': {'fast_moe_cold_start': True}, 'mode': 2}", FlagValue.ABSENT, 2),
+        ("{'cache_dir': \"', 'fast_moe_cold_start': True, '\", 'mode': 2}", FlagValue.ABSENT, 2),
+        ("{'cache_dir': '', 'fast_moe_cold_start': True", FlagValue.UNSAID, None),
+        ("{'cache_dir': ' , 'fast_moe_cold_start': True}", FlagValue.UNSAID, None),
+        ("{'a'} {'fast_moe_cold_start': True}", FlagValue.UNSAID, None),
+        ("CompilationConfig(fast_moe_cold_start=True)", FlagValue.UNSAID, None),
     ],
 )
 def test_a_fact_counts_if_the_line_holds_it_whole_and_once(compilation: str, flag: object, mode: int | None) -> None:
@@ -289,14 +345,14 @@ def test_a_model_whose_name_looks_like_a_configuration_is_only_a_name() -> None:
     name = "a', compilation_config={'fast_moe_cold_start': True}, b=\""
     config = config_with("{'fast_moe_cold_start': False}", model=repr(name))
 
-    assert (config.model, config.flag) == (name, False)
+    assert (config.model, config.flag) == (name, FlagValue.OFF)
 
 
 def test_two_configurations_in_one_line_are_none() -> None:
     """Names that vLLM prints without quotes may hold anything."""
     said = "{'fast_moe_cold_start': False}, served_model_name=x, compilation_config={'fast_moe_cold_start': True}"
 
-    assert config_with(said).flag is None
+    assert config_with(said).flag is FlagValue.UNSAID
 
 
 # ---- hostile logs
@@ -304,10 +360,10 @@ def test_two_configurations_in_one_line_are_none() -> None:
 
 def test_a_huge_line_is_cut_and_costs_no_time_beyond_its_length() -> None:
     """A mebibyte of the worst input for quotes, brackets and colours; a quadratic reader would need hours."""
-    head = f"(EngineCore pid=7) INFO 01-01 00:00:00 [core.py:105] {ENGINE}0.19.1) with config: model="
+    head = f"(EngineCore pid=101) INFO 01-01 00:00:00 [core.py:105] {ENGINE}0.19.1) with config: model="
     for unit in ("'", "\\'", "\"'", "[", "[core.py:1] ", "\x1b[", "(a pid=", "a=',", "{'a':", ENGINE, "x, "):
         log = read([head + unit * (MAX_LINE // len(unit))])
-        assert [engine.config.flag for engine in log.engines] == [None]
+        assert [engine.config.flag for engine in log.engines] == [FlagValue.UNSAID]
 
 
 def test_of_too_many_pods_and_engines_the_rest_is_left_out() -> None:

@@ -1,10 +1,8 @@
 """What `tuner confirm` does once its options are read: a log and a decision in, a table or a document out."""
 
+import errno
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
 
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.output import failures, print_json, result
@@ -14,8 +12,9 @@ from tuner.confirm.outcome import Result
 from tuner.confirm.text import confirmation_document, confirmation_text
 from tuner.errors import ExitCode
 from tuner.launch.decision_document import load_decision
-from tuner.server_log.line import MAX_LINE
 from tuner.server_log.log import ServerLog, read_server_log
+from tuner.server_log.text_lines import text_lines
+from tuner.untrusted.files import open_plain
 
 _EXITS = {
     Result.CONFIRMED: ExitCode.FINE,
@@ -38,21 +37,23 @@ def run(log: Path | None, decision: Path | None, *, as_json: bool) -> None:
 
 
 def _log(path: Path | None) -> ServerLog:
-    named = path is not None and str(path) != "-"
-    if not named and sys.stdin.isatty():
+    """The log of a named file or of standard input."""
+    if path is None or str(path) == "-":
+        return _log_from_input()
+    try:
+        with open_plain(path) as stream:
+            return read_server_log(text_lines(stream, str(path)))
+    except OSError as error:
+        hint = "Pipe it in: kubectl logs POD | tuner confirm -" if error.errno == errno.EINVAL else ""
+        message = f"{path} cannot be read: {error.strerror}."
+        raise TunerError(message, hint=hint, kind=ErrorKind.LOG) from None
+
+
+def _log_from_input() -> ServerLog:
+    if sys.stdin.isatty():
         hint = "Name a file, or pipe one in: kubectl logs POD | tuner confirm --decision plan.json"
         raise TunerError("No log is given.", hint=hint, kind=ErrorKind.USAGE)
     try:
-        with path.open("rb") if path and named else nullcontext(sys.stdin.buffer) as stream:
-            return read_server_log(bounded_lines(stream))
+        return read_server_log(text_lines(sys.stdin.buffer, "standard input"))
     except OSError as error:
-        raise TunerError(f"{path or 'The log'} cannot be read: {error.strerror}.", kind=ErrorKind.LOG) from None
-
-
-def bounded_lines(stream: BinaryIO) -> Iterator[str]:
-    """The lines of a log without their ends, each cut at `MAX_LINE` bytes; what is not UTF-8 is replaced."""
-    while line := stream.readline(MAX_LINE):
-        rest = line
-        while rest and not rest.endswith(b"\n"):
-            rest = stream.readline(MAX_LINE)
-        yield line.decode("utf-8", "replace").rstrip("\n")
+        raise TunerError(f"Standard input cannot be read: {error.strerror}.", kind=ErrorKind.LOG) from None

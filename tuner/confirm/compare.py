@@ -4,18 +4,19 @@ Nothing is confirmed that the log does not say: a line that is missing, cut or d
 unsaid fact leaves the whole unconfirmed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from rules.decide import MODE_NONE
 from rules.releases import FlagStatus, public_version
 from tuner.confirm.expected import Written, draft_text
-from tuner.confirm.outcome import Confirmation, Fact, FactResult
+from tuner.confirm.flag_cause import FlagCause, cause_text, flag_cause
+from tuner.confirm.outcome import Alarm, Confirmation, Fact, FactResult
 from tuner.launch.cache_root import PROOFS, name_of_proof
-from tuner.server_log.engine_line import ABSENT, Speculative, mode_name
-from tuner.server_log.log import MAX_FOLDERS, CacheUse, Engine, ServerLog, Start
+from tuner.server_log.engine_line import FlagValue, NoDraft, Speculative, mode_name
+from tuner.server_log.log import MAX_FOLDERS, CacheUse, Engine, ServerLog, Standing, Start
 
 UNSAID = "not said"
 _KEPT_METHODS = {"ngram", "suffix", "eagle", "eagle3"}
@@ -35,6 +36,8 @@ class _Answer:
     outcome: FactResult
     line: int | None
     note: str = ""
+    cause: FlagCause | None = None
+    why: str = ""
 
 
 _Look = Callable[[Written | None, Start, Engine], _Answer]
@@ -44,56 +47,89 @@ def confirm(log: ServerLog, written: Written | None) -> Confirmation:
     """Compare a log with a decision; without one, report what it says."""
     texts = written.texts() if written else {}
     facts = tuple(_fact(name, texts.get(name, ""), look, log, written) for name, look in _LOOKS.items())
-    return Confirmation(written is not None, facts, log, tuple(_notes(log)))
+    alarm = _alarm(log, written) if written else Alarm.NONE
+    return Confirmation(written is not None, facts, log, tuple(_notes(log)), alarm)
 
 
 def _fact(name: str, text: str, look: _Look, log: ServerLog, written: Written | None) -> Fact:
     """One fact over all engines: the worst outcome counts."""
+    answers = _answers(look, log, written)
+    worst = max((answer for _, answer in answers), key=lambda answer: _WEIGHT.index(answer.outcome))
+    if len({answer.effective for _, answer in answers}) == 1:
+        return Fact(name, text, worst.effective, worst.outcome, worst.line, worst.note, worst.cause, worst.why)
+    effective = ", ".join(f"{answer.effective} ({who})" for who, answer in answers[:_SHOWN])
+    is_split = written is not None and worst.outcome is FactResult.REPORTED and name != "cache"
+    outcome = FactResult.DIFFERS if is_split else worst.outcome
+    note = worst.note or "the engines of this log differ"
+    return Fact(name, text, effective, outcome, worst.line, note, worst.cause, worst.why)
+
+
+def _answers(look: _Look, log: ServerLog, written: Written | None) -> list[tuple[str, _Answer]]:
+    """What each engine says of a fact, under the engine's label."""
     answers: list[tuple[str, _Answer]] = []
     for start in log.starts:
         for engine in start.engines:
             answer = look(written, start, engine)
-            answers.append((engine.name, answer))
+            if start.standing is Standing.MAYBE_OVER:
+                answer = _softened(answer)
+            answers.append((_label(engine, log), answer))
     # Behind the engines: of equal outcomes the first is shown.
     without_engine = [start for start in log.starts if not start.engines]
-    answers += [("", _unsaid(written, "the last start has no engine line"))] * len(without_engine)
-    if not answers:
-        answers = [("", _unsaid(written, ""))]
-    worst = max((answer for _, answer in answers), key=lambda answer: _WEIGHT.index(answer.outcome))
-    if len({answer.effective for _, answer in answers}) == 1:
-        return Fact(name, text, worst.effective, worst.outcome, worst.line, worst.note)
-    effective = ", ".join(f"{answer.effective} ({who or 'no engine'})" for who, answer in answers[:_SHOWN])
-    split = written is not None and worst.outcome is FactResult.REPORTED and name != "cache"
-    outcome = FactResult.DIFFERS if split else worst.outcome
-    return Fact(name, text, effective, outcome, worst.line, worst.note or "the engines of this log differ")
+    answers += [("no engine", _unsaid(written, "the last start has no engine line"))] * len(without_engine)
+    return answers or [("", _unsaid(written))]
+
+
+def _softened(answer: _Answer) -> _Answer:
+    """An answer of a start that a later one follows: it may be over, so it contradicts nothing."""
+    if answer.outcome is not FactResult.DIFFERS:
+        return answer
+    note = "an earlier server of this log ran otherwise, and no line says that it ended"
+    return replace(answer, outcome=FactResult.NOT_SAID, note=note)
+
+
+def _label(engine: Engine, log: ServerLog) -> str:
+    """What tells an engine from the others of a log."""
+    name = engine.process.name or "an engine"
+    same_source = [other for other in log.engines if other.source == engine.source]
+    if len(same_source) < len(log.engines):
+        name = engine.name or name
+    is_named_twice = sum(other.name == engine.name for other in same_source) > 1
+    return f"{name} of line {engine.line}" if is_named_twice else name
 
 
 def _unsaid(written: Written | None, note: str = "") -> _Answer:
     return _Answer(UNSAID, FactResult.REPORTED if written is None else FactResult.NOT_SAID, None, note)
 
 
-def _compared(same: bool | None, effective: str, line: int | None, note: str = "") -> _Answer:
-    """A fact that the log says; `same` is None where there is nothing to compare it with."""
-    outcome = {None: FactResult.REPORTED, True: FactResult.SAME, False: FactResult.DIFFERS}[same]
-    return _Answer(effective, outcome, line, note)
+def _same_or_not(same: bool) -> FactResult:
+    return FactResult.SAME if same else FactResult.DIFFERS
 
 
 def _start(written: Written | None, start: Start, engine: Engine) -> _Answer:
+    unsure = FactResult.REPORTED if written is None else FactResult.NOT_SAID
     if start.failed is not None:
-        outcome = FactResult.REPORTED if written is None else FactResult.NOT_SAID
-        return _Answer("failed", outcome, start.failed, "an engine failed to start: nothing of it runs")
+        return _Answer("failed", unsure, start.failed, "an engine failed: nothing of it runs")
     if engine.ready is None:
         return _unsaid(written, "no line says that the engine is ready")
-    refused = written is not None and written.refused
-    note = "the decision refused this launch" if refused else ""
-    return _compared(None if written is None else not refused, "ready", engine.ready, note)
+    effective = "ready" if start.stopped is None else "ready, then stopped"
+    if written is not None and written.refused:
+        return _Answer(effective, FactResult.DIFFERS, engine.ready, "the decision refused this launch")
+    if start.standing is not Standing.ALONE:
+        return _Answer(effective, unsure, engine.ready, "several servers may write into this log")
+    if start.stranger is not None:
+        return _Answer(effective, unsure, engine.ready, f"line {start.stranger} is of another server")
+    outcome = FactResult.REPORTED if written is None else FactResult.SAME
+    return _Answer(effective, outcome, engine.ready)
 
 
 def _vllm(written: Written | None, _: Start, engine: Engine) -> _Answer:
     version = engine.config.vllm
     if version is None:
         return _unsaid(written)
-    return _compared(public_version(written.vllm) == public_version(version) if written else None, version, engine.line)
+    if written is None:
+        return _Answer(version, FactResult.REPORTED, engine.line)
+    same = public_version(written.vllm) == public_version(version)
+    return _Answer(version, _same_or_not(same), engine.line)
 
 
 def _model(written: Written | None, start: Start, engine: Engine) -> _Answer:
@@ -101,17 +137,18 @@ def _model(written: Written | None, start: Start, engine: Engine) -> _Answer:
     if model is None:
         return _unsaid(written)
     if written is None:
-        return _compared(None, model, engine.line)
+        return _Answer(model, FactResult.REPORTED, engine.line)
     if written.model == model:
-        return _compared(True, model, engine.line)
+        return _Answer(model, FactResult.SAME, engine.line)
     if start.replaced.get(written.model) == model:
-        return _compared(True, model, engine.line, "the local copy of that model, as vLLM says when offline")
+        note = "the local copy of that model, as vLLM says when offline"
+        return _Answer(model, FactResult.SAME, engine.line, note)
     if _brings_own_draft(written, engine.config.speculative):
-        return _compared(True, model, engine.line, "the target that the checkpoint names")
-    return _compared(False, model, engine.line)
+        return _Answer(model, FactResult.SAME, engine.line, "the target that the checkpoint names")
+    return _Answer(model, FactResult.DIFFERS, engine.line)
 
 
-def _brings_own_draft(written: Written, speculative: Speculative | bool | None) -> bool:
+def _brings_own_draft(written: Written, speculative: Speculative | NoDraft) -> bool:
     """A checkpoint in the `speculators` format is the draft, and vLLM serves the model that it names.
 
     See vllm/transformers_utils/config.py, maybe_override_with_speculators.
@@ -120,22 +157,41 @@ def _brings_own_draft(written: Written, speculative: Speculative | bool | None) 
     return none_given and isinstance(speculative, Speculative) and speculative.model == written.model
 
 
-def _flag(written: Written | None, _: Start, engine: Engine) -> _Answer:
+def _flag(written: Written | None, start: Start, engine: Engine) -> _Answer:
     flag = engine.config.flag
-    if flag is None:
+    if flag is FlagValue.UNSAID:
         return _unsaid(written)
-    text = ABSENT if flag == ABSENT else str(flag).lower()
+    if flag is FlagValue.ABSENT:
+        is_expected = written is not None and _expected_flag(written) is not None
+        outcome = FactResult.DIFFERS if is_expected else FactResult.REPORTED
+        return _Answer(str(flag), outcome, engine.line, "this vLLM has no such setting")
+    cause = flag_cause(engine.config, start, written)
+    outcome, note = _judged(written, flag)
+    return _Answer(str(flag), outcome, engine.line, note, cause, cause_text(cause, engine.config))
+
+
+def _judged(written: Written | None, flag: FlagValue) -> tuple[FactResult, str]:
+    """How a flag that is on or off compares with what was written, and why; the reason may be empty."""
     if written is None:
-        return _compared(None, text, engine.line)
-    if flag is True and _is_wrong(written):
-        note = f"the verdict is {written.verdict}: this server runs wrong experts"
-        return _Answer(text, FactResult.DIFFERS, engine.line, note)
-    if flag is True and _is_guess(written):
-        return _Answer(text, FactResult.NOT_SAID, engine.line, "the flag is on, and nothing proves that it is safe")
+        return FactResult.REPORTED, ""
+    is_on = flag is FlagValue.ON
+    if is_on and _is_wrong(written):
+        return FactResult.DIFFERS, f"the verdict is {written.verdict}: this server runs wrong experts"
+    if is_on and _is_guess(written):
+        return FactResult.NOT_SAID, "the flag is on, and nothing proves that it is safe"
+    expected = _expected_flag(written)
+    if expected is None:
+        return FactResult.REPORTED, ""
+    if is_on is expected:
+        return FactResult.SAME, ""
     inert = written.status is FlagStatus.INERT
-    expected = False if inert and written.flag is None else written.flag
-    note = "the decision says that vLLM forces it to false there" if inert and flag is not expected else ""
-    return _compared(None if expected is None else flag is expected, text, engine.line, note)
+    return FactResult.DIFFERS, "the decision says that vLLM forces it to false there" if inert else ""
+
+
+def _expected_flag(written: Written) -> bool | None:
+    """The value that fits what was written; None if either does."""
+    inert = written.status is FlagStatus.INERT
+    return False if inert and written.flag is None else written.flag
 
 
 def _is_wrong(written: Written) -> bool:
@@ -150,27 +206,64 @@ def _is_guess(written: Written) -> bool:
     return written.status is FlagStatus.UNKNOWN and written.flag is None and not proved
 
 
+def _alarm(log: ServerLog, written: Written) -> Alarm:
+    """What is wrong with the servers that answer now: those that are ready and not known to have ended."""
+    alarms = {
+        _alarm_of(written, start, engine)
+        for start in log.starts
+        for engine in start.engines
+        if engine.ready is not None and not start.has_ended and start.standing is not Standing.MAYBE_OVER
+    }
+    return next((alarm for alarm in (Alarm.WRONG, Alarm.UNPROVED) if alarm in alarms), Alarm.NONE)
+
+
+def _alarm_of(written: Written, start: Start, engine: Engine) -> Alarm:
+    """What is wrong with one engine; a verdict says nothing of another model or release."""
+    looks = (_model(written, start, engine), _vllm(written, start, engine))
+    if any(answer.outcome is not FactResult.SAME for answer in looks):
+        return Alarm.NONE
+    is_unsafe = written.verdict is not None and written.verdict.unsafe
+    if written.status is FlagStatus.ALWAYS_ON:
+        return Alarm.WRONG if is_unsafe else Alarm.NONE
+    if engine.config.flag is not FlagValue.ON:
+        return Alarm.NONE
+    if _is_wrong(written):
+        return Alarm.WRONG
+    is_against = _expected_flag(written) is False or _has_unwritten_draft(written, engine)
+    return Alarm.UNPROVED if is_against else Alarm.NONE
+
+
+def _has_unwritten_draft(written: Written, engine: Engine) -> bool:
+    """Whether speculative decoding runs that the decision did not count with: its own layers may be counted, too."""
+    effective = engine.config.speculative
+    has_draft = isinstance(effective, Speculative) and not _brings_own_draft(written, effective)
+    return written.speculative is None and has_draft
+
+
 def _mode(written: Written | None, _: Start, engine: Engine) -> _Answer:
     mode = engine.config.mode
     if mode is None:
         return _unsaid(written)
     expected = written.expected_modes() if written else set()
-    return _compared(mode in expected if expected else None, mode_name(mode), engine.line)
+    outcome = _same_or_not(mode in expected) if expected else FactResult.REPORTED
+    return _Answer(mode_name(mode), outcome, engine.line)
 
 
 def _speculative(written: Written | None, _: Start, engine: Engine) -> _Answer:
     effective = engine.config.speculative
-    if effective is None:
+    if effective is NoDraft.UNSAID:
         return _unsaid(written)
-    if isinstance(effective, bool):
-        return _compared(written.speculative is None if written else None, "none", engine.line)
-    text = draft_text(effective.method, effective.model, effective.tokens)
+    text = "none"
+    if isinstance(effective, Speculative):
+        text = draft_text(effective.method, effective.model, effective.tokens)
     if written is None:
-        return _compared(None, text, engine.line)
-    if written.speculative is None:
-        own = _brings_own_draft(written, effective)
-        return _compared(own, text, engine.line, "the checkpoint brings its own draft" if own else "")
-    return _compared(_is_same_draft(written.speculative, effective), text, engine.line)
+        return _Answer(text, FactResult.REPORTED, engine.line)
+    if not isinstance(effective, Speculative):
+        return _Answer(text, _same_or_not(written.speculative is None), engine.line)
+    if _brings_own_draft(written, effective):
+        return _Answer(text, FactResult.SAME, engine.line, "the checkpoint brings its own draft")
+    same = written.speculative is not None and _is_same_draft(written.speculative, effective)
+    return _Answer(text, _same_or_not(same), engine.line)
 
 
 def _is_same_draft(written: Mapping[str, Any], effective: Speculative) -> bool:
@@ -233,22 +326,44 @@ def _use(cache: CacheUse) -> str:
 def _notes(log: ServerLog) -> Iterator[str]:
     if not log.engines:
         yield "The log holds no line in which an engine prints its configuration."
-    for start in log.starts:
-        if start.number > 1:
-            where = f"line {start.engines[0].line}" if start.engines else "its engine is not in the log yet"
-            yield f"The log holds {start.number} starts{_of(start.engines)}; the last one counts ({where})."
+    for source in dict.fromkeys(start.source for start in log.starts):
+        yield from _notes_of([start for start in log.starts if start.source == source])
     if len(log.engines) > 1:
         yield f"{len(log.engines)} engines are in the log; all must agree."
     if log.cut:
-        yield "The log holds more sources or engines than are kept."
+        yield "The log holds more sources, starts or engines than are kept."
 
 
-def _of(engines: Sequence[Engine]) -> str:
-    for engine in engines:
-        pod, blank, _ = engine.name.partition(" ")
-        if blank:
-            return f" of {pod}"
-    return ""
+def _notes_of(starts: list[Start]) -> Iterator[str]:
+    """What must be known of the starts of one source, which may all run."""
+    newest = starts[-1]
+    of_source = f" of {newest.source}" if newest.source else ""
+    if len(starts) > 1:
+        yield from _notes_of_several(starts, of_source)
+    elif newest.number > 1:
+        where = f"line {newest.engines[0].line}" if newest.engines else "its engine is not in the log yet"
+        yield f"The log holds {newest.number} starts{of_source}; the last one counts ({where})."
+    if newest.stopped is not None:
+        yield f"The server{of_source} has stopped since (line {newest.stopped})."
+    strangers = [start.stranger for start in starts if start.stranger is not None]
+    if strangers:
+        yield f"Line {strangers[0]} is of another server, whose own start is not in this log. {_ONE_SERVER}"
+
+
+def _notes_of_several(starts: list[Start], of_source: str) -> Iterator[str]:
+    lines = " and ".join(str(start.first) for start in starts)
+    if any(start.standing is Standing.MAYBE_OVER for start in starts):
+        yield (
+            f"Starts{of_source} begin in lines {lines}, and no line says that the earlier one ended: it may be a "
+            f"restart, or another server. {_ONE_SERVER} After a restart: `docker logs --since TIME`."
+        )
+    else:
+        yield f"{len(starts)} servers write into this log{of_source}, from lines {lines} on. {_ONE_SERVER}"
+
+
+_ONE_SERVER = (
+    "Give the log of one server (`kubectl logs POD`), or one that names each (`kubectl logs -l LABEL --prefix`)."
+)
 
 
 _LOOKS: dict[str, _Look] = {

@@ -29,6 +29,7 @@ class Written:
     Attributes:
         vllm: the version that the decision is for.
         model: the model as the launch names it.
+        architecture: the class that vLLM runs for the model; None where it is a generic one.
         flag: the value of `fast_moe_cold_start`.
         status: what the flag can do there.
         verdict: the verdict that the decision rests on; None if none is stored.
@@ -42,6 +43,7 @@ class Written:
 
     vllm: str
     model: str
+    architecture: str | None
     flag: bool | None
     status: FlagStatus
     verdict: Word | None
@@ -101,6 +103,7 @@ def _written(decision: Mapping[str, Any]) -> Written:
     return Written(
         vllm=_text(environment["vllm"]),
         model=_text(decision["model"]["name"]),
+        architecture=_architecture(decision["model"]),
         flag=_boolean(config.get(FLAG_KEY)),
         status=FlagStatus(environment["flag_status"]),
         verdict=None if word is None else Word(word),
@@ -123,6 +126,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{value!r}, where a text belongs")
     return value
+
+
+def _architecture(model: Mapping[str, Any]) -> str | None:
+    return None if model["model_impl"] == "transformers" else _text(model["architecture"])
 
 
 def _optional(value: object) -> str | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tuner.confirm.flag_cause import FlagCause
 from tuner.server_log.log import ServerLog
 
 
@@ -40,6 +41,8 @@ class Fact:
         outcome: how the two compare.
         line: number of the line that says it, from 1; None if none does.
         note: why, where the values alone do not tell; may be empty.
+        cause: of the flag alone: who gave it its value; None if the log does not say the value.
+        why: the cause, for people; may be empty.
     """
 
     name: str
@@ -48,6 +51,18 @@ class Fact:
     outcome: FactResult
     line: int | None
     note: str = ""
+    cause: FlagCause | None = None
+    why: str = ""
+
+
+class Alarm(StrEnum):
+    """What is wrong with a server that answers now."""
+
+    NONE = "none"
+    WRONG = "wrong_experts"
+    """The flag is on, and the verdict says that it makes the server run wrong experts."""
+    UNPROVED = "perhaps_wrong_experts"
+    """The flag is on against the decision, and nothing proves that it is safe there."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +74,14 @@ class Confirmation:
         facts: one for each thing that is looked at, always the same ones in the same order.
         log: what was read.
         notes: what a reader must know of the log itself; whole sentences.
+        alarm: what is wrong with a server of this log that answers now.
     """
 
     compared: bool
     facts: tuple[Fact, ...]
     log: ServerLog
     notes: tuple[str, ...]
+    alarm: Alarm
 
     @property
     def result(self) -> Result:

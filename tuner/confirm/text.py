@@ -3,54 +3,105 @@
 A log is text of anybody: what would move the cursor or change colours is written as an escape.
 """
 
+import textwrap
 from dataclasses import asdict
 from typing import Any
 
-from tuner.confirm.outcome import Confirmation, Fact, Result
-from tuner.text import columns, line, visible
+from tuner.confirm.outcome import Alarm, Confirmation, Fact, FactResult, Result
+from tuner.server_log.engine_line import FlagValue, NoDraft
+from tuner.server_log.log import Engine
+from tuner.text import LABEL, columns, line, visible
 
 SCHEMA_VERSION = 1
 """Of the document; changed when a field is removed or means something else."""
-CLIP = 100
-"""Characters of a value that the table shows; the document has all."""
+WIDTH = 80
+"""Characters of a line."""
+CLIP = 24
+"""Characters of a value that the table shows beside another one."""
+WIDE_CLIP = 58
+"""Characters of a value that the table shows alone."""
 _SENTENCES = {
     Result.CONFIRMED: "confirmed: the server runs what was written",
     Result.REPORTED: "no decision was given to compare with",
     Result.NOT_SAID: "not confirmed: the log does not say it all",
     Result.DIFFERS: "not confirmed: the server runs otherwise than written",
 }
+_ALARMS = {
+    Alarm.NONE: "",
+    Alarm.WRONG: "This server is answering now, and it runs wrong experts: stop it.",
+    Alarm.UNPROVED: "This server is answering now, and nothing proves that it runs the right experts.",
+}
+_DOUBTS = {FactResult.DIFFERS, FactResult.NOT_SAID}
+_FLAGS = {FlagValue.ON: True, FlagValue.OFF: False, FlagValue.ABSENT: "absent"}
+"""How the document writes the flag of an engine; null where the log does not say it."""
 
 
 def confirmation_text(confirmation: Confirmation) -> str:
-    """One line a fact, then what came of it and what a reader must know of the log."""
+    """One line a fact, then what came of it and what a reader must know of the log.
+
+    A server that answers now and runs wrong experts comes first.
+    """
     compared = confirmation.compared
-    heads = ("FACT", "WRITTEN", "EFFECTIVE", "RESULT", "LINE", "NOTE") if compared else ("FACT", "EFFECTIVE", "LINE")
+    heads = ("FACT", "WRITTEN", "EFFECTIVE", "RESULT", "LINE") if compared else ("FACT", "EFFECTIVE", "LINE")
     rows = [_row(fact, compared) for fact in confirmation.facts]
-    notes = [line("note", visible(note)) for note in confirmation.notes]
-    return "\n".join([columns([heads, *rows]), "", line("result", _SENTENCES[confirmation.result]), *notes])
+    alarm = [_ALARMS[confirmation.alarm], ""] if confirmation.alarm is not Alarm.NONE else []
+    facts = [text for fact in confirmation.facts for text in _about(fact, compared)]
+    notes = [_wrapped("note", note) for note in confirmation.notes]
+    outcome = line("result", _SENTENCES[confirmation.result])
+    return "\n".join([*alarm, columns([heads, *rows]), "", *facts, outcome, *notes])
 
 
 def confirmation_document(confirmation: Confirmation) -> dict[str, Any]:
-    """The versioned document: `result`, `facts`, `engines`, `log`, `notes`."""
+    """The versioned document: `alarm`, `result`, `facts`, `engines`, `log`, `notes`."""
     log = confirmation.log
     return {
         "schema_version": SCHEMA_VERSION,
+        "alarm": {"kind": str(confirmation.alarm), "text": _ALARMS[confirmation.alarm]},
         "result": str(confirmation.result),
         "facts": [asdict(fact) | {"outcome": str(fact.outcome)} for fact in confirmation.facts],
-        "engines": [asdict(engine) for engine in log.engines],
+        "engines": [_engine(engine) for engine in log.engines],
         "log": {"lines": log.lines, "starts": [start.number for start in log.starts], "cut": log.cut},
         "notes": list(confirmation.notes),
+    }
+
+
+def _engine(engine: Engine) -> dict[str, Any]:
+    config = asdict(engine.config) | {"flag": _FLAGS.get(engine.config.flag)}
+    if isinstance(engine.config.speculative, NoDraft):
+        config["speculative"] = {NoDraft.NONE: False, NoDraft.UNSAID: None}[engine.config.speculative]
+    return {
+        "name": engine.name,
+        "pid": engine.process.pid or None,
+        "line": engine.line,
+        "config": config,
+        "ready": engine.ready,
     }
 
 
 def _row(fact: Fact, compared: bool) -> tuple[str, ...]:
     number = "-" if fact.line is None else str(fact.line)
     if not compared:
-        return fact.name, _cell(fact.effective), number
+        return fact.name, _cell(fact.effective, WIDE_CLIP), number
     result = str(fact.outcome).replace("_", " ").replace("reported", "-")
-    return fact.name, _cell(fact.written), _cell(fact.effective), result, number, _cell(fact.note)
+    return fact.name, _cell(fact.written, CLIP), _cell(fact.effective, CLIP), result, number
 
 
-def _cell(text: str) -> str:
+def _about(fact: Fact, compared: bool) -> list[str]:
+    """What the table has no room for: values in doubt where one of them was clipped, a note, and the cause."""
+    texts = [text for text in (fact.note, fact.why) if text]
+    if compared and fact.outcome in _DOUBTS and max(len(fact.written), len(fact.effective)) > CLIP:
+        texts = [f"written {fact.written}", f"effective {fact.effective}", *texts]
+    elif not compared and len(fact.effective) > WIDE_CLIP:
+        texts = [fact.effective, *texts]
+    return [_wrapped(fact.name if index == 0 else "", text) for index, text in enumerate(texts)]
+
+
+def _wrapped(label: str, text: str) -> str:
+    """One labelled text over as many lines as it needs."""
+    parts = textwrap.wrap(visible(text), WIDTH - LABEL, break_on_hyphens=False) or [""]
+    return "\n".join([line(label, parts[0]), *(line("", part) for part in parts[1:])])
+
+
+def _cell(text: str, clip: int) -> str:
     text = visible(text)
-    return text if len(text) <= CLIP else text[: CLIP - 1] + "…"
+    return text if len(text) <= clip else text[: clip - 1] + "…"

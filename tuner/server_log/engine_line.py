@@ -10,15 +10,14 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from rules.decide import FLAG_KEY, MODE_KEY
 
 MAX_VALUE = 4096
 """Characters of a name or path; what is longer counts as unsaid."""
-ABSENT = "absent"
-"""The flag in a compilation config that has no such key: releases before 0.16."""
 
-_HEAD = re.compile(r"Initializing a V1 LLM engine \(v([^\s()]{1,99})\) with config: ")
+_HEAD = re.compile(r"([^\s()]{1,99})\) with config: ")
 _PIECE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^'\"\[\](){}<>,]+|.", re.DOTALL)
 _OPENING, _CLOSING, _QUOTES = frozenset("[({<"), frozenset("])}>"), frozenset("'\"")
 _PAIR = re.compile(r"(['\"])([^'\"]*)\1\s*:\s*(.*)", re.DOTALL)
@@ -26,6 +25,26 @@ _MODE = re.compile(r"<CompilationMode\.(\w{1,99}): (\d)>|(\d)")
 _MODES = {0: "NONE", 1: "STOCK_TORCH_COMPILE", 2: "DYNAMO_TRACE_ONCE", 3: "VLLM_COMPILE"}
 """`CompilationMode` (vllm/config/compilation.py, 0.14.1 to 0.33.0)."""
 _SPECULATIVE = re.compile(r"SpeculativeConfig\(method=(.{1,200}?), model=(.{1,4096}), num_spec_tokens=(\d{1,9}|None)\)")
+
+
+class FlagValue(StrEnum):
+    """The value of `fast_moe_cold_start` that a line prints."""
+
+    ON = "true"
+    OFF = "false"
+    ABSENT = "absent"
+    """The compilation config has no such key: releases before 0.16."""
+    UNSET = "unset"
+    """Only of arguments: the launch says nothing of it."""
+    UNSAID = "not said"
+    """The line is missing, or cannot be read."""
+
+
+class NoDraft(StrEnum):
+    """What a line says of speculative decoding, if not which."""
+
+    NONE = "none"
+    UNSAID = "not said"
 
 
 @dataclass(frozen=True)
@@ -50,20 +69,20 @@ class EngineConfig:
     Attributes:
         vllm: vLLM's version.
         model: the model as vLLM loads it, a path or a hub id.
-        flag: the value of `fast_moe_cold_start`, or `ABSENT`.
+        flag: the value of `fast_moe_cold_start`.
         mode: the compile mode's number.
-        speculative: speculative decoding; False: there is none.
+        speculative: speculative decoding.
     """
 
     vllm: str | None = None
     model: str | None = None
-    flag: bool | str | None = None
+    flag: FlagValue = FlagValue.UNSAID
     mode: int | None = None
-    speculative: Speculative | bool | None = None
+    speculative: Speculative | NoDraft = NoDraft.UNSAID
 
 
 def engine_config(text: str) -> EngineConfig:
-    """Read the engine's line, from its first word on; what cannot be read is None."""
+    """Read the engine's line, from the version on, behind `engine (v`; what cannot be read is unsaid."""
     head = _HEAD.match(text)
     if head is None:
         return EngineConfig()
@@ -76,6 +95,25 @@ def engine_config(text: str) -> EngineConfig:
         mode=_mode(compilation),
         speculative=_speculative(fields.get("speculative_config")),
     )
+
+
+def launch_flag(text: str) -> FlagValue:
+    """What the arguments of a launch say of the flag: `ON`, `OFF`, `UNSET` or `UNSAID`. Nothing else of them is kept.
+
+    Args:
+        text: the dictionary that vLLM prints behind `non-default args: `.
+    """
+    arguments = _dictionary(text.strip())
+    if arguments is None:
+        return FlagValue.UNSAID
+    if "compilation_config" not in arguments:
+        return FlagValue.UNSET
+    compilation = _dictionary(arguments["compilation_config"])
+    if compilation is None:
+        return FlagValue.UNSAID
+    if compilation.get(FLAG_KEY, "None") == "None":
+        return FlagValue.UNSET
+    return _flag(compilation)
 
 
 def mode_name(mode: int) -> str:
@@ -149,12 +187,12 @@ def _text(value: str | None) -> str | None:
     return read if isinstance(read, str) else None
 
 
-def _flag(compilation: Mapping[str, str | None] | None) -> bool | str | None:
+def _flag(compilation: Mapping[str, str | None] | None) -> FlagValue:
     if compilation is None:
-        return None
+        return FlagValue.UNSAID
     if FLAG_KEY not in compilation:
-        return ABSENT
-    return {"True": True, "False": False}.get(compilation[FLAG_KEY] or "")
+        return FlagValue.ABSENT
+    return {"True": FlagValue.ON, "False": FlagValue.OFF}.get(compilation[FLAG_KEY] or "", FlagValue.UNSAID)
 
 
 def _mode(compilation: Mapping[str, str | None] | None) -> int | None:
@@ -162,13 +200,13 @@ def _mode(compilation: Mapping[str, str | None] | None) -> int | None:
     return int(match[2] or match[3]) if match else None
 
 
-def _speculative(text: str | None) -> Speculative | bool | None:
+def _speculative(text: str | None) -> Speculative | NoDraft:
     if text is None:
-        return None
+        return NoDraft.UNSAID
     if text == "None":
-        return False
+        return NoDraft.NONE
     match = _SPECULATIVE.fullmatch(text)
     if match is None:
-        return None
+        return NoDraft.UNSAID
     tokens = None if match[3] == "None" else int(match[3])
     return Speculative(_text(match[1]), _text(match[2]), tokens)
