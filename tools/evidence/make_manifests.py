@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tools.count_readings import Reading, outcomes
 from tools.evidence import ROOT
 from tools.evidence.page import TUNER, made_here, python_of, run, shown, table, write
 from tuner.checks.check import read_manifest
@@ -22,6 +23,7 @@ from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch
 
 MANIFESTS = "tests/manifests"
+HAND = "tests/manifest_launches.json"
 MODELS = {"baidu--ERNIE-4.5-VL-28B-A3B-PT": True, "openai--gpt-oss-120b": False}
 """Example models that the manifests launch -> whether they launch them with --trust-remote-code."""
 JUDGED = {
@@ -66,6 +68,7 @@ def main() -> None:
             "The files of [tests/manifests](../../tests/manifests/README.md), as published. Launches of 30 of them are "
             "compared with the file, argument by argument, in `tests/test_manifest_public.py`.",
             launches_section(checked("--store", store)),
+            readings_section(),
             as_published_section(checked("--store", store)),
             known_section(checked(*known), store),
             planted_section(place, known),
@@ -118,6 +121,25 @@ def launches_section(document: dict) -> str:
     unreadable = document["summary"]["findings"].get("file-unreadable", 0)
     heads = ("repository", "files", "launches", "by shape")
     return f"## Launches\n\n{table(heads, rows)}\n\nFiles that could not be read: {unreadable}."
+
+
+def readings_section() -> str:
+    """How rightly the launches are read of which a person wrote the argument lists."""
+    by_hand = json.loads((ROOT / HAND).read_text(encoding="utf-8"))["launches"]
+    numbers = Counter(outcome.reading for outcome in outcomes(ROOT / MANIFESTS, by_hand))
+    rows = [(str(reading), str(numbers[reading])) for reading in Reading]
+    return "\n\n".join(
+        [
+            "## Readings",
+            (
+                f"{numbers.total()} launches of {len(by_hand)} files, compared with argument lists that were written "
+                "by hand. A launch is read where the whole list is equal, and hidden where a note says what hides a "
+                "part of it."
+            ),
+            shown("python", "-m", "tools.count_readings", MANIFESTS, "--hand", HAND),
+            table(("how the launch is read", "launches"), rows),
+        ]
+    )
 
 
 def as_published_section(document: dict) -> str:
