@@ -1,11 +1,14 @@
 """Shell text as commands of words, each word with its place in the text. Reads; runs and expands nothing.
 
-As bash splits (POSIX 2.2 and 2.3): quotes, backslashes, line continuations, comments, operators and redirections.
-Substitutions stay as they are written, and a word knows that it has one.
+As bash splits (POSIX 2.2, 2.3, 2.7 and 2.10): quotes, backslashes, line continuations, comments, operators,
+redirections and here-documents. Substitutions stay as they are written, and a word knows that it has one.
 
 Docker Compose and the kubelet turn `$$` into `$` before a shell reads the text, and so do systemd and make. In a shell
 `$$NAME` would be its process number with a word behind it, which nobody writes. So `$$NAME` is the shell's `$NAME`
 everywhere, and is kept as that.
+
+A text with errors is read on behind them: documents hold fragments, prompts and placeholders such as `<MODEL>`, which
+a grammar of bash cannot place.
 """
 
 import re
@@ -13,13 +16,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-_OPERATORS = ";&|()\n"
-_NAME = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_REDIRECTION = re.compile(r"(?:\d*|&)(?:>>|>\||>&|<<<|<<-?|<&|<>|[<>])")
+_OPERATOR = re.compile(r"&&|\|\||;;&|;;|;&|\|&|[;&|()\n]")
+_CONNECTORS = frozenset({"&&", "||", "|", "|&"})
+"""Operators behind which a command goes on in the next line."""
+_REDIRECTION = re.compile(r"(?:\d*|&)(>>|>\||>&|<<<|<<-?|<&|<>|[<>])(?!\()")
+_PLAIN = re.compile(r"[^\s'\"\\$`<>;&|()]+")
+_PLAIN_QUOTED = re.compile(r"[^\"\\$`]+")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]\s'\"$`]*\])?(\+?)=")
+_PLACEHOLDER = re.compile(r"<(?:\.\.\.|[A-Za-z](?:[\w ./-]*[\w./-])?)>")
+"""What a document writes where the reader has to put something in."""
 _DOLLARS = re.compile(r"\$+")
-_PARAMETER = re.compile(r"\w+|[@*]")
+_PARAMETER = re.compile(r"[A-Za-z_]\w*|\d|[@*]")
 _SPECIAL = re.compile(r"[#?!-]")
 """Parameters that are one word; behind `$$` they are left to it, as in `run.$$-log`."""
+_NESTED = re.compile(r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|[()]", re.DOTALL)
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+_MOST_UNCLOSED = 16
+"""Brackets without an end for which the rest of the text is searched. Further ones end with their line at once."""
 
 
 class Piece(NamedTuple):
@@ -30,20 +43,13 @@ class Piece(NamedTuple):
         substituted: it is a substitution.
         filled_before: what stands for it comes from outside, before a shell reads the text; the variables of the
             text say nothing of it.
+        quoted: it stands in quotes or behind a backslash.
     """
 
     text: str
     substituted: bool = False
     filled_before: bool = False
-
-    def value(self, variables: dict[str, str]) -> str:
-        """Its value with these variables; a substitution that they do not make stays as it is."""
-        match = _NAME.fullmatch(self.text) if self.substituted and not self.filled_before else None
-        return variables.get(match[1] or match[2], self.text) if match else self.text
-
-    def unknown(self, variables: dict[str, str]) -> bool:
-        """Whether it is a substitution that these variables do not make."""
-        return self.substituted and self.value(variables) == self.text
+    quoted: bool = False
 
 
 @dataclass
@@ -54,34 +60,74 @@ class Token:
         start: offset of its first character, quotes included.
         stop: offset behind its last.
         parts: the pieces of its value.
-        quoted: any of it is quoted.
         broken: a quote in it is not closed.
+        name: the variable, where it is an assignment; its first piece is then all up to the `=`.
+        adds: the assignment is `NAME+=`.
+        indexed: the assignment is `NAME[…]=`.
+        items: the words of an array, where `NAME=(…)` assigns one; else None.
     """
 
     start: int
     stop: int = 0
     parts: list[Piece] = field(default_factory=list)
-    quoted: bool = False
     broken: bool = False
+    name: str = ""
+    adds: bool = False
+    indexed: bool = False
+    items: "list[Token] | None" = None
 
-    def text(self, variables: dict[str, str] | None = None) -> str:
-        """Its value; substitutions of these variables are made, all others stay as they are written."""
-        return "".join(piece.value(variables or {}) for piece in self.parts)
-
-    def unknown(self, variables: dict[str, str] | None = None) -> bool:
-        """Whether it holds a substitution of anything but these variables."""
-        return self.broken or any(piece.unknown(variables or {}) for piece in self.parts)
+    def text(self) -> str:
+        """Its value, every substitution as it is written."""
+        return "".join(piece.text for piece in self.parts)
 
     @property
-    def whole(self) -> bool:
-        """Whether it is one substitution and nothing else, so that it may become any number of words."""
-        return [piece.substituted for piece in self.parts] == [True]
+    def literal(self) -> str:
+        """Its value if nothing in it is quoted or substituted; else empty. Keywords are such words."""
+        plain = all(not piece.substituted and not piece.quoted for piece in self.parts)
+        return self.text() if plain else ""
 
 
-def commands(
+@dataclass
+class Document:
+    """A here-document.
+
+    Attributes:
+        start: offset of its first line.
+        stop: offset behind its last, the one that ends it left out.
+        verbatim: its delimiter is quoted, so that the shell substitutes nothing in it.
+    """
+
+    start: int
+    stop: int
+    verbatim: bool
+
+
+@dataclass
+class Command:
+    """A simple command, or a part of a compound one, as the operators of the text separate them.
+
+    Attributes:
+        words: its words, assignments and keywords included; redirections are left out.
+        operator: what ends it, such as `;`, `&&` or a line break; empty at the end of the text.
+        documents: the here-documents of its line.
+    """
+
+    words: list[Token]
+    operator: str
+    documents: list[Document] = field(default_factory=list)
+
+
+def commands(text: str, start: int = 0, stop: int | None = None, *, folded: bool = False) -> Iterator[list[Token]]:
+    """The words of the commands of a text, in order; those of `split` without their operators."""
+    for command in split(text, start, stop, folded=folded):
+        if command.words:
+            yield command.words
+
+
+def split(
     text: str, start: int = 0, stop: int | None = None, *, folded: bool = False, composed: bool = False
-) -> Iterator[list[Token]]:
-    """The simple commands of a text, in order; empty ones are left out.
+) -> Iterator[Command]:
+    """The commands of a text, in order; one without words is there for its operator.
 
     Args:
         text: a file.
@@ -91,26 +137,18 @@ def commands(
         composed: Docker Compose reads the text first, and fills in `$NAME` from where it is started.
     """
     lexer = _Lexer(text, start, len(text) if stop is None else stop, folded, composed)
-    command: list[Token] = []
-    while lexer.position < lexer.stop:
-        if lexer.at_space():
-            lexer.position += 1
-        elif lexer.at_continuation():
-            lexer.position += 2
-        elif lexer.here == "#":
-            lexer.skip_line()
-        elif redirection := _REDIRECTION.match(text, lexer.position, lexer.stop):
-            lexer.position = redirection.end()
-            lexer.skip_target()
-        elif lexer.here in _OPERATORS:
-            lexer.position += 1
-            if command:
-                yield command
-            command = []
+    words: list[Token] = []
+    before = ""
+    while (item := lexer.item()) is not None:
+        if isinstance(item, Token):
+            words.append(item)
+        elif item == "\n" and not words and before in _CONNECTORS:
+            continue
         else:
-            command.append(lexer.word())
-    if command:
-        yield command
+            yield Command(words, item, lexer.documents() if item == "\n" else [])
+            words, before = [], item
+    if words:
+        yield Command(words, "")
 
 
 class _Lexer:
@@ -118,10 +156,35 @@ class _Lexer:
 
     def __init__(self, text: str, start: int, stop: int, folded: bool, composed: bool) -> None:
         self.text, self.position, self.stop, self.folded, self.composed = text, start, stop, folded, composed
+        self.delimiters: list[Token] = []
+        self.unclosed = 0
+        self.in_array = False
 
     @property
     def here(self) -> str:
         return self.text[self.position] if self.position < self.stop else ""
+
+    def item(self) -> Token | str | None:
+        """The next word, or the next operator; None at the end."""
+        while self.position < self.stop:
+            if self.at_space():
+                self.position += 1
+            elif self.at_continuation():
+                self.position += 2
+            elif self.here == "#":
+                self.position = self._line_end()
+            elif self.here == "<" and _PLACEHOLDER.match(self.text, self.position, self.stop):
+                return self.word()
+            elif redirection := _REDIRECTION.match(self.text, self.position, self.stop):
+                self.position = redirection.end()
+                self._skip_target(document=redirection[1] in {"<<", "<<-"})
+            elif operator := _OPERATOR.match(self.text, self.position, self.stop):
+                arithmetic = self._arithmetic()
+                self.position = arithmetic.stop if arithmetic else operator.end()
+                return arithmetic or operator[0]
+            else:
+                return self.word()
+        return None
 
     def at_space(self) -> bool:
         if self.here in " \t\r":
@@ -134,77 +197,142 @@ class _Lexer:
     def at_continuation(self) -> bool:
         return self.text.startswith("\\\n", self.position) and self.position + 2 <= self.stop
 
-    def skip_line(self) -> None:
-        end = self.text.find("\n", self.position, self.stop)
-        self.position = self.stop if end < 0 else end
+    def documents(self) -> list[Document]:
+        """The here-documents that begin with the line that was ended; reading goes on behind them."""
+        read = [self._document(token) for token in self.delimiters]
+        self.delimiters = []
+        return read
 
-    def skip_target(self) -> None:
+    def _document(self, delimiter: Token) -> Document:
+        """A body ends with a line of the delimiter alone. Lines may be indented: those of a YAML text are."""
+        start, verbatim = self.position, any(piece.quoted for piece in delimiter.parts)
+        while self.position < self.stop:
+            line, end = self.position, self._line_end()
+            self.position = min(end + 1, self.stop)
+            if self.text[line:end].strip() == delimiter.text():
+                return Document(start, line, verbatim)
+        return Document(start, self.stop, verbatim)
+
+    def _skip_target(self, *, document: bool) -> None:
         while self.here and self.here in " \t":
             self.position += 1
-        if self.here and self.here not in " \t\r" + _OPERATORS + "<>#":
-            self.word()
-        elif self.here == "&":  # of `2>&1` written apart
+        if self.here == "&":  # of `2>&1` written apart
             self.position += 1
+        elif self.here and (self.here not in "\r\n;&|()<>#" or self._at_process()):
+            target = self.word()
+            if document:
+                self.delimiters.append(target)
+
+    def _at_process(self) -> bool:
+        """Whether `<(…)` or `>(…)` stands here, which is a word."""
+        return self.text[self.position : self.position + 2] in {"<(", ">("}
+
+    def _arithmetic(self) -> Token | None:
+        """`((…))` as one word, if it stands here: it may assign variables, and runs nothing."""
+        if not self.text.startswith("((", self.position):
+            return None
+        end = self._closed(self.position)
+        written = self.text[self.position : end]
+        if not written.endswith("))") or "vllm" in written:
+            return None
+        return Token(self.position, end, [Piece(written, substituted=True)])
 
     def word(self) -> Token:
         token = Token(self.position)
-        while self.here and self.here not in " \t\r<>" + _OPERATORS and not self.at_continuation():
-            self._piece(token)
-        while self.at_continuation() and self.text[self.position + 2 : self.position + 3] not in ("", " ", "\t", "\n"):
-            self.position += 2  # a continuation in the middle of a word
-            while self.here and self.here not in " \t\r<>" + _OPERATORS and not self.at_continuation():
-                self._piece(token)
-        if self.here == "(" and token.parts and token.parts[-1] == Piece("="):  # an array: NAME=(…)
-            end = self._closed(self.position)
-            token.parts.append(Piece(self.text[self.position : end], substituted=True))
-            self.position = end
-        token.stop = self.position
+        if assignment := _ASSIGNMENT.match(self.text, self.position, self.stop):
+            token.name, token.indexed, token.adds = assignment[1], bool(assignment[2]), bool(assignment[3])
+            token.parts.append(Piece(assignment[0]))
+            self.position = token.stop = assignment.end()
+            if self.here == "(" and not self.in_array:
+                self._array(token)
+        while self.position < self.stop and self._piece(token):
+            pass
         return token
 
-    def _piece(self, token: Token) -> None:
-        if self.here == "'":
+    def _array(self, token: Token) -> None:
+        """The words of `NAME=(…)`, in as many lines as it has."""
+        start = self.position
+        token.items = []
+        self.in_array = True
+        self.position += 1
+        while (item := self.item()) is not None and item != ")":
+            if isinstance(item, Token):
+                token.items.append(item)
+        self.in_array = False
+        token.broken = item is None
+        token.parts.append(Piece(self.text[start : self.position], substituted=True))
+        token.stop = self.position
+
+    def _piece(self, token: Token) -> bool:
+        """Read the next part of a word; whether there was one."""
+        if self.at_continuation():
+            self.position += 2
+            return True
+        if plain := _PLAIN.match(self.text, self.position, self.stop):
+            token.parts.append(Piece(plain[0]))
+            self.position = plain.end()
+        elif self.here == "'":
             self._single(token)
         elif self.here == '"':
             self._double(token)
         elif self.here == "\\":
-            token.parts.append(Piece(self.text[self.position + 1 : min(self.position + 2, self.stop)]))
+            token.parts.append(Piece(self.text[self.position + 1 : min(self.position + 2, self.stop)], quoted=True))
             self.position = min(self.position + 2, self.stop)
         elif self.here in "$`":
-            self._substitution(token)
+            self._substitution(token, quoted=False)
+        elif placeholder := _PLACEHOLDER.match(self.text, self.position, self.stop):
+            token.parts.append(Piece(placeholder[0], substituted=True))
+            self.position = placeholder.end()
+        elif self._at_process():
+            start, self.position = self.position, self._closed(self.position + 1)
+            token.parts.append(Piece(self.text[start : self.position], substituted=True))
         else:
-            token.parts.append(Piece(self.here))
-            self.position += 1
+            return self._other(token)
+        token.stop = self.position
+        return True
+
+    def _other(self, token: Token) -> bool:
+        """A space that is none to a shell, such as a no-break space, is a character of the word."""
+        if self.here in " \t\r\n<>;&|()":
+            return False
+        token.parts.append(Piece(self.here))
+        self.position += 1
+        token.stop = self.position
+        return True
 
     def _single(self, token: Token) -> None:
         end = self.text.find("'", self.position + 1, self.stop)
-        token.quoted, token.broken = True, token.broken or end < 0
+        token.broken = token.broken or end < 0
         end = self._line_end() if end < 0 else end
-        token.parts.append(Piece(self.text[self.position + 1 : end]))
+        token.parts.append(Piece(self.text[self.position + 1 : end], quoted=True))
         self.position = min(end + 1, self.stop)
 
     def _double(self, token: Token) -> None:
-        token.quoted = True
+        token.parts.append(Piece("", quoted=True))
         self.position += 1
         while self.here and self.here != '"':
             escaped = self.text[self.position + 1 : self.position + 2]
-            if self.here == "\\" and escaped and escaped in '"\\$`\n':
-                token.parts.append(Piece("" if escaped == "\n" else escaped))
-                self.position = min(self.position + 2, self.stop)
+            if plain := _PLAIN_QUOTED.match(self.text, self.position, self.stop):
+                token.parts.append(Piece(plain[0], quoted=True))
+                self.position = plain.end()
             elif self.here in "$`":
-                self._substitution(token)
+                self._substitution(token, quoted=True)
+            elif escaped and escaped in '"\\$`\n':
+                token.parts.append(Piece("" if escaped == "\n" else escaped, quoted=True))
+                self.position = min(self.position + 2, self.stop)
             else:
-                token.parts.append(Piece(self.here))
+                token.parts.append(Piece("\\", quoted=True))
                 self.position += 1
         token.broken = token.broken or not self.here
         self.position = min(self.position + 1, self.stop)
 
-    def _substitution(self, token: Token) -> None:
+    def _substitution(self, token: Token, *, quoted: bool) -> None:
         """`$NAME`, `${…}`, `$(…)`, `$1`, each with one `$` or two, or a command in backquotes."""
         start = self.position
         if self.here == "`":
             end = self.text.find("`", start + 1, self.stop)
             self.position = self._line_end() if end < 0 else end + 1
-            token.parts.append(Piece(self.text[start : self.position], substituted=True))
+            token.parts.append(Piece(self.text[start : self.position], substituted=True, quoted=quoted))
             return
         dollars = _DOLLARS.match(self.text, start, self.stop)
         name = dollars.end() if dollars else start + 1
@@ -213,11 +341,12 @@ class _Lexer:
             match = _SPECIAL.match(self.text, name, self.stop)
         if match is not None:
             self.position = match.end()
-        elif self.text[name : name + 1] in ("(", "{") and name < self.stop:
+        elif self.text[name : name + 1] in {"(", "{"} and name < self.stop:
             self.position = self._closed(name)
         else:
             self.position = name
-        token.parts.append(self._parameter(self.text[start:name], self.text[name : self.position]))
+        piece = self._parameter(self.text[start:name], self.text[name : self.position])
+        token.parts.append(piece._replace(quoted=quoted))
 
     def _parameter(self, dollars: str, name: str) -> Piece:
         """The piece for dollar signs with this name behind them; without a name `$$` is the number of a process."""
@@ -228,13 +357,14 @@ class _Lexer:
         return Piece(dollars + name, substituted=True, filled_before=True)
 
     def _closed(self, opened: int) -> int:
-        """Offset behind the bracket that closes the one at `opened`."""
-        pairs = {"(": ")", "{": "}"}
-        opening, closing, depth = self.text[opened], pairs[self.text[opened]], 0
-        for index in range(opened, self.stop):
-            depth += (self.text[index] == opening) - (self.text[index] == closing)
-            if depth == 0:
-                return index + 1
+        """Offset behind the bracket that closes the one at `opened`; behind the line if nothing closes it."""
+        opening, depth = self.text[opened], 0
+        if self.unclosed < _MOST_UNCLOSED:
+            for match in (_NESTED if opening == "(" else _BRACES).finditer(self.text, opened, self.stop):
+                depth += (match[0] in "({") - (match[0] in ")}")
+                if depth == 0 and match[0] in ")}":
+                    return match.end()
+            self.unclosed += 1
         return self._line_end()
 
     def _line_end(self) -> int:

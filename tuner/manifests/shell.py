@@ -2,37 +2,24 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 
+from tuner.manifests.container_run import ContainerRun, container_run
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
-from tuner.manifests.lexer import Piece, Token, commands
+from tuner.manifests.lexer import Document, Token, split
+from tuner.manifests.programs import ELLIPSIS, behind_launch, is_prose, is_quiet, script_index, text_indexes
+from tuner.manifests.shell_variables import Value, Variables
+from tuner.manifests.shell_words import Word, evaluated, words_of
 
-SERVER_MODULE = "vllm.entrypoints.openai.api_server"
-DYNAMO_MODULE = "dynamo.vllm"
-"""Dynamo's worker, which takes the arguments of vLLM's engine."""
-CLI_MODULE = "vllm.entrypoints.cli.main"
-_ASSIGNMENT = re.compile(r"(\w+)=(.*)", re.DOTALL)
-_PYTHON = re.compile(r"(?:.*/)?(?:python(?:[\d.]+)?|\$\{?PYTHON\w*\}?)")
-_STARTERS = re.compile(
-    r"\$|env|exec|eval|nohup|sudo|time|nice|ionice|stdbuf|setsid|command|numactl|taskset|timeout|uv|uvx|poetry|conda"
-    r"|pixi|tini|dumb-init|then|do|else|!|\{|RUN|CMD|ENTRYPOINT"
-)
-"""Words before a command that start it, and keywords of bash; the last are a Dockerfile's, in documents."""
-_SHELLS = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
+MAX_SCRIPTS = 5
+"""Scripts in one another, such as `bash -c "ssh node 'vllm serve m'"`; deeper ones are not read."""
 _ALL_OF = re.compile(r"\$+\{?!?[@*]|\[[@*]\]")
 """A substitution by any number of words, quoted or not: all arguments of a script, all items of an array."""
 _HIDES = re.compile(rf"{_ALL_OF.pattern}|ARGS|OPTS|OPTIONS|EXTRA|FLAGS|PARAMS|CMD|_CONFIG\b", re.IGNORECASE)
-_ELLIPSIS = frozenset({"...", "…", "[...]", "<...>"})
 _NO_LAUNCH = frozenset({"--help", "-h", "--version"})
-_DOCKER_VALUES = re.compile(
-    r"-[evpwuhlm]|--(?:env|volume|publish|name|gpus|device|network|net|ipc|shm-size|group-add|cap-add|security-opt"
-    r"|entrypoint|workdir|user|runtime|memory|cpus|env-file|mount|restart|hostname|ulimit|label|pull|platform|add-host"
-    r"|pid|tmpfs|userns|log-opt|log-driver|cpuset-cpus)"
-)
-"""Options of `docker run` whose value stands behind them (docker's reference of the command)."""
 _FLAGS = frozenset({"--trust-remote-code", "--enforce-eager", "--enable-expert-parallel", "--headless", "--omni"})
 
 
@@ -57,29 +44,13 @@ def shell_launches(
         text: the file.
         start: where the shell text begins.
         stop: where it ends; None: at the file's end.
-        folded: as for `tuner.manifests.lexer.commands`.
+        folded: as for `tuner.manifests.lexer.split`.
         shape: what the launches are called.
         variables: those that are set where the text runs.
-        composed: as for `tuner.manifests.lexer.commands`.
+        composed: as for `tuner.manifests.lexer.split`.
     """
-    lines = list(accumulate((len(line) for line in text.split("\n")), lambda a, b: a + b + 1, initial=0))
-    values = _updated({}, variables or {})
-    exported: dict[str, str | None] = {}
-    for tokens in commands(text, start, stop, folded=folded, composed=composed):
-        assigned, rest = _assignments(tokens, values)
-        if not rest or rest[0].text() == "export":
-            added = assigned | _assignments(rest[1:], values)[0]
-            exported |= added if rest else {}
-            values = _updated(values, added)
-            continue
-        line = bisect_right(lines, rest[0].start)
-        launch = _launch(rest, values, shape)
-        if launch is not None:
-            owner = ArgumentList(Form.SHELL, tokens[0].start)
-            words = tuple(replace(word, line=bisect_right(lines, word.start), owner=owner) for word in launch.words)
-            yield replace(launch, words=words, line=line, env=exported | assigned | dict(launch.env), image_line=line)
-        elif script := shell_script([Argument(token.text(values), line) for token in rest]):
-            yield from embedded_launches(script.text, line, shape=shape, variables=values, composed=composed)
+    reader = _Reader(text, _lines(text), shape, folded, composed, (variables or {}).get)
+    yield from reader.launches(start, len(text) if stop is None else stop)
 
 
 def embedded_launches(
@@ -98,178 +69,192 @@ def embedded_launches(
 
 def vector_arguments(vector: Sequence[Argument]) -> tuple[Argument, ...] | None:
     """The arguments behind `vllm serve` in an argument vector; None if it launches something else."""
-    texts = [word.text for word in vector]
-    at = _behind_launch(texts)
+    at = behind_launch([word.text for word in vector])
     return None if at is None else tuple(vector[at:])
 
 
 def shell_script(vector: Sequence[Argument]) -> Argument | None:
     """The script in `sh -c SCRIPT`, whatever stands before it, such as `docker run IMAGE`; None if there is none."""
-    shell = next((index for index, word in enumerate(vector) if _SHELLS.fullmatch(word.text)), len(vector))
-    for index in range(shell + 1, len(vector) - 1):
-        if not vector[index].text.startswith("-"):
+    index = script_index([word.text for word in vector])
+    return None if index is None else vector[index]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A text, and what its launches are called.
+
+    Attributes:
+        text: the file.
+        lines: offset of each of its lines, and of its end.
+        shape: what the launches are called.
+        folded: as for `tuner.manifests.lexer.split`.
+        composed: as for `tuner.manifests.lexer.split`.
+        outside: the value of a variable before the text; None if it is not known.
+        depth: how many scripts the text stands in.
+        filled: another shell substitutes in the text before it runs, as in a here-document.
+    """
+
+    text: str
+    lines: list[int]
+    shape: str
+    folded: bool
+    composed: bool
+    outside: Callable[[str], str | None]
+    depth: int = 0
+    filled: bool = False
+
+    def launches(self, start: int, stop: int) -> Iterator[ManifestLaunch]:
+        """The launches between two offsets."""
+        text_commands = list(split(self.text, start, stop, folded=self.folded, composed=self.composed))
+        variables = Variables(text_commands, self.outside, _not_known if self.filled else evaluated)
+        for command in text_commands:
+            tokens = variables.enter(command)
+            yield from self._of_command(tokens, variables)
+            for document in command.documents:
+                yield from self._of_document(document, variables)
+            variables.leave(tokens)
+
+    def _line(self, offset: int) -> int:
+        return bisect_right(self.lines, offset)
+
+    def _of_command(self, tokens: list[Token], variables: Variables) -> Iterator[ManifestLaunch]:
+        """The launches of a simple command: its own, or those of a script that it runs."""
+        assignments = list(takewhile(lambda token: bool(token.name), tokens))
+        words = [word for token in tokens[len(assignments) :] for word in words_of(token, variables)]
+        texts = [word.text for word in words]
+        if not words or is_quiet(texts):
+            return
+        run = container_run(words)
+        env = variables.environment() | {token.name: _text(evaluated(token, variables)) for token in assignments}
+        env = dict(run.env) if run is not None else env
+        image = run.image if run is not None else None
+        inner = words if run is None else run.command
+        launches = list(self._of_scripts(inner, variables))
+        if not launches:
+            launch = self._launch(words, inner, run, ArgumentList(Form.SHELL, tokens[0].start))
+            launches = [launch] if launch is not None else []
+        for launch in launches:
+            own = launch.image is not None
+            yield replace(
+                launch,
+                env=launch.env if own else env | dict(launch.env),
+                image=launch.image if own else image,
+                image_line=launch.image_line if own else launch.line,
+            )
+
+    def _launch(
+        self, words: list[Word], inner: list[Word], run: ContainerRun | None, owner: ArgumentList
+    ) -> ManifestLaunch | None:
+        """The launch that a command is; None if it is none.
+
+        Args:
+            words: the command.
+            inner: what runs in the container, where it runs one, and else the command.
+            run: the container.
+            owner: the command as an argument list.
+        """
+        texts = [word.text for word in inner]
+        at = behind_launch(texts)
+        if at is None and run is not None and run.entrypoint is None and parse_image(run.image).serves:
+            at = 0
+        if at is None or _NO_LAUNCH.intersection(texts[at:]) or is_prose(texts[at:]):
             return None
-        if re.fullmatch(r"-[a-z]*c", vector[index].text):
-            return vector[index + 1]
-    return None
+        behind = inner[at:]
+        arguments = tuple(self._argument(word, owner) for word in behind)
+        broken = next((word.text for word in behind if word.broken), "")
+        starter = inner[at - 1] if at else words[0]
+        elsewhere = starter.list_start >= 0 or not starter.written
+        line = self._line(starter.start if elsewhere else words[0].start)
+        return ManifestLaunch(self.shape, "", line, arguments, hidden=_hides_arguments(behind) or broken)
+
+    def _argument(self, word: Word, owner: ArgumentList) -> Argument:
+        if not word.written:
+            own = None
+        elif word.list_start < 0:
+            own = owner
+        else:
+            own = ArgumentList(Form.SHELL, word.list_start)
+        unknown = word.unknown or (self.filled and "$" in word.text)
+        return Argument(word.text, self._line(word.start), word.start, word.stop, own, unknown)
+
+    # ---- scripts in words, and documents
+
+    def _of_scripts(self, words: list[Word], variables: Variables) -> Iterator[ManifestLaunch]:
+        """The launches of the scripts that a command gives to a shell; they cannot be edited."""
+        texts = [word.text for word in words]
+        index = script_index(texts)
+        if texts[:1] == ["eval"]:
+            scripts = [words[1]._replace(text=" ".join(texts[1:]), written=False)] if words[1:] else []
+        else:
+            scripts = [words[place] for place in ([index] if index is not None else text_indexes(texts))]
+        for script in scripts:
+            if "vllm" in script.text and self.depth < MAX_SCRIPTS:
+                yield from self._of_script(script, variables)
+
+    def _of_script(self, script: Word, variables: Variables) -> Iterator[ManifestLaunch]:
+        """The launches of a script in a word. Its lines are those of the file where it is quoted as it is."""
+        start, stop = script.start + 1, script.stop - 1
+        inside = replace(self, folded=False, outside=variables.exported_text, depth=self.depth + 1)
+        if self.text[script.start] == "'" and self.text[start:stop] == script.text:
+            launches = inside.launches(start, stop)
+            first = 0
+        else:
+            launches = replace(inside, text=script.text, lines=_lines(script.text)).launches(0, len(script.text))
+            first = self._line(script.start) - 1
+        last = self._line(max(script.start, script.stop - 1))
+        for launch in launches:
+            words = tuple(replace(word, line=min(first + word.line, last), owner=None) for word in launch.words)
+            line = min(first + launch.line, last)
+            yield replace(launch, words=words, line=line, image_line=line)
+
+    def _of_document(self, document: Document, variables: Variables) -> Iterator[ManifestLaunch]:
+        """The launches in a here-document, which is a script of its own.
+
+        The shell puts its variables in before, and what the document itself assigns comes later, unless the delimiter
+        is quoted.
+        """
+        if self.depth >= MAX_SCRIPTS or "vllm" not in self.text[document.start : document.stop]:
+            return
+        outside = _not_known if document.verbatim else variables.text
+        inside = replace(self, outside=outside, depth=self.depth + 1, filled=not document.verbatim)
+        yield from inside.launches(document.start, document.stop)
 
 
-def _hides_arguments(words: Sequence[Argument], whole: Sequence[bool]) -> str:
+def _not_known(*_: object) -> None:
+    """Of no variable, and of no assignment, the value is known."""
+
+
+def _lines(text: str) -> list[int]:
+    """The offset of each line of a text, and of its end."""
+    return list(accumulate((len(line) + 1 for line in text.split("\n")), initial=0))
+
+
+def _text(value: Value | None) -> str | None:
+    return value.text if value is not None and value.items is None else None
+
+
+def _hides_arguments(words: Sequence[Word]) -> str:
     """The first word that may stand for arguments that are not written here; empty if there is none.
 
     A substitution behind an option is its value. Its name, an array, or a flag before it says otherwise.
     """
     for index, word in enumerate(words):
         before = words[index - 1].text if index else None
-        if word.text in _ELLIPSIS or (word.unknown and _may_be_several(word.text, before, alone=whole[index])):
+        if word.text in ELLIPSIS or word.several or (word.unknown and _may_be_several(word, before)):
             return word.text
     return ""
 
 
-def _may_be_several(text: str, before: str | None, *, alone: bool) -> bool:
+def _may_be_several(word: Word, before: str | None) -> bool:
     """Whether a word that holds a substitution may stand for several arguments.
 
     Args:
-        text: the word.
+        word: the word.
         before: the argument in front of it; None if it is the first, and so the model.
-        alone: it is one substitution and nothing else.
     """
-    if _ALL_OF.search(text):
+    if _ALL_OF.search(word.text):
         return True
-    if not alone:
+    if not word.alone:
         return False
     value = before is None or (before.startswith("-") and "=" not in before and before not in _FLAGS)
-    return not value or bool(_HIDES.search(text))
-
-
-def _assignments(tokens: Sequence[Token], variables: dict[str, str]) -> tuple[dict[str, str | None], list[Token]]:
-    """The assignments in front of a command, and the command."""
-    assigned: dict[str, str | None] = {}
-    for index, token in enumerate(tokens):
-        match = _ASSIGNMENT.fullmatch(token.text(variables))
-        if match is None or token.parts[:1] == [Piece("", substituted=True)]:
-            return assigned, list(tokens[index:])
-        assigned[match[1]] = None if token.unknown(variables) else match[2]
-    return assigned, []
-
-
-def _updated(variables: Mapping[str, str], assigned: Mapping[str, str | None]) -> dict[str, str]:
-    """The variables after an assignment; one whose new value cannot be seen here is left out."""
-    values = dict(variables)
-    for name, value in assigned.items():
-        if value is None:
-            values.pop(name, None)
-        else:
-            values[name] = value
-    return values
-
-
-def _launch(tokens: Sequence[Token], variables: dict[str, str], shape: str) -> ManifestLaunch | None:
-    texts = [token.text(variables) for token in tokens]
-    env: dict[str, str | None] = {}
-    image = None
-    at = _behind_launch(texts)
-    if at is None and re.search(r"(?:^|/)(?:docker|podman|nerdctl)$", _program(texts)):
-        container = _container_launch(texts)
-        if container is None:
-            return None
-        at, image, env = container
-    if at is None:
-        return None
-    behind = tokens[at:]
-    if _NO_LAUNCH.intersection(texts[at:]) or _is_prose(texts[at:]):
-        return None
-    words: list[Argument] = []
-    for token in behind:
-        unknown = _unknown(token, variables)
-        words.append(Argument(token.text(variables), 0, token.start, token.stop, None, unknown))
-    hidden = _hides_arguments(words, [token.whole for token in behind])
-    broken = next((token.text() for token in behind if token.broken), "")
-    return ManifestLaunch(shape, "", 0, tuple(words), image=image, env=env, hidden=hidden or broken)
-
-
-def _is_prose(texts: Sequence[str]) -> bool:
-    """More bare words than the one that vLLM takes stand before any option: a sentence about `vllm serve`."""
-    bare = takewhile(lambda text: not text.startswith(("-", "$")) and text not in _ELLIPSIS, texts)
-    return len(list(bare)) > 1
-
-
-def _unknown(token: Token, variables: dict[str, str]) -> bool:
-    """Whether it is not known which word, or how many, a token stands for."""
-    substituted = any(piece.substituted for piece in token.parts)
-    split = substituted and not token.quoted and len(token.text(variables).split()) != 1
-    return split or token.unknown(variables)
-
-
-def _program(texts: Sequence[str]) -> str:
-    return next((text for text in texts if not _STARTERS.fullmatch(text)), "")
-
-
-def _behind_launch(texts: Sequence[str]) -> int | None:
-    """Index behind `vllm serve`, or behind its server module, where a command starts with it."""
-    index = 0
-    started = False
-    while index < len(texts):
-        text, behind = texts[index], list(texts[index + 1 : index + 3])
-        if re.fullmatch(r"(?:.*/)?vllm", text):
-            return index + 2 if behind[:1] == ["serve"] else None
-        if _PYTHON.fullmatch(text):
-            return _behind_module(texts, index + 1)
-        if _STARTERS.fullmatch(text) or _ASSIGNMENT.fullmatch(text):
-            started = True
-        elif not started:
-            return None
-        index += 1
-    return None
-
-
-def _behind_module(texts: Sequence[str], index: int) -> int | None:
-    """Index behind `-m MODULE` of vLLM's, options of Python before it; or behind a `vllm` script and `serve`."""
-    while index < len(texts) and texts[index].startswith("-") and texts[index] != "-m":
-        index += 1
-    module = list(texts[index : index + 3])
-    if module[:1] == ["-m"] and module[1:2] in ([SERVER_MODULE], [DYNAMO_MODULE]):
-        return index + 2
-    if module in (["-m", CLI_MODULE, "serve"], ["-m", "vllm", "serve"]):
-        return index + 3
-    return None
-
-
-def _container_launch(texts: Sequence[str]) -> tuple[int, str, dict[str, str | None]] | None:
-    """As `_container_run`, but the index is that of the launch's first argument; None if nothing is served."""
-    run = _container_run(texts)
-    if run is None:
-        return None
-    at, image, env = run
-    if parse_image(image).serves and "--entrypoint" not in texts[:at]:
-        return run
-    inner = _behind_launch(texts[at:])
-    return None if inner is None else (at + inner, image, env)
-
-
-def _container_run(texts: Sequence[str]) -> tuple[int, str, dict[str, str | None]] | None:
-    """Of `docker run`: index behind the image, the image, and the variables that it sets; None for other commands."""
-    if "run" not in texts:
-        return None
-    index = texts.index("run") + 1
-    env: dict[str, str | None] = {}
-    while index < len(texts):
-        text = texts[index]
-        if not text.startswith("-"):
-            return index + 1, text, env
-        name, equals, value = text.partition("=")
-        if not equals and _DOCKER_VALUES.fullmatch(name):
-            index += 1
-            value = texts[index] if index < len(texts) else ""
-        if name in {"-e", "--env"}:
-            env |= _stated_variable(value)
-        index += 1
-    return None
-
-
-def _stated_variable(text: str) -> dict[str, str | None]:
-    """The variable that `NAME=VALUE` sets, its value None where a shell would substitute; empty for a name alone."""
-    match = _ASSIGNMENT.fullmatch(text)
-    if match is None:
-        return {}
-    return {match[1]: None if "$" in match[2] else match[2]}
+    return not value or bool(_HIDES.search(word.text))
