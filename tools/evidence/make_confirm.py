@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fake_environment import tuner
+from log_shapes import SHAPES
 from server_logs.make_server_logs import STARTS, Start
 
 from tools.evidence import ROOT
@@ -33,6 +35,9 @@ INTRODUCTION = """\
 The logs are of real starts (`tests/server_logs`, made by `make_server_logs.py`), the decisions of the real
 environments, for a thin Qwen3-MoE of which no verdict is stored. A written `true` is not kept where vLLM forces it off;
 speculative decoding does not start on this CPU build."""
+SHAPED = """\
+The lines of the same logs as other programs hand them on, and as the lines of several starts and servers mix
+(`tests/support/log_shapes.py`). The exit code is the known answer, and was also what the command ended with."""
 
 
 def main() -> None:
@@ -42,6 +47,7 @@ def main() -> None:
         rows = [row(name, name, decisions, Path(folder)) for name in STARTS]
         crossed = [row(log, decided, decisions, Path(folder)) for log, decided in CROSSED]
         cut = [row_of_cut(lines, decisions["0.19.1-true"], Path(folder)) for lines in cuts("0.19.1-true")]
+        shapes = [row_of_shape(name, Path(folder)) for name in SHAPES]
     write(
         "confirm.md",
         "# `tuner confirm` against real servers",
@@ -57,6 +63,9 @@ def main() -> None:
         "## A log that is cut",
         "The log of `0.19.1-true`, its first lines only.",
         table(("lines", "not said", "result", "exit code"), cut),
+        f"## {len(shapes)} shapes of a log",
+        SHAPED,
+        table(("shape", "result", "exit code"), shapes),
         made_here("evidence"),
     )
 
@@ -108,11 +117,12 @@ def pairs(found: dict[str, Any], which: str) -> Iterator[str]:
             yield f"{name} {facts[name][which]}"
 
 
-def doubt(found: dict[str, Any]) -> Iterator[str]:
-    """The facts that keep a log from being confirmed, with their notes."""
-    for fact in found["facts"]:
+def doubt(document: dict[str, Any]) -> Iterator[str]:
+    """The facts that keep a log from being confirmed, with their notes; of the flag also why it is what it is."""
+    for fact in document["facts"]:
         if fact["outcome"] in {"differs", "not_said"}:
-            note = f" ({fact['note']})" if fact["note"] else ""
+            reasons = "; ".join(reason for reason in (fact["note"], fact["why"]) if reason)
+            note = f" ({reasons})" if reasons else ""
             yield f"{fact['name']} {fact['outcome'].replace('_', ' ')}{note}"
 
 
@@ -122,6 +132,22 @@ def cuts(name: str) -> Iterator[list[str]]:
     for sign in ("Initializing a V1 LLM engine", "init engine (profile"):
         yield lines[: next(index for index, line in enumerate(lines) if sign in line)]
     yield lines
+
+
+def row_of_shape(name: str, folder: Path) -> tuple[str, str, str]:
+    """One shape and what the command said of it.
+
+    Raises:
+        ValueError: that is not what is known of the shape.
+    """
+    shape = SHAPES[name]
+    log, written = folder / "shape.log", folder / "shape.json"
+    log.write_bytes(shape.encode("\n".join(shape.lines) + "\n"))
+    written.write_text(json.dumps(shape.decision), encoding="utf-8")
+    answer = tuner("confirm", log, "--decision", written, "--json")
+    if answer.code != shape.code:
+        raise ValueError(f"{name}: exit code {answer.code}, and {shape.code} is right")
+    return name, answer.document["result"], str(answer.code)
 
 
 def row_of_cut(lines: list[str], document: dict[str, Any], folder: Path) -> tuple[str, ...]:
