@@ -14,9 +14,9 @@ def main() -> None:
         raise SystemExit(2)
     if try_fast_path(sys.argv[1:]):
         return
-    from tuner.cli.app import app  # noqa: PLC0415  typer is slow to import, and a look-up is answered without it
+    from tuner.cli.app import run  # noqa: PLC0415  typer is slow to import, and a look-up is answered without it
 
-    app(prog_name="tuner")
+    run()
 
 
 if __name__ == "__main__":

@@ -135,18 +135,13 @@ def write(applied: Applied) -> None:
 
 
 def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: Knowledge, *, override: bool) -> Applied:
-    examinations = [examine(str(file), launch, knowledge) for launch in launches]
-    if override:
-        examinations = [overridden(examined, knowledge) for examined in examinations]
+    examinations = [_examined(file, launch, knowledge, override=override) for launch in launches]
     shared = _shared(launches)
     expected_args = [launch.args for launch in launches]
     edits: list[Edit] = []
     left_alone: list[LeftAlone] = []
-    warnings, changed = [], 0
+    changed = 0
     for index, examined in enumerate(examinations):
-        place = f"{file}:{examined.launch.line}"
-        if examined.plan:
-            warnings += [f"{place}: {warning}" for warning in examined.plan.warnings]
         try:
             change = change_for(examined)
             if change is None:
@@ -155,14 +150,29 @@ def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: K
             expected_args[index] = change.of(examined.launch.args)
             changed += 1
         except NotEditable as error:
-            left_alone.append(_left_alone(place, error))
-    outcome = Applied(str(file), text, text, 0, tuple(left_alone), tuple(warnings))
+            left_alone.append(_left_alone(_place(file, examined), error))
+    outcome = Applied(str(file), text, text, 0, tuple(left_alone), tuple(_warnings(file, examinations)))
     try:
         after = spliced(text, edits)
         _verify(file, after, launches, expected_args, override=override)
     except NotEditable as error:
         return replace(outcome, left_alone=(*left_alone, _left_alone(str(file), error)))
     return replace(outcome, after=after, changed=changed)
+
+
+def _examined(file: Path, launch: ManifestLaunch, knowledge: Knowledge, *, override: bool) -> Examined:
+    examined = examine(str(file), launch, knowledge)
+    return overridden(examined, knowledge) if override else examined
+
+
+def _place(file: Path, examined: Examined) -> str:
+    return f"{file}:{examined.launch.line}"
+
+
+def _warnings(file: Path, examinations: Iterable[Examined]) -> Iterator[str]:
+    for examined in examinations:
+        if examined.plan:
+            yield from (f"{_place(file, examined)}: {warning}" for warning in examined.plan.warnings)
 
 
 def _left_alone(place: str, error: NotEditable) -> LeftAlone:

@@ -38,6 +38,7 @@ from tuner.cli.options import (
     VllmArgs,
 )
 from tuner.cli.output import conclude, failures, present, print_json, refuse, result
+from tuner.cli.settings import defaults_of_commands, project_settings
 from tuner.exports.formats import Format
 
 EXIT_CODES = """\b
@@ -301,3 +302,11 @@ def serve(
     launching = Launching(fail_on_unknown, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
     inputs = Inputs(python, None, store, accept_platform=accept_platform, decision=decision)
     actions.serve(vllm_args, inputs, launching, on_missing, dry_run=dry_run)
+
+
+def run() -> None:
+    """Run the command line with the settings of the project."""
+    with failures(as_json=False):
+        settings = project_settings()
+    group = typer.main.get_group(app)
+    app(prog_name="tuner", default_map=defaults_of_commands(settings, group.commands))

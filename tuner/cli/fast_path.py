@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tuner.cli.choices import OnMissing
+from tuner.cli.settings import settings_file
 
 Options = dict[str, str | bool]
 
@@ -39,10 +40,12 @@ SERVE = {
 
 
 def try_fast_path(argv: Sequence[str]) -> bool:
-    """Run the command if it is understood; False leaves it to typer."""
+    """Run the command if it is understood; False leaves it to typer, which also reads a settings file."""
+    if argv[:1] not in (["verdict"], ["serve"]) or settings_file() is not None:
+        return False
     if argv[:1] == ["verdict"]:
         return _verdict(argv[1:])
-    return argv[:1] == ["serve"] and _serve(argv[1:])
+    return _serve(argv[1:])
 
 
 def own_tokens(args: Sequence[str], takes_value: Mapping[str, bool]) -> int:
@@ -80,13 +83,13 @@ def _verdict(args: Sequence[str]) -> bool:
 
     environment = _text(options, "--environment")
     inputs = Inputs(
-        python=_text(options, "--python"),
+        python=_text(options, "--python") or os.environ.get("TUNER_PYTHON") or None,
         environment=Path(environment) if environment else None,
         store=_text(options, "--store"),
         revision=_text(options, "--revision"),
         model_impl=_text(options, "--model-impl") or "auto",
         trust_remote_code="--trust-remote-code" in options,
-        accept_platform=_text(options, "--accept-platform"),
+        accept_platform=_text(options, "--accept-platform") or os.environ.get("TUNER_ACCEPT_PLATFORM") or None,
     )
     actions.verdict(model[0], inputs, as_json="--json" in options)
     return True
@@ -113,9 +116,9 @@ def _serve(args: Sequence[str]) -> bool:
     )
     decision = _text(options, "--decision")
     inputs = Inputs(
-        python=_text(options, "--python"),
+        python=_text(options, "--python") or os.environ.get("TUNER_PYTHON") or None,
         store=_text(options, "--store"),
-        accept_platform=_text(options, "--accept-platform"),
+        accept_platform=_text(options, "--accept-platform") or os.environ.get("TUNER_ACCEPT_PLATFORM") or None,
         decision=Path(decision) if decision else None,
     )
     actions.serve(foreign, inputs, launching, OnMissing(choices[0]), dry_run="--dry-run" in options)

@@ -12,19 +12,29 @@ ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A folder with a
 VllmArgs = Annotated[list[str] | None, typer.Argument(metavar="[-- VLLM ARGS]", help="Arguments of `vllm serve`.")]
 Python = Annotated[
     str | None,
-    typer.Option(metavar="PATH", help="Python of the serving environment. Default: the one behind `vllm` on PATH."),
+    typer.Option(
+        metavar="PATH",
+        envvar="TUNER_PYTHON",
+        help="Python of the serving environment. Default: the one behind `vllm` on PATH.",
+    ),
 ]
 EnvironmentFile = Annotated[
     Path | None, typer.Option("--environment", metavar="FILE", help="A saved `tuner env --json` in its place.")
 ]
-Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
+Store = Annotated[
+    str | None, typer.Option(metavar="FILE", envvar="TUNER_STORE", help="The verdict store. Default: below XDG.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Revision = Annotated[str | None, typer.Option(metavar="REV", help="Hub revision of the model.")]
 ModelImpl = Annotated[str, typer.Option(metavar="IMPL", help="As `vllm serve --model-impl`.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code from the model's folder.")]
 AcceptPlatform = Annotated[
     str | None,
-    typer.Option(metavar="PLATFORM", help="Where this one has no verdict, let PLATFORM's decide (such as cpu)."),
+    typer.Option(
+        metavar="PLATFORM",
+        envvar="TUNER_ACCEPT_PLATFORM",
+        help="Where this one has no verdict, let PLATFORM's decide (such as cpu).",
+    ),
 ]
 FailOnUnknown = Annotated[
     bool, typer.Option("--fail-on-unknown", help="Refuse where the flag may be on and nothing is known.")

@@ -1,0 +1,154 @@
+"""Settings of a project: `tuner.toml`, or `[tool.tuner]` in `pyproject.toml`, of the nearest folder above.
+
+An option of the command line wins over a `TUNER_*` variable, and a variable over a file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, ValidationError, convert
+
+from rules.errors import ErrorKind, TunerError
+from tuner.untrusted.files import read_plain
+
+OWN_FILE = "tuner.toml"
+SHARED_FILE = "pyproject.toml"
+TABLE = "[tool.tuner"
+MAX_FILE = 2**20
+"""Bytes of a settings file."""
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """What a file sets; None and an empty mapping where it sets nothing.
+
+    Attributes:
+        python: interpreter of the serving environment.
+        store: the verdict store's path.
+        accept_platform: a platform whose verdict may decide where the environment's own has none.
+        configs: folder of the models' configurations, for `check` and `apply`.
+        images: pattern of image names, as in a shell -> a saved `tuner env --json`; the first that fits counts.
+    """
+
+    python: str | None = None
+    store: str | None = None
+    accept_platform: str | None = None
+    configs: str | None = None
+    images: dict[str, str] = {}
+
+
+def project_settings() -> Settings:
+    """The settings that hold in the working folder; without a file there are none.
+
+    Raises:
+        TunerError: as for `read_settings`.
+    """
+    file = settings_file()
+    return Settings() if file is None else read_settings(file)
+
+
+def settings_file() -> Path | None:
+    """The settings file of the nearest folder, the working one or one above; None if there is none.
+
+    Of two files in one folder `tuner.toml` counts.
+    """
+    try:
+        here = Path.cwd()
+    except OSError:  # the folder is gone
+        return None
+    for place in (here, *here.parents):
+        own, shared = place / OWN_FILE, place / SHARED_FILE
+        if own.is_file():
+            return own
+        if _has_our_table(shared):
+            return shared
+    return None
+
+
+def _has_our_table(file: Path) -> bool:
+    """Whether a project's file speaks to this tool; one that cannot be read does not."""
+    try:
+        return TABLE.encode() in read_plain(file, MAX_FILE)
+    except OSError:
+        return False
+
+
+def read_settings(file: Path) -> Settings:
+    """The settings in a file, its paths made absolute: they are relative to the file's folder.
+
+    Raises:
+        TunerError: kind `usage`: the file cannot be read, is not TOML, or has a key that is not a setting.
+    """
+    import tomllib  # most folders have no such file
+
+    try:
+        document: dict[str, Any] = tomllib.loads(_text(file))
+    except tomllib.TOMLDecodeError as error:
+        raise _unusable(file, f"is not TOML: {error}") from None
+    if file.name == SHARED_FILE:
+        document = document.get("tool", {}).get("tuner", {})
+    try:
+        settings = convert(document, Settings)
+    except ValidationError as error:
+        raise _unusable(file, f"has a setting that is not one of ours: {error}") from None
+    return _with_absolute_paths(settings, file.parent)
+
+
+def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
+    images = {pattern: str(folder / path) for pattern, path in settings.images.items()}
+    is_path = settings.python is not None and "/" in settings.python  # a name alone is looked up on PATH
+    return Settings(
+        _absolute(settings.python, folder) if is_path else settings.python,
+        _absolute(settings.store, folder),
+        settings.accept_platform,
+        _absolute(settings.configs, folder),
+        images,
+    )
+
+
+def _absolute(path: str | None, folder: Path) -> str | None:
+    return None if path is None else str(folder / Path(path).expanduser())
+
+
+def _text(file: Path) -> str:
+    try:
+        return read_plain(file, MAX_FILE).decode("utf-8")
+    except OSError as error:
+        raise _unusable(file, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise _unusable(file, "is not UTF-8") from None
+
+
+def _unusable(file: Path, problem: str) -> TunerError:
+    return TunerError(
+        f"{file} {problem}.",
+        hint="docs/reference/settings.md lists the settings.",
+        kind=ErrorKind.USAGE,
+    )
+
+
+def defaults_of_commands(settings: Settings, commands: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as click's `default_map`: command -> parameter -> value, for the parameters that a command has.
+
+    Args:
+        settings: the settings.
+        commands: click's commands by name; groups hold further ones.
+    """
+    defaults: dict[str, Any] = {}
+    for name, command in commands.items():
+        if hasattr(command, "commands"):
+            defaults[name] = defaults_of_commands(settings, command.commands)
+        else:
+            parameters = {parameter.name for parameter in command.params}
+            defaults[name] = _defaults(settings, name, parameters)
+    return defaults
+
+
+def _defaults(settings: Settings, command: str, parameters: set[str]) -> dict[str, str]:
+    values = {
+        "python": settings.python,
+        "store": settings.store,
+        "accept_platform": settings.accept_platform,
+        "configs": settings.configs if command in {"check", "apply"} else None,
+    }
+    return {name: value for name, value in values.items() if name in parameters and value is not None}
