@@ -203,6 +203,15 @@ def test_a_log_that_is_not_a_file_is_refused_at_once(tmp_path: Path, name: str) 
     assert "| tuner confirm -" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["a pipe", "/dev/zero"])
+def test_a_decision_that_is_not_a_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """Nothing waits for a pipe, and no device is read."""
+    os.mkfifo(tmp_path / "a pipe")
+    answer = tuner("confirm", TRUE, "--decision", tmp_path / name, code=1)
+
+    assert "cannot be read: it is no regular file." in answer.err
+
+
 def test_the_first_line_says_that_wrong_experts_run_now(decision: Path) -> None:
     """The server is ready, the flag is on, and the verdict is unsafe."""
     document = json.loads(decision.read_text()) | {"verdict": "conditional"}

@@ -7,6 +7,7 @@ from typing import Any
 
 from rules.errors import ErrorKind, TunerError
 from tuner.launch.document import SCHEMA_VERSION
+from tuner.untrusted.files import read_plain
 
 MAX_BYTES = 16 << 20
 """More is read of no file; a document with every annotation has some ten thousand."""
@@ -20,8 +21,7 @@ def load_decision(path: Path) -> Mapping[str, Any]:
         TunerError: the file cannot be read, or as `one_decision`.
     """
     try:
-        with path.open("rb") as file:
-            document = json.loads(file.read(MAX_BYTES))
+        document = json.loads(read_plain(path, MAX_BYTES))
     except OSError as error:
         raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=HINT, kind=ErrorKind.DECISION) from None
     except (ValueError, RecursionError):

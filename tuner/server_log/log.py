@@ -223,9 +223,10 @@ def read_server_log(lines: Iterable[str]) -> ServerLog:
     number, cut = 0, False
     for number, line in enumerate(lines, 1):
         for piece in line.split("\r"):  # progress bars stay on their line
-            event, log_message = _recognised(piece)
-            if log_message is None:
+            recognised = _recognised(piece)
+            if recognised is None:
                 continue
+            event, log_message = recognised
             name = log_message.source
             if name not in sources and len(sources) == MAX_SOURCES:
                 cut = True
@@ -235,14 +236,15 @@ def read_server_log(lines: Iterable[str]) -> ServerLog:
     return ServerLog(tuple(starts), number, cut or any(source.is_cut for source in sources.values()))
 
 
-def _recognised(piece: str) -> tuple[_Event, Message | None]:
-    """What a line tells, and its message; None if it tells nothing."""
+def _recognised(piece: str) -> tuple[_Event, Message] | None:
+    """What a line tells, and its message without the words of the sign; None if it tells nothing."""
     for sign in _SIGNS:
-        if sign.words in piece:
-            for module in sign.modules:
-                if (log_message := message(piece, sign.words, module)) is not None:
-                    return sign.event, replace(log_message, text=log_message.text.removeprefix(sign.words))
-    return _Event.ARGUMENTS, None
+        if sign.words not in piece:
+            continue
+        for module in sign.modules:
+            if (log_message := message(piece, sign.words, module)) is not None:
+                return sign.event, replace(log_message, text=log_message.text.removeprefix(sign.words))
+    return None
 
 
 class _Source:
