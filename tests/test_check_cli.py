@@ -22,25 +22,26 @@ def store(serving: Serving, store: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Manifests: a contradiction, a right one, a Helm template, a binary, and what is no manifest by its name."""
+    """Manifests: a contradiction, a right one, a Helm template, a binary, one of git's, and a text."""
     where = tmp_path / "deploy"
-    (where / ".hidden").mkdir(parents=True)
+    (where / ".git").mkdir(parents=True)
     (where / "bad.sh").write_text(f"#!/bin/sh\n{SCRIPT.format(ERNIE, 'true')}", encoding="utf-8")
     (where / "good.sh").write_text(SCRIPT.format(MIXTRAL, "true"), encoding="utf-8")
     (where / "template.yaml").write_text("{{- if .Values.x }}\nargs: [vllm]\n{{ end }}\n", encoding="utf-8")
     (where / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     (where / "notes.txt").write_text("vllm serve no\n", encoding="utf-8")
-    (where / ".hidden" / "x.sh").write_text("vllm serve no\n", encoding="utf-8")
+    (where / ".git" / "x.sh").write_text("vllm serve no\n", encoding="utf-8")
     return where
 
 
 def test_text_is_one_line_a_finding(folder: Path, store: Path) -> None:
     """Path, line, level, sentence and rule, as compilers print them; then a line that sums up."""
     answer = tuner("check", "--store", store, "--vllm-version", "0.19.1", folder, code=5)
-    first, *_, last = answer.out.splitlines()
+    first, *_, levels, last = answer.out.splitlines()
     assert first.startswith(f"{folder}/bad.sh:2: error: fast_moe_cold_start is true, and the verdict is conditional")
     assert first.endswith("(flag-contradicts-verdict)")
-    assert last == "2 launches in 4 files: 1 error, 1 warning, 2 notes"
+    assert levels == "1 error, 1 warning, 2 notes"
+    assert last == "2 launches in 4 files: 0 match, 1 contradicts, 1 not proved, 0 could not be judged"
     assert "\x1b" not in answer.out
     assert "good.sh:1: warning: fast_moe_cold_start is true (holds for: the plain launch), and code that" in answer.out
     assert answer.err == ""
@@ -53,8 +54,11 @@ def test_json_is_one_versioned_document(folder: Path, store: Path) -> None:
     assert document["summary"] == {
         "files": 4,
         "launches": 2,
+        "outcomes": {"matches": 0, "contradicts": 1, "unproved": 1, "unjudged": 0},
+        "unread": 0,
         "findings": {"file-unreadable": 2, "flag-contradicts-verdict": 1, "flag-unproved": 1},
     }
+    assert [one["outcome"] for one in document["launches"]] == ["contradicts", "unproved"]
     assert [one["verdict"] for one in document["launches"]] == ["conditional", "uniform"]
     unreadable = [one["message"] for one in document["findings"] if one["rule"] == "file-unreadable"]
     assert "no UTF-8" in unreadable[0]
@@ -63,7 +67,7 @@ def test_json_is_one_versioned_document(folder: Path, store: Path) -> None:
 
 def test_sarif_is_valid(folder: Path, store: Path) -> None:
     """The log agrees with the published schema, and its results name rules that it describes."""
-    log = tuner("check", "--sarif", "--store", store, "--vllm-version", "0.19.1", folder, code=5).document
+    log = tuner("check", "--format", "sarif", "--store", store, "--vllm-version", "0.19.1", folder, code=5).document
     jsonschema.validate(log, SCHEMA)
     (run,) = log["runs"]
     named = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
@@ -80,7 +84,7 @@ def test_sarif_of_the_public_manifests_is_valid(store: Path, monkeypatch: pytest
     """A log of real manifests, with relative addresses, is valid too; the schema refuses what is none."""
     monkeypatch.chdir(ROOT)
     path = "tests/manifests/vllm-project--production-stack"
-    log = tuner("check", "--sarif", "--store", store, path, code=0).document
+    log = tuner("check", "--format", "sarif", "--store", store, path, code=0).document
     jsonschema.validate(log, SCHEMA)
     assert len(log["runs"][0]["results"]) > 50
     with pytest.raises(jsonschema.ValidationError):
@@ -113,7 +117,8 @@ def test_nothing_at_a_path(tmp_path: Path) -> None:
 
 def test_a_folder_without_manifests(tmp_path: Path) -> None:
     """Nothing is found in nothing."""
-    assert tuner("check", tmp_path, code=0).out == "0 launches in 0 files: 0 errors, 0 warnings, 0 notes\n"
+    *_, last = tuner("check", tmp_path, code=0).out.splitlines()
+    assert last == "0 launches in 0 files: 0 match, 0 contradict, 0 could not be judged"
 
 
 def test_a_damaged_store_is_an_error(tmp_path: Path) -> None:
@@ -158,6 +163,6 @@ def test_the_hook_and_the_action_call_what_exists() -> None:
     action = (ROOT / "examples" / "github-action" / "check-manifests.yaml").read_text(encoding="utf-8")
     options = tuner("check", "--help", code=0).out
     assert "entry: tuner check" in hook
-    for option in ("--sarif", "--environment", "--store"):
+    for option in ("--format", "sarif", "--environment", "--store"):
         assert option in action
         assert option in options

@@ -45,7 +45,8 @@ def test_a_page_says_what_the_rule_is(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_looks_at_one_thing(rule: Rule) -> None:
-    """It has one function at most, and its meaning is a sentence."""
+    """It has one function, unless the check itself makes its finding; its meaning is a sentence."""
     functions = [rule.of_launch, rule.of_launches, rule.of_file]
-    assert len([function for function in functions if function is not None]) == 1
+    number = len([function for function in functions if function is not None])
+    assert number == (0 if rule.id == "suppression-unused" else 1)
     assert rule.meaning.endswith(".")

@@ -195,20 +195,23 @@ class Answer:
         return json.loads(self.out)
 
 
-def tuner(*args: object, env: Mapping[str, str] | None = None, code: int | None = None) -> Answer:
+def tuner(
+    *args: object, env: Mapping[str, str] | None = None, code: int | None = None, stdin: str | None = None
+) -> Answer:
     """Run the command line in this process, with a clean environment.
 
     Args:
         args: the arguments.
         env: variables beside those of this process; of ours none is inherited.
         code: the exit code it must have; any if None.
+        stdin: what it reads from standard input.
 
     Raises:
         Exception: the command raised it; a user would have seen a traceback.
     """
     clean: dict[str, str | None] = {name: None for name in os.environ if name.startswith(OURS)}
     runner = CliRunner(env={**clean, "HF_HUB_OFFLINE": "1", **(env or {})})
-    done = runner.invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    done = runner.invoke(app, [str(arg) for arg in args], input=stdin, catch_exceptions=False)
     assert code is None or done.exit_code == code, (done.exit_code, done.stdout, done.stderr)
     return Answer(done.exit_code, done.stdout, done.stderr)
 

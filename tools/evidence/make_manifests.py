@@ -17,8 +17,8 @@ from pathlib import Path
 from tools.count_readings import Reading, outcomes
 from tools.evidence import ROOT
 from tools.evidence.page import TUNER, made_here, python_of, run, shown, table, write
-from tuner.checks.check import read_manifest
 from tuner.checks.edit import Change, NotEditable, edits_for, spliced
+from tuner.checks.sources import read_manifest
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch
 

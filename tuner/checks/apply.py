@@ -11,12 +11,11 @@ from pathlib import Path
 from rules.decide import FLAG_KEY, Refusal
 from rules.errors import ErrorKind, TunerError
 from tuner.arguments.vllm_options import indexes_of_field
-from tuner.checks.check import manifests_at, read_manifest
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
 from tuner.checks.examine import Examined, Knowledge, examine, missing_root, overridden
 from tuner.checks.reread import require_nothing_lost
+from tuner.checks.sources import STDIN, launches_of, manifests_at, read_manifest, shown_path
 from tuner.errors import ExitCode
-from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch
 
 _FIELD = "compilation_config"
@@ -93,9 +92,10 @@ def apply(paths: Iterable[Path], knowledge: Knowledge, *, override: bool = False
     for file in manifests_at(paths):
         try:
             text = read_manifest(file)
-            launches = launches_in(file.name, text)
+            launches = launches_of(file, text)
         except ValueError as error:
-            yield Applied(str(file), left_alone=(LeftAlone(f"{file}: {error}", ExitCode.ERROR),))
+            path = shown_path(file)
+            yield Applied(path, left_alone=(LeftAlone(f"{path}: {error}", ExitCode.ERROR),))
             continue
         yield _applied(file, text, launches, knowledge, override=override)
 
@@ -115,6 +115,12 @@ def write(applied: Applied) -> None:
     Raises:
         TunerError: the file cannot be written.
     """
+    if applied.path == shown_path(STDIN):
+        raise TunerError(
+            "Standard input cannot be edited in place.",
+            hint="Name the file, or leave --write out to see the edits as a diff.",
+            kind=ErrorKind.USAGE,
+        )
     target = Path(applied.path).resolve()
     try:
         number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -151,22 +157,22 @@ def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: K
             changed += 1
         except NotEditable as error:
             left_alone.append(_left_alone(_place(file, examined), error))
-    outcome = Applied(str(file), text, text, 0, tuple(left_alone), tuple(_warnings(file, examinations)))
+    outcome = Applied(shown_path(file), text, text, 0, tuple(left_alone), tuple(_warnings(file, examinations)))
     try:
         after = spliced(text, edits)
         _verify(file, after, launches, expected_args, override=override)
     except NotEditable as error:
-        return replace(outcome, left_alone=(*left_alone, _left_alone(str(file), error)))
+        return replace(outcome, left_alone=(*left_alone, _left_alone(shown_path(file), error)))
     return replace(outcome, after=after, changed=changed)
 
 
 def _examined(file: Path, launch: ManifestLaunch, knowledge: Knowledge, *, override: bool) -> Examined:
-    examined = examine(str(file), launch, knowledge)
+    examined = examine(shown_path(file), launch, knowledge)
     return overridden(examined, knowledge) if override else examined
 
 
 def _place(file: Path, examined: Examined) -> str:
-    return f"{file}:{examined.launch.line}"
+    return f"{shown_path(file)}:{examined.launch.line}"
 
 
 def _warnings(file: Path, examinations: Iterable[Examined]) -> Iterator[str]:
@@ -227,7 +233,7 @@ def _verify(
         NotEditable: the edited text says something else.
     """
     try:
-        edited_launches = launches_in(file.name, after)
+        edited_launches = launches_of(file, after)
     except ValueError as error:
         raise NotEditable(f"edited, it could not be read: {error}") from None
     faces = [_face(launch, launch.args) for launch in edited_launches]

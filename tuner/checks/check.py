@@ -1,20 +1,51 @@
 """`tuner check`: the launches below some paths and their findings. Files are read; nothing is run or fetched."""
 
-import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from rules.errors import ErrorKind, TunerError
 from tuner.checks.examine import Examined, Knowledge, examine
-from tuner.checks.finding import LaunchFinding
+from tuner.checks.finding import LaunchFinding, of_file
 from tuner.checks.findings import file_findings, launch_findings, run_findings
-from tuner.checks.rules.rule import CheckedFile, Severity
+from tuner.checks.rules import suppression_unused
+from tuner.checks.rules.registry import RULES
+from tuner.checks.rules.rule import CheckedFile, Problem, Severity
+from tuner.checks.sources import launches_of, manifests_at, name_of, read_manifest, shown_path
+from tuner.checks.suppressions import Suppression, split, suppressions_in
 from tuner.errors import ExitCode
-from tuner.manifests.files import is_manifest
-from tuner.manifests.find import launches_in
+from tuner.manifests.mentions import reason_with_advice, unread_launches
 
-MAX_BYTES = 4 * 2**20
+
+class Outcome(StrEnum):
+    """What a check can say of a launch."""
+
+    MATCHES = "matches"
+    """What it says agrees with its verdict, or does nothing in its vLLM."""
+    CONTRADICTS = "contradicts"
+    """It has an error."""
+    UNPROVED = "unproved"
+    """The flag is on, and nothing proves that this is safe."""
+    UNJUDGED = "unjudged"
+    """Its model, its vLLM, its arguments or its verdict are not known."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which rules a user wants to see.
+
+    Attributes:
+        select: ids of the rules; empty for all.
+        ignore: ids of rules that are left out.
+    """
+
+    select: Collection[str] = ()
+    ignore: Collection[str] = ()
+
+    def takes(self, rule: str) -> bool:
+        """Whether findings of a rule are wanted."""
+        return rule not in self.ignore and (not self.select or rule in self.select)
 
 
 @dataclass(frozen=True)
@@ -24,11 +55,15 @@ class Checked:
     Attributes:
         files: the files that were looked into.
         launches: every launch in them.
+        outcomes: of each launch, whatever findings are suppressed or not wanted.
+        unread: how many places start vLLM in a form that is not read.
         findings: in the order of files and lines.
     """
 
     files: tuple[str, ...]
     launches: tuple[Examined, ...]
+    outcomes: tuple[Outcome, ...]
+    unread: int
     findings: tuple[LaunchFinding, ...]
 
     def exit_code(self, *, fail_on_unknown: bool) -> ExitCode:
@@ -45,73 +80,106 @@ class Checked:
         return ExitCode.UNKNOWN if fail_on_unknown and doubtful else ExitCode.FINE
 
 
-def check(paths: Iterable[Path], knowledge: Knowledge) -> Checked:
+@dataclass
+class _Looked:
+    """What was read of all files."""
+
+    files: list[CheckedFile] = field(default_factory=list)
+    launches: list[Examined] = field(default_factory=list)
+    suppressions: list[Suppression] = field(default_factory=list)
+
+
+def check(paths: Iterable[Path], knowledge: Knowledge, choice: Choice | None = None) -> Checked:
     """Check every manifest at these paths.
 
+    Args:
+        paths: files, folders, and `-` for standard input.
+        knowledge: what is known beside the manifests.
+        choice: the rules that are wanted; None: all.
+
     Raises:
-        TunerError: there is nothing at a path.
+        TunerError: there is nothing at a path, or no rule of a chosen name.
         StoreError: the store is damaged.
     """
-    files: list[str] = []
-    launches: list[Examined] = []
-    findings: list[LaunchFinding] = []
+    choice = choice or Choice()
+    require_rules([*choice.select, *choice.ignore])
+    looked = _Looked()
     for file in manifests_at(paths):
-        files.append(str(file))
-        try:
-            stated = launches_in(file.name, read_manifest(file))
-        except ValueError as error:
-            findings += file_findings(CheckedFile(str(file), unreadable=str(error)))
-            continue
-        launches += [examine(str(file), launch, knowledge) for launch in stated]
-    for examined in launches:
-        findings += launch_findings(examined)
-    findings += run_findings(launches)
-    findings.sort(key=lambda finding: (files.index(finding.path), finding.line, list(Severity).index(finding.level)))
-    return Checked(tuple(files), tuple(launches), tuple(findings))
+        _look(file, knowledge, looked)
+    by_launch = [list(launch_findings(examined)) for examined in looked.launches]
+    findings = [finding for group in by_launch for finding in group]
+    findings += run_findings(looked.launches)
+    findings += (finding for file in looked.files for finding in file_findings(file))
+    wanted = [finding for finding in findings if choice.takes(finding.rule.id)]
+    left, unused = split(wanted, looked.suppressions)
+    left += _unused(unused, choice)
+    return Checked(
+        tuple(file.path for file in looked.files),
+        tuple(looked.launches),
+        tuple(_outcome(group) for group in by_launch),
+        sum(len(file.unread) for file in looked.files),
+        tuple(_in_order(left, looked.files)),
+    )
 
 
-def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files to look into: a file that is named, and below a folder all that may be manifests, by name; each once.
+def require_rules(ids: Iterable[str]) -> None:
+    """Check that these are rules.
 
     Raises:
-        TunerError: there is nothing at a path.
+        TunerError: one is not; the message names those that are.
     """
-    yielded: set[Path] = set()
-    for path in paths:
-        if not os.path.exists(path):  # noqa: PTH110  the method raises for a name that is too long
+    names = {rule.id for rule in RULES}
+    for name in ids:
+        if name not in names:
             raise TunerError(
-                f"There is no file or folder {path}.",
-                hint="Name a manifest, or a folder of them.",
-                kind=ErrorKind.MANIFEST,
+                f"There is no rule {name}.", hint=f"The rules are {', '.join(sorted(names))}.", kind=ErrorKind.USAGE
             )
-        for file in _below(path) if path.is_dir() else [path]:
-            if file not in yielded:
-                yielded.add(file)
-                yield file
 
 
-def read_manifest(file: Path) -> str:
-    """The text of a manifest, line ends as they are.
-
-    Raises:
-        ValueError: it cannot be read, is too large, or is not UTF-8.
-    """
+def _look(file: Path, knowledge: Knowledge, looked: _Looked) -> None:
+    """Read one file, and find out what is known of its launches."""
+    path, text = shown_path(file), ""
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"it cannot be read: {error.strerror}") from None
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("it is no UTF-8 text") from None
+        text = read_manifest(file)
+        launches = launches_of(file, text)
+    except ValueError as error:
+        unread = unread_launches(name_of(file), text, [])
+        why = reason_with_advice(name_of(file), text, str(error))
+        looked.files.append(CheckedFile(path, why, tuple(unread)))
+        return
+    unread = unread_launches(name_of(file), text, launches)
+    looked.files.append(CheckedFile(path, "", tuple(unread)))
+    looked.suppressions += suppressions_in(path, text)
+    looked.launches += [examine(path, launch, knowledge) for launch in launches]
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "node_modules")
-        for name in sorted(names):
-            if is_manifest(name):
-                yield Path(here, name)
+def _outcome(findings: Sequence[LaunchFinding]) -> Outcome:
+    """What the findings of a launch say of it: the worst."""
+    if any(finding.level is Severity.ERROR for finding in findings):
+        return Outcome.CONTRADICTS
+    if any(finding.rule.doubt for finding in findings):
+        return Outcome.UNJUDGED
+    if any(finding.rule.unproved and finding.level is not Severity.NOTE for finding in findings):
+        return Outcome.UNPROVED
+    return Outcome.MATCHES
+
+
+def _unused(suppressions: Iterable[Suppression], choice: Choice) -> Iterator[LaunchFinding]:
+    """A finding for each suppression of a rule that is wanted and has no finding there."""
+    names = {rule.id for rule in RULES}
+    if not choice.takes(suppression_unused.RULE.id):
+        return
+    for suppression in suppressions:
+        if suppression.rule not in names:
+            problem = f"There is no rule {suppression.rule}, so this comment suppresses nothing."
+        elif choice.takes(suppression.rule):
+            problem = f"This comment suppresses {suppression.rule}, which has no finding here: remove it."
+        else:
+            continue
+        yield of_file(suppression_unused.RULE, CheckedFile(suppression.path), Problem(problem, suppression.line))
+
+
+def _in_order(findings: Iterable[LaunchFinding], files: Sequence[CheckedFile]) -> list[LaunchFinding]:
+    order = {file.path: number for number, file in enumerate(files)}
+    levels = list(Severity)
+    return sorted(findings, key=lambda finding: (order[finding.path], finding.line, levels.index(finding.level)))

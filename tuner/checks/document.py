@@ -1,48 +1,114 @@
-"""What a check prints: text for people, and the versioned JSON document. Pure."""
+"""What a check prints: text for people, commands for GitHub, and the versioned JSON document. Pure.
+
+Paths, names and messages come from others: every control character in them is escaped, so that no line can be forged.
+"""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cache.secrets import without_keys
-from tuner.checks.check import Checked
+from tuner.checks.check import Checked, Outcome
 from tuner.checks.examine import Examined
 from tuner.checks.finding import LaunchFinding
 from tuner.checks.rules.rule import Severity
 from tuner.launch.document import proof_part
+from tuner.text import visible
 
 SCHEMA_VERSION = 1
+_GITHUB_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
+_COMMANDS = ("::", "##")
+"""Beginnings of a line that GitHub's and Azure's runners take for a command."""
 
 
 def check_document(checked: Checked) -> dict[str, Any]:
     """The document of `tuner check --json`."""
+    outcomes = Counter(checked.outcomes)
     return {
         "schema_version": SCHEMA_VERSION,
-        "launches": [_launch_part(examined) for examined in checked.launches],
+        "launches": [
+            _launch_part(examined, outcome)
+            for examined, outcome in zip(checked.launches, checked.outcomes, strict=True)
+        ],
         "findings": [_finding_part(finding) for finding in checked.findings],
         "summary": {
             "files": len(checked.files),
             "launches": len(checked.launches),
+            "outcomes": {str(outcome): outcomes[outcome] for outcome in Outcome},
+            "unread": checked.unread,
             "findings": dict(sorted(Counter(finding.rule.id for finding in checked.findings).items())),
         },
     }
 
 
-def check_text(checked: Checked) -> str:
-    """One line a finding, as compilers print them, and a line that sums up."""
-    return "\n".join([*_lines(checked), _summary(checked)])
+def check_text(checked: Checked, *, quiet: bool = False) -> str:
+    """One line a finding, as compilers print them, and two lines that sum up.
+
+    Args:
+        checked: the result.
+        quiet: show errors alone, and the last lines.
+    """
+    lines = [_text_line(finding) for finding in _shown(checked.findings, quiet=quiet)]
+    return "\n".join([*lines, *summary(checked)])
 
 
-def _lines(checked: Checked) -> Iterator[str]:
-    for finding in checked.findings:
-        about = f" [{finding.launch}]" if finding.launch else ""
-        yield f"{finding.path}:{finding.line}: {finding.level}:{about} {finding.message} ({finding.rule.id})"
+def github_text(checked: Checked, *, quiet: bool = False) -> str:
+    """The findings as workflow commands of GitHub, which its code review shows beside the lines; then the sums.
+
+    Args:
+        checked: the result.
+        quiet: show errors alone, and the last lines.
+    """
+    lines = [_github_line(finding) for finding in _shown(checked.findings, quiet=quiet)]
+    return "\n".join([*lines, *summary(checked)])
 
 
-def _summary(checked: Checked) -> str:
+def summary(checked: Checked) -> Iterator[str]:
+    """How many findings there are, and what was proved of how many launches."""
     levels = Counter(finding.level for finding in checked.findings)
-    counts = ", ".join(_counted(levels[level], level, "s") for level in Severity)
-    return f"{_counted(len(checked.launches), 'launch', 'es')} in {_counted(len(checked.files), 'file', 's')}: {counts}"
+    yield ", ".join(_counted(levels[level], level, "s") for level in Severity)
+    outcomes = Counter(checked.outcomes)
+    contradicts = "contradicts" if outcomes[Outcome.CONTRADICTS] == 1 else "contradict"
+    parts = [
+        f"{outcomes[Outcome.MATCHES]} match{'es' if outcomes[Outcome.MATCHES] == 1 else ''}",
+        f"{outcomes[Outcome.CONTRADICTS]} {contradicts}",
+        f"{outcomes[Outcome.UNJUDGED]} could not be judged",
+    ]
+    if outcomes[Outcome.UNPROVED]:
+        parts.insert(2, f"{outcomes[Outcome.UNPROVED]} not proved")
+    if checked.unread:
+        parts.append(f"{checked.unread} more not read")
+    launches, files = _counted(len(checked.launches), "launch", "es"), _counted(len(checked.files), "file", "s")
+    yield f"{launches} in {files}: {', '.join(parts)}"
+
+
+def _shown(findings: Iterable[LaunchFinding], *, quiet: bool) -> list[LaunchFinding]:
+    return [finding for finding in findings if finding.level is Severity.ERROR or not quiet]
+
+
+def _text_line(finding: LaunchFinding) -> str:
+    path = visible(finding.path)
+    if path.startswith(_COMMANDS):
+        path = f"./{path}"
+    about = f" [{visible(finding.launch)}]" if finding.launch else ""
+    return f"{path}:{finding.line}: {finding.level}:{about} {visible(finding.message)} ({finding.rule.id})"
+
+
+def _github_line(finding: LaunchFinding) -> str:
+    about = f"[{visible(finding.launch)}] " if finding.launch else ""
+    properties = {"file": visible(finding.path), "line": str(finding.line), "title": f"tuner {finding.rule.id}"}
+    written = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+    return f"::{_GITHUB_LEVELS[finding.level]} {written}::{_data(about + visible(finding.message))}"
+
+
+def _data(text: str) -> str:
+    """Text of a workflow command (escapeData in actions/toolkit, packages/core/src/command.ts)."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    """A property of a workflow command (escapeProperty there)."""
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _counted(number: int, noun: str, plural: str) -> str:
@@ -60,11 +126,12 @@ def _finding_part(finding: LaunchFinding) -> dict[str, Any]:
     }
 
 
-def _launch_part(examined: Examined) -> dict[str, Any]:
+def _launch_part(examined: Examined, outcome: Outcome) -> dict[str, Any]:
     verdict = examined.plan.lookup.verdict if examined.plan else None
     return {
         "path": examined.path,
         "line": examined.launch.line,
+        "outcome": str(outcome),
         "shape": examined.launch.shape,
         "name": examined.launch.name,
         "image": examined.launch.image,

@@ -17,6 +17,7 @@ class LaunchFinding:
         line: the line it is about, from 1.
         message: what is wrong there; whole sentences.
         launch: name of the launch; empty for a file.
+        launch_line: where the launch begins; 0 for a file.
     """
 
     rule: Rule
@@ -25,6 +26,7 @@ class LaunchFinding:
     line: int
     message: str
     launch: str = ""
+    launch_line: int = 0
 
 
 def of_launch(rule: Rule, examined: Examined, problem: Problem) -> LaunchFinding:
@@ -33,7 +35,8 @@ def of_launch(rule: Rule, examined: Examined, problem: Problem) -> LaunchFinding
     basis = f" Matched by the vLLM version only, {examined.version}." if by_version else ""
     line = examined.launch.line if problem.line is None else problem.line
     level = problem.severity or rule.severity
-    return LaunchFinding(rule, level, examined.path, line, problem.message + basis, examined.launch.name)
+    launch = examined.launch
+    return LaunchFinding(rule, level, examined.path, line, problem.message + basis, launch.name, launch.line)
 
 
 def of_file(rule: Rule, file: CheckedFile, problem: Problem) -> LaunchFinding:

@@ -9,6 +9,8 @@ from tuner.checks.finding import LaunchFinding
 from tuner.checks.rules.registry import RULES
 from tuner.checks.rules.rule import Rule
 
+PAGES = "https://example.com/vllm-moe-tuner/docs/rules"
+"""Where the pages of the rules lie: this repository, at the address that `.pre-commit-hooks.yaml` has."""
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 VERSION = "2.1.0"
 
@@ -25,6 +27,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
     return {
         "id": rule.id,
         "shortDescription": {"text": rule.meaning},
+        "helpUri": f"{PAGES}/{rule.id}.md",
         "defaultConfiguration": {"level": str(rule.severity)},
     }
 

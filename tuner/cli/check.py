@@ -1,6 +1,7 @@
 """`tuner check` and `tuner apply`: manifests against their verdicts."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +12,12 @@ from tuner.cli.output import failures, print_json, result, say
 
 if TYPE_CHECKING:
     from tuner.checks.apply import LeftAlone
+    from tuner.checks.check import Checked
     from tuner.checks.examine import Knowledge
 
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Manifests, or folders of them.")]
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="PATH...", help="Manifests, folders of them, or - for YAML on standard input.")
+]
 EnvironmentFile = Annotated[
     Path | None, typer.Option("--environment", metavar="FILE", help="`tuner env --json`, made inside the image.")
 ]
@@ -31,6 +35,15 @@ AcceptPlatform = Annotated[
 Override = Annotated[
     bool, typer.Option("--override", help="Change also a `true` of the user's that contradicts an unsafe verdict.")
 ]
+
+
+class Format(StrEnum):
+    """How `tuner check` prints its result."""
+
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+    GITHUB = "github"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -52,29 +65,52 @@ def check(
     fail_on_unknown: Annotated[
         bool, typer.Option("--fail-on-unknown", help="End with 3 if a launch could not be judged.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
-    as_sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0 on stdout, for code review.")] = False,
+    output: Annotated[
+        Format, typer.Option("--format", help="What to print: text, a document, SARIF, or commands for GitHub.")
+    ] = Format.TEXT,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    select: Annotated[list[str] | None, typer.Option(metavar="RULE,...", help="Show these rules alone.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="RULE,...", help="Leave these rules out.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors and the last lines alone.")] = False,
 ) -> None:
     """Compare the vLLM launches in manifests with their verdicts.
 
     Uses no network and runs nothing. Ends with 5 if a manifest contradicts its verdict, 4 if an unsafe verdict cannot
     be helped by any configuration of that vLLM, 1 if vLLM would refuse a launch.
     """
+    from tuner.checks.check import Choice
     from tuner.checks.check import check as check_manifests
-    from tuner.checks.document import check_document, check_text
+
+    chosen = Format.JSON if as_json else output
+    with failures(chosen is Format.JSON):
+        if as_json and output not in {Format.TEXT, Format.JSON}:
+            raise TunerError(
+                f"--json and --format {output} contradict each other.", hint="Give one of them.", kind=ErrorKind.USAGE
+            )
+        knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, cold_start)
+        checked = check_manifests(paths, knowledge, Choice(_listed(select), _listed(ignore)))
+        _print(checked, chosen, quiet=quiet)
+        raise SystemExit(checked.exit_code(fail_on_unknown=fail_on_unknown))
+
+
+def _listed(values: list[str] | None) -> list[str]:
+    """The rules of an option that may be given several times, each time with several rules."""
+    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+
+
+def _print(checked: "Checked", output: Format, *, quiet: bool) -> None:
+    """Print the result of a check."""
+    from tuner.checks.document import check_document, check_text, github_text
     from tuner.checks.sarif import sarif_log
 
-    with failures(as_json):
-        checked = check_manifests(
-            paths, _knowledge(environment, vllm_version, configs, store, accept_platform, cold_start)
-        )
-        if as_sarif:
-            print_json(sarif_log(checked))
-        elif as_json:
-            print_json(check_document(checked))
-        else:
-            result(check_text(checked))
-        raise SystemExit(checked.exit_code(fail_on_unknown=fail_on_unknown))
+    if output is Format.SARIF:
+        print_json(sarif_log(checked))
+    elif output is Format.JSON:
+        print_json(check_document(checked))
+    elif output is Format.GITHUB:
+        result(github_text(checked, quiet=quiet))
+    else:
+        result(check_text(checked, quiet=quiet))
 
 
 def apply(

@@ -8,6 +8,7 @@ NEW_WORDS = {
     ("plan", "--strict"): "--fail-on-unknown",
     ("serve", "--strict"): "--fail-on-unknown",
     ("check", "--strict"): "--fail-on-unknown",
+    ("check", "--sarif"): "--format sarif",
     ("probe", "--again"): "--force",
     ("cache", "ls"): "list",
     ("verdicts", "keygen"): "minisign -G",

@@ -6,6 +6,7 @@ quotes of everything else stay as they are.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -79,6 +80,16 @@ def read_documents(text: str, excerpt: Excerpt | None = None) -> list[Node]:
     Raises:
         ValueError: the text is not YAML; the message says where, in one line.
     """
+    return _file_documents(text) if excerpt is None else _documents(text, excerpt)
+
+
+@lru_cache(maxsize=1)
+def _file_documents(text: str) -> list[Node]:
+    """The documents of a whole file, which is parsed once for its launches and for what is not read of it."""
+    return _documents(text, None)
+
+
+def _documents(text: str, excerpt: Excerpt | None) -> list[Node]:
     loader = YAML(typ="safe", pure=True)
     loader.max_depth = MAX_NESTING
     loader.composer.warn_double_anchors = False  # YAML 1.2 allows it: an alias is of the last anchor before it

@@ -44,4 +44,5 @@ RULE = Rule(
     Severity.WARNING,
     f"{FLAG_KEY} is on, by a true or by default, and nothing proves that it is safe.",
     of_launch=_problems,
+    unproved=True,
 )

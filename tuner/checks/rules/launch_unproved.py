@@ -29,4 +29,5 @@ RULE = Rule(
     Severity.WARNING,
     f"This launch is not proved, and does not set {FLAG_KEY} to false.",
     of_launch=_problems,
+    unproved=True,
 )

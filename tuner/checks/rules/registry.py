@@ -15,9 +15,11 @@ from tuner.checks.rules import (
     key_unknown,
     keys_dropped,
     launch_unproved,
+    launch_unread,
     model_unknown,
     no_verdict,
     startup_probe_short,
+    suppression_unused,
     true_beside_draft,
     unsafe_release,
     version_unknown,
@@ -45,5 +47,7 @@ RULES: tuple[Rule, ...] = (
     environment_contradicts_image.RULE,
     arguments_hidden.RULE,
     file_unreadable.RULE,
+    launch_unread.RULE,
+    suppression_unused.RULE,
 )
 """In the order in which SARIF lists them."""

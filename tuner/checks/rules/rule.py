@@ -60,6 +60,7 @@ class Rule:
         of_file: looks at one file.
         exit_code: how a check ends that has an error of this rule.
         doubt: a finding means that something was not judged, which ends with 3 under `--fail-on-unknown`.
+        unproved: a finding that is not a note means that nothing proves the launch.
         names_basis: a finding says so where only the version of vLLM was matched.
     """
 
@@ -71,6 +72,7 @@ class Rule:
     of_file: Callable[[CheckedFile], Iterable[Problem]] | None = None
     exit_code: ExitCode = ExitCode.ERROR
     doubt: bool = False
+    unproved: bool = False
     names_basis: bool = True
 
 
@@ -84,4 +86,5 @@ def line_of(examined: Examined, part: str) -> int:
 
 def sentence(text: str) -> str:
     """The text with a capital letter in front and a full stop behind."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    first = text[:1] if "_" in text.partition(" ")[0] else text[:1].upper()  # the name of an option stays as it is
+    return f"{first}{text[1:].rstrip('.')}."

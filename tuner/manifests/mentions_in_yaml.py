@@ -1,0 +1,188 @@
+"""Places in YAML that start vLLM: images, argument lists, scripts, and the keys of other tools' recipes."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tuner.manifests.image import parse_image
+from tuner.manifests.mention import MENTION, Lines, Mention
+from tuner.manifests.mentions_in_shell import FENCE, UNKNOWN_OPTIONS, fenced_mentions, form_of_words, shell_mentions
+from tuner.manifests.yaml_source import Mapping, Node, Scalar, items_of, read_documents, text_of
+from tuner.manifests.yaml_source import Sequence as List
+
+_CONFIGS = frozenset({"compilation_config", "compilation-config", "compilationConfig"})
+_RAY_KEYS = frozenset({"llm_configs", "model_loading_config", "deployment_config", "accelerator_type", "llm_engine"})
+"""Keys beside `engine_kwargs` in Ray Serve's LLM configurations."""
+_PROSE = frozenset(
+    {"description", "summary", "title", "name", "help", "message", "displayName", "comment", "notes", "$id"}
+)
+_VECTORS = ("command", "args", "entrypoint")
+_PIPELINES = ("jobs", "steps", "stages", "script")
+"""Keys of files that say what to run in an image: the image's own entrypoint does not run there."""
+_OPTION = re.compile(r"--compilation[-_]config\b")
+_SCRIPT = re.compile(r"\S*\.sh")
+_RAY_SCRIPTS = re.compile(r"(?:.*/)?(?:multi-node-serving|run_cluster)\.sh")
+"""They start Ray, not vLLM (vLLM's examples/online_serving)."""
+_DOCUMENT = re.compile(r"^(?:apiVersion|kind|services|spec):", re.MULTILINE)
+_OTHERS = (
+    ("kaito.sh/", ("Workspace", "InferenceSet"), "a KAITO Workspace"),
+    ("workload.serving.volcano.sh/", ("ModelBooster", "ModelServing"), "a model of kthena"),
+)
+"""Kinds that start vLLM by themselves: group, kinds, and their name in a sentence."""
+_MAX_DEPTH = 2
+"""Documents in texts of documents that are looked into."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A node with the key it stands under, and the mappings that hold it, the nearest one last."""
+
+    key: str
+    node: Node
+    holders: tuple[Mapping, ...]
+
+
+def yaml_mentions(text: str, depth: int = 0) -> Iterator[Mention]:
+    """The places in a YAML file.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    lines = Lines(text)
+    for document in read_documents(text):
+        yield from _of_kind(lines, document)
+        for place in _places(document):
+            yield from _of_place(lines, document, place, depth)
+
+
+def _places(document: Node) -> Iterator[_Place]:
+    """Every node once; what stands under a key that is a mention of its own is not entered."""
+    visited: set[int] = set()
+    pending = [_Place("", document, ())]
+    while pending:
+        place = pending.pop()
+        if id(place.node) in visited:
+            continue
+        visited.add(id(place.node))
+        yield place
+        if place.holders and _form_of_key(place):
+            continue
+        if isinstance(place.node, Mapping):
+            holders = (*place.holders[-1:], place.node)
+            pending += [_Place(key, value, holders) for key, value in reversed(place.node.pairs)]
+        elif isinstance(place.node, List):
+            pending += [_Place(place.key, item, place.holders) for item in reversed(place.node.items)]
+
+
+def _of_place(lines: Lines, document: Node, place: _Place, depth: int) -> Iterator[Mention]:
+    holder = place.holders[-1] if place.holders else None
+    node = place.node
+    if holder is not None and (form := _form_of_key(place)):
+        yield _in(lines, node.line, form, holder)
+    elif isinstance(node, List):
+        yield from _of_list(lines, node, holder)
+    elif isinstance(node, Scalar) and MENTION.search(node.text) and place.key not in _PROSE:
+        image = _image(document, place)
+        if image is not None:
+            yield _in(lines, node.line, f"the image {node.text}", image)
+        else:
+            yield from _of_text(lines, place, depth)
+
+
+def _in(lines: Lines, line: int, form: str, block: Node, *, weak: bool = False) -> Mention:
+    return Mention(line, form, block.line, lines.before(block.stop), weak)
+
+
+def _form_of_key(place: _Place) -> str:
+    """What starts vLLM by the name of a key."""
+    if place.key in _CONFIGS and not _is_schema(place.node):
+        return f"`{place.key}`"
+    if place.key == "vllm_config" and isinstance(place.node, Mapping):
+        return "`vllm_config`"
+    if place.key == "engine_kwargs" and any(_RAY_KEYS & {key for key, _ in holder.pairs} for holder in place.holders):
+        return "`engine_kwargs`"
+    said = text_of(place.node)
+    return f"`engine: {said}`" if place.key == "engine" and said is not None and said.lower() == "vllm" else ""
+
+
+def _is_schema(node: Node) -> bool:
+    """Whether a node describes a key instead of setting it, as in a JSON schema or a CRD."""
+    return isinstance(node, Mapping) and (node.get("type") is not None or node.get("$ref") is not None)
+
+
+def _of_list(lines: Lines, node: List, holder: Mapping | None) -> Iterator[Mention]:
+    texts = [text_of(item) or "" for item in node.items]
+    block = holder if holder is not None and _is_container(holder) else node
+    if form := form_of_words(texts):
+        yield _in(lines, node.line, form, block)
+    elif any(_OPTION.match(item) for item in texts):
+        yield _in(lines, node.line, UNKNOWN_OPTIONS, block, weak=True)
+
+
+def _is_container(holder: Mapping) -> bool:
+    """Whether a mapping says what runs: a container, a service, a step."""
+    return any(holder.get(key) is not None for key in (*_VECTORS, "image"))
+
+
+def _image(document: Node, place: _Place) -> Mapping | None:
+    """What an image that serves belongs to, where its entrypoint starts vLLM; else None."""
+    if place.key not in {"image", "repository"} or not parse_image(text_of(place.node) or "").serves:
+        return None
+    if isinstance(document, Mapping) and any(document.get(key) is not None for key in _PIPELINES):
+        return None
+    holder = place.holders[-1]
+    if place.key == "repository" and not _is_container(holder) and len(place.holders) > 1:
+        holder = place.holders[-2]
+    composed = isinstance(document, Mapping) and document.get("services") is not None
+    return holder if _runs_entrypoint(holder, composed=composed) else None
+
+
+def _runs_entrypoint(holder: Mapping, *, composed: bool) -> bool:
+    """Whether a container starts what its image does, or a script that is not written here."""
+    if any(holder.get(key) is not None for key in ("script", "steps")):
+        return False
+    command = holder.get("entrypoint") if composed else holder.get("command")
+    if command is None:
+        return True
+    words = [word for key in _VECTORS for word in _words(holder.get(key))]
+    return any(_SCRIPT.fullmatch(word) and not _RAY_SCRIPTS.fullmatch(word) for word in words)
+
+
+def _words(node: Node | None) -> list[str]:
+    texts = [text_of(node) or "", *(text_of(item) or "" for item in items_of(node))]
+    return [word for text in texts for word in text.split()]
+
+
+def _of_text(lines: Lines, place: _Place, depth: int) -> Iterator[Mention]:
+    """The places in a text of the file: a document, Markdown, or a script."""
+    node, holder = place.node, place.holders[-1] if place.holders else None
+    if not isinstance(node, Scalar):
+        return
+    literal = node.style == "|"
+    for inner in _mentions_of_text(node.text, depth):
+        mention = inner.moved(node.line if literal else node.line - 1)
+        if holder is not None and _is_container(holder):
+            yield mention.within(holder.line, lines.before(holder.stop))
+        elif literal:
+            yield mention
+        else:
+            yield Mention(node.line, mention.form, node.line, lines.before(node.stop), mention.weak)
+
+
+def _mentions_of_text(text: str, depth: int) -> Sequence[Mention]:
+    if depth < _MAX_DEPTH and "\n" in text and _DOCUMENT.search(text):
+        try:
+            return list(yaml_mentions(text, depth + 1))
+        except ValueError:
+            pass
+    return list(fenced_mentions(text) if FENCE.search(text) else shell_mentions(text))
+
+
+def _of_kind(lines: Lines, document: Node) -> Iterator[Mention]:
+    """An object of a kind that starts vLLM by itself."""
+    if not isinstance(document, Mapping):
+        return
+    group, kind = text_of(document.get("apiVersion")) or "", text_of(document.get("kind")) or ""
+    for prefix, kinds, form in _OTHERS:
+        if group.startswith(prefix) and kind in kinds:
+            yield _in(lines, document.line, form, document)
