@@ -194,7 +194,8 @@ class _Reader:
     def _of_script(self, script: Word, variables: Variables) -> Iterator[ManifestLaunch]:
         """The launches of a script in a word. Its lines are those of the file where it is quoted as it is."""
         start, stop = script.start + 1, script.stop - 1
-        inside = replace(self, folded=False, outside=variables.exported_text, depth=self.depth + 1)
+        outside = _not_known if script.unknown else variables.exported_text
+        inside = replace(self, folded=False, outside=outside, depth=self.depth + 1)
         if self.text[script.start] == "'" and self.text[start:stop] == script.text:
             launches = inside.launches(start, stop)
             first = 0
@@ -230,7 +231,7 @@ def _lines(text: str) -> list[int]:
 
 
 def _text(value: Value | None) -> str | None:
-    return value.text if value is not None and value.items is None else None
+    return value.text if value is not None and value.items is None and not value.unknown else None
 
 
 def _hides_arguments(words: Sequence[Word]) -> str:

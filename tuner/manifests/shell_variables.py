@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import dropwhile, pairwise
+from itertools import dropwhile, pairwise, takewhile
 from typing import NamedTuple
 
 from tuner.manifests.lexer import Command, Token
@@ -55,38 +55,79 @@ class Item(NamedTuple):
     """An item of an array.
 
     Attributes:
-        text: its value.
+        text: its value; what is not known in it stays as it is written.
         start: offset of what is written for it.
         stop: offset behind that.
         list_start: offset of the array; -1 where the item is not written as it is.
+        unknown: its value is not known.
+        alone: it is one substitution that is not known, and nothing else.
+        several: it is several items, and it is not known which.
     """
 
     text: str
     start: int
     stop: int
     list_start: int = -1
+    unknown: bool = False
+    alone: bool = False
+    several: bool = False
+
+
+class Part(NamedTuple):
+    """A part of a text: a piece of it, or a substitution that is not known, as it is written."""
+
+    text: str
+    unknown: bool = False
 
 
 class Value(NamedTuple):
-    """What a variable holds.
+    """What a variable holds, some of which may be unknown.
 
     Attributes:
-        text: its text; of an array, that of its first item.
+        parts: its text; of an array, that of its first item.
         items: the items of an array; None for a text.
         start: offset of the assignment; -1 if it is not one of the text.
         command: number of the command that set it; -1: before the first.
     """
 
-    text: str
+    parts: tuple[Part, ...]
     items: tuple[Item, ...] | None = None
     start: int = -1
     command: int = -1
 
+    @property
+    def text(self) -> str:
+        """Its text; what is not known in it stays as it is written."""
+        return "".join(part.text for part in self.parts)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether a part of it is not known."""
+        unknown_item = self.items is not None and any(item.unknown for item in self.items)
+        return unknown_item or any(part.unknown for part in self.parts)
+
     def same(self, other: "Value | None") -> bool:
         """Whether another value is the same to every command."""
-        mine = [item.text for item in self.items] if self.items is not None else None
-        theirs = [item.text for item in other.items] if other is not None and other.items is not None else None
-        return other is not None and self.text == other.text and mine == theirs
+        return other is not None and self.parts == other.parts and _texts(self) == _texts(other)
+
+
+def _texts(value: Value) -> list[str] | None:
+    return None if value.items is None else [item.text for item in value.items]
+
+
+def _common(name: str, values: Sequence[Value | None]) -> Value | None:
+    """The value on which all agree; of a list, the items in front on which they do, and one for all further ones."""
+    first = values[0]
+    if first is None or all(first.same(value) for value in values):
+        return first
+    lists = [value.items for value in values if value is not None and value.items is not None]
+    if len(lists) < len(values):
+        return None
+    agreed = [items[0] for items in zip(*lists, strict=False)]
+    texts = takewhile(lambda items: len({item.text for item in items}) == 1, zip(*lists, strict=False))
+    agreed = agreed[: len(list(texts))]
+    further = Item(f"${{{name}[@]}}", first.start, first.start, unknown=True, several=True)
+    return first._replace(items=(*agreed, further)) if agreed else None
 
 
 _Old = dict[str, Value | None]
@@ -165,7 +206,7 @@ class Variables:
             value = self._values[name]
         else:
             text = self._outside(name)
-            value = None if text is None else Value(text)
+            value = None if text is None else Value((Part(text),))
         if value is None or value.command < self._anything:
             return None
         if name in self._of_functions and value.command < self._called:
@@ -192,7 +233,7 @@ class Variables:
     def text(self, name: str) -> str | None:
         """The text that a variable holds; None if it is not known, or an array."""
         value = self.get(name)
-        return value.text if value is not None and value.items is None else None
+        return value.text if value is not None and value.items is None and not value.unknown else None
 
     def exported_text(self, name: str) -> str | None:
         """As `text`, in a program that the shell starts."""
@@ -376,8 +417,7 @@ class Variables:
         for name, values in by_name.items():
             if not frame.complete or len(values) < len(frame.branches):
                 values.append(self._values.get(name))
-            first = values[0]
-            yield name, first if first is not None and all(first.same(value) for value in values) else None
+            yield name, _common(name, values)
 
     # ---- case
 
@@ -445,13 +485,12 @@ class Variables:
             sets = {name: self._values[name] for name in frame.old}
             self._restore(frame)
             for name, value in sets.items():
-                before = self._values.get(name)
-                self._set(name, before if before is not None and before.same(value) else None)
+                self._set(name, _common(name, [self._values.get(name), value]))
             for name in frame.first if background else ():
                 self._set(name, None)
 
 
-_ABSENT = Value("\0absent")
+_ABSENT = Value((Part("\0absent"),))
 """Stands for a variable that the text has not set yet."""
 
 

@@ -6,10 +6,11 @@ none. What makes file names of a word, or several words in braces, is unknown.
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from tuner.manifests.lexer import Piece, Token
-from tuner.manifests.shell_variables import MAX_ITEMS, MAX_VALUE, Item, Value, Variables
+from tuner.manifests.shell_variables import MAX_ITEMS, MAX_VALUE, Item, Part, Value, Variables
 
 _NAME = re.compile(r"\$([A-Za-z_]\w*)")
 _EXPANSION = re.compile(r"\$\{([A-Za-z_]\w*)(?:\[([@*])\])?(?:(:?[-+=?])(.*))?\}", re.DOTALL)
@@ -71,34 +72,54 @@ def evaluated(token: Token, variables: Variables) -> Value | None:
     """
     if token.indexed or token.broken:
         return None
-    before = variables.get(token.name) if token.adds else Value("", ())
+    before = variables.get(token.name) if token.adds else Value((), ())
     if before is None:
         return None
     if token.items is not None:
         return _array(token, before, variables)
     if token.adds and before.items is not None:
         return None
-    text = before.text
+    parts, size = list(before.parts), len(before.text)
     for piece in token.parts[1:]:
-        value = _value(piece, variables) if piece.substituted else Value(piece.text)
-        if value is None or (value.items is not None and _is_all(piece)) or len(text) + len(value.text) > MAX_VALUE:
+        value = _value(piece, variables) if piece.substituted else Value((Part(piece.text),))
+        if value is None or (value.items is not None and _is_all(piece)):
+            value = Value((Part(piece.text, unknown=True),))
+        parts += value.parts
+        size += len(value.text)
+        if size > MAX_VALUE:
             return None
-        text += value.text
-    return Value(text, None, token.start)
+    return (
+        Value(_merged(parts), None, token.start)
+        if any(part.text and not part.unknown for part in parts) or not size
+        else None
+    )
+
+
+def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts of a text, those that are known and stand side by side as one."""
+    merged: list[Part] = []
+    for unknown, group in groupby(parts, key=lambda part: part.unknown):
+        group_parts = list(group)
+        merged += group_parts if unknown else [Part("".join(part.text for part in group_parts))]
+    return tuple(merged)
 
 
 def _array(token: Token, before: Value, variables: Variables) -> Value | None:
     items = list(before.items or ())
     if before.items is None:
-        items = [Item(before.text, token.start, token.stop)]
-    for word in (word for item in token.items or () for word in words_of(item, variables)):
-        if word.unknown or word.broken or len(items) >= MAX_ITEMS:
+        items = [Item(before.text, token.start, token.stop, unknown=before.unknown)]
+    for item in token.items or ():
+        if item.parts and item.parts[0].text.startswith("[") and not item.parts[0].quoted:
+            return None  # [INDEX]=VALUE
+        for word in words_of(item, variables):
+            own = token.start if word.written and word.list_start < 0 else word.list_start
+            items.append(Item(word.text, word.start, word.stop, own, word.unknown, word.alone, word.several))
+        if item.broken or len(items) > MAX_ITEMS:
             return None
-        literal = word.written and word.list_start < 0
-        items.append(Item(word.text, word.start, word.stop, token.start if literal else word.list_start))
     if sum(len(item.text) for item in items) > MAX_VALUE:
         return None
-    return Value(items[0].text if items else "", tuple(items), token.start)
+    parts = (Part(items[0].text, items[0].unknown),) if items else ()
+    return Value(parts, tuple(items), token.start)
 
 
 def _value(piece: Piece, variables: Variables) -> Value | None:
@@ -115,25 +136,30 @@ def _value(piece: Piece, variables: Variables) -> Value | None:
     if index and value.items is None:
         return None
     if index == "*" and piece.quoted:
-        return Value(" ".join(item.text for item in value.items or ()))
+        return None if value.unknown else Value((Part(" ".join(item.text for item in value.items or ())),))
     return value if not operator else _with_alternative(value, operator, alternative)
 
 
 def _with_alternative(value: Value, operator: str, alternative: str) -> Value | None:
     """`${NAME:-…}` and its like, of a variable that is set."""
-    if value.items is not None:
+    if value.items is not None or value.unknown:
         return None
     empty = operator.startswith(":") and not value.text
     takes_alternative = empty if operator[-1] in "-=" else not empty
     if operator[-1] == "?":
         return None if empty else value
     if not takes_alternative:
-        return value if operator[-1] != "+" else Value("")
-    return None if _SPECIAL.search(alternative) else Value(alternative)
+        return value if operator[-1] != "+" else Value(())
+    return None if _SPECIAL.search(alternative) else Value((Part(alternative),))
 
 
 def _is_all(piece: Piece) -> bool:
     return "[@]" in piece.text or ("[*]" in piece.text and not piece.quoted)
+
+
+def _has_several_words(value: Value) -> bool:
+    """Whether a value that is known in part is worth to be put in: a command in a text, or a list."""
+    return value.items is not None or any(" " in part.text for part in value.parts if not part.unknown)
 
 
 def _has_braces(token: Token) -> bool:
@@ -153,9 +179,11 @@ class _Fields:
         self.origin = token.start
         self.unknown = False
 
-    def add(self, text: str, *, unknown: bool = False) -> None:
-        """A text that belongs to the word that is being made."""
-        self.texts = [] if self.texts is None else self.texts
+    def add(self, text: str, *, unknown: bool = False, start: int = -1) -> None:
+        """A text that belongs to the word that is being made; `start` is where its value is written, if elsewhere."""
+        if self.texts is None:
+            self.texts = []
+            self.origin = start if start >= 0 else self.token.start
         self.texts.append(text)
         self.unknown = self.unknown or unknown
         self.item = None
@@ -172,25 +200,31 @@ class _Fields:
             texts = [item.text for item in value.items] if value.items is not None else [value.text]
             if not splits or any(_PATTERN.search(text) for text in texts):
                 value = None
-        if value is None:
+        if value is None or (value.unknown and not _has_several_words(value)):
             self.add(piece.text, unknown=True)
         elif value.items is not None and _is_all(piece):
             self.add_items(value.items, quoted=piece.quoted)
-        elif piece.quoted:
-            self.add(value.text)
         else:
-            self.add_split(value.text, value.start)
+            self.add_parts(value.parts, value.start, quoted=piece.quoted)
+
+    def add_parts(self, parts: Sequence[Part], start: int, *, quoted: bool) -> None:
+        """A text; what is not known in it stays as it is written there."""
+        for part in parts:
+            if quoted or part.unknown:
+                self.add(part.text, unknown=part.unknown, start=start)
+            else:
+                self.add_split(part.text, start)
 
     def add_items(self, items: Sequence[Item], *, quoted: bool) -> None:
         """The items of an array: the first and the last of them belong to what stands around."""
         for index, item in enumerate(items):
             if index:
                 self.end()
-            if not quoted:
+            if not quoted and not item.unknown:
                 self.add_split(item.text, item.start)
                 continue
             whole = self.texts is None
-            self.add(item.text)
+            self.add(item.text, unknown=item.unknown)
             self.item = item if whole else None
 
     def add_split(self, text: str, start: int) -> None:
@@ -200,8 +234,7 @@ class _Fields:
         for index, word in enumerate(text.split()):
             if index:
                 self.end()
-            self.origin = start if self.texts is None and start >= 0 else self.token.start
-            self.add(word)
+            self.add(word, start=start)
         if text[-1:].isspace():
             self.end()
 
@@ -211,9 +244,12 @@ class _Fields:
             return
         text, item = "".join(self.texts), self.item
         if item is not None:
-            word = Word(text, item.start, item.stop, item.list_start, written=item.list_start >= 0)
+            place = Word(text, item.start, item.stop, item.list_start, written=item.list_start >= 0)
+            word = place._replace(unknown=item.unknown, alone=item.alone, several=item.several)
         else:
-            word = Word(text, self.origin, self.origin, unknown=self.unknown, written=False, broken=self.token.broken)
+            alone = self.unknown and len([part for part in self.texts if part]) == 1
+            place = Word(text, self.origin, self.origin, written=False, broken=self.token.broken)
+            word = place._replace(unknown=self.unknown, alone=alone)
         self.done.append(word)
         self.texts, self.item, self.origin, self.unknown = None, None, self.token.start, False
 
@@ -222,5 +258,4 @@ class _Fields:
         self.end()
         if len(self.done) != 1 or self.done[0].list_start >= 0:
             return self.done
-        alone = self.done[0].unknown and len([piece for piece in self.token.parts if piece.text]) == 1
-        return [self.done[0]._replace(start=self.token.start, stop=self.token.stop, alone=alone, written=True)]
+        return [self.done[0]._replace(start=self.token.start, stop=self.token.stop, written=True)]
