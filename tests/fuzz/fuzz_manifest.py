@@ -33,6 +33,21 @@ SUFFIXES = (".yaml", ".yaml", ".yaml", ".sh", ".md", ".json", ".Dockerfile")
 LONGEST_TEXT = 2_500
 """Characters: time goes by the size, and most of a large manifest is no launch."""
 LAUNCH = "vllm serve {model} --tensor-parallel-size 2 --compilation-config '{{\"mode\": 3}}'\n"
+SCRIPT = """CC='{{"mode": 3}}'
+if [ "$FAST" = 1 ]; then CC='{{"mode": 0}}'; else CC='{{"mode": 3}}'; fi
+case $1 in a) TP=2 ;; *) TP=4 ;; esac
+CMD=(vllm serve {model} --tensor-parallel-size 2)
+[ "$X" ] && CMD+=(--compilation-config "$CC") || TP+=1
+for i in 1 2; do PORT=$i; done
+start() {{ local MODEL={model}; srun vllm serve "$MODEL" --port $PORT "$@"; }}
+"${{CMD[@]}}" > log 2>&1 &
+docker run --rm -e A=$CC vllm/vllm-openai:v0.19.1 --model {model} --seed ${{SEED:-1}}
+bash -lc -- "vllm serve {model} -cc '$CC'" | tee log
+cat > run.sh <<EOF
+vllm serve {model} --compilation-config '$CC'
+EOF
+"""
+"""A script with every construct that the reader of shell text follows."""
 NAMED = r"\b(facebook|meta-llama|Qwen|mistralai|deepseek-ai)/[\w.-]+"
 """Models of the published manifests; one with a stored verdict takes their place, so that there is something to do."""
 VERSIONS = (None, "0.14.1", "0.15.1", "0.19.1", "0.32.0", "9.0.0")
@@ -55,6 +70,7 @@ def ground(folder: File) -> Ground:
     texts = [(file.suffix, file.read_text(encoding="utf-8")) for file in files]
     texts += [(".yaml", file.read_text(encoding="utf-8")) for file in sorted((HERE / "golden").glob("*.txt"))]
     texts += [(suffix, LAUNCH.format(model=model)) for model in MODELS for suffix in (".sh", ".md", ".Dockerfile")]
+    texts += [(".sh", SCRIPT.format(model=model)) for model in MODELS]
     texts += [(".json", pod_text(LAUNCH.format(model=model).split())) for model in MODELS]
     texts = [(suffix, re.sub(NAMED, MODELS[0], text)) for suffix, text in texts]
     path, serving = folder / "verdicts.sqlite", serving_in(folder / "env", SETTABLE)

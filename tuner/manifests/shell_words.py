@@ -6,7 +6,7 @@ none. What makes file names of a word, or several words in braces, is unknown.
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from tuner.manifests.lexer import Piece, Token
@@ -79,20 +79,22 @@ def evaluated(token: Token, variables: Variables) -> Value | None:
         return _array(token, before, variables)
     if token.adds and before.items is not None:
         return None
-    parts, size = list(before.parts), len(before.text)
+    parts = list(before.parts)
     for piece in token.parts[1:]:
-        value = _value(piece, variables) if piece.substituted else Value((Part(piece.text),))
-        if value is None or (value.items is not None and _is_all(piece)):
-            value = Value((Part(piece.text, unknown=True),))
-        parts += value.parts
-        size += len(value.text)
-        if size > MAX_VALUE:
-            return None
-    return (
-        Value(_merged(parts), None, token.start)
-        if any(part.text and not part.unknown for part in parts) or not size
-        else None
-    )
+        parts += _parts(piece, variables)
+    size = sum(len(part.text) for part in parts)
+    nothing_known = size > 0 and not any(part.text for part in parts if not part.unknown)
+    return None if nothing_known or size > MAX_VALUE else Value(_merged(parts), None, token.start)
+
+
+def _parts(piece: Piece, variables: Variables) -> tuple[Part, ...]:
+    """What a piece adds to a text."""
+    if not piece.substituted:
+        return (Part(piece.text),)
+    value = _value(piece, variables)
+    if value is None or (value.items is not None and _is_all(piece)):
+        return (Part(piece.text, unknown=True),)
+    return value.parts
 
 
 def _merged(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -108,36 +110,38 @@ def _array(token: Token, before: Value, variables: Variables) -> Value | None:
     items = list(before.items or ())
     if before.items is None:
         items = [Item(before.text, token.start, token.stop, unknown=before.unknown)]
-    for item in token.items or ():
-        if item.parts and item.parts[0].text.startswith("[") and not item.parts[0].quoted:
-            return None  # [INDEX]=VALUE
-        for word in words_of(item, variables):
-            own = token.start if word.written and word.list_start < 0 else word.list_start
-            items.append(Item(word.text, word.start, word.stop, own, word.unknown, word.alone, word.several))
-        if item.broken or len(items) > MAX_ITEMS:
-            return None
-    if sum(len(item.text) for item in items) > MAX_VALUE:
+    tokens = token.items or []
+    if any(item.broken or item.text().startswith("[") for item in tokens):  # [INDEX]=VALUE
         return None
-    parts = (Part(items[0].text, items[0].unknown),) if items else ()
-    return Value(parts, tuple(items), token.start)
+    for word in chain.from_iterable(words_of(item, variables) for item in tokens):
+        own = token.start if word.written and word.list_start < 0 else word.list_start
+        items.append(Item(word.text, word.start, word.stop, own, word.unknown, word.alone, word.several))
+    if len(items) > MAX_ITEMS or sum(len(item.text) for item in items) > MAX_VALUE:
+        return None
+    first = (Part(items[0].text, items[0].unknown),) if items else ()
+    return Value(first, tuple(items), token.start)
 
 
 def _value(piece: Piece, variables: Variables) -> Value | None:
     """What a substitution stands for; None if that is not known."""
     if piece.filled_before:
         return None
-    if match := _NAME.fullmatch(piece.text):
-        return variables.get(match[1])
+    if name := _NAME.fullmatch(piece.text):
+        return variables.get(name[1])
     match = _EXPANSION.fullmatch(piece.text)
     value = variables.get(match[1]) if match else None
     if match is None or value is None:
         return None
-    index, operator, alternative = match[2], match[3], match[4]
-    if index and value.items is None:
+    if match[2]:
+        return _all_items(value, joined=match[2] == "*" and piece.quoted) if not match[3] else None
+    return _with_alternative(value, match[3], match[4]) if match[3] else value
+
+
+def _all_items(value: Value, *, joined: bool) -> Value | None:
+    """All items of an array, as one text if they are `joined`."""
+    if value.items is None or (joined and value.unknown):
         return None
-    if index == "*" and piece.quoted:
-        return None if value.unknown else Value((Part(" ".join(item.text for item in value.items or ())),))
-    return value if not operator else _with_alternative(value, operator, alternative)
+    return Value((Part(" ".join(item.text for item in value.items)),)) if joined else value
 
 
 def _with_alternative(value: Value, operator: str, alternative: str) -> Value | None:
@@ -155,6 +159,12 @@ def _with_alternative(value: Value, operator: str, alternative: str) -> Value | 
 
 def _is_all(piece: Piece) -> bool:
     return "[@]" in piece.text or ("[*]" in piece.text and not piece.quoted)
+
+
+def _names_files(value: Value) -> bool:
+    """Whether a shell looks for files of a value that is not quoted."""
+    texts = [item.text for item in value.items] if value.items is not None else [value.text]
+    return any(_PATTERN.search(text) for text in texts)
 
 
 def _has_several_words(value: Value) -> bool:
@@ -196,11 +206,8 @@ class _Fields:
             value: what it stands for; None if that is not known.
             splits: a shell splits values at spaces, and nowhere else.
         """
-        if value is not None and not piece.quoted:
-            texts = [item.text for item in value.items] if value.items is not None else [value.text]
-            if not splits or any(_PATTERN.search(text) for text in texts):
-                value = None
-        if value is None or (value.unknown and not _has_several_words(value)):
+        certain = value is not None and (piece.quoted or (splits and not _names_files(value)))
+        if value is None or not certain or (value.unknown and not _has_several_words(value)):
             self.add(piece.text, unknown=True)
         elif value.items is not None and _is_all(piece):
             self.add_items(value.items, quoted=piece.quoted)
