@@ -305,3 +305,111 @@ def test_a_liveness_probe_alone(probes: list[str], cold: float | None, short: bo
     if short:
         assert "ends the container after 255 s" in seen[0].message
         assert seen[0].line == 11
+
+
+# ---- the key of the compile cache
+
+
+@pytest.mark.parametrize(
+    ("version", "variable", "field", "counts"),
+    [
+        ("0.19.1", "VLLM_NIXL_SIDE_CHANNEL_HOST", "Deployment status.podIP", True),
+        ("0.22.0", "VLLM_NIXL_SIDE_CHANNEL_HOST", "Deployment status.podIP", False),
+        ("0.99.0", "VLLM_NIXL_SIDE_CHANNEL_HOST", "Deployment status.podIP", False),
+        ("0.19.1", "VLLM_HOST_IP", "Deployment status.podIP", False),
+        ("0.19.1", "OTHER_HOST", "Deployment status.podIP", False),
+        ("0.19.1", "VLLM_PROCESS_NAME_PREFIX", "Deployment metadata.name", True),
+        ("0.19.1", "VLLM_PROCESS_NAME_PREFIX", "StatefulSet metadata.name", False),
+        ("0.19.1", "VLLM_PROCESS_NAME_PREFIX", "Deployment metadata.namespace", False),
+        ("0.30.0", "VLLM_P2P_SIDE_CHANNEL_HOST", "Deployment status.hostIP", True),
+    ],
+)
+def test_a_variable_of_the_pod_in_the_key(
+    version: str, variable: str, field: str, counts: bool, tmp_path: Path
+) -> None:
+    """What counts is known for each release; what is not known is not judged."""
+    kind, path = field.split()
+    manifest = Manifest(kind=kind, image=f"vllm/vllm-openai:v{version}")
+    manifest.container = [f"env: [{{name: {variable}, valueFrom: {{fieldRef: {{fieldPath: {path}}}}}}}]"]
+    seen = [(finding.rule.id, finding.line) for finding in findings(manifest.text(), tmp_path)]
+    assert seen == ([("cache-key-per-pod", 11)] if counts else [])
+
+
+def test_a_variable_that_names_one_of_the_pod(tmp_path: Path) -> None:
+    """`$(POD_IP)` is as the field itself; the message names the first release that leaves the variable out."""
+    manifest = Manifest()
+    fields = "{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}"
+    manifest.container = [f"env: [{fields}, {{name: VLLM_NIXL_SIDE_CHANNEL_HOST, value: $(POD_IP)}}]"]
+    (finding,) = findings(manifest.text(), tmp_path)
+    assert finding.message.startswith("VLLM_NIXL_SIDE_CHANNEL_HOST is status.podIP, and vLLM 0.19.1 puts it in the key")
+    assert "vLLM 0.22.0 leaves it out." in finding.message
+
+
+def test_a_launch_that_does_not_compile_has_no_key(tmp_path: Path) -> None:
+    """Nothing is looked up with `--enforce-eager`."""
+    manifest = Manifest("--enforce-eager")
+    field = "{name: VLLM_NIXL_SIDE_CHANNEL_HOST, valueFrom: {fieldRef: {fieldPath: status.podIP}}}"
+    manifest.container = [f"env: [{field}]"]
+    assert rules(manifest.text(), tmp_path) == []
+
+
+NO_IMAGES, NO_VIDEO = '{"image": 0}', '{"image": 1, "video": 0}'
+DRAFT = '{"method": "%s", "model": "d", "num_speculative_tokens": %d}'
+
+
+@pytest.mark.parametrize(
+    ("version", "one", "other", "shared"),
+    [
+        ("0.25.1", ["--limit-mm-per-prompt", NO_IMAGES], [], True),
+        ("0.25.1", ["--limit-mm-per-prompt", NO_IMAGES], ["--limit_mm_per_prompt.image=0"], False),
+        ("0.25.1", ["--limit-mm-per-prompt.image", "0"], ["--limit-mm-per-prompt", NO_VIDEO], True),
+        ("0.25.1", ["--limit-mm-per-prompt", '{"image": 2}'], ["--limit-mm-per-prompt", '{"image": 4}'], False),
+        ("0.25.1", ["--limit-mm-per-prompt", '{"image": {"count": 0}}'], [], True),
+        ("0.25.1", ["--limit-mm-per-prompt", "$(LIMITS)"], [], False),
+        ("0.25.1", ["--limit-mm-per-prompt", NO_IMAGES, "--port", "1"], ["--port", "2"], True),
+        ("0.25.1", ["--limit-mm-per-prompt", NO_IMAGES, "--max-model-len", "1"], ["--max-model-len", "2"], False),
+        ("0.25.1", ["--limit-mm-per-prompt", NO_IMAGES], ["--language-model-only"], False),
+        ("0.99.0", ["--limit-mm-per-prompt", NO_IMAGES], [], False),
+        ("0.32.0", ["--speculative-config", DRAFT % ("dflash", 7)], ["-sc", DRAFT % ("dflash", 9)], True),
+        ("0.32.0", ["--speculative-config", DRAFT % ("dflash", 7)], ["-sc", DRAFT % ("dflash", 7)], False),
+        ("0.25.1", ["--speculative-config", DRAFT % ("dflash", 7)], ["-sc", DRAFT % ("dflash", 9)], False),
+        ("0.32.0", ["--speculative-config", DRAFT % ("eagle3", 3)], ["-sc", DRAFT % ("eagle3", 5)], False),
+        ("0.32.0", ["--enable-lora", "--max-cpu-loras", "4"], ["--enable-lora", "--max-cpu-loras", "8"], False),
+    ],
+)
+def test_a_cache_root_that_launches_share(
+    version: str, one: list[str], other: list[str], shared: bool, tmp_path: Path
+) -> None:
+    """Both are warned that differ in what the key leaves out and agree in all that it holds."""
+    texts = [Manifest(*args, image=f"vllm/vllm-openai:v{version}").text() for args in (one, other)]
+    seen = [(finding.rule.id, finding.line) for finding in findings("---\n".join(texts), tmp_path)]
+    assert seen == ([("cache-root-shared", 8), ("cache-root-shared", 21)] if shared else [])
+
+
+@pytest.mark.parametrize(
+    ("volume", "same"),
+    [
+        ("persistentVolumeClaim: {claimName: other}", False),
+        ("hostPath: {path: /cache}", False),
+        ("persistentVolumeClaim: {claimName: c}", True),
+    ],
+)
+def test_cache_roots_on_other_volumes(volume: str, same: bool, tmp_path: Path) -> None:
+    """Only launches whose caches lie on the same claim or folder run each other's code."""
+    one, other = Manifest("--limit-mm-per-prompt", NO_IMAGES), Manifest()
+    other.volumes = f"[{{name: c, {volume}}}]"
+    text = f"{one.text()}---\n{other.text()}"
+    assert rules(text, tmp_path) == (["cache-root-shared"] * 2 if same else [])
+
+
+def test_a_cache_root_of_commands(tmp_path: Path) -> None:
+    """Commands of one script share the root that both name."""
+    text = (
+        "export VLLM_CACHE_ROOT=/c\nexport VLLM_USE_V1=1\n"
+        "vllm serve m --limit-mm-per-prompt '{\"image\": 0}'\nvllm serve m\n"
+    )
+    file = tmp_path / "s.sh"
+    file.write_text(text, encoding="utf-8")
+    checked = check([file], Knowledge(VerdictStore(tmp_path / "store"), vllm_version="0.25.1"))
+    shared = [finding.line for finding in checked.findings if finding.rule.id == "cache-root-shared"]
+    assert shared == [3, 4]

@@ -3,6 +3,7 @@
 What is not stated for certain is None, and no rule judges it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tuner.arguments.vllm_options import scan
@@ -76,6 +77,20 @@ def stated(launch: ManifestLaunch, *spellings: str) -> Stated | None:
     return value
 
 
+def options_of(launch: ManifestLaunch) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each option of a launch with its values, in order; bare words in front of all options belong to an empty name."""
+    name = ""
+    values: list[str] = []
+    for word in launch.words:
+        if word.text.startswith("-") and not word.text.lstrip("-")[:1].isdigit():
+            yield name, tuple(values)
+            option, equals, value = word.text.partition("=")
+            name, values = _plain(option), [value] if equals else []
+        else:
+            values.append(word.text)
+    yield name, tuple(values)
+
+
 def are_known(examined: Examined, *fields: str) -> bool:
     """Whether the arguments state these fields of `Serving` as values, and not as variables."""
     launch = examined.launch
@@ -128,5 +143,6 @@ def volume_of(folder: str, pod: Pod) -> Volume | None:
 
 
 def _plain(name: str) -> str:
-    """An option's name as vLLM's parser reads it: underscores are dashes."""
-    return name.replace("_", "-") if name.startswith("--") else name
+    """An option's name as vLLM's parser reads it: underscores in front of dotted keys are dashes."""
+    option, dot, keys = name.partition(".")
+    return (option.replace("_", "-") if option.startswith("--") else option) + dot + keys
