@@ -11,9 +11,12 @@ from tuner.checks.examine import Knowledge
 from tuner.checks.finding import LaunchFinding
 
 IMAGE = "vllm/vllm-openai:v0.19.1"
+HOME = "/root"
+"""Of the user in vLLM's images."""
 OF_MODELS = {"model-unknown", "no-verdict", "version-unknown", "flag-unproved"}
 """Rules that these manifests break as well, and that other tests ask."""
-CLAIM = "[{name: c, mountPath: /root/.cache}]", "[{name: c, persistentVolumeClaim: {claimName: c}}]"
+CACHE = f"{HOME}/.cache"
+CLAIM = f"[{{name: c, mountPath: {CACHE}}}]", "[{name: c, persistentVolumeClaim: {claimName: c}}]"
 
 
 class Manifest:
@@ -60,7 +63,7 @@ def test_a_sound_manifest_has_no_finding(tmp_path: Path) -> None:
         "startupProbe: {httpGet: {port: http}, failureThreshold: 90}",
         "livenessProbe: {httpGet: {port: 8080}}",
     ]
-    manifest.mounts = "[{name: c, mountPath: /root/.cache}, {name: s, mountPath: /dev/shm}]"
+    manifest.mounts = f"[{{name: c, mountPath: {CACHE}}}, {{name: s, mountPath: /dev/shm}}]"
     manifest.volumes = "[{name: c, persistentVolumeClaim: {claimName: c}}, {name: s, emptyDir: {medium: Memory}}]"
     assert rules(manifest.text(), tmp_path, cold=800) == []
 
@@ -229,7 +232,7 @@ def test_shared_memory(args: list[str], volume: str, pod: str, small: bool, tmp_
     manifest = Manifest(*args)
     manifest.pod = [pod] if pod else []
     if volume:
-        manifest.mounts = "[{name: c, mountPath: /root/.cache}, {name: s, mountPath: /dev/shm}]"
+        manifest.mounts = f"[{{name: c, mountPath: {CACHE}}}, {{name: s, mountPath: /dev/shm}}]"
         manifest.volumes = f"[{{name: c, persistentVolumeClaim: {{claimName: c}}}}, {{name: s, {volume}}}]"
     assert rules(manifest.text(), tmp_path) == (["shared-memory"] if small else [])
 
@@ -240,10 +243,10 @@ def test_shared_memory(args: list[str], volume: str, pod: str, small: bool, tmp_
 @pytest.mark.parametrize(
     ("args", "mount", "more", "lost"),
     [
-        ([], "/root/.cache/huggingface", "", True),
-        ([], "/root/.cache/vllm", "", False),
-        ([], "/root/.cache/vllm/torch_compile_cache", "", False),
-        ([], "/root", "", False),
+        ([], f"{CACHE}/huggingface", "", True),
+        ([], f"{CACHE}/vllm", "", False),
+        ([], f"{CACHE}/vllm/torch_compile_cache", "", False),
+        ([], HOME, "", False),
         (["--enforce-eager"], "/data", "", False),
         (["-cc.mode=0"], "/data", "", False),
         (["-cc", '{"cache_dir": "/data/c"}'], "/data", "", False),

@@ -157,26 +157,32 @@ def _fields(container: Mapping) -> Iterator[PodField]:
 
 
 def _volumes(container: Mapping, pod: Mapping) -> Iterator[Volume]:
-    stated: dict[str | None, tuple[str, Node | None]] = {}
-    for volume in items_of(pod.get("volumes")):
-        if isinstance(volume, Mapping):
-            kinds = [pair for pair in volume.pairs if pair[0] != "name"]
-            stated[text_of(volume.get("name"))] = kinds[0] if kinds else ("emptyDir", None)
+    stated = _stated_volumes(pod)
     for mount in items_of(container.get("volumeMounts")):
         path = text_of(mount.get("mountPath")) if isinstance(mount, Mapping) else None
         if isinstance(mount, Mapping) and path:
             name = text_of(mount.get("name")) or ""
             kind, detail = stated.get(name, ("", None))
-            source, medium = _detail_of(detail)
-            if source:
-                part = text_of(mount.get("subPath") or mount.get("subPathExpr")) or ""
-                source = f"{kind} {source}/{part}".rstrip("/")
-            yield Volume(path, name, kind, mount.line, source, medium)
+            yield Volume(path, name, kind, mount.line, _source(kind, detail, mount), _detail(detail, "medium"))
 
 
-def _detail_of(volume: Node | None) -> tuple[str, str]:
-    """What tells a volume from others of its kind, and the medium of an emptyDir; empty if it is not stated."""
-    if not isinstance(volume, Mapping):
-        return "", ""
-    source = text_of(volume.get("claimName")) or text_of(volume.get("path")) or ""
-    return source, text_of(volume.get("medium")) or ""
+def _stated_volumes(pod: Mapping) -> Table[str, tuple[str, Node | None]]:
+    """The volumes of a pod by name, each with its type and what is stated of it."""
+    stated: dict[str, tuple[str, Node | None]] = {}
+    for volume in items_of(pod.get("volumes")):
+        if isinstance(volume, Mapping):
+            kinds = [pair for pair in volume.pairs if pair[0] != "name"]
+            stated[text_of(volume.get("name")) or ""] = kinds[0] if kinds else ("emptyDir", None)
+    return stated
+
+
+def _source(kind: str, detail: Node | None, mount: Mapping) -> str:
+    """What tells a volume from others of its kind, with the part of it that is mounted; empty if nothing does."""
+    source = _detail(detail, "claimName") or _detail(detail, "path")
+    part = text_of(mount.get("subPath") or mount.get("subPathExpr")) or ""
+    return f"{kind} {source}/{part}".rstrip("/") if source else ""
+
+
+def _detail(volume: Node | None, key: str) -> str:
+    """What is stated of a volume; empty if it is not."""
+    return (text_of(volume.get(key)) or "") if isinstance(volume, Mapping) else ""

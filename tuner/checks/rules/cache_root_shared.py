@@ -111,17 +111,25 @@ def _limited_to_none(examined: Examined) -> frozenset[str] | None:
     """The kinds of input that are limited to 0; None where the limits cannot be read."""
     limits: dict[str, object] = {}
     for name, values in options_of(examined.launch):
-        if name == _LIMITS:
-            try:
-                stored = json.loads(values[-1]) if values else None
-            except ValueError:
-                stored = None
-            if not isinstance(stored, dict):
+        if _names(name) == _LIMITS:
+            stated = _limits(name, values)
+            if stated is None:
                 return None
-            limits |= stored
-        elif _names(name) == _LIMITS and values:
-            limits[name.removeprefix(f"{_LIMITS}.").removesuffix(".count")] = values[-1]
+            limits |= stated
     return frozenset(kind for kind, limit in limits.items() if _is_none(limit))
+
+
+def _limits(name: str, values: Sequence[str]) -> dict[str, object] | None:
+    """The limits that one use of the option states; None where they cannot be read."""
+    if not values:
+        return None
+    if name != _LIMITS:
+        return {name.removeprefix(f"{_LIMITS}.").removesuffix(".count"): values[-1]}
+    try:
+        stated = json.loads(values[-1])
+    except (ValueError, RecursionError):
+        return None
+    return stated if isinstance(stated, dict) else None
 
 
 def _is_none(limit: object) -> bool:
