@@ -285,6 +285,15 @@ def test_where_a_cache_is_looked_for(kind: str, image: str, lost: bool, tmp_path
     assert rules(text, tmp_path) == (["cache-on-no-volume"] if lost else [])
 
 
+def test_the_message_names_the_cache_root(tmp_path: Path) -> None:
+    """It says where the cache lies, and what comes of it."""
+    manifest = Manifest()
+    manifest.mounts = "[]"
+    (finding,) = findings(manifest.text(), tmp_path)
+    lies = f"The compile cache {CACHE}/vllm lies on the container's own file system: every new pod compiles again."
+    assert finding.message.startswith(lies)
+
+
 # ---- a livenessProbe without a startupProbe
 
 

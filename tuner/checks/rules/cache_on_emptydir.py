@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
-from tuner.checks.rules.surroundings import cache_folder, fills_a_cache, volume_of
+from tuner.checks.rules.surroundings import cache_folder, fills_a_cache, named, volume_of
 
 
 def _problems(examined: Examined) -> Iterator[Problem]:
@@ -13,7 +13,7 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         return
     volume = volume_of(folder, pod)
     if volume is not None and volume.kind == "emptyDir":
-        lies = f"The compile cache {folder} lies on {volume.name}, an emptyDir at {volume.path}"
+        lies = f"The compile cache {named(folder)} lies on {volume.name}, an emptyDir at {volume.path}"
         yield Problem(f"{lies}: every new pod compiles again.", volume.line)
 
 

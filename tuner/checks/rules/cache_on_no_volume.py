@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
-from tuner.checks.rules.surroundings import cache_folder, fills_a_cache, home_is_known, volume_of, whole_pod
+from tuner.checks.rules.surroundings import cache_folder, fills_a_cache, home_is_known, named, volume_of, whole_pod
 
 _ONCE = "Job"
 """The kind whose pod is to run once."""
@@ -16,14 +16,14 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         return
     if not fills_a_cache(examined) or not home_is_known(examined) or volume_of(folder, pod):
         return
-    where = f"The compile cache {folder} lies on the container's own file system"
-    yield Problem(f"{where}: every new container compiles again. Mount a persistent volume there.")
+    where = f"The compile cache {named(folder)} lies on the container's own file system"
+    yield Problem(f"{where}: every new pod compiles again. Mount a persistent volume there.")
 
 
 RULE = Rule(
     "cache-on-no-volume",
     Severity.WARNING,
-    "The compile cache lies on no volume: every new container compiles again.",
+    "The compile cache lies on no volume: every new pod compiles again.",
     of_launch=_problems,
     names_basis=False,
 )

@@ -127,6 +127,11 @@ def cache_folder(examined: Examined) -> str | None:
     return str(config.get("cache_dir") or f"{root.rstrip('/')}/{COMPILED}")
 
 
+def named(folder: str) -> str:
+    """The folder of a compile cache as a message names it: the cache root, or the `cache_dir` that is set."""
+    return folder.removesuffix(f"/{COMPILED}")
+
+
 def home_is_known(examined: Examined) -> bool:
     """Whether the launch's home is known: it is stated, or vLLM's own image runs as root."""
     launch = examined.launch
