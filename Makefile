@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers setup-all-parsers release-options demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -22,6 +22,12 @@ setup-flag-live: ## make .envs/flag-live, vLLM 0.19.1, where fast_moe_cold_start
 
 setup-parsers: setup-tool ## make .envs/parsers, the argument parsers of five more vLLM releases (0.1 GB, 0.34 GB of downloads)
 	$(PYTHON) environments/make_parsers.py
+
+setup-all-parsers: setup-tool ## make .envs/parsers of every release whose options are listed (0.7 GB, 2.3 GB of downloads)
+	$(PYTHON) environments/make_parsers.py --all
+
+release-options: setup setup-flag-live setup-all-parsers ## read the options of every release anew (half an hour)
+	.venv/bin/python -m tools.make_release_options
 
 demo: setup ## probe a published model, judge it, and start a real server through the tuner
 	.venv/bin/python examples/demo.py

@@ -6,7 +6,8 @@ vLLM fills by itself (`init=False`), such as `local_cache_dir`, are no keys.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from rules.releases import RELEASES, Release, named_release, numbers_of, releases_for
 
@@ -37,8 +38,7 @@ ALWAYS = frozenset(
 """Keys of every release."""
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(Struct, frozen=True):
     """The releases that take a key.
 
     Attributes:
@@ -81,6 +81,13 @@ def unknown_keys(keys: Iterable[str], version: str) -> dict[str, str]:
     older = read is not None and read.release < numbers_of(RELEASES[0].version)
     asked = [key for key in keys if key in CHANGED or not older] if rows else []
     return {key: _history(key) for key in asked if not any(_takes(row, key) for row in rows)}
+
+
+def keys_of(version: str) -> list[str]:
+    """The keys that this vLLM may take, sorted; those of every release where it names none."""
+    read = named_release(version)
+    rows = releases_for(read) if read else ()
+    return sorted(ALWAYS | {key for key in CHANGED if any(_takes(row, key) for row in rows)})
 
 
 def _takes(row: Release, key: str) -> bool:

@@ -241,8 +241,8 @@ def test_each_launch_needs_a_proof(settable: Bench, given: list[str], value: boo
 
 def test_arguments_behind_two_dashes_are_vllms(settable: Bench) -> None:
     """Tokens that look like ours arrive untouched."""
-    launch = settable.launch(LLAMA, "--", "--json", "--store", "x", "--help")
-    assert launch["args"][:5] == [str(LLAMA), "--json", "--store", "x", "--help"]
+    launch = settable.launch(LLAMA, "--", "--help", "--revision", "x", "--trust-remote-code")
+    assert launch["args"][:5] == [str(LLAMA), "--help", "--revision", "x", "--trust-remote-code"]
 
 
 def test_the_text_shows_the_whole_plan(settable: Bench) -> None:

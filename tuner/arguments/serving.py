@@ -136,9 +136,11 @@ def _object(setting: Setting, expands: bool) -> dict[str, Any] | None:
     """The JSON object of an option in its plain form."""
     if setting.value in _NONE_WORDS and hasattr(Serving, setting.option.field):
         return None
+    if setting.option.field == "speculative" and setting.value.strip() == "null":
+        return None
     no_json = False
     try:
-        value = _json(_write_out_numbers(setting.value) if expands else setting.value, setting)
+        value = _json(write_out_numbers(setting.value) if expands else setting.value, setting)
     except ValueError:
         value, no_json = None, True
     if not isinstance(value, dict):
@@ -200,7 +202,7 @@ def _too_deep(setting: Setting) -> TunerError:
     )
 
 
-def _write_out_numbers(text: str) -> str:
+def write_out_numbers(text: str) -> str:
     """JSON with its bare numbers such as `80g` written out, as 0.32.0 does; valid JSON has none."""
 
     def write_out(match: re.Match[str]) -> str:

@@ -200,9 +200,19 @@ def _attached(token: str, index: int) -> Setting | None:
 def _next_value(args: Sequence[str], index: int, *, dotted: bool) -> str:
     """The argument behind `index`. Only a dotted option takes one that looks like an option."""
     value = next(iter(args[index + 1 : index + 2]), None)
-    if value is None or (value.startswith("-") and not dotted):
+    like_option = value is not None and value.startswith("-") and not is_negative_number(value)
+    if value is None or (like_option and not dotted):
         # vLLM itself looks for these before its parser does
         raises = dotted or args[index] == "--model"
         kind = ErrorKind.ARGUMENTS if raises else ErrorKind.USAGE
         raise TunerError(f"The option {args[index]} has no value.", hint="Give the value behind the option.", kind=kind)
     return value
+
+
+def is_negative_number(text: str) -> bool:
+    """Whether argparse takes a text with a dash for a value: digits with at most one point, and digits behind it."""
+    if not text.startswith("-"):
+        return False
+    whole, point, part = text[1:].partition(".")
+    digits = part if point else whole
+    return digits.isdecimal() and (not point or not whole or whole.isdecimal())

@@ -10,6 +10,7 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
 from rules.reason import reason
 from rules.releases import FlagStatus
+from tuner.arguments.refusals import Refusals, refusals
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
@@ -74,14 +75,18 @@ def planned(args: Sequence[str], inputs: Inputs, launching: Launching, environ: 
     """The plan for these arguments of `vllm serve`, model included.
 
     Raises:
-        TunerError: the arguments, the model or the environment cannot be read.
+        TunerError: the arguments, the model or the environment cannot be read, or this vLLM refuses the arguments.
         StoreError: the store is damaged.
     """
     environment, at_hand = serving_environment(inputs.python, inputs.environment)
     arguments = parse(args, vllm=environment.vllm)
+    refused = refusals(arguments, environment.vllm, environment.platform)
+    if refused.certain:
+        raise TunerError(" ".join(refused.certain), hint="The server would not start.", kind=ErrorKind.USAGE)
     subject = _subject(_named_model(arguments), arguments, environment)
     options = _options(inputs, launching, environ, at_hand)
-    return make_plan(opened_store(inputs.store, environ), subject, arguments, options)
+    plan = make_plan(opened_store(inputs.store, environ), subject, arguments, options)
+    return _warned(plan, refused)
 
 
 def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
@@ -96,16 +101,17 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
     environment, at_hand = serving_environment(inputs.python, None)
     arguments = parse(args, vllm=environment.vllm)
     options = _options(inputs, launching, environ, at_hand)
+    refused = refusals(arguments, environment.vllm, environment.platform)
     store = VerdictStore(Path())
     subject = Subject(unidentified(arguments.model or ""), environment, arguments.serving.model_impl)
     with at_most(SERVE_S):
         try:
             store = opened_store(inputs.store, environ)
             subject = _subject(_named_model(arguments), arguments, environment)
-            return make_plan(store, subject, arguments, options)
+            return _warned(make_plan(store, subject, arguments, options), refused)
         except TunerError as error:
             miss = (reason("not_looked_up", why=error.message),)
-            return plan_with(store, subject, arguments, options, LookUp(None, None, miss))
+            return _warned(plan_with(store, subject, arguments, options, LookUp(None, None, miss)), refused)
 
 
 def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
@@ -121,7 +127,14 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
     arguments = parse(args, vllm=environment.vllm)
     with at_most(SERVE_S):
         subject = _subject(_named_model(arguments), arguments, environment)
-        return plan_decided(decision, subject, arguments, _options(inputs, launching, environ, at_hand))
+        plan = plan_decided(decision, subject, arguments, _options(inputs, launching, environ, at_hand))
+    return _warned(plan, refusals(arguments, environment.vllm, environment.platform))
+
+
+def _warned(plan: Plan, refused: Refusals) -> Plan:
+    """The plan with a warning for each refusal of vLLM; `serve` starts the server in any case."""
+    warnings = tuple(reason("arguments", text=text) for text in (*refused.certain, *refused.doubtful))
+    return replace(plan, warnings=(*warnings, *plan.warnings))
 
 
 def may_be_proved(plan: Plan) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rules.compilation_keys import unknown_keys
+from tuner.arguments.refusals import key_sentences
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
 
@@ -11,9 +11,7 @@ def _problems(examined: Examined) -> Iterator[Problem]:
     if examined.arguments is None or examined.version is None:
         return
     keys = [key for key in examined.arguments.compilation_config if key not in examined.arguments.dropped]
-    for key, history in unknown_keys(keys, examined.version).items():
-        aside = f" ({history})" if history else ""
-        message = f"vLLM {examined.version} does not know {key}{aside}, and does not start with it."
+    for message in key_sentences(keys, examined.version):
         yield Problem(message, line_of(examined, "compilation"))
 
 
