@@ -470,3 +470,14 @@ def test_a_file_that_is_no_yaml_is_left_alone(options: list[Any], tmp_path: Path
     answer = tuner("apply", "--write", *options, tmp_path / "t.yaml", tmp_path / "u.sh", code=1)
     assert "t.yaml: it is no YAML" in answer.err
     assert FLAG in (tmp_path / "u.sh").read_text()
+
+
+def test_a_command_in_plain_yaml_is_edited(options: list[Any], tmp_path: Path) -> None:
+    """A Compose command on one line takes JSON without the spaces that YAML would take for a key's."""
+    file = tmp_path / "compose.yaml"
+    service = "services:\n  v:\n    image: vllm/vllm-openai:v0.19.1\n    command: {}\n"
+    file.write_text(service.format(f"--model {ERNIE} --port 1"), encoding="utf-8")
+    tuner("apply", "--write", *options, file, code=0)
+    assert file.read_text() == service.format(
+        f"--model {ERNIE} --port 1 {FLAG} '{TRUE.replace('true', 'false').replace(': ', ':')}'"
+    )

@@ -5,12 +5,13 @@ Compose files, fenced blocks of Markdown, and YAML inside YAML.
 
 import shlex
 import textwrap
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tuner.checks.edit import Change, edits_for, spliced
+from tuner.checks.edit import Change, NotEditable, edits_for, spliced
 from tuner.checks.examine import read_arguments
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import Form, ManifestLaunch
@@ -437,3 +438,64 @@ def test_the_configuration_file_of_the_document_set_is_read(tmp_path: Path) -> N
     assert (arguments.model, hidden) == ("m", "")
     arguments, hidden = read_arguments(path, only("pod.yaml", pod))
     assert (arguments.model, hidden) == (None, "--config /c/s.yaml")
+
+
+def test_a_command_in_plain_yaml_takes_no_colon_with_a_space() -> None:
+    """YAML would read it as a key; JSON without spaces fits."""
+    text = compose(f"image: {IMAGE}\ncommand: --model m\n")
+    words = only("compose.yml", text).words
+    with pytest.raises(NotEditable):
+        edits_for(text, words, Change((), (FLAG, TRUE), len(words)))
+    edited = spliced(text, edits_for(text, words, Change((), (FLAG, '{"a":true}'), len(words))))
+    assert only("compose.yml", edited).args == ("--model", "m", FLAG, '{"a":true}')
+
+
+LONG = {
+    "compose words": ("c.yml", f"services:\n  a:\n    image: {IMAGE}\n    command: >\n" + "      --x y\n" * 10_000),
+    "open braces": ("c.yml", f"services:\n  a:\n    image: {IMAGE}\n    command: " + "${" * 40_000),
+    "dollars": ("c.yml", f"services:\n  a:\n    image: {IMAGE}\n    command: " + "$" * 80_000),
+    "open brackets": ("p.yaml", "a: {command: [vllm, serve, '" + "$(" * 40_000 + "']}"),
+    "fences": ("a.md", "```bash\nvllm serve m\n```\n" * 3_000),
+    "ticks": ("a.md", "`" * 100_000),
+    "blanks": ("a.md", "```yaml\n" + " " * 100_000),
+    "blocks": ("a.yaml", "".join(f"k{i}: |\n  vllm serve m\n" for i in range(1_000))),
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_long_documents_end(case: str) -> None:
+    """Each character is read a few times at most: all of them in less than a few seconds of processor time."""
+    started = time.process_time()
+    launches_in(*LONG[case])
+    assert time.process_time() - started < 5
+
+
+GROWING = {
+    "merge keys": "a0: &a0 {k: 1}\n" + "".join(f"a{i}: &a{i} {{k{i}: 1, <<: *a{i - 1}}}\n" for i in range(1, 500)),
+    "shared lists": "a: &a [vllm, serve, m" + ", --x" * 500 + "]\nb: [" + "{command: *a}, " * 300 + "]\n",
+    "other lists": "a: &a [a" + ", x" * 500 + "]\nb: [" + "{command: *a}, " * 300 + "]\n",
+    "arguments of charts": "a: &a [m"
+    + ", --x" * 500
+    + "]\nservingEngineSpec:\n  modelSpec: ["
+    + "{modelURL: m, vllmConfig: {extraArgs: *a}}, " * 300
+    + "]\n",
+    "services": "x-a: &a [vllm, serve, m"
+    + ", --x" * 500
+    + "]\nservices: {"
+    + ", ".join(f"s{i}: {{command: *a}}" for i in range(300))
+    + "}\n",
+}
+
+
+@pytest.mark.parametrize("case", GROWING)
+def test_documents_that_grow_by_references_are_refused(case: str) -> None:
+    """A short file cannot ask for any amount of memory."""
+    with pytest.raises(ValueError, match="more than"):
+        launches_in("x.yaml", GROWING[case])
+
+
+def test_variables_that_grow_end() -> None:
+    """A value that takes in the one before it ten times is not known beyond a limit."""
+    env = "".join(f"    - {{name: V{i}, value: '{f'$(V{i - 1})' * 10}'}}\n" for i in range(1, 31))
+    text = "a:\n  b:\n    command: [vllm, serve, $(V30)]\n    env:\n    - {name: V0, value: xxxxxxxxxx}\n" + env
+    assert only("x.yaml", text).words[0].unknown

@@ -19,13 +19,14 @@ from tuner.manifests.find import launches_in
 from tuner.manifests.lexer import commands
 
 POD = {"apiVersion": "v1", "kind": "Pod"}
-NAMES = ("x.yaml", "x.sh", "x.md", "Dockerfile", "x.json")
+NAMES = ("x.yaml", "x.sh", "x.md", "Dockerfile", "x.json", "x.service", "x.container")
 KEYS = st.sampled_from(
     re.findall(
         r"\w+",
         "apiVersion kind metadata name spec template containers command args env value image volumes volumeMounts data "
         "startupProbe servingEngineSpec modelSpec modelURL vllmConfig extraArgs modelArtifacts decode uri predictor "
-        "model modelFormat prefill mountPath",
+        "model modelFormat prefill mountPath services entrypoint environment extends service file build backend roles "
+        "vllm_config model_loading_config engine_kwargs mainContainer extraPodSpec initContainers source path",
     )
 )
 IMAGES = ["vllm/vllm-openai:v0.19.1", "--compilation-config", '{"a": 1}', "main", "$(X)", "true", "", "'", "-", "```"]
@@ -86,6 +87,9 @@ def test_any_text(text: str, name: str) -> None:
     """Text of YAML's and the shell's own characters is read or refused, whatever the file's name."""
     read(name, text)
     read(name, f"vllm serve {text}")
+    read("x.service", f"[Service]\nExecStart=vllm serve {text}")
+    read("compose.yaml", f"services: {{a: {{image: vllm/vllm-openai, command: {json.dumps(text)}}}}}")
+    read("x.md", f"1. ```yaml\n   a: |\n     {text}\n   ```\n")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from tuner.manifests.find import launches_in
 HERE = File(__file__).parents[1]
 CONFIGS = HERE.parent / "examples" / "models"
 MODELS = ("mistralai/Mixtral-8x7B-v0.1", "baidu/ERNIE-4.5-VL-28B-A3B-PT")
-SUFFIXES = (".yaml", ".yaml", ".yaml", ".sh", ".md", ".json", ".Dockerfile")
+SUFFIXES = (".yaml", ".yaml", ".yaml", ".sh", ".md", ".json", ".Dockerfile", ".service", ".container")
 LONGEST_TEXT = 2_500
 """Characters: time goes by the size, and most of a large manifest is no launch."""
 LAUNCH = "vllm serve {model} --tensor-parallel-size 2 --compilation-config '{{\"mode\": 3}}'\n"

@@ -1,6 +1,7 @@
 """`tuner apply`: manifests edited in place so that each launch carries what `tuner serve` would write."""
 
 import difflib
+import json
 import os
 import tempfile
 from collections import Counter
@@ -213,7 +214,14 @@ def change_for(examined: Examined) -> Change | None:
     staying = [index for index in range(len(arguments.given)) if index not in removed]
     at = arguments.merged_at
     added = plan.launch.args[at : at + len(plan.launch.args) - len(arguments.rest)]
+    if any(word.owner is not None and word.owner.plain_yaml for word in examined.launch.words):
+        added = tuple(map(_compact, added))
     return Change(tuple(sorted(removed)), added, staying[at] if at < len(staying) else len(arguments.given))
+
+
+def _compact(argument: str) -> str:
+    """JSON without spaces behind its colons, which a YAML text without quotes cannot hold; other text as it is."""
+    return json.dumps(json.loads(argument), separators=(",", ":")) if argument.startswith("{") else argument
 
 
 def _shared(launches: Iterable[ManifestLaunch]) -> frozenset[int]:

@@ -223,7 +223,10 @@ def _written(text: str, word: Argument, new: str) -> str:
     if owner is None:
         raise NotEditable(_why(word.line))
     if owner.form is Form.SHELL:
-        return shlex.quote(new)
+        quoted = shlex.quote(new)
+        if owner.plain_yaml and re.search(r": | #", quoted):
+            raise NotEditable(_why(word.line))
+        return quoted
     if owner.form is Form.JSON:
         return json.dumps(new)
     argument = shlex.quote(new) if owner.shell_quoted else new

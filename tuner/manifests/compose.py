@@ -104,6 +104,7 @@ def _service_launches(reading: Reading, name: str, chain: list[Mapping], elsewhe
     env = _environment(chain)
     entrypoint, command = (_vector(reading.text, _first(chain, key)) for key in ("entrypoint", "command"))
     vector = (entrypoint or _EMPTY) + (command or _EMPTY)
+    reading.count(len(vector.words))
     surroundings = ManifestLaunch(
         "compose",
         name,
@@ -169,7 +170,7 @@ def _command_line(text: str, node: Scalar) -> _Vector:
     start, stop = _written(text, node)
     written = split(text, start, stop) if start < stop else None
     placed = written is not None and [word.text for word in written] == [word.text for word in read]
-    owner = ArgumentList(Form.SHELL, start) if placed else None
+    owner = ArgumentList(Form.SHELL, start, plain_yaml=not node.style) if placed else None
     words = []
     line, counted = node.line, node.start
     for word in written if placed and written else read:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import accumulate
 
-from tuner.manifests.launch import ArgumentList, ManifestLaunch
+from tuner.manifests.launch import ManifestLaunch
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _LINE_END = re.compile(r"\r?\n\Z")
@@ -70,7 +70,7 @@ def placed(launches: Iterator[ManifestLaunch], excerpt: Excerpt) -> Iterator[Man
         for word in launch.words:
             owner = word.owner
             if owner is not None:
-                owner = ArgumentList(owner.form, excerpt.offset(owner.start), owner.shell_quoted)
+                owner = replace(owner, start=excerpt.offset(owner.start))
             start, stop = excerpt.offset(word.start), excerpt.end(word.stop)
             words.append(replace(word, line=excerpt.line_of(word.line), start=start, stop=stop, owner=owner))
         yield replace(

@@ -11,13 +11,14 @@ from collections.abc import Sequence as Words
 from dataclasses import replace
 from typing import Any
 
+from tuner.manifests.excerpt import placed
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch, Volume
 from tuner.manifests.markdown import has_fences, markdown_launches
 from tuner.manifests.own_command import warm_arguments
 from tuner.manifests.reading import Reading
 from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
-from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, items_of, text_of
+from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, block_of, items_of, text_of
 
 _EXPANSION = re.compile(r"\$\$|\$\(([^()]*)\)")
 _WHOLE = re.compile(r"\$(?:\([^()]*\)|\{.*\}|\w+)", re.DOTALL)
@@ -28,8 +29,8 @@ _NEVER_STARTED = frozenset({"exec", "ephemeralContainers"})
 """Keys of commands that run beside a server: in probes and hooks, or by hand."""
 _SIDECAR = "Always"
 """The restart policy of a container that starts before the others and stays."""
-_MAX_EXPANDED = 2**16
-"""Characters of variables that one text may take in."""
+_MAX_EXPANDED = 2**20
+"""Characters of variables that the texts of one list may take in."""
 
 
 def kind_of(document: Node) -> str:
@@ -116,6 +117,7 @@ def container_launches(
     """
     written = [container.get("command"), container.get("args")]
     reading.mark(*written)
+    reading.count(sum(len(items_of(node)) for node in written))
     env = {**(outer or {}), **environment_of(container.get("env"))}
     command, arguments = (arguments_of(node, env) for node in written)
     surroundings = surroundings_of(container, pod, env)
@@ -194,35 +196,39 @@ def arguments_of(
     if not isinstance(node, Sequence):
         return []
     owner = ArgumentList(Form.FLOW if node.flow else Form.BLOCK, node.start, again)
-    return [_argument(item, owner, env or {}) for item in node.items]
+    expansion = _Expansion(env or {})
+    return [_argument(item, owner, expansion) for item in node.items]
 
 
-def _argument(item: Node, owner: ArgumentList, env: Variables[str, str | None]) -> Argument:
+def _argument(item: Node, owner: ArgumentList, expansion: "_Expansion") -> Argument:
     if not isinstance(item, Scalar):
         return Argument("", item.line, item.start, item.stop, None, unknown=True)
-    text, unknown = expanded(item.text, env)
+    text, unknown = expansion.of(item.text)
     return Argument(text, item.line, item.start, item.stop, owner, unknown)
 
 
-def expanded(text: str, env: Variables[str, str | None]) -> tuple[str, bool]:
-    """A text as the kubelet expands it, and whether a variable in it is not stated here.
+class _Expansion:
+    """Fills variables in as the kubelet does: `$$` is one dollar, and `$(NAME)` the value of a variable."""
 
-    `$$` is one dollar, and `$(NAME)` the variable's value; one without a value stays as it is written.
-    """
-    unknown, room = False, _MAX_EXPANDED
+    def __init__(self, env: Variables[str, str | None]) -> None:
+        self._env = env
+        self._room = _MAX_EXPANDED
+        self._unknown = False
 
-    def value(match: re.Match[str]) -> str:
-        nonlocal unknown, room
+    def of(self, text: str) -> tuple[str, bool]:
+        """A text, and whether it holds a variable whose value is not stated here; that one stays as it is written."""
+        self._unknown = False
+        return _EXPANSION.sub(self._value, text), self._unknown
+
+    def _value(self, match: re.Match[str]) -> str:
         if match[1] is None:
             return "$"
-        stated = env.get(match[1])
-        room -= len(stated or "")
-        if stated is None or room < 0:
-            unknown = True
+        stated = self._env.get(match[1])
+        self._room -= len(stated or "")
+        if stated is None or self._room < 0:
+            self._unknown = True
             return match[0]
         return stated
-
-    return _EXPANSION.sub(value, text), unknown
 
 
 def hidden_in(words: Words[Argument], *, command_line: bool = False) -> str:
@@ -253,9 +259,10 @@ def environment_of(node: Node | None) -> dict[str, str | None]:
     if isinstance(node, Mapping):
         return {name: text_of(value) for name, value in reversed(node.pairs)}
     env: dict[str, str | None] = {}
+    expansion = _Expansion(env)
     for item in items_of(node):
         if isinstance(item, Mapping):
-            value, unknown = expanded(text_of(item.get("value")) or "", env)
+            value, unknown = expansion.of(text_of(item.get("value")) or "")
             stated = isinstance(item.get("value"), Scalar) and not unknown
             env[text_of(item.get("name")) or ""] = value if stated else None
     return env
@@ -291,16 +298,14 @@ def scalar_launches(
     """
     if not isinstance(node, Scalar):
         return
-    if node.style not in {"|", ">"}:
+    excerpt, folded = block_of(text, node), node.style == ">"
+    if excerpt is None:
         yield from embedded_launches(node.text, node.line, shape=shape, variables=variables, composed=composed)
-        return
-    start, folded = text.find("\n", node.start, node.stop) + 1, node.style == ">"
-    if has_fences(node.text) and not folded:
-        yield from markdown_launches(text, start, node.stop)
-    elif start:
-        yield from shell_launches(
-            text, start, node.stop, folded=folded, shape=shape, variables=variables, composed=composed
-        )
+    elif has_fences(node.text) and not folded:
+        yield from placed(markdown_launches(excerpt.text), excerpt)
+    else:
+        launches = shell_launches(excerpt.text, folded=folded, shape=shape, variables=variables, composed=composed)
+        yield from placed(launches, excerpt)
 
 
 def _files(container: Mapping, pod: Mapping, config_maps: Variables[str, Variables[str, str]]) -> dict[str, str]:

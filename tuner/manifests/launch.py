@@ -26,11 +26,13 @@ class ArgumentList:
         form: how it is written.
         start: offset at which it begins; tells two lists of one file apart.
         shell_quoted: a shell reads each item once more, as KServe's template does (`eval "… $@"`).
+        plain_yaml: it is a YAML text without quotes, in which neither `: ` nor ` #` may stand.
     """
 
     form: Form
     start: int
     shell_quoted: bool = False
+    plain_yaml: bool = False
 
 
 @dataclass(frozen=True)

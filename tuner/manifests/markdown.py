@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tuner.manifests.excerpt import Excerpt
+from tuner.manifests.excerpt import Excerpt, placed
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.shell import shell_launches
 
@@ -31,16 +31,14 @@ class Fence(NamedTuple):
     line: int
 
 
-def fences(text: str, start: int = 0, stop: int | None = None) -> Iterator[Fence]:
-    """The fenced blocks between two offsets of a file.
+def fences(text: str) -> Iterator[Fence]:
+    """The fenced blocks of a text.
 
     Published blocks end with a fence behind a command, too. A block that nothing ends goes on to the end.
     """
-    end = len(text) if stop is None else stop
     opening: re.Match[str] | None = None
-    first, opened_at, number = 0, 0, text.count("\n", 0, start)
-    for line in _LINE.finditer(text, start, end):
-        number += 1
+    first, opened_at = 0, 0
+    for number, line in enumerate(_LINE.finditer(text), start=1):
         if opening is None:
             opening, first, opened_at = _opening(line[0]), line.end(), number
         elif line[0].rstrip().endswith(opening[2]):
@@ -49,7 +47,7 @@ def fences(text: str, start: int = 0, stop: int | None = None) -> Iterator[Fence
             yield _fence(opening, first, last, opened_at)
             opening = None
     if opening is not None:
-        yield _fence(opening, first, end, opened_at)
+        yield _fence(opening, first, len(text), opened_at)
 
 
 def _opening(line: str) -> re.Match[str] | None:
@@ -72,8 +70,9 @@ def has_fences(text: str) -> bool:
     return next(fences(text), None) is not None
 
 
-def markdown_launches(text: str, start: int = 0, stop: int | None = None) -> Iterator[ManifestLaunch]:
-    """The launches in the fenced shell blocks between two offsets of a file."""
-    for fence in fences(text, start, stop):
+def markdown_launches(text: str) -> Iterator[ManifestLaunch]:
+    """The launches in the fenced shell blocks of a text."""
+    for fence in fences(text):
         if fence.language in _SHELL:
-            yield from shell_launches(text, fence.start, fence.stop, shape="Markdown")
+            excerpt = excerpt_of(text, fence)
+            yield from placed(shell_launches(excerpt.text, shape="Markdown"), excerpt)

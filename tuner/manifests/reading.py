@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.yaml_source import Node
 
+MAX_WORDS = 100_000
+"""Words of commands in one document, and arguments of all launches of one file. Aliases make many of few."""
+
 
 @dataclass
 class Reading:
@@ -17,6 +20,7 @@ class Reading:
         config_maps: for each ConfigMap of the document set, by name, the texts that it holds, by key.
         composed: Docker Compose reads the texts of the document first.
         depth: in how many other texts the document stands.
+        words: how many words of commands were read so far.
         done: the `id` of the nodes that a reader has read, with all that is below them. Later readers pass them by.
     """
 
@@ -25,7 +29,18 @@ class Reading:
     config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     composed: bool = False
     depth: int = 0
+    words: int = 0
     done: set[int] = field(default_factory=set)
+
+    def count(self, words: int) -> None:
+        """Say that a command of so many words is read.
+
+        Raises:
+            ValueError: they are more than `MAX_WORDS` now.
+        """
+        self.words += words
+        if self.words > MAX_WORDS:
+            raise ValueError(f"its commands have more than {MAX_WORDS} words")
 
     def mark(self, *nodes: Node | None) -> None:
         """Say that these nodes are read; None is passed by."""

@@ -13,6 +13,7 @@ from tuner.manifests.option_words import option_words
 from tuner.manifests.reading import Reading
 from tuner.manifests.yaml_source import Mapping, Node, text_of
 
+_ROLES = ("aggregated", "agg", "prefill", "decode")
 _OTHERS = frozenset({"connector", "model"})
 """Options that srt-slurm reads itself; it gives the engine the model of the recipe."""
 
@@ -29,14 +30,11 @@ def srt_slurm_launches(reading: Reading) -> Iterator[ManifestLaunch]:
 
 def _roles(document: Mapping) -> Iterator[tuple[str, Node | None, Node | None]]:
     """Each role with its options and its variables, in either form."""
-    config = document.get("backend", "vllm_config")
-    for role, options in config.pairs if isinstance(config, Mapping) else ():
-        yield role, options, document.get("backend", f"{role}_environment")
-    roles = document.get("roles")
-    if text_of(document.get("engine", "type")) == "vllm" and isinstance(roles, Mapping):
-        for role, settings in roles.pairs:
-            if isinstance(settings, Mapping):
-                yield role, settings.get("args"), settings.get("env")
+    of_vllm = text_of(document.get("engine", "type")) == "vllm"
+    for role in _ROLES:
+        yield role, document.get("backend", "vllm_config", role), document.get("backend", f"{role}_environment")
+        if of_vllm:
+            yield role, document.get("roles", role, "args"), document.get("roles", role, "env")
 
 
 def _launch(document: Mapping, role: str, options: Mapping, env: Node | None) -> ManifestLaunch:

@@ -8,7 +8,7 @@ from tuner.manifests.excerpt import Excerpt
 from tuner.manifests.kubernetes import scalar_launches, unread
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.reading import Reading
-from tuner.manifests.yaml_source import Scalar
+from tuner.manifests.yaml_source import Scalar, block_of
 
 _FIRST_OF_YAML = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:---|(?:- +)?[\"']?[\w./-]+[\"']?:(?: |$))", re.MULTILINE)
 """The first line of a YAML document that is a mapping, or a list of mappings."""
@@ -41,21 +41,9 @@ def _of_yaml(reading: Reading, node: Scalar, documents: Documents) -> Iterator[M
     """The launches in a block of text that is YAML; none in other texts."""
     if node.style != "|" or reading.depth >= _MAX_DEPTH or not _NAMES_LAUNCH.search(node.text):
         return
-    excerpt = _excerpt(reading.text, node)
+    excerpt = block_of(reading.text, node)
     if excerpt is not None and _FIRST_OF_YAML.match(excerpt.text):
         try:
             yield from documents(reading.text, excerpt, reading.depth + 1)
         except ValueError:  # it only looks like YAML
             return
-
-
-def _excerpt(text: str, node: Scalar) -> Excerpt | None:
-    """What a literal block says, line by line; None where the file does not show it so."""
-    start = text.find("\n", node.start, node.stop) + 1
-    if not start:
-        return None
-    first = next((line for line in node.text.split("\n") if line.strip()), "")
-    written = next((line for line in text[start : node.stop].split("\n") if line.strip()), "")
-    indent = len(written.rstrip("\r")) - len(first)
-    excerpt = Excerpt(text, start, node.stop, indent, node.line + 1)
-    return excerpt if excerpt.text.rstrip("\n") == node.text.rstrip("\n") else None

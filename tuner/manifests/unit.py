@@ -13,12 +13,15 @@ from tuner.manifests.image import parse_image
 from tuner.manifests.kubernetes import hidden_in
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.shell import embedded_launches, shell_script, vector_arguments
-from tuner.manifests.unit_text import Entry, UnitWord, entries, filled, specified, words_of
+from tuner.manifests.unit_text import Entry, UnitWord, entries, filled, size_filled, specified, words_of
 
 _PREFIXES = "@-:+!|"
 """Characters in front of a program: `@` names it otherwise, `:` leaves variables alone, others are of permissions."""
 _FROM_FILES = ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")
 """Variables that this tool asks for, and that a file of variables may set."""
+
+_MAX_FILLED = 2**20
+"""Characters of variables that all commands of a unit may take in."""
 
 
 class _Unit:
@@ -27,6 +30,7 @@ class _Unit:
     def __init__(self, text: str) -> None:
         self.text = text
         self._lines = list(accumulate((len(line) + 1 for line in text.split("\n")), initial=0))
+        self._room = _MAX_FILLED
         self._entries: dict[tuple[str, str], list[Entry]] = {}
         for entry in entries(text):
             values = self._entries.setdefault((entry.section, entry.name), [])
@@ -71,6 +75,8 @@ class _Unit:
         arguments: list[Argument] = []
         for word in words:
             text, unknown = specified(word.text)
+            self._room -= size_filled(text, env or {})
+            unknown = unknown or self._room < 0
             parts = [(text, unknown)] if unknown or env is None else filled(text, env)
             for part, part_unknown in parts:
                 place = owner if len(parts) == 1 else None

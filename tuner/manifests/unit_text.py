@@ -22,8 +22,6 @@ _ITSELF = "\\\"';"
 _SPECIFIER = re.compile(r"%(.?)", re.DOTALL)
 _VARIABLE = re.compile(r"\$\$|\$\{(\w+)\}")
 _WHOLE = re.compile(r"\$(\w+)")
-_MAX_FILLED = 2**16
-"""Characters of variables that one word may take in."""
 
 
 @dataclass(frozen=True)
@@ -136,17 +134,13 @@ def filled(text: str, env: Mapping[str, str | None]) -> list[tuple[str, bool]]:
     if whole is not None:
         value = env.get(whole[1])
         return [(text, True)] if value is None else [(word, False) for word in value.split()]
-    room, unknown = _MAX_FILLED, False
+    names = [match[1] for match in _VARIABLE.finditer(text) if match[1] is not None]
+    unknown = any(env.get(name) is None for name in names)
+    return [(_VARIABLE.sub(lambda match: "$" if match[1] is None else env.get(match[1]) or match[0], text), unknown)]
 
-    def value_of(match: re.Match[str]) -> str:
-        nonlocal room, unknown
-        if match[1] is None:
-            return "$"
-        value = env.get(match[1])
-        room -= len(value or "")
-        if value is None or room < 0:
-            unknown = True
-            return match[0]
-        return value
 
-    return [(_VARIABLE.sub(value_of, text), unknown)]
+def size_filled(text: str, env: Mapping[str, str | None]) -> int:
+    """Characters that the variables of a word bring."""
+    whole = _WHOLE.fullmatch(text)
+    names = [whole[1]] if whole else [match[1] for match in _VARIABLE.finditer(text)]
+    return sum(len(env.get(name) or "") for name in names)

@@ -1,6 +1,6 @@
 """Launches in YAML files: every document is shown to every reader, the most special one first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from tuner.manifests.compose import compose_launches
@@ -11,7 +11,7 @@ from tuner.manifests.kserve import kserve_launches
 from tuner.manifests.kubernetes import kind_of, list_launches, pod_launches
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.ray_serve import ray_serve_launches
-from tuner.manifests.reading import Reader, Reading
+from tuner.manifests.reading import MAX_WORDS, Reader, Reading
 from tuner.manifests.serve_config import serve_config_launches
 from tuner.manifests.srt_slurm import srt_slurm_launches
 from tuner.manifests.texts import text_launches
@@ -48,11 +48,27 @@ def yaml_launches(text: str, excerpt: Excerpt | None = None, depth: int = 0) -> 
         documents = [document for document in documents if not isinstance(document, Scalar)]  # sentences
     config_maps = _config_maps(documents)
     readings = [Reading(text, document, config_maps, depth=depth) for document in documents]
-    launches = [launch for reading in readings for reader in READERS for launch in reader(reading)]
+    launches = _bounded(launch for reading in readings for reader in READERS for launch in reader(reading))
     yield from launches
     used = set(_config_texts(launches))
     for reading in readings:
         yield from text_launches(reading, yaml_launches, used)
+
+
+def _bounded(launches: Iterable[ManifestLaunch]) -> list[ManifestLaunch]:
+    """The launches; aliases can make many long ones of a short file.
+
+    Raises:
+        ValueError: they have more than `MAX_WORDS` arguments.
+    """
+    bounded: list[ManifestLaunch] = []
+    words = 0
+    for launch in launches:
+        words += len(launch.words)
+        if words > MAX_WORDS:
+            raise ValueError(f"its launches have more than {MAX_WORDS} arguments")
+        bounded.append(launch)
+    return bounded
 
 
 def _config_texts(launches: Sequence[ManifestLaunch]) -> Iterator[str]:

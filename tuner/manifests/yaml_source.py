@@ -120,6 +120,25 @@ def walk(node: Node) -> Iterator[Node]:
             pending += [value for _, value in reversed(here.pairs)]
 
 
+def block_of(text: str, node: Scalar) -> Excerpt | None:
+    """The lines of a block scalar (`|`, `>`) as they stand in the file; None for any other, and where they differ.
+
+    Args:
+        text: the file.
+        node: the scalar.
+    """
+    start = text.find("\n", node.start, node.stop) + 1
+    if node.style not in {"|", ">"} or not start:
+        return None
+    first = next((line for line in node.text.split("\n") if line.strip()), "")
+    written = next((line for line in text[start : node.stop].split("\n") if line.strip()), "").rstrip("\r")
+    indent = len(written) - len(written.lstrip(" ")) - (len(first) - len(first.lstrip(" ")))
+    excerpt = Excerpt(text, start, node.stop, indent, node.line + 1)
+    if node.style == "|" and excerpt.text.rstrip("\n") != node.text.rstrip("\n"):
+        return None
+    return excerpt
+
+
 def text_of(node: Node | None) -> str | None:
     """What a scalar says; None for anything else."""
     return node.text if isinstance(node, Scalar) else None
