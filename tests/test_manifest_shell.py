@@ -65,6 +65,7 @@ def test_any_wrapper(command: str) -> None:
         f"screen -dmS v bash -c 'vllm serve {M}'",
         f"srun bash -lc -- 'vllm serve {M}'",
         f"bash -c -i 'vllm serve {M}'",
+        f'sbatch -N 2 --wrap="vllm serve {M}"',
         f"sh -ec 'vllm serve {M}'",
         f"bash -euo pipefail -c 'vllm serve {M}'",
         f"bash -o pipefail -c 'vllm serve {M}' --",

@@ -156,6 +156,7 @@ def test_arguments_that_some_way_adds_are_hidden() -> None:
     launch = only('C=(vllm serve m --x)\nif y; then C+=(--z); fi\n"${C[@]}"')
     assert (launch.args, launch.hidden) == (("m", "--x", "${C[@]}"), "${C[@]}")
     assert only('C=(vllm serve m)\n[ y ] && C+=(--z)\n"${C[@]}"').hidden == "${C[@]}"
+    assert only('C=(vllm serve m)\n[ y ] && C+=(--z) || B=1\n"${C[@]}"').hidden == "${C[@]}"
     assert only('vllm serve m "${UNKNOWN[@]}"').hidden == "${UNKNOWN[@]}"
 
 

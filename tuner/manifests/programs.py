@@ -134,7 +134,7 @@ _MODULE_FLAG = re.compile(r"-[bBdEiIOPqRsSuvx]*m")
 _SHELLS = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
 _SCRIPT_FLAG = re.compile(r"[-+][A-Za-z]+")
 _FLAGS_WITH_VALUE = frozenset({"--rcfile", "--init-file"})
-_RUN_TEXTS = frozenset({"tmux", "screen", "ssh", "su", "runuser", "script", "watch", "pdsh", "parallel", "xterm"})
+_RUN_TEXTS = frozenset({"tmux", "screen", "ssh", "su", "runuser", "script", "watch", "pdsh", "parallel", "xterm", "sbatch"})
 """Programs that give a word of theirs to a shell."""
 _PYTHON = re.compile(r"(?:.*/)?(?:python(?:[\d.]+)?|\$\{?PYTHON\w*\}?)")
 _PROGRAM = re.compile(r"[a-z0-9_./~$][\w./~$@{}\[\]+-]*")

@@ -19,6 +19,8 @@ MAX_SCRIPTS = 5
 _ALL_OF = re.compile(r"\$+\{?!?[@*]|\[[@*]\]")
 """A substitution by any number of words, quoted or not: all arguments of a script, all items of an array."""
 _HIDES = re.compile(rf"{_ALL_OF.pattern}|ARGS|OPTS|OPTIONS|EXTRA|FLAGS|PARAMS|CMD|_CONFIG\b", re.IGNORECASE)
+_OPTION = re.compile(r"\A--[\w-]+=")
+"""What stands in front of a script that is an option's value, as in `sbatch --wrap='vllm serve m'`."""
 _NO_LAUNCH = frozenset({"--help", "-h", "--version"})
 _FLAGS = frozenset({"--trust-remote-code", "--enforce-eager", "--enable-expert-parallel", "--headless", "--omni"})
 
@@ -186,7 +188,8 @@ class _Reader:
         if texts[:1] == ["eval"]:
             scripts = [words[1]._replace(text=" ".join(texts[1:]), written=False)] if words[1:] else []
         else:
-            scripts = [words[place] for place in ([index] if index is not None else text_indexes(texts))]
+            places = [index] if index is not None else text_indexes(texts)
+            scripts = [words[place]._replace(text=_OPTION.sub("", texts[place])) for place in places]
         for script in scripts:
             if "vllm" in script.text and self.depth < MAX_SCRIPTS:
                 yield from self._of_script(script, variables)

@@ -474,8 +474,9 @@ class Variables:
             self._frames.append(_Frame("list", self._before, first=self._recent))
         if operator == "||":
             frame = self._frames[-1]
-            for name in frame.old:
-                self._values[name] = None
+            for name, old in frame.old.items():
+                before = None if old is _ABSENT else old
+                self._values[name] = _common(name, [before, self._values[name]])
             frame.unsure = True
 
     def _end_lists(self, *, background: bool) -> None:
