@@ -132,9 +132,10 @@ _SERVER_FILE = re.compile(r"(?:.*/)?vllm/entrypoints/openai/api_server\.py")
 _MODULE_FLAG = re.compile(r"-[bBdEiIOPqRsSuvx]*m")
 """`python -m`, other flags of one letter in front of the m."""
 _SHELLS = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
-_SCRIPT_FLAG = re.compile(r"[-+][A-Za-z]+")
 _FLAGS_WITH_VALUE = frozenset({"--rcfile", "--init-file"})
-_RUN_TEXTS = frozenset({"tmux", "screen", "ssh", "su", "runuser", "script", "watch", "pdsh", "parallel", "xterm", "sbatch"})
+_RUN_TEXTS = frozenset(
+    {"tmux", "screen", "ssh", "pdsh", "parallel", "sbatch"} | {"su", "runuser", "script", "watch", "xterm"}
+)
 """Programs that give a word of theirs to a shell."""
 _PYTHON = re.compile(r"(?:.*/)?(?:python(?:[\d.]+)?|\$\{?PYTHON\w*\}?)")
 _PROGRAM = re.compile(r"[a-z0-9_./~$][\w./~$@{}\[\]+-]*")
