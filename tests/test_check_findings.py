@@ -34,9 +34,9 @@ Check = Callable[..., Answer]
 
 
 def pod(*args: str, image: str = CPU_IMAGE, more: str = "", volumes: str = "[]") -> str:
-    """A Pod that launches vLLM with these arguments."""
+    """A Job that launches vLLM with these arguments, once, so that its cache need not lie on a volume."""
     return (
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - name: c\n"
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: p}\nspec:\n  containers:\n  - name: c\n"
         f"    image: {image}\n    command: [vllm, serve]\n    args: {json.dumps(args)}\n{more}  volumes: {volumes}\n"
     )
 

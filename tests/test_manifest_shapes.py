@@ -109,10 +109,11 @@ def test_a_pod_spec_of_any_kind(api: str, kind: str) -> None:
     assert launch.args == ("m", "--tensor-parallel-size", "2", "--api-key=$(KEY)")
     assert (launch.shape, launch.name, launch.line, launch.image_line) == (kind, "d/v", 9, 10)
     assert launch.env == {"TP": "2", "KEY": None}
-    assert launch.startup_seconds == 50
-    assert launch.volumes == (
+    assert launch.pod is not None
+    assert launch.pod.probes["startupProbe"].waits == 50
+    assert launch.pod.volumes == (
         Volume("/cache", "c", "emptyDir", 13),
-        Volume("/models", "p", "persistentVolumeClaim", 13),
+        Volume("/models", "p", "persistentVolumeClaim", 13, source="persistentVolumeClaim x"),
     )
 
 
@@ -217,7 +218,9 @@ def test_helm_values_of_production_stack() -> None:
 """
     launch = only("v.yaml", text)
     assert launch.args == ("a/b", "--enable-lora", "--tensor-parallel-size", "4", "--seed", "1")
-    assert (launch.image, launch.startup_seconds) == ("vllm/vllm-openai:v0.19.1", 600)
+    assert launch.image == "vllm/vllm-openai:v0.19.1"
+    assert launch.pod is not None
+    assert launch.pod.probes["startupProbe"].waits == 600
     assert launch.env == {"VLLM_CACHE_ROOT": "/x"}
 
 

@@ -254,6 +254,5 @@ def _verify(
 
 def _face(launch: ManifestLaunch, args: tuple[str, ...]) -> tuple[object, ...]:
     """All of a launch but the places where it is written."""
-    volumes = [(volume.path, volume.name, volume.kind) for volume in launch.volumes]
-    surroundings = (launch.image, dict(launch.env), volumes, launch.startup_seconds, launch.hidden)
+    surroundings = (launch.image, dict(launch.env), launch.pod, launch.hidden)
     return (launch.shape, launch.name, args, *surroundings)

@@ -1,6 +1,7 @@
 """Launches in Helm values (production-stack, llm-d-modelservice), and in production-stack's own VLLMRuntime."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tuner.manifests.kubernetes import (
     arguments_of,
@@ -8,10 +9,10 @@ from tuner.manifests.kubernetes import (
     environment_of,
     hidden_in,
     kind_of,
-    probe_seconds,
     surroundings_of,
 )
 from tuner.manifests.launch import Argument, ManifestLaunch
+from tuner.manifests.pod import probes_of
 from tuner.manifests.reading import Reading
 from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of, walk
 
@@ -62,7 +63,6 @@ def _production_stack(engine: Mapping) -> Iterator[ManifestLaunch]:
 
     helm/templates/deployment-vllm-multi.yaml, production-stack a6c01db0.
     """
-    probe = engine.get("startupProbe")
     for model in items_of(engine.get("modelSpec")):
         url = model.get("modelURL") if isinstance(model, Mapping) else None
         if not isinstance(model, Mapping) or url is None or text_of(model.get("enabled")) == "false":
@@ -74,8 +74,7 @@ def _production_stack(engine: Mapping) -> Iterator[ManifestLaunch]:
         surroundings |= {
             "image": ":".join(filter(None, [text_of(image), text_of(tag)])) or None,
             "image_line": (tag or image or model).line,
-            "startup_seconds": probe_seconds(probe),
-            "startup_line": probe.line if probe else 0,
+            "pod": replace(surroundings["pod"], probes=probes_of(engine)),
         }
         name = text_of(model.get("name")) or ""
         yield ManifestLaunch("production-stack", name, model.line, words, hidden=hidden_in(words), **surroundings)

@@ -13,9 +13,10 @@ from typing import Any
 
 from tuner.manifests.excerpt import placed
 from tuner.manifests.image import parse_image
-from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch, Volume
+from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.markdown import has_fences, markdown_launches
 from tuner.manifests.own_command import warm_arguments
+from tuner.manifests.pod import pod_of
 from tuner.manifests.reading import Reading
 from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
 from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, block_of, items_of, text_of
@@ -172,14 +173,12 @@ def unread(reading: Reading) -> Iterator[Node]:
 
 def surroundings_of(container: Mapping, pod: Mapping, env: Variables[str, str | None]) -> dict[str, Any]:
     """What surrounds the arguments of a container, as fields of `ManifestLaunch`."""
-    image, probe = container.get("image"), container.get("startupProbe")
+    image = container.get("image")
     return {
         "image": text_of(image) or None,
         "image_line": image.line if image else 0,
         "env": env,
-        "volumes": tuple(_volumes(container, pod)),
-        "startup_seconds": probe_seconds(probe),
-        "startup_line": probe.line if probe else 0,
+        "pod": pod_of(container, pod),
     }
 
 
@@ -268,15 +267,6 @@ def environment_of(node: Node | None) -> dict[str, str | None]:
     return env
 
 
-def probe_seconds(probe: Node | None) -> float | None:
-    """How long a startupProbe waits before the container is killed, by Kubernetes' defaults; None without one."""
-    if not isinstance(probe, Mapping):
-        return None
-    defaults = {"initialDelaySeconds": 0.0, "periodSeconds": 10.0, "failureThreshold": 3.0}
-    seconds = {name: _number(text_of(probe.get(name)), default) for name, default in defaults.items()}
-    return seconds["initialDelaySeconds"] + seconds["periodSeconds"] * seconds["failureThreshold"]
-
-
 def scalar_launches(
     text: str,
     node: Node,
@@ -346,22 +336,3 @@ def _of_entrypoint(container: Mapping, arguments: list[Argument]) -> tuple[Argum
     """The arguments of a container without a command, where its image's entrypoint is known to launch vLLM."""
     image = text_of(container.get("image"))
     return tuple(arguments) if image and parse_image(image).serves else None
-
-
-def _volumes(container: Mapping, pod: Mapping) -> Iterator[Volume]:
-    kinds = {}
-    for volume in items_of(pod.get("volumes")):
-        if isinstance(volume, Mapping):
-            kinds[text_of(volume.get("name"))] = next((key for key, _ in volume.pairs if key != "name"), "emptyDir")
-    for mount in items_of(container.get("volumeMounts")):
-        path = text_of(mount.get("mountPath")) if isinstance(mount, Mapping) else None
-        if isinstance(mount, Mapping) and path:
-            name = text_of(mount.get("name")) or ""
-            yield Volume(path, name, kinds.get(name, ""), mount.line)
-
-
-def _number(text: str | None, default: float) -> float:
-    try:
-        return float(text or default)
-    except ValueError:
-        return default

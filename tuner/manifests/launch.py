@@ -65,12 +65,97 @@ class Volume:
         name: the volume's name.
         kind: its type as Kubernetes names it, such as `emptyDir`; empty if it is not stated here.
         line: where it is mounted.
+        source: what tells it from other volumes of its kind: the claim or the folder of the host, with the part of it
+            that is mounted; empty if nothing does.
+        medium: of an emptyDir: `Memory`, or empty for the node's disk.
     """
 
     path: str
     name: str
     kind: str
-    line: int
+    line: int = field(compare=False)
+    source: str = ""
+    medium: str = ""
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port that a container states.
+
+    Attributes:
+        number: as written.
+        name: empty if it has none.
+        line: where it is stated.
+    """
+
+    number: str
+    name: str
+    line: int = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe of a container.
+
+    Attributes:
+        name: `startupProbe`, `livenessProbe`, `readinessProbe`, or `healthcheck` in Compose.
+        line: where it is stated.
+        port: number or name of the port that it asks; empty if it asks none, or asks another host.
+        port_line: where the port is stated.
+        waits: seconds from the start after which the container is ended that never answered; None: not known.
+    """
+
+    name: str
+    line: int = field(compare=False)
+    port: str = ""
+    port_line: int = field(default=0, compare=False)
+    waits: float | None = None
+
+
+@dataclass(frozen=True)
+class PodField:
+    """A variable that takes a field of the pod.
+
+    Attributes:
+        variable: its name.
+        path: of the field, such as `status.podIP`.
+        line: where the variable is stated.
+    """
+
+    variable: str
+    path: str
+    line: int = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What surrounds the container that launches: what its pod, or its service in Compose, states for it.
+
+    Attributes:
+        volumes: what is mounted.
+        probes: its probes, by name.
+        ports: the ports that the container states.
+        gpus: how many it asks for; None: none is stated, or the number is not known.
+        gpus_line: where that is stated.
+        alone: no other container, and no other program of the same script, may listen at its ports.
+        mentions_ray: its command names Ray, which may bring GPUs of other nodes.
+        shares_host_memory: it has the shared memory of the host, or as much as is stated.
+        variables_elsewhere: some variables are stated elsewhere, so that any may be set.
+        other_user: it runs as a user who is not root.
+        fields: variables that take a field of the pod.
+    """
+
+    volumes: tuple[Volume, ...] = ()
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    ports: tuple[Port, ...] = ()
+    gpus: int | None = None
+    gpus_line: int = field(default=0, compare=False)
+    alone: bool = True
+    mentions_ray: bool = False
+    shares_host_memory: bool = False
+    variables_elsewhere: bool = False
+    other_user: bool = False
+    fields: tuple[PodField, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,9 +172,7 @@ class ManifestLaunch:
         may_build_image: the manifest may build the image itself, so that a name as vLLM's own says of its platform
             nothing to rely on.
         env: variables it sets; None: the value comes from elsewhere (a secret, a field of the pod).
-        volumes: what is mounted.
-        startup_seconds: how long its startupProbe waits; None without one.
-        startup_line: where that is stated.
+        pod: what surrounds its container; None where there is no container, or nothing is stated of it.
         hidden: why some arguments cannot be seen here; empty if all are seen.
         files: the text of files that the same document set puts where the launch runs, by path.
     """
@@ -102,9 +185,7 @@ class ManifestLaunch:
     image_line: int = 0
     may_build_image: bool = False
     env: Mapping[str, str | None] = field(default_factory=dict)
-    volumes: tuple[Volume, ...] = ()
-    startup_seconds: float | None = None
-    startup_line: int = 0
+    pod: Pod | None = None
     hidden: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
 

@@ -7,10 +7,12 @@ from tuner.checks.rules.rule import Problem, Rule, Severity
 
 
 def _problems(examined: Examined) -> Iterator[Problem]:
-    cold_start, allowed = examined.cold_start, examined.launch.startup_seconds
-    if cold_start is not None and allowed is not None and allowed < cold_start:
-        message = f"The startupProbe waits {allowed:.0f} s, and a cold start was measured to take {cold_start:.0f} s."
-        yield Problem(message, examined.launch.startup_line)
+    cold_start, pod = examined.cold_start, examined.launch.pod
+    probe = pod.probes.get("startupProbe") if pod else None
+    if cold_start is None or probe is None or probe.waits is None or probe.waits >= cold_start:
+        return
+    message = f"The startupProbe waits {probe.waits:.0f} s, and a cold start was measured to take {cold_start:.0f} s."
+    yield Problem(message, probe.line)
 
 
 RULE = Rule(

@@ -1,0 +1,101 @@
+"""GPUs that a container asks for, against those that the launch takes."""
+
+from collections.abc import Iterator
+
+from tuner.checks.examine import Examined
+from tuner.checks.rules.rule import Problem, Rule, Severity
+from tuner.checks.rules.surroundings import are_known, are_seen, stated, whole_pod
+from tuner.manifests.launch import ManifestLaunch
+from tuner.manifests.pod import small_number
+
+_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size")
+"""What a world of vLLM is the product of (`world_size` of vllm/config/parallel.py); other sizes share its GPUs."""
+_OF_ONE_POD = frozenset({"mp", "uni"})
+"""Executors of one pod, or of as many as `--nnodes` says; Ray brings GPUs of others."""
+_OF_SEVERAL_PODS = frozenset({"LeaderWorkerSet", "RayCluster", "RayJob", "RayService"})
+_SPREAD = (
+    *("--data-parallel-address", "-dpa", "--data-parallel-backend", "-dpb", "--data-parallel-external-lb", "-dpe"),
+    *("--data-parallel-hybrid-lb", "-dph", "--data-parallel-multi-port-external-lb", "-dpm"),
+    *("--data-parallel-start-rank", "-dpr"),
+)
+"""With these the ranks of data parallelism may be spread over pods."""
+_VISIBLE = frozenset(
+    {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES"}
+)
+"""Variables that leave a launch some of its container's GPUs."""
+
+
+def _problems(examined: Examined) -> Iterator[Problem]:
+    pod = examined.launch.pod
+    needed = _needed(examined)
+    if pod is None or pod.gpus is None or needed is None or needed == pod.gpus:
+        return
+    asks = f"The container asks for {_counted(pod.gpus)}, and the launch takes {needed}"
+    if needed > pod.gpus:
+        yield Problem(f"{asks} ({_product(examined)}): vLLM does not start.", pod.gpus_line)
+    elif whole_pod(examined) and pod.alone and not _VISIBLE & examined.launch.env.keys():
+        yield Problem(f"{asks} ({_product(examined)}): the others idle.", pod.gpus_line, Severity.WARNING)
+
+
+def _needed(examined: Examined) -> int | None:
+    """How many GPUs the launch takes in one pod; None where that is not known."""
+    launch, arguments = examined.launch, examined.arguments
+    if arguments is None or not are_seen(examined) or not are_known(examined, *_SIZES, "data_parallel_size"):
+        return None
+    executor = stated(launch, "--distributed-executor-backend")
+    if (executor is not None and executor.text not in _OF_ONE_POD) or (launch.pod and launch.pod.mentions_ray):
+        return None
+    world = 1
+    for size in _SIZES:
+        world *= getattr(arguments.serving, size)
+    nodes, replicas = _number(launch, "--nnodes", "-n"), _replicas(launch, arguments.serving.data_parallel_size)
+    if nodes is None or replicas is None or world < 1:
+        return None
+    if nodes > 1:
+        return world // nodes if replicas == 1 and world % nodes == 0 else None
+    return world * replicas
+
+
+def _replicas(launch: ManifestLaunch, size: int) -> int | None:
+    """How many ranks of data parallelism run in one pod; None where that is not known.
+
+    As `create_engine_config` of vllm/engine/arg_utils.py decides it (0.14.1 to 0.33.0).
+    """
+    if stated(launch, "--data-parallel-rank", "-dpn"):
+        return 1
+    if stated(launch, "--data-parallel-size-local", "-dpl"):
+        return _number(launch, "--data-parallel-size-local", "-dpl")
+    several = launch.shape in _OF_SEVERAL_PODS and not stated(launch, "--nnodes", "-n")
+    return None if several or stated(launch, *_SPREAD) else size
+
+
+def _number(launch: ManifestLaunch, *spellings: str) -> int | None:
+    """The positive number that an option states, 1 where it is not set; None where it is not known."""
+    value = stated(launch, *spellings)
+    return 1 if value is None else small_number(value.text) or None
+
+
+def _product(examined: Examined) -> str:
+    """What the number is made of."""
+    serving = examined.arguments.serving if examined.arguments else None
+    if serving is None:
+        return ""
+    sizes = {
+        "tensor": serving.tensor_parallel_size,
+        "pipeline": serving.pipeline_parallel_size,
+        "data": serving.data_parallel_size,
+    }
+    return ", ".join(f"{name} {size}" for name, size in sizes.items() if size > 1 or name == "tensor")
+
+
+def _counted(gpus: int) -> str:
+    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+
+
+RULE = Rule(
+    "gpu-count",
+    Severity.ERROR,
+    "The container asks for another number of GPUs than the launch takes.",
+    of_launch=_problems,
+    names_basis=False,
+)

@@ -1,0 +1,39 @@
+"""Tensor parallelism with the 64 MiB of shared memory that a container has by itself."""
+
+from collections.abc import Iterator
+
+from tuner.checks.examine import Examined
+from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
+from tuner.checks.rules.surroundings import are_known, volume_of, whole_pod
+from tuner.manifests.launch import Pod
+from tuner.manifests.pod import SHARED_MEMORY
+
+
+def _problems(examined: Examined) -> Iterator[Problem]:
+    pod, arguments = whole_pod(examined), examined.arguments
+    if pod is None or arguments is None or pod.shares_host_memory or pod.gpus == 1:
+        return
+    size = arguments.serving.tensor_parallel_size
+    if size > 1 and are_known(examined, "tensor_parallel_size") and (what := _small(pod)):
+        needs = f"The {size} processes of tensor parallelism share memory at {SHARED_MEMORY}"
+        message = f"{needs}, and {what}. Mount an emptyDir of medium Memory there."
+        yield Problem(message, line_of(examined, "tensor"))
+
+
+def _small(pod: Pod) -> str:
+    """What is wrong with a pod's shared memory; empty if nothing is."""
+    volume = volume_of(SHARED_MEMORY, pod)
+    if volume is None or volume.path == "/":
+        return "nothing is mounted there: a container has 64 MiB"
+    if volume.kind == "emptyDir" and volume.medium != "Memory":
+        return f"{volume.name}, an emptyDir on the node's disk, is mounted there"
+    return ""
+
+
+RULE = Rule(
+    "shared-memory",
+    Severity.WARNING,
+    "Tensor parallelism has only the shared memory that a container has by itself.",
+    of_launch=_problems,
+    names_basis=False,
+)

@@ -1,0 +1,153 @@
+"""What the arguments of a launch and its pod say together: shared by the rules on pods. Pure.
+
+What is not stated for certain is None, and no rule judges it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tuner.arguments.vllm_options import scan
+from tuner.checks.examine import Examined
+from tuner.launch.cache_root import cache_root
+from tuner.launch.plan import as_bool, compiles
+from tuner.manifests.image import parse_image
+from tuner.manifests.launch import ManifestLaunch, Pod, Volume
+
+WHOLE = frozenset(
+    {
+        "CronJob",
+        "DaemonSet",
+        "Deployment",
+        "Job",
+        "LeaderWorkerSet",
+        "Pod",
+        "ReplicaSet",
+        "ReplicationController",
+        "StatefulSet",
+    }
+)
+"""Kinds that run pods as they are written; operators and charts add volumes, ports and probes of their own."""
+DEFAULT_PORT = "8000"
+"""Of `vllm serve` (`port` of vllm/entrypoints/openai/cli_args.py, 0.14.1 to 0.32.0)."""
+CACHE_HOME = "/root"
+"""HOME in vLLM's images, whose user is root."""
+COMPILED = "torch_compile_cache"
+"""Folder of the compile cache below the cache root (vllm/compilation/backends.py, all releases)."""
+_NEVER_CACHED = "VLLM_DISABLE_COMPILE_CACHE"
+_NO_PORT = ("--headless", "--uds", "--data-parallel-multi-port-external-lb", "-dpm")
+"""With these vLLM listens at no port, or at several."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """The value of an option.
+
+    Attributes:
+        text: None where it is not known.
+        line: where it is stated.
+    """
+
+    text: str | None
+    line: int
+
+
+def whole_pod(examined: Examined) -> Pod | None:
+    """The pod of a launch whose manifest states all of the pod; None for any other."""
+    launch = examined.launch
+    return launch.pod if launch.image and launch.shape in WHOLE else None
+
+
+def are_seen(examined: Examined) -> bool:
+    """Whether all arguments are seen."""
+    return examined.arguments is not None and not examined.hidden and stated(examined.launch, "--config") is None
+
+
+def stated(launch: ManifestLaunch, *spellings: str) -> Stated | None:
+    """The last value of an option, which is the one that counts; None where it is not set."""
+    value = None
+    for index, word in enumerate(launch.words):
+        name, equals, text = word.text.partition("=")
+        if _plain(name) not in spellings:
+            continue
+        if equals:
+            value = Stated(None if word.unknown else text, word.line)
+        else:
+            behind = next(iter(launch.words[index + 1 : index + 2]), None)
+            value = Stated(None if behind is None or behind.unknown else behind.text, word.line)
+    return value
+
+
+def options_of(launch: ManifestLaunch) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each option of a launch with its values, in order; bare words in front of all options belong to an empty name."""
+    name = ""
+    values: list[str] = []
+    for word in launch.words:
+        if word.text.startswith("-") and not word.text.lstrip("-")[:1].isdigit():
+            yield name, tuple(values)
+            option, equals, value = word.text.partition("=")
+            name, values = _plain(option), [value] if equals else []
+        else:
+            values.append(word.text)
+    yield name, tuple(values)
+
+
+def are_known(examined: Examined, *fields: str) -> bool:
+    """Whether the arguments state these fields of `Serving` as values, and not as variables."""
+    launch = examined.launch
+    settings = [setting for setting in scan(launch.args)[0] if setting.option.field in fields]
+    return not any(word.unknown for setting in settings for word in launch.words[setting.start : setting.stop])
+
+
+def api_port(examined: Examined) -> Stated | None:
+    """The port at which vLLM answers; None where there is not one, or it is not known."""
+    launch = examined.launch
+    if not are_seen(examined) or stated(launch, *_NO_PORT):
+        return None
+    port = stated(launch, "--port")
+    if port is None:
+        return Stated(DEFAULT_PORT, launch.line) if whole_pod(examined) else None
+    return port if port.text and port.text.isdecimal() else None
+
+
+def fills_a_cache(examined: Examined) -> bool:
+    """Whether the launch compiles, as far as is known, and vLLM keeps what it compiled."""
+    if examined.arguments is None or as_bool(examined.launch.env.get(_NEVER_CACHED) or ""):
+        return False
+    return compiles(examined.arguments) is not False
+
+
+def cache_folder(examined: Examined) -> str | None:
+    """The folder of the compile cache, with `/root` for a home that is not stated; None where a variable hides it."""
+    env = examined.launch.env
+    if None in (env.get(name, "") for name in ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")):
+        return None
+    variables = {name: value for name, value in env.items() if value is not None}
+    config = examined.arguments.compilation_config if examined.arguments else {}
+    root = cache_root({"HOME": CACHE_HOME, **variables})[0]
+    return str(config.get("cache_dir") or f"{root.rstrip('/')}/{COMPILED}")
+
+
+def named(folder: str) -> str:
+    """The folder of a compile cache as a message names it: the cache root, or the `cache_dir` that is set."""
+    return folder.removesuffix(f"/{COMPILED}")
+
+
+def home_is_known(examined: Examined) -> bool:
+    """Whether the launch's home is known: it is stated, or vLLM's own image runs as root."""
+    launch = examined.launch
+    if {"VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME"} & launch.env.keys():
+        return True
+    other_user = launch.pod is not None and launch.pod.other_user
+    return not other_user and bool(launch.image) and parse_image(launch.image or "").serves
+
+
+def volume_of(folder: str, pod: Pod) -> Volume | None:
+    """The volume that a folder lies on: the deepest mount above it."""
+    above = [volume for volume in pod.volumes if f"{folder}/".startswith(volume.path.rstrip("/") + "/")]
+    return max(above, key=lambda volume: len(volume.path), default=None)
+
+
+def _plain(name: str) -> str:
+    """An option's name as vLLM's parser reads it: underscores in front of dotted keys are dashes."""
+    option, dot, keys = name.partition(".")
+    return (option.replace("_", "-") if option.startswith("--") else option) + dot + keys
