@@ -7,13 +7,15 @@ from pathlib import Path, PurePath
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 SHELL_SUFFIXES = frozenset({".sh", ".bash", ".sbatch", ".slurm"})
 MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
+RESTRUCTURED_SUFFIXES = frozenset({".rst"})
 UNIT_SUFFIXES = frozenset({".service", ".container"})
 """Units of systemd, and Podman's Quadlets."""
-SCANNED_SUFFIXES = frozenset({".py", ".ipynb", ".rst", ".tf", ".toml", ".j2"})
+SCANNED_SUFFIXES = frozenset({".py", ".ipynb", ".tf", ".toml", ".j2"})
 """No launch is read from these; a place in them that starts vLLM is named."""
 RECIPE_NAMES = frozenset({"makefile", "gnumakefile", "justfile", ".justfile"})
 """Names of files that hold recipes for make and just, in small letters; they are searched as well."""
-_SUFFIXES = YAML_SUFFIXES | SHELL_SUFFIXES | MARKDOWN_SUFFIXES | UNIT_SUFFIXES | SCANNED_SUFFIXES
+_DOCUMENT_SUFFIXES = MARKDOWN_SUFFIXES | RESTRUCTURED_SUFFIXES
+_SUFFIXES = YAML_SUFFIXES | SHELL_SUFFIXES | _DOCUMENT_SUFFIXES | UNIT_SUFFIXES | SCANNED_SUFFIXES
 _SKIPPED_FOLDERS = frozenset({".git", "node_modules", ".venv", "__pycache__"})
 
 

@@ -1,21 +1,22 @@
 """The vLLM launches in one file, whatever kind of manifest it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import PurePath
 
 from tuner.manifests.docker import dockerfile_launches
 from tuner.manifests.excerpt import placed
-from tuner.manifests.files import MARKDOWN_SUFFIXES, YAML_SUFFIXES, is_dockerfile
+from tuner.manifests.files import MARKDOWN_SUFFIXES, RESTRUCTURED_SUFFIXES, YAML_SUFFIXES, is_dockerfile
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.markdown import Fence, excerpt_of, fences, markdown_launches
+from tuner.manifests.markdown import Block, excerpt_of, fences, indented_blocks, shell_launches_in
 from tuner.manifests.own_command import exported_launches
+from tuner.manifests.restructured import restructured_blocks
 from tuner.manifests.shell import shell_launches
 from tuner.manifests.unit import unit_launches
 from tuner.manifests.yaml_launches import yaml_launches
 
-_YAML_FENCES = frozenset({"yaml", "yml"})
-_OTHER_FENCES: dict[str, Callable[[str], Iterator[ManifestLaunch]]] = {
+_YAML_BLOCKS = frozenset({"yaml", "yml"})
+_OTHER_BLOCKS: dict[str, Callable[[str], Iterator[ManifestLaunch]]] = {
     "dockerfile": dockerfile_launches,
     "docker": dockerfile_launches,
     "containerfile": dockerfile_launches,
@@ -44,7 +45,9 @@ def launches_in(name: str, text: str) -> list[ManifestLaunch]:
     if suffix in YAML_SUFFIXES or suffix == ".json":
         launches = yaml_launches(text)
     elif suffix in MARKDOWN_SUFFIXES:
-        launches = _in_markdown(text)
+        launches = _in_blocks(text, chain(fences(text), indented_blocks(text)), shape="Markdown")
+    elif suffix in RESTRUCTURED_SUFFIXES:
+        launches = _in_blocks(text, restructured_blocks(text), shape="reStructuredText")
     elif suffix in _UNIT_SUFFIXES:
         launches = unit_launches(text)
     elif is_dockerfile(name):
@@ -54,20 +57,20 @@ def launches_in(name: str, text: str) -> list[ManifestLaunch]:
     return sorted(launches, key=lambda launch: launch.line)
 
 
-def _in_markdown(text: str) -> Iterator[ManifestLaunch]:
-    """The launches in fenced blocks: of shell text, and of whole manifests."""
-    yield from markdown_launches(text)
-    for fence in fences(text):
-        yield from _in_fence(text, fence)
+def _in_blocks(text: str, blocks: Iterable[Block], *, shape: str) -> Iterator[ManifestLaunch]:
+    """The launches in the blocks of a document: of shell text, and of whole manifests."""
+    for block in blocks:
+        yield from _in_block(text, block, shape)
 
 
-def _in_fence(text: str, fence: Fence) -> Iterator[ManifestLaunch]:
-    """The launches of a manifest in a block. A block that is not what its language says has none."""
-    excerpt = excerpt_of(text, fence)
-    other = _OTHER_FENCES.get(fence.language)
+def _in_block(text: str, block: Block, shape: str) -> Iterator[ManifestLaunch]:
+    """The launches in one block. A block that is not what its language says has none."""
+    yield from shell_launches_in(text, block, shape=shape)
+    excerpt = excerpt_of(text, block)
+    other = _OTHER_BLOCKS.get(block.language)
     if other is not None:
         yield from placed(other(excerpt.text), excerpt)
-    elif fence.language in _YAML_FENCES:
+    elif block.language in _YAML_BLOCKS:
         try:
             yield from list(yaml_launches(text, excerpt))
         except ValueError:  # documents leave out parts that their readers fill in
