@@ -214,14 +214,19 @@ def change_for(examined: Examined) -> Change | None:
     staying = [index for index in range(len(arguments.given)) if index not in removed]
     at = arguments.merged_at
     added = plan.launch.args[at : at + len(plan.launch.args) - len(arguments.rest)]
-    if any(word.owner is not None and word.owner.plain_yaml for word in examined.launch.words):
-        added = tuple(map(_compact, added))
+    added = _fitting(examined.launch, added)
     return Change(tuple(sorted(removed)), added, staying[at] if at < len(staying) else len(arguments.given))
 
 
-def _compact(argument: str) -> str:
-    """JSON without spaces behind its colons, which a YAML text without quotes cannot hold; other text as it is."""
-    return json.dumps(json.loads(argument), separators=(",", ":")) if argument.startswith("{") else argument
+def _fitting(launch: ManifestLaunch, added: tuple[str, ...]) -> tuple[str, ...]:
+    """Arguments as the place takes them: a YAML text without quotes takes JSON without spaces behind its colons."""
+    if not any(word.owner is not None and word.owner.plain_yaml for word in launch.words):
+        return added
+    fitting = []
+    for argument in added:
+        is_json = argument.startswith("{")
+        fitting.append(json.dumps(json.loads(argument), separators=(",", ":")) if is_json else argument)
+    return tuple(fitting)
 
 
 def _shared(launches: Iterable[ManifestLaunch]) -> frozenset[int]:
