@@ -34,6 +34,14 @@ ENDINGS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "APIKEY", "SECRETKEY", "ACCE
 FAMILIES = ("AWS_", "AZURE_", "GCP_", "GITHUB_", "GITLAB_", "GOOGLE_", "KUBE", "SSH_", "VAULT_")
 """Starts of the names with which clouds and build servers hand out access."""
 _NAMES = r"(?:api[_-]?key|access[_-]?key|token|secret|passw(?:or)?d|passphrase|signature|credential)"
+SECRET_OPTIONS = {
+    "--api-key": ("--api-k", "VLLM_API_KEY"),
+    "--hf-token": ("--hf-t", "HF_TOKEN"),
+    "--ssl-keyfile-password": ("--ssl-keyfile-", ""),
+}
+"""Option of vLLM that carries a secret -> its shortest spelling, and the variable that serves in its place; empty if
+none does. vLLM takes underscores for dashes, and a spelling that is cut short."""
+_SPELT = "|".join(option.removeprefix("--").replace("-", "[-_]") for option in SECRET_OPTIONS)
 PATTERNS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -41,7 +49,7 @@ PATTERNS = tuple(
         (r"-----BEGIN[A-Z ]{0,40}PRIVATE KEY-----(?s:.*?)(?:-----END[A-Z ]{0,40}PRIVATE KEY-----|\Z)", MASK),
         (r"(?i)(authorization[\"']?[ \t]{0,3}[:=][ \t]{0,3}[\"']?)(?:\w{1,20}[ \t]+)?[^\s\"',\\]+", rf"\1{MASK}"),
         (r"(?i)\b(bearer)[ \t]+[\w.~+/=-]{16,}", rf"\1 {MASK}"),
-        (r"(?i)(--api[-_]key[\"']?[\s,=]{1,3}[\"']?)[^\s\"',\\]+", rf"\1{MASK}"),
+        (rf"(?i)(--(?:{_SPELT})[\"']?[\s,=]{{1,3}}[\"']?)[^\s\"',\\]+", rf"\1{MASK}"),
         (rf"(?i)({_NAMES}[\"']?[ \t]{{0,3}}[:=][ \t]{{0,3}}[\"']?)(?![\d.]+\b)[^\s\"',;&<>\[\]\\]{{8,}}", rf"\1{MASK}"),
         (r"\b(?:hf_|gh[pousr]_|github_pat_|npm_)[A-Za-z0-9_]{16,}", MASK),
         (r"\b(?:sk|pk|rk|glpat|nvapi|pypi|xox[abeprs])-[\w-]{16,}", MASK),
@@ -51,8 +59,6 @@ PATTERNS = tuple(
 )
 """What a secret looks like in running text: in an address, behind its name, or by the start that its issuer gives it.
 Each repetition is bounded, or ends the match, so that a hostile text takes no longer than another."""
-
-_API_KEY = "--api-key"
 
 
 def is_withheld(name: str, value: str) -> bool:
@@ -105,13 +111,33 @@ def _is_number(value: str) -> bool:
     return re.fullmatch(r"-?\d{1,9}(\.\d{1,9})?", value) is not None
 
 
+def secret_option(argument: str) -> str | None:
+    """The option of `SECRET_OPTIONS` that an argument spells, with its value in the same argument or without."""
+    name = argument.partition("=")[0].replace("_", "-")
+    for option, (shortest, _) in SECRET_OPTIONS.items():
+        if name.startswith(shortest) and option.startswith(name):
+            return option
+    return None
+
+
+def secrets_in(args: Sequence[str]) -> list[str]:
+    """The options in an argument list that carry a secret, each once; one without a value carries none."""
+    options = []
+    for index, argument in enumerate(args):
+        option = secret_option(argument)
+        value = argument.partition("=")[2] or next(iter(args[index + 1 : index + 2]), "-")
+        if option and not value.startswith("-"):
+            options.append(option)
+    return list(dict.fromkeys(options))
+
+
 def without_keys(args: Sequence[str]) -> list[str]:
-    """Arguments without the API keys that clients must present: output goes into logs and files."""
+    """Arguments without the secrets that options carry: output goes into logs and files."""
     masked: list[str] = []
     in_keys = False
     for arg in args:
         option, equals, _ = arg.partition("=")
-        if option.replace("_", "-") == _API_KEY:
+        if secret_option(arg):
             in_keys = True
             masked.append(f"{option}={MASK}" if equals else arg)
         elif in_keys and not arg.startswith("-"):

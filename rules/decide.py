@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from rules.proof_finding import BLIND, ProofFinding, ProofWord
 from rules.reason import Reason, reason
+from rules.releases import FLAG_KEY as FLAG_KEY  # noqa: PLC0414  the name that decisions write, for their readers
 from rules.releases import Flag, FlagStatus
 from rules.verdict import AGAINST, FLAG, MOVED, WRONG_LAYER, Verdict, Word
 
-FLAG_KEY = "fast_moe_cold_start"
 MODE_KEY = "mode"
 """The key of the compilation config that says how vLLM compiles (0.14.1 to 0.33.0)."""
 MODE_NONE = 0

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rules.report import FlagObservation
 
 
+FLAG_KEY = "fast_moe_cold_start"
+
+
 class FlagForm(StrEnum):
     """How `CompilationConfig` knows the flag."""
 

@@ -321,3 +321,33 @@ def test_what_json_lacks_is_not_stored(path: Path, value: object) -> None:
     with pytest.raises(StoreError, match="cannot be stored"):
         VerdictStore(path).put(sample(1), replace(sample(2), report={"value": value}))
     assert not path.exists()
+
+
+# ---- several names
+
+
+def test_a_store_with_two_names_is_refused(tmp_path: Path) -> None:
+    """By either name, to read and to write: each would have a log of its own, and one would undo the other."""
+    first, second = tmp_path / "m.db", tmp_path / "h.db"
+    VerdictStore(first).put(sample())
+    second.hardlink_to(first)
+    for name in (first, second):
+        with pytest.raises(StoreError, match="has 2 names") as caught:
+            list(VerdictStore(name).entries())
+        assert "symbolic link" in caught.value.hint
+        with pytest.raises(StoreError, match="has 2 names"):
+            VerdictStore(name).put(sample())
+    second.unlink()
+    second.symlink_to(first)
+    assert len(list(VerdictStore(second).entries())) == 1
+
+
+def test_the_draft_of_a_killed_process_is_no_second_name(tmp_path: Path) -> None:
+    """A store that was made in that moment is read and written."""
+    store = tmp_path / "m.db"
+    VerdictStore(store).put(sample())
+    draft = tmp_path / ".new-store-killed" / store.name
+    draft.parent.mkdir()
+    draft.hardlink_to(store)
+    VerdictStore(store).put(sample())
+    assert len(list(VerdictStore(store).entries())) == 1

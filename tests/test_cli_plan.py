@@ -28,9 +28,8 @@ from fake_environment import (
 from msgspec.structs import replace as with_fields
 
 from rules.reason import reason
-from rules.releases import flag_status
+from tuner.environment.document import environment_document
 from tuner.environment.environment import Environment
-from tuner.launch.document import environment_document
 
 FLAG = "fast_moe_cold_start"
 DRAFT = ["--speculative-config", json.dumps({"model": str(LLAMA), "num_speculative_tokens": 1})]
@@ -137,9 +136,8 @@ def always_on(folder: Path) -> tuple[Environment, Path]:
     environment = with_fields(
         serving_in(folder / "env", {"vllm": "0.15.0", "torch": "2.9.1"}).read(), platform="cuda", gpu="NVIDIA H100"
     )
-    flag = flag_status(environment.vllm, environment.torch, environment.platform)
     file = folder / "environment.json"
-    file.write_text(json.dumps(environment_document(environment, flag)))
+    file.write_text(json.dumps(environment_document(environment)))
     return environment, file
 
 

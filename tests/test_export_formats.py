@@ -13,11 +13,10 @@ from fake_environment import ERNIE, MIXTRAL, described, model_like, sample, samp
 from manifest_argv import argv_of, patch_in
 
 from cache.verdicts.store import VerdictStore
-from rules.releases import flag_status
+from tuner.environment.document import environment_document
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import PREFIX
 from tuner.exports.formats import RENAMED, USES, Format
-from tuner.launch.document import environment_document
 
 GOLDEN = Path(__file__).parent / "golden"
 LAUNCH = ("--cache-root", "/var/cache/vllm", "--", "-tp", "4", "-pp", "2", "--served-model-name", "it's $HOME")
@@ -133,8 +132,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     seen = {"field": "absent", "effective_when_true": None, "counter_ran": None}
     store, saved = folder / "verdicts.sqlite", folder / "environment.json"
     sample_in(store, environment, ERNIE, sample(ERNIE, "flag-live") | {"flag": seen})
-    flag = flag_status(environment.vllm, environment.torch, environment.platform)
-    saved.write_text(json.dumps(environment_document(environment, flag)), encoding="utf-8")
+    saved.write_text(json.dumps(environment_document(environment)), encoding="utf-8")
     return Bench(folder, saved, store)
 
 
@@ -264,7 +262,8 @@ def test_a_probe_asks_where_the_server_listens(bench: Bench) -> None:
 
 def test_an_api_key_in_the_arguments_is_pointed_out(bench: Bench) -> None:
     """It is the user's own argument, and it would lie in a file."""
-    assert "# the arguments hold an API key;" in bench.text("deployment", "--", "--api-key", "k")
+    text = bench.text("deployment", "--", "--api-key", "k")
+    assert "# the arguments hold a secret (--api-key); VLLM_API_KEY from a Secret" in text
 
 
 def test_a_name_begins_with_a_letter(bench: Bench, tmp_path: Path) -> None:

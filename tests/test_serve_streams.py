@@ -141,6 +141,21 @@ def test_a_result_that_cannot_be_written_is_a_failure(shell: Shell, redirection:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("words", [["--help"], ["verdict", "--help"]])
+def test_help_that_cannot_be_written_is_a_failure(words: list[str]) -> None:
+    """It ends with 1 and a sentence, too; a reader that goes away, as `head` does, hears nothing."""
+    command = [sys.executable, "-m", "tuner", *words]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["tuner: The result cannot be written: No space left on device."]
+    read, write = os.pipe()
+    os.close(read)
+    gone = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(write)
+    assert (gone.returncode, gone.stderr) == (1, "")
+
+
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 def test_a_message_that_cannot_be_written_changes_no_exit_code(shell: Shell, redirection: str) -> None:
     """`verdict` of an unknown model ends with 3, and of a folder that is not there with 1."""

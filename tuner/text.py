@@ -7,8 +7,8 @@ LABEL = 14
 
 
 def line(label: str, text: object) -> str:
-    """One labelled line."""
-    return f"{label:<{LABEL}}{text}"
+    """One labelled line; a text of others begins no line of its own."""
+    return f"{label:<{LABEL}}{visible(str(text))}"
 
 
 def lines(label: str, texts: Sequence[object]) -> str:
@@ -18,8 +18,9 @@ def lines(label: str, texts: Sequence[object]) -> str:
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:
     """Left-aligned columns; the last one is not padded."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    shown = [tuple(map(visible, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
 
 
 def visible(text: str) -> str:

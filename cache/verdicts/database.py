@@ -18,6 +18,10 @@ Result = TypeVar("Result")
 _TICK = 20_000_000
 """Nanoseconds; the kernel's clock stamps files in steps of up to 10 ms."""
 
+_DRAFTS = ".new-store-"
+"""How the folders begin in which `create` makes a store."""
+_ATTEMPTS = 3
+
 
 class Found(NamedTuple):
     """What one SELECT gave, and the schema of the file it was asked of."""
@@ -70,7 +74,7 @@ def create(file: Path) -> None:
     from tempfile import TemporaryDirectory  # noqa: PLC0415  only the first write of all needs it
 
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".new-store-", dir=file.parent) as folder:
+    with TemporaryDirectory(prefix=_DRAFTS, dir=file.parent) as folder:
         blank = Path(folder, file.name)
         with closing(connect_to_write(blank, "rwc")) as connection, connection:
             make(connection)
@@ -200,8 +204,28 @@ def _require_content(path: Path, file: Path) -> None:
     found = file.stat()
     if not S_ISREG(found.st_mode):
         raise StoreError(f"The verdict store {path} is no file.", hint="Name a file with --store.")
+    _require_one_name(path, file)
     if found.st_size == 0:
         raise StoreError(f"The verdict store {path} {DAMAGED}: it is empty.", hint=recovery_hint(file))
+
+
+def _require_one_name(path: Path, file: Path) -> None:
+    """Refuse a file with several names: SQLite puts its log beside the name, so a writer by one name undoes another.
+
+    A draft of `create`, of a process that is making the store now or was killed, is no name that anybody opens.
+    """
+    for _ in range(_ATTEMPTS):
+        names = file.stat().st_nlink
+        if names == 1:
+            return
+        drafts = [draft for draft in file.parent.glob(f"{_DRAFTS}*/{file.name}") if draft.samefile(file)]
+        if names - len(drafts) <= 1:
+            return
+        time.sleep(_TICK / 1e9)  # the draft may have gone between the two looks
+    raise StoreError(
+        f"The verdict store {path} has {names} names (hard links), and each would keep a log of its own.",
+        hint="Keep one name and remove the others; a symbolic link may stand in their place.",
+    )
 
 
 def _read_here(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:

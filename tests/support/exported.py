@@ -24,10 +24,9 @@ from fake_environment import (
     tuner,
 )
 
-from rules.releases import flag_status
+from tuner.environment.document import environment_document
 from tuner.exports.choices import Wrap
 from tuner.exports.formats import Format
-from tuner.launch.document import environment_document
 
 UNIFORM, CONDITIONAL = "mistralai/Mixtral-8x7B-v0.1", "baidu/ERNIE-4.5-VL-28B-A3B-PT"
 RELEASES = {"flag-live": SETTABLE, "current": INERT}
@@ -113,9 +112,8 @@ def bench_in(folder: Path, release: str, platform: str = "cuda") -> Bench:
         hub_model(folder / "hub", name, model)
         report = sample(model, release)
         sample_in(store, environment, model, also_proved(report, *PROVED) if model == MIXTRAL else report)
-    flag = flag_status(environment.vllm, environment.torch, environment.platform)
     saved = folder / "environment.json"
-    saved.write_text(json.dumps(environment_document(environment, flag)), encoding="utf-8")
+    saved.write_text(json.dumps(environment_document(environment)), encoding="utf-8")
     return Bench(folder, saved, store)
 
 

@@ -19,6 +19,8 @@ from rules.errors import ErrorKind, TunerError
 from rules.releases import named_release
 from tuner.arguments.serving import Serving, read_serving, stored_objects
 from tuner.arguments.vllm_options import Setting, scan
+from tuner.untrusted.files import read_plain
+from tuner.untrusted.json_text import MAX_BYTES
 
 _FIELD = "compilation_config"
 
@@ -185,7 +187,10 @@ def _load(path: str, read_text: Callable[[str], str]) -> dict[Any, Any]:
 
 
 def _read_file(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
+    data = read_plain(Path(path), MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    return data.decode("utf-8")
 
 
 def _as_arguments(options: Mapping[Any, Any]) -> list[str]:

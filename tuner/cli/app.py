@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from rules.releases import flag_status
 from tuner import __version__
 from tuner.cli import cache as cli_cache
 from tuner.cli import check as cli_check
@@ -37,7 +36,7 @@ from tuner.cli.options import (
     TrustRemoteCode,
     VllmArgs,
 )
-from tuner.cli.output import conclude, failures, present, print_json, refuse, result
+from tuner.cli.output import conclude, failures, present, print_json, refuse, result, say
 from tuner.cli.settings import defaults_of_commands, project_settings
 from tuner.exports.formats import Format
 
@@ -76,20 +75,31 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
-def env(python: Python = None, as_json: Json = False) -> None:
+def env(
+    python: Python = None,
+    script: Annotated[
+        bool,
+        typer.Option("--script", help="Print a Python script that prints the JSON document inside an image."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show the serving environment and what the flag can do there."""
+    from tuner.environment.document import environment_document, flag_in
     from tuner.environment.environment import read_environment
+    from tuner.environment.script import script_text
     from tuner.environment.text import environment_text
-    from tuner.launch.document import environment_document
 
+    if script:
+        if python or as_json:
+            raise typer.BadParameter("it takes no other option", param_hint="--script")
+        result(script_text(), end="")
+        return
     with failures(as_json):
         environment = read_environment(python, whole=True)
-        place = (environment.vllm, environment.torch, environment.platform)
-        flag = flag_status(*place, facts=environment.flag_facts)
         if as_json:
-            print_json(environment_document(environment, flag))
+            print_json(environment_document(environment))
         else:
-            result(environment_text(environment, flag))
+            result(environment_text(environment, flag_in(environment)))
 
 
 @app.command()
@@ -230,6 +240,7 @@ def export(
     from tuner.compile_cache.launch_digest import recorded
     from tuner.exports.choices import Choices
     from tuner.exports.formats import writer
+    from tuner.exports.server import secret_notes
 
     with failures(as_json=form == "json", name=model):
         write = writer(form, Choices(image, name, wrap, container, nodes, model_uri, cold_start))
@@ -238,6 +249,8 @@ def export(
         launch_plan = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if form != Format.JSON:
             refuse(launch_plan)
+        for note in secret_notes(launch_plan.launch.args):
+            say(f"tuner: {note}")
         warmed = recorded(launch_plan, os.environ)
         result(write(launch_plan, warmed.cold_seconds if warmed else None), end="")
         conclude(launch_plan)

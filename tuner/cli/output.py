@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from rules.decide import Refusal
 from rules.errors import TunerError
@@ -20,6 +20,7 @@ from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.errors import ExitCode, exit_code_of
 from tuner.model.patience import telling
+from tuner.text import visible
 
 if TYPE_CHECKING:
     from cache.verdicts.store import VerdictStore
@@ -57,8 +58,8 @@ def stop_on_signals() -> None:
 def complain(message: str, hint: str) -> None:
     """Say on stderr what is wrong and what to do next."""
     say(f"tuner: {message}")
-    if hint:
-        say(f"  {hint}")
+    for line in hint.splitlines():  # of a log's end, several
+        say(f"  {line.strip()}")
 
 
 def written_to(store: "VerdictStore") -> "VerdictStore":
@@ -127,18 +128,26 @@ def result(text: str, end: str = "\n") -> None:
         sys.stdout.write((text + end).encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
-        if not isinstance(error, BrokenPipeError):
-            say(f"tuner: The result cannot be written: {error.strerror}.")
-        raise SystemExit(ExitCode.ERROR) from None
+        end_unwritten(error)
+
+
+def end_unwritten(error: OSError) -> NoReturn:
+    """End with 1 because a result cannot be written; `error` is what the system said."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+    if not isinstance(error, BrokenPipeError):
+        say(f"tuner: The result cannot be written: {error.strerror}.")
+    raise SystemExit(ExitCode.ERROR) from None
 
 
 def say(sentence: str) -> None:
-    """Anything that is no result, on stderr. Where that is closed or full nothing is said, and the command goes on."""
+    """Anything that is no result, on stderr, as one line: a name of others neither begins a line nor moves the cursor.
+
+    Where stderr is closed or full nothing is said, and the command goes on.
+    """
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(sentence + "\n")
+        sys.stderr.write(visible(sentence) + "\n")
         sys.stderr.flush()
     except OSError:
         # What is left in its buffer would be written once more at Python's end, and make that fail.

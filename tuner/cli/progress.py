@@ -13,6 +13,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from tuner.text import visible
+
 SHOWN_WORKERS = 12
 """Rows of the live table, so that it fits a small terminal."""
 COLOURS = {
@@ -64,7 +66,7 @@ class Board:
     def stage(self, worker: int, stage: str, name: str) -> None:
         """Show what a worker begins: `import`, `probe` or `list`, and the model's name."""
         with self._lock:
-            text = self._sentence(worker, stage, name)
+            text = visible(self._sentence(worker, stage, name))
             self._rows[worker] = Row(name, text, time.monotonic())
             self._say(text)
 
@@ -75,7 +77,7 @@ class Board:
             for worker in [worker for worker, row in self._rows.items() if row.name == name]:
                 del self._rows[worker]
             if self._each:
-                self._say(f"{name}: {word} ({seconds:.1f} s; {self._counts.total()} of {self.total} done)")
+                self._say(f"{visible(name)}: {word} ({seconds:.1f} s; {self._counts.total()} of {self.total} done)")
 
     def _sentence(self, worker: int, stage: str, name: str) -> str:
         if stage == "probe":
@@ -142,8 +144,8 @@ def working() -> Iterator[Callable[[str], None]]:
     console, begin = Console(stderr=True), time.monotonic()
     if console.is_terminal and not console.is_dumb_terminal:
         with console.status("") as status:
-            yield lambda text: status.update(Text(text))
+            yield lambda text: status.update(Text(visible(text)))
         return
     yield lambda text: console.print(
-        f"[{time.monotonic() - begin:5.0f} s] {text}", markup=False, highlight=False, soft_wrap=True
+        f"[{time.monotonic() - begin:5.0f} s] {visible(text)}", markup=False, highlight=False, soft_wrap=True
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rules.errors import ErrorKind, TunerError
-from tuner.cli.output import failures, print_json, result, say, written_to
+from tuner.cli.output import complain, failures, print_json, result, say, written_to
 from tuner.errors import ExitCode
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
         else:
             result(verdicts_table(entries))
         if unreadable:
-            say(f"tuner: {unreadable_text(unreadable)}")
+            complain(*unreadable_text(unreadable))
 
 
 @app.command()

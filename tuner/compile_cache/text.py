@@ -43,7 +43,7 @@ def root_text(root: CacheRoot, now: float) -> str:
 
 
 def _stray_row(stray: StrayItem) -> tuple[str, str, str]:
-    return visible(stray.path), size_text(stray.size), _counted(stray.files, "file")
+    return stray.path, size_text(stray.size), _counted(stray.files, "file")
 
 
 def _row(root: CacheRoot, now: float, entry: CacheEntry) -> tuple[str, ...]:
@@ -68,19 +68,19 @@ def _launch_cells(records: Sequence[WarmRecord]) -> tuple[str, str, str, str]:
     if not records:
         return "-", "-", "-", "-"
     newest = records[0]
-    launch = visible(newest.digest[:12])
+    launch = newest.digest[:12]
     if len(records) > 1:
         launch += f" +{len(records) - 1}"
-    return visible(newest.model), visible(newest.vllm), visible(newest.gpu or "-"), launch
+    return newest.model, newest.vllm, newest.gpu or "-", launch
 
 
 def _totals(root: CacheRoot) -> Iterator[str]:
-    yield line("root", visible(str(root.path)))
+    yield line("root", root.path)
     yield line("total", f"{_counted(len(root.entries), 'entry', 'entries')}, {size_text(root.size)}")
     yield line("", f"beside them {size_text(_total(root.beside))}")
     yield line("last use", _READS[root.noted_reads])
     for note in _notes(root):
-        yield line("note", visible(note))
+        yield line("note", note)
 
 
 def _total(things: Iterable[StrayItem | Candidate]) -> int:
@@ -190,7 +190,7 @@ def pruned_text(pruned: Pruned) -> str:
     """One line for each thing that goes or stays, and a line with the sum."""
     verb = "would go" if pruned.dry else "gone"
     rows = [(verb, *_candidate_cells(candidate)) for candidate in pruned.removed]
-    rows += [(verb, visible(path), "", "names what goes") for path in pruned.records]
+    rows += [(verb, path, "", "names what goes") for path in pruned.records]
     rows += [("stays", *_candidate_cells(candidate)) for candidate in pruned.pruning.staying]
     freed, total = size_text(_total(pruned.removed)), size_text(pruned.root.size)
     summary = f"{_counted(len(pruned.removed), 'thing')}, {freed}, {verb}; entries were {total}"
@@ -217,7 +217,7 @@ def _candidate_part(candidate: Candidate) -> dict[str, Any]:
 
 
 def _candidate_cells(candidate: Candidate) -> tuple[str, str, str]:
-    return visible(candidate.path), size_text(candidate.size), visible(candidate.why)
+    return candidate.path, size_text(candidate.size), candidate.why
 
 
 def _time(seconds: float) -> str:

@@ -7,6 +7,7 @@ from msgspec import structs
 from tuner.compile_cache.size import size_text
 from tuner.compile_cache.warm import Warmed
 from tuner.launch.startup_budget import PERIOD_S, budget
+from tuner.text import line
 
 SCHEMA_VERSION = 1
 
@@ -37,7 +38,7 @@ def warmed_text(warmed: Warmed) -> str:
         ("second start", f"{record.warm_seconds:.0f} s, {outcome}{proof}"),
         ("startupProbe", f"periodSeconds {PERIOD_S}, failureThreshold {_startup(warmed) // PERIOD_S}"),
     ]
-    return "\n".join(f"{name:<13} {value}" for name, value in rows)
+    return "\n".join(line(name, value) for name, value in rows)
 
 
 def _startup(warmed: Warmed) -> int:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from rules.decide import FLAG_KEY
-from rules.releases import TORCH_BOUND, Counting, FlagFacts, FlagForm
+from rules.releases import FLAG_KEY, TORCH_BOUND, Counting, FlagFacts, FlagForm
 from tuner.untrusted.files import read_plain
 
 COMPILATION = "config/compilation.py"

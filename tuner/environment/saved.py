@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rules.errors import ErrorKind, TunerError
 from tuner.environment.environment import Environment, read_environment
+from tuner.untrusted.files import read_plain
 from tuner.untrusted.json_text import MAX_BYTES, parse_object
 
 
@@ -31,9 +32,7 @@ def read_saved_environment(path: Path) -> Environment:
     """
     hint = "Make it with `tuner env --json > FILE` where the server will run."
     try:
-        with path.open("rb") as file:  # not `read_plain`: a shell's `<(tuner env --json)` is a pipe
-            data = file.read(MAX_BYTES + 1)
-        return Environment.from_dict(parse_object(data)["environment"])
+        return Environment.from_dict(parse_object(read_plain(path, MAX_BYTES + 1))["environment"])
     except OSError as error:
         raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=hint, kind=ErrorKind.ENVIRONMENT) from None
     except (ValueError, KeyError, TypeError):

@@ -9,6 +9,7 @@ from typing import Any
 from cache.verdicts.entry import Entry
 from rules.proof_finding import ProofWord
 from rules.verdict import Verdict
+from tuner.text import visible
 from tuner.verdicts.origin import HERE, origin_of, origin_told
 
 
@@ -127,7 +128,7 @@ def _line(conflict: Conflict) -> str:
     was = f"{conflict.was.word} ({origin_told(stored)}, {stored.probed_at[:10]})"
     now = f"{conflict.now.word} (this file, {new.probed_at[:10]})"
     said = f"{now} in place of {was}" if conflict.fate in STORED else f"{was} stays, not {now}"
-    return f"      {new.digest[:12]}  {new.key['architecture']}: {said}"
+    return f"      {new.digest[:12]}  {visible(str(new.key['architecture']))}: {said}"
 
 
 def _hides(was: Verdict, now: Verdict) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rules.errors import ErrorKind, TunerError
+from tuner.untrusted.files import read_plain
 from tuner.verdicts.origin import shown
 
 if TYPE_CHECKING:
@@ -173,8 +174,7 @@ def _key_id(encoded: bytes) -> str:
 
 def _read(file: Path, limit: int, name: str, hint: str) -> bytes:
     try:
-        with file.open("rb") as stream:
-            text = stream.read(limit + 1)
+        text = read_plain(file, limit + 1)
     except OSError as error:
         raise TunerError(
             f"The {name} {file} cannot be read: {error.strerror}.", hint=hint, kind=ErrorKind.SIGNATURE

@@ -17,6 +17,7 @@ from rules.verdict import Verdict
 from tuner.exchange.bundle import MAX_LINE, Bundled, BundleError, line_in, line_of
 from tuner.exchange.conflict import STORED, Conflict, Imported, ImportOutcome, resolve_conflict, same
 from tuner.exchange.signing import Signed, signature_file
+from tuner.untrusted.files import open_plain
 from tuner.verdicts.identity import rules_digest
 from tuner.verdicts.lookup import current_verdict, known_verdict
 
@@ -121,7 +122,7 @@ def _distinct(path: Path, signed: Signed | None, now: str) -> tuple[list[Entry],
 def _lines(path: Path, text: bytes | None) -> Iterator[tuple[int, bytes]]:
     """Each line with its number, from 1; one that is too long is cut, and still too long."""
     try:
-        with path.open("rb") if text is None else BytesIO(text) as stream:
+        with open_plain(path) if text is None else BytesIO(text) as stream:
             number = 0
             while line := stream.readline(MAX_LINE + 1):
                 number += 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rules.errors import ErrorKind, TunerError
 from tuner.exports.choices import Choices
+from tuner.launch.text import require_utf8
 
 if TYPE_CHECKING:
     from tuner.launch.plan import Plan
@@ -68,7 +69,8 @@ def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]
     """The writer of a format: from a plan, and from the seconds of its recorded cold start if there is one.
 
     Raises:
-        TunerError: there is no such format, or it has no use for a choice that was made.
+        TunerError: there is no such format, or it has no use for a choice that was made. The writer raises it for a
+            launch with a word that is not UTF-8.
     """
     if name in RENAMED:
         raise TunerError(f"The format {name} has another name now.", hint=f"Use {RENAMED[name]}.", kind=ErrorKind.USAGE)
@@ -86,7 +88,12 @@ def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]
                 kind=ErrorKind.USAGE,
             )
     write = _writers()[Format(name)]
-    return lambda plan, measured: write(plan, replace(choices, cold_start=choices.cold_start or measured))
+
+    def written(plan: "Plan", measured: float | None) -> str:
+        require_utf8(plan)
+        return write(plan, replace(choices, cold_start=choices.cold_start or measured))
+
+    return written
 
 
 def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:

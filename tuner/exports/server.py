@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from cache.secrets import SECRET_OPTIONS, secrets_in
 from rules.errors import ErrorKind, TunerError
 from tuner.arguments.serve_arguments import parse
 from tuner.arguments.serving import Serving
@@ -125,12 +126,21 @@ def _notes(plan: Plan) -> list[str]:
         notes.append(f"the model {name} is a folder: the container needs it at that path")
     if "--config" in args:
         notes.append("the arguments read a --config file: the container needs it at that path")
-    if _last(args, "--api-key") is not None:
-        notes.append("the arguments hold an API key; VLLM_API_KEY from a Secret keeps it out of files")
+    notes += secret_notes(args)
     if plan.launch.cache["source"] == "compilation_config.cache_dir":
         notes.append(
             f"compile caches go to {plan.launch.cache['location']}; they last as long as what is mounted there"
         )
+    return notes
+
+
+def secret_notes(args: Sequence[str]) -> list[str]:
+    """What to say of each option that carries a secret into a file, and what to do instead."""
+    notes = []
+    for option in secrets_in(args):
+        variable = SECRET_OPTIONS[option][1]
+        instead = f"{variable} from a Secret keeps it out of files" if variable else "keep the file to yourself"
+        notes.append(f"the arguments hold a secret ({option}); {instead}")
     return notes
 
 

@@ -1,6 +1,6 @@
 """The one JSON document that `probe`, `verdict`, `plan` and `export` share. Pure.
 
-`SCHEMA_VERSION` changes when a field is removed or means something else; new fields do not change it.
+`SCHEMA_VERSION` counts for all of these documents.
 """
 
 import json
@@ -14,13 +14,11 @@ from rules.errors import TunerError
 from rules.launch_key import HARMLESS_VARIABLES
 from rules.proof_finding import PLAIN
 from rules.reason import parts
-from rules.releases import Flag
 from rules.verdict import Verdict
-from tuner.environment.environment import Environment
+from tuner.environment.document import SCHEMA_VERSION as SCHEMA_VERSION  # noqa: PLC0414  of these documents, too
+from tuner.environment.document import environment_part
 from tuner.launch.plan import Plan
 from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, replays_part, whole_part
-
-SCHEMA_VERSION = 2
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
@@ -94,20 +92,6 @@ def model_part(plan: Plan) -> dict[str, Any]:
         "model_impl": plan.subject.model_impl,
         "revision": model.revision,
         "fingerprint": model.fingerprint,
-    }
-
-
-def environment_document(environment: Environment, flag: Flag) -> dict[str, Any]:
-    """What `tuner env --json` prints; `--environment FILE` reads it back."""
-    return {"schema_version": SCHEMA_VERSION, "environment": environment_part(environment, flag)}
-
-
-def environment_part(environment: Environment, flag: Flag) -> dict[str, Any]:
-    """The serving environment and what the flag can do there."""
-    return environment.to_dict() | {
-        "flag_status": str(flag.status),
-        "flag_reason": flag.reason,
-        "flag_source": flag.source,
     }
 
 

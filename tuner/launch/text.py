@@ -1,12 +1,14 @@
 """Verdicts, plans and environments as text for people. Pure: values in, text out."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 
 from rules.decide import FLAG_KEY, MODE_KEY
+from rules.errors import ErrorKind, TunerError
 from rules.reason import sentences
 from tuner.launch.plan import Plan
-from tuner.text import line, lines
+from tuner.text import line, lines, visible
 from tuner.verdicts.origin import accepted, imported_short
 from tuner.verdicts.text import evidence_text, judged_text
 
@@ -17,7 +19,7 @@ def verdict_text(plan: Plan) -> str:
     entry, report = plan.lookup.entry, plan.lookup.report
     head = [line("model", f"{model.name} ({model.architecture})")]
     if verdict is None or entry is None or report is None:
-        way_out = line("next", f"tuner probe {shlex.quote(model.name)}")
+        way_out = line("next", f"tuner probe {_shell_word(model.name)}")
         return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.lookup.miss), way_out])
     checked = "source files unchanged since" if plan.lookup.verified else "source files not at hand, not compared"
     rests_on = evidence_text(entry, report, verdict, checked, accepted(plan.lookup))
@@ -55,11 +57,30 @@ def shell_text(plan: Plan) -> str:
 
     It starts the module behind `vllm serve`, which takes the model by option only: it ignores a positional one and
     serves its default (vllm/entrypoints/openai/api_server.py, 0.16.0 to 0.32.0).
+
+    Raises:
+        TunerError: a word is not UTF-8.
     """
+    require_utf8(plan)
     model, *rest = plan.launch.args
     variables = [f"{name}={value}" for name, value in plan.launch.env.items()]
     command = [plan.subject.environment.python, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *rest]
     return shlex.join([*(["env", *variables] if variables else []), *command])
+
+
+def require_utf8(plan: Plan) -> None:
+    """Refuse a launch with a word that is not UTF-8: written as text it would name another file.
+
+    Raises:
+        TunerError: it names the word.
+    """
+    for word in (plan.subject.environment.python, *plan.launch.args, *plan.launch.env.values()):
+        if any("\ud800" <= char <= "\udfff" for char in word):
+            raise TunerError(
+                f"The word {visible(word)} is not UTF-8, and no text can hold it.",
+                hint="Give the folder another name, or a link to it with such a name.",
+                kind=ErrorKind.EXPORT,
+            )
 
 
 def serve_line(plan: Plan) -> str:
@@ -74,5 +95,22 @@ def serve_line(plan: Plan) -> str:
 
 
 def command_line(command: Sequence[str], env: Mapping[str, str]) -> str:
-    """A command as a POSIX shell would take it."""
-    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in env.items()), shlex.join(command)])
+    """A command as a shell takes it, in one line without control characters.
+
+    A word with such characters is quoted as `$'...'`, which POSIX has had since 2024 and bash and zsh for long.
+    """
+    variables = [f"{name}={_shell_word(value)}" for name, value in env.items()]
+    return " ".join([*variables, *map(_shell_word, command)])
+
+
+def _shell_word(text: str) -> str:
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_in_quotes, text)) + "'"
+
+
+def _in_quotes(char: str) -> str:
+    """A character inside `$'...'`; what is not printable as its bytes, each in octal digits."""
+    if char in "\\'":
+        return f"\\{char}"
+    return char if char.isprintable() else "".join(f"\\{byte:03o}" for byte in os.fsencode(char))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rules.report import parse_report
 from rules.verdict import Witness
-from tuner.text import columns
+from tuner.text import columns, visible
 from tuner.verdicts.evidence import clipped
 from tuner.verdicts.text import witness_text
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def probed_text(results: Sequence["Probed"]) -> str:
     """The output of `tuner probe`: the witnesses of unsafe verdicts, then a line for each model."""
     heads = ("MODEL", "VERDICT", "MOE LAYERS", "SECONDS", "NOTE")
-    witnesses = [f"{result.name}\n{witness_text(w)}\n" for result in results if (w := witness_of(result))]
+    witnesses = [f"{visible(result.name)}\n{witness_text(w)}\n" for result in results if (w := witness_of(result))]
     return "\n".join([*witnesses, columns([heads, *map(probed_row, results)])])
 
 

@@ -107,12 +107,12 @@ def short_names(*orders: Sequence[str]) -> list[list[str]]:
     return [[".".join(parts[shared:]) or parts[-1] for parts in order] for order in split]
 
 
-def unreadable_text(count: int) -> str:
-    """What `tuner verdicts list` says of entries that this release cannot read."""
+def unreadable_text(count: int) -> tuple[str, str]:
+    """What `tuner verdicts list` says of entries that this release cannot read, and what to do."""
     entries = "1 entry" if count == 1 else f"{count} entries"
     return (
-        f"This release cannot read {entries}: an older one wrote them, or they are damaged. They decide nothing.\n"
-        "  Probe the models again, or remove an entry with `tuner verdicts forget KEY`."
+        f"This release cannot read {entries}: an older one wrote them, or they are damaged. They decide nothing.",
+        "Probe the models again, or remove an entry with `tuner verdicts forget KEY`.",
     )
 
 

@@ -9,6 +9,7 @@ bit where this reader refuses them.
 
 import hashlib
 import os
+import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ def opened(path: Path) -> Iterator["Archive"]:
         ArchiveError: the file is not an archive, or damaged; also from within the context.
         OSError: the file cannot be read.
     """
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise ArchiveError("it is no regular file", hint=_DAMAGED)
     with path.open("rb") as file:
         try:
             yield Archive(_decompressed(file))
