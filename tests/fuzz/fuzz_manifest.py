@@ -29,7 +29,9 @@ from tuner.manifests.find import launches_in
 HERE = File(__file__).parents[1]
 CONFIGS = HERE.parent / "examples" / "models"
 MODELS = ("mistralai/Mixtral-8x7B-v0.1", "baidu/ERNIE-4.5-VL-28B-A3B-PT")
-SUFFIXES = (".yaml", ".yaml", ".yaml", ".sh", ".md", ".json", ".Dockerfile", ".service", ".container")
+READ = (".yaml", ".yaml", ".yaml", ".sh", ".md", ".json", ".Dockerfile", ".service", ".container")
+SEARCHED = (".py", ".tf", ".rst", ".ipynb")
+SUFFIXES = (*READ, *SEARCHED)
 LONGEST_TEXT = 2_500
 """Characters: time goes by the size, and most of a large manifest is no launch."""
 LAUNCH = "vllm serve {model} --tensor-parallel-size 2 --compilation-config '{{\"mode\": 3}}'\n"
@@ -163,6 +165,6 @@ def applied(file: File, knowledge: Knowledge) -> str:
 
 def require_sayable(made: Applied) -> None:
     """What is left alone is said in sentences, and a file without a change has no diff."""
-    assert all(said.strip() for said in (*made.left_alone, *made.warnings))
+    assert all(said.strip() for said in (*(alone.sentence for alone in made.left_alone), *made.warnings))
     assert bool(made.diff()) == (made.after != made.before)
     assert made.changed == 0 or made.after != made.before

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 
 from tuner.manifests.mention import MENTION, Lines, Mention
-from tuner.manifests.mentions_in_shell import form_of_words, shell_mentions
+from tuner.manifests.mentions_in_shell import form_of_words, shell_mentions, written_mentions
 
 _CLASSES = frozenset({"LLM", "AsyncLLM", "LLMEngine", "AsyncLLMEngine", "AsyncEngineArgs", "EngineArgs"})
 _RAY = re.compile(r"\bray\.(?:serve|data)\.llm\b")
@@ -17,6 +17,15 @@ _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+vllm\b", re.MULTILINE)
 _CALL = re.compile(r"^[^#\n\"']*\b(LLM|AsyncEngineArgs|EngineArgs)\(", re.MULTILINE)
 _SPEAKING = re.compile(r"print|log|debug|info|warning|warn|error|exception|critical|fail|skip|add_argument|\w*Error")
 """Names of calls that show their text."""
+_RUNNING = re.compile(
+    r"run\w*|system|Popen|popen|call|check_call|check_output|getoutput|getstatusoutput|spawn\w*|exec\w*|start\w*"
+    r"|launch\w*|create_subprocess_\w+|sendline|send_keys|submit|write\w*"
+)
+"""Names of calls that run a text, or write a script."""
+_COMMAND = re.compile(r"cmd|command|launch|serve|script|exec|start|sbatch|job", re.IGNORECASE)
+"""In names of variables, parameters and functions that hold or make a command line."""
+_SAME_TEXT = frozenset({"join", "format", "dedent", "strip", "split", "quote", "append", "extend"})
+"""Names of calls whose text is that of their argument."""
 _SHOWN = frozenset({"help", "description", "epilog", "usage", "prog", "msg", "message", "reason"})
 _MAX_PARSED = 2**19
 """Characters of source that are parsed; longer source is searched."""
@@ -30,16 +39,19 @@ def python_mentions(text: str) -> Iterator[Mention]:
     imported, served_by_ray = bool(_IMPORT.search(text)), bool(_RAY.search(text))
     if tree is None:
         yield from _searched(text) if imported else ()
+        yield from written_mentions(text)
         return
-    pending: list[ast.AST] = [tree]
+    pending = [(tree, False)]
     while pending:
-        node = pending.pop()
+        node, runs = pending.pop()
         form = _form(node, imported=imported, served_by_ray=served_by_ray)
+        if runs and isinstance(node, ast.Constant | ast.JoinedStr):
+            form = _of_string(node)
         if form:
             line, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", 1)
             yield Mention(line, form, line, last)
         else:
-            pending += _parts(node)
+            pending += ((part, _runs(node, part, runs=runs)) for part in _parts(node))
 
 
 def _parsed(text: str) -> ast.AST | None:
@@ -72,6 +84,27 @@ def _parts(node: ast.AST) -> list[ast.AST]:
     return list(ast.iter_child_nodes(node))
 
 
+def _runs(node: ast.AST, part: ast.AST, *, runs: bool) -> bool:
+    """Whether a string in a part of a node is a command line that is run, by the name that it is given or given to.
+
+    Args:
+        node: the node.
+        part: what stands in it.
+        runs: whether the node itself is such a part.
+    """
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return any(_COMMAND.search(ast.unparse(target)) for target in targets)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return isinstance(part, ast.stmt) and bool(_COMMAND.search(node.name))
+    if isinstance(node, ast.keyword):
+        return runs or bool(_COMMAND.search(node.arg or ""))
+    if isinstance(node, ast.Call):
+        name = _called(node)
+        return bool(_RUNNING.fullmatch(name)) or (runs and name in _SAME_TEXT)
+    return runs
+
+
 def _form(node: ast.AST, *, imported: bool, served_by_ray: bool) -> str:
     """What starts vLLM in this node itself; empty if nothing does."""
     if isinstance(node, ast.Call) and imported:
@@ -80,7 +113,7 @@ def _form(node: ast.AST, *, imported: bool, served_by_ray: bool) -> str:
         return "`engine_kwargs` of Ray" if _has_engine_kwargs(node) else ""
     if isinstance(node, ast.List | ast.Tuple):
         return form_of_words([_word(item) for item in node.elts])
-    return _of_string(node) if isinstance(node, ast.Constant | ast.JoinedStr) else ""
+    return ""
 
 
 def _of_string(node: ast.Constant | ast.JoinedStr) -> str:
