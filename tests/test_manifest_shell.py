@@ -234,6 +234,23 @@ def test_what_runs_in_a_container(command: str, args: tuple[str, ...]) -> None:
     assert only(command).args == args
 
 
+def test_a_here_document_is_the_text_that_the_shell_makes_of_it() -> None:
+    """In one whose delimiter is not quoted a backslash protects a dollar sign and a backslash."""
+    text = "cat << EOF > run.sh\nvllm serve a/b \\\\\n  --port 8000 \\\\\n  \\$MORE\nEOF\n"
+    launch = only(text)
+    assert (launch.line, launch.args, launch.hidden) == (2, ("a/b", "--port", "8000", "$MORE"), "$MORE")
+    assert all(word.owner is None for word in launch.words)
+    quoted = only(text.replace("EOF", "'EOF'", 1).replace("\\\\", "\\").replace("\\$", "$"))
+    assert (quoted.line, quoted.args) == (2, launch.args)
+
+
+def test_lines_of_a_folded_text_are_folded_in_its_quotes_too() -> None:
+    """YAML joins them before any shell reads them."""
+    text = 'start: >-\n  bash -c "prepare &&\n  vllm serve a/b\n  --port 8000\n  --seed 1"\n'
+    (launch,) = launches_in("x.yaml", text)
+    assert launch.args == ("a/b", "--port", "8000", "--seed", "1")
+
+
 # ---- limits
 
 

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 
@@ -21,6 +21,8 @@ _ALL_OF = re.compile(r"\$+\{?!?[@*]|\[[@*]\]")
 _HIDES = re.compile(rf"{_ALL_OF.pattern}|ARGS|OPTS|OPTIONS|EXTRA|FLAGS|PARAMS|CMD|_CONFIG\b", re.IGNORECASE)
 _OPTION = re.compile(r"\A--[\w-]+=")
 """What stands in front of a script that is an option's value, as in `sbatch --wrap='vllm serve m'`."""
+_ESCAPED = re.compile(r"\\([\\$`])")
+"""What a backslash protects in a here-document whose delimiter is not quoted (POSIX 2.7.4)."""
 _NO_LAUNCH = frozenset({"--help", "-h", "--version"})
 _FLAGS = frozenset({"--trust-remote-code", "--enforce-eager", "--enable-expert-parallel", "--headless", "--omni"})
 
@@ -198,18 +200,17 @@ class _Reader:
         """The launches of a script in a word. Its lines are those of the file where it is quoted as it is."""
         start, stop = script.start + 1, script.stop - 1
         outside = _not_known if script.unknown else variables.exported_text
-        inside = replace(self, folded=False, outside=outside, depth=self.depth + 1)
-        if self.text[script.start] == "'" and self.text[start:stop] == script.text:
-            launches = inside.launches(start, stop)
-            first = 0
-        else:
-            launches = replace(inside, text=script.text, lines=_lines(script.text)).launches(0, len(script.text))
-            first = self._line(script.start) - 1
+        inside = replace(self, outside=outside, depth=self.depth + 1)
         last = self._line(max(script.start, script.stop - 1))
-        for launch in launches:
-            words = tuple(replace(word, line=min(first + word.line, last), owner=None) for word in launch.words)
-            line = min(first + launch.line, last)
-            yield replace(launch, words=words, line=line, image_line=line)
+        if self.text[script.start] == "'" and self.text[start:stop] == script.text:
+            launches, before = inside.launches(start, stop), 0
+        else:
+            launches, before = inside.launches_of(script.text), self._line(script.start) - 1
+        yield from _not_edited(launches, before, last)
+
+    def launches_of(self, text: str) -> Iterator[ManifestLaunch]:
+        """The launches of another text; their lines are the text's own."""
+        return replace(self, text=text, lines=_lines(text)).launches(0, len(text))
 
     def _of_document(self, document: Document, variables: Variables) -> Iterator[ManifestLaunch]:
         """The launches in a here-document, which is a script of its own.
@@ -221,7 +222,27 @@ class _Reader:
             return
         outside = _not_known if document.verbatim else variables.text
         inside = replace(self, outside=outside, depth=self.depth + 1, filled=not document.verbatim)
-        yield from inside.launches(document.start, document.stop)
+        source = self.text[document.start : document.stop]
+        unescaped = source if document.verbatim else _ESCAPED.sub(r"\1", source)
+        if unescaped == source:
+            yield from inside.launches(document.start, document.stop)
+        else:
+            before, last = self._line(document.start) - 1, self._line(document.stop)
+            yield from _not_edited(inside.launches_of(unescaped), before, last)
+
+
+def _not_edited(launches: Iterable[ManifestLaunch], before: int, last: int) -> Iterator[ManifestLaunch]:
+    """Launches that cannot be edited where they stand.
+
+    Args:
+        launches: the launches, with the lines of their own text.
+        before: lines of the file in front of that text.
+        last: the last line of the file that they may be in.
+    """
+    for launch in launches:
+        words = tuple(replace(word, line=min(before + word.line, last), owner=None) for word in launch.words)
+        line = min(before + launch.line, last)
+        yield replace(launch, words=words, line=line, image_line=line)
 
 
 def _not_known(*_: object) -> None:
