@@ -273,3 +273,39 @@ def test_which_files_of_a_folder_are_looked_into(tmp_path: Path) -> None:
 def test_hostile_text_ends(name: str, text: str) -> None:
     """Each way of looking is linear."""
     unread_launches(name, text, [])
+
+
+@pytest.mark.parametrize(
+    ("command", "noted"),
+    [
+        ("docker run -d --name v --privileged=true quay.io/a/vllm-cpu:65393 --port 8000 --model a/b", True),
+        ("podman run --rm vllm-cpu-env:latest --model=a/b", True),
+        ("apptainer instance run --nv /images/vllm-openai_v0.8.3.sif NAME --model a/b", True),
+        ("docker run --name vllm -p 8000:8000 other/image --model a/b", False),
+        ("docker run -v vllm-cache:/root/.cache other/image --model a/b", False),
+        ("docker run --rm quay.io/a/vllm-router:1 --port 8000", False),
+        ("docker run --entrypoint bash quay.io/a/vllm-cpu:1 --model a/b", False),
+    ],
+)
+def test_an_image_called_after_vllm_with_options_of_its_server(command: str, noted: bool) -> None:  # noqa: FBT001
+    """It seems to start vLLM, and its entrypoint is not known."""
+    assert unread("x.sh", f"{command}\n") == ([1] if noted else [])
+
+
+def test_a_container_of_such_an_image_in_yaml() -> None:
+    """As a ServingRuntime has it, whose image has an entrypoint of its own."""
+    runtime = (
+        "apiVersion: serving.kserve.io/v1alpha1\nkind: ServingRuntime\nspec:\n  containers:\n"
+        "  - args: [--model=/mnt/models, --port=8080]\n    image: quay.io/opendatahub/vllm:fast\n"
+    )
+    assert unread("x.yaml", runtime) == [6]
+    assert unread("x.yaml", runtime.replace("--model=/mnt/models, ", "")) == []
+    assert unread("x.yaml", runtime.replace("    image", "    command: [proxy]\n    image")) == []
+
+
+def test_a_unit_in_a_here_document() -> None:
+    """A script that writes a unit of systemd starts what the unit starts; in a string that another command runs, too."""
+    unit = "cat >/etc/systemd/system/v.service <<UNIT\n[Service]\nExecStart=/x/bin/vllm serve $MODEL --port 1\nUNIT\n"
+    assert unread("x.sh", unit) == [3]
+    assert unread("x.sh", f"ssh host 'bash -s' << 'REMOTE'\n{unit}REMOTE\n") == [4]
+    assert len(unread("x.sh", f'az vm run-command invoke --scripts "\n{unit}" -o none\n')) == 1

@@ -1,6 +1,7 @@
 """What the name of a container image says: its version, its platform, what it starts."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rules.releases import OFFICIAL_TORCH, parse_version
@@ -21,6 +22,8 @@ _PLATFORMS = {
     "vllm-ascend": "oot:ascend",
 }
 _SERVES = re.compile(r"(?:^|/)(?:vllm-openai(?:-[a-z]+)?|vllm-cpu-release-repo)$")
+_CALLED_VLLM = re.compile(r"(?:^|/)[^/]*vllm[^/]*$", re.IGNORECASE)
+_SERVER_OPTION = re.compile(r"--(?:model|served-model-name|tensor-parallel-size|max-model-len)(?:=.*)?", re.DOTALL)
 _OWN_NAME = re.compile(r"(?:^|/)(?:vllm-openai(?:-[a-z]+)?|vllm-tpu|vllm-cpu-release-repo|vllm-ascend)$")
 """Names of vLLM's own images; a mirror keeps name and tag, and a rebuild adds to the tag."""
 _LOOSE_NAME = re.compile(r"(?:^|/)vllm$")
@@ -112,3 +115,12 @@ def parse_image(text: str) -> Image:
 def _version(match: re.Match[str] | None) -> str | None:
     """The version in the first group; None if there is none, or if it cannot be read."""
     return match[1] if match and parse_version(match[1]) else None
+
+
+def seems_to_serve(image: str, arguments: Iterable[str]) -> bool:
+    """Whether an image of another name than vLLM's own seems to start vLLM; its entrypoint is not known.
+
+    It is called after vLLM, and gets options of vLLM's server.
+    """
+    is_named = bool(_CALLED_VLLM.search(parse_image(image).repository))
+    return is_named and any(_SERVER_OPTION.fullmatch(argument) for argument in arguments)

@@ -15,7 +15,7 @@ from tuner.manifests.image import parse_image
 from tuner.manifests.launch import ManifestLaunch, UnreadLaunch
 from tuner.manifests.mention import MENTION, Lines, Mention
 from tuner.manifests.mentions_in_python import python_mentions
-from tuner.manifests.mentions_in_shell import FENCE, form_of_words, shell_mentions, written_mentions
+from tuner.manifests.mentions_in_shell import FENCE, UNIT_LINE, form_of_words, shell_mentions, written_mentions
 from tuner.manifests.mentions_in_yaml import yaml_mentions
 
 Look = Callable[[str], Iterator[Mention]]
@@ -31,7 +31,6 @@ _STARTS = re.compile(
 )
 _COMMENT = re.compile(r"^[ \t]*(?:#|//|\{\{-?\s*/\*).*$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^([ \t]*)\.\. (?:code-block|code|sourcecode|prompt)::[ \t]*([\w+-]*).*$")
-_UNIT_LINE = re.compile(r"^(?:Exec\w*|Environment)=[-@:+!]*", re.MULTILINE)
 _INSTRUCTION = re.compile(
     r"^[ \t]*(FROM|CMD|ENTRYPOINT)[ \t]+((?:[^\\\n]|\\[^\n]|\\[ \t]*\n)*)", re.MULTILINE | re.IGNORECASE
 )
@@ -180,9 +179,9 @@ def _of_unit(text: str) -> Iterator[Mention]:
     lines = text.split("\n")
     goes_on = False
     for number, line in enumerate(lines):
-        kept = goes_on or bool(_UNIT_LINE.match(line))
+        kept = goes_on or bool(UNIT_LINE.match(line))
         goes_on = kept and line.endswith("\\")
-        lines[number] = _UNIT_LINE.sub("", line) if kept else ""
+        lines[number] = UNIT_LINE.sub("", line) if kept else ""
     yield from shell_mentions("\n".join(lines))
     for mention in written_mentions(text):
         yield Mention(mention.line, mention.form, 1, len(lines))

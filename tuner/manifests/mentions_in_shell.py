@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import dropwhile
 
-from tuner.manifests.image import parse_image
+from tuner.manifests.image import parse_image, seems_to_serve
 from tuner.manifests.mention import MENTION, Lines, Mention
 
 _PART = re.compile(
@@ -39,10 +39,14 @@ _SPEAKERS = re.compile(
 _EXECUTORS = re.compile(
     r"(?:ba|z|da|k)?sh|ssh|pdsh|tmux|screen|eval|su|docker|podman|nerdctl|kubectl|oc|srun|mpirun|nohup|env|timeout"
     r"|xargs|parallel|systemd-run|apptainer|singularity|enroot|sbatch|exec|script|ray|sky|accelerate|torchrun|gcloud"
-    r"|modal|flux|ExecStart|start\w*|run\w*|launch\w*|serve\w*|spawn\w*"
+    r"|az|aws|modal|flux|ExecStart|start\w*|run\w*|launch\w*|serve\w*|spawn\w*"
 )
 """Commands that run a string which they are given; functions with such a name as well."""
-_CONTAINERS = frozenset({"docker", "podman", "nerdctl"})
+_CONTAINERS = frozenset({"docker", "podman", "nerdctl", "apptainer", "singularity", "enroot"})
+_NO_VALUE = re.compile(r"-[ditP]+|--(?:rm|detach|interactive|tty|init|privileged|read-only|nv)|--?[\w-]+=.*", re.DOTALL)
+"""Options of `docker run` behind which no value stands."""
+UNIT_LINE = re.compile(r"^(?:Exec\w*|Environment)=[-@:+!]*", re.MULTILINE)
+"""What stands in front of a command in a unit of systemd."""
 _NO_COMMAND = re.compile(r".*(?:PATTERN|MSG|MESSAGE|HELP|USAGE|DESC\w*|TITLE|NAME|LABEL|REGEX|LOG|TEXT)", re.IGNORECASE)
 """Variables that hold words for people or for a search."""
 _VLLM = re.compile(r"(?:.*/)?vllm|\$\(?\{?\w*vllm\w*\}?\)?", re.IGNORECASE)
@@ -240,7 +244,8 @@ def _of_words(command: _Command, words: Sequence[_Word], program: str, depth: in
 def _of_documents(command: _Command, depth: int) -> Iterator[Mention]:
     """The places in here-documents."""
     for document, line in command.documents if depth < _MAX_DEPTH else ():
-        for mention in (*_mentions(document, depth + 1), *written_mentions(document)):
+        commands = UNIT_LINE.sub("", document)
+        for mention in (*_mentions(commands, depth + 1), *written_mentions(document)):
             yield mention.moved(line - 1)
 
 
@@ -269,10 +274,17 @@ def _of_container(words: Sequence[_Word]) -> Iterator[tuple[str, int]]:
     if not {"run", "create"} & set(texts):
         return
     entrypoint = next((text for text in texts if text.startswith("--entrypoint")), "")
-    for word in words:
-        if not entrypoint and parse_image(word.text).serves:
+    for index, word in enumerate(words):
+        if not entrypoint and (parse_image(word.text).serves or _seems_to_serve(texts, index)):
             yield f"a container of the image {word.text}", word.line
             return
+
+
+def _seems_to_serve(texts: Sequence[str], index: int) -> bool:
+    """Whether the image at a word of `docker run` seems to start vLLM; a name of a container or a volume does not."""
+    is_value = texts[index - 1].startswith("-") and not _NO_VALUE.fullmatch(texts[index - 1])
+    is_option = texts[index].startswith("-") or ":/" in texts[index]
+    return not is_value and not is_option and seems_to_serve(texts[index], texts[index + 1 :])
 
 
 def _form_at(texts: Sequence[str], index: int) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tuner.manifests.image import parse_image
+from tuner.manifests.image import parse_image, seems_to_serve
 from tuner.manifests.mention import MENTION, Lines, Mention
 from tuner.manifests.mentions_in_shell import FENCE, UNKNOWN_OPTIONS, fenced_mentions, form_of_words, shell_mentions
 from tuner.manifests.yaml_source import Mapping, Node, Scalar, items_of, read_documents, text_of
@@ -126,7 +126,9 @@ def _is_container(holder: Mapping) -> bool:
 
 def _image(document: Node, place: _Place) -> Mapping | None:
     """What an image that serves belongs to, where its entrypoint starts vLLM; else None."""
-    if place.key not in {"image", "repository"} or not parse_image(text_of(place.node) or "").serves:
+    image = text_of(place.node) or ""
+    seems_to = place.key == "image" and seems_to_serve(image, _words(place.holders[-1].get("args")))
+    if place.key not in {"image", "repository"} or not (seems_to or parse_image(image).serves):
         return None
     if isinstance(document, Mapping) and any(document.get(key) is not None for key in _PIPELINES):
         return None
