@@ -287,7 +287,7 @@ def test_hostile_text_ends(name: str, text: str) -> None:
         ("docker run --entrypoint bash quay.io/a/vllm-cpu:1 --model a/b", False),
     ],
 )
-def test_an_image_called_after_vllm_with_options_of_its_server(command: str, noted: bool) -> None:  # noqa: FBT001
+def test_an_image_called_after_vllm_with_options_of_its_server(command: str, noted: bool) -> None:
     """It seems to start vLLM, and its entrypoint is not known."""
     assert unread("x.sh", f"{command}\n") == ([1] if noted else [])
 
