@@ -304,7 +304,7 @@ def test_a_container_of_such_an_image_in_yaml() -> None:
 
 
 def test_a_unit_in_a_here_document() -> None:
-    """A script that writes a unit of systemd starts what the unit starts; in a string that another command runs, too."""
+    """A script that writes a unit of systemd starts what the unit starts; a string that runs elsewhere does, too."""
     unit = "cat >/etc/systemd/system/v.service <<UNIT\n[Service]\nExecStart=/x/bin/vllm serve $MODEL --port 1\nUNIT\n"
     assert unread("x.sh", unit) == [3]
     assert unread("x.sh", f"ssh host 'bash -s' << 'REMOTE'\n{unit}REMOTE\n") == [4]

@@ -45,6 +45,8 @@ JUDGED = {
         6,
         "Five times `vllm serve ...` in prose, once a `--config` file that is not in the repository.",
     ),
+    "cache-on-no-volume": (1, 1, "A LeaderWorkerSet that mounts shared memory alone."),
+    "launch-unread": (1, 0, "A model of a chart's test that is switched off by `enabled: false`."),
 }
 """Rule -> findings that were looked at, how many of them are true, and what they are."""
 LEFT = re.compile("by hand|may hold|never writes|edited, it")
