@@ -309,3 +309,10 @@ def test_a_unit_in_a_here_document() -> None:
     assert unread("x.sh", unit) == [3]
     assert unread("x.sh", f"ssh host 'bash -s' << 'REMOTE'\n{unit}REMOTE\n") == [4]
     assert len(unread("x.sh", f'az vm run-command invoke --scripts "\n{unit}" -o none\n')) == 1
+
+
+def test_a_command_and_its_arguments_in_options_of_another_command() -> None:
+    """As command lines of clouds have them."""
+    command = 'cloud endpoint create --image "$IMAGE" --container-command vllm --args "serve $MODEL --port 8000"\n'
+    assert unread("x.sh", command) == [1]
+    assert unread("x.sh", command.replace("serve ", "bench ")) == []

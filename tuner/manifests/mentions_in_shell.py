@@ -292,6 +292,8 @@ def _form_at(texts: Sequence[str], index: int) -> str:
     text, behind = texts[index].lstrip("@-+"), texts[index + 1 : index + 3]
     if _VLLM.fullmatch(text) and behind[:1] == ["serve"] and behind[1:]:
         return SERVE
+    if text == "vllm" and any(word.startswith("serve ") for word in behind):  # `--command vllm --args "serve m"`
+        return SERVE
     if text == "vllm" and index == 0 and behind and _ARGUMENTS.fullmatch(behind[0]):
         return "`vllm` with arguments from a variable"
     if texts[index] == "-m" and behind and _MODULE.fullmatch(behind[0]):
