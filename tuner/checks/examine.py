@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,6 +52,8 @@ class Knowledge:
         configs: a folder of folders ORGANISATION--NAME with a `config.json` each; None: none.
         accept_platform: a platform whose verdicts may stand in for another's.
         cold_start: seconds that a cold start was measured to take; None: not known.
+        images: patterns of image names, as in a shell, each with the environment of these images; the first that fits
+            an image stands for it in place of `environment`.
     """
 
     store: VerdictStore
@@ -59,6 +62,14 @@ class Knowledge:
     configs: Path | None = None
     accept_platform: str | None = None
     cold_start: float | None = None
+    images: tuple[tuple[str, Environment], ...] = ()
+
+    def of_image(self, image: str | None) -> "Knowledge":
+        """What is known where a launch runs in this image."""
+        for pattern, environment in self.images:
+            if image is not None and fnmatchcase(image, pattern):
+                return replace(self, environment=environment)
+        return self
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,7 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
         StoreError: the store is damaged.
     """
     image = parse_image(launch.image) if launch.image else None
+    knowledge = knowledge.of_image(launch.image)
     contradiction = _contradiction(image, knowledge)
     environment, aside = _environment(launch, image, knowledge, contradicted=bool(contradiction))
     examined = Examined(

@@ -1,6 +1,7 @@
 """`tuner check` and `tuner apply`: manifests against their verdicts."""
 
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rules.errors import ErrorKind, TunerError
+from tuner.cli.options import AcceptPlatform, Store
 from tuner.cli.output import failures, print_json, result, say
+from tuner.cli.settings import project_settings
+from tuner.errors import ExitCode
+from tuner.text import visible
 
 if TYPE_CHECKING:
     from tuner.checks.apply import LeftAlone
@@ -26,11 +31,11 @@ VllmVersion = Annotated[
 ]
 Configs = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folders ORG--NAME with a config.json, for models that are not in the hub cache."),
-]
-Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
-AcceptPlatform = Annotated[
-    str | None, typer.Option(metavar="PLATFORM", help="Let PLATFORM's verdicts stand in where there is none.")
+    typer.Option(
+        metavar="DIR",
+        envvar="TUNER_CONFIGS",
+        help="Folders ORG--NAME with a config.json, for models that are not in the hub cache.",
+    ),
 ]
 Override = Annotated[
     bool, typer.Option("--override", help="Change also a `true` of the user's that contradicts an unsafe verdict.")
@@ -72,6 +77,8 @@ def check(
     select: Annotated[list[str] | None, typer.Option(metavar="RULE,...", help="Show these rules alone.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(metavar="RULE,...", help="Leave these rules out.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors and the last lines alone.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="First edit the files, as `tuner apply --write` does.")] = False,
+    override: Override = False,
 ) -> None:
     """Compare the vLLM launches in manifests with their verdicts.
 
@@ -87,10 +94,21 @@ def check(
             raise TunerError(
                 f"--json and --format {output} contradict each other.", hint="Give one of them.", kind=ErrorKind.USAGE
             )
+        if override and not fix:
+            raise TunerError("--override is given without --fix.", hint="It is about edits.", kind=ErrorKind.USAGE)
         knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, cold_start)
+        left_alone = _edit(paths, knowledge, write=True, override=override, tell=say) if fix else []
         checked = check_manifests(paths, knowledge, Choice(_listed(select), _listed(ignore)))
         _print(checked, chosen, quiet=quiet)
-        raise SystemExit(checked.exit_code(fail_on_unknown=fail_on_unknown))
+        for folder in checked.empty_folders:
+            say(f"tuner: {visible(folder)} holds no file that is looked into.")
+        raise SystemExit(checked.exit_code(fail_on_unknown=fail_on_unknown) or _exit_of_edits(left_alone))
+
+
+def _exit_of_edits(left_alone: "list[LeftAlone]") -> ExitCode:
+    """How a check ends in which nothing is wrong: with 1 if something should have been edited and could not be."""
+    is_error = any(alone.code is ExitCode.ERROR for alone in left_alone)
+    return ExitCode.ERROR if is_error else ExitCode.FINE
 
 
 def _listed(values: list[str] | None) -> list[str]:
@@ -132,24 +150,34 @@ def apply(
 
     with failures(as_json=False):
         knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, None)
-        raise SystemExit(exit_code(_edit(paths, knowledge, write=write, override=override)))
+        raise SystemExit(exit_code(_edit(paths, knowledge, write=write, override=override, tell=result)))
 
 
-def _edit(paths: list[Path], knowledge: "Knowledge", *, write: bool, override: bool) -> "list[LeftAlone]":
-    """Edit the files or show the diffs; returns the launches that were left alone."""
+def _edit(
+    paths: list[Path], knowledge: "Knowledge", *, write: bool, override: bool, tell: Callable[[str], None]
+) -> "list[LeftAlone]":
+    """Edit the files or show the diffs; returns the launches that were left alone.
+
+    Args:
+        paths: files and folders.
+        knowledge: what is known beside them.
+        write: edit the files.
+        override: change an unsafe value of the user's, too.
+        tell: prints the line on a file that was edited.
+    """
     from tuner.checks.apply import apply as apply_to
     from tuner.checks.apply import write as write_file
 
     left_alone: list[LeftAlone] = []
     for applied in apply_to(paths, knowledge, override=override):
         for sentence in (*applied.warnings, *(alone.sentence for alone in applied.left_alone)):
-            say(f"tuner: {sentence}")
+            say(f"tuner: {visible(sentence)}")
         left_alone += applied.left_alone
         if applied.after == applied.before:
             continue
         if write:
             write_file(applied)
-            result(f"{applied.path}: {applied.changed} changed")
+            tell(f"{visible(applied.path)}: {applied.changed} changed")
         else:
             result(applied.diff(), end="")
     return left_alone
@@ -167,12 +195,22 @@ def _knowledge(
     from tuner.environment.saved import serving_environment
     from tuner.verdicts.lookup import opened_store
 
+    if store is not None and not os.path.exists(store):  # noqa: PTH110
+        raise TunerError(
+            f"There is no store {store}.",
+            hint="Import verdicts into it, or leave --store and TUNER_STORE out.",
+            kind=ErrorKind.STORE,
+        )
     saved = serving_environment(None, environment)[0] if environment else None
-    # The method raises for a name that is too long.
+    # The methods raise for a name that is too long.
     if configs is not None and not os.path.isdir(configs):  # noqa: PTH112
         raise TunerError(
             f"There is no folder {configs}.",
             hint="Name the folder of the models' configurations.",
             kind=ErrorKind.MODEL,
         )
-    return Knowledge(opened_store(store, os.environ), saved, vllm_version, configs, accept_platform, cold_start)
+    images = []
+    for pattern, file in project_settings().images.items():
+        images.append((pattern, serving_environment(None, Path(file))[0]))
+    verdicts = opened_store(store, os.environ)
+    return Knowledge(verdicts, saved, vllm_version, configs, accept_platform, cold_start, tuple(images))
