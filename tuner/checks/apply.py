@@ -17,6 +17,7 @@ from tuner.checks.examine import Examined, Knowledge, examine, missing_root, ove
 from tuner.checks.reread import require_nothing_lost
 from tuner.checks.sources import STDIN, launches_of, manifests_at, read_manifest, shown_path
 from tuner.errors import ExitCode
+from tuner.launch.plan import Plan
 from tuner.manifests.launch import ManifestLaunch
 
 _FIELD = "compilation_config"
@@ -202,20 +203,31 @@ def change_for(examined: Examined) -> Change | None:
         raise UserValueStays(f"{plan.decision.warnings[0]}; --override changes your value")
     if plan.launch.args == arguments.given:
         return None
-    if examined.hidden:
-        raise NotEditable(f"what {examined.hidden} stands for is not written here, and may hold a compilation config")
-    if examined.model is None:
-        raise UnknownModel(f"nothing is written, because {examined.model_problem}")
-    if plan.decision.setting is True and not examined.exact:
-        raise NotEditable(f"a match by the vLLM version only never writes {FLAG_KEY}=true; give --environment")
-    if plan.decision.setting is True and (missing := missing_root(examined)):
-        raise NotEditable(f"{FLAG_KEY}=true needs {missing} in its environment, which is not edited here; set it first")
+    _require_enough_known(examined, plan)
     removed = indexes_of_field(arguments.given, _FIELD)
     staying = [index for index in range(len(arguments.given)) if index not in removed]
     at = arguments.merged_at
     added = plan.launch.args[at : at + len(plan.launch.args) - len(arguments.rest)]
     added = _fitting(examined.launch, added)
     return Change(tuple(sorted(removed)), added, staying[at] if at < len(staying) else len(arguments.given))
+
+
+def _require_enough_known(examined: Examined, plan: Plan) -> None:
+    """Check that enough is known of a launch to write what its plan says.
+
+    Raises:
+        NotEditable: it is not.
+    """
+    if examined.hidden:
+        raise NotEditable(f"what {examined.hidden} stands for is not written here, and may hold a compilation config")
+    if examined.model is None:
+        raise UnknownModel(f"nothing is written, because {examined.model_problem}")
+    if plan.decision.setting is not True:
+        return
+    if not examined.exact:
+        raise NotEditable(f"a match by the vLLM version only never writes {FLAG_KEY}=true; give --environment")
+    if missing := missing_root(examined):
+        raise NotEditable(f"{FLAG_KEY}=true needs {missing} in its environment, which is not edited here; set it first")
 
 
 def _fitting(launch: ManifestLaunch, added: tuple[str, ...]) -> tuple[str, ...]:
