@@ -105,7 +105,7 @@ def test_a_missing_verdict_of_a_manifest_counts_only_where_it_is_needed(
     described.write_text(tuner("env", "--python", python, "--json", code=0).out, encoding="utf-8")
     script = tmp_path / "start.sh"
     script.write_text(f"vllm serve {MIXTRAL}\n", encoding="utf-8")
-    where = ("--environment", described, "--store", tmp_path / "verdicts.sqlite")
+    where = ("--environment", described)
     tuner("check", "--fail-on-unknown", *where, script, code=3 if versions is SETTABLE else 0)
 
 

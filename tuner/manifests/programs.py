@@ -232,10 +232,12 @@ def _is_certain(texts: Sequence[str], index: int, behind: int) -> bool:
 
     Behind a program that nobody knows here there must be an option, or a model with its organisation.
     """
+    first = next((text for text in texts if not ASSIGNMENT.fullmatch(text)), "")
+    if texts[index] == first:
+        return True
     if is_prose(texts[behind:]):
         return False
-    first = next((text for text in texts if not ASSIGNMENT.fullmatch(text)), "")
-    if texts[index] == first or _STARTERS.fullmatch(first.rpartition("/")[2]) or _PYTHON.fullmatch(first):
+    if _STARTERS.fullmatch(first.rpartition("/")[2]) or _PYTHON.fullmatch(first):
         return True
     model = texts[behind] if behind < len(texts) else ""
     stated = "/" in model or any(text.startswith(("-", "$")) for text in texts[behind:])
