@@ -246,7 +246,7 @@ def test_the_diff_is_shown_and_nothing_is_written(options: list[Any], script: Pa
 def test_written_is_what_serve_would_launch(options: list[Any], serving: Serving, script: Path) -> None:
     """The arguments in the file are those of `tuner serve`, the mode stays, and a second time nothing changes."""
     given = [launch.args for launch in launches_in("run.sh", script.read_text())]
-    assert "2 changed" in tuner("apply", "--write", *options, script, code=0).out
+    assert "2 launches changed" in tuner("apply", "--write", *options, script, code=0).out
     written = [launch.args for launch in launches_in("run.sh", script.read_text())]
     for before, after in zip(given, written, strict=True):
         command: Answer = tuner("serve", "--dry-run", *options[:2], "--python", serving.python, *before, code=0)
@@ -274,6 +274,7 @@ def test_an_unsafe_value_of_the_users_changes_with_override_alone(options: list[
     answer = tuner("apply", "--write", *options, script, code=5)
     assert "contradicts what is known" in answer.err
     assert "--override changes your value" in answer.err
+    assert len(answer.err.splitlines()) == 1
     assert script.read_text() == f"vllm serve {ERNIE} {FLAG} '{TRUE}'\n"
     tuner("apply", "--write", "--override", *options, script, code=0)
     assert script.read_text() == f"vllm serve {ERNIE} {FLAG} '{TRUE.replace('true', 'false')}'\n"
@@ -494,7 +495,7 @@ def test_check_fixes_and_reports_what_is_left(options: list[Any], script: Path) 
     assert "flag-left-on" in tuner("check", *options, script, code=0).out
     answer = tuner("check", "--fix", *options, script, code=0)
     assert script.read_bytes() == twin.read_bytes()
-    assert f"{script}: 2 changed" in answer.err
+    assert f"{script}: 2 launches changed" in answer.err
     assert "flag-left-on" not in answer.out
     assert tuner("check", "--fix", *options, script, code=0).err == ""
 

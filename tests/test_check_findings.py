@@ -300,7 +300,7 @@ def test_an_environment_that_is_not_the_images(check: Check) -> None:
 def test_a_version_that_is_none(check: Check) -> None:
     """It is refused as faulty usage."""
     answer = check(pod(str(ERNIE), image="x/y:1"), options=("--vllm-version", "newest"), code=2)
-    assert "newest is no version" in answer.document["error"]["message"]
+    assert "newest is not a version" in answer.document["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,29 @@ def test_standard_input_holds_yaml() -> None:
     assert "2 launches in 1 file: 0 match, 1 contradicts" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "standard input is empty"),
+        (" \n", "standard input is empty"),
+        ("FROM vllm/vllm-openai:v0.19.1\nCMD [--model, m]\n", "a script or a Dockerfile in the place of YAML"),
+        ("# start\nvllm serve m -cc '{\"mode\": 3}'\n", "a script or a Dockerfile in the place of YAML"),
+        ("#!/bin/sh\nset -e\nvllm serve m\n", "a script or a Dockerfile in the place of YAML"),
+    ],
+)
+def test_standard_input_that_is_not_a_manifest_is_a_note(text: str, message: str) -> None:
+    """As where the command before the pipe failed: exit 3 with `--fail-on-unknown`."""
+    assert message in tuner("check", "-", "--fail-on-unknown", stdin=text, code=3).out
+
+
+def test_a_rule_that_does_not_exist_is_named_beside_all_rules() -> None:
+    """The list fits a terminal."""
+    lines = tuner("check", "-", "--select", "nothing", stdin=POD, code=2).err.splitlines()
+    assert lines[0] == "tuner: There is no rule nothing."
+    assert max(map(len, lines)) <= 80
+    assert "unsafe-release" in lines[-1] + lines[-2]
+
+
 def test_standard_input_is_not_edited_in_place() -> None:
     """There is no file to write to."""
     config = Path(__file__).parents[1] / "examples" / "models"

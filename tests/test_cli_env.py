@@ -71,7 +71,7 @@ def test_nothing_runs_in_the_environment(tmp_path: Path) -> None:
     ("kind", "said"),
     [
         ("text", "is not a Python."),
-        ("folder", "cannot be read as a Python: it is no regular file."),
+        ("folder", "cannot be read as a Python: it is not a regular file."),
         ("missing", "cannot be read as a Python: No such file or directory."),
         ("script", "is a script, not a Python."),
         ("program", "has no folder of installed packages, so it is not a Python."),

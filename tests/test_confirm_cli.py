@@ -199,7 +199,7 @@ def test_a_log_that_is_not_a_file_is_refused_at_once(tmp_path: Path, name: str) 
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 1
-    assert "cannot be read: it is no regular file." in done.stderr
+    assert "cannot be read: it is not a regular file." in done.stderr
     assert "| tuner confirm -" in done.stderr
 
 
@@ -209,7 +209,7 @@ def test_a_decision_that_is_not_a_file_is_refused_at_once(tmp_path: Path, name: 
     os.mkfifo(tmp_path / "a pipe")
     answer = tuner("confirm", TRUE, "--decision", tmp_path / name, code=1)
 
-    assert "cannot be read: it is no regular file." in answer.err
+    assert "cannot be read: it is not a regular file." in answer.err
 
 
 def test_the_first_line_says_that_wrong_experts_run_now(decision: Path) -> None:

@@ -48,6 +48,16 @@ def test_it_prints_the_environment_of_its_own_python(script: str, python: Path) 
     assert printed(script, python, "-") == tuner("env", "--json", "--python", python, code=0).document
 
 
+def test_a_full_disk_ends_it_with_a_sentence(script: str) -> None:
+    """As in the command itself: exit 1, and never a traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-"], input=script, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "tuner_env.py: the document cannot be written: No space left on device\n"
+
+
 def test_it_needs_the_standard_library_alone(script: str) -> None:
     """Every module that the head or a part of it imports is in the script or in the library."""
     outer = ast.parse(script)

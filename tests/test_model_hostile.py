@@ -41,16 +41,16 @@ def listening(file: Path) -> None:
 FILES: dict[str, tuple[Planted, str]] = {
     "a loop of links": (loop, "cannot be read: Too many levels of symbolic links."),
     "a link to nothing": (lambda file: file.symlink_to("nowhere"), ""),
-    "a link to a device": (lambda file: file.symlink_to("/dev/zero"), "cannot be read: it is no regular file."),
-    "a link to a terminal": (lambda file: file.symlink_to("/dev/tty"), "cannot be read: it is no regular file."),
-    "a link to a folder": (lambda file: file.symlink_to("/"), "cannot be read: it is no regular file."),
-    "a pipe": (os.mkfifo, "cannot be read: it is no regular file."),
+    "a link to a device": (lambda file: file.symlink_to("/dev/zero"), "cannot be read: it is not a regular file."),
+    "a link to a terminal": (lambda file: file.symlink_to("/dev/tty"), "cannot be read: it is not a regular file."),
+    "a link to a folder": (lambda file: file.symlink_to("/"), "cannot be read: it is not a regular file."),
+    "a pipe": (os.mkfifo, "cannot be read: it is not a regular file."),
     "a link to a pipe": (
         lambda file: (os.mkfifo(file.with_suffix(".pipe")), file.symlink_to(file.with_suffix(".pipe"))),
-        "cannot be read: it is no regular file.",
+        "cannot be read: it is not a regular file.",
     ),
-    "a socket": (listening, "cannot be read: it is no regular file."),
-    "a folder": (lambda file: file.mkdir(), "cannot be read: it is no regular file."),
+    "a socket": (listening, "cannot be read: it is not a regular file."),
+    "a folder": (lambda file: file.mkdir(), "cannot be read: it is not a regular file."),
 }
 every_file = pytest.mark.parametrize(("plant", "said"), FILES.values(), ids=FILES)
 

@@ -59,7 +59,7 @@ def test_a_named_file_that_is_none(serving: Serving, store: Path, tmp_path: Path
         ["cache", "unpack", "--cache-root", tmp_path / "root", "--python", serving.python, odd],
     ):
         said = refused(*words)
-        assert "no regular file" in said, words
+        assert "not a regular file" in said, words
 
 
 def test_a_pipe_among_the_files_of_an_environment(serving: Serving) -> None:
@@ -76,4 +76,4 @@ def test_a_pipe_among_the_files_of_a_model(serving: Serving, store: Path, tmp_pa
     folder = tmp_path / "model"
     folder.mkdir()
     os.mkfifo(folder / "config.json")
-    assert "no regular file" in refused("verdict", "--python", serving.python, "--store", store, folder)
+    assert "not a regular file" in refused("verdict", "--python", serving.python, "--store", store, folder)

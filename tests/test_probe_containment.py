@@ -275,9 +275,9 @@ DEEP = "[" * 5000 + "]" * 5000
     ("config", "said"),
     [
         ({"act": "is huge"}, "it is larger than 32 MiB"),
-        ({"act": "is a pipe"}, "it is no regular file"),
-        ({"act": "is a device"}, "it is no regular file"),
-        ({"act": "is a folder"}, "it is no regular file"),
+        ({"act": "is a pipe"}, "it is not a regular file"),
+        ({"act": "is a device"}, "it is not a regular file"),
+        ({"act": "is a folder"}, "it is not a regular file"),
         ({"act": "says", "text": "[]"}, "it is not a JSON object"),
         ({"act": "says", "text": "{"}, "Expecting property name"),
         ({"act": "says", "text": ""}, "Expecting value"),

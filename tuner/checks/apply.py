@@ -159,7 +159,8 @@ def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: K
             changed += 1
         except NotEditable as error:
             left_alone.append(_left_alone(_place(file, examined), error))
-    outcome = Applied(shown_path(file), text, text, 0, tuple(left_alone), tuple(_warnings(file, examinations)))
+    warnings = _unrepeated(_warnings(file, examinations), left_alone)
+    outcome = Applied(shown_path(file), text, text, 0, tuple(left_alone), tuple(warnings))
     try:
         after = spliced(text, edits)
         _verify(file, after, launches, expected_args, override=override)
@@ -181,6 +182,14 @@ def _warnings(file: Path, examinations: Iterable[Examined]) -> Iterator[str]:
     for examined in examinations:
         if examined.plan:
             yield from (f"{_place(file, examined)}: {warning}" for warning in examined.plan.warnings)
+
+
+def _unrepeated(warnings: Iterable[str], left_alone: Iterable[LeftAlone]) -> Iterator[str]:
+    """The warnings that the sentence on a launch that is left alone does not hold already."""
+    reasons = tuple(alone.sentence for alone in left_alone)
+    for warning in warnings:
+        if not any(reason.startswith(warning) for reason in reasons):
+            yield warning
 
 
 def _left_alone(place: str, error: NotEditable) -> LeftAlone:
@@ -219,7 +228,8 @@ def _require_enough_known(examined: Examined, plan: Plan) -> None:
         NotEditable: it is not.
     """
     if examined.hidden:
-        raise NotEditable(f"what {examined.hidden} stands for is not written here, and may hold a compilation config")
+        cause = f"what {examined.hidden} stands for is not written here, and may hold a compilation config"
+        raise NotEditable(f"{cause}; edit it by hand")
     if examined.model is None:
         raise UnknownModel(f"nothing is written, because {examined.model_problem}")
     if plan.decision.setting is not True:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from textwrap import fill
 
 from rules.errors import ErrorKind, TunerError
 from tuner.checks.examine import Examined, Knowledge, examine
@@ -17,6 +18,9 @@ from tuner.checks.suppressions import Suppression, split, suppressions_in
 from tuner.errors import ExitCode
 from tuner.manifests.files import files_below
 from tuner.manifests.mentions import reason_with_advice, unread_launches
+
+HINT_WIDTH = 78
+"""A line of a hint is indented by two columns."""
 
 
 class Outcome(StrEnum):
@@ -137,7 +141,9 @@ def require_rules(ids: Iterable[str]) -> None:
     for name in ids:
         if name not in names:
             raise TunerError(
-                f"There is no rule {name}.", hint=f"The rules are {', '.join(sorted(names))}.", kind=ErrorKind.USAGE
+                f"There is no rule {name}.",
+                hint=fill(f"The rules are {', '.join(sorted(names))}.", HINT_WIDTH, break_on_hyphens=False),
+                kind=ErrorKind.USAGE,
             )
 
 

@@ -271,7 +271,7 @@ def _of_version(version: str, platform: str | None, torch: str | None) -> Enviro
         TunerError: the version cannot be read.
     """
     if parse_version(version) is None:
-        raise TunerError(f"{version} is no version of vLLM.", hint="Write it like 0.19.1.", kind=ErrorKind.USAGE)
+        raise TunerError(f"{version} is not a version of vLLM.", hint="Write it like 0.19.1.", kind=ErrorKind.USAGE)
     where = platform or "unspecified"
     return Environment("", None, version, "vllm", torch, None, None, where, (), None, 0, ())
 
@@ -306,7 +306,7 @@ def _config_file(file: Path) -> str:
     """The text of a file that a manifest names, and may name in malice.
 
     Raises:
-        OSError, ValueError: it cannot be read, is no regular file, no UTF-8, or too large.
+        OSError, ValueError: it cannot be read, is not a regular file, not UTF-8, or too large.
     """
     data = read_plain(file, MAX_CONFIG_FILE + 1)
     if len(data) > MAX_CONFIG_FILE:
@@ -339,7 +339,7 @@ def _model(arguments: ServeArguments, configs: Path | None) -> tuple[Model | Non
             model = identify(name, revision=arguments.serving.revision)
         remote_code(model, trusted=arguments.serving.trust_remote_code)  # which every look-up reads
     except TunerError as error:
-        return None, error.message.rstrip(".")
+        return None, error.message.rstrip(".").removesuffix(", and offline mode is on")  # which a check always is
     else:
         return model, ""
 

@@ -50,12 +50,14 @@ def read_manifest(file: Path) -> str:
     except OSError as error:
         special = error.errno == errno.EINVAL
         raise ValueError("it is not a regular file" if special else f"it cannot be read: {error.strerror}") from None
+    if file == STDIN and not data.strip():  # what writes into the pipe failed
+        raise ValueError("standard input is empty")
     if len(data) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("it is no UTF-8 text") from None
+        raise ValueError("it is not UTF-8 text") from None
 
 
 def launches_of(file: Path, text: str) -> list[ManifestLaunch]:

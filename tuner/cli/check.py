@@ -65,10 +65,10 @@ def check(
     store: Store = None,
     accept_platform: AcceptPlatform = None,
     cold_start: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="A measured cold start, to compare startupProbes with.")
+        float | None, typer.Option(metavar="SECONDS", help="A measured cold start, to compare with the probes of pods.")
     ] = None,
     fail_on_unknown: Annotated[
-        bool, typer.Option("--fail-on-unknown", help="End with 3 if a launch could not be judged.")
+        bool, typer.Option("--fail-on-unknown", help="End with 3 if a launch could not be judged or was not read.")
     ] = False,
     output: Annotated[
         Format, typer.Option("--format", help="What to print: text, a document, SARIF, or commands for GitHub.")
@@ -95,7 +95,8 @@ def check(
                 f"--json and --format {output} contradict each other.", hint="Give one of them.", kind=ErrorKind.USAGE
             )
         if override and not fix:
-            raise TunerError("--override is given without --fix.", hint="It is about edits.", kind=ErrorKind.USAGE)
+            hint = "It changes files: give --fix, too."
+            raise TunerError("--override is given without --fix.", hint=hint, kind=ErrorKind.USAGE)
         knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, cold_start)
         left_alone = _edit(paths, knowledge, write=True, override=override, tell=say) if fix else []
         checked = check_manifests(paths, knowledge, Choice(_listed(select), _listed(ignore)))
@@ -141,8 +142,9 @@ def apply(
     store: Store = None,
     accept_platform: AcceptPlatform = None,
 ) -> None:
-    """Edit manifests so that each launch carries what `tuner serve` would write.
+    """Edit manifests so that their vLLM launches match their verdicts.
 
+    Each launch then carries what `tuner serve` would write.
     Nothing but the compilation config of a launch is touched. What is left alone is named. Then it ends with 5 for a
     `true` of the user's that contradicts an unsafe verdict, 1 for what cannot be edited safely, 3 for an unknown model.
     """
@@ -177,7 +179,8 @@ def _edit(
             continue
         if write:
             write_file(applied)
-            tell(f"{visible(applied.path)}: {applied.changed} changed")
+            launches = "1 launch" if applied.changed == 1 else f"{applied.changed} launches"
+            tell(f"{visible(applied.path)}: {launches} changed")
         else:
             result(applied.diff(), end="")
     return left_alone

@@ -90,7 +90,7 @@ def read_settings(file: Path) -> Settings:
     try:
         settings = convert(document, Settings)
     except ValidationError as error:
-        raise _unusable(file, f"has a setting that is not one of ours: {error}") from None
+        raise _unusable(file, f"has a setting that does not exist, or one of a wrong type: {error}") from None
     return _with_absolute_paths(settings, file.parent)
 
 

@@ -33,6 +33,7 @@ import enum
 import importlib.abc
 import importlib.util
 import json
+import os
 
 if not hasattr(enum, "StrEnum"):  # before Python 3.11
 
@@ -67,7 +68,11 @@ try:
     environment = read_environment(sys.argv[1] if len(sys.argv) > 1 else None, whole=True)
 except TunerError as error:
     sys.exit("tuner_env.py: " + ascii(error.message)[1:-1])
-print(json.dumps(environment_document(environment), indent=2))
+try:
+    print(json.dumps(environment_document(environment), indent=2), flush=True)
+except OSError as error:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains once more at its end
+    sys.exit("tuner_env.py: the document cannot be written: " + str(error.strerror))
 """
 
 

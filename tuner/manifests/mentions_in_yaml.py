@@ -29,6 +29,8 @@ _OTHERS = (
     ("workload.serving.volcano.sh/", ("ModelBooster", "ModelServing"), "a model of kthena"),
 )
 """Kinds that start vLLM by themselves: group, kinds, and their name in a sentence."""
+_FROM = re.compile(r"\bFROM\s+(\S+)")
+_ANOTHER_KIND = "a script or a Dockerfile in the place of YAML; check it as a file, such as run.sh or Dockerfile"
 _MAX_DEPTH = 2
 """Documents in texts of documents that are looked into."""
 
@@ -50,9 +52,25 @@ def yaml_mentions(text: str, depth: int = 0) -> Iterator[Mention]:
     """
     lines = Lines(text)
     for document in read_documents(text):
+        if _is_of_another_kind(text, document):
+            yield _in(lines, document.line, _ANOTHER_KIND, document)
+            continue
         yield from _of_kind(lines, document)
         for place in _places(document):
             yield from _of_place(lines, document, place, depth)
+
+
+def _is_of_another_kind(text: str, document: Node) -> bool:
+    """Whether a document is a script or a Dockerfile that YAML takes for one text, or for a text with a value."""
+    beginning = ""
+    if isinstance(document, Scalar):
+        beginning = text[document.start : document.stop]
+    elif isinstance(document, Mapping) and document.pairs:
+        beginning = document.pairs[0][0]
+    if not MENTION.search(beginning):
+        return False
+    base = _FROM.search(beginning)
+    return (base is not None and parse_image(base[1]).serves) or any(True for _ in shell_mentions(beginning))
 
 
 def _places(document: Node) -> Iterator[_Place]:

@@ -171,7 +171,7 @@ def side_names(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_side_files(folder: Path, config: Mapping[str, Any]) -> SideFiles:
-    """Read the files beside a `config.json` as vLLM does: what is no regular file is not there.
+    """Read the files beside a `config.json` as vLLM does: what is not a regular file is not there.
 
     Args:
         folder: the model's; a snapshot in the hub's cache holds what the repository has (tuner/model/hub.py, complete).

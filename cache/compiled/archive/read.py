@@ -49,7 +49,7 @@ def opened(path: Path) -> Iterator["Archive"]:
         OSError: the file cannot be read.
     """
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-        raise ArchiveError("it is no regular file", hint=_DAMAGED)
+        raise ArchiveError("it is not a regular file", hint=_DAMAGED)
     with path.open("rb") as file:
         try:
             yield Archive(_decompressed(file))

@@ -14,7 +14,8 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         return
     verdict = examined.plan.lookup.verdict
     if verdict is None:
-        yield Problem(sentence("; ".join(sentences(examined.plan.lookup.miss))))
+        miss = sentence("; ".join(sentences(examined.plan.lookup.miss)))
+        yield Problem(f"{miss} Run `tuner probe` in the serving environment, or import a verdict.")
     elif verdict.word is Word.INCONCLUSIVE:
         yield Problem(f"The verdict is {verdict.word}: {'; '.join(sentences(verdict.reasons[:1]))}.")
 
