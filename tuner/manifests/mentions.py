@@ -194,20 +194,26 @@ def _of_text(text: str) -> Iterator[Mention]:
 
 
 def _of_dockerfile(text: str) -> Iterator[Mention]:
-    """The places in a Dockerfile: its commands, lists in JSON, and a script in an image that serves."""
+    """The places in a Dockerfile: its commands, lists in JSON, a script in an image that serves, and such an image."""
     yield from shell_mentions(text)
-    image, lines = "", Lines(text)
+    image, image_line, lines = "", 0, Lines(text)
+    is_bare = False
     for match in _INSTRUCTION.finditer(text):
         instruction, value = match[1].upper(), match[2]
         line = lines.at(match.start(1))
         if instruction == "FROM":
             image = next((word for word in value.split() if not word.startswith("--")), "")
+            image_line, is_bare = line, parse_image(image).serves
             continue
+        is_bare = False
         last = line + value.count("\n")
         if form := form_of_words(re.findall(r"\"([^\"\n]*)\"", value)):
             yield Mention(line, form, line, last)
         elif parse_image(image).serves and _SCRIPT.search(value):
             yield Mention(line, f"a script in the image {image}", line, last)
+    if is_bare:
+        form = f"the image {image}, whose own command serves; its arguments are given where it is run"
+        yield Mention(image_line, form, image_line, image_line)
 
 
 _BY_SUFFIX: dict[str, Look] = {
