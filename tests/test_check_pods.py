@@ -71,9 +71,11 @@ def test_a_sound_manifest_has_no_finding(tmp_path: Path) -> None:
 # ---- GPUs
 
 
-def of_gpus(gpus: str, *args: str, tmp_path: Path, kind: str = "Deployment", more: str = "") -> list[tuple[str, int]]:
+def of_gpus(
+    gpus: str, *args: str, tmp_path: Path, kind: str = "Deployment", more: str = "", image: str = IMAGE
+) -> list[tuple[str, int]]:
     """Level and line of what is said of GPUs."""
-    manifest = Manifest(*args, kind=kind)
+    manifest = Manifest(*args, kind=kind, image=image)
     manifest.container = [f"resources: {{limits: {{{gpus}}}}}", *filter(None, [more])]
     seen = [finding for finding in findings(manifest.text(), tmp_path) if finding.rule.id == "gpu-count"]
     return [(finding.level, finding.line) for finding in seen]
@@ -124,6 +126,31 @@ def test_gpus_against_the_sizes(gpus: str, args: list[str], expected: list[objec
 def test_gpus_that_are_not_known(gpus: str, args: list[str], kind: str, more: str, tmp_path: Path) -> None:
     """A number that is not stated for certain is not judged."""
     assert of_gpus(gpus, *args, tmp_path=tmp_path, kind=kind, more=more) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "gpus", "expected"),
+    [
+        ("vllm/vllm-openai:v0.19.1", "0", TOO_FEW),
+        ("vllm/vllm-openai-rocm:v0.19.1", "0", TOO_FEW),
+        ("vllm/vllm-openai-cpu:v0.19.1", "0", []),
+        ("vllm/vllm-openai-cpu:v0.19.1", "1", []),
+        ("public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.19.1", "0", []),
+        ("example.com/vllm-openai:v0.19.1", "0", []),
+        ("example.com/vllm-openai:v0.19.1", "1", TOO_FEW),
+    ],
+)
+def test_an_image_that_takes_no_gpu(image: str, gpus: str, expected: list[object], tmp_path: Path) -> None:
+    """A launch on a CPU takes none, and an image of another name may be for a CPU."""
+    assert of_gpus(f"nvidia.com/gpu: {gpus}", "-tp", "2", tmp_path=tmp_path, image=image) == expected
+
+
+def test_shared_memory_of_a_tpu(tmp_path: Path) -> None:
+    """One process may drive all its chips."""
+    for image, is_small in ((IMAGE, True), ("vllm/vllm-tpu:v0.19.0", False)):
+        manifest = Manifest("-tp", "2", image=image)
+        manifest.container = ["command: [vllm, serve]"]
+        assert ("shared-memory" in rules(manifest.text(), tmp_path)) == is_small
 
 
 def test_gpus_of_a_pod_of_several(tmp_path: Path) -> None:

@@ -197,6 +197,7 @@ def test_a_platform_of_a_plugin_may_have_options_of_its_own() -> None:
     arguments = parse(["m", "--swap-space", "4"])
     assert refusals(arguments, "0.19.1", "oot:other").certain == ()
     assert len(refusals(arguments, "0.19.1", "oot:other").doubtful) == 1
+    assert refusals(arguments, "0.19.1", "tpu").certain == ()
     assert len(refusals(arguments, "0.19.1+cu128", "cuda").certain) == 1
 
 

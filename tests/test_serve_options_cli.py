@@ -51,11 +51,11 @@ def test_what_vllm_drops_is_a_warning_of_the_plan(serving: Serving, store: Path)
     assert "contradict each other" in json.dumps(json.loads(answer.out)["warnings"])
 
 
-def test_check_names_each_option_at_its_line(store: Path, tmp_path: Path) -> None:
+def test_check_names_each_option_at_its_line(tmp_path: Path) -> None:
     """By the release of the image's tag; doubtful ones are warnings, unknown values and releases are not judged."""
     file = tmp_path / "run.sh"
     file.write_text(SCRIPT, encoding="utf-8")
-    answer: Answer = tuner("check", "--json", "--store", store, file, code=1)
+    answer: Answer = tuner("check", "--json", file, code=1)
     findings = json.loads(answer.out)["findings"]
     places = [(f["line"], f["level"], f["rule"]) for f in findings if f["rule"].startswith("option")]
     assert places == [
@@ -68,11 +68,17 @@ def test_check_names_each_option_at_its_line(store: Path, tmp_path: Path) -> Non
     assert "Judged by the options of vLLM 0.18.1" in findings[-1]["message"] + answer.out
 
 
-def test_a_hidden_argument_may_be_what_is_missing(store: Path, tmp_path: Path) -> None:
-    """A value, a model or a parser that the list lacks may be among those that the file does not hold."""
+@pytest.mark.parametrize(
+    "line",
+    [
+        '--enable-auto-tool-choice --served-model-name a "$@"',
+        "m --data-parallel-size-local 4 $MORE",
+        'm --headless --api-server-count 1 "${more[@]}"',
+    ],
+)
+def test_a_hidden_argument_may_be_what_is_missing(line: str, tmp_path: Path) -> None:
+    """A value, a model or another option that the list lacks may be among those that the file does not hold."""
     file = tmp_path / "run.sh"
-    file.write_text(
-        'docker run vllm/vllm-openai:v0.19.1 --enable-auto-tool-choice --served-model-name a "$@"\n', encoding="utf-8"
-    )
-    answer = tuner("check", "--json", "--store", store, file)
+    file.write_text(f"docker run vllm/vllm-openai:v0.19.1 {line}\n", encoding="utf-8")
+    answer = tuner("check", "--json", file)
     assert [f["rule"] for f in json.loads(answer.out)["findings"] if f["rule"].startswith("option")] == []

@@ -39,10 +39,10 @@ def conflicts_in(
     """
     yield from _both_ways(options)
     last = {option.name: option for option in options}
-    yield from _data_parallel(last)
-    yield from _headless(last)
     yield from _eager(last, config, table)
     if complete:
+        yield from _data_parallel(last)
+        yield from _headless(last)
         yield from _without_partner(last)
 
 

@@ -10,8 +10,8 @@ from tuner.arguments.option_faults import nearest, read_options
 from tuner.arguments.release_options import OptionTable, option_table
 from tuner.arguments.serve_arguments import ServeArguments
 
-OTHER_PLATFORM = "oot:"
-"""How the name of a platform begins that a plugin brings; it may add options of its own
+OTHER_PLATFORMS = ("oot:", "tpu")
+"""How the names of platforms begin that a plugin brings; it may add options of its own
 (`pre_register_and_update`, vllm/platforms/interface.py)."""
 
 
@@ -50,7 +50,7 @@ def refusals(arguments: ServeArguments, vllm: str | None, platform: str = "") ->
 
 def is_certain(table: OptionTable, platform: str) -> bool:
     """Whether what the table lacks is refused there."""
-    return table.exact and not platform.startswith(OTHER_PLATFORM)
+    return table.exact and not platform.startswith(OTHER_PLATFORMS)
 
 
 def basis_sentence(table: OptionTable) -> str:

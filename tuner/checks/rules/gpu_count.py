@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
-from tuner.checks.rules.surroundings import are_known, are_seen, stated, whole_pod
+from tuner.checks.rules.surroundings import are_known, are_seen, platform_of, stated, whole_pod
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.pod import small_number
 
@@ -23,12 +23,18 @@ _VISIBLE = frozenset(
     {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES"}
 )
 """Variables that leave a launch some of its container's GPUs."""
+_ON_GPUS = frozenset({"cuda", "rocm", "xpu"})
+"""Platforms whose workers take a GPU each."""
+_WITHOUT = frozenset({"cpu", "tpu"})
+"""Platforms whose workers take none."""
 
 
 def _problems(examined: Examined) -> Iterator[Problem]:
     pod = examined.launch.pod
     needed = _needed(examined)
     if pod is None or pod.gpus is None or needed is None or needed == pod.gpus:
+        return
+    if pod.gpus == 0 and platform_of(examined) not in _ON_GPUS:  # it may serve on a CPU
         return
     asks = f"The container asks for {_counted(pod.gpus)}, and the launch takes {needed}"
     if needed > pod.gpus:
@@ -40,6 +46,8 @@ def _problems(examined: Examined) -> Iterator[Problem]:
 def _needed(examined: Examined) -> int | None:
     """How many GPUs the launch takes in one pod; None where that is not known."""
     launch, arguments = examined.launch, examined.arguments
+    if platform_of(examined) in _WITHOUT:
+        return None
     if arguments is None or not are_seen(examined) or not are_known(examined, *_SIZES, "data_parallel_size"):
         return None
     executor = stated(launch, "--distributed-executor-backend")

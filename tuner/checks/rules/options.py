@@ -8,6 +8,7 @@ from tuner.arguments.refusals import basis_sentence, is_certain
 from tuner.arguments.release_options import OptionTable, option_table
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Severity
+from tuner.checks.rules.surroundings import platform_of
 
 
 def fault_problems(examined: Examined, kind: FaultKind) -> Iterator[Problem]:
@@ -16,7 +17,7 @@ def fault_problems(examined: Examined, kind: FaultKind) -> Iterator[Problem]:
     reading = _reading(examined, table)
     if table is None or reading is None:
         return
-    certain = is_certain(table, _platform(examined))
+    certain = is_certain(table, platform_of(examined))
     for fault in reading.faults:
         if fault.kind is kind and certain:
             yield Problem(fault.text, _line(examined, fault.index))
@@ -47,10 +48,6 @@ def _reading(examined: Examined, table: OptionTable | None) -> OptionReading | N
 def _is_complete(examined: Examined) -> bool:
     """Whether every argument is written in the manifest."""
     return not examined.hidden and not any(word.unknown for word in examined.launch.words)
-
-
-def _platform(examined: Examined) -> str:
-    return examined.plan.subject.environment.platform if examined.plan else ""
 
 
 def _line(examined: Examined, index: int) -> int | None:

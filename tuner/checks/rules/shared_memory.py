@@ -4,12 +4,17 @@ from collections.abc import Iterator
 
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
-from tuner.checks.rules.surroundings import are_known, volume_of, whole_pod
+from tuner.checks.rules.surroundings import are_known, platform_of, volume_of, whole_pod
 from tuner.manifests.launch import Pod
 from tuner.manifests.pod import SHARED_MEMORY
 
+_ONE_PROCESS = "tpu"
+"""Where one process may drive all chips (`VLLM_XLA_USE_SPMD`, vllm/config/parallel.py, 0.16.0 to 0.33.0)."""
+
 
 def _problems(examined: Examined) -> Iterator[Problem]:
+    if platform_of(examined) == _ONE_PROCESS:
+        return
     pod, arguments = whole_pod(examined), examined.arguments
     if pod is None or arguments is None or pod.shares_host_memory or pod.gpus == 1:
         return

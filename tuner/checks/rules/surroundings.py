@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tuner.arguments.vllm_options import scan
-from tuner.checks.examine import Examined
+from tuner.checks.examine import Examined, launch_platform
 from tuner.launch.cache_root import cache_root
 from tuner.launch.plan import as_bool, compiles
 from tuner.manifests.image import parse_image
@@ -33,6 +33,8 @@ CACHE_HOME = "/root"
 """HOME in vLLM's images, whose user is root."""
 COMPILED = "torch_compile_cache"
 """Folder of the compile cache below the cache root (vllm/compilation/backends.py, all releases)."""
+UNSPECIFIED = "unspecified"
+"""What an environment calls a platform that nothing states."""
 _NEVER_CACHED = "VLLM_DISABLE_COMPILE_CACHE"
 _NO_PORT = ("--headless", "--uds", "--data-parallel-multi-port-external-lb", "-dpm")
 """With these vLLM listens at no port, or at several."""
@@ -55,6 +57,12 @@ def whole_pod(examined: Examined) -> Pod | None:
     """The pod of a launch whose manifest states all of the pod; None for any other."""
     launch = examined.launch
     return launch.pod if launch.image and launch.shape in WHOLE else None
+
+
+def platform_of(examined: Examined) -> str:
+    """The platform that serves, by the environment or else by the image's name; empty if neither says."""
+    stated = examined.plan.subject.environment.platform if examined.plan else launch_platform(examined.launch)
+    return "" if stated in {None, UNSPECIFIED} else str(stated)
 
 
 def are_seen(examined: Examined) -> bool:
