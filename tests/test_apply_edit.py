@@ -469,7 +469,7 @@ def test_a_file_that_is_no_yaml_is_left_alone(options: list[Any], tmp_path: Path
     (tmp_path / "t.yaml").write_text("a: {{ .Values.x }}\n  b: vllm\n", encoding="utf-8")
     (tmp_path / "u.sh").write_text(f"vllm serve {ERNIE}\n", encoding="utf-8")
     answer = tuner("apply", "--write", *options, tmp_path / "t.yaml", tmp_path / "u.sh", code=1)
-    assert "t.yaml: it is no YAML" in answer.err
+    assert "t.yaml: it is not YAML" in answer.err
     assert FLAG in (tmp_path / "u.sh").read_text()
 
 

@@ -264,12 +264,12 @@ def test_other_databases_are_left_alone(tmp_path: Path) -> None:
 
 def test_folder_as_path(tmp_path: Path) -> None:
     """A folder in place of the file is refused."""
-    assert "is no file" in refused(tmp_path).message
+    assert "is not a file" in refused(tmp_path).message
 
 
 def test_device_as_path() -> None:
     """A device in place of the file is refused without being read."""
-    assert "is no file" in refused(Path("/dev/null")).message
+    assert "is not a file" in refused(Path("/dev/null")).message
 
 
 def test_loop_of_links(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_json_is_one_versioned_document(folder: Path, store: Path) -> None:
     assert [one["verdict"] for one in document["launches"]] == ["conditional", "uniform"]
     unreadable = [one["message"] for one in document["findings"] if one["rule"] == "file-unreadable"]
     assert "not UTF-8" in unreadable[0]
-    assert "no YAML" in unreadable[1]
+    assert "not YAML" in unreadable[1]
 
 
 def test_sarif_is_valid(folder: Path, store: Path) -> None:

@@ -297,8 +297,8 @@ def test_a_list_of_options_without_a_command_is_not_a_launch() -> None:
 
 
 def test_a_whole_list_as_one_text_is_no_argument_list(tmp_path: Path) -> None:
-    """What is no YAML is said to be none, with the line, and never read as something else."""
-    with pytest.raises(ValueError, match=r"it is no YAML: .*line 2"):
+    """What is not YAML is said not to be YAML, with the line, and never read as something else."""
+    with pytest.raises(ValueError, match=r"it is not YAML: .*line 2"):
         launches_in("x.yaml", "a: 1\n\tb: {{ .Values.x }}\n")
     assert not is_manifest(str(tmp_path / "notes.txt"))
     assert is_manifest("a/Dockerfile.gpu")

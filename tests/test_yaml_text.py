@@ -68,7 +68,7 @@ def test_arguments_stay_readable() -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "no mapping"), ("- 1\n", "no mapping"), ("a: [\n", "no YAML"), ("!!python/object:os.system {}", "no YAML")],
+    [("", "no mapping"), ("- 1\n", "no mapping"), ("a: [\n", "not YAML"), ("!!python/object:os.system {}", "not YAML")],
 )
 def test_text_that_is_no_mapping_is_refused(text: str, reason: str) -> None:
     """A file that names no options is refused in one line; a tag that would build an object is not YAML to us."""

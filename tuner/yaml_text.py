@@ -49,12 +49,12 @@ def load_mapping(text: str) -> dict[Any, Any]:
     """The one mapping that `text` holds, read as vLLM reads it (`yaml.safe_load`).
 
     Raises:
-        ValueError: the text is no YAML, or is not a mapping; the message says where, in one line.
+        ValueError: the text is not YAML, or is not a mapping; the message says where, in one line.
     """
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"it is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"it is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise ValueError("it holds no mapping of options to values")  # noqa: TRY004  of the text, not of an argument
     return value

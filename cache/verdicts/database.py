@@ -203,7 +203,7 @@ def _require_content(path: Path, file: Path) -> None:
     """
     found = file.stat()
     if not S_ISREG(found.st_mode):
-        raise StoreError(f"The verdict store {path} is no file.", hint="Name a file with --store.")
+        raise StoreError(f"The verdict store {path} is not a file.", hint="Name a file with --store.")
     _require_one_name(path, file)
     if found.st_size == 0:
         raise StoreError(f"The verdict store {path} {DAMAGED}: it is empty.", hint=recovery_hint(file))
@@ -212,7 +212,7 @@ def _require_content(path: Path, file: Path) -> None:
 def _require_one_name(path: Path, file: Path) -> None:
     """Refuse a file with several names: SQLite puts its log beside the name, so a writer by one name undoes another.
 
-    A draft of `create`, of a process that is making the store now or was killed, is no name that anybody opens.
+    A draft of `create`, of a process that is making the store now or was killed, is not a name that anybody opens.
     """
     for _ in range(_ATTEMPTS):
         names = file.stat().st_nlink

@@ -103,7 +103,7 @@ class Word(Struct, frozen=True):
 
 
 class _Refused(Exception):  # noqa: N818  it ends the reading, as it ends vLLM's
-    """VLLM ends before argparse sees the list."""
+    """A text with which vLLM ends before argparse sees the list."""
 
     def __init__(self, index: int, text: str) -> None:
         super().__init__(text)

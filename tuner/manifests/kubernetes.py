@@ -85,7 +85,7 @@ def _is_other(key: str, node: Mapping) -> bool:
 
 
 def _mark_others(reading: Reading) -> None:
-    """Leave the commands that do not serve to no other reader."""
+    """Mark the commands that do not serve, so that later readers pass them by."""
     for parent in unread(reading):
         for key, value in parent.pairs if isinstance(parent, Mapping) else ():
             for node in [value, *items_of(value)]:
@@ -241,7 +241,7 @@ def hidden_in(words: Words[Argument], *, command_line: bool = False) -> str:
     """
     for index, word in enumerate(words):
         if word.unknown and word.owner is None and not word.text:
-            return "an item that is no text"
+            return "an item that is not a text"
         before = words[index - 1].text if index else ""
         may_be_option = index > 0 or command_line
         is_value = before.startswith("-") and "=" not in before

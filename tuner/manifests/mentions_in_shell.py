@@ -320,7 +320,7 @@ def _of_string(word: _Word, program: str, depth: int) -> Iterator[Mention]:
 
 
 def _of_value(word: _Word, name: str, value: str, depth: int) -> Iterator[Mention]:
-    """The places in the value of a variable, unless its name says that it is no command."""
+    """The places in the value of a variable, unless its name says that it is not a command."""
     if _NO_COMMAND.fullmatch(name):
         return
     last = word.line + word.text.count("\n")

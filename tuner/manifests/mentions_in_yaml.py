@@ -48,7 +48,7 @@ def yaml_mentions(text: str, depth: int = 0) -> Iterator[Mention]:
     """The places in a YAML file.
 
     Raises:
-        ValueError: it is no YAML.
+        ValueError: it is not YAML.
     """
     lines = Lines(text)
     for document in read_documents(text):

@@ -228,7 +228,7 @@ def _behind(texts: Sequence[str], index: int) -> int | None:
 
 
 def _is_certain(texts: Sequence[str], index: int, behind: int) -> bool:
-    """Whether a command runs what it names, and is no sentence.
+    """Whether a command runs what it names, and is not a sentence.
 
     Behind a program that nobody knows here there must be an option, or a model with its organisation.
     """

@@ -246,7 +246,7 @@ def _not_edited(launches: Iterable[ManifestLaunch], before: int, last: int) -> I
 
 
 def _not_known(*_: object) -> None:
-    """Of no variable, and of no assignment, the value is known."""
+    """Stands where variables are not followed: no value is known."""
 
 
 def _lines(text: str) -> list[int]:

@@ -53,7 +53,7 @@ def words_of(token: Token, variables: Variables) -> list[Word]:
         return [Word(token.text(), token.start, token.stop, unknown=braces, broken=token.broken, several=braces)]
     pieces = token.parts
     if any(_is_all(piece) for piece in pieces):
-        pieces = [piece for piece in pieces if piece.text]  # "${LIST[@]}" of an empty list is no word
+        pieces = [piece for piece in pieces if piece.text]  # "${LIST[@]}" of an empty list is not a word
     fields = _Fields(token)
     for piece in pieces:
         if piece.substituted:

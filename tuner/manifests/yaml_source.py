@@ -96,10 +96,10 @@ def _documents(text: str, excerpt: Excerpt | None) -> list[Node]:
     try:
         nodes = [node for node in loader.compose_all(text) if node is not None]
     except YAMLError as error:
-        raise ValueError(f"it is no YAML: {_said(error)}") from None
+        raise ValueError(f"it is not YAML: {_said(error)}") from None
     except (ValueError, RecursionError, AttributeError, TypeError, IndexError, AssertionError) as error:
         # Tags, escapes and versions that ruamel.yaml 0.19 itself does not expect.
-        raise ValueError(f"it is no YAML that can be read: {type(error).__name__}") from None
+        raise ValueError(f"it is not YAML that can be read: {type(error).__name__}") from None
     converter = _Converter(excerpt)
     return [converter.node(node) for node in nodes]
 

@@ -10,7 +10,7 @@ from tuner.manifests.image import parse_image
 def _problems(examined: Examined) -> Iterator[Problem]:
     image = examined.launch.image
     if image and not parse_image(image).pinned and "$" not in image:
-        message = f"The image {image} is not pinned: which vLLM serves may change with every pull."
+        message = f"The image {image} is not pinned: which vLLM serves may change with every pull. Name a release."
         yield Problem(message, examined.launch.image_line)
 
 

@@ -9,7 +9,7 @@ from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
 def _problems(examined: Examined) -> Iterator[Problem]:
     if examined.arguments is not None and examined.arguments.dropped:
         dropped = ", ".join(examined.arguments.dropped)
-        message = f"Of several compilation configs vLLM keeps only one and drops {dropped}."
+        message = f"Of several compilation configs vLLM keeps only one and drops {dropped}. Write them as one."
         yield Problem(message, line_of(examined, "compilation"))
 
 

@@ -12,7 +12,7 @@ def _problems(examined: Examined) -> Iterator[Problem]:
     if cold_start is None or probe is None or probe.waits is None or probe.waits >= cold_start:
         return
     message = f"The startupProbe waits {probe.waits:.0f} s, and a cold start was measured to take {cold_start:.0f} s."
-    yield Problem(message, probe.line)
+    yield Problem(f"{message} Raise failureThreshold.", probe.line)
 
 
 RULE = Rule(
