@@ -301,7 +301,7 @@ OF_DECISION = {
     "draft_shares": "speculative decoding: a draft model's MoE layers share the target's counter",
     "default_is_off": "vLLM's own default is off for the same reason",
     "not_proved_safe": "not proved safe: {because}",
-    "slower_start": "not proved safe{explained}, so the slower start is chosen{remedy}",
+    "slower_start": "not proved safe{explained}, so the slower start is the safe choice{remedy}",
     "nothing_proves": "nothing proves that counting MoE layers is safe here{explained}{remedy}",
     # why it is not proved safe
     "no_verdict": "no verdict is stored",

@@ -167,6 +167,7 @@ def test_standard_input_is_not_edited_in_place() -> None:
     assert tuner("apply", "--configs", config, "-", stdin=text, code=0).out.startswith("--- a/<stdin>\n")
     answer = tuner("apply", "--write", "--configs", config, "-", stdin=text, code=2)
     assert "Standard input cannot be edited in place" in answer.err
+    assert "Standard input cannot be edited in place" in tuner("check", "--fix", "-", stdin=POD, code=2).err
 
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:

@@ -54,7 +54,11 @@ SAID = {
         ("replay_equal_of_one", {"passes": 9}, "replay equal of one (passes: 9)"),
         ("proof_file_gone", {"file": "a.py", "more": 2}, "a.py is gone, and 2 more of its files differ"),
         ("proof_file_changed", {"file": "a.py", "more": 0}, "since the proof a.py is another one"),
-        ("slower_start", {"command": "tuner probe m"}, "slower start is chosen; `tuner probe m` would try to prove it"),
+        (
+            "slower_start",
+            {"command": "tuner probe m"},
+            "slower start is the safe choice; `tuner probe m` would try to prove it",
+        ),
         ("decided_by_file", {"path": "d", "verdict": "uniform", "key": "0123456789abcdef"}, ", key 0123456789ab)"),
         ("sources_differ", {"total": 3, "changed": 2, "first": "a", "gone": 1}, "first a; 1 of them are gone"),
         ("engine_failed", {"detail": "no memory"}, "no memory"),

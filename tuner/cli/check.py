@@ -94,9 +94,7 @@ def check(
             raise TunerError(
                 f"--json and --format {output} contradict each other.", hint="Give one of them.", kind=ErrorKind.USAGE
             )
-        if override and not fix:
-            hint = "It changes files: give --fix, too."
-            raise TunerError("--override is given without --fix.", hint=hint, kind=ErrorKind.USAGE)
+        _require_editable(paths, fix=fix, override=override)
         knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, cold_start)
         left_alone = _edit(paths, knowledge, write=True, override=override, tell=say) if fix else []
         checked = check_manifests(paths, knowledge, Choice(_listed(select), _listed(ignore)))
@@ -104,6 +102,20 @@ def check(
         for folder in checked.empty_folders:
             say(f"tuner: {visible(folder)} holds no file that is looked into.")
         raise SystemExit(checked.exit_code(fail_on_unknown=fail_on_unknown) or _exit_of_edits(left_alone))
+
+
+def _require_editable(paths: list[Path], *, fix: bool, override: bool) -> None:
+    """Check that options on edits fit together; standard input can be read once, and not be written.
+
+    Raises:
+        TunerError: they do not.
+    """
+    if override and not fix:
+        hint = "It changes files: give --fix, too."
+        raise TunerError("--override is given without --fix.", hint=hint, kind=ErrorKind.USAGE)
+    if fix and Path("-") in paths:
+        hint = "Name the file, or leave --fix out."
+        raise TunerError("Standard input cannot be edited in place.", hint=hint, kind=ErrorKind.USAGE)
 
 
 def _exit_of_edits(left_alone: "list[LeftAlone]") -> ExitCode:

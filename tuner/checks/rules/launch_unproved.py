@@ -21,7 +21,7 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         return
     if plan.decision.setting is False:
         severity = Severity.WARNING if is_on_by_default(examined) else Severity.NOTE
-        yield Problem(sentence(str(plan.decision.reasons[0])), severity=severity)
+        yield Problem(f"{FLAG_KEY} is not set to false. {sentence(str(plan.decision.reasons[0]))}", severity=severity)
 
 
 RULE = Rule(
