@@ -229,6 +229,7 @@ class Version(Struct, frozen=True):
     preview: bool = False
 
 
+_OF_A_COMMIT = re.compile(r"g[0-9a-f]{7,40}|d\d{8}")
 _GPU = ("cuda", "rocm", "xpu")
 _CPU = ("cpu", "tpu")
 _NO_DEVICE = "unspecified"  # vLLM's word for a machine on which it finds no device
@@ -267,6 +268,15 @@ def parse_version(text: str | None) -> Version | None:
 def public_version(version: object) -> str:
     """A version without its local part, such as `+cpu`: packages and modules of one build differ in it."""
     return str(version).partition("+")[0]
+
+
+def is_source_build(version: object) -> bool:
+    """Whether a version is of a commit or of changed files, which may have what no release has.
+
+    setuptools-scm writes such versions with `.dev5`, `+g1a2b3c4d` or `+d20260131`.
+    """
+    public, _, local = str(version).partition("+")
+    return ".dev" in public or any(_OF_A_COMMIT.fullmatch(part) for part in local.split("."))
 
 
 def is_same_version(first: str, second: str) -> bool:

@@ -1,5 +1,6 @@
 """What is said of an argument list by the options of its release: unknown ones, values, contradictions."""
 
+import json
 import re
 import time
 from collections.abc import Collection
@@ -192,6 +193,28 @@ def test_a_release_that_is_not_listed_is_doubted_only(vllm: str) -> None:
     assert f"Judged by the options of vLLM {table_of(vllm).basis}: those of {vllm} are not listed here." in text
 
 
+@pytest.mark.parametrize("vllm", ["0.19.1+g1a2b3c4d", "0.19.1+g1a2b3c4d.d20260131.cu128", "0.19.1+d20260131"])
+def test_a_build_from_source_is_doubted_only(vllm: str) -> None:
+    """Changed files may have an option or a key that the release has not."""
+    refused = refusals(parse(["m", "--swap-space", "4", "-cc", '{"foo": 1}']), vllm)
+    assert refused.certain == ()
+    assert [text.partition(",")[0] for text in refused.doubtful] == [
+        f"vLLM {vllm} does not know foo",
+        f"vLLM {vllm} does not know the option --swap-space (an option until 0.18.0)",
+    ]
+
+
+def test_a_key_of_a_build_between_releases_is_doubted_only() -> None:
+    """It may be one that the next release will have; a candidate is as it was published."""
+    arguments = parse(["m", "-cc", '{"foo": 1}'])
+    assert refusals(arguments, "0.19.2.dev5+g1a2b3c4d") == Refusals(
+        (),
+        ("vLLM 0.19.2.dev5+g1a2b3c4d does not know foo, and does not start with it. A build from source may know it.",),
+    )
+    assert len(refusals(arguments, "0.20.0rc1").certain) == 1
+    assert len(refusals(arguments, "0.19.1+cu128").certain) == 1
+
+
 def test_a_platform_of_a_plugin_may_have_options_of_its_own() -> None:
     """What it lacks is doubted only."""
     arguments = parse(["m", "--swap-space", "4"])
@@ -210,6 +233,13 @@ def test_keys_of_the_compilation_config_are_named_once() -> None:
             "vLLM 0.19.1 does not know cudagraf_mode, and does not start with it. Is cudagraph_mode meant?",
         )
     )
+
+
+def test_a_key_is_shown_short_and_on_one_line() -> None:
+    """Keys of others may be empty or very long."""
+    refused = refusals(parse(["m", "-cc", json.dumps({"": 1, "a" * 10_000: 1})]), "0.19.1")
+    assert refused.certain[0].startswith("vLLM 0.19.1 does not know '', ")
+    assert len(refused.certain[1]) < 200
 
 
 @pytest.mark.parametrize(

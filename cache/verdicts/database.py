@@ -218,7 +218,7 @@ def _require_one_name(path: Path, file: Path) -> None:
         names = file.stat().st_nlink
         if names == 1:
             return
-        drafts = [draft for draft in file.parent.glob(f"{_DRAFTS}*/{file.name}") if draft.samefile(file)]
+        drafts = [draft for draft in file.parent.glob(f"{_DRAFTS}*/{file.name}") if _is_same(draft, file)]
         if names - len(drafts) <= 1:
             return
         time.sleep(_TICK / 1e9)  # the draft may have gone between the two looks
@@ -226,6 +226,14 @@ def _require_one_name(path: Path, file: Path) -> None:
         f"The verdict store {path} has {names} names (hard links), and each would keep a log of its own.",
         hint="Keep one name and remove the others; a symbolic link may stand in their place.",
     )
+
+
+def _is_same(draft: Path, file: Path) -> bool:
+    """Whether a draft is the store by another name; one that went meanwhile is not."""
+    try:
+        return draft.samefile(file)
+    except OSError:
+        return False
 
 
 def _read_here(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:

@@ -5,14 +5,17 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from rules.compilation_keys import keys_of, unknown_keys
+from rules.releases import is_source_build
 from tuner.arguments.option_conflicts import conflicts_in
-from tuner.arguments.option_faults import nearest, read_options
+from tuner.arguments.option_faults import nearest, read_options, shown
 from tuner.arguments.release_options import OptionTable, option_table
 from tuner.arguments.serve_arguments import ServeArguments
 
 OTHER_PLATFORMS = ("oot:", "tpu")
 """How the names of platforms begin that a plugin brings; it may add options of its own
 (`pre_register_and_update`, vllm/platforms/interface.py)."""
+
+SOURCE_BUILD = "A build from source may know it."
 
 
 class Refusals(Struct, frozen=True):
@@ -36,16 +39,20 @@ def refusals(arguments: ServeArguments, vllm: str | None, platform: str = "") ->
         platform: that of the environment.
     """
     keys = tuple(key_sentences(arguments.compilation_config, vllm)) if vllm else ()
+    doubtful_keys: tuple[str, ...] = ()
+    if is_source_build(vllm):
+        doubtful_keys = tuple(f"{text} {SOURCE_BUILD}" for text in keys)
+        keys = ()
     table = option_table(vllm)
     if table is None:
-        return Refusals(keys)
+        return Refusals(keys, doubtful_keys)
     reading = read_options(arguments, table)
     conflicts = [*conflicts_in(reading.options, arguments.compilation_config, table)]
     texts = (*(fault.text for fault in reading.faults), *(c.text for c in conflicts if c.refused))
     dropped = tuple(conflict.text for conflict in conflicts if not conflict.refused)
     if is_certain(table, platform):
         return Refusals((*keys, *texts), dropped)
-    return Refusals(keys, (*(f"{text} {basis_sentence(table)}" for text in texts), *dropped))
+    return Refusals(keys, (*doubtful_keys, *(f"{text} {basis_sentence(table)}" for text in texts), *dropped))
 
 
 def is_certain(table: OptionTable, platform: str) -> bool:
@@ -69,4 +76,4 @@ def _key_sentence(key: str, was: str, version: str) -> str:
     near = "" if was else nearest(key, keys_of(version))
     aside = f" ({was})" if was else ""
     hint = f" Is {near} meant?" if near else ""
-    return f"vLLM {version} does not know {key}{aside}, and does not start with it.{hint}"
+    return f"vLLM {version} does not know {shown(key)}{aside}, and does not start with it.{hint}"

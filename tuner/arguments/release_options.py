@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from rules.releases import named_release, numbers_of
+from rules.releases import is_source_build, named_release, numbers_of
 from tuner.arguments.vllm_options import is_negative_number
 
 FILE = Path(__file__).with_name("release_options.json")
@@ -166,8 +166,8 @@ def option_table(vllm: str | None) -> OptionTable | None:
     older = [number for number, release in enumerate(table.releases) if numbers_of(release) <= version.release]
     if not older:
         return None
-    exact = numbers_of(table.releases[older[-1]]) == version.release
     basis = table.releases[older[-1]]
+    exact = numbers_of(basis) == version.release and not is_source_build(vllm)
     return OptionTable(basis if exact else str(vllm), basis, _by_spelling(older[-1]))
 
 

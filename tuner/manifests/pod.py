@@ -6,6 +6,7 @@ Names and defaults are those of Kubernetes' API (core/v1: Container, Probe, Volu
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Table
+from math import isfinite
 
 from tuner.manifests.launch import Pod, PodField, Port, Probe, Volume
 from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of, walk
@@ -77,9 +78,10 @@ def _number(node: Node | None, default: float) -> float | None:
     if node is None:
         return default
     try:
-        return float(text_of(node) or "")
+        number = float(text_of(node) or "")
     except ValueError:
         return None
+    return number if isfinite(number) and number >= 0 else None
 
 
 def _port_of(probe: Mapping) -> Node | None:

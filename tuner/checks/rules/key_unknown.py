@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from tuner.arguments.refusals import key_sentences
+from rules.releases import is_source_build
+from tuner.arguments.refusals import SOURCE_BUILD, key_sentences
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
 
@@ -12,7 +13,11 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         return
     keys = [key for key in examined.arguments.compilation_config if key not in examined.arguments.dropped]
     for message in key_sentences(keys, examined.version):
-        yield Problem(message, line_of(examined, "compilation"))
+        line = line_of(examined, "compilation")
+        if is_source_build(examined.version):
+            yield Problem(f"{message} {SOURCE_BUILD}", line, Severity.WARNING)
+        else:
+            yield Problem(message, line)
 
 
 RULE = Rule(
