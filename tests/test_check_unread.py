@@ -284,7 +284,7 @@ def test_hostile_text_ends(name: str, text: str) -> None:
         ("podman run --rm vllm-cpu-env:latest --model=a/b", True),
         ("apptainer instance run --nv /images/vllm-openai_v0.8.3.sif NAME --model a/b", True),
         ("docker run --name vllm -p 8000:8000 other/image --model a/b", False),
-        ("docker run -v vllm-cache:/root/.cache other/image --model a/b", False),
+        ("docker run -v vllm-cache:/home/user/.cache other/image --model a/b", False),
         ("docker run --rm quay.io/a/vllm-router:1 --port 8000", False),
         ("docker run --entrypoint bash quay.io/a/vllm-cpu:1 --model a/b", False),
     ],
