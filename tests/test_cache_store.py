@@ -342,6 +342,20 @@ def test_a_store_with_two_names_is_refused(tmp_path: Path) -> None:
     assert len(list(VerdictStore(second).entries())) == 1
 
 
+def test_a_draft_that_goes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process removes its draft between the look at the names and the look at the draft."""
+    store, second = tmp_path / "m.db", tmp_path / "h.db"
+    VerdictStore(store).put(sample())
+    second.hardlink_to(store)
+
+    def glob(folder: Path, _: str) -> list[Path]:
+        second.unlink(missing_ok=True)
+        return [folder / ".new-store-gone" / store.name]
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert len(list(VerdictStore(store).entries())) == 1
+
+
 def test_the_draft_of_a_killed_process_is_no_second_name(tmp_path: Path) -> None:
     """A store that was made in that moment is read and written."""
     store = tmp_path / "m.db"

@@ -211,6 +211,30 @@ def test_a_probe_of_a_named_port(tmp_path: Path) -> None:
     assert rules(manifest.text(), tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "nginx -c /etc/nginx.conf; vllm serve m",
+        "/usr/sbin/nginx && exec vllm serve m",
+        "service nginx start; vllm serve m",
+        "python3 -m http.server 80 & vllm serve m",
+        "if [ $A = 1 ]; then vllm serve m -tp 8; else vllm serve m --port 80; fi",
+    ],
+)
+def test_a_script_in_which_another_program_may_listen(script: str, tmp_path: Path) -> None:
+    """It may answer the probe; of several launches one alone may be meant."""
+    manifest = Manifest()
+    manifest.container = [
+        "ports: [{containerPort: 80}]",
+        "readinessProbe: {httpGet: {port: 80}}",
+        "resources: {limits: {nvidia.com/gpu: 1}}",
+    ]
+    text = manifest.text().replace('args: ["--model", "m"]', f"command: [sh, -c, {json.dumps(script)}]")
+    asked = {"container-port", "probe-port", "gpu-count"}
+    assert not asked & {*rules(text, tmp_path)}
+    assert asked & {*rules(text.replace(json.dumps(script), '"vllm serve m --uvicorn-log-level info"'), tmp_path)}
+
+
 @pytest.mark.parametrize("more", ["initContainers: [{name: proxy, image: p, restartPolicy: Always}]", ""])
 def test_a_port_that_another_container_may_have(more: str, tmp_path: Path) -> None:
     """A sidecar may answer the probe."""

@@ -98,7 +98,7 @@ class Probe:
     """A probe of a container.
 
     Attributes:
-        name: `startupProbe`, `livenessProbe`, `readinessProbe`, or `healthcheck` in Compose.
+        name: `startupProbe`, `livenessProbe` or `readinessProbe`.
         line: where it is stated.
         port: number or name of the port that it asks; empty if it asks none, or asks another host.
         port_line: where the port is stated.
@@ -129,7 +129,7 @@ class PodField:
 
 @dataclass(frozen=True)
 class Pod:
-    """What surrounds the container that launches: what its pod, or its service in Compose, states for it.
+    """What surrounds the container that launches: what its pod states for it.
 
     Attributes:
         volumes: what is mounted.
@@ -138,8 +138,9 @@ class Pod:
         gpus: how many it asks for; None: none is stated, or the number is not known.
         gpus_line: where that is stated.
         alone: no other container, and no other program of the same script, may listen at its ports.
+        launches_once: its command starts vLLM in one place, and not in several of which one may be meant.
         mentions_ray: its command names Ray, which may bring GPUs of other nodes.
-        shares_host_memory: it has the shared memory of the host, or as much as is stated.
+        shares_host_memory: it has the shared memory of the host.
         variables_elsewhere: some variables are stated elsewhere, so that any may be set.
         other_user: it runs as a user who is not root.
         fields: variables that take a field of the pod.
@@ -151,6 +152,7 @@ class Pod:
     gpus: int | None = None
     gpus_line: int = field(default=0, compare=False)
     alone: bool = True
+    launches_once: bool = True
     mentions_ray: bool = False
     shares_host_memory: bool = False
     variables_elsewhere: bool = False

@@ -23,6 +23,11 @@ _ASKS = ("httpGet", "tcpSocket", "grpc")
 _MAX_DIGITS = 5
 _REFERENCE = re.compile(r"\$\(([\w.-]+)\)")
 _RAY = re.compile(r"\bray\b")
+_LAUNCH = re.compile(r"\bvllm[ \t]+serve\b|\bvllm\.entrypoints\b")
+_DAEMON = re.compile(
+    r"(?<![\w.-])(?:nginx|envoy|haproxy|caddy|traefik|httpd|apache2|supervisord|service|systemctl|uvicorn|gunicorn)(?![\w.-])"
+)
+"""Programs that listen, or start others that do, and may go into the background by themselves."""
 _BACKGROUND = re.compile(r"(?<![&>\d|])&(?![&>\d])")
 
 
@@ -43,6 +48,7 @@ def pod_of(container: Mapping, pod: Mapping) -> Pod:
         gpus=gpus,
         gpus_line=gpus_line,
         alone=_is_alone(pod, texts),
+        launches_once=sum(len(_LAUNCH.findall(text)) for text in texts) <= 1,
         mentions_ray=any(_RAY.search(text) for text in texts),
         shares_host_memory=text_of(pod.get("hostIPC")) == "true",
         variables_elsewhere=container.get("envFrom") is not None,
@@ -122,7 +128,7 @@ def _is_alone(pod: Mapping, texts: list[str]) -> bool:
     sidecars = [item for item in items_of(pod.get("initContainers")) if _stays(item)]
     if len(items_of(pod.get("containers"))) != 1 or sidecars:
         return False
-    return not any(_BACKGROUND.search(text) for text in texts)
+    return not any(_BACKGROUND.search(text) or _DAEMON.search(text) for text in texts)
 
 
 def _stays(container: Node) -> bool:

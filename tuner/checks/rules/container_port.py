@@ -10,7 +10,7 @@ from tuner.checks.rules.surroundings import api_port, whole_pod
 def _problems(examined: Examined) -> Iterator[Problem]:
     """Several ports, and ports beside another container, may be meant for something else."""
     pod, port = whole_pod(examined), api_port(examined)
-    if pod is None or not pod.alone or port is None or len(pod.ports) != 1:
+    if pod is None or not (pod.alone and pod.launches_once) or port is None or len(pod.ports) != 1:
         return
     (only,) = pod.ports
     if only.number.isdecimal() and only.number != port.text:

@@ -46,12 +46,12 @@ def _problems(examined: Examined) -> Iterator[Problem]:
 def _needed(examined: Examined) -> int | None:
     """How many GPUs the launch takes in one pod; None where that is not known."""
     launch, arguments = examined.launch, examined.arguments
-    if platform_of(examined) in _WITHOUT:
+    if platform_of(examined) in _WITHOUT or not (launch.pod and launch.pod.launches_once):
         return None
     if arguments is None or not are_seen(examined) or not are_known(examined, *_SIZES, "data_parallel_size"):
         return None
     executor = stated(launch, "--distributed-executor-backend")
-    if (executor is not None and executor.text not in _OF_ONE_POD) or (launch.pod and launch.pod.mentions_ray):
+    if (executor is not None and executor.text not in _OF_ONE_POD) or launch.pod.mentions_ray:
         return None
     world = 1
     for size in _SIZES:

@@ -11,14 +11,13 @@ _ENDS = {
     "startupProbe": "the container is ended again and again",
     "livenessProbe": "the container is ended again and again",
     "readinessProbe": "the pod is never ready",
-    "healthcheck": "the container is never healthy",
 }
 """What comes of a probe that never succeeds."""
 
 
 def _problems(examined: Examined) -> Iterator[Problem]:
     pod, port = examined.launch.pod, api_port(examined)
-    if pod is None or not pod.alone or port is None:
+    if pod is None or not (pod.alone and pod.launches_once) or port is None:
         return
     for probe in pod.probes.values():
         asked = _number(probe, pod)
