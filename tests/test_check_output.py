@@ -77,14 +77,14 @@ def test_quiet_shows_errors_alone(tmp_path: Path) -> None:
     lines = checked(tmp_path, BAD + "vllm serve $M\n", "-q", code=1).splitlines()
     assert [line.partition("(")[2] for line in lines[:-2]] == ["arguments-refused)"]
     assert lines[-2] == "1 error, 0 warnings, 1 note"
-    assert lines[-1] == "2 launches in 1 file: 0 match, 1 contradicts, 1 could not be judged"
+    assert lines[-1] == "2 launches in 1 file: 0 match, 0 contradict, 1 has an error, 1 could not be judged"
 
 
 def test_rules_are_selected_and_left_out(tmp_path: Path) -> None:
     """The exit code heeds the choice, the outcome of a launch does not; a name that no rule has is refused."""
     selected = json.loads(checked(tmp_path, BAD, "--json", "--select", "model-unknown,flag-unproved"))
     assert selected["findings"] == []
-    assert selected["launches"][0]["outcome"] == "contradicts"
+    assert selected["launches"][0]["outcome"] == "faulty"
     left = json.loads(checked(tmp_path, "vllm serve $M\n", "--json", "--ignore", "flag-unproved"))
     assert [one["rule"] for one in left["findings"]] == ["model-unknown"]
     (tmp_path / "x.sh").write_text(BAD, encoding="utf-8")
@@ -134,7 +134,7 @@ def test_standard_input_holds_yaml() -> None:
     text = f"{POD}    args: [--model, m, --compilation-config, '3']\n---\n{POD}    args: [--model, m]\n"
     answer = tuner("check", "-", stdin=text, code=1)
     assert answer.out.startswith("<stdin>:")
-    assert "2 launches in 1 file: 0 match, 1 contradicts" in answer.out
+    assert "2 launches in 1 file: 0 match, 0 contradict, 1 has an error" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -179,3 +179,31 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     assert "it is not a regular file. (file-unreadable)" in tuner("check", tmp_path, code=0).out
     assert "is not a regular file" in tuner("apply", tmp_path / "x.yaml", code=1).err
     tuner("check", "/dev/zero", code=1)
+
+
+def test_a_launch_with_another_error_contradicts_nothing(tmp_path: Path) -> None:
+    """It has a count of its own, in text and JSON, which is there only if it is not zero."""
+    script = tmp_path / "run.sh"
+    script.write_text("vllm serve ./m --cc '{}'\n")
+    answer = tuner("check", script, "--vllm-version", "0.19.1")
+    assert (
+        answer.out.splitlines()[-1]
+        == "1 launch in 1 file: 0 match, 0 contradict, 1 has an error, 0 could not be judged"
+    )
+    document = json.loads(tuner("check", script, "--vllm-version", "0.19.1", "--json").out)
+    assert document["launches"][0]["outcome"] == "faulty"
+    assert document["summary"]["outcomes"] == {
+        "matches": 0,
+        "contradicts": 0,
+        "faulty": 1,
+        "unproved": 0,
+        "unjudged": 0,
+    }
+
+
+def test_a_model_in_a_variable_is_no_folder(tmp_path: Path) -> None:
+    """The message says that its value is not written here."""
+    script = tmp_path / "run.sh"
+    script.write_text('vllm serve "$MODEL"\n')
+    answer = tuner("check", script, "--vllm-version", "0.19.1")
+    assert "the value of $MODEL is not written here." in answer.out

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fake_environment import tuner
 
-from tuner.manifests.files import files_below
+from tuner.manifests.files import files_below, is_manifest
 from tuner.manifests.find import launches_in
 from tuner.manifests.mentions import unread_launches
 
@@ -318,3 +318,77 @@ def test_a_command_and_its_arguments_in_options_of_another_command() -> None:
     command = 'cloud endpoint create --image "$IMAGE" --container-command vllm --args "serve $MODEL --port 8000"\n'
     assert unread("x.sh", command) == [1]
     assert unread("x.sh", command.replace("serve ", "bench ")) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "noted"),
+    [
+        (f"kubectl run v --image={IMAGE} -- --model a/b", True),
+        (f"kubectl run v --image={IMAGE} --command -- bash", False),
+        (f"kubectl set image deploy/v v={IMAGE}", False),
+        (f"hf jobs run --flavor a10g {IMAGE} --model a/b", True),
+        (f"gcloud run deploy v --image={IMAGE} --args=--model=a/b", True),
+        ("nix run nixpkgs#vllm -- serve a/b", True),
+        ("pm2 start vllm -- serve a/b", True),
+        (f"docker run --rm {IMAGE} --help", False),
+        ('python3 -c "from vllm.entrypoints.cli.main import main; main()" serve a/b', True),
+        ("python -c 'from vllm import LLM; LLM(model=\"a/b\")'", True),
+        ("python -c 'import vllm; print(vllm.__version__)'", False),
+        ('python - <<EOF\nfrom vllm import LLM\nllm = LLM(model="a/b")\nEOF', True),
+    ],
+)
+def test_commands_that_start_vllm_in_their_own_way(command: str, noted: bool) -> None:
+    """A container elsewhere, a package, and a Python program."""
+    assert unread("x.sh", f"{command}\n") == ([2 if "EOF" in command else 1] if noted else [])
+
+
+def test_a_file_of_supervisord_or_foreman() -> None:
+    """`command=` of a program, and a line of a Procfile; both are looked into in a folder."""
+    assert unread("supervisord.conf", "[program:v]\ncommand=vllm serve a/b --port 1\n") == [2]
+    assert unread("Procfile", "web: vllm serve a/b --port 1\n") == [1]
+    assert unread("nginx.conf", "upstream vllm { server vllm:8000; }\n") == []
+    assert is_manifest("supervisord.conf")
+    assert is_manifest("Procfile")
+
+
+def test_patches_of_json_add_arguments_that_are_not_read() -> None:
+    """Whatever else of the file is read: the patch changes what starts."""
+    option = "'--compilation-config={\"fast_moe_cold_start\": true}'"
+    patch = f"patches:\n- patch: |-\n    - op: add\n      path: /spec/args/-\n      value: {option}\n"
+    text = f"{patch}- patch: |-\n    spec:\n      containers:\n      - command: [vllm, serve, a/b]\n"
+    launches = launches_in("kustomization.yaml", text)
+    assert [place.line for place in unread_launches("kustomization.yaml", text, launches)] == [5]
+    as_list = patch.replace(f"value: {option}", f"value: [{option}]")
+    assert unread("kustomization.yaml", as_list) == [5]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("configMapGenerator:\n- literals:\n  - run.sh=vllm serve a/b --port 1\n", 3),
+        (
+            f"services:\n  v:\n    build:\n      dockerfile_inline: |\n        FROM {IMAGE}\n    command: [-tp, '2']\n",
+            4,
+        ),
+        (
+            "spec:\n  helm:\n    parameters:\n    - name: v.repository\n      value: vllm/vllm-openai\n",
+            5,
+        ),
+        ("applications:\n- import_path: ray.serve.llm:build_openai_app\n  args: {llm_configs: [a.yaml]}\n", 2),
+        ("kind: DynamoGraphDeploymentRequest\nspec:\n  backend: vllm\n", 1),
+        ("containers:\n- image: ghcr.io/llm-d/llm-d-cuda:v0.3.0\n  args: [--model=a/b]\n", 2),
+    ],
+)
+def test_yaml_that_starts_vllm_by_the_word_of_another_tool(text: str, line: int) -> None:
+    """Kustomize, Compose, Argo CD, Ray Serve, Dynamo and llm-d."""
+    assert unread("x.yaml", text) == [line]
+
+
+def test_tasks_of_ansible_and_jobs_of_nomad() -> None:
+    """A container with options for the image's own command, a unit that is written, and an image in HCL."""
+    container = f"- community.docker.docker_container:\n    image: {IMAGE}\n    command: --model a/b\n"
+    assert unread("x.yml", container) == [2]
+    assert unread("x.yml", container.replace("--model a/b", "sleep 9")) == []
+    unit = "- copy:\n    content: |\n      [Service]\n      ExecStart=/usr/bin/vllm serve a/b --port 2\n"
+    assert unread("x.yml", unit) == [4]
+    assert unread("x.hcl", f'config {{\n  image = "{IMAGE}"\n}}\n') == [2]

@@ -256,3 +256,23 @@ def test_what_is_known_is_what_bash_has() -> None:
                 assert outputs.get(launch.args[0], {launch.args}) == {launch.args}, text
                 known += launch.args[0] in outputs
     assert known > 20
+
+
+@pytest.mark.parametrize("change", ["$((A++))", "$((A = 9))", '"$(( (A += 1) ))"'])
+def test_arithmetic_in_a_word_may_change_a_variable(change: str) -> None:
+    """Bash's manual, 6.5. What only reads a variable leaves it as it is."""
+    assert seed_of(f"A=4\necho {change}") is None
+    assert seed_of("A=4\necho $((A * 9 == 3))") == "4"
+
+
+def test_quotes_with_a_dollar_in_front() -> None:
+    r"""`$'…'` without escapes is its text, as bash has it, and with one it is not known; `$"…"` is as `"…"`."""
+    plain, escaped, translated = only("""vllm serve $'a/b' --x=$'\\x31' $"c" """).words
+    assert (plain.text, plain.unknown) == ("a/b", False)
+    assert escaped.unknown
+    assert (translated.text, translated.unknown) == ("c", False)
+
+
+def test_programs_that_add_arguments_hide_them() -> None:
+    """`xargs` and `parallel` put in what they read."""
+    assert only("echo a/b | xargs -I{} vllm serve {}").hidden == "xargs"

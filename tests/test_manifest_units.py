@@ -3,6 +3,7 @@
 import pytest
 from test_manifest_documents import FLAG, IMAGE, TRUE, appended, only, require_places
 
+from tuner.manifests.files import is_manifest
 from tuner.manifests.find import launches_in
 
 UNIT = "[Unit]\nDescription=vllm serve no\n[Service]\n{}\n[Install]\nWantedBy=multi-user.target\n"
@@ -146,3 +147,11 @@ def test_long_variables_end(value: str) -> None:
     """Each character is read once."""
     launch = only("Dockerfile", f'FROM {IMAGE}\nENV {value}\nCMD ["m"]\n')
     assert launch.args == ("m",)
+
+
+def test_a_drop_in_is_read_as_the_unit_that_it_changes() -> None:
+    """`override.conf` in a folder of the service, as `systemctl edit` writes it."""
+    text = "[Service]\nExecStart=\nExecStart=/usr/bin/vllm serve a/b --port 1\n"
+    (launch,) = launches_in("override.conf", text)
+    assert (launch.shape, launch.line, launch.args) == ("systemd", 3, ("a/b", "--port", "1"))
+    assert is_manifest("vllm.service.d/override.conf")

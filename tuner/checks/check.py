@@ -29,7 +29,9 @@ class Outcome(StrEnum):
     MATCHES = "matches"
     """What it says agrees with its verdict, or does nothing in its vLLM."""
     CONTRADICTS = "contradicts"
-    """It has an error."""
+    """Its flag contradicts its verdict."""
+    FAULTY = "faulty"
+    """It has another error."""
     UNPROVED = "unproved"
     """The flag is on, and nothing proves that this is safe."""
     UNJUDGED = "unjudged"
@@ -166,8 +168,11 @@ def _look(file: Path, knowledge: Knowledge, looked: _Looked) -> None:
 
 def _outcome(findings: Sequence[LaunchFinding]) -> Outcome:
     """What the findings of a launch say of it: the worst."""
-    if any(finding.level is Severity.ERROR for finding in findings):
+    errors = [finding for finding in findings if finding.level is Severity.ERROR]
+    if any(finding.rule.exit_code in {ExitCode.CONTRADICTION, ExitCode.REFUSED} for finding in errors):
         return Outcome.CONTRADICTS
+    if errors:
+        return Outcome.FAULTY
     if any(finding.rule.doubt for finding in findings):
         return Outcome.UNJUDGED
     if any(finding.rule.unproved and finding.level is not Severity.NOTE for finding in findings):

@@ -34,7 +34,11 @@ def check_document(checked: Checked) -> dict[str, Any]:
         "summary": {
             "files": len(checked.files),
             "launches": len(checked.launches),
-            "outcomes": {str(outcome): outcomes[outcome] for outcome in Outcome},
+            "outcomes": {
+                str(outcome): outcomes[outcome]
+                for outcome in Outcome
+                if outcomes[outcome] or outcome is not Outcome.FAULTY
+            },
             "unread": checked.unread,
             "findings": dict(sorted(Counter(finding.rule.id for finding in checked.findings).items())),
         },
@@ -76,6 +80,9 @@ def summary(checked: Checked) -> Iterator[str]:
     ]
     if outcomes[Outcome.UNPROVED]:
         parts.insert(2, f"{outcomes[Outcome.UNPROVED]} not proved")
+    if outcomes[Outcome.FAULTY]:
+        has = "has an error" if outcomes[Outcome.FAULTY] == 1 else "have errors"
+        parts.insert(2, f"{outcomes[Outcome.FAULTY]} {has}")
     if checked.unread:
         parts.append(f"{checked.unread} more not read")
     launches, files = _counted(len(checked.launches), "launch", "es"), _counted(len(checked.files), "file", "s")

@@ -37,6 +37,8 @@ SEVERAL = "2"
 be in use, which is never safer than what it may be."""
 MAX_CONFIG_FILE = 2**20
 """Bytes of a file that `--config` names."""
+NOT_WRITTEN = "is not written here"
+"""Ends what is said of a model whose name a substitution holds."""
 LOOSE = {"sources", "torch", "platform"}
 """Factors of the key that a vLLM version alone does not tell."""
 
@@ -136,7 +138,7 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
         return replace(examined, refusal=error.message)
     examined = replace(examined, arguments=arguments, hidden=examined.hidden or hidden)
     with offline():
-        model, problem = _model(arguments, knowledge.configs)
+        model, problem = _model(launch, arguments, knowledge.configs)
         examined = replace(examined, model=model, model_problem=problem)
         return examined if environment is None else _planned(examined, environment, arguments, knowledge)
 
@@ -324,11 +326,15 @@ def _with_numbers(launch: ManifestLaunch) -> list[str]:
     return args
 
 
-def _model(arguments: ServeArguments, configs: Path | None) -> tuple[Model | None, str]:
+def _model(launch: ManifestLaunch, arguments: ServeArguments, configs: Path | None) -> tuple[Model | None, str]:
     """The model, or why it cannot be identified."""
     name = arguments.serving.hf_config_path or arguments.model
     if name is None:
         return None, "the arguments name no model"
+    if any(
+        word.unknown and word.text in {name, f"--model={name}", f"--hf-config-path={name}"} for word in launch.words
+    ):
+        return None, f"the value of {name} {NOT_WRITTEN}"
     folder = configs / name.replace("/", "--") if configs and not name.startswith(("/", ".")) else None
     try:
         # A manifest may name anything as its model; the method raises for a name that is too long.

@@ -10,12 +10,15 @@ MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
 RESTRUCTURED_SUFFIXES = frozenset({".rst"})
 UNIT_SUFFIXES = frozenset({".service", ".container"})
 """Units of systemd, and Podman's Quadlets."""
-SCANNED_SUFFIXES = frozenset({".py", ".ipynb", ".tf", ".toml", ".j2"})
+CONFIG_SUFFIXES = frozenset({".conf"})
+"""Drop-ins for units of systemd, and the files of other programs that start programs, such as supervisord's."""
+SCANNED_SUFFIXES = frozenset({".py", ".ipynb", ".tf", ".hcl", ".toml", ".j2"})
 """No launch is read from these; a place in them that starts vLLM is named."""
-RECIPE_NAMES = frozenset({"makefile", "gnumakefile", "justfile", ".justfile"})
-"""Names of files that hold recipes for make and just, in small letters; they are searched as well."""
+RECIPE_NAMES = frozenset({"makefile", "gnumakefile", "justfile", ".justfile", "procfile"})
+"""Names of files that hold commands for make, just and foreman, in small letters; they are searched as well."""
 _DOCUMENT_SUFFIXES = MARKDOWN_SUFFIXES | RESTRUCTURED_SUFFIXES
-_SUFFIXES = YAML_SUFFIXES | SHELL_SUFFIXES | _DOCUMENT_SUFFIXES | UNIT_SUFFIXES | SCANNED_SUFFIXES
+_PROGRAM_SUFFIXES = SHELL_SUFFIXES | UNIT_SUFFIXES | CONFIG_SUFFIXES
+_SUFFIXES = YAML_SUFFIXES | _PROGRAM_SUFFIXES | _DOCUMENT_SUFFIXES | SCANNED_SUFFIXES
 _SKIPPED_FOLDERS = frozenset({".git", "node_modules", ".venv", "__pycache__"})
 
 
@@ -31,7 +34,7 @@ def is_dockerfile(name: str) -> bool:
 
 
 def is_recipe(name: str) -> bool:
-    """Whether a file of this name is make's or just's."""
+    """Whether a file of this name is of those whose commands are searched."""
     return PurePath(name).name.lower() in RECIPE_NAMES
 
 

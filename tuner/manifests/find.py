@@ -1,12 +1,20 @@
 """The vLLM launches in one file, whatever kind of manifest it is."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import PurePath
 
 from tuner.manifests.docker import dockerfile_launches
 from tuner.manifests.excerpt import placed
-from tuner.manifests.files import MARKDOWN_SUFFIXES, RESTRUCTURED_SUFFIXES, YAML_SUFFIXES, is_dockerfile
+from tuner.manifests.files import (
+    CONFIG_SUFFIXES,
+    MARKDOWN_SUFFIXES,
+    RESTRUCTURED_SUFFIXES,
+    UNIT_SUFFIXES,
+    YAML_SUFFIXES,
+    is_dockerfile,
+)
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.markdown import Block, excerpt_of, fences, indented_blocks, shell_launches_in
 from tuner.manifests.own_command import exported_launches
@@ -26,7 +34,7 @@ _OTHER_BLOCKS: dict[str, Callable[[str], Iterator[ManifestLaunch]]] = {
     "ini": unit_launches,
 }
 """How blocks of other languages than YAML and shell text are read."""
-_UNIT_SUFFIXES = frozenset({".service", ".container"})
+_UNIT_SECTION = re.compile(r"^[ \t]*\[(?:Service|Container)\]", re.MULTILINE)
 
 
 def launches_in(name: str, text: str) -> list[ManifestLaunch]:
@@ -48,7 +56,7 @@ def launches_in(name: str, text: str) -> list[ManifestLaunch]:
         launches = _in_blocks(text, chain(fences(text), indented_blocks(text)), shape="Markdown")
     elif suffix in RESTRUCTURED_SUFFIXES:
         launches = _in_blocks(text, restructured_blocks(text), shape="reStructuredText")
-    elif suffix in _UNIT_SUFFIXES:
+    elif suffix in UNIT_SUFFIXES or (suffix in CONFIG_SUFFIXES and _UNIT_SECTION.search(text)):
         launches = unit_launches(text)
     elif is_dockerfile(name):
         launches = dockerfile_launches(text)

@@ -22,7 +22,7 @@ _PLATFORMS = {
     "vllm-ascend": "oot:ascend",
 }
 _SERVES = re.compile(r"(?:^|/)(?:vllm-openai(?:-[a-z]+)?|vllm-cpu-release-repo)$")
-_CALLED_VLLM = re.compile(r"(?:^|/)[^/]*vllm[^/]*$", re.IGNORECASE)
+_CALLED_VLLM = re.compile(r"(?:^|/)(?:[^/]*vllm[^/]*|llm-d(?:-\w+)*)$", re.IGNORECASE)
 _SERVER_OPTION = re.compile(r"--(?:model|served-model-name|tensor-parallel-size|max-model-len)(?:=.*)?", re.DOTALL)
 _OWN_NAME = re.compile(r"(?:^|/)(?:vllm-openai(?:-[a-z]+)?|vllm-tpu|vllm-cpu-release-repo|vllm-ascend)$")
 """Names of vLLM's own images; a mirror keeps name and tag, and a rebuild adds to the tag."""

@@ -29,6 +29,8 @@ _DOLLARS = re.compile(r"\$+")
 _PARAMETER = re.compile(r"[A-Za-z_]\w*|\d|[@*]")
 _SPECIAL = re.compile(r"[#?!-]")
 """Parameters that are one word; behind `$$` they are left to it, as in `run.$$-log`."""
+_ANSI_QUOTE = re.compile(r"\$'((?:[^'\\]|\\.)*)'", re.DOTALL)
+"""A quote with escapes of C, which are left as they are written."""
 _NESTED = re.compile(r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|[()]", re.DOTALL)
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _MOST_UNCLOSED = 16
@@ -273,11 +275,15 @@ class _Lexer:
             self.position = plain.end()
         elif self.here == "'":
             self._single(token)
-        elif self.here == '"':
+        elif self.text.startswith(('"', '$"'), self.position):  # the second asks for a translation
             self._double(token)
         elif self.here == "\\":
             token.parts.append(Piece(self.text[self.position + 1 : min(self.position + 2, self.stop)], quoted=True))
             self.position = min(self.position + 2, self.stop)
+        elif ansi := _ANSI_QUOTE.match(self.text, self.position, self.stop):
+            escaped = "\\" in ansi[1]
+            token.parts.append(Piece(ansi[0] if escaped else ansi[1], substituted=escaped, quoted=True))
+            self.position = ansi.end()
         elif self.here in "$`":
             self._substitution(token, quoted=False)
         elif placeholder := _PLACEHOLDER.match(self.text, self.position, self.stop):
@@ -309,7 +315,7 @@ class _Lexer:
 
     def _double(self, token: Token) -> None:
         token.parts.append(Piece("", quoted=True))
-        self.position += 1
+        self.position = self.text.index('"', self.position) + 1
         while self.here and self.here != '"':
             escaped = self.text[self.position + 1 : self.position + 2]
             if plain := _PLAIN_QUOTED.match(self.text, self.position, self.stop):

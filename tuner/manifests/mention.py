@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 MENTION = re.compile(
-    r"vllm|engine_kwargs|compilation[-_]config|\bLLM\(|EngineArgs\(|AsyncLLMEngine|kaito\.sh|modelserving",
+    r"vllm|engine_kwargs|compilation[-_]config|\bLLM\(|EngineArgs\(|AsyncLLMEngine|kaito\.sh|modelserving|ray\.serve\.llm"
+    r"|llm-d",
     re.IGNORECASE,
 )
 """A text without any of these starts no vLLM, and need not be read closely."""

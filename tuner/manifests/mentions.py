@@ -34,6 +34,7 @@ _DIRECTIVE = re.compile(r"^([ \t]*)\.\. (?:code-block|code|sourcecode|prompt)::[
 _INSTRUCTION = re.compile(
     r"^[ \t]*(FROM|CMD|ENTRYPOINT)[ \t]+((?:[^\\\n]|\\[^\n]|\\[ \t]*\n)*)", re.MULTILINE | re.IGNORECASE
 )
+_SECTION = re.compile(r"^[ \t]*\[[^\]\n]+\][ \t]*$", re.MULTILINE)
 _SCRIPT = re.compile(r"[\w./$-]+\.sh\b")
 
 
@@ -187,6 +188,11 @@ def _of_unit(text: str) -> Iterator[Mention]:
         yield Mention(mention.line, mention.form, 1, len(lines))
 
 
+def _of_config(text: str) -> Iterator[Mention]:
+    """The places in a drop-in for a unit, or in another file of sections; without sections it is a script."""
+    yield from _of_unit(text) if _SECTION.search(text) else shell_mentions(text)
+
+
 def _of_text(text: str) -> Iterator[Mention]:
     """The places in text of which only lists, images and commands are known, such as Terraform's."""
     yield from shell_mentions(text)
@@ -222,7 +228,9 @@ _BY_SUFFIX: dict[str, Look] = {
     ".rst": _of_rst,
     ".service": _of_unit,
     ".container": _of_unit,
+    ".conf": _of_config,
     ".tf": _of_text,
+    ".hcl": _of_text,
     ".toml": _of_text,
 }
 _BY_LANGUAGE: dict[str, Look] = {

@@ -43,10 +43,18 @@ _EXECUTORS = re.compile(
 )
 """Commands that run a string which they are given; functions with such a name as well."""
 _CONTAINERS = frozenset({"docker", "podman", "nerdctl", "apptainer", "singularity", "enroot"})
+_PYTHON = re.compile(r"python[\d.]*")
+_IN_PYTHON = re.compile(r"\b(?:LLM|AsyncEngineArgs|EngineArgs)\(|vllm\.entrypoints\S* import \S*main\b")
+"""What starts vLLM in a program that stands behind `python -c`."""
+_CLOUDS = frozenset(
+    {"kubectl", "oc", "gcloud", "az", "aws", "hf", "huggingface-cli", "runpodctl", "vastai", "fly", "flyctl"}
+)
+"""Commands that start a container elsewhere."""
+_STARTING = frozenset({"run", "create", "deploy"})
 _NO_VALUE = re.compile(r"-[ditP]+|--(?:rm|detach|interactive|tty|init|privileged|read-only|nv)|--?[\w-]+=.*", re.DOTALL)
 """Options of `docker run` behind which no value stands."""
-UNIT_LINE = re.compile(r"^(?:Exec\w*|Environment)=[-@:+!]*", re.MULTILINE)
-"""What stands in front of a command in a unit of systemd."""
+UNIT_LINE = re.compile(r"^(?:(?:Exec\w*|Environment)=[-@:+!]*|command[ \t]*=[ \t]*)", re.MULTILINE)
+"""What stands in front of a command in a unit of systemd, and in a program of supervisord."""
 _NO_COMMAND = re.compile(r".*(?:PATTERN|MSG|MESSAGE|HELP|USAGE|DESC\w*|TITLE|NAME|LABEL|REGEX|LOG|TEXT)", re.IGNORECASE)
 """Variables that hold words for people or for a search."""
 _VLLM = re.compile(r"(?:.*/)?vllm|\$\(?\{?\w*vllm\w*\}?\)?", re.IGNORECASE)
@@ -224,7 +232,9 @@ def _of_command(command: _Command, depth: int) -> Iterator[Mention]:
     shows = bool(_SPEAKERS.fullmatch(program)) and not command.writes_a_script
     if not shows:
         yield from _of_words(command, words, program, depth)
-    if not shows or command.is_piped:
+    if _PYTHON.fullmatch(program):
+        yield from _of_programs(command)
+    elif not shows or command.is_piped:
         yield from _of_documents(command, depth)
 
 
@@ -239,6 +249,15 @@ def _of_words(command: _Command, words: Sequence[_Word], program: str, depth: in
         if word.quoted and MENTION.search(word.text):
             for mention in _of_string(word, program, depth):
                 yield mention.within(first, last)
+
+
+def _of_programs(command: _Command) -> Iterator[Mention]:
+    """The programs that a Python runs, behind `-c` and in here-documents."""
+    texts = [(word.text, word.line) for word in command.words if word.quoted] + command.documents
+    for text, line in texts:
+        if _IN_PYTHON.search(text):
+            first, last = command.words[0].line, max(line, command.words[-1].line)
+            yield Mention(line, "a Python program", first, last)
 
 
 def _of_documents(command: _Command, depth: int) -> Iterator[Mention]:
@@ -266,6 +285,8 @@ def _forms(words: Sequence[_Word], program: str) -> Iterator[tuple[str, int]]:
             return
     if program in _CONTAINERS:
         yield from _of_container(words)
+    elif program in _CLOUDS and _STARTING.intersection(texts) and not {"--command", *_NO_LAUNCH}.intersection(texts):
+        yield from _of_image(words)
 
 
 def _of_container(words: Sequence[_Word]) -> Iterator[tuple[str, int]]:
@@ -276,7 +297,18 @@ def _of_container(words: Sequence[_Word]) -> Iterator[tuple[str, int]]:
     entrypoint = next((text for text in texts if text.startswith("--entrypoint")), "")
     for index, word in enumerate(words):
         if not entrypoint and (parse_image(word.text).serves or _seems_to_serve(texts, index)):
+            if _NO_LAUNCH.intersection(texts[index:]):
+                return
             yield f"a container of the image {word.text}", word.line
+            return
+
+
+def _of_image(words: Sequence[_Word]) -> Iterator[tuple[str, int]]:
+    """An image that serves, as a word or the value of an option."""
+    for word in words:
+        image = word.text.partition("=")[2] if word.text.startswith("-") else word.text
+        if parse_image(image).serves:
+            yield f"a container of the image {image}", word.line
             return
 
 
@@ -292,7 +324,7 @@ def _form_at(texts: Sequence[str], index: int) -> str:
     text, behind = texts[index].lstrip("@-+"), texts[index + 1 : index + 3]
     if _VLLM.fullmatch(text) and behind[:1] == ["serve"] and behind[1:]:
         return SERVE
-    if text == "vllm" and any(word.startswith("serve ") for word in behind):  # `--command vllm --args "serve m"`
+    if _serves_behind(text, behind):
         return SERVE
     if text == "vllm" and index == 0 and behind and _ARGUMENTS.fullmatch(behind[0]):
         return "`vllm` with arguments from a variable"
@@ -303,9 +335,16 @@ def _form_at(texts: Sequence[str], index: int) -> str:
     return "vLLM's server module" if _SERVER_FILE.fullmatch(text) else ""
 
 
+def _serves_behind(text: str, behind: Sequence[str]) -> bool:
+    """Whether `nix run nixpkgs#vllm -- serve m` stands here, or `--command vllm --args "serve m"`."""
+    if text.rpartition("#")[2] == "vllm" and behind == ["--", "serve"]:
+        return True
+    return text == "vllm" and any(word.startswith("serve ") for word in behind)
+
+
 def _is_prose(texts: Sequence[str], index: int) -> bool:
     """Whether plain words follow, more than the model that vLLM takes: a sentence about vLLM."""
-    behind = texts[index + 2 : index + 4]
+    behind = [text for text in texts[index + 1 : index + 5] if text != "--"][1:3]
     plain = [bool(_PLAIN_WORD.fullmatch(text)) for text in behind]
     return plain == [True, True] or (index > 0 and plain[:1] == [True])
 

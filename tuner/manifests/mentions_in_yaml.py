@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from tuner.manifests.image import parse_image, seems_to_serve
 from tuner.manifests.mention import MENTION, Lines, Mention
-from tuner.manifests.mentions_in_shell import FENCE, UNKNOWN_OPTIONS, fenced_mentions, form_of_words, shell_mentions
+from tuner.manifests.mentions_in_shell import (
+    FENCE,
+    UNIT_LINE,
+    UNKNOWN_OPTIONS,
+    fenced_mentions,
+    form_of_words,
+    shell_mentions,
+)
 from tuner.manifests.yaml_source import Mapping, Node, Scalar, items_of, read_documents, text_of
 from tuner.manifests.yaml_source import Sequence as List
 
@@ -23,14 +30,18 @@ _OPTION = re.compile(r"--compilation[-_]config\b")
 _SCRIPT = re.compile(r"\S*\.sh")
 _RAY_SCRIPTS = re.compile(r"(?:.*/)?(?:multi-node-serving|run_cluster)\.sh")
 """They start Ray, not vLLM (vLLM's examples/online_serving)."""
-_DOCUMENT = re.compile(r"^(?:apiVersion|kind|services|spec):", re.MULTILINE)
+_DOCUMENT = re.compile(r"^(?:apiVersion|kind|services|spec|-[ ]+op):", re.MULTILINE)
 _OTHERS = (
     ("kaito.sh/", ("Workspace", "InferenceSet"), "a KAITO Workspace"),
     ("workload.serving.volcano.sh/", ("ModelBooster", "ModelServing"), "a model of kthena"),
 )
 """Kinds that start vLLM by themselves: group, kinds, and their name in a sentence."""
-_FROM = re.compile(r"\bFROM\s+(\S+)")
+_FROM = re.compile(r"\bFROM\s+(?:--\S+\s+)*(\S+)")
 _ANOTHER_KIND = "a script or a Dockerfile in the place of YAML; check it as a file, such as run.sh or Dockerfile"
+_RAY_APPLICATION = re.compile(r"ray\.serve\.llm\b.*")
+"""Ray Serve's own builders of LLM applications."""
+_LITERAL = re.compile(r"[\w.-]+=")
+"""The name in front of a text in a `configMapGenerator`."""
 _MAX_DEPTH = 2
 """Documents in texts of documents that are looked into."""
 
@@ -99,9 +110,14 @@ def _of_place(lines: Lines, document: Node, place: _Place, depth: int) -> Iterat
         yield _in(lines, node.line, form, holder)
     elif isinstance(node, List):
         yield from _of_list(lines, node, holder)
+    elif isinstance(node, Scalar) and holder is not None and _is_added(place) and _OPTION.match(node.text):
+        yield _in(lines, node.line, UNKNOWN_OPTIONS, holder)
     elif isinstance(node, Scalar) and MENTION.search(node.text) and place.key not in _PROSE:
         image = _image(document, place)
-        if image is not None:
+        built = _built_upon(place)
+        if built and _runs_entrypoint(place.holders[0], composed=True):
+            yield _in(lines, node.line, f"the image {built}", place.holders[0])
+        elif image is not None:
             yield _in(lines, node.line, f"the image {node.text}", image)
         else:
             yield from _of_text(lines, place, depth)
@@ -120,6 +136,8 @@ def _form_of_key(place: _Place) -> str:
     if place.key == "engine_kwargs" and any(_RAY_KEYS & {key for key, _ in holder.pairs} for holder in place.holders):
         return "`engine_kwargs`"
     said = text_of(place.node)
+    if place.key == "import_path" and said is not None and _RAY_APPLICATION.fullmatch(said):
+        return f"`{said}`"
     return f"`engine: {said}`" if place.key == "engine" and said is not None and said.lower() == "vllm" else ""
 
 
@@ -134,7 +152,14 @@ def _of_list(lines: Lines, node: List, holder: Mapping | None) -> Iterator[Menti
     if form := form_of_words(texts):
         yield _in(lines, node.line, form, block)
     elif any(_OPTION.match(item) for item in texts):
-        yield _in(lines, node.line, UNKNOWN_OPTIONS, block, weak=True)
+        is_patch = holder is not None and holder.get("op") is not None
+        yield _in(lines, node.line, UNKNOWN_OPTIONS, block, weak=not is_patch)
+
+
+def _is_added(place: _Place) -> bool:
+    """Whether a patch of JSON (RFC 6902) adds a text to what another file says."""
+    holder = place.holders[-1]
+    return holder.get("op") is not None and holder.get("value") is place.node
 
 
 def _is_container(holder: Mapping) -> bool:
@@ -146,7 +171,7 @@ def _image(document: Node, place: _Place) -> Mapping | None:
     """What an image that serves belongs to, where its entrypoint starts vLLM; else None."""
     image = text_of(place.node) or ""
     seems_to = place.key == "image" and seems_to_serve(image, _words(place.holders[-1].get("args")))
-    if place.key not in {"image", "repository"} or not (seems_to or parse_image(image).serves):
+    if _setting(place) not in {"image", "repository"} or not (seems_to or parse_image(image).serves):
         return None
     if isinstance(document, Mapping) and any(document.get(key) is not None for key in _PIPELINES):
         return None
@@ -157,12 +182,24 @@ def _image(document: Node, place: _Place) -> Mapping | None:
     return holder if _runs_entrypoint(holder, composed=composed) else None
 
 
+def _built_upon(place: _Place) -> str:
+    """The image that serves and that a Dockerfile in a Compose file builds upon; empty if there is none."""
+    bases = _FROM.findall(text_of(place.node) or "") if place.key == "dockerfile_inline" else []
+    return bases[-1] if bases and parse_image(bases[-1]).serves else ""
+
+
+def _setting(place: _Place) -> str:
+    """The key of a value, which a parameter of Helm in an Argo CD Application names in full, as `image.repository`."""
+    name = text_of(place.holders[-1].get("name")) if place.key == "value" else None
+    return (name or "").rpartition(".")[2] if name is not None and "." in name else place.key
+
+
 def _runs_entrypoint(holder: Mapping, *, composed: bool) -> bool:
     """Whether a container starts what its image does, or a script that is not written here."""
     if any(holder.get(key) is not None for key in ("script", "steps")):
         return False
     command = holder.get("entrypoint") if composed else holder.get("command")
-    if command is None:
+    if command is None or any(word.startswith("-") for word in _words(command)[:1]):  # an option is no program
         return True
     words = [word for key in _VECTORS for word in _words(holder.get(key))]
     return any(_SCRIPT.fullmatch(word) and not _RAY_SCRIPTS.fullmatch(word) for word in words)
@@ -179,7 +216,8 @@ def _of_text(lines: Lines, place: _Place, depth: int) -> Iterator[Mention]:
     if not isinstance(node, Scalar):
         return
     literal = node.style == "|"
-    for inner in _mentions_of_text(node.text, depth):
+    text = _LITERAL.sub("", node.text, count=1) if place.key == "literals" else node.text
+    for inner in _mentions_of_text(text, depth):
         mention = inner.moved(node.line if literal else node.line - 1)
         if holder is not None and _is_container(holder):
             yield mention.within(holder.line, lines.before(holder.stop))
@@ -195,7 +233,7 @@ def _mentions_of_text(text: str, depth: int) -> Sequence[Mention]:
             return list(yaml_mentions(text, depth + 1))
         except ValueError:
             pass
-    return list(fenced_mentions(text) if FENCE.search(text) else shell_mentions(text))
+    return list(fenced_mentions(text) if FENCE.search(text) else shell_mentions(UNIT_LINE.sub("", text)))
 
 
 def _of_kind(lines: Lines, document: Node) -> Iterator[Mention]:
@@ -206,3 +244,7 @@ def _of_kind(lines: Lines, document: Node) -> Iterator[Mention]:
     for prefix, kinds, form in _OTHERS:
         if group.startswith(prefix) and kind in kinds:
             yield _in(lines, document.line, form, document)
+    spec = document.get("spec")
+    backend = text_of(spec.get("backend")) if isinstance(spec, Mapping) else None
+    if kind == "DynamoGraphDeploymentRequest" and backend == "vllm":
+        yield _in(lines, document.line, "a request for a deployment of Dynamo", document)

@@ -23,6 +23,8 @@ _OPTION = re.compile(r"\A--[\w-]+=")
 """What stands in front of a script that is an option's value, as in `sbatch --wrap='vllm serve m'`."""
 _ESCAPED = re.compile(r"\\([\\$`])")
 """What a backslash protects in a here-document whose delimiter is not quoted (POSIX 2.7.4)."""
+_ADDING = frozenset({"xargs", "parallel"})
+"""Programs that add arguments to the command that they run, or put them in for `{}`."""
 _NO_LAUNCH = frozenset({"--help", "-h", "--version"})
 _FLAGS = frozenset({"--trust-remote-code", "--enforce-eager", "--enable-expert-parallel", "--headless", "--omni"})
 
@@ -169,7 +171,8 @@ class _Reader:
         starter = inner[at - 1] if at else words[0]
         elsewhere = starter.list_start >= 0 or not starter.written
         line = self._line(starter.start if elsewhere else words[0].start)
-        return ManifestLaunch(self.shape, "", line, arguments, hidden=_hides_arguments(behind) or broken)
+        adder = next((text for text in texts[:at] if text.rpartition("/")[2] in _ADDING), "")
+        return ManifestLaunch(self.shape, "", line, arguments, hidden=_hides_arguments(behind) or broken or adder)
 
     def _argument(self, word: Word, owner: ArgumentList) -> Argument:
         if not word.written:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import dropwhile, pairwise, takewhile
 from typing import NamedTuple
 
-from tuner.manifests.lexer import Command, Token
+from tuner.manifests.lexer import Command, Piece, Token
 
 MAX_VALUE = 2**16
 """Characters of a value; a longer one is unknown. Linux takes twice as much in a word."""
@@ -40,6 +40,9 @@ _KEYWORDS = frozenset(
 )
 _SKIPPED = (_KEYWORDS - {"for", "select"}) | {"command", "builtin"}
 _DEFAULT = re.compile(r"\$\{(\w+):?=")
+_ARITHMETIC = re.compile(r"\$\(\((?:[^()]|\([^()]*\))*\)\)")
+_ASSIGNS = re.compile(r"\+\+|--|(?<![=!<>])=(?!=)|<<=|>>=")
+"""What changes a variable in arithmetic (bash's manual, 6.5)."""
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _ACTIVATE = re.compile(r"(?:^|/)activate$")
 """A virtual environment's script, which sets PATH, PS1 and VIRTUAL_ENV alone (Python's Lib/venv/scripts/common)."""
@@ -514,7 +517,7 @@ def _stated(words: Sequence[Token]) -> list[Token]:
 def _changed(words: Sequence[Token]) -> set[str]:
     """The variables that a command may change, keywords in front of it or not; `_ALL` for every one."""
     behind = list(dropwhile(lambda word: word.literal in _SKIPPED, words))
-    names = {match[1] for word in words for piece in word.parts for match in _DEFAULT.finditer(piece.text)}
+    names = {name for word in words for piece in word.parts for name in _set_by_substitution(piece)}
     command = list(dropwhile(lambda word: bool(word.name), behind))
     if not command:
         return names | {word.name for word in behind}
@@ -526,6 +529,15 @@ def _changed(words: Sequence[Token]) -> set[str]:
     elif command[0].text().startswith("(("):
         names |= set(_IDENTIFIER.findall(command[0].text()))
     return names
+
+
+def _set_by_substitution(piece: Piece) -> Iterator[str]:
+    """The variables that `${NAME:=…}` or `$((…))` may change."""
+    if piece.substituted:
+        yield from (match[1] for match in _DEFAULT.finditer(piece.text))
+        for arithmetic in _ARITHMETIC.findall(piece.text):
+            if _ASSIGNS.search(arithmetic):
+                yield from _IDENTIFIER.findall(arithmetic)
 
 
 def _named(program: str, command: Sequence[Token]) -> set[str]:

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 
-from tuner.checks.examine import Examined
+from tuner.checks.examine import NOT_WRITTEN, Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
 
 
 def _problems(examined: Examined) -> Iterator[Problem]:
     if examined.model is None and not examined.refusal:
-        yield Problem(
-            f"The model is not known, so its verdict cannot be looked up: {examined.model_problem}. Give --configs DIR."
-        )
+        advice = "" if examined.model_problem.endswith(NOT_WRITTEN) else " Give --configs DIR."
+        yield Problem(f"The model is not known, so its verdict cannot be looked up: {examined.model_problem}.{advice}")
 
 
 RULE = Rule("model-unknown", Severity.NOTE, "The model cannot be identified here.", of_launch=_problems, doubt=True)
