@@ -494,12 +494,36 @@ def test_the_deepest_mount_holds_the_cache(check: Check) -> None:
 
 
 def test_a_cache_dir_that_launches_share(check: Check) -> None:
-    """Two launches that differ and name one `cache_dir` are two warnings; equal ones are none."""
+    """Two launches that differ and name one `cache_dir` on one claim are two warnings; equal ones are none."""
     config = ("-cc", '{"cache_dir": "/c"}')
-    answer = check(pod(str(LLAMA), *config), pod(str(LLAMA), *config, "--seed", "1"))
+    claim = {
+        "more": "    volumeMounts: [{name: c, mountPath: /c}]\n",
+        "volumes": "[{name: c, persistentVolumeClaim: {claimName: c}}]",
+    }
+    answer = check(pod(str(LLAMA), *config, **claim), pod(str(LLAMA), *config, "--seed", "1", **claim))
     assert rules(answer) == ["cache-dir-shared", "cache-dir-shared"]
     assert "1-m.yaml:6" in answer.document["findings"][0]["message"]
-    assert rules(check(pod(str(LLAMA), *config), pod(str(LLAMA), *config))) == []
+    assert rules(check(pod(str(LLAMA), *config, **claim), pod(str(LLAMA), *config, **claim))) == []
+
+
+@pytest.mark.parametrize("volume", ["emptyDir: {}", "persistentVolumeClaim: {claimName: other}", ""])
+def test_a_cache_dir_of_each_pod_is_not_shared(check: Check, volume: str) -> None:
+    """Its name is the same, and what lies there is the pod's own, or on another claim."""
+    config = ("-cc", '{"cache_dir": "/c"}')
+    more = "    volumeMounts: [{name: c, mountPath: /c}]\n" if volume else ""
+    other = pod(str(LLAMA), *config, "--seed", "1", more=more, volumes=f"[{{name: c, {volume}}}]" if volume else "[]")
+    claim = "[{name: c, persistentVolumeClaim: {claimName: c}}]"
+    mine = pod(str(LLAMA), *config, more="    volumeMounts: [{name: c, mountPath: /c}]\n", volumes=claim)
+    assert "cache-dir-shared" not in rules(check(mine, other))
+
+
+def test_a_cache_dir_that_commands_share(tmp_path: Path) -> None:
+    """Commands of one machine share its folders."""
+    script = tmp_path / "start.sh"
+    line = f'vllm serve {LLAMA} -cc \'{{"cache_dir": "/c"}}\''
+    script.write_text(f"{line}\n{line} --seed 1\n", encoding="utf-8")
+    answer = tuner("check", "--json", "--vllm-version", "0.19.1", script)
+    assert rules(answer).count("cache-dir-shared") == 2
 
 
 @pytest.mark.parametrize(("seconds", "short"), [("60", False), ("61", True)])

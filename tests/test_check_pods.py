@@ -336,6 +336,17 @@ def test_where_a_cache_is_looked_for(kind: str, image: str, lost: bool, tmp_path
     assert rules(text, tmp_path) == (["cache-on-no-volume"] if lost else [])
 
 
+def test_hidden_arguments_may_keep_a_launch_from_compiling(tmp_path: Path) -> None:
+    """`--enforce-eager` may be among them, and an eager launch has no cache to lose."""
+    manifest = Manifest()
+    manifest.mounts = "[]"
+    text = manifest.text()
+    assert "cache-on-no-volume" in rules(text, tmp_path)
+    hidden = text.replace('args: ["--model", "m"]', 'command: [sh, -c, "vllm serve m $EXTRA"]')
+    assert hidden != text
+    assert "cache-on-no-volume" not in rules(hidden, tmp_path)
+
+
 def test_the_message_names_the_cache_root(tmp_path: Path) -> None:
     """It says where the cache lies, and what comes of it."""
     manifest = Manifest()

@@ -4,23 +4,30 @@ from collections.abc import Iterator, Sequence
 
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
+from tuner.checks.rules.surroundings import place_of
 
 
 def _problems(launches: Sequence[Examined]) -> Iterator[tuple[Examined, Problem]]:
-    by_folder: dict[str, list[Examined]] = {}
+    by_place: dict[str, list[tuple[Examined, str]]] = {}
     for examined in launches:
         folder = examined.arguments.compilation_config.get("cache_dir") if examined.arguments else None
-        if folder:
-            by_folder.setdefault(str(folder), []).append(examined)
-    for folder, group in by_folder.items():
-        if len({(examined.launch.args, examined.launch.image) for examined in group}) > 1:
-            yield from _of_group(folder, group)
+        place = _place(examined, str(folder)) if folder else None
+        if place is not None:
+            by_place.setdefault(place, []).append((examined, str(folder)))
+    for group in by_place.values():
+        if len({(examined.launch.args, examined.launch.image) for examined, _ in group}) > 1:
+            yield from _of_group(group)
 
 
-def _of_group(folder: str, group: Sequence[Examined]) -> Iterator[tuple[Examined, Problem]]:
+def _place(examined: Examined, folder: str) -> str | None:
+    """Where a `cache_dir` lies; None where no other pod can reach it."""
+    return folder if examined.launch.pod is None else place_of(examined, folder)
+
+
+def _of_group(group: Sequence[tuple[Examined, str]]) -> Iterator[tuple[Examined, Problem]]:
     """A problem for each launch of a group that names one `cache_dir`; each names another one of the group."""
-    for launch in group:
-        other = next(member for member in group if member is not launch)
+    for launch, folder in group:
+        other = next(member for member, _ in group if member is not launch)
         shared = f"cache_dir {folder} is shared with {other.path}:{other.launch.line}"
         message = f"{shared}; vLLM looks its entries up by shape alone."
         yield launch, Problem(message, line_of(launch, "compilation"))

@@ -15,7 +15,7 @@ from tuner.checks.rules.surroundings import (
     cache_folder,
     fills_a_cache,
     options_of,
-    volume_of,
+    place_of,
 )
 
 _LIMITS = "--limit-mm-per-prompt"
@@ -88,13 +88,10 @@ def _place(examined: Examined) -> str | None:
     launch, folder = examined.launch, cache_folder(examined)
     if folder is None or (examined.arguments and examined.arguments.compilation_config.get("cache_dir")):
         return None
-    near = str(PurePath(examined.path).parent)  # claims of one name in several folders may be of several namespaces
-    if launch.pod is None:
-        return f"{near} {folder}" if launch.image is None and launch.env.get("VLLM_CACHE_ROOT") else None
-    volume = volume_of(folder, launch.pod)
-    if volume is None or not volume.source:
-        return None
-    return f"{near} {volume.source}/{folder.removeprefix(volume.path.rstrip('/')).strip('/')}"
+    if launch.pod is not None:
+        return place_of(examined, folder)
+    near = str(PurePath(examined.path).parent)
+    return f"{near} {folder}" if launch.image is None and launch.env.get("VLLM_CACHE_ROOT") else None
 
 
 def _unkeyed(examined: Examined) -> _Unkeyed | None:

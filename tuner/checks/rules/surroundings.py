@@ -5,6 +5,7 @@ What is not stated for certain is None, and no rule judges it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from tuner.arguments.vllm_options import scan
 from tuner.checks.examine import Examined, launch_platform
@@ -118,8 +119,8 @@ def api_port(examined: Examined) -> Stated | None:
 
 
 def fills_a_cache(examined: Examined) -> bool:
-    """Whether the launch compiles, as far as is known, and vLLM keeps what it compiled."""
-    if examined.arguments is None or as_bool(examined.launch.env.get(_NEVER_CACHED) or ""):
+    """Whether the launch surely compiles, and vLLM keeps what it compiled."""
+    if examined.arguments is None or examined.hidden or as_bool(examined.launch.env.get(_NEVER_CACHED) or ""):
         return False
     return compiles(examined.arguments) is not False
 
@@ -147,6 +148,18 @@ def home_is_known(examined: Examined) -> bool:
         return True
     other_user = launch.pod is not None and launch.pod.other_user
     return not other_user and bool(launch.image) and parse_image(launch.image or "").serves
+
+
+def place_of(examined: Examined, folder: str) -> str | None:
+    """What tells a folder on a pod's volume from others; None if it lies on none, or on one of the pod's own.
+
+    Claims of one name in several folders of manifests may be of several namespaces.
+    """
+    volume = volume_of(folder, examined.launch.pod) if examined.launch.pod else None
+    if volume is None or not volume.source:
+        return None
+    near = str(PurePath(examined.path).parent)
+    return f"{near} {volume.source}/{folder.removeprefix(volume.path.rstrip('/')).strip('/')}"
 
 
 def volume_of(folder: str, pod: Pod) -> Volume | None:
