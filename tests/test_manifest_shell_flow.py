@@ -276,3 +276,41 @@ def test_quotes_with_a_dollar_in_front() -> None:
 def test_programs_that_add_arguments_hide_them() -> None:
     """`xargs` and `parallel` put in what they read."""
     assert only("echo a/b | xargs -I{} vllm serve {}").hidden == "xargs"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "export $(grep -v '^#' .env | xargs)",
+        'n=A; export "$n=2"',
+        'n=A; printf -v "$n" %s 2',
+        'n=A; read "$n" < file',
+        "for v in A; do unset $v; done",
+        "load",
+    ],
+)
+def test_a_command_that_may_change_any_variable(change: str) -> None:
+    """A substitution says which, or a function that reads another script is called."""
+    assert seed_of(f"load() {{ . ./env.sh; }}\nA=1\n{change}") is None
+    assert seed_of("load() { . ./env.sh; }\nA=1") == "1"
+
+
+def test_a_variable_with_an_attribute_is_not_what_is_assigned() -> None:
+    """`declare -i A` makes a sum of what is assigned later, and `-u` capital letters."""
+    assert seed_of("declare -i A\nA=1+1") is None
+    assert seed_of("declare -u A\nA=a") is None
+
+
+@pytest.mark.parametrize("program", ["ssh host", "docker exec c", "kubectl exec p --", "sudo"])
+def test_a_script_that_runs_elsewhere_has_variables_of_its_own(program: str) -> None:
+    """What this shell exports is not known there."""
+    script = only(f"export A=1\n{program} bash -c 'vllm serve m --seed $A'")
+    assert script.words[-1].unknown
+    local = only("export A=1\nbash -c 'vllm serve m --seed $A'")
+    assert local.args[-1] == "1"
+
+
+def test_a_script_in_a_container_has_the_variables_of_the_container() -> None:
+    """Options of `docker run` set them."""
+    launch = only("export A=1\ndocker run -e A=2 image bash -c 'vllm serve m --seed $A'")
+    assert launch.args[-1] == "2"

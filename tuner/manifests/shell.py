@@ -23,6 +23,8 @@ _OPTION = re.compile(r"\A--[\w-]+=")
 """What stands in front of a script that is an option's value, as in `sbatch --wrap='vllm serve m'`."""
 _ESCAPED = re.compile(r"\\([\\$`])")
 """What a backslash protects in a here-document whose delimiter is not quoted (POSIX 2.7.4)."""
+_ELSEWHERE = frozenset({"ssh", "pdsh", "docker", "podman", "nerdctl", "kubectl", "oc", "sudo", "su", "runuser"})
+"""Programs whose command does not have the variables of the shell that runs them, or not all."""
 _ADDING = frozenset({"xargs", "parallel"})
 """Programs that add arguments to the command that they run, or put them in for `{}`."""
 _NO_LAUNCH = frozenset({"--help", "-h", "--version"})
@@ -135,7 +137,7 @@ class _Reader:
         env = dict(run.env) if run is not None else env
         image = run.image if run is not None else None
         inner = words if run is None else run.command
-        launches = list(self._of_scripts(inner, variables))
+        launches = list(self._of_scripts(inner, _outside_of_scripts(texts, run, variables)))
         if not launches:
             launch = self._launch(words, inner, run, ArgumentList(Form.SHELL, tokens[0].start))
             launches = [launch] if launch is not None else []
@@ -186,8 +188,13 @@ class _Reader:
 
     # ---- scripts in words, and documents
 
-    def _of_scripts(self, words: list[Word], variables: Variables) -> Iterator[ManifestLaunch]:
-        """The launches of the scripts that a command gives to a shell; they cannot be edited."""
+    def _of_scripts(self, words: list[Word], outside: Callable[[str], str | None]) -> Iterator[ManifestLaunch]:
+        """The launches of the scripts that a command gives to a shell; they cannot be edited.
+
+        Args:
+            words: the command.
+            outside: the value that a variable has where the scripts run; None if it is not known.
+        """
         texts = [word.text for word in words]
         index = script_index(texts)
         if texts[:1] == ["eval"]:
@@ -197,12 +204,11 @@ class _Reader:
             scripts = [words[place]._replace(text=_OPTION.sub("", texts[place])) for place in places]
         for script in scripts:
             if "vllm" in script.text and self.depth < MAX_SCRIPTS:
-                yield from self._of_script(script, variables)
+                yield from self._of_script(script, _not_known if script.unknown else outside)
 
-    def _of_script(self, script: Word, variables: Variables) -> Iterator[ManifestLaunch]:
+    def _of_script(self, script: Word, outside: Callable[[str], str | None]) -> Iterator[ManifestLaunch]:
         """The launches of a script in a word. Its lines are those of the file where it is quoted as it is."""
         start, stop = script.start + 1, script.stop - 1
-        outside = _not_known if script.unknown else variables.exported_text
         inside = replace(self, outside=outside, depth=self.depth + 1)
         last = self._line(max(script.start, script.stop - 1))
         if self.text[script.start] == "'" and self.text[start:stop] == script.text:
@@ -246,6 +252,16 @@ def _not_edited(launches: Iterable[ManifestLaunch], before: int, last: int) -> I
         words = tuple(replace(word, line=min(before + word.line, last), owner=None) for word in launch.words)
         line = min(before + launch.line, last)
         yield replace(launch, words=words, line=line, image_line=line)
+
+
+def _outside_of_scripts(
+    texts: Sequence[str], run: ContainerRun | None, variables: Variables
+) -> Callable[[str], str | None]:
+    """The variables where the scripts of a command run: in its container, with another user or machine, or here."""
+    if run is not None:
+        return run.env.get
+    elsewhere = any(text.rpartition("/")[2] in _ELSEWHERE for text in texts)
+    return _not_known if elsewhere else variables.exported_text
 
 
 def _not_known(*_: object) -> None:

@@ -196,6 +196,8 @@ class Variables:
         self._functions: set[str] = set()
         self._of_functions: set[str] = set()
         self._called = self._anything = -1
+        self._functions_set_anything = False
+        self._transformed: set[str] = set()
         self._function_part = ""
         self._lost = False
         self._budget = MAX_TOTAL
@@ -210,7 +212,7 @@ class Variables:
         else:
             text = self._outside(name)
             value = None if text is None else Value((Part(text),))
-        if value is None or value.command < self._anything:
+        if value is None or value.command < self._anything or name in self._transformed:
             return None
         if name in self._of_functions and value.command < self._called:
             return None
@@ -283,12 +285,13 @@ class Variables:
         program = words[0].literal
         self._lost = self._lost or (program in _DECLARING and any("n" in flag for flag in _flags(words)))
         piped = self._before in _PIPES or self._operator in _PIPES or self._operator == "&"
-        if program in self._functions:
-            self._called = self._number
+        self._call(program)
         names = _changed(words)
         if _ALL in names:
-            self._anything = self._number
+            self._set_anything()
             names.discard(_ALL)
+        if program in _DECLARING and not _PLAIN_FLAGS.issuperset(_flags(words)):
+            self._transformed |= names
         stated = {token.name: token for token in _stated(words)}
         for name in names:
             value = self._evaluate(stated[name], self) if name in stated and not piped else None
@@ -296,6 +299,18 @@ class Variables:
         self._recent = tuple(names)
         if program == "export" or (program in _DECLARING and any("x" in flag for flag in _flags(words))):
             self._export(names)
+
+    def _call(self, program: str) -> None:
+        """A command may be a function of the text, and what functions do happens then."""
+        if program in self._functions:
+            self._called = self._number
+            self._anything = self._number if self._functions_set_anything else self._anything
+
+    def _set_anything(self) -> None:
+        """A command may set every variable: now, and where it stands in a function, at each call."""
+        self._anything = self._number
+        if any(frame.kind == "function" for frame in self._frames):
+            self._functions_set_anything = True
 
     def _export(self, names: Iterable[str]) -> None:
         for name in names:
@@ -531,6 +546,12 @@ def _changed(words: Sequence[Token]) -> set[str]:
     return names
 
 
+def _is_computed(word: Token) -> bool:
+    """Whether a substitution says which variable a word names, as in `export $(cat .env)`."""
+    pieces = [piece for piece in word.parts if piece.text]
+    return not word.name and bool(pieces) and pieces[0].substituted
+
+
 def _set_by_substitution(piece: Piece) -> Iterator[str]:
     """The variables that `${NAME:=…}` or `$((…))` may change."""
     if piece.substituted:
@@ -541,15 +562,20 @@ def _set_by_substitution(piece: Piece) -> Iterator[str]:
 
 
 def _named(program: str, command: Sequence[Token]) -> set[str]:
-    """The variables that a builtin names, which may be more than it changes."""
+    """The variables that a builtin names, which may be more than it changes; `_ALL` where a substitution says which."""
     words = command[1:]
-    texts = [word.text() for word in words]
-    if program in {"for", "select"}:
-        return set(_IDENTIFIER.findall(texts[0])) if texts else set()
+    if program in {"for", "select", "let"}:
+        named = words[:1] if program != "let" else words
+        return set(_IDENTIFIER.findall(" ".join(word.text() for word in named)))
     if program == "printf":
-        return {name for flag, name in pairwise(texts) if flag == "-v"}
-    if program == "let":
-        return set(_IDENTIFIER.findall(" ".join(texts)))
-    names = {word.name or word.text().partition("[")[0] for word in words}
+        return _variables_in([word for flag, word in pairwise(command) if flag.text() == "-v"])
     implied = set() if program in _DECLARING else {"REPLY", "MAPFILE", "OPTARG", "OPTIND"}
-    return {name for name in names if _IDENTIFIER.fullmatch(name)} | implied
+    return _variables_in(words) | implied
+
+
+def _variables_in(words: Sequence[Token]) -> set[str]:
+    """The variables whose names are words; `_ALL` where a substitution makes such a word."""
+    if any(_is_computed(word) for word in words):
+        return {_ALL}
+    names = {word.name or word.text().partition("[")[0] for word in words}
+    return {name for name in names if _IDENTIFIER.fullmatch(name)}
