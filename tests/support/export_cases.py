@@ -21,7 +21,7 @@ MODELS = (UNIFORM, CONDITIONAL)
 LAUNCHES: dict[str, list[str]] = {
     "none": [],
     "plain": ["--max-model-len", "4096", "-tp", "2", "-pp", "2", "--compilation-config", '{"mode": 3}'],
-    "nasty": [word for word in NASTY if word != "--max-num-seqs=1e3"],
+    "nasty": NASTY,
     "own flag": ["--enforce-eager", "-cc.fast_moe_cold_start=false", "-cc.mode=0"],
 }
 MANIFESTS = [form for form in FORMS if form != Format.JSON]
