@@ -81,11 +81,11 @@ def test_a_reader_that_goes_away_is_no_traceback(serving: Serving, tmp_path: Pat
     "variables", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
 )
 def test_a_name_that_is_no_text_is_no_traceback(serving: Serving, tmp_path: Path, variables: dict[str, str]) -> None:
-    """A folder's name may be any bytes; documents hold it as an escape, whatever the locale."""
+    """A folder's name may be any bytes; documents hold it as an escape, whatever the locale. An export refuses it."""
     model = model_like(MIXTRAL, tmp_path / "m\udcffö")
-    for command in ("verdict", "plan", "export"):
+    for command, code in (("verdict", 3), ("plan", 3), ("export", 1)):
         as_json = [] if command == "export" else ["--json"]
-        answer = tuner_process(command, *where(serving, tmp_path), *as_json, model, env=variables, code=3)
+        answer = tuner_process(command, *where(serving, tmp_path), *as_json, model, env=variables, code=code)
         assert answer.document["model"]["name"].startswith(str(tmp_path / "m"))
         tuner_process("plan", *where(serving, tmp_path), model, env=variables, code=3)
 
