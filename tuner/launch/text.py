@@ -113,4 +113,12 @@ def _in_quotes(char: str) -> str:
     """A character inside `$'...'`; what is not printable as its bytes, each in octal digits."""
     if char in "\\'":
         return f"\\{char}"
-    return char if char.isprintable() else "".join(f"\\{byte:03o}" for byte in os.fsencode(char))
+    return char if char.isprintable() else "".join(f"\\{byte:03o}" for byte in _bytes_of(char))
+
+
+def _bytes_of(char: str) -> bytes:
+    """The bytes of a character; half a pair of surrogates, which JSON can hold, as UTF-8 would write it."""
+    try:
+        return os.fsencode(char)
+    except UnicodeEncodeError:
+        return char.encode("utf-8", "surrogatepass")
