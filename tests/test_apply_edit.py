@@ -10,8 +10,8 @@ from fake_environment import ERNIE, LLAMA, MIXTRAL, Answer, Serving, tuner
 
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
 from tuner.checks.reread import require_nothing_lost
-from tuner.manifests import shell
 from tuner.manifests.find import launches_in
+from tuner.manifests.shell import launches as shell
 
 FLAG, TRUE = "--compilation-config", '{"fast_moe_cold_start": true}'
 POD = "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: c\n    command: [vllm, serve]\n"

@@ -8,7 +8,7 @@ from fake_environment import tuner
 
 from tuner.manifests.files import files_below, is_manifest
 from tuner.manifests.find import launches_in
-from tuner.manifests.mentions import unread_launches
+from tuner.manifests.mentions.unread import unread_launches
 
 IMAGE = "vllm/vllm-openai:v0.19.1"
 

@@ -35,7 +35,7 @@ HOMES = {
     "minisign": "tuner/exchange/signing.py",
     "packaging": "rules/releases.py",
     "rich": "tuner/cli/progress.py",
-    "ruamel": "tuner/manifests/yaml_source.py",
+    "ruamel": "tuner/manifests/yaml/source.py",
     "zstandard": "cache/compiled/archive/*.py",
     "sympy": WORKER,
     "torch": WORKER,

@@ -16,7 +16,7 @@ from tuner.checks.edit import NotEditable, edits_for, spliced
 from tuner.checks.examine import Knowledge, examine
 from tuner.checks.findings import launch_findings
 from tuner.manifests.find import launches_in
-from tuner.manifests.lexer import commands
+from tuner.manifests.shell.lexer import commands
 
 POD = {"apiVersion": "v1", "kind": "Pod"}
 NAMES = ("x.yaml", "x.sh", "x.md", "Dockerfile", "x.json", "x.service", "x.container")

@@ -6,7 +6,7 @@ import pytest
 
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import Argument, ManifestLaunch
-from tuner.manifests.shell import shell_script
+from tuner.manifests.shell.launches import shell_script
 
 M = "org/model -cc.fast_moe_cold_start=true"
 ARGS = ("org/model", "-cc.fast_moe_cold_start=true")

@@ -17,7 +17,7 @@ from tuner.checks.sources import STDIN, launches_of, manifests_at, name_of, read
 from tuner.checks.suppressions import Suppression, split, suppressions_in
 from tuner.errors import ExitCode
 from tuner.manifests.files import files_below
-from tuner.manifests.mentions import reason_with_advice, unread_launches
+from tuner.manifests.mentions.unread import reason_with_advice, unread_launches
 
 HINT_WIDTH = 78
 """A line of a hint is indented by two columns."""

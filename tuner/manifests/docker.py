@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
-from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
+from tuner.manifests.shell.launches import embedded_launches, shell_launches, shell_script, vector_arguments
 
 _INSTRUCTION = re.compile(
     r"^[ \t]*([A-Za-z]+)[ \t]+((?:[^\\\n]|\\[^\n]|\\[ \t]*\n(?:[ \t]*#[^\n]*\n)*)*)", re.MULTILINE

@@ -19,9 +19,9 @@ from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.markdown import Block, excerpt_of, fences, indented_blocks, shell_launches_in
 from tuner.manifests.own_command import exported_launches
 from tuner.manifests.restructured import restructured_blocks
-from tuner.manifests.shell import shell_launches
+from tuner.manifests.shell.launches import shell_launches
 from tuner.manifests.unit import unit_launches
-from tuner.manifests.yaml_launches import yaml_launches
+from tuner.manifests.yaml.launches import yaml_launches
 
 _YAML_BLOCKS = frozenset({"yaml", "yml"})
 _OTHER_BLOCKS: dict[str, Callable[[str], Iterator[ManifestLaunch]]] = {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tuner.manifests.excerpt import Excerpt, placed
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.shell import shell_launches
+from tuner.manifests.shell.launches import shell_launches
 
 _LINE = re.compile(r"[^\n]*(?:\n|\Z)")
 _OPENING = re.compile(r"([ \t]*)(```+|~~~+)[ \t]*([\w.+-]*)")

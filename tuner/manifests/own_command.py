@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tuner.manifests.launch import Argument, ManifestLaunch
-from tuner.manifests.shell import shell_launches
+from tuner.manifests.shell.launches import shell_launches
 
 _WARM = ["tuner", "cache", "warm"]
 _USE = re.compile(r'^# use: \. \./THIS_FILE && exec vllm serve "\$@"$', re.MULTILINE)

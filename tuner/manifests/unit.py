@@ -10,10 +10,10 @@ from dataclasses import replace
 from itertools import accumulate
 
 from tuner.manifests.image import parse_image
-from tuner.manifests.kubernetes import hidden_in
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
-from tuner.manifests.shell import embedded_launches, shell_script, vector_arguments
+from tuner.manifests.shell.launches import embedded_launches, shell_script, vector_arguments
 from tuner.manifests.unit_text import Entry, UnitWord, entries, filled, size_filled, specified, words_of
+from tuner.manifests.yaml.kubernetes import hidden_in
 
 _PREFIXES = "@-:+!|"
 """Characters in front of a program: `@` names it otherwise, `:` leaves variables alone, others are of permissions."""

@@ -6,7 +6,7 @@ from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
 from tuner.checks.rules.surroundings import are_known, are_seen, platform_of, stated, whole_pod
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.pod import small_number
+from tuner.manifests.yaml.pod import small_number
 
 _SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size")
 """What a world of vLLM is the product of (`world_size` of vllm/config/parallel.py); other sizes share its GPUs."""

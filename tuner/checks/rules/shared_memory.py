@@ -6,7 +6,7 @@ from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
 from tuner.checks.rules.surroundings import are_known, platform_of, volume_of, whole_pod
 from tuner.manifests.launch import Pod
-from tuner.manifests.pod import SHARED_MEMORY
+from tuner.manifests.yaml.pod import SHARED_MEMORY
 
 _ONE_PROCESS = "tpu"
 """Where one process may drive all chips (`VLLM_XLA_USE_SPMD`, vllm/config/parallel.py, 0.16.0 to 0.33.0)."""

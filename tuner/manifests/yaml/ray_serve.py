@@ -7,11 +7,11 @@ RayService holds the same text under `serveConfigV2`.
 
 from collections.abc import Iterator
 
-from tuner.manifests.kubernetes import environment_of, unread
 from tuner.manifests.launch import Argument, ManifestLaunch
-from tuner.manifests.option_words import option_words
-from tuner.manifests.reading import Reading
-from tuner.manifests.yaml_source import Mapping, text_of
+from tuner.manifests.yaml.kubernetes import environment_of, unread
+from tuner.manifests.yaml.option_words import option_words
+from tuner.manifests.yaml.reading import Reading
+from tuner.manifests.yaml.source import Mapping, text_of
 
 _ENGINE = "VLLM"
 

@@ -7,13 +7,13 @@ Rules of the Compose specification (compose-spec, 05-services.md: `entrypoint`, 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tuner.manifests.compose_text import filled, split
 from tuner.manifests.image import parse_image
-from tuner.manifests.kubernetes import hidden_in, scalar_launches
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
-from tuner.manifests.reading import Reading
-from tuner.manifests.shell import embedded_launches, shell_script, vector_arguments
-from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, items_of, text_of
+from tuner.manifests.shell.launches import embedded_launches, shell_script, vector_arguments
+from tuner.manifests.yaml.compose_text import filled, split
+from tuner.manifests.yaml.kubernetes import hidden_in, scalar_launches
+from tuner.manifests.yaml.reading import Reading
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, Sequence, items_of, text_of
 
 _FROM_FILES = ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")
 """Variables that this tool asks for, and that a file of variables may set."""

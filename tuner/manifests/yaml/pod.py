@@ -9,7 +9,7 @@ from collections.abc import Mapping as Table
 from math import isfinite
 
 from tuner.manifests.launch import Pod, PodField, Port, Probe, Volume
-from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of, walk
+from tuner.manifests.yaml.source import Mapping, Node, items_of, text_of, walk
 
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  a folder that processes share, and no file is written there

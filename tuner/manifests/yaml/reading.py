@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.yaml_source import Node
+from tuner.manifests.yaml.source import Node
 
 MAX_WORDS = 100_000
 """Words of commands in one document, and arguments of all launches of one file. Aliases make many of few."""

@@ -8,8 +8,8 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from tuner.manifests.mention import MENTION, Lines, Mention
-from tuner.manifests.mentions_in_shell import form_of_words, shell_mentions, written_mentions
+from tuner.manifests.mentions.in_shell import form_of_words, shell_mentions, written_mentions
+from tuner.manifests.mentions.mention import MENTION, Lines, Mention
 
 _CLASSES = frozenset({"LLM", "AsyncLLM", "LLMEngine", "AsyncLLMEngine", "AsyncEngineArgs", "EngineArgs"})
 _RAY = re.compile(r"\bray\.(?:serve|data)\.llm\b")

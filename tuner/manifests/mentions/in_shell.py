@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import dropwhile
 
 from tuner.manifests.image import parse_image, seems_to_serve
-from tuner.manifests.mention import MENTION, Lines, Mention
+from tuner.manifests.mentions.mention import MENTION, Lines, Mention
 
 _PART = re.compile(
     r"(?P<comment>(?:(?<=[\s;&|()])|\A)(?:\#|//)[^\n]*)"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tuner.manifests.launch import Argument
-from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, Sequence
 
 _TRUE = frozenset({"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})
 _FALSE = frozenset({"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"})

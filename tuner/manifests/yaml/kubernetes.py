@@ -16,10 +16,10 @@ from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.markdown import has_fences, markdown_launches
 from tuner.manifests.own_command import warm_arguments
-from tuner.manifests.pod import pod_of
-from tuner.manifests.reading import Reading
-from tuner.manifests.shell import embedded_launches, shell_launches, shell_script, vector_arguments
-from tuner.manifests.yaml_source import Mapping, Node, Scalar, Sequence, block_of, items_of, text_of
+from tuner.manifests.shell.launches import embedded_launches, shell_launches, shell_script, vector_arguments
+from tuner.manifests.yaml.pod import pod_of
+from tuner.manifests.yaml.reading import Reading
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, Sequence, block_of, items_of, text_of
 
 _EXPANSION = re.compile(r"\$\$|\$\(([^()]*)\)")
 _WHOLE = re.compile(r"\$(?:\([^()]*\)|\{.*\}|\w+)", re.DOTALL)

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.option_words import option_words
-from tuner.manifests.reading import Reading
-from tuner.manifests.yaml_source import Mapping, Scalar
+from tuner.manifests.yaml.option_words import option_words
+from tuner.manifests.yaml.reading import Reading
+from tuner.manifests.yaml.source import Mapping, Scalar
 
 _OPTION = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*(?:\.[\w.-]+)?", re.IGNORECASE)
 _OF_VLLM = frozenset(

@@ -7,11 +7,11 @@ are published: `backend.vllm_config.ROLE` with `backend.ROLE_environment`, and `
 
 from collections.abc import Iterator
 
-from tuner.manifests.kubernetes import environment_of
 from tuner.manifests.launch import Argument, ManifestLaunch
-from tuner.manifests.option_words import option_words
-from tuner.manifests.reading import Reading
-from tuner.manifests.yaml_source import Mapping, Node, text_of
+from tuner.manifests.yaml.kubernetes import environment_of
+from tuner.manifests.yaml.option_words import option_words
+from tuner.manifests.yaml.reading import Reading
+from tuner.manifests.yaml.source import Mapping, Node, text_of
 
 _ROLES = ("aggregated", "agg", "prefill", "decode")
 _OTHERS = frozenset({"connector", "model"})

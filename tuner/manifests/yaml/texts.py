@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 
 from tuner.manifests.excerpt import Excerpt
-from tuner.manifests.kubernetes import scalar_launches, unread
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.reading import Reading
-from tuner.manifests.yaml_source import Scalar, block_of
+from tuner.manifests.yaml.kubernetes import scalar_launches, unread
+from tuner.manifests.yaml.reading import Reading
+from tuner.manifests.yaml.source import Scalar, block_of
 
 _FIRST_OF_YAML = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:---|(?:- +)?[\"']?[\w./-]+[\"']?:(?: |$))", re.MULTILINE)
 """The first line of a YAML document that is a mapping, or a list of mappings."""

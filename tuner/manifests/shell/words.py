@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import chain, groupby
 from typing import NamedTuple
 
-from tuner.manifests.lexer import Piece, Token
-from tuner.manifests.shell_variables import MAX_ITEMS, MAX_VALUE, Item, Part, Value, Variables
+from tuner.manifests.shell.lexer import Piece, Token
+from tuner.manifests.shell.variables import MAX_ITEMS, MAX_VALUE, Item, Part, Value, Variables
 
 _NAME = re.compile(r"\$([A-Za-z_]\w*)")
 _EXPANSION = re.compile(r"\$\{([A-Za-z_]\w*)(?:\[([@*])\])?(?:(:?[-+=?])(.*))?\}", re.DOTALL)

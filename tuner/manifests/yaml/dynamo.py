@@ -7,10 +7,10 @@ vLLM's engine beside its own (components/src/dynamo/vllm/args.py).
 
 from collections.abc import Iterator
 
-from tuner.manifests.kubernetes import container_launches, environment_of, kind_of
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.reading import Reading
-from tuner.manifests.yaml_source import Mapping, text_of
+from tuner.manifests.yaml.kubernetes import container_launches, environment_of, kind_of
+from tuner.manifests.yaml.reading import Reading
+from tuner.manifests.yaml.source import Mapping, text_of
 
 _KINDS = frozenset({"DynamoGraphDeployment", "DynamoComponentDeployment"})
 

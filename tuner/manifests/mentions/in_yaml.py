@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tuner.manifests.image import parse_image, seems_to_serve
-from tuner.manifests.mention import MENTION, Lines, Mention
-from tuner.manifests.mentions_in_shell import (
+from tuner.manifests.mentions.in_shell import (
     FENCE,
     UNIT_LINE,
     UNKNOWN_OPTIONS,
@@ -14,8 +13,9 @@ from tuner.manifests.mentions_in_shell import (
     form_of_words,
     shell_mentions,
 )
-from tuner.manifests.yaml_source import Mapping, Node, Scalar, items_of, read_documents, text_of
-from tuner.manifests.yaml_source import Sequence as List
+from tuner.manifests.mentions.mention import MENTION, Lines, Mention
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, items_of, read_documents, text_of
+from tuner.manifests.yaml.source import Sequence as List
 
 _CONFIGS = frozenset({"compilation_config", "compilation-config", "compilationConfig"})
 _RAY_KEYS = frozenset({"llm_configs", "model_loading_config", "deployment_config", "accelerator_type", "llm_engine"})

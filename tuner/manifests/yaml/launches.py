@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
-from tuner.manifests.compose import compose_launches
-from tuner.manifests.dynamo import dynamo_launches
 from tuner.manifests.excerpt import Excerpt
-from tuner.manifests.helm import helm_launches, runtime_launches
-from tuner.manifests.kserve import kserve_launches
-from tuner.manifests.kubernetes import kind_of, list_launches, pod_launches
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.ray_serve import ray_serve_launches
-from tuner.manifests.reading import MAX_WORDS, Reader, Reading
-from tuner.manifests.serve_config import serve_config_launches
-from tuner.manifests.srt_slurm import srt_slurm_launches
-from tuner.manifests.texts import text_launches
-from tuner.manifests.yaml_source import Mapping, Node, Scalar, read_documents, text_of
+from tuner.manifests.yaml.compose import compose_launches
+from tuner.manifests.yaml.dynamo import dynamo_launches
+from tuner.manifests.yaml.helm import helm_launches, runtime_launches
+from tuner.manifests.yaml.kserve import kserve_launches
+from tuner.manifests.yaml.kubernetes import kind_of, list_launches, pod_launches
+from tuner.manifests.yaml.ray_serve import ray_serve_launches
+from tuner.manifests.yaml.reading import MAX_WORDS, Reader, Reading
+from tuner.manifests.yaml.serve_config import serve_config_launches
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, read_documents, text_of
+from tuner.manifests.yaml.srt_slurm import srt_slurm_launches
+from tuner.manifests.yaml.texts import text_launches
 
 READERS: tuple[Reader, ...] = (
     compose_launches,

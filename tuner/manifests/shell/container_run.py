@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.manifests.image import parse_image
-from tuner.manifests.shell_words import Word
+from tuner.manifests.shell.words import Word
 
 ENGINES = frozenset({"docker", "podman", "nerdctl"})
 _FLAGS = frozenset(

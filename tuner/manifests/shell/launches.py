@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 
-from tuner.manifests.container_run import ContainerRun, container_run
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
-from tuner.manifests.lexer import Document, Token, split
-from tuner.manifests.programs import ELLIPSIS, behind_launch, is_prose, is_quiet, script_index, text_indexes
-from tuner.manifests.shell_variables import Value, Variables
-from tuner.manifests.shell_words import Word, evaluated, words_of
+from tuner.manifests.shell.container_run import ContainerRun, container_run
+from tuner.manifests.shell.lexer import Document, Token, split
+from tuner.manifests.shell.programs import ELLIPSIS, behind_launch, is_prose, is_quiet, script_index, text_indexes
+from tuner.manifests.shell.variables import Value, Variables
+from tuner.manifests.shell.words import Word, evaluated, words_of
 
 MAX_SCRIPTS = 5
 """Scripts in one another, such as `bash -c "ssh node 'vllm serve m'"`; deeper ones are not read."""

@@ -13,10 +13,10 @@ from pathlib import PurePath
 from tuner.manifests.files import MARKDOWN_SUFFIXES, YAML_SUFFIXES, is_dockerfile
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import ManifestLaunch, UnreadLaunch
-from tuner.manifests.mention import MENTION, Lines, Mention
-from tuner.manifests.mentions_in_python import python_mentions
-from tuner.manifests.mentions_in_shell import FENCE, UNIT_LINE, form_of_words, shell_mentions, written_mentions
-from tuner.manifests.mentions_in_yaml import yaml_mentions
+from tuner.manifests.mentions.in_python import python_mentions
+from tuner.manifests.mentions.in_shell import FENCE, UNIT_LINE, form_of_words, shell_mentions, written_mentions
+from tuner.manifests.mentions.in_yaml import yaml_mentions
+from tuner.manifests.mentions.mention import MENTION, Lines, Mention
 
 Look = Callable[[str], Iterator[Mention]]
 

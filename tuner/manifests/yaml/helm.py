@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tuner.manifests.kubernetes import (
+from tuner.manifests.launch import Argument, ManifestLaunch
+from tuner.manifests.yaml.kubernetes import (
     arguments_of,
     container_launches,
     environment_of,
@@ -11,10 +12,9 @@ from tuner.manifests.kubernetes import (
     kind_of,
     surroundings_of,
 )
-from tuner.manifests.launch import Argument, ManifestLaunch
-from tuner.manifests.pod import probes_of
-from tuner.manifests.reading import Reading
-from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of, walk
+from tuner.manifests.yaml.pod import probes_of
+from tuner.manifests.yaml.reading import Reading
+from tuner.manifests.yaml.source import Mapping, Node, items_of, text_of, walk
 
 _SIZES = (("tensorParallelSize", "--tensor-parallel-size"), ("pipelineParallelSize", "--pipeline-parallel-size"))
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tuner.manifests.kubernetes import arguments_of, environment_of, hidden_in, kind_of, surroundings_of
 from tuner.manifests.launch import Argument, ManifestLaunch
-from tuner.manifests.lexer import commands
-from tuner.manifests.reading import Reading
-from tuner.manifests.yaml_source import Mapping, Node, items_of, text_of, walk
+from tuner.manifests.shell.lexer import commands
+from tuner.manifests.yaml.kubernetes import arguments_of, environment_of, hidden_in, kind_of, surroundings_of
+from tuner.manifests.yaml.reading import Reading
+from tuner.manifests.yaml.source import Mapping, Node, items_of, text_of, walk
 
 _FORMATS = frozenset({"vllm", "huggingface"})
 _MODEL_OPTIONS = ("--model_id", "--model-id")
@@ -17,7 +17,7 @@ ADDITIONAL = "VLLM_ADDITIONAL_ARGS"
 def kserve_launches(reading: Reading) -> Iterator[ManifestLaunch]:
     """The launches that KServe makes of one of its objects; none for objects of other kinds.
 
-    Pod specs written out in full (`predictor.containers`) are launches of `tuner.manifests.kubernetes`.
+    Pod specs written out in full (`predictor.containers`) are launches of `tuner.manifests.yaml.kubernetes`.
     """
     document = reading.document
     if not isinstance(document, Mapping):

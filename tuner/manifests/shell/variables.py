@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import dropwhile, pairwise, takewhile
 from typing import NamedTuple
 
-from tuner.manifests.lexer import Command, Piece, Token
+from tuner.manifests.shell.lexer import Command, Piece, Token
 
 MAX_VALUE = 2**16
 """Characters of a value; a longer one is unknown. Linux takes twice as much in a word."""

@@ -1,0 +1,1 @@
+"""Launches in YAML: one reader a file for each kind of document."""
