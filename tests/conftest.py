@@ -2,11 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_environment import SETTABLE, Serving, serving_in
 from hypothesis import settings
+from real_parsers import RELEASES, RealParser, missing, real_parser
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Two vLLMs of two threads each wait for one another in busy loops: five times as slow as one thread each.
@@ -54,3 +56,13 @@ def serving(tmp_path: Path) -> Serving:
 def store(tmp_path: Path) -> Path:
     """Where a store will be; nothing is there yet."""
     return tmp_path / "verdicts.sqlite"
+
+
+@pytest.fixture(scope="module", params=list(RELEASES))
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealParser]:
+    """The parser of one release, which starts once."""
+    version = str(request.param)
+    if reason := missing(version):
+        pytest.skip(reason)
+    with real_parser(version, tmp_path_factory.mktemp(version)) as parser:
+        yield parser

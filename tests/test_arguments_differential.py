@@ -10,7 +10,7 @@ from argument_lists import FILE, Composed, composed
 from argument_promises import PROMISES, Case, case_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from real_parsers import RELEASES, RealParser, missing, real_parser
+from real_parsers import RealParser
 
 from rules.compilation_keys import ALWAYS, CHANGED, unknown_keys
 from rules.launch_key import ENGINE_ARGUMENTS, HARMLESS, IDENTITY, SHARED, Arity, reaching
@@ -67,16 +67,6 @@ HARMLESS_USES = [
 ]
 LISTS = 150
 """How many composed lists each release is asked about; `tools/evidence/make_arguments.py` asks about more."""
-
-
-@pytest.fixture(scope="module", params=list(RELEASES))
-def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealParser]:
-    """The parser of one release, which starts once."""
-    version = str(request.param)
-    if reason := missing(version):
-        pytest.skip(reason)
-    with real_parser(version, tmp_path_factory.mktemp(version)) as parser:
-        yield parser
 
 
 def test_composed_lists_are_read_as_vllm_reads_them(real: RealParser) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from argument_lists import FILE, Composed, composed
 from argument_promises import refused_after_parsing
 from hypothesis import HealthCheck, Phase, given, settings
 from option_lists import launches, uses
-from real_parsers import RELEASES, RealParser, missing, real_parser
+from real_parsers import RealParser
 
 from rules.compilation_keys import unknown_keys
 from rules.errors import TunerError
@@ -19,16 +18,6 @@ from tuner.arguments.release_options import OptionTable, option_table
 from tuner.arguments.serve_arguments import parse
 
 pytestmark = pytest.mark.vllm
-
-
-@pytest.fixture(scope="module", params=list(RELEASES))
-def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealParser]:
-    """The parser of one release, which starts once."""
-    version = str(request.param)
-    if reason := missing(version):
-        pytest.skip(reason)
-    with real_parser(version, tmp_path_factory.mktemp(version)) as parser:
-        yield parser
 
 
 def test_what_is_refused_is_what_vllm_refuses(real: RealParser) -> None:

@@ -23,6 +23,11 @@ def columns(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
 
 
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """A number with its noun; the plural of a regular noun need not be said."""
+    return f"{number} {singular}" if number == 1 else f"{number} {plural or singular + 's'}"
+
+
 def visible(text: str) -> str:
     """The text with every character that is not printable escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -13,7 +13,7 @@ from tuner.checks.examine import Examined
 from tuner.checks.finding import LaunchFinding
 from tuner.checks.rules.rule import Severity
 from tuner.launch.document import proof_part
-from tuner.text import visible
+from tuner.text import counted, visible
 
 SCHEMA_VERSION = 1
 _GITHUB_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
@@ -70,7 +70,7 @@ def github_text(checked: Checked, *, quiet: bool = False) -> str:
 def summary(checked: Checked) -> Iterator[str]:
     """How many findings there are, and what was proved of how many launches."""
     levels = Counter(finding.level for finding in checked.findings)
-    yield ", ".join(_counted(levels[level], level, "s") for level in Severity)
+    yield ", ".join(counted(levels[level], level) for level in Severity)
     outcomes = Counter(checked.outcomes)
     contradicts = "contradicts" if outcomes[Outcome.CONTRADICTS] == 1 else "contradict"
     parts = [
@@ -85,7 +85,7 @@ def summary(checked: Checked) -> Iterator[str]:
         parts.insert(2, f"{outcomes[Outcome.FAULTY]} {has}")
     if checked.unread:
         parts.append(f"{checked.unread} more not read")
-    launches, files = _counted(len(checked.launches), "launch", "es"), _counted(len(checked.files), "file", "s")
+    launches, files = counted(len(checked.launches), "launch", "launches"), counted(len(checked.files), "file")
     yield f"{launches} in {files}: {', '.join(parts)}"
 
 
@@ -116,10 +116,6 @@ def _data(text: str) -> str:
 def _property(text: str) -> str:
     """A property of a workflow command (escapeProperty there)."""
     return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _counted(number: int, noun: str, plural: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 def _finding_part(finding: LaunchFinding) -> dict[str, Any]:

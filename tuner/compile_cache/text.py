@@ -18,7 +18,7 @@ from cache.compiled.scan import ScanFinding, ScanLevel
 from cache.compiled.warm_record import WarmRecord
 from tuner.compile_cache.prune import Pruned
 from tuner.compile_cache.size import size_text
-from tuner.text import columns, line, visible
+from tuner.text import columns, counted, line, visible
 
 SCHEMA_VERSION = 1
 """Of the documents; changed when a field is removed or means something else."""
@@ -43,7 +43,7 @@ def root_text(root: CacheRoot, now: float) -> str:
 
 
 def _stray_row(stray: StrayItem) -> tuple[str, str, str]:
-    return stray.path, size_text(stray.size), _counted(stray.files, "file")
+    return stray.path, size_text(stray.size), counted(stray.files, "file")
 
 
 def _row(root: CacheRoot, now: float, entry: CacheEntry) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def _launch_cells(records: Sequence[WarmRecord]) -> tuple[str, str, str, str]:
 
 def _totals(root: CacheRoot) -> Iterator[str]:
     yield line("root", root.path)
-    yield line("total", f"{_counted(len(root.entries), 'entry', 'entries')}, {size_text(root.size)}")
+    yield line("total", f"{counted(len(root.entries), 'entry', 'entries')}, {size_text(root.size)}")
     yield line("", f"beside them {size_text(_total(root.beside))}")
     yield line("last use", _READS[root.noted_reads])
     for note in _notes(root):
@@ -153,9 +153,9 @@ def _record_part(record: WarmRecord) -> dict[str, Any]:
 
 def scan_text(root: CacheRoot, findings: Sequence[ScanFinding]) -> str:
     """One line a finding with its hint below, and what was looked at."""
-    looked = f"{_counted(len(root.listing.items), 'file, folder or link', 'files, folders and links')} looked at"
+    looked = f"{counted(len(root.listing.items), 'file, folder or link', 'files, folders and links')} looked at"
     return "\n".join(
-        [*map(_finding_text, findings), f"{_counted(len(findings), 'finding')}; {looked} in {visible(str(root.path))}"]
+        [*map(_finding_text, findings), f"{counted(len(findings), 'finding')}; {looked} in {visible(str(root.path))}"]
     )
 
 
@@ -193,7 +193,7 @@ def pruned_text(pruned: Pruned) -> str:
     rows += [(verb, path, "", "names what goes") for path in pruned.records]
     rows += [("stays", *_candidate_cells(candidate)) for candidate in pruned.pruning.staying]
     freed, total = size_text(_total(pruned.removed)), size_text(pruned.root.size)
-    summary = f"{_counted(len(pruned.removed), 'thing')}, {freed}, {verb}; entries were {total}"
+    summary = f"{counted(len(pruned.removed), 'thing')}, {freed}, {verb}; entries were {total}"
     return f"{columns(rows)}\n{summary}" if rows else summary
 
 
@@ -222,10 +222,6 @@ def _candidate_cells(candidate: Candidate) -> tuple[str, str, str]:
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _counted(number: int, singular: str, plural: str = "") -> str:
-    return f"{number} {singular}" if number == 1 else f"{number} {plural or singular + 's'}"
 
 
 def span_text(seconds: float) -> str:

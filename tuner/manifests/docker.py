@@ -11,9 +11,8 @@ from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.shell.launches import embedded_launches, shell_launches, shell_script, vector_arguments
 
-_INSTRUCTION = re.compile(
-    r"^[ \t]*([A-Za-z]+)[ \t]+((?:[^\\\n]|\\[^\n]|\\[ \t]*\n(?:[ \t]*#[^\n]*\n)*)*)", re.MULTILINE
-)
+INSTRUCTION = re.compile(r"^[ \t]*([A-Za-z]+)[ \t]+((?:[^\\\n]|\\[^\n]|\\[ \t]*\n(?:[ \t]*#[^\n]*\n)*)*)", re.MULTILINE)
+"""An instruction: its name in any case, and its value with the lines that a backslash continues."""
 _STRING = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"')
 _PAIRS = re.compile(r"[\\\s]*([A-Za-z_][\w.-]*)=")
 _VALUE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|\'[^\']*\'|\\\S|[^\s"\'\\])*', re.DOTALL)
@@ -54,7 +53,7 @@ def dockerfile_launches(text: str) -> Iterator[ManifestLaunch]:
     lines = list(accumulate((len(line) + 1 for line in text.split("\n")), initial=0))
     stages: dict[str, _Stage] = {}
     name, stage = "", _Stage()
-    for match in _INSTRUCTION.finditer(text):
+    for match in INSTRUCTION.finditer(text):
         instruction, value = match[1].upper(), match[2]
         if instruction == "FROM":
             base, name = _base(value)

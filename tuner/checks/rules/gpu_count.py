@@ -7,6 +7,7 @@ from tuner.checks.rules.rule import Problem, Rule, Severity
 from tuner.checks.rules.surroundings import are_known, are_seen, platform_of, stated, whole_pod
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.yaml.pod import small_number
+from tuner.text import counted
 
 _SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size")
 """What a world of vLLM is the product of (`world_size` of vllm/config/parallel.py); other sizes share its GPUs."""
@@ -36,7 +37,7 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         return
     if pod.gpus == 0 and platform_of(examined) not in _ON_GPUS:  # it may serve on a CPU
         return
-    asks = f"The container asks for {_counted(pod.gpus)}, and the launch takes {needed}"
+    asks = f"The container asks for {counted(pod.gpus, 'GPU')}, and the launch takes {needed}"
     if needed > pod.gpus:
         yield Problem(f"{asks} ({_product(examined)}): vLLM does not start.", pod.gpus_line)
     elif whole_pod(examined) and pod.alone and not _VISIBLE & examined.launch.env.keys():
@@ -94,10 +95,6 @@ def _product(examined: Examined) -> str:
         "data": serving.data_parallel_size,
     }
     return ", ".join(f"{name} {size}" for name, size in sizes.items() if size > 1 or name == "tensor")
-
-
-def _counted(gpus: int) -> str:
-    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
 RULE = Rule(

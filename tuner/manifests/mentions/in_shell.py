@@ -13,6 +13,7 @@ from itertools import dropwhile
 
 from tuner.manifests.image import parse_image, seems_to_serve
 from tuner.manifests.mentions.mention import MENTION, Lines, Mention
+from tuner.manifests.shell.programs import NO_LAUNCH
 
 _PART = re.compile(
     r"(?P<comment>(?:(?<=[\s;&|()])|\A)(?:\#|//)[^\n]*)"
@@ -62,7 +63,6 @@ _MODULE = re.compile(r"(?:vllm\.entrypoints|dynamo\.vllm)(?:\.\w+)*")
 _SERVER_FILE = re.compile(r"(?:.*/)?vllm/entrypoints/\S+\.py")
 _ARGUMENTS = re.compile(r"\$\{?\w*(?:\[[@*]\]|ARGS|CMD|OPTS|FLAGS|COMMAND)\w*\}?|\$[@*]", re.IGNORECASE)
 """A variable that holds arguments, the word `serve` among them."""
-_NO_LAUNCH = frozenset({"--help", "-h", "--version"})
 _PLAIN_WORD = re.compile(r"[A-Za-z][a-z']*[,.:;!?]?")
 _SCRIPT = re.compile(
     r"[^&]*>>?[ \t]*\S*(?:\.sh|\.bash|\.service|\.ya?ml|\.py|[Dd]ockerfile|\.sbatch|\.slurm|[\w}]+)\"?"
@@ -280,12 +280,12 @@ def _forms(words: Sequence[_Word], program: str) -> Iterator[tuple[str, int]]:
     for index, word in enumerate(words):
         form = _form_at(texts, index)
         if form:
-            if not _is_prose(texts, index) and not _NO_LAUNCH.intersection(texts[index:]):
+            if not _is_prose(texts, index) and not NO_LAUNCH.intersection(texts[index:]):
                 yield form, word.line
             return
     if program in _CONTAINERS:
         yield from _of_container(words)
-    elif program in _CLOUDS and _STARTING.intersection(texts) and not {"--command", *_NO_LAUNCH}.intersection(texts):
+    elif program in _CLOUDS and _STARTING.intersection(texts) and not {"--command", *NO_LAUNCH}.intersection(texts):
         yield from _of_image(words)
 
 
@@ -297,7 +297,7 @@ def _of_container(words: Sequence[_Word]) -> Iterator[tuple[str, int]]:
     entrypoint = next((text for text in texts if text.startswith("--entrypoint")), "")
     for index, word in enumerate(words):
         if not entrypoint and (parse_image(word.text).serves or _seems_to_serve(texts, index)):
-            if _NO_LAUNCH.intersection(texts[index:]):
+            if NO_LAUNCH.intersection(texts[index:]):
                 return
             yield f"a container of the image {word.text}", word.line
             return

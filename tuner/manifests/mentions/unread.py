@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 
+from tuner.manifests.docker import INSTRUCTION
 from tuner.manifests.files import MARKDOWN_SUFFIXES, YAML_SUFFIXES, is_dockerfile
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import ManifestLaunch, UnreadLaunch
@@ -31,9 +32,6 @@ _STARTS = re.compile(
 )
 _COMMENT = re.compile(r"^[ \t]*(?:#|//|\{\{-?\s*/\*).*$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^([ \t]*)\.\. (?:code-block|code|sourcecode|prompt)::[ \t]*([\w+-]*).*$")
-_INSTRUCTION = re.compile(
-    r"^[ \t]*(FROM|CMD|ENTRYPOINT)[ \t]+((?:[^\\\n]|\\[^\n]|\\[ \t]*\n)*)", re.MULTILINE | re.IGNORECASE
-)
 _SECTION = re.compile(r"^[ \t]*\[[^\]\n]+\][ \t]*$", re.MULTILINE)
 _SCRIPT = re.compile(r"[\w./$-]+\.sh\b")
 
@@ -204,8 +202,10 @@ def _of_dockerfile(text: str) -> Iterator[Mention]:
     yield from shell_mentions(text)
     image, image_line, lines = "", 0, Lines(text)
     is_bare = False
-    for match in _INSTRUCTION.finditer(text):
+    for match in INSTRUCTION.finditer(text):
         instruction, value = match[1].upper(), match[2]
+        if instruction not in {"FROM", "CMD", "ENTRYPOINT"}:
+            continue
         line = lines.at(match.start(1))
         if instruction == "FROM":
             image = next((word for word in value.split() if not word.startswith("--")), "")

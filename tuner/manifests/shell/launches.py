@@ -10,7 +10,15 @@ from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.shell.container_run import ContainerRun, container_run
 from tuner.manifests.shell.lexer import Document, Token, split
-from tuner.manifests.shell.programs import ELLIPSIS, behind_launch, is_prose, is_quiet, script_index, text_indexes
+from tuner.manifests.shell.programs import (
+    ELLIPSIS,
+    NO_LAUNCH,
+    behind_launch,
+    is_prose,
+    is_quiet,
+    script_index,
+    text_indexes,
+)
 from tuner.manifests.shell.variables import Value, Variables
 from tuner.manifests.shell.words import Word, evaluated, words_of
 
@@ -27,7 +35,6 @@ _ELSEWHERE = frozenset({"ssh", "pdsh", "docker", "podman", "nerdctl", "kubectl",
 """Programs whose command does not have the variables of the shell that runs them, or not all."""
 _ADDING = frozenset({"xargs", "parallel"})
 """Programs that add arguments to the command that they run, or put them in for `{}`."""
-_NO_LAUNCH = frozenset({"--help", "-h", "--version"})
 _FLAGS = frozenset({"--trust-remote-code", "--enforce-eager", "--enable-expert-parallel", "--headless", "--omni"})
 
 
@@ -165,7 +172,7 @@ class _Reader:
         at = behind_launch(texts)
         if at is None and run is not None and run.entrypoint is None and parse_image(run.image).serves:
             at = 0
-        if at is None or _NO_LAUNCH.intersection(texts[at:]) or is_prose(texts[at:]):
+        if at is None or NO_LAUNCH.intersection(texts[at:]) or is_prose(texts[at:]):
             return None
         behind = inner[at:]
         arguments = tuple(self._argument(word, owner) for word in behind)

@@ -139,6 +139,8 @@ _RUN_TEXTS = frozenset(
 """Programs that give a word of theirs to a shell."""
 _PYTHON = re.compile(r"(?:.*/)?(?:python(?:[\d.]+)?|\$\{?PYTHON\w*\}?)")
 _PROGRAM = re.compile(r"[a-z0-9_./~$][\w./~$@{}\[\]+-]*")
+NO_LAUNCH = frozenset({"--help", "-h", "--version"})
+"""Options with which vLLM prints something and ends."""
 ELLIPSIS = frozenset({"...", "…", "[...]", "<...>"})
 """Words of documents that stand for arguments."""
 

@@ -19,7 +19,7 @@ from tuner.manifests.own_command import warm_arguments
 from tuner.manifests.shell.launches import embedded_launches, shell_launches, shell_script, vector_arguments
 from tuner.manifests.yaml.pod import pod_of
 from tuner.manifests.yaml.reading import Reading
-from tuner.manifests.yaml.source import Mapping, Node, Scalar, Sequence, block_of, items_of, text_of
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, Sequence, block_of, items_of, text_of, walk
 
 _EXPANSION = re.compile(r"\$\$|\$\(([^()]*)\)")
 _WHOLE = re.compile(r"\$(?:\([^()]*\)|\{.*\}|\w+)", re.DOTALL)
@@ -157,18 +157,7 @@ def list_launches(reading: Reading) -> Iterator[ManifestLaunch]:
 
 def unread(reading: Reading) -> Iterator[Node]:
     """Every node that no reader has read, each once."""
-    visited = set(reading.done)
-    pending = [reading.document]
-    while pending:
-        node = pending.pop()
-        if id(node) in visited:
-            continue
-        visited.add(id(node))
-        yield node
-        if isinstance(node, Sequence):
-            pending += reversed(node.items)
-        elif isinstance(node, Mapping):
-            pending += [value for _, value in reversed(node.pairs)]
+    return walk(reading.document, reading.done)
 
 
 def surroundings_of(container: Mapping, pod: Mapping, env: Variables[str, str | None]) -> dict[str, Any]:

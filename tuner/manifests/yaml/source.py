@@ -4,7 +4,7 @@ Nodes are read, never written: who edits a manifest replaces the text between tw
 quotes of everything else stay as they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -104,9 +104,14 @@ def _documents(text: str, excerpt: Excerpt | None) -> list[Node]:
     return [converter.node(node) for node in nodes]
 
 
-def walk(node: Node) -> Iterator[Node]:
-    """This node and every node below it, each once, however often it is referred to."""
-    visited: set[int] = set()
+def walk(node: Node, skipped: Iterable[int] = ()) -> Iterator[Node]:
+    """This node and every node below it, each once, however often it is referred to.
+
+    Args:
+        node: where to start.
+        skipped: `id` of nodes that are left out, with what hangs on them alone.
+    """
+    visited = set(skipped)
     pending = [node]
     while pending:
         here = pending.pop()
