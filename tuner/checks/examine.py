@@ -37,6 +37,7 @@ SEVERAL = "2"
 be in use, which is never safer than what it may be."""
 MAX_CONFIG_FILE = 2**20
 """Bytes of a file that `--config` names."""
+NO_MODEL = "the arguments name no model"
 NOT_WRITTEN = "is not written here"
 """Ends what is said of a model whose name a substitution holds."""
 LOOSE = {"sources", "torch", "platform"}
@@ -330,7 +331,7 @@ def _model(launch: ManifestLaunch, arguments: ServeArguments, configs: Path | No
     """The model, or why it cannot be identified."""
     name = arguments.serving.hf_config_path or arguments.model
     if name is None:
-        return None, "the arguments name no model"
+        return None, NO_MODEL
     if any(
         word.unknown and word.text in {name, f"--model={name}", f"--hf-config-path={name}"} for word in launch.words
     ):

@@ -22,7 +22,8 @@ EnvironmentFile = Annotated[
     Path | None, typer.Option("--environment", metavar="FILE", help="A saved `tuner env --json` in its place.")
 ]
 Store = Annotated[
-    str | None, typer.Option(metavar="FILE", envvar="TUNER_STORE", help="The verdict store. Default: below XDG.")
+    str | None,
+    typer.Option(metavar="FILE", envvar="TUNER_STORE", help="The verdict store. Default: in the XDG data folder."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Revision = Annotated[str | None, typer.Option(metavar="REV", help="Hub revision of the model.")]

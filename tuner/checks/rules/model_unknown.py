@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from tuner.checks.examine import NOT_WRITTEN, Examined
+from tuner.checks.examine import NO_MODEL, NOT_WRITTEN, Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
 
 
 def _problems(examined: Examined) -> Iterator[Problem]:
     if examined.model is None and not examined.refusal:
-        advice = "" if examined.model_problem.endswith(NOT_WRITTEN) else " Give --configs DIR."
+        advice = "" if examined.model_problem.endswith((NOT_WRITTEN, NO_MODEL)) else " Give --configs DIR."
         yield Problem(f"The model is not known, so its verdict cannot be looked up: {examined.model_problem}.{advice}")
 
 
