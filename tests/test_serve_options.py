@@ -57,7 +57,7 @@ def test_every_listed_release_is_pinned() -> None:
 @pytest.mark.parametrize(
     ("line", "kind", "words"),
     [
-        ("m --cc {}", FaultKind.UNKNOWN, "vLLM 0.19.1 does not know the option --cc, and .* Is -cc meant"),
+        ("m --cc {}", FaultKind.UNKNOWN, "vLLM 0.19.1 does not know the option --cc, and .* The nearest option is -cc"),
         ("m --swap-space 4", FaultKind.UNKNOWN, r"--swap-space \(an option until 0.18.0\)"),
         (
             "m --disable-log-requests",
@@ -65,8 +65,8 @@ def test_every_listed_release_is_pinned() -> None:
             r"\(an option until 0.17.0, and from 0.33.0 on\).* --no-enable-log-requests",
         ),
         ("m --task embed", FaultKind.UNKNOWN, "--runner pooling"),
-        ("m --tensor-paralel-size 2", FaultKind.UNKNOWN, "Is --tensor-parallel-size meant"),
-        ("m --tensor_paralel_size=2", FaultKind.UNKNOWN, "Is --tensor-parallel-size meant"),
+        ("m --tensor-paralel-size 2", FaultKind.UNKNOWN, "The nearest option is --tensor-parallel-size"),
+        ("m --tensor_paralel_size=2", FaultKind.UNKNOWN, "The nearest option is --tensor-parallel-size"),
         ("m --fingerprint-mode hash", FaultKind.UNKNOWN, r"\(an option from 0\.\d+\.0 on\)"),
         ("m --max 3", FaultKind.UNKNOWN, "may be short for --max-"),
         ("m second", FaultKind.UNKNOWN, "no second argument"),
@@ -230,7 +230,7 @@ def test_keys_of_the_compilation_config_are_named_once() -> None:
     assert refused == Refusals(
         (
             "vLLM 0.19.1 does not know level (a key until 0.18.0, then mode), and does not start with it.",
-            "vLLM 0.19.1 does not know cudagraf_mode, and does not start with it. Is cudagraph_mode meant?",
+            "vLLM 0.19.1 does not know cudagraf_mode, and does not start with it. The nearest key is cudagraph_mode.",
         )
     )
 

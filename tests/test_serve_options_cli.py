@@ -9,7 +9,7 @@ from fake_environment import QWEN, Answer, Serving, tuner
 UNKNOWN = [
     (["--compilation-config", '{"level": 3}'], "does not know level (a key until 0.18.0, then mode)"),
     (["--compilation-config", '{"static_all_moe_layers": []}'], "does not know static_all_moe_layers"),
-    (["--compilation-config", '{"cudagraf_mode": "NONE"}'], "Is cudagraph_mode meant?"),
+    (["--compilation-config", '{"cudagraf_mode": "NONE"}'], "The nearest key is cudagraph_mode."),
     (["--cc", '{"mode": 3}'], "does not know the option --cc"),
     (["--swap-space", "4"], "--swap-space (an option until 0.18.0)"),
     (["--max-model-len", "abc"], "abc of --max-model-len"),

@@ -362,7 +362,7 @@ def _unknown_text(use: Use, table: OptionTable) -> str:
     was = history(use.spelling)
     aside = f" ({was})" if was else ""
     instead = REPLACED.get(use.spelling) or _nearest_option(use.spelling, table)
-    hint = f" Instead of it there is {instead}." if use.spelling in REPLACED else f" Is {instead} meant?"
+    hint = f" Instead of it there is {instead}." if use.spelling in REPLACED else f" The nearest option is {instead}."
     stops = f"vLLM {table.version} does not know the option {name}{aside}"
     return f"{stops}, and does not start with it.{hint if instead else ''}"
 

@@ -75,5 +75,5 @@ def key_sentences(keys: Iterable[str], version: str) -> list[str]:
 def _key_sentence(key: str, was: str, version: str) -> str:
     near = "" if was else nearest(key, keys_of(version))
     aside = f" ({was})" if was else ""
-    hint = f" Is {near} meant?" if near else ""
+    hint = f" The nearest key is {near}." if near else ""
     return f"vLLM {version} does not know {shown(key)}{aside}, and does not start with it.{hint}"
