@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_environment import ERNIE, INERT, MIXTRAL, OURS, SETTABLE, Serving, serving_in
+from stand_in_server import CODE, config_in, facts_of, with_server
 
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.settings import Settings, project_settings
@@ -70,9 +71,13 @@ def test_the_nearest_file_counts(project: Path, monkeypatch: pytest.MonkeyPatch)
     ("text", "problem"),
     [
         ("python = \n", "is not TOML"),
-        ('interpreter = "x"\n', "`interpreter`"),
-        ("store = 3\n", "`$.store`"),
-        ('images = "x"\n', "`$.images`"),
+        ('python = "x"\n\ninterpreter = "x"\n', "`interpreter` (at line 3)"),
+        ("store = 3\n", "`$.store` (at line 1)"),
+        ('images = "x"\n', "`$.images` (at line 1)"),
+        ("\n[images]\na = 1\n", "`$.images[...]` (at line 2)"),
+        (f"a = {'[' * 5000}", "nested too deeply"),
+        (f"a = {'9' * 5000}", "a number that is too long"),
+        ('store = "a\\u0000b"\n', "a null character"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_an_error(project: Path, text: str, problem: str) -> None:
@@ -86,6 +91,69 @@ def test_a_file_that_cannot_be_used_is_an_error(project: Path, text: str, proble
     assert (done.returncode, done.stdout) == (2, "")
     assert str(project / "tuner.toml") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("tool = 3\n# [tool.tuner]\n", ""),
+        ("[tool]\ntuner = 3\n# [tool.tuner]\n", "Expected `object`"),
+        ("[project]\nstore = 3\n[tool.tuner]\nstore = 3\n", "`$.store` (at line 4)"),
+        ("[tool.tuner.images]\na = 3\n", "`$.images[...]` (at line 1)"),
+    ],
+)
+def test_a_table_of_another_shape_in_a_shared_file(project: Path, text: str, problem: str) -> None:
+    """What is not our table sets nothing; what is and cannot be used is an error with the line in the whole file."""
+    project.joinpath("pyproject.toml").write_text(text, encoding="utf-8")
+    if not problem:
+        assert project_settings() == Settings()
+        return
+    with pytest.raises(TunerError) as error:
+        project_settings()
+    assert problem in error.value.message
+
+
+def test_a_path_of_a_user_who_does_not_exist_stays_as_it_is(project: Path) -> None:
+    """It is a path like any other, and what opens it says that nothing is there."""
+    project.joinpath("tuner.toml").write_text('store = "~nobody-here/verdicts.sqlite"\n', encoding="utf-8")
+    assert project_settings().store == str(project / "~nobody-here/verdicts.sqlite")
+
+
+def test_a_server_starts_although_its_settings_cannot_be_used(project: Path, tmp_path: Path) -> None:
+    """One sentence names file and line; nothing in the file counts, nothing is looked up, and the flag is off.
+
+    With a file that can be used the store's verdict would switch it on.
+    """
+    serving = with_server(serving_in(tmp_path / "serving", SETTABLE))
+    store = serving.store_of(tmp_path / "verdicts.sqlite", MIXTRAL)
+    words = ("serve", "--python", serving.python, MIXTRAL)
+    file = project / "tuner.toml"
+    file.write_text(f'store = "{store}"\n', encoding="utf-8")
+    assert config_in(facts_of(tuner(*words).stdout)) == {"fast_moe_cold_start": True}
+    file.write_text(f'store = "{store}"\naccept = "cpu"\n', encoding="utf-8")
+    done = tuner(*words)
+    assert done.returncode == CODE
+    assert config_in(facts_of(done.stdout)) == {"fast_moe_cold_start": False}
+    warning, decision = done.stderr.splitlines()
+    assert warning.startswith(f"tuner: {file} has a setting that does not exist")
+    assert "`accept` (at line 2); it is ignored" in warning
+    assert "no verdict (the settings file cannot be used)" in decision
+    probing = tuner("serve", "--on-missing", "probe", *words[1:])
+    assert (probing.returncode, probing.stderr) == (CODE, done.stderr)
+    assert tuner("serve", "--on-missing", "fail", *words[1:]).returncode == 3
+
+
+def test_a_server_needs_no_settings_for_a_decision(project: Path, tmp_path: Path) -> None:
+    """What a decision file says holds, whatever the settings: it was named on the command line."""
+    serving = with_server(serving_in(tmp_path / "serving", SETTABLE))
+    store = serving.store_of(tmp_path / "verdicts.sqlite", MIXTRAL)
+    exported = tuner("export", "--format", "json", "--python", serving.python, "--store", store, MIXTRAL)
+    decision = tmp_path / "decision.json"
+    decision.write_text(exported.stdout, encoding="utf-8")
+    project.joinpath("tuner.toml").write_text("python =\n", encoding="utf-8")
+    done = tuner("serve", "--python", serving.python, "--decision", decision, MIXTRAL)
+    assert config_in(facts_of(done.stdout)) == {"fast_moe_cold_start": True}
+    assert "(at line 1, column 9); it is ignored" in done.stderr
 
 
 def test_the_command_line_wins_over_variables_and_variables_over_the_file(project: Path, tmp_path: Path) -> None:

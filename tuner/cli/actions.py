@@ -48,7 +48,7 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
         )
     else:
         plan = decided(inputs.decision, args, inputs, launching, os.environ)
-    if on_missing is OnMissing.PROBE and may_be_proved(plan):
+    if on_missing is OnMissing.PROBE and may_be_proved(plan) and not inputs.without_store:
         say_without_waiting("tuner: this launch was not proved; probing first (one to several minutes)")
         stop_on_signals()
         plan = probed_first(args, inputs, launching, os.environ)

@@ -1,6 +1,7 @@
 """The command line: each command parses, calls one function, prints."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,8 +37,8 @@ from tuner.cli.options import (
     TrustRemoteCode,
     VllmArgs,
 )
-from tuner.cli.output import conclude, failures, present, print_json, refuse, result, say
-from tuner.cli.settings import defaults_of_commands, project_settings
+from tuner.cli.output import conclude, failures, present, print_json, refuse, result, say, say_without_waiting
+from tuner.cli.settings import Project, defaults_of_commands, project_of
 from tuner.exports.formats import Format
 
 EXIT_CODES = """\b
@@ -288,6 +289,7 @@ class PassThrough(TyperCommand):
 
 @app.command(cls=PassThrough)
 def serve(
+    context: typer.Context,
     vllm_args: Annotated[list[str], typer.Argument(metavar="MODEL [VLLM ARGS]", help="As for `vllm serve`.")],
     python: Python = None,
     store: Store = None,
@@ -312,14 +314,24 @@ def serve(
     from tuner.cli import actions
     from tuner.cli.inputs import Inputs, Launching
 
+    project = context.obj or Project()
+    if project.fault:
+        say_without_waiting(f"tuner: {project.fault.rstrip('.')}; it is ignored, and the flag gets its safe value.")
     launching = Launching(fail_on_unknown, enforce, cache_root, cache_dir_in is CacheDirIn.CONFIG)
-    inputs = Inputs(python, None, store, accept_platform=accept_platform, decision=decision)
+    inputs = Inputs(
+        python,
+        None,
+        store,
+        accept_platform=accept_platform,
+        decision=decision,
+        without_store="the settings file cannot be used" if project.fault else "",
+    )
     actions.serve(vllm_args, inputs, launching, on_missing, dry_run=dry_run)
 
 
 def run() -> None:
     """Run the command line with the settings of the project."""
     with failures(as_json=False):
-        settings = project_settings()
+        project = project_of("".join(sys.argv[1:2]))
     group = typer.main.get_group(app)
-    app(prog_name="tuner", default_map=defaults_of_commands(settings, group.commands))
+    app(prog_name="tuner", default_map=defaults_of_commands(project.settings, group.commands), obj=project)

@@ -11,7 +11,7 @@ import typer
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.options import AcceptPlatform, Store
 from tuner.cli.output import failures, print_json, result, say
-from tuner.cli.settings import project_settings
+from tuner.cli.settings import Project
 from tuner.errors import ExitCode
 from tuner.text import visible
 
@@ -58,6 +58,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def check(
+    context: typer.Context,
     paths: Paths,
     environment: EnvironmentFile = None,
     vllm_version: VllmVersion = None,
@@ -95,7 +96,7 @@ def check(
                 f"--json and --format {output} contradict each other.", hint="Give one of them.", kind=ErrorKind.USAGE
             )
         _require_editable(paths, fix=fix, override=override)
-        knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, cold_start)
+        knowledge = _knowledge(context.obj, environment, vllm_version, configs, store, accept_platform, cold_start)
         left_alone = _edit(paths, knowledge, write=True, override=override, tell=say) if fix else []
         checked = check_manifests(paths, knowledge, Choice(_listed(select), _listed(ignore)))
         _print(checked, chosen, quiet=quiet)
@@ -145,6 +146,7 @@ def _print(checked: "Checked", output: Format, *, quiet: bool) -> None:
 
 
 def apply(
+    context: typer.Context,
     paths: Paths,
     write: Annotated[bool, typer.Option("--write", help="Edit the files; without it, the diff is shown.")] = False,
     override: Override = False,
@@ -163,7 +165,7 @@ def apply(
     from tuner.checks.apply import exit_code
 
     with failures(as_json=False):
-        knowledge = _knowledge(environment, vllm_version, configs, store, accept_platform, None)
+        knowledge = _knowledge(context.obj, environment, vllm_version, configs, store, accept_platform, None)
         raise SystemExit(exit_code(_edit(paths, knowledge, write=write, override=override, tell=result)))
 
 
@@ -199,6 +201,7 @@ def _edit(
 
 
 def _knowledge(
+    project: Project | None,
     environment: Path | None,
     vllm_version: str | None,
     configs: Path | None,
@@ -225,7 +228,7 @@ def _knowledge(
             kind=ErrorKind.MODEL,
         )
     images = []
-    for pattern, file in project_settings().images.items():
+    for pattern, file in (project or Project()).settings.images.items():
         images.append((pattern, serving_environment(None, Path(file))[0]))
     verdicts = opened_store(store, os.environ)
     return Knowledge(verdicts, saved, vllm_version, configs, accept_platform, cold_start, tuple(images))

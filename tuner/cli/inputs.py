@@ -34,6 +34,7 @@ class Inputs(Struct, frozen=True):
         trust_remote_code: likewise.
         accept_platform: a platform whose verdict may decide where the environment's own has none.
         decision: a document that decides in place of the store (`tuner.launch.decision_file`).
+        without_store: why a server starts without a look at any store; empty if it looks.
     """
 
     python: str | None = None
@@ -44,6 +45,7 @@ class Inputs(Struct, frozen=True):
     trust_remote_code: bool = False
     accept_platform: str | None = None
     decision: Path | None = None
+    without_store: str = ""
 
 
 class Launching(Struct, frozen=True):
@@ -104,14 +106,19 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
     refused = refusals(arguments, environment.vllm, environment.platform)
     store = VerdictStore(Path())
     subject = Subject(unidentified(arguments.model or ""), environment, arguments.serving.model_impl)
+    if inputs.without_store:
+        return _warned(plan_with(store, subject, arguments, options, _not_looked_up(inputs.without_store)), refused)
     with at_most(SERVE_S):
         try:
             store = opened_store(inputs.store, environ)
             subject = _subject(_named_model(arguments), arguments, environment)
             return _warned(make_plan(store, subject, arguments, options), refused)
         except TunerError as error:
-            miss = (reason("not_looked_up", why=error.message),)
-            return _warned(plan_with(store, subject, arguments, options, LookUp(None, None, miss)), refused)
+            return _warned(plan_with(store, subject, arguments, options, _not_looked_up(error.message)), refused)
+
+
+def _not_looked_up(why: str) -> LookUp:
+    return LookUp(None, None, (reason("not_looked_up", why=why),))
 
 
 def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:

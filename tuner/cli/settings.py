@@ -3,6 +3,8 @@
 An option of the command line wins over a `TUNER_*` variable, and a variable over a file.
 """
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ SHARED_FILE = "pyproject.toml"
 TABLE = "[tool.tuner"
 MAX_FILE = 2**20
 """Bytes of a settings file."""
+_MAX_PROBLEM = 300
+"""Characters of what a library says of a file; it may quote the file."""
+_FIELD = re.compile(r"(?:field `|at `\$\.)([^`.\[]+)")
+"""The setting that msgspec names in a message."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -35,6 +41,35 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     accept_platform: str | None = None
     configs: str | None = None
     images: dict[str, str] = {}
+
+
+class Project(Struct, frozen=True):
+    """What a command is told of the project.
+
+    Attributes:
+        settings: those that hold.
+        fault: why the file cannot be used, so that its settings do not hold; a sentence; empty if it can be used.
+    """
+
+    settings: Settings = Settings()
+    fault: str = ""
+
+
+def project_of(command: str) -> Project:
+    """The project of the working folder. A server starts although its file cannot be used; see `Project.fault`.
+
+    Args:
+        command: the name of the command that runs.
+
+    Raises:
+        TunerError: as for `read_settings`, for every other command.
+    """
+    try:
+        return Project(project_settings())
+    except TunerError as error:
+        if command != "serve":
+            raise
+        return Project(fault=error.message)
 
 
 def project_settings() -> Settings:
@@ -58,7 +93,8 @@ def settings_file() -> Path | None:
         return None
     for place in (here, *here.parents):
         own, shared = place / OWN_FILE, place / SHARED_FILE
-        if own.is_file():
+        # The method raises where a folder above may not be searched.
+        if os.path.isfile(own):  # noqa: PTH113
             return own
         if _has_our_table(shared):
             return shared
@@ -81,17 +117,40 @@ def read_settings(file: Path) -> Settings:
     """
     import tomllib  # most folders have no such file
 
+    text = _text(file)
     try:
-        document: dict[str, Any] = tomllib.loads(_text(file))
+        document: Any = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _unusable(file, f"is not TOML: {error}") from None
-    if file.name == SHARED_FILE:
-        document = document.get("tool", {}).get("tuner", {})
+        raise _unusable(file, f"is not TOML: {str(error)[:_MAX_PROBLEM]}") from None
+    except (ValueError, RecursionError):  # a number of more digits than Python takes; brackets by the thousand
+        raise _unusable(file, "is TOML that is nested too deeply, or has a number that is too long") from None
+    for table in ("tool", "tuner") if file.name == SHARED_FILE else ():
+        document = document.get(table, {}) if isinstance(document, dict) else {}
     try:
         settings = convert(document, Settings)
     except ValidationError as error:
-        raise _unusable(file, f"has a setting that does not exist, or one of a wrong type: {error}") from None
+        problem = f"has a setting that does not exist, or one of a wrong type: {str(error)[:_MAX_PROBLEM]}"
+        raise _unusable(file, problem + _place_of(str(error), text, file.name)) from None
+    if any("\0" in value for value in _values(settings)):
+        raise _unusable(file, "has a value with a null character")
     return _with_absolute_paths(settings, file.parent)
+
+
+def _values(settings: Settings) -> list[str]:
+    """Every text that a file sets."""
+    texts = (settings.python, settings.store, settings.accept_platform, settings.configs)
+    return [*filter(None, texts), *settings.images, *settings.images.values()]
+
+
+def _place_of(problem: str, text: str, name: str) -> str:
+    """Where the setting of a problem stands, as tomllib says it; empty if that cannot be told."""
+    field = _FIELD.search(problem)
+    begin = text.find(TABLE) if name == SHARED_FILE else 0
+    if field is None or begin < 0:
+        return ""
+    setting = rf"^[ \t]*(?:\[[\w. \t\"'-]*)?[\"']?{re.escape(field[1])}[\"']?[ \t]*[=.\]]"
+    match = re.compile(setting, re.MULTILINE).search(text, begin)
+    return f" (at line {text.count(chr(10), 0, match.start()) + 1})" if match else ""
 
 
 def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
@@ -107,7 +166,8 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
 
 
 def _absolute(path: str | None, folder: Path) -> str | None:
-    return None if path is None else str(folder / Path(path).expanduser())
+    # The method raises for a user who does not exist.
+    return None if path is None else str(folder / os.path.expanduser(path))  # noqa: PTH111
 
 
 def _text(file: Path) -> str:
