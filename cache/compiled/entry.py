@@ -7,6 +7,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any
 
+from cache.compiled.autotune import tree_state, tuned_files
 from cache.compiled.factors import FACTORS, INDEX, artifacts_named, parse_factors
 from cache.compiled.files import Item
 
@@ -40,6 +41,8 @@ class EntryKind(StrEnum):
     """Compiled pieces of the model's graph, by shape."""
     AOT = "aot"
     """The whole compiled model, made ahead of time."""
+    AUTOTUNE = "autotune"
+    """The kernels that FlashInfer's autotune chose, by rank."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class CacheEntry:
     Attributes:
         kind: what it holds.
         path: its folder, relative to the root; warm records name it by this.
-        ranks: `RANK_DATAPARALLELRANK` of each process that wrote there, in order.
+        ranks: `RANK_DATAPARALLELRANK` of each process that wrote there, in order; none where all ranks share a file.
         size: bytes of its files.
         files: how many.
         written: the oldest time of writing among its files, seconds since 1970; a copy has the copy's.
@@ -94,11 +97,11 @@ def make_entry(kind: EntryKind, path: str, items: Sequence[Item], read: Callable
     files = [item for item in items if item.is_file]
     leftovers = [item.path for item in files if item.name.endswith(TEMPORARY)]
     factors, damaged = _factors(path, files, read)
-    state = _aot_state(path, items) if kind is EntryKind.AOT else _graphs_state(items, read)
+    state = _state(kind, path, items, read)
     return CacheEntry(
         kind,
         path,
-        _ranks(path, items),
+        _ranks(kind, path, items),
         sum(map(attrgetter("size"), files)),
         len(files),
         min(map(attrgetter("mtime"), files or items)),
@@ -137,7 +140,21 @@ def _last_use(files: Sequence[Item], items: Sequence[Item]) -> float:
     return max(max(item.mtime, item.atime) for item in files)
 
 
-def _ranks(path: str, items: Sequence[Item]) -> tuple[str, ...]:
+def _state(kind: EntryKind, path: str, items: Sequence[Item], read: Callable[[Item], bytes | None]) -> _State:
+    match kind:
+        case EntryKind.AOT:
+            return _aot_state(path, items)
+        case EntryKind.AUTOTUNE:
+            tree = tree_state(tuned_files(path, items, read))
+            return _State(tree.whole, tree.why)
+        case EntryKind.GRAPHS:
+            return _graphs_state(items, read)
+
+
+def _ranks(kind: EntryKind, path: str, items: Sequence[Item]) -> tuple[str, ...]:
+    if kind is EntryKind.AUTOTUNE:
+        files = tuned_files(path, items, lambda _: None)
+        return tuple(f"{file.rank.number}_{file.rank.replica}" for file in files if file.rank)
     ranks = []
     for item in items:
         match = _RANK.fullmatch(item.name)
@@ -152,7 +169,7 @@ def _rank_numbers(rank: str) -> list[int]:
 
 def _aot_state(path: str, items: Sequence[Item]) -> _State:
     """Whether each rank has its model. vLLM makes `inductor_cache` before it compiles (from 0.20)."""
-    ranks = {f"{path}/rank_{rank}" for rank in _ranks(path, items)}
+    ranks = {f"{path}/rank_{rank}" for rank in _ranks(EntryKind.AOT, path, items)}
     if not ranks:
         return _State(complete=False, why=f"no {MODEL} file")
     models = {item.folder for item in items if item.is_file and item.name == MODEL and item.size}

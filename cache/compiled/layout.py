@@ -7,6 +7,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
+from cache.compiled.autotune import FOLDER as AUTOTUNE
 from cache.compiled.entry import CacheEntry, EntryKind, make_entry
 from cache.compiled.factors import MAX_BYTES
 from cache.compiled.files import Item, Listing, list_items, noted_reads, read_bytes
@@ -15,9 +16,12 @@ from cache.compiled.warm_record import WarmRecord, read_records
 _ENTRY = re.compile(
     r"(?:torch_compile_cache/(?P<graphs>[0-9a-f]{10})"  # vllm/compilation/backends.py, 0.14.1 to 0.33.0
     r"|(torch_compile_cache/)?torch_aot_compile/(?P<aot>[0-9a-f]{64})"  # decorators.py; in the root up to 0.16
+    rf"|{AUTOTUNE}/[^/]+/[^/]+/(?P<autotune>[0-9a-f]{{64}})"  # `cache.compiled.autotune`
     r"|tuner/[0-9a-f]{32})(?=/|\Z)"  # an explicit `compilation_config.cache_dir`, as `tuner serve` writes it
 )
 _HOLDERS = ("torch_compile_cache/torch_aot_compile", "torch_compile_cache", "torch_aot_compile", "tuner")
+_TUNED_HOLDER = re.compile(rf"{AUTOTUNE}(?:/[^/]+){{0,2}}")
+"""The folders of versions and architectures above the entries of FlashInfer's autotune."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def read_root(path: Path) -> CacheRoot:
     root = path.resolve(strict=True)
     listing = list_items(root)
     groups = _groups(listing)
-    read = partial(_content, root)
+    read = partial(content_of, root)
     entries = tuple(make_entry(_kind(path), path, items, read) for path, items in groups.items())
     records, damaged = read_records(root)
     return CacheRoot(
@@ -115,10 +119,13 @@ def _entry_of(path: str) -> str:
 
 def _kind(path: str) -> EntryKind:
     match = _ENTRY.match(path)
+    if match and match["autotune"]:
+        return EntryKind.AUTOTUNE
     return EntryKind.AOT if match and match["aot"] else EntryKind.GRAPHS
 
 
-def _content(root: Path, item: Item) -> bytes | None:
+def content_of(root: Path, item: Item) -> bytes | None:
+    """The content of a small file below a root; None if it is large or cannot be read."""
     if item.size > MAX_BYTES:
         return None
     try:
@@ -130,9 +137,16 @@ def _content(root: Path, item: Item) -> bytes | None:
 def _beside(listing: Listing, groups: Mapping[str, object]) -> tuple[StrayItem, ...]:
     places: dict[str, list[Item]] = {}
     for item in listing.items:
-        if item.path not in {".", *_HOLDERS} and _entry_of(item.path) not in groups:
+        if not _is_holder(item) and _entry_of(item.path) not in groups:
             places.setdefault(place_of(item.path), []).append(item)
     return tuple(_stray(path, items) for path, items in sorted(places.items()))
+
+
+def _is_holder(item: Item) -> bool:
+    """Whether this is the root or a folder that holds entries."""
+    if item.path in {".", *_HOLDERS}:
+        return True
+    return item.is_folder and bool(_TUNED_HOLDER.fullmatch(item.path))
 
 
 def _stray(path: str, items: Sequence[Item]) -> StrayItem:
@@ -146,6 +160,8 @@ def place_of(path: str) -> str:
     for holder in _HOLDERS:
         if path.startswith(f"{holder}/"):
             return f"{holder}/{path[len(holder) + 1 :].partition('/')[0]}"
+    if path.startswith(f"{AUTOTUNE}/"):
+        return "/".join(path.split("/")[:4])
     return path.partition("/")[0]
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from cache.compiled.autotune import FOLDER as AUTOTUNE
 from cache.compiled.warm_record import FOLDER, WarmRecord, record_document, record_in
 from cache.errors import ArchiveError
 
@@ -149,8 +150,8 @@ def require_sound_records(records: Sequence[WarmRecord]) -> None:
 def _require_entries(entries: Sequence[str]) -> None:
     for entry in entries:
         _require_path(entry)
-        if not entry.startswith(f"{COMPILED}/"):
-            raise ArchiveError(f"the entry {entry!r:.200} is no folder in {COMPILED}/")
+        if not entry.startswith((f"{COMPILED}/", f"{AUTOTUNE}/")):
+            raise ArchiveError(f"the entry {entry!r:.200} is no folder in {COMPILED}/ or {AUTOTUNE}/")
         if outer := _ancestors(entry).intersection(entries):
             raise ArchiveError(f"the entry {entry} lies in another one, {min(outer)}")
 

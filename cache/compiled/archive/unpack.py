@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cache.compiled.archive.manifest import Manifest, record_path
 from cache.compiled.archive.read import Archive
+from cache.compiled.archive.trees import require_whole_trees
 from cache.compiled.place import put, relocate
 from cache.compiled.publish import UNPACKING
 from cache.compiled.warm_record import read_records
@@ -34,7 +35,8 @@ def unpack(archive: Archive, root: Path) -> Unpacked:
     """Put the entries of an archive below a cache root, then the records; nothing if a check of any part fails.
 
     Raises:
-        ArchiveError: the archive is damaged, hostile, or larger than what is free.
+        ArchiveError: the archive is damaged, hostile, or larger than what is free; or some ranks of an autotune tree
+            are cold, in it or in the place where it belongs.
         OSError: something cannot be written; entries that are in place already stay, and are whole.
     """
     root.mkdir(parents=True, exist_ok=True)
@@ -45,6 +47,8 @@ def unpack(archive: Archive, root: Path) -> Unpacked:
     try:
         archive.extract(staging)
         _require_records(archive.manifest, staging)
+        for place in (staging, root):
+            require_whole_trees(place, archive.manifest.records)
         for folder, _, _ in os.walk(staging):
             Path(folder).chmod(0o755)  # whatever the umask: another user may run the server
         return _put(archive.manifest, staging, root)

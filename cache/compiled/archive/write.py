@@ -30,6 +30,7 @@ from cache.compiled.archive.manifest import (
     require_sound_files,
     require_sound_records,
 )
+from cache.compiled.archive.trees import require_whole_trees
 from cache.compiled.factors import FACTORS
 from cache.compiled.warm_record import WarmRecord, read_records
 from cache.errors import ArchiveError
@@ -48,11 +49,13 @@ def pack(root: Path, archive: Path, records: Sequence[WarmRecord]) -> Manifest:
         records: the warm-ups to pack, as `read_records` read them there.
 
     Raises:
-        ArchiveError: an entry is missing, holds a secret or anything but files, or changed under way.
+        ArchiveError: an entry is missing, holds a secret or anything but files, or changed under way; or some ranks
+            of an autotune tree are cold.
         OSError: something cannot be read or written.
     """
     require_sound_records(records)
     before = _listed(root, records)
+    require_whole_trees(root, records)
     manifest = _manifest(root, records, list(before))
     _require_no_secret(root, manifest)
     temporary = archive.with_name(f".{archive.name}.{uuid.uuid4().hex[:8]}.tmp")
