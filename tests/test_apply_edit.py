@@ -320,6 +320,34 @@ def test_hidden_arguments_are_left_alone(options: list[Any], script: Path) -> No
     assert "may hold a compilation config" in tuner("apply", *options, script, code=1).err
 
 
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ('-cc "$CC"', "$CC"),
+        ("-cc.cudagraph_mode=$MODE", "$MODE"),
+        ("-cc.fast_moe_cold_start=$FLAG", "$FLAG"),
+        ('-cc "{\\"cudagraph_mode\\": \\"$MODE\\"}"', "$MODE"),
+    ],
+)
+def test_a_value_of_the_config_that_is_not_written_is_left_alone(
+    options: list[Any], script: Path, config: str, named: str
+) -> None:
+    """Merged into one config it would stand in single quotes, where a shell puts nothing in."""
+    text = f"vllm serve {ERNIE} {config}\n"
+    script.write_text(text, encoding="utf-8")
+    assert named in tuner("apply", "--write", *options, script, code=1).err
+    assert script.read_text() == text
+
+
+def test_a_launch_whose_vllm_is_not_known_is_named(options: list[Any], tmp_path: Path) -> None:
+    """The environment is for another platform, and the tag of the image tells no version: exit 3, nothing written."""
+    file = tmp_path / "pod.yaml"
+    file.write_text(POD + f"    image: vllm/vllm-openai:latest\n    args: [{ERNIE}]\n", encoding="utf-8")
+    answer = tuner("apply", "--write", *options, file, code=3)
+    assert "nothing is written, because the environment given is of platform cpu" in answer.err
+    assert FLAG not in file.read_text()
+
+
 COMPOSE = """services:
   vllm:
     image: {image}

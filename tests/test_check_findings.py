@@ -309,6 +309,8 @@ def test_a_version_that_is_none(check: Check) -> None:
         ("vllm/vllm-openai-cpu:v0.18.0", "0.18.0"),
         ("registry.example.com/ai/vllm-openai:v0.10.2-nixl", "0.10.2"),
         ("registry.example.com:5000/mirror/vllm:0.10.2-gpu-py312", "0.10.2"),
+        ("registry.example.com/vllm-openai:v0.18", "0.18"),
+        ("registry.example.com/vllm-openai:cu128-v0.18.1", "0.18.1"),
         ("rocm/vllm:rocm7.0.0_vllm_0.11.1_20251103", "0.11.1"),
     ],
 )
@@ -350,7 +352,15 @@ def test_the_torch_of_an_official_image_is_known(check: Check, version: str, ine
 
 
 @pytest.mark.parametrize(
-    "image", ["x/y:v0.10.2", "lmcache/vllm-openai:v0.3.9", "registry.example.com/ai/vllm-openai:v0.19.1-nixl", "x/vllm"]
+    "image",
+    [
+        "x/y:v0.10.2",
+        "lmcache/vllm-openai:v0.3.9",
+        "registry.example.com/ai/vllm-openai:v0.19.1-nixl",
+        "registry.example.com/vllm-openai:v0.19",
+        "registry.example.com/vllm-openai:2026.01",
+        "x/vllm",
+    ],
 )
 def test_a_tag_that_contradicts_nothing(check: Check, image: str) -> None:
     """Versions of other software, the same version, and no version leave the environment as it was given."""
@@ -429,6 +439,32 @@ def test_hidden_arguments(check: Check) -> None:
     """What an array holds is not claimed to be absent: no word about a flag that may be set there."""
     answer = check(f'vllm serve {ERNIE} "${{ARGS[@]}}"\n', name="run.sh", options=("--vllm-version", "0.19.1"))
     assert rules(answer) == ["arguments-hidden"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '-cc "$CC"',
+        "-cc.fast_moe_cold_start=$FLAG",
+        '-cc.fast_moe_cold_start "$FLAG"',
+        "--compilation-config.cudagraph_mode=$MODE",
+        '-cc "{\\"fast_moe_cold_start\\": \\"$FLAG\\"}"',
+        '-cc "{\\"$KEY\\": true}"',
+        "-cc.$KEY=true",
+        "-cc.fast_moe_cold_start=$((1))",
+    ],
+)
+def test_a_value_of_the_config_that_is_not_written(check: Check, config: str) -> None:
+    """It is neither a match nor a contradiction, and its text is not judged as a key."""
+    answer = check(f"vllm serve {ERNIE} {config}\n", name="run.sh", options=("--vllm-version", "0.19.1"))
+    assert rules(answer) == ["arguments-hidden"]
+
+
+def test_a_true_beside_a_value_that_is_not_written(check: Check) -> None:
+    """What is written counts."""
+    text = f"vllm serve {ERNIE} -cc.fast_moe_cold_start=true -cc.mode=$MODE\n"
+    answer = check(text, name="run.sh", options=("--vllm-version", "0.19.1"), code=5)
+    assert "flag-contradicts-verdict" in rules(answer)
 
 
 def test_a_config_file_beside_the_manifest(check: Check, tmp_path: Path) -> None:

@@ -41,6 +41,10 @@ def unread(name: str, text: str) -> list[int]:
         ("$VLLM_BIN serve a/b\n", [1]),
         ('ARGS=(serve a/b)\nvllm "${ARGS[@]}"\n', [2]),
         ("ARGS+=(--compilation-config '{}')\nstart\n", [1]),
+        ("echo 'vllm serve a/b' | bash\n", [1]),
+        ("echo vllm serve a/b | ssh host\n", [1]),
+        ("printf '%s' 'vllm serve a/b' | sudo -u bob sh -s\n", [1]),
+        ("bash <<< 'vllm serve a/b'\n", [1]),
     ],
 )
 def test_shell_text_that_starts_vllm(text: str, lines: list[int]) -> None:
@@ -62,6 +66,8 @@ def test_shell_text_that_starts_vllm(text: str, lines: list[int]) -> None:
         "vllm serve --help\nvllm --version\nwhich vllm\n",
         "vllm bench serve --model a/b\nvllm chat --url http://x\n",
         'PATTERN="vllm serve a/b"\n',
+        "echo 'vllm serve a/b' | tee notes\n",
+        "grep x <<< 'vllm serve a/b'\n",
         "ps aux | grep 'vllm serve a/b' | awk '{print $2}' | xargs kill\n",
         "client -> vllm serve endpoint\n",
         "git clone https://example.com/vllm-project/vllm\n",

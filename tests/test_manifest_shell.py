@@ -47,6 +47,10 @@ def only(text: str) -> ManifestLaunch:
         f"python3 -um vllm.entrypoints.cli.main serve {M}",
         f"python /src/vllm/entrypoints/openai/api_server.py {M}",
         f"while ! vllm serve {M}; do sleep 1; done",
+        f"time -p vllm serve {M}",
+        f"$(which vllm) serve {M}",
+        f'exec "$(command -v vllm)" serve {M}',
+        f"nohup `type -P vllm` serve {M} &",
     ],
 )
 def test_any_wrapper(command: str) -> None:
@@ -74,6 +78,8 @@ def test_any_wrapper(command: str) -> None:
         f"""bash -c "ssh node 'vllm serve {M}'" """,
         f"docker run --rm image:1 bash -c 'vllm serve {M}'",
         f"docker run --entrypoint=/bin/sh image:1 -c 'vllm serve {M}'",
+        f"pm2 start 'vllm serve {M}' --name v",
+        f"ash -c 'vllm serve {M}'",
     ],
 )
 def test_scripts_in_words(command: str) -> None:

@@ -58,6 +58,8 @@ def seed_of(text: str) -> str | None:
         "A=1; function f {\nA=2\n}\nf",
         "A=1; { A=2; } | tee log",
         "A=1; export A=$(date)",
+        "A=1; export $(cat .env)",
+        "A=1; wait -n -p A",
         "A=$1",
         "A[1]=2",
         "A=1; : ${A:=2} ${B:=$1}; A=${B}",
@@ -90,6 +92,9 @@ def test_a_value_that_some_way_does_not_have_is_unknown(text: str) -> None:
         ("A=1; source venv/bin/activate", "1"),
         ("export A=1; declare -x B=2", "1"),
         ("declare -r A=1", "1"),
+        ("A=1; export A", "1"),
+        ("A=1; readonly A", "1"),
+        ("A=1; wait $B", "1"),
         ("cd /x && A=1 && true; A=2", "2"),
         ("{ A=1; }", "1"),
         ("A=1; A+=2", "12"),
@@ -276,6 +281,7 @@ def test_quotes_with_a_dollar_in_front() -> None:
 def test_programs_that_add_arguments_hide_them() -> None:
     """`xargs` and `parallel` put in what they read."""
     assert only("echo a/b | xargs -I{} vllm serve {}").hidden == "xargs"
+    assert only("parallel vllm serve {} --x ::: a/b c/d").args == ("{}", "--x")
 
 
 @pytest.mark.parametrize(

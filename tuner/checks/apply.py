@@ -40,11 +40,11 @@ class UserValueStays(NotEditable):
     """The launch sets the flag to an unsafe value, and only `--override` changes a value of the user's."""
 
 
-class UnknownModel(NotEditable):
-    """Nothing is known of the model, so nothing is written."""
+class NotKnown(NotEditable):
+    """The model or the vLLM is not known, so nothing is written."""
 
 
-CODES = ((UserValueStays, ExitCode.CONTRADICTION), (UnknownModel, ExitCode.UNKNOWN), (NotEditable, ExitCode.ERROR))
+CODES = ((UserValueStays, ExitCode.CONTRADICTION), (NotKnown, ExitCode.UNKNOWN), (NotEditable, ExitCode.ERROR))
 """Cause -> how a command ends because of it; the first that fits."""
 
 
@@ -206,10 +206,15 @@ def change_for(examined: Examined) -> Change | None:
     arguments, plan = examined.arguments, examined.plan
     if examined.contradiction:
         raise NotEditable(examined.contradiction)
-    if arguments is None or plan is None:
-        return None
+    if arguments is None:
+        raise NotEditable(f"the arguments cannot be read here: {examined.refusal} Edit them by hand.")
+    if plan is None:
+        why = examined.aside or "which vLLM serves is not known; name it with --environment"
+        raise NotKnown(f"nothing is written, because {why}")
     if plan.decision.refusal is Refusal.UNSAFE and FLAG_KEY in arguments.compilation_config:
         raise UserValueStays(f"{plan.decision.warnings[0]}; --override changes your value")
+    if _is_from_a_variable(arguments.compilation_config.get(FLAG_KEY), examined.launch):
+        raise _hidden(examined)
     if plan.launch.args == arguments.given:
         return None
     _require_enough_known(examined, plan)
@@ -221,6 +226,11 @@ def change_for(examined: Examined) -> Change | None:
     return Change(tuple(sorted(removed)), added, staying[at] if at < len(staying) else len(arguments.given))
 
 
+def _is_from_a_variable(value: object, launch: ManifestLaunch) -> bool:
+    """Whether a value in the compilation config is a substitution that is not known, which stays as it is written."""
+    return isinstance(value, str) and any(word.unknown and value in word.text for word in launch.words)
+
+
 def _require_enough_known(examined: Examined, plan: Plan) -> None:
     """Check that enough is known of a launch to write what its plan says.
 
@@ -228,16 +238,21 @@ def _require_enough_known(examined: Examined, plan: Plan) -> None:
         NotEditable: it is not.
     """
     if examined.hidden:
-        cause = f"what {examined.hidden} stands for is not written here, and may hold a compilation config"
-        raise NotEditable(f"{cause}; edit it by hand")
+        raise _hidden(examined)
     if examined.model is None:
-        raise UnknownModel(f"nothing is written, because {examined.model_problem}")
+        raise NotKnown(f"nothing is written, because {examined.model_problem}")
     if plan.decision.setting is not True:
         return
     if not examined.exact:
         raise NotEditable(f"a match by the vLLM version only never writes {FLAG_KEY}=true; give --environment")
     if missing := missing_root(examined):
         raise NotEditable(f"{FLAG_KEY}=true needs {missing} in its environment, which is not edited here; set it first")
+
+
+def _hidden(examined: Examined) -> NotEditable:
+    """That some arguments are not written in the manifest."""
+    cause = f"what {examined.hidden} stands for is not written here, and may hold a compilation config"
+    return NotEditable(f"{cause}; edit it by hand")
 
 
 def _fitting(launch: ManifestLaunch, added: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from rules.errors import ErrorKind, TunerError
 from rules.reason import reason
 from rules.releases import parse_version, public_version
 from tuner.arguments.serve_arguments import ServeArguments, parse
-from tuner.arguments.vllm_options import Kind, scan
+from tuner.arguments.vllm_options import Kind, indexes_of_field, scan
 from tuner.environment.environment import Environment
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Options, Plan, plan_with
@@ -254,17 +254,23 @@ def _contradiction(image: Image | None, knowledge: Knowledge) -> str:
     if image is None or stated is None:
         return ""
     saved, version = knowledge.environment, knowledge.vllm_version
-    if saved is not None and public_version(stated) != public_version(saved.vllm):
+    if saved is not None and not _is_of(saved.vllm, stated):
         return (
             f"The environment given has vLLM {saved.vllm}, and the image {image} says vLLM {stated}. "
             "Make the file for --environment inside this image, with `tuner env --json`."
         )
-    if saved is None and version and image.vllm is None and public_version(stated) != public_version(version):
+    if saved is None and version and image.vllm is None and not _is_of(version, stated):
         return (
             f"--vllm-version says {version}, and the image {image} says vLLM {stated}. "
             "Leave that option out for this image, or give --environment, made inside it."
         )
     return ""
+
+
+def _is_of(version: str | None, stated: str) -> bool:
+    """Whether a version is the one that a tag states, or one of the series that it states, such as 0.19."""
+    public = public_version(version)
+    return public == public_version(stated) or (stated.count(".") == 1 and public.startswith(f"{stated}."))
 
 
 def _of_version(version: str, platform: str | None, torch: str | None) -> Environment:
@@ -302,7 +308,15 @@ def read_arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, s
             text = _config_file(Path(path).parent / file)
         except (OSError, ValueError):
             hidden = f"--config {file}"
-    return parse(args, lambda _: text), hidden
+    return parse(args, lambda _: text), hidden or _unknown_in_config(launch)
+
+
+def _unknown_in_config(launch: ManifestLaunch) -> str:
+    """The first argument of a compilation config whose value is not written whole here; empty if there is none."""
+    for index in sorted(indexes_of_field(launch.args, "compilation_config")):
+        if launch.words[index].unknown:
+            return launch.words[index].text
+    return ""
 
 
 def _config_file(file: Path) -> str:

@@ -31,8 +31,11 @@ _LOOSE_NAME = re.compile(r"(?:^|/)vllm$")
 _COUNTS_ITS_OWN = re.compile(r"(?:^|/)lmcache/vllm-openai$")
 """Its tag is a release of LMCache."""
 _CUDA_NAME = re.compile(r"(?:^|/)vllm-openai$")
-_VERSION = r"v?(\d+\.\d+\.\d+(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])"
+_VERSION = r"[vV]?(\d+\.\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])"
 _RELEASE = re.compile(_VERSION)
+_LATER_IN_TAG = re.compile(r"[-_.]v(\d+\.\d+(?:\.\d+){0,2}(?:\.?(?:post|rc|dev)\d+)?)(?:$|[-_+])")
+_SERIES = re.compile(r"[vV]?(0\.\d+)(?:$|[-_+])")
+"""A series of releases; they all begin with a zero, and other numbers of two parts are dates or versions of CUDA."""
 _VLLM_IN_TAG = re.compile(rf"(?:^|[-_.+])vllm[-_.]?{_VERSION}")
 """As in `rocm/vllm:rocm7.0.0_vllm_0.11.1_20251103`."""
 
@@ -72,12 +75,16 @@ class Image:
 
     @property
     def stated_vllm(self) -> str | None:
-        """The vLLM version that the tag states, of images called `vllm` too.
+        """The vLLM version that the tag states, of images called `vllm` too, and behind other words of the tag.
 
-        It is enough to contradict another version, and not to rely on: who calls an image so may count otherwise.
+        A series such as 0.19 is one as well. It is enough to contradict another version, and not to rely on: who calls
+        an image so may count otherwise.
         """
-        loose = _LOOSE_NAME.search(self.repository)
-        return self.vllm or _version(_RELEASE.match(self.tag) if loose else None)
+        if self.vllm or _COUNTS_ITS_OWN.search(self.repository):
+            return self.vllm
+        if _OWN_NAME.search(self.repository):
+            return _version(_SERIES.match(self.tag) or _LATER_IN_TAG.search(self.tag))
+        return _version(_RELEASE.match(self.tag) if _LOOSE_NAME.search(self.repository) else None)
 
     @property
     def torch(self) -> str | None:

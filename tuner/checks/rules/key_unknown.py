@@ -11,7 +11,12 @@ from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
 def _problems(examined: Examined) -> Iterator[Problem]:
     if examined.arguments is None or examined.version is None:
         return
-    keys = [key for key in examined.arguments.compilation_config if key not in examined.arguments.dropped]
+    not_written = [word.text for word in examined.launch.words if word.unknown]
+    keys = [
+        key
+        for key in examined.arguments.compilation_config
+        if key not in examined.arguments.dropped and not any(key in text for text in not_written)
+    ]
     for message in key_sentences(keys, examined.version):
         line = line_of(examined, "compilation")
         if is_source_build(examined.version):

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import dropwhile
+from itertools import dropwhile, pairwise
 
 from tuner.manifests.image import parse_image, seems_to_serve
 from tuner.manifests.mentions.mention import MENTION, Lines, Mention
@@ -18,6 +18,7 @@ from tuner.manifests.shell.programs import NO_LAUNCH
 _PART = re.compile(
     r"(?P<comment>(?:(?<=[\s;&|()])|\A)(?:\#|//)[^\n]*)"
     r"|(?P<space>\\\r?\n|[ \t\r]+)"
+    r"|(?P<herestring><<<)"
     r"|(?P<heredoc><<[-~]?[ \t]*[\"']?(?P<mark>[A-Za-z_]\w*)[\"']?)"
     r"|(?P<target>[\d&]?>>?(?![&(])[ \t]*[^\s;&|()]*)"
     r"|(?P<end>[\n;&|()`])"
@@ -38,11 +39,13 @@ _SPEAKERS = re.compile(
 )
 """Commands and functions that show, search or install what they are given."""
 _EXECUTORS = re.compile(
-    r"(?:ba|z|da|k)?sh|ssh|pdsh|tmux|screen|eval|su|docker|podman|nerdctl|kubectl|oc|srun|mpirun|nohup|env|timeout"
+    r"(?:a|ba|z|da|k|fi|c|tc)?sh|ssh|pdsh|tmux|screen|eval|su|docker|podman|nerdctl|kubectl|oc|srun|mpirun|nohup|env|timeout"
     r"|xargs|parallel|systemd-run|apptainer|singularity|enroot|sbatch|exec|script|ray|sky|accelerate|torchrun|gcloud"
     r"|az|aws|modal|flux|ExecStart|start\w*|run\w*|launch\w*|serve\w*|spawn\w*"
 )
 """Commands that run a string which they are given; functions with such a name as well."""
+_SHELL = re.compile(r"(?:.*/)?(?:a|ba|da|z|k)?sh|ssh|at|batch")
+"""Programs that run the text on their standard input."""
 _CONTAINERS = frozenset({"docker", "podman", "nerdctl", "apptainer", "singularity", "enroot"})
 _PYTHON = re.compile(r"python[\d.]*")
 _IN_PYTHON = re.compile(r"\b(?:LLM|AsyncEngineArgs|EngineArgs)\(|vllm\.entrypoints\S* import \S*main\b")
@@ -108,10 +111,13 @@ class _Command:
     targets: list[str] = field(default_factory=list)
     documents: list[tuple[str, int]] = field(default_factory=list)
     is_piped: bool = False
+    feeds_a_shell: bool = False
 
     @property
     def writes_a_script(self) -> bool:
-        """Whether its output goes to a file that may be run."""
+        """Whether its output goes to a file that may be run, or to a shell."""
+        if self.feeds_a_shell:
+            return True
         files = [*self.targets, *(f">{word.text}" for word in self.words[1:] if self.words[0].text == "tee")]
         return any(_SCRIPT.fullmatch(target) and not _STREAM.fullmatch(target) for target in files)
 
@@ -149,7 +155,10 @@ def form_of_words(texts: Sequence[str]) -> str:
 
 def _mentions(text: str, depth: int) -> Iterator[Mention]:
     if MENTION.search(text):
-        for command in _Reader(text).commands():
+        commands = _Reader(text).commands()
+        for command, behind in pairwise(commands):
+            command.feeds_a_shell = command.is_piped and any(_SHELL.fullmatch(word.text) for word in behind.words)
+        for command in commands:
             yield from _of_command(command, depth)
 
 

@@ -35,6 +35,8 @@ _ELSEWHERE = frozenset({"ssh", "pdsh", "docker", "podman", "nerdctl", "kubectl",
 """Programs whose command does not have the variables of the shell that runs them, or not all."""
 _ADDING = frozenset({"xargs", "parallel"})
 """Programs that add arguments to the command that they run, or put them in for `{}`."""
+_INPUTS = re.compile(r":{3,4}\+?")
+"""Stands in front of what GNU parallel adds."""
 _FLAGS = frozenset({"--trust-remote-code", "--enforce-eager", "--enable-expert-parallel", "--headless", "--omni"})
 
 
@@ -174,13 +176,13 @@ class _Reader:
             at = 0
         if at is None or NO_LAUNCH.intersection(texts[at:]) or is_prose(texts[at:]):
             return None
-        behind = inner[at:]
+        adder = next((text for text in texts[:at] if text.rpartition("/")[2] in _ADDING), "")
+        behind = list(takewhile(lambda word: not (adder and _INPUTS.fullmatch(word.text)), inner[at:]))
         arguments = tuple(self._argument(word, owner) for word in behind)
         broken = next((word.text for word in behind if word.broken), "")
         starter = inner[at - 1] if at else words[0]
         elsewhere = starter.list_start >= 0 or not starter.written
         line = self._line(starter.start if elsewhere else words[0].start)
-        adder = next((text for text in texts[:at] if text.rpartition("/")[2] in _ADDING), "")
         return ManifestLaunch(self.shape, "", line, arguments, hidden=_hides_arguments(behind) or broken or adder)
 
     def _argument(self, word: Word, owner: ArgumentList) -> Argument:

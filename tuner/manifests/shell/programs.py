@@ -127,14 +127,15 @@ _QUIET = frozenset(
     }
 )
 """Programs that print, edit, look for or install what their words name, and run none of it."""
-_VLLM = re.compile(r"(?:.*/)?vllm")
+_VLLM = re.compile(r"(?:.*/)?vllm|(?:\$\(|`)(?:which|command -v|type -[pP])\s+(?:\S*/)?vllm[)`]")
+"""vLLM's command, or a substitution that asks where it is."""
 _SERVER_FILE = re.compile(r"(?:.*/)?vllm/entrypoints/openai/api_server\.py")
 _MODULE_FLAG = re.compile(r"-[bBdEiIOPqRsSuvx]*m")
 """`python -m`, other flags of one letter in front of the m."""
-_SHELLS = re.compile(r"(?:.*/)?(?:ba|da|z|k)?sh")
+_SHELLS = re.compile(r"(?:.*/)?(?:a|ba|da|z|k)?sh")
 _FLAGS_WITH_VALUE = frozenset({"--rcfile", "--init-file"})
 _RUN_TEXTS = frozenset(
-    {"tmux", "screen", "ssh", "pdsh", "parallel", "sbatch"} | {"su", "runuser", "script", "watch", "xterm"}
+    {"tmux", "screen", "ssh", "pdsh", "parallel", "sbatch", "pm2"} | {"su", "runuser", "script", "watch", "xterm"}
 )
 """Programs that give a word of theirs to a shell."""
 _PYTHON = re.compile(r"(?:.*/)?(?:python(?:[\d.]+)?|\$\{?PYTHON\w*\}?)")

@@ -28,8 +28,12 @@ MAX_DEPTH = 100
 MAX_EXPORTED = 200
 """Variables that are followed into the server's environment."""
 _DECLARING = frozenset({"export", "readonly", "declare", "typeset", "local"})
-_NAMING = _DECLARING | {"read", "mapfile", "readarray", "getopts", "printf", "unset", "let", "for", "select"}
+_NAMING = _DECLARING | {"read", "mapfile", "readarray", "getopts", "printf", "wait", "unset", "let", "for", "select"}
 """Builtins, and keywords, that change the variables that are named behind them (bash's manual, 4.1 and 4.2)."""
+_MARKING = frozenset({"export", "readonly"})
+"""Builtins that leave the value of a variable as it is where they name it without one."""
+_NAMED_BEHIND = {"printf": "-v", "wait": "-p"}
+"""Builtins that change the variable behind this option, and no other."""
 _PLAIN_FLAGS = frozenset({"-x", "-r", "-g", "-a", "-rx", "-xr", "-gx", "--"})
 """Options of `declare` that leave a value as it is written."""
 _ANYTHING = frozenset({"source", ".", "eval"})
@@ -298,7 +302,7 @@ class Variables:
             self._set(name, value)
         self._recent = tuple(names)
         if program == "export" or (program in _DECLARING and any("x" in flag for flag in _flags(words))):
-            self._export(names)
+            self._export(_variables_in(words[1:]) - {_ALL})
 
     def _call(self, program: str) -> None:
         """A command may be a function of the text, and what functions do happens then."""
@@ -352,6 +356,8 @@ class Variables:
         elif keyword == "function":
             self._function(rest[0].literal if rest else "", "parentheses" if self._operator == "(" else "body")
             return rest[1:]
+        elif keyword == "time":
+            return list(dropwhile(lambda word: word.literal == "-p", rest))
         return rest
 
     def _branch(self, keyword: str) -> None:
@@ -567,8 +573,11 @@ def _named(program: str, command: Sequence[Token]) -> set[str]:
     if program in {"for", "select", "let"}:
         named = words[:1] if program != "let" else words
         return set(_IDENTIFIER.findall(" ".join(word.text() for word in named)))
-    if program == "printf":
-        return _variables_in([word for flag, word in pairwise(command) if flag.text() == "-v"])
+    if program in _NAMED_BEHIND:
+        option = _NAMED_BEHIND[program]
+        return _variables_in([word for flag, word in pairwise(command) if flag.text() == option])
+    if program in _MARKING:
+        words = [word for word in words if word.name or _is_computed(word)]
     implied = set() if program in _DECLARING else {"REPLY", "MAPFILE", "OPTARG", "OPTIND"}
     return _variables_in(words) | implied
 
