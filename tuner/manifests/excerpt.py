@@ -78,6 +78,7 @@ def placed(launches: Iterator[ManifestLaunch], excerpt: Excerpt) -> Iterator[Man
             words=tuple(words),
             line=excerpt.line_of(launch.line),
             image_line=excerpt.line_of(launch.image_line) if launch.image_line else 0,
+            pod=launch.pod.placed(excerpt.line_of) if launch.pod else None,
         )
 
 

@@ -1,8 +1,11 @@
 """A vLLM launch as a manifest states it: the arguments, each with its place, and what surrounds them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+OWN_SHARED_MEMORY = 2**26
+"""Bytes at /dev/shm that a container has by itself: 64 MiB in Docker, Podman and containerd."""
 
 
 class Form(StrEnum):
@@ -56,14 +59,28 @@ class Argument:
     unknown: bool = False
 
 
+class Runtime(StrEnum):
+    """What states a container."""
+
+    KUBERNETES = "Kubernetes"
+    """A pod, or what an operator or a chart makes a pod of."""
+    COMPOSE = "Compose"
+    """A service of Docker Compose."""
+    COMMAND = "docker run"
+    """A command of Docker, Podman or nerdctl."""
+    QUADLET = "Quadlet"
+    """A container of systemd."""
+
+
 @dataclass(frozen=True)
 class Volume:
-    """A volume of a pod, as mounted in the container that launches.
+    """A volume, as mounted in the container that launches.
 
     Attributes:
         path: where it is mounted.
-        name: the volume's name.
-        kind: its type as Kubernetes names it, such as `emptyDir`; empty if it is not stated here.
+        name: the volume's name, or the folder that is mounted.
+        kind: its type as Kubernetes or Docker names it, such as `emptyDir`, `bind`, `volume` or `tmpfs`; empty if it is
+            not stated here.
         line: where it is mounted.
         source: what tells it from other volumes of its kind: the claim or the folder of the host, with the part of it
             that is mounted; empty if nothing does.
@@ -98,11 +115,12 @@ class Probe:
     """A probe of a container.
 
     Attributes:
-        name: `startupProbe`, `livenessProbe` or `readinessProbe`.
+        name: `startupProbe`, `livenessProbe`, `readinessProbe`, or `healthcheck` for that of Docker.
         line: where it is stated.
-        port: number or name of the port that it asks; empty if it asks none, or asks another host.
+        port: number or name of the port that it asks; empty if it asks none, asks another host, or it is not known.
         port_line: where the port is stated.
-        waits: seconds from the start after which the container is ended that never answered; None: not known.
+        waits: seconds from the start after which a container that never answered is ended, or is called unhealthy by
+            Docker; None: not known.
     """
 
     name: str
@@ -129,9 +147,10 @@ class PodField:
 
 @dataclass(frozen=True)
 class Pod:
-    """What surrounds the container that launches: what its pod states for it.
+    """What surrounds the container that launches: what its pod, its service or its command states for it.
 
     Attributes:
+        runtime: what states the container.
         volumes: what is mounted.
         probes: its probes, by name.
         ports: the ports that the container states.
@@ -140,12 +159,15 @@ class Pod:
         alone: no other container, and no other program of the same script, may listen at its ports.
         launches_once: its command starts vLLM in one place, and not in several of which one may be meant.
         mentions_ray: its command names Ray, which may bring GPUs of other nodes.
-        shares_host_memory: it has the shared memory of the host.
+        shared_memory: bytes at /dev/shm where no volume is mounted there; None: it has those of the host or of another
+            container, or the number is not known.
+        volumes_elsewhere: some volumes are stated elsewhere, so that any folder may lie on one.
         variables_elsewhere: some variables are stated elsewhere, so that any may be set.
         other_user: it runs as a user who is not root.
         fields: variables that take a field of the pod.
     """
 
+    runtime: Runtime = Runtime.KUBERNETES
     volumes: tuple[Volume, ...] = ()
     probes: Mapping[str, Probe] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
@@ -154,10 +176,30 @@ class Pod:
     alone: bool = True
     launches_once: bool = True
     mentions_ray: bool = False
-    shares_host_memory: bool = False
+    shared_memory: int | None = OWN_SHARED_MEMORY
+    volumes_elsewhere: bool = False
     variables_elsewhere: bool = False
     other_user: bool = False
     fields: tuple[PodField, ...] = ()
+
+    def placed(self, line_of: Callable[[int], int]) -> "Pod":
+        """The same with its lines in another text.
+
+        Args:
+            line_of: the line in that text, of a line in the text that the pod was read in.
+        """
+        probes = {
+            name: replace(probe, line=line_of(probe.line), port_line=line_of(probe.port_line))
+            for name, probe in self.probes.items()
+        }
+        return replace(
+            self,
+            volumes=tuple(replace(volume, line=line_of(volume.line)) for volume in self.volumes),
+            probes=probes,
+            ports=tuple(replace(port, line=line_of(port.line)) for port in self.ports),
+            gpus_line=line_of(self.gpus_line),
+            fields=tuple(replace(item, line=line_of(item.line)) for item in self.fields),
+        )
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
+from tuner.manifests.container_options import ContainerOption, pod_of_options
 from tuner.manifests.image import parse_image
-from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
+from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch, Runtime
 from tuner.manifests.shell.launches import embedded_launches, shell_script, vector_arguments
 from tuner.manifests.unit_text import Entry, UnitWord, entries, filled, size_filled, specified, words_of
 from tuner.manifests.yaml.kubernetes import hidden_in
@@ -19,7 +20,26 @@ _PREFIXES = "@-:+!|"
 """Characters in front of a program: `@` names it otherwise, `:` leaves variables alone, others are of permissions."""
 _FROM_FILES = ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")
 """Variables that this tool asks for, and that a file of variables may set."""
-
+_OPTIONS = {
+    "AddDevice": "device",
+    "EnvironmentFile": "env-file",
+    "EnvironmentHost": "env-host",
+    "HealthCmd": "health-cmd",
+    "HealthInterval": "health-interval",
+    "HealthRetries": "health-retries",
+    "HealthStartPeriod": "health-start-period",
+    "Mount": "mount",
+    "Network": "network",
+    "Pod": "pod",
+    "PublishPort": "publish",
+    "ShmSize": "shm-size",
+    "Tmpfs": "tmpfs",
+    "User": "user",
+    "UserNS": "userns",
+    "Volume": "volume",
+}
+"""Entries of a Quadlet container by the option of `podman run` that they become (podman-systemd.unit(5))."""
+_SHORT = {"-e": "env", "-p": "publish", "-u": "user", "-v": "volume"}
 _MAX_FILLED = 2**20
 """Characters of variables that all commands of a unit may take in."""
 
@@ -150,15 +170,19 @@ def _container_launches(unit: _Unit) -> Iterator[ManifestLaunch]:
     if at is None:
         return
     env = unit.environment(section)
+    added = list(_podman_options(unit, section))
+    options = [*_stated_options(unit, section), *added]
     words = words_of(unit.text, command) if command else []
     owner = ArgumentList(Form.SHELL, command.start if command else at.start)
     arguments = unit.arguments(words, owner, unit.environment("Service"))
     entrypoint = unit.value(unit.last(section, "Entrypoint"))
-    for entry in unit.all(section, "PodmanArgs"):
-        more, set_entrypoint = _podman_options([word.text for word in words_of(unit.text, entry)])
-        env, entrypoint = env | more, set_entrypoint or entrypoint
+    more, set_entrypoint = _set_by(added)
+    env, entrypoint = env | more, set_entrypoint or entrypoint
+    pod = pod_of_options(options, [word.text for word in arguments], env, runtime=Runtime.QUADLET, podman=True)
     line = unit.line(command.start if command else at.start)
-    surroundings = ManifestLaunch("quadlet", "", line, (), image=image, image_line=unit.line(at.start), env=env)
+    surroundings = ManifestLaunch(
+        "quadlet", "", line, (), image=image, image_line=unit.line(at.start), env=env, pod=pod
+    )
     if entrypoint is None and image is not None and parse_image(image).serves:
         yield replace(surroundings, words=tuple(arguments), hidden=hidden_in(arguments))
     else:
@@ -166,18 +190,34 @@ def _container_launches(unit: _Unit) -> Iterator[ManifestLaunch]:
         yield from _vector_launches([*program, *arguments], surroundings)
 
 
-def _podman_options(texts: Sequence[str]) -> tuple[dict[str, str | None], str | None]:
+def _stated_options(unit: _Unit, section: str) -> Iterator[ContainerOption]:
+    """The entries of a container that are options of `podman run` under another name."""
+    for name, option in _OPTIONS.items():
+        for entry in unit.all(section, name):
+            yield ContainerOption(option, unit.text[entry.start : entry.stop].strip(), unit.line(entry.start))
+
+
+def _podman_options(unit: _Unit, section: str) -> Iterator[ContainerOption]:
+    """The options of `PodmanArgs=`, each with what stands behind it."""
+    for entry in unit.all(section, "PodmanArgs"):
+        words = words_of(unit.text, entry)
+        for word, behind in zip(words, [*words[1:], None], strict=True):
+            option, equals, attached = word.text.partition("=")
+            value = attached if equals else (behind.text if behind else "")
+            if option.startswith("-"):
+                yield ContainerOption(_SHORT.get(option, option.lstrip("-")), value, unit.line(word.start))
+
+
+def _set_by(options: Sequence[ContainerOption]) -> tuple[dict[str, str | None], str | None]:
     """The variables that options of `podman run` set, and the entrypoint; None where they set none."""
     env: dict[str, str | None] = {}
     entrypoint = None
-    for text, behind in zip(texts, [*texts[1:], ""], strict=True):
-        option, equals, attached = text.partition("=")
-        value = attached if equals else behind
-        if option in {"-e", "--env"}:
-            name, stated, of_variable = value.partition("=")
+    for option in options:
+        if option.name == "env":
+            name, stated, of_variable = option.text.partition("=")
             env[name] = of_variable if stated and "%" not in of_variable else None
-        elif option == "--env-file":
+        elif option.name == "env-file":
             env |= dict.fromkeys(_FROM_FILES)
-        elif option == "--entrypoint":
-            entrypoint = value
+        elif option.name == "entrypoint":
+            entrypoint = option.text
     return env, entrypoint

@@ -21,7 +21,9 @@ def _problems(launches: Sequence[Examined]) -> Iterator[tuple[Examined, Problem]
 
 def _place(examined: Examined, folder: str) -> str | None:
     """Where a `cache_dir` lies; None where no other pod can reach it."""
-    return folder if examined.launch.pod is None else place_of(examined, folder)
+    launch = examined.launch
+    in_container = launch.pod is not None or launch.image is not None
+    return place_of(examined, folder) if in_container else folder
 
 
 def _of_group(group: Sequence[tuple[Examined, str]]) -> Iterator[tuple[Examined, Problem]]:

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
-from tuner.checks.rules.surroundings import cache_folder, fills_a_cache, named, volume_of
+from tuner.checks.rules.surroundings import cache_folder, fills_a_cache, named, unit_of, volume_of
+
+_TEMPORARY = {"emptyDir": "{name}, an emptyDir", "tmpfs": "a tmpfs"}
+"""Kinds of volumes that go with their pod or container."""
 
 
 def _problems(examined: Examined) -> Iterator[Problem]:
@@ -12,15 +15,16 @@ def _problems(examined: Examined) -> Iterator[Problem]:
     if folder is None or pod is None or not fills_a_cache(examined):
         return
     volume = volume_of(folder, pod)
-    if volume is not None and volume.kind == "emptyDir":
-        lies = f"The compile cache {named(folder)} lies on {volume.name}, an emptyDir at {volume.path}"
-        yield Problem(f"{lies}: every new pod compiles again.", volume.line)
+    if volume is not None and volume.kind in _TEMPORARY:
+        what = _TEMPORARY[volume.kind].format(name=volume.name)
+        lies = f"The compile cache {named(folder)} lies on {what} at {volume.path}"
+        yield Problem(f"{lies}: every new {unit_of(pod)} compiles again.", volume.line)
 
 
 RULE = Rule(
     "cache-on-emptydir",
     Severity.WARNING,
-    "The compile cache lies on an emptyDir: every new pod compiles again.",
+    "The compile cache lies on an emptyDir or a tmpfs: every new pod or container compiles again.",
     of_launch=_problems,
     names_basis=False,
 )

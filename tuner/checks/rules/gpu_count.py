@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
 from tuner.checks.rules.surroundings import are_known, are_seen, platform_of, stated, whole_pod
+from tuner.manifests.container_text import small_number
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.yaml.pod import small_number
 from tuner.text import counted
 
 _SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size")

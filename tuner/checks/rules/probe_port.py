@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
 from tuner.checks.rules.surroundings import api_port
+from tuner.manifests.container_text import HEALTH_CHECK
 from tuner.manifests.launch import Pod, Probe
 
 _ENDS = {
     "startupProbe": "the container is ended again and again",
     "livenessProbe": "the container is ended again and again",
     "readinessProbe": "the pod is never ready",
+    HEALTH_CHECK: "the container is never healthy",
 }
 """What comes of a probe that never succeeds."""
 

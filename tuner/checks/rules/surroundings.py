@@ -3,16 +3,20 @@
 What is not stated for certain is None, and no rule judges it.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from rules.compile_variables import RELEASES
+from rules.decide import MODE_KEY
+from rules.releases import named_release, numbers_of
 from tuner.arguments.vllm_options import scan
 from tuner.checks.examine import Examined, launch_platform
 from tuner.launch.cache_root import cache_root
 from tuner.launch.plan import as_bool, compiles
 from tuner.manifests.image import parse_image
-from tuner.manifests.launch import ManifestLaunch, Pod, Volume
+from tuner.manifests.launch import ManifestLaunch, Pod, Runtime, Volume
 
 WHOLE = frozenset(
     {
@@ -37,6 +41,12 @@ COMPILED = "torch_compile_cache"
 UNSPECIFIED = "unspecified"
 """What an environment calls a platform that nothing states."""
 _NEVER_CACHED = "VLLM_DISABLE_COMPILE_CACHE"
+_NO_CACHE = re.compile(r"cpu\Z|tpu\Z|oot:")
+"""Platforms with another mode (`check_and_update_config` of vllm/platforms/cpu.py), or another compiler."""
+_CACHED_MODES = frozenset({"3", "VLLM_COMPILE"})
+"""The mode that has a cache; the others compile in memory (`CompilationMode` of vllm/config/compilation.py)."""
+_FIRST_KNOWN = numbers_of(RELEASES[0])
+"""The first release that was read; vLLM 0.6 does not compile."""
 _NO_PORT = ("--headless", "--uds", "--data-parallel-multi-port-external-lb", "-dpm")
 """With these vLLM listens at no port, or at several."""
 
@@ -55,9 +65,17 @@ class Stated:
 
 
 def whole_pod(examined: Examined) -> Pod | None:
-    """The pod of a launch whose manifest states all of the pod; None for any other."""
+    """What surrounds a launch whose manifest states all of it; None for any other."""
     launch = examined.launch
-    return launch.pod if launch.image and launch.shape in WHOLE else None
+    if launch.pod is None or not launch.image:
+        return None
+    is_pod = launch.pod.runtime is Runtime.KUBERNETES
+    return launch.pod if not is_pod or launch.shape in WHOLE else None
+
+
+def unit_of(pod: Pod) -> str:
+    """What is made anew when a launch starts anew: a pod, or a container of Docker."""
+    return "pod" if pod.runtime is Runtime.KUBERNETES else "container"
 
 
 def platform_of(examined: Examined) -> str:
@@ -120,9 +138,15 @@ def api_port(examined: Examined) -> Stated | None:
 
 def fills_a_cache(examined: Examined) -> bool:
     """Whether the launch surely compiles, and vLLM keeps what it compiled."""
-    if examined.arguments is None or examined.hidden or as_bool(examined.launch.env.get(_NEVER_CACHED) or ""):
+    arguments, release = examined.arguments, named_release(examined.version)
+    if arguments is None or examined.hidden or as_bool(examined.launch.env.get(_NEVER_CACHED) or ""):
         return False
-    return compiles(examined.arguments) is not False
+    if _NO_CACHE.match(platform_of(examined)) or (release is not None and release.release < _FIRST_KNOWN):
+        return False
+    mode = arguments.compilation_config.get(MODE_KEY)
+    if mode is not None:
+        return str(mode).strip().upper() in _CACHED_MODES
+    return compiles(arguments) is not False
 
 
 def cache_folder(examined: Examined) -> str | None:

@@ -37,7 +37,7 @@ _FLAGS = frozenset(
 podman (containers/podman, docs/source/markdown/podman-run.1.md.in). Every other one takes a value."""
 _SHORT_FLAGS = frozenset("ditPq")
 """Their short forms, which may stand together, as in `-it`."""
-_LONG = {"e": "env"}
+_LONG = {"e": "env", "p": "publish", "u": "user", "v": "volume"}
 _GLOBAL_FLAGS = frozenset({"-D", "--debug", "--tls", "--tlsverify", "--remote", "-r"})
 """Options without a value in front of the subcommand."""
 _FROM_A_FILE = ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")
@@ -52,12 +52,18 @@ class ContainerRun:
         image: as it is written.
         entrypoint: the option's value; None without the option.
         env: the variables that it sets, None where the value is not known.
+        options: by their long names where they have one that counts here, each with its value.
+        hidden: some options may be in variables that are not known.
+        podman: Podman runs it.
         command: what the words say that runs in it: the entrypoint if it is stated, then the words behind the image.
     """
 
     image: str
     entrypoint: Word | None
     env: Mapping[str, str | None]
+    options: Sequence[tuple[str, Word]]
+    hidden: bool
+    podman: bool
     command: list[Word]
 
 
@@ -67,12 +73,14 @@ def container_run(words: Sequence[Word]) -> ContainerRun | None:
     A variable that is not known is an option where an image that serves follows it, and else the image.
     """
     texts = [word.text for word in words]
-    index = _behind_run(texts)
+    engine, index = _behind_run(texts)
     if index is None:
         return None
+    hidden = False
     served = max((place for place, text in enumerate(texts) if parse_image(text).serves), default=-1)
     options: list[tuple[str, Word]] = []
     while index < len(words) and (texts[index].startswith("-") or (words[index].alone and index < served)):
+        hidden = hidden or not texts[index].startswith("-")
         read = list(_options(words[index], words[index + 1 : index + 2]))
         options += read
         index += 1 + any(value is following for _, value in read for following in words[index + 1 : index + 2])
@@ -80,16 +88,26 @@ def container_run(words: Sequence[Word]) -> ContainerRun | None:
         return None
     entrypoint = next((value for name, value in reversed(options) if name == "entrypoint"), None)
     first = [entrypoint] if entrypoint is not None and entrypoint.text else []
-    return ContainerRun(texts[index], entrypoint, _environment(options), [*first, *words[index + 1 :]])
+    return ContainerRun(
+        texts[index],
+        entrypoint,
+        _environment(options),
+        options,
+        hidden=hidden or words[index].alone or words[index].several,
+        podman=engine == "podman",
+        command=[*first, *words[index + 1 :]],
+    )
 
 
-def _behind_run(texts: Sequence[str]) -> int | None:
-    """Index behind `docker … run`; None if there is none."""
-    index = next((place for place, text in enumerate(texts) if text.rpartition("/")[2] in ENGINES), len(texts)) + 1
+def _behind_run(texts: Sequence[str]) -> tuple[str, int | None]:
+    """The engine, and the index behind `docker … run`; None if there is none."""
+    programs = [text.rpartition("/")[2] for text in texts]
+    engine = next((program for program in programs if program in ENGINES), "")
+    index = programs.index(engine) + 1 if engine else len(texts)
     while index < len(texts) and texts[index].startswith("-"):
         index += 1 if "=" in texts[index] or texts[index] in _GLOBAL_FLAGS else 2
     index += texts[index : index + 1] == ["container"]
-    return index + 1 if texts[index : index + 1] in (["run"], ["create"]) else None
+    return engine, index + 1 if texts[index : index + 1] in (["run"], ["create"]) else None
 
 
 def _options(word: Word, behind: Sequence[Word]) -> Iterator[tuple[str, Word]]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 
+from tuner.manifests.container_options import ContainerOption, pod_of_options
 from tuner.manifests.image import parse_image
-from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
+from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch, Pod, Runtime
 from tuner.manifests.shell.container_run import ContainerRun, container_run
 from tuner.manifests.shell.lexer import Document, Token, split
 from tuner.manifests.shell.programs import (
@@ -81,7 +82,8 @@ def embedded_launches(
     """The launches in shell text that is written in another form, such as a quoted string: they cannot be edited."""
     for launch in shell_launches(script, shape=shape, variables=variables, composed=composed):
         words = tuple(replace(word, line=line, owner=None) for word in launch.words)
-        yield replace(launch, words=words, line=line, image_line=line)
+        pod = launch.pod.placed(lambda _: line) if launch.pod else None
+        yield replace(launch, words=words, line=line, image_line=line, pod=pod)
 
 
 def vector_arguments(vector: Sequence[Argument]) -> tuple[Argument, ...] | None:
@@ -146,6 +148,7 @@ class _Reader:
         env = dict(run.env) if run is not None else env
         image = run.image if run is not None else None
         inner = words if run is None else run.command
+        pod = self._pod(run) if run is not None else None
         launches = list(self._of_scripts(inner, _outside_of_scripts(texts, run, variables)))
         if not launches:
             launch = self._launch(words, inner, run, ArgumentList(Form.SHELL, tokens[0].start))
@@ -157,7 +160,16 @@ class _Reader:
                 env=launch.env if own else env | dict(launch.env),
                 image=launch.image if own else image,
                 image_line=launch.image_line if own else launch.line,
+                pod=launch.pod if own else pod,
             )
+
+    def _pod(self, run: ContainerRun) -> Pod | None:
+        """What the options of a container state; None where some of them are hidden."""
+        if run.hidden:
+            return None
+        options = [ContainerOption(name, word.text, self._line(word.start)) for name, word in run.options]
+        command = [word.text for word in run.command]
+        return pod_of_options(options, command, run.env, runtime=Runtime.COMMAND, podman=run.podman)
 
     def _launch(
         self, words: list[Word], inner: list[Word], run: ContainerRun | None, owner: ArgumentList
@@ -257,10 +269,15 @@ def _not_edited(launches: Iterable[ManifestLaunch], before: int, last: int) -> I
         before: lines of the file in front of that text.
         last: the last line of the file that they may be in.
     """
+
+    def line_of(line: int) -> int:
+        return min(before + line, last)
+
     for launch in launches:
-        words = tuple(replace(word, line=min(before + word.line, last), owner=None) for word in launch.words)
-        line = min(before + launch.line, last)
-        yield replace(launch, words=words, line=line, image_line=line)
+        words = tuple(replace(word, line=line_of(word.line), owner=None) for word in launch.words)
+        line = line_of(launch.line)
+        pod = launch.pod.placed(line_of) if launch.pod else None
+        yield replace(launch, words=words, line=line, image_line=line, pod=pod)
 
 
 def _outside_of_scripts(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.shell.launches import embedded_launches, shell_script, vector_arguments
+from tuner.manifests.yaml.compose_service import first_of, is_null, pod_of_service
 from tuner.manifests.yaml.compose_text import filled, split
 from tuner.manifests.yaml.kubernetes import hidden_in, scalar_launches
 from tuner.manifests.yaml.reading import Reading
@@ -17,7 +18,6 @@ from tuner.manifests.yaml.source import Mapping, Node, Scalar, Sequence, items_o
 
 _FROM_FILES = ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")
 """Variables that this tool asks for, and that a file of variables may set."""
-_NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 _MAX_EXTENDS = 10
 
 
@@ -67,7 +67,7 @@ def compose_launches(reading: Reading) -> Iterator[ManifestLaunch]:
     for name, service in services.pairs:
         if isinstance(service, Mapping):
             chain, elsewhere = _with_bases(service, services)
-            yield from _service_launches(reading, name, chain, elsewhere)
+            yield from _service_launches(reading, name, chain, services, elsewhere)
 
 
 def _with_bases(service: Mapping, services: Mapping) -> tuple[list[Mapping], str]:
@@ -86,23 +86,12 @@ def _with_bases(service: Mapping, services: Mapping) -> tuple[list[Mapping], str
     return chain, ""
 
 
-def _first(chain: list[Mapping], key: str) -> Node | None:
-    """What the nearest service says of a key."""
-    for service in chain:
-        node = service.get(key)
-        if node is not None and not _is_null(node):
-            return node
-    return None
-
-
-def _is_null(node: Node) -> bool:
-    return isinstance(node, Scalar) and not node.style and node.text in _NOTHING
-
-
-def _service_launches(reading: Reading, name: str, chain: list[Mapping], elsewhere: str) -> Iterator[ManifestLaunch]:
-    image = _first(chain, "image")
+def _service_launches(
+    reading: Reading, name: str, chain: list[Mapping], services: Mapping, elsewhere: str
+) -> Iterator[ManifestLaunch]:
+    image = first_of(chain, "image")
     env = _environment(chain)
-    entrypoint, command = (_vector(reading.text, _first(chain, key)) for key in ("entrypoint", "command"))
+    entrypoint, command = (_vector(reading.text, first_of(chain, key)) for key in ("entrypoint", "command"))
     vector = (entrypoint or _EMPTY) + (command or _EMPTY)
     reading.count(len(vector.words))
     surroundings = ManifestLaunch(
@@ -114,6 +103,7 @@ def _service_launches(reading: Reading, name: str, chain: list[Mapping], elsewhe
         image_line=image.line if image else 0,
         may_build_image=True,
         env=env,
+        pod=None if elsewhere else pod_of_service(name, chain, services, vector.texts, env),
         hidden=vector.hidden or (f"the service of {elsewhere}" if elsewhere else ""),
     )
     script = shell_script(vector.words)
@@ -126,7 +116,7 @@ def _service_launches(reading: Reading, name: str, chain: list[Mapping], elsewhe
     words = vector_arguments(vector.words)
     if words is None and entrypoint is None and parse_image(text_of(image) or "").serves:
         words = tuple(vector.words)
-        if _first(chain, "build") is not None:
+        if first_of(chain, "build") is not None:
             surroundings = replace(surroundings, hidden="the entrypoint of an image that is built here")
     if words is not None:
         yield replace(surroundings, words=words, hidden=surroundings.hidden or hidden_in(words))
@@ -192,7 +182,7 @@ def _written(text: str, node: Scalar) -> tuple[int, int]:
 def _environment(chain: list[Mapping]) -> dict[str, str | None]:
     """The variables of a service; None for a value from outside. A file of variables may set any that is not stated."""
     env: dict[str, str | None] = {}
-    if _first(chain, "env_file") is not None:
+    if first_of(chain, "env_file") is not None:
         env = dict.fromkeys(_FROM_FILES)
     for service in reversed(chain):
         env |= dict(_variables(service.get("environment")))
@@ -202,7 +192,7 @@ def _environment(chain: list[Mapping]) -> dict[str, str | None]:
 def _variables(node: Node | None) -> Iterator[tuple[str, str | None]]:
     if isinstance(node, Mapping):
         for name, value in reversed(node.pairs):
-            stated = isinstance(value, Scalar) and not _is_null(value)
+            stated = isinstance(value, Scalar) and not is_null(value)
             yield name, _stated(text_of(value) or "") if stated else None
     for item in items_of(node):
         name, equals, text = (text_of(item) or "").partition("=")

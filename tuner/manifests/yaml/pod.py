@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping as Table
 from math import isfinite
 
-from tuner.manifests.launch import Pod, PodField, Port, Probe, Volume
+from tuner.manifests.container_text import launches_once, mentions_ray, small_number, starts_others
+from tuner.manifests.launch import OWN_SHARED_MEMORY, Pod, PodField, Port, Probe, Volume
 from tuner.manifests.yaml.source import Mapping, Node, items_of, text_of, walk
 
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
@@ -20,15 +21,7 @@ _GPU = re.compile(
 _WAITS = {"initialDelaySeconds": 0.0, "periodSeconds": 10.0, "failureThreshold": 3.0}
 """What a probe's waiting is made of, with Kubernetes' defaults."""
 _ASKS = ("httpGet", "tcpSocket", "grpc")
-_MAX_DIGITS = 5
 _REFERENCE = re.compile(r"\$\(([\w.-]+)\)")
-_RAY = re.compile(r"\bray\b")
-_LAUNCH = re.compile(r"\bvllm[ \t]+serve\b|\bvllm\.entrypoints\b")
-_DAEMON = re.compile(
-    r"(?<![\w.-])(?:nginx|envoy|haproxy|caddy|traefik|httpd|apache2|supervisord|service|systemctl|uvicorn|gunicorn)(?![\w.-])"
-)
-"""Programs that listen, or start others that do, and may go into the background by themselves."""
-_BACKGROUND = re.compile(r"(?<![&>\d|])&(?![&>\d])")
 
 
 def pod_of(container: Mapping, pod: Mapping) -> Pod:
@@ -48,9 +41,9 @@ def pod_of(container: Mapping, pod: Mapping) -> Pod:
         gpus=gpus,
         gpus_line=gpus_line,
         alone=_is_alone(pod, texts),
-        launches_once=sum(len(_LAUNCH.findall(text)) for text in texts) <= 1,
-        mentions_ray=any(_RAY.search(text) for text in texts),
-        shares_host_memory=text_of(pod.get("hostIPC")) == "true",
+        launches_once=launches_once(texts),
+        mentions_ray=mentions_ray(texts),
+        shared_memory=None if text_of(pod.get("hostIPC")) == "true" else OWN_SHARED_MEMORY,
         variables_elsewhere=container.get("envFrom") is not None,
         other_user=_other_user(container) or _other_user(pod),
         fields=tuple(_fields(container)),
@@ -118,17 +111,12 @@ def _gpus(container: Mapping) -> tuple[int | None, int]:
     return None, 0
 
 
-def small_number(text: str | None) -> int | None:
-    """A count of few digits; None for any other text."""
-    return int(text) if text and text.isdecimal() and len(text) <= _MAX_DIGITS else None
-
-
 def _is_alone(pod: Mapping, texts: list[str]) -> bool:
     """Whether nothing else listens in the pod: no other container, no sidecar, and no program in the background."""
     sidecars = [item for item in items_of(pod.get("initContainers")) if _stays(item)]
     if len(items_of(pod.get("containers"))) != 1 or sidecars:
         return False
-    return not any(_BACKGROUND.search(text) or _DAEMON.search(text) for text in texts)
+    return not starts_others(texts)
 
 
 def _stays(container: Node) -> bool:
