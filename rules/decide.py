@@ -1,12 +1,13 @@
 """verdict + flag status + serving facts -> decision: what the launch should say about the flag, and about compiling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
+from rules.ladder_finding import ArmWord, LadderFinding
 from rules.proof_finding import BLIND, ProofFinding, ProofWord
 from rules.reason import Reason, reason
 from rules.releases import FLAG_KEY as FLAG_KEY  # noqa: PLC0414  the name that decisions write, for their readers
@@ -48,6 +49,7 @@ class Facts(Struct, frozen=True):
         fail_on_unknown: refuse where nothing is known and the flag may be on.
         enforce: refuse where the user's value contradicts an unsafe verdict.
         compiles: what the user's own settings say of compiling; None if they say nothing.
+        ladder: what the arms of this very launch show; None if they were not tried here.
     """
 
     speculative: bool = False
@@ -65,6 +67,7 @@ class Facts(Struct, frozen=True):
     fail_on_unknown: bool = False
     enforce: bool = False
     compiles: bool | None = None
+    ladder: LadderFinding | None = None
 
 
 class Decision(Struct, frozen=True):
@@ -78,6 +81,10 @@ class Decision(Struct, frozen=True):
         conditions: what must stay true for the setting to stay right; travels with an exported `true`.
         mode: value to write for the compile mode; None: write nothing.
         mode_reasons: what was found of the compiled model that matters here, whatever the flag.
+        config: further keys of the compilation config to write, because the arms of the launch showed that it needs
+            them.
+        options: further arguments to write, likewise.
+        engine_reasons: what the arms showed; empty if they were not tried.
     """
 
     setting: bool | None
@@ -87,6 +94,9 @@ class Decision(Struct, frozen=True):
     conditions: tuple[Reason, ...] = ()
     mode: int | None = None
     mode_reasons: tuple[Reason, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    engine_reasons: tuple[Reason, ...] = ()
 
     @property
     def holds_for(self) -> str | None:
@@ -111,7 +121,9 @@ def decide(verdict: Verdict | None, flag: Flag, facts: Facts) -> Decision:
     decision = BY_STATUS[flag.status](verdict, flag, facts)
     if facts.explicit is not None:
         decision = _explicit(decision, verdict, flag, facts)
-    return _advised(decision, verdict, facts) if _is_frozen(verdict) else decision
+    if _is_frozen(verdict):
+        decision = _advised(decision, verdict, facts)
+    return _engine_set(decision, facts.ladder, facts) if facts.ladder is not None else decision
 
 
 def _nothing(_: Verdict | None, flag: Flag, __: Facts) -> Decision:
@@ -250,6 +262,24 @@ def _advised(decision: Decision, verdict: Verdict, facts: Facts) -> Decision:
     return replace(decision, mode=MODE_NONE, mode_reasons=reasons, conditions=conditions)
 
 
+def _engine_set(decision: Decision, ladder: LadderFinding, facts: Facts) -> Decision:
+    """The decision with what the arms of the launch showed. The user's own settings win, and are warned of."""
+    why = ladder.reasons[0] if ladder.reasons else reason("arm_missing", arm="as_launched")
+    if ladder.word is ArmWord.UNKNOWN:
+        return replace(decision, engine_reasons=(reason("launch_not_judged", why),))
+    if ladder.word is ArmWord.RIGHT and ladder.remedy is None:
+        return replace(decision, engine_reasons=(reason("launch_right", arms=len(ladder.arms)),))
+    fault = reason("launch_not_started" if ladder.word is ArmWord.NOT_STARTED else "launch_wrong", why)
+    if ladder.remedy is None:
+        instead = reason("users_setting_wrong", settings=", ".join(ladder.users)) if ladder.users else NOTHING_HELPS
+        refusal = Refusal.UNSAFE if ladder.users and facts.enforce else decision.refusal
+        warnings = (*decision.warnings, fault, instead)
+        return replace(decision, warnings=warnings, engine_reasons=(fault, instead), refusal=refusal)
+    right = reason("arm_right", arm=ladder.remedy.arm)
+    reasons = (reason("arm_faster", arm=ladder.remedy.arm),) if ladder.word is ArmWord.RIGHT else (fault, right)
+    return replace(decision, config=ladder.remedy.config, options=ladder.remedy.options, engine_reasons=reasons)
+
+
 def _is_frozen(verdict: Verdict | None) -> TypeGuard[Verdict]:
     return verdict is not None and verdict.compile == "frozen"
 
@@ -314,6 +344,7 @@ def _command(facts: Facts) -> dict[str, str]:
 HOLDS_FOR = "holds_for"
 """Code of the condition that names the launch of a `true`."""
 OTHER_RELEASE = reason("other_release")
+NOTHING_HELPS = reason("nothing_helps")
 NO_DRAFT = reason("no_draft")
 
 BY_STATUS: dict[FlagStatus, Callable[[Verdict | None, Flag, Facts], Decision]] = {

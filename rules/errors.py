@@ -31,6 +31,7 @@ class ErrorKind(StrEnum):
     PROOF = "proof"
     REPLAY = "replay"
     OUTPUT = "output"
+    ARM = "arm"
     SERVER = "server"
 
     STORE = "store"

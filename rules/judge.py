@@ -6,6 +6,7 @@ Knows nothing of flags, and of launches only which one is plain.
 from msgspec.structs import replace
 
 from rules.assumptions import SIDE_FILE, uncovered
+from rules.ladder import judge_ladder, ladders_against
 from rules.output import outputs_against
 from rules.proof import judge_proof, wrong_rank
 from rules.proof_finding import PLAIN, ProofFinding, ProofWord
@@ -45,7 +46,9 @@ def judge(report: Report) -> Verdict:
         base = _without_layers(report)
     compile_word, compile_reasons = judge_compiled(report, _differing(report))
     base = outputs_against(held_against(base, report.replays), report.outputs)
-    return replace(base, proofs=proofs, compile=compile_word, compile_reasons=compile_reasons)
+    base = ladders_against(base, report.ladders)
+    ladders = {ladder.key: judge_ladder(ladder) for ladder in report.ladders}
+    return replace(base, proofs=proofs, compile=compile_word, compile_reasons=compile_reasons, ladders=ladders)
 
 
 def _passes(scenarios: tuple[Scenario, ...]) -> list[Pass]:

@@ -149,6 +149,8 @@ FRAGMENTS = {
         "parted",
         "; {parted} of {prompts} prompts go on otherwise, first at token {token} of {prompt}, {parting:.4f} nats apart",
     ),
+    "and_more_layers": ("more", " (and of {more} more layers)"),
+    "from_layer": ("layer", "; the input of {layer} differs"),
     "in_a_cycle": ("cycle", "; {stuck} ends in a cycle of {cycle}, eager does not"),
 }
 """Name in a template -> the field that it needs, and what it becomes where that field has a value."""
@@ -275,6 +277,35 @@ OF_ENGINES = {
 }
 """What the engines of a launch showed."""
 
+OF_ARMS = {
+    "arm_missing": "the arm {arm} was not tried",
+    "arm_in_circle": "the arm {arm} is compared with itself",
+    "arm_failed": "it does not start or does not answer: {detail}",
+    "arm_root": "the eager engine is the reference",
+    "arm_broken": "{arm} answers with log-probabilities that are not numbers",
+    "arm_noisy": "{arm} gives different answers to equal prompts, {noise:.4f} nats apart",
+    "arm_frozen": "what enters the experts of {layer} does not depend on the prompt{and_more_layers}",
+    "arm_not_compared": "it could not be compared with {arm}",
+    "arm_distance": "{mean:.4f} nats from {arm}, {worst:.4f} in {prompt}, threshold {threshold:.4f}{from_layer}",
+    "as_wrong_as": "it agrees with {arm}, which is wrong: {because}",
+    "as_unknown_as": "it agrees with {arm}, and whether that is right is not known: {because}",
+    "wrong_in_float32": "in float32, where rounding is small, compiled answers differ from eager ones: {because}",
+    "not_in_float32": "compiling could not be judged in float32, where rounding is small: {because}",
+    "arms_contradict": "with the flag on the answers are others than with it off: {because}",
+    "launch_wrong": "the launch as it stands answers wrongly: {because}",
+    "launch_not_started": "the launch as it stands does not start: {because}",
+    "arm_right": "{arm} answers rightly",
+    "arm_faster": "{arm} answers rightly too, and is faster",
+    "launch_right": "the launch as it stands answers rightly ({arms} arms were compared)",
+    "launch_not_judged": "whether the launch answers rightly is not known: {because}",
+    "nothing_helps": "nothing that was tried helps",
+    "users_setting_wrong": "the user's own settings are kept, and other values of them would be right: {settings}",
+    "ladder_of_other_tool": "the arms were tried by another release of this tool",
+    "ladder_on_other_device": "the arms were tried on {stored}, and this is {device}",
+    "ladder_with_other_variable": "the environment variable {variable} has another value than when the arms were tried",
+}
+"""What the arms of a launch show."""
+
 OF_DECISION = {
     # the flag in this environment
     "flag_does_nothing": "fast_moe_cold_start is {status} here: {why}",
@@ -361,5 +392,5 @@ OF_DECISION = {
 }
 """Why a launch is decided as it is, what is warned of, and what must stay true."""
 
-SENTENCES = OF_PROOF | OF_VERDICT | OF_COMPILING | OF_ENGINES | OF_DECISION
+SENTENCES = OF_PROOF | OF_VERDICT | OF_COMPILING | OF_ENGINES | OF_ARMS | OF_DECISION
 """Code -> the sentence. Names in braces are fields, or parts of `FRAGMENTS`; `{because}` is the reason behind."""

@@ -218,6 +218,104 @@ Order = tuple[str, ...]
 """MoE layer names in the order they ran."""
 
 
+class Distance(Part, frozen=True):
+    """How far the answers of two engines to the same prompts are apart.
+
+    Attributes:
+        mean: mean absolute difference of all compared log-probabilities, in nats.
+        worst: the largest such mean of one prompt.
+        prompt: the name of that prompt.
+        parted: how many prompts go on with another token.
+        layer: the first MoE layer whose input differs; empty if none does, or if inputs were not compared.
+    """
+
+    mean: Finite
+    worst: Finite
+    prompt: str
+    parted: Count = 0
+    layer: str = ""
+
+
+class ArmRun(Part, frozen=True):
+    """One arm of a launch: an engine with settings of its own.
+
+    Attributes:
+        name: its name (see `rules.arms`).
+        kind: what it differs in from the arm that it is compared with, as a word of `rules.arms.Kind`.
+        against: the name of that arm; empty for a root.
+        also: the name of an arm that must be right besides; empty without one.
+        config: what it sets in the compilation config.
+        options: the arguments that it adds.
+        is_setting: a launch may be written like this.
+        users: the settings of the user that it changes, which are never written.
+        status: `failed`: the engine did not start or did not answer.
+        detail: the reason.
+        engine: what the arm became: as for `Replay`, and `dtype`, `quantization`, `moe_backend`, `captured`, `largest`.
+        passes: each compiler pass that is a switch, and whether it is on.
+        backends: the MoE backends that it uses, in vLLM's words.
+        candidates: values of `--moe-backend` that vLLM's oracle allows for it.
+        seconds: by phase of its start, and of a decode step.
+        cache: bytes of what this start compiled.
+        changed: what was otherwise than in the launch, in words.
+        broken: it answered with numbers that are not finite.
+        noise: how far its answers to equal prompts are apart; None if it got none.
+        distance: how far it is from the arm that it is compared with; None if nothing was compared.
+        frozen: MoE layers whose input does not depend on the prompt.
+    """
+
+    name: Text
+    kind: Text
+    against: str
+    also: str
+    config: dict[str, Any]
+    options: tuple[str, ...]
+    is_setting: bool
+    users: tuple[str, ...]
+    status: Literal["ran", "failed"]
+    detail: str
+    engine: dict[str, str | bool | int | None]
+    passes: dict[str, bool]
+    backends: tuple[str, ...]
+    candidates: tuple[str, ...]
+    seconds: dict[str, Finite]
+    cache: Count
+    changed: tuple[str, ...]
+    broken: bool
+    noise: Distance | None
+    distance: Distance | None
+    frozen: tuple[str, ...]
+
+
+class Ladder(Part, frozen=True):
+    """The arms of one launch.
+
+    Attributes:
+        key: of the launch; see `rules.launch_key`.
+        arguments: those that can reach the model, for showing.
+        platform: that of the machine it was made on.
+        gpu: the name of its GPU; empty without one.
+        made_at: ISO 8601 in UTC.
+        worker: digest of the workers' files.
+        prefer: what to choose right arms by: `start`, `step`, or empty, which changes a launch only if it is wrong.
+        variables: sha256 of the value of each variable that may change how an engine computes.
+        arms: all arms, in the order in which they were tried.
+    """
+
+    key: Text
+    arguments: tuple[str, ...]
+    platform: Text
+    gpu: str
+    made_at: str
+    worker: str
+    prefer: Literal["", "start", "step"]
+    variables: dict[str, str]
+    arms: tuple[ArmRun, ...]
+
+    def __post_init__(self) -> None:
+        if len({arm.name for arm in self.arms}) != len(self.arms):
+            raise ValueError("an arm is named twice")
+
+
 class Scenario(Part, frozen=True):
     """One kind of forward pass.
 
@@ -340,6 +438,7 @@ class Report(Part, frozen=True):
         replays: engines of a launch, watched on the device; none unless a replay probe was asked for.
         outputs: what engines of a launch answered; none unless an output probe was asked for.
         proofs: what the traces of launches showed, each launch once.
+        ladders: what the arms of launches showed, each launch once.
     """
 
     result: Literal["ok"]
@@ -360,6 +459,7 @@ class Report(Part, frozen=True):
     replays: tuple[Replay, ...] = ()
     outputs: tuple[Output, ...] = ()
     proofs: tuple[Proof, ...] = ()
+    ladders: tuple[Ladder, ...] = ()
 
     @property
     def whole(self) -> Whole | None:
@@ -384,6 +484,8 @@ class Report(Part, frozen=True):
             raise ValueError("an output is named twice")
         if len({proof.key for proof in self.proofs}) != len(self.proofs):
             raise ValueError("a launch is proved twice")
+        if len({ladder.key for ladder in self.ladders}) != len(self.ladders):
+            raise ValueError("a launch has two ladders")
         if self.proofs and not self.reports_whole:
             raise ValueError("the whole model is missing")
 

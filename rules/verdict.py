@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from msgspec import Struct, ValidationError, convert, field, to_builtins
 
+from rules.ladder_finding import LadderFinding
 from rules.proof_finding import ProofFinding
 from rules.reason import DEEPEST, Reason
 
@@ -81,6 +82,7 @@ class Verdict(Struct, frozen=True):
         replay_reasons: the passes behind each of these.
         outputs: what engines answered, two held against one another, by the two names: `same`, `moved`, `unknown`.
         output_reasons: the distances behind each of these.
+        ladders: what the arms of each launch show, by the key of the launch.
     """
 
     word: Word
@@ -93,6 +95,7 @@ class Verdict(Struct, frozen=True):
     replay_reasons: Mapping[str, Reason] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     output_reasons: Mapping[str, Reason] = field(default_factory=dict)
+    ladders: Mapping[str, LadderFinding] = field(default_factory=dict)
 
     @property
     def depth(self) -> str:
@@ -124,6 +127,8 @@ class Verdict(Struct, frozen=True):
         _require_fields(data, cls)
         for finding in data["proofs"].values():
             _require_fields(finding, ProofFinding)
+        for ladder in data["ladders"].values():
+            _require_fields(ladder, LadderFinding)
         if any(reason.depth > DEEPEST for reason in verdict.all_reasons()):
             raise ValueError("a reason nests too many reasons")
         return verdict
@@ -136,6 +141,9 @@ class Verdict(Struct, frozen=True):
         yield from self.output_reasons.values()
         for finding in self.proofs.values():
             yield from finding.reasons
+        for ladder in self.ladders.values():
+            yield from ladder.reasons
+            yield from ladder.arm_reasons.values()
 
 
 def _require_fields(data: Mapping[str, Any], shape: type[Struct]) -> None:

@@ -12,7 +12,7 @@ from tuner import __version__
 from tuner.cli import cache as cli_cache
 from tuner.cli import check as cli_check
 from tuner.cli import verdicts as cli_verdicts
-from tuner.cli.choices import CacheDirIn, Depth, OnMissing
+from tuner.cli.choices import CacheDirIn, Depth, OnMissing, Prefer
 from tuner.cli.fast_path import own_tokens
 from tuner.cli.options import (
     AcceptPlatform,
@@ -160,6 +160,44 @@ def probe(
     if depth is not Depth.ORDER or cli_engines.names_a_launch(request.names):
         cli_engines.run(request, selection, python, store, depth=depth, whole=whole, as_json=as_json)
     cli_probe.run(request, selection, python, store, whole=whole, as_json=as_json)
+
+
+@app.command()
+def tune(
+    model: ModelName,
+    vllm_args: VllmArgs = None,
+    prefer: Annotated[
+        Prefer | None,
+        typer.Option(help="Write the setting that starts or steps fastest, of those that answer rightly."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Engines at once. Default: 4 on a GPU if weights are made up, else 1."),
+    ] = None,
+    python: Python = None,
+    store: Store = None,
+    time_limit: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="For each engine, without 600 s to load and compile.")
+    ] = 300,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", min=0.1, help="For each engine. Default: 32, or 0.9 of this machine's memory."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Start a launch with other engine settings, and find those that answer rightly.
+
+    The engines get the same prompts and weights: eager, compiled, with CUDA graphs in pieces and in full. If the launch
+    as it stands is wrong, the smallest change that makes it right is stored, and `plan` and `serve` write it.
+
+    Exit codes: 0 the launch is right; 3 it could not be judged; 5 it is wrong as it stands.
+    """
+    from tuner.cli import tune as cli_tune
+    from tuner.probe.models import Request
+
+    memory = None if memory_limit is None else int(memory_limit * 2**30)
+    request = Request([model, *(vllm_args or [])], "auto", None, False, time_limit, None, memory)
+    cli_tune.run(request, cli_tune.Tuning(prefer, workers), python, store, as_json=as_json)
 
 
 @app.command()

@@ -18,6 +18,13 @@ class CacheDirIn(StrEnum):
     CONFIG = "config"
 
 
+class Prefer(StrEnum):
+    """By what `tune` chooses among arms that answer rightly."""
+
+    START = "start"
+    STEP = "step"
+
+
 class Depth(StrEnum):
     """How deep a probe looks."""
 

@@ -53,19 +53,20 @@ def run(
         stop_on_signals()
         inputs = Inputs(python, store=store)
         verdicts = written_to(opened_store(store, os.environ))
-        plan, arguments = _planned(words, request, inputs)
+        plan, arguments = planned_launch(words, request, inputs)
         with working() as under_way:
             if plan.lookup.entry is None:
                 under_way("no verdict is stored; probing the order first (about a minute)")
-                plan = _order_first(plan, request, inputs, verdicts)
+                plan = order_first(plan, request, inputs, verdicts)
             if depth is Depth.ORDER:
                 under_way("tracing the launch's whole model (20 s to a few minutes)")
-                prove(plan.subject, arguments, _own(plan), request, verdicts)
+                prove(plan.subject, arguments, own_entry(plan), request, verdicts)
             else:
                 watching = Supervision(under_way, request.time_limit + LOADING_LIMIT, request.memory_limit)
                 field, ask = ASKED[depth]
-                remember_engines(verdicts, _own(plan), field, ask(EngineLaunch(plan, arguments, os.environ), watching))
-        plan = _planned(words, request, inputs)[0]
+                shown = ask(EngineLaunch(plan, arguments, os.environ), watching)
+                remember_engines(verdicts, own_entry(plan), field, shown)
+        plan = planned_launch(words, request, inputs)[0]
         present(plan, as_json, plan_text if depth is Depth.ORDER else verdict_text)
     raise SystemExit(_exit_code(plan, depth))
 
@@ -95,7 +96,7 @@ def _require_one_model(words: list[str], depth: Depth, *, narrowed: bool) -> Non
     raise TunerError(problem, hint=hint, kind=ErrorKind.USAGE)
 
 
-def _planned(words: list[str], request: Request, inputs: Inputs) -> "tuple[Plan, ServeArguments]":
+def planned_launch(words: list[str], request: Request, inputs: Inputs) -> "tuple[Plan, ServeArguments]":
     """The launch of these words, with the options of the command among them."""
     ours = [] if request.model_impl == "auto" else ["--model-impl", request.model_impl]
     ours += ["--revision", request.revision] if request.revision else []
@@ -105,8 +106,13 @@ def _planned(words: list[str], request: Request, inputs: Inputs) -> "tuple[Plan,
     return plan, parse(args, vllm=plan.subject.environment.vllm)
 
 
-def _order_first(plan: "Plan", request: Request, inputs: Inputs, store: "VerdictStore") -> "Plan":
-    serving = _planned(list(request.names), request, inputs)[1].serving
+def order_first(plan: "Plan", request: Request, inputs: Inputs, store: "VerdictStore") -> "Plan":
+    """Probe the order of a model of which no verdict is stored, and plan its launch again.
+
+    Raises:
+        TunerError: the probe failed.
+    """
+    serving = planned_launch(list(request.names), request, inputs)[1].serving
     first = replace(
         request,
         names=list(request.names[:1]),
@@ -117,10 +123,10 @@ def _order_first(plan: "Plan", request: Request, inputs: Inputs, store: "Verdict
     for result in probe(first, plan.subject.environment, store, lambda _stage, _name: None):
         if result.failure:
             raise result.failure
-    return _planned(list(request.names), request, inputs)[0]
+    return planned_launch(list(request.names), request, inputs)[0]
 
 
-def _own(plan: "Plan") -> "Entry":
+def own_entry(plan: "Plan") -> "Entry":
     """The entry to which the engines are added.
 
     Raises:

@@ -41,13 +41,14 @@ class WorkerQuery:
     """What the worker is asked.
 
     Attributes:
-        name: `factors`, `proof`, `replay` or `output`; also the kind of the error if vLLM cannot answer.
+        name: `factors`, `proof`, `replay`, `output` or `arm`; also the kind of the error if vLLM cannot answer.
         args: the arguments behind `vllm serve`.
         limit: seconds for each engine; for a question that does not go to engines, vLLM's import included.
         memory_limit: bytes that the worker and its children may use; None: `default_memory` of
             `tuner.processes.limits`.
         more: what else the worker must know.
         engines: what the worker must know of each engine, for a question that goes to engines.
+        worker: the worker that is asked.
     """
 
     name: str
@@ -56,6 +57,7 @@ class WorkerQuery:
     memory_limit: int | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     engines: Sequence[Mapping[str, Any]] = ()
+    worker: Path = WORKER
 
     def request(self) -> dict[str, Any]:
         """The request for the worker; its `folder` is where a relative path to a model begins."""
@@ -128,7 +130,7 @@ def _started(
     process = WorkerProcess(stop, question.memory_limit)
     try:
         with uninterrupted():
-            process.begin(python, WORKER, question.request(), variables)
+            process.begin(python, question.worker, question.request(), variables)
         yield process
     finally:
         process.close()

@@ -21,6 +21,7 @@ from tuner.launch.cache_root import CACHE_ROOT, NO_FACTORS, cache_root, proof_ro
 from tuner.model.model import identify
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
+from tuner.verdicts.ladders import NO_LADDER, LaunchLadder, ladder_for
 from tuner.verdicts.lookup import look_up
 from tuner.verdicts.origin import accepted, draft_notes
 from tuner.verdicts.proofs import (
@@ -97,6 +98,7 @@ class Plan(Struct, frozen=True):
         launch: what carries the decision.
         warnings: what the operator should know before starting.
         proof: what is stored about this very launch.
+        ladder: what is stored about its arms.
     """
 
     subject: Subject
@@ -106,6 +108,7 @@ class Plan(Struct, frozen=True):
     launch: Launch
     warnings: tuple[Reason, ...]
     proof: LaunchProof = NO_PROOF
+    ladder: LaunchLadder = NO_LADDER
 
 
 def minimal_arguments(name: str, revision: str | None, model_impl: str, trust_remote_code: bool) -> ServeArguments:
@@ -134,6 +137,7 @@ def plan_with(
     draft = _draft_without_moe(store, subject, arguments.serving.speculative, options)
     identity = launch_identity(arguments)
     proof = proof_for(lookup, subject, identity, options.environ, files_at_hand=options.files_at_hand)
+    ladder = ladder_for(lookup, subject, identity, options.environ)
     facts = _facts(
         subject,
         arguments,
@@ -141,15 +145,16 @@ def plan_with(
         draft=draft,
         launch=identity,
         proof=proof,
+        ladder=ladder,
         accepted_platform=lookup.accepted_platform,
     )
     decision = decide(lookup.verdict, flag, facts)
     additions = _additions(decision)
     if proof.finding and proof.finding.proved and _may_count(flag, arguments, additions):
         options = replace(options, proof=proof.folder)
-    launch = build_launch(subject, arguments, options, additions)
+    launch = build_launch(subject, arguments, options, additions, decision.options)
     warnings = (*warnings_of(arguments), *_origin(lookup, draft), *decision.warnings)
-    return Plan(subject, lookup, flag, decision, launch, warnings, proof)
+    return Plan(subject, lookup, flag, decision, launch, warnings, proof, ladder)
 
 
 def warnings_of(arguments: ServeArguments) -> tuple[Reason, ...]:
@@ -171,7 +176,7 @@ def _may_count(flag: Flag, arguments: ServeArguments, additions: Mapping[str, An
 
 def _additions(decision: Decision) -> dict[str, Any]:
     """The keys of the compilation config that carry a decision."""
-    decided = {FLAG_KEY: decision.setting, MODE_KEY: decision.mode}
+    decided = {FLAG_KEY: decision.setting, MODE_KEY: decision.mode, **decision.config}
     return {key: value for key, value in decided.items() if value is not None}
 
 
@@ -219,6 +224,7 @@ def _facts(
     draft: LookUp | None,
     launch: LaunchIdentity,
     proof: LaunchProof,
+    ladder: LaunchLadder,
     accepted_platform: str | None,
 ) -> Facts:
     serving = arguments.serving
@@ -240,6 +246,7 @@ def _facts(
         fail_on_unknown=options.fail_on_unknown,
         enforce=options.enforce,
         compiles=compiles(arguments),
+        ladder=ladder.finding,
     )
 
 
@@ -301,14 +308,28 @@ def _draft_without_moe(
     return lookup if lookup.verdict is not None and lookup.verdict.word is Word.NO_MOE else None
 
 
-def build_launch(subject: Subject, arguments: ServeArguments, options: Options, additions: dict[str, Any]) -> Launch:
-    """The launch with these keys in its compilation config, but those that the user set, and with its cache folder."""
+def build_launch(
+    subject: Subject,
+    arguments: ServeArguments,
+    options: Options,
+    additions: dict[str, Any],
+    further: tuple[str, ...] = (),
+) -> Launch:
+    """The launch with these keys in its compilation config, but those that the user set, and with its cache folder.
+
+    Args:
+        subject: the model and where it is served.
+        arguments: the user's arguments, read.
+        options: how to decide and where caches go.
+        additions: keys of the compilation config.
+        further: arguments to add behind the user's.
+    """
     if options.cache_dir_in_config and "cache_dir" not in arguments.compilation_config:
         additions = {**additions, "cache_dir": _keyed_cache_dir(subject, arguments, options, additions)}
     named = None if options.cache_dir_in_config else options.cache_root
     env = _cache_variables(named, options)
     config = {**additions, **arguments.compilation_config}
-    return Launch(merge(arguments, additions), config, env, _cache(config, env, options), named)
+    return Launch((*merge(arguments, additions), *further), config, env, _cache(config, env, options), named)
 
 
 def _cache_variables(named: str | None, options: Options) -> dict[str, str]:

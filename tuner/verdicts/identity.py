@@ -19,13 +19,19 @@ from tuner.untrusted.files import read_plain
 _TUNER = Path(__file__).parents[1]
 WORKER = _TUNER / "probe" / "worker" / "moe_probe_worker"
 LAUNCH_WORKER = _TUNER / "engines" / "worker" / "vllm_launch_worker"
+ARM_WORKER = _TUNER / "engines" / "worker" / "vllm_arm_worker"
+"""Starts arms; it imports the launch worker."""
 SHARED_WORKER = _TUNER / "processes" / "worker" / "shared_worker"
 """What both workers import, so it counts as part of each."""
 HOST_HALF = tuple(_TUNER / "model" / name for name in ("shrink.py", "shrink_layers.py"))
 """Decides what the worker is given to build, so it counts as part of the probe."""
 JUDGING = (
+    "answers.py",
+    "arms.py",
     "assumptions.py",
     "judge.py",
+    "ladder.py",
+    "ladder_finding.py",
     "launch_key.py",
     "output.py",
     "proof.py",

@@ -143,8 +143,11 @@ class _Unchanged(Struct):
 
 
 def _with_earlier_proofs(entry: Entry, earlier: Entry | None) -> Entry:
-    """The entry with the proofs of an earlier one, but those of launches that it proves itself."""
+    """The entry with the proofs and ladders of an earlier one, but the proofs of launches that it proves itself."""
     before = _proofs(earlier) if earlier else []
+    ladders = _ladders(earlier) if earlier else []
+    if ladders:
+        entry = _with(entry, "ladders", ladders)
     if not before:
         return entry
     return _with_proofs(replace(entry, report={**entry.report, "proofs": before}), _proofs(entry))
@@ -155,6 +158,34 @@ def _with_proofs(entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> Entry:
     keys = {proof.get("key") for proof in new}
     others = [proof for proof in _proofs(entry) if proof.get("key") not in keys]
     return _with(entry, "proofs", [*others, *new])
+
+
+def remember_ladder(store: VerdictStore, entry: Entry, ladder: Mapping[str, Any]) -> tuple[Entry, Verdict]:
+    """Put the ladder of a launch beside what the probe saw, in place of an earlier one of the same launch.
+
+    Args:
+        store: where the entry is.
+        entry: the verdict on the model's code.
+        ladder: what the arms showed (`rules.report.Ladder`).
+
+    Raises:
+        ReportError: the ladder is damaged; nothing is stored.
+        StoreError: the store or the entry in it cannot be used.
+    """
+
+    def with_ladder(stored: Entry | None) -> Entry:
+        current = stored or entry
+        others = [other for other in _ladders(current) if other.get("key") != ladder["key"]]
+        return _with(current, "ladders", [*others, dict(ladder)])
+
+    return _updated(store, entry, with_ladder)
+
+
+def _ladders(entry: Entry) -> list[dict[str, Any]]:
+    try:
+        return convert(entry.report.get("ladders", []), list[dict[str, Any]])
+    except ValidationError:
+        raise _damaged(entry) from None
 
 
 def _with(entry: Entry, field: str, value: object) -> Entry:

@@ -1,0 +1,60 @@
+"""What the arms of a launch show."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct, field
+
+from rules.reason import Reason
+
+
+class ArmWord(StrEnum):
+    """What an arm's answers are."""
+
+    RIGHT = "right"
+    """They agree with those of the eager engine, step by step along the ladder."""
+    WRONG = "wrong"
+    """They differ by more than rounding and noise, or what enters the experts is frozen."""
+    UNKNOWN = "unknown"
+    """They could not be compared, or the noise hides what differs."""
+    NOT_STARTED = "not_started"
+    """The arm does not start, or it does not answer."""
+
+
+class Remedy(Struct, frozen=True):
+    """The change that is written into a launch.
+
+    Attributes:
+        arm: the name of the arm that was tried with it.
+        config: keys of the compilation config.
+        options: further arguments.
+    """
+
+    arm: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+
+
+class LadderFinding(Struct, frozen=True):
+    """What the arms of one launch show.
+
+    Attributes:
+        word: what the launch's own arm is.
+        reasons: why, most important first.
+        arms: name of each arm -> its word.
+        arm_reasons: why.
+        remedy: what to write into the launch; None if it is right as it stands, or if nothing that was tried helps.
+        users: settings of the user that would have to change, because no other arm is right; empty if none would.
+        platform: on which it was tried.
+        gpu: on which it was tried; empty without one.
+    """
+
+    word: ArmWord
+    reasons: tuple[Reason, ...] = ()
+    arms: Mapping[str, ArmWord] = field(default_factory=dict)
+    arm_reasons: Mapping[str, Reason] = field(default_factory=dict)
+    remedy: Remedy | None = None
+    users: tuple[str, ...] = ()
+    platform: str = ""
+    gpu: str = ""

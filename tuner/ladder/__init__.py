@@ -1,0 +1,1 @@
+"""Ladders: engines of one launch with other settings, held against each other."""

@@ -1,0 +1,110 @@
+"""The arguments of each arm of a launch, and what of the user's own settings an arm changes."""
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from rules.arms import BACKEND_OPTION, EAGER_OPTION, FLOAT32, GRAPHS_KEY, MODE_KEY, Arm, LaunchFacts
+from rules.releases import FLAG_KEY, FlagStatus
+from tuner.arguments.release_options import option_table
+from tuner.arguments.serve_arguments import ServeArguments, merge
+from tuner.engines.stand_ins import stand_ins
+from tuner.launch.plan import Plan, compiles
+
+KV_CACHE = 2**29
+"""Bytes of an arm's KV cache where several arms share a GPU: enough for every prompt of a thin model."""
+MEMORY_OPTIONS = ("--gpu-memory-utilization", "--kv-cache-memory-bytes")
+PART = 0.9
+"""The part of a GPU's memory that all arms together may take."""
+NOT_COMPILED = {MODE_KEY: 0, GRAPHS_KEY: "NONE"}
+"""What an eager arm sets of the keys that the user set; alone, `--enforce-eager` does not win over all of them."""
+
+
+class ArmLaunch(Struct, frozen=True):
+    """How an arm is started.
+
+    Attributes:
+        arguments: all arguments behind `vllm serve`.
+        users: the settings of the user that it changes.
+    """
+
+    arguments: tuple[str, ...]
+    users: tuple[str, ...]
+
+
+def launch_facts(plan: Plan, arguments: ServeArguments) -> LaunchFacts:
+    """What decides which arms a launch has.
+
+    A model whose config names a quantisation has kernels for its own dtype alone.
+    """
+    platform = plan.subject.environment.platform
+    config = plan.subject.model.config
+    quantised = "quantization_config" in config or any(
+        isinstance(part, dict) and "quantization_config" in part for part in config.values()
+    )
+    options = {argument.partition("=")[0] for argument in arguments.effective}
+    return LaunchFacts(
+        eager=compiles(arguments) is False,
+        graphs=platform in {"cuda", "rocm"},
+        float32=not quantised and "--quantization" not in options and "-q" not in options,
+        flag=plan.flag.status is FlagStatus.SETTABLE,
+    )
+
+
+def arm_launch(arm: Arm, plan: Plan, arguments: ServeArguments, *, seats: int) -> ArmLaunch:
+    """The arguments of an arm.
+
+    Args:
+        arm: the arm.
+        plan: the plan of the launch.
+        arguments: the user's arguments, read.
+        seats: how many arms run on one GPU at the same time.
+    """
+    own = arguments.compilation_config
+    config = {**_planned_config(plan, arguments, arm), **arm.config}
+    if EAGER_OPTION in arm.options:
+        config |= {key: value for key, value in NOT_COMPILED.items() if key in own}
+    users = [key for key, value in config.items() if key in own and own[key] != value]
+    changed = {**own, **{key: _joined(own.get(key), value) for key, value in config.items()}}
+    args = merge(replace(arguments, compilation_config=changed), config)
+    users += _changed_options(arm, arguments)
+    extra = _memory(plan, seats) if seats > 1 else ()
+    return ArmLaunch((*args, *stand_ins(plan, arguments), *arm.options, *extra), tuple(users))
+
+
+def _planned_config(plan: Plan, arguments: ServeArguments, arm: Arm) -> dict[str, Any]:
+    """What the plan writes of the flag and of compiling.
+
+    Where the flag can be set, the arms that set something else are tried with the flag off.
+    """
+    own = arguments.compilation_config
+    planned = {FLAG_KEY: plan.decision.setting, MODE_KEY: plan.decision.mode}
+    config = {key: value for key, value in planned.items() if value is not None and key not in own}
+    if plan.flag.status is FlagStatus.SETTABLE and arm.against and FLAG_KEY not in own and arm.config:
+        config[FLAG_KEY] = False
+    return config
+
+
+def _joined(users: Any, value: Any) -> Any:
+    """The value of an arm within that of the user: both may be objects, such as `pass_config`."""
+    return {**users, **value} if isinstance(users, dict) and isinstance(value, dict) else value
+
+
+def _changed_options(arm: Arm, arguments: ServeArguments) -> list[str]:
+    """The options of the user that an arm contradicts; an arm in float32 is never written."""
+    names = {argument.partition("=")[0].replace("_", "-") for argument in arguments.effective}
+    changing = [BACKEND_OPTION] if BACKEND_OPTION in arm.options else []
+    changing += [FLOAT32[0]] if FLOAT32[0] in arm.options else []
+    return [name for name in changing if name in names]
+
+
+def _memory(plan: Plan, seats: int) -> tuple[str, ...]:
+    """Options with which several arms fit one GPU, those that this release has."""
+    table = option_table(plan.subject.environment.vllm)
+    values = (f"{PART / seats:.3f}", str(KV_CACHE))
+    options: list[str] = []
+    for name, value in zip(MEMORY_OPTIONS, values, strict=True):
+        if table is not None and table.get(name) is not None:
+            options += [name, value]
+    return tuple(options)

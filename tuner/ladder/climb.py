@@ -1,0 +1,245 @@
+"""Tries the arms of a launch: starts their engines, compares their answers, and looks for the setting at fault."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import Event
+from typing import Any, Literal
+
+from msgspec import Struct, convert, to_builtins
+
+from rules.answers import Answers, distance, frozen_layers, noise, read_answers
+from rules.arms import EAGER, LAUNCH, Arm, LaunchFacts, backend_arms, first_arms, pass_arms
+from rules.errors import TunerError
+from rules.ladder import judge_ladder
+from rules.ladder_finding import ArmWord, LadderFinding
+from rules.report import ArmRun, Ladder
+from tuner.engines.engines import EngineLaunch, Supervision, thin_model
+from tuner.engines.question import Answer, WorkerQuery, query_engines, worker_variables
+from tuner.ladder.arm_arguments import ArmLaunch, arm_launch, launch_facts
+from tuner.processes.answers import checked
+from tuner.verdicts.identity import ARM_WORKER
+from tuner.verdicts.ladders import arm_workers_digest, computing_variables
+from tuner.verdicts.proofs import launch_identity
+
+MOST_ANSWERS = 4000
+"""Prompts and inputs of one engine; the worker sends a few hundred."""
+
+
+class ArmAnswer(Struct, frozen=True):
+    """What the worker says of one arm; `rules.report.ArmRun` and `rules.answers` describe the fields."""
+
+    prompts: list[Any]
+    inputs: list[Any]
+    engine: dict[str, Any]
+    passes: dict[str, Any]
+    backends: dict[str, Any]
+    seconds: dict[str, Any]
+    cache: int
+    changed: list[Any]
+
+
+class Climb(Struct, frozen=True):
+    """How a ladder is climbed.
+
+    Attributes:
+        launch: the launch.
+        supervision: how engines are supervised.
+        seats: how many arms run at the same time.
+        prefer: `start`, `step`, or empty (see `rules.report.Ladder`).
+        finished: gets each arm as soon as it ran or failed.
+    """
+
+    launch: EngineLaunch
+    supervision: Supervision
+    seats: int
+    prefer: Literal["", "start", "step"]
+    finished: Callable[[ArmRun], None]
+
+
+def climbed(climb: Climb) -> dict[str, Any]:
+    """Try the arms of a launch, and more of them if the launch as it stands is wrong.
+
+    Returns:
+        The ladder, as JSON values (`rules.report.Ladder`).
+
+    Raises:
+        TunerError: the eager engine, with which all others are compared, cannot be started.
+    """
+    facts = launch_facts(climb.launch.plan, climb.launch.arguments)
+    runs = _Runs(climb)
+    runs.run(first_arms(facts))
+    runs.require_eager()
+    for further in (_without_passes, _with_backends):
+        finding = judge_ladder(runs.ladder())
+        if not _needs_more(finding):
+            break
+        arms = further(runs.launch_run(), facts)
+        if arms:
+            climb.supervision.say(f"the launch as it stands is {finding.word}; {len(arms)} more arms")
+            runs.run(arms)
+    ladder: dict[str, Any] = to_builtins(runs.ladder())
+    return ladder
+
+
+def _needs_more(finding: LadderFinding) -> bool:
+    """Whether no change is known that leaves CUDA graphs and compiling on."""
+    if finding.word not in {ArmWord.WRONG, ArmWord.NOT_STARTED}:
+        return False
+    return finding.remedy is None or finding.remedy.arm in {"compiled", EAGER}
+
+
+def _without_passes(launch: ArmRun | None, facts: LaunchFacts) -> list[Arm]:
+    """Arms without one compiler pass each."""
+    if launch is None or facts.eager:
+        return []
+    return pass_arms([name for name, is_on in launch.passes.items() if is_on], facts)
+
+
+def _with_backends(launch: ArmRun | None, facts: LaunchFacts) -> list[Arm]:
+    """Arms with another MoE backend each, of those that vLLM's oracle allows."""
+    if launch is None:
+        return []
+    return backend_arms([name for name in launch.candidates if name.lower() not in _lower(launch.backends)], facts)
+
+
+def _lower(names: Sequence[str]) -> set[str]:
+    return {name.lower().replace(" ", "_") for name in names}
+
+
+class _Runs:
+    """The arms that ran so far, with their answers."""
+
+    def __init__(self, climb: Climb) -> None:
+        self._climb = climb
+        self._runs: dict[str, ArmRun] = {}
+        self._answers: dict[str, Answers] = {}
+        self._failures: dict[str, TunerError] = {}
+
+    def run(self, arms: Sequence[Arm]) -> None:
+        """Start the engines of arms, some at the same time, and compare each with the arm below it."""
+        climb = self._climb
+        seats = max(1, min(climb.seats, len(arms)))
+        launches = {
+            arm.name: arm_launch(arm, climb.launch.plan, climb.launch.arguments, seats=climb.seats) for arm in arms
+        }
+        stop = Event()
+        with ThreadPoolExecutor(seats) as threads:
+            shares = [arms[seat::seats] for seat in range(seats)]
+            futures = [threads.submit(self._run_share, share, launches, stop) for share in shares]
+            try:
+                for future in futures:
+                    future.result()
+            finally:
+                stop.set()
+        for arm in arms:
+            self._runs[arm.name] = self._compared(self._runs[arm.name])
+
+    def _run_share(self, arms: Sequence[Arm], launches: Mapping[str, ArmLaunch], stop: Event) -> None:
+        """Start the engines of some arms one after another."""
+        plan, supervision = self._climb.launch.plan, self._climb.supervision
+        query = WorkerQuery(
+            "arm",
+            plan.launch.args,
+            supervision.limit,
+            supervision.memory_limit,
+            more={"thin": thin_model(plan, self._climb.launch.arguments), "flag": None, "eager": False},
+            engines=[{"args": list(launches[arm.name].arguments)} for arm in arms],
+            worker=ARM_WORKER,
+        )
+        variables = worker_variables(self._climb.launch.environ, plan.launch.env)
+        answers = query_engines(query, plan.subject.environment.python, lambda _control: variables, stop)
+        for arm, answer in zip(arms, answers, strict=False):
+            self._note(arm, launches[arm.name], answer)
+
+    def _note(self, arm: Arm, launch: ArmLaunch, answer: Answer | TunerError) -> None:
+        try:
+            run = self._ran(arm, launch, answer)
+        except TunerError as failure:
+            self._failures[arm.name] = failure
+            run = _run(arm, launch, {"status": "failed", "detail": failure.message})
+        self._runs[arm.name] = run
+        self._climb.finished(run)
+
+    def _ran(self, arm: Arm, launch: ArmLaunch, answer: Answer | TunerError) -> ArmRun:
+        """The run of an arm that answered.
+
+        Raises:
+            TunerError: it did not, or its answer is damaged.
+        """
+        if isinstance(answer, TunerError):
+            raise answer
+        read = checked("result.json", answer, ArmAnswer)
+        answers = read_answers({"prompts": read.prompts[:MOST_ANSWERS], "inputs": read.inputs[:MOST_ANSWERS]})
+        self._answers[arm.name] = answers
+        return _run(
+            arm,
+            launch,
+            {
+                "status": "ran",
+                "engine": read.engine,
+                "passes": read.passes,
+                "backends": read.backends.get("chosen", []),
+                "candidates": read.backends.get("candidates", []),
+                "seconds": read.seconds,
+                "cache": read.cache,
+                "changed": read.changed,
+                "broken": answers.is_broken,
+                "noise": to_builtins(noise(answers)),
+            },
+        )
+
+    def _compared(self, run: ArmRun) -> ArmRun:
+        """The run with its distance to the arm below it."""
+        own, below = self._answers.get(run.name), self._answers.get(run.against)
+        if own is None or below is None:
+            return run
+        apart = {"distance": to_builtins(distance(own, below)), "frozen": frozen_layers(own, below)}
+        return convert({**to_builtins(run), **apart}, ArmRun)
+
+    def require_eager(self) -> None:
+        """Raise what kept the eager engine from answering."""
+        if EAGER in self._failures:
+            raise self._failures[EAGER]
+
+    def launch_run(self) -> ArmRun | None:
+        """The arm with the launch as it stands; an arm beside it where that did not start; None without any."""
+        ran = [run for run in self._runs.values() if run.status == "ran" and not run.engine.get("enforce_eager")]
+        launch = self._runs.get(LAUNCH)
+        return launch if launch is not None and launch.status == "ran" else next(iter(ran), None)
+
+    def ladder(self) -> Ladder:
+        """The ladder as far as it was climbed."""
+        launch = self._climb.launch
+        environment = launch.plan.subject.environment
+        identity = launch_identity(launch.arguments)
+        return Ladder(
+            key=identity.key,
+            arguments=identity.arguments,
+            platform=environment.platform,
+            gpu=environment.gpu or "",
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            worker=arm_workers_digest(),
+            prefer=self._climb.prefer,
+            variables=computing_variables(launch.environ),
+            arms=tuple(self._runs.values()),
+        )
+
+
+def _run(arm: Arm, launch: ArmLaunch, seen: Mapping[str, Any]) -> ArmRun:
+    """The run of an arm, with what was seen of it."""
+    empty: dict[str, Any] = {
+        "detail": "",
+        "engine": {},
+        "passes": {},
+        "backends": [],
+        "candidates": [],
+        "seconds": {},
+        "cache": 0,
+        "changed": [],
+        "broken": False,
+        "noise": None,
+        "distance": None,
+        "frozen": [],
+    }
+    return convert({**to_builtins(arm), "users": launch.users, **empty, **seen}, ArmRun)
