@@ -1,6 +1,7 @@
 """`tuner check` as a command: text, JSON, SARIF, exit codes, and what it leaves alone."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -8,6 +9,8 @@ import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, Serving, tuner, tuner_process
 
 from tuner.checks.rules.registry import RULES
+from tuner.manifests import files
+from tuner.manifests.files import is_manifest
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "tests" / "schemas" / "sarif-2.1.0.json").read_text(encoding="utf-8"))
@@ -155,6 +158,23 @@ def test_a_file_that_is_too_large_is_named(tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_bytes(b"# " * (2 * 2**20 + 1))
     found = tuner("check", "--json", tmp_path, code=0).document["findings"]
     assert [one["message"] for one in found] == ["Nothing in it was checked: it is larger than 4 MiB."]
+
+
+def test_the_hook_takes_every_file_that_a_folder_walk_takes() -> None:
+    """Its pattern is a copy of what the tool knows."""
+    hook = (ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8")
+    pattern = re.compile(hook.partition("files: '")[2].partition("'\n")[0])
+    suffixes = files.YAML_SUFFIXES | files.SHELL_SUFFIXES | files.MARKDOWN_SUFFIXES | files.RESTRUCTURED_SUFFIXES
+    suffixes |= files.UNIT_SUFFIXES | files.CONFIG_SUFFIXES | files.SCANNED_SUFFIXES
+    names = [
+        *(f"deploy/x{suffix}" for suffix in suffixes),
+        *files.RECIPE_NAMES,
+        "Makefile",
+        "Dockerfile.cuda",
+        "a.Dockerfile",
+    ]
+    assert all(is_manifest(name) and pattern.search(name) for name in names)
+    assert not any(is_manifest(name) or pattern.search(name) for name in ("x.txt", "x.json", "deploy/readme"))
 
 
 def test_the_hook_and_the_action_call_what_exists() -> None:

@@ -94,5 +94,13 @@ FOUND = (
         "read without a word; an alias is of the last anchor before it",
         "tests/test_manifest_shapes.py",
     ),
+    Found(
+        "settings",
+        "`tool = 3` in `pyproject.toml`, brackets by the thousand, a null character, or the home of a user who does "
+        "not exist",
+        "AttributeError, RecursionError, ValueError or RuntimeError from every command, `serve` included",
+        "refused with the file and the line; `serve` warns, ignores the file, and starts with the safe value",
+        "tests/test_settings.py",
+    ),
 )
 """In the order of the targets."""

@@ -37,6 +37,10 @@ TARGETS = {
     "row": "stored row -> look-up, list, export",
     "arguments": "argument list -> plan, export",
     "manifest": "manifest -> check, apply",
+    "unit": "systemd unit, Quadlet -> check, apply",
+    "recipe": "recipe of srt-slurm, graph of Dynamo -> check, apply",
+    "ray": "configuration of Ray Serve LLM, RayService -> check, apply",
+    "settings": "`tuner.toml`, `[tool.tuner]` -> check, serve",
     "archive": "archive -> unpack",
     "folder": "folder of graphs, record -> explain",
 }
@@ -169,10 +173,10 @@ def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
     drawn_by = "hypothesis and, fewer, by atheris, which goes by coverage" if "atheris" in ways else "hypothesis alone"
     said = (
         f"{total} cases, drawn by {drawn_by}. Each is a real input, damaged: configs, reports of the samples and the "
-        "catalogue, stored verdicts, argument lists, published manifests, an archive. Of each must hold: no exception "
-        "but the tool's own, with a sentence; an end within 30 s; and what the target's file in `tests/fuzz/` "
-        "promises, above all that nothing lost or damaged makes a verdict safe. `tests/test_fuzz.py` runs some hundred "
-        "of each."
+        "catalogue, stored verdicts, argument lists, published manifests, units, recipes, settings, an archive. Of "
+        "each must hold: no exception but the tool's own, with a sentence; an end within 30 s; and what the target's "
+        "file in `tests/fuzz/` promises, above all that nothing lost or damaged makes a verdict safe. "
+        "`tests/test_fuzz.py` runs some hundred of each."
     )
     heads = ("input", "drawn by", "cases", "what became of them", "s", "promises broken")
     found = [(one.target, one.given, one.symptom, one.mend, f"`{one.test}`") for one in FOUND]

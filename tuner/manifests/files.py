@@ -12,7 +12,9 @@ UNIT_SUFFIXES = frozenset({".service", ".container"})
 """Units of systemd, and Podman's Quadlets."""
 CONFIG_SUFFIXES = frozenset({".conf"})
 """Drop-ins for units of systemd, and the files of other programs that start programs, such as supervisord's."""
-SCANNED_SUFFIXES = frozenset({".py", ".ipynb", ".tf", ".hcl", ".toml", ".j2"})
+WINDOWS_SUFFIXES = frozenset({".bat", ".cmd", ".ps1"})
+"""Scripts of Windows, which quotes and continues lines otherwise than a shell."""
+SCANNED_SUFFIXES = frozenset({".py", ".ipynb", ".tf", ".hcl", ".toml", ".j2"}) | WINDOWS_SUFFIXES
 """No launch is read from these; a place in them that starts vLLM is named."""
 RECIPE_NAMES = frozenset({"makefile", "gnumakefile", "justfile", ".justfile", "procfile"})
 """Names of files that hold commands for make, just and foreman, in small letters; they are searched as well."""

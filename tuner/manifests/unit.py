@@ -13,7 +13,7 @@ from tuner.manifests.container_options import ContainerOption, pod_of_options
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch, Runtime
 from tuner.manifests.shell.launches import embedded_launches, shell_script, vector_arguments
-from tuner.manifests.unit_text import Entry, UnitWord, entries, filled, size_filled, specified, words_of
+from tuner.manifests.unit_text import Entry, UnitWord, counted_entries, filled, size_filled, specified, words_of
 from tuner.manifests.yaml.kubernetes import hidden_in
 
 _PREFIXES = "@-:+!|"
@@ -51,13 +51,7 @@ class _Unit:
         self.text = text
         self._lines = list(accumulate((len(line) + 1 for line in text.split("\n")), initial=0))
         self._room = _MAX_FILLED
-        self._entries: dict[tuple[str, str], list[Entry]] = {}
-        for entry in entries(text):
-            values = self._entries.setdefault((entry.section, entry.name), [])
-            if not text[entry.start : entry.stop].strip():
-                values.clear()  # an empty value takes back the ones before it
-            else:
-                values.append(entry)
+        self._entries = counted_entries(text)
 
     def all(self, section: str, name: str) -> list[Entry]:
         return self._entries.get((section, name), [])

@@ -60,6 +60,30 @@ def entries(text: str) -> Iterator[Entry]:
             yield Entry(section, match["name"], match.start("value"), match.end("value"))
 
 
+def counted_entries(text: str) -> dict[tuple[str, str], list[Entry]]:
+    """The entries that count, by section and name: an empty value takes back the ones before it."""
+    counted: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries(text):
+        values = counted.setdefault((entry.section, entry.name), [])
+        if text[entry.start : entry.stop].strip():
+            values.append(entry)
+        else:
+            values.clear()
+    return counted
+
+
+def without_taken_back(text: str) -> str:
+    """The unit without the values that a later entry takes back; its lines stay where they are."""
+    counted = {entry.start for values in counted_entries(text).values() for entry in values}
+    pieces, position = [], 0
+    for entry in entries(text):
+        if entry.start not in counted:
+            value = text[entry.start : entry.stop]
+            pieces += [text[position : entry.start], "\n" * value.count("\n")]
+            position = entry.stop
+    return "".join([*pieces, text[position:]])
+
+
 def words_of(text: str, entry: Entry) -> list[UnitWord]:
     """The words of an entry's value. A quote that is not closed goes on to the value's end."""
     words: list[UnitWord] = []

@@ -7,7 +7,7 @@ A word in a message, in a comment or in a pattern for `pkill` starts nothing.
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import dropwhile, pairwise
 
@@ -20,7 +20,7 @@ _PART = re.compile(
     r"|(?P<space>\\\r?\n|[ \t\r]+)"
     r"|(?P<herestring><<<)"
     r"|(?P<heredoc><<[-~]?[ \t]*[\"']?(?P<mark>[A-Za-z_]\w*)[\"']?)"
-    r"|(?P<target>[\d&]?>>?(?![&(])[ \t]*[^\s;&|()]*)"
+    r"|(?P<target>(?:[\d&]|\{\w+\})?>>?(?![&(])[ \t]*[^\s;&|()]*)"
     r"|(?P<end>[\n;&|()`])"
     r"|(?P<quote>'[^']*'|\"(?:[^\"\\]|\\.)*\")"
     r"|(?P<plain>(?:[^\s;&|()`'\"\\<>]|\\[^\n])+|.)",
@@ -35,7 +35,7 @@ _KEYWORDS = frozenset(
 _SPEAKERS = re.compile(
     r"echo|printf|cat|log\w*|info|warn\w*|error|err|fatal|die|debug|print\w*|say|msg|fail|success|usage|e?grep|rg|pgrep"
     r"|pkill|killall|kill|ps|which|type|man|sed|awk|pip3?|git|curl|wget|cd|cp|mv|rm|ls|find|test|\[|\[\[|read|wait\w*"
-    r"|assert\w*|apt|apt-get|dnf|yum|npm|brew|alias|trap|hash|help|comment|description|title|name"
+    r"|assert\w*|apt|apt-get|dnf|yum|npm|brew|trap|hash|help|comment|description|title|name"
 )
 """Commands and functions that show, search or install what they are given."""
 _EXECUTORS = re.compile(
@@ -46,6 +46,7 @@ _EXECUTORS = re.compile(
 """Commands that run a string which they are given; functions with such a name as well."""
 _SHELL = re.compile(r"(?:.*/)?(?:a|ba|da|z|k)?sh|ssh|at|batch")
 """Programs that run the text on their standard input."""
+_ALIAS = "alias"
 _CONTAINERS = frozenset({"docker", "podman", "nerdctl", "apptainer", "singularity", "enroot"})
 _PYTHON = re.compile(r"python[\d.]*")
 _IN_PYTHON = re.compile(r"\b(?:LLM|AsyncEngineArgs|EngineArgs)\(|vllm\.entrypoints\S* import \S*main\b")
@@ -255,7 +256,7 @@ def _of_words(command: _Command, words: Sequence[_Word], program: str, depth: in
     if any(_OPTION.match(word.text) for word in command.words):
         yield Mention(first, UNKNOWN_OPTIONS, first, last, weak=True)
     for word in command.words if depth < _MAX_DEPTH else ():
-        if word.quoted and MENTION.search(word.text):
+        if (word.quoted or program == _ALIAS) and MENTION.search(word.text):
             for mention in _of_string(word, program, depth):
                 yield mention.within(first, last)
 
@@ -361,10 +362,20 @@ def _is_prose(texts: Sequence[str], index: int) -> bool:
 def _of_string(word: _Word, program: str, depth: int) -> Iterator[Mention]:
     """The places in a quoted word: a script that the command runs, or a command line that a variable keeps."""
     name = _ASSIGNMENT.match(word.text)
-    if name is not None:
+    if name is not None and program == _ALIAS:
+        yield from _of_alias(word, name[1], word.text[name.end() :], depth)
+    elif name is not None:
         yield from _of_value(word, name[1], word.text[name.end() :], depth)
     elif _EXECUTORS.fullmatch(program) or _begins_with_launch(word.text):
         yield from _of_script(word, word.text, depth)
+
+
+def _of_alias(word: _Word, name: str, value: str, depth: int) -> Iterator[Mention]:
+    """The places in the command that another name stands for; `vllm` itself needs no note, for the name is read."""
+    is_program = name != "vllm" and " " not in value and _VLLM.fullmatch(value) is not None
+    mentions = [Mention(word.line, "`vllm`", word.line, word.line)] if is_program else []
+    for mention in mentions or _of_value(word, name, value, depth):
+        yield replace(mention, form=f"{mention.form} under the name {name}")
 
 
 def _of_value(word: _Word, name: str, value: str, depth: int) -> Iterator[Mention]:

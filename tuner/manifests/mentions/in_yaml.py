@@ -14,7 +14,7 @@ from tuner.manifests.mentions.in_shell import (
     shell_mentions,
 )
 from tuner.manifests.mentions.mention import MENTION, Lines, Mention
-from tuner.manifests.yaml.source import Mapping, Node, Scalar, items_of, read_documents, text_of
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, is_switched_off, items_of, read_documents, text_of
 from tuner.manifests.yaml.source import Sequence as List
 
 _CONFIGS = frozenset({"compilation_config", "compilation-config", "compilationConfig"})
@@ -85,12 +85,12 @@ def _is_of_another_kind(text: str, document: Node) -> bool:
 
 
 def _places(document: Node) -> Iterator[_Place]:
-    """Every node once; what stands under a key that is a mention of its own is not entered."""
+    """Every node once; what is switched off, or stands under a key that is a mention of its own, is not entered."""
     visited: set[int] = set()
     pending = [_Place("", document, ())]
     while pending:
         place = pending.pop()
-        if id(place.node) in visited:
+        if id(place.node) in visited or (place.holders and is_switched_off(place.node)):
             continue
         visited.add(id(place.node))
         yield place
@@ -173,13 +173,20 @@ def _image(document: Node, place: _Place) -> Mapping | None:
     seems_to = place.key == "image" and seems_to_serve(image, _words(place.holders[-1].get("args")))
     if _setting(place) not in {"image", "repository"} or not (seems_to or parse_image(image).serves):
         return None
-    if isinstance(document, Mapping) and any(document.get(key) is not None for key in _PIPELINES):
+    of_pipeline = isinstance(document, Mapping) and any(document.get(key) is not None for key in _PIPELINES)
+    if of_pipeline and not _is_service(place):
         return None
     holder = place.holders[-1]
     if place.key == "repository" and not _is_container(holder) and len(place.holders) > 1:
         holder = place.holders[-2]
     composed = isinstance(document, Mapping) and document.get("services") is not None
     return holder if _runs_entrypoint(holder, composed=composed) else None
+
+
+def _is_service(place: _Place) -> bool:
+    """Whether the nearest mapping is one of a list of `services`, whose images start what they are made for."""
+    outer = place.holders[-2].get("services") if len(place.holders) > 1 else None
+    return any(item is place.holders[-1] for item in items_of(outer))
 
 
 def _built_upon(place: _Place) -> str:

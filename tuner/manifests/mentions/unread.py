@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 
 from tuner.manifests.docker import INSTRUCTION
-from tuner.manifests.files import MARKDOWN_SUFFIXES, YAML_SUFFIXES, is_dockerfile
+from tuner.manifests.files import MARKDOWN_SUFFIXES, WINDOWS_SUFFIXES, YAML_SUFFIXES, is_dockerfile
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import ManifestLaunch, UnreadLaunch
 from tuner.manifests.mentions.in_python import python_mentions
 from tuner.manifests.mentions.in_shell import FENCE, UNIT_LINE, form_of_words, shell_mentions, written_mentions
 from tuner.manifests.mentions.in_yaml import yaml_mentions
 from tuner.manifests.mentions.mention import MENTION, Lines, Mention
+from tuner.manifests.unit_text import without_taken_back
 
 Look = Callable[[str], Iterator[Mention]]
 
@@ -34,6 +35,9 @@ _COMMENT = re.compile(r"^[ \t]*(?:#|//|\{\{-?\s*/\*).*$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^([ \t]*)\.\. (?:code-block|code|sourcecode|prompt)::[ \t]*([\w+-]*).*$")
 _SECTION = re.compile(r"^[ \t]*\[[^\]\n]+\][ \t]*$", re.MULTILINE)
 _SCRIPT = re.compile(r"[\w./$-]+\.sh\b")
+_CONTINUED = re.compile(r"[\^`](?=\r?\n)")
+"""What continues a line in a script of Windows: `^` for cmd.exe, a backquote for PowerShell."""
+_REMARK = re.compile(r"^[ \t]*@?(?:rem\b|::).*$", re.MULTILINE | re.IGNORECASE)
 
 
 def unread_launches(name: str, text: str, launches: Sequence[ManifestLaunch]) -> list[UnreadLaunch]:
@@ -175,12 +179,13 @@ def _of_cell(source: str) -> Iterator[Mention]:
 
 def _of_unit(text: str) -> Iterator[Mention]:
     """The places in a unit of systemd: what it executes, and the image of a Quadlet."""
+    text = without_taken_back(text)
     lines = text.split("\n")
     goes_on = False
     for number, line in enumerate(lines):
-        kept = goes_on or bool(UNIT_LINE.match(line))
-        goes_on = kept and line.endswith("\\")
-        lines[number] = UNIT_LINE.sub("", line) if kept else ""
+        is_command = goes_on or bool(UNIT_LINE.match(line))
+        goes_on = is_command and line.endswith("\\")
+        lines[number] = UNIT_LINE.sub("", line) if is_command else ""
     yield from shell_mentions("\n".join(lines))
     for mention in written_mentions(text):
         yield Mention(mention.line, mention.form, 1, len(lines))
@@ -189,6 +194,11 @@ def _of_unit(text: str) -> Iterator[Mention]:
 def _of_config(text: str) -> Iterator[Mention]:
     """The places in a drop-in for a unit, or in another file of sections; without sections it is a script."""
     yield from _of_unit(text) if _SECTION.search(text) else shell_mentions(text)
+
+
+def _of_windows(text: str) -> Iterator[Mention]:
+    """The places in a script of Windows."""
+    return shell_mentions(_CONTINUED.sub(r"\\", _REMARK.sub("", text)))
 
 
 def _of_text(text: str) -> Iterator[Mention]:
@@ -229,6 +239,7 @@ _BY_SUFFIX: dict[str, Look] = {
     ".service": _of_unit,
     ".container": _of_unit,
     ".conf": _of_config,
+    **dict.fromkeys(WINDOWS_SUFFIXES, _of_windows),
     ".tf": _of_text,
     ".hcl": _of_text,
     ".toml": _of_text,
@@ -242,4 +253,5 @@ _BY_LANGUAGE: dict[str, Look] = {
     **dict.fromkeys(("dockerfile", "docker"), _of_dockerfile),
     **dict.fromkeys(("ini", "systemd"), _of_unit),
     **dict.fromkeys(("hcl", "terraform", "toml"), _of_text),
+    **dict.fromkeys(("bat", "batch", "cmd", "dos", "powershell", "pwsh", "ps1"), _of_windows),
 }

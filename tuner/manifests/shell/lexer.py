@@ -19,7 +19,7 @@ from typing import NamedTuple
 _OPERATOR = re.compile(r"&&|\|\||;;&|;;|;&|\|&|[;&|()\n]")
 _CONNECTORS = frozenset({"&&", "||", "|", "|&"})
 """Operators behind which a command goes on in the next line."""
-_REDIRECTION = re.compile(r"(?:\d*|&)(>>|>\||>&|<<<|<<-?|<&|<>|[<>])(?!\()")
+_REDIRECTION = re.compile(r"(?:\d*|&|\{(?P<opened>[A-Za-z_]\w*)\})(?P<operator>>>|>\||>&|<<<|<<-?|<&|<>|[<>])(?!\()")
 _PLAIN = re.compile(r"[^\s'\"\\$`<>;&|()]+")
 _PLAIN_QUOTED = re.compile(r"[^\"\\$`]+")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]\s'\"$`]*\])?(\+?)=")
@@ -112,11 +112,13 @@ class Command:
         words: its words, assignments and keywords included; redirections are left out.
         operator: what ends it, such as `;`, `&&` or a line break; empty at the end of the text.
         documents: the here-documents of its line.
+        opened: variables that its redirections set to the number of a file, as `{NAME}>FILE` does.
     """
 
     words: list[Token]
     operator: str
     documents: list[Document] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
 
 
 def commands(text: str, start: int = 0, stop: int | None = None, *, folded: bool = False) -> Iterator[list[Token]]:
@@ -147,10 +149,10 @@ def split(
         elif item == "\n" and not words and before in _CONNECTORS:
             continue
         else:
-            yield Command(words, item, lexer.documents() if item == "\n" else [])
-            words, before = [], item
+            yield Command(words, item, lexer.documents() if item == "\n" else [], lexer.opened)
+            words, before, lexer.opened = [], item, []
     if words:
-        yield Command(words, "")
+        yield Command(words, "", opened=lexer.opened)
 
 
 class _Lexer:
@@ -159,6 +161,7 @@ class _Lexer:
     def __init__(self, text: str, start: int, stop: int, folded: bool, composed: bool) -> None:
         self.text, self.position, self.stop, self.folded, self.composed = text, start, stop, folded, composed
         self.delimiters: list[Token] = []
+        self.opened: list[str] = []
         self.unclosed = 0
         self.in_array = False
 
@@ -179,7 +182,8 @@ class _Lexer:
                 return self.word()
             elif redirection := _REDIRECTION.match(self.text, self.position, self.stop):
                 self.position = redirection.end()
-                self._skip_target(document=redirection[1] in {"<<", "<<-"})
+                self.opened += filter(None, [redirection["opened"]])
+                self._skip_target(document=redirection["operator"] in {"<<", "<<-"})
             elif operator := _OPERATOR.match(self.text, self.position, self.stop):
                 arithmetic = self._arithmetic()
                 self.position = arithmetic.stop if arithmetic else operator.end()

@@ -190,12 +190,13 @@ class Variables:
         self._values: dict[str, Value | None] = {}
         self._last: dict[str, int] = {}
         for number, command in enumerate(text_commands):
-            for name in _changed(command.words):
+            for name in _changed(command.words).union(command.opened):
                 self._last[name] = number
         self._frames: list[_Frame] = []
         self._repeats: list[int] = []
         self._number = -1
         self._before = self._operator = "\n"
+        self._opened: list[str] = []
         self._recent: tuple[str, ...] = ()
         self._functions: set[str] = set()
         self._of_functions: set[str] = set()
@@ -253,7 +254,7 @@ class Variables:
     def enter(self, command: Command) -> list[Token]:
         """Begin a command; returns the words of its simple command, keywords left out."""
         self._number += 1
-        self._operator = command.operator
+        self._operator, self._opened = command.operator, command.opened
         words = list(command.words)
         if self._at_pattern() and (not words or words[0].literal != "esac"):
             return self._pattern(words)
@@ -271,6 +272,8 @@ class Variables:
         """
         if words:
             self._run(words)
+        for name in self._opened:
+            self._set(name, None)
         operator = self._operator
         if operator in {"&&", "||"}:
             self._join_list(operator)

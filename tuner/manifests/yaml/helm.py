@@ -11,10 +11,11 @@ from tuner.manifests.yaml.kubernetes import (
     hidden_in,
     kind_of,
     surroundings_of,
+    unread,
 )
 from tuner.manifests.yaml.pod import probes_of
 from tuner.manifests.yaml.reading import Reading
-from tuner.manifests.yaml.source import Mapping, Node, items_of, text_of, walk
+from tuner.manifests.yaml.source import Mapping, Node, items_of, text_of
 
 _SIZES = (("tensorParallelSize", "--tensor-parallel-size"), ("pipelineParallelSize", "--pipeline-parallel-size"))
 
@@ -24,7 +25,7 @@ def helm_launches(reading: Reading) -> Iterator[ManifestLaunch]:
 
     They are a file of their own, or stand in Flux's HelmRelease, in Argo CD's Application, or in the chart's own tests.
     """
-    for node in walk(reading.document):
+    for node in unread(reading):
         if not isinstance(node, Mapping):
             continue
         engine = node.get("servingEngineSpec")

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from tuner.manifests.excerpt import Excerpt
 from tuner.manifests.launch import ManifestLaunch
+from tuner.manifests.yaml.ci_services import github_launches, gitlab_launches
 from tuner.manifests.yaml.compose import compose_launches
 from tuner.manifests.yaml.dynamo import dynamo_launches
 from tuner.manifests.yaml.helm import helm_launches, runtime_launches
@@ -13,12 +14,14 @@ from tuner.manifests.yaml.kubernetes import kind_of, list_launches, pod_launches
 from tuner.manifests.yaml.ray_serve import ray_serve_launches
 from tuner.manifests.yaml.reading import MAX_WORDS, Reader, Reading
 from tuner.manifests.yaml.serve_config import serve_config_launches
-from tuner.manifests.yaml.source import Mapping, Node, Scalar, read_documents, text_of
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, is_switched_off, read_documents, text_of, walk
 from tuner.manifests.yaml.srt_slurm import srt_slurm_launches
 from tuner.manifests.yaml.texts import text_launches
 
 READERS: tuple[Reader, ...] = (
     compose_launches,
+    github_launches,
+    gitlab_launches,
     kserve_launches,
     dynamo_launches,
     srt_slurm_launches,
@@ -48,6 +51,9 @@ def yaml_launches(text: str, excerpt: Excerpt | None = None, depth: int = 0) -> 
         documents = [document for document in documents if not isinstance(document, Scalar)]  # sentences
     config_maps = _config_maps(documents)
     readings = [Reading(text, document, config_maps, depth=depth) for document in documents]
+    for reading in readings:
+        parts = (node for node in walk(reading.document) if node is not reading.document)
+        reading.mark(*(node for node in parts if is_switched_off(node)))
     launches = _bounded(launch for reading in readings for reader in READERS for launch in reader(reading))
     yield from launches
     used = set(_config_texts(launches))

@@ -125,6 +125,11 @@ def walk(node: Node, skipped: Iterable[int] = ()) -> Iterator[Node]:
             pending += [value for _, value in reversed(here.pairs)]
 
 
+def is_switched_off(node: Node) -> bool:
+    """Whether a part of a chart's values says that it is not used: `enabled: false`."""
+    return isinstance(node, Mapping) and text_of(node.get("enabled")) == "false"
+
+
 def block_of(text: str, node: Scalar) -> Excerpt | None:
     """The lines of a block scalar (`|`, `>`) as they stand in the file; None for any other, and where they differ.
 
