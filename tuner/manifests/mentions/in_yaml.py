@@ -94,13 +94,16 @@ def _places(document: Node) -> Iterator[_Place]:
             continue
         visited.add(id(place.node))
         yield place
-        if place.holders and _form_of_key(place):
-            continue
-        if isinstance(place.node, Mapping):
-            holders = (*place.holders[-1:], place.node)
-            pending += [_Place(key, value, holders) for key, value in reversed(place.node.pairs)]
-        elif isinstance(place.node, List):
-            pending += [_Place(place.key, item, place.holders) for item in reversed(place.node.items)]
+        if not (place.holders and _form_of_key(place)):
+            pending += reversed(_below(place))
+
+
+def _below(place: _Place) -> list[_Place]:
+    """What stands directly below a node; an item of a list has the key of the list."""
+    if isinstance(place.node, Mapping):
+        holders = (*place.holders[-1:], place.node)
+        return [_Place(key, value, holders) for key, value in place.node.pairs]
+    return [_Place(place.key, item, place.holders) for item in items_of(place.node)]
 
 
 def _of_place(lines: Lines, document: Node, place: _Place, depth: int) -> Iterator[Mention]:
