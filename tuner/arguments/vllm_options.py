@@ -32,8 +32,8 @@ class Option(Struct, frozen=True):
     """One option of `vllm serve`.
 
     Attributes:
-        field: the attribute of `Serving` it sets, or one of `model`, `config`, `compilation_config` and `tokenizer`
-            (no fact; listed because its name begins another's).
+        field: the attribute of `Serving` it sets, or one of `model`, `config`, `compilation_config`, `kernel_config`,
+            `flashinfer_autotune`, and `tokenizer` (no fact; listed because its name begins another's).
         kind: how it takes its value.
         spellings: long form first, with dashes.
         key: the key of an object-valued `field` that it sets; empty where it sets all of it.
@@ -61,6 +61,8 @@ OPTIONS = (
     Option("speculative", Kind.TEXT, ("--spec-method",), key="method"),
     Option("speculative", Kind.TEXT, ("--spec-model",), key="model"),
     Option("speculative", Kind.INTEGER, ("--spec-tokens",), key="num_speculative_tokens"),
+    Option("kernel_config", Kind.OBJECT, ("--kernel-config",)),
+    Option("flashinfer_autotune", Kind.FLAG, ("--enable-flashinfer-autotune", "--disable-flashinfer-autotune")),
     Option("enforce_eager", Kind.FLAG, ("--enforce-eager",)),
     Option("optimization_level", Kind.TEXT, ("--optimization-level", "-O")),
     Option("trust_remote_code", Kind.FLAG, ("--trust-remote-code",)),

@@ -1,7 +1,7 @@
 """From a planned launch and a cache root to whether it would hit, and which factor keeps it from that."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -13,6 +13,8 @@ from cache.compiled.files import read_bytes
 from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord, read_records
 from rules.errors import ErrorKind, TunerError
+from tuner.compile_cache.autotune_launch import tree_launch, tree_place
+from tuner.compile_cache.autotune_prediction import TreePrediction, predict_tree
 from tuner.compile_cache.difference import Difference, Effect, known_differences
 from tuner.compile_cache.factors import launch_factors
 from tuner.compile_cache.factors_document import is_factors
@@ -26,6 +28,9 @@ from tuner.launch.plan import Plan
 ARTIFACTS = Path("torch_compile_cache", "torch_aot_compile")
 """Below a cache root; one folder a key (vllm/compilation/decorators.py, 0.16.0 to 0.33.0)."""
 
+FLASHINFER_PLATFORM = "cuda"
+"""The platform on which vLLM uses FlashInfer."""
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -38,6 +43,7 @@ class Explanation:
         differences: from that warm-up.
         factors: the launch's document.
         folders: of graphs: those that the launch may look in, else the nearest; none where it needs none.
+        tree: what it would find of FlashInfer's autotune; None on a platform without FlashInfer.
     """
 
     root: Path
@@ -46,6 +52,7 @@ class Explanation:
     differences: tuple[Difference, ...]
     factors: Mapping[str, Any]
     folders: tuple[GraphFolder, ...]
+    tree: TreePrediction | None = None
 
 
 def explain(plan: Plan, environ: Mapping[str, str], against: str | None) -> Explanation:
@@ -63,7 +70,18 @@ def explain(plan: Plan, environ: Mapping[str, str], against: str | None) -> Expl
     root = Path(cache_root(variables)[0])
     record = chosen(read_records(root)[0], plan, against)  # before what takes a minute
     factors = launch_factors(plan.subject.environment.python, plan.launch.args, variables)
-    return compared(root, factors, record)
+    explanation = compared(root, factors, record)
+    if factors["system"]["platform"] != FLASHINFER_PLATFORM:
+        return explanation
+    return replace(explanation, tree=_tree_of(explanation, plan, variables))
+
+
+def _tree_of(explanation: Explanation, plan: Plan, variables: Mapping[str, str]) -> TreePrediction:
+    place = tree_place(explanation.root, variables)
+    launch = tree_launch(plan, explanation.factors, place.folder)
+    if explanation.record is None:
+        return predict_tree(launch, place.trees, (), None)
+    return predict_tree(launch, place.trees, explanation.record.entries, explanation.differences)
 
 
 def compared(root: Path, factors: Mapping[str, Any], record: WarmRecord | None) -> Explanation:
@@ -179,8 +197,13 @@ def explanation_document(explanation: Explanation, model: str) -> dict[str, Any]
         "against": None if record is None else {"digest": record.digest, "made_at": record.made_at},
         "differences": list(map(_difference_document, explanation.differences)),
         "graphs": list(map(_folder_document, explanation.folders)),
+        "autotune": None if explanation.tree is None else _tree_document(explanation.tree),
         "factors": dict(explanation.factors),
     }
+
+
+def _tree_document(tree: TreePrediction) -> dict[str, Any]:
+    return vars(tree) | {"answer": str(tree.answer), "reasons": list(tree.reasons)}
 
 
 def _key_document(key: Key) -> dict[str, Any]:

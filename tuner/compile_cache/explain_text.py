@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from tuner.compile_cache.autotune_prediction import TreePrediction
 from tuner.compile_cache.difference import Difference, Effect
 from tuner.compile_cache.explain import Explanation
 from tuner.compile_cache.graph_folders import GraphFolder, Sources
@@ -32,8 +33,18 @@ def explanation_text(explanation: Explanation) -> str:
     lines += [f"key: {key.key} {key.module} ({key.function})" for key in prediction.keys]
     for folder in explanation.folders:
         lines += _folder(folder, explanation.differences)
+    if explanation.tree is not None:
+        lines += _tree(explanation.tree)
     lines += [f"root: {explanation.root}", *_compared(explanation)]
     return "\n".join(map(visible, lines))
+
+
+def _tree(tree: TreePrediction) -> list[str]:
+    """What the launch would find of FlashInfer's autotune, and what to do."""
+    lines = [f"autotune: {tree.answer}", *map("  {}".format, tree.reasons)]
+    if tree.path:
+        lines.append(f"  tree: {tree.path}")
+    return [*lines, f"  {tree.advice}"] if tree.advice else lines
 
 
 def _compared(explanation: Explanation) -> list[str]:

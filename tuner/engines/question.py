@@ -57,7 +57,7 @@ class WorkerQuery:
     memory_limit: int | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     engines: Sequence[Mapping[str, Any]] = ()
-    worker: Path = WORKER
+    worker: Path = field(default_factory=lambda: WORKER)
 
     def request(self) -> dict[str, Any]:
         """The request for the worker; its `folder` is where a relative path to a model begins."""
