@@ -378,6 +378,7 @@ OF_DECISION = {
     # why no verdict was found
     "not_looked_up": "{why}",
     "no_verdict_for": "no verdict is stored for {what}",
+    "stored_on_other_platforms": "one is stored for {platforms}; --accept-platform {first} lets it decide",
     "nearest_differs": "the nearest stored verdict, {key:.12}, differs in {changes}",
     "sources_differ": "of the {total} source files behind the stored verdict {changed} differ here, first "
     "{first}{and_gone}",

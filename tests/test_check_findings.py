@@ -284,7 +284,13 @@ def test_the_version_option_is_for_images_whose_tag_does_not_say(check: Check) -
 def test_another_platform_counts_on_the_users_word_only(check: Check) -> None:
     """The CPU's verdict says nothing of an image for CUDA unless it is accepted."""
     text = pod(str(ERNIE), "-cc", TRUE, image="vllm/vllm-openai:v0.19.1")
-    assert "no-verdict" in rules(check(text, options=()))
+    note = finding(check(text, options=()), "no-verdict")["message"]
+    assert note.startswith(
+        "No verdict is stored for this model in vLLM 0.19.1 on cuda; one is stored for cpu; "
+        "--accept-platform cpu lets it decide."
+    )
+    other = pod(str(ERNIE), "-cc", TRUE, image="vllm/vllm-openai:v0.18.0")
+    assert "--accept-platform" not in finding(check(other, options=()), "no-verdict")["message"]
     assert "flag-contradicts-verdict" in rules(check(text, options=("--accept-platform", "cpu"), code=5))
 
 

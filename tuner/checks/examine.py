@@ -15,7 +15,7 @@ from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.decide import FLAG_KEY, Refusal
 from rules.errors import ErrorKind, TunerError
-from rules.reason import reason
+from rules.reason import Reason, reason
 from rules.releases import parse_version, public_version
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.arguments.vllm_options import Kind, indexes_of_field, scan
@@ -372,21 +372,37 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
     """
     accepted = {platform, knowledge.accept_platform} if platform else None
     base = base_factors(subject)
+    entries = [entry for entry in knowledge.store.of_architecture(subject.model.architecture) if _agrees(entry, base)]
     candidates = []
-    for entry in knowledge.store.of_architecture(subject.model.architecture):
-        if _agrees(entry, base) and (accepted is None or entry.key["platform"] in accepted):
+    for entry in entries:
+        if accepted is None or entry.key["platform"] in accepted:
             report, verdict = current_report(knowledge.store, entry)
             candidates.append((entry, report, verdict))
     if not candidates:
-        vllm = subject.environment.vllm
-        what = f"this model in vLLM {vllm}" + (f" on {platform}" if platform else "")
-        return subject, LookUp(None, None, (reason("no_verdict_for", what=what),), verified=False)
+        miss = _missed_by_version(subject, platform, {entry.key["platform"] for entry in entries})
+        return subject, LookUp(None, None, miss, verified=False)
     entry, report, verdict = min(
         candidates, key=lambda item: (item[2].word.safe, not item[2].word.unsafe, item[0].provenance is not None)
     )
     torch = subject.environment.torch or entry.key["torch"]
     environment = with_fields(subject.environment, torch=torch, platform=entry.key["platform"])
     return with_fields(subject, environment=environment), LookUp(entry, verdict, report=report, verified=False)
+
+
+def _missed_by_version(subject: Subject, platform: str | None, others: set[str]) -> tuple[Reason, ...]:
+    """Why a version alone finds no verdict.
+
+    Args:
+        subject: what was looked for.
+        platform: the image's; None if it is not known.
+        others: platforms for which a verdict is stored.
+    """
+    what = f"this model in vLLM {subject.environment.vllm}" + (f" on {platform}" if platform else "")
+    miss = reason("no_verdict_for", what=what)
+    if not others:
+        return (miss,)
+    names = sorted(others)
+    return (miss, reason("stored_on_other_platforms", platforms=" and ".join(names), first=names[0]))
 
 
 def _agrees(entry: Entry, base: Mapping[str, object]) -> bool:
