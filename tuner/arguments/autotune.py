@@ -1,7 +1,9 @@
 """Whether a launch lets FlashInfer's autotune run, by its arguments. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from rules.errors import TunerError
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.arguments.serving import stored_objects
 from tuner.arguments.vllm_options import Setting, scan
@@ -12,28 +14,28 @@ _TRUE = {"true", "1", "yes", "on", "t", "y"}
 
 
 def autotune_wish(arguments: ServeArguments) -> bool | None:
-    """What the user says: on, off, or None for nothing.
-
-    Raises:
-        TunerError: the kernel config is not a JSON object.
-    """
+    """What the user says: on, off, or None for nothing; a kernel config that vLLM refuses says nothing."""
     settings = scan(arguments.effective)[0]
     wish = _by_option(settings)
     if wish is not None:
         return wish
-    for config in stored_objects(settings, "kernel_config", expands=True)[-1:]:  # vLLM keeps the last one alone
-        for key, value in (config or {}).items():
-            if key.replace("-", "_") == _KEY and value is not None:
-                return str(value).strip().lower() in _TRUE
+    for key, value in _kernel_config(settings).items():
+        if key.replace("-", "_") == _KEY and value is not None:
+            return str(value).strip().lower() in _TRUE
     return None
 
 
-def autotune_is_on(arguments: ServeArguments) -> bool:
-    """Whether it runs as far as the arguments say: by default at every optimization level but 0 (0.16.0 to 0.33.0).
+def _kernel_config(settings: Sequence[Setting]) -> Mapping[str, Any]:
+    """The kernel config that vLLM keeps, which is the last one; empty if there is none, or if it is not an object."""
+    try:
+        configs = stored_objects(settings, "kernel_config", expands=True)
+    except TunerError:
+        return {}
+    return (configs[-1] if configs else None) or {}
 
-    Raises:
-        TunerError: the kernel config is not a JSON object.
-    """
+
+def autotune_is_on(arguments: ServeArguments) -> bool:
+    """Whether it runs as far as the arguments say: by default at every optimization level but 0 (0.16.0 to 0.33.0)."""
     wish = autotune_wish(arguments)
     level = (arguments.serving.optimization_level or "").strip().upper().removeprefix("O")
     return level != "0" if wish is None else wish

@@ -85,6 +85,7 @@ class Volume:
         source: what tells it from other volumes of its kind: the claim or the folder of the host, with the part of it
             that is mounted; empty if nothing does.
         medium: of an emptyDir: `Memory`, or empty for the node's disk.
+        read_only: a pod mounts it so that its container cannot write into it.
     """
 
     path: str
@@ -93,6 +94,7 @@ class Volume:
     line: int = field(compare=False)
     source: str = ""
     medium: str = ""
+    read_only: bool = False
 
 
 @dataclass(frozen=True)

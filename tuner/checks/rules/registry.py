@@ -3,6 +3,8 @@
 from tuner.checks.rules import (
     arguments_hidden,
     arguments_refused,
+    autotune_lost,
+    autotune_may_hang,
     cache_dir_shared,
     cache_key_per_pod,
     cache_on_emptydir,
@@ -62,6 +64,8 @@ RULES: tuple[Rule, ...] = (
     liveness_probe_short.RULE,
     shared_memory.RULE,
     container_port.RULE,
+    autotune_lost.RULE,
+    autotune_may_hang.RULE,
     no_verdict.RULE,
     launch_unproved.RULE,
     model_unknown.RULE,

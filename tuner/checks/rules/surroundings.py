@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from rules.autotune import Keeping, autotune_of
 from rules.compile_variables import RELEASES
 from rules.decide import MODE_KEY
 from rules.releases import named_release, numbers_of
+from tuner.arguments.autotune import autotune_is_on
 from tuner.arguments.vllm_options import scan
 from tuner.checks.examine import Examined, launch_platform
 from tuner.launch.cache_root import cache_root
@@ -38,6 +40,11 @@ CACHE_HOME = "/root"
 """HOME in vLLM's images, whose user is root."""
 COMPILED = "torch_compile_cache"
 """Folder of the compile cache below the cache root (vllm/compilation/backends.py, all releases)."""
+AUTOTUNE = "flashinfer_autotune_cache"
+"""Folder of the trees of FlashInfer's autotune below the cache root (`cache.compiled.autotune`)."""
+TREES = "VLLM_FLASHINFER_AUTOTUNE_CACHE_DIR"
+"""The folder of these trees, in place of one below the cache root (vllm/envs.py, 0.22.0 to 0.33.0)."""
+_OF_AUTOTUNE = ("flashinfer_autotune", "kernel_config", "optimization_level", "data_parallel_size")
 UNSPECIFIED = "unspecified"
 """What an environment calls a platform that nothing states."""
 _NEVER_CACHED = "VLLM_DISABLE_COMPILE_CACHE"
@@ -158,6 +165,28 @@ def cache_folder(examined: Examined) -> str | None:
     config = examined.arguments.compilation_config if examined.arguments else {}
     root = cache_root({"HOME": CACHE_HOME, **variables})[0]
     return str(config.get("cache_dir") or f"{root.rstrip('/')}/{COMPILED}")
+
+
+def tree_folder(examined: Examined) -> str | None:
+    """The folder of the trees of FlashInfer's autotune; None where a variable hides it."""
+    env = examined.launch.env
+    if None in (env.get(name, "") for name in (TREES, "VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")):
+        return None
+    variables = {name: value for name, value in env.items() if value is not None}
+    root = cache_root({"HOME": CACHE_HOME, **variables})[0]
+    return variables.get(TREES) or f"{root.rstrip('/')}/{AUTOTUNE}"
+
+
+def keeps_a_tree(examined: Examined) -> bool:
+    """Whether FlashInfer's autotune may run, and this vLLM keeps what it measures of such a launch."""
+    span, arguments = autotune_of(examined.version), examined.arguments
+    if span is None or arguments is None or not are_seen(examined) or not are_known(examined, *_OF_AUTOTUNE):
+        return False
+    if platform_of(examined) != "cuda" or not autotune_is_on(arguments):
+        return False
+    serving = arguments.serving
+    ranks = serving.tensor_parallel_size * serving.pipeline_parallel_size * serving.data_parallel_size
+    return span.keeping is not Keeping.NOWHERE and (span.keeping is not Keeping.ONE_RANK or ranks == 1)
 
 
 def named(folder: str) -> str:

@@ -159,7 +159,9 @@ def _volumes(container: Mapping, pod: Mapping) -> Iterator[Volume]:
         if isinstance(mount, Mapping) and path:
             name = text_of(mount.get("name")) or ""
             kind, detail = stated.get(name, ("", None))
-            yield Volume(path, name, kind, mount.line, _source(kind, detail, mount), _detail(detail, "medium"))
+            read_only = text_of(mount.get("readOnly")) == "true"
+            source, medium = _source(kind, detail, mount), _detail(detail, "medium")
+            yield Volume(path, name, kind, mount.line, source, medium, read_only)
 
 
 def _stated_volumes(pod: Mapping) -> Table[str, tuple[str, Node | None]]:
