@@ -20,6 +20,8 @@ LAUNCH = "as_launched"
 """The arm with the launch as it stands."""
 EAGER, EAGER_AGAIN, COMPILED, COMPILED_AGAIN = "eager", "eager_again", "compiled", "compiled_again"
 EAGER_FLOAT32, COMPILED_FLOAT32 = "eager_float32", "compiled_float32"
+NOT_COMPILED = "not_compiled"
+"""The arm with full CUDA graphs of code that is not compiled."""
 FLAG_ON, FLAG_OFF = "flag_on", "flag_off"
 
 
@@ -117,6 +119,8 @@ def _compiled_arms(launch: LaunchFacts, also: str) -> list[Arm]:
     ]
     for name, mode in GRAPH_MODES.items():
         arms.append(Arm(name, Kind.GRAPHS, COMPILED, config={GRAPHS_KEY: mode}, is_setting=True))
+    not_compiled = {MODE_KEY: 0, GRAPHS_KEY: "FULL"}
+    arms.append(Arm(NOT_COMPILED, Kind.GRAPHS, EAGER, config=not_compiled, is_setting=True))
     return [*arms, Arm(LAUNCH, Kind.FLAG if launch.flag else Kind.GRAPHS, COMPILED, is_setting=True)]
 
 
@@ -136,13 +140,15 @@ def pass_arms(passes: Sequence[str], launch: LaunchFacts) -> list[Arm]:
     for name in passes:
         off = {PASSES_KEY: {name: False}}
         without = {**off, **_without_graphs(launch)}
-        also = ""
-        if launch.float32:
-            also = f"{pass_arm(name)}_float32"
+        also = f"{pass_arm(name)}_float32" if launch.float32 else ""
+        if also:
             arms.append(Arm(also, Kind.FLOAT32, EAGER_FLOAT32, config=without, options=FLOAT32))
-        compiled = f"{pass_arm(name)}_compiled"
-        arms.append(Arm(compiled, Kind.COMPILE, EAGER, also, config=without))
-        arms.append(Arm(pass_arm(name), Kind.GRAPHS, compiled, config=off, is_setting=True))
+        if launch.graphs:
+            compiled = f"{pass_arm(name)}_compiled"
+            arms.append(Arm(compiled, Kind.COMPILE, EAGER, also, config=without))
+            arms.append(Arm(pass_arm(name), Kind.GRAPHS, compiled, config=off, is_setting=True))
+        else:
+            arms.append(Arm(pass_arm(name), Kind.COMPILE, EAGER, also, config=off, is_setting=True))
     return arms
 
 

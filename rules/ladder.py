@@ -176,7 +176,7 @@ def _distance_reason(arm: ArmRun, distance: Distance, threshold: float) -> Reaso
         "prompt": distance.prompt,
         "threshold": threshold,
         "layer": distance.layer,
-        "parted": distance.parted,
+        "prompts_apart": distance.parted,
         "counts": "worst" if _kind(arm) in BY_WORST else "mean",
     }
     return Reason("arm_distance", None, fields)
@@ -230,7 +230,7 @@ def _fastest(arms: Sequence[ArmRun], prefer: str) -> ArmRun | None:
     return min(timed, key=lambda arm: arm.seconds[field], default=None)
 
 
-ORDER = ("full", "full_decode", "piecewise", "without_", "backend_", "compiled", "eager")
+ORDER = ("full", "full_decode", "piecewise", "without_", "backend_", "compiled", "not_compiled", "eager")
 """How small a change is, the smallest first: what keeps CUDA graphs comes before what gives them up."""
 
 

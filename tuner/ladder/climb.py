@@ -22,6 +22,8 @@ from tuner.verdicts.identity import ARM_WORKER
 from tuner.verdicts.ladders import arm_workers_digest, computing_variables
 from tuner.verdicts.proofs import launch_identity
 
+RUNS_PASSES = "VLLM_COMPILE"
+"""The compile mode in which vLLM's own passes run (`CompilationMode` in vllm/config/compilation.py)."""
 MOST_ANSWERS = 4000
 """Prompts and inputs of one engine; the worker sends a few hundred."""
 
@@ -90,8 +92,8 @@ def _needs_more(finding: LadderFinding) -> bool:
 
 
 def _without_passes(launch: ArmRun | None, facts: LaunchFacts) -> list[Arm]:
-    """Arms without one compiler pass each."""
-    if launch is None or facts.eager:
+    """Arms without one compiler pass each, where the launch compiles in the mode that runs passes."""
+    if launch is None or launch.engine.get("mode") != RUNS_PASSES:
         return []
     return pass_arms([name for name, is_on in launch.passes.items() if is_on], facts)
 

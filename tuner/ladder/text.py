@@ -7,14 +7,14 @@ from tuner.launch.plan import Plan
 from tuner.launch.text import command_line
 from tuner.text import columns, line, lines
 
-HEAD = ("arm", "answers", "against", "nats", "limit", "start s", "step ms", "MiB")
+HEAD = ("arm", "answers", "nats", "limit", "start s", "step ms", "MiB")
 
 
 def ladder_text(plan: Plan, ladder: Ladder, finding: LadderFinding) -> str:
     """What `tuner tune` prints: what the launch is, every arm, and the launch to write."""
     model, environment = plan.subject.model, plan.subject.environment
     device = ladder.gpu or ladder.platform
-    faults = [f"{name}: {finding.arm_reasons[name]}" for name, word in finding.arms.items() if word != "right"]
+    faults = [f"{name}: {finding.arm_reasons[name]}" for name in finding.arms if _is_at_fault(name, finding)]
     return "\n".join(
         [
             line("model", f"{model.name} ({model.architecture})"),
@@ -27,6 +27,11 @@ def ladder_text(plan: Plan, ladder: Ladder, finding: LadderFinding) -> str:
             arms_table(ladder, finding),
         ]
     )
+
+
+def _is_at_fault(name: str, finding: LadderFinding) -> bool:
+    """Whether an arm itself is not right, and not only because the one below it is not."""
+    return finding.arms[name] != "right" and finding.arm_reasons[name].code not in {"as_wrong_as", "as_unknown_as"}
 
 
 def assumptions(ladder: Ladder) -> list[str]:
@@ -45,7 +50,6 @@ def _row(arm: ArmRun, finding: LadderFinding) -> tuple[str, ...]:
     return (
         arm.name,
         word,
-        arm.against,
         _number(_counting(arm, why), 4),
         _number(_threshold(why), 2),
         _number(arm.seconds.get("ready"), 1),

@@ -19,6 +19,8 @@ from tuner.environment.document import SCHEMA_VERSION as SCHEMA_VERSION  # noqa:
 from tuner.environment.document import environment_part
 from tuner.launch.plan import Plan
 from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, replays_part, whole_part
+from tuner.verdicts.ladder_part import ladder_part
+from tuner.verdicts.ladders import stored_ladder
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "reasons": parts((*evidence, *plan.decision.reasons, *plan.decision.mode_reasons)),
         "witness": witness_part(verdict),
         "proof": proof_part(plan),
+        "ladder": launch_ladder_part(plan),
         "launch": {
             "compilation_config": in_json(plan.launch.compilation_config),
             "env": plan.launch.env,
@@ -66,6 +69,13 @@ def proof_part(plan: Plan) -> dict[str, Any] | None:
         "reasons": parts(proof.finding.reasons),
         "variables": counting,
     }
+
+
+def launch_ladder_part(plan: Plan) -> dict[str, Any] | None:
+    """What is stored about the arms of this very launch; None if no ladder applies."""
+    report, key = plan.lookup.report, plan.ladder.key
+    ladder = stored_ladder(report, key) if report and key else None
+    return ladder_part(ladder, plan.ladder.finding) if ladder and plan.ladder.finding else None
 
 
 def in_json(value: Any) -> Any:

@@ -27,12 +27,14 @@ class LaunchLadder(Struct, frozen=True):
     """What is stored about the arms of one launch.
 
     Attributes:
+        key: of the launch; empty if no ladder applies.
         finding: what they show; None if no ladder applies.
         why_not: why none applies; None if one does, or if none is stored.
         made_at: when they were tried; empty without a finding.
         tried: how many arms ran.
     """
 
+    key: str = ""
     finding: LadderFinding | None = None
     why_not: Reason | None = None
     made_at: str = ""
@@ -62,7 +64,7 @@ def ladder_for(found: "LookUp", subject: Subject, launch: LaunchIdentity, enviro
     if why_not is not None:
         return LaunchLadder(why_not=why_not)
     ran = sum(arm.status == "ran" for arm in ladder.arms)
-    return LaunchLadder(finding, None, ladder.made_at, ran)
+    return LaunchLadder(launch.key, finding, None, ladder.made_at, ran)
 
 
 def stored_ladder(report: Report, key: str) -> Ladder | None:
