@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers setup-all-parsers release-options demo test test-fast lint bench bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers setup-all-parsers release-options demo test test-fast lint bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -49,6 +49,9 @@ bench: setup-tool ## measure look-ups and command start-up
 
 bench-store: setup-tool ## measure the store against plain sqlite3
 	.venv/bin/python benchmarks/store.py
+
+bench-check: setup-tool ## measure `tuner check` over the published manifests
+	.venv/bin/python benchmarks/check.py
 
 bench-cold-start: setup setup-flag-live ## measure first and second starts of servers, in both environments
 	.venv/bin/python benchmarks/cold_start.py --python .envs/current/bin/python

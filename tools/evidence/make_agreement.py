@@ -9,7 +9,7 @@ from collections import Counter
 
 from tools.evidence.hand_read import SETTLED, SUSPICIOUS
 from tools.evidence.make_registry import CATALOGUE
-from tools.evidence.page import table, write
+from tools.evidence.page import shown, table, write
 
 UNSAFE = {"conditional", "reordered", "repeated"}
 AGREES = {
@@ -24,22 +24,23 @@ AGREES = {
 
 def main() -> None:
     """Write the page; end with 1 if a disagreement is not settled."""
-    parts = ["# What was found, against what reading the sources says", INTRODUCTION]
+    command = shown(".venv/bin/python", "-m", "tools.evidence.make_agreement")
+    parts = ["# What was found, against what reading the sources says", INTRODUCTION, command]
     unsettled = []
     for file in sorted(CATALOGUE.glob("*.jsonl")):
         found = verdicts(file.read_text(encoding="utf-8"))
         version = file.name.split("-")[1]
         parts += [f"## {file.stem}", counts(version, found), differences(version, found)]
         unsettled += [(version, name) for name in disagreeing(version, found) if (version, name) not in SETTLED]
-    write("agreement.md", *parts, "Made from the catalogues by `tools/evidence/make_agreement.py`.")
+    write("agreement.md", *parts, "Made by the command above from the catalogues, which `make catalogue` makes.")
     if unsettled:
         sys.exit(f"not settled: {unsettled}")
 
 
 INTRODUCTION = (
-    "`hand_read.py` names the architectures whose MoE layers a reader of the sources suspects of leaving the "
-    "registered order; all others were read as in order. Where the two differ, the code decides: the last column says "
-    "what it does.\n\n"
+    "`tools/evidence/hand_read.py` names the architectures whose MoE layers a reader of the sources suspects of "
+    "leaving the registered order; all others were read as in order. Where the two differ, the code decides: the last "
+    "column says what it does.\n\n"
     "Two of the suspicious have no line in a catalogue and were found unsafe as read. InternS2-Mobius, of which no "
     "config is published, is `repeated` in 0.32.0 with one that shares four blocks (`tests/test_probe_vllm.py`). The "
     "MTP draft of DeepSeek-V3 beside its target is `conditional` in 0.26.0 ([the GPU's page](registry-gpu.md))."

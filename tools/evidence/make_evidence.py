@@ -223,15 +223,16 @@ def uniform_row(folder: Path, environment: str) -> tuple[str, ...]:
     return environment, arm["said"], str(present), f"fast_moe_cold_start = {arm['flag']}"
 
 
-LOOKUP = "# CPU time of look-ups and command start-up"
-READING = "Median over the rounds; the ratio is to the first line in the same round."
+LOOKUP = "# CPU time of look-ups, command start-up and checks"
+READING = "Median over the rounds; the ratio is to the first line of the table in the same round."
 
 
 def bench_page(_: Path) -> None:
-    """The benchmark of look-ups, as it prints itself."""
-    script = "benchmarks/lookup.py"
-    printed = run(sys.executable, script).stdout.strip()
-    write("benchmarks.md", LOOKUP, shown(".venv/bin/python", script), printed, READING, made_here("evidence"))
+    """The benchmarks of look-ups and of checks, as they print themselves."""
+    parts = [LOOKUP]
+    for head, script in (("## Look-ups and starts", "benchmarks/lookup.py"), ("## Checks", "benchmarks/check.py")):
+        parts += [head, shown(".venv/bin/python", script), run(sys.executable, script).stdout.strip()]
+    write("benchmarks.md", *parts, READING, made_here("evidence"))
 
 
 def bad_input_page(folder: Path) -> None:

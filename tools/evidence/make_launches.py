@@ -209,7 +209,9 @@ def pages(documents: Sequence[Answer]) -> list[str]:
         "Seconds are those of the slowest rank, vLLM's import excluded.\n"
         "On the GPU machine, vLLM 0.26.0 honoured the flag as with torch before 2.11. Three of its lines were edited "
         "for that, and their hashes in RECORD made anew.\n"
-        "Made by `make_launches.py run`, with `--plain` for the plain launches, and `make_launches.py page`."
+        "The runs on CPUs are made by `make evidence-launches`, which writes this page.\n"
+        "Those on the GPU machine are made by `.venv/bin/python -m tools.evidence.make_launches run FILE.json`, with "
+        "`--plain` for the plain launches."
     )
     return [head, *[part for document in documents for part in section(document)]]
 
