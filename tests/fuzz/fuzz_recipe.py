@@ -43,7 +43,7 @@ spec:
     Frontend:
       extraPodSpec: {{mainContainer: {{image: x, command: [python3, -m, dynamo.frontend]}}}}
     Decode:
-      envs: [{{name: B, value: service}}]
+      envs: [{{name: VLLM_CACHE_ROOT, value: /cache/vllm}}]
       resources: {{limits: {{gpu: "2"}}}}
       extraPodSpec:
         volumes: [{{name: cache, emptyDir: {{medium: Memory}}}}]
@@ -51,7 +51,7 @@ spec:
           image: nvcr.io/nvidia/ai-dynamo/vllm-runtime:1.2.0
           command: [python3, -m, dynamo.vllm]
           args: [--model, {model}, --tensor-parallel-size, "2", --port, $(A), --compilation-config, '{{"mode": 3}}']
-          volumeMounts: [{{name: cache, mountPath: /root/.cache/vllm}}]
+          volumeMounts: [{{name: cache, mountPath: /cache}}]
     Prefill:
       extraPodSpec:
         mainContainer:
