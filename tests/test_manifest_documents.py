@@ -242,6 +242,31 @@ def test_a_dockerfile_in_a_fenced_block(language: str) -> None:
     assert '"1", "--compilation-config"' in appended("guide.md", text)
 
 
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "```yml",
+        "~~~YAML",
+        "```{code-block} yaml",
+        "``` {.yaml .numberLines}",
+        "```yaml title='x'",
+        "```kubernetes",
+        "```",
+    ],
+)
+@pytest.mark.parametrize("name", ["guide.md", "guide.mdx"])
+def test_fences_of_yaml(opening: str, name: str) -> None:
+    """The language in every way that documents write it; a manifest says itself what it is."""
+    fence = opening[:3]
+    assert only(name, f"{opening}\n# deploy\n{POD}{fence}\n").args == ("--model", MODEL)
+
+
+def test_a_script_that_writes_a_manifest_is_shell_text() -> None:
+    """What a here-document holds does not make the block YAML."""
+    block = f"cat <<EOF > pod.yaml\n{POD}EOF\nvllm serve m\n"
+    assert only("guide.md", f"```\n{block}```\n").args == ("m",)
+
+
 @pytest.mark.parametrize("block", ["a: [\n", "vllm serve m\n", "a: vllm serve m\n  b: 1\n"])
 def test_a_block_that_is_not_yaml_is_passed_by(block: str) -> None:
     """Documents leave parts out, and sentences stand in any block."""
@@ -369,6 +394,26 @@ spec:
 def test_lists_that_start_vllm_in_any_document(text: str) -> None:
     """Whatever the document is for: the list itself says what it starts."""
     assert only("x.yaml", text).args == ("m",)
+
+
+def test_an_image_in_parts() -> None:
+    """Charts have registry, repository, tag and digest one by one."""
+    text = """controllers:
+  vllm:
+    containers:
+      app:
+        image: {registry: ghcr.io, repository: ai/vllm-openai, tag: v0.19.1}
+        args: [--model, m]
+"""
+    launch = only("values.yaml", text)
+    assert (launch.args, launch.image, launch.image_line) == (("--model", "m"), "ghcr.io/ai/vllm-openai:v0.19.1", 5)
+
+
+def test_arguments_that_a_chart_may_add_hide() -> None:
+    """Where they go is said in the chart alone."""
+    command = "command: [vllm, serve, m]\n"
+    assert only("values.yaml", f"{command}extraArgs: [-cc.mode=3]\n").hidden == "extraArgs"
+    assert only("values.yaml", f"{command}extraArgs: []\n").hidden == ""
 
 
 def test_what_the_kubelet_expands() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 SHELL_SUFFIXES = frozenset({".sh", ".bash", ".sbatch", ".slurm"})
-MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
+MARKDOWN_SUFFIXES = frozenset({".md", ".markdown", ".mdx", ".qmd"})
 RESTRUCTURED_SUFFIXES = frozenset({".rst"})
 UNIT_SUFFIXES = frozenset({".service", ".container"})
 """Units of systemd, and Podman's Quadlets."""

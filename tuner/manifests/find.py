@@ -16,14 +16,21 @@ from tuner.manifests.files import (
     is_dockerfile,
 )
 from tuner.manifests.launch import ManifestLaunch
-from tuner.manifests.markdown import Block, excerpt_of, fences, indented_blocks, shell_launches_in
+from tuner.manifests.markdown import (
+    YAML_LANGUAGES,
+    Block,
+    excerpt_of,
+    fences,
+    indented_blocks,
+    language_of,
+    shell_launches_in,
+)
 from tuner.manifests.own_command import exported_launches
 from tuner.manifests.restructured import restructured_blocks
 from tuner.manifests.shell.launches import shell_launches
 from tuner.manifests.unit import unit_launches
 from tuner.manifests.yaml.launches import yaml_launches
 
-_YAML_BLOCKS = frozenset({"yaml", "yml"})
 _OTHER_BLOCKS: dict[str, Callable[[str], Iterator[ManifestLaunch]]] = {
     "dockerfile": dockerfile_launches,
     "docker": dockerfile_launches,
@@ -75,10 +82,11 @@ def _in_block(text: str, block: Block, shape: str) -> Iterator[ManifestLaunch]:
     """The launches in one block. A block that is not what its language says has none."""
     yield from shell_launches_in(text, block, shape=shape)
     excerpt = excerpt_of(text, block)
-    other = _OTHER_BLOCKS.get(block.language)
+    language = language_of(block, excerpt.text)
+    other = _OTHER_BLOCKS.get(language)
     if other is not None:
         yield from placed(other(excerpt.text), excerpt)
-    elif block.language in _YAML_BLOCKS:
+    elif language in YAML_LANGUAGES:
         try:
             yield from list(yaml_launches(text, excerpt))
         except ValueError:  # documents leave out parts that their readers fill in

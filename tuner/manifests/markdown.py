@@ -10,10 +10,17 @@ from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.shell.launches import shell_launches
 
 _LINE = re.compile(r"[^\n]*(?:\n|\Z)")
-_OPENING = re.compile(r"([ \t]*)(```+|~~~+)[ \t]*([\w.+-]*)")
+_OPENING = re.compile(r"([ \t]*)(```+|~~~+)[ \t]*(?:\{(?:code(?:-block|-cell)?\}[ \t]*|\.)?)?([\w.+-]*)")
+"""A fence and the language behind it, also as Pandoc (`{.yaml}`) and MyST (`{code-block} yaml`) write it."""
 _INDENT = 4
 """Columns that make a paragraph a block of code (CommonMark 0.31.2, 4.4)."""
-_SHELL = frozenset({"", "bash", "sh", "shell", "console", "zsh", "text"})
+SHELL_LANGUAGES = frozenset(
+    {"", "bash", "sh", "shell", "console", "zsh", "ksh", "text", "txt", "plaintext", "terminal"}
+    | {"bash-session", "sh-session", "shell-session", "shellsession", "shellscript"}
+)
+YAML_LANGUAGES = frozenset({"yaml", "yml", "yaml+jinja", "compose", "docker-compose", "kubernetes", "k8s"})
+_MANIFEST = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n|---[ \t]*\n)*(?:apiVersion|kind|services|version):[ \n]")
+"""How a manifest begins, behind comments."""
 
 
 class Block(NamedTuple):
@@ -68,6 +75,11 @@ def excerpt_of(text: str, block: Block) -> Excerpt:
     return Excerpt(text, block.start, block.stop, block.indent, block.line)
 
 
+def language_of(block: Block, code: str) -> str:
+    """The language of a block: the one that it names, or YAML where it names none and begins as a manifest does."""
+    return "yaml" if not block.language and _MANIFEST.match(code) else block.language
+
+
 def has_fences(text: str) -> bool:
     """Whether a text holds a fenced block."""
     return next(fences(text), None) is not None
@@ -116,6 +128,6 @@ def markdown_launches(text: str) -> Iterator[ManifestLaunch]:
 
 def shell_launches_in(text: str, block: Block, *, shape: str) -> Iterator[ManifestLaunch]:
     """The launches in a block of shell text; none if it is of another language."""
-    if block.language in _SHELL:
-        excerpt = excerpt_of(text, block)
+    excerpt = excerpt_of(text, block)
+    if language_of(block, excerpt.text) in SHELL_LANGUAGES:
         yield from placed(shell_launches(excerpt.text, shape=shape), excerpt)

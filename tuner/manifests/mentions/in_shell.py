@@ -12,7 +12,8 @@ from functools import cached_property
 from itertools import dropwhile, pairwise
 
 from tuner.manifests.image import parse_image, seems_to_serve
-from tuner.manifests.mentions.mention import MENTION, Lines, Mention
+from tuner.manifests.markdown import SHELL_LANGUAGES, excerpt_of, fences
+from tuner.manifests.mentions.mention import CONFIG_OPTION, MENTION, Lines, Mention
 from tuner.manifests.shell.programs import NO_LAUNCH
 
 _PART = re.compile(
@@ -72,7 +73,6 @@ _SCRIPT = re.compile(
     r"[^&]*>>?[ \t]*\S*(?:\.sh|\.bash|\.service|\.ya?ml|\.py|[Dd]ockerfile|\.sbatch|\.slurm|[\w}]+)\"?"
 )
 _STREAM = re.compile(r"(?:2|&)?>>?[ \t]*(?:/dev/\S*|\S*\.(?:log|txt|out|err|md)|&\d|)\"?")
-_OPTION = re.compile(r"--compilation[-_]config\b")
 _LIST = re.compile(
     r"[\"']vllm[\"']\s*,\s*[\"']serve[\"']|[\"']-m[\"']\s*,\s*[\"'](?:vllm\.entrypoints|dynamo\.vllm)[\w.]*[\"']"
     r"|^[ \t]*-[ \t]+[\"']?vllm[\"']?[ \t]*\n[ \t]*-[ \t]+[\"']?serve\b"
@@ -83,9 +83,6 @@ _IMAGE = re.compile(r"^[ \t-]*[\"']?(?:\w*_)?[iI]mage(?:_\w+)?[\"']?[ \t]*[:=][ 
 _MAX_DEPTH = 3
 """Strings in strings that are looked into."""
 
-FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-"""A fenced block of Markdown: its fence, its language, its text."""
-SHELL_LANGUAGES = ("", "bash", "sh", "shell", "console", "zsh", "text", "shell-session", "shellscript")
 SERVE = "`vllm serve`"
 UNKNOWN_OPTIONS = "arguments of vLLM with a compilation config"
 
@@ -130,11 +127,10 @@ def shell_mentions(text: str) -> Iterator[Mention]:
 
 def fenced_mentions(text: str) -> Iterator[Mention]:
     """The places in the shell blocks of Markdown."""
-    lines = Lines(text)
-    for block in FENCE.finditer(text):
-        if block[2].lower() in SHELL_LANGUAGES:
-            above = lines.at(block.start(3)) - 1
-            yield from (mention.moved(above) for mention in shell_mentions(block[3]))
+    for block in fences(text):
+        if block.language in SHELL_LANGUAGES:
+            code = excerpt_of(text, block).text
+            yield from (mention.moved(block.line - 1) for mention in shell_mentions(code))
 
 
 def written_mentions(text: str) -> Iterator[Mention]:
@@ -253,7 +249,7 @@ def _of_words(command: _Command, words: Sequence[_Word], program: str, depth: in
     first, last = command.words[0].line, command.words[-1].line
     for form, line in _forms(words, program):
         yield Mention(line, form, first, last)
-    if any(_OPTION.match(word.text) for word in command.words):
+    if any(CONFIG_OPTION.match(word.text) for word in command.words):
         yield Mention(first, UNKNOWN_OPTIONS, first, last, weak=True)
     for word in command.words if depth < _MAX_DEPTH else ():
         if (word.quoted or program == _ALIAS) and MENTION.search(word.text):
@@ -383,7 +379,7 @@ def _of_value(word: _Word, name: str, value: str, depth: int) -> Iterator[Mentio
     if _NO_COMMAND.fullmatch(name):
         return
     last = word.line + word.text.count("\n")
-    if _OPTION.search(value):
+    if CONFIG_OPTION.search(value):
         yield Mention(word.line, UNKNOWN_OPTIONS, word.line, last, weak=True)
     if value.strip() in {"vllm serve", "vllm"}:
         yield Mention(word.line, SERVE, word.line, last)

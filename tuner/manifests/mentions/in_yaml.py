@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tuner.manifests.image import parse_image, seems_to_serve
+from tuner.manifests.markdown import has_fences
 from tuner.manifests.mentions.in_shell import (
-    FENCE,
     UNIT_LINE,
     UNKNOWN_OPTIONS,
     fenced_mentions,
     form_of_words,
     shell_mentions,
 )
-from tuner.manifests.mentions.mention import MENTION, Lines, Mention
+from tuner.manifests.mentions.mention import CONFIG_OPTION, MENTION, Lines, Mention
 from tuner.manifests.yaml.source import Mapping, Node, Scalar, is_switched_off, items_of, read_documents, text_of
 from tuner.manifests.yaml.source import Sequence as List
 
@@ -26,7 +26,6 @@ _PROSE = frozenset(
 _VECTORS = ("command", "args", "entrypoint")
 _PIPELINES = ("jobs", "steps", "stages", "script")
 """Keys of files that say what to run in an image: the image's own entrypoint does not run there."""
-_OPTION = re.compile(r"--compilation[-_]config\b")
 _SCRIPT = re.compile(r"\S*\.sh")
 _RAY_SCRIPTS = re.compile(r"(?:.*/)?(?:multi-node-serving|run_cluster)\.sh")
 """They start Ray, not vLLM (vLLM's examples/online_serving)."""
@@ -113,7 +112,7 @@ def _of_place(lines: Lines, document: Node, place: _Place, depth: int) -> Iterat
         yield _in(lines, node.line, form, holder)
     elif isinstance(node, List):
         yield from _of_list(lines, node, holder)
-    elif isinstance(node, Scalar) and holder is not None and _is_added(place) and _OPTION.match(node.text):
+    elif isinstance(node, Scalar) and holder is not None and _is_added(place) and CONFIG_OPTION.match(node.text):
         yield _in(lines, node.line, UNKNOWN_OPTIONS, holder)
     elif isinstance(node, Scalar) and MENTION.search(node.text) and place.key not in _PROSE:
         image = _image(document, place)
@@ -154,15 +153,16 @@ def _of_list(lines: Lines, node: List, holder: Mapping | None) -> Iterator[Menti
     block = holder if holder is not None and _is_container(holder) else node
     if form := form_of_words(texts):
         yield _in(lines, node.line, form, block)
-    elif any(_OPTION.match(item) for item in texts):
+    elif any(CONFIG_OPTION.match(item) for item in texts):
         is_patch = holder is not None and holder.get("op") is not None
         yield _in(lines, node.line, UNKNOWN_OPTIONS, block, weak=not is_patch)
 
 
 def _is_added(place: _Place) -> bool:
-    """Whether a patch of JSON (RFC 6902) adds a text to what another file says."""
+    """Whether a patch of JSON (RFC 6902), or a parameter of Helm, adds a text to what another file says."""
     holder = place.holders[-1]
-    return holder.get("op") is not None and holder.get("value") is place.node
+    is_parameter = "." in (text_of(holder.get("name")) or "")
+    return (is_parameter or holder.get("op") is not None) and holder.get("value") is place.node
 
 
 def _is_container(holder: Mapping) -> bool:
@@ -243,7 +243,7 @@ def _mentions_of_text(text: str, depth: int) -> Sequence[Mention]:
             return list(yaml_mentions(text, depth + 1))
         except ValueError:
             pass
-    return list(fenced_mentions(text) if FENCE.search(text) else shell_mentions(UNIT_LINE.sub("", text)))
+    return list(fenced_mentions(text) if has_fences(text) else shell_mentions(UNIT_LINE.sub("", text)))
 
 
 def _of_kind(lines: Lines, document: Node) -> Iterator[Mention]:

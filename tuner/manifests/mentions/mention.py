@@ -7,10 +7,12 @@ from itertools import accumulate
 
 MENTION = re.compile(
     r"vllm|engine_kwargs|compilation[-_]config|\bLLM\(|EngineArgs\(|AsyncLLMEngine|kaito\.sh|modelserving|ray\.serve\.llm"
-    r"|llm-d",
+    r"|llm-d|-cc\.[a-z]",
     re.IGNORECASE,
 )
 """A text without any of these starts no vLLM, and need not be read closely."""
+CONFIG_OPTION = re.compile(r"--compilation[-_]config\b|-cc\.[a-z_]")
+"""The option of vLLM's server that sets a compilation config, or one of its keys."""
 
 
 class Lines:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 
 from tuner.manifests.docker import INSTRUCTION
-from tuner.manifests.files import MARKDOWN_SUFFIXES, WINDOWS_SUFFIXES, YAML_SUFFIXES, is_dockerfile
+from tuner.manifests.files import MARKDOWN_SUFFIXES, SHELL_SUFFIXES, WINDOWS_SUFFIXES, YAML_SUFFIXES, is_dockerfile
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import ManifestLaunch, UnreadLaunch
+from tuner.manifests.markdown import SHELL_LANGUAGES, YAML_LANGUAGES, excerpt_of, fences, language_of
 from tuner.manifests.mentions.in_python import python_mentions
-from tuner.manifests.mentions.in_shell import FENCE, UNIT_LINE, form_of_words, shell_mentions, written_mentions
+from tuner.manifests.mentions.in_shell import UNIT_LINE, form_of_words, shell_mentions, written_mentions
 from tuner.manifests.mentions.in_yaml import yaml_mentions
 from tuner.manifests.mentions.mention import MENTION, Lines, Mention
 from tuner.manifests.unit_text import without_taken_back
@@ -33,6 +34,7 @@ _STARTS = re.compile(
 )
 _COMMENT = re.compile(r"^[ \t]*(?:#|//|\{\{-?\s*/\*).*$", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^([ \t]*)\.\. (?:code-block|code|sourcecode|prompt)::[ \t]*([\w+-]*).*$")
+_QUOTATION = re.compile(r"^[ \t]*>[ \t]?", re.MULTILINE)
 _SECTION = re.compile(r"^[ \t]*\[[^\]\n]+\][ \t]*$", re.MULTILINE)
 _SCRIPT = re.compile(r"[\w./$-]+\.sh\b")
 _CONTINUED = re.compile(r"[\^`](?=\r?\n)")
@@ -104,7 +106,7 @@ def _mentions(name: str, text: str) -> Iterator[Mention]:
     elif is_dockerfile(name):
         yield from _of_dockerfile(text)
     else:
-        yield from _BY_SUFFIX.get(suffix, shell_mentions)(text)
+        yield from _BY_SUFFIX.get(suffix, _of_text)(text)
 
 
 def _of_yaml(text: str) -> Iterator[Mention]:
@@ -115,13 +117,13 @@ def _of_yaml(text: str) -> Iterator[Mention]:
 
 
 def _of_markdown(text: str) -> Iterator[Mention]:
-    """The places in fenced blocks, by their language; one without a language may be commands."""
-    lines = Lines(text)
-    for block in FENCE.finditer(text):
-        look = _BY_LANGUAGE.get(block[2].lower())
-        if look is not None and MENTION.search(block[3]):
-            above = lines.at(block.start(3)) - 1
-            yield from (mention.moved(above) for mention in look(block[3]))
+    """The places in fenced blocks, by their language, also in quotations; one without a language may be commands."""
+    unquoted = _QUOTATION.sub("", text)
+    for block in fences(unquoted):
+        code = excerpt_of(unquoted, block).text
+        look = _BY_LANGUAGE.get(language_of(block, code))
+        if look is not None and MENTION.search(code):
+            yield from (mention.moved(block.line - 1) for mention in look(code))
 
 
 def _of_rst(text: str) -> Iterator[Mention]:
@@ -233,6 +235,7 @@ def _of_dockerfile(text: str) -> Iterator[Mention]:
 
 
 _BY_SUFFIX: dict[str, Look] = {
+    **dict.fromkeys(("", *SHELL_SUFFIXES), shell_mentions),
     ".py": python_mentions,
     ".ipynb": _of_notebook,
     ".rst": _of_rst,
@@ -245,10 +248,9 @@ _BY_SUFFIX: dict[str, Look] = {
     ".toml": _of_text,
 }
 _BY_LANGUAGE: dict[str, Look] = {
-    **dict.fromkeys(
-        ("", "bash", "sh", "shell", "console", "zsh", "text", "shell-session", "shellscript"), shell_mentions
-    ),
-    **dict.fromkeys(("yaml", "yml"), _of_yaml),
+    **dict.fromkeys(SHELL_LANGUAGES, shell_mentions),
+    **dict.fromkeys(("fish", "make", "makefile", "just"), shell_mentions),
+    **dict.fromkeys((*YAML_LANGUAGES, "json"), _of_yaml),
     **dict.fromkeys(("python", "py", "python3"), python_mentions),
     **dict.fromkeys(("dockerfile", "docker"), _of_dockerfile),
     **dict.fromkeys(("ini", "systemd"), _of_unit),

@@ -30,6 +30,8 @@ _NEVER_STARTED = frozenset({"exec", "ephemeralContainers"})
 """Keys of commands that run beside a server: in probes and hooks, or by hand."""
 _SIDECAR = "Always"
 """The restart policy of a container that starts before the others and stays."""
+_FURTHER = re.compile(r"(?:extra|additional|more|server|engine|vllm)_?-?(?:args|arguments)", re.IGNORECASE)
+"""Keys of arguments that a chart may add to a command."""
 _MAX_EXPANDED = 2**20
 """Characters of variables that the texts of one list may take in."""
 
@@ -133,7 +135,14 @@ def container_launches(
     words = None if command else _of_entrypoint(container, arguments)
     words = words if words is not None else vector_arguments(vector) or warm_arguments(vector)
     if words is not None:
-        yield ManifestLaunch(shape, name, container.line, words, hidden=hidden_in(words), **surroundings)
+        hidden = hidden_in(words) or _further_arguments(container)
+        yield ManifestLaunch(shape, name, container.line, words, hidden=hidden, **surroundings)
+
+
+def _further_arguments(container: Mapping) -> str:
+    """The key beside a command that names further arguments, as values of charts have it; empty if there is none."""
+    further = (key for key, value in container.pairs if _FURTHER.fullmatch(key) and (items_of(value) or text_of(value)))
+    return next(further, "")
 
 
 def _script_of(container: Mapping, vector: list[Argument], nodes: list[Node]) -> Node | None:
@@ -164,11 +173,25 @@ def surroundings_of(container: Mapping, pod: Mapping, env: Variables[str, str | 
     """What surrounds the arguments of a container, as fields of `ManifestLaunch`."""
     image = container.get("image")
     return {
-        "image": text_of(image) or None,
+        "image": image_of(container),
         "image_line": image.line if image else 0,
         "env": env,
         "pod": pod_of(container, pod),
     }
+
+
+def image_of(container: Mapping) -> str | None:
+    """The image of a container as one text; charts have it in parts. None if it is not stated."""
+    image = container.get("image")
+    if not isinstance(image, Mapping):
+        return text_of(image) or None
+    registry, repository, tag, digest = (
+        text_of(image.get(part)) for part in ("registry", "repository", "tag", "digest")
+    )
+    name = (
+        "/".join(filter(None, [registry, repository])) + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
+    )
+    return name if repository else None
 
 
 def arguments_of(
@@ -323,5 +346,5 @@ def _texts_of_volume(volume: Mapping, config_maps: Variables[str, Variables[str,
 
 def _of_entrypoint(container: Mapping, arguments: list[Argument]) -> tuple[Argument, ...] | None:
     """The arguments of a container without a command, where its image's entrypoint is known to launch vLLM."""
-    image = text_of(container.get("image"))
+    image = image_of(container)
     return tuple(arguments) if image and parse_image(image).serves else None
