@@ -63,6 +63,11 @@ def front(text: str) -> Callable[[Lines], Lines]:
     return lambda lines: [text + line for line in lines]
 
 
+def around(before: str, behind: str) -> Callable[[Lines], Lines]:
+    """Text in front of each line and behind it."""
+    return lambda lines: [before + line + behind for line in lines]
+
+
 def wrapped(**record: object) -> Callable[[Lines], Lines]:
     """Each line in a JSON object, at the place that says `LINE`."""
     return lambda lines: [
@@ -165,6 +170,13 @@ WRAPPINGS: dict[str, Callable[[Lines], Lines]] = {
     "colours that lost their ESC byte": coloured(""),
     "colours as `cat -v` prints them": coloured("^["),
     "colours as rsyslog prints them": coloured("#033"),
+    "colours in JSON's spelling": coloured("\\u001B"),
+    "colours in the shell's spelling": coloured("\\e"),
+    "colours as an editor names them": coloured("<ESC>"),
+    "colours as HTML has them": coloured("&#27;"),
+    "colours as an old console of Windows prints them": coloured("\u2190"),
+    "a colour around each line that lost its ESC byte": around("[38;5;12m", "[0m"),
+    "a colour of one byte around each line": around("\x9b32m", "\x9b0m"),
     "kubectl --prefix": front("[pod/llm-0/vllm] "),
     "kubectl --timestamps": front(f"{TIME} "),
     "kubectl --prefix --timestamps": front(f"[pod/llm-0/vllm] {TIME} "),
@@ -182,6 +194,7 @@ WRAPPINGS: dict[str, Callable[[Lines], Lines]] = {
     "logcli, JSON": wrapped(labels={"pod": "llm-0"}, line="LINE", timestamp=TIME),
     "CloudWatch": wrapped(**{"@timestamp": TIME, "@message": "LINE", "@logStream": "vllm/vllm/1"}),
     "Google Cloud": wrapped(textPayload="LINE", resource={"type": "k8s", "labels": {"pod_name": "llm-0"}}),
+    "Azure": wrapped(LogMessage="LINE", PodName="llm-0", LogSource="stderr"),
     "an actor of Ray": ONE_RAY,
     "an actor of Ray in colours": front("\x1b[36m(ServeReplica:llm:LLMServer pid=5, ip=10.0.0.5)\x1b[0m "),
     "an actor of Ray whose colours lost their ESC byte": front("[36m(vLLMHttpServer pid=5)[0m "),

@@ -28,9 +28,13 @@ _MAX_FRONTS = 12
 _MAX_WRAPPINGS = 3
 """JSON objects around one line."""
 
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_LOST_ESCAPE = re.compile(r"(?:\^\[|#033|\\x1b|\\u001b|\\033|\u241b|\ufffd)?\[[0-9;]{1,20}m")
+_ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[0-9;?]*[A-Za-z]")
+_SPELT_ESCAPE = r"\^\[|#033|&#27;|\\(?:x1b|u001b|033|e)|<(?:ESC|0x1b)>|\u241b|\u2190|\ufffd"
+_LOST_ESCAPE = re.compile(rf"(?:{_SPELT_ESCAPE})?\[[0-9;]{{1,20}}m", re.IGNORECASE)
 """A colour whose ESC byte was dropped or spelt out, as in pasted, exported and `cat -v` logs."""
+_LOST_AT_END = re.compile(rf"{_LOST_ESCAPE.pattern}\Z", re.IGNORECASE)
+_LONGEST_LOST = 30
+"""Characters of such a colour."""
 _ACTOR = r"\((?:(?P<name>[^()\s][^()]{0,149}?) )?pid=(?P<pid>\d{1,10})(?:, [^()]{1,199})?\)"
 _PROCESS = re.compile(_ACTOR)
 _FRONT = re.compile(
@@ -54,14 +58,14 @@ _FILE = re.compile(_ANY_FILE.pattern + r"(?:\[[\w.:-]{1,99}\] )?$")
 _FUNCTION = re.compile(r"\s*(?:TRACE|DEBUG|INFO|WARN|ERROR)\s+(\w{1,99})(?:\.[\w<>]{1,99})?: (?:\[[\w.:-]{1,99}\] )?")
 """Dynamo's module and function."""
 _TAG = re.compile(r"\[[\w.:-]{1,99}\] ")
-_TEXT_KEYS = ("log", "MESSAGE", "line", "textPayload", "@message", "message", "msg", "event")
-"""A whole line: Docker's json-file driver and Fluent Bit, `journalctl -o json`, Loki, Google Cloud, CloudWatch.
+_TEXT_KEYS = ("log", "MESSAGE", "line", "textPayload", "@message", "LogMessage", "message", "msg", "event")
+"""A whole line: Docker's json-file driver and Fluent Bit, `journalctl -o json`, Loki, Google Cloud, CloudWatch, Azure.
 A message alone: vLLM's JSON formatter, Dynamo, structlog."""
 _PROCESS_KEYS = ("vllm_process_name", "processName")
 """vLLM's own name of a process (0.32.0), and the one of Python's logging."""
 _PID_KEYS = ("process", "pid")
 _SOURCE_KEYS = (
-    *("pod", "pod_name", "container_name", "CONTAINER_NAME", "@logStream", "logStreamName"),
+    *("pod", "pod_name", "PodName", "container_name", "CONTAINER_NAME", "@logStream", "logStreamName"),
     *("_HOSTNAME", "_SYSTEMD_UNIT", "SYSLOG_IDENTIFIER"),
 )
 _LABEL_KEYS = ("kubernetes", "labels", "resource")
@@ -142,12 +146,17 @@ def _message(text: str, look: _Look, outside: _Front, wrappings: int) -> Message
     if at < 0:
         return None
     head = _LOST_ESCAPE.sub("", text[:at])
-    body = head + text[at:]
+    body = head + _without_colour_at_end(text[at:].rstrip())
     front = _front(body)
     front = _Front(outside.sources + front.sources, outside.actors + front.actors, front.end)
     if body.startswith("{", front.end):
         return _structured(body[front.end :], look, front, wrappings)
     return _plain(head, body, look, front)
+
+
+def _without_colour_at_end(text: str) -> str:
+    match = _LOST_AT_END.search(text, max(0, len(text) - _LONGEST_LOST))
+    return text[: match.start()] if match else text
 
 
 def _front(body: str) -> _Front:
