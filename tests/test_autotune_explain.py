@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive_samples import ENVIRONMENT
 from compiled_samples import made_file
 from explain_bench import Bench
 from factors_samples import FOLDER, NEW, changed, factors
@@ -20,7 +21,7 @@ from tuned_samples import ARCHITECTURE, FLASHINFER, GPU, SHARED, of_rank, ranked
 from rules.autotune import OFF, Keeping, Naming, autotune_of
 from tuner.arguments.autotune import autotune_is_on, autotune_wish
 from tuner.arguments.serve_arguments import parse
-from tuner.compile_cache.autotune_launch import OWN_FOLDER
+from tuner.compile_cache.autotune_launch import OWN_FOLDER, second_start_may_hang
 from tuner.compile_cache.autotune_name import autotune_name
 from tuner.environment.flashinfer import FlashInfer, flashinfer_of
 
@@ -175,6 +176,26 @@ def test_flashinfer_is_read_from_files(bench: Bench, tmp_path: Path) -> None:
     assert flashinfer_of([str(tmp_path)]) is None
 
 
+@pytest.mark.parametrize(
+    ("vllm", "args", "hangs"),
+    [
+        ("0.28.0", ["-tp", "2"], True),
+        ("0.28.0", [], False),
+        ("0.28.0", ["-tp", "2", OFF], False),
+        ("0.26.0", ["-tp", "2"], False),
+        ("0.32.0", ["-tp", "2"], False),
+    ],
+)
+def test_a_second_start_that_may_hang(vllm: str, args: list[str], hangs: bool, bench: Bench, tmp_path: Path) -> None:
+    """Several ranks of 0.27.0 to 0.31.0, with FlashInfer, on CUDA, unless autotune is off."""
+    (site,) = (bench.folder / "env").glob("lib/python*/site-packages")
+    environment = structs.replace(ENVIRONMENT, vllm=vllm, site=(str(site),))
+    arguments = parse(["m", *args])
+    assert second_start_may_hang(environment, arguments) is hangs
+    assert not second_start_may_hang(structs.replace(environment, site=(str(tmp_path),)), arguments)
+    assert not second_start_may_hang(structs.replace(environment, platform="rocm"), arguments)
+
+
 # ---- answers
 
 
@@ -261,7 +282,7 @@ def test_another_gpu_is_a_miss_that_stays(bench: Bench) -> None:
     ("ranks", "files", "answer", "hangs"),
     [
         (1, {SHARED: tuned()}, "hit", False),
-        (2, {SHARED: tuned()}, "hit", True),
+        (2, {SHARED: tuned()}, "unknown", True),
         (1, {SHARED: b"{"}, "miss", False),
         (1, ranked(1), "miss", False),
     ],
@@ -323,6 +344,15 @@ def test_a_folder_of_its_own_is_looked_in(bench: Bench, tmp_path: Path) -> None:
     tree_in(tmp_path / "own", ranked(1), str(name))
     answer = answer_of(bench, **{OWN_FOLDER: str(tmp_path / "own")})
     assert (answer["answer"], answer["path"]) == ("hit", name)
+
+
+def test_sentences_fit_a_terminal(bench: Bench) -> None:
+    """They are wrapped, and an option is never cut."""
+    bench.will_say(on_cuda("0.26.0", 2))
+    lines = bench.ask(code=6).out.splitlines()
+    sentences = lines[lines.index("autotune: miss") + 1 : -2]
+    assert max(map(len, sentences)) <= 80
+    assert f"  Where starts must be fast, give {OFF}: nothing is" in sentences
 
 
 # ---- compared with a warm-up

@@ -18,6 +18,7 @@ from cache.compiled.archive.manifest import Manifest
 from cache.compiled.autotune import Rank, cold_ranks, ranks_of, tuned_files
 from cache.compiled.entry import CacheEntry, EntryKind
 from cache.compiled.layout import content_of, read_root
+from cache.compiled.publish import publish, staging_folder
 from cache.compiled.warm_record import WarmRecord, record_document, write_record
 
 OTHER = f"flashinfer_autotune_cache/0.6.11.post2/103a/{'ab' * 32}"
@@ -152,6 +153,14 @@ def test_list_shows_a_mixed_tree(tmp_path: Path) -> None:
     out = tuner("cache", "list", "--cache-root", tmp_path, code=0).out
     assert "autotune  c0e08888381a" in out
     assert "unfinished: mixed: rank 1 is cold, others are warm" in out
+
+
+def test_a_warm_up_moves_its_tree_into_place(tmp_path: Path) -> None:
+    """All files of all ranks with one rename, and the record will name the folder."""
+    staging = staging_folder(tmp_path)
+    tree_in(staging, ranked(2))
+    assert publish(staging, tmp_path) == ([TREE], [])
+    assert sorted(path.name for path in (tmp_path / TREE).iterdir()) == [of_rank(0), of_rank(1)]
 
 
 # ---- what is removed

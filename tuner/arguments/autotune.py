@@ -25,6 +25,12 @@ def autotune_wish(arguments: ServeArguments) -> bool | None:
     return None
 
 
+def measuring_ranks(arguments: ServeArguments) -> int:
+    """How many ranks measure together: all of vLLM's world, which spans data-parallel replicas of MoE models."""
+    serving = arguments.serving
+    return serving.tensor_parallel_size * serving.pipeline_parallel_size * serving.data_parallel_size
+
+
 def _kernel_config(settings: Sequence[Setting]) -> Mapping[str, Any]:
     """The kernel config that vLLM keeps, which is the last one; empty if there is none, or if it is not an object."""
     try:

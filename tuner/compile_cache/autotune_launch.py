@@ -12,18 +12,21 @@ from cache.compiled.autotune import FOLDER, ranks_of, tuned_files
 from cache.compiled.entry import EntryKind
 from cache.compiled.files import list_items
 from cache.compiled.layout import content_of
-from rules.autotune import autotune_of
+from rules.autotune import Keeping, autotune_of
 from rules.errors import ErrorKind, TunerError
-from tuner.arguments.autotune import autotune_is_on
+from tuner.arguments.autotune import autotune_is_on, measuring_ranks
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.compile_cache.autotune_name import autotune_name
 from tuner.compile_cache.autotune_prediction import Tree, TreeLaunch
 from tuner.compile_cache.prune import opened_root
+from tuner.environment.environment import Environment
 from tuner.environment.flashinfer import flashinfer_of
 from tuner.launch.plan import Plan
 
 OWN_FOLDER = "VLLM_FLASHINFER_AUTOTUNE_CACHE_DIR"
 """The folder of the trees, in place of one below the cache root (vllm/envs.py, 0.22.0 to 0.33.0)."""
+FLASHINFER_PLATFORM = "cuda"
+"""The platform on which vLLM uses FlashInfer."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 _SPREADING = {"--nnodes", "-n", "--distributed-executor-backend"}
 """Options with which ranks may run on other nodes."""
@@ -77,6 +80,20 @@ def tree_launch(plan: Plan, factors: Mapping[str, Any], folder: Path) -> TreeLau
         present={name: value for name, value in present.items() if value is not None},
         writable=_is_writable(folder),
     )
+
+
+def second_start_may_hang(environment: Environment, arguments: ServeArguments) -> bool:
+    """Whether a start that finds what an earlier one measured may hang: see docs/evidence/autotune.md.
+
+    Args:
+        environment: where it serves.
+        arguments: of the launch, read.
+    """
+    span = autotune_of(environment.vllm)
+    if span is None or span.keeping is not Keeping.SHARED or measuring_ranks(arguments) == 1:
+        return False
+    runs = environment.platform == FLASHINFER_PLATFORM and autotune_is_on(arguments)
+    return runs and flashinfer_of(environment.site) is not None
 
 
 def _is_spread(arguments: ServeArguments) -> bool:

@@ -113,6 +113,8 @@ _MAY_HANG = (
     "With several ranks vLLM 0.27.0 to 0.31.0 may hang at a start that finds a warm tree (vllm pull request 54618): "
     f"remove the tree before each start, or give {OFF}."
 )
+_ALL_WARM = "All ranks find their kernels in the tree of this launch."
+_ONE_FILE = "The tree is there. All ranks load one file, and whether each finds its own kernels in it is not known."
 _UNCOMPARED = "The versions of cuBLAS and cuDNN were not compared: FlashInfer refuses the tree if they differ."
 
 
@@ -272,9 +274,9 @@ def _compared(launch: TreeLaunch, tree: Tree, file: TunedFile) -> TreePrediction
             reason = f"FlashInfer refuses the tree: {name} is {value} here, and was {before}."
             advice = "Remove this folder: FlashInfer does not write over what another environment made."
             return _answer(launch, TreeAnswer.MISS, reason, tree=tree, advice=advice)
-    several = launch.span is not None and launch.span.keeping is Keeping.SHARED and launch.ranks != 1
-    reasons = ("All ranks find their kernels in the tree of this launch.", _UNCOMPARED)
-    return _answer(launch, TreeAnswer.HIT, *reasons, tree=tree, advice=_MAY_HANG if several else "")
+    if launch.span is not None and launch.span.keeping is Keeping.SHARED and launch.ranks != 1:
+        return _answer(launch, TreeAnswer.UNKNOWN, _ONE_FILE, _UNCOMPARED, tree=tree, advice=_MAY_HANG)
+    return _answer(launch, TreeAnswer.HIT, _ALL_WARM, _UNCOMPARED, tree=tree)
 
 
 def _miss(launch: TreeLaunch, reason: str, tree: Tree | None = None) -> TreePrediction:

@@ -13,7 +13,7 @@ from cache.compiled.files import read_bytes
 from cache.compiled.layout import CacheRoot
 from cache.compiled.warm_record import WarmRecord, read_records
 from rules.errors import ErrorKind, TunerError
-from tuner.compile_cache.autotune_launch import tree_launch, tree_place
+from tuner.compile_cache.autotune_launch import FLASHINFER_PLATFORM, tree_launch, tree_place
 from tuner.compile_cache.autotune_prediction import TreePrediction, predict_tree
 from tuner.compile_cache.difference import Difference, Effect, known_differences
 from tuner.compile_cache.factors import launch_factors
@@ -27,9 +27,6 @@ from tuner.launch.plan import Plan
 
 ARTIFACTS = Path("torch_compile_cache", "torch_aot_compile")
 """Below a cache root; one folder a key (vllm/compilation/decorators.py, 0.16.0 to 0.33.0)."""
-
-FLASHINFER_PLATFORM = "cuda"
-"""The platform on which vLLM uses FlashInfer."""
 
 
 @dataclass(frozen=True)

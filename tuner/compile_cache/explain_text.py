@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 from tuner.compile_cache.autotune_prediction import TreePrediction
@@ -24,6 +25,8 @@ SOURCES = {
 MOST = 12
 """Differences that are shown; the JSON document holds all."""
 WIDTH = 60
+TERMINAL = 80
+"""Columns of a line of prose."""
 
 
 def explanation_text(explanation: Explanation) -> str:
@@ -41,10 +44,24 @@ def explanation_text(explanation: Explanation) -> str:
 
 def _tree(tree: TreePrediction) -> list[str]:
     """What the launch would find of FlashInfer's autotune, and what to do."""
-    lines = [f"autotune: {tree.answer}", *map("  {}".format, tree.reasons)]
+    lines = [f"autotune: {tree.answer}"]
+    for sentence in filter(None, (*tree.reasons, tree.advice)):
+        lines += _paragraph(sentence)
     if tree.path:
         lines.append(f"  tree: {tree.path}")
-    return [*lines, f"  {tree.advice}"] if tree.advice else lines
+    return lines
+
+
+def _paragraph(sentence: str) -> list[str]:
+    """A sentence in lines that fit a terminal; options are not cut."""
+    return wrap(
+        sentence,
+        TERMINAL,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _compared(explanation: Explanation) -> list[str]:

@@ -13,9 +13,11 @@ from msgspec import structs
 from cache.compiled.publish import publish, staging_folder
 from cache.compiled.warm_record import WarmRecord, write_record
 from cache.secrets import redacted, without_keys
+from rules.autotune import OFF
 from rules.errors import ErrorKind, TunerError
 from rules.releases import named_release
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.compile_cache.autotune_launch import second_start_may_hang
 from tuner.compile_cache.factors import launch_factors
 from tuner.compile_cache.launch_digest import launch_digest
 from tuner.engines.stand_ins import stand_ins
@@ -30,6 +32,10 @@ LOGGING = {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOGGING_COLOR": "0"}
 """So that the log can be read; no release counts them in a key (vllm/envs.py)."""
 LOG_FORMATS = ("VLLM_LOGGING_CONFIG_PATH", "VLLM_LOGGING_PREFIX", "VLLM_LOGGING_STREAM")
 _UNLOADED = re.compile(r"Compiling model again due to a load failure from .*?, reason: (?P<reason>.*)")
+_MAY_HANG = (
+    "with several ranks this vLLM may hang now, as it finds what FlashInfer's autotune has measured "
+    f"(vllm pull request 54618); if it does, warm and serve with {OFF}"
+)
 _API_KEY_COUNTS_BEFORE, _HOME_COUNTS_BEFORE = (0, 29), (0, 27)
 """Releases that leave them out of their keys (vllm/envs.py, `compile_factors`, read in each release)."""
 
@@ -96,6 +102,8 @@ def warm(
         record = structs.replace(_record(plan, environ, root, (*moved, *present), cold.seconds), factors=factors)
         write_record(root, record)
         say(f"ready after {cold.seconds:.0f} s; second start: from the cache")
+        if second_start_may_hang(plan.subject.environment, arguments):
+            say(_MAY_HANG)
         again = _started(vector, variables(plan, environ, root), limit)
         record = structs.replace(record, warm_seconds=round(again.seconds, 1), hit=again.hit, proof=_proof(again))
         write_record(root, record)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rules.autotune import OFF, Keeping, autotune_of
+from tuner.arguments.autotune import measuring_ranks
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
 from tuner.checks.rules.surroundings import are_known, keeps_a_tree, tree_folder, volume_of
@@ -28,8 +29,7 @@ def _has_ranks(examined: Examined) -> bool:
     """Whether the launch surely has several ranks that measure together."""
     if examined.arguments is None or not are_known(examined, *_SIZES):
         return False
-    serving = examined.arguments.serving
-    return serving.tensor_parallel_size * serving.pipeline_parallel_size * serving.data_parallel_size > 1
+    return measuring_ranks(examined.arguments) > 1
 
 
 RULE = Rule(

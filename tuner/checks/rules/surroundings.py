@@ -12,7 +12,7 @@ from rules.autotune import Keeping, autotune_of
 from rules.compile_variables import RELEASES
 from rules.decide import MODE_KEY
 from rules.releases import named_release, numbers_of
-from tuner.arguments.autotune import autotune_is_on
+from tuner.arguments.autotune import autotune_is_on, measuring_ranks
 from tuner.arguments.vllm_options import scan
 from tuner.checks.examine import Examined, launch_platform
 from tuner.launch.cache_root import cache_root
@@ -184,9 +184,9 @@ def keeps_a_tree(examined: Examined) -> bool:
         return False
     if platform_of(examined) != "cuda" or not autotune_is_on(arguments):
         return False
-    serving = arguments.serving
-    ranks = serving.tensor_parallel_size * serving.pipeline_parallel_size * serving.data_parallel_size
-    return span.keeping is not Keeping.NOWHERE and (span.keeping is not Keeping.ONE_RANK or ranks == 1)
+    if span.keeping is Keeping.ONE_RANK:
+        return measuring_ranks(arguments) == 1
+    return span.keeping is not Keeping.NOWHERE
 
 
 def named(folder: str) -> str:
