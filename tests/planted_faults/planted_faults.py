@@ -189,7 +189,8 @@ def inside(_: str) -> None:
 
 def at_start(name: str) -> None:
     """Hang or crash where full CUDA graphs are captured; on a CPU, where the model is compiled."""
-    from vllm.v1.worker import cpu_worker, gpu_worker
+    from vllm.platforms import current_platform
+    from vllm.v1.worker import gpu_worker
 
     def stop() -> None:
         if name == "crash":
@@ -204,13 +205,17 @@ def at_start(name: str) -> None:
 
         return starting
 
-    worker, on_cpu = gpu_worker.Worker, cpu_worker.CPUWorker
+    worker = gpu_worker.Worker
     worker.compile_or_warm_up_model = planted(
         worker.compile_or_warm_up_model, lambda config: "FULL" in str(config.cudagraph_mode)
     )
-    on_cpu.compile_or_warm_up_model = planted(
-        on_cpu.compile_or_warm_up_model, lambda config: getattr(config.mode, "value", config.mode) != 0
-    )
+    if current_platform.device_type == "cpu":  # on a GPU, the import of this module changes how tensors reach it
+        from vllm.v1.worker import cpu_worker
+
+        on_cpu = cpu_worker.CPUWorker
+        on_cpu.compile_or_warm_up_model = planted(
+            on_cpu.compile_or_warm_up_model, lambda config: getattr(config.mode, "value", config.mode) != 0
+        )
 
 
 FAULTS: dict[str, Callable[[str], None]] = {

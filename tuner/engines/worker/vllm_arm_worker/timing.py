@@ -110,8 +110,16 @@ def install(loaded: Callable[[VllmConfig], None], pass_begins: Callable[[int], N
 
 
 def worker_classes() -> list[Any]:
-    """The classes of vLLM's workers. That of a CPU extends that of a GPU."""
-    from vllm.v1.worker import cpu_worker, gpu_worker
+    """The classes of vLLM's workers that serve this platform. That of a CPU extends that of a GPU.
+
+    The module of the CPU's worker is imported on a CPU alone: its import changes how tensors reach a device.
+    """
+    from vllm.platforms import current_platform
+    from vllm.v1.worker import gpu_worker
+
+    if current_platform.device_type != "cpu":
+        return [gpu_worker.Worker]
+    from vllm.v1.worker import cpu_worker
 
     return [gpu_worker.Worker, cpu_worker.CPUWorker]
 
