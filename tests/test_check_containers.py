@@ -11,6 +11,7 @@ from cache.verdicts.store import VerdictStore
 from tuner.checks.check import check
 from tuner.checks.examine import Knowledge
 from tuner.checks.finding import LaunchFinding
+from tuner.manifests.find import launches_in
 
 IMAGE = "vllm/vllm-openai:v0.19.1"
 HOME = "/root"
@@ -445,3 +446,20 @@ def test_the_cache_of_a_container_of_quadlet(tmp_path: Path) -> None:
     assert seen(text, tmp_path, "v.container") == [("cache-on-no-volume", 3)]
     assert seen(f"{text}UserNS=keep-id\n", tmp_path, "v.container") == []
     assert seen(f"{text}EnvironmentFile=v.env\n", tmp_path, "v.container") == []
+
+
+def test_volumes_that_aliases_multiply() -> None:
+    """Many services with one long list of volumes are refused, and not read for long."""
+    volumes = ", ".join(f"'v{number}:/v{number}'" for number in range(1000))
+    services = "".join(f"  s{number}: {{image: {IMAGE}, volumes: *v}}\n" for number in range(200))
+    with pytest.raises(ValueError, match="its commands, volumes and ports make more than 100000 words"):
+        list(launches_in("compose.yaml", f"x-volumes: &v [{volumes}]\nservices:\n{services}"))
+
+
+def test_a_service_of_a_workflow(tmp_path: Path) -> None:
+    """Its container runs for one job, and has volumes and ports that its options do not state."""
+    text = (
+        "jobs:\n  t:\n    services:\n      llm:\n        image: vllm/vllm-openai:v0.19.1\n"
+        "        options: -p 80:8080\n        command: --model m -tp 2\n"
+    )
+    assert seen(text, tmp_path, "w.yaml") == []

@@ -8,6 +8,12 @@ OWN_SHARED_MEMORY = 2**26
 """Bytes at /dev/shm that a container has by itself: 64 MiB in Docker, Podman and containerd."""
 
 
+STACK = "production-stack"
+"""The shape of launches in values of production-stack's chart."""
+RAY_SERVE = "Ray Serve LLM"
+"""The shape of launches in configurations of Ray Serve."""
+
+
 class Form(StrEnum):
     """How an argument list is written, which decides how it may be edited."""
 
@@ -133,6 +139,21 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class GpuGroup:
+    """The GPUs that Ray, or a group of pods, may bring a launch.
+
+    Attributes:
+        owner: what has them, as the subject of a sentence in the plural, such as `The pods of the group`.
+        gpus: how many they are at most.
+        line: where the first of them are stated.
+    """
+
+    owner: str
+    gpus: int
+    line: int = field(compare=False)
+
+
+@dataclass(frozen=True)
 class PodField:
     """A variable that takes a field of the pod.
 
@@ -219,6 +240,7 @@ class ManifestLaunch:
             nothing to rely on.
         env: variables it sets; None: the value comes from elsewhere (a secret, a field of the pod).
         pod: what surrounds its container; None where there is no container, or nothing is stated of it.
+        gpu_group: the GPUs of all pods that it may spread over; None: they are not known, or it has one pod.
         hidden: why some arguments cannot be seen here; empty if all are seen.
         files: the text of files that the same document set puts where the launch runs, by path.
     """
@@ -232,6 +254,7 @@ class ManifestLaunch:
     may_build_image: bool = False
     env: Mapping[str, str | None] = field(default_factory=dict)
     pod: Pod | None = None
+    gpu_group: GpuGroup | None = None
     hidden: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
 

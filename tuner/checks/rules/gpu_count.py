@@ -1,10 +1,10 @@
-"""GPUs that a container asks for, against those that the launch takes."""
+"""GPUs that a container, or all pods of a group, ask for, against those that the launch takes."""
 
 from collections.abc import Iterator
 
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
-from tuner.checks.rules.surroundings import are_known, are_seen, platform_of, stated, whole_pod
+from tuner.checks.rules.surroundings import are_known, are_seen, platform_of, sized_pod, stated
 from tuner.manifests.container_text import small_number
 from tuner.manifests.launch import ManifestLaunch
 from tuner.text import counted
@@ -31,34 +31,55 @@ _WITHOUT = frozenset({"cpu", "tpu"})
 
 
 def _problems(examined: Examined) -> Iterator[Problem]:
-    pod = examined.launch.pod
     needed = _needed(examined)
-    if pod is None or pod.gpus is None or needed is None or needed == pod.gpus:
+    if needed is None:
+        yield from _of_group(examined)
+        return
+    pod = examined.launch.pod
+    if pod is None or pod.gpus is None or needed == pod.gpus:
         return
     if pod.gpus == 0 and platform_of(examined) not in _ON_GPUS:  # it may serve on a CPU
         return
     asks = f"The container asks for {counted(pod.gpus, 'GPU')}, and the launch takes {needed}"
     if needed > pod.gpus:
         yield Problem(f"{asks} ({_product(examined)}): vLLM does not start.", pod.gpus_line)
-    elif whole_pod(examined) and pod.alone and not _VISIBLE & examined.launch.env.keys():
+    elif sized_pod(examined) and pod.alone and not _VISIBLE & examined.launch.env.keys():
         yield Problem(f"{asks} ({_product(examined)}): the others idle.", pod.gpus_line, Severity.WARNING)
 
 
-def _needed(examined: Examined) -> int | None:
-    """How many GPUs the launch takes in one pod; None where that is not known."""
+def _of_group(examined: Examined) -> Iterator[Problem]:
+    """Too few GPUs in all pods that one rank of data parallelism may spread over; others may use what it leaves."""
+    group, world, arguments = examined.launch.gpu_group, _world(examined), examined.arguments
+    if group is None or world is None or arguments is None or arguments.serving.data_parallel_size != 1:
+        return
+    if world > group.gpus:
+        has = f"{group.owner} have {counted(group.gpus, 'GPU')}, and the launch takes {world}"
+        yield Problem(f"{has} ({_product(examined)}): vLLM does not start.", group.line)
+
+
+def _world(examined: Examined) -> int | None:
+    """How many GPUs one rank of data parallelism takes; None where that is not known."""
     launch, arguments = examined.launch, examined.arguments
-    if platform_of(examined) in _WITHOUT or not (launch.pod and launch.pod.launches_once):
+    if platform_of(examined) in _WITHOUT or (launch.pod is not None and not launch.pod.launches_once):
         return None
     if arguments is None or not are_seen(examined) or not are_known(examined, *_SIZES, "data_parallel_size"):
-        return None
-    executor = stated(launch, "--distributed-executor-backend")
-    if (executor is not None and executor.text not in _OF_ONE_POD) or launch.pod.mentions_ray:
         return None
     world = 1
     for size in _SIZES:
         world *= getattr(arguments.serving, size)
+    return world if world > 0 else None
+
+
+def _needed(examined: Examined) -> int | None:
+    """How many GPUs the launch takes in one pod; None where that is not known."""
+    launch, arguments, world = examined.launch, examined.arguments, _world(examined)
+    if launch.pod is None or arguments is None or world is None:
+        return None
+    executor = stated(launch, "--distributed-executor-backend")
+    if (executor is not None and executor.text not in _OF_ONE_POD) or launch.pod.mentions_ray:
+        return None
     nodes, replicas = _number(launch, "--nnodes", "-n"), _replicas(launch, arguments.serving.data_parallel_size)
-    if nodes is None or replicas is None or world < 1:
+    if nodes is None or replicas is None:
         return None
     if nodes > 1:
         return world // nodes if replicas == 1 and world % nodes == 0 else None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
-from tuner.checks.rules.surroundings import are_known, platform_of, volume_of, whole_pod
+from tuner.checks.rules.surroundings import are_known, platform_of, sized_pod, volume_of
 from tuner.manifests.launch import OWN_SHARED_MEMORY, Pod, Runtime
 from tuner.manifests.yaml.pod import SHARED_MEMORY
 
@@ -22,7 +22,7 @@ _REMEDIES = {
 def _problems(examined: Examined) -> Iterator[Problem]:
     if platform_of(examined) == _ONE_PROCESS:
         return
-    pod, arguments = whole_pod(examined), examined.arguments
+    pod, arguments = sized_pod(examined), examined.arguments
     if pod is None or arguments is None or pod.shared_memory is None or pod.volumes_elsewhere or pod.gpus == 1:
         return
     size = arguments.serving.tensor_parallel_size

@@ -18,7 +18,7 @@ from tuner.checks.examine import Examined, launch_platform
 from tuner.launch.cache_root import cache_root
 from tuner.launch.plan import as_bool, compiles
 from tuner.manifests.image import parse_image
-from tuner.manifests.launch import ManifestLaunch, Pod, Runtime, Volume
+from tuner.manifests.launch import STACK, ManifestLaunch, Pod, Runtime, Volume
 
 WHOLE = frozenset(
     {
@@ -78,6 +78,12 @@ def whole_pod(examined: Examined) -> Pod | None:
         return None
     is_pod = launch.pod.runtime is Runtime.KUBERNETES
     return launch.pod if not is_pod or launch.shape in WHOLE else None
+
+
+def sized_pod(examined: Examined) -> Pod | None:
+    """The same, or the pod that production-stack's chart makes: its values state the GPUs and shared memory of it."""
+    launch = examined.launch
+    return launch.pod if launch.image and launch.shape == STACK else whole_pod(examined)
 
 
 def unit_of(pod: Pod) -> str:

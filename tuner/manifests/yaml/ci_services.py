@@ -39,7 +39,8 @@ def _github_service(service: Node, name: str) -> Iterator[ManifestLaunch]:
     line = " ".join(filter(None, words)).replace("\n", " ")
     env = environment_of(_setting(service, "env"))
     for launch in embedded_launches(line, (command or image).line, shape="GitHub service"):
-        yield replace(launch, name=name, image_line=image.line, env={**env, **launch.env})
+        # Its ports and volumes are keys of their own, and it runs for one job.
+        yield replace(launch, name=name, image_line=image.line, env={**env, **launch.env}, pod=None)
 
 
 def gitlab_launches(reading: Reading) -> Iterator[ManifestLaunch]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from tuner.manifests.image import parse_image
 from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.shell.launches import embedded_launches, shell_script, vector_arguments
-from tuner.manifests.yaml.compose_service import first_of, is_null, pod_of_service
+from tuner.manifests.yaml.compose_service import first_of, is_null, networks_of, pod_of_service
 from tuner.manifests.yaml.compose_text import filled, split
 from tuner.manifests.yaml.kubernetes import hidden_in, scalar_launches
 from tuner.manifests.yaml.reading import Reading
@@ -64,10 +64,11 @@ def compose_launches(reading: Reading) -> Iterator[ManifestLaunch]:
         return
     reading.composed = True
     reading.mark(services, *(node for key, node in document.pairs if key.startswith("x-")))
+    networks = networks_of(services)
     for name, service in services.pairs:
         if isinstance(service, Mapping):
             chain, elsewhere = _with_bases(service, services)
-            yield from _service_launches(reading, name, chain, services, elsewhere)
+            yield from _service_launches(reading, name, chain, networks, elsewhere)
 
 
 def _with_bases(service: Mapping, services: Mapping) -> tuple[list[Mapping], str]:
@@ -87,13 +88,14 @@ def _with_bases(service: Mapping, services: Mapping) -> tuple[list[Mapping], str
 
 
 def _service_launches(
-    reading: Reading, name: str, chain: list[Mapping], services: Mapping, elsewhere: str
+    reading: Reading, name: str, chain: list[Mapping], networks: set[str], elsewhere: str
 ) -> Iterator[ManifestLaunch]:
     image = first_of(chain, "image")
     env = _environment(chain)
     entrypoint, command = (_vector(reading.text, first_of(chain, key)) for key in ("entrypoint", "command"))
     vector = (entrypoint or _EMPTY) + (command or _EMPTY)
-    reading.count(len(vector.words))
+    pod = None if elsewhere else pod_of_service(name, chain, networks, vector.texts, env)
+    reading.count(len(vector.words) + (len(pod.volumes) + len(pod.ports) if pod else 0))
     surroundings = ManifestLaunch(
         "compose",
         name,
@@ -103,7 +105,7 @@ def _service_launches(
         image_line=image.line if image else 0,
         may_build_image=True,
         env=env,
-        pod=None if elsewhere else pod_of_service(name, chain, services, vector.texts, env),
+        pod=pod,
         hidden=vector.hidden or (f"the service of {elsewhere}" if elsewhere else ""),
     )
     script = shell_script(vector.words)

@@ -6,6 +6,7 @@ extend others of its file: they come as a chain, nearest first.
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Table
+from collections.abc import Set as AbstractSet
 
 from tuner.manifests import container_text
 from tuner.manifests.container_options import VISIBLE_DEVICES
@@ -37,15 +38,21 @@ def first_of(chain: Sequence[Mapping], *path: str) -> Node | None:
     return None
 
 
+def networks_of(services: Mapping) -> set[str]:
+    """What the services of a file state as `network_mode`."""
+    modes = (text_of(service.get("network_mode")) for _, service in services.pairs if isinstance(service, Mapping))
+    return {mode for mode in modes if mode}
+
+
 def pod_of_service(
-    name: str, chain: Sequence[Mapping], services: Mapping, texts: Sequence[str], env: Table[str, str | None]
+    name: str, chain: Sequence[Mapping], networks: AbstractSet[str], texts: Sequence[str], env: Table[str, str | None]
 ) -> Pod:
     """What a service states for its container.
 
     Args:
         name: the service's name.
         chain: the service and those that it extends.
-        services: all services of the file.
+        networks: what the services of the file state as `network_mode`.
         texts: the words of its entrypoint and command.
         env: its variables.
     """
@@ -60,7 +67,7 @@ def pod_of_service(
         ports=tuple(_ports(chain)) if own_network else (),
         gpus=None if VISIBLE_DEVICES in env else gpus,
         gpus_line=gpus_line,
-        alone=own_network and not _is_joined(name, services) and not container_text.starts_others(texts),
+        alone=own_network and not _is_joined(name, chain, networks) and not container_text.starts_others(texts),
         launches_once=container_text.launches_once(texts),
         mentions_ray=container_text.mentions_ray(texts),
         shared_memory=_shared_memory(chain),
@@ -83,14 +90,9 @@ def _all(chain: Sequence[Mapping], *path: str) -> list[Node]:
     return nodes
 
 
-def _is_joined(name: str, services: Mapping) -> bool:
+def _is_joined(name: str, chain: Sequence[Mapping], networks: AbstractSet[str]) -> bool:
     """Whether another service has the network of this one."""
-    shared = {f"service:{name}"}
-    container_name = text_of(services.get(name, "container_name"))
-    if container_name:
-        shared.add(f"container:{container_name}")
-    modes = (service.get("network_mode") for _, service in services.pairs if isinstance(service, Mapping))
-    return any(text_of(mode) in shared for mode in modes)
+    return f"service:{name}" in networks or f"container:{text_of(chain[0].get('container_name'))}" in networks
 
 
 def _volumes(chain: Sequence[Mapping]) -> Iterator[Volume | None]:

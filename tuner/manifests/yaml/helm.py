@@ -1,9 +1,8 @@
 """Launches in Helm values (production-stack, llm-d-modelservice), and in production-stack's own VLLMRuntime."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from tuner.manifests.launch import Argument, ManifestLaunch
+from tuner.manifests.launch import STACK, Argument, ManifestLaunch
 from tuner.manifests.yaml.kubernetes import (
     arguments_of,
     container_launches,
@@ -13,9 +12,9 @@ from tuner.manifests.yaml.kubernetes import (
     surroundings_of,
     unread,
 )
-from tuner.manifests.yaml.pod import probes_of
 from tuner.manifests.yaml.reading import Reading
 from tuner.manifests.yaml.source import Mapping, Node, items_of, text_of
+from tuner.manifests.yaml.stack_pod import ray_group, stack_pod, stack_variables
 
 _SIZES = (("tensorParallelSize", "--tensor-parallel-size"), ("pipelineParallelSize", "--pipeline-parallel-size"))
 
@@ -30,7 +29,7 @@ def helm_launches(reading: Reading) -> Iterator[ManifestLaunch]:
             continue
         engine = node.get("servingEngineSpec")
         if isinstance(engine, Mapping) and text_of(engine.get("enableEngine")) != "false":
-            yield from _production_stack(engine)
+            yield from _production_stack(node, engine)
         if node.get("modelArtifacts") is not None:
             yield from _model_service(reading, node)
 
@@ -59,7 +58,7 @@ def runtime_launches(reading: Reading) -> Iterator[ManifestLaunch]:
     )
 
 
-def _production_stack(engine: Mapping) -> Iterator[ManifestLaunch]:
+def _production_stack(values: Mapping, engine: Mapping) -> Iterator[ManifestLaunch]:
     """One launch a model. Of the options the chart writes, those that this tool reads, then `extraArgs`, its order.
 
     helm/templates/deployment-vllm-multi.yaml, production-stack a6c01db0.
@@ -71,14 +70,18 @@ def _production_stack(engine: Mapping) -> Iterator[ManifestLaunch]:
         config = model.get("vllmConfig")
         words = _chart_words(url, model.get("enableLoRA"), config if isinstance(config, Mapping) else None)
         image, tag = model.get("repository"), model.get("tag")
-        surroundings = surroundings_of(model, model, environment_of(model.get("env")))
-        surroundings |= {
-            "image": ":".join(filter(None, [text_of(image), text_of(tag)])) or None,
-            "image_line": (tag or image or model).line,
-            "pod": replace(surroundings["pod"], probes=probes_of(engine)),
-        }
-        name = text_of(model.get("name")) or ""
-        yield ManifestLaunch("production-stack", name, model.line, words, hidden=hidden_in(words), **surroundings)
+        yield ManifestLaunch(
+            shape=STACK,
+            name=text_of(model.get("name")) or "",
+            line=model.line,
+            words=words,
+            image=":".join(filter(None, [text_of(image), text_of(tag)])) or None,
+            image_line=(tag or image or model).line,
+            env=environment_of(model.get("env")) | stack_variables(model),
+            pod=stack_pod(values, engine, model),
+            gpu_group=ray_group(model),
+            hidden=hidden_in(words),
+        )
 
 
 def _chart_words(url: Node | None, lora: Node | None, config: Mapping | None) -> tuple[Argument, ...]:

@@ -17,6 +17,7 @@ from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.markdown import has_fences, markdown_launches
 from tuner.manifests.own_command import warm_arguments
 from tuner.manifests.shell.launches import embedded_launches, shell_launches, shell_script, vector_arguments
+from tuner.manifests.yaml.gpu_group import group_of
 from tuner.manifests.yaml.pod import pod_of
 from tuner.manifests.yaml.reading import Reading
 from tuner.manifests.yaml.source import Mapping, Node, Scalar, Sequence, block_of, items_of, text_of, walk
@@ -48,11 +49,13 @@ def pod_launches(reading: Reading) -> Iterator[ManifestLaunch]:
     document = reading.document
     owner = text_of(document.get("metadata", "name")) if isinstance(document, Mapping) else None
     shape = kind_of(document) or "container"
+    group = group_of(document, shape)
     _mark_others(reading)
     for container, pod in _containers(reading):
         name = "/".join(filter(None, [owner, text_of(container.get("name"))]))
         if not reading.is_done(container):
-            yield from container_launches(reading, container, pod, shape=shape, name=name)
+            for launch in container_launches(reading, container, pod, shape=shape, name=name):
+                yield replace(launch, gpu_group=group)
 
 
 def _containers(reading: Reading) -> Iterator[tuple[Mapping, Mapping]]:

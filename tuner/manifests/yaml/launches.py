@@ -1,13 +1,15 @@
 """Launches in YAML files: every document is shown to every reader, the most special one first."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from tuner.manifests.excerpt import Excerpt
-from tuner.manifests.launch import ManifestLaunch
+from tuner.manifests.launch import RAY_SERVE, ManifestLaunch
 from tuner.manifests.yaml.ci_services import github_launches, gitlab_launches
 from tuner.manifests.yaml.compose import compose_launches
 from tuner.manifests.yaml.dynamo import dynamo_launches
+from tuner.manifests.yaml.gpu_group import group_of
 from tuner.manifests.yaml.helm import helm_launches, runtime_launches
 from tuner.manifests.yaml.kserve import kserve_launches
 from tuner.manifests.yaml.kubernetes import kind_of, list_launches, pod_launches
@@ -58,7 +60,15 @@ def yaml_launches(text: str, excerpt: Excerpt | None = None, depth: int = 0) -> 
     yield from launches
     used = set(_config_texts(launches))
     for reading in readings:
-        yield from text_launches(reading, yaml_launches, used)
+        yield from _of_cluster(reading, text_launches(reading, yaml_launches, used))
+
+
+def _of_cluster(reading: Reading, launches: Iterable[ManifestLaunch]) -> Iterator[ManifestLaunch]:
+    """Launches in texts of a document; those of Ray Serve may take the GPUs of the cluster that the document states."""
+    group = group_of(reading.document, kind_of(reading.document))
+    for launch in launches:
+        is_served = launch.shape == RAY_SERVE and launch.gpu_group is None
+        yield replace(launch, gpu_group=group) if is_served else launch
 
 
 def _bounded(launches: Iterable[ManifestLaunch]) -> list[ManifestLaunch]:

@@ -14,11 +14,11 @@ from tuner.manifests.yaml.source import Mapping, Node, items_of, text_of, walk
 
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  a folder that processes share, and no file is written there
-_GPU = re.compile(
+GPU = re.compile(
     r"nvidia\.com/gpu|amd\.com/gpu|gpu\.intel\.com/(?:i915|xe)|habana\.ai/gaudi|huawei\.com/(?:Ascend910\w*|ascend-1980)"
 )
 """Resources of which each is one device, as the vendors' device plugins name them; slices of a device are none."""
-_WAITS = {"initialDelaySeconds": 0.0, "periodSeconds": 10.0, "failureThreshold": 3.0}
+_DEFAULTS = {"initialDelaySeconds": 0.0, "periodSeconds": 10.0, "failureThreshold": 3.0}
 """What a probe's waiting is made of, with Kubernetes' defaults."""
 _ASKS = ("httpGet", "tcpSocket", "grpc")
 _REFERENCE = re.compile(r"\$\(([\w.-]+)\)")
@@ -31,11 +31,10 @@ def pod_of(container: Mapping, pod: Mapping) -> Pod:
         container: the container.
         pod: the mapping that holds the pod's containers and volumes.
     """
-    gpus, gpus_line = _gpus(container)
+    gpus, gpus_line = gpus_of(container)
     texts = _texts(container)
-    volumes = tuple(_volumes(container, pod))
     return Pod(
-        volumes=volumes,
+        volumes=tuple(volumes_of(container.get("volumeMounts"), pod.get("volumes"))),
         probes=probes_of(container),
         ports=tuple(_ports(container)),
         gpus=gpus,
@@ -45,35 +44,40 @@ def pod_of(container: Mapping, pod: Mapping) -> Pod:
         mentions_ray=mentions_ray(texts),
         shared_memory=None if text_of(pod.get("hostIPC")) == "true" else OWN_SHARED_MEMORY,
         variables_elsewhere=container.get("envFrom") is not None,
-        other_user=_other_user(container) or _other_user(pod),
+        other_user=is_other_user(container.get("securityContext")) or is_other_user(pod.get("securityContext")),
         fields=tuple(_fields(container)),
     )
 
 
-def probes_of(container: Mapping) -> Table[str, Probe]:
-    """The probes that a container states, by name."""
+def probes_of(container: Mapping, defaults: Table[str, float] = _DEFAULTS) -> Table[str, Probe]:
+    """The probes that a container states, by name.
+
+    Args:
+        container: the container.
+        defaults: of the numbers that a probe does not state; without one, how long it waits is not known.
+    """
     probes = {}
     for name in PROBES:
         probe = container.get(name)
         if isinstance(probe, Mapping):
             port = _port_of(probe)
             line = port.line if port else 0
-            probes[name] = Probe(name, probe.line, text_of(port) or "", line, _waits(probe))
+            probes[name] = Probe(name, probe.line, text_of(port) or "", line, _waits(probe, defaults))
     return probes
 
 
-def _waits(probe: Mapping) -> float | None:
+def _waits(probe: Mapping, defaults: Table[str, float]) -> float | None:
     """Seconds until a probe that always fails ends the container; None if a number cannot be read."""
     numbers = {}
-    for name, default in _WAITS.items():
-        number = _number(probe.get(name), default)
+    for name in _DEFAULTS:
+        number = _number(probe.get(name), defaults.get(name))
         if number is None:
             return None
         numbers[name] = number
     return numbers["initialDelaySeconds"] + numbers["periodSeconds"] * numbers["failureThreshold"]
 
 
-def _number(node: Node | None, default: float) -> float | None:
+def _number(node: Node | None, default: float | None) -> float | None:
     if node is None:
         return default
     try:
@@ -100,11 +104,11 @@ def _ports(container: Mapping) -> Iterator[Port]:
                 yield Port(number, text_of(port.get("name")) or "", port.line)
 
 
-def _gpus(container: Mapping) -> tuple[int | None, int]:
+def gpus_of(container: Mapping) -> tuple[int | None, int]:
     """How many GPUs a container asks for, and where; a limit counts as a request where both are stated."""
     for part in ("limits", "requests"):
         amounts = container.get("resources", part)
-        asked = [pair for pair in amounts.pairs if _GPU.fullmatch(pair[0])] if isinstance(amounts, Mapping) else []
+        asked = [pair for pair in amounts.pairs if GPU.fullmatch(pair[0])] if isinstance(amounts, Mapping) else []
         if len(asked) == 1:
             node = asked[0][1]
             return small_number(text_of(node)), node.line
@@ -131,10 +135,11 @@ def _texts(container: Mapping) -> list[str]:
     return [text for text in texts if text]
 
 
-def _other_user(node: Mapping) -> bool:
+def is_other_user(context: Node | None) -> bool:
     """Whether a security context names a user who is not root."""
-    user = text_of(node.get("securityContext", "runAsUser"))
-    return user not in {None, "0"} or text_of(node.get("securityContext", "runAsNonRoot")) == "true"
+    if not isinstance(context, Mapping):
+        return False
+    return text_of(context.get("runAsUser")) not in {None, "0"} or text_of(context.get("runAsNonRoot")) == "true"
 
 
 def _fields(container: Mapping) -> Iterator[PodField]:
@@ -152,9 +157,15 @@ def _fields(container: Mapping) -> Iterator[PodField]:
             yield PodField(name, path, item.line)
 
 
-def _volumes(container: Mapping, pod: Mapping) -> Iterator[Volume]:
-    stated = _stated_volumes(pod)
-    for mount in items_of(container.get("volumeMounts")):
+def volumes_of(mounts: Node | None, volumes: Node | None) -> Iterator[Volume]:
+    """The volumes that are mounted in a container.
+
+    Args:
+        mounts: the list `volumeMounts` of the container.
+        volumes: the list `volumes` of its pod.
+    """
+    stated = _stated_volumes(volumes)
+    for mount in items_of(mounts):
         path = text_of(mount.get("mountPath")) if isinstance(mount, Mapping) else None
         if isinstance(mount, Mapping) and path:
             name = text_of(mount.get("name")) or ""
@@ -164,10 +175,10 @@ def _volumes(container: Mapping, pod: Mapping) -> Iterator[Volume]:
             yield Volume(path, name, kind, mount.line, source, medium, read_only)
 
 
-def _stated_volumes(pod: Mapping) -> Table[str, tuple[str, Node | None]]:
+def _stated_volumes(volumes: Node | None) -> Table[str, tuple[str, Node | None]]:
     """The volumes of a pod by name, each with its type and what is stated of it."""
     stated: dict[str, tuple[str, Node | None]] = {}
-    for volume in items_of(pod.get("volumes")):
+    for volume in items_of(volumes):
         if isinstance(volume, Mapping):
             kinds = [pair for pair in volume.pairs if pair[0] != "name"]
             stated[text_of(volume.get("name")) or ""] = kinds[0] if kinds else ("emptyDir", None)

@@ -7,11 +7,11 @@ RayService holds the same text under `serveConfigV2`.
 
 from collections.abc import Iterator
 
-from tuner.manifests.launch import Argument, ManifestLaunch
+from tuner.manifests.launch import RAY_SERVE, Argument, GpuGroup, ManifestLaunch
 from tuner.manifests.yaml.kubernetes import environment_of, unread
 from tuner.manifests.yaml.option_words import option_words
 from tuner.manifests.yaml.reading import Reading
-from tuner.manifests.yaml.source import Mapping, text_of
+from tuner.manifests.yaml.source import Mapping, Node, items_of, text_of
 
 _ENGINE = "VLLM"
 
@@ -35,5 +35,23 @@ def _launch(config: Mapping, loading: Mapping) -> ManifestLaunch:
     words = [Argument("--model", source.line), Argument(text_of(source) or "", source.line)]
     if isinstance(options, Mapping):
         words += option_words(options, negated=True, without=frozenset({"model"}))
-    env = environment_of(config.get("runtime_env", "env_vars"))
-    return ManifestLaunch("Ray Serve LLM", text_of(loading.get("model_id")) or "", config.line, tuple(words), env=env)
+    return ManifestLaunch(
+        shape=RAY_SERVE,
+        name=text_of(loading.get("model_id")) or "",
+        line=config.line,
+        words=tuple(words),
+        env=environment_of(config.get("runtime_env", "env_vars")),
+        gpu_group=_placement_group(config.get("placement_group_config", "bundles")),
+    )
+
+
+def _placement_group(bundles: Node | None) -> GpuGroup | None:
+    """The GPUs of a placement group, of which vLLM takes one a bundle; None where a bundle has another number.
+
+    `initialize_ray_cluster` of vllm/v1/executor/ray_utils.py (0.19.1, 0.32.0).
+    """
+    counts = [text_of(bundle.get("GPU")) for bundle in items_of(bundles) if isinstance(bundle, Mapping)]
+    stated = [count for count in counts if count not in {None, "0"}]
+    if bundles is None or not stated or any(count != "1" for count in stated):
+        return None
+    return GpuGroup("The bundles of the placement group", len(stated), bundles.line)

@@ -7,7 +7,9 @@ from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.yaml.source import Node
 
 MAX_WORDS = 100_000
-"""Words of commands in one document, and arguments of all launches of one file. Aliases make many of few."""
+"""Words of commands, volumes and ports in one document, and arguments of all launches of one file.
+
+Aliases make many of few."""
 
 
 @dataclass
@@ -20,7 +22,7 @@ class Reading:
         config_maps: for each ConfigMap of the document set, by name, the texts that it holds, by key.
         composed: Docker Compose reads the texts of the document first.
         depth: in how many other texts the document stands.
-        words: how many words of commands were read so far.
+        words: how many words of commands, volumes and ports were read so far.
         done: the `id` of the nodes that a reader has read, with all that is below them. Later readers pass them by.
     """
 
@@ -33,14 +35,14 @@ class Reading:
     done: set[int] = field(default_factory=set)
 
     def count(self, words: int) -> None:
-        """Say that a command of so many words is read.
+        """Say that so many words of commands, volumes and ports are read.
 
         Raises:
             ValueError: they are more than `MAX_WORDS` now.
         """
         self.words += words
         if self.words > MAX_WORDS:
-            raise ValueError(f"its commands have more than {MAX_WORDS} words")
+            raise ValueError(f"its commands, volumes and ports make more than {MAX_WORDS} words")
 
     def mark(self, *nodes: Node | None) -> None:
         """Say that these nodes are read; None is passed by."""
