@@ -172,17 +172,17 @@ def test_numbers_with_a_suffix_mean_what_they_mean_to_vllm() -> None:
 @pytest.mark.parametrize(
     ("args", "part", "code"),
     [
-        (["m", "-cc", "3"], "no JSON object", 2),
-        (["m", "-cc={mode: 3}"], "no JSON object", 2),
-        (["m", "--compilation-config", ""], "no JSON object", 2),
-        (["m", "-sc", "{"], "no JSON object", 2),
-        (["m", "-sc", "[1]"], "no JSON object", 1),
-        (["m", "--hf-overrides", "{"], "no JSON object", 1),
+        (["m", "-cc", "3"], "not a JSON object", 2),
+        (["m", "-cc={mode: 3}"], "not a JSON object", 2),
+        (["m", "--compilation-config", ""], "not a JSON object", 2),
+        (["m", "-sc", "{"], "not a JSON object", 2),
+        (["m", "-sc", "[1]"], "not a JSON object", 1),
+        (["m", "--hf-overrides", "{"], "not a JSON object", 1),
         (["m", "-cc"], "has no value", 2),
         (["m", "-cc", "--port"], "has no value", 2),
         (["m", "-cc.mode"], "has no value", 1),
         (["--model"], "has no value", 1),
-        (["m", "-tp", "two"], "no integer", 2),
+        (["m", "-tp", "two"], "not an integer", 2),
         (["m", "--config"], "has no value", 1),
         (["m", "--config", "a.yaml", "--config", "b.yaml"], "more than once", 1),
         (["m", "--config", "a.json"], "neither .yaml nor .yml", 1),
@@ -259,7 +259,7 @@ def test_facts_with_such_a_number_are_equal_where_their_texts_are(option: str) -
 def test_a_number_too_long_to_be_written_out_stays_text(number: str) -> None:
     """No float and no integer of Python's holds it; vLLM itself ends with a traceback."""
     assert parse(["m", "-cc.a", number]).compilation_config == {"a": number}
-    with pytest.raises(TunerError, match="no JSON object"):
+    with pytest.raises(TunerError, match="not a JSON object"):
         parse(["m", "-cc", f'{{"a": {number}}}'])
 
 
@@ -273,3 +273,21 @@ def test_reading_arguments_imports_neither_yaml_nor_subprocess() -> None:
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["-tp", "9x" * 4000], "The value 9x9x"),
+        (["-cc", "x" * 8000], "The value xxxx"),
+        (["-cc", "x\ny"], r"The value 'x\ny' of -cc is not a JSON object."),
+        (["-cc." + "x" * 8000], "The option -cc.xxxx"),
+    ],
+)
+def test_a_long_word_is_cut_in_the_sentence_on_it(args: list[str], words: str) -> None:
+    """Its start says which word it is; what breaks a line is escaped."""
+    with pytest.raises(TunerError) as error:
+        parse(["m", *args])
+    assert error.value.message.startswith(words)
+    assert error.value.message.endswith(".")
+    assert len(error.value.message) < 200

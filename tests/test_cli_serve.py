@@ -190,7 +190,7 @@ def test_an_unsafe_value_of_the_users_own_is_refused_on_request(serving: Serving
         ([], "Missing argument", 2),
         (["--python"], "requires an argument", 2),
         (["--on-missing", "hope", str(MIXTRAL)], "'hope' is not one of", 2),
-        ([str(MIXTRAL), "-cc", "{"], "is no JSON object", 2),
+        ([str(MIXTRAL), "-cc", "{"], "is not a JSON object", 2),
         ([str(MIXTRAL), "--config", "nowhere.yaml"], "cannot be read", 1),
     ],
 )

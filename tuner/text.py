@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 LABEL = 14
 """Width of the label column."""
+MAX_BRIEF = 60
+"""Characters of a text of others that a sentence shows."""
 
 
 def line(label: str, text: object) -> str:
@@ -26,6 +28,12 @@ def columns(rows: Sequence[tuple[str, ...]]) -> str:
 def counted(number: int, singular: str, plural: str = "") -> str:
     """A number with its noun; the plural of a regular noun need not be said."""
     return f"{number} {singular}" if number == 1 else f"{number} {plural or singular + 's'}"
+
+
+def brief(text: str) -> str:
+    """A text of others in a sentence: short, and on one line."""
+    start = text if len(text) <= MAX_BRIEF else f"{text[:MAX_BRIEF]}…"
+    return start if start.isprintable() and start.strip() else repr(start)
 
 
 def visible(text: str) -> str:

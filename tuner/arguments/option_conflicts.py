@@ -5,8 +5,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from tuner.arguments.option_faults import GivenOption, shown
+from tuner.arguments.option_faults import GivenOption
 from tuner.arguments.release_options import OptionTable
+from tuner.text import brief
 
 MODE_SINCE = (0, 17)
 """The first minor series in which `--enforce-eager` sets the compile mode to 0 (vllm/config/vllm.py)."""
@@ -102,7 +103,7 @@ def _eager(last: Mapping[str, GivenOption], config: Mapping[str, Any], table: Op
     for key, off in read.items():
         value = config.get(key)
         if value is not None and "$" not in str(value) and str(value).upper() not in off:
-            text = f"--enforce-eager sets {key} to NONE: vLLM drops the {shown(str(value))} of the compilation config."
+            text = f"--enforce-eager sets {key} to NONE: vLLM drops the {brief(str(value))} of the compilation config."
             yield Conflict(eager.index, text, refused=False)
 
 

@@ -15,12 +15,11 @@ from msgspec import Struct
 from tuner.arguments.release_options import OptionTable, ReleaseOption, Use, history
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.arguments.serving import write_out_numbers
+from tuner.text import MAX_BRIEF, brief
 from tuner.untrusted.json_text import MAX_NESTING, deeper_than
 
 FROM_FILE = -1
 """The index of what stands in the `--config` file."""
-MAX_SHOWN = 60
-"""Characters of a value that a message shows."""
 REPLACED = {
     "--task": "--runner pooling, with --convert embed or --convert classify where the model generates",
     "--disable-log-requests": "--no-enable-log-requests",
@@ -210,7 +209,7 @@ def _gathered(words: Sequence[Word]) -> list[Word]:
         unknown = word.unknown
         if not equals:
             if number == len(words):
-                raise _Refused(word.index, f"The option {shown(name)} has no value.")
+                raise _Refused(word.index, f"The option {brief(name)} has no value.")
             value, unknown = words[number].text, unknown or words[number].unknown
             number += 1
         option, *path = name.removesuffix("+").split(".")
@@ -266,7 +265,7 @@ class _Reading:
             self._model_read = True
             return
         yield Fault(
-            FaultKind.UNKNOWN, word.index, f"vLLM takes no second argument without an option: {shown(word.text)}."
+            FaultKind.UNKNOWN, word.index, f"vLLM takes no second argument without an option: {brief(word.text)}."
         )
 
     def _of_unknown(self, word: Word, use: Use) -> Iterator[Fault]:
@@ -322,10 +321,10 @@ def why_refused(option: ReleaseOption, text: str, name: str, table: OptionTable)
         try:
             value = reader(text)
         except (ValueError, RecursionError):
-            return f"The value {shown(text)} of {name} is not {noun}."
+            return f"The value {brief(text)} of {name} is not {noun}."
     if option.choices and value not in option.choices:
         choices = ", ".join(str(choice) for choice in option.choices)
-        return f"The value {shown(text)} of {name} is not one of {choices}."
+        return f"The value {brief(text)} of {name} is not one of {choices}."
     return ""
 
 
@@ -336,11 +335,11 @@ def _why_no_config(option: ReleaseOption, text: str, name: str, table: OptionTab
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict) or deeper_than(MAX_NESTING, value):
-        return f"The value {shown(text)} of {name} is not a JSON object."
+        return f"The value {brief(text)} of {name} is not a JSON object."
     lacking = [] if option.keys is None else [key for key in value if key not in option.keys]
     if not lacking:
         return ""
-    return f"vLLM {table.version} does not know {', '.join(map(shown, lacking))} in {name}{_near_key(lacking, option)}."
+    return f"vLLM {table.version} does not know {', '.join(map(brief, lacking))} in {name}{_near_key(lacking, option)}."
 
 
 def _expanded(text: str, table: OptionTable) -> str:
@@ -356,7 +355,7 @@ def _near_key(lacking: Sequence[str], option: ReleaseOption) -> str:
 
 def _unknown_text(use: Use, table: OptionTable) -> str:
     """That the release lacks an option, since when, and what may be meant."""
-    name = shown(use.spelling)
+    name = brief(use.spelling)
     if use.candidates:
         return f"The option {name} may be short for {', '.join(use.candidates[:4])}; vLLM refuses it. Write it in full."
     was = history(use.spelling)
@@ -378,13 +377,7 @@ def nearest(name: str, names: Sequence[str]) -> str:
     """The one of the names that is spelt most like this one; empty if none is much like it."""
     from difflib import get_close_matches  # noqa: PLC0415  only what is misspelt needs it
 
-    return next(iter(get_close_matches(name[:MAX_SHOWN], names, 1, 0.8)), "")
-
-
-def shown(text: str) -> str:
-    """A text of others in a message: short, and on one line."""
-    shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
-    return shown if shown.isprintable() and shown.strip() else repr(shown)
+    return next(iter(get_close_matches(name[:MAX_BRIEF], names, 1, 0.8)), "")
 
 
 def _size(text: str) -> int:

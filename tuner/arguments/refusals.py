@@ -7,9 +7,10 @@ from msgspec import Struct
 from rules.compilation_keys import keys_of, unknown_keys
 from rules.releases import is_source_build
 from tuner.arguments.option_conflicts import conflicts_in
-from tuner.arguments.option_faults import nearest, read_options, shown
+from tuner.arguments.option_faults import nearest, read_options
 from tuner.arguments.release_options import OptionTable, option_table
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.text import brief
 
 OTHER_PLATFORMS = ("oot:", "tpu")
 """How the names of platforms begin that a plugin brings; it may add options of its own
@@ -76,4 +77,4 @@ def _key_sentence(key: str, was: str, version: str) -> str:
     near = "" if was else nearest(key, keys_of(version))
     aside = f" ({was})" if was else ""
     hint = f" The nearest key is {near}." if near else ""
-    return f"vLLM {version} does not know {shown(key)}{aside}, and does not start with it.{hint}"
+    return f"vLLM {version} does not know {brief(key)}{aside}, and does not start with it.{hint}"

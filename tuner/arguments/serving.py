@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from rules.errors import ErrorKind, TunerError
 from tuner.arguments.vllm_options import Kind, Setting
+from tuner.text import brief
 from tuner.untrusted.json_text import MAX_NESTING, deeper_than
 
 _NONE_WORDS = ("", "None")  # what vLLM reads as None for an option that may be None
@@ -128,7 +129,7 @@ def _scalar(setting: Setting) -> Any:
         return int(setting.value)
     except ValueError:
         raise TunerError(
-            f"The value {setting.value!r} of {setting.spelling} is no integer.", kind=ErrorKind.USAGE
+            f"The value {brief(setting.value)} of {brief(setting.spelling)} is not an integer.", kind=ErrorKind.USAGE
         ) from None
 
 
@@ -146,7 +147,7 @@ def _object(setting: Setting, expands: bool) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         in_parser = setting.option.field == "compilation_config" or (no_json and setting.option.field == "speculative")
         raise TunerError(
-            f"The value {setting.value!r} of {setting.spelling} is no JSON object.",
+            f"The value {brief(setting.value)} of {brief(setting.spelling)} is not a JSON object.",
             hint="""Write it like '{"key": "value"}', in single quotes so that the shell leaves it alone.""",
             kind=ErrorKind.USAGE if in_parser else ErrorKind.ARGUMENTS,
         )
@@ -196,7 +197,7 @@ def _json(text: str, setting: Setting) -> Any:
 def _too_deep(setting: Setting) -> TunerError:
     """VLLM ends with a traceback where Python's own limit is reached."""
     return TunerError(
-        f"A value of {setting.spelling} is nested more than {MAX_NESTING} levels deep.",
+        f"A value of {brief(setting.spelling)} is nested more than {MAX_NESTING} levels deep.",
         hint="No option of vLLM needs that; correct the value.",
         kind=ErrorKind.ARGUMENTS,
     )

@@ -15,6 +15,7 @@ from enum import Enum, auto
 from msgspec import Struct
 
 from rules.errors import ErrorKind, TunerError
+from tuner.text import brief
 
 
 class Kind(Enum):
@@ -207,7 +208,8 @@ def _next_value(args: Sequence[str], index: int, *, dotted: bool) -> str:
         # vLLM itself looks for these before its parser does
         raises = dotted or args[index] == "--model"
         kind = ErrorKind.ARGUMENTS if raises else ErrorKind.USAGE
-        raise TunerError(f"The option {args[index]} has no value.", hint="Give the value behind the option.", kind=kind)
+        message = f"The option {brief(args[index])} has no value."
+        raise TunerError(message, hint="Give the value behind the option.", kind=kind)
     return value
 
 
