@@ -25,6 +25,10 @@ MAX_RANKS = 65536
 """More ranks have another origin than a launch."""
 
 
+NAMED_AT_MOST = 3
+"""Fields of the metadata that a reason names."""
+
+
 @dataclass(frozen=True)
 class Rank:
     """A rank as the name of its file says: `replica` is its data-parallel rank, `number` its rank in vLLM's world."""
@@ -191,9 +195,10 @@ def _unlike(replica: Sequence[TunedFile]) -> TreeState | None:
 
 
 def _names(first: TunedFile, second: TunedFile) -> str:
-    """What FlashInfer wrote down in two ways."""
+    """What FlashInfer wrote down in two ways; what stands there is anybody's text, and is cut."""
     names = {*first.metadata, *second.metadata}
-    return ", ".join(sorted(name for name in names if first.metadata.get(name) != second.metadata.get(name)))
+    differing = sorted(name for name in names if first.metadata.get(name) != second.metadata.get(name))
+    return ", ".join(f"{name:.40}" for name in differing[:NAMED_AT_MOST])
 
 
 def _first_rank(replicas: Sequence[Sequence[TunedFile]]) -> TreeState:

@@ -43,6 +43,7 @@ TARGETS = {
     "settings": "`tuner.toml`, `[tool.tuner]` -> check, serve",
     "archive": "archive -> unpack",
     "folder": "folder of graphs, record -> explain",
+    "tree": "tree of autotune -> list, explain",
 }
 """Target in `tests/fuzz/` -> where its input goes."""
 EXAMPLES = ROOT / "examples" / "models"

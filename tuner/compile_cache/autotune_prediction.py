@@ -200,7 +200,7 @@ def _of_release(launch: TreeLaunch, span: Autotune) -> TreePrediction | None:
 
 
 def _no_tree(launch: TreeLaunch, trees: Sequence[Tree]) -> str:
-    others = sorted({tree.flashinfer for tree in trees})
+    others = sorted({f"{tree.flashinfer:.40}" for tree in trees})
     there = f" (those there are of {_listed(others)})" if others else ""
     reason = f"There is no tree of FlashInfer {launch.flashinfer} where this launch looks{there}"
     return f"{reason}. It measures anew if its GPU has compute capability 9.0 or more."
@@ -271,7 +271,7 @@ def _compared(launch: TreeLaunch, tree: Tree, file: TunedFile) -> TreePrediction
     for name, value in launch.present.items():
         before = file.metadata.get(name)
         if before not in (value, "*"):  # a tuple, as what stands there may not be hashable
-            reason = f"FlashInfer refuses the tree: {name} is {value} here, and was {before}."
+            reason = f"FlashInfer refuses the tree: {name} is {value} here, and was {before!s:.80}."
             advice = "Remove this folder: FlashInfer does not write over what another environment made."
             return _answer(launch, TreeAnswer.MISS, reason, tree=tree, advice=advice)
     if launch.span is not None and launch.span.keeping is Keeping.SHARED and launch.ranks != 1:
