@@ -157,6 +157,8 @@ def test_gpus_of_a_service_that_another_extends(tmp_path: Path) -> None:
         ("ipc: host", False),
         ("ipc: service:other", False),
         ("ipc: ${IPC}", False),
+        ("ipc: '{{ ipc }}'", False),
+        ("shm_size: '{{ size }}'", False),
         ("tmpfs: /dev/shm", False),
         ("tmpfs: ['/dev/shm:size=8g']", False),
         ("volumes_from: [other]", False),
@@ -192,6 +194,7 @@ def test_the_remedy_fits_the_form(tmp_path: Path) -> None:
         ("ports: [{target: 8080, published: 8000}]", [], True),
         ("ports: [{target: 8000, published: 8080}]", [], False),
         ("ports: ['8080:8080']\nnetwork_mode: host", [], False),
+        ("ports: ['8080:8080']\nnetwork_mode: '{{ network }}'", [], False),
         ("ports: ['8080:8080']", ["--port", "${PORT}"], False),
     ],
 )
@@ -363,9 +366,12 @@ def test_the_cache_of_a_command(options: str, expected: list[str], tmp_path: Pat
     assert run(options, cache="", tmp_path=tmp_path) == expected
 
 
-@pytest.mark.parametrize("image", ["vllm/vllm-openai:v0.6.6", "vllm/vllm-openai-cpu:v0.19.1", "me/image:1"])
+@pytest.mark.parametrize(
+    "image",
+    ["vllm/vllm-openai:v0.6.6", "vllm/vllm-openai-cpu:v0.19.1", "vllm/vllm-openai-nonroot:v0.19.1", "me/image:1"],
+)
 def test_an_image_whose_cache_is_not_known(image: str, tmp_path: Path) -> None:
-    """VLLM 0.6 does not compile, vLLM for a CPU keeps nothing, and an image of one's own may bring a cache."""
+    """A vLLM of 0.6 does not compile, one for a CPU keeps nothing, and others may have another home or bring a cache."""
     assert seen(f"docker run {image} vllm serve m\n", tmp_path, "run.sh") == []
     assert seen(f"docker run {IMAGE} m\n", tmp_path, "run.sh") == [("cache-on-no-volume", 1)]
 

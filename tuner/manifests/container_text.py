@@ -45,7 +45,7 @@ _DAEMON = re.compile(
 )
 """Programs that listen, or start others that do, and may go into the background by themselves."""
 _BACKGROUND = re.compile(r"(?<![&>\d|])&(?![&>\d])")
-_NOT_OWN = re.compile(r"(?:host|none)\Z|(?:container|service|ns):|.*[$%`]", re.DOTALL)
+_NOT_OWN = re.compile(r"(?:host|none)\Z|(?:container|service|ns):|.*[$%`{<]", re.DOTALL)
 """A name space that is another's, or is not known."""
 
 

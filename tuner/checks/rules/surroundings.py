@@ -38,6 +38,8 @@ DEFAULT_PORT = "8000"
 """Of `vllm serve` (`port` of vllm/entrypoints/openai/cli_args.py, 0.14.1 to 0.32.0)."""
 CACHE_HOME = "/root"
 """HOME in vLLM's images, whose user is root."""
+_NOT_ROOT = "-nonroot"
+"""Ends the name of the build of vLLM's image that has another user (docs/deployment/docker.md)."""
 COMPILED = "torch_compile_cache"
 """Folder of the compile cache below the cache root (vllm/compilation/backends.py, all releases)."""
 AUTOTUNE = "flashinfer_autotune_cache"
@@ -205,7 +207,7 @@ def home_is_known(examined: Examined) -> bool:
     launch = examined.launch
     if {"VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME"} & launch.env.keys():
         return True
-    other_user = launch.pod is not None and launch.pod.other_user
+    other_user = (launch.pod is not None and launch.pod.other_user) or _NOT_ROOT in (launch.image or "")
     return not other_user and bool(launch.image) and parse_image(launch.image or "").serves
 
 
