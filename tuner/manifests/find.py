@@ -28,6 +28,7 @@ from tuner.manifests.markdown import (
 from tuner.manifests.own_command import exported_launches
 from tuner.manifests.restructured import restructured_blocks
 from tuner.manifests.shell.launches import shell_launches
+from tuner.manifests.template import with_unknown_values
 from tuner.manifests.unit import unit_launches
 from tuner.manifests.yaml.launches import yaml_launches
 
@@ -69,7 +70,7 @@ def launches_in(name: str, text: str) -> list[ManifestLaunch]:
         launches = dockerfile_launches(text)
     else:
         launches = chain(shell_launches(text), exported_launches(text))
-    return sorted(launches, key=lambda launch: launch.line)
+    return sorted(map(with_unknown_values, launches), key=lambda launch: launch.line)
 
 
 def _in_blocks(text: str, blocks: Iterable[Block], *, shape: str) -> Iterator[ManifestLaunch]:
