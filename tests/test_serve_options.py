@@ -80,6 +80,7 @@ def test_every_listed_release_is_pinned() -> None:
         ("m --kv-transfer-config [1]", FaultKind.VALUE, "not a JSON object"),
         ('m --kv-transfer-config {"kv_conector":1}', FaultKind.VALUE, "kv_connector may be meant"),
         ("--served-model-name a --port 1", FaultKind.VALUE, "model is not the first"),
+        ("m -- --model", FaultKind.VALUE, "--model has no value"),
     ],
 )
 def test_what_vllm_refuses_is_named(line: str, kind: FaultKind, words: str) -> None:

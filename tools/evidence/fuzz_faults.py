@@ -95,6 +95,13 @@ FOUND = (
         "tests/test_manifest_shapes.py",
     ),
     Found(
+        "manifest",
+        "`--model` as the last word, behind `--`",
+        "IndexError from `tuner check`",
+        "named as an option without a value; vLLM ends with a traceback",
+        "tests/test_serve_options.py",
+    ),
+    Found(
         "settings",
         "`tool = 3` in `pyproject.toml`, brackets by the thousand, a null character, or the home of a user who does "
         "not exist",

@@ -134,14 +134,20 @@ def read_options(
 
 
 def _model_first(words: list[Word]) -> list[Word]:
-    """The words with the first `--model` as the positional argument."""
+    """The words with the first `--model` as the positional argument, wherever it stands: behind `--`, too.
+
+    Raises:
+        _Refused: nothing stands behind it, where vLLM ends with a traceback.
+    """
     place = next((number for number, word in enumerate(words) if _names(word.text, "--model")), None)
-    if place is not None:
-        word = words[place]
-        joined = word.text != "--model"
-        model = Word(word.text.removeprefix("--model="), word.index, word.unknown) if joined else words[place + 1]
-        return [model, *words[:place], *words[place + (1 if joined else 2) :]]
-    return words
+    if place is None:
+        return words
+    word, behind = words[place], words[place + 1 :]
+    if word.text != "--model":
+        return [Word(word.text.removeprefix("--model="), word.index, word.unknown), *words[:place], *behind]
+    if not behind:
+        raise _Refused(word.index, "The option --model has no value.")
+    return [behind[0], *words[:place], *behind[1:]]
 
 
 def _require_model_first(words: Sequence[Word], table: OptionTable) -> None:
