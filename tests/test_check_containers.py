@@ -371,7 +371,7 @@ def test_the_cache_of_a_command(options: str, expected: list[str], tmp_path: Pat
     ["vllm/vllm-openai:v0.6.6", "vllm/vllm-openai-cpu:v0.19.1", "vllm/vllm-openai-nonroot:v0.19.1", "me/image:1"],
 )
 def test_an_image_whose_cache_is_not_known(image: str, tmp_path: Path) -> None:
-    """A vLLM of 0.6 does not compile, one for a CPU keeps nothing, and others may have another home or bring a cache."""
+    """A vLLM 0.6 does not compile, a CPU keeps nothing, and images may have another home or bring a cache."""
     assert seen(f"docker run {image} vllm serve m\n", tmp_path, "run.sh") == []
     assert seen(f"docker run {IMAGE} m\n", tmp_path, "run.sh") == [("cache-on-no-volume", 1)]
 

@@ -153,6 +153,25 @@ def test_shared_memory_of_a_tpu(tmp_path: Path) -> None:
         assert ("shared-memory" in rules(manifest.text(), tmp_path)) == is_small
 
 
+@pytest.mark.parametrize(
+    ("kind", "workers", "expected"),
+    [
+        ("Deployment", "", TOO_FEW),
+        ("InferenceService", "", TOO_FEW),
+        ("InferenceService", "workerSpec: {size: 4}", []),
+        ("ServingRuntime", "", TOO_FEW),
+        ("ServingRuntime", "workerSpec: {}", []),
+        ("RuntimeProfile", "", []),
+    ],
+)
+def test_gpus_where_an_operator_makes_the_pods(kind: str, workers: str, expected: list[object], tmp_path: Path) -> None:
+    """One that is not known, or has workers, may spread the launch over several pods."""
+    manifest = Manifest("-tp", "8", "-pp", "4", kind=kind)
+    manifest.container, manifest.pod = ["resources: {limits: {nvidia.com/gpu: 8}}"], [workers] if workers else []
+    seen = [finding for finding in findings(manifest.text(), tmp_path) if finding.rule.id == "gpu-count"]
+    assert [(finding.level, finding.line) for finding in seen] == expected
+
+
 def test_gpus_of_a_pod_of_several(tmp_path: Path) -> None:
     """A LeaderWorkerSet that states its nodes, or the ranks of a pod, is judged pod by pod."""
     spread = ("--data-parallel-size", "16", "--data-parallel-size-local", "8")

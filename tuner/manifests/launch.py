@@ -187,6 +187,7 @@ class Pod:
         volumes_elsewhere: some volumes are stated elsewhere, so that any folder may lie on one.
         variables_elsewhere: some variables are stated elsewhere, so that any may be set.
         other_user: it runs as a user who is not root.
+        has_workers: other pods take part in its launch, as KServe's `workerSpec` states them.
         fields: variables that take a field of the pod.
     """
 
@@ -203,6 +204,7 @@ class Pod:
     volumes_elsewhere: bool = False
     variables_elsewhere: bool = False
     other_user: bool = False
+    has_workers: bool = False
     fields: tuple[PodField, ...] = ()
 
     def placed(self, line_of: Callable[[int], int]) -> "Pod":

@@ -14,6 +14,8 @@ _SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_par
 _OF_ONE_POD = frozenset({"mp", "uni"})
 """Executors of one pod, or of as many as `--nnodes` says; Ray brings GPUs of others."""
 _OF_SEVERAL_PODS = frozenset({"LeaderWorkerSet", "RayCluster", "RayJob", "RayService"})
+_OF_KSERVE = frozenset({"InferenceService", "ServingRuntime", "ClusterServingRuntime"})
+"""Kinds of one pod, unless they state a `workerSpec`."""
 _SPREAD = (
     *("--data-parallel-address", "-dpa", "--data-parallel-backend", "-dpb", "--data-parallel-external-lb", "-dpe"),
     *("--data-parallel-hybrid-lb", "-dph", "--data-parallel-multi-port-external-lb", "-dpm"),
@@ -78,7 +80,7 @@ def _needed(examined: Examined) -> int | None:
     executor = stated(launch, "--distributed-executor-backend")
     if (executor is not None and executor.text not in _OF_ONE_POD) or launch.pod.mentions_ray:
         return None
-    nodes, replicas = _number(launch, "--nnodes", "-n"), _replicas(launch, arguments.serving.data_parallel_size)
+    nodes, replicas = _number(launch, "--nnodes", "-n"), _replicas(examined, arguments.serving.data_parallel_size)
     if nodes is None or replicas is None:
         return None
     if nodes > 1:
@@ -86,17 +88,27 @@ def _needed(examined: Examined) -> int | None:
     return world * replicas
 
 
-def _replicas(launch: ManifestLaunch, size: int) -> int | None:
+def _replicas(examined: Examined, size: int) -> int | None:
     """How many ranks of data parallelism run in one pod; None where that is not known.
 
     As `create_engine_config` of vllm/engine/arg_utils.py decides it (0.14.1 to 0.33.0).
     """
+    launch, has_nodes = examined.launch, stated(examined.launch, "--nnodes", "-n") is not None
+    if not has_nodes and not _has_one_pod(examined) and launch.shape not in _OF_SEVERAL_PODS:
+        return None
     if stated(launch, "--data-parallel-rank", "-dpn"):
         return 1
     if stated(launch, "--data-parallel-size-local", "-dpl"):
         return _number(launch, "--data-parallel-size-local", "-dpl")
-    several = launch.shape in _OF_SEVERAL_PODS and not stated(launch, "--nnodes", "-n")
+    several = launch.shape in _OF_SEVERAL_PODS and not has_nodes
     return None if several or stated(launch, *_SPREAD) else size
+
+
+def _has_one_pod(examined: Examined) -> bool:
+    """Whether each replica of the launch is surely one pod; other operators may spread it over several."""
+    launch = examined.launch
+    of_kserve = launch.shape in _OF_KSERVE and launch.pod is not None and not launch.pod.has_workers
+    return of_kserve or sized_pod(examined) is not None
 
 
 def _number(launch: ManifestLaunch, *spellings: str) -> int | None:
