@@ -3,14 +3,18 @@
 Services of Compose, `docker run` and `podman run` in shell text and units, and Quadlet.
 """
 
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cache.verdicts.store import VerdictStore
 from tuner.checks.check import check
 from tuner.checks.examine import Knowledge
 from tuner.checks.finding import LaunchFinding
+from tuner.manifests import container_text
 from tuner.manifests.find import launches_in
 
 IMAGE = "vllm/vllm-openai:v0.19.1"
@@ -469,3 +473,35 @@ def test_a_service_of_a_workflow(tmp_path: Path) -> None:
         "        options: -p 80:8080\n        command: --model m -tp 2\n"
     )
     assert seen(text, tmp_path, "w.yaml") == []
+
+
+# ---- texts of others
+
+TEXTS = st.text(alphabet=st.sampled_from("a0:/,=\"'$%{}[]()<>|& .~\\\n-") | st.characters(), max_size=60)
+
+
+@given(TEXTS)
+def test_any_text_of_an_option(text: str) -> None:
+    """It is read or not known: a volume has a place, and a number is small and not negative."""
+    for read in (container_text.volume_of_text, container_text.volume_of_fields, container_text.tmpfs_of):
+        volume = read(text, 1)
+        assert volume is None or volume.path.startswith("/")
+    counts = [container_text.gpus_of_option(text), container_text.listed_gpus([text]), container_text.size_of(text)]
+    assert all(count is None or count >= 0 for count in counts)
+    port = container_text.asked_port(text)
+    assert not port or port.isdecimal()
+    assert ":".join(container_text.parts_of(text)) == text
+
+
+@pytest.mark.parametrize("part", ["${", "[", ":", "=,", '"', "||", "> ", "curl ", "http://localhost", "1h", "/"])
+def test_a_long_text_of_an_option(part: str) -> None:
+    """It is read in a time that grows with its length alone."""
+    text = part * (200_000 // len(part))
+    begin = time.process_time()
+    container_text.volume_of_text(text, 1)
+    container_text.volume_of_fields(text, 1)
+    container_text.asked_port(f"curl {text}")
+    container_text.gpus_of_option(text)
+    container_text.seconds_of(text, 1)
+    container_text.size_of(text)
+    assert time.process_time() - begin < 5
