@@ -277,6 +277,14 @@ def test_eager_leaves_the_mode_alone_before_0_17() -> None:
     assert conflicts("m --enforce-eager -cc.cudagraph_mode=FULL", "0.16.0") == [(1, False)]
 
 
+def test_many_faults_end() -> None:
+    """Each fault looks for the nearest option, so no more are named than a person reads."""
+    arguments = parse(["m", *(f"--unknown{number}" for number in range(20_000))])
+    start = time.process_time()
+    assert len(read_options(arguments, table_of("0.19.1")).faults) == 100
+    assert time.process_time() - start < 3
+
+
 def test_a_long_list_is_read_in_linear_time() -> None:
     """40,000 words take less than a second: values, options in full and shortened, and dotted ones."""
     words = ["m", "--api-key", *["a"] * 20_000, *["--enforce-eag"] * 10_000, *["--additional-config.a.b", "1"] * 5_000]

@@ -97,8 +97,7 @@ def main() -> None:
 
     options = {
         spelling: str(1 if action.nargs is None else action.nargs)
-        for action in recorder.serve._actions
-        for spelling in action.option_strings
+        for spelling, action in recorder.serve._option_string_actions.items()  # those that help leaves out, too
     }
     fields = [field.name for field in dataclasses.fields(AsyncEngineArgs)]
     known = {"version": __version__, "options": options, "engine_fields": fields}

@@ -1,13 +1,15 @@
 """Where the parser of `vllm serve` stops at an argument list: options it lacks, values it refuses, values not there.
 
 Follows `FlexibleArgumentParser.parse_args` (vllm/utils/argparse_utils.py, 0.14.1 to 0.33.0) and Python's argparse under
-it, with the options of `release_options.py`. vLLM stops at the first fault; here all are named. Two things are not
-judged: values whose option reads them by code of its own, and what a config class says of the values of its keys.
+it, with the options of `release_options.py`. vLLM stops at the first fault; here the first hundred are named. Two
+things are not judged: values whose option reads them by code of its own, and what a config class says of the values of
+its keys.
 """
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -18,6 +20,8 @@ from tuner.arguments.serving import write_out_numbers
 from tuner.text import MAX_BRIEF, brief
 from tuner.untrusted.json_text import MAX_NESTING, deeper_than
 
+MAX_FAULTS = 100
+"""Faults of one list that are named: who mends these checks again."""
 FROM_FILE = -1
 """The index of what stands in the `--config` file."""
 REPLACED = {
@@ -129,8 +133,9 @@ def read_options(
     except _Refused as refused:
         return OptionReading(faults=(refused.fault,) if complete and not unknown else ())
     reading = _Reading(table, words)
-    faults = tuple(fault for fault in reading.faults() if complete or not fault.of_number)
-    return OptionReading(tuple(reading.options), faults)
+    faults = (fault for fault in reading.faults() if complete or not fault.of_number)
+    named = tuple(islice(faults, MAX_FAULTS))
+    return OptionReading(tuple(reading.options), named)
 
 
 def _model_first(words: list[Word]) -> list[Word]:

@@ -6,7 +6,7 @@ quotes of everything else stay as they are.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -61,8 +61,13 @@ class Mapping:
         for key in path:
             if not isinstance(node, Mapping):
                 return None
-            node = next((value for name, value in node.pairs if name == key), None)
+            node = node.by_name.get(key)
         return node
+
+    @cached_property
+    def by_name(self) -> dict[str, "Node"]:
+        """The nodes by their keys; the first of equal keys counts."""
+        return dict(reversed(self.pairs))
 
 
 Node = Scalar | Sequence | Mapping
