@@ -182,6 +182,16 @@ def test_a_draft_that_is_not_known_to_be_without_moe_layers_is_unsafe(
     assert plan.decision.reasons[0] == reason("draft_shares")
 
 
+def test_a_long_launch_is_cut_in_the_sentence_on_its_proof(serving: Serving, store: VerdictStore) -> None:
+    """The command that would prove it has it whole, and comes once."""
+    long = json.dumps({"a": "x" * 5000})
+    plan = planned(store, subject(serving), "--hf-overrides", long)
+    missing = because(plan)
+    assert missing is not None
+    assert (missing.code, len(str(missing)) < 400) == ("no_proof_of_launch", True)
+    assert str(plan.decision.reasons[0]).count("x" * 5000) == 1
+
+
 def test_a_draft_without_moe_layers_is_safe_here_only(serving: Serving, store: VerdictStore, tmp_path: Path) -> None:
     """Its verdict counts for the environment it was reached in; the launch with it needs a proof of its own."""
     draft = ["--speculative-config", json.dumps({"model": str(LLAMA)})]

@@ -30,9 +30,9 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular}" if number == 1 else f"{number} {plural or singular + 's'}"
 
 
-def brief(text: str) -> str:
-    """A text of others in a sentence: short, and on one line."""
-    start = text if len(text) <= MAX_BRIEF else f"{text[:MAX_BRIEF]}…"
+def brief(text: str, most: int = MAX_BRIEF) -> str:
+    """A text of others in a sentence: `most` characters of it, and on one line."""
+    start = text if len(text) <= most else f"{text[:most]}…"
     return start if start.isprintable() and start.strip() else repr(start)
 
 

@@ -18,6 +18,7 @@ from rules.reason import Reason, reason
 from rules.report import Proof, Report
 from rules.verdict import Verdict
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.text import brief
 from tuner.verdicts.identity import MISSING, Subject, hash_sources, launch_worker_digest
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 PLAIN_LAUNCH = "the plain launch"
 """What the launch of the model alone is called."""
+MAX_LAUNCH = 300
+"""Characters of a launch that a sentence shows."""
 
 
 class LaunchIdentity(Struct, frozen=True):
@@ -138,7 +141,7 @@ def proof_for(
         return LaunchProof(why_not=reason("no_verdict"))
     candidates = _candidates(report, verdict, launch)
     if not candidates:
-        missing = reason("no_proof_of_launch", launch=told(launch.arguments, launch.config))
+        missing = reason("no_proof_of_launch", launch=brief(told(launch.arguments, launch.config), MAX_LAUNCH))
         return LaunchProof(why_not=missing)
     reasons = []
     for proof in candidates:
