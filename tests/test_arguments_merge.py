@@ -81,6 +81,17 @@ def test_config_file_and_command_line_are_merged() -> None:
     assert merged == ("--config", "serve.yaml", "--compilation-config", json.dumps(arguments.compilation_config | OFF))
 
 
+@pytest.mark.parametrize(("vllm", "refused"), [("0.14.1", True), ("0.15.1", True), ("0.16.0", False), (None, False)])
+def test_a_mapping_in_a_config_file_is_for_newer_releases(vllm: str | None, refused: bool) -> None:
+    """Releases before 0.16 write it as Python does, which is not JSON."""
+    file = file_of("compilation-config: {mode: 3}\n")
+    if not refused:
+        assert parse(["m", "--config", "a.yml"], **file, vllm=vllm).compilation_config == {"mode": 3}
+        return
+    with pytest.raises(TunerError, match="JSON"):
+        parse(["m", "--config", "a.yml"], **file, vllm=vllm)
+
+
 def test_dotted_keys_of_a_config_file_are_outvoted_by_dotted_keys() -> None:
     """VLLM stores a file's dotted keys behind any JSON value, so only dotted keys can win over them."""
     arguments = parse(["m", "--config", "a.yml"], **file_of("compilation-config.mode: 3\n"))

@@ -9,7 +9,7 @@ is therefore safe only as part of one merged value.
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def parse(
             missing value, an unreadable `--config` file.
     """
     options = _file_options(args, read_text or _read_file)
-    file_arguments = _as_arguments(options)
+    file_arguments = _as_arguments(options, vllm)
     in_file, _ = scan(file_arguments)
     own, positional = scan(args)
     settings = [*in_file, *own]
@@ -193,11 +193,14 @@ def _read_file(path: str) -> str:
     return data.decode("utf-8")
 
 
-def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
+def _as_arguments(options: Mapping[Any, Any], vllm: str | None) -> list[str]:
     """A mapping as vLLM's `load_config_file` (vllm/utils/argparse_utils.py) turns it into arguments.
 
-    `false` is left out: see `_dropped_from_file`.
+    `false` is left out: see `_dropped_from_file`. Releases before 0.16 write a mapping in it as Python does, and then
+    refuse it, because that is not JSON.
     """
+    version = named_release(vllm)
+    written = str if version is not None and version.release < (0, 16) else partial(json.dumps, default=str)
     arguments: list[str] = []
     for key, value in options.items():
         if value is False or value == []:
@@ -206,7 +209,7 @@ def _as_arguments(options: Mapping[Any, Any]) -> list[str]:
         if isinstance(value, list):
             arguments += map(str, value)
         elif isinstance(value, dict):
-            arguments.append(json.dumps(value, default=str))
+            arguments.append(written(value))
         elif value is not True:
             arguments.append(str(value))
     return arguments
