@@ -89,7 +89,7 @@ def read_answers(data: Mapping[str, Any]) -> Answers:
     try:
         return convert({"prompts": data.get("prompts"), "inputs": data.get("inputs")}, Answers)
     except ValidationError as error:
-        raise ReportError(f"an engine's answers are damaged: {error}", hint="run the command again") from None
+        raise ReportError(f"an engine's answers are damaged: {error!s:.200}", hint="run the command again") from None
 
 
 def distance(first: Answers, second: Answers) -> Distance | None:

@@ -506,7 +506,7 @@ def parse_report(data: Mapping[str, Any]) -> Report:
     except ValidationError as error:
         place, problem = _place_and_problem(str(error))
         raise ReportError(
-            f"the probe report is damaged at {place or 'report'}: {problem}", hint="probe the model again"
+            f"the probe report is damaged at {place or 'report'}: {problem:.200}", hint="probe the model again"
         ) from None
     except UnicodeEncodeError:  # msgspec looks an enum's words up as UTF-8, which has no surrogates
         raise ReportError(

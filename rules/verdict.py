@@ -122,7 +122,7 @@ class Verdict(Struct, frozen=True):
         try:
             verdict = convert(data, cls)
         except (ValidationError, RecursionError) as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(f"{error!s:.200}") from None
         # A field that was lost must not read as its default.
         _require_fields(data, cls)
         for finding in data["proofs"].values():

@@ -216,6 +216,13 @@ def test_what_is_no_report_is_refused(data: object) -> None:
     assert refusal(data)
 
 
+def test_a_long_word_in_a_report_is_cut_in_the_sentence_on_it() -> None:
+    """A worker wrote it, and it may be of any size."""
+    message = refusal(damaged("observation_method", "a" * 5000))
+    assert message.startswith("the probe report is damaged at observation_method: Invalid enum value 'aaaa")
+    assert len(message) < 300
+
+
 def test_a_report_that_contains_itself_is_refused() -> None:
     """A value that JSON cannot have is refused with a sentence."""
     data = report()

@@ -146,10 +146,10 @@ def written(plan: Plan, form: Format, choices: Choices) -> str:
     if plan.decision.setting is True:
         assert verdict is not None
         assert verdict.word.safe
-    assert shell_text(plan)
     try:
+        assert shell_text(plan)
         assert writer(form, choices)(plan, None)
-    except TunerError as error:
+    except TunerError as error:  # no text can hold half a pair of surrogates, and some formats hold less
         require_sentence(error, longest=100_000)
         return "planned, no export"
     return "planned"

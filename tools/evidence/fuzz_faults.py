@@ -39,6 +39,13 @@ FOUND = (
         "tests/test_rules_report.py",
     ),
     Found(
+        "report",
+        "a word of thousands of characters where one of a few is expected",
+        "the refusal quoted it whole",
+        "200 characters of what is wrong are shown",
+        "tests/test_rules_report.py",
+    ),
+    Found(
         "row",
         "an entry whose report or verdict has another shape, under a checksum that is right",
         "KeyError or TypeError from whoever shows or exports it",

@@ -74,7 +74,7 @@ class Environment(Struct, frozen=True):
         try:
             return convert({"plugins": [UNKNOWN], **data}, cls)
         except ValidationError as error:
-            raise _unreadable(str(error)) from None
+            raise _unreadable(f"{error!s:.200}") from None
 
 
 class VllmPackage(Struct, frozen=True):
