@@ -119,8 +119,6 @@ def _compiled_arms(launch: LaunchFacts, also: str) -> list[Arm]:
     ]
     for name, mode in GRAPH_MODES.items():
         arms.append(Arm(name, Kind.GRAPHS, COMPILED, config={GRAPHS_KEY: mode}, is_setting=True))
-    not_compiled = {MODE_KEY: 0, GRAPHS_KEY: "FULL"}
-    arms.append(Arm(NOT_COMPILED, Kind.GRAPHS, EAGER, config=not_compiled, is_setting=True))
     return [*arms, Arm(LAUNCH, Kind.FLAG if launch.flag else Kind.GRAPHS, COMPILED, is_setting=True)]
 
 
@@ -155,6 +153,17 @@ def pass_arms(passes: Sequence[str], launch: LaunchFacts) -> list[Arm]:
 def pass_arm(name: str) -> str:
     """The name of the arm without a compiler pass."""
     return f"without_{name}"
+
+
+def not_compiled_arms(launch: LaunchFacts) -> list[Arm]:
+    """CUDA graphs of code that is not compiled, and the same without graphs; none where there are no graphs."""
+    if not launch.graphs:
+        return []
+    below = f"{NOT_COMPILED}_without_graphs"
+    return [
+        Arm(below, Kind.COMPILE, EAGER, config={MODE_KEY: 0, GRAPHS_KEY: "NONE"}),
+        Arm(NOT_COMPILED, Kind.GRAPHS, below, config={MODE_KEY: 0, GRAPHS_KEY: "FULL"}, is_setting=True),
+    ]
 
 
 def backend_arms(backends: Sequence[str], launch: LaunchFacts) -> list[Arm]:

@@ -16,8 +16,8 @@ LAYER = 1
 SCALE = 1.5
 NOISE = 0.2
 """Standard deviations of an input."""
-PASS = "fuse_norm_quant"
-"""The compiler pass whose switch decides over the wrong fusion."""
+PASS = os.environ.get("PLANTED_PASS", "eliminate_noops")
+"""The compiler pass whose switch decides over the wrong fusion. This one is on in every launch that runs passes."""
 
 Values = Any
 """A `torch.Tensor`."""
@@ -67,6 +67,14 @@ def frozen_one_token(values: Values) -> Values:
     return frozen(values) if values.shape[0] == 1 else values.clone()
 
 
+def frozen_full(values: Values) -> Values:
+    """The same in full graphs only, which hold a whole pass."""
+    from vllm.forward_context import get_forward_context
+
+    is_full = getattr(get_forward_context().cudagraph_runtime_mode, "name", "") == "FULL"
+    return frozen(values) if is_full else values.clone()
+
+
 def stale(values: Values) -> Values:
     """The input of the capture, kept for ever: it was copied once, and not in the graph."""
     if not captured(values):
@@ -105,6 +113,7 @@ def not_a_number(values: Values) -> Values:
 
 INPUTS: dict[str, Callable[[Values], Values]] = {
     "frozen": frozen,
+    "frozen_full": frozen_full,
     "frozen_one_token": frozen_one_token,
     "stale": stale,
     "copied": copied,
@@ -181,10 +190,16 @@ def inside(_: str) -> None:
         def running(self: Any, *args: Any, run: Any = run, **kwargs: Any) -> Any:
             if not self.planted:
                 return run(self, *args, **kwargs)
-            args = tuple(frozen(value) if hasattr(value, "is_cuda") and value.is_floating_point() else value for value in args)
-            return run(self, *args, **kwargs)
+            changed = [frozen(value) if is_numbers(value) else value for value in args]
+            named = {name: frozen(value) if is_numbers(value) else value for name, value in kwargs.items()}
+            return run(self, *changed, **named)
 
         runner._forward_impl = running
+
+
+def is_numbers(value: object) -> bool:
+    """Whether an argument is a tensor of floating-point numbers."""
+    return bool(getattr(value, "is_floating_point", bool)())
 
 
 def at_start(name: str) -> None:

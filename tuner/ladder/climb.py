@@ -9,7 +9,7 @@ from typing import Any, Literal
 from msgspec import Struct, convert, to_builtins
 
 from rules.answers import Answers, distance, frozen_layers, noise, read_answers
-from rules.arms import EAGER, LAUNCH, Arm, LaunchFacts, backend_arms, first_arms, pass_arms
+from rules.arms import EAGER, LAUNCH, Arm, LaunchFacts, backend_arms, first_arms, not_compiled_arms, pass_arms
 from rules.errors import TunerError
 from rules.ladder import judge_ladder
 from rules.ladder_finding import ArmWord, LadderFinding
@@ -72,7 +72,7 @@ def climbed(climb: Climb) -> dict[str, Any]:
     runs = _Runs(climb)
     runs.run(first_arms(facts))
     runs.require_eager()
-    for further in (_without_passes, _with_backends):
+    for further in (_without_passes, _with_backends, _without_compiling):
         finding = judge_ladder(runs.ladder())
         if not _needs_more(finding):
             break
@@ -103,6 +103,11 @@ def _with_backends(launch: ArmRun | None, facts: LaunchFacts) -> list[Arm]:
     if launch is None:
         return []
     return backend_arms([name for name in launch.candidates if name.lower() not in _lower(launch.backends)], facts)
+
+
+def _without_compiling(launch: ArmRun | None, facts: LaunchFacts) -> list[Arm]:
+    """Arms that keep CUDA graphs and compile nothing."""
+    return [] if launch is None or facts.eager else not_compiled_arms(facts)
 
 
 def _lower(names: Sequence[str]) -> set[str]:

@@ -62,10 +62,13 @@ def described(vllm_config: VllmConfig) -> dict[str, Any]:
 
 def of_layer(layer: Any) -> list[str]:
     """The backends that a layer uses: the members of an oracle's enum among the attributes of its method."""
-    owner = getattr(layer, "runner", layer)
-    method = getattr(owner, "quant_method", None) or getattr(layer, "quant_method", None)
-    values = vars(method).values() if method is not None else ()
-    return [str(value.value) for value in values if type(value).__module__.startswith(ORACLES)]
+    chosen: list[str] = []
+    for owner in (layer, getattr(layer, "runner", None), getattr(layer, "routed_experts", None)):
+        for name in ("quant_method", "_quant_method"):
+            method = getattr(owner, name, None)
+            values = vars(method).values() if method is not None else ()
+            chosen += [str(value.value) for value in values if type(value).__module__.startswith(ORACLES)]
+    return chosen
 
 
 def candidates() -> list[str]:
