@@ -85,7 +85,7 @@ class LaunchFacts(Struct, frozen=True):
 def first_arms(launch: LaunchFacts) -> list[Arm]:
     """The arms that are tried first, in the order in which they are judged.
 
-    A launch that the user wants eager gets the eager arms alone.
+    A launch that the user wants eager gets the eager arms alone, and those of the flag: it acts on eager code as well.
     """
     eager = (EAGER_OPTION,)
     arms = [
@@ -93,7 +93,8 @@ def first_arms(launch: LaunchFacts) -> list[Arm]:
         Arm(EAGER_AGAIN, Kind.NOISE, EAGER, options=eager),
     ]
     if launch.eager:
-        return [*arms, Arm(LAUNCH, Kind.NOISE, EAGER, is_setting=True)]
+        own = Arm(LAUNCH, Kind.FLAG if launch.flag else Kind.NOISE, EAGER, is_setting=True)
+        return [*arms, own, *_flag_arms(launch, Kind.NOISE, EAGER, "")]
     also = COMPILED_FLOAT32 if launch.float32 else ""
     if launch.float32:
         arms += [
@@ -101,11 +102,19 @@ def first_arms(launch: LaunchFacts) -> list[Arm]:
             Arm(COMPILED_FLOAT32, Kind.FLOAT32, EAGER_FLOAT32, config=_without_graphs(launch), options=FLOAT32),
         ]
     arms += _compiled_arms(launch, also)
-    if launch.flag:
-        below = COMPILED if launch.graphs else EAGER
-        off = Arm(FLAG_OFF, Kind.GRAPHS if launch.graphs else Kind.COMPILE, below, also, config={FLAG_KEY: False})
-        arms += [off, Arm(FLAG_ON, Kind.FLAG, FLAG_OFF, config={FLAG_KEY: True})]
-    return arms
+    if launch.graphs:
+        return [*arms, *_flag_arms(launch, Kind.GRAPHS, COMPILED, "")]
+    return [*arms, *_flag_arms(launch, Kind.COMPILE, EAGER, also)]
+
+
+def _flag_arms(launch: LaunchFacts, kind: Kind, below: str, also: str) -> list[Arm]:
+    """The launch with both values of the flag, where it can be set. With it off it is compared with the arm `below`."""
+    if not launch.flag:
+        return []
+    return [
+        Arm(FLAG_OFF, kind, below, also, config={FLAG_KEY: False}),
+        Arm(FLAG_ON, Kind.FLAG, FLAG_OFF, config={FLAG_KEY: True}),
+    ]
 
 
 def _compiled_arms(launch: LaunchFacts, also: str) -> list[Arm]:
