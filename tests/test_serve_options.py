@@ -277,6 +277,13 @@ def test_eager_leaves_the_mode_alone_before_0_17() -> None:
     assert conflicts("m --enforce-eager -cc.cudagraph_mode=FULL", "0.16.0") == [(1, False)]
 
 
+@pytest.mark.parametrize("words", ["-O.mode=3", "-O5", "-Ofast", "--optimization-level 5", "-O=x"])
+def test_what_is_not_a_level_of_optimization(words: str) -> None:
+    """The parser takes it, and the config behind it does not; older releases took a compilation config there."""
+    (fault,) = read_options(parse(["m", *words.split()]), table_of("0.19.1")).faults
+    assert "is not a level from 0 to 3" in fault.text
+
+
 def test_many_faults_end() -> None:
     """Each fault looks for the nearest option, so no more are named than a person reads."""
     arguments = parse(["m", *(f"--unknown{number}" for number in range(20_000))])

@@ -36,6 +36,9 @@ LEFT_OUT = {"...", "\N{HORIZONTAL ELLIPSIS}"}
 """Words that stand for arguments which a document leaves out."""
 NO_VALUE = ("", "None")
 """What an option that may be None reads as None (vllm/engine/arg_utils.py, optional_type)."""
+LEVEL = "--optimization-level"
+"""The option whose value vLLM judges behind its parser: `OptimizationLevel` (vllm/config/vllm.py, 0.14.1 to 0.33.0).
+Releases before the table took a compilation config there, as `-O.mode=3`."""
 MODEL_FIRST = (0, 17)
 """The first minor series that wants the model in front of `--served-model-name`."""
 EXPANDS = (0, 20)
@@ -191,10 +194,10 @@ def _spelled(words: Sequence[Word]) -> Iterator[Word]:
             head, dot, path = name.partition(".")
             yield Word(f"{head.replace('_', '-')}{dot}{path}{equals}{value}", word.index, word.unknown)
         elif text.startswith("-O") and text != "-O":
-            yield Word("--optimization-level", word.index)
+            yield Word(LEVEL, word.index)
             yield Word(text[3:] if text[2] == "=" else text[2:], word.index, word.unknown)
         elif text == "-O" and any(_may_be_level(behind) for behind in words[number + 1 : number + 2]):
-            yield Word("--optimization-level", word.index)
+            yield Word(LEVEL, word.index)
         else:
             yield word
 
@@ -321,6 +324,13 @@ def _given(word: Word, use: Use, option: ReleaseOption, values: Sequence[Word]) 
 def why_refused(option: ReleaseOption, text: str, name: str, table: OptionTable) -> str:
     """Why an option does not take a value, as a whole sentence; empty if it does, or if that is not known here."""
     value: Any = text
+    if LEVEL in option.spellings:
+        is_level = _is_level(text)
+        return (
+            ""
+            if is_level
+            else f"The value {brief(text)} of -O is not a level from 0 to 3; -cc sets keys of the config."
+        )
     if option.kind == "unknown":
         return ""
     if option.optional and text in NO_VALUE:
@@ -337,6 +347,13 @@ def why_refused(option: ReleaseOption, text: str, name: str, table: OptionTable)
         choices = ", ".join(str(choice) for choice in option.choices)
         return f"The value {brief(text)} of {name} is not one of {choices}."
     return ""
+
+
+def _is_level(text: str) -> bool:
+    try:
+        return float(text) in {0, 1, 2, 3}
+    except ValueError:
+        return False
 
 
 def _why_no_config(option: ReleaseOption, text: str, name: str, table: OptionTable) -> str:
