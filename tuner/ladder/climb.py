@@ -1,9 +1,8 @@
 """Tries the arms of a launch: starts their engines, compares their answers, and looks for the setting at fault."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from threading import Event
+from threading import Event, Thread
 from typing import Any, Literal
 
 from msgspec import Struct, convert, to_builtins
@@ -130,17 +129,39 @@ class _Runs:
         launches = {
             arm.name: arm_launch(arm, climb.launch.plan, climb.launch.arguments, seats=climb.seats) for arm in arms
         }
-        stop = Event()
-        with ThreadPoolExecutor(seats) as threads:
-            shares = [arms[seat::seats] for seat in range(seats)]
-            futures = [threads.submit(self._run_share, share, launches, stop) for share in shares]
-            try:
-                for future in futures:
-                    future.result()
-            finally:
-                stop.set()
+        shares = [arms[seat::seats] for seat in range(seats)]
+        self._in_threads(shares, launches)
         for arm in arms:
             self._runs[arm.name] = self._compared(self._runs[arm.name])
+
+    def _in_threads(self, shares: Sequence[Sequence[Arm]], launches: Mapping[str, ArmLaunch]) -> None:
+        """Start the engines of each share in a thread of its own. No engine is left when this returns or raises.
+
+        Raises:
+            TunerError: a share could not be run at all, as where no worker could be started.
+        """
+        stop = Event()
+        failures: list[BaseException] = []
+
+        def run(share: Sequence[Arm]) -> None:
+            try:
+                self._run_share(share, launches, stop)
+            except BaseException as failure:  # noqa: BLE001  raised by the thread that waits
+                failures.append(failure)
+                stop.set()
+
+        threads = [Thread(target=run, args=(share,)) for share in shares]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        if failures:
+            raise failures[0]
 
     def _run_share(self, arms: Sequence[Arm], launches: Mapping[str, ArmLaunch], stop: Event) -> None:
         """Start the engines of some arms one after another."""

@@ -127,24 +127,31 @@ def sent(llm: Engine, wave: Wave) -> dict[str, Answer]:
     Raises:
         RuntimeError: the engine did not answer every prompt.
     """
-    waiting = {prompt.name: prompt for prompt in wave.prompts}
-    answers: dict[str, Answer] = {}
-    outputs, step, seconds = steps(llm), 0, []
+    waiting = list(wave.prompts)
+    answers: dict[str, RequestOutput] = {}
+    seconds: list[float] = []
+    outputs, step = steps(llm), 0
     while waiting or llm.has_unfinished_requests():
-        joining = [prompt for prompt in waiting.values() if prompt.joins <= step]
-        for prompt in joining:
-            send(llm, waiting.pop(prompt.name))
+        are_joining = send_due(llm, waiting, step)
         begin = time.perf_counter()
-        finished = [answer for answer in next(outputs) if answer.finished]
-        if not joining:
+        answers |= {answer.request_id: answer for answer in next(outputs) if answer.finished}
+        if not are_joining:
             seconds.append(time.perf_counter() - begin)
         step += 1
-        for answer in finished:
-            prompt = next(each for each in wave.prompts if each.name == answer.request_id)
-            answers[prompt.name] = Answer(prompt, len(wave.prompts) == 1, answer, seconds)
-    if len(answers) < len(wave.prompts):
-        raise RuntimeError(f"the engine answered {len(answers)} of {len(wave.prompts)} prompts")
-    return {prompt.name: answers[prompt.name] for prompt in wave.prompts}
+    missing = [prompt.name for prompt in wave.prompts if prompt.name not in answers]
+    if missing:
+        raise RuntimeError(f"the engine did not answer {', '.join(missing)}")
+    is_alone = len(wave.prompts) == 1
+    return {prompt.name: Answer(prompt, is_alone, answers[prompt.name], seconds) for prompt in wave.prompts}
+
+
+def send_due(llm: Engine, waiting: list[Prompt], step: int) -> bool:
+    """Send the prompts that join before this step, and take them off the list. Whether there were any."""
+    due = [prompt for prompt in waiting if prompt.joins <= step]
+    for prompt in due:
+        send(llm, prompt)
+        waiting.remove(prompt)
+    return bool(due)
 
 
 def send(llm: Engine, prompt: Prompt) -> None:
