@@ -14,8 +14,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WORKER = ROOT / "tuner" / "probe" / "worker" / "moe_probe_worker"
 SHARED_WORKER = ROOT / "tuner" / "processes" / "worker" / "shared_worker"
-"""What both workers import."""
-WORKERS = (WORKER, ROOT / "tuner" / "engines" / "worker" / "vllm_launch_worker", SHARED_WORKER)
+"""What all workers import."""
+LAUNCH_WORKER, ARM_WORKER = (
+    ROOT / "tuner" / "engines" / "worker" / name for name in ("vllm_launch_worker", "vllm_arm_worker")
+)
+"""The second adds a question to the first, and so imports it."""
+WORKERS = (WORKER, LAUNCH_WORKER, ARM_WORKER, SHARED_WORKER)
+IMPORTED_BY = {SHARED_WORKER: WORKERS, LAUNCH_WORKER: (ARM_WORKER,)}
 FILES = [file for worker in WORKERS for file in sorted(worker.rglob("*.py"))]
 SERVING = {"sympy", "torch", "transformers", "triton", "vllm"}
 """What the serving environment brings."""
@@ -27,11 +32,12 @@ raise ImportError("libtorch_cpu.so: cannot open shared object file\\nsecond line
 """
 """Stands in for a torch that is broken, and tells how it was imported."""
 
-KERNEL, LOADS_KERNEL = (WORKERS[1] / name for name in ("stamp_kernel.py", "ring.py"))
+KERNEL, LOADS_KERNEL = (LAUNCH_WORKER / name for name in ("stamp_kernel.py", "ring.py"))
 """Triton compiles a kernel from its module's globals: this module alone imports it at its top, and is imported inside a
 function of the other, where there is a GPU."""
 RUN_THERE = {
     ROOT / "benchmarks" / "stamps.py",
+    ROOT / "tests" / "support" / "vllm_autotune_name.py",
     *(ROOT / "tests" / "support" / f"proof_{cases}_cases.py" for cases in ("order", "origin", "part", "setting")),
 }
 """Scripts that run in a serving environment, as the worker does."""
@@ -76,9 +82,10 @@ def start(control: Path, *, models: list[object] | None = None, env: dict[str, s
 
 
 @every_worker
-def test_the_folder_holds_one_package(worker: Path) -> None:
+def test_the_folder_holds_workers_alone(worker: Path) -> None:
     """A worker's parent folder is put on the path of the serving environment, so nothing else may lie there."""
-    assert {entry.name for entry in worker.parent.iterdir()} - {"__pycache__"} == {worker.name}
+    beside = {other.name for other in WORKERS if other.parent == worker.parent}
+    assert {entry.name for entry in worker.parent.iterdir()} - {"__pycache__"} == beside
     folders = {entry.name for entry in worker.iterdir() if entry.is_dir()} - {"__pycache__"}
     assert folders <= {"proof"}
     assert all(
@@ -98,11 +105,11 @@ def test_the_floor_is_python_3_10() -> None:
 
 @every_file
 def test_the_top_level_imports_python_and_itself(file: Path) -> None:
-    """At import time the standard library, the package itself and the shared one are enough, by their full names."""
+    """At import time the standard library and packages of workers are enough, by their full names."""
     functions = [node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef)]
     inside = {name for function in functions for name in imported(function)}
     own = next(worker.name for worker in WORKERS if file.is_relative_to(worker))
-    ours = {own, SHARED_WORKER.name}
+    ours = {own, SHARED_WORKER.name, *([LAUNCH_WORKER.name] if own == ARM_WORKER.name else [])}
     assert set(imported(tree(file))) <= {*sys.stdlib_module_names, *SERVING, *ours}
     assert inside <= {*sys.stdlib_module_names, *SERVING, *([own] if file == LOADS_KERNEL else [])}
     top = [node for node in tree(file).body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
@@ -117,12 +124,11 @@ def test_the_top_level_imports_python_and_itself(file: Path) -> None:
 @every_worker
 def test_nobody_imports_it(worker: Path) -> None:
     """No other Python file of the project imports a worker: it is known by path."""
-    importers = WORKERS if worker == SHARED_WORKER else ()
     others = [
         file
         for folder in ("tuner", "rules", "cache", "tests", "benchmarks", "environments", "examples", "tools")
         for file in (ROOT / folder).rglob("*.py")
-        if not any(package in file.parents for package in (worker, *importers))
+        if not any(package in file.parents for package in (worker, *IMPORTED_BY.get(worker, ())))
     ]
     assert len(others) > 40
     importing = {file for file in others if worker.name in set(imported(tree(file)))}

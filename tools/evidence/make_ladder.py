@@ -1,0 +1,274 @@
+"""The arms of launches on a GPU: distances, limits and seconds, and which planted faults were found.
+
+    .venv/bin/python -m tools.evidence.make_ladder collect RUN...   # adds runs to ladder-gpu.json
+    .venv/bin/python -m tools.evidence.make_ladder page             # writes ladder.md
+
+A RUN is a file with the document of `tuner tune --json`, or `FAULT=FILE` for an engine with a planted fault
+(tests/planted_faults). Of a document only what the page shows is kept. A run of the same model, fault, device and
+release replaces the one before.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from planted_faults.planted_faults import FAULTS
+
+from tools.evidence.page import PAGES, table, write
+
+KEPT = PAGES / "ladder-gpu.json"
+PLAIN = ""
+"""In the place of a fault: nothing was planted."""
+WHAT = {
+    "frozen": "the input of one layer is zero in every CUDA graph",
+    "frozen_one_token": "the same in graphs of one token",
+    "frozen_full": "the same in full graphs",
+    "stale": "the input of one layer is that of the capture",
+    "inside": "the input is zero inside the MoE operator, in every CUDA graph",
+    "nan": "one layer gives NaN in every CUDA graph",
+    "noisy": "the input of one layer has noise",
+    "compiled": "compiled code scales the input of one layer",
+    "fusion": "the pass `eliminate_noops` scales the input of one layer",
+    "hang": "the start hangs where full graphs are captured",
+    "crash": "the start crashes where full graphs are captured",
+    "copied": "sound: the input is copied, in graphs too",
+    "quiet": "sound: the noise is multiplied by zero",
+    "compiled_twin": "sound: compiled code scales by one",
+    "fusion_twin": "sound: the pass scales by one",
+}
+TWINS = {
+    "frozen": "copied",
+    "frozen_one_token": "copied",
+    "frozen_full": "copied",
+    "stale": "copied",
+    "inside": "copied",
+    "nan": "copied",
+    "noisy": "quiet",
+    "compiled": "compiled_twin",
+    "fusion": "fusion_twin",
+    "hang": PLAIN,
+    "crash": PLAIN,
+}
+"""Fault -> what is planted likewise and is sound. Engines that do not start have the launch without a fault."""
+HEALED_BY = {
+    "frozen": "compiled",
+    "frozen_one_token": "compiled",
+    "frozen_full": "piecewise",
+    "stale": "compiled",
+    "inside": "compiled",
+    "nan": "compiled",
+    "compiled": "eager",
+    "fusion": "without_eliminate_noops",
+    "hang": "piecewise",
+    "crash": "piecewise",
+}
+"""Fault -> the arm that must be written. With noise in every engine no arm is right, and nothing may be written."""
+INTRODUCTION = """# Arms of launches on a GPU
+
+`tuner tune` starts a launch with other engine settings and compares each arm with a neighbour
+([why](../decisions/ladder.md)).
+Models are cut to a few layers with their full widths, and have weights drawn at random.
+Distances are in nats: of the mean over all prompts where compiling is compared in the launch's own dtype, else of the
+worst prompt."""
+SEPARATELY = (
+    """Arms ran side by side on one GPU, so the seconds say how long a ladder takes, and do not rank settings."""
+)
+ABOUT_FAULTS = """Each fault is planted into one layer by a plugin (`tests/planted_faults`), and each has a sound twin.
+`as it should be`: a fault is found and the setting that avoids it is written; of a twin nothing is."""
+Run = dict[str, Any]
+"""What is kept of one document."""
+
+
+def run_of(fault: str, document: dict[str, Any]) -> Run:
+    """What the page shows of a document.
+
+    Args:
+        fault: what was planted; `PLAIN` for nothing.
+        document: as `tuner tune --json` prints it.
+    """
+    ladder, environment = document["ladder"], document["environment"]
+    return {
+        "model": Path(document["model"]["name"]).name,
+        "architecture": document["model"]["architecture"],
+        "fault": fault,
+        "vllm": environment["vllm"],
+        "torch": environment["torch"],
+        "gpu": ladder["gpu"],
+        "made_at": ladder["made_at"],
+        "arguments": document["launch"]["args"][1:],
+        "word": ladder["word"],
+        "why": ladder["reasons"][0]["text"],
+        "remedy": ladder["remedy"],
+        "changed": sorted({text for arm in ladder["arms"] for text in arm["changed"]}),
+        "arms": [arm_of(arm) for arm in ladder["arms"]],
+    }
+
+
+def arm_of(arm: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows of an arm."""
+    fields = counted_reason(arm["reason"])["fields"]
+    distance = arm["distance"] or {}
+    return {
+        "name": arm["name"],
+        "against": arm["against"],
+        "word": arm["word"],
+        "nats": distance.get("mean" if fields.get("counts") == "mean" else "worst"),
+        "prompt": distance.get("prompt", ""),
+        "limit": fields.get("threshold"),
+        "noise": (arm["noise"] or {}).get("worst"),
+        "frozen": arm["frozen"],
+        "ready": arm["seconds"].get("ready"),
+        "step": arm["seconds"].get("step"),
+        "detail": arm["detail"][:200],
+    }
+
+
+def counted_reason(why: dict[str, Any]) -> dict[str, Any]:
+    """The reason that holds a distance against a limit, of a reason and those behind it; the first without one."""
+    reason: dict[str, Any] | None = why
+    while reason is not None:
+        if "threshold" in reason["fields"]:
+            return reason
+        reason = reason["because"]
+    return why
+
+
+def identity(run: Run) -> tuple[str, ...]:
+    """What a run is of."""
+    return (run["model"], run["fault"], run["vllm"], run["gpu"], *run["arguments"])
+
+
+def collect(names: list[str]) -> None:
+    """Add runs to what is kept."""
+    runs: list[Run] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else []
+    for name in names:
+        fault, _, file = name.rpartition("=")
+        if fault not in {PLAIN, *FAULTS}:
+            raise SystemExit(f"{fault} is not a planted fault: {', '.join(FAULTS)}")
+        run = run_of(fault, json.loads(Path(file).read_text(encoding="utf-8")))
+        runs = [other for other in runs if identity(other) != identity(run)] + [run]
+    runs.sort(key=identity)
+    KEPT.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+
+
+def page(runs: list[Run]) -> list[str]:
+    """The parts of the page."""
+    healthy = [run for run in runs if run["fault"] == PLAIN]
+    planted = [run for run in runs if run["fault"] != PLAIN]
+    heads = ("planted", "what it does", "launch", "why", "written", "as it should be")
+    return [
+        INTRODUCTION,
+        "## Without a fault",
+        f"{len(healthy)} launches, {len([run for run in healthy if is_right(run)])} of them right, as they should be.",
+        *(part for run in healthy for part in (f"### {title(run)}", arms_table(run))),
+        SEPARATELY,
+        "## Planted faults, and sound twins",
+        ABOUT_FAULTS,
+        table(heads, [fault_row(run) for run in planted]),
+        *(part for run in planted for part in (f"### {title(run)}", arms_table(run))),
+        "## What is missing",
+        missing(runs),
+        "## How it was made",
+        made(runs),
+    ]
+
+
+def title(run: Run) -> str:
+    """What a run is of, in words."""
+    fault = f", planted: `{run['fault']}`" if run["fault"] else ""
+    arguments = f" `{' '.join(run['arguments'])}`" if run["arguments"] and not run["remedy"] else ""
+    return f"{run['model']}{arguments}{fault}"
+
+
+def arms_table(run: Run) -> str:
+    """The arms of a run."""
+    heads = ("arm", "compared with", "answers", "nats", "limit", "worst prompt", "frozen layers", "seconds to ready")
+    return table(heads, [arm_row(arm) for arm in run["arms"]])
+
+
+def arm_row(arm: dict[str, Any]) -> tuple[str, ...]:
+    """An arm in the table."""
+    return (
+        f"`{arm['name']}`",
+        f"`{arm['against']}`" if arm["against"] else "-",
+        f"**{arm['word']}**" if arm["word"] != "right" else "right",
+        number(arm["nats"], 4),
+        number(arm["limit"], 2),
+        arm["prompt"] or "-",
+        ", ".join(arm["frozen"]) or "-",
+        number(arm["ready"], 1),
+    )
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def fault_row(run: Run) -> tuple[str, ...]:
+    """A planted fault in the table."""
+    remedy = run["remedy"]
+    written = "nothing" if remedy is None else " ".join([json.dumps(remedy["config"]), *remedy["options"]])
+    answer = "yes" if is_right(run) else "**no**"
+    return (f"`{run['fault']}`", WHAT[run["fault"]], run["word"], run["why"], f"`{written}`", answer)
+
+
+def is_right(run: Run) -> bool:
+    """Whether a run shows what is known of it: a fault with what heals it, or a sound launch as right."""
+    written = "" if run["remedy"] is None else run["remedy"]["arm"]
+    if run["fault"] in TWINS:
+        return run["word"] != "right" and written == HEALED_BY.get(run["fault"], "")
+    wrong = [arm["name"] for arm in run["arms"] if arm["word"] == "wrong"]
+    return run["word"] == "right" and written == "" and not wrong
+
+
+def missing(runs: list[Run]) -> str:
+    """What these runs leave out."""
+    tried = {run["fault"] for run in runs}
+    faults = [f"`{name}`" for name in FAULTS if name not in tried]
+    architectures = sorted({run["architecture"] for run in runs})
+    items = [
+        f"Architectures: only {', '.join(architectures)}.",
+        "Kernels: neither FlashInfer nor FlashAttention is on this machine, so no arm ran with them.",
+        "Quantised models, several GPUs, and real weights.",
+    ]
+    if faults:
+        items.insert(1, f"Planted faults that were not tried on a GPU: {', '.join(faults)}.")
+    return "\n".join(f"- {item}" for item in items)
+
+
+def made(runs: list[Run]) -> str:
+    """The commands and dates behind the page."""
+    devices = sorted({f"{run['gpu']}, vLLM {run['vllm']}, torch {run['torch']}" for run in runs})
+    dates = sorted({run["made_at"][:10] for run in runs})
+    changed = [f"- {text}" for text in sorted({text for run in runs for text in run["changed"]})]
+    return "\n".join(
+        [
+            f"On {'; '.join(devices)}, on {', '.join(dates)}:",
+            "",
+            "```sh",
+            "PLANTED=FAULT tuner tune --json MODEL >FILE   # without PLANTED: no fault",
+            "python -m tools.evidence.make_ladder collect FAULT=FILE...",
+            "python -m tools.evidence.make_ladder page",
+            "```",
+            "",
+            "What was otherwise than in a launch:",
+            "",
+            *changed,
+        ]
+    )
+
+
+def main(words: list[str]) -> None:
+    """What the docstring of the module says."""
+    if words[:1] == ["collect"] and words[1:]:
+        collect(words[1:])
+    elif words == ["page"]:
+        write("ladder.md", *page(json.loads(KEPT.read_text(encoding="utf-8"))))
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
