@@ -71,7 +71,7 @@ class LaunchFacts(Struct, frozen=True):
 
     Attributes:
         eager: the user asks for no compiling.
-        graphs: this platform has CUDA graphs.
+        graphs: this platform has CUDA graphs, and the user does not switch them off with `--enforce-eager`.
         float32: the model has kernels for float32: its weights are not quantised.
         flag: `fast_moe_cold_start` can be set.
     """
@@ -93,8 +93,7 @@ def first_arms(launch: LaunchFacts) -> list[Arm]:
         Arm(EAGER_AGAIN, Kind.NOISE, EAGER, options=eager),
     ]
     if launch.eager:
-        own = Arm(LAUNCH, Kind.FLAG if launch.flag else Kind.NOISE, EAGER, is_setting=True)
-        return [*arms, own, *_flag_arms(launch, Kind.NOISE, EAGER, "")]
+        return [*arms, *_uncompiled_arms(launch), *_flag_arms(launch, Kind.NOISE, EAGER, "")]
     also = COMPILED_FLOAT32 if launch.float32 else ""
     if launch.float32:
         arms += [
@@ -105,6 +104,14 @@ def first_arms(launch: LaunchFacts) -> list[Arm]:
     if launch.graphs:
         return [*arms, *_flag_arms(launch, Kind.GRAPHS, COMPILED, "")]
     return [*arms, *_flag_arms(launch, Kind.COMPILE, EAGER, also)]
+
+
+def _uncompiled_arms(launch: LaunchFacts) -> list[Arm]:
+    """The launch that the user does not want compiled; it may still have CUDA graphs."""
+    if launch.graphs:
+        below = not_compiled_arms(launch)[0]
+        return [below, Arm(LAUNCH, Kind.GRAPHS, below.name, is_setting=True)]
+    return [Arm(LAUNCH, Kind.FLAG if launch.flag else Kind.NOISE, EAGER, is_setting=True)]
 
 
 def _flag_arms(launch: LaunchFacts, kind: Kind, below: str, also: str) -> list[Arm]:

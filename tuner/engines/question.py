@@ -20,6 +20,8 @@ WORKER = Path(__file__).parent / "worker" / "vllm_launch_worker"
 Answer = dict[str, Any]
 Variables = Callable[[Path], Mapping[str, str]]
 """From the control folder of the process to all its environment variables."""
+NO_ANSWER = "vLLM did not answer within"
+"""How the message about a worker begins that ran past its time limit."""
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 """GiB; without it a CPU build reserves half the machine."""
 SETTINGS = {
@@ -158,7 +160,7 @@ def _answer(process: WorkerProcess, question: WorkerQuery, number: int) -> Answe
 
 
 def _no_answer(process: WorkerProcess, kind: ErrorKind, limit: float) -> TunerError:
-    message = f"vLLM did not answer within {limit:.0f} s."
+    message = f"{NO_ANSWER} {limit:.0f} s."
     if not process.runs():
         message = f"The process that runs vLLM ended early ({process.exit_words()})."
     return TunerError(message, hint=log_hint(process.log_tail()), kind=kind)

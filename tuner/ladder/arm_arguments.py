@@ -46,7 +46,7 @@ def launch_facts(plan: Plan, arguments: ServeArguments) -> LaunchFacts:
     options = {argument.partition("=")[0] for argument in arguments.effective}
     return LaunchFacts(
         eager=compiles(arguments) is False,
-        graphs=platform in {"cuda", "rocm"},
+        graphs=platform in {"cuda", "rocm"} and not arguments.serving.enforce_eager,
         float32=not quantised and "--quantization" not in options and "-q" not in options,
         flag=plan.flag.status is FlagStatus.SETTABLE,
     )
@@ -65,7 +65,7 @@ def arm_launch(arm: Arm, plan: Plan, arguments: ServeArguments, *, seats: int) -
     config = {**_planned_config(plan, arguments, arm), **arm.config}
     if EAGER_OPTION in arm.options:
         config |= {key: value for key, value in NOT_COMPILED.items() if key in own}
-    users = [key for key, value in config.items() if key in own and own[key] != value]
+    users = [key for key, value in config.items() if key in own and _contradicts(own[key], value)]
     changed = {**own, **{key: _joined(own.get(key), value) for key, value in config.items()}}
     args = merge(replace(arguments, compilation_config=changed), config)
     users += _changed_options(arm, arguments)
@@ -86,6 +86,13 @@ def _planned_config(plan: Plan, arguments: ServeArguments, arm: Arm) -> dict[str
     if plan.flag.status is FlagStatus.SETTABLE and arm.name != LAUNCH and is_reference:
         config[FLAG_KEY] = False
     return config
+
+
+def _contradicts(users: Any, value: Any) -> bool:
+    """Whether an arm's value is another one than the user's; of two objects, in a key that both have."""
+    if isinstance(users, dict) and isinstance(value, dict):
+        return any(key in users and users[key] != inner for key, inner in value.items())
+    return bool(users != value)
 
 
 def _joined(users: Any, value: Any) -> Any:

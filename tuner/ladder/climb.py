@@ -14,8 +14,9 @@ from rules.ladder import judge_ladder
 from rules.ladder_finding import ArmWord, LadderFinding
 from rules.report import ArmRun, Ladder
 from tuner.engines.engines import EngineLaunch, Supervision, thin_model
-from tuner.engines.question import Answer, WorkerQuery, query_engines, worker_variables
-from tuner.ladder.arm_arguments import ArmLaunch, arm_launch, launch_facts
+from tuner.engines.question import NO_ANSWER, Answer, WorkerQuery, query_engines, worker_variables
+from tuner.ladder.arm_arguments import KV_CACHE, ArmLaunch, arm_launch, launch_facts
+from tuner.model.shrink import shrink
 from tuner.processes.answers import checked
 from tuner.verdicts.identity import ARM_WORKER
 from tuner.verdicts.ladders import arm_workers_digest, computing_variables
@@ -121,6 +122,7 @@ class _Runs:
         self._runs: dict[str, ArmRun] = {}
         self._answers: dict[str, Answers] = {}
         self._failures: dict[str, TunerError] = {}
+        self._cuts = _cuts(climb)
 
     def run(self, arms: Sequence[Arm]) -> None:
         """Start the engines of arms, some at the same time, and compare each with the arm below it."""
@@ -129,10 +131,23 @@ class _Runs:
         launches = {
             arm.name: arm_launch(arm, climb.launch.plan, climb.launch.arguments, seats=climb.seats) for arm in arms
         }
-        shares = [arms[seat::seats] for seat in range(seats)]
-        self._in_threads(shares, launches)
+        self._in_threads([arms[seat::seats] for seat in range(seats)], launches)
+        if seats > 1:
+            self._try_alone([arm for arm in arms if self._may_lack_room(arm.name)])
         for arm in arms:
             self._runs[arm.name] = self._compared(self._runs[arm.name])
+
+    def _may_lack_room(self, name: str) -> bool:
+        """Whether an arm failed while others ran, and in another way than by its time limit."""
+        return name in self._failures and not self._failures[name].message.startswith(NO_ANSWER)
+
+    def _try_alone(self, arms: Sequence[Arm]) -> None:
+        """Start arms again that failed beside others, which may have taken their memory."""
+        for arm in arms:
+            self._climb.supervision.say(f"{arm.name.replace('_', ' ')} once more, with no other engine beside it")
+            del self._failures[arm.name]
+            launch = arm_launch(arm, self._climb.launch.plan, self._climb.launch.arguments, seats=1)
+            self._in_threads([[arm]], {arm.name: launch})
 
     def _in_threads(self, shares: Sequence[Sequence[Arm]], launches: Mapping[str, ArmLaunch]) -> None:
         """Start the engines of each share in a thread of its own. No engine is left when this returns or raises.
@@ -211,7 +226,7 @@ class _Runs:
                 "candidates": read.backends.get("candidates", []),
                 "seconds": read.seconds,
                 "cache": read.cache,
-                "changed": read.changed,
+                "changed": [*read.changed, *self._cuts],
                 "broken": answers.is_broken,
                 "noise": to_builtins(noise(answers)),
             },
@@ -252,6 +267,17 @@ class _Runs:
             variables=computing_variables(launch.environ),
             arms=tuple(self._runs.values()),
         )
+
+
+def _cuts(climb: Climb) -> list[str]:
+    """What is smaller in the arms than in the launch, in words."""
+    plan = climb.launch.plan
+    cuts = [f"the KV cache has {KV_CACHE >> 20} MiB, so that several engines fit one GPU"] if climb.seats > 1 else []
+    if thin_model(plan, climb.launch.arguments) is not None:
+        cuts += [
+            f"smaller model: {assumption['detail']}" for assumption in shrink(plan.subject.model.config).assumptions
+        ]
+    return cuts
 
 
 def _run(arm: Arm, launch: ArmLaunch, seen: Mapping[str, Any]) -> ArmRun:
