@@ -10,6 +10,7 @@ from rules.reason import (
     DEEPEST_OF_ALL,
     FRAGMENTS,
     LONGEST,
+    OF_ARMS,
     OF_COMPILING,
     OF_DECISION,
     OF_ENGINES,
@@ -28,7 +29,7 @@ SETTABLE = Flag(FlagStatus.SETTABLE, "Because of this release.", "table: vLLM 0.
 
 def test_each_code_stands_in_one_table() -> None:
     """A code that stood in two would have two sentences."""
-    tables = (OF_PROOF, OF_VERDICT, OF_COMPILING, OF_ENGINES, OF_DECISION)
+    tables = (OF_PROOF, OF_VERDICT, OF_COMPILING, OF_ENGINES, OF_ARMS, OF_DECISION)
     assert sum(map(len, tables)) == len(SENTENCES)
 
 
