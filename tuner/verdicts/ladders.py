@@ -45,19 +45,19 @@ NO_LADDER = LaunchLadder()
 """That of a launch whose arms were never tried."""
 
 
-def ladder_for(found: "LookUp", subject: Subject, launch: LaunchIdentity, environ: Mapping[str, str]) -> LaunchLadder:
+def ladder_for(lookup: "LookUp", subject: Subject, launch: LaunchIdentity, environ: Mapping[str, str]) -> LaunchLadder:
     """The ladder that speaks for a launch. Only its own does: other arguments start other kernels.
 
     Args:
-        found: the stored verdict.
+        lookup: the stored verdict.
         subject: the model and where it is served.
         launch: what is launched.
         environ: the environment variables of the launch.
     """
-    if found.report is None or found.verdict is None:
+    if lookup.report is None or lookup.verdict is None:
         return NO_LADDER
-    ladder = stored_ladder(found.report, launch.key)
-    finding = found.verdict.ladders.get(launch.key)
+    ladder = stored_ladder(lookup.report, launch.key)
+    finding = lookup.verdict.ladders.get(launch.key)
     if ladder is None or finding is None:
         return NO_LADDER
     why_not = _unlike(ladder, subject, environ)

@@ -82,21 +82,21 @@ def waves(config: VllmConfig) -> list[Wave]:
     def text(index: int, length: int) -> list[int]:
         return ids(index, min(length, longest), vocabulary)
 
-    made = [Wave(together(config))]
-    made += [Wave([Prompt(f"one_token_{index}", text(index + 40, 1), FEW)]) for index in range(3)]
-    made += [Wave([Prompt(f"alone_17_{index}", text(index + 50, 17), FEW)]) for index in range(3)]
-    made.append(Wave([Prompt("alone_17_again", text(50, 17), FEW, repeats="alone_17_0")]))
-    made.append(Wave([Prompt("long_answer", text(60, 5), MANY)]))
+    text_waves = [Wave(together(config))]
+    text_waves += [Wave([Prompt(f"one_token_{index}", text(index + 40, 1), FEW)]) for index in range(3)]
+    text_waves += [Wave([Prompt(f"alone_17_{index}", text(index + 50, 17), FEW)]) for index in range(3)]
+    text_waves.append(Wave([Prompt("alone_17_again", text(50, 17), FEW, repeats="alone_17_0")]))
+    text_waves.append(Wave([Prompt("long_answer", text(60, 5), MANY)]))
     for count in (3, 5, 11):  # between the sizes that vLLM captures: 1, 2, 4, 8, 16 and so on
         size = min(count, seats)
-        made.append(Wave([Prompt(f"of_{count}_{index}", text(70 + index, 4)) for index in range(size)]))
+        text_waves.append(Wave([Prompt(f"of_{count}_{index}", text(70 + index, 4)) for index in range(size)]))
     arrivals = [(9, 0, SOME), (3, 2, FEW), (21, 4, SOME), (1, 7, FEW)][:seats]
     staggered = [Prompt(f"joins_{step}", text(90 + step, length), new, joins=step) for length, step, new in arrivals]
-    made.append(Wave(staggered))
-    made.append(Wave([Prompt("full_batch", text(110, most), FEW, scored=False)]))
+    text_waves.append(Wave(staggered))
+    text_waves.append(Wave([Prompt("full_batch", text(110, most), FEW, scored=False)]))
     if longest > most:
-        made.append(Wave([Prompt("longer_than_a_batch", text(111, most + most // 2), FEW, scored=False)]))
-    return [*made, *with_images(config)]
+        text_waves.append(Wave([Prompt("longer_than_a_batch", text(111, most + most // 2), FEW, scored=False)]))
+    return [*text_waves, *with_images(config)]
 
 
 def together(config: VllmConfig) -> list[Prompt]:
