@@ -90,7 +90,7 @@ evidence-replay: setup setup-flag-live ## watch the MoE calls of real engines in
 	.venv/bin/python -m tools.evidence.make_replay page docs/evidence/replay-gpu.json docs/evidence/replay-2-gpus.json \
 	  .cache/replay-flag-live.json .cache/replay-current.json --stamps docs/evidence/stamps-trace.json docs/evidence/stamps-step.json
 
-evidence-depths: setup setup-flag-live ## hold order, replay and output probe against one another on 38 models; write depths.md (half an hour)
+evidence-depths: setup setup-flag-live ## compare the order probe with the replay probe on 38 models; write depths.md (half an hour)
 	mkdir -p .cache
 	.venv/bin/python -m tools.evidence.make_depths run .cache/depths-cpu.json --jobs 2 --python .envs/flag-live/bin/python
 	.venv/bin/python -m tools.evidence.make_depths page .cache/depths-cpu.json docs/evidence/depths-gpu.json

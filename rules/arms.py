@@ -23,6 +23,8 @@ EAGER_FLOAT32, COMPILED_FLOAT32 = "eager_float32", "compiled_float32"
 NOT_COMPILED = "not_compiled"
 """The arm with full CUDA graphs of code that is not compiled."""
 FLAG_ON, FLAG_OFF = "flag_on", "flag_off"
+COMPILED_REFERENCES = frozenset({COMPILED, COMPILED_AGAIN, COMPILED_FLOAT32})
+"""The compiled arms that others are compared with."""
 
 
 class Kind(StrEnum):

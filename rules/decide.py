@@ -12,7 +12,7 @@ from rules.proof_finding import BLIND, ProofFinding, ProofWord
 from rules.reason import Reason, reason
 from rules.releases import FLAG_KEY as FLAG_KEY  # noqa: PLC0414  the name that decisions write, for their readers
 from rules.releases import Flag, FlagStatus
-from rules.verdict import AGAINST, FLAG, MOVED, WRONG_LAYER, Verdict, Word
+from rules.verdict import WRONG_LAYER, Verdict, Word
 
 MODE_KEY = "mode"
 """The key of the compilation config that says how vLLM compiles (0.14.1 to 0.33.0)."""
@@ -321,7 +321,7 @@ def _against_evidence(verdict: Verdict) -> Reason | None:
         return reason("compiled_differs")
     if WRONG_LAYER in verdict.replays.values():
         return reason("replay_wrong")
-    if verdict.outputs.get(AGAINST.join(FLAG)) == MOVED:
+    if any(ladder.flag_moves_answers for ladder in verdict.ladders.values()):
         return reason("answers_differ")
     blind = any(reason.code in BLIND for reason in verdict.reasons)
     return verdict.reasons[0] if blind else None

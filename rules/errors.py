@@ -30,7 +30,6 @@ class ErrorKind(StrEnum):
     FACTORS = "factors"
     PROOF = "proof"
     REPLAY = "replay"
-    OUTPUT = "output"
     ARM = "arm"
     SERVER = "server"
 

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from rules.assumptions import SIDE_FILE, uncovered
 from rules.ladder import judge_ladder, ladders_against
-from rules.output import outputs_against
 from rules.proof import judge_proof, wrong_rank
 from rules.proof_finding import PLAIN, ProofFinding, ProofWord
 from rules.reason import Reason, reason
@@ -45,9 +44,8 @@ def judge(report: Report) -> Verdict:
     else:
         base = _without_layers(report)
     compile_word, compile_reasons = judge_compiled(report, _differing(report))
-    base = outputs_against(held_against(base, report.replays), report.outputs)
-    base = ladders_against(base, report.ladders)
     ladders = {ladder.key: judge_ladder(ladder) for ladder in report.ladders}
+    base = ladders_against(held_against(base, report.replays), ladders.values())
     return replace(base, proofs=proofs, compile=compile_word, compile_reasons=compile_reasons, ladders=ladders)
 
 

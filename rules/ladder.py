@@ -4,9 +4,11 @@ An arm is right if its answers agree with those of the arm below it, and that on
 the foot. Every kind of neighbours has a threshold of its own, which noise raises.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from rules.arms import EAGER, FLAG_OFF, FLAG_ON, LAUNCH, Kind
+from msgspec.structs import replace
+
+from rules.arms import EAGER, FLAG_ON, LAUNCH, Kind
 from rules.ladder_finding import ArmWord, LadderFinding, Remedy
 from rules.reason import FieldValue, Reason, reason
 from rules.report import ArmRun, Distance, Ladder
@@ -53,17 +55,16 @@ def judge_ladder(ladder: Ladder) -> LadderFinding:
     )
 
 
-def ladders_against(verdict: Verdict, ladders: Sequence[Ladder]) -> Verdict:
+def ladders_against(verdict: Verdict, findings: Iterable[LadderFinding]) -> Verdict:
     """The verdict with what arms showed of the flag: if it moves the answers, a safe verdict is taken back.
 
     Equal answers leave the verdict as it is. They show the prompts that were sent, and no other.
     """
-    for ladder in ladders:
-        word, why = _Judge(ladder).word(FLAG_ON)
-        if word is ArmWord.WRONG and verdict.word.safe and _Judge(ladder).word(FLAG_OFF)[0] is not ArmWord.WRONG:
-            contradiction = reason("arms_contradict", why)
-            return Verdict(Word.INCONCLUSIVE, (contradiction, *verdict.reasons), verdict.witness)
-    return verdict
+    moved = next((finding for finding in findings if finding.flag_moves_answers), None)
+    if moved is None or not verdict.word.safe:
+        return verdict
+    contradiction = reason("arms_contradict", moved.arm_reasons[FLAG_ON])
+    return replace(verdict, word=Word.INCONCLUSIVE, reasons=(contradiction, *verdict.reasons))
 
 
 class _Judge:

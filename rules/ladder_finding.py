@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from rules.arms import FLAG_OFF, FLAG_ON
 from rules.reason import Reason
 
 
@@ -58,3 +59,8 @@ class LadderFinding(Struct, frozen=True):
     users: tuple[str, ...] = ()
     platform: str = ""
     gpu: str = ""
+
+    @property
+    def flag_moves_answers(self) -> bool:
+        """Whether the answers are wrong with the flag on and not with it off."""
+        return self.arms.get(FLAG_ON) is ArmWord.WRONG and self.arms.get(FLAG_OFF) is not ArmWord.WRONG

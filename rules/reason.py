@@ -145,13 +145,8 @@ FRAGMENTS = {
     "of_processes": ("processes", " of {processes} processes"),
     "and_more": ("more", ", and {more} more of its files differ"),
     "and_gone": ("gone", "; {gone} of them are gone"),
-    "going_apart": (
-        "parted",
-        "; {parted} of {prompts} prompts go on otherwise, first at token {token} of {prompt}, {parting:.4f} nats apart",
-    ),
     "and_more_layers": ("more", " (and of {more} more layers)"),
     "from_layer": ("layer", "; the input of {layer} differs"),
-    "in_a_cycle": ("cycle", "; {stuck} ends in a cycle of {cycle}, eager does not"),
 }
 """Name in a template -> the field that it needs, and what it becomes where that field has a value."""
 
@@ -240,7 +235,6 @@ OF_VERDICT = {
     "proof_outdated": "the proof of the plain launch does not apply here any more: {because}; `tuner probe MODEL` "
     "makes it anew",
     "replay_contradicts": "replay probe, {engine}: {because}",
-    "output_contradicts": "output probe: with the flag on the answers are others than with it off: {because}",
 }
 """Why a verdict is what it is."""
 
@@ -257,7 +251,6 @@ OF_COMPILING = {
 OF_ENGINES = {
     "engine_failed": "{detail}",
     "engine_not_run": "the engine did not run",
-    "engine_of_two": "{engine}: {because}",
     "flag_switched_off": "vLLM switched the flag off in this engine, which so shows nothing of it",
     "wrong_layer": "call {call} of a pass of request {request} meant {meant}, and {ran} ran ({passes} such passes, "
     "{replayed} of them replayed from CUDA graphs)",
@@ -267,13 +260,6 @@ OF_ENGINES = {
     "call_without_run": "a call without a run, or a run without a call, was recorded",
     "calls_overlapped": "calls overlapped, so that which run answers which is not told",
     "none_replayed": "no pass was replayed from a CUDA graph, although the launch asks for them",
-    "other_prompts": "they got other prompts",
-    "no_numbers": "{engine} answered with log-probabilities that are no numbers",
-    "no_numbers_in_both": "both answered with log-probabilities that are no numbers",
-    "noise_unknown": "the noise floor is not known: the eager engine did not answer twice",
-    "noise_too_large": "the noise is too large: {because}",
-    "distance": "{prompt_tokens:.4f} nats, {added_tokens:.4f} on added tokens, {alone:.4f} on those decoded alone, "
-    "threshold {threshold:.4f}, noise {noise:.4f}, at most {largest:.4f} in one prompt{going_apart}{in_a_cycle}",
 }
 """What the engines of a launch showed."""
 
@@ -287,6 +273,7 @@ OF_ARMS = {
     "arm_frozen": "what enters the experts of {layer} does not depend on the prompt{and_more_layers}",
     "arm_not_compared": "it could not be compared with {arm}",
     "arm_distance": "{mean:.4f} nats from {arm}, {worst:.4f} in {prompt}, threshold {threshold:.4f}{from_layer}",
+    "noise_too_large": "the noise is too large: {because}",
     "as_wrong_as": "it agrees with {arm}, which is wrong: {because}",
     "as_unknown_as": "it agrees with {arm}, and whether that is right is not known: {because}",
     "wrong_in_float32": "in float32, where rounding is small, compiled answers differ from eager ones: {because}",

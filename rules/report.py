@@ -2,7 +2,7 @@
 
 A report holds observations and no conclusion. Where a lost field would read as "nothing was found", it has no default.
 Its parts are frozen and of strict types, without infinities; unknown fields are ignored. The order probe gives most of
-it; proofs come from the traces of launches, and replays and outputs from engines of a launch.
+it; proofs come from the traces of launches, and replays and ladders from engines of a launch.
 """
 
 import re
@@ -161,57 +161,6 @@ class Replay(Part, frozen=True):
     registered: tuple[str, ...]
     lost: Count
     passes: tuple[ReplayPass, ...]
-
-
-class OutputPrompt(Part, frozen=True):
-    """What an engine answered to one prompt, each time with its likeliest token; log-probabilities are in nats.
-
-    Attributes:
-        name: of the prompt, the same in every engine.
-        repeats: name of the prompt of the same tokens in the same batch; empty where there is none.
-        alone: no other prompt shared its batches, so that each added token was a pass of one token; these were given
-            to the engine, and not its likeliest.
-        given: log-probability of each token of the prompt after the first; None where it was no finite number.
-        tokens: those that the engine added.
-        made: log-probability of each of these.
-    """
-
-    name: Text
-    repeats: str
-    given: tuple[Finite | None, ...]
-    tokens: tuple[int, ...]
-    made: tuple[Finite | None, ...]
-    alone: bool = False
-
-    def __post_init__(self) -> None:
-        if len(self.tokens) != len(self.made):
-            raise ValueError("a prompt has as many added tokens as log-probabilities of them")
-
-
-class Output(Part, frozen=True):
-    """An engine of a launch as it is, and what it answered to the prompts that every engine gets.
-
-    Attributes:
-        name: `eager` and `eager_again`, without compiling and graphs; else as for `Replay`.
-        status: `failed`: the engine did not start or did not answer.
-        detail: the reason.
-        made_at: ISO 8601 in UTC.
-        engine: as for `Replay`.
-        changed: what was otherwise than in the launch, in words.
-        prompts: all of them.
-    """
-
-    name: Literal["eager", "eager_again", "flag_on", "flag_off", "as_launched"]
-    status: Literal["ran", "failed"]
-    detail: str
-    made_at: str
-    engine: dict[str, str | bool | int | None]
-    changed: tuple[str, ...]
-    prompts: tuple[OutputPrompt, ...]
-
-    def __post_init__(self) -> None:
-        if len({prompt.name for prompt in self.prompts}) != len(self.prompts):
-            raise ValueError("a prompt is named twice")
 
 
 Order = tuple[str, ...]
@@ -436,7 +385,6 @@ class Report(Part, frozen=True):
         whole_if_reported: `whole` of the JSON; absent only in an older report, which has no proofs.
         compile: eager against compiled; None if it was not tried.
         replays: engines of a launch, watched on the device; none unless a replay probe was asked for.
-        outputs: what engines of a launch answered; none unless an output probe was asked for.
         proofs: what the traces of launches showed, each launch once.
         ladders: what the arms of launches showed, each launch once.
     """
@@ -457,7 +405,6 @@ class Report(Part, frozen=True):
     whole_if_reported: Whole | UnsetType | None = field(default=UNSET, name="whole")
     compile: Compiled | None = None
     replays: tuple[Replay, ...] = ()
-    outputs: tuple[Output, ...] = ()
     proofs: tuple[Proof, ...] = ()
     ladders: tuple[Ladder, ...] = ()
 
@@ -480,8 +427,6 @@ class Report(Part, frozen=True):
             raise ValueError("a scenario was not planned")
         if len({replay.name for replay in self.replays}) != len(self.replays):
             raise ValueError("a replay is named twice")
-        if len({output.name for output in self.outputs}) != len(self.outputs):
-            raise ValueError("an output is named twice")
         if len({proof.key for proof in self.proofs}) != len(self.proofs):
             raise ValueError("a launch is proved twice")
         if len({ladder.key for ladder in self.ladders}) != len(self.ladders):

@@ -12,12 +12,6 @@ from rules.reason import DEEPEST, Reason
 
 WRONG_LAYER = "wrong_layer"
 """Of an engine: another layer ran than the one that was meant; see `rules.replay`."""
-MOVED = "moved"
-"""Of two engines: they answer otherwise; see `rules.output`."""
-FLAG = ("flag_on", "flag_off")
-"""The engines that differ in the flag alone."""
-AGAINST = "_against_"
-"""Between the names of two engines that were compared."""
 
 
 class Word(StrEnum):
@@ -80,8 +74,6 @@ class Verdict(Struct, frozen=True):
         replays: what engines showed that were watched on the device, by name: `equal`, each call ran the layer that
             was meant; `wrong_layer`; `unknown`.
         replay_reasons: the passes behind each of these.
-        outputs: what engines answered, two held against one another, by the two names: `same`, `moved`, `unknown`.
-        output_reasons: the distances behind each of these.
         ladders: what the arms of each launch show, by the key of the launch.
     """
 
@@ -93,19 +85,12 @@ class Verdict(Struct, frozen=True):
     compile_reasons: tuple[Reason, ...] = ()
     replays: Mapping[str, str] = field(default_factory=dict)
     replay_reasons: Mapping[str, Reason] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    output_reasons: Mapping[str, Reason] = field(default_factory=dict)
     ladders: Mapping[str, LadderFinding] = field(default_factory=dict)
 
     @property
     def depth(self) -> str:
-        """How deep the evidence goes: `replay` once an engine showed its calls; else `output` once two were compared.
-
-        A call shows which layer ran; an answer shows only that something differs.
-        """
-        if set(self.replays.values()) - {"unknown"}:
-            return "replay"
-        return "output" if set(self.outputs.values()) - {"unknown"} else "order"
+        """How deep the evidence goes: `replay` once an engine showed its calls, else `order`."""
+        return "replay" if set(self.replays.values()) - {"unknown"} else "order"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which writes tuples as lists; `from_dict` reads both."""
@@ -138,7 +123,6 @@ class Verdict(Struct, frozen=True):
         yield from self.reasons
         yield from self.compile_reasons
         yield from self.replay_reasons.values()
-        yield from self.output_reasons.values()
         for finding in self.proofs.values():
             yield from finding.reasons
         for ladder in self.ladders.values():

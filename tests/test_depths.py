@@ -1,4 +1,4 @@
-"""What the evidence of three probes side by side counts as agreement; no engine is started."""
+"""What the evidence of two probes side by side counts as agreement; no engine is started."""
 
 import sys
 from dataclasses import replace
@@ -12,10 +12,10 @@ sys.path.insert(0, str(ROOT / "tools" / "evidence"))
 import depths_page
 from depths_agree import EXPLANATIONS, Said, agreement, contradictions, unsettled
 
-SAFE = Said("uniform", "uniform", "equal", "equal", "same", 0)
-UNSAFE = Said("conditional", "conditional", "wrong_layer", "equal", "moved", 3)
-HIDDEN = replace(UNSAFE, flag_on="equal", outputs="same", left=0)
-ENDED = replace(UNSAFE, flag_on="unknown", outputs="unknown", refused=True)
+SAFE = Said("uniform", "uniform", "equal", "equal", 0)
+UNSAFE = Said("conditional", "conditional", "wrong_layer", "equal", 3)
+HIDDEN = replace(UNSAFE, flag_on="equal", left=0)
+ENDED = replace(UNSAFE, flag_on="unknown", refused=True)
 
 
 @pytest.mark.parametrize(
@@ -42,22 +42,19 @@ def test_what_fits_together_is_told_by_what_the_requests_reached(said: Said, wor
 @pytest.mark.parametrize(
     "said",
     [
-        replace(SAFE, flag_on="wrong_layer", outputs="moved", left=1),
-        replace(SAFE, outputs="moved"),
+        replace(SAFE, flag_on="wrong_layer", left=1),
         replace(SAFE, flag_on="unknown"),
-        replace(SAFE, outputs="unknown"),
         replace(SAFE, left=1),
         replace(SAFE, true="conditional"),
         replace(UNSAFE, true="reordered"),
         replace(UNSAFE, flag_off="wrong_layer"),
         replace(UNSAFE, flag_off="unknown"),
-        replace(UNSAFE, outputs="same"),
         replace(UNSAFE, flag_on="equal"),
         replace(UNSAFE, left=0),
         replace(ENDED, refused=False),
         replace(ENDED, order="inconclusive"),
         replace(ENDED, true="uniform", order="uniform"),
-        replace(ENDED, outputs="same"),
+        replace(ENDED, flag_on="equal"),
     ],
 )
 def test_one_word_out_of_step_is_a_disagreement(said: Said) -> None:
@@ -73,27 +70,18 @@ def test_every_disagreement_is_explained_and_nothing_else() -> None:
     assert unsettled(agreed, {"a": "why", "c": "why"}) == ["b: not explained", "a: explained, and nothing disagrees"]
 
 
-FLAG = "flag_on_against_flag_off"
-
-
-NEAR = {"given": 0.0, "largest": 0.0, "made": 0.0, "alone": 0.0, "parting": 0.0, "parted": ""}
-"""Between two engines that answered the same."""
-
-
-def row(model: str, said: Said, apart: float) -> dict[str, Any]:
+def row(model: str, said: Said) -> dict[str, Any]:
     """What a run keeps of a model."""
     return {
         "model": model,
         "true": said.true,
         "order": said.order,
         "failed": [],
-        "words": {"flag_on": said.flag_on, "flag_off": said.flag_off, FLAG: said.outputs},
-        "reasons": {"flag_on": "", "flag_off": "", FLAG: ""},
+        "words": {"flag_on": said.flag_on, "flag_off": said.flag_off},
+        "reasons": {"flag_on": "", "flag_off": ""},
         "engine": {"enforce_eager": True, "mode": "NONE", "cudagraph_mode": "NONE"},
         "left": said.left,
         "passes": 33,
-        "distances": {FLAG: {**NEAR, "given": apart}, "flag_off_against_eager": {**NEAR, "parting": 0.3}},
-        "noise": 0.001,
     }
 
 
@@ -105,23 +93,20 @@ def page(monkeypatch: pytest.MonkeyPatch, *rows: dict[str, Any]) -> str:
     return "\n".join(written)
 
 
-def test_a_row_has_words_and_numbers_and_wrong_layers_are_held_against_the_noise(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A model whose wrong run is measured stands in both tables."""
-    text = page(monkeypatch, row("Plain", SAFE, 0), row("Reverse", UNSAFE, 0.75))
-    assert "| Plain | eager | uniform | uniform | equal | equal | 0 of 33 | same | 0.0000 | 0.0010 | yes |" in text
-    assert "| **wrong_layer** | equal | 3 of 33 | **moved** | 0.7500 | 0.0010 | yes |" in text
-    assert "| Reverse | 0.0010 | 0.0500 | 0.7500 | 750 | 0.0000 |" in text
+def test_a_row_has_the_words_of_both_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With how many passes left the order, and whether all of that agrees."""
+    text = page(monkeypatch, row("Plain", SAFE), row("Reverse", UNSAFE))
+    assert "| Plain | eager | uniform | uniform | equal | equal | 0 of 33 | yes |" in text
+    assert "| Reverse | eager | conditional | conditional | **wrong_layer** | equal | 3 of 33 | yes |" in text
 
 
 def test_a_page_with_a_disagreement_has_its_explanation_or_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way round."""
-    text = page(monkeypatch, row("TrySwitch", HIDDEN, 0))
+    text = page(monkeypatch, row("TrySwitch", HIDDEN))
     assert f"- `TrySwitch`: not reached. {EXPLANATIONS['TrySwitch']}" in text
-    text = page(monkeypatch, {**row("Tied", ENDED, 0), "reasons": {"flag_on": "vLLM refuses this launch: it asserts."}})
+    text = page(monkeypatch, {**row("Tied", ENDED), "reasons": {"flag_on": "vLLM refuses this launch: it asserts."}})
     assert f"- `Tied`: refused. vLLM refuses this launch: it asserts. {EXPLANATIONS['Tied']}" in text
     with pytest.raises(SystemExit, match="Plain: not explained"):
-        page(monkeypatch, row("Plain", replace(SAFE, outputs="moved"), 1))
+        page(monkeypatch, row("Plain", replace(SAFE, left=1)))
     with pytest.raises(SystemExit, match="TrySwitch: explained, and nothing disagrees"):
-        page(monkeypatch, row("TrySwitch", SAFE, 0))
+        page(monkeypatch, row("TrySwitch", SAFE))

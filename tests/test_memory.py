@@ -196,6 +196,33 @@ def test_other_rules_judge_the_stored_report_again(serving: Serving, store: Verd
     assert contents(store.path.parent) == before
 
 
+OF_A_FORMER_PROBE = {
+    "name": "flag_on",
+    "status": "ran",
+    "detail": "",
+    "made_at": "2026-11-26T12:00:00+00:00",
+    "engine": {"mode": "VLLM_COMPILE", "backend": "inductor", "cudagraph_mode": "NONE", "flag": True},
+    "changed": ["prompts are token ids"],
+    "prompts": [
+        {"name": "tokens_3", "repeats": "", "alone": False, "given": [-1.0, -2.5], "tokens": [5], "made": [-0.5]}
+    ],
+}
+"""An engine as reports held it, when the answers of engines were compared by a depth of `tuner probe`."""
+
+
+def test_an_entry_with_a_part_of_a_former_release_is_judged_without_it(serving: Serving, store: VerdictStore) -> None:
+    """Its report and its verdict have fields that this release does not know."""
+    entry, verdict = serving.remember(store.path, MIXTRAL)
+    own = {name: value for name, value in verdict.to_dict().items() if name != "ladders"}
+    own |= {"outputs": {"flag_on_against_eager": "same"}, "output_reasons": {}}
+    report = {**entry.report, "outputs": [OF_A_FORMER_PROBE]}
+    store.put(with_fields(entry, verdict=own, rules="others", report=report))
+    found = look_up(store, subject(serving))
+    assert found.verdict == verdict
+    (kept,) = store.entries()
+    assert (Verdict.from_dict(kept.verdict), kept.rules) == (verdict, lookup.rules_digest())
+
+
 def test_a_new_judgement_replaces_nothing_that_was_stored_meanwhile(serving: Serving, store: VerdictStore) -> None:
     """Another process probed again, or forgot the entry, after it was read: that stands."""
     other_rules(store, serving)

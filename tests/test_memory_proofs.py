@@ -18,7 +18,7 @@ from rules.reason import reason
 from rules.verdict import Word
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject
-from tuner.verdicts.lookup import look_up, remember_engines, remember_proofs
+from tuner.verdicts.lookup import look_up, remember_proofs, remember_replays
 
 
 def proved(entry: Entry, *args: str, **changes: Any) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def test_a_proof_that_another_process_stores_meanwhile_stays(serving: Serving, s
     remember_proofs(kept, old, [proved(old, "--dtype", "half")])
     entry, _ = remember_proofs(kept, old, [proved(old, "--enable-lora")])
     assert launches(entry) == [[], ["--dtype", "half"], ["--enable-lora"]]
-    assert launches(remember_engines(kept, old, "replays", [])[0]) == launches(entry)
+    assert launches(remember_replays(kept, old, [])[0]) == launches(entry)
 
 
 def test_many_processes_may_store_proofs_at_once(serving: Serving, store: Path) -> None:

@@ -19,7 +19,7 @@ MODES = {"current": (*TRACED, "--dtype", "float32"), "flag-live": ("--enforce-ea
 """Traced, and not. In bfloat16 0.32.0 takes its AMX kernel for heads of this size wherever
 there is AMX, and dies there of an illegal instruction (examples/tiny_checkpoint.py)."""
 PASSES = 34 + 74 + 6 + 8 + 7
-"""Of text, and of the output probe's requests, as an engine without images has them; of the picture
+"""Of text, and of the prompts that are scored, as an engine without images has them; of the picture
 among text, joining, and by itself in a batch."""
 
 

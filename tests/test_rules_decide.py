@@ -8,6 +8,7 @@ from msgspec.structs import asdict
 from msgspec.structs import replace as with_fields
 
 from rules.decide import HOLDS_FOR, MODE_NONE, NO_DRAFT, Decision, Facts, Refusal, decide
+from rules.ladder_finding import ArmWord, LadderFinding
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.reason import SENTENCES, Reason, reason
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
@@ -231,9 +232,10 @@ def test_a_true_says_for_which_launch_it_holds() -> None:
     assert accepted[2] == reason("platform_accepted", platform="cpu")
 
 
+FLAG_MOVES = LadderFinding(ArmWord.RIGHT, arms={"flag_on": ArmWord.WRONG, "flag_off": ArmWord.RIGHT})
 AGAINST: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "a wrong layer in an engine": ({"replays": {"flag_on": "wrong_layer"}}, {}),
-    "answers that move with the flag": ({"outputs": {"flag_on_against_flag_off": "moved"}}, {}),
+    "answers that move with the flag": ({"ladders": {"a launch": FLAG_MOVES}}, {}),
     "a recording through the counter": ({"reasons": (reason("counted"),)}, {}),
     "a lost scenario": ({"reasons": (reason("scenario_lost", scenario="decode_1"),)}, {}),
     "a model that changes when it is compiled": ({"compile": "frozen"}, {"compiles": True}),
@@ -254,10 +256,32 @@ def test_what_a_proof_does_not_stand_against(case: str, word: Word) -> None:
     assert decided(FlagStatus.SETTABLE, word, verdict, proof=PROVED, **facts).setting is False
 
 
-def test_an_answer_that_moves_against_eager_takes_nothing_back() -> None:
-    """Compiling changes rounding; only the two values of the flag against each other count."""
-    verdict = Verdict(Word.UNIFORM, (A_REASON,), outputs={"flag_on_against_eager": "moved"})
-    assert decided(FlagStatus.SETTABLE, Word.UNIFORM, verdict).setting is True
+@pytest.mark.parametrize(
+    ("arms", "setting"),
+    [
+        ({"flag_on": ArmWord.RIGHT, "flag_off": ArmWord.RIGHT}, True),
+        ({"flag_on": ArmWord.WRONG, "flag_off": ArmWord.RIGHT}, False),
+        ({"flag_on": ArmWord.WRONG, "flag_off": ArmWord.UNKNOWN}, False),
+        ({"flag_on": ArmWord.WRONG, "flag_off": ArmWord.NOT_STARTED}, False),
+        ({"flag_on": ArmWord.WRONG}, False),
+        ({"flag_on": ArmWord.WRONG, "flag_off": ArmWord.WRONG}, True),
+        ({"flag_on": ArmWord.UNKNOWN, "flag_off": ArmWord.RIGHT}, True),
+        ({"flag_on": ArmWord.NOT_STARTED, "flag_off": ArmWord.RIGHT}, True),
+        ({"flag_off": ArmWord.WRONG}, True),
+        ({"as_launched": ArmWord.WRONG}, True),
+        ({}, True),
+    ],
+)
+def test_arms_of_any_launch_speak_against_the_flag_where_it_alone_moves_the_answers(
+    arms: dict[str, ArmWord], setting: bool
+) -> None:
+    """An engine that is wrong with the flag off as well is wrong for another cause."""
+    ladders = {"another launch": LadderFinding(ArmWord.RIGHT, arms=arms), "a third": LadderFinding(ArmWord.RIGHT)}
+    verdict = Verdict(Word.UNIFORM, (A_REASON,), ladders=ladders)
+    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, verdict)
+    assert found.setting is setting
+    if not setting:
+        assert found.reasons == (reason("slower_start", reason("answers_differ")),)
 
 
 def test_a_model_without_layers_is_left_alone_in_its_plain_launch_only() -> None:

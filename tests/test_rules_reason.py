@@ -36,7 +36,7 @@ def test_each_code_stands_in_one_table() -> None:
 @pytest.mark.parametrize("code", [*SENTENCES, "moon_phase"])
 def test_every_code_has_a_sentence(code: str) -> None:
     """With its fields, without any, and with foreign ones; never an error, and on one line."""
-    for fields in ({}, {"file": "vllm/a.py", "line": 7, "guard": "Ne(s80, 300)"}, {"{x}": "{y}"}, {"parted": "x"}):
+    for fields in ({}, {"file": "vllm/a.py", "line": 7, "guard": "Ne(s80, 300)"}, {"{x}": "{y}"}):
         for because in (None, reason("no_verdict")):
             each = Reason(code, 4, fields, because)
             assert sentence(each)
@@ -75,16 +75,6 @@ def test_fields_fill_the_sentence(code: str) -> None:
     """A part that depends on a field stands there with it only; a code that is not known shows its fields."""
     fields, text = SAID[code]
     assert text in str(Reason(code, None, fields))
-
-
-def test_a_distance_is_told_with_its_numbers() -> None:
-    """In nats, with where the answers part and who ends in a cycle, if that is so."""
-    numbers = dict.fromkeys(("prompt_tokens", "added_tokens", "alone", "threshold", "noise", "largest"), 0.25)
-    parts = {"parted": 1, "prompts": 2, "token": 3, "prompt": "p", "parting": 0.5}
-    assert str(reason("distance", **numbers)).endswith("at most 0.2500 in one prompt")
-    said = str(reason("distance", **numbers, **parts, stuck="q", cycle=4))
-    assert "1 of 2 prompts go on otherwise, first at token 3 of p, 0.5000 nats apart" in said
-    assert said.endswith("; q ends in a cycle of 4, eager does not")
 
 
 def test_the_reason_behind_stands_in_the_sentence() -> None:

@@ -35,7 +35,7 @@ answers = json.loads((folder / "answers.json").read_text())
 (control / "draft").write_text('{{"result": "ok"}}')
 (control / "draft").rename(control / "ready.json")
 for number, engine in enumerate(request["engines"]):
-    name = "eager" if engine["eager"] else {{True: "on", False: "off", None: "alone"}}[engine["flag"]]
+    name = {{True: "on", False: "off", None: "alone"}}[engine["flag"]]
     answer = answers[name].pop(0) if isinstance(answers[name], list) else answers[name]
     (folder / "answers.json").write_text(json.dumps(answers))
     if answer == "dies":
@@ -63,7 +63,7 @@ class Bench:
         (folder / "reports.json").write_text(by_architecture(report), encoding="utf-8")
 
     def answers(self, **engines: Any) -> None:
-        """What the worker answers if eager, with the flag on, off, or left alone: always, or a list in turn.
+        """What the worker answers with the flag on, off, or left alone: always, or a list in turn.
 
         `dies`: it ends in the place of an answer.
         """

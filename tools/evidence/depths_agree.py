@@ -1,4 +1,4 @@
-"""Whether what three probes say of one model fits together, and why where it does not. Pure; `make_depths.py` asks."""
+"""Whether what two probes say of one model fits together, and why where it does not. Pure; `make_depths.py` asks."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,10 @@ UNDECIDED = {"inconclusive", "not_compiled"}
 YES, UNREACHED, DOUBTED, REFUSED, NO = "yes", "not reached", "in doubt", "refused", "no"
 EXPLAINED = (UNREACHED, REFUSED, NO)
 """What a sentence is asked for."""
-CONSISTENT = {("equal", "same"), ("wrong_layer", "moved")}
-"""What the replay and the output probe may say together."""
-
 
 EXPLANATIONS = {
     "Tied": "Each layer is called twice, and counting runs past the last of them: vLLM's own assertion ends the engine "
     "in its first pass, so that with the flag on nothing wrong is answered, because nothing is.",
-    "TokenSwitch": "When the GPU's table was made, token 88 was in the prompts of the replay probe and in none of the "
-    "output probe's, unless an engine added it itself. The first sends the second's prompts, too, since then.",
     "HiddenTokenSwitch": "It leaves a layer out where token 777 is in the batch; no prompt has it, and no engine added "
     "it.",
     "HelperSwitch": "As HiddenTokenSwitch, for token 877.",
@@ -38,7 +33,6 @@ class Said:
         order: of the order probe.
         flag_on: of the replay probe, the flag on: `equal`, `wrong_layer`, `unknown`.
         flag_off: the same, the flag off.
-        outputs: flag on against flag off: `same`, `moved`, `unknown`.
         left: passes of the replay probe's requests that left the registered order.
         refused: with the flag on vLLM ended the engine with an error, so that nobody can say more of it.
     """
@@ -47,17 +41,16 @@ class Said:
     order: str
     flag_on: str
     flag_off: str
-    outputs: str
     left: int
     refused: bool = False
 
 
 def agreement(said: Said) -> str:
-    """Whether the three probes agree.
+    """Whether the two probes agree.
 
     Returns:
-        `yes`: all say safe; or engines ran wrong layers with the flag on, right ones with it off, answered otherwise,
-        and the order probe did not say safe. `not reached`: the model is unsafe, no request led it out of the order,
+        `yes`: both say safe; or engines ran wrong layers with the flag on, right ones with it off, and the order probe
+        did not say safe. `not reached`: the model is unsafe, no request led it out of the order,
         and the engines show nothing wrong. `in doubt`: the same, where nothing was decided. `refused`:
         the model is unsafe, and with the flag on vLLM refuses it. `no`: anything else.
     """
@@ -72,13 +65,12 @@ def agreement(said: Said) -> str:
 
 def contradictions(said: Said) -> list[str]:
     """What does not fit, in words."""
-    engines = said.flag_on, said.outputs
-    fitting = {("unknown", "unknown")} if said.refused and said.order in UNSAFE else CONSISTENT
+    fitting = {"unknown"} if said.refused and said.order in UNSAFE else {"equal", "wrong_layer"}
     found = {
         f"the order probe says {said.order}, and {said.true} is true": said.true
         and said.order not in {said.true, *UNDECIDED},
         f"with the flag off calls are {said.flag_off}": said.flag_off != "equal",
-        f"with the flag on calls are {said.flag_on} and answers {said.outputs}": engines not in fitting,
+        f"with the flag on calls are {said.flag_on}": said.flag_on not in fitting,
         "a safe model ran wrong layers": said.order in SAFE and said.flag_on == "wrong_layer",
         f"{said.left} passes left the order, and none ran wrong layers": said.left and said.flag_on == "equal",
         "no pass left the order, and some ran wrong layers": not said.left and said.flag_on == "wrong_layer",

@@ -1,4 +1,4 @@
-"""One model, three probes: order, replay and output, side by side, and whether they agree.
+"""One model, two probes: order and replay, side by side, and whether they agree.
 
     .venv/bin/python -m tools.evidence.make_depths run OUT.json --python PYTHON [--jobs N] [--models NAME ...] [-- VLLM ARGS]
     .venv/bin/python -m tools.evidence.make_depths page OUT.json...   # writes depths.md
@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,8 @@ from zoo.zoo_truth import ZOO
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import TunerError
-from rules.output import distance, judge_outputs, noise_floor
 from rules.replay import judge_replay, replay_orders
-from rules.report import Output, Replay
+from rules.report import Replay
 from tools.evidence import ROOT
 from tools.evidence.depths_page import write_page
 from tools.evidence.make_replay import ALIAS, SMALL, TWO_SETS, where, write_plugin
@@ -36,7 +35,6 @@ from tools.evidence.page import SERVER_ENVIRONMENT, bare, split_words
 from tuner.arguments.serve_arguments import parse
 from tuner.cli.inputs import Inputs, Launching, planned
 from tuner.engines.engines import EngineLaunch, Supervision
-from tuner.engines.output import compared
 from tuner.engines.replay import replayed
 from tuner.environment.environment import read_environment
 from tuner.launch.plan import Plan
@@ -89,7 +87,7 @@ class Case:
 
 def main() -> None:
     """Run the probes, or write the page."""
-    parser = argparse.ArgumentParser(description="Three probes of many models, side by side.")
+    parser = argparse.ArgumentParser(description="Two probes of many models, side by side.")
     parser.add_argument("what", choices=["run", "page"])
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="of the serving environment")
@@ -149,7 +147,7 @@ def write_checkpoints(thin: Sequence[Case], python: Path) -> None:
 
 
 def run(wanted: Sequence[Case], python: Path, file: Path, theirs: tuple[str, ...], jobs: int) -> None:
-    """All three probes of every model that is not known yet; what is known is written after each."""
+    """Both probes of every model that is not known yet; what is known is written after each."""
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": []}
     rows: list[Row] = [row for row in known["rows"] if not row["failed"]]
     waiting = [case for case in wanted if case.name not in {row["model"] for row in rows}]
@@ -192,16 +190,15 @@ def row_of(case: Case, order: str = "", **changes: Any) -> Row:
 
 
 def looked_at(case: Case, args: tuple[str, ...], inputs: Inputs) -> Row:
-    """Both probes of engines on one model."""
+    """The replay probe on one model whose order is known."""
     plan = planned(args, inputs, Launching(), os.environ)
     starting = EngineLaunch(plan, parse(args, vllm=plan.subject.environment.vllm), os.environ)
     watching = Supervision(lambda words: said(case.name, words), LIMIT_S, None)
-    row = row_of(case, word_of(plan), engine={}, left=0, passes=0, distances={}, noise=None)
-    for ask, kept in ((replayed, keep_replays), (compared, keep_outputs)):
-        try:
-            kept(row, ask(starting, watching))
-        except TunerError as error:
-            row["failed"].append(bare(f"{error.message} {error.hint}"))
+    row = row_of(case, word_of(plan), engine={}, left=0, passes=0)
+    try:
+        keep_replays(row, replayed(starting, watching))
+    except TunerError as error:
+        row["failed"].append(bare(f"{error.message} {error.hint}"))
     return row
 
 
@@ -221,19 +218,6 @@ def keep_replays(row: Row, found: Sequence[Row]) -> None:
     row["passes"] = sum(one.count for one in right.passes)
     orders = {order for _, order in replay_orders(right) if order != right.registered[: len(order)]}
     row["left"] = sum(one.count for one in right.passes if one.called in orders)
-
-
-def keep_outputs(row: Row, found: Sequence[Row]) -> None:
-    """Put the answers' distances in a row, and what the rules say of them."""
-    outputs = [convert(one, Output) for one in found]
-    named = {one.name: one for one in outputs}
-    for pair, (word, reason) in judge_outputs(outputs).items():
-        row["words"][pair], row["reasons"][pair] = word, bare(str(reason))
-        one, other = (named[name] for name in pair.split("_against_"))
-        far = distance(one, other) if one.status == other.status == "ran" else None
-        row["distances"][pair] = asdict(far) if far else None
-    last = outputs[-1]  # the engine that others are held against: `flag_off`, or the launch as it is
-    row["noise"] = noise_floor({one.name: one for one in outputs}, last)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ SAID_OF = {
     "tokens (`fused_moe/runner/shared_experts.py`), as all are here.\n\n"
     "Made with 16 cores and one GPU, several engines at once, with the flag honoured as with torch before 2.11; behind "
     "`--`: `--attention-backend TRITON_ATTN --gpu-memory-utilization 0.1 --kv-cache-memory-bytes 268435456`. Since "
-    "then the output probe's requests are sent as well, which is why CPUs have more passes below.",
+    "then more prompts are sent, which is why CPUs have more passes below.",
     "2 processes each": "As above, with two GPUs of 141 GB; behind `--` also `--tensor-parallel-size 2`, and for "
     "qwen3-moe `--enable-expert-parallel`. The passes are those of both processes.",
 }

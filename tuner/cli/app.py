@@ -121,9 +121,7 @@ def probe(
     ] = None,
     depth: Annotated[
         Depth,
-        typer.Option(
-            help="replay, output: start engines of one launch too, and see which layers run or whether answers move."
-        ),
+        typer.Option(help="replay: start the engines of one launch too, and see which layers run."),
     ] = Depth.ORDER,
     python: Python = None,
     store: Store = None,
@@ -142,7 +140,7 @@ def probe(
     """Run models in the serving environment and store their verdicts.
 
     Each model gets the proof of its plain launch. `tuner probe MODEL -- VLLM ARGS` proves that launch of one model, or
-    starts its engines where --depth asks for them.
+    watches its engines with --depth replay.
 
     With --all what has a stored verdict is not run again, so a run that was stopped goes on where it was. It ends with
     0 although some architectures need a config of yours, with 3 if a verdict is inconclusive or an architecture could

@@ -30,4 +30,3 @@ class Depth(StrEnum):
 
     ORDER = "order"
     REPLAY = "replay"
-    OUTPUT = "output"

@@ -13,13 +13,12 @@ from tuner.cli.inputs import Inputs, Launching, planned
 from tuner.cli.output import failures, present, stop_on_signals, written_to
 from tuner.cli.progress import working
 from tuner.engines.engines import EngineLaunch, Supervision
-from tuner.engines.output import compared
 from tuner.engines.replay import replayed
 from tuner.errors import ExitCode
 from tuner.launch.text import plan_text, verdict_text
 from tuner.probe.models import Request, probe, prove
 from tuner.probe.sweep import Selection
-from tuner.verdicts.lookup import opened_store, remember_engines
+from tuner.verdicts.lookup import opened_store, remember_replays
 
 if TYPE_CHECKING:
     from cache.verdicts.entry import Entry
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 LOADING_LIMIT = 600.0
 """Seconds more than for a model: weights, and code that is compiled."""
-ASKED = {Depth.REPLAY: ("replays", replayed), Depth.OUTPUT: ("outputs", compared)}
-"""Depth -> the report's field, and what fills it."""
 
 
 def run(
@@ -63,9 +60,8 @@ def run(
                 prove(plan.subject, arguments, own_entry(plan), request, verdicts)
             else:
                 watching = Supervision(under_way, request.time_limit + LOADING_LIMIT, request.memory_limit)
-                field, ask = ASKED[depth]
-                shown = ask(EngineLaunch(plan, arguments, os.environ), watching)
-                remember_engines(verdicts, own_entry(plan), field, shown)
+                engines = replayed(EngineLaunch(plan, arguments, os.environ), watching)
+                remember_replays(verdicts, own_entry(plan), engines)
         plan = planned_launch(words, request, inputs)[0]
         present(plan, as_json, plan_text if depth is Depth.ORDER else verdict_text)
     raise SystemExit(_exit_code(plan, depth))

@@ -43,7 +43,7 @@ class WorkerQuery:
     """What the worker is asked.
 
     Attributes:
-        name: `factors`, `proof`, `replay`, `output` or `arm`; also the kind of the error if vLLM cannot answer.
+        name: `factors`, `proof`, `replay` or `arm`; also the kind of the error if vLLM cannot answer.
         args: the arguments behind `vllm serve`.
         limit: seconds for each engine; for a question that does not go to engines, vLLM's import included.
         memory_limit: bytes that the worker and its children may use; None: `default_memory` of

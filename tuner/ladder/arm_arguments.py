@@ -5,7 +5,17 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rules.arms import BACKEND_OPTION, EAGER_OPTION, FLOAT32, GRAPHS_KEY, LAUNCH, MODE_KEY, Arm, LaunchFacts
+from rules.arms import (
+    BACKEND_OPTION,
+    COMPILED_REFERENCES,
+    EAGER_OPTION,
+    FLOAT32,
+    GRAPHS_KEY,
+    LAUNCH,
+    MODE_KEY,
+    Arm,
+    LaunchFacts,
+)
 from rules.releases import FLAG_KEY, FlagStatus
 from tuner.arguments.release_options import option_table
 from tuner.arguments.serve_arguments import ServeArguments, merge
@@ -77,13 +87,14 @@ def _planned_config(plan: Plan, arguments: ServeArguments, arm: Arm) -> dict[str
     """What the plan writes of the flag and of compiling.
 
     Where the flag can be set, it is off in all arms but that of the launch itself, so that it corrupts no reference. A
-    user's own value stays, but in the eager arms.
+    user's own value stays, but in eager arms and in references.
     """
     own = arguments.compilation_config
     planned = {FLAG_KEY: plan.decision.setting, MODE_KEY: plan.decision.mode}
     config = {key: value for key, value in planned.items() if value is not None and key not in own}
-    is_reference = EAGER_OPTION in arm.options or FLAG_KEY not in own
-    if plan.flag.status is FlagStatus.SETTABLE and arm.name != LAUNCH and is_reference:
+    is_reference = EAGER_OPTION in arm.options or arm.name in COMPILED_REFERENCES
+    is_off = is_reference or FLAG_KEY not in own
+    if plan.flag.status is FlagStatus.SETTABLE and arm.name != LAUNCH and is_off:
         config[FLAG_KEY] = False
     return config
 

@@ -18,7 +18,7 @@ from rules.verdict import Verdict
 from tuner.environment.document import SCHEMA_VERSION as SCHEMA_VERSION  # noqa: PLC0414  of these documents, too
 from tuner.environment.document import environment_part
 from tuner.launch.plan import Plan
-from tuner.verdicts.evidence import compile_part, outputs_part, proofs_part, replays_part, whole_part
+from tuner.verdicts.evidence import compile_part, proofs_part, replays_part, whole_part
 from tuner.verdicts.ladder_part import ladder_part
 from tuner.verdicts.ladders import stored_ladder
 
@@ -134,7 +134,6 @@ def evidence_part(plan: Plan) -> dict[str, Any] | None:
         "proofs": proofs_part(report, verdict),
         "compile": compile_part(verdict),
         "replays": replays_part(report, verdict),
-        "outputs": outputs_part(report, verdict),
         "assumptions": to_builtins(report.assumptions),
         "observation_method": report.observation_method,
         "counter": to_builtins(report.counter),

@@ -6,7 +6,7 @@ from typing import Any
 
 from rules.proof_finding import PLAIN, ProofFinding
 from rules.reason import Reason, parts, sentence, sentences
-from rules.report import Output, Proof, Replay, Report
+from rules.report import Proof, Replay, Report
 from rules.verdict import Verdict
 from tuner.verdicts.proofs import PLAIN_LAUNCH
 
@@ -26,7 +26,6 @@ def evidence_rows(report: Report, verdict: Verdict) -> list[Row]:
         ("proofs", proof_texts(report, verdict)),
         ("compile", [compile_text(verdict)]),
         ("replay", named_texts(verdict.replays, verdict.replay_reasons)),
-        ("output", named_texts(verdict.outputs, verdict.output_reasons)),
     ]
     return [(label, texts) for label, texts in rows if texts]
 
@@ -55,7 +54,7 @@ def _cause(cause: tuple[str, str], names: Sequence[str]) -> str:
 
 
 def named_texts(words: Mapping[str, str], reasons: Mapping[str, Reason]) -> list[str]:
-    """One line for each engine that was watched on the device, or each two whose answers were compared."""
+    """One line for each engine that was watched on the device."""
     width = max(map(len, words), default=0)
     return [
         f"{name.replace('_', ' '):<{width}}  {word}: {clipped(str(reasons.get(name, '')))}"
@@ -70,32 +69,14 @@ def replays_part(report: Report, verdict: Verdict) -> list[dict[str, Any]]:
 
 def _replay_part(replay: Replay, verdict: Verdict) -> dict[str, Any]:
     return {
-        **_engine_part(replay),
+        "name": replay.name,
+        "made_at": replay.made_at,
+        "engine": replay.engine,
+        "changed": list(replay.changed),
         "verdict": verdict.replays.get(replay.name),
         "reason": named_part(verdict.replay_reasons, replay.name),
         "passes": sum(run.count for run in replay.passes),
         "replayed": sum(run.count for run in replay.passes if run.replayed),
-    }
-
-
-def outputs_part(report: Report, verdict: Verdict) -> dict[str, Any] | None:
-    """For the document: each comparison with its word and why, and what the engines were; None without any."""
-    if not report.outputs:
-        return None
-    compared = [
-        {"name": name, "verdict": word, "reason": named_part(verdict.output_reasons, name)}
-        for name, word in verdict.outputs.items()
-    ]
-    engines = [{**_engine_part(output), "status": output.status, "detail": output.detail} for output in report.outputs]
-    return {"compared": compared, "engines": engines}
-
-
-def _engine_part(engine: Replay | Output) -> dict[str, Any]:
-    return {
-        "name": engine.name,
-        "made_at": engine.made_at,
-        "engine": engine.engine,
-        "changed": list(engine.changed),
     }
 
 

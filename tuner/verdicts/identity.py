@@ -33,7 +33,6 @@ JUDGING = (
     "ladder.py",
     "ladder_finding.py",
     "launch_key.py",
-    "output.py",
     "proof.py",
     "proof_finding.py",
     "reason.py",

@@ -201,23 +201,20 @@ def _proofs(entry: Entry) -> list[dict[str, Any]]:
         raise _damaged(entry) from None
 
 
-def remember_engines(
-    store: VerdictStore, entry: Entry, field: str, engines: Sequence[Mapping[str, Any]]
-) -> tuple[Entry, Verdict]:
+def remember_replays(store: VerdictStore, entry: Entry, engines: Sequence[Mapping[str, Any]]) -> tuple[Entry, Verdict]:
     """Put what engines showed beside what the probe saw, in place of earlier ones, and judge both together.
 
     Args:
         store: where the entry is.
         entry: the verdict on the model's code.
-        field: of the report: `replays` or `outputs`.
-        engines: what they showed.
+        engines: what they showed (`rules.report.Replay`).
 
     Raises:
         ReportError: what the engines showed is damaged; nothing is stored.
         StoreError: the store or the entry in it cannot be used.
     """
-    answers = [dict(engine) for engine in engines]
-    return _updated(store, entry, lambda stored: _with(stored or entry, field, answers))
+    replays = [dict(engine) for engine in engines]
+    return _updated(store, entry, lambda stored: _with(stored or entry, "replays", replays))
 
 
 def current_verdict(store: VerdictStore, entry: Entry) -> Verdict:
