@@ -22,9 +22,10 @@ EAGER, EAGER_AGAIN, COMPILED, COMPILED_AGAIN = "eager", "eager_again", "compiled
 EAGER_FLOAT32, COMPILED_FLOAT32 = "eager_float32", "compiled_float32"
 NOT_COMPILED = "not_compiled"
 """The arm with full CUDA graphs of code that is not compiled."""
+BELOW_NOT_COMPILED = f"{NOT_COMPILED}_without_graphs"
 FLAG_ON, FLAG_OFF = "flag_on", "flag_off"
-COMPILED_REFERENCES = frozenset({COMPILED, COMPILED_AGAIN, COMPILED_FLOAT32})
-"""The compiled arms that others are compared with."""
+REFERENCES = frozenset({COMPILED, COMPILED_AGAIN, COMPILED_FLOAT32, BELOW_NOT_COMPILED})
+"""The arms without `--enforce-eager` that others are compared with."""
 
 
 class Kind(StrEnum):
@@ -95,7 +96,8 @@ def first_arms(launch: LaunchFacts) -> list[Arm]:
         Arm(EAGER_AGAIN, Kind.NOISE, EAGER, options=eager),
     ]
     if launch.eager:
-        return [*arms, *_uncompiled_arms(launch), *_flag_arms(launch, Kind.NOISE, EAGER, "")]
+        flags = (Kind.GRAPHS, BELOW_NOT_COMPILED) if launch.graphs else (Kind.NOISE, EAGER)
+        return [*arms, *_uncompiled_arms(launch), *_flag_arms(launch, *flags, "")]
     also = COMPILED_FLOAT32 if launch.float32 else ""
     if launch.float32:
         arms += [
@@ -177,10 +179,9 @@ def not_compiled_arms(launch: LaunchFacts) -> list[Arm]:
     """CUDA graphs of code that is not compiled, and the same without graphs; none where there are no graphs."""
     if not launch.graphs:
         return []
-    below = f"{NOT_COMPILED}_without_graphs"
     return [
-        Arm(below, Kind.COMPILE, EAGER, config={MODE_KEY: 0, GRAPHS_KEY: "NONE"}),
-        Arm(NOT_COMPILED, Kind.GRAPHS, below, config={MODE_KEY: 0, GRAPHS_KEY: "FULL"}, is_setting=True),
+        Arm(BELOW_NOT_COMPILED, Kind.COMPILE, EAGER, config={MODE_KEY: 0, GRAPHS_KEY: "NONE"}),
+        Arm(NOT_COMPILED, Kind.GRAPHS, BELOW_NOT_COMPILED, config={MODE_KEY: 0, GRAPHS_KEY: "FULL"}, is_setting=True),
     ]
 
 

@@ -18,8 +18,9 @@ from rules.verdict import Verdict, Word
 
 COMPILED_ON_A_GPU = LaunchFacts(eager=False, graphs=True, float32=True, flag=True)
 COMPILED_ON_A_CPU = LaunchFacts(eager=False, graphs=False, float32=True, flag=True)
-EAGER = LaunchFacts(eager=True, graphs=True, float32=True, flag=True)
-LAUNCHES = [COMPILED_ON_A_GPU, COMPILED_ON_A_CPU, EAGER]
+EAGER = LaunchFacts(eager=True, graphs=False, float32=True, flag=True)
+GRAPHS_OF_UNCOMPILED_CODE = LaunchFacts(eager=True, graphs=True, float32=True, flag=True)
+LAUNCHES = [COMPILED_ON_A_GPU, COMPILED_ON_A_CPU, EAGER, GRAPHS_OF_UNCOMPILED_CODE]
 SAME_NATS, OTHER_NATS = 0.001, 1.5
 
 
@@ -88,6 +89,24 @@ def test_every_launch_whose_flag_can_be_set_has_both_values_of_it_as_arms(launch
     )
     assert not arms[FLAG_ON].is_setting
     assert not arms[FLAG_OFF].is_setting
+
+
+@pytest.mark.parametrize(
+    ("launch", "kind", "below"),
+    [
+        (COMPILED_ON_A_GPU, Kind.GRAPHS, "compiled"),
+        (COMPILED_ON_A_CPU, Kind.COMPILE, "eager"),
+        (EAGER, Kind.NOISE, "eager"),
+        (GRAPHS_OF_UNCOMPILED_CODE, Kind.GRAPHS, "not_compiled_without_graphs"),
+    ],
+)
+def test_with_the_flag_off_the_arm_is_compared_with_what_differs_in_one_thing(
+    launch: LaunchFacts, kind: Kind, below: str
+) -> None:
+    """That arm is among those that run first."""
+    arms = {arm.name: arm for arm in first_arms(launch)}
+    assert (arms[FLAG_OFF].kind, arms[FLAG_OFF].against) == (kind, below)
+    assert below in arms
 
 
 @pytest.mark.parametrize("launch", LAUNCHES)

@@ -7,12 +7,12 @@ from msgspec.structs import replace
 
 from rules.arms import (
     BACKEND_OPTION,
-    COMPILED_REFERENCES,
     EAGER_OPTION,
     FLOAT32,
     GRAPHS_KEY,
     LAUNCH,
     MODE_KEY,
+    REFERENCES,
     Arm,
     LaunchFacts,
 )
@@ -92,7 +92,7 @@ def _planned_config(plan: Plan, arguments: ServeArguments, arm: Arm) -> dict[str
     own = arguments.compilation_config
     planned = {FLAG_KEY: plan.decision.setting, MODE_KEY: plan.decision.mode}
     config = {key: value for key, value in planned.items() if value is not None and key not in own}
-    is_reference = EAGER_OPTION in arm.options or arm.name in COMPILED_REFERENCES
+    is_reference = EAGER_OPTION in arm.options or arm.name in REFERENCES
     is_off = is_reference or FLAG_KEY not in own
     if plan.flag.status is FlagStatus.SETTABLE and arm.name != LAUNCH and is_off:
         config[FLAG_KEY] = False
