@@ -43,13 +43,15 @@ def judge_ladder(ladder: Ladder) -> LadderFinding:
     words = {arm.name: judge.word(arm.name) for arm in ladder.arms}
     word, why = words.get(LAUNCH, (ArmWord.UNKNOWN, reason("arm_missing", arm=LAUNCH)))
     remedy = _remedy(ladder, words)
+    against_user = None if remedy else _against_user(ladder, words)
     return LadderFinding(
         word=word,
         reasons=(why,),
         arms={name: word for name, (word, _) in words.items()},
         arm_reasons={name: why for name, (_, why) in words.items()},
         remedy=remedy,
-        users=() if remedy else _users_settings(ladder, words),
+        users=against_user.users if against_user else (),
+        instead=_written(against_user) if against_user else None,
         platform=ladder.platform,
         gpu=ladder.gpu,
     )
@@ -196,16 +198,19 @@ def _remedy(ladder: Ladder, words: Words) -> Remedy | None:
         chosen = _faster(launch, right, ladder.prefer)
     else:
         chosen = _fastest(right, ladder.prefer) or min(right, key=_change, default=None)
-    return Remedy(chosen.name, chosen.config, chosen.options) if chosen and chosen is not launch else None
+    return _written(chosen) if chosen and chosen is not launch else None
 
 
-def _users_settings(ladder: Ladder, words: Words) -> tuple[str, ...]:
-    """The user's own settings that keep a wrong launch from being right; empty if none do."""
+def _written(arm: ArmRun) -> Remedy:
+    return Remedy(arm.name, arm.config, arm.options)
+
+
+def _against_user(ladder: Ladder, words: Words) -> ArmRun | None:
+    """The arm that would make a wrong launch right, but changes settings of the user's; None if there is none."""
     if LAUNCH not in words or words[LAUNCH][0] not in {ArmWord.WRONG, ArmWord.NOT_STARTED}:
-        return ()
-    right = [arm for arm in ladder.arms if arm.is_setting and words[arm.name][0] is ArmWord.RIGHT]
-    smallest = min(right, key=_change, default=None)
-    return smallest.users if smallest else ()
+        return None
+    right = [arm for arm in ladder.arms if arm.is_setting and arm.users and words[arm.name][0] is ArmWord.RIGHT]
+    return min(right, key=_change, default=None)
 
 
 def _may_be_written(arm: ArmRun, words: Words) -> bool:

@@ -47,6 +47,7 @@ class LadderFinding(Struct, frozen=True):
         arm_reasons: why.
         remedy: what to write into the launch; None if it is right as it stands, or if nothing that was tried helps.
         users: settings of the user that would have to change, because no other arm is right; empty if none would.
+        instead: what would make the launch right if these settings changed; None without any.
         platform: on which it was tried.
         gpu: on which it was tried; empty without one.
     """
@@ -57,6 +58,7 @@ class LadderFinding(Struct, frozen=True):
     arm_reasons: Mapping[str, Reason] = field(default_factory=dict)
     remedy: Remedy | None = None
     users: tuple[str, ...] = ()
+    instead: Remedy | None = None
     platform: str = ""
     gpu: str = ""
 

@@ -287,6 +287,7 @@ OF_ARMS = {
     "launch_not_judged": "whether the launch answers rightly is not known: {because}",
     "nothing_helps": "nothing that was tried helps",
     "users_setting_wrong": "the user's own settings are kept, and other values of them would be right: {settings}",
+    "ladder_not_used": "nothing is written from the arms that were tried: {because}",
     "ladder_of_other_tool": "the arms were tried by another release of this tool",
     "ladder_on_other_device": "the arms were tried on {stored}, and this is {device}",
     "ladder_with_other_variable": "the environment variable {variable} has another value than when the arms were tried",

@@ -95,24 +95,47 @@ def parse(
     )
 
 
-def merge(arguments: ServeArguments, additions: Mapping[str, Any]) -> tuple[str, ...]:
-    """The argument list with `additions` in its compilation config.
+def merge(arguments: ServeArguments, additions: Mapping[str, Any], options: Sequence[str] = ()) -> tuple[str, ...]:
+    """The argument list with `additions` in its compilation config, and with further `options`.
 
     Returns:
         `given` untouched where there is nothing to add and nothing that vLLM would drop. Otherwise the same arguments
         with one `--compilation-config` that holds the user's keys and ours; a key that the user set wins. It stands
         where the user's stood. Only a `--config` file with dotted keys makes it one `-cc.key=value` a key, because
-        JSON could not win over them.
+        JSON could not win over them. Further options stand behind it.
     """
     if not additions and not arguments.dropped:
-        return arguments.given
-    config = arguments.compilation_config
-    merged = _overlay(_overlay(config, additions), config)  # twice: the user's keys first, and the user's values
+        return with_options(arguments.given, options)
+    merged = merged_config(arguments, additions)
     if arguments.file_has_dotted_keys:
-        option = [f"-cc.{key}={json.dumps(value)}" for key, value in merged.items()]
+        config = [f"-cc.{key}={json.dumps(value)}" for key, value in merged.items()]
     else:
-        option = ["--compilation-config", json.dumps(merged)]
-    return (*arguments.rest[: arguments.merged_at], *option, *arguments.rest[arguments.merged_at :])
+        config = ["--compilation-config", json.dumps(merged)]
+    return (*arguments.rest[: arguments.merged_at], *config, *options, *arguments.rest[arguments.merged_at :])
+
+
+def merged_config(arguments: ServeArguments, additions: Mapping[str, Any]) -> dict[str, Any]:
+    """The compilation config with `additions`, objects merged deeply; the user's keys come first, and their values win.
+
+    So a switch of the user's in `pass_config` stays beside one of ours.
+    """
+    config = arguments.compilation_config
+    return _overlay(_overlay(config, additions), config)
+
+
+def with_options(arguments: tuple[str, ...], options: Sequence[str]) -> tuple[str, ...]:
+    """The arguments with options behind them, in front of a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return (*arguments[:end], *options, *arguments[end:])
+
+
+def without_options(arguments: Sequence[str], options: Sequence[str]) -> tuple[str, ...] | None:
+    """The arguments without options that stand in them in one run, the last such run; None if they do not."""
+    size = len(options)
+    for start in range(len(arguments) - size, -1, -1):
+        if tuple(arguments[start : start + size]) == tuple(options):
+            return (*arguments[:start], *arguments[start + size :])
+    return None
 
 
 def _model(own: Sequence[Setting], positional: str | None, in_file: Sequence[Setting]) -> str | None:

@@ -61,7 +61,7 @@ def manifest(plan: Plan, documents: Sequence[dict[str, Any]], notes: Sequence[st
 
 
 def _decision(plan: Plan) -> Iterable[str]:
-    return sentences((*plan.decision.reasons, *plan.decision.mode_reasons))
+    return sentences((*plan.decision.reasons, *plan.decision.mode_reasons, *plan.engine_reasons))
 
 
 def _line(text: str) -> str:

@@ -2,8 +2,11 @@
 
 import json
 import shlex
+from collections.abc import Sequence
+from itertools import pairwise
 
 from rules.errors import ErrorKind, TunerError
+from tuner.arguments.serve_arguments import without_options
 from tuner.arguments.vllm_options import indexes_of_field
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, head
@@ -18,7 +21,7 @@ def as_json(plan: Plan, _: Choices) -> str:
 
 
 def as_vllm_yaml(plan: Plan, _: Choices) -> str:
-    """A `--config` file with the model and the merged compilation config.
+    """A `--config` file with the model, the merged compilation config, and the options that the decision adds.
 
     The file holds no other option: those stay on the command line, which wins
     over the file option by option, never key by key.
@@ -35,15 +38,26 @@ def vllm_config(plan: Plan) -> tuple[str, list[str]]:
     options: dict[str, object] = {"model": plan.subject.model.name}
     if plan.launch.compilation_config:
         options["compilation-config"] = plan.launch.compilation_config
+    options |= _added(plan.decision.options)
     words = shlex.join(beside_config(plan))
     on_one_line = words.isprintable() and " ".join(words.split()) == words
     note = f"the other arguments stay on the command line{f': {words}' if on_one_line else ''}"
     return dump_vllm_config(options), [note] if words else []
 
 
+def _added(options: Sequence[str]) -> dict[str, object]:
+    """Options that a decision adds, as a `--config` file holds them: an option without a value is true."""
+    held: dict[str, object] = {}
+    for word, behind in pairwise([*options, "--"]):
+        if word.startswith("--"):
+            held[word.removeprefix("--")] = True if behind.startswith("--") else behind
+    return held
+
+
 def beside_config(plan: Plan) -> tuple[str, ...]:
     """The arguments that stay on the command line beside the `--config` file."""
     rest = server_of(plan, Choices()).rest
+    rest = without_options(rest, plan.decision.options) or rest
     indexes = indexes_of_field(rest, "compilation_config")
     return tuple(argument for index, argument in enumerate(rest) if index not in indexes)
 

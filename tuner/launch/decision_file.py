@@ -5,7 +5,7 @@ holds for the model, the environment and the launch that it was made for; anothe
 fall back one by one would no longer agree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rules.launch_key import variables_agree
 from rules.reason import reason
 from rules.releases import Flag, FlagStatus, public_version
 from rules.verdict import Verdict, Word
-from tuner.arguments.serve_arguments import ServeArguments, parse
+from tuner.arguments.serve_arguments import ServeArguments, parse, without_options
 from tuner.launch.cache_root import CACHE_ROOT, name_of_proof
 from tuner.launch.decision_document import HINT, load_decision, not_a_decision
 from tuner.launch.plan import (
@@ -34,6 +34,7 @@ from tuner.launch.plan import (
 )
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
+from tuner.verdicts.ladders import computing_variables
 from tuner.verdicts.proofs import LaunchIdentity, launch_identity, told
 
 
@@ -47,13 +48,15 @@ class DecisionFile(Struct, frozen=True):
         verdict: the verdict behind it; None if none was stored.
         key: the digest of that verdict's key; None without one.
         flag: what the flag can do there.
-        settings: the keys of the compilation config that it decides: the flag and the compile mode. Not `cache_dir`,
-            which is named by all arguments of one launch.
+        settings: the keys of the compilation config that it decides: the flag, the compile mode, and what the arms of
+            the launch showed. Not `cache_dir`, which is named by all arguments of one launch.
+        options: the options that it adds.
         cache_root: the VLLM_CACHE_ROOT that it sets; None if it sets none.
         refusal: whether it says that the launch must not happen.
-        arguments: the launch that it was made for.
+        arguments: the launch that it was made for, without what it adds.
         proof: names the proof behind a `true`; empty if there is none.
         variables: digest of each environment variable that the proof read.
+        arm_variables: digest of each variable under which the arms of the launch were tried.
     """
 
     path: Path
@@ -63,11 +66,23 @@ class DecisionFile(Struct, frozen=True):
     key: str | None
     flag: Flag
     settings: Mapping[str, Any]
+    options: tuple[str, ...]
     cache_root: str | None
     refusal: Refusal
     arguments: ServeArguments
     proof: str
     variables: Mapping[str, str]
+    arm_variables: Mapping[str, str]
+
+    @property
+    def remedy(self) -> dict[str, Any]:
+        """The keys of the compilation config that the arms of the launch asked for, as far as only they do."""
+        return {key: value for key, value in self.settings.items() if key not in {FLAG_KEY, MODE_KEY}}
+
+    @property
+    def has_remedy(self) -> bool:
+        """Whether it writes what the arms of its launch showed, which holds for no other launch."""
+        return bool(self.remedy or self.options)
 
 
 def read_decision(path: Path) -> DecisionFile:
@@ -95,7 +110,8 @@ def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArgume
     """
     require_same_launch(decided, subject, arguments, options)
     arguments = without_null(arguments)
-    additions = {key: value for key, value in decided.settings.items() if key not in arguments.compilation_config}
+    own = arguments.compilation_config
+    additions = {key: value for key, value in decided.settings.items() if key not in own or isinstance(value, dict)}
     word = decided.verdict
     key = {"key": decided.key} if decided.key else {}
     decided_by = reason("decided_by_file", path=str(decided.path), verdict=str(word or "none stored"), **key)
@@ -110,12 +126,15 @@ def plan_decided(decided: DecisionFile, subject: Subject, arguments: ServeArgume
         refusal=_refusal(decided, arguments, options),
         mode=additions.get(MODE_KEY),
         mode_reasons=(decided_by,),
+        config=decided.remedy,
+        options=decided.options,
+        engine_reasons=(decided_by,) if decided.has_remedy else (),
     )
     verdict = None if word is None else Verdict(word, (decided_by,))
     miss = () if verdict else (reason("none_behind_file", path=str(decided.path)),)
     lookup = LookUp(None, verdict, miss, verified=False)
     options = replace(options, cache_root=options.cache_root or decided.cache_root, proof=decided.proof)
-    launch = build_launch(subject, arguments, options, additions)
+    launch = build_launch(subject, arguments, options, additions, decided.options)
     return Plan(subject, lookup, decided.flag, decision, launch, warnings)
 
 
@@ -169,8 +188,8 @@ def require_same_launch(decided: DecisionFile, subject: Subject, arguments: Serv
     """Nothing in which this launch differs from the one that was decided could change the decision.
 
     Versions are compared without their local part. Where the flag is written as false, or does nothing, that is right
-    for every launch of the model. Else the launch must be the one that was decided, by its key (`rules.launch_key`);
-    ranks may differ in what says which rank they are.
+    for every launch of the model. Else, and for what the arms of a launch showed, the launch must be the one that was
+    decided, by its key (`rules.launch_key`); ranks may differ in what says which rank they are.
 
     Raises:
         TunerError: it differs; the sentence names every difference.
@@ -184,6 +203,7 @@ def require_same_launch(decided: DecisionFile, subject: Subject, arguments: Serv
         "vllm": environment.vllm,
         "torch": environment.torch,
         "platform": environment.platform,
+        **({"gpu": environment.gpu} if decided.has_remedy else {}),
     }
     wrong = [
         _difference(name, there.get(name), value)
@@ -204,7 +224,8 @@ def require_same_launch(decided: DecisionFile, subject: Subject, arguments: Serv
 def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:
     environment, launch, evidence = document["environment"], document["launch"], document["evidence"]
     config, word = launch["compilation_config"], document["verdict"]
-    settings = {key: config[key] for key in (FLAG_KEY, MODE_KEY) if config.get(key) is not None}
+    added, options = _written(launch)
+    settings = {key: config[key] for key in (FLAG_KEY, MODE_KEY) if config.get(key) is not None} | added
     if FLAG_KEY in settings:
         settings[FLAG_KEY] = as_bool(settings[FLAG_KEY])
     if not all(isinstance(text, str) for text in (*launch["args"], *launch["env"].values())):
@@ -217,29 +238,90 @@ def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:
         key=None if evidence is None else str(evidence["key"]),
         flag=Flag(FlagStatus(environment["flag_status"]), environment["flag_reason"], environment["flag_source"]),
         settings=settings,
+        options=options,
         cache_root=launch["env"].get(CACHE_ROOT),
         refusal=Refusal(document["refusal"]),
-        arguments=parse(launch["args"], vllm=environment["vllm"]),
+        arguments=_without_additions(parse(launch["args"], vllm=environment["vllm"]), added, options),
         proof=name_of_proof(launch["env"].get(CACHE_ROOT, "")),
         variables=_variables(document.get("proof")),
+        arm_variables=_variables(document.get("ladder")),
     )
 
 
-def _variables(proof: object) -> dict[str, str]:
-    """The digests of the variables that a proof read.
+def _variables(part: object) -> dict[str, str]:
+    """The digests of the variables that a proof read, or under which arms were tried.
 
     Raises:
         TypeError, KeyError: they are of another shape.
     """
-    if proof is None:
+    if part is None:
         return {}
-    if not isinstance(proof, dict) or not isinstance(proof["variables"], dict):
+    if not isinstance(part, dict) or not isinstance(part["variables"], dict):
         raise TypeError
-    return {str(name): str(value) for name, value in proof["variables"].items()}
+    return {str(name): str(value) for name, value in part["variables"].items()}
+
+
+def _written(launch: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a document says that the decision added to the launch: keys of the compilation config, and options.
+
+    A document without this part is of a release that wrote the flag and the compile mode alone.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is of another shape, or the launch does not hold what was added to it.
+    """
+    if "written" not in launch:
+        return {}, ()
+    written = launch["written"]
+    added, options = written["compilation_config"], written["options"]
+    if not isinstance(added, dict) or not isinstance(options, list):
+        raise TypeError
+    if not all(isinstance(option, str) for option in options):
+        raise TypeError
+    if not _holds(launch["compilation_config"], added) or without_options(launch["args"], options) is None:
+        raise ValueError
+    return added, tuple(options)
+
+
+def _holds(config: Mapping[str, Any], added: Mapping[str, Any]) -> bool:
+    """Whether a compilation config has these keys with these values."""
+    for key, value in added.items():
+        there = config.get(key)
+        if isinstance(value, dict) and isinstance(there, dict):
+            if not _holds(there, value):
+                return False
+        elif key not in config or there != value:
+            return False
+    return True
+
+
+def _without_additions(arguments: ServeArguments, added: Mapping[str, Any], options: Sequence[str]) -> ServeArguments:
+    """The launch as the user wrote it, as far as it tells launches apart.
+
+    Raises:
+        ValueError: the options are not among its arguments.
+    """
+    effective = without_options(arguments.effective, options)
+    if effective is None:
+        raise ValueError
+    return replace(arguments, effective=effective, compilation_config=_less(arguments.compilation_config, added))
+
+
+def _less(config: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    """A compilation config without what was added to it."""
+    left: dict[str, Any] = {}
+    for key, value in config.items():
+        if key not in added:
+            left[key] = value
+        elif isinstance(value, dict) and isinstance(added[key], dict):
+            inner = _less(value, added[key])
+            left |= {key: inner} if inner else {}
+    return left
 
 
 def _holds_for_one_launch(decided: DecisionFile) -> bool:
     """Whether another launch of the same model could need another decision."""
+    if decided.has_remedy:
+        return True
     harmless = decided.flag.status in {FlagStatus.ABSENT, FlagStatus.INERT}
     return not harmless and decided.settings.get(FLAG_KEY) is not False
 
@@ -252,7 +334,17 @@ def _another_launch(decided: DecisionFile, arguments: ServeArguments, options: O
         launches = f"there: {told(there.arguments, there.config)}, here: {told(here.arguments, here.config)}"
         wrong.append(f"it is another launch ({launches})")
     changed = [name for name, value in decided.variables.items() if not variables_agree({name: value}, options.environ)]
+    changed += _changed_for_arms(decided, options)
     return [*wrong, *(f"the environment variable {name} has another value" for name in changed)]
+
+
+def _changed_for_arms(decided: DecisionFile, options: Options) -> list[str]:
+    """The variables that may change how an engine computes, with another value than when the arms were tried."""
+    if not decided.has_remedy:
+        return []
+    there, here = decided.arm_variables, computing_variables(options.environ)
+    changed = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    return sorted(name for name in changed if name not in VARIABLES_OF_A_RANK)
 
 
 def _of_all_ranks(arguments: ServeArguments) -> LaunchIdentity:
@@ -268,6 +360,12 @@ def _of_all_ranks(arguments: ServeArguments) -> LaunchIdentity:
 OF_A_RANK = {"--headless": 0, "--node-rank": 1, "--data-parallel-rank": 1, "--data-parallel-start-rank": 1}
 """Option that tells one rank of a launch from another -> how many values it takes (vllm/engine/arg_utils.py and
 vllm/entrypoints/openai/cli_args.py, 0.16.0 to 0.32.0). A proof is of every rank of its launch."""
+
+
+VARIABLES_OF_A_RANK = frozenset(
+    {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "VLLM_DP_RANK", "VLLM_DP_RANK_LOCAL", "VLLM_HOST_IP", "VLLM_PORT"}
+)
+"""Variables that tell one rank of a launch from another (vllm/envs.py, 0.16.0 to 0.33.0)."""
 
 
 def _difference(name: str, there: object, here: object) -> str:

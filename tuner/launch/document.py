@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from rules.decide import Decision
 from rules.errors import TunerError
 from rules.launch_key import HARMLESS_VARIABLES
 from rules.proof_finding import PLAIN
@@ -17,7 +18,7 @@ from rules.reason import parts
 from rules.verdict import Verdict
 from tuner.environment.document import SCHEMA_VERSION as SCHEMA_VERSION  # noqa: PLC0414  of these documents, too
 from tuner.environment.document import environment_part
-from tuner.launch.plan import Plan
+from tuner.launch.plan import Plan, additions_of
 from tuner.verdicts.evidence import compile_part, proofs_part, replays_part, whole_part
 from tuner.verdicts.ladder_part import ladder_part
 from tuner.verdicts.ladders import stored_ladder
@@ -32,7 +33,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "model": model_part(plan),
         "environment": environment_part(plan.subject.environment, plan.flag),
         "verdict": None if verdict is None else str(verdict.word),
-        "reasons": parts((*evidence, *plan.decision.reasons, *plan.decision.mode_reasons)),
+        "reasons": parts((*evidence, *plan.decision.reasons, *plan.decision.mode_reasons, *plan.engine_reasons)),
         "witness": witness_part(verdict),
         "proof": proof_part(plan),
         "ladder": launch_ladder_part(plan),
@@ -43,11 +44,17 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "cache": plan.launch.cache,
             "conditions": parts(plan.decision.conditions),
             "holds_for": plan.decision.holds_for,
+            "written": written_part(plan.decision),
         },
         "warnings": parts(plan.warnings),
         "refusal": str(plan.decision.refusal),
         "evidence": evidence_part(plan),
     }
+
+
+def written_part(decision: Decision) -> dict[str, Any]:
+    """What the decision adds to the user's own arguments."""
+    return {"compilation_config": in_json(additions_of(decision)), "options": list(decision.options)}
 
 
 def proof_part(plan: Plan) -> dict[str, Any] | None:

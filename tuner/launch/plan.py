@@ -1,7 +1,7 @@
 """The plan of one launch: the stored verdict, the decision, and the arguments that carry it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rules.errors import TunerError
 from rules.reason import Reason, reason
 from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
 from rules.verdict import Word
-from tuner.arguments.serve_arguments import ServeArguments, merge, parse
+from tuner.arguments.serve_arguments import ServeArguments, merge, merged_config, parse, with_options
 from tuner.arguments.serving import Serving
 from tuner.launch.cache_root import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.model.model import identify
@@ -110,6 +110,13 @@ class Plan(Struct, frozen=True):
     proof: LaunchProof = NO_PROOF
     ladder: LaunchLadder = NO_LADDER
 
+    @property
+    def engine_reasons(self) -> tuple[Reason, ...]:
+        """What the arms of the launch showed, or why those that were tried say nothing of it; empty if none were."""
+        if self.ladder.why_not is not None:
+            return (reason("ladder_not_used", self.ladder.why_not),)
+        return self.decision.engine_reasons
+
 
 def minimal_arguments(name: str, revision: str | None, model_impl: str, trust_remote_code: bool) -> ServeArguments:
     """The shortest `vllm serve` that serves what a command without vLLM arguments is about."""
@@ -133,11 +140,59 @@ def plan_with(
 ) -> Plan:
     """As `make_plan`, for a verdict that was looked up or just reached."""
     arguments = without_null(arguments)
+    ladder = ladder_for(lookup, subject, launch_identity(arguments), options.environ)
+    return _plan(store, subject, arguments, options, lookup, ladder=ladder)
+
+
+def plan_against_user(
+    store: VerdictStore, subject: Subject, arguments: ServeArguments, options: Options, plan: Plan
+) -> Plan | None:
+    """The plan that changes the settings of the user's that keep a launch from being right.
+
+    Args:
+        store: as for `make_plan`.
+        subject: as for `make_plan`.
+        arguments: the user's arguments.
+        options: as for `make_plan`.
+        plan: the plan that leaves these settings as they are.
+
+    Returns:
+        None if there are none, or if one of them is an option beside the compilation config.
+    """
+    finding = plan.ladder.finding
+    if finding is None or finding.instead is None or any(name.startswith("-") for name in finding.users):
+        return None
+    config = _without(arguments.compilation_config, finding.users, finding.instead.config)
+    ladder = replace(plan.ladder, finding=replace(finding, remedy=finding.instead, users=()))
+    return _plan(store, subject, replace(arguments, compilation_config=config), options, plan.lookup, ladder=ladder)
+
+
+def _without(config: Mapping[str, Any], keys: Sequence[str], instead: Mapping[str, Any]) -> dict[str, Any]:
+    """The compilation config without these keys; of an object, without what is set instead."""
+    left: dict[str, Any] = {}
+    for key, value in config.items():
+        new = instead.get(key)
+        if key not in keys:
+            left[key] = value
+        elif isinstance(value, dict) and isinstance(new, Mapping):
+            left[key] = {name: inner for name, inner in value.items() if name not in new}
+    return left
+
+
+def _plan(
+    store: VerdictStore,
+    subject: Subject,
+    arguments: ServeArguments,
+    options: Options,
+    lookup: LookUp,
+    *,
+    ladder: LaunchLadder,
+) -> Plan:
+    """The plan of a launch whose ladder is known; a proof must be of the launch with what the ladder adds to it."""
     flag = flag_of(subject, lookup)
     draft = _draft_without_moe(store, subject, arguments.serving.speculative, options)
-    identity = launch_identity(arguments)
+    identity = launch_identity(_remedied(arguments, ladder))
     proof = proof_for(lookup, subject, identity, options.environ, files_at_hand=options.files_at_hand)
-    ladder = ladder_for(lookup, subject, identity, options.environ)
     facts = _facts(
         subject,
         arguments,
@@ -149,12 +204,21 @@ def plan_with(
         accepted_platform=lookup.accepted_platform,
     )
     decision = decide(lookup.verdict, flag, facts)
-    additions = _additions(decision)
+    additions = additions_of(decision)
     if proof.finding and proof.finding.proved and _may_count(flag, arguments, additions):
         options = replace(options, proof=proof.folder)
     launch = build_launch(subject, arguments, options, additions, decision.options)
     warnings = (*warnings_of(arguments), *_origin(lookup, draft), *decision.warnings)
     return Plan(subject, lookup, flag, decision, launch, warnings, proof, ladder)
+
+
+def _remedied(arguments: ServeArguments, ladder: LaunchLadder) -> ServeArguments:
+    """The arguments with what a ladder adds to them, as far as they tell launches apart."""
+    remedy = ladder.finding.remedy if ladder.finding else None
+    if remedy is None:
+        return arguments
+    config = merged_config(arguments, remedy.config)
+    return replace(arguments, compilation_config=config, effective=with_options(arguments.effective, remedy.options))
 
 
 def warnings_of(arguments: ServeArguments) -> tuple[Reason, ...]:
@@ -174,7 +238,7 @@ def _may_count(flag: Flag, arguments: ServeArguments, additions: Mapping[str, An
     return as_bool(value) or flag.status in {FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN}
 
 
-def _additions(decision: Decision) -> dict[str, Any]:
+def additions_of(decision: Decision) -> dict[str, Any]:
     """The keys of the compilation config that carry a decision."""
     decided = {FLAG_KEY: decision.setting, MODE_KEY: decision.mode, **decision.config}
     return {key: value for key, value in decided.items() if value is not None}
@@ -322,14 +386,14 @@ def build_launch(
         arguments: the user's arguments, read.
         options: how to decide and where caches go.
         additions: keys of the compilation config.
-        further: arguments to add behind the user's.
+        further: options to add behind the user's.
     """
     if options.cache_dir_in_config and "cache_dir" not in arguments.compilation_config:
         additions = {**additions, "cache_dir": _keyed_cache_dir(subject, arguments, options, additions)}
     named = None if options.cache_dir_in_config else options.cache_root
     env = _cache_variables(named, options)
-    config = {**additions, **arguments.compilation_config}
-    return Launch((*merge(arguments, additions), *further), config, env, _cache(config, env, options), named)
+    config = merged_config(arguments, additions)
+    return Launch(merge(arguments, additions, further), config, env, _cache(config, env, options), named)
 
 
 def _cache_variables(named: str | None, options: Options) -> dict[str, str]:

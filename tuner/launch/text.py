@@ -1,10 +1,11 @@
 """Verdicts, plans and environments as text for people. Pure: values in, text out."""
 
+import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
 
-from rules.decide import FLAG_KEY, MODE_KEY
+from rules.decide import FLAG_KEY, MODE_KEY, Decision
 from rules.errors import ErrorKind, TunerError
 from rules.reason import sentences
 from tuner.launch.plan import Plan
@@ -36,6 +37,7 @@ def plan_text(plan: Plan) -> str:
             line("flag status", plan.flag.status),
             lines("decision", plan.decision.reasons),
             *([lines("compiling", plan.decision.mode_reasons)] if plan.decision.mode_reasons else []),
+            *([lines("engine", plan.engine_reasons)] if plan.engine_reasons else []),
             *holds_lines(plan),
             line("cache", f"{launch.cache['location']} ({launch.cache['source']})"),
             line("launch", command_line(["vllm", "serve", *launch.args], launch.env)),
@@ -90,8 +92,18 @@ def serve_line(plan: Plan) -> str:
     missing = "" if plan.lookup.verdict else f"no verdict ({'; '.join(sentences(plan.lookup.miss))}); "
     imported = imported_short(plan.lookup.entry)
     flag = f"{missing}{written}: {plan.decision.reasons[0]}" + (f" (verdict {imported})" if imported else "")
-    mode = plan.decision.mode
-    return flag if mode is None else f"{flag}; {MODE_KEY}={mode}: {plan.decision.mode_reasons[0]}"
+    parts = [flag]
+    if plan.decision.mode is not None:
+        parts.append(f"{MODE_KEY}={plan.decision.mode}: {plan.decision.mode_reasons[0]}")
+    if plan.engine_reasons:
+        parts.append(f"engine: {', '.join([*remedy_words(plan.decision), *sentences(plan.engine_reasons)])}")
+    return "; ".join(parts)
+
+
+def remedy_words(decision: Decision) -> list[str]:
+    """What a decision writes because of the arms of the launch, as words of a sentence."""
+    keys = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in decision.config.items()]
+    return [*keys, *([shlex.join(decision.options)] if decision.options else [])]
 
 
 def command_line(command: Sequence[str], env: Mapping[str, str]) -> str:

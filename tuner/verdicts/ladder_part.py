@@ -17,6 +17,8 @@ def ladder_part(ladder: Ladder, finding: LadderFinding) -> dict[str, Any]:
         "reasons": parts(finding.reasons),
         "remedy": to_builtins(finding.remedy),
         "users": list(finding.users),
+        "instead": to_builtins(finding.instead),
+        "variables": ladder.variables,
         "platform": ladder.platform,
         "gpu": ladder.gpu or None,
         "made_at": ladder.made_at,
