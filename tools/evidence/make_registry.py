@@ -24,7 +24,8 @@ from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, s
 CATALOGUE = PAGES.parent / "catalogue"
 QWEN = ROOT / "examples" / "models" / "Qwen--Qwen3-30B-A3B" / "config.json"
 MODELS = ROOT / "examples" / "models"
-SELECTION = ("--all", "--configs", "examples/models")
+SOURCES = json.loads((ROOT / "examples" / "architectures" / "sources.json").read_text(encoding="utf-8"))
+SELECTION = ("--all", "--configs", "examples")
 LAUNCHES = (
     "--tensor-parallel-size 2",
     "--tensor-parallel-size 8",
@@ -77,7 +78,7 @@ def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...])
     models = [
         Path(result["model"]["name"]).name
         for result in results
-        if result["candidate"]["source"] == "folder" and result.get("verdict") == "uniform"
+        if Path(result["model"]["name"]).parent.name == MODELS.name and result.get("verdict") == "uniform"
     ]
     launches = [(model, words) for model in sorted(models) for words in LAUNCHES]
 
@@ -119,7 +120,7 @@ def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ..
         f"# Every MoE architecture of vLLM {place['vllm']}, probed on one {where}",
         f"torch {place['torch']}, transformers {place['transformers']}, flag {place['flag_status']}.",
         shown(*command),
-        counts(summary) + "\n\n" + stages(results),
+        counts(summary, results) + "\n\n" + stages(results),
         f"Every verdict with its report: [{file.name}](../catalogue/{file.name}), for `tuner verdicts import`.",
         f"## Not judged: inconclusive\n\n{listed(results, 'inconclusive')}",
         f"## Not judged: could not be built or run here\n\n{failures(results)}",
@@ -130,13 +131,29 @@ def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ..
     write(f"registry-{name}.md", *parts)
 
 
-def counts(summary: dict) -> str:
-    """The summary as a table."""
-    rows = [(word, str(number)) for word, number in summary["verdicts"].items()]
-    rows += [(f"failed: {kind}", str(number)) for kind, number in summary["failed"].items()]
-    rows.append(("needs a config", str(summary["needs_config"])))
+def counts(summary: dict, results: list[dict]) -> str:
+    """The summary as a table. Results on made configs have a column of their own."""
+    of_made = Counter(outcome(result) for result in results if has_made_config(result))
+    numbers = dict(summary["verdicts"])
+    numbers |= {f"failed: {kind}": number for kind, number in summary["failed"].items()}
+    rows = []
+    for word, number in numbers.items():
+        rows.append((word, str(number - of_made[word]), str(of_made[word] or "")))
+    rows.append(("needs a config", str(summary["needs_config"]), ""))
     took = f"{summary['wall_seconds']:.0f} s in all, workers: {summary['workers']}, vLLM's imports included; "
-    return table(("verdict", "architectures"), rows) + f"\n\n{took}median {summary['median_seconds']} s a model."
+    heads = ("verdict", "architectures", "on a made config")
+    return table(heads, rows) + f"\n\n{took}median {summary['median_seconds']} s a model."
+
+
+def outcome(result: dict) -> str:
+    """The verdict, or the kind of failure, in the words of the table."""
+    return str(result["verdict"]) if "verdict" in result else f"failed: {result['error']['kind']}"
+
+
+def has_made_config(result: dict) -> bool:
+    """Whether the config was made for this project."""
+    source = SOURCES.get(Path(result["model"]["name"]).name)
+    return source is not None and source["kind"] == "made"
 
 
 def stages(results: list[dict]) -> str:
