@@ -35,6 +35,8 @@ class Prompt(Struct, frozen=True):
     made: tuple[Finite | None, ...]
 
     def __post_init__(self) -> None:
+        if not self.tokens:
+            raise ValueError("a prompt has no answer")
         if len(self.tokens) != len(self.made):
             raise ValueError("a prompt has as many added tokens as log-probabilities of them")
 
@@ -42,6 +44,11 @@ class Prompt(Struct, frozen=True):
     def is_broken(self) -> bool:
         """Whether a log-probability is no finite number."""
         return None in (*self.given, *self.made)
+
+    @property
+    def shape(self) -> tuple[str, str, bool, int, int]:
+        """What is the same in every engine that got this prompt and answered it in full."""
+        return (self.name, self.repeats, self.alone, len(self.given), len(self.tokens))
 
 
 class Input(Struct, frozen=True):
@@ -93,10 +100,14 @@ def read_answers(data: Mapping[str, Any]) -> Answers:
 
 
 def distance(first: Answers, second: Answers) -> Distance | None:
-    """How far two engines are apart; None if they share no prompt with numbers."""
+    """How far two engines are apart.
+
+    None if they did not answer the same prompts in full, or if a prompt has no number in both.
+    """
     others = {prompt.name: prompt for prompt in second.prompts}
-    pairs = [(prompt, others[prompt.name]) for prompt in first.prompts if prompt.name in others]
-    apart = _over(pairs)
+    if {prompt.shape for prompt in first.prompts} != {prompt.shape for prompt in second.prompts}:
+        return None
+    apart = _over([(prompt, others[prompt.name]) for prompt in first.prompts])
     if apart is None:
         return None
     return Distance(apart.mean, apart.worst, apart.prompt, apart.parted, _first_layer(first.inputs, second.inputs))
@@ -123,10 +134,9 @@ def frozen_layers(engine: Answers, reference: Answers) -> tuple[str, ...]:
 
 
 def _over(pairs: Sequence[tuple[Prompt, Prompt]]) -> Distance | None:
-    """The distance over pairs of answers."""
-    by_prompt = {first.name: _differences(first, second) for first, second in pairs}
-    compared = {name: values for name, values in by_prompt.items() if values}
-    if not compared:
+    """The distance over pairs of answers; None without pairs, or if a pair has no number in both."""
+    compared = {first.name: _differences(first, second) for first, second in pairs}
+    if not compared or not all(compared.values()):
         return None
     means = {name: fmean(values) for name, values in compared.items()}
     worst = max(means, key=lambda name: means[name])

@@ -20,6 +20,10 @@ LAUNCH = "as_launched"
 """The arm with the launch as it stands."""
 EAGER, EAGER_AGAIN, COMPILED, COMPILED_AGAIN = "eager", "eager_again", "compiled", "compiled_again"
 EAGER_FLOAT32, COMPILED_FLOAT32 = "eager_float32", "compiled_float32"
+ROOTS = frozenset({EAGER, EAGER_FLOAT32})
+"""The arms that others are compared with, and that are compared with none."""
+AGAIN = {EAGER: EAGER_AGAIN, COMPILED: COMPILED_AGAIN}
+"""Arm -> the same engine once more, which shows the noise between two starts of it."""
 NOT_COMPILED = "not_compiled"
 """The arm with full CUDA graphs of code that is not compiled."""
 BELOW_NOT_COMPILED = f"{NOT_COMPILED}_without_graphs"
@@ -54,7 +58,7 @@ class Arm(Struct, frozen=True):
         name: its name.
         kind: what it differs in from the arm that it is compared with.
         against: the name of that arm; empty for the root.
-        also: the name of an arm that must be right besides, if it ran; empty without one.
+        also: the name of an arm that must not be wrong. If it did not run, this is said. Empty without one.
         config: what it sets in the compilation config.
         options: the arguments that it adds.
         is_setting: whether a launch may be written like this; other arms only serve to judge.
@@ -98,7 +102,7 @@ def first_arms(launch: LaunchFacts) -> list[Arm]:
     if launch.eager:
         flags = (Kind.GRAPHS, BELOW_NOT_COMPILED) if launch.graphs else (Kind.NOISE, EAGER)
         return [*arms, *_uncompiled_arms(launch), *_flag_arms(launch, *flags, "")]
-    also = COMPILED_FLOAT32 if launch.float32 else ""
+    also = COMPILED_FLOAT32
     if launch.float32:
         arms += [
             Arm(EAGER_FLOAT32, Kind.ROOT, options=(*eager, *FLOAT32)),
@@ -158,8 +162,8 @@ def pass_arms(passes: Sequence[str], launch: LaunchFacts) -> list[Arm]:
     for name in passes:
         off = {PASSES_KEY: {name: False}}
         without = {**off, **_without_graphs(launch)}
-        also = f"{pass_arm(name)}_float32" if launch.float32 else ""
-        if also:
+        also = f"{pass_arm(name)}_float32"
+        if launch.float32:
             arms.append(Arm(also, Kind.FLOAT32, EAGER_FLOAT32, config=without, options=FLOAT32))
         if launch.graphs:
             compiled = f"{pass_arm(name)}_compiled"

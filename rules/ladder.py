@@ -6,9 +6,10 @@ the foot. Every kind of neighbours has a threshold of its own, which noise raise
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from rules.arms import EAGER, FLAG_ON, LAUNCH, Kind
+from rules.arms import AGAIN, EAGER, FLAG_ON, LAUNCH, ROOTS, Kind
 from rules.ladder_finding import ArmWord, LadderFinding, Remedy
 from rules.reason import FieldValue, Reason, reason
 from rules.report import ArmRun, Distance, Ladder
@@ -29,12 +30,40 @@ otherwise a prompt may differ because a router chose another expert by a hair: t
 """
 TIMES_NOISE = 10
 """A distance is not noise if it is so many times as large."""
-CEILING = 1.0
-"""Nats. With a higher threshold wrong experts would pass, so that `right` is not said."""
+CEILING, SHARP_CEILING = 0.3, 0.2
+"""Nats; the second is of `BY_WORST`. With a higher threshold a fault would pass, so that `right` is not said.
+
+Wrong experts moved the mean by 0.3 nats and more. Frozen inputs moved the worst prompt by 0.9 and more.
+"""
+NOT_COMPILED = ("NONE", "NONE")
+"""Compile mode and CUDA graph mode of an eager engine, as vLLM names them."""
 GAIN = 0.1
 """The part of a time that another arm must save to be preferred."""
 TIMES = {"start": "ready", "step": "step"}
 """What is preferred -> the field of `ArmRun.seconds` that is compared."""
+
+
+class Limit(Struct, frozen=True):
+    """How far an arm may be from the one below it.
+
+    Attributes:
+        nats: the threshold.
+        by_worst: whether the worst prompt counts; else the mean over all.
+    """
+
+    nats: float
+    by_worst: bool
+
+    def counting(self, apart: Distance) -> float:
+        """The part of a distance that is held against it, in nats."""
+        return apart.worst if self.by_worst else apart.mean
+
+
+def limits(ladder: Ladder) -> dict[str, Limit]:
+    """Name of each arm that is held against a limit -> that limit."""
+    judge = _Judge(ladder)
+    every = {arm.name: judge.limit(arm) for arm in ladder.arms if arm.distance is not None}
+    return {name: limit for name, limit in every.items() if limit is not None}
 
 
 def judge_ladder(ladder: Ladder) -> LadderFinding:
@@ -85,38 +114,63 @@ class _Judge:
             self._words[name] = self._judged(self._arms[name])
         return self._words[name]
 
-    def _judged(self, arm: ArmRun) -> tuple[ArmWord, Reason]:  # noqa: PLR0911  one way out for each cause
+    def _judged(self, arm: ArmRun) -> tuple[ArmWord, Reason]:
         if arm.status != "ran":
             return ArmWord.NOT_STARTED, reason("arm_failed", detail=arm.detail)
-        if not arm.against:
+        if arm.name in ROOTS:
             return self._root(arm)
+        if self._leads_to_itself(arm.name):
+            return ArmWord.UNKNOWN, reason("arm_in_circle", arm=arm.name)
+        if arm.broken:
+            word = ArmWord.WRONG if self._others_have_numbers(arm) else ArmWord.UNKNOWN
+            return word, reason("arm_broken", arm=arm.name)
         own = self._own_fault(arm)
-        if own:
-            return ArmWord.WRONG, own
-        below, why_below = self.word(arm.against)
-        word, why = self._compared(arm)
-        if word is not ArmWord.RIGHT:
-            return (ArmWord.UNKNOWN, why_below) if below is ArmWord.NOT_STARTED else (word, why)
-        if below is ArmWord.WRONG:
-            return ArmWord.WRONG, reason("as_wrong_as", why_below, arm=arm.against)
-        if below is not ArmWord.RIGHT:
-            return ArmWord.UNKNOWN, reason("as_unknown_as", why_below, arm=arm.against)
-        return self._also(arm, why)
+        return (ArmWord.WRONG, own) if own else self._beside(arm)
+
+    def _others_have_numbers(self, arm: ArmRun) -> bool:
+        """Whether numbers can be expected of an arm: the eager engine or the arm below answers with them."""
+        others = [self._arms[name] for name in (EAGER, arm.against) if name in self._arms]
+        return any(other.status == "ran" and not other.broken for other in others)
+
+    def _leads_to_itself(self, name: str) -> bool:
+        """Whether an arm is compared with itself, by way of others."""
+        pending, seen = [name], set[str]()
+        while pending:
+            arm = self._arms.get(pending.pop())
+            below = {arm.against, arm.also} if arm else set[str]()
+            if name in below:
+                return True
+            pending += below - seen
+            seen |= below
+        return False
 
     def _root(self, arm: ArmRun) -> tuple[ArmWord, Reason]:
         """An eager engine is right by definition, if it answers with numbers and not with noise."""
         if arm.broken:
             return ArmWord.UNKNOWN, reason("arm_broken", arm=arm.name)
-        if _nats(arm.noise) * TIMES_NOISE > CEILING:
-            return ArmWord.UNKNOWN, reason("arm_noisy", arm=arm.name, noise=_nats(arm.noise))
+        if (arm.engine.get("mode"), arm.engine.get("cudagraph_mode")) != NOT_COMPILED:
+            return ArmWord.UNKNOWN, reason("arm_not_eager", arm=arm.name)
+        if arm.noise is None:
+            return ArmWord.UNKNOWN, reason("arm_noise_unknown", arm=arm.name)
+        if arm.noise.worst * TIMES_NOISE > CEILING:
+            return ArmWord.UNKNOWN, reason("arm_noisy", arm=arm.name, noise=arm.noise.worst)
         return ArmWord.RIGHT, reason("arm_root")
 
+    def _beside(self, arm: ArmRun) -> tuple[ArmWord, Reason]:
+        """The word of an arm without a fault of its own, given that of the arm below it."""
+        below, why_below = self.word(arm.against)
+        if arm.distance is None or below is ArmWord.NOT_STARTED:
+            why = None if below is ArmWord.RIGHT else _cause(why_below)
+            return ArmWord.UNKNOWN, reason("arm_not_compared", why, arm=arm.against)
+        word, why = self._compared(arm, arm.distance)
+        if word is ArmWord.RIGHT:
+            return self._agreeing(arm, why)
+        if word is ArmWord.WRONG and below is not ArmWord.RIGHT and arm.name != FLAG_ON:
+            return ArmWord.UNKNOWN, reason("apart_from_unsure", _cause(why_below), arm=arm.against)
+        return word, why
+
     def _own_fault(self, arm: ArmRun) -> Reason | None:
-        """What is wrong with an arm whatever it is compared with; None if nothing is."""
-        reference = self._arms.get(arm.against)
-        sound = reference is not None and reference.status == "ran" and not reference.broken
-        if arm.broken and sound:
-            return reason("arm_broken", arm=arm.name)
+        """What is wrong with an arm's numbers whatever it is compared with; None if nothing is."""
         if arm.frozen:
             return reason("arm_frozen", layer=arm.frozen[0], more=len(arm.frozen) - 1)
         floor = max(FLOORS[Kind.NOISE], TIMES_NOISE * self._eager_noise())
@@ -124,38 +178,53 @@ class _Judge:
             return reason("arm_noisy", arm=arm.name, noise=_nats(arm.noise))
         return None
 
-    def _compared(self, arm: ArmRun) -> tuple[ArmWord, Reason]:
+    def _compared(self, arm: ArmRun, apart: Distance) -> tuple[ArmWord, Reason]:
         """What the distance to the arm below says."""
-        kind = _kind(arm)
-        if arm.distance is None or kind is None:
-            return ArmWord.UNKNOWN, reason("arm_not_compared", arm=arm.against)
-        threshold = max(FLOORS[kind], TIMES_NOISE * self._noise_below(arm))
-        apart = arm.distance.worst if kind in BY_WORST else arm.distance.mean
-        why = _distance_reason(arm, arm.distance, threshold)
-        if apart > threshold:
+        limit = self.limit(arm)
+        if limit is None:
+            code = "arm_noise_unknown" if _kind(arm) else "arm_not_compared"
+            return ArmWord.UNKNOWN, reason(code, arm=arm.against)
+        why = _distance_reason(arm, apart, limit)
+        if limit.counting(apart) > limit.nats:
             return ArmWord.WRONG, why
-        if threshold > CEILING:
+        if limit.nats > (SHARP_CEILING if limit.by_worst else CEILING):
             return ArmWord.UNKNOWN, reason("noise_too_large", why)
         return ArmWord.RIGHT, why
 
-    def _also(self, arm: ArmRun, why: Reason) -> tuple[ArmWord, Reason]:
-        """The word of an arm that agrees with the one below, given the arm that judges its compiling in float32."""
-        if not arm.also or arm.also not in self._arms:
+    def limit(self, arm: ArmRun) -> Limit | None:
+        """How far an arm may be from the one below it; None if nothing is known of the noise, or of its kind."""
+        kind, noise = _kind(arm), self._noise_below(arm)
+        if kind is None or noise is None:
+            return None
+        return Limit(max(FLOORS[kind], TIMES_NOISE * noise), kind in BY_WORST)
+
+    def _agreeing(self, arm: ArmRun, why: Reason) -> tuple[ArmWord, Reason]:
+        """The word of an arm that agrees with the one below, and that of the arm which judges it in float32."""
+        below, why_below = self.word(arm.against)
+        if below is ArmWord.WRONG:
+            return ArmWord.WRONG, reason("as_wrong_as", _cause(why_below), arm=arm.against)
+        if below is not ArmWord.RIGHT:
+            return ArmWord.UNKNOWN, reason("as_unknown_as", _cause(why_below), arm=arm.against)
+        if not arm.also:
             return ArmWord.RIGHT, why
         word, why_also = self.word(arm.also)
         if word is ArmWord.WRONG:
-            return ArmWord.WRONG, reason("wrong_in_float32", why_also)
-        return ArmWord.RIGHT, why if word is ArmWord.RIGHT else reason("not_in_float32", why_also)
+            return ArmWord.WRONG, reason("wrong_in_float32", _cause(why_also, IN_FLOAT32))
+        return ArmWord.RIGHT, why if word is ArmWord.RIGHT else reason("not_in_float32", _cause(why_also, IN_FLOAT32))
 
-    def _noise_below(self, arm: ArmRun) -> float:
-        """Nats by which the arm below moves though nothing changed: equal prompts, and the same engine once more."""
+    def _noise_below(self, arm: ArmRun) -> float | None:
+        """Nats by which the arm below moves though nothing changed: equal prompts, and the same engine once more.
+
+        None if that is not known.
+        """
         below = self._arms.get(arm.against)
-        again = [
-            _nats(other.distance)
-            for other in self._arms.values()
-            if other.against == arm.against and other.kind == Kind.NOISE and other.name != arm.name
-        ]
-        return max([_nats(below.noise) if below else 0.0, *again])
+        if below is None or below.noise is None:
+            return None
+        again = AGAIN.get(below.name)
+        if again in {None, arm.name}:
+            return below.noise.worst
+        moved = self._arms[again].distance if again in self._arms else None
+        return max(below.noise.worst, moved.worst) if moved else None
 
     def _eager_noise(self) -> float:
         eager = self._arms.get(EAGER)
@@ -167,20 +236,32 @@ def _kind(arm: ArmRun) -> Kind | None:
     return next((kind for kind in FLOORS if kind == arm.kind), None)
 
 
+AGREES = frozenset({"as_wrong_as", "as_unknown_as", "apart_from_unsure", "arm_not_compared"})
+"""Codes of reasons that pass on the word of another arm."""
+IN_FLOAT32 = AGREES | {"wrong_in_float32", "not_in_float32"}
+
+
+def _cause(why: Reason, passed_on: frozenset[str] = AGREES) -> Reason:
+    """The reason behind those that pass on the word of another arm, so that no ladder nests many of them."""
+    while why.code in passed_on and why.because is not None:
+        why = why.because
+    return why
+
+
 def _nats(distance: Distance | None) -> float:
     return distance.worst if distance else 0.0
 
 
-def _distance_reason(arm: ArmRun, distance: Distance, threshold: float) -> Reason:
+def _distance_reason(arm: ArmRun, distance: Distance, limit: Limit) -> Reason:
     fields: dict[str, FieldValue] = {
         "arm": arm.against,
         "mean": distance.mean,
         "worst": distance.worst,
         "prompt": distance.prompt,
-        "threshold": threshold,
+        "threshold": limit.nats,
         "layer": distance.layer,
         "prompts_apart": distance.parted,
-        "counts": "worst" if _kind(arm) in BY_WORST else "mean",
+        "counts": "worst" if limit.by_worst else "mean",
     }
     return Reason("arm_distance", None, fields)
 

@@ -21,6 +21,12 @@ LARGEST = 1.7976931348623157e308
 """The largest finite number."""
 Finite = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 """A number that is neither NaN nor an infinity."""
+Nats = Annotated[float, Meta(ge=0, le=LARGEST)]
+"""A distance of log-probabilities."""
+ROUNDING = 1e-9
+"""The part of a mean that rounding may change."""
+MOST_ARMS = 128
+"""Arms of a ladder. A release with twice as many compiler passes as 0.33.0 would have about 100."""
 
 
 class Part(Struct, frozen=True):
@@ -178,11 +184,15 @@ class Distance(Part, frozen=True):
         layer: the first MoE layer whose input differs; empty if none does, or if inputs were not compared.
     """
 
-    mean: Finite
-    worst: Finite
+    mean: Nats
+    worst: Nats
     prompt: str
     parted: Count = 0
     layer: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mean > self.worst * (1 + ROUNDING):
+            raise ValueError("the mean of a distance is above the worst prompt")
 
 
 class ArmRun(Part, frozen=True):
@@ -263,6 +273,8 @@ class Ladder(Part, frozen=True):
     def __post_init__(self) -> None:
         if len({arm.name for arm in self.arms}) != len(self.arms):
             raise ValueError("an arm is named twice")
+        if len(self.arms) > MOST_ARMS:
+            raise ValueError(f"a ladder has more than {MOST_ARMS} arms")
 
 
 class Scenario(Part, frozen=True):

@@ -71,7 +71,9 @@ def arm_run(arm: Arm, users: Mapping[str, Any], *, is_wrong: bool) -> dict[str, 
     """One arm that ran, beside the user's own compilation config."""
     apart = 0.9 if is_wrong else 0.0001
     distance = {"mean": apart, "worst": apart, "prompt": "tokens_1", "parted": 1, "layer": ""}
-    graphs = arm.config.get(GRAPHS, users.get(GRAPHS, FULL))
+    is_eager = "--enforce-eager" in arm.options
+    graphs = "NONE" if is_eager else arm.config.get(GRAPHS, users.get(GRAPHS, FULL))
+    mode = "NONE" if is_eager else "VLLM_COMPILE"
     passes = {FUSION: True, **arm.config.get("pass_config", {})}
     return {
         "name": arm.name,
@@ -84,7 +86,7 @@ def arm_run(arm: Arm, users: Mapping[str, Any], *, is_wrong: bool) -> dict[str, 
         "users": [key for key, value in arm.config.items() if _contradicts(users.get(key), value)],
         "status": "ran",
         "detail": "",
-        "engine": {"cudagraph_mode": graphs, "moe_backend": "auto", "processes": 1},
+        "engine": {"mode": mode, "cudagraph_mode": graphs, "moe_backend": "auto", "processes": 1},
         "passes": passes,
         "backends": [],
         "candidates": [],
@@ -92,7 +94,7 @@ def arm_run(arm: Arm, users: Mapping[str, Any], *, is_wrong: bool) -> dict[str, 
         "cache": 0,
         "changed": [],
         "broken": False,
-        "noise": None,
+        "noise": {"mean": 0.0, "worst": 0.0, "prompt": "tokens_1_again"},
         "distance": distance if arm.against else None,
         "frozen": [],
     }

@@ -17,7 +17,7 @@ from planted_faults.planted_faults import FAULTS
 
 from tools.evidence.page import PAGES, table, write
 
-KEPT = PAGES / "ladder-gpu.json"
+NUMBERS = PAGES / "ladder-gpu.json"
 PLAIN = ""
 """In the place of a fault: nothing was planted."""
 WHAT = {
@@ -141,7 +141,7 @@ def identity(run: Run) -> tuple[str, ...]:
 
 def collect(names: list[str]) -> None:
     """Add runs to what is kept."""
-    runs: list[Run] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else []
+    runs: list[Run] = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else []
     for name in names:
         fault, _, file = name.rpartition("=")
         if fault not in {PLAIN, *FAULTS}:
@@ -149,7 +149,7 @@ def collect(names: list[str]) -> None:
         run = run_of(fault, json.loads(Path(file).read_text(encoding="utf-8")))
         runs = [other for other in runs if identity(other) != identity(run)] + [run]
     runs.sort(key=identity)
-    KEPT.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    NUMBERS.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
 def page(runs: list[Run]) -> list[str]:
@@ -170,7 +170,7 @@ def page(runs: list[Run]) -> list[str]:
         "## What is missing",
         missing(runs),
         "## How it was made",
-        made(runs),
+        commands(runs),
     ]
 
 
@@ -238,7 +238,7 @@ def missing(runs: list[Run]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
-def made(runs: list[Run]) -> str:
+def commands(runs: list[Run]) -> str:
     """The commands and dates behind the page."""
     devices = sorted({f"{run['gpu']}, vLLM {run['vllm']}, torch {run['torch']}" for run in runs})
     dates = sorted({run["made_at"][:10] for run in runs})
@@ -265,7 +265,7 @@ def main(words: list[str]) -> None:
     if words[:1] == ["collect"] and words[1:]:
         collect(words[1:])
     elif words == ["page"]:
-        write("ladder.md", *page(json.loads(KEPT.read_text(encoding="utf-8"))))
+        write("ladder.md", *page(json.loads(NUMBERS.read_text(encoding="utf-8"))))
     else:
         raise SystemExit(__doc__)
 
