@@ -45,6 +45,7 @@ class Facts(Struct, frozen=True):
         other_model: settings and variables with which vLLM may serve another model than the one that was probed.
         other_config: options with which vLLM may read another configuration; a proof covers them, `no_moe` does not.
         old_code: why code that another launch compiled may run in this one; None if its cache is its own.
+        foreign: why no trace proves a launch on this platform, which a plugin brings; empty on one of vLLM's own.
         accepted_platform: the platform of the proof where that is another one than the launch's; else empty.
         fail_on_unknown: refuse where nothing is known and the flag may be on.
         enforce: refuse where the user's value contradicts an unsafe verdict.
@@ -63,6 +64,7 @@ class Facts(Struct, frozen=True):
     other_model: tuple[str, ...] = ()
     other_config: tuple[str, ...] = ()
     old_code: Reason | None = None
+    foreign: str = ""
     accepted_platform: str = ""
     fail_on_unknown: bool = False
     enforce: bool = False
@@ -312,7 +314,7 @@ def _doubt(verdict: Verdict | None, facts: Facts) -> Reason | None:
         return reason("other_model", settings=", ".join(others))
     if without_layers:
         return None
-    return _against_evidence(verdict) or _unproved_launch(facts) or facts.old_code
+    return _against_evidence(verdict) or _foreign(facts) or _unproved_launch(facts) or facts.old_code
 
 
 def _against_evidence(verdict: Verdict) -> Reason | None:
@@ -327,6 +329,11 @@ def _against_evidence(verdict: Verdict) -> Reason | None:
     return verdict.reasons[0] if blind else None
 
 
+def _foreign(facts: Facts) -> Reason | None:
+    """That a plugin brings the platform, so that a proof says nothing there."""
+    return reason("platform_of_a_plugin", why=facts.foreign) if facts.foreign else None
+
+
 def _unproved_launch(facts: Facts) -> Reason | None:
     """What this launch lacks to be proved."""
     if facts.proof is None:
@@ -338,7 +345,8 @@ def _unproved_launch(facts: Facts) -> Reason | None:
 
 def _command(facts: Facts) -> dict[str, str]:
     """The command that would try to prove the launch, where no proof of it is stored, as a field of a reason."""
-    return {"command": facts.command} if facts.proof is None and facts.command else {}
+    helps = facts.proof is None and not facts.foreign
+    return {"command": facts.command} if helps and facts.command else {}
 
 
 HOLDS_FOR = "holds_for"

@@ -333,6 +333,8 @@ OF_DECISION = {
     "compiled_differs": "compiled, the model runs other MoE layers than eager",
     "replay_wrong": "the replay probe saw a wrong layer run",
     "answers_differ": "with the flag on the answers are others than with it off",
+    "platform_of_a_plugin": "no trace proves a launch on this platform, because {why}; only a replay on such a device "
+    "would show which experts run",
     "proof_is": "its proof is {word}",
     "own_cache_folder": "the launch names a cache_dir, which may hold code that another launch compiled",
     "no_proof_of_launch": "no proof is stored for {launch}",

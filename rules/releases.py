@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from rules.platforms import PlatformPackage, Plugin, known_plugin, name_of, not_read
+
 if TYPE_CHECKING:
     from rules.report import FlagObservation
 
@@ -311,7 +313,7 @@ def named_release(text: str | None) -> Version | None:
 def flag_status(
     vllm: str | None,
     torch: str | None,
-    platform: str,
+    platform: str | PlatformPackage,
     detected: "FlagObservation | None" = None,
     facts: FlagFacts = NO_FACTS,
 ) -> Flag:
@@ -320,15 +322,45 @@ def flag_status(
     Args:
         vllm: version of vLLM; None if unknown.
         torch: version of torch; None if unknown.
-        platform: `cpu`, `cuda`, `rocm`, `xpu`, `tpu`, `unspecified`, or `oot:NAME` for a platform plugin.
-        detected: what a probe worker observed there; it beats the table.
+        platform: `cpu`, `cuda`, `rocm`, `xpu`, `tpu`, `unspecified`, or `oot:NAME` for a platform plugin; where it is
+            known which installed package brings the platform, that package.
+        detected: what a probe worker observed there; it beats the table. A plugin that builds no MoE layers of vLLM
+            beats both: the worker ran a model of vLLM's, which that platform does not build.
         facts: what the files of that vLLM say. They choose among the releases that the version may stand for, and
             decide alone where none of those has such files.
     """
     rows = _rows(vllm, facts)
-    read = _tabled(vllm, torch, platform, rows) if rows or not facts.form else _filed(vllm, torch, platform, facts)
-    flag = replace(read, takes_key=_takes_key(rows, facts))
+    takes_key = _takes_key(rows, facts)
+    plugin = known_plugin(platform)
+    if plugin is not None and not plugin.builds_layers:
+        return Flag(FlagStatus.ABSENT, f"{platform} {plugin.does}.", _source_of(plugin), takes_key)
+    column = _column(platform, plugin)
+    if column is None:
+        read = _unknown(not_read(platform))
+    elif rows or not facts.form:
+        read = _tabled(vllm, torch, column, rows)
+    else:
+        read = _filed(vllm, torch, column, facts)
+    if plugin is not None and read.status is FlagStatus.SETTABLE:
+        read = replace(read, reason=f"{read.reason} {platform} {plugin.does}.")
+    flag = replace(read, takes_key=takes_key)
     return (_detected(detected, flag) if detected else None) or flag
+
+
+def _column(platform: str | PlatformPackage, plugin: Plugin | None) -> str | None:
+    """The platform of vLLM's own of which the table says what holds on this one; None if that is not known.
+
+    vLLM's MoE runner asks whether the platform is its own CPU or TPU, and calls its operator on every other one.
+    """
+    name = name_of(platform)
+    if name in (*_GPU, *_CPU, _NO_DEVICE):
+        return name
+    return None if plugin is None else _GPU[0]
+
+
+def _source_of(plugin: Plugin) -> str:
+    """Where the facts on a plugin come from."""
+    return f"table: {plugin.package} {plugin.first} to {plugin.last}, {plugin.source}"
 
 
 def needs_files(vllm: str | None, mentions_flag: bool | None) -> bool:
@@ -435,8 +467,6 @@ def _takes_key(rows: tuple[Release, ...], facts: FlagFacts) -> bool | None:
 
 def _filed(vllm: str | None, torch: str | None, platform: str, facts: FlagFacts) -> Flag:
     """The status that the files of a vLLM show, whatever its version."""
-    if platform not in (*_GPU, *_CPU, _NO_DEVICE):
-        return _unknown(_foreign(platform))
     name = f"vLLM {vllm}"
     if facts.form is FlagForm.ABSENT and facts.counting is Counting.NEVER:
         reason = _reason(FlagStatus.ABSENT, FlagForm.ABSENT, name, torch)
@@ -482,8 +512,6 @@ def _at_least(torch: str | None, bound: str) -> bool | None:
 def _tabled(vllm: str | None, torch: str | None, platform: str, rows: tuple[Release, ...]) -> Flag:
     if not rows:
         return _unknown(_no_release(vllm))
-    if platform not in (*_GPU, *_CPU, _NO_DEVICE):
-        return _unknown(_foreign(platform))
     found = {_status(counter, torch): row for row in reversed(rows) for counter in _counters(row, platform)}
     if FlagStatus.UNKNOWN in found:
         return _unknown(f"The flag of vLLM {vllm} depends on the torch version: {torch or 'none is known'}.")
@@ -522,10 +550,6 @@ def _no_release(vllm: str | None) -> str:
     if named_release(vllm) is None:
         return f"The vLLM version {vllm} names no release: builds from source call themselves so."
     return f"vLLM {vllm} is newer than every release in the table, the last being {RELEASES[-1].version}."
-
-
-def _foreign(platform: str) -> str:
-    return f"The platform {platform} is not vLLM's own and may resolve MoE layers differently."
 
 
 def _reason(status: FlagStatus, form: FlagForm, name: str, torch: str | None, *, counts_drafts: bool = False) -> str:

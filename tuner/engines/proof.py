@@ -14,9 +14,10 @@ from typing import Any
 from msgspec import Struct, to_builtins
 
 from rules.errors import TunerError
-from rules.releases import FlagStatus, flag_status
+from rules.releases import FlagStatus
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.engines.question import WORKER, Answer, WorkerQuery, query_engines, worker_variables
+from tuner.environment.document import flag_in
 from tuner.environment.environment import Environment
 from tuner.launch.plan import minimal_arguments
 from tuner.model.shrink import shrink
@@ -113,8 +114,7 @@ def traced_launch(launch: LaunchToProve, environment: Environment) -> Iterator[t
     Where no `true` is at stake, the model has fewer layers.
     """
     model = launch.subject.model
-    status = flag_status(environment.vllm, environment.torch, environment.platform).status
-    if status in AT_STAKE or not model.folder or launch.arguments.model is None:
+    if flag_in(environment).status in AT_STAKE or not model.folder or launch.arguments.model is None:
         yield launch.arguments.given, []
         return
     small = shrink(model.served_config)

@@ -1,9 +1,13 @@
 """An environment as a document: what `tuner env --json` prints and `--environment FILE` reads back."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rules.platforms import platform_of
 from rules.releases import Flag, flag_status
 from tuner.environment.environment import Environment
+
+if TYPE_CHECKING:
+    from rules.report import FlagObservation
 
 SCHEMA_VERSION = 2
 """Of every document; changed when a field is removed or means something else, and not for new fields."""
@@ -23,7 +27,7 @@ def environment_part(environment: Environment, flag: Flag) -> dict[str, Any]:
     }
 
 
-def flag_in(environment: Environment) -> Flag:
-    """What the flag can do in an environment, by its versions and its files."""
-    place = (environment.vllm, environment.torch, environment.platform)
-    return flag_status(*place, facts=environment.flag_facts)
+def flag_in(environment: Environment, detected: "FlagObservation | None" = None) -> Flag:
+    """What the flag can do in an environment: by what a probe observed there, its versions, its files, its plugins."""
+    platform = platform_of(environment.platform, environment.platform_packages)
+    return flag_status(environment.vllm, environment.torch, platform, detected, environment.flag_facts)

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct, ValidationError, convert, to_builtins
 
 from rules.errors import ErrorKind, TunerError
+from rules.platforms import FOREIGN, TPU, PlatformPackage
 from rules.releases import NO_FACTS, FlagFacts, is_same_version, named_release, needs_files, public_version
 from tuner.environment.distributions import Distribution, Stated, installed, module_folder, module_text, stated_version
 from tuner.environment.flag_files import mentions_flag, read_flag_facts
@@ -18,6 +19,8 @@ from tuner.environment.interpreter import default_python, find_interpreter, text
 from tuner.environment.plugins import UNKNOWN, entry_points, general_plugins
 
 _PLUGIN_GROUP = "vllm.platform_plugins"
+_TPU_PACKAGE = "tpu-inference"
+"""What vLLM's TPU platform imports (vllm/platforms/tpu.py, 0.14.1 to 0.33.0)."""
 _VERSIONS = ("torch", "triton", "transformers")
 _OWN_VERSION = re.compile(r"^(?:__version__|version)\b[^=:\n]*=[^'\"\n]*['\"]([^'\"\n]+)['\"]", re.MULTILINE)
 """What setuptools-scm writes into vllm/_version.py: `__version__ = version = '0.19.1'`."""
@@ -39,6 +42,8 @@ class Environment(Struct, frozen=True):
         gpu_count: how many NVIDIA GPUs there are.
         site: the interpreter's site folders, in search order.
         flag_facts: what vLLM's files say of `fast_moe_cold_start`; all unknown if they were not read.
+        platform_packages: the packages that bring the platform, each with its version, sorted; none in a file that an
+            older release saved.
         plugins: the general plugins that vLLM would load, as `tuner.environment.plugins.general_plugins` writes them.
     """
 
@@ -56,6 +61,7 @@ class Environment(Struct, frozen=True):
     site: tuple[str, ...]
     flag_facts: FlagFacts = NO_FACTS
     plugins: tuple[str, ...] = ()
+    platform_packages: tuple[PlatformPackage, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
@@ -109,15 +115,17 @@ def read_environment(python: str | None = None, *, whole: bool = False) -> Envir
     folder = module_folder(site, "vllm")
     if vllm:
         _require_one_version(packages[vllm.name], vllm, folder)
-    plugins = platform_plugins((several[0] for several in packages.values()), os.environ.get("VLLM_PLUGINS"))
+    brought = platform_packages(packages, os.environ.get("VLLM_PLUGINS"))
+    plugins = tuple(sorted({package.platform.removeprefix(FOREIGN) for package in brought}))
     gpus = nvidia_gpus()
+    platform = _platform(packages, vllm, plugins, site, has_gpu=bool(gpus) or is_jetson())
     return Environment(
         python=interpreter.python,
         python_version=interpreter.version,
         vllm=public_version(vllm.version) if vllm else None,
         vllm_distribution=vllm.name if vllm else "",
         **{name: _version(packages, name) for name in _VERSIONS},
-        platform=_platform(packages, vllm, plugins, site, has_gpu=bool(gpus) or is_jetson()),
+        platform=platform,
         platform_plugins=plugins,
         gpu=", ".join(dict.fromkeys(gpus)) or None,
         gpu_count=len(gpus),
@@ -126,6 +134,7 @@ def read_environment(python: str | None = None, *, whole: bool = False) -> Envir
         plugins=general_plugins(
             (several[0].metadata for several in packages.values()), site, os.environ.get("VLLM_PLUGINS")
         ),
+        platform_packages=_of_the_tpu(packages) if platform == TPU else brought,
     )
 
 
@@ -193,20 +202,31 @@ def _flag_facts(vllm: VllmPackage | None, folder: Path | None, *, whole: bool) -
     return NO_FACTS
 
 
-def platform_plugins(packages: Iterable[Distribution], allowed: str | None) -> tuple[str, ...]:
-    """Names of the platform plugins that vLLM would load, sorted.
+def platform_packages(packages: Mapping[str, list[Distribution]], allowed: str | None) -> tuple[PlatformPackage, ...]:
+    """The platform plugins that vLLM would load, each with the package that has it, sorted.
 
     Args:
-        packages: installed packages, each with its `entry_points.txt`.
+        packages: installed packages by name; of those with one name Python takes the first.
         allowed: value of `VLLM_PLUGINS`, names separated by commas; None: all.
     """
-    names = {
-        name
-        for package in packages
-        if _PLUGIN_GROUP in (points := text(f"{package.metadata}/entry_points.txt"))
-        for name in entry_points(points, _PLUGIN_GROUP)
-    }
-    return tuple(sorted(names if allowed is None else names.intersection(allowed.split(","))))
+    plugins = []
+    for package in (several[0] for several in packages.values()):
+        points = text(f"{package.metadata}/entry_points.txt")
+        names = entry_points(points, _PLUGIN_GROUP) if _PLUGIN_GROUP in points else {}
+        loaded = [name for name in names if allowed is None or name in allowed.split(",")]
+        plugins += [_platform_package(f"{FOREIGN}{name}", package) for name in loaded]
+    return tuple(sorted(plugins, key=lambda plugin: (plugin.platform, plugin.package)))
+
+
+def _platform_package(platform: str, package: Distribution) -> PlatformPackage:
+    """A package that brings a platform."""
+    stated = stated_version(package)
+    return PlatformPackage(platform, package.name, stated.version if stated else "")
+
+
+def _of_the_tpu(packages: Mapping[str, list[Distribution]]) -> tuple[PlatformPackage, ...]:
+    """The package that vLLM's TPU platform imports, if it is installed."""
+    return tuple(_platform_package(TPU, package) for package in packages.get(_TPU_PACKAGE, ())[:1])
 
 
 def _platform(

@@ -2,7 +2,7 @@
 
 from rules.releases import Flag
 from tuner.environment.environment import Environment
-from tuner.text import line
+from tuner.text import line, lines
 
 
 def environment_text(environment: Environment, flag: Flag) -> str:
@@ -12,7 +12,7 @@ def environment_text(environment: Environment, flag: Flag) -> str:
     rows = [line("python", environment.python), line("vllm", vllm)]
     rows += [line(name, getattr(environment, name) or "not installed") for name in ("torch", "triton", "transformers")]
     rows += [line("platform", environment.platform), line("gpu", gpus)]
-    if environment.platform_plugins:
-        rows.append(line("plugins", ", ".join(environment.platform_plugins)))
+    if environment.platform_packages:
+        rows.append(lines("platform of", environment.platform_packages))
     rows += [line("flag status", flag.status), line("", flag.reason), line("source", flag.source or "none")]
     return "\n".join(rows)

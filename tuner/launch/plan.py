@@ -12,11 +12,13 @@ from cache.key import digest
 from cache.verdicts.store import VerdictStore
 from rules.decide import FLAG_KEY, MODE_KEY, MODE_NONE, Decision, Facts, decide
 from rules.errors import TunerError
+from rules.platforms import platform_of, why_not_proved
 from rules.reason import Reason, reason
-from rules.releases import Flag, FlagStatus, counts_drafts, flag_status
+from rules.releases import Flag, FlagStatus, counts_drafts
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import ServeArguments, merge, merged_config, parse, with_options
 from tuner.arguments.serving import Serving
+from tuner.environment.document import flag_in
 from tuner.launch.cache_root import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
 from tuner.model.model import identify
 from tuner.verdicts.answer import LookUp
@@ -256,10 +258,8 @@ def flag_of(subject: Subject, lookup: LookUp) -> Flag:
 
     What it detected on another platform says nothing here: the flag's form differs between them.
     """
-    environment = subject.environment
     detected = lookup.report.flag if lookup.report and not lookup.accepted_platform else None
-    place = (environment.vllm, environment.torch, environment.platform)
-    return flag_status(*place, detected, environment.flag_facts)
+    return flag_in(subject.environment, detected)
 
 
 def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -291,12 +291,12 @@ def _facts(
     ladder: LaunchLadder,
     accepted_platform: str | None,
 ) -> Facts:
-    serving = arguments.serving
+    serving, environment = arguments.serving, subject.environment
     variables = tuple(f"{name} is set" for name in other_model(subject, options.environ))
     shared = ", from which this one differs in nothing that the model reads" if proof.shared else ""
     return Facts(
         speculative=_brings_a_draft(subject, serving.speculative, draft),
-        counts_drafts=counts_drafts(subject.environment.vllm, subject.environment.flag_facts),
+        counts_drafts=counts_drafts(environment.vllm, environment.flag_facts),
         explicit=explicit_flag(arguments),
         proof=proof.finding,
         no_proof=proof.why_not,
@@ -306,6 +306,7 @@ def _facts(
         other_model=variables,
         other_config=_other_config(serving),
         old_code=reason("own_cache_folder") if arguments.compilation_config.get("cache_dir") else None,
+        foreign=why_not_proved(platform_of(environment.platform, environment.platform_packages)),
         accepted_platform=accepted_platform or "",
         fail_on_unknown=options.fail_on_unknown,
         enforce=options.enforce,

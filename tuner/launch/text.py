@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rules.decide import FLAG_KEY, MODE_KEY, Decision
 from rules.errors import ErrorKind, TunerError
 from rules.reason import sentences
+from rules.releases import FlagStatus
 from tuner.launch.plan import Plan
 from tuner.text import line, lines, visible
 from tuner.verdicts.origin import accepted, imported_short
@@ -15,7 +16,14 @@ from tuner.verdicts.text import evidence_text, judged_text
 
 
 def verdict_text(plan: Plan) -> str:
-    """What `tuner verdict` prints."""
+    """What `tuner verdict` prints; where the flag does nothing, why a missing verdict is then no fault."""
+    does_nothing = plan.flag.status in {FlagStatus.ABSENT, FlagStatus.INERT}
+    needless = plan.lookup.verdict is None and does_nothing
+    return "\n".join([_stored_text(plan), *([line("flag", plan.flag.reason)] if needless else [])])
+
+
+def _stored_text(plan: Plan) -> str:
+    """The model and its verdict, or why there is none and what makes it."""
     model, verdict = plan.subject.model, plan.lookup.verdict
     entry, report = plan.lookup.entry, plan.lookup.report
     head = [line("model", f"{model.name} ({model.architecture})")]
@@ -32,7 +40,7 @@ def plan_text(plan: Plan) -> str:
     environment, launch = plan.subject.environment, plan.launch
     return "\n".join(
         [
-            verdict_text(plan),
+            _stored_text(plan),
             line("serving", f"vLLM {environment.vllm}, torch {environment.torch}, {environment.platform}"),
             line("flag status", plan.flag.status),
             lines("decision", plan.decision.reasons),
