@@ -13,6 +13,8 @@ from msgspec import Struct, field
 GRAPHS_KEY, PASSES_KEY, MODE_KEY, FLAG_KEY = "cudagraph_mode", "pass_config", "mode", "fast_moe_cold_start"
 """Keys of the compilation config that arms set."""
 EAGER_OPTION, BACKEND_OPTION = "--enforce-eager", "--moe-backend"
+WITHOUT_COMPILING: Mapping[str, Any] = {MODE_KEY: 0, GRAPHS_KEY: "NONE"}
+"""What an eager arm sets of the keys that the user set; alone, `--enforce-eager` does not win over all of them."""
 FLOAT32 = ("--dtype", "float32")
 GRAPH_MODES = {"piecewise": "PIECEWISE", "full_decode": "FULL_DECODE_ONLY", "full": "FULL_AND_PIECEWISE"}
 """Name of an arm -> its CUDA graph mode (`CUDAGraphMode` in vllm/config/compilation.py, 0.14.1 to 0.33.0)."""

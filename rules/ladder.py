@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rules.arms import AGAIN, EAGER, FLAG_ON, LAUNCH, ROOTS, Kind
+from rules.arms import AGAIN, EAGER, FLAG_ON, LAUNCH, ROOTS, WITHOUT_COMPILING, Kind
 from rules.ladder_finding import ArmWord, LadderFinding, Remedy
 from rules.reason import FieldValue, Reason, reason
 from rules.report import ArmRun, Distance, Ladder
@@ -80,7 +80,7 @@ def judge_ladder(ladder: Ladder) -> LadderFinding:
         arm_reasons={name: why for name, (_, why) in words.items()},
         remedy=remedy,
         users=against_user.users if against_user else (),
-        instead=_written(against_user) if against_user else None,
+        instead=_instead(against_user) if against_user else None,
         platform=ladder.platform,
         gpu=ladder.gpu,
     )
@@ -292,6 +292,12 @@ def _against_user(ladder: Ladder, words: Words) -> ArmRun | None:
         return None
     right = [arm for arm in ladder.arms if arm.is_setting and arm.users and words[arm.name][0] is ArmWord.RIGHT]
     return min(right, key=_change, default=None)
+
+
+def _instead(arm: ArmRun) -> Remedy:
+    """What an arm sets, with its values for the user's keys: an eager arm changes those that ask for compiling."""
+    keys = {key: value for key, value in WITHOUT_COMPILING.items() if key in arm.users}
+    return Remedy(arm.name, {**keys, **arm.config}, arm.options)
 
 
 def _may_be_written(arm: ArmRun, words: Words) -> bool:

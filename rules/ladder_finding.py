@@ -66,3 +66,8 @@ class LadderFinding(Struct, frozen=True):
     def flag_moves_answers(self) -> bool:
         """Whether the answers are wrong with the flag on and not with it off."""
         return self.arms.get(FLAG_ON) is ArmWord.WRONG and self.arms.get(FLAG_OFF) is not ArmWord.WRONG
+
+    @property
+    def users_keys_alone(self) -> bool:
+        """Whether all settings of the user that would have to change are keys of the compilation config."""
+        return not any(name.startswith("-") for name in self.users)

@@ -81,8 +81,8 @@ def served(serving: Serving, store: Path, *args: object, code: int = 0) -> Answe
 @pytest.mark.parametrize("case", WRONG)
 def test_plan_and_serve_write_what_makes_the_launch_right(inert: Serving, verdicts: Path, case: str) -> None:
     """The smallest change, in one compilation config and behind the user's options, and why in one line."""
-    made, config, options = WRONG[case]
-    remember_one(verdicts, inert, MIXTRAL, ["--max-num-seqs", "8"], **made)
+    changes, config, options = WRONG[case]
+    remember_one(verdicts, inert, MIXTRAL, ["--max-num-seqs", "8"], **changes)
     launch = launch_of(inert, verdicts, "--max-num-seqs", "8", "--port", "1")
     written = [*([CONFIG, json.dumps(config)] if config else []), *options]
     assert launch["args"] == [str(MIXTRAL), "--max-num-seqs", "8", "--port", "1", *written]
@@ -189,16 +189,16 @@ def test_a_proof_is_of_the_launch_without_the_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", [form for form in FORMS if form != Format.JSON])
 def test_every_export_carries_the_change(inert: Serving, verdicts: Path, tmp_path: Path, form: str, case: str) -> None:
     """The file leads to a launch with the change, and says why it is there."""
-    made, config, options = WRONG[case]
-    remember_one(verdicts, inert, MIXTRAL, **made)
+    changes, config, options = WRONG[case]
+    remember_one(verdicts, inert, MIXTRAL, **changes)
     needed = ("--cache-root", "/cache", "--image", "r/i:1") if form == Format.WARM_JOB else ()
     model = model_like(MIXTRAL, tmp_path / "model")
     uri = ("--model-uri", "hf://a/b") if form == Format.KSERVE_LLMINFERENCESERVICE else ()
     text = tuner("export", model, "--format", *form.split(), *needed, *uri, *ours(inert, verdicts), code=0).out
-    found = argv_of(form, text, tmp_path)
-    read = parse(found)
+    arguments = argv_of(form, text, tmp_path)
+    read = parse(arguments)
     assert read.compilation_config == config
-    assert not options or without_options(found, options) is not None
+    assert not options or without_options(arguments, options) is not None
     assert "answers wrongly" in text
 
 
@@ -228,8 +228,8 @@ def ranked(serving: Serving, path: Path, *args: object, code: int = 0, **env: st
 @pytest.mark.parametrize("case", WRONG)
 def test_a_decision_file_carries_the_change(inert: Serving, verdicts: Path, decide: Decide, case: str) -> None:
     """A rank starts what the store would have made it start, and every rank of the launch does."""
-    made, _, _ = WRONG[case]
-    path = decide("-tp", "2", **made)
+    changes, _, _ = WRONG[case]
+    path = decide("-tp", "2", **changes)
     expected = served(inert, verdicts, MIXTRAL, "-tp", "2").out
     answer = ranked(inert, path, MIXTRAL, "-tp", "2")
     assert answer.out == expected

@@ -7,8 +7,8 @@ from typing import Any
 from fake_environment import Serving
 
 from cache.verdicts.store import VerdictStore
+from rules.arms import EAGER_OPTION, LAUNCH, Arm, LaunchFacts, backend_arms, first_arms, pass_arms
 from rules.arms import GRAPHS_KEY as GRAPHS
-from rules.arms import LAUNCH, Arm, LaunchFacts, backend_arms, first_arms, pass_arms
 from tuner.arguments.serve_arguments import parse
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject
@@ -83,7 +83,7 @@ def arm_run(arm: Arm, users: Mapping[str, Any], *, is_wrong: bool) -> dict[str, 
         "config": dict(arm.config),
         "options": list(arm.options),
         "is_setting": arm.is_setting,
-        "users": [key for key, value in arm.config.items() if _contradicts(users.get(key), value)],
+        "users": _changed(arm, users),
         "status": "ran",
         "detail": "",
         "engine": {"mode": mode, "cudagraph_mode": graphs, "moe_backend": "auto", "processes": 1},
@@ -98,6 +98,12 @@ def arm_run(arm: Arm, users: Mapping[str, Any], *, is_wrong: bool) -> dict[str, 
         "distance": distance if arm.against else None,
         "frozen": [],
     }
+
+
+def _changed(arm: Arm, users: Mapping[str, Any]) -> list[str]:
+    """The user's settings that an arm changes; an eager one has no graphs, whatever the user asks for."""
+    config = {GRAPHS: "NONE", **arm.config} if EAGER_OPTION in arm.options else arm.config
+    return [key for key, value in config.items() if _contradicts(users.get(key), value)]
 
 
 def _contradicts(own: Any, value: Any) -> bool:

@@ -125,8 +125,13 @@ def merged_config(arguments: ServeArguments, additions: Mapping[str, Any]) -> di
 
 def with_options(arguments: tuple[str, ...], options: Sequence[str]) -> tuple[str, ...]:
     """The arguments with options behind them, in front of a `--`."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
+    end = end_of_options(arguments)
     return (*arguments[:end], *options, *arguments[end:])
+
+
+def end_of_options(arguments: Sequence[str]) -> int:
+    """The index of a `--`, behind which no option is read; without one the number of the arguments."""
+    return list(arguments).index("--") if "--" in arguments else len(arguments)
 
 
 def without_options(arguments: Sequence[str], options: Sequence[str]) -> tuple[str, ...] | None:
@@ -157,8 +162,7 @@ def _without_config(args: Sequence[str], own: Sequence[Setting]) -> tuple[tuple[
         removed.update(range(setting.start, setting.stop))
     indices = [index for index in range(len(args)) if index not in removed]
     rest = tuple(args[index] for index in indices)
-    end = rest.index("--") if "--" in rest else len(rest)
-    places = [bisect_left(indices, setting.start) for setting in configs if not setting.path] or [end]
+    places = [bisect_left(indices, setting.start) for setting in configs if not setting.path] or [end_of_options(rest)]
     before_word = (place for place in places if place < len(rest) and not rest[place].startswith("-"))
     return rest, next(before_word, places[0])
 

@@ -5,16 +5,18 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rules.decide import FLAG_KEY, Refusal
 from rules.errors import ErrorKind, TunerError
+from rules.reason import sentences
+from tuner.arguments.serve_arguments import ServeArguments, end_of_options, with_options
 from tuner.arguments.vllm_options import indexes_of_field
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
 from tuner.checks.examine import Examined, Knowledge, examine, missing_root, overridden
-from tuner.checks.reread import require_nothing_lost
+from tuner.checks.reread import Meant, leaves, require_nothing_lost
 from tuner.checks.sources import STDIN, launches_of, manifests_at, read_manifest, shown_path
 from tuner.errors import ExitCode
 from tuner.launch.plan import Plan
@@ -37,7 +39,7 @@ class LeftAlone:
 
 
 class UserValueStays(NotEditable):
-    """The launch sets the flag to an unsafe value, and only `--override` changes a value of the user's."""
+    """The launch has a value that is unsafe or answers wrongly, and only `--override` changes a value of the user's."""
 
 
 class NotKnown(NotEditable):
@@ -85,7 +87,7 @@ def apply(paths: Iterable[Path], knowledge: Knowledge, *, override: bool = False
     Args:
         paths: files, and folders of them.
         knowledge: what is known beside the manifests.
-        override: a user's own value of the flag is changed where it contradicts an unsafe verdict.
+        override: a user's own value is changed where it contradicts an unsafe verdict, or was found to answer wrongly.
 
     Raises:
         TunerError: there is nothing at a path.
@@ -163,7 +165,7 @@ def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: K
     outcome = Applied(shown_path(file), text, text, 0, tuple(left_alone), tuple(warnings))
     try:
         after = spliced(text, edits)
-        _verify(file, after, launches, expected_args, override=override)
+        _verify(file, after, examinations, expected_args, override=override)
     except NotEditable as error:
         return replace(outcome, left_alone=(*left_alone, _left_alone(shown_path(file), error)))
     return replace(outcome, after=after, changed=changed)
@@ -211,19 +213,36 @@ def change_for(examined: Examined) -> Change | None:
     if plan is None:
         why = examined.aside or "which vLLM serves is not known; name it with --environment"
         raise NotKnown(f"nothing is written, because {why}")
-    if plan.decision.refusal is Refusal.UNSAFE and FLAG_KEY in arguments.compilation_config:
-        raise UserValueStays(f"{plan.decision.warnings[0]}; --override changes your value")
+    _require_no_value_of_the_users(arguments, plan)
     if _is_from_a_variable(arguments.compilation_config.get(FLAG_KEY), examined.launch):
         raise _hidden(examined)
     if plan.launch.args == arguments.given:
         return None
     _require_enough_known(examined, plan)
+    if plan.launch.args == with_options(arguments.given, plan.decision.options):
+        return Change((), plan.decision.options, end_of_options(arguments.given))
     removed = indexes_of_field(arguments.given, _FIELD)
     staying = [index for index in range(len(arguments.given)) if index not in removed]
     at = arguments.merged_at
     added = plan.launch.args[at : at + len(plan.launch.args) - len(arguments.rest)]
     added = _fitting(examined.launch, added)
     return Change(tuple(sorted(removed)), added, staying[at] if at < len(staying) else len(arguments.given))
+
+
+def _require_no_value_of_the_users(arguments: ServeArguments, plan: Plan) -> None:
+    """Check that no value of the user's would have to change.
+
+    Raises:
+        UserValueStays: one would.
+    """
+    if plan.decision.refusal is not Refusal.UNSAFE:
+        return
+    finding = plan.ladder.finding
+    if finding is not None and finding.users:
+        cure = "--override changes your values" if finding.users_keys_alone else "change your values by hand"
+        raise UserValueStays(f"{'; '.join(sentences(plan.decision.engine_reasons))}; {cure}")
+    if FLAG_KEY in arguments.compilation_config:
+        raise UserValueStays(f"{plan.decision.warnings[0]}; --override changes your value")
 
 
 def _is_from_a_variable(value: object, launch: ManifestLaunch) -> bool:
@@ -241,6 +260,8 @@ def _require_enough_known(examined: Examined, plan: Plan) -> None:
         raise _hidden(examined)
     if examined.model is None:
         raise NotKnown(f"nothing is written, because {examined.model_problem}")
+    if plan.writes_remedy and not examined.exact:
+        raise NotEditable("a match by the vLLM version only never writes what arms showed; give --environment")
     if plan.decision.setting is not True:
         return
     if not examined.exact:
@@ -275,7 +296,12 @@ def _shared(launches: Iterable[ManifestLaunch]) -> frozenset[int]:
 
 
 def _verify(
-    file: Path, after: str, launches: list[ManifestLaunch], expected_args: list[tuple[str, ...]], *, override: bool
+    file: Path,
+    after: str,
+    examinations: Sequence[Examined],
+    expected_args: Sequence[tuple[str, ...]],
+    *,
+    override: bool,
 ) -> None:
     """Read the edited text again: every launch says what it should and lost nothing, and nothing else changed.
 
@@ -286,12 +312,26 @@ def _verify(
         edited_launches = launches_of(file, after)
     except ValueError as error:
         raise NotEditable(f"edited, it could not be read: {error}") from None
+    launches = [examined.launch for examined in examinations]
     faces = [_face(launch, launch.args) for launch in edited_launches]
     if faces != list(map(_face, launches, expected_args)):
         raise NotEditable("edited, it would not say what it should; several launches may share one list")
-    for before, edited in zip(launches, edited_launches, strict=True):
-        if before.args != edited.args:
-            require_nothing_lost(str(file), after, before, edited, override=override)
+    for examined, edited in zip(examinations, edited_launches, strict=True):
+        if examined.launch.args != edited.args:
+            require_nothing_lost(str(file), after, examined.launch, edited, _meant(examined, override=override))
+
+
+def _meant(examined: Examined, *, override: bool) -> Meant:
+    """What the plan of a launch may change beside adding keys to the compilation config."""
+    plan = examined.plan
+    if plan is None:
+        return Meant()
+    if not override:
+        return Meant(plan.decision.options)
+    finding = plan.ladder.finding
+    instead = finding.instead if finding else None
+    changed = {FLAG_KEY, *(finding.users if finding else ()), *leaves(instead.config if instead else {})}
+    return Meant(plan.decision.options, frozenset(changed))
 
 
 def _face(launch: ManifestLaunch, args: tuple[str, ...]) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.arguments.vllm_options import Kind, indexes_of_field, scan
 from tuner.environment.environment import Environment
 from tuner.launch.cache_root import CACHE_ROOT
-from tuner.launch.plan import Options, Plan, plan_with
+from tuner.launch.plan import Options, Plan, plan_against_user, plan_with
 from tuner.manifests.image import Image, parse_image
 from tuner.manifests.launch import ManifestLaunch
 from tuner.model.model import Model, describe, identify, read_config, unidentified
@@ -177,7 +177,7 @@ def _planned(examined: Examined, environment: Environment, arguments: ServeArgum
 
 
 def overridden(examined: Examined, knowledge: Knowledge) -> Examined:
-    """The same launch with a plan that changes the user's own value of the flag, where that value is refused.
+    """The same launch with a plan that changes the user's own values, where these are refused.
 
     Raises:
         StoreError: the store is damaged.
@@ -185,12 +185,14 @@ def overridden(examined: Examined, knowledge: Knowledge) -> Examined:
     plan, arguments = examined.plan, examined.arguments
     if plan is None or arguments is None or plan.decision.refusal is not Refusal.UNSAFE:
         return examined
-    others = {key: value for key, value in arguments.compilation_config.items() if key != FLAG_KEY}
-    if others == arguments.compilation_config:
-        return examined
     options = _options(examined.launch.env, knowledge)
-    without_value = with_fields(arguments, compilation_config=others)
-    return replace(examined, plan=plan_with(knowledge.store, plan.subject, without_value, options, plan.lookup))
+    replanned = plan_against_user(knowledge.store, plan.subject, arguments, options, plan) or plan
+    if replanned.decision.refusal is Refusal.UNSAFE and FLAG_KEY in arguments.compilation_config:
+        others = {key: value for key, value in arguments.compilation_config.items() if key != FLAG_KEY}
+        arguments = with_fields(arguments, compilation_config=others)
+        replanned = plan_with(knowledge.store, plan.subject, arguments, options, plan.lookup)
+        replanned = plan_against_user(knowledge.store, plan.subject, arguments, options, replanned) or replanned
+    return replace(examined, plan=replanned)
 
 
 def _options(env: Mapping[str, str | None], knowledge: Knowledge) -> Options:

@@ -6,10 +6,13 @@ neither, so that a fault of either is found here. Pure, but for a `--config` fil
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from rules.decide import FLAG_KEY, MODE_KEY
 from rules.errors import TunerError
+from tuner.arguments.serve_arguments import without_options
 from tuner.arguments.vllm_options import Setting, indexes_of_field, scan
 from tuner.checks.edit import NotEditable
 from tuner.checks.examine import read_arguments
@@ -20,8 +23,24 @@ _SEVERAL = re.compile(r"\$+\{?!?[@*]|\[[@*]\]")
 """What stands for any number of arguments in a shell, whoever reads the text before it."""
 
 
+@dataclass(frozen=True)
+class Meant:
+    """What an edit may do beside adding keys to the compilation config.
+
+    Attributes:
+        options: the options that it adds, in one run.
+        changed: dotted names of the keys of the compilation config that may have another value, or none.
+    """
+
+    options: tuple[str, ...] = ()
+    changed: frozenset[str] = frozenset()
+
+
+NOTHING_ELSE = Meant()
+
+
 def require_nothing_lost(
-    path: str, text: str, before: ManifestLaunch, after: ManifestLaunch, *, override: bool = False
+    path: str, text: str, before: ManifestLaunch, after: ManifestLaunch, meant: Meant = NOTHING_ELSE
 ) -> None:
     """Check a launch that an edit changed.
 
@@ -33,7 +52,7 @@ def require_nothing_lost(
         text: the file after the edit.
         before: the launch as it was.
         after: the launch as it is read from `text`.
-        override: the value of the flag may be another one.
+        meant: what else the edit may do.
 
     Raises:
         NotEditable: something would be lost; the message says what.
@@ -42,7 +61,7 @@ def require_nothing_lost(
     if hidden:
         raise NotEditable(f"what {hidden} stands for is not written here, and would stand in front of what is added")
     settings = _config_settings(after.args)
-    if _others(before.args) != _others(after.args):
+    if _others(before.args) != without_options(_others(after.args), meant.options):
         raise NotEditable("edited, the other arguments would not be what they were, in the same order")
     if len(settings) > 1 and not all(setting.path for setting in settings):
         raise NotEditable("edited, it would have two compilation configs, and vLLM drops one")
@@ -53,30 +72,42 @@ def require_nothing_lost(
         raise NotEditable(f"edited, vLLM would refuse it: {error.message}") from None
     if unread:
         raise NotEditable(f"what {unread} stands for is not written here, and may hold a compilation config")
-    expected = dict(old.compilation_config)
-    if override:
-        expected.pop(FLAG_KEY, None)
-    lost = [key for key, value in expected.items() if not _same(key, value, new.compilation_config)]
+    values = leaves(new.compilation_config)
+    lost = [name for name, value in leaves(old.compilation_config).items() if not _same(name, value, values)]
+    lost = [name for name in lost if name not in meant.changed]
     lost += new.dropped
     if lost:
         raise NotEditable(f"edited, vLLM would drop {', '.join(lost)}")
 
 
-def _same(key: str, value: object, config: dict[str, object]) -> bool:
-    """Whether a key of the config is as it was; a null for what is decided here asks for vLLM's default."""
-    if value is None and key in {FLAG_KEY, MODE_KEY}:
+def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value, for each key of a compilation config that holds no object, and for empty objects."""
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            values |= leaves(value, f"{prefix}{key}.")
+        else:
+            values[prefix + key] = value
+    return values
+
+
+def _same(name: str, value: object, values: Mapping[str, Any]) -> bool:
+    """Whether a key is as it was; a null for what is decided here asks for vLLM's default."""
+    if value is None and name in {FLAG_KEY, MODE_KEY}:
         return True
-    return key in config and json.dumps(config[key], sort_keys=True) == json.dumps(value, sort_keys=True)
+    if value == {} and any(other.startswith(f"{name}.") for other in values):
+        return True
+    return name in values and json.dumps(values[name], sort_keys=True) == json.dumps(value, sort_keys=True)
 
 
 def _config_settings(args: tuple[str, ...]) -> list[Setting]:
     return [setting for setting in scan(args)[0] if setting.option.field == _FIELD]
 
 
-def _others(args: tuple[str, ...]) -> list[str]:
+def _others(args: tuple[str, ...]) -> tuple[str, ...]:
     """The arguments that belong to no compilation config."""
     indexes = indexes_of_field(args, _FIELD)
-    return [arg for index, arg in enumerate(args) if index not in indexes]
+    return tuple(arg for index, arg in enumerate(args) if index not in indexes)
 
 
 def _several_words(text: str, words: tuple[Argument, ...]) -> Iterator[str]:

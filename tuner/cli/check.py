@@ -38,7 +38,11 @@ Configs = Annotated[
     ),
 ]
 Override = Annotated[
-    bool, typer.Option("--override", help="Change also a `true` of the user's that contradicts an unsafe verdict.")
+    bool,
+    typer.Option(
+        "--override",
+        help="Change also a value of the user's that contradicts an unsafe verdict or was found to answer wrongly.",
+    ),
 ]
 
 

@@ -9,10 +9,10 @@ from rules.arms import (
     BACKEND_OPTION,
     EAGER_OPTION,
     FLOAT32,
-    GRAPHS_KEY,
     LAUNCH,
     MODE_KEY,
     REFERENCES,
+    WITHOUT_COMPILING,
     Arm,
     LaunchFacts,
 )
@@ -27,8 +27,6 @@ KV_CACHE = 2**29
 MEMORY_OPTIONS = ("--gpu-memory-utilization", "--kv-cache-memory-bytes")
 PART = 0.9
 """The part of a GPU's memory that all arms together may take."""
-NOT_COMPILED = {MODE_KEY: 0, GRAPHS_KEY: "NONE"}
-"""What an eager arm sets of the keys that the user set; alone, `--enforce-eager` does not win over all of them."""
 
 
 class ArmLaunch(Struct, frozen=True):
@@ -74,7 +72,7 @@ def arm_launch(arm: Arm, plan: Plan, arguments: ServeArguments, *, seats: int) -
     own = arguments.compilation_config
     config = {**_planned_config(plan, arguments, arm), **arm.config}
     if EAGER_OPTION in arm.options:
-        config |= {key: value for key, value in NOT_COMPILED.items() if key in own}
+        config |= {key: value for key, value in WITHOUT_COMPILING.items() if key in own}
     users = [key for key, value in config.items() if key in own and _contradicts(own[key], value)]
     changed = {**own, **{key: _joined(own.get(key), value) for key, value in config.items()}}
     args = merge(replace(arguments, compilation_config=changed), config)

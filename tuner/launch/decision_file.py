@@ -362,9 +362,7 @@ OF_A_RANK = {"--headless": 0, "--node-rank": 1, "--data-parallel-rank": 1, "--da
 vllm/entrypoints/openai/cli_args.py, 0.16.0 to 0.32.0). A proof is of every rank of its launch."""
 
 
-VARIABLES_OF_A_RANK = frozenset(
-    {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "VLLM_DP_RANK", "VLLM_DP_RANK_LOCAL", "VLLM_HOST_IP", "VLLM_PORT"}
-)
+VARIABLES_OF_A_RANK = frozenset({"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "VLLM_DP_RANK", "VLLM_DP_RANK_LOCAL"})
 """Variables that tell one rank of a launch from another (vllm/envs.py, 0.16.0 to 0.33.0)."""
 
 

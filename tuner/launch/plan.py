@@ -113,6 +113,11 @@ class Plan(Struct, frozen=True):
     ladder: LaunchLadder = NO_LADDER
 
     @property
+    def writes_remedy(self) -> bool:
+        """Whether the launch gets what its arms asked for."""
+        return bool(self.decision.config or self.decision.options)
+
+    @property
     def engine_reasons(self) -> tuple[Reason, ...]:
         """What the arms of the launch showed, or why those that were tried say nothing of it; empty if none were."""
         if self.ladder.why_not is not None:
@@ -162,10 +167,10 @@ def plan_against_user(
         None if there are none, or if one of them is an option beside the compilation config.
     """
     finding = plan.ladder.finding
-    if finding is None or finding.instead is None or any(name.startswith("-") for name in finding.users):
+    if finding is None or finding.instead is None or not finding.users_keys_alone:
         return None
     config = _without(arguments.compilation_config, finding.users, finding.instead.config)
-    ladder = replace(plan.ladder, finding=replace(finding, remedy=finding.instead, users=()))
+    ladder = replace(plan.ladder, finding=replace(finding, remedy=finding.instead))
     return _plan(store, subject, replace(arguments, compilation_config=config), options, plan.lookup, ladder=ladder)
 
 

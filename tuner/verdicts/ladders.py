@@ -23,6 +23,10 @@ PREFIXES = ("VLLM_", "TORCH", "PYTORCH_", "CUDA_", "NCCL_", "FLASHINFER_", "TRIT
 """How names of variables begin that may change which kernels run."""
 
 
+DESCRIBING = frozenset({"CUDA_VERSION", "NCCL_VERSION", "VLLM_HOST_IP", "VLLM_PORT", "VLLM_USAGE_SOURCE"})
+"""Variables that begin so and change no kernel: images state with them what is in them, and clusters where a pod is."""
+
+
 class LaunchLadder(Struct, frozen=True):
     """What is stored about the arms of one launch.
 
@@ -95,5 +99,6 @@ def arm_workers_digest() -> str:
 
 def computing_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Variable -> digest of its value, for those that may change how an engine computes."""
-    names = [name for name in environ if name.startswith(PREFIXES) and name not in HARMLESS_VARIABLES]
+    others = HARMLESS_VARIABLES.keys() | DESCRIBING
+    names = [name for name in environ if name.startswith(PREFIXES) and name not in others]
     return {name: value_digest(environ[name]) for name in sorted(names)}
