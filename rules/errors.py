@@ -38,6 +38,7 @@ class ErrorKind(StrEnum):
     SIGNATURE = "signature"
     DECISION = "decision"
     EXPORT = "export"
+    SERVICE = "service"
     MANIFEST = "manifest"
     LOG = "log"
 

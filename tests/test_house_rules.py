@@ -34,10 +34,15 @@ HOMES = {
     "sqlitedict": "cache/verdicts/store.py",
     "yaml": "tuner/yaml_text.py",
     "huggingface_hub": "tuner/model/hub_answer.py",
+    "anyio": "tuner/service/*.py",
+    "cryptography": "tuner/service/certificate.py",
     "minisign": "tuner/exchange/signing.py",
     "packaging": "rules/releases.py",
     "rich": "tuner/cli/progress.py",
     "ruamel": "tuner/manifests/yaml/source.py",
+    "prometheus_client": "tuner/service/metrics.py",
+    "starlette": "tuner/service/*.py",
+    "uvicorn": "tuner/service/server.py",
     "zstandard": "cache/compiled/archive/*.py",
     "sympy": WORKER,
     "torch": WORKER,
@@ -201,10 +206,11 @@ def test_heavy_libraries_are_imported_inside_functions(library: str) -> None:
 def test_dependencies_are_those_with_a_home() -> None:
     """pyproject.toml asks for exactly the libraries that are imported, and for typer below 0.29.
 
-    typer 0.29 imports pydantic on every command. What signs bundles is an extra.
+    typer 0.29 imports pydantic on every command. What signs bundles and what the service needs are extras.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    entries = [*project["dependencies"], *project["optional-dependencies"]["sign"]]
+    extras = project["optional-dependencies"]
+    entries = [*project["dependencies"], *extras["sign"], *extras["service"]]
     asked = {re.split(r"[^\w-]", entry)[0]: entry for entry in entries}
     assert set(asked) == {DISTRIBUTIONS.get(name, name) for name, home in HOMES.items() if home != WORKER}
     assert asked["typer"].endswith(",<0.29")

@@ -41,6 +41,9 @@ __all__ = ["Entry", "VerdictStore"]
 _PAGE = 100  # entries in memory at once while listing; a report can be large
 _SHORTEST_PREFIX = 8  # hexadecimal characters
 _DIGEST_LENGTH = 64
+FORGOTTEN = "forgotten"
+"""Name of the record that says what was removed last. SQLite gives the number of a removed last row again; this record,
+written after the removal, takes that number, so that no later change can have it."""
 
 
 class VerdictStore:
@@ -144,6 +147,47 @@ class VerdictStore:
         texts = self._texts("key > ? AND key < ? ORDER BY key", start, start[:-1] + ";")
         return [read_entry(self.path, *text) for text in texts]
 
+    def newest_change(self) -> int:
+        """The number of the latest change; 0 for an empty store.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        rows = self._read("SELECT max(rowid) FROM {table}").rows
+        return (rows[0][0] if rows else None) or 0
+
+    def changes(self, since: int, limit: int) -> list[tuple[int, Entry | StoreError]]:
+        """Entries that were written after a change, in the order of their latest writes.
+
+        A number is never given again, so that whoever has read up to one misses nothing. An entry that was written
+        twice has the number of the later write alone; one that was forgotten has none.
+
+        Args:
+            since: the number of the last change that is known; 0: none.
+            limit: the most entries to read.
+
+        Returns:
+            The number of each change, with its entry; in place of a damaged entry the error that names it.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        query = (
+            "SELECT rowid, key, value FROM {table} WHERE rowid > ? AND key > 'verdict:' AND key < 'verdict;' "
+            "ORDER BY rowid LIMIT ?"
+        )
+        found = self._read(query, str(since), str(limit))
+        return [
+            (number, self._changed(row.decode(errors="replace"), value, found.schema))
+            for number, row, value in found.rows
+        ]
+
+    def _changed(self, row: str, value: object, schema: int) -> Entry | StoreError:
+        try:
+            return read_entry(self.path, row, read_text(self.path, row, value, schema))
+        except StoreError as error:
+            return error
+
     def put(self, *entries: Entry) -> None:
         """Remember entries, replacing those of the same keys: all of them or, on an error, none.
 
@@ -198,6 +242,7 @@ class VerdictStore:
             return None
         with self._writing() as table, suppress(KeyError):  # KeyError: another process was faster
             del table[row]
+            table[FORGOTTEN] = sealed(FORGOTTEN, encode(digest_of(row)))
         return digest_of(row)
 
     def _read(self, query: str, *values: str) -> Found:

@@ -24,8 +24,7 @@ from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Options, Plan, plan_against_user, plan_with
 from tuner.manifests.image import Image, parse_image
 from tuner.manifests.launch import ManifestLaunch
-from tuner.model.model import Model, describe, identify, read_config, unidentified
-from tuner.model.side_files import read_side_files
+from tuner.model.model import Model, identify, model_in, unidentified
 from tuner.untrusted.files import read_plain
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, base_factors, remote_code
@@ -352,14 +351,9 @@ def _model(launch: ManifestLaunch, arguments: ServeArguments, configs: Path | No
         word.unknown and word.text in {name, f"--model={name}", f"--hf-config-path={name}"} for word in launch.words
     ):
         return None, f"the value of {name} {NOT_WRITTEN}"
-    folder = configs / name.replace("/", "--") if configs and not name.startswith(("/", ".")) else None
     try:
-        # A manifest may name anything as its model; the method raises for a name that is too long.
-        if folder is not None and os.path.isfile(folder / "config.json"):  # noqa: PTH113
-            config = read_config(folder)
-            model = describe(name, folder.absolute(), config, side=read_side_files(folder, config))
-        else:
-            model = identify(name, revision=arguments.serving.revision)
+        model = model_in(configs, name) if configs else None
+        model = model or identify(name, revision=arguments.serving.revision)
         remote_code(model, trusted=arguments.serving.trust_remote_code)  # which every look-up reads
     except TunerError as error:
         return None, error.message.rstrip(".").removesuffix(", and offline mode is on")  # which a check always is

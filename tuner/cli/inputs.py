@@ -4,17 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from cache.verdicts.store import VerdictStore
-from rules.errors import ErrorKind, TunerError
+from rules.errors import TunerError
 from rules.reason import reason
 from rules.releases import FlagStatus
-from tuner.arguments.refusals import Refusals, refusals
-from tuner.arguments.serve_arguments import ServeArguments, parse
-from tuner.environment.environment import Environment
+from tuner.arguments.refusals import refusals
+from tuner.arguments.serve_arguments import parse
 from tuner.environment.saved import serving_environment
 from tuner.launch.plan import Options, Plan, make_plan, minimal_arguments, plan_with
+from tuner.launch.requested import named_model, requested_plan, subject_of, warned
 from tuner.model.model import identify, unidentified
 from tuner.model.patience import SERVE_S, at_most
 from tuner.verdicts.answer import LookUp
@@ -82,13 +81,8 @@ def planned(args: Sequence[str], inputs: Inputs, launching: Launching, environ: 
     """
     environment, at_hand = serving_environment(inputs.python, inputs.environment)
     arguments = parse(args, vllm=environment.vllm)
-    refused = refusals(arguments, environment.vllm, environment.platform)
-    if refused.certain:
-        raise TunerError(" ".join(refused.certain), hint="The server would not start.", kind=ErrorKind.USAGE)
-    subject = _subject(_named_model(arguments), arguments, environment)
     options = _options(inputs, launching, environ, at_hand)
-    plan = make_plan(opened_store(inputs.store, environ), subject, arguments, options)
-    return _warned(plan, refused)
+    return requested_plan(opened_store(inputs.store, environ), arguments, environment, options)
 
 
 def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
@@ -107,14 +101,14 @@ def planned_safely(args: Sequence[str], inputs: Inputs, launching: Launching, en
     store = VerdictStore(Path())
     subject = Subject(unidentified(arguments.model or ""), environment, arguments.serving.model_impl)
     if inputs.without_store:
-        return _warned(plan_with(store, subject, arguments, options, _not_looked_up(inputs.without_store)), refused)
+        return warned(plan_with(store, subject, arguments, options, _not_looked_up(inputs.without_store)), refused)
     with at_most(SERVE_S):
         try:
             store = opened_store(inputs.store, environ)
-            subject = _subject(_named_model(arguments), arguments, environment)
-            return _warned(make_plan(store, subject, arguments, options), refused)
+            subject = subject_of(arguments, environment)
+            return warned(make_plan(store, subject, arguments, options), refused)
         except TunerError as error:
-            return _warned(plan_with(store, subject, arguments, options, _not_looked_up(error.message)), refused)
+            return warned(plan_with(store, subject, arguments, options, _not_looked_up(error.message)), refused)
 
 
 def _not_looked_up(why: str) -> LookUp:
@@ -133,15 +127,9 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
     environment, at_hand = serving_environment(inputs.python, None)
     arguments = parse(args, vllm=environment.vllm)
     with at_most(SERVE_S):
-        subject = _subject(_named_model(arguments), arguments, environment)
+        subject = subject_of(arguments, environment)
         plan = plan_decided(decision, subject, arguments, _options(inputs, launching, environ, at_hand))
-    return _warned(plan, refusals(arguments, environment.vllm, environment.platform))
-
-
-def _warned(plan: Plan, refused: Refusals) -> Plan:
-    """The plan with a warning for each refusal of vLLM; `serve` starts the server in any case."""
-    warnings = tuple(reason("arguments", text=text) for text in (*refused.certain, *refused.doubtful))
-    return replace(plan, warnings=(*warnings, *plan.warnings))
+    return warned(plan, refusals(arguments, environment.vllm, environment.platform))
 
 
 def may_be_proved(plan: Plan) -> bool:
@@ -164,7 +152,7 @@ def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, envi
     serving = arguments.serving
     environment, _ = serving_environment(inputs.python, None)
     store = opened_store(inputs.store, environ)
-    request = Request([_named_model(arguments)], serving.model_impl, serving.revision, serving.trust_remote_code)
+    request = Request([named_model(arguments)], serving.model_impl, serving.revision, serving.trust_remote_code)
     plan = planned_safely(args, inputs, launching, environ)
     if plan.lookup.verdict is None:
         for result in probe(request, environment, store, lambda _stage, _name: None):
@@ -174,22 +162,6 @@ def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, envi
     if plan.lookup.entry is not None and may_be_proved(plan):
         prove(plan.subject, arguments, plan.lookup.entry, request, store)
     return planned_safely(args, inputs, launching, environ)
-
-
-def _subject(name: str, arguments: ServeArguments, environment: Environment) -> Subject:
-    serving = arguments.serving
-    model = identify(serving.hf_config_path or name, revision=serving.revision)
-    return Subject(replace(model, name=name), environment, serving.model_impl, serving.trust_remote_code)
-
-
-def _named_model(arguments: ServeArguments) -> str:
-    if arguments.model is None:
-        raise TunerError(
-            "The model cannot be told from these arguments.",
-            hint="Give it first, as in `tuner serve MODEL …`, or with --model.",
-            kind=ErrorKind.USAGE,
-        )
-    return arguments.model
 
 
 def _options(inputs: Inputs, launching: Launching, environ: Mapping[str, str], at_hand: bool) -> Options:

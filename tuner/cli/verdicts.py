@@ -25,9 +25,8 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
 
     An entry that this release cannot read is `unreadable`, and its verdict is null with --json.
     """
-    from msgspec import to_builtins
-
     from tuner.launch.document import SCHEMA_VERSION
+    from tuner.verdicts.document import row_part
     from tuner.verdicts.lookup import opened_store, readable_verdict
     from tuner.verdicts.text import unreadable_text, verdicts_table
 
@@ -36,17 +35,7 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
         entries = [(entry, readable_verdict(verdicts, entry)) for entry in verdicts.entries()]
         unreadable = sum(verdict is None for _, verdict in entries)
         if as_json:
-            rows = [
-                {
-                    "key": entry.digest,
-                    "verdict": verdict and verdict.word,
-                    "factors": entry.key,
-                    "probed_at": entry.probed_at,
-                    "imported": entry.provenance,
-                    "origin": to_builtins(entry.origin),
-                }
-                for entry, verdict in entries
-            ]
+            rows = [row_part(entry, verdict) for entry, verdict in entries]
             print_json({"schema_version": SCHEMA_VERSION, "verdicts": rows})
         else:
             result(verdicts_table(entries))
@@ -60,9 +49,8 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
 
     With --json the whole entry, the probe's report included.
     """
-    from msgspec import to_builtins
-
     from tuner.launch.document import SCHEMA_VERSION
+    from tuner.verdicts.document import entry_part
     from tuner.verdicts.lookup import known_verdict, opened_store
     from tuner.verdicts.text import entry_text
 
@@ -73,10 +61,7 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
             raise no_such_key(key)
         verdict = known_verdict(verdicts, entry)
         if as_json:
-            stored = entry.to_dict() | {"verdict": verdict.to_dict(), "imported": entry.provenance}
-            stored.pop("provenance", None)
-            stored["origin"] = to_builtins(entry.origin)
-            print_json({"schema_version": SCHEMA_VERSION, "digest": entry.digest, **stored})
+            print_json({"schema_version": SCHEMA_VERSION, **entry_part(entry, verdict)})
         else:
             result(entry_text(entry, verdict))
 

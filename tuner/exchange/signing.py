@@ -64,18 +64,46 @@ def check_signature(bundle: Path, public: Path) -> Signed:
     """
     key = _public_key(public)
     text = _read(bundle, MAX_SIGNED, "bundle", _SIGN_HINT)
-    signature = _signature(bundle)
+    file = signature_file(bundle)
+    return _checked(text, _signature(bundle), key, _Names(str(bundle), str(file), str(public)))
+
+
+def check_text(text: bytes, signature: bytes, public: Path) -> Signed:
+    """A bundle that did not come as a file, if the holder of a key signed exactly these bytes.
+
+    Args:
+        text: the bundle.
+        signature: the bytes of its signature file.
+        public: the file of the public key.
+
+    Raises:
+        TunerError: as for `check_signature`.
+    """
+    names = _Names("The bundle", "of the request", "the key that is required here")
+    return _checked(text, _parsed(signature, names.signature), _public_key(public), names)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What a bundle, its signature and the public key are called in sentences."""
+
+    bundle: str
+    signature: str
+    public: str
+
+
+def _checked(text: bytes, signature: "Signature", key: "PublicKey", names: _Names) -> Signed:
     signer_id = _key_id(_second_line(bytes(signature)))
     key_id = _key_id(key.to_base64())
     if signer_id != key_id:
-        problem = f"{bundle} is signed with the key {signer_id}, and {public} is {key_id}"
+        problem = f"{names.bundle} is signed with the key {signer_id}, and {names.public} is {key_id}"
         raise _refusal(problem, "Ask whoever made the bundle which key is theirs.")
     try:
         key.verify(text, signature)
     except ValueError:  # the type of minisign's errors
-        file = signature_file(bundle)
-        problem = f"{bundle} does not match its signature {file}: one of them was changed, cut or forged"
-        raise _refusal(problem, "Get both files again from whoever made them.") from None
+        changed = "one of them was changed, cut or forged"
+        problem = f"{names.bundle} does not match its signature {names.signature}: {changed}"
+        raise _refusal(problem, "Get both again from whoever made them.") from None
     return Signed(text, key_id, signature.trusted_comment)
 
 
@@ -151,7 +179,11 @@ def _signature(bundle: Path) -> "Signature":
     with suppress(OSError):  # if even that cannot be found out, `_read` says why
         if not file.exists():
             raise _refusal(f"{bundle} is not signed: there is no {file}", _SIGN_HINT)
-    text = _read(file, MAX_TEXT, "signature", _SIGN_HINT)
+    return _parsed(_read(file, MAX_TEXT, "signature", _SIGN_HINT), str(file))
+
+
+def _parsed(text: bytes, file: str) -> "Signature":
+    """The signature in the text of a signature file that is called `file` in sentences."""
     try:
         signature: Signature = _library().Signature.from_bytes(text)
     except ValueError as error:

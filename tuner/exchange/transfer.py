@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -51,13 +51,24 @@ def export(store: VerdictStore, prefixes: Sequence[str], command: str | None) ->
     left_out = []
     for entry in _wanted(store, prefixes):
         try:
-            judged = replace(entry, verdict=current_verdict(store, entry).to_dict(), rules=rules_digest())
+            line = exported_line(store, entry, command)
         except ReportError as error:
             left_out.append(f"left out {entry.digest[:12]}: {error.message}; {error.hint}")
             continue
-        said = command or (entry.provenance["command"] if entry.provenance else None)
-        lines.append((str(entry.key["architecture"]), entry.digest, line_of(Bundled(judged, said))))
+        lines.append((str(entry.key["architecture"]), entry.digest, line))
     return Exported("".join(line for _, _, line in sorted(lines)), tuple(left_out))
+
+
+def exported_line(store: VerdictStore, entry: Entry, command: str | None = None) -> str:
+    """The line of a bundle that carries one stored verdict, its end included; arguments as for `export`.
+
+    Raises:
+        ReportError: the rules of this release cannot read the entry's report.
+        StoreError: the entry is damaged.
+    """
+    judged = replace(entry, verdict=current_verdict(store, entry).to_dict(), rules=rules_digest())
+    stated = command or (entry.provenance["command"] if entry.provenance else None)
+    return line_of(Bundled(judged, stated))
 
 
 def import_file(
@@ -77,8 +88,44 @@ def import_file(
         TunerError: the file cannot be read, or a line is damaged; the sentence names it.
         StoreError: the store cannot be written, or an entry of one of these keys is damaged there.
     """
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    entries, repeated = _distinct(path, signed, now)
+    lines = _lines(path, signed.text if signed else None)
+    return _stored(store, lines, _Source(str(path), path.name, _now(), signed.key if signed else None), giving_way)
+
+
+def import_text(
+    store: VerdictStore,
+    text: bytes,
+    source: str,
+    *,
+    giving_way: Collection[str] = (),
+    signed: Signed | None = None,
+) -> Imported:
+    """As `import_file`, for a bundle that did not come as a file.
+
+    Args:
+        store: where to.
+        text: the bundle.
+        source: what the verdicts say they were imported from.
+        giving_way: as for `import_file`.
+        signed: the same bytes, if their signature was checked.
+
+    Raises:
+        TunerError: the bundle is empty, or a line is damaged; the sentence names it.
+        StoreError: as for `import_file`.
+    """
+    lines = enumerate(BytesIO(text), 1)
+    return _stored(store, lines, _Source("The bundle", source, _now(), signed.key if signed else None), giving_way)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _stored(
+    store: VerdictStore, lines: Iterable[tuple[int, bytes]], source: "_Source", giving_way: Collection[str]
+) -> Imported:
+    """Store the numbered lines of a bundle: all that are wanted or, if any line is damaged, none."""
+    entries, repeated = _distinct(lines, source)
     fates = Counter({ImportOutcome.KNOWN: repeated})
     conflicts: list[Conflict] = []
 
@@ -100,22 +147,39 @@ def _conflict(store: VerdictStore, stored: Entry, new: Entry, giving_way: Collec
     return Conflict(stored, was, new, now, resolve_conflict(stored, was, now, giving_way))
 
 
-def _distinct(path: Path, signed: Signed | None, now: str) -> tuple[list[Entry], int]:
+@dataclass(frozen=True)
+class _Source:
+    """Where the lines of a bundle come from.
+
+    Attributes:
+        name: of the bundle in sentences.
+        source: of the bundle in the store.
+        now: when it is imported, ISO 8601 in UTC.
+        key: identifier of the key that signed it; None if no signature was checked.
+    """
+
+    name: str
+    source: str
+    now: str
+    key: str | None
+
+
+def _distinct(lines: Iterable[tuple[int, bytes]], source: _Source) -> tuple[list[Entry], int]:
     """The entries of a bundle, and how many lines only repeat another."""
     found: dict[str, tuple[int, Entry]] = {}
     repeated = 0
-    for number, line in _lines(path, signed.text if signed else None):
+    for number, line in lines:
         try:
-            new = line_in(line).imported(path.name, now, signed.key if signed else None)
+            new = line_in(line).imported(source.source, source.now, source.key)
         except BundleError as error:
-            raise _damaged(path, number, error.message, error.hint) from None
+            raise _damaged(source.name, number, error.message, error.hint) from None
         first, entry = found.setdefault(new.digest, (number, new))
         if first != number and not same(entry, new):
             reason = f"it is another verdict of the key of line {first}, {new.digest[:12]}"
-            raise _damaged(path, number, reason, "Leave one of the two lines out.")
+            raise _damaged(source.name, number, reason, "Leave one of the two lines out.")
         repeated += first != number
     if not found:
-        raise TunerError(f"{path} holds no verdict: it is empty.", hint=_MAKE, kind=ErrorKind.BUNDLE)
+        raise TunerError(f"{source.name} holds no verdict: it is empty.", hint=_MAKE, kind=ErrorKind.BUNDLE)
     return [entry for _, entry in found.values()], repeated
 
 
@@ -132,9 +196,9 @@ def _lines(path: Path, text: bytes | None) -> Iterator[tuple[int, bytes]]:
         raise TunerError(f"The bundle {path} cannot be read: {said}.", hint=_MAKE, kind=ErrorKind.BUNDLE) from None
 
 
-def _damaged(path: Path, number: int, reason: str, hint: str) -> TunerError:
+def _damaged(name: str, number: int, reason: str, hint: str) -> TunerError:
     return TunerError(
-        f"{path}, line {number} is damaged: {reason}. Nothing was stored.", hint=hint or _MAKE, kind=ErrorKind.BUNDLE
+        f"{name}, line {number} is damaged: {reason}. Nothing was stored.", hint=hint or _MAKE, kind=ErrorKind.BUNDLE
     )
 
 

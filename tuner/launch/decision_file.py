@@ -254,7 +254,7 @@ def _variables(part: object) -> dict[str, str]:
     Raises:
         TypeError, KeyError: they are of another shape.
     """
-    if part is None:
+    if part is None or part == "missing":  # the second: an answer of the service
         return {}
     if not isinstance(part, dict) or not isinstance(part["variables"], dict):
         raise TypeError

@@ -1,7 +1,7 @@
 """The plan of one launch: the stored verdict, the decision, and the arguments that carry it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tuner.arguments.serve_arguments import ServeArguments, merge, merged_config
 from tuner.arguments.serving import Serving
 from tuner.environment.document import flag_in
 from tuner.launch.cache_root import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
-from tuner.model.model import identify
+from tuner.model.model import Model, identify
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.ladders import NO_LADDER, LaunchLadder, ladder_for
@@ -58,6 +58,7 @@ class Options(Struct, frozen=True):
         accept_platform: a platform whose verdict may decide where the environment's own has none.
         proof: names the proof on which the launch rests, for its cache root; empty if it rests on none.
         elsewhere: the launch is written for a machine of which only the serving environment is known.
+        identify: finds the model of a draft, by its name and revision.
     """
 
     fail_on_unknown: bool
@@ -69,6 +70,7 @@ class Options(Struct, frozen=True):
     accept_platform: str | None = None
     proof: str = ""
     elsewhere: bool = False
+    identify: Callable[..., Model] = identify
 
 
 class Launch(Struct, frozen=True):
@@ -274,7 +276,8 @@ def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]
     """
     redirected = (REDIRECT,) if environ.get(REDIRECT) else ()
     plugins = (PLUGINS,) if PLUGINS in environ else ()
-    here = os.path.exists(subject.model.name)  # noqa: PTH110  the method raises for a name that is too long
+    # A model without a folder was not read here. The method raises for a name that is too long.
+    here = bool(subject.model.folder) and os.path.exists(subject.model.name)  # noqa: PTH110
     elsewhere = environ.get(MODELSCOPE, "").lower() in {"true", "1"} and not here
     return (*redirected, *((MODELSCOPE,) if elsewhere else ()), *plugins)
 
@@ -370,7 +373,7 @@ def _draft_without_moe(
     if not isinstance(draft, str):
         return None
     try:
-        model = identify(draft, revision=speculative.get("revision"))
+        model = options.identify(draft, revision=speculative.get("revision"))
         draft_subject = replace(subject, model=model, model_impl="auto")
         lookup = look_up(store, draft_subject, files_at_hand=options.files_at_hand)
     except TunerError:

@@ -142,6 +142,21 @@ def identify(name: str, *, revision: str | None = None) -> Model:
     return describe(name, path.absolute(), config, commit, read_side_files(path, config))
 
 
+def model_in(configs: Path, name: str) -> Model | None:
+    """The model of a hub id in a folder of folders ORGANISATION--NAME with a `config.json` each; None if it is missing.
+
+    Raises:
+        TunerError: its configuration cannot be used.
+    """
+    if not is_hub_id(name):
+        return None
+    folder = configs / name.replace("/", "--")
+    if not (folder / CONFIG).is_file():
+        return None
+    config = read_config(folder)
+    return describe(name, folder.absolute(), config, side=read_side_files(folder, config))
+
+
 def describe(
     name: str, folder: Path, config: dict[str, Any], revision: str | None = None, side: SideFiles | None = None
 ) -> Model:

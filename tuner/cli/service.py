@@ -1,0 +1,94 @@
+"""`tuner service`: decisions and stored verdicts over HTTP."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rules.errors import ErrorKind, TunerError
+from tuner.cli.options import Store
+from tuner.cli.output import failures, say, written_to
+
+PORT = 8707
+app = typer.Typer(
+    help="Answer for a whole team: decisions and stored verdicts over HTTP.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def root() -> None:
+    """Keep `run` a word of its own."""
+
+
+@app.command()
+def run(
+    store: Store = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="To listen on; without a certificate only this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="To listen on.")] = PORT,
+    configs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="TUNER_CONFIGS",
+            help="Folders ORG--NAME with a config.json, for models that are asked for by name.",
+        ),
+    ] = None,
+    read_tokens: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Tokens of those who may read, one a line.")
+    ] = None,
+    write_tokens: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Tokens of those who may send bundles. Default: nobody may.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM file of the certificate and its chain.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of its private key.")] = None,
+    require_signed: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Take only bundles that are signed, by this public key.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(metavar="N", min=1, help="Requests a second that one address may make.")
+    ] = 1000,
+) -> None:
+    """Serve decisions and stored verdicts, until it is stopped.
+
+    It runs no model and fetches nothing. The log goes to stderr, one line for each request.
+    """
+    from tuner.verdicts.lookup import opened_store
+
+    with failures(as_json=False):
+        try:
+            from tuner.service.server import Settings, run_service
+        except ModuleNotFoundError as error:
+            raise _not_installed(error.name) from None
+        settings = Settings(
+            store=written_to(opened_store(store, os.environ)),
+            host=host,
+            port=port,
+            configs=configs,
+            read_tokens=read_tokens,
+            write_tokens=write_tokens,
+            certificate=certificate,
+            key=key,
+            signed_with=require_signed,
+            rate=rate,
+        )
+        run_service(settings, _log)
+
+
+def _not_installed(package: str | None) -> TunerError:
+    return TunerError(
+        f"The service needs the package {package}, which is not installed here.",
+        hint="Install it with the tuner: `pip install 'vllm-moe-tuner[service]'`.",
+        kind=ErrorKind.SERVICE,
+    )
+
+
+def _log(line: str) -> None:
+    say(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}")

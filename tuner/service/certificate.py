@@ -1,0 +1,110 @@
+"""The certificate of the service: checked before it is used, and exchanged under running connections."""
+
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from rules.errors import ErrorKind, TunerError
+from tuner.untrusted.files import read_plain
+
+MAX_FILE = 2**20
+"""Bytes of a certificate with its chain."""
+RELOAD_S = 2.0
+"""Seconds between two looks at the files."""
+
+
+class Certificate:
+    """A certificate and its key, read again when the files change.
+
+    A pair that does not fit is not taken: the service goes on with the one before.
+
+    Args:
+        certificate: PEM file of the certificate and its chain.
+        key: PEM file of the private key, without a password.
+        tell: is given a sentence when the certificate was exchanged, or could not be.
+
+    Raises:
+        TunerError: the two do not fit, or the certificate is not valid now.
+    """
+
+    def __init__(self, certificate: Path, key: Path, tell: Callable[[str], None]) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._tell = tell
+        self._stamps = self._stamps_now()
+        self._current, self.expires = _context(certificate, key)
+        self.context = _server_context()
+        """The context of the listening socket; each handshake gets the certificate that is current."""
+        self._load_into(self.context)
+        self.context.sni_callback = self._use_current
+
+    @property
+    def valid(self) -> bool:
+        """Whether the certificate has not expired."""
+        return datetime.now(UTC) < self.expires
+
+    def refresh(self) -> None:
+        """Take the files if they changed and fit."""
+        stamps = self._stamps_now()
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            self._current, self.expires = _context(self._certificate, self._key)
+        except TunerError as error:
+            self._tell(f"{error.message} The certificate before stays in use, until {self.expires:%Y-%m-%d %H:%M} UTC.")
+        else:
+            self._tell(f"the certificate was read again; it is valid until {self.expires:%Y-%m-%d %H:%M} UTC")
+
+    def _use_current(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+    def _load_into(self, context: ssl.SSLContext) -> None:
+        context.load_cert_chain(self._certificate, self._key)
+
+    def _stamps_now(self) -> tuple[object, ...]:
+        return tuple(_stamp(file) for file in (self._certificate, self._key))
+
+
+def _stamp(file: Path) -> object:
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _server_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _context(certificate: Path, key: Path) -> tuple[ssl.SSLContext, datetime]:
+    """A context with this pair, and when the certificate expires."""
+    context = _server_context()
+    try:
+        first = x509.load_pem_x509_certificates(read_plain(certificate, MAX_FILE))[0]
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except OSError as error:  # ssl.SSLError among them
+        reason = getattr(error, "reason", None) or error.strerror or "it is no PEM file"
+        raise _unfit(f"{certificate} and {key} cannot be used together: {reason}.") from None
+    except ValueError:
+        raise _unfit(f"{certificate} is no certificate in PEM form, or {key} has a password.") from None
+    now = datetime.now(UTC)
+    if not first.not_valid_before_utc <= now < first.not_valid_after_utc:
+        span = f"from {first.not_valid_before_utc:%Y-%m-%d %H:%M} to {first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+        raise _unfit(f"The certificate {certificate} is not valid now, only {span}.")
+    return context, first.not_valid_after_utc
+
+
+def _no_password() -> str:
+    """OpenSSL would ask the terminal."""
+    raise ValueError("the key has a password")
+
+
+def _unfit(message: str) -> TunerError:
+    return TunerError(message, hint="Give the two PEM files of one valid certificate.", kind=ErrorKind.SERVICE)

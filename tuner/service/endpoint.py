@@ -1,0 +1,102 @@
+"""The shape of what the service does, and of what it is asked and answers."""
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from pathlib import Path
+from threading import Lock
+
+from msgspec import Struct, field
+
+from cache.verdicts.store import VerdictStore
+from tuner.service.metrics import Metrics
+
+SIGNATURE = "Tuner-Signature"
+"""Header with the signature file of a bundle, in base64."""
+
+
+class Access(Enum):
+    """Who may ask."""
+
+    OPEN = auto()
+    READ = auto()
+    WRITE = auto()
+
+
+class Asked(Struct, frozen=True):
+    """A request.
+
+    Attributes:
+        path: values of the path's variables.
+        query: values behind the question mark; none is given twice.
+        headers: by names in lower case.
+        body: its bytes.
+    """
+
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Reply(Struct, frozen=True):
+    """A result.
+
+    Attributes:
+        body: its bytes.
+        media: their type.
+        headers: beside the usual ones.
+        status: the HTTP status code.
+    """
+
+    body: bytes
+    media: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+
+
+class State(Struct, frozen=True):
+    """What answers come from.
+
+    Attributes:
+        store: the verdicts.
+        configs: folder of the models that may be asked for by name; None: there is none.
+        signed_with: file of the public key that must have signed each bundle; None: none need be signed.
+        follows: address of the service that this one follows; empty if it takes bundles itself.
+        feed: names the feed.
+        metrics: the counts.
+        unready: says why the service is not ready; empty if it is.
+        writing: held while a bundle is stored.
+    """
+
+    store: VerdictStore
+    configs: Path | None
+    signed_with: Path | None
+    follows: str
+    feed: str
+    metrics: Metrics
+    unready: Callable[[], str]
+    writing: Lock = field(default_factory=Lock)
+
+
+class Endpoint(Struct, frozen=True):
+    """One thing that the service does.
+
+    Attributes:
+        method: the HTTP method.
+        path: with variables in braces.
+        access: who may ask.
+        answer: what does it.
+        summary: for the description.
+        query: parameter -> what it does.
+        limit: bytes of the longest body.
+        seconds: that it may take.
+    """
+
+    method: str
+    path: str
+    access: Access
+    answer: Callable[[State, Asked], Reply]
+    summary: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    limit: int = 0
+    seconds: float = 10.0

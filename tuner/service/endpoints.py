@@ -1,0 +1,221 @@
+"""What the service answers to each request: functions of the store, without a word about connections."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from cache.verdicts.entry import Entry
+from cache.verdicts.row import verdict_row
+from cache.verdicts.store import VerdictStore
+from rules.errors import ErrorKind
+from tuner.environment.document import SCHEMA_VERSION
+from tuner.exchange.conflict import document as imported_document
+from tuner.exchange.signing import MAX_TEXT, Signed, check_text
+from tuner.exchange.transfer import import_text
+from tuner.service.decisions import decide_launch
+from tuner.service.endpoint import SIGNATURE, Access, Asked, Endpoint, Reply, State
+from tuner.service.feed import FEED, NEXT, page_of
+from tuner.service.openapi import openapi_document
+from tuner.service.refusal import FORBIDDEN, NOT_TAKEN, UNKNOWN, ServiceError
+from tuner.service.request import read_request
+from tuner.verdicts.document import entry_part, row_part
+from tuner.verdicts.lookup import known_verdict, readable_verdict
+from tuner.verdicts.origin import IMPORTED
+
+MAX_REQUEST = 4 * 2**20
+"""Bytes of a request for a decision."""
+MAX_BUNDLE = 64 * 2**20
+SHORTEST_KEY, KEY_LENGTH = 8, 64
+"""Hexadecimal characters of a verdict's key."""
+ROWS, MOST_ROWS = 100, 500
+"""Verdicts of one answer."""
+FILTERS = ("architecture", "platform", "torch", "vllm")
+"""Factors of a key by which verdicts may be chosen."""
+
+
+def as_json(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a document."""
+    return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def decide(state: State, asked: Asked) -> Reply:
+    """Decide a launch."""
+    decided = decide_launch(state.store, state.configs, read_request(asked.body))
+    state.metrics.count_decision(decided)
+    return _tagged(as_json(decided.document))
+
+
+def list_verdicts(state: State, asked: Asked) -> Reply:
+    """The stored verdicts that a filter lets through, one page of them."""
+    most = _number(asked.query.get("limit", str(ROWS)), "limit", MOST_ROWS)
+    rows = list(islice(_rows(state.store, asked.query), most + 1))
+    page = rows[:most]
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "verdicts": [row for _, row in page],
+        "next": page[-1][0] if len(rows) > most else None,
+    }
+    return _unless_known(as_json(document), asked)
+
+
+def _rows(store: VerdictStore, query: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and row of each verdict that the query asks for, in the order of their places."""
+    after, word = query.get("after", ""), query.get("verdict")
+    factors = {name: query[name] for name in FILTERS if name in query}
+    architecture = factors.get("architecture")
+    entries = store.of_architecture(architecture) if architecture else store.entries()
+    for entry in entries:
+        place = _place(entry)
+        if place <= after or any(str(entry.key.get(name)) != value for name, value in factors.items()):
+            continue
+        verdict = readable_verdict(store, entry)
+        if word is None or (verdict is not None and verdict.word == word):
+            yield place, row_part(entry, verdict)
+
+
+def _place(entry: Entry) -> str:
+    """Where an entry stands among all."""
+    return verdict_row(entry.key).removeprefix("verdict:")
+
+
+def show_verdict(state: State, asked: Asked) -> Reply:
+    """One stored verdict, its report included."""
+    key = asked.path["key"].lower()
+    if not SHORTEST_KEY <= len(key) <= KEY_LENGTH or not set(key) <= set("0123456789abcdef"):
+        raise ServiceError(NOT_TAKEN, "This is no key of a verdict.", "Give 8 to 64 hexadecimal characters of it.")
+    entry = state.store.find(key)
+    if entry is None:
+        raise ServiceError(UNKNOWN, f"No stored verdict has a key that starts with {key}.", kind=ErrorKind.NO_VERDICT)
+    document = {"schema_version": SCHEMA_VERSION, **entry_part(entry, known_verdict(state.store, entry))}
+    return _unless_known(as_json(document), asked)
+
+
+def import_bundle(state: State, asked: Asked) -> Reply:
+    """Store the verdicts of a bundle, judged anew; none if a line is damaged."""
+    if state.follows:
+        hint = f"Send it to {state.follows}."
+        raise ServiceError(FORBIDDEN, "This service is a replica, and takes no bundles.", hint)
+    replace = asked.query.get("replace", "false")
+    if replace not in {"true", "false"}:
+        raise ServiceError(NOT_TAKEN, "The parameter `replace` is neither true nor false.")
+    signed = _signed(state, asked)
+    giving_way = [IMPORTED] if replace == "true" else []
+    with state.writing:
+        imported = import_text(state.store, asked.body, "the service", giving_way=giving_way, signed=signed)
+    for result, number in imported.fates.items():
+        state.metrics.count_imported(str(result), number)
+    by = {"key": signed.key, "comment": signed.comment} if signed else None
+    return Reply(as_json({"schema_version": SCHEMA_VERSION, **imported_document(imported), "signed": by}))
+
+
+def _signed(state: State, asked: Asked) -> Signed | None:
+    """The bundle with its signature checked; None if none is required."""
+    if state.signed_with is None:
+        return None
+    text = asked.headers.get(SIGNATURE.lower())
+    if text is None:
+        hint = f"Put its .minisig file into the header {SIGNATURE}, in base64."
+        raise ServiceError(NOT_TAKEN, "The bundle is not signed. Nothing was stored.", hint, kind=ErrorKind.SIGNATURE)
+    try:
+        signature = base64.b64decode(text, validate=True)[:MAX_TEXT]
+    except ValueError:
+        raise ServiceError(NOT_TAKEN, f"The header {SIGNATURE} is no base64.", kind=ErrorKind.SIGNATURE) from None
+    return check_text(asked.body, signature, state.signed_with)
+
+
+def list_changes(state: State, asked: Asked) -> Reply:
+    """The feed behind a change."""
+    page = page_of(state.store, _number(asked.query.get("since", "0"), "since", 2**63 - 1))
+    headers = {NEXT: str(page.next), FEED: state.feed}
+    return Reply(page.text().encode(), "application/x-ndjson", headers)
+
+
+def show_health(_state: State, _asked: Asked) -> Reply:
+    """That the process answers."""
+    return Reply(as_json({"status": "alive"}))
+
+
+def show_readiness(state: State, _asked: Asked) -> Reply:
+    """Whether the store can be read, the certificate is valid, and a replica has all changes."""
+    state.store.newest_change()
+    why = state.unready()
+    if why:
+        raise ServiceError(503, why)
+    return Reply(as_json({"status": "ready"}))
+
+
+def show_metrics(state: State, _asked: Asked) -> Reply:
+    """The counts since the start."""
+    return Reply(state.metrics.text(state.store), "text/plain; version=0.0.4; charset=utf-8")
+
+
+def describe(_state: State, _asked: Asked) -> Reply:
+    """What the service does, for programs."""
+    return Reply(as_json(openapi_document(ENDPOINTS)))
+
+
+def _number(text: str, name: str, most: int) -> int:
+    if not text.isdecimal() or not text.isascii() or len(text) > len(str(most)) or int(text) > most:
+        raise ServiceError(NOT_TAKEN, f"The parameter `{name}` is no number from 0 to {most}.")
+    return int(text)
+
+
+def _tag(body: bytes) -> str:
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+def _tagged(body: bytes) -> Reply:
+    return Reply(body, headers={"ETag": _tag(body)})
+
+
+def _unless_known(body: bytes, asked: Asked) -> Reply:
+    """The body with its tag; the tag alone if the client has this body already."""
+    tag = _tag(body)
+    known = {part.strip().removeprefix("W/") for part in asked.headers.get("if-none-match", "").split(",")}
+    if tag in known or "*" in known:
+        return Reply(b"", headers={"ETag": tag}, status=304)
+    return _tagged(body)
+
+
+ENDPOINTS = (
+    Endpoint("POST", "/v1/decisions", Access.READ, decide, "Decide a launch.", limit=MAX_REQUEST),
+    Endpoint(
+        "GET",
+        "/v1/verdicts",
+        Access.READ,
+        list_verdicts,
+        "List stored verdicts.",
+        {
+            **{name: f"Only verdicts with this {name}." for name in FILTERS},
+            "verdict": "Only verdicts of this word, such as `uniform`.",
+            "limit": f"The most verdicts of one answer; {ROWS} by default, and at most {MOST_ROWS}.",
+            "after": "`next` of the answer before.",
+        },
+    ),
+    Endpoint("GET", "/v1/verdicts/{key}", Access.READ, show_verdict, "Show a stored verdict."),
+    Endpoint(
+        "POST",
+        "/v1/verdicts",
+        Access.WRITE,
+        import_bundle,
+        "Store the verdicts of a bundle.",
+        {"replace": "`true`: they replace different ones that were imported before."},
+        limit=MAX_BUNDLE,
+        seconds=60.0,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/changes",
+        Access.READ,
+        list_changes,
+        "Changes of the store, as bundle lines.",
+        {"since": "`Tuner-Next` of the answer before; 0: from the first."},
+    ),
+    Endpoint("GET", "/healthz", Access.OPEN, show_health, "Whether the process answers."),
+    Endpoint("GET", "/readyz", Access.OPEN, show_readiness, "Whether the service can decide."),
+    Endpoint("GET", "/metrics", Access.OPEN, show_metrics, "Counts, in the text form of Prometheus."),
+    Endpoint("GET", "/openapi.json", Access.OPEN, describe, "This description."),
+)

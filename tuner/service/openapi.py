@@ -1,0 +1,65 @@
+"""The description of the service in the form of OpenAPI 3.1, made from its endpoints and the shapes that it reads."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.json import schema_components
+
+from tuner import __version__
+from tuner.service.endpoint import SIGNATURE, Access, Endpoint
+from tuner.service.request import DecisionRequest
+
+_ANSWERS = {
+    "/v1/decisions": "The document of `tuner plan --json`. Without a proof of this launch `proof` is `missing`, and "
+    "`differs` says what keeps the nearest one from counting.",
+    "/v1/changes": "Lines of JSON: `sequence`, and `line`, which is the line of a bundle.",
+    "/metrics": "Text.",
+}
+
+
+def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """The whole document."""
+    references, components = schema_components([DecisionRequest], ref_template="#/components/schemas/{name}")
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        operation = _operation(endpoint)
+        if endpoint.path == "/v1/decisions":
+            operation["requestBody"] = {
+                "required": True,
+                "content": {"application/json": {"schema": references[0]}},
+            }
+        elif endpoint.limit:
+            operation["requestBody"] = {
+                "required": True,
+                "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+            }
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    security = {"token": {"type": "http", "scheme": "bearer"}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "tuner service", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": security},
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    in_path = re.findall(r"{(\w+)}", endpoint.path)
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
+    for name, text in endpoint.query.items():
+        parameters.append({"name": name, "in": "query", "description": text, "schema": {"type": "string"}})
+    if endpoint.access is Access.WRITE:
+        text = "The signature file of the bundle, in base64, where the service requires one."
+        parameters.append({"name": SIGNATURE, "in": "header", "description": text, "schema": {"type": "string"}})
+    operation: dict[str, Any] = {
+        "summary": endpoint.summary,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": _ANSWERS.get(endpoint.path, "A JSON document.")},
+            "default": {"description": "A JSON document with `error`: its `kind`, `message` and `hint`."},
+        },
+    }
+    if endpoint.access is not Access.OPEN:
+        operation["security"] = [{"token": []}]
+    return operation
