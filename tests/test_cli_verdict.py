@@ -32,6 +32,7 @@ DOCUMENT = {
     "reasons",
     "witness",
     "proof",
+    "ladder",
     "launch",
     "warnings",
     "refusal",

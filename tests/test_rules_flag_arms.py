@@ -52,10 +52,11 @@ def ladder(launch: LaunchFacts = COMPILED_ON_A_GPU, key: str = "launch", **nats:
 def _ran(nats: float | None, *, is_root: bool) -> dict[str, Any]:
     """What was seen of an arm."""
     distance = None if nats is None or is_root else _distance(nats)
+    modes = ("NONE", "NONE") if is_root else ("VLLM_COMPILE", "FULL_AND_PIECEWISE")
     return {
         "status": "failed" if nats is None else "ran",
         "detail": "no memory" if nats is None else "",
-        "engine": {"mode": "VLLM_COMPILE", "cudagraph_mode": "FULL_AND_PIECEWISE"},
+        "engine": dict(zip(("mode", "cudagraph_mode"), modes, strict=True)),
         "passes": {},
         "backends": ["TRITON"],
         "candidates": [],
