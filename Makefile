@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers setup-all-parsers release-options demo test test-fast lint bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-parsers setup-all-parsers release-options new-release demo test test-fast lint bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -28,6 +28,9 @@ setup-all-parsers: setup-tool ## make .envs/parsers of every release whose optio
 
 release-options: setup setup-flag-live setup-all-parsers ## read the options of every release anew (half an hour)
 	.venv/bin/python -m tools.make_release_options
+
+new-release: setup-tool ## what a release of vLLM changed around the flag and its counter: make new-release VERSION=0.34.0
+	.venv/bin/python -m tools.new_release $(VERSION)
 
 demo: setup ## probe a published model, judge it, and start a real server through the tuner
 	.venv/bin/python examples/demo.py

@@ -93,6 +93,20 @@ def test_the_source_tree_of_0_19_1_is_served_with_the_flag_off(tmp_path: Path) -
 
 
 @pytest.mark.vllm
+@pytest.mark.parametrize(("torch", "expected"), [("2.14.0", "inert"), ("2.10.0", "settable")])
+def test_a_release_that_no_table_knows_is_decided_by_its_files(tmp_path: Path, torch: str, expected: str) -> None:
+    """The files of the newest release that was read, under a version of tomorrow."""
+    package = ROOT / ".envs" / "parsers" / "0.33.0" / "vllm"
+    if not package.is_dir():
+        pytest.skip("vLLM 0.33.0 does not lie in .envs; `make setup-all-parsers` fetches it")
+    files = {name: (package / name).read_text(encoding="utf-8") for name in FILES}
+    serving = built(tmp_path, "0.34.0", files, torch)
+    shown = tuner("env", "--python", serving.python, "--json", code=0).document["environment"]
+    assert (shown["flag_status"], shown["flag_source"]) == (expected, "files: vllm/config/vllm.py")
+    assert shown["flag_facts"]["form"] == "field"
+
+
+@pytest.mark.vllm
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_files_of_real_releases_are_understood(release: str) -> None:
     """Each release that can be read here says by its files what the table says of it."""

@@ -1,0 +1,208 @@
+"""What changed between two releases of vLLM around the flag, the counter, the guards and the keys of the compile cache.
+
+Both are given as folders of the package `vllm`. Files are parsed, and nothing of vLLM is run. A unit of code is a
+function, a method, the fields of a class, or an assignment of a module; comments, docstrings and layout do not count.
+"""
+
+import ast
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from rules.releases import FlagFacts
+from tools.make_compile_variables import counted_in
+from tuner.environment.flag_files import COMPILATION, read_flag_facts
+
+MAX_SOURCE = 4 * 2**20
+"""Bytes; no source file of vLLM is larger."""
+ENVS = "envs.py"
+
+Units = dict[str, str]
+"""`FILE NAME` of a unit -> its code."""
+
+
+class Topic(Struct, frozen=True):
+    """Something that the tool relies on.
+
+    Attributes:
+        name: how the report calls it.
+        words: a unit of code that holds one of these words is of the topic.
+        folders: where it is looked for; none: everywhere.
+    """
+
+    name: str
+    words: re.Pattern[str]
+    folders: tuple[str, ...] = ()
+
+
+TOPICS = (
+    Topic("flag", re.compile(r"fast_moe_cold_start")),
+    Topic(
+        "counter",
+        re.compile(
+            r"moe_layer_index|all_moe_layers|remaining_moe_layers|['\"]from_forward_context['\"]|get_layer_from_name"
+            r"|\._encode_layer_name|_select_forward|HAS_OPAQUE_TYPE"
+        ),
+    ),
+    Topic("guards", re.compile(r"guard", re.IGNORECASE), ("compilation",)),
+    Topic("keys", re.compile(r"compute_hash|compile_factors|hash_factors|cache_key"), ("compilation", "config", ENVS)),
+)
+
+
+class Change(Struct, frozen=True):
+    """A unit of code that is not the same in both releases.
+
+    Attributes:
+        unit: its file and name.
+        kind: `new`, `gone` or `changed`.
+        lines: what was taken out and put in, each line behind `-` or `+`.
+    """
+
+    unit: str
+    kind: str
+    lines: tuple[str, ...]
+
+
+class Comparison(Struct, frozen=True):
+    """Two releases side by side.
+
+    Attributes:
+        facts: what the files of the old and the new one say of the flag.
+        topics: topic -> its units that differ, by file and name.
+        units: topic -> how many units the new release has.
+        variables: names that the key of the compile cache gained and lost.
+        config_keys: keys that the compilation config gained and lost.
+    """
+
+    facts: tuple[FlagFacts, FlagFacts]
+    topics: Mapping[str, tuple[Change, ...]]
+    units: Mapping[str, int]
+    variables: tuple[tuple[str, ...], tuple[str, ...]]
+    config_keys: tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def compare(old: Path, new: Path) -> Comparison:
+    """Compare two packages.
+
+    Raises:
+        OSError: a file that both releases need is missing.
+        SyntaxError: a file is not Python as this interpreter reads it.
+        TypeError: vllm/envs.py does not have the tables of variables.
+    """
+    before, after = units_by_topic(old), units_by_topic(new)
+    return Comparison(
+        facts=(read_flag_facts(old), read_flag_facts(new)),
+        topics={topic.name: changes(before[topic.name], after[topic.name]) for topic in TOPICS},
+        units={topic.name: len(after[topic.name]) for topic in TOPICS},
+        variables=_gained_and_lost(counted_in(_text(old / ENVS)), counted_in(_text(new / ENVS))),
+        config_keys=_gained_and_lost(config_keys(_text(old / COMPILATION)), config_keys(_text(new / COMPILATION))),
+    )
+
+
+def units_by_topic(package: Path) -> dict[str, Units]:
+    """Topic -> its units of code in a package."""
+    found: dict[str, Units] = {topic.name: {} for topic in TOPICS}
+    for file in sorted(package.rglob("*.py")):
+        name, source = file.relative_to(package).as_posix(), _text(file)
+        topics = [topic for topic in TOPICS if _is_in(name, topic.folders) and topic.words.search(source)]
+        units = units_of(ast.parse(source)) if topics else {}
+        for topic in topics:
+            found[topic.name] |= {f"{name} {unit}": code for unit, code in units.items() if topic.words.search(code)}
+    return found
+
+
+def units_of(tree: ast.Module) -> Units:
+    """Name -> code of every unit of a module; of several with one name, one below the other."""
+    units: Units = {}
+    for name, node in _named(tree.body, ""):
+        code = ast.unparse(_without_docstring(node))
+        units[name] = f"{units[name]}\n{code}" if name in units else code
+    return units
+
+
+def changes(old: Units, new: Units) -> tuple[Change, ...]:
+    """The units that are not the same, by file and name."""
+    differing = []
+    for unit in sorted(old.keys() | new.keys()):
+        before, after = old.get(unit, ""), new.get(unit, "")
+        if before != after:
+            kind = "changed" if before and after else "new" if after else "gone"
+            differing.append(Change(unit, kind, tuple(_line_changes(before, after))))
+    return tuple(differing)
+
+
+def config_keys(compilation: str) -> set[str]:
+    """The fields of `CompilationConfig` that a launch may set."""
+    keys = set()
+    for node in ast.walk(ast.parse(compilation)):
+        if isinstance(node, ast.ClassDef) and node.name == "CompilationConfig":
+            keys = {name for statement in node.body for name in _settable(statement)}
+    return keys
+
+
+def _settable(statement: ast.stmt) -> Iterator[str]:
+    """The name of a field that the constructor takes."""
+    if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+        return
+    text = ast.unparse(statement)
+    if "ClassVar" not in ast.unparse(statement.annotation) and "init=False" not in text:
+        yield statement.target.id
+
+
+def _named(body: Iterable[ast.stmt], inside: str) -> Iterator[tuple[str, ast.stmt]]:
+    """The units of a module or a class, by their names."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _named(node.body, f"{inside}{node.name}.")
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield f"{inside}{node.name}", node
+        elif isinstance(node, (ast.If, ast.Try)):
+            yield from _named(_bodies(node), inside)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield f"{inside}{', '.join(map(ast.unparse, targets))}", node
+
+
+def _bodies(node: ast.If | ast.Try) -> Iterator[ast.stmt]:
+    """All statements of a branch or of an attempt, in their order."""
+    yield from node.body
+    for handler in node.handlers if isinstance(node, ast.Try) else ():
+        yield from handler.body
+    yield from node.orelse
+    yield from node.finalbody if isinstance(node, ast.Try) else ()
+
+
+def _without_docstring(node: ast.stmt) -> ast.stmt:
+    """A function without its docstring; anything else as it is."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node) is not None:
+        node.body = node.body[1:] or [ast.Pass()]
+    return node
+
+
+def _line_changes(before: str, after: str) -> Iterator[str]:
+    """The lines that were taken out and put in."""
+    for line in difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm=""):
+        if line.startswith(("+", "-")) and not line.startswith(("+++", "---")):
+            yield line
+
+
+def _is_in(file: str, folders: tuple[str, ...]) -> bool:
+    return not folders or file.partition("/")[0] in folders
+
+
+def _gained_and_lost(old: set[str], new: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(sorted(new - old)), tuple(sorted(old - new))
+
+
+def _text(file: Path) -> str:
+    """A source file, within the limit.
+
+    Raises:
+        OSError: it cannot be read, or it is larger than any source file of vLLM.
+    """
+    if file.stat().st_size > MAX_SOURCE:
+        raise OSError(f"{file} is larger than {MAX_SOURCE} bytes")
+    return file.read_text(encoding="utf-8")
