@@ -54,6 +54,11 @@ class Limit(Struct, frozen=True):
     nats: float
     by_worst: bool
 
+    @property
+    def counts(self) -> str:
+        """What is held against it: `worst` or `mean` of a distance."""
+        return "worst" if self.by_worst else "mean"
+
     def counting(self, apart: Distance) -> float:
         """The part of a distance that is held against it, in nats."""
         return apart.worst if self.by_worst else apart.mean
@@ -261,7 +266,7 @@ def _distance_reason(arm: ArmRun, distance: Distance, limit: Limit) -> Reason:
         "threshold": limit.nats,
         "layer": distance.layer,
         "prompts_apart": distance.parted,
-        "counts": "worst" if limit.by_worst else "mean",
+        "counts": limit.counts,
     }
     return Reason("arm_distance", None, fields)
 

@@ -1,6 +1,7 @@
 """Tries the arms of a launch: starts their engines, compares their answers, and looks for the setting at fault."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from msgspec import Struct, convert, to_builtins
 
 from rules.answers import Answers, distance, frozen_layers, noise, read_answers
 from rules.arms import EAGER, LAUNCH, Arm, LaunchFacts, backend_arms, first_arms, not_compiled_arms, pass_arms
-from rules.errors import TunerError
+from rules.errors import ReportError, TunerError
 from rules.ladder import judge_ladder
 from rules.ladder_finding import ArmWord, LadderFinding
 from rules.report import ArmRun, Ladder
@@ -119,6 +120,7 @@ class _Runs:
 
     def __init__(self, climb: Climb) -> None:
         self._climb = climb
+        self._order: list[str] = []
         self._runs: dict[str, ArmRun] = {}
         self._answers: dict[str, Answers] = {}
         self._failures: dict[str, TunerError] = {}
@@ -131,6 +133,7 @@ class _Runs:
         launches = {
             arm.name: arm_launch(arm, climb.launch.plan, climb.launch.arguments, seats=climb.seats) for arm in arms
         }
+        self._order += [arm.name for arm in arms]
         self._in_threads([arms[seat::seats] for seat in range(seats)], launches)
         if seats > 1:
             self._try_alone([arm for arm in arms if self._may_lack_room(arm.name)])
@@ -191,9 +194,10 @@ class _Runs:
             worker=ARM_WORKER,
         )
         variables = worker_variables(self._climb.launch.environ, plan.launch.env)
-        answers = query_engines(query, plan.subject.environment.python, lambda _control: variables, stop)
-        for arm, answer in zip(arms, answers, strict=False):
-            self._note(arm, launches[arm.name], answer)
+        engines = query_engines(query, plan.subject.environment.python, lambda _control: variables, stop)
+        with closing(engines) as answers:  # else the worker of the last answer would live on
+            for arm, answer in zip(arms, answers, strict=False):
+                self._note(arm, launches[arm.name], answer)
 
     def _note(self, arm: Arm, launch: ArmLaunch, answer: Answer | TunerError) -> None:
         try:
@@ -213,7 +217,9 @@ class _Runs:
         if isinstance(answer, TunerError):
             raise answer
         read = checked("result.json", answer, ArmAnswer)
-        answers = read_answers({"prompts": read.prompts[:MOST_ANSWERS], "inputs": read.inputs[:MOST_ANSWERS]})
+        if max(len(read.prompts), len(read.inputs)) > MOST_ANSWERS:
+            raise ReportError(f"an engine gave more than {MOST_ANSWERS} answers")
+        answers = read_answers({"prompts": read.prompts, "inputs": read.inputs})
         self._answers[arm.name] = answers
         return _run(
             arm,
@@ -265,7 +271,7 @@ class _Runs:
             worker=arm_workers_digest(),
             prefer=self._climb.prefer,
             variables=computing_variables(launch.environ),
-            arms=tuple(self._runs.values()),
+            arms=tuple(self._runs[name] for name in self._order),
         )
 
 

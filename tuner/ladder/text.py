@@ -1,12 +1,20 @@
 """A ladder as text for people. Pure."""
 
+from collections.abc import Sequence
+from textwrap import fill
+
+from rules.ladder import Limit, limits
 from rules.ladder_finding import LadderFinding
-from rules.reason import Reason
+from rules.reason import sentences
 from rules.report import ArmRun, Ladder
 from tuner.launch.plan import Plan
 from tuner.launch.text import command_line
-from tuner.text import columns, line, lines
+from tuner.text import LABEL, columns, line
 
+WIDTH = 80
+"""Columns of a terminal."""
+LONGEST_NAME, ENDING = 28, 9
+"""Characters of an arm's name in the table, and those of its end if it is longer."""
 HEAD = ("arm", "answers", "nats", "limit", "start s", "step ms", "MiB")
 
 
@@ -19,14 +27,30 @@ def ladder_text(plan: Plan, ladder: Ladder, finding: LadderFinding) -> str:
         [
             line("model", f"{model.name} ({model.architecture})"),
             line("serving", f"vLLM {environment.vllm}, torch {environment.torch}, {device}"),
-            lines("launch", plan.decision.engine_reasons or finding.reasons),
-            *([lines("not right", faults)] if faults else []),
-            *([lines("changed", differences)] if (differences := assumptions(ladder)) else []),
+            *_paragraphs("launch", sentences(plan.decision.engine_reasons or finding.reasons)),
+            *_paragraphs("not right", faults),
+            *_paragraphs("less sharp", _blunt(finding)),
+            *_paragraphs("changed", assumptions(ladder)),
             line("write", command_line(["vllm", "serve", *plan.launch.args], plan.launch.env)),
             "",
             arms_table(ladder, finding),
         ]
     )
+
+
+def _paragraphs(label: str, texts: Sequence[str]) -> list[str]:
+    """Texts under one label, each folded to the width of a terminal; empty if there are no texts."""
+    labels = [label, *[""] * (len(texts) - 1)]
+    return [
+        fill(line(name, text), WIDTH, subsequent_indent=" " * LABEL, break_on_hyphens=False)
+        for name, text in zip(labels, texts, strict=False)
+    ]
+
+
+def _blunt(finding: LadderFinding) -> list[str]:
+    """Why compiling was judged less sharply than usual, each once."""
+    reasons = [why for name, why in finding.arm_reasons.items() if finding.arms[name] == "right"]
+    return list(dict.fromkeys(str(why) for why in reasons if why.code == "not_in_float32"))
 
 
 def _is_at_fault(name: str, finding: LadderFinding) -> bool:
@@ -41,38 +65,28 @@ def assumptions(ladder: Ladder) -> list[str]:
 
 def arms_table(ladder: Ladder, finding: LadderFinding) -> str:
     """One line for each arm, in the order in which they were tried."""
-    return columns([HEAD, *(_row(arm, finding) for arm in ladder.arms)])
+    held = limits(ladder)
+    return columns([HEAD, *(_row(arm, finding, held.get(arm.name)) for arm in ladder.arms)])
 
 
-def _row(arm: ArmRun, finding: LadderFinding) -> tuple[str, ...]:
-    why = finding.arm_reasons.get(arm.name)
+def _row(arm: ArmRun, finding: LadderFinding, limit: Limit | None) -> tuple[str, ...]:
     word = finding.arms[arm.name].replace("_", " ") if arm.name in finding.arms else ""
     return (
-        arm.name,
+        _short(arm.name),
         word,
-        _number(_counting(arm, why), 4),
-        _number(_threshold(why), 2),
+        _number(limit.counting(arm.distance) if limit and arm.distance else None, 4),
+        _number(limit.nats if limit else None, 2),
         _number(arm.seconds.get("ready"), 1),
         _number(_thousandfold(arm.seconds.get("step")), 2),
         _number(arm.cache / 2**20 if arm.cache else None, 0),
     )
 
 
-def _counting(arm: ArmRun, why: Reason | None) -> float | None:
-    """The distance that is held against the threshold."""
-    if arm.distance is None:
-        return None
-    by_mean = why is not None and why.fields.get("counts") == "mean"
-    return arm.distance.mean if by_mean else arm.distance.worst
-
-
-def _threshold(why: Reason | None) -> float | None:
-    while why is not None:
-        threshold = why.fields.get("threshold")
-        if isinstance(threshold, float | int):
-            return float(threshold)
-        why = why.because
-    return None
+def _short(name: str) -> str:
+    """The name of an arm, without its middle if it is long: names differ at both ends."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - ENDING - 1]}…{name[-ENDING:]}"
 
 
 def _thousandfold(value: float | None) -> float | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from rules.ladder import Limit, limits
 from rules.ladder_finding import LadderFinding
 from rules.reason import parts
 from rules.report import ArmRun, Ladder
@@ -11,6 +12,7 @@ from rules.report import ArmRun, Ladder
 
 def ladder_part(ladder: Ladder, finding: LadderFinding) -> dict[str, Any]:
     """For the document: what the launch is, what to write into it, and each arm with its word and why."""
+    held = limits(ladder)
     return {
         "key": ladder.key,
         "word": str(finding.word),
@@ -23,11 +25,17 @@ def ladder_part(ladder: Ladder, finding: LadderFinding) -> dict[str, Any]:
         "gpu": ladder.gpu or None,
         "made_at": ladder.made_at,
         "prefer": ladder.prefer or None,
-        "arms": [_arm_part(arm, finding) for arm in ladder.arms],
+        "arms": [_arm_part(arm, finding, held.get(arm.name)) for arm in ladder.arms],
     }
 
 
-def _arm_part(arm: ArmRun, finding: LadderFinding) -> dict[str, Any]:
+def _arm_part(arm: ArmRun, finding: LadderFinding, limit: Limit | None) -> dict[str, Any]:
     fields: dict[str, Any] = to_builtins(arm)
     word, why = finding.arms.get(arm.name), finding.arm_reasons.get(arm.name)
-    return {**fields, "word": None if word is None else str(word), "reason": why.part() if why else None}
+    return {
+        **fields,
+        "word": None if word is None else str(word),
+        "reason": why.part() if why else None,
+        "limit": limit.nats if limit else None,
+        "counts": limit.counts if limit else None,
+    }
