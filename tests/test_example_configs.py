@@ -71,6 +71,7 @@ def test_the_source_allows_the_config_to_be_here(name: str) -> None:
     assert re.fullmatch(r"[0-9a-f]{40}", source["commit"])
     assert source["path"].endswith(".json")
     assert source["licence"] in LICENCES
+    assert source["licence_file"]
 
 
 @every_config
