@@ -94,6 +94,9 @@ def test_a_server_that_keeps_a_written_true_is_confirmed(settable: Bench) -> Non
         "model": "same",
         "flag": "same",
         "mode": "same",
+        "graphs": "reported",
+        "passes": "reported",
+        "backend": "reported",
         "cache": "reported",
         "speculative": "same",
     }

@@ -82,6 +82,9 @@ def test_without_a_decision_the_log_is_reported() -> None:
         "model": "/srv/flag-live",
         "flag": "true",
         "mode": "NONE (0)",
+        "graphs": "NONE",
+        "passes": "2 on",
+        "backend": "not said",
         "cache": "unused",
         "speculative": "none",
     }

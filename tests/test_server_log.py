@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,19 +33,60 @@ def engine_line(lines: list[str]) -> int:
     return next(index for index, line in enumerate(lines) if ENGINE in line)
 
 
+EAGER = {
+    "mode": 0,
+    "speculative": NoDraft.NONE,
+    "graphs": "NONE",
+}
+FUSED = {"fuse_norm_quant", "fuse_act_quant"}
+OLD_PASSES = {
+    "fuse_norm_quant",
+    "fuse_act_quant",
+    "fuse_attn_quant",
+    "enable_sp",
+    "fuse_gemm_comms",
+    "fuse_allreduce_rms",
+}
+NEW_PASSES = OLD_PASSES - {"enable_sp", "fuse_gemm_comms"} | {
+    "enable_qk_norm_rope_fusion",
+    "fuse_rope_kvcache_cat_mla",
+    "fuse_act_padding",
+    "fuse_qk_norm_rope_kvcache",
+}
+
+
+def old(flag: FlagValue, **changes: Any) -> EngineConfig:
+    """Of an eager server of 0.19.1, which does not print the MoE backend."""
+    passes = {name: name in FUSED for name in OLD_PASSES}
+    return EngineConfig("0.19.1", OLD, flag=flag, passes=passes, **{**EAGER, **changes})
+
+
+def new() -> EngineConfig:
+    """Of an eager server of 0.32.0."""
+    passes = {name: name in FUSED for name in NEW_PASSES}
+    return EngineConfig("0.32.0", NEW, flag=FlagValue.OFF, passes=passes, moe_backend="auto", **EAGER)
+
+
+def on_gpu() -> EngineConfig:
+    """Of a compiled server of 0.26.0 on a GPU."""
+    compiled = {"mode": 3, "speculative": NoDraft.NONE, "graphs": "FULL_AND_PIECEWISE", "moe_backend": "auto"}
+    passes = dict.fromkeys(OLD_PASSES | NEW_PASSES, False)
+    return EngineConfig("0.26.0", GPU, flag=FlagValue.ON, passes=passes, **compiled)
+
+
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        ("0.19.1-true", EngineConfig("0.19.1", OLD, flag=FlagValue.ON, mode=0, speculative=NoDraft.NONE)),
-        ("0.19.1-false-colour", EngineConfig("0.19.1", OLD, flag=FlagValue.OFF, mode=0, speculative=NoDraft.NONE)),
-        ("0.32.0-true", EngineConfig("0.32.0", NEW, flag=FlagValue.OFF, mode=0, speculative=NoDraft.NONE)),
-        ("0.32.0-json", EngineConfig("0.32.0", NEW, flag=FlagValue.OFF, mode=0, speculative=NoDraft.NONE)),
-        ("0.26.0-compiled", EngineConfig("0.26.0", GPU, flag=FlagValue.ON, mode=3, speculative=NoDraft.NONE)),
-        ("0.26.0-loaded", EngineConfig("0.26.0", GPU, flag=FlagValue.ON, mode=3, speculative=NoDraft.NONE)),
+        ("0.19.1-true", old(FlagValue.ON)),
+        ("0.19.1-false-colour", old(FlagValue.OFF)),
+        ("0.32.0-true", new()),
+        ("0.32.0-json", new()),
+        ("0.26.0-compiled", on_gpu()),
+        ("0.26.0-loaded", on_gpu()),
     ],
 )
 def test_a_real_log_says_what_the_engine_runs_with(name: str, config: EngineConfig) -> None:
-    """Version, model, flag, mode and draft are those of the launch, with the line that says so."""
+    """All that is read of the line is as the launch says, with the number of the line."""
     lines = lines_of(name)
     log = read(lines)
 
@@ -71,7 +113,7 @@ def test_an_engine_that_fails_is_not_ready() -> None:
     log = read(lines_of("0.19.1-ngram-failed"))
 
     assert [engine.ready for engine in log.engines] == [None]
-    assert log.engines[0].config == EngineConfig("0.19.1", OLD, flag=FlagValue.OFF, mode=0, speculative=NGRAM)
+    assert log.engines[0].config == old(FlagValue.OFF, speculative=NGRAM)
     assert log.starts[0].failed is not None
 
 

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from rules.decide import MODE_NONE
-from rules.releases import FlagStatus, public_version
-from tuner.confirm.expected import Written, draft_text
+from rules.releases import FlagStatus, named_release, public_version
+from tuner.confirm.expected import Written, draft_text, switches_text
 from tuner.confirm.flag_cause import FlagCause, cause_text, flag_cause
 from tuner.confirm.outcome import Alarm, Confirmation, Fact, FactResult
 from tuner.launch.cache_root import PROOFS, name_of_proof
@@ -21,6 +21,11 @@ from tuner.server_log.log import MAX_FOLDERS, CacheUse, Engine, ServerLog, Stand
 UNSAID = "not said"
 _KEPT_METHODS = {"ngram", "suffix", "eagle", "eagle3"}
 """Methods that vLLM never renames (vllm/config/speculative.py; read in 0.19.1 and 0.32.0)."""
+
+_DEFAULT_PASSES = {"eliminate_noops": True, "enable_qk_norm_rope_fusion": False}
+"""Compiler passes with a default of their own, which vLLM prints only where they differ from it (`PassConfig` in
+vllm/config/compilation.py, 0.17.0 to 0.33.0; the second one to 0.21.0). Others have none and are always printed, where
+the release has them and resolves them."""
 
 _WEIGHT = (FactResult.SAME, FactResult.REPORTED, FactResult.NOT_SAID, FactResult.DIFFERS)
 """Of several engines the last of these counts."""
@@ -206,22 +211,93 @@ def _is_guess(written: Written) -> bool:
     return written.status is FlagStatus.UNKNOWN and written.flag is None and not proved
 
 
+def _graphs(written: Written | None, _: Start, engine: Engine) -> _Answer:
+    """The CUDA graph mode. What the user asked for may be lowered by vLLM; what a decision wrote was tried as such."""
+    graphs = engine.config.graphs
+    asked = written.graphs if written else None
+    if graphs is None:
+        return _unsaid(written if asked else None)
+    if asked is None:
+        return _Answer(graphs, FactResult.REPORTED, engine.line)
+    if graphs == asked:
+        return _Answer(graphs, FactResult.SAME, engine.line)
+    if written is not None and written.setting.graphs is not None:
+        return _Answer(graphs, FactResult.DIFFERS, engine.line)
+    return _Answer(graphs, FactResult.REPORTED, engine.line, f"the launch asks for {asked}, which vLLM may lower")
+
+
+def _passes(written: Written | None, _: Start, engine: Engine) -> _Answer:
+    """The compiler passes that the decision switched; without any, how many are on."""
+    printed = engine.config.passes
+    switched = written.setting.passes if written else {}
+    if printed is None:
+        return _unsaid(written if switched else None)
+    if not switched:
+        return _Answer(f"{sum(printed.values())} on", FactResult.REPORTED, engine.line)
+    effective = {name: is_on for name in switched if (is_on := _pass_is_on(name, engine)) is not None}
+    if any(effective[name] != switched[name] for name in effective):
+        return _Answer(switches_text(effective), FactResult.DIFFERS, engine.line)
+    if len(effective) < len(switched):
+        return _unsaid(written, "vLLM prints no pass that has the default of its class")
+    return _Answer(switches_text(effective), FactResult.SAME, engine.line)
+
+
+def _pass_is_on(name: str, engine: Engine) -> bool | None:
+    """Whether a compiler pass is on; None if the line does not tell."""
+    is_on = (engine.config.passes or {}).get(name)
+    version = named_release(engine.config.vllm)
+    if is_on is None and version is not None and version.release >= (0, 17):
+        return _DEFAULT_PASSES.get(name)
+    return is_on
+
+
+def _backend(written: Written | None, _: Start, engine: Engine) -> _Answer:
+    backend = engine.config.moe_backend
+    chosen = written.setting.backend if written else None
+    if backend is None:
+        return _unsaid(written if chosen else None, "releases before 0.20 do not print it" if chosen else "")
+    if chosen is None:
+        return _Answer(backend, FactResult.REPORTED, engine.line)
+    return _Answer(backend, _same_or_not(backend == chosen), engine.line)
+
+
 def _alarm(log: ServerLog, written: Written) -> Alarm:
     """What is wrong with the servers that answer now: those that are ready and not known to have ended."""
     alarms = {
-        _alarm_of(written, start, engine)
+        alarm
         for start in log.starts
         for engine in start.engines
         if engine.ready is not None and not start.has_ended and start.standing is not Standing.MAYBE_OVER
+        for alarm in _alarms_of(written, start, engine)
     }
-    return next((alarm for alarm in (Alarm.WRONG, Alarm.UNPROVED) if alarm in alarms), Alarm.NONE)
+    order = (Alarm.WRONG, Alarm.WRONG_SETTING, Alarm.UNPROVED)
+    return next((alarm for alarm in order if alarm in alarms), Alarm.NONE)
 
 
-def _alarm_of(written: Written, start: Start, engine: Engine) -> Alarm:
-    """What is wrong with one engine; a verdict says nothing of another model or release."""
+def _alarms_of(written: Written, start: Start, engine: Engine) -> Iterator[Alarm]:
+    """What is wrong with one engine; a decision says nothing of another model or release."""
     looks = (_model(written, start, engine), _vllm(written, start, engine))
-    if any(answer.outcome is not FactResult.SAME for answer in looks):
+    if all(answer.outcome is FactResult.SAME for answer in looks):
+        yield _flag_alarm(written, engine)
+        yield _setting_alarm(written, start, engine)
+
+
+def _setting_alarm(written: Written, start: Start, engine: Engine) -> Alarm:
+    """Whether an engine runs settings that were found to answer wrongly.
+
+    It does not if it is eager, or if it has a graph mode that was found right.
+    """
+    setting, config = written.setting, engine.config
+    is_eager = config.mode == MODE_NONE and config.graphs == "NONE"
+    if not setting.is_wrong or is_eager or config.graphs in setting.right_graphs:
         return Alarm.NONE
+    answers = [look(written, start, engine) for look in (_mode, _graphs, _passes, _backend)]
+    departs = any(answer.outcome is FactResult.DIFFERS for answer in answers)
+    return Alarm.WRONG_SETTING if departs or not setting.is_written else Alarm.NONE
+
+
+def _flag_alarm(written: Written, engine: Engine) -> Alarm:
+    """What the flag does wrongly in one engine."""
     is_unsafe = written.verdict is not None and written.verdict.unsafe
     if written.status is FlagStatus.ALWAYS_ON:
         return Alarm.WRONG if is_unsafe else Alarm.NONE
@@ -372,6 +448,9 @@ _LOOKS: dict[str, _Look] = {
     "model": _model,
     "flag": _flag,
     "mode": _mode,
+    "graphs": _graphs,
+    "passes": _passes,
+    "backend": _backend,
     "cache": _cache,
     "speculative": _speculative,
 }

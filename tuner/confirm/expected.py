@@ -3,11 +3,13 @@
 Pure but for a `--config` file that the launch's own arguments name.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from rules.arms import BACKEND_OPTION, GRAPHS_KEY, PASSES_KEY
 from rules.decide import FLAG_KEY, MODE_KEY, MODE_NONE, Refusal
+from rules.ladder_finding import ArmWord
 from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.arguments.serve_arguments import parse
@@ -18,8 +20,40 @@ from tuner.server_log.engine_line import mode_name, mode_number
 
 CACHE_DIR = "cache_dir"
 NOTHING = "nothing"
+_GRAPHS = {"0": "NONE", "1": "PIECEWISE", "2": "FULL"}
+"""The numbers of `CUDAGraphMode` (vllm/config/compilation.py, 0.14.1 to 0.33.0)."""
 _FALSE = {"false", "0", "no", "off", "f", "n"}
 """Words that vLLM reads as false (pydantic, all releases)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a decision wrote because of the arms of the launch, and what these showed.
+
+    Attributes:
+        graphs: the CUDA graph mode that it wrote.
+        passes: the compiler passes that it switched.
+        backend: the MoE backend that it chose.
+        options: all options that it added.
+        is_wrong: without what was written, or if nothing was, the launch answers wrongly.
+        right_graphs: CUDA graph modes with which alone the launch was found to answer rightly.
+    """
+
+    graphs: str | None = None
+    passes: Mapping[str, bool] = field(default_factory=dict)
+    backend: str | None = None
+    options: tuple[str, ...] = ()
+    is_wrong: bool = False
+    right_graphs: frozenset[str] = frozenset()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether anything was written."""
+        return bool(self.graphs or self.passes or self.options)
+
+
+NO_SETTING = Setting()
+"""That of a launch whose arms were not tried."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +73,8 @@ class Written:
         speculative: the speculative config; None: the launch has none.
         cache_root: VLLM_CACHE_ROOT.
         cache_dir: `compilation_config.cache_dir`.
+        setting: what the arms of the launch asked for, and what they showed.
+        graphs: the CUDA graph mode of the launch, whoever set it.
     """
 
     vllm: str
@@ -53,6 +89,8 @@ class Written:
     speculative: Mapping[str, Any] | None
     cache_root: str | None
     cache_dir: str | None
+    setting: Setting = NO_SETTING
+    graphs: str | None = None
 
     def expected_modes(self) -> set[int]:
         """The compile modes that fit what was written; empty if nothing was written.
@@ -75,6 +113,9 @@ class Written:
             "model": self.model,
             "flag": unset if self.flag is None else str(self.flag).lower(),
             "mode": " and ".join([*modes, *filter(None, [self.eager])]) or NOTHING,
+            "graphs": self.graphs or NOTHING,
+            "passes": switches_text(self.setting.passes) or NOTHING,
+            "backend": self.setting.backend or NOTHING,
             "speculative": "none" if draft is None else draft_text(*(draft.get(key) for key in keys)),
             "cache": self.cache_dir or self.cache_root or NOTHING,
         }
@@ -113,7 +154,48 @@ def _written(decision: Mapping[str, Any]) -> Written:
         speculative=serving.speculative,
         cache_root=_optional(launch["env"].get(CACHE_ROOT)),
         cache_dir=_optional(config.get(CACHE_DIR)),
+        setting=_setting(launch.get("written"), decision.get("ladder")),
+        graphs=graphs_name(config.get(GRAPHS_KEY)),
     )
+
+
+def _setting(written: Mapping[str, Any] | None, ladder: Mapping[str, Any] | None) -> Setting:
+    """The parts that a document of an earlier release lacks say nothing."""
+    config, options = (written["compilation_config"], written["options"]) if written else ({}, [])
+    arms = ladder["arms"] if ladder else []
+    return Setting(
+        graphs=graphs_name(config.get(GRAPHS_KEY)),
+        passes={str(name): bool(value) for name, value in config.get(PASSES_KEY, {}).items()},
+        backend=_backend(options),
+        options=tuple(map(str, options)),
+        is_wrong=ladder is not None and ladder["word"] == ArmWord.WRONG,
+        right_graphs=frozenset(filter(None, map(_right_graphs, arms))),
+    )
+
+
+def _backend(options: Sequence[str]) -> str | None:
+    """The MoE backend among options, as vLLM spells it."""
+    if BACKEND_OPTION not in options:
+        return None
+    return _text(options[options.index(BACKEND_OPTION) + 1]).lower().replace("-", "_")
+
+
+def _right_graphs(arm: Mapping[str, Any]) -> str | None:
+    """The CUDA graph mode of an arm that sets nothing else and answers rightly."""
+    if arm["word"] != ArmWord.RIGHT or arm["options"] or set(arm["config"]) != {GRAPHS_KEY}:
+        return None
+    return graphs_name(arm["config"][GRAPHS_KEY])
+
+
+def graphs_name(value: object) -> str | None:
+    """The name of a CUDA graph mode that is given by name or number, as vLLM takes both."""
+    text = str(value).strip().upper()
+    return None if value is None else _GRAPHS.get(text, text)
+
+
+def switches_text(passes: Mapping[str, bool]) -> str:
+    """Compiler passes for people, as `fuse_norm_quant=false`."""
+    return ", ".join(f"{name}={str(is_on).lower()}" for name, is_on in passes.items())
 
 
 def draft_text(method: object, model: object, tokens: object) -> str:

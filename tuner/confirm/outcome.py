@@ -61,6 +61,8 @@ class Alarm(StrEnum):
     NONE = "none"
     WRONG = "wrong_experts"
     """The flag is on, and the verdict says that it makes the server run wrong experts."""
+    WRONG_SETTING = "wrong_setting"
+    """It runs without the setting with which alone its answers are right, or its own settings were found wrong."""
     UNPROVED = "perhaps_wrong_experts"
     """The flag is on against the decision, and nothing proves that it is safe there."""
 

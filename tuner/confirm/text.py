@@ -29,6 +29,7 @@ _SENTENCES = {
 _ALARMS = {
     Alarm.NONE: "",
     Alarm.WRONG: "This server is answering now, and it runs wrong experts: stop it.",
+    Alarm.WRONG_SETTING: "This server is answering now, and its settings were found wrong: stop it.",
     Alarm.UNPROVED: "This server is answering now, and nothing proves that it runs the right experts.",
 }
 _DOUBTS = {FactResult.DIFFERS, FactResult.NOT_SAID}

@@ -24,6 +24,10 @@ _PAIR = re.compile(r"(['\"])([^'\"]*)\1\s*:\s*(.*)", re.DOTALL)
 _MODE = re.compile(r"<CompilationMode\.(\w{1,99}): (\d)>|(\d)")
 _MODES = {0: "NONE", 1: "STOCK_TORCH_COMPILE", 2: "DYNAMO_TRACE_ONCE", 3: "VLLM_COMPILE"}
 """`CompilationMode` (vllm/config/compilation.py, 0.14.1 to 0.33.0)."""
+_GRAPHS = re.compile(r"<CUDAGraphMode\.(\w{1,99}): (?:\d|\(\d, \d\))>")
+"""As printed by 0.19.1, 0.26.0 and 0.32.0; the class is the same in 0.14.1 to 0.33.0 (vllm/config/compilation.py)."""
+_KERNELS = "KernelConfig("
+"""0.20.0 to 0.33.0 print it behind all else (`VllmConfig.__str__`, vllm/config/vllm.py); earlier releases do not."""
 _SPECULATIVE = re.compile(r"SpeculativeConfig\(method=(.{1,200}?), model=(.{1,4096}), num_spec_tokens=(\d{1,9}|None)\)")
 
 
@@ -72,6 +76,10 @@ class EngineConfig:
         flag: the value of `fast_moe_cold_start`.
         mode: the compile mode's number.
         speculative: speculative decoding.
+        graphs: the name of the CUDA graph mode. vLLM may lower it afterwards, and never raises it.
+        passes: compiler passes that are switches, and whether they are on. A pass that has the default of its class is
+            not printed (`CompilationConfig.__repr__`, 0.14.1 to 0.33.0).
+        moe_backend: the MoE backend that is asked for.
     """
 
     vllm: str | None = None
@@ -79,6 +87,9 @@ class EngineConfig:
     flag: FlagValue = FlagValue.UNSAID
     mode: int | None = None
     speculative: Speculative | NoDraft = NoDraft.UNSAID
+    graphs: str | None = None
+    passes: Mapping[str, bool] | None = None
+    moe_backend: str | None = None
 
 
 def engine_config(text: str) -> EngineConfig:
@@ -94,6 +105,9 @@ def engine_config(text: str) -> EngineConfig:
         flag=_flag(compilation),
         mode=_mode(compilation),
         speculative=_speculative(fields.get("speculative_config")),
+        graphs=_graphs(compilation),
+        passes=_passes(compilation),
+        moe_backend=_moe_backend(fields.get("kernel_config")),
     )
 
 
@@ -198,6 +212,24 @@ def _flag(compilation: Mapping[str, str | None] | None) -> FlagValue:
 def _mode(compilation: Mapping[str, str | None] | None) -> int | None:
     match = _MODE.fullmatch((compilation or {}).get(MODE_KEY) or "")
     return int(match[2] or match[3]) if match else None
+
+
+def _graphs(compilation: Mapping[str, str | None] | None) -> str | None:
+    match = _GRAPHS.fullmatch((compilation or {}).get("cudagraph_mode") or "")
+    return match[1] if match else None
+
+
+def _passes(compilation: Mapping[str, str | None] | None) -> dict[str, bool] | None:
+    passes = _dictionary((compilation or {}).get("pass_config"))
+    if passes is None:
+        return None
+    return {name: value == "True" for name, value in passes.items() if value in {"True", "False"}}
+
+
+def _moe_backend(kernels: str | None) -> str | None:
+    if kernels is None or not kernels.startswith(_KERNELS) or kernels[-1] != ")":
+        return None
+    return _text(_fields(f"{kernels[len(_KERNELS) : -1]},").get("moe_backend"))
 
 
 def _speculative(text: str | None) -> Speculative | NoDraft:
