@@ -60,7 +60,7 @@ class Arm(Struct, frozen=True):
         name: its name.
         kind: what it differs in from the arm that it is compared with.
         against: the name of that arm; empty for the root.
-        also: the name of an arm that must not be wrong. If it did not run, this is said. Empty without one.
+        also: the name of an arm that must not be wrong; empty without one.
         config: what it sets in the compilation config.
         options: the arguments that it adds.
         is_setting: whether a launch may be written like this; other arms only serve to judge.
@@ -104,7 +104,7 @@ def first_arms(launch: LaunchFacts) -> list[Arm]:
     if launch.eager:
         flags = (Kind.GRAPHS, BELOW_NOT_COMPILED) if launch.graphs else (Kind.NOISE, EAGER)
         return [*arms, *_uncompiled_arms(launch), *_flag_arms(launch, *flags, "")]
-    also = COMPILED_FLOAT32
+    also = COMPILED_FLOAT32 if launch.float32 else ""
     if launch.float32:
         arms += [
             Arm(EAGER_FLOAT32, Kind.ROOT, options=(*eager, *FLOAT32)),
@@ -164,8 +164,8 @@ def pass_arms(passes: Sequence[str], launch: LaunchFacts) -> list[Arm]:
     for name in passes:
         off = {PASSES_KEY: {name: False}}
         without = {**off, **_without_graphs(launch)}
-        also = f"{pass_arm(name)}_float32"
-        if launch.float32:
+        also = f"{pass_arm(name)}_float32" if launch.float32 else ""
+        if also:
             arms.append(Arm(also, Kind.FLOAT32, EAGER_FLOAT32, config=without, options=FLOAT32))
         if launch.graphs:
             compiled = f"{pass_arm(name)}_compiled"
@@ -200,10 +200,11 @@ def backend_arms(backends: Sequence[str], launch: LaunchFacts) -> list[Arm]:
     """
     arms = []
     without = _without_graphs(launch)
+    also = COMPILED_FLOAT32 if launch.float32 and not launch.eager else ""
     for name in backends:
         option = (BACKEND_OPTION, name)
         eager, compiled = f"backend_{name}_eager", f"backend_{name}_compiled"
         arms.append(Arm(eager, Kind.BACKEND, EAGER, options=(*option, EAGER_OPTION)))
-        arms.append(Arm(compiled, Kind.COMPILE, eager, COMPILED_FLOAT32, config=without, options=option))
+        arms.append(Arm(compiled, Kind.COMPILE, eager, also, config=without, options=option))
         arms.append(Arm(f"backend_{name}", Kind.GRAPHS, compiled, options=option, is_setting=True))
     return arms

@@ -9,7 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rules.arms import AGAIN, EAGER, FLAG_ON, LAUNCH, ROOTS, WITHOUT_COMPILING, Kind
+from rules.arms import (
+    AGAIN,
+    COMPILED_FLOAT32,
+    EAGER,
+    FLAG_ON,
+    LAUNCH,
+    MODE_KEY,
+    ROOTS,
+    WITHOUT_COMPILING,
+    Kind,
+)
 from rules.ladder_finding import ArmWord, LadderFinding, Remedy
 from rules.reason import FieldValue, Reason, reason
 from rules.report import ArmRun, Distance, Ladder
@@ -211,7 +221,9 @@ class _Judge:
         if below is not ArmWord.RIGHT:
             return ArmWord.UNKNOWN, reason("as_unknown_as", _cause(why_below), arm=arm.against)
         if not arm.also:
-            return ArmWord.RIGHT, why
+            return ArmWord.RIGHT, BLUNT if _compiles(arm) else why
+        if arm.also not in self._arms:
+            return ArmWord.UNKNOWN, reason("arm_missing", arm=arm.also)
         word, why_also = self.word(arm.also)
         if word is ArmWord.WRONG:
             return ArmWord.WRONG, reason("wrong_in_float32", _cause(why_also, IN_FLOAT32))
@@ -234,6 +246,15 @@ class _Judge:
     def _eager_noise(self) -> float:
         eager = self._arms.get(EAGER)
         return _nats(eager.noise) if eager else 0.0
+
+
+BLUNT = reason("not_in_float32", reason("arm_missing", arm=COMPILED_FLOAT32))
+"""What is said of compiling where the weights have kernels for one dtype only."""
+
+
+def _compiles(arm: ArmRun) -> bool:
+    """Whether an arm is compared with one that is not compiled, and is compiled itself."""
+    return _kind(arm) is Kind.COMPILE and arm.config.get(MODE_KEY) != 0
 
 
 def _kind(arm: ArmRun) -> Kind | None:

@@ -1,7 +1,7 @@
 """report -> judge: any report is judged or refused, and no loss makes a verdict safe.
 
 Of an order that lost its end, or is in another order, the judge alone cannot always tell: a wrong pass may look like
-any short one. There the store's checksum decides, and `fuzz_row` asks for it.
+any short one. There the store's checksum decides, and `fuzz_row` asks for it. The same holds for the arms of the flag.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path as File
 from typing import Any
 
 from hypothesis import strategies as st
+from ladder_samples import ALL_FACTS, ON_GPU, WITH_FLAG, distance, failed, ladder
 from reports import NOT_COMPILED, compiled, failure, layers, proof, report, whole
 
 from fuzz.limit import limited
@@ -18,6 +19,7 @@ from fuzz.mutate import Draw, Path, Places, by_depth, drop, mutated, on_place, p
 from fuzz.sentence import require_sentence
 from rules.errors import ReportError
 from rules.judge import judge
+from rules.ladder_finding import ArmWord
 from rules.report import parse_report
 from rules.verdict import Verdict, Word
 
@@ -28,14 +30,19 @@ A, B, C = layers(3)
 
 @dataclass(frozen=True)
 class Reported:
-    """A report, what is judged of it, and where everything in it stands."""
+    """A report, what is judged of it, and where everything in it stands.
+
+    `launches`: the keys of the launches that their arms show as right.
+    """
 
     report: dict[str, Any]
     word: Word
+    launches: frozenset[str]
     places: Places
     fields: Places
     orders: Places
     entries: Places
+    arms: Places
 
 
 def by_hand() -> list[dict[str, Any]]:
@@ -59,7 +66,29 @@ def by_hand() -> list[dict[str, Any]]:
         report(observation_method="counted"),
         report(observation_method="hook"),
         report(registered=[], declares_experts=True),
+        *(report(ladders=[ladder(facts)]) for facts in ALL_FACTS),
+        *(report(ladders=[ladder(ON_GPU, changes)]) for changes in NOT_RIGHT),
+        report(ladders=[ladder(WITH_FLAG, {"flag_on": APART})]),
     ]
+
+
+APART: dict[str, Any] = {"distance": distance(0.9)}
+NOT_RIGHT: list[dict[str, dict[str, Any]]] = [
+    {"as_launched": APART},
+    {"as_launched": failed()},
+    {"as_launched": {"frozen": ["layers.1"]}},
+    {"as_launched": {"broken": True}},
+    {"as_launched": {"noise": distance(0.5)}},
+    {"as_launched": {"distance": None}},
+    {"compiled": APART},
+    {"compiled": failed()},
+    {"compiled_again": {"distance": distance(0.05)}},
+    {"compiled_float32": APART},
+    {"eager_again": APART},
+    {"eager": {"noise": distance(0.5)}},
+    {"eager": {"engine": {"mode": "VLLM_COMPILE", "cudagraph_mode": "NONE"}}},
+]
+"""What keeps the launch of a ladder from being right, each for one reason alone."""
 
 
 def ground(_: File) -> list[Reported]:
@@ -84,53 +113,70 @@ def _catalogued() -> list[dict[str, Any]]:
 
 def _reported(data: dict[str, Any]) -> Reported:
     places = tuple(paths(data))
-    orders = tuple(place for place in places if len(place) > 1 and place[-2] in {"passes", "eager", "compiled"})
+    orders = tuple(
+        place
+        for place in places
+        if len(place) > 1 and place[-2] in {"passes", "eager", "compiled"} and place[0] != "ladders"
+    )
     entries = tuple(
         place for place in places if len(place) == 2 and place[0] == "scenarios"
     )  # of those, all are planned
+    arms = tuple(place for place in places if len(place) == 4 and place[0] == "ladders" and place[2] == "arms")
     fields = tuple(place for place in places if place and isinstance(place[-1], str))
-    groups = [by_depth(group) for group in (places, fields, orders, entries)]
-    return Reported(data, judge(parse_report(data)).word, *groups)
+    groups = [by_depth(group) for group in (places, fields, orders, entries, arms)]
+    verdict = judge(parse_report(data))
+    return Reported(data, verdict.word, right_launches(verdict), *groups)
+
+
+def right_launches(verdict: Verdict) -> frozenset[str]:
+    """The keys of the launches that their arms show as right."""
+    return frozenset(key for key, finding in verdict.ladders.items() if finding.word is ArmWord.RIGHT)
 
 
 def case(draw: Draw, known: list[Reported]) -> str:
     """Damage one report in any way, or take something from it."""
     chosen = draw(st.sampled_from(known))
     with limited():
-        way = draw(st.sampled_from(["damage", "field", "scenario", "order"]))
+        way = draw(st.sampled_from(["damage", "field", "scenario", "order", "arm"]))
         if way == "damage":
-            return "damaged: " + judged(mutated(draw, chosen.report, chosen.places))
+            found = judged(mutated(draw, chosen.report, chosen.places))
+            return "damaged: " + ("refused" if found is None else str(found.word))
         return "weakened: " + weakened(draw, chosen, way)
 
 
-def judged(data: Any) -> str:
-    """Judge a report of any shape."""
+def judged(data: Any) -> Verdict | None:
+    """Judge a report of any shape; None if it is refused."""
     try:
         found = judge(parse_report(data))
     except ReportError as error:
         require_sentence(error)
-        return "refused"
+        return None
     assert Verdict.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert (found.witness is not None) == found.word.unsafe
     assert found.reasons
-    return str(found.word)
+    assert all(finding.arms.keys() == finding.arm_reasons.keys() for finding in found.ladders.values())
+    return found
 
 
 Loss = tuple[Callable[[Reported], Places], Callable[[Draw, Any, Path], None]]
 LOSSES: dict[str, list[Loss]] = {
     "field": [(lambda known: known.fields, on_place(drop))],
     "scenario": [(lambda known: known.entries, on_place(drop))],
+    "arm": [(lambda known: known.arms, on_place(drop))],
     "order": [(lambda known: known.orders, on_place(shorten)), (lambda known: known.orders, on_place(reorder))],
 }
 """What may be lost -> where such things stand, and how one is."""
 
 
 def weakened(draw: Draw, known: Reported, way: str) -> str:
-    """Take up to three things of one kind from a report: no verdict gets safer by it."""
+    """Take up to three things of one kind from a report: no verdict gets safer by it, and no launch gets right."""
     where, change = draw(st.sampled_from(LOSSES[way]))
     data = mutated(draw, known.report, where(known) or known.fields, changes=[change])
-    word = judged(data)
-    safe = word in {Word.UNIFORM, Word.NO_MOE}
-    may_look_right = way == "order" and known.word.unsafe
-    assert not safe or known.word.safe or may_look_right, f"{known.word} became {word} by the loss of a {way}"
-    return word
+    found = judged(data)
+    if found is None:
+        return "refused"
+    assert right_launches(found) <= known.launches, f"a launch became right by the loss of a {way}"
+    may_look_right = (way == "order" and known.word.unsafe) or (way == "arm" and known.word is Word.INCONCLUSIVE)
+    safe = found.word.safe and not known.word.safe and not may_look_right
+    assert not safe, f"{known.word} became {found.word} by the loss of a {way}"
+    return str(found.word)
