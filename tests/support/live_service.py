@@ -64,16 +64,19 @@ class Live:
 
 
 @contextmanager
-def live_service(folder: Path, *options: object, certificate: Path | None = None) -> Iterator[Live]:
+def live_service(
+    folder: Path, *options: object, certificate: Path | None = None, port: int | None = None
+) -> Iterator[Live]:
     """`tuner service run` with these options, once it answers; it is killed at the end.
 
     Args:
         folder: where its log goes.
         options: of the command, but for --port.
         certificate: that its clients trust, if it has one.
+        port: to listen on; None: any that is free.
     """
-    port = free_port()
-    log = folder / f"service-{port}.log"
+    port = port or free_port()
+    log = folder / f"service-{port}-{time.monotonic_ns()}.log"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     words = [sys.executable, "-m", "tuner", "service", "run", "--port", port, *options]
     with log.open("wb") as stream:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rules.errors import ErrorKind, TunerError
 from rules.reason import sentences
 from tuner.cli.choices import OnMissing
-from tuner.cli.inputs import Inputs, Launching, decided, looked_up, may_be_proved, planned_safely, probed_first
+from tuner.cli.inputs import Inputs, Launching, asked, decided, looked_up, may_be_proved, planned_safely, probed_first
 from tuner.cli.output import failures, needs_verdict, present, refuse, result, say_without_waiting, stop_on_signals
 from tuner.launch.serve import command, execute
 from tuner.launch.text import command_line, serve_line, verdict_text
@@ -37,9 +37,28 @@ def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing:
             execute(python, plan.launch.args, plan.launch.env)
 
 
+def _asked_first(args: Sequence[str], inputs: Inputs, launching: Launching) -> "Plan":
+    """The plan of the service; without one that of the store; without a verdict there that of the release's rules."""
+    try:
+        plan = asked(args, inputs, launching, os.environ)
+    except TunerError as error:
+        say_without_waiting(f"tuner: {error.message.rstrip('.')}; the store here is asked")
+    else:
+        if plan.lookup.verdict is not None:
+            say_without_waiting(f"tuner: the service {inputs.service} decides")
+            return plan
+        say_without_waiting(f"tuner: the service {inputs.service} has no verdict; the store here is asked")
+    plan = planned_safely(args, inputs, launching, os.environ)
+    if plan.lookup.verdict is None:
+        say_without_waiting("tuner: the store here has no verdict either; the rules of this vLLM release decide")
+    return plan
+
+
 def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing) -> "Plan":
-    if inputs.decision is None:
+    if inputs.decision is None and (inputs.service is None or inputs.without_store):
         plan = planned_safely(args, inputs, launching, os.environ)
+    elif inputs.decision is None:
+        plan = _asked_first(args, inputs, launching)
     elif on_missing is OnMissing.PROBE:
         raise TunerError(
             "--decision and --on-missing probe exclude each other.",

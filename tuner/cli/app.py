@@ -336,6 +336,10 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Let a `tuner export --format json` decide, on every rank alike; no store."),
     ] = None,
+    service: Annotated[
+        str | None,
+        typer.Option(metavar="URL", envvar="TUNER_SERVICE", help="Ask this `tuner service` first, for 3 s at most."),
+    ] = None,
     on_missing: Annotated[
         OnMissing, typer.Option(help="Without a verdict: serve safely, probe and prove first, or fail.")
     ] = OnMissing.SAFE,
@@ -362,6 +366,7 @@ def serve(
         store,
         accept_platform=accept_platform,
         decision=decision,
+        service=service or None,
         without_store="the settings file cannot be used" if project.fault else "",
     )
     actions.serve(vllm_args, inputs, launching, on_missing, dry_run=dry_run)

@@ -29,6 +29,7 @@ VERDICT = {
 SERVE = {
     **COMMON,
     "--decision": True,
+    "--service": True,
     "--on-missing": True,
     "--fail-on-unknown": False,
     "--enforce": False,
@@ -120,6 +121,7 @@ def _serve(args: Sequence[str]) -> bool:
         store=_text(options, "--store"),
         accept_platform=_text(options, "--accept-platform") or os.environ.get("TUNER_ACCEPT_PLATFORM") or None,
         decision=Path(decision) if decision else None,
+        service=_text(options, "--service") or os.environ.get("TUNER_SERVICE") or None,
     )
     actions.serve(foreign, inputs, launching, OnMissing(choices[0]), dry_run="--dry-run" in options)
     return True

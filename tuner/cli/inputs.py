@@ -20,6 +20,9 @@ from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import opened_store
 
+SERVICE_S = 3.0
+"""Seconds for all questions to a service before a server's start."""
+
 
 class Inputs(Struct, frozen=True):
     """Where to look.
@@ -33,6 +36,7 @@ class Inputs(Struct, frozen=True):
         trust_remote_code: likewise.
         accept_platform: a platform whose verdict may decide where the environment's own has none.
         decision: a document that decides in place of the store (`tuner.launch.decision_file`).
+        service: address of a service that is asked before the store; None: none is.
         without_store: why a server starts without a look at any store; empty if it looks.
     """
 
@@ -44,6 +48,7 @@ class Inputs(Struct, frozen=True):
     trust_remote_code: bool = False
     accept_platform: str | None = None
     decision: Path | None = None
+    service: str | None = None
     without_store: str = ""
 
 
@@ -132,12 +137,32 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
     return warned(plan, refusals(arguments, environment.vllm, environment.platform))
 
 
+def asked(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
+    """The plan that the service makes for these arguments, within `SERVICE_S` seconds.
+
+    Raises:
+        TunerError: the service makes none, or the model or environment cannot be read.
+    """
+    from tuner.service.asking import asked_plan
+    from tuner.service.client import client_of
+
+    client = client_of(inputs.service or "", environ)
+    environment, at_hand = serving_environment(inputs.python, None)
+    arguments = parse(args, vllm=environment.vllm)
+    with at_most(SERVE_S):
+        subject = subject_of(arguments, environment)
+    with at_most(SERVICE_S):
+        plan = asked_plan(client, subject, arguments, _options(inputs, launching, environ, at_hand))
+    return warned(plan, refusals(arguments, environment.vllm, environment.platform))
+
+
 def may_be_proved(plan: Plan) -> bool:
     """Whether a probe could change what is written: without a verdict, or for a launch without a proof."""
     verdict = plan.lookup.verdict
     if verdict is None:
         return True
-    return plan.flag.status is FlagStatus.SETTABLE and not verdict.word.unsafe and plan.proof.finding is None
+    is_proved = plan.proof.finding is not None or plan.decision.setting is True  # the second: by a service
+    return plan.flag.status is FlagStatus.SETTABLE and not verdict.word.unsafe and not is_proved
 
 
 def probed_first(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:

@@ -52,6 +52,9 @@ def run(
     require_signed: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Take only bundles that are signed, by this public key.")
     ] = None,
+    follow: Annotated[
+        str | None, typer.Option(metavar="URL", help="Be a replica: take every change of this service.")
+    ] = None,
     rate: Annotated[
         float, typer.Option(metavar="N", min=1, help="Requests a second that one address may make.")
     ] = 1000,
@@ -60,6 +63,7 @@ def run(
 
     It runs no model and fetches nothing. The log goes to stderr, one line for each request.
     """
+    from tuner.service.client import client_of
     from tuner.verdicts.lookup import opened_store
 
     with failures(as_json=False):
@@ -78,6 +82,7 @@ def run(
             key=key,
             signed_with=require_signed,
             rate=rate,
+            follow=client_of(follow, os.environ) if follow else None,
         )
         run_service(settings, _log)
 

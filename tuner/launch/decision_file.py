@@ -92,7 +92,11 @@ def read_decision(path: Path) -> DecisionFile:
         TunerError: the file cannot be read, is no such document, has a `schema_version` that is not ours, or switches
             the flag on without a proof.
     """
-    document = load_decision(path)
+    return decision_in(path, load_decision(path))
+
+
+def decision_in(path: Path, document: Mapping[str, Any]) -> DecisionFile:
+    """The decision in a document that was read from `path`; errors as for `read_decision`."""
     try:
         decided = _decision(path, document)
     except (AttributeError, KeyError, TypeError, ValueError):

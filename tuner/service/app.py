@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rules.errors import ErrorKind, TunerError
+from tuner.service.client import LOOPBACK
 from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State
 from tuner.service.endpoints import ENDPOINTS, as_json
 from tuner.service.limits import RateLimit, read_body
@@ -32,7 +33,6 @@ from tuner.service.refusal import (
 from tuner.service.tokens import TokenFile
 from tuner.text import brief, visible
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 MAX_LOGGED = 200
 """Characters of a path in the log."""
 

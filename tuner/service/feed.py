@@ -7,15 +7,14 @@ service, whose store may be another one then, so whoever follows begins at 0 aga
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
-from msgspec import Struct, ValidationError, convert
+from msgspec import Struct
+from msgspec.json import decode
 
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
 from rules.errors import TunerError
 from tuner.exchange.transfer import exported_line
-from tuner.untrusted.json_text import parse_object
 
 NEXT, FEED = "Tuner-Next", "Tuner-Feed"
 PAGE = 100
@@ -76,19 +75,11 @@ def read_page(text: bytes, headers: Mapping[str, str]) -> Page:
     Raises:
         ValueError: it is no such answer.
     """
-    items = [_item(line) for line in text.splitlines()]
+    items = [decode(line, type=Item) for line in text.splitlines()]  # its errors are ValueErrors
     following = headers.get(NEXT.lower(), "")
     if not following.isdecimal() or len(following) > len(str(2**63)):
         raise ValueError(f"it has no number in {NEXT}")
     return Page(tuple(items), int(following))
-
-
-def _item(line: bytes) -> Item:
-    try:
-        value: dict[str, Any] = parse_object(line)
-        return convert(value, Item)
-    except ValidationError as error:
-        raise ValueError(f"a change has another shape: {error!s:.200}") from None
 
 
 def _line(store: VerdictStore, entry: Entry | Exception) -> str:

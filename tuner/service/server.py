@@ -12,9 +12,11 @@ from msgspec import Struct
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
-from tuner.service.app import LOOPBACK, Background, Door, application
+from tuner.service.app import Background, Door, application
 from tuner.service.certificate import RELOAD_S, Certificate
+from tuner.service.client import LOOPBACK, Client
 from tuner.service.endpoint import State
+from tuner.service.follow import Follower
 from tuner.service.limits import RateLimit
 from tuner.service.metrics import Metrics
 from tuner.service.tokens import TokenFile
@@ -40,6 +42,7 @@ class Settings(Struct, frozen=True):
         key: PEM file of its private key.
         signed_with: file of the public key that must have signed each bundle.
         rate: requests a second that one address may make.
+        follow: the service of which this one is a replica; None: it takes bundles itself.
     """
 
     store: VerdictStore
@@ -52,6 +55,7 @@ class Settings(Struct, frozen=True):
     key: Path | None = None
     signed_with: Path | None = None
     rate: float = 1000.0
+    follow: Client | None = None
 
 
 def run_service(settings: Settings, tell: Tell) -> None:
@@ -87,6 +91,8 @@ def _require_safe(settings: Settings) -> None:
         )
     if settings.certificate is not None and settings.read_tokens is None:
         raise _usage("With a certificate those who read need tokens.", "Give --read-tokens FILE.")
+    if settings.follow is not None and (settings.write_tokens or settings.signed_with):
+        raise _usage("A replica takes no bundles.", "Leave --write-tokens and --require-signed out.")
     if settings.configs is not None and not settings.configs.is_dir():
         raise _usage(f"{settings.configs} is no folder.", "It holds a folder ORGANISATION--NAME for each model.")
 
@@ -107,14 +113,18 @@ def _config(settings: Settings, certificate: Certificate | None, tell: Tell) -> 
     if certificate is not None:
         background.append(_reloading(certificate))
         metrics.show_certificate(lambda: certificate.expires)
+    follower = Follower(settings.follow, settings.store, tell) if settings.follow else None
+    if follower is not None:
+        background.append(follower.run)
+        metrics.show_followed(lambda: follower.followed_at)
     state = State(
         store=settings.store,
         configs=settings.configs,
         signed_with=settings.signed_with,
-        follows="",
+        follows=settings.follow.name if settings.follow else "",
         feed=secrets.token_hex(8),
         metrics=metrics,
-        unready=lambda: _unready(certificate),
+        unready=lambda: _unready(certificate, follower),
     )
     return uvicorn.Config(
         application(state, _door(settings, tell), tell, tuple(background)),
@@ -148,8 +158,10 @@ def _door(settings: Settings, tell: Tell) -> Door:
     )
 
 
-def _unready(certificate: Certificate | None) -> str:
+def _unready(certificate: Certificate | None, follower: Follower | None) -> str:
     """Why the service is not ready; empty if it is."""
+    if follower is not None and not follower.followed_at:
+        return "The replica does not have all changes yet."
     return "The certificate has expired." if certificate is not None and not certificate.valid else ""
 
 
