@@ -19,12 +19,12 @@ from fuzz.sentence import require_sentence
 from rules.errors import TunerError
 from tuner.arguments.serve_arguments import parse
 from tuner.checks.examine import offline
-from tuner.cli import inputs
 from tuner.environment.environment import Environment
 from tuner.exports.choices import Choices, Wrap
 from tuner.exports.formats import Format, writer
 from tuner.launch.document import plan_document
 from tuner.launch.plan import Options, Plan, make_plan
+from tuner.launch.requested import subject_of
 from tuner.launch.text import plan_text, shell_text
 
 MODELS = (MIXTRAL, ERNIE, LLAMA, QWEN)
@@ -134,7 +134,7 @@ def planned(ground: Ground, environment: Environment, args: list[str], file: str
         return file or ""
 
     arguments = parse(args, read_text, vllm=environment.vllm)
-    subject = inputs._subject(inputs._named_model(arguments), arguments, environment)
+    subject = subject_of(arguments, environment)
     return make_plan(ground.store, subject, arguments, options)
 
 

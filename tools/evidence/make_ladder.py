@@ -10,11 +10,17 @@ release replaces the one before.
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert, to_builtins
 from planted_faults.planted_faults import FAULTS
 
+from rules.arms import LaunchFacts, first_arms
+from rules.ladder import Limit, judge_ladder, limits
+from rules.ladder_finding import LadderFinding
+from rules.report import ArmRun, Ladder
 from tools.evidence.page import PAGES, table, write
 
 NUMBERS = PAGES / "ladder-gpu.json"
@@ -66,77 +72,78 @@ HEALED_BY = {
 """Fault -> the arm that must be written. With noise in every engine no arm is right, and nothing may be written."""
 INTRODUCTION = """# Arms of launches on a GPU
 
-`tuner tune` starts a launch with other engine settings and compares each arm with a neighbour
-([why](../decisions/ladder.md)).
-Models are cut to a few layers with their full widths, and have weights drawn at random.
-Distances are in nats: of the mean over all prompts where compiling is compared in the launch's own dtype, else of the
-worst prompt."""
-SEPARATELY = (
-    """Arms ran side by side on one GPU, so the seconds say how long a ladder takes, and do not rank settings."""
-)
+`tuner tune` starts a launch with other engine settings, and compares each arm with a neighbour.
+[ladder.md](../decisions/ladder.md) says why.
+Distances, limits and noise are in nats; `counts` says which part of a distance is held against the limit.
+`s`: seconds until the engine was ready, without the import of vLLM.
+`frozen`: MoE layers whose input was the same for different prompts."""
+SEPARATELY = "Arms ran side by side on one GPU, so their seconds do not rank the settings."
 ABOUT_FAULTS = """Each fault is planted into one layer by a plugin (`tests/planted_faults`), and each has a sound twin.
 `as it should be`: a fault is found and the setting that avoids it is written; of a twin nothing is."""
+ORDER = [arm.name for arm in first_arms(LaunchFacts(eager=False, graphs=True, float32=True, flag=True))]
 Run = dict[str, Any]
 """What is kept of one document."""
 
 
 def run_of(fault: str, document: dict[str, Any]) -> Run:
-    """What the page shows of a document.
+    """What the page shows of a document, as this release judges it.
 
     Args:
         fault: what was planted; `PLAIN` for nothing.
         document: as `tuner tune --json` prints it.
     """
-    ladder, environment = document["ladder"], document["environment"]
+    part, environment = document["ladder"], document["environment"]
+    ladder = ladder_of(part)
+    finding, held = judge_ladder(ladder), limits(ladder)
     return {
         "model": Path(document["model"]["name"]).name,
         "architecture": document["model"]["architecture"],
         "fault": fault,
         "vllm": environment["vllm"],
         "torch": environment["torch"],
-        "gpu": ladder["gpu"],
-        "made_at": ladder["made_at"],
-        "arguments": document["launch"]["args"][1:],
-        "word": ladder["word"],
-        "why": ladder["reasons"][0]["text"],
-        "remedy": ladder["remedy"],
-        "changed": sorted({text for arm in ladder["arms"] for text in arm["changed"]}),
-        "arms": [arm_of(arm) for arm in ladder["arms"]],
+        "gpu": part["gpu"],
+        "made_at": part["made_at"],
+        "word": str(finding.word),
+        "why": str(finding.reasons[0]),
+        "remedy": to_builtins(finding.remedy),
+        "changed": sorted({text for arm in ladder.arms for text in arm.changed}),
+        "arms": [arm_of(arm, finding, held.get(arm.name)) for arm in in_order(ladder.arms)],
     }
 
 
-def arm_of(arm: dict[str, Any]) -> dict[str, Any]:
+def ladder_of(part: dict[str, Any]) -> Ladder:
+    """The ladder in a document, without what the document leaves out of it."""
+    left_out = {"arguments": [], "worker": "", "variables": {}}
+    return convert({**part, **left_out, "gpu": part["gpu"] or "", "prefer": part["prefer"] or ""}, Ladder)
+
+
+def in_order(arms: Sequence[ArmRun]) -> list[ArmRun]:
+    """Arms in the order of the ladder, each behind the one that it is compared with."""
+    places = {name: index for index, name in enumerate(ORDER)}
+    return sorted(arms, key=lambda arm: places.get(arm.name, len(places)))
+
+
+def arm_of(arm: ArmRun, finding: LadderFinding, limit: Limit | None) -> dict[str, Any]:
     """What the page shows of an arm."""
-    fields = counted_reason(arm["reason"])["fields"]
-    distance = arm["distance"] or {}
+    apart = arm.distance
     return {
-        "name": arm["name"],
-        "against": arm["against"],
-        "word": arm["word"],
-        "nats": distance.get("mean" if fields.get("counts") == "mean" else "worst"),
-        "prompt": distance.get("prompt", ""),
-        "limit": fields.get("threshold"),
-        "noise": (arm["noise"] or {}).get("worst"),
-        "frozen": arm["frozen"],
-        "ready": arm["seconds"].get("ready"),
-        "step": arm["seconds"].get("step"),
-        "detail": arm["detail"][:200],
+        "name": arm.name,
+        "against": arm.against,
+        "word": str(finding.arms[arm.name]),
+        "nats": limit.counting(apart) if limit and apart else None,
+        "counts": limit.counts if limit else "",
+        "prompt": apart.prompt if apart and apart.worst else "",
+        "limit": limit.nats if limit else None,
+        "noise": arm.noise.worst if arm.noise else None,
+        "frozen": list(arm.frozen),
+        "ready": arm.seconds.get("ready"),
+        "detail": arm.detail[:200],
     }
-
-
-def counted_reason(why: dict[str, Any]) -> dict[str, Any]:
-    """The reason that holds a distance against a limit, of a reason and those behind it; the first without one."""
-    reason: dict[str, Any] | None = why
-    while reason is not None:
-        if "threshold" in reason["fields"]:
-            return reason
-        reason = reason["because"]
-    return why
 
 
 def identity(run: Run) -> tuple[str, ...]:
     """What a run is of."""
-    return (run["model"], run["fault"], run["vllm"], run["gpu"], *run["arguments"])
+    return (run["fault"], run["model"], run["vllm"], run["gpu"])
 
 
 def collect(names: list[str]) -> None:
@@ -160,13 +167,13 @@ def page(runs: list[Run]) -> list[str]:
     return [
         INTRODUCTION,
         "## Without a fault",
-        f"{len(healthy)} launches, {len([run for run in healthy if is_right(run)])} of them right, as they should be.",
-        *(part for run in healthy for part in (f"### {title(run)}", arms_table(run))),
+        false_alarms(healthy),
+        *(part for run in healthy for part in (f"### {run['model']}", arms_table(run))),
         SEPARATELY,
         "## Planted faults, and sound twins",
         ABOUT_FAULTS,
         table(heads, [fault_row(run) for run in planted]),
-        *(part for run in planted for part in (f"### {title(run)}", arms_table(run))),
+        *(part for run in planted for part in (f"### Planted: `{run['fault']}`", arms_table(run))),
         "## What is missing",
         missing(runs),
         "## How it was made",
@@ -174,16 +181,21 @@ def page(runs: list[Run]) -> list[str]:
     ]
 
 
-def title(run: Run) -> str:
-    """What a run is of, in words."""
-    fault = f", planted: `{run['fault']}`" if run["fault"] else ""
-    arguments = f" `{' '.join(run['arguments'])}`" if run["arguments"] and not run["remedy"] else ""
-    return f"{run['model']}{arguments}{fault}"
+def false_alarms(healthy: list[Run]) -> str:
+    """How many launches without a fault are right, and which of their arms are called wrong."""
+    right = sum(is_right(run) for run in healthy)
+    wrong = [f"`{arm['name']}` of {run['model']}" for run in healthy for arm in run["arms"] if arm["word"] == "wrong"]
+    return "\n".join(
+        [
+            f"Launches that are right, and that are left as they are: {right} of {len(healthy)}.",
+            f"Arms that are called wrong: {', '.join(wrong) or 'none'}.",
+        ]
+    )
 
 
 def arms_table(run: Run) -> str:
     """The arms of a run."""
-    heads = ("arm", "compared with", "answers", "nats", "limit", "worst prompt", "frozen layers", "seconds to ready")
+    heads = ("arm", "compared with", "answers", "nats", "counts", "limit", "worst prompt", "noise", "frozen", "s")
     return table(heads, [arm_row(arm) for arm in run["arms"]])
 
 
@@ -194,8 +206,10 @@ def arm_row(arm: dict[str, Any]) -> tuple[str, ...]:
         f"`{arm['against']}`" if arm["against"] else "-",
         f"**{arm['word']}**" if arm["word"] != "right" else "right",
         number(arm["nats"], 4),
-        number(arm["limit"], 2),
+        arm["counts"] or "-",
+        number(arm["limit"], 3),
         arm["prompt"] or "-",
+        number(arm["noise"], 4),
         ", ".join(arm["frozen"]) or "-",
         number(arm["ready"], 1),
     )
@@ -209,9 +223,9 @@ def number(value: float | None, digits: int) -> str:
 def fault_row(run: Run) -> tuple[str, ...]:
     """A planted fault in the table."""
     remedy = run["remedy"]
-    written = "nothing" if remedy is None else " ".join([json.dumps(remedy["config"]), *remedy["options"]])
+    written = "nothing" if remedy is None else f"`{' '.join([json.dumps(remedy['config']), *remedy['options']])}`"
     answer = "yes" if is_right(run) else "**no**"
-    return (f"`{run['fault']}`", WHAT[run["fault"]], run["word"], run["why"], f"`{written}`", answer)
+    return (f"`{run['fault']}`", WHAT[run["fault"]], run["word"], run["why"], written, answer)
 
 
 def is_right(run: Run) -> bool:
@@ -219,8 +233,7 @@ def is_right(run: Run) -> bool:
     written = "" if run["remedy"] is None else run["remedy"]["arm"]
     if run["fault"] in TWINS:
         return run["word"] != "right" and written == HEALED_BY.get(run["fault"], "")
-    wrong = [arm["name"] for arm in run["arms"] if arm["word"] == "wrong"]
-    return run["word"] == "right" and written == "" and not wrong
+    return run["word"] == "right" and written == ""
 
 
 def missing(runs: list[Run]) -> str:
@@ -248,7 +261,7 @@ def commands(runs: list[Run]) -> str:
             f"On {'; '.join(devices)}, on {', '.join(dates)}:",
             "",
             "```sh",
-            "PLANTED=FAULT tuner tune --json MODEL >FILE   # without PLANTED: no fault",
+            "PLANTED=FAULT tuner tune --json MODEL -- VLLM ARGS >FILE   # without PLANTED: no fault",
             "python -m tools.evidence.make_ladder collect FAULT=FILE...",
             "python -m tools.evidence.make_ladder page",
             "```",
