@@ -3,15 +3,20 @@
 import json
 import signal
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
+from http.client import HTTPException
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from fake_environment import MIXTRAL, Serving, tuner
 from live_service import live_service, served_number, until, write_pair
-from service_bench import READER, launch_request, tokens_in
+from service_bench import READER, WRITER, bearing, launch_request, tokens_in
 
+from cache.verdicts.store import VerdictStore
 from tuner.service.certificate import Certificate
+
+CATALOGUE = Path(__file__).parents[1] / "docs" / "catalogue" / "vllm-0.19.1-cpu.jsonl"
 
 
 def refused(*options: object, code: int) -> str:
@@ -89,6 +94,28 @@ def test_a_certificate_is_exchanged_while_it_serves(serving: Serving, store: Pat
         assert old.getresponse().status == 200
         trusted.write_bytes(crt.read_bytes())
         assert b"tuner_certificate_expires_timestamp_seconds 1" in live.get("/metrics")[1]
+
+
+def test_no_acknowledged_verdict_is_lost_when_the_service_is_killed(store: Path, tmp_path: Path) -> None:
+    """What a client read as stored is stored, whenever the process is killed; the next start finds a whole store."""
+    lines = CATALOGUE.read_bytes().splitlines(keepends=True)
+    options = ("--store", store, "--write-tokens", tokens_in(tmp_path)["write"])
+    acknowledged: list[str] = []
+    with live_service(tmp_path, *options) as live, closing(live.connection()) as connection:
+        killer = Timer(0.05, live.process.kill)
+        with suppress(OSError, HTTPException):
+            for line in lines:
+                connection.request("POST", "/v1/verdicts", line, bearing(WRITER))
+                answer = connection.getresponse()
+                assert (answer.status, json.loads(answer.read())["imported"]["new"]) == (200, 1)
+                acknowledged.append(json.loads(line)["digest"])
+                if len(acknowledged) == 3:
+                    killer.start()
+        killer.join()
+    stored = {entry.digest for entry in VerdictStore(store).entries()}
+    assert acknowledged
+    assert set(acknowledged) <= stored
+    assert len(stored) <= len(acknowledged) + 1
 
 
 def test_a_pair_that_does_not_fit_leaves_the_one_before(tmp_path: Path) -> None:

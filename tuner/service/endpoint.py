@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from cache.verdicts.store import VerdictStore
 from tuner.service.metrics import Metrics
+from tuner.service.recent import RecentAnswers
 
 SIGNATURE = "Tuner-Signature"
 """Header with the signature file of a bundle, in base64."""
@@ -66,6 +67,7 @@ class State(Struct, frozen=True):
         metrics: the counts.
         unready: says why the service is not ready; empty if it is.
         writing: held while a bundle is stored.
+        recent: decisions of a moment ago.
     """
 
     store: VerdictStore
@@ -76,6 +78,7 @@ class State(Struct, frozen=True):
     metrics: Metrics
     unready: Callable[[], str]
     writing: Lock = field(default_factory=Lock)
+    recent: RecentAnswers = field(default_factory=RecentAnswers)
 
 
 class Endpoint(Struct, frozen=True):

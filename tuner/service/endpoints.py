@@ -19,6 +19,7 @@ from tuner.service.decisions import decide_launch
 from tuner.service.endpoint import SIGNATURE, Access, Asked, Endpoint, Reply, State
 from tuner.service.feed import FEED, NEXT, page_of
 from tuner.service.openapi import openapi_document
+from tuner.service.recent import RecentAnswer
 from tuner.service.refusal import FORBIDDEN, NOT_TAKEN, UNKNOWN, ServiceError
 from tuner.service.request import read_request
 from tuner.verdicts.document import entry_part, row_part
@@ -43,9 +44,15 @@ def as_json(document: Mapping[str, Any]) -> bytes:
 
 def decide(state: State, asked: Asked) -> Reply:
     """Decide a launch."""
-    decided = decide_launch(state.store, state.configs, read_request(asked.body))
-    state.metrics.count_decision(decided)
-    return _tagged(as_json(decided.document))
+
+    def make() -> RecentAnswer:
+        decided = decide_launch(state.store, state.configs, read_request(asked.body))
+        return RecentAnswer(as_json(decided.document), decided.outcome, decided.missed)
+
+    change = state.store.newest_change()
+    answer = state.recent.answer(hashlib.sha256(asked.body).digest(), change, make)
+    state.metrics.count_decision(answer.outcome, answer.missed)
+    return _tagged(answer.body)
 
 
 def list_verdicts(state: State, asked: Asked) -> Reply:

@@ -1,12 +1,11 @@
 """What the service counts, in the text form of Prometheus."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cache.verdicts.store import VerdictStore
-from tuner.service.decisions import Decided
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 """Upper ends of the classes of answer times."""
@@ -35,10 +34,10 @@ class Metrics:
         )
         self._counted_at = -1
 
-    def count_decision(self, decided: Decided) -> None:
-        """Count a decision, and why its verdict was missed."""
-        self._decisions.labels(decided.outcome).inc()
-        for factor in decided.missed:
+    def count_decision(self, outcome: str, missed: Iterable[str]) -> None:
+        """Count a decision, and the factors in which the nearest verdict differed."""
+        self._decisions.labels(outcome).inc()
+        for factor in missed:
             self._misses.labels(factor).inc()
 
     def count_answer(self, endpoint: str, status: int, seconds: float) -> None:
