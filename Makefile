@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-parsers setup-all-parsers release-options new-release demo test test-fast lint bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast lint bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -19,6 +19,10 @@ setup-tool: ## make .venv alone: the tool and what checks it
 
 setup-flag-live: ## make .envs/flag-live, vLLM 0.19.1, where fast_moe_cold_start works (about 8 GB of disk)
 	$(MAKE_ENVIRONMENT) flag-live
+
+setup-older: setup-flag-live ## make .envs/flag-live-0.18.1 and -0.17.1 over it (0.4 GB of disk each)
+	$(MAKE_ENVIRONMENT) flag-live-0.18.1
+	$(MAKE_ENVIRONMENT) flag-live-0.17.1
 
 setup-parsers: setup-tool ## make .envs/parsers, the argument parsers of five more vLLM releases (0.1 GB, 0.34 GB of downloads)
 	$(PYTHON) environments/make_parsers.py
@@ -35,7 +39,7 @@ new-release: setup-tool ## what a release of vLLM changed around the flag and it
 demo: setup ## probe a published model, judge it, and start a real server through the tuner
 	.venv/bin/python examples/demo.py
 
-test: setup setup-flag-live setup-parsers lint ## set up both serving environments and run every check and test
+test: setup setup-flag-live setup-older setup-parsers lint ## set up both serving environments and run every check and test
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup-tool lint ## the checks and tests that need no serving environment
@@ -126,6 +130,8 @@ lock: setup-tool ## write environments/*.txt anew from environments/*.in and pyp
 	$(LOCK) pyproject.toml environments/tool.in --group dev -o environments/tool.txt
 	$(LOCK) environments/current.in --overrides environments/current.overrides.in -o environments/current.txt
 	$(LOCK) environments/flag-live.in --overrides environments/flag-live.overrides.in -o environments/flag-live.txt
+	$(LOCK) --no-deps environments/flag-live-0.18.1.in -o environments/flag-live-0.18.1.txt
+	$(LOCK) --no-deps environments/flag-live-0.17.1.in -o environments/flag-live-0.17.1.txt
 
 clean: ## remove the environments and every cache
 	rm -rf .venv .envs .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

