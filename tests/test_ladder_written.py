@@ -14,6 +14,7 @@ from ladders import FUSION, WRONG_COMPILED, WRONG_FULL, WRONG_GRAPHS, remember_o
 from manifest_argv import argv_of
 from manifest_schemas import closed, complaints
 
+from rules.arms import LAUNCH
 from rules.launch_key import value_digest
 from tuner.arguments.serve_arguments import parse, without_options
 from tuner.exports.formats import Format
@@ -89,10 +90,11 @@ def test_plan_and_serve_write_what_makes_the_launch_right(inert: Serving, verdic
     assert launch["compilation_config"] == config
     assert launch["written"] == {"compilation_config": config, "options": options}
     answer = served(inert, verdicts, MIXTRAL, "--max-num-seqs", "8", "--port", "1")
+    keys = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in config.items()]
+    words = ", ".join([*keys, *([" ".join(options)] if options else [])])
     assert shlex.split(answer.out)[-len(launch["args"]) :] == launch["args"]
     (line,) = answer.err.splitlines()
-    assert "; engine: " in line
-    assert "the launch as it stands answers wrongly" in line
+    assert f"; engine: {words}: the launch as it stands answers wrongly" in line
     text = tuner("plan", *ours(inert, verdicts), MIXTRAL, "--", "--max-num-seqs", "8").out
     assert "engine " in text
     assert " answers rightly" in text
@@ -104,7 +106,8 @@ def test_a_launch_that_answers_rightly_gets_nothing(inert: Serving, verdicts: Pa
     launch = launch_of(inert, verdicts, "--port", "1")
     assert launch["args"] == [str(MIXTRAL), "--port", "1"]
     assert launch["written"] == {"compilation_config": {}, "options": []}
-    assert "the launch as it stands answers rightly" in served(inert, verdicts, MIXTRAL).err
+    line = served(inert, verdicts, MIXTRAL).err
+    assert "; engine: nothing to write: the launch as it stands answers rightly" in line
 
 
 def test_another_launch_gets_nothing(inert: Serving, verdicts: Path) -> None:
@@ -309,3 +312,31 @@ def test_the_document_is_as_its_schema_says(inert: Serving, verdicts: Path) -> N
     document = tuner("plan", "--json", *ours(inert, verdicts), MIXTRAL).document
     assert document["ladder"]["word"] == "wrong"
     assert not complaints(document, {**closed(schema), "oneOf": [{"$ref": "#/$defs/plan"}]})
+
+
+# ---- the user's own values
+
+
+def test_a_value_of_the_users_is_kept_and_warned_of(inert: Serving, verdicts: Path) -> None:
+    """Only other values of it would be right: nothing is written, `serve` says so, and refuses with `--enforce`."""
+    own = "-cc.cudagraph_mode=FULL"
+    remember_one(verdicts, inert, MIXTRAL, [own], wrong=WRONG_GRAPHS)
+    launch = launch_of(inert, verdicts, own)
+    assert launch["args"] == [str(MIXTRAL), own]
+    assert launch["written"] == {"compilation_config": {}, "options": []}
+    answer = served(inert, verdicts, MIXTRAL, own)
+    assert answer.out.endswith(f" {own}\n")
+    assert "other values of them would be right: cudagraph_mode" in answer.err
+    refused = tuner("serve", "--enforce", *ours(inert, verdicts), "--dry-run", MIXTRAL, own, code=4)
+    assert refused.out == ""
+    _, why = " ".join(refused.err.split()).split("This launch is refused. ")
+    assert why.startswith("the launch as it stands answers wrongly")
+    assert why.endswith("other values of them would be right: cudagraph_mode")
+
+
+def test_where_nothing_helps_nothing_is_written(inert: Serving, verdicts: Path) -> None:
+    """An arm that is right may not be written as a launch."""
+    arms = remember_one(verdicts, inert, MIXTRAL, wrong=WRONG_COMPILED)["arms"]
+    remember_one(verdicts, inert, MIXTRAL, arms=[{**arm, "is_setting": arm["name"] == LAUNCH} for arm in arms])
+    assert launch_of(inert, verdicts)["args"] == [str(MIXTRAL)]
+    assert "nothing that was tried helps" in served(inert, verdicts, MIXTRAL).err

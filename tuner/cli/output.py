@@ -106,7 +106,7 @@ def refuse(plan: "Plan") -> None:
     """End here if the launch must not happen."""
     if plan.decision.refusal is not Refusal.NONE:
         unsafe = plan.decision.refusal is Refusal.UNSAFE
-        complain("This launch is refused.", "; ".join(sentences(plan.decision.reasons)))
+        complain("This launch is refused.", "; ".join(sentences(plan.refusal_reasons)))
         raise SystemExit(ExitCode.REFUSED if unsafe else ExitCode.UNKNOWN)
 
 

@@ -120,6 +120,12 @@ class Plan(Struct, frozen=True):
         return bool(self.decision.config or self.decision.options)
 
     @property
+    def refusal_reasons(self) -> tuple[Reason, ...]:
+        """Why the launch must not happen, if it must not: settings of the user's that are wrong come first."""
+        finding = self.ladder.finding
+        return self.decision.engine_reasons if finding and finding.users else self.decision.reasons
+
+    @property
     def engine_reasons(self) -> tuple[Reason, ...]:
         """What the arms of the launch showed, or why those that were tried say nothing of it; empty if none were."""
         if self.ladder.why_not is not None:

@@ -104,7 +104,8 @@ def serve_line(plan: Plan) -> str:
     if plan.decision.mode is not None:
         parts.append(f"{MODE_KEY}={plan.decision.mode}: {plan.decision.mode_reasons[0]}")
     if plan.engine_reasons:
-        parts.append(f"engine: {', '.join([*remedy_words(plan.decision), *sentences(plan.engine_reasons)])}")
+        words = ", ".join(remedy_words(plan.decision)) or "nothing to write"
+        parts.append(f"engine: {words}: {'; '.join(sentences(plan.engine_reasons))}")
     return "; ".join(parts)
 
 
