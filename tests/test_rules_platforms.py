@@ -198,6 +198,20 @@ def test_on_spyre_nothing_is_written_and_no_verdict_is_missed(tmp_path: Path) ->
     assert "no object" in tuner("verdict", "--python", serving.python, MIXTRAL, code=0).out
 
 
+@pytest.mark.parametrize(("package", "outcome"), [(SPYRE, "1 matches"), (ASCEND, "1 could not be judged")], ids=str)
+def test_check_asks_for_a_verdict_only_where_the_flag_has_an_object(
+    tmp_path: Path, package: PlatformPackage, outcome: str
+) -> None:
+    """On Spyre a launch without the flag is fine; on Ascend vLLM turns it on by itself."""
+    serving = with_plugin(tmp_path / "env", package)
+    saved, script = tmp_path / "image.json", tmp_path / "run.sh"
+    saved.write_text(tuner("env", "--python", serving.python, "--json", code=0).out, encoding="utf-8")
+    script.write_text(f"#!/bin/bash\nvllm serve {MIXTRAL}\n", encoding="utf-8")
+    done = tuner("check", "--environment", saved, script, env={"HOME": str(tmp_path)})
+    assert outcome in done.out + done.err
+    assert ("flag-unproved" in done.out) == (package is ASCEND)
+
+
 def test_the_key_of_a_verdict_does_not_hold_the_package(tmp_path: Path) -> None:
     """Stored verdicts of such platforms stay where they are."""
     serving = with_plugin(tmp_path / "env", ASCEND)
