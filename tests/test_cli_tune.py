@@ -101,6 +101,13 @@ def test_what_is_preferred_is_written(bench: ArmBench, prefer: str, field: str) 
     assert min(preferred["arms"], key=lambda arm: arm["seconds"].get(field, 99))["name"] == "piecewise"
 
 
+def test_times_of_engines_side_by_side_are_not_compared(bench: ArmBench) -> None:
+    """They slow each other down; nothing is started."""
+    error = bench.tune("--json", "--prefer", "step", "--workers", 4, code=2).document["error"]
+    assert error["kind"] == "usage"
+    assert bench.started() == []
+
+
 def test_the_document_holds_every_arm_with_its_reason(bench: ArmBench) -> None:
     """In the order of the ladder, each with its limit, and as the published schema has it."""
     bench.arms(full="is noisy", piecewise="dies", full_decode="is no number")
@@ -179,7 +186,10 @@ def test_a_stopped_command_leaves_no_process_and_stores_nothing(bench: ArmBench,
     while not (bench.folder / "hanging").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    try:
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()  # its keepers then end what it started
     assert (process.returncode, out) == (130, "")
     assert "tuner: stopped" in err
     assert "Traceback" not in err

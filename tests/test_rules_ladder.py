@@ -185,9 +185,12 @@ def test_an_eager_engine_that_was_compiled_is_no_reference() -> None:
 
 
 def test_an_arm_that_lost_its_neighbour_is_no_reference() -> None:
-    """Only the eager arms are right by themselves: a launch without a neighbour is not."""
-    finding = judged(changes={"as_launched": {"against": "", "kind": "root", "distance": None}})
-    assert finding.word is ArmWord.UNKNOWN
+    """Only the eager arms are right by themselves: a launch without a neighbour is not, compiled or not."""
+    for mode in ("VLLM_COMPILE", "NONE"):
+        engine = {"mode": mode, "cudagraph_mode": "NONE"}
+        lost = {"against": "", "kind": "root", "distance": None, "engine": engine}
+        finding = judged(changes={"as_launched": lost})
+        assert (finding.word, finding.reasons[0].code) == (ArmWord.UNKNOWN, "arm_not_compared")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
+from rules.errors import ErrorKind, TunerError
 from rules.ladder_finding import ArmWord
 from rules.report import ArmRun
 from tuner.cli.choices import Prefer
@@ -50,6 +51,7 @@ def run(request: "Request", tuning: Tuning, python: str | None, store: str | Non
     """
     words = list(request.names)
     with failures(as_json, words[0] if words else None):
+        _require_comparable_times(tuning)
         stop_on_signals()
         inputs = Inputs(python, store=store)
         verdicts = written_to(opened_store(store, os.environ))
@@ -71,6 +73,15 @@ def run(request: "Request", tuning: Tuning, python: str | None, store: str | Non
         plan = planned_launch(words, request, inputs)[0]
         _present(plan, arguments, as_json=as_json)
     raise SystemExit(_exit_code(plan))
+
+
+def _require_comparable_times(tuning: Tuning) -> None:
+    if tuning.prefer is not None and tuning.workers not in {None, 1}:
+        raise TunerError(
+            f"--prefer {tuning.prefer} compares times, and engines that run side by side slow each other down.",
+            hint="Leave out --workers: then they run one after another.",
+            kind=ErrorKind.USAGE,
+        )
 
 
 def _seats(tuning: Tuning, plan: "Plan", arguments: "ServeArguments") -> int:
