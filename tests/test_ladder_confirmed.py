@@ -150,6 +150,14 @@ def test_another_graph_mode_that_is_right_differs_without_an_alarm(confirmed: Co
     assert document["alarm"]["kind"] == "none"
 
 
+def test_an_eager_server_differs_without_an_alarm(confirmed: Confirmed) -> None:
+    """A pass was to be off, and a server that does not compile runs none."""
+    eager = [(PLAIN, FUSED), (COMPILED, EAGER), (FULL, GRAPHS["NONE"])]
+    document = confirmed({"wrong": WRONG_COMPILED, "more": without_fusion()}, *eager, code=5)
+    assert outcome(document, "passes") == "differs"
+    assert document["alarm"]["kind"] == "none"
+
+
 def test_settings_of_the_users_that_are_wrong_are_an_alarm(confirmed: Confirmed) -> None:
     """Nothing was written, because only the user changes them; the server that runs them answers wrongly."""
     args = ["--compilation-config", '{"cudagraph_mode": "FULL_AND_PIECEWISE"}']

@@ -201,7 +201,8 @@ def test_every_export_carries_the_change(inert: Serving, verdicts: Path, tmp_pat
     arguments = argv_of(form, text, tmp_path)
     read = parse(arguments)
     assert read.compilation_config == config
-    assert not options or without_options(arguments, options) is not None
+    assert without_options(read.effective, options) is not None
+    assert [read.effective.count(option) for option in options] == [1] * len(options)
     assert "answers wrongly" in text
 
 

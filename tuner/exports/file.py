@@ -56,8 +56,9 @@ def _added(options: Sequence[str]) -> dict[str, object]:
 
 def beside_config(plan: Plan) -> tuple[str, ...]:
     """The arguments that stay on the command line beside the `--config` file."""
-    rest = server_of(plan, Choices()).rest
-    rest = without_options(rest, plan.decision.options) or rest
+    arguments = server_of(plan, Choices()).rest
+    users = without_options(arguments, plan.decision.options)
+    rest = arguments if users is None else users
     indexes = indexes_of_field(rest, "compilation_config")
     return tuple(argument for index, argument in enumerate(rest) if index not in indexes)
 
