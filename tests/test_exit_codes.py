@@ -14,6 +14,7 @@ PAGE = (TESTS.parent / "docs" / "reference" / "exit-codes.md").read_text(encodin
 ASSERTED = {
     (3, "probe"): "test_cli_probe.py::test_an_inconclusive_verdict_ends_with_3",
     (3, "probe --all"): "test_cli_probe_all.py::test_one_table_and_one_summary",
+    (3, "tune"): "test_cli_tune.py::test_a_launch_that_could_not_be_judged_ends_with_3",
     (3, "verdict"): "test_exit_codes.py::test_a_missing_verdict_ends_with_3_where_the_flag_can_do_something",
     (3, "plan"): "test_exit_codes.py::test_a_missing_verdict_ends_with_3_where_the_flag_can_do_something",
     (3, "export"): "test_exit_codes.py::test_a_missing_verdict_ends_with_3_where_the_flag_can_do_something",
@@ -26,6 +27,7 @@ ASSERTED = {
     (3, "verdicts forget"): "test_exit_codes.py::test_a_key_that_no_verdict_has_ends_with_3",
     (3, "verdicts export"): "test_exit_codes.py::test_a_key_that_no_verdict_has_ends_with_3",
     (4, "probe"): "test_exit_codes.py::test_a_launch_that_no_configuration_makes_safe_ends_with_4",
+    (4, "tune"): "test_exit_codes.py::test_a_launch_that_no_configuration_makes_safe_ends_with_4",
     (4, "verdict"): "test_exit_codes.py::test_a_launch_that_no_configuration_makes_safe_ends_with_4",
     (4, "plan"): "test_exit_codes.py::test_a_launch_that_no_configuration_makes_safe_ends_with_4",
     (4, "export"): "test_exit_codes.py::test_a_launch_that_no_configuration_makes_safe_ends_with_4",
@@ -33,6 +35,7 @@ ASSERTED = {
     (4, "cache warm"): "test_exit_codes.py::test_a_launch_that_no_configuration_makes_safe_ends_with_4",
     (4, "cache explain"): "test_exit_codes.py::test_a_launch_that_no_configuration_makes_safe_ends_with_4",
     (4, "check"): "test_check_findings.py::test_a_release_that_nothing_can_help",
+    (5, "tune"): "test_cli_tune.py::test_a_launch_that_is_wrong_ends_with_5_and_its_plan_is_right",
     (5, "check"): "test_check_cli.py::test_text_is_one_line_a_finding",
     (5, "apply"): "test_apply_edit.py::test_an_unsafe_value_of_the_users_changes_with_override_alone",
     (5, "confirm"): "test_confirm_cli.py::test_the_exit_code_says_what_came_of_it",
@@ -110,7 +113,7 @@ def test_a_missing_verdict_of_a_manifest_counts_only_where_it_is_needed(
 
 
 @pytest.mark.parametrize(
-    "command", ["probe", "verdict", "plan", "export", "serve --dry-run", "cache warm", "cache explain"]
+    "command", ["probe", "tune", "verdict", "plan", "export", "serve --dry-run", "cache warm", "cache explain"]
 )
 def test_a_launch_that_no_configuration_makes_safe_ends_with_4(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str

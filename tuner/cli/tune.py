@@ -61,6 +61,7 @@ def run(request: "Request", tuning: Tuning, python: str | None, store: str | Non
                 under_way("no verdict is stored; probing the order first (about a minute)")
                 plan = order_first(plan, request, inputs, verdicts)
             entry = own_entry(plan)
+            refuse(plan)  # no setting of its engines helps such a launch
             climb = Climb(
                 launch=EngineLaunch(plan, arguments, os.environ),
                 supervision=Supervision(under_way, request.time_limit + LOADING_LIMIT, request.memory_limit),
@@ -110,7 +111,6 @@ def _present(plan: "Plan", arguments: "ServeArguments", *, as_json: bool) -> Non
         result(ladder_text(plan, ladder, verdict.ladders[key]))
     for warning in plan.warnings:
         say(f"tuner: {warning}")
-    refuse(plan)
 
 
 def _exit_code(plan: "Plan") -> ExitCode:
