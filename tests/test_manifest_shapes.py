@@ -205,7 +205,7 @@ def test_helm_values_of_production_stack() -> None:
     Variables may be a mapping.
     """
     text = """servingEngineSpec:
-  startupProbe: {periodSeconds: 10, failureThreshold: 60}
+  startupProbe: {initialDelaySeconds: 0, periodSeconds: 10, failureThreshold: 60}
   modelSpec:
   - {name: off, modelURL: x, enabled: false}
   - name: on
@@ -221,6 +221,9 @@ def test_helm_values_of_production_stack() -> None:
     assert launch.image == "vllm/vllm-openai:v0.19.1"
     assert launch.pod is not None
     assert launch.pod.probes["startupProbe"].waits == 600
+    without_delay = only("v.yaml", text.replace("initialDelaySeconds: 0, ", "")).pod
+    assert without_delay is not None
+    assert without_delay.probes["startupProbe"].waits is None  # the chart's own number counts, and is not written here
     assert launch.env == {"VLLM_CACHE_ROOT": "/x"}
 
 
