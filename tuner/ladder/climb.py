@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any, Literal
 
@@ -124,7 +125,8 @@ class _Runs:
         self._runs: dict[str, ArmRun] = {}
         self._answers: dict[str, Answers] = {}
         self._failures: dict[str, TunerError] = {}
-        self._cuts = _cuts(climb)
+        self._thin = thin_model(climb.launch.plan, climb.launch.arguments)
+        self._cuts = _cuts(climb, is_thin=self._thin is not None)
 
     def run(self, arms: Sequence[Arm]) -> None:
         """Start the engines of arms, some at the same time, and compare each with the arm below it."""
@@ -159,27 +161,31 @@ class _Runs:
             TunerError: a share could not be run at all, as where no worker could be started.
         """
         stop = Event()
-        failures: list[BaseException] = []
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
         def run(share: Sequence[Arm]) -> None:
+            failure: BaseException | None = None
             try:
                 self._run_share(share, launches, stop)
-            except BaseException as failure:  # noqa: BLE001  raised by the thread that waits
-                failures.append(failure)
+            except BaseException as error:  # noqa: BLE001  raised by the thread that waits
+                failure = error
                 stop.set()
+            ended.put(failure)
 
         threads = [Thread(target=run, args=(share,)) for share in shares]
-        for thread in threads:
-            thread.start()
         try:
             for thread in threads:
-                thread.join()
+                thread.start()
+            # Not by `join`: if a signal interrupts it, Python 3.11 takes the thread for ended while it still runs.
+            failures = [ended.get() for _ in threads]
         finally:
             stop.set()
             for thread in threads:
-                thread.join()
-        if failures:
-            raise failures[0]
+                if thread.ident is not None:  # it was started
+                    thread.join()
+        for failure in failures:
+            if failure is not None:
+                raise failure
 
     def _run_share(self, arms: Sequence[Arm], launches: Mapping[str, ArmLaunch], stop: Event) -> None:
         """Start the engines of some arms one after another."""
@@ -189,7 +195,7 @@ class _Runs:
             plan.launch.args,
             supervision.limit,
             supervision.memory_limit,
-            more={"thin": thin_model(plan, self._climb.launch.arguments), "flag": None, "eager": False},
+            more={"thin": self._thin, "flag": None, "eager": False},
             engines=[{"args": list(launches[arm.name].arguments)} for arm in arms],
             worker=ARM_WORKER,
         )
@@ -275,11 +281,11 @@ class _Runs:
         )
 
 
-def _cuts(climb: Climb) -> list[str]:
+def _cuts(climb: Climb, *, is_thin: bool) -> list[str]:
     """What is smaller in the arms than in the launch, in words."""
     plan = climb.launch.plan
     cuts = [f"the KV cache has {KV_CACHE >> 20} MiB, so that several engines fit one GPU"] if climb.seats > 1 else []
-    if thin_model(plan, climb.launch.arguments) is not None:
+    if is_thin:
         cuts += [
             f"smaller model: {assumption['detail']}" for assumption in shrink(plan.subject.model.config).assumptions
         ]
