@@ -10,10 +10,14 @@ from typing import Any
 
 from msgspec import Struct, field
 
-GRAPHS_KEY, PASSES_KEY, MODE_KEY, FLAG_KEY = "cudagraph_mode", "pass_config", "mode", "fast_moe_cold_start"
-"""Keys of the compilation config that arms set."""
+from rules.releases import FLAG_KEY
+
+GRAPHS_KEY, PASSES_KEY, MODE_KEY = "cudagraph_mode", "pass_config", "mode"
+"""Keys of the compilation config that arms set: graphs, passes, and how vLLM compiles (0.14.1 to 0.33.0)."""
+MODE_NONE = 0
+"""The mode that compiles nothing: `CompilationMode.NONE` (vllm/config/compilation.py)."""
 EAGER_OPTION, BACKEND_OPTION = "--enforce-eager", "--moe-backend"
-WITHOUT_COMPILING: Mapping[str, Any] = {MODE_KEY: 0, GRAPHS_KEY: "NONE"}
+WITHOUT_COMPILING: Mapping[str, Any] = {MODE_KEY: MODE_NONE, GRAPHS_KEY: "NONE"}
 """What an eager arm sets of the keys that the user set; alone, `--enforce-eager` does not win over all of them."""
 FLOAT32 = ("--dtype", "float32")
 GRAPH_MODES = {"piecewise": "PIECEWISE", "full_decode": "FULL_DECODE_ONLY", "full": "FULL_AND_PIECEWISE"}
@@ -186,8 +190,14 @@ def not_compiled_arms(launch: LaunchFacts) -> list[Arm]:
     if not launch.graphs:
         return []
     return [
-        Arm(BELOW_NOT_COMPILED, Kind.COMPILE, EAGER, config={MODE_KEY: 0, GRAPHS_KEY: "NONE"}),
-        Arm(NOT_COMPILED, Kind.GRAPHS, BELOW_NOT_COMPILED, config={MODE_KEY: 0, GRAPHS_KEY: "FULL"}, is_setting=True),
+        Arm(BELOW_NOT_COMPILED, Kind.COMPILE, EAGER, config=WITHOUT_COMPILING),
+        Arm(
+            NOT_COMPILED,
+            Kind.GRAPHS,
+            BELOW_NOT_COMPILED,
+            config={MODE_KEY: MODE_NONE, GRAPHS_KEY: "FULL"},
+            is_setting=True,
+        ),
     ]
 
 

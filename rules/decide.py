@@ -7,17 +7,14 @@ from typing import Any, TypeGuard
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from rules.arms import MODE_KEY as MODE_KEY  # noqa: PLC0414  keys and values that decisions write, for their readers
+from rules.arms import MODE_NONE as MODE_NONE  # noqa: PLC0414
 from rules.ladder_finding import ArmWord, LadderFinding
 from rules.proof_finding import BLIND, ProofFinding, ProofWord
 from rules.reason import Reason, reason
 from rules.releases import FLAG_KEY as FLAG_KEY  # noqa: PLC0414  the name that decisions write, for their readers
 from rules.releases import Flag, FlagStatus
 from rules.verdict import WRONG_LAYER, Verdict, Word
-
-MODE_KEY = "mode"
-"""The key of the compilation config that says how vLLM compiles (0.14.1 to 0.33.0)."""
-MODE_NONE = 0
-"""Its value for not at all: `CompilationMode.NONE` (vllm/config/compilation.py)."""
 
 
 class Refusal(StrEnum):

@@ -87,18 +87,19 @@ def judge_ladder(ladder: Ladder) -> LadderFinding:
     words = {arm.name: judge.word(arm.name) for arm in ladder.arms}
     word, why = words.get(LAUNCH, (ArmWord.UNKNOWN, reason("arm_missing", arm=LAUNCH)))
     remedy = _remedy(ladder, words)
-    against_user = None if remedy else _against_user(ladder, words)
-    return LadderFinding(
+    finding = LadderFinding(
         word=word,
         reasons=(why,),
         arms={name: word for name, (word, _) in words.items()},
         arm_reasons={name: why for name, (_, why) in words.items()},
         remedy=remedy,
-        users=against_user.users if against_user else (),
-        instead=_instead(against_user) if against_user else None,
         platform=ladder.platform,
         gpu=ladder.gpu,
     )
+    against_user = _against_user(ladder, words)
+    if remedy is not None or against_user is None:
+        return finding
+    return replace(finding, users=against_user.users, instead=_instead(against_user))
 
 
 def ladders_against(verdict: Verdict, findings: Iterable[LadderFinding]) -> Verdict:

@@ -1,18 +1,25 @@
 """`tuner check` and `tuner apply` on launches whose arms were tried: what is found, what is written, what stays."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_environment import ERNIE, INERT, MIXTRAL, SETTABLE, Answer, sample, serving_in, tuner
-from ladders import FUSION, WRONG_COMPILED, WRONG_FULL, WRONG_GRAPHS, remember_one, with_backend, without_fusion
+from ladders import (
+    FUSION,
+    WRONG_COMPILED,
+    WRONG_FULL,
+    WRONG_GRAPHS,
+    remember_one,
+    with_backend,
+    without_computing_variables,
+    without_fusion,
+)
 
 from rules.arms import LAUNCH
 from tuner.manifests.find import launches_in
-from tuner.verdicts.ladders import PREFIXES
 
 RULE = "setting-wrong"
 CONFIG = "--compilation-config"
@@ -21,10 +28,8 @@ FORMS = ("a list", "a list in brackets", "a line", "a systemd unit")
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ladders of these tests were made without any variable that changes how an engine computes."""
-    for name in os.environ:
-        if name.startswith(PREFIXES):
-            monkeypatch.delenv(name)
+    """The ladders of these tests were made without such variables."""
+    without_computing_variables(monkeypatch)
 
 
 class Desk:

@@ -4,7 +4,6 @@ The logs are those of real servers, in which the values of a few words are repla
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from ladders import (
     WRONG_GRAPHS,
     remember_one,
     with_backend,
+    without_computing_variables,
     without_fusion,
 )
 
 from rules.arms import Arm, pass_arms
-from tuner.verdicts.ladders import PREFIXES
 
 LOGS = Path(__file__).parent / "server_logs"
 SERVED = "/srv/0.26.0/qwen3-moe-48"
@@ -44,10 +43,8 @@ Confirmed = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ladders of these tests were made without any variable that changes how an engine computes."""
-    for name in os.environ:
-        if name.startswith(PREFIXES):
-            monkeypatch.delenv(name)
+    """The ladders of these tests were made without such variables."""
+    without_computing_variables(monkeypatch)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What the arms of a launch showed, as every command tells it: written, checked, and never over the user's own."""
 
 import json
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,16 @@ from typing import Any
 import pytest
 from exported import FORMS
 from fake_environment import INERT, MIXTRAL, ROOT, SETTABLE, Answer, Serving, model_like, sample, serving_in, tuner
-from ladders import FUSION, WRONG_COMPILED, WRONG_FULL, WRONG_GRAPHS, remember_one, with_backend, without_fusion
+from ladders import (
+    FUSION,
+    WRONG_COMPILED,
+    WRONG_FULL,
+    WRONG_GRAPHS,
+    remember_one,
+    with_backend,
+    without_computing_variables,
+    without_fusion,
+)
 from manifest_argv import argv_of
 from manifest_schemas import closed, complaints
 
@@ -18,7 +26,6 @@ from rules.arms import LAUNCH
 from rules.launch_key import value_digest
 from tuner.arguments.serve_arguments import parse, without_options
 from tuner.exports.formats import Format
-from tuner.verdicts.ladders import PREFIXES
 
 CONFIG = "--compilation-config"
 Case = tuple[dict[str, Any], dict[str, Any], list[str]]
@@ -39,10 +46,8 @@ WRONG: dict[str, Case] = {
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ladders of these tests were made without any variable that changes how an engine computes."""
-    for name in os.environ:
-        if name.startswith(PREFIXES):
-            monkeypatch.delenv(name)
+    """The ladders of these tests were made without such variables."""
+    without_computing_variables(monkeypatch)
 
 
 @pytest.fixture

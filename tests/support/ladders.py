@@ -1,9 +1,11 @@
 """Ladders as `tuner tune` stores them, made without an engine: which arms answer wrongly is said by the test."""
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fake_environment import Serving
 
 from cache.verdicts.store import VerdictStore
@@ -12,7 +14,7 @@ from rules.arms import GRAPHS_KEY as GRAPHS
 from tuner.arguments.serve_arguments import parse
 from tuner.model.model import identify
 from tuner.verdicts.identity import Subject
-from tuner.verdicts.ladders import arm_workers_digest
+from tuner.verdicts.ladders import PREFIXES, arm_workers_digest
 from tuner.verdicts.lookup import look_up, remember_ladder
 from tuner.verdicts.proofs import launch_identity
 
@@ -123,3 +125,10 @@ def remember_one(
     assert entry is not None
     remember_ladder(verdicts, entry, made)
     return made
+
+
+def without_computing_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove every variable that changes how an engine computes, as where the ladders were made."""
+    for name in os.environ:
+        if name.startswith(PREFIXES):
+            monkeypatch.delenv(name)

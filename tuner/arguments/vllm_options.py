@@ -128,6 +128,11 @@ def scan(args: Sequence[str]) -> tuple[list[Setting], str | None]:
     return settings, positional
 
 
+def option_names(args: Sequence[str]) -> set[str]:
+    """What stands before `=` in each argument, with dashes as vLLM reads them; a bare value is among them, too."""
+    return {argument.partition("=")[0].replace("_", "-") for argument in args}
+
+
 def indexes_of_field(args: Sequence[str], field: str) -> set[int]:
     """The indexes of all arguments that set a field, values included.
 

@@ -1,7 +1,7 @@
 """What `tuner probe MODEL -- VLLM ARGS` does once its options are read: the proof of one launch, or its engines."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -52,9 +52,7 @@ def run(
         verdicts = written_to(opened_store(store, os.environ))
         plan, arguments = planned_launch(words, request, inputs)
         with working() as under_way:
-            if plan.lookup.entry is None:
-                under_way("no verdict is stored; probing the order first (about a minute)")
-                plan = order_first(plan, request, inputs, verdicts)
+            plan = order_first(plan, request, inputs, verdicts, under_way)
             if depth is Depth.ORDER:
                 under_way("tracing the launch's whole model (20 s to a few minutes)")
                 prove(plan.subject, arguments, own_entry(plan), request, verdicts)
@@ -102,12 +100,17 @@ def planned_launch(words: list[str], request: Request, inputs: Inputs) -> "tuple
     return plan, parse(args, vllm=plan.subject.environment.vllm)
 
 
-def order_first(plan: "Plan", request: Request, inputs: Inputs, store: "VerdictStore") -> "Plan":
-    """Probe the order of a model of which no verdict is stored, and plan its launch again.
+def order_first(
+    plan: "Plan", request: Request, inputs: Inputs, store: "VerdictStore", under_way: Callable[[str], None]
+) -> "Plan":
+    """The plan itself if a verdict is stored; else that of a launch whose model's order was probed first.
 
     Raises:
         TunerError: the probe failed.
     """
+    if plan.lookup.entry is not None:
+        return plan
+    under_way("no verdict is stored; probing the order first (about a minute)")
     serving = planned_launch(list(request.names), request, inputs)[1].serving
     first = replace(
         request,

@@ -57,9 +57,7 @@ def run(request: "Request", tuning: Tuning, python: str | None, store: str | Non
         verdicts = written_to(opened_store(store, os.environ))
         plan, arguments = planned_launch(words, request, inputs)
         with working() as under_way:
-            if plan.lookup.entry is None:
-                under_way("no verdict is stored; probing the order first (about a minute)")
-                plan = order_first(plan, request, inputs, verdicts)
+            plan = order_first(plan, request, inputs, verdicts, under_way)
             entry = own_entry(plan)
             refuse(plan)  # no setting of its engines helps such a launch
             climb = Climb(

@@ -16,6 +16,7 @@ from rules.autotune import Keeping, autotune_of
 from rules.errors import ErrorKind, TunerError
 from tuner.arguments.autotune import autotune_is_on, measuring_ranks
 from tuner.arguments.serve_arguments import ServeArguments, parse
+from tuner.arguments.vllm_options import option_names
 from tuner.compile_cache.autotune_name import autotune_name
 from tuner.compile_cache.autotune_prediction import Tree, TreeLaunch
 from tuner.compile_cache.prune import opened_root
@@ -97,8 +98,7 @@ def second_start_may_hang(environment: Environment, arguments: ServeArguments) -
 
 
 def _is_spread(arguments: ServeArguments) -> bool:
-    names = {argument.partition("=")[0].replace("_", "-") for argument in arguments.effective}
-    return not names.isdisjoint(_SPREADING)
+    return not option_names(arguments.effective).isdisjoint(_SPREADING)
 
 
 def _is_writable(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tuner.arguments.serve_arguments import ServeArguments
+from tuner.arguments.vllm_options import option_names
 from tuner.launch.plan import Plan
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
@@ -14,7 +15,7 @@ NO_TOKENIZER = ("--skip-tokenizer-init",)
 def stand_ins(plan: Plan, arguments: ServeArguments) -> tuple[str, ...]:
     """The arguments with which a folder that holds only a configuration starts. None counts in a key (vllm/config)."""
     folder = Path(plan.subject.model.folder)
-    names = {argument.partition("=")[0].replace("_", "-") for argument in arguments.given}
+    names = option_names(arguments.given)
     args: tuple[str, ...] = ()
     if "--load-format" not in names and not _has_any(folder, WEIGHTS):
         args += DUMMY_WEIGHTS

@@ -19,6 +19,7 @@ from rules.arms import (
 from rules.releases import FLAG_KEY, FlagStatus
 from tuner.arguments.release_options import option_table
 from tuner.arguments.serve_arguments import ServeArguments, merge
+from tuner.arguments.vllm_options import option_names
 from tuner.engines.stand_ins import stand_ins
 from tuner.launch.plan import Plan, compiles
 
@@ -51,7 +52,7 @@ def launch_facts(plan: Plan, arguments: ServeArguments) -> LaunchFacts:
     quantised = "quantization_config" in config or any(
         isinstance(part, dict) and "quantization_config" in part for part in config.values()
     )
-    options = {argument.partition("=")[0] for argument in arguments.effective}
+    options = option_names(arguments.effective)
     return LaunchFacts(
         eager=compiles(arguments) is False,
         graphs=platform in {"cuda", "rocm"} and not arguments.serving.enforce_eager,
@@ -111,7 +112,7 @@ def _joined(users: Any, value: Any) -> Any:
 
 def _changed_options(arm: Arm, arguments: ServeArguments) -> list[str]:
     """The options of the user that an arm contradicts; an arm in float32 is never written."""
-    names = {argument.partition("=")[0].replace("_", "-") for argument in arguments.effective}
+    names = option_names(arguments.effective)
     changing = [BACKEND_OPTION] if BACKEND_OPTION in arm.options else []
     changing += [FLOAT32[0]] if FLOAT32[0] in arm.options else []
     return [name for name in changing if name in names]
