@@ -108,11 +108,12 @@ def test_a_root_without_records_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "said"), [("c", "no records have a digest"), ("", "2 records have a digest"), ("a" * 65, "no records")]
+    ("name", "said"),
+    [("cccc", "no records are called"), ("", "no records are called"), ("a" * 65, "no records"), ("no*", "Those in")],
 )
-def test_a_record_must_be_told_apart(root: Path, prefix: str, said: str) -> None:
-    """A start of no digest, or of several, is refused."""
-    assert said in refused(root, "--record", prefix)
+def test_a_record_that_is_not_there_is_refused(root: Path, name: str, said: str) -> None:
+    """A word for no record is refused, and the records that are there are listed."""
+    assert said in refused(root, "--record", name)
 
 
 def test_a_damaged_record_is_not_left_out_in_silence(root: Path) -> None:

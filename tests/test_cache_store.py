@@ -140,19 +140,19 @@ def test_latest_file_list_counts(path: Path) -> None:
 
 
 def test_find_and_forget_by_prefix(path: Path) -> None:
-    """Eight characters of a digest name an entry, in upper or lower case; forgetting removes that one alone."""
+    """Four characters of a digest name an entry, in upper or lower case; forgetting removes that one alone."""
     store = VerdictStore(path)
     store.put(sample(1), sample(2))
-    prefix = sample(1).digest[:8]
+    prefix = sample(1).digest[:4]
     assert store.find(prefix.upper()) == sample(1)
     assert store.forget(prefix) == sample(1).digest
     assert (store.find(prefix), store.forget(prefix)) == (None, None)
     assert list(store.entries()) == [sample(2)]
 
 
-@pytest.mark.parametrize("prefix", ["", "abcdef1", "verdict:", "????????", "********", "0123456z"])
+@pytest.mark.parametrize("prefix", ["", "abc", "verdict:", "????????", "********", "0123456z"])
 def test_bad_prefixes_are_refused(path: Path, prefix: str) -> None:
-    """Less than eight hexadecimal characters, or other ones, never select an entry by accident."""
+    """Less than four hexadecimal characters, or other ones, never select an entry by accident."""
     store = VerdictStore(path)
     store.put(sample())
     with pytest.raises(StoreError, match="no digest"):
@@ -165,8 +165,10 @@ def test_ambiguous_prefix_is_refused(path: Path) -> None:
     store.put(sample())
     twin = f"verdict:Other:{sample().digest[:8]}".ljust(len("verdict:Other:") + 64, "0")
     execute(path, "INSERT INTO verdicts VALUES (?, '{}')", twin)
-    with pytest.raises(StoreError, match="Several"):
+    with pytest.raises(StoreError, match="Several") as raised:
         store.forget(sample().digest[:8])
+    assert f"{sample().digest[:12]}  MixtralForCausalLM" in raised.value.hint
+    assert f"{sample().digest[:8]}0000  Other" in raised.value.hint
     assert store.get(sample().key) == sample()
 
 

@@ -83,11 +83,12 @@ def test_the_newest_record_of_the_model_comes_first(bench: Bench) -> None:
 
 
 def test_a_record_can_be_named(bench: Bench) -> None:
-    """By the start of its digest; one that is not there is told before a minute was spent."""
+    """By the start of its digest, or its model; one that is not there is told before a minute was spent."""
     bench.record(digest="b" * 64, model="other", architecture="Other")
     assert bench.ask("--against", "bbbb", "--json", code=6).document["against"]["digest"] == "b" * 64
+    assert bench.ask("--against", "other", "--json", code=6).document["against"]["digest"] == "b" * 64
     (bench.folder / "seen.json").unlink()
-    assert "No records with factors begin with cc" in bench.ask("--against", "cc", code=1).err
+    assert "No records with factors are called 'cc'" in bench.ask("--against", "cc", code=1).err
     assert not (bench.folder / "seen.json").exists()
 
 

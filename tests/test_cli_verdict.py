@@ -208,10 +208,10 @@ def test_stored_verdicts_are_documents_too(serving: Serving, store: Path) -> Non
 
 
 @pytest.mark.parametrize("command", ["show", "forget"])
-@pytest.mark.parametrize(("key", "code"), [("abc", 1), ("not a key", 1), ("0123456789", 3)])
-def test_a_key_that_leads_nowhere_is_one_sentence(store: Path, command: str, key: str, code: int) -> None:
-    """Too short, no hexadecimal, or unknown: said on stderr, with a document for scripts."""
-    answer = tuner("verdicts", command, key, "--store", store, "--json", code=code)
+@pytest.mark.parametrize("key", ["abc", "not a key", "0123456789"])
+def test_a_key_that_leads_nowhere_is_one_sentence(store: Path, command: str, key: str) -> None:
+    """Too short, not hexadecimal, or unknown: said on stderr, with a document for scripts."""
+    answer = tuner("verdicts", command, key, "--store", store, "--json", code=3)
     assert answer.document["error"]["message"] in answer.err
     assert not store.exists()
 

@@ -67,10 +67,10 @@ def test_named_verdicts_alone_are_exported(here: Path) -> None:
     assert [json.loads(line)["digest"] for line in answer.out.splitlines()] == [key]
 
 
-@pytest.mark.parametrize(("keys", "code"), [((), 3), (("0123456789",), 3), (("xyz",), 1)])
-def test_nothing_to_export_is_one_sentence(there: Path, keys: tuple[str, ...], code: int) -> None:
+@pytest.mark.parametrize("keys", [(), ("0123456789",), ("xyz",)])
+def test_nothing_to_export_is_one_sentence(there: Path, keys: tuple[str, ...]) -> None:
     """An empty store, or a key that no entry has, gives no bundle."""
-    answer = tuner("verdicts", "export", *keys, "--store", there, code=code)
+    answer = tuner("verdicts", "export", *keys, "--store", there, code=3)
     assert answer.out == ""
     assert answer.err.startswith("tuner: ")
     assert not there.exists()

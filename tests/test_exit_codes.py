@@ -134,4 +134,4 @@ def test_a_launch_that_no_configuration_makes_safe_ends_with_4(
 def test_a_key_that_no_verdict_has_ends_with_3(tmp_path: Path, command: str) -> None:
     """Nothing is known of it."""
     answer = tuner("verdicts", command, "--store", tmp_path / "verdicts.sqlite", "12345678", code=3)
-    assert "No stored verdict has a key that starts with 12345678." in answer.err
+    assert "No stored verdict is called '12345678'." in answer.err

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import unquote
 
 from cache.errors import StoreError
 from cache.filesystem import network_type
@@ -39,7 +40,9 @@ from cache.verdicts.schema import TABLE, sealed
 __all__ = ["Entry", "VerdictStore"]
 
 _PAGE = 100  # entries in memory at once while listing; a report can be large
-_SHORTEST_PREFIX = 8  # hexadecimal characters
+SHORTEST_PREFIX = 4
+"""Hexadecimal characters of a digest that may name an entry."""
+_MAX_NAMED = 10  # digests that an error lists
 _DIGEST_LENGTH = 64
 FORGOTTEN = "forgotten"
 """Name of the record that says what was removed last. SQLite gives the number of a removed last row again; this record,
@@ -108,7 +111,7 @@ class VerdictStore:
         """The one entry whose digest starts so.
 
         Raises:
-            StoreError: the prefix is shorter than 8 hexadecimal characters, or several entries share it.
+            StoreError: the prefix is shorter than 4 hexadecimal characters, or several entries share it.
         """
         row = self._named(digest_prefix, "verdict:*:")
         return None if row is None else self._entry_in(row)
@@ -262,12 +265,14 @@ class VerdictStore:
     def _named(self, digest_prefix: str, kind: str) -> str | None:
         _require_prefix(digest_prefix)
         pattern = kind + digest_prefix.lower().ljust(_DIGEST_LENGTH, "?")
-        rows = self._read("SELECT key FROM {table} WHERE key GLOB ? LIMIT 2", pattern).rows
-        if len(rows) > 1:
+        query = f"SELECT key FROM {{table}} WHERE key GLOB ? ORDER BY key LIMIT {_MAX_NAMED}"  # noqa: S608  our own
+        names = [row[0].decode(errors="replace") for row in self._read(query, pattern).rows]
+        if len(names) > 1:
             raise StoreError(
-                f"Several stored digests start with {digest_prefix}.", hint="Give more of the digest's characters."
+                f"Several stored digests start with {digest_prefix}.",
+                hint="Give more of the digest's characters:\n" + "\n".join(map(_described, names)),
             )
-        return rows[0][0].decode(errors="replace") if rows else None
+        return names[0] if names else None
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
@@ -287,11 +292,18 @@ def _sealed(entry: Entry) -> tuple[tuple[str, str], tuple[str, str]]:
     return (row, sealed(row, encode(entry.to_dict()))), (files_row, files)
 
 
+def _described(row: str) -> str:
+    """A record as an error lists it: digest and architecture."""
+    _, _, rest = row.partition(":")
+    architecture, _, digest = rest.rpartition(":")
+    return f"{digest[:12]}  {unquote(architecture)}"
+
+
 def _require_prefix(digest_prefix: str) -> None:
-    if len(digest_prefix) < _SHORTEST_PREFIX or not set(digest_prefix.lower()) <= set("0123456789abcdef"):
+    if len(digest_prefix) < SHORTEST_PREFIX or not set(digest_prefix.lower()) <= set("0123456789abcdef"):
         raise StoreError(
             f"{digest_prefix!r} is no digest of a verdict.",
-            hint=f"Give at least {_SHORTEST_PREFIX} of its hexadecimal characters; `tuner verdicts list` shows them.",
+            hint=f"Give at least {SHORTEST_PREFIX} of its hexadecimal characters; `tuner verdicts list` shows them.",
         )
 
 

@@ -170,7 +170,8 @@ def pack(
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="The file to write, such as cache.tar.zst.")],
     cache_root: CachesRoot = None,
     record: Annotated[
-        list[str] | None, typer.Option(metavar="DIGEST", help="Start of a warm-up's digest; repeatable. Default: all.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A warm-up by its model or digest; repeatable. Default: all."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -228,7 +229,10 @@ def _root(option: str | None) -> Path:
 
 
 Against = Annotated[
-    str | None, typer.Option(metavar="DIGEST", help="The warm-up to compare with. Default: the newest of the model.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="The warm-up to compare with, by its digest or model. Default: the newest of MODEL."
+    ),
 ]
 
 

@@ -14,7 +14,10 @@ from tuner.errors import ExitCode
 app = typer.Typer(
     help="List, show, forget, export and import stored verdicts.", no_args_is_help=True, rich_markup_mode=None
 )
-KeyPrefix = Annotated[str, typer.Argument(metavar="KEY", help="At least 8 characters of a verdict's key.")]
+Called = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A model, an architecture, a pattern for one, or 4 characters of a key."),
+]
 Store = Annotated[str | None, typer.Option(metavar="FILE", help="The verdict store. Default: TUNER_STORE, else XDG.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
@@ -44,7 +47,7 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
+def show(name: Called, store: Store = None, as_json: Json = False) -> None:
     """Show one stored verdict and what it rests on.
 
     With --json the whole entry, the probe's report included.
@@ -52,13 +55,12 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
     from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.document import entry_part
     from tuner.verdicts.lookup import known_verdict, opened_store
+    from tuner.verdicts.selection import entry_called
     from tuner.verdicts.text import entry_text
 
     with failures(as_json):
         verdicts = opened_store(store, os.environ)
-        entry = verdicts.find(key)
-        if entry is None:
-            raise no_such_key(key)
+        entry = entry_called(verdicts, name)
         verdict = known_verdict(verdicts, entry)
         if as_json:
             print_json({"schema_version": SCHEMA_VERSION, **entry_part(entry, verdict)})
@@ -67,15 +69,14 @@ def show(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def forget(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
+def forget(name: Called, store: Store = None, as_json: Json = False) -> None:
     """Remove one stored verdict, damaged or not."""
     from tuner.launch.document import SCHEMA_VERSION
     from tuner.verdicts.lookup import opened_store
+    from tuner.verdicts.selection import forget_called
 
     with failures(as_json):
-        digest = written_to(opened_store(store, os.environ)).forget(key)
-        if digest is None:
-            raise no_such_key(key)
+        digest = forget_called(written_to(opened_store(store, os.environ)), name)
         if as_json:
             print_json({"schema_version": SCHEMA_VERSION, "forgotten": digest})
         else:
@@ -84,7 +85,10 @@ def forget(key: KeyPrefix, store: Store = None, as_json: Json = False) -> None:
 
 @app.command("export")
 def export_verdicts(
-    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY...]", help="Starts of keys. Default: all.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME...]", help="Models, architectures, patterns, starts of keys. Default: all."),
+    ] = None,
     store: Store = None,
     command: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The command that made them, to be kept with each.")
@@ -103,7 +107,7 @@ def export_verdicts(
     with failures(as_json=False):
         if sign_with and not output:
             raise _no_output()
-        exported = export(opened_store(store, os.environ), keys or [], command)
+        exported = export(opened_store(store, os.environ), names or [], command)
         for sentence in exported.left_out:
             say(f"tuner: {sentence}")
         if output:
@@ -182,9 +186,3 @@ def _password(key: Path) -> str:
 def _no_output() -> TunerError:
     hint = "Add --output FILE; the signature is written beside it, as FILE.minisig."
     return TunerError("--sign-with has no file to sign.", hint=hint, kind=ErrorKind.USAGE)
-
-
-def no_such_key(key: str) -> TunerError:
-    """What to say of a key that no entry has."""
-    hint = "`tuner verdicts list` shows the keys."
-    return TunerError(f"No stored verdict has a key that starts with {key}.", hint=hint, kind=ErrorKind.NO_VERDICT)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from cache.compiled.warm_record import FOLDER, WarmRecord, read_records
 from cache.errors import ArchiveError
 from rules.errors import ErrorKind, TunerError
 from rules.releases import public_version
+from tuner.compile_cache.called import listed_records, records_called
 from tuner.compile_cache.size import size_text
 from tuner.environment.environment import Environment
 from tuner.environment.saved import serving_environment
@@ -38,14 +38,14 @@ class ServingEnvironment:
     saved: Path | None = None
 
 
-def pack(root: Path, archive: Path, prefixes: Sequence[str]) -> Manifest:
-    """Write an archive of the warm-ups whose digests start so; without any, of all below a cache root.
+def pack(root: Path, archive: Path, names: Sequence[str]) -> Manifest:
+    """Write an archive of the warm-ups that the words name (`records_called`); without any, of all below a cache root.
 
     Raises:
         TunerError: there is no such warm-up, or its entries cannot be packed.
     """
     with _failures(f"The cache below {root} is not packed"):
-        return write_archive(root, archive, _chosen(root, prefixes))
+        return write_archive(root, archive, _chosen(root, names))
 
 
 def unpack(
@@ -102,11 +102,11 @@ def _elsewhere(archive: Path, differing: Sequence[str]) -> TunerError:
     return TunerError(message, hint=hint, kind=ErrorKind.MISMATCH)
 
 
-def _chosen(root: Path, prefixes: Sequence[str]) -> list[WarmRecord]:
+def _chosen(root: Path, names: Sequence[str]) -> list[WarmRecord]:
     records, damaged = read_records(root)
-    if prefixes:
-        chosen = {record.digest: record for record in map(partial(_record_of, root, records), prefixes)}
-        return list(chosen.values())
+    if names:
+        chosen = [record for name in names for record in _records_of(root, records, name)]
+        return list({record.digest: record for record in chosen}.values())
     if damaged:
         hint = "Remove it, or choose records with --record."
         raise ArchiveError(f"{FOLDER}/{damaged[0]!r:.80} is no record of a warm-up", hint=hint)
@@ -115,12 +115,14 @@ def _chosen(root: Path, prefixes: Sequence[str]) -> list[WarmRecord]:
     return list({record.digest: record for record in records}.values())
 
 
-def _record_of(root: Path, records: Sequence[WarmRecord], prefix: str) -> WarmRecord:
-    fitting = [record for record in records if record.digest.startswith(prefix)]
-    if len(fitting) != 1:
-        hint = f"The records lie in {root / FOLDER}, each named by its digest."
-        raise ArchiveError(f"{len(fitting) or 'no'} records have a digest that starts with {prefix!r:.80}", hint=hint)
-    return fitting[0]
+def _records_of(root: Path, records: Sequence[WarmRecord], name: str) -> list[WarmRecord]:
+    """Every record of a model; one alone where the word is the start of a digest."""
+    fitting = records_called(records, name)
+    by_digest = all(record.digest.startswith(name.lower()) for record in fitting)
+    if not fitting or (by_digest and len(fitting) > 1):
+        hint = f"Those in {root / FOLDER}:\n{listed_records(fitting or records)}"
+        raise ArchiveError(f"{len(fitting) or 'no'} records are called {name!r:.80}", hint=hint)
+    return fitting
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from cache.compiled.warm_record import WarmRecord, read_records
 from rules.errors import ErrorKind, TunerError
 from tuner.compile_cache.autotune_launch import FLASHINFER_PLATFORM, tree_launch, tree_place
 from tuner.compile_cache.autotune_prediction import TreePrediction, predict_tree
+from tuner.compile_cache.called import listed_records, records_called
 from tuner.compile_cache.difference import Difference, Effect, known_differences
 from tuner.compile_cache.factors import launch_factors
 from tuner.compile_cache.factors_document import is_factors
@@ -58,7 +59,8 @@ def explain(plan: Plan, environ: Mapping[str, str], against: str | None) -> Expl
     Args:
         plan: the launch.
         environ: the environment variables that it inherits.
-        against: start of the digest of the record to compare with; None: the newest of the model or its architecture.
+        against: a word for the record to compare with (`records_called`); None: the newest of the model or its
+            architecture.
 
     Raises:
         TunerError: no such record, or the serving environment cannot tell.
@@ -120,13 +122,12 @@ def chosen(records: Sequence[WarmRecord], plan: Plan, against: str | None) -> Wa
 
 
 def _named(records: Sequence[WarmRecord], against: str) -> WarmRecord:
-    fitting = [record for record in records if record.digest.startswith(against)]
+    fitting = records_called(records, against)
     if len(fitting) == 1:
         return fitting[0]
-    listed = ", ".join(record.digest[:12] for record in records) or "none"
     raise TunerError(
-        f"{len(fitting) or 'No'} records with factors begin with {against}.",
-        hint=f"Those in this cache root: {listed}.",
+        f"{len(fitting) or 'No'} records with factors are called {against!r}.",
+        hint=f"Those in this cache root:\n{listed_records(fitting or records)}",
         kind=ErrorKind.RECORD,
     )
 

@@ -20,6 +20,7 @@ from tuner.exchange.signing import Signed, signature_file
 from tuner.untrusted.files import open_plain
 from tuner.verdicts.identity import rules_digest
 from tuner.verdicts.lookup import current_verdict, known_verdict
+from tuner.verdicts.selection import entries_called
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ class Exported:
     left_out: tuple[str, ...]
 
 
-def export(store: VerdictStore, prefixes: Sequence[str], command: str | None) -> Exported:
+def export(store: VerdictStore, names: Sequence[str], command: str | None) -> Exported:
     """Stored verdicts as a bundle, judged by the rules of this release.
 
     Args:
         store: where they are.
-        prefixes: starts of the keys wanted; none: all.
+        names: words for those wanted (`tuner.verdicts.selection`); none: all.
         command: what made them; None: what an imported entry says itself.
 
     Raises:
@@ -49,7 +50,7 @@ def export(store: VerdictStore, prefixes: Sequence[str], command: str | None) ->
     """
     lines: list[tuple[str, str, str]] = []
     left_out = []
-    for entry in _wanted(store, prefixes):
+    for entry in _wanted(store, names):
         try:
             line = exported_line(store, entry, command)
         except ReportError as error:
@@ -235,22 +236,11 @@ def _write(file: Path, text: bytes) -> None:
         ) from None
 
 
-def _wanted(store: VerdictStore, prefixes: Sequence[str]) -> list[Entry]:
-    if not prefixes:
-        return _required(list(store.entries()), "No verdict is stored, so there is nothing to export.")
-    found = [
-        _required(
-            [one] if (one := store.find(prefix)) else [], f"No stored verdict has a key that starts with {prefix}."
-        )[0]
-        for prefix in prefixes
-    ]
-    return list({entry.digest: entry for entry in found}.values())
-
-
-def _required(entries: list[Entry], otherwise: str) -> list[Entry]:
+def _wanted(store: VerdictStore, names: Sequence[str]) -> list[Entry]:
+    entries = entries_called(store, names) if names else list(store.entries())
     if not entries:
-        hint = "`tuner verdicts list` shows what is stored."
-        raise TunerError(otherwise, hint=hint, kind=ErrorKind.NO_VERDICT)
+        hint = "`tuner probe MODEL` stores one; `tuner verdicts list` shows what is stored."
+        raise TunerError("No verdict is stored, so there is nothing to export.", hint=hint, kind=ErrorKind.NO_VERDICT)
     return entries
 
 

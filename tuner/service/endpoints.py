@@ -29,7 +29,7 @@ from tuner.verdicts.origin import IMPORTED
 MAX_REQUEST = 4 * 2**20
 """Bytes of a request for a decision."""
 MAX_BUNDLE = 64 * 2**20
-SHORTEST_KEY, KEY_LENGTH = 8, 64
+SHORTEST_KEY, KEY_LENGTH = 4, 64
 """Hexadecimal characters of a verdict's key."""
 ROWS, MOST_ROWS = 100, 500
 """Verdicts of one answer."""
@@ -92,7 +92,7 @@ def show_verdict(state: State, asked: Asked) -> Reply:
     """One stored verdict, its report included."""
     key = asked.path["key"].lower()
     if not SHORTEST_KEY <= len(key) <= KEY_LENGTH or not set(key) <= set("0123456789abcdef"):
-        raise ServiceError(NOT_TAKEN, "This is no key of a verdict.", "Give 8 to 64 hexadecimal characters of it.")
+        raise ServiceError(NOT_TAKEN, "This is no key of a verdict.", "Give 4 to 64 hexadecimal characters of it.")
     entry = state.store.find(key)
     if entry is None:
         raise ServiceError(UNKNOWN, f"No stored verdict has a key that starts with {key}.", kind=ErrorKind.NO_VERDICT)
