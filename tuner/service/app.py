@@ -17,8 +17,8 @@ from starlette.routing import Route
 
 from rules.errors import ErrorKind, TunerError
 from tuner.service.client import LOOPBACK
-from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State
-from tuner.service.endpoints import ENDPOINTS, as_json
+from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
+from tuner.service.endpoints import ENDPOINTS
 from tuner.service.limits import RateLimit, read_body
 from tuner.service.refusal import (
     BROKEN,
@@ -167,8 +167,9 @@ class _Handler:
         return self._failure(refusal)
 
     async def _reply(self, endpoint: Endpoint, request: Request) -> Reply:
-        self._door.admit(request, endpoint.access)
         query = request.query_params
+        writes = any(name in endpoint.writing for name in query)
+        self._door.admit(request, Access.WRITE if writes else endpoint.access)
         strange = [name for name in query if name not in endpoint.query]
         if strange or len(query.multi_items()) > len(query):
             name = brief(strange[0]) if strange else "of one name twice"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,7 +11,8 @@ from cache.verdicts.store import VerdictStore
 from rules.decide import Refusal
 from rules.errors import ErrorKind, TunerError
 from rules.reason import Reason, parts, reason
-from tuner.arguments.serve_arguments import parse
+from tuner.arguments.refusals import Refusals
+from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.environment.saved import environment_in, require_vllm
 from tuner.launch.document import plan_document
 from tuner.launch.plan import Options, Plan, make_plan, plan_with
@@ -22,6 +23,7 @@ from tuner.service.refusal import UNKNOWN, ServiceError
 from tuner.service.request import AskedModel, DecisionRequest
 from tuner.text import brief
 from tuner.verdicts.answer import LookUp
+from tuner.verdicts.identity import Subject
 
 MISSING = "missing"
 """In the place of `proof` where no proof of the launch is stored."""
@@ -65,14 +67,37 @@ def decide_launch(store: VerdictStore, configs: Path | None, request: DecisionRe
     return Decided({**document, "proof": MISSING, "differs": differs}, _outcome(plan), missed)
 
 
-def _plan(store: VerdictStore, configs: Path | None, request: DecisionRequest) -> Plan:
+class AskedLaunch(NamedTuple):
+    """A launch that a request describes.
+
+    Attributes:
+        subject: the model and where it is served.
+        arguments: those of the request, read.
+        refused: what this vLLM may refuse of them.
+    """
+
+    subject: Subject
+    arguments: ServeArguments
+    refused: Refusals
+
+
+def asked_launch(configs: Path | None, request: DecisionRequest) -> AskedLaunch:
+    """The launch of a request; arguments as for `decide_launch`.
+
+    Raises:
+        ServiceError, TunerError: as `decide_launch`.
+    """
     environment = environment_in(request.environment, "The environment of the request")
     require_vllm(environment)
-    arguments = parse(request.arguments, _refuse_file, vllm=environment.vllm)
+    arguments = parse(request.arguments, refuse_file, vllm=environment.vllm)
     refused = accepted_arguments(arguments, environment)
-    models = _Models(configs, request.model)
-    subject = subject_of(arguments, environment, models.identify)
-    options = _options(request, models)
+    subject = subject_of(arguments, environment, _Models(configs, request.model).identify)
+    return AskedLaunch(subject, arguments, refused)
+
+
+def _plan(store: VerdictStore, configs: Path | None, request: DecisionRequest) -> Plan:
+    subject, arguments, refused = asked_launch(configs, request)
+    options = _options(request, _Models(configs, request.model))
     if request.model is not None and subject.trust_remote_code:
         unseen = LookUp(None, None, (reason("not_looked_up", why=OWN_CODE),))
         return warned(plan_with(store, subject, arguments, options, unseen), refused)
@@ -133,7 +158,12 @@ def _without_folder(model: Model) -> Model:
     return replace(model, folder="")
 
 
-def _refuse_file(_: str) -> str:
+def refuse_file(_: str) -> str:
+    """Refuse to read the file of a --config option.
+
+    Raises:
+        TunerError: always.
+    """
     raise TunerError(
         "The arguments name a --config file, which the service cannot read.",
         hint="Send the options of the file as arguments, before the others.",

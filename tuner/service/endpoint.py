@@ -1,9 +1,11 @@
 """The shape of what the service does, and of what it is asked and answers."""
 
+import json
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -13,6 +15,11 @@ from tuner.service.recent import RecentAnswers
 
 SIGNATURE = "Tuner-Signature"
 """Header with the signature file of a bundle, in base64."""
+
+
+def as_json(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a document."""
+    return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
 
 
 class Access(Enum):
@@ -91,6 +98,7 @@ class Endpoint(Struct, frozen=True):
         answer: what does it.
         summary: for the description.
         query: parameter -> what it does.
+        writing: parameters that only those may give who may write.
         limit: bytes of the longest body.
         seconds: that it may take.
     """
@@ -101,5 +109,6 @@ class Endpoint(Struct, frozen=True):
     answer: Callable[[State, Asked], Reply]
     summary: str
     query: Mapping[str, str] = field(default_factory=dict)
+    writing: frozenset[str] = frozenset()
     limit: int = 0
     seconds: float = 10.0

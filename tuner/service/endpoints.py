@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -16,9 +15,10 @@ from tuner.exchange.conflict import document as imported_document
 from tuner.exchange.signing import MAX_TEXT, Signed, check_text
 from tuner.exchange.transfer import import_text
 from tuner.service.decisions import decide_launch
-from tuner.service.endpoint import SIGNATURE, Access, Asked, Endpoint, Reply, State
+from tuner.service.endpoint import SIGNATURE, Access, Asked, Endpoint, Reply, State, as_json
 from tuner.service.feed import FEED, NEXT, page_of
 from tuner.service.openapi import openapi_document
+from tuner.service.probes import count_probes, enqueue_decided, probe_endpoints, remove_answered
 from tuner.service.recent import RecentAnswer
 from tuner.service.refusal import FORBIDDEN, NOT_TAKEN, UNKNOWN, ServiceError
 from tuner.service.request import read_request
@@ -37,11 +37,6 @@ FILTERS = ("architecture", "platform", "torch", "vllm")
 """Factors of a key by which verdicts may be chosen."""
 
 
-def as_json(document: Mapping[str, Any]) -> bytes:
-    """The bytes of a document."""
-    return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
-
-
 def decide(state: State, asked: Asked) -> Reply:
     """Decide a launch."""
 
@@ -52,7 +47,11 @@ def decide(state: State, asked: Asked) -> Reply:
     change = state.store.newest_change()
     answer = state.recent.answer(hashlib.sha256(asked.body).digest(), change, make)
     state.metrics.count_decision(answer.outcome, answer.missed)
-    return _tagged(answer.body)
+    wanted = asked.query.get("enqueue", "0")
+    if wanted not in {"0", "1"}:
+        raise ServiceError(NOT_TAKEN, "The parameter `enqueue` is neither 0 nor 1.")
+    queued = enqueue_decided(state, asked) if wanted == "1" else {}
+    return Reply(answer.body, headers={"ETag": _tag(answer.body), **queued})
 
 
 def list_verdicts(state: State, asked: Asked) -> Reply:
@@ -114,6 +113,7 @@ def import_bundle(state: State, asked: Asked) -> Reply:
         imported = import_text(state.store, asked.body, "the service", giving_way=giving_way, signed=signed)
     for result, number in imported.fates.items():
         state.metrics.count_imported(str(result), number)
+    remove_answered(state)
     by = {"key": signed.key, "comment": signed.comment} if signed else None
     return Reply(as_json({"schema_version": SCHEMA_VERSION, **imported_document(imported), "signed": by}))
 
@@ -156,6 +156,7 @@ def show_readiness(state: State, _asked: Asked) -> Reply:
 
 def show_metrics(state: State, _asked: Asked) -> Reply:
     """The counts since the start."""
+    count_probes(state)
     return Reply(state.metrics.text(state.store), "text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -188,7 +189,16 @@ def _unless_known(body: bytes, asked: Asked) -> Reply:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/decisions", Access.READ, decide, "Decide a launch.", limit=MAX_REQUEST),
+    Endpoint(
+        "POST",
+        "/v1/decisions",
+        Access.READ,
+        decide,
+        "Decide a launch.",
+        {"enqueue": "`1`: without a verdict or a proof of this launch it is put into the queue of probes."},
+        frozenset({"enqueue"}),
+        limit=MAX_REQUEST,
+    ),
     Endpoint(
         "GET",
         "/v1/verdicts",
@@ -221,6 +231,7 @@ ENDPOINTS = (
         "Changes of the store, as bundle lines.",
         {"since": "`Tuner-Next` of the answer before; 0: from the first."},
     ),
+    *probe_endpoints(_signed),
     Endpoint("GET", "/healthz", Access.OPEN, show_health, "Whether the process answers."),
     Endpoint("GET", "/readyz", Access.OPEN, show_readiness, "Whether the service can decide."),
     Endpoint("GET", "/metrics", Access.OPEN, show_metrics, "Counts, in the text form of Prometheus."),

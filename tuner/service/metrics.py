@@ -1,6 +1,6 @@
 """What the service counts, in the text form of Prometheus."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -32,6 +32,12 @@ class Metrics:
         self._newest = Gauge(
             "tuner_newest_verdict_timestamp_seconds", "When the newest was probed.", registry=self._registry
         )
+        self._probes = Gauge("tuner_probes", "Probes in the queue by state.", ["state"], registry=self._registry)
+        self._oldest_probe = Gauge(
+            "tuner_oldest_probe_timestamp_seconds",
+            "Since when the oldest probe waits or runs; 0: none does.",
+            registry=self._registry,
+        )
         self._counted_at = -1
 
     def count_decision(self, outcome: str, missed: Iterable[str]) -> None:
@@ -48,6 +54,12 @@ class Metrics:
     def count_imported(self, result: str, number: int) -> None:
         """Count verdicts of a bundle that met the same result."""
         self._imported.labels(result).inc(number)
+
+    def show_probes(self, states: Mapping[str, int], oldest: float) -> None:
+        """Show the queue: how many probes of each state, and since when the oldest is open (0: none is)."""
+        for state, number in states.items():
+            self._probes.labels(state).set(number)
+        self._oldest_probe.set(oldest)
 
     def show_certificate(self, expires: Callable[[], datetime]) -> None:
         """Show when the certificate in use expires."""

@@ -8,8 +8,17 @@ from msgspec.json import schema_components
 
 from tuner import __version__
 from tuner.service.endpoint import SIGNATURE, Access, Endpoint
+from tuner.service.probes import Beat, Claim, NewLaunches
 from tuner.service.request import DecisionRequest
 
+_BODIES: dict[str, type] = {
+    "/v1/decisions": DecisionRequest,
+    "/v1/probes": NewLaunches,
+    "/v1/probes/claim": Claim,
+    "/v1/probes/{id}/heartbeat": Beat,
+}
+"""Path -> the shape of what is sent there; other paths take bundles."""
+_LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
 _ANSWERS = {
     "/v1/decisions": "The document of `tuner plan --json`. Without a proof of this launch `proof` is `missing`, and "
     "`differs` says what keeps the nearest one from counting.",
@@ -20,20 +29,15 @@ _ANSWERS = {
 
 def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The whole document."""
-    references, components = schema_components([DecisionRequest], ref_template="#/components/schemas/{name}")
+    references, components = schema_components(list(_BODIES.values()), ref_template="#/components/schemas/{name}")
+    bodies = dict(zip(_BODIES, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         operation = _operation(endpoint)
-        if endpoint.path == "/v1/decisions":
-            operation["requestBody"] = {
-                "required": True,
-                "content": {"application/json": {"schema": references[0]}},
-            }
-        elif endpoint.limit:
-            operation["requestBody"] = {
-                "required": True,
-                "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-            }
+        if endpoint.limit:
+            shape = bodies.get(endpoint.path)
+            taken = {"application/json": {"schema": shape}} if shape else _LINES
+            operation["requestBody"] = {"required": True, "content": taken}
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     security = {"token": {"type": "http", "scheme": "bearer"}}
     return {
@@ -49,7 +53,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
     for name, text in endpoint.query.items():
         parameters.append({"name": name, "in": "query", "description": text, "schema": {"type": "string"}})
-    if endpoint.access is Access.WRITE:
+    if endpoint.access is Access.WRITE and endpoint.path not in _BODIES:
         text = "The signature file of the bundle, in base64, where the service requires one."
         parameters.append({"name": SIGNATURE, "in": "header", "description": text, "schema": {"type": "string"}})
     operation: dict[str, Any] = {
