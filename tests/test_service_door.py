@@ -15,7 +15,8 @@ from tuner.service.refusal import ServiceError
 from tuner.service.tokens import TokenFile
 
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json")
-READ = ("/v1/verdicts", "/v1/changes", f"/v1/verdicts/{'0' * 64}")
+READ = ("/v1/verdicts", "/v1/changes", "/v1/probes", f"/v1/verdicts/{'0' * 64}")
+WRITE = ("/v1/verdicts", "/v1/probes", "/v1/probes/claim", "/v1/probes/{id}/heartbeat", "/v1/probes/{id}/result")
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def guarded(serving: Serving, store: Path, tmp_path: Path) -> Bench:
 
 def test_every_endpoint_is_covered_here() -> None:
     """Each path is open or needs a token."""
-    assert {endpoint.path for endpoint in ENDPOINTS} == {*OPEN, *READ[:2], "/v1/verdicts/{key}", "/v1/decisions"}
+    read = {*READ[:3], "/v1/verdicts/{key}", "/v1/decisions"}
+    assert {endpoint.path for endpoint in ENDPOINTS} == {*OPEN, *read, *WRITE}
 
 
 @pytest.mark.parametrize("path", OPEN)
@@ -50,15 +52,18 @@ def test_reading_needs_the_right_token(path: str, header: str, guarded: Bench) -
 @pytest.mark.parametrize("token", [READER, WRITER])
 def test_both_tokens_let_read(token: str, guarded: Bench, serving: Serving) -> None:
     """Who may write may also read."""
-    assert [guarded.client.get(path, headers=bearing(token)).status_code for path in READ] == [200, 200, 404]
+    assert [guarded.client.get(path, headers=bearing(token)).status_code for path in READ] == [200, 200, 200, 404]
     answer = guarded.client.post("/v1/decisions", json=launch_request(serving), headers=bearing(token))
     assert answer.status_code == 200
 
 
-def test_writing_needs_the_token_of_a_writer(guarded: Bench) -> None:
-    """A reader's token does not let write; the bundle is not even looked at."""
-    answers = [guarded.client.post("/v1/verdicts", content=b"x", headers=bearing(token)) for token in (READER, WRITER)]
-    assert [answer.status_code for answer in answers] == [401, 422]
+@pytest.mark.parametrize("path", WRITE)
+def test_writing_needs_the_token_of_a_writer(path: str, guarded: Bench) -> None:
+    """A reader's token does not let write; the body is not even looked at."""
+    path = path.format(id="0" * 32)
+    answers = [guarded.client.post(path, content=b"x", headers=bearing(token)) for token in (READER, WRITER)]
+    assert answers[0].status_code == 401
+    assert answers[1].status_code in {400, 422}
 
 
 def test_without_tokens_reading_is_free_and_nobody_writes(serving: Serving, store: Path) -> None:
