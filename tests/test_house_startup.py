@@ -21,6 +21,7 @@ HEAVY = {
     "cryptography",
     "http",
     "huggingface_hub",
+    "jinja2",
     "minisign",
     "multiprocessing",
     "pydantic",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("cache", "rules", "tuner")
-DATA = (".py", ".json")
+DATA = (".py", ".json", ".html", ".css")
 
 
 def test_a_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:

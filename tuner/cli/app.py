@@ -296,6 +296,28 @@ def export(
 
 
 @app.command()
+def report(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL|KEY]", help="A model as it was probed, an architecture, or a key's start."),
+    ] = None,
+    whole: Annotated[bool, typer.Option("--all", help="Every stored verdict: architectures by releases.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page of HTML here. Default: text on stdout.")
+    ] = None,
+    store: Store = None,
+    cache_root: CacheRoot = None,
+) -> None:
+    """Show what a stored verdict rests on, and what it does not show; nothing is run.
+
+    The page is one file without a script: it can be mailed, printed, and kept.
+    """
+    from tuner.cli import report as cli_report
+
+    cli_report.run(name, store, cache_root, output, whole=whole)
+
+
+@app.command()
 def confirm(
     log: Annotated[
         Path | None, typer.Argument(metavar="[LOG]", help="A server's log. Default, and for -: standard input.")

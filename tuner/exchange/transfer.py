@@ -209,19 +209,21 @@ def write(exported: Exported, output: Path, signature: bytes | None) -> None:
     Raises:
         TunerError: one of them cannot be written.
     """
-    _write(output, exported.text.encode())
+    write_whole(output, exported.text.encode(), ErrorKind.BUNDLE)
     if signature is not None:
-        _write(signature_file(output), signature)
+        write_whole(signature_file(output), signature, ErrorKind.BUNDLE)
 
 
-def _write(file: Path, text: bytes) -> None:
-    """Behind a link, in the place of its target."""
+def write_whole(file: Path, text: bytes, kind: ErrorKind) -> None:
+    """Write a file whole or not at all; behind a link, in the place of its target.
+
+    Raises:
+        TunerError: it cannot be written; its kind is `kind`.
+    """
     try:
         target = file.resolve()
         if target.exists() and not target.is_file():
-            raise TunerError(
-                f"{file} is no plain file.", hint="Name another one, or leave --output out.", kind=ErrorKind.BUNDLE
-            )
+            raise TunerError(f"{file} is no plain file.", hint="Name another one, or leave --output out.", kind=kind)
         draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             with draft.open("xb") as stream:
@@ -231,9 +233,7 @@ def _write(file: Path, text: bytes) -> None:
             draft.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         said = error.strerror if isinstance(error, OSError) else error
-        raise TunerError(
-            f"{file} cannot be written: {said}.", hint="Name another file.", kind=ErrorKind.BUNDLE
-        ) from None
+        raise TunerError(f"{file} cannot be written: {said}.", hint="Name another file.", kind=kind) from None
 
 
 def _wanted(store: VerdictStore, names: Sequence[str]) -> list[Entry]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rules.proof_finding import PLAIN, ProofFinding
 from rules.reason import Reason, parts, sentence, sentences
-from rules.report import Proof, Replay, Report
+from rules.report import Ladder, Proof, Replay, Report
 from rules.verdict import Verdict
 from tuner.verdicts.proofs import PLAIN_LAUNCH
 
@@ -103,14 +103,15 @@ def proof_texts(report: Report, verdict: Verdict) -> list[str]:
     for proof in report.proofs:
         finding = verdict.proofs.get(proof.key)
         if finding is not None:
-            lines.append(f"{_launch(proof)}: {_finding_text(finding)} ({proof.platform}, {proof.made_at[:10]})")
+            launch = clipped(launch_text(proof))
+            lines.append(f"{launch}: {_finding_text(finding)} ({proof.platform}, {proof.made_at[:10]})")
     return lines
 
 
-def _launch(proof: Proof) -> str:
-    """The launch of a stored proof, whose compilation config is not stored."""
+def launch_text(proof: Proof | Ladder) -> str:
+    """The launch of a stored proof or ladder, whose compilation config is not stored."""
     if proof.arguments:
-        return clipped(shlex.join(proof.arguments))
+        return shlex.join(proof.arguments)
     return PLAIN_LAUNCH if proof.key == PLAIN else "another compilation config"
 
 

@@ -77,8 +77,13 @@ def base_factors(subject: Subject) -> dict[str, Any]:
         "remote_code": remote_code(subject.model, trusted=subject.trust_remote_code),
         "torch": environment.torch,
         "vllm": environment.vllm,
-        "worker": files_digest([*map(str, HOST_HALF), *python_files(WORKER), *python_files(SHARED_WORKER)]),
+        "worker": probe_digest(),
     }
+
+
+def probe_digest() -> str:
+    """Digest over all files of the probe: a verdict of another one does not apply."""
+    return files_digest([*map(str, HOST_HALF), *python_files(WORKER), *python_files(SHARED_WORKER)])
 
 
 def full_key(base: dict[str, Any], sources: dict[str, str]) -> dict[str, Any]:

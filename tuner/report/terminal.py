@@ -1,0 +1,135 @@
+"""Reports as lines for a terminal of 80 columns: each line in parts, each part with a tone for its colour. Pure."""
+
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
+
+from tuner.report.content import VerdictReport
+from tuner.report.overview import Cell, Overview
+from tuner.report.starts import Waterfall
+from tuner.report.timeline import Call, CallState, Timeline
+from tuner.text import counted, visible
+
+Part = tuple[str, str]
+"""A text and its tone: `good`, `bad`, `open`, `soft`, `strong`, or nothing."""
+Line = tuple[Part, ...]
+WIDTH = 80
+"""Columns of a line."""
+LABEL = 12
+"""Columns of what stands in front of a row of calls."""
+STATE = 11
+"""Columns of the state of a condition."""
+BAR, PHASE = 34, 34
+"""Columns of a bar, and of the phase in front of it."""
+STATES = {CallState.RIGHT: "good", CallState.WRONG: "bad", CallState.ABSENT: "soft"}
+
+
+def verdict_lines(report: VerdictReport) -> Iterator[Line]:
+    """The decision, the timelines, the conditions, and what is not shown."""
+    yield (
+        (f"{visible(report.model)} ({visible(report.architecture)})", "strong"),
+        (f"  key {report.key[:12]}", "soft"),
+    )
+    yield from _prose(report.decision.sentence, report.decision.tone)
+    for text in report.decision.holds:
+        yield from _prose(text)
+    for name, value in report.decision.while_same:
+        yield from _prose(f"{name}: {value}", "soft", indent=2)
+    for line in report.timelines:
+        yield ()
+        yield from timeline_lines(line)
+    if report.no_timeline:
+        yield from _prose(report.no_timeline)
+    yield from _conditions(report)
+    yield ()
+    yield (("Not shown", "strong"),)
+    for text in report.shown.open:
+        yield from _prose(text, indent=2)
+
+
+def _conditions(report: VerdictReport) -> Iterator[Line]:
+    tones = {"met": "good", "not met": "bad", "open": "open"}
+    for launch in report.launches:
+        yield ()
+        yield from _prose(f"Proof of {launch.launch}: {launch.word}", "strong")
+        for condition in launch.conditions:
+            first, *more = wrap(f"{condition.number}. {condition.text}", WIDTH - STATE)
+            yield ((f"  {condition.state:<{STATE - 2}}", tones[condition.state]), (first, ""))
+            yield from (((" " * STATE + text, ""),) for text in more)
+            for fault in condition.faults:
+                yield from _prose(fault.text, indent=STATE + 3)
+
+
+def timeline_lines(line: Timeline) -> Iterator[Line]:
+    """The calls of a pass, as many in a row as fit; the first wrong one is marked."""
+    wrong = "every call is right" if line.first_wrong is None else f"call {line.first_wrong} is the first wrong one"
+    yield ((visible(line.title), "strong"), (f": {wrong}", ""))
+    if line.skipped:
+        yield ((f"  {counted(line.skipped, 'call')} before these, all right", "soft"),)
+    labels = [visible(label) for call in line.calls for label in (call.expected_label, call.actual_label)]
+    width = 1 + max(map(len, [*labels, str(line.calls[-1].number)])) if line.calls else 2
+    count = max(1, (WIDTH - LABEL) // width)
+    for begin in range(0, len(line.calls), count):
+        yield from _row(line, line.calls[begin : begin + count], width)
+    if line.more:
+        yield ((f"  {counted(line.more, 'more call')}", "soft"),)
+
+
+def _row(line: Timeline, calls: Sequence[Call], width: int) -> Iterator[Line]:
+    """Numbers, expected layers, actual layers, and a mark below what is wrong."""
+    yield ((f"{'call':<{LABEL}}", "soft"), *((f"{call.number:>{width}}", "soft") for call in calls))
+    yield (
+        (f"{line.upper:<{LABEL}}", ""),
+        *((f"{visible(call.expected_label):>{width}}", "") for call in calls),
+    )
+    yield (
+        (f"{line.lower:<{LABEL}}", ""),
+        *((f"{visible(call.actual_label):>{width}}", STATES[call.state]) for call in calls),
+    )
+    if any(call.state is CallState.WRONG for call in calls):
+        yield ((" " * LABEL, ""), *((f"{_mark(call, line):>{width}}", "bad") for call in calls))
+
+
+def _mark(call: Call, line: Timeline) -> str:
+    if call.number == line.first_wrong:
+        return "^"
+    return "x" if call.state is CallState.WRONG else ""
+
+
+def overview_lines(table: Overview) -> Iterator[Line]:
+    """One line for each architecture and release."""
+    for name, cells in table.rows:
+        yield ((visible(name), "strong"),)
+        for release, cell in zip(table.releases, cells, strict=True):
+            if cell is not None:
+                where = visible(f"{release.vllm} {release.platform}")
+                yield ((f"  {where:<20}", ""), (f"{cell.word:<13}", cell.tone), (_about(cell), "soft"))
+
+
+def _about(cell: Cell) -> str:
+    more = f", {cell.others} more" + (" that differ" if cell.differ else "") if cell.others else ""
+    return f"{counted(cell.days, 'day')} old, {cell.key[:12]}{more}"[: WIDTH - 35]
+
+
+def waterfall_lines(starts: Sequence[Waterfall]) -> Iterator[Line]:
+    """Each start with a bar for each phase; all starts have one scale."""
+    scale = max((start.total for start in starts), default=0.0) or 1.0
+    for start in starts:
+        yield from _prose(start.title, "strong")
+        for bar in start.bars:
+            begin = min(round(BAR * bar.begin / scale), BAR - 1)
+            length = max(1, min(round(BAR * bar.seconds / scale), BAR - begin))
+            name = visible(f"  {bar.name}" if bar.inner else bar.name)
+            drawn = " " * begin + ("░" if bar.inner else "█") * length
+            yield ((f"{name[: PHASE - 1]:<{PHASE}}", ""), (f"{drawn:<{BAR}}", "bar"), (f"{bar.seconds:>9.1f} s", ""))
+            if bar.note:
+                yield from _prose(bar.note, "soft", indent=4)
+        for note in start.notes:
+            yield from _prose(note, "soft")
+        yield ()
+
+
+def _prose(text: str, tone: str = "", indent: int = 0) -> Iterator[Line]:
+    """A text in lines of the terminal's width."""
+    front = " " * indent
+    folded = wrap(visible(text), WIDTH, initial_indent=front, subsequent_indent=front, break_on_hyphens=False)
+    yield from (((line, tone),) for line in folded)
