@@ -311,7 +311,7 @@ def test_names_in_a_terminal_move_no_cursor(tmp_path: Path) -> None:
 def test_a_verdict_is_named_by_model_architecture_or_key(by: str, tmp_path: Path) -> None:
     """Each of the three finds it, and the page is written whole."""
     entry = entry_of(unsafe_report())
-    names = {"name": "example/model", "architecture": "MixtralForCausalLM", "key": entry.digest[:8]}
+    names = {"name": "example/model", "architecture": "MixtralForCausalLM", "key": entry.digest[:4]}
     page = tmp_path / "page.html"
     store = store_with(tmp_path, entry)
     answer = tuner("report", names[by], "--store", store, "--cache-root", tmp_path, "--output", page, code=0)
@@ -331,7 +331,7 @@ def test_the_latest_of_several_is_shown_and_the_others_are_named(tmp_path: Path)
 def test_a_name_that_nothing_is_stored_for_ends_with_3(tmp_path: Path) -> None:
     """The message names what to do next."""
     answer = tuner("report", "nobody/nothing", "--store", store_with(tmp_path, entry_of(safe_report())), code=3)
-    assert "No verdict is stored for nobody/nothing" in answer.err
+    assert "No stored verdict is called 'nobody/nothing'" in answer.err
     assert "tuner verdicts list" in answer.err
 
 

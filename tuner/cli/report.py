@@ -13,13 +13,13 @@ from tuner.cli.output import failures, result, say
 from tuner.exchange.transfer import write_whole
 from tuner.launch.cache_root import PROOFS
 from tuner.launch.cache_root import cache_root as default_cache_root
-from tuner.report.choose import chosen_entries
 from tuner.report.content import verdict_report
 from tuner.report.overview import overview
 from tuner.report.page import overview_page, verdict_page
 from tuner.report.terminal import Line, overview_lines, verdict_lines
 from tuner.text import counted
 from tuner.verdicts.lookup import current_report, opened_store, readable_verdict
+from tuner.verdicts.selection import entries_called
 
 
 def run(name: str | None, store: str | None, cache_root: str | None, output: Path | None, *, whole: bool) -> None:
@@ -39,7 +39,7 @@ def run(name: str | None, store: str | None, cache_root: str | None, output: Pat
 
 def _report_verdict(name: str, store_path: str | None, cache_root: str | None, output: Path | None) -> None:
     store = opened_store(store_path, os.environ)
-    entry, *others = chosen_entries(store, name)
+    entry, *others = sorted(entries_called(store, [name]), key=attrgetter("probed_at"), reverse=True)
     if others:
         keys = ", ".join(other.digest[:12] for other in others[:4])
         say(f"tuner: {counted(len(others), 'other verdict')} of it, older: {keys}. Name a key to see it.")
