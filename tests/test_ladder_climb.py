@@ -149,6 +149,22 @@ def test_an_arm_that_fails_beside_others_is_tried_alone(bench: ArmBench) -> None
     assert "--gpu-memory-utilization" not in alone["args"]
 
 
+def test_an_eager_engine_that_cannot_start_ends_the_ladder(bench: ArmBench) -> None:
+    """No arm can be compared without it. The worker may have begun the next arm meanwhile."""
+    bench.arms(eager=["is refused", "hangs"])
+    with pytest.raises(TunerError, match="vLLM refuses this launch: ValueError: no memory"):
+        climbed(bench.climb())
+    assert len(bench.started()) <= 2
+
+
+def test_the_eager_engine_is_the_first_that_is_tried_alone(bench: ArmBench) -> None:
+    """Each arm fails beside the others; then the eager one alone, and no other."""
+    bench.arms(**dict.fromkeys(FIRST, "is refused"))
+    with pytest.raises(TunerError, match="vLLM refuses this launch: ValueError: no memory"):
+        climbed(bench.climb(seats=4))
+    assert [engine["name"] for engine in bench.started()[len(FIRST) :]] == ["eager"]
+
+
 def test_an_interrupt_ends_every_arm(bench: ArmBench) -> None:
     """Ctrl-C while arms are under way, one of which hangs: no process, no folder, and the interrupt goes on."""
     bench.arms(full="hangs")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SEATS = 4
 """Arms at once on a GPU, where a small model stands for the real one."""
+SHOWN_DETAIL = 300
+"""Characters of a failure in a line of progress; `--json` has more."""
 
 
 class Tuning(Struct, frozen=True):
@@ -93,8 +95,11 @@ def _seats(tuning: Tuning, plan: "Plan", arguments: "ServeArguments") -> int:
 
 
 def _finished(arm: ArmRun) -> str:
+    name = arm.name.replace("_", " ")
+    if arm.status != "ran":
+        return f"{name} did not start: {arm.detail[:SHOWN_DETAIL]}"
     seconds = f" in {arm.seconds['ready']:.0f} s" if "ready" in arm.seconds else ""
-    return f"{arm.name.replace('_', ' ')} {'started' if arm.status == 'ran' else 'did not start'}{seconds}"
+    return f"{name} started{seconds}"
 
 
 def _present(plan: "Plan", arguments: "ServeArguments", *, as_json: bool) -> None:

@@ -73,7 +73,6 @@ def climbed(climb: Climb) -> dict[str, Any]:
     facts = launch_facts(climb.launch.plan, climb.launch.arguments)
     runs = _Runs(climb)
     runs.run(first_arms(facts))
-    runs.require_eager()
     for further in (_without_passes, _with_backends, _without_compiling):
         finding = judge_ladder(runs.ladder())
         if not _needs_more(finding):
@@ -129,7 +128,11 @@ class _Runs:
         self._cuts = _cuts(climb, is_thin=self._thin is not None)
 
     def run(self, arms: Sequence[Arm]) -> None:
-        """Start the engines of arms, some at the same time, and compare each with the arm below it."""
+        """Start the engines of arms, some at the same time, and compare each with the arm below it.
+
+        Raises:
+            TunerError: the eager engine cannot be started. No further arm is tried then.
+        """
         climb = self._climb
         seats = max(1, min(climb.seats, len(arms)))
         launches = {
@@ -139,6 +142,7 @@ class _Runs:
         self._in_threads([arms[seat::seats] for seat in range(seats)], launches)
         if seats > 1:
             self._try_alone([arm for arm in arms if self._may_lack_room(arm.name)])
+        self._require_eager()
         for arm in arms:
             self._runs[arm.name] = self._compared(self._runs[arm.name])
 
@@ -147,8 +151,11 @@ class _Runs:
         return name in self._failures and not self._failures[name].message.startswith(NO_ANSWER)
 
     def _try_alone(self, arms: Sequence[Arm]) -> None:
-        """Start arms again that failed beside others, which may have taken their memory."""
-        for arm in arms:
+        """Start arms again that failed beside others, which may have taken their memory.
+
+        The eager engine comes first. Without it no other arm can be compared.
+        """
+        for arm in sorted(arms, key=lambda arm: arm.name != EAGER):
             self._climb.supervision.say(f"{arm.name.replace('_', ' ')} once more, with no other engine beside it")
             del self._failures[arm.name]
             launch = arm_launch(arm, self._climb.launch.plan, self._climb.launch.arguments, seats=1)
@@ -166,7 +173,7 @@ class _Runs:
         def run(share: Sequence[Arm]) -> None:
             failure: BaseException | None = None
             try:
-                self._run_share(share, launches, stop)
+                self._run_share(share, launches, stop, is_alone=len(shares) == 1)
             except BaseException as error:  # noqa: BLE001  raised by the thread that waits
                 failure = error
                 stop.set()
@@ -187,8 +194,20 @@ class _Runs:
             if failure is not None:
                 raise failure
 
-    def _run_share(self, arms: Sequence[Arm], launches: Mapping[str, ArmLaunch], stop: Event) -> None:
-        """Start the engines of some arms one after another."""
+    def _run_share(
+        self, arms: Sequence[Arm], launches: Mapping[str, ArmLaunch], stop: Event, *, is_alone: bool
+    ) -> None:
+        """Start the engines of some arms one after another.
+
+        Args:
+            arms: the arms.
+            launches: their launches.
+            stop: set when they are to end.
+            is_alone: whether no other share runs beside this one. An eager engine that fails then fails for good.
+
+        Raises:
+            TunerError: no worker could be started, or the eager engine cannot be started.
+        """
         plan, supervision = self._climb.launch.plan, self._climb.supervision
         query = WorkerQuery(
             "arm",
@@ -204,6 +223,8 @@ class _Runs:
         with closing(engines) as answers:  # else the worker of the last answer would live on
             for arm, answer in zip(arms, answers, strict=False):
                 self._note(arm, launches[arm.name], answer)
+                if is_alone and arm.name == EAGER:
+                    self._require_eager()
 
     def _note(self, arm: Arm, launch: ArmLaunch, answer: Answer | TunerError) -> None:
         try:
@@ -252,7 +273,7 @@ class _Runs:
         apart = {"distance": to_builtins(distance(own, below)), "frozen": frozen_layers(own, below)}
         return convert({**to_builtins(run), **apart}, ArmRun)
 
-    def require_eager(self) -> None:
+    def _require_eager(self) -> None:
         """Raise what kept the eager engine from answering."""
         if EAGER in self._failures:
             raise self._failures[EAGER]
