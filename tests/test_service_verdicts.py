@@ -1,6 +1,5 @@
 """Stored verdicts over HTTP: listed, shown, taken as bundles, and fed to replicas."""
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ from cache_samples import execute
 from fake_environment import ERNIE, LLAMA, MIXTRAL, Serving, sample, tuner
 from jsonschema import Draft202012Validator
 from service_bench import WRITER, Bench, Setting, bearing, bench, tokens_in
-from signing_keys import make_keys
 
 from cache.verdicts.store import VerdictStore
-from tuner.exchange.signing import sign
 from tuner.service.endpoints import ENDPOINTS
 
 
@@ -152,26 +149,6 @@ def test_the_rules_of_conflict_decide(bundle: bytes, serving: Serving, tmp_path:
     serving.remember(tmp_path / "there.sqlite", MIXTRAL)
     assert there.client.post("/v1/verdicts?replace=true", content=changed).json()["imported"]["kept_local"] == 1
     assert there.client.post("/v1/verdicts?replace=yes", content=changed).status_code == 422
-
-
-def test_a_signature_can_be_required(bundle: bytes, tmp_path: Path) -> None:
-    """Only the bytes that the key signed are stored, and who signed them is kept."""
-    secret, public = make_keys(tmp_path / "team")
-    other, _ = make_keys(tmp_path / "other")
-    there = empty(tmp_path, signed_with=public)
-
-    def sent(signature: bytes | None, content: bytes = bundle) -> tuple[int, Any]:
-        headers = {"Tuner-Signature": base64.b64encode(signature).decode()} if signature is not None else {}
-        answer = there.client.post("/v1/verdicts", content=content, headers=headers)
-        return answer.status_code, answer.json()
-
-    right = sign(bundle, secret, str)
-    refused = [sent(None), sent(b""), sent(sign(bundle, other, str)), sent(right, bundle.splitlines(True)[0])]
-    assert [(status, answer["error"]["kind"]) for status, answer in refused] == [(422, "signature")] * 4
-    assert there.get("/v1/verdicts")["verdicts"] == []
-    status, answer = sent(right)
-    assert (status, answer["imported"]["new"]) == (200, 2)
-    assert {row["imported"]["signed_by"] for row in there.get("/v1/verdicts")["verdicts"]} == {answer["signed"]["key"]}
 
 
 def test_a_replica_takes_no_bundle(bundle: bytes, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from test_bundle import LINE, entry
 
 from rules.errors import TunerError
 from tuner.exchange.bundle import Bundled, line_of
-from tuner.exchange.signing import MAX_TEXT, Signed, check_signature, readable_by_others, sign, signature_file
+from tuner.exchange.signing import MAX_TEXT, Signed, Signer, check_signature, readable_by_others, signature_file
 
 BUNDLE = LINE + line_of(Bundled(entry("Qwen3MoeForCausalLM"), None)).encode()
 MINISIGN = pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed (Debian: minisign)")
@@ -23,6 +24,11 @@ MINISIGN = pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign
 def no_password() -> str:
     """For keys that have none."""
     raise AssertionError("this key has no password")
+
+
+def sign(bundle: bytes, key: Path, password: Callable[[], str]) -> bytes:
+    """The text of the signature file of a bundle."""
+    return Signer(key, password).sign(bundle)
 
 
 def signed_in(folder: Path, bundle: bytes = BUNDLE) -> Path:

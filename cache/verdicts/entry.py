@@ -43,6 +43,20 @@ class Provenance(Struct, frozen=True, forbid_unknown_fields=True):
     signed_by: MinisignKey | UnsetType = UNSET
 
 
+class SignedLine(Struct, frozen=True, forbid_unknown_fields=True):
+    """The line of a bundle that an entry came in, with its signature. Nothing here says that the signature is right.
+
+    Attributes:
+        text: the line, byte for byte as it was signed.
+        signature: the text of its signature file.
+        key: identifier of the key that the signature names.
+    """
+
+    text: str
+    signature: str
+    key: MinisignKey
+
+
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     """A verdict with all it rests on, enough to judge again without probing.
 
@@ -82,6 +96,11 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     def digest(self) -> str:
         """Digest of the key: 64 hexadecimal characters, the name of the entry everywhere."""
         return digest(self.key)
+
+    @property
+    def content(self) -> str:
+        """Digest of the probe that the entry rests on; the verdict follows from it, by the rules of a release."""
+        return digest({"report": self.report, "sources": self.sources, "probed_at": self.probed_at})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` reads them back. What is None is left out."""

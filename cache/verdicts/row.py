@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 from msgspec import convert
+from msgspec.structs import asdict
 
 from cache.errors import StoreError
 from cache.key import digest, finite
-from cache.verdicts.entry import Entry
+from cache.verdicts.entry import Entry, SignedLine
 from cache.verdicts.schema import unsealed
 
 
@@ -28,6 +29,27 @@ def verdict_row(key: Mapping[str, Any]) -> str:
 def sources_row(key: Mapping[str, Any]) -> str:
     """Name of a file list: `sources:<digest of the key's factors except sources>`."""
     return "sources:" + digest({name: value for name, value in key.items() if name != "sources"})
+
+
+def line_row(key_digest: str) -> str:
+    """Name of the signed line that an entry came in: `signed-line/<digest of the key>`."""
+    return f"signed-line/{key_digest}"  # no colon: `forget` finds a verdict's record by the colon before its digest
+
+
+def line_record(line: SignedLine, entry: Entry) -> str:
+    """The text of the record of a signed line that carries this entry."""
+    return encode({"of": entry.content, "line": asdict(line)})
+
+
+def read_line(value: object, entry: Entry) -> SignedLine | None:
+    """The signed line in the text of a row; None if it is damaged, or carries another probe of the entry's key."""
+    try:
+        record = _decode(value)
+        if record.get("of") != entry.content:
+            return None
+        return convert(record.get("line"), SignedLine)
+    except (ValueError, AttributeError):  # msgspec's ValidationError is a ValueError
+        return None
 
 
 def digest_of(row: str) -> str:

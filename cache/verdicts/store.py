@@ -7,6 +7,7 @@ read-only flag needs a folder that can be written. Writes go through sqlitedict,
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -24,12 +25,15 @@ from cache.verdicts.database import (
     read,
     require_store,
 )
-from cache.verdicts.entry import Entry
+from cache.verdicts.entry import Entry, SignedLine
 from cache.verdicts.row import (
     digest_of,
     encode,
+    line_record,
+    line_row,
     read_entry,
     read_files,
+    read_line,
     read_text,
     sources_row,
     verdict_prefix,
@@ -44,6 +48,7 @@ SHORTEST_PREFIX = 4
 """Hexadecimal characters of a digest that may name an entry."""
 _MAX_NAMED = 10  # digests that an error lists
 _DIGEST_LENGTH = 64
+NO_LINES: Mapping[str, SignedLine] = MappingProxyType({})
 FORGOTTEN = "forgotten"
 """Name of the record that says what was removed last. SQLite gives the number of a removed last row again; this record,
 written after the removal, takes that number, so that no later change can have it."""
@@ -185,6 +190,19 @@ class VerdictStore:
             for number, row, value in found.rows
         ]
 
+    def signed_line(self, entry: Entry) -> SignedLine | None:
+        """The signed line that carries a stored entry; None if it came without one, or that is damaged.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        row = line_row(entry.digest)
+        found = self._read("SELECT value FROM {table} WHERE key = ?", row)
+        try:
+            return read_line(read_text(self.path, row, found.rows[0][0], found.schema), entry) if found.rows else None
+        except StoreError:  # who needs the signature goes without the verdict
+            return None
+
     def _changed(self, row: str, value: object, schema: int) -> Entry | StoreError:
         try:
             return read_entry(self.path, row, read_text(self.path, row, value, schema))
@@ -205,17 +223,24 @@ class VerdictStore:
             table.update(texts)
 
     def merge(
-        self, entries: Iterable[Entry], wanted: Callable[[Entry | None, Entry], bool], *, latest: bool = False
+        self,
+        entries: Iterable[Entry],
+        wanted: Callable[[Entry | None, Entry], bool],
+        *,
+        latest: bool = False,
+        lines: Mapping[str, SignedLine] = NO_LINES,
     ) -> None:
         """Remember those entries that `wanted` asks for: all of them or, on an error, none.
 
         What is stored cannot change between the question and the write. A file list that is already stored for the
-        same factors stays, unless the new entries are those of the latest probe.
+        same factors stays, unless the new entries are those of the latest probe. A signed line is kept with its entry,
+        also where the same probe was stored without one before, or with that of another key.
 
         Args:
             entries: each of another key.
             wanted: told the entry that is stored for the same key, or None, and the new one.
             latest: the entries come from a probe that ended just now.
+            lines: digest of an entry -> the signed line that it came in.
 
         Raises:
             StoreError: as `put`, or a stored entry of one of these keys is damaged.
@@ -225,11 +250,36 @@ class VerdictStore:
             # Asked before anything is written: a rollback journal may lock every reader out, this process too. Read
             # past sqlitedict, whose thread dies of a text that is no UTF-8: what is committed is seen, and nobody
             # else can commit now.
-            chosen = [records for entry, *records in texts if wanted(self._entry_in(records[0][0]), entry)]
-            for (row, text), (files_row, files) in chosen:
+            chosen = [records for text in texts if (records := self._chosen(*text, wanted, lines))]
+            for (row, text), (files_row, files), signed in chosen:
                 table[row] = text
+                table.update(signed)
                 if latest or files_row not in table:
                     table[files_row] = files
+
+    def _chosen(
+        self,
+        entry: Entry,
+        record: tuple[str, str],
+        files: tuple[str, str],
+        wanted: Callable[[Entry | None, Entry], bool],
+        lines: Mapping[str, SignedLine],
+    ) -> "_Records | None":
+        """What is written of an entry of `merge`; None: nothing."""
+        line, stored = lines.get(entry.digest), self._entry_in(record[0])
+        signed = _sealed_line(line, entry) if line else {}
+        if wanted(stored, entry):
+            return record, files, signed
+        if line and stored and self._lacks(line, stored, entry):
+            return *_sealed(stored), signed  # a new change, for those who passed over it unsigned
+        return None
+
+    def _lacks(self, line: SignedLine, stored: Entry, new: Entry) -> bool:
+        """Whether a stored entry rests on the same probe as a new one, and has no line that this key signed."""
+        if stored.content != new.content:
+            return False
+        before = self.signed_line(stored)
+        return before is None or before.key != line.key
 
     def forget(self, digest_prefix: str) -> str | None:
         """Remove the one record whose digest starts so, even if it is damaged.
@@ -246,6 +296,7 @@ class VerdictStore:
         with self._writing() as table, suppress(KeyError):  # KeyError: another process was faster
             del table[row]
             table[FORGOTTEN] = sealed(FORGOTTEN, encode(digest_of(row)))
+            del table[line_row(digest_of(row))]  # last: the record above then has a number behind this one's, too
         return digest_of(row)
 
     def _read(self, query: str, *values: str) -> Found:
@@ -283,6 +334,15 @@ class VerdictStore:
             file = real_path(self.path)
             create(file)
             yield patiently(file, lambda: stack.enter_context(_transaction(self.path, file)))
+
+
+_Records = tuple[tuple[str, str], tuple[str, str], dict[str, str]]
+"""Name and value of an entry's record and of its file list, and the same of its signed line, if it has one."""
+
+
+def _sealed_line(line: SignedLine, entry: Entry) -> dict[str, str]:
+    row = line_row(entry.digest)
+    return {row: sealed(row, line_record(line, entry))}
 
 
 def _sealed(entry: Entry) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -45,7 +45,8 @@ def _asked_first(args: Sequence[str], inputs: Inputs, launching: Launching) -> "
         say_without_waiting(f"tuner: {error.message.rstrip('.')}; the store here is asked")
     else:
         if plan.lookup.verdict is not None:
-            say_without_waiting(f"tuner: the service {inputs.service} decides")
+            decides = f"has a verdict that is signed with {inputs.signed_with}" if inputs.signed_with else "decides"
+            say_without_waiting(f"tuner: the service {inputs.service} {decides}")
             return plan
         say_without_waiting(f"tuner: the service {inputs.service} has no verdict; the store here is asked")
     plan = planned_safely(args, inputs, launching, os.environ)

@@ -362,6 +362,14 @@ def serve(
         str | None,
         typer.Option(metavar="URL", envvar="TUNER_SERVICE", help="Ask this `tuner service` first, for 3 s at most."),
     ] = None,
+    require_signed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="TUNER_SERVICE_PUBLIC_KEY",
+            help="Use only verdicts of the service that this public key signed, and decide here.",
+        ),
+    ] = None,
     on_missing: Annotated[
         OnMissing, typer.Option(help="Without a verdict: serve safely, probe and prove first, or fail.")
     ] = OnMissing.SAFE,
@@ -389,6 +397,7 @@ def serve(
         accept_platform=accept_platform,
         decision=decision,
         service=service or None,
+        signed_with=require_signed,
         without_store="the settings file cannot be used" if project.fault else "",
     )
     actions.serve(vllm_args, inputs, launching, on_missing, dry_run=dry_run)

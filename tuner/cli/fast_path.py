@@ -30,6 +30,7 @@ SERVE = {
     **COMMON,
     "--decision": True,
     "--service": True,
+    "--require-signed": True,
     "--on-missing": True,
     "--fail-on-unknown": False,
     "--enforce": False,
@@ -116,12 +117,14 @@ def _serve(args: Sequence[str]) -> bool:
         cache_dir_in_config=choices[1] == "config",
     )
     decision = _text(options, "--decision")
+    public_key = _text(options, "--require-signed") or os.environ.get("TUNER_SERVICE_PUBLIC_KEY")
     inputs = Inputs(
         python=_text(options, "--python") or os.environ.get("TUNER_PYTHON") or None,
         store=_text(options, "--store"),
         accept_platform=_text(options, "--accept-platform") or os.environ.get("TUNER_ACCEPT_PLATFORM") or None,
         decision=Path(decision) if decision else None,
         service=_text(options, "--service") or os.environ.get("TUNER_SERVICE") or None,
+        signed_with=Path(public_key) if public_key else None,
     )
     actions.serve(foreign, inputs, launching, OnMissing(choices[0]), dry_run="--dry-run" in options)
     return True

@@ -37,6 +37,7 @@ class Inputs(Struct, frozen=True):
         accept_platform: a platform whose verdict may decide where the environment's own has none.
         decision: a document that decides in place of the store (`tuner.launch.decision_file`).
         service: address of a service that is asked before the store; None: none is.
+        signed_with: file of the public key that must have signed the verdict of the service; None: none need be.
         without_store: why a server starts without a look at any store; empty if it looks.
     """
 
@@ -49,6 +50,7 @@ class Inputs(Struct, frozen=True):
     accept_platform: str | None = None
     decision: Path | None = None
     service: str | None = None
+    signed_with: Path | None = None
     without_store: str = ""
 
 
@@ -152,7 +154,8 @@ def asked(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Ma
     with at_most(SERVE_S):
         subject = subject_of(arguments, environment)
     with at_most(SERVICE_S):
-        plan = asked_plan(client, subject, arguments, _options(inputs, launching, environ, at_hand))
+        options = _options(inputs, launching, environ, at_hand)
+        plan = asked_plan(client, subject, arguments, options, inputs.signed_with)
     return warned(plan, refusals(arguments, environment.vllm, environment.platform))
 
 

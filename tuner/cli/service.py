@@ -50,7 +50,7 @@ def run(
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of its private key.")] = None,
     require_signed: Annotated[
-        Path | None, typer.Option(metavar="KEY", help="Take only bundles that are signed, by this public key.")
+        Path | None, typer.Option(metavar="KEY", help="Store only lines that this public key of minisign signed.")
     ] = None,
     follow: Annotated[
         str | None, typer.Option(metavar="URL", help="Be a replica: take every change of this service.")

@@ -3,13 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.output import complain, failures, print_json, result, say, written_to
 from tuner.errors import ExitCode
+
+if TYPE_CHECKING:
+    from tuner.exchange.signing import Signer
 
 app = typer.Typer(
     help="List, show, forget, export and import stored verdicts.", no_args_is_help=True, rich_markup_mode=None
@@ -111,9 +114,53 @@ def export_verdicts(
         for sentence in exported.left_out:
             say(f"tuner: {sentence}")
         if output:
-            write(exported, output, _signature(exported.text.encode(), sign_with) if sign_with else None)
+            write(exported, output, _signer(sign_with).sign(exported.text.encode()) if sign_with else None)
         else:
             result(exported.text, end="")
+        if exported.left_out:
+            raise SystemExit(ExitCode.ERROR)
+
+
+@app.command()
+def send(
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY...]", help="Starts of keys. Default: all.")] = None,
+    service: Annotated[
+        str, typer.Option(metavar="URL", envvar="TUNER_SERVICE", help="The `tuner service` that takes them.")
+    ] = "",
+    sign_with: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign each line with this private key of minisign.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let them replace different ones that the service imported before.")
+    ] = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Send stored verdicts to a service; TUNER_SERVICE_TOKEN_FILE names the file with a writer's token.
+
+    What the service has of the same key stays, as with `tuner verdicts import`.
+    """
+    from tuner.exchange.sent_line import sign_line
+    from tuner.exchange.transfer import export
+    from tuner.launch.document import SCHEMA_VERSION
+    from tuner.service.client import client_of
+    from tuner.service.sending import send_lines, sent_text
+    from tuner.verdicts.lookup import opened_store
+
+    with failures(as_json):
+        if not service:
+            raise TunerError("No service is named.", hint="Add --service URL.", kind=ErrorKind.USAGE)
+        client = client_of(service, os.environ)
+        exported = export(opened_store(store, os.environ), keys or [], None)
+        for sentence in exported.left_out:
+            say(f"tuner: {sentence}")
+        lines = exported.text.splitlines(keepends=True)
+        signer = _signer(sign_with) if sign_with else None
+        sent = send_lines(client, [sign_line(line, signer) for line in lines] if signer else lines, replace=replace)
+        if as_json:
+            print_json({"schema_version": SCHEMA_VERSION, "imported": sent})
+        else:
+            result(sent_text(sent))
         if exported.left_out:
             raise SystemExit(ExitCode.ERROR)
 
@@ -159,13 +206,13 @@ def import_verdicts(
                 result(signed.signer())
 
 
-def _signature(bundle: bytes, key: Path) -> bytes:
-    from tuner.exchange.signing import readable_by_others, sign
+def _signer(key: Path) -> "Signer":
+    from tuner.exchange.signing import Signer, readable_by_others
 
-    signature = sign(bundle, key, lambda: _password(key))
+    signer = Signer(key, lambda: _password(key))
     if warning := readable_by_others(key):
         say(f"tuner: {warning}")
-    return signature
+    return signer
 
 
 def _password(key: Path) -> str:

@@ -26,6 +26,8 @@ MAX_SIGNED = 256 * 1024 * 1024
 """Bytes of the longest bundle whose signature is checked: the bytes that were checked are read from memory."""
 MAX_TEXT = 16 * 1024
 """Bytes of the longest key or signature file; minisign's own take 10 KiB at most."""
+SIGNATURE_BYTES = 2 + 8 + 64
+"""Of the second line of a signature file: algorithm, identifier of the key, signature."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +70,51 @@ def check_signature(bundle: Path, public: Path) -> Signed:
     return _checked(text, _signature(bundle), key, _Names(str(bundle), str(file), str(public)))
 
 
-def check_text(text: bytes, signature: bytes, public: Path) -> Signed:
-    """A bundle that did not come as a file, if the holder of a key signed exactly these bytes.
+class Verifier:
+    """Checks texts that did not come as files.
 
     Args:
-        text: the bundle.
-        signature: the bytes of its signature file.
-        public: the file of the public key.
+        public: the file of the public key; it is read now.
 
     Raises:
-        TunerError: as for `check_signature`.
+        TunerError: the file cannot be used.
     """
-    names = _Names("The bundle", "of the request", "the key that is required here")
-    return _checked(text, _parsed(signature, names.signature), _public_key(public), names)
+
+    def __init__(self, public: Path) -> None:
+        self._key = _public_key(public)
+        self.key = _key_id(self._key.to_base64())
+        """Identifier of the key."""
+
+    def require(self, text: bytes, signature: str, name: str) -> None:
+        """Check that the holder of the key signed exactly these bytes.
+
+        Args:
+            text: the bytes.
+            signature: the text of their signature file; empty if there is none.
+            name: of the text in sentences.
+
+        Raises:
+            TunerError: they are not signed, by another key, or are not what was signed.
+        """
+        if not signature:
+            raise _refusal(f"{name} is not signed", f"Sign it with the private key of {self.key}.")
+        parsed = _parsed(signature.encode(errors="replace"), f"of {name}")
+        _checked(text, parsed, self._key, _Names(name, f"of {name}", "the key that is required here"))
+
+
+def named_key(signature: str) -> str:
+    """Identifier of the key that a signature names; whether the signature is right is not looked at.
+
+    Args:
+        signature: the text of a signature file.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    encoded = _second_line(signature.encode("ascii")) if signature.count("\n") > 1 else b""
+    if len(signature) > MAX_TEXT or len(base64.b64decode(encoded, validate=True)) != SIGNATURE_BYTES:
+        raise ValueError("it is no signature of minisign")
+    return _key_id(encoded)
 
 
 @dataclass(frozen=True)
@@ -107,28 +141,42 @@ def _checked(text: bytes, signature: "Signature", key: "PublicKey", names: _Name
     return Signed(text, key_id, signature.trusted_comment)
 
 
-def sign(bundle: bytes, key: Path, password: Callable[[], str]) -> bytes:
-    """Make the text of a signature file.
+class Signer:
+    """Signs texts with one private key.
 
     Args:
-        bundle: the bytes that are signed.
-        key: the file of the private key.
+        key: the file of the private key; it is read now.
         password: called for the password if the key has one.
 
     Raises:
         TunerError: the key cannot be read, is damaged, or has another password.
     """
-    secret = _secret_key(key)
-    try:
-        if secret.is_encrypted():
-            secret.decrypt(password())
-        signature = secret.sign(bundle, trusted_comment=f"timestamp:{int(time.time())}\thashed")
-        secret.get_public_key().verify(bundle, signature)  # a damaged key makes a signature, too
-    except ValueError as error:
-        raise TunerError(
-            f"The private key {key} cannot sign: {error}.", hint=_KEYS_HINT, kind=ErrorKind.SIGNATURE
-        ) from None
-    return bytes(signature) + b"\n"
+
+    def __init__(self, key: Path, password: Callable[[], str]) -> None:
+        self._file = key
+        self._key = _secret_key(key)
+        try:
+            if self._key.is_encrypted():
+                self._key.decrypt(password())
+        except ValueError as error:
+            raise self._failure(error) from None
+
+    def sign(self, text: bytes) -> bytes:
+        """The text of the signature file of these bytes.
+
+        Raises:
+            TunerError: the key is damaged.
+        """
+        try:
+            signature = self._key.sign(text, trusted_comment=f"timestamp:{int(time.time())}\thashed")
+            self._key.get_public_key().verify(text, signature)  # a damaged key makes a signature, too
+        except ValueError as error:
+            raise self._failure(error) from None
+        return bytes(signature) + b"\n"
+
+    def _failure(self, error: ValueError) -> TunerError:
+        problem = f"The private key {self._file} cannot sign: {error}."
+        return TunerError(problem, hint=_KEYS_HINT, kind=ErrorKind.SIGNATURE)
 
 
 def readable_by_others(key: Path) -> str | None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from cache.verdicts.entry import Entry
+from cache.verdicts.entry import Entry, SignedLine
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, ReportError, TunerError
 from rules.verdict import Verdict
 from tuner.exchange.bundle import MAX_LINE, Bundled, BundleError, line_in, line_of
 from tuner.exchange.conflict import STORED, Conflict, Imported, ImportOutcome, resolve_conflict, same
+from tuner.exchange.sent_line import SentLine
 from tuner.exchange.signing import Signed, signature_file
 from tuner.untrusted.files import open_plain
 from tuner.verdicts.identity import rules_digest
@@ -89,45 +90,37 @@ def import_file(
         TunerError: the file cannot be read, or a line is damaged; the sentence names it.
         StoreError: the store cannot be written, or an entry of one of these keys is damaged there.
     """
-    lines = _lines(path, signed.text if signed else None)
-    return _stored(store, lines, _Source(str(path), path.name, _now(), signed.key if signed else None), giving_way)
+    key = signed.key if signed else None
+    lines = (SentLine(text, signed_by=key) for text in _lines(path, signed.text if signed else None))
+    return _stored(store, lines, _Source(str(path), path.name, _now()), giving_way)
 
 
-def import_text(
-    store: VerdictStore,
-    text: bytes,
-    source: str,
-    *,
-    giving_way: Collection[str] = (),
-    signed: Signed | None = None,
+def import_lines(
+    store: VerdictStore, lines: Iterable[SentLine], source: str, *, giving_way: Collection[str] = ()
 ) -> Imported:
-    """As `import_file`, for a bundle that did not come as a file.
+    """As `import_file`, for lines that did not come as a file; their own signatures are kept with the verdicts.
 
     Args:
         store: where to.
-        text: the bundle.
+        lines: those of a bundle.
         source: what the verdicts say they were imported from.
         giving_way: as for `import_file`.
-        signed: the same bytes, if their signature was checked.
 
     Raises:
-        TunerError: the bundle is empty, or a line is damaged; the sentence names it.
+        TunerError: there is no line, or one is damaged; the sentence names it.
         StoreError: as for `import_file`.
     """
-    lines = enumerate(BytesIO(text), 1)
-    return _stored(store, lines, _Source("The bundle", source, _now(), signed.key if signed else None), giving_way)
+    return _stored(store, lines, _Source("The bundle", source, _now()), giving_way)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _stored(
-    store: VerdictStore, lines: Iterable[tuple[int, bytes]], source: "_Source", giving_way: Collection[str]
-) -> Imported:
-    """Store the numbered lines of a bundle: all that are wanted or, if any line is damaged, none."""
-    entries, repeated = _distinct(lines, source)
-    fates = Counter({ImportOutcome.KNOWN: repeated})
+def _stored(store: VerdictStore, lines: Iterable[SentLine], source: "_Source", giving_way: Collection[str]) -> Imported:
+    """Store the lines of a bundle: all that are wanted or, if any line is damaged, none."""
+    offered = _distinct(lines, source)
+    fates = Counter({ImportOutcome.KNOWN: offered.repeated})
     conflicts: list[Conflict] = []
 
     def wanted(stored: Entry | None, new: Entry) -> bool:
@@ -138,7 +131,7 @@ def _stored(
         fates[fate] += 1
         return fate in STORED
 
-    store.merge(entries, wanted)
+    store.merge(offered.entries, wanted, lines=offered.signed)
     return Imported(fates, tuple(conflicts))
 
 
@@ -156,22 +149,35 @@ class _Source:
         name: of the bundle in sentences.
         source: of the bundle in the store.
         now: when it is imported, ISO 8601 in UTC.
-        key: identifier of the key that signed it; None if no signature was checked.
     """
 
     name: str
     source: str
     now: str
-    key: str | None
 
 
-def _distinct(lines: Iterable[tuple[int, bytes]], source: _Source) -> tuple[list[Entry], int]:
-    """The entries of a bundle, and how many lines only repeat another."""
+@dataclass(frozen=True)
+class _Offered:
+    """What a bundle holds.
+
+    Attributes:
+        entries: each of another key.
+        signed: digest of an entry -> its line, if that has a signature of its own.
+        repeated: how many lines only repeat another.
+    """
+
+    entries: list[Entry]
+    signed: dict[str, SignedLine]
+    repeated: int
+
+
+def _distinct(lines: Iterable[SentLine], source: _Source) -> _Offered:
     found: dict[str, tuple[int, Entry]] = {}
+    signed: dict[str, SignedLine] = {}
     repeated = 0
-    for number, line in lines:
+    for number, line in enumerate(lines, 1):
         try:
-            new = line_in(line).imported(source.source, source.now, source.key)
+            new = line_in(line.text).imported(source.source, source.now, line.signed_by)
         except BundleError as error:
             raise _damaged(source.name, number, error.message, error.hint) from None
         first, entry = found.setdefault(new.digest, (number, new))
@@ -179,19 +185,19 @@ def _distinct(lines: Iterable[tuple[int, bytes]], source: _Source) -> tuple[list
             reason = f"it is another verdict of the key of line {first}, {new.digest[:12]}"
             raise _damaged(source.name, number, reason, "Leave one of the two lines out.")
         repeated += first != number
+        if own := line.signed_line(f"line {number}"):
+            signed[new.digest] = own
     if not found:
         raise TunerError(f"{source.name} holds no verdict: it is empty.", hint=_MAKE, kind=ErrorKind.BUNDLE)
-    return [entry for _, entry in found.values()], repeated
+    return _Offered([entry for _, entry in found.values()], signed, repeated)
 
 
-def _lines(path: Path, text: bytes | None) -> Iterator[tuple[int, bytes]]:
-    """Each line with its number, from 1; one that is too long is cut, and still too long."""
+def _lines(path: Path, text: bytes | None) -> Iterator[bytes]:
+    """Each line; one that is too long is cut, and still too long."""
     try:
         with open_plain(path) if text is None else BytesIO(text) as stream:
-            number = 0
             while line := stream.readline(MAX_LINE + 1):
-                number += 1
-                yield number, line
+                yield line
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         said = error.strerror if isinstance(error, OSError) else error
         raise TunerError(f"The bundle {path} cannot be read: {said}.", hint=_MAKE, kind=ErrorKind.BUNDLE) from None

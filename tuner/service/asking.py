@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from cache.secrets import is_withheld, redacted
+from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
 from tuner.arguments.serve_arguments import ServeArguments
 from tuner.environment.document import environment_document
 from tuner.environment.environment import Environment
 from tuner.launch.decision_document import one_decision
 from tuner.launch.decision_file import decision_in, plan_decided
-from tuner.launch.plan import Options, Plan
+from tuner.launch.plan import Options, Plan, make_plan
 from tuner.service.client import Answer, Client
 from tuner.untrusted.json_text import UnusableError, parse_object
 from tuner.verdicts.identity import Subject, hash_sources
@@ -26,10 +29,20 @@ PLACES = ("HOME", "XDG_CACHE_HOME")
 """Variables by which vLLM finds its caches."""
 
 
-def asked_plan(client: Client, subject: Subject, arguments: ServeArguments, options: Options) -> Plan:
+def asked_plan(
+    client: Client, subject: Subject, arguments: ServeArguments, options: Options, signed_with: Path | None
+) -> Plan:
     """The plan that a service makes for these arguments.
 
     `tuner.model.patience` bounds the time. The files behind the verdict are compared with those that are here.
+
+    Args:
+        client: the service.
+        subject: the model and the environment.
+        arguments: those of `vllm serve`.
+        options: how to decide.
+        signed_with: file of a public key. Then the service only names the verdict: its line must be signed with that
+            key, and the launch is decided here, by that verdict alone. None: the service decides.
 
     Raises:
         TunerError: the service does not answer with a decision for this launch, or it decides for other files.
@@ -37,10 +50,44 @@ def asked_plan(client: Client, subject: Subject, arguments: ServeArguments, opti
     body = json.dumps(_request(subject, arguments, options)).encode()
     name = f"the service {client.name}"
     document = one_decision(_object(client.ask("POST", "/v1/decisions", body), name), name)
+    if signed_with is not None:
+        return _plan_of_line(client, document, signed_with, _Launch(subject, arguments, options))
     plan = plan_decided(decision_in(Path(name), document), subject, arguments, options)
     if plan.lookup.verdict is not None:
         _require_same_files(client, document, subject.environment, proved=plan.decision.setting is True)
     return plan
+
+
+class _Launch(Struct, frozen=True):
+    """A launch that is decided here."""
+
+    subject: Subject
+    arguments: ServeArguments
+    options: Options
+
+
+def _plan_of_line(client: Client, document: Mapping[str, Any], signed_with: Path, launch: _Launch) -> Plan:
+    """The plan that is made here, by the one verdict that the service names, if its line is signed.
+
+    Raises:
+        TunerError: the line cannot be had, is not signed with the key, or is damaged.
+    """
+    from tempfile import TemporaryDirectory  # noqa: PLC0415  as below
+
+    from tuner.exchange.sent_line import SentLine, required_lines  # noqa: PLC0415  pydantic: unsigned answers need none
+    from tuner.exchange.transfer import import_lines  # noqa: PLC0415  likewise
+
+    with TemporaryDirectory(prefix="tuner-") as folder:
+        store = VerdictStore(Path(folder) / "verdicts.sqlite")
+        evidence = document.get("evidence")
+        if isinstance(evidence, dict):
+            signed = _object(client.ask("GET", f"/v1/verdicts/{evidence.get('key')}/line"), "its line")
+            line, signature = signed.get("line"), signed.get("signature")
+            if not isinstance(line, str) or not isinstance(signature, str):
+                raise _unasked("its line has another shape")
+            lines = required_lines([SentLine(line.encode(errors="replace"), signature)], signed_with)
+            import_lines(store, lines, f"the service {client.name}")
+        return make_plan(store, launch.subject, launch.arguments, launch.options)
 
 
 def _request(subject: Subject, arguments: ServeArguments, options: Options) -> dict[str, Any]:

@@ -13,9 +13,6 @@ from cache.verdicts.store import VerdictStore
 from tuner.service.metrics import Metrics
 from tuner.service.recent import RecentAnswers
 
-SIGNATURE = "Tuner-Signature"
-"""Header with the signature file of a bundle, in base64."""
-
 
 def as_json(document: Mapping[str, Any]) -> bytes:
     """The bytes of a document."""
@@ -68,7 +65,7 @@ class State(Struct, frozen=True):
     Attributes:
         store: the verdicts.
         configs: folder of the models that may be asked for by name; None: there is none.
-        signed_with: file of the public key that must have signed each bundle; None: none need be signed.
+        signed_with: file of the public key that must have signed each line; None: none need be signed.
         follows: address of the service that this one follows; empty if it takes bundles itself.
         feed: names the feed.
         metrics: the counts.

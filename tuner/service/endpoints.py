@@ -1,6 +1,5 @@
 """What the service answers to each request: functions of the store, without a word about connections."""
 
-import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -12,13 +11,13 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind
 from tuner.environment.document import SCHEMA_VERSION
 from tuner.exchange.conflict import document as imported_document
-from tuner.exchange.signing import MAX_TEXT, Signed, check_text
-from tuner.exchange.transfer import import_text
+from tuner.exchange.sent_line import sent_lines
+from tuner.exchange.transfer import import_lines
 from tuner.service.decisions import decide_launch
-from tuner.service.endpoint import SIGNATURE, Access, Asked, Endpoint, Reply, State, as_json
-from tuner.service.feed import FEED, NEXT, page_of
+from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
+from tuner.service.feed import FEED, NEXT, line_of_entry, page_of
 from tuner.service.openapi import openapi_document
-from tuner.service.probes import count_probes, enqueue_decided, probe_endpoints, remove_answered
+from tuner.service.probes import PROBE_ENDPOINTS, count_probes, enqueue_decided, remove_answered
 from tuner.service.recent import RecentAnswer
 from tuner.service.refusal import FORBIDDEN, NOT_TAKEN, UNKNOWN, ServiceError
 from tuner.service.request import read_request
@@ -89,14 +88,26 @@ def _place(entry: Entry) -> str:
 
 def show_verdict(state: State, asked: Asked) -> Reply:
     """One stored verdict, its report included."""
+    entry = _entry(state, asked)
+    document = {"schema_version": SCHEMA_VERSION, **entry_part(entry, known_verdict(state.store, entry))}
+    return _unless_known(as_json(document), asked)
+
+
+def show_line(state: State, asked: Asked) -> Reply:
+    """The line of a bundle that carries one stored verdict, and its signature; empty where it came without one."""
+    line, signature = line_of_entry(state.store, _entry(state, asked))
+    return _unless_known(as_json({"line": line, "signature": signature}), asked)
+
+
+def _entry(state: State, asked: Asked) -> Entry:
+    """The entry that the path names."""
     key = asked.path["key"].lower()
     if not SHORTEST_KEY <= len(key) <= KEY_LENGTH or not set(key) <= set("0123456789abcdef"):
         raise ServiceError(NOT_TAKEN, "This is no key of a verdict.", "Give 4 to 64 hexadecimal characters of it.")
     entry = state.store.find(key)
     if entry is None:
         raise ServiceError(UNKNOWN, f"No stored verdict has a key that starts with {key}.", kind=ErrorKind.NO_VERDICT)
-    document = {"schema_version": SCHEMA_VERSION, **entry_part(entry, known_verdict(state.store, entry))}
-    return _unless_known(as_json(document), asked)
+    return entry
 
 
 def import_bundle(state: State, asked: Asked) -> Reply:
@@ -107,30 +118,14 @@ def import_bundle(state: State, asked: Asked) -> Reply:
     replace = asked.query.get("replace", "false")
     if replace not in {"true", "false"}:
         raise ServiceError(NOT_TAKEN, "The parameter `replace` is neither true nor false.")
-    signed = _signed(state, asked)
+    lines = sent_lines(asked.body, state.signed_with)
     giving_way = [IMPORTED] if replace == "true" else []
     with state.writing:
-        imported = import_text(state.store, asked.body, "the service", giving_way=giving_way, signed=signed)
+        imported = import_lines(state.store, lines, "the service", giving_way=giving_way)
     for result, number in imported.fates.items():
         state.metrics.count_imported(str(result), number)
     remove_answered(state)
-    by = {"key": signed.key, "comment": signed.comment} if signed else None
-    return Reply(as_json({"schema_version": SCHEMA_VERSION, **imported_document(imported), "signed": by}))
-
-
-def _signed(state: State, asked: Asked) -> Signed | None:
-    """The bundle with its signature checked; None if none is required."""
-    if state.signed_with is None:
-        return None
-    text = asked.headers.get(SIGNATURE.lower())
-    if text is None:
-        hint = f"Put its .minisig file into the header {SIGNATURE}, in base64."
-        raise ServiceError(NOT_TAKEN, "The bundle is not signed. Nothing was stored.", hint, kind=ErrorKind.SIGNATURE)
-    try:
-        signature = base64.b64decode(text, validate=True)[:MAX_TEXT]
-    except ValueError:
-        raise ServiceError(NOT_TAKEN, f"The header {SIGNATURE} is no base64.", kind=ErrorKind.SIGNATURE) from None
-    return check_text(asked.body, signature, state.signed_with)
+    return Reply(as_json({"schema_version": SCHEMA_VERSION, **imported_document(imported)}))
 
 
 def list_changes(state: State, asked: Asked) -> Reply:
@@ -213,6 +208,7 @@ ENDPOINTS = (
         },
     ),
     Endpoint("GET", "/v1/verdicts/{key}", Access.READ, show_verdict, "Show a stored verdict."),
+    Endpoint("GET", "/v1/verdicts/{key}/line", Access.READ, show_line, "The line of a bundle with a stored verdict."),
     Endpoint(
         "POST",
         "/v1/verdicts",
@@ -231,7 +227,7 @@ ENDPOINTS = (
         "Changes of the store, as bundle lines.",
         {"since": "`Tuner-Next` of the answer before; 0: from the first."},
     ),
-    *probe_endpoints(_signed),
+    *PROBE_ENDPOINTS,
     Endpoint("GET", "/healthz", Access.OPEN, show_health, "Whether the process answers."),
     Endpoint("GET", "/readyz", Access.OPEN, show_readiness, "Whether the service can decide."),
     Endpoint("GET", "/metrics", Access.OPEN, show_metrics, "Counts, in the text form of Prometheus."),

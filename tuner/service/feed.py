@@ -1,6 +1,7 @@
 """The feed of changes: every stored verdict as the line of a bundle, in the order of the writes.
 
-An item is one line of JSON: `sequence`, the number of the change, and `line`, the line of a bundle. Two headers go with
+An item is one line of JSON: `sequence`, the number of the change, and `line`, the line of a bundle. A line that came
+signed is given as it came, with its `signature`. Two headers go with
 them. `Tuner-Next` is the number to ask for next. `Tuner-Feed` names the feed: it is another one after each start of the
 service, whose store may be another one then, so whoever follows begins at 0 again.
 """
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 from msgspec.json import decode
+from msgspec.structs import asdict
 
 from cache.verdicts.entry import Entry
 from cache.verdicts.store import VerdictStore
@@ -29,10 +31,12 @@ class Item(Struct, frozen=True):
     Attributes:
         sequence: its number.
         line: the line of a bundle, its end included.
+        signature: the text of its signature file; empty if it has none.
     """
 
     sequence: int
     line: str
+    signature: str = ""
 
 
 class Page(Struct, frozen=True):
@@ -48,7 +52,7 @@ class Page(Struct, frozen=True):
 
     def text(self) -> str:
         """The items, one a line."""
-        return "".join(json.dumps({"sequence": item.sequence, "line": item.line}) + "\n" for item in self.items)
+        return "".join(json.dumps(asdict(item)) + "\n" for item in self.items)
 
 
 def page_of(store: VerdictStore, since: int) -> Page:
@@ -60,12 +64,13 @@ def page_of(store: VerdictStore, since: int) -> Page:
     items: list[Item] = []
     size, reached = 0, since
     for number, entry in store.changes(since, PAGE):
-        line = _line(store, entry)
-        if items and size + len(line) > MAX_PAGE:
+        item = _item(store, number, entry)
+        length = len(item.line) if item else 0
+        if items and size + length > MAX_PAGE:
             break
-        reached, size = number, size + len(line)
-        if line:
-            items.append(Item(number, line))
+        reached, size = number, size + length
+        if item:
+            items.append(item)
     return Page(tuple(items), reached)
 
 
@@ -82,11 +87,23 @@ def read_page(text: bytes, headers: Mapping[str, str]) -> Page:
     return Page(tuple(items), int(following))
 
 
-def _line(store: VerdictStore, entry: Entry | Exception) -> str:
-    """The line of an entry; empty for one that cannot be read."""
+def _item(store: VerdictStore, number: int, entry: Entry | Exception) -> Item | None:
+    """A change; None for an entry that cannot be read."""
     if isinstance(entry, Exception):
-        return ""
+        return None
     try:
-        return exported_line(store, entry)
+        line, signature = line_of_entry(store, entry)
     except TunerError:
-        return ""
+        return None
+    return Item(number, line, signature)
+
+
+def line_of_entry(store: VerdictStore, entry: Entry) -> tuple[str, str]:
+    """The line of a bundle that carries a stored verdict, and its signature: as it came, if it came signed.
+
+    Raises:
+        ReportError: the rules of this release cannot read the entry's report.
+        StoreError: the store cannot be used.
+    """
+    signed = store.signed_line(entry)
+    return (signed.text, signed.signature) if signed else (exported_line(store, entry), "")

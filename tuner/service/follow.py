@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 from anyio.to_thread import run_sync
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
-from tuner.exchange.transfer import import_text
+from tuner.exchange.sent_line import SentLine, signed_lines
+from tuner.exchange.transfer import import_lines
 from tuner.model.patience import at_most
 from tuner.service.client import Client
 from tuner.service.feed import FEED, Page, read_page
@@ -18,6 +20,8 @@ POLL_S = 2.0
 """Seconds between two questions for changes."""
 PAGE_S = 30.0
 """Seconds that one page of changes may take."""
+DAMAGE = frozenset({ErrorKind.BUNDLE, ErrorKind.SIGNATURE})
+"""Failures that one line of a page alone may have."""
 
 
 class Follower:
@@ -27,12 +31,16 @@ class Follower:
         source: the service that is followed.
         store: where the verdicts go; one that was probed there gives way to none.
         tell: is given a sentence when following stops, goes on, or leaves a change out.
+        signed_with: file of the public key that must have signed each line; None: none need be signed.
     """
 
-    def __init__(self, source: Client, store: VerdictStore, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, source: Client, store: VerdictStore, tell: Callable[[str], None], signed_with: Path | None = None
+    ) -> None:
         self._source = source
         self._store = store
         self._tell = tell
+        self._signed_with = signed_with
         self._feed = ""
         self._since = 0
         self._stopped = ""
@@ -79,25 +87,38 @@ class Follower:
         return bool(page.items)
 
     def _import(self, page: Page) -> None:
-        """Store the lines of a page; a damaged one is left out, and the others are stored."""
-        if not page.items:
+        """Store the lines of a page; one that is damaged or not signed is left out, and the others are stored."""
+        lines = self._signed([SentLine(item.line.encode(errors="replace"), item.signature) for item in page.items])
+        if not lines:
             return
         try:
-            self._store_lines("".join(item.line for item in page.items))
+            self._store_lines(lines)
         except TunerError as error:
-            if error.kind is not ErrorKind.BUNDLE:
+            if error.kind not in DAMAGE:
                 raise
-            self._import_each(page)
+            self._import_each(lines)
 
-    def _import_each(self, page: Page) -> None:
-        for item in page.items:
+    def _signed(self, lines: list[SentLine]) -> list[SentLine]:
+        """The lines that may be stored here: all, or those that the right key signed."""
+        if self._signed_with is None:
+            return lines
+        signed = signed_lines(lines, self._signed_with)
+        if len(signed) < len(lines):
+            left_out = len(lines) - len(signed)
+            self._tell(
+                f"{left_out} of {len(lines)} changes of {self._source.name} are left out: "
+                f"the key in {self._signed_with} did not sign them"
+            )
+        return signed
+
+    def _import_each(self, lines: list[SentLine]) -> None:
+        for line in lines:
             try:
-                self._store_lines(item.line)
+                self._store_lines([line])
             except TunerError as error:
-                if error.kind is not ErrorKind.BUNDLE:
+                if error.kind not in DAMAGE:
                     raise
-                self._tell(f"change {item.sequence} of {self._source.name} is left out: {error.message}")
+                self._tell(f"a change of {self._source.name} is left out: {error.message}")
 
-    def _store_lines(self, lines: str) -> None:
-        source = f"the service {self._source.name}"
-        import_text(self._store, lines.encode(), source, giving_way=[IMPORTED])
+    def _store_lines(self, lines: list[SentLine]) -> None:
+        import_lines(self._store, lines, f"the service {self._source.name}", giving_way=[IMPORTED])

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.json import schema_components
 
 from tuner import __version__
-from tuner.service.endpoint import SIGNATURE, Access, Endpoint
+from tuner.service.endpoint import Access, Endpoint
 from tuner.service.probes import Beat, Claim, NewLaunches
 from tuner.service.request import DecisionRequest
 
@@ -53,9 +53,6 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
     for name, text in endpoint.query.items():
         parameters.append({"name": name, "in": "query", "description": text, "schema": {"type": "string"}})
-    if endpoint.access is Access.WRITE and endpoint.path not in _BODIES:
-        text = "The signature file of the bundle, in base64, where the service requires one."
-        parameters.append({"name": SIGNATURE, "in": "header", "description": text, "schema": {"type": "string"}})
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "parameters": parameters,

@@ -6,8 +6,6 @@ The service itself runs no model. A worker's verdict comes as the line of a bund
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -20,8 +18,8 @@ from tuner.environment.document import SCHEMA_VERSION
 from tuner.environment.saved import environment_in, require_vllm
 from tuner.exchange.bundle import line_in
 from tuner.exchange.conflict import document as imported_document
-from tuner.exchange.signing import Signed
-from tuner.exchange.transfer import exported_line, import_text
+from tuner.exchange.sent_line import sent_lines
+from tuner.exchange.transfer import exported_line, import_lines
 from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
 from tuner.service.queued import (
     ID_LENGTH,
@@ -215,7 +213,7 @@ def _lease(asked: Asked) -> str:
     return lease
 
 
-def end_probe(state: State, asked: Asked, signed: Callable[[State, Asked], Signed | None]) -> Reply:
+def end_probe(state: State, asked: Asked) -> Reply:
     """Take what came of a probe: a verdict, a failure, or the lease itself."""
     queue, name, lease = queue_of(state), _id(asked), _lease(asked)
     outcome = asked.query.get("outcome", "verdict")
@@ -224,7 +222,7 @@ def end_probe(state: State, asked: Asked, signed: Callable[[State, Asked], Signe
     elif outcome == "failed":
         queue.fail(name, lease, brief(read_as(asked.body, Failure).message, MAX_REASON))
     elif outcome == "verdict":
-        return _store_verdict(state, asked, queue, signed(state, asked))
+        return _store_verdict(state, asked, queue)
     else:
         raise ServiceError(NOT_TAKEN, "The parameter `outcome` is none of: verdict, failed, returned.")
     return Reply(as_json({"schema_version": SCHEMA_VERSION, **_state_part(queue, name)}))
@@ -235,14 +233,17 @@ def _state_part(queue: ProbeQueue, name: str) -> dict[str, Any]:
     return {"id": name, "state": row.state(time.time()) if row else ANSWERED}
 
 
-def _store_verdict(state: State, asked: Asked, queue: ProbeQueue, signed: Signed | None) -> Reply:
+def _store_verdict(state: State, asked: Asked, queue: ProbeQueue) -> Reply:
     """Store a verdict, whoever has the lease now; end the row if it answers the row's launch."""
     name, lease = _id(asked), _lease(asked)
     row = queue.row(name)
     source = f"the worker {row.worker}" if row else "a worker"
+    lines = sent_lines(asked.body, state.signed_with)
+    if len(lines) != 1:
+        raise ServiceError(NOT_TAKEN, "The result of a probe is not one line of a bundle.", kind=ErrorKind.BUNDLE)
     with state.writing:
-        giving_way = _giving_way(state.store, line_in(asked.body).entry)
-        imported = import_text(state.store, asked.body, source, giving_way=giving_way, signed=signed)
+        giving_way = _giving_way(state.store, line_in(lines[0].text).entry)
+        imported = import_lines(state.store, lines, source, giving_way=giving_way)
     for result, number in imported.fates.items():
         state.metrics.count_imported(str(result), number)
     if row and is_answered(state.store, launch_of(row)):
@@ -304,45 +305,38 @@ def count_probes(state: State) -> None:
     state.metrics.show_probes({word: states[word] for word in STATES}, min(active, default=0.0))
 
 
-def probe_endpoints(signed: Callable[[State, Asked], Signed | None]) -> tuple[Endpoint, ...]:
-    """The endpoints of the queue.
-
-    Args:
-        signed: checks the signature of a request's bundle, as for `POST /v1/verdicts`.
-    """
-    return (
-        Endpoint(
-            "GET",
-            "/v1/probes",
-            Access.READ,
-            list_probes,
-            "List the queue of probes.",
-            {"state": f"Only probes of this state: {', '.join(STATES)}.", "after": "`next` of the answer before."},
-        ),
-        Endpoint(
-            "POST",
-            "/v1/probes",
-            Access.WRITE,
-            put_probes,
-            "Put launches into the queue.",
-            limit=MAX_LAUNCHES,
-            seconds=60,
-        ),
-        Endpoint("POST", "/v1/probes/claim", Access.WRITE, claim_probe, "Take the next probe.", limit=MAX_SMALL),
-        Endpoint(
-            "POST", "/v1/probes/{id}/heartbeat", Access.WRITE, extend_lease, "Keep a probe's lease.", limit=MAX_SMALL
-        ),
-        Endpoint(
-            "POST",
-            "/v1/probes/{id}/result",
-            Access.WRITE,
-            partial(end_probe, signed=signed),
-            "End a probe: with the line of a bundle, with the document of a failure, or by giving it back.",
-            {
-                "lease": "What came with the probe.",
-                "outcome": "`verdict` (default), `failed` or `returned`.",
-            },
-            limit=MAX_RESULT,
-            seconds=60,
-        ),
-    )
+PROBE_ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/v1/probes",
+        Access.READ,
+        list_probes,
+        "List the queue of probes.",
+        {"state": f"Only probes of this state: {', '.join(STATES)}.", "after": "`next` of the answer before."},
+    ),
+    Endpoint(
+        "POST",
+        "/v1/probes",
+        Access.WRITE,
+        put_probes,
+        "Put launches into the queue.",
+        limit=MAX_LAUNCHES,
+        seconds=60,
+    ),
+    Endpoint("POST", "/v1/probes/claim", Access.WRITE, claim_probe, "Take the next probe.", limit=MAX_SMALL),
+    Endpoint("POST", "/v1/probes/{id}/heartbeat", Access.WRITE, extend_lease, "Keep a probe's lease.", limit=MAX_SMALL),
+    Endpoint(
+        "POST",
+        "/v1/probes/{id}/result",
+        Access.WRITE,
+        end_probe,
+        "End a probe: with the line of a bundle, with the document of a failure, or by giving it back.",
+        {
+            "lease": "What came with the probe.",
+            "outcome": "`verdict` (default), `failed` or `returned`.",
+        },
+        limit=MAX_RESULT,
+        seconds=60,
+    ),
+)
+"""The endpoints of the queue."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
+from tuner.exchange.signing import Verifier
 from tuner.service.app import Background, Door, application
 from tuner.service.certificate import RELOAD_S, Certificate
 from tuner.service.client import LOOPBACK, Client
@@ -40,7 +41,8 @@ class Settings(Struct, frozen=True):
         write_tokens: file with the tokens of those who may send bundles; without it nobody may.
         certificate: PEM file of the certificate and its chain.
         key: PEM file of its private key.
-        signed_with: file of the public key that must have signed each bundle.
+        signed_with: file of the public key that must have signed each line, of a bundle or of the service that is
+            followed.
         rate: requests a second that one address may make.
         follow: the service of which this one is a replica; None: it takes bundles itself.
     """
@@ -71,6 +73,8 @@ def run_service(settings: Settings, tell: Tell) -> None:
     """
     _require_safe(settings)
     settings.store.newest_change()
+    if settings.signed_with is not None:
+        Verifier(settings.signed_with)
     certificate = _certificate(settings, tell)
     server = uvicorn.Server(_config(settings, certificate, tell))
     try:
@@ -91,8 +95,8 @@ def _require_safe(settings: Settings) -> None:
         )
     if settings.certificate is not None and settings.read_tokens is None:
         raise _usage("With a certificate those who read need tokens.", "Give --read-tokens FILE.")
-    if settings.follow is not None and (settings.write_tokens or settings.signed_with):
-        raise _usage("A replica takes no bundles.", "Leave --write-tokens and --require-signed out.")
+    if settings.follow is not None and settings.write_tokens:
+        raise _usage("A replica takes no bundles.", "Leave --write-tokens out.")
     if settings.configs is not None and not settings.configs.is_dir():
         raise _usage(f"{settings.configs} is no folder.", "It holds a folder ORGANISATION--NAME for each model.")
 
@@ -113,7 +117,7 @@ def _config(settings: Settings, certificate: Certificate | None, tell: Tell) -> 
     if certificate is not None:
         background.append(_reloading(certificate))
         metrics.show_certificate(lambda: certificate.expires)
-    follower = Follower(settings.follow, settings.store, tell) if settings.follow else None
+    follower = Follower(settings.follow, settings.store, tell, settings.signed_with) if settings.follow else None
     if follower is not None:
         background.append(follower.run)
         metrics.show_followed(lambda: follower.followed_at)
