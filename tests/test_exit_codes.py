@@ -15,6 +15,7 @@ ASSERTED = {
     (3, "probe"): "test_cli_probe.py::test_an_inconclusive_verdict_ends_with_3",
     (3, "probe --all"): "test_cli_probe_all.py::test_one_table_and_one_summary",
     (3, "tune"): "test_cli_tune.py::test_a_launch_that_could_not_be_judged_ends_with_3",
+    (3, "sweep"): "test_fleet_sweep.py::test_launches_that_rest_are_shown_with_their_reasons",
     (3, "verdict"): "test_exit_codes.py::test_a_missing_verdict_ends_with_3_where_the_flag_can_do_something",
     (3, "report"): "test_report.py::test_a_name_that_nothing_is_stored_for_ends_with_3",
     (3, "plan"): "test_exit_codes.py::test_a_missing_verdict_ends_with_3_where_the_flag_can_do_something",

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 from tuner import __version__
 from tuner.cli import cache as cli_cache
 from tuner.cli import check as cli_check
+from tuner.cli import fleet as cli_fleet
 from tuner.cli import service as cli_service
 from tuner.cli import verdicts as cli_verdicts
 from tuner.cli.choices import CacheDirIn, Depth, OnMissing, Prefer
@@ -67,6 +68,7 @@ app.add_typer(cli_verdicts.app, name="verdicts")
 app.add_typer(cli_cache.app, name="cache")
 app.add_typer(cli_service.app, name="service")
 cli_check.add_to(app)
+cli_fleet.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -117,14 +117,8 @@ def _candidate(entry: Mapping[str, Any], folder: str | None, source: str, reason
 
 def _users_configs(configs: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
     """Architecture -> folders and their configurations, by path; other kinds of `config.json` are skipped."""
-    if not os.path.isdir(configs):  # noqa: PTH112  the method raises for a name that is too long
-        raise TunerError(
-            f"There is no folder {configs}.",
-            hint="--configs names a folder with config.json files, in it or below.",
-            kind=ErrorKind.USAGE,
-        )
     by_architecture: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
-    for folder in _folders(configs):
+    for folder in config_folders(configs):
         with suppress(TunerError):
             config = read_config(folder)
             names = config.get("architectures")
@@ -133,8 +127,14 @@ def _users_configs(configs: Path) -> dict[str, list[tuple[Path, dict[str, Any]]]
     return by_architecture
 
 
-def _folders(root: Path) -> Iterator[Path]:
+def config_folders(root: Path) -> Iterator[Path]:
     """The folder and the folders below it that hold a `config.json`; a link counts only if it leads inside."""
+    if not os.path.isdir(root):  # noqa: PTH112  the method raises for a name that is too long
+        raise TunerError(
+            f"There is no folder {root}.",
+            hint="--configs names a folder with config.json files, in it or below.",
+            kind=ErrorKind.USAGE,
+        )
     inside = root.resolve()
     for name, folders, files in os.walk(root):
         folder = Path(name)

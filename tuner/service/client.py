@@ -43,6 +43,14 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
+class RefusedError(TunerError):
+    """A service answered, and not with a result; `status` is the HTTP status code."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message, kind=ErrorKind.SERVICE)
+        self.status = status
+
+
 class Client(Struct, frozen=True):
     """A service, as it is asked.
 
@@ -71,6 +79,7 @@ class Client(Struct, frozen=True):
         """The answer to a request; redirections are not followed.
 
         Raises:
+            RefusedError: the service does not answer with a result.
             TunerError: kind `service`: there is no whole answer in time, or it is no answer of a service.
         """
         from http.client import HTTPException  # noqa: PLC0415  as the module says
@@ -83,7 +92,8 @@ class Client(Struct, frozen=True):
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
             raise self._failure(f"{reason:.200}") from None
         if answer.status != FINE:
-            raise self._failure(f"it answers {answer.status}{_message(answer.body)}")
+            why = f"it answers {answer.status}{_message(answer.body)}"
+            raise RefusedError(self._failure(why).message, status=answer.status)
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes) -> Answer:

@@ -22,6 +22,7 @@ from tuner.exchange.sent_line import sent_lines
 from tuner.exchange.transfer import exported_line, import_lines
 from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
 from tuner.service.queued import (
+    ANSWERED,
     ID_LENGTH,
     Launch,
     builtins_of,
@@ -52,8 +53,6 @@ ROWS, MOST_ROWS = 100, 500
 MAX_REASON = 500
 """Characters of the reason of a failure."""
 STATES = ("waiting", "running", "resting")
-ANSWERED = "answered"
-"""The state of a launch whose verdict is stored: no row has it."""
 QUEUED = "Tuner-Probe"
 """Header of a decision whose launch was put into the queue: the row's id and its state."""
 Lease = Annotated[str, Meta(min_length=16, max_length=64)]

@@ -26,13 +26,15 @@ from tuner.service.decisions import asked_launch, refuse_file
 from tuner.service.refusal import NOT_TAKEN, UNREADABLE, ServiceError
 from tuner.service.request import MAX_ARGUMENTS, DecisionRequest, Sha256
 from tuner.untrusted.json_text import UnusableError, parse_object
-from tuner.verdicts.identity import Subject, launch_worker_digest
+from tuner.verdicts.identity import launch_worker_digest
 from tuner.verdicts.ladders import arm_workers_digest, stored_ladder
 from tuner.verdicts.lookup import current_report
 from tuner.verdicts.proofs import launch_identity, stored_proof
 
 PROOF, ARMS = "proof", "arms"
 """The questions that a probe can answer: is the launch proved, and which of its arms answer rightly."""
+ANSWERED = "answered"
+"""The state of a launch whose verdict is stored: no row has it."""
 ID_LENGTH = 32
 MAX_NAME = 200
 Shape = TypeVar("Shape")
@@ -228,10 +230,11 @@ def is_answered(store: VerdictStore, launch: Launch) -> bool:
         StoreError, ReportError: as `current_report`.
     """
     entry = stored_entry(store, launch)
-    return entry is not None and _answers(launch, *current_report(store, entry))
+    return entry is not None and answers(launch, *current_report(store, entry))
 
 
-def _answers(launch: Launch, report: Report, verdict: Verdict) -> bool:
+def answers(launch: Launch, report: Report, verdict: Verdict) -> bool:
+    """Whether a report answers the question of a launch, for this release's workers."""
     key = launch_identity(launch.read).key
     if launch.question == ARMS:
         ladder = stored_ladder(report, key)
@@ -266,8 +269,3 @@ def builtins_of(launch: Launch) -> dict[str, Any]:
     """A launch as JSON values."""
     values: dict[str, Any] = to_builtins(launch)
     return values
-
-
-def subject_here(launch: Launch, model: Model, environment: Environment) -> Subject:
-    """The launch's model in the environment of a worker."""
-    return Subject(model, environment, launch.read.serving.model_impl)

@@ -1,0 +1,1 @@
+"""The fleet: workers that take probes from the queue of a service, and sweeps that fill it."""
