@@ -15,7 +15,8 @@ from rules.errors import ErrorKind, TunerError
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.engines.engines import EngineLaunch, Supervision
 from tuner.environment.environment import Environment
-from tuner.exchange.transfer import exported_line, import_text
+from tuner.exchange.sent_line import SentLine
+from tuner.exchange.transfer import exported_line, import_lines
 from tuner.ladder.climb import Climb, climbed
 from tuner.launch.plan import Options, make_plan
 from tuner.launch.requested import accepted_arguments
@@ -61,7 +62,7 @@ def probed_line(
     with tempfile.TemporaryDirectory(prefix="tuner-worker-") as folder:
         store = VerdictStore(Path(folder, "verdicts.sqlite"))
         if stored is not None:
-            import_text(store, stored.encode(), "the service")
+            import_lines(store, [SentLine(stored.encode())], "the service")
         model = _model_here(launch, Path(folder, "models"))
         arguments = parse([model.folder, *launch.arguments], vllm=environment.vllm)
         accepted_arguments(arguments, environment)
