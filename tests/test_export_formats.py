@@ -15,8 +15,8 @@ from manifest_argv import argv_of, patch_in
 from cache.verdicts.store import VerdictStore
 from tuner.environment.document import environment_document
 from tuner.exports.choices import Choices
-from tuner.exports.evidence import PREFIX
 from tuner.exports.formats import RENAMED, USES, Format
+from tuner.manifests.managed import PREFIX
 
 GOLDEN = Path(__file__).parent / "golden"
 LAUNCH = ("--cache-root", "/var/cache/vllm", "--", "-tp", "4", "-pp", "2", "--served-model-name", "it's $HOME")

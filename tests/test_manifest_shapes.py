@@ -7,7 +7,8 @@ import pytest
 from tuner.manifests.files import is_manifest
 from tuner.manifests.find import launches_in
 from tuner.manifests.launch import ManifestLaunch, Volume
-from tuner.manifests.yaml.source import Mapping, Sequence, read_documents, text_of
+from tuner.manifests.yaml.documents import read_documents
+from tuner.manifests.yaml.source import Mapping, Sequence, text_of
 
 SHELL = r"""#!/bin/bash
 export VLLM_CACHE_ROOT=/cache

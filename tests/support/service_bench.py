@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from cache.verdicts.store import VerdictStore
 from tuner.environment.document import environment_document
+from tuner.environment.environment import Environment
 from tuner.service.app import Door, application
 from tuner.service.endpoint import State
 from tuner.service.limits import RateLimit
@@ -60,6 +61,7 @@ class Setting:
     rate: float = 1000
     loopback_only: bool = True
     headers: dict[str, str] = field(default_factory=dict)
+    images: tuple[tuple[str, Environment], ...] = ()
 
 
 def bench(setting: Setting) -> Bench:
@@ -73,6 +75,7 @@ def bench(setting: Setting) -> Bench:
         feed="feed",
         metrics=Metrics(),
         unready=lambda: "",
+        images=setting.images,
     )
     door = Door(
         rate=RateLimit(setting.rate),

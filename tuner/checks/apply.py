@@ -17,7 +17,7 @@ from tuner.arguments.vllm_options import indexes_of_field
 from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
 from tuner.checks.examine import Examined, Knowledge, examine, missing_root, overridden
 from tuner.checks.reread import Meant, leaves, require_nothing_lost
-from tuner.checks.sources import STDIN, launches_of, manifests_at, read_manifest, shown_path
+from tuner.checks.sources import SENT, STDIN, launches_of, manifests_at, read_manifest, shown_path
 from tuner.errors import ExitCode
 from tuner.launch.plan import Plan
 from tuner.manifests.launch import ManifestLaunch
@@ -32,10 +32,14 @@ class LeftAlone:
     Attributes:
         sentence: names the file, the line and the cause.
         code: how a command ends because of it.
+        reason: the cause alone; empty where the whole file is left alone.
+        launch: the launch; None where the whole file is left alone.
     """
 
     sentence: str
     code: ExitCode
+    reason: str = ""
+    launch: ManifestLaunch | None = None
 
 
 class UserValueStays(NotEditable):
@@ -61,6 +65,7 @@ class Applied:
         changed: how many launches were changed.
         left_alone: the launches that should be changed and are not.
         warnings: what `tuner serve` would warn of; sentences that name the line.
+        examined: the launches as they were, with what is known of them.
     """
 
     path: str
@@ -69,6 +74,7 @@ class Applied:
     changed: int = 0
     left_alone: tuple[LeftAlone, ...] = ()
     warnings: tuple[str, ...] = ()
+    examined: tuple[Examined, ...] = ()
 
     def diff(self) -> str:
         """The edits as a unified diff; empty if there are none."""
@@ -102,6 +108,20 @@ def apply(paths: Iterable[Path], knowledge: Knowledge, *, override: bool = False
             yield Applied(path, left_alone=(LeftAlone(f"{path}: {error}", ExitCode.ERROR),))
             continue
         yield _applied(file, text, launches, knowledge, override=override)
+
+
+def apply_sent(text: str, knowledge: Knowledge) -> Applied:
+    """What becomes of JSON that somebody sent, as `apply` does for a file; no file of this machine is read for it.
+
+    Args:
+        text: a Kubernetes object.
+        knowledge: what is known beside it; models come from its folder alone.
+
+    Raises:
+        ValueError: the text cannot be read.
+        StoreError: the store is damaged.
+    """
+    return _applied(SENT, text, launches_of(SENT, text), knowledge, override=False)
 
 
 def exit_code(left_alone: Iterable[LeftAlone]) -> ExitCode:
@@ -160,9 +180,10 @@ def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: K
             expected_args[index] = change.of(examined.launch.args)
             changed += 1
         except NotEditable as error:
-            left_alone.append(_left_alone(_place(file, examined), error))
+            alone = _left_alone(_place(file, examined), error)
+            left_alone.append(replace(alone, reason=str(error), launch=examined.launch))
     warnings = _unrepeated(_warnings(file, examinations), left_alone)
-    outcome = Applied(shown_path(file), text, text, 0, tuple(left_alone), tuple(warnings))
+    outcome = Applied(shown_path(file), text, text, 0, tuple(left_alone), tuple(warnings), tuple(examinations))
     try:
         after = spliced(text, edits)
         _verify(file, after, examinations, expected_args, override=override)
@@ -318,7 +339,7 @@ def _verify(
         raise NotEditable("edited, it would not say what it should; several launches may share one list")
     for examined, edited in zip(examinations, edited_launches, strict=True):
         if examined.launch.args != edited.args:
-            require_nothing_lost(str(file), after, examined.launch, edited, _meant(examined, override=override))
+            require_nothing_lost(shown_path(file), after, examined.launch, edited, _meant(examined, override=override))
 
 
 def _meant(examined: Examined, *, override: bool) -> Meant:

@@ -227,9 +227,9 @@ def _written(text: str, word: Argument, new: str) -> str:
         if owner.plain_yaml and re.search(r": | #", quoted):
             raise NotEditable(_why(word.line))
         return quoted
-    if owner.form is Form.JSON:
-        return json.dumps(new)
     argument = shlex.quote(new) if owner.shell_quoted else new
+    if owner.form is Form.JSON:
+        return json.dumps(argument)
     quote = text[word.start : word.start + 1]
     if _PLAIN.fullmatch(argument):
         return f"{quote}{argument}{quote}" if quote in "\"'" else argument

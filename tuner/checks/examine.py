@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tuner.launch.plan import Options, Plan, plan_against_user, plan_with
 from tuner.manifests.image import Image, parse_image
 from tuner.manifests.launch import ManifestLaunch
 from tuner.model.model import Model, identify, model_in, unidentified
+from tuner.text import brief
 from tuner.untrusted.files import read_plain
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject, base_factors, remote_code
@@ -79,7 +81,7 @@ class Examined:
     """A launch with what is known of it.
 
     Attributes:
-        path: the manifest.
+        path: the manifest; empty where it was sent, and no file of this machine is read for it.
         launch: as it is stated there.
         arguments: its arguments, read; None if vLLM would refuse them, or if they cannot be read here.
         refusal: why the arguments were not read; empty if they were read.
@@ -115,6 +117,12 @@ class Examined:
 def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined:
     """Find out what is known of a launch. Uses no network: models come from folders and the local hub cache.
 
+    Args:
+        path: the manifest; empty: it was sent, so that models come from the folder in `knowledge` alone, and no other
+            file is read.
+        launch: the launch.
+        knowledge: what is known beside it.
+
     Raises:
         StoreError: the store is damaged.
     """
@@ -137,8 +145,8 @@ def examine(path: str, launch: ManifestLaunch, knowledge: Knowledge) -> Examined
     except TunerError as error:
         return replace(examined, refusal=error.message)
     examined = replace(examined, arguments=arguments, hidden=examined.hidden or hidden)
-    with offline():
-        model, problem = _model(launch, arguments, knowledge.configs)
+    with offline() if path else nullcontext():
+        model, problem = _model(launch, arguments, knowledge.configs, sent=not path)
         examined = replace(examined, model=model, model_problem=problem)
         return examined if environment is None else _planned(examined, environment, arguments, knowledge)
 
@@ -152,7 +160,7 @@ def offline() -> Iterator[None]:
         yield
     finally:
         if before is None:
-            del os.environ[OFFLINE]
+            os.environ.pop(OFFLINE, None)
         else:
             os.environ[OFFLINE] = before
 
@@ -168,7 +176,7 @@ def _planned(examined: Examined, environment: Environment, arguments: ServeArgum
         lookup = look_up(knowledge.store, subject, files_at_hand=False, accept_platform=knowledge.accept_platform)
     else:
         subject, lookup = _by_version(subject, launch_platform(examined.launch), knowledge)
-    options = _options(examined.launch.env, knowledge)
+    options = _options(examined, knowledge)
     plan = plan_with(knowledge.store, subject, arguments, options, lookup)
     with_true = with_fields(arguments, compilation_config={**arguments.compilation_config, FLAG_KEY: True})
     refused = plan_with(knowledge.store, subject, with_true, options, lookup).decision.refusal is Refusal.UNSAFE
@@ -184,7 +192,7 @@ def overridden(examined: Examined, knowledge: Knowledge) -> Examined:
     plan, arguments = examined.plan, examined.arguments
     if plan is None or arguments is None or plan.decision.refusal is not Refusal.UNSAFE:
         return examined
-    options = _options(examined.launch.env, knowledge)
+    options = _options(examined, knowledge)
     replanned = plan_against_user(knowledge.store, plan.subject, arguments, options, plan) or plan
     if replanned.decision.refusal is Refusal.UNSAFE and FLAG_KEY in arguments.compilation_config:
         others = {key: value for key, value in arguments.compilation_config.items() if key != FLAG_KEY}
@@ -194,9 +202,9 @@ def overridden(examined: Examined, knowledge: Knowledge) -> Examined:
     return replace(examined, plan=replanned)
 
 
-def _options(env: Mapping[str, str | None], knowledge: Knowledge) -> Options:
-    stated = {name: value for name, value in env.items() if value is not None}
-    return Options(
+def _options(examined: Examined, knowledge: Knowledge) -> Options:
+    stated = {name: value for name, value in examined.launch.env.items() if value is not None}
+    options = Options(
         fail_on_unknown=False,
         enforce=True,
         cache_root=None,
@@ -206,6 +214,20 @@ def _options(env: Mapping[str, str | None], knowledge: Knowledge) -> Options:
         accept_platform=knowledge.accept_platform,
         elsewhere=not {CACHE_ROOT, "XDG_CACHE_HOME", "HOME"} & stated.keys(),
     )
+    return options if examined.path else with_fields(options, identify=partial(_model_of_folder, knowledge.configs))
+
+
+def _model_of_folder(configs: Path | None, name: str, *, revision: str | None = None) -> Model:
+    """The model of that name in a folder of models, and nowhere else on this machine.
+
+    Raises:
+        TunerError: it is not there; the folder does not tell revisions.
+    """
+    model = model_in(configs, name) if configs and revision is None else None
+    if model is None:
+        at = f" at {brief(revision)}" if revision else ""
+        raise TunerError(f"there is no folder of the model {brief(name)}{at}", kind=ErrorKind.MODEL)
+    return model
 
 
 def missing_root(examined: Examined) -> str:
@@ -292,7 +314,7 @@ def read_arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, s
     A `--config` file is one that the document set puts where the launch runs, or stands beside the manifest.
 
     Args:
-        path: the manifest.
+        path: the manifest; empty: it was sent, and no file is read for it.
         launch: a launch in it.
 
     Raises:
@@ -306,7 +328,7 @@ def read_arguments(path: str, launch: ManifestLaunch) -> tuple[ServeArguments, s
         text = launch.files[file]
     elif file is not None:
         try:
-            text = _config_file(Path(path).parent / file)
+            text = _config_file(path, file)
         except (OSError, ValueError):
             hidden = f"--config {file}"
     return parse(args, lambda _: text), hidden or _unknown_in_config(launch)
@@ -320,13 +342,19 @@ def _unknown_in_config(launch: ManifestLaunch) -> str:
     return ""
 
 
-def _config_file(file: Path) -> str:
+def _config_file(path: str, file: str) -> str:
     """The text of a file that a manifest names, and may name in malice.
 
+    Args:
+        path: the manifest; empty: it was sent.
+        file: a path beside it.
+
     Raises:
-        OSError, ValueError: it cannot be read, is not a regular file, not UTF-8, or too large.
+        OSError, ValueError: it cannot be read, is not a regular file, not UTF-8, too large, or not on this machine.
     """
-    data = read_plain(file, MAX_CONFIG_FILE + 1)
+    if not path:
+        raise ValueError("it lies elsewhere")
+    data = read_plain(Path(path).parent / file, MAX_CONFIG_FILE + 1)
     if len(data) > MAX_CONFIG_FILE:
         raise ValueError("too large")
     return data.decode("utf-8")
@@ -342,8 +370,10 @@ def _with_numbers(launch: ManifestLaunch) -> list[str]:
     return args
 
 
-def _model(launch: ManifestLaunch, arguments: ServeArguments, configs: Path | None) -> tuple[Model | None, str]:
-    """The model, or why it cannot be identified."""
+def _model(
+    launch: ManifestLaunch, arguments: ServeArguments, configs: Path | None, *, sent: bool
+) -> tuple[Model | None, str]:
+    """The model, or why it cannot be identified; of what was `sent`, from the folder of models alone."""
     name = arguments.serving.hf_config_path or arguments.model
     if name is None:
         return None, NO_MODEL
@@ -353,7 +383,9 @@ def _model(launch: ManifestLaunch, arguments: ServeArguments, configs: Path | No
         return None, f"the value of {name} {NOT_WRITTEN}"
     try:
         model = model_in(configs, name) if configs else None
-        model = model or identify(name, revision=arguments.serving.revision)
+        if model is None:
+            find = partial(_model_of_folder, configs) if sent else identify
+            model = find(name, revision=arguments.serving.revision)
         remote_code(model, trusted=arguments.serving.trust_remote_code)  # which every look-up reads
     except TunerError as error:
         return None, error.message.rstrip(".").removesuffix(", and offline mode is on")  # which a check always is

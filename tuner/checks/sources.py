@@ -15,7 +15,10 @@ from tuner.untrusted.files import read_plain
 MAX_BYTES = 4 * 2**20
 STDIN = Path("-")
 """Stands for standard input, which holds YAML documents."""
-_STDIN_NAME = "stdin.yaml"
+SENT = Path("<sent>")
+"""Stands for JSON that somebody sent: no file of this machine that it names is read."""
+_NAMES = {STDIN: "stdin.yaml", SENT: "sent.json"}
+_SHOWN = {STDIN: "<stdin>", SENT: ""}
 
 
 def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
@@ -35,8 +38,8 @@ def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def shown_path(file: Path) -> str:
-    """What a file is called in results."""
-    return "<stdin>" if file == STDIN else str(file)
+    """What a file is called in results; empty for what was sent."""
+    return _SHOWN.get(file, str(file))
 
 
 def read_manifest(file: Path) -> str:
@@ -72,7 +75,7 @@ def launches_of(file: Path, text: str) -> list[ManifestLaunch]:
 
 def name_of(file: Path) -> str:
     """The name by which a file is read."""
-    return _STDIN_NAME if file == STDIN else file.name
+    return _NAMES.get(file, file.name)
 
 
 def _standard_input() -> bytes:

@@ -11,7 +11,7 @@ import typer
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.options import AcceptPlatform, Store
 from tuner.cli.output import failures, print_json, result, say
-from tuner.cli.settings import Project
+from tuner.cli.settings import Project, images_of
 from tuner.errors import ExitCode
 from tuner.text import visible
 
@@ -231,8 +231,5 @@ def _knowledge(
             hint="Name the folder of the models' configurations.",
             kind=ErrorKind.MODEL,
         )
-    images = []
-    for pattern, file in (project or Project()).settings.images.items():
-        images.append((pattern, serving_environment(None, Path(file))[0]))
     verdicts = opened_store(store, os.environ)
-    return Knowledge(verdicts, saved, vllm_version, configs, accept_platform, cold_start, tuple(images))
+    return Knowledge(verdicts, saved, vllm_version, configs, accept_platform, cold_start, images_of(project))

@@ -10,6 +10,7 @@ import typer
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.options import Store
 from tuner.cli.output import failures, say, written_to
+from tuner.cli.settings import images_of
 
 PORT = 8707
 app = typer.Typer(
@@ -26,6 +27,7 @@ def root() -> None:
 
 @app.command()
 def run(
+    context: typer.Context,
     store: Store = None,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="To listen on; without a certificate only this machine.")
@@ -82,6 +84,7 @@ def run(
             key=key,
             signed_with=require_signed,
             rate=rate,
+            images=images_of(context.obj),
             follow=client_of(follow, os.environ) if follow else None,
         )
         run_service(settings, _log)

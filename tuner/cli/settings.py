@@ -7,12 +7,15 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, ValidationError, convert
 
 from rules.errors import ErrorKind, TunerError
 from tuner.untrusted.files import read_plain
+
+if TYPE_CHECKING:
+    from tuner.environment.environment import Environment
 
 OWN_FILE = "tuner.toml"
 SHARED_FILE = "pyproject.toml"
@@ -32,7 +35,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
         python: interpreter of the serving environment.
         store: the verdict store's path.
         accept_platform: a platform whose verdict may decide where the environment's own has none.
-        configs: folder of the models' configurations, for `check` and `apply`.
+        configs: folder of the models' configurations, for `check`, `apply` and `service run`.
         images: pattern of image names, as in a shell -> a saved `tuner env --json`; the first that fits counts.
     """
 
@@ -99,6 +102,20 @@ def settings_file() -> Path | None:
         if _has_our_table(shared):
             return shared
     return None
+
+
+def images_of(project: Project | None) -> "tuple[tuple[str, Environment], ...]":
+    """Patterns of image names, each with the environment of these images.
+
+    Raises:
+        TunerError: a saved environment cannot be used.
+    """
+    from tuner.environment.saved import serving_environment
+
+    images = []
+    for pattern, file in (project or Project()).settings.images.items():
+        images.append((pattern, serving_environment(None, Path(file))[0]))
+    return tuple(images)
 
 
 def _has_our_table(file: Path) -> bool:
@@ -209,6 +226,6 @@ def _defaults(settings: Settings, command: str, parameters: set[str]) -> dict[st
         "python": settings.python,
         "store": settings.store,
         "accept_platform": settings.accept_platform,
-        "configs": settings.configs if command in {"check", "apply"} else None,
+        "configs": settings.configs if command in {"check", "apply", "run"} else None,
     }
     return {name: value for name, value in values.items() if name in parameters and value is not None}

@@ -5,10 +5,8 @@ from typing import Any
 
 from rules.reason import sentences
 from tuner.launch.plan import Plan
+from tuner.manifests.managed import PREFIX
 from tuner.verdicts.origin import imported_sentence, shown
-
-PREFIX = "vllm-moe-tuner/"
-"""Of every annotation."""
 
 
 def annotations(plan: Plan) -> dict[str, str]:

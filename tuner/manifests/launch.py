@@ -22,7 +22,7 @@ class Form(StrEnum):
     FLOW = "flow"
     """A YAML list in brackets."""
     JSON = "json"
-    """The exec form of a Dockerfile."""
+    """A list of JSON, such as the exec form of a Dockerfile."""
     SHELL = "shell"
     """Words of a command line."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from cache.verdicts.store import VerdictStore
+from tuner.environment.environment import Environment
 from tuner.service.metrics import Metrics
 from tuner.service.recent import RecentAnswers
 
@@ -72,6 +73,7 @@ class State(Struct, frozen=True):
         unready: says why the service is not ready; empty if it is.
         writing: held while a bundle is stored.
         recent: decisions of a moment ago.
+        images: patterns of image names, each with the environment of these images; the first that fits counts.
     """
 
     store: VerdictStore
@@ -83,6 +85,7 @@ class State(Struct, frozen=True):
     unready: Callable[[], str]
     writing: Lock = field(default_factory=Lock)
     recent: RecentAnswers = field(default_factory=RecentAnswers)
+    images: tuple[tuple[str, Environment], ...] = ()
 
 
 class Endpoint(Struct, frozen=True):

@@ -13,6 +13,7 @@ from tuner.environment.document import SCHEMA_VERSION
 from tuner.exchange.conflict import document as imported_document
 from tuner.exchange.sent_line import sent_lines
 from tuner.exchange.transfer import import_lines
+from tuner.service.admission import admit
 from tuner.service.decisions import decide_launch
 from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
 from tuner.service.feed import FEED, NEXT, line_of_entry, page_of
@@ -28,6 +29,10 @@ from tuner.verdicts.origin import IMPORTED
 MAX_REQUEST = 4 * 2**20
 """Bytes of a request for a decision."""
 MAX_BUNDLE = 64 * 2**20
+MAX_REVIEW = 3 * 2**20
+"""Bytes of a review: an API server takes no larger object."""
+REVIEW_S = 1.5
+"""Seconds for a review: the API server waits for two."""
 SHORTEST_KEY, KEY_LENGTH = 4, 64
 """Hexadecimal characters of a verdict's key."""
 ROWS, MOST_ROWS = 100, 500
@@ -228,6 +233,15 @@ ENDPOINTS = (
         {"since": "`Tuner-Next` of the answer before; 0: from the first."},
     ),
     *PROBE_ENDPOINTS,
+    Endpoint(
+        "POST",
+        "/v1/admission",
+        Access.OPEN,
+        admit,
+        "Review a pod that is created, for the API server of Kubernetes.",
+        limit=MAX_REVIEW,
+        seconds=REVIEW_S,
+    ),
     Endpoint("GET", "/healthz", Access.OPEN, show_health, "Whether the process answers."),
     Endpoint("GET", "/readyz", Access.OPEN, show_readiness, "Whether the service can decide."),
     Endpoint("GET", "/metrics", Access.OPEN, show_metrics, "Counts, in the text form of Prometheus."),

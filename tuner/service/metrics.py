@@ -24,6 +24,9 @@ class Metrics:
         self._seconds = Histogram(
             "tuner_answer_seconds", "Time to answer.", ["endpoint"], buckets=SECONDS, registry=self._registry
         )
+        self._admissions = Counter(
+            "tuner_admissions", "Reviews of admission by outcome.", ["outcome"], registry=self._registry
+        )
         self._imported = Counter("tuner_imported", "Imported verdicts by result.", ["result"], registry=self._registry)
         self._verdicts = Gauge("tuner_verdicts", "Stored verdicts.", registry=self._registry)
         self._oldest = Gauge(
@@ -50,6 +53,10 @@ class Metrics:
         """Count an answer of any kind."""
         self._answers.labels(endpoint, str(status)).inc()
         self._seconds.labels(endpoint).observe(seconds)
+
+    def count_admission(self, outcome: str) -> None:
+        """Count a review: `passed` for what is not labelled, `patched`, `right` or `skipped`."""
+        self._admissions.labels(outcome).inc()
 
     def count_imported(self, result: str, number: int) -> None:
         """Count verdicts of a bundle that met the same result."""

@@ -10,9 +10,11 @@ from tuner import __version__
 from tuner.service.endpoint import Access, Endpoint
 from tuner.service.probes import Beat, Claim, NewLaunches
 from tuner.service.request import DecisionRequest
+from tuner.service.review import Review
 
 _BODIES: dict[str, type] = {
     "/v1/decisions": DecisionRequest,
+    "/v1/admission": Review,
     "/v1/probes": NewLaunches,
     "/v1/probes/claim": Claim,
     "/v1/probes/{id}/heartbeat": Beat,
@@ -23,6 +25,7 @@ _ANSWERS = {
     "/v1/decisions": "The document of `tuner plan --json`. Without a proof of this launch `proof` is `missing`, and "
     "`differs` says what keeps the nearest one from counting.",
     "/v1/changes": "Lines of JSON: `sequence`, and `line`, which is the line of a bundle.",
+    "/v1/admission": "An AdmissionReview of admission.k8s.io/v1 with a response.",
     "/metrics": "Text.",
 }
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
+from tuner.environment.environment import Environment
 from tuner.exchange.signing import Verifier
 from tuner.service.app import Background, Door, application
 from tuner.service.certificate import RELOAD_S, Certificate
@@ -44,6 +45,7 @@ class Settings(Struct, frozen=True):
         signed_with: file of the public key that must have signed each line, of a bundle or of the service that is
             followed.
         rate: requests a second that one address may make.
+        images: patterns of image names, each with the environment of these images.
         follow: the service of which this one is a replica; None: it takes bundles itself.
     """
 
@@ -58,6 +60,7 @@ class Settings(Struct, frozen=True):
     signed_with: Path | None = None
     rate: float = 1000.0
     follow: Client | None = None
+    images: tuple[tuple[str, Environment], ...] = ()
 
 
 def run_service(settings: Settings, tell: Tell) -> None:
@@ -129,6 +132,7 @@ def _config(settings: Settings, certificate: Certificate | None, tell: Tell) -> 
         feed=secrets.token_hex(8),
         metrics=metrics,
         unready=lambda: _unready(certificate, follower),
+        images=settings.images,
     )
     return uvicorn.Config(
         application(state, _door(settings, tell), tell, tuple(background)),

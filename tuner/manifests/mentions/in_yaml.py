@@ -14,7 +14,8 @@ from tuner.manifests.mentions.in_shell import (
     shell_mentions,
 )
 from tuner.manifests.mentions.mention import CONFIG_OPTION, MENTION, Lines, Mention
-from tuner.manifests.yaml.source import Mapping, Node, Scalar, is_switched_off, items_of, read_documents, text_of
+from tuner.manifests.yaml.documents import read_documents
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, is_switched_off, items_of, text_of
 from tuner.manifests.yaml.source import Sequence as List
 
 _CONFIGS = frozenset({"compilation_config", "compilation-config", "compilationConfig"})

@@ -12,7 +12,7 @@ from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.shell.launches import embedded_launches, shell_script, vector_arguments
 from tuner.manifests.yaml.compose_service import first_of, is_null, networks_of, pod_of_service
 from tuner.manifests.yaml.compose_text import filled, split
-from tuner.manifests.yaml.kubernetes import hidden_in, scalar_launches
+from tuner.manifests.yaml.kubernetes import form_of, hidden_in, scalar_launches
 from tuner.manifests.yaml.reading import Reading
 from tuner.manifests.yaml.source import Mapping, Node, Scalar, Sequence, items_of, text_of
 
@@ -139,7 +139,7 @@ def _script_launches(
 def _vector(text: str, node: Node | None) -> _Vector | None:
     """The words of an entrypoint or a command; None if there is none."""
     if isinstance(node, Sequence):
-        owner = ArgumentList(Form.FLOW if node.flow else Form.BLOCK, node.start)
+        owner = ArgumentList(form_of(node), node.start)
         words = [_item(item, owner) for item in node.items]
         return _Vector(words, list(node.items), [text_of(item) or "" for item in node.items])
     if isinstance(node, Scalar):

@@ -209,9 +209,16 @@ def arguments_of(
     """
     if not isinstance(node, Sequence):
         return []
-    owner = ArgumentList(Form.FLOW if node.flow else Form.BLOCK, node.start, again)
+    owner = ArgumentList(form_of(node), node.start, again)
     expansion = _Expansion(env or {})
     return [_argument(item, owner, expansion) for item in node.items]
+
+
+def form_of(node: Sequence) -> Form:
+    """How a list is written."""
+    if node.json:
+        return Form.JSON
+    return Form.FLOW if node.flow else Form.BLOCK
 
 
 def _argument(item: Node, owner: ArgumentList, expansion: "_Expansion") -> Argument:

@@ -8,6 +8,7 @@ from tuner.manifests.excerpt import Excerpt
 from tuner.manifests.launch import RAY_SERVE, ManifestLaunch
 from tuner.manifests.yaml.ci_services import github_launches, gitlab_launches
 from tuner.manifests.yaml.compose import compose_launches
+from tuner.manifests.yaml.documents import read_documents
 from tuner.manifests.yaml.dynamo import dynamo_launches
 from tuner.manifests.yaml.gpu_group import group_of
 from tuner.manifests.yaml.helm import helm_launches, runtime_launches
@@ -16,7 +17,7 @@ from tuner.manifests.yaml.kubernetes import kind_of, list_launches, pod_launches
 from tuner.manifests.yaml.ray_serve import ray_serve_launches
 from tuner.manifests.yaml.reading import MAX_WORDS, Reader, Reading
 from tuner.manifests.yaml.serve_config import serve_config_launches
-from tuner.manifests.yaml.source import Mapping, Node, Scalar, is_switched_off, read_documents, text_of, walk
+from tuner.manifests.yaml.source import Mapping, Node, Scalar, is_switched_off, text_of, walk
 from tuner.manifests.yaml.srt_slurm import srt_slurm_launches
 from tuner.manifests.yaml.texts import text_launches
 

@@ -6,7 +6,7 @@ quotes of everything else stay as they are.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -37,13 +37,14 @@ class Scalar:
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
-    """A list; `flow` if it is written in brackets. Positions as in `Scalar`."""
+    """A list; `flow` if it is written in brackets, and `json` if all of its text is JSON. Positions as in `Scalar`."""
 
     items: list["Node"]
     flow: bool
     start: int
     stop: int
     line: int
+    json: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,26 +76,8 @@ MAX_PAIRS = 100_000
 """Keys that merge keys (`<<`) may add to the mappings of one text. Real manifests add less than a hundred."""
 
 
-def read_documents(text: str, excerpt: Excerpt | None = None) -> list[Node]:
-    """Every document of a YAML text, in order.
-
-    Args:
-        text: a whole file, or the text of an excerpt.
-        excerpt: where the text stands in its file, so that positions are those of the file; None: it is a whole file.
-
-    Raises:
-        ValueError: the text is not YAML; the message says where, in one line.
-    """
-    return _file_documents(text) if excerpt is None else _documents(text, excerpt)
-
-
-@lru_cache(maxsize=1)
-def _file_documents(text: str) -> list[Node]:
-    """The documents of a whole file, which is parsed once for its launches and for what is not read of it."""
-    return _documents(text, None)
-
-
-def _documents(text: str, excerpt: Excerpt | None) -> list[Node]:
+def yaml_documents(text: str, excerpt: Excerpt | None) -> list[Node]:
+    """Every document of a YAML text, in order; arguments and errors are those of `read_documents`."""
     loader = YAML(typ="safe", pure=True)
     loader.max_depth = MAX_NESTING
     loader.composer.warn_double_anchors = False  # YAML 1.2 allows it: an alias is of the last anchor before it
