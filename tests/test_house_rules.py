@@ -35,7 +35,7 @@ HOMES = {
     "yaml": "tuner/yaml_text.py",
     "huggingface_hub": "tuner/model/hub_answer.py",
     "anyio": "tuner/service/*.py",
-    "cryptography": "tuner/service/certificate.py",
+    "cryptography": "tuner/service/*.py",
     "jinja2": "tuner/report/page.py",
     "markupsafe": "tuner/report/page.py",
     "minisign": "tuner/exchange/signing.py",

@@ -9,7 +9,7 @@ import typer
 
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.options import Store
-from tuner.cli.output import failures, say, written_to
+from tuner.cli.output import failures, result, say, written_to
 from tuner.cli.settings import images_of
 
 PORT = 8707
@@ -18,11 +18,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-
-@app.callback()
-def root() -> None:
-    """Keep `run` a word of its own."""
 
 
 @app.command()
@@ -51,6 +46,9 @@ def run(
         Path | None, typer.Option(metavar="FILE", help="PEM file of the certificate and its chain.")
     ] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of its private key.")] = None,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="By which it will be asked; warns where the certificate lacks it.")
+    ] = "",
     require_signed: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Store only lines that this public key of minisign signed.")
     ] = None,
@@ -82,12 +80,42 @@ def run(
             write_tokens=write_tokens,
             certificate=certificate,
             key=key,
+            name=name,
             signed_with=require_signed,
             rate=rate,
             images=images_of(context.obj),
             follow=client_of(follow, os.environ) if follow else None,
         )
         run_service(settings, _log)
+
+
+@app.command()
+def certificate(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Of the authority and the certificate; made if it is not there.")
+    ],
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="DNS name or address of the service. Default: those of the last one."),
+    ] = None,
+    days: Annotated[int, typer.Option(metavar="N", min=1, max=825, help="That the certificate is valid.")] = 90,
+) -> None:
+    """Make a certificate for the service, and an authority that signs it, where there is not cert-manager.
+
+    A second run renews the certificate. Nothing else in FOLDER is overwritten.
+    """
+    with failures(as_json=False):
+        try:
+            from tuner.service.authority import CA, LEAF, LEAF_KEY, issue
+        except ModuleNotFoundError as error:
+            raise _not_installed(error.name) from None
+        issued = issue(folder, name or [], days)
+        result(f"certificate  {folder / LEAF}")
+        result(f"key          {folder / LEAF_KEY}")
+        result(f"authority    {folder / CA}")
+        result(f"names        {', '.join(issued.names)}")
+        result(f"expires      {issued.expires:%Y-%m-%d %H:%M} UTC")
+        say("tuner: the certificate was renewed." if issued.renewed else "tuner: keep ca.key to renew it.")
 
 
 def _not_installed(package: str | None) -> TunerError:

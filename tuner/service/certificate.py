@@ -24,18 +24,20 @@ class Certificate:
     Args:
         certificate: PEM file of the certificate and its chain.
         key: PEM file of the private key, without a password.
-        tell: is given a sentence when the certificate was exchanged, or could not be.
+        tell: is given a sentence when the certificate was exchanged, or could not be, or is not for the name.
+        name: by which the service will be asked, such as the webhook's; empty: not known.
 
     Raises:
         TunerError: the two do not fit, or the certificate is not valid now.
     """
 
-    def __init__(self, certificate: Path, key: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, certificate: Path, key: Path, tell: Callable[[str], None], name: str = "") -> None:
         self._certificate = certificate
         self._key = key
         self._tell = tell
+        self._name = name
         self._stamps = self._stamps_now()
-        self._current, self.expires = _context(certificate, key)
+        self._current, self.expires = self._read()
         self.context = _server_context()
         """The context of the listening socket; each handshake gets the certificate that is current."""
         self._load_into(self.context)
@@ -53,11 +55,27 @@ class Certificate:
             return
         self._stamps = stamps
         try:
-            self._current, self.expires = _context(self._certificate, self._key)
+            self._current, self.expires = self._read()
         except TunerError as error:
             self._tell(f"{error.message} The certificate before stays in use, until {self.expires:%Y-%m-%d %H:%M} UTC.")
         else:
             self._tell(f"the certificate was read again; it is valid until {self.expires:%Y-%m-%d %H:%M} UTC")
+
+    def _read(self) -> tuple[ssl.SSLContext, datetime]:
+        """A context with the files as they are now, and when the certificate expires; a name that is missing is told.
+
+        Raises:
+            TunerError: they do not fit, or the certificate is not valid now.
+        """
+        context, first = _context(self._certificate, self._key)
+        names = names_of(first)
+        if self._name and not any(_stands_for(name, self._name) for name in names):
+            others = f"only for {', '.join(names)}" if names else "and names nothing"
+            self._tell(
+                f"The certificate {self._certificate} is not for {self._name}, {others}. "
+                "Whoever asks by that name will not trust it."
+            )
+        return context, first.not_valid_after_utc
 
     def _use_current(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current
@@ -67,6 +85,22 @@ class Certificate:
 
     def _stamps_now(self) -> tuple[object, ...]:
         return tuple(_stamp(file) for file in (self._certificate, self._key))
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The DNS names and addresses that a certificate is for, in its order."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return tuple(str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress))
+
+
+def _stands_for(pattern: str, name: str) -> bool:
+    """Whether a name of a certificate covers another; a star is one whole label, and the first (RFC 9525)."""
+    pattern, name = pattern.lower().rstrip("."), name.lower().rstrip(".")
+    first, _, rest = name.partition(".")
+    return pattern == name or (bool(first) and bool(rest) and pattern == f"*.{rest}")
 
 
 def _stamp(file: Path) -> object:
@@ -83,8 +117,8 @@ def _server_context() -> ssl.SSLContext:
     return context
 
 
-def _context(certificate: Path, key: Path) -> tuple[ssl.SSLContext, datetime]:
-    """A context with this pair, and when the certificate expires."""
+def _context(certificate: Path, key: Path) -> tuple[ssl.SSLContext, x509.Certificate]:
+    """A context with this pair, and the certificate itself."""
     context = _server_context()
     try:
         first = x509.load_pem_x509_certificates(read_plain(certificate, MAX_FILE))[0]
@@ -98,7 +132,7 @@ def _context(certificate: Path, key: Path) -> tuple[ssl.SSLContext, datetime]:
     if not first.not_valid_before_utc <= now < first.not_valid_after_utc:
         span = f"from {first.not_valid_before_utc:%Y-%m-%d %H:%M} to {first.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
         raise _unfit(f"The certificate {certificate} is not valid now, only {span}.")
-    return context, first.not_valid_after_utc
+    return context, first
 
 
 def _no_password() -> str:

@@ -42,6 +42,7 @@ class Settings(Struct, frozen=True):
         write_tokens: file with the tokens of those who may send bundles; without it nobody may.
         certificate: PEM file of the certificate and its chain.
         key: PEM file of its private key.
+        name: the name by which it will be asked, which the certificate should have; empty: not known.
         signed_with: file of the public key that must have signed each line, of a bundle or of the service that is
             followed.
         rate: requests a second that one address may make.
@@ -57,6 +58,7 @@ class Settings(Struct, frozen=True):
     write_tokens: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    name: str = ""
     signed_with: Path | None = None
     rate: float = 1000.0
     follow: Client | None = None
@@ -111,7 +113,7 @@ def _usage(problem: str, hint: str) -> TunerError:
 def _certificate(settings: Settings, tell: Tell) -> Certificate | None:
     if settings.certificate is None or settings.key is None:
         return None
-    return Certificate(settings.certificate, settings.key, tell)
+    return Certificate(settings.certificate, settings.key, tell, settings.name)
 
 
 def _config(settings: Settings, certificate: Certificate | None, tell: Tell) -> uvicorn.Config:
