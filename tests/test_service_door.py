@@ -15,7 +15,11 @@ from tuner.service.refusal import ServiceError
 from tuner.service.tokens import TokenFile
 
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json")
-READ = ("/v1/verdicts", "/v1/changes", "/v1/probes", f"/v1/verdicts/{'0' * 64}", f"/v1/verdicts/{'0' * 64}/line")
+KEY = "0" * 64
+READ = (
+    *("/v1/verdicts", "/v1/changes", "/v1/probes", "/"),
+    *(f"/v1/verdicts/{KEY}{end}" for end in ("", "/line", ".html")),
+)
 WRITE = ("/v1/verdicts", "/v1/probes", "/v1/probes/claim", "/v1/probes/{id}/heartbeat", "/v1/probes/{id}/result")
 
 
@@ -28,7 +32,7 @@ def guarded(serving: Serving, store: Path, tmp_path: Path) -> Bench:
 
 def test_every_endpoint_is_covered_here() -> None:
     """Each path is open or needs a token."""
-    read = {*READ[:3], "/v1/verdicts/{key}", "/v1/verdicts/{key}/line", "/v1/decisions"}
+    read = {*READ[:4], *(path.replace(KEY, "{key}") for path in READ[4:]), "/v1/decisions"}
     assert {endpoint.path for endpoint in ENDPOINTS} == {*OPEN, *read, *WRITE, "/v1/admission"}
 
 
@@ -52,7 +56,8 @@ def test_reading_needs_the_right_token(path: str, header: str, guarded: Bench) -
 @pytest.mark.parametrize("token", [READER, WRITER])
 def test_both_tokens_let_read(token: str, guarded: Bench, serving: Serving) -> None:
     """Who may write may also read."""
-    assert [guarded.client.get(path, headers=bearing(token)).status_code for path in READ] == [200, 200, 200, 404, 404]
+    statuses = [guarded.client.get(path, headers=bearing(token)).status_code for path in READ]
+    assert statuses == [200, 200, 200, 200, 404, 404, 404]
     answer = guarded.client.post("/v1/decisions", json=launch_request(serving), headers=bearing(token))
     assert answer.status_code == 200
 

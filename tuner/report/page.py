@@ -35,15 +35,19 @@ def verdict_page(report: VerdictReport, home: str = "") -> str:
     return _filled("verdict.html", {"report": report, "home": home})
 
 
-def overview_page(table: Overview, now: datetime, links: str = "") -> str:
+def overview_page(table: Overview, now: datetime, links: str = "", following: str = "") -> str:
     """The page of all stored verdicts.
 
     Args:
         table: what it says.
         now: when it is made, in UTC.
         links: address of the page of a verdict, with `KEY` in the place of its key; empty if there are none.
+        following: address of the page with the verdicts behind these; empty if all are here.
     """
-    return _filled("overview.html", {"table": table, "now": now.isoformat(timespec="minutes"), "links": links})
+    return _filled(
+        "overview.html",
+        {"table": table, "now": now.isoformat(timespec="minutes"), "links": links, "following": following},
+    )
 
 
 def log_page(name: str, starts: Sequence[Waterfall], notes: Sequence[str]) -> str:

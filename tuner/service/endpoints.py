@@ -5,10 +5,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from cache.verdicts.entry import Entry
-from cache.verdicts.row import verdict_row
 from cache.verdicts.store import VerdictStore
-from rules.errors import ErrorKind
 from tuner.environment.document import SCHEMA_VERSION
 from tuner.exchange.conflict import document as imported_document
 from tuner.exchange.sent_line import sent_lines
@@ -18,9 +15,10 @@ from tuner.service.decisions import decide_launch
 from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
 from tuner.service.feed import FEED, NEXT, line_of_entry, page_of
 from tuner.service.openapi import openapi_document
+from tuner.service.pages import PAGES, entry_asked_for, place_of
 from tuner.service.probes import PROBE_ENDPOINTS, count_probes, enqueue_decided, remove_answered
 from tuner.service.recent import RecentAnswer
-from tuner.service.refusal import FORBIDDEN, NOT_TAKEN, UNKNOWN, ServiceError
+from tuner.service.refusal import FORBIDDEN, NOT_TAKEN, ServiceError
 from tuner.service.request import read_request
 from tuner.verdicts.document import entry_part, row_part
 from tuner.verdicts.lookup import known_verdict, readable_verdict
@@ -78,7 +76,7 @@ def _rows(store: VerdictStore, query: Mapping[str, str]) -> Iterator[tuple[str, 
     architecture = factors.get("architecture")
     entries = store.of_architecture(architecture) if architecture else store.entries()
     for entry in entries:
-        place = _place(entry)
+        place = place_of(entry)
         if place <= after or any(str(entry.key.get(name)) != value for name, value in factors.items()):
             continue
         verdict = readable_verdict(store, entry)
@@ -86,33 +84,17 @@ def _rows(store: VerdictStore, query: Mapping[str, str]) -> Iterator[tuple[str, 
             yield place, row_part(entry, verdict)
 
 
-def _place(entry: Entry) -> str:
-    """Where an entry stands among all."""
-    return verdict_row(entry.key).removeprefix("verdict:")
-
-
 def show_verdict(state: State, asked: Asked) -> Reply:
     """One stored verdict, its report included."""
-    entry = _entry(state, asked)
+    entry = entry_asked_for(state, asked)
     document = {"schema_version": SCHEMA_VERSION, **entry_part(entry, known_verdict(state.store, entry))}
     return _unless_known(as_json(document), asked)
 
 
 def show_line(state: State, asked: Asked) -> Reply:
     """The line of a bundle that carries one stored verdict, and its signature; empty where it came without one."""
-    line, signature = line_of_entry(state.store, _entry(state, asked))
+    line, signature = line_of_entry(state.store, entry_asked_for(state, asked))
     return _unless_known(as_json({"line": line, "signature": signature}), asked)
-
-
-def _entry(state: State, asked: Asked) -> Entry:
-    """The entry that the path names."""
-    key = asked.path["key"].lower()
-    if not SHORTEST_KEY <= len(key) <= KEY_LENGTH or not set(key) <= set("0123456789abcdef"):
-        raise ServiceError(NOT_TAKEN, "This is no key of a verdict.", "Give 4 to 64 hexadecimal characters of it.")
-    entry = state.store.find(key)
-    if entry is None:
-        raise ServiceError(UNKNOWN, f"No stored verdict has a key that starts with {key}.", kind=ErrorKind.NO_VERDICT)
-    return entry
 
 
 def import_bundle(state: State, asked: Asked) -> Reply:
@@ -212,6 +194,7 @@ ENDPOINTS = (
             "after": "`next` of the answer before.",
         },
     ),
+    *PAGES,
     Endpoint("GET", "/v1/verdicts/{key}", Access.READ, show_verdict, "Show a stored verdict."),
     Endpoint("GET", "/v1/verdicts/{key}/line", Access.READ, show_line, "The line of a bundle with a stored verdict."),
     Endpoint(

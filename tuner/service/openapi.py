@@ -26,6 +26,8 @@ _ANSWERS = {
     "`differs` says what keeps the nearest one from counting.",
     "/v1/changes": "Lines of JSON: `sequence`, and `line`, which is the line of a bundle.",
     "/v1/admission": "An AdmissionReview of admission.k8s.io/v1 with a response.",
+    "/": "A page of HTML.",
+    "/v1/verdicts/{key}.html": "A page of HTML.",
     "/metrics": "Text.",
 }
 
