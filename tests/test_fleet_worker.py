@@ -17,6 +17,7 @@ import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, Answer, Serving, sample, tuner
 from live_service import live_service, until
 from service_bench import WRITER, Bench, Setting, bearing, bench, tokens_in
+from signing_keys import make_keys
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
@@ -163,6 +164,19 @@ def test_once_is_one_probe_or_none(fleet: Fleet) -> None:
     fleet.put(launch(), launch(LLAMA))
     assert fleet.work("--once").out == "1 verdict sent, 0 probes failed\n"
     assert len(fleet.rows()) == 1
+
+
+def test_a_worker_signs_what_it_sends(fleet: Fleet, tmp_path: Path) -> None:
+    """A service that demands the signature stores it; without one the worker ends, and the probe is given back."""
+    secret, public = make_keys(tmp_path / "team")
+    fleet.direct.service = bench(
+        Setting(fleet.store, **tokens_in(tmp_path), headers=bearing(WRITER), signed_with=public)
+    )
+    fleet.put(launch())
+    assert "signed" in fleet.work("--once", code=1).err
+    assert [(row["state"], row["failures"]) for row in fleet.rows()] == [("waiting", 0)]
+    fleet.work("--once", "--sign-with", str(secret))
+    assert fleet.words() == ["uniform"]
 
 
 # ---- what fails

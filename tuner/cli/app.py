@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from rules.errors import ErrorKind, TunerError
 from tuner import __version__
 from tuner.cli import cache as cli_cache
 from tuner.cli import check as cli_check
@@ -26,6 +27,10 @@ from tuner.cli.options import (
     EnvironmentFile,
     FailOnUnknown,
     Image,
+    JobPlatform,
+    JobQueue,
+    JobService,
+    JobWorkers,
     Json,
     ModelImpl,
     ModelName,
@@ -42,6 +47,7 @@ from tuner.cli.options import (
 from tuner.cli.output import conclude, failures, present, print_json, refuse, result, say, say_without_waiting
 from tuner.cli.settings import Project, defaults_of_commands, project_of
 from tuner.exports.formats import Format
+from tuner.exports.sweep_job import SWEEP_JOB
 
 EXIT_CODES = """\b
 Exit codes:
@@ -256,9 +262,13 @@ def plan(
 
 @app.command()
 def export(
-    model: ModelName,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id; not for sweep-job.")
+    ] = None,
     vllm_args: VllmArgs = None,
-    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=f"One of: {', '.join(Format)}.")] = "json",
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help=f"One of: {', '.join([*Format, SWEEP_JOB])}.")
+    ] = "json",
     python: Python = None,
     environment: EnvironmentFile = None,
     store: Store = None,
@@ -272,6 +282,10 @@ def export(
     nodes: Nodes = None,
     model_uri: ModelUri = None,
     cold_start: ColdStart = None,
+    service: JobService = None,
+    workers: JobWorkers = None,
+    platform: JobPlatform = None,
+    kueue: JobQueue = None,
 ) -> None:
     """Write the planned launch as a file for other tools, on stdout.
 
@@ -284,6 +298,12 @@ def export(
     from tuner.exports.server import secret_notes
 
     with failures(as_json=form == "json", name=model):
+        if form == SWEEP_JOB:
+            cli_fleet.export_job(model, image, name, cli_fleet.JobOptions(service, workers, platform, kueue))
+            return
+        if model is None:
+            raise TunerError("No MODEL is named.", hint="Name a folder or a hub id.", kind=ErrorKind.USAGE)
+        cli_fleet.refuse_job_options(form, cli_fleet.JobOptions(service, workers, platform, kueue))
         write = writer(form, Choices(image, name, wrap, container, nodes, model_uri, cold_start))
         launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG, elsewhere=True)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)

@@ -3,7 +3,7 @@
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -13,6 +13,8 @@ from tuner.cli.output import failures, print_json, result, say, stop_on_signals
 from tuner.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tuner.fleet.queue_client import RemoteQueue
     from tuner.fleet.worker import Counts
 
@@ -32,6 +34,52 @@ def add_to(app: typer.Typer) -> None:
     app.command()(sweep)
 
 
+class JobOptions(NamedTuple):
+    """Options of `tuner export` for sweep-job alone; None where one is not given."""
+
+    service: str | None
+    workers: int | None
+    platform: str | None
+    kueue: str | None
+
+
+def refuse_job_options(form: str, options: JobOptions) -> None:
+    """Refuse options of sweep-job with another format.
+
+    Raises:
+        TunerError: one is given.
+    """
+    for name, value in options._asdict().items():
+        if value is not None:
+            problem = f"The format {form} has no use for --{name}."
+            raise TunerError(problem, hint="It is for: sweep-job.", kind=ErrorKind.USAGE)
+
+
+def export_job(model: str | None, image: str | None, name: str | None, options: JobOptions) -> None:
+    """Write the Job of a fleet.
+
+    Raises:
+        TunerError: something is missing, or a model is named.
+    """
+    from tuner.exports.sweep_job import SweepJob, as_sweep_job
+
+    if model is not None:
+        problem = "The format sweep-job is about no model."
+        raise TunerError(problem, hint="`tuner sweep --configs DIR` names models.", kind=ErrorKind.USAGE)
+    if image is None or options.service is None:
+        problem = "The format sweep-job needs --service and --image."
+        raise TunerError(problem, hint="Name an image that holds vLLM and the tuner.", kind=ErrorKind.USAGE)
+    job = SweepJob(
+        service=options.service,
+        image=image,
+        workers=options.workers or 1,
+        platform=options.platform or "cuda",
+        name=name or "tuner-sweep",
+        queue=options.kueue,
+    )
+    result(as_sweep_job(job), end="")
+
+
 def worker(
     service: Service = "",
     python: Python = None,
@@ -41,6 +89,9 @@ def worker(
     ] = False,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of this worker. Default: the machine and the process.")
+    ] = None,
+    sign_with: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign each verdict with this private key of minisign.")
     ] = None,
     time_limit: TimeLimit = 300,
     memory_limit: MemoryLimit = None,
@@ -66,11 +117,22 @@ def worker(
         own_name = name or f"{os.uname().nodename}-{os.getpid()}"
         counts = Counts()
         try:
-            working = Worker(queue, own_name, environment, bounds, _tell)
+            working = Worker(queue, own_name, environment, bounds, _tell, _sealing(sign_with))
             work(working, counts, once=once, until_empty=until_empty)
         finally:
             result(counts.text())
         _end(counts, once=once)
+
+
+def _sealing(key: Path | None) -> "Callable[[str], str]":
+    """What makes of the line of a bundle what is sent."""
+    if key is None:
+        return str
+    from tuner.cli.verdicts import signer_of
+    from tuner.exchange.sent_line import sign_line
+
+    signer = signer_of(key)
+    return lambda line: sign_line(line, signer)
 
 
 def _end(counts: "Counts", *, once: bool) -> None:

@@ -71,6 +71,18 @@ ColdStart = Annotated[
         help="A measured cold start, for the startupProbe. Default: what `tuner cache warm` recorded, if that is here.",
     ),
 ]
+JobService = Annotated[
+    str | None, typer.Option("--service", metavar="URL", help="With sweep-job: the service whose probes it runs.")
+]
+JobWorkers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, help="With sweep-job: pods. Default: 1.")
+]
+JobPlatform = Annotated[
+    str | None, typer.Option("--platform", metavar="PLATFORM", help="With sweep-job: of its devices. Default: cuda.")
+]
+JobQueue = Annotated[
+    str | None, typer.Option("--kueue", metavar="QUEUE", help="With sweep-job: the queue of Kueue that starts it.")
+]
 CachesRoot = Annotated[
     str | None,
     typer.Option(

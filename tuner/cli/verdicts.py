@@ -114,7 +114,7 @@ def export_verdicts(
         for sentence in exported.left_out:
             say(f"tuner: {sentence}")
         if output:
-            write(exported, output, _signer(sign_with).sign(exported.text.encode()) if sign_with else None)
+            write(exported, output, signer_of(sign_with).sign(exported.text.encode()) if sign_with else None)
         else:
             result(exported.text, end="")
         if exported.left_out:
@@ -155,7 +155,7 @@ def send(
         for sentence in exported.left_out:
             say(f"tuner: {sentence}")
         lines = exported.text.splitlines(keepends=True)
-        signer = _signer(sign_with) if sign_with else None
+        signer = signer_of(sign_with) if sign_with else None
         sent = send_lines(client, [sign_line(line, signer) for line in lines] if signer else lines, replace=replace)
         if as_json:
             print_json({"schema_version": SCHEMA_VERSION, "imported": sent})
@@ -206,7 +206,12 @@ def import_verdicts(
                 result(signed.signer())
 
 
-def _signer(key: Path) -> "Signer":
+def signer_of(key: Path) -> "Signer":
+    """What signs with a private key; the user is asked for its password, and warned if others may read it.
+
+    Raises:
+        TunerError: the key cannot be used.
+    """
     from tuner.exchange.signing import Signer, readable_by_others
 
     signer = Signer(key, lambda: _password(key))

@@ -76,7 +76,7 @@ def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
     model = plan.subject.model.name
     devices = serving.tensor_parallel_size * serving.pipeline_parallel_size * serving.data_parallel_size
     return Server(
-        name=_checked(choices.name) if choices.name else name or _name_of(model),
+        name=checked_name(choices.name) if choices.name else name or _name_of(model),
         model=model,
         args=args,
         rest=_without_model(args),
@@ -100,18 +100,23 @@ def image_of(plan: Plan, choices: Choices) -> str:
     """
     environment = plan.subject.environment
     if choices.image is not None:
-        if not re.search(r"[:@][^/]+$", choices.image):
-            raise TunerError(
-                f"The image {choices.image} names no tag.",
-                hint=f"Pin it, as in {choices.image}:TAG.",
-                kind=ErrorKind.USAGE,
-            )
-        return choices.image
+        return pinned_image(choices.image)
     repository = IMAGES.get(environment.platform)
     if repository is None or re.search(r"dev|rc", environment.vllm or ""):
         message = f"No published image is known for vLLM {environment.vllm} on {environment.platform}."
         raise TunerError(message, hint="Name the image that was probed with --image.", kind=ErrorKind.USAGE)
     return f"{repository}:v{environment.vllm}"
+
+
+def pinned_image(image: str) -> str:
+    """The user's image.
+
+    Raises:
+        TunerError: it names neither tag nor digest.
+    """
+    if not re.search(r"[:@][^/]+$", image):
+        raise TunerError(f"The image {image} names no tag.", hint=f"Pin it, as in {image}:TAG.", kind=ErrorKind.USAGE)
+    return image
 
 
 def is_folder(plan: Plan) -> bool:
@@ -167,7 +172,12 @@ def _name_of(model: str) -> str:
     return label[:_LONGEST_NAME].strip("-")
 
 
-def _checked(name: str) -> str:
+def checked_name(name: str) -> str:
+    """The name of an object.
+
+    Raises:
+        TunerError: Kubernetes would not take it, or not with what controllers put behind it.
+    """
     if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
         hint = f"Use at most {_LONGEST_NAME} lower-case letters, digits and dashes, a letter first."
         raise TunerError(f"{name} is no name for a Kubernetes object here.", hint=hint, kind=ErrorKind.USAGE)

@@ -42,6 +42,7 @@ class Worker(Struct, frozen=True):
         environment: where its probes run.
         bounds: what a probe may take.
         say: gets a sentence about what is under way.
+        sealed: makes of the line of a bundle what is sent, such as a signed line.
     """
 
     queue: RemoteQueue
@@ -49,6 +50,7 @@ class Worker(Struct, frozen=True):
     environment: Environment
     bounds: Bounds
     say: Callable[[str], None]
+    sealed: Callable[[str], str]
 
 
 class Counts(Struct):
@@ -109,7 +111,7 @@ def _run(worker: Worker, probe: Claimed, counts: Counts) -> None:
         _give_back(worker, probe)
         raise
     else:
-        _send(worker, probe, line)
+        _send(worker, probe, worker.sealed(line))
         counts.sent += 1
         worker.say(f"sent {_named(probe)} after {time.monotonic() - begin:.0f} s")
     finally:
