@@ -44,6 +44,7 @@ ASSERTED = {
     (6, "cache warm"): "test_cache_warm.py::test_an_entry_that_vllm_cannot_load_ends_with_6",
     (6, "cache explain"): "test_cli_cache_explain.py::test_an_empty_cache_is_a_miss",
     (7, "cache warm"): "test_cache_warm.py::test_a_log_that_says_nothing_ends_with_7",
+    (7, "report"): "test_report_log.py::test_a_log_without_a_phase_ends_with_7",
     (7, "confirm"): "test_confirm_cli.py::test_the_exit_code_says_what_came_of_it",
 }
 """Code and command -> the test that asserts it, for the codes that not every command gives."""

@@ -324,6 +324,9 @@ def report(
         typer.Argument(metavar="[MODEL|KEY]", help="A model as it was probed, an architecture, or a key's start."),
     ] = None,
     whole: Annotated[bool, typer.Option("--all", help="Every stored verdict: architectures by releases.")] = False,
+    log: Annotated[
+        Path | None, typer.Option(metavar="LOG", help="The starts that a server's log tells; - is standard input.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page of HTML here. Default: text on stdout.")
     ] = None,
@@ -336,7 +339,7 @@ def report(
     """
     from tuner.cli import report as cli_report
 
-    cli_report.run(name, store, cache_root, output, whole=whole)
+    cli_report.run(name, log, store, cache_root, output, whole=whole)
 
 
 @app.command()

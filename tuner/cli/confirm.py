@@ -2,7 +2,9 @@
 
 import errno
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.output import failures, print_json, result
@@ -12,7 +14,7 @@ from tuner.confirm.outcome import Result
 from tuner.confirm.text import confirmation_document, confirmation_text
 from tuner.errors import ExitCode
 from tuner.launch.decision_document import load_decision
-from tuner.server_log.log import ServerLog, read_server_log
+from tuner.server_log.log import read_server_log
 from tuner.server_log.text_lines import text_lines
 from tuner.untrusted.files import open_plain
 
@@ -28,7 +30,7 @@ def run(log: Path | None, decision: Path | None, *, as_json: bool) -> None:
     """Read, compare, print, and end with an exit code."""
     with failures(as_json, None if log is None else str(log)):
         written = None if decision is None else read_written(load_decision(decision), str(decision))
-        confirmation = confirm(_log(log), written)
+        confirmation = confirm(read_log(log, read_server_log, "tuner confirm -"), written)
         if as_json:
             print_json(confirmation_document(confirmation))
         else:
@@ -36,24 +38,37 @@ def run(log: Path | None, decision: Path | None, *, as_json: bool) -> None:
         raise SystemExit(_EXITS[confirmation.result])
 
 
-def _log(path: Path | None) -> ServerLog:
-    """The log of a named file or of standard input."""
+Read = TypeVar("Read")
+"""What is made of a log."""
+
+
+def read_log(path: Path | None, read: Callable[[Iterable[str]], Read], command: str) -> Read:
+    """What a function makes of the lines of a named file or of standard input.
+
+    Args:
+        path: the file; None or `-`: standard input.
+        read: takes the lines.
+        command: that a log can be piped into, for the hint of an error.
+
+    Raises:
+        TunerError: no log is given (kind `usage`), or it cannot be read (kind `log`).
+    """
     if path is None or str(path) == "-":
-        return _log_from_input()
+        return _read_input(read, command)
     try:
         with open_plain(path) as stream:
-            return read_server_log(text_lines(stream, str(path)))
+            return read(text_lines(stream, str(path)))
     except OSError as error:
-        hint = "Pipe it in: kubectl logs POD | tuner confirm -" if error.errno == errno.EINVAL else ""
+        hint = f"Pipe it in: kubectl logs POD | {command}" if error.errno == errno.EINVAL else ""
         message = f"{path} cannot be read: {error.strerror}."
         raise TunerError(message, hint=hint, kind=ErrorKind.LOG) from None
 
 
-def _log_from_input() -> ServerLog:
+def _read_input(read: Callable[[Iterable[str]], Read], command: str) -> Read:
     if sys.stdin.isatty():
-        hint = "Name a file, or pipe one in: kubectl logs POD | tuner confirm --decision plan.json"
+        hint = f"Name a file, or pipe one in: kubectl logs POD | {command}"
         raise TunerError("No log is given.", hint=hint, kind=ErrorKind.USAGE)
     try:
-        return read_server_log(text_lines(sys.stdin.buffer, "standard input"))
+        return read(text_lines(sys.stdin.buffer, "standard input"))
     except OSError as error:
         raise TunerError(f"Standard input cannot be read: {error.strerror}.", kind=ErrorKind.LOG) from None

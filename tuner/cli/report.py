@@ -9,32 +9,40 @@ from pathlib import Path
 from cache.compiled.warm_record import FOLDER, WarmRecord, read_records
 from rules.errors import ErrorKind, ReportError, TunerError
 from tuner.cli.coloured import coloured
+from tuner.cli.confirm import read_log
 from tuner.cli.output import failures, result, say
+from tuner.errors import ExitCode
 from tuner.exchange.transfer import write_whole
 from tuner.launch.cache_root import PROOFS
 from tuner.launch.cache_root import cache_root as default_cache_root
 from tuner.report.content import verdict_report
+from tuner.report.log_starts import log_notes, log_starts
 from tuner.report.overview import overview
-from tuner.report.page import overview_page, verdict_page
-from tuner.report.terminal import Line, overview_lines, verdict_lines
+from tuner.report.page import log_page, overview_page, verdict_page
+from tuner.report.terminal import Line, overview_lines, verdict_lines, waterfall_lines
+from tuner.server_log.phases import read_phases
 from tuner.text import counted
 from tuner.verdicts.lookup import current_report, opened_store, readable_verdict
 from tuner.verdicts.selection import entries_called
 
 
-def run(name: str | None, store: str | None, cache_root: str | None, output: Path | None, *, whole: bool) -> None:
+def run(
+    name: str | None, log: Path | None, store: str | None, cache_root: str | None, output: Path | None, *, whole: bool
+) -> None:
     """Print or write the report that the options ask for."""
     with failures(as_json=False, name=name):
-        if (name is not None) == whole:
+        if [name is not None, log is not None, whole].count(True) != 1:
             raise TunerError(
-                "Name a model or a key, or give --all.",
+                "Name a model or a key, or give --all, or --log LOG; one of them.",
                 hint="`tuner verdicts list` shows what is stored.",
                 kind=ErrorKind.USAGE,
             )
-        if name is None:
-            _report_all(store, output)
-        else:
+        if log is not None:
+            _report_log(log, output)
+        elif name is not None:
             _report_verdict(name, store, cache_root, output)
+        else:
+            _report_all(store, output)
 
 
 def _report_verdict(name: str, store_path: str | None, cache_root: str | None, output: Path | None) -> None:
@@ -69,6 +77,21 @@ def _report_all(store_path: str | None, output: Path | None) -> None:
         _print(overview_lines(table))
     else:
         say("tuner: No verdict is stored. `tuner probe MODEL` makes one.")
+
+
+def _report_log(log: Path, output: Path | None) -> None:
+    """The starts of a log; it ends with 7 if the log states no phase."""
+    starts, cut = read_log(log, read_phases, "tuner report --log -")
+    shown, notes = log_starts(starts), log_notes(starts, cut=cut)
+    if output is not None:
+        _write(output, log_page("standard input" if str(log) == "-" else log.name, shown, notes))
+    else:
+        _print(waterfall_lines(shown))
+    if output is None or not shown:
+        for note in notes:
+            say(f"tuner: {note}")
+    if not shown:
+        raise SystemExit(ExitCode.LOG_INCOMPLETE)
 
 
 def _records(option: str | None) -> list[WarmRecord]:
