@@ -36,7 +36,7 @@ release-options: setup setup-flag-live setup-all-parsers ## read the options of 
 new-release: setup-tool ## what a release of vLLM changed around the flag and its counter: make new-release VERSION=0.34.0
 	.venv/bin/python -m tools.new_release $(VERSION)
 
-demo: setup ## probe a published model, judge it, and start a real server through the tuner
+demo: setup setup-flag-live ## a model that answers wrongly, and rightly through the tuner; published models; today's vLLM
 	.venv/bin/python examples/demo.py
 
 test: setup setup-flag-live setup-older setup-parsers lint ## set up both serving environments and run every check and test

@@ -57,21 +57,28 @@ class Server:
 
 @contextmanager
 def running_server(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    workplace: Path | None = None,
 ) -> Iterator[Server]:
     """Start `command` as a server on a free port, wait until it is healthy, and stop it at the end.
 
     Args:
         command: argument list; `--host` and `--port` are appended.
-        folder: new folder for the log, the compile cache and the working directory. The last is
-            empty because vLLM's helper processes import from it.
+        folder: new folder for the log, the compile cache and the working directory.
         environment: variables added to those of this process.
+        workplace: the working directory in place of an empty one. vLLM's helper processes import from it, so it
+            holds no Python module.
 
     Raises:
         RuntimeError: the server ended, or was not healthy in time; the end of its log is quoted.
     """
-    workplace = folder / "cwd"
-    workplace.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if workplace is None:
+        workplace = folder / "cwd"
+        workplace.mkdir()
     port = free_port()
     caches = {"VLLM_CACHE_ROOT": str(folder / "cache")}
     with (folder / "server.log").open("wb") as log:

@@ -1,5 +1,6 @@
 """Real `vllm serve` of 0.19.1 on the CPU: the corruption, its cure through `tuner serve`, and the effective flag."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from real_environment import checkpoint_of, python_of
 from vllm_server import SERVER_ENVIRONMENT, effective_flag, running_server
+
+from tuner.errors import ExitCode
 
 ROOT = Path(__file__).parent.parent
 TUNER = Path(sys.executable).parent / "tuner"
@@ -35,6 +38,7 @@ class Served:
     completions: tuple[str, ...]
     flag: bool | None
     arguments: tuple[str, ...]
+    log: Path
 
 
 MakeCheckpoint = Callable[[str], Path]
@@ -47,15 +51,36 @@ def serve(command: tuple[str, ...], folder: Path) -> Served:
             completions=tuple(server.complete(prompt) for prompt in PROMPTS),
             flag=effective_flag(server.log_text()),
             arguments=server.arguments(),
+            log=server.log,
         )
 
 
-def serve_plainly(model: Path, folder: Path, flag: str) -> Served:
-    """`vllm serve` itself, with the flag set to `flag`, a JSON boolean."""
-    setting = ("--compilation-config", f'{{"fast_moe_cold_start": {flag}}}')
-    return serve(
-        (str(python_of("flag-live").with_name("vllm")), "serve", str(model), *SERVE_ARGUMENTS, *setting), folder
+def serve_plainly(model: Path, folder: Path, *setting: str) -> Served:
+    """`vllm serve` itself, with arguments for the flag, or with none."""
+    vllm = str(python_of("flag-live").with_name("vllm"))
+    return serve((vllm, "serve", str(model), *SERVE_ARGUMENTS, *setting), folder)
+
+
+def confirmed(model: Path, store: Path, served: Served, folder: Path) -> tuple[int, str]:
+    """Exit code and output of `tuner confirm` for a server's log and the decision for its launch."""
+    ours = ("--python", str(python_of("flag-live")), "--store", str(store))
+    plan = subprocess.run(
+        (str(TUNER), "plan", "--json", *ours, str(model), "--", *SERVE_ARGUMENTS), capture_output=True, check=True
     )
+    decision = folder / "plan.json"
+    decision.write_bytes(plan.stdout)
+    done = subprocess.run(
+        (str(TUNER), "confirm", str(served.log), "--decision", str(decision)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def first_words(text: str) -> list[str]:
+    """Of an answer; behind them a server in bfloat16 may part from float32 by rounding."""
+    return text.split()[:10]
 
 
 def serve_through_tuner(model: Path, store: Path, folder: Path, arguments: tuple[str, ...] = SERVE_ARGUMENTS) -> Served:
@@ -93,21 +118,38 @@ def probed(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory)
 def flag_off(checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """The two-expert-sets model as it should answer: vLLM 0.19.1, flag off."""
     model = checkpoint("two-expert-sets")
-    return serve_plainly(model, tmp_path_factory.mktemp("off") / "server", "false")
+    off = ("--compilation-config", '{"fast_moe_cold_start": false}')
+    return serve_plainly(model, tmp_path_factory.mktemp("off") / "server", *off)
 
 
 @pytest.mark.vllm
 def test_the_flag_corrupts_a_model_with_two_expert_sets(
-    checkpoint: MakeCheckpoint, flag_off: Served, tmp_path: Path
+    checkpoint: MakeCheckpoint, probed: Path, flag_off: Served, tmp_path: Path
 ) -> None:
-    """With the flag forced on, vLLM 0.19.1 answers every prompt differently, and logs no error."""
+    """By default 0.19.1 has the flag on, answers every prompt wrongly, and logs no error; `tuner confirm` says so."""
     model = checkpoint("two-expert-sets")
-    flag_on = serve_plainly(model, tmp_path / "server", "true")
+    as_it_comes = serve_plainly(model, tmp_path / "server")
 
-    assert (flag_off.flag, flag_on.flag) == (False, True)
-    answers = zip(PROMPTS, flag_off.completions, flag_on.completions, strict=True)
+    assert (flag_off.flag, as_it_comes.flag) == (False, True)
+    answers = zip(PROMPTS, flag_off.completions, as_it_comes.completions, strict=True)
     agreeing = [prompt for prompt, right, wrong in answers if right == wrong]
     assert agreeing == []
+    assert " ERROR " not in as_it_comes.log.read_text(errors="replace")
+
+    code, text = confirmed(model, probed, as_it_comes, tmp_path)
+    assert code == ExitCode.CONTRADICTION
+    assert "the verdict is reordered: this server runs wrong experts" in text
+
+
+@pytest.mark.vllm
+def test_with_the_flag_off_a_server_answers_as_the_models_own_code(
+    checkpoint: MakeCheckpoint, flag_off: Served
+) -> None:
+    """The reference is transformers with the same weights, without vLLM: with the flag on answers are wrong."""
+    own = ROOT / "examples" / "own_answers.py"
+    ran = subprocess.check_output([python_of("flag-live"), own, checkpoint("two-expert-sets"), *PROMPTS], text=True)
+
+    assert [first_words(text) for text in json.loads(ran)] == [first_words(text) for text in flag_off.completions]
 
 
 @pytest.mark.vllm
@@ -120,6 +162,7 @@ def test_tuner_serve_cures_the_model_with_two_expert_sets(
 
     assert tuned.flag is False
     assert tuned.completions == flag_off.completions
+    assert confirmed(model, probed, tuned, tmp_path)[0] == ExitCode.FINE
 
 
 @pytest.mark.vllm
