@@ -64,11 +64,9 @@ def serve_plainly(model: Path, folder: Path, *setting: str) -> Served:
 def confirmed(model: Path, store: Path, served: Served, folder: Path) -> tuple[int, str]:
     """Exit code and output of `tuner confirm` for a server's log and the decision for its launch."""
     ours = ("--python", str(python_of("flag-live")), "--store", str(store))
-    plan = subprocess.run(
-        (str(TUNER), "plan", "--json", *ours, str(model), "--", *SERVE_ARGUMENTS), capture_output=True, check=True
-    )
+    planned = (str(TUNER), "plan", "--json", *ours, str(model), "--", *SERVE_ARGUMENTS)
     decision = folder / "plan.json"
-    decision.write_bytes(plan.stdout)
+    decision.write_bytes(subprocess.check_output(planned, env={**os.environ, **PLUGIN}))
     done = subprocess.run(
         (str(TUNER), "confirm", str(served.log), "--decision", str(decision)),
         capture_output=True,

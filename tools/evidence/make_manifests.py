@@ -67,7 +67,7 @@ def main() -> None:
         write(
             "manifests.md",
             "# Public manifests: what check finds, and what apply edits",
-            "The files of [tests/manifests](../../tests/manifests/README.md), as published. Launches of 30 of them are "
+            "The files of `tests/manifests`, as published. Launches of 30 of them are "
             "compared with the file, argument by argument, in `tests/test_manifest_public.py`.",
             launches_section(checked("--store", store)),
             readings_section(),
