@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from rules.errors import ErrorKind, TunerError
 from tuner import __version__
 from tuner.cli import cache as cli_cache
 from tuner.cli import check as cli_check
@@ -19,6 +18,7 @@ from tuner.cli.choices import CacheDirIn, Depth, OnMissing, Prefer
 from tuner.cli.fast_path import own_tokens
 from tuner.cli.options import (
     AcceptPlatform,
+    CaBundle,
     CacheDir,
     CacheRoot,
     ColdStart,
@@ -35,8 +35,10 @@ from tuner.cli.options import (
     ModelImpl,
     ModelName,
     ModelUri,
+    Namespace,
     Nodes,
     ObjectName,
+    OptionalModel,
     PatchWrap,
     Python,
     Revision,
@@ -46,6 +48,7 @@ from tuner.cli.options import (
 )
 from tuner.cli.output import conclude, failures, present, print_json, refuse, result, say, say_without_waiting
 from tuner.cli.settings import Project, defaults_of_commands, project_of
+from tuner.exports.choices import ClusterFormat
 from tuner.exports.formats import Format
 from tuner.exports.sweep_job import SWEEP_JOB
 
@@ -262,12 +265,15 @@ def plan(
 
 @app.command()
 def export(
-    model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id; not for sweep-job.")
-    ] = None,
+    model: OptionalModel = None,
     vllm_args: VllmArgs = None,
     form: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help=f"One of: {', '.join([*Format, SWEEP_JOB])}.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help=f"One of: {', '.join([*Format, SWEEP_JOB])}. Of the service: {', '.join(ClusterFormat)}.",
+        ),
     ] = "json",
     python: Python = None,
     environment: EnvironmentFile = None,
@@ -286,11 +292,14 @@ def export(
     workers: JobWorkers = None,
     platform: JobPlatform = None,
     kueue: JobQueue = None,
+    namespace: Namespace = None,
+    ca_bundle: CaBundle = None,
 ) -> None:
     """Write the planned launch as a file for other tools, on stdout.
 
     A launch that is refused is written as json alone.
     """
+    from tuner.cli.cluster_export import cluster_export, planned_model, refuse_service_options
     from tuner.cli.inputs import Inputs, Launching, planned
     from tuner.compile_cache.launch_digest import recorded
     from tuner.exports.choices import Choices
@@ -298,13 +307,17 @@ def export(
     from tuner.exports.server import secret_notes
 
     with failures(as_json=form == "json", name=model):
+        choices = Choices(image, name, wrap, container, nodes, model_uri, cold_start)
+        refuse_service_options(form, namespace, ca_bundle)
         if form == SWEEP_JOB:
             cli_fleet.export_job(model, image, name, cli_fleet.JobOptions(service, workers, platform, kueue))
             return
-        if model is None:
-            raise TunerError("No MODEL is named.", hint="Name a folder or a hub id.", kind=ErrorKind.USAGE)
         cli_fleet.refuse_job_options(form, cli_fleet.JobOptions(service, workers, platform, kueue))
-        write = writer(form, Choices(image, name, wrap, container, nodes, model_uri, cold_start))
+        if form in set(ClusterFormat):
+            result(cluster_export(ClusterFormat(form), model, choices, namespace, ca_bundle), end="")
+            return
+        model = planned_model(form, model)
+        write = writer(form, choices)
         launching = Launching(False, False, cache_root, cache_dir_in is CacheDirIn.CONFIG, elsewhere=True)
         inputs = Inputs(python, environment, store, accept_platform=accept_platform)
         launch_plan = planned([model, *(vllm_args or [])], inputs, launching, os.environ)

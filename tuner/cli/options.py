@@ -51,6 +51,14 @@ CacheDir = Annotated[
 Image = Annotated[
     str | None, typer.Option(metavar="IMAGE", help="Of the server. Default: vLLM's own, in the plan's release.")
 ]
+Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Of the service. Default: vllm-moe-tuner.")]
+CaBundle = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The authority of the service's certificate. Default: cert-manager makes both."),
+]
+OptionalModel = Annotated[
+    str | None, typer.Argument(metavar="[MODEL]", help="A folder with a config.json, or a hub id; for most formats.")
+]
 ObjectName = Annotated[
     str | None, typer.Option(metavar="NAME", help="Of the objects. Default: made of the model's name.")
 ]

@@ -35,3 +35,29 @@ class Choices:
     nodes: int | None = None
     model_uri: str | None = None
     cold_start: float | None = None
+
+
+class ClusterFormat(StrEnum):
+    """What `tuner export` writes without a model."""
+
+    SERVICE = "service"
+    """The service with its webhooks."""
+    VALIDATING_POLICY = "validating-policy"
+    """A ValidatingAdmissionPolicy that refuses labelled pods which passed the service by."""
+
+
+@dataclass(frozen=True)
+class ClusterChoices:
+    """What may be chosen; None: the default.
+
+    Attributes:
+        image: an image that holds the tuner with its extra `service`; needed for the service.
+        name: name of the objects.
+        namespace: where the service runs.
+        ca_bundle: PEM text of the authority that signed the service's certificate; None: cert-manager makes both.
+    """
+
+    image: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    ca_bundle: bytes | None = None
