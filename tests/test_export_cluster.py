@@ -261,7 +261,7 @@ def test_both_formats_are_explained_and_listed() -> None:
     """In the reference and in the help."""
     page, out = PAGE.read_text(encoding="utf-8"), "".join(exported("--help").out.split())
     assert [form for form in ClusterFormat if f"`{form}`" not in page] == []
-    assert f"Oftheservice:{','.join(ClusterFormat)}." in out
+    assert f"WithoutMODEL:sweep-job,{','.join(ClusterFormat)}." in out
 
 
 def test_an_export_is_the_same_every_time() -> None:

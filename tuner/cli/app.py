@@ -272,7 +272,7 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help=f"One of: {', '.join([*Format, SWEEP_JOB])}. Of the service: {', '.join(ClusterFormat)}.",
+            help=f"One of: {', '.join(Format)}. Without MODEL: {', '.join([SWEEP_JOB, *ClusterFormat])}.",
         ),
     ] = "json",
     python: Python = None,
