@@ -44,7 +44,7 @@ HOMES = {
     "ruamel": "tuner/manifests/yaml/source.py",
     "prometheus_client": "tuner/service/metrics.py",
     "starlette": "tuner/service/*.py",
-    "uvicorn": "tuner/service/server.py",
+    "uvicorn": "tuner/service/*.py",
     "zstandard": "cache/compiled/archive/*.py",
     "sympy": WORKER,
     "torch": WORKER,

@@ -1,16 +1,20 @@
 """Who may ask the service, how much, and what its answers and its log never hold."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from fake_environment import MIXTRAL, Serving
 from service_bench import READER, WRITER, Bench, Setting, bearing, bench, launch_request, tokens_in
+from starlette.requests import Request
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import TunerError
 from tuner.service.endpoints import ENDPOINTS, MAX_REQUEST
-from tuner.service.limits import BURST_S, RateLimit
+from tuner.service.limits import BURST_S, BodyMemory, RateLimit, body_of
 from tuner.service.refusal import ServiceError
 from tuner.service.tokens import TokenFile
 
@@ -197,3 +201,68 @@ def test_a_service_begins_without_a_store(store: Path) -> None:
     assert service.client.get("/readyz").status_code == 200
     assert service.get("/v1/verdicts")["verdicts"] == []
     assert not VerdictStore(store).path.exists()
+
+
+def test_half_a_surrogate_pair_is_the_clients_fault(guarded: Bench, serving: Serving) -> None:
+    """JSON can spell it, and UTF-8 cannot; it may stand in any word of a request."""
+    request = launch_request(serving)
+    environment = request["environment"]["environment"]
+    words = [name for name, value in environment.items() if isinstance(value, str)]
+    bad = [{**request, "environment": {"environment": {**environment, name: "\ud800"}}} for name in words]
+    bad += [{**request, "cache_dir_in": "\ud800"}, {**request, "arguments": ["\ud800"]}, {"\ud800": 1}]
+    answers = [
+        guarded.client.post("/v1/decisions", content=json.dumps(body), headers=bearing(READER)).status_code
+        for body in bad
+    ]
+    assert len(words) > 5
+    assert set(answers) <= {200, 404, 422}
+    assert answers[-3] == answers[-1] == 422
+
+
+def test_no_answer_leads_elsewhere(guarded: Bench) -> None:
+    """A path with a slash too many is not there; a redirection would name whatever host the client named."""
+    headers = {**bearing(READER), "Host": "evil.example"}
+    assert guarded.client.get("/v1/verdicts/", headers=headers, follow_redirects=False).status_code == 404
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a]b"])
+def test_a_host_that_is_none_breaks_nothing(host: str, serving: Serving, store: Path) -> None:
+    """It is refused, or stands for none; Starlette's releases differ there."""
+    service = bench(Setting(serving.store_of(store, MIXTRAL)))
+    assert service.client.get("/v1/verdicts", headers={"Host": host}).status_code in {200, 403}
+
+
+def test_what_is_not_there_counts_against_the_rate(serving: Serving, store: Path) -> None:
+    """So that nobody asks for it without an end."""
+    service = bench(Setting(serving.store_of(store, MIXTRAL), rate=1))
+    statuses = [service.client.get("/no-such").status_code for _ in range(5)]
+    assert statuses[0] == 404
+    assert 429 in statuses
+
+
+def test_all_bodies_together_are_bounded() -> None:
+    """What is beyond it is refused, whatever one request may send; an answer makes room, and so does a failure."""
+    memory = BodyMemory(most=100)
+
+    async def read(*sizes: int, limit: int = 1000) -> int:
+        parts = [{"type": "http.request", "body": b"x" * size, "more_body": True} for size in sizes]
+        parts.append({"type": "http.request", "body": b"", "more_body": False})
+
+        async def receive() -> dict[str, Any]:
+            return parts.pop(0)
+
+        async with body_of(Request({"type": "http", "method": "POST", "headers": []}, receive), limit, memory) as body:
+            assert memory.held == len(body)
+            return len(body)
+
+    async def refused(*sizes: int, limit: int = 1000) -> int:
+        try:
+            return await read(*sizes, limit=limit)
+        except ServiceError as error:
+            return error.status
+
+    async def all_of_them() -> list[int]:
+        return [await read(60), await refused(60, 60), await refused(60, 60, limit=70), await read(40, 60)]
+
+    assert anyio.run(all_of_them) == [60, 503, 413, 100]
+    assert memory.held == 0

@@ -44,6 +44,7 @@ TARGETS = {
     "archive": "archive -> unpack",
     "folder": "folder of graphs, record -> explain",
     "tree": "tree of autotune -> list, explain",
+    "service": "request -> service",
 }
 """Target in `tests/fuzz/` -> where its input goes."""
 EXAMPLES = ROOT / "examples" / "models"

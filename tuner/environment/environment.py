@@ -79,7 +79,7 @@ class Environment(Struct, frozen=True):
         """
         try:
             return convert({"plugins": [UNKNOWN], **data}, cls)
-        except ValidationError as error:
+        except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
             raise _unreadable(f"{error!s:.200}") from None
 
 

@@ -19,7 +19,7 @@ from rules.errors import ErrorKind, TunerError
 from tuner.service.client import LOOPBACK
 from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
 from tuner.service.endpoints import ENDPOINTS
-from tuner.service.limits import RateLimit, read_body
+from tuner.service.limits import BodyMemory, RateLimit, body_of
 from tuner.service.refusal import (
     BROKEN,
     BUSY,
@@ -59,9 +59,9 @@ class Door(Struct, frozen=True):
         Raises:
             ServiceError: it may not come in.
         """
-        if self.loopback_only and request.url.hostname not in LOOPBACK:
+        if self.loopback_only and _host_of(request) not in LOOPBACK:
             raise ServiceError(FORBIDDEN, "The request names another host than this machine.")
-        self.rate.require(request.client.host if request.client else "")
+        self.count(request)
         if access is Access.OPEN or (access is Access.READ and self.read is None):
             return
         if access is Access.WRITE and self.write is None:
@@ -76,6 +76,14 @@ class Door(Struct, frozen=True):
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
+    def count(self, request: Request) -> None:
+        """Count a request against the rate of its address.
+
+        Raises:
+            ServiceError: the address has asked too often.
+        """
+        self.rate.require(request.client.host if request.client else "")
+
     def _has_token(self, request: Request, access: Access) -> bool:
         """Whether the token is right; who may write may also read."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -83,6 +91,14 @@ class Door(Struct, frozen=True):
             return False
         files = (self.write,) if access is Access.WRITE else (self.read, self.write)
         return any(file is not None and file.accepts(token) for file in files)
+
+
+def _host_of(request: Request) -> str | None:
+    """The host that a request names; None if what it names is none."""
+    try:
+        return request.url.hostname
+    except ValueError:
+        return None
 
 
 Background = Callable[[], Coroutine[Any, Any, None]]
@@ -104,11 +120,13 @@ def application(
     routes = [
         Route(endpoint.path, partial(handler.handle, endpoint), methods=[endpoint.method]) for endpoint in ENDPOINTS
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: handler.refuse},
         lifespan=partial(_lifespan, background),
     )
+    app.router.redirect_slashes = False  # a redirection would name the host that the client names
+    return app
 
 
 def _lifespan(background: tuple[Background, ...], _app: Starlette) -> AbstractAsyncContextManager[None]:
@@ -137,6 +155,7 @@ class _Handler:
         self._state = state
         self._door = door
         self._log = log
+        self._bodies = BodyMemory()
 
     async def handle(self, endpoint: Endpoint, request: Request) -> Response:
         """The answer to a request, whatever becomes of it."""
@@ -163,7 +182,11 @@ class _Handler:
         refusal = ServiceError(
             status, "There is nothing of this path and method.", hint, kind=ErrorKind.USAGE, headers=headers
         )
-        self._log_answer(request, status, 0.0)
+        try:
+            self._door.count(request)
+        except ServiceError as too_many:
+            refusal = too_many
+        self._log_answer(request, refusal.status, 0.0)
         return self._failure(refusal)
 
     async def _reply(self, endpoint: Endpoint, request: Request) -> Reply:
@@ -174,8 +197,11 @@ class _Handler:
         if strange or len(query.multi_items()) > len(query):
             name = brief(strange[0]) if strange else "of one name twice"
             raise ServiceError(NOT_TAKEN, f"There is a parameter {name}, which is not taken.", kind=ErrorKind.USAGE)
-        body = await read_body(request, endpoint.limit)
-        asked = Asked(request.path_params, dict(query), dict(request.headers), body)
+        async with body_of(request, endpoint.limit, self._bodies) as body:
+            asked = Asked(request.path_params, dict(query), dict(request.headers), body)
+            return await self._answer(endpoint, asked)
+
+    async def _answer(self, endpoint: Endpoint, asked: Asked) -> Reply:
         try:
             with anyio.fail_after(endpoint.seconds):
                 return await run_sync(endpoint.answer, self._state, asked, abandon_on_cancel=True)
@@ -192,7 +218,7 @@ class _Handler:
 
     def _log_answer(self, request: Request, status: int, seconds: float) -> None:
         address = request.client.host if request.client else "-"
-        path = visible(request.url.path[:MAX_LOGGED])
+        path = visible(request.scope["path"][:MAX_LOGGED])
         self._log(f"{address} {request.method} {path} {status} {seconds * 1000:.1f} ms")
 
 

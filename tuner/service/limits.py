@@ -2,7 +2,8 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import anyio
 from msgspec import Struct
@@ -12,6 +13,8 @@ from tuner.service.refusal import BUSY, TOO_LARGE, TOO_MANY, UNREADABLE, Service
 
 BODY_S = 10.0
 """Seconds for a whole body to arrive."""
+MAX_BODIES = 256 * 2**20
+"""Bytes of all bodies that are here at the same time."""
 MAX_CLIENTS = 10_000
 """Addresses that are remembered; the one that asked longest ago is forgotten first."""
 BURST_S = 2.0
@@ -62,27 +65,67 @@ class RateLimit:
         bucket.tokens -= 1
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request.
+class BodyMemory:
+    """The bytes of all bodies that are here at the same time.
+
+    Args:
+        most: that may be here.
+    """
+
+    def __init__(self, most: int = MAX_BODIES) -> None:
+        self._most = most
+        self.held = 0
+
+    def hold(self, number: int) -> None:
+        """Count bytes that came.
+
+        Raises:
+            ServiceError: too many are here.
+        """
+        if self.held + number > self._most:
+            raise ServiceError(BUSY, "Too many large requests are being answered.", "Try again in some seconds.")
+        self.held += number
+
+    def release(self, number: int) -> None:
+        """Count bytes that are not needed any more."""
+        self.held -= number
+
+
+@asynccontextmanager
+async def body_of(request: Request, limit: int, memory: BodyMemory) -> AsyncIterator[bytes]:
+    """The body of a request, as long as it is needed.
+
+    Args:
+        request: whose body it is.
+        limit: its most bytes.
+        memory: where its bytes are counted.
 
     Raises:
-        ServiceError: it is longer than `limit` bytes, does not arrive in time, or the client went away.
+        ServiceError: it is longer, does not arrive in time, there is no room for it, or the client went away.
     """
+    parts = bytearray()
+    try:
+        await _read(request, limit, parts, memory)
+        yield bytes(parts)
+    finally:
+        memory.release(len(parts))
+
+
+async def _read(request: Request, limit: int, parts: bytearray, memory: BodyMemory) -> None:
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and len(stated) < MAX_DIGITS and int(stated) > limit:
         raise _too_large(limit)
-    parts = bytearray()
     try:
         with anyio.fail_after(BODY_S):
             async for part in request.stream():
-                parts += part
-                if len(parts) > limit:
+                if len(parts) + len(part) > limit:
                     raise _too_large(limit)
+                memory.hold(len(part))
+                parts += part
     except TimeoutError:
         raise ServiceError(BUSY, f"The body did not arrive within {BODY_S:g} s.") from None
     except ClientDisconnect:
         raise ServiceError(UNREADABLE, "The client went away.") from None
-    return bytes(parts)
 
 
 MAX_DIGITS = 20

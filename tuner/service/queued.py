@@ -110,7 +110,7 @@ def read_as(body: bytes, shape: type[Shape]) -> Shape:
         return convert(parse_object(body), shape)
     except UnusableError as error:
         raise ServiceError(UNREADABLE, f"The body {error}.", hint, kind=ErrorKind.USAGE) from None
-    except ValidationError as error:
+    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
         raise ServiceError(
             NOT_TAKEN, f"The body has another shape: {error!s:.300}.", hint, kind=ErrorKind.USAGE
         ) from None

@@ -64,6 +64,6 @@ def read_request(body: bytes) -> DecisionRequest:
         return convert(parse_object(body), DecisionRequest)
     except UnusableError as error:
         raise ServiceError(UNREADABLE, f"The body {error}.", hint, kind=ErrorKind.USAGE) from None
-    except ValidationError as error:
+    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
         problem = f"The body is no decision request: {error!s:.300}."
         raise ServiceError(NOT_TAKEN, problem, hint, kind=ErrorKind.USAGE) from None

@@ -17,6 +17,7 @@ from tuner.exchange.signing import Verifier
 from tuner.service.app import Background, Door, application
 from tuner.service.certificate import RELOAD_S, Certificate
 from tuner.service.client import LOOPBACK, Client
+from tuner.service.connection import BoundedProtocol
 from tuner.service.endpoint import State
 from tuner.service.follow import Follower
 from tuner.service.limits import RateLimit
@@ -141,7 +142,7 @@ def _config(settings: Settings, certificate: Certificate | None, tell: Tell) -> 
         host=settings.host,
         port=settings.port,
         loop="asyncio",
-        http="h11",
+        http=BoundedProtocol,
         ws="none",
         log_config=None,
         log_level=logging.CRITICAL,
