@@ -77,7 +77,7 @@ def test_a_filter_leaves_what_it_names(query: dict[str, str], count: int, servic
 
 
 @pytest.mark.parametrize(
-    "query", [{"limit": "x"}, {"limit": "501"}, {"limit": "-1"}, {"no_such": "1"}, {"limit": "1.0"}]
+    "query", [{"limit": "x"}, {"limit": "501"}, {"limit": "0"}, {"limit": "-1"}, {"no_such": "1"}, {"limit": "1.0"}]
 )
 def test_a_faulty_query_is_refused(query: dict[str, str], service: Bench) -> None:
     """A parameter that is not taken, or is no number, is named; it is never ignored."""

@@ -24,6 +24,7 @@ from tuner.environment.document import environment_document
 from tuner.exchange.sent_line import sign_line
 from tuner.exchange.signing import Signer
 from tuner.exchange.transfer import export
+from tuner.manifests.managed import LABEL, MANAGED
 from tuner.service.endpoint import Access, Endpoint
 from tuner.service.endpoints import ENDPOINTS
 
@@ -50,7 +51,7 @@ REVIEW = {
         "object": {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": "a", "labels": {"tuner.dev/launch": "managed"}},
+            "metadata": {"name": "a", "labels": {LABEL: MANAGED}},
             "spec": {"containers": [{"name": "vllm", "image": "vllm/vllm-openai:v0.19.1", "args": ["m"]}]},
         },
     },

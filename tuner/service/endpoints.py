@@ -58,7 +58,7 @@ def decide(state: State, asked: Asked) -> Reply:
 
 def list_verdicts(state: State, asked: Asked) -> Reply:
     """The stored verdicts that a filter lets through, one page of them."""
-    most = _number(asked.query.get("limit", str(ROWS)), "limit", MOST_ROWS)
+    most = _number(asked.query.get("limit", str(ROWS)), "limit", MOST_ROWS, least=1)
     rows = list(islice(_rows(state.store, asked.query), most + 1))
     page = rows[:most]
     document = {
@@ -147,9 +147,10 @@ def describe(_state: State, _asked: Asked) -> Reply:
     return Reply(as_json(openapi_document(ENDPOINTS)))
 
 
-def _number(text: str, name: str, most: int) -> int:
-    if not text.isdecimal() or not text.isascii() or len(text) > len(str(most)) or int(text) > most:
-        raise ServiceError(NOT_TAKEN, f"The parameter `{name}` is no number from 0 to {most}.")
+def _number(text: str, name: str, most: int, least: int = 0) -> int:
+    is_number = text.isdecimal() and text.isascii() and len(text) <= len(str(most))
+    if not is_number or not least <= int(text) <= most:
+        raise ServiceError(NOT_TAKEN, f"The parameter `{name}` is no number from {least} to {most}.")
     return int(text)
 
 
