@@ -20,6 +20,9 @@ REPEATED = ("repeated_decode", "repeated_prefill")
 """Scenarios of equal passes: chance and hidden state show as passes that differ."""
 COMPILED = "compiled"
 """Name of the scenario in a witness that is the traced graph of a launch."""
+MAY_HIDE_EXPERTS = frozenset({"attention_stubbed", "plain_config", "quantization_dropped"})
+"""Differences from the launch with which a model whose config declares experts may have lost a MoE layer: a module
+that was not built, a config without the fields that code computes, a class that is chosen by the quantisation."""
 MOST = 5
 """Reasons of one kind that a verdict holds; the report holds all."""
 
@@ -143,7 +146,8 @@ def _without_layers(report: Report) -> Verdict:
     if reasons:
         return Verdict(Word.INCONCLUSIVE, tuple(reasons))
     scenarios = sum(scenario.status == "ran" for scenario in report.scenarios)
-    return Verdict(Word.NO_MOE, (reason("none_registered", scenarios=scenarios),))
+    elsewhere = (reason("experts_elsewhere"),) if report.declares_experts else ()
+    return Verdict(Word.NO_MOE, (reason("none_registered", scenarios=scenarios), *elsewhere))
 
 
 def _proved(word: Word, registered: Order, wrong: Pass, differs: Pass | None) -> Verdict:
@@ -159,17 +163,32 @@ def _proved(word: Word, registered: Order, wrong: Pass, differs: Pass | None) ->
 
 
 def _unfinished(report: Report) -> list[Reason]:
-    """Scenarios without which a model is not called one without MoE layers, and that did not run."""
-    status = {scenario.name: scenario.status for scenario in report.scenarios}
-    reasons = [reason("scenario_not_run", scenario=name) for name in REQUIRED if status.get(name) != "ran"]
-    reasons += [reason("scenario_lost", scenario=name) for name in _lost(report)[:MOST]]
+    """Scenarios without which a model is not called one without MoE layers, and that did not run.
+
+    What a scenario raised comes before what is missing because of it.
+    """
     failed = [scenario for scenario in report.scenarios if scenario.status == "failed"]
-    reasons += [reason("scenario_failed", scenario=each.name, detail=each.detail) for each in failed[:MOST]]
+    reasons = [reason("scenario_failed", scenario=each.name, detail=each.detail) for each in failed[:MOST]]
+    explained = {each.name for each in failed[:MOST]}
+    status = {scenario.name: scenario.status for scenario in report.scenarios}
+    not_run = [name for name in REQUIRED if status.get(name) != "ran" and name not in explained]
+    reasons += [reason("scenario_not_run", scenario=name) for name in not_run]
+    reasons += [reason("scenario_lost", scenario=name) for name in _lost(report)[:MOST]]
     return reasons
 
 
 def _declared(report: Report) -> list[Reason]:
-    return [reason("experts_declared")] if report.declares_experts else []
+    """A doubt where the config declares experts, and the launch may build a MoE layer that the probe did not build.
+
+    Without one, the model computes its experts by other means than vLLM's MoE layer, and there is nothing to count.
+    """
+    if not report.declares_experts:
+        return []
+    was_built = report.whole is None or report.whole.status == "ran"
+    kinds = {assumption.kind for assumption in report.assumptions}
+    if was_built and not kinds & MAY_HIDE_EXPERTS:
+        return []
+    return [reason("experts_declared")]
 
 
 def _unlike_the_launch(report: Report) -> list[Reason]:

@@ -226,6 +226,7 @@ OF_VERDICT = {
     "none_registered": "the model registers no MoE layer and ran none in {scenarios} scenarios",
     "whole_missing": "the report does not say what the whole model registered",
     "experts_declared": "the config declares experts, but the model registered no MoE layer",
+    "experts_elsewhere": "the config declares experts, and the whole model computes them without vLLM's MoE layer",
     "scenario_not_run": "scenario {scenario} did not run",
     "scenario_failed": "scenario {scenario} failed: {detail}",
     "scenario_lost": "scenario {scenario} was planned and is missing from the report",

@@ -109,10 +109,45 @@ def test_a_model_without_moe_layers_is_no_moe() -> None:
     assert word(without(report([]), *REPEATED)) == Word.NO_MOE
 
 
-@pytest.mark.parametrize("change", [{"declares_experts": True}, {"orders": everywhere([A])}])
-def test_no_moe_needs_all_three(change: dict[str, Any]) -> None:
-    """A config that declares experts, or a pass that ran one, is no model without MoE layers."""
-    assert word(report([], **change)) != Word.NO_MOE
+def test_a_pass_that_ran_a_layer_is_not_no_moe() -> None:
+    """A layer that runs without being registered is no model without MoE layers."""
+    assert word(report([], orders=everywhere([A]))) != Word.NO_MOE
+
+
+@pytest.mark.parametrize("whole_model", [None, whole(registered=[])])
+def test_experts_without_vllms_layer_are_no_moe(whole_model: dict[str, Any] | None) -> None:
+    """The config declares experts, and the whole model was built and registered no layer: there is nothing to count."""
+    found = verdict(report([], declares_experts=True, whole=whole_model))
+    assert found.word == Word.NO_MOE
+    assert reason("experts_elsewhere") in found.reasons
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"whole": whole(registered=[], status="failed", detail="no memory", scenarios=[])},
+        {"whole": whole(registered=[], status="not_applicable", scenarios=[])},
+        {"assumptions": [{"kind": "attention_stubbed", "detail": "Mixer: AssertionError"}]},
+        {"assumptions": [{"kind": "quantization_dropped", "detail": "quantization_config"}]},
+        {"assumptions": [{"kind": "plain_config", "detail": "model_type own"}]},
+    ],
+)
+def test_declared_experts_leave_a_doubt_where_a_layer_may_be_missing(change: dict[str, Any]) -> None:
+    """Part of the model was not built as the launch builds it; the same model without declared experts is no_moe."""
+    found = verdict(report([], declares_experts=True, **change))
+    assert (found.word, found.reasons) == (Word.INCONCLUSIVE, (reason("experts_declared"),))
+    assert word(report([], declares_experts=False, **change)) == Word.NO_MOE
+
+
+def test_the_cause_stands_before_its_consequences() -> None:
+    """What a scenario raised comes first, and is not repeated as a scenario that did not run."""
+    data = without(report([]), "prefill_short")
+    failed = {**scenario("decode_1"), "status": "failed", "detail": "AssertionError at vllm/a.py:7", "passes": []}
+    found = verdict(replaced(data, {**failed, "contexts": 0}))
+    assert found.reasons[:2] == (
+        reason("scenario_failed", scenario="decode_1", detail="AssertionError at vllm/a.py:7"),
+        reason("scenario_not_run", scenario="prefill_short"),
+    )
 
 
 @pytest.mark.parametrize(
