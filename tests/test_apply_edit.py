@@ -179,8 +179,8 @@ LOST = {
     "a value": ("m -cc '{\"a\": [1, NaN]}'", 'm -cc \'{"a": [1], "b": 2}\'', "drop a"),
     "the user's config behind a second": ("m -cc '{\"a\": 1}'", "m -cc '{\"a\": 1}' -cc '{\"b\": 2}'", "two compil"),
     "the user's config behind a dotted key": ("m -cc '{\"a\": 1}'", "m -cc '{\"a\": 1}' -cc.b=2", "two compil"),
-    "what is hidden": ('m "$@"', 'm "$@" -cc.b=2', "stands for is not written"),
-    "what a config file holds": ("m --config no.yaml", "m --config no.yaml -cc.b=2", "no.yaml stands for"),
+    "what is hidden": ('m "$@"', 'm "$@" -cc.b=2', "is not written here"),
+    "what a config file holds": ("m --config no.yaml", "m --config no.yaml -cc.b=2", "no.yaml is not written here"),
     "the server": ("m", "m -cc 3", "vLLM would refuse it"),
 }
 
@@ -424,7 +424,7 @@ def test_nothing_is_added_behind_what_was_not_seen_to_hide(
     """A reader that takes `"$@"` for one argument is a fault: the written text still stops the edit."""
     monkeypatch.setattr(shell, "_hides_arguments", lambda *_: "")
     script.write_text(f'vllm serve {ERNIE} --x "$@"\n', encoding="utf-8")
-    assert "would stand in front of what is added" in tuner("apply", "--write", *options, script, code=1).err
+    assert "would come before the added arguments" in tuner("apply", "--write", *options, script, code=1).err
     assert FLAG not in script.read_text()
 
 

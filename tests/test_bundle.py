@@ -143,7 +143,7 @@ LINES: dict[str, tuple[bytes, str]] = {
     "an entry without rules": (changed(LINE.decode(), entry={"key": {}}), "no verdict entry: Expected `object`"),
     "a date of nowhere": (with_entry(probed_at="yesterday"), "no ISO 8601 time"),
     "a provenance of nothing": (with_entry(provenance={}), "does not say whence"),
-    "a number that is none": (
+    "a number that cannot be read": (
         with_entry(rules="NaN").replace(b'"NaN"', b"NaN"),
         "Expected `str`, got `float` - at `$.rules`",
     ),

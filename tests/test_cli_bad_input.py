@@ -69,7 +69,7 @@ CONFIGS = {
     "no architectures": ('{"model_type": "mixtral"}', "names no `architectures`."),
     "empty architectures": ('{"architectures": []}', "names no `architectures`."),
     "numbers as architectures": ('{"architectures": [1]}', "are no list of names: [1]."),
-    "a number that is none": ('{"architectures": ["A"], "rope": NaN}', "has a number that is none: NaN."),
+    "a number that cannot be read": ('{"architectures": ["A"], "rope": NaN}', "has a number that cannot be read: NaN."),
 }
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from packaging.version import Version
 
 from rules.errors import ErrorKind
-from rules.releases import FlagStatus
+from rules.releases import OFFICIAL_TORCH, RELEASES, Counter, FlagStatus, Release
 from rules.verdict import Word
 from tuner.cli.app import app
 from tuner.errors import ExitCode
@@ -99,3 +100,20 @@ def test_every_test_that_the_fault_table_names_exists() -> None:
     assert missing == []
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "| ---"))]
     assert [row for row in rows if "`test_" not in row] == []
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.version)
+def test_the_readme_says_which_releases_are_affected(release: Release) -> None:
+    """Its first table agrees with the table of releases, with the torch of each release's own builds."""
+    rows = [line.split(" | ") for line in README.splitlines() if re.match(r"\| (before )?0\.\d+", line)]
+    assert len(rows) == 5
+    minor = int(release.version.split(".")[1])
+    starts = [int(re.search(r"0\.(\d+)", row[0])[1]) for row in rows]  # type: ignore[index]  matched above
+    (_, on_gpu, on_cpu, _) = (
+        rows[0] if minor < starts[0] else rows[max(place for place in range(1, 5) if starts[place] <= minor)]
+    )
+
+    old_torch = Version(OFFICIAL_TORCH[release.version]) < Version("2.11")
+    for cell, counter in ((on_gpu, release.gpu), (on_cpu, release.cpu)):
+        counts = counter in {Counter.ALWAYS, Counter.FLAG} or (counter is Counter.FLAG_OLD_TORCH and old_torch)
+        assert cell.startswith("**yes**") is counts, cell

@@ -96,7 +96,7 @@ def _secrets(
             continue
         names = [] if b"\0" in text else refused_in_text(text, values)
         if names:
-            message = f"The value of {', '.join(names)} stands here in clear."
+            message = f"The value of {', '.join(names)} is written here in clear."
             hint = (
                 "Whoever can read the cache has it: change the secret, remove the entry, and warm without the variable."
             )
@@ -123,7 +123,7 @@ def _foreign(items: Iterable[Item], user: int) -> Iterator[ScanFinding]:
 def _unreadable(paths: list[str]) -> Iterator[ScanFinding]:
     if paths:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        message = f"This{more} could not be read; nothing is known of what is in there."
+        message = f"This{more} could not be read; its content is not known."
         yield ScanFinding(
             Matter.UNREADABLE, ScanLevel.WARNING, paths[0], len(paths), message, "Run this as the user who serves."
         )

@@ -191,7 +191,7 @@ def _file_options(args: Sequence[str], read_text: Callable[[str], str]) -> dict[
         raise _file_error("The option --config is given more than once.", "vLLM reads one file; put the options in it.")
     path = next(iter(args[args.index("--config") + 1 :]), None)
     if path is None:
-        raise _file_error("The option --config has no value.", "Give the path of a YAML file behind it.")
+        raise _file_error("The option --config has no value.", "Give the path of a YAML file after it.")
     if path.split(".")[-1] not in {"yaml", "yml"}:
         raise _file_error(f"The --config file {path} is named neither .yaml nor .yml; vLLM refuses it.", "Rename it.")
     return _load(path, read_text)

@@ -214,7 +214,7 @@ def _next_value(args: Sequence[str], index: int, *, dotted: bool) -> str:
         raises = dotted or args[index] == "--model"
         kind = ErrorKind.ARGUMENTS if raises else ErrorKind.USAGE
         message = f"The option {brief(args[index])} has no value."
-        raise TunerError(message, hint="Give the value behind the option.", kind=kind)
+        raise TunerError(message, hint="Give the value after the option.", kind=kind)
     return value
 
 

@@ -293,7 +293,7 @@ def _require_enough_known(examined: Examined, plan: Plan) -> None:
 
 def _hidden(examined: Examined) -> NotEditable:
     """That some arguments are not written in the manifest."""
-    cause = f"what {examined.hidden} stands for is not written here, and may hold a compilation config"
+    cause = f"the value of {examined.hidden} is not written here, and may hold a compilation config"
     return NotEditable(f"{cause}; edit it by hand")
 
 

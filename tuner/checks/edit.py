@@ -92,7 +92,7 @@ def spliced(text: str, edits: Sequence[Edit]) -> str:
 
 
 def _why(line: int) -> str:
-    return f"the arguments at line {line} are written where nothing can be put in safely; edit them by hand"
+    return f"the arguments at line {line} are written in a form that cannot be edited safely; edit them by hand"
 
 
 def _in_place(change: Change) -> bool:

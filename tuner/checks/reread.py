@@ -59,7 +59,7 @@ def require_nothing_lost(
     """
     hidden = after.hidden or next(_several_words(text, after.words), "")
     if hidden:
-        raise NotEditable(f"what {hidden} stands for is not written here, and would stand in front of what is added")
+        raise NotEditable(f"the value of {hidden} is not written here, and would come before the added arguments")
     settings = _config_settings(after.args)
     if _others(before.args) != without_options(_others(after.args), meant.options):
         raise NotEditable("edited, the other arguments would not be what they were, in the same order")
@@ -71,7 +71,7 @@ def require_nothing_lost(
     except TunerError as error:
         raise NotEditable(f"edited, vLLM would refuse it: {error.message}") from None
     if unread:
-        raise NotEditable(f"what {unread} stands for is not written here, and may hold a compilation config")
+        raise NotEditable(f"the value of {unread} is not written here, and may hold a compilation config")
     values = leaves(new.compilation_config)
     lost = [name for name, value in leaves(old.compilation_config).items() if not _same(name, value, values)]
     lost = [name for name in lost if name not in meant.changed]

@@ -394,7 +394,10 @@ def serve(
     accept_platform: AcceptPlatform = None,
     decision: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Let a `tuner export --format json` decide, on every rank alike; no store."),
+        typer.Option(
+            metavar="FILE",
+            help="Let a `tuner export --format json` decide, the same on every rank, in place of the store.",
+        ),
     ] = None,
     service: Annotated[
         str | None,

@@ -38,7 +38,7 @@ AcceptPlatform = Annotated[
     ),
 ]
 FailOnUnknown = Annotated[
-    bool, typer.Option("--fail-on-unknown", help="Refuse where the flag may be on and nothing is known.")
+    bool, typer.Option("--fail-on-unknown", help="Refuse a launch where the flag may be on and is not proved safe.")
 ]
 Enforce = Annotated[bool, typer.Option("--enforce", help="Refuse a value of yours that an unsafe verdict contradicts.")]
 CacheRoot = Annotated[

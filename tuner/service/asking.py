@@ -137,7 +137,7 @@ def _require_same_files(client: Client, document: Mapping[str, Any], environment
     """
     evidence, proof = document.get("evidence"), document.get("proof")
     if not isinstance(evidence, dict) or (proved and not isinstance(proof, dict)):
-        raise _unasked("nothing in its answer says what it rests on")
+        raise _unasked("its answer does not say what it rests on")
     entry = _object(client.ask("GET", f"/v1/verdicts/{evidence.get('key')}"), "its verdict")
     try:
         files = dict(entry["sources"])

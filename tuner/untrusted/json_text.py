@@ -21,8 +21,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """The JSON object in `data`; `Infinity`, which is no JSON, is a number.
 
     Raises:
-        UnusableError: it is no JSON object, beyond the bounds, has a number that is none, or one field twice with
-            different values: whoever reads it would choose one of them.
+        UnusableError: it is not a JSON object, is beyond the bounds, has a number that cannot be read, or has one field
+            twice with different values: whoever reads it would choose one of them.
     """
     _require_small(data)
     try:
@@ -36,7 +36,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except UnusableError:
         raise
     except ValueError as error:  # of thousands of digits
-        raise UnusableError(f"has a number that is none: {error}") from None
+        raise UnusableError(f"has a number that cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise UnusableError("is not a JSON object")
     if deeper_than(MAX_NESTING, found):
@@ -71,7 +71,7 @@ def _shown(name: str) -> str:
 
 def _constant(word: str) -> float:
     if word == "NaN":
-        raise UnusableError(f"has a number that is none: {word}")
+        raise UnusableError(f"has a number that cannot be read: {word}")
     return float(word)
 
 

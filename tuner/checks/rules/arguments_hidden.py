@@ -11,7 +11,7 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         if any(word.unknown for word in examined.launch.words):  # else `arguments-refused` says it
             yield Problem(f"The arguments cannot be read here: {examined.refusal}")
     elif examined.hidden:
-        yield Problem(f"What {examined.hidden} stands for is not written here; it was not checked.")
+        yield Problem(f"The value of {examined.hidden} is not written here, so it was not checked.")
 
 
 RULE = Rule(

@@ -14,7 +14,9 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         return
     (only,) = pod.ports
     if only.number.isdecimal() and only.number != port.text:
-        message = f"The container states port {only.number}, and vLLM listens at {port.text}. Set both alike."
+        message = (
+            f"The container states port {only.number}, and vLLM listens at {port.text}. Set both to the same port."
+        )
         yield Problem(message, only.line)
 
 
