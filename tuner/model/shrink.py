@@ -32,7 +32,7 @@ STATE_SPACES = (
 """Expansion, heads, and width of a head. Some config classes check that the expansion times the hidden size equals the
 heads times their width."""
 
-ENCODERS = ("vision", "audio")
+ENCODERS = ("vision", "audio", "vit")
 """How the key of a config that describes an encoder begins."""
 ENCODER_LAYERS = ("depth", "encoder_layers", "vt_num_hidden_layers", *LAYER_COUNTS)
 MAX_ENCODER_LAYERS = 4
@@ -41,6 +41,9 @@ QUANTIZATIONS = ("quantization_config", "compression_config")
 POSITIONS = ("max_position_embeddings",)
 MAX_POSITIONS = 262_144
 """Only larger numbers are cut: a rotary table of ten million positions takes half a minute to fill."""
+
+SPARSE_ATTENTION, INDEX_HEADS = "sparse_attention_config", "sparse_num_index_heads"
+KEY_VALUE_HEADS = "num_key_value_heads"
 
 MAX_INNER, MAX_HIDDEN, MIN_HEADS, MIN_EXPERTS, MAX_TOP_K = 256, 512, 4, 8, 2
 MIN_VOCABULARY, VOCABULARY_STEP = 1024, 64
@@ -197,6 +200,7 @@ def _shrink_widths(node: Config) -> None:
     factor = _head_factor(heads)
     for key, value in heads.items():
         node[key] = value // factor
+    _follow_index_heads(node, heads)
     hidden_size = node["hidden_size"]
     has_fixed_head = node.get("head_dim") or node.get("qk_nope_head_dim")
     node["hidden_size"] = min(hidden_size, MAX_HIDDEN) if has_fixed_head else hidden_size // factor
@@ -211,6 +215,13 @@ def _head_factor(heads: dict[str, int]) -> int:
         if divisor % part == 0:
             return divisor // part
     return 1
+
+
+def _follow_index_heads(node: Config, old_heads: dict[str, int]) -> None:
+    """Where a sparse attention has an index head for each key-value head, let the numbers stay equal (MiniMax-M3)."""
+    sparse = node.get(SPARSE_ATTENTION)
+    if isinstance(sparse, dict) and sparse.get(INDEX_HEADS) == old_heads.get(KEY_VALUE_HEADS) is not None:
+        node[SPARSE_ATTENTION] = {**sparse, INDEX_HEADS: node[KEY_VALUE_HEADS]}
 
 
 def _follow_state_spaces(node: Config, old_hidden_size: int) -> None:

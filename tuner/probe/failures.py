@@ -1,5 +1,6 @@
 """What a failure of the worker means for the user: the worker's own words, and one way out."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,14 @@ HINTS = {
     ErrorKind.REMOTE_CODE: "Run again with --trust-remote-code if you trust the code in the model's folder.",
 }
 """Each kind of failure that the worker names -> what to do; empty: it depends on where the failure was raised."""
+
+
+DRAFT_NAME = re.compile(r"[Ee]agle(?!2)|DFlash|DSpark|Draft|Medusa|MTP|NextN|Speculat")
+"""Found in the names of vLLM's drafts of speculative decoding (vLLM 0.16.0 to 0.32.0, models/registry.py). Eagle2 and
+Eagle2_5_VL are models for images."""
+DRAFT_FIELDS = ("draft_vocab_size", "eagle_config", "dflash_config", "speculators_config", "target_hidden_size")
+"""Fields that only the config of a draft has (vLLM 0.16.0 to 0.32.0, transformers_utils/configs and
+config/speculative.py)."""
 
 
 class ModelFailure(Struct, frozen=True):
@@ -52,6 +61,34 @@ def failed(report: Mapping[str, Any]) -> TunerError:
     kind = ErrorKind(failure.kind)
     hint = HINTS[kind] or f"vLLM could not build or run the model on this machine, at {failure.where}."
     return TunerError(failure.message, hint=hint, kind=kind)
+
+
+def about_draft(failure: TunerError, config: Mapping[str, Any]) -> TunerError:
+    """The same failure, with a sentence about drafts if the config of an unknown architecture looks like one.
+
+    Args:
+        failure: of any kind.
+        config: the model's config.json.
+    """
+    sign = sign_of_draft(config)
+    if failure.kind is not ErrorKind.UNKNOWN_ARCHITECTURE or not sign:
+        return failure
+    return TunerError(
+        f"{failure} {sign}: it looks like a draft of speculative decoding, which runs only beside its target.",
+        hint="Probe the target in a vLLM release that has the draft, with `-- --speculative-config`.",
+        kind=failure.kind,
+    )
+
+
+def sign_of_draft(config: Mapping[str, Any]) -> str:
+    """What in the config says that the model is a draft. Empty if nothing does."""
+    names = config.get("architectures")
+    if isinstance(names, list) and names and DRAFT_NAME.search(str(names[0])):
+        return "By its name"
+    for field in DRAFT_FIELDS:
+        if config.get(field) is not None:
+            return f"By its field {field}"
+    return ""
 
 
 def no_vllm(facts: Mapping[str, Any]) -> TunerError:

@@ -21,6 +21,7 @@ from tuner.launch.plan import Options, Plan, minimal_arguments, plan_with
 from tuner.model.config_size import check_config_size
 from tuner.model.model import identify
 from tuner.model.shrink import declares_experts, shrink
+from tuner.probe.failures import about_draft
 from tuner.probe.pool import run_all, worker_variables
 from tuner.probe.runner import Job, JobOutcome
 from tuner.verdicts.answer import LookUp
@@ -214,7 +215,8 @@ def inconclusive(result: Probed) -> bool:
 
 def _remembered(name: str, subject: Subject, outcome: JobOutcome, proof: Proof, store: VerdictStore) -> Probed:
     if outcome.report is None:
-        return Probed(name, subject, None, None, outcome.failure, outcome.seconds)
+        failure = outcome.failure and about_draft(outcome.failure, subject.model.served_config)
+        return Probed(name, subject, None, None, failure, outcome.seconds)
     try:
         require_same_environment(subject.environment, outcome.report.get("environment"))
         entry, verdict = remember(store, subject, {**outcome.report, "proofs": [proof]})
