@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import fill
 
 from rules.errors import ErrorKind, TunerError
+from tuner.checks.admitted import Ask, unadmitted_pods
 from tuner.checks.examine import Examined, Knowledge, examine
 from tuner.checks.finding import LaunchFinding, of_file
 from tuner.checks.findings import file_findings, launch_findings, run_findings
@@ -16,7 +17,7 @@ from tuner.checks.rules.rule import CheckedFile, Problem, Severity
 from tuner.checks.sources import STDIN, launches_of, manifests_at, name_of, read_manifest, shown_path
 from tuner.checks.suppressions import Suppression, split, suppressions_in
 from tuner.errors import ExitCode
-from tuner.manifests.files import files_below
+from tuner.manifests.files import files_below, is_yaml
 from tuner.manifests.mentions.unread import reason_with_advice, unread_launches
 
 HINT_WIDTH = 78
@@ -98,13 +99,14 @@ class _Looked:
     suppressions: list[Suppression] = field(default_factory=list)
 
 
-def check(paths: Iterable[Path], knowledge: Knowledge, choice: Choice | None = None) -> Checked:
+def check(paths: Iterable[Path], knowledge: Knowledge, choice: Choice | None = None, ask: Ask | None = None) -> Checked:
     """Check every manifest at these paths.
 
     Args:
         paths: files, folders, and `-` for standard input.
         knowledge: what is known beside the manifests.
         choice: the rules that are wanted; None: all.
+        ask: asks a service about live pods that it never saw; None: manifests are checked, and such pods are not.
 
     Raises:
         TunerError: there is nothing at a path, or no rule of a chosen name.
@@ -115,7 +117,7 @@ def check(paths: Iterable[Path], knowledge: Knowledge, choice: Choice | None = N
     looked = _Looked()
     paths = list(paths)
     for file in manifests_at(paths):
-        _look(file, knowledge, looked)
+        _look(file, knowledge, looked, ask)
     by_launch = [list(launch_findings(examined)) for examined in looked.launches]
     findings = [finding for group in by_launch for finding in group]
     findings += run_findings(looked.launches)
@@ -149,7 +151,7 @@ def require_rules(ids: Iterable[str]) -> None:
             )
 
 
-def _look(file: Path, knowledge: Knowledge, looked: _Looked) -> None:
+def _look(file: Path, knowledge: Knowledge, looked: _Looked, ask: Ask | None) -> None:
     """Read one file, and find out what is known of its launches."""
     path, text = shown_path(file), ""
     try:
@@ -161,7 +163,8 @@ def _look(file: Path, knowledge: Knowledge, looked: _Looked) -> None:
         looked.files.append(CheckedFile(path, why, tuple(unread)))
         return
     unread = unread_launches(name_of(file), text, launches)
-    looked.files.append(CheckedFile(path, "", tuple(unread)))
+    unadmitted = tuple(unadmitted_pods(text, ask)) if ask and is_yaml(name_of(file)) else ()
+    looked.files.append(CheckedFile(path, "", tuple(unread), unadmitted))
     looked.suppressions += suppressions_in(path, text)
     looked.launches += [examine(path, launch, knowledge) for launch in launches]
 

@@ -16,6 +16,7 @@ from tuner.errors import ExitCode
 from tuner.text import visible
 
 if TYPE_CHECKING:
+    from tuner.checks.admitted import Ask
     from tuner.checks.apply import LeftAlone
     from tuner.checks.check import Checked
     from tuner.checks.examine import Knowledge
@@ -84,11 +85,15 @@ def check(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors and the last lines alone.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="First edit the files, as `tuner apply --write` does.")] = False,
     override: Override = False,
+    service: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Also name live pods that started without its answer."),
+    ] = None,
 ) -> None:
     """Compare the vLLM launches in manifests with their verdicts.
 
-    Uses no network and runs nothing. Ends with 5 if a manifest contradicts its verdict, 4 if an unsafe verdict cannot
-    be helped by any configuration of that vLLM, 1 if vLLM would refuse a launch.
+    Uses no network without --service, and runs nothing. Ends with 5 if a manifest contradicts its verdict, 4 if an
+    unsafe verdict cannot be helped by any configuration of that vLLM, 1 if vLLM would refuse a launch.
     """
     from tuner.checks.check import Choice
     from tuner.checks.check import check as check_manifests
@@ -102,11 +107,21 @@ def check(
         _require_editable(paths, fix=fix, override=override)
         knowledge = _knowledge(context.obj, environment, vllm_version, configs, store, accept_platform, cold_start)
         left_alone = _edit(paths, knowledge, write=True, override=override, tell=say) if fix else []
-        checked = check_manifests(paths, knowledge, Choice(_listed(select), _listed(ignore)))
+        checked = check_manifests(paths, knowledge, Choice(_listed(select), _listed(ignore)), _asking(service))
         _print(checked, chosen, quiet=quiet)
         for folder in checked.empty_folders:
             say(f"tuner: {visible(folder)} holds no file that is looked into.")
         raise SystemExit(checked.exit_code(fail_on_unknown=fail_on_unknown) or _exit_of_edits(left_alone))
+
+
+def _asking(service: str | None) -> "Ask | None":
+    """What asks a service about live pods; None where none is named."""
+    if service is None:
+        return None
+    from tuner.service.client import client_of
+    from tuner.service.missed import asking
+
+    return asking(client_of(service, os.environ))
 
 
 def _require_editable(paths: list[Path], *, fix: bool, override: bool) -> None:

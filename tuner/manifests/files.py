@@ -40,6 +40,11 @@ def is_recipe(name: str) -> bool:
     return PurePath(name).name.lower() in RECIPE_NAMES
 
 
+def is_yaml(name: str) -> bool:
+    """Whether a file of this name holds YAML, or JSON, which is read in the same way."""
+    return PurePath(name).suffix in {*YAML_SUFFIXES, ".json"}
+
+
 def is_read(name: str) -> bool:
     """Whether launches are read from a file of this name; others are only searched for places that start vLLM."""
     return not is_recipe(name) and PurePath(name).suffix not in SCANNED_SUFFIXES

@@ -12,8 +12,8 @@ from tuner.manifests.files import (
     MARKDOWN_SUFFIXES,
     RESTRUCTURED_SUFFIXES,
     UNIT_SUFFIXES,
-    YAML_SUFFIXES,
     is_dockerfile,
+    is_yaml,
 )
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.markdown import (
@@ -58,7 +58,7 @@ def launches_in(name: str, text: str) -> list[ManifestLaunch]:
         ValueError: the name says YAML, and the text is not YAML; the message says where.
     """
     suffix = PurePath(name).suffix
-    if suffix in YAML_SUFFIXES or suffix == ".json":
+    if is_yaml(name):
         launches = yaml_launches(text)
     elif suffix in MARKDOWN_SUFFIXES:
         launches = _in_blocks(text, chain(fences(text), indented_blocks(text)), shape="Markdown")

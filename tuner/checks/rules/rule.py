@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tuner.checks.admitted import UnadmittedPod
 from tuner.checks.examine import Examined
 from tuner.errors import ExitCode
 from tuner.manifests.launch import UnreadLaunch
@@ -40,11 +41,13 @@ class CheckedFile:
         path: as it was named, or as it was met in a folder.
         unreadable: why it cannot be read; a part of a sentence; empty if it was read.
         unread: places that start vLLM in a form that is not read.
+        unadmitted: live pods that started without an answer of the service; empty where none was asked.
     """
 
     path: str
     unreadable: str = ""
     unread: tuple[UnreadLaunch, ...] = ()
+    unadmitted: tuple[UnadmittedPod, ...] = ()
 
 
 @dataclass(frozen=True)

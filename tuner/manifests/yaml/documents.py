@@ -6,6 +6,9 @@ from tuner.manifests.excerpt import Excerpt
 from tuner.manifests.yaml.json_source import json_document
 from tuner.manifests.yaml.source import Node, yaml_documents
 
+MAX_YAML = 4 * 2**20
+"""Characters; more would take minutes."""
+
 
 def read_documents(text: str, excerpt: Excerpt | None = None) -> list[Node]:
     """Every document of a YAML text, in order.
@@ -24,4 +27,8 @@ def read_documents(text: str, excerpt: Excerpt | None = None) -> list[Node]:
 def _file_documents(text: str) -> list[Node]:
     """The documents of a whole file, which is parsed once for its launches and for what is not read of it."""
     document = json_document(text)
-    return yaml_documents(text, None) if document is None else [document]
+    if document is not None:
+        return [document]
+    if len(text) > MAX_YAML:
+        raise ValueError(f"it is not JSON, and longer than {MAX_YAML >> 20} MiB")
+    return yaml_documents(text, None)
