@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -234,24 +234,39 @@ Against = Annotated[
         metavar="NAME", help="The warm-up to compare with, by its digest or model. Default: the newest of MODEL."
     ),
 ]
+Between = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(metavar="A B", help="Two cache folders, cache_key_factors.json, records of warm-ups, or logs."),
+]
 
 
 @app.command()
 def explain(
-    model: ModelName,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")
+    ] = None,
     vllm_args: VllmArgs = None,
     python: Python = None,
     store: Store = None,
     accept_platform: AcceptPlatform = None,
     cache_root: CacheRoot = None,
     against: Against = None,
+    between: Between = None,
     as_json: Json = False,
 ) -> None:
     """Tell whether the launch of `tuner plan` would load what the compile cache holds, and what keeps it from that.
 
     The serving environment's own vLLM computes the keys; the model is built without weights, and nothing is compiled.
     It ends with 0 for a hit, with 6 for a miss, and with 3 where it is not known.
+
+    With --between, two caches or two logs are compared by what they say: 0 if nothing differs, 6 if something does.
     """
+    if between is not None:
+        if model is not None:
+            raise typer.BadParameter("it takes no MODEL", param_hint="--between")
+        _explain_between(*between, as_json=as_json)
+    if model is None:
+        raise typer.BadParameter("name a model, or give --between A B", param_hint="MODEL")
     from tuner.cli.inputs import Inputs, Launching, planned
     from tuner.compile_cache.explain import explain as explained
     from tuner.compile_cache.explain import explanation_document
@@ -271,3 +286,17 @@ def explain(
             result(explanation_text(explanation))
         exits = {Answer.HIT: ExitCode.FINE, Answer.MISS: ExitCode.CHANGED, Answer.UNKNOWN: ExitCode.UNKNOWN}
         raise SystemExit(exits[explanation.prediction.answer])
+
+
+def _explain_between(first: Path, second: Path, *, as_json: bool) -> NoReturn:
+    from tuner.compile_cache.between import between, between_document, between_text
+
+    with failures(as_json):
+        compared = between(first, second)
+        if as_json:
+            print_json(between_document(compared))
+        else:
+            result(between_text(compared))
+        if compared.counting:
+            raise SystemExit(ExitCode.CHANGED)
+        raise SystemExit(ExitCode.FINE if compared.known else ExitCode.UNKNOWN)

@@ -193,7 +193,7 @@ def explanation_document(explanation: Explanation, model: str) -> dict[str, Any]
         "reasons": list(prediction.reasons),
         "keys": list(map(_key_document, prediction.keys)),
         "against": None if record is None else {"digest": record.digest, "made_at": record.made_at},
-        "differences": list(map(_difference_document, explanation.differences)),
+        "differences": list(map(difference_document, explanation.differences)),
         "graphs": list(map(_folder_document, explanation.folders)),
         "autotune": None if explanation.tree is None else _tree_document(explanation.tree),
         "factors": dict(explanation.factors),
@@ -208,7 +208,8 @@ def _key_document(key: Key) -> dict[str, Any]:
     return vars(key) | {"missing": list(key.missing)}
 
 
-def _difference_document(difference: Difference) -> dict[str, Any]:
+def difference_document(difference: Difference) -> dict[str, Any]:
+    """One difference as JSON values."""
     return vars(difference) | {"effect": str(difference.effect)}
 
 
@@ -217,5 +218,5 @@ def _folder_document(folder: GraphFolder) -> dict[str, Any]:
         "fits": folder.fits,
         "sources": str(folder.sources),
         "missing": list(folder.missing),
-        "differences": list(map(_difference_document, folder.differences)),
+        "differences": list(map(difference_document, folder.differences)),
     }

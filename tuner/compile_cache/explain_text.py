@@ -69,7 +69,7 @@ def _compared(explanation: Explanation) -> list[str]:
     if record is None:
         return ["compared with: nothing, no warm-up of this model is on record here"]
     with_what = f"compared with: {record.digest[:12]} of {record.made_at}, {record.model}"
-    return [with_what, *_differences("differences", explanation.differences)]
+    return [with_what, *difference_lines("differences", explanation.differences)]
 
 
 def _folder(folder: GraphFolder, printed: Sequence[Difference]) -> list[str]:
@@ -81,10 +81,11 @@ def _folder(folder: GraphFolder, printed: Sequence[Difference]) -> list[str]:
     own = [difference for difference in folder.differences if difference not in printed]
     if not own:
         return [f"graphs: nearest is {folder.name}, which differs as the warm-up does"]
-    return _differences(f"graphs: nearest is {folder.name}", own)
+    return difference_lines(f"graphs: nearest is {folder.name}", own)
 
 
-def _differences(head: str, differences: Sequence[Difference]) -> list[str]:
+def difference_lines(head: str, differences: Sequence[Difference]) -> list[str]:
+    """Each difference with its fix, below a headline; `none` if there are none."""
     if not differences:
         return [f"{head}: none"]
     lines = [f"{head}:"]

@@ -213,12 +213,13 @@ def _variables(env: Document, ours: Document) -> list[Difference]:
     digest = env_hash(env)
     if digest == ours["hash"]:
         return []
-    values = {name: _concealed(name, value) for name, value in env.items()}
+    values = {name: concealed(name, value) for name, value in env.items()}
     differences = list(variables_differ(values, ours["values"], moved=True))
     return differences or [_hidden("env", "variable", digest, ours["hash"])]
 
 
-def _concealed(name: str, value: Any) -> Any:
+def concealed(name: str, value: Any) -> Any:
+    """The value of a variable; of one that may be secret the start of its digest."""
     if not isinstance(value, str) or not value or not SECRET.search(name):
         return value
     return "sha256:" + hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:12]

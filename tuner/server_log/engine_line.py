@@ -26,6 +26,8 @@ _MODES = {0: "NONE", 1: "STOCK_TORCH_COMPILE", 2: "DYNAMO_TRACE_ONCE", 3: "VLLM_
 """`CompilationMode` (vllm/config/compilation.py, 0.14.1 to 0.33.0)."""
 _GRAPHS = re.compile(r"<CUDAGraphMode\.(\w{1,99}): (?:\d|\(\d, \d\))>")
 """As printed by 0.19.1, 0.26.0 and 0.32.0; the class is the same in 0.14.1 to 0.33.0 (vllm/config/compilation.py)."""
+DEEPEST = 3
+"""Dictionaries within each other whose fields get names of their own."""
 _KERNELS = "KernelConfig("
 """0.20.0 to 0.33.0 print it behind all else (`VllmConfig.__str__`, vllm/config/vllm.py); earlier releases do not."""
 _SPECULATIVE = re.compile(r"SpeculativeConfig\(method=(.{1,200}?), model=(.{1,4096}), num_spec_tokens=(\d{1,9}|None)\)")
@@ -109,6 +111,31 @@ def engine_config(text: str) -> EngineConfig:
         passes=_passes(compilation),
         moe_backend=_moe_backend(fields.get("kernel_config")),
     )
+
+
+def printed_config(text: str) -> dict[str, str | None]:
+    """Every field that the engine's line prints, as printed; those of dictionaries by dotted names.
+
+    Args:
+        text: as for `engine_config`.
+
+    Returns:
+        Name -> value; None where a name is there twice. Empty if the line cannot be read.
+    """
+    head = _HEAD.match(text)
+    return _dotted(_fields(text[head.end() :]), DEEPEST) if head else {}
+
+
+def _dotted(fields: Mapping[str, str | None], depth: int) -> dict[str, str | None]:
+    """The fields; those of dictionaries in them by dotted names, `depth` dictionaries deep."""
+    named: dict[str, str | None] = {}
+    for name, value in fields.items():
+        inner = _dictionary(value) if depth else None
+        if inner:
+            named |= {f"{name}.{key}": each for key, each in _dotted(inner, depth - 1).items()}
+        else:
+            named[name] = value
+    return named
 
 
 def launch_flag(text: str) -> FlagValue:
