@@ -192,7 +192,8 @@ def test_the_exported_command_serves(authority: Path, store: Path, tmp_path: Pat
         for name in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert live.get(container[name]["httpGet"]["path"])[0] == 200
         with closing(live.connection()) as connection:
-            connection.request("POST", webhook["clientConfig"]["service"]["path"], body)
+            limit = f"timeout={webhook['timeoutSeconds']}s"  # as an API server asks
+            connection.request("POST", f"{webhook['clientConfig']['service']['path']}?{limit}", body)
             answer = connection.getresponse()
             assert (answer.status, json.loads(answer.read())["response"]["allowed"]) == (200, True)
 

@@ -345,6 +345,12 @@ def test_no_pod_makes_a_fault(service: Bench, place: tuple[Any, ...], value: Any
     assert response_to(service, review_of(pod))["allowed"] is True
 
 
+def test_the_address_may_say_how_long_is_waited(service: Bench) -> None:
+    """An API server puts its limit behind the path of every webhook (`timeout=2s`)."""
+    answer = service.client.post("/v1/admission?timeout=2s", json=review_of(PODS["plain"]))
+    assert (answer.status_code, "patch" in answer.json()["response"]) == (200, True)
+
+
 def test_a_review_that_is_too_long_is_refused(service: Bench) -> None:
     """An API server takes no object of that size."""
     assert service.client.post("/v1/admission", content=b" " * (MAX_REVIEW + 1)).status_code == 413

@@ -223,6 +223,7 @@ ENDPOINTS = (
         Access.OPEN,
         admit,
         "Review a pod that is created, for the API server of Kubernetes.",
+        {"timeout": "How long the API server waits, as it tells every webhook; nothing depends on it."},
         limit=MAX_REVIEW,
         seconds=REVIEW_S,
     ),
