@@ -107,7 +107,7 @@ def first_sentences(reasons: Iterable[Reason]) -> list[str]:
     """The first reasons of a verdict as sentences, and how many more there are."""
     texts = sentences(reasons)
     more = len(texts) - SHOWN
-    return texts if more <= 0 else [*texts[:SHOWN], f"{more} more reasons stand in the JSON document"]
+    return texts if more <= 0 else [*texts[:SHOWN], f"{more} more reasons are in the JSON document"]
 
 
 def parts(reasons: Iterable[Reason]) -> list[dict[str, Any]]:
@@ -163,8 +163,8 @@ OF_PROOF = {
     "no_sources": "the files whose code ran were not noted",
     "patched": "{function} of vLLM is replaced by code of {file}",
     "outer_passed_by": "the code around the compiled region calls its `forward` past the compiled code",
-    "assumption": "no rule covers what the proof did otherwise than the launch: {kind}",
-    "other_hash_seed": "with another hash seed the trace is another one",
+    "assumption": "the proof differs from the launch in a way that no rule covers: {kind}",
+    "other_hash_seed": "the trace changes with the hash seed",
     "reads_all_variables": "the model's code reads all environment variables at once{place}",
     "reads_file": "the model's code reads a file that the key does not cover{place}",
     # 1: compiled in one region, once for good
@@ -231,7 +231,7 @@ OF_VERDICT = {
     "scenario_failed": "scenario {scenario} failed: {detail}",
     "scenario_lost": "scenario {scenario} was planned and is missing from the report",
     "counted": "MoE calls were resolved by the counter during the probe, which hides the order that was meant",
-    "probe_assumption": "no rule covers what the probe did otherwise than the launch: {kind}",
+    "probe_assumption": "the probe differs from the launch in a way that no rule covers: {kind}",
     "no_proof": "no proof of the plain launch is stored; `tuner probe MODEL` makes it",
     "proof_outdated": "the proof of the plain launch does not apply here any more: {because}; `tuner probe MODEL` "
     "makes it anew",
@@ -252,14 +252,14 @@ OF_COMPILING = {
 OF_ENGINES = {
     "engine_failed": "{detail}",
     "engine_not_run": "the engine did not run",
-    "flag_switched_off": "vLLM switched the flag off in this engine, which so shows nothing of it",
+    "flag_switched_off": "vLLM switched the flag off in this engine, so it does not show what the flag does",
     "wrong_layer": "call {call} of a pass of request {request} meant {meant}, and {ran} ran ({passes} such passes, "
     "{replayed} of them replayed from CUDA graphs)",
     "replay_equal": "{passes} passes{of_processes}, {replayed} of them replayed from CUDA graphs",
     "records_lost": "{count} records of the trace were lost",
     "no_call_recorded": "no MoE call was recorded",
     "call_without_run": "a call without a run, or a run without a call, was recorded",
-    "calls_overlapped": "calls overlapped, so that which run answers which is not told",
+    "calls_overlapped": "calls overlapped, so it is not known which run belongs to which call",
     "none_replayed": "no pass was replayed from a CUDA graph, although the launch asks for them",
 }
 """What the engines of a launch showed."""
@@ -282,7 +282,7 @@ OF_ARMS = {
     "as_unknown_as": "it agrees with {arm}, and whether that is right is not known: {because}",
     "wrong_in_float32": "in float32, where rounding is small, compiled answers differ from eager ones: {because}",
     "not_in_float32": "compiling could not be judged in float32, where rounding is small: {because}",
-    "arms_contradict": "with the flag on the answers are others than with it off: {because}",
+    "arms_contradict": "the answers with the flag on differ from those with it off: {because}",
     "launch_wrong": "the launch as it stands answers wrongly: {because}",
     "launch_not_started": "the launch as it stands does not start: {because}",
     "arm_right": "{arm} answers rightly",
@@ -333,7 +333,7 @@ OF_DECISION = {
     "other_model": "{settings}: vLLM may serve another model than the one that was probed",
     "compiled_differs": "compiled, the model runs other MoE layers than eager",
     "replay_wrong": "the replay probe saw a wrong layer run",
-    "answers_differ": "with the flag on the answers are others than with it off",
+    "answers_differ": "the answers with the flag on differ from those with it off",
     "platform_of_a_plugin": "no trace proves a launch on this platform, because {why}; only a replay on such a device "
     "would show which experts run",
     "proof_is": "its proof is {word}",
@@ -341,7 +341,7 @@ OF_DECISION = {
     "no_proof_of_launch": "no proof is stored for {launch}",
     "proof_of_other_tool": "the proof was made by another release of this tool",
     "proof_file_gone": "since the proof {file} is gone{and_more}",
-    "proof_file_changed": "since the proof {file} is another one{and_more}",
+    "proof_file_changed": "since the proof {file} changed{and_more}",
     "proof_on_other_platform": "the proof was made on platform {stored}, and this is {platform}",
     "proof_with_other_variable": "the environment variable {variable} has another value than in the proof",
     # what the flag would save

@@ -239,7 +239,7 @@ def test_what_several_processes_share_is_told_once() -> None:
     many = [failure(line=number) for number in range(SHOWN + 2)]
     found = verdict(report(proofs=[ranks({"failures": many}, {"failures": many})]))
     assert len(found.reasons) == SHOWN + 2
-    assert first_sentences(found.reasons)[-1] == "2 more reasons stand in the JSON document"
+    assert first_sentences(found.reasons)[-1] == "2 more reasons are in the JSON document"
 
 
 @pytest.mark.parametrize(

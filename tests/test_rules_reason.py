@@ -54,7 +54,7 @@ SAID = {
         ("replay_equal", {"passes": 9, "replayed": 8, "processes": 2}, "9 passes of 2 processes, 8 of them replayed"),
         ("replay_equal_of_one", {"passes": 9}, "replay equal of one (passes: 9)"),
         ("proof_file_gone", {"file": "a.py", "more": 2}, "a.py is gone, and 2 more of its files differ"),
-        ("proof_file_changed", {"file": "a.py", "more": 0}, "since the proof a.py is another one"),
+        ("proof_file_changed", {"file": "a.py", "more": 0}, "since the proof a.py changed"),
         (
             "slower_start",
             {"command": "tuner probe m"},
