@@ -96,6 +96,8 @@ def judge_published_models() -> None:
     explain("The launches that follow. Qwen3 may use the fast start. ERNIE may not.")
     run(variables, "tuner", "serve", "--dry-run", SAFE, "--max-model-len", "32768")
     run(variables, "tuner", "serve", "--dry-run", UNSAFE)
+    explain("A page for a colleague: open .cache/demo/report.html in a browser.")
+    run(variables, "tuner", "report", UNSAFE, "--output", "report.html")
 
 
 def look_at_todays_vllm() -> None:
