@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast lint docs bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast lint docs bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-service evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -86,6 +86,9 @@ evidence-store: setup-tool ## kill, crowd, damage and upgrade stores by the thou
 
 evidence-fuzz: setup-tool ## give the tuner damaged input by the thousand; write fuzz.md (half an hour)
 	.venv/bin/python -m tools.evidence.make_fuzz
+
+evidence-service: setup-tool ## fault, flood and load real services, best on a quiet machine; write service.md (half an hour)
+	.venv/bin/python -m tools.evidence.make_service
 
 evidence-kills: setup setup-flag-live ## kill real warm-ups of caches at random moments; write kills.md
 	.venv/bin/python -m tools.evidence.make_kills
