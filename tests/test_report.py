@@ -92,13 +92,19 @@ def test_a_model_without_moe_layers_has_no_timeline() -> None:
     assert "no MoE layer" in missing_timeline(observed, judge(observed))
 
 
-def test_labels_leave_out_what_all_names_share() -> None:
-    """Layers are told apart by the parts that differ."""
-    assert short_labels(["model.layers.0.mlp", "model.layers.12.mlp"]) == {
-        "model.layers.0.mlp": "0",
-        "model.layers.12.mlp": "12",
-    }
-    assert short_labels(["model.experts"]) == {"model.experts": "experts"}
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["model.layers.0.mlp", "model.layers.12.mlp"], ["0", "12"]),
+        (["model.experts"], ["experts"]),
+        (["m.0.text_experts", "m.0.vision_experts", "m.1.text_experts"], ["0.tex", "0.vis", "1.tex"]),
+        (["m.layers.3.experts", "mtp.0.experts"], ["m.lay.3", "mtp.0"]),
+        (["m.aaaaaaaab", "m.aaaaaaaac"], ["#1", "#2"]),
+    ],
+)
+def test_labels_are_the_words_that_tell_layers_apart(names: list[str], labels: list[str]) -> None:
+    """No two layers have one label, and each label fits a cell."""
+    assert list(short_labels(names).values()) == labels
 
 
 # ---- what is said
@@ -157,6 +163,21 @@ def test_phases_of_a_start_follow_each_other_and_fill_the_whole() -> None:
         ("not timed", 39.0, 2.0),
     ]
     assert start.total == 41.0
+
+
+@pytest.mark.parametrize("number", [-5.0, 1.7e308])
+def test_a_number_that_is_no_duration_is_not_drawn(number: float, tmp_path: Path) -> None:
+    """A bundle may hold any number: it is left out, and that is said."""
+    data = unsafe_report()
+    for arm in data["ladders"][0]["arms"]:
+        arm["seconds"] = {"import": number, "weights": 5.0, "compile": number}
+    entry = entry_of(data)
+    start = content_of(entry, warm_record(cold_seconds=number)).starts[0]
+    assert [(bar.name, bar.seconds) for bar in start.bars] == [("build the model and load weights", 5.0)]
+    assert start.notes == ("2 numbers of it cannot be seconds of a start.",)
+    page = tmp_path / "x.html"
+    tuner("report", "example/model", "--store", store_with(tmp_path, entry), "--output", page, code=0)
+    assert not re.search(r"\b(nan|inf)\b|\d{30}", page.read_text(encoding="utf-8").replace("a" * 12, ""))
 
 
 def test_warm_ups_of_the_same_versions_alone_are_shown() -> None:
@@ -291,6 +312,8 @@ def test_a_terminal_shows_the_timeline_in_80_columns(tmp_path: Path) -> None:
     answer = tuner("report", "example/model", "--store", store, "--cache-root", tmp_path, code=0)
     rows = answer.out.splitlines()
     assert max(map(len, rows)) <= 80
+    named = "call 5 is the first wrong one: model.layers.4.mlp.experts is registered,"
+    assert named in rows
     index = rows.index("registered    0  1  2  3  4  5  6  7  8  9 10 11")
     assert rows[index + 1] == "executed      0  1  2  3  5  4  6  7  8  9 10 11"
     assert rows[index + 2].index("^") == rows[index + 1].index("5")
@@ -305,6 +328,15 @@ def test_names_in_a_terminal_move_no_cursor(tmp_path: Path) -> None:
         answer = tuner(*words, "--store", store, "--cache-root", tmp_path, code=0)
         assert not {"\x1b", "\u202e"} & set(answer.out)
         assert "onerror" in answer.out
+
+
+def test_long_names_are_folded(tmp_path: Path) -> None:
+    """Names that are longer than a line do not make lines longer."""
+    data = report([f"{'m' * 90}.{number}" for number in range(3)])
+    store = store_with(tmp_path, entry_of(data, name="n" * 100, architecture="A" * 100))
+    for words in (["report", "n" * 100], ["report", "--all"]):
+        answer = tuner(*words, "--store", store, "--cache-root", tmp_path, code=0)
+        assert max(map(len, answer.out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("by", ["name", "architecture", "key"])

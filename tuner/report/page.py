@@ -21,6 +21,8 @@ from tuner.report.starts import Waterfall
 from tuner.text import counted, visible
 
 _CODE = re.compile(r"`([^`]+)`")
+LARGE = 1e4
+"""Nats that are written with an exponent."""
 CALLS_A_ROW = 8
 """Calls in one picture of a timeline; pictures stand beside each other where there is room."""
 
@@ -109,7 +111,9 @@ def _prose(text: str) -> Markup:
 
 
 def _nats(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value < LARGE else f"{value:.2e}"
 
 
 def _seconds(value: float) -> str:

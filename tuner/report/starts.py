@@ -7,6 +7,7 @@ from cache.compiled.warm_record import WarmRecord
 from rules.arms import LAUNCH
 from rules.report import ArmRun, Ladder, Report
 from tuner.compile_cache.difference import Difference, Effect, known_differences
+from tuner.text import counted
 from tuner.verdicts.evidence import launch_text
 
 PHASES = {
@@ -25,6 +26,8 @@ NO_PHASE = frozenset({"ready", "step", "step_of_11"})
 """Times of an engine that are not phases of its start."""
 HITS = {True: "everything came from the cache", False: "something was compiled again", None: "its log does not say"}
 """What a second start did with the cache -> in words."""
+LONGEST_S = 1e7
+"""Seconds; no start takes a third of a year."""
 MOST_FACTORS = 12
 """Factors of a difference that are shown."""
 
@@ -107,21 +110,24 @@ def engine_starts(report: Report) -> tuple[Waterfall, ...]:
 
 
 def _engine_start(ladder: Ladder, arm: ArmRun) -> Waterfall:
-    phases = _in_order(arm.seconds)
+    times = {name: value for name, value in arm.seconds.items() if is_duration(value)}
     bars: list[Bar] = []
     begin = 0.0
-    for name in phases:
-        seconds = arm.seconds[name]
-        bars.append(Bar(PHASES.get(name, name), begin, seconds))
-        begin += seconds
-    whole = arm.seconds.get("ready", 0.0) + arm.seconds.get("import", 0.0)
-    if whole > begin and phases:
-        bars.append(Bar("not timed", begin, whole - begin))
-    total = max(begin, whole)
-    if not phases:
-        bars.append(Bar("start", 0.0, total))
+    for name in _in_order(times):
+        bars.append(Bar(PHASES.get(name, name), begin, times[name]))
+        begin += times[name]
+    whole = times.get("ready", 0.0) + times.get("import", 0.0)
+    if whole > begin:
+        bars.append(Bar("not timed" if bars else "start", begin, whole - begin))
     title = f"{arm.name}, {launch_text(ladder)}, {ladder.gpu or ladder.platform}, cold"
-    return Waterfall(title, tuple(bars), total)
+    left_out = len(arm.seconds) - len(times)
+    notes = (f"{counted(left_out, 'number')} of it cannot be seconds of a start.",) if left_out else ()
+    return Waterfall(title, tuple(bars), max(begin, whole), notes)
+
+
+def is_duration(seconds: float | None) -> bool:
+    """Whether a number can be the seconds of a start; records and bundles are written by others."""
+    return seconds is not None and 0 <= seconds <= LONGEST_S
 
 
 def _in_order(seconds: Mapping[str, float]) -> list[str]:
@@ -149,7 +155,7 @@ def _fits(record: WarmRecord, key: Mapping[str, object]) -> bool:
 def _warm_view(record: WarmRecord, earlier: Sequence[WarmRecord]) -> WarmView:
     starts = [("first start, empty cache", record.cold_seconds, "")]
     starts.append(("second start", record.warm_seconds, HITS[record.hit]))
-    bars = tuple(Bar(name, 0.0, seconds, note) for name, seconds, note in starts if seconds is not None)
+    bars = tuple(Bar(name, 0.0, seconds, note) for name, seconds, note in starts if seconds and is_duration(seconds))
     title = f"{record.model}, {record.made_at}"
     note = (f"vLLM's log of the second start: {record.proof}.",) if record.proof else ()
     waterfall = Waterfall(title, bars, max((bar.seconds for bar in bars), default=0.0), note)

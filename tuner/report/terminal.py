@@ -25,10 +25,8 @@ STATES = {CallState.RIGHT: "good", CallState.WRONG: "bad", CallState.ABSENT: "so
 
 def verdict_lines(report: VerdictReport) -> Iterator[Line]:
     """The decision, the timelines, the conditions, and what is not shown."""
-    yield (
-        (f"{visible(report.model)} ({visible(report.architecture)})", "strong"),
-        (f"  key {report.key[:12]}", "soft"),
-    )
+    yield from _prose(f"{report.model} ({report.architecture})", "strong")
+    yield ((f"key {report.key[:12]}, probed {visible(report.probed_at)}", "soft"),)
     yield from _prose(report.decision.sentence, report.decision.tone)
     for text in report.decision.holds:
         yield from _prose(text)
@@ -61,8 +59,15 @@ def _conditions(report: VerdictReport) -> Iterator[Line]:
 
 def timeline_lines(line: Timeline) -> Iterator[Line]:
     """The calls of a pass, as many in a row as fit; the first wrong one is marked."""
-    wrong = "every call is right" if line.first_wrong is None else f"call {line.first_wrong} is the first wrong one"
-    yield ((visible(line.title), "strong"), (f": {wrong}", ""))
+    yield from _prose(line.title, "strong")
+    wrong = line.wrong_call
+    if wrong is None:
+        yield (("every call is right", "good"),)
+    else:
+        expected, actual = wrong.expected or "no layer", wrong.actual
+        yield from _prose(
+            f"call {wrong.number} is the first wrong one: {expected} is {line.upper}, {actual} {line.lower}", "bad"
+        )
     if line.skipped:
         yield ((f"  {counted(line.skipped, 'call')} before these, all right", "soft"),)
     labels = [visible(label) for call in line.calls for label in (call.expected_label, call.actual_label)]
@@ -98,11 +103,11 @@ def _mark(call: Call, line: Timeline) -> str:
 def overview_lines(table: Overview) -> Iterator[Line]:
     """One line for each architecture and release."""
     for name, cells in table.rows:
-        yield ((visible(name), "strong"),)
+        yield from _prose(name, "strong")
         for release, cell in zip(table.releases, cells, strict=True):
             if cell is not None:
                 where = visible(f"{release.vllm} {release.platform}")
-                yield ((f"  {where:<20}", ""), (f"{cell.word:<13}", cell.tone), (_about(cell), "soft"))
+                yield ((f"  {where[:20]:<20}", ""), (f"{cell.word:<13}", cell.tone), (_about(cell), "soft"))
 
 
 def _about(cell: Cell) -> str:

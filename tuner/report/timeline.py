@@ -1,9 +1,10 @@
 """The MoE calls of a pass beside those that were expected, call by call. Pure."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import zip_longest
+from itertools import compress, zip_longest
 
 from rules.judge import is_prefix
 from rules.report import Replay, Report, Scenario
@@ -14,8 +15,9 @@ MOST_CALLS = 256
 """Calls of a pass that are shown."""
 BEFORE = 16
 """Calls in front of the first wrong one that are shown at least, where not all fit."""
-LONGEST_LABEL = 9
+LONGEST_LABEL = 7
 """Characters of a layer's label."""
+_WORDS = re.compile(r"[^._]+")
 COUNTED = "counted"
 """The way of observing that hides the order which the model meant."""
 
@@ -73,6 +75,11 @@ class Timeline:
     first_wrong: int | None
     skipped: int
     more: int
+
+    @property
+    def wrong_call(self) -> Call | None:
+        """The first wrong call; None if all are right."""
+        return next((call for call in self.calls if call.number == self.first_wrong), None)
 
 
 def timelines(report: Report, verdict: Verdict) -> tuple[Timeline, ...]:
@@ -157,24 +164,41 @@ def _state(expected: str, actual: str) -> CallState:
 
 
 def short_labels(names: Iterable[str]) -> dict[str, str]:
-    """Each name in short: without the parts that all of them begin or end with."""
-    split = {name: name.split(".") for name in names if name}
-    front = _shared(list(split.values()))
-    end = _shared([parts[front:][::-1] for parts in split.values()])
-    return {name: _label(parts, front, end) for name, parts in split.items()}
+    """Each name in short: the words in which the names differ, those of letters cut as far as cells need it.
+
+    Where no cut tells all names apart, they are numbered in the order given.
+    """
+    words = {name: _WORDS.findall(name) or [name] for name in names if name}
+    telling = _telling(words)
+    for letters in (LONGEST_LABEL, 3, 2, 1):
+        labels = {name: ".".join(_cut(word, letters) for word in kept) for name, kept in telling.items()}
+        fits = max(map(len, labels.values()), default=0) <= LONGEST_LABEL
+        if fits and len(set(labels.values())) == len(labels):
+            return labels
+    return {name: f"#{number}" for number, name in enumerate(telling, 1)}
+
+
+def _telling(words: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Of each name the words in which it differs from others; the last word of a name that stands alone."""
+    if len(words) == 1:
+        return {name: own[-1:] for name, own in words.items()}
+    if len(set(map(len, words.values()))) == 1:
+        columns = [len(set(column)) > 1 for column in zip(*words.values(), strict=True)]
+        return {name: list(compress(own, columns)) for name, own in words.items()}
+    front = _shared(list(words.values()))
+    end = _shared([own[front:][::-1] for own in words.values()])
+    return {name: own[front : len(own) - end] or own[-1:] for name, own in words.items()}
 
 
 def _shared(lists: Sequence[Sequence[str]]) -> int:
-    """How many leading parts all lists share."""
+    """How many leading words all lists share."""
     count = 0
-    for parts in zip(*lists, strict=False):
-        if len(set(parts)) > 1:
+    for column in zip(*lists, strict=False):
+        if len(set(column)) > 1:
             break
         count += 1
     return count
 
 
-def _label(parts: Sequence[str], front: int, end: int) -> str:
-    kept = parts[front : len(parts) - end] or parts[-1:]
-    label = ".".join(kept)
-    return label if len(label) <= LONGEST_LABEL else f"…{label[1 - LONGEST_LABEL :]}"
+def _cut(word: str, letters: int) -> str:
+    return word if word.isdigit() else word[:letters]
