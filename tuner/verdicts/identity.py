@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,12 @@ def rules_digest() -> str:
     return files_digest(str(folder / name) for name in JUDGING)
 
 
+@cache
 def launch_worker_digest() -> str:
-    """Digest over all files of the worker that traces launches: what another one saw proves nothing here."""
+    """Digest over all files of the worker that traces launches: what another one saw proves nothing here.
+
+    They are read once in a process, which runs the code of one release until it ends.
+    """
     total = hashlib.sha256()
     for package in (LAUNCH_WORKER, SHARED_WORKER):
         for path in python_files(package):
