@@ -16,7 +16,7 @@ from tuner.verdicts.lookup import current_report, readable_verdict
 
 SHORTEST_KEY, KEY_LENGTH = 4, 64
 """Hexadecimal characters of a verdict's key."""
-MOST_ENTRIES = 250
+MOST_ENTRIES = 100
 """Verdicts of one page."""
 HEADERS = {
     "Content-Security-Policy": f"{policy()}; frame-ancestors 'none'",
@@ -82,6 +82,7 @@ PAGES = (
         show_table,
         "Show all stored verdicts as a page.",
         {"after": "As the link to the next page has it."},
+        seconds=30.0,
     ),
     Endpoint("GET", "/v1/verdicts/{key}.html", Access.READ, show_page, "Show a stored verdict as a page."),
 )
