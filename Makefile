@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast lint docs bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-service evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast test-ray lint docs bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-service evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-fleet evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -44,6 +44,11 @@ test: setup setup-flag-live setup-older setup-parsers lint ## set up both servin
 
 test-fast: setup-tool lint ## the checks and tests that need no serving environment
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not vllm"
+
+test-ray: setup-tool ## the tests of `tuner sweep --ray` in .envs/ray, on a cluster of this machine (0.6 GB)
+	.venv/bin/uv venv --quiet --allow-existing --python $(PYTHON) .envs/ray
+	.venv/bin/uv pip install --quiet --require-hashes --python .envs/ray/bin/python -r environments/ray.txt
+	.envs/ray/bin/python -m pytest -p no:cacheprovider tests/test_fleet_ray.py
 
 lint: setup-tool ## ruff, mypy and import-linter
 	.venv/bin/ruff check
@@ -93,6 +98,12 @@ evidence-service: setup-tool ## fault, flood and load real services, best on a q
 evidence-kills: setup setup-flag-live ## kill real warm-ups of caches at random moments; write kills.md
 	.venv/bin/python -m tools.evidence.make_kills
 
+evidence-fleet: setup-tool setup-flag-live ## kill workers of a service's queue, probe with a real vLLM; write fleet.md
+	mkdir -p .cache
+	.venv/bin/python -m tools.evidence.make_fleet run .cache/fleet.json
+	.venv/bin/python -m tools.evidence.make_fleet real .cache/fleet-real.json
+	.venv/bin/python -m tools.evidence.make_fleet page .cache/fleet.json .cache/fleet-real.json
+
 evidence-containment: setup-tool ## kill probes at random moments; write containment.md's counts to the terminal
 	.venv/bin/python -m tools.evidence.make_containment 450
 
@@ -134,6 +145,7 @@ evidence-arguments: setup setup-flag-live setup-parsers ## compare argument list
 # first to take the newest releases.
 lock: setup-tool ## write environments/*.txt anew from environments/*.in and pyproject.toml
 	$(LOCK) pyproject.toml environments/tool.in --group dev -o environments/tool.txt
+	$(LOCK) pyproject.toml --extra ray --extra service --group dev --constraints environments/tool.txt -o environments/ray.txt
 	$(LOCK) environments/current.in --overrides environments/current.overrides.in -o environments/current.txt
 	$(LOCK) environments/flag-live.in --overrides environments/flag-live.overrides.in -o environments/flag-live.txt
 	$(LOCK) --no-deps environments/flag-live-0.18.1.in -o environments/flag-live-0.18.1.txt

@@ -1,5 +1,6 @@
 """`tuner sweep`: every model in every release and setting is queued once, and followed until it is done."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from service_bench import WRITER, Bench, Setting, bearing, bench, tokens_in
 
 from tuner.fleet import sweep as sweeping
 from tuner.fleet.queue_client import Row
-from tuner.fleet.sweep import progress_of
+from tuner.fleet.sweep import Sweep, launches_of, progress_of
 from tuner.service import client
 from tuner.service.client import Answer as Served
 
@@ -90,6 +91,12 @@ def test_the_same_model_twice_is_one_launch(place: Place) -> None:
     assert place.sweep("--release", "0.19.1", "--no-wait").out == "0 of 2 answered, 2 waiting\n"
 
 
+def test_a_setting_that_names_another_model_changes_none(place: Place) -> None:
+    """A launch is of the model whose config it has, on a Ray cluster, too."""
+    sweep = Sweep(place.configs, ("0.19.1",), "cpu", (("--model", "another/model", "--port", "80", "-tp", "2"),))
+    assert [launch.arguments for launch in launches_of(sweep)] == [["-tp", "2"]] * 2
+
+
 def test_what_has_a_verdict_is_not_probed_again(place: Place) -> None:
     """So a sweep that was stopped goes on where it was."""
     place.serving.store_of(place.store, MIXTRAL, LLAMA)
@@ -150,6 +157,10 @@ def test_progress_counts_each_launch_once() -> None:
         ("--release", "0.19.1", "--setting", "'unclosed"),
         ("--release", "0.19.1", "--service", ""),
         ("--release", "latest"),
+        ("--release", "0.19.1", "--ray", "auto", "--node-python", "0.19.1"),
+        ("--release", "0.19.1", "--ray", "auto", "--node-python", "0.19.1=bin/python"),
+        ("--release", "0.19.1", "--ray", "auto", "--no-wait"),
+        ("--release", "0.19.1", "--gpus", "2"),
         ("--release", "0.19.1", "--configs", "/nowhere"),
         (),
     ],
@@ -158,6 +169,13 @@ def test_a_faulty_sweep_ends_with_2(options: tuple[str, ...], place: Place) -> N
     """And queues nothing."""
     place.sweep(*options, code=2)
     assert place.rows() == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is here")
+def test_without_ray_the_extra_is_named(place: Place) -> None:
+    """With the command that installs it."""
+    answer = place.sweep("--release", "0.19.1", "--ray", "auto", "--node-python", "0.19.1=/opt/python", code=1)
+    assert "pip install 'vllm-moe-tuner[ray]'" in answer.err
 
 
 def test_a_config_that_cannot_be_read_ends_the_sweep(place: Place) -> None:

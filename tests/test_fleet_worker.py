@@ -4,6 +4,7 @@ The service answers in this process and the probes are stand-ins; `tools/evidenc
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from tuner.service.queued import Launch
 
 ARGS = ["--max-model-len", "4096"]
 URL = "http://127.0.0.1:8707"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "fleet.md"
 
 
 class Direct:
@@ -254,6 +256,40 @@ def test_a_verdict_that_the_service_refuses_ends_the_worker(fleet: Fleet, monkey
 def test_a_faulty_use_ends_with_2(options: tuple[str, ...]) -> None:
     """Options that exclude each other; no service."""
     tuner("worker", *options, "--service", URL if options else "", code=2)
+
+
+# ---- schedulers
+
+SBATCH = """#!/bin/sh
+for wrap; do :; done
+for task in 0 1; do SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task sh -c "$wrap"; done
+"""
+RECORD = """#!/bin/sh
+echo "$*" >> {calls}
+"""
+"""Each call of the worker as a line."""
+
+
+def test_the_lines_for_schedulers_start_workers(fleet: Fleet, tmp_path: Path) -> None:
+    """Those of the page, with a plain loop in the place of Slurm: what they start works the queue off."""
+    calls = tmp_path / "calls"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("sbatch", SBATCH), ("tuner", RECORD.format(calls=calls))):
+        (programs / name).write_text(text, encoding="utf-8")
+        (programs / name).chmod(0o755)
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for block in [block for block in blocks if "sbatch" in block or "wait" in block.split()]:
+        variables = {"PATH": f"{programs}:/usr/bin:/bin"}
+        subprocess.run(["/bin/sh", "-c", block], env=variables, check=True, timeout=60)
+    lines = sorted(calls.read_text(encoding="utf-8").splitlines())
+    named = [f"worker --until-empty --name slurm-7-{task}" for task in (0, 1)]
+    assert lines == ["worker --until-empty"] * 4 + named
+    fleet.put(launch(), launch(LLAMA))
+    for line in named:
+        variables = {"TUNER_SERVICE": URL, "TUNER_PYTHON": str(fleet.serving.python)}
+        tuner(*line.split(), env=variables, code=0)
+    assert (fleet.words(), fleet.rows()) == (["no_moe", "uniform"], [])
 
 
 # ---- leases

@@ -40,6 +40,7 @@ HOMES = {
     "markupsafe": "tuner/report/page.py",
     "minisign": "tuner/exchange/signing.py",
     "packaging": "rules/releases.py",
+    "ray": "tuner/fleet/ray_sweep.py",
     "rich": "tuner/cli/*.py",
     "ruamel": "tuner/manifests/yaml/source.py",
     "prometheus_client": "tuner/service/metrics.py",
@@ -212,7 +213,7 @@ def test_dependencies_are_those_with_a_home() -> None:
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    entries = [*project["dependencies"], *extras["sign"], *extras["service"]]
+    entries = [*project["dependencies"], *extras["sign"], *extras["service"], *extras["ray"]]
     asked = {re.split(r"[^\w-]", entry)[0]: entry for entry in entries}
     assert set(asked) == {DISTRIBUTIONS.get(name, name) for name, home in HOMES.items() if home != WORKER}
     assert asked["typer"].endswith(",<0.29")

@@ -122,7 +122,9 @@ def test_a_launch_is_probed_once_and_its_verdict_ends_its_row(queue: Queue, serv
 
 def test_the_same_launch_is_one_row(queue: Queue) -> None:
     """However it is spelt and whatever the model is called; another launch, release or question is another row."""
-    spelt = launch(MIXTRAL, "--port", "80", *ARGS, "--api-key", "sk-" + "s" * 40, model="a/copy")
+    spelt = launch(
+        MIXTRAL, "--port", "80", "--model", "another/model", *ARGS, "--api-key", "sk-" + "s" * 40, model="a/copy"
+    )
     states = queue.put(launch(MIXTRAL, *ARGS), spelt)
     assert (states, [row["arguments"] for row in queue.rows()]) == (["waiting", "waiting"], [ARGS])
     queue.put(launch(), launch(vllm="0.18.1"), launch(platform="cuda"), launch(question="arms"), launch(torch="2.10.0"))
@@ -300,6 +302,7 @@ def test_only_those_who_may_write_use_the_queue(path: str, queue: Queue) -> None
     [
         {"arguments": ["--trust-remote-code"]},
         {"arguments": ["--some-option", "Bearer hf_" + "s" * 30]},
+        {"arguments": ["--hf-config-path", "elsewhere"]},
         {"arguments": ["--config", "/etc/passwd"]},
         {"config": {}},
         {"vllm": ""},

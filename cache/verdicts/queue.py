@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS probes (
 """
 _IS_MADE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'probes'"
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM probes"  # noqa: S608  our own constants
+_BARE = _ALL.replace("launch", "'' AS launch", 1)
+"""A launch holds the config of a model, which may take 200 kB."""
 _FITS = "vllm = ? AND platform = ? AND (torch IS NULL OR torch = ?) AND (plugins IS NULL OR plugins = ?)"
 _FREE = (
     f"{_ALL} WHERE lease = '' AND failures < ? AND {_FITS} "  # noqa: S608  our own constants
@@ -137,14 +139,14 @@ class ProbeQueue:
         self._path = path
 
     def rows(self) -> list[QueuedProbe]:
-        """All of it, the oldest first.
+        """All of it, the oldest first, without the texts of the launches, which `row` gives.
 
         Raises:
             StoreError: the store cannot be used.
         """
         if not read(self._path, _IS_MADE).rows:
             return []
-        found = read(self._path, f"{_ALL} ORDER BY queued_at, id")
+        found = read(self._path, f"{_BARE} ORDER BY queued_at, id")
         return [_row(tuple(map(_text, values))) for values in found.rows]
 
     def row(self, name: str) -> QueuedProbe | None:

@@ -2,21 +2,25 @@
 
 import os
 import shlex
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 
 import typer
 
 from rules.errors import ErrorKind, TunerError
-from tuner.cli.options import Json, Python
-from tuner.cli.output import failures, print_json, result, say, stop_on_signals
+from tuner.cli.options import Json, Python, Store
+from tuner.cli.output import failures, print_json, result, say, stop_on_signals, written_to
 from tuner.errors import ExitCode
+from tuner.text import brief, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tuner.fleet.queue_client import RemoteQueue
     from tuner.fleet.worker import Counts
+    from tuner.service.queued import Launch
 
 Service = Annotated[
     str, typer.Option(metavar="URL", envvar="TUNER_SERVICE", help="The `tuner service` with the queue.")
@@ -167,13 +171,24 @@ def sweep(
     ] = None,
     arms: Annotated[bool, typer.Option("--arms", help="Also ask which arms answer rightly, as `tuner tune`.")] = False,
     service: Service = "",
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run it on this Ray cluster instead, such as 'auto'.")
+    ] = None,
+    node_python: Annotated[
+        list[str] | None, typer.Option(metavar="RELEASE=PATH", help="With --ray: a release's Python on every node.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="With --ray: GPUs of each probe. Default: 1.")
+    ] = None,
+    store: Store = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try those again that rest after failures.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="End once all are queued.")] = False,
     as_json: Json = False,
 ) -> None:
     """Put the launches of many models, releases and settings into the queue of a service.
 
-    What has a verdict already is not probed again, so the same command goes on where it was stopped.
+    With --ray they run as tasks of a Ray cluster, and their verdicts go into the store here. What has a verdict already
+    is not probed again, so the same command goes on where it was stopped.
 
     Exit codes: 0 all are answered, or queued with --no-wait; 3 some rest after failures.
     """
@@ -182,8 +197,13 @@ def sweep(
 
     with failures(as_json):
         stop_on_signals()
-        queue = _queue(service)
+        _require_one_place(ray, [node_python, gpus], [retry, no_wait])
         launches = launches_of(Sweep(configs, tuple(release), platform, _settings(setting or [""]), arms))
+        if ray is not None:
+            _sweep_on_ray(
+                launches, ray, _pythons(node_python or []), 1.0 if gpus is None else gpus, store, as_json=as_json
+            )
+        queue = _queue(service)
         rows = queue.put(launches, retry=retry)
         with working() as under_way:
             progress = progress_of(rows) if no_wait else followed(queue, rows, under_way)
@@ -197,6 +217,51 @@ def sweep(
             raise SystemExit(ExitCode.UNKNOWN)
 
 
+def _require_one_place(ray: str | None, of_ray: list[object], of_queue: list[bool]) -> None:
+    """Refuse options that the place of the sweep has no use for: a Ray cluster, or the queue of a service."""
+    if ray is None and any(option is not None for option in of_ray):
+        raise TunerError("--node-python and --gpus are for --ray.", hint="Add --ray ADDRESS.", kind=ErrorKind.USAGE)
+    if ray is not None and any(of_queue):
+        hint = "A sweep on Ray waits, and tries again what failed."
+        raise TunerError("--retry and --no-wait are for --service.", hint=hint, kind=ErrorKind.USAGE)
+
+
+def _sweep_on_ray(
+    launches: "Sequence[Launch]",
+    address: str,
+    pythons: dict[str, str],
+    gpus: float,
+    store: str | None,
+    *,
+    as_json: bool,
+) -> NoReturn:
+    """Run the launches as tasks of a Ray cluster, and end."""
+    from tuner.cli.progress import working
+    from tuner.environment.document import SCHEMA_VERSION
+    from tuner.fleet.probing import Bounds
+    from tuner.verdicts.lookup import opened_store
+
+    try:
+        from tuner.fleet.ray_sweep import OnRay, swept
+    except ModuleNotFoundError as error:
+        raise TunerError(
+            f"A sweep on Ray needs the package {error.name}, which is not installed here.",
+            hint="Install it with the tuner: `pip install 'vllm-moe-tuner[ray]'`.",
+            kind=ErrorKind.SERVICE,
+        ) from None
+    verdicts = written_to(opened_store(store, os.environ))
+    with redirect_stdout(sys.stderr), working() as under_way:  # Ray prints what it retries
+        outcome = swept(launches, verdicts, OnRay(address, pythons, gpus, Bounds(), under_way))
+    failed = [{"model": failure.launch.summary, "reason": failure.reason} for failure in outcome.failed]
+    if as_json:
+        print_json({"schema_version": SCHEMA_VERSION, "states": {"answered": outcome.answered}, "failed": failed})
+    else:
+        result(f"{outcome.answered} of {len(launches)} answered, {len(failed)} failed")
+        for failure in failed:
+            result(f"  {visible(failure['model'])}: {failure['reason']}")
+    raise SystemExit(ExitCode.UNKNOWN if failed else ExitCode.FINE)
+
+
 def _settings(texts: list[str]) -> tuple[tuple[str, ...], ...]:
     """Each setting as arguments, split as a shell does."""
     try:
@@ -205,3 +270,19 @@ def _settings(texts: list[str]) -> tuple[tuple[str, ...], ...]:
         raise TunerError(
             f"A --setting cannot be split into arguments: {error}.", hint="Quote it for a shell.", kind=ErrorKind.USAGE
         ) from None
+
+
+def _pythons(texts: list[str]) -> dict[str, str]:
+    """Release -> path, of texts RELEASE=PATH.
+
+    Raises:
+        TunerError: a text is none.
+    """
+    pythons = {}
+    for text in texts:
+        release, _, path = text.partition("=")
+        if not release or not Path(path).is_absolute():
+            problem = f"{brief(text)} is no RELEASE=PATH with an absolute path."
+            raise TunerError(problem, hint="As in 0.19.1=/opt/vllm-0.19.1/bin/python.", kind=ErrorKind.USAGE)
+        pythons[release] = path
+    return pythons

@@ -59,7 +59,7 @@ def launches_of(sweep: Sweep) -> list[Launch]:
     for release in sweep.releases:
         for model in models:
             for launch in _of_model(sweep, release, model):
-                launches.setdefault(new_probe(launch).id, launch)
+                launches.setdefault(new_probe(launch).id, launch.plain_words)
     return list(launches.values())
 
 

@@ -49,7 +49,8 @@ MAX_SMALL = 2**20
 """Bytes of a request of a worker; an environment takes a few thousand."""
 MAX_RESULT = 16 * 2**20
 """Bytes of the line of a bundle."""
-ROWS, MOST_ROWS = 100, 500
+ROWS = 100
+"""Rows of one answer."""
 MAX_REASON = 500
 """Characters of the reason of a failure."""
 STATES = ("waiting", "running", "resting")
@@ -139,12 +140,14 @@ def list_probes(state: State, asked: Asked) -> Reply:
     if word is not None and word not in STATES:
         raise ServiceError(NOT_TAKEN, f"The parameter `state` is none of: {', '.join(STATES)}.")
     now = time.time()
-    every = queue_of(state).rows()
+    queue = queue_of(state)
+    every = queue.rows()
     rows = sorted((row for row in every if word in {None, row.state(now)} and row.id > after), key=_id_of)
     page = rows[:ROWS]
+    whole = [row for row in (queue.row(bare.id) for bare in page) if row is not None]
     document = {
         "schema_version": SCHEMA_VERSION,
-        "probes": [row_part(row, now) for row in page],
+        "probes": [row_part(row, now) for row in whole],
         "states": Counter(row.state(now) for row in every),
         "next": page[-1].id if len(rows) > ROWS else None,
     }
@@ -279,14 +282,15 @@ def remove_answered(state: State) -> None:
     if state.follows:
         return
     queue = ProbeQueue(state.store.path)
-    answered = [row.id for row in queue.rows() if _is_row_answered(state.store, row)]
+    names = [row.id for row in queue.rows()]
+    answered = [name for name in names if _is_row_answered(state.store, queue.row(name))]
     if answered:
         queue.remove(answered)
 
 
-def _is_row_answered(store: VerdictStore, row: QueuedProbe) -> bool:
+def _is_row_answered(store: VerdictStore, row: QueuedProbe | None) -> bool:
     try:
-        return is_answered(store, launch_of(row))
+        return row is not None and is_answered(store, launch_of(row))
     except TunerError as error:
         if error.kind is ErrorKind.STORE:
             raise

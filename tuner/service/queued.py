@@ -82,7 +82,8 @@ class Launch(Struct, frozen=True, forbid_unknown_fields=True):
         """The arguments, read, the model among them.
 
         Raises:
-            TunerError: they name a --config file, or the model's own code may run.
+            TunerError: they name a --config file or another place of the model's config, or the model's own code may
+                run.
         """
         arguments = parse([self.model, *self.arguments], refuse_file, vllm=self.vllm)
         if arguments.serving.trust_remote_code:
@@ -91,7 +92,28 @@ class Launch(Struct, frozen=True, forbid_unknown_fields=True):
                 hint="Run `tuner probe --trust-remote-code` where you trust that code, and send its bundle.",
                 kind=ErrorKind.REMOTE_CODE,
             )
+        if arguments.serving.hf_config_path:
+            raise TunerError(
+                "A probe of the queue has its model's config with it (--hf-config-path).",
+                hint="Leave the option out, and give the content of that config.json as `config`.",
+                kind=ErrorKind.ARGUMENTS,
+            )
         return arguments
+
+    @property
+    def plain_words(self) -> "Launch":
+        """The same launch, of whose arguments those are left that can reach the model.
+
+        Raises:
+            TunerError: as `read`, or an argument looks like a secret.
+        """
+        arguments = self.read
+        model_impl = arguments.serving.model_impl
+        ways = ["--model-impl", model_impl] if model_impl != "auto" else []
+        words = [*ways, *launch_identity(arguments).words()]
+        if any(redacted(word) != word for word in words):
+            raise ServiceError(NOT_TAKEN, "An argument looks like a secret.", "Leave it out.", kind=ErrorKind.ARGUMENTS)
+        return replace(self, arguments=words)
 
     @property
     def summary(self) -> str:
@@ -157,14 +179,9 @@ def new_probe(launch: Launch) -> NewProbe:
         TunerError: the launch cannot be probed by a worker.
     """
     model, arguments = launch.described, launch.read
-    identity = launch_identity(arguments)
-    model_impl = arguments.serving.model_impl
-    reaching = [*(["--model-impl", model_impl] if model_impl != "auto" else []), *identity.words()]
-    if any(redacted(word) != word for word in reaching):
-        raise ServiceError(NOT_TAKEN, "An argument looks like a secret.", "Leave it out.", kind=ErrorKind.ARGUMENTS)
     subject = {
         "fingerprint": model.fingerprint,
-        "model_impl": model_impl,
+        "model_impl": arguments.serving.model_impl,
         "vllm": launch.vllm,
         "platform": launch.platform,
     }
@@ -172,12 +189,12 @@ def new_probe(launch: Launch) -> NewProbe:
         **subject,
         "torch": launch.torch,
         "plugins": launch.plugins,
-        "launch": identity.key,
+        "launch": launch_identity(arguments).key,
         "question": launch.question,
     }
     return NewProbe(
         id=digest(row)[:ID_LENGTH],
-        launch=encode(replace(launch, arguments=reaching)).decode(),
+        launch=encode(launch.plain_words).decode(),
         subject=digest(subject)[:ID_LENGTH],
         wanted=Wanted(launch.vllm, launch.platform, launch.torch, launch.plugins),
     )
