@@ -67,6 +67,23 @@ class Shrunk:
     deep: Config | None = None
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What of a config is cut. Always cut are encoders, very large numbers of positions, and the quantisation.
+
+    Attributes:
+        layers: cut layers to those that show every kind.
+        vocabulary: cut the vocabulary to the tokens that the config names, and at least `MIN_VOCABULARY`.
+        experts: the number of experts, at most; 0 leaves them.
+        smallest: cut experts, experts for each token and widths as far as possible.
+    """
+
+    layers: bool = True
+    vocabulary: bool = False
+    experts: int = 0
+    smallest: bool = False
+
+
 def shrink(config: Config) -> Shrunk:
     """Cut layers, experts, widths and vocabulary, and drop the quantisation.
 
@@ -77,13 +94,17 @@ def shrink(config: Config) -> Shrunk:
     Raises:
         TunerError: a size is not an integer, or is out of all proportion.
     """
-    small = _cut(config)
-    deep = _cut(config, layers=False).config
+    small = cut_config(config, Cut(vocabulary=True, smallest=True))
+    deep = cut_config(config, Cut(layers=False, vocabulary=True, smallest=True)).config
     return replace(small, deep=None if deep == small.config else deep)
 
 
-def _cut(config: Config, *, layers: bool = True) -> Shrunk:
-    """The config with smaller sizes and without quantisation, and with fewer layers if `layers` is true."""
+def cut_config(config: Config, cut: Cut) -> Shrunk:
+    """The config with what `cut` says cut, without `Shrunk.deep`.
+
+    Raises:
+        TunerError: a size is not an integer, or is out of all proportion.
+    """
     small = copy.deepcopy(config)
     tokens = special_tokens(config)
     dropped = _drop_quantization(small)
@@ -91,15 +112,29 @@ def _cut(config: Config, *, layers: bool = True) -> Shrunk:
     originals = copy.deepcopy(nodes)
     for node in nodes:
         _check_sizes(node)
-        if layers:
-            shrink_layers(node)
-        _shrink_experts(node)
-        _shrink_widths(node)
-        _shrink_vocabulary(node, tokens)
-        cap_keys(node, POSITIONS, MAX_POSITIONS)
+        _cut_node(node, cut, tokens)
     _follow_hidden_size(small, originals, nodes)
     assumptions = (*_assumptions(originals, nodes), *_shrink_encoders(small), *dropped)
     return Shrunk(small, assumptions, tokens)
+
+
+def _cut_node(node: Config, cut: Cut, tokens: tuple[int, ...]) -> None:
+    """Cut the part of a config that describes a text model."""
+    if cut.layers:
+        shrink_layers(node)
+    if cut.experts:
+        cap_keys(node, EXPERT_COUNTS, cut.experts)
+    if cut.smallest:
+        _shrink_experts(node)
+        _shrink_widths(node)
+    if cut.vocabulary:
+        _shrink_vocabulary(node, tokens)
+    cap_keys(node, POSITIONS, MAX_POSITIONS)
+
+
+def is_quantised(config: Config) -> bool:
+    """Whether the config names a quantisation."""
+    return any(key in node for node in text_nodes(config) for key in QUANTIZATIONS)
 
 
 def declares_experts(config: Config) -> bool:
