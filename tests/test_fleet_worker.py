@@ -90,7 +90,7 @@ class Fleet:
         answer = self.direct.service.client.post("/v1/probes", json={"launches": list(launches)})
         assert answer.status_code == 200, answer.text
 
-    def work(self, *options: object, code: int = 0) -> Answer:
+    def work(self, *options: object, code: int | None = 0) -> Answer:
         """Run a worker."""
         return tuner("worker", "--service", URL, "--python", self.serving.python, *options, code=code)
 
@@ -179,6 +179,27 @@ def test_a_worker_signs_what_it_sends(fleet: Fleet, tmp_path: Path) -> None:
     assert [(row["state"], row["failures"]) for row in fleet.rows()] == [("waiting", 0)]
     fleet.work("--once", "--sign-with", str(secret))
     assert fleet.words() == ["uniform"]
+
+
+def test_a_worker_signs_nothing_that_the_service_made_up(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It builds on what is stored only if its own key signed that; without a key it takes the service's word."""
+    secret, _ = make_keys(tmp_path / "team")
+    other, _ = make_keys(tmp_path / "other")
+    built_on: list[bool] = []
+
+    def recorded(launch: Launch, stored: str | None, *rest: Any) -> str:
+        built_on.append(stored is not None)
+        return probing.probed_line(launch, stored, *rest)
+
+    monkeypatch.setattr(worker, "probed_line", recorded)
+    fleet.put(launch())
+    fleet.work("--once", "--sign-with", str(secret))
+    for number, options in enumerate((("--sign-with", str(secret)), ("--sign-with", str(other)), ())):
+        fleet.put(launch(MIXTRAL, "--max-model-len", str(4096 + number)))
+        fleet.work("--once", *options, code=None)
+    assert built_on == [False, True, False, True]
 
 
 # ---- what fails

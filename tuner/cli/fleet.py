@@ -16,7 +16,7 @@ from tuner.errors import ExitCode
 from tuner.text import brief, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from tuner.fleet.queue_client import RemoteQueue
     from tuner.fleet.worker import Counts
@@ -107,6 +107,7 @@ def worker(
 
     Exit codes: 0 fine; 1 the service cannot be used, this machine cannot probe, or the one probe of --once failed.
     """
+    from tuner.cli.verdicts import signer_of
     from tuner.environment.saved import serving_environment
     from tuner.fleet.probing import Bounds
     from tuner.fleet.worker import Counts, Worker, work
@@ -121,22 +122,11 @@ def worker(
         own_name = name or f"{os.uname().nodename}-{os.getpid()}"
         counts = Counts()
         try:
-            working = Worker(queue, own_name, environment, bounds, _tell, _sealing(sign_with))
+            working = Worker(queue, own_name, environment, bounds, _tell, signer_of(sign_with) if sign_with else None)
             work(working, counts, once=once, until_empty=until_empty)
         finally:
             result(counts.text())
         _end(counts, once=once)
-
-
-def _sealing(key: Path | None) -> "Callable[[str], str]":
-    """What makes of the line of a bundle what is sent."""
-    if key is None:
-        return str
-    from tuner.cli.verdicts import signer_of
-    from tuner.exchange.sent_line import sign_line
-
-    signer = signer_of(key)
-    return lambda line: sign_line(line, signer)
 
 
 def _end(counts: "Counts", *, once: bool) -> None:

@@ -63,8 +63,17 @@ def sign_line(line: str, signer: Signer) -> str:
         line: as `tuner.exchange.transfer.exported_line` makes it.
         signer: signs it.
     """
-    signature = signer.sign(line.encode()).decode()
-    return json.dumps({"line": line, "signature": signature}) + "\n"
+    return sent_form(line, signer.sign(line.encode()).decode())
+
+
+def sent_form(line: str, signature: str) -> str:
+    """The form in which a line is sent, its end included.
+
+    Args:
+        line: of a bundle.
+        signature: the text of its signature file; empty if it has none.
+    """
+    return json.dumps({"line": line, "signature": signature}) + "\n" if signature else line
 
 
 def sent_lines(body: bytes, public: Path | None = None) -> list[SentLine]:

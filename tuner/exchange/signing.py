@@ -174,6 +174,16 @@ class Signer:
             raise self._failure(error) from None
         return bytes(signature) + b"\n"
 
+    def has_signed(self, text: bytes, signature: str) -> bool:
+        """Whether this key signed exactly these bytes; `signature` is the text of their signature file."""
+        names = _Names("it", "it", str(self._file))
+        try:
+            parsed = _parsed(signature.encode(errors="replace"), "it")
+            _checked(text, parsed, self._key.get_public_key(), names)
+        except TunerError:
+            return False
+        return True
+
     def _failure(self, error: ValueError) -> TunerError:
         problem = f"The private key {self._file} cannot sign: {error}."
         return TunerError(problem, hint=_KEYS_HINT, kind=ErrorKind.SIGNATURE)

@@ -15,7 +15,7 @@ from rules.errors import ErrorKind, TunerError
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.engines.engines import EngineLaunch, Supervision
 from tuner.environment.environment import Environment
-from tuner.exchange.sent_line import SentLine
+from tuner.exchange.sent_line import sent_lines
 from tuner.exchange.transfer import exported_line, import_lines
 from tuner.ladder.climb import Climb, climbed
 from tuner.launch.plan import Options, make_plan
@@ -51,7 +51,7 @@ def probed_line(
 
     Args:
         launch: what to probe.
-        stored: the line of a bundle with what is stored on the model; None: nothing is.
+        stored: the line of a bundle with what is stored on the model, as it is sent; None: nothing is.
         environment: where it runs.
         bounds: what it may take.
         say: gets a sentence about what is under way.
@@ -62,7 +62,7 @@ def probed_line(
     with tempfile.TemporaryDirectory(prefix="tuner-worker-") as folder:
         store = VerdictStore(Path(folder, "verdicts.sqlite"))
         if stored is not None:
-            import_lines(store, [SentLine(stored.encode())], "the service")
+            import_lines(store, sent_lines(stored.encode()), "the service")
         model = _model_here(launch, Path(folder, "models"))
         arguments = parse([model.folder, *launch.arguments], vllm=environment.vllm)
         accepted_arguments(arguments, environment)

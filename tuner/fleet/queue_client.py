@@ -27,7 +27,7 @@ class Claimed(Struct, frozen=True):
         lease: the worker's right to it.
         lease_seconds: how long that lasts without a heartbeat.
         launch: what to probe.
-        stored: the line of a bundle with what is stored on the model; None if nothing is.
+        stored: the line of a bundle with what is stored on the model, as it is sent; None if nothing is.
     """
 
     id: str

@@ -12,6 +12,8 @@ from msgspec import Struct
 
 from rules.errors import ErrorKind, TunerError
 from tuner.environment.environment import Environment
+from tuner.exchange.sent_line import sent_lines, sign_line
+from tuner.exchange.signing import Signer
 from tuner.fleet.probing import Bounds, probed_line
 from tuner.fleet.queue_client import Answered, Claimed, RemoteQueue
 from tuner.service.client import RefusedError
@@ -42,7 +44,7 @@ class Worker(Struct, frozen=True):
         environment: where its probes run.
         bounds: what a probe may take.
         say: gets a sentence about what is under way.
-        sealed: makes of the line of a bundle what is sent, such as a signed line.
+        signer: signs what is sent, and builds on nothing that it did not sign; None: nothing is signed.
     """
 
     queue: RemoteQueue
@@ -50,7 +52,7 @@ class Worker(Struct, frozen=True):
     environment: Environment
     bounds: Bounds
     say: Callable[[str], None]
-    sealed: Callable[[str], str]
+    signer: Signer | None
 
 
 class Counts(Struct):
@@ -100,7 +102,8 @@ def _run(worker: Worker, probe: Claimed, counts: Counts) -> None:
     heart = Heart(worker.queue, probe)
     heart.start()
     try:
-        line = probed_line(probe.launch, probe.stored, worker.environment, worker.bounds, worker.say)
+        stored = _stored(worker, probe)
+        line = probed_line(probe.launch, stored, worker.environment, worker.bounds, worker.say)
     except TunerError as error:
         if error.kind in FAULTS:
             _give_back(worker, probe)
@@ -111,11 +114,22 @@ def _run(worker: Worker, probe: Claimed, counts: Counts) -> None:
         _give_back(worker, probe)
         raise
     else:
-        _send(worker, probe, worker.sealed(line))
+        _send(worker, probe, sign_line(line, worker.signer) if worker.signer else line)
         counts.sent += 1
         worker.say(f"sent {_named(probe)} after {time.monotonic() - begin:.0f} s")
     finally:
         heart.stop()
+
+
+def _stored(worker: Worker, probe: Claimed) -> str | None:
+    """What is stored on the model, if the worker may build on it: its signature would speak for that, too."""
+    if worker.signer is None or probe.stored is None:
+        return probe.stored
+    lines = sent_lines(probe.stored.encode())
+    if all(worker.signer.has_signed(line.text, line.signature) for line in lines):
+        return probe.stored
+    worker.say("what the service has of this model is not signed with this key, so the model is probed anew")
+    return None
 
 
 def _named(probe: Claimed) -> str:

@@ -18,9 +18,10 @@ from tuner.environment.document import SCHEMA_VERSION
 from tuner.environment.saved import environment_in, require_vllm
 from tuner.exchange.bundle import line_in
 from tuner.exchange.conflict import document as imported_document
-from tuner.exchange.sent_line import sent_lines
-from tuner.exchange.transfer import exported_line, import_lines
+from tuner.exchange.sent_line import sent_form, sent_lines
+from tuner.exchange.transfer import import_lines
 from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
+from tuner.service.feed import line_of_entry
 from tuner.service.queued import (
     ANSWERED,
     ID_LENGTH,
@@ -189,7 +190,7 @@ def _claimed(store: VerdictStore, row: QueuedProbe, launch: Launch) -> dict[str,
         "lease_seconds": LEASE_S,
         "failures": row.failures,
         "launch": builtins_of(launch),
-        "stored": exported_line(store, entry) if entry else None,
+        "stored": sent_form(*line_of_entry(store, entry)) if entry else None,
     }
     return {"schema_version": SCHEMA_VERSION, "probe": probe}
 
