@@ -243,3 +243,20 @@ def values(answer: dict[str, Any]) -> dict[str, str]:
     left_out = {option.spellings[0].removeprefix("--").replace("-", "_") for option in (*HARMLESS, *IDENTITY)}
     left_out |= {"config", "model_tag"}
     return {name: value for name, value in answer["others"].items() if name not in left_out}
+
+
+def test_the_model_behind_options_is_the_one_that_vllm_takes(real: RealParser) -> None:
+    """Options that we do not read take as many words as the release says, and the next word is the model."""
+    lists = [
+        ["--max-model-len", "1000", "some/model"],
+        ["--max_model_len=1000", "--port", "1", "some/model"],
+        ["--served-model-name", "a", "some/model"],
+        ["--hf-token", "some/model"],
+        ["--disable-log-stats", "some/model", "--port", "1"],
+        ["--seed", "1", "-tp", "2", "some/model"],
+    ]
+    cases = [case_of(args, real) for args in lists]
+    for case in cases:
+        check(case)
+    named = [case.args for case in cases if case.accepted and case.ours and case.ours.model == "some/model"]
+    assert named == [lists[index] for index in (0, 1, 4, 5)]

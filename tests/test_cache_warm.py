@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_environment import MIXTRAL, OURS, ROOT, Answer, Serving, model_like, tuner_process
+from factors_samples import NEW, factors
+from fake_environment import MIXTRAL, OURS, ROOT, Answer, Serving, model_like, tuner, tuner_process
 from warm_server import CLIENTS, ENTRY, starts, with_warm_server
 
 from cache.compiled.publish import WARMING
@@ -95,6 +96,19 @@ def test_an_entry_that_vllm_cannot_load_ends_with_6(warm: Warm) -> None:
     assert "miss (0 loaded, 1 compiled)" in answer.out
     assert "compiled again: this cache does not help" in answer.err
     assert "finalize_loading" in answer.err
+
+
+def test_what_vllm_cannot_load_is_said_before_the_first_start(
+    serving: Serving, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The factors of the launch tell; the warm-up goes on, because the next release may load it."""
+    monkeypatch.setattr("tuner.compile_cache.warm.launch_factors", lambda *_: factors(NEW))
+    monkeypatch.setenv("STAND_IN", "unloadable")
+    ours = ("--python", serving.python, "--store", tmp_path / "verdicts.sqlite", "--cache-root", root)
+    lines = tuner("cache", "warm", MIXTRAL, *ours, code=6).err.splitlines()
+    said = next(number for number, line in enumerate(lines) if "the second start will compile again" in line)
+    assert "mode 2 with the backend inductor" in lines[said]
+    assert said < next(number for number, line in enumerate(lines) if "first start" in line)
 
 
 def test_a_log_that_says_nothing_ends_with_7(warm: Warm) -> None:

@@ -357,3 +357,21 @@ def test_an_unknown_format_is_a_usage_error(settable: Bench) -> None:
     answer = settable.ask("export", "--format", "toml", MIXTRAL, code=2)
     assert "Choose one of: json, vllm-yaml" in answer.err
     assert answer.out == ""
+
+
+@pytest.mark.parametrize("command", ["plan", "probe", "export", "tune", "cache warm", "cache explain"])
+@pytest.mark.parametrize("word", ["--max-model-len", "--tensor_parallel_size=2", "-tp", "-cc.mode=0"])
+def test_an_option_of_vllm_in_front_of_the_dashes_is_named(command: str, word: str) -> None:
+    """The hint shows where it belongs."""
+    answer = tuner(*command.split(), "M", word, "4096", code=2)
+    name = word.partition("=")[0]
+    assert f"{name} is an option of vLLM. Write options of vLLM behind `--`, as in" in " ".join(answer.err.split())
+    assert f"{command} MODEL -- {name} …" in " ".join(answer.err.split())
+
+
+def test_the_next_command_repeats_python_and_store(serving: Serving, store: Path) -> None:
+    """Without them it would look at another environment, and store its verdict elsewhere."""
+    at = ("--python", serving.python, "--store", store)
+    for command in ("verdict", "plan"):
+        out = tuner(command, MIXTRAL, *at, code=3).out
+        assert f"next          tuner probe --python {serving.python} --store {store} {MIXTRAL}\n" in f"{out}\n"

@@ -5,7 +5,7 @@ to start; `test_probe_vllm.py` starts real ones.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def test_a_failure_ends_with_1_and_keeps_the_rest(bench: Bench) -> None:
     """The sentence names the model, and what was stored for it before stays."""
     bench.ask("probe", MIXTRAL, code=0)
     bench.hand_back(failed("MixtralForCausalLM"), sample(LLAMA, "flag-live"))
-    answer = bench.ask("probe", "--json", MIXTRAL, LLAMA, code=1)
+    answer = bench.ask("probe", "--json", "--force", MIXTRAL, LLAMA, code=1)
     assert answer.document["results"][0]["error"]["kind"] == "kernel_missing"
     assert f"tuner: {MIXTRAL}: NotImplementedError: no kernel\n  This vLLM has no kernel for it" in answer.err
     assert bench.ask("verdict", "--json", MIXTRAL, code=0).document["verdict"] == "uniform"
@@ -264,3 +264,29 @@ def test_a_damaged_report_is_no_verdict(bench: Bench, changes: Mapping[str, Any]
     answer = bench.ask("probe", "--json", MIXTRAL, code=1)
     assert answer.document["error"]["kind"] in {"report", "environment"}
     assert bench.ask("verdict", "--json", MIXTRAL, code=3).document["verdict"] is None
+
+
+def test_several_models_go_on_where_they_were_stopped(bench: Bench) -> None:
+    """What has a verdict is not run again, but shown; --force runs it, and what proves nothing is run again anyway."""
+    bench.hand_back(inconclusive(sample(MIXTRAL, "flag-live")), sample(LLAMA, "flag-live"))
+    bench.ask("probe", MIXTRAL, LLAMA, code=3)
+    bench.hand_back(*(sample(model, "flag-live") for model in (MIXTRAL, ERNIE)))
+    again = bench.ask("probe", "--json", LLAMA, ERNIE, MIXTRAL, code=0)
+    assert names(again.document["results"]) == [str(LLAMA), str(ERNIE), str(MIXTRAL)]
+    assert [one["verdict"] for one in again.document["results"]] == ["no_moe", "conditional", "uniform"]
+    assert "1 of 3 models have a stored verdict; --force probes them again" in again.err
+    assert f"probing {LLAMA}" not in again.err
+    bench.hand_back(*(sample(model, "flag-live") for model in (MIXTRAL, LLAMA)))
+    assert f"probing {LLAMA}" in bench.ask("probe", "--force", LLAMA, MIXTRAL, code=0).err
+
+
+def test_a_probe_that_is_stopped_says_what_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the exit code of a command that was stopped."""
+
+    def stopped(*_: object) -> Iterator[Any]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("tuner.cli.probe.probe_models", stopped)
+    answer = bench.ask("probe", MIXTRAL, LLAMA, code=130)
+    assert "tuner: what was reached is stored; the same command goes on from there\n" in answer.err

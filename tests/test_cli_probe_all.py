@@ -209,7 +209,6 @@ def test_the_selection_reaches_the_list(bench: Bench, args: list[str], seen: lis
         (["--all", str(LLAMA)], "take no MODEL"),
         (["--match", "Q*", str(LLAMA)], "take no MODEL"),
         (["--all-text", str(LLAMA)], "take no MODEL"),
-        (["--force", str(LLAMA)], "take no MODEL"),
         (["--configs", "x", str(LLAMA)], "take no MODEL"),
         (["--match", "Nothing*"], "registers no MoE architecture that matches Nothing*"),
         (["--all", "--workers", "0"], "--workers"),

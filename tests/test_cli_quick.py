@@ -10,7 +10,7 @@ import pytest
 import typer
 from fake_environment import LLAMA, MIXTRAL, OURS, QWEN, Answer, Serving, tuner
 
-from tuner.cli import fast_path
+from tuner.cli import fast_path, own_options
 from tuner.cli.app import app
 
 M, Q = str(MIXTRAL), str(QWEN)
@@ -43,7 +43,7 @@ def quickly(argv: list[str]) -> Answer | None:
     return Answer(code, out.read(), err.getvalue())
 
 
-@pytest.mark.parametrize(("command", "table"), [("verdict", fast_path.VERDICT), ("serve", fast_path.SERVE)])
+@pytest.mark.parametrize(("command", "table"), [("verdict", own_options.VERDICT), ("serve", own_options.SERVE)])
 def test_both_know_the_same_options(command: str, table: dict[str, bool]) -> None:
     """An option that one of them gained is in the other."""
     parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]

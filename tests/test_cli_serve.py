@@ -203,9 +203,11 @@ def test_usage_errors_start_nothing(tmp_path: Path, args: list[str], said: str, 
     assert answer.out == ""
 
 
-@pytest.mark.parametrize("args", [["--port", "8000"], ["--port", "8000", str(MIXTRAL)]])
+@pytest.mark.parametrize(
+    "args", [["--port", "8000"], ["--served-model-name", "a", str(MIXTRAL)], ["--new", str(MIXTRAL)]]
+)
 def test_arguments_that_do_not_tell_the_model_start_safely(serving: Serving, store: Path, args: list[str]) -> None:
-    """A default model exists in vLLM, and only its own parser knows which options take a value."""
+    """A default model exists in vLLM, an option may take every word behind it, and an unknown one any number."""
     answer = serve(serving, store, *args)
     assert config_in(served(answer)) == {FLAG: False}
     assert "The model cannot be told from these arguments" in answer.err
@@ -214,3 +216,29 @@ def test_arguments_that_do_not_tell_the_model_start_safely(serving: Serving, sto
 def test_help_is_ours_only_in_front_of_the_model() -> None:
     """`tuner serve --help` explains our options; behind the model the word is vLLM's."""
     assert "--on-missing" in tuner_process("serve", "--help", code=0).out
+
+
+def test_the_model_may_stand_behind_an_option_with_a_value(serving: Serving, store: Path) -> None:
+    """How many words an option takes is known of each release, so the decision is that of the model in front."""
+    option = ["--max-model-len", "1000"]
+    answer = serve(serving, store, *option, MIXTRAL)
+    assert served(answer)[:3] == [*option, str(MIXTRAL)]
+    assert config_in(served(answer)) == config_in(served(serve(serving, store, MIXTRAL, *option))) == {FLAG: True}
+    assert config_in(served(serve(serving, store, *option, ERNIE))) == {FLAG: False}
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--store=x", "--on-missing"])
+def test_an_option_of_ours_behind_the_model_is_named(serving: Serving, store: Path, option: str) -> None:
+    """VLLM gets it, as all that stands there, and the user reads where it belongs."""
+    answer = serve(serving, store, MIXTRAL, option, "fail")
+    name = option.partition("=")[0]
+    assert f"tuner: `{name}` is an option of tuner: write it before the model. Here vLLM gets it." in answer.err
+    assert option in served(answer)
+
+
+def test_a_misspelt_first_option_is_named(serving: Serving, store: Path) -> None:
+    """It is neither ours nor vLLM's, and the nearest of ours is said."""
+    answer = serve(serving, store, "--dry-rum", MIXTRAL)
+    assert "`--dry-rum` is neither an option of tuner nor one of vLLM 0.19.1. `--dry-run` may be meant." in answer.err
+    assert "may be meant" not in serve(serving, store, "--port", "80", MIXTRAL).err
+    assert "is an option of tuner" not in serve(serving, store, MIXTRAL, "--", "--dry-run").err

@@ -226,14 +226,62 @@ def test_the_python_behind_vllm_is_the_one_that_runs_it(
     assert default_python() == ran.stdout.strip()
 
 
-@pytest.mark.parametrize("text", [None, "#!/bin/sh\nexec true\n", "#!\n", "\x7fELF", ""])
-def test_without_a_python_behind_vllm_this_python_is_the_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
-) -> None:
-    """No vllm on PATH, or one that is no Python script, leaves the interpreter that runs this."""
-    if text is not None:
-        (tmp_path / "vllm").write_text(text)
-        (tmp_path / "vllm").chmod(0o755)
+def test_without_a_vllm_on_path_this_python_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool may be installed beside vLLM."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert default_python() == sys.executable
-    assert script_python(tmp_path / "vllm") is None
+
+
+def vllm_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
+    """A program called vllm, the only one on PATH."""
+    (folder / "vllm").write_text(text)
+    (folder / "vllm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return folder / "vllm"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#!/bin/sh\nexec true\n",
+        "#!\n",
+        "\x7fELF",
+        "",
+        '#!/bin/sh\nexport VLLM_USE_V1=1\nexec {bin}/vllm "$@"\n',
+        '#!/bin/sh\nVLLM_USE_V1=1 exec {bin}/vllm "$@"\n',
+        '#!/bin/sh\nexec {bin}/vllm --quiet "$@"\n',
+        '#!/bin/sh\nexec "$VENV/bin/vllm" "$@"\n',
+        "#!/bin/sh\nexec {bin}/vllm\n",
+        '#!/bin/sh\nexec {bin}/nothing "$@"\n',
+        '#!/bin/sh\nexec docker run --rm vllm/vllm-openai "$@"\n',
+    ],
+)
+def test_a_vllm_that_is_not_followed_is_named(
+    tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Another Python than the one behind it is never taken in silence."""
+    (environment / "bin/vllm").write_text(f"#!{environment}/bin/python\n")
+    script = vllm_on_path(tmp_path, monkeypatch, text.format(bin=environment / "bin"))
+    assert script_python(script) is None
+    with pytest.raises(TunerError) as caught:
+        default_python()
+    assert str(script) in caught.value.message
+    assert "--python PATH" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '#!/bin/sh\nexec {bin}/vllm "$@"\n',
+        '#!/usr/bin/env bash\n# our vLLM\nset -eu\n\n{bin}/vllm "$@"\n',
+        """#!/bin/bash\nexec '{bin}/vllm' "$@"\n""",
+        '#!/bin/sh\nexec {bin}/python -m vllm.entrypoints.cli.main "$@"\n',
+    ],
+)
+def test_a_wrapper_that_only_starts_vllm_is_followed(
+    tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """A shell script that sets nothing and adds nothing leads to the Python of the vLLM that it starts."""
+    (environment / "bin/vllm").write_text(f"#!{environment}/bin/python\n")
+    vllm_on_path(tmp_path, monkeypatch, text.format(bin=environment / "bin"))
+    assert default_python() == f"{environment}/bin/python"

@@ -7,7 +7,7 @@ from factors_samples import BOTH, NEW, OLD, changed, factors, key_of
 from hashed_samples import compiled
 
 from tuner.compile_cache.difference import Difference, Effect
-from tuner.compile_cache.prediction import Answer, Judged, Key, Prediction, expected_ranks, predict
+from tuner.compile_cache.prediction import Answer, Judged, Key, Prediction, expected_ranks, predict, why_unloadable
 
 
 def judged(
@@ -57,6 +57,14 @@ def test_an_artifact_that_vllm_cannot_load_is_a_miss(environment: str) -> None:
     assert said.answer is Answer.MISS
     assert "mode 2 with the backend inductor" in said.reasons[0]
     assert "'function' object has no attribute 'finalize_loading'" in said.reasons[0]
+    assert why_unloadable(factors(environment)["compiles"]) in said.reasons[0]
+
+
+def test_what_is_not_known_to_fail_is_not_foretold() -> None:
+    """VLLM's own backend, a release with another loader, and a launch without such artifacts."""
+    assert why_unloadable(compiled(NEW)["compiles"]) == ""
+    for name in ("loads_own_alone", "aot"):
+        assert why_unloadable(changed(factors(NEW), False, "compiles", name)["compiles"]) == ""
 
 
 def test_a_release_whose_loader_is_another_is_not_known() -> None:

@@ -3,11 +3,13 @@
 import io
 import re
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tuner.cli.progress import Board, duration, probing
+from tuner.cli.progress import Board, Work, duration, probing
+from tuner.processes.log_tail import LastLines
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -132,3 +134,52 @@ def test_the_live_table_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> N
     screen = console.file.getvalue()  # type: ignore[attr-defined]
     assert "probing A (1 of 3)" in screen
     assert screen.rstrip().endswith("\x1b[2K")
+
+
+def test_a_step_shows_its_seconds_and_the_last_line_of_the_engine() -> None:
+    """The line is cut to the width, and goes with its step."""
+    console = terminal()
+    work = Work(console)
+    work("starting the engine [eager]")
+    work.log_line("INFO Loading weights took 3.1 s " + "x" * 200)
+    first, second = drawn(work, console)
+    assert re.fullmatch(r". starting the engine \[eager\] 0:00:00", first)
+    assert second.startswith("INFO Loading weights took 3.1 s xxx")
+    assert len(second) == 80
+    work("second start")
+    (line,) = drawn(work, console)
+    assert re.fullmatch(r". second start 0:00:00", line)
+
+
+def drawn(work: Work, console: Console) -> list[str]:
+    """The lines on the screen, without colours."""
+    with console.capture() as capture:
+        console.print(work.shown())
+    return [line.rstrip() for line in ESCAPES.sub("", capture.get()).splitlines() if line.strip()]
+
+
+def test_lines_of_an_engine_are_rare_without_a_terminal() -> None:
+    """A step is a line; of the engine's lines one in half a minute, in 80 columns and without control characters."""
+    console = Console(file=io.StringIO(), width=20)
+    work = Work(console)
+    work("starting")
+    work.log_line("\x1b[31mLoading " + "y" * 200)
+    work.log_line("another")
+    first, second = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert first == "[    0 s] starting"
+    assert second.startswith("[    0 s] vLLM: ")
+    assert "Loading yyy" in second
+    assert "\x1b" not in second
+    assert len(second) <= 80
+
+
+def test_a_growing_log_tells_its_last_line_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a line that is new, without secrets, and nothing of a log that is not there yet."""
+    monkeypatch.setattr("tuner.processes.log_tail.TELL_S", 0.0)
+    log, heard = tmp_path / "log", list[str]()
+    lines = LastLines(log, ["hunter2hunter2"])
+    lines.tell(heard.append)
+    log.write_text("first\nwith hunter2hunter2\n")
+    lines.tell(heard.append)
+    lines.tell(heard.append)
+    assert heard == ["with ***"]

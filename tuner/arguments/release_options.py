@@ -154,6 +154,45 @@ class OptionTable:
         yield from (use for use in self._shortened(text, None) if use.spelling != text[:2])
 
 
+def positional_in(args: Sequence[str], table: OptionTable) -> str | None:
+    """The first argument that no option takes, as the parser of a release finds it.
+
+    None where there is none, or where an option stands in front of it that the table lacks.
+    """
+    index = 0
+    while index < len(args) and args[index] != "--":
+        use = _use_in(args[index], table)
+        if use is None:
+            return args[index]
+        if use.option is None:
+            return None
+        index += 1 + _words_taken(use, args, index + 1, table)
+    return next(iter(args[index + 1 :]), None)
+
+
+def _use_in(argument: str, table: OptionTable) -> Use | None:
+    """What an argument means, its underscores read as vLLM reads them."""
+    name, equals, value = argument.partition("=")
+    dashed = name.replace("_", "-") if name.startswith("--") else name
+    head, dot, _ = dashed.partition(".")
+    if dot and table.get(head):
+        return Use(table.get(head), head, value if equals else None)
+    return table.use_of(f"{dashed}{equals}{value}")
+
+
+def _words_taken(use: Use, args: Sequence[str], start: int, table: OptionTable) -> int:
+    """How many arguments from `start` on are values of an option."""
+    if use.option is None or use.attached is not None or use.option.takes == "0":
+        return 0
+    bare = 0
+    for argument in args[start:]:
+        if argument == "--" or _use_in(argument, table) is not None:
+            break
+        bare += 1
+    most = {"1": 1, "?": 1}.get(use.option.takes, bare)
+    return min(bare, most)
+
+
 def option_table(vllm: str | None) -> OptionTable | None:
     """The options of a release, or of the nearest older one; None for a version that names no release.
 

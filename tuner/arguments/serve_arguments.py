@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from rules.errors import ErrorKind, TunerError
 from rules.releases import named_release
+from tuner.arguments.release_options import option_table, positional_in
 from tuner.arguments.serving import Serving, read_serving, stored_objects
 from tuner.arguments.vllm_options import Setting, scan
 from tuner.untrusted.files import read_plain
@@ -32,8 +33,8 @@ class ServeArguments(Struct, frozen=True):
         given: the arguments, exactly.
         effective: the arguments with the options of the `--config` file in place of `--config FILE`, in the order in
             which vLLM reads them: a model that stands first, the file's options, the command line's.
-        model: the model to serve; None if no model is named, or if only the release's own parser can tell whether a
-            bare word behind an unknown option is the model.
+        model: the model to serve; None if no model is named, or if a bare word stands behind an option that is neither
+            known here nor listed for the release.
         compilation_config: all keys that any spelling or the `--config` file sets; of two values for one key, the value
             that vLLM would keep.
         dropped: dotted names of the keys in `compilation_config` that vLLM itself would drop from `given`.
@@ -84,7 +85,7 @@ def parse(
     return ServeArguments(
         given=tuple(args),
         effective=_effective(args, file_arguments),
-        model=_model(own, positional, in_file),
+        model=_model(own, positional or _by_table(args, vllm), in_file),
         compilation_config=config,
         dropped=dropped,
         rest=rest,
@@ -148,6 +149,12 @@ def _model(own: Sequence[Setting], positional: str | None, in_file: Sequence[Set
     first = next((s.value for s in own if s.option.field == "model"), None)
     last_in_file = next((s.value for s in reversed(in_file) if s.option.field == "model"), None)
     return first or positional or last_in_file
+
+
+def _by_table(args: Sequence[str], vllm: str | None) -> str | None:
+    """The positional argument by the options of this very release; None where it is another one."""
+    table = option_table(vllm)
+    return positional_in(args, table) if table is not None and table.exact else None
 
 
 def _without_config(args: Sequence[str], own: Sequence[Setting]) -> tuple[tuple[str, ...], int]:

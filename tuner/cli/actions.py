@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from rules.reason import sentences
 from tuner.cli.choices import OnMissing
 from tuner.cli.inputs import Inputs, Launching, asked, decided, looked_up, may_be_proved, planned_safely, probed_first
 from tuner.cli.output import failures, needs_verdict, present, refuse, result, say_without_waiting, stop_on_signals
+from tuner.cli.unclear import unclear_options
 from tuner.launch.serve import command, execute
 from tuner.launch.text import command_line, serve_line, verdict_text
 
@@ -20,14 +22,15 @@ if TYPE_CHECKING:
 def verdict(model: str, inputs: Inputs, *, as_json: bool) -> None:
     """Show the stored verdict of a model."""
     with failures(as_json, model):
-        present(looked_up(model, inputs, os.environ), as_json, verdict_text)
+        present(looked_up(model, inputs, os.environ), as_json, partial(verdict_text, given=inputs.given()))
 
 
 def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing, *, dry_run: bool) -> None:
     """Become `vllm serve` with the decision merged into `args`, or print the command."""
     with failures(as_json=False):
         plan = _planned(args, inputs, launching, on_missing)
-        for sentence in (serve_line(plan), *sentences(plan.warnings)):
+        unclear = unclear_options(args, plan.subject.environment.vllm)
+        for sentence in (*unclear, serve_line(plan), *sentences(plan.warnings)):
             say_without_waiting(f"tuner: {sentence}")
         refuse(plan)
         python = Path(plan.subject.environment.python)

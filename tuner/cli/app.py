@@ -2,11 +2,11 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from tuner import __version__
 from tuner.cli import cache as cli_cache
@@ -15,7 +15,7 @@ from tuner.cli import fleet as cli_fleet
 from tuner.cli import service as cli_service
 from tuner.cli import verdicts as cli_verdicts
 from tuner.cli.choices import CacheDirIn, Depth, OnMissing, Prefer
-from tuner.cli.fast_path import own_tokens
+from tuner.cli.commands import BehindDashes, PassThrough
 from tuner.cli.options import (
     AcceptPlatform,
     CaBundle,
@@ -116,7 +116,7 @@ def env(
             result(environment_text(environment, flag_in(environment)))
 
 
-@app.command()
+@app.command(cls=BehindDashes)
 def probe(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL...]", help="Folders with a config.json, or hub ids.")
@@ -127,7 +127,7 @@ def probe(
     configs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="With --all: folders with a config.json each, which go first.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="With --all: probe what has a stored verdict, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Probe what has a stored verdict, too.")] = False,
     workers: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Models at once. Default: one a GPU; else by cores, memory and models."),
@@ -173,7 +173,7 @@ def probe(
     cli_probe.run(request, selection, python, store, whole=whole, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=BehindDashes)
 def tune(
     model: ModelName,
     vllm_args: VllmArgs = None,
@@ -231,7 +231,7 @@ def verdict(
     actions.verdict(model, inputs, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=BehindDashes)
 def plan(
     model: ModelName,
     vllm_args: VllmArgs = None,
@@ -260,10 +260,10 @@ def plan(
         launch_plan = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if shell:
             refuse(launch_plan)  # before the line: `eval` starts what was printed whatever the exit code
-        present(launch_plan, as_json, shell_text if shell else plan_text)
+        present(launch_plan, as_json, shell_text if shell else partial(plan_text, given=inputs.given()))
 
 
-@app.command()
+@app.command(cls=BehindDashes)
 def export(
     model: OptionalModel = None,
     vllm_args: VllmArgs = None,
@@ -372,17 +372,6 @@ def confirm(
     from tuner.cli import confirm as cli_confirm
 
     cli_confirm.run(log, decision, as_json=as_json)
-
-
-class PassThrough(TyperCommand):
-    """A command whose own options come first; from the first other token on, all is passed through."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `--` before the first token that is not ours."""
-        takes_value = {name: not option.is_flag for option in self.params for name in option.opts if name[:2] == "--"}  # type: ignore[attr-defined]
-        own = own_tokens(args, {**takes_value, "--help": False})
-        foreign = ["--", *args[own:]] if own < len(args) else []
-        return super().parse_args(ctx, [*args[:own], *foreign])
 
 
 @app.command(cls=PassThrough)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from tuner.cli.commands import BehindDashes
 from tuner.cli.options import (
     AcceptPlatform,
     CacheRoot,
@@ -17,7 +18,7 @@ from tuner.cli.options import (
     Store,
     VllmArgs,
 )
-from tuner.cli.output import complain, failures, print_json, refuse, result, say, stop_on_signals
+from tuner.cli.output import complain, failures, keeping, print_json, refuse, result, say, stop_on_signals
 from tuner.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 WARM_LIMIT_S = 3600.0
+KEPT = "what the first start compiled is kept once that start was ready; nothing half-done is seen in the cache"
 
 
-@app.command()
+@app.command(cls=BehindDashes)
 def warm(
     model: ModelName,
     vllm_args: VllmArgs = None,
@@ -59,8 +61,8 @@ def warm(
         plan = planned(args, Inputs(python, store=store), Launching(cache_root=cache_root), os.environ)
         refuse(plan)
         arguments = parse(args, vllm=plan.subject.environment.vllm)
-        with working() as under_way:
-            warmed = warm_cache(plan, arguments, os.environ, time_limit, under_way)
+        with keeping(KEPT), working() as under_way:
+            warmed = warm_cache(plan, arguments, os.environ, time_limit, under_way, hear=under_way.log_line)
         if as_json:
             print_json(warmed_document(warmed))
         else:
@@ -240,7 +242,7 @@ Between = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=BehindDashes)
 def explain(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="A folder with a config.json, or a hub id.")

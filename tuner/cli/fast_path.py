@@ -12,33 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tuner.cli.choices import OnMissing
+from tuner.cli.own_options import SERVE, VERDICT, own_tokens
 from tuner.cli.settings import settings_file
 
 Options = dict[str, str | bool]
-
-
-COMMON = {"--python": True, "--store": True, "--accept-platform": True}
-VERDICT = {
-    **COMMON,
-    "--environment": True,
-    "--revision": True,
-    "--model-impl": True,
-    "--trust-remote-code": False,
-    "--json": False,
-}
-SERVE = {
-    **COMMON,
-    "--decision": True,
-    "--service": True,
-    "--require-signed": True,
-    "--on-missing": True,
-    "--fail-on-unknown": False,
-    "--enforce": False,
-    "--cache-root": True,
-    "--cache-dir-in": True,
-    "--dry-run": False,
-}
-"""Option -> whether it takes a value, as declared in `tuner.cli.app`; a test compares the two."""
 
 
 def try_fast_path(argv: Sequence[str]) -> bool:
@@ -48,14 +25,6 @@ def try_fast_path(argv: Sequence[str]) -> bool:
     if argv[:1] == ["verdict"]:
         return _verdict(argv[1:])
     return _serve(argv[1:])
-
-
-def own_tokens(args: Sequence[str], takes_value: Mapping[str, bool]) -> int:
-    """How many leading tokens are options of ours and their values."""
-    index = 0
-    while index < len(args) and args[index].partition("=")[0] in takes_value:
-        index += 1 if "=" in args[index] or not takes_value[args[index]] else 2
-    return index
 
 
 def read(args: Sequence[str], takes_value: Mapping[str, bool]) -> Options | None:

@@ -53,6 +53,11 @@ class Inputs(Struct, frozen=True):
     signed_with: Path | None = None
     without_store: str = ""
 
+    def given(self) -> list[str]:
+        """The options of `tuner probe` among what was given, as words: a command to run next needs them, too."""
+        options = {"--python": self.python, "--store": self.store, "--revision": self.revision}
+        return [word for name, value in options.items() if value for word in (name, value)]
+
 
 class Launching(Struct, frozen=True):
     """How to decide a launch; see `tuner.launch.plan.Options`."""

@@ -48,6 +48,16 @@ def failures(as_json: bool, name: str | None = None) -> Iterator[None]:
         raise SystemExit(ExitCode.STOPPED) from None
 
 
+@contextmanager
+def keeping(sentence: str) -> Iterator[None]:
+    """Say what is kept if the user stops the command inside the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"tuner: {sentence}")
+        raise
+
+
 def stop_on_signals() -> None:
     """Let SIGTERM and SIGHUP end a probe as Ctrl-C does: the worker has a session of its own and would live on."""
     for number in (signal.SIGTERM, signal.SIGHUP):

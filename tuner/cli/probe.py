@@ -4,11 +4,12 @@ import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rules.errors import ErrorKind, TunerError
 from tuner.cli import progress
-from tuner.cli.output import complain, failures, print_json, result, say, stop_on_signals, written_to
+from tuner.cli.output import complain, failures, keeping, print_json, result, say, stop_on_signals, written_to
 from tuner.environment.saved import serving_environment
 from tuner.errors import ExitCode
 from tuner.launch.document import failure_document, plan_document, together
@@ -16,13 +17,16 @@ from tuner.probe import sweep_text
 from tuner.probe.document import registry_document
 from tuner.probe.models import Probed, Request, exit_code, plan_of, probe_models
 from tuner.probe.pool import worker_variables
-from tuner.probe.sweep import FAULTS, Selection, Survey, exit_code_of_all, probe_missing, survey
+from tuner.probe.sweep import FAULTS, Selection, Survey, exit_code_of_all, probe_missing, stored_results, survey
 from tuner.probe.text import probed_text
+from tuner.text import counted
 from tuner.verdicts.lookup import opened_store
 
 if TYPE_CHECKING:
     from cache.verdicts.store import VerdictStore
     from tuner.environment.environment import Environment
+
+KEPT = "what was reached is stored; the same command goes on from there"
 
 
 def run(
@@ -37,11 +41,11 @@ def run(
         verdicts.sources({})  # a damaged store is found before minutes of probing, not after
         if whole:
             raise SystemExit(_registry(request, selection, environment, verdicts, as_json=as_json))
-        raise SystemExit(_models(request, environment, verdicts, as_json=as_json))
+        raise SystemExit(_models(request, environment, verdicts, force=selection.force, as_json=as_json))
 
 
 def _require_either(request: Request, selection: Selection, *, whole: bool) -> None:
-    if request.names and (whole or selection != Selection()):
+    if request.names and (whole or selection != Selection(force=selection.force)):
         problem = "--all and what narrows it take no MODEL."
     elif not request.names and not whole:
         problem = "No MODEL is named."
@@ -51,11 +55,18 @@ def _require_either(request: Request, selection: Selection, *, whole: bool) -> N
     raise TunerError(problem, hint=hint, kind=ErrorKind.USAGE)
 
 
-def _models(request: Request, environment: "Environment", store: "VerdictStore", *, as_json: bool) -> ExitCode:
-    with progress.probing(len(request.names)) as board:
-        probed = _followed(probe_models(request, environment, store, board.stage), board)
+def _models(
+    request: Request, environment: "Environment", store: "VerdictStore", *, force: bool, as_json: bool
+) -> ExitCode:
     names = list(request.names)
-    results = sorted(probed, key=lambda outcome: names.index(outcome.name))
+    stored = [] if force or len(names) == 1 else stored_results(request, environment, store)
+    if stored:
+        say(f"tuner: {len(stored)} of {counted(len(names), 'model')} have a stored verdict; --force probes them again")
+    stored_names = {outcome.name for outcome in stored}
+    missing = [name for name in names if name not in stored_names]
+    with keeping(KEPT), progress.probing(len(missing)) as board:
+        probed = _followed(probe_models(replace(request, names=missing), environment, store, board.stage), board)
+    results = sorted([*stored, *probed], key=lambda outcome: names.index(outcome.name))
     _complain_of_models(results)
     if as_json:
         print_json(together([_document(outcome, request, store) for outcome in results]))
@@ -107,14 +118,10 @@ def _complain_of_faults(results: Sequence[Probed]) -> None:
 def _swept(
     request: Request, selection: Selection, environment: "Environment", store: "VerdictStore"
 ) -> tuple[Survey, list[Probed]]:
-    try:
-        with progress.probing(0, each=True) as board:
-            selected = survey(request, selection, environment, store, board.stage)
-            board.expect(len(selected.missing), sum(outcome.stored for outcome in selected.stored))
-            return selected, _followed(probe_missing(selected, request, environment, store, board.stage), board)
-    except KeyboardInterrupt:
-        say("tuner: what was reached is stored; the same command goes on from there")
-        raise
+    with keeping(KEPT), progress.probing(0, each=True) as board:
+        selected = survey(request, selection, environment, store, board.stage)
+        board.expect(len(selected.missing), sum(outcome.stored for outcome in selected.stored))
+        return selected, _followed(probe_missing(selected, request, environment, store, board.stage), board)
 
 
 def _followed(probed: Generator[Probed, None, None], board: progress.Board) -> list[Probed]:

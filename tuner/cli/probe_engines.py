@@ -10,7 +10,7 @@ from rules.reason import sentences
 from tuner.arguments.serve_arguments import parse
 from tuner.cli.choices import Depth
 from tuner.cli.inputs import Inputs, Launching, planned
-from tuner.cli.output import failures, present, stop_on_signals, written_to
+from tuner.cli.output import failures, keeping, present, stop_on_signals, written_to
 from tuner.cli.progress import working
 from tuner.engines.engines import EngineLaunch, Supervision
 from tuner.engines.replay import replayed
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tuner.arguments.serve_arguments import ServeArguments
     from tuner.launch.plan import Plan
 
+KEPT = "the verdict on the model's order is kept if it was reached; the same command goes on from there"
 LOADING_LIMIT = 600.0
 """Seconds more than for a model: weights, and code that is compiled."""
 
@@ -51,13 +52,14 @@ def run(
         inputs = Inputs(python, store=store)
         verdicts = written_to(opened_store(store, os.environ))
         plan, arguments = planned_launch(words, request, inputs)
-        with working() as under_way:
+        with keeping(KEPT), working() as under_way:
             plan = order_first(plan, request, inputs, verdicts, under_way)
             if depth is Depth.ORDER:
                 under_way("tracing the launch's whole model (20 s to a few minutes)")
                 prove(plan.subject, arguments, own_entry(plan), request, verdicts)
             else:
-                watching = Supervision(under_way, request.time_limit + LOADING_LIMIT, request.memory_limit)
+                limit = request.time_limit + LOADING_LIMIT
+                watching = Supervision(under_way, limit, request.memory_limit, under_way.log_line)
                 engines = replayed(EngineLaunch(plan, arguments, os.environ), watching)
                 remember_replays(verdicts, own_entry(plan), engines)
         plan = planned_launch(words, request, inputs)[0]

@@ -2,19 +2,24 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from tuner.text import visible
+from tuner.text import brief, visible
 
+LINE_S = 30.0
+"""Seconds between two lines of an engine's log where there is no terminal."""
+LINE_WIDTH = 62
+"""Characters of such a line, so that it fits 80 columns behind its time."""
 SHOWN_WORKERS = 12
 """Rows of the live table, so that it fits a small terminal."""
 COLOURS = {
@@ -138,14 +143,68 @@ def probing(total: int, *, each: bool = False) -> Iterator[Board]:
         yield board
 
 
+class Work:
+    """Shows what a command does, one step at a time, with its seconds and the last line that an engine logged.
+
+    Its methods may be called from any thread. Called, it shows a step that begins.
+
+    Args:
+        console: where to show it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.live = console.is_terminal and not console.is_dumb_terminal
+        self._console = console
+        self._begin = time.monotonic()
+        self._next_line = 0.0
+        self._lock = Lock()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._step: TaskID | None = None
+        self._line = ""
+
+    def __call__(self, text: str) -> None:
+        """Show a step that begins."""
+        if not self.live:
+            self._print(text)
+            return
+        with self._lock:
+            if self._step is not None:
+                self._progress.remove_task(self._step)
+            self._step = self._progress.add_task(visible(text), total=None)
+            self._line = ""
+
+    def log_line(self, text: str) -> None:
+        """Show the last line that the engine logged: at once on a terminal, elsewhere one in half a minute."""
+        with self._lock:
+            if self.live:
+                self._line = visible(text)
+            elif time.monotonic() >= self._next_line:
+                self._next_line = time.monotonic() + LINE_S
+                self._print(f"vLLM: {brief(visible(text), LINE_WIDTH)}")
+
+    def shown(self) -> Group:
+        """The step with its seconds and, below it, the engine's last line, cut to the terminal's width."""
+        line = Text(self._line, style="dim", no_wrap=True, overflow="ellipsis")
+        return Group(self._progress.get_renderable(), *([line] if self._line else []))
+
+    def _print(self, text: str) -> None:
+        passed = time.monotonic() - self._begin
+        self._console.print(f"[{passed:5.0f} s] {visible(text)}", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def working() -> Iterator[Callable[[str], None]]:
-    """Show what is under way, one thing at a time: a spinner on a terminal, plain lines elsewhere."""
-    console, begin = Console(stderr=True), time.monotonic()
-    if console.is_terminal and not console.is_dumb_terminal:
-        with console.status("") as status:
-            yield lambda text: status.update(Text(visible(text)))
+def working() -> Iterator[Work]:
+    """Show what is under way: a spinner on a terminal, plain lines elsewhere."""
+    console = Console(stderr=True)
+    work = Work(console)
+    if not work.live:
+        yield work
         return
-    yield lambda text: console.print(
-        f"[{time.monotonic() - begin:5.0f} s] {visible(text)}", markup=False, highlight=False, soft_wrap=True
-    )
+    with Live(get_renderable=work.shown, console=console, transient=True, refresh_per_second=4):
+        yield work

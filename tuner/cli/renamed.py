@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tuner.cli.fast_path import SERVE, own_tokens
+from tuner.cli.own_options import SERVE, own_tokens
 
 NEW_WORDS = {
     ("plan", "--strict"): "--fail-on-unknown",

@@ -10,7 +10,7 @@ from rules.ladder_finding import ArmWord
 from rules.report import ArmRun
 from tuner.cli.choices import Prefer
 from tuner.cli.inputs import Inputs
-from tuner.cli.output import failures, print_json, refuse, result, say, stop_on_signals, written_to
+from tuner.cli.output import failures, keeping, print_json, refuse, result, say, stop_on_signals, written_to
 from tuner.cli.probe_engines import LOADING_LIMIT, order_first, own_entry, planned_launch
 from tuner.cli.progress import working
 from tuner.engines.engines import EngineLaunch, Supervision
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tuner.launch.plan import Plan
     from tuner.probe.models import Request
 
+KEPT = "the verdict on the model's order is kept, the arms are not; the same command starts them anew"
 SEATS = 4
 """Arms at once on a GPU, where a small model stands for the real one."""
 SHOWN_DETAIL = 300
@@ -58,13 +59,15 @@ def run(request: "Request", tuning: Tuning, python: str | None, store: str | Non
         inputs = Inputs(python, store=store)
         verdicts = written_to(opened_store(store, os.environ))
         plan, arguments = planned_launch(words, request, inputs)
-        with working() as under_way:
+        with keeping(KEPT), working() as under_way:
             plan = order_first(plan, request, inputs, verdicts, under_way)
             entry = own_entry(plan)
             refuse(plan)  # no setting of its engines helps such a launch
             climb = Climb(
                 launch=EngineLaunch(plan, arguments, os.environ),
-                supervision=Supervision(under_way, request.time_limit + LOADING_LIMIT, request.memory_limit),
+                supervision=Supervision(
+                    under_way, request.time_limit + LOADING_LIMIT, request.memory_limit, under_way.log_line
+                ),
                 seats=_seats(tuning, plan, arguments),
                 prefer=tuning.prefer.value if tuning.prefer else "",
                 finished=lambda arm: under_way(_finished(arm)),

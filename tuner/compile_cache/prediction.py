@@ -125,11 +125,24 @@ def _loading(factors: Mapping[str, Any], differences: Sequence[Difference], warm
 
 def _without_backend(here: str, compiles: Mapping[str, Any]) -> Judged:
     """The answer where torch compiled and vLLM's loader needs a function of vLLM's: seen in 0.19.1 and 0.32.0."""
-    how = f"this launch compiles in mode {compiles['mode']} with the backend {compiles['backend']}"
-    if compiles["loads_own_alone"]:
-        return Judged(
-            Answer.MISS,
-            f"{here}, but vLLM cannot load them: {how}, and its loader needs a function of its own backend "
-            "(\"'function' object has no attribute 'finalize_loading'\"); it compiles again.",
-        )
-    return Judged(Answer.UNKNOWN, f"{here}; {how}, and whether this release loads them was not seen.")
+    if why := why_unloadable(compiles):
+        return Judged(Answer.MISS, f"{here}, but vLLM cannot load them: {why}; it compiles again.")
+    return Judged(Answer.UNKNOWN, f"{here}; {_how(compiles)}, and whether this release loads them was not seen.")
+
+
+def why_unloadable(compiles: Mapping[str, Any]) -> str:
+    """Why vLLM cannot load what this launch saves, as half a sentence; empty where it can, or where it is not known.
+
+    Args:
+        compiles: how the launch compiles, of its factors (`tuner.compile_cache.factors`).
+    """
+    if not compiles["aot"] or compiles["mode"] == VLLM_COMPILE or not compiles["loads_own_alone"]:
+        return ""
+    return (
+        f"{_how(compiles)}, and its loader needs a function of its own backend "
+        "(\"'function' object has no attribute 'finalize_loading'\")"
+    )
+
+
+def _how(compiles: Mapping[str, Any]) -> str:
+    return f"this launch compiles in mode {compiles['mode']} with the backend {compiles['backend']}"

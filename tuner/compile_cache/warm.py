@@ -20,10 +20,12 @@ from tuner.arguments.serve_arguments import ServeArguments
 from tuner.compile_cache.autotune_launch import second_start_may_hang
 from tuner.compile_cache.factors import launch_factors
 from tuner.compile_cache.launch_digest import launch_digest
+from tuner.compile_cache.prediction import why_unloadable
 from tuner.engines.stand_ins import stand_ins
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
 from tuner.launch.serve import command
+from tuner.processes.log_tail import ignored
 from tuner.processes.server_process import ready_server
 from tuner.server_log.log import ServerLog, read_server_log
 
@@ -74,7 +76,13 @@ class _Start:
 
 
 def warm(
-    plan: Plan, arguments: ServeArguments, environ: Mapping[str, str], limit: float, say: Callable[[str], None]
+    plan: Plan,
+    arguments: ServeArguments,
+    environ: Mapping[str, str],
+    limit: float,
+    say: Callable[[str], None],
+    *,
+    hear: Callable[[str], None] = ignored,
 ) -> Warmed:
     """Fill the cache root of a launch, and see whether a second start hits it.
 
@@ -84,6 +92,7 @@ def warm(
         environ: the environment variables of the launch.
         limit: seconds that each start may take.
         say: called with each step that begins.
+        hear: called with the last line of the server's log, now and then.
 
     Raises:
         TunerError: a start fails (kind `server`), the cache cannot be written (kind `cache`), or the launch names a
@@ -94,17 +103,19 @@ def warm(
     args = (*plan.launch.args, *stand_ins(plan, arguments))
     vector = command(Path(plan.subject.environment.python), args)
     factors, notes = _factors(plan, args, environ, say)
+    if why := why_unloadable(factors["compiles"]) if factors else "":
+        say(f"vLLM cannot load what this launch saves, so the second start will compile again: {why}")
     try:
         staging = staging_folder(root)
         say("first start: compiles into an empty cache")
-        cold = _started(vector, variables(plan, environ, staging), limit)
+        cold = _started(vector, variables(plan, environ, staging), limit, hear)
         moved, present = publish(staging, root)
         record = structs.replace(_record(plan, environ, root, (*moved, *present), cold.seconds), factors=factors)
         write_record(root, record)
         say(f"ready after {cold.seconds:.0f} s; second start: from the cache")
         if second_start_may_hang(plan.subject.environment, arguments):
             say(_MAY_HANG)
-        again = _started(vector, variables(plan, environ, root), limit)
+        again = _started(vector, variables(plan, environ, root), limit, hear)
         record = structs.replace(record, warm_seconds=round(again.seconds, 1), hit=again.hit, proof=_proof(again))
         write_record(root, record)
     except OSError as error:
@@ -152,10 +163,10 @@ def _require_root(arguments: ServeArguments) -> None:
         )
 
 
-def _started(vector: list[str], environ: Mapping[str, str], limit: float) -> _Start:
+def _started(vector: list[str], environ: Mapping[str, str], limit: float, hear: Callable[[str], None]) -> _Start:
     with tempfile.TemporaryDirectory(prefix="tuner-warm-") as folder:
         log = Path(folder) / "server.log"
-        with ready_server(vector, environ, log, limit) as seconds:
+        with ready_server(vector, environ, log, limit, hear) as seconds:
             pass
         text = log.read_text(encoding="utf-8", errors="replace")
     reason = _UNLOADED.search(text)

@@ -10,6 +10,7 @@ from tuner.engines.stand_ins import stand_ins
 from tuner.launch.plan import Plan
 from tuner.model.config_size import check_config_size
 from tuner.model.shrink import Shrunk, shrink
+from tuner.processes.log_tail import ignored
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Supervision:
         say: gets a sentence about each engine that begins.
         limit: seconds for each engine, vLLM's import excluded.
         memory_limit: bytes for each engine; None: as much as suits this machine.
+        hear: gets the last line of an engine's log, now and then; from any thread.
     """
 
     say: Callable[[str], None]
     limit: float
     memory_limit: int | None
+    hear: Callable[[str], None] = ignored
 
 
 @dataclass(frozen=True)

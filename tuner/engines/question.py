@@ -14,6 +14,7 @@ from rules.errors import ErrorKind, TunerError
 from tuner.processes.answers import Failed, checked
 from tuner.processes.failures import log_hint
 from tuner.processes.interrupts import uninterrupted
+from tuner.processes.log_tail import ignored
 from tuner.processes.worker_process import START_LIMIT, WorkerProcess
 
 WORKER = Path(__file__).parent / "worker" / "vllm_launch_worker"
@@ -51,6 +52,7 @@ class WorkerQuery:
         more: what else the worker must know.
         engines: what the worker must know of each engine, for a question that goes to engines.
         worker: the worker that is asked.
+        hear: gets the last line of the engine's log, now and then; from any thread.
     """
 
     name: str
@@ -60,6 +62,7 @@ class WorkerQuery:
     more: Mapping[str, Any] = field(default_factory=dict)
     engines: Sequence[Mapping[str, Any]] = ()
     worker: Path = field(default_factory=lambda: WORKER)
+    hear: Callable[[str], None] = ignored
 
     def request(self) -> dict[str, Any]:
         """The request for the worker; its `folder` is where a relative path to a model begins."""
@@ -117,7 +120,7 @@ def _of_one_process(
     """The answers up to the first failure that leaves no process to go on, and that failure."""
     try:
         with _started(question, python, variables, stop) as process:
-            if process.awaited("ready.json", START_LIMIT) is None:
+            if process.awaited("ready.json", START_LIMIT, question.hear) is None:
                 raise _no_answer(process, ErrorKind(question.name), START_LIMIT)
             for number in range(len(question.engines)):
                 yield _answer(process, question, number)
@@ -145,7 +148,7 @@ def _answer(process: WorkerProcess, question: WorkerQuery, number: int) -> Answe
         TunerError: there is no answer, or it cannot be used: then no other answer will come from this process.
     """
     name = f"result-{number}.json"
-    answer = process.awaited(name, question.limit)
+    answer = process.awaited(name, question.limit, question.hear)
     if answer is None:
         raise _no_answer(process, ErrorKind(question.name), question.limit)
     if answer.get("result") == "ended":

@@ -89,6 +89,7 @@ def _answers(
         supervision.memory_limit,
         more={"thin": thin_model(plan, launch.arguments), "eager": False},
         engines=[{"flag": engine.flag} for engine in engines],
+        hear=supervision.hear,
     )
     variables = worker_variables(launch.environ, plan.launch.env)
     return query_engines(query, plan.subject.environment.python, lambda _control: variables)

@@ -17,6 +17,11 @@ _PROGRAMS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # Linux; mac
 _LONG_SHEBANG = "'''exec' "  # what pip and uv write where a path is too long for a #! line, or has a space in it
 _PYTHON_NAME = re.compile(r"python|pypy")
 _EXACT_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
+_STARTS_VLLM = re.compile(
+    r"""(?:exec\s+)?(?P<quote>["']?)(?P<program>/[\w./+@-]+)(?P=quote)"""
+    r"""(?P<module>\s+-m\s+vllm(?:\.entrypoints\.cli\.main)?)?\s+"\$@\""""
+)
+"""The command of a wrapper: an absolute path without variables, and all arguments."""
 _HEAD = 8192
 """Bytes of a script that hold its first two lines."""
 _LIBRARIES = ("lib", "lib64")  # lib64: Fedora and its kin
@@ -44,9 +49,42 @@ def program(name: str) -> str | None:
 
 
 def default_python() -> str:
-    """The interpreter behind the `vllm` on PATH, else the one that runs this."""
+    """The interpreter behind the `vllm` on PATH; without a `vllm` there the one that runs this.
+
+    Raises:
+        TunerError: the `vllm` is neither a Python script nor a wrapper that only starts one.
+    """
     script = program("vllm")
-    return (script and script_python(Path(script))) or sys.executable
+    if script is None:
+        return sys.executable
+    python = script_python(Path(script)) or _wrapped_python(Path(script))
+    if python is None:
+        raise TunerError(
+            f"The `vllm` on PATH, {script}, is no Python script, and does more than start one.",
+            hint="Name the Python of the vLLM that it starts: --python PATH, or the variable TUNER_PYTHON.",
+            kind=ErrorKind.ENVIRONMENT,
+        )
+    return python
+
+
+def _wrapped_python(script: Path) -> str | None:
+    """The Python behind a shell script that does nothing but start vLLM with its arguments; None for another script.
+
+    A wrapper that sets variables is not followed: the server would start without them.
+    """
+    try:
+        text = read_plain(script, _HEAD).decode(errors="replace")
+    except OSError:
+        return None
+    lines = [line.strip() for line in text.splitlines()[1:]]
+    commands = [line for line in lines if line and not line.startswith(("#", "set -"))]
+    if len(commands) != 1 or not text.startswith("#!") or len(text) >= _HEAD:
+        return None
+    match = _STARTS_VLLM.fullmatch(commands[0])
+    if match is None:
+        return None
+    target = Path(match["program"])
+    return str(target) if match["module"] else script_python(target)
 
 
 def script_python(script: Path) -> str | None:

@@ -220,6 +220,7 @@ class _Runs:
             more={"thin": self._thin, "flag": None, "eager": False},
             engines=[{"args": list(launches[arm.name].arguments)} for arm in arms],
             worker=ARM_WORKER,
+            hear=supervision.hear,
         )
         variables = worker_variables(self._climb.launch.environ, plan.launch.env)
         engines = query_engines(query, plan.subject.environment.python, lambda _control: variables, stop)

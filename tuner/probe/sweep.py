@@ -122,6 +122,12 @@ def _named(chosen: Sequence[Candidate], configs: Path | None) -> dict[str, Candi
     return named
 
 
+def stored_results(request: Request, environment: Environment, store: VerdictStore) -> list[Probed]:
+    """The models of a request that have a verdict already, by name; one that proves nothing is no reason to stop."""
+    results = [_stored_result(name, name, request, environment, store, force=False) for name in request.names]
+    return [result for result in results if isinstance(result, Probed) and result.stored and not inconclusive(result)]
+
+
 def _stored_result(
     name: str, folder: str, request: Request, environment: Environment, store: VerdictStore, *, force: bool
 ) -> Probed | Subject:

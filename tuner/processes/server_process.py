@@ -9,14 +9,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache.secrets import secret_values
 from rules.errors import ErrorKind, TunerError
 from tuner.processes.interrupts import uninterrupted
-from tuner.processes.log_tail import log_tail
+from tuner.processes.log_tail import LastLines, ignored, log_tail
 from tuner.processes.worker_process import kept_process
 
 HOST = "127.0.0.1"
@@ -26,7 +26,9 @@ LOG_TAIL = 15
 
 
 @contextmanager
-def ready_server(vector: Sequence[str], environ: Mapping[str, str], log: Path, limit: float) -> Iterator[float]:
+def ready_server(
+    vector: Sequence[str], environ: Mapping[str, str], log: Path, limit: float, hear: Callable[[str], None] = ignored
+) -> Iterator[float]:
     """Start a server on a free port of this machine alone, wait until it answers, and stop it at the end.
 
     Args:
@@ -34,6 +36,7 @@ def ready_server(vector: Sequence[str], environ: Mapping[str, str], log: Path, l
         environ: its whole environment.
         log: new file for its stdout and stderr.
         limit: seconds that it may take.
+        hear: gets the last line of the log, now and then, until it is ready.
 
     Yields:
         Seconds from the start of the process until `/health` answered 200.
@@ -48,7 +51,7 @@ def ready_server(vector: Sequence[str], environ: Mapping[str, str], log: Path, l
             process = _start([*vector, "--host", HOST, "--port", str(port)], environ, log)
             tell_keeper(process.pid)
         try:
-            _await(process, port, log, begin + limit)
+            _await(process, port, log, begin + limit, hear)
             yield time.monotonic() - begin
         finally:
             _stop(process)
@@ -73,12 +76,14 @@ def _start(vector: Sequence[str], environ: Mapping[str, str], log: Path) -> subp
         ) from None
 
 
-def _await(process: subprocess.Popen[bytes], port: int, log: Path, end: float) -> None:
+def _await(process: subprocess.Popen[bytes], port: int, log: Path, end: float, hear: Callable[[str], None]) -> None:
+    lines = LastLines(log, secret_values(os.environ))
     while not _healthy(port):
         if (code := process.poll()) is not None:
             raise _failed(f"The server ended before it was ready ({_words(code)}).", log)
         if time.monotonic() > end:
             raise _failed("The server was not ready in time; --time-limit says how long it may take.", log)
+        lines.tell(hear)
         time.sleep(POLL_S)
 
 

@@ -24,7 +24,7 @@ from tuner.processes.answers import read_answer
 from tuner.processes.control_folder import new_folder, remove_abandoned
 from tuner.processes.failures import no_control_folder, out_of_memory
 from tuner.processes.limits import default_memory, restrict
-from tuner.processes.log_tail import log_tail
+from tuner.processes.log_tail import LastLines, ignored, log_tail
 
 POLL = 0.1
 """Seconds between two looks for a file."""
@@ -99,8 +99,13 @@ class WorkerProcess:
         """End the process with all that it started, and remove the folder."""
         self._ends.close()
 
-    def awaited(self, name: str, limit: float) -> dict[str, Any] | None:
+    def awaited(self, name: str, limit: float, hear: Callable[[str], None] = ignored) -> dict[str, Any] | None:
         """The JSON of an answer as soon as it is there; None if the worker ended or `limit` seconds passed.
+
+        Args:
+            name: of the answer's file.
+            limit: seconds.
+            hear: gets the last line of the worker's log, now and then.
 
         Raises:
             Stopped: the worker was told to stop meanwhile.
@@ -108,6 +113,7 @@ class WorkerProcess:
                 be used.
         """
         path, end = self.control / name, time.monotonic() + limit
+        lines = LastLines(self.control / "log", secret_values(os.environ))
         while not path.exists():
             if self._stop.is_set():
                 raise Stopped
@@ -116,6 +122,7 @@ class WorkerProcess:
             if time.monotonic() > end:
                 return None
             self._watch_memory()
+            lines.tell(hear)
             time.sleep(POLL)
         return read_answer(path, secret_values(os.environ))
 
