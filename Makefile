@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast test-ray lint docs bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-service evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-fleet evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast test-ray lint docs package-test bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-service evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-fleet evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -58,6 +58,9 @@ lint: setup-tool ## ruff, mypy and import-linter
 
 docs: setup-tool ## build the documentation site in .cache/site; a broken link fails
 	.venv/bin/mkdocs build --strict --quiet
+
+package-test: setup-tool ## build the wheel and the sdist, install each as a user does, and try its commands
+	.venv/bin/python -m tools.package_test
 
 bench: setup-tool ## measure look-ups and command start-up
 	.venv/bin/python benchmarks/lookup.py

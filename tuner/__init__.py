@@ -1,3 +1,3 @@
 """The vLLM MoE launch tuner: the application around the rules and the memory."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
