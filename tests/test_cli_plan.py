@@ -375,3 +375,9 @@ def test_the_next_command_repeats_python_and_store(serving: Serving, store: Path
     for command in ("verdict", "plan"):
         out = tuner(command, MIXTRAL, *at, code=3).out
         assert f"next          tuner probe --python {serving.python} --store {store} {MIXTRAL}\n" in f"{out}\n"
+
+
+@pytest.mark.parametrize("command", ["plan", "probe", "export", "tune", "cache warm", "cache explain", "serve"])
+def test_help_is_not_taken_for_an_option_of_vllm(command: str) -> None:
+    """VLLM has a `--help` of its own, and ours comes first."""
+    assert tuner(*command.split(), "--help", code=0).out.startswith(f"Usage: tuner {command} ")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from exported import CLUSTER, CONDITIONAL, FORMS, PATCHES, UNIFORM, Bench, bench_in
 from fake_environment import ERNIE, MIXTRAL, described, model_like, sample, sample_in, serving_in, tuner
-from manifest_argv import argv_of, patch_in
+from manifest_argv import argv_of, container_of, patch_in, pod_of
 
 from cache.verdicts.store import VerdictStore
 from tuner.environment.document import environment_document
@@ -161,6 +161,8 @@ CHOICES = {
     "nodes": 1,
     "model_uri": "pvc://claim/model",
     "cold_start": 467,
+    "model_name": "/models/moe",
+    "weights_claim": "claim-of-weights",
 }
 
 
@@ -170,7 +172,8 @@ def test_a_choice_counts_or_is_refused(bench: Bench, form: Format, choice: str) 
     """An option that a format would pass over in silence is a usage error; any other changes what is written."""
     option = ("--" + choice.replace("_", "-"), CHOICES[choice])
     if form in USES[choice]:
-        text = bench.text(form, *option)
+        is_folder = (form, choice) == (Format.KSERVE_LLMINFERENCESERVICE, "model_name")
+        text = bench.text(form, *option, *(("--model-uri", "pvc://claim/model") if is_folder else ()))
         assert str(CHOICES[choice]) in text or "repository: mine\n    tag: one\n" in text
     else:
         answer = bench.ask(form, *option, code=2)
@@ -272,3 +275,103 @@ def test_a_name_begins_with_a_letter(bench: Bench, tmp_path: Path) -> None:
     assert bench.documents("configmap", model=model)[0]["metadata"]["name"] == "y" * 50
     other = str(model_like(MIXTRAL, tmp_path / "4bit"))
     assert bench.documents("configmap", model=other)[0]["metadata"]["name"] == "model-4bit"
+
+
+WHOLE = [Format.DEPLOYMENT, Format.KSERVE_INFERENCESERVICE, Format.LEADERWORKERSET, Format.WARM_JOB]
+"""Formats whose pod is wholly ours."""
+
+
+def pods_in(form: str, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every pod of a file; of a set the leader's and the worker's."""
+    if form != Format.LEADERWORKERSET:
+        return [pod_of(form, documents)]
+    group = next(one for one in documents if one["kind"] == "LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
+    return [group["leaderTemplate"]["spec"], group["workerTemplate"]["spec"]]
+
+
+@pytest.mark.parametrize("form", WHOLE)
+def test_a_pod_passes_the_restricted_profile(bench: Bench, form: str) -> None:
+    """Each field that Kubernetes' profile `restricted` asks for, and a home that its user may write."""
+    for pod in pods_in(form, bench.documents(form, "--cache-root", "/cache", "--", "-tp", "2")):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+        assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        home = next(one["value"] for one in container["env"] if one["name"] == "HOME")
+        assert home in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize("form", WHOLE)
+def test_a_pod_can_be_scheduled_and_stopped_well(bench: Bench, form: str) -> None:
+    """Requests for CPU and memory, shared memory of a size, time to end, and no token of the cluster."""
+    text = bench.text(form, "--cache-root", "/cache", "--", "-tp", "2")
+    assert "# requests of 4 CPUs and 16Gi are not measured" in text
+    for pod in pods_in(form, list(yaml.safe_load_all(text))):
+        assert pod["terminationGracePeriodSeconds"] > 30
+        assert pod["automountServiceAccountToken"] is False
+        (shared,) = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "shm"]
+        assert shared == {"medium": "Memory", "sizeLimit": "8Gi"}
+        assert set(pod["containers"][0]["resources"]["requests"]) == {"cpu", "memory"}
+
+
+@pytest.mark.parametrize("form", [Format.DEPLOYMENT, Format.KSERVE_INFERENCESERVICE])
+def test_a_slow_start_is_not_killed(bench: Bench, form: str) -> None:
+    """Kubernetes asks for life only once the startup probe has succeeded, and it waits minutes for an answer then."""
+    container = container_of(form, bench.documents(form, "--cold-start", "7200"))
+    startup, alive = container["startupProbe"], container["livenessProbe"]
+    assert startup["failureThreshold"] * startup["periodSeconds"] >= 3 * 7200
+    assert alive["httpGet"] == startup["httpGet"]
+    assert alive["failureThreshold"] * alive["periodSeconds"] >= 300
+
+
+@pytest.mark.parametrize("form", WHOLE)
+def test_the_hubs_token_comes_from_a_secret(bench: Bench, form: str) -> None:
+    """It may be missing, and a model that is named by its path needs none."""
+    more = ("--cache-root", "/cache") if form == Format.WARM_JOB else ()
+    for pod in pods_in(form, bench.documents(form, *more)):
+        (token,) = [one for one in pod["containers"][0]["env"] if one["name"] == "HF_TOKEN"]
+        secret = {"name": "mixtral-8x7b-v0-1-hub", "key": "token", "optional": True}
+        assert token["valueFrom"] == {"secretKeyRef": secret}
+    for pod in pods_in(form, bench.documents(form, *more, "--model-name", "/models/moe")):
+        assert not [one for one in pod["containers"][0]["env"] if one["name"] == "HF_TOKEN"]
+
+
+@pytest.mark.parametrize("form", [*WHOLE, *PATCHES, Format.HELM_PRODUCTION_STACK, Format.CONFIGMAP, Format.ENV])
+def test_no_path_of_this_machine_is_written(bench: Bench, tmp_path: Path, form: str) -> None:
+    """With --model-name the file names the model as the server finds it, and the weights' claim is mounted there."""
+    model = str(model_like(MIXTRAL, tmp_path / "own"))
+    text = bench.text(form, "--model-name", "/models/moe", model=model)
+    assert str(tmp_path) not in text
+    assert "/models/moe" in text
+    if form in WHOLE:
+        claimed = bench.documents(form, "--model-name", "/models/moe", "--weights-claim", "weights-1", model=model)
+        (pod, *_) = pods_in(form, claimed)
+        mount = {"name": "weights", "mountPath": "/models/moe", "readOnly": True}
+        assert mount in pod["containers"][0]["volumeMounts"]
+        assert {"name": "weights", "persistentVolumeClaim": {"claimName": "weights-1"}} in pod["volumes"]
+
+
+@pytest.mark.parametrize("form", [Format.DEPLOYMENT, Format.WARM_JOB, *PATCHES])
+def test_a_pod_carries_the_evidence_too(bench: Bench, form: str) -> None:
+    """On the template, so that a pod by itself says what it was decided by."""
+    documents = bench.documents(form)
+    owner = patch_in(documents) if form in PATCHES else next(one for one in documents if "template" in one["spec"])
+    assert owner["spec"]["template"]["metadata"]["annotations"] == owner["metadata"]["annotations"]
+
+
+def test_the_chart_writes_the_tensor_parallel_size_once(bench: Bench) -> None:
+    """It makes an option of `tensorParallelSize`, so `extraArgs` has none; the head says that lists are replaced."""
+    text = bench.text("helm-production-stack", "--", "-tp", "4", "--tensor-parallel-size=4", "--port", "81")
+    model = yaml.safe_load(text)["servingEngineSpec"]["modelSpec"][0]
+    assert model["vllmConfig"]["tensorParallelSize"] == 4
+    assert model["vllmConfig"]["extraArgs"][:2] == ["--port", "81"]
+    assert "# Helm replaces a list as a whole" in text
+
+
+def test_an_image_may_be_named_by_its_digest(bench: Bench) -> None:
+    """A tag can be moved, and a digest cannot."""
+    image = f"vllm/vllm-openai@sha256:{'a' * 64}"
+    assert f"image: {image}\n" in bench.text("deployment", "--image", image)

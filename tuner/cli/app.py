@@ -42,9 +42,11 @@ from tuner.cli.options import (
     PatchWrap,
     Python,
     Revision,
+    ServedModel,
     Store,
     TrustRemoteCode,
     VllmArgs,
+    WeightsClaim,
 )
 from tuner.cli.output import conclude, failures, present, print_json, refuse, result, say, say_without_waiting
 from tuner.cli.settings import Project, defaults_of_commands, project_of
@@ -294,6 +296,8 @@ def export(
     kueue: JobQueue = None,
     namespace: Namespace = None,
     ca_bundle: CaBundle = None,
+    model_name: ServedModel = None,
+    weights_claim: WeightsClaim = None,
 ) -> None:
     """Write the planned launch as a file for other tools, on stdout.
 
@@ -307,7 +311,7 @@ def export(
     from tuner.exports.server import secret_notes
 
     with failures(as_json=form == "json", name=model):
-        choices = Choices(image, name, wrap, container, nodes, model_uri, cold_start)
+        choices = Choices(image, name, wrap, container, nodes, model_uri, cold_start, model_name, weights_claim)
         refuse_service_options(form, namespace, ca_bundle)
         if form == SWEEP_JOB:
             cli_fleet.export_job(model, image, name, cli_fleet.JobOptions(service, workers, platform, kueue))

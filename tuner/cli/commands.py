@@ -25,7 +25,7 @@ class BehindDashes(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Name an option of vLLM that stands in front of `--`."""
         ours = args[: args.index("--")] if "--" in args else args
-        own = {name for option in self.params for name in option.opts}
+        own = {*ctx.help_option_names, *(name for option in self.params for name in option.opts)}
         for word in ours:
             name = word.partition("=")[0]
             if name.startswith("-") and name not in own and _is_vllms(name):

@@ -71,6 +71,13 @@ PatchWrap = Annotated[
 ]
 Nodes = Annotated[int | None, typer.Option(metavar="N", min=1, help="That a model spans. Default: pipeline stages.")]
 ModelUri = Annotated[str | None, typer.Option(metavar="URI", help="Where KServe fetches the model. Default: the hub.")]
+ServedModel = Annotated[
+    str | None,
+    typer.Option("--model-name", metavar="NAME", help="What the server calls MODEL, such as its path in a container."),
+]
+WeightsClaim = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The claim with the weights, or one that keeps what is fetched.")
+]
 ColdStart = Annotated[
     float | None,
     typer.Option(

@@ -26,6 +26,8 @@ class Choices:
         model_uri: where KServe fetches the model; default: the hub, where the plan names a hub id.
         cold_start: seconds that a cold start was measured to take; default: what `tuner cache warm` recorded for this
             launch below its cache root, if that is here.
+        model_name: what the server calls the model, such as the path at which a container has it; default: as given.
+        weights_claim: a claim with the weights of a model that is named by its path, or to keep what is fetched.
     """
 
     image: str | None = None
@@ -35,6 +37,8 @@ class Choices:
     nodes: int | None = None
     model_uri: str | None = None
     cold_start: float | None = None
+    model_name: str | None = None
+    weights_claim: str | None = None
 
 
 class ClusterFormat(StrEnum):

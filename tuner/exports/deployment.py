@@ -11,6 +11,8 @@ from tuner.exports.pod import (
     container,
     launch,
     mounts,
+    pod,
+    pod_notes,
     service,
     startup_probe,
     volumes,
@@ -42,22 +44,18 @@ def as_deployment(plan: Plan, choices: Choices) -> str:
     server = server_of(plan, choices)
     labels = {"app.kubernetes.io/name": server.name}
     many = server.devices > 1
-    pod = {
-        # A Service named vllm-… would put VLLM_… variables into the server, which reads VLLM_PORT as a number.
-        "enableServiceLinks": False,
-        "containers": [container(server, CONTAINER, image_of(plan, choices))],
-        **volumes(server, shared_memory=many),
-    }
+    serving = pod(server, [container(server, CONTAINER, image_of(plan, choices))], shared_memory=many)
     spec = {
         "replicas": 1,
         "progressDeadlineSeconds": server.startup_seconds + 600,
         # A claim on one node cannot follow a second pod to another.
         **({"strategy": {"type": "Recreate"}} if server.cache_root else {}),
         "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": pod},
+        "template": {"metadata": {"labels": labels, "annotations": annotations(plan)}, "spec": serving},
     }
     deployment = {**_deployment(server.name, plan), "spec": spec}
-    return manifest(plan, [*claim(server, "ReadWriteOnce"), deployment, service(server, labels)], server.notes)
+    notes = [*server.notes, *pod_notes(server)]
+    return manifest(plan, [*claim(server, "ReadWriteOnce"), deployment, service(server, labels)], notes)
 
 
 def as_patch(plan: Plan, choices: Choices) -> str:
@@ -86,8 +84,11 @@ def _patch(plan: Plan, server: Server, container_name: str) -> dict[str, Any]:
         "startupProbe": {"$patch": "replace", **startup_probe(server)},
         **mounts(server, shared_memory=False),
     }
-    pod = {"containers": [changed], **volumes(server, shared_memory=False)}
-    return {**_deployment(server.name, plan), "spec": {"template": {"spec": pod}}}
+    template = {
+        "metadata": {"annotations": annotations(plan)},
+        "spec": {"containers": [changed], **volumes(server, shared_memory=False)},
+    }
+    return {**_deployment(server.name, plan), "spec": {"template": template}}
 
 
 def _deployment(name: str, plan: Plan) -> dict[str, Any]:

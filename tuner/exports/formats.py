@@ -54,6 +54,13 @@ USES: dict[str, set[Format]] = {
     "container": {Format.PATCH},
     "nodes": {Format.LEADERWORKERSET},
     "model_uri": {Format.KSERVE_LLMINFERENCESERVICE},
+    "model_name": set(Format) - {Format.JSON},
+    "weights_claim": {
+        Format.DEPLOYMENT,
+        Format.KSERVE_INFERENCESERVICE,
+        Format.LEADERWORKERSET,
+        Format.WARM_JOB,
+    },
     "cold_start": _SERVERS | {Format.PATCH, Format.WARM_JOB},
 }
 """Choice -> the formats that heed it."""
@@ -91,9 +98,21 @@ def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]
 
     def written(plan: "Plan", measured: float | None) -> str:
         require_utf8(plan)
+        if choices.model_name is not None:
+            plan = _called(plan, choices.model_name)
         return write(plan, replace(choices, cold_start=choices.cold_start or measured))
 
     return written
+
+
+def _called(plan: "Plan", name: str) -> "Plan":
+    """The plan of the same model under the name that it has where the server runs; the model is the first argument."""
+    from msgspec.structs import replace as replaced  # noqa: PLC0415  only when a file is written
+
+    model = replaced(plan.subject.model, name=name)
+    subject = replaced(plan.subject, model=model)
+    launch = replaced(plan.launch, args=(name, *plan.launch.args[1:]))
+    return replaced(plan, subject=subject, launch=launch)
 
 
 def _writers() -> dict[Format, Callable[["Plan", Choices], str]]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tuner.arguments.vllm_options import indexes_of_field
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
 from tuner.exports.pod import claim_note, escaped, health, mounts, startup_probe, variables, volumes
@@ -23,6 +24,7 @@ def as_values(plan: Plan, choices: Choices) -> str:
     notes = [
         *server.notes,
         *claim_note(server),
+        "Helm replaces a list as a whole: put this item of modelSpec into yours, or use it as the only one",
         "the chart always says whether prefixes are cached; here as vLLM does for most models",
         f"the requests for CPU and memory are {REQUEST['requestCPU']} and {REQUEST['requestMemory']}: set the model's",
     ]
@@ -34,6 +36,12 @@ def _elsewhere(server: Server) -> dict[str, Any]:
     if (server.port, server.scheme) == (PORT, "HTTP"):
         return {}
     return {"containerPort": server.port, "livenessProbe": health(server), "readinessProbe": health(server)}
+
+
+def _extra(server: Server) -> list[str]:
+    """The arguments that the chart does not write itself: it makes one of `tensorParallelSize`."""
+    written = indexes_of_field(server.rest, "tensor_parallel_size") if server.devices > 1 else set()
+    return [argument for index, argument in enumerate(server.rest) if index not in written]
 
 
 def _model(plan: Plan, choices: Choices, server: Server) -> dict[str, Any]:
@@ -54,7 +62,7 @@ def _model(plan: Plan, choices: Choices, server: Server) -> dict[str, Any]:
             # The chart writes --no-enable-prefix-caching where this is missing; a user's own comes behind it and wins.
             "enablePrefixCaching": True,
             **many,  # mounts shared memory
-            "extraArgs": [escaped(argument) for argument in server.rest],
+            "extraArgs": [escaped(argument) for argument in _extra(server)],
         },
         **variables(server),
         **({"extraVolumes": added_volumes["volumes"]} if added_volumes else {}),

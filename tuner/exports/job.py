@@ -5,8 +5,19 @@ from typing import Any
 from rules.errors import ErrorKind, TunerError
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
-from tuner.exports.pod import claim_note, escaped, mounts, resources, volumes
+from tuner.exports.pod import (
+    CONTAINER_SECURITY,
+    REQUESTS,
+    claim_note,
+    escaped,
+    mounts,
+    own_variables,
+    pod,
+    pod_notes,
+    resources,
+)
 from tuner.exports.server import Server, image_of, server_of
+from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
 
 PRODUCT = "nvidia.com/gpu.product"
@@ -40,22 +51,21 @@ def as_warm_job(plan: Plan, choices: Choices) -> str:
             hint="Leave the --ssl options out: they change nothing compiled.",
             kind=ErrorKind.USAGE,
         )
-    pod = {
+    containers = [_container(server, image_of(plan, choices))]
+    warming = {
         "restartPolicy": "Never",
-        "enableServiceLinks": False,
         **_selector(plan),
-        "containers": [_container(server, image_of(plan, choices))],
-        **volumes(server, shared_memory=server.devices > 1),
+        **pod(server, containers, shared_memory=server.devices > 1),
     }
     spec = {
         "backoffLimit": 1,
         "activeDeadlineSeconds": 2 * server.startup_seconds + 600,  # two starts, and what is computed before them
-        "template": {"spec": pod},
+        "template": {"metadata": {"annotations": annotations(plan)}, "spec": warming},
     }
     metadata = {"name": f"{server.name}-warm", "annotations": annotations(plan)}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
     once = "run it before the server starts: a ReadWriteOnce claim is held by one node"
-    return manifest(plan, [job], [*server.notes, *claim_note(server), once])
+    return manifest(plan, [job], [*server.notes, *pod_notes(server), *claim_note(server), once])
 
 
 def _container(server: Server, image: str) -> dict[str, Any]:
@@ -65,9 +75,16 @@ def _container(server: Server, image: str) -> dict[str, Any]:
         "image": image,
         "command": ["tuner", "cache", "warm"],
         "args": [escaped(argument) for argument in args],
-        **resources(server, server.devices),
-        **mounts(server, shared_memory=server.devices > 1),
+        **_variables(server),
+        **resources(server, server.devices, REQUESTS),
+        "securityContext": CONTAINER_SECURITY,
+        **mounts(server, shared_memory=server.devices > 1, home=True),
     }
+
+
+def _variables(server: Server) -> dict[str, Any]:
+    """Those of the server, of which vLLM counts HOME in its keys through 0.26; the tool sets the cache root itself."""
+    return {"env": [variable for variable in own_variables(server)["env"] if variable["name"] != CACHE_ROOT]}
 
 
 def _selector(plan: Plan) -> dict[str, Any]:

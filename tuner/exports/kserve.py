@@ -6,11 +6,20 @@ from typing import Any
 from rules.errors import ErrorKind, TunerError
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
-from tuner.exports.pod import claim_note, container, mounts, patience, resources, variables, volumes
+from tuner.exports.pod import (
+    USER,
+    claim_note,
+    container,
+    mounts,
+    patience,
+    pod,
+    pod_notes,
+    resources,
+    variables,
+    volumes,
+)
 from tuner.exports.server import Server, image_of, is_folder, server_of
 from tuner.launch.plan import Plan
-
-USER = 1000
 
 
 def as_inference_service(plan: Plan, choices: Choices) -> str:
@@ -23,8 +32,7 @@ def as_inference_service(plan: Plan, choices: Choices) -> str:
     many = server.devices > 1
     predictor = {
         "minReplicas": 1,
-        "containers": [container(server, "kserve-container", image_of(plan, choices))],
-        **volumes(server, shared_memory=many),
+        **pod(server, [container(server, "kserve-container", image_of(plan, choices))], shared_memory=many),
     }
     document = {
         "apiVersion": "serving.kserve.io/v1beta1",
@@ -32,7 +40,7 @@ def as_inference_service(plan: Plan, choices: Choices) -> str:
         "metadata": {"name": server.name, "annotations": annotations(plan)},
         "spec": {"predictor": predictor},
     }
-    return manifest(plan, [document], [*server.notes, *claim_note(server)])
+    return manifest(plan, [document], [*server.notes, *pod_notes(server), *claim_note(server)])
 
 
 def as_llm_inference_service(plan: Plan, choices: Choices) -> str:

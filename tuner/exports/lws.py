@@ -6,7 +6,7 @@ from typing import Any
 from rules.errors import ErrorKind, TunerError
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
-from tuner.exports.pod import claim, container, escaped, launch, mounts, resources, service, volumes
+from tuner.exports.pod import REQUESTS, claim, container, escaped, pod, pod_notes, resources, service
 from tuner.exports.server import Server, image_of, server_of
 from tuner.launch.plan import Plan
 
@@ -31,8 +31,11 @@ def as_leader_worker_set(plan: Plan, choices: Choices) -> str:
     group = {
         "size": nodes,
         "restartPolicy": "RecreateGroupOnPodRestart",
-        "leaderTemplate": {"metadata": {"labels": {"role": "leader"}}, "spec": _leader(server, image, nodes)},
-        "workerTemplate": {"spec": _worker(server, image, nodes)},
+        "leaderTemplate": {
+            "metadata": {"labels": {"role": "leader"}, "annotations": annotations(plan)},
+            "spec": _leader(server, image, nodes),
+        },
+        "workerTemplate": {"metadata": {"annotations": annotations(plan)}, "spec": _worker(server, image, nodes)},
     }
     document = {
         "apiVersion": "leaderworkerset.x-k8s.io/v1",
@@ -43,29 +46,27 @@ def as_leader_worker_set(plan: Plan, choices: Choices) -> str:
     front = service(server, {LABEL: server.name, "role": "leader"})
     # LeaderWorkerSet makes a headless Service of the set's own name for its pods.
     front["metadata"]["name"] = f"{server.name}-leader"
-    return manifest(plan, [*claim(server, "ReadWriteMany"), document, front], server.notes)
+    return manifest(plan, [*claim(server, "ReadWriteMany"), document, front], [*server.notes, *pod_notes(server)])
 
 
 def _leader(server: Server, image: str, nodes: int) -> dict[str, Any]:
     whole = container(_ranked(server), "vllm", image)
-    return _pod(server, {**whole, "args": _args(server, "0", nodes), **resources(server, server.devices // nodes)})
+    return _pod(
+        server, {**whole, "args": _args(server, "0", nodes), **resources(server, server.devices // nodes, REQUESTS)}
+    )
 
 
 def _worker(server: Server, image: str, nodes: int) -> dict[str, Any]:
     """Without ports and probes: a worker answers no requests."""
-    whole = {
-        "name": "vllm",
-        "image": image,
-        **launch(server),
-        "args": _args(server, "$(LWS_WORKER_INDEX)", nodes, "--headless"),
-        **resources(server, server.devices // nodes),
-        **mounts(server, shared_memory=True),
-    }
-    return _pod(server, whole)
+    whole = container(_ranked(server), "vllm", image)
+    for name in ("ports", "startupProbe", "readinessProbe", "livenessProbe"):
+        del whole[name]
+    args = _args(server, "$(LWS_WORKER_INDEX)", nodes, "--headless")
+    return _pod(server, {**whole, "args": args, **resources(server, server.devices // nodes, REQUESTS)})
 
 
 def _pod(server: Server, whole: dict[str, Any]) -> dict[str, Any]:
-    return {"enableServiceLinks": False, "containers": [whole], **volumes(server, shared_memory=True)}
+    return pod(server, [whole], shared_memory=True)
 
 
 def _ranked(server: Server) -> Server:

@@ -43,6 +43,7 @@ class Server:
         cache_value: value of VLLM_CACHE_ROOT; None: it is not set. It lies in that folder where there is one.
         startup_seconds: how long it may take to start.
         notes: what must be true in the cluster for it to start; whole sentences.
+        weights_claim: the claim that holds or keeps the weights; None: there is none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Server:
     cache_value: str | None
     startup_seconds: int
     notes: tuple[str, ...]
+    weights_claim: str | None = None
 
 
 def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
@@ -89,6 +91,7 @@ def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
         cache_value=plan.launch.env.get(CACHE_ROOT),
         startup_seconds=budget(choices.cold_start),
         notes=(*_notes(plan), *([budget_sentence(choices.cold_start)] if choices.cold_start else [])),
+        weights_claim=choices.weights_claim,
     )
 
 
