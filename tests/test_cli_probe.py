@@ -290,3 +290,13 @@ def test_a_probe_that_is_stopped_says_what_is_kept(bench: Bench, monkeypatch: py
     monkeypatch.setattr("tuner.cli.probe.probe_models", stopped)
     answer = bench.ask("probe", MIXTRAL, LLAMA, code=130)
     assert "tuner: what was reached is stored; the same command goes on from there\n" in answer.err
+
+
+def test_a_quiet_probe_says_results_and_errors_alone(bench: Bench) -> None:
+    """Neither progress nor notes; the next command is as loud as before."""
+    at = ("--python", bench.serving.python, "--store", bench.store)
+    quiet = tuner("-q", "probe", *at, MIXTRAL, LLAMA, code=0)
+    assert (quiet.err, "uniform" in quiet.out) == ("", True)
+    assert "have a stored verdict" in tuner("probe", *at, MIXTRAL, LLAMA, code=0).err
+    bench.hand_back(failed("MixtralForCausalLM"))
+    assert "NotImplementedError: no kernel" in tuner("--quiet", "probe", *at, MIXTRAL, code=1).err

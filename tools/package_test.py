@@ -3,6 +3,7 @@
 Usage: python -m tools.package_test
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -66,10 +67,8 @@ def commands(tuner: Path, folder: Path) -> Sequence[list[str]]:
 
 
 def listed(text: str) -> list[str]:
-    """The names below `Commands:`."""
-    _, _, block = text.partition("\nCommands:\n")
-    lines = block.partition("\n\n")[0].splitlines()
-    return [line.split()[0] for line in lines if line.startswith("  ") and not line.startswith("   ")]
+    """The commands that a help lists, which begin a line of two columns."""
+    return re.findall(r"^  ([a-z][a-z-]*)  +\S", text, re.MULTILINE)
 
 
 def expect(text: str, wanted: str) -> None:

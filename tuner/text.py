@@ -1,9 +1,16 @@
 """Text for a terminal: labelled lines, columns, and what others wrote with its control characters escaped."""
 
+import os
+import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 
 LABEL = 14
 """Width of the label column."""
+GAP = "  "
+"""Between two columns."""
+MIN_COLUMN = 8
+"""Characters that a column keeps where a table is folded."""
 MAX_BRIEF = 60
 """Characters of a text of others that a sentence shows."""
 
@@ -18,11 +25,77 @@ def lines(label: str, texts: Sequence[object]) -> str:
     return "\n".join(line(label if index == 0 else "", text) for index, text in enumerate(texts or ["none"]))
 
 
-def columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Left-aligned columns; the last one is not padded."""
+def columns(rows: Sequence[tuple[str, ...]], width: int | None = None) -> str:
+    """Left-aligned columns; the last one is not padded.
+
+    Where they do not fit, long cells go on in further lines; where that does not help, each row is a block of lines.
+
+    Args:
+        rows: the head, then the rows.
+        width: characters of a line; None: those of the terminal, or any number where the output is not one.
+    """
     shown = [tuple(map(visible, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
+    most = terminal_width() if width is None else width
+    if most is None or _line_width(widths) <= most:
+        return "\n".join(_joined(row, widths) for row in shown)
+    narrow = _narrowed(widths, [len(head) for head in shown[0]], most)
+    if _line_width(narrow) > most:
+        return _blocks(shown[0], shown[1:], most)
+    return "\n".join(line for row in shown for line in _folded(row, narrow))
+
+
+def terminal_width() -> int | None:
+    """Characters of a line of the terminal that standard output is; None where it is not one."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    stated = os.environ.get("COLUMNS", "")
+    if stated.isdecimal() and int(stated) > 0:
+        return int(stated)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
+def _line_width(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return GAP.join(map(str.ljust, cells, widths)).rstrip()
+
+
+def _narrowed(widths: Sequence[int], heads: Sequence[int], most: int) -> list[int]:
+    """Widths that fit if any do: the widest column gives way first, and none below its head or `MIN_COLUMN`."""
+    narrow = list(widths)
+    least = [min(width, max(head, MIN_COLUMN)) for width, head in zip(widths, heads, strict=True)]
+    while _line_width(narrow) > most:
+        spare = [width - floor for width, floor in zip(narrow, least, strict=True)]
+        widest = max(range(len(narrow)), key=lambda index: (spare[index] > 0, narrow[index]))
+        if spare[widest] <= 0:
+            break
+        narrow[widest] -= 1
+    return narrow
+
+
+def _folded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """The lines of one row."""
+    import textwrap  # noqa: PLC0415  most tables fit, and a look-up prints none
+
+    cells = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+    return [_joined(line, widths) for line in zip_longest(*cells, fillvalue="")]
+
+
+def _blocks(heads: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> str:
+    """Each row as lines of a head and its cell."""
+    label = max(map(len, heads))
+    widths = [label, max(most - label - len(GAP), MIN_COLUMN)]
+    blocks = []
+    for row in rows:
+        lines = [line for pair in zip(heads, row, strict=True) for line in _folded(pair, widths)]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:

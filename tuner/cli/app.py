@@ -15,7 +15,8 @@ from tuner.cli import fleet as cli_fleet
 from tuner.cli import service as cli_service
 from tuner.cli import verdicts as cli_verdicts
 from tuner.cli.choices import CacheDirIn, Depth, OnMissing, Prefer
-from tuner.cli.commands import BehindDashes, PassThrough
+from tuner.cli.commands import BehindDashes, GroupedCommands, PassThrough
+from tuner.cli.examples import add_examples
 from tuner.cli.options import (
     AcceptPlatform,
     CaBundle,
@@ -48,7 +49,17 @@ from tuner.cli.options import (
     VllmArgs,
     WeightsClaim,
 )
-from tuner.cli.output import conclude, failures, present, print_json, refuse, result, say, say_without_waiting
+from tuner.cli.output import (
+    conclude,
+    failures,
+    present,
+    print_json,
+    refuse,
+    result,
+    say,
+    say_without_waiting,
+    set_quiet,
+)
 from tuner.cli.settings import Project, defaults_of_commands, project_of
 from tuner.exports.choices import ClusterFormat
 from tuner.exports.formats import Format
@@ -68,10 +79,11 @@ Exit codes:
 """
 app = typer.Typer(
     name="tuner",
+    cls=GroupedCommands,
     help="Proves whether fast_moe_cold_start is safe for a model on your vLLM, and writes the matching launch.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -83,8 +95,14 @@ cli_fleet.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say results and errors, and neither progress nor warnings.")
+    ] = False,
+) -> None:
     """Handle the options that stand before any command."""
+    set_quiet(quiet)
     if version:
         result(f"tuner {__version__}")
         raise typer.Exit
@@ -435,6 +453,9 @@ def serve(
         without_store="the settings file cannot be used" if project.fault else "",
     )
     actions.serve(vllm_args, inputs, launching, on_missing, dry_run=dry_run)
+
+
+add_examples(app)
 
 
 def run() -> None:

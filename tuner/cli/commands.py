@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from tuner.arguments.release_options import history
 from tuner.cli.own_options import own_tokens
@@ -37,3 +37,25 @@ class BehindDashes(TyperCommand):
 def _is_vllms(name: str) -> bool:
     """Whether any release of vLLM has an option of this name; a dotted key is part of its option."""
     return bool(history(name.partition(".")[0].replace("_", "-")))
+
+
+GROUPS = {
+    "Know a model": ("env", "probe", "tune", "verdict", "verdicts", "report"),
+    "Start a server": ("plan", "serve", "export", "confirm"),
+    "Check manifests": ("check", "apply"),
+    "Keep what is compiled": ("cache",),
+    "Work as a team": ("service", "worker", "sweep"),
+}
+"""Heading in the help -> commands below it; the first that most people need stand first."""
+
+
+class GroupedCommands(TyperGroup):
+    """The whole tool, whose help lists its commands by what they are for."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer gives it
+        """Write one list for each heading."""
+        for heading, names in GROUPS.items():
+            commands = [(name, self.commands[name]) for name in names if name in self.commands]
+            width = formatter.width - 6 - max((len(name) for name, _ in commands), default=0)
+            with formatter.section(heading):
+                formatter.write_dl([(name, command.get_short_help_str(width)) for name, command in commands])

@@ -70,7 +70,7 @@ def _serve(args: Sequence[str]) -> bool:
     """`serve` with our options first; all behind them is vLLM's."""
     own = own_tokens(args, SERVE)
     options, foreign = read(args[:own], SERVE), args[own:]
-    if options is None or not foreign or foreign[0] in {"--", "--help"}:
+    if options is None or not foreign or foreign[0] in {"--", "--help", "-h"}:
         return False
     with _no_garbage_collection():
         from tuner.cli import actions

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cache.verdicts.store import VerdictStore
     from tuner.launch.plan import Plan
 
+_STATE = {"quiet": False}
 _PATIENCE_S = 0.5
 """Seconds in which a full pipe may be read."""
 
@@ -67,9 +68,9 @@ def stop_on_signals() -> None:
 
 def complain(message: str, hint: str) -> None:
     """Say on stderr what is wrong and what to do next."""
-    say(f"tuner: {message}")
+    _write(f"tuner: {message}")
     for line in hint.splitlines():  # of a log's end, several
-        say(f"  {line.strip()}")
+        _write(f"  {line.strip()}")
 
 
 def written_to(store: "VerdictStore") -> "VerdictStore":
@@ -152,8 +153,23 @@ def end_unwritten(error: OSError) -> NoReturn:
 def say(sentence: str) -> None:
     """Anything that is no result, on stderr, as one line: a name of others neither begins a line nor moves the cursor.
 
-    Where stderr is closed or full nothing is said, and the command goes on.
+    Where stderr is closed or full nothing is said, and the command goes on. With `--quiet` errors alone are said.
     """
+    if not _STATE["quiet"]:
+        _write(sentence)
+
+
+def set_quiet(quiet: bool) -> None:
+    """Say nothing but errors from now on, or everything."""
+    _STATE["quiet"] = quiet
+
+
+def is_quiet() -> bool:
+    """Whether progress, notes and warnings are left out."""
+    return _STATE["quiet"]
+
+
+def _write(sentence: str) -> None:
     if sys.stderr is None:
         return
     try:

@@ -14,6 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from tuner.cli.output import is_quiet
 from tuner.text import brief, visible
 
 LINE_S = 30.0
@@ -134,7 +135,7 @@ def probing(total: int, *, each: bool = False) -> Iterator[Board]:
         total: models to probe; `Board.expect` corrects it.
         each: say each verdict in a line of its own where there is no terminal.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=is_quiet())
     board = Board(total, console, each=each)
     if not board.live:
         yield board
@@ -201,7 +202,7 @@ class Work:
 @contextmanager
 def working() -> Iterator[Work]:
     """Show what is under way: a spinner on a terminal, plain lines elsewhere."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=is_quiet())
     work = Work(console)
     if not work.live:
         yield work

@@ -65,7 +65,7 @@ def summary_of(results: Sequence["Probed"], needs_config: int, workers: int, wal
 def registry_text(results: Sequence["Probed"], needing: Sequence["Candidate"], summary: Summary) -> str:
     """A line for each architecture, by verdict and then by name, and the counts below."""
     heads = ("ARCHITECTURE", "VERDICT", "MOE LAYERS", "SECONDS", "NOTE")
-    rows = [*map(registry_row, in_order(results))]
+    rows = [*map(probed_row, in_order(results))]
     without = [(candidate.architecture, "needs a config", "", "", candidate.reason) for candidate in needing]
     return "\n".join([columns([heads, *rows, *sorted(without)]), "", summary_text(summary)])
 
@@ -78,12 +78,6 @@ def in_order(results: Sequence["Probed"]) -> list["Probed"]:
 def _place(result: "Probed") -> tuple[int, str, str]:
     position = ORDER.index(str(result.verdict.word)) if result.verdict else len(ORDER)
     return position, result.failure.kind if result.failure else "", result.name
-
-
-def registry_row(result: "Probed") -> tuple[str, str, str, str, str]:
-    """The row of an architecture; `stored` stands in place of the seconds for a verdict that was stored before."""
-    name, word, layers, seconds, note = probed_row(result)
-    return name, word, layers, "stored" if result.stored else seconds, note
 
 
 def summary_text(summary: Summary) -> str:

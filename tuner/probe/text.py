@@ -10,6 +10,7 @@ from tuner.verdicts.evidence import clipped
 from tuner.verdicts.text import witness_text
 
 if TYPE_CHECKING:
+    from rules.report import Report
     from tuner.probe.models import Probed
 
 
@@ -26,7 +27,7 @@ def witness_of(result: "Probed") -> Witness | None:
 
 
 def probed_row(result: "Probed") -> tuple[str, str, str, str, str]:
-    """The row of a model; the note is the first reason, or the failure."""
+    """The row of a model: `stored` in place of seconds if it was not run, and the first reason or the failure."""
     if result.failure:
         return (
             result.name,
@@ -36,5 +37,15 @@ def probed_row(result: "Probed") -> tuple[str, str, str, str, str]:
             clipped(result.failure.message),
         )
     word, note = (result.verdict.word, result.verdict.reasons[0]) if result.verdict else ("", "")
-    layers = len(parse_report(result.entry.report).registered) if result.entry else 0
-    return result.name, str(word), str(layers), f"{result.seconds:.1f}", clipped(str(note))
+    layers = _layers(parse_report(result.entry.report)) if result.entry else "0"
+    seconds = "stored" if result.stored else f"{result.seconds:.1f}"
+    return result.name, str(word), layers, seconds, clipped(str(note))
+
+
+def _layers(report: "Report") -> str:
+    """How many MoE layers the model has and, where fewer were run, how many these are; else those of the small form."""
+    run = len(report.registered)
+    whole = report.whole
+    if whole is None or len(whole.registered) <= run:
+        return str(run)
+    return str(len(whole.registered)) if whole.status == "ran" else f"{len(whole.registered)} ({run} run)"

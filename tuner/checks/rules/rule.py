@@ -1,5 +1,6 @@
 """What a rule of `tuner check` is: its name, how bad it is, what it means, and the function that looks. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -79,6 +80,10 @@ class Rule:
     names_basis: bool = True
 
 
+_OF_NAMES = re.compile(r"[/_.\d]")
+"""What stands in the names of models and options, and in no other first word of a sentence."""
+
+
 def line_of(examined: Examined, part: str) -> int:
     """The line of the last argument whose option has this in its name or is its short form, else the launch's."""
     lines = [
@@ -89,5 +94,7 @@ def line_of(examined: Examined, part: str) -> int:
 
 def sentence(text: str) -> str:
     """The text with a capital letter in front and a full stop behind."""
-    first = text[:1] if "_" in text.partition(" ")[0] else text[:1].upper()  # the name of an option stays as it is
+    word = text.partition(" ")[0]
+    is_name = bool(_OF_NAMES.search(word.rstrip(".,:;")))  # of a model or an option: it stays as it is
+    first = text[:1] if is_name else text[:1].upper()
     return f"{first}{text[1:].rstrip('.')}."

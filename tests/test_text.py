@@ -1,0 +1,63 @@
+"""Tables and sentences for people: they fit the terminal, and names stay as they are."""
+
+import pytest
+
+from tuner.checks.rules.rule import sentence
+from tuner.text import columns
+
+HEAD = ("KEY", "VERDICT", "ARCHITECTURE", "NOTE")
+ROWS = [
+    HEAD,
+    ("efdc6ee1a6a5", "conditional", "Ernie4_5_VLMoeForConditionalGeneration", "which MoE layers are called differs"),
+    ("ca8c55f09e10", "uniform", "Qwen3MoeForCausalLM", "the code that vLLM compiles calls every MoE layer once"),
+]
+
+
+def test_a_table_that_fits_stays_as_it_is() -> None:
+    """One line a row, and nothing is padded at its end."""
+    table = columns(ROWS, 200)
+    assert table == columns(ROWS)  # the output of a test is no terminal
+    assert len(table.splitlines()) == 3
+    assert all(line == line.rstrip() for line in table.splitlines())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_a_table_fits_every_width(width: int) -> None:
+    """No line is longer, and no character of a cell is lost."""
+    table = columns(ROWS, width)
+    assert max(map(len, table.splitlines())) <= width
+    heads = 2 if width == 40 else 1  # blocks repeat the head
+    cells = [*HEAD * heads, *ROWS[1], *ROWS[2]]
+    assert sorted("".join(table.split())) == sorted("".join("".join(cells).split()))
+
+
+def test_a_narrow_table_is_folded_by_its_widest_columns() -> None:
+    """Short columns keep their width, and long cells go on below."""
+    lines = columns(ROWS, 80).splitlines()
+    assert lines[0].split() == list(HEAD)
+    assert lines[1].startswith("efdc6ee1a6a5  conditional  Ernie4_5")
+    assert lines[2].startswith(" " * 27)
+
+
+def test_a_table_that_cannot_be_folded_is_written_in_blocks() -> None:
+    """Each row as lines of a head and its cell, an empty line between two rows."""
+    heads = tuple(f"HEAD{number}" for number in range(8))
+    table = columns([heads, tuple("cell" for _ in heads), tuple("other" for _ in heads)], 40)
+    first, second = table.split("\n\n")
+    assert first.splitlines()[0] == "HEAD0  cell"
+    assert second.splitlines()[-1] == "HEAD7  other"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("mistralai/Mixtral-8x7B-v0.1 has no verdict", "mistralai/Mixtral-8x7B-v0.1 has no verdict."),
+        ("gpt-oss-20b: it is not known", "gpt-oss-20b: it is not known."),
+        ("cudagraph_mode is set", "cudagraph_mode is set."),
+        ("tensor-parallel ranks differ", "Tensor-parallel ranks differ."),
+        ("the launch is hidden.", "The launch is hidden."),
+    ],
+)
+def test_names_keep_their_case_at_the_start_of_a_sentence(text: str, said: str) -> None:
+    """The id of a model in other letters would be another model."""
+    assert sentence(text) == said
