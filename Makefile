@@ -57,7 +57,7 @@ lint: setup-tool ## ruff, mypy and import-linter
 	.venv/bin/lint-imports --no-cache
 
 docs: setup-tool ## build the documentation site in .cache/site; a broken link fails
-	.venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 package-test: setup-tool ## build the wheel and the sdist, install each as a user does, and try its commands
 	.venv/bin/python -m tools.package_test
