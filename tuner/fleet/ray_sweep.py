@@ -18,12 +18,12 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
 from rules.releases import public_version
 from tuner.environment.saved import serving_environment
+from tuner.exchange.bundle import line_in
 from tuner.exchange.sent_line import SentLine
 from tuner.exchange.transfer import exported_line, import_lines
 from tuner.fleet.probing import Bounds, probed_line
-from tuner.service.queued import Launch, is_answered, stored_entry
+from tuner.service.queued import Launch, giving_way_to, is_answered, stored_entry
 from tuner.text import visible
-from tuner.verdicts.origin import HERE, IMPORTED
 
 RETRIES = 2
 """Times that a task is tried again whose process or node died."""
@@ -165,8 +165,9 @@ class _Tasks:
             return Failed(launch, f"the task died: {visible(str(error).strip().partition(chr(10))[0])}")
         if "message" in answer:
             return Failed(launch, visible(str(answer["message"])))
-        lines = [SentLine(str(answer["line"]).encode())]
-        import_lines(self._store, lines, "a node of Ray", giving_way=[IMPORTED, HERE])
+        line = SentLine(str(answer["line"]).encode())
+        giving_way = giving_way_to(self._store, line_in(line.text).entry)
+        import_lines(self._store, [line], "a node of Ray", giving_way=giving_way)
         return None if is_answered(self._store, launch) else Failed(launch, "its verdict does not answer the launch")
 
 

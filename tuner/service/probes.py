@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from cache.verdicts.entry import Entry
 from cache.verdicts.queue import ProbeQueue, QueuedProbe
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
@@ -27,6 +26,7 @@ from tuner.service.queued import (
     ID_LENGTH,
     Launch,
     builtins_of,
+    giving_way_to,
     is_answered,
     launch_asked,
     launch_of,
@@ -39,7 +39,6 @@ from tuner.service.queued import (
 from tuner.service.refusal import FORBIDDEN, NOT_TAKEN, UNKNOWN, ServiceError
 from tuner.service.request import read_request
 from tuner.text import brief, visible
-from tuner.verdicts.origin import HERE, IMPORTED
 
 LEASE_S = 60.0
 """Seconds that a worker has a probe without a heartbeat."""
@@ -245,7 +244,7 @@ def _store_verdict(state: State, asked: Asked, queue: ProbeQueue) -> Reply:
     if len(lines) != 1:
         raise ServiceError(NOT_TAKEN, "The result of a probe is not one line of a bundle.", kind=ErrorKind.BUNDLE)
     with state.writing:
-        giving_way = _giving_way(state.store, line_in(lines[0].text).entry)
+        giving_way = giving_way_to(state.store, line_in(lines[0].text).entry)
         imported = import_lines(state.store, lines, source, giving_way=giving_way)
     for result, number in imported.fates.items():
         state.metrics.count_imported(str(result), number)
@@ -255,27 +254,6 @@ def _store_verdict(state: State, asked: Asked, queue: ProbeQueue) -> Reply:
         queue.fail(name, lease, "the verdict that came does not answer this launch, or another one stayed")
     part = _state_part(queue, name)
     return Reply(as_json({"schema_version": SCHEMA_VERSION, **part, **imported_document(imported)}))
-
-
-def _giving_way(store: VerdictStore, new: Entry) -> list[str]:
-    """Which stored verdict of the same key gives way to a worker's: one of which nothing is lost."""
-    stored = store.get(new.key)
-    if stored is None or not _launches(stored) <= _launches(new):
-        return []
-    return [IMPORTED, HERE] if _without_launches(stored) == _without_launches(new) else [IMPORTED]
-
-
-def _launches(entry: Entry) -> set[tuple[str, str]]:
-    """What an entry says of launches: the kind and the launch's key."""
-    return {(kind, str(part.get("key"))) for kind in _PARTS for part in entry.report.get(kind, [])}
-
-
-def _without_launches(entry: Entry) -> dict[str, Any]:
-    return {name: value for name, value in entry.report.items() if name not in _PARTS}
-
-
-_PARTS = ("proofs", "ladders")
-"""What a report holds of single launches."""
 
 
 def remove_answered(state: State) -> None:

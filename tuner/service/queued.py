@@ -29,6 +29,7 @@ from tuner.untrusted.json_text import UnusableError, parse_object
 from tuner.verdicts.identity import launch_worker_digest
 from tuner.verdicts.ladders import arm_workers_digest, stored_ladder
 from tuner.verdicts.lookup import current_report
+from tuner.verdicts.origin import HERE, IMPORTED
 from tuner.verdicts.proofs import launch_identity, stored_proof
 
 PROOF, ARMS = "proof", "arms"
@@ -260,6 +261,34 @@ def answers(launch: Launch, report: Report, verdict: Verdict) -> bool:
         return True
     proof = stored_proof(report, key)
     return proof is not None and proof.worker == launch_worker_digest()
+
+
+def giving_way_to(store: VerdictStore, new: Entry) -> list[str]:
+    """The origins (`tuner.verdicts.origin`) of which a stored verdict of the same key gives way to a worker's.
+
+    Nothing may be lost of it: each launch of which it says something is in the new one, too, and what was probed here
+    gives way only to the same report with more launches.
+
+    Raises:
+        StoreError: the store cannot be used.
+    """
+    stored = store.get(new.key)
+    if stored is None or not _launches(stored) <= _launches(new):
+        return []
+    return [IMPORTED, HERE] if _without_launches(stored) == _without_launches(new) else [IMPORTED]
+
+
+def _launches(entry: Entry) -> set[tuple[str, str]]:
+    """What an entry says of launches: the kind and the launch's key."""
+    return {(kind, str(part.get("key"))) for kind in _PARTS for part in entry.report.get(kind, [])}
+
+
+def _without_launches(entry: Entry) -> dict[str, Any]:
+    return {name: value for name, value in entry.report.items() if name not in _PARTS}
+
+
+_PARTS = ("proofs", "ladders")
+"""What a report holds of single launches."""
 
 
 def row_part(row: QueuedProbe, now: float) -> dict[str, Any]:
