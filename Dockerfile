@@ -1,7 +1,7 @@
 # The tool and its service, without vLLM: decisions, checks, exports, the store and `tuner service run`.
 #
 #   docker build --tag tuner .
-#   docker run --rm --volume "$PWD:/work:ro" tuner check /work/deploy
+#   docker run --rm --volume "$PWD/deploy:/deploy:ro" tuner check /deploy
 #   docker run --rm --publish 8443:8443 --volume verdicts:/data tuner service run --help
 #
 # A probe needs the image that serves: install the tool there, or run `tuner env --script` in it.
@@ -22,6 +22,6 @@ COPY --from=build /opt/tuner /opt/tuner
 RUN useradd --uid 65532 --create-home tuner && install --directory --owner tuner /data
 USER 65532
 ENV PATH=/opt/tuner/bin:$PATH PYTHONDONTWRITEBYTECODE=1 TUNER_STORE=/data/verdicts.sqlite
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["tuner"]
 CMD ["--help"]

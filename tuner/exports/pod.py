@@ -9,7 +9,7 @@ from tuner.launch.startup_budget import PERIOD_S
 
 CACHE_VOLUME = "vllm-compile-cache"
 CACHE_SIZE = "20Gi"
-HOME = "/home/vllm"
+HOME = "/home/user"
 """A folder of the pod's own: weights from the hub and whatever vLLM, triton and FlashInfer write lie below it."""
 USER = 1000
 """Whom the server runs as; no image of vLLM's requires root."""
