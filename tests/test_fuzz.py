@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 CASES = {"config": 300, "report": 200, "row": 150, "arguments": 200, "archive": 150, "folder": 150}
-CASES |= {"manifest": 150, "unit": 120, "recipe": 60, "ray": 120, "settings": 60, "tree": 300, "service": 200}
+CASES |= {"manifest": 150, "unit": 120, "recipe": 60, "ray": 120, "settings": 60, "tree": 300, "service": 120}
 """Target -> cases: a few seconds each."""
 CHOSEN = settings(database=None, suppress_health_check=list(HealthCheck))
 

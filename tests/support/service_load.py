@@ -217,6 +217,7 @@ def loaded(live: Live, folder: Path, load: dict[str, Any], askings: list[dict[st
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     counted: dict[str, Any] = json.loads(done.stdout)
+    assert counted["wrong"] == counted["errors"] == 0, counted
     counted["cpu_ms"] = round(1000 * (cpu_seconds(live.process.pid) - before) / counted["sent"], 3)
     counted["peak_mb"] = peak_megabytes(live.process.pid)
     return counted
