@@ -17,7 +17,6 @@ from rules.errors import ErrorKind, TunerError
 from rules.ladder import judge_ladder
 from rules.ladder_finding import LadderFinding
 from rules.report import Ladder, parse_report
-from tuner.ladder.arm_arguments import weights_limit
 from tuner.ladder.climb import climbed
 
 GRAPH_ARMS = ("piecewise", "full_decode", "full", "as_launched")
@@ -148,25 +147,6 @@ def test_an_arm_that_fails_beside_others_is_tried_alone(bench: ArmBench) -> None
     assert named(ladder.arms)["full"].status == "ran"
     alone = [engine for engine in bench.started() if engine["name"] == "full"][-1]
     assert "--gpu-memory-utilization" not in alone["args"]
-
-
-@pytest.mark.parametrize(("memory", "hidden_size"), [(140, 4096), (80, 512), (None, 512)])
-def test_a_smaller_model_keeps_its_widths_where_memory_allows(
-    bench: ArmBench, monkeypatch: pytest.MonkeyPatch, memory: int | None, hidden_size: int
-) -> None:
-    """Four layers of Mixtral have 11.5 GiB. No GPU is here, so its memory is stated."""
-    monkeypatch.setattr("tuner.ladder.climb.nvidia_memory", lambda: memory and memory << 30)
-    ladder, _ = climb(bench, seats=4)
-    assert (bench.thin()["hidden_size"], bench.thin()["num_hidden_layers"]) == (hidden_size, 4)
-    assert ("hidden_size" in " ".join(named(ladder.arms)["full"].changed)) == (hidden_size == 512)
-
-
-@pytest.mark.parametrize(
-    ("memory", "seats", "limit"), [(140, 4, 12), (140, 11, 4.6), (80, 4, 7.2), (24, 1, 8.6), (None, 1, 4)]
-)
-def test_the_weights_of_arms_share_a_gpu(memory: int | None, seats: int, limit: float) -> None:
-    """In GiB; arms in float32 take twice as much, and graphs and the cache need room."""
-    assert weights_limit(memory and memory << 30, seats) / 2**30 == pytest.approx(limit, abs=0.1)
 
 
 def test_an_eager_engine_that_cannot_start_ends_the_ladder(bench: ArmBench) -> None:

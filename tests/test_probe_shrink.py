@@ -273,27 +273,6 @@ def test_heads_of_a_state_space_still_fill_the_hidden_size() -> None:
     assert shrink(config | {"mamba_n_heads": 100}).config["mamba_n_heads"] == 100
 
 
-def test_index_heads_stay_as_many_as_key_value_heads() -> None:
-    """MiniMax-M3 has an index head for each key-value head; where the published numbers differ, they are left alone."""
-    config = mixtral(
-        num_key_value_heads=8, sparse_attention_config={"sparse_num_index_heads": 8, "sparse_index_dim": 128}
-    )
-    small = shrink(config).config
-    assert small["num_key_value_heads"] < 8
-    assert small["sparse_attention_config"] == {
-        "sparse_num_index_heads": small["num_key_value_heads"],
-        "sparse_index_dim": 128,
-    }
-    config["sparse_attention_config"]["sparse_num_index_heads"] = 16
-    assert shrink(config).config["sparse_attention_config"]["sparse_num_index_heads"] == 16
-
-
-def test_an_encoder_may_be_called_vit() -> None:
-    """Its layers are those of an encoder: no part of the language model, and cut to a few."""
-    small = shrink(mixtral(vit_config={"num_hidden_layers": 27, "num_experts": 8})).config
-    assert small["vit_config"] == {"num_hidden_layers": 4, "num_experts": 8}
-
-
 def test_text_as_long_as_there_are_layers_is_kept_whole() -> None:
     """A name with as many letters as layers is no pattern."""
     config = mixtral(num_hidden_layers=8, torch_dtype="bfloat16")

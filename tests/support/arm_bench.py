@@ -74,7 +74,6 @@ def behaviour(name):
 request = json.loads((control / "request.json").read_text())
 answers = json.loads((folder / "answers.json").read_text())
 write("ready.json", {{"result": "ok"}})
-(folder / "thin.json").write_text(json.dumps(request["thin"]))
 for number, engine in enumerate(request["engines"]):
     name = name_of(engine["args"])
     act = behaviour(name)
@@ -170,11 +169,6 @@ class ArmBench:
     def ask(self, command: str, *args: object, code: int = 0) -> Answer:
         """Run another command here."""
         return tuner(command, "--python", self.serving.python, "--store", self.store, *args, code=code)
-
-    def thin(self) -> dict[str, Any]:
-        """The config of the smaller model that the last worker was given."""
-        config: dict[str, Any] = json.loads((self.folder / "thin.json").read_text(encoding="utf-8"))["config"]
-        return config
 
     def left(self) -> list[Path]:
         """Processes of the worker that still run, and folders of it that are still there."""

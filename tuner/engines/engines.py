@@ -9,7 +9,7 @@ from tuner.arguments.serve_arguments import ServeArguments
 from tuner.engines.stand_ins import stand_ins
 from tuner.launch.plan import Plan
 from tuner.model.config_size import check_config_size
-from tuner.model.shrink import Shrunk, shrink
+from tuner.model.shrink import shrink
 from tuner.processes.log_tail import ignored
 
 
@@ -45,24 +45,17 @@ class EngineLaunch:
     environ: Mapping[str, str]
 
 
-def thin_model(
-    plan: Plan, arguments: ServeArguments, cut: Callable[[dict[str, Any]], Shrunk] = shrink
-) -> dict[str, Any] | None:
+def thin_model(plan: Plan, arguments: ServeArguments) -> dict[str, Any] | None:
     """A smaller model where the real weights are not here: random weights of full size would show no more.
 
     It has as many layers as the order probe ran, which is all of them where the model's code asks for layers by number.
-
-    Args:
-        plan: the plan of the launch.
-        arguments: the user's arguments, read.
-        cut: makes the smaller config.
     """
     if "dummy" not in stand_ins(plan, arguments):
         return None
     model = plan.subject.model
     check_config_size(model.config)
     code = model.folder if plan.subject.trust_remote_code else None
-    small = cut(model.config)
+    small = shrink(model.config)
     return {"config": small.config if small.deep is None or _ran_cut(plan) else small.deep, "code": code}
 
 

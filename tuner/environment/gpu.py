@@ -7,7 +7,6 @@ WSL 2 and gVisor have no `/proc/driver/nvidia`, and after a boot a device node m
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 _SIGNS = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/dxg")  # dxg: the GPU of WSL 2
 _JETSON = ("etc/nv_tegra_release", "sys/class/tegra-firmware")  # as vLLM's cuda_is_jetson looks for it
@@ -52,30 +51,8 @@ def _from_files(base: Path) -> Iterator[str]:
             yield model
 
 
-def nvidia_memory() -> int | None:
-    """Bytes of the memory of the smallest GPU that NVML lists; None if it lists no GPU."""
-    import ctypes  # noqa: PLC0415  needed by few commands
-
-    sizes = []
-    for nvml, device in _nvml_devices():
-        total_free_used = (ctypes.c_ulonglong * 3)()  # nvmlMemory_t in nvml.h
-        if nvml.nvmlDeviceGetMemoryInfo(device, total_free_used) == _OK:
-            sizes.append(total_free_used[0])
-    return min(sizes, default=None)
-
-
 def _from_nvml() -> Iterator[str]:
-    """The names of the GPUs that NVML lists."""
-    import ctypes  # noqa: PLC0415  needed on few machines
-
-    for nvml, device in _nvml_devices():
-        name = ctypes.create_string_buffer(_NAME_BYTES)
-        if nvml.nvmlDeviceGetName(device, name, _NAME_BYTES) == _OK:
-            yield name.value.decode(errors="replace")
-
-
-def _nvml_devices() -> Iterator[tuple[Any, Any]]:
-    """The library NVML, and the handle of each GPU; none if the library is missing or refuses."""
+    """The GPUs that NVML lists; none if its library is missing or refuses."""
     import ctypes  # noqa: PLC0415  needed on few machines
 
     try:
@@ -87,7 +64,8 @@ def _nvml_devices() -> Iterator[tuple[Any, Any]]:
     count = ctypes.c_uint(0)
     nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
     for index in range(count.value):
-        device = ctypes.c_void_p()
+        device, name = ctypes.c_void_p(), ctypes.create_string_buffer(_NAME_BYTES)
         nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device))
-        yield nvml, device
+        if nvml.nvmlDeviceGetName(device, name, _NAME_BYTES) == _OK:
+            yield name.value.decode(errors="replace")
     nvml.nvmlShutdown()

@@ -22,19 +22,12 @@ from tuner.arguments.serve_arguments import ServeArguments, merge
 from tuner.arguments.vllm_options import option_names
 from tuner.engines.stand_ins import stand_ins
 from tuner.launch.plan import Plan, compiles
-from tuner.model.shrink import is_quantised
 
 KV_CACHE = 2**29
 """Bytes of an arm's KV cache where several arms share a GPU: enough for every prompt of a thin model."""
 MEMORY_OPTIONS = ("--gpu-memory-utilization", "--kv-cache-memory-bytes")
 PART = 0.9
 """The part of a GPU's memory that all arms together may take."""
-
-MOST_WEIGHTS, WEIGHTS_ANYWHERE = 12 * 2**30, 4 * 2**30
-"""Bytes of the 16-bit weights of a thin model: at most, and where the memory of the GPU is not known. With the first,
-the first layers of all published models in `examples` keep their widths, but for Kimi-K2.5."""
-ROOM = 2.5
-"""The memory of an arm, as a multiple of its 16-bit weights. An arm in float32 has weights of twice the size."""
 
 
 class ArmLaunch(Struct, frozen=True):
@@ -55,7 +48,10 @@ def launch_facts(plan: Plan, arguments: ServeArguments) -> LaunchFacts:
     A model whose config names a quantisation has kernels for its own dtype alone.
     """
     platform = plan.subject.environment.platform
-    quantised = is_quantised(plan.subject.model.config)
+    config = plan.subject.model.config
+    quantised = "quantization_config" in config or any(
+        isinstance(part, dict) and "quantization_config" in part for part in config.values()
+    )
     options = option_names(arguments.effective)
     return LaunchFacts(
         eager=compiles(arguments) is False,
@@ -120,18 +116,6 @@ def _changed_options(arm: Arm, arguments: ServeArguments) -> list[str]:
     changing = [BACKEND_OPTION] if BACKEND_OPTION in arm.options else []
     changing += [FLOAT32[0]] if FLOAT32[0] in arm.options else []
     return [name for name in changing if name in names]
-
-
-def weights_limit(memory: int | None, seats: int) -> int:
-    """How many bytes the 16-bit weights of a thin model may take.
-
-    Args:
-        memory: bytes of a GPU's memory; None if that is not known.
-        seats: how many arms run on it at the same time.
-    """
-    if memory is None:
-        return WEIGHTS_ANYWHERE
-    return min(MOST_WEIGHTS, int(PART * memory / seats / ROOM))
 
 
 def _memory(plan: Plan, seats: int) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any, Literal
@@ -18,10 +17,8 @@ from rules.ladder_finding import ArmWord, LadderFinding
 from rules.report import ArmRun, Ladder
 from tuner.engines.engines import EngineLaunch, Supervision, thin_model
 from tuner.engines.question import NO_ANSWER, Answer, WorkerQuery, query_engines, worker_variables
-from tuner.environment.gpu import nvidia_memory
-from tuner.ladder.arm_arguments import KV_CACHE, ArmLaunch, arm_launch, launch_facts, weights_limit
-from tuner.model.shrink import Shrunk, shrink
-from tuner.model.shrink_to_memory import shrink_to_memory
+from tuner.ladder.arm_arguments import KV_CACHE, ArmLaunch, arm_launch, launch_facts
+from tuner.model.shrink import shrink
 from tuner.processes.answers import checked
 from tuner.verdicts.identity import ARM_WORKER
 from tuner.verdicts.ladders import arm_workers_digest, computing_variables
@@ -127,7 +124,7 @@ class _Runs:
         self._runs: dict[str, ArmRun] = {}
         self._answers: dict[str, Answers] = {}
         self._failures: dict[str, TunerError] = {}
-        self._thin = thin_model(climb.launch.plan, climb.launch.arguments, _cut_of(climb))
+        self._thin = thin_model(climb.launch.plan, climb.launch.arguments)
         self._cuts = _cuts(climb, is_thin=self._thin is not None)
 
     def run(self, arms: Sequence[Arm]) -> None:
@@ -306,24 +303,13 @@ class _Runs:
         )
 
 
-def _cut_of(climb: Climb) -> Callable[[dict[str, Any]], Shrunk]:
-    """How a thin model is cut: on a GPU as little as its memory allows.
-
-    A CPU needs minutes for models of full width.
-    """
-    if climb.launch.plan.subject.environment.platform == "cpu":
-        return shrink
-    return partial(shrink_to_memory, limit=weights_limit(nvidia_memory(), climb.seats))
-
-
 def _cuts(climb: Climb, *, is_thin: bool) -> list[str]:
     """What is smaller in the arms than in the launch, in words."""
     plan = climb.launch.plan
     cuts = [f"the KV cache has {KV_CACHE >> 20} MiB, so that several engines fit one GPU"] if climb.seats > 1 else []
     if is_thin:
         cuts += [
-            f"smaller model: {assumption['detail']}"
-            for assumption in _cut_of(climb)(plan.subject.model.config).assumptions
+            f"smaller model: {assumption['detail']}" for assumption in shrink(plan.subject.model.config).assumptions
         ]
     return cuts
 

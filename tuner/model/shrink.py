@@ -32,7 +32,7 @@ STATE_SPACES = (
 """Expansion, heads, and width of a head. Some config classes check that the expansion times the hidden size equals the
 heads times their width."""
 
-ENCODERS = ("vision", "audio", "vit")
+ENCODERS = ("vision", "audio")
 """How the key of a config that describes an encoder begins."""
 ENCODER_LAYERS = ("depth", "encoder_layers", "vt_num_hidden_layers", *LAYER_COUNTS)
 MAX_ENCODER_LAYERS = 4
@@ -41,9 +41,6 @@ QUANTIZATIONS = ("quantization_config", "compression_config")
 POSITIONS = ("max_position_embeddings",)
 MAX_POSITIONS = 262_144
 """Only larger numbers are cut: a rotary table of ten million positions takes half a minute to fill."""
-
-SPARSE_ATTENTION, INDEX_HEADS = "sparse_attention_config", "sparse_num_index_heads"
-KEY_VALUE_HEADS = "num_key_value_heads"
 
 MAX_INNER, MAX_HIDDEN, MIN_HEADS, MIN_EXPERTS, MAX_TOP_K = 256, 512, 4, 8, 2
 MIN_VOCABULARY, VOCABULARY_STEP = 1024, 64
@@ -67,23 +64,6 @@ class Shrunk:
     deep: Config | None = None
 
 
-@dataclass(frozen=True)
-class Cut:
-    """What of a config is cut. Always cut are encoders, very large numbers of positions, and the quantisation.
-
-    Attributes:
-        layers: cut layers to those that show every kind.
-        vocabulary: cut the vocabulary to the tokens that the config names, and at least `MIN_VOCABULARY`.
-        experts: the number of experts, at most; 0 leaves them.
-        smallest: cut experts, experts for each token and widths as far as possible.
-    """
-
-    layers: bool = True
-    vocabulary: bool = False
-    experts: int = 0
-    smallest: bool = False
-
-
 def shrink(config: Config) -> Shrunk:
     """Cut layers, experts, widths and vocabulary, and drop the quantisation.
 
@@ -94,17 +74,13 @@ def shrink(config: Config) -> Shrunk:
     Raises:
         TunerError: a size is not an integer, or is out of all proportion.
     """
-    small = cut_config(config, Cut(vocabulary=True, smallest=True))
-    deep = cut_config(config, Cut(layers=False, vocabulary=True, smallest=True)).config
+    small = _cut(config)
+    deep = _cut(config, layers=False).config
     return replace(small, deep=None if deep == small.config else deep)
 
 
-def cut_config(config: Config, cut: Cut) -> Shrunk:
-    """The config with what `cut` says cut, without `Shrunk.deep`.
-
-    Raises:
-        TunerError: a size is not an integer, or is out of all proportion.
-    """
+def _cut(config: Config, *, layers: bool = True) -> Shrunk:
+    """The config with smaller sizes and without quantisation, and with fewer layers if `layers` is true."""
     small = copy.deepcopy(config)
     tokens = special_tokens(config)
     dropped = _drop_quantization(small)
@@ -112,29 +88,15 @@ def cut_config(config: Config, cut: Cut) -> Shrunk:
     originals = copy.deepcopy(nodes)
     for node in nodes:
         _check_sizes(node)
-        _cut_node(node, cut, tokens)
+        if layers:
+            shrink_layers(node)
+        _shrink_experts(node)
+        _shrink_widths(node)
+        _shrink_vocabulary(node, tokens)
+        cap_keys(node, POSITIONS, MAX_POSITIONS)
     _follow_hidden_size(small, originals, nodes)
     assumptions = (*_assumptions(originals, nodes), *_shrink_encoders(small), *dropped)
     return Shrunk(small, assumptions, tokens)
-
-
-def _cut_node(node: Config, cut: Cut, tokens: tuple[int, ...]) -> None:
-    """Cut the part of a config that describes a text model."""
-    if cut.layers:
-        shrink_layers(node)
-    if cut.experts:
-        cap_keys(node, EXPERT_COUNTS, cut.experts)
-    if cut.smallest:
-        _shrink_experts(node)
-        _shrink_widths(node)
-    if cut.vocabulary:
-        _shrink_vocabulary(node, tokens)
-    cap_keys(node, POSITIONS, MAX_POSITIONS)
-
-
-def is_quantised(config: Config) -> bool:
-    """Whether the config names a quantisation."""
-    return any(key in node for node in text_nodes(config) for key in QUANTIZATIONS)
 
 
 def declares_experts(config: Config) -> bool:
@@ -235,7 +197,6 @@ def _shrink_widths(node: Config) -> None:
     factor = _head_factor(heads)
     for key, value in heads.items():
         node[key] = value // factor
-    _follow_index_heads(node, heads)
     hidden_size = node["hidden_size"]
     has_fixed_head = node.get("head_dim") or node.get("qk_nope_head_dim")
     node["hidden_size"] = min(hidden_size, MAX_HIDDEN) if has_fixed_head else hidden_size // factor
@@ -250,13 +211,6 @@ def _head_factor(heads: dict[str, int]) -> int:
         if divisor % part == 0:
             return divisor // part
     return 1
-
-
-def _follow_index_heads(node: Config, old_heads: dict[str, int]) -> None:
-    """Where a sparse attention has an index head for each key-value head, let the numbers stay equal (MiniMax-M3)."""
-    sparse = node.get(SPARSE_ATTENTION)
-    if isinstance(sparse, dict) and sparse.get(INDEX_HEADS) == old_heads.get(KEY_VALUE_HEADS) is not None:
-        node[SPARSE_ATTENTION] = {**sparse, INDEX_HEADS: node[KEY_VALUE_HEADS]}
 
 
 def _follow_state_spaces(node: Config, old_hidden_size: int) -> None:
