@@ -39,6 +39,14 @@ def test_a_narrow_table_is_folded_by_its_widest_columns() -> None:
     assert lines[2].startswith(" " * 27)
 
 
+def test_optional_columns_go_before_the_others_are_folded() -> None:
+    """The least needed first, and only where the table does not fit."""
+    assert columns(ROWS, 200, optional=("NOTE",)) == columns(ROWS, 200)
+    lines = columns(ROWS, 80, optional=("NOTE", "VERDICT")).splitlines()
+    assert lines[0].split() == ["KEY", "VERDICT", "ARCHITECTURE"]
+    assert len(lines) == 3
+
+
 def test_a_table_that_cannot_be_folded_is_written_in_blocks() -> None:
     """Each row as lines of a head and its cell, an empty line between two rows."""
     heads = tuple(f"HEAD{number}" for number in range(8))

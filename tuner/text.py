@@ -25,24 +25,40 @@ def lines(label: str, texts: Sequence[object]) -> str:
     return "\n".join(line(label if index == 0 else "", text) for index, text in enumerate(texts or ["none"]))
 
 
-def columns(rows: Sequence[tuple[str, ...]], width: int | None = None) -> str:
+def columns(rows: Sequence[tuple[str, ...]], width: int | None = None, optional: Sequence[str] = ()) -> str:
     """Left-aligned columns; the last one is not padded.
 
-    Where they do not fit, long cells go on in further lines; where that does not help, each row is a block of lines.
+    Where they do not fit, optional columns are left out and long cells go on in further lines. Where that does not
+    help, each row is a block of lines.
 
     Args:
         rows: the head, then the rows.
         width: characters of a line; None: those of the terminal, or any number where the output is not one.
+        optional: heads of columns that may go, the least needed first.
     """
     shown = [tuple(map(visible, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     most = terminal_width() if width is None else width
-    if most is None or _line_width(widths) <= most:
-        return "\n".join(_joined(row, widths) for row in shown)
-    narrow = _narrowed(widths, [len(head) for head in shown[0]], most)
+    if most is None or _line_width(_widths(shown)) <= most:
+        return "\n".join(_joined(row, _widths(shown)) for row in shown)
+    fewer = _without_optional(shown, optional, most)
+    narrow = _narrowed(_widths(fewer), [len(head) for head in fewer[0]], most)
     if _line_width(narrow) > most:
         return _blocks(shown[0], shown[1:], most)
-    return "\n".join(line for row in shown for line in _folded(row, narrow))
+    return "\n".join(line for row in fewer for line in _folded(row, narrow))
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _without_optional(rows: list[tuple[str, ...]], optional: Sequence[str], most: int) -> list[tuple[str, ...]]:
+    """The rows without as many optional columns as it takes until the table fits, or all of them."""
+    for head in optional:
+        if _line_width(_widths(rows)) <= most:
+            break
+        index = rows[0].index(head)
+        rows = [(*row[:index], *row[index + 1 :]) for row in rows]
+    return rows
 
 
 def terminal_width() -> int | None:

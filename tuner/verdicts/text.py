@@ -133,4 +133,4 @@ def verdicts_table(entries: Sequence[tuple[Entry, Verdict | None]]) -> str:
                 *probed,
             )
         )
-    return columns(rows)
+    return columns(rows, optional=("HOST", "ORIGIN", "TORCH", "PROBED"))
