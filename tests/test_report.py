@@ -19,7 +19,7 @@ from report_samples import (
     unsafe_report,
     warm_record,
 )
-from reports import layers, report, scenario
+from reports import layers, report, scenario, whole
 
 from rules.judge import judge
 from rules.report import parse_report
@@ -34,6 +34,15 @@ def judged_timelines(data: dict[str, object]) -> list[str]:
     """The titles of the passes that are shown of a report."""
     observed = parse_report(data)
     return [line.title for line in timelines(observed, judge(observed))]
+
+
+def test_a_sentence_ends_once() -> None:
+    """What a probe wrote of its whole model ends with a full stop of its own."""
+    part = whole(status="failed", detail="The cut model left the registered order already.")
+    texts = content_of(entry_of(safe_report(whole=part))).shown.open
+    ended = "The model with every layer did not run: The cut model left the registered order already."
+    assert ended in texts
+    assert not [text for text in texts if text.endswith("..")]
 
 
 # ---- the timeline

@@ -82,16 +82,21 @@ def _open(report: Report, verdict: Verdict) -> Iterable[str]:
     for text in scenario_texts(report)[1:]:
         yield f"Scenarios: {text}."
     if report.whole is not None and report.whole.status != "ran":
-        yield f"The model with every layer did not run: {report.whole.detail or 'no reason is stored'}."
+        yield _ended(f"The model with every layer did not run: {report.whole.detail or 'no reason is stored'}")
     if verdict.compile != "stable":
         why = "; ".join(sentences(verdict.compile_reasons)) or "no reason is stored"
-        yield f"Whether compiled and eager passes run the same MoE layers: {verdict.compile}: {why}."
+        yield _ended(f"Whether compiled and eager passes run the same MoE layers: {verdict.compile}: {why}")
     for name, word in verdict.replays.items():
         if word != "equal":
             yield f"The engine {name}: {word.replace('_', ' ')}: {_why(verdict, name)}."
     if not verdict.replays:
         yield "No engine was watched on the device. `tuner probe MODEL --depth replay` watches them."
     yield from ALWAYS_OPEN
+
+
+def _ended(text: str) -> str:
+    """A text as a sentence. What others wrote may already end with a full stop."""
+    return text.rstrip(".") + "."
 
 
 def _open_launches(report: Report, verdict: Verdict) -> Iterable[str]:
