@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast test-ray lint docs package-test bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-service evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-fleet evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast test-thorough test-ray lint docs package-test bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-service evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-fleet evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -41,6 +41,9 @@ demo: setup setup-flag-live ## a model that answers wrongly, and rightly through
 
 test: setup setup-flag-live setup-older setup-parsers lint ## set up both serving environments and run every check and test
 	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-thorough: setup setup-flag-live setup-older ## real vLLM once more where `make test` covers the same promise (a quarter of an hour)
+	TUNER_THOROUGH=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m thorough
 
 test-fast: setup-tool lint ## the checks and tests that need no serving environment
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not vllm"

@@ -23,9 +23,18 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
+THOROUGH = "TUNER_THOROUGH"
+"""The variable with which `make test-thorough` runs the tests that are marked so."""
+IS_THOROUGH = pytest.mark.skip(reason="a quarter of an hour more of real vLLM; `make test-thorough` runs it")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Minutes first, seconds last: two processes that share the files then end at about the same time."""
     items.sort(key=lambda item: "vllm" not in item.keywords)
+    if not os.environ.get(THOROUGH):
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(IS_THOROUGH)
 
 
 @pytest.fixture(autouse=True)

@@ -106,6 +106,7 @@ def test_the_sound_twin_of_the_fault_is_not_found(folder: Path, two_sets: Path) 
     assert distance.worst < 0.005
 
 
+@pytest.mark.thorough
 def test_an_arm_that_crashes_costs_itself_alone(folder: Path, two_sets: Path) -> None:
     """Traced engines abort in their warm-up; the eager ones answer, and the launch is known not to start."""
     ladder = ladder_of(without_weights(two_sets), folder, "current", *TRACED, PLANTED="crash")

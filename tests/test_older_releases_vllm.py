@@ -15,7 +15,7 @@ PROVED = {"0.18.1": ("uniform", True), "0.17.1": ("inconclusive", False)}
 launch worker does not see that, so nothing is proved there."""
 
 
-@pytest.fixture(scope="module", params=OLDER)
+@pytest.fixture(scope="module", params=[pytest.param(OLDER[0], marks=pytest.mark.thorough), OLDER[1]])
 def documents(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The release, and what a probe and a plan say of each model in it."""
     python = ROOT / ".envs" / f"flag-live-{request.param}" / "bin" / "python"

@@ -49,6 +49,7 @@ def test_a_registered_architecture_is_probed_once(python: Path, tmp_path: Path) 
     assert again["summary"]["median_seconds"] is None
 
 
+@pytest.mark.thorough
 def test_what_only_the_probe_would_trip_over_does_not_cost_a_scenario(python: Path, tmp_path: Path) -> None:
     """LongCat adds its zero experts after those that the probe leaves out; DeepSeek V4 refuses embeddings alone.
 
@@ -67,6 +68,7 @@ def test_what_only_the_probe_would_trip_over_does_not_cost_a_scenario(python: Pa
     assert any(KERNEL in detail for detail in replaced) is not has_kernel
 
 
+@pytest.mark.thorough
 def test_architectures_of_a_plugin_with_configurations_of_the_users(python: Path, tmp_path: Path) -> None:
     """Two workers; the user's configurations go first, and the special token of one of them is tried.
 

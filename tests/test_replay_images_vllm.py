@@ -33,7 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize(("environment", "flag"), [("current", None), ("flag-live", True)])
+@pytest.mark.parametrize(
+    ("environment", "flag"), [pytest.param("current", None, marks=pytest.mark.thorough), ("flag-live", True)]
+)
 def test_pictures_run_the_layers_that_are_meant(folder: Path, environment: str, flag: bool | None) -> None:
     """Text and pictures share the experts here, so that the flag does no harm; all requests are answered."""
     [found] = watched(environment, folder, *MODES[environment], flags=[flag], thin=cut(folder))

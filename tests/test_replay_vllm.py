@@ -60,6 +60,7 @@ def test_a_cut_model_stands_for_a_published_one() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_an_engine_of_two_processes_is_watched_in_both(tmp_path: Path) -> None:
     """Each has its slice of every layer, and a counter of its own."""
     model = checkpoint_of("flag-live", tmp_path, "two-expert-sets")

@@ -171,6 +171,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.thorough
 def test_sigint_ends_process_1_of_a_read_only_container_as_without_us(checkpoint: Path, short: Path) -> None:
     """A signal that nobody handles is lost on process 1; and nothing of ours needs to write."""
     possible(*LIKE_A_CONTAINER, READ_ONLY, str(short), str(ROOT / "proof"), sys.executable, "-c", "pass")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from fake_environment import QWEN, ROOT, model_like, tuner_process
-from real_environment import TARGETS, python_of
+from real_environment import python_of
 from zoo.zoo_truth import ZOO
 
 from cache.verdicts.store import VerdictStore
@@ -42,7 +42,7 @@ class Probed(NamedTuple):
         return {name for name, order in passes if order != registered[: len(order)]}
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(scope="module", params=[pytest.param("current", marks=pytest.mark.thorough), "flag-live"])
 def probed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Probed]:
     """Name -> what became of the models of the zoo, probed in one environment."""
     python = python_of(str(request.param))
