@@ -88,7 +88,7 @@ def test_a_miss_is_a_document_with_a_null_verdict_and_exit_code_3(serving: Servi
     assert found["reasons"][0] == reason("no_verdict_for", what="MixtralForCausalLM").part()
     assert not store.exists()
     text = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, code=3).out
-    assert text.endswith(f"next          tuner probe {MIXTRAL}\n")
+    assert text.endswith(f"next          tuner probe --python {serving.python} --store {store} {MIXTRAL}\n")
 
 
 def test_a_miss_names_the_factors_that_differ(serving: Serving, store: Path, tmp_path: Path) -> None:

@@ -263,6 +263,15 @@ def test_a_probe_asks_where_the_server_listens(bench: Bench) -> None:
     assert service["spec"]["ports"][0]["targetPort"] == 9000
 
 
+@pytest.mark.parametrize(("stated", "port"), [("65535", 65535), ("65536", 8000), ("9" * 100, 8000)])
+def test_a_number_that_is_not_a_port_is_left_to_vllm(bench: Bench, stated: str, port: int) -> None:
+    """Kubernetes takes none above 65535."""
+    deployment, _ = bench.documents("deployment", "--", "--port", stated)
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["startupProbe"]["httpGet"]["port"] == port
+    assert stated in container["args"]
+
+
 def test_an_api_key_in_the_arguments_is_pointed_out(bench: Bench) -> None:
     """It is the user's own argument, and it would lie in a file."""
     text = bench.text("deployment", "--", "--api-key", "k")

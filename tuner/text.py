@@ -11,6 +11,8 @@ GAP = "  "
 """Between two columns."""
 MIN_COLUMN = 8
 """Characters that a column keeps where a table is folded."""
+MAX_DIGITS = 5
+"""Digits of a width that is believed."""
 MAX_BRIEF = 60
 """Characters of a text of others that a sentence shows."""
 
@@ -66,7 +68,7 @@ def terminal_width() -> int | None:
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     stated = os.environ.get("COLUMNS", "")
-    if stated.isdecimal() and int(stated) > 0:
+    if stated.isdecimal() and len(stated) <= MAX_DIGITS and int(stated) > 0:
         return int(stated)
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns or None

@@ -21,6 +21,7 @@ IMAGES = {"cuda": "vllm/vllm-openai", "rocm": "vllm/vllm-openai-rocm", "cpu": "v
 DEVICES = {"cuda": "nvidia.com/gpu", "rocm": "amd.com/gpu"}
 """Platform -> the resource of its device plugin."""
 PORT = 8000
+MAX_PORT = 65_535
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _LONGEST_NAME = 50  # of 63: suffixes of ours and of controllers come behind it
 
@@ -82,7 +83,7 @@ def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
         model=model,
         args=args,
         rest=_without_model(args),
-        port=int(port) if (port := _last(args, "--port") or "").isdecimal() else PORT,
+        port=_port(args),
         scheme="HTTPS" if _last(args, "--ssl-certfile") else "HTTP",
         serving=serving,
         devices=devices,
@@ -150,6 +151,13 @@ def secret_notes(args: Sequence[str]) -> list[str]:
         instead = f"{variable} from a Secret keeps it out of files" if variable else "keep the file to yourself"
         notes.append(f"the arguments hold a secret ({option}); {instead}")
     return notes
+
+
+def _port(args: Sequence[str]) -> int:
+    """The port of a launch. A value that is not a port is vLLM's to refuse; then its default stands here."""
+    stated = _last(args, "--port") or ""
+    is_short = stated.isdecimal() and len(stated) <= len(str(MAX_PORT))
+    return int(stated) if is_short and int(stated) <= MAX_PORT else PORT
 
 
 def _without_model(args: Sequence[str]) -> tuple[str, ...]:
