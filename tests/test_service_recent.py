@@ -8,7 +8,7 @@ import pytest
 from fake_environment import ERNIE, MIXTRAL, Serving
 from service_bench import Setting, bench, launch_request
 
-from tuner.service.recent import LIFE_S, MOST, RecentAnswer, RecentAnswers
+from tuner.service.recent import LIFE_S, MOST, MOST_LIFE_S, RecentAnswer, RecentAnswers
 
 
 def made(number: int) -> RecentAnswer:
@@ -24,8 +24,44 @@ def test_an_answer_is_given_again_until_the_store_changes_or_time_is_over() -> N
     assert recent.answer(b"a", 1, lambda: made(2)) == made(1)
     assert recent.answer(b"b", 1, lambda: made(3)) == made(3)
     assert recent.answer(b"a", 2, lambda: made(4)) == made(4)
-    now[0] = LIFE_S
+    now[0] = MOST_LIFE_S
     assert recent.answer(b"a", 2, lambda: made(5)) == made(5)
+
+
+def test_an_answer_that_ages_is_made_anew_in_the_background() -> None:
+    """Who asks meanwhile gets the one before, at once; it is made once, and then it counts."""
+    now, go, renewed = [0.0], Event(), Event()
+    recent = RecentAnswers(clock=lambda: now[0])
+    recent.answer(b"a", 1, lambda: made(1))
+    now[0] = LIFE_S
+
+    def renew() -> RecentAnswer:
+        assert go.wait(20)
+        renewed.set()
+        return made(2)
+
+    assert recent.answer(b"a", 1, renew) == made(1)
+    assert recent.answer(b"a", 1, lambda: made(3)) == made(1)
+    go.set()
+    assert renewed.wait(20)
+    recent._renewing.shutdown()
+    assert recent.answer(b"a", 1, lambda: made(4)) == made(2)
+
+
+def test_a_failure_in_the_background_is_heard_by_the_next_who_asks() -> None:
+    """No answer outlives it."""
+    now = [0.0]
+    recent = RecentAnswers(clock=lambda: now[0])
+    recent.answer(b"a", 1, lambda: made(1))
+    now[0] = LIFE_S
+
+    def fail() -> RecentAnswer:
+        raise ValueError("it failed")
+
+    assert recent.answer(b"a", 1, fail) == made(1)
+    recent._renewing.shutdown()
+    with pytest.raises(ValueError, match="it failed"):
+        recent.answer(b"a", 1, fail)
 
 
 def test_a_failure_is_not_remembered() -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from msgspec import Struct, field
@@ -10,7 +11,14 @@ from msgspec import Struct, field
 MOST = 1024
 """Answers that are remembered; the one that was asked for longest ago is forgotten first."""
 LIFE_S = 5.0
-"""Seconds for which an answer is given again: so long may a change in the folder of the models go unseen."""
+"""Seconds after which an answer is made anew in the background; who asks meanwhile gets the one before. Else all
+answers of a busy service would age together, and every request would wait for them once in this time."""
+MOST_LIFE_S = 2 * LIFE_S
+"""Seconds for which an answer is given again at all: so long may a change in the folder of the models go unseen."""
+
+PAUSE, MAX_PAUSE_S = 4, 0.2
+"""The pause behind an answer that was made in the background, as a multiple of the time that it took, and in seconds at
+most: requests that need no new answer share the processor with it."""
 
 
 class RecentAnswer(Struct, frozen=True):
@@ -35,12 +43,14 @@ class _Slot(Struct):
         answer: None: it was not made yet.
         at: when it was asked for, in seconds.
         change: the change of the store at which it was made.
+        is_renewed: it is being made anew in the background.
     """
 
     lock: Lock = field(default_factory=Lock)
     answer: RecentAnswer | None = None
     at: float = 0.0
     change: int = 0
+    is_renewed: bool = False
 
 
 class RecentAnswers:
@@ -54,6 +64,7 @@ class RecentAnswers:
         self._clock = clock
         self._lock = Lock()
         self._slots: OrderedDict[bytes, _Slot] = OrderedDict()
+        self._renewing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recent")
 
     def answer(self, request: bytes, change: int, make: Callable[[], RecentAnswer]) -> RecentAnswer:
         """The answer to a request.
@@ -66,10 +77,24 @@ class RecentAnswers:
         slot = self._slot(request)
         with slot.lock:
             now = self._clock()
-            if slot.answer is None or slot.change != change or now - slot.at >= LIFE_S:
+            age = now - slot.at
+            if slot.answer is None or slot.change != change or age >= MOST_LIFE_S:
                 slot.answer = make()
                 slot.at, slot.change = now, change
+            elif age >= LIFE_S and not slot.is_renewed:
+                slot.is_renewed = True
+                self._renewing.submit(self._renew, slot, change, make)
             return slot.answer
+
+    def _renew(self, slot: _Slot, change: int, make: Callable[[], RecentAnswer]) -> None:
+        """Make an answer anew. Where that fails there is no answer, and the next who asks hears why."""
+        begun, started, answer = self._clock(), time.monotonic(), None
+        try:
+            answer = make()
+        finally:
+            with slot.lock:
+                slot.answer, slot.at, slot.change, slot.is_renewed = answer, begun, change, False
+            time.sleep(min(PAUSE * (time.monotonic() - started), MAX_PAUSE_S))
 
     def _slot(self, request: bytes) -> _Slot:
         with self._lock:
