@@ -44,7 +44,7 @@ def test_an_answer_that_ages_is_made_anew_in_the_background() -> None:
     assert recent.answer(b"a", 1, lambda: made(3)) == made(1)
     go.set()
     assert renewed.wait(20)
-    recent._renewing.shutdown()
+    recent._due.join()
     assert recent.answer(b"a", 1, lambda: made(4)) == made(2)
 
 
@@ -59,7 +59,7 @@ def test_a_failure_in_the_background_is_heard_by_the_next_who_asks() -> None:
         raise ValueError("it failed")
 
     assert recent.answer(b"a", 1, fail) == made(1)
-    recent._renewing.shutdown()
+    recent._due.join()
     with pytest.raises(ValueError, match="it failed"):
         recent.answer(b"a", 1, fail)
 

@@ -3,8 +3,9 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from contextlib import suppress
+from queue import Queue
+from threading import Lock, Thread
 
 from msgspec import Struct, field
 
@@ -64,7 +65,8 @@ class RecentAnswers:
         self._clock = clock
         self._lock = Lock()
         self._slots: OrderedDict[bytes, _Slot] = OrderedDict()
-        self._renewing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recent")
+        self._due: Queue[tuple[_Slot, int, Callable[[], RecentAnswer]]] = Queue()
+        Thread(target=self._renew_all, name="recent", daemon=True).start()
 
     def answer(self, request: bytes, change: int, make: Callable[[], RecentAnswer]) -> RecentAnswer:
         """The answer to a request.
@@ -83,18 +85,25 @@ class RecentAnswers:
                 slot.at, slot.change = now, change
             elif age >= LIFE_S and not slot.is_renewed:
                 slot.is_renewed = True
-                self._renewing.submit(self._renew, slot, change, make)
+                self._due.put((slot, change, make))
             return slot.answer
+
+    def _renew_all(self) -> None:
+        """Make answers anew, one after the other, as long as this process runs."""
+        while True:
+            slot, change, make = self._due.get()
+            began = time.monotonic()
+            self._renew(slot, change, make)
+            self._due.task_done()
+            time.sleep(min(PAUSE * (time.monotonic() - began), MAX_PAUSE_S))
 
     def _renew(self, slot: _Slot, change: int, make: Callable[[], RecentAnswer]) -> None:
         """Make an answer anew. Where that fails there is no answer, and the next who asks hears why."""
-        begun, started, answer = self._clock(), time.monotonic(), None
-        try:
+        now, answer = self._clock(), None
+        with suppress(Exception):
             answer = make()
-        finally:
-            with slot.lock:
-                slot.answer, slot.at, slot.change, slot.is_renewed = answer, begun, change, False
-            time.sleep(min(PAUSE * (time.monotonic() - started), MAX_PAUSE_S))
+        with slot.lock:
+            slot.answer, slot.at, slot.change, slot.is_renewed = answer, now, change, False
 
     def _slot(self, request: bytes) -> _Slot:
         with self._lock:
