@@ -9,9 +9,12 @@ import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Serving, also_proved, sample, serving_in, tuner
 from service_bench import READER, WRITER, Bench, Setting, bearing, bench, launch_request, tokens_in
 
+from cache.verdicts.queue import QueuedProbe, Wanted
 from cache.verdicts.store import VerdictStore
 from tuner.environment.document import environment_document
 from tuner.service import probes
+from tuner.service.queued import launch_of
+from tuner.service.refusal import ServiceError
 
 ARGS = ["--max-model-len", "4096"]
 
@@ -386,3 +389,11 @@ def test_the_queue_outlives_the_service(queue: Queue, serving: Serving) -> None:
     assert beat.json()["held"] is True
     serving.store_of(queue.store, ERNIE)
     assert again.get("/v1/probes")["states"] == {"waiting": 1, "running": 1}
+
+
+@pytest.mark.parametrize("text", ["{}", "{", "", "[]", '{"model": 1}'])
+def test_a_damaged_row_is_an_answer_and_no_fault(text: str) -> None:
+    """Text that is not JSON, and JSON of another shape, that lie in the store."""
+    row = QueuedProbe("0" * 32, text, "subject", Wanted("0.19.1", "cpu"), 0.0, 0, "", "", "", 0.0)
+    with pytest.raises(ServiceError, match="is damaged"):
+        launch_of(row)

@@ -31,13 +31,12 @@ from tuner.service.queued import (
     launch_asked,
     launch_of,
     new_probe,
-    read_as,
     row_part,
     stored_entry,
     wanted_of,
 )
 from tuner.service.refusal import FORBIDDEN, NOT_TAKEN, UNKNOWN, ServiceError
-from tuner.service.request import read_request
+from tuner.service.request import read_as, read_request
 from tuner.text import brief, visible
 
 LEASE_S = 60.0

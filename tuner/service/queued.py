@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, ValidationError, convert, to_builtins
+from msgspec import DecodeError, Meta, Struct, to_builtins
 from msgspec.json import decode, encode
 from msgspec.structs import replace
 
@@ -23,9 +23,8 @@ from tuner.model.model import Model, describe
 from tuner.model.side_files import SideFiles
 from tuner.service.asking import launch_words
 from tuner.service.decisions import asked_launch, refuse_file
-from tuner.service.refusal import NOT_TAKEN, UNREADABLE, ServiceError
+from tuner.service.refusal import NOT_TAKEN, ServiceError
 from tuner.service.request import MAX_ARGUMENTS, DecisionRequest, Sha256
-from tuner.untrusted.json_text import UnusableError, parse_object
 from tuner.verdicts.identity import launch_worker_digest
 from tuner.verdicts.ladders import arm_workers_digest, stored_ladder
 from tuner.verdicts.lookup import current_report
@@ -38,7 +37,6 @@ ANSWERED = "answered"
 """The state of a launch whose verdict is stored: no row has it."""
 ID_LENGTH = 32
 MAX_NAME = 200
-Shape = TypeVar("Shape")
 Version = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
@@ -122,23 +120,6 @@ class Launch(Struct, frozen=True, forbid_unknown_fields=True):
         return " ".join([self.model, *self.arguments])
 
 
-def read_as(body: bytes, shape: type[Shape]) -> Shape:
-    """The body of a request, in its shape.
-
-    Raises:
-        ServiceError: it is no JSON object within the bounds of `tuner/untrusted/json_text.py`, or has another shape.
-    """
-    hint = "GET /openapi.json and docs/reference/service.md describe what is taken."
-    try:
-        return convert(parse_object(body), shape)
-    except UnusableError as error:
-        raise ServiceError(UNREADABLE, f"The body {error}.", hint, kind=ErrorKind.USAGE) from None
-    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
-        raise ServiceError(
-            NOT_TAKEN, f"The body has another shape: {error!s:.300}.", hint, kind=ErrorKind.USAGE
-        ) from None
-
-
 def launch_asked(configs: Path | None, request: DecisionRequest) -> Launch:
     """The launch of a request for a decision. Its variables do not go along: those of the worker count.
 
@@ -209,7 +190,7 @@ def launch_of(row: QueuedProbe) -> Launch:
     """
     try:
         return decode(row.launch, type=Launch)
-    except ValidationError:
+    except DecodeError:  # a ValidationError is one
         raise ServiceError(NOT_TAKEN, f"The queued probe {row.id} is damaged.", "Send it again.") from None
 
 

@@ -1,6 +1,6 @@
-"""What a client may send with `POST /v1/decisions`."""
+"""What clients may send: bodies of requests, read in their shape."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert
 
@@ -10,6 +10,7 @@ from tuner.untrusted.json_text import UnusableError, parse_object
 
 MAX_ARGUMENTS = 4096
 """Arguments of a launch, and variables of its environment."""
+Shape = TypeVar("Shape")
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -54,16 +55,30 @@ class DecisionRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_request(body: bytes) -> DecisionRequest:
-    """The request in the body of a POST.
+    """The request for a decision in the body of a POST.
+
+    Raises:
+        ServiceError: as `read_as`.
+    """
+    return read_as(body, DecisionRequest, "is no decision request")
+
+
+def read_as(body: bytes, shape: type[Shape], otherwise: str = "has another shape") -> Shape:
+    """The body of a request, in its shape.
+
+    Args:
+        body: its bytes.
+        shape: the class that it must fit.
+        otherwise: what is said of a body that does not fit, before the reason.
 
     Raises:
         ServiceError: it is no JSON object within the bounds of `tuner/untrusted/json_text.py`, or has another shape.
     """
-    hint = "GET /openapi.json describes what is taken."
+    hint = "GET /openapi.json and docs/reference/service.md describe what is taken."
     try:
-        return convert(parse_object(body), DecisionRequest)
+        return convert(parse_object(body), shape)
     except UnusableError as error:
         raise ServiceError(UNREADABLE, f"The body {error}.", hint, kind=ErrorKind.USAGE) from None
     except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
-        problem = f"The body is no decision request: {error!s:.300}."
+        problem = f"The body {otherwise}: {error!s:.300}."
         raise ServiceError(NOT_TAKEN, problem, hint, kind=ErrorKind.USAGE) from None
