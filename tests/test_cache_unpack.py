@@ -400,20 +400,19 @@ def test_a_record_that_the_manifest_does_not_repeat_is_refused(tmp_path: Path) -
 
 
 def test_a_bomb_is_read_as_far_as_the_manifest_says(tmp_path: Path) -> None:
-    """Sixteen GiB of zeros in a few bytes: behind the last file, in a file, and in place of a manifest."""
+    """Zeros in a few bytes: behind the last file, in a file, and in place of a manifest."""
     tar = tar_of(MANIFEST, *plain(*MEMBERS))
     compressor = zstandard.ZstdCompressor(level=1).compressobj()
-    parts = [compressor.compress(tar)] + [compressor.compress(bytes(1 << 24)) for _ in range(64)]
+    parts = [compressor.compress(tar), compressor.compress(bytes(1 << 24))]
+    parts.append(compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
     saved(tmp_path)
     archive = tmp_path / "bomb.zst"
-    archive.write_bytes(b"".join(parts) + compressor.flush())
-    started = time.process_time()
+    archive.write_bytes(b"".join(parts) + b"a reader that goes on to here says that the archive is damaged")
     assert "something follows its last file" in tuner(*arguments(archive), code=1).err
     assert "and its manifest says 8" in refused(tmp_path, tar_of(MANIFEST, *with_first(size=1 << 34)))
     manifest = tar_of(b"x")
     first = header("manifest.json", size=MAX_MANIFEST + 1).tobuf(tarfile.GNU_FORMAT)
     assert "its manifest is larger than 64 MiB" in refused(tmp_path, first + manifest[tarfile.BLOCKSIZE :])
-    assert time.process_time() - started < 1
 
 
 def test_more_files_than_any_cache_has_are_refused() -> None:

@@ -1,9 +1,9 @@
 """Blocks of code in documents: indented ones of Markdown, and those of reStructuredText."""
 
-import time
 from textwrap import dedent
 
 import pytest
+from effort import calls_of
 
 from tuner.manifests.files import is_manifest
 from tuner.manifests.find import launches_in
@@ -115,14 +115,7 @@ def test_a_folder_walk_looks_into_restructured_text() -> None:
         pytest.param("a.rst", "vllm::\n" * 20_000, id="announcements"),
     ],
 )
-def test_many_blocks_take_linear_time(name: str, text: str) -> None:
-    """Twice the blocks take about twice as long, not four times."""
-    launches_in(name, text[:1000])
-    half, whole = (_seconds(name, text[: len(text) // part]) for part in (2, 1))
-    assert whole < 3.2 * half + 0.2
-
-
-def _seconds(name: str, text: str) -> float:
-    start = time.process_time()
-    launches_in(name, text)
-    return time.process_time() - start
+def test_many_blocks_take_linear_work(name: str, text: str) -> None:
+    """Twice the blocks take about twice the calls, not four times as many."""
+    half = calls_of(lambda: launches_in(name, text[: len(text) // 2]))
+    assert calls_of(lambda: launches_in(name, text)) < 2.2 * half

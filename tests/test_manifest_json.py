@@ -1,11 +1,11 @@
 """Manifests in JSON: read as YAML reads them, many times faster, and still JSON when they were edited."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import calls_of
 from fake_environment import ERNIE, MODELS, Serving, tuner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,14 +53,13 @@ def test_what_is_no_json_is_left_to_yaml(text: str) -> None:
     assert json_document(text) is None
 
 
-def test_pods_of_a_whole_cluster_are_read_in_time() -> None:
-    """A megabyte of `kubectl get pods -o json`, in a second of processor time; YAML takes many."""
+def test_pods_of_a_whole_cluster_are_read_as_json() -> None:
+    """A megabyte of `kubectl get pods -o json` takes a call for each value; YAML takes one for each character."""
     container = {"name": "vllm", "image": "a/b:1", "command": ["vllm", "serve"], "args": ["m", "--port", "1"]}
     pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [container], "volumes": [{"name": "x"}] * 20}}
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [pod] * 300}, indent=4)
-    begin = time.process_time()
     assert len(read_documents(text)) == 1
-    assert time.process_time() - begin < 3
+    assert calls_of(lambda: read_documents(text)) < len(text)
 
 
 def test_an_edited_file_is_still_json(serving: Serving, store: Path, tmp_path: Path) -> None:
