@@ -6,7 +6,7 @@ Services of Compose, `docker run` and `podman run` in shell text and units, and 
 from pathlib import Path
 
 import pytest
-from effort import without_hanging
+from fuzz.limit import limited
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -497,7 +497,7 @@ def test_any_text_of_an_option(text: str) -> None:
 def test_a_long_text_of_an_option(part: str) -> None:
     """Reading it ends: no part of it is read again for each of its characters."""
     text = part * (200_000 // len(part))
-    with without_hanging():
+    with limited(120):
         container_text.volume_of_text(text, 1)
         container_text.volume_of_fields(text, 1)
         container_text.asked_port(f"curl {text}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from effort import without_hanging
+from fuzz.limit import limited
 
 from tuner.checks.edit import Change, NotEditable, edits_for, spliced
 from tuner.checks.examine import read_arguments
@@ -512,7 +512,7 @@ LONG = {
 @pytest.mark.parametrize("case", LONG)
 def test_long_documents_end(case: str) -> None:
     """Each character is read a few times at most. Reading them again for each line would not end."""
-    with without_hanging():
+    with limited(120):
         unread_launches(*LONG[case], launches_in(*LONG[case]))
 
 

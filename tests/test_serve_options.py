@@ -6,7 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
-from effort import calls_of, without_hanging
+from effort import calls_of
+from fuzz.limit import limited
 
 from rules.releases import RELEASES
 from tuner.arguments.option_conflicts import conflicts_in
@@ -287,7 +288,7 @@ def test_what_is_not_a_level_of_optimization(words: str) -> None:
 def test_many_faults_end() -> None:
     """Each fault looks for the nearest option, so no more are named than a person reads."""
     arguments = parse(["m", *(f"--unknown{number}" for number in range(20_000))])
-    with without_hanging():
+    with limited(120):
         assert len(read_options(arguments, table_of("0.19.1")).faults) == 100
 
 
