@@ -151,7 +151,7 @@ def _differences(first: Prompt, second: Prompt) -> list[float]:
     """
     shared = _shared(first, second)
     mine, its = (*first.given, *first.made[:shared]), (*second.given, *second.made[:shared])
-    return [abs(one - other) for one, other in zip(mine, its, strict=False) if one is not None and other is not None]
+    return [abs(own - other) for own, other in zip(mine, its, strict=False) if own is not None and other is not None]
 
 
 def _shared(first: Prompt, second: Prompt) -> int:

@@ -79,8 +79,8 @@ def unknown_keys(keys: Iterable[str], version: str) -> dict[str, str]:
     read = named_release(version)
     rows = releases_for(read) if read else ()
     older = read is not None and read.release < numbers_of(RELEASES[0].version)
-    asked = [key for key in keys if key in CHANGED or not older] if rows else []
-    return {key: _history(key) for key in asked if not any(_takes(row, key) for row in rows)}
+    candidates = [key for key in keys if key in CHANGED or not older] if rows else []
+    return {key: _history(key) for key in candidates if not any(_takes(row, key) for row in rows)}
 
 
 def keys_of(version: str) -> list[str]:
@@ -103,5 +103,5 @@ def _history(key: str) -> str:
     span = CHANGED.get(key)
     if span is None:
         return ""
-    gone = f"until {span.before}" if span.before else f"from {span.since} on"
-    return f"a key {gone}" + (f", then {span.instead}" if span.instead else "")
+    releases = f"until {span.before}" if span.before else f"from {span.since} on"
+    return f"a key {releases}" + (f", then {span.instead}" if span.instead else "")

@@ -221,11 +221,11 @@ def judge_compiled(report: Report, by_chance: str) -> tuple[str, tuple[Reason, .
         return "unknown", (reason("compiled_not_run"),)
     if compiled.status != "ran" or not compiled.scenarios:
         return "unknown", (reason("compiled_not_compared", detail=compiled.detail or compiled.status),)
-    moved = next((one for one in compiled.scenarios if one.eager != one.compiled), None)
+    moved = next((scenario for scenario in compiled.scenarios if scenario.eager != scenario.compiled), None)
     if moved:
         chance = (reason("compiled_by_chance", scenario=by_chance),) if by_chance else ()
         return "frozen", (_moved(moved), *chance)
-    if report.registered and not any(order for one in compiled.scenarios for order in one.eager):
+    if report.registered and not any(order for scenario in compiled.scenarios for order in scenario.eager):
         return "unknown", (reason("compiled_no_call"),)
     return "stable", ()
 

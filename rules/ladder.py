@@ -150,14 +150,14 @@ class _Judge:
 
     def _leads_to_itself(self, name: str) -> bool:
         """Whether an arm is compared with itself, by way of others."""
-        pending, seen = [name], set[str]()
+        pending, visited = [name], set[str]()
         while pending:
             arm = self._arms.get(pending.pop())
             below = {arm.against, arm.also} if arm else set[str]()
             if name in below:
                 return True
-            pending += below - seen
-            seen |= below
+            pending += below - visited
+            visited |= below
         return False
 
     def _root(self, arm: ArmRun) -> tuple[ArmWord, Reason]:

@@ -512,12 +512,12 @@ def _at_least(torch: str | None, bound: str) -> bool | None:
 def _tabled(vllm: str | None, torch: str | None, platform: str, rows: tuple[Release, ...]) -> Flag:
     if not rows:
         return _unknown(_no_release(vllm))
-    found = {_status(counter, torch): row for row in reversed(rows) for counter in _counters(row, platform)}
-    if FlagStatus.UNKNOWN in found:
+    row_of_status = {_status(counter, torch): row for row in reversed(rows) for counter in _counters(row, platform)}
+    if FlagStatus.UNKNOWN in row_of_status:
         return _unknown(f"The flag of vLLM {vllm} depends on the torch version: {torch or 'none is known'}.")
-    if len(found) > 1:
-        return _unknown(_ambiguity(vllm, rows, found))
-    ((status, row),) = found.items()
+    if len(row_of_status) > 1:
+        return _unknown(_ambiguity(vllm, rows, row_of_status))
+    ((status, row),) = row_of_status.items()
     reason = _reason(status, row.flag, f"vLLM {vllm}", torch, counts_drafts=row.counts_drafts)
     return Flag(status, reason, f"table: vLLM {row.version}, {row.source}")
 
@@ -567,8 +567,8 @@ def _reason(status: FlagStatus, form: FlagForm, name: str, torch: str | None, *,
     )
 
 
-def _ambiguity(vllm: str | None, rows: tuple[Release, ...], found: Mapping[FlagStatus, Release]) -> str:
-    words = " or ".join(sorted(found))
+def _ambiguity(vllm: str | None, rows: tuple[Release, ...], row_of_status: Mapping[FlagStatus, Release]) -> str:
+    words = " or ".join(sorted(row_of_status))
     if len(rows) > 1:
         return f"vLLM {vllm} lies between {rows[0].version} and {rows[-1].version}, and the flag may be {words}."
     return f"vLLM finds no device on this machine, and the flag of {vllm} may be {words}: it depends on the platform."
@@ -578,20 +578,20 @@ def _unknown(why: str) -> Flag:
     return Flag(FlagStatus.UNKNOWN, f"{why} {_PROBE}", "")
 
 
-def _detected(seen: "FlagObservation", tabled: Flag) -> Flag | None:
+def _detected(observation: "FlagObservation", tabled: Flag) -> Flag | None:
     """The status a worker observed; None where it did not observe enough to contradict the table."""
-    flag = _observed(seen, tabled)
-    return None if flag is None else replace(flag, takes_key=FlagForm(seen.field) is FlagForm.FIELD)
+    flag = _observed(observation, tabled)
+    return None if flag is None else replace(flag, takes_key=FlagForm(observation.field) is FlagForm.FIELD)
 
 
-def _observed(seen: "FlagObservation", tabled: Flag) -> Flag | None:
-    form, effective, counted = FlagForm(seen.field), seen.effective_when_true, seen.counter_ran
+def _observed(observation: "FlagObservation", tabled: Flag) -> Flag | None:
+    form, effective, counted = FlagForm(observation.field), observation.effective_when_true, observation.counter_ran
     if form is FlagForm.ABSENT and counted is None and tabled.status is FlagStatus.ALWAYS_ON:
         return None
     if form is FlagForm.ABSENT:
-        return _seen_counting(known=False) if counted is True else _seen_without_flag()
+        return _seen_counting(is_field=False) if counted is True else _seen_without_flag()
     if form is FlagForm.ATTRIBUTE:
-        return _seen_without_flag() if counted is False else _seen_counting(known=True)
+        return _seen_without_flag() if counted is False else _seen_counting(is_field=True)
     if form is not FlagForm.FIELD or effective is None:
         return None
     return _seen_field(effective=effective, bypassed=counted is False)
@@ -607,8 +607,8 @@ def _seen_field(*, effective: bool, bypassed: bool) -> Flag:
     return Flag(FlagStatus.SETTABLE, reason, _DETECTED)
 
 
-def _seen_counting(*, known: bool) -> Flag:
-    form = "is no field of the configuration" if known else "does not exist"
+def _seen_counting(*, is_field: bool) -> Flag:
+    form = "is no field of the configuration" if is_field else "does not exist"
     reason = f"MoE layers are counted and `fast_moe_cold_start` {form}, so no configuration can change it."
     return Flag(FlagStatus.ALWAYS_ON, f"{reason} {_FIRST_SETTABLE}", _DETECTED)
 

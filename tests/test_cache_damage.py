@@ -240,7 +240,8 @@ def test_newer_schema_is_refused(path: Path) -> None:
     execute(path, "UPDATE verdicts SET value = ? WHERE key = 'schema'", str(SCHEMA + 1))
     before = contents(path.parent)
     problem = refused(path)
-    assert f"newer release: its schema is {SCHEMA + 1}, this one reads {SCHEMA}" in problem.message
+    assert "A newer release wrote the verdict store" in problem.message
+    assert f"its schema is {SCHEMA + 1}, and this one reads {SCHEMA}" in problem.message
     assert "Upgrade" in problem.hint
     assert contents(path.parent) == before
 

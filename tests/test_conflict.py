@@ -10,7 +10,7 @@ from test_bundle import entry
 
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.verdict import Verdict, Word
-from tuner.exchange.conflict import STORED, Conflict, Imported, ImportOutcome, resolve_conflict, told
+from tuner.exchange.conflict import STORED, Conflict, Imported, ImportOutcome, imported_text, resolve_conflict
 from tuner.verdicts.origin import HERE, IMPORTED
 
 LOCAL = entry()
@@ -78,5 +78,5 @@ def test_a_conflict_names_who_signed_what_was_stored() -> None:
     """Whoever decides between two verdicts sees whose they are."""
     stored = replace(IMPORT, provenance={**(IMPORT.provenance or {}), "signed_by": "0123456789ABCDEF"})
     uniform = Verdict(Word.UNIFORM, ())
-    said = told(Imported(Counter(), (Conflict(stored, uniform, LOCAL, uniform, ImportOutcome.OTHER),)))
+    said = imported_text(Imported(Counter(), (Conflict(stored, uniform, LOCAL, uniform, ImportOutcome.OTHER),)))
     assert "uniform (imported, signed with the key 0123456789ABCDEF, 2026-11-22) stays, not uniform (this file" in said

@@ -154,7 +154,7 @@ def test_a_step_shows_its_seconds_and_the_last_line_of_the_engine() -> None:
 def drawn(work: Work, console: Console) -> list[str]:
     """The lines on the screen, without colours."""
     with console.capture() as capture:
-        console.print(work.shown())
+        console.print(work.display())
     return [line.rstrip() for line in ESCAPES.sub("", capture.get()).splitlines() if line.strip()]
 
 

@@ -39,7 +39,7 @@ def judged_timelines(data: dict[str, object]) -> list[str]:
 def test_a_sentence_ends_once() -> None:
     """What a probe wrote of its whole model ends with a full stop of its own."""
     part = whole(status="failed", detail="The cut model left the registered order already.")
-    texts = content_of(entry_of(safe_report(whole=part))).shown.open
+    texts = content_of(entry_of(safe_report(whole=part))).claims.open
     ended = "The model with every layer did not run: The cut model left the registered order already."
     assert ended in texts
     assert not [text for text in texts if text.endswith("..")]
@@ -203,7 +203,7 @@ def test_what_is_not_shown_is_listed() -> None:
     """An unproved launch, a scenario that failed, and what no verdict shows."""
     data = unsafe_report()
     data["scenarios"][0] = scenario(data["scenarios"][0]["name"], status="failed", detail="no kernel", passes=[])
-    texts = " ".join(content_of(entry_of(data)).shown.open)
+    texts = " ".join(content_of(entry_of(data)).claims.open)
     for part in ("The plain launch: not proved", "no kernel", "Speculative decoding", "No engine was watched"):
         assert part in texts
 

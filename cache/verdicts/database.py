@@ -23,14 +23,14 @@ _DRAFTS = ".new-store-"
 _ATTEMPTS = 3
 
 
-class Found(NamedTuple):
+class Selected(NamedTuple):
     """What one SELECT gave, and the schema of the file it was asked of."""
 
     schema: int
     rows: list[tuple[Any, ...]]
 
 
-def read(path: Path, query: str, *values: str) -> Found:
+def read(path: Path, query: str, *values: str) -> Selected:
     """Rows of one SELECT, texts as bytes; none if the file is missing, which is not made.
 
     Nothing is written, so that a folder that cannot be written can be read.
@@ -42,7 +42,7 @@ def read(path: Path, query: str, *values: str) -> Found:
         file = real_path(path)
         if not _is_there(file):
             _require_no_logs(path, file)
-            return Found(SCHEMA, [])
+            return Selected(SCHEMA, [])
         _require_content(path, file)
         if network_type(file) is None:
             return _read_here(path, file, query, values)
@@ -154,8 +154,8 @@ class _State(NamedTuple):
 
     @classmethod
     def of(cls, file: Path) -> Self:
-        found = file.stat()
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns, _pending(file))
+        status = file.stat()
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, _pending(file))
 
     @classmethod
     def settled(cls, file: Path) -> Self:
@@ -201,11 +201,11 @@ def _require_content(path: Path, file: Path) -> None:
 
     Nothing here may open the file but SQLite: closing it again would take away the locks that this process holds.
     """
-    found = file.stat()
-    if not S_ISREG(found.st_mode):
+    status = file.stat()
+    if not S_ISREG(status.st_mode):
         raise StoreError(f"The verdict store {path} is not a file.", hint="Name a file with --store.")
     _require_one_name(path, file)
-    if found.st_size == 0:
+    if status.st_size == 0:
         raise StoreError(f"The verdict store {path} {DAMAGED}: it is empty.", hint=recovery_hint(file))
 
 
@@ -236,7 +236,7 @@ def _is_same(draft: Path, file: Path) -> bool:
         return False
 
 
-def _read_here(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
+def _read_here(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Selected:
     """Read as an unchanging file when no log lies beside it, else as SQLite's readers do.
 
     An ordinary reader of a WAL file makes two files beside it, leaves them there, and fails where it may not. The
@@ -255,7 +255,7 @@ def _read_here(path: Path, file: Path, query: str, values: tuple[str, ...]) -> F
     return _read_locked(path, file, query, values)
 
 
-def _read_shared(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
+def _read_shared(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Selected:
     """Read what other machines may write: always under locks, which also make their writes visible."""
     try:
         return _read_locked(path, file, query, values)
@@ -265,7 +265,7 @@ def _read_shared(path: Path, file: Path, query: str, values: tuple[str, ...]) ->
     return _select(path, file, "immutable=1", query, values)  # a WAL file, copied to where nobody here may write
 
 
-def _read_locked(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Found:
+def _read_locked(path: Path, file: Path, query: str, values: tuple[str, ...]) -> Selected:
     try:
         return patiently(file, lambda: _select(path, file, "mode=ro", query, values))
     except sqlite3.OperationalError as problem:
@@ -276,22 +276,22 @@ def _read_locked(path: Path, file: Path, query: str, values: tuple[str, ...]) ->
     )  # a writer was killed: opened so, SQLite undoes its half
 
 
-def _select(path: Path, file: Path, options: str, query: str, values: tuple[str, ...]) -> Found:
+def _select(path: Path, file: Path, options: str, query: str, values: tuple[str, ...]) -> Selected:
     with closing(connect(file, options)) as connection:
         schema = _required_schema(path, connection)
-        return Found(schema, connection.execute(query, values).fetchall())
+        return Selected(schema, connection.execute(query, values).fetchall())
 
 
 def _required_schema(path: Path, connection: sqlite3.Connection) -> int:
-    found = schema_of(connection)
-    if found is None:
+    schema = schema_of(connection)
+    if schema is None:
         raise StoreError(f"{path} is an SQLite database, but no verdict store.", hint=ELSEWHERE)
-    if found > SCHEMA:
+    if schema > SCHEMA:
         raise StoreError(
-            f"The verdict store {path} was written by a newer release: its schema is {found}, this one reads {SCHEMA}.",
+            f"A newer release wrote the verdict store {path}: its schema is {schema}, and this one reads {SCHEMA}.",
             hint="Upgrade vllm-moe-tuner, or name another store with --store.",
         )
-    return found
+    return schema
 
 
 def _sync_folder(folder: Path) -> None:

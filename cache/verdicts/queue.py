@@ -146,8 +146,8 @@ class ProbeQueue:
         """
         if not read(self._path, _IS_MADE).rows:
             return []
-        found = read(self._path, f"{_BARE} ORDER BY queued_at, id")
-        return [_row(tuple(map(_text, values))) for values in found.rows]
+        selected = read(self._path, f"{_BARE} ORDER BY queued_at, id")
+        return [_row(tuple(map(_text, values))) for values in selected.rows]
 
     def row(self, name: str) -> QueuedProbe | None:
         """The row of that id.
@@ -157,8 +157,8 @@ class ProbeQueue:
         """
         if not read(self._path, _IS_MADE).rows:
             return None
-        found = read(self._path, f"{_ALL} WHERE id = ?", name)
-        return _row(tuple(map(_text, found.rows[0]))) if found.rows else None
+        selected = read(self._path, f"{_ALL} WHERE id = ?", name)
+        return _row(tuple(map(_text, selected.rows[0]))) if selected.rows else None
 
     def put(self, probes: Iterable[NewProbe], now: float, *, retry: bool = False) -> None:
         """Put probes at the end. One that is there already stays as it is.
@@ -201,7 +201,7 @@ class ProbeQueue:
             "UPDATE probes SET failures = failures + 1, reason = 'the lease of ' || worker || ' ran out', lease = '' "
             "WHERE lease <> '' AND lease_until < ?"
         )
-        taken = "UPDATE probes SET worker = ?, lease = ?, lease_until = ? WHERE id = ?"
+        lend = "UPDATE probes SET worker = ?, lease = ?, lease_until = ? WHERE id = ?"
         fits = (here.vllm, here.platform, here.torch, here.plugins)
         with self._writing() as connection:
             connection.execute(ended, (now,))
@@ -209,7 +209,7 @@ class ProbeQueue:
             if not rows:
                 return None
             name = _row(rows[0]).id
-            connection.execute(taken, (worker, lease, now + seconds, name))
+            connection.execute(lend, (worker, lease, now + seconds, name))
             return _row(connection.execute(f"{_ALL} WHERE id = ?", (name,)).fetchone())
 
     def extend(self, name: str, lease: str, until: float) -> bool:

@@ -119,8 +119,8 @@ def _decode(value: object) -> Any:
 
 
 def _damaged(path: Path, row: str, problem: Exception) -> StoreError:
-    found = digest_of(row)
+    key_digest = digest_of(row)
     return StoreError(
-        f"The record {found} in the verdict store {path} is damaged: {str(problem).rstrip('.')}.",
-        hint=f"Remove it with `tuner verdicts forget {found}`, then probe the model again.",
+        f"The record {key_digest} in the verdict store {path} is damaged: {str(problem).rstrip('.')}.",
+        hint=f"Remove it with `tuner verdicts forget {key_digest}`, then probe the model again.",
     )

@@ -57,15 +57,15 @@ def make(connection: sqlite3.Connection) -> None:
     _say(connection)
 
 
-def upgrade(connection: sqlite3.Connection, known: int) -> None:
-    """Bring a store of the schema `known` to this release's, in a transaction that the caller has begun and ends.
+def upgrade(connection: sqlite3.Connection, stored_schema: int) -> None:
+    """Bring a store of an older schema to this release's, in a transaction that the caller has begun and ends.
 
     Raises:
         sqlite3.Error: it cannot be written; nothing is changed once the caller has rolled back.
     """
-    for number in range(known, SCHEMA):
+    for number in range(stored_schema, SCHEMA):
         _STEPS[number](connection)
-    if known < SCHEMA:
+    if stored_schema < SCHEMA:
         _say(connection)
 
 

@@ -16,7 +16,7 @@ from cache.filesystem import network_type
 from cache.key import differences
 from cache.verdicts.advice import BUSY_SECONDS, real_path, reported
 from cache.verdicts.database import (
-    Found,
+    Selected,
     bring_up_to_date,
     connect_to_write,
     create,
@@ -109,8 +109,8 @@ class VerdictStore:
         Raises:
             StoreError: the store or the record cannot be used.
         """
-        found = list(self._texts("key = ?", sources_row(base)))
-        return read_files(self.path, *found[0]) if found else None
+        texts = list(self._texts("key = ?", sources_row(base)))
+        return read_files(self.path, *texts[0]) if texts else None
 
     def find(self, digest_prefix: str) -> Entry | None:
         """The one entry whose digest starts so.
@@ -184,10 +184,10 @@ class VerdictStore:
             "SELECT rowid, key, value FROM {table} WHERE rowid > ? AND key > 'verdict:' AND key < 'verdict;' "
             "ORDER BY rowid LIMIT ?"
         )
-        found = self._read(query, str(since), str(limit))
+        selected = self._read(query, str(since), str(limit))
         return [
-            (number, self._changed(row.decode(errors="replace"), value, found.schema))
-            for number, row, value in found.rows
+            (number, self._changed(row.decode(errors="replace"), value, selected.schema))
+            for number, row, value in selected.rows
         ]
 
     def signed_line(self, entry: Entry) -> SignedLine | None:
@@ -197,9 +197,13 @@ class VerdictStore:
             StoreError: the store cannot be used.
         """
         row = line_row(entry.digest)
-        found = self._read("SELECT value FROM {table} WHERE key = ?", row)
+        selected = self._read("SELECT value FROM {table} WHERE key = ?", row)
         try:
-            return read_line(read_text(self.path, row, found.rows[0][0], found.schema), entry) if found.rows else None
+            return (
+                read_line(read_text(self.path, row, selected.rows[0][0], selected.schema), entry)
+                if selected.rows
+                else None
+            )
         except StoreError:  # who needs the signature goes without the verdict
             return None
 
@@ -225,12 +229,12 @@ class VerdictStore:
     def merge(
         self,
         entries: Iterable[Entry],
-        wanted: Callable[[Entry | None, Entry], bool],
+        is_wanted: Callable[[Entry | None, Entry], bool],
         *,
         latest: bool = False,
         lines: Mapping[str, SignedLine] = NO_LINES,
     ) -> None:
-        """Remember those entries that `wanted` asks for: all of them or, on an error, none.
+        """Remember those entries that `is_wanted` chooses: all of them or, on an error, none.
 
         What is stored cannot change between the question and the write. A file list that is already stored for the
         same factors stays, unless the new entries are those of the latest probe. A signed line is kept with its entry,
@@ -238,7 +242,7 @@ class VerdictStore:
 
         Args:
             entries: each of another key.
-            wanted: told the entry that is stored for the same key, or None, and the new one.
+            is_wanted: asked with the entry that is stored for the same key, or None, and the new one.
             latest: the entries come from a probe that ended just now.
             lines: digest of an entry -> the signed line that it came in.
 
@@ -250,7 +254,7 @@ class VerdictStore:
             # Asked before anything is written: a rollback journal may lock every reader out, this process too. Read
             # past sqlitedict, whose thread dies of a text that is no UTF-8: what is committed is seen, and nobody
             # else can commit now.
-            chosen = [records for text in texts if (records := self._chosen(*text, wanted, lines))]
+            chosen = [records for text in texts if (records := self._chosen(*text, is_wanted, lines))]
             for (row, text), (files_row, files), signed in chosen:
                 table[row] = text
                 table.update(signed)
@@ -262,13 +266,13 @@ class VerdictStore:
         entry: Entry,
         record: tuple[str, str],
         files: tuple[str, str],
-        wanted: Callable[[Entry | None, Entry], bool],
+        is_wanted: Callable[[Entry | None, Entry], bool],
         lines: Mapping[str, SignedLine],
     ) -> "_Records | None":
         """What is written of an entry of `merge`; None: nothing."""
         line, stored = lines.get(entry.digest), self._entry_in(record[0])
         signed = _sealed_line(line, entry) if line else {}
-        if wanted(stored, entry):
+        if is_wanted(stored, entry):
             return record, files, signed
         if line and stored and self._lacks(line, stored, entry):
             return *_sealed(stored), signed  # a new change, for those who passed over it unsigned
@@ -299,19 +303,19 @@ class VerdictStore:
             del table[line_row(digest_of(row))]  # last: the record above then has a number behind this one's, too
         return digest_of(row)
 
-    def _read(self, query: str, *values: str) -> Found:
+    def _read(self, query: str, *values: str) -> Selected:
         return read(self.path, query.format(table=TABLE), *values)
 
     def _texts(self, where: str, *values: str) -> Iterator[tuple[str, object]]:
         """Names and texts of the rows that a condition selects."""
-        found = self._read(f"SELECT key, value FROM {{table}} WHERE {where}", *values)  # noqa: S608  our own constants
-        for name, value in found.rows:
+        selected = self._read(f"SELECT key, value FROM {{table}} WHERE {where}", *values)  # noqa: S608  our own constants
+        for name, value in selected.rows:
             row = name.decode(errors="replace")
-            yield row, read_text(self.path, row, value, found.schema)
+            yield row, read_text(self.path, row, value, selected.schema)
 
     def _entry_in(self, row: str) -> Entry | None:
-        found = list(self._texts("key = ?", row))
-        return read_entry(self.path, *found[0]) if found else None
+        texts = list(self._texts("key = ?", row))
+        return read_entry(self.path, *texts[0]) if texts else None
 
     def _named(self, digest_prefix: str, kind: str) -> str | None:
         _require_prefix(digest_prefix)

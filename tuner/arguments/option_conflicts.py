@@ -54,8 +54,8 @@ def _both_ways(options: Sequence[GivenOption]) -> Iterator[Conflict]:
         other = before.get(option.name, option)
         before[option.name] = option
         if option.value is None and _negates(other) != _negates(option):
-            kept = option.spelling
-            text = f"{other.spelling} and {kept} contradict each other; vLLM keeps the last, {kept}."
+            last = option.spelling
+            text = f"{other.spelling} and {last} contradict each other; vLLM keeps the last, {last}."
             yield Conflict(option.index, text, refused=False)
 
 

@@ -305,10 +305,10 @@ class _Reading:
             if use.attached is not None:
                 yield Fault(FaultKind.VALUE, word.index, f"The option {name} takes no value.")
             return
-        given = [word] if use.attached is not None else [*values]
-        if not given and option.takes != "?":
+        value_words = [word] if use.attached is not None else [*values]
+        if not value_words and option.takes != "?":
             yield Fault(FaultKind.VALUE, word.index, f"The option {name} has no value.", of_number=True)
-        for value in given:
+        for value in value_words:
             text = value.text if use.attached is None else use.attached
             why = "" if value.unknown else why_refused(option, text, name, self._table)
             if why:

@@ -132,11 +132,11 @@ class OptionTable:
         attached = value if equals else None
         if equals and (option := self._by_spelling.get(name)):
             return Use(option, name, attached)
-        found = [*self._shortened(name, attached)] if text.startswith("--") else [*self._short(text)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            return Use(None, name, attached, tuple(use.spelling for use in found))
+        uses = [*self._shortened(name, attached)] if text.startswith("--") else [*self._short(text)]
+        if len(uses) == 1:
+            return uses[0]
+        if uses:
+            return Use(None, name, attached, tuple(use.spelling for use in uses))
         return None if is_negative_number(text) or " " in text else Use(None, name, attached)
 
     def _shortened(self, prefix: str, attached: str | None) -> Iterator[Use]:

@@ -122,15 +122,15 @@ def check(paths: Iterable[Path], knowledge: Knowledge, choice: Choice | None = N
     findings = [finding for group in by_launch for finding in group]
     findings += run_findings(looked.launches)
     findings += (finding for file in looked.files for finding in file_findings(file))
-    wanted = [finding for finding in findings if choice.takes(finding.rule.id)]
-    left, unused = split(wanted, looked.suppressions)
-    left += _unused(unused, choice)
+    chosen = [finding for finding in findings if choice.takes(finding.rule.id)]
+    reported, unused = split(chosen, looked.suppressions)
+    reported += _unused(unused, choice)
     return Checked(
         tuple(file.path for file in looked.files),
         tuple(looked.launches),
         tuple(_outcome(group) for group in by_launch),
         sum(len(file.unread) for file in looked.files),
-        tuple(_in_order(left, looked.files)),
+        tuple(_in_order(reported, looked.files)),
         tuple(str(path) for path in paths if path != STDIN and path.is_dir() and not any(files_below(path))),
     )
 

@@ -52,7 +52,7 @@ def check_text(checked: Checked, *, quiet: bool = False) -> str:
         checked: the result.
         quiet: show errors alone, and the last lines.
     """
-    lines = [_text_line(finding) for finding in _shown(checked.findings, quiet=quiet)]
+    lines = [_text_line(finding) for finding in _unless_quiet(checked.findings, quiet=quiet)]
     return "\n".join([*lines, *summary(checked)])
 
 
@@ -63,7 +63,7 @@ def github_text(checked: Checked, *, quiet: bool = False) -> str:
         checked: the result.
         quiet: show errors alone, and the last lines.
     """
-    lines = [_github_line(finding) for finding in _shown(checked.findings, quiet=quiet)]
+    lines = [_github_line(finding) for finding in _unless_quiet(checked.findings, quiet=quiet)]
     return "\n".join([*lines, *summary(checked)])
 
 
@@ -89,7 +89,7 @@ def summary(checked: Checked) -> Iterator[str]:
     yield f"{launches} in {files}: {', '.join(parts)}"
 
 
-def _shown(findings: Iterable[LaunchFinding], *, quiet: bool) -> list[LaunchFinding]:
+def _unless_quiet(findings: Iterable[LaunchFinding], *, quiet: bool) -> list[LaunchFinding]:
     return [finding for finding in findings if finding.level is Severity.ERROR or not quiet]
 
 

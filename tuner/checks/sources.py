@@ -20,7 +20,7 @@ STDIN = Path("-")
 SENT = Path("<sent>")
 """Stands for JSON that somebody sent: no file of this machine that it names is read."""
 _NAMES = {STDIN: "stdin.yaml", SENT: "sent.json"}
-_SHOWN = {STDIN: "<stdin>", SENT: ""}
+_LABELS = {STDIN: "<stdin>", SENT: ""}
 
 
 def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
@@ -41,7 +41,7 @@ def manifests_at(paths: Iterable[Path]) -> Iterator[Path]:
 
 def shown_path(file: Path) -> str:
     """What a file is called in results; empty for what was sent."""
-    return _SHOWN.get(file, str(file))
+    return _LABELS.get(file, str(file))
 
 
 def read_manifest(file: Path) -> str:

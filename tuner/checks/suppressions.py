@@ -50,11 +50,11 @@ def split(
     findings: Iterable[LaunchFinding], suppressions: Sequence[Suppression]
 ) -> tuple[list[LaunchFinding], list[Suppression]]:
     """The findings that are not suppressed, and the suppressions that suppress nothing."""
-    left: list[LaunchFinding] = []
+    reported: list[LaunchFinding] = []
     used: set[Suppression] = set()
     for finding in findings:
         covering = {suppression for suppression in suppressions if suppression.covers(finding)}
         used |= covering
         if not covering:
-            left.append(finding)
-    return left, [suppression for suppression in suppressions if suppression not in used]
+            reported.append(finding)
+    return reported, [suppression for suppression in suppressions if suppression not in used]

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from rules.errors import ErrorKind, TunerError
 from rules.reason import sentences
 from tuner.cli.choices import OnMissing
-from tuner.cli.inputs import Inputs, Launching, asked, decided, looked_up, may_be_proved, planned_safely, probed_first
+from tuner.cli.inputs import (
+    Inputs,
+    Launching,
+    decided,
+    looked_up,
+    may_be_proved,
+    plan_of_service,
+    planned_safely,
+    probed_first,
+)
 from tuner.cli.output import failures, needs_verdict, present, refuse, result, say_without_waiting, stop_on_signals
 from tuner.cli.unclear import unclear_options
 from tuner.launch.serve import command, execute
@@ -22,7 +31,9 @@ if TYPE_CHECKING:
 def verdict(model: str, inputs: Inputs, *, as_json: bool) -> None:
     """Show the stored verdict of a model."""
     with failures(as_json, model):
-        present(looked_up(model, inputs, os.environ), as_json, partial(verdict_text, given=inputs.given()))
+        present(
+            looked_up(model, inputs, os.environ), as_json, partial(verdict_text, probe_options=inputs.probe_options())
+        )
 
 
 def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing, *, dry_run: bool) -> None:
@@ -43,7 +54,7 @@ def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing:
 def _asked_first(args: Sequence[str], inputs: Inputs, launching: Launching) -> "Plan":
     """The plan of the service; without one that of the store; without a verdict there that of the release's rules."""
     try:
-        plan = asked(args, inputs, launching, os.environ)
+        plan = plan_of_service(args, inputs, launching, os.environ)
     except TunerError as error:
         say_without_waiting(f"tuner: {error.message.rstrip('.')}; the store here is asked")
     else:

@@ -280,7 +280,7 @@ def plan(
         launch_plan = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if shell:
             refuse(launch_plan)  # before the line: `eval` starts what was printed whatever the exit code
-        present(launch_plan, as_json, shell_text if shell else partial(plan_text, given=inputs.given()))
+        present(launch_plan, as_json, shell_text if shell else partial(plan_text, probe_options=inputs.probe_options()))
 
 
 @app.command(cls=BehindDashes)

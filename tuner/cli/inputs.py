@@ -53,7 +53,7 @@ class Inputs(Struct, frozen=True):
     signed_with: Path | None = None
     without_store: str = ""
 
-    def given(self) -> list[str]:
+    def probe_options(self) -> list[str]:
         """The options of `tuner probe` among what was given, as words: a command to run next needs them, too."""
         options = {"--python": self.python, "--store": self.store, "--revision": self.revision}
         return [word for name, value in options.items() if value for word in (name, value)]
@@ -144,7 +144,7 @@ def decided(path: Path, args: Sequence[str], inputs: Inputs, launching: Launchin
     return warned(plan, refusals(arguments, environment.vllm, environment.platform))
 
 
-def asked(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
+def plan_of_service(args: Sequence[str], inputs: Inputs, launching: Launching, environ: Mapping[str, str]) -> Plan:
     """The plan that the service makes for these arguments, within `SERVICE_S` seconds.
 
     Raises:

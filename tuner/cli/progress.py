@@ -189,7 +189,7 @@ class Work:
                 self._next_line = time.monotonic() + LINE_S
                 self._print(f"vLLM: {brief(visible(text), LINE_WIDTH)}")
 
-    def shown(self) -> Group:
+    def display(self) -> Group:
         """The step with its seconds and, below it, the engine's last line, cut to the terminal's width."""
         line = Text(self._line, style="dim", no_wrap=True, overflow="ellipsis")
         return Group(self._progress.get_renderable(), *([line] if self._line else []))
@@ -207,5 +207,5 @@ def working() -> Iterator[Work]:
     if not work.live:
         yield work
         return
-    with Live(get_renderable=work.shown, console=console, transient=True, refresh_per_second=4):
+    with Live(get_renderable=work.display, console=console, transient=True, refresh_per_second=4):
         yield work

@@ -82,15 +82,15 @@ def _report_all(store_path: str | None, output: Path | None) -> None:
 def _report_log(log: Path, output: Path | None) -> None:
     """The starts of a log; it ends with 7 if the log states no phase."""
     starts, cut = read_log(log, read_phases, "tuner report --log -")
-    shown, notes = log_starts(starts), log_notes(starts, cut=cut)
+    waterfalls, notes = log_starts(starts), log_notes(starts, cut=cut)
     if output is not None:
-        _write(output, log_page("standard input" if str(log) == "-" else log.name, shown, notes))
+        _write(output, log_page("standard input" if str(log) == "-" else log.name, waterfalls, notes))
     else:
-        _print(waterfall_lines(shown))
-    if output is None or not shown:
+        _print(waterfall_lines(waterfalls))
+    if output is None or not waterfalls:
         for note in notes:
             say(f"tuner: {note}")
-    if not shown:
+    if not waterfalls:
         raise SystemExit(ExitCode.LOG_INCOMPLETE)
 
 

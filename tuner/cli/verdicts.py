@@ -184,7 +184,7 @@ def import_verdicts(
 
     Which of two verdicts of one key stays is shown; without options it is the one that is stored.
     """
-    from tuner.exchange.conflict import document, told
+    from tuner.exchange.conflict import document, imported_text
     from tuner.exchange.signing import check_signature
     from tuner.exchange.transfer import import_file
     from tuner.launch.document import SCHEMA_VERSION
@@ -201,7 +201,7 @@ def import_verdicts(
             by = {"key": signed.key, "comment": signed.comment} if signed else None
             print_json({"schema_version": SCHEMA_VERSION, **document(imported), "signed": by})
         else:
-            result(told(imported))
+            result(imported_text(imported))
             if signed:
                 result(signed.signer())
 

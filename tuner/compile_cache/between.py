@@ -192,9 +192,9 @@ def _log(path: Path) -> _Logged:
 def _noting(lines: Iterable[str], texts: dict[int, str]) -> Iterator[str]:
     """The same lines; what engines say is noted by the number of the line."""
     for number, line in enumerate(lines, 1):
-        told = message(line, ENGINE, CORE) if ENGINE in line and len(texts) < MOST_ENGINES else None
-        if told is not None:
-            texts[number] = told.text.removeprefix(ENGINE)
+        engine_message = message(line, ENGINE, CORE) if ENGINE in line and len(texts) < MOST_ENGINES else None
+        if engine_message is not None:
+            texts[number] = engine_message.text.removeprefix(ENGINE)
         yield line
 
 

@@ -29,7 +29,7 @@ the release has them and resolves them."""
 
 _WEIGHT = (FactResult.SAME, FactResult.REPORTED, FactResult.NOT_SAID, FactResult.DIFFERS)
 """Of several engines the last of these counts."""
-_SHOWN = 8
+_MOST_NAMED = 8
 """Engines that are named where they differ."""
 
 
@@ -62,7 +62,7 @@ def _fact(name: str, text: str, look: _Look, log: ServerLog, written: Written | 
     worst = max((answer for _, answer in answers), key=lambda answer: _WEIGHT.index(answer.outcome))
     if len({answer.effective for _, answer in answers}) == 1:
         return Fact(name, text, worst.effective, worst.outcome, worst.line, worst.note, worst.cause, worst.why)
-    effective = ", ".join(f"{answer.effective} ({who})" for who, answer in answers[:_SHOWN])
+    effective = ", ".join(f"{answer.effective} ({who})" for who, answer in answers[:_MOST_NAMED])
     is_split = written is not None and worst.outcome is FactResult.REPORTED and name != "cache"
     outcome = FactResult.DIFFERS if is_split else worst.outcome
     note = worst.note or "the engines of this log differ"
@@ -214,16 +214,18 @@ def _is_guess(written: Written) -> bool:
 def _graphs(written: Written | None, _: Start, engine: Engine) -> _Answer:
     """The CUDA graph mode. What the user asked for may be lowered by vLLM; what a decision wrote was tried as such."""
     graphs = engine.config.graphs
-    asked = written.graphs if written else None
+    launch_graphs = written.graphs if written else None
     if graphs is None:
-        return _unsaid(written if asked else None)
-    if asked is None:
+        return _unsaid(written if launch_graphs else None)
+    if launch_graphs is None:
         return _Answer(graphs, FactResult.REPORTED, engine.line)
-    if graphs == asked:
+    if graphs == launch_graphs:
         return _Answer(graphs, FactResult.SAME, engine.line)
     if written is not None and written.setting.graphs is not None:
         return _Answer(graphs, FactResult.DIFFERS, engine.line)
-    return _Answer(graphs, FactResult.REPORTED, engine.line, f"the launch asks for {asked}, which vLLM may lower")
+    return _Answer(
+        graphs, FactResult.REPORTED, engine.line, f"the launch asks for {launch_graphs}, which vLLM may lower"
+    )
 
 
 def _passes(written: Written | None, _: Start, engine: Engine) -> _Answer:

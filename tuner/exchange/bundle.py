@@ -119,13 +119,13 @@ def line_in(text: bytes) -> Bundled:
     line = _shaped(text)
     try:
         entry = Entry.from_dict({**line.entry, "report": unpacked(line.entry.get("report"), line.orders)})
-        found, checksum = entry.digest, digest({"entry": entry.to_dict(), "command": line.command})
+        key_digest, checksum = entry.digest, digest({"entry": entry.to_dict(), "command": line.command})
     except StoreError as error:
         raise BundleError(error.message.rstrip(".")) from None
     except (ValueError, RecursionError) as error:
         raise BundleError(f"its entry cannot be read: {error}") from None
-    if line.digest != found:
-        raise BundleError(f"its digest is not that of its key, {found[:12]}")
+    if line.digest != key_digest:
+        raise BundleError(f"its digest is not that of its key, {key_digest[:12]}")
     if line.checksum != checksum:
         raise BundleError("its checksum is not that of its contents", hint="Export it again: the line was changed.")
     _require_consistent(entry)
@@ -169,7 +169,7 @@ WRONG_MEMBERS = {"command": "its command is no text", "orders": "its orders are 
 
 def _require_consistent(entry: Entry) -> None:
     """The key must claim what the report saw: a look-up believes the key."""
-    key, seen = entry.key, entry.report.get("environment")
+    key, environment = entry.key, entry.report.get("environment")
     if set(key) != FACTORS:
         raise BundleError(
             f"its key names other factors than this release: {', '.join(sorted(set(key) ^ FACTORS))}",
@@ -181,11 +181,11 @@ def _require_consistent(entry: Entry) -> None:
         raise BundleError("its key, its report and its list of source files disagree")
     if not entry.sources:  # nothing could ever differ: it would apply to every build of its versions
         raise BundleError("its report names no source file")
-    seen = seen if isinstance(seen, dict) else {}
+    environment = environment if isinstance(environment, dict) else {}
     for name in ("vllm", "torch"):
-        if public_version(key[name]) != public_version(seen.get(name)):
-            raise BundleError(f"its key says {name} {key[name]}, its report {seen.get(name)}")
-    device = seen.get("device")
+        if public_version(key[name]) != public_version(environment.get(name)):
+            raise BundleError(f"its key says {name} {key[name]}, its report {environment.get(name)}")
+    device = environment.get("device")
     elsewhere = ON_A_DEVICE if device == "cpu" else {"cpu"} if device else set()
     if key["platform"] in elsewhere:
         raise BundleError(f"its key says {key['platform']}, its report {device}")

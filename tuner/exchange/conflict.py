@@ -32,7 +32,7 @@ class ImportOutcome(StrEnum):
     """Not stored: another one of the same key was imported before."""
 
 
-SAID = {
+IN_WORDS = {
     ImportOutcome.NEW: "new",
     ImportOutcome.REPLACED: "in place of another imported one",
     ImportOutcome.OVER_LOCAL: "in place of one that was probed here",
@@ -79,9 +79,9 @@ class Imported:
     conflicts: tuple[Conflict, ...]
 
 
-def same(left: Entry, right: Entry) -> bool:
+def same(first: Entry, second: Entry) -> bool:
     """Whether two entries of one key rest on the same probe; verdicts follow from reports."""
-    return (left.report, left.sources, left.probed_at) == (right.report, right.sources, right.probed_at)
+    return (first.report, first.sources, first.probed_at) == (second.report, second.sources, second.probed_at)
 
 
 def resolve_conflict(stored: Entry, was: Verdict, now: Verdict, giving_way: Collection[str]) -> ImportOutcome:
@@ -101,10 +101,10 @@ def resolve_conflict(stored: Entry, was: Verdict, now: Verdict, giving_way: Coll
     return ImportOutcome.OVER_LOCAL if local else ImportOutcome.REPLACED
 
 
-def told(imported: Imported) -> str:
+def imported_text(imported: Imported) -> str:
     """One line for each fate that some verdict met, those stored first, and one for each conflict."""
     fates = imported.fates
-    lines = [f"{fates[fate]:>4}  {said}" for fate, said in SAID.items() if fates[fate]]
+    lines = [f"{fates[fate]:>4}  {words}" for fate, words in IN_WORDS.items() if fates[fate]]
     return "\n".join([*lines, *(_line(conflict) for conflict in imported.conflicts)])
 
 
@@ -112,13 +112,17 @@ def document(imported: Imported) -> dict[str, Any]:
     """The members `imported` and `conflicts` of the JSON document."""
     rows = [
         {
-            "key": one.new.digest,
-            "architecture": one.new.key["architecture"],
-            "stored": {"verdict": one.was.word, "probed_at": one.stored.probed_at, "imported": one.stored.provenance},
-            "in_bundle": {"verdict": one.now.word, "probed_at": one.new.probed_at},
-            "result": one.fate,
+            "key": conflict.new.digest,
+            "architecture": conflict.new.key["architecture"],
+            "stored": {
+                "verdict": conflict.was.word,
+                "probed_at": conflict.stored.probed_at,
+                "imported": conflict.stored.provenance,
+            },
+            "in_bundle": {"verdict": conflict.now.word, "probed_at": conflict.new.probed_at},
+            "result": conflict.fate,
         }
-        for one in imported.conflicts
+        for conflict in imported.conflicts
     ]
     return {"imported": {fate: imported.fates[fate] for fate in ImportOutcome}, "conflicts": rows}
 
@@ -127,8 +131,8 @@ def _line(conflict: Conflict) -> str:
     stored, new = conflict.stored, conflict.new
     was = f"{conflict.was.word} ({origin_told(stored)}, {stored.probed_at[:10]})"
     now = f"{conflict.now.word} (this file, {new.probed_at[:10]})"
-    said = f"{now} in place of {was}" if conflict.fate in STORED else f"{was} stays, not {now}"
-    return f"      {new.digest[:12]}  {visible(str(new.key['architecture']))}: {said}"
+    outcome = f"{now} in place of {was}" if conflict.fate in STORED else f"{was} stays, not {now}"
+    return f"      {new.digest[:12]}  {visible(str(new.key['architecture']))}: {outcome}"
 
 
 def _hides(was: Verdict, now: Verdict) -> bool:

@@ -19,10 +19,10 @@ def packed(report: Mapping[str, Any]) -> tuple[Any, list[list[str]]]:
     The lists stand in the order in which they first occur, objects read by sorted key. A report that holds a mark of
     its own is left as it is, and the lists are empty.
     """
-    found = list(_lists(report))
-    if any(order is None for order in found):
+    orders = list(_lists(report))
+    if any(order is None for order in orders):
         return report, []
-    repeated = [order for order, times in Counter(found).items() if times > 1 and order is not None]
+    repeated = [order for order, times in Counter(orders).items() if times > 1 and order is not None]
     places = {order: place for place, order in enumerate(repeated)}
     return _marked(report, places), [list(order) for order in repeated]
 

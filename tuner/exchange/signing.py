@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rules.errors import ErrorKind, TunerError
 from tuner.untrusted.files import read_plain
-from tuner.verdicts.origin import shown
+from tuner.verdicts.origin import printable
 
 if TYPE_CHECKING:
     from minisign import PublicKey, SecretKey, Signature
@@ -46,7 +46,7 @@ class Signed:
 
     def signer(self) -> str:
         """Who signed, and the comment, on one line."""
-        return f"signed with the key {self.key}: " + shown(self.comment.replace("\t", " "))
+        return f"signed with the key {self.key}: " + printable(self.comment.replace("\t", " "))
 
 
 def signature_file(bundle: Path) -> Path:

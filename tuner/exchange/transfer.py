@@ -51,7 +51,7 @@ def export(store: VerdictStore, names: Sequence[str], command: str | None) -> Ex
     """
     lines: list[tuple[str, str, str]] = []
     left_out = []
-    for entry in _wanted(store, names):
+    for entry in _named_entries(store, names):
         try:
             line = exported_line(store, entry, command)
         except ReportError as error:
@@ -123,7 +123,7 @@ def _stored(store: VerdictStore, lines: Iterable[SentLine], source: "_Source", g
     fates = Counter({ImportOutcome.KNOWN: offered.repeated})
     conflicts: list[Conflict] = []
 
-    def wanted(stored: Entry | None, new: Entry) -> bool:
+    def is_wanted(stored: Entry | None, new: Entry) -> bool:
         fate = ImportOutcome.NEW if stored is None else ImportOutcome.KNOWN
         if stored is not None and not same(stored, new):
             conflicts.append(_conflict(store, stored, new, giving_way))
@@ -131,7 +131,7 @@ def _stored(store: VerdictStore, lines: Iterable[SentLine], source: "_Source", g
         fates[fate] += 1
         return fate in STORED
 
-    store.merge(offered.entries, wanted, lines=offered.signed)
+    store.merge(offered.entries, is_wanted, lines=offered.signed)
     return Imported(fates, tuple(conflicts))
 
 
@@ -172,7 +172,7 @@ class _Offered:
 
 
 def _distinct(lines: Iterable[SentLine], source: _Source) -> _Offered:
-    found: dict[str, tuple[int, Entry]] = {}
+    numbered: dict[str, tuple[int, Entry]] = {}
     signed: dict[str, SignedLine] = {}
     repeated = 0
     for number, line in enumerate(lines, 1):
@@ -180,16 +180,16 @@ def _distinct(lines: Iterable[SentLine], source: _Source) -> _Offered:
             new = line_in(line.text).imported(source.source, source.now, line.signed_by)
         except BundleError as error:
             raise _damaged(source.name, number, error.message, error.hint) from None
-        first, entry = found.setdefault(new.digest, (number, new))
+        first, entry = numbered.setdefault(new.digest, (number, new))
         if first != number and not same(entry, new):
             reason = f"it is another verdict of the key of line {first}, {new.digest[:12]}"
             raise _damaged(source.name, number, reason, "Leave one of the two lines out.")
         repeated += first != number
         if own := line.signed_line(f"line {number}"):
             signed[new.digest] = own
-    if not found:
+    if not numbered:
         raise TunerError(f"{source.name} holds no verdict: it is empty.", hint=_MAKE, kind=ErrorKind.BUNDLE)
-    return _Offered([entry for _, entry in found.values()], signed, repeated)
+    return _Offered([entry for _, entry in numbered.values()], signed, repeated)
 
 
 def _lines(path: Path, text: bytes | None) -> Iterator[bytes]:
@@ -199,8 +199,8 @@ def _lines(path: Path, text: bytes | None) -> Iterator[bytes]:
             while line := stream.readline(MAX_LINE + 1):
                 yield line
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        said = error.strerror if isinstance(error, OSError) else error
-        raise TunerError(f"The bundle {path} cannot be read: {said}.", hint=_MAKE, kind=ErrorKind.BUNDLE) from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise TunerError(f"The bundle {path} cannot be read: {why}.", hint=_MAKE, kind=ErrorKind.BUNDLE) from None
 
 
 def _damaged(name: str, number: int, reason: str, hint: str) -> TunerError:
@@ -238,11 +238,11 @@ def write_whole(file: Path, text: bytes, kind: ErrorKind) -> None:
         finally:
             draft.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
-        said = error.strerror if isinstance(error, OSError) else error
-        raise TunerError(f"{file} cannot be written: {said}.", hint="Name another file.", kind=kind) from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise TunerError(f"{file} cannot be written: {why}.", hint="Name another file.", kind=kind) from None
 
 
-def _wanted(store: VerdictStore, names: Sequence[str]) -> list[Entry]:
+def _named_entries(store: VerdictStore, names: Sequence[str]) -> list[Entry]:
     entries = entries_called(store, names) if names else list(store.entries())
     if not entries:
         hint = "`tuner probe MODEL` stores one; `tuner verdicts list` shows what is stored."

@@ -318,13 +318,13 @@ def _policy(name: str) -> list[dict[str, Any]]:
     """A policy and two bindings: a pod that requires an answer is refused without one, a managed one is warned of."""
     api = "admissionregistration.k8s.io/v1"
     admitted = " || ".join(f"'{annotation}' in object.metadata.annotations" for annotation in HANDLED)
-    asked = {"key": LABEL, "operator": "In", "values": [MANAGED, REQUIRED]}
+    managed = {"key": LABEL, "operator": "In", "values": [MANAGED, REQUIRED]}
     spec = {
         "failurePolicy": "Fail",
         "matchConstraints": {
             "matchPolicy": "Equivalent",
             "resourceRules": [_pods_created()],
-            "objectSelector": {"matchExpressions": [asked, _NOT_OURS]},
+            "objectSelector": {"matchExpressions": [managed, _NOT_OURS]},
         },
         "validations": [
             {

@@ -6,7 +6,7 @@ from typing import Any
 from rules.reason import sentences
 from tuner.launch.plan import Plan
 from tuner.manifests.managed import PREFIX
-from tuner.verdicts.origin import imported_sentence, shown
+from tuner.verdicts.origin import imported_sentence, printable
 
 
 def annotations(plan: Plan) -> dict[str, str]:
@@ -64,4 +64,4 @@ def _decision(plan: Plan) -> Iterable[str]:
 
 def _line(text: str) -> str:
     """On one line, without what YAML forbids or would steer a terminal."""
-    return shown(" ".join(text.split()))
+    return printable(" ".join(text.split()))

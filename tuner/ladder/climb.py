@@ -314,7 +314,7 @@ def _cuts(climb: Climb, *, is_thin: bool) -> list[str]:
     return cuts
 
 
-def _run(arm: Arm, launch: ArmLaunch, seen: Mapping[str, Any]) -> ArmRun:
+def _run(arm: Arm, launch: ArmLaunch, observed: Mapping[str, Any]) -> ArmRun:
     """The run of an arm, with what was seen of it."""
     empty: dict[str, Any] = {
         "detail": "",
@@ -330,4 +330,4 @@ def _run(arm: Arm, launch: ArmLaunch, seen: Mapping[str, Any]) -> ArmRun:
         "distance": None,
         "frozen": [],
     }
-    return convert({**to_builtins(arm), "users": launch.users, **empty, **seen}, ArmRun)
+    return convert({**to_builtins(arm), "users": launch.users, **empty, **observed}, ArmRun)

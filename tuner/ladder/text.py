@@ -65,8 +65,8 @@ def assumptions(ladder: Ladder) -> list[str]:
 
 def arms_table(ladder: Ladder, finding: LadderFinding) -> str:
     """One line for each arm, in the order in which they were tried."""
-    held = limits(ladder)
-    return columns([HEAD, *(_row(arm, finding, held.get(arm.name)) for arm in ladder.arms)])
+    limit_of = limits(ladder)
+    return columns([HEAD, *(_row(arm, finding, limit_of.get(arm.name)) for arm in ladder.arms)])
 
 
 def _row(arm: ArmRun, finding: LadderFinding, limit: Limit | None) -> tuple[str, ...]:

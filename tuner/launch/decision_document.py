@@ -40,20 +40,20 @@ def one_decision(document: object, name: str) -> Mapping[str, Any]:
         TunerError: it is another thing; the sentence says what.
     """
     if not isinstance(document, dict):
-        said = "it is no JSON object"
+        fault = "it is no JSON object"
     elif isinstance(document.get("error"), dict):
-        said = f"it is the document of a failure: {document['error'].get('message')}"
+        fault = f"it is the document of a failure: {document['error'].get('message')}"
     elif type(version := document.get("schema_version")) is int and 0 < version < SCHEMA_VERSION:
-        said = f"an older release of the tool made it (schema_version {version}), and this one reads {SCHEMA_VERSION}"
+        fault = f"an older release of the tool made it (schema_version {version}), and this one reads {SCHEMA_VERSION}"
     elif type(version) is not int or version != SCHEMA_VERSION:
-        said = f"it has schema_version {version!r}, and this release reads {SCHEMA_VERSION}"
+        fault = f"it has schema_version {version!r}, and this release reads {SCHEMA_VERSION}"
     elif "results" in document:
-        said = "it is about several models"
+        fault = "it is about several models"
     elif "launch" not in document:
-        said = "it is about no launch"
+        fault = "it is about no launch"
     else:
         return document
-    raise not_a_decision(name, said[:500].rstrip("."))
+    raise not_a_decision(name, fault[:500].rstrip("."))
 
 
 def not_a_decision(name: str, why: str) -> TunerError:

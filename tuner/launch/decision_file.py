@@ -35,7 +35,7 @@ from tuner.launch.plan import (
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.ladders import computing_variables
-from tuner.verdicts.proofs import LaunchIdentity, launch_identity, told
+from tuner.verdicts.proofs import LaunchIdentity, launch_identity, launch_line
 
 
 class DecisionFile(Struct, frozen=True):
@@ -221,8 +221,8 @@ def require_same_launch(decided: DecisionFile, subject: Subject, arguments: Serv
     if decided.settings.get(FLAG_KEY):
         wrong += [f"{name} is set, so vLLM may serve another model" for name in other_model(subject, options.environ)]
     if wrong:
-        said = f"{decided.path} decides another launch: {'; '.join(wrong)}."
-        raise TunerError(said, hint=HINT, kind=ErrorKind.DECISION)
+        message = f"{decided.path} decides another launch: {'; '.join(wrong)}."
+        raise TunerError(message, hint=HINT, kind=ErrorKind.DECISION)
 
 
 def _decision(path: Path, document: Mapping[str, Any]) -> DecisionFile:
@@ -312,14 +312,14 @@ def _without_additions(arguments: ServeArguments, added: Mapping[str, Any], opti
 
 def _less(config: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
     """A compilation config without what was added to it."""
-    left: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
     for key, value in config.items():
         if key not in added:
-            left[key] = value
+            rest[key] = value
         elif isinstance(value, dict) and isinstance(added[key], dict):
             inner = _less(value, added[key])
-            left |= {key: inner} if inner else {}
-    return left
+            rest |= {key: inner} if inner else {}
+    return rest
 
 
 def _holds_for_one_launch(decided: DecisionFile) -> bool:
@@ -335,7 +335,9 @@ def _another_launch(decided: DecisionFile, arguments: ServeArguments, options: O
     there, here = _of_all_ranks(decided.arguments), _of_all_ranks(arguments)
     wrong = []
     if there.key != here.key:
-        launches = f"there: {told(there.arguments, there.config)}, here: {told(here.arguments, here.config)}"
+        launches = (
+            f"there: {launch_line(there.arguments, there.config)}, here: {launch_line(here.arguments, here.config)}"
+        )
         wrong.append(f"it is another launch ({launches})")
     changed = [name for name, value in decided.variables.items() if not variables_agree({name: value}, options.environ)]
     changed += _changed_for_arms(decided, options)

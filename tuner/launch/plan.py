@@ -184,14 +184,14 @@ def plan_against_user(
 
 def _without(config: Mapping[str, Any], keys: Sequence[str], instead: Mapping[str, Any]) -> dict[str, Any]:
     """The compilation config without these keys; of an object, without what is set instead."""
-    left: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
     for key, value in config.items():
         new = instead.get(key)
         if key not in keys:
-            left[key] = value
+            rest[key] = value
         elif isinstance(value, dict) and isinstance(new, Mapping):
-            left[key] = {name: inner for name, inner in value.items() if name not in new}
-    return left
+            rest[key] = {name: inner for name, inner in value.items() if name not in new}
+    return rest
 
 
 def _plan(
@@ -261,9 +261,9 @@ def additions_of(decision: Decision) -> dict[str, Any]:
 
 def without_null(arguments: ServeArguments) -> ServeArguments:
     """The arguments without a null for what is decided here: it asks for vLLM's default."""
-    given = arguments.compilation_config
-    config = {key: value for key, value in given.items() if value is not None or key not in {FLAG_KEY, MODE_KEY}}
-    return arguments if config == given else replace(arguments, compilation_config=config)
+    written = arguments.compilation_config
+    config = {key: value for key, value in written.items() if value is not None or key not in {FLAG_KEY, MODE_KEY}}
+    return arguments if config == written else replace(arguments, compilation_config=config)
 
 
 def flag_of(subject: Subject, lookup: LookUp) -> Flag:

@@ -99,13 +99,13 @@ def _gpus(options: Sequence[ContainerOption], *, podman: bool) -> tuple[int | No
     privileged = _text(options, "privileged")
     if privileged is not None and privileged != "false":  # it sees every device
         return None, 0
-    asked = [option for option in options if option.name == "gpus"]
+    requests = [option for option in options if option.name == "gpus"]
     devices = [option for option in options if option.name == "device"]
-    if not asked and devices:
+    if not requests and devices:
         return container_text.device_gpus([option.text for option in devices]), devices[-1].line
-    if len(asked) != 1 or podman:
+    if len(requests) != 1 or podman:
         return None, 0
-    return container_text.gpus_of_option(asked[0].text), asked[0].line
+    return container_text.gpus_of_option(requests[0].text), requests[0].line
 
 
 def _shared_memory(options: Sequence[ContainerOption]) -> int | None:

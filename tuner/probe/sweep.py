@@ -139,9 +139,9 @@ def _stored_result(
     if force:
         return subject
     with suppress(ReportError, StoreError):  # what cannot be read is probed again, and replaced
-        found = look_up(store, subject)
-        if found.verdict:
-            return Probed(name, subject, found.entry, found.verdict, None, stored=True)
+        lookup = look_up(store, subject)
+        if lookup.verdict:
+            return Probed(name, subject, lookup.entry, lookup.verdict, None, stored=True)
     return subject
 
 

@@ -12,7 +12,7 @@ from rules.verdict import Verdict
 from tuner.report.conditions import LaunchConditions, launch_conditions
 from tuner.report.decision import DecisionText, decision_text
 from tuner.report.ladders import LadderView, ladder_views
-from tuner.report.proved import Shown, shown
+from tuner.report.proved import Claims, claims
 from tuner.report.starts import WarmView, Waterfall, engine_starts, warm_views
 from tuner.report.timeline import Timeline, missing_timeline, timelines
 
@@ -38,7 +38,7 @@ class VerdictReport:
         ladders: launches whose engines were compared.
         starts: starts of these engines.
         warm: warm-ups of compile caches on this machine.
-        shown: what is shown and what is not.
+        claims: what is shown and what is not.
         commands: each repeats a part of this; may hold the word MODEL if the model's place is not known.
     """
 
@@ -55,7 +55,7 @@ class VerdictReport:
     ladders: tuple[LadderView, ...]
     starts: tuple[Waterfall, ...]
     warm: tuple[WarmView, ...]
-    shown: Shown
+    claims: Claims
     commands: tuple[str, ...]
 
 
@@ -82,7 +82,7 @@ def verdict_report(entry: Entry, report: Report, verdict: Verdict, records: Sequ
         ladders=ladder_views(report, verdict),
         starts=engine_starts(report),
         warm=warm_views(records, entry.key),
-        shown=shown(report, verdict),
+        claims=claims(report, verdict),
         commands=_commands(entry, report),
     )
 

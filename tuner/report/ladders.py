@@ -79,7 +79,7 @@ def ladder_views(report: Report, verdict: Verdict) -> tuple[LadderView, ...]:
 
 
 def _view(ladder: Ladder, finding: LadderFinding) -> LadderView:
-    held = limits(ladder)
+    limit_of = limits(ladder)
     return LadderView(
         launch=launch_text(ladder),
         word=finding.word.replace("_", " "),
@@ -87,7 +87,7 @@ def _view(ladder: Ladder, finding: LadderFinding) -> LadderView:
         reasons=tuple(sentences(finding.reasons)),
         device=ladder.gpu or ladder.platform,
         made_at=ladder.made_at,
-        arms=tuple(_arm(arm, finding, held.get(arm.name)) for arm in ladder.arms),
+        arms=tuple(_arm(arm, finding, limit_of.get(arm.name)) for arm in ladder.arms),
     )
 
 

@@ -33,8 +33,8 @@ class StandIn:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Both lists.
+class Claims:
+    """What a verdict claims, and what it leaves open.
 
     Attributes:
         proved: sentences on what is shown.
@@ -47,9 +47,9 @@ class Shown:
     stand_ins: tuple[StandIn, ...]
 
 
-def shown(report: Report, verdict: Verdict) -> Shown:
+def claims(report: Report, verdict: Verdict) -> Claims:
     """What is shown, what is not, and what stood in for something else."""
-    return Shown(tuple(_proved(report, verdict)), tuple(_open(report, verdict)), _stand_ins(report))
+    return Claims(tuple(_proved(report, verdict)), tuple(_open(report, verdict)), _stand_ins(report))
 
 
 def _proved(report: Report, verdict: Verdict) -> Iterable[str]:
@@ -65,8 +65,8 @@ def _proved(report: Report, verdict: Verdict) -> Iterable[str]:
         if word == "equal":
             yield f"The engine {name} ran the layer that was meant at each call: {_why(verdict, name)}."
     for ladder in report.ladders:
-        found = verdict.ladders.get(ladder.key)
-        if found is not None and found.word is ArmWord.RIGHT:
+        answers = verdict.ladders.get(ladder.key)
+        if answers is not None and answers.word is ArmWord.RIGHT:
             yield f"{_capital(launch_text(ladder))}: its engine answers as the eager one, within the threshold."
 
 
@@ -106,10 +106,10 @@ def _open_launches(report: Report, verdict: Verdict) -> Iterable[str]:
             why = sentence(finding.reasons[0]) if finding.reasons else "no reason is stored"
             yield f"{_capital(launch_text(proof))}: {finding.word.replace('_', ' ')}: {why}."
     for ladder in report.ladders:
-        found = verdict.ladders.get(ladder.key)
-        if found is not None and found.word is not ArmWord.RIGHT:
-            why = "; ".join(sentences(found.reasons))
-            yield f"{_capital(launch_text(ladder))}: answers {found.word.replace('_', ' ')}: {why}."
+        answers = verdict.ladders.get(ladder.key)
+        if answers is not None and answers.word is not ArmWord.RIGHT:
+            why = "; ".join(sentences(answers.reasons))
+            yield f"{_capital(launch_text(ladder))}: answers {answers.word.replace('_', ' ')}: {why}."
     if not report.ladders:
         yield "Answers of engines were not compared. `tuner tune MODEL` compares them."
 

@@ -132,8 +132,8 @@ def is_duration(seconds: float | None) -> bool:
 
 def _in_order(seconds: Mapping[str, float]) -> list[str]:
     """The phases of a start: those that are known in their order, then others."""
-    known = [name for name in PHASES if name in seconds]
-    return known + [name for name in seconds if name not in PHASES and name not in NO_PHASE]
+    in_order = [name for name in PHASES if name in seconds]
+    return in_order + [name for name in seconds if name not in PHASES and name not in NO_PHASE]
 
 
 def warm_views(records: Sequence[WarmRecord], key: Mapping[str, object]) -> tuple[WarmView, ...]:
@@ -163,9 +163,9 @@ def _warm_view(record: WarmRecord, earlier: Sequence[WarmRecord]) -> WarmView:
     if before is None:
         return WarmView(title, waterfall, "", None, 0)
     factors = _factors(known_differences(before.factors, record.factors) if record.factors else None)
-    shown = factors if factors is None else factors[:MOST_FACTORS]
-    more = 0 if factors is None or shown is None else len(factors) - len(shown)
-    return WarmView(title, waterfall, f"{before.model}, {before.made_at}", shown, more)
+    first_factors = factors if factors is None else factors[:MOST_FACTORS]
+    more = 0 if factors is None or first_factors is None else len(factors) - len(first_factors)
+    return WarmView(title, waterfall, f"{before.model}, {before.made_at}", first_factors, more)
 
 
 def _factors(differences: Iterable[Difference] | None) -> tuple[Factor, ...] | None:

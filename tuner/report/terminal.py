@@ -40,7 +40,7 @@ def verdict_lines(report: VerdictReport) -> Iterator[Line]:
     yield from _conditions(report)
     yield ()
     yield (("Not shown", "strong"),)
-    for text in report.shown.open:
+    for text in report.claims.open:
         yield from _prose(text, indent=2)
 
 

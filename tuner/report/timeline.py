@@ -84,16 +84,16 @@ class Timeline:
 
 def timelines(report: Report, verdict: Verdict) -> tuple[Timeline, ...]:
     """The pass that proves the verdict wrong, a right pass beside it, and wrong passes of watched engines."""
-    shown: list[Timeline] = []
+    passes: list[Timeline] = []
     if verdict.witness is not None:
-        shown.append(_wrong_pass(verdict.witness))
+        passes.append(_wrong_pass(verdict.witness))
     right = _right_pass(report, verdict.witness)
     if right is not None:
-        shown.append(right)
+        passes.append(right)
     for replay in report.replays:
         if verdict.replays.get(replay.name) == WRONG_LAYER:
-            shown += _wrong_replay(replay)
-    return tuple(shown)
+            passes += _wrong_replay(replay)
+    return tuple(passes)
 
 
 def missing_timeline(report: Report, verdict: Verdict) -> str:
@@ -152,9 +152,9 @@ def timeline(title: str, upper: str, lower: str, expected: Sequence[str], actual
         Call(number, left, right, labels.get(left, "-"), labels.get(right, "-"), _state(left, right))
         for number, (left, right) in enumerate(pairs, 1)
     ]
-    kept = calls[skipped : skipped + MOST_CALLS]
+    drawn = calls[skipped : skipped + MOST_CALLS]
     number = None if first_wrong is None else first_wrong + 1
-    return Timeline(title, upper, lower, tuple(kept), number, skipped, len(calls) - skipped - len(kept))
+    return Timeline(title, upper, lower, tuple(drawn), number, skipped, len(calls) - skipped - len(drawn))
 
 
 def _state(expected: str, actual: str) -> CallState:

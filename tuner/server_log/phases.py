@@ -143,46 +143,46 @@ class _Reader:
 
     def read(self, piece: str, number: int) -> None:
         """Take one more line."""
-        if (arguments := _found(piece, *_ARGUMENTS)) is not None:
+        if (arguments := _message_of(piece, *_ARGUMENTS)) is not None:
             self._server(arguments, piece, number)
-        elif (engine := _found(piece, *_ENGINE)) is not None:
+        elif (engine := _message_of(piece, *_ENGINE)) is not None:
             self._engine(engine, piece, number)
-        elif (listening := _found(piece, *_LISTENING)) is not None:
+        elif (listening := _message_of(piece, *_LISTENING)) is not None:
             start = self._last.get(listening.source)
             if start is not None and start.listening is None:
                 start.listening = stated_time(piece)
         else:
             self._phase(piece, number)
 
-    def _server(self, told: Message, piece: str, number: int) -> None:
+    def _server(self, launch: Message, piece: str, number: int) -> None:
         """The arguments of a launch begin a start; those of a further server of the same start do not."""
-        start = self._last.get(told.source)
-        if start is None or start.engines or told.process.name in start.servers:
-            start = self._open(told.source, piece, number)
+        start = self._last.get(launch.source)
+        if start is None or start.engines or launch.process.name in start.servers:
+            start = self._open(launch.source, piece, number)
         if start is not None:
-            start.servers.append(told.process.name)
+            start.servers.append(launch.process.name)
 
-    def _engine(self, told: Message, piece: str, number: int) -> None:
-        start = self._last.get(told.source)
-        if start is None or told.process.name in start.engines:
-            start = self._open(told.source, piece, number)
+    def _engine(self, engine: Message, piece: str, number: int) -> None:
+        start = self._last.get(engine.source)
+        if start is None or engine.process.name in start.engines:
+            start = self._open(engine.source, piece, number)
         if start is None:
             return
         if not start.engines:
-            config = engine_config(told.text)
+            config = engine_config(engine.text)
             start.engine, start.vllm, start.model = stated_time(piece), config.vllm or "", config.model or ""
-        start.engines.append(told.process.name)
+        start.engines.append(engine.process.name)
 
     def _phase(self, piece: str, number: int) -> None:
         for sign in _SIGNS:
-            told = _found(piece, sign.words, sign.modules)
-            seconds = sign.seconds.match(told.text) if told is not None else None
-            if told is None or seconds is None:
+            phase = _message_of(piece, sign.words, sign.modules)
+            seconds = sign.seconds.match(phase.text) if phase is not None else None
+            if phase is None or seconds is None:
                 continue
-            start = self._last.get(told.source) or self._open(told.source, piece, number)
+            start = self._last.get(phase.source) or self._open(phase.source, piece, number)
             if start is not None:
                 ended = stated_time(piece)
-                _add(start, Phase(sign.name, float(seconds[1]), ended, told.process.name, number, sign.within))
+                _add(start, Phase(sign.name, float(seconds[1]), ended, phase.process.name, number, sign.within))
                 start.compiled += sign.words == _COMPILED
                 start.loaded += sign.words == _LOADED
 
@@ -197,14 +197,14 @@ class _Reader:
         return start
 
 
-def _found(piece: str, words: str, modules: tuple[str, ...]) -> Message | None:
+def _message_of(piece: str, words: str, modules: tuple[str, ...]) -> Message | None:
     """The message that begins with these words, without them; None if the line is another one."""
     if words not in piece:
         return None
     for module in modules:
-        told = message(piece, words, module)
-        if told is not None:
-            return Message(told.text[len(words) :][:MAX_LENGTH], told.process, told.source)
+        whole = message(piece, words, module)
+        if whole is not None:
+            return Message(whole.text[len(words) :][:MAX_LENGTH], whole.process, whole.source)
     return None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from rules.errors import ErrorKind, TunerError
-from tuner.exchange.conflict import SAID, ImportOutcome
+from tuner.exchange.conflict import IN_WORDS, ImportOutcome
 from tuner.model.patience import at_most
 from tuner.service.client import Client
 from tuner.untrusted.json_text import UnusableError, parse_object
@@ -24,7 +24,7 @@ KEPT_THERE = {
 
 def sent_text(counts: Mapping[ImportOutcome, int]) -> str:
     """One line for each result that some verdict met, those stored first."""
-    words = {**SAID, **KEPT_THERE}
+    words = {**IN_WORDS, **KEPT_THERE}
     return "\n".join(f"{counts[result]:>4}  {word}" for result, word in words.items() if counts[result])
 
 

@@ -26,7 +26,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """
     _require_small(data)
     try:
-        found = json.loads(data.decode("utf-8"), parse_constant=_constant, object_pairs_hook=_fields)
+        value = json.loads(data.decode("utf-8"), parse_constant=_constant, object_pairs_hook=_fields)
     except UnicodeDecodeError as error:
         raise UnusableError(f"is not UTF-8: byte {error.start} is wrong") from None
     except json.JSONDecodeError as error:
@@ -37,11 +37,11 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise
     except ValueError as error:  # of thousands of digits
         raise UnusableError(f"has a number that cannot be read: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise UnusableError("is not a JSON object")
-    if deeper_than(MAX_NESTING, found):
+    if deeper_than(MAX_NESTING, value):
         raise _nested()
-    return found
+    return value
 
 
 def _require_small(data: bytes) -> None:
@@ -55,17 +55,17 @@ def _require_small(data: bytes) -> None:
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if any(len(name) > MAX_KEY for name in found):
+    fields = dict(pairs)
+    if any(len(name) > MAX_KEY for name in fields):
         raise UnusableError(f"has a field whose name is longer than {MAX_KEY:,} characters")
-    if len(found) != len(pairs):
-        twice = next((name for name, value in pairs if value != found[name]), None)
+    if len(fields) != len(pairs):
+        twice = next((name for name, value in pairs if value != fields[name]), None)
         if twice is not None:
-            raise UnusableError(f"says `{_shown(twice)}` twice, and not the same")
-    return found
+            raise UnusableError(f"says `{_quoted(twice)}` twice, and not the same")
+    return fields
 
 
-def _shown(name: str) -> str:
+def _quoted(name: str) -> str:
     return ascii(name)[1:-1][:80]
 
 

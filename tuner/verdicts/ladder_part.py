@@ -12,7 +12,7 @@ from rules.report import ArmRun, Ladder
 
 def ladder_part(ladder: Ladder, finding: LadderFinding) -> dict[str, Any]:
     """For the document: what the launch is, what to write into it, and each arm with its word and why."""
-    held = limits(ladder)
+    limit_of = limits(ladder)
     return {
         "key": ladder.key,
         "word": str(finding.word),
@@ -25,7 +25,7 @@ def ladder_part(ladder: Ladder, finding: LadderFinding) -> dict[str, Any]:
         "gpu": ladder.gpu or None,
         "made_at": ladder.made_at,
         "prefer": ladder.prefer or None,
-        "arms": [_arm_part(arm, finding, held.get(arm.name)) for arm in ladder.arms],
+        "arms": [_arm_part(arm, finding, limit_of.get(arm.name)) for arm in ladder.arms],
     }
 
 

@@ -50,12 +50,12 @@ def look_up(
     if unknown:
         return LookUp(None, None, (_not_compared(unknown),))
     base = base_factors(subject)
-    found = _on_its_platform(store, subject, base, files_at_hand)
-    if found.entry is not None or not accept_platform:
-        return found
+    lookup = _on_its_platform(store, subject, base, files_at_hand)
+    if lookup.entry is not None or not accept_platform:
+        return lookup
     if accept_platform == base["platform"]:
-        return _also_missed(found, reason("platform_is_own", platform=accept_platform))
-    return _on_another_platform(store, subject, base | {"platform": accept_platform}, files_at_hand, found)
+        return _also_missed(lookup, reason("platform_is_own", platform=accept_platform))
+    return _on_another_platform(store, subject, base | {"platform": accept_platform}, files_at_hand, lookup)
 
 
 def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -> tuple[Entry, Verdict]:
@@ -314,16 +314,16 @@ def _hit(
 ) -> LookUp:
     """An entry that applies. A verdict that rests on the proof of the plain launch falls with it."""
     report, verdict = current_report(store, entry)
-    found = LookUp(entry, verdict, report=report, verified=files_at_hand, accepted_platform=accepted_platform)
+    lookup = LookUp(entry, verdict, report=report, verified=files_at_hand, accepted_platform=accepted_platform)
     proof = stored_proof(report, PLAIN)
     if proof is None or verdict.word not in BY_PROOF:
-        return found
+        return lookup
     why_not = outdated(proof, subject, files_at_hand=files_at_hand)
-    found = replace(found, outdated={PLAIN: why_not})
+    lookup = replace(lookup, outdated={PLAIN: why_not})
     if not why_not:
-        return found
+        return lookup
     fallen = replace(verdict, word=Word.INCONCLUSIVE, reasons=(reason("proof_outdated", why_not),))
-    return replace(found, verdict=fallen)
+    return replace(lookup, verdict=fallen)
 
 
 def _of_same_factors(store: VerdictStore, base: Mapping[str, Any]) -> list[Entry]:
@@ -342,24 +342,24 @@ def _applicable(subject: Subject, alike: Sequence[Entry], files_at_hand: bool) -
 
 
 def _on_another_platform(
-    store: VerdictStore, subject: Subject, wanted: dict[str, Any], files_at_hand: bool, missed: LookUp
+    store: VerdictStore, subject: Subject, factors: dict[str, Any], files_at_hand: bool, missed: LookUp
 ) -> LookUp:
-    """A verdict of the platform that `wanted` names, where the environment's own has none."""
-    alike = store.of_architecture(str(wanted["architecture"]))
-    there = [entry for entry in alike if entry.key.get("platform") == wanted["platform"]]
-    names = {entry.digest: differences(_public(entry.key), _public(wanted)) for entry in there}
+    """A verdict of the platform that `factors` names, where the environment's own has none."""
+    alike = store.of_architecture(str(factors["architecture"]))
+    there = [entry for entry in alike if entry.key.get("platform") == factors["platform"]]
+    names = {entry.digest: differences(_public(entry.key), _public(factors)) for entry in there}
     same = [entry for entry in there if names[entry.digest] == SOURCES]
     entry = _applicable(subject, same, files_at_hand)
     if entry is not None:
-        return _hit(store, subject, entry, files_at_hand, str(wanted["platform"]))
-    nearest = min(there, key=lambda one: len(names[one.digest]), default=None)
+        return _hit(store, subject, entry, files_at_hand, str(factors["platform"]))
+    nearest = min(there, key=lambda entry: len(names[entry.digest]), default=None)
     if nearest is None:
-        why = _nothing_stored(f"{wanted['architecture']} on {wanted['platform']}")
+        why = _nothing_stored(f"{factors['architecture']} on {factors['platform']}")
     elif nearest in same:
         why = _files_differ(nearest, hash_sources(subject.environment, nearest.sources))
     else:
-        why = _factors_differ(nearest, names[nearest.digest], wanted)
-    return _also_missed(missed, reason("missed_on_platform", why, platform=str(wanted["platform"])))
+        why = _factors_differ(nearest, names[nearest.digest], factors)
+    return _also_missed(missed, reason("missed_on_platform", why, platform=str(factors["platform"])))
 
 
 def _public(key: Mapping[str, Any]) -> dict[str, Any]:
@@ -367,22 +367,22 @@ def _public(key: Mapping[str, Any]) -> dict[str, Any]:
     return {"plugins": "", **key, **{name: public_version(key.get(name)) for name in ("torch", "vllm")}}
 
 
-def _also_missed(found: LookUp, why: Reason) -> LookUp:
-    return replace(found, miss=(*found.miss, why))
+def _also_missed(lookup: LookUp, why: Reason) -> LookUp:
+    return replace(lookup, miss=(*lookup.miss, why))
 
 
 def _explained(store: VerdictStore, base: Mapping[str, Any]) -> tuple[Reason, ...]:
     """Why there is no entry: the factors in which the nearest one differs."""
-    found = store.nearest(base, str(base["architecture"]))
-    return (_nothing_stored(str(base["architecture"])) if found is None else _factors_differ(*found, base),)
+    nearest = store.nearest(base, str(base["architecture"]))
+    return (_nothing_stored(str(base["architecture"])) if nearest is None else _factors_differ(*nearest, base),)
 
 
 def _changed_sources(store: VerdictStore, base: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Reason, ...]:
     """Why the entry does not apply here: the source files that differ from those it was probed with."""
-    found = store.nearest(base, str(base["architecture"]))
-    if found is None or found[1] != SOURCES:  # its entry was forgotten, and the file list stayed
+    nearest = store.nearest(base, str(base["architecture"]))
+    if nearest is None or nearest[1] != SOURCES:  # its entry was forgotten, and the file list stayed
         return _explained(store, base)
-    return (_files_differ(found[0], sources),)
+    return (_files_differ(nearest[0], sources),)
 
 
 def _not_compared(plugins: Sequence[str]) -> Reason:
@@ -407,17 +407,17 @@ def _tells(name: str, entry: Entry, base: Mapping[str, Any]) -> bool:
     return name != "sources" and bool(entry.key.get(name) or base.get(name))
 
 
-def _change(name: str, stored: object, wanted: object) -> str:
+def _change(name: str, stored: object, here: object) -> str:
     if name in DIGESTS:
         return DIGESTS[name]
-    return f"{name} (stored: {stored or 'none'}, here: {wanted or 'none'})"
+    return f"{name} (stored: {stored or 'none'}, here: {here or 'none'})"
 
 
 def _files_differ(entry: Entry, sources: Mapping[str, str]) -> Reason:
     stored = entry.sources
     changed = [file for file in sorted({*stored, *sources}) if stored.get(file) != sources.get(file)]
-    gone = sum(sources.get(file) == MISSING for file in changed)
-    return reason("sources_differ", total=len(stored), changed=len(changed), first=changed[0], gone=gone)
+    missing = sum(sources.get(file) == MISSING for file in changed)
+    return reason("sources_differ", total=len(stored), changed=len(changed), first=changed[0], gone=missing)
 
 
 ATTEMPTS = 100

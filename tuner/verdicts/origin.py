@@ -24,15 +24,15 @@ def imported_short(entry: "Entry | None") -> str:
     """`imported from FILE on DATE, signed with the key KEY`; empty for what was probed here."""
     if entry is None or entry.provenance is None:
         return ""
-    file, date = shown(entry.provenance["imported_from"]), shown(entry.provenance["imported_at"])[:10]
+    file, date = printable(entry.provenance["imported_from"]), printable(entry.provenance["imported_at"])[:10]
     return f"imported from {file} on {date}{_signed(entry)}"
 
 
 def imported_full(entry: "Entry") -> str:
     """As `imported_short`, with the command that is said to have made the verdict."""
-    said = imported_short(entry)
+    origin = imported_short(entry)
     command = entry.provenance["command"] if entry.provenance else None
-    return f"{said}, made with: {shown(command)}" if command else said
+    return f"{origin}, made with: {printable(command)}" if command else origin
 
 
 def _signed(entry: "Entry") -> str:
@@ -43,20 +43,20 @@ def _signed(entry: "Entry") -> str:
 
 def ran_code(entry: "Entry") -> str:
     """The sentence about a model whose own code ran in the probe; empty if none did."""
-    code = shown(entry.key.get("remote_code"))
+    code = printable(entry.key.get("remote_code"))
     return f"the model's own code ran (--trust-remote-code), {code[:12]}" if code else ""
 
 
-def accepted(found: "LookUp") -> str:
+def accepted(lookup: "LookUp") -> str:
     """The sentence about a verdict of another platform; empty for one of the launch's own."""
-    platform = shown(found.accepted_platform)
-    said = f"the verdict was reached on {platform} and is used here on your word (--accept-platform {platform})"
-    return said if found.accepted_platform else ""
+    platform = printable(lookup.accepted_platform)
+    sentence = f"the verdict was reached on {platform} and is used here on your word (--accept-platform {platform})"
+    return sentence if lookup.accepted_platform else ""
 
 
-def imported_sentence(found: "LookUp") -> tuple[str, ...]:
+def imported_sentence(lookup: "LookUp") -> tuple[str, ...]:
     """The sentence about an imported verdict; none for one that was probed here."""
-    imported = imported_full(found.entry) if found.entry else ""
+    imported = imported_full(lookup.entry) if lookup.entry else ""
     return (f"the verdict was {imported}",) if imported else ()
 
 
@@ -66,6 +66,6 @@ def draft_notes(draft: "LookUp | None") -> tuple[str, ...]:
     return (f"the draft model's verdict was {imported}",) if imported else ()
 
 
-def shown(foreign: object) -> str:
+def printable(foreign: object) -> str:
     """Text from a bundle or an option on one line, without what would steer a terminal or end a comment."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(foreign or ""))

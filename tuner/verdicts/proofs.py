@@ -91,13 +91,13 @@ NO_PROOF = LaunchProof()
 
 def launch_identity(arguments: ServeArguments) -> LaunchIdentity:
     """The identity of a launch; a null in the compilation config asks for vLLM's default."""
-    given = arguments.compilation_config
-    config = {key: value for key, value in given.items() if key not in OURS and value is not None}
+    written = arguments.compilation_config
+    config = {key: value for key, value in written.items() if key not in OURS and value is not None}
     key = launch_key(arguments.effective, config)
     return LaunchIdentity(key, arguments.effective, reaching(arguments.effective), config)
 
 
-def told(arguments: Sequence[str], config: Mapping[str, Any]) -> str:
+def launch_line(arguments: Sequence[str], config: Mapping[str, Any]) -> str:
     """A launch on one line: what tells it from the plain one.
 
     Args:
@@ -125,28 +125,28 @@ def proving_command(subject: Subject, launch: LaunchIdentity) -> str:
 
 
 def proof_for(
-    found: "LookUp", subject: Subject, launch: LaunchIdentity, environ: Mapping[str, str], *, files_at_hand: bool
+    lookup: "LookUp", subject: Subject, launch: LaunchIdentity, environ: Mapping[str, str], *, files_at_hand: bool
 ) -> LaunchProof:
     """The proof that speaks for a launch: its own, else one of a launch that differs in nothing that was read.
 
     Args:
-        found: the stored verdict.
+        lookup: the stored verdict.
         subject: the model and where it is served.
         launch: what is launched.
         environ: the environment variables of the launch.
         files_at_hand: the environment's source files can be read here.
     """
-    entry, report, verdict = found.entry, found.report, found.verdict
+    entry, report, verdict = lookup.entry, lookup.report, lookup.verdict
     if entry is None or report is None or verdict is None:
         return LaunchProof(why_not=reason("no_verdict"))
     candidates = _candidates(report, verdict, launch)
     if not candidates:
-        missing = reason("no_proof_of_launch", launch=brief(told(launch.arguments, launch.config), MAX_LAUNCH))
+        missing = reason("no_proof_of_launch", launch=brief(launch_line(launch.arguments, launch.config), MAX_LAUNCH))
         return LaunchProof(why_not=missing)
     reasons = []
     for proof in candidates:
-        why_not = _unlike(proof, subject, found.accepted_platform, environ)
-        why_not = why_not or _outdated(proof, found, subject, files_at_hand)
+        why_not = _unlike(proof, subject, lookup.accepted_platform, environ)
+        why_not = why_not or _outdated(proof, lookup, subject, files_at_hand)
         if not why_not:
             return _applied(entry, proof, verdict.proofs[proof.key], launch)
         reasons.append(why_not)
@@ -168,10 +168,10 @@ def outdated(proof: Proof, subject: Subject, *, files_at_hand: bool) -> Reason |
     return reason(code, file=changed[0], more=len(changed) - 1)
 
 
-def _outdated(proof: Proof, found: "LookUp", subject: Subject, files_at_hand: bool) -> Reason | None:
+def _outdated(proof: Proof, lookup: "LookUp", subject: Subject, files_at_hand: bool) -> Reason | None:
     """As `outdated`, without hashing again what the look-up hashed."""
-    if proof.key in found.outdated:
-        return found.outdated[proof.key]
+    if proof.key in lookup.outdated:
+        return lookup.outdated[proof.key]
     return outdated(proof, subject, files_at_hand=files_at_hand)
 
 
@@ -215,7 +215,7 @@ def _applied(entry: Entry, proof: Proof, finding: ProofFinding, launch: LaunchId
     return LaunchProof(
         key=proof.key,
         finding=finding,
-        launch=told(proof.arguments, launch.config),
+        launch=launch_line(proof.arguments, launch.config),
         platform=proof.platform,
         shared=proof.key != launch.key,
         folder=_folder(entry, proof),

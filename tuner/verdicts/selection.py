@@ -7,7 +7,7 @@ from cache.verdicts.entry import Entry
 from cache.verdicts.store import SHORTEST_PREFIX, VerdictStore
 from rules.errors import ErrorKind, TunerError
 from tuner.text import visible
-from tuner.verdicts.origin import shown
+from tuner.verdicts.origin import printable
 
 MAX_CANDIDATES = 10
 """Candidates that an error lists."""
@@ -26,11 +26,11 @@ def is_called(word: str, names: Iterable[str | None]) -> bool:
 
     The part of a hub id behind its slash is a name, too.
     """
-    wanted = word.lower()
+    pattern = word.lower()
     for name in names:
         lower = (name or "").lower()
         spellings = {lower, lower.rpartition("/")[2]} - {""}
-        if wanted in spellings or any(fnmatchcase(spelling, wanted) for spelling in spellings):
+        if pattern in spellings or any(fnmatchcase(spelling, pattern) for spelling in spellings):
             return True
     return False
 
@@ -114,7 +114,7 @@ def _single(word: str, entries: Sequence[Entry]) -> Sequence[Entry]:
 
 
 def _title(entry: Entry) -> str:
-    return shown(entry.origin.name) if entry.origin else str(entry.key["architecture"])
+    return printable(entry.origin.name) if entry.origin else str(entry.key["architecture"])
 
 
 def _names(entry: Entry) -> tuple[str | None, ...]:

@@ -10,7 +10,7 @@ from rules.report import Report, parse_report
 from rules.verdict import Verdict, Witness
 from tuner.text import LABEL, columns, line, lines
 from tuner.verdicts.evidence import evidence_rows
-from tuner.verdicts.origin import imported_full, origin_told, ran_code, shown
+from tuner.verdicts.origin import imported_full, origin_told, printable, ran_code
 
 DIGEST_LENGTH = 64
 
@@ -37,9 +37,9 @@ def entry_text(entry: Entry, verdict: Verdict) -> str:
 
 def origin_text(origin: ProbeOrigin) -> str:
     """What was probed, and where."""
-    file = f", in {shown(origin.file)}" if origin.file else ""
-    host = f", on {shown(origin.host)}" if origin.host else ""
-    return f"{shown(origin.name)}{file}{host}"
+    file = f", in {printable(origin.file)}" if origin.file else ""
+    host = f", on {printable(origin.host)}" if origin.host else ""
+    return f"{printable(origin.name)}{file}{host}"
 
 
 def is_digest(value: object) -> bool:
@@ -68,7 +68,7 @@ def evidence_text(entry: Entry, report: Report, verdict: Verdict, checked: str, 
         [
             *(lines(label, texts) for label, texts in evidence_rows(report, verdict)),
             line("probed", f"{entry.probed_at}, {checked}; key {entry.digest[:12]}"),
-            *(line("", said) for said in (ran_code(entry), imported_full(entry), stands_in) if said),
+            *(line("", text) for text in (ran_code(entry), imported_full(entry), stands_in) if text),
             line("assumed", ", ".join(kinds)),
         ]
     )
@@ -76,21 +76,21 @@ def evidence_text(entry: Entry, report: Report, verdict: Verdict, checked: str, 
 
 def witness_text(witness: Witness) -> str:
     """The two orders side by side, as far as the first call that differs."""
-    left, right = short_names(witness.registered, witness.executed)
+    registered, executed = short_names(witness.registered, witness.executed)
     differs = first_difference(witness.registered, witness.executed)
-    shown = max(WITNESS_ROWS, differs + 2)
-    width = max(map(len, [*left, "registered"]))
+    row_count = max(WITNESS_ROWS, differs + 2)
+    width = max(map(len, [*registered, "registered"]))
     head = line("witness", f"call  {'registered':<{width}}  ran in {witness.scenario}")
-    return "\n".join([head, *_rows(left, right, differs, shown, width)])
+    return "\n".join([head, *_rows(registered, executed, differs, row_count, width)])
 
 
-def _rows(left: Sequence[str], right: Sequence[str], differs: int, shown: int, width: int) -> Iterator[str]:
+def _rows(left: Sequence[str], right: Sequence[str], differs: int, row_count: int, width: int) -> Iterator[str]:
     pairs = list(zip_longest(left, right, fillvalue="-"))
-    for index, (registered, ran) in enumerate(pairs[:shown]):
+    for index, (registered, ran) in enumerate(pairs[:row_count]):
         mark = "   <- first difference" if index == differs else ""
         yield line("", f"{index + 1:>4}  {registered:<{width}}  {ran}{mark}")
-    if len(pairs) > shown:
-        yield line("", f"   …  {len(pairs) - shown} more")
+    if len(pairs) > row_count:
+        yield line("", f"   …  {len(pairs) - row_count} more")
 
 
 def first_difference(registered: Sequence[str], executed: Sequence[str]) -> int:
@@ -123,7 +123,7 @@ def verdicts_table(entries: Sequence[tuple[Entry, Verdict | None]]) -> str:
         key = entry.key
         where = (str(key["vllm"]), str(key["torch"]), str(key["platform"]))
         name, host = (entry.origin.name, entry.origin.host) if entry.origin else (None, None)
-        probed = (entry.probed_at[:10], shown(name) or "-", shown(host) or "-", origin_told(entry))
+        probed = (entry.probed_at[:10], printable(name) or "-", printable(host) or "-", origin_told(entry))
         rows.append(
             (
                 entry.digest[:12],

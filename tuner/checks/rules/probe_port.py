@@ -22,9 +22,9 @@ def _problems(examined: Examined) -> Iterator[Problem]:
     if pod is None or not (pod.alone and pod.launches_once) or port is None:
         return
     for probe in pod.probes.values():
-        asked = _number(probe, pod)
-        if asked is not None and asked != port.text:
-            named = "" if asked == probe.port else f" ({asked})"
+        number = _number(probe, pod)
+        if number is not None and number != port.text:
+            named = "" if number == probe.port else f" ({number})"
             asks = f"The {probe.name} asks port {probe.port}{named}, and vLLM listens at {port.text}"
             yield Problem(f"{asks}: {_ENDS[probe.name]}.", probe.port_line)
 

@@ -26,7 +26,7 @@ _COMMAND = re.compile(r"cmd|command|launch|serve|script|exec|start|sbatch|job", 
 """In names of variables, parameters and functions that hold or make a command line."""
 _SAME_TEXT = frozenset({"join", "format", "dedent", "strip", "split", "quote", "append", "extend"})
 """Names of calls whose text is that of their argument."""
-_SHOWN = frozenset({"help", "description", "epilog", "usage", "prog", "msg", "message", "reason"})
+_TEXT_KEYWORDS = frozenset({"help", "description", "epilog", "usage", "prog", "msg", "message", "reason"})
 _MAX_PARSED = 2**19
 """Characters of source that are parsed; longer source is searched."""
 
@@ -79,7 +79,7 @@ def _parts(node: ast.AST) -> list[ast.AST]:
         return []
     if isinstance(node, ast.Call) and _SPEAKING.fullmatch(_called(node)):
         return [part for part in node.args if isinstance(part, ast.Call)]
-    if isinstance(node, ast.keyword) and node.arg in _SHOWN:
+    if isinstance(node, ast.keyword) and node.arg in _TEXT_KEYWORDS:
         return []
     return list(ast.iter_child_nodes(node))
 

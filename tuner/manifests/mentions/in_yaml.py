@@ -138,10 +138,10 @@ def _form_of_key(place: _Place) -> str:
         return "`vllm_config`"
     if place.key == "engine_kwargs" and any(_RAY_KEYS & {key for key, _ in holder.pairs} for holder in place.holders):
         return "`engine_kwargs`"
-    said = text_of(place.node)
-    if place.key == "import_path" and said is not None and _RAY_APPLICATION.fullmatch(said):
-        return f"`{said}`"
-    return f"`engine: {said}`" if place.key == "engine" and said is not None and said.lower() == "vllm" else ""
+    text = text_of(place.node)
+    if place.key == "import_path" and text is not None and _RAY_APPLICATION.fullmatch(text):
+        return f"`{text}`"
+    return f"`engine: {text}`" if place.key == "engine" and text is not None and text.lower() == "vllm" else ""
 
 
 def _is_schema(node: Node) -> bool:

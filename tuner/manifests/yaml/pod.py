@@ -109,9 +109,9 @@ def gpus_of(container: Mapping) -> tuple[int | None, int]:
     """How many GPUs a container asks for, and where; a limit counts as a request where both are stated."""
     for part in ("limits", "requests"):
         amounts = container.get("resources", part)
-        asked = [pair for pair in amounts.pairs if GPU.fullmatch(pair[0])] if isinstance(amounts, Mapping) else []
-        if len(asked) == 1:
-            node = asked[0][1]
+        requests = [pair for pair in amounts.pairs if GPU.fullmatch(pair[0])] if isinstance(amounts, Mapping) else []
+        if len(requests) == 1:
+            node = requests[0][1]
             return small_number(text_of(node)), node.line
     return None, 0
 

@@ -84,7 +84,7 @@ def yaml_documents(text: str, excerpt: Excerpt | None) -> list[Node]:
     try:
         nodes = [node for node in loader.compose_all(text) if node is not None]
     except YAMLError as error:
-        raise ValueError(f"it is not YAML: {_said(error)}") from None
+        raise ValueError(f"it is not YAML: {_problem_text(error)}") from None
     except (ValueError, RecursionError, AttributeError, TypeError, IndexError, AssertionError) as error:
         # Tags, escapes and versions that ruamel.yaml 0.19 itself does not expect.
         raise ValueError(f"it is not YAML that can be read: {type(error).__name__}") from None
@@ -147,7 +147,7 @@ def items_of(node: Node | None) -> list[Node]:
     return node.items if isinstance(node, Sequence) else []
 
 
-def _said(error: YAMLError) -> str:
+def _problem_text(error: YAMLError) -> str:
     """One line of what ruamel.yaml says, with the line."""
     problem = getattr(error, "problem", None) or type(error).__name__
     mark = getattr(error, "problem_mark", None)
