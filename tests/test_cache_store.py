@@ -1,9 +1,11 @@
 """The store remembers entries under their keys, finds them again, and explains misses."""
 
 import os
+import sqlite3
 import stat
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,61 @@ def test_put_replaces(path: Path) -> None:
     newer = replace(sample(), rules="e" * 64)
     store.put(newer)
     assert list(store.entries()) == [newer]
+
+
+def test_the_latest_change_is_at_hand_until_somebody_writes(path: Path) -> None:
+    """Whoever it is: another object, a process that holds a log open, a transaction that has not ended."""
+    store, other = VerdictStore(path), VerdictStore(path)
+    assert (store.newest_change(), store.change_at_hand()) == (0, None)
+    other.put(sample(1))
+    wait_until_settled(path)
+    number = store.newest_change()
+    assert store.change_at_hand() == number > 0
+    other.put(sample(2))
+    assert store.change_at_hand() is None
+    wait_until_settled(path)
+    assert store.newest_change() > number
+    assert store.change_at_hand() == store.newest_change()
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("INSERT INTO verdicts VALUES ('x', 'y')")
+        writer.commit()
+        assert store.change_at_hand() is None
+        store.newest_change()
+        assert store.change_at_hand() is None, "the log lies beside the store"
+
+
+def test_the_latest_change_of_an_exchanged_file_is_not_at_hand(path: Path, tmp_path: Path) -> None:
+    """Another store in its place, behind a link too, or none at all."""
+    first, second, link = path, tmp_path / "second.sqlite", tmp_path / "link.sqlite"
+    for file in (first, second):
+        VerdictStore(file).put(sample())
+        wait_until_settled(file)
+    link.symlink_to(first)
+    store = VerdictStore(link)
+    store.newest_change()
+    assert store.change_at_hand()
+    link.unlink()
+    assert store.change_at_hand() is None
+    link.symlink_to(second)
+    assert store.change_at_hand() is None
+
+
+def test_a_change_of_a_moment_ago_is_not_at_hand(path: Path) -> None:
+    """A write of the same tick of the kernel's clock could look the same."""
+    store = VerdictStore(path)
+    store.put(sample())
+    os.utime(path, ns=(time.time_ns() + 10**6,) * 2)  # as if it was written while it is read
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database.time, "time_ns", lambda: path.stat().st_mtime_ns)
+        assert database.unwritten(path) is None
+    wait_until_settled(path)
+    assert database.unwritten(path) is not None
+
+
+def wait_until_settled(path: Path) -> None:
+    """Until a later write is sure to be seen."""
+    while time.time_ns() - path.stat().st_mtime_ns < database._TICK:
+        time.sleep(0.005)
 
 
 def test_merge_asks_about_each_entry(path: Path) -> None:

@@ -5,10 +5,15 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from anyio.to_thread import run_sync
 from fake_environment import ERNIE, MIXTRAL, Serving
+from live_service import until
 from service_bench import Setting, bench, launch_request
 
-from tuner.service.recent import LIFE_S, MOST, MOST_LIFE_S, RecentAnswer, RecentAnswers
+from tuner.manifests.managed import LABEL, MANAGED
+from tuner.service.app import MAX_AT_ONCE
+from tuner.service.recent import LIFE_S, MOST, MOST_LIFE_S, NotAtHandError, RecentAnswer, RecentAnswers
+from tuner.service.review import API
 
 
 def made(number: int) -> RecentAnswer:
@@ -62,6 +67,66 @@ def test_a_failure_in_the_background_is_heard_by_the_next_who_asks() -> None:
     recent._due.join()
     with pytest.raises(ValueError, match="it failed"):
         recent.answer(b"a", 1, fail)
+
+
+def test_who_may_not_wait_gets_what_is_at_hand() -> None:
+    """An answer that would have to be made, or that somebody makes at the moment, is not waited for."""
+    now = [0.0]
+    recent, begun, go = RecentAnswers(clock=lambda: now[0]), Event(), Event()
+
+    def refuse() -> RecentAnswer:
+        raise AssertionError("it was made")
+
+    def slow() -> RecentAnswer:
+        begun.set()
+        assert go.wait(20)
+        return made(1)
+
+    with pytest.raises(NotAtHandError):
+        recent.answer(b"a", 1, refuse, may_wait=False)
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(recent.answer, b"a", 1, slow)
+        assert begun.wait(20)
+        with pytest.raises(NotAtHandError):
+            recent.answer(b"a", 1, refuse, may_wait=False)
+        go.set()
+        assert first.result(20) == made(1)
+    assert recent.answer(b"a", 1, refuse, may_wait=False) == made(1)
+    with pytest.raises(NotAtHandError):
+        recent.answer(b"a", 2, refuse, may_wait=False)
+    now[0] = MOST_LIFE_S
+    with pytest.raises(NotAtHandError):
+        recent.answer(b"a", 1, refuse, may_wait=False)
+
+
+def test_a_remembered_answer_takes_no_thread(serving: Serving, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of a decision nor of an admission; what must be made, and a large body, takes one."""
+    serving.store_of(store, ERNIE)
+    service = bench(Setting(store))
+    until(lambda: bool(service.state.store.newest_change() and service.state.store.change_at_hand()))
+    threads: list[object] = []
+
+    async def counted(*args: object, **options: object) -> object:
+        threads.append(args)
+        return await run_sync(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tuner.service.app.run_sync", counted)
+    request, pod = launch_request(serving), {"containers": [{"name": "vllm", "image": "x", "args": ["serve", "a/b"]}]}
+    document = {"metadata": {"labels": {LABEL: MANAGED}}, "spec": pod}
+    review = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE"}
+    body = {"apiVersion": API, "kind": "AdmissionReview", "request": {**review, "object": document}}
+    for path, question in (("/v1/decisions", request), ("/v1/admission", body)):
+        first = service.client.post(path, json=question)
+        assert first.status_code == 200
+        before = len(threads)
+        assert before
+        assert service.client.post(path, json=question).content == first.content
+        assert len(threads) == before
+    large = {**request, "variables": {"X": "x" * MAX_AT_ONCE}}
+    service.client.post("/v1/decisions", json=large)
+    before = len(threads)
+    service.client.post("/v1/decisions", json=large)
+    assert len(threads) == before + 1
 
 
 def test_a_failure_is_not_remembered() -> None:

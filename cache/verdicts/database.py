@@ -167,6 +167,39 @@ class _State(NamedTuple):
         return state
 
 
+class Unwritten(NamedTuple):
+    """A store at a moment when nobody wrote. A later look that gives the same means that nobody wrote in between."""
+
+    state: _State
+    file: Path
+    """The real path, beside which the logs lie."""
+
+
+def unwritten(path: Path) -> Unwritten | None:
+    """The store as it is now; None if it is being written, was a moment ago, or lies on a network file system.
+
+    Also None if it cannot be looked at: whoever reads it is told why.
+    """
+    try:
+        file = real_path(path)
+        state = _State.of(file)
+        is_local = network_type(file) is None
+    except OSError:
+        return None
+    is_recent = 0 <= time.time_ns() - state.modified < _TICK
+    return Unwritten(state, file) if is_local and not state.pending and not is_recent else None
+
+
+def is_still(path: Path, before: Unwritten) -> bool:
+    """Whether nobody has written to a store since a moment. Three files are looked at, and none is opened."""
+    try:
+        now = path.stat()
+        state = _State(now.st_ino, now.st_size, now.st_mtime_ns, _pending(before.file))
+    except OSError:
+        return False
+    return state == before.state
+
+
 def _pending(file: Path) -> int:
     return _size(f"{file}-wal") + _size(f"{file}-journal")
 

@@ -17,13 +17,16 @@ from cache.key import differences
 from cache.verdicts.advice import BUSY_SECONDS, real_path, reported
 from cache.verdicts.database import (
     Selected,
+    Unwritten,
     bring_up_to_date,
     connect_to_write,
     create,
+    is_still,
     journal_mode,
     patiently,
     read,
     require_store,
+    unwritten,
 )
 from cache.verdicts.entry import Entry, SignedLine
 from cache.verdicts.row import (
@@ -69,6 +72,7 @@ class VerdictStore:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self.read_only = read_only
+        self._latest: tuple[Unwritten, int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -161,8 +165,16 @@ class VerdictStore:
         Raises:
             StoreError: the store cannot be used.
         """
+        before = unwritten(self.path)
         rows = self._read("SELECT max(rowid) FROM {table}").rows
-        return (rows[0][0] if rows else None) or 0
+        number = (rows[0][0] if rows else None) or 0
+        self._latest = (before, number) if before else None
+        return number
+
+    def change_at_hand(self) -> int | None:
+        """The number of the latest change, if it was read before and nobody has written since; nothing is opened."""
+        latest = self._latest
+        return latest[1] if latest and is_still(self.path, latest[0]) else None
 
     def changes(self, since: int, limit: int) -> list[tuple[int, Entry | StoreError]]:
         """Entries that were written after a change, in the order of their latest writes.

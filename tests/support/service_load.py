@@ -35,6 +35,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tuner.environment.document import environment_document
+from tuner.manifests.managed import LABEL, MANAGED
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = "verdicts.sqlite"
@@ -151,6 +152,8 @@ def checked_askings(live: Live, serving: Serving, folder: Path) -> list[Asking]:
         for launch in LAUNCHES:
             askings += [decision_asking(live, serving, folder, model, launch)]
             askings += [admission_asking(live, folder, NAMES[model], launch)]
+    metrics = live.get("/metrics")[1].decode()
+    assert 'tuner_admissions_total{outcome="patched"}' in metrics, "no pod was patched"
     return askings
 
 
@@ -176,7 +179,7 @@ def admission_asking(live: Live, folder: Path, name: str, launch: list[str]) -> 
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "llm", "labels": {"tuner.dev/launch": "managed"}},
+        "metadata": {"name": "llm", "labels": {LABEL: MANAGED}},
         "spec": {"containers": [container]},
     }
     kind = {"group": "", "version": "v1", "kind": "Pod"}
@@ -188,8 +191,8 @@ def admission_asking(live: Live, folder: Path, name: str, launch: list[str]) -> 
     patched = jsonpatch.apply_patch(pod, patch)["spec"]["containers"][0]
     file = folder / "pod.yaml"
     file.write_text(json.dumps(pod))
-    os.environ["TUNER_CONFIGS"] = str(MODELS)
-    tuner("apply", file, "--write", "--environment", folder / "env.json", "--store", folder / STORE)
+    where = ("--environment", folder / "env.json", "--store", folder / STORE)
+    tuner("apply", file, "--write", *where, env={"TUNER_CONFIGS": str(MODELS)})
     written = json.loads(file.read_text())["spec"]["containers"][0]
     assert patched["args"] == written["args"], (patched["args"], written["args"])
     return Asking("/v1/admission", body, hashlib.sha256(answer).hexdigest())

@@ -32,7 +32,7 @@ from tuner.manifests.managed import (
     SKIP_REASON,
     VERDICT,
 )
-from tuner.service.endpoint import Asked, Reply, State, as_json
+from tuner.service.endpoint import Asked, Reply, State, as_json, recent_answer
 from tuner.service.recent import RecentAnswer
 from tuner.service.review import ReviewRequest, answer_to, read_review
 from tuner.text import visible
@@ -79,7 +79,7 @@ def admit(state: State, asked: Asked) -> Reply:
     if not request.creates_pod or COMPONENT in labels or labels.get(LABEL) not in (MANAGED, REQUIRED):
         state.metrics.count_admission("passed")
         return _reply(answer_to(request, (), (), {}))
-    judged = _judged(state, _mapping(request.object, "spec"))
+    judged = _judged(state, asked, _mapping(request.object, "spec"))
     state.metrics.count_admission(judged.outcome)
     return _reply(_answer(request, judged))
 
@@ -126,7 +126,7 @@ def _patch(pod: Mapping[str, Any], judged: Judged) -> list[dict[str, Any]]:
     return [*tests, *changes] if changes else []
 
 
-def _judged(state: State, spec: Mapping[str, Any]) -> Judged:
+def _judged(state: State, asked: Asked, spec: Mapping[str, Any]) -> Judged:
     """What becomes of a pod; of the same containers a moment ago, the same."""
     try:
         text = _text(spec)
@@ -138,7 +138,7 @@ def _judged(state: State, spec: Mapping[str, Any]) -> Judged:
         return RecentAnswer(encode(judged), judged.outcome, ())
 
     digest = hashlib.sha256(b"admission " + text.encode()).digest()
-    return decode(state.recent.answer(digest, state.store.newest_change(), make).body, type=Judged)
+    return decode(recent_answer(state, asked, digest, make).body, type=Judged)
 
 
 def _text(spec: Mapping[str, Any]) -> str:

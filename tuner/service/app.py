@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import anyio
 from anyio.to_thread import run_sync
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from tuner.service.client import LOOPBACK
 from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
 from tuner.service.endpoints import ENDPOINTS
 from tuner.service.limits import BodyMemory, RateLimit, body_of
+from tuner.service.recent import NotAtHandError
 from tuner.service.refusal import (
     BROKEN,
     BUSY,
@@ -33,6 +35,8 @@ from tuner.service.refusal import (
 from tuner.service.tokens import TokenFile
 from tuner.text import brief, visible
 
+MAX_AT_ONCE = 2**16
+"""Bytes of a body that is read without a thread: a launch has some thousand, and a million holds up others."""
 MAX_LOGGED = 200
 """Characters of a path in the log."""
 
@@ -202,6 +206,9 @@ class _Handler:
             return await self._answer(endpoint, asked)
 
     async def _answer(self, endpoint: Endpoint, asked: Asked) -> Reply:
+        if endpoint.remembers and len(asked.body) <= MAX_AT_ONCE:
+            with suppress(NotAtHandError):
+                return endpoint.answer(self._state, replace(asked, may_wait=False))
         try:
             with anyio.fail_after(endpoint.seconds):
                 return await run_sync(endpoint.answer, self._state, asked, abandon_on_cancel=True)

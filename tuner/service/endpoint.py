@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from cache.verdicts.store import VerdictStore
 from tuner.environment.environment import Environment
 from tuner.service.metrics import Metrics
-from tuner.service.recent import RecentAnswers
+from tuner.service.recent import NotAtHandError, RecentAnswer, RecentAnswers
 
 
 def as_json(document: Mapping[str, Any]) -> bytes:
@@ -36,12 +36,14 @@ class Asked(Struct, frozen=True):
         query: values behind the question mark; none is given twice.
         headers: by names in lower case.
         body: its bytes.
+        may_wait: the answer may take time; else what is not at hand raises `NotAtHandError`.
     """
 
     path: Mapping[str, str]
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    may_wait: bool = True
 
 
 class Reply(Struct, frozen=True):
@@ -88,6 +90,27 @@ class State(Struct, frozen=True):
     images: tuple[tuple[str, Environment], ...] = ()
 
 
+def recent_answer(state: State, asked: Asked, request: bytes, make: Callable[[], RecentAnswer]) -> RecentAnswer:
+    """The answer to a request, of a moment ago if the store is as it was then.
+
+    Args:
+        state: what answers come from.
+        asked: the request.
+        request: digest of what decides.
+        make: makes the answer anew.
+
+    Raises:
+        NotAtHandError: it would take time, and may not.
+        StoreError: the store cannot be used.
+    """
+    change = state.store.change_at_hand()
+    if change is None and not asked.may_wait:
+        raise NotAtHandError
+    if change is None:
+        change = state.store.newest_change()
+    return state.recent.answer(request, change, make, may_wait=asked.may_wait)
+
+
 class Endpoint(Struct, frozen=True):
     """One thing that the service does.
 
@@ -101,6 +124,7 @@ class Endpoint(Struct, frozen=True):
         writing: parameters that only those may give who may write.
         limit: bytes of the longest body.
         seconds: that it may take.
+        remembers: an answer may be at hand, so it is asked for without waiting first.
     """
 
     method: str
@@ -112,3 +136,4 @@ class Endpoint(Struct, frozen=True):
     writing: frozenset[str] = frozenset()
     limit: int = 0
     seconds: float = 10.0
+    remembers: bool = False

@@ -12,12 +12,12 @@ from tuner.exchange.sent_line import sent_lines
 from tuner.exchange.transfer import import_lines
 from tuner.service.admission import admit
 from tuner.service.decisions import decide_launch
-from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json
+from tuner.service.endpoint import Access, Asked, Endpoint, Reply, State, as_json, recent_answer
 from tuner.service.feed import FEED, NEXT, line_of_entry, page_of
 from tuner.service.openapi import openapi_document
 from tuner.service.pages import PAGES, entry_asked_for, place_of
 from tuner.service.probes import PROBE_ENDPOINTS, count_probes, enqueue_decided, remove_answered
-from tuner.service.recent import RecentAnswer
+from tuner.service.recent import NotAtHandError, RecentAnswer
 from tuner.service.refusal import FORBIDDEN, NOT_TAKEN, ServiceError
 from tuner.service.request import read_request
 from tuner.verdicts.document import entry_part, row_part
@@ -46,12 +46,13 @@ def decide(state: State, asked: Asked) -> Reply:
         decided = decide_launch(state.store, state.configs, read_request(asked.body))
         return RecentAnswer(as_json(decided.document), decided.outcome, decided.missed)
 
-    change = state.store.newest_change()
-    answer = state.recent.answer(hashlib.sha256(asked.body).digest(), change, make)
-    state.metrics.count_decision(answer.outcome, answer.missed)
     wanted = asked.query.get("enqueue", "0")
     if wanted not in {"0", "1"}:
         raise ServiceError(NOT_TAKEN, "The parameter `enqueue` is neither 0 nor 1.")
+    if wanted == "1" and not asked.may_wait:
+        raise NotAtHandError
+    answer = recent_answer(state, asked, hashlib.sha256(asked.body).digest(), make)
+    state.metrics.count_decision(answer.outcome, answer.missed)
     queued = enqueue_decided(state, asked) if wanted == "1" else {}
     return Reply(answer.body, headers={"ETag": _tag(answer.body), **queued})
 
@@ -181,6 +182,7 @@ ENDPOINTS = (
         {"enqueue": "`1`: without a verdict or a proof of this launch it is put into the queue of probes."},
         frozenset({"enqueue"}),
         limit=MAX_REQUEST,
+        remembers=True,
     ),
     Endpoint(
         "GET",
@@ -226,6 +228,7 @@ ENDPOINTS = (
         {"timeout": "How long the API server waits, as it tells every webhook; nothing depends on it."},
         limit=MAX_REVIEW,
         seconds=REVIEW_S,
+        remembers=True,
     ),
     Endpoint("GET", "/healthz", Access.OPEN, show_health, "Whether the process answers."),
     Endpoint("GET", "/readyz", Access.OPEN, show_readiness, "Whether the service can decide."),

@@ -22,6 +22,10 @@ PAUSE, MAX_PAUSE_S = 4, 0.2
 most: requests that need no new answer share the processor with it."""
 
 
+class NotAtHandError(Exception):
+    """An answer would take time, and was asked for without any."""
+
+
 class RecentAnswer(Struct, frozen=True):
     """An answer to a request for a decision.
 
@@ -68,25 +72,37 @@ class RecentAnswers:
         self._due: Queue[tuple[_Slot, int, Callable[[], RecentAnswer]]] = Queue()
         Thread(target=self._renew_all, name="recent", daemon=True).start()
 
-    def answer(self, request: bytes, change: int, make: Callable[[], RecentAnswer]) -> RecentAnswer:
+    def answer(
+        self, request: bytes, change: int, make: Callable[[], RecentAnswer], *, may_wait: bool = True
+    ) -> RecentAnswer:
         """The answer to a request.
 
         Args:
             request: its digest.
             change: the number of the latest change of the store, read before.
             make: makes the answer anew; what it raises is raised here, and is not remembered.
+            may_wait: else an answer that is not at hand is not made.
+
+        Raises:
+            NotAtHandError: it is not at hand, and may not be made.
         """
         slot = self._slot(request)
-        with slot.lock:
+        if not slot.lock.acquire(blocking=may_wait):
+            raise NotAtHandError
+        try:
             now = self._clock()
             age = now - slot.at
             if slot.answer is None or slot.change != change or age >= MOST_LIFE_S:
+                if not may_wait:
+                    raise NotAtHandError
                 slot.answer = make()
                 slot.at, slot.change = now, change
             elif age >= LIFE_S and not slot.is_renewed:
                 slot.is_renewed = True
                 self._due.put((slot, change, make))
             return slot.answer
+        finally:
+            slot.lock.release()
 
     def _renew_all(self) -> None:
         """Make answers anew, one after the other, as long as this process runs."""
