@@ -63,9 +63,9 @@ def the_commands(small: Path) -> dict[str, list[str]]:
 def cpu_seconds(command: Sequence[str], env: Mapping[str, str]) -> float:
     """User plus system time of one run; a check that has something to say ends with its own code."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    if "Traceback" in done.stderr:
-        sys.exit(done.stderr)
+    process = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    if "Traceback" in process.stderr:
+        sys.exit(process.stderr)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -106,10 +106,10 @@ class Bench:
         subprocess.run(script, cwd=self.folder, check=True, stdout=sys.stderr)
         for arm in arms:
             try:
-                made = self.warmed(model) if arm == TUNER else self.twice(model, arm)
+                measured = self.warmed(model) if arm == TUNER else self.twice(model, arm)
             except (TunerError, subprocess.CalledProcessError) as error:
-                made = {"error": f"{error} {getattr(error, 'hint', '')}"}
-            yield {"layers": layers, "arm": arm, **made}
+                measured = {"error": f"{error} {getattr(error, 'hint', '')}"}
+            yield {"layers": layers, "arm": arm, **measured}
 
     def twice(self, model: Path, arm: str) -> dict[str, Any]:
         """A first and a second start with the same cache."""
@@ -130,8 +130,8 @@ class Bench:
         subprocess.run([*tuner, "probe", *ours, model], env=environ, check=True, stdout=sys.stderr)
         root = self.folder / f"{model.name}-tuner"
         warm = [*tuner, "cache", "warm", model, *ours, "--cache-root", root, "--json", "--", *self.args]
-        done = subprocess.run(warm, env=environ, check=False, stdout=subprocess.PIPE, text=True)
-        document = json.loads(done.stdout)
+        process = subprocess.run(warm, env=environ, check=False, stdout=subprocess.PIPE, text=True)
+        document = json.loads(process.stdout)
         if "error" in document:
             return {"error": f"{document['error']['message']} {document['error']['hint']}"}
         second = {"ready": document["warm_seconds"], "hit": document["hit"], "proof": document["proof"]}
@@ -144,12 +144,12 @@ def started(vector: list[str], environ: Mapping[str, str], log: Path) -> dict[st
     with ready_server(vector, environ, log, LIMIT_S) as seconds:
         text = log.read_text(encoding="utf-8", errors="replace")
     log_read = read_server_log(text.splitlines())
-    told = {"engine": ENGINE.findall(text), "compile": COMPILE.findall(text)}
+    phases = {"engine": ENGINE.findall(text), "compile": COMPILE.findall(text)}
     uses = {"hits": log_read.hits, "misses": log_read.misses}
     return {
         "ready": round(seconds, 1),
         **uses,
-        **{name: sum(map(float, found)) for name, found in told.items() if found},
+        **{name: sum(map(float, seconds)) for name, seconds in phases.items() if seconds},
     }
 
 
@@ -160,7 +160,7 @@ def written(root: Path) -> dict[str, Any]:
     return {
         "graphs": len(graphs),
         "files": len(files),
-        "mib": round(sum(one.stat().st_size for one in files) / 2**20, 1),
+        "mib": round(sum(file.stat().st_size for file in files) / 2**20, 1),
     }
 
 
@@ -169,9 +169,13 @@ def table_row(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     if "error" in row:
         cells = [str(row["layers"]), row["arm"], f"failed: {row['error'][:80]}", *[""] * (len(HEADS) - 3)]
         return "| " + " | ".join(cells) + " |"
-    eager = [one for one in rows if (one["layers"], one["arm"]) == (row["layers"], "eager") and "error" not in one]
+    eager = [
+        candidate
+        for candidate in rows
+        if (candidate["layers"], candidate["arm"]) == (row["layers"], "eager") and "error" not in candidate
+    ]
     first, second = row["first"]["ready"], row["second"]["ready"]
-    said = row["second"].get("proof")
+    proof = row["second"].get("proof")
     cells = [
         str(row["layers"]),
         row["arm"],
@@ -181,7 +185,7 @@ def table_row(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         f"{second:.0f}",
         f"{first / eager[0]['first']['ready']:.2f}" if eager else "-",
         f"{second / first:.2f}",
-        said or f"{row['second'].get('hits', 0)} loaded, {row['second'].get('misses', 0)} compiled",
+        proof or f"{row['second'].get('hits', 0)} loaded, {row['second'].get('misses', 0)} compiled",
     ]
     return "| " + " | ".join(cells) + " |"
 

@@ -55,20 +55,20 @@ def trace(replays: int) -> dict[str, Any]:
     ring = Ring(device, capacity=CHUNK * LAYERS * 2)
     use(ring)
     run = one_pass(ring, device)
-    found = {"wrong": 0, "lost": 0}
+    faults = {"wrong": 0, "lost": 0}
     seconds = 0.0
-    for done in range(0, replays, CHUNK):
-        count = min(CHUNK, replays - done)
+    for start in range(0, replays, CHUNK):
+        count = min(CHUNK, replays - start)
         ring.clear()
         seconds += timed(lambda count=count: [(ring.begin_pass(), run()) for _ in range(count)], device)
         written = int(ring.cursor.item())
-        found["lost"] += count * 2 * LAYERS - written
-        found["wrong"] += int((ring.records[:written].cpu() != expected(count)[:written]).any(dim=1).sum())
+        faults["lost"] += count * 2 * LAYERS - written
+        faults["wrong"] += int((ring.records[:written].cpu() != expected(count)[:written]).any(dim=1).sum())
     idle = timed(lambda: [ring.begin_pass() for _ in range(CHUNK)], device) / CHUNK
     per_stamp = (seconds / replays - idle) / (2 * LAYERS) * 1e6
     name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
     records = replays * 2 * LAYERS
-    return {"device": name, "replays": replays, "records": records, **found, "us_per_stamp": round(per_stamp, 3)}
+    return {"device": name, "replays": replays, "records": records, **faults, "us_per_stamp": round(per_stamp, 3)}
 
 
 def one_pass(ring: Ring, device: str) -> Callable[[], object]:
@@ -93,9 +93,11 @@ def one_pass(ring: Ring, device: str) -> Callable[[], object]:
 
 def expected(count: int) -> Any:
     """The records of `count` passes."""
-    one = torch.tensor([[kind, index, 0, 8] for index in range(LAYERS) for kind in (CALLED, RAN)], dtype=torch.int32)
-    rows = one.repeat(count, 1)
-    rows[:, 2] = torch.arange(1, count + 1, dtype=torch.int32).repeat_interleave(len(one))
+    records = torch.tensor(
+        [[kind, index, 0, 8] for index in range(LAYERS) for kind in (CALLED, RAN)], dtype=torch.int32
+    )
+    rows = records.repeat(count, 1)
+    rows[:, 2] = torch.arange(1, count + 1, dtype=torch.int32).repeat_interleave(len(records))
     return rows
 
 
@@ -114,13 +116,13 @@ def step(layers: int, args: list[str]) -> dict[str, Any]:
         model = Path(folder) / "model"
         script = ROOT / "examples" / "tiny_checkpoint.py"
         subprocess.run([sys.executable, script, model, "--layers", str(layers)], check=True, stdout=sys.stderr)
-        found = {}
+        results = {}
         for name, more in {"bare": [], "stamped": ["--stamped"]}.items():
             command = [sys.executable, __file__, *more, "engine", "--", str(model), *args]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found[name] = json.loads(done.stdout.splitlines()[-1])
-    before, after = found["bare"]["median_ms"], found["stamped"]["median_ms"]
-    return {"layers": layers, "sequences": SEQUENCES, **found, "overhead": round(after / before - 1, 4)}
+            process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            results[name] = json.loads(process.stdout.splitlines()[-1])
+    before, after = results["bare"]["median_ms"], results["stamped"]["median_ms"]
+    return {"layers": layers, "sequences": SEQUENCES, **results, "overhead": round(after / before - 1, 4)}
 
 
 def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:
@@ -133,17 +135,17 @@ def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:
     if stamped:
         arguments.worker_extension_cls = replay.RANK
     config = launch.config_of(arguments)
-    made = engines.started(config)
+    engine = engines.started(config)
     params = SamplingParams(max_tokens=STEPS + 20, ignore_eos=True, detokenize=False)
     for index in range(SEQUENCES):
-        made.add_request(str(index), {"prompt_token_ids": [20 + index] * 16}, params)
+        engine.add_request(str(index), {"prompt_token_ids": [20 + index] * 16}, params)
     times = []
-    while made.has_unfinished_requests():
+    while engine.has_unfinished_requests():
         begin = time.monotonic()
-        made.step()
+        engine.step()
         times.append(time.monotonic() - begin)
-    kept = times[10:-5]
-    return {"median_ms": round(statistics.median(kept) * 1e3, 4), "steps": len(kept), **engines.became(config)}
+    steady = times[10:-5]
+    return {"median_ms": round(statistics.median(steady) * 1e3, 4), "steps": len(steady), **engines.became(config)}
 
 
 if __name__ == "__main__":

@@ -88,13 +88,13 @@ def plain_records(entry: Entry) -> tuple[tuple[str, str], tuple[str, str]]:
 def the_transactions(path: Path, size: int) -> dict[str, Pair]:
     """What is timed, by name: through the store, and with plain sqlite3. Each is told the round's number."""
     store, dice = VerdictStore(path), random.Random(size)  # noqa: S311  no secret
-    known = [sample(dice.randrange(size)) for _ in range(1_000)]
+    entries = [sample(dice.randrange(size)) for _ in range(1_000)]
     missing, fresh = sample(10 * size + 1), [sample(20 * size + number) for number in range(2_000)]
 
     def plain_get(entry: Entry) -> object:
         with closing(sqlite3.connect(path)) as connection:
-            found = connection.execute(GET, (verdict_row(entry.key),)).fetchall()
-        return [json.loads(value.partition(" ")[2]) for (value,) in found]
+            rows = connection.execute(GET, (verdict_row(entry.key),)).fetchall()
+        return [json.loads(value.partition(" ")[2]) for (value,) in rows]
 
     def plain_put(entry: Entry) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -104,7 +104,7 @@ def the_transactions(path: Path, size: int) -> dict[str, Pair]:
 
     return {
         "open, and find nothing": (lambda _: store.get(missing.key), lambda _: plain_get(missing)),
-        "get": (lambda turn: store.get(known[turn].key), lambda turn: plain_get(known[turn])),
+        "get": (lambda turn: store.get(entries[turn].key), lambda turn: plain_get(entries[turn])),
         "put": (lambda turn: store.put(fresh[turn]), lambda turn: plain_put(fresh[-turn - 1])),
     }
 

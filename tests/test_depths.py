@@ -10,16 +10,16 @@ from fake_environment import ROOT
 sys.path.insert(0, str(ROOT / "tools" / "evidence"))
 
 import depths_page
-from depths_agree import EXPLANATIONS, Said, agreement, contradictions, unsettled
+from depths_agree import EXPLANATIONS, Words, agreement, contradictions, unsettled
 
-SAFE = Said("uniform", "uniform", "equal", "equal", 0)
-UNSAFE = Said("conditional", "conditional", "wrong_layer", "equal", 3)
+SAFE = Words("uniform", "uniform", "equal", "equal", 0)
+UNSAFE = Words("conditional", "conditional", "wrong_layer", "equal", 3)
 HIDDEN = replace(UNSAFE, flag_on="equal", left=0)
 ENDED = replace(UNSAFE, flag_on="unknown", refused=True)
 
 
 @pytest.mark.parametrize(
-    ("said", "word"),
+    ("words", "word"),
     [
         (SAFE, "yes"),
         (replace(SAFE, true="", order="no_moe"), "yes"),
@@ -33,14 +33,14 @@ ENDED = replace(UNSAFE, flag_on="unknown", refused=True)
         (ENDED, "refused"),
     ],
 )
-def test_what_fits_together_is_told_by_what_the_requests_reached(said: Said, word: str) -> None:
+def test_what_fits_together_is_told_by_what_the_requests_reached(words: Words, word: str) -> None:
     """Engines show only what requests reach, so an unsafe model that they do not lead astray contradicts nothing."""
-    assert agreement(said) == word
-    assert not contradictions(said)
+    assert agreement(words) == word
+    assert not contradictions(words)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "words",
     [
         replace(SAFE, flag_on="wrong_layer", left=1),
         replace(SAFE, flag_on="unknown"),
@@ -57,10 +57,10 @@ def test_what_fits_together_is_told_by_what_the_requests_reached(said: Said, wor
         replace(ENDED, flag_on="equal"),
     ],
 )
-def test_one_word_out_of_step_is_a_disagreement(said: Said) -> None:
-    """Whichever of the probes said it, and also where one could not tell."""
-    assert agreement(said) == "no"
-    assert contradictions(said)
+def test_one_word_out_of_step_is_a_disagreement(words: Words) -> None:
+    """Whichever of the probes words it, and also where one could not tell."""
+    assert agreement(words) == "no"
+    assert contradictions(words)
 
 
 def test_every_disagreement_is_explained_and_nothing_else() -> None:
@@ -70,17 +70,17 @@ def test_every_disagreement_is_explained_and_nothing_else() -> None:
     assert unsettled(agreed, {"a": "why", "c": "why"}) == ["b: not explained", "a: explained, and nothing disagrees"]
 
 
-def row(model: str, said: Said) -> dict[str, Any]:
+def row(model: str, words: Words) -> dict[str, Any]:
     """What a run keeps of a model."""
     return {
         "model": model,
-        "true": said.true,
-        "order": said.order,
+        "true": words.true,
+        "order": words.order,
         "failed": [],
-        "words": {"flag_on": said.flag_on, "flag_off": said.flag_off},
+        "words": {"flag_on": words.flag_on, "flag_off": words.flag_off},
         "reasons": {"flag_on": "", "flag_off": ""},
         "engine": {"enforce_eager": True, "mode": "NONE", "cudagraph_mode": "NONE"},
-        "left": said.left,
+        "left": words.left,
         "passes": 33,
     }
 

@@ -84,14 +84,14 @@ class Outcome:
         path: its file.
         line: where it is, from 1.
         reading: how it was read.
-        wanted: the arguments written by hand.
+        expected: the arguments written by hand.
         got: the arguments that the check shows.
     """
 
     path: str
     line: int
     reading: Reading
-    wanted: Sequence[Any] | None = None
+    expected: Sequence[Any] | None = None
     got: Sequence[Any] | None = None
 
 
@@ -110,7 +110,9 @@ def main() -> None:
 
 def print_files(files: Mapping[str, FileCheck]) -> None:
     """Print what is known without lists: launches, and files with a note."""
-    launches = [launch for file in files.values() for launch in file.launches]
+    launches: list[Launch] = []
+    for file in files.values():
+        launches += file.launches
     noted = sorted(path for path, file in files.items() if file.notes)
     for path in noted:
         print(f"note: {path}:{files[path].notes[0]}")
@@ -127,7 +129,7 @@ def print_outcomes(readings: Sequence[Outcome]) -> None:
         if outcome.reading in {Reading.SILENT, Reading.MISREAD}:
             print(f"{outcome.reading}: {outcome.path}:{outcome.line}")
         if outcome.reading is Reading.MISREAD:
-            print(f"  by hand: {outcome.wanted}\n  check:   {outcome.got}")
+            print(f"  by hand: {outcome.expected}\n  check:   {outcome.got}")
     numbers = Counter(outcome.reading for outcome in readings)
     print(f"launches: {len(readings)}")
     for reading in Reading:
@@ -144,12 +146,15 @@ def outcomes(folder: Path, by_hand: Mapping[str, Sequence[Mapping[str, Any]]]) -
     files = checked_files(folder, sorted(by_hand))
     results: list[Outcome] = []
     for path, written in sorted(by_hand.items()):
-        wanted = [
-            Launch(entry["line"], comparable(entry["args"]) if "args" in entry else None, "hidden" in entry)
-            for entry in written
-        ]
-        results += compared(path, wanted, files.get(path, FileCheck()))
+        expected = [launch_by_hand(entry) for entry in written]
+        results += compared(path, expected, files.get(path, FileCheck()))
     return results
+
+
+def launch_by_hand(entry: Mapping[str, Any]) -> Launch:
+    """A launch of the file that was written by hand; its arguments are None where they cannot be told."""
+    args = comparable(entry["args"]) if "args" in entry else None
+    return Launch(entry["line"], args, "hidden" in entry)
 
 
 def checked_files(folder: Path, names: Iterable[str] = ()) -> dict[str, FileCheck]:
@@ -161,10 +166,10 @@ def checked_files(folder: Path, names: Iterable[str] = ()) -> dict[str, FileChec
     """
     paths = list(names) or sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     command = [TUNER, "check", "--json", "--", *paths]
-    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
-    document = json.loads(done.stdout)
+    process = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    document = json.loads(process.stdout)
     if "launches" not in document:
-        sys.exit(done.stderr)
+        sys.exit(process.stderr)
     hidden = {(entry["path"], entry["line"]) for entry in document["findings"] if entry["rule"] == "arguments-hidden"}
     files: dict[str, FileCheck] = {}
     for path in paths:
@@ -194,25 +199,25 @@ def _comparable_word(word: str) -> Any:
     return named
 
 
-def compared(path: str, wanted: Sequence[Launch], file: FileCheck) -> list[Outcome]:
+def compared(path: str, by_hand: Sequence[Launch], file: FileCheck) -> list[Outcome]:
     """The outcome of each wanted launch of a file, then of each launch that nobody wrote."""
-    left = list(file.launches)
+    unmatched = list(file.launches)
     equal: dict[int, Launch] = {}
-    for index, launch in enumerate(wanted):
-        partner = _nearest([other for other in left if other.args == launch.args], launch.line)
+    for index, launch in enumerate(by_hand):
+        partner = _nearest([other for other in unmatched if other.args == launch.args], launch.line)
         if partner is not None:
-            left.remove(partner)
+            unmatched.remove(partner)
             equal[index] = partner
     results: list[Outcome] = []
-    for index, launch in enumerate(wanted):
+    for index, launch in enumerate(by_hand):
         partner = equal.get(index)
         if partner is None:
-            close = [other for other in left if abs(other.line - launch.line) <= NEAR]
+            close = [other for other in unmatched if abs(other.line - launch.line) <= NEAR]
             partner = _nearest(close, launch.line)
             if partner is not None:
-                left.remove(partner)
+                unmatched.remove(partner)
         results.append(_outcome(path, launch, partner, file.notes))
-    for launch in left:
+    for launch in unmatched:
         reading = Reading.HIDDEN if launch.is_hidden else Reading.MISREAD
         results.append(Outcome(path, launch.line, reading, None, launch.args))
     return results
@@ -222,14 +227,14 @@ def _nearest(launches: Sequence[Launch], line: int) -> Launch | None:
     return min(launches, key=lambda launch: abs(launch.line - line), default=None)
 
 
-def _outcome(path: str, wanted: Launch, partner: Launch | None, notes: Sequence[int]) -> Outcome:
+def _outcome(path: str, expected: Launch, partner: Launch | None, notes: Sequence[int]) -> Outcome:
     if partner is None:
-        is_noted = any(abs(line - wanted.line) <= NEAR for line in notes)
-        return Outcome(path, wanted.line, Reading.NOTED if is_noted else Reading.SILENT, wanted.args)
+        is_noted = any(abs(line - expected.line) <= NEAR for line in notes)
+        return Outcome(path, expected.line, Reading.NOTED if is_noted else Reading.SILENT, expected.args)
     if partner.is_hidden:
-        return Outcome(path, wanted.line, Reading.HIDDEN, wanted.args, partner.args)
-    reading = Reading.READ if partner.args == wanted.args else Reading.MISREAD
-    return Outcome(path, wanted.line, reading, wanted.args, partner.args)
+        return Outcome(path, expected.line, Reading.HIDDEN, expected.args, partner.args)
+    reading = Reading.READ if partner.args == expected.args else Reading.MISREAD
+    return Outcome(path, expected.line, reading, expected.args, partner.args)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,12 @@ def merged(releases: list[list[Row]]) -> list[Row]:
                 rows.append(row)
             row["last"] = number
             growing[facts] = row
-    return sorted(rows, key=lambda row: (row["spellings"][0], row["first"]))
+    return sorted(rows, key=by_spelling)
+
+
+def by_spelling(row: Mapping[str, Any]) -> tuple[str, int]:
+    """What rows are sorted by: the first spelling, then the first release that has it so."""
+    return row["spellings"][0], row["first"]
 
 
 if __name__ == "__main__":

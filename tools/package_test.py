@@ -24,10 +24,12 @@ def run(*command: object, code: int = 0, folder: Path = ROOT) -> str:
         SystemExit: it ended with another one.
     """
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=LIMIT_S)
-    if done.returncode != code:
-        sys.exit(f"{' '.join(words)} ended with {done.returncode}, not with {code}:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    process = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    if process.returncode != code:
+        sys.exit(
+            f"{' '.join(words)} ended with {process.returncode}, not with {code}:\n{process.stdout}{process.stderr}"
+        )
+    return process.stdout
 
 
 def build() -> list[Path]:
@@ -71,10 +73,10 @@ def listed(text: str) -> list[str]:
     return re.findall(r"^  ([a-z][a-z-]*)  +\S", text, re.MULTILINE)
 
 
-def expect(text: str, wanted: str) -> None:
+def expect(text: str, expected: str) -> None:
     """End if a text is not the wanted one."""
-    if text != wanted:
-        sys.exit(f"{text!r} is not {wanted!r}")
+    if text != expected:
+        sys.exit(f"{text!r} is not {expected!r}")
 
 
 def main() -> None:

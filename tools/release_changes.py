@@ -6,6 +6,7 @@ function, a method, the fields of a class, or an assignment of a module; comment
 
 import ast
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -104,14 +105,14 @@ def compare(old: Path, new: Path) -> Comparison:
 
 def units_by_topic(package: Path) -> dict[str, Units]:
     """Topic -> its units of code in a package."""
-    found: dict[str, Units] = {topic.name: {} for topic in TOPICS}
+    by_topic: dict[str, Units] = {topic.name: {} for topic in TOPICS}
     for file in sorted(package.rglob("*.py")):
         name, source = file.relative_to(package).as_posix(), _text(file)
         topics = [topic for topic in TOPICS if _is_in(name, topic.folders) and topic.words.search(source)]
         units = units_of(ast.parse(source)) if topics else {}
         for topic in topics:
-            found[topic.name] |= {f"{name} {unit}": code for unit, code in units.items() if topic.words.search(code)}
-    return found
+            by_topic[topic.name] |= {f"{name} {unit}": code for unit, code in units.items() if topic.words.search(code)}
+    return by_topic
 
 
 def units_of(tree: ast.Module) -> Units:
@@ -129,9 +130,14 @@ def changes(old: Units, new: Units) -> tuple[Change, ...]:
     for unit in sorted(old.keys() | new.keys()):
         before, after = old.get(unit, ""), new.get(unit, "")
         if before != after:
-            kind = "changed" if before and after else "new" if after else "gone"
-            differing.append(Change(unit, kind, tuple(_line_changes(before, after))))
+            differing.append(Change(unit, _kind(before, after), tuple(_line_changes(before, after))))
     return tuple(differing)
+
+
+def _kind(before: str, after: str) -> str:
+    if before and after:
+        return "changed"
+    return "new" if after else "gone"
 
 
 def config_keys(compilation: str) -> set[str]:
@@ -139,7 +145,7 @@ def config_keys(compilation: str) -> set[str]:
     keys = set()
     for node in ast.walk(ast.parse(compilation)):
         if isinstance(node, ast.ClassDef) and node.name == "CompilationConfig":
-            keys = {name for statement in node.body for name in _settable(statement)}
+            keys = set(itertools.chain.from_iterable(map(_settable, node.body)))
     return keys
 
 

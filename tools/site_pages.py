@@ -27,12 +27,12 @@ MAX_TYPES = 4
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Set the table of contents; mkdocs calls this first."""
-    made = ["reference/commands.md", "reference/document.md"]
+    generated = ["reference/commands.md", "reference/document.md"]
     explanations = [page for page in pages("") if page not in {*START, FIRST_HELP}]
     config.nav = [
         {"Start": list(START)},
         {"How to": [FIRST_HELP, *pages("how-to")]},
-        {"Reference": [*pages("reference"), *made, {"Rules of check": pages("rules")}]},
+        {"Reference": [*pages("reference"), *generated, {"Rules of check": pages("rules")}]},
         {"Explanation": [*explanations, {"Decisions": pages("decisions")}]},
         {"Evidence": [*pages("evidence"), *pages("catalogue")]},
     ]
@@ -41,8 +41,12 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def pages(folder: str) -> list[str]:
     """The pages of one folder of `docs/`, its README first, as paths below `docs/`."""
-    paths = sorted((DOCS / folder).glob("*.md"), key=lambda path: (path.name != "README.md", path.name))
+    paths = sorted((DOCS / folder).glob("*.md"), key=_readme_first)
     return [str(path.relative_to(DOCS)) for path in paths]
+
+
+def _readme_first(path: Path) -> tuple[bool, str]:
+    return path.name != "README.md", path.name
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

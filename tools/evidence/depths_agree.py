@@ -25,7 +25,7 @@ EXPLANATIONS = {
 
 
 @dataclass(frozen=True)
-class Said:
+class Words:
     """What is known of one model, in the words of the rules.
 
     Attributes:
@@ -45,7 +45,7 @@ class Said:
     refused: bool = False
 
 
-def agreement(said: Said) -> str:
+def agreement(words: Words) -> str:
     """Whether the two probes agree.
 
     Returns:
@@ -54,28 +54,28 @@ def agreement(said: Said) -> str:
         and the engines show nothing wrong. `in doubt`: the same, where nothing was decided. `refused`:
         the model is unsafe, and with the flag on vLLM refuses it. `no`: anything else.
     """
-    if contradictions(said):
+    if contradictions(words):
         return NO
-    if said.refused:
+    if words.refused:
         return REFUSED
-    if said.order in SAFE or said.flag_on == "wrong_layer":
+    if words.order in SAFE or words.flag_on == "wrong_layer":
         return YES
-    return UNREACHED if said.order in UNSAFE else DOUBTED
+    return UNREACHED if words.order in UNSAFE else DOUBTED
 
 
-def contradictions(said: Said) -> list[str]:
+def contradictions(words: Words) -> list[str]:
     """What does not fit, in words."""
-    fitting = {"unknown"} if said.refused and said.order in UNSAFE else {"equal", "wrong_layer"}
-    found = {
-        f"the order probe says {said.order}, and {said.true} is true": said.true
-        and said.order not in {said.true, *UNDECIDED},
-        f"with the flag off calls are {said.flag_off}": said.flag_off != "equal",
-        f"with the flag on calls are {said.flag_on}": said.flag_on not in fitting,
-        "a safe model ran wrong layers": said.order in SAFE and said.flag_on == "wrong_layer",
-        f"{said.left} passes left the order, and none ran wrong layers": said.left and said.flag_on == "equal",
-        "no pass left the order, and some ran wrong layers": not said.left and said.flag_on == "wrong_layer",
+    fitting = {"unknown"} if words.refused and words.order in UNSAFE else {"equal", "wrong_layer"}
+    contradiction_holds = {
+        f"the order probe says {words.order}, and {words.true} is true": words.true
+        and words.order not in {words.true, *UNDECIDED},
+        f"with the flag off calls are {words.flag_off}": words.flag_off != "equal",
+        f"with the flag on calls are {words.flag_on}": words.flag_on not in fitting,
+        "a safe model ran wrong layers": words.order in SAFE and words.flag_on == "wrong_layer",
+        f"{words.left} passes left the order, and none ran wrong layers": words.left and words.flag_on == "equal",
+        "no pass left the order, and some ran wrong layers": not words.left and words.flag_on == "wrong_layer",
     }
-    return [words for words, there in found.items() if there]
+    return [text for text, holds in contradiction_holds.items() if holds]
 
 
 def unsettled(agreed: dict[str, set[str]], explanations: dict[str, str]) -> list[str]:

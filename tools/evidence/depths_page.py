@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from tools.evidence.depths_agree import EXPLAINED, EXPLANATIONS, Said, agreement, contradictions, unsettled
+from tools.evidence.depths_agree import EXPLAINED, EXPLANATIONS, Words, agreement, contradictions, unsettled
 from tools.evidence.page import made_here, table, write
 
 HEADS = ("model", "engine", "true", "order", "replay, flag on", "replay, flag off", "passes that left the order")
@@ -27,12 +27,12 @@ Row = dict[str, Any]
 """What is kept of one model."""
 
 
-def told(row: Row) -> Said:
+def words_of(row: Row) -> Words:
     """The words that are to agree."""
     words: defaultdict[str, str] = defaultdict(lambda: "unknown", row["words"])
     refused = row["reasons"].get("flag_on", "").startswith("vLLM refuses this launch")
     probes = row["true"], row["order"], words["flag_on"], words["flag_off"]
-    return Said(*probes, row.get("left", 0), refused)
+    return Words(*probes, row.get("left", 0), refused)
 
 
 def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:
@@ -45,17 +45,17 @@ def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:
     for document in documents:
         rows = document["rows"] = sorted(document["rows"], key=lambda row: models.index(row["model"]))
         for row in rows:
-            agreed[row["model"]].add(agreement(told(row)))
+            agreed[row["model"]].add(agreement(words_of(row)))
         parts += [f"## {document['where']}", _counted(rows), table(HEADS, [_cells(row) for row in rows])]
         parts += [] if document["where"].endswith("cpu") else [ON_A_GPU]
-        parts += [line for row in rows if (line := _explained(row))]
+        parts += filter(None, map(_explained, rows))
     if wrong := unsettled(agreed, EXPLANATIONS):
         sys.exit("\n".join(wrong))
     write("depths.md", *parts, made_here("evidence-depths"))
 
 
 def _counted(rows: Sequence[Row]) -> str:
-    counts = Counter(agreement(told(row)) for row in rows)
+    counts = Counter(agreement(words_of(row)) for row in rows)
     return f"{len(rows)} models: {', '.join(f'{number} {word}' for word, number in counts.most_common())}."
 
 
@@ -65,25 +65,39 @@ def _mode(row: Row) -> str:
     if not engine:
         return "-"
     graphs = engine["cudagraph_mode"]
-    return "eager" if engine["enforce_eager"] else f"compiled, {'no' if graphs == 'NONE' else graphs.lower()} graphs"
+    if engine["enforce_eager"]:
+        return "eager"
+    return "compiled, no graphs" if graphs == "NONE" else f"compiled, {graphs.lower()} graphs"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    said = told(row)
-    words = [f"**{word}**" if word == "wrong_layer" else word for word in (said.flag_on, said.flag_off)]
-    left = f"{said.left} of {row.get('passes', 0)}"
-    return (row["model"], _mode(row), said.true or "-", said.order or "-", *words, left, agreement(said))
+    known_words = words_of(row)
+    replays = [_marked(known_words.flag_on), _marked(known_words.flag_off)]
+    passes = f"{known_words.left} of {row.get('passes', 0)}"
+    return (
+        row["model"],
+        _mode(row),
+        known_words.true or "-",
+        known_words.order or "-",
+        *replays,
+        passes,
+        agreement(known_words),
+    )
+
+
+def _marked(word: str) -> str:
+    return f"**{word}**" if word == "wrong_layer" else word
 
 
 def _explained(row: Row) -> str:
     """What does not agree, and why; empty if it does."""
-    found = told(row)
-    against = "; ".join([*contradictions(found), *row["failed"]])
+    words = words_of(row)
+    against = "; ".join([*contradictions(words), *row["failed"]])
     unknown = [name for name in ("flag_on", "flag_off") if row["words"].get(name) == "unknown"]
     reasons = [row["reasons"][name] for name in unknown[:1]]
     why = EXPLANATIONS.get(row["model"], "not explained")
-    if agreement(found) not in EXPLAINED:
+    if agreement(words) not in EXPLAINED:
         return ""
-    return f"- `{row['model']}`: {agreement(found)}. " + " ".join(
-        [*(f"{one.rstrip('.')}." for one in (against, *reasons) if one), why]
+    return f"- `{row['model']}`: {agreement(words)}. " + " ".join(
+        [*(f"{text.rstrip('.')}." for text in (against, *reasons) if text), why]
     )

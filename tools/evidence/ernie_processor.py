@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer, BatchFeature, PretrainedConfig, ProcessorMixin
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
-ASKED, PLACEHOLDER = "<|image@placeholder|>", "<|IMAGE_PLACEHOLDER|>"
+IN_PROMPT, PLACEHOLDER = "<|image@placeholder|>", "<|IMAGE_PLACEHOLDER|>"
 
 
 class StandInConfig(PretrainedConfig):
@@ -50,7 +50,7 @@ class StandInProcessor(ProcessorMixin):
         read = [self.patches(image) for image in images]
         for _patches, (_, high, wide) in read:
             cells = high * wide // self.spatial_conv_size**2
-            text = [text[0].replace(ASKED, PLACEHOLDER * cells, 1)]
+            text = [text[0].replace(IN_PROMPT, PLACEHOLDER * cells, 1)]
         ids = self.tokenizer(text[0])["input_ids"]
         pixels = torch.cat([patches for patches, _ in read]) if read else None
         grid = torch.tensor([grid for _, grid in read]) if read else None

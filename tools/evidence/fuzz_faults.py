@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Found:
+class Fault:
     """One fault.
 
     Attributes:
@@ -22,15 +22,15 @@ class Found:
     test: str
 
 
-FOUND = (
-    Found(
+FAULTS = (
+    Fault(
         "config",
         "10,000 layers, and hundreds of lists or of nested configs that name them, in 20 kB",
         "cutting the config took from seconds to minutes",
         "refused before it is cut: layers times fields has a bound, 100 times what published configs have",
         "tests/test_probe_shrink.py",
     ),
-    Found(
+    Fault(
         "report",
         "an inconclusive or unsafe report that lost a field of what was seen beside the scenarios, such as `whole` or "
         "the `failures` of a proof",
@@ -38,77 +38,77 @@ FOUND = (
         "these fields have no default: the report is refused as damaged",
         "tests/test_rules_report.py",
     ),
-    Found(
+    Fault(
         "report",
         "a word of thousands of characters where one of a few is expected",
         "the refusal quoted it whole",
         "200 characters of what is wrong are shown",
         "tests/test_rules_report.py",
     ),
-    Found(
+    Fault(
         "row",
         "an entry whose report or verdict has another shape, under a checksum that is right",
         "KeyError or TypeError from whoever shows or exports it",
         "the entry is named as damaged by every reader",
         "tests/test_stored_shape.py",
     ),
-    Found(
+    Fault(
         "row",
         "`NaN`, `Infinity` or `1e999` in an entry",
         "read without a word; ValueError from an export",
         "the record is named as damaged",
         "tests/test_stored_shape.py",
     ),
-    Found(
+    Fault(
         "row",
         "an entry of another release, whose report is not readable here",
         "KeyError from `tuner verdicts show`",
         "it is shown with its verdict, without what it rests on",
         "tests/test_stored_shape.py",
     ),
-    Found(
+    Fault(
         "arguments",
         "JSON, or a dotted key, nested a thousand levels deep",
         "RecursionError",
         "refused from 100 levels on",
         "tests/test_arguments_merge.py",
     ),
-    Found(
+    Fault(
         "arguments",
         "a number such as `99…9.5k` or `99…9K` of hundreds of digits",
         "OverflowError or ValueError",
         "it is no number, as for vLLM, and stays text",
         "tests/test_arguments_merge.py",
     ),
-    Found(
+    Fault(
         "arguments",
         "`NaN`, `Infinity` or `1e999` in a JSON option",
         "`--json` printed a document that is no JSON",
         "read as vLLM reads it; the document says it as text",
         "tests/test_arguments_merge.py",
     ),
-    Found(
+    Fault(
         "manifest",
         "a model, or a path on the command line, whose name is longer than a file system takes",
         "OSError from `tuner check`, `apply` and, with VLLM_USE_MODELSCOPE, `serve`",
         "it is no file and no folder, as any other that is missing",
         "tests/test_cli_bad_input.py",
     ),
-    Found(
+    Fault(
         "manifest",
         "YAML that gives an anchor twice, which YAML 1.2 allows",
         "a warning of the library's own on stderr",
         "read without a word; an alias is of the last anchor before it",
         "tests/test_manifest_shapes.py",
     ),
-    Found(
+    Fault(
         "manifest",
         "`--model` as the last word, behind `--`",
         "IndexError from `tuner check`",
         "named as an option without a value; vLLM ends with a traceback",
         "tests/test_serve_options.py",
     ),
-    Found(
+    Fault(
         "settings",
         "`tool = 3` in `pyproject.toml`, brackets by the thousand, a null character, or the home of a user who does "
         "not exist",

@@ -84,12 +84,12 @@ def compile_as_a_gpu() -> None:
 
     settle = CpuPlatform.check_and_update_config
 
-    def kept(config: Any) -> None:
+    def with_its_mode(config: Any) -> None:
         mode = config.compilation_config.mode
         settle(config)
         config.compilation_config.mode = mode
 
-    CpuPlatform.check_and_update_config = staticmethod(kept)
+    CpuPlatform.check_and_update_config = staticmethod(with_its_mode)
     PostGradPassManager.configure = lambda _self, _config: None
     PostGradPassManager.__call__ = lambda _self, _graph: None
     PostGradPassManager.uuid = lambda _self: "none"

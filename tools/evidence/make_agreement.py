@@ -9,7 +9,7 @@ from collections import Counter
 
 from tools.evidence.hand_read import SETTLED, SUSPICIOUS
 from tools.evidence.make_registry import CATALOGUE
-from tools.evidence.page import shown, table, write
+from tools.evidence.page import shell_block, table, write
 
 UNSAFE = {"conditional", "reordered", "repeated"}
 AGREES = {
@@ -24,14 +24,14 @@ AGREES = {
 
 def main() -> None:
     """Write the page; end with 1 if a disagreement is not settled."""
-    command = shown(".venv/bin/python", "-m", "tools.evidence.make_agreement")
+    command = shell_block(".venv/bin/python", "-m", "tools.evidence.make_agreement")
     parts = ["# What was found, against what reading the sources says", INTRODUCTION, command]
     unsettled = []
     for file in sorted(CATALOGUE.glob("*.jsonl")):
-        found = verdicts(file.read_text(encoding="utf-8"))
+        word_of = verdicts(file.read_text(encoding="utf-8"))
         version = file.name.split("-")[1]
-        parts += [f"## {file.stem}", counts(version, found), differences(version, found)]
-        unsettled += [(version, name) for name in disagreeing(version, found) if (version, name) not in SETTLED]
+        parts += [f"## {file.stem}", counts(version, word_of), differences(version, word_of)]
+        unsettled += [(version, name) for name in disagreeing(version, word_of) if (version, name) not in SETTLED]
     write("agreement.md", *parts, "Made by the command above from the catalogues, which `make catalogue` makes.")
     if unsettled:
         sys.exit(f"not settled: {unsettled}")
@@ -56,32 +56,33 @@ def verdicts(bundle: str) -> dict[str, str]:
 def case(version: str, name: str, word: str) -> str:
     """How a verdict stands to what was read."""
     read = "suspicious" if name in SUSPICIOUS[version] else "in order"
-    kind = "unsafe" if word in UNSAFE else word if word == "inconclusive" else "safe"
-    return AGREES[read, kind]
+    if word == "inconclusive":
+        return AGREES[read, word]
+    return AGREES[read, "unsafe" if word in UNSAFE else "safe"]
 
 
-def disagreeing(version: str, found: dict[str, str]) -> list[str]:
+def disagreeing(version: str, word_of: dict[str, str]) -> list[str]:
     """Architectures that were found other than read, both being sure."""
     sure = {AGREES["suspicious", "safe"], AGREES["in order", "unsafe"]}
-    return [name for name, word in found.items() if case(version, name, word) in sure]
+    return [name for name, word in word_of.items() if case(version, name, word) in sure]
 
 
-def counts(version: str, found: dict[str, str]) -> str:
+def counts(version: str, word_of: dict[str, str]) -> str:
     """How many architectures there are of each case, and the suspicious ones without a verdict."""
-    seen = Counter(case(version, name, word) for name, word in found.items())
-    missing = sorted(set(SUSPICIOUS[version]) - set(found))
-    rows = [(said, str(seen[said])) for said in AGREES.values() if seen[said]]
+    number_of = Counter(case(version, name, word) for name, word in word_of.items())
+    missing = sorted(set(SUSPICIOUS[version]) - set(word_of))
+    rows = [(words, str(number_of[words])) for words in AGREES.values() if number_of[words]]
     return (
         table(("case", "architectures"), rows) + f"\n\nSuspicious and without a verdict: {', '.join(missing) or '-'}."
     )
 
 
-def differences(version: str, found: dict[str, str]) -> str:
+def differences(version: str, word_of: dict[str, str]) -> str:
     """Every architecture but those read and found in order."""
     plain = AGREES["in order", "safe"]
     rows = [
         (name, word, SUSPICIOUS[version].get(name, "in order"), SETTLED.get((version, name), "-"))
-        for name, word in sorted(found.items())
+        for name, word in sorted(word_of.items())
         if case(version, name, word) != plain
     ]
     return table(("architecture", "found", "read", "what the code of this release does"), rows)

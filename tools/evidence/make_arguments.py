@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,8 @@ def main() -> None:
     parser.add_argument("--release", action="append", choices=list(RELEASES))
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="releases at once")
     options = parser.parse_args()
-    if reasons := {reason for version in RELEASES if (reason := missing(version))}:
+    reasons = set(filter(None, map(missing, RELEASES)))
+    if reasons:
         sys.exit(" ".join(sorted(reasons)))
     versions = options.release or list(RELEASES)
     with ProcessPoolExecutor(options.workers) as pool:
@@ -62,44 +64,58 @@ def tally_of(version: str, lists: int) -> Tally:
 
         @settings(plain, suppress_health_check=checks)
         @given(composed())
-        def ask(made: Composed) -> None:
-            if made.file is not None:
-                (real.folder / FILE).write_text(made.file, encoding="utf-8")
-            count(tally, case_of(made.args, real, made.file), made, real)
+        def ask(composed_list: Composed) -> None:
+            if composed_list.file is not None:
+                (real.folder / FILE).write_text(composed_list.file, encoding="utf-8")
+            count(tally, case_of(composed_list.args, real, composed_list.file), composed_list, real)
 
         ask()
     return tally
 
 
-def count(tally: Tally, case: Case, made: Composed, real: RealParser) -> None:
+def count(tally: Tally, case: Case, composed_list: Composed, real: RealParser) -> None:
     """Add one list."""
-    kind = "accepted" if case.accepted else "refused by both" if case.ours is None else "refused by vLLM alone"
-    tally.counts.update(["lists", kind])
+    tally.counts.update(["lists", kind_of(case)])
     for promise in PROMISES:
         try:
             promise(case)
         except AssertionError as broken:
-            tally.mismatches[promise.__name__].append(f"{real.version} {made} {str(broken)[:200]}")
+            tally.mismatches[promise.__name__].append(f"{real.version} {composed_list} {str(broken)[:200]}")
     if case.accepted and case.ours:
         if case.ours.dropped:
             tally.counts["keys dropped"] += 1
-            tally.drops[forms(made)] += 1
+            tally.drops[forms(composed_list)] += 1
         for option in ("--hf-overrides", "--speculative-config"):
-            tally.drops[f"{option}: several"] += any(f"several {option} " in said for said in case.ours.warnings)
-        tally.drops["a false in the --config file"] += any(": false` of" in said for said in case.ours.warnings)
-        tally.drops["--config=FILE"] += any("vLLM ignores --config=" in said for said in case.ours.warnings)
+            tally.drops[f"{option}: several"] += any(f"several {option} " in warning for warning in case.ours.warnings)
+        tally.drops["a false in the --config file"] += any(": false` of" in warning for warning in case.ours.warnings)
+        tally.drops["--config=FILE"] += any("vLLM ignores --config=" in warning for warning in case.ours.warnings)
 
 
-def forms(made: Composed) -> str:
+def kind_of(case: Case) -> str:
+    """Who refuses a list."""
+    if case.accepted:
+        return "accepted"
+    return "refused by both" if case.ours is None else "refused by vLLM alone"
+
+
+def forms(composed_list: Composed) -> str:
     """In which forms a list states its compilation config."""
-    uses = [use for use in scan(made.args)[0] if use.option.field == "compilation_config"]
+    uses = [use for use in scan(composed_list.args)[0] if use.option.field == "compilation_config"]
     plain, dotted = sum(not use.path for use in uses), {use.spelling for use in uses if use.path}
-    there = [
-        *(["the --config file"] if made.file and "compilation" in made.file else []),
-        *(["several JSON values"] if plain > 1 else ["JSON"] if plain else []),
-        *(["dotted keys of two spellings"] if len(dotted) > 1 else ["dotted keys"] if dotted else []),
-    ]
+    there = []
+    if composed_list.file and "compilation" in composed_list.file:
+        there.append("the --config file")
+    if plain:
+        there.append("several JSON values" if plain > 1 else "JSON")
+    if dotted:
+        there.append("dotted keys of two spellings" if len(dotted) > 1 else "dotted keys")
     return "compilation config: " + " + ".join(there)
+
+
+def drops_of(name: str, tallies: Mapping[str, Tally]) -> Iterator[str]:
+    """How often each release drops what is given in one way."""
+    for tally in tallies.values():
+        yield str(tally.drops[name])
 
 
 def page(tallies: dict[str, Tally], lists: int) -> list[str]:
@@ -111,9 +127,9 @@ def page(tallies: dict[str, Tally], lists: int) -> list[str]:
         mismatches = sum(map(len, tally.mismatches.values()))
         rows.append((version, run, *(str(tally.counts[kind]) for kind in kinds), str(mismatches)))
     total = sum(tally.counts["lists"] for tally in tallies.values())
-    names = sorted({name for tally in tallies.values() for name, number in tally.drops.items() if number})
-    drops = [(name, *(str(tally.drops[name]) for tally in tallies.values())) for name in names]
-    asked = (
+    names = sorted(set[str]().union(*(+tally.drops for tally in tallies.values())))
+    drops = [(name, *drops_of(name, tallies)) for name in names]
+    question = (
         f"{total} lists, {lists} for each of {len(tallies)} releases, made by hypothesis "
         "(`tests/support/argument_lists.py`). "
         "Each is given to the release's own `vllm serve` parser, and again with one "
@@ -128,7 +144,7 @@ def page(tallies: dict[str, Tally], lists: int) -> list[str]:
     )
     return [
         "# Argument lists, read by the tuner and by vLLM's own parsers",
-        asked,
+        question,
         table(("release", "run as", *kinds, "mismatches"), rows),
         "## What vLLM itself drops in silence",
         lost,

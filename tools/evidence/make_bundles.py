@@ -23,7 +23,7 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import TunerError
 from rules.verdict import Word
 from tools.evidence import ROOT
-from tools.evidence.page import made_here, shown, table, write
+from tools.evidence.page import made_here, shell_block, table, write
 from tuner.exchange.bundle import Bundled, BundleError, line_in, line_of
 from tuner.exchange.signing import signature_file
 from tuner.exchange.transfer import import_file
@@ -45,7 +45,7 @@ def main() -> None:
     write(
         "bundles.md",
         "# Bundles that were changed, cut, forged and forced",
-        shown(".venv/bin/python", "-m", "tools.evidence.make_bundles", "--cases", str(cases)),
+        shell_block(".venv/bin/python", "-m", "tools.evidence.make_bundles", "--cases", str(cases)),
         f"## A signed bundle of {len(BUNDLE):,} bytes, its signature required",
         table(HEADS, [*signed, signatures]),
         "Of the signature file the comment in its first line is covered by nothing, and read by nothing.",
@@ -66,9 +66,7 @@ def changes(cases: int) -> dict[str, Iterator[bytes]]:
     size = len(BUNDLE)
     places = (chance.randrange(size) for _ in range(cases))
     return {
-        "each bit of each byte changed": (
-            BUNDLE[:at] + bytes([BUNDLE[at] ^ 1 << bit]) + BUNDLE[at + 1 :] for at in range(size) for bit in range(8)
-        ),
+        "each bit of each byte changed": each_bit_changed(),
         "cut before each byte": (BUNDLE[:at] for at in range(size)),
         "each byte left out": (BUNDLE[:at] + BUNDLE[at + 1 :] for at in range(size)),
         "up to 64 random bytes in a random place": (
@@ -78,25 +76,31 @@ def changes(cases: int) -> dict[str, Iterator[bytes]]:
     }
 
 
+def each_bit_changed() -> Iterator[bytes]:
+    """The bundle with one bit changed, each in turn."""
+    for at, bit in itertools.product(range(len(BUNDLE)), range(8)):
+        yield BUNDLE[:at] + bytes([BUNDLE[at] ^ 1 << bit]) + BUNDLE[at + 1 :]
+
+
 def signed_row(name: str, texts: Iterator[bytes], folder: Path) -> tuple[str, ...]:
     """One line of the table of signed bundles."""
     bundle = signed_in(folder / name.replace(" ", "-"))
-    found: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for text in texts:
         bundle.write_bytes(text)
-        found[outcome(bundle)] += 1
-    return row(name, found)
+        outcomes[outcome(bundle)] += 1
+    return row(name, outcomes)
 
 
 def signature_row(folder: Path) -> tuple[str, ...]:
     """The same of the signature file, each bit of each byte but the first line's."""
     bundle = signed_in(folder / "signature")
     file = signature_file(bundle)
-    whole, found = file.read_bytes(), Counter[str]()
+    whole, outcomes = file.read_bytes(), Counter[str]()
     for at, bit in itertools.product(range(whole.index(b"\n"), len(whole) - 1), range(8)):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-        found[outcome(bundle)] += 1
-    return row("each bit of the signature file changed, from the end of its first line", found)
+        outcomes[outcome(bundle)] += 1
+    return row("each bit of the signature file changed, from the end of its first line", outcomes)
 
 
 def outcome(bundle: Path) -> str:
@@ -110,22 +114,22 @@ def outcome(bundle: Path) -> str:
 def line_row(cases: int) -> tuple[str, ...]:
     """A line of an unsigned bundle, changed at random."""
     chance = random.Random(6)  # noqa: S311  as above
-    found: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for _ in range(cases):
         at, more = chance.randrange(len(LINE)), chance.randbytes(chance.randint(0, 3))
         text = LINE[:at] + more + LINE[at + chance.randint(0, 3) :]
         try:
             line_in(text)
         except BundleError:
-            found["refused"] += 1
+            outcomes["refused"] += 1
         else:
-            found["same" if refused_or_equal(text) else "other"] += 1
-    return row("up to 3 random bytes in the place of up to 3", found)
+            outcomes["same" if refused_or_equal(text) else "other"] += 1
+    return row("up to 3 random bytes in the place of up to 3", outcomes)
 
 
-def row(name: str, found: Counter[str]) -> tuple[str, ...]:
+def row(name: str, outcomes: Counter[str]) -> tuple[str, ...]:
     """The counts of one kind."""
-    counts = (found.total(), found["refused"], found["same"], found["other"])
+    counts = (outcomes.total(), outcomes["refused"], outcomes["same"], outcomes["other"])
     return (name, *(f"{count:,}" for count in counts))
 
 
@@ -134,18 +138,23 @@ def forgeries(folder: Path) -> list[tuple[str, ...]]:
     local, forged = attacks()
     store, bundle = VerdictStore(folder / "store.sqlite"), folder / "forged.jsonl"
     rows = []
-    for asked in ((), (IMPORTED,), (HERE,), (IMPORTED, HERE)):
+    for giving_way in ((), (IMPORTED,), (HERE,), (IMPORTED, HERE)):
         store.put(*local)
         stored = 0
         for entries in forged:
             bundle.write_text("".join(line_of(Bundled(entry, None)) for entry in entries))
-            fates = import_file(store, bundle, giving_way=asked).fates
+            fates = import_file(store, bundle, giving_way=giving_way).fates
             stored += fates.total() - fates["kept_local"] - fates["kept_unsafe"]
         unsafe = sum(Word(entry.verdict["word"]).unsafe for entry in store.entries())
         options = {HERE: "--replace-local", IMPORTED: "--replace"}
-        said = " ".join(options[origin] for origin in asked) or "none"
-        rows.append((said, f"{sum(map(len, forged)):,}", str(stored), f"{unsafe} of {len(local)}"))
+        words = " ".join(options[origin] for origin in giving_way) or "none"
+        rows.append((words, f"{sum(map(len, forged)):,}", str(stored), f"{unsafe} of {len(local)}"))
     return rows
+
+
+def all_disguised(entries: list[Entry], other: Entry) -> list[Entry]:
+    """Each of these entries with the report of another one."""
+    return [disguised(entry, other) for entry in entries]
 
 
 def attacks() -> tuple[list[Entry], list[list[Entry]]]:
@@ -156,7 +165,7 @@ def attacks() -> tuple[list[Entry], list[list[Entry]]]:
         unsafe = [entry for entry in entries if Word(entry.verdict["word"]).unsafe]
         safe = [entry for entry in entries if Word(entry.verdict["word"]).safe]
         local += unsafe
-        bundles += [[disguised(entry, other) for entry in unsafe] for other in safe]
+        bundles += [all_disguised(unsafe, other) for other in safe]
     return local, bundles
 
 

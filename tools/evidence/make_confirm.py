@@ -19,7 +19,7 @@ from log_shapes import SHAPES
 from server_logs.make_server_logs import STARTS, Start
 
 from tools.evidence import ROOT
-from tools.evidence.page import PAGES, TUNER, made_here, python_of, run, shown, table, write
+from tools.evidence.page import PAGES, TUNER, made_here, python_of, run, shell_block, table, write
 
 LOGS = ROOT / "tests" / "server_logs"
 CROSSED = (
@@ -51,8 +51,8 @@ def main() -> None:
     write(
         "confirm.md",
         "# `tuner confirm` against real servers",
-        shown("tuner", "plan", "--json", "--python", "PYTHON", "MODEL", "--", "ARGUMENTS"),
-        shown("tuner", "confirm", "LOG", "--decision", "FILE"),
+        shell_block("tuner", "plan", "--json", "--python", "PYTHON", "MODEL", "--", "ARGUMENTS"),
+        shell_block("tuner", "confirm", "LOG", "--decision", "FILE"),
         INTRODUCTION,
         table(HEADS, rows),
         "## A server that was not started as decided",
@@ -78,40 +78,40 @@ def decision(name: str, start: Start, folder: Path) -> dict[str, Any]:
         subprocess.run([ROOT / python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=folder, check=True)
     cache = ("--cache-root", f"/srv/{name}/cache")
     ours = ("--python", python, "--store", str(store), *cache)
-    done = run(TUNER, "plan", "--json", *ours, str(model), "--", "--max-model-len", "256", *start.args)
-    found: dict[str, Any] = json.loads(done.stdout.replace(str(folder), "/srv"))
-    return found
+    planning = run(TUNER, "plan", "--json", *ours, str(model), "--", "--max-model-len", "256", *start.args)
+    document: dict[str, Any] = json.loads(planning.stdout.replace(str(folder), "/srv"))
+    return document
 
 
 def confirmed(log: Path, document: dict[str, Any], folder: Path) -> tuple[int, dict[str, Any]]:
     """The exit code and the document of `tuner confirm`."""
     path = folder / "plan.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    done = run(TUNER, "confirm", str(log), "--decision", str(path), "--json")
-    return done.returncode, json.loads(done.stdout)
+    confirming = run(TUNER, "confirm", str(log), "--decision", str(path), "--json")
+    return confirming.returncode, json.loads(confirming.stdout)
 
 
 def row(name: str, decided: str, decisions: dict[str, dict[str, Any]], folder: Path) -> tuple[str, ...]:
     """One log against one decision."""
-    code, found = confirmed(LOGS / f"{name}.log", decisions[decided], folder)
+    code, document = confirmed(LOGS / f"{name}.log", decisions[decided], folder)
     start = STARTS[name]
-    given = " ".join([*start.args, *(f"{key}={value}" for key, value in start.variables.items())])
-    written, said, doubts = (
-        ", ".join(part) for part in (pairs(found, "written"), pairs(found, "effective"), doubt(found))
+    launch = " ".join([*start.args, *(f"{key}={value}" for key, value in start.variables.items())])
+    written, effective, doubts = (
+        ", ".join(part) for part in (pairs(document, "written"), pairs(document, "effective"), doubt(document))
     )
-    return name, f"`{given}`", written, said, doubts or "nothing", found["result"], str(code)
+    return name, f"`{launch}`", written, effective, doubts or "nothing", document["result"], str(code)
 
 
 def row_of_gpu(name: str) -> tuple[str, ...]:
     """A log from a GPU, which no decision of an environment here is about."""
-    found = json.loads(run(TUNER, "confirm", str(LOGS / f"{name}.log"), "--json").stdout)
-    facts = {fact["name"]: fact["effective"] for fact in found["facts"]}
+    document = json.loads(run(TUNER, "confirm", str(LOGS / f"{name}.log"), "--json").stdout)
+    facts = {fact["name"]: fact["effective"] for fact in document["facts"]}
     return name, *(str(facts[fact]) for fact in ("start", "flag", "mode", "cache"))
 
 
-def pairs(found: dict[str, Any], which: str) -> Iterator[str]:
+def pairs(document: dict[str, Any], which: str) -> Iterator[str]:
     """What is written or effective, but for what is the same in every row."""
-    facts = {fact["name"]: fact for fact in found["facts"]}
+    facts = {fact["name"]: fact for fact in document["facts"]}
     for name in ("start", "flag", "mode", "speculative", "cache"):
         if not (which == "written" and name == "start"):
             yield f"{name} {facts[name][which]}"
@@ -154,9 +154,9 @@ def row_of_cut(lines: list[str], document: dict[str, Any], folder: Path) -> tupl
     """What comes of a part of a log."""
     log = folder / "cut.log"
     log.write_bytes("\n".join(lines).encode())
-    code, found = confirmed(log, document, folder)
-    unsaid = ", ".join(fact["name"] for fact in found["facts"] if fact["outcome"] == "not_said")
-    return str(len(lines)), unsaid or "nothing", found["result"], str(code)
+    code, confirmation = confirmed(log, document, folder)
+    unsaid = ", ".join(fact["name"] for fact in confirmation["facts"] if fact["outcome"] == "not_said")
+    return str(len(lines)), unsaid or "nothing", confirmation["result"], str(code)
 
 
 if __name__ == "__main__":

@@ -28,15 +28,15 @@ STARTING = 0.5
 
 def running(scratch: Path) -> list[int]:
     """Processes that name the scratch folder in their command line or environment, this one left out."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         try:
-            told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            content = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
         except OSError:
             continue
-        if entry.name.isdecimal() and int(entry.name) != os.getpid() and str(scratch).encode() in told:
-            found.append(int(entry.name))
-    return found
+        if entry.name.isdecimal() and int(entry.name) != os.getpid() and str(scratch).encode() in content:
+            pids.append(int(entry.name))
+    return pids
 
 
 def keepers(scratch: Path) -> list[int]:
@@ -53,7 +53,7 @@ def kill(pids: list[int]) -> None:
             continue
 
 
-def one(victim: str, folder: Path, scratch: Path) -> dict[str, int]:
+def kill_host(victim: str, folder: Path, scratch: Path) -> dict[str, int]:
     """One host, killed at a random moment; what is left of it."""
     command = [sys.executable, "-c", HOST, str(scratch), str(folder / "worker"), str(folder / "note")]
     host = Popen(command, stderr=DEVNULL)
@@ -73,8 +73,8 @@ def one(victim: str, folder: Path, scratch: Path) -> dict[str, int]:
     waiting = len(list(scratch.glob(f"{PREFIX}*")))
     remove_abandoned()  # what the next probe does first
     settle(scratch)
-    left = {"processes": len(running(scratch)), "folders": len(list(scratch.glob(f"{PREFIX}*")))}
-    return {"began": began, "waiting": waiting, **left}
+    remains = {"processes": len(running(scratch)), "folders": len(list(scratch.glob(f"{PREFIX}*")))}
+    return {"began": began, "waiting": waiting, **remains}
 
 
 def settle(scratch: Path) -> None:
@@ -92,7 +92,7 @@ def main(kills: int) -> None:
             with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as scratch:
                 tempfile.tempdir = scratch
                 (Path(folder) / "worker").write_text(STAND_IN)
-                counts.update(one(victim, Path(folder), Path(scratch)))
+                counts.update(kill_host(victim, Path(folder), Path(scratch)))
                 tempfile.tempdir = None
         print(f"{victim}: {kills // 3} kills, {counts['began']} with a worker up; ", end="")
         print(f"{counts['waiting']} folders waited for the next probe; after it ", end="")

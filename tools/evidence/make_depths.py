@@ -105,10 +105,10 @@ def main() -> None:
         os.environ.update(SERVER_ENVIRONMENT, PYTHONPATH=os.pathsep.join(filter(None, paths)))
         write_plugin(Path(folder, "plugin"))
         python = options.python.absolute()
-        known = [*cases(Path(folder)), *([renamed(Path(folder))] if options.gpu else [])]
-        wanted = [case for case in known if case.name.startswith(tuple(options.models))]
-        write_checkpoints([case for case in wanted if case.name in KINDS], python)
-        run(wanted, python, options.files[0].absolute(), tuple(theirs), options.jobs)
+        every_case = [*cases(Path(folder)), *([renamed(Path(folder))] if options.gpu else [])]
+        chosen = [case for case in every_case if case.name.startswith(tuple(options.models))]
+        write_checkpoints([case for case in chosen if case.name in KINDS], python)
+        run(chosen, python, options.files[0].absolute(), tuple(theirs), options.jobs)
 
 
 def cases(folder: Path) -> list[Case]:
@@ -146,11 +146,12 @@ def write_checkpoints(thin: Sequence[Case], python: Path) -> None:
         subprocess.run(script, cwd=case.folder.parent, check=True, stdout=sys.stderr)
 
 
-def run(wanted: Sequence[Case], python: Path, file: Path, theirs: tuple[str, ...], jobs: int) -> None:
+def run(chosen: Sequence[Case], python: Path, file: Path, theirs: tuple[str, ...], jobs: int) -> None:
     """Both probes of every model that is not known yet; what is known is written after each."""
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": []}
-    rows: list[Row] = [row for row in known["rows"] if not row["failed"]]
-    waiting = [case for case in wanted if case.name not in {row["model"] for row in rows}]
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": []}
+    rows: list[Row] = [row for row in stored["rows"] if not row["failed"]]
+    done = {row["model"] for row in rows}
+    waiting = [case for case in chosen if case.name not in done]
     inputs = Inputs(str(python), store=str(file.with_suffix(".sqlite")))
     launches = {case.name: (str(case.folder), *SMALL, *case.args, *theirs) for case in waiting}
     refused, place = probe_orders(waiting, inputs, jobs), where(python)
@@ -158,15 +159,15 @@ def run(wanted: Sequence[Case], python: Path, file: Path, theirs: tuple[str, ...
     rows += [row_of(case, failed=[refused[case.name]]) for case in waiting if case.name in refused]
     with ThreadPoolExecutor(jobs) as pool:
         under_way = [pool.submit(looked_at, case, launches[case.name], inputs) for case in ready]
-        for done in as_completed(under_way):
-            rows.append(row := done.result())
-            said(row["model"], row["order"], *(f"{name} {word}" for name, word in row["words"].items()), *row["failed"])
+        for future in as_completed(under_way):
+            rows.append(row := future.result())
+            say(row["model"], row["order"], *(f"{name} {word}" for name, word in row["words"].items()), *row["failed"])
             draft = file.with_suffix(".tmp")
             draft.write_text(json.dumps({"where": place, "rows": rows}, indent=1), encoding="utf-8")
             draft.replace(file)
 
 
-def said(*words: str) -> None:
+def say(*words: str) -> None:
     """A line of progress."""
     print(*words, file=sys.stderr, flush=True)
 
@@ -178,7 +179,7 @@ def probe_orders(waiting: Sequence[Case], inputs: Inputs, jobs: int) -> dict[str
     request = Request(list(names), workers=jobs)
     environment, store = read_environment(str(inputs.python)), VerdictStore(Path(str(inputs.store)))
     refused: dict[str, str] = {}
-    for result in probe(request, environment, store, lambda stage, name: said(stage, names.get(name, name))):
+    for result in probe(request, environment, store, lambda stage, name: say(stage, names.get(name, name))):
         if result.failure:
             refused[names[result.name]] = f"order: {bare(result.failure.message)}"
     return refused
@@ -193,7 +194,7 @@ def looked_at(case: Case, args: tuple[str, ...], inputs: Inputs) -> Row:
     """The replay probe on one model whose order is known."""
     plan = planned(args, inputs, Launching(), os.environ)
     starting = EngineLaunch(plan, parse(args, vllm=plan.subject.environment.vllm), os.environ)
-    watching = Supervision(lambda words: said(case.name, words), LIMIT_S, None)
+    watching = Supervision(lambda words: say(case.name, words), LIMIT_S, None)
     row = row_of(case, word_of(plan), engine={}, left=0, passes=0)
     try:
         keep_replays(row, replayed(starting, watching))
@@ -207,17 +208,17 @@ def word_of(plan: Plan) -> str:
     return str(plan.lookup.verdict.word) if plan.lookup.verdict else ""
 
 
-def keep_replays(row: Row, found: Sequence[Row]) -> None:
+def keep_replays(row: Row, replays: Sequence[Row]) -> None:
     """Put what ran in a row. Which passes left the order the engine says in which calls are right."""
-    runs = [convert(one, Replay) for one in found]
-    for one in runs:
-        row["words"][one.name], reason = judge_replay(one)
-        row["reasons"][one.name] = bare(str(reason))
+    runs = [convert(replay, Replay) for replay in replays]
+    for replay in runs:
+        row["words"][replay.name], reason = judge_replay(replay)
+        row["reasons"][replay.name] = bare(str(reason))
     right = runs[-1]
     row["engine"] = right.engine
-    row["passes"] = sum(one.count for one in right.passes)
+    row["passes"] = sum(each.count for each in right.passes)
     orders = {order for _, order in replay_orders(right) if order != right.registered[: len(order)]}
-    row["left"] = sum(one.count for one in right.passes if one.called in orders)
+    row["left"] = sum(each.count for each in right.passes if each.called in orders)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ def launched(name: str, python: str, folder: Path) -> dict[str, Any]:
     plan = run(TUNER, "plan", *store, model, "--", *SMALL, extra=plugin)
     replay = run(TUNER, "probe", "--depth", "replay", *store, model, "--", *SMALL, extra=plugin)
     row: dict[str, Any] = {"model": name}
-    for part, done in (("plan", plan), ("replay", replay)):
-        row[part] = json.loads(done.stdout) if done.stdout.strip() else {"error": bare(done.stderr)}
+    for part, process in (("plan", plan), ("replay", replay)):
+        row[part] = json.loads(process.stdout) if process.stdout.strip() else {"error": bare(process.stderr)}
     return row
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from vllm_server import effective_flag, running_server
 
 from tools.evidence import ROOT
-from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shown, table, write
+from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shell_block, table, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,13 +53,13 @@ def probe_pages(folder: Path) -> None:
     """One page an environment: every published configuration probed and judged."""
     for environment in ("current", "flag-live"):
         store = str(folder / f"{environment}.sqlite")
-        done = run(TUNER, "probe", "--json", "--python", python_of(environment), "--store", store, *MODELS)
-        documents = json.loads(done.stdout)["results"]
+        probing = run(TUNER, "probe", "--json", "--python", python_of(environment), "--store", store, *MODELS)
+        documents = json.loads(probing.stdout)["results"]
         save_summaries(f"probe-{environment}.json", documents)
         write(
             f"probe-{environment}.md",
             f"# All published configurations, probed in `{environment}`",
-            shown("tuner", "probe", "--json", "--python", python_of(environment), "examples/models/*"),
+            shell_block("tuner", "probe", "--json", "--python", python_of(environment), "examples/models/*"),
             probe_table(documents, f"probe-{environment}.json"),
             made_here("evidence"),
         )
@@ -68,7 +68,7 @@ def probe_pages(folder: Path) -> None:
 def gpu_page(documents: list[dict], counted: list[dict]) -> None:
     """The same on a GPU; the documents were made there and brought here."""
     save_summaries("probe-gpu.json", [*documents, *counted])
-    place = next(one["environment"] for one in documents if "environment" in one)
+    place = next(document["environment"] for document in documents if "environment" in document)
     versions = f"vLLM {place['vllm']} (CUDA build), torch {place['torch']}, triton {place['triton']}."
     missing = "FlashAttention was not installed there; attention that asked for it was replaced and is marked."
     patched = (
@@ -78,7 +78,7 @@ def gpu_page(documents: list[dict], counted: list[dict]) -> None:
     parts = [
         f"# All published configurations, probed on one {place['gpu']}",
         f"{versions} {missing}",
-        shown("tuner", "probe", "--json", "--workers", "5", "--time-limit", "200", "examples/models/*"),
+        shell_block("tuner", "probe", "--json", "--workers", "5", "--time-limit", "200", "examples/models/*"),
         probe_table(documents, "probe-gpu.json"),
         "## With the flag honoured",
         patched,
@@ -92,10 +92,15 @@ def counted_rows(documents: list[dict]) -> list[tuple[str, ...]]:
     rows = []
     for document in documents:
         counter = document["evidence"]["counter"]
-        orders = (", ".join(name.split("layers.")[-1] for name in counter[which]) for which in ("called", "resolved"))
+        orders = short_names(counter["called"]), short_names(counter["resolved"])
         status = document["environment"]["flag_status"]
         rows.append((Path(document["model"]["name"]).name, document["verdict"], status, str(counter["ran"]), *orders))
     return rows
+
+
+def short_names(layers: list[str]) -> str:
+    """Layers by what stands behind `layers.` in their names."""
+    return ", ".join(name.split("layers.")[-1] for name in layers)
 
 
 def save_summaries(name: str, documents: list[dict]) -> None:
@@ -111,7 +116,7 @@ def probe_table(documents: list[dict], details: str) -> str:
     seconds = f"importing vLLM took {import_seconds(documents):.1f} s, once a worker."
     parts = [
         f"{len(judged)} of {len(documents)} judged. `{details}` has reasons, witnesses and assumptions.",
-        table(heads, [probe_row(one) for one in documents]),
+        table(heads, [probe_row(document) for document in documents]),
         "MoE layers are those of the shrunk model. Seconds are all of a model's stages; " + seconds,
     ]
     return "\n\n".join(parts)
@@ -159,7 +164,7 @@ def serve_page(folder: Path) -> None:
         setting = ("--compilation-config", f'{{"fast_moe_cold_start": {flag}}}')
         arms[f"vllm serve, flag {flag}"] = served((vllm, "serve", two_sets, *SERVE, *setting), folder / flag)
     arms["tuner serve"] = served_by_tuner("flag-live", two_sets, folder / "tuned")
-    rows = [(prompt, *(arm["answers"][at] for arm in arms.values())) for at, prompt in enumerate(PROMPTS)]
+    rows = list(zip(PROMPTS, *(arm["answers"] for arm in arms.values()), strict=True))
     agree = arms["tuner serve"]["answers"] == arms["vllm serve, flag false"]["answers"]
     off, on = (arms[f"vllm serve, flag {flag}"]["answers"] for flag in ("false", "true"))
     differ = sum(right != wrong for right, wrong in zip(off, on, strict=True))
@@ -170,8 +175,8 @@ def serve_page(folder: Path) -> None:
         "## A model with two expert sets a layer, of which it runs one (vLLM 0.19.1, CPU)",
         "The checkpoint is made by `examples/tiny_checkpoint.py --kind two-expert-sets`; "
         "greedy completions of 24 tokens over HTTP.",
-        shown("vllm", "serve", "CHECKPOINT", *SERVE, "--compilation-config", '{"fast_moe_cold_start": true}'),
-        shown("tuner", "probe", "CHECKPOINT") + "\n\n" + shown("tuner", "serve", "CHECKPOINT", *SERVE),
+        shell_block("vllm", "serve", "CHECKPOINT", *SERVE, "--compilation-config", '{"fast_moe_cold_start": true}'),
+        shell_block("tuner", "probe", "CHECKPOINT") + "\n\n" + shell_block("tuner", "serve", "CHECKPOINT", *SERVE),
         f"With the flag on {differ} of {len(PROMPTS)} completions differ from those with the flag off, and the server "
         f"logs no error. Through `tuner serve` all are equal to those with the flag off: {agree}.",
         table(("prompt", *arms), rows),
@@ -209,9 +214,9 @@ def served_by_tuner(environment: str, model: str, folder: Path) -> dict:
     """Probe a checkpoint, then serve it with the stored verdict."""
     folder.mkdir()
     ours = ("--python", str(ROOT / python_of(environment)), "--store", str(folder / "verdicts.sqlite"))
-    done = run(TUNER, "probe", *ours, model, extra=PLUGIN)
-    if done.returncode:
-        sys.exit(done.stderr)
+    probing = run(TUNER, "probe", *ours, model, extra=PLUGIN)
+    if probing.returncode:
+        sys.exit(probing.stderr)
     return served((TUNER, "serve", *ours, "--on-missing", "fail", model, *SERVE), folder / "server")
 
 
@@ -231,7 +236,7 @@ def bench_page(_: Path) -> None:
     """The benchmarks of look-ups and of checks, as they print themselves."""
     parts = [LOOKUP]
     for head, script in (("## Look-ups and starts", "benchmarks/lookup.py"), ("## Checks", "benchmarks/check.py")):
-        parts += [head, shown(".venv/bin/python", script), run(sys.executable, script).stdout.strip()]
+        parts += [head, shell_block(".venv/bin/python", script), run(sys.executable, script).stdout.strip()]
     write("benchmarks.md", *parts, READING, made_here("evidence"))
 
 
@@ -242,16 +247,16 @@ def bad_input_page(folder: Path) -> None:
     before = hashlib.sha256(store.read_bytes()).hexdigest()
     rows = []
     for fault, arguments in the_faults(folder).items():
-        done = run(TUNER, "probe", "--store", str(store), *arguments)
+        probing = run(TUNER, "probe", "--store", str(store), *arguments)
         same = hashlib.sha256(store.read_bytes()).hexdigest() == before
-        said = " ".join(
-            done.stderr.replace(str(folder), "FOLDER").replace(f"{ROOT}/", "").split("tuner: ", 1)[-1].split()
+        message = " ".join(
+            probing.stderr.replace(str(folder), "FOLDER").replace(f"{ROOT}/", "").split("tuner: ", 1)[-1].split()
         )[:300]
-        rows.append((fault, str(done.returncode), said, "unchanged" if same else "CHANGED"))
+        rows.append((fault, str(probing.returncode), message, "unchanged" if same else "CHANGED"))
     write(
         "bad-input.md",
         "# Bad input",
-        shown("tuner", "probe", "--python", "PYTHON", "--store", "STORE", "MODEL"),
+        shell_block("tuner", "probe", "--python", "PYTHON", "--store", "STORE", "MODEL"),
         f"The store held one verdict before (exit code {good.returncode}). Killed and hanging workers, a full disk "
         "and a vLLM that does not import are in `tests/test_probe_vllm.py` and `tests/test_cli_bad_input.py`.",
         table(("fault", "exit code", "stderr", "store"), rows),

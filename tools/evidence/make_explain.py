@@ -61,8 +61,8 @@ def main() -> None:
         write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files])
         return
     with tempfile.TemporaryDirectory(prefix="explain-") as folder:
-        found = measured(options.python.absolute(), Path(folder), tuple(theirs), options.jobs)
-    options.files[0].write_text(json.dumps(found, indent=1), encoding="utf-8")
+        document = measured(options.python.absolute(), Path(folder), tuple(theirs), options.jobs)
+    options.files[0].write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
 def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> dict[str, Any]:
@@ -80,15 +80,15 @@ def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> di
     )
     probe = (*TUNER, "probe", "--python", python, "--store", base.store, model)
     subprocess.run(list(map(str, probe)), env=environ(base), check=True, stdout=sys.stderr)
-    warm = told("cache", "warm", base)
+    warm = document_of("cache", "warm", base)
     changes = [(name, change(base, folder)) for name, change in CHANGES.items()]
     with ThreadPoolExecutor(jobs) as pool:
-        rows = list(pool.map(lambda one: compared(one[0], one[1], folder), changes))
+        rows = list(pool.map(lambda change: compared(*change, folder), changes))
     for name, text in SOURCE_CHANGES.items():  # of one file for all, so by themselves
         with appended(source_file(python), text):
             rows.append(compared(name, base, folder))
-    kept = ("vllm", "torch", "platform", "gpu", "cold_seconds", "warm_seconds", "hit", "proof", "entries", "reason")
-    return {"warm": {name: warm.get(name) for name in kept} | {"error": warm.get("error")}, "rows": rows}
+    names = ("vllm", "torch", "platform", "gpu", "cold_seconds", "warm_seconds", "hit", "proof", "entries", "reason")
+    return {"warm": {name: warm.get(name) for name in names} | {"error": warm.get("error")}, "rows": rows}
 
 
 def other_home(base: Launch, folder: Path) -> Launch:
@@ -134,20 +134,20 @@ SOURCE_CHANGES = {
 def source_file(python: Path) -> Path:
     """The file of the installed vLLM that defines the thin model."""
     code = "import importlib.util; print(importlib.util.find_spec('vllm').submodule_search_locations[0])"
-    done = subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True, cwd="/")
-    return Path(done.stdout.strip(), "model_executor", "models", "qwen3_moe.py")
+    process = subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True, cwd="/")
+    return Path(process.stdout.strip(), "model_executor", "models", "qwen3_moe.py")
 
 
 @contextmanager
 def appended(path: Path, text: str) -> Iterator[None]:
     """Add to a file for the time of the block, in a copy: the file itself may be linked from elsewhere too."""
-    kept = path.with_suffix(".kept")
-    path.rename(kept)
+    original = path.with_suffix(".kept")
+    path.rename(original)
     try:
-        path.write_text(kept.read_text(encoding="utf-8") + text, encoding="utf-8")
+        path.write_text(original.read_text(encoding="utf-8") + text, encoding="utf-8")
         yield
     finally:
-        kept.replace(path)
+        original.replace(path)
 
 
 def environ(launch: Launch) -> dict[str, str]:
@@ -161,32 +161,42 @@ def ours(launch: Launch) -> tuple[object, ...]:
     return ("--python", launch.python, "--store", launch.store, "--cache-root", launch.root)
 
 
-def told(group: str, name: str, launch: Launch) -> dict[str, Any]:
+def document_of(group: str, name: str, launch: Launch) -> dict[str, Any]:
     """The document of a command about a launch."""
     words = [*TUNER, group, name, launch.model, *ours(launch), "--json", "--", *launch.args]
-    done = subprocess.run(list(map(str, words)), env=environ(launch), check=False, stdout=subprocess.PIPE, text=True)
-    document: dict[str, Any] = json.loads(done.stdout)
+    process = subprocess.run(list(map(str, words)), env=environ(launch), check=False, stdout=subprocess.PIPE, text=True)
+    document: dict[str, Any] = json.loads(process.stdout)
     return document
 
 
 def compared(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
     """Predict, start, compare."""
-    said = told("cache", "explain", launch)
-    print(name, said.get("answer"), said.get("error", ""), file=sys.stderr, flush=True)
+    prediction = document_of("cache", "explain", launch)
+    print(name, prediction.get("answer"), prediction.get("error", ""), file=sys.stderr, flush=True)
     try:
-        seen = started(launch, folder / f"{abs(hash(name))}.log")
+        start = started(launch, folder / f"{abs(hash(name))}.log")
     except TunerError as error:  # one start that fails costs its own row
         print(name, error, error.hint, file=sys.stderr, flush=True)
-        seen = {"did": f"failed: {error}", "hits": 0, "misses": 0, "folders": []}
-    keys = [key["key"] for key in said.get("keys", ())]
-    keys += [one["name"] for one in said.get("graphs", ()) if one["fits"] and one["sources"] == "same"]
-    moved = [f"{one['kind']} {one['name']}" for one in said.get("differences", ()) if one["effect"] in {"key", "load"}]
-    loads = {"hit": "loads", "miss": "compiles"}.get(said.get("answer", ""))
-    same = all(key in seen["folders"] for key in keys) if seen["folders"] else None
-    return {"change": name, "answer": said.get("answer"), "error": said.get("error"), "moved": moved, "keys": keys} | {
-        "reasons": said.get("reasons"),
-        "seen": seen,
-        "right": (loads == seen["did"] and same is not False) if loads and "failed" not in seen["did"] else None,
+        start = {"did": f"failed: {error}", "hits": 0, "misses": 0, "folders": []}
+    keys = [key["key"] for key in prediction.get("keys", ())]
+    keys += [graph["name"] for graph in prediction.get("graphs", ()) if graph["fits"] and graph["sources"] == "same"]
+    moved = [
+        f"{difference['kind']} {difference['name']}"
+        for difference in prediction.get("differences", ())
+        if difference["effect"] in {"key", "load"}
+    ]
+    loads = {"hit": "loads", "miss": "compiles"}.get(prediction.get("answer", ""))
+    same = all(key in start["folders"] for key in keys) if start["folders"] else None
+    return {
+        "change": name,
+        "answer": prediction.get("answer"),
+        "error": prediction.get("error"),
+        "moved": moved,
+        "keys": keys,
+    } | {
+        "reasons": prediction.get("reasons"),
+        "seen": start,
+        "right": (loads == start["did"] and same is not False) if loads and "failed" not in start["did"] else None,
     }
 
 
@@ -197,10 +207,19 @@ def started(launch: Launch, log: Path) -> dict[str, Any]:
         text = log.read_text(encoding="utf-8", errors="replace")
     read = read_server_log(text.splitlines())
     caches, hits, misses = [start.cache for start in read.starts], read.hits, read.misses
-    folders = [part for cache in caches for path in cache.aot_folders for part in Path(path).parts if len(part) == KEY]
-    folders += [Path(path).name for cache in caches for path in cache.folders]
-    did = "compiles" if misses else "loads" if hits else "neither"
-    return {"did": did, "hits": hits, "misses": misses, "folders": folders}
+    folders: list[str] = []
+    for cache in caches:
+        folders += [Path(path).name for path in cache.folders]
+        for path in cache.aot_folders:
+            folders += [part for part in Path(path).parts if len(part) == KEY]
+    return {"did": what_it_did(hits, misses), "hits": hits, "misses": misses, "folders": folders}
+
+
+def what_it_did(hits: int, misses: int) -> str:
+    """What a start did with the cache; of several engines one that compiled counts."""
+    if misses:
+        return "compiles"
+    return "loads" if hits else "neither"
 
 
 def write_page(documents: list[dict[str, Any]]) -> None:
@@ -217,8 +236,8 @@ def write_page(documents: list[dict[str, Any]]) -> None:
         warm = document["warm"]
         where = " ".join(filter(None, [warm["platform"], warm["gpu"]]))
         parts.append(f"## vLLM {warm['vllm']}, torch {warm['torch']}, {where}")
-        said = f" {warm['reason']}." if warm["reason"] else ""
-        parts.append(f"The second start of `tuner cache warm`: {warm['proof']}.{said}")
+        reason = f" {warm['reason']}." if warm["reason"] else ""
+        parts.append(f"The second start of `tuner cache warm`: {warm['proof']}.{reason}")
         heads = ("change", "predicted", "what keeps it from loading", "the start", "in the folder named", "right")
         parts.append(table(heads, [_row(row) for row in document["rows"]]))
         judged = [row["right"] for row in document["rows"] if row["right"] is not None]
@@ -227,10 +246,12 @@ def write_page(documents: list[dict[str, Any]]) -> None:
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
-    seen = row["seen"]
-    folders = seen["folders"]
-    named = "-" if not folders or not row["keys"] else "yes" if set(row["keys"]) <= set(folders) else "no"
-    did = f"{seen['did']} ({seen['hits']} loaded, {seen['misses']} compiled)"
+    start = row["seen"]
+    folders = start["folders"]
+    named = "-"
+    if folders and row["keys"]:
+        named = "yes" if set(row["keys"]) <= set(folders) else "no"
+    did = f"{start['did']} ({start['hits']} loaded, {start['misses']} compiled)"
     right = {True: "yes", False: "**no**", None: "-"}[row["right"]]
     return (row["change"], str(row["answer"]), ", ".join(row["moved"]) or "-", did, named, right)
 

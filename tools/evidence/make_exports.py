@@ -5,6 +5,7 @@
 What it runs is what the tests of the exports run, and lies beside them.
 """
 
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -23,7 +24,7 @@ from manifest_schemas import (
 )
 
 from tools.evidence import ROOT
-from tools.evidence.page import made_here, shown, table, write
+from tools.evidence.page import made_here, shell_block, table, write
 from tuner.exports.formats import Format
 
 CACHED = ("--cache-root", "/var/cache/vllm")
@@ -54,7 +55,7 @@ def main() -> None:
     write(
         "exports.md",
         "# Export formats, against schemas and real parsers of vLLM",
-        shown("tuner", "export", "MODEL", "--format", "FORMAT", "--", "VLLM ARGS"),
+        shell_block("tuner", "export", "MODEL", "--format", "FORMAT", "--", "VLLM ARGS"),
         introduction(lists),
         table(("format", "schema", "manifests faulty", "read by", *versions), rows),
         remarks(),
@@ -70,27 +71,27 @@ def bench_of(folder: Path) -> Bench:
 def json_row(benches: list[Bench]) -> tuple[str, ...]:
     """The document: it holds the argument list itself."""
     schema = closed(json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")))
-    found = [
-        bool(complaints(one.ask("json", "--", *words, model=model).document, schema))
-        for one, model, words in ways(benches)
+    faulty = [
+        bool(complaints(bench.ask("json", "--", *words, model=model).document, schema))
+        for bench, model, words in ways(benches)
     ]
-    return "json", SCHEMA, f"{sum(found)} of {len(found)}", "programs", "the plan itself", "the plan itself"
+    return "json", SCHEMA, f"{sum(faulty)} of {len(faulty)}", "programs", "the plan itself", "the plan itself"
 
 
 def row(form: str, benches: list[Bench], cases: dict[str, list[Case]]) -> tuple[str, ...]:
     """One format: what its schema says, and how many lists each vLLM reads as the plan has them."""
     checked = "no schema", "-"
     if form in CLUSTER:
-        made = [one.documents(form, *CACHED, "--", *words, model=model) for one, model, words in ways(benches)]
-        faulty = sum(bool(manifest_complaints(form, documents)) for documents in made)
-        checked = schema_of(form, made[0]), f"{faulty} of {len(made)}"
+        exports = [bench.documents(form, *CACHED, "--", *words, model=model) for bench, model, words in ways(benches)]
+        faulty = sum(bool(manifest_complaints(form, documents)) for documents in exports)
+        checked = schema_of(form, exports[0]), f"{faulty} of {len(exports)}"
     read = READ_BY.get(form, "the container's `args`")
-    return str(form), *checked, read, *(counted([one for one in found if one.form == form]) for found in cases.values())
+    return str(form), *checked, read, *(counted(lists, form) for lists in cases.values())
 
 
 def ways(benches: list[Bench]) -> list[tuple[Bench, str, list[str]]]:
     """Every launch of every model in every environment."""
-    return [(bench, model, words) for bench in benches for model in MODELS for words in LAUNCHES.values()]
+    return list(itertools.product(benches, MODELS, LAUNCHES.values()))
 
 
 def schema_of(form: str, documents: list[dict[str, Any]]) -> str:
@@ -104,8 +105,9 @@ def schema_of(form: str, documents: list[dict[str, Any]]) -> str:
     return "; ".join(parts)
 
 
-def counted(cases: list[Case]) -> str:
-    """How many lists hold."""
+def counted(lists: list[Case], form: str) -> str:
+    """How many lists of a format hold."""
+    cases = [case for case in lists if case.form == form]
     return f"{sum(case.holds() for case in cases)} of {len(cases)} as planned"
 
 
@@ -123,10 +125,10 @@ def introduction(lists: int) -> str:
 
 def remarks() -> str:
     """What the table cannot say."""
-    given = "; ".join(f"{form}: {', '.join(sorted(names))}" for form, names in GIVEN.items())
+    options = "; ".join(f"{form}: {', '.join(sorted(names))}" for form, names in GIVEN.items())
     return (
-        f"Options that a format gives itself, and so may differ: {given}. Schemas are closed first: as published they "
-        "accept any unknown key. Patches are held against the schema as applied to a Deployment with a sidecar, a "
+        f"Options that a format gives itself, and so may differ: {options}. Schemas are closed first: as published "
+        "they accept any unknown key. Patches are held against the schema as applied to a Deployment with a sidecar, a "
         "probe and variables of its own; where there is a `kubectl`, the tests compare that with what its kustomize "
         "makes. No cluster, Helm or Go was at hand: Kubernetes' expansion of `$(NAME)`, the chart's template and "
         "KServe's Go template are stood in for by their rules (`tests/support/manifest_argv.py`). "

@@ -160,7 +160,7 @@ def counted(
             fleet.hire(f"w{number + 1}")
         watch(fleet, len(rows), KILLED if workers > KILLED else 0, random.Random(seed))  # noqa: S311  no secret
         seconds = time.monotonic() - begin
-        return {"launches": len(rows), "seconds": seconds, "killed": fleet.killed, **found(fleet)}
+        return {"launches": len(rows), "seconds": seconds, "killed": fleet.killed, **outcome(fleet)}
 
 
 def watch(fleet: Fleet, launches: int, kills: int, chance: random.Random) -> None:
@@ -172,20 +172,22 @@ def watch(fleet: Fleet, launches: int, kills: int, chance: random.Random) -> Non
             raise SystemExit("the workers did not end")
         time.sleep(0.2)
         try:
-            done = launches - len(list(fleet.queue.rows()))
-            if len(fleet.killed) < kills and done >= marks[len(fleet.killed)]:
+            finished = launches - len(list(fleet.queue.rows()))
+            if len(fleet.killed) < kills and finished >= marks[len(fleet.killed)]:
                 fleet.kill(chance)
         except TunerError as error:  # a busy machine
             print(error.message, file=sys.stderr)
 
 
-def found(fleet: Fleet) -> dict[str, Any]:
+def outcome(fleet: Fleet) -> dict[str, Any]:
     """What is stored, what is queued, and what the workers did."""
     _, body = fleet.live.get("/v1/changes?since=0", TOKEN)  # one page holds a hundred
     lines = [json.loads(json.loads(line)["line"]) for line in body.splitlines()]
     proofs = [len(line["entry"]["report"]["proofs"]) for line in lines]
     logs = {name: (fleet.folder / f"{name}.log").read_text(encoding="utf-8") for name in fleet.workers}
-    sent = Counter(word for log in logs.values() for word in sent_ids(log))
+    sent: Counter[str] = Counter()
+    for log in logs.values():
+        sent.update(sent_ids(log))
     return {
         "verdicts": len({line["digest"] for line in lines}),
         "words": Counter(line["entry"]["verdict"]["word"] for line in lines),

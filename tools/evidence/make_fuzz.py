@@ -9,6 +9,7 @@ hypothesis, and by atheris, where it is installed, which goes by the branches th
 
 import argparse
 import importlib
+import itertools
 import json
 import os
 import random
@@ -26,7 +27,7 @@ from typing import Any
 from fuzz.running import Tally, counting, run
 
 from tools.evidence import ROOT
-from tools.evidence.fuzz_faults import FOUND
+from tools.evidence.fuzz_faults import FAULTS
 from tools.evidence.page import made_here, table, write
 
 CASES = {"hypothesis": 10_000, "atheris": 2_000}
@@ -68,8 +69,8 @@ def main() -> None:
         return
     ways = [way for way in PARTS if way != "atheris" or find_spec("atheris")]
     with ThreadPoolExecutor(options.workers) as pool:
-        wanted = [(way, target) for way in ways for target in TARGETS]
-        tallies = dict(zip(wanted, pool.map(lambda part: tally_of(*part, options), wanted), strict=True))
+        parts = list(itertools.product(ways, TARGETS))
+        tallies = dict(zip(parts, pool.map(lambda part: tally_of(*part, options), parts), strict=True))
     for (way, target), tally in tallies.items():
         for name, (times, trace) in tally.findings.items():
             print(way, target, times, name, trace, sep="\n")
@@ -95,13 +96,13 @@ def tally_of(way: str, target: str, options: argparse.Namespace) -> Tally:
         ]
         command += ["--part", way, target, str(file)]
         home = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR"), folder)
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=folder, env={**os.environ, **home, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False
         )
         tally = read(file) if file.exists() else Tally()
-        if done.returncode or not tally.cases:
-            said = done.stderr.decode(errors="replace")[-3000:]
-            tally.findings[f"the run of {way} on {target} ended with {done.returncode}"] = (1, said)
+        if process.returncode or not tally.cases:
+            output = process.stderr.decode(errors="replace")[-3000:]
+            tally.findings[f"the run of {way} on {target} ended with {process.returncode}"] = (1, output)
     tally.seconds = time.monotonic() - begin
     print(way, target, tally.cases, f"{tally.seconds:.0f} s", len(tally.findings), flush=True)
     return tally
@@ -153,16 +154,16 @@ def ground(module: Any, folder: Path, configs: Path) -> Any:
 def keep(tally: Tally, file: Path) -> None:
     """Write a tally where the process that asked for it reads it."""
     draft = file.with_suffix(".tmp")
-    kept = {"words": tally.words, "findings": tally.findings, "seconds": tally.seconds}
-    draft.write_text(json.dumps(kept), encoding="utf-8")
+    document = {"words": tally.words, "findings": tally.findings, "seconds": tally.seconds}
+    draft.write_text(json.dumps(document), encoding="utf-8")
     draft.replace(file)
 
 
 def read(file: Path) -> Tally:
     """A tally that was kept."""
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    findings = {name: (times, trace) for name, (times, trace) in kept["findings"].items()}
-    return Tally(Counter(kept["words"]), findings, kept["seconds"])
+    document = json.loads(file.read_text(encoding="utf-8"))
+    findings = {name: (times, trace) for name, (times, trace) in document["findings"].items()}
+    return Tally(Counter(document["words"]), findings, document["seconds"])
 
 
 def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
@@ -173,7 +174,7 @@ def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
     ]
     total = sum(tally.cases for tally in tallies.values())
     drawn_by = "hypothesis and, fewer, by atheris, which goes by coverage" if "atheris" in ways else "hypothesis alone"
-    said = (
+    introduction = (
         f"{total} cases, drawn by {drawn_by}. Each is a real input, damaged: configs, reports of the samples and the "
         "catalogue, stored verdicts, argument lists, published manifests, units, recipes, settings, an archive. Of "
         "each must hold: no exception but the tool's own, with a sentence; an end within 30 s; and what the target's "
@@ -181,14 +182,14 @@ def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
         "`tests/test_fuzz.py` runs some hundred of each."
     )
     heads = ("input", "drawn by", "cases", "what became of them", "s", "promises broken")
-    found = [(one.target, one.given, one.symptom, one.mend, f"`{one.test}`") for one in FOUND]
+    faults = [(fault.target, fault.given, fault.symptom, fault.mend, f"`{fault.test}`") for fault in FAULTS]
     return [
         "# Hostile and damaged input",
-        said,
+        introduction,
         table(heads, rows),
         "## What was found, and mended",
         "Found while the targets were made: by their cases, or by trying what a case pointed at. Each has a test.",
-        table(("input", "such as", "what happened", "what happens now", "test"), found),
+        table(("input", "such as", "what happened", "what happens now", "test"), faults),
         made_here("evidence-fuzz"),
     ]
 

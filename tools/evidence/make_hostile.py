@@ -9,6 +9,7 @@ hostile_truth.py there; the page cannot be written while an engine contradicts i
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -96,12 +97,10 @@ def launch_words(launch: Launch) -> tuple[str, ...]:
 
 def engines(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """One row a model and launch: what its engine showed."""
-    jobs = [
-        engine_job(hostile_model(folder / "models", name), launch)
-        for name in options.only
-        for launch in launches_of(name)
-        if launch.options is not None
-    ]
+    jobs = []
+    for name in options.only:
+        model = hostile_model(folder / "models", name)
+        jobs += [engine_job(model, launch) for launch in launches_of(name) if launch.options is not None]
     rows = named(jobs, run_engines(jobs, options.python, options.jobs, folder))
     if SHARED in options.only:
         starts = [cached_job(hostile_model(folder / "models", SHARED), *start, folder) for start in STARTS]
@@ -161,10 +160,11 @@ def short(layer: str) -> str:
 
 def is_wrong(row: dict[str, Any]) -> bool:
     """Whether a pass got another layer than it meant, or ended early without a word."""
-    return any(meant != ran for calls in row.get("passes", {}).values() for meant, ran in calls)
+    calls = itertools.chain.from_iterable(row.get("passes", {}).values())
+    return any(meant != ran for meant, ran in calls)
 
 
-def shown(row: dict[str, Any] | None) -> str:
+def engine_cell(row: dict[str, Any] | None) -> str:
     """What an engine did, in a cell of the table."""
     if row is None:
         return "not run"
@@ -197,15 +197,15 @@ def decisions(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
     rows = []
     for variables, launches in groups.items():
         judged = findings(options.python, folder, launches, dict(variables))
-        rows += [decision(asked, dict(variables), finding) for asked, finding in judged.items()]
+        rows += [decision(question, dict(variables), finding) for question, finding in judged.items()]
     return rows
 
 
-def decision(asked: Asked, variables: dict[str, str], finding: ProofFinding) -> dict[str, Any]:
+def decision(question: Asked, variables: dict[str, str], finding: ProofFinding) -> dict[str, Any]:
     """What the proof of a launch decides."""
     return {
-        "name": asked.name,
-        "launch": [*(f"{name}={value}" for name, value in variables.items()), *asked.arguments],
+        "name": question.name,
+        "launch": [*(f"{name}={value}" for name, value in variables.items()), *question.arguments],
         "word": finding.word.value,
         "reasons": [reason.code for reason in finding.reasons],
         "own": own_reasons(finding),
@@ -215,9 +215,9 @@ def decision(asked: Asked, variables: dict[str, str], finding: ProofFinding) -> 
 # ---- the page
 
 
-def write_page(seen: list[dict[str, Any]], decided: list[dict[str, Any]] | None = None) -> None:
+def write_page(engines: list[dict[str, Any]], decided: list[dict[str, Any]] | None = None) -> None:
     """hostile.md."""
-    engine = {(row["name"], tuple(row["launch"])): row for row in seen}
+    engine = {(row["name"], tuple(row["launch"])): row for row in engines}
     answers = {(row["name"], tuple(row["launch"])): row for row in decided or []}
     rows = []
     for name, truth in TRUTH.items():
@@ -228,16 +228,21 @@ def write_page(seen: list[dict[str, Any]], decided: list[dict[str, Any]] | None 
             check(name, word, engine.get((name, words)), answer)
             label = " ".join(words) or "plain"
             trace, flag = cells(answer)
-            rows.append((name, label, shown(engine.get((name, words))), word.value, truth.why, trace, flag))
-    cached = [(*starts, shown(row)) for row in seen if (starts := start_of(row))]
+            rows.append((name, label, engine_cell(engine.get((name, words))), word.value, truth.why, trace, flag))
+    cached = [(*start_of(row), engine_cell(row)) for row in engines if is_cached(row)]
     parts = (INTRODUCTION, table(HEADS, rows), CACHE_HEAD, table(CACHE_HEADS, cached))
     write("hostile.md", "# Models that test the proof", *parts, made_here("evidence-hostile"))
 
 
-def start_of(row: dict[str, Any]) -> tuple[str, str] | None:
-    """Arguments and cache root of a launch on a cache; None for other launches."""
-    *arguments, root = row["launch"] or [""]
-    return (" ".join(arguments), root) if root.endswith(" cache root") else None
+def is_cached(row: dict[str, Any]) -> bool:
+    """Whether a launch is one on a cache."""
+    return bool(row["launch"]) and row["launch"][-1].endswith(" cache root")
+
+
+def start_of(row: dict[str, Any]) -> tuple[str, str]:
+    """Arguments and cache root of a launch on a cache."""
+    *arguments, root = row["launch"]
+    return " ".join(arguments), root
 
 
 CACHE_HEADS = ("launch", "cache", "an engine with the flag on")
@@ -277,7 +282,7 @@ def check(name: str, word: Word, row: dict[str, Any] | None, answer: dict[str, A
         SystemExit: an engine shows something else than is called true, or a wrong `true` was decided.
     """
     if row is not None and not agrees(word, row):
-        raise SystemExit(f"{name}: {word} does not fit what an engine showed: {shown(row)}")
+        raise SystemExit(f"{name}: {word} does not fit what an engine showed: {engine_cell(row)}")
     if answer is not None and word not in ALLOWED and not answer["reasons"]:
         raise SystemExit(f"{name}: `true` was decided, and it is {word}")
 

@@ -65,7 +65,7 @@ class Bench:
         warming.send_signal(signal.SIGKILL)
         moment = time.monotonic() - begin
         warming.wait()
-        return moment, gone(self.model)
+        return moment, ended_in_time(self.model)
 
     def started(self) -> str:
         """What a server of the same launch says of the entries in the root."""
@@ -107,27 +107,27 @@ def section(python: Path, folder: Path, kills: int, chance: random.Random) -> li
     rows = []
     for number in range(kills):
         moment, ended = bench.killed_after((number + chance.random()) * whole / kills)
-        found = read_root(bench.root) if bench.root.is_dir() else None
-        rows.append(row(number + 1, moment, ended, found, bench))
+        root = read_root(bench.root) if bench.root.is_dir() else None
+        rows.append(row(number + 1, moment, ended, root, bench))
         print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
     last = bench.warmed()
     heads = ("kill", "after", "processes gone", "entries", "staging folders", "a server started from the root")
-    said = f"The warm-up left alone at last: {len(last['entries'])} entry, the second start says {last['reason']!r}."
+    at_last = f"The warm-up left alone at last: {len(last['entries'])} entry, the second start says {last['reason']!r}."
     times = f"Undisturbed: first start {alone['cold_seconds']:.0f} s, second start {alone['warm_seconds']:.0f} s."
-    return [f"## vLLM {alone['vllm']}, {alone['platform']}", times, table(heads, rows), said]
+    return [f"## vLLM {alone['vllm']}, {alone['platform']}", times, table(heads, rows), at_last]
 
 
-def row(number: int, moment: float, ended: bool, found: CacheRoot | None, bench: Bench) -> tuple[str, ...]:
+def row(number: int, moment: float, ended: bool, root: CacheRoot | None, bench: Bench) -> tuple[str, ...]:
     """What a kill left behind."""
-    entries = found.entries if found else ()
+    entries = root.entries if root else ()
     whole = sum(entry.complete is True for entry in entries)
-    left = len(list(bench.root.glob(f"{WARMING}*")))
+    staging = len(list(bench.root.glob(f"{WARMING}*")))
     server = bench.started() if entries else "-"
-    shown = f"{len(entries)}, {whole} complete" if entries else "none"
-    return str(number), f"{moment:.0f} s", "yes" if ended else "**no**", shown, str(left), server
+    complete = f"{len(entries)}, {whole} complete" if entries else "none"
+    return str(number), f"{moment:.0f} s", "yes" if ended else "**no**", complete, str(staging), server
 
 
-def gone(model: Path) -> bool:
+def ended_in_time(model: Path) -> bool:
     """Whether no process is left that was started for this model, waiting for it."""
     end = time.monotonic() + GONE_S
     while any(str(model) in line for line in command_lines()):

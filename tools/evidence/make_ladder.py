@@ -94,7 +94,7 @@ def run_of(fault: str, document: dict[str, Any]) -> Run:
     """
     part, environment = document["ladder"], document["environment"]
     ladder = ladder_of(part)
-    finding, held = judge_ladder(ladder), limits(ladder)
+    finding, limit_of = judge_ladder(ladder), limits(ladder)
     return {
         "model": Path(document["model"]["name"]).name,
         "architecture": document["model"]["architecture"],
@@ -106,8 +106,8 @@ def run_of(fault: str, document: dict[str, Any]) -> Run:
         "word": str(finding.word),
         "why": str(finding.reasons[0]),
         "remedy": to_builtins(finding.remedy),
-        "changed": sorted({text for arm in ladder.arms for text in arm.changed}),
-        "arms": [arm_of(arm, finding, held.get(arm.name)) for arm in in_order(ladder.arms)],
+        "changed": sorted(set[str]().union(*(arm.changed for arm in ladder.arms))),
+        "arms": [arm_of(arm, finding, limit_of.get(arm.name)) for arm in in_order(ladder.arms)],
     }
 
 
@@ -168,12 +168,12 @@ def page(runs: list[Run]) -> list[str]:
         INTRODUCTION,
         "## Without a fault",
         false_alarms(healthy),
-        *(part for run in healthy for part in (f"### {run['model']}", arms_table(run))),
+        *(f"### {run['model']}\n\n{arms_table(run)}" for run in healthy),
         SEPARATELY,
         "## Planted faults, and sound twins",
         ABOUT_FAULTS,
         table(heads, [fault_row(run) for run in planted]),
-        *(part for run in planted for part in (f"### Planted: `{run['fault']}`", arms_table(run))),
+        *(f"### Planted: `{run['fault']}`\n\n{arms_table(run)}" for run in planted),
         "## What is missing",
         missing(runs),
         "## How it was made",
@@ -184,7 +184,9 @@ def page(runs: list[Run]) -> list[str]:
 def false_alarms(healthy: list[Run]) -> str:
     """How many launches without a fault are right, and which of their arms are called wrong."""
     right = sum(is_right(run) for run in healthy)
-    wrong = [f"`{arm['name']}` of {run['model']}" for run in healthy for arm in run["arms"] if arm["word"] == "wrong"]
+    wrong: list[str] = []
+    for run in healthy:
+        wrong += [f"`{arm['name']}` of {run['model']}" for arm in run["arms"] if arm["word"] == "wrong"]
     return "\n".join(
         [
             f"Launches that are right, and that are left as they are: {right} of {len(healthy)}.",
@@ -238,8 +240,8 @@ def is_right(run: Run) -> bool:
 
 def missing(runs: list[Run]) -> str:
     """What these runs leave out."""
-    tried = {run["fault"] for run in runs}
-    faults = [f"`{name}`" for name in FAULTS if name not in tried]
+    planted = {run["fault"] for run in runs}
+    faults = [f"`{name}`" for name in FAULTS if name not in planted]
     architectures = sorted({run["architecture"] for run in runs})
     items = [
         f"Architectures: only {', '.join(architectures)}.",
@@ -255,7 +257,7 @@ def commands(runs: list[Run]) -> str:
     """The commands and dates behind the page."""
     devices = sorted({f"{run['gpu']}, vLLM {run['vllm']}, torch {run['torch']}" for run in runs})
     dates = sorted({run["made_at"][:10] for run in runs})
-    changed = [f"- {text}" for text in sorted({text for run in runs for text in run["changed"]})]
+    changed = sorted(set[str]().union(*(run["changed"] for run in runs)))
     return "\n".join(
         [
             f"On {'; '.join(devices)}, on {', '.join(dates)}:",
@@ -268,7 +270,7 @@ def commands(runs: list[Run]) -> str:
             "",
             "What was otherwise than in a launch:",
             "",
-            *changed,
+            *(f"- {text}" for text in changed),
         ]
     )
 

@@ -8,6 +8,7 @@ environment's. `page` judges them. `--plain`: the plain launch alone. `--cut`: w
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -100,16 +101,17 @@ def run_all(options: argparse.Namespace) -> None:
     """Ask of every launch and keep the answers."""
     names = options.models or (sorted(path.name for path in MODELS.iterdir()) if options.plain else list(THREE))
     lists = ("",) if options.plain else LISTS
-    launches = [(name, words) for name in names for words in lists]
-    kept = Kept(options, launches)
+    launches = list(itertools.product(names, lists))
+    answers = Answers(options, launches)
     with tempfile.TemporaryDirectory() as cut:
-        folders = {name: folder_of(name, Path(cut) if options.cut else None) for name in names}
+        place = Path(cut) if options.cut else None
+        folders = {name: folder_of(name, place) for name in names}
         shares_of = [launches[seat :: options.jobs] for seat in range(options.jobs)]
         with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda share: ask(share, folders, options.python, kept), shares_of))
+            list(pool.map(lambda share: ask(share, folders, options.python, answers), shares_of))
 
 
-class Kept:
+class Answers:
     """The answers so far, in a file that is whole after each: the command may be ended early."""
 
     def __init__(self, options: argparse.Namespace, launches: Sequence[tuple[str, str]]) -> None:
@@ -159,24 +161,24 @@ def folder_of(name: str, cut: Path | None) -> str:
     return str(folder)
 
 
-def ask(share: Sequence[tuple[str, str]], folders: Mapping[str, str], python: str, kept: "Kept") -> None:
+def ask(share: Sequence[tuple[str, str]], folders: Mapping[str, str], python: str, answers: "Answers") -> None:
     """Ask of some launches, with one import of vLLM, and keep the answers."""
     engines = [{"args": [folders[name], *words.split()]} for name, words in share]
-    given = {**os.environ, **SERVER_ENVIRONMENT, **SETTINGS}
+    environ = {**os.environ, **SERVER_ENVIRONMENT, **SETTINGS}
     question = WorkerQuery("proof", (), LIMIT, engines=engines)
-    for (name, words), answer in zip(share, query_engines(question, python, lambda _: given), strict=True):
-        told = {"failure": answer.message} if isinstance(answer, TunerError) else answer
-        print(f"{name} {words}: {outcome(told)[0]}", flush=True)
-        kept.add(name, words, told)
+    for (name, words), answer in zip(share, query_engines(question, python, lambda _: environ), strict=True):
+        answer_or_failure = {"failure": answer.message} if isinstance(answer, TunerError) else answer
+        print(f"{name} {words}: {outcome(answer_or_failure)[0]}", flush=True)
+        answers.add(name, words, answer_or_failure)
 
 
 def environment_of(python: str) -> Answer:
     """Versions and device of the serving environment."""
     import subprocess  # noqa: PLC0415  only here
 
-    done = subprocess.run([python, "-c", ENVIRONMENT], check=True, capture_output=True, text=True)
-    found: Answer = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    process = subprocess.run([python, "-c", ENVIRONMENT], check=True, capture_output=True, text=True)
+    environment: Answer = json.loads(process.stdout.strip().splitlines()[-1])
+    return environment
 
 
 # ---- page
@@ -186,7 +188,7 @@ def outcome(answer: Answer) -> tuple[str, str]:
     """What came of a launch, and why if it is not proved; as `rules.proof` judges, in short."""
     if "failure" in answer:
         return "not traced", answer["failure"]
-    failures = [failure for rank in answer["ranks"] for failure in rank["failures"]]
+    failures = list(itertools.chain.from_iterable(rank["failures"] for rank in answer["ranks"]))
     statuses = {rank["status"] for rank in answer["ranks"]}
     if statuses == {"traced"} and not failures:
         return "proved", ""
@@ -213,7 +215,7 @@ def pages(documents: Sequence[Answer]) -> list[str]:
         "Those on the GPU machine are made by `.venv/bin/python -m tools.evidence.make_launches run FILE.json`, with "
         "`--plain` for the plain launches."
     )
-    return [head, *[part for document in documents for part in section(document)]]
+    return [head, *itertools.chain.from_iterable(map(section, documents))]
 
 
 def section(document: Answer) -> list[str]:
@@ -280,7 +282,8 @@ def plain_table(launches: Sequence[Answer]) -> str:
 
 def plain_summary(launches: Sequence[Answer], document: Answer) -> str:
     """Seconds in short."""
-    traced = [rank for launch in launches for rank in launch["answer"].get("ranks", ()) if rank["status"] == "traced"]
+    ranks = itertools.chain.from_iterable(launch["answer"].get("ranks", ()) for launch in launches)
+    traced = [rank for rank in ranks if rank["status"] == "traced"]
     whole = [sum(rank["seconds"].values()) for rank in traced]
     layers = [rank["seconds"]["trace"] / len(rank["registered"]) for rank in traced if rank["seconds"].get("trace")]
     if not whole:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tools.count_readings import Reading, outcomes
 from tools.evidence import ROOT
-from tools.evidence.page import TUNER, made_here, python_of, run, shown, table, write
+from tools.evidence.page import TUNER, made_here, python_of, run, shell_block, table, write
 from tuner.checks.edit import Change, NotEditable, edits_for, spliced
 from tuner.checks.sources import read_manifest
 from tuner.manifests.find import launches_in
@@ -49,7 +49,7 @@ JUDGED = {
     "launch-unread": (1, 0, "A model of a chart's test that is switched off by `enabled: false`."),
 }
 """Rule -> findings that were looked at, how many of them are true, and what they are."""
-LEFT = re.compile("by hand|may hold|never writes|edited, it")
+LEFT_ALONE = re.compile("by hand|may hold|never writes|edited, it")
 """What `apply` says of launches that it leaves alone; its other sentences are the warnings of `tuner serve`."""
 HIDDEN = re.compile(r"(?<=^what ).*(?= stands for)")
 CONFIG = "--compilation-config"
@@ -63,7 +63,7 @@ def main() -> None:
         store, image = str(place / "verdicts.sqlite"), str(place / "image.json")
         probe(store)
         Path(image).write_text(run(TUNER, "env", "--json", "--python", python_of("flag-live")).stdout, encoding="utf-8")
-        known = ("--configs", "examples/models", "--store", store, "--environment", image)
+        options = ("--configs", "examples/models", "--store", store, "--environment", image)
         write(
             "manifests.md",
             "# Public manifests: what check finds, and what apply edits",
@@ -72,9 +72,9 @@ def main() -> None:
             launches_section(checked("--store", store)),
             readings_section(),
             as_published_section(checked("--store", store)),
-            known_section(checked(*known), store),
-            planted_section(place, known),
-            apply_section(place, known),
+            known_section(checked(*options), store),
+            planted_section(place, options),
+            apply_section(place, options),
             made_here("evidence"),
         )
 
@@ -84,18 +84,18 @@ def probe(store: str) -> None:
     for remote in (True, False):
         names = [f"examples/models/{name}" for name, with_code in MODELS.items() if with_code is remote]
         leave = ("--trust-remote-code",) if remote else ()
-        done = run(TUNER, "probe", "--python", python_of("flag-live"), "--store", store, *leave, *names)
-        if done.returncode not in (0, 3):
-            sys.exit(done.stderr)
+        probing = run(TUNER, "probe", "--python", python_of("flag-live"), "--store", store, *leave, *names)
+        if probing.returncode not in (0, 3):
+            sys.exit(probing.stderr)
 
 
 def checked(*options: str, path: str = MANIFESTS) -> dict:
     """The document of a check."""
-    done = run(TUNER, "check", "--json", *options, path)
-    document = json.loads(done.stdout)
-    if "error" in document or "Traceback" in done.stderr:
-        sys.exit(done.stderr)
-    return {**document, "exit_code": done.returncode}
+    checking = run(TUNER, "check", "--json", *options, path)
+    document = json.loads(checking.stdout)
+    if "error" in document or "Traceback" in checking.stderr:
+        sys.exit(checking.stderr)
+    return {**document, "exit_code": checking.returncode}
 
 
 def repository(path: str) -> str:
@@ -107,17 +107,12 @@ def launches_section(document: dict) -> str:
     """Files and launches by repository and shape."""
     files = Counter(repository(str(path)) for path in (ROOT / MANIFESTS).glob("*/*.yaml"))
     shapes: dict[str, Counter] = {}
-    for one in document["launches"]:
-        shapes.setdefault(repository(one["path"]), Counter())[one["shape"]] += 1
-    rows = [
-        (
-            name,
-            str(number),
-            str(shapes[name].total()),
-            ", ".join(f"{shape} {n}" for shape, n in shapes[name].most_common()),
-        )
-        for name, number in sorted(files.items())
-    ]
+    for launch in document["launches"]:
+        shapes.setdefault(repository(launch["path"]), Counter())[launch["shape"]] += 1
+    rows = []
+    for name, number in sorted(files.items()):
+        by_shape = ", ".join(f"{shape} {count}" for shape, count in shapes[name].most_common())
+        rows.append((name, str(number), str(shapes[name].total()), by_shape))
     total = sum(counter.total() for counter in shapes.values())
     rows.append(("together", str(files.total()), str(total), ""))
     unreadable = document["summary"]["findings"].get("file-unreadable", 0)
@@ -138,7 +133,7 @@ def readings_section() -> str:
                 "by hand. A launch is read where the whole list is equal, and hidden where a note says what hides a "
                 "part of it."
             ),
-            shown("python", "-m", "tools.count_readings", MANIFESTS, "--hand", HAND),
+            shell_block("python", "-m", "tools.count_readings", MANIFESTS, "--hand", HAND),
             table(("how the launch is read", "launches"), rows),
         ]
     )
@@ -151,12 +146,12 @@ def as_published_section(document: dict) -> str:
         if counts.get(rule) != number:
             sys.exit(f"{rule}: {counts.get(rule)} findings, {number} were judged; look at them again")
     rows = [
-        (rule, str(number), f"{true} true, {number - true} false", said)
-        for rule, (number, true, said) in JUDGED.items()
+        (rule, str(number), f"{true} true, {number - true} false", meaning)
+        for rule, (number, true, meaning) in JUDGED.items()
     ]
     rows += [
-        (rule, str(counts[rule]), "notes", said)
-        for rule, said in (
+        (rule, str(counts[rule]), "notes", meaning)
+        for rule, meaning in (
             ("version-unknown", "No image, or one whose tag names no vLLM version. All true."),
             (
                 "model-unknown",
@@ -168,7 +163,7 @@ def as_published_section(document: dict) -> str:
     return "\n\n".join(
         [
             "## Findings in the files as they are",
-            shown("tuner", "check", MANIFESTS),
+            shell_block("tuner", "check", MANIFESTS),
             table(("finding", "number", "judged by hand", "what they are"), rows),
             (
                 f"Exit code {document['exit_code']}. Of other kinds: {', '.join(other) or 'none'}. No file sets "
@@ -180,22 +175,16 @@ def as_published_section(document: dict) -> str:
 
 def known_section(document: dict, store: str) -> str:
     """Findings with verdicts of the models that have an example configuration."""
-    rows = [
-        (one["model"], str(number), one["verdict"])
-        for one, number in (
-            (json.loads(key), number)
-            for key, number in Counter(
-                json.dumps({"model": one["model"], "verdict": one["verdict"]})
-                for one in document["launches"]
-                if one["verdict"]
-            ).items()
-        )
-    ]
+    numbers = Counter((launch["model"], launch["verdict"]) for launch in document["launches"] if launch["verdict"])
+    rows = [(model, str(number), verdict) for (model, verdict), number in numbers.items()]
     about = [
-        one for one in document["findings"] if one["rule"] in {"flag-left-on", "no-verdict", "flag-contradicts-verdict"}
+        finding
+        for finding in document["findings"]
+        if finding["rule"] in {"flag-left-on", "no-verdict", "flag-contradicts-verdict"}
     ]
     lines = "\n".join(
-        f"- `{Path(one['path']).name}:{one['line']}` {one['level']}: {flat(one['message'], store)}" for one in about
+        f"- `{Path(finding['path']).name}:{finding['line']}` {finding['level']}: {flat(finding['message'], store)}"
+        for finding in about
     )
     return "\n\n".join(
         [
@@ -204,7 +193,7 @@ def known_section(document: dict, store: str) -> str:
                 "Two models that the manifests launch, probed in `.envs/flag-live` (vLLM 0.19.1, CPU), whose "
                 "environment stands for every image that names no other vLLM or platform."
             ),
-            shown("tuner", "check", MANIFESTS, "--configs", "examples/models", "--environment", "image.json"),
+            shell_block("tuner", "check", MANIFESTS, "--configs", "examples/models", "--environment", "image.json"),
             table(("model", "launches", "verdict"), sorted(rows)),
             lines or "No finding about a verdict.",
             f"Exit code {document['exit_code']}.",
@@ -217,21 +206,21 @@ def flat(text: str, store: str) -> str:
     return text.replace(str(Path(store).parent), "FOLDER")[:220]
 
 
-def planted_section(place: Path, known: tuple[str, ...]) -> str:
+def planted_section(place: Path, options: tuple[str, ...]) -> str:
     """`true` written into every launch that can be edited, and what the check then says."""
     folder, planted, drafts = place / "planted", 0, 0
     for file in sorted((ROOT / MANIFESTS).glob("*/*.yaml")):
         text, launches = planted_in(file)
         planted += len(launches)
-        drafts += sum(any(re.match(r"--spec|-sc", word) for word in launch.args) for launch in launches)
+        drafts += sum(map(has_draft, launches))
         copy = folder / file.parent.name / file.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(text, encoding="utf-8")
-    document = checked(*known, path=str(folder))
+    document = checked(*options, path=str(folder))
     counts = document["summary"]["findings"]
     rules = ("true-beside-draft", "flag-contradicts-verdict", "flag-unproved", "key-unknown")
     rows = [(rule, str(counts.get(rule, 0))) for rule in rules]
-    unsafe = sum(one["verdict"] in {"conditional", "reordered", "repeated"} for one in document["launches"])
+    unsafe = sum(launch["verdict"] in {"conditional", "reordered", "repeated"} for launch in document["launches"])
     return "\n\n".join(
         [
             "## With a wrong flag planted",
@@ -245,44 +234,55 @@ def planted_section(place: Path, known: tuple[str, ...]) -> str:
     )
 
 
+def has_draft(launch: ManifestLaunch) -> bool:
+    """Whether a launch has a speculative config."""
+    return any(re.match(r"--spec|-sc", word) for word in launch.args)
+
+
 def planted_in(file: Path) -> tuple[str, list[ManifestLaunch]]:
     """A manifest with `true` in each launch that has no compilation config, as far as they can be edited one by one."""
-    text, done = read_manifest(file), []
+    text, planted = read_manifest(file), []
     for index, launch in reversed(list(enumerate(launches_in(file.name, text)))):
         if any("compilation" in word or word.startswith(("-cc", "...")) for word in launch.args):
             continue
         try:
             change = Change((), (CONFIG, PLANTED), len(launch.words))
             after = spliced(text, edits_for(text, launch.words, change))
-            made = launches_in(file.name, after)
+            launches = launches_in(file.name, after)
         except (NotEditable, ValueError):
             continue
-        others = [one.args for one in launches_in(file.name, text)]
-        if [one.args for one in made] == [*others[:index], change.of(launch.args), *others[index + 1 :]]:
+        others = [launch_before.args for launch_before in launches_in(file.name, text)]
+        if [launch_after.args for launch_after in launches] == [
+            *others[:index],
+            change.of(launch.args),
+            *others[index + 1 :],
+        ]:
             text = after
-            done.append(launch)
-    return text, done
+            planted.append(launch)
+    return text, planted
 
 
-def apply_section(place: Path, known: tuple[str, ...]) -> str:
+def apply_section(place: Path, options: tuple[str, ...]) -> str:
     """`apply --write` twice over a copy."""
     folder = place / "edited"
     shutil.copytree(ROOT / MANIFESTS, folder)
-    first = run(TUNER, "apply", "--write", *known, str(folder))
-    second = run(TUNER, "apply", "--write", *known, str(folder))
+    first = run(TUNER, "apply", "--write", *options, str(folder))
+    second = run(TUNER, "apply", "--write", *options, str(folder))
     files = re.findall(r": (\d+) changed$", first.stdout, re.MULTILINE)
-    said = [line.split(": ", 2)[-1] for line in first.stderr.splitlines() if re.match(r"tuner: \S+?:\d+: ", line)]
-    left = Counter(re.sub(r"at line \d+ ", "", HIDDEN.sub("…", one)) for one in said if LEFT.search(one))
+    sentences = [line.split(": ", 2)[-1] for line in first.stderr.splitlines() if re.match(r"tuner: \S+?:\d+: ", line)]
+    reasons = Counter(
+        re.sub(r"at line \d+ ", "", HIDDEN.sub("…", sentence)) for sentence in sentences if LEFT_ALONE.search(sentence)
+    )
     rows = [
         ("launches edited", str(sum(map(int, files)))),
         ("files edited", str(len(files))),
         ("launches edited by the second run", str(len(re.findall("changed", second.stdout)))),
-        *((f"left alone: {reason}", str(number)) for reason, number in left.most_common()),
+        *((f"left alone: {reason}", str(number)) for reason, number in reasons.most_common()),
     ]
     return "\n\n".join(
         [
             "## apply",
-            shown(
+            shell_block(
                 "tuner", "apply", "--write", MANIFESTS, "--configs", "examples/models", "--environment", "image.json"
             ),
             table(("what", "number"), rows),

@@ -7,6 +7,7 @@ make catalogue                                        # both CPU releases and th
 The catalogue of a release is a bundle for `tuner verdicts import`.
 """
 
+import itertools
 import json
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from zoo.zoo_truth import ZOO
 
 from rules.reason import OF_DECISION
 from tools.evidence import ROOT
-from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shown, table, write
+from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shell_block, table, write
 
 CATALOGUE = PAGES.parent / "catalogue"
 QWEN = ROOT / "examples" / "models" / "Qwen--Qwen3-30B-A3B" / "config.json"
@@ -58,10 +59,10 @@ def probed_registry(environment: str, folder: Path) -> None:
     """Probe the registry of one environment and write its page and catalogue."""
     store = ("--store", str(folder / "verdicts.sqlite"))
     command = ("tuner", "probe", *SELECTION, "--python", python_of(environment), "--json")
-    done = run(TUNER, *command[1:], *store)
-    if done.returncode not in (0, 3):
-        sys.exit(done.stderr)
-    document = json.loads(done.stdout)
+    probing = run(TUNER, *command[1:], *store)
+    if probing.returncode not in (0, 3):
+        sys.exit(probing.stderr)
+    document = json.loads(probing.stdout)
     proofs = proofs_of_launches(document["results"], python_of(environment), store) if can_be_set(document) else []
     bundle = run(TUNER, "verdicts", "export", *store, "--command", " ".join(command))
     registry_page(environment, document, bundle.stdout, command, *proofs, made_here("catalogue"))
@@ -80,14 +81,14 @@ def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...])
         for result in results
         if Path(result["model"]["name"]).parent.name == MODELS.name and result.get("verdict") == "uniform"
     ]
-    launches = [(model, words) for model in sorted(models) for words in LAUNCHES]
+    launches = list(itertools.product(sorted(models), LAUNCHES))
 
     def proved(launch: tuple[str, str]) -> str:
         model, words = launch
-        done = run(TUNER, "probe", "--python", python, *store, "--json", str(MODELS / model), "--", *words.split())
-        if done.returncode not in (0, 3):
-            sys.exit(done.stderr)
-        return proof_cell(json.loads(done.stdout), words)
+        probing = run(TUNER, "probe", "--python", python, *store, "--json", str(MODELS / model), "--", *words.split())
+        if probing.returncode not in (0, 3):
+            sys.exit(probing.stderr)
+        return proof_cell(json.loads(probing.stdout), words)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         cells = list(pool.map(proved, launches))
@@ -111,7 +112,7 @@ def proof_cell(document: dict, words: str) -> str:
 def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ...], *last: str) -> None:
     """The page of one release, and its catalogue."""
     results, summary = document["results"], document["summary"]
-    place = next(one["environment"] for one in results if "verdict" in one)
+    place = next(result["environment"] for result in results if "verdict" in result)
     CATALOGUE.mkdir(exist_ok=True)
     file = CATALOGUE / f"vllm-{place['vllm']}-{place['platform']}.jsonl"
     file.write_text(bundle, encoding="utf-8")
@@ -119,7 +120,7 @@ def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ..
     parts = [
         f"# Every MoE architecture of vLLM {place['vllm']}, probed on one {where}",
         f"torch {place['torch']}, transformers {place['transformers']}, flag {place['flag_status']}.",
-        shown(*command),
+        shell_block(*command),
         counts(summary, results) + "\n\n" + stages(results),
         f"Every verdict with its report: [{file.name}](../catalogue/{file.name}), for `tuner verdicts import`.",
         f"## Not judged: inconclusive\n\n{listed(results, 'inconclusive')}",
@@ -158,12 +159,14 @@ def has_made_config(result: dict) -> bool:
 
 def stages(results: list[dict]) -> str:
     """Median seconds by stage."""
-    taken: dict[str, list[float]] = {}
-    for one in results:
-        for stage, seconds in one.get("evidence", {}).get("seconds", {}).items():
-            taken.setdefault(stage, []).append(seconds)
-    said = ", ".join(f"{stage} {median(seconds):.2f}" for stage, seconds in taken.items() if stage != "import")
-    return f"Median seconds by stage: {said}. Importing vLLM took {median(taken['import']):.0f} s, once a worker."
+    seconds_of: dict[str, list[float]] = {}
+    for result in results:
+        for stage, seconds in result.get("evidence", {}).get("seconds", {}).items():
+            seconds_of.setdefault(stage, []).append(seconds)
+    medians = ", ".join(f"{stage} {median(seconds):.2f}" for stage, seconds in seconds_of.items() if stage != "import")
+    return (
+        f"Median seconds by stage: {medians}. Importing vLLM took {median(seconds_of['import']):.0f} s, once a worker."
+    )
 
 
 def name_of(result: dict) -> str:
@@ -184,8 +187,8 @@ def flat(text: str, width: int = 300) -> str:
 
 def listed(results: list[dict], word: str) -> str:
     """Each architecture of this verdict with its reasons."""
-    chosen = [one for one in results if one.get("verdict") == word]
-    items = [f"- {name_of(one)}: " + "; ".join(flat(reason) for reason in judged(one)[:4]) for one in chosen]
+    chosen = [result for result in results if result.get("verdict") == word]
+    items = [f"- {name_of(result)}: {'; '.join(map(flat, judged(result)[:4]))}" for result in chosen]
     return "\n".join(items) or "None."
 
 
@@ -196,17 +199,19 @@ def judged(result: dict) -> list[str]:
 
 def failures(results: list[dict]) -> str:
     """Each architecture that failed, with what was raised."""
-    failed = [one for one in results if "error" in one]
-    rows = [(name_of(one), one["error"]["kind"], flat(one["error"]["message"], 200)) for one in failed]
+    failed = [result for result in results if "error" in result]
+    rows = [(name_of(result), result["error"]["kind"], flat(result["error"]["message"], 200)) for result in failed]
     return table(("architecture", "kind", "what was raised"), rows) if rows else "None."
 
 
 def needing(candidates: list[dict]) -> str:
     """Architectures without a config, by reason."""
-    reasons = Counter(one["reason"] for one in candidates)
+    reasons = Counter(candidate["reason"] for candidate in candidates)
     lines = []
     for reason, number in reasons.most_common():
-        names = ", ".join(sorted(one["architecture"] for one in candidates if one["reason"] == reason))
+        names = ", ".join(
+            sorted(candidate["architecture"] for candidate in candidates if candidate["reason"] == reason)
+        )
         lines.append(f"- {number}: {flat(reason)}: {names}")
     return "\n".join(lines) or "None."
 
@@ -214,7 +219,7 @@ def needing(candidates: list[dict]) -> str:
 def verdicts(results: list[dict]) -> str:
     """One line a verdict."""
     heads = ("architecture", "config", "verdict", "MoE layers", "every layer", "compiled", "s")
-    return table(heads, [verdict_row(one) for one in results if "verdict" in one])
+    return table(heads, [verdict_row(result) for result in results if "verdict" in result])
 
 
 def verdict_row(result: dict) -> tuple[str, ...]:
@@ -242,8 +247,13 @@ def zoo_page(folder: Path) -> None:
     parts = ["# The zoo: true verdict against found verdict"]
     for environment in ("current", "flag-live"):
         documents = probed_zoo(environment, folder / environment)
-        found = {Path(one["model"]["name"]).name: one.get("verdict", "error") for one in documents}
-        parts += [f"## {environment}", shown(*zoo_command(environment)), confusion(found), seconds_line(documents)]
+        word_of = {Path(document["model"]["name"]).name: document.get("verdict", "error") for document in documents}
+        parts += [
+            f"## {environment}",
+            shell_block(*zoo_command(environment)),
+            confusion(word_of),
+            seconds_line(documents),
+        ]
     write("zoo.md", *parts, models_table(), made_here("catalogue"))
 
 
@@ -261,25 +271,25 @@ def probed_zoo(environment: str, folder: Path) -> list[dict]:
         (folder / name / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
     models = [str(folder / name) for name in ZOO]
     command = (TUNER, *zoo_command(environment)[1:-1], "--store", str(folder / "verdicts.sqlite"), *models)
-    done = run(*command, extra={"PYTHONPATH": str(ROOT / "tests" / "zoo")})
-    return list(json.loads(done.stdout)["results"])
+    probing = run(*command, extra={"PYTHONPATH": str(ROOT / "tests" / "zoo")})
+    return list(json.loads(probing.stdout)["results"])
 
 
-def confusion(found: dict[str, str]) -> str:
+def confusion(word_of: dict[str, str]) -> str:
     """Rows: what is true; columns: what was found."""
     words = ["uniform", "conditional", "reordered", "repeated", "not_compiled", "inconclusive", "error"]
     rows = []
     for truth in words[:4]:
-        seen = Counter(found[name] for name, model in ZOO.items() if model.verdict == truth)
-        rows.append((f"**{truth}**", *(str(seen[word] or "") for word in words)))
-    unsafe = sum(found[name] == "uniform" for name, model in ZOO.items() if model.verdict != "uniform")
+        number_of = Counter(word_of[name] for name, model in ZOO.items() if model.verdict == truth)
+        rows.append((f"**{truth}**", *(str(number_of[word] or "") for word in words)))
+    unsafe = sum(word_of[name] == "uniform" for name, model in ZOO.items() if model.verdict != "uniform")
     return table(("true / found", *words), rows) + f"\n\nUnsafe models called uniform: {unsafe}."
 
 
 def seconds_line(documents: list[dict]) -> str:
     """Median seconds of a model."""
-    taken = [worker_seconds(document["evidence"]) for document in documents if document.get("evidence")]
-    return f"Median {median(taken):.1f} s a model."
+    seconds = [worker_seconds(document["evidence"]) for document in documents if document.get("evidence")]
+    return f"Median {median(seconds):.1f} s a model."
 
 
 def models_table() -> str:

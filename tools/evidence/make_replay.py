@@ -10,6 +10,7 @@ flag on and off; eager, and compiled; on a GPU with piecewise CUDA graphs and wi
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -125,21 +126,20 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
     folders = {kind: folder / kind for kind in KINDS}
     if options.graphs:
         folders |= PUBLISHED | dict.fromkeys(HOSTILE, QWEN)
-    wanted = tuple(options.models or ("",))
-    if options.graphs and PICTURED.startswith(wanted):
+    beginnings = tuple(options.models or ("",))
+    if options.graphs and PICTURED.startswith(beginnings):
         folders[PICTURED] = with_processor(PUBLISHED["ERNIE-4.5-VL, cut"], folder / "pictured", python)
-    cases = [
-        Case(model, path, mode, (*args, *SMALL, *theirs, *(SEEING if model == PICTURED else ())), cut(model, path))
-        for mode, args in modes.items()
-        for model, path in folders.items()
-        if model.startswith(wanted)
-    ]
+    cases = []
+    for (mode, args), (model, path) in itertools.product(modes.items(), folders.items()):
+        if model.startswith(beginnings):
+            seeing = SEEING if model == PICTURED else ()
+            cases.append(Case(model, path, mode, (*args, *SMALL, *theirs, *seeing), cut(model, path)))
     write_plugin(folder / "plugin")
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for found in pool.map(lambda case: watched(python, case, folder / "plugin"), cases):
-            rows += found
-            for row in found:
+        for engines in pool.map(lambda case: watched(python, case, folder / "plugin"), cases):
+            rows += engines
+            for row in engines:
                 print(row["model"], row["mode"], row["flag"], row["word"], row["reason"], file=sys.stderr, flush=True)
             options.files[0].write_text(json.dumps({"where": where(python), "rows": rows}, indent=1), encoding="utf-8")
 
@@ -196,9 +196,9 @@ def row_of(head: dict[str, Any], answer: Answer | TunerError) -> dict[str, Any]:
 def judged(row: dict[str, Any]) -> tuple[str, str]:
     """What the rules say of an engine."""
     name = "flag_on" if row["flag"] else "flag_off"
-    kept = ("engine", "changed", "registered", "lost", "passes")
-    told = {"name": name, "status": "ran", "detail": "", "made_at": "", **{part: row[part] for part in kept}}
-    word, reason = judge_replay(convert(told, Replay))
+    parts = ("engine", "changed", "registered", "lost", "passes")
+    replay = {"name": name, "status": "ran", "detail": "", "made_at": "", **{part: row[part] for part in parts}}
+    word, reason = judge_replay(convert(replay, Replay))
     return word, str(reason)
 
 
@@ -216,32 +216,37 @@ def where(python: Path) -> str:
         "d = torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'cpu'; "
         "print(f'vLLM {v.partition(chr(43))[0]}, torch {torch.__version__.partition(chr(43))[0]}, {d}')"
     )
-    done = subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout.strip()
+    process = subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    return process.stdout.strip()
 
 
 def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) -> None:
     """A table for each environment."""
-    said = (
+    introduction = (
         "Each MoE call is stamped twice on the device: the layer that the model called, and the layer that ran. "
         "`replayed`: passes that came from captured CUDA graphs, with no Python in between. An engine of several "
         "processes has its passes in each of them."
     )
-    parts = ["# What ran in real engines", said, *(f"`{name}`: {words}." for name, words in (KINDS | HOSTILE).items())]
+    parts = [
+        "# What ran in real engines",
+        introduction,
+        *(f"`{name}`: {words}." for name, words in (KINDS | HOSTILE).items()),
+    ]
     for place in dict.fromkeys(_place(document) for document in documents):
-        rows = [row for document in documents if _place(document) == place for row in document["rows"]]
+        rows = list(itertools.chain.from_iterable(each["rows"] for each in documents if _place(each) == place))
         parts += [f"## {place}", table(HEADS, [_row(row) for row in rows])]
         parts += [SAID_OF[end] for end in SAID_OF if place.endswith(end)]
-        seen = [row for row in rows if row["model"] == PICTURED and row["flag"] and row["passes"]]
-        parts += [IMAGES_SAID, table(PASS_HEADS, [cells for row in seen for cells in _by_pass(row)])] if seen else []
+        pictured = [row for row in rows if row["model"] == PICTURED and row["flag"] and row["passes"]]
+        if pictured:
+            parts += [IMAGES_SAID, table(PASS_HEADS, list(itertools.chain.from_iterable(map(_by_pass, pictured))))]
     if stamps:
         parts += _stamps(*stamps)
-    made = made_here("evidence-replay").removeprefix("Made ")
+    machine = made_here("evidence-replay").removeprefix("Made ")
     write(
         "replay.md",
         *parts,
-        f"The tables of CPUs were made {made} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside this "
-        "page, the latter by `benchmarks/stamps.py trace` and `--layers 48 step`, with the flag on.",
+        f"The tables of CPUs were made {machine} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside "
+        "this page, the latter by `benchmarks/stamps.py trace` and `--layers 48 step`, with the flag on.",
     )
 
 
@@ -254,33 +259,37 @@ def _place(document: dict[str, Any]) -> str:
 def _by_pass(row: dict[str, Any]) -> list[tuple[str, ...]]:
     """The passes of an engine: which experts were meant, and which ran."""
     rows = []
-    for one in row["passes"]:
-        meant, ran = (", ".join(call.split(".layers.")[-1] for call in one[part]) for part in ("called", "ran"))
-        shown = "the same" if meant == ran else f"**{ran}**"
-        replayed = "yes" if one["replayed"] else "no"
-        rows.append((row["mode"], TOKENS_OF[one["request"]], str(one["count"]), replayed, meant, shown))
+    for each in row["passes"]:
+        meant, ran = _short_names(each["called"]), _short_names(each["ran"])
+        difference = "the same" if meant == ran else f"**{ran}**"
+        replayed = "yes" if each["replayed"] else "no"
+        rows.append((row["mode"], TOKENS_OF[each["request"]], str(each["count"]), replayed, meant, difference))
     return rows
+
+
+def _short_names(layers: list[str]) -> str:
+    return ", ".join(name.split(".layers.")[-1] for name in layers)
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     passes = row["passes"]
     word, reason = (row["word"], row["reason"]) if row["word"] == "failed" else judged(row)
-    counts = sum(one["count"] for one in passes), sum(one["count"] for one in passes if one["replayed"])
-    calls = sum(one["count"] * len(one["called"]) for one in passes)
+    counts = sum(each["count"] for each in passes), sum(each["count"] for each in passes if each["replayed"])
+    calls = sum(each["count"] * len(each["called"]) for each in passes)
     right = {"equal": "yes", "wrong_layer": "**no**"}.get(word, word)
-    seen = reason if word != "equal" else ""
+    why = reason if word != "equal" else ""
     flag = "on" if row["flag"] else "off"
-    return (row["model"], row["mode"], flag, *map(str, counts), str(calls), right, seen[:260])
+    return (row["model"], row["mode"], flag, *map(str, counts), str(calls), right, why[:260])
 
 
 def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[str]:
-    told = (
+    stamp_cost = (
         f"{trace['replays']:,} replays of a CUDA graph with {trace['records'] // trace['replays']} stamps on one "
         f"{trace['device']}: {trace['records']:,} records, {trace['wrong']} wrong, {trace['lost']} lost, "
         f"{trace['us_per_stamp']} µs a stamp."
     )
     if step is None:
-        return ["## What a stamp costs", told]
+        return ["## What a stamp costs", stamp_cost]
     stamps = 2 * step["layers"]
     share = stamps * trace["us_per_stamp"] / 1e3 / step["bare"]["median_ms"]
     cost = (
@@ -290,7 +299,7 @@ def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[s
         f"stamps are {stamps * trace['us_per_stamp']:.0f} µs of the GPU, {share:.1%} of that step"
         f"{HIDDEN if step['overhead'] < share else ''}."
     )
-    return ["## What a stamp costs", told, cost]
+    return ["## What a stamp costs", stamp_cost, cost]
 
 
 if __name__ == "__main__":

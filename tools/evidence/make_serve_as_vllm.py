@@ -54,9 +54,9 @@ def main() -> None:
 
 def stream_row(who: str, command: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     """How a server ends whose client still reads."""
-    found = stopped_in_mid_stream(command, folder, signal.SIGTERM)
-    said = ("yes" if told else "no" for told in (found.streamed, found.finished))
-    return who, f"`{found.program}`", *said, str(found.code)
+    server = stopped_in_mid_stream(command, folder, signal.SIGTERM)
+    streamed, finished = ("yes" if server.streamed else "no"), ("yes" if server.finished else "no")
+    return who, f"`{server.program}`", streamed, finished, str(server.code)
 
 
 def container_row(who: str, command: tuple[str, ...], folder: Path) -> tuple[str, ...]:
@@ -67,11 +67,11 @@ def container_row(who: str, command: tuple[str, ...], folder: Path) -> tuple[str
 
 def code_row(args: list[str], commands: dict[str, tuple[str, ...]], model: str, folder: Path) -> tuple[str, ...]:
     """With which code each ends."""
-    done = [
+    codes = [
         subprocess.run((*words, model, *args), cwd=folder, capture_output=True, check=False).returncode
         for words in commands.values()
     ]
-    return f"`{' '.join(args)}`", *map(str, done)
+    return f"`{' '.join(args)}`", *map(str, codes)
 
 
 if __name__ == "__main__":

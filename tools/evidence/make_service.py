@@ -25,7 +25,7 @@ from tools.evidence import ROOT
 from tools.evidence.page import made_here, table, write
 from tuner.service.endpoints import ENDPOINTS
 
-KEPT = ROOT / ".cache" / "service"
+RESULTS = ROOT / ".cache" / "service"
 FAULTS: dict[str, Callable[[Path, Any], dict[str, Any]]] = {
     "kills": kills,
     "full disk": full_disk,
@@ -59,7 +59,7 @@ def main() -> None:
         "certificates": options.certificates,
         "slow clients": options.clients,
     }
-    KEPT.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     for part in [part for part in options.parts or PARTS if part != "page"]:
         begin = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
@@ -69,15 +69,15 @@ def main() -> None:
                 counted = service_load.measure(Path(folder), options.seconds, 300, 64)
             else:
                 counted = FAULTS[part](Path(folder), counts[part])
-        kept(part).write_text(json.dumps({"counted": counted, "took": time.monotonic() - begin}))
+        result_file(part).write_text(json.dumps({"counted": counted, "took": time.monotonic() - begin}))
         print(part, json.dumps(counted), flush=True)
-    if all(kept(part).exists() for part in PARTS):
+    if all(result_file(part).exists() for part in PARTS):
         page()
 
 
-def kept(part: str) -> Path:
+def result_file(part: str) -> Path:
     """The file with what one part counted."""
-    return KEPT / f"{part.replace(' ', '-')}.json"
+    return RESULTS / f"{part.replace(' ', '-')}.json"
 
 
 def fuzzed(folder: Path, count: int) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def fuzzed(folder: Path, count: int) -> dict[str, Any]:
 
 def page() -> None:
     """Write the page from what was kept."""
-    load = json.loads(kept(LOAD).read_text())["counted"]
+    load = json.loads(result_file(LOAD).read_text())["counted"]
     write(
         "service.md",
         "# The service under faults, hostile requests and load",
@@ -120,7 +120,7 @@ def page() -> None:
 
 def fault_row(part: str) -> tuple[str, ...]:
     """One fault's line of the table."""
-    document = json.loads(kept(part).read_text())
+    document = json.loads(result_file(part).read_text())
     counts = document["counted"]
     failed = counts.pop("lost", counts.pop("wrong", 0))
     return (

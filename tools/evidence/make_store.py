@@ -8,6 +8,7 @@ What each part counted is kept in `.cache/store`, for the page.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -17,14 +18,14 @@ import tempfile
 from pathlib import Path
 
 from tools.evidence import ROOT
-from tools.evidence.page import run, shown, table, write
+from tools.evidence.page import run, shell_block, table, write
 
 STORM = "tests/support/store_storm.py"
 BENCHMARK = "benchmarks/store.py"
 JOURNALS = {"write-ahead log": (), "rollback journal": ("--network",)}
 STORMS = ("long-crowd", "kills", "making", "upgrade", "damage")
 SPEED = "speed"
-KEPT = ROOT / ".cache" / "store"
+RESULTS = ROOT / ".cache" / "store"
 
 
 def main() -> None:
@@ -37,31 +38,31 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 1_000, 100_000, 1_000_000])
     options = parser.parse_args()
     counts = {"long-crowd": options.processes, "kills": options.kills, "damage": options.files}
-    KEPT.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     for part in [part for part in options.parts or [*STORMS, SPEED] if part != "page"]:
         for journal in journals_of(part):
             with tempfile.TemporaryDirectory() as folder:
                 count = counts.get(part, options.kills // 5)
                 command = bench(options.sizes) if part == SPEED else storm(part, journal, count, folder)
-                kept(part, journal).write_text(json.dumps([command[1:], succeeded(*command)]))
-    if all(kept(part, journal).exists() for part in (*STORMS, SPEED) for journal in journals_of(part)):
+                result_file(part, journal).write_text(json.dumps([command[1:], succeeded(*command)]))
+    if all(map(is_complete, (*STORMS, SPEED))):
         page()
 
 
 def page() -> None:
     """Write the page from what was kept."""
-    command, printed = json.loads(kept(SPEED, next(iter(JOURNALS))).read_text())
+    command, printed = json.loads(result_file(SPEED, next(iter(JOURNALS))).read_text())
     write(
         "store.md",
         "# The verdict store under kills, crowds and damage",
-        shown("python", STORM, "STORM", "FOLDER", "COUNT"),
+        shell_block("python", STORM, "STORM", "FOLDER", "COUNT"),
         READING,
-        table(HEADS, [told(part, journal) for part in STORMS for journal in journals_of(part)]),
+        table(HEADS, list(itertools.chain.from_iterable(map(rows_of, STORMS)))),
         REMARKS,
         "## Found by the storms and their tests, and mended",
-        FOUND,
+        MENDED,
         "## Against plain sqlite3",
-        shown("python", *command),
+        shell_block("python", *command),
         printed.strip(),
         RATIOS,
         f"Made on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite "
@@ -69,9 +70,19 @@ def page() -> None:
     )
 
 
-def kept(part: str, journal: str) -> Path:
+def result_file(part: str, journal: str) -> Path:
     """The file with one part's command and what it printed."""
-    return KEPT / f"{part}-{journal.split(maxsplit=1)[0]}.json"
+    return RESULTS / f"{part}-{journal.split(maxsplit=1)[0]}.json"
+
+
+def is_complete(part: str) -> bool:
+    """Whether a part ran with each of its journals."""
+    return all(result_file(part, journal).exists() for journal in journals_of(part))
+
+
+def rows_of(part: str) -> list[tuple[str, ...]]:
+    """One storm's lines of the table."""
+    return [row(part, journal) for journal in journals_of(part)]
 
 
 def journals_of(part: str) -> list[str]:
@@ -92,9 +103,9 @@ def bench(sizes: list[int]) -> list[str]:
 HEADS = ("storm", "journal", "counted", "lost or wrong", "seconds")
 
 
-def told(part: str, journal: str) -> tuple[str, ...]:
+def row(part: str, journal: str) -> tuple[str, ...]:
     """One storm's line of the table."""
-    counts = json.loads(json.loads(kept(part, journal).read_text())[1])
+    counts = json.loads(json.loads(result_file(part, journal).read_text())[1])
     seconds, failed = counts.pop("seconds"), counts.pop("lost", counts.pop("wrong", 0))
     counted = ", ".join(f"{what} {number:,}" for what, number in counts.items())
     return part, journal, counted, str(failed), f"{seconds:.0f}"
@@ -102,10 +113,10 @@ def told(part: str, journal: str) -> tuple[str, ...]:
 
 def succeeded(*command: str) -> str:
     """What a command printed, which must come to a good end."""
-    done = run(*command)
-    if done.returncode or done.stderr:
-        sys.exit(f"{command}: {done.stderr[-2000:]}")
-    return done.stdout
+    process = run(*command)
+    if process.returncode or process.stderr:
+        sys.exit(f"{command}: {process.stderr[-2000:]}")
+    return process.stdout
 
 
 READING = (
@@ -126,7 +137,7 @@ REMARKS = (
     "commit is also on the disk is shown by `tests/test_cache_sqlitedict.py`, which watches the calls, not by pulling "
     "a plug. The same storms with smaller counts are in `tests/test_cache_crash.py` and `tests/test_cache_damage.py`."
 )
-FOUND = """\
+MENDED = """\
 - Records without a checksum: bytes of another record in their place gave another entry than was stored. Schema 2.
 - SQLite quotes damage in its messages; where that is no UTF-8, Python raised `UnicodeDecodeError`, a traceback.
 - A look-up read the file's first bytes itself. Closing the file took away the locks of this process, also those of an

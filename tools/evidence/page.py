@@ -49,7 +49,7 @@ def bare(text: str) -> str:
     return re.sub(r"/[\w./+-]*/(?:site-packages|site)/", "", text).replace(f"{ROOT}/", "")
 
 
-def shown(*command: str) -> str:
+def shell_block(*command: str) -> str:
     """A command as a fenced block."""
     return f"```sh\n{shlex.join(command)}\n```".replace("'examples/models/*'", "examples/models/*")
 
@@ -57,4 +57,9 @@ def shown(*command: str) -> str:
 def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [heads, ("---",) * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
+    return "\n".join(map(table_line, lines))
+
+
+def table_line(cells: tuple[str, ...]) -> str:
+    """A line of a Markdown table; a bar in a cell would end the cell."""
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

@@ -85,15 +85,15 @@ def ernie_vl(config: Config, folder: Path) -> None:
 
 def tokenizer(special: dict[str, int]) -> PreTrainedTokenizerFast:
     """Words by whitespace, and special tokens at their ids."""
-    top, taken = (
+    top, ids = (
         max(special.values()),
         set(special.values()),
     )  # without a gap, which transformers 5.5 warns of at length
-    words = {f"w{number}": number for number in range(top) if number not in taken}
-    made = Tokenizer(WordLevel(words | special, unk_token=UNKNOWN))
-    made.pre_tokenizer = Whitespace()
-    made.add_special_tokens(list(special))
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token=UNKNOWN)
+    words = {f"w{number}": number for number in range(top) if number not in ids}
+    tokenizer = Tokenizer(WordLevel(words | special, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.add_special_tokens(list(special))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=UNKNOWN)
 
 
 RECIPES: dict[str, Callable[[Config, Path], None]] = {"qwen3_vl_moe": qwen3_vl, "ernie4_5_moe_vl": ernie_vl}

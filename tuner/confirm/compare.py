@@ -236,7 +236,11 @@ def _passes(written: Written | None, _: Start, engine: Engine) -> _Answer:
         return _unsaid(written if switched else None)
     if not switched:
         return _Answer(f"{sum(printed.values())} on", FactResult.REPORTED, engine.line)
-    effective = {name: is_on for name in switched if (is_on := _pass_is_on(name, engine)) is not None}
+    effective: dict[str, bool] = {}
+    for name in switched:
+        is_on = _pass_is_on(name, engine)
+        if is_on is not None:
+            effective[name] = is_on
     if any(effective[name] != switched[name] for name in effective):
         return _Answer(switches_text(effective), FactResult.DIFFERS, engine.line)
     if len(effective) < len(switched):
@@ -265,13 +269,13 @@ def _backend(written: Written | None, _: Start, engine: Engine) -> _Answer:
 
 def _alarm(log: ServerLog, written: Written) -> Alarm:
     """What is wrong with the servers that answer now: those that are ready and not known to have ended."""
-    alarms = {
-        alarm
-        for start in log.starts
-        for engine in start.engines
-        if engine.ready is not None and not start.has_ended and start.standing is not Standing.MAYBE_OVER
-        for alarm in _alarms_of(written, start, engine)
-    }
+    alarms: set[Alarm] = set()
+    for start in log.starts:
+        if start.has_ended or start.standing is Standing.MAYBE_OVER:
+            continue
+        for engine in start.engines:
+            if engine.ready is not None:
+                alarms.update(_alarms_of(written, start, engine))
     order = (Alarm.WRONG, Alarm.WRONG_SETTING, Alarm.UNPROVED)
     return next((alarm for alarm in order if alarm in alarms), Alarm.NONE)
 
@@ -398,7 +402,9 @@ def _use(cache: CacheUse) -> str:
         return "off"
     if cache.hits and cache.misses:
         return f"partly: {cache.hits} hits, {cache.misses} misses"
-    return "hit" if cache.hits else "miss" if cache.misses else UNSAID
+    if cache.hits:
+        return "hit"
+    return "miss" if cache.misses else UNSAID
 
 
 def _notes(log: ServerLog) -> Iterator[str]:

@@ -46,7 +46,9 @@ def confirmation_text(confirmation: Confirmation) -> str:
     heads = ("FACT", "WRITTEN", "EFFECTIVE", "RESULT", "LINE") if compared else ("FACT", "EFFECTIVE", "LINE")
     rows = [_row(fact, compared) for fact in confirmation.facts]
     alarm = [_ALARMS[confirmation.alarm], ""] if confirmation.alarm is not Alarm.NONE else []
-    facts = [text for fact in confirmation.facts for text in _about(fact, compared)]
+    facts: list[str] = []
+    for fact in confirmation.facts:
+        facts += _about(fact, compared)
     notes = [_wrapped("note", note) for note in confirmation.notes]
     outcome = line("result", _SENTENCES[confirmation.result])
     return "\n".join([*alarm, columns([heads, *rows]), "", *facts, outcome, *notes])
@@ -94,7 +96,8 @@ def _about(fact: Fact, compared: bool) -> list[str]:
         texts = [f"written {fact.written}", f"effective {fact.effective}", *texts]
     elif not compared and len(fact.effective) > WIDE_CLIP:
         texts = [fact.effective, *texts]
-    return [_wrapped(fact.name if index == 0 else "", text) for index, text in enumerate(texts)]
+    labels = [fact.name, *[""] * len(texts)]
+    return [_wrapped(label, text) for label, text in zip(labels, texts, strict=False)]
 
 
 def _wrapped(label: str, text: str) -> str:

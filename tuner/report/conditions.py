@@ -82,7 +82,9 @@ def launch_conditions(report: Report, verdict: Verdict) -> tuple[LaunchCondition
 
 
 def _of_launch(proof: Proof, finding: ProofFinding) -> LaunchConditions:
-    guards = dict.fromkeys(_guard_text(guard) for rank in proof.ranks for guard in rank.guards)
+    guards: dict[str, None] = {}
+    for rank in proof.ranks:
+        guards |= dict.fromkeys(map(_guard_text, rank.guards))
     return LaunchConditions(
         launch=launch_text(proof),
         word=finding.word.replace("_", " "),

@@ -19,11 +19,9 @@ def log_starts(starts: Sequence[LoggedStart]) -> list[Waterfall]:
 
 def log_notes(starts: Sequence[LoggedStart], *, cut: bool) -> list[str]:
     """What is to be said of the whole log."""
-    notes = (
-        []
-        if starts
-        else ["No line of this log states how long a phase of a start took. `tuner confirm` reads the rest."]
-    )
+    notes: list[str] = []
+    if not starts:
+        notes.append("No line of this log states how long a phase of a start took. `tuner confirm` reads the rest.")
     if cut or any(start.cut for start in starts):
         notes.append("The log has more starts or phases than are shown.")
     return notes
@@ -34,12 +32,13 @@ def _waterfall(start: LoggedStart, number: int) -> Waterfall:
     begin = _begin(start)
     fits = begin is not None and all(_fits(phase, begin) for phase, _ in phases)
     bars = _timed(start, phases, begin) if fits and begin is not None else _untimed(phases)
-    notes = [] if fits else [NO_TIMES if begin is None else NO_FIT]
+    notes: list[str] = []
+    if not fits:
+        notes.append(NO_TIMES if begin is None else NO_FIT)
     total = max((bar.begin + bar.seconds for bar in bars), default=0.0)
     if fits and start.listening is not None:
-        notes.insert(
-            0, f"From its first line to the one that says it listens: {start.listening - (begin or 0.0):.0f} s."
-        )
+        seconds = start.listening - (begin or 0.0)
+        notes.append(f"From its first line to the one that says it listens: {seconds:.0f} s.")
     return Waterfall(_title(start, number), tuple(bars), total, (*_cache_notes(start), *notes))
 
 
@@ -91,11 +90,16 @@ def _timed(start: LoggedStart, phases: Sequence[tuple[Phase, int]], begin: float
         if phase.ended is not None:
             at = max(0.0, phase.ended - phase.seconds - begin)
             bars.append(Bar(phase.name, at, phase.seconds, _of_processes(count), _is_inner(phase, phases)))
-    bars.sort(key=lambda bar: (bar.begin, -bar.seconds))
+    bars.sort(key=_in_order)
     last = max((bar.begin + bar.seconds for bar in bars), default=0.0)
     if start.listening is not None and start.listening - begin > last:
         bars.append(Bar("until the server listens", last, start.listening - begin - last))
     return bars
+
+
+def _in_order(bar: Bar) -> tuple[float, float]:
+    """What bars are sorted by: an earlier one comes first, and of two that begin together the longer one."""
+    return bar.begin, -bar.seconds
 
 
 def _untimed(phases: Sequence[tuple[Phase, int]]) -> list[Bar]:

@@ -70,12 +70,13 @@ def overview(entries: Iterable[tuple[Entry, Verdict | None]], now: datetime) -> 
     for entry, verdict in entries:
         row = cells.setdefault(str(entry.key["architecture"]), {})
         row.setdefault(_release(entry), []).append((entry, verdict))
-    releases = sorted({release for row in cells.values() for release in row}, key=_order)
+    releases = sorted(set[Release]().union(*cells.values()), key=_order)
     rows = []
+    count = 0
     for name in sorted(cells):
-        row = cells[name]
-        rows.append((name, tuple(_cell(row[each], now) if each in row else None for each in releases)))
-    count = sum(len(entries) for row in cells.values() for entries in row.values())
+        drawn = {release: _cell(stored, now) for release, stored in cells[name].items()}
+        rows.append((name, tuple(map(drawn.get, releases))))
+        count += sum(map(len, cells[name].values()))
     return Overview(tuple(releases), tuple(rows), count)
 
 
@@ -91,11 +92,11 @@ def _order(release: Release) -> tuple[list[int], str, str]:
 
 def _cell(entries: list[tuple[Entry, Verdict | None]], now: datetime) -> Cell:
     entry, verdict = max(entries, key=lambda pair: pair[0].probed_at)
-    words = {str(other.word) if other else "unreadable" for _, other in entries}
+    words = {_word(other) for _, other in entries}
     days = (now - datetime.fromisoformat(entry.probed_at)).days
     return Cell(
         key=entry.digest,
-        word=str(verdict.word) if verdict else "unreadable",
+        word=_word(verdict),
         tone=_tone(verdict),
         probed_at=entry.probed_at,
         days=max(0, days),
@@ -103,6 +104,10 @@ def _cell(entries: list[tuple[Entry, Verdict | None]], now: datetime) -> Cell:
         others=len(entries) - 1,
         differ=len(words) > 1,
     )
+
+
+def _word(verdict: Verdict | None) -> str:
+    return str(verdict.word) if verdict else "unreadable"
 
 
 def _tone(verdict: Verdict | None) -> str:

@@ -120,8 +120,12 @@ def _stand_ins(report: Report) -> tuple[StandIn, ...]:
     for proof in report.proofs:
         for rank in proof.ranks:
             texts += [_stand_in(each, IN_PROOF) for each in rank.assumptions]
-    changed = [text for replay in report.replays for text in replay.changed]
-    changed += [text for ladder in report.ladders for arm in ladder.arms for text in arm.changed]
+    changed: list[str] = []
+    for replay in report.replays:
+        changed += replay.changed
+    for ladder in report.ladders:
+        for arm in ladder.arms:
+            changed += arm.changed
     texts += [StandIn(f"engines: {text}", "") for text in changed]
     return tuple(dict.fromkeys(texts))
 

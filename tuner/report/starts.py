@@ -104,7 +104,9 @@ class WarmView:
 
 def engine_starts(report: Report) -> tuple[Waterfall, ...]:
     """The starts of engines that `tuner tune` timed, each with empty caches; those of the launches themselves first."""
-    pairs = [(ladder, arm) for ladder in report.ladders for arm in ladder.arms if arm.status == "ran" and arm.seconds]
+    pairs: list[tuple[Ladder, ArmRun]] = []
+    for ladder in report.ladders:
+        pairs += [(ladder, arm) for arm in ladder.arms if arm.status == "ran" and arm.seconds]
     pairs.sort(key=lambda pair: pair[1].name != LAUNCH)
     return tuple(_engine_start(ladder, arm) for ladder, arm in pairs)
 

@@ -70,8 +70,10 @@ def timeline_lines(line: Timeline) -> Iterator[Line]:
         )
     if line.skipped:
         yield ((f"  {counted(line.skipped, 'call')} before these, all right", "soft"),)
-    labels = [visible(label) for call in line.calls for label in (call.expected_label, call.actual_label)]
-    width = 1 + max(map(len, [*labels, str(line.calls[-1].number)])) if line.calls else 2
+    labels = [str(call.number) for call in line.calls]
+    for call in line.calls:
+        labels += [visible(call.expected_label), visible(call.actual_label)]
+    width = 1 + max(map(len, labels), default=1)
     count = max(1, (WIDTH - LABEL) // width)
     for begin in range(0, len(line.calls), count):
         yield from _row(line, line.calls[begin : begin + count], width)
@@ -111,7 +113,9 @@ def overview_lines(table: Overview) -> Iterator[Line]:
 
 
 def _about(cell: Cell) -> str:
-    more = f", {cell.others} more" + (" that differ" if cell.differ else "") if cell.others else ""
+    more = f", {cell.others} more" if cell.others else ""
+    if cell.differ:
+        more += " that differ"
     return f"{counted(cell.days, 'day')} old, {cell.key[:12]}{more}"[: WIDTH - 35]
 
 

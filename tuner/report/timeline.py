@@ -117,13 +117,18 @@ def _right_pass(report: Report, witness: Witness | None) -> Timeline | None:
     if report.observation_method == COUNTED:
         return None
     wrong = witness.scenario if witness else ""
-    orders = [(scenario.name, order) for scenario in report.scenarios for order in _right_orders(scenario, report)]
-    others = [pair for pair in orders if pair[0] != wrong]
-    if not others:
+    name = ""
+    longest: tuple[str, ...] = ()
+    for scenario in report.scenarios:
+        if scenario.name == wrong:
+            continue
+        for order in _right_orders(scenario, report):
+            if len(order) > len(longest):
+                name, longest = scenario.name, order
+    if not longest:
         return None
-    name, order = max(others, key=lambda pair: len(pair[1]))
-    expected = report.registered[: len(order)]
-    return timeline(f"Right pass: scenario {name}", "registered", "executed", expected, order)
+    expected = report.registered[: len(longest)]
+    return timeline(f"Right pass: scenario {name}", "registered", "executed", expected, longest)
 
 
 def _right_orders(scenario: Scenario, report: Report) -> Iterable[tuple[str, ...]]:
@@ -149,8 +154,8 @@ def timeline(title: str, upper: str, lower: str, expected: Sequence[str], actual
     first_wrong = wrong if wrong < len(actual) else None
     skipped = 0 if first_wrong is None else max(0, first_wrong + BEFORE - MOST_CALLS)
     calls = [
-        Call(number, left, right, labels.get(left, "-"), labels.get(right, "-"), _state(left, right))
-        for number, (left, right) in enumerate(pairs, 1)
+        Call(number, name, ran, labels.get(name, "-"), labels.get(ran, "-"), _state(name, ran))
+        for number, (name, ran) in enumerate(pairs, 1)
     ]
     drawn = calls[skipped : skipped + MOST_CALLS]
     number = None if first_wrong is None else first_wrong + 1
@@ -171,7 +176,7 @@ def short_labels(names: Iterable[str]) -> dict[str, str]:
     words = {name: _WORDS.findall(name) or [name] for name in names if name}
     telling = _telling(words)
     for letters in (LONGEST_LABEL, 3, 2, 1):
-        labels = {name: ".".join(_cut(word, letters) for word in kept) for name, kept in telling.items()}
+        labels = {name: _label(own, letters) for name, own in telling.items()}
         fits = max(map(len, labels.values()), default=0) <= LONGEST_LABEL
         if fits and len(set(labels.values())) == len(labels):
             return labels
@@ -200,5 +205,6 @@ def _shared(lists: Sequence[Sequence[str]]) -> int:
     return count
 
 
-def _cut(word: str, letters: int) -> str:
-    return word if word.isdigit() else word[:letters]
+def _label(words: Sequence[str], letters: int) -> str:
+    """Words with a point between them; each that is not a number is cut to so many letters."""
+    return ".".join(word if word.isdigit() else word[:letters] for word in words)
