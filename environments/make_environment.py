@@ -111,6 +111,13 @@ def refuse_full_disk(name: str, free_bytes: int) -> None:
         raise SetupError(f"it needs {needed} GB of free disk and {ROOT} has {free_bytes / 10**9:.1f} GB")
 
 
+def refuse_folder_elsewhere(folder: Path) -> None:
+    """Raise SetupError when a link leads `folder` out of this checkout: what lies there is of somebody else."""
+    place = folder.resolve()
+    if folder.is_symlink() or not place.is_relative_to(ROOT):
+        raise SetupError(f"{folder} leads to {place}, and nothing is removed there; remove the link, and try again")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep two calls from making environments at the same time; the second waits."""
@@ -126,6 +133,7 @@ def make(name: str) -> None:
     if is_ready(name):
         print(f"{name}: ready in {folder}", flush=True)
         return
+    refuse_folder_elsewhere(folder)
     refuse_python_without_venv()
     if name != "tool":
         make(ENVIRONMENTS[name].over or "tool")

@@ -112,6 +112,23 @@ def test_a_copied_environment_is_stale(project: Path, tmp_path: Path) -> None:
     assert not load(tmp_path / "copy").is_ready("tool")
 
 
+@pytest.mark.parametrize("linked", [".envs", ".envs/current"])
+def test_an_environment_behind_a_link_is_not_removed(project: Path, tmp_path: Path, linked: str) -> None:
+    """Another checkout may share its environments by a link; this one never deletes them."""
+    put_ready(project, "tool")
+    elsewhere = tmp_path / "another checkout"
+    packages = elsewhere / ("" if linked.endswith("current") else "current") / "packages"
+    packages.mkdir(parents=True)
+    (project / linked).parent.mkdir(exist_ok=True)
+    (project / linked).symlink_to(elsewhere)
+
+    refused = call(project, "current")
+
+    assert refused.returncode == 1
+    assert "remove the link, and try again" in refused.stderr
+    assert packages.is_dir()
+
+
 @pytest.mark.parametrize("name", OLDER)
 def test_an_environment_over_a_stale_one_is_stale(project: Path, name: str) -> None:
     """It lacks what it does not have itself, or has it in other versions."""
