@@ -159,16 +159,36 @@ def test_a_pod_that_comes_back_is_left_alone(name: str, service: Bench) -> None:
 
 
 def test_an_unsafe_launch_is_written_with_its_evidence(service: Bench) -> None:
-    """The arguments are merged, the lists are tested first, and the annotations name verdict and key."""
+    """The arguments are merged, and the annotations name verdict and key."""
     pod = PODS["a config"]
     patch = operations(response_to(service, review_of(pod)))
-    assert patch[0] == {"op": "test", "path": "/spec/containers/0/args", "value": pod["spec"]["containers"][0]["args"]}
     patched = jsonpatch.apply_patch(pod, patch)
     config = json.loads(patched["spec"]["containers"][0]["args"][-1])
     assert config == {"mode": 3, "note": "ü\u2028", "fast_moe_cold_start": False}
     texts = annotations(patched)
     assert (texts[DECISION], texts[VERDICT], len(texts[KEY])) == ("fast_moe_cold_start=false", "conditional", 64)
     assert SKIP_REASON not in texts
+
+
+def what_is_tested(response: dict[str, Any]) -> dict[str, Any]:
+    """What the patch of an answer tests: path and value."""
+    return {each["path"]: each["value"] for each in operations(response) if each["op"] == "test"}
+
+
+def test_a_patch_tests_the_containers_that_it_changes(service: Bench) -> None:
+    """Their names and their lists are as they were."""
+    args = PODS["dotted"]["spec"]["containers"][0]["args"]
+    wanted = {"/spec/containers/0/name": "vllm", "/spec/containers/0/args": args}
+    assert what_is_tested(response_to(service, review_of(PODS["dotted"]))) == wanted
+
+
+@pytest.mark.parametrize("text", ["a & b", "<|im_end|>", "a > b", "ü", "\u2028", "two\nlines", "\b\f", "\x7f"])
+def test_a_patch_tests_nothing_that_encoders_write_differently(text: str, service: Bench) -> None:
+    """API servers compare bytes of JSON, so such a test would refuse the pod; it is patched all the same."""
+    pod = pod_of(container(CONDITIONAL, "--served-model-name", text), annotations={VERDICT: text})
+    response = response_to(service, review_of(pod))
+    assert set(what_is_tested(response)) == {"/spec/containers/0/name"}
+    assert annotations(jsonpatch.apply_patch(pod, operations(response)))[DECISION] == "fast_moe_cold_start=false"
 
 
 def test_a_proved_launch_needs_its_cache_root(service: Bench) -> None:
