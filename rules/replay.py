@@ -81,11 +81,12 @@ def _gaps(run: Replay) -> list[Reason]:
 
 def replay_orders(run: Replay) -> list[tuple[str, tuple[str, ...]]]:
     """The orders that the model meant, as passes to be judged like any others; none that is not whole."""
-    whole = [replay_pass for replay_pass in run.passes if None not in replay_pass.called and not replay_pass.ambiguous]
-    return [
-        (f"{replay_pass.request} of the replay probe", tuple(call for call in replay_pass.called if call))
-        for replay_pass in whole
-    ]
+    orders = []
+    for replay_pass in run.passes:
+        order = tuple(call for call in replay_pass.called if call is not None)
+        if len(order) == len(replay_pass.called) and not replay_pass.ambiguous:
+            orders.append((f"{replay_pass.request} of the replay probe", order))
+    return orders
 
 
 def held_against(verdict: Verdict, runs: tuple[Replay, ...]) -> Verdict:

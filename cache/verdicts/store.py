@@ -266,8 +266,8 @@ class VerdictStore:
             # Asked before anything is written: a rollback journal may lock every reader out, this process too. Read
             # past sqlitedict, whose thread dies of a text that is no UTF-8: what is committed is seen, and nobody
             # else can commit now.
-            chosen = [records for text in texts if (records := self._chosen(*text, is_wanted, lines))]
-            for (row, text), (files_row, files), signed in chosen:
+            chosen = [self._chosen(*text, is_wanted, lines) for text in texts]
+            for (row, text), (files_row, files), signed in filter(None, chosen):
                 table[row] = text
                 table.update(signed)
                 if latest or files_row not in table:

@@ -129,6 +129,13 @@ def _finding_part(finding: LaunchFinding) -> dict[str, Any]:
     }
 
 
+def _match(examined: Examined) -> str | None:
+    """What of the serving environment is known: all of it, its version alone, or nothing."""
+    if examined.version is None:
+        return None
+    return "environment" if examined.exact else "version"
+
+
 def _launch_part(examined: Examined, outcome: Outcome) -> dict[str, Any]:
     verdict = examined.plan.lookup.verdict if examined.plan else None
     return {
@@ -142,7 +149,7 @@ def _launch_part(examined: Examined, outcome: Outcome) -> dict[str, Any]:
         "model": examined.arguments.model if examined.arguments else None,
         "architecture": examined.model.architecture if examined.model else None,
         "vllm": examined.version,
-        "match": None if examined.version is None else "environment" if examined.exact else "version",
+        "match": _match(examined),
         "flag_status": str(examined.plan.flag.status) if examined.plan else None,
         "verdict": str(verdict.word) if verdict else None,
         "proof": proof_part(examined.plan) if examined.plan else None,

@@ -18,6 +18,8 @@ from rules.decide import FLAG_KEY, Refusal
 from rules.errors import ErrorKind, TunerError
 from rules.reason import Reason, reason
 from rules.releases import parse_version, public_version
+from rules.report import Report
+from rules.verdict import Verdict
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.arguments.vllm_options import Kind, indexes_of_field, scan
 from tuner.environment.environment import Environment
@@ -393,6 +395,10 @@ def _model(
         return model, ""
 
 
+_Candidate = tuple[Entry, Report, Verdict]
+"""A stored entry, its report, and its verdict by the rules of this release."""
+
+
 def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) -> tuple[Subject, LookUp]:
     """The stored verdict of this model in this vLLM version, whatever torch; the least safe one of several.
 
@@ -401,7 +407,7 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
     accepted = {platform, knowledge.accept_platform} if platform else None
     base = base_factors(subject)
     entries = [entry for entry in knowledge.store.of_architecture(subject.model.architecture) if _agrees(entry, base)]
-    candidates = []
+    candidates: list[_Candidate] = []
     for entry in entries:
         if accepted is None or entry.key["platform"] in accepted:
             report, verdict = current_report(knowledge.store, entry)
@@ -409,12 +415,16 @@ def _by_version(subject: Subject, platform: str | None, knowledge: Knowledge) ->
     if not candidates:
         miss = _missed_by_version(subject, platform, {entry.key["platform"] for entry in entries})
         return subject, LookUp(None, None, miss, verified=False)
-    entry, report, verdict = min(
-        candidates, key=lambda item: (item[2].word.safe, not item[2].word.unsafe, item[0].provenance is not None)
-    )
+    entry, report, verdict = min(candidates, key=_precedence)
     torch = subject.environment.torch or entry.key["torch"]
     environment = with_fields(subject.environment, torch=torch, platform=entry.key["platform"])
     return with_fields(subject, environment=environment), LookUp(entry, verdict, report=report, verified=False)
+
+
+def _precedence(candidate: _Candidate) -> tuple[bool, bool, bool]:
+    """What candidates are sorted by: an unsafe verdict first, then one that decides nothing, then an imported one."""
+    entry, _, verdict = candidate
+    return verdict.word.safe, not verdict.word.unsafe, entry.provenance is not None
 
 
 def _missed_by_version(subject: Subject, platform: str | None, others: set[str]) -> tuple[Reason, ...]:

@@ -35,7 +35,10 @@ def read(args: Sequence[str], takes_value: Mapping[str, bool]) -> Options | None
         name, joined, value = token.partition("=")
         if joined and not takes_value[name]:
             return None
-        options[name] = True if not takes_value[name] else value if joined else next(tokens, "")
+        if not takes_value[name]:
+            options[name] = True
+        else:
+            options[name] = value if joined else next(tokens, "")
         if not options[name]:
             return None
     return options

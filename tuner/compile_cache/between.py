@@ -207,19 +207,20 @@ def _name(folder: str) -> str:
 
 def _between_folders(names: tuple[str, str], before: Mapping[str, Any], after: Mapping[str, Any]) -> Between:
     """The factors that vLLM notes itself: variables by name, all else by a hash."""
-    old, new = ({name: concealed(name, value) for name, value in side["env"].items()} for side in (before, after))
-    differences = list(variables_differ(old, new, moved=True))
+    differences = list(variables_differ(_variables(before), _variables(after), moved=True))
     for name, kind in HASHES.items():
         if before.get(name) != after.get(name):
             fix = CODE_FIX if name == "code_hash" else folder_fix(name)
             differences.append(Difference(kind, name, before.get(name), after.get(name), Effect.KEY, fix))
     hashed = [each.name for each in differences if each.name in HASHES]
-    notes = (
-        [f"Of {', '.join(hashed)} vLLM keeps the hash alone; two logs, or two records, name the factor."]
-        if hashed
-        else []
-    )
+    notes: list[str] = []
+    if hashed:
+        notes.append(f"Of {', '.join(hashed)} vLLM keeps the hash alone; two logs, or two records, name the factor.")
     return Between("folders", *names, tuple(differences), tuple(notes))
+
+
+def _variables(factors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: concealed(name, value) for name, value in factors["env"].items()}
 
 
 def _between_records(names: tuple[str, str], before: WarmRecord, after: WarmRecord) -> Between:

@@ -72,7 +72,9 @@ class _Start:
     @property
     def hit(self) -> bool | None:
         """Whether everything that was compiled came from the cache; None: the log says nothing of it."""
-        return False if self.log.misses else True if self.log.hits else None
+        if self.log.misses:
+            return False
+        return True if self.log.hits else None
 
 
 def warm(

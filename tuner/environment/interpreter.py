@@ -230,7 +230,8 @@ def _user_sites(minor: str) -> list[Path]:
 
 def _python_path() -> list[Path]:
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [path for entry in entries if entry and (path := Path(entry).absolute()).is_dir()]
+    folders = [Path(entry).absolute() for entry in entries if entry]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def _listed(site: Path) -> Iterator[Path]:

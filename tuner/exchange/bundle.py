@@ -186,9 +186,15 @@ def _require_consistent(entry: Entry) -> None:
         if public_version(key[name]) != public_version(environment.get(name)):
             raise BundleError(f"its key says {name} {key[name]}, its report {environment.get(name)}")
     device = environment.get("device")
-    elsewhere = ON_A_DEVICE if device == "cpu" else {"cpu"} if device else set()
-    if key["platform"] in elsewhere:
+    if key["platform"] in _elsewhere(device):
         raise BundleError(f"its key says {key['platform']}, its report {device}")
+
+
+def _elsewhere(device: object) -> set[str]:
+    """The platforms that do not have such a device; none where the report names no device."""
+    if device == "cpu":
+        return ON_A_DEVICE
+    return {"cpu"} if device else set()
 
 
 def _judged(entry: Entry) -> Entry:

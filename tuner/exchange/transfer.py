@@ -91,7 +91,8 @@ def import_file(
         StoreError: the store cannot be written, or an entry of one of these keys is damaged there.
     """
     key = signed.key if signed else None
-    lines = (SentLine(text, signed_by=key) for text in _lines(path, signed.text if signed else None))
+    text = signed.text if signed else None
+    lines = (SentLine(line, signed_by=key) for line in _lines(path, text))
     return _stored(store, lines, _Source(str(path), path.name, _now()), giving_way)
 
 

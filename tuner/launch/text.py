@@ -116,7 +116,10 @@ def serve_line(plan: Plan) -> str:
 
 def remedy_words(decision: Decision) -> list[str]:
     """What a decision writes because of the arms of the launch, as words of a sentence."""
-    keys = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in decision.config.items()]
+    keys = []
+    for key, value in decision.config.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        keys.append(f"{key}={text}")
     return [*keys, *([shlex.join(decision.options)] if decision.options else [])]
 
 

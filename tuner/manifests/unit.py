@@ -197,7 +197,8 @@ def _podman_options(unit: _Unit, section: str) -> Iterator[ContainerOption]:
         words = words_of(unit.text, entry)
         for word, behind in zip(words, [*words[1:], None], strict=True):
             option, equals, attached = word.text.partition("=")
-            value = attached if equals else (behind.text if behind else "")
+            following = behind.text if behind else ""
+            value = attached if equals else following
             if option.startswith("-"):
                 yield ContainerOption(_SHORT.get(option, option.lstrip("-")), value, unit.line(word.start))
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 def probed_text(results: Sequence["Probed"]) -> str:
     """The output of `tuner probe`: the witnesses of unsafe verdicts, then a line for each model."""
     heads = ("MODEL", "VERDICT", "MOE LAYERS", "SECONDS", "NOTE")
-    witnesses = [f"{visible(result.name)}\n{witness_text(w)}\n" for result in results if (w := witness_of(result))]
+    witnesses = []
+    for result in results:
+        witness = witness_of(result)
+        if witness is not None:
+            witnesses.append(f"{visible(result.name)}\n{witness_text(witness)}\n")
     return "\n".join([*witnesses, columns([heads, *map(probed_row, results)])])
 
 

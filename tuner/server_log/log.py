@@ -284,10 +284,11 @@ class _Source:
         if len(self.starts) == 1:
             return self.starts
         newest = self.starts[-1]
-        return [
-            replace(start, standing=Standing.MAYBE_OVER if start.last < newest.first else Standing.SHARED)
-            for start in self.starts
-        ]
+        starts = []
+        for start in self.starts:
+            standing = Standing.MAYBE_OVER if start.last < newest.first else Standing.SHARED
+            starts.append(replace(start, standing=standing))
+        return starts
 
     def _open(self, line: int) -> int:
         """The index of a new start."""

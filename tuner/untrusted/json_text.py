@@ -81,5 +81,7 @@ def _nested() -> UnusableError:
 
 def deeper_than(levels: int, value: Any) -> bool:
     """Whether the objects and lists in a value are nested deeper."""
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if not isinstance(value, dict | list):
+        return False
+    children = value.values() if isinstance(value, dict) else value
     return bool(children) and (levels == 0 or any(deeper_than(levels - 1, child) for child in children))

@@ -125,18 +125,19 @@ def _finding_text(finding: ProofFinding) -> str:
 
 def proofs_part(report: Report, verdict: Verdict) -> list[dict[str, Any]]:
     """For the document: each launch that was traced, with its word and why."""
-    return [
-        {
-            "key": proof.key,
-            "arguments": list(proof.arguments),
-            "platform": proof.platform,
-            "made_at": proof.made_at,
-            "word": str(finding.word),
-            "reasons": parts(finding.reasons),
-        }
-        for proof in report.proofs
-        if (finding := verdict.proofs.get(proof.key)) is not None
-    ]
+    findings = [(proof, verdict.proofs.get(proof.key)) for proof in report.proofs]
+    return [_proof_part(proof, finding) for proof, finding in findings if finding is not None]
+
+
+def _proof_part(proof: Proof, finding: ProofFinding) -> dict[str, Any]:
+    return {
+        "key": proof.key,
+        "arguments": list(proof.arguments),
+        "platform": proof.platform,
+        "made_at": proof.made_at,
+        "word": str(finding.word),
+        "reasons": parts(finding.reasons),
+    }
 
 
 def named_part(reasons: Mapping[str, Reason], name: str) -> dict[str, Any] | None:

@@ -21,11 +21,18 @@ def _problems(examined: Examined) -> Iterator[Problem]:
     for field in examined.launch.pod.fields:
         if field.path == "metadata.name" and examined.launch.shape in _KEEP_NAMES:
             continue
-        where = "pod" if field.path in _OF_EACH_POD else "node" if field.path in _OF_EACH_NODE else ""
+        where = _where(field.path)
         if where and field.variable in _counted_in(release):
             counts = f"{field.variable} is {field.path}, and vLLM {release} puts it in the key of its compile cache"
             message = f"{counts}: each {where} compiles again.{_remedy(field.variable, release)}"
             yield Problem(message, field.line)
+
+
+def _where(path: str) -> str:
+    """Where a field has a value of its own: in each `pod`, on each `node`, or nowhere (empty)."""
+    if path in _OF_EACH_POD:
+        return "pod"
+    return "node" if path in _OF_EACH_NODE else ""
 
 
 def _release(version: str | None) -> str | None:

@@ -147,7 +147,8 @@ def written_mentions(text: str) -> Iterator[Mention]:
 
 def form_of_words(texts: Sequence[str]) -> str:
     """What starts vLLM in an argument vector, wherever it stands in it; empty if nothing does."""
-    return next((form for index in range(len(texts)) if (form := _form_at(texts, index))), "")
+    forms = (_form_at(texts, index) for index in range(len(texts)))
+    return next(filter(None, forms), "")
 
 
 def _mentions(text: str, depth: int) -> Iterator[Mention]:

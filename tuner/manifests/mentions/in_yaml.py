@@ -136,12 +136,16 @@ def _form_of_key(place: _Place) -> str:
         return f"`{place.key}`"
     if place.key == "vllm_config" and isinstance(place.node, Mapping):
         return "`vllm_config`"
-    if place.key == "engine_kwargs" and any(_RAY_KEYS & {key for key, _ in holder.pairs} for holder in place.holders):
+    if place.key == "engine_kwargs" and any(map(_is_of_ray, place.holders)):
         return "`engine_kwargs`"
     text = text_of(place.node)
     if place.key == "import_path" and text is not None and _RAY_APPLICATION.fullmatch(text):
         return f"`{text}`"
     return f"`engine: {text}`" if place.key == "engine" and text is not None and text.lower() == "vllm" else ""
+
+
+def _is_of_ray(holder: Mapping) -> bool:
+    return any(key in _RAY_KEYS for key, _ in holder.pairs)
 
 
 def _is_schema(node: Node) -> bool:

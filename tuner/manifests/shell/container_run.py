@@ -117,8 +117,12 @@ def _options(word: Word, behind: Sequence[Word]) -> Iterator[tuple[str, Word]]:
     """
     name, equals, value = word.text.partition("=")
     if name.startswith("--"):
-        flag = name[2:] in _FLAGS
-        yield name[2:], word._replace(text=value) if equals else (word if flag or not behind else behind[0])
+        if equals:
+            yield name[2:], word._replace(text=value)
+        elif behind and name[2:] not in _FLAGS:
+            yield name[2:], behind[0]
+        else:
+            yield name[2:], word
         return
     for place, letter in enumerate(word.text[1:], 2):
         if letter in _SHORT_FLAGS:

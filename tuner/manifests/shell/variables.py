@@ -541,7 +541,9 @@ def _stated(words: Sequence[Token]) -> list[Token]:
 def _changed(words: Sequence[Token]) -> set[str]:
     """The variables that a command may change, keywords in front of it or not; `_ALL` for every one."""
     behind = list(dropwhile(lambda word: word.literal in _SKIPPED, words))
-    names = {name for word in words for piece in word.parts for name in _set_by_substitution(piece)}
+    names: set[str] = set()
+    for word in words:
+        names.update(*map(_set_by_substitution, word.parts))
     command = list(dropwhile(lambda word: bool(word.name), behind))
     if not command:
         return names | {word.name for word in behind}

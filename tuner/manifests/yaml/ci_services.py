@@ -47,13 +47,17 @@ def gitlab_launches(reading: Reading) -> Iterator[ManifestLaunch]:
     """The launches of the services of GitLab's pipelines; none for documents of other kinds."""
     document = reading.document
     jobs = [("", document), *document.pairs] if isinstance(document, Mapping) else []
-    if not any(isinstance(job, Mapping) and any(job.get(key) for key in _SCRIPTS) for _, job in jobs[1:]):
+    if not any(_has_script(job) for _, job in jobs[1:]):
         return
     for job_name, job in jobs:
         services = job.get("services") if isinstance(job, Mapping) else None
         for service in items_of(services):
             reading.mark(service)
             yield from _gitlab_service(service, job_name)
+
+
+def _has_script(job: Node) -> bool:
+    return isinstance(job, Mapping) and any(job.get(key) for key in _SCRIPTS)
 
 
 def _gitlab_service(service: Node, job_name: str) -> Iterator[ManifestLaunch]:

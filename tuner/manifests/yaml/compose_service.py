@@ -132,11 +132,16 @@ def _gpus(chain: Sequence[Mapping]) -> tuple[int | None, int]:
     requests = list(_gpu_requests(chain))
     devices = _all(chain, "devices")
     if not requests and devices:
-        sources = [text_of(node.get("source")) if isinstance(node, Mapping) else text_of(node) for node in devices]
-        return container_text.device_gpus([source or "" for source in sources]), devices[0].line
+        return container_text.device_gpus(list(map(_device_path, devices))), devices[0].line
     if len(requests) != 1 or devices:
         return None, 0
     return _requested(requests[0])
+
+
+def _device_path(device: Node) -> str:
+    """The device that an item of `devices` names; empty where it names none."""
+    source = device.get("source") if isinstance(device, Mapping) else device
+    return text_of(source) or ""
 
 
 def _gpu_requests(chain: Sequence[Mapping]) -> Iterator[Node]:

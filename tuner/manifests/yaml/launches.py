@@ -57,7 +57,7 @@ def yaml_launches(text: str, excerpt: Excerpt | None = None, depth: int = 0) -> 
     for reading in readings:
         parts = (node for node in walk(reading.document) if node is not reading.document)
         reading.mark(*(node for node in parts if is_switched_off(node)))
-    launches = _bounded(launch for reading in readings for reader in READERS for launch in reader(reading))
+    launches = _bounded(_read(readings))
     yield from launches
     used = set(_config_texts(launches))
     for reading in readings:
@@ -70,6 +70,13 @@ def _of_cluster(reading: Reading, launches: Iterable[ManifestLaunch]) -> Iterato
     for launch in launches:
         is_served = launch.shape == RAY_SERVE and launch.gpu_group is None
         yield replace(launch, gpu_group=group) if is_served else launch
+
+
+def _read(readings: Iterable[Reading]) -> Iterator[ManifestLaunch]:
+    """What each reader reads of each document."""
+    for reading in readings:
+        for reader in READERS:
+            yield from reader(reading)
 
 
 def _bounded(launches: Iterable[ManifestLaunch]) -> list[ManifestLaunch]:
