@@ -154,7 +154,7 @@ def test_nothing_is_said_of_a_cache_that_nobody_asked_for(bench: Bench, form: st
     assert "persistentVolumeClaim" not in text
     proved = bench.text(form)
     assert "persistentVolumeClaim" not in proved
-    assert ("~/.cache/vllm/tuner-proof/" in proved) == (form != Format.CONFIGMAP or "VLLM_CACHE_ROOT" in proved)
+    assert ("/.cache/vllm/tuner-proof/" in proved) == (form != Format.CONFIGMAP or "VLLM_CACHE_ROOT" in proved)
 
 
 def test_a_shell_file_exports_the_cache_root(bench: Bench, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from cache.verdicts.store import VerdictStore
 from tuner.environment.document import environment_document
 from tuner.exports.choices import Choices
 from tuner.exports.formats import RENAMED, USES, Format
+from tuner.exports.pod import HOME
 from tuner.manifests.managed import PREFIX
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -229,10 +230,31 @@ def test_a_platform_without_a_known_image_asks_for_one(tmp_path: Path) -> None:
 def test_a_model_folder_is_named_as_such(bench: Bench, tmp_path: Path) -> None:
     """A folder of this machine is none of the container's; KServe must be told where the model is."""
     model = str(model_like(MIXTRAL, tmp_path / "My Model_2"))
-    assert f"# the model {model} is a folder: the container needs it at that path\n" in bench.text("env", model=model)
+    note = f"# the model {model} is a folder: the container needs it at that path, or --model-name NAME says"
+    assert note in bench.text("env", model=model)
     assert "--model-uri" in bench.ask("kserve-llminferenceservice", model=model, code=2).err
     document = bench.documents("kserve-llminferenceservice", "--model-uri", "pvc://c/m", model=model)[0]
     assert document["spec"]["model"] == {"uri": "pvc://c/m", "name": "my-model-2"}
+
+
+def test_a_folder_that_the_server_fetches_by_a_hub_id_is_not_called_one(bench: Bench, tmp_path: Path) -> None:
+    """`--model-name` says what the server calls the model, and the file names nothing of this machine."""
+    model = str(model_like(MIXTRAL, tmp_path / "My Model_2"))
+    named = ("--model-name", "mistralai/Mixtral-8x7B-v0.1")
+    text = bench.text("env", *named, model=model)
+    assert "is a folder" not in text
+    assert str(tmp_path) not in text
+    document = bench.documents("kserve-llminferenceservice", *named, model=model)[0]
+    assert document["spec"]["model"] == {"uri": f"hf://{named[1]}", "name": named[1]}
+
+
+@pytest.mark.parametrize("form", [form for form in CLUSTER if form not in {Format.CONFIGMAP, Format.WARM_JOB}])
+def test_a_pod_of_ours_gets_a_cache_root_without_a_tilde(bench: Bench, form: str) -> None:
+    """Where the home of the container is not known, vLLM reads the tilde, and the file says so."""
+    text = bench.text(form)
+    known_home = f"value: {HOME}/.cache/vllm/tuner-proof/" in text
+    assert known_home == (f"value: {HOME}\n" in text)
+    assert known_home != ("# vLLM itself reads the ~ of VLLM_CACHE_ROOT as its home" in text)
 
 
 def test_a_revision_reaches_kserves_download(bench: Bench) -> None:

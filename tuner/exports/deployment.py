@@ -9,6 +9,7 @@ from tuner.exports.pod import (
     claim,
     claim_note,
     container,
+    home_note,
     launch,
     mounts,
     pod,
@@ -72,7 +73,7 @@ def as_patch(plan: Plan, choices: Choices) -> str:
             "kind": "Component",
             "patches": [{"target": target, "patch": Block(dump_documents([document]))}],
         }
-    return manifest(plan, [document], [*server.notes, *claim_note(server)])
+    return manifest(plan, [document], [*server.notes, *home_note(server), *claim_note(server)])
 
 
 def _patch(plan: Plan, server: Server, container_name: str) -> dict[str, Any]:

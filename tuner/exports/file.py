@@ -10,6 +10,7 @@ from tuner.arguments.serve_arguments import without_options
 from tuner.arguments.vllm_options import indexes_of_field
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, head
+from tuner.exports.pod import home_note
 from tuner.exports.server import server_of
 from tuner.launch.document import plan_document
 from tuner.launch.plan import Plan
@@ -63,17 +64,17 @@ def beside_config(plan: Plan) -> tuple[str, ...]:
     return tuple(argument for index, argument in enumerate(rest) if index not in indexes)
 
 
-def as_env(plan: Plan, _: Choices) -> str:
+def as_env(plan: Plan, choices: Choices) -> str:
     """A file to be read by a POSIX shell with `.`: it exports the variables and sets the positional parameters.
 
     A list cannot travel in one variable without being split or evaluated again; positional parameters can.
     """
-    notes = ['use: . ./THIS_FILE && exec vllm serve "$@"', *server_of(plan, Choices()).notes]
+    notes = ['use: . ./THIS_FILE && exec vllm serve "$@"', *server_of(plan, choices).notes]
     exports = [f"export {name}={shlex.quote(value)}" for name, value in plan.launch.env.items()]
     return head(plan, notes) + "\n".join([*exports, f"set -- {shlex.join(plan.launch.args)}"]) + "\n"
 
 
-def as_dockerfile(plan: Plan, _: Choices) -> str:
+def as_dockerfile(plan: Plan, choices: Choices) -> str:
     """Lines for the end of a Dockerfile.
 
     `ENV` and `LABEL` expand variables, so a `$` is escaped there; the JSON form of `ENTRYPOINT` and `CMD` does not.
@@ -81,7 +82,8 @@ def as_dockerfile(plan: Plan, _: Choices) -> str:
     Raises:
         TunerError: a variable's value has several lines, which `ENV` cannot hold.
     """
-    notes = [f"for an image with vLLM {plan.subject.environment.vllm}", *server_of(plan, Choices()).notes]
+    server = server_of(plan, choices)
+    notes = [f"for an image with vLLM {plan.subject.environment.vllm}", *server.notes, *home_note(server)]
     lines = [f"LABEL {_quoted(name)}={_quoted(value)}" for name, value in annotations(plan).items()]
     lines += [f"ENV {name}={_quoted(value)}" for name, value in plan.launch.env.items()]
     lines += ['ENTRYPOINT ["vllm", "serve"]', f"CMD {json.dumps(list(plan.launch.args))}"]

@@ -5,7 +5,7 @@ from typing import Any
 from tuner.arguments.vllm_options import indexes_of_field
 from tuner.exports.choices import Choices
 from tuner.exports.evidence import annotations, manifest
-from tuner.exports.pod import claim_note, escaped, health, mounts, startup_probe, variables, volumes
+from tuner.exports.pod import claim_note, escaped, health, home_note, mounts, startup_probe, variables, volumes
 from tuner.exports.server import PORT, Server, image_of, server_of
 from tuner.launch.plan import Plan
 
@@ -23,6 +23,7 @@ def as_values(plan: Plan, choices: Choices) -> str:
     }
     notes = [
         *server.notes,
+        *home_note(server),
         *claim_note(server),
         "Helm replaces a list as a whole: put this item of modelSpec into yours, or use it as the only one",
         "the chart always says whether prefixes are cached; here as vLLM does for most models",

@@ -10,6 +10,7 @@ from tuner.exports.pod import (
     USER,
     claim_note,
     container,
+    home_note,
     mounts,
     patience,
     pod,
@@ -50,9 +51,9 @@ def as_llm_inference_service(plan: Plan, choices: Choices) -> str:
         TunerError: the model is a folder, and no URI says where KServe finds it.
     """
     server = server_of(plan, choices)
-    served_name = server.name if is_folder(plan) else server.model
+    served_name = server.name if is_folder(plan, choices) else server.model
     spec = {
-        "model": {"uri": choices.model_uri or _hub_uri(plan, server), "name": served_name},
+        "model": {"uri": choices.model_uri or _hub_uri(plan, choices, server), "name": served_name},
         "replicas": 1,
         "template": _template(plan, choices, server),
     }
@@ -62,7 +63,12 @@ def as_llm_inference_service(plan: Plan, choices: Choices) -> str:
         "metadata": {"name": server.name, "annotations": annotations(plan)},
         "spec": spec,
     }
-    notes = ["KServe's template names model, port and served name", *server.notes, *claim_note(server)]
+    notes = [
+        "KServe's template names model, port and served name",
+        *server.notes,
+        *home_note(server),
+        *claim_note(server),
+    ]
     return manifest(plan, [_literal(document)], notes)
 
 
@@ -88,8 +94,8 @@ def _template(plan: Plan, choices: Choices, server: Server) -> dict[str, Any]:
     return {"containers": [main], **group, **volumes(server, shared_memory=False)}
 
 
-def _hub_uri(plan: Plan, server: Server) -> str:
-    if is_folder(plan):
+def _hub_uri(plan: Plan, choices: Choices, server: Server) -> str:
+    if is_folder(plan, choices):
         raise TunerError(
             f"KServe cannot fetch the folder {server.model}.",
             hint="Say where it finds the model with --model-uri, such as pvc://CLAIM/FOLDER or hf://ORGANISATION/NAME.",

@@ -1,6 +1,7 @@
 """The parts of a pod that serves: container, probe, devices, cache volume. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tuner.exports.server import Server
@@ -73,9 +74,21 @@ def pod(server: Server, containers: list[dict[str, Any]], *, shared_memory: bool
     }
 
 
+def _below_home(path: str | None) -> str | None:
+    """A path with the home of our pods for its tilde; a container's variable is no shell word."""
+    return f"{HOME}{path[1:]}" if path and path.startswith("~/") else path
+
+
+def home_note(server: Server) -> list[str]:
+    """The note on a tilde in a container whose home is not known here (vllm/envs.py, 0.16.0 to 0.32.0)."""
+    note = f"vLLM itself reads the ~ of {CACHE_ROOT} as its home; --cache-root DIR writes a path without one"
+    return [note] if (server.cache_value or "").startswith("~") else []
+
+
 def own_variables(server: Server) -> dict[str, Any]:
     """`env` of a container that is wholly ours: a home, and the hub's token if its Secret is there."""
-    named: list[dict[str, Any]] = variables(server, USER=USER_NAME, HOME=HOME)["env"]
+    at_home = replace(server, cache_value=_below_home(server.cache_value))
+    named: list[dict[str, Any]] = variables(at_home, USER=USER_NAME, HOME=HOME)["env"]
     if server.model.startswith("/"):
         return {"env": named}
     secret = {"name": hub_secret(server), "key": "token", "optional": True}

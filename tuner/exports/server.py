@@ -91,7 +91,7 @@ def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
         cache_root=plan.launch.cache_root,
         cache_value=plan.launch.env.get(CACHE_ROOT),
         startup_seconds=budget(choices.cold_start),
-        notes=(*_notes(plan), *([budget_sentence(choices.cold_start)] if choices.cold_start else [])),
+        notes=(*_notes(plan, choices), *([budget_sentence(choices.cold_start)] if choices.cold_start else [])),
         weights_claim=choices.weights_claim,
     )
 
@@ -123,16 +123,19 @@ def pinned_image(image: str) -> str:
     return image
 
 
-def is_folder(plan: Plan) -> bool:
-    """Whether the model is named as a path, which a container has only if it is mounted there."""
+def is_folder(plan: Plan, choices: Choices) -> bool:
+    """Whether the server gets the model as a path, which a container has only if it is mounted there."""
+    if choices.model_name is not None:
+        return not is_hub_id(choices.model_name)
     return plan.subject.model.revision is None or not is_hub_id(plan.subject.model.name)
 
 
-def _notes(plan: Plan) -> list[str]:
+def _notes(plan: Plan, choices: Choices) -> list[str]:
     args, name = plan.launch.args, plan.subject.model.name
     notes = []
-    if is_folder(plan):
-        notes.append(f"the model {name} is a folder: the container needs it at that path")
+    if is_folder(plan, choices):
+        other = "" if choices.model_name else ", or --model-name NAME says what the server calls it"
+        notes.append(f"the model {name} is a folder: the container needs it at that path{other}")
     if "--config" in args:
         notes.append("the arguments read a --config file: the container needs it at that path")
     notes += secret_notes(args)
