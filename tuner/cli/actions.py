@@ -20,7 +20,7 @@ from tuner.cli.inputs import (
     probed_first,
 )
 from tuner.cli.output import failures, needs_verdict, present, refuse, result, say_without_waiting, stop_on_signals
-from tuner.cli.unclear import unclear_options
+from tuner.cli.unclear import misspelt_option, refuse_own_options_behind
 from tuner.launch.serve import command, execute
 from tuner.launch.text import command_line, serve_line, verdict_text
 
@@ -39,9 +39,11 @@ def verdict(model: str, inputs: Inputs, *, as_json: bool) -> None:
 def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing: OnMissing, *, dry_run: bool) -> None:
     """Become `vllm serve` with the decision merged into `args`, or print the command."""
     with failures(as_json=False):
+        refuse_own_options_behind(args, inputs.python)
         plan = _planned(args, inputs, launching, on_missing)
-        unclear = unclear_options(args, plan.subject.environment.vllm)
-        for sentence in (*unclear, serve_line(plan), *sentences(plan.warnings)):
+        if misspelt := misspelt_option(args, plan.subject.environment.vllm):
+            say_without_waiting(f"tuner: {misspelt}")
+        for sentence in (serve_line(plan), *sentences(plan.warnings)):
             say_without_waiting(f"tuner: {sentence}")
         refuse(plan)
         python = Path(plan.subject.environment.python)
