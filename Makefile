@@ -6,7 +6,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 SMALL = --max-num-batched-tokens 512 --max-num-seqs 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo test test-fast test-thorough test-ray lint docs package-test bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-service evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-fleet evidence-kills evidence-containment evidence-replay catalogue lock clean
+.PHONY: help setup setup-tool setup-flag-live setup-older setup-parsers setup-all-parsers release-options new-release demo acceptance test test-fast test-thorough test-ray lint docs package-test bench bench-check bench-cold-start bench-store evidence evidence-store evidence-fuzz evidence-service evidence-depths evidence-arguments evidence-hostile evidence-engines evidence-launches evidence-fleet evidence-kills evidence-containment evidence-replay catalogue lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -52,6 +52,12 @@ test-ray: setup-tool ## the tests of `tuner sweep --ray` in .envs/ray, on a clus
 	.venv/bin/uv venv --quiet --allow-existing --python $(PYTHON) .envs/ray
 	.venv/bin/uv pip install --quiet --require-hashes --python .envs/ray/bin/python -r environments/ray.txt
 	.envs/ray/bin/python -m pytest -p no:cacheprovider tests/test_fleet_ray.py
+
+# etcd and kube-apiserver are kept here for the next run.
+ACCEPTANCE ?= $(HOME)/.cache/vllm-moe-tuner-acceptance
+
+acceptance: setup-tool ## have a real kube-apiserver ask the service, on Debian 12; write admission.md (first time: it is compiled)
+	.venv/bin/python -m tools.acceptance --folder $(ACCEPTANCE)
 
 lint: setup-tool ## ruff, mypy and import-linter
 	.venv/bin/ruff check

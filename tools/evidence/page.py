@@ -34,8 +34,10 @@ def run(*command: str, extra: dict[str, str] | None = None) -> subprocess.Comple
 
 
 def write(name: str, *parts: str) -> None:
-    """Write a page, its parts with a line between."""
-    (PAGES / name).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    """Put a page in place whole, its parts with a line between."""
+    draft = PAGES / f".{name}.draft"
+    draft.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    draft.replace(PAGES / name)
 
 
 def made_here(target: str) -> str:

@@ -1,0 +1,87 @@
+"""How long the creation of a pod takes, with the webhook and without. The kinds of pods come by turns."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import count
+from typing import Any
+
+from tools.acceptance import other_webhook
+from tools.acceptance.pods import PODS, UNSAFE, container, labelled, pod_of
+from tools.acceptance.progress import require, tell
+from tools.acceptance.promises import Trial, other_pod, other_webhook_in_place
+
+BATCH = 25
+"""Pods of each kind between two removals, so that the API server has few of them at any time."""
+WARM = 10
+"""Pods of each kind that are not counted."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds that creations of one kind took."""
+
+    kind: str
+    seconds: tuple[float, ...]
+
+    @property
+    def median_ms(self) -> float:
+        """Of all of them, in milliseconds."""
+        return 1000 * share_of(self.seconds, 50)
+
+    @property
+    def p99_ms(self) -> float:
+        """99 of 100 took at most so many milliseconds."""
+        return 1000 * share_of(self.seconds, 99)
+
+
+def share_of(values: Sequence[float], percent: float) -> float:
+    """The least value that so many percent of the values do not exceed (nearest rank).
+
+    Raises:
+        ValueError: there is no value.
+    """
+    if not values:
+        raise ValueError("of no values there is no share")
+    rank = -(-len(values) * percent // 100)
+    return sorted(values)[max(int(rank), 1) - 1]
+
+
+def kinds() -> dict[str, Callable[[], dict[str, Any]]]:
+    """Kinds of pods, each with a function that makes the next pod of it."""
+    unsafe = PODS["an unsafe model"]
+    lengths = count(1000)
+    return {
+        "no webhook is asked": lambda: unsafe,
+        "a webhook that changes nothing": lambda: other_pod(other_webhook.NOTHING),
+        "the service, the same launch again": lambda: labelled(unsafe),
+        "the service, another launch each time": lambda: labelled(
+            pod_of(container(UNSAFE, "--max-model-len", str(next(lengths))))
+        ),
+    }
+
+
+def measure(trial: Trial, number: int) -> list[Latency]:
+    """Create so many pods of each kind, by turns."""
+    makers = kinds()
+    seconds: dict[str, list[float]] = {kind: [] for kind in makers}
+    with other_webhook_in_place(trial, "z-last"):
+        for turn in range(-WARM, number):
+            if turn % BATCH == 0:
+                trial.cluster.remove_pods()
+                tell(f"measuring creations of pods: {max(turn, 0)} of {number}")
+            for kind, make in makers.items():
+                taken = _seconds(trial, make())
+                if turn >= 0:
+                    seconds[kind].append(taken)
+    trial.cluster.remove_pods()
+    return [Latency(kind, tuple(each)) for kind, each in seconds.items()]
+
+
+def _seconds(trial: Trial, pod: Mapping[str, Any]) -> float:
+    begin = time.perf_counter()
+    answer = trial.cluster.create(pod)
+    taken = time.perf_counter() - begin
+    require(answer.status == HTTPStatus.CREATED, f"the pod is taken, not {answer}")
+    return taken

@@ -1,0 +1,96 @@
+"""Pods of the run, and how two stored pods are compared. Pure."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+from tools.acceptance.service import IMAGE
+from tuner.manifests.managed import ANNOTATIONS, LABEL, MANAGED
+
+UNSAFE, SAFE = "baidu/ERNIE-4.5-VL-28B-A3B-PT", "mistralai/Mixtral-8x7B-v0.1"
+"""Models of the examples: the shipped catalogue has a verdict `conditional` on the one, `uniform` on the other."""
+SERVE = ["vllm", "serve"]
+MODULE = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
+_NOTHING = object()
+"""Stands where one of two lists is shorter; equal to nothing in a document."""
+OFF, ON = '{"fast_moe_cold_start": false}', '{"fast_moe_cold_start": true}'
+UNSAFE_BY_HAND = "an unsafe `true` of the user's own"
+
+
+def container(*args: str, **fields: Any) -> dict[str, Any]:
+    """A container that serves."""
+    return {"name": "vllm", "image": IMAGE, "command": SERVE, "args": list(args), **fields}
+
+
+def pod_of(*containers: dict[str, Any], **labels: str) -> dict[str, Any]:
+    """A pod that nobody has labelled but for these."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "llm-", "labels": {"app": "llm", **labels}},
+        "spec": {"containers": list(containers)},
+    }
+
+
+PODS: dict[str, dict[str, Any]] = {
+    "an unsafe model": pod_of(container(UNSAFE)),
+    "with a compilation config": pod_of(container(UNSAFE, "--compilation-config", '{"mode": 3, "note": "ü"}')),
+    "with a dotted option": pod_of(container(UNSAFE, "-cc.cudagraph_mode=PIECEWISE", "--max-model-len", "8")),
+    "with `<`, `&` and `ü` in its arguments": pod_of(container(UNSAFE, "--served-model-name", "a & b", "<ü>")),
+    "as a module": pod_of(container("--model", UNSAFE, command=MODULE)),
+    "in `command` alone": pod_of({"name": "vllm", "image": IMAGE, "command": [*SERVE, UNSAFE]}),
+    "beside another container": pod_of({"name": "proxy", "image": "proxy:1"}, container(UNSAFE)),
+    "right already": pod_of(container(UNSAFE, "--compilation-config", OFF)),
+    UNSAFE_BY_HAND: pod_of(container(UNSAFE, "--compilation-config", ON)),
+    "a safe model": pod_of(container(SAFE)),
+    "an unknown model": pod_of(container("somebody/unknown")),
+    "in a script": pod_of(container(f"exec vllm serve {UNSAFE}", command=["sh", "-c"])),
+    "without vLLM": pod_of({"name": "web", "image": "web:1", "args": ["--port", "80"]}),
+}
+"""What is created, each with our label and without."""
+
+
+def labelled(pod: Mapping[str, Any], value: str = MANAGED, **others: str) -> dict[str, Any]:
+    """The same pod with our label."""
+    asking: dict[str, Any] = copy.deepcopy(dict(pod))
+    asking["metadata"]["labels"] |= {LABEL: value, **others}
+    return asking
+
+
+def sent_again(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored pod as somebody would create it anew: without what the API server wrote for this one."""
+    metadata = {name: stored["metadata"][name] for name in ("labels", "annotations") if name in stored["metadata"]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "llm-", **metadata}, "spec": stored["spec"]}
+    return copy.deepcopy(pod)
+
+
+def annotations_of(pod: Mapping[str, Any]) -> dict[str, str]:
+    """The annotations of admission that a pod has."""
+    written = pod["metadata"].get("annotations") or {}
+    return {name: written[name] for name in ANNOTATIONS if name in written}
+
+
+def without_ours(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored pod without our label and annotations, and without what differs from pod to pod."""
+    pod = sent_again(stored)
+    pod["metadata"]["labels"].pop(LABEL, None)
+    others = {name: text for name, text in pod["metadata"].pop("annotations", {}).items() if name not in ANNOTATIONS}
+    if others:
+        pod["metadata"]["annotations"] = others
+    return pod
+
+
+def differences(left: object, right: object, path: str = "") -> Iterator[str]:
+    """The places, such as `/spec/containers/0/args/1`, in which two documents differ."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        for name in sorted({*left, *right}):
+            if name not in left or name not in right:
+                yield f"{path}/{name}"
+            else:
+                yield from differences(left[name], right[name], f"{path}/{name}")
+    elif isinstance(left, list) and isinstance(right, list):
+        for index, (before, after) in enumerate(zip_longest(left, right, fillvalue=_NOTHING)):
+            yield from differences(before, after, f"{path}/{index}")
+    elif left != right:
+        yield path
