@@ -312,6 +312,14 @@ def test_the_table_of_all_has_the_latest_verdict_and_its_age() -> None:
     assert (cells[1].word, cells[1].days, cells[1].others, cells[1].differ) == ("conditional", 1, 1, True)
 
 
+def test_an_age_is_never_negative() -> None:
+    """A verdict of a clock that was ahead is of today."""
+    entry = replace(entry_of(safe_report()), probed_at="2999-01-01T00:00:00+00:00")
+    ((_, (cell,)),) = overview([(entry, judge(parse_report(entry.report)))], NOW).rows
+    assert cell is not None
+    assert cell.days == 0
+
+
 # ---- the command
 
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 from fake_environment import ERNIE, LLAMA, MIXTRAL, SETTABLE, Serving, also_proved, sample, serving_in, tuner
+from msgspec.structs import replace
 from service_bench import READER, WRITER, Bench, Setting, bearing, bench, launch_request, tokens_in
 
+from cache.key import digest
 from cache.verdicts.queue import QueuedProbe, Wanted
 from cache.verdicts.store import VerdictStore
 from tuner.environment.document import environment_document
 from tuner.service import probes
+from tuner.service.clock import steady_clock
 from tuner.service.queued import launch_of
 from tuner.service.refusal import ServiceError
 
@@ -25,17 +28,15 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1_000_000.0
 
-    def time(self) -> float:
+    def __call__(self) -> float:
         """Seconds since 1970."""
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock() -> Clock:
     """A clock that the test moves."""
-    clock = Clock()
-    monkeypatch.setattr(probes, "time", clock)
-    return clock
+    return Clock()
 
 
 class Queue:
@@ -85,9 +86,9 @@ class Queue:
 
 
 @pytest.fixture
-def queue(tmp_path: Path, serving: Serving) -> Queue:
+def queue(tmp_path: Path, serving: Serving, clock: Clock) -> Queue:
     """A service without a verdict."""
-    return Queue(tmp_path, serving)
+    return Queue(tmp_path, serving, clock=clock)
 
 
 def launch(folder: Path = MIXTRAL, *args: str, **fields: Any) -> dict[str, Any]:
@@ -226,6 +227,56 @@ def test_a_worker_may_not_have_a_probe_twice(queue: Queue, clock: Clock) -> None
     assert queue.post(f"/{first['id']}/heartbeat", beat)["held"] is False
     assert queue.fail(first)["state"] == "running"
     assert queue.rows()[0]["worker"] == "w2"
+
+
+def test_a_lease_from_the_future_ends(queue: Queue, clock: Clock) -> None:
+    """After a start under a clock that was set back ten years its worker has as long as any to say that it lives."""
+    queue.put(launch())
+    first = queue.claim("w1")
+    clock.now -= 10 * 365 * 24 * 3600
+    assert queue.claim("w2") is None
+    clock.now += probes.LEASE_S - 1
+    assert queue.post(f"/{first['id']}/heartbeat", {"lease": first["lease"]})["held"] is True
+    clock.now += probes.LEASE_S - 1
+    assert queue.claim("w2") is None
+    clock.now += 2
+    assert queue.claim("w2")["id"] == first["id"]
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0, 3.2e8])
+def test_a_jump_of_the_systems_clock_reaches_no_lease(tmp_path: Path, serving: Serving, jump: float) -> None:
+    """The service counts on from the time of its start: a lease neither ends early nor lasts longer."""
+    wall, steady = [1e9], [50.0]
+    clock = steady_clock(lambda: wall[0], lambda: steady[0])
+    assert clock() == 1e9
+    queue = Queue(tmp_path, serving, clock=clock)
+    queue.put(launch())
+    first = queue.claim("w1")
+    wall[0] += jump
+    steady[0] += probes.LEASE_S - 1
+    assert queue.claim("w2") is None
+    steady[0] += 2
+    assert queue.claim("w2")["id"] == first["id"]
+
+
+def test_a_verdict_from_the_future_hides_no_later_one(queue: Queue, serving: Serving, tmp_path: Path) -> None:
+    """A worker whose clock was ten years ahead does not keep what is probed afterwards from answering."""
+    report = sample(MIXTRAL, "flag-live")
+    ahead, _ = serving.remember(queue.store, MIXTRAL, {**report, "proofs": []})
+    store, years = VerdictStore(queue.store), {**report["sources"], "vllm/other.py": "0" * 64}
+    other = {**ahead.key, "sources": digest(years)}
+    store.forget(ahead.digest)
+    store.put(replace(ahead, key=other, sources=years, probed_at="2999-01-01T00:00:00+00:00"))
+    queue.put(launch())
+    answer = queue.end(queue.claim(), line(serving, tmp_path))
+    assert (answer["state"], answer["imported"]["new"]) == ("answered", 1)
+
+
+def test_the_oldest_probe_is_never_in_the_future(queue: Queue, clock: Clock) -> None:
+    """One that was queued under a clock that was set back since waits from now on."""
+    queue.put(launch())
+    clock.now -= 3600
+    assert f"tuner_oldest_probe_timestamp_seconds {clock.now}" in queue.client.get("/metrics").text
 
 
 def test_the_verdict_of_a_lease_that_ran_out_counts(
@@ -383,7 +434,8 @@ def test_the_queue_outlives_the_service(queue: Queue, serving: Serving) -> None:
     """Rows and leases are in the store's file."""
     queue.put(launch(), launch(LLAMA))
     probe = queue.claim()
-    again = bench(Setting(queue.store, **tokens_in(queue.store.parent), headers=bearing(WRITER)))
+    tokens, clock = tokens_in(queue.store.parent), queue.bench.state.clock
+    again = bench(Setting(queue.store, **tokens, headers=bearing(WRITER), clock=clock))
     assert again.get("/v1/probes")["states"] == {"waiting": 1, "running": 1}
     beat = again.client.post(f"/v1/probes/{probe['id']}/heartbeat", json={"lease": probe["lease"]})
     assert beat.json()["held"] is True

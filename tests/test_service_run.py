@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from contextlib import closing, suppress
+from datetime import datetime, timedelta, tzinfo
 from http.client import HTTPException
 from pathlib import Path
 from threading import Timer
@@ -116,6 +117,32 @@ def test_no_acknowledged_verdict_is_lost_when_the_service_is_killed(store: Path,
     assert acknowledged
     assert set(acknowledged) <= stored
     assert len(stored) <= len(acknowledged) + 1
+
+
+def test_a_certificate_whose_time_has_not_come_is_taken_when_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the system's clock was wrong while the files were exchanged. The log says so once."""
+    crt, key = write_pair(tmp_path / "served", number=1)
+    log: list[str] = []
+    certificate = Certificate(crt, key, log.append)
+    before = certificate.expires
+    write_pair(tmp_path / "served", days=3, begun=-1, number=2)
+    certificate.refresh()
+    certificate.refresh()
+    assert certificate.expires == before
+    assert [line for line in log if "is not valid now" in line] == log
+    assert len(log) == 1
+
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=2)
+
+    monkeypatch.setattr("tuner.service.certificate.datetime", Tomorrow)
+    certificate.refresh()
+    assert certificate.expires > before
+    assert "read again" in log[-1]
 
 
 def test_a_pair_that_does_not_fit_leaves_the_one_before(tmp_path: Path) -> None:

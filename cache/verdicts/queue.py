@@ -187,6 +187,8 @@ class ProbeQueue:
     def claim(self, here: Wanted, worker: str, lease: str, now: float, seconds: float) -> QueuedProbe | None:
         """Give the next probe to a worker; None if none waits for it. Leases that ran out end first, as failures.
 
+        A lease that ends later than one of this moment would is of a clock that was set back since: it is cut to that.
+
         Args:
             here: the worker's serving environment.
             worker: its name.
@@ -201,10 +203,12 @@ class ProbeQueue:
             "UPDATE probes SET failures = failures + 1, reason = 'the lease of ' || worker || ' ran out', lease = '' "
             "WHERE lease <> '' AND lease_until < ?"
         )
+        cut = "UPDATE probes SET lease_until = ? WHERE lease <> '' AND lease_until > ?"
         lend = "UPDATE probes SET worker = ?, lease = ?, lease_until = ? WHERE id = ?"
         fits = (here.vllm, here.platform, here.torch, here.plugins)
         with self._writing() as connection:
             connection.execute(ended, (now,))
+            connection.execute(cut, (now + seconds, now + seconds))
             rows = connection.execute(_FREE, (MOST_FAILURES, *fits)).fetchall()
             if not rows:
                 return None

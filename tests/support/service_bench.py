@@ -13,6 +13,7 @@ from cache.verdicts.store import VerdictStore
 from tuner.environment.document import environment_document
 from tuner.environment.environment import Environment
 from tuner.service.app import Door, application
+from tuner.service.clock import Clock, steady_clock
 from tuner.service.endpoint import State
 from tuner.service.limits import RateLimit
 from tuner.service.metrics import Metrics
@@ -62,6 +63,7 @@ class Setting:
     loopback_only: bool = True
     headers: dict[str, str] = field(default_factory=dict)
     images: tuple[tuple[str, Environment], ...] = ()
+    clock: Clock = field(default_factory=steady_clock)
 
 
 def bench(setting: Setting) -> Bench:
@@ -76,6 +78,7 @@ def bench(setting: Setting) -> Bench:
         metrics=Metrics(),
         unready=lambda: "",
         images=setting.images,
+        clock=setting.clock,
     )
     door = Door(
         rate=RateLimit(setting.rate),

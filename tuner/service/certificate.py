@@ -37,6 +37,7 @@ class Certificate:
         self._tell = tell
         self._name = name
         self._stamps = self._stamps_now()
+        self._refused: tuple[object, ...] = ()
         self._current, self.expires = self._read()
         self.context = _server_context()
         """The context of the listening socket; each handshake gets the certificate that is current."""
@@ -53,12 +54,15 @@ class Certificate:
         stamps = self._stamps_now()
         if stamps == self._stamps:
             return
-        self._stamps = stamps
         try:
             self._current, self.expires = self._read()
-        except TunerError as error:
-            self._tell(f"{error.message} The certificate before stays in use, until {self.expires:%Y-%m-%d %H:%M} UTC.")
+        except TunerError as error:  # it may fit later: once its time begins, or the system's clock is right again
+            if stamps != self._refused:
+                before = f"The certificate before stays in use, until {self.expires:%Y-%m-%d %H:%M} UTC."
+                self._tell(f"{error.message} {before}")
+            self._refused = stamps
         else:
+            self._stamps, self._refused = stamps, ()
             self._tell(f"the certificate was read again; it is valid until {self.expires:%Y-%m-%d %H:%M} UTC")
 
     def _read(self) -> tuple[ssl.SSLContext, datetime]:

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from cache.verdicts.store import VerdictStore
 from tuner.environment.environment import Environment
+from tuner.service.clock import Clock, steady_clock
 from tuner.service.metrics import Metrics
 from tuner.service.recent import NotAtHandError, RecentAnswer, RecentAnswers
 
@@ -76,6 +77,7 @@ class State(Struct, frozen=True):
         writing: held while a bundle is stored.
         recent: decisions of a moment ago.
         images: patterns of image names, each with the environment of these images; the first that fits counts.
+        clock: the time by which leases run out.
     """
 
     store: VerdictStore
@@ -88,6 +90,7 @@ class State(Struct, frozen=True):
     writing: Lock = field(default_factory=Lock)
     recent: RecentAnswers = field(default_factory=RecentAnswers)
     images: tuple[tuple[str, Environment], ...] = ()
+    clock: Clock = field(default_factory=steady_clock)
 
 
 def recent_answer(state: State, asked: Asked, request: bytes, make: Callable[[], RecentAnswer]) -> RecentAnswer:

@@ -4,7 +4,6 @@ The service itself runs no model. A worker's verdict comes as the line of a bund
 """
 
 import secrets
-import time
 from collections import Counter
 from typing import Annotated, Any
 
@@ -125,7 +124,7 @@ def enqueue_decided(state: State, asked: Asked) -> dict[str, str]:
 
 def _put(state: State, launches: list[Launch], *, retry: bool) -> list[tuple[str, str]]:
     """Id and state of each launch, once those without a verdict are in the queue."""
-    queue, now = queue_of(state), time.time()
+    queue, now = queue_of(state), state.clock()
     probes = [new_probe(launch) for launch in launches]
     answered = {probe.id for probe, launch in zip(probes, launches, strict=True) if is_answered(state.store, launch)}
     queue.put([probe for probe in probes if probe.id not in answered], now, retry=retry)
@@ -138,7 +137,7 @@ def list_probes(state: State, asked: Asked) -> Reply:
     word, after = asked.query.get("state"), asked.query.get("after", "")
     if word is not None and word not in STATES:
         raise ServiceError(NOT_TAKEN, f"The parameter `state` is none of: {', '.join(STATES)}.")
-    now = time.time()
+    now = state.clock()
     queue = queue_of(state)
     every = queue.rows()
     rows = sorted((row for row in every if word in {None, row.state(now)} and row.id > after), key=_id_of)
@@ -165,7 +164,7 @@ def claim_probe(state: State, asked: Asked) -> Reply:
     here = wanted_of(environment)
     queue = queue_of(state)
     worker = visible(claim.worker)
-    while row := queue.claim(here, worker, secrets.token_hex(16), time.time(), LEASE_S):
+    while row := queue.claim(here, worker, secrets.token_hex(16), state.clock(), LEASE_S):
         try:
             launch = launch_of(row)
             if not is_answered(state.store, launch):
@@ -174,7 +173,7 @@ def claim_probe(state: State, asked: Asked) -> Reply:
             queue.fail(row.id, row.lease, brief(error.message, MAX_REASON))
         else:
             queue.remove([row.id])
-    now = time.time()
+    now = state.clock()
     left = [other for other in queue.rows() if other.state(now) != "resting" and other.wanted.fits(here)]
     return Reply(as_json({"schema_version": SCHEMA_VERSION, "probe": None, "left": len(left)}))
 
@@ -196,7 +195,7 @@ def _claimed(store: VerdictStore, row: QueuedProbe, launch: Launch) -> dict[str,
 def extend_lease(state: State, asked: Asked) -> Reply:
     """Let a worker have its probe longer, unless another one has it."""
     beat = read_as(asked.body, Beat)
-    held = queue_of(state).extend(_id(asked), beat.lease, time.time() + LEASE_S)
+    held = queue_of(state).extend(_id(asked), beat.lease, state.clock() + LEASE_S)
     return Reply(as_json({"schema_version": SCHEMA_VERSION, "held": held, "lease_seconds": LEASE_S}))
 
 
@@ -226,12 +225,12 @@ def end_probe(state: State, asked: Asked) -> Reply:
         return _store_verdict(state, asked, queue)
     else:
         raise ServiceError(NOT_TAKEN, "The parameter `outcome` is none of: verdict, failed, returned.")
-    return Reply(as_json({"schema_version": SCHEMA_VERSION, **_state_part(queue, name)}))
+    return Reply(as_json({"schema_version": SCHEMA_VERSION, **_state_part(state, queue, name)}))
 
 
-def _state_part(queue: ProbeQueue, name: str) -> dict[str, Any]:
+def _state_part(state: State, queue: ProbeQueue, name: str) -> dict[str, Any]:
     row = queue.row(name)
-    return {"id": name, "state": row.state(time.time()) if row else ANSWERED}
+    return {"id": name, "state": row.state(state.clock()) if row else ANSWERED}
 
 
 def _store_verdict(state: State, asked: Asked, queue: ProbeQueue) -> Reply:
@@ -251,7 +250,7 @@ def _store_verdict(state: State, asked: Asked, queue: ProbeQueue) -> Reply:
         queue.remove([name])
     elif row:
         queue.fail(name, lease, "the verdict that came does not answer this launch, or another one stayed")
-    part = _state_part(queue, name)
+    part = _state_part(state, queue, name)
     return Reply(as_json({"schema_version": SCHEMA_VERSION, **part, **imported_document(imported)}))
 
 
@@ -279,10 +278,10 @@ def count_probes(state: State) -> None:
     """Bring the metrics of the queue up to date."""
     if state.follows:
         return
-    now = time.time()
+    now = state.clock()
     rows = ProbeQueue(state.store.path).rows()
     states = Counter(row.state(now) for row in rows)
-    active = [row.queued_at for row in rows if row.state(now) != "resting"]
+    active = [min(row.queued_at, now) for row in rows if row.state(now) != "resting"]
     state.metrics.show_probes({word: states[word] for word in STATES}, min(active, default=0.0))
 
 

@@ -1,6 +1,7 @@
 """The launches in the queue of probes: their shape, what names them, and whether the store answers them already."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -197,13 +198,15 @@ def launch_of(row: QueuedProbe) -> Launch:
 def stored_entry(store: VerdictStore, launch: Launch) -> Entry | None:
     """The latest stored verdict on the launch's model in an environment as it is wanted; None if there is none.
 
-    Files of vLLM are not compared: whoever uses the verdict does that.
+    Files of vLLM are not compared: whoever uses the verdict does that. A verdict that was probed in the future, by a
+    clock that was ahead, is the latest only if there is no other.
 
     Raises:
         StoreError: the store is damaged.
     """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     entries = list(_fitting(store, launch))
-    return max(entries, key=lambda entry: entry.probed_at, default=None)
+    return max(entries, key=lambda entry: (entry.probed_at <= now, entry.probed_at), default=None)
 
 
 def _fitting(store: VerdictStore, launch: Launch) -> Iterator[Entry]:
