@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,23 @@ def test_a_worker_signs_what_it_sends(fleet: Fleet, tmp_path: Path) -> None:
     assert [(row["state"], row["failures"]) for row in fleet.rows()] == [("waiting", 0)]
     fleet.work("--once", "--sign-with", str(secret))
     assert fleet.words() == ["uniform"]
+
+
+def test_a_worker_whose_clock_is_behind_replaces_what_its_key_signed(fleet: Fleet, tmp_path: Path) -> None:
+    """What it sends states no earlier time than what it builds on, so nobody takes it for an older line."""
+    secret, public = make_keys(tmp_path / "team")
+    fleet.direct.service = bench(
+        Setting(fleet.store, **tokens_in(tmp_path), headers=bearing(WRITER), signed_with=public)
+    )
+    for ahead, args in ((3600, []), (0, ARGS)):
+        now = time.time() + ahead
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tuner.exchange.signing.time.time", lambda now=now: now)
+            fleet.put(launch(MIXTRAL, *args))
+            fleet.work("--once", "--sign-with", str(secret))
+    assert fleet.rows() == []
+    (entry,) = VerdictStore(fleet.store).entries()
+    assert len(entry.report["proofs"]) == 2
 
 
 def test_a_worker_signs_nothing_that_the_service_made_up(

@@ -1,6 +1,7 @@
 """Signed lines: a service that was taken over can refuse and withhold, but a replica or a node takes no lie of its."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 import pytest
 from fake_environment import LLAMA, MIXTRAL, SETTABLE, Serving, sample, serving_in, tuner
 from live_service import Live, live_service, until
+from minisign import SecretKey
+from msgspec.structs import replace
 from service_bench import WRITER, Bench, Setting, bearing, bench, tokens_in
 from signing_keys import make_keys
 
 from cache.verdicts.store import VerdictStore
 from tuner.exchange.sent_line import sent_lines, sign_line, signed_lines
 from tuner.exchange.signing import Signer, Verifier, named_key
+from tuner.exchange.transfer import exported_line
 from tuner.service.client import Answer
 from tuner.service.follow import Follower
 
@@ -245,6 +249,112 @@ def test_a_damaged_signature_does_not_hold_up_the_others(
     assert "is left out" in log[0]
 
 
+# ---- an older line in place of a newer one
+
+
+def signed_at(line: str, key: Path, comment: str | int) -> dict[str, str]:
+    """A line with a real signature that states a time, or another comment."""
+    text = f"timestamp:{comment}\thashed" if isinstance(comment, int) else comment
+    signature = SecretKey.from_file(key).sign(line.encode(), trusted_comment=text)
+    return {"line": line, "signature": bytes(signature).decode() + "\n"}
+
+
+@pytest.fixture
+def versions(serving: Serving, tmp_path: Path) -> list[str]:
+    """Two lines of one verdict, of the same second: without the proof of a launch, and with it."""
+    store = tmp_path / "versions.sqlite"
+    entry, _ = serving.remember(store, MIXTRAL, {**sample(MIXTRAL, "flag-live"), "proofs": []})
+    first = exported_line(VerdictStore(store), entry)
+    VerdictStore(store).put(replace(entry, report=serving.probed_here(sample(MIXTRAL, "flag-live"))))
+    (proved,) = VerdictStore(store).entries()
+    assert proved.probed_at == entry.probed_at
+    return [first, exported_line(VerdictStore(store), proved)]
+
+
+NOW = int(time.time())
+FAR = NOW + 10 * 365 * 24 * 3600
+ORDERS: dict[str, tuple[str | int, str | int, int]] = {
+    "later": (NOW - 200, NOW - 100, 1),
+    "the same time": (NOW - 100, NOW - 100, 1),
+    "earlier": (NOW - 100, NOW - 200, 0),
+    "no time": (NOW - 100, "by hand", 0),
+    "no time before": ("by hand", NOW - 100, 1),
+    "a time that is none": (NOW - 100, f"timestamp:{'9' * 20}", 0),
+    "ahead of a day": (NOW + 3600, NOW - 100, 0),
+    "ahead of ten years": (FAR, NOW - 100, 1),
+    "both ahead of ten years": (FAR, FAR - 100, 1),
+}
+"""When the first line of a verdict was signed, when the second one, and which of them a replica has in the end."""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_replica_takes_no_older_line(order: str, versions: list[str], keys: dict[str, Path], tmp_path: Path) -> None:
+    """Not after a new start either, nor once the verdict is forgotten. A clock that was far ahead blocks nothing."""
+    first, second, expected = ORDERS[order]
+    items = [signed_at(versions[0], keys["team"], first), signed_at(versions[1], keys["team"], second)]
+    copy = tmp_path / "copy.sqlite"
+    log: list[str] = []
+    for item in items:
+        there = service_in(tmp_path / f"there-{items.index(item)}")
+        assert posted(there, json.dumps(item).encode())[0] == 200
+        log = followed(Source(there), copy, keys["team.pub"])[1]
+    assert proofs_in(copy) == expected
+    assert ["1 of 1 changes of writer:8707 are left out" in line for line in log] == [True] * (1 - expected)
+    if not expected:
+        (entry,) = VerdictStore(copy).entries()
+        VerdictStore(copy).forget(entry.digest)
+        assert followed(Source(there), copy, keys["team.pub"])[0] == set()
+        unsigned = tmp_path / "unsigned.sqlite"
+        followed(Source(there), unsigned, None)
+        assert proofs_in(unsigned) == 1
+
+
+def proofs_in(store: Path) -> int:
+    """How many proofs the one verdict of a store has."""
+    (entry,) = VerdictStore(store).entries()
+    return len(entry.report["proofs"])
+
+
+def test_the_time_of_a_signature_cannot_be_changed(versions: list[str], keys: dict[str, Path], tmp_path: Path) -> None:
+    """It is signed with the line."""
+    older = signed_at(versions[0], keys["team"], NOW - 200)
+    forged = {**older, "signature": older["signature"].replace(str(NOW - 200), str(NOW))}
+    assert forged != older
+    there = service_in(tmp_path / "there", keys["team.pub"])
+    assert posted(there, json.dumps(forged).encode())[0] == 422
+    assert posted(there, json.dumps(older).encode())[0] == 200
+
+
+def test_a_writer_gives_no_older_line_to_a_service_that_demands_signatures(
+    versions: list[str], keys: dict[str, Path], tmp_path: Path
+) -> None:
+    """Not with `replace` either; what is stored may be sent again, however early it was signed."""
+    there = service_in(tmp_path / "there", keys["team.pub"])
+    older, newer = (signed_at(line, keys["team"], NOW - 100 + number) for number, line in enumerate(versions))
+
+    def sent(item: dict[str, str]) -> dict[str, int]:
+        answer = there.client.post("/v1/verdicts?replace=true", content=json.dumps(item))
+        return {result: number for result, number in answer.json()["imported"].items() if number}
+
+    assert [sent(older), sent(newer)] == [{"new": 1}, {"replaced": 1}]
+    assert sent(older) == {"kept_newer": 1}
+    assert sent(signed_at(versions[1], keys["team"], NOW - 500)) == {"known": 1}
+    assert sent(older) == {"kept_newer": 1}
+    assert sent(signed_at(versions[0], keys["team"], NOW)) == {"replaced": 1}
+    metrics = there.client.get("/metrics").text
+    assert 'tuner_imported_total{result="kept_newer"} 2.0' in metrics
+
+
+def test_a_key_states_no_earlier_time_than_it_stated_before(keys: dict[str, Path]) -> None:
+    """So a worker whose clock is behind can replace what another one signed."""
+    signer, text = Signer(keys["team"], str), b"text"
+    signature = signer.sign(text, NOW + 3600).decode()
+    assert signer.signed_at(text, signature) == NOW + 3600
+    assert NOW <= (signer.signed_at(text, signer.sign(text, 5).decode()) or 0) < NOW + 3600
+    assert signer.signed_at(b"another", signature) is None
+    assert Signer(keys["other"], str).signed_at(text, signature) is None
+
+
 # ---- the commands
 
 
@@ -276,7 +386,15 @@ def writer(
 
 def served(place: tuple[Serving, Path], url: str, public: Path, **env: str) -> Any:
     """What a node without a store would start."""
-    own = ("--python", place[0].python, "--store", "/nowhere/store", "--require-signed", public, "--dry-run")
+    own = (
+        "--python",
+        place[0].python,
+        "--store",
+        place[0].folder / "none.sqlite",
+        "--require-signed",
+        public,
+        "--dry-run",
+    )
     return tuner("serve", *own, MIXTRAL, env={"TUNER_SERVICE": url, "TUNER_CACHE_ROOT": "", **env}, code=0)
 
 
@@ -328,6 +446,37 @@ def test_a_real_replica_demands_signatures(writer: Live, keys: dict[str, Path], 
         (row,) = json.loads(replica.get("/v1/verdicts")[1])["verdicts"]
         assert row["imported"]["signed_by"] == Verifier(keys["team.pub"]).key
     assert "none.pub cannot be read" in tuner("service", "run", *options, tmp_path / "none.pub", code=1).err
+
+
+def test_a_node_takes_no_older_line(place: tuple[Serving, Path], keys: dict[str, Path], tmp_path: Path) -> None:
+    """It remembers what it saw of a verdict in the file of its own store; at the first contact it cannot know."""
+    node_store = tmp_path / "node.sqlite"
+    (entry,) = VerdictStore(place[1]).entries()
+    line = exported_line(VerdictStore(place[1]), entry)
+    flags = []
+    for number, signed in enumerate((NOW - 100, NOW - 200, NOW - 100, NOW)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        there = service_in(folder / "there")
+        assert posted(there, json.dumps(signed_at(line, keys["team"], signed)).encode())[0] == 200
+        with live_service(folder, "--store", there.state.store.path) as live:
+            node = tuner(
+                "serve", "--python", place[0].python, "--store", node_store, "--require-signed", keys["team.pub"],
+                "--dry-run", MIXTRAL, env={"TUNER_SERVICE": live.url, "TUNER_CACHE_ROOT": ""}, code=0,
+            )  # fmt: skip
+        flags.append(FLAG_ON in node.out)
+        assert ("and gave one of" in node.err) is (number == 1)
+    assert flags == [True, False, True, True]
+
+
+def test_a_node_that_can_keep_nothing_says_so(place: tuple[Serving, Path], writer: Live, keys: dict[str, Path]) -> None:
+    """Its store cannot be made; the verdict decides all the same."""
+    node = tuner(
+        "serve", "--python", place[0].python, "--store", "/proc/nowhere/store", "--require-signed",
+        keys["team.pub"], "--dry-run", MIXTRAL, env={"TUNER_SERVICE": writer.url, "TUNER_CACHE_ROOT": ""}, code=0,
+    )  # fmt: skip
+    assert "would not be noticed later" in node.err
+    assert FLAG_ON in node.out
 
 
 def test_send_says_what_it_needs(place: tuple[Serving, Path], keys: dict[str, Path]) -> None:

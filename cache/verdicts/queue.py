@@ -4,16 +4,13 @@ Several processes may use one queue. Every change is one transaction, and it is 
 returns. Times are seconds since 1970, by the clock of whoever calls.
 """
 
-import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from cache.verdicts.advice import real_path, reported
-from cache.verdicts.database import bring_up_to_date, connect_to_write, create, patiently, read, require_store
+from cache.verdicts.table import change_table, read_table
 
 MOST_FAILURES = 3
 """A probe that failed so often rests until it is queued again."""
@@ -40,7 +37,7 @@ CREATE TABLE IF NOT EXISTS probes (
     worker TEXT NOT NULL DEFAULT '', lease TEXT NOT NULL DEFAULT '', lease_until REAL NOT NULL DEFAULT 0
 )
 """
-_IS_MADE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'probes'"
+_NAME = "probes"
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM probes"  # noqa: S608  our own constants
 _BARE = _ALL.replace("launch", "'' AS launch", 1)
 """A launch holds the config of a model, which may take 200 kB."""
@@ -144,10 +141,8 @@ class ProbeQueue:
         Raises:
             StoreError: the store cannot be used.
         """
-        if not read(self._path, _IS_MADE).rows:
-            return []
-        selected = read(self._path, f"{_BARE} ORDER BY queued_at, id")
-        return [_row(tuple(map(_text, values))) for values in selected.rows]
+        rows = read_table(self._path, _NAME, f"{_BARE} ORDER BY queued_at, id")
+        return [_row(tuple(map(_text, values))) for values in rows]
 
     def row(self, name: str) -> QueuedProbe | None:
         """The row of that id.
@@ -155,10 +150,8 @@ class ProbeQueue:
         Raises:
             StoreError: the store cannot be used.
         """
-        if not read(self._path, _IS_MADE).rows:
-            return None
-        selected = read(self._path, f"{_ALL} WHERE id = ?", name)
-        return _row(tuple(map(_text, selected.rows[0]))) if selected.rows else None
+        rows = read_table(self._path, _NAME, f"{_ALL} WHERE id = ?", name)
+        return _row(tuple(map(_text, rows[0]))) if rows else None
 
     def put(self, probes: Iterable[NewProbe], now: float, *, retry: bool = False) -> None:
         """Put probes at the end. One that is there already stays as it is.
@@ -175,7 +168,7 @@ class ProbeQueue:
             "INSERT OR IGNORE INTO probes (id, launch, subject, vllm, platform, torch, plugins, queued_at) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         )
-        with self._writing() as connection:
+        with change_table(self._path, _MAKE) as connection:
             for probe in probes:
                 wanted = probe.wanted
                 factors = (wanted.vllm, wanted.platform, wanted.torch, wanted.plugins)
@@ -206,7 +199,7 @@ class ProbeQueue:
         cut = "UPDATE probes SET lease_until = ? WHERE lease <> '' AND lease_until > ?"
         lend = "UPDATE probes SET worker = ?, lease = ?, lease_until = ? WHERE id = ?"
         fits = (here.vllm, here.platform, here.torch, here.plugins)
-        with self._writing() as connection:
+        with change_table(self._path, _MAKE) as connection:
             connection.execute(ended, (now,))
             connection.execute(cut, (now + seconds, now + seconds))
             rows = connection.execute(_FREE, (MOST_FAILURES, *fits)).fetchall()
@@ -249,35 +242,12 @@ class ProbeQueue:
         Raises:
             StoreError: the store cannot be written.
         """
-        with self._writing() as connection:
+        with change_table(self._path, _MAKE) as connection:
             connection.executemany("DELETE FROM probes WHERE id = ?", [(name,) for name in names])
 
     def _changed(self, query: str, *values: object) -> bool:
-        with self._writing() as connection:
+        with change_table(self._path, _MAKE) as connection:
             return connection.execute(query, values).rowcount > 0
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is committed and synced at the end, and rolled back on any exception."""
-        require_store(self._path)
-        with reported(self._path):
-            file = real_path(self._path)
-            create(file)
-            with closing(patiently(file, lambda: self._begun(file))) as connection:
-                yield connection
-                connection.commit()
-
-    def _begun(self, file: Path) -> sqlite3.Connection:
-        connection = connect_to_write(file)
-        try:
-            bring_up_to_date(self._path, connection)
-            connection.text_factory = str
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_MAKE)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
 
 def _text(value: object) -> object:

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from cache.verdicts.signed_times import SignedTimes
 from cache.verdicts.store import VerdictStore
 from rules.errors import TunerError
 from rules.reason import reason
 from rules.releases import FlagStatus
 from tuner.arguments.refusals import refusals
 from tuner.arguments.serve_arguments import parse
+from tuner.cli.output import say_without_waiting
 from tuner.environment.saved import serving_environment
 from tuner.launch.plan import Options, Plan, make_plan, minimal_arguments, plan_with
 from tuner.launch.requested import named_model, requested_plan, subject_of, warned
@@ -19,6 +22,9 @@ from tuner.model.patience import SERVE_S, at_most
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
 from tuner.verdicts.lookup import opened_store
+
+if TYPE_CHECKING:
+    from tuner.service.asking import Signed
 
 SERVICE_S = 3.0
 """Seconds for all questions to a service before a server's start."""
@@ -160,8 +166,18 @@ def plan_of_service(args: Sequence[str], inputs: Inputs, launching: Launching, e
         subject = subject_of(arguments, environment)
     with at_most(SERVICE_S):
         options = _options(inputs, launching, environ, at_hand)
-        plan = asked_plan(client, subject, arguments, options, inputs.signed_with)
+        plan = asked_plan(client, subject, arguments, options, _signed(inputs, environ))
     return warned(plan, refusals(arguments, environment.vllm, environment.platform))
+
+
+def _signed(inputs: Inputs, environ: Mapping[str, str]) -> "Signed | None":
+    """What is demanded of a service's lines; the times of those before stand in the node's own store."""
+    from tuner.service.asking import Signed
+
+    if inputs.signed_with is None:
+        return None
+    times = SignedTimes(opened_store(inputs.store, environ).path)
+    return Signed(inputs.signed_with, times, lambda sentence: say_without_waiting(f"tuner: {sentence}"))
 
 
 def may_be_proved(plan: Plan) -> bool:

@@ -30,6 +30,8 @@ class ImportOutcome(StrEnum):
     """Not stored: a probe here found unsafe what this one calls safe."""
     OTHER = "kept_imported"
     """Not stored: another one of the same key was imported before."""
+    OLDER = "kept_newer"
+    """Not stored: a line of the same key came before that was signed later."""
 
 
 IN_WORDS = {
@@ -42,6 +44,7 @@ IN_WORDS = {
     ImportOutcome.UNSAFE: "not stored: a probe here found unsafe what this file calls safe; "
     "`tuner verdicts forget` gives it up",
     ImportOutcome.OTHER: "not stored: another verdict of the same key was imported before; --replace takes this file's",
+    ImportOutcome.OLDER: "not stored: a line of the same verdict came before that was signed later",
 }
 """Each fate in words, those stored first."""
 STORED = {ImportOutcome.NEW, ImportOutcome.REPLACED, ImportOutcome.OVER_LOCAL}

@@ -6,6 +6,7 @@ signature file that `minisign` makes of exactly these bytes. A line without a si
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -25,11 +26,13 @@ class SentLine(Struct, frozen=True):
         text: the line of a bundle, its end included.
         signature: the text of its signature file; empty if it has none.
         signed_by: identifier of the key whose signature was checked here; None: none was.
+        signed_at: when that key signed it, in seconds since 1970; 0: the signature does not say so.
     """
 
     text: bytes
     signature: str = ""
     signed_by: str | None = None
+    signed_at: int = 0
 
     def signed_line(self, name: str) -> SignedLine | None:
         """The line as the store keeps it beside its entry; None if it has no signature of its own.
@@ -56,14 +59,15 @@ class _Signed(Struct, forbid_unknown_fields=True):
     signature: str
 
 
-def sign_line(line: str, signer: Signer) -> str:
+def sign_line(line: str, signer: Signer, after: int = 0) -> str:
     """The form in which a line of a bundle is sent once it is signed, its end included.
 
     Args:
         line: as `tuner.exchange.transfer.exported_line` makes it.
         signer: signs it.
+        after: as for `Signer.sign`.
     """
-    return sent_form(line, signer.sign(line.encode()).decode())
+    return sent_form(line, signer.sign(line.encode(), after).decode())
 
 
 def sent_form(line: str, signature: str) -> str:
@@ -109,9 +113,12 @@ def required_lines(lines: Sequence[SentLine], public: Path) -> list[SentLine]:
         TunerError: a line is not signed with it, or the file cannot be used; the sentence names the line.
     """
     verifier = Verifier(public)
-    for number, line in enumerate(lines, 1):
-        verifier.require(line.text, line.signature, f"The bundle, line {number}")
-    return [replace(line, signed_by=verifier.key) for line in lines]
+    return [_checked(line, verifier, f"The bundle, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _checked(line: SentLine, verifier: Verifier, name: str) -> SentLine:
+    signed = verifier.require(line.text, line.signature, name)
+    return replace(line, signed_by=signed.key, signed_at=signed.signed_at)
 
 
 def signed_lines(lines: Sequence[SentLine], public: Path) -> list[SentLine]:
@@ -127,9 +134,6 @@ def signed_lines(lines: Sequence[SentLine], public: Path) -> list[SentLine]:
     verifier = Verifier(public)
     right = []
     for line in lines:
-        try:
-            verifier.require(line.text, line.signature, "it")
-        except TunerError:
-            continue
-        right.append(replace(line, signed_by=verifier.key))
+        with suppress(TunerError):
+            right.append(_checked(line, verifier, "it"))
     return right

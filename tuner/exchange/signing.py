@@ -6,6 +6,7 @@ Nothing covers the first line of the signature file, so that line is never shown
 """
 
 import base64
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ MAX_SIGNED = 256 * 1024 * 1024
 """Bytes of the longest bundle whose signature is checked: the bytes that were checked are read from memory."""
 MAX_TEXT = 16 * 1024
 """Bytes of the longest key or signature file; minisign's own take 10 KiB at most."""
+_TIME = re.compile(r"timestamp:([0-9]{1,12})(?![0-9])")
+"""How minisign begins the comment that it signs with the bytes."""
 SIGNATURE_BYTES = 2 + 8 + 64
 """Of the second line of a signature file: algorithm, identifier of the key, signature."""
 
@@ -43,6 +46,12 @@ class Signed:
     text: bytes
     key: str
     comment: str
+
+    @property
+    def signed_at(self) -> int:
+        """When it was signed, in seconds since 1970, as the comment says; 0: it does not."""
+        time_stated = _TIME.match(self.comment)
+        return int(time_stated[1]) if time_stated else 0
 
     def signer(self) -> str:
         """Who signed, and the comment, on one line."""
@@ -85,8 +94,8 @@ class Verifier:
         self.key = _key_id(self._key.to_base64())
         """Identifier of the key."""
 
-    def require(self, text: bytes, signature: str, name: str) -> None:
-        """Check that the holder of the key signed exactly these bytes.
+    def require(self, text: bytes, signature: str, name: str) -> Signed:
+        """The text, if the holder of the key signed exactly these bytes.
 
         Args:
             text: the bytes.
@@ -99,7 +108,7 @@ class Verifier:
         if not signature:
             raise _refusal(f"{name} is not signed", f"Sign it with the private key of {self.key}.")
         parsed = _parsed(signature.encode(errors="replace"), f"of {name}")
-        _checked(text, parsed, self._key, _Names(name, f"of {name}", "the key that is required here"))
+        return _checked(text, parsed, self._key, _Names(name, f"of {name}", "the key that is required here"))
 
 
 def named_key(signature: str) -> str:
@@ -161,28 +170,38 @@ class Signer:
         except ValueError as error:
             raise self._failure(error) from None
 
-    def sign(self, text: bytes) -> bytes:
+    def sign(self, text: bytes, after: int = 0) -> bytes:
         """The text of the signature file of these bytes.
+
+        Args:
+            text: the bytes.
+            after: the least time that is stated, in seconds since 1970: that of what this replaces, which a signer
+                whose clock is ahead may have signed.
 
         Raises:
             TunerError: the key is damaged.
         """
+        signed_at = max(int(time.time()), after)
         try:
-            signature = self._key.sign(text, trusted_comment=f"timestamp:{int(time.time())}\thashed")
+            signature = self._key.sign(text, trusted_comment=f"timestamp:{signed_at}\thashed")
             self._key.get_public_key().verify(text, signature)  # a damaged key makes a signature, too
         except ValueError as error:
             raise self._failure(error) from None
         return bytes(signature) + b"\n"
 
-    def has_signed(self, text: bytes, signature: str) -> bool:
-        """Whether this key signed exactly these bytes; `signature` is the text of their signature file."""
+    def signed_at(self, text: bytes, signature: str) -> int | None:
+        """When this key signed exactly these bytes, as `Signed.signed_at`; None: it did not.
+
+        Args:
+            text: the bytes.
+            signature: the text of their signature file.
+        """
         names = _Names("it", "it", str(self._file))
         try:
             parsed = _parsed(signature.encode(errors="replace"), "it")
-            _checked(text, parsed, self._key.get_public_key(), names)
+            return _checked(text, parsed, self._key.get_public_key(), names).signed_at
         except TunerError:
-            return False
-        return True
+            return None
 
     def _failure(self, error: ValueError) -> TunerError:
         problem = f"The private key {self._file} cannot sign: {error}."

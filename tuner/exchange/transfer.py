@@ -1,6 +1,7 @@
 """Verdicts on their way out of a store and into another: what `tuner verdicts export` and `import` do."""
 
 import os
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from cache.verdicts.entry import Entry, SignedLine
+from cache.verdicts.signed_times import SignedTimes
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, ReportError, TunerError
 from rules.verdict import Verdict
@@ -119,20 +121,36 @@ def _now() -> str:
 
 
 def _stored(store: VerdictStore, lines: Iterable[SentLine], source: "_Source", giving_way: Collection[str]) -> Imported:
-    """Store the lines of a bundle: all that are wanted or, if any line is damaged, none."""
+    """Store the lines of a bundle: all that are wanted or, if any line is damaged, none.
+
+    Of lines whose signatures were checked, one that was signed earlier than one of its key that was taken before is
+    not wanted, unless it is what is stored.
+    """
     offered = _distinct(lines, source)
     fates = Counter({ImportOutcome.KNOWN: offered.repeated})
     conflicts: list[Conflict] = []
+    times = SignedTimes(store.path)
+    newest = times.newest(time.time()) if offered.signed_at else {}
+    taken: dict[str, int] = {}
 
     def is_wanted(stored: Entry | None, new: Entry) -> bool:
-        fate = ImportOutcome.NEW if stored is None else ImportOutcome.KNOWN
-        if stored is not None and not same(stored, new):
+        signed_at = offered.signed_at.get(new.digest)
+        if stored is not None and same(stored, new):
+            fate = ImportOutcome.KNOWN
+        elif signed_at is not None and signed_at < newest.get(new.digest, 0):
+            fate = ImportOutcome.OLDER
+        elif stored is None:
+            fate = ImportOutcome.NEW
+        else:
             conflicts.append(_conflict(store, stored, new, giving_way))
             fate = conflicts[-1].fate
         fates[fate] += 1
+        if signed_at is not None and fate in {*STORED, ImportOutcome.KNOWN}:
+            taken[new.digest] = signed_at
         return fate in STORED
 
     store.merge(offered.entries, is_wanted, lines=offered.signed)
+    times.keep(taken, time.time())
     return Imported(fates, tuple(conflicts))
 
 
@@ -164,17 +182,20 @@ class _Offered:
     Attributes:
         entries: each of another key.
         signed: digest of an entry -> its line, if that has a signature of its own.
+        signed_at: digest of an entry -> when its line was signed, if that signature was checked.
         repeated: how many lines only repeat another.
     """
 
     entries: list[Entry]
     signed: dict[str, SignedLine]
+    signed_at: dict[str, int]
     repeated: int
 
 
 def _distinct(lines: Iterable[SentLine], source: _Source) -> _Offered:
     numbered: dict[str, tuple[int, Entry]] = {}
     signed: dict[str, SignedLine] = {}
+    signed_at: dict[str, int] = {}
     repeated = 0
     for number, line in enumerate(lines, 1):
         try:
@@ -188,9 +209,11 @@ def _distinct(lines: Iterable[SentLine], source: _Source) -> _Offered:
         repeated += first != number
         if own := line.signed_line(f"line {number}"):
             signed[new.digest] = own
+            if line.signed_by:
+                signed_at[new.digest] = line.signed_at
     if not numbered:
         raise TunerError(f"{source.name} holds no verdict: it is empty.", hint=_MAKE, kind=ErrorKind.BUNDLE)
-    return _Offered([entry for _, entry in numbered.values()], signed, repeated)
+    return _Offered([entry for _, entry in numbered.values()], signed, signed_at, repeated)
 
 
 def _lines(path: Path, text: bytes | None) -> Iterator[bytes]:

@@ -114,7 +114,7 @@ def _run(worker: Worker, probe: Claimed, counts: Counts) -> None:
         _give_back(worker, probe)
         raise
     else:
-        _send(worker, probe, sign_line(line, worker.signer) if worker.signer else line)
+        _send(worker, probe, sign_line(line, worker.signer, _signed_before(worker, probe)) if worker.signer else line)
         counts.sent += 1
         worker.say(f"sent {_named(probe)} after {time.monotonic() - begin:.0f} s")
     finally:
@@ -126,10 +126,18 @@ def _stored(worker: Worker, probe: Claimed) -> str | None:
     if worker.signer is None or probe.stored is None:
         return probe.stored
     lines = sent_lines(probe.stored.encode())
-    if all(worker.signer.has_signed(line.text, line.signature) for line in lines):
+    if all(worker.signer.signed_at(line.text, line.signature) is not None for line in lines):
         return probe.stored
     worker.say("what the service has of this model is not signed with this key, so the model is probed anew")
     return None
+
+
+def _signed_before(worker: Worker, probe: Claimed) -> int:
+    """When this key signed what is stored on the model; 0: nothing is, or it did not."""
+    if worker.signer is None or probe.stored is None:
+        return 0
+    lines = sent_lines(probe.stored.encode())
+    return max((worker.signer.signed_at(line.text, line.signature) or 0 for line in lines), default=0)
 
 
 def _named(probe: Claimed) -> str:

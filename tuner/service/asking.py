@@ -4,13 +4,17 @@ The service sees what tells the launch from others: no option that cannot reach 
 """
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
+from cache.errors import StoreError
 from cache.secrets import is_withheld, redacted
+from cache.verdicts.signed_times import SignedTimes
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
 from tuner.arguments.serve_arguments import ServeArguments
@@ -29,8 +33,22 @@ PLACES = ("HOME", "XDG_CACHE_HOME")
 """Variables by which vLLM finds its caches."""
 
 
+class Signed(Struct, frozen=True):
+    """What a node demands of the line of a verdict.
+
+    Attributes:
+        public: file of the public key that must have signed it.
+        times: when the lines were signed that came before; an older one is refused.
+        say: is given a sentence if the time of this one cannot be kept.
+    """
+
+    public: Path
+    times: SignedTimes
+    say: Callable[[str], None]
+
+
 def asked_plan(
-    client: Client, subject: Subject, arguments: ServeArguments, options: Options, signed_with: Path | None
+    client: Client, subject: Subject, arguments: ServeArguments, options: Options, signed: Signed | None
 ) -> Plan:
     """The plan that a service makes for these arguments.
 
@@ -41,8 +59,8 @@ def asked_plan(
         subject: the model and the environment.
         arguments: those of `vllm serve`.
         options: how to decide.
-        signed_with: file of a public key. Then the service only names the verdict: its line must be signed with that
-            key, and the launch is decided here, by that verdict alone. None: the service decides.
+        signed: what is demanded of the verdict's line. Then the service only names the verdict, and the launch is
+            decided here, by that verdict alone. None: the service decides.
 
     Raises:
         TunerError: the service does not answer with a decision for this launch, or it decides for other files.
@@ -50,8 +68,8 @@ def asked_plan(
     body = json.dumps(_request(subject, arguments, options)).encode()
     name = f"the service {client.name}"
     document = one_decision(_object(client.ask("POST", "/v1/decisions", body), name), name)
-    if signed_with is not None:
-        return _plan_of_line(client, document, signed_with, _Launch(subject, arguments, options))
+    if signed is not None:
+        return _plan_of_line(client, document, signed, _Launch(subject, arguments, options))
     plan = plan_decided(decision_in(Path(name), document), subject, arguments, options)
     if plan.lookup.verdict is not None:
         _require_same_files(client, document, subject.environment, proved=plan.decision.setting is True)
@@ -66,11 +84,11 @@ class _Launch(Struct, frozen=True):
     options: Options
 
 
-def _plan_of_line(client: Client, document: Mapping[str, Any], signed_with: Path, launch: _Launch) -> Plan:
+def _plan_of_line(client: Client, document: Mapping[str, Any], signed: Signed, launch: _Launch) -> Plan:
     """The plan that is made here, by the one verdict that the service names, if its line is signed.
 
     Raises:
-        TunerError: the line cannot be had, is not signed with the key, or is damaged.
+        TunerError: the line cannot be had, is not signed with the key, is older than one before, or is damaged.
     """
     from tempfile import TemporaryDirectory  # noqa: PLC0415  as below
 
@@ -81,13 +99,36 @@ def _plan_of_line(client: Client, document: Mapping[str, Any], signed_with: Path
         store = VerdictStore(Path(folder) / "verdicts.sqlite")
         evidence = document.get("evidence")
         if isinstance(evidence, dict):
-            signed = _object(client.ask("GET", f"/v1/verdicts/{evidence.get('key')}/line"), "its line")
-            line, signature = signed.get("line"), signed.get("signature")
+            sent = _object(client.ask("GET", f"/v1/verdicts/{evidence.get('key')}/line"), "its line")
+            line, signature = sent.get("line"), sent.get("signature")
             if not isinstance(line, str) or not isinstance(signature, str):
                 raise _unasked("its line has another shape")
-            lines = required_lines([SentLine(line.encode(errors="replace"), signature)], signed_with)
-            import_lines(store, lines, f"the service {client.name}")
+            (checked,) = required_lines([SentLine(line.encode(errors="replace"), signature)], signed.public)
+            import_lines(store, [checked], f"the service {client.name}")
+            (entry,) = store.entries()
+            _require_newest(signed, entry.digest, checked.signed_at)
         return make_plan(store, launch.subject, launch.arguments, launch.options)
+
+
+def _require_newest(signed: Signed, key: str, signed_at: int) -> None:
+    """Refuse a line that is older than one of the same verdict that came before; keep its time.
+
+    Raises:
+        TunerError: it is older, or the times cannot be read.
+    """
+    now = time.time()
+    before = signed.times.newest(now).get(key, 0)
+    if signed_at < before:
+        raise _unasked(f"it gives the line of {_date(signed_at)}, and gave one of {_date(before)} before")
+    try:
+        signed.times.keep({key: signed_at}, now)
+    except StoreError as error:
+        signed.say(f"an older line of this verdict would not be noticed later: {error.message}")
+
+
+def _date(seconds: int) -> str:
+    """A time in sentences."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _request(subject: Subject, arguments: ServeArguments, options: Options) -> dict[str, Any]:

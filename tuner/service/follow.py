@@ -9,6 +9,7 @@ from anyio.to_thread import run_sync
 
 from cache.verdicts.store import VerdictStore
 from rules.errors import ErrorKind, TunerError
+from tuner.exchange.conflict import ImportOutcome
 from tuner.exchange.sent_line import SentLine, signed_lines
 from tuner.exchange.transfer import import_lines
 from tuner.model.patience import at_most
@@ -121,4 +122,10 @@ class Follower:
                 self._tell(f"a change of {self._source.name} is left out: {error.message}")
 
     def _store_lines(self, lines: list[SentLine]) -> None:
-        import_lines(self._store, lines, f"the service {self._source.name}", giving_way=[IMPORTED])
+        source = self._source.name
+        imported = import_lines(self._store, lines, f"the service {source}", giving_way=[IMPORTED])
+        if older := imported.fates[ImportOutcome.OLDER]:
+            self._tell(
+                f"{older} of {len(lines)} changes of {source} are left out: "
+                "lines of these verdicts came before that were signed later"
+            )
