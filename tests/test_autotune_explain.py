@@ -346,9 +346,10 @@ def test_a_folder_of_its_own_is_looked_in(bench: Bench, tmp_path: Path) -> None:
     assert (answer["answer"], answer["path"]) == ("hit", name)
 
 
-def test_sentences_fit_a_terminal(bench: Bench) -> None:
+def test_sentences_fit_a_terminal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are wrapped, and an option is never cut."""
     bench.will_say(on_cuda("0.26.0", 2))
+    monkeypatch.setattr("tuner.text.terminal_width", lambda _=None: 80)
     lines = bench.ask(code=6).out.splitlines()
     sentences = lines[lines.index("autotune: miss") + 1 : -2]
     assert max(map(len, sentences)) <= 80

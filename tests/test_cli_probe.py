@@ -85,7 +85,7 @@ def test_verdicts_are_shown_and_stored(bench: Bench) -> None:
         [str(LLAMA), "no_moe", "0"],
     ]
     assert lines[0] == str(ERNIE)
-    assert "<- first difference" in answer.out
+    assert "<- differs" in answer.out
     for model, value in (
         (MIXTRAL, {"fast_moe_cold_start": True}),
         (ERNIE, {"fast_moe_cold_start": False}),

@@ -220,7 +220,10 @@ def test_an_option_of_ours_behind_the_model_starts_nothing(serving: Serving, opt
     answer = tuner_process("serve", "--python", str(serving.python), "MODEL", *option, "--port", "80", code=2)
     name = option[0].partition("=")[0]
     assert f"tuner: `{name}` is an option of tuner, and stands behind the model" in answer.err
-    assert f"Write it before the model: tuner serve {' '.join(option)} MODEL --port 80" in answer.err
+    assert (
+        f"Write it before the model: `tuner serve --python {serving.python} {' '.join(option)} MODEL --port 80`."
+        in answer.err
+    )
     assert answer.out == ""
 
 

@@ -63,7 +63,7 @@ def test_an_unsafe_verdict_shows_its_witness_and_is_no_error(serving: Serving, s
     assert found["verdict"] == "conditional"
     assert witness["executed"] != witness["registered"][: len(witness["executed"])]
     text = tuner("verdict", ERNIE, *where, code=0).out
-    assert "1.mlp.vision_experts  2.mlp.text_experts   <- first difference" in text
+    assert "1.mlp.vision_experts  2.mlp.text_experts   <- differs" in text
 
 
 @pytest.mark.parametrize(("model", "said"), [(MIXTRAL, "uniform"), (LLAMA, "no_moe")])
@@ -183,7 +183,7 @@ def test_verdicts_are_listed_shown_and_forgotten(serving: Serving, store: Path) 
     shown = tuner("verdicts", "show", key, *at, code=0).out
     assert "architecture  Ernie4_5_VLMoeForConditionalGeneration" in shown
     assert f"model         {ERNIE.name}, in {ERNIE}, on {os.uname().nodename}" in shown
-    assert "<- first difference" in shown
+    assert "<- differs" in shown
     assert tuner("verdicts", "forget", key, *at, code=0).out == f"forgotten: {entries[ERNIE].digest}\n"
     assert len(tuner("verdicts", "list", *at, code=0).out.splitlines()) == 3
     assert "No stored verdict" in tuner("verdicts", "show", key, *at, code=3).err

@@ -1,9 +1,12 @@
 """Tables and sentences for people: they fit the terminal, and names stay as they are."""
 
+import io
+import shlex
+
 import pytest
 
 from tuner.checks.rules.rule import sentence
-from tuner.text import columns
+from tuner.text import LABEL, columns, folded, folded_command, line
 
 HEAD = ("KEY", "VERDICT", "ARCHITECTURE", "NOTE")
 ROWS = [
@@ -69,3 +72,56 @@ def test_a_table_that_cannot_be_folded_is_written_in_blocks() -> None:
 def test_names_keep_their_case_at_the_start_of_a_sentence(text: str, said: str) -> None:
     """The id of a model in other letters would be another model."""
     assert sentence(text) == said
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal; `COLUMNS` says how wide."""
+
+    def isatty(self) -> bool:
+        """As a terminal answers."""
+        return True
+
+
+PROSE = "the code that vLLM compiles calls every MoE layer once; `tuner probe MODEL -- --seed 0` proves it again"
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_labelled_line_folds_beside_its_label(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every word is there, and a command between backquotes is on one line."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout", Terminal())
+    rows = line("reasons", PROSE).splitlines()
+    assert max(map(len, rows)) <= max(width, LABEL + len("`tuner probe MODEL -- --seed 0`"))
+    assert [row[:LABEL].strip() for row in rows] == ["reasons"] + [""] * (len(rows) - 1)
+    assert " ".join(row[LABEL:] for row in rows) == PROSE
+    assert (len(rows) == 1) == (width == 200)
+    assert any("`tuner probe MODEL -- --seed 0`" in row for row in rows)
+
+
+def test_a_pipe_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs read lines, and know no width."""
+    monkeypatch.setenv("COLUMNS", "40")
+    assert line("reasons", PROSE) == f"{'reasons':<{LABEL}}{PROSE}"
+    assert folded(PROSE) == PROSE
+    assert folded_command("vllm serve " + "x " * 60 + "y", "launch").count("\n") == 0
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_folded_command_is_the_same_command(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is copied from the terminal can be pasted into a shell; a long word stays whole."""
+    words = ["vllm", "serve", "a model", "--served-model-name", "it's", "--x", '{"a": "b c"}', "/a/path" * 12]
+    command = f"A=1 {shlex.join(words)} $'tab\\011'"
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout", Terminal())
+    text = folded_command(command, "launch")
+    rows = text.splitlines()
+    assert all(row.endswith(" \\") for row in rows[:-1])
+    assert all(len(row) <= width for row in rows if "/a/path" not in row)
+    assert shlex.split(text.removeprefix("launch").replace(" \\\n", " ")) == shlex.split(command)
+
+
+def test_a_path_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line break within it could not be copied."""
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/a/very-long/path" * 5
+    assert path in folded(f"There is no folder {path}.", stream=Terminal())

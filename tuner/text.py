@@ -1,9 +1,14 @@
-"""Text for a terminal: labelled lines, columns, and what others wrote with its control characters escaped."""
+"""Text for a terminal: labelled lines, columns, and what others wrote with its control characters escaped.
+
+Where the output is a terminal, lines fold at its width. A file or a pipe gets each of them as one line.
+"""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import TextIO
 
 LABEL = 14
 """Width of the label column."""
@@ -17,9 +22,67 @@ MAX_BRIEF = 60
 """Characters of a text of others that a sentence shows."""
 
 
+_SHELL_WORD = re.compile(r"""(?:\$'(?:\\.|[^'])*'|'[^']*'|"[^"]*"|[^\s'"])+""")
+"""A word as `shlex.quote` and `$'...'` write it."""
+_COMMAND = re.compile(r"`[^`]*`")
+_BLANK = "\0"
+"""Stands for a blank at which no line ends."""
+CONTINUED = " \\"
+"""At the end of a line of a command that goes on: a shell reads both lines as one."""
+
+
 def line(label: str, text: object) -> str:
-    """One labelled line; a text of others begins no line of its own."""
-    return f"{label:<{LABEL}}{visible(str(text))}"
+    """One labelled line, folded beside its label; a text of others begins no line of its own."""
+    return folded(visible(str(text)), " " * LABEL, f"{label:<{LABEL}}")
+
+
+def folded(text: str, indent: str = GAP, first: str = "", stream: TextIO | None = None) -> str:
+    """A line folded at the terminal's width; a longer word, such as a path, stays whole so that it can be copied.
+
+    So does a command between backquotes.
+
+    Args:
+        text: what the line says.
+        indent: in front of the further lines.
+        first: in front of the first line.
+        stream: where it will be written; None: standard output.
+    """
+    most = terminal_width(stream)
+    if most is None or len(first) + len(text) <= most:
+        return first + text
+    import textwrap  # noqa: PLC0415  most lines fit
+
+    rows = textwrap.fill(
+        _COMMAND.sub(lambda quoted: quoted[0].replace(" ", _BLANK), text),
+        max(most, len(indent) + MIN_COLUMN),
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return rows.replace(_BLANK, " ")
+
+
+def folded_command(command: str, label: str = "") -> str:
+    """A command, folded between its words so that a shell takes what is pasted of it.
+
+    Args:
+        command: words joined by blanks, each quoted for a shell.
+        label: in front of it; empty: none is.
+    """
+    first = f"{label:<{LABEL}}" if label else ""
+    most = terminal_width()
+    if most is None or len(first) + len(command) <= most:
+        return first + command
+    words = _SHELL_WORD.findall(command)
+    rows, row = [], first + words[0]
+    for word in words[1:]:
+        if len(row) + len(word) + 1 + len(CONTINUED) > most:
+            rows.append(row + CONTINUED)
+            row = (" " * len(first) or GAP) + word
+        else:
+            row += f" {word}"
+    return "\n".join([*rows, row])
 
 
 def lines(label: str, texts: Sequence[object]) -> str:
@@ -63,15 +126,16 @@ def _without_optional(rows: list[tuple[str, ...]], optional: Sequence[str], most
     return rows
 
 
-def terminal_width() -> int | None:
-    """Characters of a line of the terminal that standard output is; None where it is not one."""
-    if sys.stdout is None or not sys.stdout.isatty():
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """Characters of a line of the terminal that a stream is, or standard output; None where it is not one."""
+    stream = sys.stdout if stream is None else stream
+    if stream is None or not stream.isatty():
         return None
     stated = os.environ.get("COLUMNS", "")
     if stated.isdecimal() and len(stated) <= MAX_DIGITS and int(stated) > 0:
         return int(stated)
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+        return os.get_terminal_size(stream.fileno()).columns or None
     except (OSError, ValueError):
         return None
 

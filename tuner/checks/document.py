@@ -13,7 +13,7 @@ from tuner.checks.examine import Examined
 from tuner.checks.finding import LaunchFinding
 from tuner.checks.rules.rule import Severity
 from tuner.launch.document import proof_part
-from tuner.text import counted, visible
+from tuner.text import counted, folded, visible
 
 SCHEMA_VERSION = 1
 _GITHUB_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
@@ -86,7 +86,7 @@ def summary(checked: Checked) -> Iterator[str]:
     if checked.unread:
         parts.append(f"{checked.unread} more not read")
     launches, files = counted(len(checked.launches), "launch", "launches"), counted(len(checked.files), "file")
-    yield f"{launches} in {files}: {', '.join(parts)}"
+    yield folded(f"{launches} in {files}: {', '.join(parts)}")
 
 
 def _unless_quiet(findings: Iterable[LaunchFinding], *, quiet: bool) -> list[LaunchFinding]:
@@ -98,7 +98,8 @@ def _text_line(finding: LaunchFinding) -> str:
     if path.startswith(_COMMANDS):
         path = f"./{path}"
     about = f" [{visible(finding.launch)}]" if finding.launch else ""
-    return f"{path}:{finding.line}: {finding.level}:{about} {visible(finding.message)} ({finding.rule.id})"
+    text = f"{path}:{finding.line}: {finding.level}:{about} {visible(finding.message)} ({finding.rule.id})"
+    return folded(text)
 
 
 def _github_line(finding: LaunchFinding) -> str:

@@ -23,6 +23,7 @@ from tuner.cli.output import failures, needs_verdict, present, refuse, result, s
 from tuner.cli.unclear import misspelt_option, refuse_own_options_behind
 from tuner.launch.serve import command, execute
 from tuner.launch.text import command_line, serve_line, verdict_text
+from tuner.text import folded_command
 
 if TYPE_CHECKING:
     from tuner.launch.plan import Plan
@@ -48,7 +49,7 @@ def serve(args: Sequence[str], inputs: Inputs, launching: Launching, on_missing:
         refuse(plan)
         python = Path(plan.subject.environment.python)
         if dry_run:
-            result(command_line(command(python, plan.launch.args), plan.launch.env))
+            result(folded_command(command_line(command(python, plan.launch.args), plan.launch.env)))
         else:
             execute(python, plan.launch.args, plan.launch.env)
 

@@ -20,7 +20,7 @@ from rules.releases import FlagStatus
 from rules.verdict import Word
 from tuner.errors import ExitCode, exit_code_of
 from tuner.model.patience import telling
-from tuner.text import visible
+from tuner.text import folded, visible
 
 if TYPE_CHECKING:
     from cache.verdicts.store import VerdictStore
@@ -70,7 +70,7 @@ def complain(message: str, hint: str) -> None:
     """Say on stderr what is wrong and what to do next."""
     _write(f"tuner: {message}")
     for line in hint.splitlines():  # of a log's end, several
-        _write(f"  {line.strip()}")
+        _write(line.strip(), "  ")
 
 
 def written_to(store: "VerdictStore") -> "VerdictStore":
@@ -169,11 +169,11 @@ def is_quiet() -> bool:
     return _STATE["quiet"]
 
 
-def _write(sentence: str) -> None:
+def _write(sentence: str, indent: str = "") -> None:
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(visible(sentence) + "\n")
+        sys.stderr.write(folded(visible(sentence), first=indent, stream=sys.stderr) + "\n")
         sys.stderr.flush()
     except OSError:
         # What is left in its buffer would be written once more at Python's end, and make that fail.

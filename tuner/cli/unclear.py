@@ -1,6 +1,7 @@
 """Options of `tuner serve` that stand where vLLM gets them, and options that neither of the two knows."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 
 from rules.errors import ErrorKind, TunerError
@@ -32,7 +33,7 @@ def refuse_own_options_behind(args: Sequence[str], python: str | None) -> None:
         if not _is_known(name, vllm):
             raise TunerError(
                 f"`{name}` is an option of tuner, and stands behind the model, where vLLM would get it.",
-                hint=f"Write it before the model: {_in_front(args, word)}",
+                hint=f"Write it before the model: `{_in_front(args, word)}`.",
                 kind=ErrorKind.USAGE,
             )
 
@@ -47,7 +48,8 @@ def _in_front(args: Sequence[str], option: str) -> str:
     """The command with an option of ours, and its value, in front of the rest."""
     start = args.index(option)
     end = start + own_tokens(args[start : start + 1], SERVE)
-    return shlex.join(["tuner", "serve", *args[start:end], *args[:start], *args[end:]])
+    before = sys.argv[1 : -len(args)]
+    return shlex.join(["tuner", *before, *args[start:end], *args[:start], *args[end:]])
 
 
 def misspelt_option(args: Sequence[str], vllm: str | None) -> str | None:

@@ -16,14 +16,13 @@ from cache.key import finite
 from rules.errors import ErrorKind, TunerError
 from tuner.compile_cache.difference import Difference, Effect, folder_fix, known_differences, variables_differ
 from tuner.compile_cache.explain import difference_document
-from tuner.compile_cache.explain_text import difference_lines
+from tuner.compile_cache.explain_text import difference_lines, folded_visibly
 from tuner.compile_cache.factors_document import is_factors
 from tuner.compile_cache.graph_folders import concealed
 from tuner.server_log.engine_line import printed_config
 from tuner.server_log.line import message
 from tuner.server_log.log import read_server_log
 from tuner.server_log.text_lines import text_lines
-from tuner.text import visible
 from tuner.untrusted.files import open_plain, read_plain
 
 SCHEMA_VERSION = 1
@@ -277,7 +276,7 @@ def between_text(compared: Between) -> str:
     """The differences with their fixes, then what else is known."""
     lines = [f"first: {compared.first}", f"second: {compared.second}"]
     lines += difference_lines(f"differences between these {compared.kind}", compared.differences)
-    return "\n".join(map(visible, [*lines, *compared.notes]))
+    return "\n".join(map(folded_visibly, [*lines, *compared.notes]))
 
 
 def between_document(compared: Between) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from textwrap import wrap
 from typing import Any
 
 from tuner.compile_cache.autotune_prediction import TreePrediction
 from tuner.compile_cache.difference import Difference, Effect
 from tuner.compile_cache.explain import Explanation
 from tuner.compile_cache.graph_folders import GraphFolder, Sources
-from tuner.text import visible
+from tuner.text import folded, visible
 
 EFFECTS = {
     Effect.KEY: "moves the key",
@@ -25,8 +24,6 @@ SOURCES = {
 MOST = 12
 """Differences that are shown; the JSON document holds all."""
 WIDTH = 60
-TERMINAL = 80
-"""Columns of a line of prose."""
 
 
 def explanation_text(explanation: Explanation) -> str:
@@ -39,29 +36,23 @@ def explanation_text(explanation: Explanation) -> str:
     if explanation.tree is not None:
         lines += _tree(explanation.tree)
     lines += [f"root: {explanation.root}", *_compared(explanation)]
-    return "\n".join(map(visible, lines))
+    return "\n".join(map(folded_visibly, lines))
+
+
+def folded_visibly(text: str) -> str:
+    """A line of an answer, folded beside the blanks it begins with; what a cache says is made visible."""
+    said = text.lstrip(" ")
+    begin = text[: len(text) - len(said)]
+    return folded(visible(said), f"{begin}  ", begin)
 
 
 def _tree(tree: TreePrediction) -> list[str]:
     """What the launch would find of FlashInfer's autotune, and what to do."""
     lines = [f"autotune: {tree.answer}"]
-    for sentence in filter(None, (*tree.reasons, tree.advice)):
-        lines += _paragraph(sentence)
+    lines += [f"  {sentence}" for sentence in filter(None, (*tree.reasons, tree.advice))]
     if tree.path:
         lines.append(f"  tree: {tree.path}")
     return lines
-
-
-def _paragraph(sentence: str) -> list[str]:
-    """A sentence in lines that fit a terminal; options are not cut."""
-    return wrap(
-        sentence,
-        TERMINAL,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _compared(explanation: Explanation) -> list[str]:

@@ -1,7 +1,6 @@
 """A ladder as text for people. Pure."""
 
 from collections.abc import Sequence
-from textwrap import fill
 
 from rules.ladder import Limit, limits
 from rules.ladder_finding import LadderFinding
@@ -9,10 +8,8 @@ from rules.reason import sentences
 from rules.report import ArmRun, Ladder
 from tuner.launch.plan import Plan
 from tuner.launch.text import command_line
-from tuner.text import LABEL, columns, line
+from tuner.text import columns, folded_command, line, lines
 
-WIDTH = 80
-"""Columns of a terminal."""
 LONGEST_NAME, ENDING = 28, 9
 """Characters of an arm's name in the table, and those of its end if it is longer."""
 HEAD = ("arm", "answers", "nats", "limit", "start s", "step ms", "MiB")
@@ -27,24 +24,20 @@ def ladder_text(plan: Plan, ladder: Ladder, finding: LadderFinding) -> str:
         [
             line("model", f"{model.name} ({model.architecture})"),
             line("serving", f"vLLM {environment.vllm}, torch {environment.torch}, {device}"),
-            *_paragraphs("launch", sentences(plan.decision.engine_reasons or finding.reasons)),
-            *_paragraphs("not right", faults),
-            *_paragraphs("less sharp", _blunt(finding)),
-            *_paragraphs("changed", assumptions(ladder)),
-            line("write", command_line(["vllm", "serve", *plan.launch.args], plan.launch.env)),
+            *_rows("launch", sentences(plan.decision.engine_reasons or finding.reasons)),
+            *_rows("not right", faults),
+            *_rows("less sharp", _blunt(finding)),
+            *_rows("changed", assumptions(ladder)),
+            folded_command(command_line(["vllm", "serve", *plan.launch.args], plan.launch.env), "write"),
             "",
             arms_table(ladder, finding),
         ]
     )
 
 
-def _paragraphs(label: str, texts: Sequence[str]) -> list[str]:
-    """Texts under one label, each folded to the width of a terminal; empty if there are no texts."""
-    labels = [label, *[""] * (len(texts) - 1)]
-    return [
-        fill(line(name, text), WIDTH, subsequent_indent=" " * LABEL, break_on_hyphens=False)
-        for name, text in zip(labels, texts, strict=False)
-    ]
+def _rows(label: str, texts: Sequence[str]) -> list[str]:
+    """Texts under one label; nothing if there are no texts."""
+    return [lines(label, texts)] if texts else []
 
 
 def _blunt(finding: LadderFinding) -> list[str]:

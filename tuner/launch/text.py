@@ -10,7 +10,7 @@ from rules.errors import ErrorKind, TunerError
 from rules.reason import sentences
 from rules.releases import FlagStatus
 from tuner.launch.plan import Plan
-from tuner.text import line, lines, visible
+from tuner.text import folded_command, line, lines, visible
 from tuner.verdicts.origin import accepted, imported_short
 from tuner.verdicts.text import evidence_text, judged_text
 
@@ -33,7 +33,7 @@ def _stored_text(plan: Plan, probe_options: Sequence[str]) -> str:
     entry, report = plan.lookup.entry, plan.lookup.report
     head = [line("model", f"{model.name} ({model.architecture})")]
     if verdict is None or entry is None or report is None:
-        way_out = line("next", " ".join(map(_shell_word, ["tuner", "probe", *probe_options, model.name])))
+        way_out = folded_command(command_line(["tuner", "probe", *probe_options, model.name], {}), "next")
         return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.lookup.miss), way_out])
     checked = "source files unchanged since" if plan.lookup.verified else "source files not at hand, not compared"
     rests_on = evidence_text(entry, report, verdict, checked, accepted(plan.lookup))
@@ -53,7 +53,7 @@ def plan_text(plan: Plan, probe_options: Sequence[str] = ()) -> str:
             *([lines("engine", plan.engine_reasons)] if plan.engine_reasons else []),
             *holds_lines(plan),
             line("cache", f"{launch.cache['location']} ({launch.cache['source']})"),
-            line("launch", command_line(["vllm", "serve", *launch.args], launch.env)),
+            folded_command(command_line(["vllm", "serve", *launch.args], launch.env), "launch"),
         ]
     )
 

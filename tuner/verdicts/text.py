@@ -87,7 +87,7 @@ def witness_text(witness: Witness) -> str:
 def _rows(left: Sequence[str], right: Sequence[str], differs: int, row_count: int, width: int) -> Iterator[str]:
     pairs = list(zip_longest(left, right, fillvalue="-"))
     for index, (registered, ran) in enumerate(pairs[:row_count]):
-        mark = "   <- first difference" if index == differs else ""
+        mark = "   <- differs" if index == differs else ""
         yield line("", f"{index + 1:>4}  {registered:<{width}}  {ran}{mark}")
     if len(pairs) > row_count:
         yield line("", f"   …  {len(pairs) - row_count} more")
