@@ -27,6 +27,7 @@ from tools.acceptance.pods import (
 )
 from tools.acceptance.progress import BrokenPromiseError, require
 from tools.acceptance.promises import PROMISES, Row, by_place
+from tools.acceptance.rollout import Rollout
 from tuner.manifests.managed import LABEL, MANAGED, SKIP_REASON
 
 ROOT = Path(__file__).parents[1]
@@ -137,11 +138,10 @@ def test_a_share_is_the_value_of_nearest_rank() -> None:
 def test_each_measured_launch_is_another_one_where_it_should_be() -> None:
     """Else the service would answer from memory; the first kind of pod asks no webhook."""
     plain, _, same, another = kinds().values()
-    assert LABEL not in plain()["metadata"]["labels"]
-    assert same() == same()
-    first, second = another(), another()
-    assert first["spec"] != second["spec"]
-    assert {same()["metadata"]["labels"][LABEL], first["metadata"]["labels"][LABEL]} == {MANAGED}
+    assert LABEL not in plain(0)["metadata"]["labels"]
+    assert same(1) == same(2)
+    assert another(1)["spec"] != another(2)["spec"]
+    assert {make(0)["metadata"]["labels"][LABEL] for make in (same, another)} == {MANAGED}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_promise_that_does_not_hold_ends_the_run() -> None:
 
 
 def test_the_page_has_what_the_run_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each promise, each kind of pod and each latency, with medians beside the first; nothing else lies beside it."""
+    """Each promise, kind of pod, rollout and latency, with medians beside the first; no draft is left beside it."""
     monkeypatch.setattr("tools.evidence.page.PAGES", tmp_path)
     seconds = tuple(number / 1000 for number in range(1, 201))
     run = page.Run(
@@ -176,6 +176,7 @@ def test_the_page_has_what_the_run_saw(tmp_path: Path, monkeypatch: pytest.Monke
         rows=[Row("a labelled pod", "stored | as written", 24)],
         written={"in a script": "the launch stands in a script"},
         latencies=[Latency("no webhook", seconds), Latency("the service", tuple(2 * each for each in seconds))],
+        rollouts=[Rollout("of one template", 200, 3)],
         load=3.25,
     )
     page.write_page(run)
@@ -188,6 +189,7 @@ def test_the_page_has_what_the_run_saw(tmp_path: Path, monkeypatch: pytest.Monke
         "| no webhook | 100.0 |  | 198.0 | 200 |",
         "| the service | 200.0 | +100.0 | 396.0 | 200 |",
         "for 200 pods of each kind.",
+        "| of one template | 200 | 3 |",
         "Debian's packages: etcd-server 3.4.23-4.",
     ):
         assert line in text

@@ -28,6 +28,7 @@ from tools.acceptance.page import Run, write_page
 from tools.acceptance.processes import Server
 from tools.acceptance.progress import BrokenPromiseError, tell
 from tools.acceptance.promises import Trial, keep_all
+from tools.acceptance.rollout import measure_rollouts
 from tools.acceptance.service import Service
 from tuner import __version__
 
@@ -64,7 +65,9 @@ def tried(folder: Path, number: int) -> Run:
         keep_all(trial)
         latencies = measure(trial, number)
         load = os.getloadavg()[0]
-    return Run(f"{datetime.now(UTC):%Y-%m-%d}", versions(ready), packages, trial.rows, trial.written, latencies, load)
+        rollouts = measure_rollouts(trial)
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    return Run(day, versions(ready), packages, trial.rows, trial.written, latencies, rollouts, load)
 
 
 @contextmanager

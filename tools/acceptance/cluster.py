@@ -23,6 +23,7 @@ HOST = "127.0.0.1"
 WAIT_S = 40
 """Seconds for an answer of the API server; its own limit for a request is 60."""
 COMMAND_S = 120
+AUDIT_LOG = "audit.log"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class Cluster:
             "current-context": "here",
         }
 
+    def another(self) -> "Cluster":
+        """The same with a connection of its own."""
+        return Cluster(self._kubectl, self._folder, self._port, self._token)
+
     def kubectl(self, *words: object) -> "subprocess.CompletedProcess[str]":
         """What Debian's kubectl does with these words."""
         variables = {"KUBECONFIG": str(self._folder / "kubeconfig"), "HOME": str(self._folder)}
@@ -87,6 +92,11 @@ class Cluster:
     def remove_pods(self) -> None:
         """Remove all pods of the namespace `default`."""
         self.ask("DELETE", "/api/v1/namespaces/default/pods?gracePeriodSeconds=0")
+
+    def audited(self, creator: str) -> str:
+        """Lines of the audit log on what was created with this `fieldManager`."""
+        lines = (self._folder / AUDIT_LOG).read_text(encoding="utf-8").splitlines()
+        return "\n".join(line for line in lines if f"fieldManager={creator}" in line)
 
     def ask(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> Answer:
         """The answer to one request, over the one connection.
@@ -168,7 +178,18 @@ def _api_server(program: Path, etcd: str, port: int, certificates: Path, tokens:
         "service-account-signing-key-file": key,
         "service-cluster-ip-range": "10.0.0.0/24",
         "endpoint-reconciler-type": "none",
+        "audit-policy-file": _audit_policy(certificates),
+        "audit-log-path": certificates / AUDIT_LOG,
         # The tokens that it would give to pods come from a controller, which does not run here.
         "disable-admission-plugins": "ServiceAccount",
     }
     return [program, *(f"--{name}={value}" for name, value in options.items())]
+
+
+def _audit_policy(folder: Path) -> Path:
+    """A file that has the API server log who creates which pod, and what webhooks say of it."""
+    rule = {"level": "Metadata", "verbs": ["create"], "resources": [{"group": "", "resources": ["pods"]}]}
+    policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [rule]}
+    file = folder / "audit-policy.json"
+    file.write_text(json.dumps(policy), encoding="utf-8")
+    return file

@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import count
 from typing import Any
 
 from tools.acceptance import other_webhook
-from tools.acceptance.pods import PODS, UNSAFE, container, labelled, pod_of
+from tools.acceptance.pods import PODS, another_launch, labelled
 from tools.acceptance.progress import require, tell
 from tools.acceptance.promises import Trial, other_pod, other_webhook_in_place
 
@@ -48,17 +47,14 @@ def share_of(values: Sequence[float], percent: float) -> float:
     return sorted(values)[max(int(rank), 1) - 1]
 
 
-def kinds() -> dict[str, Callable[[], dict[str, Any]]]:
-    """Kinds of pods, each with a function that makes the next pod of it."""
+def kinds() -> dict[str, Callable[[int], dict[str, Any]]]:
+    """Kinds of pods, each with a function that makes the pod of a turn."""
     unsafe = PODS["an unsafe model"]
-    lengths = count(1000)
     return {
-        "no webhook is asked": lambda: unsafe,
-        "a webhook that changes nothing": lambda: other_pod(other_webhook.NOTHING),
-        "the service, the same launch again": lambda: labelled(unsafe),
-        "the service, another launch each time": lambda: labelled(
-            pod_of(container(UNSAFE, "--max-model-len", str(next(lengths))))
-        ),
+        "no webhook is asked": lambda _: unsafe,
+        "a webhook that changes nothing": lambda _: other_pod(other_webhook.NOTHING),
+        "the service, the same launch again": lambda _: labelled(unsafe),
+        "the service, another launch each time": another_launch,
     }
 
 
@@ -72,7 +68,7 @@ def measure(trial: Trial, number: int) -> list[Latency]:
                 trial.cluster.remove_pods()
                 tell(f"measuring creations of pods: {max(turn, 0)} of {number}")
             for kind, make in makers.items():
-                taken = _seconds(trial, make())
+                taken = _seconds(trial, make(turn))
                 if turn >= 0:
                     seconds[kind].append(taken)
     trial.cluster.remove_pods()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tools.acceptance.latency import Latency
 from tools.acceptance.promises import Row
+from tools.acceptance.rollout import AT_ONCE, Rollout
 from tools.evidence.page import shell_block, table, write
 
 PAGE = "admission.md"
@@ -24,6 +25,7 @@ class Run:
         rows: promises that held.
         written: kind of pod -> what the service wrote of its launch.
         latencies: of creations, the first without a webhook.
+        rollouts: many pods at once.
         load: how many processes wanted a core while it was measured; the average of a minute.
     """
 
@@ -33,6 +35,7 @@ class Run:
     rows: Sequence[Row]
     written: Mapping[str, str]
     latencies: Sequence[Latency]
+    rollouts: Sequence[Rollout]
     load: float
 
 
@@ -58,6 +61,9 @@ def parts_of(run: Run) -> list[str]:
         LATENCY.format(number=len(run.latencies[0].seconds)),
         table(("pod", "median, ms", "more than without", "p99, ms", "pods"), latency_rows(run.latencies)),
         LOAD.format(load=run.load),
+        "## Many pods at once",
+        ROLLOUTS,
+        table(("pods", "created", "missed"), [(each.kind, str(each.pods), str(each.missed)) for each in run.rollouts]),
         "## Found by this run, and mended",
         FOUND,
         "## What this run does not show",
@@ -97,6 +103,9 @@ A launch that the service decided in the last ten seconds is not decided again."
 LOAD = """\
 The average load of the machine was {load:.1f} at the end of the measurement.
 With a load above its cores the 99th percentile shows how long processes wait for a core, without a webhook, too."""
+ROLLOUTS = f"""\
+{AT_ONCE} connections create one pod after another, all `managed` with an unsafe model.
+*Missed* are pods that the API server stored without the service's arguments, because no answer came within 2 s."""
 FOUND = """\
 - A labelled pod with `ü`, `<`, `>` or `&` in its arguments was refused, under `Ignore` too.
   The patch tested the whole list, and an API server compares the bytes of two JSON texts, which Go and Python \

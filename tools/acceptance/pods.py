@@ -58,6 +58,11 @@ def labelled(pod: Mapping[str, Any], value: str = MANAGED, **others: str) -> dic
     return asking
 
 
+def another_launch(number: int) -> dict[str, Any]:
+    """A labelled pod with a launch that pods of other numbers do not have; no number is below -1000."""
+    return labelled(pod_of(container(UNSAFE, "--max-model-len", str(1001 + number))))
+
+
 def sent_again(stored: Mapping[str, Any]) -> dict[str, Any]:
     """A stored pod as somebody would create it anew: without what the API server wrote for this one."""
     metadata = {name: stored["metadata"][name] for name in ("labels", "annotations") if name in stored["metadata"]}

@@ -215,6 +215,27 @@ def same_pod_twice(trial: Trial) -> None:
     trial.note("a copy of a patched pod", "stored as it is", len(PODS))
 
 
+def changed_copy(trial: Trial) -> None:
+    """A copy of a pod that was left alone, with a launch that can be decided, loses the reason and gets a decision."""
+    copy = sent_again(trial.stored(labelled(PODS["in a script"])))
+    require(SKIP_REASON in annotations_of(copy), "the copy has the reason of the pod before")
+    copy["spec"] = PODS["an unsafe model"]["spec"]
+    texts = annotations_of(trial.stored(copy))
+    require(
+        DECISION in texts and SKIP_REASON not in texts, f"a copy has the annotations of its own launch, not {texts}"
+    )
+    trial.note("a copy of a pod that was left alone, with another launch", "a decision in the place of the reason")
+
+
+def audit_log_tells_it(trial: Trial) -> None:
+    """The audit log of the API server has what the service says of each review."""
+    creator = "acceptance-audit"
+    trial.stored(labelled(PODS["in a script"]), fieldManager=creator)
+    wanted = f"{MANAGED}.{NAMESPACE}.{NAMESPACE}.svc/skip-reason"
+    until(lambda: wanted in trial.cluster.audited(creator), f"the audit log has {wanted} for the pod")
+    trial.note("the audit log of the API server", "outcome and reason of each review, under the name of the webhook")
+
+
 def dry_run_leaves_nothing(trial: Trial) -> None:
     """A dry run answers what a creation would, and neither the API server nor the service keeps anything."""
     before = trial.service.changes()
@@ -418,6 +439,8 @@ PROMISES = (
     labelled_pods_are_applied,
     others_are_untouched,
     same_pod_twice,
+    changed_copy,
+    audit_log_tells_it,
     dry_run_leaves_nothing,
     warnings_reach_the_user,
     other_webhook_first,

@@ -1,0 +1,71 @@
+"""Many pods at the same time, as in a rollout: how many start without what the service would have written."""
+
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from tools.acceptance.cluster import Cluster
+from tools.acceptance.pods import OFF, PODS, another_launch, labelled
+from tools.acceptance.progress import require, tell
+from tools.acceptance.promises import Trial
+
+AT_ONCE = 32
+"""Connections, each of which creates one pod after another."""
+PODS_OF_ROLLOUT = 200
+FIRST = 10_000
+"""Of the launches that were not measured before."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Pods that were created at the same time: of what kind, how many, and how many of them the service missed."""
+
+    kind: str
+    pods: int
+    missed: int
+
+
+def measure_rollouts(trial: Trial) -> list[Rollout]:
+    """Create many pods of one template, and many of as many templates."""
+    same = labelled(PODS["an unsafe model"])
+    rollouts = {
+        "of one template": [same] * PODS_OF_ROLLOUT,
+        "of as many templates": [another_launch(FIRST + number) for number in range(PODS_OF_ROLLOUT)],
+    }
+    return [_created(trial, kind, pods) for kind, pods in rollouts.items()]
+
+
+def _created(trial: Trial, kind: str, pods: list[dict[str, Any]]) -> Rollout:
+    waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    for pod in pods:
+        waiting.put(pod)
+    stored: list[Mapping[str, Any]] = []
+    threads = [
+        threading.Thread(target=_create_all, args=(trial.cluster.another(), waiting, stored)) for _ in range(AT_ONCE)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    require(len(stored) == len(pods), f"{kind}: every pod is stored, not {len(stored)} of {len(pods)}")
+    missed = sum(OFF not in pod["spec"]["containers"][0]["args"] for pod in stored)
+    tell(f"{len(pods)} pods {kind}, {AT_ONCE} at a time: {missed} without an answer of the service")
+    trial.cluster.remove_pods()
+    return Rollout(kind, len(pods), missed)
+
+
+def _create_all(
+    cluster: Cluster, waiting: "queue.SimpleQueue[dict[str, Any]]", stored: list[Mapping[str, Any]]
+) -> None:
+    """Create pods over a connection of its own until none waits."""
+    while True:
+        try:
+            pod = waiting.get_nowait()
+        except queue.Empty:
+            return
+        answer = cluster.create(pod)
+        if answer.status == HTTPStatus.CREATED:
+            stored.append(answer.document)
