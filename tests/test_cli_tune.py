@@ -138,7 +138,7 @@ def test_the_text_fits_a_terminal(bench: ArmBench, act: str, monkeypatch: pytest
     monkeypatch.setattr("tuner.text.terminal_width", lambda _=None: WIDTH)
     lines = bench.ask("tune", MIXTRAL, code=None).out.splitlines()  # type: ignore[arg-type]
     assert [line for line in lines if len(line) > WIDTH and str(MIXTRAL) not in line] == []
-    assert "arm          answers" in "\n".join(lines)
+    assert [line for line in lines if line.split()[:2] == ["arm", "answers"]]
 
 
 def test_the_table_shows_the_distance_that_was_held_against_the_limit(bench: ArmBench) -> None:

@@ -226,6 +226,13 @@ def test_a_report_of_another_release_does_not_hide_the_list(serving: Serving, st
     assert "the probe report is damaged" in answer.err
 
 
+def test_an_empty_store_says_what_fills_it(store: Path) -> None:
+    """A head without rows would say nothing."""
+    listed = tuner("verdicts", "list", "--store", store, code=0)
+    assert listed.out == ""
+    assert "No verdict is stored. `tuner probe MODEL` makes one." in listed.err
+
+
 def test_an_entry_of_an_older_release_does_not_hide_the_list(serving: Serving, store: Path) -> None:
     """Its verdict holds reasons as sentences, which is another shape: it is listed as unreadable, beside the others."""
     old, _ = serving.remember(store, MIXTRAL)

@@ -31,6 +31,14 @@ def test_every_help_fits_80_columns() -> None:
         assert max(map(len, lines)) <= 80, words
 
 
+@pytest.mark.parametrize("words", [(), ("verdicts",), ("cache",), ("service",)])
+def test_a_list_of_commands_is_not_cut(words: tuple[str, ...]) -> None:
+    """What a command does is folded at 80 columns, and never ends in dots."""
+    out = tuner(*words, "--help", code=0, env={"COLUMNS": "80"}).out
+    assert "..." not in out.partition("Options:")[2]
+    assert "…" not in out
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_uses_options_that_are_there(name: str) -> None:
     """Each option of ours in it is one of the command, and the help shows it."""

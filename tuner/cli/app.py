@@ -97,9 +97,7 @@ cli_fleet.add_to(app)
 @app.callback(invoke_without_command=True)
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say results and errors, and neither progress nor warnings.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out progress and warnings.")] = False,
 ) -> None:
     """Handle the options that stand before any command."""
     set_quiet(quiet)

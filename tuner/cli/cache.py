@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from tuner.cli.commands import BehindDashes
+from tuner.cli.commands import BehindDashes, ListedCommands
 from tuner.cli.options import (
     AcceptPlatform,
     CacheRoot,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tuner.compile_cache.warm import Warmed
 
 app = typer.Typer(
+    cls=ListedCommands,
     help="Fill, explain, list, prune and carry vLLM's compile caches.",
     no_args_is_help=True,
     rich_markup_mode=None,

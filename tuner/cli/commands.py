@@ -1,5 +1,6 @@
 """Commands that take options of ours and options of vLLM, and tell the two apart."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -49,13 +50,25 @@ GROUPS = {
 """Heading in the help -> commands below it; the first that most people need stand first."""
 
 
-class GroupedCommands(TyperGroup):
+_WHOLE = 10_000
+"""Characters of a command's short help, which typer else cuts at the width; the list folds it."""
+
+
+class ListedCommands(TyperGroup):
+    """A group whose help lists its commands, each with its first sentence in full."""
+
+    headings: Mapping[str, Sequence[str]] = {}
+    """Heading -> commands below it; without any all stand below one."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one list for each heading."""
+        for heading, names in (self.headings or {"Commands": self.list_commands(ctx)}).items():
+            commands = [(name, self.commands[name]) for name in names if name in self.commands]
+            with formatter.section(heading):
+                formatter.write_dl([(name, command.get_short_help_str(_WHOLE)) for name, command in commands])
+
+
+class GroupedCommands(ListedCommands):
     """The whole tool, whose help lists its commands by what they are for."""
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer gives it
-        """Write one list for each heading."""
-        for heading, names in GROUPS.items():
-            commands = [(name, self.commands[name]) for name in names if name in self.commands]
-            width = formatter.width - 6 - max((len(name) for name, _ in commands), default=0)
-            with formatter.section(heading):
-                formatter.write_dl([(name, command.get_short_help_str(width)) for name, command in commands])
+    headings = GROUPS

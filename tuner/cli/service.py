@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from rules.errors import ErrorKind, TunerError
+from tuner.cli.commands import ListedCommands
 from tuner.cli.options import Store
 from tuner.cli.output import failures, result, say, written_to
 from tuner.cli.settings import images_of
 
 PORT = 8707
 app = typer.Typer(
+    cls=ListedCommands,
     help="Answer for a whole team: decisions and stored verdicts over HTTP.",
     no_args_is_help=True,
     rich_markup_mode=None,

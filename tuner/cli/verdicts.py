@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rules.errors import ErrorKind, TunerError
+from tuner.cli.commands import ListedCommands
 from tuner.cli.output import complain, failures, print_json, result, say, written_to
 from tuner.errors import ExitCode
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from tuner.exchange.signing import Signer
 
 app = typer.Typer(
-    help="List, show, forget, export and import stored verdicts.", no_args_is_help=True, rich_markup_mode=None
+    cls=ListedCommands,
+    help="List, show, forget, export and import stored verdicts.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 Called = Annotated[
     str,
@@ -43,8 +47,10 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
         if as_json:
             rows = [row_part(entry, verdict) for entry, verdict in entries]
             print_json({"schema_version": SCHEMA_VERSION, "verdicts": rows})
-        else:
+        elif entries:
             result(verdicts_table(entries))
+        else:
+            say("tuner: No verdict is stored. `tuner probe MODEL` makes one.")
         if unreadable:
             complain(*unreadable_text(unreadable))
 
@@ -115,6 +121,7 @@ def export_verdicts(
             say(f"tuner: {sentence}")
         if output:
             write(exported, output, signer_of(sign_with).sign(exported.text.encode()) if sign_with else None)
+            say(f"tuner: written: {output}")
         else:
             result(exported.text, end="")
         if exported.left_out:

@@ -113,6 +113,6 @@ def _same(entry: Entry) -> tuple[tuple[str, str], ...]:
         ("model's configuration", str(key.get("fingerprint"))[:12]),
         ("model's own code", str(key.get("remote_code") or "none")[:12]),
         ("model implementation", key.get("model_impl")),
-        ("source files", f"{len(entry.sources)}, unchanged"),
+        ("source files", f"{len(entry.sources)}, with the content that they had"),
     ]
     return tuple((name, str(value)) for name, value in pairs if value)

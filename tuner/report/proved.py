@@ -14,7 +14,7 @@ from tuner.verdicts.evidence import launch_text, scenario_texts
 ALWAYS_OPEN = (
     "Launches that are not listed on this page.",
     "Speculative decoding: a draft model's MoE layers share the counter.",
-    "Answers of engines that were not compared, and any prompt that was not sent.",
+    "Prompts that were not sent to an engine.",
 )
 """What no verdict shows."""
 

@@ -25,7 +25,7 @@ STATES = {CallState.RIGHT: "good", CallState.WRONG: "bad", CallState.ABSENT: "so
 
 def verdict_lines(report: VerdictReport) -> Iterator[Line]:
     """The decision, the timelines, the conditions, and what is not shown."""
-    yield from _prose(f"{report.model} ({report.architecture})", "strong")
+    yield from _prose(_title(report), "strong")
     yield ((f"key {report.key[:12]}, probed {visible(report.probed_at)}", "soft"),)
     yield from _prose(report.decision.sentence, report.decision.tone)
     for text in report.decision.holds:
@@ -42,6 +42,11 @@ def verdict_lines(report: VerdictReport) -> Iterator[Line]:
     yield (("Not shown", "strong"),)
     for text in report.claims.open:
         yield from _prose(text, indent=2)
+
+
+def _title(report: VerdictReport) -> str:
+    """The model and its architecture, which stands for the name of a model that is not stored."""
+    return report.model if report.model == report.architecture else f"{report.model} ({report.architecture})"
 
 
 def _conditions(report: VerdictReport) -> Iterator[Line]:

@@ -44,10 +44,10 @@ class Answer(Struct, frozen=True):
 
 
 class RefusedError(TunerError):
-    """A service answered, and not with a result; `status` is the HTTP status code."""
+    """A service answered, and not with a result; `status` is the HTTP status code, and `hint` the service's own."""
 
-    def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(message, kind=ErrorKind.SERVICE)
+    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint, kind=ErrorKind.SERVICE)
         self.status = status
 
 
@@ -92,8 +92,9 @@ class Client(Struct, frozen=True):
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
             raise self._failure(f"{reason:.200}") from None
         if answer.status != FINE:
-            why = f"it answers {answer.status}{_message(answer.body)}"
-            raise RefusedError(self._failure(why).message, status=answer.status)
+            message, hint = _told(answer.body)
+            why = f"it answers {answer.status}" + (f" ({message.rstrip('.')})" if message else "")
+            raise RefusedError(self._failure(why).message, hint=hint, status=answer.status)
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes) -> Answer:
@@ -186,13 +187,14 @@ def _token(file: str | None) -> str:
     return tokens[0] if tokens else ""
 
 
-def _message(body: bytes) -> str:
-    """What the document of a failure says, as the end of a sentence; nothing if it is none."""
+def _told(body: bytes) -> tuple[str, str]:
+    """What is wrong and what to do next, as the document of a failure says; empty texts if it is none."""
     from tuner.untrusted.json_text import UnusableError, parse_object  # noqa: PLC0415  as the module says
 
     try:
         error = parse_object(body).get("error")
     except UnusableError:
-        return ""
-    message = error.get("message") if isinstance(error, dict) else None
-    return f" ({brief(message.rstrip('.'), 200)})" if isinstance(message, str) else ""
+        return "", ""
+    texts = [error.get(name) for name in ("message", "hint")] if isinstance(error, dict) else []
+    message, hint = (brief(text, 200) if isinstance(text, str) and text else "" for text in texts or ("", ""))
+    return message, hint
