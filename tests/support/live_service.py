@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -65,7 +65,11 @@ class Live:
 
 @contextmanager
 def live_service(
-    folder: Path, *options: object, certificate: Path | None = None, port: int | None = None
+    folder: Path,
+    *options: object,
+    certificate: Path | None = None,
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Live]:
     """`tuner service run` with these options, once it answers; it is killed at the end.
 
@@ -74,10 +78,11 @@ def live_service(
         options: of the command, but for --port.
         certificate: that its clients trust, if it has one.
         port: to listen on; None: any that is free.
+        env: variables beside those of this process; of ours none is inherited.
     """
     port = port or free_port()
     log = folder / f"service-{port}-{time.monotonic_ns()}.log"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | dict(env or {})
     words = [sys.executable, "-m", "tuner", "service", "run", "--port", port, *options]
     with log.open("wb") as stream:
         process = subprocess.Popen([str(word) for word in words], env=clean, stderr=stream, stdin=subprocess.DEVNULL)

@@ -25,7 +25,7 @@ from live_service import Live, free_port, live_service, served_number, until, wr
 from msgspec.structs import replace
 from service_bench import READER, WRITER, bearing, tokens_in
 from signing_keys import make_keys
-from test_service_signed import FORGERIES
+from test_service_signed import FORGERIES, signed_at
 
 from cache.verdicts.store import VerdictStore
 from tuner.exchange.bundle import Bundled, line_in, line_of
@@ -36,6 +36,8 @@ CATALOGUE = Path(__file__).parents[2] / "docs" / "catalogue" / "vllm-0.19.1-cpu.
 SENDERS = 4
 """Clients that send lines at the same time."""
 FINE = 200
+PROBED_LATER = "2027-01-01T00:00:00+00:00"
+"""When the probes of newer lines ran; the others ran before."""
 MOST_REFUSED = 20
 """Refusals after which the clients give up."""
 Counts = dict[str, int | float]
@@ -204,6 +206,29 @@ def forged(folder: Path, count: int) -> Counts:
     said = [line for line in log if "are left out" in line]
     assert said
     return {"forged lines": count, "ways": len(ways), "lines in the log": len(said), "wrong": len(stored(copy))}
+
+
+def older_lines(folder: Path, count: int) -> Counts:
+    """A writer that gives older signed lines once more, for a replica that demands signatures and saw newer ones."""
+    key, public = make_keys(folder / "team")
+    now, older, newer, again = int(time.time()), [], [], []
+    for number, (_, line) in enumerate(itertools.islice(new_lines(), count), 1):
+        later = replace(line_in(line).entry, probed_at=PROBED_LATER)
+        older.append({"sequence": number, **signed_at(line.decode(), key, now - 200)})
+        newer.append({"sequence": count + number, **signed_at(line_of(Bundled(later, None)), key, now - 100)})
+        again.append({**older[-1], "sequence": 2 * count + number})
+    copy = folder / "copy.sqlite"
+    options = ("--store", copy, "--require-signed", public, "--follow")
+    logged = 0
+    for items in ([*older, *newer, *again], older):  # the second one is the feed of a writer that started anew
+        with feeding(items) as url, live_service(folder, *options, url) as replica:
+            until(lambda live=replica: live.get("/readyz")[0] == FINE)  # type: ignore[misc]
+            logged += sum("signed later" in line for line in replica.log.read_text().splitlines())
+        entries = list(VerdictStore(copy).entries())
+        assert len(entries) == count
+    assert logged
+    wrong = sum(entry.probed_at != PROBED_LATER for entry in entries)
+    return {"verdicts": count, "older lines given": 2 * count, "lines in the log": logged, "wrong": wrong}
 
 
 @contextmanager

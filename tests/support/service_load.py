@@ -110,8 +110,17 @@ def measure(folder: Path, seconds: float, rate: float, connections: int) -> dict
     digest = hashlib.sha256(str(constant["answer"]).encode()).hexdigest()
     with running(words, ROOT, int(str(constant["port"])), crt) as live:
         bare = loaded(live, folder, load, [{**asdict(asking), "answer": digest} for asking in askings])
-    return {"cores": os.cpu_count(), "load": os.getloadavg()[0], **load, "service": ours, "bare": bare,
-            "cpu_ratio": round(ours["cpu_ms"] / bare["cpu_ms"], 2)}  # fmt: skip
+    del load["trusted"]
+    real_time = os.sched_getscheduler(0) in {os.SCHED_RR, os.SCHED_FIFO}
+    return {
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "real_time": real_time,
+        **load,
+        "service": ours,
+        "bare": bare,
+        "cpu_ratio": round(ours["cpu_ms"] / bare["cpu_ms"], 2),
+    }
 
 
 class running:  # noqa: N801  used as a function

@@ -1,10 +1,10 @@
 """Writes service.md: the service under faults, hostile requests and load.
 
 .venv/bin/python -m tools.evidence.make_service                     # everything, then the page
-.venv/bin/python -m tools.evidence.make_service kills --kills 20    # one part; the page, once all have been run
+.venv/bin/python -m tools.evidence.make_service load                # one part, and the page with the others as before
 .venv/bin/python -m tools.evidence.make_service page                # the page alone
 
-What each part counted is kept in `.cache/service`, for the page. The load needs a quiet machine.
+What each part counted is kept in `docs/evidence/service.json`, for the page. The load needs a quiet machine.
 """
 
 import argparse
@@ -19,18 +19,20 @@ from typing import Any
 import service_load
 from fuzz import fuzz_service
 from fuzz.running import run as run_cases
-from service_faults import certificates, cut_off, forged, full_disk, kills, slow_clients
+from service_clock import clock
+from service_faults import certificates, cut_off, forged, full_disk, kills, older_lines, slow_clients
 
-from tools.evidence import ROOT
-from tools.evidence.page import made_here, table, write
+from tools.evidence.page import PAGES, made_here, table, write
 from tuner.service.endpoints import ENDPOINTS
 
-RESULTS = ROOT / ".cache" / "service"
+RESULTS = PAGES / "service.json"
 FAULTS: dict[str, Callable[[Path, Any], dict[str, Any]]] = {
     "kills": kills,
     "full disk": full_disk,
     "cut off": cut_off,
     "forged": forged,
+    "older lines": older_lines,
+    "clock": clock,
     "certificates": certificates,
     "slow clients": slow_clients,
 }
@@ -46,6 +48,8 @@ def main() -> None:
     parser.add_argument("--stores", type=int, default=20, help="that cannot grow")
     parser.add_argument("--cut-off", type=float, default=60, help="seconds without network")
     parser.add_argument("--lines", type=int, default=1_000, help="that are forged")
+    parser.add_argument("--older", type=int, default=500, help="lines in place of newer ones")
+    parser.add_argument("--rounds", type=int, default=5, help="of jumps of the clock")
     parser.add_argument("--certificates", type=int, default=20)
     parser.add_argument("--clients", type=int, default=200, help="that are slow")
     parser.add_argument("--requests", type=int, default=10_000, help="of each endpoint")
@@ -56,10 +60,11 @@ def main() -> None:
         "full disk": options.stores,
         "cut off": options.cut_off,
         "forged": options.lines,
+        "older lines": options.older,
+        "clock": options.rounds,
         "certificates": options.certificates,
         "slow clients": options.clients,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
     for part in [part for part in options.parts or PARTS if part != "page"]:
         begin = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
@@ -69,15 +74,22 @@ def main() -> None:
                 counted = service_load.measure(Path(folder), options.seconds, 300, 64)
             else:
                 counted = FAULTS[part](Path(folder), counts[part])
-        result_file(part).write_text(json.dumps({"counted": counted, "took": time.monotonic() - begin}))
+        keep(part, {"counted": counted, "took": round(time.monotonic() - begin)})
         print(part, json.dumps(counted), flush=True)
-    if all(result_file(part).exists() for part in PARTS):
-        page()
+    page()
 
 
-def result_file(part: str) -> Path:
-    """The file with what one part counted."""
-    return RESULTS / f"{part.replace(' ', '-')}.json"
+def results() -> dict[str, Any]:
+    """What each part counted last, and how many seconds it took."""
+    numbers: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return numbers
+
+
+def keep(part: str, result: dict[str, Any]) -> None:
+    """Put what a part counted in the place of what it counted before."""
+    draft = RESULTS.with_suffix(".draft")
+    draft.write_text(json.dumps({**results(), part: result}, indent=1, sort_keys=True) + "\n")
+    draft.replace(RESULTS)
 
 
 def fuzzed(folder: Path, count: int) -> dict[str, Any]:
@@ -100,28 +112,35 @@ def fuzzed(folder: Path, count: int) -> dict[str, Any]:
 
 
 def page() -> None:
-    """Write the page from what was kept."""
-    load = json.loads(result_file(LOAD).read_text())["counted"]
+    """Write the page from what was kept; nothing is written while a part was never run."""
+    kept = results()
+    missing = [part for part in PARTS if part not in kept]
+    if missing:
+        print(f"The page is not made: these parts were never run: {', '.join(missing)}.", file=sys.stderr)
+        return
+    load = kept[LOAD]["counted"]
     write(
         "service.md",
         "# The service under faults, hostile requests and load",
         "```sh\nmake evidence-service\n```",
         READING,
-        table(("fault", "counted", "lost or wrong", "seconds"), [fault_row(part) for part in [*FAULTS, FUZZ]]),
+        table(
+            ("fault", "counted", "lost or wrong", "seconds"), [fault_row(part, kept[part]) for part in [*FAULTS, FUZZ]]
+        ),
         "## Load",
         LOADED,
         table(LOAD_HEADS, [load_row("the service", load["service"]), load_row("a constant answer", load["bare"])]),
         f"Open loop, {load['rate']} requests a second for {load['seconds']:g} s over {load['connections']} "
-        f"connections, at a load of {load['load']:.1f} on {load['cores']} cores when it ended. "
+        f"connections, at a load of {load['load']:.1f} on {load['cores']} cores when it ended"
+        f"{', with priority in real time (`chrt --rr`) before whatever else ran' if load['real_time'] else ''}. "
         f"One request of the service takes {load['cpu_ratio']} times the CPU time of a constant answer.",
         made_here("evidence-service"),
     )
 
 
-def fault_row(part: str) -> tuple[str, ...]:
+def fault_row(part: str, document: dict[str, Any]) -> tuple[str, ...]:
     """One fault's line of the table."""
-    document = json.loads(result_file(part).read_text())
-    counts = document["counted"]
+    counts = dict(document["counted"])
     failed = counts.pop("lost", counts.pop("wrong", 0))
     return (
         part,
@@ -131,6 +150,7 @@ def fault_row(part: str) -> tuple[str, ...]:
     )
 
 
+FAULT_HEADS = ("fault", "counted", "lost or wrong", "seconds")
 LOAD_HEADS = (
     "server",
     "requests",
@@ -150,20 +170,30 @@ def load_row(name: str, counted: dict[str, Any]) -> tuple[str, ...]:
     return name, *(str(counted[word]) for word in names)
 
 
-READING = (
-    "A run ends with an error, and the page is not made, where a promise does not hold. *kills*: `kill -9` of the "
-    "writer at a moment of chance, half a second at most after the first answer, "
-    "while four clients send verdicts; *acknowledged* counts, in the clients' process, "
-    "answers that were read, and a replica follows over all of it. *full disk*: the writer's files cannot grow beyond "
-    "half a megabyte (`RLIMIT_FSIZE`); its readers are answered, and with room again it takes verdicts. *cut off*: the "
-    "writer is stopped, so that nothing it is sent is answered; its replica goes on and catches up. *forged*: a writer "
-    "without signatures, with empty ones, with a changed byte, with a key of its own, with garbage, with a longer "
-    "line; the replica demands signatures, and *wrong* counts what it stored. *certificates*: exchanged while four "
-    "clients connect anew for each request; *lost* counts requests without an answer. *slow clients*: each begins a "
-    "request and does not end it. *requests*: damaged requests to each endpoint, by the statuses of their answers; a "
-    "status of 500 or more, a refusal that is no JSON document, or a verdict that is stored would end the run. The "
-    "limits of rate, time and age use the monotonic clock, so a jump of the system's clock does not reach them."
-)
+READING = "A run ends with an error, and the page is not made anew, where a promise does not hold."
+EXPLAINED = {
+    "kills": "`kill -9` of the writer at a moment of chance, half a second at most after the first answer, "
+    "while four clients send verdicts. *acknowledged* counts, in the clients' process, answers that "
+    "were read; a replica follows.",
+    "full disk": "The writer's files cannot grow beyond half a megabyte (`RLIMIT_FSIZE`). Its readers are "
+    "answered, and with room again it takes verdicts.",
+    "cut off": "The writer is stopped, so that nothing it is sent is answered. Its replica goes on and catches up.",
+    "forged": "A writer without signatures, with empty ones, with a changed byte, with a key of its own, with "
+    "garbage, with a longer line. The replica demands signatures, and *wrong* counts what it stored.",
+    "older lines": "A writer gives a line of each verdict, one that the key signed later, and the older one again, "
+    "also after it started anew. *wrong* counts older ones that the replica has in the end.",
+    "clock": "The time of day of a writer, its replica and a service with a certificate jumps by -1 h, +1 h, "
+    "+10 years and back while they run (`tests/support/shifted_clock.c`), and by ten years between "
+    "two starts of the writer. *lost* counts leases that ended early or late, verdicts that did not "
+    "reach the replica, refused readers, and wrong readiness: ten years later the certificate has "
+    "expired.",
+    "certificates": "Exchanged while four clients connect anew for each request. *lost* counts requests without an "
+    "answer.",
+    "slow clients": "Each begins a request and does not end it.",
+    FUZZ: "Damaged requests to each endpoint, by the statuses of their answers. A status of 500 or more, a "
+    "refusal that is no JSON document, or a verdict that is stored would end the run.",
+}
+"""What each fault is, and what is counted of it."""
 LOADED = (
     "Decisions and admissions by turns, of three models in five launches each, from a process of its own. Before the "
     "load each answer was compared with `tuner plan`, or with what `tuner apply` writes into the pod; under the load "
