@@ -20,6 +20,7 @@ from reports import (
 from rules.reason import Reason, parts, reason, sentence
 from rules.report import parse_report
 from tuner.verdicts.evidence import (
+    brief_proof_texts,
     clipped,
     compile_part,
     compile_text,
@@ -89,6 +90,10 @@ def test_each_launch_says_what_its_trace_proves() -> None:
         f"the plain launch: not compiled: {not_compiled} (cpu, 2026-11-28)",
         f"--dtype half: not proved: {outer}, and 1 more (cpu, 2026-11-28)",
         "another compilation config: proved, 3 MoE layers (cpu, 2026-11-28)",
+    ]
+    assert brief_proof_texts(parse_report(data), verdict(data)) == [
+        f"the plain launch: not compiled: {not_compiled} (cpu, 2026-11-28)",
+        "2 other launches: 1 not proved, 1 proved; --verbose lists them",
     ]
     part = proofs_part(parse_report(data), verdict(data))[1]
     assert (part["word"], part["arguments"], part["key"]) == ("not_proved", ["--dtype", "half"], proofs[1]["key"])

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from tuner.launch.plan import Plan
 
 
-def verdict(model: str, inputs: Inputs, *, as_json: bool) -> None:
+def verdict(model: str, inputs: Inputs, *, as_json: bool, verbose: bool) -> None:
     """Show the stored verdict of a model."""
     with failures(as_json, model):
         present(
-            looked_up(model, inputs, os.environ), as_json, partial(verdict_text, probe_options=inputs.probe_options())
+            looked_up(model, inputs, os.environ),
+            as_json,
+            partial(verdict_text, probe_options=inputs.probe_options(), verbose=verbose),
         )
 
 

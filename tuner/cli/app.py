@@ -46,6 +46,7 @@ from tuner.cli.options import (
     ServedModel,
     Store,
     TrustRemoteCode,
+    Verbose,
     VllmArgs,
     WeightsClaim,
 )
@@ -239,6 +240,7 @@ def verdict(
     model_impl: ModelImpl = "auto",
     trust_remote_code: TrustRemoteCode = False,
     accept_platform: AcceptPlatform = None,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Look up the stored verdict of a model; nothing is run."""
@@ -246,7 +248,7 @@ def verdict(
     from tuner.cli.inputs import Inputs
 
     inputs = Inputs(python, environment, store, revision, model_impl, trust_remote_code, accept_platform)
-    actions.verdict(model, inputs, as_json=as_json)
+    actions.verdict(model, inputs, as_json=as_json, verbose=verbose)
 
 
 @app.command(cls=BehindDashes)
@@ -264,6 +266,7 @@ def plan(
     shell: Annotated[
         bool, typer.Option("--shell", help="Print one line for `eval`, which starts vLLM's OpenAI server module.")
     ] = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Show the launch that `tuner serve` would make, and why."""
@@ -278,7 +281,8 @@ def plan(
         launch_plan = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if shell:
             refuse(launch_plan)  # before the line: `eval` starts what was printed whatever the exit code
-        present(launch_plan, as_json, shell_text if shell else partial(plan_text, probe_options=inputs.probe_options()))
+        as_text = partial(plan_text, probe_options=inputs.probe_options(), verbose=verbose)
+        present(launch_plan, as_json, shell_text if shell else as_text)
 
 
 @app.command(cls=BehindDashes)

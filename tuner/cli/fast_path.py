@@ -65,7 +65,7 @@ def _verdict(args: Sequence[str]) -> bool:
         trust_remote_code="--trust-remote-code" in options,
         accept_platform=_text(options, "--accept-platform") or os.environ.get("TUNER_ACCEPT_PLATFORM") or None,
     )
-    actions.verdict(model[0], inputs, as_json="--json" in options)
+    actions.verdict(model[0], inputs, as_json="--json" in options, verbose="--verbose" in options or "-v" in options)
     return True
 
 

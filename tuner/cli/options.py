@@ -25,6 +25,9 @@ Store = Annotated[
     str | None,
     typer.Option(metavar="FILE", envvar="TUNER_STORE", help="The verdict store. Default: in the XDG data folder."),
 ]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="List every launch that was traced, in place of their number.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Revision = Annotated[str | None, typer.Option(metavar="REV", help="Hub revision of the model.")]
 ModelImpl = Annotated[str, typer.Option(metavar="IMPL", help="As `vllm serve --model-impl`.")]

@@ -10,6 +10,8 @@ VERDICT = {
     "--model-impl": True,
     "--trust-remote-code": False,
     "--json": False,
+    "--verbose": False,
+    "-v": False,
 }
 SERVE = {
     **COMMON,

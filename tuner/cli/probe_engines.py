@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from rules.errors import ErrorKind, TunerError
@@ -63,7 +64,7 @@ def run(
                 engines = replayed(EngineLaunch(plan, arguments, os.environ), watching)
                 remember_replays(verdicts, own_entry(plan), engines)
         plan = planned_launch(words, request, inputs)[0]
-        present(plan, as_json, plan_text if depth is Depth.ORDER else verdict_text)
+        present(plan, as_json, partial(plan_text if depth is Depth.ORDER else verdict_text, verbose=True))
     raise SystemExit(_exit_code(plan, depth))
 
 

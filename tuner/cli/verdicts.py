@@ -9,6 +9,7 @@ import typer
 
 from rules.errors import ErrorKind, TunerError
 from tuner.cli.commands import ListedCommands
+from tuner.cli.options import Verbose
 from tuner.cli.output import complain, failures, print_json, result, say, written_to
 from tuner.errors import ExitCode
 
@@ -56,7 +57,7 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(name: Called, store: Store = None, as_json: Json = False) -> None:
+def show(name: Called, store: Store = None, verbose: Verbose = False, as_json: Json = False) -> None:
     """Show one stored verdict and what it rests on.
 
     With --json the whole entry, the probe's report included.
@@ -74,7 +75,7 @@ def show(name: Called, store: Store = None, as_json: Json = False) -> None:
         if as_json:
             print_json({"schema_version": SCHEMA_VERSION, **entry_part(entry, verdict)})
         else:
-            result(entry_text(entry, verdict))
+            result(entry_text(entry, verdict, verbose=verbose))
 
 
 @app.command()

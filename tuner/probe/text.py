@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rules.report import Report
     from tuner.probe.models import Probed
 
+MAX_NOTE = 160
+"""Characters of a verdict's reason in the table, which folds them."""
+
 
 def probed_text(results: Sequence["Probed"]) -> str:
     """The output of `tuner probe`: the witnesses of unsafe verdicts, then a line for each model."""
@@ -43,7 +46,7 @@ def probed_row(result: "Probed") -> tuple[str, str, str, str, str]:
     word, note = (result.verdict.word, result.verdict.reasons[0]) if result.verdict else ("", "")
     layers = _layers(parse_report(result.entry.report)) if result.entry else "0"
     seconds = "stored" if result.stored else f"{result.seconds:.1f}"
-    return result.name, str(word), layers, seconds, clipped(str(note))
+    return result.name, str(word), layers, seconds, clipped(str(note), MAX_NOTE)
 
 
 def _layers(report: "Report") -> str:

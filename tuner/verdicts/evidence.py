@@ -1,6 +1,7 @@
 """What a verdict rests on, as text and as parts of the document: scenarios, proofs of launches, compiling. Pure."""
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,12 +19,18 @@ Row = tuple[str, list[str]]
 """A label and the texts under it."""
 
 
-def evidence_rows(report: Report, verdict: Verdict) -> list[Row]:
-    """All that a verdict rests on beside time and place; a part that an older probe did not report has no row."""
+def evidence_rows(report: Report, verdict: Verdict, *, verbose: bool = True) -> list[Row]:
+    """All that a verdict rests on beside time and place; a part that an older probe did not report has no row.
+
+    Args:
+        report: what was seen.
+        verdict: what was made of it.
+        verbose: list every launch that was traced, in place of their number.
+    """
     rows = [
         ("evidence", scenario_texts(report)),
         ("whole model", whole_texts(report)),
-        ("proofs", proof_texts(report, verdict)),
+        ("proofs", proof_texts(report, verdict) if verbose else brief_proof_texts(report, verdict)),
         ("compile", [compile_text(verdict)]),
         ("replay", named_texts(verdict.replays, verdict.replay_reasons)),
     ]
@@ -106,6 +113,17 @@ def proof_texts(report: Report, verdict: Verdict) -> list[str]:
             launch = clipped(launch_text(proof))
             lines.append(f"{launch}: {_finding_text(finding)} ({proof.platform}, {proof.made_at[:10]})")
     return lines
+
+
+def brief_proof_texts(report: Report, verdict: Verdict) -> list[str]:
+    """As `proof_texts`, with the launches beside the plain one counted by what their traces prove."""
+    others = [proof for proof in report.proofs if proof.key != PLAIN and proof.key in verdict.proofs]
+    if len(others) < 2:  # noqa: PLR2004  a single one is as short as its count
+        return proof_texts(report, verdict)
+    plain = [text for text in proof_texts(report, verdict) if text.startswith(f"{PLAIN_LAUNCH}: ")]
+    words = Counter(verdict.proofs[proof.key].word.replace("_", " ") for proof in others)
+    counts = ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
+    return [*plain, f"{len(others)} other launches: {counts}; --verbose lists them"]
 
 
 def launch_text(proof: Proof | Ladder) -> str:

@@ -22,14 +22,20 @@ WITNESS_ROWS = 6
 """Calls of a witness that are shown: the first ones, and those up to the first that differs."""
 
 
-def entry_text(entry: Entry, verdict: Verdict) -> str:
-    """What `tuner verdicts show` prints: the factors of the key, the verdict, what it rests on."""
+def entry_text(entry: Entry, verdict: Verdict, *, verbose: bool = False) -> str:
+    """What `tuner verdicts show` prints: the factors of the key, the verdict, what it rests on.
+
+    Args:
+        entry: what is stored.
+        verdict: its verdict.
+        verbose: list every launch that was traced.
+    """
     short = {name: value[:12] if is_digest(value) else value for name, value in entry.key.items()}
     factors = [line(name, value or "none") for name, value in short.items()]
     if entry.origin:
         factors.append(line("model", origin_text(entry.origin)))
     try:
-        rests_on = evidence_text(entry, parse_report(entry.report), verdict, "sources not compared")
+        rests_on = evidence_text(entry, parse_report(entry.report), verdict, "sources not compared", verbose=verbose)
     except ReportError:
         rests_on = UNREADABLE
     return "\n".join([*factors, judged_text(verdict), rests_on])
@@ -53,7 +59,9 @@ def judged_text(verdict: Verdict) -> str:
     return "\n".join([*parts, *([witness_text(verdict.witness)] if verdict.witness else [])])
 
 
-def evidence_text(entry: Entry, report: Report, verdict: Verdict, checked: str, stands_in: str = "") -> str:
+def evidence_text(
+    entry: Entry, report: Report, verdict: Verdict, checked: str, stands_in: str = "", *, verbose: bool = False
+) -> str:
     """How much was seen, when, where it comes from, and what was done otherwise than a launch would.
 
     Args:
@@ -62,11 +70,12 @@ def evidence_text(entry: Entry, report: Report, verdict: Verdict, checked: str, 
         verdict: its verdict.
         checked: whether its source files were compared.
         stands_in: the sentence about a verdict of another platform.
+        verbose: list every launch that was traced.
     """
     kinds = dict.fromkeys(assumption.kind for assumption in report.assumptions)
     return "\n".join(
         [
-            *(lines(label, texts) for label, texts in evidence_rows(report, verdict)),
+            *(lines(label, texts) for label, texts in evidence_rows(report, verdict, verbose=verbose)),
             line("probed", f"{entry.probed_at}, {checked}; key {entry.digest[:12]}"),
             *(line("", text) for text in (ran_code(entry), imported_full(entry), stands_in) if text),
             line("assumed", ", ".join(kinds)),
