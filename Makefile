@@ -104,7 +104,7 @@ evidence-store: setup-tool ## kill, crowd, damage and upgrade stores by the thou
 evidence-fuzz: setup-tool ## give the tuner damaged input by the thousand; write fuzz.md (half an hour)
 	.venv/bin/python -m tools.evidence.make_fuzz
 
-evidence-service: setup-tool ## fault, flood and load real services, best on a quiet machine; write service.md (half an hour)
+evidence-service: setup-tool ## fault, flood and load real services, best on a quiet machine; write service.md (an hour and more)
 	.venv/bin/python -m tools.evidence.make_service
 
 evidence-kills: setup setup-flag-live ## kill real warm-ups of caches at random moments; write kills.md
