@@ -66,7 +66,6 @@ def test_the_text_has_one_line_a_fact(decision: Path) -> None:
     assert cells["FACT"] == ["FACT", "WRITTEN", "EFFECTIVE", "RESULT", "LINE"]
     assert f"flag         true             false           differs  {engine}" in lines
     assert "flag          the launch sets it" in lines
-    assert max(map(len, lines)) <= 80
     assert cells["vllm"] == ["vllm", "0.19.1", "0.19.1", "same", str(engine)]
     assert "not confirmed: the server runs otherwise than written" in lines[-1]
 

@@ -406,3 +406,8 @@ def test_an_image_may_be_named_by_its_digest(bench: Bench) -> None:
     """A tag can be moved, and a digest cannot."""
     image = f"vllm/vllm-openai@sha256:{'a' * 64}"
     assert f"image: {image}\n" in bench.text("deployment", "--image", image)
+
+
+def test_a_format_whose_name_is_shortened_is_named(bench: Bench) -> None:
+    """The list alone would be read from its start."""
+    assert "helm-production-stack may be meant. Choose one of: json," in bench.ask("helm", code=2).err

@@ -7,6 +7,7 @@ from fake_environment import INERT, MIXTRAL, serving_in, tuner
 from terminal import on_terminal
 
 WIDTHS = (40, 80, 200)
+LOG = Path(__file__).parent / "server_logs" / "0.26.0-loaded.log"
 MANIFEST = Path(__file__).parent.parent / "examples" / "deployment.yaml"
 
 
@@ -41,6 +42,21 @@ def test_an_error_and_its_way_out_fit(columns: int) -> None:
     assert lines[0].startswith("tuner: There is no rule nosuch.")
     assert max(map(len, lines)) <= columns
     assert all(line.startswith("  ") for line in lines[1:])
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_log_that_is_compared_fits(columns: int) -> None:
+    """Its table and what stands below it."""
+    assert too_long(on_terminal("confirm", LOG, columns=columns), columns) == []
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_faulty_call_fits(columns: int) -> None:
+    """The example of a right call stays whole."""
+    lines = on_terminal("plan", MIXTRAL, "--max-model-len", "3", columns=columns, code=2)
+    assert "`tuner plan MODEL -- --max-model-len …`" in "\n".join(lines)
+    message = lines[[line.startswith("Error: ") for line in lines].index(True) :]
+    assert [line for line in message if len(line) > columns and "`" not in line] == []
 
 
 def test_a_python_without_vllm_is_told_how_to_name_another() -> None:

@@ -1,5 +1,6 @@
 """Commands that take options of ours and options of vLLM, and tell the two apart."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from tuner.arguments.release_options import history
 from tuner.cli.own_options import own_tokens
+from tuner.text import folded
+
+_ERROR = "Error: "
 
 
 class PassThrough(TyperCommand):
@@ -31,8 +35,13 @@ class BehindDashes(TyperCommand):
             name = word.partition("=")[0]
             if name.startswith("-") and name not in own and _is_vllms(name):
                 example = f"{ctx.command_path} MODEL -- {name} …"
-                ctx.fail(f"{name} is an option of vLLM. Write options of vLLM behind `--`, as in `{example}`.")
+                ctx.fail(_folded(f"{name} is an option of vLLM. Write options of vLLM behind `--`, as in `{example}`."))
         return super().parse_args(ctx, args)
+
+
+def _folded(message: str) -> str:
+    """The message of a usage error, folded behind the word that typer writes in front of it."""
+    return folded(message, first=_ERROR, stream=sys.stderr).removeprefix(_ERROR)
 
 
 def _is_vllms(name: str) -> bool:

@@ -85,7 +85,7 @@ def _report_log(log: Path, output: Path | None) -> None:
     waterfalls, notes = log_starts(starts), log_notes(starts, cut=cut)
     if output is not None:
         _write(output, log_page("standard input" if str(log) == "-" else log.name, waterfalls, notes))
-    else:
+    elif waterfalls:
         _print(waterfall_lines(waterfalls))
     if output is None or not waterfalls:
         for note in notes:

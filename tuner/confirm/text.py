@@ -3,19 +3,16 @@
 A log is text of anybody: what would move the cursor or change colours is written as an escape.
 """
 
-import textwrap
 from dataclasses import asdict
 from typing import Any
 
 from tuner.confirm.outcome import Alarm, Confirmation, Fact, FactResult, Result
 from tuner.server_log.engine_line import FlagValue, NoDraft
 from tuner.server_log.log import Engine
-from tuner.text import LABEL, columns, line, visible
+from tuner.text import columns, line, visible
 
 SCHEMA_VERSION = 1
 """Of the document; changed when a field is removed or means something else."""
-WIDTH = 80
-"""Characters of a line."""
 CLIP = 24
 """Characters of a value that the table shows beside another one."""
 WIDE_CLIP = 58
@@ -49,7 +46,7 @@ def confirmation_text(confirmation: Confirmation) -> str:
     facts: list[str] = []
     for fact in confirmation.facts:
         facts += _about(fact, compared)
-    notes = [_wrapped("note", note) for note in confirmation.notes]
+    notes = [line("note", note) for note in confirmation.notes]
     outcome = line("result", _SENTENCES[confirmation.result])
     return "\n".join([*alarm, columns([heads, *rows]), "", *facts, outcome, *notes])
 
@@ -97,13 +94,7 @@ def _about(fact: Fact, compared: bool) -> list[str]:
     elif not compared and len(fact.effective) > WIDE_CLIP:
         texts = [fact.effective, *texts]
     labels = [fact.name, *[""] * len(texts)]
-    return [_wrapped(label, text) for label, text in zip(labels, texts, strict=False)]
-
-
-def _wrapped(label: str, text: str) -> str:
-    """One labelled text over as many lines as it needs."""
-    parts = textwrap.wrap(visible(text), WIDTH - LABEL, break_on_hyphens=False) or [""]
-    return "\n".join([line(label, parts[0]), *(line("", part) for part in parts[1:])])
+    return [line(label, text) for label, text in zip(labels, texts, strict=False)]
 
 
 def _cell(text: str, clip: int) -> str:

@@ -82,9 +82,10 @@ def writer(name: str, choices: Choices) -> Callable[["Plan", float | None], str]
     if name in RENAMED:
         raise TunerError(f"The format {name} has another name now.", hint=f"Use {RENAMED[name]}.", kind=ErrorKind.USAGE)
     if name not in set(Format):
-        raise TunerError(
-            f"There is no format {name}.", hint=f"Choose one of: {', '.join(Format)}.", kind=ErrorKind.USAGE
-        )
+        meant = [form for form in Format if name and name in form]
+        likely = f"{' or '.join(meant)} may be meant. " if meant else ""
+        hint = f"{likely}Choose one of: {', '.join(Format)}."
+        raise TunerError(f"There is no format {name}.", hint=hint, kind=ErrorKind.USAGE)
     for field in fields(choices):
         uses = USES[field.name]
         if getattr(choices, field.name) is not None and name not in uses:

@@ -7,13 +7,13 @@ from tuner.report.content import VerdictReport
 from tuner.report.overview import Cell, Overview
 from tuner.report.starts import Waterfall
 from tuner.report.timeline import Call, CallState, Timeline
-from tuner.text import counted, visible
+from tuner.text import counted, terminal_width, visible
 
 Part = tuple[str, str]
 """A text and its tone: `good`, `bad`, `open`, `soft`, `strong`, or nothing."""
 Line = tuple[Part, ...]
-WIDTH = 80
-"""Columns of a line."""
+WIDTH, NARROWEST = 80, 30
+"""Columns of a line where the terminal says nothing, and those below which prose is not folded."""
 LABEL = 12
 """Columns of what stands in front of a row of calls."""
 STATE = 11
@@ -55,7 +55,7 @@ def _conditions(report: VerdictReport) -> Iterator[Line]:
         yield ()
         yield from _prose(f"Proof of {launch.launch}: {launch.word}", "strong")
         for condition in launch.conditions:
-            first, *more = wrap(f"{condition.number}. {condition.text}", WIDTH - STATE)
+            first, *more = wrap(f"{condition.number}. {condition.text}", _width() - STATE)
             yield ((f"  {condition.state:<{STATE - 2}}", tones[condition.state]), (first, ""))
             yield from (((" " * STATE + text, ""),) for text in more)
             for fault in condition.faults:
@@ -79,7 +79,7 @@ def timeline_lines(line: Timeline) -> Iterator[Line]:
     for call in line.calls:
         labels += [visible(call.expected_label), visible(call.actual_label)]
     width = 1 + max(map(len, labels), default=1)
-    count = max(1, (WIDTH - LABEL) // width)
+    count = max(1, (_width() - LABEL) // width)
     for begin in range(0, len(line.calls), count):
         yield from _row(line, line.calls[begin : begin + count], width)
     if line.more:
@@ -142,8 +142,13 @@ def waterfall_lines(starts: Sequence[Waterfall]) -> Iterator[Line]:
         yield ()
 
 
+def _width() -> int:
+    """Characters of a line of prose: the terminal's, or those of a usual one where the output is not a terminal."""
+    return max(terminal_width() or WIDTH, NARROWEST)
+
+
 def _prose(text: str, tone: str = "", indent: int = 0) -> Iterator[Line]:
     """A text in lines of the terminal's width."""
     front = " " * indent
-    folded = wrap(visible(text), WIDTH, initial_indent=front, subsequent_indent=front, break_on_hyphens=False)
+    folded = wrap(visible(text), _width(), initial_indent=front, subsequent_indent=front, break_on_hyphens=False)
     yield from (((line, tone),) for line in folded)
