@@ -35,8 +35,11 @@ class SignedTimes:
         Raises:
             StoreError: the store cannot be used.
         """
-        rows = read_table(self._path, _NAME, f"SELECT digest, signed_at FROM {_NAME}")  # noqa: S608  a constant
-        return {digest.decode(): signed_at for digest, signed_at in rows if signed_at <= now + MOST_AHEAD_S}
+        whole = f"SELECT digest, signed_at FROM {_NAME} WHERE typeof(signed_at) = 'integer'"  # noqa: S608  a constant
+        rows = read_table(self._path, _NAME, whole)
+        return {
+            digest.decode(errors="replace"): signed_at for digest, signed_at in rows if signed_at <= now + MOST_AHEAD_S
+        }
 
     def keep(self, times: Mapping[str, int], now: float) -> None:
         """Keep times that are later than those before, and that count; nothing is written where there is none.
@@ -48,7 +51,7 @@ class SignedTimes:
         Raises:
             StoreError: the store cannot be written.
         """
-        before = self.newest(now)
+        before = self.newest(now) if times else {}
         later = {
             digest: signed_at
             for digest, signed_at in times.items()
