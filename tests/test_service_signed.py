@@ -128,6 +128,15 @@ def test_a_signature_that_was_not_checked_is_kept_and_not_shown(
         assert (status, answer["error"]["kind"]) == (422, "signature")
 
 
+def test_a_line_that_is_no_text_is_damaged(keys: dict[str, Path], tmp_path: Path) -> None:
+    """In either part of a signed line, or in place of one; the service says so, whether it demands signatures or not."""
+    for number, public in enumerate((None, keys["team.pub"])):
+        there = service_in(tmp_path / str(number), public)
+        for body in (b'{"line":"\xff","signature":"x"}\n', b'{"line":"x","signature":"\xe9\x80"}', b'{"\xff":1}'):
+            status, answer = posted(there, body)
+            assert (status, answer["error"]["kind"]) == (422, "signature" if public else "bundle")
+
+
 def test_the_feed_has_the_very_bytes_that_were_signed(lines: list[str], keys: dict[str, Path], tmp_path: Path) -> None:
     """Line and signature, so that who reads the feed can check them; one verdict's line has a page of its own."""
     there = service_in(tmp_path / "there", keys["team.pub"])

@@ -10,7 +10,7 @@ from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
-from msgspec import DecodeError, Struct
+from msgspec import Struct
 from msgspec.json import decode
 from msgspec.structs import replace
 
@@ -97,7 +97,7 @@ def sent_lines(body: bytes, public: Path | None = None) -> list[SentLine]:
 def _sent_line(line: bytes) -> SentLine:
     try:
         signed = decode(line, type=_Signed)
-    except (DecodeError, RecursionError):  # a line without a signature of its own
+    except (ValueError, RecursionError):  # also bytes that are no UTF-8: a line without a signature
         return SentLine(line)
     return SentLine(signed.line.encode(errors="replace"), signed.signature)
 
