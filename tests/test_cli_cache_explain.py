@@ -102,7 +102,9 @@ def test_a_warm_up_that_could_not_load_is_believed(bench: Bench) -> None:
     """The same launch with the artifacts there: what its second start saw decides."""
     bench.artifact()
     bench.record(hit=False)
-    assert "the warm-up could not load them" in bench.ask(code=6).out
+    miss = bench.ask(code=6)
+    assert "the warm-up could not load them" in miss.out
+    assert "asking vLLM for the keys of this launch (20 s to a minute)" in miss.err
     bench.record(hit=True)
     bench.ask(code=0)
 

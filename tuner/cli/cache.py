@@ -271,6 +271,7 @@ def explain(
     if model is None:
         raise typer.BadParameter("name a model, or give --between A B", param_hint="MODEL")
     from tuner.cli.inputs import Inputs, Launching, planned
+    from tuner.cli.progress import working
     from tuner.compile_cache.explain import explain as explained
     from tuner.compile_cache.explain import explanation_document
     from tuner.compile_cache.explain_text import explanation_text
@@ -282,7 +283,9 @@ def explain(
         refuse(plan)
         for warning in plan.warnings:
             say(f"tuner: {warning}")
-        explanation = explained(plan, os.environ, against)
+        with working() as under_way:
+            under_way("asking vLLM for the keys of this launch (20 s to a minute)")
+            explanation = explained(plan, os.environ, against)
         if as_json:
             print_json(explanation_document(explanation, model))
         else:
