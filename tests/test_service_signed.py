@@ -129,7 +129,7 @@ def test_a_signature_that_was_not_checked_is_kept_and_not_shown(
 
 
 def test_a_line_that_is_no_text_is_damaged(keys: dict[str, Path], tmp_path: Path) -> None:
-    """In either part of a signed line, or in place of one; the service says so, whether it demands signatures or not."""
+    """In either part of a signed line, or in place of one; with signatures demanded and without."""
     for number, public in enumerate((None, keys["team.pub"])):
         there = service_in(tmp_path / str(number), public)
         for body in (b'{"line":"\xff","signature":"x"}\n', b'{"line":"x","signature":"\xe9\x80"}', b'{"\xff":1}'):
