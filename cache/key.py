@@ -13,7 +13,7 @@ def canonical(factors: Mapping[str, Any]) -> str:
     Keys are sorted at every level, there are no spaces, and characters stand for themselves.
 
     Raises:
-        TypeError: a factor is no JSON value. It is never replaced by its `repr`.
+        TypeError: a factor is not a JSON value. It is never replaced by its `repr`.
         ValueError: a factor is NaN or infinite, which JSON does not have.
     """
     return _text(dict(factors))

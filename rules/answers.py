@@ -21,7 +21,7 @@ class Prompt(Struct, frozen=True):
         name: of the prompt, the same in every engine.
         repeats: name of an equal prompt; empty where there is none.
         alone: no other prompt shared its batches.
-        given: log-probability of each token of the prompt after the first; None where it was no finite number. Empty
+        given: log-probability of each token of the prompt after the first; None where it was not a finite number. Empty
             for a prompt that was not scored.
         tokens: those that the engine added.
         made: log-probability of each of these.
@@ -42,7 +42,7 @@ class Prompt(Struct, frozen=True):
 
     @property
     def is_broken(self) -> bool:
-        """Whether a log-probability is no finite number."""
+        """Whether a log-probability is not a finite number."""
         return None in (*self.given, *self.made)
 
     @property
@@ -83,7 +83,7 @@ class Answers(Struct, frozen=True):
 
     @property
     def is_broken(self) -> bool:
-        """Whether a log-probability is no finite number."""
+        """Whether a log-probability is not a finite number."""
         return any(prompt.is_broken for prompt in self.prompts)
 
 
@@ -184,7 +184,7 @@ Call = tuple[int, str, int, str]
 
 
 def _by_call(inputs: Sequence[Input]) -> dict[Call, list[tuple[float, float]]]:
-    """The measured inputs of each call, one for each prompt of its kind; what is no finite number is left out."""
+    """The measured inputs of each call, one for each prompt of its kind; what is not a finite number is left out."""
     calls: dict[Call, list[tuple[float, float]]] = {}
     for each in inputs:
         kind, _, number = each.prompt.rpartition("_")

@@ -1,8 +1,8 @@
 """Which keys each vLLM release takes in its compilation config; any other keeps the server from starting.
 
 Read from the settable fields of `CompilationConfig` (vllm/config/compilation.py, which forbids what it does not know)
-in the releases of `RELEASES` but 0.15.0 and 0.15.1, which lie between two that differ in the flag alone. Fields that
-vLLM fills by itself (`init=False`), such as `local_cache_dir`, are no keys.
+in the releases of `RELEASES`. 0.15.0 and 0.15.1 were not read: they lie between two releases that differ in the flag
+alone. Fields that vLLM fills by itself (`init=False`), such as `local_cache_dir`, are not keys.
 """
 
 from collections.abc import Iterable
@@ -73,8 +73,8 @@ CHANGED = {
 def unknown_keys(keys: Iterable[str], version: str) -> dict[str, str]:
     """The keys that this vLLM surely refuses, each with what is known of it: half a sentence, or nothing.
 
-    Empty for a version that cannot be read, names no release, or is newer than the table; of one older than the table,
-    only keys that came later are named.
+    Empty for a version that cannot be read, names no release, or is newer than the table. For a version that is older
+    than the table, only keys that came later are named.
     """
     read = named_release(version)
     rows = releases_for(read) if read else ()

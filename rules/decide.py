@@ -82,7 +82,7 @@ class Decision(Struct, frozen=True):
         mode_reasons: what was found of the compiled model that matters here, whatever the flag.
         config: further keys of the compilation config to write, because the arms of the launch showed that it needs
             them.
-        options: further arguments to write, likewise.
+        options: further arguments to write, for the same reason.
         engine_reasons: what the arms showed; empty if they were not tried.
     """
 

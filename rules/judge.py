@@ -21,8 +21,8 @@ REPEATED = ("repeated_decode", "repeated_prefill")
 COMPILED = "compiled"
 """Name of the scenario in a witness that is the traced graph of a launch."""
 MAY_HIDE_EXPERTS = frozenset({"attention_stubbed", "plain_config", "quantization_dropped"})
-"""Differences from the launch with which a model whose config declares experts may have lost a MoE layer: a module
-that was not built, a config without the fields that code computes, a class that is chosen by the quantisation."""
+"""Differences from the launch by which a model whose config declares experts may have lost a MoE layer. A module was
+not built, the config lacks the fields that code computes, or the quantisation would have chosen another class."""
 MOST = 5
 """Reasons of one kind that a verdict holds; the report holds all."""
 

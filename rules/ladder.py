@@ -66,16 +66,16 @@ class Limit(Struct, frozen=True):
 
     @property
     def counts(self) -> str:
-        """What is held against it: `worst` or `mean` of a distance."""
+        """Which part of a distance is compared with it: `worst` or `mean`."""
         return "worst" if self.by_worst else "mean"
 
     def counting(self, apart: Distance) -> float:
-        """The part of a distance that is held against it, in nats."""
+        """The part of a distance that is compared with it, in nats."""
         return apart.worst if self.by_worst else apart.mean
 
 
 def limits(ladder: Ladder) -> dict[str, Limit]:
-    """Name of each arm that is held against a limit -> that limit."""
+    """Name of each arm that has a limit -> that limit."""
     judge = _Judge(ladder)
     every = {arm.name: judge.limit(arm) for arm in ladder.arms if arm.distance is not None}
     return {name: limit for name, limit in every.items() if limit is not None}

@@ -1,12 +1,11 @@
-"""Which launches of a model share a proof: the launch key, and how far it may be stretched.
+"""Which launches of a model share a proof: the launch key, and which differences from it are allowed.
 
-A proof speaks for one launch. Its key covers every argument of `vllm serve` and every key of the compilation config
+A proof is of one launch. Its key covers every argument of `vllm serve` and every key of the compilation config
 that can reach the model. What surely cannot is listed here, each with its reason (`HARMLESS`); all else counts, also
-what this module does not understand. So a mistake in reading costs one more proof and never lets a proof speak for
+what this module does not understand. So a mistake in reading costs one more proof and never lets a proof apply to
 another launch.
 
-What `vllm serve` does with an argument list is told in `tuner/arguments/vllm_options.py`. Here only what is needed
-is read:
+`tuner/arguments/vllm_options.py` says what `vllm serve` does with an argument list. Here only what is needed is read:
 
 - Exact spellings, with underscores or dashes, and `--no-…` for a flag. A shortened spelling is not understood: in
   another release it may be short for another option.
@@ -269,7 +268,7 @@ def shares(
 
     Args:
         arguments: of this launch, as for `launch_key`.
-        compilation_config: of this launch, likewise.
+        compilation_config: that of this launch.
         proof_key: the key of the proof's launch.
         proof_arguments: the arguments of that launch that can reach the model.
         proof_fields: the fields of `VllmConfig` that were read for the proof, such as `scheduler_config.max_num_seqs`.

@@ -1,12 +1,12 @@
 """What is known of the plugins that bring vLLM a platform, and what it means for `fast_moe_cold_start` there.
 
 A plugin may build its models without vLLM's MoE layers, or put classes of its own in their place. vLLM's files do not
-tell this, so the table names packages and the releases of them that were read. Of every other plugin, and of every
-other release, nothing is known.
+tell this, so the table names packages and the releases of them that were read. Nothing is known of other plugins and
+other releases.
 
-An entry point of the group `vllm.platform_plugins` brings a platform (vllm/platforms/__init__.py). The TPU is a
-platform of vLLM's own whose class is that of the package `tpu-inference` (vllm/platforms/tpu.py, the same in 0.14.1 to
-0.33.0).
+An entry point of the group `vllm.platform_plugins` brings a platform (vllm/platforms/__init__.py). vLLM itself has a
+platform for the TPU, but takes its class from the package `tpu-inference` (vllm/platforms/tpu.py, the same in 0.14.1
+to 0.33.0).
 """
 
 import re

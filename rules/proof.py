@@ -10,7 +10,7 @@ from rules.report import Proof, Rank
 INCOMPLETE = frozenset({"nested_call", "name_in_graph", "outer_entries"})
 """Failures with which the calls of a graph are not all that a pass makes, or are none that a pass makes."""
 COMPILED_AT_ALL = 2
-"""The first condition that speaks of a graph which the launch surely runs."""
+"""The first condition that is about a graph which the launch surely runs."""
 
 
 def judge_proof(proof: Proof) -> ProofFinding:

@@ -3,9 +3,9 @@
 The table is read from each release's Python sources (wheels 0.14.1 to 0.33.0). Pull requests: 32805 brought the counter
 (0.15.0), 33184 the attribute (0.15.1), 35475 forces the flag off with torch 2.11 or later (0.17.0).
 
-A status is what the probe worker detected there, else what the table of releases says, else what the files of that vLLM
-say, else `unknown`. Nothing is assumed of a vLLM or a platform that nobody has read. The table knows a vLLM by its
-version; where the version names no release, or the files are not those of the release that it names, the files decide.
+Four sources give a status, the first that has one: what the probe worker detected there, the table of releases, the
+files of that vLLM, and `unknown`. Nothing is assumed of a vLLM or a platform that nobody has read. The table knows a
+vLLM by its version. If the version names no release, or the files are not those of that release, the files decide.
 """
 
 import re

@@ -174,7 +174,7 @@ def test_without_the_files_it_is_not_verified(store: Path, cuda: Callable[..., S
 def test_the_flag_that_was_detected_elsewhere_says_nothing_here(
     store: Path, cuda: Callable[..., Serving], cpu: Serving
 ) -> None:
-    """What the probe saw of the flag on the CPU is no fact about CUDA: the table of releases speaks."""
+    """What the probe saw of the flag on the CPU is not a fact about CUDA: the table of releases speaks."""
     about = subject(cuda())
     assert flag_of(about, found(store, about)).source.startswith("table: ")
     assert flag_of(subject(cpu), found(store, subject(cpu))).source == "detected by the probe"

@@ -81,7 +81,7 @@ def words_of(lines: list[str]) -> list[str]:
 
 def faces(launches: list[ManifestLaunch]) -> list[tuple[object, ...]]:
     """Launches without the places where they are written, and without arguments."""
-    return [(one.shape, one.name, one.image, dict(one.env), one.pod) for one in launches]
+    return [(launch.shape, launch.name, launch.image, dict(launch.env), launch.pod) for launch in launches]
 
 
 def test_most_launches_are_edited(run: Run) -> None:

@@ -69,7 +69,7 @@ def test_a_number_that_json_lacks_is_text_in_the_document(where: tuple[object, .
 @pytest.mark.parametrize("name", ["VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE", "VLLM_PLUGINS"])
 @pytest.mark.parametrize("value", ["", "true", "0"])
 def test_variables_that_may_bring_another_model(where: tuple[object, ...], name: str, value: str) -> None:
-    """A redirected name counts, and any choice of plugins; another hub does only where the model is no folder."""
+    """A redirected name counts, and any choice of plugins; another hub does only where the model is not a folder."""
     document = planned(where, env={name: value}).document
     another = name == "VLLM_PLUGINS" or (name == "VLLM_MODEL_REDIRECT_PATH" and bool(value))
     assert document["launch"]["compilation_config"] == {FLAG: not another}

@@ -282,8 +282,8 @@ def test_reading_arguments_imports_neither_yaml_nor_subprocess() -> None:
         "print(sorted({'yaml', 'subprocess', 'asyncio', 'pydantic', 'rich'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    process = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert process.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,9 @@ def test_a_line_gives_back_the_entry(command: str | None) -> None:
     """One line of ASCII, the same each time, that is read back equal."""
     line = line_of(Bundled(entry(), command))
     assert (line.count("\n"), line.isascii(), line[-1]) == (1, True, "\n")
-    found = line_in(line.encode())
-    assert (line_of(found), found.command) == (line, command)
-    assert json.loads(json.dumps(found.entry.to_dict())) == entry().to_dict()
+    bundled = line_in(line.encode())
+    assert (line_of(bundled), bundled.command) == (line, command)
+    assert json.loads(json.dumps(bundled.entry.to_dict())) == entry().to_dict()
 
 
 def test_the_factors_are_those_of_a_key(tmp_path: Path) -> None:
@@ -93,9 +93,9 @@ def test_the_word_of_a_bundle_is_not_trusted() -> None:
 def test_where_it_was_imported_before_is_not_kept() -> None:
     """An imported entry that travels on tells the last import, and the command that made it."""
     first = Bundled(entry(), "tuner probe x").imported("a.jsonl", "2026-11-22T10:00:00+00:00")
-    found = line_in(line_of(Bundled(first, "tuner probe x")).encode())
-    assert found.entry.provenance == first.provenance
-    assert found.imported("b.jsonl", "2026-11-23T10:00:00+00:00").provenance == {
+    bundled = line_in(line_of(Bundled(first, "tuner probe x")).encode())
+    assert bundled.entry.provenance == first.provenance
+    assert bundled.imported("b.jsonl", "2026-11-23T10:00:00+00:00").provenance == {
         "imported_from": "b.jsonl",
         "imported_at": "2026-11-23T10:00:00+00:00",
         "command": "tuner probe x",
@@ -106,42 +106,42 @@ def test_where_it_was_imported_before_is_not_kept() -> None:
 def test_who_signed_is_never_a_bundles_own_word(signed_by: str | None) -> None:
     """A line hands on which key signed before; whoever imports it keeps the key that was checked there, or none."""
     first = Bundled(entry(), None).imported("a.jsonl", "2026-11-22T10:00:00+00:00", "FEDCBA9876543210")
-    found = line_in(line_of(Bundled(first, None)).encode())
-    assert (found.entry.provenance or {})["signed_by"] == "FEDCBA9876543210"
-    again = found.imported("b.jsonl", "2026-11-23T10:00:00+00:00", signed_by).provenance or {}
+    bundled = line_in(line_of(Bundled(first, None)).encode())
+    assert (bundled.entry.provenance or {})["signed_by"] == "FEDCBA9876543210"
+    again = bundled.imported("b.jsonl", "2026-11-23T10:00:00+00:00", signed_by).provenance or {}
     assert again.get("signed_by") == signed_by
     assert ("signed_by" in again) == (signed_by is not None)
 
 
 LINES: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"\n", "no JSON"),
-    "half a line": (LINE[: len(LINE) // 2], "no JSON"),
-    "no UTF-8": (b"\xff" + LINE, "no JSON"),
-    "deep": (b"[" * 100_000, "no JSON"),
-    "a long number": (b"9" * 10_000, "no JSON"),
+    "nothing": (b"\n", "not JSON"),
+    "half a line": (LINE[: len(LINE) // 2], "not JSON"),
+    "no UTF-8": (b"\xff" + LINE, "not JSON"),
+    "deep": (b"[" * 100_000, "not JSON"),
+    "a long number": (b"9" * 10_000, "not JSON"),
     "orders that are none": (
         changed(LINE.decode(), orders=[], checksum="0" * 64).replace(b'"orders": []', b'"orders": [1]'),
-        "its orders are no lists",
+        "its orders are not lists",
     ),
     "an order of numbers": (
         changed(LINE.decode(), orders=[], checksum="0" * 64).replace(b'"orders": []', b'"orders": [[1]]'),
-        "its orders are no lists",
+        "its orders are not lists",
     ),
     "an order that is missing": (LINE.replace(b'{"#":0}', b'{"#":9}', 1), "an order that it does not hold"),
     "an order by another name": (LINE.replace(b'{"#":0}', b'{"#":"0"}', 1), "an order that it does not hold"),
     "a mark with more": (LINE.replace(b'{"#":0}', b'{"#":0,"a":1}', 1), "an order that it does not hold"),
-    "a list": (b"[]", "no line of a bundle"),
-    "another document": (b'{"schema_version": 2, "results": []}', "no line of a bundle"),
-    "one member more": (changed(LINE.decode(), more=1), "no line of a bundle"),
+    "a list": (b"[]", "not a line of a bundle"),
+    "another document": (b'{"schema_version": 2, "results": []}', "not a line of a bundle"),
+    "one member more": (changed(LINE.decode(), more=1), "not a line of a bundle"),
     "an older schema": (changed(LINE.decode(), schema_version=1), "an older release of the tool made it (schema 1)"),
-    "a schema below the first": (changed(LINE.decode(), schema_version=0), "no line of a bundle"),
-    "a schema that is true": (changed(LINE.decode(), schema_version=True), "no line of a bundle"),
+    "a schema below the first": (changed(LINE.decode(), schema_version=0), "not a line of a bundle"),
+    "a schema that is true": (changed(LINE.decode(), schema_version=True), "not a line of a bundle"),
     "a newer schema": (changed(LINE.decode(), schema_version=3), "its schema is 3, and this release reads 2"),
-    "a command that is a list": (changed(LINE.decode(), command=["x"]), "its command is no text"),
+    "a command that is a list": (changed(LINE.decode(), command=["x"]), "its command is not text"),
     "another digest": (changed(LINE.decode(), digest="0" * 64), "its digest is not that of its key"),
     "another checksum": (changed(LINE.decode(), checksum="0" * 64), "its checksum is not that"),
-    "an entry without rules": (changed(LINE.decode(), entry={"key": {}}), "no verdict entry: Expected `object`"),
-    "a date of nowhere": (with_entry(probed_at="yesterday"), "no ISO 8601 time"),
+    "an entry without rules": (changed(LINE.decode(), entry={"key": {}}), "not a verdict entry: Expected `object`"),
+    "a date of nowhere": (with_entry(probed_at="yesterday"), "not an ISO 8601 time"),
     "a provenance of nothing": (with_entry(provenance={}), "does not say whence"),
     "a number that cannot be read": (
         with_entry(rules="NaN").replace(b'"NaN"', b"NaN"),
@@ -153,8 +153,8 @@ LINES: dict[str, tuple[bytes, str]] = {
     ),
     "a key without vllm": (with_entry(key={"architecture": "A"}), "other factors than this release"),
     "a key of another time": (with_entry(key=entry().key | {"moon": "full"}), "other factors than this release: moon"),
-    "a key of numbers": (with_entry(key=entry().key | {"worker": 1}), "no plain text"),
-    "a key that steers a terminal": (with_entry(key=entry().key | {"worker": "\x1b[2J"}), "no plain text"),
+    "a key of numbers": (with_entry(key=entry().key | {"worker": 1}), "not plain text"),
+    "a key that steers a terminal": (with_entry(key=entry().key | {"worker": "\x1b[2J"}), "not plain text"),
     "files of another report": (with_entry(sources={"vllm/x.py": "a" * 64}), "disagree"),
     "files of another key": (with_entry(key=entry().key | {"sources": "a" * 64}), "disagree"),
     "a report of no files": (
@@ -197,10 +197,10 @@ def test_a_report_of_a_device_fits_its_platform(seen: dict[str, Any]) -> None:
 def read(text: bytes) -> dict[str, Any] | None:
     """The entry in a line as JSON values; None if the line is refused."""
     try:
-        found = line_in(text)
+        bundled = line_in(text)
     except BundleError:
         return None
-    return {"entry": json.loads(json.dumps(found.entry.to_dict())), "command": found.command}
+    return {"entry": json.loads(json.dumps(bundled.entry.to_dict())), "command": bundled.command}
 
 
 def refused_or_equal(text: bytes) -> bool:

@@ -92,7 +92,7 @@ def test_a_wrong_type_under_a_right_checksum_is_damage(path: Path) -> None:
 
 
 def test_one_changed_character_is_damage(path: Path) -> None:
-    """A record that is still a valid entry, but another one than was stored, is no verdict."""
+    """A record that is still a valid entry, but another one than was stored, is not a verdict."""
     changed = "UPDATE verdicts SET value = replace(value, 'uniform', 'unif0rm')"
     execute(path, changed)
     with pytest.raises(StoreError, match="its checksum is not that of its contents"):
@@ -116,7 +116,7 @@ def test_damaged_verdict_names_its_cure(path: Path, value: object) -> None:
 
 
 def test_invalid_text_is_damage(path: Path) -> None:
-    """Text that is no UTF-8, which SQLite stores without a word, is damage of its row alone."""
+    """Text that is not UTF-8, which SQLite stores without a word, is damage of its row alone."""
     execute(path, "UPDATE verdicts SET value = CAST(x'7bff7d' AS TEXT) WHERE key = ?", verdict_row(sample(1).key))
     with pytest.raises(StoreError, match="damaged"):
         VerdictStore(path).get(sample(1).key)
@@ -170,11 +170,11 @@ def refused(path: Path) -> StoreError:
 
 @pytest.mark.parametrize("content", [b"", b"SQLite", b"a note to myself\n" * 1000], ids=["empty", "short", "text"])
 def test_other_files_are_left_alone(tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    """A file that is no SQLite database is refused, unchanged, and without a traceback of sqlitedict's thread."""
+    """A file that is not an SQLite database is refused, unchanged, and without a traceback of sqlitedict's thread."""
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
     problem = refused(path)
-    assert "no SQLite database" in problem.message
+    assert "not an SQLite database" in problem.message
     assert "--store" in problem.hint
     assert contents(tmp_path) == {"notes.txt": content}
     assert capfd.readouterr() == ("", "")
@@ -248,7 +248,7 @@ def test_newer_schema_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1", "true", "2.0", '"1"', "{", b"2", None, 1])
 def test_unknown_schema_is_refused(path: Path, value: object) -> None:
-    """A schema record that is no version is not taken for this release's."""
+    """A schema record that is not a version is not taken for this release's."""
     execute(path, "UPDATE verdicts SET value = ? WHERE key = 'schema'", value)
     if value != b"2":  # bytes that read as the version are the version
         assert "no verdict store" in refused(path).message
@@ -281,7 +281,7 @@ def test_loop_of_links(tmp_path: Path) -> None:
 
 
 def test_path_below_a_file(tmp_path: Path) -> None:
-    """A path through something that is no folder is refused."""
+    """A path through something that is not a folder is refused."""
     (tmp_path / "file").touch()
     assert "Not a directory" in refused(tmp_path / "file" / "verdicts.sqlite").message
 

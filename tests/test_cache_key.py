@@ -53,7 +53,7 @@ def test_types_are_values() -> None:
 
 
 def test_objects_are_refused() -> None:
-    """An object that is no JSON value is refused: its repr would change from run to run."""
+    """An object that is not a JSON value is refused: its repr would change from run to run."""
     with pytest.raises(TypeError):
         canonical({"a": object()})
     with pytest.raises(ValueError, match="not JSON compliant"):

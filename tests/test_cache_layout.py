@@ -45,24 +45,24 @@ def test_older_places_and_explicit_folders_are_entries_too(tmp_path: Path) -> No
     old = f"torch_aot_compile/{'ab' * 32}"
     made_file(tmp_path / old / "rank_0_0/model")
     made_file(tmp_path / "tuner" / ("cd" * 16) / "rank_0_0/backbone/vllm_compile_cache.py", b"{}")
-    found = read_root(tmp_path)
+    cache = read_root(tmp_path)
 
-    assert [(entry.kind, entry.path) for entry in found.entries] == [
+    assert [(entry.kind, entry.path) for entry in cache.entries] == [
         (EntryKind.AOT, old),
         (EntryKind.GRAPHS, f"tuner/{'cd' * 16}"),
     ]
-    assert found.beside == ()
+    assert cache.beside == ()
 
 
 def test_names_that_only_look_alike_lie_beside(tmp_path: Path) -> None:
-    """A hash of another length, another alphabet, or a file in an entry's place is no entry."""
+    """A hash of another length, another alphabet, or a file in an entry's place is not an entry."""
     names = ["torch_compile_cache/0a1b2c3d4eff/x", "torch_compile_cache/0A1B2C3D4E/x", "torch_compile_cache/0123456789"]
     for name in [*names, "modelinfos/m.json", "gpu_p2p.json", ".warming-1/torch_compile_cache/0a1b2c3d4e/x"]:
         made_file(tmp_path / name)
-    found = read_root(tmp_path)
+    cache = read_root(tmp_path)
 
-    assert found.entries == ()
-    assert [one.path for one in found.beside] == [
+    assert cache.entries == ()
+    assert [entry.path for entry in cache.beside] == [
         ".warming-1",
         "gpu_p2p.json",
         "modelinfos",
@@ -70,7 +70,7 @@ def test_names_that_only_look_alike_lie_beside(tmp_path: Path) -> None:
         "torch_compile_cache/0A1B2C3D4E",
         "torch_compile_cache/0a1b2c3d4eff",
     ]
-    assert sum(one.size for one in found.beside) == 6
+    assert sum(entry.size for entry in cache.beside) == 6
 
 
 def test_times_are_the_oldest_writing_and_the_newest_use(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_damaged_factors_are_named_and_nothing_more(tmp_path: Path, content: byt
 
 
 def test_a_model_file_must_be_there_for_each_rank(tmp_path: Path) -> None:
-    """Without it, or with an empty one, an ahead-of-time entry is unfinished; a temporary name is no model."""
+    """Without it, or with an empty one, an ahead-of-time entry is unfinished; a temporary name is not a model."""
     root = cache_of(tmp_path, "0.32.0", now=NOW)
     made_file(root / AOT_32 / "rank_1_0/model.4711.tmp")
     entry = only_entry(root)
@@ -224,14 +224,14 @@ def test_a_record_says_which_launch_an_entry_belongs_to(tmp_path: Path) -> None:
     root = cache_of(tmp_path, "0.19.1", "0.32.0", now=NOW)
     recorded(root, AOT_32 + "/", GRAPHS)
     made_file(root / "tuner-warm/damaged.json", b"{")
-    found = read_root(root)
-    old, new = found.entries[1], found.entries[0]
+    cache = read_root(root)
+    old, new = cache.entries[1], cache.entries[0]
 
     assert (old.path, new.path) == (AOT_19, AOT_32)
-    assert [record.model for record in found.launches(new)] == ["org/model"]
-    assert found.launches(old) == []
-    assert found.missing(found.records[0]) == [GRAPHS]
-    assert found.damaged_records == ("damaged.json",)
+    assert [record.model for record in cache.launches(new)] == ["org/model"]
+    assert cache.launches(old) == []
+    assert cache.missing(cache.records[0]) == [GRAPHS]
+    assert cache.damaged_records == ("damaged.json",)
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
@@ -278,10 +278,10 @@ def test_what_vanishes_while_it_is_read_is_passed_over(tmp_path: Path, monkeypat
         return scandir(folder)
 
     monkeypatch.setattr(files.os, "scandir", racing)
-    found = read_root(root)
+    cache = read_root(root)
 
-    assert [entry.path for entry in found.entries] in ([AOT_19], [GRAPHS, AOT_19])
-    assert found.listing.unread == ()
+    assert [entry.path for entry in cache.entries] in ([AOT_19], [GRAPHS, AOT_19])
+    assert cache.listing.unread == ()
 
 
 def test_a_file_that_vanishes_before_it_is_read_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_the_document_has_all_of_it(root: Path) -> None:
     """Versioned, in bytes and UTC, with the launches of each entry and what lies beside."""
     document = tuner("cache", "list", "--cache-root", root, "--json", code=0).document
     entries = {entry["path"]: entry for entry in document["entries"]}
-    beside = {one["path"]: one["bytes"] for one in document["beside"]}
+    beside = {entry["path"]: entry["bytes"] for entry in document["beside"]}
 
     assert (document["schema_version"], document["root"]) == (1, str(root))
     assert list(entries) == [GRAPHS, AOT_32, AOT_19]
@@ -91,18 +91,18 @@ def test_the_root_is_where_vllm_keeps_its_caches(root: Path, tmp_path: Path) -> 
         ([], unset),
     ]
     for options, variables in cases:
-        said = tuner("cache", "list", *options, "--json", env={"HOME": str(home), **variables}, code=0)
-        assert said.document["root"] == str(root)
+        answer = tuner("cache", "list", *options, "--json", env={"HOME": str(home), **variables}, code=0)
+        assert answer.document["root"] == str(root)
 
 
 @pytest.mark.parametrize("command", [["list"], ["scan"], ["prune", "--older-than", "1"]])
 def test_a_root_that_is_not_there_is_an_error(tmp_path: Path, command: list[str]) -> None:
-    """It says which folder, where the name comes from, and what to do; a file is no root either."""
+    """It says which folder, where the name comes from, and what to do; a file is not a root either."""
     missing = tmp_path / "no-root"
-    said = tuner("cache", *command, "--json", env={"VLLM_CACHE_ROOT": str(missing)}, code=1)
-    assert said.document["error"]["kind"] == "cache"
-    assert f"There is no folder {missing}." in said.err
-    assert "VLLM_CACHE_ROOT in the environment" in said.err
+    answer = tuner("cache", *command, "--json", env={"VLLM_CACHE_ROOT": str(missing)}, code=1)
+    assert answer.document["error"]["kind"] == "cache"
+    assert f"There is no folder {missing}." in answer.err
+    assert "VLLM_CACHE_ROOT in the environment" in answer.err
     assert not missing.exists()
     made_file(missing)
     tuner("cache", *command, "--cache-root", missing, code=1)

@@ -154,7 +154,7 @@ os._exit(0)  # as kill -9: what was spilled into the file is half of a transacti
 
 
 def test_half_a_transaction_is_undone_by_a_look_up(network: Path) -> None:
-    """What a killed writer left in the file is no damage: the journal has what was there before."""
+    """What a killed writer left in the file is not damage: the journal has what was there before."""
     store = VerdictStore(network / "verdicts.sqlite")
     store.put(*(sample(number) for number in range(50)))
     script(HOT, store.path)

@@ -119,7 +119,7 @@ def test_a_record_that_is_not_there_is_refused(root: Path, name: str, said: str)
 def test_a_damaged_record_is_not_left_out_in_silence(root: Path) -> None:
     """Without --record every file among the records must be one."""
     (root / "tuner-warm" / "x.json").write_text("{}")
-    assert "tuner-warm/'x.json' is no record" in refused(root)
+    assert "tuner-warm/'x.json' is not a record" in refused(root)
 
 
 def link(root: Path) -> None:
@@ -181,12 +181,12 @@ def inside(root: Path) -> None:
         (link, "is a symbolic link"),
         (linked_folder, "0123456789 is a symbolic link"),
         (pipe, "neither a file nor a folder"),
-        (control_character, "is no path in a cache"),
-        (no_text, "is no path in a cache"),
+        (control_character, "is not a path in a cache"),
+        (no_text, "is not a path in a cache"),
         (missing, "names torch_compile_cache/0123456789, which is not there"),
         (empty, "lists nothing for torch_compile_cache/ffff"),
-        (outside, "is no path in a cache"),
-        (elsewhere, "is no folder in torch_compile_cache/"),
+        (outside, "is not a path in a cache"),
+        (elsewhere, "is not a folder in torch_compile_cache/"),
         (inside, "lies in another one"),
     ],
 )
@@ -200,10 +200,10 @@ def test_what_cannot_travel_is_refused(root: Path, spoil: Callable[[Path], None]
 def test_a_secret_stays_where_it_is(root: Path, name: str) -> None:
     """The variable is named, its value never."""
     (root / FACTORS).write_text(json.dumps({"env": {name: "hunter2"}}), encoding="utf-8")
-    said = refused(root)
-    assert FACTORS in said
-    assert name in said
-    assert "hunter2" not in said
+    problem = refused(root)
+    assert FACTORS in problem
+    assert name in problem
+    assert "hunter2" not in problem
 
 
 def test_a_secret_in_a_record_stays_where_it_is(root: Path) -> None:
@@ -273,8 +273,8 @@ def test_an_entry_that_changes_is_an_error(
         original(*arguments)
 
     monkeypatch.setattr(archive_write, moment, changing)
-    said = refused(root)
-    assert "changed while it was packed" in said or "No such file" in said
+    problem = refused(root)
+    assert "changed while it was packed" in problem or "No such file" in problem
 
 
 def test_a_record_that_changes_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def chosen(root: Path, held: HeldFiles = NOBODY, **criteria: object) -> Pruning:
 
 def going(root: Path, held: HeldFiles = NOBODY, **criteria: object) -> list[str]:
     """What would go, in order."""
-    return [one.path for one in chosen(root, held, **criteria).going]
+    return [entry.path for entry in chosen(root, held, **criteria).going]
 
 
 @contextmanager
@@ -64,9 +64,9 @@ def holder(path: Path) -> Iterator[None]:
 
 def test_nothing_goes_without_a_criterion(root: Path) -> None:
     """It is faulty usage, and says what to give."""
-    said = prune(root, code=2)
-    assert said.document["error"]["kind"] == "usage"
-    assert "--older-than" in said.err
+    answer = prune(root, code=2)
+    assert answer.document["error"]["kind"] == "usage"
+    assert "--older-than" in answer.err
     assert len(read_root(root).entries) == 3
     prune(root, "--dry-run", code=2)
 
@@ -80,7 +80,7 @@ def test_entries_go_by_their_age(root: Path) -> None:
     assert going(root, older_than=15) == [GRAPHS]
 
     document = prune(root, "--older-than", "15").document
-    assert [one["path"] for one in document["removed"]] == [GRAPHS]
+    assert [entry["path"] for entry in document["removed"]] == [GRAPHS]
     assert document["freed_bytes"] == 2278
     assert [entry.path for entry in read_root(root).entries] == [AOT_32, AOT_19]
     assert sorted(path.name for path in root.iterdir()) == ["modelinfos", "torch_compile_cache"]
@@ -112,9 +112,9 @@ def test_what_no_record_names_is_unreachable(root: Path) -> None:
 def test_without_records_nothing_is_unreachable(root: Path) -> None:
     """Which is said; so it is where a record is damaged, for it may name any entry."""
     assert going(root, unreachable=True) == []
-    said = prune(root, "--unreachable")
-    assert "no warm-up has left a record in this root" in said.err
-    assert "no warm-up has left a record" in said.document["notes"][0]
+    answer = prune(root, "--unreachable")
+    assert "no warm-up has left a record in this root" in answer.err
+    assert "no warm-up has left a record" in answer.document["notes"][0]
 
     recorded(root, GRAPHS)
     made_file(root / "tuner-warm/bad.json", b"{")
@@ -133,7 +133,7 @@ def test_what_is_unfinished_goes_once_it_is_a_day_old(root: Path) -> None:
         age(root / path, 0.9, NOW)
     young = chosen(root, unreachable=True)
     assert young.going == ()
-    assert {one.path for one in young.staying} == set(paths)
+    assert {entry.path for entry in young.staying} == set(paths)
     for path in paths:
         age(root / path, 1.1, NOW)
 
@@ -161,9 +161,9 @@ def test_an_entry_that_a_start_may_be_filling_stays(root: Path, criteria: dict[s
         age(root / path, 0.5, NOW)
     made = chosen(root, **criteria)
 
-    assert not {UNFINISHED, "torch_compile_cache/1111111111"} & {one.path for one in made.going}
-    assert {"torch_compile_cache/1111111111", UNFINISHED} >= {one.path for one in made.staying}
-    assert all("a start may be filling it" in one.why for one in made.staying)
+    assert not {UNFINISHED, "torch_compile_cache/1111111111"} & {entry.path for entry in made.going}
+    assert {"torch_compile_cache/1111111111", UNFINISHED} >= {entry.path for entry in made.staying}
+    assert all("a start may be filling it" in entry.why for entry in made.staying)
 
 
 def test_what_a_live_process_has_open_stays(root: Path) -> None:
@@ -171,10 +171,10 @@ def test_what_a_live_process_has_open_stays(root: Path) -> None:
     os.link(root / BACKBONE / "computation_graph.py", root.parent / "another-name")
     with holder(root.parent / "another-name"):
         document = prune(root, "--max-size", "0").document
-        assert [one["path"] for one in document["kept"]] == [GRAPHS]
+        assert [entry["path"] for entry in document["kept"]] == [GRAPHS]
         assert document["kept"][0]["why"].startswith("in use")
-        assert [one["path"] for one in document["removed"]] == [AOT_19, AOT_32]
-    assert [one["path"] for one in prune(root, "--max-size", "0").document["removed"]] == [GRAPHS]
+        assert [entry["path"] for entry in document["removed"]] == [AOT_19, AOT_32]
+    assert [entry["path"] for entry in prune(root, "--max-size", "0").document["removed"]] == [GRAPHS]
 
 
 def test_what_a_live_process_has_mapped_stays(root: Path) -> None:
@@ -196,8 +196,8 @@ def test_the_staging_folder_of_a_warm_up_at_work_stays(root: Path) -> None:
     log = made_file(root / ".warming-a/log")
     age(root / ".warming-a", 3, NOW)
     with holder(log):
-        assert [one["why"] for one in prune(root, "--unreachable").document["kept"]] == ["in use (unfinished)"]
-    assert [one["path"] for one in prune(root, "--unreachable").document["removed"]] == [".warming-a"]
+        assert [entry["why"] for entry in prune(root, "--unreachable").document["kept"]] == ["in use (unfinished)"]
+    assert [entry["path"] for entry in prune(root, "--unreachable").document["removed"]] == [".warming-a"]
 
 
 def test_processes_that_cannot_be_asked_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,11 +307,11 @@ def test_what_cannot_be_removed_is_said(root: Path, monkeypatch: pytest.MonkeyPa
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refusing)
-    said = prune(root, "--max-size", "0", code=1)
+    answer = prune(root, "--max-size", "0", code=1)
 
-    assert [one["path"] for one in said.document["failed"]] == [AOT_19]
-    assert [one["path"] for one in said.document["removed"]] == [GRAPHS, AOT_32]
-    assert f"{AOT_19} stays: Permission denied." in said.err
+    assert [entry["path"] for entry in answer.document["failed"]] == [AOT_19]
+    assert [entry["path"] for entry in answer.document["removed"]] == [GRAPHS, AOT_32]
+    assert f"{AOT_19} stays: Permission denied." in answer.err
     assert (root / AOT_19 / "rank_0_0/model").exists()
     assert not list(root.glob(".removing-*"))
 
@@ -336,14 +336,14 @@ def test_sizes_are_powers_of_1024(text: str, size: int) -> None:
 @pytest.mark.parametrize("text", ["", "G", "-1", "nan", "inf", "1E30", "20X", "1 2", "0x10", "20GG"])
 def test_what_is_no_size_is_faulty_usage(root: Path, text: str) -> None:
     """Nothing is removed by a slip of the pen."""
-    with pytest.raises(TunerError, match="no size"):
+    with pytest.raises(TunerError, match="not a size"):
         parse_size(text)
     prune(root, f"--max-size={text}", code=2)
     assert len(read_root(root).entries) == 3
 
 
 def test_ages_are_not_negative(root: Path) -> None:
-    """It is faulty usage, and so is what is no number."""
+    """It is faulty usage, and so is what is not a number."""
     for days in ("-1", "soon"):
         assert tuner("cache", "prune", "--cache-root", root, f"--older-than={days}").code == 2
     assert going(root, older_than=float("nan")) == []

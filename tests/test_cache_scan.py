@@ -73,7 +73,7 @@ def test_a_key_in_the_factors_is_found_and_not_printed(root: Path) -> None:
 
 @pytest.mark.parametrize("cut", [400, 40])
 def test_a_key_in_damaged_factors_is_found(root: Path, cut: int) -> None:
-    """A file that was cut behind the key is no JSON and has it all the same."""
+    """A file that was cut behind the key is not JSON and has it all the same."""
     path = with_key(root)
     text = path.read_text()
     path.write_text(text[: text.index(KEY) + cut - 39])
@@ -140,7 +140,9 @@ def test_what_another_user_owns_is_found(root: Path) -> None:
         os.chown(root / "modelinfos", 4712, -1)
         both(root, 1)
         findings = scan(read_root(root), {}, 4712)
-        assert [short(one) for one in findings] == [(Matter.FOREIGN, ScanLevel.ERROR, f"{AOT_19}/rank_0_0/model", 1)]
+        assert [short(finding) for finding in findings] == [
+            (Matter.FOREIGN, ScanLevel.ERROR, f"{AOT_19}/rank_0_0/model", 1)
+        ]
         assert "4711" in findings[0].message
     else:
         assert {one.matter for one in scan(read_root(root), {}, os.geteuid() + 1)} == {Matter.FOREIGN}

@@ -69,11 +69,11 @@ def test_a_commit_reaches_the_disk(store: VerdictStore) -> None:
     code += "from cache.verdicts.store import VerdictStore\nfrom cache_samples import sample\n"
     code += "VerdictStore(Path(sys.argv[1])).put(sample(2))\nimport os\nos.write(1, b'returned')"
     command = ["strace", "-f", "-e", "trace=fsync,fdatasync,write", sys.executable, "-c", code, store.path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
-    if "Operation not permitted" in done.stderr:
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    if "Operation not permitted" in process.stderr:
         pytest.skip("needs leave to trace")
-    before, returned, _ = done.stderr.partition('"returned"')
-    assert returned, done.stderr[-300:]
+    before, returned, _ = process.stderr.partition('"returned"')
+    assert returned, process.stderr[-300:]
     assert "sync(" in before
 
 

@@ -212,7 +212,7 @@ def test_bad_prefixes_are_refused(path: Path, prefix: str) -> None:
     """Less than four hexadecimal characters, or other ones, never select an entry by accident."""
     store = VerdictStore(path)
     store.put(sample())
-    with pytest.raises(StoreError, match="no digest"):
+    with pytest.raises(StoreError, match="not a digest"):
         store.forget(prefix)
 
 
@@ -360,7 +360,7 @@ def test_entry_round_trip() -> None:
 )
 def test_wrong_types_make_no_entry(change: dict[str, object]) -> None:
     """A field of the wrong type, a time that is not in UTC, or an unknown field is refused."""
-    with pytest.raises(StoreError, match="no verdict entry"):
+    with pytest.raises(StoreError, match="not a verdict entry"):
         Entry.from_dict(sample().to_dict() | change)
 
 

@@ -145,7 +145,7 @@ def test_what_is_there_already_stays(packed: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_time_changes_nothing(packed: Path, tmp_path: Path) -> None:
-    """All is there already, and it is no error."""
+    """All is there already, and it is not an error."""
     tuner(*arguments(packed), code=0)
     before = {path: path.stat().st_ino for path in (tmp_path / "to").rglob("*")}
     assert len(tuner(*arguments(packed, "--json"), code=0).document["already_there"]) == 4
@@ -313,9 +313,9 @@ def test_a_manifest_with_a_path_that_is_none_is_refused(case: str, tmp_path: Pat
     """No file of such a name is asked for."""
     path = PATHS[case]
     manifest = listing(described(path, b""))
-    said = refused(tmp_path, tar_of(manifest, *plain(*MEMBERS)))
-    assert "is no path in a cache" in said
-    assert "\x1b" not in said
+    problem = refused(tmp_path, tar_of(manifest, *plain(*MEMBERS)))
+    assert "is not a path in a cache" in problem
+    assert "\x1b" not in problem
 
 
 def record_with(**changes: Any) -> WarmRecord:
@@ -334,22 +334,22 @@ MANIFESTS: dict[str, tuple[Manifest | bytes, str]] = {
     "no record file": (replace(MANIFEST, files=MANIFEST.files[:1]), "lists nothing for tuner-warm/"),
     "no record": (replace(MANIFEST, records=()), "holds no record of a warm-up"),
     "one digest twice": (listing(records=(RECORD, RECORD)), "two of its records have one digest"),
-    "a digest that is a path": (listing(records=(record_with(digest="../../x"),)), "no plain text"),
-    "a version that is an escape": (listing(records=(record_with(vllm="\x1b[2J"),)), "no plain text"),
-    "an entry elsewhere": (listing(records=(record_with(entries=("tuner-warm",)),)), "is no folder in"),
+    "a digest that is a path": (listing(records=(record_with(digest="../../x"),)), "not plain text"),
+    "a version that is an escape": (listing(records=(record_with(vllm="\x1b[2J"),)), "not plain text"),
+    "an entry elsewhere": (listing(records=(record_with(entries=("tuner-warm",)),)), "is not a folder in"),
     "the whole cache": (
         listing(records=(record_with(entries=("torch_compile_cache",)),)),
-        "is no folder in",
+        "is not a folder in",
     ),
-    "an entry above": (listing(records=(record_with(entries=("torch_compile_cache/..",)),)), "is no path"),
+    "an entry above": (listing(records=(record_with(entries=("torch_compile_cache/..",)),)), "is not a path"),
     "an entry in an entry": (
         listing(records=(record_with(entries=(AOT, f"{AOT}/x")),)),
         "lies in another one",
     ),
-    "no JSON": (b"{", "its manifest is no JSON"),
-    "no UTF-8": (b"\xff", "its manifest is no JSON"),
-    "too deep": (b"[" * 100_000, "its manifest is no JSON"),
-    "a long number": (b"9" * 5000, "its manifest is no JSON"),
+    "no JSON": (b"{", "its manifest is not JSON"),
+    "no UTF-8": (b"\xff", "its manifest is not JSON"),
+    "too deep": (b"[" * 100_000, "its manifest is not JSON"),
+    "a long number": (b"9" * 5000, "its manifest is not JSON"),
     "no object": (b"[]", "not as `tuner cache pack` writes it"),
     "nothing in it": (b'{"schema_version": 1}', "not as `tuner cache pack` writes it"),
     "another field": (
@@ -388,8 +388,8 @@ def test_a_file_of_another_kind_is_refused(changes: dict[str, Any], tmp_path: Pa
     """Each field of a file has one type, and there is no other field."""
     document = json.loads(manifest_bytes(MANIFEST))
     document["files"][0] |= changes
-    said = refused(tmp_path, tar_of(json.dumps(document).encode(), *plain(*MEMBERS)))
-    assert "not as `tuner cache pack` writes it" in said
+    problem = refused(tmp_path, tar_of(json.dumps(document).encode(), *plain(*MEMBERS)))
+    assert "not as `tuner cache pack` writes it" in problem
 
 
 def test_a_record_that_the_manifest_does_not_repeat_is_refused(tmp_path: Path) -> None:

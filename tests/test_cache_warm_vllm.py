@@ -27,4 +27,4 @@ def test_what_a_real_vllm_makes_of_its_cache_is_told(tmp_path: Path) -> None:
     (entry,) = read_root(tmp_path / "root").entries
     assert (entry.kind, [entry.path], entry.complete) == (EntryKind.AOT, document["entries"], True)
     assert [record.digest for record in read_root(tmp_path / "root").records] == [document["digest"]]
-    assert [Path(entry.path).name] == [one["key"] for one in document["factors"]["keys"]["aot"]]
+    assert [Path(entry.path).name] == [artifact["key"] for artifact in document["factors"]["keys"]["aot"]]

@@ -61,9 +61,9 @@ def test_json_is_one_versioned_document(folder: Path, store: Path) -> None:
         "unread": 0,
         "findings": {"file-unreadable": 2, "flag-contradicts-verdict": 1, "flag-unproved": 1},
     }
-    assert [one["outcome"] for one in document["launches"]] == ["contradicts", "unproved"]
-    assert [one["verdict"] for one in document["launches"]] == ["conditional", "uniform"]
-    unreadable = [one["message"] for one in document["findings"] if one["rule"] == "file-unreadable"]
+    assert [launch["outcome"] for launch in document["launches"]] == ["contradicts", "unproved"]
+    assert [launch["verdict"] for launch in document["launches"]] == ["conditional", "uniform"]
+    unreadable = [finding["message"] for finding in document["findings"] if finding["rule"] == "file-unreadable"]
     assert "not UTF-8" in unreadable[0]
     assert "not YAML" in unreadable[1]
 
@@ -140,7 +140,7 @@ def test_the_network_is_not_used(tmp_path: Path, store: Path) -> None:
         "check", "--json", "--store", store, "--vllm-version", "0.19.1", tmp_path / "x.sh",
         env={"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, code=0,
     )  # fmt: skip
-    said = [one["message"] for one in answer.document["findings"] if one["rule"] == "model-unknown"]
+    said = [finding["message"] for finding in answer.document["findings"] if finding["rule"] == "model-unknown"]
     assert len(said) == 1
     assert "looked up: a/b is neither a folder here nor in the local hub cache. Give --configs DIR." in said[0]
     assert answer.document["launches"][0]["verdict"] == "uniform"

@@ -94,8 +94,8 @@ def test_a_launch_that_agrees_has_no_finding(check: Check) -> None:
     assert rules(answer) == []
     assert answer.document["launches"][0]["holds_for"] == "the plain launch"
     assert answer.document["launches"][0]["proof"]["word"] == "proved"
-    assert [one["verdict"] for one in answer.document["launches"]] == ["uniform", "conditional", "no_moe"]
-    assert {one["match"] for one in answer.document["launches"]} == {"environment"}
+    assert [launch["verdict"] for launch in answer.document["launches"]] == ["uniform", "conditional", "no_moe"]
+    assert {launch["match"] for launch in answer.document["launches"]} == {"environment"}
 
 
 @pytest.mark.parametrize(

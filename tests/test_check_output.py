@@ -86,7 +86,7 @@ def test_rules_are_selected_and_left_out(tmp_path: Path) -> None:
     assert selected["findings"] == []
     assert selected["launches"][0]["outcome"] == "faulty"
     left = json.loads(checked(tmp_path, "vllm serve $M\n", "--json", "--ignore", "flag-unproved"))
-    assert [one["rule"] for one in left["findings"]] == ["model-unknown"]
+    assert [finding["rule"] for finding in left["findings"]] == ["model-unknown"]
     (tmp_path / "x.sh").write_text(BAD, encoding="utf-8")
     assert "There is no rule nonsense" in tuner("check", "--select", "nonsense", tmp_path, code=2).err
 
@@ -102,7 +102,7 @@ def test_rules_are_selected_and_left_out(tmp_path: Path) -> None:
 )
 def test_a_comment_suppresses_a_finding(tmp_path: Path, text: str) -> None:
     """On the line or above it; at the first line of a launch it is for all of the launch."""
-    rules = [one["rule"] for one in json.loads(checked(tmp_path, text, "--json"))["findings"]]
+    rules = [finding["rule"] for finding in json.loads(checked(tmp_path, text, "--json"))["findings"]]
     assert "arguments-refused" not in rules
 
 
@@ -118,7 +118,7 @@ def test_a_comment_suppresses_a_finding(tmp_path: Path, text: str) -> None:
 def test_a_comment_elsewhere_suppresses_nothing(tmp_path: Path, text: str) -> None:
     """The finding stays, and the comment is a note of its own."""
     document = json.loads(checked(tmp_path, text, "--json", code=1))
-    rules = [one["rule"] for one in document["findings"]]
+    rules = [finding["rule"] for finding in document["findings"]]
     assert {"arguments-refused", "suppression-unused"} <= set(rules)
 
 
@@ -126,7 +126,7 @@ def test_a_comment_for_a_rule_that_is_not_wanted_is_no_finding(tmp_path: Path) -
     """What was not looked for cannot be missed."""
     text = f"# tuner: ignore[image-unpinned]\n{BAD}"
     out = json.loads(checked(tmp_path, text, "--json", "--ignore", "image-unpinned", code=1))
-    assert "suppression-unused" not in [one["rule"] for one in out["findings"]]
+    assert "suppression-unused" not in [finding["rule"] for finding in out["findings"]]
 
 
 def test_standard_input_holds_yaml() -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "rules"
 MODULES = ROOT / "tuner" / "checks" / "rules"
 SHARED = {"__init__", "rule", "flag", "options", "registry", "surroundings"}
-"""Modules beside the rules that are no rules."""
+"""Modules beside the rules that are not rules."""
 BY_ID = {rule.id: rule for rule in RULES}
 LAST_PART = re.compile(r"\A.*\n\n## What it means\n\n.+\n\n## Example\n\n```.+```\n\n## What to do\n\n.+\Z", re.DOTALL)
 

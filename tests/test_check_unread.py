@@ -142,7 +142,7 @@ def test_yaml_that_starts_nothing(text: str) -> None:
         ("subprocess.run(shlex.split(f'vllm serve {m}'))\n", [1]),
         ("run(command='vllm serve a/b')\n", [1]),
         ("from ray.serve.llm import LLMConfig\nLLMConfig(engine_kwargs={'max_model_len': 1})\n", [2]),
-        ("from vllm import LLM\nllm = LLM(\nthis is no Python\n", [2]),
+        ("from vllm import LLM\nllm = LLM(\nthis is not Python\n", [2]),
     ],
 )
 def test_python_that_starts_vllm(text: str, lines: list[int]) -> None:

@@ -68,7 +68,7 @@ CONFIGS = {
     "a list": ("[]", "is not a JSON object."),
     "no architectures": ('{"model_type": "mixtral"}', "names no `architectures`."),
     "empty architectures": ('{"architectures": []}', "names no `architectures`."),
-    "numbers as architectures": ('{"architectures": [1]}', "are no list of names: [1]."),
+    "numbers as architectures": ('{"architectures": [1]}', "are not a list of names: [1]."),
     "a number that cannot be read": ('{"architectures": ["A"], "rope": NaN}', "has a number that cannot be read: NaN."),
 }
 
@@ -120,8 +120,8 @@ def test_several_models_fail_each_for_itself(case: Case, tmp_path: Path) -> None
     models = [folder_with(tmp_path / name, text) for name, text in (("b", None), ("a", "["), ("c", "{}"))]
     answer = case.ask("probe", "--json", *models, code=1)
     assert set(answer.document) == {"schema_version", "results"}
-    assert [one["model"]["name"] for one in answer.document["results"]] == list(map(str, models))
-    assert all("error" in one for one in answer.document["results"])
+    assert [result["model"]["name"] for result in answer.document["results"]] == list(map(str, models))
+    assert all("error" in result for result in answer.document["results"])
     blamed = [line for line in answer.err.splitlines() if line.startswith("tuner: ")]
     assert len(blamed) == len(models)
     assert all(str(model) in line for line, model in zip(blamed, models, strict=True))
@@ -203,7 +203,7 @@ def test_an_exit_while_vllm_is_imported_is_the_environments_fault(tmp_path: Path
 
 
 def test_a_python_that_does_not_run_is_the_environments_fault(tmp_path: Path) -> None:
-    """A program with the right name in the right place that is no Python ends the probe with its exit code."""
+    """A program with the right name in the right place that is not Python ends the probe with its exit code."""
     serving = serving_in(tmp_path / "env", SETTABLE)
     case = Case(tmp_path, serving)
     serving.python.unlink()
@@ -245,7 +245,7 @@ def test_a_store_of_a_newer_release_is_left_alone(case: Case) -> None:
     execute(case.store, "UPDATE verdicts SET value = '99' WHERE key = 'schema'")
     case.before = contents(case.store.parent)
     for command in ("probe", "plan"):
-        assert "written by a newer release" in case.ask(command, MIXTRAL, code=1).err
+        assert "A newer release wrote the verdict store" in case.ask(command, MIXTRAL, code=1).err
 
 
 @pytest.fixture(params=["size=4k,nr_inodes=99", *(f"size=1m,nr_inodes={count}" for count in (2, 3, 4, 5))])
@@ -292,10 +292,10 @@ def test_a_path_that_no_file_system_takes_is_one_that_is_not_there(
 
 
 def test_a_manifest_whose_model_has_a_name_too_long_is_checked(tmp_path: Path) -> None:
-    """The name is no folder of --configs, and so no model that is known."""
+    """The name is not a folder of --configs, and so no model that is known."""
     (tmp_path / "x.sh").write_text(f"vllm serve {LONG}\n")
-    said = tuner("check", tmp_path / "x.sh", "--configs", tmp_path, "--vllm-version", "0.19.1", code=0).out
-    assert "1 launch" in said
+    output = tuner("check", tmp_path / "x.sh", "--configs", tmp_path, "--vllm-version", "0.19.1", code=0).out
+    assert "1 launch" in output
 
 
 def test_a_model_of_a_name_too_long_is_no_folder_here(tmp_path: Path) -> None:

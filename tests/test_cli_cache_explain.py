@@ -53,9 +53,9 @@ def test_the_factor_that_differs_is_named_with_its_fix(bench: Bench) -> None:
     """As text and as JSON; the warm-up is told by its digest."""
     bench.record()
     bench.will_say(changed(bench.document, 128, "config", "parts", "model_config", "factors", "max_model_len"))
-    said = bench.ask(code=6).out
-    assert "compared with: aaaaaaaaaaaa of 2026-11-20T10:00:00Z" in said
-    assert "  moves the key: config model_config.max_model_len: 256 -> 128\n    Give --max-model-len" in said
+    output = bench.ask(code=6).out
+    assert "compared with: aaaaaaaaaaaa of 2026-11-20T10:00:00Z" in output
+    assert "  moves the key: config model_config.max_model_len: 256 -> 128\n    Give --max-model-len" in output
     document = bench.ask("--json", code=6).document
     (found,) = document["differences"]
     assert (found["name"], found["effect"], found["before"]) == ("model_config.max_model_len", "key", 256)
@@ -124,17 +124,17 @@ def test_the_worker_is_given_the_planned_launch(bench: Bench, monkeypatch: pytes
 def test_a_launch_that_vllm_refuses_is_told(bench: Bench) -> None:
     """In vLLM's words, with the place; with --json as a document, too."""
     bench.answers({"result": "failed", "message": "ValueError: no such model", "where": "config.py:3"})
-    said = bench.ask("--json", code=1)
-    assert "vLLM refuses this launch: ValueError: no such model" in said.err
-    assert said.document["error"]["kind"] == "factors"
+    answer = bench.ask("--json", code=1)
+    assert "vLLM refuses this launch: ValueError: no such model" in answer.err
+    assert answer.document["error"]["kind"] == "factors"
 
 
 def test_a_worker_that_dies_leaves_its_last_words(bench: Bench) -> None:
     """The end of its log is quoted."""
     bench.answers(None)
-    said = bench.ask(code=1).err
-    assert "ended early (exit code 7)" in said
-    assert "the last words" in said
+    errors = bench.ask(code=1).err
+    assert "ended early (exit code 7)" in errors
+    assert "the last words" in errors
 
 
 def test_a_worker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

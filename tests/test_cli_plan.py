@@ -80,8 +80,8 @@ def config_in(args: list[str]) -> dict[str, Any]:
     """The one compilation config of an argument list."""
     assert args.count("--compilation-config") == 1
     assert not any(arg.startswith(("-cc", "--compilation-config=", "--compilation-config.")) for arg in args)
-    found: dict[str, Any] = json.loads(args[args.index("--compilation-config") + 1])
-    return found
+    document: dict[str, Any] = json.loads(args[args.index("--compilation-config") + 1])
+    return document
 
 
 @pytest.mark.parametrize(("model", "value", "code"), [(MIXTRAL, True, 0), (ERNIE, False, 0), (QWEN, False, 3)])
@@ -280,8 +280,8 @@ def test_a_cache_root_is_set_for_the_launch(settable: Bench, by: str) -> None:
     assert launch["cache"]["location"] == "/big"
     proved = settable.launch(*args, MIXTRAL, **env, VLLM_CACHE_ROOT="/mine")
     assert re.fullmatch(f"/big{OF_A_PROOF}", proved["env"]["VLLM_CACHE_ROOT"])
-    said = settable.ask("plan", *args, ERNIE, **env).out
-    assert "\nlaunch        VLLM_CACHE_ROOT=/big vllm serve " in said
+    output = settable.ask("plan", *args, ERNIE, **env).out
+    assert "\nlaunch        VLLM_CACHE_ROOT=/big vllm serve " in output
 
 
 def test_a_keyed_cache_folder_is_shared_by_equal_launches_only(settable: Bench, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_several_models_are_results_in_the_order_given(bench: Bench, tmp_path: P
     """Those that failed early stand where they were named, too."""
     answer = bench.ask("probe", "--json", LLAMA, tmp_path / "none", MIXTRAL, code=1)
     assert set(answer.document) == {"schema_version", "results"}
-    found = [(one["model"]["name"], one.get("verdict", "error")) for one in answer.document["results"]]
+    found = [(result["model"]["name"], result.get("verdict", "error")) for result in answer.document["results"]]
     assert found == [(str(LLAMA), "no_moe"), (str(tmp_path / "none"), "error"), (str(MIXTRAL), "uniform")]
 
 
@@ -129,7 +129,7 @@ def test_an_inconclusive_verdict_ends_with_3(bench: Bench) -> None:
     """It is stored with its reasons, and the launch stays safe."""
     bench.hand_back(inconclusive(sample(MIXTRAL, "flag-live")), sample(LLAMA, "flag-live"))
     results = bench.ask("probe", "--json", LLAMA, MIXTRAL, code=3).document["results"]
-    assert [one["verdict"] for one in results] == ["no_moe", "inconclusive"]
+    assert [result["verdict"] for result in results] == ["no_moe", "inconclusive"]
     assert results[1]["launch"]["compilation_config"] == {"fast_moe_cold_start": False}
     assert bench.ask("verdict", "--json", MIXTRAL, code=3).document["verdict"] == "inconclusive"
 
@@ -179,7 +179,7 @@ def test_an_environment_at_fault_is_said_once(bench: Bench) -> None:
     bench.serving.python.write_bytes(b"\x7fELF and nothing else")
     bench.serving.python.chmod(0o755)
     answer = bench.ask("probe", "--json", MIXTRAL, LLAMA, code=1)
-    assert [one["error"]["kind"] for one in answer.document["results"]] == ["environment"] * 2
+    assert [result["error"]["kind"] for result in answer.document["results"]] == ["environment"] * 2
     (sentence,) = [line for line in answer.err.splitlines() if line.startswith("tuner: ")]
     assert sentence == f"tuner: {bench.serving.python} does not start: Exec format error."
 
@@ -212,7 +212,7 @@ def test_a_probe_that_fails_stops_the_server_that_asked_for_it(bench: Bench) -> 
 
 def names(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     """The models of several documents."""
-    return [one["model"]["name"] for one in documents]
+    return [document["model"]["name"] for document in documents]
 
 
 def test_a_model_named_twice_is_probed_twice(bench: Bench) -> None:
@@ -273,7 +273,7 @@ def test_several_models_go_on_where_they_were_stopped(bench: Bench) -> None:
     bench.hand_back(*(sample(model, "flag-live") for model in (MIXTRAL, ERNIE)))
     again = bench.ask("probe", "--json", LLAMA, ERNIE, MIXTRAL, code=0)
     assert names(again.document["results"]) == [str(LLAMA), str(ERNIE), str(MIXTRAL)]
-    assert [one["verdict"] for one in again.document["results"]] == ["no_moe", "conditional", "uniform"]
+    assert [result["verdict"] for result in again.document["results"]] == ["no_moe", "conditional", "uniform"]
     assert "1 of 3 models have a stored verdict; --force probes them again" in again.err
     assert f"probing {LLAMA}" not in again.err
     bench.hand_back(*(sample(model, "flag-live") for model in (MIXTRAL, LLAMA)))

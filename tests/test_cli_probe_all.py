@@ -89,7 +89,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def is_running(pid: str) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -119,16 +119,16 @@ def test_one_table_and_one_summary(bench: Bench) -> None:
 
 
 def test_the_document_counts_and_names_the_source_of_each_config(bench: Bench) -> None:
-    """The results are documents as ever; what needs a config stands apart, for it is no result."""
+    """The results are documents as ever; what needs a config stands apart, for it is not a result."""
     document = bench.ask("--all", "--json", code=3).document
     assert set(document) == {"schema_version", "results", "needs_config", "summary"}
-    assert [one.get("verdict") or one["error"]["kind"] for one in document["results"]] == [
+    assert [result.get("verdict") or result["error"]["kind"] for result in document["results"]] == [
         "no_moe",
         "conditional",
         "kernel_missing",
     ]
-    assert [one["candidate"]["architecture"] for one in document["results"]] == [DENSE, BRANCHING, BROKEN]
-    assert {one["candidate"]["source"] for one in document["results"]} == {"made up"}
+    assert [result["candidate"]["architecture"] for result in document["results"]] == [DENSE, BRANCHING, BROKEN]
+    assert {result["candidate"]["source"] for result in document["results"]} == {"made up"}
     folder = str(bench.folder / "models" / DENSE)
     assert document["results"][0]["model"]["name"] == folder
     assert document["results"][0]["launch"]["args"][0] == folder
@@ -236,7 +236,7 @@ def test_a_configuration_that_cannot_be_read_is_one_failure(bench: Bench) -> Non
     (bench.folder / "models" / DENSE / "config.json").write_text("{")
     document = bench.ask("--all", "--json", code=3).document
     assert document["summary"]["verdicts"] == {"conditional": 1}
-    (failed,) = [one for one in document["results"] if one["candidate"]["architecture"] == DENSE]
+    (failed,) = [result for result in document["results"] if result["candidate"]["architecture"] == DENSE]
     assert "config.json" in failed["error"]["message"]
 
 
@@ -249,8 +249,8 @@ def test_several_configurations_of_one_architecture(bench: Bench) -> None:
     bench.plan.write(bench.reports, bench.candidates)
     args = ("--match", OTHERS[0], "--configs", mine)
     document = bench.ask(*args, "--json", code=0).document
-    assert [one["verdict"] for one in document["results"]] == ["no_moe"] * 2
-    assert len({one["model"]["name"] for one in document["results"]}) == 2
+    assert [result["verdict"] for result in document["results"]] == ["no_moe"] * 2
+    assert len({result["model"]["name"] for result in document["results"]}) == 2
     text = bench.ask(*args, code=0).out
     assert f"\n{OTHERS[0]} (more/large) " in text
     assert f"\n{OTHERS[0]} ({OTHERS[0]}) " in text

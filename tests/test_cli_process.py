@@ -72,9 +72,9 @@ def test_a_reader_that_goes_away_is_no_traceback(serving: Serving, tmp_path: Pat
     argv = [sys.executable, "-m", "tuner", command, *where(serving, tmp_path), str(MIXTRAL)]
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    process = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     os.close(write)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (process.returncode, process.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(

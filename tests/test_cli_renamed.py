@@ -26,7 +26,7 @@ def test_an_old_word_is_refused_with_the_new_one(command: str, old: str) -> None
     ],
 )
 def test_what_is_not_ours_is_left_alone(argv: list[str]) -> None:
-    """What stands behind the model is vLLM's, and a value is no option."""
+    """What stands behind the model is vLLM's, and a value is not an option."""
     assert renamed_word(argv) is None
 
 

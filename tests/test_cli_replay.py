@@ -42,7 +42,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def replays(answer: Answer) -> dict[str, str]:
     """Each engine's word in the document."""
-    return {one["name"]: one["verdict"] for one in json.loads(answer.out)["evidence"]["replays"]}
+    return {replay["name"]: replay["verdict"] for replay in json.loads(answer.out)["evidence"]["replays"]}
 
 
 def test_both_values_of_the_flag_are_watched(bench: Bench) -> None:
@@ -91,7 +91,7 @@ def test_an_engine_that_does_not_start_is_kept_as_such(bench: Bench) -> None:
     bench.answers(on=REFUSED, off=engine())
     answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0)
     assert replays(answer) == {"flag_on": "unknown", "flag_off": "equal"}
-    reasons = {one["name"]: one["reason"]["fields"] for one in json.loads(answer.out)["evidence"]["replays"]}
+    reasons = {replay["name"]: replay["reason"]["fields"] for replay in json.loads(answer.out)["evidence"]["replays"]}
     assert reasons["flag_on"] == {"detail": "vLLM refuses this launch: ValueError: no memory"}
 
 
@@ -127,7 +127,7 @@ def test_a_worker_that_dies_costs_one_engine(bench: Bench) -> None:
     bench.answers(on="dies", off=engine())
     answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0)
     assert replays(answer) == {"flag_on": "unknown", "flag_off": "equal"}
-    reasons = {one["name"]: one["reason"]["fields"] for one in json.loads(answer.out)["evidence"]["replays"]}
+    reasons = {replay["name"]: replay["reason"]["fields"] for replay in json.loads(answer.out)["evidence"]["replays"]}
     assert reasons["flag_on"] == {"detail": "The process that runs vLLM ended early (exit code 7)."}
     assert [[one["flag"] for one in seen["request"]["engines"]] for seen in bench.seen()] == [[True, False], [False]]
 
@@ -137,7 +137,7 @@ def test_an_engine_that_crashes_costs_itself_alone(bench: Bench) -> None:
     bench.answers(on={"result": "ended", "how": "killed by SIGSEGV"}, off=engine())
     answer = bench.ask("probe", "--depth", "replay", "--json", MIXTRAL, code=0)
     assert replays(answer) == {"flag_on": "unknown", "flag_off": "equal"}
-    reasons = {one["name"]: one["reason"]["fields"] for one in json.loads(answer.out)["evidence"]["replays"]}
+    reasons = {replay["name"]: replay["reason"]["fields"] for replay in json.loads(answer.out)["evidence"]["replays"]}
     assert reasons["flag_on"] == {"detail": "The engine's process ended early (killed by SIGSEGV)."}
     assert len(bench.seen()) == 1
 

@@ -54,8 +54,8 @@ def served(answer: Answer) -> list[str]:
 def config_in(args: list[str]) -> dict[str, Any]:
     """The one compilation config of an argument list."""
     assert args.count("--compilation-config") == 1
-    found: dict[str, Any] = json.loads(args[args.index("--compilation-config") + 1])
-    return found
+    document: dict[str, Any] = json.loads(args[args.index("--compilation-config") + 1])
+    return document
 
 
 @pytest.mark.parametrize(("model", "value"), [(MIXTRAL, True), (ERNIE, False), (QWEN, False)])

@@ -110,7 +110,7 @@ def test_times_of_engines_side_by_side_are_not_compared(bench: ArmBench) -> None
 
 def test_the_document_holds_every_arm_with_its_reason(bench: ArmBench) -> None:
     """In the order of the ladder, each with its limit, and as the published schema has it."""
-    bench.arms(full="is noisy", piecewise="dies", full_decode="is no number")
+    bench.arms(full="is noisy", piecewise="dies", full_decode="is not a number")
     answer = bench.tune("--json", code=0)
     arms = {arm["name"]: arm for arm in ladder_of(answer)["arms"]}
     assert list(arms)[:3] == ["eager", "eager_again", "eager_float32"]

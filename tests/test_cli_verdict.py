@@ -43,14 +43,14 @@ DOCUMENT = {
 def test_a_stored_verdict_is_one_document_with_exit_code_0(serving: Serving, store: Path) -> None:
     """Scripts find the promised keys, the word, the launch it makes and the key of the evidence."""
     entry, _ = serving.remember(store, MIXTRAL)
-    found = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, "--json", code=0).document
-    assert set(found) == DOCUMENT
-    assert (found["schema_version"], found["verdict"], found["witness"]) == (2, "uniform", None)
-    assert found["model"]["name"] == str(MIXTRAL)
-    assert found["model"]["architecture"] == "MixtralForCausalLM"
-    assert found["environment"]["flag_status"] == "settable"
-    assert found["launch"]["compilation_config"] == {"fast_moe_cold_start": True}
-    evidence = found["evidence"]
+    document = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, "--json", code=0).document
+    assert set(document) == DOCUMENT
+    assert (document["schema_version"], document["verdict"], document["witness"]) == (2, "uniform", None)
+    assert document["model"]["name"] == str(MIXTRAL)
+    assert document["model"]["architecture"] == "MixtralForCausalLM"
+    assert document["environment"]["flag_status"] == "settable"
+    assert document["launch"]["compilation_config"] == {"fast_moe_cold_start": True}
+    evidence = document["evidence"]
     assert (evidence["key"], evidence["coverage"], evidence["sources_verified"]) == (entry.digest, "trace", True)
 
 
@@ -58,9 +58,9 @@ def test_an_unsafe_verdict_shows_its_witness_and_is_no_error(serving: Serving, s
     """ERNIE's two orders are in the document whole, and readable side by side in the text."""
     serving.remember(store, ERNIE)
     where = ("--python", serving.python, "--store", store)
-    found = tuner("verdict", ERNIE, *where, "--json", code=0).document
-    witness = found["witness"]
-    assert found["verdict"] == "conditional"
+    document = tuner("verdict", ERNIE, *where, "--json", code=0).document
+    witness = document["witness"]
+    assert document["verdict"] == "conditional"
     assert witness["executed"] != witness["registered"][: len(witness["executed"])]
     text = tuner("verdict", ERNIE, *where, code=0).out
     assert "1.mlp.vision_experts  2.mlp.text_experts   <- differs" in text
@@ -82,10 +82,10 @@ def test_the_text_names_model_verdict_reasons_and_evidence(
 
 def test_a_miss_is_a_document_with_a_null_verdict_and_exit_code_3(serving: Serving, store: Path) -> None:
     """Nothing stored is an answer, and no store is made by looking."""
-    found = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, "--json", code=3).document
-    assert set(found) == DOCUMENT
-    assert (found["verdict"], found["evidence"], found["witness"]) == (None, None, None)
-    assert found["reasons"][0] == reason("no_verdict_for", what="MixtralForCausalLM").part()
+    document = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, "--json", code=3).document
+    assert set(document) == DOCUMENT
+    assert (document["verdict"], document["evidence"], document["witness"]) == (None, None, None)
+    assert document["reasons"][0] == reason("no_verdict_for", what="MixtralForCausalLM").part()
     assert not store.exists()
     text = tuner("verdict", MIXTRAL, "--python", serving.python, "--store", store, code=3).out
     assert text.endswith(f"next          tuner probe --python {serving.python} --store {store} {MIXTRAL}\n")
@@ -125,8 +125,8 @@ def test_another_way_to_build_the_model_is_a_miss(
     model = model_like(MIXTRAL, tmp_path / "model")
     (model / "modeling_x.py").write_text("pass\n")
     serving.remember(store, model, sample(MIXTRAL, "flag-live"))
-    found = tuner("verdict", model, "--python", serving.python, "--store", store, *option, "--json", code=3).document
-    assert found["launch"]["args"][: 1 + len(option)] == [str(model), *option]
+    document = tuner("verdict", model, "--python", serving.python, "--store", store, *option, "--json", code=3).document
+    assert document["launch"]["args"][: 1 + len(option)] == [str(model), *option]
 
 
 def test_code_of_the_models_own_that_ran_is_named(serving: Serving, store: Path, tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_code_of_the_models_own_that_ran_is_named(serving: Serving, store: Path,
     trusted = (*where, "--trust-remote-code")
     digest = tuner("verdict", model, *trusted, "--json", code=0).document["evidence"]["remote_code"]
     assert len(digest) == 64
-    shown = tuner("verdict", model, *trusted, code=0).out
-    assert f"the model's own code ran (--trust-remote-code), {digest[:12]}" in shown
+    output = tuner("verdict", model, *trusted, code=0).out
+    assert f"the model's own code ran (--trust-remote-code), {digest[:12]}" in output
 
 
 @pytest.mark.parametrize("place", ["option", "TUNER_STORE", "XDG_DATA_HOME", "HOME"])
@@ -164,8 +164,8 @@ def test_a_saved_environment_stands_in_for_the_real_one(serving: Serving, store:
     saved = tmp_path / "environment.json"
     saved.write_text(tuner("env", "--python", serving.python, "--json", code=0).out)
     where = ("--environment", saved, "--store", store)
-    found = tuner("verdict", MIXTRAL, *where, "--json", code=0).document
-    assert (found["verdict"], found["evidence"]["sources_verified"]) == ("uniform", False)
+    document = tuner("verdict", MIXTRAL, *where, "--json", code=0).document
+    assert (document["verdict"], document["evidence"]["sources_verified"]) == ("uniform", False)
     assert "source files not at hand, not compared" in tuner("verdict", MIXTRAL, *where, code=0).out
 
 
@@ -180,10 +180,10 @@ def test_verdicts_are_listed_shown_and_forgotten(serving: Serving, store: Path) 
     assert row.split()[-4:-2] == [ERNIE.name, os.uname().nodename]
     key = next(line.split()[0] for line in listed if "conditional" in line)
     assert entries[ERNIE].digest.startswith(key)
-    shown = tuner("verdicts", "show", key, *at, code=0).out
-    assert "architecture  Ernie4_5_VLMoeForConditionalGeneration" in shown
-    assert f"model         {ERNIE.name}, in {ERNIE}, on {os.uname().nodename}" in shown
-    assert "<- differs" in shown
+    output = tuner("verdicts", "show", key, *at, code=0).out
+    assert "architecture  Ernie4_5_VLMoeForConditionalGeneration" in output
+    assert f"model         {ERNIE.name}, in {ERNIE}, on {os.uname().nodename}" in output
+    assert "<- differs" in output
     assert tuner("verdicts", "forget", key, *at, code=0).out == f"forgotten: {entries[ERNIE].digest}\n"
     assert len(tuner("verdicts", "list", *at, code=0).out.splitlines()) == 3
     assert "No stored verdict" in tuner("verdicts", "show", key, *at, code=3).err
@@ -199,9 +199,9 @@ def test_stored_verdicts_are_documents_too(serving: Serving, store: Path) -> Non
     assert (row["key"], row["verdict"], row["factors"]) == (entry.digest, "uniform", entry.key)
     origin = {"name": MIXTRAL.name, "file": str(MIXTRAL), "host": os.uname().nodename}
     assert row["origin"] == origin
-    shown = tuner("verdicts", "show", entry.digest[:8], *at, code=0).document
-    assert (shown["schema_version"], shown["digest"]) == (2, entry.digest)
-    assert (shown["key"], shown["report"], shown["origin"]) == (entry.key, entry.report, origin)
+    document = tuner("verdicts", "show", entry.digest[:8], *at, code=0).document
+    assert (document["schema_version"], document["digest"]) == (2, entry.digest)
+    assert (document["key"], document["report"], document["origin"]) == (entry.key, entry.report, origin)
     gone = tuner("verdicts", "forget", entry.digest[:8], *at, code=0).document
     assert gone == {"schema_version": 2, "forgotten": entry.digest}
     assert tuner("verdicts", "list", *at, code=0).document == {"schema_version": 2, "verdicts": []}

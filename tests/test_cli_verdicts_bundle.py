@@ -106,8 +106,8 @@ def test_the_list_tells_imported_from_probed(serving: Serving, here: Path, there
     rows = tuner("verdicts", "list", "--store", there, "--json", code=0).document["verdicts"]
     assert [row["imported"] is None for row in rows] == [False, True, False]
     for row in rows:
-        shown = tuner("verdicts", "show", row["key"], "--store", there, "--json", code=0).document
-        assert shown["imported"] == row["imported"]
+        document = tuner("verdicts", "show", row["key"], "--store", there, "--json", code=0).document
+        assert document["imported"] == row["imported"]
         text = tuner("verdicts", "show", row["key"], "--store", there, code=0).out
         assert ("imported from team.jsonl" in text) == (row["imported"] is not None)
 
@@ -161,9 +161,9 @@ def test_another_build_that_is_imported_does_not_hide_the_local_verdict(
     other, _ = patched.remember(there, ERNIE, report | {"sources": report["sources"] | {"vllm/more.py": ""}})
     imported(exported(here), there)
     for build, digest in ((serving, None), (patched, other.digest)):
-        found = tuner("verdict", ERNIE, "--python", build.python, "--store", there, "--json", code=0).document
-        assert (found["evidence"]["imported"] is None) == (digest is not None)
-        assert digest in (None, found["evidence"]["key"])
+        document = tuner("verdict", ERNIE, "--python", build.python, "--store", there, "--json", code=0).document
+        assert (document["evidence"]["imported"] is None) == (digest is not None)
+        assert digest in (None, document["evidence"]["key"])
 
 
 def forged(folder: Path, build: Serving, *more: str) -> Path:
@@ -187,10 +187,10 @@ def test_a_bundle_never_makes_an_unsafe_probe_safe(
 ) -> None:
     """A forged report of the same key stays outside, whatever is asked, and the conflict is shown."""
     bundle = forged(tmp_path / "away", serving)
-    said = tuner("verdicts", "import", bundle, "--store", here, *options, code=0).out
-    assert "not stored" in said
-    assert "Ernie4_5_VLMoeForConditionalGeneration: conditional (probed here, " in said
-    assert " stays, not uniform (this file, " in said
+    output = tuner("verdicts", "import", bundle, "--store", here, *options, code=0).out
+    assert "not stored" in output
+    assert "Ernie4_5_VLMoeForConditionalGeneration: conditional (probed here, " in output
+    assert " stays, not uniform (this file, " in output
     assert word(serving, here) == "conditional"
 
 
@@ -220,8 +220,8 @@ def test_a_local_probe_gives_way_if_asked(serving: Serving, here: Path, tmp_path
     bundle = exported(here, digest)
     assert imported(bundle, store) == {"kept_local": 1}
     assert "--replace-local" in tuner("verdicts", "import", bundle, "--store", store, code=0).out
-    done = tuner("verdicts", "import", bundle, "--store", store, "--replace-local", "--json", code=0).document
-    (conflict,) = done["conflicts"]
+    document = tuner("verdicts", "import", bundle, "--store", store, "--replace-local", "--json", code=0).document
+    (conflict,) = document["conflicts"]
     assert (conflict["key"], conflict["result"]) == (digest, "replaced_local")
     assert (conflict["stored"]["verdict"], conflict["in_bundle"]["verdict"]) == ("uniform", "uniform")
     assert conflict["stored"]["imported"] is None
@@ -235,14 +235,14 @@ def test_every_conflict_is_shown(serving: Serving, here: Path, there: Path) -> N
     imported(exported(here), there)
     digest = reprobed(serving, here)
     bundle = exported(here)
-    kept = tuner("verdicts", "import", bundle, "--store", there, code=0).out
+    output = tuner("verdicts", "import", bundle, "--store", there, code=0).out
     today = datetime.now(UTC).date().isoformat()
     name = f"{digest[:12]}  MixtralForCausalLM"
-    assert f"{name}: uniform (imported, {today}) stays, not uniform (this file, {today})" in kept
+    assert f"{name}: uniform (imported, {today}) stays, not uniform (this file, {today})" in output
     taken = tuner("verdicts", "import", bundle, "--store", there, "--replace", code=0).out
     assert f"{name}: uniform (this file, {today}) in place of uniform (imported, {today})" in taken
-    known = tuner("verdicts", "import", bundle, "--store", there, "--json", code=0).document
-    assert known["conflicts"] == []
+    document = tuner("verdicts", "import", bundle, "--store", there, "--json", code=0).document
+    assert document["conflicts"] == []
 
 
 def test_a_bundle_is_written_to_a_file_whole_or_not_at_all(here: Path, tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ def test_a_bundle_is_written_to_a_file_whole_or_not_at_all(here: Path, tmp_path:
     assert set(contents(output.parent)) == {"team.jsonl"}
     (tmp_path / "circle").symlink_to("circle")
     for bad in (tmp_path, tmp_path / "missing" / "x", "/dev/null", tmp_path / "circle"):
-        said = tuner("verdicts", "export", "--store", here, "--output", bad, code=1).err
-        assert said.startswith(f"tuner: {bad} ")
+        errors = tuner("verdicts", "export", "--store", here, "--output", bad, code=1).err
+        assert errors.startswith(f"tuner: {bad} ")
 
 
 def test_the_command_travels_on(here: Path, there: Path) -> None:

@@ -56,8 +56,8 @@ def test_who_signed_is_kept_and_shown_with_every_verdict(here: Path) -> None:
     where = (ERNIE, "--python", here / "env" / "bin" / "python", *store)
     assert f"imported{said}" in tuner("verdicts", "list", *store, code=0).out
     for row in tuner("verdicts", "list", *store, "--json", code=0).document["verdicts"]:
-        shown = tuner("verdicts", "show", row["key"], *store, "--json", code=0).document
-        assert shown["imported"]["signed_by"] == row["imported"]["signed_by"] == key
+        document = tuner("verdicts", "show", row["key"], *store, "--json", code=0).document
+        assert document["imported"]["signed_by"] == row["imported"]["signed_by"] == key
         assert said in tuner("verdicts", "show", row["key"], *store, code=0).out
     for command in ("verdict", "plan"):
         assert said in tuner(command, *where, code=0).out
@@ -92,7 +92,7 @@ def test_a_key_that_somebody_put_into_the_store_is_damage(here: Path, value: obj
     for command in (["verdict", ERNIE, *python], ["verdicts", "list"], ["verdicts", "export"]):
         answer = tuner(*command, "--store", store, code=1)
         assert (answer.out, "\x1b" in answer.err) == ("", False)
-        assert re.search(r"is damaged: This is no verdict entry: .*provenance", answer.err)
+        assert re.search(r"is damaged: This is not a verdict entry: .*provenance", answer.err)
 
 
 def test_a_signed_bundle_is_the_bundle(here: Path) -> None:
@@ -156,8 +156,8 @@ def test_a_private_key_that_others_may_read_signs_with_a_warning(here: Path) -> 
 def test_a_key_that_cannot_sign_writes_nothing(here: Path) -> None:
     """Neither the bundle nor a signature."""
     where = ("--store", here / "here.sqlite", "--output", here / "team.jsonl")
-    said = tuner("verdicts", "export", *where, "--sign-with", here / "team.pub", code=1).err
-    assert said.startswith(f"tuner: {here / 'team.pub'} is not a private key of minisign: ")
+    errors = tuner("verdicts", "export", *where, "--sign-with", here / "team.pub", code=1).err
+    assert errors.startswith(f"tuner: {here / 'team.pub'} is not a private key of minisign: ")
     assert not list(here.glob("team.jsonl*"))
 
 
@@ -188,9 +188,9 @@ def test_a_password_is_asked_for_on_a_terminal(here: Path) -> None:
 def test_without_a_terminal_a_password_is_a_sentence(here: Path) -> None:
     """A pipeline does not hang."""
     command = with_password(here)
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 1
-    assert "has a password, and there is no terminal" in done.stderr
+    process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+    assert process.returncode == 1
+    assert "has a password, and there is no terminal" in process.stderr
     assert not (here / "team.jsonl").exists()
 
 

@@ -85,10 +85,10 @@ def differing(confirmation: Confirmation) -> list[str]:
 
 def test_a_server_that_keeps_a_written_true_is_confirmed(settable: Bench) -> None:
     """A uniform model, and the real log of a server with the flag on."""
-    found = confirm(log_of("0.19.1-true", MIXTRAL), settable.written(MIXTRAL, EAGER))
+    confirmation = confirm(log_of("0.19.1-true", MIXTRAL), settable.written(MIXTRAL, EAGER))
 
-    assert found.result is Result.CONFIRMED
-    assert outcomes(found) == {
+    assert confirmation.result is Result.CONFIRMED
+    assert outcomes(confirmation) == {
         "start": "same",
         "vllm": "same",
         "model": "same",
@@ -118,19 +118,19 @@ def test_the_effective_flag_is_compared_with_the_written_one(
     settable: Bench, model: Path, log: str, result: Result
 ) -> None:
     """Uniform: true. Conditional, or without a verdict: false. No MoE layers: nothing, so that either will do."""
-    found = confirm(log_of(log, model), settable.written(model, *([] if model == LLAMA else [EAGER])))
+    confirmation = confirm(log_of(log, model), settable.written(model, *([] if model == LLAMA else [EAGER])))
 
-    assert found.result is result
-    assert differing(found) == (["flag"] if result is Result.DIFFERS else [])
+    assert confirmation.result is result
+    assert differing(confirmation) == (["flag"] if result is Result.DIFFERS else [])
 
 
 def test_a_flag_that_is_on_against_an_unsafe_verdict_is_never_confirmed(settable: Bench) -> None:
     """The user's own true was kept by the plan, with a warning; the running server is wrong all the same."""
     given = ("-cc.fast_moe_cold_start=true", EAGER)
-    found = confirm(log_of("0.19.1-true", ERNIE), settable.written(ERNIE, *given))
+    confirmation = confirm(log_of("0.19.1-true", ERNIE), settable.written(ERNIE, *given))
 
-    assert found.result is Result.DIFFERS
-    assert [fact.note for fact in found.facts if fact.name == "flag"] == [
+    assert confirmation.result is Result.DIFFERS
+    assert [fact.note for fact in confirmation.facts if fact.name == "flag"] == [
         "the verdict is conditional: this server runs wrong experts"
     ]
 
@@ -241,9 +241,9 @@ def test_speculative_decoding_is_compared(
 def test_a_checkpoint_may_bring_its_own_draft(settable: Bench) -> None:
     """A checkpoint in the `speculators` format is the draft, and vLLM serves the model that it names."""
     log = log_of("0.19.1-ngram-failed", LLAMA, **{"method='ngram', model=None": f"method='eagle3', model='{MIXTRAL}'"})
-    found = confirm(log, settable.written(MIXTRAL, EAGER))
+    confirmation = confirm(log, settable.written(MIXTRAL, EAGER))
 
-    assert (outcomes(found)["model"], outcomes(found)["speculative"]) == ("same", "same")
+    assert (outcomes(confirmation)["model"], outcomes(confirmation)["speculative"]) == ("same", "same")
 
 
 def test_a_refused_launch_that_runs_is_a_contradiction(settable: Bench) -> None:
@@ -334,10 +334,10 @@ def test_a_log_without_a_line_that_matters_confirms_nothing(settable: Bench, mis
 
 def test_an_engine_that_failed_confirms_nothing(settable: Bench) -> None:
     """Its configuration is as written, and nothing of it runs."""
-    found = confirm(log_of("0.19.1-ngram-failed", MIXTRAL), settable.written(MIXTRAL, EAGER, *NGRAM))
+    confirmation = confirm(log_of("0.19.1-ngram-failed", MIXTRAL), settable.written(MIXTRAL, EAGER, *NGRAM))
 
-    assert found.result is Result.NOT_SAID
-    assert (outcomes(found)["flag"], outcomes(found)["start"]) == ("same", "not_said")
+    assert confirmation.result is Result.NOT_SAID
+    assert (outcomes(confirmation)["flag"], outcomes(confirmation)["start"]) == ("same", "not_said")
 
 
 def two_engines(model: Path, old: str, new: str) -> ServerLog:
@@ -351,11 +351,11 @@ def two_engines(model: Path, old: str, new: str) -> ServerLog:
 def test_all_engines_must_agree(settable: Bench) -> None:
     """Two nodes of one deployment, one of which kept the flag and one not."""
     written = settable.written(ERNIE, EAGER)
-    found = confirm(two_engines(ERNIE, "'fast_moe_cold_start': False", "'fast_moe_cold_start': True"), written)
+    confirmation = confirm(two_engines(ERNIE, "'fast_moe_cold_start': False", "'fast_moe_cold_start': True"), written)
 
     assert confirm(two_engines(ERNIE, "", ""), written).result is Result.CONFIRMED
-    assert differing(found) == ["flag"]
-    assert "false (EngineCore_DP0), true (EngineCore_DP4)" in {fact.effective for fact in found.facts}
+    assert differing(confirmation) == ["flag"]
+    assert "false (EngineCore_DP0), true (EngineCore_DP4)" in {fact.effective for fact in confirmation.facts}
 
 
 def test_one_engine_that_is_not_ready_leaves_all_unconfirmed(settable: Bench) -> None:
@@ -374,10 +374,10 @@ def test_engines_that_differ_are_no_one_server(settable: Bench) -> None:
 
 def test_without_a_decision_the_log_is_only_reported() -> None:
     """Nothing is the same and nothing differs."""
-    found = confirm(log_of("0.19.1-true", MIXTRAL), None)
+    confirmation = confirm(log_of("0.19.1-true", MIXTRAL), None)
 
-    assert found.result is Result.REPORTED
-    assert {fact.outcome for fact in found.facts} == {FactResult.REPORTED}
+    assert confirmation.result is Result.REPORTED
+    assert {fact.outcome for fact in confirmation.facts} == {FactResult.REPORTED}
     assert confirm(read_server_log(["nothing"]), None).result is Result.NOT_SAID
 
 
@@ -413,5 +413,5 @@ def test_a_value_that_vllm_would_refuse_is_an_error(settable: Bench, config: dic
     document = settable.decision(MIXTRAL)
     document["launch"]["compilation_config"] = config
 
-    with pytest.raises(TunerError, match="is no decision"):
+    with pytest.raises(TunerError, match="is not a decision"):
         read_written(json.loads(json.dumps(document)))

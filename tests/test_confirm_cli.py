@@ -22,20 +22,20 @@ def decision(tmp_path: Path) -> Path:
     serving = serving_in(tmp_path / "serving", SETTABLE)
     store = tmp_path / "verdicts.sqlite"
     serving.remember(store, MIXTRAL, sample(MIXTRAL, "flag-live"))
-    made = tuner(
+    answer = tuner(
         "plan", "--json", "--python", serving.python, "--store", store, MIXTRAL, "--", "--enforce-eager", ON, code=0
     )
     path = tmp_path / "plan.json"
-    path.write_text(made.out.replace(str(MIXTRAL), "/srv/flag-live"), encoding="utf-8")
+    path.write_text(answer.out.replace(str(MIXTRAL), "/srv/flag-live"), encoding="utf-8")
     return path
 
 
 def piped(log: bytes, *args: object) -> Answer:
     """Run the command with a log on standard input, as behind `kubectl logs`."""
     command = [sys.executable, "-m", "tuner", "confirm", *map(str, args)]
-    done = subprocess.run(command, input=log, capture_output=True, timeout=300, check=False)
-    assert b"Traceback" not in done.stderr
-    return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+    process = subprocess.run(command, input=log, capture_output=True, timeout=300, check=False)
+    assert b"Traceback" not in process.stderr
+    return Answer(process.returncode, process.stdout.decode(), process.stderr.decode())
 
 
 @pytest.mark.parametrize(("log", "code", "result"), [(TRUE, 0, "confirmed"), (FALSE, 5, "differs")])
@@ -49,7 +49,7 @@ def test_the_exit_code_says_what_came_of_it(decision: Path, log: Path, code: int
 
 
 def test_a_log_may_be_piped_in(decision: Path) -> None:
-    """With or without `-`; bytes that are no text are no obstacle."""
+    """With or without `-`; bytes that are not text are no obstacle."""
     log = b"\xff\xfe\x00 binary\n" + TRUE.read_bytes()
 
     assert piped(log, "--decision", decision).code == 0
@@ -100,7 +100,7 @@ def test_a_restart_is_said(tmp_path: Path, decision: Path) -> None:
 
 
 def test_line_numbers_are_those_of_the_file(decision: Path) -> None:
-    """As `grep -n` counts: carriage returns of progress bars are no ends of lines."""
+    """As `grep -n` counts: carriage returns of progress bars are not ends of lines."""
     facts = tuner("confirm", TRUE, "--decision", decision, "--json", code=0).document["facts"]
     lines = TRUE.read_bytes().split(b"\n")
 
@@ -134,9 +134,9 @@ def test_a_log_cannot_move_the_cursor(tmp_path: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Any, int, str]] = {
-    "no JSON": ("{", 1, "no JSON document"),
-    "not a document": ([1], 1, "no JSON object"),
-    "deeply nested": ("[" * 100_000, 1, "no JSON document"),
+    "no JSON": ("{", 1, "not a JSON document"),
+    "not a document": ([1], 1, "not a JSON object"),
+    "deeply nested": ("[" * 100_000, 1, "not a JSON document"),
     "another schema": ({"schema_version": 9, "launch": {}}, 1, "schema_version"),
     "a failure": ({"schema_version": 2, "error": {"message": "no such model"}}, 1, "no such model"),
     "several": ({"schema_version": 2, "results": [{}]}, 1, "several models"),
@@ -170,7 +170,7 @@ def test_a_log_of_one_endless_line_is_refused_in_little_memory() -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))"
     command = "import sys; sys.argv = ['tuner', 'confirm']; from tuner.__main__ import main; main()"
     with Path("/dev/zero").open("rb") as zeros:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", f"{limit}; {command}"],
             stdin=zeros,
             capture_output=True,
@@ -179,8 +179,8 @@ def test_a_log_of_one_endless_line_is_refused_in_little_memory() -> None:
             check=False,
         )
 
-    assert done.returncode == 1
-    assert "Line 1 of standard input has more than 64 million characters" in done.stderr
+    assert process.returncode == 1
+    assert "Line 1 of standard input has more than 64 million characters" in process.stderr
 
 
 def test_a_long_log_is_read_as_it_comes(decision: Path) -> None:
@@ -198,11 +198,11 @@ def test_a_log_that_is_not_a_file_is_refused_at_once(tmp_path: Path, name: str) 
     """Nothing waits for a pipe or a device; what is piped in is standard input."""
     os.mkfifo(tmp_path / "a pipe")
     command = [sys.executable, "-m", "tuner", "confirm", str(tmp_path / name)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    assert done.returncode == 1
-    assert "cannot be read: it is not a regular file." in done.stderr
-    assert "| tuner confirm -" in done.stderr
+    assert process.returncode == 1
+    assert "cannot be read: it is not a regular file." in process.stderr
+    assert "| tuner confirm -" in process.stderr
 
 
 @pytest.mark.parametrize("name", ["a pipe", "/dev/zero"])

@@ -38,10 +38,10 @@ CACHE_LINES = """\
 
 def of(lines: list[str], written: Written | None = KEPT) -> Confirmation:
     """What comes of a log; both forms of output are made, too."""
-    found = confirm(read_server_log(lines), written)
-    assert confirmation_text(found).isprintable() or "\n" in confirmation_text(found)
-    assert confirmation_document(found)["result"] == found.result
-    return found
+    confirmation = confirm(read_server_log(lines), written)
+    assert confirmation_text(confirmation).isprintable() or "\n" in confirmation_text(confirmation)
+    assert confirmation_document(confirmation)["result"] == confirmation.result
+    return confirmation
 
 
 def same(found: Confirmation) -> set[str]:
@@ -64,7 +64,7 @@ def test_the_base_of_these_properties_holds() -> None:
 
 @given(st.lists(st.text(), max_size=20))
 def test_arbitrary_text_confirms_nothing(lines: list[str]) -> None:
-    """No text that is no log is a confirmation, and none is an error."""
+    """No text that is not a log is a confirmation, and none is an error."""
     assert of(lines).result is Result.NOT_SAID
 
 

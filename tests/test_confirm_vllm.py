@@ -24,16 +24,16 @@ def test_a_server_that_was_started_as_planned_is_confirmed(tmp_path: Path) -> No
     """Its log confirms the plan, contradicts another one, and says nothing before the engine is ready."""
     python, model = python_of("flag-live"), checkpoint_of("flag-live", tmp_path)
     ours = ("--python", python, "--store", tmp_path / "store", "--cache-root", tmp_path / "server" / "cache")
-    made = subprocess.run(
+    process = subprocess.run(
         [TUNER, "plan", "--json", *ours, model, "--", "--enforce-eager", "--max-model-len", "256"],
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
-    document = json.loads(made.stdout)
+    document = json.loads(process.stdout)
     decision, other = tmp_path / "plan.json", tmp_path / "other.json"
-    decision.write_text(made.stdout, encoding="utf-8")
+    decision.write_text(process.stdout, encoding="utf-8")
     document["launch"]["compilation_config"] = {"fast_moe_cold_start": True}
     other.write_text(json.dumps(document), encoding="utf-8")
 

@@ -32,14 +32,14 @@ def test_a_command_that_ends_otherwise_ends_the_demo(tmp_path: Path, monkeypatch
 
 def test_the_faults_of_the_deployment_are_what_the_demo_shows() -> None:
     """An option that is gone and GPUs that do not suffice are errors; a cache that is lost is a warning."""
-    done = subprocess.run(
+    process = subprocess.run(
         [demo.TOOL / "tuner", "check", demo.EXAMPLES / "deployment.yaml"], capture_output=True, text=True, check=False
     )
 
-    assert done.returncode == 1
+    assert process.returncode == 1
     for rule in ("option-unknown", "gpu-count", "shared-memory", "cache-on-no-volume"):
-        assert f"({rule})" in done.stdout
-    assert done.stdout.count(": error: ") == 2
+        assert f"({rule})" in process.stdout
+    assert process.stdout.count(": error: ") == 2
 
 
 def test_the_demo_runs_vllm_and_the_tuner_from_path() -> None:

@@ -78,7 +78,7 @@ def test_the_laptop_page_runs(tmp_path: Path) -> None:
     without_verdict = re.sub(
         r"^tuner (plan|verdict|export) .*", r"\g<0> || test $? = 3", "\n".join(blocks), flags=re.MULTILINE
     )
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-euxc", without_verdict],
         cwd=tmp_path,
         env=variables,
@@ -88,7 +88,7 @@ def test_the_laptop_page_runs(tmp_path: Path) -> None:
         check=False,
     )
 
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^verdict +(uniform|none stored)$", done.stdout, re.MULTILINE)
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"^verdict +(uniform|none stored)$", process.stdout, re.MULTILINE)
     assert '"fast_moe_cold_start": ' in (tmp_path / "config.yaml").read_text()
-    assert "2 errors" in done.stdout
+    assert "2 errors" in process.stdout

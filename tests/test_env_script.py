@@ -25,8 +25,10 @@ def script() -> str:
 
 def printed(script: str, *command: object) -> dict[str, object]:
     """The document that a Python prints which reads the script from its standard input, as `docker run -i` does."""
-    done = subprocess.run([*map(str, command)], input=script, capture_output=True, text=True, timeout=100, check=True)
-    document: dict[str, object] = json.loads(done.stdout)
+    process = subprocess.run(
+        [*map(str, command)], input=script, capture_output=True, text=True, timeout=100, check=True
+    )
+    document: dict[str, object] = json.loads(process.stdout)
     return document
 
 
@@ -51,11 +53,11 @@ def test_it_prints_the_environment_of_its_own_python(script: str, python: Path) 
 def test_a_full_disk_ends_it_with_a_sentence(script: str) -> None:
     """As in the command itself: exit 1, and never a traceback."""
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-"], input=script, stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert done.returncode == 1
-    assert done.stderr == "tuner_env.py: the document cannot be written: No space left on device\n"
+    assert process.returncode == 1
+    assert process.stderr == "tuner_env.py: the document cannot be written: No space left on device\n"
 
 
 def test_it_needs_the_standard_library_alone(script: str) -> None:
@@ -78,10 +80,10 @@ def test_it_needs_the_standard_library_alone(script: str) -> None:
 def test_a_python_that_is_none_is_one_sentence(script: str, tmp_path: Path) -> None:
     """And exit code 1, without a traceback."""
     command = [sys.executable, "-I", "-S", "-", str(tmp_path / "none")]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=100, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("tuner_env.py: ")
-    assert len(done.stderr.splitlines()) == 1
+    process = subprocess.run(command, input=script, capture_output=True, text=True, timeout=100, check=False)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith("tuner_env.py: ")
+    assert len(process.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("option", [("--json",), ("--python", sys.executable)])

@@ -30,8 +30,8 @@ print(json.dumps([p for p in sys.path if p and p not in own and not p.endswith((
 def own_view(python: str | Path) -> list[str]:
     """The site folders that a Python reports of itself."""
     answer = subprocess.run([python, "-c", ASK], capture_output=True, text=True, check=True, cwd="/")
-    found: list[str] = json.loads(answer.stdout)
-    return found
+    document: list[str] = json.loads(answer.stdout)
+    return document
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ STRANGE: dict[str, tuple[str, str]] = {
         f"{COMPILATION}\n    def f(self):\n        self.{FLAG} = True\n",
     ),
     "another torch check": ("utils/torch_utils.py", TORCH.replace("_or_newer", "")),
-    "a torch check that is no constant": ("utils/torch_utils.py", TORCH.replace('"2.11.0.dev"', "NEW")),
+    "a torch check that is not a constant": ("utils/torch_utils.py", TORCH.replace('"2.11.0.dev"', "NEW")),
     "a torch check made twice": ("utils/torch_utils.py", f"{TORCH}HAS_OPAQUE_TYPE = False\n"),
     "not asked where calls are counted": (
         "forward_context.py",

@@ -27,9 +27,11 @@ def test_without_the_tools_environment_it_says_what_to_make(tmp_path: Path) -> N
     """Its uv does the fetching; one sentence, and nothing half made."""
     shutil.copytree(FOLDER, tmp_path / "environments")
     command = [sys.executable, str(tmp_path / "environments" / "make_parsers.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "UV_OFFLINE": "1"})
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "make setup-tool" in done.stderr
+    process = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "UV_OFFLINE": "1"}
+    )
+    assert (process.returncode, process.stdout) == (1, "")
+    assert "make setup-tool" in process.stderr
     assert not (tmp_path / ".envs").exists()
 
 
@@ -41,5 +43,5 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "uv").symlink_to("/bin/false")
     command = [sys.executable, str(tmp_path / "environments" / "make_parsers.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.count("ready in") == len(RELEASES) - len(WHOLE)
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert process.stdout.count("ready in") == len(RELEASES) - len(WHOLE)

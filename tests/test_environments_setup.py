@@ -179,9 +179,9 @@ def test_an_old_python_can_read_the_script() -> None:
     """Python 3.7 and newer reach the sentence about the version rather than a syntax error."""
     vermin = str(Path(sys.executable).with_name("vermin"))
     command = [vermin, "--target=3.7-", "--no-tips", str(FOLDER / "make_environment.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
 
-    assert done.returncode == 0, done.stdout
+    assert process.returncode == 0, process.stdout
 
 
 @pytest.mark.parametrize(

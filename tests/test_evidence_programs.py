@@ -14,5 +14,5 @@ PROGRAMS = sorted(path.stem for path in (ROOT / "tools" / "evidence").glob("make
 def test_a_program_finds_what_it_imports(name: str) -> None:
     """Most of them run for minutes or hours, so a moved name would be seen late."""
     command = [sys.executable, "-c", f"import tools.evidence.{name}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr

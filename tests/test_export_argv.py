@@ -70,11 +70,11 @@ def test_an_export_starts_what_the_plan_says(
 ) -> None:
     """Argument by argument, whatever shells, templates and YAML make of quotes, blanks, dollars and lines."""
     args = bench.launch("--", *vllm_args, model=model)["args"]
-    found = argv_of(form, bench.text(form, "--", *vllm_args, model=model), tmp_path)
-    assert found == expected(form, args, found)
+    argv = argv_of(form, bench.text(form, "--", *vllm_args, model=model), tmp_path)
+    assert argv == expected(form, args, argv)
     written_by_chart = {"-tp"} if form == Format.HELM_PRODUCTION_STACK else set()
     gone = MERGED | written_by_chart
-    assert [word for word in vllm_args if word not in found] == [word for word in vllm_args if word in gone]
+    assert [word for word in vllm_args if word not in argv] == [word for word in vllm_args if word in gone]
 
 
 def test_what_a_chart_or_template_adds_is_known(bench: Bench, tmp_path: Path) -> None:
@@ -129,11 +129,15 @@ def test_the_cache_root_is_set_and_mounted(bench: Bench, form: str) -> None:
     root = "/cache/it's $(HERE) $HOME"
     document = bench.documents(form, "--cache-root", root)
     container, volumes = parts(form, document)
-    named = [expanded(one["value"], {}) for one in container.get("env", ()) if one["name"] == "VLLM_CACHE_ROOT"]
+    named = [
+        expanded(variable["value"], {})
+        for variable in container.get("env", ())
+        if variable["name"] == "VLLM_CACHE_ROOT"
+    ]
     below = [value for value in named if value.startswith(f"{root}/tuner-proof/")]
     assert below or (form == Format.WARM_JOB and expanded(container["args"][2], {}) == root)
     mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-    claims = {one["name"]: one.get("persistentVolumeClaim") for one in volumes}
+    claims = {volume["name"]: volume.get("persistentVolumeClaim") for volume in volumes}
     assert claims[mounted[root]]["claimName"].endswith("-cache")
 
 
@@ -204,9 +208,9 @@ def test_kustomize_applies_a_patch_as_we_do(bench: Bench, form: str, tmp_path: P
     (tmp_path / "part" / name).write_text(text, encoding="utf-8")
     use = "components: [part]" if component else "patches: [{path: part/patch.yaml}]"
     (tmp_path / "kustomization.yaml").write_text(f"resources: [base.yaml]\n{use}\n", encoding="utf-8")
-    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = YAML(typ="safe", pure=True).load(done.stdout)  # of YAML 1.2, as Go writes it
+    process = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    found = YAML(typ="safe", pure=True).load(process.stdout)  # of YAML 1.2, as Go writes it
     assert unordered(found) == unordered(patched(patch))
 
 
@@ -250,9 +254,9 @@ def test_any_argument_survives(plan: Plan, form: str, tmp_path: Path, words: lis
     name, _, wrap = form.partition(" --wrap ")
     choices = Choices(image="a:1" if warms else None, wrap=Wrap(wrap) if wrap else None)
     text = writer(name, choices)(replace(plan, launch=launch), None)
-    found = argv_of(form, text, tmp_path)
-    assert found[-len(words) - 1 :] == list(args[1:])
-    assert form in TEMPLATED or found == list(args)
+    argv = argv_of(form, text, tmp_path)
+    assert argv[-len(words) - 1 :] == list(args[1:])
+    assert form in TEMPLATED or argv == list(args)
 
 
 @given(ARGUMENT)

@@ -83,39 +83,41 @@ def annotations_in(form: str, documents: list[dict[str, Any]]) -> dict[str, str]
     elif form in PATCHES:
         found = patch_in(documents)["metadata"]["annotations"]
     else:
-        found = next(one["metadata"]["annotations"] for one in documents if "annotations" in one["metadata"])
+        found = next(
+            document["metadata"]["annotations"] for document in documents if "annotations" in document["metadata"]
+        )
     return {name.removeprefix(PREFIX): value for name, value in found.items()}
 
 
 @pytest.mark.parametrize("form", CLUSTER)
 def test_an_object_carries_its_evidence(bench: Bench, form: str) -> None:
     """Verdict, key, versions, date, and what must stay true; every value is text, as Kubernetes wants it."""
-    found = annotations_in(form, bench.documents(form))
+    annotations = annotations_in(form, bench.documents(form))
     entry = next(one for one in VerdictStore(bench.store).entries() if one.key["architecture"].startswith("Mixtral"))
-    assert found["verdict"] == "uniform"
-    assert (found["key"], found["probed-at"]) == (entry.digest, entry.probed_at)
-    assert (found["vllm"], found["torch"], found["platform"]) == ("0.19.1", "2.10.0", "cuda")
-    assert found["holds-for"] == "the plain launch"
-    assert "no speculative decoding" in found["holds-while"]
-    assert all(isinstance(value, str) and value.isprintable() for value in found.values())
+    assert annotations["verdict"] == "uniform"
+    assert (annotations["key"], annotations["probed-at"]) == (entry.digest, entry.probed_at)
+    assert (annotations["vllm"], annotations["torch"], annotations["platform"]) == ("0.19.1", "2.10.0", "cuda")
+    assert annotations["holds-for"] == "the plain launch"
+    assert "no speculative decoding" in annotations["holds-while"]
+    assert all(isinstance(value, str) and value.isprintable() for value in annotations.values())
 
 
 @pytest.mark.parametrize("form", CLUSTER)
 def test_what_is_not_true_carries_no_condition(bench: Bench, form: str) -> None:
     """A `false` holds with speculative decoding too."""
-    found = annotations_in(form, bench.documents(form, model=CONDITIONAL))
-    assert found["verdict"] == "conditional"
-    assert not {"holds-for", "holds-while"} & set(found)
+    annotations = annotations_in(form, bench.documents(form, model=CONDITIONAL))
+    assert annotations["verdict"] == "conditional"
+    assert not {"holds-for", "holds-while"} & set(annotations)
 
 
 @pytest.mark.parametrize("form", MANIFESTS)
 @pytest.mark.parametrize("model", [UNIFORM, CONDITIONAL])
 def test_an_inert_flag_is_never_written(inert: Bench, form: str, model: str, tmp_path: Path) -> None:
     """Where the key does nothing, the server gets the user's arguments and no more."""
-    found = argv_of(form, inert.text(form, "--", "--max-model-len", "64", model=model), tmp_path)
-    assert found[-2:] == ["--max-model-len", "64"]
-    assert not [word for word in found if "compilation" in word or word.startswith("-cc")]
-    if "--config" in found:
+    argv = argv_of(form, inert.text(form, "--", "--max-model-len", "64", model=model), tmp_path)
+    assert argv[-2:] == ["--max-model-len", "64"]
+    assert not [word for word in argv if "compilation" in word or word.startswith("-cc")]
+    if "--config" in argv:
         assert yaml.safe_load((tmp_path / "serve.yaml").read_text(encoding="utf-8")) == {"model": model}
 
 
@@ -197,7 +199,7 @@ def test_every_choice_is_known_to_some_format() -> None:
 def test_a_name_that_kubernetes_refuses_is_refused(bench: Bench, name: str) -> None:
     """Before a cluster does so; an empty one is as good as none."""
     if name:
-        assert "no name for a Kubernetes object" in bench.ask("deployment", "--name", name, code=2).err
+        assert "not a name for a Kubernetes object" in bench.ask("deployment", "--name", name, code=2).err
     else:
         assert "name: mixtral-8x7b-v0-1\n" in bench.text("deployment", "--name", name)
 
@@ -316,7 +318,9 @@ def pods_in(form: str, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every pod of a file; of a set the leader's and the worker's."""
     if form != Format.LEADERWORKERSET:
         return [pod_of(form, documents)]
-    group = next(one for one in documents if one["kind"] == "LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
+    group = next(document for document in documents if document["kind"] == "LeaderWorkerSet")["spec"][
+        "leaderWorkerTemplate"
+    ]
     return [group["leaderTemplate"]["spec"], group["workerTemplate"]["spec"]]
 
 
@@ -331,7 +335,7 @@ def test_a_pod_passes_the_restricted_profile(bench: Bench, form: str) -> None:
         assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
         (container,) = pod["containers"]
         assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        home = next(one["value"] for one in container["env"] if one["name"] == "HOME")
+        home = next(variable["value"] for variable in container["env"] if variable["name"] == "HOME")
         assert home in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
@@ -363,11 +367,11 @@ def test_the_hubs_token_comes_from_a_secret(bench: Bench, form: str) -> None:
     """It may be missing, and a model that is named by its path needs none."""
     more = ("--cache-root", "/cache") if form == Format.WARM_JOB else ()
     for pod in pods_in(form, bench.documents(form, *more)):
-        (token,) = [one for one in pod["containers"][0]["env"] if one["name"] == "HF_TOKEN"]
+        (token,) = [variable for variable in pod["containers"][0]["env"] if variable["name"] == "HF_TOKEN"]
         secret = {"name": "mixtral-8x7b-v0-1-hub", "key": "token", "optional": True}
         assert token["valueFrom"] == {"secretKeyRef": secret}
     for pod in pods_in(form, bench.documents(form, *more, "--model-name", "/models/moe")):
-        assert not [one for one in pod["containers"][0]["env"] if one["name"] == "HF_TOKEN"]
+        assert not [variable for variable in pod["containers"][0]["env"] if variable["name"] == "HF_TOKEN"]
 
 
 @pytest.mark.parametrize("form", [*WHOLE, *PATCHES, Format.HELM_PRODUCTION_STACK, Format.CONFIGMAP, Format.ENV])
@@ -389,7 +393,11 @@ def test_no_path_of_this_machine_is_written(bench: Bench, tmp_path: Path, form: 
 def test_a_pod_carries_the_evidence_too(bench: Bench, form: str) -> None:
     """On the template, so that a pod by itself says what it was decided by."""
     documents = bench.documents(form)
-    owner = patch_in(documents) if form in PATCHES else next(one for one in documents if "template" in one["spec"])
+    owner = (
+        patch_in(documents)
+        if form in PATCHES
+        else next(document for document in documents if "template" in document["spec"])
+    )
     assert owner["spec"]["template"]["metadata"]["annotations"] == owner["metadata"]["annotations"]
 
 

@@ -41,7 +41,7 @@ def test_each_index_is_a_worker_with_one_device() -> None:
 
 
 def test_exit_codes_decide_what_becomes_of_an_index() -> None:
-    """Stopped or evicted is no failure; a faulty use is never tried again; all else is, three times."""
+    """Stopped or evicted is not a failure; a faulty use is never tried again; all else is, three times."""
     spec = job()["spec"]
     rules = spec["podFailurePolicy"]["rules"]
     codes = {rule["action"]: rule["onExitCodes"]["values"] for rule in rules if "onExitCodes" in rule}

@@ -53,7 +53,7 @@ def probe_in(document: dict[str, Any]) -> dict[str, Any]:
 
 def deployment(documents: list[dict[str, Any]]) -> dict[str, Any]:
     """The Deployment of a manifest."""
-    return next(one for one in documents if one["kind"] == "Deployment")
+    return next(document for document in documents if document["kind"] == "Deployment")
 
 
 @pytest.mark.parametrize(

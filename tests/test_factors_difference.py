@@ -29,10 +29,10 @@ def test_a_launch_does_not_differ_from_itself(environment: str) -> None:
 @pytest.mark.parametrize("environment", BOTH)
 def test_a_hashed_variable_moves_the_key(environment: str) -> None:
     """It is named with both values and the one to go back to."""
-    found = only(environment, "SD2", "variables", "values", "VLLM_PP_LAYER_PARTITION")
-    assert (found.kind, found.name, found.effect) == ("variable", "VLLM_PP_LAYER_PARTITION", Effect.KEY)
-    assert (found.before, found.after) == (None, "SD2")
-    assert found.fix == "Leave VLLM_PP_LAYER_PARTITION unset, as while warming, or warm with it."
+    difference = only(environment, "SD2", "variables", "values", "VLLM_PP_LAYER_PARTITION")
+    assert (difference.kind, difference.name, difference.effect) == ("variable", "VLLM_PP_LAYER_PARTITION", Effect.KEY)
+    assert (difference.before, difference.after) == (None, "SD2")
+    assert difference.fix == "Leave VLLM_PP_LAYER_PARTITION unset, as while warming, or warm with it."
 
 
 def test_the_home_moves_the_key_up_to_0_26() -> None:
@@ -48,48 +48,48 @@ def test_the_home_moves_the_key_up_to_0_26() -> None:
 
 def test_a_folder_set_by_hand_is_a_variable() -> None:
     """Where HOME is the same, the variable itself was set."""
-    found = only(OLD, "/etc/vllm", "variables", "values", "VLLM_CONFIG_ROOT")
-    assert (found.kind, found.effect) == ("variable", Effect.KEY)
+    difference = only(OLD, "/etc/vllm", "variables", "values", "VLLM_CONFIG_ROOT")
+    assert (difference.kind, difference.effect) == ("variable", Effect.KEY)
 
 
 def test_the_home_does_not_count_in_0_32() -> None:
     """Neither folder is hashed there."""
     assert not {"VLLM_CONFIG_ROOT", "VLLM_XLA_CACHE_PATH"} & set(factors(NEW)["variables"]["values"])
-    found = only(NEW, "/home/me", "paths", "HOME")
-    assert (found.kind, found.effect, found.fix) == ("home", Effect.NONE, "")
+    difference = only(NEW, "/home/me", "paths", "HOME")
+    assert (difference.kind, difference.effect, difference.fix) == ("home", Effect.NONE, "")
 
 
 def test_the_api_key_counts_up_to_0_28() -> None:
     """The document of 0.19.1 has it and that of 0.32.0 does not; the value itself is in neither."""
-    found = only(OLD, "sha256:ba7816bf8f01", "variables", "values", "VLLM_API_KEY")
-    assert found.effect is Effect.KEY
-    assert "--api-key" in found.fix
+    difference = only(OLD, "sha256:ba7816bf8f01", "variables", "values", "VLLM_API_KEY")
+    assert difference.effect is Effect.KEY
+    assert "--api-key" in difference.fix
     assert "VLLM_API_KEY" not in factors(NEW)["variables"]["values"]
 
 
 @pytest.mark.parametrize("environment", BOTH)
 def test_an_option_is_named_with_its_option(environment: str) -> None:
     """A field of the model's config is what `vllm serve` calls by the same name."""
-    found = only(environment, 128, "config", "parts", "model_config", "factors", "max_model_len")
-    assert (found.kind, found.name, found.effect) == ("config", "model_config.max_model_len", Effect.KEY)
-    assert found.fix == "Give --max-model-len as while warming, when it came to 256; or warm again."
+    difference = only(environment, 128, "config", "parts", "model_config", "factors", "max_model_len")
+    assert (difference.kind, difference.name, difference.effect) == ("config", "model_config.max_model_len", Effect.KEY)
+    assert difference.fix == "Give --max-model-len as while warming, when it came to 256; or warm again."
 
 
 @pytest.mark.parametrize(("environment", "position"), [(OLD, "0"), (NEW, "0"), (NEW, "1")])
 def test_factors_without_a_name_get_theirs(environment: str, position: str) -> None:
     """The scheduler's factors by position alone; 0.32.0 has one more."""
     names = {"0": "scheduler_config.max_num_batched_tokens", "1": "scheduler_config.max_num_seqs"}
-    found = only(environment, 512, "config", "parts", "scheduler_config", "factors", position)
-    assert found.name == names[position]
-    assert "--max-num-" in found.fix
+    difference = only(environment, 512, "config", "parts", "scheduler_config", "factors", position)
+    assert difference.name == names[position]
+    assert "--max-num-" in difference.fix
 
 
 @pytest.mark.parametrize("environment", BOTH)
 def test_another_path_is_another_model(environment: str) -> None:
     """The string that names the model is hashed."""
-    found = only(environment, "/mnt/tiny", "config", "parts", "model_config", "factors", "model")
-    assert (found.kind, found.effect) == ("path", Effect.KEY)
-    assert found.fix == "Serve the model as /models/tiny: the path or hub id itself is hashed."
+    difference = only(environment, "/mnt/tiny", "config", "parts", "model_config", "factors", "model")
+    assert (difference.kind, difference.effect) == ("path", Effect.KEY)
+    assert difference.fix == "Serve the model as /models/tiny: the path or hub id itself is hashed."
 
 
 @pytest.mark.parametrize("environment", BOTH)
@@ -122,32 +122,32 @@ def test_a_nested_config_is_told_field_by_field(environment: str) -> None:
 
 def test_nobody_is_told_to_undo_a_verdict() -> None:
     """A cache that was filled without the tuner has the flag as vLLM sets it, which may be unsafe."""
-    found = only(OLD, False, "config", "parts", "compilation_config", "factors", "fast_moe_cold_start")
-    assert (found.before, found.after, found.effect) == (True, False, Effect.KEY)
-    assert "The verdict decides" in found.fix
+    difference = only(OLD, False, "config", "parts", "compilation_config", "factors", "fast_moe_cold_start")
+    assert (difference.before, difference.after, difference.effect) == (True, False, Effect.KEY)
+    assert "The verdict decides" in difference.fix
 
 
 @pytest.mark.parametrize("environment", BOTH)
 def test_what_vllm_fills_itself_follows(environment: str) -> None:
     """Nobody sets the list of MoE layers; the fix does not ask for it."""
-    found = only(environment, [], "config", "parts", "compilation_config", "factors", "static_all_moe_layers")
-    assert found.effect is Effect.KEY
-    assert "follows from" in found.fix
+    difference = only(environment, [], "config", "parts", "compilation_config", "factors", "static_all_moe_layers")
+    assert difference.effect is Effect.KEY
+    assert "follows from" in difference.fix
 
 
 @pytest.mark.parametrize("environment", BOTH)
 def test_a_part_without_names_is_told_by_its_hash(environment: str) -> None:
     """Where the fields say nothing, the hash of the config still does."""
-    found = only(environment, "f" * 64, "config", "parts", "load_config", "hash")
-    assert (found.name, found.after, found.effect) == ("load_config", "f" * 64, Effect.KEY)
+    difference = only(environment, "f" * 64, "config", "parts", "load_config", "hash")
+    assert (difference.name, difference.after, difference.effect) == ("load_config", "f" * 64, Effect.KEY)
 
 
 @pytest.mark.parametrize(("environment", "effect"), [(OLD, Effect.LOAD), (NEW, Effect.KEY)])
 def test_torch_is_in_the_key_of_mega_artifacts_alone(environment: str, effect: Effect) -> None:
     """Without them the folder is the same, and torch refuses what another torch made."""
-    found = only(environment, "2.14.0", "system", "torch")
-    assert (found.kind, found.effect) == ("compiler", effect)
-    assert found.fix.startswith("Serve with torch 2.1")
+    difference = only(environment, "2.14.0", "system", "torch")
+    assert (difference.kind, difference.effect) == ("compiler", effect)
+    assert difference.fix.startswith("Serve with torch 2.1")
 
 
 @pytest.mark.parametrize("environment", BOTH)
@@ -159,8 +159,8 @@ def test_another_python_is_refused(environment: str) -> None:
 @pytest.mark.parametrize("environment", BOTH)
 def test_triton_does_not_count_on_a_cpu(environment: str) -> None:
     """Neither vLLM's key nor torch's check asks for it there."""
-    found = only(environment, "3.9.0", "system", "triton")
-    assert (found.effect, found.fix) == (Effect.NONE, "")
+    difference = only(environment, "3.9.0", "system", "triton")
+    assert (difference.effect, difference.fix) == (Effect.NONE, "")
 
 
 def test_of_another_release_the_lists_are_not_compared() -> None:
@@ -181,9 +181,9 @@ def test_of_another_release_the_lists_are_not_compared() -> None:
 )
 def test_a_changed_source_counts_if_it_was_traced(environment: str, file: str, effect: Effect) -> None:
     """The compiled function's own file was; of others only vLLM knows."""
-    found = only(environment, "0" * 64, "sources", file)
-    assert (found.kind, found.name, found.effect) == ("source", file, effect)
-    assert "changed since the warm-up" in found.fix
+    difference = only(environment, "0" * 64, "sources", file)
+    assert (difference.kind, difference.name, difference.effect) == ("source", file, effect)
+    assert "changed since the warm-up" in difference.fix
 
 
 @pytest.mark.parametrize("environment", BOTH)
@@ -206,8 +206,8 @@ def test_sources_that_came_or_went_are_told(environment: str) -> None:
 @pytest.mark.parametrize(("environment", "effect"), [(OLD, Effect.LOAD), (NEW, Effect.NONE)])
 def test_where_vllm_lies_counts_without_mega_artifacts(environment: str, effect: Effect) -> None:
     """The folder of compiled code is named by paths of source files; a mega artifact brings the code along."""
-    found = only(environment, "/venv/lib/python3.11/site-packages/vllm", "paths", "vllm")
-    assert (found.kind, found.effect) == ("path", effect)
+    difference = only(environment, "/venv/lib/python3.11/site-packages/vllm", "paths", "vllm")
+    assert (difference.kind, difference.effect) == ("path", effect)
 
 
 @pytest.mark.parametrize("environment", BOTH)
@@ -233,9 +233,13 @@ def test_without_artifacts_all_is_in_the_name_of_the_folder(
 
 def test_settings_of_inductor_are_named() -> None:
     """They are in the key with mega artifacts."""
-    found = only(NEW, False, "keys", "parts", "inductor_config", "cpp.dynamic_threads")
-    assert (found.kind, found.name, found.effect) == ("compiler", "inductor_config.cpp.dynamic_threads", Effect.KEY)
-    assert "TORCHINDUCTOR_" in found.fix
+    difference = only(NEW, False, "keys", "parts", "inductor_config", "cpp.dynamic_threads")
+    assert (difference.kind, difference.name, difference.effect) == (
+        "compiler",
+        "inductor_config.cpp.dynamic_threads",
+        Effect.KEY,
+    )
+    assert "TORCHINDUCTOR_" in difference.fix
 
 
 @pytest.mark.parametrize("environment", BOTH)

@@ -110,12 +110,12 @@ def test_each_difference_is_named(plain: dict[str, Any], ask: Ask, tmp_path: Pat
     """An option, a variable as vLLM reads it, and a copy of the model's folder, each with both values."""
     copied = shutil.copytree(MIXTRAL, tmp_path / "copy")
     other = ask("--max-model-len", 128, model=copied, extra={"VLLM_MOE_USE_DEEP_GEMM": "0"})
-    found = differences(plain, other)
-    moved = keyed(found)
+    changed = differences(plain, other)
+    moved = keyed(changed)
     assert moved["model_config.max_model_len"] == (256, 128)
     assert moved["VLLM_MOE_USE_DEEP_GEMM"] == (True, False)
     assert moved["model_config.model"] == (str(MIXTRAL), str(copied))
-    assert {one.kind for one in found if one.name == "model_config.model"} == {"path"}
+    assert {one.kind for one in changed if one.name == "model_config.model"} == {"path"}
     assert keys(other) != keys(plain)
 
 

@@ -74,20 +74,20 @@ def test_a_folder_of_the_launch_fits(environment: str, aot: bool, tmp_path: Path
     """Nothing differs; without a record nothing is known of the sources."""
     document = compiled(environment, aot=aot)
     graphs_folder(tmp_path, key_factors(document))
-    found = only(tmp_path, document)
-    assert (found.fits, found.sources, found.complete, found.missing) == (True, Sources.UNKNOWN, True, ())
-    assert (found.name, found.graphs, found.prefixes) == (name_of(key_factors(document)), 1, 1)
-    assert (found.warmed, found.parts, found.moved) == (None, [], False)
+    folder = only(tmp_path, document)
+    assert (folder.fits, folder.sources, folder.complete, folder.missing) == (True, Sources.UNKNOWN, True, ())
+    assert (folder.name, folder.graphs, folder.prefixes) == (name_of(key_factors(document)), 1, 1)
+    assert (folder.warmed, folder.parts, folder.moved) == (None, [], False)
 
 
 def test_a_variable_is_named_with_its_fix(tmp_path: Path) -> None:
     """With both values, as for a key of an artifact."""
     document = compiled(NEW)
     graphs_folder(tmp_path, key_factors(document))
-    found = only(tmp_path, with_variable(document, "VLLM_PP_LAYER_PARTITION", "1,2"))
-    (one,) = found.differences
+    folder = only(tmp_path, with_variable(document, "VLLM_PP_LAYER_PARTITION", "1,2"))
+    (one,) = folder.differences
     assert (one.kind, one.name, one.before, one.after) == ("variable", "VLLM_PP_LAYER_PARTITION", None, "1,2")
-    assert (one.effect, found.parts, found.fits) == (Effect.KEY, ["variables"], False)
+    assert (one.effect, folder.parts, folder.fits) == (Effect.KEY, ["variables"], False)
     assert one.fix == "Leave VLLM_PP_LAYER_PARTITION unset, as while warming, or warm with it."
 
 
@@ -133,7 +133,7 @@ def test_a_record_names_what_hides_in_a_hash(tmp_path: Path) -> None:
     document = compiled(OLD)
     recorded(tmp_path, document, graphs_folder(tmp_path, key_factors(document)))
     other = changed(changed(document, 128, *OPTION), "f" * 10, "config", "hash")
-    assert [one.name for one in only(tmp_path, other).differences] == ["model_config.max_model_len"]
+    assert [difference.name for difference in only(tmp_path, other).differences] == ["model_config.max_model_len"]
     other = changed(changed(document, "NVIDIA H100", "system", "gpu"), "f" * 10, "keys", "graphs", "compiler_hash")
     (one,) = only(tmp_path, changed(other, "3.11.8", "system", "python")).differences
     assert (one.name, one.after, one.effect) == ("gpu", "NVIDIA H100", Effect.KEY)
@@ -144,9 +144,9 @@ def test_another_release_is_told_as_the_release(tmp_path: Path) -> None:
     document = compiled(NEW)
     recorded(tmp_path, document, graphs_folder(tmp_path, key_factors(document)))
     other = changed(changed(document, "0.33.0", "system", "vllm"), "f" * 10, "config", "hash")
-    found = only(tmp_path, other)
-    assert ([one.name for one in found.differences], found.parts) == (["vllm"], ["config"])
-    assert found.sources is Sources.UNKNOWN
+    folder = only(tmp_path, other)
+    assert ([difference.name for difference in folder.differences], folder.parts) == (["vllm"], ["config"])
+    assert folder.sources is Sources.UNKNOWN
 
 
 @pytest.mark.parametrize("environment", BOTH)
@@ -157,8 +157,8 @@ def test_the_record_of_the_folder_tells_of_its_sources(environment: str, tmp_pat
     assert (only(tmp_path, document).sources, only(tmp_path, document).warmed) == (Sources.SAME, True)
     own = document["keys"]["graphs"]["modules"][0]["file"]
     for file, said in ((own, Sources.CHANGED), ("vllm/model_executor/layers/new.py", Sources.UNKNOWN)):
-        found = only(tmp_path, changed(document, "0" * 64, "sources", file))
-        assert (found.sources, found.warmed, found.fits) == (said, None, True)
+        folder = only(tmp_path, changed(document, "0" * 64, "sources", file))
+        assert (folder.sources, folder.warmed, folder.fits) == (said, None, True)
     assert only(tmp_path, changed(document, "/elsewhere/vllm", "paths", "vllm")).sources is Sources.CHANGED
 
 
@@ -166,8 +166,8 @@ def test_what_moves_nothing_keeps_the_record(tmp_path: Path) -> None:
     """HOME is not hashed from 0.27 on."""
     document = compiled(NEW)
     recorded(tmp_path, document, graphs_folder(tmp_path, key_factors(document)), hit=True)
-    found = only(tmp_path, changed(document, "/home/me", "paths", "HOME"))
-    assert (found.fits, found.sources, found.warmed) == (True, Sources.SAME, True)
+    folder = only(tmp_path, changed(document, "/home/me", "paths", "HOME"))
+    assert (folder.fits, folder.sources, folder.warmed) == (True, Sources.SAME, True)
 
 
 def test_the_folder_of_the_same_launch_is_its_own(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_a_damaged_record_tells_nothing(factors_of_record: dict[str, Any], tmp_p
     document = compiled(OLD)
     path = graphs_folder(tmp_path, key_factors(document))
     recorded(tmp_path, document, path, factors=document | factors_of_record if factors_of_record else {})
-    found = only(tmp_path, document)
-    assert (found.fits, found.sources) == (True, Sources.UNKNOWN)
+    folder = only(tmp_path, document)
+    assert (folder.fits, folder.sources) == (True, Sources.UNKNOWN)
 
 
 def test_the_nearest_comes_first(tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ def test_a_folder_under_another_name_is_not_known(tmp_path: Path) -> None:
 
 def test_factors_that_are_made_up_are_not_believed() -> None:
     """Those of the layout in `compile_caches/graphs`, which is made by hand, do not lead to their folder."""
-    found = only(CACHES / "graphs", compiled(NEW))
-    assert (found.name, found.known, found.complete) == ("0a1b2c3d4e", False, True)
+    folder = only(CACHES / "graphs", compiled(NEW))
+    assert (folder.name, folder.known, folder.complete) == ("0a1b2c3d4e", False, True)
 
 
 def test_a_second_module_of_an_engine_uses_the_firsts_folder(tmp_path: Path) -> None:
@@ -228,8 +228,8 @@ def test_a_second_module_of_an_engine_uses_the_firsts_folder(tmp_path: Path) -> 
     graphs_folder(tmp_path, key_factors(document), places=("0_0/backbone", "0_0/eagle_head"))
     second = key_factors(document, "b" * 64)
     next(tmp_path.rglob("eagle_head/cache_key_factors.json")).write_text(json.dumps(second), encoding="utf-8")
-    found = only(tmp_path, document)
-    assert (found.fits, found.prefixes) == (True, 2)
+    folder = only(tmp_path, document)
+    assert (folder.fits, folder.prefixes) == (True, 2)
 
 
 def test_a_rank_without_graphs_is_named(tmp_path: Path) -> None:

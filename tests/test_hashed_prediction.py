@@ -43,15 +43,15 @@ def test_vllms_backend_needs_graphs(environment: str, aot: bool, mode: int | Non
 
 def test_the_folder_of_the_launch_is_a_hit() -> None:
     """With unchanged sources and all graphs, whatever lies beside it."""
-    said = judged(OTHER, WHOLE, UNSURE)
-    assert said == Judged(Answer.HIT, "The folder of graphs is 0a1b2c3d4e, and they are there.")
+    prediction = judged(OTHER, WHOLE, UNSURE)
+    assert prediction == Judged(Answer.HIT, "The folder of graphs is 0a1b2c3d4e, and they are there.")
 
 
 def test_unknown_sources_are_unknown() -> None:
     """Never a hit; but a folder that cannot be loaded is a miss either way."""
-    said = judged(UNSURE)
-    assert said.answer is Answer.UNKNOWN
-    assert said.reason.endswith("whether the files that were traced for it are unchanged is not known.")
+    prediction = judged(UNSURE)
+    assert prediction.answer is Answer.UNKNOWN
+    assert prediction.reason.endswith("whether the files that were traced for it are unchanged is not known.")
     assert judged(replace(UNSURE, missing=("rank_0_0",))).answer is Answer.MISS
 
 
@@ -73,9 +73,9 @@ def test_unknown_sources_are_unknown() -> None:
 )
 def test_what_the_folder_lacks_is_told(changes: dict[str, Any], answer: Answer, words: str) -> None:
     """Each with its reason."""
-    said = judged(replace(WHOLE, **changes))
-    assert said.answer is answer
-    assert words in said.reason
+    prediction = judged(replace(WHOLE, **changes))
+    assert prediction.answer is answer
+    assert words in prediction.reason
 
 
 def test_folders_that_do_not_agree_leave_it_open() -> None:
@@ -86,9 +86,11 @@ def test_folders_that_do_not_agree_leave_it_open() -> None:
 
 def test_the_nearest_folder_is_named_with_what_differs() -> None:
     """A miss, as no trace can lead there."""
-    said = judged(OTHER)
-    assert said.answer is Answer.MISS
-    assert said.reason == "No folder of graphs has this launch's key; the nearest, 2222222222, differs in variables."
+    prediction = judged(OTHER)
+    assert prediction.answer is Answer.MISS
+    assert (
+        prediction.reason == "No folder of graphs has this launch's key; the nearest, 2222222222, differs in variables."
+    )
     assert judged() == Judged(Answer.MISS, "There is no folder of graphs in this cache root.")
 
 
@@ -96,8 +98,8 @@ def test_a_folder_of_which_nothing_is_known_leaves_it_open() -> None:
     """It may be the launch's, unless nothing in it can be loaded."""
     dark = replace(WHOLE, known=False)
     assert judged(OTHER, dark).answer is Answer.UNKNOWN
-    said = judged(replace(dark, complete=False))
-    assert (said.answer, said.reason[-13:]) == (Answer.MISS, "is not whole.")
+    prediction = judged(replace(dark, complete=False))
+    assert (prediction.answer, prediction.reason[-13:]) == (Answer.MISS, "is not whole.")
     assert judged(WHOLE, dark).answer is Answer.HIT
 
 

@@ -51,7 +51,7 @@ PROBING = {
 
 def imported(*arguments: object, env: dict[str, str] | None = None) -> tuple[int, set[str]]:
     """Exit code of a Python with these arguments, and the modules that it imported."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-X", "importtime", *map(str, arguments)],
         env={**os.environ, **(env or {})},
         capture_output=True,
@@ -59,8 +59,8 @@ def imported(*arguments: object, env: dict[str, str] | None = None) -> tuple[int
         timeout=120,
         check=False,
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, set(re.findall(r"^import time:[ \d]+\|[ \d]+\| +(\S+)$", done.stderr, re.MULTILINE))
+    assert "Traceback" not in process.stderr, process.stderr
+    return process.returncode, set(re.findall(r"^import time:[ \d]+\|[ \d]+\| +(\S+)$", process.stderr, re.MULTILINE))
 
 
 @cache

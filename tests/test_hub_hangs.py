@@ -109,8 +109,8 @@ def variables(tmp_path: Path, **more: str) -> dict[str, str]:
 def run(words: list[object], env: dict[str, str]) -> tuple[subprocess.CompletedProcess[str], float]:
     """A process to its end, and the seconds that it took."""
     begin = time.monotonic()
-    done = subprocess.run(list(map(str, words)), env=env, capture_output=True, text=True, timeout=90, check=False)
-    return done, time.monotonic() - begin
+    process = subprocess.run(list(map(str, words)), env=env, capture_output=True, text=True, timeout=90, check=False)
+    return process, time.monotonic() - begin
 
 
 def served(serving: Serving, store: Path, env: dict[str, str], *args: object) -> tuple[dict[str, Any], str, float]:

@@ -130,7 +130,7 @@ def test_a_launch_that_carries_the_change_is_left_as_it_is(inert: Serving, verdi
 
 
 def test_a_switch_of_the_users_stays_beside_ours(inert: Serving, verdicts: Path) -> None:
-    """`pass_config` is merged switch by switch, and one key of the config is no reason to lose another."""
+    """`pass_config` is merged switch by switch, and one key of the config is not a reason to lose another."""
     own = {"pass_config": {"fuse_act_quant": False}, "cudagraph_capture_sizes": [1, 2]}
     args = [CONFIG, json.dumps(own)]
     remember_one(verdicts, inert, MIXTRAL, args, **WRONG["a pass"][0])

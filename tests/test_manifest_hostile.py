@@ -112,7 +112,7 @@ def test_any_text(text: str, name: str) -> None:
     ],
 )
 def test_traps_of_yaml(text: str) -> None:
-    """Recursive and exploding anchors, depth, tags, marks and keys that are no texts."""
+    """Recursive and exploding anchors, depth, tags, marks and keys that are not texts."""
     read("x.yaml", text)
 
 

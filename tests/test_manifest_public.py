@@ -77,10 +77,10 @@ def test_command_lines_are_split_as_bash_splits_them() -> None:
             line = text(file)[written[0].start : written[-1].stop] if written else "$"
             if not set("$`<>#") & set(line):
                 flat = line if "\\\n" in line else line.replace("\n", " ")  # folded scalars have no continuation
-                done = subprocess.run(
+                process = subprocess.run(
                     ["bash", "-c", f"printf '%s\\0' {flat}"], capture_output=True, check=True, text=True
                 )
                 found = [word.text.split() for word in written]
-                assert [word.split() for word in done.stdout.split("\0")[:-1]] == found
+                assert [word.split() for word in process.stdout.split("\0")[:-1]] == found
                 compared += 1
     assert compared > 150

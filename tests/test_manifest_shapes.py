@@ -201,7 +201,7 @@ prefill:
 
 
 def test_helm_values_of_production_stack() -> None:
-    """Sizes and LoRA of the chart's own keys, then `extraArgs`; a model that is switched off is no launch.
+    """Sizes and LoRA of the chart's own keys, then `extraArgs`; a model that is switched off is not a launch.
 
     Variables may be a mapping.
     """

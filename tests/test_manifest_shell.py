@@ -110,7 +110,7 @@ def test_scripts_in_words(command: str) -> None:
     ],
 )
 def test_commands_that_start_nothing(command: str) -> None:
-    """What prints, looks for, installs or talks of `vllm serve` is no launch."""
+    """What prints, looks for, installs or talks of `vllm serve` is not a launch."""
     assert launches(command) == []
 
 

@@ -250,10 +250,10 @@ def test_what_is_known_is_what_bash_has() -> None:
         outputs: dict[str, set[tuple[str, ...]]] = {}
         for choice in "12":
             environment = {"PATH": "/usr/bin:/bin", "C": choice} | ({"A": "e", "B": "e v"} if seed % 2 else {})
-            done = subprocess.run(
+            process = subprocess.run(
                 ["bash", "-c", HEAD + text], capture_output=True, check=False, text=True, env=environment
             )
-            for line in done.stdout.splitlines():
+            for line in process.stdout.splitlines():
                 args = tuple(line.removeprefix("@|").split("|"))
                 outputs.setdefault(args[0], set()).add(args)
         for launch in launches_in("run.sh", text):

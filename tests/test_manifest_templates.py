@@ -65,7 +65,7 @@ def test_a_value_that_may_be_options_hides_them() -> None:
     ],
 )
 def test_templates_in_shell_text(line: str, unknown: list[bool], hidden: str) -> None:
-    """A shell splits one that holds spaces; JSON is no template."""
+    """A shell splits one that holds spaces; JSON is not a template."""
     (launch,) = launches_in("run.sh", line)
     assert ([word.unknown for word in launch.words], launch.hidden) == (unknown, hidden)
 

@@ -109,10 +109,10 @@ def test_a_verdict_falls_with_the_proof_behind_it(serving: Serving, store: Path)
     """Made by another worker, or of files that changed: inconclusive, and the reason says what to do."""
     entry, _ = serving.remember(store, MIXTRAL)
     remember_proofs(VerdictStore(store), entry, [proved(entry, worker="b" * 64)])
-    found = look_up(VerdictStore(store), Subject(identify(str(MIXTRAL)), serving.read()))
-    assert found.verdict is not None
-    assert (found.verdict.word, [reason.code for reason in found.verdict.reasons]) == (
+    lookup = look_up(VerdictStore(store), Subject(identify(str(MIXTRAL)), serving.read()))
+    assert lookup.verdict is not None
+    assert (lookup.verdict.word, [reason.code for reason in lookup.verdict.reasons]) == (
         Word.INCONCLUSIVE,
         ["proof_outdated"],
     )
-    assert found.verdict.reasons[0].because == reason("proof_of_other_tool")
+    assert lookup.verdict.reasons[0].because == reason("proof_of_other_tool")

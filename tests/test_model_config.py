@@ -105,14 +105,14 @@ def test_naming_a_file_tells_its_folder(tmp_path: Path) -> None:
         ('{"n": 1, "n": 2}', "says `n` twice, and not the same"),
         ('{"a": {"\\u001b[31m": 1, "\\u001b[31m": [2]}}', r"says `\\x1b\[31m` twice, and not the same"),
         ('{"' + "k" * 1001 + '": 1}', "a field whose name is longer than 1,000 characters"),
-        ('{"architectures": ["' + "A" * 201 + '"]}', "no list of names"),
-        ('{"architectures": ["A\\u001b[2J"]}', "no list of names"),
+        ('{"architectures": ["' + "A" * 201 + '"]}', "not a list of names"),
+        ('{"architectures": ["A\\u001b[2J"]}', "not a list of names"),
         ("{}", "names no `architectures`"),
         ('{"architectures": null}', "names no `architectures`"),
         ('{"architectures": []}', "names no `architectures`"),
-        ('{"architectures": "Qwen3MoeForCausalLM"}', "no list of names"),
-        ('{"architectures": [1]}', "no list of names"),
-        ('{"architectures": [" "]}', "no list of names"),
+        ('{"architectures": "Qwen3MoeForCausalLM"}', "not a list of names"),
+        ('{"architectures": [1]}', "not a list of names"),
+        ('{"architectures": [" "]}', "not a list of names"),
     ],
 )
 def test_an_unusable_config_is_an_error_that_names_the_file(tmp_path: Path, config: str, words: str) -> None:
@@ -145,7 +145,7 @@ def test_a_folder_without_a_config_is_an_error(tmp_path: Path) -> None:
 
 
 def test_what_transformers_accepts_is_kept(tmp_path: Path) -> None:
-    """Unknown keys, absurd numbers, a key repeated as it was and Infinity, as Nemotron-H publishes, are no errors."""
+    """Unknown keys, absurd numbers, a key repeated as it was and Infinity, as Nemotron-H publishes, are not errors."""
     text = '{"architectures": ["A"], "x": {"y": -1e400}, "n": 2, "n": 2, "time_step_limit": [0.0, Infinity]}'
     config = identify(str(save(tmp_path, text))).config
     assert config["n"] == 2

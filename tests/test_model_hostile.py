@@ -177,7 +177,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_what_is_just_allowed_is_cheap(tmp_path: Path, text: str) -> None:
     """The largest config within the bounds is read, fingerprinted and shrunk in less than 300 MiB."""
     (tmp_path / "config.json").write_text(HEAD + text + TAIL)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", WORST, tmp_path], capture_output=True, text=True, timeout=60, check=True
     )
-    assert int(done.stdout) < 300 * 1024  # KiB
+    assert int(process.stdout) < 300 * 1024  # KiB

@@ -237,7 +237,7 @@ def test_an_unknown_revision_is_named(hub: Hub) -> None:
 
 
 def test_without_a_network_the_sentence_names_the_host(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A closed port is no answer; a password in HF_ENDPOINT is not repeated."""
+    """A closed port is not an answer; a password in HF_ENDPOINT is not repeated."""
     monkeypatch.setenv("HF_ENDPOINT", "http://user:password@127.0.0.1:9")
     with pytest.raises(TunerError, match=r"could not be fetched from 127\.0\.0\.1: no answer") as caught:
         identify("org/model")

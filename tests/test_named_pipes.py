@@ -34,12 +34,12 @@ def refused(*words: object) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     env = {**clean, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "LC_ALL": "C.UTF-8"}
     command = [sys.executable, "-m", "tuner", *map(str, words)]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=AT_ONCE_S, check=False
     )
-    assert done.returncode in {1, 2}, done
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    assert process.returncode in {1, 2}, process
+    assert "Traceback" not in process.stderr
+    return process.stderr
 
 
 def test_a_named_file_that_is_none(serving: Serving, store: Path, tmp_path: Path, odd: Path) -> None:
@@ -58,8 +58,8 @@ def test_a_named_file_that_is_none(serving: Serving, store: Path, tmp_path: Path
         ["verdicts", "export", "--store", store, "--output", tmp_path / "new", "--sign-with", odd],
         ["cache", "unpack", "--cache-root", tmp_path / "root", "--python", serving.python, odd],
     ):
-        said = refused(*words)
-        assert "not a regular file" in said, words
+        problem = refused(*words)
+        assert "not a regular file" in problem, words
 
 
 def test_a_pipe_among_the_files_of_an_environment(serving: Serving) -> None:

@@ -42,29 +42,29 @@ def package(folder: Path, **changed: str) -> Path:
 
 
 def test_two_equal_packages_have_no_changes(tmp_path: Path) -> None:
-    """Comments, docstrings and layout are no change."""
+    """Comments, docstrings and layout are not a change."""
     other = RUNNER.replace("  # counts up", "").replace('"""The layer of a call."""', '"""Other words."""')
-    found = compare(package(tmp_path / "a"), package(tmp_path / "b", runner=other.replace("\n\n", "\n\n\n")))
-    assert not any(found.topics.values())
-    assert found.facts[0] == found.facts[1]
-    assert found.variables == found.config_keys == ((), ())
+    comparison = compare(package(tmp_path / "a"), package(tmp_path / "b", runner=other.replace("\n\n", "\n\n\n")))
+    assert not any(comparison.topics.values())
+    assert comparison.facts[0] == comparison.facts[1]
+    assert comparison.variables == comparison.config_keys == ((), ())
     assert (
-        found.units["counter"] == 5
+        comparison.units["counter"] == 5
     )  # the call's layer; the list, the context, the rule and the check of the excerpts
 
 
 def test_a_counter_that_wraps_around_is_reported(tmp_path: Path) -> None:
     """The function, the line that went and the line that came."""
     new = RUNNER.replace("= context.moe_layer_index", "= context.moe_layer_index % len(layers)")
-    found = compare(package(tmp_path / "a"), package(tmp_path / "b", runner=new))
-    (change,) = found.topics["counter"]
+    comparison = compare(package(tmp_path / "a"), package(tmp_path / "b", runner=new))
+    (change,) = comparison.topics["counter"]
     assert (change.unit, change.kind) == ("runner.py get_layer_from_name", "changed")
     assert change.lines == (
         "-    index = context.moe_layer_index",
         "+    index = context.moe_layer_index % len(layers)",
     )
-    assert not found.topics["flag"]
-    text = "\n".join(report("0.1.0", "0.2.0", found))
+    assert not comparison.topics["flag"]
+    text = "\n".join(report("0.1.0", "0.2.0", comparison))
     assert "The counter: 1 of 5 functions" in text
     assert "index = context.moe_layer_index % len(layers)" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -73,11 +73,11 @@ def test_a_counter_that_wraps_around_is_reported(tmp_path: Path) -> None:
 def test_a_flag_that_became_inert_elsewhere_is_reported(tmp_path: Path) -> None:
     """The facts of both sides, and that the new ones are not understood."""
     new = FILES["config/vllm.py"].replace("= False", "= True")
-    found = compare(package(tmp_path / "a"), package(tmp_path / "b", config__vllm=new))
-    assert found.facts[1].forced_off_from is None
-    (change,) = found.topics["flag"]
+    comparison = compare(package(tmp_path / "a"), package(tmp_path / "b", config__vllm=new))
+    assert comparison.facts[1].forced_off_from is None
+    (change,) = comparison.topics["flag"]
     assert (change.unit, change.kind) == ("config/vllm.py VllmConfig.__post_init__", "changed")
-    text = "\n".join(report("0.1.0", "0.2.0", found))
+    text = "\n".join(report("0.1.0", "0.2.0", comparison))
     assert "not understood (before: 2.11.0.dev)" in text
     assert "with torch 2.11.0 unknown, and inert in 0.1.0" in text
     assert "flag_files.py needs a case" in text
@@ -88,13 +88,13 @@ def test_variables_and_keys_that_came_and_went_are_named(tmp_path: Path) -> None
     keys = FILES["config/compilation.py"].replace(
         "fast_moe", "other: int = 1\n    hidden: int = field(init=False)\n    fast_moe"
     )
-    found = compare(
+    comparison = compare(
         package(tmp_path / "a"),
         package(tmp_path / "b", envs=ENVS.replace("VLLM_A", "VLLM_B"), config__compilation=keys),
     )
-    assert found.variables == (("VLLM_B",), ("VLLM_A",))
-    assert found.config_keys == (("other",), ())
-    lines = list(report("0.1.0", "0.2.0", found))
+    assert comparison.variables == (("VLLM_B",), ("VLLM_A",))
+    assert comparison.config_keys == (("other",), ())
+    lines = list(report("0.1.0", "0.2.0", comparison))
     assert {"  + VLLM_B", "  - VLLM_A", "  + other"} <= set(lines)
 
 
@@ -177,13 +177,13 @@ def test_the_report_has_the_differences_that_the_tables_have(old: str, new: str)
     if first is None or second is None:
         pytest.skip("one of the two does not lie in .envs; `make setup-all-parsers` fetches it")
     rows = {row.version: row for row in RELEASES}
-    found = compare(first, second)
-    assert [facts.form for facts in found.facts] == [rows[old].flag, rows[new].flag]
+    comparison = compare(first, second)
+    assert [facts.form for facts in comparison.facts] == [rows[old].flag, rows[new].flag]
     gained, lost = in_key(new) - in_key(old), in_key(old) - in_key(new)
-    assert found.variables == (tuple(sorted(gained)), tuple(sorted(lost)))
+    assert comparison.variables == (tuple(sorted(gained)), tuple(sorted(lost)))
     keys = {version: set(keys_of(version)) for version in (old, new)}
-    assert found.config_keys[0] == tuple(sorted(keys[new] - keys[old]))
-    assert found.topics["flag"]
+    assert comparison.config_keys[0] == tuple(sorted(keys[new] - keys[old]))
+    assert comparison.topics["flag"]
 
 
 @pytest.mark.vllm

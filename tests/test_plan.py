@@ -158,7 +158,7 @@ def test_null_is_no_value_of_the_users_own(serving: Serving, store: VerdictStore
 
 
 def test_an_explicit_false_is_not_mistaken_for_true(serving: Serving, store: VerdictStore) -> None:
-    """Dotted `False` arrives as text; against an unsafe verdict it is no contradiction."""
+    """Dotted `False` arrives as text; against an unsafe verdict it is not a contradiction."""
     assert planned(store, subject(serving, ERNIE), "-cc.fast_moe_cold_start=False", enforce=True).warnings == ()
     refused = planned(store, subject(serving, ERNIE), "-cc.fast_moe_cold_start=True", enforce=True)
     assert refused.decision.refusal is Refusal.UNSAFE
@@ -216,10 +216,10 @@ def test_a_draft_is_looked_up_without_files_too(serving: Serving, store: Verdict
 def test_a_draft_in_a_store_that_breaks_meanwhile_is_unsafe(serving: Serving, store: VerdictStore) -> None:
     """The target's verdict is at hand; what cannot be read about the draft counts as unknown."""
     about = subject(serving)
-    found = look_up(store, about)
+    lookup = look_up(store, about)
     store.path.write_text("no database")
     arguments = parse(["m", "--speculative-config", json.dumps({"model": str(LLAMA)})])
-    assert plan_with(store, about, arguments, OPTIONS, found).launch.compilation_config == {FLAG: False}
+    assert plan_with(store, about, arguments, OPTIONS, lookup).launch.compilation_config == {FLAG: False}
 
 
 @pytest.mark.parametrize(
@@ -276,8 +276,8 @@ def prove(
     """Store a proof of Mixtral's launch with these arguments."""
     entry = look_up(store, subject(serving)).entry
     assert entry is not None
-    made = proof(entry.report["registered"], *args, config=config, sources=entry.sources, **changes)
-    return remember_proofs(store, entry, [made])[0]
+    new_proof = proof(entry.report["registered"], *args, config=config, sources=entry.sources, **changes)
+    return remember_proofs(store, entry, [new_proof])[0]
 
 
 def test_a_launch_without_a_proof_gets_false_and_the_command(serving: Serving, store: VerdictStore) -> None:
@@ -325,8 +325,8 @@ def test_a_proof_falls_with_the_files_it_ran(serving: Serving, store: VerdictSto
     prove(serving, store)
     entry = look_up(store, subject(serving)).entry
     assert entry is not None
-    made = proof(entry.report["registered"], sources={**entry.sources, **digest})
-    remember_proofs(store, entry, [made])
+    new_proof = proof(entry.report["registered"], sources={**entry.sources, **digest})
+    remember_proofs(store, entry, [new_proof])
     assert planned(store, subject(serving)).decision.setting is True
     serving.write("vllm/helper.py", "LIMIT = 4\n")
     plan = planned(store, subject(serving))

@@ -143,9 +143,9 @@ def test_nothing_is_found_beside_a_plugin_of_unknown_files(serving: Serving, tmp
     installed(serving.site)
     (serving.site / "over.py").unlink()
     serving.remember(store.path, MIXTRAL)
-    found = look_up(store, Subject(model, serving.read()))
-    assert found.entry is None
-    assert found.miss == (reason("plugin_files_unknown", plugins="over"),)
+    lookup = look_up(store, Subject(model, serving.read()))
+    assert lookup.entry is None
+    assert lookup.miss == (reason("plugin_files_unknown", plugins="over"),)
 
 
 def test_a_saved_environment_carries_its_plugins(serving: Serving, tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_a_saved_environment_carries_its_plugins(serving: Serving, tmp_path: Pat
     assert Environment.from_dict(saved) == environment
     del saved["plugins"]
     old = Subject(identify(str(MIXTRAL)), Environment.from_dict(saved))
-    found = look_up(VerdictStore(tmp_path / "store.sqlite"), old, files_at_hand=False)
-    assert found.miss == (reason("plugins_unknown"),)
+    lookup = look_up(VerdictStore(tmp_path / "store.sqlite"), old, files_at_hand=False)
+    assert lookup.miss == (reason("plugins_unknown"),)
 
 
 def test_entry_points_are_read_as_python_reads_them() -> None:

@@ -29,9 +29,9 @@ def differing(effect: Effect) -> list[Difference]:
 @pytest.mark.parametrize("environment", BOTH)
 def test_no_artifact_is_a_miss(environment: str) -> None:
     """The key and the rank that lack one are named."""
-    said = judged(compiled(environment), "rank_0_0")
-    assert said.answer is Answer.MISS
-    assert said.reasons == (
+    prediction = judged(compiled(environment), "rank_0_0")
+    assert prediction.answer is Answer.MISS
+    assert prediction.reasons == (
         f"There is no artifact under the predicted key: {key_of(factors(environment))} (rank_0_0).",
     )
 
@@ -39,25 +39,25 @@ def test_no_artifact_is_a_miss(environment: str) -> None:
 @pytest.mark.parametrize("environment", BOTH)
 def test_an_artifact_of_vllms_backend_is_a_hit(environment: str) -> None:
     """Compared with its warm-up and found the same."""
-    said = judged(compiled(environment), found=[])
-    assert (said.answer, len(said.reasons)) == (Answer.HIT, 1)
+    prediction = judged(compiled(environment), found=[])
+    assert (prediction.answer, len(prediction.reasons)) == (Answer.HIT, 1)
 
 
 def test_without_a_record_it_says_what_was_not_compared() -> None:
     """The key says nothing of source files."""
-    said = judged(compiled(NEW))
-    assert said.answer is Answer.HIT
-    assert said.reasons[-1] == "Source files were not compared: there is no record of the warm-up."
+    prediction = judged(compiled(NEW))
+    assert prediction.answer is Answer.HIT
+    assert prediction.reasons[-1] == "Source files were not compared: there is no record of the warm-up."
 
 
 @pytest.mark.parametrize("environment", BOTH)
 def test_an_artifact_that_vllm_cannot_load_is_a_miss(environment: str) -> None:
     """On a CPU both releases store what torch compiled, and fail to load it with these very words."""
-    said = judged(factors(environment), found=[])
-    assert said.answer is Answer.MISS
-    assert "mode 2 with the backend inductor" in said.reasons[0]
-    assert "'function' object has no attribute 'finalize_loading'" in said.reasons[0]
-    assert why_unloadable(factors(environment)["compiles"]) in said.reasons[0]
+    prediction = judged(factors(environment), found=[])
+    assert prediction.answer is Answer.MISS
+    assert "mode 2 with the backend inductor" in prediction.reasons[0]
+    assert "'function' object has no attribute 'finalize_loading'" in prediction.reasons[0]
+    assert why_unloadable(factors(environment)["compiles"]) in prediction.reasons[0]
 
 
 def test_what_is_not_known_to_fail_is_not_foretold() -> None:
@@ -96,8 +96,11 @@ def test_without_a_key_nothing_is_claimed() -> None:
 @pytest.mark.parametrize("graphs", list(Answer))
 def test_an_artifact_that_needs_graphs_is_as_good_as_they_are(graphs: Answer) -> None:
     """Both reasons are told."""
-    said = judged(compiled(OLD), found=[], graphs=Judged(graphs, "So."))
-    assert (said.answer, said.reasons) == (graphs, ("The artifacts are there under the predicted key.", "So."))
+    prediction = judged(compiled(OLD), found=[], graphs=Judged(graphs, "So."))
+    assert (prediction.answer, prediction.reasons) == (
+        graphs,
+        ("The artifacts are there under the predicted key.", "So."),
+    )
 
 
 def test_graphs_do_not_save_an_artifact() -> None:
@@ -125,9 +128,9 @@ def test_graphs_do_not_answer_for_keys_that_are_not_known(aot: bool) -> None:
 
 def test_a_disabled_cache_is_not_read() -> None:
     """Whatever lies there."""
-    said = judged(changed(compiled(NEW), True, "compiles", "disabled"), found=[])
-    assert said.answer is Answer.MISS
-    assert "VLLM_DISABLE_COMPILE_CACHE" in said.reasons[0]
+    prediction = judged(changed(compiled(NEW), True, "compiles", "disabled"), found=[])
+    assert prediction.answer is Answer.MISS
+    assert "VLLM_DISABLE_COMPILE_CACHE" in prediction.reasons[0]
 
 
 @pytest.mark.parametrize("environment", BOTH)

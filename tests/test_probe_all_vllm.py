@@ -33,7 +33,8 @@ def swept(python: Path, home: Path, *options: object, code: int) -> Answer:
 def verdicts(document: Any) -> dict[str, str]:
     """What came of each architecture."""
     return {
-        one["candidate"]["architecture"]: one.get("verdict") or one["error"]["message"] for one in document["results"]
+        result["candidate"]["architecture"]: result.get("verdict") or result["error"]["message"]
+        for result in document["results"]
     }
 
 
@@ -59,7 +60,7 @@ def test_what_only_the_probe_would_trip_over_does_not_cost_a_scenario(python: Pa
     has_kernel = "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     document = swept(python, tmp_path, "--match", "[DL]*[Vs][4h]ForCausalLM", code=3).document
     assert set(verdicts(document).values()) == {"inconclusive"}
-    results = {one["candidate"]["architecture"]: one for one in document["results"]}
+    results = {result["candidate"]["architecture"]: result for result in document["results"]}
     for name, runs in {"LongcatFlashForCausalLM": True, "DeepseekV4ForCausalLM": has_kernel}.items():
         statuses = {scenario["status"] for scenario in results[name]["evidence"]["scenarios"]}
         assert (statuses <= {"ran", "not_applicable"}) is runs
@@ -80,5 +81,5 @@ def test_architectures_of_a_plugin_with_configurations_of_the_users(python: Path
     options = ("--match", "*TokenSwitchForCausalLM", "--configs", tmp_path / "mine", "--workers", 2)
     document = swept(python, tmp_path, *options, code=3).document
     assert verdicts(document) == dict(zip(names, ("inconclusive", "conditional"), strict=True))
-    assert {one["candidate"]["source"] for one in document["results"]} == {"folder"}
+    assert {result["candidate"]["source"] for result in document["results"]} == {"folder"}
     assert document["summary"]["workers"] == 2

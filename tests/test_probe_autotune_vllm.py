@@ -54,14 +54,14 @@ def test_the_first_configuration_that_runs_is_kept(name: str) -> None:
     python = ROOT / ".envs" / name / "bin" / "python"
     if not python.exists():
         pytest.skip(f"No serving environment .envs/{name}.")
-    done = subprocess.run(
+    process = subprocess.run(
         [python, "-c", SCRIPT, f"{WORKER.parent}:{SHARED_WORKER.parent}"],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
-    assert found["all fit"] == [[7, 16], [7, 16], [7, 16], [9, 16], [9, 16]]
-    assert found["the first is too large"] == [[7, 16], [7, 32], [7, 32]]
+    assert process.returncode == 0, process.stderr[-2000:]
+    document = json.loads(process.stdout)
+    assert document["all fit"] == [[7, 16], [7, 16], [7, 16], [9, 16], [9, 16]]
+    assert document["the first is too large"] == [[7, 16], [7, 32], [7, 32]]

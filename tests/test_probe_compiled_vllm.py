@@ -152,7 +152,7 @@ def word(entry: dict[str, Any]) -> str:
     if compiled.status != "ran":
         return compiled.status
     assert compiled.scenarios
-    return "stable" if all(one.eager == one.compiled for one in compiled.scenarios) else "frozen"
+    return "stable" if all(scenario.eager == scenario.compiled for scenario in compiled.scenarios) else "frozen"
 
 
 @pytest.mark.parametrize("model", TRUTH)
@@ -173,7 +173,7 @@ def test_real_classes_are_stable(found: dict[str, Any], model: str) -> None:
 
 def test_a_frozen_branch_shows_where(found: dict[str, Any]) -> None:
     """Eager leaves the layer out of a decode step, compiled it does not; a prefill agrees."""
-    scenarios = {one["name"]: one for one in found["DecodeSkip"]["compile"]["scenarios"]}
+    scenarios = {scenario["name"]: scenario for scenario in found["DecodeSkip"]["compile"]["scenarios"]}
     decode, prefill = scenarios["decode_1"], scenarios["prefill_short"]
     (eager,), (compiled,) = decode["eager"], decode["compiled"]
     assert [name for name in compiled if name not in eager] == [compiled[1]]

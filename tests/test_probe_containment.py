@@ -101,7 +101,7 @@ def failure_of(outcome: JobOutcome) -> TunerError:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -190,8 +190,8 @@ class Host:
         command = [sys.executable, "-c", HOST, str(scratch), str(folder / "moe_probe_worker"), str(note)]
         self.process = subprocess.Popen(command)
         wait_for(note.exists)
-        said = json.loads(note.read_text())
-        self.workers, self.control = said["pids"], Path(said["control"])
+        document = json.loads(note.read_text())
+        self.workers, self.control = document["pids"], Path(document["control"])
 
     def keeper(self) -> int:
         """The process that waits for this one's end."""

@@ -26,9 +26,9 @@ print(json.dumps(eval(sys.argv[2])))
 def evaluated(expression: str) -> object:
     """The value of an expression over the worker's functions, in a process of its own: nobody imports the worker."""
     command = [sys.executable, "-c", SCRIPT, f"{WORKER.parent}:{SHARED_WORKER.parent}", expression]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 @pytest.mark.parametrize(

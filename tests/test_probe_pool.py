@@ -78,7 +78,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def is_running(pid: str) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -106,14 +106,14 @@ def started(
 
 def pids(outcomes: Sequence[JobOutcome]) -> dict[int, int]:
     """Which process ran which job."""
-    return {one.index: one.report["pid"] for one in outcomes if one.report}
+    return {outcome.index: outcome.report["pid"] for outcome in outcomes if outcome.report}
 
 
 def test_jobs_are_shared_by_workers_that_import_once() -> None:
     """Two workers, two processes, half of the jobs each, and each is told with its worker."""
     stages: list[tuple[int, str, int]] = []
     outcomes = list(started([0.2] * 6, [{}, {}], stages))
-    assert sorted(one.index for one in outcomes) == list(range(6))
+    assert sorted(outcome.index for outcome in outcomes) == list(range(6))
     assert sorted(Counter(pids(outcomes).values()).values()) == [3, 3]
     assert sorted(stage for stage in stages if stage[1] == "import") == [(0, "import", 0), (1, "import", 1)]
     assert [index for worker, stage, index in stages if worker and stage == "probe"] == [1, 3, 5]
@@ -140,14 +140,14 @@ def test_outcomes_come_as_they_are_reached(notes: Path) -> None:
     outcomes = started(["waits", "runs"], [{}, {}])
     assert next(outcomes).index == 1
     (notes / "told").touch()
-    assert [one.index for one in outcomes] == [0]
+    assert [outcome.index for outcome in outcomes] == [0]
 
 
 def test_an_idle_worker_takes_over_half_of_a_long_queue() -> None:
     """A worker that is held up keeps what it is at, here until a third process has begun; nothing is probed twice."""
     acts: list[str | float] = ["waits", *["runs"] * 11]
     outcomes = list(started(acts, [{}, {}]))
-    assert sorted(one.index for one in outcomes) == list(range(12))
+    assert sorted(outcome.index for outcome in outcomes) == list(range(12))
     by_process = pids(outcomes)
     assert len(set(by_process.values())) == 3
     assert by_process[8] == by_process[10] != by_process[0]
@@ -157,7 +157,7 @@ def test_an_idle_worker_takes_over_half_of_a_long_queue() -> None:
 def test_a_crash_costs_one_model_and_its_worker_goes_on() -> None:
     """The other worker sees nothing of it."""
     outcomes = list(started([0.1, "is killed", 0.1, 0.1, 0.1, 0.1], [{}, {}]))
-    assert {one.index: one.failure.kind for one in outcomes if one.failure} == {1: "crash"}
+    assert {outcome.index: outcome.failure.kind for outcome in outcomes if outcome.failure} == {1: "crash"}
     assert sorted(pids(outcomes)) == [0, 2, 3, 4, 5]
     assert len(set(pids(outcomes).values())) == 2
 
@@ -165,7 +165,7 @@ def test_a_crash_costs_one_model_and_its_worker_goes_on() -> None:
 def test_a_hang_holds_up_its_worker_alone() -> None:
     """It ends at the limit, and costs the one model."""
     outcomes = list(started(["hangs", 0.0, 0.0, 0.0], [{}, {}], time_limit=2))
-    assert {one.index: one.failure.kind for one in outcomes if one.failure} == {0: "timeout"}
+    assert {outcome.index: outcome.failure.kind for outcome in outcomes if outcome.failure} == {0: "timeout"}
     assert sorted(pids(outcomes)) == [1, 2, 3]
 
 
@@ -244,7 +244,7 @@ def wait_for(condition: Any, seconds: float = 20) -> None:
 def test_each_worker_has_its_own_variables() -> None:
     """They reach the process; the run's own settings stay."""
     outcomes = list(started([0.3] * 4, [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "5"}]))
-    seen = {one.index: one.report["env"] for one in outcomes if one.report}
+    seen = {outcome.index: outcome.report["env"] for outcome in outcomes if outcome.report}
     assert [seen[index]["CUDA_VISIBLE_DEVICES"] for index in range(4)] == ["4", "5", "4", "5"]
     assert {env["HF_HUB_OFFLINE"] for env in seen.values()} == {"1"}
 

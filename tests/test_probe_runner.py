@@ -205,7 +205,7 @@ def test_a_hang_ends_at_the_time_limit_with_all_its_processes(tmp_path: Path) ->
 
 
 def is_running(pid: str) -> bool:
-    """Whether a process exists and is no zombie: nobody may be there to collect an orphan."""
+    """Whether a process exists and is not a zombie: nobody may be there to collect an orphan."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -284,5 +284,5 @@ def test_a_disk_that_fills_during_the_probe_is_named(monkeypatch: pytest.MonkeyP
 def test_the_worker_is_never_imported() -> None:
     """The host knows it by path only: it runs with another Python, beside another torch."""
     code = "import sys, tuner.probe.models; print([name for name in sys.modules if 'moe_probe_worker' in name])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.replace("'", '"')) == []
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(process.stdout.replace("'", '"')) == []

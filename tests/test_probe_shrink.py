@@ -274,7 +274,7 @@ def test_heads_of_a_state_space_still_fill_the_hidden_size() -> None:
 
 
 def test_text_as_long_as_there_are_layers_is_kept_whole() -> None:
-    """A name with as many letters as layers is no pattern."""
+    """A name with as many letters as layers is not a pattern."""
     config = mixtral(num_hidden_layers=8, torch_dtype="bfloat16")
     small = shrink(config).config
     assert (small[LAYERS], small["torch_dtype"]) == (4, "bfloat16")
@@ -315,7 +315,7 @@ def test_a_layer_count_of_null_is_no_layer_count() -> None:
 
 
 def test_special_tokens_are_found_everywhere() -> None:
-    """Ids in lists and nested configs are found, sorted, each once; what is no id is not."""
+    """Ids in lists and nested configs are found, sorted, each once; what is not an id is not."""
     config = {
         "eos_token_id": [7, 3],
         "pad_token_id": None,

@@ -65,8 +65,8 @@ def probed(environment: str, folder: Path, models: list[Path], *options: object)
         "probe", "--python", python, "--store", store, "--json", *options, *models, cwd=folder, env=own
     )
     results = answer.document["results"]
-    assert [one["model"]["name"] for one in results] == list(map(str, models))
-    return Probed(python, store, answer, {Path(one["model"]["name"]).name: one for one in results})
+    assert [result["model"]["name"] for result in results] == list(map(str, models))
+    return Probed(python, store, answer, {Path(result["model"]["name"]).name: result for result in results})
 
 
 def variables(home: Path) -> dict[str, str]:
@@ -226,9 +226,9 @@ def test_what_was_probed_is_found_again(request: pytest.FixtureRequest, environm
     """The look-up hashes the real source files, finds the verdict, and starts nothing."""
     run: Probed = request.getfixturevalue(environment)
     where = ("--python", run.python, "--store", run.store, "--json")
-    found = tuner_process("verdict", *where, model, env=variables(run.store.parent), code=0).document
-    assert found["evidence"]["sources_verified"] is True
-    assert found == run.of(model)
+    document = tuner_process("verdict", *where, model, env=variables(run.store.parent), code=0).document
+    assert document["evidence"]["sources_verified"] is True
+    assert document == run.of(model)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def start(control: Path, *, models: list[object] | None = None, env: dict[str, s
     """What the worker says of the environment that it was started in by path, here one without torch."""
     control.mkdir()
     (control / "request.json").write_text(json.dumps({"schema": 1, "models": models or []}), encoding="utf-8")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(WORKER), str(control)],
         cwd=control,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
@@ -73,9 +73,9 @@ def start(control: Path, *, models: list[object] | None = None, env: dict[str, s
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads((control / "environment.json").read_text(encoding="utf-8"))
-    return said
+    assert process.returncode == 0, process.stderr
+    document: dict[str, Any] = json.loads((control / "environment.json").read_text(encoding="utf-8"))
+    return document
 
 
 # ---- what it is made of
@@ -98,9 +98,9 @@ def test_the_floor_is_python_3_10() -> None:
     """Serving environments may be older than the tool: vermin finds nothing newer than Python 3.10 in any file."""
     vermin = [sys.executable, "-c", "from vermin import main; main()"]
     command = [*vermin, "--no-tips", "--eval-annotations", "--violations", "-t=3.10-", *map(str, FILES)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"Analyzing {len(FILES)} files" in done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert f"Analyzing {len(FILES)} files" in process.stdout
 
 
 @every_file
@@ -171,10 +171,10 @@ def test_files_beside_a_workers_folder_are_not_its_own(tmp_path: Path) -> None:
 
 def test_without_torch_it_says_so(tmp_path: Path) -> None:
     """In an environment without torch the worker ends by itself, and the control folder says what is missing."""
-    said = start(tmp_path / "control", models=[{"index": 0}])
-    assert said["result"] == "failed"
-    assert said["message"] == "ModuleNotFoundError: No module named 'torch'"
-    file, _, line = said["where"].rpartition(":")
+    started = start(tmp_path / "control", models=[{"index": 0}])
+    assert started["result"] == "failed"
+    assert started["message"] == "ModuleNotFoundError: No module named 'torch'"
+    file, _, line = started["where"].rpartition(":")
     assert (Path(file).name, line.isdecimal()) == ("engine.py", True)
     assert {entry.name for entry in (tmp_path / "control").iterdir()} == {"request.json", "environment.json"}
 
@@ -186,8 +186,8 @@ def seen(tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     folder.mkdir()
     (folder / "torch.py").write_text(LISTENER, encoding="utf-8")
     env = {"PYTHONPATH": str(folder), "SEEN": str(tmp_path / "seen.json")}
-    said = start(tmp_path / "control", env=env)
-    return said, json.loads((tmp_path / "seen.json").read_text(encoding="utf-8"))
+    started = start(tmp_path / "control", env=env)
+    return started, json.loads((tmp_path / "seen.json").read_text(encoding="utf-8"))
 
 
 def test_a_broken_torch_is_told_in_one_line(seen: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path) -> None:

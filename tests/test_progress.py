@@ -86,7 +86,7 @@ def test_the_table_stays_small() -> None:
 
 
 def test_names_are_shown_as_they_are() -> None:
-    """Brackets in a path are no markup."""
+    """Brackets in a path are not markup."""
     console = terminal()
     board = Board(1, console, each=False)
     board.stage(0, "probe", "models/[red]x[/]")

@@ -92,7 +92,7 @@ def test_a_field_that_traced_code_reads_is_listed(answers: dict[str, Group]) -> 
 
 @pytest.mark.parametrize("part", ["whole", "outside"])
 def test_where_the_hook_is_not_called_nothing_is_proved(answers: dict[str, Group], part: str) -> None:
-    """Without torch's filter no guard is seen, which is no proof that there is none."""
+    """Without torch's filter no guard is seen, which is not a proof that there is none."""
     assert answers["hook"][part] == []
     assert answers["hook"][f"{part}_unfiltered"] == ["guards_not_seen"]
 
@@ -170,7 +170,7 @@ def test_what_may_go_round_the_region_is_refused(answers: dict[str, Group], case
 
 @pytest.mark.parametrize("case", SOMEHOW)
 def test_what_torch_may_not_follow_is_refused(answers: dict[str, Group], case: str) -> None:
-    """Whatever a release of torch makes of it, it is no proof."""
+    """Whatever a release of torch makes of it, it is not a proof."""
     assert answers["outside"][case]
 
 
@@ -400,7 +400,7 @@ def test_every_way_to_read_a_field_is_noted(answers: dict[str, Group], case: str
 
 
 def test_a_config_of_which_nothing_is_read_is_not_noted(answers: dict[str, Group]) -> None:
-    """Else no two launches would share a proof. A copy alone is no read, and reading one field is not reading all."""
+    """Else no two launches would share a proof. A copy alone reads nothing; reading one field is not reading all."""
     fields = answers["reads"]["fields"]
     assert (fields["nothing"], fields["of_method"]) == ([], [])
     assert fields["attribute"] == fields["of_copy"] == ["scheduler_config.max_num_seqs"]

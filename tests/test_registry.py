@@ -63,9 +63,9 @@ def chosen(
 ) -> dict[str, Candidate]:
     """The candidates by architecture; there must be one for each."""
     selection = {"text_only": False, "match": None, **selection}
-    found = candidates(listing(*entries), configs, tmp_path / "home", **selection)
-    assert len({one.architecture for one in found}) == len(found)
-    return {one.architecture: one for one in found}
+    listed = candidates(listing(*entries), configs, tmp_path / "home", **selection)
+    assert len({one.architecture for one in listed}) == len(listed)
+    return {one.architecture: one for one in listed}
 
 
 # ---- what is a candidate, and what it lacks
@@ -184,8 +184,8 @@ def test_every_config_of_the_users_is_a_candidate(tmp_path: Path, given: Callabl
     given("b/c", "Zoo", **MOE)
     given("a", "Zoo", **MOE)
     configs = given("", "Zoo", **MOE)
-    found = candidates(listing(), configs, tmp_path / "home", text_only=False, match="Zoo")
-    assert [one.folder for one in found] == [str(configs), str(configs / "a"), str(configs / "b" / "c")]
+    listed = candidates(listing(), configs, tmp_path / "home", text_only=False, match="Zoo")
+    assert [one.folder for one in listed] == [str(configs), str(configs / "a"), str(configs / "b" / "c")]
 
 
 @pytest.mark.parametrize(
@@ -237,8 +237,8 @@ def test_the_search_has_bounds(tmp_path: Path, given: Callable[..., Path]) -> No
     (configs / "file" / "config.json").symlink_to(outside / "config.json")
     (configs / "snapshot").mkdir()
     (configs / "snapshot" / "config.json").symlink_to(configs / "blobs" / "config.json")
-    found = candidates(listing(), configs, tmp_path / "home", text_only=False, match=None)
-    assert [one.folder for one in found if one.source == "folder"] == [
+    listed = candidates(listing(), configs, tmp_path / "home", text_only=False, match=None)
+    assert [one.folder for one in listed if one.source == "folder"] == [
         str(configs / "blobs"),
         str(configs / "snapshot"),
     ]

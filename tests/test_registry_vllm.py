@@ -91,7 +91,7 @@ def test_well_known_models_are_moe_and_have_a_config(
     "name", ["LlamaForCausalLM", "Qwen3ForCausalLM", "MambaForCausalLM", "BertModel", "WhisperForConditionalGeneration"]
 )
 def test_dense_models_have_no_moe_layer(entries: dict[str, Any], found: dict[str, Candidate], name: str) -> None:
-    """They are listed without a config, and are no candidates."""
+    """They are listed without a config, and are not candidates."""
     assert (entries[name]["moe"], entries[name]["config"]) == ("none", None)
     assert name not in found
 

@@ -115,10 +115,10 @@ def test_the_whole_model_says_what_became_of_it(changes: dict[str, Any], said: s
 
 def test_a_frozen_model_says_why() -> None:
     """In text and in JSON."""
-    found = verdict(report(compile=compiled(([A, B, C], [A]))))
+    judgement = verdict(report(compile=compiled(([A, B, C], [A]))))
     moved = reason("compiled_moved", scenario="compared_0", compiled=1, eager=3)
-    assert compile_text(found) == f"frozen: {moved}"
-    assert compile_part(found) == {"word": "frozen", "reasons": parts([moved])}
+    assert compile_text(judgement) == f"frozen: {moved}"
+    assert compile_part(judgement) == {"word": "frozen", "reasons": parts([moved])}
 
 
 def test_long_texts_are_cut_and_flat() -> None:

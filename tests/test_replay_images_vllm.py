@@ -47,5 +47,5 @@ def test_pictures_run_the_layers_that_are_meant(folder: Path, environment: str, 
         "dummy weights are drawn so that each layer's output is as large as its input",
     )
     assert judge_replay(found) == ("equal", reason("replay_equal", passes=PASSES, replayed=0))
-    assert {one.called for one in found.passes} == {found.registered}
+    assert {replay_pass.called for replay_pass in found.passes} == {found.registered}
     assert found.engine["flag"] is bool(flag)

@@ -25,26 +25,28 @@ def records(*events: tuple[int, int], number: int = 1, tokens: int = 8) -> list[
 
 def test_each_call_has_the_run_that_follows_it(trace: Any) -> None:
     """The layer that was meant, and the one that ran."""
-    found = trace.passes(records((CALLED, 1), (RAN, 0), (CALLED, 2), (RAN, 2)), NAMES)
-    assert found == {1: {"called": ["b", "c"], "ran": ["a", "c"], "tokens": 8, "ambiguous": False}}
+    passes = trace.passes(records((CALLED, 1), (RAN, 0), (CALLED, 2), (RAN, 2)), NAMES)
+    assert passes == {1: {"called": ["b", "c"], "ran": ["a", "c"], "tokens": 8, "ambiguous": False}}
 
 
 def test_passes_are_told_apart_by_number(trace: Any) -> None:
     """Two passes of one layer, the second larger."""
-    found = trace.passes([*records((CALLED, 0), (RAN, 0)), *records((CALLED, 0), (RAN, 0), number=2, tokens=64)], NAMES)
-    assert [(number, one["called"], one["tokens"]) for number, one in found.items()] == [(1, ["a"], 8), (2, ["a"], 64)]
+    passes = trace.passes(
+        [*records((CALLED, 0), (RAN, 0)), *records((CALLED, 0), (RAN, 0), number=2, tokens=64)], NAMES
+    )
+    assert [(number, one["called"], one["tokens"]) for number, one in passes.items()] == [(1, ["a"], 8), (2, ["a"], 64)]
 
 
 def test_one_entry_point_that_calls_another_is_one_run(trace: Any) -> None:
     """A chunked implementation enters the plain one, and both are stamped."""
-    found = trace.passes(records((CALLED, 0), (RAN, 0), (RAN, 0), (CALLED, 1), (RAN, 1)), NAMES)
-    assert found[1]["ran"] == ["a", "b"]
+    passes = trace.passes(records((CALLED, 0), (RAN, 0), (RAN, 0), (CALLED, 1), (RAN, 1)), NAMES)
+    assert passes[1]["ran"] == ["a", "b"]
 
 
 def test_a_run_that_nobody_called_has_no_call(trace: Any) -> None:
     """A fused path that goes round the layer's forward."""
-    found = trace.passes(records((CALLED, 0), (RAN, 0), (RAN, 1)), NAMES)
-    assert (found[1]["called"], found[1]["ran"]) == (["a", None], ["a", "b"])
+    passes = trace.passes(records((CALLED, 0), (RAN, 0), (RAN, 1)), NAMES)
+    assert (passes[1]["called"], passes[1]["ran"]) == (["a", None], ["a", "b"])
 
 
 def test_a_call_that_nothing_answered_has_no_run(trace: Any) -> None:
@@ -54,8 +56,8 @@ def test_a_call_that_nothing_answered_has_no_run(trace: Any) -> None:
 
 def test_calls_that_overlap_are_marked(trace: Any) -> None:
     """Two calls wait at once: which run answers which is not told."""
-    found = trace.passes(records((CALLED, 0), (CALLED, 1), (RAN, 1), (RAN, 0)), NAMES)
-    assert found[1]["ambiguous"]
+    passes = trace.passes(records((CALLED, 0), (CALLED, 1), (RAN, 1), (RAN, 0)), NAMES)
+    assert passes[1]["ambiguous"]
 
 
 def test_equal_passes_are_kept_once(trace: Any) -> None:

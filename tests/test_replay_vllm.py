@@ -26,9 +26,13 @@ def test_the_flag_makes_a_compiled_engine_run_other_experts(tmp_path: Path) -> N
     assert on.engine["mode"] == off.engine["mode"] == "DYNAMO_TRACE_ONCE"
     assert (on.engine["flag"], off.engine["flag"]) == (True, False)
     assert (judge_replay(on)[0], judge_replay(off)[0]) == ("wrong_layer", "equal")
-    assert {one.ran for one in on.passes} == {on.registered[:3]}
-    assert {one.called for one in on.passes} == {one.ran for one in off.passes} == {on.registered[1::2]}
-    assert sum(one.count for one in on.passes) > 20
+    assert {replay_pass.ran for replay_pass in on.passes} == {on.registered[:3]}
+    assert (
+        {replay_pass.called for replay_pass in on.passes}
+        == {replay_pass.ran for replay_pass in off.passes}
+        == {on.registered[1::2]}
+    )
+    assert sum(replay_pass.count for replay_pass in on.passes) > 20
 
 
 def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
@@ -37,10 +41,10 @@ def test_a_model_that_runs_in_order_runs_what_is_meant(tmp_path: Path) -> None:
 
     assert judge_replay(found) == (
         "equal",
-        reason("replay_equal", passes=sum(one.count for one in found.passes), replayed=0),
+        reason("replay_equal", passes=sum(replay_pass.count for replay_pass in found.passes), replayed=0),
     )
-    assert {one.called for one in found.passes} == {found.registered}
-    assert max(one.tokens for one in found.passes) == 64
+    assert {replay_pass.called for replay_pass in found.passes} == {found.registered}
+    assert max(replay_pass.tokens for replay_pass in found.passes) == 64
     assert found.lost == 0
 
 
@@ -68,7 +72,7 @@ def test_an_engine_of_two_processes_is_watched_in_both(tmp_path: Path) -> None:
 
     assert judge_replay(found)[0] == "wrong_layer"
     assert found.engine["processes"] == 2
-    assert sum(one.count for one in found.passes) % 2 == 0
+    assert sum(replay_pass.count for replay_pass in found.passes) % 2 == 0
 
 
 def test_the_passes_of_a_draft_are_watched_as_well() -> None:
@@ -78,7 +82,7 @@ def test_the_passes_of_a_draft_are_watched_as_well() -> None:
     [found] = watched("current", folder, *args, flags=[None], thin=cut(folder))
 
     assert judge_replay(found)[0] == "equal"
-    assert {one.called for one in found.passes} == {found.registered[:-1], found.registered[-1:]}
+    assert {replay_pass.called for replay_pass in found.passes} == {found.registered[:-1], found.registered[-1:]}
 
 
 def test_an_engine_that_cannot_be_watched_says_why(tmp_path: Path) -> None:

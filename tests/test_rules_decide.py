@@ -60,9 +60,9 @@ def test_nothing_is_written_where_the_flag_does_nothing(
     status: FlagStatus, word: Word | None, speculative: bool, enforce: bool, strict: bool
 ) -> None:
     """Absent and inert: no setting, no warning, no refusal, and the reason says why."""
-    found = decided(status, word, speculative=speculative, enforce=enforce, fail_on_unknown=strict)
-    assert (found.setting, found.warnings, found.refusal) == (None, (), KEEP)
-    assert found.reasons == (reason("flag_does_nothing", status=str(status), why=WHY),)
+    decision = decided(status, word, speculative=speculative, enforce=enforce, fail_on_unknown=strict)
+    assert (decision.setting, decision.warnings, decision.refusal) == (None, (), KEEP)
+    assert decision.reasons == (reason("flag_does_nothing", status=str(status), why=WHY),)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_a_settable_flag_follows_the_verdict(
     word: Word | None, speculative: bool, setting: bool | None, enforce: bool, strict: bool
 ) -> None:
     """Settable: true for a proved launch, nothing for no_moe, false for all else and beside any draft."""
-    found = decided(FlagStatus.SETTABLE, word, speculative=speculative, enforce=enforce, fail_on_unknown=strict)
-    assert (found.setting, found.warnings, found.refusal) == (setting, (), KEEP)
+    decision = decided(FlagStatus.SETTABLE, word, speculative=speculative, enforce=enforce, fail_on_unknown=strict)
+    assert (decision.setting, decision.warnings, decision.refusal) == (setting, (), KEEP)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_flag_that_is_always_on_refuses_what_is_unsafe(
     word: Word | None, refusal: Refusal, strict_refusal: Refusal, warned: bool
 ) -> None:
     """Always on: unsafe is refused, unproved warns, and `--fail-on-unknown` refuses that too."""
-    found = decided(FlagStatus.ALWAYS_ON, word)
-    assert (found.setting, found.refusal, bool(found.warnings)) == (None, refusal, warned)
+    decision = decided(FlagStatus.ALWAYS_ON, word)
+    assert (decision.setting, decision.refusal, bool(decision.warnings)) == (None, refusal, warned)
     assert decided(FlagStatus.ALWAYS_ON, word, fail_on_unknown=True).refusal == strict_refusal
 
 
@@ -124,25 +124,25 @@ def test_a_draft_under_0_15_0_is_refused(word: Word | None, strict: bool) -> Non
     """0.15.0 counts a draft's layers too: whatever the verdict, the launch is refused."""
     status = flag_status("0.15.0", "2.9.1", "cuda").status
     counts = counts_drafts("0.15.0")
-    found = decided(status, word, speculative=True, counts_drafts=counts, fail_on_unknown=strict)
-    assert (found.setting, found.refusal) == (None, REFUSE)
+    decision = decided(status, word, speculative=True, counts_drafts=counts, fail_on_unknown=strict)
+    assert (decision.setting, decision.refusal) == (None, REFUSE)
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_draft_under_0_15_1_switches_the_flag_off_by_itself(word: Word | None) -> None:
     """0.15.1 turns itself off with speculative decoding: nothing to write, to warn of or to refuse."""
     status = flag_status("0.15.1", "2.9.1", "cuda").status
-    found = decided(status, word, speculative=True, counts_drafts=counts_drafts("0.15.1"), fail_on_unknown=True)
-    assert (found.setting, found.warnings, found.refusal) == (None, (), KEEP)
+    decision = decided(status, word, speculative=True, counts_drafts=counts_drafts("0.15.1"), fail_on_unknown=True)
+    assert (decision.setting, decision.warnings, decision.refusal) == (None, (), KEEP)
 
 
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("speculative", [False, True])
 def test_an_unknown_flag_is_safe_only_with_a_safe_verdict(word: Word | None, speculative: bool) -> None:
     """Unknown: a safe verdict needs no warning, all else warns, and `--fail-on-unknown` refuses it."""
-    found = decided(FlagStatus.UNKNOWN, word, speculative=speculative)
+    decision = decided(FlagStatus.UNKNOWN, word, speculative=speculative)
     safe = word in SAFE and not speculative
-    assert (found.setting, found.refusal, bool(found.warnings)) == (None, KEEP, not safe)
+    assert (decision.setting, decision.refusal, bool(decision.warnings)) == (None, KEEP, not safe)
     strict = decided(FlagStatus.UNKNOWN, word, speculative=speculative, fail_on_unknown=True)
     assert strict.refusal == (KEEP if safe else DOUBT)
 
@@ -163,10 +163,10 @@ def test_an_unknown_flag_is_switched_off_where_the_key_is_taken(
     """The key is taken: false for whatever has MoE layers, proved or not, with `--fail-on-unknown` too."""
     verdict = None if word is None else Verdict(word, (A_REASON,))
     taken = with_fields(flag(FlagStatus.UNKNOWN), takes_key=True)
-    found = decide(verdict, taken, Facts(speculative=speculative, fail_on_unknown=strict, proof=PROVED))
+    decision = decide(verdict, taken, Facts(speculative=speculative, fail_on_unknown=strict, proof=PROVED))
     without_layers = word is Word.NO_MOE and not speculative
-    assert (found.setting, found.warnings, found.refusal) == (None if without_layers else False, (), KEEP)
-    assert found.reasons[0] == reason("flag_unknown", why=WHY)
+    assert (decision.setting, decision.warnings, decision.refusal) == (None if without_layers else False, (), KEEP)
+    assert decision.reasons[0] == reason("flag_unknown", why=WHY)
 
 
 @pytest.mark.parametrize("takes_key", [False, None])
@@ -174,12 +174,12 @@ def test_an_unknown_flag_is_switched_off_where_the_key_is_taken(
 def test_an_unknown_flag_is_left_alone_where_the_key_is_not_taken(word: Word | None, takes_key: bool | None) -> None:
     """A vLLM without the key would not start with it: nothing is written, and what is not safe is warned of."""
     verdict = None if word is None else Verdict(word, (A_REASON,))
-    found = decide(
+    decision = decide(
         verdict,
         with_fields(flag(FlagStatus.UNKNOWN), takes_key=takes_key),
         Facts(proof=PROVED if word is Word.UNIFORM else None),
     )
-    assert (found.setting, bool(found.warnings)) == (None, word not in SAFE)
+    assert (decision.setting, bool(decision.warnings)) == (None, word not in SAFE)
 
 
 # ---- a launch and its proof
@@ -188,9 +188,9 @@ def test_an_unknown_flag_is_left_alone_where_the_key_is_not_taken(word: Word | N
 def test_a_launch_without_a_proof_gets_false_and_the_command() -> None:
     """However safe the model's plain launch is: false, why none applies, and what would prove it."""
     why = reason("proof_with_other_variable", variable="DEPTH")
-    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, proof=None, no_proof=why)
-    assert found.setting is False
-    assert found.reasons == (reason("slower_start", why, command=PLAIN_COMMAND),)
+    decision = decided(FlagStatus.SETTABLE, Word.UNIFORM, proof=None, no_proof=why)
+    assert decision.setting is False
+    assert decision.reasons == (reason("slower_start", why, command=PLAIN_COMMAND),)
     for status in (FlagStatus.ALWAYS_ON, FlagStatus.UNKNOWN):
         (warning,) = decided(status, Word.UNIFORM, proof=None).warnings
         assert (warning.code, warning.fields) == ("nothing_proves", {"command": PLAIN_COMMAND})
@@ -206,9 +206,9 @@ def test_the_launch_decides_and_not_the_plain_one(word: Word) -> None:
 
 def test_a_launch_that_is_not_compiled_loses_nothing() -> None:
     """The reason says so, and asks for no probe."""
-    found = decided(FlagStatus.SETTABLE, Word.NOT_COMPILED, proof=FINDINGS[ProofWord.NOT_COMPILED])
-    assert found.setting is False
-    assert found.reasons == (reason("vllm_does_not_compile", reason("not_decorated", **{"class": "Model"})),)
+    decision = decided(FlagStatus.SETTABLE, Word.NOT_COMPILED, proof=FINDINGS[ProofWord.NOT_COMPILED])
+    assert decision.setting is False
+    assert decision.reasons == (reason("vllm_does_not_compile", reason("not_decorated", **{"class": "Model"})),)
     for word in (Word.UNIFORM, Word.INCONCLUSIVE, None):
         eager = decided(FlagStatus.SETTABLE, word, compiles=False)
         assert (eager.setting, eager.reasons[0].code) == (False, "launch_does_not_compile")
@@ -216,17 +216,17 @@ def test_a_launch_that_is_not_compiled_loses_nothing() -> None:
 
 def test_the_reason_names_the_condition_that_failed() -> None:
     """With the place in the code; no probe is asked for."""
-    found = decided(FlagStatus.SETTABLE, Word.INCONCLUSIVE, proof=FINDINGS[ProofWord.NOT_PROVED])
-    assert found.reasons == (reason("slower_start", FAILED),)
-    assert str(FAILED) in str(found.reasons[0])
-    assert "vllm/a.py:46" in str(found.reasons[0])
+    decision = decided(FlagStatus.SETTABLE, Word.INCONCLUSIVE, proof=FINDINGS[ProofWord.NOT_PROVED])
+    assert decision.reasons == (reason("slower_start", FAILED),)
+    assert str(FAILED) in str(decision.reasons[0])
+    assert "vllm/a.py:46" in str(decision.reasons[0])
 
 
 def test_a_true_says_for_which_launch_it_holds() -> None:
     """In one line; on another platform's word, that too."""
-    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, launch="--max-num-seqs 8")
-    assert found.conditions == (reason(HOLDS_FOR, launch="--max-num-seqs 8"), NO_DRAFT)
-    assert (found.holds_for, found.other_conditions) == ("--max-num-seqs 8", (NO_DRAFT,))
+    decision = decided(FlagStatus.SETTABLE, Word.UNIFORM, launch="--max-num-seqs 8")
+    assert decision.conditions == (reason(HOLDS_FOR, launch="--max-num-seqs 8"), NO_DRAFT)
+    assert (decision.holds_for, decision.other_conditions) == ("--max-num-seqs 8", (NO_DRAFT,))
     accepted = decided(FlagStatus.SETTABLE, Word.UNIFORM, accepted_platform="cpu").conditions
     assert accepted[:2] == (reason(HOLDS_FOR, launch="the plain launch"), NO_DRAFT)
     assert accepted[2] == reason("platform_accepted", platform="cpu")
@@ -278,10 +278,10 @@ def test_arms_of_any_launch_speak_against_the_flag_where_it_alone_moves_the_answ
     """An engine that is wrong with the flag off as well is wrong for another cause."""
     ladders = {"another launch": LadderFinding(ArmWord.RIGHT, arms=arms), "a third": LadderFinding(ArmWord.RIGHT)}
     verdict = Verdict(Word.UNIFORM, (A_REASON,), ladders=ladders)
-    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, verdict)
-    assert found.setting is setting
+    decision = decided(FlagStatus.SETTABLE, Word.UNIFORM, verdict)
+    assert decision.setting is setting
     if not setting:
-        assert found.reasons == (reason("slower_start", reason("answers_differ")),)
+        assert decision.reasons == (reason("slower_start", reason("answers_differ")),)
 
 
 def test_a_model_without_layers_is_left_alone_in_its_plain_launch_only() -> None:
@@ -302,9 +302,9 @@ def test_a_model_without_layers_is_left_alone_in_its_plain_launch_only() -> None
 @pytest.mark.parametrize("status", FlagStatus)
 def test_the_users_value_is_kept(status: FlagStatus, word: Word | None, explicit: bool) -> None:
     """An explicit value is never overwritten, whatever is known, and the first reason says that it is the user's."""
-    found = decided(status, word, explicit=explicit)
-    assert found.setting is None
-    assert found.reasons[0] == reason("users_flag", value=str(explicit).lower())
+    decision = decided(status, word, explicit=explicit)
+    assert decision.setting is None
+    assert decision.reasons[0] == reason("users_flag", value=str(explicit).lower())
 
 
 @pytest.mark.parametrize("speculative", [False, True])
@@ -312,12 +312,12 @@ def test_the_users_value_is_kept(status: FlagStatus, word: Word | None, explicit
 @pytest.mark.parametrize("status", [FlagStatus.SETTABLE, FlagStatus.UNKNOWN])
 def test_an_explicit_true_is_checked(status: FlagStatus, word: Word | None, speculative: bool) -> None:
     """A true of the user's warns unless proved; `--enforce` refuses a known wrong, `--fail-on-unknown` the unknown."""
-    found = decided(status, word, explicit=True, speculative=speculative)
+    decision = decided(status, word, explicit=True, speculative=speculative)
     proved = word in SAFE and not speculative
     unsafe = word in UNSAFE or speculative
-    assert bool(found.warnings) == (not proved)
-    assert {warning.code for warning in found.warnings} <= {"contradicts"}
-    assert found.refusal == KEEP
+    assert bool(decision.warnings) == (not proved)
+    assert {warning.code for warning in decision.warnings} <= {"contradicts"}
+    assert decision.refusal == KEEP
     enforced = decided(status, word, explicit=True, speculative=speculative, enforce=True)
     assert enforced.refusal == (REFUSE if unsafe else KEEP)
     strict = decided(status, word, explicit=True, speculative=speculative, enforce=True, fail_on_unknown=True)
@@ -325,11 +325,11 @@ def test_an_explicit_true_is_checked(status: FlagStatus, word: Word | None, spec
 
 
 def test_an_explicit_true_in_an_unproved_launch_warns() -> None:
-    """It is no known contradiction, so `--enforce` does not refuse; a proved one says for which launch it holds."""
-    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, explicit=True, proof=None, enforce=True)
-    assert found.warnings[0].because is not None
-    assert found.warnings[0].because.because == reason("no_proof_of_launch", launch="this launch")
-    assert found.refusal == KEEP
+    """It is not a known contradiction, so `--enforce` does not refuse; a proved one says for which launch it holds."""
+    decision = decided(FlagStatus.SETTABLE, Word.UNIFORM, explicit=True, proof=None, enforce=True)
+    assert decision.warnings[0].because is not None
+    assert decision.warnings[0].because.because == reason("no_proof_of_launch", launch="this launch")
+    assert decision.refusal == KEEP
     proved = decided(FlagStatus.SETTABLE, Word.UNIFORM, explicit=True)
     assert (proved.warnings, proved.conditions) == ((), (reason(HOLDS_FOR, launch="the plain launch"), NO_DRAFT))
 
@@ -337,8 +337,8 @@ def test_an_explicit_true_in_an_unproved_launch_warns() -> None:
 @pytest.mark.parametrize("word", WORDS)
 def test_an_explicit_false_is_always_right_where_it_can_be_set(word: Word | None) -> None:
     """A false of the user's is at worst slow: no warning, no refusal."""
-    found = decided(FlagStatus.SETTABLE, word, explicit=False, enforce=True, fail_on_unknown=True, speculative=True)
-    assert (found.warnings, found.refusal) == ((), KEEP)
+    decision = decided(FlagStatus.SETTABLE, word, explicit=False, enforce=True, fail_on_unknown=True, speculative=True)
+    assert (decision.warnings, decision.refusal) == ((), KEEP)
 
 
 @pytest.mark.parametrize("explicit", [False, True])
@@ -348,16 +348,16 @@ def test_an_explicit_value_that_stops_the_server_is_warned_of(
     status: FlagStatus, word: Word | None, explicit: bool
 ) -> None:
     """A release without the key does not start with it: the warning says so beside any other."""
-    found = decided(status, word, explicit=explicit)
-    assert found.warnings[-1] == reason("key_not_everywhere", why=WHY)
-    assert found.refusal == decided(status, word).refusal
+    decision = decided(status, word, explicit=explicit)
+    assert decision.warnings[-1] == reason("key_not_everywhere", why=WHY)
+    assert decision.refusal == decided(status, word).refusal
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_an_explicit_value_that_does_nothing_is_left_alone(word: Word | None) -> None:
     """Inert: a true contradicts nothing, because vLLM forces it to false."""
-    found = decided(FlagStatus.INERT, word, explicit=True, enforce=True, fail_on_unknown=True)
-    assert (found.warnings, found.refusal, found.conditions) == ((), KEEP, ())
+    decision = decided(FlagStatus.INERT, word, explicit=True, enforce=True, fail_on_unknown=True)
+    assert (decision.warnings, decision.refusal, decision.conditions) == ((), KEEP, ())
 
 
 # ---- compiling
@@ -374,36 +374,36 @@ def frozen(word: Word = Word.UNIFORM) -> Verdict:
 @pytest.mark.parametrize("word", Word)
 def test_a_frozen_model_is_not_compiled(status: FlagStatus, word: Word) -> None:
     """The mode is written whatever the flag does, absent and inert included; then the flag is never true."""
-    found = decided(status, word, frozen(word))
-    assert (found.mode, found.mode_reasons) == (
+    decision = decided(status, word, frozen(word))
+    assert (decision.mode, decision.mode_reasons) == (
         MODE_NONE,
         (reason("compiling_off", MOVED), reason("graphs_not_probed")),
     )
-    assert found.setting is not True
+    assert decision.setting is not True
     assert decided(status, word).mode is None
 
 
 @pytest.mark.parametrize("status", FlagStatus)
 def test_eager_settings_of_the_users_own_are_right(status: FlagStatus) -> None:
     """Nothing to write about compiling."""
-    found = decided(status, Word.UNIFORM, frozen(), compiles=False)
-    assert found.mode is None
-    assert found.mode_reasons == (reason("users_eager", MOVED),)
+    decision = decided(status, Word.UNIFORM, frozen(), compiles=False)
+    assert decision.mode is None
+    assert decision.mode_reasons == (reason("users_eager", MOVED),)
 
 
 @pytest.mark.parametrize("status", FlagStatus)
 def test_a_mode_of_the_users_own_is_kept_and_warned_of(status: FlagStatus) -> None:
     """Their value wins; that it runs wrong experts is said."""
-    found = decided(status, Word.UNIFORM, frozen(), compiles=True)
-    assert found.mode is None
-    assert found.warnings[-1] == reason("users_compiling", MOVED)
+    decision = decided(status, Word.UNIFORM, frozen(), compiles=True)
+    assert decision.mode is None
+    assert decision.warnings[-1] == reason("users_compiling", MOVED)
 
 
 def test_a_true_of_the_users_for_a_frozen_model_is_warned_of() -> None:
     """And it says that the model must not be compiled."""
-    found = decided(FlagStatus.SETTABLE, Word.UNIFORM, frozen(), explicit=True)
-    assert found.warnings[0].code == "contradicts"
-    assert found.conditions == (NO_DRAFT, reason("stays_not_compiled"))
+    decision = decided(FlagStatus.SETTABLE, Word.UNIFORM, frozen(), explicit=True)
+    assert decision.warnings[0].code == "contradicts"
+    assert decision.conditions == (NO_DRAFT, reason("stays_not_compiled"))
 
 
 @pytest.mark.parametrize("compiles", [None, False, True])
@@ -440,12 +440,12 @@ def cells() -> Iterator[tuple[FlagStatus, Word | None, Facts]]:
 def test_every_cell_has_a_decision() -> None:
     """Deciding never fails; every decision says why with codes that have a sentence; every refusal has a cause."""
     for status, word, facts in cells():
-        found = decided(status, word, **asdict(facts))
-        assert found.reasons, (status, word, facts)
-        for each in (*found.reasons, *found.warnings, *found.conditions):
+        decision = decided(status, word, **asdict(facts))
+        assert decision.reasons, (status, word, facts)
+        for each in (*decision.reasons, *decision.warnings, *decision.conditions):
             assert each.code in SENTENCES
             assert "unknown " not in str(each), each
-        if found.refusal is DOUBT:
+        if decision.refusal is DOUBT:
             assert facts.fail_on_unknown, (status, word, facts)
 
 
@@ -469,11 +469,11 @@ def test_true_is_never_written_without_a_proof() -> None:
 def test_a_true_carries_its_conditions() -> None:
     """A true in the launch, ours or the user's, says that no draft may join it; a proved one, for which launch."""
     for status, word, facts in cells():
-        found = decided(status, word, **asdict(facts))
+        decision = decided(status, word, **asdict(facts))
         users = facts.explicit is True and status in {FlagStatus.SETTABLE, FlagStatus.UNKNOWN}
-        assert (NO_DRAFT in found.conditions) == (found.setting is True or users), (status, word, facts)
-        held = found.holds_for is not None
-        assert held or found.setting is not True
+        assert (NO_DRAFT in decision.conditions) == (decision.setting is True or users), (status, word, facts)
+        held = decision.holds_for is not None
+        assert held or decision.setting is not True
         assert not held or facts.proof is PROVED
 
 
@@ -485,7 +485,7 @@ def test_an_unsafe_launch_is_never_called_safe() -> None:
         wrong = word in UNSAFE or (facts.speculative and (status is FlagStatus.SETTABLE or facts.counts_drafts))
         if not counted or off_by_itself or not wrong:
             continue
-        found = decided(status, word, **asdict(facts))
-        assert found.warnings or found.refusal is REFUSE, (status, word, facts)
+        decision = decided(status, word, **asdict(facts))
+        assert decision.warnings or decision.refusal is REFUSE, (status, word, facts)
         if facts.enforce or status is FlagStatus.ALWAYS_ON:
-            assert found.refusal is REFUSE, (status, word, facts)
+            assert decision.refusal is REFUSE, (status, word, facts)

@@ -113,19 +113,19 @@ def test_with_the_flag_off_the_arm_is_compared_with_what_differs_in_one_thing(
 @pytest.mark.parametrize("launch", LAUNCHES)
 def test_equal_answers_leave_a_safe_verdict_as_it_is(launch: LaunchFacts) -> None:
     """All arms are right."""
-    found = seen(ladder(launch))
-    assert set(found.ladders["launch"].arms.values()) == {ArmWord.RIGHT}
-    assert (found.word, found.reasons) == (Word.UNIFORM, verdict(report()).reasons)
+    observed = seen(ladder(launch))
+    assert set(observed.ladders["launch"].arms.values()) == {ArmWord.RIGHT}
+    assert (observed.word, observed.reasons) == (Word.UNIFORM, verdict(report()).reasons)
 
 
 @pytest.mark.parametrize("launch", LAUNCHES)
 def test_a_flag_that_moves_the_answers_takes_a_safe_verdict_back(launch: LaunchFacts) -> None:
     """Code that looks uniform and a flag that changes answers contradict one another."""
-    found = seen(ladder(launch, flag_on=OTHER_NATS))
-    finding = found.ladders["launch"]
+    observed = seen(ladder(launch, flag_on=OTHER_NATS))
+    finding = observed.ladders["launch"]
     assert (finding.arms[FLAG_ON], finding.arms[FLAG_OFF]) == (ArmWord.WRONG, ArmWord.RIGHT)
-    assert found.word is Word.INCONCLUSIVE
-    assert found.reasons == (
+    assert observed.word is Word.INCONCLUSIVE
+    assert observed.reasons == (
         reason("arms_contradict", finding.arm_reasons[FLAG_ON]),
         *verdict(report()).reasons,
     )
@@ -134,9 +134,9 @@ def test_a_flag_that_moves_the_answers_takes_a_safe_verdict_back(launch: LaunchF
 
 def test_one_launch_of_many_is_enough() -> None:
     """Another launch without a difference does not speak for the model."""
-    found = seen(ladder(key="one"), ladder(key="another", flag_on=OTHER_NATS), ladder(key="third"))
-    assert found.word is Word.INCONCLUSIVE
-    assert set(found.ladders) == {"one", "another", "third"}
+    observed = seen(ladder(key="one"), ladder(key="another", flag_on=OTHER_NATS), ladder(key="third"))
+    assert observed.word is Word.INCONCLUSIVE
+    assert set(observed.ladders) == {"one", "another", "third"}
 
 
 @pytest.mark.parametrize(("part", "word"), [(0.99, Word.UNIFORM), (1.0, Word.UNIFORM), (1.01, Word.INCONCLUSIVE)])
@@ -147,9 +147,9 @@ def test_the_threshold_is_that_of_the_flag(part: float, word: Word) -> None:
 
 def test_an_engine_that_is_wrong_with_the_flag_off_as_well_is_wrong_for_another_cause() -> None:
     """CUDA graphs are at fault here, whatever the flag."""
-    found = seen(ladder(flag_off=OTHER_NATS, full=OTHER_NATS))
-    assert found.ladders["launch"].arms[FLAG_ON] is ArmWord.WRONG
-    assert found.word is Word.UNIFORM
+    observed = seen(ladder(flag_off=OTHER_NATS, full=OTHER_NATS))
+    assert observed.ladders["launch"].arms[FLAG_ON] is ArmWord.WRONG
+    assert observed.word is Word.UNIFORM
 
 
 @pytest.mark.parametrize("missing", [FLAG_ON, FLAG_OFF])
@@ -166,15 +166,15 @@ def test_an_arm_that_does_not_start_takes_nothing_back_by_itself(missing: str) -
 def test_an_unsafe_verdict_stands() -> None:
     """Where counting is known to be wrong, the answers agree with that."""
     order = layers(3)
-    found = seen(ladder(flag_on=OTHER_NATS), orders={"decode_1": [order[0], order[2]]})
-    assert found.word is Word.CONDITIONAL
-    assert found.witness is not None
+    observed = seen(ladder(flag_on=OTHER_NATS), orders={"decode_1": [order[0], order[2]]})
+    assert observed.word is Word.CONDITIONAL
+    assert observed.witness is not None
 
 
 def test_what_watched_engines_showed_stays_beside_it() -> None:
     """A contradiction of arms takes away the word, and no evidence."""
-    found = seen(ladder(flag_on=OTHER_NATS), replays=[replay()])
-    assert (found.word, found.replays, found.depth) == (Word.INCONCLUSIVE, {"flag_on": "equal"}, "replay")
+    observed = seen(ladder(flag_on=OTHER_NATS), replays=[replay()])
+    assert (observed.word, observed.replays, observed.depth) == (Word.INCONCLUSIVE, {"flag_on": "equal"}, "replay")
     both = seen(ladder(flag_on=OTHER_NATS), replays=[replay(WRONG_LAYER)])
     assert both.reasons[0].code == "replay_contradicts"
 
@@ -199,7 +199,7 @@ def test_arms_never_make_a_verdict_safer(
 
 def test_a_verdict_with_ladders_survives_the_store() -> None:
     """What `to_dict` writes `from_dict` reads, and the flag still moves the answers."""
-    found = seen(ladder(flag_on=OTHER_NATS))
-    again = Verdict.from_dict(found.to_dict())
-    assert again == found
+    observed = seen(ladder(flag_on=OTHER_NATS))
+    again = Verdict.from_dict(observed.to_dict())
+    assert again == observed
     assert again.ladders["launch"].flag_moves_answers

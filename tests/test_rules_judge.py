@@ -39,11 +39,11 @@ MORE = {"another": [C, B, A]}
 
 def test_a_proved_plain_launch_is_uniform() -> None:
     """A model whose plain launch is proved, and of which no wrong order was seen, is uniform; no witness."""
-    found = verdict(report())
-    assert (found.word, found.witness) == (Word.UNIFORM, None)
-    assert found.reasons[0] == reason("plain_proved", layers=3)
-    assert found.reasons[1].code == "order_kept"
-    assert [finding.word for finding in found.proofs.values()] == [ProofWord.PROVED]
+    judgement = verdict(report())
+    assert (judgement.word, judgement.witness) == (Word.UNIFORM, None)
+    assert judgement.reasons[0] == reason("plain_proved", layers=3)
+    assert judgement.reasons[1].code == "order_kept"
+    assert [finding.word for finding in judgement.proofs.values()] == [ProofWord.PROVED]
 
 
 def test_a_prefix_is_uniform() -> None:
@@ -58,19 +58,19 @@ def test_several_contexts_of_one_scenario_count_one_by_one() -> None:
 
 def test_a_layer_that_runs_twice_in_a_pass_is_repeated() -> None:
     """One pass that runs one layer twice makes the model repeated, and is the witness."""
-    found = verdict(report(orders={"prefill_65": [A, B, B]}))
-    assert found.word == Word.REPEATED
-    assert found.witness is not None
-    assert (found.witness.scenario, found.witness.executed) == ("prefill_65", (A, B, B))
+    judgement = verdict(report(orders={"prefill_65": [A, B, B]}))
+    assert judgement.word == Word.REPEATED
+    assert judgement.witness is not None
+    assert (judgement.witness.scenario, judgement.witness.executed) == ("prefill_65", (A, B, B))
 
 
 def test_passes_that_differ_with_one_out_of_order_are_conditional() -> None:
     """One scenario that leaves the registered order makes the model conditional; the witness shows both orders."""
-    found = verdict(report(orders={"token_7_decode": [B, C]}))
-    assert found.word == Word.CONDITIONAL
-    assert found.witness is not None
-    assert (found.witness.scenario, found.witness.executed) == ("token_7_decode", (B, C))
-    assert (found.witness.other_scenario, found.witness.other_executed) == ("decode_1", (A, B, C))
+    judgement = verdict(report(orders={"token_7_decode": [B, C]}))
+    assert judgement.word == Word.CONDITIONAL
+    assert judgement.witness is not None
+    assert (judgement.witness.scenario, judgement.witness.executed) == ("token_7_decode", (B, C))
+    assert (judgement.witness.other_scenario, judgement.witness.other_executed) == ("decode_1", (A, B, C))
 
 
 def test_contexts_of_one_scenario_that_differ_are_conditional() -> None:
@@ -83,17 +83,17 @@ def test_contexts_of_one_scenario_that_differ_are_conditional() -> None:
 
 def test_one_order_that_is_no_prefix_is_reordered() -> None:
     """Every pass in the same wrong order is reordered; the reason names the first call a counter gets wrong."""
-    found = verdict(report(orders=everywhere([B, A, C])))
-    assert found.word == Word.REORDERED
-    assert reason("wrong_call", call=1, ran=B, counted=A) in found.reasons
+    judgement = verdict(report(orders=everywhere([B, A, C])))
+    assert judgement.word == Word.REORDERED
+    assert reason("wrong_call", call=1, ran=B, counted=A) in judgement.reasons
 
 
 def test_an_expert_set_that_never_runs_is_reordered() -> None:
     """An expert set that no pass runs makes the others resolve wrongly: reordered, not inconclusive."""
-    found = verdict(report(orders=everywhere([A, C])))
-    assert found.word == Word.REORDERED
-    assert found.witness is not None
-    assert (found.witness.registered, found.witness.executed) == ((A, B, C), (A, C))
+    judgement = verdict(report(orders=everywhere([A, C])))
+    assert judgement.word == Word.REORDERED
+    assert judgement.witness is not None
+    assert (judgement.witness.registered, judgement.witness.executed) == ((A, B, C), (A, C))
 
 
 def test_a_layer_that_is_not_registered_is_reordered() -> None:
@@ -104,22 +104,22 @@ def test_a_layer_that_is_not_registered_is_reordered() -> None:
 
 def test_a_model_without_moe_layers_is_no_moe() -> None:
     """No layer registered, none run and none declared: no_moe, without any proof."""
-    found = verdict(report([]))
-    assert (found.word, found.witness, found.proofs) == (Word.NO_MOE, None, {})
+    judgement = verdict(report([]))
+    assert (judgement.word, judgement.witness, judgement.proofs) == (Word.NO_MOE, None, {})
     assert word(without(report([]), *REPEATED)) == Word.NO_MOE
 
 
 def test_a_pass_that_ran_a_layer_is_not_no_moe() -> None:
-    """A layer that runs without being registered is no model without MoE layers."""
+    """A layer that runs without being registered is not a model without MoE layers."""
     assert word(report([], orders=everywhere([A]))) != Word.NO_MOE
 
 
 @pytest.mark.parametrize("whole_model", [None, whole(registered=[])])
 def test_experts_without_vllms_layer_are_no_moe(whole_model: dict[str, Any] | None) -> None:
     """The config declares experts, and the whole model was built and registered no layer: there is nothing to count."""
-    found = verdict(report([], declares_experts=True, whole=whole_model))
-    assert found.word == Word.NO_MOE
-    assert reason("experts_elsewhere") in found.reasons
+    judgement = verdict(report([], declares_experts=True, whole=whole_model))
+    assert judgement.word == Word.NO_MOE
+    assert reason("experts_elsewhere") in judgement.reasons
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_experts_without_vllms_layer_are_no_moe(whole_model: dict[str, Any] | No
 )
 def test_declared_experts_leave_a_doubt_where_a_layer_may_be_missing(change: dict[str, Any]) -> None:
     """Part of the model was not built as the launch builds it; the same model without declared experts is no_moe."""
-    found = verdict(report([], declares_experts=True, **change))
-    assert (found.word, found.reasons) == (Word.INCONCLUSIVE, (reason("experts_declared"),))
+    judgement = verdict(report([], declares_experts=True, **change))
+    assert (judgement.word, judgement.reasons) == (Word.INCONCLUSIVE, (reason("experts_declared"),))
     assert word(report([], declares_experts=False, **change)) == Word.NO_MOE
 
 
@@ -143,8 +143,8 @@ def test_the_cause_stands_before_its_consequences() -> None:
     """What a scenario raised comes first, and is not repeated as a scenario that did not run."""
     data = without(report([]), "prefill_short")
     failed = {**scenario("decode_1"), "status": "failed", "detail": "AssertionError at vllm/a.py:7", "passes": []}
-    found = verdict(replaced(data, {**failed, "contexts": 0}))
-    assert found.reasons[:2] == (
+    judgement = verdict(replaced(data, {**failed, "contexts": 0}))
+    assert judgement.reasons[:2] == (
         reason("scenario_failed", scenario="decode_1", detail="AssertionError at vllm/a.py:7"),
         reason("scenario_not_run", scenario="prefill_short"),
     )
@@ -179,8 +179,8 @@ def test_without_a_proof_of_the_plain_launch_nothing_is_decided() -> None:
     old = {name: value for name, value in report().items() if name not in {"proofs", "whole"}}
     old |= {"exploration": {"status": "ran", "branches": []}, "variants": []}
     for data in (report(proofs=[]), report(proofs=[proof((A, B, C), "--max-num-seqs", "8")]), old):
-        found = verdict(data)
-        assert (found.word, found.reasons) == (Word.INCONCLUSIVE, (reason("no_proof"),))
+        judgement = verdict(data)
+        assert (judgement.word, judgement.reasons) == (Word.INCONCLUSIVE, (reason("no_proof"),))
 
 
 def test_another_compilation_config_is_another_launch() -> None:
@@ -191,9 +191,9 @@ def test_another_compilation_config_is_another_launch() -> None:
 
 def test_a_model_that_is_not_compiled_is_judged() -> None:
     """Every process of the plain launch says why: not_compiled, neither safe nor unsafe."""
-    found = verdict(report(proofs=[proof(rank=NOT_COMPILED)]))
-    assert (found.word, found.word.safe, found.word.unsafe) == (Word.NOT_COMPILED, False, False)
-    assert [(each.code, each.condition) for each in found.reasons] == [("not_decorated", None)]
+    judgement = verdict(report(proofs=[proof(rank=NOT_COMPILED)]))
+    assert (judgement.word, judgement.word.safe, judgement.word.unsafe) == (Word.NOT_COMPILED, False, False)
+    assert [(each.code, each.condition) for each in judgement.reasons] == [("not_decorated", None)]
 
 
 def ranks(*changes: dict[str, Any]) -> dict[str, Any]:
@@ -226,9 +226,9 @@ NOT_PROVED: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_plain_launch_that_is_not_proved_is_inconclusive(case: str) -> None:
     """Each gap keeps the verdict from being uniform, and the reason names the condition that it fails."""
     data, code = NOT_PROVED[case]
-    found = verdict(report(proofs=[data]))
-    assert (found.word, found.witness) == (Word.INCONCLUSIVE, None)
-    (first, *_) = found.reasons
+    judgement = verdict(report(proofs=[data]))
+    assert (judgement.word, judgement.witness) == (Word.INCONCLUSIVE, None)
+    (first, *_) = judgement.reasons
     assert first.code == code
     assert first.condition is not None
     assert str(first).startswith(CONDITIONS[first.condition])
@@ -237,9 +237,9 @@ def test_a_plain_launch_that_is_not_proved_is_inconclusive(case: str) -> None:
 def test_what_several_processes_share_is_told_once() -> None:
     """Equal failures of ranks are one reason; many different ones are counted."""
     many = [failure(line=number) for number in range(SHOWN + 2)]
-    found = verdict(report(proofs=[ranks({"failures": many}, {"failures": many})]))
-    assert len(found.reasons) == SHOWN + 2
-    assert first_sentences(found.reasons)[-1] == "2 more reasons are in the JSON document"
+    judgement = verdict(report(proofs=[ranks({"failures": many}, {"failures": many})]))
+    assert len(judgement.reasons) == SHOWN + 2
+    assert first_sentences(judgement.reasons)[-1] == "2 more reasons are in the JSON document"
 
 
 @pytest.mark.parametrize(
@@ -249,12 +249,12 @@ def test_what_several_processes_share_is_told_once() -> None:
 def test_a_trace_in_a_wrong_order_is_a_witness(calls: list[str], expected: Word, args: tuple[str, ...]) -> None:
     """The compiled code of any launch that calls the layers wrongly makes the model unsafe, and is the witness."""
     wrong = proof((A, B, C), *args, rank={"calls": calls, "failures": [failure("calls", 2, expected=3, seen=3)]})
-    found = verdict(report(proofs=[wrong, *([proof()] if args else [])]))
-    assert found.word == expected
-    assert found.witness is not None
-    assert (found.witness.scenario, found.witness.executed) == (COMPILED, tuple(calls))
-    assert found.reasons[-1].code == "traced_wrong"
-    assert found.reasons[-1].fields["launch"] == (" ".join(args) or "the plain launch")
+    judgement = verdict(report(proofs=[wrong, *([proof()] if args else [])]))
+    assert judgement.word == expected
+    assert judgement.witness is not None
+    assert (judgement.witness.scenario, judgement.witness.executed) == (COMPILED, tuple(calls))
+    assert judgement.reasons[-1].code == "traced_wrong"
+    assert judgement.reasons[-1].fields["launch"] == (" ".join(args) or "the plain launch")
 
 
 @pytest.mark.parametrize("code", [("not_traced", 0), ("graphs", 1), ("nested_call", 2), ("outer_entries", 4)])
@@ -266,16 +266,16 @@ def test_a_trace_that_may_not_be_all_is_no_witness(code: tuple[str, int]) -> Non
 
 def test_a_recording_through_the_counter_proves_nothing() -> None:
     """It shows the registered order for every model, so that no wrong pass could have been seen."""
-    found = verdict(report(observation_method="counted"))
-    assert (found.word, found.reasons) == (Word.INCONCLUSIVE, (reason("counted"),))
+    judgement = verdict(report(observation_method="counted"))
+    assert (judgement.word, judgement.reasons) == (Word.INCONCLUSIVE, (reason("counted"),))
     assert word(report(observation_method="hook")) == Word.UNIFORM
 
 
 def test_scenarios_that_failed_do_not_take_a_proof_back() -> None:
     """They look for wrong passes; a proved launch does not need them. One that is lost is damage."""
     assert word(replaced(report(), failed("token_7_decode"))) == Word.UNIFORM
-    found = verdict(report(planned=[*SCENARIOS, "token_9_decode"]))
-    assert (found.word, found.reasons[0].code) == (Word.INCONCLUSIVE, "scenario_lost")
+    judgement = verdict(report(planned=[*SCENARIOS, "token_9_decode"]))
+    assert (judgement.word, judgement.reasons[0].code) == (Word.INCONCLUSIVE, "scenario_lost")
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -309,9 +309,9 @@ def test_a_covered_assumption_of_a_proof_leaves_it_as_it_is(kind: str) -> None:
 
 def test_a_wrong_pass_of_the_whole_model_counts() -> None:
     """Layers were cut, and with all of them a pass leaves the order."""
-    found = verdict(report(whole=whole([B, A])))
-    assert found.word == Word.CONDITIONAL
-    assert found.reasons[-1] == reason("seen_in_whole")
+    judgement = verdict(report(whole=whole([B, A])))
+    assert judgement.word == Word.CONDITIONAL
+    assert judgement.reasons[-1] == reason("seen_in_whole")
 
 
 def test_layers_of_the_whole_model_are_layers() -> None:
@@ -408,10 +408,10 @@ def is_unsafe_anywhere(data: dict[str, Any]) -> bool:
 @example(report([]))
 def test_every_valid_report_has_one_verdict(data: dict[str, Any]) -> None:
     """Judging is total; the verdict survives JSON; a witness is there exactly for unsafe words."""
-    found = verdict(data)
-    assert found.reasons
-    assert Verdict.from_dict(found.to_dict()) == found
-    assert (found.witness is not None) == found.word.unsafe
+    judgement = verdict(data)
+    assert judgement.reasons
+    assert Verdict.from_dict(judgement.to_dict()) == judgement
+    assert (judgement.witness is not None) == judgement.word.unsafe
 
 
 @given(reports())
@@ -421,23 +421,23 @@ def test_uniform_needs_a_proof_of_the_plain_launch(data: dict[str, Any]) -> None
     """Uniform exactly by the definition: proved, recorded for itself, and no wrong order seen anywhere."""
     plain = plain_of(data)
     proved = plain is not None and is_proved(plain)
-    found = verdict(data)
-    refuted = any(finding.word is ProofWord.REFUTED for finding in found.proofs.values())
+    judgement = verdict(data)
+    refuted = any(finding.word is ProofWord.REFUTED for finding in judgement.proofs.values())
     seen = is_unsafe_anywhere(data) or refuted
     blind = data["observation_method"] == "counted" or "lost" in data["planned"]
-    assert (found.word is Word.UNIFORM) == (proved and not seen and not blind)
-    assert found.word.unsafe == seen
+    assert (judgement.word is Word.UNIFORM) == (proved and not seen and not blind)
+    assert judgement.word.unsafe == seen
 
 
 @given(reports())
 def test_the_witness_proves_its_verdict(data: dict[str, Any]) -> None:
-    """What it shows is in the report, and is no prefix of the registered order."""
-    found = verdict(data)
-    if found.witness is None:
+    """What it shows is in the report, and is not a prefix of the registered order."""
+    judgement = verdict(data)
+    if judgement.witness is None:
         return
-    shown = list(found.witness.executed)
-    assert shown != list(found.witness.registered)[: len(shown)]
-    if found.witness.scenario == COMPILED:
+    shown = list(judgement.witness.executed)
+    assert shown != list(judgement.witness.registered)[: len(shown)]
+    if judgement.witness.scenario == COMPILED:
         assert shown in [one["calls"] for each in data["proofs"] for one in each["ranks"]]
     else:
         assert any(shown in entry["passes"] for entry in data["scenarios"])
@@ -461,10 +461,10 @@ def test_less_proof_never_makes_a_verdict_safe(data: dict[str, Any], choose: st.
 
 def test_a_verdict_survives_json() -> None:
     """With its findings and their reasons; what is not one is refused, a part that is missing too."""
-    found = verdict(report(proofs=[ranks({"failures": [failure(file="a", line=1)]})]))
-    stored = json.loads(json.dumps(found.to_dict()))
-    assert Verdict.from_dict(stored) == found
-    assert found.proofs[proof()["key"]].reasons == (Reason("outer_guard", 4, {"file": "a", "line": 1}),)
+    judgement = verdict(report(proofs=[ranks({"failures": [failure(file="a", line=1)]})]))
+    stored = json.loads(json.dumps(judgement.to_dict()))
+    assert Verdict.from_dict(stored) == judgement
+    assert judgement.proofs[proof()["key"]].reasons == (Reason("outer_guard", 4, {"file": "a", "line": 1}),)
     for change in (
         {"word": "fine"},
         {"reasons": ["so"]},

@@ -83,7 +83,7 @@ def test_the_worst_prompt_counts_where_engines_round_alike() -> None:
 
 
 def test_the_mean_counts_where_engines_round_otherwise() -> None:
-    """A router that chooses another expert by a hair moves one prompt: that is no fault."""
+    """A router that chooses another expert by a hair moves one prompt: that is not a fault."""
     finding = judged(changes={"compiled": apart(0.9, 0.05)})
     assert words(finding)["compiled"] == "right"
     assert why(finding, "compiled").fields["counts"] == "mean"
@@ -132,7 +132,7 @@ def test_numbers_that_are_not_finite_are_wrong() -> None:
 
 
 def test_where_no_engine_answers_with_numbers_nothing_is_known() -> None:
-    """Weights that are made up may lead there: that is no fault of the launch."""
+    """Weights that are made up may lead there: that is not a fault of the launch."""
     broken = {"broken": True, "distance": None}
     finding = judged(changes={arm.name: broken for arm in all_arms(ON_GPU)})
     assert set(words(finding).values()) == {"unknown"}

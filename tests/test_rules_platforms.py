@@ -207,9 +207,9 @@ def test_check_asks_for_a_verdict_only_where_the_flag_has_an_object(
     saved, script = tmp_path / "image.json", tmp_path / "run.sh"
     saved.write_text(tuner("env", "--python", serving.python, "--json", code=0).out, encoding="utf-8")
     script.write_text(f"#!/bin/bash\nvllm serve {MIXTRAL}\n", encoding="utf-8")
-    done = tuner("check", "--environment", saved, script, env={"HOME": str(tmp_path)})
-    assert outcome in done.out + done.err
-    assert ("flag-unproved" in done.out) == (package is ASCEND)
+    answer = tuner("check", "--environment", saved, script, env={"HOME": str(tmp_path)})
+    assert outcome in answer.out + answer.err
+    assert ("flag-unproved" in answer.out) == (package is ASCEND)
 
 
 def test_the_key_of_a_verdict_does_not_hold_the_package(tmp_path: Path) -> None:

@@ -202,14 +202,14 @@ def test_an_always_on_release_is_not_cleared_by_a_probe_that_ran_no_moe_layer() 
 
 @pytest.mark.parametrize("counted", [None, True, False])
 def test_an_observation_that_says_nothing_leaves_the_table_in_force(counted: bool | None) -> None:
-    """A worker that could not look is no evidence."""
+    """A worker that could not look is not evidence."""
     seen = FlagObservation("field", effective_when_true=None, counter_ran=counted)
     assert flag_status("0.19.1", "2.10.0", "cuda", seen) == flag_status("0.19.1", "2.10.0", "cuda")
     assert flag_status("0.34.0", "2.14.0", "cuda", seen).status is FlagStatus.UNKNOWN
 
 
 def test_versions_are_read_as_pep_440_writes_them() -> None:
-    """Local parts and post-releases do not count, previews are marked, and what is no version gives None."""
+    """Local parts and post-releases do not count, previews are marked, and what is not a version gives None."""
     assert parse_version(" 2.10.0+cu129\n") == Version((2, 10, 0))
     assert parse_version("0.17") == Version((0, 17, 0))
     assert parse_version("0.17.0-1") == Version((0, 17, 0))

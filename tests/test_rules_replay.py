@@ -21,44 +21,44 @@ def seen(*runs: dict[str, Any], **changes: Any) -> Verdict:
 
 def test_a_report_without_engines_rests_on_order() -> None:
     """The order probe says nothing of engines."""
-    found = seen()
-    assert (found.depth, found.replays) == ("order", {})
+    observed = seen()
+    assert (observed.depth, observed.replays) == ("order", {})
 
 
 def test_calls_that_ran_what_was_meant_deepen_the_evidence() -> None:
     """A uniform model stays uniform, and the evidence says how many passes were replayed."""
-    found = seen(replay())
-    assert (found.word, found.depth, found.replays) == (Word.UNIFORM, "replay", {"flag_on": "equal"})
-    assert found.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40)
+    observed = seen(replay())
+    assert (observed.word, observed.depth, observed.replays) == (Word.UNIFORM, "replay", {"flag_on": "equal"})
+    assert observed.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40)
 
 
 def test_a_number_of_processes_that_is_no_number_is_left_out() -> None:
     """A reason that held it could be stored, and not be read again."""
-    found = seen(replay(engine={"cudagraph_mode": "NONE", "flag": True, "processes": False}))
-    assert found.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40)
-    assert Verdict.from_dict(found.to_dict()) == found
+    observed = seen(replay(engine={"cudagraph_mode": "NONE", "flag": True, "processes": False}))
+    assert observed.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40)
+    assert Verdict.from_dict(observed.to_dict()) == observed
 
 
 def test_passes_of_several_processes_are_told() -> None:
     """Each of them runs every pass, and all are counted."""
-    found = seen(replay(engine={"cudagraph_mode": "NONE", "flag": True, "processes": 2}))
-    assert found.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40, processes=2)
+    observed = seen(replay(engine={"cudagraph_mode": "NONE", "flag": True, "processes": 2}))
+    assert observed.replay_reasons["flag_on"] == reason("replay_equal", passes=40, replayed=40, processes=2)
 
 
 def test_a_wrong_call_takes_a_safe_verdict_back() -> None:
     """Code that looks uniform and an engine that runs other layers contradict one another: nothing is proved."""
-    found = seen(replay(ran_as_meant(), WRONG_LAYER))
-    assert (found.word, found.replays["flag_on"], found.witness) == (Word.INCONCLUSIVE, "wrong_layer", None)
+    observed = seen(replay(ran_as_meant(), WRONG_LAYER))
+    assert (observed.word, observed.replays["flag_on"], observed.witness) == (Word.INCONCLUSIVE, "wrong_layer", None)
     fields = {"call": 2, "request": "one", "meant": THREE[1], "ran": THREE[2], "passes": 40, "replayed": 40}
-    assert found.reasons[0] == reason("replay_contradicts", Reason("wrong_layer", None, fields), engine="flag_on")
+    assert observed.reasons[0] == reason("replay_contradicts", Reason("wrong_layer", None, fields), engine="flag_on")
 
 
 def test_a_wrong_call_leaves_an_unsafe_verdict_standing() -> None:
     """Where counting is known to be wrong, an engine that counts wrongly agrees."""
     skipping = {"orders": {"decode_1": [THREE[0], THREE[2]]}}
-    found = seen(replay(WRONG_LAYER), replay(name="flag_off"), **skipping)
-    assert found.word is Word.CONDITIONAL
-    assert found.replays == {"flag_on": "wrong_layer", "flag_off": "equal"}
+    observed = seen(replay(WRONG_LAYER), replay(name="flag_off"), **skipping)
+    assert observed.word is Word.CONDITIONAL
+    assert observed.replays == {"flag_on": "wrong_layer", "flag_off": "equal"}
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_a_wrong_call_leaves_an_unsafe_verdict_standing() -> None:
 )
 def test_an_order_that_only_an_engine_showed_is_judged_like_any_other(order: tuple[str, ...], word: Word) -> None:
     """The engine meets inputs that no scenario had; what the model meant there counts."""
-    found = seen(replay(ran_as_meant(order), name="flag_off"))
-    assert found.word is word
-    assert found.witness is not None
-    assert found.witness.scenario == "one of the replay probe"
+    observed = seen(replay(ran_as_meant(order), name="flag_off"))
+    assert observed.word is word
+    assert observed.witness is not None
+    assert observed.witness.scenario == "one of the replay probe"
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_an_order_that_only_an_engine_showed_is_judged_like_any_other(order: tup
 )
 def test_less_than_proof_is_unknown(run: dict[str, Any], why: Reason) -> None:
     """An engine of which something was not seen proves nothing, and takes nothing back."""
-    found = seen(run)
-    assert (found.word, found.depth, found.replays["flag_on"]) == (Word.UNIFORM, "order", "unknown")
-    assert found.replay_reasons["flag_on"] == why
+    observed = seen(run)
+    assert (observed.word, observed.depth, observed.replays["flag_on"]) == (Word.UNIFORM, "order", "unknown")
+    assert observed.replay_reasons["flag_on"] == why
 
 
 @pytest.mark.parametrize("gap", [{"lost": 7}, {"passes": [WRONG_LAYER, ran_as_meant(ambiguous=True)]}])
@@ -108,20 +108,20 @@ def test_overlapping_calls_are_not_told_apart() -> None:
 def test_an_engine_without_graphs_needs_no_replayed_pass() -> None:
     """On a CPU nothing is captured."""
     engine = {"mode": "DYNAMO_TRACE_ONCE", "cudagraph_mode": "NONE"}
-    found = seen(replay(ran_as_meant(replayed=False), engine=engine, name="as_launched"))
-    assert found.replay_reasons["as_launched"] == reason("replay_equal", passes=40, replayed=0)
+    observed = seen(replay(ran_as_meant(replayed=False), engine=engine, name="as_launched"))
+    assert observed.replay_reasons["as_launched"] == reason("replay_equal", passes=40, replayed=0)
 
 
 def test_an_equal_engine_makes_nothing_safe() -> None:
     """The engine ran what it was sent; a launch that is not proved stays so."""
-    found = seen(replay(), proofs=[])
-    assert (found.word, found.depth) == (Word.INCONCLUSIVE, "replay")
+    observed = seen(replay(), proofs=[])
+    assert (observed.word, observed.depth) == (Word.INCONCLUSIVE, "replay")
 
 
 def test_a_verdict_with_engines_survives_the_store() -> None:
     """What `to_dict` writes `from_dict` reads."""
-    found = seen(replay(), replay(WRONG_LAYER, name="flag_off"))
-    assert Verdict.from_dict(found.to_dict()) == found
+    observed = seen(replay(), replay(WRONG_LAYER, name="flag_off"))
+    assert Verdict.from_dict(observed.to_dict()) == observed
 
 
 @pytest.mark.parametrize(

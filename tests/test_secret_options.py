@@ -24,7 +24,7 @@ def test_every_spelling_of_a_secret_is_seen(option: str, spelling: str) -> None:
     "args", [["--hf-token"], ["--hf-token", "--port", "1"], ["--ssl-keyfile", "a.key"], ["--api-server-count", "2"]]
 )
 def test_what_carries_no_secret_is_not_named(args: list[str]) -> None:
-    """`--hf-token` alone asks for the stored token, and the path of a key is no key."""
+    """`--hf-token` alone asks for the stored token, and the path of a key is not a key."""
     assert secrets_in(["m", *args]) == []
 
 

@@ -69,7 +69,7 @@ def test_a_name_of_several_entries_lists_them(verdicts: VerdictStore) -> None:
 
 @pytest.mark.parametrize("word", ["", "Qwen3", "Next", "abc", "0123456789", "Llama*", "Qwen3-[", NEXT.digest + "0"])
 def test_a_name_that_fits_nothing_is_refused(verdicts: VerdictStore, word: str) -> None:
-    """A part of a name is no name, unless a pattern says so."""
+    """A part of a name is not a name, unless a pattern says so."""
     with pytest.raises(TunerError, match="No stored verdict is called"):
         entry_called(verdicts, word)
 

@@ -186,11 +186,11 @@ def test_sigint_ends_process_1_of_a_read_only_container_as_without_us(checkpoint
 def possible(*words: str) -> None:
     """Skip where this machine does not allow such a process."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        process = subprocess.run(words, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         pytest.skip(f"no {words[0]} on this machine")
-    if done.returncode:
-        pytest.skip(f"{' '.join(words[:5])} is not allowed here: {done.stderr.strip()[:200]}")
+    if process.returncode:
+        pytest.skip(f"{' '.join(words[:5])} is not allowed here: {process.stderr.strip()[:200]}")
 
 
 @pytest.mark.parametrize("args", BAD_ARGUMENTS, ids=str)

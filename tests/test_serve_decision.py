@@ -38,8 +38,8 @@ def decide(serving: Serving, tmp_path: Path) -> Decide:
         if model in {MIXTRAL, ERNIE, LLAMA}:
             entry, _ = serving.remember(store, model)
             if args and model == MIXTRAL:
-                made = proof(entry.report["registered"], *args, sources=entry.sources, **changes)
-                remember_proofs(VerdictStore(store), entry, [made])
+                new_proof = proof(entry.report["registered"], *args, sources=entry.sources, **changes)
+                remember_proofs(VerdictStore(store), entry, [new_proof])
         words = ("export", model, "--python", serving.python, "--store", store, *(["--", *args] if args else []))
         path = tmp_path / "decision.json"
         path.write_text(tuner(*words, code=code).out, encoding="utf-8")
@@ -211,16 +211,16 @@ def test_a_variable_that_may_bring_another_model_refuses_a_true(serving: Serving
         ({"schema_version": 3}, "has schema_version 3, and this release reads 2"),
         ({"schema_version": True}, "has schema_version True"),
         ({"schema_version": "1"}, "has schema_version '1'"),
-        ({"verdict": "fine"}, "is no decision: a field is missing or damaged"),
-        ({"model": None}, "is no decision"),
-        ({"environment": {}}, "is no decision"),
-        ({"refusal": "perhaps"}, "is no decision"),
-        ({"launch": {"args": [1], "compilation_config": {}}}, "is no decision"),
-        ({"launch": []}, "is no decision"),
-        ({"launch": {"args": ["m"], "compilation_config": {}, "env": {"VLLM_CACHE_ROOT": 1}}}, "is no decision"),
-        ({"evidence": {}}, "is no decision"),
-        ({"proof": {}}, "is no decision"),
-        ({"proof": {"variables": [1]}}, "is no decision"),
+        ({"verdict": "fine"}, "is not a decision: a field is missing or damaged"),
+        ({"model": None}, "is not a decision"),
+        ({"environment": {}}, "is not a decision"),
+        ({"refusal": "perhaps"}, "is not a decision"),
+        ({"launch": {"args": [1], "compilation_config": {}}}, "is not a decision"),
+        ({"launch": []}, "is not a decision"),
+        ({"launch": {"args": ["m"], "compilation_config": {}, "env": {"VLLM_CACHE_ROOT": 1}}}, "is not a decision"),
+        ({"evidence": {}}, "is not a decision"),
+        ({"proof": {}}, "is not a decision"),
+        ({"proof": {"variables": [1]}}, "is not a decision"),
     ],
 )
 def test_a_damaged_document_is_refused(serving: Serving, decide: Decide, change: dict[str, Any], said: str) -> None:
@@ -236,9 +236,9 @@ def test_a_damaged_document_is_refused(serving: Serving, decide: Decide, change:
     ("text", "said"),
     [
         (None, "cannot be read: No such file"),
-        ("", "is no JSON document"),
-        ("[" * 100_000, "is no JSON document"),
-        ("[]", "it is no JSON object"),
+        ("", "is not a JSON document"),
+        ("[" * 100_000, "is not a JSON document"),
+        ("[]", "it is not a JSON object"),
         ('{"schema_version": 2, "results": []}', "it is about several models"),
         ('{"schema_version": 2, "environment": {}}', "it is about no launch"),
     ],

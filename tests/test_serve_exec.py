@@ -119,7 +119,7 @@ def test_sigterm_reaches_the_server(python: Path, start: Start) -> None:
 
 
 def test_signals_that_python_ignores_do_not_stay_ignored(python: Path, start: Start) -> None:
-    """Python ignores SIGPIPE and SIGXFSZ for itself; a server that is no Python program does not inherit that."""
+    """Python ignores SIGPIPE and SIGXFSZ for itself; a server that is not a Python program does not inherit that."""
     (python.parent / "vllm").write_text("#!/bin/sh\ngrep SigIgn: /proc/self/status\n", encoding="utf-8")
     output, _ = start(python, "m").communicate(timeout=30)
     ignored = int(output.split()[-1], 16)  # a caller may ignore others, as a shell does for what it starts behind it
@@ -159,6 +159,6 @@ def test_real_environment_starts_through_script_or_module(release: str, target: 
     if release == "flag-live":
         vector = command(tmp_path / "python", ["--help"])  # no script stands there
         vector[0] = str(python)
-    done = subprocess.run(vector, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "vllm serve [model_tag] [options]" in done.stdout
+    process = subprocess.run(vector, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "vllm serve [model_tag] [options]" in process.stdout

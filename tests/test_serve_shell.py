@@ -42,9 +42,9 @@ def test_a_shell_starts_the_planned_launch(serving: Serving, store: Path, tmp_pa
     serving.python.write_text(PROGRAM.format(python=os.path.realpath("/proc/self/exe")), encoding="utf-8")
     serving.python.chmod(0o755)
     env = {"PATH": os.environ["PATH"], "LINE": line}
-    done = subprocess.run(["sh", "-c", start], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == CODE, done.stderr
-    facts = facts_of(done.stdout)
+    process = subprocess.run(["sh", "-c", start], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert process.returncode == CODE, process.stderr
+    facts = facts_of(process.stdout)
     module = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(MIXTRAL)]
     config = json.dumps({"cudagraph_mode": "NONE", FLAG: False})
     assert facts["args"] == [*module, *words[:2], "--compilation-config", config]

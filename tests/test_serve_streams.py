@@ -146,9 +146,9 @@ def test_help_that_cannot_be_written_is_a_failure(words: list[str]) -> None:
     """It ends with 1 and a sentence, too; a reader that goes away, as `head` does, hears nothing."""
     command = [sys.executable, "-m", "tuner", *words]
     with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == ["tuner: The result cannot be written: No space left on device."]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert process.returncode == 1
+    assert process.stderr.splitlines() == ["tuner: The result cannot be written: No space left on device."]
     read, write = os.pipe()
     os.close(read)
     gone = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, check=False)

@@ -61,9 +61,9 @@ def possible(*words: str) -> None:
     """Skip where this machine does not allow what a test is about."""
     if shutil.which(words[0]) is None:
         pytest.skip(f"no {words[0]} on this machine")
-    done = subprocess.run([*words, sys.executable, "-c", "pass"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"{' '.join(words)[:60]} is not allowed here: {done.stderr.strip()[:200]}")
+    process = subprocess.run([*words, sys.executable, "-c", "pass"], capture_output=True, text=True, check=False)
+    if process.returncode:
+        pytest.skip(f"{' '.join(words)[:60]} is not allowed here: {process.stderr.strip()[:200]}")
 
 
 @pytest.mark.parametrize("cache", [[], ["--cache-root", "/big"]])
@@ -113,9 +113,9 @@ def test_it_works_where_nothing_can_be_written(serving: Serving, store: Path, tm
     """With a read-only root file system, store included, the verdict is found and nothing is complained of."""
     remount = (*NEW_MOUNTS, "sh", "-c", 'mount -o remount,ro,bind / && ! touch "$0" 2>/dev/null && exec "$@"')
     possible(*remount, str(tmp_path / "proof"))
-    done = run([*remount, str(tmp_path / "proof"), *command(serving, store, MIXTRAL)], tmp_path, environ())
-    assert config_in(facts_of(done.stdout)) == {FLAG: True}
-    assert (done.returncode, len(done.stderr.splitlines())) == (CODE, 1)
+    process = run([*remount, str(tmp_path / "proof"), *command(serving, store, MIXTRAL)], tmp_path, environ())
+    assert config_in(facts_of(process.stdout)) == {FLAG: True}
+    assert (process.returncode, len(process.stderr.splitlines())) == (CODE, 1)
 
 
 def test_it_works_for_a_user_without_a_home(serving: Serving, store: Path, tmp_path: Path) -> None:
@@ -132,13 +132,13 @@ def test_it_works_for_a_user_without_a_home(serving: Serving, store: Path, tmp_p
     serving.python.symlink_to(python)
     env = environ(PYTHONPATH=f"{ROOT}:{packages}")
     env.pop("HOME", None)
-    done = run([*user, python, *command(serving, store, MIXTRAL)[1:]], tmp_path, env)
-    assert done.returncode == CODE, done.stderr
-    facts = facts_of(done.stdout)
+    process = run([*user, python, *command(serving, store, MIXTRAL)[1:]], tmp_path, env)
+    assert process.returncode == CODE, process.stderr
+    facts = facts_of(process.stdout)
     assert config_in(facts) == {FLAG: True}
     assert "HOME" not in facts["env"]
     assert facts["user"] != 0
-    assert len(done.stderr.splitlines()) == 1
+    assert len(process.stderr.splitlines()) == 1
 
 
 def python_for_all() -> str:
@@ -162,10 +162,10 @@ def test_nothing_known_and_nowhere_to_look_is_one_line(serving: Serving, tmp_pat
     """Without HOME, store and verdict the server starts with the safe value, and one line says why."""
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     words = [sys.executable, "-m", "tuner", "serve", "--python", str(serving.python), str(QWEN), *rank]
-    done = run(words, tmp_path, env)
-    facts = facts_of(done.stdout)
+    process = run(words, tmp_path, env)
+    facts = facts_of(process.stdout)
     assert config_in(facts) == {FLAG: False}
     assert facts["args"][:2] == ["serve", str(QWEN)]
-    (line,) = done.stderr.splitlines()
+    (line,) = process.stderr.splitlines()
     assert line.startswith("tuner: no verdict (")
-    assert done.returncode == CODE
+    assert process.returncode == CODE

@@ -67,13 +67,13 @@ def confirmed(model: Path, store: Path, served: Served, folder: Path) -> tuple[i
     planned = (str(TUNER), "plan", "--json", *ours, str(model), "--", *SERVE_ARGUMENTS)
     decision = folder / "plan.json"
     decision.write_bytes(subprocess.check_output(planned, env={**os.environ, **PLUGIN}))
-    done = subprocess.run(
+    process = subprocess.run(
         (str(TUNER), "confirm", str(served.log), "--decision", str(decision)),
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.returncode, done.stdout
+    return process.returncode, process.stdout
 
 
 def first_words(text: str) -> list[str]:

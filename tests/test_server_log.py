@@ -382,7 +382,7 @@ def config_with(compilation: str, model: str = "'m'") -> EngineConfig:
     ],
 )
 def test_a_fact_counts_if_the_line_holds_it_whole_and_once(compilation: str, flag: object, mode: int | None) -> None:
-    """Nested, doubled, quoted and broken values are no facts."""
+    """Nested, doubled, quoted and broken values are not facts."""
     config = config_with(compilation)
 
     assert (config.flag, config.mode) == (flag, mode)

@@ -87,10 +87,10 @@ def test_a_file_that_cannot_be_used_is_an_error(project: Path, text: str, proble
         project_settings()
     assert error.value.kind is ErrorKind.USAGE
     assert problem in error.value.message
-    done = tuner("verdict", MIXTRAL)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert str(project / "tuner.toml") in done.stderr
-    assert "Traceback" not in done.stderr
+    answer = tuner("verdict", MIXTRAL)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert str(project / "tuner.toml") in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,15 @@ def test_a_server_starts_although_its_settings_cannot_be_used(project: Path, tmp
     file.write_text(f'store = "{store}"\n', encoding="utf-8")
     assert config_in(facts_of(tuner(*words).stdout)) == {"fast_moe_cold_start": True}
     file.write_text(f'store = "{store}"\naccept = "cpu"\n', encoding="utf-8")
-    done = tuner(*words)
-    assert done.returncode == CODE
-    assert config_in(facts_of(done.stdout)) == {"fast_moe_cold_start": False}
-    warning, decision = done.stderr.splitlines()
+    answer = tuner(*words)
+    assert answer.returncode == CODE
+    assert config_in(facts_of(answer.stdout)) == {"fast_moe_cold_start": False}
+    warning, decision = answer.stderr.splitlines()
     assert warning.startswith(f"tuner: {file} has a setting that does not exist")
     assert "`accept` (at line 2); it is ignored" in warning
     assert "no verdict (the settings file cannot be used)" in decision
     probing = tuner("serve", "--on-missing", "probe", *words[1:])
-    assert (probing.returncode, probing.stderr) == (CODE, done.stderr)
+    assert (probing.returncode, probing.stderr) == (CODE, answer.stderr)
     assert tuner("serve", "--on-missing", "fail", *words[1:]).returncode == 3
 
 
@@ -151,9 +151,9 @@ def test_a_server_needs_no_settings_for_a_decision(project: Path, tmp_path: Path
     decision = tmp_path / "decision.json"
     decision.write_text(exported.stdout, encoding="utf-8")
     project.joinpath("tuner.toml").write_text("python =\n", encoding="utf-8")
-    done = tuner("serve", "--python", serving.python, "--decision", decision, MIXTRAL)
-    assert config_in(facts_of(done.stdout)) == {"fast_moe_cold_start": True}
-    assert "(at line 1, column 9); it is ignored" in done.stderr
+    answer = tuner("serve", "--python", serving.python, "--decision", decision, MIXTRAL)
+    assert config_in(facts_of(answer.stdout)) == {"fast_moe_cold_start": True}
+    assert "(at line 1, column 9); it is ignored" in answer.stderr
 
 
 def test_the_command_line_wins_over_variables_and_variables_over_the_file(project: Path, tmp_path: Path) -> None:
@@ -219,16 +219,16 @@ def test_a_store_that_was_named_and_is_missing_is_an_error(project: Path, named_
     if named_by == "tuner.toml":
         (project / named_by).write_text('store = "gone.sqlite"\n', encoding="utf-8")
     option = ["--store", "gone.sqlite"] if named_by == "--store" else []
-    done = tuner("check", *option, "run.sh", **({"TUNER_STORE": "gone.sqlite"} if named_by == "TUNER_STORE" else {}))
-    assert done.returncode == 1
-    assert "There is no store " in done.stderr
-    assert done.stdout == ""
+    answer = tuner("check", *option, "run.sh", **({"TUNER_STORE": "gone.sqlite"} if named_by == "TUNER_STORE" else {}))
+    assert answer.returncode == 1
+    assert "There is no store " in answer.stderr
+    assert answer.stdout == ""
 
 
 def test_an_empty_folder_is_a_note(project: Path) -> None:
     """A typing error in a path is seen, and a green check of nothing is not taken for one of something."""
     (project / "deploy").mkdir()
     (project / "deploy" / "notes.bin").write_text("vllm serve m", encoding="utf-8")
-    done = tuner("check", "deploy")
-    assert done.returncode == 0
-    assert "deploy holds no file that is looked into" in done.stderr
+    answer = tuner("check", "deploy")
+    assert answer.returncode == 0
+    assert "deploy holds no file that is looked into" in answer.stderr

@@ -79,10 +79,10 @@ def refused_as(bundle: Path, text: bytes) -> bool:
 
 def test_a_signed_bundle_is_read_as_it_was_signed(bundle: Path) -> None:
     """The bytes that were checked, the key and the signed comment."""
-    found = checked(bundle)
-    assert found.text == BUNDLE
-    assert f"minisign public key {found.key}\n" in bundle.with_name("team.pub").read_text()
-    assert found.comment.startswith("timestamp:")
+    answer = checked(bundle)
+    assert answer.text == BUNDLE
+    assert f"minisign public key {answer.key}\n" in bundle.with_name("team.pub").read_text()
+    assert answer.comment.startswith("timestamp:")
 
 
 def test_bytes_all_over_a_signed_bundle_count(signed: Path) -> None:
@@ -174,7 +174,7 @@ def test_another_key_is_refused(bundle: Path) -> None:
 
 
 def test_another_key_of_the_same_name_is_refused(bundle: Path) -> None:
-    """A key's identifier is no secret: a forger's key may claim it."""
+    """A key's identifier is not a secret: a forger's key may claim it."""
     make_keys(bundle.with_name("forger"))
     theirs, wanted = (bundle.with_name(name).read_bytes().split(b"\n") for name in ("forger.key", "team.key"))
     forged, real = bytearray(base64.b64decode(theirs[1])), base64.b64decode(wanted[1])
@@ -269,17 +269,17 @@ def test_openssl_accepts_our_signature(bundle: Path) -> None:
     hashing = ["openssl", "dgst", "-blake2b512", "-binary", "-out", "hash", bundle.name]
     checking = ["openssl", "pkeyutl", "-verify", "-pubin", "-keyform", "DER", "-inkey", "key.der", "-rawin"]
     subprocess.run(hashing, cwd=folder, check=True)
-    done = subprocess.run(
+    process = subprocess.run(
         [*checking, "-in", "hash", "-sigfile", "signature"], cwd=folder, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (0, "Signature Verified Successfully\n")
+    assert (process.returncode, process.stdout) == (0, "Signature Verified Successfully\n")
 
 
 def minisign(*args: object, said: str = "") -> str:
     """What minisign prints; a failure fails the test."""
-    done = subprocess.run(["minisign", *map(str, args)], input=said, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(["minisign", *map(str, args)], input=said, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 @MINISIGN
@@ -288,8 +288,10 @@ def test_minisign_accepts_our_signature(bundle: Path) -> None:
     public, secret = bundle.with_name("team.pub"), bundle.with_name("team.key")
     assert "Signature and comment signature verified" in minisign("-V", "-p", public, "-m", bundle)
     bundle.write_bytes(BUNDLE + b" ")
-    done = subprocess.run(["minisign", "-V", "-p", public, "-m", bundle], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
+    process = subprocess.run(
+        ["minisign", "-V", "-p", public, "-m", bundle], capture_output=True, text=True, check=False
+    )
+    assert process.returncode != 0
     minisign("-S", "-W", "-s", secret, "-m", bundle)
     assert checked(bundle).text == BUNDLE + b" "
     minisign("-R", "-s", secret, "-p", bundle.with_name("again.pub"))

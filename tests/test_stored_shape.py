@@ -49,9 +49,9 @@ def test_a_report_of_another_release_is_shown_without_what_it_rests_on(serving: 
     """`verdicts show` keeps the verdict that it was given, as the list does."""
     entry, _ = serving.remember(store, MIXTRAL)
     rewrite(store, entry.digest, report={"result": "of another format"}, rules="of another release")
-    shown = tuner("verdicts", "show", entry.digest[:12], "--store", store, code=0).out
-    assert "uniform" in shown
-    assert "a report that this release cannot read" in shown
+    output = tuner("verdicts", "show", entry.digest[:12], "--store", store, code=0).out
+    assert "uniform" in output
+    assert "a report that this release cannot read" in output
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -64,4 +64,4 @@ def test_a_number_that_json_does_not_have_is_damage(serving: Serving, store: Pat
     assert '"contexts": 1' in text
     plant(store, name, text.replace('"contexts": 1', f'"contexts": {number}', 1))
     answer = tuner("verdicts", "export", "--store", store, code=1)
-    assert f"{entry.digest} in the verdict store {store} is damaged: it is no JSON." in answer.err
+    assert f"{entry.digest} in the verdict store {store} is damaged: it is not JSON." in answer.err

@@ -19,7 +19,7 @@ ROWS = [
 def test_a_table_that_fits_stays_as_it_is() -> None:
     """One line a row, and nothing is padded at its end."""
     table = columns(ROWS, 200)
-    assert table == columns(ROWS)  # the output of a test is no terminal
+    assert table == columns(ROWS)  # the output of a test is not a terminal
     assert len(table.splitlines()) == 3
     assert all(line == line.rstrip() for line in table.splitlines())
 

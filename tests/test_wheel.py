@@ -19,8 +19,8 @@ DATA = (".py", ".json", ".html", ".css")
 def files() -> list[str]:
     """The files of which the wheel is built."""
     wanted = [*PACKAGES, "pyproject.toml", "README.md", "LICENSE"]
-    done = subprocess.run(["git", "ls-files", *wanted], cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout.split()
+    process = subprocess.run(["git", "ls-files", *wanted], cwd=ROOT, check=True, capture_output=True, text=True)
+    return process.stdout.split()
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,9 @@ def test_documents_survive_writing(documents: list[dict[str, Any]]) -> None:
     """Any text is read back as it was, in ASCII, and with the keys in their order."""
     text = dump_documents(documents)
     assert text.isascii()
-    assert [list(one.items()) for one in yaml.safe_load_all(text)] == [list(one.items()) for one in documents]
+    assert [list(document.items()) for document in yaml.safe_load_all(text)] == [
+        list(document.items()) for document in documents
+    ]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def probed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     where = ("--python", python, "--store", store, "--json")
     variables = {"PYTHONPATH": str(ROOT / "tests" / "zoo"), "HOME": str(folder)}
     answer = tuner_process("probe", *where, *models, cwd=folder, env=variables)
-    documents = {Path(one["model"]["name"]).name: one for one in answer.document["results"]}
+    documents = {Path(result["model"]["name"]).name: result for result in answer.document["results"]}
     assert not [document["error"] for document in documents.values() if "error" in document]
     reports = {entry.report["architecture"]: dict(entry.report) for entry in VerdictStore(store).entries()}
     return {name: Probed(document, reports[f"{name}ForCausalLM"]) for name, document in documents.items()}

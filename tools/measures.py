@@ -58,7 +58,7 @@ LAYOUT = frozenset(
         tokenize.NL,
     }
 )
-"""Kinds of token that are no code."""
+"""Kinds of token that are not code."""
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 FULL_SHARE = 100
 

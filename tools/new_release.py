@@ -155,7 +155,7 @@ def flag_lines(old: str, new: str, facts: tuple[FlagFacts, FlagFacts]) -> Iterat
 
 
 def topic_lines(topic: Topic, changes: Iterable[Change], units: int) -> Iterator[str]:
-    """The units of a topic that differ, with the lines of each that speak of it."""
+    """The units of a topic that differ, with the lines of each that are about it."""
     changes = tuple(changes)
     yield f"The {topic.name}: {len(changes)} of {units} functions and assignments differ"
     for change in changes:
@@ -166,7 +166,7 @@ def topic_lines(topic: Topic, changes: Iterable[Change], units: int) -> Iterator
 
 
 def change_lines(topic: Topic, change: Change) -> Iterator[str]:
-    """The lines of a change: all of a small one, else those that speak of the topic."""
+    """The lines of a change: all of a small one, else those that are about the topic."""
     lines = change.lines
     if len(lines) > MOST_LINES:
         lines = tuple(line for line in lines if topic.words.search(line))[:MOST_LINES]

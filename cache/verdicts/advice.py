@@ -20,7 +20,7 @@ _IN_USE = (
     f"is in use: one process has been writing for {BUSY_SECONDS} seconds",
     "Try again when that process has finished.",
 )
-DAMAGED = "is damaged, or is no SQLite database at all"
+DAMAGED = "is damaged, or is not an SQLite database at all"
 _MEANINGS = {
     sqlite3.SQLITE_BUSY: _IN_USE,
     sqlite3.SQLITE_PROTOCOL: _IN_USE,

@@ -36,7 +36,7 @@ def read(path: Path, query: str, *values: str) -> Selected:
     Nothing is written, so that a folder that cannot be written can be read.
 
     Raises:
-        StoreError: the file is no store of a schema that is known here, or cannot be read.
+        StoreError: the file is not a store of a schema that is known here, or cannot be read.
     """
     with reported(path):
         file = real_path(path)
@@ -50,7 +50,7 @@ def read(path: Path, query: str, *values: str) -> Selected:
 
 
 def require_store(path: Path) -> None:
-    """Refuse what is no store of a known schema, before a write opens it; a missing file is none to refuse.
+    """Refuse what is not a store of a known schema, before a write opens it; a missing file is none to refuse.
 
     Raises:
         StoreError: as `read`.
@@ -110,7 +110,7 @@ def bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
     """Upgrade a store of an earlier schema, whole or not at all; nobody else can write meanwhile.
 
     Raises:
-        StoreError: it is no store of a schema that is known here.
+        StoreError: it is not a store of a schema that is known here.
         sqlite3.Error: it cannot be written.
     """
     if _required_schema(path, connection) < SCHEMA:

@@ -88,7 +88,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         if not isinstance(architecture, str) or not architecture:
             raise _no_entry("`key` names no architecture")
         if not _is_utc(self.probed_at):
-            raise _no_entry("`probed_at` is no ISO 8601 time in UTC")
+            raise _no_entry("`probed_at` is not an ISO 8601 time in UTC")
         if self.provenance is not None and not _is_provenance(self.provenance):
             raise _no_entry("`provenance` does not say whence it came")
 
@@ -125,7 +125,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _no_entry(problem: str) -> StoreError:
-    return StoreError(f"This is no verdict entry: {problem}.")
+    return StoreError(f"This is not a verdict entry: {problem}.")
 
 
 def _is_provenance(value: Mapping[str, str | None]) -> bool:

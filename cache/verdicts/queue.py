@@ -55,7 +55,7 @@ class Wanted(Struct, frozen=True):
     Attributes:
         vllm: the release, without its local part.
         platform: as in an environment.
-        torch: likewise, without its local part; None: any.
+        torch: its release, without its local part; None: any.
         plugins: of vLLM, as in the key of a verdict; None: any.
     """
 

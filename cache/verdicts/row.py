@@ -97,7 +97,7 @@ def read_files(path: Path, row: str, value: object) -> tuple[str, ...]:
 
 
 def read_text(path: Path, row: str, value: object, schema: int) -> object:
-    """The text in a row of the store at `path`, which is of this schema; what is no text as it is.
+    """The text in a row of the store at `path`, which is of this schema; what is not text as it is.
 
     Raises:
         StoreError: as `read_entry`.
@@ -111,11 +111,11 @@ def read_text(path: Path, row: str, value: object, schema: int) -> object:
 def _decode(value: object) -> Any:
     """Read a stored text. Anything else, such as a pickle planted by a stranger, is a ValueError: nothing runs."""
     if not isinstance(value, bytes):
-        raise ValueError("it is no text")  # noqa: TRY004  one class for every damage
+        raise ValueError("it is not text")  # noqa: TRY004  one class for every damage
     try:
         return json.loads(value.decode(), parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
-        raise ValueError("it is no JSON") from None
+        raise ValueError("it is not JSON") from None
 
 
 def _damaged(path: Path, row: str, problem: Exception) -> StoreError:

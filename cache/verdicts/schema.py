@@ -26,7 +26,7 @@ def sealed(row: str, text: str) -> str:
 
 
 def unsealed(row: str, value: object, schema: int) -> object:
-    """The text in a value of a file of this schema, as bytes; what is no text is left to the reader.
+    """The text in a value of a file of this schema, as bytes; what is not text is left to the reader.
 
     Raises:
         ValueError: the checksum is not that of the name and the text.
@@ -40,7 +40,7 @@ def unsealed(row: str, value: object, schema: int) -> object:
 
 
 def schema_of(connection: sqlite3.Connection) -> int | None:
-    """The schema that a database says it has; None: it is no verdict store.
+    """The schema that a database says it has; None: it is not a verdict store.
 
     Raises:
         sqlite3.Error: it cannot be read.
@@ -86,7 +86,7 @@ def _say(connection: sqlite3.Connection) -> None:
 
 
 def _add_checksums(connection: sqlite3.Connection) -> None:
-    """From 1 to 2. What is no text stays as it is: under the new schema, too, it is a damaged record."""
+    """From 1 to 2. What is not text stays as it is: under the new schema, too, it is a damaged record."""
     connection.create_function("sealed_value", 2, _sealed_value, deterministic=True)
     connection.execute(
         f"UPDATE {TABLE} SET value = coalesce(sealed_value(CAST(key AS BLOB), CAST(value AS BLOB)), value) "  # noqa: S608  a constant

@@ -264,7 +264,7 @@ class VerdictStore:
         texts = [(entry, *_sealed(entry)) for entry in entries]
         with self._writing() as table:
             # Asked before anything is written: a rollback journal may lock every reader out, this process too. Read
-            # past sqlitedict, whose thread dies of a text that is no UTF-8: what is committed is seen, and nobody
+            # past sqlitedict, whose thread dies of a text that is not UTF-8: what is committed is seen, and nobody
             # else can commit now.
             chosen = [self._chosen(*text, is_wanted, lines) for text in texts]
             for (row, text), (files_row, files), signed in filter(None, chosen):
@@ -378,7 +378,7 @@ def _described(row: str) -> str:
 def _require_prefix(digest_prefix: str) -> None:
     if len(digest_prefix) < SHORTEST_PREFIX or not set(digest_prefix.lower()) <= set("0123456789abcdef"):
         raise StoreError(
-            f"{digest_prefix!r} is no digest of a verdict.",
+            f"{digest_prefix!r} is not a digest of a verdict.",
             hint=f"Give at least {SHORTEST_PREFIX} of its hexadecimal characters; `tuner verdicts list` shows them.",
         )
 

@@ -14,7 +14,7 @@ from fuzz.mutate import Draw
 
 HERE = File(__file__).parents[1]
 LONGEST_TEXT = 2_500
-"""Characters: time goes by the size, and most of a large manifest is no launch."""
+"""Characters: time goes by the size, and most of a large manifest is not a launch."""
 LAUNCH = "vllm serve {model} --tensor-parallel-size 2 --compilation-config '{{\"mode\": 3}}'\n"
 SCRIPT = """CC='{{"mode": 3}}'
 if [ "$FAST" = 1 ]; then CC='{{"mode": 0}}'; else CC='{{"mode": 3}}'; fi

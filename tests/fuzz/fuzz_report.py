@@ -139,23 +139,23 @@ def case(draw: Draw, known: list[Reported]) -> str:
     with limited():
         way = draw(st.sampled_from(["damage", "field", "scenario", "order", "arm"]))
         if way == "damage":
-            found = judged(mutated(draw, chosen.report, chosen.places))
-            return "damaged: " + ("refused" if found is None else str(found.word))
+            judgement = judged(mutated(draw, chosen.report, chosen.places))
+            return "damaged: " + ("refused" if judgement is None else str(judgement.word))
         return "weakened: " + weakened(draw, chosen, way)
 
 
 def judged(data: Any) -> Verdict | None:
     """Judge a report of any shape; None if it is refused."""
     try:
-        found = judge(parse_report(data))
+        judgement = judge(parse_report(data))
     except ReportError as error:
         require_sentence(error)
         return None
-    assert Verdict.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-    assert (found.witness is not None) == found.word.unsafe
-    assert found.reasons
-    assert all(finding.arms.keys() == finding.arm_reasons.keys() for finding in found.ladders.values())
-    return found
+    assert Verdict.from_dict(json.loads(json.dumps(judgement.to_dict()))) == judgement
+    assert (judgement.witness is not None) == judgement.word.unsafe
+    assert judgement.reasons
+    assert all(finding.arms.keys() == finding.arm_reasons.keys() for finding in judgement.ladders.values())
+    return judgement
 
 
 Loss = tuple[Callable[[Reported], Places], Callable[[Draw, Any, Path], None]]
@@ -172,11 +172,11 @@ def weakened(draw: Draw, known: Reported, way: str) -> str:
     """Take up to three things of one kind from a report: no verdict gets safer by it, and no launch gets right."""
     where, change = draw(st.sampled_from(LOSSES[way]))
     data = mutated(draw, known.report, where(known) or known.fields, changes=[change])
-    found = judged(data)
-    if found is None:
+    judgement = judged(data)
+    if judgement is None:
         return "refused"
-    assert right_launches(found) <= known.launches, f"a launch became right by the loss of a {way}"
+    assert right_launches(judgement) <= known.launches, f"a launch became right by the loss of a {way}"
     may_look_right = (way == "order" and known.word.unsafe) or (way == "arm" and known.word is Word.INCONCLUSIVE)
-    safe = found.word.safe and not known.word.safe and not may_look_right
-    assert not safe, f"{known.word} became {found.word} by the loss of a {way}"
-    return str(found.word)
+    safe = judgement.word.safe and not known.word.safe and not may_look_right
+    assert not safe, f"{known.word} became {judgement.word} by the loss of a {way}"
+    return str(judgement.word)

@@ -125,18 +125,18 @@ def run(project: Project, *args: object) -> Any:
 def require_server(ground: Ground) -> None:
     """The server starts; with the flag on only if the settings hold and name the store."""
     project = project_of("serve")
-    done = run(project, "serve", "--dry-run", "--python", ground.python, MIXTRAL)
-    assert done.exit_code == 0, done.stderr
-    assert bool(project.fault) == done.stderr.partition("\n")[0].endswith(END), done.stderr
-    if '"fast_moe_cold_start": true' in done.stdout:
+    process = run(project, "serve", "--dry-run", "--python", ground.python, MIXTRAL)
+    assert process.exit_code == 0, process.stderr
+    assert bool(project.fault) == process.stderr.partition("\n")[0].endswith(END), process.stderr
+    if '"fast_moe_cold_start": true' in process.stdout:
         assert project.settings.store is not None
         assert File(project.settings.store).samefile(ground.store)
 
 
 def checked(project: Project) -> str:
     """Check the project with its settings; what cannot be used is said."""
-    done = run(project, "check", "pod.yaml")
-    assert done.exit_code in {0, 1, 2, 3}, done.exit_code
-    assert done.exit_code == 0 or done.stderr.startswith("tuner: ")
-    assert "Traceback" not in done.stderr
-    return f"used, check ends with {done.exit_code}"
+    process = run(project, "check", "pod.yaml")
+    assert process.exit_code in {0, 1, 2, 3}, process.exit_code
+    assert process.exit_code == 0 or process.stderr.startswith("tuner: ")
+    assert "Traceback" not in process.stderr
+    return f"used, check ends with {process.exit_code}"

@@ -25,8 +25,8 @@ ENVIRONMENTS = ("current", "flag-live")
 def tuner(*args: object) -> Any:
     """The document that a command of the tuner prints."""
     command = [sys.executable, "-m", "tuner", *map(str, args), "--json"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    return json.loads(done.stdout)
+    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    return json.loads(process.stdout)
 
 
 def make(environment: str) -> list[str]:
@@ -36,8 +36,8 @@ def make(environment: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "verdicts.sqlite"
         folders = [ROOT / "examples" / "models" / model for model in MODELS]
-        found = tuner("probe", "--python", python, "--store", store, "--time-limit", TIME_LIMIT, *folders)
-        for model, document in zip(MODELS, found["results"], strict=True):
+        answer = tuner("probe", "--python", python, "--store", store, "--time-limit", TIME_LIMIT, *folders)
+        for model, document in zip(MODELS, answer["results"], strict=True):
             if "error" in document:
                 failed.append(f"{environment}, {model}: {document['error']['message']}")
                 continue

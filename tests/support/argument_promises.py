@@ -120,7 +120,7 @@ PROMISES: tuple[Callable[[Case], None], ...] = (
 
 
 def refused_after_parsing(values: dict[str, Any]) -> bool:
-    """Whether vLLM's parser takes a value that its configs do not: what is no object, of two options, or no level."""
+    """Whether vLLM's parser takes a value that its configs do not: not an object, of two options, or not a level."""
     if str(values["optimization_level"]) not in {"0", "1", "2", "3"}:
         return True
     return any(not isinstance(values[name] or {}, dict) for name in ("hf_overrides", "speculative_config"))

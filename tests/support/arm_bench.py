@@ -119,7 +119,7 @@ ANSWERS = {
     "is apart": arm_answer(0.9),
     "is frozen": arm_answer(inputs=FROZEN),
     "is noisy": arm_answer(prompts=[answer("a"), answer("a_again", 0.5, repeats="a")]),
-    "is no number": arm_answer(prompts=[answer("a", made=[None, None, None]), answer("a_again", repeats="a")]),
+    "is not a number": arm_answer(prompts=[answer("a", made=[None, None, None]), answer("a_again", repeats="a")]),
     "answers fewer prompts": arm_answer(prompts=[answer("one_token_0", alone=True)]),
     "answers nonsense": {"result": "ok", "arm": {"prompts": 3}},
     "answers damaged prompts": arm_answer(prompts=[{"name": 7}]),

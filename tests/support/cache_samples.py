@@ -46,17 +46,19 @@ def script(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> list[
     names = "import sys\nfrom pathlib import Path\nfrom cache.errors import StoreError\n"
     names += "from cache.verdicts.store import VerdictStore\nfrom cache_samples import sample\n"
     command = [*prefix, sys.executable, "-c", names + code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd="/", env=environment())
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout.splitlines()
+    process = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, cwd="/", env=environment()
+    )
+    assert (process.returncode, process.stderr) == (0, ""), process.stderr
+    return process.stdout.splitlines()
 
 
 def storm(folder: Path, *arguments: str) -> dict[str, Any]:
     """The counts of a storm, which ends with an error if anything is lost or damaged."""
     command = [sys.executable, Path(__file__).with_name("store_storm.py"), *arguments[:1], folder, *arguments[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment())
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    counts: dict[str, Any] = json.loads(done.stdout)
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment())
+    assert (process.returncode, process.stderr) == (0, ""), process.stderr
+    counts: dict[str, Any] = json.loads(process.stdout)
     return counts
 
 

@@ -109,7 +109,7 @@ def ask(python: Path, folder: Path, lists: list[list[str]]) -> list[dict[str, An
     """The answers of the vLLM behind `python`."""
     output = folder / "answer.json"
     with (folder / "log.txt").open("wb") as log:
-        done = subprocess.run(
+        process = subprocess.run(
             [python, PARSER, output],
             input="\n".join(map(json.dumps, lists)).encode(),
             stdout=log,
@@ -119,6 +119,6 @@ def ask(python: Path, folder: Path, lists: list[list[str]]) -> list[dict[str, An
             timeout=PARSE_LIMIT_S,
             check=False,
         )
-    assert done.returncode == 0, (folder / "log.txt").read_text(errors="replace")[-2000:]
+    assert process.returncode == 0, (folder / "log.txt").read_text(errors="replace")[-2000:]
     answers: list[dict[str, Any]] = json.loads(output.read_text(encoding="utf-8"))["cases"]
     return answers

@@ -228,7 +228,7 @@ def tuner_process(
         code: as for `tuner`; no code excuses a traceback.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tuner", *map(str, args)],
         cwd=cwd,
         env={**clean, "HF_HUB_OFFLINE": "1", **(env or {})},
@@ -238,6 +238,6 @@ def tuner_process(
         timeout=900,
         check=False,
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    return Answer(done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in process.stderr, process.stderr
+    assert code is None or process.returncode == code, (process.returncode, process.stdout, process.stderr)
+    return Answer(process.returncode, process.stdout, process.stderr)

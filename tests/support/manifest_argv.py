@@ -171,7 +171,7 @@ def shell_argv(text: str, folder: Path) -> list[str]:
 def kserve_argv(document: Mapping[str, Any], folder: Path) -> list[str]:
     """What bash makes of the variable that KServe's script evaluates, with what the script gives itself in front."""
     template = json.loads(rendered(json.dumps(document)))["spec"]["template"]
-    variables = {one["name"]: expanded(one["value"], {}) for one in template["containers"][0]["env"]}
+    variables = {variable["name"]: expanded(variable["value"], {}) for variable in template["containers"][0]["env"]}
     binary = folder / "bin"
     binary.mkdir(exist_ok=True)
     (binary / "vllm").write_text(f"#!{sys.executable}\n{DUMP}\n", encoding="utf-8")
@@ -240,6 +240,6 @@ def config_argv(config: str, text: str, folder: Path) -> list[str]:
 def run(command: list[str], folder: Path, variables: Mapping[str, str]) -> list[str]:
     """The argument list that a command prints."""
     environment = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1", **variables}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    words: list[str] = json.loads(done.stdout)
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    words: list[str] = json.loads(process.stdout)
     return words

@@ -44,5 +44,5 @@ def config_in(facts: dict[str, Any]) -> dict[str, Any]:
     """The one compilation config it was given."""
     args = facts["args"]
     assert args.count("--compilation-config") == 1
-    found: dict[str, Any] = json.loads(args[args.index("--compilation-config") + 1])
-    return found
+    document: dict[str, Any] = json.loads(args[args.index("--compilation-config") + 1])
+    return document

@@ -110,7 +110,7 @@ def row_of_gpu(name: str) -> tuple[str, ...]:
 
 
 def pairs(document: dict[str, Any], which: str) -> Iterator[str]:
-    """What is written or effective, but for what is the same in every row."""
+    """What is written or effective, without what is the same in every row."""
     facts = {fact["name"]: fact for fact in document["facts"]}
     for name in ("start", "flag", "mode", "speculative", "cache"):
         if not (which == "written" and name == "start"):

@@ -128,7 +128,7 @@ SOURCE_CHANGES = {
     "the model's source file touched": "",
     "a comment added to the model's source file": "# changed\n",
 }
-"""What is added to the file -> nothing but its times, or its content too."""
+"""What is added to the file -> only its times change, or its content too."""
 
 
 def source_file(python: Path) -> Path:

@@ -95,7 +95,7 @@ def ways(benches: list[Bench]) -> list[tuple[Bench, str, list[str]]]:
 
 
 def schema_of(form: str, documents: list[dict[str, Any]]) -> str:
-    """The schemas that a format's documents were held against."""
+    """The schemas that a format's documents were compared with."""
     if form == Format.HELM_PRODUCTION_STACK:
         return "values.schema.json of the chart"
     kinds = [document["kind"] for document in manifests(form, documents)]
@@ -128,8 +128,8 @@ def remarks() -> str:
     options = "; ".join(f"{form}: {', '.join(sorted(names))}" for form, names in GIVEN.items())
     return (
         f"Options that a format gives itself, and so may differ: {options}. Schemas are closed first: as published "
-        "they accept any unknown key. Patches are held against the schema as applied to a Deployment with a sidecar, a "
-        "probe and variables of its own; where there is a `kubectl`, the tests compare that with what its kustomize "
+        "they accept any unknown key. Patches are compared with the schema as applied to a Deployment with a sidecar, "
+        "a probe and variables of its own; where there is a `kubectl`, the tests compare that with what its kustomize "
         "makes. No cluster, Helm or Go was at hand: Kubernetes' expansion of `$(NAME)`, the chart's template and "
         "KServe's Go template are stood in for by their rules (`tests/support/manifest_argv.py`). "
         "Neither comment lines nor a "

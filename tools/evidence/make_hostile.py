@@ -27,7 +27,7 @@ from tools.evidence.page import made_here, python_of, table, write
 
 ENGINES = ROOT / "tools" / "evidence" / "hostile_engines.py"
 TRACED = {"mode": 2, "backend": "eager"}
-"""As a CPU turns vLLM's own mode, but for Inductor, which takes a minute more and keeps the calls that it is given."""
+"""As a CPU turns vLLM's own mode, without Inductor, which takes a minute more and keeps the calls that it is given."""
 COMPILED = {"mode": 2, "backend": "inductor"}
 """For models of which a compiler may drop a call."""
 TO_COMPILE = (
@@ -262,7 +262,7 @@ INTRODUCTION = (
     "`tests/hostile_models` holds them, and `hostile_truth.py` there says what is true of each.\n\n"
     "An engine of vLLM 0.19.1 ran each with the flag on, and with the MoE operator that a GPU calls.\n"
     "Each call carries the name of its own layer, so one engine shows what was meant and what ran.\n"
-    "`traces alone` is what the proof says without the reasons that speak of every plugin alike.\n"
+    "`traces alone` is what the proof says without the reasons that name every plugin alike.\n"
     "`decided` is the flag that the tuner writes."
 )
 

@@ -74,7 +74,7 @@ INTRODUCTION = """# Arms of launches on a GPU
 
 `tuner tune` starts a launch with other engine settings, and compares each arm with a neighbour.
 [ladder.md](../decisions/ladder.md) says why.
-Distances, limits and noise are in nats; `counts` says which part of a distance is held against the limit.
+Distances, limits and noise are in nats; `counts` says which part of a distance is compared with the limit.
 `s`: seconds until the engine was ready, without the import of vLLM.
 `frozen`: MoE layers whose input was the same for different prompts."""
 SEPARATELY = "Arms ran side by side on one GPU, so their seconds do not rank the settings."

@@ -44,7 +44,7 @@ def main() -> None:
         "## SIGTERM in the middle of a stream",
         table(("command", "program", "tokens had come", "all tokens came", "exit code"), streams),
         "## Process 1, root file system and store read-only, SIGINT",
-        "`unshare --pid --fork --mount-proc`, with a root file system that is read-only but for one folder.",
+        "`unshare --pid --fork --mount-proc`, with a root file system that is read-only except for one folder.",
         table(("command", "program", "PID it sees", "completion", "exit code"), containers),
         "## Arguments that vLLM refuses",
         table(("arguments", *(f"exit code of {who}" for who in commands)), codes),

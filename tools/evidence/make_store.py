@@ -139,7 +139,7 @@ REMARKS = (
 )
 MENDED = """\
 - Records without a checksum: bytes of another record in their place gave another entry than was stored. Schema 2.
-- SQLite quotes damage in its messages; where that is no UTF-8, Python raised `UnicodeDecodeError`, a traceback.
+- SQLite quotes damage in its messages; where that is not UTF-8, Python raised `UnicodeDecodeError`, a traceback.
 - A look-up read the file's first bytes itself. Closing the file took away the locks of this process, also those of an
   import that had asked what was stored. Nothing but SQLite opens the file now.
 - A log without its store (the file was moved or removed alone) would have been applied to the next store there.

@@ -71,7 +71,7 @@ def parse(
         vllm: the release that will read them, as far as known.
 
     Raises:
-        TunerError: a list that vLLM would refuse (kind `usage`): a compilation config that is no JSON object, a
+        TunerError: a list that vLLM would refuse (kind `usage`): a compilation config that is not a JSON object, a
             missing value, an unreadable `--config` file.
     """
     options = _file_options(args, read_text or _read_file)

@@ -65,7 +65,7 @@ def read_serving(settings: Sequence[Setting], *, expands: bool) -> Serving:
         expands: as for `stored_objects`.
 
     Raises:
-        TunerError: a value is no integer or no JSON object where vLLM wants one.
+        TunerError: a value is not an integer or not a JSON object where vLLM wants one.
     """
     values: dict[str, Any] = {}
     keyed: dict[tuple[str, str], Any] = {}
@@ -105,7 +105,7 @@ def stored_objects(settings: Sequence[Setting], field: str, *, expands: bool) ->
         expands: the release writes out numbers such as `80g`.
 
     Raises:
-        TunerError: a value is no JSON object.
+        TunerError: a value is not a JSON object.
     """
     mine = [s for s in settings if s.option.field == field and s.option.kind is Kind.OBJECT]
     plain = [_object(s, expands) for s in mine if not s.path]
@@ -117,7 +117,7 @@ def stored_objects(settings: Sequence[Setting], field: str, *, expands: bool) ->
 
 
 def _scalar(setting: Setting) -> Any:
-    """The value of a setting that is no object."""
+    """The value of a setting that is not an object."""
     option = setting.option
     if option.kind is Kind.FLAG:
         return not setting.negated

@@ -36,8 +36,8 @@ from tuner.verdicts.lookup import current_report, look_up
 
 OFFLINE = "HF_HUB_OFFLINE"
 SEVERAL = "2"
-"""Stands for a number that the manifest does not state, such as `--tensor-parallel-size $TP`: the setting is taken to
-be in use, which is never safer than what it may be."""
+"""Stands for a number that the manifest does not state, such as `--tensor-parallel-size $TP`. With it the setting
+counts as in use, and no value makes a launch less safe than that."""
 MAX_CONFIG_FILE = 2**20
 """Bytes of a file that `--config` names."""
 NO_MODEL = "the arguments name no model"
@@ -58,8 +58,8 @@ class Knowledge:
         configs: a folder of folders ORGANISATION--NAME with a `config.json` each; None: none.
         accept_platform: a platform whose verdicts may stand in for another's.
         cold_start: seconds that a cold start was measured to take; None: not known.
-        images: patterns of image names, as in a shell, each with the environment of these images; the first that fits
-            an image stands for it in place of `environment`.
+        images: patterns of image names, as in a shell, each with the environment of these images. The environment of
+            the first pattern that fits an image takes the place of `environment`.
     """
 
     store: VerdictStore

@@ -1,7 +1,7 @@
-"""Proof that an edit lost nothing: the edited launch is read again and held against the one before it.
+"""Proof that an edit lost nothing: the edited launch is read again and compared with the one before it.
 
 The edit is made from a plan, and the plan from a reading of the file. This looks at the two launches alone and knows
-neither, so that a fault of either is found here. Pure, but for a `--config` file beside the manifest.
+neither, so that a fault of either is found here. Pure, except for a `--config` file beside the manifest.
 """
 
 import json
@@ -44,8 +44,8 @@ def require_nothing_lost(
 ) -> None:
     """Check a launch that an edit changed.
 
-    Every argument must still be there, in the same order, but for the compilation config; that must be one, with every
-    key that was asked for before. A launch that hides arguments may not be changed at all.
+    Every argument except the compilation config must still be there, in the same order. There must be one compilation
+    config, with every key that was asked for before. A launch that hides arguments may not be changed at all.
 
     Args:
         path: the manifest, beside which a `--config` file is looked for.

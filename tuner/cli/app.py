@@ -175,8 +175,8 @@ def probe(
     watches its engines with --depth replay.
 
     With --all what has a stored verdict is not run again, so a run that was stopped goes on where it was. It ends with
-    0 although some architectures need a config of yours, with 3 if a verdict is inconclusive or an architecture could
-    not be probed on this machine, and with 1 if the environment or the store is at fault.
+    1 if the environment or the store is at fault, and with 3 if a verdict is inconclusive or an architecture could not
+    be probed on this machine. Architectures that need a config of yours do not change the exit code.
     """
     from tuner.cli import probe as cli_probe
     from tuner.cli import probe_engines as cli_engines

@@ -108,8 +108,8 @@ def list_entries(cache_root: CachesRoot = None, as_json: Json = False) -> None:
 def scan(cache_root: CachesRoot = None, as_json: Json = False) -> None:
     """Look for secrets, loose permissions, strange owners, links that lead out and pickles of unknown origin.
 
-    Ends with 1 if there is a secret, or something that other users can change; else with 3 if something could not be
-    read; else with 0, notes or none.
+    Ends with 1 if there is a secret, or something that other users can change. Else it ends with 3 if something could
+    not be read, and with 0 otherwise, also with notes.
     """
     from cache.compiled.scan import ScanLevel
     from cache.compiled.scan import scan as scan_root
@@ -205,8 +205,8 @@ def unpack(
 ) -> None:
     """Put a packed cache in place, once all of it is checked.
 
-    Nothing half-done is ever seen there, and an entry that is there already is left as it is. vLLM runs what it reads
-    from a compile cache, so unpack only what you trust.
+    A server never sees a half-written entry there, and an entry that is there already stays as it is. vLLM runs what it
+    reads from a compile cache, so unpack only what you trust.
     """
     from tuner.compile_cache.archive import ServingEnvironment, unpacked_document, unpacked_text
     from tuner.compile_cache.archive import unpack as unpack_cache

@@ -92,8 +92,8 @@ def check(
 ) -> None:
     """Compare the vLLM launches in manifests with their verdicts.
 
-    Uses no network without --service, and runs nothing. Ends with 5 if a manifest contradicts its verdict, 4 if an
-    unsafe verdict cannot be helped by any configuration of that vLLM, 1 if vLLM would refuse a launch.
+    Uses no network without --service, and runs nothing. Ends with 5 if a manifest contradicts its verdict, with 4 if a
+    verdict is unsafe and no configuration of that vLLM helps, and with 1 if vLLM would refuse a launch.
     """
     from tuner.checks.check import Choice
     from tuner.checks.check import check as check_manifests

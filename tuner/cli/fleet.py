@@ -272,7 +272,7 @@ def _pythons(texts: list[str]) -> dict[str, str]:
     for text in texts:
         release, _, path = text.partition("=")
         if not release or not Path(path).is_absolute():
-            problem = f"{brief(text)} is no RELEASE=PATH with an absolute path."
+            problem = f"{brief(text)} is not a RELEASE=PATH with an absolute path."
             raise TunerError(problem, hint="As in 0.19.1=/opt/vllm-0.19.1/bin/python.", kind=ErrorKind.USAGE)
         pythons[release] = path
     return pythons

@@ -38,8 +38,8 @@ class Inputs(Struct, frozen=True):
         environment: a saved `tuner env --json` that stands in for it.
         store: the verdict store's path; None: the default one.
         revision: hub revision, for commands without vLLM arguments.
-        model_impl: likewise.
-        trust_remote_code: likewise.
+        model_impl: vLLM's `--model-impl`, for the same commands.
+        trust_remote_code: vLLM's `--trust-remote-code`, for the same commands.
         accept_platform: a platform whose verdict may decide where the environment's own has none.
         decision: a document that decides in place of the store (`tuner.launch.decision_file`).
         service: address of a service that is asked before the store; None: none is.

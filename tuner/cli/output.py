@@ -151,16 +151,16 @@ def end_unwritten(error: OSError) -> NoReturn:
 
 
 def say(sentence: str) -> None:
-    """Anything that is no result, on stderr, as one line: a name of others neither begins a line nor moves the cursor.
+    """Write to stderr what is not a result, as one line: a name of others cannot begin a line or move the cursor.
 
-    Where stderr is closed or full nothing is said, and the command goes on. With `--quiet` errors alone are said.
+    Where stderr is closed or full, nothing is written, and the command goes on. With `--quiet` only errors are written.
     """
     if not _STATE["quiet"]:
         _write(sentence)
 
 
 def set_quiet(quiet: bool) -> None:
-    """Say nothing but errors from now on, or everything."""
+    """From now on write only errors to stderr, or everything."""
     _STATE["quiet"] = quiet
 
 

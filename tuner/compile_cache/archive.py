@@ -109,7 +109,7 @@ def _chosen(root: Path, names: Sequence[str]) -> list[WarmRecord]:
         return list({record.digest: record for record in chosen}.values())
     if damaged:
         hint = "Remove it, or choose records with --record."
-        raise ArchiveError(f"{FOLDER}/{damaged[0]!r:.80} is no record of a warm-up", hint=hint)
+        raise ArchiveError(f"{FOLDER}/{damaged[0]!r:.80} is not a record of a warm-up", hint=hint)
     if not records:
         raise ArchiveError("no warm-up is recorded there", hint="Make one with `tuner cache warm MODEL`.")
     return list({record.digest: record for record in records}.values())

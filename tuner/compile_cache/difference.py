@@ -138,7 +138,7 @@ class Difference:
         kind: `variable`, `config`, `source`, `compiler`, `path` or `home`.
         name: which.
         before: value of the launch that filled the cache; None: it had none.
-        after: value of this launch; likewise.
+        after: value of this launch; None: it has none.
         effect: what the difference does.
         fix: what to do about it, one sentence; empty where nothing needs to be done.
     """

@@ -49,7 +49,7 @@ def launch_factors(python: str, args: Sequence[str], variables: Mapping[str, str
 
 
 def _environment(control: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """The launch's own, but for the cache root, which no release hashes: helpers of vLLM's write there.
+    """The launch's own, without the cache root, which no release hashes: helpers of vLLM's write there.
 
     Of the secrets it keeps the one that vLLM hashes through 0.28.0; the worker names it by a digest.
     """

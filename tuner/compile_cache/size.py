@@ -20,7 +20,7 @@ def parse_size(text: str) -> int:
             return int(size)
     except ValueError:
         pass
-    raise TunerError(f"{text} is no size.", hint="Write it as 500M, 20G or 1.5T.", kind=ErrorKind.USAGE)
+    raise TunerError(f"{text} is not a size.", hint="Write it as 500M, 20G or 1.5T.", kind=ErrorKind.USAGE)
 
 
 def size_text(size: int) -> str:

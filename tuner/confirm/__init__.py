@@ -1,1 +1,1 @@
-"""A server's log held against the decision that it was started with."""
+"""A server's log, compared with the decision that it was started with."""

@@ -1,7 +1,7 @@
-"""A decision against what a server's log says of the engine that runs. Pure.
+"""Compares a decision with what a server's log says of the engine that runs. Pure.
 
-Nothing is confirmed that the log does not say: a line that is missing, cut or doubled leaves its fact unsaid, and one
-unsaid fact leaves the whole unconfirmed.
+A fact is confirmed only if the log states it. A line that is missing, cut or doubled leaves its fact unsaid. One unsaid
+fact leaves the whole log unconfirmed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,12 +23,12 @@ _KEPT_METHODS = {"ngram", "suffix", "eagle", "eagle3"}
 """Methods that vLLM never renames (vllm/config/speculative.py; read in 0.19.1 and 0.32.0)."""
 
 _DEFAULT_PASSES = {"eliminate_noops": True, "enable_qk_norm_rope_fusion": False}
-"""Compiler passes with a default of their own, which vLLM prints only where they differ from it (`PassConfig` in
-vllm/config/compilation.py, 0.17.0 to 0.33.0; the second one to 0.21.0). Others have none and are always printed, where
-the release has them and resolves them."""
+"""Compiler passes with a default of their own -> that default. vLLM prints such a pass only where it differs from it.
+All other passes that a release has and resolves are always printed. Source: `PassConfig` in vllm/config/compilation.py,
+0.17.0 to 0.33.0; the second pass to 0.21.0."""
 
 _WEIGHT = (FactResult.SAME, FactResult.REPORTED, FactResult.NOT_SAID, FactResult.DIFFERS)
-"""Of several engines the last of these counts."""
+"""From mild to severe: of several engines the most severe result counts."""
 _MOST_NAMED = 8
 """Engines that are named where they differ."""
 
@@ -316,7 +316,7 @@ def _flag_alarm(written: Written, engine: Engine) -> Alarm:
 
 
 def _has_unwritten_draft(written: Written, engine: Engine) -> bool:
-    """Whether speculative decoding runs that the decision did not count with: its own layers may be counted, too."""
+    """Whether a draft runs that the decision does not know of: its layers may be counted, too."""
     effective = engine.config.speculative
     has_draft = isinstance(effective, Speculative) and not _brings_own_draft(written, effective)
     return written.speculative is None and has_draft

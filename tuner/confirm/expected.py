@@ -1,6 +1,6 @@
 """What a decision wrote into a launch, read from the document of `tuner plan --json`.
 
-Pure but for a `--config` file that the launch's own arguments name.
+Pure, except for a `--config` file that the launch's own arguments name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ class Setting:
 
 
 NO_SETTING = Setting()
-"""That of a launch whose arms were not tried."""
+"""The setting of a launch whose arms were not tried."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def read_environment(python: str | None = None, *, whole: bool = False) -> Envir
             environment that is shown or saved; a look-up does without.
 
     Raises:
-        TunerError: the path is no Python, or two files there state different versions of vLLM.
+        TunerError: the path is not a Python interpreter, or two files there state different versions of vLLM.
     """
     interpreter = find_interpreter(python or default_python())
     packages = installed(interpreter.site)

@@ -60,7 +60,7 @@ def default_python() -> str:
     python = script_python(Path(script)) or _wrapped_python(Path(script))
     if python is None:
         raise TunerError(
-            f"The `vllm` on PATH, {script}, is no Python script, and does more than start one.",
+            f"The `vllm` on PATH, {script}, is not a Python script, and does more than start one.",
             hint="Name the Python of the vLLM that it starts: --python PATH, or the variable TUNER_PYTHON.",
             kind=ErrorKind.ENVIRONMENT,
         )
@@ -68,7 +68,7 @@ def default_python() -> str:
 
 
 def _wrapped_python(script: Path) -> str | None:
-    """The Python behind a shell script that does nothing but start vLLM with its arguments; None for another script.
+    """The Python behind a shell script that only starts vLLM with its arguments; None for another script.
 
     A wrapper that sets variables is not followed: the server would start without them.
     """

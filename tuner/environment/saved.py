@@ -58,7 +58,7 @@ def environment_in(document: Mapping[str, Any], name: str) -> Environment:
     """
     environment = document.get("environment")
     if not isinstance(environment, dict):
-        raise TunerError(f"{name} is no saved environment.", hint=_HINT, kind=ErrorKind.ENVIRONMENT)
+        raise TunerError(f"{name} is not a saved environment.", hint=_HINT, kind=ErrorKind.ENVIRONMENT)
     return Environment.from_dict(environment)
 
 

@@ -141,7 +141,7 @@ def _shaped(text: bytes) -> "BundleLine":
     try:
         line = json.loads(text.decode())
     except (ValueError, RecursionError):
-        raise BundleError("it is no JSON") from None
+        raise BundleError("it is not JSON") from None
     version = line.get("schema_version") if isinstance(line, dict) else None
     if type(version) is int and version > BUNDLE_VERSION:
         raise BundleError(
@@ -160,10 +160,10 @@ def _shaped(text: bytes) -> "BundleLine":
         wrong = WRONG_MEMBERS.get(error.member)
     if wrong:
         raise BundleError(wrong)
-    raise BundleError("it is no line of a bundle", hint="Make a bundle with `tuner verdicts export`.")
+    raise BundleError("it is not a line of a bundle", hint="Make a bundle with `tuner verdicts export`.")
 
 
-WRONG_MEMBERS = {"command": "its command is no text", "orders": "its orders are no lists of layer names"}
+WRONG_MEMBERS = {"command": "its command is not text", "orders": "its orders are not lists of layer names"}
 """Member of a line that has another type -> what is wrong, in words."""
 
 
@@ -176,7 +176,7 @@ def _require_consistent(entry: Entry) -> None:
             hint="Export it with the same release.",
         )
     if not all(isinstance(value, str) and not CONTROL.search(value) for value in key.values()):
-        raise BundleError("its key holds something that is no plain text")
+        raise BundleError("its key holds something that is not plain text")
     if entry.report.get("sources") != entry.sources or digest(entry.sources) != key["sources"]:
         raise BundleError("its key, its report and its list of source files disagree")
     if not entry.sources:  # nothing could ever differ: it would apply to every build of its versions

@@ -122,7 +122,7 @@ def named_key(signature: str) -> str:
     """
     encoded = _second_line(signature.encode("ascii")) if signature.count("\n") > 1 else b""
     if len(signature) > MAX_TEXT or len(base64.b64decode(encoded, validate=True)) != SIGNATURE_BYTES:
-        raise ValueError("it is no signature of minisign")
+        raise ValueError("it is not a signature of minisign")
     return _key_id(encoded)
 
 

@@ -253,7 +253,7 @@ def write_whole(file: Path, text: bytes, kind: ErrorKind) -> None:
     try:
         target = file.resolve()
         if target.exists() and not target.is_file():
-            raise TunerError(f"{file} is no plain file.", hint="Name another one, or leave --output out.", kind=kind)
+            raise TunerError(f"{file} is not a plain file.", hint="Name another one, or leave --output out.", kind=kind)
         draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             with draft.open("xb") as stream:

@@ -92,7 +92,7 @@ def _usage(message: str, hint: str) -> TunerError:
 
 def _namespace(name: str) -> str:
     if not _NAMESPACE.fullmatch(name):
-        raise _usage(f"{name!r:.80} is no name of a namespace.", "Use at most 63 small letters, digits and dashes.")
+        raise _usage(f"{name!r:.80} is not a name of a namespace.", "Use at most 63 small letters, digits and dashes.")
     return name
 
 

@@ -63,7 +63,7 @@ USES: dict[str, set[Format]] = {
     },
     "cold_start": _SERVERS | {Format.PATCH, Format.WARM_JOB},
 }
-"""Choice -> the formats that heed it."""
+"""Choice -> the formats that use it."""
 RENAMED = {
     "deployment-patch": "--format patch",
     "kustomize": "--format patch --wrap kustomize",

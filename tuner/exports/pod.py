@@ -21,7 +21,7 @@ SHARED_MEMORY = "8Gi"
 GRACE_S = 120
 """Seconds in which a server that is stopped answers what it has begun."""
 REQUESTS = {"cpu": "4", "memory": "16Gi"}
-"""What a scheduler sets aside beside the devices; every head of a file says that these are no measured values."""
+"""What a scheduler sets aside beside the devices; every head of a file says that these are not measured values."""
 
 
 def escaped(text: str) -> str:

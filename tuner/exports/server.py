@@ -194,5 +194,5 @@ def checked_name(name: str) -> str:
     """
     if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
         hint = f"Use at most {_LONGEST_NAME} lower-case letters, digits and dashes, a letter first."
-        raise TunerError(f"{name} is no name for a Kubernetes object here.", hint=hint, kind=ErrorKind.USAGE)
+        raise TunerError(f"{name} is not a name for a Kubernetes object here.", hint=hint, kind=ErrorKind.USAGE)
     return name

@@ -1,1 +1,1 @@
-"""Ladders: engines of one launch with other settings, held against each other."""
+"""Ladders: engines of one launch with other settings, compared with each other."""

@@ -203,7 +203,8 @@ class _Runs:
             arms: the arms.
             launches: their launches.
             stop: set when they are to end.
-            is_alone: whether no other share runs beside this one. An eager engine that fails then fails for good.
+            is_alone: whether no other share runs beside this one. If the eager engine fails then, this
+                ends the ladder with an error.
 
         Raises:
             TunerError: no worker could be started, or the eager engine cannot be started.

@@ -25,7 +25,7 @@ def load_decision(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise TunerError(f"{path} cannot be read: {error.strerror}.", hint=HINT, kind=ErrorKind.DECISION) from None
     except (ValueError, RecursionError):
-        raise TunerError(f"{path} is no JSON document.", hint=HINT, kind=ErrorKind.DECISION) from None
+        raise TunerError(f"{path} is not a JSON document.", hint=HINT, kind=ErrorKind.DECISION) from None
     return one_decision(document, str(path))
 
 
@@ -40,7 +40,7 @@ def one_decision(document: object, name: str) -> Mapping[str, Any]:
         TunerError: it is another thing; the sentence says what.
     """
     if not isinstance(document, dict):
-        fault = "it is no JSON object"
+        fault = "it is not a JSON object"
     elif isinstance(document.get("error"), dict):
         fault = f"it is the document of a failure: {document['error'].get('message')}"
     elif type(version := document.get("schema_version")) is int and 0 < version < SCHEMA_VERSION:
@@ -58,4 +58,4 @@ def one_decision(document: object, name: str) -> Mapping[str, Any]:
 
 def not_a_decision(name: str, why: str) -> TunerError:
     """The error for a document that is none; `why` is half a sentence."""
-    return TunerError(f"{name} is no decision: {why}.", hint=HINT, kind=ErrorKind.DECISION)
+    return TunerError(f"{name} is not a decision: {why}.", hint=HINT, kind=ErrorKind.DECISION)

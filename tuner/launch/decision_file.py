@@ -1,8 +1,8 @@
 """A decision that was made elsewhere: the document of `tuner export --format json`, read back by `tuner serve`.
 
-Every rank of a launch over many machines reads the same file and so decides alike, without a store. What the file says
-holds for the model, the environment and the launch that it was made for; another one is refused, because ranks that
-fall back one by one would no longer agree.
+Every rank of a launch over many machines reads the same file and so decides alike, without a store. The file is used
+only for the model, the environment and the launch that it was made for. Anything else is refused: if some ranks fell
+back to another decision, the ranks would no longer agree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -189,11 +189,11 @@ def _facts(decided: DecisionFile, arguments: ServeArguments, options: Options) -
 
 
 def require_same_launch(decided: DecisionFile, subject: Subject, arguments: ServeArguments, options: Options) -> None:
-    """Nothing in which this launch differs from the one that was decided could change the decision.
+    """Require that no difference between this launch and the one that was decided could change the decision.
 
-    Versions are compared without their local part. Where the flag is written as false, or does nothing, that is right
-    for every launch of the model. Else, and for what the arms of a launch showed, the launch must be the one that was
-    decided, by its key (`rules.launch_key`); ranks may differ in what says which rank they are.
+    Versions are compared without their local part. A flag that is written as false, or that does nothing, is right for
+    every launch of the model. In all other cases the launch must be the one that was decided, by its key
+    (`rules.launch_key`); so must a launch whose arms were tried. Ranks may differ in what says which rank they are.
 
     Raises:
         TunerError: it differs; the sentence names every difference.

@@ -39,9 +39,9 @@ from tuner.verdicts.proofs import (
 DEFAULT_ROOT = "~/.cache/vllm"
 """Where vLLM keeps caches by itself; it expands the tilde, also in the variable (vllm/envs.py, all releases)."""
 REDIRECT, MODELSCOPE, PLUGINS = "VLLM_MODEL_REDIRECT_PATH", "VLLM_USE_MODELSCOPE", "VLLM_PLUGINS"
-"""Variables with which vLLM may serve another model than the one that was read here: the first names a file of models
-to put in place of others, the second makes vLLM ask another hub (vllm/transformers_utils/utils.py and config.py, 0.16.0
-to 0.32.0), and the third chooses the plugins, which may bring another class for an architecture
+"""Variables with which vLLM may serve another model than the one that was read here. The first names a file of models
+to put in place of others. The second makes vLLM ask another hub (both: vllm/transformers_utils/utils.py and config.py,
+0.16.0 to 0.32.0). The third chooses the plugins, which may bring another class for an architecture
 (vllm/plugins/__init__.py)."""
 
 
@@ -278,7 +278,7 @@ def flag_of(subject: Subject, lookup: LookUp) -> Flag:
 def other_model(subject: Subject, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Variables of the launch with which vLLM may serve another model than the subject.
 
-    No proof is made under them, so that none can speak for a launch with one.
+    No proof is made under them, so that no proof applies to a launch with one.
     """
     redirected = (REDIRECT,) if environ.get(REDIRECT) else ()
     plugins = (PLUGINS,) if PLUGINS in environ else ()

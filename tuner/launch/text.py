@@ -73,8 +73,8 @@ def holds_lines(plan: Plan) -> list[str]:
 def shell_text(plan: Plan) -> str:
     """What `tuner plan --shell` prints: one line for a POSIX shell's `eval`, with or without `exec` in front.
 
-    It starts the module behind `vllm serve`, which takes the model by option only: it ignores a positional one and
-    serves its default (vllm/entrypoints/openai/api_server.py, 0.16.0 to 0.32.0).
+    It starts the module behind `vllm serve`, which takes the model by option only. The module ignores a positional
+    model and serves its default (vllm/entrypoints/openai/api_server.py, 0.16.0 to 0.32.0).
 
     Raises:
         TunerError: a word is not UTF-8.

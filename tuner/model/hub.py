@@ -127,7 +127,7 @@ def _offline() -> bool:
 def _ask(question: Callable[[], _Answer], failure: Callable[[str], TunerError]) -> _Answer:
     """The hub's answer; `failure` makes an error from a reason, which is the end of a sentence."""
     if not _endpoint_is_readable():  # the library would print that on stdout
-        raise failure("that is no address")
+        raise failure("that is not an address")
     try:
         return answer_of(question, _host())
     except NoAnswerInTimeError as error:

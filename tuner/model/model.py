@@ -186,7 +186,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read a model folder's `config.json`.
 
     Raises:
-        TunerError: it is missing, cannot be read or is no configuration.
+        TunerError: it is missing, cannot be read or is not a configuration.
     """
     file = folder / CONFIG
     try:
@@ -201,14 +201,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 def parse_config(data: bytes, where: str) -> dict[str, Any]:
     """Parse a configuration as transformers does, within the bounds of `tuner/untrusted/json_text.py`.
 
-    `Infinity` is no JSON, but published configurations have it (`time_step_limit` of Nemotron-H).
+    `Infinity` is not JSON, but published configurations have it (`time_step_limit` of Nemotron-H).
 
     Args:
         data: the file's bytes.
         where: the file's name, for messages.
 
     Raises:
-        TunerError: the bytes are no JSON object, too many, nested too deeply, or contradict themselves.
+        TunerError: the bytes are not a JSON object, too many, nested too deeply, or contradict themselves.
     """
     try:
         return parse_object(data)
@@ -263,7 +263,7 @@ def _architectures(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
         hint = "vLLM chooses the model's code by it; take the config.json that was published with the model."
         raise _bad(f"{where} names no `architectures`.", hint)
     if not isinstance(names, list) or not all(map(_is_name, names)):
-        raise _bad(f"The `architectures` in {where} are no list of names: {names!r:.80}.")
+        raise _bad(f"The `architectures` in {where} are not a list of names: {names!r:.80}.")
     return tuple(names)
 
 

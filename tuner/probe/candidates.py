@@ -62,7 +62,7 @@ def candidates(
         match: only names that match this pattern, as in a shell; case counts.
 
     Raises:
-        TunerError: kind `usage`: `configs` is no folder; kind `store`: a configuration cannot be written.
+        TunerError: kind `usage`: `configs` is not a folder; kind `store`: a configuration cannot be written.
     """
     users_configs = _users_configs(configs) if configs is not None else {}
     place = home / "configs" / quote(str(listing["environment"]["vllm"]), safe="+")

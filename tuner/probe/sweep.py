@@ -123,7 +123,7 @@ def _named(chosen: Sequence[Candidate], configs: Path | None) -> dict[str, Candi
 
 
 def stored_results(request: Request, environment: Environment, store: VerdictStore) -> list[Probed]:
-    """The models of a request that have a verdict already, by name; one that proves nothing is no reason to stop."""
+    """The models of a request that have a verdict already, by name; one that proves nothing is not a reason to stop."""
     results = [_stored_result(name, name, request, environment, store, force=False) for name in request.names]
     return [result for result in results if isinstance(result, Probed) and result.stored and not inconclusive(result)]
 
@@ -146,7 +146,7 @@ def _stored_result(
 
 
 def exit_code_of_all(results: Sequence[Probed]) -> ExitCode:
-    """The exit code of `tuner probe --all`: it speaks of the run, not of the models.
+    """The exit code of `tuner probe --all`: it is about the run, and not about the models.
 
     1 if the run failed: the environment, the store or the disk. Else 3 if a verdict is inconclusive, or if a model
     could not be probed on this machine. Else 0, even if some architectures still need a configuration.

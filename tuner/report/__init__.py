@@ -1,1 +1,1 @@
-"""Reports for people: one stored verdict, all of them, or the start that a server's log tells, as a page or as text."""
+"""Reports for people, as a page or as text: one stored verdict, all of them, or the starts in a server's log."""

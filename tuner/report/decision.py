@@ -1,6 +1,6 @@
 """What a stored verdict decides for the plain launch, in one sentence, and how long that holds.
 
-Pure but for the digests of this release's own workers.
+Pure, except for the digests of this release's own workers.
 """
 
 from dataclasses import dataclass

@@ -53,7 +53,7 @@ def overview_page(table: Overview, now: datetime, links: str = "", following: st
 
 
 def log_page(name: str, starts: Sequence[Waterfall], notes: Sequence[str]) -> str:
-    """The page of the starts that a server's log tells.
+    """The page of the starts that a server's log records.
 
     Args:
         name: of the log.

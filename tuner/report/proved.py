@@ -1,4 +1,4 @@
-"""What a stored verdict shows, and, at the same length, what it does not. Pure."""
+"""What a stored verdict shows, and what it does not show. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ class Call:
         expected: name of the layer that was expected; empty beyond the last one.
         actual: name of the layer that was called; empty where the pass had ended.
         expected_label: its name in short, for a narrow cell; `-` if there is none.
-        actual_label: likewise.
+        actual_label: `actual` in short.
         state: what it is.
     """
 
@@ -61,7 +61,7 @@ class Timeline:
     Attributes:
         title: what pass it is, without a full stop.
         upper: what is expected, such as `registered`.
-        lower: what is held against it, such as `executed`.
+        lower: what the names below are, such as `executed`.
         calls: those that are shown, in order.
         first_wrong: number of the first wrong call; None if all are right.
         skipped: how many calls stand in front of those that are shown.

@@ -128,7 +128,8 @@ class CacheUse:
         misses: lines that say it was made.
         off: number of the line that says the cache is off.
         folders: folder of the cache -> the first line that names it.
-        aot_folders: likewise of whole functions compiled ahead of time, which ignore `compilation_config.cache_dir`.
+        aot_folders: the same for functions that were compiled ahead of time; these ignore
+            `compilation_config.cache_dir`.
         line: number of the first line of all these.
     """
 

@@ -97,10 +97,10 @@ class LoggedStart:
         source: what stands in front of its lines; may be empty.
         first: number of its first line that was understood.
         begun: the time of that line; None if it states none.
-        engine: the time at which the first engine says with what it runs; likewise.
-        listening: the time at which the server listens; likewise.
+        engine: the time at which the first engine says with what it runs; None if no line states it.
+        listening: the time at which the server listens; None if no line states it.
         vllm: version of vLLM; empty if no line says it.
-        model: the model as vLLM loads it; likewise.
+        model: the model as vLLM loads it; empty if no line says it.
         servers: names of the processes that printed the arguments of the launch.
         engines: names of its engines.
         phases: all, in the order of their lines.

@@ -18,7 +18,7 @@ class UnusableError(ValueError):
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """The JSON object in `data`; `Infinity`, which is no JSON, is a number.
+    """The JSON object in `data`; `Infinity`, which is not JSON, is a number.
 
     Raises:
         UnusableError: it is not a JSON object, is beyond the bounds, has a number that cannot be read, or has one field

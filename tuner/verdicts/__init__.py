@@ -1,1 +1,1 @@
-"""Verdicts and proofs that are stored: under which key, found again, held against what is here, shown."""
+"""Verdicts and proofs that are stored: under which key, found again, compared with what is here, shown."""

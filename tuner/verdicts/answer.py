@@ -22,7 +22,7 @@ class LookUp(Struct, frozen=True):
             an environment known from a saved file.
         accepted_platform: the platform on which the verdict was reached, where that is another one than the
             environment's and stands in on the user's word.
-        outdated: for the proofs that were held against what is here, by their key, why they say nothing of it; None
+        outdated: for the proofs that were compared with what is here, by their key, why they no longer apply; None
             if they do.
     """
 

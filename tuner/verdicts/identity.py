@@ -154,7 +154,7 @@ def _content(path: str) -> bytes:
 
 
 def remote_code(model: Model, *, trusted: bool) -> str:
-    """Digest of the model's own code where it may run; empty where there is none, so that leave alone is no factor.
+    """Digest of the model's own code where it may run; empty where there is none, so that leave alone is not a factor.
 
     Raises:
         TunerError: kind `model`: the code cannot be read within bounds.

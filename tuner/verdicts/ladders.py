@@ -1,4 +1,4 @@
-"""The stored ladder of a launch: found by the launch's key, and held against what is here now.
+"""The stored ladder of a launch: found by the launch's key, and compared with what is here now.
 
 Stands in a start path: nothing here may be slow to import.
 """
@@ -50,7 +50,7 @@ NO_LADDER = LaunchLadder()
 
 
 def ladder_for(lookup: "LookUp", subject: Subject, launch: LaunchIdentity, environ: Mapping[str, str]) -> LaunchLadder:
-    """The ladder that speaks for a launch. Only its own does: other arguments start other kernels.
+    """The ladder that applies to a launch. Only its own does: other arguments start other kernels.
 
     Args:
         lookup: the stored verdict.

@@ -403,7 +403,7 @@ def _factors_differ(entry: Entry, names: Sequence[str], base: Mapping[str, Any])
 
 
 def _tells(name: str, entry: Entry, base: Mapping[str, Any]) -> bool:
-    """Whether a factor that differs says something; an empty one is as good as one that an older release lacks."""
+    """Whether a factor that differs is worth naming; an empty one and one that an older release lacks are the same."""
     return name != "sources" and bool(entry.key.get(name) or base.get(name))
 
 

@@ -1,4 +1,4 @@
-"""The stored proof of a launch: found by the launch's key, and held against what is here now.
+"""The stored proof of a launch: found by the launch's key, and compared with what is here now.
 
 Stands in a start path: nothing here may be slow to import.
 """
@@ -127,7 +127,7 @@ def proving_command(subject: Subject, launch: LaunchIdentity) -> str:
 def proof_for(
     lookup: "LookUp", subject: Subject, launch: LaunchIdentity, environ: Mapping[str, str], *, files_at_hand: bool
 ) -> LaunchProof:
-    """The proof that speaks for a launch: its own, else one of a launch that differs in nothing that was read.
+    """The proof that applies to a launch: its own, else one of a launch that differs in nothing that was read.
 
     Args:
         lookup: the stored verdict.

@@ -141,7 +141,7 @@ def require_sound_records(records: Sequence[WarmRecord]) -> None:
     for record in records:
         texts = (record.digest, record.made_at, record.model, record.vllm, record.platform, record.torch, record.gpu)
         if not _DIGEST.fullmatch(record.digest) or not all(map(_is_plain, texts)):
-            raise ArchiveError(f"the record {record.digest!r:.80} holds something that is no plain text")
+            raise ArchiveError(f"the record {record.digest!r:.80} holds something that is not plain text")
     if len(set(digests)) < len(digests):
         raise ArchiveError("two of its records have one digest")
     _require_entries(entries_of(records))
@@ -151,7 +151,7 @@ def _require_entries(entries: Sequence[str]) -> None:
     for entry in entries:
         _require_path(entry)
         if not entry.startswith((f"{COMPILED}/", f"{AUTOTUNE}/")):
-            raise ArchiveError(f"the entry {entry!r:.200} is no folder in {COMPILED}/ or {AUTOTUNE}/")
+            raise ArchiveError(f"the entry {entry!r:.200} is not a folder in {COMPILED}/ or {AUTOTUNE}/")
         if outer := _ancestors(entry).intersection(entries):
             raise ArchiveError(f"the entry {entry} lies in another one, {min(outer)}")
 
@@ -201,14 +201,14 @@ def _require_path(path: str) -> None:
     steps = path.split("/")
     plain = _is_plain(path) and not {"", ".", ".."} & set(steps)
     if not plain or len(steps) > MAX_STEPS or len(path.encode()) > MAX_PATH:
-        raise ArchiveError(f"{path!r:.200} is no path in a cache")
+        raise ArchiveError(f"{path!r:.200} is not a path in a cache")
 
 
 def _document(data: bytes) -> _Document:
     try:
         document = json.loads(data.decode())
     except (ValueError, RecursionError):
-        raise ArchiveError("its manifest is no JSON", hint=_PACK_AGAIN) from None
+        raise ArchiveError("its manifest is not JSON", hint=_PACK_AGAIN) from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     if type(version) is int and version > SCHEMA_VERSION:
         hint = "Upgrade vllm-moe-tuner, or pack the cache with the same release."

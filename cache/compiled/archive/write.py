@@ -132,7 +132,7 @@ def _require_no_secret(root: Path, manifest: Manifest) -> None:
             try:
                 names = refused_names(json.loads((root / file.path).read_text(encoding="utf-8")))
             except (ValueError, RecursionError):
-                reason = f"{file.path} is no JSON, so it cannot be told whether it holds a secret"
+                reason = f"{file.path} is not JSON, so it cannot be told whether it holds a secret"
                 raise ArchiveError(reason, hint=_WARM) from None
             _refuse(file.path, names)
 

@@ -214,7 +214,7 @@ def _runs_entrypoint(holder: Mapping, *, composed: bool) -> bool:
     if any(holder.get(key) is not None for key in ("script", "steps")):
         return False
     command = holder.get("entrypoint") if composed else holder.get("command")
-    if command is None or any(word.startswith("-") for word in _words(command)[:1]):  # an option is no program
+    if command is None or any(word.startswith("-") for word in _words(command)[:1]):  # an option is not a program
         return True
     words = [word for key in _VECTORS for word in _words(holder.get(key))]
     return any(_SCRIPT.fullmatch(word) and not _RAY_SCRIPTS.fullmatch(word) for word in words)

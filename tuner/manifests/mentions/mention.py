@@ -27,7 +27,7 @@ class Lines:
         return bisect_right(self.starts, offset)
 
     def before(self, offset: int) -> int:
-        """The line of the last thing that is written before an offset, but for empty lines and comments."""
+        """The line of the last thing that is written before an offset; empty lines and comments do not count."""
         line = self.at(offset)
         return line if self.text[self.starts[line - 1] : offset].strip() else max(line - 1, 1)
 

@@ -42,7 +42,7 @@ class _Reader:
         """The only value of the text.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: it is not JSON.
         """
         node = self._value(0)
         if self._next():
@@ -75,7 +75,7 @@ class _Reader:
         is_text = self._text.startswith('"', start)
         match = (_TEXT if is_text else _WORD).match(self._text, start)
         if match is None:
-            raise ValueError("it is no value")
+            raise ValueError("it is not a value")
         self._at = match.end()
         value = json.loads(match[0]) if is_text else match[0]
         return Scalar(value, '"' if is_text else "", start, self._at, line)
@@ -106,7 +106,7 @@ class _Reader:
 
     def _pair(self, depth: int) -> tuple[str, Node]:
         if self._next() != '"':
-            raise ValueError("a name is no text")
+            raise ValueError("a name is not text")
         name = self._scalar().text
         if self._next() != ":":
             raise ValueError("a name has no value")
