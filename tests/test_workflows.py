@@ -31,6 +31,15 @@ def test_a_workflow_runs_targets_that_are_there(file: Path) -> None:
     assert document["permissions"]["contents"] == "read"
 
 
+@pytest.mark.parametrize("file", WORKFLOWS[:-1], ids=lambda file: file.name)
+def test_our_own_workflows_run_actions_by_commit(file: Path) -> None:
+    """A tag of an action can be moved to other code, and the release has the right to publish."""
+    text = file.read_text(encoding="utf-8")
+    actions = re.findall(r"^ *- uses: (.+)$", text, re.MULTILINE)
+    assert actions
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v[\d.]+", action) for action in actions)
+
+
 def test_the_release_publishes_what_was_tried_out() -> None:
     """The job that uploads builds nothing, holds no password, and waits for the job that installs the packages."""
     document: Any = yaml_text.load_mapping((ROOT / ".github/workflows/release.yaml").read_text(encoding="utf-8"))
