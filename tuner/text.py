@@ -48,7 +48,12 @@ def folded(text: str, indent: str = GAP, first: str = "", stream: TextIO | None 
         stream: where it will be written; None: standard output.
     """
     most = terminal_width(stream)
-    if most is None or len(first) + len(text) <= most:
+    return first + text if most is None else wrapped(text, most, indent, first)
+
+
+def wrapped(text: str, most: int, indent: str, first: str) -> str:
+    """As `folded`, at a width of `most` characters."""
+    if len(first) + len(text) <= most:
         return first + text
     import textwrap  # noqa: PLC0415  most lines fit
 

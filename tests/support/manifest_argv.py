@@ -25,7 +25,7 @@ LWS = {"LWS_LEADER_ADDRESS": "moe-0.moe.default", "LWS_WORKER_INDEX": "1", "LWS_
 """What LeaderWorkerSet sets in a worker's containers."""
 MERGE_KEYS = {"containers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath"}
 """Lists of a pod that a strategic merge joins by a key; it replaces all others."""
-OTHERS = "# the other arguments stay on the command line: "
+OTHERS = "# the other arguments stay on the command line: `"
 
 Documents = list[dict[str, Any]]
 
@@ -233,7 +233,8 @@ def config_argv(config: str, text: str, folder: Path) -> list[str]:
     """The `--config` file, and the arguments that the head says stay on the command line."""
     file = folder / "serve.yaml"
     file.write_text(config, encoding="utf-8")
-    said = [line.removeprefix(OTHERS) for line in text.splitlines() if line.startswith(OTHERS)]
+    unfolded = text.replace("\n#   ", " ").splitlines()
+    said = [line.removeprefix(OTHERS).removesuffix("`") for line in unfolded if line.startswith(OTHERS)]
     return ["--config", str(file), *(word for line in said for word in shlex.split(line))]
 
 

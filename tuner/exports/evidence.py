@@ -6,7 +6,11 @@ from typing import Any
 from rules.reason import sentences
 from tuner.launch.plan import Plan
 from tuner.manifests.managed import PREFIX
+from tuner.text import wrapped
 from tuner.verdicts.origin import imported_sentence, printable
+
+WIDTH = 80
+"""Characters of a line of comments; a longer word or command stays whole."""
 
 
 def annotations(plan: Plan) -> dict[str, str]:
@@ -48,7 +52,7 @@ def head(plan: Plan, notes: Sequence[str] = ()) -> str:
         *(f"warning: {warning}" for warning in plan.warnings),
         *notes,
     ]
-    return "".join(f"# {_line(line)}\n" for line in lines)
+    return "".join(f"{wrapped(_line(line), WIDTH, '#   ', '# ')}\n" for line in lines)
 
 
 def manifest(plan: Plan, documents: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> str:

@@ -42,7 +42,7 @@ def vllm_config(plan: Plan) -> tuple[str, list[str]]:
     options |= _added(plan.decision.options)
     words = shlex.join(beside_config(plan))
     on_one_line = words.isprintable() and " ".join(words.split()) == words
-    note = f"the other arguments stay on the command line{f': {words}' if on_one_line else ''}"
+    note = f"the other arguments stay on the command line{f': `{words}`' if on_one_line else ''}"
     return dump_vllm_config(options), [note] if words else []
 
 
