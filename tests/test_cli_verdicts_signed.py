@@ -40,7 +40,7 @@ def importing(here: Path, *args: object, code: int = 0, key: str = "team.pub") -
 def test_a_signed_bundle_is_imported_and_says_who_signed(here: Path) -> None:
     """The key is named in the text and in the document; nothing else changes."""
     answer = exported(here)
-    assert (answer.out, answer.err) == ("", "")
+    assert (answer.out, answer.err) == ("", f"tuner: written: {here / 'team.jsonl'}\n")
     signed = importing(here, "--json").document
     assert signed["imported"]["new"] == 2
     assert signed["signed"]["key"] in (here / "team.pub").read_text()
