@@ -7,10 +7,11 @@ steady clocks alone, Python's sleep fails.
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +23,7 @@ from service_bench import WRITER, bearing, tokens_in
 from service_faults import Counts, new_lines, put, stored
 
 from tuner.environment.document import environment_document
+from tuner.fleet.worker import BEATS
 from tuner.service.probes import LEASE_S
 
 SOURCE = Path(__file__).with_name("shifted_clock.c")
@@ -90,10 +92,25 @@ class Queue:
             self._beaten_at = time.monotonic()
         return {"id": probe["id"], "lease": probe["lease"]} if probe else None
 
-    def beat(self, live: Live, probe: dict[str, str]) -> bool:
-        """Whether a worker still has the probe."""
-        self._beaten_at = time.monotonic()
-        return bool(posted(live, f"/v1/probes/{probe['id']}/heartbeat", {"lease": probe["lease"]})["held"])
+    @contextmanager
+    def beating(self, live: Live, probe: dict[str, str]) -> Iterator[list[bool]]:
+        """A worker that lives, in a thread of its own; gives for each sign of life whether it still had the probe."""
+        held: list[bool] = []
+        end = threading.Event()
+
+        def beat() -> None:
+            while not end.wait(LEASE_S / BEATS):
+                self._beaten_at = time.monotonic()
+                path = f"/v1/probes/{probe['id']}/heartbeat"
+                held.append(posted(live, path, {"lease": probe["lease"]})["held"])
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield held
+        finally:
+            end.set()
+            thread.join()
 
     def wait(self, live: Live) -> float:
         """Seconds from the last sign of life of its worker until another one gets the probe, which gives it back."""
@@ -129,6 +146,7 @@ def clock(folder: Path, count: int) -> Counts:
         "verdicts at the replica": len(stored(ground.copy)),
         "leases that ran out": len(ground.waits),
         "longest lease, s": round(max(ground.waits), 1),
+        **{what: number for what, number in ground.faults.items() if number},
         "lost": missing + too_long + ground.faults.total(),
     }
 
@@ -176,17 +194,20 @@ class Ground:
             queue.put(writer)
             lease = queue.claim(writer, "first")
             assert lease is not None
-            for seconds in JUMPS:
-                self._shifted.set(seconds)
-                for live in (writer, replica, secured):
-                    assert self._shifted.is_read_by(live), "the clock is not shifted"
-                faults["lease lost"] += queue.claim(writer, "second") is not None
-                faults["lease lost"] += not queue.beat(writer, lease)
-                put(writer, self._lines, LINES)
-                faults["reader refused"] += sum(replica.get("/v1/verdicts")[0] != HTTPStatus.OK for _ in range(READS))
-                until(lambda: stored(self.copy) == stored(self.store))
-                is_ready = secured.get("/readyz")[0] == HTTPStatus.OK
-                faults["readiness wrong"] += is_ready is (seconds == TEN_YEARS)  # the certificate has expired then
+            with queue.beating(writer, lease) as held:
+                for seconds in JUMPS:
+                    self._shifted.set(seconds)
+                    for live in (writer, replica, secured):
+                        assert self._shifted.is_read_by(live), "the clock is not shifted"
+                    faults["lease lost"] += queue.claim(writer, "second") is not None
+                    put(writer, self._lines, LINES)
+                    refused = sum(replica.get("/v1/verdicts")[0] != HTTPStatus.OK for _ in range(READS))
+                    faults["reader refused"] += refused
+                    until(lambda: stored(self.copy) == stored(self.store))
+                    is_ready = secured.get("/readyz")[0] == HTTPStatus.OK
+                    faults["readiness wrong"] += is_ready is (seconds == TEN_YEARS)  # the certificate has expired then
+                until(lambda: len(held) >= BEATS)
+            faults["lease lost"] += held.count(False)
             self._let_run_out(writer)
 
     def set_back_between_starts(self) -> None:

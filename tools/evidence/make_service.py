@@ -88,7 +88,7 @@ def results() -> dict[str, Any]:
 def keep(part: str, result: dict[str, Any]) -> None:
     """Put what a part counted in the place of what it counted before."""
     draft = RESULTS.with_suffix(".draft")
-    draft.write_text(json.dumps({**results(), part: result}, indent=1, sort_keys=True) + "\n")
+    draft.write_text(json.dumps({**results(), part: result}, indent=1) + "\n")
     draft.replace(RESULTS)
 
 
