@@ -287,7 +287,7 @@ def test_a_verdict_that_the_service_refuses_ends_the_worker(fleet: Fleet, monkey
     monkeypatch.setattr(worker, "probed_line", lambda *_: "no line\n")
     fleet.put(launch())
     answer = fleet.work("--until-empty", code=1)
-    assert "damaged" in answer.err or "no JSON" in answer.err
+    assert "damaged" in answer.err or "not JSON" in answer.err
     assert [(row["state"], row["failures"]) for row in fleet.rows()] == [("waiting", 0)]
 
 
