@@ -181,7 +181,7 @@ LOST = {
     "the user's config behind a dotted key": ("m -cc '{\"a\": 1}'", "m -cc '{\"a\": 1}' -cc.b=2", "two compil"),
     "what is hidden": ('m "$@"', 'm "$@" -cc.b=2', "is not written here"),
     "what a config file holds": ("m --config no.yaml", "m --config no.yaml -cc.b=2", "no.yaml is not written here"),
-    "the server": ("m", "m -cc 3", "vLLM would refuse it"),
+    "the server": ("m", "m -cc 3", "vLLM would refuse the launch"),
 }
 
 
@@ -261,7 +261,7 @@ def test_a_match_by_version_never_writes_true(options: list[Any], script: Path) 
     """The unsafe model gets its `false`; the safe one is left alone and named, and the command ends with 1."""
     script.write_text(script.read_text().replace(" -cc.mode=3", ""), encoding="utf-8")
     answer = tuner("apply", "--write", *options[:2], "--vllm-version", "0.19.1", script, code=1)
-    assert f"{script}:2: a match by the vLLM version only never writes fast_moe_cold_start=true" in answer.err
+    assert f"{script}:2: only the vLLM version was matched, so fast_moe_cold_start=true is not written" in answer.err
     first, second, third = (launch.args for launch in launches_in("run.sh", script.read_text()))
     assert first == (str(MIXTRAL),)
     assert second == (str(ERNIE), FLAG, TRUE.replace("true", "false"))

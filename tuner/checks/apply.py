@@ -282,11 +282,11 @@ def _require_enough_known(examined: Examined, plan: Plan) -> None:
     if examined.model is None:
         raise NotKnown(f"nothing is written, because {examined.model_problem}")
     if plan.writes_remedy and not examined.exact:
-        raise NotEditable("a match by the vLLM version only never writes what arms showed; give --environment")
+        raise NotEditable("only the vLLM version was matched, so what arms showed is not written; give --environment")
     if plan.decision.setting is not True:
         return
     if not examined.exact:
-        raise NotEditable(f"a match by the vLLM version only never writes {FLAG_KEY}=true; give --environment")
+        raise NotEditable(f"only the vLLM version was matched, so {FLAG_KEY}=true is not written; give --environment")
     if missing := missing_root(examined):
         raise NotEditable(f"{FLAG_KEY}=true needs {missing} in its environment, which is not edited here; set it first")
 
@@ -332,11 +332,13 @@ def _verify(
     try:
         edited_launches = launches_of(file, after)
     except ValueError as error:
-        raise NotEditable(f"edited, it could not be read: {error}") from None
+        raise NotEditable(f"after the edit the file could not be read: {error}") from None
     launches = [examined.launch for examined in examinations]
     faces = [_face(launch, launch.args) for launch in edited_launches]
     if faces != list(map(_face, launches, expected_args)):
-        raise NotEditable("edited, it would not say what it should; several launches may share one list")
+        raise NotEditable(
+            "after the edit the launch would not have the right arguments; several launches may share one list"
+        )
     for examined, edited in zip(examinations, edited_launches, strict=True):
         if examined.launch.args != edited.args:
             require_nothing_lost(shown_path(file), after, examined.launch, edited, _meant(examined, override=override))

@@ -62,14 +62,14 @@ def require_nothing_lost(
         raise NotEditable(f"the value of {hidden} is not written here, and would come before the added arguments")
     settings = _config_settings(after.args)
     if _others(before.args) != without_options(_others(after.args), meant.options):
-        raise NotEditable("edited, the other arguments would not be what they were, in the same order")
+        raise NotEditable("the edit would change other arguments, or their order")
     if len(settings) > 1 and not all(setting.path for setting in settings):
-        raise NotEditable("edited, it would have two compilation configs, and vLLM drops one")
+        raise NotEditable("the edit would leave two compilation configs, and vLLM drops one")
     try:
         old, _ = read_arguments(path, before)
         new, unread = read_arguments(path, after)
     except TunerError as error:
-        raise NotEditable(f"edited, vLLM would refuse it: {error.message}") from None
+        raise NotEditable(f"after the edit vLLM would refuse the launch: {error.message}") from None
     if unread:
         raise NotEditable(f"the value of {unread} is not written here, and may hold a compilation config")
     values = leaves(new.compilation_config)
@@ -77,7 +77,7 @@ def require_nothing_lost(
     lost = [name for name in lost if name not in meant.changed]
     lost += new.dropped
     if lost:
-        raise NotEditable(f"edited, vLLM would drop {', '.join(lost)}")
+        raise NotEditable(f"after the edit vLLM would drop {', '.join(lost)}")
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

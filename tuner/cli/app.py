@@ -362,7 +362,7 @@ def report(
     ] = None,
     whole: Annotated[bool, typer.Option("--all", help="Every stored verdict: architectures by releases.")] = False,
     log: Annotated[
-        Path | None, typer.Option(metavar="LOG", help="The starts that a server's log tells; - is standard input.")
+        Path | None, typer.Option(metavar="LOG", help="Show the starts in a server's log; - is standard input.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page of HTML here. Default: text on stdout.")

@@ -6,26 +6,13 @@ from pathlib import Path
 from cache.compiled.warm_record import WarmRecord, read_records
 from cache.key import digest
 from cache.secrets import without_keys
-from tuner.launch.cache_root import NO_FACTORS, cache_root, name_of_proof, proof_root
-from tuner.launch.plan import Plan
+from tuner.launch.cache_root import cache_root, name_of_proof, proof_root
+from tuner.launch.plan import Plan, launch_factors
 
 
 def launch_digest(plan: Plan, environ: Mapping[str, str]) -> str:
     """Names a launch: what it starts, where, with which of vLLM's variables."""
-    environment = plan.subject.environment
-    facts = {
-        "args": without_keys(plan.launch.args),
-        "model": plan.subject.model.fingerprint,
-        "vllm": environment.vllm,
-        "torch": environment.torch,
-        "triton": environment.triton,
-        "platform": environment.platform,
-        "gpu": environment.gpu,
-        "variables": {
-            name: value for name, value in environ.items() if name.startswith("VLLM_") and name not in NO_FACTORS
-        },
-    }
-    return digest(facts)[:32]
+    return digest({**launch_factors(plan.subject, environ), "args": without_keys(plan.launch.args)})[:32]
 
 
 def recorded(plan: Plan, environ: Mapping[str, str]) -> WarmRecord | None:

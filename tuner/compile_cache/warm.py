@@ -22,7 +22,7 @@ from tuner.compile_cache.factors import launch_factors
 from tuner.compile_cache.launch_digest import launch_digest
 from tuner.compile_cache.prediction import why_unloadable
 from tuner.engines.stand_ins import stand_ins
-from tuner.launch.cache_root import CACHE_ROOT
+from tuner.launch.cache_root import CACHE_ROOT, require_no_tls
 from tuner.launch.plan import Plan
 from tuner.launch.serve import command
 from tuner.processes.log_tail import ignored
@@ -157,12 +157,7 @@ def _require_root(arguments: ServeArguments) -> None:
             hint="Leave cache_dir out, and name the root of all caches with --cache-root.",
             kind=ErrorKind.USAGE,
         )
-    if any(arg.startswith("--ssl-") for arg in arguments.given):
-        raise TunerError(
-            "A cache is warmed without TLS.",
-            hint="Leave the --ssl options out: they change nothing that is compiled.",
-            kind=ErrorKind.USAGE,
-        )
+    require_no_tls(arguments.given)
 
 
 def _started(vector: list[str], environ: Mapping[str, str], limit: float, hear: Callable[[str], None]) -> _Start:

@@ -17,7 +17,7 @@ from tuner.exports.pod import (
     resources,
 )
 from tuner.exports.server import Server, image_of, server_of
-from tuner.launch.cache_root import CACHE_ROOT
+from tuner.launch.cache_root import CACHE_ROOT, require_no_tls
 from tuner.launch.plan import Plan
 
 PRODUCT = "nvidia.com/gpu.product"
@@ -45,12 +45,7 @@ def as_warm_job(plan: Plan, choices: Choices) -> str:
             hint="Name one that holds both with --image IMAGE:TAG.",
             kind=ErrorKind.USAGE,
         )
-    if any(argument.startswith("--ssl-") for argument in server.rest):
-        raise TunerError(
-            "A cache is warmed without TLS.",
-            hint="Leave the --ssl options out: they change nothing compiled.",
-            kind=ErrorKind.USAGE,
-        )
+    require_no_tls(server.rest)
     containers = [_container(server, image_of(plan, choices))]
     warming = {
         "restartPolicy": "Never",

@@ -1,8 +1,10 @@
 """Where compile caches go: vLLM's variables, and whose word counts. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from rules.errors import ErrorKind, TunerError
 
 CACHE_ROOT = "VLLM_CACHE_ROOT"
 NO_FACTORS = {CACHE_ROOT, "VLLM_API_KEY", "VLLM_HOST_IP", "VLLM_PORT"}
@@ -38,3 +40,17 @@ def cache_root(environ: Mapping[str, str]) -> tuple[str, str]:
     if environ.get("XDG_CACHE_HOME"):
         return str(Path(environ["XDG_CACHE_HOME"]) / "vllm"), "XDG_CACHE_HOME"
     return str(Path(environ.get("HOME", "~"), ".cache", "vllm")), "vLLM's default"
+
+
+def require_no_tls(arguments: Iterable[str]) -> None:
+    """Refuse to warm a cache for a launch with options of TLS: a warm-up asks its server without TLS.
+
+    Raises:
+        TunerError: there is such an option (kind `usage`).
+    """
+    if any(argument.startswith("--ssl-") for argument in arguments):
+        raise TunerError(
+            "A cache is warmed without TLS.",
+            hint="Leave the --ssl options out: they change nothing that is compiled.",
+            kind=ErrorKind.USAGE,
+        )

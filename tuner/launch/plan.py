@@ -432,25 +432,30 @@ def _keyed_cache_dir(
     vLLM uses an explicit `cache_dir` verbatim and looks entries up by shape alone
     (0.32.0, vllm/compilation/backends.py), so the name must carry the whole decision.
     """
-    environment = subject.environment
     factors = {
+        **launch_factors(subject, options.environ),
         "args": list(arguments.given),
         "additions": dict(additions),
+        **({"proof": options.proof} if options.proof else {}),
+    }
+    root = options.cache_root or cache_root(options.environ)[0]
+    return str(Path(root) / "tuner" / digest(factors)[:32])
+
+
+def launch_factors(subject: Subject, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What compiled code depends on beside the arguments: the model, the environment, and vLLM's variables."""
+    environment = subject.environment
+    return {
         "model": subject.model.fingerprint,
         "vllm": environment.vllm,
         "torch": environment.torch,
         "triton": environment.triton,
         "platform": environment.platform,
         "gpu": environment.gpu,
-        **({"proof": options.proof} if options.proof else {}),
         "variables": {
-            name: value
-            for name, value in options.environ.items()
-            if name.startswith("VLLM_") and name not in NO_FACTORS
+            name: value for name, value in environ.items() if name.startswith("VLLM_") and name not in NO_FACTORS
         },
     }
-    root = options.cache_root or cache_root(options.environ)[0]
-    return str(Path(root) / "tuner" / digest(factors)[:32])
 
 
 def _cache(config: Mapping[str, Any], env: Mapping[str, str], options: Options) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The starts that a server's log tells, as waterfalls. Pure."""
+"""The starts in a server's log, as waterfalls. Pure."""
 
 from collections.abc import Sequence
 
