@@ -15,10 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.cli.output import is_quiet
-from tuner.server_log.line import without_front
 from tuner.text import brief, visible
 
-LINE_S = 10.0
+LINE_S = 30.0
 """Seconds between two lines of an engine's log where there is no terminal."""
 LINE_WIDTH = 62
 """Characters of such a line, so that it fits 80 columns behind its time."""
@@ -182,14 +181,13 @@ class Work:
             self._line = ""
 
     def log_line(self, text: str) -> None:
-        """Show the last line that an engine logged: at once on a terminal, elsewhere one in ten seconds."""
-        line = visible(without_front(text))
+        """Show the last line that the engine logged: at once on a terminal, elsewhere one in half a minute."""
         with self._lock:
             if self.live:
-                self._line = line
+                self._line = visible(text)
             elif time.monotonic() >= self._next_line:
                 self._next_line = time.monotonic() + LINE_S
-                self._print(f"vLLM: {brief(line, LINE_WIDTH)}")
+                self._print(f"vLLM: {brief(visible(text), LINE_WIDTH)}")
 
     def display(self) -> Group:
         """The step with its seconds and, below it, the engine's last line, cut to the terminal's width."""
