@@ -117,6 +117,18 @@ def test_an_engine_that_fails_is_not_ready() -> None:
     assert log.starts[0].failed is not None
 
 
+STOP = "(APIServer pid=100) INFO 01-01 00:00:00 [launcher.py:254] [shutdown] API server: shutdown triggered"
+DEATH = "(APIServer pid=100) ERROR 01-01 00:00:00 [async_llm.py:906] AsyncLLM output_handler failed."
+
+
+@pytest.mark.parametrize(("ending", "failed"), [((DEATH, STOP), True), ((STOP, DEATH), False)])
+def test_an_engine_that_fails_while_its_server_shuts_down_did_start(ending: tuple[str, str], failed: bool) -> None:
+    """Its failure is about the end of the server; before that, it is about the start. The lines are vLLM 0.32.0's."""
+    (start,) = read([*lines_of("0.32.0-true"), *ending]).starts
+    assert start.stopped is not None
+    assert (start.failed is not None) is failed
+
+
 # ---- forms of a log
 
 

@@ -155,7 +155,7 @@ class Start:
         launch_flag: what those arguments say of the flag.
         architecture: the class that vLLM runs for the model; None if no line says it.
         cache: what it did with the compile cache.
-        failed: number of the line that says an engine failed.
+        failed: number of the line that says an engine failed, before the server was told to shut down.
         stopped: number of the line that says the server shuts down.
         stranger: number of a line of another server, whose own start is not in the log.
         replaced: model as given -> the local path that vLLM put in its place.
@@ -396,6 +396,9 @@ def _ready(engine: Engine, process: Process, line: int) -> Engine:
 
 
 def _failed(start: Start, _: Message, line: int) -> Start:
+    """What engines say while their server shuts down is about its end, not about the start."""
+    if start.stopped is not None:
+        return start
     return replace(start, failed=start.failed or line)
 
 
