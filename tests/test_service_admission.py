@@ -290,6 +290,14 @@ def test_what_is_no_review_is_refused(name: str, service: Bench) -> None:
     assert (answer.status_code, answer.json()["error"]["kind"]) == (400, "usage")
 
 
+def test_half_a_surrogate_pair_is_the_clients_fault(service: Bench) -> None:
+    """JSON can spell half a character, which no text in UTF-8 holds. As an id it is given back as it came."""
+    spelt = json.dumps({**review_of(None), "kind": "\ud800"})
+    assert service.client.post("/v1/admission", content=spelt).status_code == 400
+    answer = service.client.post("/v1/admission", content=json.dumps(review_of(None, uid="\ud800")))
+    assert answer.json()["response"]["uid"] == "\ud800"
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"a": NaN}', b"[" * 5000, b'{"kind": "a", "kind": "b"}'])
 def test_what_is_no_json_is_refused(body: bytes, service: Bench) -> None:
     """Likewise."""

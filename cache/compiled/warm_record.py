@@ -118,5 +118,5 @@ def record_in(document: Any) -> WarmRecord:
     fields = {name: value for name, value in document.items() if name != "schema_version"}
     try:
         return msgspec.convert(fields, WarmRecord)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
         raise ValueError(str(error)) from None

@@ -118,7 +118,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         """
         try:
             return convert(data, cls)
-        except ValidationError as error:
+        except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
             message = str(error)
             # The name of an unknown field is somebody else's text.
             raise _no_entry("it has an unknown field" if "unknown field" in message else message) from None
@@ -131,7 +131,7 @@ def _no_entry(problem: str) -> StoreError:
 def _is_provenance(value: Mapping[str, str | None]) -> bool:
     try:
         provenance = convert(value, Provenance)
-    except ValidationError:
+    except (ValidationError, UnicodeEncodeError):
         return False
     return _is_utc(provenance.imported_at)
 

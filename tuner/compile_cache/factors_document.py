@@ -112,6 +112,6 @@ def is_whole(document: Mapping[str, Any]) -> bool:
     """Whether a document has every field that is read, each of its type."""
     try:
         msgspec.convert(document, Factors)
-    except (msgspec.ValidationError, RecursionError):
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError):  # the latter for half a surrogate pair
         return False
     return True

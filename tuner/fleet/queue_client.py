@@ -152,7 +152,7 @@ class RemoteQueue:
     def _shaped(self, body: bytes, shape: type[Shape]) -> Shape:
         try:
             return convert(self._object(body), shape)
-        except ValidationError as error:
+        except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
             raise self._strange(f"has another shape: {error!s:.200}") from None
 
     def _object(self, body: bytes) -> dict[str, Any]:

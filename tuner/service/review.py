@@ -69,7 +69,7 @@ def read_review(body: bytes) -> ReviewRequest:
         return convert(parse_object(body), Review).request
     except UnusableError as error:
         raise ServiceError(UNREADABLE, f"The body {error}.", hint, kind=ErrorKind.USAGE) from None
-    except ValidationError as error:
+    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
         problem = f"The body is no AdmissionReview of {API}: {error!s:.300}."
         raise ServiceError(UNREADABLE, problem, hint, kind=ErrorKind.USAGE) from None
 

@@ -215,7 +215,7 @@ def _document(data: bytes) -> _Document:
         raise ArchiveError(f"its schema is {version}, and this release reads {SCHEMA_VERSION}", hint=hint)
     try:
         return msgspec.convert(document, _Document)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for half a surrogate pair
         raise _unlike_ours() from None
 
 
