@@ -8,6 +8,8 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from tuner.untrusted.fitting import fitted
+
 SCHEMA_VERSION = 1
 PARTS = ("system", "variables", "config", "keys", "compiles", "sources", "paths")
 
@@ -111,7 +113,7 @@ def is_factors(document: Mapping[str, Any]) -> bool:
 def is_whole(document: Mapping[str, Any]) -> bool:
     """Whether a document has every field that is read, each of its type."""
     try:
-        msgspec.convert(document, Factors)
-    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError):  # the latter for half a surrogate pair
+        fitted(document, Factors)
+    except (msgspec.ValidationError, RecursionError):
         return False
     return True

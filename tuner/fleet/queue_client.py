@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from msgspec import Struct, ValidationError, convert, to_builtins
+from msgspec import Struct, ValidationError, to_builtins
 
 from rules.errors import ErrorKind, TunerError
 from tuner.environment.document import environment_document
 from tuner.environment.environment import Environment
 from tuner.service.client import Client
 from tuner.service.queued import Launch
+from tuner.untrusted.fitting import fitted
 from tuner.untrusted.json_text import UnusableError, parse_object
 
 Shape = TypeVar("Shape")
@@ -151,8 +152,8 @@ class RemoteQueue:
 
     def _shaped(self, body: bytes, shape: type[Shape]) -> Shape:
         try:
-            return convert(self._object(body), shape)
-        except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
+            return fitted(self._object(body), shape)
+        except ValidationError as error:
             raise self._strange(f"has another shape: {error!s:.200}") from None
 
     def _object(self, body: bytes) -> dict[str, Any]:

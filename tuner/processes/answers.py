@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from msgspec import Struct, ValidationError, convert
+from msgspec import Struct, ValidationError
 
 from cache.secrets import redacted_values
 from rules.errors import ErrorKind, TunerError
 from tuner.untrusted.files import read_plain
+from tuner.untrusted.fitting import fitted
 
 LARGEST = 32 * 2**20
 """Bytes of an answer. The answer for a real model has 0.1 MB, and the list of a whole registry 1 MB."""
@@ -63,8 +64,8 @@ def checked(name: str, answer: Any, shape: type[_Answer]) -> _Answer:
         TunerError: kind `report`: a field is missing, or has another type.
     """
     try:
-        return convert(answer, shape)
-    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
+        return fitted(answer, shape)
+    except ValidationError as error:
         raise damaged(name, f"{error!s:.160}") from None
 
 

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from msgspec import Meta, Struct, ValidationError, convert
+from msgspec import Meta, Struct, ValidationError
 
 from rules.errors import ErrorKind
 from tuner.service.refusal import NOT_TAKEN, UNREADABLE, ServiceError
+from tuner.untrusted.fitting import fitted
 from tuner.untrusted.json_text import UnusableError, parse_object
 
 MAX_ARGUMENTS = 4096
@@ -76,9 +77,9 @@ def read_as(body: bytes, shape: type[Shape], otherwise: str = "has another shape
     """
     hint = "GET /openapi.json and docs/reference/service.md describe what is taken."
     try:
-        return convert(parse_object(body), shape)
+        return fitted(parse_object(body), shape)
     except UnusableError as error:
         raise ServiceError(UNREADABLE, f"The body {error}.", hint, kind=ErrorKind.USAGE) from None
-    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
+    except ValidationError as error:
         problem = f"The body {otherwise}: {error!s:.300}."
         raise ServiceError(NOT_TAKEN, problem, hint, kind=ErrorKind.USAGE) from None

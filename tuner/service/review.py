@@ -5,10 +5,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, ValidationError, convert, field
+from msgspec import Meta, Struct, ValidationError, field
 
 from rules.errors import ErrorKind
 from tuner.service.refusal import UNREADABLE, ServiceError
+from tuner.untrusted.fitting import fitted
 from tuner.untrusted.json_text import UnusableError, parse_object
 
 API = "admission.k8s.io/v1"
@@ -66,10 +67,10 @@ def read_review(body: bytes) -> ReviewRequest:
     """
     hint = "The webhook configuration of `tuner export --format service` sends what is taken."
     try:
-        return convert(parse_object(body), Review).request
+        return fitted(parse_object(body), Review).request
     except UnusableError as error:
         raise ServiceError(UNREADABLE, f"The body {error}.", hint, kind=ErrorKind.USAGE) from None
-    except (ValidationError, UnicodeEncodeError) as error:  # the latter for half a surrogate pair
+    except ValidationError as error:
         problem = f"The body is no AdmissionReview of {API}: {error!s:.300}."
         raise ServiceError(UNREADABLE, problem, hint, kind=ErrorKind.USAGE) from None
 
