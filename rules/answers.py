@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
 from msgspec import Struct, ValidationError, convert
 
 from rules.errors import ReportError
-from rules.report import Distance, Finite, Text
+from rules.report import Distance, Finite, Text, Texts
 
 NEARLY = 1e-3
 """Relative difference from which on two measured inputs of experts count as different."""
+LONGEST_TEXT = 400
+"""Characters of an answer that are stored."""
 
 
 class Prompt(Struct, frozen=True):
@@ -25,6 +28,8 @@ class Prompt(Struct, frozen=True):
             for a prompt that was not scored.
         tokens: those that the engine added.
         made: log-probability of each of these.
+        likeliest: the tokens that the engine would have added, each after those that it did add.
+        text: that of these tokens; empty without a tokenizer.
     """
 
     name: Text
@@ -33,6 +38,8 @@ class Prompt(Struct, frozen=True):
     given: tuple[Finite | None, ...]
     tokens: tuple[int, ...]
     made: tuple[Finite | None, ...]
+    likeliest: tuple[int, ...] = ()
+    text: str = ""
 
     def __post_init__(self) -> None:
         if not self.tokens:
@@ -111,6 +118,29 @@ def distance(first: Answers, second: Answers) -> Distance | None:
     if apart is None:
         return None
     return Distance(apart.mean, apart.worst, apart.prompt, apart.parted, _first_layer(first.inputs, second.inputs))
+
+
+def parting_texts(own: Answers, below: Answers) -> Texts | None:
+    """What two engines would say to the prompt in which they are furthest apart, of those that they answer otherwise.
+
+    None if they would say the same to each prompt.
+    """
+    others = {prompt.name: prompt for prompt in below.prompts}
+    apart: list[tuple[float, Prompt, Prompt]] = []
+    for prompt in own.prompts:
+        other = others.get(prompt.name)
+        if other is not None and prompt.likeliest and other.likeliest and prompt.likeliest != other.likeliest:
+            apart.append((fmean(_differences(prompt, other) or [0.0]), prompt, other))
+    if not apart:
+        return None
+    _, mine, its = max(apart, key=itemgetter(0))
+    are_numbers = not (mine.text or its.text)
+    texts = (_numbers(mine), _numbers(its)) if are_numbers else (mine.text, its.text)
+    return Texts(mine.name, texts[0][:LONGEST_TEXT], texts[1][:LONGEST_TEXT], are_numbers)
+
+
+def _numbers(prompt: Prompt) -> str:
+    return " ".join(map(str, prompt.likeliest))
 
 
 def noise(engine: Answers) -> Distance | None:

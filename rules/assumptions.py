@@ -33,6 +33,21 @@ COVERED: dict[str, str] = {
     "plain_config": "the fields are those of config.json; a remote config class could add computed ones",
     "weights_random": "weights enter routing between experts inside a layer, not the choice of the layer",
     "encoder_skipped": "encoder outputs enter the language model as embeddings, which the scenarios supply",
+    "encoder_left_out": (
+        "the encoder cannot be built on this machine; no pass runs one, its outputs enter as embeddings, and nothing "
+        "that its class names is a MoE layer of vLLM (shared_worker/build_stand_ins.py, may_hold_moe)"
+    ),
+    "processor_not_made": (
+        "vLLM asks the processor of images whether the launch allows any kind of input that the model takes; it allows "
+        "all or none (vLLM 0.32.0, config/model.py, _supports_multimodal_inputs)"
+    ),
+    "tokenizer_made": (
+        "a model class asks its tokenizer for ids of placeholders, where encoder outputs enter; passes get token ids"
+    ),
+    "kernel_left_out": (
+        "a stream of a GPU, or a kernel that joins a linear layer with its collective: neither calls a MoE layer, and "
+        "without it the layers run one after another (vLLM 0.32.0, models/kimi_k3/nvidia)"
+    ),
 }
 """Kind of difference -> why it cannot change which MoE layer runs, with its source."""
 
@@ -49,6 +64,15 @@ IN_PROOF: dict[str, str] = {
     "experts_shrunk": COVERED["experts_shrunk"],
     "widths_shrunk": COVERED["widths_shrunk"],
     "positions_shrunk": COVERED["positions_shrunk"],
+    "encoder_left_out": COVERED["encoder_left_out"],
+    "experts_stubbed": COVERED["experts_stubbed"],
+    "kernel_left_out": COVERED["kernel_left_out"],
+    "plain_config": COVERED["plain_config"],
+    "prefix_caching_off": (
+        "vLLM refuses the launch with prefix caching on this platform; the cache decides which tokens a pass computes"
+    ),
+    "processor_not_made": COVERED["processor_not_made"],
+    "tokenizer_made": COVERED["tokenizer_made"],
     "attention_stubbed": "an attention module of vLLM's own holds no MoE layer, and its result depends on its input",
     "attention_not_run": (
         "as attention_stubbed; where the module does not run here, its result was taken to have the shape of its only "

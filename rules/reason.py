@@ -277,6 +277,7 @@ OF_ARMS = {
     "arm_noise_unknown": "how much {arm} moves by itself is not known",
     "apart_from_unsure": "it differs from {arm}, which is not known to be right either: {because}",
     "arm_distance": "{mean:.4f} nats from {arm}, {worst:.4f} in {prompt}, threshold {threshold:.4f}{from_layer}",
+    "quantised_apart": "the weights are quantised, and rounding alone may move their answers so far: {because}",
     "noise_too_large": "the noise is too large: {because}",
     "as_wrong_as": "it agrees with {arm}, which is wrong: {because}",
     "as_unknown_as": "it agrees with {arm}, and whether that is right is not known: {because}",

@@ -15,6 +15,8 @@ from rules.errors import ReportError
 
 Text = Annotated[str, Meta(min_length=1)]
 """A text that is not empty."""
+Snippet = Annotated[str, Meta(max_length=1000)]
+"""A short text; the tool itself keeps less (`rules.answers.LONGEST_TEXT`)."""
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
 LARGEST = 1.7976931348623157e308
@@ -195,6 +197,22 @@ class Distance(Part, frozen=True):
             raise ValueError("the mean of a distance is above the worst prompt")
 
 
+class Texts(Part, frozen=True):
+    """What two engines would say after the same words, for the prompt in which they are furthest apart and say another.
+
+    Attributes:
+        prompt: the name of the prompt.
+        own: of the arm: the likeliest token at each step, as text, or as numbers with spaces.
+        below: of the arm that it is compared with.
+        are_numbers: the model had no tokenizer, so that both are numbers of tokens.
+    """
+
+    prompt: str
+    own: Snippet
+    below: Snippet
+    are_numbers: bool
+
+
 class ArmRun(Part, frozen=True):
     """One arm of a launch: an engine with settings of its own.
 
@@ -209,7 +227,8 @@ class ArmRun(Part, frozen=True):
         users: the settings of the user that it changes, which are never written.
         status: `failed`: the engine did not start or did not answer.
         detail: the reason.
-        engine: what the arm became: as for `Replay`, and `dtype`, `quantization`, `moe_backend`, `captured`, `largest`.
+        engine: what the arm became: as for `Replay`, and `dtype`, `quantization`, `moe_backend`, `captured`, `largest`,
+            `weights` (bytes).
         passes: each compiler pass that is a switch, and whether it is on.
         backends: the MoE backends that it uses, in vLLM's words.
         candidates: values of `--moe-backend` that vLLM's oracle allows for it.
@@ -220,6 +239,8 @@ class ArmRun(Part, frozen=True):
         noise: how far its answers to equal prompts are apart; None if it got none.
         distance: how far it is from the arm that it is compared with; None if nothing was compared.
         frozen: MoE layers whose input does not depend on the prompt.
+        texts: where the answers part from those of the arm that it is compared with; None if they do not, or if an
+            earlier release stored it.
     """
 
     name: Text
@@ -243,6 +264,7 @@ class ArmRun(Part, frozen=True):
     noise: Distance | None
     distance: Distance | None
     frozen: tuple[str, ...]
+    texts: Texts | None = None
 
 
 class Ladder(Part, frozen=True):

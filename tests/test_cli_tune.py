@@ -76,6 +76,20 @@ def test_a_launch_that_does_not_start_ends_with_5(bench: ArmBench) -> None:
     assert '"FULL_AND_PIECEWISE"' in answer.out
 
 
+def test_two_answers_stand_side_by_side_where_a_wrong_arm_parts(bench: ArmBench) -> None:
+    """Below the table, with the neighbour on the left; the document has them too. A right launch shows none."""
+    bench.arms(full="is apart")
+    shown = bench.tune(code=0).out.splitlines()
+    place = shown.index("one_token_0: the likeliest answers, as numbers of tokens (no tokenizer here)")
+    assert [line.split() for line in shown[place + 1 : place + 3]] == [["[compiled]", "[full]"], ["0", "0", "0", "9"]]
+    bench.arms(full="is apart")
+    arms = {arm["name"]: arm for arm in ladder_of(bench.tune("--json", code=0))["arms"]}
+    assert arms["full"]["texts"] == {"prompt": "one_token_0", "own": "0 9", "below": "0 0", "are_numbers": True}
+    assert arms["piecewise"]["texts"] is None
+    bench.arms()
+    assert "likeliest" not in bench.tune(code=0).out
+
+
 def test_the_users_own_setting_is_named_and_kept(bench: ArmBench) -> None:
     """The launch stays as it is, with a warning."""
     bench.arms(**FROZEN, not_compiled="is frozen", eager="answers")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tuner.environment.gpu import is_jetson, nvidia_gpus, parse_information
+from tuner.environment.nvml import gpu_memory
 
 INFORMATION = """Model: \t\t NVIDIA H100 80GB HBM3
 IRQ:   \t\t 92
@@ -63,6 +64,26 @@ def test_a_jetson_is_known_by_its_files(tmp_path: Path) -> None:
     assert not is_jetson(str(tmp_path))
     write(tmp_path, "etc/nv_tegra_release")
     assert is_jetson(str(tmp_path))
+
+
+def test_the_memory_is_that_of_the_smallest_gpu(tmp_path: Path) -> None:
+    """Files of AMD's driver; what is no number is not counted. NVML is asked as well, where it is there."""
+    write(tmp_path, "sys/class/drm/card0/device/mem_info_vram_total", "2048\n")
+    write(tmp_path, "sys/class/drm/card1/device/mem_info_vram_total", "1024\n")
+    write(tmp_path, "sys/class/drm/card2/device/mem_info_vram_total", "none\n")
+    assert gpu_memory(str(tmp_path)) == 1024
+
+
+@pytest.mark.skipif(
+    shutil.which("nvidia-smi") is None, reason="no nvidia-smi here: a machine with an NVIDIA GPU has it"
+)
+def test_the_memory_is_what_nvidia_smi_says(tmp_path: Path) -> None:
+    """In MiB, of the smallest GPU."""
+    words = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    memory = gpu_memory(str(tmp_path))
+    assert memory is not None
+    assert abs(memory / 2**20 - min(map(int, listed))) <= 1
 
 
 def test_nvml_is_asked_where_the_files_do_not_tell(tmp_path: Path) -> None:

@@ -7,10 +7,25 @@ from typing import Any
 import pytest
 from ladder_samples import distance, judged, ladder, read
 
-from tools.evidence.make_ladder import FAULTS, HEALED_BY, NUMBERS, PLAIN, TWINS, WHAT, is_right, page, run_of
+from tools.evidence.make_ladder import FAULTS, HEALED_BY, NUMBERS, PLAIN, STORY, TWINS, WHAT, is_right, page, run_of
+from tools.evidence.make_ladder_story import contradictions
 from tools.evidence.page import PAGES
 from tuner.verdicts.ladder_part import ladder_part
 
+STORY_TOLD = {
+    "fault": "compiled",
+    "vllm": "0.32.0",
+    "device": "cpu",
+    "steps": [
+        {"title": title, "command": "tuner", "output": output, "code": code, "expected": code}
+        for title, output, code in (
+            ("A server without the fault", "a", 0),
+            ("The same server with the fault", "b", 0),
+            ("tune", "table", 5),
+            ("serve", "a", 0),
+        )
+    ],
+}
 GRAPH_ARMS = ("piecewise", "full_decode", "full", "as_launched")
 
 
@@ -54,7 +69,7 @@ def test_a_run_shows_what_was_held_against_the_limit() -> None:
 def test_a_run_that_is_not_as_it_should_be_shows() -> None:
     """In bold, so that nobody passes it by."""
     runs = [run_of("frozen", document()), run_of(PLAIN, document({"full": {"frozen": ["layers.1"]}}))]
-    text = "\n".join(page(runs))
+    text = "\n".join(page(runs, STORY_TOLD))
     assert "| **no** |" in text
     assert "Arms that are called wrong: `full` of Qwen." in text
 
@@ -71,5 +86,26 @@ def test_the_page_is_what_the_program_writes() -> None:
     """Of the numbers beside it, and every run in them is as it should be."""
     runs = json.loads(NUMBERS.read_text(encoding="utf-8"))
     assert [run["fault"] for run in runs if not is_right(run)] == []
+    story = json.loads(STORY.read_text(encoding="utf-8"))
     written = (PAGES / "ladder.md").read_text(encoding="utf-8")
-    assert written == "\n\n".join(page(copy.deepcopy(runs))) + "\n"
+    assert written == "\n\n".join(page(copy.deepcopy(runs), story)) + "\n"
+
+
+def test_the_story_of_a_fault_holds_together() -> None:
+    """Each command ended as it should, the fault moved the answer, and the tuned server answers as the sound one."""
+    assert contradictions(json.loads(STORY.read_text(encoding="utf-8"))["steps"]) == []
+
+
+@pytest.mark.parametrize(
+    ("title", "changes", "said"),
+    [
+        ("tune", {"code": 0}, "tune: exit code 0"),
+        ("serve", {"output": "b"}, "the tuned server does not answer as the sound one"),
+        ("The same server with the fault", {"output": "a"}, "the fault does not move the answer"),
+    ],
+)
+def test_parts_that_tell_different_stories_are_named(title: str, changes: dict[str, Any], said: str) -> None:
+    """One that does not fit the others is enough."""
+    steps = [{**step, **changes} if step["title"] == title else step for step in STORY_TOLD["steps"]]
+    assert contradictions(STORY_TOLD["steps"]) == []
+    assert contradictions(steps) == [said]

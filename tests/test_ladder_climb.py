@@ -4,12 +4,14 @@ A script stands in for the worker (`arm_bench.py`), because a real engine takes 
 GPU. The processes, time limits and files are real.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from arm_bench import Act, ArmBench, named
+from fake_environment import MIXTRAL, sample
 from ladder_samples import words
 from reports import report
 
@@ -182,3 +184,92 @@ def test_a_worker_of_the_last_arm_does_not_live_on(bench: ArmBench) -> None:
     climb(bench, acts=dict.fromkeys([*GRAPH_ARMS], "is refused"), say=lambda _: left.append(bench.left()))
     assert left
     assert not any(left)
+
+
+# ---- the model that arms serve
+
+
+@pytest.mark.parametrize(
+    ("gib", "seats", "experts", "hidden"),
+    [(None, 1, 8, 512), (141, 4, 8, 4096), (80, 4, 4, 4096), (141, 7, 4, 4096), (20, 4, 8, 512), (80, 1, 8, 4096)],
+)
+def test_the_memory_of_the_gpu_decides_what_is_cut(
+    bench: ArmBench, gib: float | None, seats: int, experts: int, hidden: int
+) -> None:
+    """Arms that run side by side share it; what was cut is named with each arm."""
+    bench.memory(gib)
+    ladder, _ = climb(bench, seats=seats)
+    served = {(engine["thin"]["num_local_experts"], engine["thin"]["hidden_size"]) for engine in bench.started()}
+    assert served == {(experts, hidden)}
+    changed = " ".join(named(ladder.arms)["full"].changed)
+    assert ("num_local_experts 8 -> 4" in changed) == (experts == 4)
+    assert ("hidden_size 4096 -> 512" in changed) == (hidden == 512)
+    assert "num_hidden_layers 32 -> 4" in changed
+
+
+def test_tensor_parallel_ranks_each_bring_their_memory(bench: ArmBench) -> None:
+    """Two of 80 GiB hold what one does not."""
+    bench.memory(80)
+    climb(bench, "--tensor-parallel-size", "2", seats=4)
+    assert {engine["thin"]["num_local_experts"] for engine in bench.started()} == {8}
+
+
+@pytest.fixture
+def quantised(bench: ArmBench, tmp_path: Path) -> Path:
+    """The model with weights in fp8."""
+    config = json.loads((MIXTRAL / "config.json").read_text(encoding="utf-8"))
+    quantization = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
+    folder = tmp_path / "quantised"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": quantization}), encoding="utf-8")
+    bench.serving.remember(bench.store, folder, sample(MIXTRAL, "current"))
+    return folder
+
+
+def test_a_quantised_model_keeps_its_quantisation(bench: ArmBench, quantised: Path) -> None:
+    """Its kernels have one dtype, so no arm runs in float32."""
+    bench.memory(141)
+    ladder, finding = climb(bench, model=quantised, seats=4)
+    assert all("quantization_config" in engine["thin"] for engine in bench.started())
+    assert "compiled_float32" not in words(finding)
+    assert "quantization" not in " ".join(named(ladder.arms)["full"].changed)
+
+
+def test_a_quantisation_that_no_engine_takes_is_dropped_and_named(bench: ArmBench, quantised: Path) -> None:
+    """All arms run again without it, those in float32 too; each says why."""
+    bench.memory(141)
+    said: list[str] = []
+    bench.arms(eager=["needs plain weights", "answers"], eager_again="needs plain weights")
+    ladder, finding = climb(bench, model=quantised, say=said.append, acts={"eager": "needs plain weights"})
+    assert words(finding)["compiled_float32"] == "right"
+    changed = named(ladder.arms)["full"].changed
+    assert "smaller model: quantization_config" in changed
+    refusal = "vLLM refuses this launch: ValueError: no memory"
+    assert f"no engine started with made-up quantised weights: {refusal}" in changed
+    assert "once more without the quantisation" in said[0]
+
+
+def test_weights_that_are_larger_than_estimated_are_named(bench: ArmBench) -> None:
+    """The worker counts what was built."""
+    bench.memory(141)
+    answers = json.loads((bench.folder / "answers.json").read_text(encoding="utf-8"))
+    answers["answers"]["arm"]["engine"]["weights"] = 50 << 30
+    (bench.folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+    ladder, _ = climb(bench)
+    assert "the weights take 50.0 GiB, more than the 22.6 GiB that were estimated" in named(ladder.arms)["full"].changed
+
+
+def test_two_texts_are_kept_where_answers_part(bench: ArmBench) -> None:
+    """Of the prompt in which an arm is furthest from the arm below it."""
+    ladder, _ = climb(bench, acts={"full": "is apart"})
+    texts = named(ladder.arms)["full"].texts
+    assert texts is not None
+    assert (texts.own, texts.below, texts.are_numbers) == ("0 9", "0 0", True)
+    assert named(ladder.arms)["piecewise"].texts is None
+
+
+def test_the_log_of_an_engine_is_heard_with_its_arm(bench: ArmBench) -> None:
+    """Without what vLLM writes in front."""
+    lines: list[str] = []
+    climb(bench, acts={"eager": "takes its time"}, hear=lines.append)
+    assert "eager: Loading weights took 3.1 s" in lines

@@ -3,6 +3,7 @@
 A CPU has neither CUDA graphs nor vLLM's compiler passes, so the arms are eager ones and traced ones.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,11 @@ def test_a_run_of_the_wrong_experts_is_found(folder: Path, two_sets: Path) -> No
     assert distance is not None
     assert distance.mean > 0.3
     assert (arm(ladder, "flag_on").engine["flag"], arm(ladder, "flag_off").engine["flag"]) == (True, False)
+    texts = arm(ladder, "flag_on").texts
+    assert texts is not None
+    assert not texts.are_numbers  # the checkpoint has a tokenizer
+    assert texts.own != texts.below
+    assert any(word.isalpha() for word in texts.own.split())
 
 
 def test_a_fault_of_compiled_code_is_found_with_its_layer(folder: Path, two_sets: Path) -> None:
@@ -92,6 +98,10 @@ def test_a_fault_of_compiled_code_is_found_with_its_layer(folder: Path, two_sets
     distance = arm(ladder, "compiled_float32").distance
     assert distance is not None
     assert distance.layer == "model.layers.0.mlp.experts"  # the second that this model registers
+    texts = arm(ladder, "as_launched").texts
+    assert texts is not None
+    assert texts.are_numbers
+    assert texts.own != texts.below
     assert (finding.remedy, finding.users) == (None, ("mode",))  # the mode is the user's own
 
 
@@ -104,6 +114,21 @@ def test_the_sound_twin_of_the_fault_is_not_found(folder: Path, two_sets: Path) 
     distance = arm(ladder, "compiled_float32").distance
     assert distance is not None
     assert distance.worst < 0.005
+
+
+@pytest.mark.thorough
+def test_a_quantisation_without_kernels_here_is_dropped_and_named(folder: Path, two_sets: Path) -> None:
+    """Experts in fp8 need AMX on a CPU: with it they stay quantised, without it they are tried in full precision."""
+    bare = folder / "fp8"
+    bare.mkdir()
+    config = json.loads((two_sets / "config.json").read_text(encoding="utf-8"))
+    quantization = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    (bare / "config.json").write_text(json.dumps({**config, "quantization_config": quantization}), encoding="utf-8")
+    ladder = ladder_of(bare, folder, "current", "--enforce-eager")
+    eager = arm(ladder, "eager")
+    changed = " ".join(eager.changed)
+    assert words(judge_ladder(ladder))["as_launched"] == "right"
+    assert (eager.engine["quantization"] == "fp8") != ("no engine started with made-up quantised weights" in changed)
 
 
 @pytest.mark.thorough

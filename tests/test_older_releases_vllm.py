@@ -5,26 +5,43 @@ from typing import Any
 
 import pytest
 from fake_environment import ERNIE, QWEN, tuner_process
+from hostile_samples import Asked, findings, own_reasons
 from real_environment import ROOT
 
 pytestmark = pytest.mark.vllm
 
 OLDER = ("0.18.1", "0.17.1")
-PROVED = {"0.18.1": ("uniform", True), "0.17.1": ("inconclusive", False)}
-"""Release -> verdict and flag of the safe model. 0.17.1 drops the guards of a trace with a function of its own, and the
-launch worker does not see that, so nothing is proved there."""
+UNSAFE = [
+    Asked("TracedArmInside"),
+    Asked("ShapeLastOutside"),
+    Asked("DeadResult"),
+    Asked("MaxNumSeqsInside", ("--max-num-seqs", "3")),
+]
+"""Hostile models: a branch in the trace, one around the region, a result that nobody reads, a launch that decides."""
 
 
 @pytest.fixture(scope="module", params=[pytest.param(OLDER[0], marks=pytest.mark.thorough), OLDER[1]])
-def documents(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def release(request: pytest.FixtureRequest) -> str:
+    """A release whose environment is here."""
+    version: str = request.param
+    if not python_of_release(version).exists():
+        pytest.skip(f"No serving environment .envs/flag-live-{version}; `make setup-older` creates it.")
+    return version
+
+
+def python_of_release(version: str) -> Path:
+    """The interpreter of a release's environment."""
+    return ROOT / ".envs" / f"flag-live-{version}" / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def documents(release: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The release, and what a probe and a plan say of each model in it."""
-    python = ROOT / ".envs" / f"flag-live-{request.param}" / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"No serving environment .envs/flag-live-{request.param}; `make setup-older` creates it.")
+    python = python_of_release(release)
     store = tmp_path_factory.mktemp("older") / "verdicts.sqlite"
     own = ("--python", python, "--store", store)
     tuner_process("probe", *own, QWEN, ERNIE)
-    return request.param, {model: planned(own, model) for model in (QWEN, ERNIE)}
+    return release, {model: planned(own, model) for model in (QWEN, ERNIE)}
 
 
 def planned(own: tuple[object, ...], model: Path) -> Any:
@@ -40,13 +57,11 @@ def test_the_environment_is_that_of_the_release(documents: Any) -> None:
         assert plan["environment"]["flag_status"] == "settable"
 
 
-def test_a_safe_model_gets_true_where_its_trace_is_understood(documents: Any) -> None:
-    """All passes keep the order in both; where the trace lacks something, the slower start is chosen."""
-    release, plans = documents
-    plan = plans[QWEN]
-    assert (plan["verdict"], plan["launch"]["compilation_config"]["fast_moe_cold_start"]) == PROVED[release]
-    if release == "0.17.1":
-        assert any(reason["code"] == "guards_not_seen" for reason in plan["reasons"])
+def test_a_safe_model_gets_true(documents: Any) -> None:
+    """All passes keep the order, and the trace of the plain launch is proved."""
+    _, plans = documents
+    assert plans[QWEN]["verdict"] == "uniform"
+    assert plans[QWEN]["launch"]["compilation_config"]["fast_moe_cold_start"] is True
 
 
 def test_an_unsafe_model_gets_false(documents: Any) -> None:
@@ -54,3 +69,10 @@ def test_an_unsafe_model_gets_false(documents: Any) -> None:
     _, plans = documents
     assert plans[ERNIE]["verdict"] == "conditional"
     assert plans[ERNIE]["launch"]["compilation_config"] == {"fast_moe_cold_start": False}
+
+
+def test_no_trace_proves_an_unsafe_model(release: str, tmp_path: Path) -> None:
+    """Each release has a wrapper of its own around `torch.compile`, and the proof reads guards and graph in all."""
+    proofs = findings(python_of_release(release), tmp_path, [Asked("Plain"), *UNSAFE])
+    assert own_reasons(proofs[Asked("Plain")]) == []
+    assert [asked for asked in UNSAFE if not own_reasons(proofs[asked])] == []

@@ -7,6 +7,7 @@ import pytest
 from rules.errors import ErrorKind, TunerError
 from tuner.probe.failures import about_draft, failed
 
+TARGET = "its target meta-llama/Llama-3.1-8B"
 UNKNOWN = "This vLLM registers no architecture XForCausalLM."
 
 
@@ -49,6 +50,24 @@ def test_another_unknown_model_is_not_called_a_draft(config: dict[str, Any]) -> 
     assert about_draft(failure(), config).message == UNKNOWN
 
 
-def test_a_draft_that_fails_otherwise_keeps_its_message() -> None:
-    """Only an unknown architecture is explained by being a draft."""
+def test_a_draft_that_fails_for_another_reason_keeps_its_message() -> None:
+    """What the machine lacks is not explained by being a draft."""
     assert about_draft(failure("kernel_missing"), {"architectures": ["NewMTPModel"]}).message == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("fields", "target"),
+    [
+        ({}, "the target"),
+        ({"target_hidden_size": 4096}, "a target whose hidden_size is 4096"),
+        ({"target_hidden_size": "4096"}, "the target"),
+        ({"speculators_config": {"verifier": {"name_or_path": "meta-llama/Llama-3.1-8B"}}}, TARGET),
+        ({"speculators_config": {"verifier": {"name_or_path": 3}}}, "the target"),
+        ({"speculators_config": ["verifier"]}, "the target"),
+    ],
+)
+def test_a_draft_that_cannot_be_built_alone_names_its_target(fields: dict[str, Any], target: str) -> None:
+    """VLLM has the class of the draft, and the class asks its config for what only the target has."""
+    error = about_draft(failure("model"), {"architectures": ["DeepSeekMTPModel"], **fields})
+    assert error.hint == f"Probe {target}, with `-- --speculative-config`."
+    assert "which runs only beside its target" in error.message

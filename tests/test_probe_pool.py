@@ -53,6 +53,9 @@ for job in json.loads((control / "request.json").read_text())["models"]:
     if act == "tells":
         (notes / "told").touch()
     time.sleep(job["config"].get("seconds", 0))
+    if act == "needs room" and len(list(notes.iterdir())) < 3:
+        write(f"report-{job['index']}.json", {"result": "failed", "kind": "memory", "message": "OutOfMemoryError"})
+        continue
     facts = {"pid": os.getpid(), "env": dict(os.environ)}
     write(f"report-{job['index']}.json", {"result": "ok", **facts})
 """
@@ -160,6 +163,21 @@ def test_a_crash_costs_one_model_and_its_worker_goes_on() -> None:
     assert {outcome.index: outcome.failure.kind for outcome in outcomes if outcome.failure} == {1: "crash"}
     assert sorted(pids(outcomes)) == [0, 2, 3, 4, 5]
     assert len(set(pids(outcomes).values())) == 2
+
+
+def test_what_failed_for_memory_beside_others_is_tried_again_alone() -> None:
+    """Once the two workers are gone another one starts, and probes what they had no room for."""
+    outcomes = list(started(["runs", "needs room", "runs"], [{}, {}]))
+    assert [one.index for one in outcomes][-1] == 1
+    assert all(one.failure is None for one in outcomes)
+    workers = pids(outcomes)
+    assert workers[0] == workers[2] != workers[1]
+
+
+def test_what_fails_for_memory_alone_has_failed() -> None:
+    """One worker has nobody beside it: there is nothing to try again."""
+    (outcome,) = started(["needs room"], [{}])
+    assert outcome.failure.kind == "memory"
 
 
 def test_a_hang_holds_up_its_worker_alone() -> None:

@@ -265,12 +265,82 @@ def test_whole_groups_of_layers_are_kept() -> None:
 
 
 def test_heads_of_a_state_space_still_fill_the_hidden_size() -> None:
-    """Where their widths add up to a multiple of the hidden size, they do so after the cut; else they stay."""
+    """Where their widths add up to a multiple of the hidden size, they do so after the cut."""
     config = mixtral(mamba_expand=2, mamba_n_heads=128, mamba_d_head=64)
     small = shrink(config).config
     assert 2 * small["hidden_size"] == small["mamba_n_heads"] * small["mamba_d_head"]
     assert "mamba_n_heads 128 -> " in assumed(config)["widths_shrunk"]
-    assert shrink(config | {"mamba_n_heads": 100}).config["mamba_n_heads"] == 100
+
+
+def test_heads_of_a_state_space_that_fill_nothing_are_cut_to_its_groups() -> None:
+    """Each group keeps one head at least; heads that the groups do not divide stay."""
+    config = mixtral(expand=2, mamba_num_heads=256, mamba_head_dim=64, n_groups=8)
+    assert shrink(config).config["mamba_num_heads"] == 8
+    assert shrink(config | {"n_groups": 3}).config["mamba_num_heads"] == 256
+
+
+def test_heads_of_linear_attention_are_cut_together() -> None:
+    """As many value heads belong to each key head as before."""
+    small = shrink(mixtral(linear_num_key_heads=16, linear_num_value_heads=48)).config
+    assert (small["linear_num_key_heads"], small["linear_num_value_heads"]) == (4, 12)
+    assert (
+        "linear_num_value_heads 48 -> 12"
+        in assumed(mixtral(linear_num_key_heads=16, linear_num_value_heads=48))["widths_shrunk"]
+    )
+
+
+def test_a_list_of_layer_kinds_is_a_layer_count() -> None:
+    """A hybrid of 550 billion parameters names its layers one by one and no count: layers and widths are cut."""
+    kinds = ["linear_attention", "moe"] * 48 + ["full_attention", "mlp"] * 6
+    config = {
+        "architectures": ["NemotronHForCausalLM"],
+        "layers_block_type": kinds,
+        "hidden_size": 8192,
+        "head_dim": 128,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 2,
+        "expand": 2,
+        "mamba_num_heads": 256,
+        "mamba_head_dim": 64,
+        "n_groups": 8,
+        "n_routed_experts": 512,
+        "num_experts_per_tok": 22,
+        "moe_intermediate_size": 5120,
+        "moe_latent_size": 2048,
+        "moe_shared_expert_intermediate_size": 10_240,
+        "vocab_size": 131_072,
+    }
+    small = shrink(config)
+    assert small.config["layers_block_type"] == kinds[:99]
+    assert small.config["n_routed_experts"] == 8
+    for key in ("hidden_size", "moe_latent_size", "moe_intermediate_size", "moe_shared_expert_intermediate_size"):
+        assert small.config[key] <= 512
+    assert small.config["mamba_num_heads"] * small.config["mamba_head_dim"] == 1024
+    assert small.config["vocab_size"] == 1024
+    assert small.deep is not None
+    assert small.deep["layers_block_type"] == kinds
+    assert {"layers_shrunk", "experts_shrunk", "widths_shrunk"} <= {entry["kind"] for entry in small.assumptions}
+
+
+def test_what_a_part_of_a_layer_says_is_cut_too() -> None:
+    """Experts and widths in an object inside (DBRX), or in one object a layer (Nemotron Puzzle)."""
+    blocks = [
+        {"block_type": "moe", "n_routed_experts": 64 + index % 2, "moe_intermediate_size": 2048} for index in range(32)
+    ]
+    config = mixtral(ffn_config={"ffn_hidden_size": 10_752, "moe_num_experts": 16}, block_configs=blocks)
+    small = shrink(config).config
+    assert small["ffn_config"] == {"ffn_hidden_size": 256, "moe_num_experts": 8}
+    assert len(small["block_configs"]) == small[LAYERS]
+    assert all(
+        block["n_routed_experts"] == 8 and block["moe_intermediate_size"] == 256 for block in small["block_configs"]
+    )
+    assert "ffn_config" in assumed(config)["widths_shrunk"]
+
+
+def test_tables_of_a_vocabulary_are_cut() -> None:
+    """A table that is filled up, and one for groups of tokens, are as long as the vocabulary at most."""
+    small = shrink(mixtral(padded_vocab_size=32_064, ngram_vocab_size_base=20_000_000)).config
+    assert (small["padded_vocab_size"], small["ngram_vocab_size_base"]) == (1024, 1024)
 
 
 def test_text_as_long_as_there_are_layers_is_kept_whole() -> None:

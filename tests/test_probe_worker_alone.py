@@ -37,6 +37,7 @@ KERNEL, LOADS_KERNEL = (LAUNCH_WORKER / name for name in ("stamp_kernel.py", "ri
 function of the other, where there is a GPU."""
 RUN_THERE = {
     ROOT / "benchmarks" / "stamps.py",
+    ROOT / "tests" / "support" / "packed_layers.py",
     ROOT / "tests" / "support" / "vllm_autotune_name.py",
     *(ROOT / "tests" / "support" / f"proof_{cases}_cases.py" for cases in ("order", "origin", "part", "setting")),
 }

@@ -159,7 +159,7 @@ def drawn(work: Work, console: Console) -> list[str]:
 
 
 def test_lines_of_an_engine_are_rare_without_a_terminal() -> None:
-    """A step is a line; of the engine's lines one in half a minute, in 80 columns and without control characters."""
+    """A step is a line; of the engine's lines one in ten seconds, in 80 columns and without control characters."""
     console = Console(file=io.StringIO(), width=20)
     work = Work(console)
     work("starting")

@@ -28,6 +28,8 @@ SOUND = [
     "keyword",
     "shared",
     "shared_half",
+    "handed",
+    "handed_and_moe",
 ]
 LOST = [
     "two_sets",
@@ -63,6 +65,9 @@ LOST = [
     "size_alone",
     "factor_of_kernel_in_part",
     "factor_of_kernel_zeroed",
+    "handed_in_two_sets",
+    "handed_times_0",
+    "handed_by_indices",
 ]
 
 
@@ -85,15 +90,16 @@ def test_what_loses_a_result_is_refused(answers: dict[str, list[str]], case: str
     assert answers[case] == ["not_behind"]
 
 
-@pytest.mark.parametrize("case", ["swapped", "missing", "repeated"])
+@pytest.mark.parametrize("case", ["swapped", "missing", "repeated", "handed_swapped", "handed_and_called"])
 def test_another_order_is_refused(answers: dict[str, list[str]], case: str) -> None:
     """The graph calls the registered layers in their order, each once."""
     assert answers[case] == ["calls"]
 
 
-def test_a_result_that_nobody_reads_is_refused(answers: dict[str, list[str]]) -> None:
+@pytest.mark.parametrize("case", ["dead_result", "handed_dead"])
+def test_a_result_that_nobody_reads_is_refused(answers: dict[str, list[str]], case: str) -> None:
     """The compiler drops a layer of which nothing depends."""
-    assert answers["dead_result"] == ["result_not_behind"]
+    assert answers[case] == ["result_not_behind"]
 
 
 def test_a_call_in_a_branch_of_the_graph_is_refused(answers: dict[str, list[str]]) -> None:

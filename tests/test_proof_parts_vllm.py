@@ -97,10 +97,35 @@ def test_where_the_hook_is_not_called_nothing_is_proved(answers: dict[str, Group
     assert answers["hook"][f"{part}_unfiltered"] == ["guards_not_seen"]
 
 
+def test_the_filter_may_be_a_function_of_vllm(answers: dict[str, Group]) -> None:
+    """0.17.1 passes one of its own to `torch.compile`, other releases one of torch's."""
+    assert answers["hook"]["whole_own_filter"] == []
+
+
+def test_where_a_guard_is_kept_nothing_is_proved(answers: dict[str, Group]) -> None:
+    """Dynamo may trace again where one does not hold."""
+    assert answers["hook"]["whole_kept"] == ["guards_kept"]
+
+
 # ---- condition 4
 
-SOUND_AROUND = ["Around", "AbsentArguments", "FixedCount", "FixedTable", "EveryBatch", "EitherWay"]
+SOUND_AROUND = [
+    "Around",
+    "AbsentArguments",
+    "FixedCount",
+    "FixedTable",
+    "EveryBatch",
+    "EitherWay",
+    "PositionsById",
+    "ComparedNumber",
+]
 AROUND = {
+    "NumberEntersTwice": "outer_entries",
+    "NumberCounts": "outer_guard",
+    "NumberByOtherName": "outer_guard",
+    "NumberBelow": "outer_guard",
+    "NumberByText": "outer_guard",
+    "OtherPathAsksMore": "outer_guard",
     "EntersTwice": "outer_entries",
     "NeverEnters": "outer_entries",
     "TwiceForOneToken": "outer_entries",
@@ -144,6 +169,7 @@ AROUND = {
 }
 """A model around a region -> the code of what is wrong with it."""
 SOMEHOW = [
+    "NumberAndList",
     "EntersInBranch",
     "OfClock",
     "OfChance",
@@ -177,6 +203,19 @@ def test_what_torch_may_not_follow_is_refused(answers: dict[str, Group], case: s
 def test_every_model_around_a_region_has_a_test(answers: dict[str, Group]) -> None:
     """None was written and then left out."""
     assert set(answers["outside"]) == {*SOUND_AROUND, *AROUND, *SOMEHOW}
+
+
+def test_what_only_the_constructor_stores_is_accepted(answers: dict[str, Group]) -> None:
+    """As vLLM's Transformers backend, which stores its layers by names that it computes."""
+    sound = {case: codes for case, codes in answers["built"].items() if not case.startswith("again_")}
+    assert sound == {"once": [], "once_for_a_part": [], "by_a_nested_function": []}
+
+
+def test_what_may_be_stored_again_is_refused(answers: dict[str, Group]) -> None:
+    """The same function, where anything but the constructor may call it."""
+    again = {case: codes for case, codes in answers["built"].items() if case.startswith("again_")}
+    assert len(again) == 15
+    assert [case for case, codes in again.items() if "outer_guard" not in codes] == []
 
 
 # ---- what functions store
@@ -385,6 +424,14 @@ def test_every_way_to_read_a_variable_is_noted(answers: dict[str, Group]) -> Non
     seen = answers["reads"]["variables"]
     assert {name: entry["variables"] for name, entry in seen.items()} == {name: [name] for name in seen}
     assert not [name for name, entry in seen.items() if entry["listed"] or not entry["restored"]]
+
+
+def test_a_search_for_programs_counts_unless_a_package_alone_does_it(answers: dict[str, Group]) -> None:
+    """Where compilers lie differs from machine to machine, and torch looks for them wherever a proof is made."""
+    seen = answers["reads"]["searches"]
+    assert [name for name, variables in seen.items() if not variables] == ["package", "package_for_vllm"]
+    assert seen["compiler"] == ["CXX"]
+    assert all(seen[name] == ["PATH"] for name in ("by_name", "by_which", "by_a_program", "for_torch"))
 
 
 def test_reading_all_variables_at_once_is_noted(answers: dict[str, Group]) -> None:

@@ -286,7 +286,7 @@ def test_names_of_others_are_text(place: str) -> None:
         assert not [name for _, attributes in outline.tags for name in attributes if name.startswith("on")]
         assert any("<img src=x" in text for text in outline.words)
         assert not {"\u202e", "\x1b"} & set(page)
-        assert "49" not in "".join(outline.words).replace(HOSTILE, "")
+        assert "54439" not in "".join(outline.words).replace(HOSTILE, "")
 
 
 def test_a_page_asks_for_nothing_and_runs_nothing() -> None:
@@ -336,6 +336,27 @@ def test_a_terminal_shows_the_timeline_in_80_columns(tmp_path: Path) -> None:
     assert rows[index + 2].index("^") == rows[index + 1].index("5")
     assert "\x1b" not in answer.out
     assert "--output report.html" in answer.err
+
+
+def test_texts_stand_side_by_side_where_answers_part(tmp_path: Path) -> None:
+    """In a terminal of 80 columns and on a page; what is markup or steers a terminal is spelt out."""
+    texts = {"prompt": "one_token_1", "own": f"the the {HOSTILE}", "below": "the cat " * 30, "are_numbers": False}
+    data = unsafe_report()
+    flag_on = next(arm for arm in data["ladders"][0]["arms"] if arm["name"] == "flag_on")
+    flag_on |= {"texts": texts, "changed": ["smaller model: num_hidden_layers 48 -> 4"]}
+    store = store_with(tmp_path, entry_of(data))
+    shown = tuner("report", "example/model", "--store", store, code=0).out
+    assert re.search(r"^\[flag_off\] +\[flag_on\]$", shown, re.MULTILINE)
+    assert re.search(r"^the cat the cat .* the the <img", shown, re.MULTILINE)
+    assert "\x1b" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    page = tmp_path / "x.html"
+    tuner("report", "example/model", "--store", store, "--output", page, code=0)
+    html = page.read_text(encoding="utf-8")
+    assert "the cat the cat" in html
+    assert "the the &lt;img" in html
+    assert "Otherwise than in the launch: smaller model: num_hidden_layers 48 -&gt; 4." in html
+    assert "otherwise than in the launch: smaller model: num_hidden_layers 48 -> 4" in shown
 
 
 def test_names_in_a_terminal_move_no_cursor(tmp_path: Path) -> None:

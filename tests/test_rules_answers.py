@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ladder_samples import answer, entering
 
-from rules.answers import Answers, distance, frozen_layers, noise, read_answers
+from rules.answers import LONGEST_TEXT, Answers, distance, frozen_layers, noise, parting_texts, read_answers
 from rules.errors import ReportError
 
 
@@ -167,3 +167,26 @@ def test_a_prompt_that_is_answered_twice_is_refused() -> None:
     """Which answer counts is not known."""
     with pytest.raises(ReportError, match="named twice"):
         answers(answer(), answer())
+
+
+def test_the_texts_are_those_of_the_prompt_furthest_apart_that_is_answered_otherwise() -> None:
+    """A prompt that is further apart and goes on alike has nothing to show."""
+    own = answers(
+        answer("a", 0.9, text="x"), answer("b", 0.5, likeliest=[1, 2], text="left"), answer("c", likeliest=[8])
+    )
+    below = answers(answer("a", text="x"), answer("b", likeliest=[1, 3], text="right"), answer("c", likeliest=[9]))
+    texts = parting_texts(own, below)
+    assert texts is not None
+    assert (texts.prompt, texts.own, texts.below, texts.are_numbers) == ("b", "left", "right", False)
+
+
+def test_without_a_tokenizer_the_numbers_of_tokens_stand_for_texts() -> None:
+    """Long answers are cut."""
+    texts = parting_texts(answers(answer(likeliest=[70000] * 500)), answers(answer(likeliest=[1, 2])))
+    assert texts is not None
+    assert (texts.below, texts.are_numbers, len(texts.own)) == ("1 2", True, LONGEST_TEXT)
+
+
+def test_equal_answers_have_no_texts() -> None:
+    """Whatever their distance; and so has a prompt that one engine alone answered."""
+    assert parting_texts(answers(answer("a", 0.9), answer("b")), answers(answer("a"))) is None

@@ -139,6 +139,14 @@ def test_declared_experts_leave_a_doubt_where_a_layer_may_be_missing(change: dic
     assert word(report([], declares_experts=False, **change)) == Word.NO_MOE
 
 
+def test_an_older_report_of_declared_experts_leaves_a_doubt() -> None:
+    """It does not say what became of the whole model, which may register a layer that the smaller one lacks."""
+    older = report([], declares_experts=True)
+    del older["whole"]
+    found = verdict(older)
+    assert (found.word, found.reasons) == (Word.INCONCLUSIVE, (reason("whole_missing"),))
+
+
 def test_the_cause_stands_before_its_consequences() -> None:
     """What a scenario raised comes first, and is not repeated as a scenario that did not run."""
     data = without(report([]), "prefill_short")

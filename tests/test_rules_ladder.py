@@ -26,7 +26,7 @@ from reports import report, verdict
 
 from rules.arms import Arm, Kind
 from rules.errors import ReportError
-from rules.ladder import CEILING, FLOORS, SHARP_CEILING, TIMES_NOISE, judge_ladder, limits
+from rules.ladder import CEILING, FLOORS, ROUGH_CEILING, SHARP_CEILING, TIMES_NOISE, judge_ladder, limits
 from rules.ladder_finding import ArmWord, LadderFinding
 from rules.reason import OF_ARMS, Reason
 from rules.report import MOST_ARMS, parse_report
@@ -87,6 +87,29 @@ def test_the_mean_counts_where_engines_round_otherwise() -> None:
     finding = judged(changes={"compiled": apart(0.9, 0.05)})
     assert words(finding)["compiled"] == "right"
     assert why(finding, "compiled").fields["counts"] == "mean"
+
+
+@pytest.mark.parametrize(
+    ("quantization", "mean", "word"),
+    [
+        (None, 0.3, "wrong"),
+        ("fp8", 0.24, "right"),
+        ("fp8", 0.3, "unknown"),
+        ("fp8", ROUGH_CEILING, "unknown"),
+        ("fp8", ROUGH_CEILING + 0.1, "wrong"),
+    ],
+)
+def test_quantised_weights_are_wrong_only_beyond_what_rounding_may_do(
+    quantization: str | None, mean: float, word: str
+) -> None:
+    """Between the limit of compiling and the ceiling nothing is known of them, nor of the arms above."""
+    engine = {"mode": "VLLM_COMPILE", "cudagraph_mode": "NONE", "quantization": quantization}
+    finding = judged(QUANTISED, {"compiled": {"engine": engine, **apart(mean, mean)}})
+    assert words(finding)["compiled"] == word
+    assert words(finding)["as_launched"] == word
+    if word == "unknown":
+        assert why(finding, "compiled").code == "quantised_apart"
+        assert finding.remedy is None
 
 
 def test_what_compiling_changes_is_judged_in_float32() -> None:

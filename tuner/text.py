@@ -12,6 +12,8 @@ from typing import TextIO
 
 LABEL = 14
 """Width of the label column."""
+WIDTH = 80
+"""Columns of what is laid out in halves where the output is no terminal."""
 GAP = "  "
 """Between two columns."""
 MIN_COLUMN = 8
@@ -115,6 +117,28 @@ def columns(rows: Sequence[tuple[str, ...]], width: int | None = None, optional:
     if _line_width(narrow) > most:
         return _blocks(shown[0], shown[1:], most)
     return "\n".join(line for row in fewer for line in _folded(row, narrow))
+
+
+def side_by_side(left: Sequence[str], right: Sequence[str]) -> list[str]:
+    """Two columns of paragraphs, folded to their halves of a line: of the terminal's, or of `WIDTH` characters.
+
+    Args:
+        left: the paragraphs of the left column, the head first.
+        right: those of the right column.
+    """
+    half = ((terminal_width() or WIDTH) - len(GAP)) // 2
+    pairs = zip_longest(_paragraphs(left, half), _paragraphs(right, half), fillvalue="")
+    return [_joined(pair, (half, half)) for pair in pairs]
+
+
+def _paragraphs(texts: Sequence[str], width: int) -> list[str]:
+    """The lines of paragraphs, folded to a width; an empty paragraph is an empty line."""
+    import textwrap  # noqa: PLC0415  few commands need it
+
+    rows: list[str] = []
+    for text in texts:
+        rows += textwrap.wrap(visible(text), width) or [""]
+    return rows
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:

@@ -69,9 +69,11 @@ def by_hand() -> list[dict[str, Any]]:
         *(report(ladders=[ladder(facts)]) for facts in ALL_FACTS),
         *(report(ladders=[ladder(ON_GPU, changes)]) for changes in NOT_RIGHT),
         report(ladders=[ladder(WITH_FLAG, {"flag_on": APART})]),
+        report(ladders=[ladder(ON_GPU, {"full": {**APART, "texts": TEXTS}})]),
     ]
 
 
+TEXTS = {"prompt": "tokens_7", "own": "left", "below": "right", "are_numbers": False}
 APART: dict[str, Any] = {"distance": distance(0.9)}
 NOT_RIGHT: list[dict[str, dict[str, Any]]] = [
     {"as_launched": APART},

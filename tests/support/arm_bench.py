@@ -19,6 +19,7 @@ from tuner.cli.inputs import Inputs, Launching, planned
 from tuner.engines.engines import EngineLaunch, Supervision
 from tuner.ladder import climb
 from tuner.ladder.climb import Climb
+from tuner.processes.log_tail import ignored
 
 ON_CUDA = {"vllm": "0.26.0", "torch": "2.11.0"}
 """Where the flag does nothing, and CUDA graphs are there."""
@@ -72,17 +73,25 @@ def behaviour(name):
 
 
 request = json.loads((control / "request.json").read_text())
+print("(MainProcess pid=7) INFO 11-29 17:04:26 [loader.py:9] Loading weights took 3.1 s", flush=True)
 answers = json.loads((folder / "answers.json").read_text())
 write("ready.json", {{"result": "ok"}})
 for number, engine in enumerate(request["engines"]):
     name = name_of(engine["args"])
     act = behaviour(name)
+    if act == "needs plain weights":
+        act = "is refused" if "quantization_config" in request["thin"]["config"] else "answers"
     with (folder / "seen.jsonl").open("a") as seen:
-        seen.write(json.dumps({{"name": name, "args": engine["args"], "pid": os.getpid(), "act": act}}) + "\\n")
+        thin = request["thin"]["config"]
+        line = {{"name": name, "args": engine["args"], "pid": os.getpid(), "act": act, "thin": thin}}
+        seen.write(json.dumps(line) + "\\n")
     if act == "hangs":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         (folder / "hanging").write_text(f"{{os.getpid()}} {{child.pid}}")
         time.sleep(600)
+    if act == "takes its time":
+        time.sleep(1.5)
+        act = "answers"
     if act == "dies":
         sys.exit(7)
     eager = "--enforce-eager" in engine["args"]
@@ -96,7 +105,7 @@ for number, engine in enumerate(request["engines"]):
 
 def arm_answer(by: float = 0.0, **changes: Any) -> dict[str, Any]:
     """What the worker answers of an arm that runs; its log-probabilities lie `by` nats below those of others."""
-    prompts = [answer(f"one_token_{index}", by, alone=True) for index in range(3)]
+    prompts = [answer(f"one_token_{index}", by, alone=True, likeliest=[index, int(by * 10)]) for index in range(3)]
     prompts.append(answer("one_token_0_again", by, alone=True, repeats="one_token_0"))
     arm = {
         "prompts": prompts,
@@ -127,7 +136,10 @@ ANSWERS = {
     "is refused": {"result": "failed", "message": "ValueError: no memory", "where": "vllm/x.py:1"},
     "ends": {"result": "ended", "how": "killed by SIGABRT"},
 }
-"""What the worker answers of an arm, by what the arm does. Besides, an arm `hangs` or its worker `dies`."""
+"""What the worker answers of an arm, by what the arm does.
+
+Besides, an arm `hangs`, `takes its time`, `needs plain weights`, or its worker `dies`.
+"""
 Act = str | list[str]
 
 
@@ -135,8 +147,9 @@ class ArmBench:
     """An environment with a GPU, a store that knows the model, and a worker whose arms do what a test says."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.store = folder, folder / "verdicts.sqlite"
+        self.folder, self.store, self._monkeypatch = folder, folder / "verdicts.sqlite", monkeypatch
         monkeypatch.setattr("tuner.environment.environment.nvidia_gpus", lambda: ("NVIDIA H200",))  # a fake
+        self.memory(None)
         self.serving = serving_in(folder / "env", ON_CUDA)
         script = folder / "worker.py"
         script.write_text(STAND_IN.format(folder=str(folder)), encoding="utf-8")
@@ -148,18 +161,23 @@ class ArmBench:
         self.serving.remember(self.store, MIXTRAL, sample(MIXTRAL, "current"))
         self.arms()
 
+    def memory(self, gib: float | None) -> None:
+        """How much memory the GPU has; None if nobody tells."""
+        memory = None if gib is None else int(gib * 2**30)
+        self._monkeypatch.setattr("tuner.ladder.thin_arms.gpu_memory", lambda: memory)
+
     def arms(self, **acts: Act) -> None:
         """What arms do, always or in turn; the others answer rightly."""
         (self.folder / "acts.json").write_text(json.dumps(acts), encoding="utf-8")
 
-    def climb(self, *args: str, limit: float = 30.0, seats: int = 1, **changes: Any) -> Climb:
+    def climb(self, *args: str, limit: float = 30.0, seats: int = 1, model: Path = MIXTRAL, **changes: Any) -> Climb:
         """How the ladder of a launch is climbed here."""
-        words = [str(MIXTRAL), *args]
+        words = [str(model), *args]
         plan = planned(words, Inputs(str(self.serving.python), store=str(self.store)), Launching(), {})
         arguments = parse(words, vllm=plan.subject.environment.vllm)
         said: list[str] = []
         fields: dict[str, Any] = {"prefer": "", "finished": lambda _: None, **changes}
-        watching = Supervision(fields.pop("say", said.append), limit, None)
+        watching = Supervision(fields.pop("say", said.append), limit, None, fields.pop("hear", ignored))
         return Climb(EngineLaunch(plan, arguments, {}), watching, seats, **fields)
 
     def tune(self, *args: object, launch: Sequence[str] = (), code: int) -> Answer:

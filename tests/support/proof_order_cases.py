@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tuner" / "processes" / "work
 sys.path.insert(0, str(Path(__file__).parents[2] / "tuner" / "engines" / "worker"))
 
 import torch
-import vllm.model_executor.layers.fused_moe  # noqa: F401  registers the operators
+import vllm.model_executor.layers.fused_moe
+import vllm.model_executor.models.transformers  # noqa: F401  both register operators
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from vllm.utils import torch_utils
@@ -61,6 +62,11 @@ def moe(hidden, name: str, packet=MOE):
 
 def moe_by_keyword(hidden, name: str):
     return MOE(**values_of(hidden, name))
+
+
+def handed(hidden, name: str):
+    """A call of a MoE layer by the operator of the Transformers backend, which takes the name as a text."""
+    return torch.ops.vllm.transformers_moe_forward(hidden, hidden.to(torch.int32), hidden, name)
 
 
 def second_behind(between: Between):
@@ -216,6 +222,17 @@ OPAQUE: dict[str, Between] = {
     "operator_in_branch": rewound_in_branch,
     "function_in_disguise": lambda h, x: h + disguised(x),
 }
+HANDED: dict[str, tuple[list[str], Callable[[Any], Any]]] = {
+    "handed": (["a", "b"], lambda h: handed(h + handed(h, "a"), "b")),
+    "handed_and_moe": (["a", "b"], lambda h: moe(h + handed(h, "a"), "b")),
+    "handed_in_two_sets": (["a", "b"], lambda h: handed(h, "a") + handed(h, "b")),
+    "handed_times_0": (["a", "b"], lambda h: handed(h + 0 * handed(h, "a"), "b")),
+    "handed_by_indices": (["a", "b"], lambda h: handed(h + handed(h, "a").to(torch.int32), "b")),
+    "handed_swapped": (["a", "b"], lambda h: handed(handed(h, "b"), "a")),
+    "handed_and_called": (["a", "b"], lambda h: handed(moe(handed(h, "a"), "a"), "b")),
+    "handed_dead": (["a"], lambda h: (handed(h, "a"), h + 1)[1]),
+}
+"""Calls by the operator of the Transformers backend."""
 GRAPHS: dict[str, tuple[list[str], Callable[[Any], Any]]] = {
     "three_in_place": (["a", "b", "c"], in_place_twice),
     "swapped": (["a", "b"], lambda h: moe(moe(h, "b"), "a")),
@@ -248,7 +265,7 @@ def main() -> None:
     for group in (CARRIED, LOST, OPAQUE):
         for name, between in group.items():
             answers[name] = failures(["a", "b"], second_behind(between))
-    for name, (layers, function) in GRAPHS.items():
+    for name, (layers, function) in (HANDED | GRAPHS).items():
         answers[name] = failures(layers, function)
     print(json.dumps(answers))  # noqa: T201  the answer
 

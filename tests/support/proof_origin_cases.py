@@ -10,6 +10,8 @@ import copy
 import functools
 import hashlib
 import os
+import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from unittest import mock
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 from vllm import envs, forward_context
 from vllm.config import ParallelConfig
 from vllm.forward_context import ForwardContext
@@ -283,9 +286,47 @@ FIELDS = {
 }
 
 
+SEARCHES = {
+    "by_name": lambda: os.environ.get("PATH"),
+    "by_which": lambda: shutil.which("ninja"),
+    "by_a_program": lambda: subprocess.run(["true"], check=True),
+    "for_torch": lambda: tree_map(shutil.which, ["ninja"]),
+    "compiler": lambda: os.environ.get("CXX"),
+}
+"""Ways in which foreign code, such as this file, looks for programs; the last but one lets torch do it."""
+
+
+def searches_read(search, origins) -> list[str]:
+    """The toolchain's variables that count after this search."""
+    reads = Reads()
+    with reads.of_variables():
+        search()
+    return sorted(reads.variables_of(origins))
+
+
+def search_answers() -> dict[str, list[str]]:
+    """What counts of searches by this file, by a package, and by vLLM's own code."""
+    origins = Origins()
+    answers = {name: searches_read(search, origins) for name, search in SEARCHES.items()}
+    here, torch_file, vllm_file = __file__, torch.utils._pytree.__file__, envs.__file__
+    orders = {
+        "package": (torch_file,),
+        "package_for_vllm": (torch_file, vllm_file),
+        "vllm": (vllm_file, torch_file),
+        "package_for_others": (torch_file, vllm_file, here),
+        "nobody": (),
+    }
+    for name, files in orders.items():
+        reads = Reads()
+        reads.searched["PATH"] = {files}
+        answers[name] = sorted(reads.variables_of(origins))
+    return answers
+
+
 def read_answers(config) -> dict[str, Any]:
     """Variables and fields."""
     return {
+        "searches": search_answers(),
         "variables": {name: variables_read(reader) for name, reader in READERS.items()},
         "listings": {name: variables_read(reader) for name, reader in LISTINGS.items()},
         "fields": {name: fields_read(config, read) for name, read in FIELDS.items()},

@@ -19,6 +19,7 @@ from vllm.forward_context import get_forward_context, override_forward_context
 MOST_TOKENS = 64
 """Tokens of the largest batch. In conditions the number itself stands: a global has a guard of its own."""
 PASSES = 0
+PREFIX = "text"
 TABLE = {"on_in_table": False}
 
 
@@ -131,6 +132,121 @@ class EitherWay(Around):
     def run(self, ids, positions):
         hidden = self.enter(ids, positions)
         return hidden if self.extras is None else hidden + self.extras[0][: positions.shape[-1]]
+
+
+class PositionsById(Around):
+    """As vLLM's Transformers backend calls a class of transformers: by keyword, with a dimension for the batch."""
+
+    def run(self, ids, positions):
+        return self.model(input_ids=ids[None, ...], position_ids=positions[None, ...])
+
+
+class ComparedNumber(Around):
+    """As Qwen3-VL's buffer of image features: a number that passes change, and that decides nothing of the region."""
+
+    def embed_compared(self, count) -> None:
+        self.compared_number = count
+
+    def run(self, ids, positions):
+        hidden = self.enter(ids, positions)
+        return hidden if getattr(self, "compared_number", 0) == 0 else hidden * 2
+
+
+# ---- a number that decides
+
+
+class NumberEntersTwice(Around):
+    """0 and the values that vLLM sets enter once, and 3 enters twice."""
+
+    def embed_thrice(self, count) -> None:
+        self.thrice_number = count
+
+    def run(self, ids, positions):
+        return self.either(getattr(self, "thrice_number", 0) == 3, ids, positions)
+
+
+class NumberAndList(Around):
+    """Only a number and a list together enter twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paired_list: Any = [torch.zeros(MOST_TOKENS, WIDTH, device="meta")]
+        self.paired_number = 0
+
+    def embed_paired(self, values, count) -> None:
+        self.paired_list, self.paired_number = values, count
+
+    def run(self, ids, positions):
+        if self.paired_list:
+            return self.enter(ids, positions)
+        return self.either(self.paired_number == 1, ids, positions)
+
+
+class NumberCounts(Around):
+    """Each pass adds to the number, so that no value stands for the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counting_number = 0
+
+    def run(self, ids, positions):
+        self.counting_number += 1
+        return self.either(self.counting_number == 7, ids, positions)
+
+
+class NumberByOtherName(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.renamed_number = 0
+
+    def embed_renamed(self, count) -> None:
+        self.renamed_number = count
+
+    def run(self, ids, positions):
+        number = self.renamed_number
+        return self.either(number == 7, ids, positions)
+
+
+class NumberBelow(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bounded_number = 0
+
+    def embed_bounded(self, count) -> None:
+        self.bounded_number = count
+
+    def run(self, ids, positions):
+        return self.either(-9 < self.bounded_number < -5, ids, positions)
+
+
+class NumberByText(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.text_number = 0
+
+    def embed_text(self, count) -> None:
+        self.text_number = count
+
+    def run(self, ids, positions):
+        self.text_number == 0  # noqa: B015  a comparison that hides the other
+        return self.either(getattr(self, f"{PREFIX}_number") == 7, ids, positions)
+
+
+class OtherPathAsksMore(Around):
+    """On the path that the list opens, another attribute decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opening_list: Any = [torch.zeros(MOST_TOKENS, WIDTH, device="meta")]
+        self.opened_switch = False
+
+    def embed_opening(self, values, switch) -> None:
+        self.opening_list, self.opened_switch = values, switch
+
+    def run(self, ids, positions):
+        if self.opening_list:
+            return self.enter(ids, positions)
+        return self.either(self.opened_switch, ids, positions)
 
 
 # ---- another number of entries

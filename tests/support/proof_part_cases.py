@@ -66,7 +66,8 @@ def main() -> None:
         "counter": lambda: setting.counter_answers(config),
         "guards": lambda: setting.guard_answers(config),
         "hook": lambda: setting.hook_answers(config, origins),
-        "outside": lambda: setting.outer_answers(config),
+        "outside": lambda: setting.outer_answers(config, origins),
+        "built": lambda: setting.built_answers(folder, config, origins),
     }
     answers = {group: ask() for group, ask in cases.items()}
     print(json.dumps(answers))  # noqa: T201  the answer

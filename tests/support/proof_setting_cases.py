@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import proof_built_models
 import proof_guard_models
 import proof_outer_models
 import torch
 from proof_order_cases import WIDTH
 from torch import nn
+from vllm.compilation import wrapper
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import CompilationMode, CUDAGraphMode, set_current_vllm_config
 from vllm.forward_context import get_forward_context, set_forward_context
@@ -92,6 +95,28 @@ def without_filter() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def vllm_filters(keeps) -> Iterator[None]:
+    """While the block runs, vLLM passes this filter of guards to `torch.compile`, in place of its own."""
+
+    def compiled(*args, options=None, **kwargs):
+        return torch.compile(*args, options={**options, "guard_filter_fn": keeps}, **kwargs)
+
+    seen_by_vllm = SimpleNamespace(**{**vars(torch), "compile": compiled})
+    with mock.patch.object(wrapper, "torch", seen_by_vllm):
+        yield
+
+
+def keeps_sizes(entries) -> list[bool]:
+    """The filter of vLLM's setting `evaluate_guards`, by which Dynamo may trace again."""
+    return [entry.guard_type == "SHAPE_ENV" for entry in entries]
+
+
+def keeps_none(entries) -> list[bool]:
+    """The filter of 0.17.1, which is a function of vLLM."""
+    return [False for _ in entries]
+
+
 def whole_model(config, origins) -> list[str]:
     """What the proof of one process says of a whole model that is one region."""
     torch._dynamo.reset()
@@ -106,28 +131,44 @@ def whole_model(config, origins) -> list[str]:
 
 def hook_answers(config, origins) -> dict[str, Any]:
     """With torch's hook, and where it is not called."""
-    answers = {"whole": whole_model(config, origins), "outside": outer(proof_outer_models.Around, config)}
+    answers = {"whole": whole_model(config, origins), "outside": outer(proof_outer_models.Around, config, origins)}
     with without_filter():
         answers["whole_unfiltered"] = whole_model(config, origins)
-        answers["outside_unfiltered"] = outer(proof_outer_models.Around, config)
+        answers["outside_unfiltered"] = outer(proof_outer_models.Around, config, origins)
+    for name, keeps in {"whole_own_filter": keeps_none, "whole_kept": keeps_sizes}.items():
+        with vllm_filters(keeps):
+            answers[name] = whole_model(config, origins)
     return answers
 
 
 # ---- the code around a region
 
 
-def outer(kind: type, config) -> list[str]:
+def outer(kind: type, config, origins) -> list[str]:
     """Codes of what `outside.py` finds in a model."""
     model = kind()
     tokens = first_call.tokens(config, "cpu")
     returned = torch.zeros(tokens, WIDTH, device="meta")
-    return codes(Outside(model, model.model, config, None).failures(returned, Trace()))
+    return codes(Outside(model, model.model, config, origins).failures(returned, Trace()))
 
 
-def outer_answers(config) -> dict[str, Any]:
+def outer_answers(config, origins) -> dict[str, Any]:
     """Every model around a region."""
     kinds = classes_of(proof_outer_models, proof_outer_models.Around)
-    return {name: outer(kind, config) for name, kind in kinds.items()}
+    return {name: outer(kind, config, origins) for name, kind in kinds.items()}
+
+
+def built_answers(folder: Path, config, origins) -> dict[str, Any]:
+    """Every model that stores attributes while it is built, and the first one beside a file that calls it again."""
+    answers: dict[str, Any] = {}
+    for group in (proof_built_models.SOUND, proof_built_models.AGAIN_LATER):
+        for name, parts in group.items():
+            case = f"again_{name}" if group is proof_built_models.AGAIN_LATER else name
+            answers[case] = outer(proof_built_models.model_of(folder, case, parts), config, origins)
+    again = proof_built_models.model_of(folder, "again_by_another_file", {})
+    proof_built_models.imported(folder, "built_caller", proof_built_models.CALLER)
+    answers["again_by_another_file"] = outer(again, config, origins)
+    return answers
 
 
 # ---- regions

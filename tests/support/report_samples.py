@@ -19,7 +19,7 @@ from tuner.verdicts.identity import probe_digest, rules_digest
 LAYERS = layers(12)
 WRONG = [*LAYERS[:4], LAYERS[5], LAYERS[4], *LAYERS[6:]]
 """A pass whose fifth call is the first wrong one."""
-HOSTILE = "<img src=x onerror=alert(1)>\u202e{{7*7}}`x`\x1b[31m"
+HOSTILE = "<img src=x onerror=alert(1)>\u202e{{7*7777}}`x`\x1b[31m"
 """A name that is markup, a template, and steers a terminal."""
 PHASES = {"import": 10.0, "weights": 5.0, "compile": 20.0, "graphs": 4.0, "ready": 31.0, "step": 0.01}
 """Seconds of an engine's start; two of them are in no phase."""

@@ -23,7 +23,7 @@ from rules.ladder_finding import LadderFinding
 from rules.report import ArmRun, Ladder
 from tools.evidence.page import PAGES, table, write
 
-NUMBERS = PAGES / "ladder-gpu.json"
+NUMBERS, STORY = PAGES / "ladder-gpu.json", PAGES / "ladder-story.json"
 PLAIN = ""
 """In the place of a fault: nothing was planted."""
 WHAT = {
@@ -80,6 +80,8 @@ Distances, limits and noise are in nats; `counts` says which part of a distance 
 SEPARATELY = "Arms ran side by side on one GPU, so their seconds do not rank the settings."
 ABOUT_FAULTS = """Each fault is planted into one layer by a plugin (`tests/planted_faults`), and each has a sound twin.
 `as it should be`: a fault is found and the setting that avoids it is written; of a twin nothing is."""
+ABOUT_STORY = """Real servers get one prompt: without the fault, with it, and under `tuner serve` after `tuner tune`.
+`tune`, `plan`, `serve`, `confirm` and `check` tell the same of the launch."""
 ORDER = [arm.name for arm in first_arms(LaunchFacts(eager=False, graphs=True, float32=True, flag=True))]
 Run = dict[str, Any]
 """What is kept of one document."""
@@ -159,8 +161,13 @@ def collect(names: list[str]) -> None:
     NUMBERS.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
-def page(runs: list[Run]) -> list[str]:
-    """The parts of the page."""
+def page(runs: list[Run], story: dict[str, Any]) -> list[str]:
+    """The parts of the page.
+
+    Args:
+        runs: what is kept of ladders.
+        story: as `make_ladder_story` writes it.
+    """
     healthy = [run for run in runs if run["fault"] == PLAIN]
     planted = [run for run in runs if run["fault"] != PLAIN]
     heads = ("planted", "what it does", "launch", "why", "written", "as it should be")
@@ -174,6 +181,8 @@ def page(runs: list[Run]) -> list[str]:
         ABOUT_FAULTS,
         table(heads, [fault_row(run) for run in planted]),
         *(f"### Planted: `{run['fault']}`\n\n{arms_table(run)}" for run in planted),
+        "## One fault from start to end",
+        *told(story),
         "## What is missing",
         missing(runs),
         "## How it was made",
@@ -238,6 +247,16 @@ def is_right(run: Run) -> bool:
     return run["word"] == "right" and written == ""
 
 
+def told(story: dict[str, Any]) -> list[str]:
+    """The steps of a story, each with its command and what it printed."""
+    where = f"vLLM {story['vllm']} on {story['device']}, planted: `{story['fault']}` ({WHAT[story['fault']]})."
+    parts = [f"{ABOUT_STORY}\n{where}"]
+    for step in story["steps"]:
+        shown = f"$ {step['command']}\n{step['output']}".rstrip()
+        parts += [f"{step['title']}, exit code {step['code']}:", f"```console\n{shown}\n```"]
+    return [*parts, "```sh\npython -m tools.evidence.make_ladder_story\n```"]
+
+
 def missing(runs: list[Run]) -> str:
     """What these runs leave out."""
     planted = {run["fault"] for run in runs}
@@ -280,7 +299,8 @@ def main(words: list[str]) -> None:
     if words[:1] == ["collect"] and words[1:]:
         collect(words[1:])
     elif words == ["page"]:
-        write("ladder.md", *page(json.loads(NUMBERS.read_text(encoding="utf-8"))))
+        runs, story = (json.loads(file.read_text(encoding="utf-8")) for file in (NUMBERS, STORY))
+        write("ladder.md", *page(runs, story))
     else:
         raise SystemExit(__doc__)
 

@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.cli.output import is_quiet
+from tuner.server_log.line import without_front
 from tuner.text import brief, visible
 
-LINE_S = 30.0
+LINE_S = 10.0
 """Seconds between two lines of an engine's log where there is no terminal."""
 LINE_WIDTH = 62
 """Characters of such a line, so that it fits 80 columns behind its time."""
@@ -181,13 +182,14 @@ class Work:
             self._line = ""
 
     def log_line(self, text: str) -> None:
-        """Show the last line that the engine logged: at once on a terminal, elsewhere one in half a minute."""
+        """Show the last line that an engine logged: at once on a terminal, elsewhere one in ten seconds."""
+        line = visible(without_front(text))
         with self._lock:
             if self.live:
-                self._line = visible(text)
+                self._line = line
             elif time.monotonic() >= self._next_line:
                 self._next_line = time.monotonic() + LINE_S
-                self._print(f"vLLM: {brief(visible(text), LINE_WIDTH)}")
+                self._print(f"vLLM: {brief(line, LINE_WIDTH)}")
 
     def display(self) -> Group:
         """The step with its seconds and, below it, the engine's last line, cut to the terminal's width."""

@@ -50,16 +50,26 @@ def thin_model(plan: Plan, arguments: ServeArguments) -> dict[str, Any] | None:
 
     It has as many layers as the order probe ran, which is all of them where the model's code asks for layers by number.
     """
-    if "dummy" not in stand_ins(plan, arguments):
+    if has_weights(plan, arguments):
         return None
     model = plan.subject.model
     check_config_size(model.config)
-    code = model.folder if plan.subject.trust_remote_code else None
     small = shrink(model.config)
-    return {"config": small.config if small.deep is None or _ran_cut(plan) else small.deep, "code": code}
+    is_cut = small.deep is None or ran_with_fewer_layers(plan)
+    return {"config": small.config if is_cut else small.deep, "code": code_folder(plan)}
 
 
-def _ran_cut(plan: Plan) -> bool:
+def has_weights(plan: Plan, arguments: ServeArguments) -> bool:
+    """Whether the model's own weights are here."""
+    return "dummy" not in stand_ins(plan, arguments)
+
+
+def code_folder(plan: Plan) -> str | None:
+    """The folder with the model's own code; None if this code must not run."""
+    return plan.subject.model.folder if plan.subject.trust_remote_code else None
+
+
+def ran_with_fewer_layers(plan: Plan) -> bool:
     """Whether the order probe, which runs first, needed fewer layers than the model has."""
     assumptions = plan.lookup.report.assumptions if plan.lookup.report else ()
     return any(assumption.kind == LAYERS_SHRUNK for assumption in assumptions)

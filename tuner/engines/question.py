@@ -33,6 +33,9 @@ SETTINGS = {
 }
 
 
+TELLING = {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOGGING_COLOR": "0"}
+
+
 class Ended(Struct, frozen=True):
     """The worker's answer for an engine that ended without one; `how` says how it ended."""
 
@@ -78,6 +81,11 @@ def worker_variables(environ: Mapping[str, str], extra: Mapping[str, str]) -> di
         extra: variables that win over those.
     """
     return {**CPU, **without_secrets(environ), **extra, **SETTINGS}
+
+
+def engine_variables(environ: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    """As `worker_variables`, for engines that run for minutes: their log tells what they do."""
+    return {**worker_variables(environ, extra), **TELLING}
 
 
 def query_worker(question: WorkerQuery, python: str, variables: Variables) -> Answer:

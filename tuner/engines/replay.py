@@ -11,7 +11,7 @@ from msgspec import Struct, to_builtins
 from rules.errors import TunerError
 from rules.releases import FlagStatus
 from tuner.engines.engines import EngineLaunch, Supervision, thin_model
-from tuner.engines.question import Answer, WorkerQuery, query_engines, worker_variables
+from tuner.engines.question import Answer, WorkerQuery, engine_variables, query_engines
 from tuner.launch.plan import Plan
 from tuner.processes.answers import checked
 
@@ -91,7 +91,7 @@ def _answers(
         engines=[{"flag": engine.flag} for engine in engines],
         hear=supervision.hear,
     )
-    variables = worker_variables(launch.environ, plan.launch.env)
+    variables = engine_variables(launch.environ, plan.launch.env)
     return query_engines(query, plan.subject.environment.python, lambda _control: variables)
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 _SIGNS = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/dxg")  # dxg: the GPU of WSL 2
 _JETSON = ("etc/nv_tegra_release", "sys/class/tegra-firmware")  # as vLLM's cuda_is_jetson looks for it
-_NAME_BYTES = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
-_OK = 0
 
 
 def nvidia_gpus(root: str = "/") -> tuple[str, ...]:
@@ -25,7 +23,12 @@ def nvidia_gpus(root: str = "/") -> tuple[str, ...]:
     base = Path(root)
     if not any((base / sign).exists() for sign in _SIGNS):
         return ()
-    return tuple(_from_files(base)) or tuple(_from_nvml())
+    names = tuple(_from_files(base))
+    if names:
+        return names
+    from tuner.environment.nvml import nvml_names  # noqa: PLC0415  needed on few machines
+
+    return tuple(nvml_names())
 
 
 def is_jetson(root: str = "/") -> bool:
@@ -49,23 +52,3 @@ def _from_files(base: Path) -> Iterator[str]:
         model, minor = information
         if (base / f"dev/nvidia{minor}").exists():
             yield model
-
-
-def _from_nvml() -> Iterator[str]:
-    """The GPUs that NVML lists; none if its library is missing or refuses."""
-    import ctypes  # noqa: PLC0415  needed on few machines
-
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return
-    if nvml.nvmlInit_v2() != _OK:
-        return
-    count = ctypes.c_uint(0)
-    nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
-    for index in range(count.value):
-        device, name = ctypes.c_void_p(), ctypes.create_string_buffer(_NAME_BYTES)
-        nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device))
-        if nvml.nvmlDeviceGetName(device, name, _NAME_BYTES) == _OK:
-            yield name.value.decode(errors="replace")
-    nvml.nvmlShutdown()

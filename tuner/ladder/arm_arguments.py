@@ -21,13 +21,13 @@ from tuner.arguments.release_options import option_table
 from tuner.arguments.serve_arguments import ServeArguments, merge
 from tuner.arguments.vllm_options import option_names
 from tuner.engines.stand_ins import stand_ins
+from tuner.ladder.thin_arms import ON_GPUS, PART
 from tuner.launch.plan import Plan, compiles
 
-KV_CACHE = 2**29
-"""Bytes of an arm's KV cache where several arms share a GPU: enough for every prompt of a thin model."""
+KV_CACHE = 2**31
+"""Bytes of an arm's KV cache where several arms share a GPU. vLLM refuses a longest prompt for which it has no room:
+with 8 heads of 128 numbers for keys, four layers in bfloat16 have room for 131,072 tokens."""
 MEMORY_OPTIONS = ("--gpu-memory-utilization", "--kv-cache-memory-bytes")
-PART = 0.9
-"""The part of a GPU's memory that all arms together may take."""
 
 
 class ArmLaunch(Struct, frozen=True):
@@ -42,21 +42,20 @@ class ArmLaunch(Struct, frozen=True):
     users: tuple[str, ...]
 
 
-def launch_facts(plan: Plan, arguments: ServeArguments) -> LaunchFacts:
+def launch_facts(plan: Plan, arguments: ServeArguments, *, is_quantised: bool) -> LaunchFacts:
     """What decides which arms a launch has.
 
-    A model whose config names a quantisation has kernels for its own dtype alone.
+    Args:
+        plan: the plan of the launch.
+        arguments: the user's arguments, read.
+        is_quantised: whether the weights that arms serve are quantised: those have kernels for their own dtype alone.
     """
     platform = plan.subject.environment.platform
-    config = plan.subject.model.config
-    quantised = "quantization_config" in config or any(
-        isinstance(part, dict) and "quantization_config" in part for part in config.values()
-    )
     options = option_names(arguments.effective)
     return LaunchFacts(
         eager=compiles(arguments) is False,
-        graphs=platform in {"cuda", "rocm"} and not arguments.serving.enforce_eager,
-        float32=not quantised and "--quantization" not in options and "-q" not in options,
+        graphs=platform in ON_GPUS and not arguments.serving.enforce_eager,
+        float32=not is_quantised and "--quantization" not in options and "-q" not in options,
         flag=plan.flag.status is FlagStatus.SETTABLE,
     )
 

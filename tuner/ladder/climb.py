@@ -8,18 +8,21 @@ from threading import Event, Thread
 from typing import Any, Literal
 
 from msgspec import Struct, convert, to_builtins
+from msgspec.structs import replace
 
-from rules.answers import Answers, distance, frozen_layers, noise, read_answers
+from rules.answers import Answers, distance, frozen_layers, noise, parting_texts, read_answers
 from rules.arms import EAGER, LAUNCH, Arm, LaunchFacts, backend_arms, first_arms, not_compiled_arms, pass_arms
 from rules.errors import ReportError, TunerError
 from rules.ladder import judge_ladder
 from rules.ladder_finding import ArmWord, LadderFinding
 from rules.report import ArmRun, Ladder
-from tuner.engines.engines import EngineLaunch, Supervision, thin_model
-from tuner.engines.question import NO_ANSWER, Answer, WorkerQuery, query_engines, worker_variables
+from tuner.engines.engines import EngineLaunch, Supervision
+from tuner.engines.question import NO_ANSWER, Answer, WorkerQuery, engine_variables, query_engines
 from tuner.ladder.arm_arguments import KV_CACHE, ArmLaunch, arm_launch, launch_facts
-from tuner.model.shrink import shrink
+from tuner.ladder.thin_arms import ThinArms, thin_arms, weight_limit
 from tuner.processes.answers import checked
+from tuner.processes.log_tail import ignored
+from tuner.server_log.line import without_front
 from tuner.verdicts.identity import ARM_WORKER
 from tuner.verdicts.ladders import arm_workers_digest, computing_variables
 from tuner.verdicts.proofs import launch_identity
@@ -70,9 +73,7 @@ def climbed(climb: Climb) -> dict[str, Any]:
     Raises:
         TunerError: the eager engine, with which all others are compared, cannot be started.
     """
-    facts = launch_facts(climb.launch.plan, climb.launch.arguments)
-    runs = _Runs(climb)
-    runs.run(first_arms(facts))
+    runs, facts = _first_runs(climb)
     for further in (_without_passes, _with_backends, _without_compiling):
         finding = judge_ladder(runs.ladder())
         if not _needs_more(finding):
@@ -83,6 +84,33 @@ def climbed(climb: Climb) -> dict[str, Any]:
             runs.run(arms)
     ladder: dict[str, Any] = to_builtins(runs.ladder())
     return ladder
+
+
+def _first_runs(climb: Climb) -> "tuple[_Runs, LaunchFacts]":
+    """The first arms of a launch, with quantised weights if they are to be made up and if an engine takes them.
+
+    Raises:
+        TunerError: the eager engine cannot be started.
+    """
+    launch, supervision = climb.launch, climb.supervision
+    limit = weight_limit(launch.plan, launch.arguments, climb.seats, supervision.memory_limit)
+    thin = thin_arms(launch.plan, launch.arguments, limit)
+    try:
+        return _run_first(climb, thin)
+    except TunerError as failure:
+        if thin.request is None or not thin.is_quantised:
+            raise
+        supervision.say("no engine starts with made-up quantised weights; once more without the quantisation")
+        plain = thin_arms(launch.plan, launch.arguments, limit, keeps_quantization=False)
+        refused = f"no engine started with made-up quantised weights: {failure.message}"
+        return _run_first(climb, replace(plain, changed=(*plain.changed, refused)))
+
+
+def _run_first(climb: Climb, thin: ThinArms) -> "tuple[_Runs, LaunchFacts]":
+    facts = launch_facts(climb.launch.plan, climb.launch.arguments, is_quantised=thin.is_quantised)
+    runs = _Runs(climb, thin)
+    runs.run(first_arms(facts))
+    return runs, facts
 
 
 def _needs_more(finding: LadderFinding) -> bool:
@@ -118,14 +146,15 @@ def _lower(names: Sequence[str]) -> set[str]:
 class _Runs:
     """The arms that ran so far, with their answers."""
 
-    def __init__(self, climb: Climb) -> None:
-        self._climb = climb
+    def __init__(self, climb: Climb, thin: ThinArms) -> None:
+        self._climb, self._thin = climb, thin
         self._order: list[str] = []
         self._runs: dict[str, ArmRun] = {}
         self._answers: dict[str, Answers] = {}
         self._failures: dict[str, TunerError] = {}
-        self._thin = thin_model(climb.launch.plan, climb.launch.arguments)
-        self._cuts = _cuts(climb, is_thin=self._thin is not None)
+        self._cuts = list(thin.changed)
+        if climb.seats > 1:
+            self._cuts.insert(0, f"the KV cache has {KV_CACHE >> 20} MiB, so that several engines fit one GPU")
 
     def run(self, arms: Sequence[Arm]) -> None:
         """Start the engines of arms, some at the same time, and compare each with the arm below it.
@@ -210,20 +239,22 @@ class _Runs:
             TunerError: no worker could be started, or the eager engine cannot be started.
         """
         plan, supervision = self._climb.launch.plan, self._climb.supervision
+        waiting = [arm.name for arm in arms]
         query = WorkerQuery(
             "arm",
             plan.launch.args,
             supervision.limit,
             supervision.memory_limit,
-            more={"thin": self._thin, "flag": None, "eager": False},
+            more={"thin": self._thin.request, "flag": None, "eager": False},
             engines=[{"args": list(launches[arm.name].arguments)} for arm in arms],
             worker=ARM_WORKER,
-            hear=supervision.hear,
+            hear=_telling_which(waiting, supervision.hear),
         )
-        variables = worker_variables(self._climb.launch.environ, plan.launch.env)
+        variables = engine_variables(self._climb.launch.environ, plan.launch.env)
         engines = query_engines(query, plan.subject.environment.python, lambda _control: variables, stop)
         with closing(engines) as answers:  # else the worker of the last answer would live on
             for arm, answer in zip(arms, answers, strict=False):
+                waiting.pop(0)
                 self._note(arm, launches[arm.name], answer)
                 if is_alone and arm.name == EAGER:
                     self._require_eager()
@@ -261,7 +292,7 @@ class _Runs:
                 "candidates": read.backends.get("candidates", []),
                 "seconds": read.seconds,
                 "cache": read.cache,
-                "changed": [*read.changed, *self._cuts],
+                "changed": [*read.changed, *self._cuts, *_larger(read.engine.get("weights"), self._thin.estimate)],
                 "broken": answers.is_broken,
                 "noise": to_builtins(noise(answers)),
             },
@@ -272,7 +303,11 @@ class _Runs:
         own, below = self._answers.get(run.name), self._answers.get(run.against)
         if own is None or below is None:
             return run
-        apart = {"distance": to_builtins(distance(own, below)), "frozen": frozen_layers(own, below)}
+        apart = {
+            "distance": to_builtins(distance(own, below)),
+            "frozen": frozen_layers(own, below),
+            "texts": to_builtins(parting_texts(own, below)),
+        }
         return convert({**to_builtins(run), **apart}, ArmRun)
 
     def _require_eager(self) -> None:
@@ -304,15 +339,21 @@ class _Runs:
         )
 
 
-def _cuts(climb: Climb, *, is_thin: bool) -> list[str]:
-    """What is smaller in the arms than in the launch, in words."""
-    plan = climb.launch.plan
-    cuts = [f"the KV cache has {KV_CACHE >> 20} MiB, so that several engines fit one GPU"] if climb.seats > 1 else []
-    if is_thin:
-        cuts += [
-            f"smaller model: {assumption['detail']}" for assumption in shrink(plan.subject.model.config).assumptions
-        ]
-    return cuts
+def _telling_which(waiting: Sequence[str], hear: Callable[[str], None]) -> Callable[[str], None]:
+    """What hears a line of the log, and passes it on with the name of the first arm that has not answered yet."""
+
+    def heard(line: str) -> None:
+        name = waiting[0].replace("_", " ") if waiting else ""
+        hear(f"{name}: {without_front(line)}" if name else line)
+
+    return ignored if hear is ignored else heard
+
+
+def _larger(weights: Any, estimate: int) -> list[str]:
+    """A sentence about made-up weights that take more memory than was estimated."""
+    if type(weights) is not int or not estimate or weights <= estimate:
+        return []
+    return [f"the weights take {weights / 2**30:.1f} GiB, more than the {estimate / 2**30:.1f} GiB that were estimated"]
 
 
 def _run(arm: Arm, launch: ArmLaunch, observed: Mapping[str, Any]) -> ArmRun:

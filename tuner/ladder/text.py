@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from rules.ladder import Limit, limits
 from rules.ladder_finding import LadderFinding
 from rules.reason import sentences
-from rules.report import ArmRun, Ladder
+from rules.report import ArmRun, Ladder, Texts
 from tuner.launch.plan import Plan
 from tuner.launch.text import command_line
-from tuner.text import columns, folded_command, line, lines
+from tuner.text import columns, folded, folded_command, line, lines, side_by_side, visible
 
 LONGEST_NAME, ENDING = 28, 9
 """Characters of an arm's name in the table, and those of its end if it is longer."""
@@ -31,8 +31,25 @@ def ladder_text(plan: Plan, ladder: Ladder, finding: LadderFinding) -> str:
             folded_command(command_line(["vllm", "serve", *plan.launch.args], plan.launch.env), "write"),
             "",
             arms_table(ladder, finding),
+            *_texts(ladder, finding),
         ]
     )
+
+
+def _texts(ladder: Ladder, finding: LadderFinding) -> list[str]:
+    """What each arm at fault says beside the arm that it is compared with."""
+    rows: list[str] = []
+    for arm in ladder.arms:
+        if arm.texts is not None and _is_at_fault(arm.name, finding):
+            rows += ["", *texts_rows(arm.name, arm.against, arm.texts)]
+    return rows
+
+
+def texts_rows(name: str, against: str, texts: Texts) -> list[str]:
+    """Two texts side by side, below what they are."""
+    what = "the likeliest answers" + (", as numbers of tokens (no tokenizer here)" if texts.are_numbers else "")
+    head = folded(visible(f"{texts.prompt}: {what}"))
+    return [head, *side_by_side([f"[{against}]", texts.below], [f"[{name}]", texts.own])]
 
 
 def _rows(label: str, texts: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rules.errors import ErrorKind, TunerError
 from tuner.model.shrink import LIMITS, text_nodes
-from tuner.model.shrink_layers import layer_key, numbers
+from tuner.model.shrink_layers import layer_count, numbers
 
 MAX_WORK = 1_000_000
 """Layers times fields, over all parts of a config. Cutting compares each layer by each field, which takes a second or
@@ -32,6 +32,5 @@ def check_config_size(config: dict[str, Any]) -> None:
 
 def _layer_count(node: dict[str, Any]) -> int:
     """The number of layers; 0 for one that `shrink` itself refuses with the name of the key."""
-    key = layer_key(node)
-    counts = [] if key is None else numbers(node[key])
+    counts = numbers(layer_count(node))
     return max([0, *(count for count in counts if count <= LIMITS["layers"])])

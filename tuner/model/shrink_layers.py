@@ -11,6 +11,8 @@ from typing import Any
 Config = dict[str, Any]
 
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+LAYER_LISTS = ("layers_block_type", "layer_types", "hybrid_override_pattern")
+"""Keys with one item for each layer. Some published configs have one of them and no count, such as NemotronH's."""
 LAYER_INTERVALS = (
     "decoder_sparse_step",
     "moe_layer_freq",
@@ -40,11 +42,22 @@ def round_up(number: int, step: int) -> int:
 
 
 def layer_key(node: Config) -> str | None:
-    """The key that holds the number of layers; None if there is none."""
+    """The key that holds the number of layers, or else has one item for each; None if there is none."""
     for key in LAYER_COUNTS:
         if node.get(key) is not None:
             return key
+    for key in LAYER_LISTS:
+        if isinstance(node.get(key), str if key.endswith("pattern") else list) and node[key]:
+            return key
     return None
+
+
+def layer_count(node: Config) -> Any:
+    """The number of layers as the config says it, which may be anything; 0 if it does not say."""
+    key = layer_key(node)
+    if key is None:
+        return 0
+    return len(node[key]) if key in LAYER_LISTS else node[key]
 
 
 def shrink_layers(node: Config) -> None:
@@ -52,17 +65,22 @@ def shrink_layers(node: Config) -> None:
     key = layer_key(node)
     if key is None:
         return
-    total = node[key]
+    total = layer_count(node)
     per_layer = {name: value for name, value in node.items() if _is_per_layer(name, value, total)}
     index_lists = {name: value for name, value in node.items() if name not in per_layer and _is_index_list(name, value)}
     cap_keys(node, FIRST_MOE_LAYER, 1)
     count = min(total, _needed_layers(node, per_layer, index_lists, total))
-    node[key] = count
+    cap_keys(node, (key,) if key in LAYER_COUNTS else (), count)
     for name, value in per_layer.items():
         node[name] = value[:count]
     cap_keys(node, LAST_MOE_LAYER, count - 1)
     for name, value in index_lists.items():
         node[name] = _indices_below(count, value)
+    _drop_overrides(node, count)
+
+
+def _drop_overrides(node: Config, count: int) -> None:
+    """Drop what a config says of single layers from this number on."""
     for name, value in node.items():
         if _is_numbered_mapping(name, value):
             node[name] = {index: item for index, item in value.items() if int(index) < count}

@@ -10,13 +10,14 @@ from rules.errors import ErrorKind, TunerError
 from tuner.processes.answers import Failed, checked, damaged
 
 HINTS = {
-    ErrorKind.MODEL: "",
+    ErrorKind.MODEL: "vLLM could not build or run the model on this machine.",
+    ErrorKind.MEMORY: "A worker takes at most 16 GiB of a GPU; free its memory, or probe with --workers 1.",
     ErrorKind.KERNEL_MISSING: "This vLLM has no kernel for it on this machine; probe on the GPU type that will serve.",
     ErrorKind.UNKNOWN_ARCHITECTURE: "Another vLLM release may have it; see its list of supported models.",
     ErrorKind.PLUGIN: "Correct the plugin for this vLLM release, or probe with a release that it was written for.",
     ErrorKind.REMOTE_CODE: "Run again with --trust-remote-code if you trust the code in the model's folder.",
 }
-"""Each kind of failure that the worker names -> what to do; empty: it depends on where the failure was raised."""
+"""Each kind of failure that the worker names -> what to do."""
 
 
 DRAFT_NAME = re.compile(r"[Ee]agle(?!2)|DFlash|DSpark|Draft|Medusa|MTP|NextN|Speculat")
@@ -59,25 +60,40 @@ def failed(report: Mapping[str, Any]) -> TunerError:
     if failure.kind not in HINTS:
         raise damaged("report", f"its kind of failure is {failure.kind!r:.80}")
     kind = ErrorKind(failure.kind)
-    hint = HINTS[kind] or f"vLLM could not build or run the model on this machine, at {failure.where}."
+    hint = f"{HINTS[kind]} Raised at {failure.where}." if failure.where else HINTS[kind]
     return TunerError(failure.message, hint=hint, kind=kind)
 
 
 def about_draft(failure: TunerError, config: Mapping[str, Any]) -> TunerError:
-    """The same failure, with a sentence about drafts if the config of an unknown architecture looks like one.
+    """The same failure, with a sentence about drafts if the config of a model that cannot be built looks like one.
 
     Args:
         failure: of any kind.
         config: the model's config.json.
     """
     sign = sign_of_draft(config)
-    if failure.kind is not ErrorKind.UNKNOWN_ARCHITECTURE or not sign:
+    if failure.kind not in (ErrorKind.UNKNOWN_ARCHITECTURE, ErrorKind.MODEL) or not sign:
         return failure
+    release = " in a vLLM release that has the draft" if failure.kind is ErrorKind.UNKNOWN_ARCHITECTURE else ""
     return TunerError(
         f"{failure} {sign}: it looks like a draft of speculative decoding, which runs only beside its target.",
-        hint="Probe the target in a vLLM release that has the draft, with `-- --speculative-config`.",
+        hint=f"Probe {target_of(config)}{release}, with `-- --speculative-config`.",
         kind=failure.kind,
     )
+
+
+def target_of(config: Mapping[str, Any]) -> str:
+    """The target of a draft: its name, its width, or just the words for it, whichever its config gives first.
+
+    A config in the format of the library speculators names the target as its verifier.
+    """
+    speculators = config.get("speculators_config")
+    verifier = speculators.get("verifier") if isinstance(speculators, Mapping) else None
+    name = verifier.get("name_or_path") if isinstance(verifier, Mapping) else None
+    if isinstance(name, str) and name:
+        return f"its target {name:.200}"
+    width = config.get("target_hidden_size")
+    return f"a target whose hidden_size is {width}" if isinstance(width, int) else "the target"
 
 
 def sign_of_draft(config: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from contextlib import closing
 from queue import SimpleQueue
 from threading import Condition, Event, Thread
 
-from rules.errors import TunerError
+from rules.errors import ErrorKind, TunerError
 from tuner.environment.environment import Environment
 from tuner.probe.runner import Job, JobOutcome, run
 from tuner.processes.limits import machine_memory
@@ -36,6 +36,8 @@ def run_all(
 ) -> Generator[JobOutcome, None, None]:
     """Probe every job; outcomes come as they are reached. All workers are gone when the generator ends or is closed.
 
+    A job that failed for memory while others ran is tried again alone, after all others.
+
     Args:
         python: interpreter of the serving environment.
         jobs: the models; their indices differ.
@@ -47,21 +49,26 @@ def run_all(
     Raises:
         TunerError: kind `environment`, as from `run`, if no other worker could take over the jobs.
     """
-    if len(workers) == 1:
-        yield from run(
-            python,
-            jobs,
-            time_limit=time_limit,
-            on_stage=lambda stage, index: on_stage(0, stage, index),
-            variables=workers[0],
-            memory_limit=memory_limit,
-        )
-        return
-    pool = _Pool(python, jobs, workers[: len(jobs)], time_limit, on_stage, memory_limit=memory_limit)
-    try:
-        yield from pool.outcomes()
-    finally:
-        pool.end()
+    alone = list(jobs)
+    if len(workers) > 1:
+        alone = []
+        pool = _Pool(python, jobs, workers[: len(jobs)], time_limit, on_stage, memory_limit=memory_limit)
+        try:
+            for outcome in pool.outcomes():
+                if outcome.failure is not None and outcome.failure.kind is ErrorKind.MEMORY:
+                    alone += [job for job in jobs if job.index == outcome.index]
+                else:
+                    yield outcome
+        finally:
+            pool.end()
+    yield from run(
+        python,
+        alone,
+        time_limit=time_limit,
+        on_stage=lambda stage, index: on_stage(0, stage, index),
+        variables=workers[0],
+        memory_limit=memory_limit,
+    )
 
 
 class _Pool:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from rules.ladder import Limit, limits
 from rules.ladder_finding import ArmWord, LadderFinding
 from rules.reason import sentences
-from rules.report import ArmRun, Distance, Ladder, Report
+from rules.report import ArmRun, Distance, Ladder, Report, Texts
 from rules.verdict import Verdict
+from tuner.ladder.text import assumptions
 from tuner.verdicts.evidence import launch_text
 
 
@@ -25,6 +26,7 @@ class Arm:
         limit: the threshold in nats; None without one.
         parting: where its answers part from those of the other engine, one sentence; empty if they do not.
         reason: why it has its word.
+        texts: what both engines say where they part; None if they do not.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Arm:
     limit: float | None
     parting: str
     reason: str
+    texts: Texts | None
 
     @property
     def part(self) -> float:
@@ -58,6 +61,7 @@ class LadderView:
         device: on which they ran.
         made_at: when, ISO 8601 in UTC.
         arms: all engines, in the order in which they were tried.
+        changed: what was otherwise in them than in the launch, such as a smaller model.
     """
 
     launch: str
@@ -67,6 +71,7 @@ class LadderView:
     device: str
     made_at: str
     arms: tuple[Arm, ...]
+    changed: tuple[str, ...]
 
 
 TONES = {ArmWord.RIGHT: "good", ArmWord.WRONG: "bad", ArmWord.NOT_STARTED: "bad", ArmWord.UNKNOWN: "open"}
@@ -88,6 +93,7 @@ def _view(ladder: Ladder, finding: LadderFinding) -> LadderView:
         device=ladder.gpu or ladder.platform,
         made_at=ladder.made_at,
         arms=tuple(_arm(arm, finding, limit_of.get(arm.name)) for arm in ladder.arms),
+        changed=tuple(assumptions(ladder)),
     )
 
 
@@ -104,6 +110,7 @@ def _arm(arm: ArmRun, finding: LadderFinding, limit: Limit | None) -> Arm:
         limit=limit.nats if limit else None,
         parting=_parting(arm.distance),
         reason=str(why) if why else "",
+        texts=arm.texts,
     )
 
 

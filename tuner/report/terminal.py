@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
+from tuner.ladder.text import texts_rows
 from tuner.report.content import VerdictReport
 from tuner.report.overview import Cell, Overview
 from tuner.report.starts import Waterfall
@@ -38,6 +39,7 @@ def verdict_lines(report: VerdictReport) -> Iterator[Line]:
     if report.no_timeline:
         yield from _prose(report.no_timeline)
     yield from _conditions(report)
+    yield from _engines(report)
     yield ()
     yield (("Not shown", "strong"),)
     for text in report.claims.open:
@@ -60,6 +62,21 @@ def _conditions(report: VerdictReport) -> Iterator[Line]:
             yield from (((" " * STATE + text, ""),) for text in more)
             for fault in condition.faults:
                 yield from _prose(fault.text, indent=STATE + 3)
+
+
+def _engines(report: VerdictReport) -> Iterator[Line]:
+    """The engines that were compared for each launch, with their reasons, and two texts where answers part."""
+    for ladder in report.ladders:
+        yield ()
+        yield from _prose(f"Engines of {ladder.launch}: {ladder.word}", "strong")
+        for arm in ladder.arms:
+            yield ((f"  {arm.word:<{STATE}}", arm.tone), (visible(arm.name)[: WIDTH - STATE - 2], ""))
+            if arm.tone != "good":
+                yield from _prose(arm.reason, "soft", indent=STATE + 2)
+            if arm.texts is not None and arm.tone != "good":
+                yield from (((row, ""),) for row in texts_rows(arm.name, arm.against, arm.texts))
+        for text in ladder.changed:
+            yield from _prose(f"otherwise than in the launch: {text}", "soft", indent=2)
 
 
 def timeline_lines(line: Timeline) -> Iterator[Line]:

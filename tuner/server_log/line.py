@@ -123,6 +123,17 @@ class _Front:
     end: int
 
 
+_OWN_FRONT = re.compile(
+    rf"(?:{_ACTOR} )?(?:(?:TRACE|DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d )(?:{_ANY_FILE.pattern})?"
+)
+"""vLLM's own words in front of a message."""
+
+
+def without_front(line: str) -> str:
+    """A line without the process, the level, the time and the file that vLLM writes in front; any other as it is."""
+    return line[front.end() :] if (front := _OWN_FRONT.match(line)) else line
+
+
 def message(line: str, words: str, module: str) -> Message | None:
     """The message that begins with some words and was logged by a module; None if the line has no such message.
 

@@ -22,9 +22,10 @@ def observe(request: dict[str, Any], control: Path) -> dict[str, Any]:
         control: a folder that only this process uses.
 
     Returns:
-        `prompts`: see `prompts.described`. `inputs`: see `inputs_of`. `engine` and `passes`: see `became`. `backends`:
-        see `backends.described`. `seconds`: seconds by phase (`timing.phases`), of a start and of a decode step.
-        `cache`: bytes of the caches that this start wrote. `changed`: one sentence for each difference from the launch.
+        `prompts`: see `prompts.described`. `inputs`: see `inputs_of`. `engine` and `passes`: see `became`; besides,
+        `weights`: the bytes of all weights, over all processes. `backends`: see `backends.described`. `seconds`:
+        seconds by phase (`timing.phases`), of a start and of a decode step. `cache`: bytes of the caches that this
+        start wrote. `changed`: one sentence for each difference from the launch.
 
     Raises:
         RuntimeError: the engine cannot be started on this machine, or did not answer every prompt.
@@ -36,17 +37,35 @@ def observe(request: dict[str, Any], control: Path) -> dict[str, Any]:
     answers, inputs, refused = answered(llm, config)
     weight_notes = llm.collective_rpc("weights_drawn")[0]
     backends = llm.collective_rpc("moe_backends")[0]
+    weights = sum(llm.collective_rpc("weight_bytes"))
     engine.ended(llm)
+    tokenizer = tokenizer_of(config)
     return {
-        "prompts": [prompts.described(answer) for answer in answers.values()],
+        "prompts": [prompts.described(answer, tokenizer) for answer in answers.values()],
         "inputs": inputs,
-        "engine": became(config),
+        "engine": {**became(config), "weights": weights},
         "passes": passes(config),
         "backends": backends,
         "seconds": {**seconds, **timing.of_steps(answers)},
         "cache": timing.cache_size(control),
         "changed": [*changed, *weight_notes, *refused],
     }
+
+
+def tokenizer_of(config: VllmConfig) -> Any:
+    """The model's tokenizer, which the engine itself does not load. None if its files are not here."""
+    model: Any = config.model_config
+    try:
+        from vllm.tokenizers import get_tokenizer
+
+        return get_tokenizer(
+            model.tokenizer,
+            tokenizer_mode=model.tokenizer_mode,
+            revision=model.tokenizer_revision,
+            trust_remote_code=model.trust_remote_code,
+        )
+    except Exception:  # each library of tokenizers has errors of its own
+        return None
 
 
 def answered(llm: Engine, config: VllmConfig) -> tuple[dict[str, prompts.Answer], list[dict[str, Any]], list[str]]:

@@ -12,6 +12,8 @@ from vllm_launch_worker.requests import FIRST_ID, batch, ids, room, steps
 
 FEW, SOME, MANY = 6, 24, 64
 """Numbers of new tokens."""
+LONGEST_TEXT = 1000
+"""Characters of an answer that are kept."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def send(llm: Engine, prompt: Prompt) -> None:
         ignore_eos=True,
         temperature=0.0,
         detokenize=False,
-        logprobs=0,
+        logprobs=1,
         prompt_logprobs=0 if prompt.scored else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
         allowed_token_ids=[FIRST_ID] if prompt.forced else None,
@@ -173,16 +175,22 @@ def send(llm: Engine, prompt: Prompt) -> None:
     llm.add_request(prompt.name, content if isinstance(content, dict) else {"prompt_token_ids": content}, params)
 
 
-def described(answer: Answer) -> dict[str, Any]:
+def described(answer: Answer, tokenizer: Any) -> dict[str, Any]:
     """An answer as plain values.
+
+    Args:
+        answer: the answer.
+        tokenizer: that of the engine; None if it has none.
 
     Returns:
         `name` and `repeats`: see `Prompt`. `alone`: whether its batches held only this prompt. `given`: the
         log-probability of each prompt token after the first, in nats; empty if they were not asked for. `tokens`: the
         new tokens. `made`: the log-probability of each new token, in nats. A log-probability is None if it is not a
-        finite number.
+        finite number. `likeliest`: the token that the engine would have added at each step if it chose freely. `text`:
+        the text of these tokens; empty without a tokenizer.
     """
     completion = answer.output.outputs[0]
+    likeliest = [likeliest_token(candidates) for candidates in completion.logprobs]
     given: list[float | None] = []
     if isinstance(answer.prompt.content, list) and answer.prompt.scored:
         candidates = (answer.output.prompt_logprobs or [])[1:]
@@ -194,7 +202,19 @@ def described(answer: Answer) -> dict[str, Any]:
         "given": given,
         "tokens": list(completion.token_ids),
         "made": output.log_probabilities(completion.logprobs, completion.token_ids),
+        "likeliest": likeliest,
+        "text": tokenizer.decode(likeliest)[:LONGEST_TEXT] if tokenizer is not None else "",
     }
+
+
+def likeliest_token(candidates: dict[int, Any]) -> int:
+    """The token with the largest log-probability; a number that is not finite counts as the smallest.
+
+    Args:
+        candidates: token -> vLLM's `Logprob`.
+    """
+    numbers = {token: candidate.logprob for token, candidate in candidates.items()}
+    return max(numbers, key=lambda token: numbers[token] if math.isfinite(numbers[token]) else -math.inf)
 
 
 def finite(value: float) -> float | None:

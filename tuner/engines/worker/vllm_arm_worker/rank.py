@@ -15,10 +15,16 @@ class ArmRank(Scaled):
     """The methods that an engine may call on its workers by name.
 
     Attributes:
-        vllm_config: the launch. vLLM's worker sets this attribute.
+        vllm_config: the launch. vLLM's worker sets this attribute, and the next one.
+        model_runner: it holds the loaded model.
     """
 
     vllm_config: VllmConfig
+    model_runner: Any
+
+    def weight_bytes(self) -> int:
+        """The bytes of this process's weights, as kernels use them."""
+        return sum(weight.numel() * weight.element_size() for weight in self.model_runner.model.parameters())
 
     def inputs_clear(self) -> None:
         """Delete all measured inputs."""

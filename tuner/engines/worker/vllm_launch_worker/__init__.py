@@ -1,1 +1,1 @@
-"""Runs inside a serving environment and answers questions on launches: cache keys, proofs, replays and outputs."""
+"""Runs inside a serving environment and answers questions on launches: cache keys, proofs and replays."""

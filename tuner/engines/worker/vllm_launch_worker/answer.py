@@ -7,7 +7,6 @@ The other questions have one answer for each entry of `engines` in the request. 
 `ready.json`, once vLLM is imported:
 
 - `replay`: which MoE layers run in the engine.
-- `output`: what the engine answers.
 - `proof`: how vLLM traces the model of a launch. Here each entry of `engines` is a launch with its own `args`.
 """
 
@@ -21,7 +20,18 @@ from typing import Any
 from shared_worker.control import read_json, write_json
 from shared_worker.errors import described
 from shared_worker.parent import end_with_parent
-from vllm_launch_worker import configs, construction, forks, key, launch, output, replay, sources, system, variables
+from vllm_launch_worker import (
+    configs,
+    construction,
+    forks,
+    key,
+    launch,
+    replay,
+    sources,
+    stood_in,
+    system,
+    variables,
+)
 from vllm_launch_worker.proof import observe
 
 
@@ -113,4 +123,4 @@ def factors(request: dict[str, Any], control: Path) -> dict[str, Any]:
 
 
 ALONE = {"factors": factors}
-OF_ENGINES = {"proof": observe.observe, "replay": replay.observe, "output": output.observe}
+OF_ENGINES = {"proof": stood_in.observe, "replay": replay.observe}

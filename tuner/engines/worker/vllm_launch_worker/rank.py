@@ -17,7 +17,7 @@ from vllm_launch_worker.scaled import Scaled
 class Rank(Scaled):
     """The methods that an engine may call on its workers by name.
 
-    The weights are the same as in the output probe, so the answers are the same, too.
+    The weights are the same as in an arm of `tuner tune`, so the answers are the same, too.
 
     Attributes:
         vllm_config: the launch. vLLM's worker sets this attribute.

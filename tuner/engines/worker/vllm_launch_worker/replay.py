@@ -10,7 +10,7 @@ from vllm_launch_worker import engine, images, output, requests, trace
 
 RANK = "vllm_launch_worker.rank.Rank"
 OUTPUT = "output"
-"""The name of the output probe's requests. This probe sends them, too, to record the passes behind those answers."""
+"""The name of the requests of `output.prompts`. `tuner tune` compares their answers, and here their passes are seen."""
 
 Senders = dict[str, Callable[[Engine], object]]
 
@@ -54,8 +54,8 @@ def senders(config: VllmConfig) -> Senders:
             by_name[name] = partial(requests.send, name=name, parts=parts, vocabulary=vocabulary)
         return by_name
 
-    answers = partial(output.answered, requests=output.prompts(config))
-    return {**sending(requests.plans(config)), OUTPUT: answers, **sending(images.plans(config))}
+    compared = partial(output.send, requests=output.prompts(config))
+    return {**sending(requests.plans(config)), OUTPUT: compared, **sending(images.plans(config))}
 
 
 def sent_all(llm: Engine, by_name: Senders) -> tuple[list[dict[str, Any]], list[str]]:

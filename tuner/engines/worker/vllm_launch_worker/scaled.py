@@ -1,7 +1,7 @@
 """Gives an engine dummy weights with which different experts give different results.
 
-Each process of an engine imports this module, and the import installs the weights. For the output probe, vLLM adds
-`Scaled` to the bases of its worker class. For the replay probe it adds `rank.Rank`, which extends `Scaled`.
+Each process of an engine imports this module, and the import installs the weights. vLLM adds a class that extends
+`Scaled` to the bases of its worker class: `rank.Rank` for the replay probe, `ArmRank` for an arm of `tuner tune`.
 """
 
 from vllm_launch_worker import weights

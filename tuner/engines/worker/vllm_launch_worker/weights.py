@@ -5,6 +5,7 @@ import zlib
 from typing import Any
 
 from shared_worker.vllm_types import Module, Tensor
+from vllm_launch_worker import packed
 
 ONE, ZERO = 1.0, 0.0
 ALONE = {"bias": ZERO, "A": -1.0}
@@ -18,7 +19,7 @@ halve the output of a MoE layer."""
 
 
 def draw_anew() -> list[str]:
-    """Let vLLM's dummy loader fill every parameter with `fill`. The weights are the same in every engine.
+    """Let vLLM's dummy loader fill every parameter with `fill_model`. The weights are the same in every engine.
 
     vLLM's own dummy weights lie between -1e-3 and 1e-3 (`initialize_single_dummy_weight` in
     model_loader/weight_utils.py). With them a MoE layer adds a millionth of its input, so the answers do not depend on
@@ -35,19 +36,35 @@ def draw_anew() -> list[str]:
 
     def loading(self: Any, model: Module, model_config: Any) -> None:
         load(self, model, model_config)
-        for name, parameter in model.named_parameters():
-            fill(name, parameter.data)
+        fill_model(model)
         notes[:] = ["dummy weights are drawn so that each layer's output is as large as its input"]
 
     DummyModelLoader.load_weights = loading
     return notes
 
 
+def fill_model(model: Module) -> None:
+    """Fill each parameter of a model once: quantised matrices with `packed.fill`, all others with `fill`."""
+    filled: set[int] = set()
+    for name, layer in model.named_modules():
+        for matrix in packed.matrices(name, layer):
+            if packed.is_quantised(matrix) and matrix.values.data_ptr() not in filled:
+                filled |= {tensor.data_ptr() for tensor in packed.fill(matrix, gain(name))}
+    for name, parameter in model.named_parameters():
+        if parameter.data.data_ptr() not in filled:
+            fill(name, parameter.data)
+
+
+def gain(name: str) -> float:
+    """The standard deviation of a matrix as a multiple of 1/sqrt(inputs)."""
+    return EXPERTS_GAIN if "experts" in name else ONE
+
+
 def fill(name: str, tensor: Tensor) -> None:
     """Fill a parameter: norms and scales with 1, biases with 0, matrices with normally distributed numbers.
 
     The standard deviation of a matrix is 1/sqrt(inputs), and twice that for experts. The CRC-32 of its name is the
-    seed. Packed integers become 0. vLLM does not initialize them, so they would differ between engines.
+    seed. Integers become 0. vLLM does not initialize them, so they would differ between engines.
     """
     import torch
 
@@ -59,18 +76,17 @@ def fill(name: str, tensor: Tensor) -> None:
     elif tensor.dim() < MATRIX or "scale" in last:
         tensor.fill_(ONE)
     else:
-        gain = EXPERTS_GAIN if "experts" in name else ONE
-        draw(tensor, gain / math.sqrt(tensor.shape[-1]), zlib.crc32(name.encode()))
+        draw(tensor, gain(name) / math.sqrt(tensor.shape[-1]), zlib.crc32(name.encode()))
 
 
 def draw(tensor: Tensor, deviation: float, seed: int) -> None:
     """Fill a tensor with normally distributed numbers.
 
-    Each slice is drawn as 32-bit floats and then copied, because torch cannot draw 8-bit types.
+    Some rows at a time are drawn as 32-bit floats and then copied, because torch cannot draw 8-bit types.
     """
     import torch
 
     generator = torch.Generator(device=tensor.device).manual_seed(seed)
-    for part in tensor:
+    for part in packed.parts(tensor):
         numbers = torch.empty(part.shape, dtype=torch.float32, device=tensor.device)
         part.copy_(numbers.normal_(std=deviation, generator=generator))

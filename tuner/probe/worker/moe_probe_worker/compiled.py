@@ -28,7 +28,7 @@ from moe_probe_worker.passes import Passes
 from moe_probe_worker.recorder import registered_layers
 from moe_probe_worker.scenarios import Scenario, learning
 from moe_probe_worker.stubs import Stubs
-from shared_worker.errors import in_one_line
+from shared_worker.errors import with_place
 from shared_worker.vllm_types import Json, Layers, Module, VllmConfig
 
 COMPILATION = {"mode": 3, "cudagraph_mode": "NONE"}
@@ -75,7 +75,7 @@ def observe_compiled(job: Json, passes: Passes, planned: list[Scenario], entries
     except NotApplicable as reason:
         return {**entry, "status": "not_applicable", "detail": str(reason)}
     except Exception as error:
-        return {**entry, "status": "failed", "detail": in_one_line(error)}
+        return {**entry, "status": "failed", "detail": with_place(error)}
     finally:
         gc.collect()
 

@@ -12,7 +12,7 @@ from moe_probe_worker.passes import Passes, run_all
 from moe_probe_worker.recorder import Recorder, registered_layers
 from moe_probe_worker.scenarios import learning, scenarios
 from moe_probe_worker.stubs import Stubs
-from shared_worker.errors import in_one_line
+from shared_worker.errors import is_out_of_memory, with_place
 from shared_worker.vllm_types import Json
 
 MOST_SCENARIOS = 4
@@ -20,7 +20,7 @@ MOST_SCENARIOS = 4
 
 
 def observe_whole(job: Json, report: Json) -> Json | None:
-    """Observe the model with every layer. It does not raise an exception.
+    """Observe the model with every layer. An exception becomes part of the result, unless memory ran out.
 
     Args:
         job: the model.
@@ -38,7 +38,9 @@ def observe_whole(job: Json, report: Json) -> Json | None:
     try:
         return {**entry, **run_whole(job)}
     except Exception as error:
-        return {**entry, "status": "failed", "detail": in_one_line(error)}
+        if is_out_of_memory(error):
+            raise
+        return {**entry, "status": "failed", "detail": with_place(error)}
     finally:
         gc.collect()
 

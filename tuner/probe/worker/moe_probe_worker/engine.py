@@ -14,6 +14,7 @@ from typing import Any
 from moe_probe_worker import plugins
 from moe_probe_worker.autotune import take_the_first
 from moe_probe_worker.stubs import Stubs
+from shared_worker.build_stand_ins import BuildStandIns
 from shared_worker.installed import version_of
 from shared_worker.model_classes import inspect_in_process
 from shared_worker.vllm_types import Json, Module, VllmConfig
@@ -22,6 +23,8 @@ MAX_TOKENS = 2048
 """Tokens in the probe's largest batch. vLLM's own `max_num_batched_tokens` is the same for an offline launch."""
 MAX_SEQUENCES = 8
 """Sequences in the probe's largest batch."""
+MOST_DEVICE_MEMORY = 16 * 2**30
+"""Bytes of a GPU's memory. A cut model takes at most 4 GiB."""
 REMEDIES: dict[str, Json] = {
     # If vLLM cannot split a prompt, the longest prompt must fit into one batch.
     "max_num_batched_tokens": {"max_model_len": MAX_TOKENS},
@@ -54,6 +57,8 @@ def start(control: Path) -> Json:
     take_the_first()
     failures = plugins.load()
     start_distributed(control, current_platform.device_type)
+    if current_platform.device_type == "cuda":
+        bound_memory()
     if current_platform.device_type != "cpu":
         make_workspace(torch.device(current_platform.device_type, 0))
     seconds = round(time.monotonic() - begin, 3)
@@ -82,6 +87,14 @@ def start_distributed(control: Path, device: str) -> None:
         distributed_init_method=f"file://{control / 'distributed'}",
         backend="nccl" if device == "cuda" else "gloo",
     )
+
+
+def bound_memory() -> None:
+    """Let torch allocate at most `MOST_DEVICE_MEMORY` bytes of the GPU in this process, for the sake of its others."""
+    import torch
+
+    whole = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, MOST_DEVICE_MEMORY / whole))
 
 
 def make_workspace(device: Any) -> None:
@@ -204,8 +217,9 @@ def construct(job: Json, stubs: Stubs, **settings: Any) -> tuple[VllmConfig, Mod
     folder = model_folder(job)
     while True:
         try:
-            vllm_config = configure(job, folder, **settings)
-            return vllm_config, build(vllm_config)
+            with BuildStandIns(stubs.note, job["folder"]).installed():
+                vllm_config = configure(job, folder, **settings)
+                return vllm_config, build(vllm_config)
         except Exception as error:
             if not stubs.replace_class(error):
                 raise
@@ -283,9 +297,9 @@ def fill_weights(model: Module) -> None:
 
     generator = torch.Generator(device="cpu").manual_seed(0)
     numbers = torch.empty(NOISE, dtype=torch.float32).uniform_(-1e-3, 1e-3, generator=generator)
-    first = next(model.parameters(), numbers)
-    noise = numbers.to(first.device)
-    for parameter in model.parameters():
+    parameters = [parameter for parameter in model.parameters() if not parameter.is_meta]  # encoders may lie there
+    noise = numbers.to(parameters[0].device) if parameters else numbers
+    for parameter in parameters:
         flat = parameter.data.flatten() if parameter.data.is_contiguous() else None
         if flat is None or not parameter.is_floating_point() or parameter.dtype.itemsize == 1:
             parameter.data.zero_()
@@ -305,11 +319,24 @@ def leave_experts(model: Module) -> None:
             method.process_weights_after_loading = lambda *_: None
 
 
+def call_finalizers(model: Any) -> None:
+    """Let a model class make the parts that it makes of its loaded weights. vLLM does not, where weights are dummies.
+
+    DeepSeek-V4 of vLLM 0.26.0 makes the broadcast weights of its multi-head combination in `load_weights`, by
+    `finalize_mhc_broadcast_weights` (models/deepseek_v4/nvidia/model.py). 0.32.0 makes them in the step after loading.
+    """
+    load = getattr(type(model), "load_weights", None)
+    names = getattr(getattr(load, "__code__", None), "co_names", ())
+    if any(name.startswith("finalize_") for name in names):
+        model.load_weights(iter(()))
+
+
 def finish_weights(model: Module, vllm_config: VllmConfig, stubs: Stubs) -> None:
     """Run vLLM's step after loading, which chooses kernels and repacks weights."""
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import process_weights_after_loading
 
     stubs.excuse_layers(model)
+    call_finalizers(model)
     with set_current_vllm_config(vllm_config):
         process_weights_after_loading(model, vllm_config.model_config, vllm_config.device_config.device)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from moe_probe_worker import engine, probe, registry
 from shared_worker.control import read_json, write_json
-from shared_worker.errors import described
+from shared_worker.errors import described, is_out_of_memory
 from shared_worker.parent import end_with_parent
 from shared_worker.vllm_types import Json
 
@@ -82,4 +82,5 @@ def probe_model(job: Json, facts: Json) -> Json:
         return {"result": "failed", "kind": "kernel_missing", **described(error)}
     except Exception as error:
         traceback.print_exc()
-        return {"result": "failed", "kind": "model", **described(error)}
+        kind = "memory" if is_out_of_memory(error) else "model"
+        return {"result": "failed", "kind": kind, **described(error)}

@@ -6,7 +6,7 @@ from typing import Any
 from moe_probe_worker.recorder import Watcher
 from moe_probe_worker.scenarios import Scenario
 from moe_probe_worker.stubs import Stubs
-from shared_worker.errors import in_one_line
+from shared_worker.errors import is_out_of_memory, with_place
 from shared_worker.vllm_types import Json, Module, Tensor, VllmConfig
 
 COMPUTED = ("decode_1", "prefill_short")
@@ -65,7 +65,7 @@ class Passes:
         return min(lengths)
 
     def run(self, scenario: Scenario) -> Json:
-        """Run one scenario. An exception becomes part of the result.
+        """Run one scenario. An exception becomes part of the result, unless memory ran out.
 
         Returns:
             The scenario's entry in the report. `tokens`: the size of the batch; `status`: `ran`, `failed` or
@@ -81,7 +81,9 @@ class Passes:
             for _ in range(scenario.repeats):
                 contexts += self._record(scenario) or [[]]
         except Exception as error:
-            return {**entry, "status": "failed", "detail": in_one_line(error)}
+            if is_out_of_memory(error):
+                raise
+            return {**entry, "status": "failed", "detail": with_place(error)}
         distinct: list[list[str]] = []
         for context in contexts:
             order = [call["called"] for call in context]
@@ -136,10 +138,16 @@ class Passes:
         return bool(getattr(self.model, "requires_raw_input_tokens", False))
 
     def _positions(self, positions: list[int]) -> Tensor:
+        """The positions of a batch, shape (tokens), or (rows, tokens) where a token has one for each axis of an image.
+
+        HunYuan-VL has four rows: `mrope_num_dims` in 0.32.0, `uses_xdrope_dim` in 0.19.1 (vllm/config/model.py).
+        """
         import torch
 
+        config: Any = self.vllm_config.model_config
+        rows = getattr(config, "mrope_num_dims", 3) if config.uses_mrope else getattr(config, "uses_xdrope_dim", 0)
         tensor: Tensor = torch.tensor(positions, device=self.device)
-        return tensor.repeat(3, 1) if self.vllm_config.model_config.uses_mrope else tensor
+        return tensor.repeat(rows, 1) if rows else tensor
 
     def _embeddings(self, ids: Tensor, is_multimodal: list[bool]) -> Tensor:
         """The embeddings of a batch, shape (tokens, hidden size). As in vLLM's model runner, the model makes them."""

@@ -77,9 +77,12 @@ def observe_model(job: Json, facts: Json, stages: Stages) -> Json:
         with stages.stage("build"):
             vllm_config, model = engine.construct(job, stubs)
         with stages.stage("weights"):
+            if stubs.replaces_experts():
+                engine.leave_experts(model)
             engine.fill_weights(model)
             engine.finish_weights(model, vllm_config, stubs)
         recorder = Recorder(registered_layers(vllm_config))
+        recorder.stubbed = stubs.replaces_experts()
         passes = Passes(model, vllm_config, recorder, stubs)
         planned = scenarios(*passes.inputs(job["special_tokens"]))
         with stages.stage("passes"):

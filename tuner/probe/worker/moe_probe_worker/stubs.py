@@ -15,6 +15,8 @@ from contextlib import suppress
 from typing import Any
 
 from moe_probe_worker.recorder import Watcher
+from shared_worker.build_stand_ins import bare_init
+from shared_worker.errors import is_out_of_memory
 from shared_worker.vllm_types import Function, Module
 
 MIXER = re.compile(r"Attention|Attn|Mamba|Mixer|DeltaNet|Indexer|KDA|ShortConv")
@@ -50,7 +52,7 @@ class Stubs:
         Returns:
             Whether a class was replaced. Then building again may get further.
         """
-        cls = failed_mixer(error)
+        cls = None if is_out_of_memory(error) else failed_mixer(error)
         if cls is None or any(owner is cls for owner, *_ in self._restore):
             return False
         self.patch(cls, "__init__", bare_init)
@@ -72,7 +74,7 @@ class Stubs:
         Returns:
             Whether something was replaced. Then the pass may be tried again.
         """
-        culprit = failed_module(error, model, recorder)
+        culprit = None if is_out_of_memory(error) else failed_module(error, model, recorder)
         if culprit is None:
             return False
         if culprit == "experts":
@@ -94,17 +96,21 @@ class Stubs:
         return True
 
     def excuse_layers(self, model: Module) -> None:
-        """Ignore errors of linear layers in the step after loading. Such a layer keeps its weights as they are.
+        """Ignore errors of linear layers and token mixers in the step after loading. The report names each.
 
-        On a CPU, that step of vLLM 0.19.1 treats the three-dimensional weights of a convolution as a matrix. The report
-        names each such layer. If the layer cannot compute, a pass fails later.
+        A linear layer keeps its weights as they are: on a CPU, that step of vLLM 0.19.1 treats the three-dimensional
+        weights of a convolution as a matrix. If the layer cannot compute, a pass fails later. A token mixer is replaced
+        by a stand-in: on a CPU, the latent attention of Kimi K3 in vLLM 0.32.0 reads weights that were repacked.
         """
         from vllm.model_executor.layers.linear import LinearBase
 
-        for module in model.modules():
+        for module in list(model.modules()):
             method: Any = getattr(module, "quant_method", None)
+            own: Any = getattr(module, "process_weights_after_loading", None)
             if isinstance(module, LinearBase) and hasattr(method, "process_weights_after_loading"):
                 method.process_weights_after_loading = self._excused(method.process_weights_after_loading)
+            elif own is not None and is_mixer(type(module).__name__):
+                vars(module)["process_weights_after_loading"] = self._excused_mixer(own, module, model)
 
     def _excused(self, step: Function) -> Function:
         def process(layer: Module, *arguments: Any) -> None:
@@ -116,12 +122,29 @@ class Stubs:
 
         return process
 
+    def _excused_mixer(self, step: Function, mixer: Module, model: Module) -> Function:
+        def process(*arguments: Any) -> None:
+            try:
+                step(*arguments)
+            except Exception as error:
+                self._replace_forward(mixer, model, error)
+
+        return process
+
     def note_skipped(self, computed: tuple[str, ...]) -> None:
         """Note for the report that the experts compute only in these scenarios. The note is made once."""
         passes = f"in any scenario but {', '.join(computed)}" if computed else "in any scenario"
-        entry = {"kind": "experts_skipped", "detail": f"no expert compute {passes}"}
+        self.note("experts_skipped", f"no expert compute {passes}")
+
+    def note(self, kind: str, detail: str) -> None:
+        """Note a stand-in for the report, once."""
+        entry = {"kind": kind, "detail": detail}
         if entry not in self.used:
             self.used.append(entry)
+
+    def replaces_experts(self) -> bool:
+        """Whether this machine has no kernel for the experts. They must not compute: a wrong kernel breaks memory."""
+        return any(entry["kind"] == "experts_stubbed" for entry in self.used)
 
     def patch(self, owner: Any, attribute: str, replacement: object) -> None:
         """Replace an attribute until the context ends."""
@@ -130,16 +153,7 @@ class Stubs:
 
     def _note(self, kind: str, what: str, error: BaseException) -> None:
         message = " ".join(str(error).split())[:160] or "no message"
-        entry = {"kind": kind, "detail": f"{what}: {type(error).__name__}: {message}"}
-        if entry not in self.used:
-            self.used.append(entry)
-
-
-def bare_init(module: Module, *_args: object, **_kwargs: object) -> None:
-    """A constructor that makes an empty module and ignores its arguments."""
-    import torch
-
-    torch.nn.Module.__init__(module)
+        self.note(kind, f"{what}: {type(error).__name__}: {message}")
 
 
 def gives_pair(cls: Any) -> bool:

@@ -32,14 +32,33 @@ class Tensor(Protocol):
 
     def __len__(self) -> int: ...
 
+    def __add__(self, other: float) -> "Tensor": ...
+
+    def __lshift__(self, other: int) -> "Tensor": ...
+
+    def __lt__(self, other: float) -> "Tensor": ...
+
+    def __mul__(self, other: float) -> "Tensor": ...
+
+    def __or__(self, other: "Tensor") -> "Tensor": ...
+
+    def clamp(self, low: float, high: float) -> "Tensor":
+        """The numbers, none below `low` and none above `high`."""
+
     def copy_(self, source: "Tensor") -> "Tensor":
         """Copy a tensor's values here."""
 
     def cpu(self) -> "Tensor":
         """The tensor in the host's memory."""
 
+    def data_ptr(self) -> int:
+        """The address of the first number."""
+
     def dim(self) -> int:
         """The number of dimensions."""
+
+    def element_size(self) -> int:
+        """The bytes of a number."""
 
     def fill_(self, value: float) -> "Tensor":
         """Set every number to this value."""
@@ -56,11 +75,23 @@ class Tensor(Protocol):
     def item(self) -> Any:
         """Its only number."""
 
+    def round(self) -> "Tensor":
+        """The nearest whole numbers."""
+
+    def split(self, rows: int) -> "tuple[Tensor, ...]":
+        """Parts with this many rows each. The last part may have fewer."""
+
     def new_zeros(self, size: tuple[int, ...]) -> "Tensor":
         """Zeros of the same type on the same device."""
 
+    def normal_(self, *, generator: Any) -> "Tensor":
+        """Draw normally distributed numbers here, with a standard deviation of 1."""
+
     def numel(self) -> int:
         """The number of its elements."""
+
+    def random_(self, low: int, high: int, *, generator: Any) -> "Tensor":
+        """Draw whole numbers here, from `low` to below `high`."""
 
     def repeat(self, *sizes: int) -> "Tensor":
         """Copies of the tensor along each dimension."""
@@ -71,8 +102,11 @@ class Tensor(Protocol):
     def to(self, target: Any) -> "Tensor":
         """The tensor with another type or on another device."""
 
-    def view(self, *sizes: int) -> "Tensor":
-        """The same numbers in another shape."""
+    def uniform_(self, *, generator: Any) -> "Tensor":
+        """Draw numbers from 0 to 1 here."""
+
+    def view(self, *form: Any) -> "Tensor":
+        """The same memory with another shape or another type."""
 
     def zero_(self) -> "Tensor":
         """Set every number to zero."""
@@ -98,8 +132,8 @@ class Module(Protocol):
     def named_modules(self) -> "Iterator[tuple[str, Module]]":
         """The module and all modules inside, with their names."""
 
-    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """All weights with their names."""
+    def named_parameters(self, *, recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """The weights with their names; without `recurse` those of the module itself alone."""
 
     def parameters(self) -> Iterator[Tensor]:
         """All weights."""
@@ -165,6 +199,7 @@ class ModelConfig(Protocol):
     architecture: str
     dtype: Any
     enforce_eager: bool
+    hf_config: Any
     hf_text_config: Any
     is_encoder_decoder: bool
     is_multimodal_model: bool
@@ -172,6 +207,7 @@ class ModelConfig(Protocol):
     model: str
     multimodal_config: Any
     skip_tokenizer_init: bool
+    trust_remote_code: bool
     uses_mrope: bool
 
     def get_hidden_size(self) -> int:

@@ -173,7 +173,7 @@ class Rank:
         self.reads.of_traced(self.trace.codes | self.around.codes)
         return {
             "rank": entry,
-            "variables": values(self.reads.variables, self.reads.environ),
+            "variables": values(self.reads.variables_of(origins()), self.reads.environ),
             "fields": sorted(self.reads.fields),
             "sources": self._sources(),
         }
@@ -229,12 +229,16 @@ class Rank:
             return
         if not self.trace.filtered:
             self.failures.append(failure(COMPILED, "guards_not_seen"))
+        if self.trace.kept:
+            mode = self.config.compilation_config.mode
+            self.failures.append(failure(COMPILED, "guards_kept", mode=getattr(mode, "name", str(mode))))
         if len(self.trace.graphs) != 1:
             self.failures.append(failure(COMPILED, "graphs", count=len(self.trace.graphs)))
             return
         order = Order(self.trace.graphs[0], list(self.layers), self.config.scheduler_config.max_num_batched_tokens)
         self.calls = order.calls
         self.failures += order.failures
+        self.failures += regions.splits_against(self.config.compilation_config, order.operators)
         if len(returned) != 1:
             self.failures.append(failure(NOTHING_OUTSIDE, "outer_entries", count=len(returned)))
             return

@@ -12,7 +12,11 @@ from shared_worker.vllm_types import GraphModule, Module, Node
 from vllm_launch_worker.proof.failure import IN_ORDER, Failure, failure
 from vllm_launch_worker.proof.sizes import is_positive, vanishes
 
-MOE = ("vllm.moe_forward", "vllm.moe_forward_shared")
+HANDING_OVER = "vllm.transformers_moe_forward"
+"""The operator of vLLM's Transformers backend. It hands the chosen experts to a layer that it finds by name, and makes
+one MoE call by the counter (0.17.1 to 0.32.0, vllm/model_executor/models/transformers/moe.py). If the calls have the
+registered order, both are the same layer."""
+MOE = ("vllm.moe_forward", "vllm.moe_forward_shared", HANDING_OVER)
 """vLLM's operators for a MoE layer (0.15.0 to 0.33.0, vllm/model_executor/layers/fused_moe)."""
 VIEWS = (
     "view reshape flatten unflatten unsqueeze squeeze transpose permute contiguous clone expand expand_as t movedim "
@@ -107,6 +111,7 @@ class Order:
 
     Attributes:
         calls: the names of the layers that the graph calls, in order.
+        operators: the operators of these calls, as `splitting_ops` names them.
         failures: the failures of condition 2. Empty if the condition holds.
         depth: node -> index of the last MoE call that its value depends on, or `NOTHING`.
         written_depth: storage -> the depth of the last value that an operation wrote into it.
@@ -125,7 +130,9 @@ class Order:
         self.partial: set[Node] = set()
         self.constant: set[Node] = set()
         self.filled: set[int] = set()
-        self.calls = [layer_of(node) for node in graph_module.graph.nodes if is_moe(node)]
+        nodes = [node for node in graph_module.graph.nodes if is_moe(node)]
+        self.calls = [layer_of(node) for node in nodes]
+        self.operators = {full_name(node).replace(".", "::") for node in nodes}
         self._check()
 
     def _check(self) -> None:

@@ -19,13 +19,15 @@ from unittest import mock
 
 from shared_worker.vllm_types import GraphModule, Module, Node, Region, Tensor, VllmConfig
 from vllm_launch_worker.proof import first_call
+from vllm_launch_worker.proof.constructing import Constructing, files_of_modules
 from vllm_launch_worker.proof.failure import NOTHING_OUTSIDE, Failure, failure, raised
 from vllm_launch_worker.proof.order import full_name, inner_nodes, is_moe, is_opaque, layer_of, place
 from vllm_launch_worker.proof.origin import Origins
 from vllm_launch_worker.proof.regions import identities
 from vllm_launch_worker.proof.sizes import holds
-from vllm_launch_worker.proof.stores import ANY, INSIDE, is_looked_into, module_roots, stored_in
+from vllm_launch_worker.proof.stores import ANY, INSIDE, functions_storing, is_looked_into, module_roots, stored_in
 from vllm_launch_worker.proof.tracing import Guard, Trace, watching
+from vllm_launch_worker.proof.variations import Variations, attribute_of, combinations, holding, sizes_of, variations
 
 STATE = frozenset(
     (
@@ -88,16 +90,37 @@ class Outside:
         if self.model is self.region:
             return []
         failures = [*call_against(self.model), *self._on_path(returned, trace)]
-        stored = stored_in(self._files(trace))
-        failures += self._functions_against(trace, stored)
-        open_guards = attributes_against(trace, stored, self.model.forward.__code__.co_freevars)
-        for attribute in truths(open_guards, trace):
-            for value in other_values(getattr(self.model, attribute)):
-                with holding(self.model, attribute, value):
-                    failures += self._on_path(returned, other := Trace())
-                trace.files |= other.files
-            open_guards = [guard for guard in open_guards if attribute_of(guard) != attribute]
-        return failures + open_guards
+        varied = self._variations(trace)
+        combined = combinations(varied)
+        for values in combined:
+            with holding(self.model, values):
+                failures += self._on_path(returned, trace)
+        failures += self._functions_against(trace, self._stored(trace))
+        open_guards = self._open_guards(trace)
+        if combined and sizes_of(self._variations(trace)) == sizes_of(varied):  # the other paths ask nothing new
+            open_guards = [guard for guard in open_guards if attribute_of(guard) not in varied]
+        return distinct([*failures, *open_guards])
+
+    def _variations(self, trace: Trace) -> Variations:
+        """The attributes that may lead to another path, and the values that stand for all their values."""
+        return variations(self.model, self._open_guards(trace), trace, self._files(trace))
+
+    def _open_guards(self, trace: Trace) -> list[Failure]:
+        """The failures for guards on values that may change between passes."""
+        return attributes_against(trace, self._stored(trace), self.model.forward.__code__.co_freevars)
+
+    def _stored(self, trace: Trace) -> frozenset[str]:
+        """The names that functions store after the model is built (see `stores.stored_in`)."""
+        files = self._files(trace)
+        stored = stored_in(files)
+        open_guards = attributes_against(trace, stored, ())
+        words = frozenset(word for guard in open_guards for word in NAME.findall(guard["fields"]["guard"]))
+        if not words:
+            return stored
+        classes = frozenset(kind.__name__ for kind in type(self.model).__mro__)
+        traced = frozenset(code.co_name for code in trace.codes)
+        constructing = Constructing(files, files_of_modules() | self.origins.own.keys(), classes, traced)
+        return stored_in(files, constructing.among(functions_storing(files, words)))
 
     def _on_path(self, returned: Any, trace: Trace) -> list[Failure]:
         """The failures on the path that a trace takes. They do not depend on which passes take this path.
@@ -111,8 +134,7 @@ class Outside:
         failures: list[Failure] = []
         for count in sorted({1, tokens}):
             failures += self._of_batch(returned, trace, tokens, count)
-        distinct = {str(entry): entry for entry in failures}
-        return list(distinct.values())
+        return distinct(failures)
 
     def _of_batch(self, returned: Any, trace: Trace, tokens: int, count: int) -> list[Failure]:
         """The failures for batches of one token (`count` is 1), or for larger batches (`count` is above 1)."""
@@ -163,7 +185,7 @@ class Outside:
         return list(failures.values())
 
     def _files(self, trace: Trace) -> frozenset[str]:
-        """The files whose functions may change the values that this code reads.
+        """The files whose functions may change the values that this code reads, without those of Python and torch.
 
         These are the traced files, and the files of the classes of guarded modules.
         """
@@ -174,7 +196,12 @@ class Outside:
             if id(module) not in inside:
                 for base in type(module).__mro__:
                     files.add(getattr(sys.modules.get(base.__module__), "__file__", None))
-        return frozenset(file for file in files if file and file != __file__)
+        return frozenset(file for file in files if file and file != __file__ and is_looked_into(file))
+
+
+def distinct(failures: list[Failure]) -> list[Failure]:
+    """The failures, each once."""
+    return list({str(entry): entry for entry in failures}.values())
 
 
 def path_of(name: str) -> tuple[str, ...]:
@@ -308,9 +335,16 @@ def passed_by(positions: Tensor, shape: list[Any], dtype: Any, tokens: int) -> T
 
 
 def positions_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The positions, an argument of every region. The size of their last dimension is the batch's number of tokens."""
-    positions: Tensor = kwargs["positions"] if "positions" in kwargs else args[1]
-    return positions
+    """The positions, an argument of every region. The size of their last dimension is the batch's number of tokens.
+
+    A class of transformers, which is a region in vLLM's Transformers backend, gets them as `position_ids`.
+    """
+    for name in ("positions", "position_ids"):
+        if name in kwargs:
+            positions: Tensor = kwargs[name]
+            return positions
+    second: Tensor = args[1]
+    return second
 
 
 def tensors_in(value: Any) -> int:
@@ -429,52 +463,6 @@ def attributes_against(trace: Trace, stored: frozenset[str], enclosed: tuple[str
         name = f"{guard['type']} {guard['name']}"[:200]
         failures[name] = failure(NOTHING_OUTSIDE, "outer_guard", guard=name, file=guard["file"], line=guard["line"])
     return list(failures.values())
-
-
-def truths(guards: list[Failure], trace: Trace) -> list[str]:
-    """Attributes of the model whose guards depend only on whether a value or a list element is present.
-
-    For these attributes the other case is traced, too. If the code calls `len`, the result is empty: the path may then
-    depend on the length of a list, and the guards do not show this.
-    """
-    if "len" in trace.names:
-        return []
-    kinds_by_name: dict[str, set[str]] = {}
-    for guard in guards:
-        kind = guard["fields"]["guard"].partition(" ")[0]
-        kinds_by_name.setdefault(attribute_of(guard), set()).add(kind)
-    names: list[str] = []
-    for name, kinds in kinds_by_name.items():
-        if name and "SEQUENCE_LENGTH" in kinds and kinds <= PRESENCE:
-            names.append(name)
-    return sorted(names)
-
-
-def attribute_of(guard: Failure) -> str:
-    """The attribute of the outermost module that a guard depends on, directly or by an element. Empty if none."""
-    match = DIRECT.fullmatch(guard["fields"]["guard"].partition(" ")[2])
-    return match[1] if match else ""
-
-
-DIRECT = re.compile(r"self\.(\w+)(?:\[\d+\])?")
-PRESENCE = frozenset(("HASATTR", "SEQUENCE_LENGTH", "TYPE_MATCH", "TENSOR_MATCH"))
-"""Kinds of guards on the presence and the length of a list, and on the types and shapes of its elements."""
-
-
-def other_values(value: Any) -> list[Any]:
-    """Two values that may lead to another path than the list `value`: None, and a list with one more element."""
-    return [None, [*value, *(value[-1:] or [None])]]
-
-
-@contextmanager
-def holding(model: Module, attribute: str, value: Any) -> Iterator[None]:
-    """While the block runs, the attribute of the model has this value. Afterwards it has its old value again."""
-    before = getattr(model, attribute)
-    setattr(model, attribute, value)
-    try:
-        yield
-    finally:
-        setattr(model, attribute, before)
 
 
 def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...]) -> bool:

@@ -12,10 +12,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 from shared_worker.vllm_types import VllmConfig
+from vllm_launch_worker.proof.origin import Origins, is_of_worker, is_standard
 from vllm_launch_worker.proof.tracing import Guard
 
 ATTRIBUTE = re.compile(r"\.(\w+)|\['(\w+)'\]")
@@ -23,6 +25,8 @@ VARIABLE = re.compile(r"environ.{0,40}?\[b?'(\w+)'\]|\.([A-Z][A-Z0-9]*_[A-Z0-9_]
 """Matches a variable in a guard's name: a key of `os.environ`, which may be bytes, or an attribute of `vllm.envs`."""
 CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
 READERS = frozenset(("environ", "getenv", "environb"))
+TOOLCHAIN = frozenset(("CC", "CUDA_HOME", "CUDA_PATH", "CXX", "LD_LIBRARY_PATH", "PATH"))
+"""Variables that say where compilers, programs and libraries lie. They differ from machine to machine."""
 
 
 class Reads:
@@ -30,7 +34,8 @@ class Reads:
 
     Attributes:
         environ: the environment variables of the launch, copied before vLLM sets any.
-        variables: the names of the environment variables that were read.
+        variables: the names of the environment variables that were read, but for those in `searched`.
+        searched: name of each variable of `TOOLCHAIN` that was read -> for each read what `callers` returns.
         fields: the fields of vLLM's config that were read, such as `scheduler_config.max_num_seqs`.
         codes: the code objects of all Python functions that ran, except import hooks.
         listed: the files whose code listed all environment variables.
@@ -39,6 +44,7 @@ class Reads:
     def __init__(self) -> None:
         self.environ: dict[str, str] = dict(os.environ)
         self.variables: set[str] = set()
+        self.searched: dict[str, set[tuple[str, ...]]] = {}
         self.fields: set[str] = set()
         self.codes: set[CodeType] = set()
         self.listed: set[str] = set()
@@ -52,7 +58,7 @@ class Reads:
 
         def read(environ: Any, name: Any) -> Any:
             if reader() not in places:
-                self.variables.add(os.fsdecode(name) if isinstance(name, bytes) else str(name))
+                self._read(os.fsdecode(name) if isinstance(name, bytes) else str(name))
             return get(environ, name)
 
         def listed(environ: Any) -> Any:
@@ -66,6 +72,20 @@ class Reads:
             yield
         finally:
             kind.__getitem__, kind.__iter__ = get, listing
+
+    def _read(self, name: str) -> None:
+        if name in TOOLCHAIN:
+            self.searched.setdefault(name, set()).add(callers())
+        else:
+            self.variables.add(name)
+
+    def variables_of(self, origins: Origins) -> set[str]:
+        """The variables that count: all that were read, but for the toolchain's where only packages asked for it."""
+        counting = set(self.variables)
+        for name, reads in self.searched.items():
+            if not all(is_search_of_package(files, origins) for files in reads):
+                counting.add(name)
+        return counting
 
     @contextmanager
     def of_fields(self, vllm_config: VllmConfig) -> Iterator[None]:
@@ -180,6 +200,31 @@ def reader() -> tuple[str, int]:
     while frame.f_back is not None and frame.f_globals.get("__name__") in MAPPING:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
+
+
+def callers() -> tuple[str, ...]:
+    """The files of the code that waits for a variable, innermost first, without Python's own and this worker's."""
+    files = []
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith("<") and not is_of_worker(file) and not is_standard(Path(file)):
+            files.append(file)
+        frame = frame.f_back
+    return tuple(files)
+
+
+def is_search_of_package(files: tuple[str, ...], origins: Origins) -> bool:
+    """Whether a package that vLLM requires, and nobody for whom it may do so, looks for a program or a library.
+
+    torch, Triton and their like look for compilers, which run after the trace. vLLM itself may choose another backend
+    by what it finds. Somebody else's code may go by what a package finds for it, wherever it stands in the stack.
+
+    Args:
+        files: what `callers` returned.
+        origins: whose files they are.
+    """
+    return bool(files) and not origins.is_own(files[0]) and all(origins.is_trusted(file) for file in files)
 
 
 MAPPING = ("os", "collections.abc", "_collections_abc")

@@ -108,15 +108,19 @@ def passes_against(vllm_config: VllmConfig) -> list[Failure]:
 
 def graphs_against(compilation: CompilationConfig) -> list[Failure]:
     """Failures of condition 3: a pass may replay some MoE calls from CUDA graphs and make the others in Python."""
-    failures = []
+    failures = splits_against(compilation, {"vllm::moe_forward", "vllm::moe_forward_shared"})
     if getattr(compilation, "use_inductor_graph_partition", False):
         failures.append(failure(NOTHING_SILENT, "inductor_partition"))
-    graphs = getattr(compilation.cudagraph_mode, "name", str(compilation.cudagraph_mode))
-    splitting = set(compilation.splitting_ops or ())
-    operators = {"vllm::moe_forward", "vllm::moe_forward_shared"}
-    if "PIECEWISE" in graphs and len(splitting & operators) == 1:
-        failures.append(failure(NOTHING_SILENT, "mixed_graphs", setting=", ".join(sorted(splitting & operators))))
     return failures
+
+
+def splits_against(compilation: CompilationConfig, operators: set[str]) -> list[Failure]:
+    """A failure if vLLM splits the graph at some of these operators and not at the others."""
+    graphs = getattr(compilation.cudagraph_mode, "name", str(compilation.cudagraph_mode))
+    split = operators.intersection(compilation.splitting_ops or ())
+    if "PIECEWISE" not in graphs or not split or split == operators:
+        return []
+    return [failure(NOTHING_SILENT, "mixed_graphs", setting=", ".join(sorted(split)))]
 
 
 def regions_against(decorated: list[Region], layers: dict[str, Module]) -> list[Failure]:

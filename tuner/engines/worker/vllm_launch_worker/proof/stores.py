@@ -2,16 +2,18 @@
 
 import ast
 import sys
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vllm_launch_worker.proof.origin import is_standard
 
 CONSTRUCTORS = frozenset(("__init__", "__post_init__", "__new__"))
 DISPLAYS = (ast.List, ast.ListComp, ast.Tuple, ast.Dict, ast.DictComp, ast.Set, ast.SetComp)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+LATER = (*FUNCTIONS, ast.GeneratorExp)
+"""Code inside a function that may run after the function has ended."""
 SETTERS = frozenset(("setattr", "delattr", "__setattr__", "__delattr__"))
 CHANGES = frozenset(
     ("append", "appendleft", "extend", "extendleft", "insert", "pop", "popleft", "remove", "clear", "sort", "reverse")
@@ -29,16 +31,66 @@ Variables = dict[str, set[str]]
 """Local variable of a function -> the attributes whose value, or a part of it, the variable may hold."""
 
 
+def stored_in(files: frozenset[str], skipped: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The names that functions of these files change (see `stored_by_function`).
+
+    Args:
+        files: the files. Those of Python and torch are left out.
+        skipped: the names of functions that are left out, as constructors are.
+    """
+    names: set[str] = set()
+    for function, stored in functions_in(files):
+        name = getattr(function, "name", "")
+        names |= stored.later if name in CONSTRUCTORS | skipped else stored.all
+    return frozenset(names)
+
+
+def functions_storing(files: frozenset[str], names: frozenset[str]) -> frozenset[str]:
+    """The names of the functions of these files that change one of these names, or a name that they compute."""
+    wanted = names | {name + INSIDE for name in names} | {ANY}
+    return frozenset(getattr(function, "name", "") for function, stored in functions_in(files) if stored.all & wanted)
+
+
+class Stored(NamedTuple):
+    """The names of attributes, globals and constant keys that a function stores, deletes or changes.
+
+    Attributes:
+        all: those that the function changes, with all code inside it.
+        later: those that code inside it may change after the function has ended.
+    """
+
+    all: frozenset[str]
+    later: frozenset[str]
+
+
 @lru_cache
-def stored_in(files: frozenset[str]) -> frozenset[str]:
-    """The names that functions of these files change (see `stored_names`). Files of Python and torch are left out."""
+def functions_in(files: frozenset[str]) -> list[tuple[ast.AST, Stored]]:
+    """The functions of these files that are not inside another function, each with the names that it changes."""
     trees = [tree_of(file) for file in sorted(files) if not file.startswith("<") and is_looked_into(file)]
     changing: set[str] = set()
     for tree in trees:
         for function in functions_of(tree):
             if not isinstance(function, ast.Lambda) and changes_arguments(function):
                 changing.add(function.name)
-    return frozenset().union(*(stored_names(tree, changing) for tree in trees))
+    functions = [function for tree in trees for function in outermost_functions(tree)]
+    return [(function, stored_by_function(function, changing)) for function in functions]
+
+
+def stored_by_function(function: ast.AST, changing: set[str]) -> Stored:
+    """The names that a function changes.
+
+    Args:
+        function: a function that is not inside another function.
+        changing: the names of functions, in any file, that change their arguments.
+    """
+    nodes = list(ast.walk(function))
+    variables = variables_of(nodes)  # a function inside another uses the variables of both
+
+    def stored(nodes: list[ast.AST]) -> frozenset[str]:
+        return frozenset().union(*(stored_by(node, variables) | passed_by(node, changing, variables) for node in nodes))
+
+    later = [node for inner in outliving(function) for node in ast.walk(inner)]
+    return Stored(stored(nodes), stored(later))
 
 
 def is_looked_into(file: str) -> bool:
@@ -46,10 +98,19 @@ def is_looked_into(file: str) -> bool:
     return "torch" not in module_roots(file) and not is_standard(Path(file))
 
 
-@lru_cache
+@cache
 def tree_of(file: str) -> ast.Module:
     """The syntax tree of a file."""
-    return ast.parse(Path(file).read_text(encoding="utf-8"))
+    return ast.parse(text_of(file))
+
+
+@cache
+def text_of(file: str) -> str:
+    """The text of a file. Empty if it cannot be read as text."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def functions_of(tree: ast.AST) -> list[Function]:
@@ -63,21 +124,64 @@ def module_roots(file: str) -> set[str]:
     return {name.partition(".")[0] for name, module in modules if getattr(module, "__file__", "") == file}
 
 
-def stored_names(tree: ast.AST, changing: set[str]) -> set[str]:
-    """The names of attributes, globals and constant keys that functions store, delete or change, except constructors.
+def outermost_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    """The functions in a syntax tree that are not inside another function."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, LATER):
+            yield node
+        else:
+            yield from outermost_functions(node)
 
-    Args:
-        tree: the syntax tree of a file.
-        changing: the names of functions, in any file, that change their arguments.
+
+def outliving(function: ast.AST) -> list[ast.AST]:
+    """The code inside a function that may run after the function has ended.
+
+    A function inside it ends before, if the code only calls it, and only from code that ends before.
     """
-    names: set[str] = set()
-    for function in functions_of(tree):
-        if getattr(function, "name", "") not in CONSTRUCTORS:
-            nodes = list(ast.walk(function))
-            variables = variables_of(nodes)
-            for node in nodes:
-                names |= stored_by(node, variables) | passed_by(node, changing, variables)
-    return names
+    inner = [node for node in ast.walk(function) if isinstance(node, LATER) and node is not function]
+    plain = {node.name: node for node in inner if isinstance(node, ast.FunctionDef) and ends_with_its_call(node)}
+    later: list[ast.AST] = [node for node in inner if plain.get(getattr(node, "name", "")) is not node]
+    kept = names_kept(function)
+    while True:
+        started = kept.union(*(map(mentioned, ast.walk(node)) for node in later))
+        added = [plain[name] for name in plain if name in started and plain[name] not in later]
+        if not added:
+            return later
+        later += added
+
+
+def names_kept(function: ast.AST) -> set[str]:
+    """The names that a function mentions other than to call them."""
+    nodes = list(ast.walk(function))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    return {mentioned(node) for node in nodes if id(node) not in called}
+
+
+def ends_with_its_call(function: ast.FunctionDef) -> bool:
+    """Whether a function has no decorator and is not a generator."""
+    if function.decorator_list:
+        return False
+    return not any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(function))
+
+
+def is_computed(node: ast.AST) -> bool:
+    """Whether an expression is an attribute whose name the code computes."""
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Call):
+        return mentioned(node.func.func) == "attrgetter"
+    return mentioned(node.func) == "getattr" and len(node.args) > 1 and not isinstance(node.args[1], ast.Constant)
+
+
+def mentioned(node: ast.AST) -> str:
+    """What a syntax node may mention: a name, an attribute, a text, or an import under another name."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.alias):
+        return node.name if node.asname else ""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def changes_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

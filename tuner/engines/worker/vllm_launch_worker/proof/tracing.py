@@ -2,7 +2,7 @@
 
 import dis
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import CodeType
@@ -14,6 +14,8 @@ from shared_worker.vllm_types import GraphModule, Node
 MOST_GUARDS = 50
 """The largest number of guards on sizes in the report."""
 
+GuardFilter = Callable[[Sequence[Any]], Sequence[bool]]
+"""What `torch.compile` calls with all guards of a trace. It answers for each of them whether torch keeps it."""
 Guard = dict[str, Any]
 """A guard of Dynamo: its `type`, its `name`, and the `file` and `line` of the code for which Dynamo made it."""
 
@@ -48,6 +50,7 @@ class Trace:
         codes: the code objects of these functions.
         handlers: file and first line of each traced function that catches exceptions.
         filtered: whether Dynamo called the guard filter. If it did not, `guards` is incomplete.
+        kept: whether vLLM's own filter kept a guard. Then Dynamo may trace again.
     """
 
     graphs: list[GraphModule] = field(default_factory=list)
@@ -57,6 +60,7 @@ class Trace:
     codes: set[CodeType] = field(default_factory=set)
     handlers: list[tuple[str, int]] = field(default_factory=list)
     filtered: bool = False
+    kept: bool = False
 
     def backend(self, graph_module: GraphModule, _inputs: Any) -> Callable[..., list[Any]]:
         """A backend for `torch.compile`. It records the graph and does not compute.
@@ -73,13 +77,24 @@ class Trace:
 
         return unfilled
 
-    def note(self, entries: list[Any]) -> list[bool]:
+    def note(self, entries: Sequence[Any]) -> list[bool]:
         """A guard filter that records every guard. Like vLLM's own filter, it lets Dynamo drop all guards."""
         self.filtered = True
         for entry in entries:
             file, line = where(getattr(entry.orig_guard, "user_stack", None))
             self.guards.append({"type": entry.guard_type, "name": name_of(entry), "file": file, "line": line})
         return [False] * len(entries)
+
+    def noting(self, keeps: GuardFilter) -> GuardFilter:
+        """A guard filter that records every guard, and keeps those that the filter `keeps` keeps."""
+
+        def filtered(entries: Sequence[Any]) -> Sequence[bool]:
+            self.note(entries)
+            answers = keeps(entries)
+            self.kept = self.kept or any(answers)
+            return answers
+
+        return filtered
 
     @property
     def names(self) -> set[str]:
@@ -96,12 +111,16 @@ class Trace:
 
 @contextmanager
 def watching(trace: Trace) -> Iterator[None]:
-    """While the block runs, vLLM compiles with the backend of `trace`, and `trace` records guards and functions."""
+    """While the block runs, vLLM compiles with the backend of `trace`, and `trace` records guards and functions.
+
+    vLLM passes its guard filter to `torch.compile`: a function of torch or, in 0.17.1 and with torch below 2.10, a
+    function of its own (vllm/compilation/wrapper.py, 0.16.0 to 0.32.0).
+    """
     import torch
     from torch._dynamo.symbolic_convert import InliningInstructionTranslator
     from vllm.config import CompilationConfig
 
-    inline = InliningInstructionTranslator.inline_call_
+    inline, compile_by_torch = InliningInstructionTranslator.inline_call_, torch.compile
 
     def own_backend(*_: Any, **__: Any) -> Callable[..., Any]:
         return trace.backend
@@ -110,11 +129,15 @@ def watching(trace: Trace) -> Iterator[None]:
         trace.looked_into(translator.f_code)
         return inline(translator)
 
+    def compiled(*args: Any, backend: Any = "inductor", options: Any = None, **kwargs: Any) -> Any:
+        if backend == trace.backend and "guard_filter_fn" in (options or {}):
+            options = {**options, "guard_filter_fn": trace.noting(options["guard_filter_fn"])}
+        return compile_by_torch(*args, backend=backend, options=options, **kwargs)
+
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(CompilationConfig, "init_backend", own_backend))
         patches.enter_context(mock.patch.object(InliningInstructionTranslator, "inline_call_", inlined))
-        if hasattr(torch.compiler, "skip_all_guards_unsafe"):  # from torch 2.10 on, vLLM passes this filter
-            patches.enter_context(mock.patch.object(torch.compiler, "skip_all_guards_unsafe", trace.note))
+        patches.enter_context(mock.patch.object(torch, "compile", compiled))
         yield
 
 

@@ -1,0 +1,63 @@
+"""Observes a launch for its proof, with stand-ins for what this machine or the model's folder lacks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from shared_worker.build_stand_ins import BuildStandIns
+from shared_worker.control import read_json
+from shared_worker.plain_config import ensure_config_class
+from vllm_launch_worker.proof import observe as proof
+
+CACHED = "--enable-prefix-caching"
+"""Part of vLLM's message."""
+UNCACHED = "--no-enable-prefix-caching"
+
+
+def observe(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """As `proof.observe.observe`; each stand-in that acted is an assumption of every rank.
+
+    A rank runs in a process of its own, so the notes go through a file.
+    """
+    notes = folder / "stand-ins.jsonl"
+
+    def note(kind: str, detail: str) -> None:
+        with notes.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "detail": detail}) + "\n")
+
+    note_plain_config(request["args"], note)
+    with BuildStandIns(note).installed():
+        answer = proof.observe(request, folder)
+        if is_refused_for_caching(answer):
+            note("prefix_caching_off", UNCACHED)
+            (folder / "uncached").mkdir()
+            answer = proof.observe({**request, "args": [*request["args"], UNCACHED]}, folder / "uncached")
+    lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
+    assumptions = [json.loads(line) for line in dict.fromkeys(lines)]
+    for rank in answer["ranks"]:
+        rank["assumptions"] = [*rank["assumptions"], *assumptions]
+    return answer
+
+
+def is_refused_for_caching(answer: dict[str, Any]) -> bool:
+    """Whether vLLM refuses the launch because of prefix caching, which it does not do for every model and platform.
+
+    On a CPU, vLLM 0.32.0 refuses each launch of Kimi Linear so (config/vllm.py, validate_mamba_block_size).
+    """
+    failures = [each for rank in answer["ranks"] for each in rank["failures"]]
+    return any(each["code"] == "not_built" and CACHED in each["fields"]["error"] for each in failures)
+
+
+def note_plain_config(args: list[str], note: Any) -> None:
+    """Register a plain config class if neither vLLM, transformers nor the model's folder has one for its config.
+
+    Args:
+        args: the arguments of `vllm serve`. The first one is the model, unless it is an option.
+        note: takes the kind and detail of an assumption.
+    """
+    file = Path(args[0]) / "config.json" if args else Path()
+    if not file.is_file():
+        return
+    config = read_json(file)
+    if "auto_map" not in config and ensure_config_class(config):
+        note("plain_config", f"model_type {config['model_type']}")
