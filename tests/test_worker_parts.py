@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ sys.path[:0] = sys.argv[1].split(":")
 from moe_probe_worker.engine import call_finalizers
 from shared_worker.errors import described, is_out_of_memory, with_place
 from shared_worker.made_tokenizer import MadeTokenizer, named_tokens
+from vllm_launch_worker.proof.constructing import Constructing
 from vllm_launch_worker.stood_in import is_refused_for_caching
 
 class OutOfMemoryError(RuntimeError):
@@ -59,6 +61,10 @@ def finalized(model):
 def tokenizer():
     config = {"image_token_id": 7, "vision_config": {"video_token_index": 8, "pad_token_id": None}, 3: {}}
     return MadeTokenizer(100, config)
+
+def built_only(files, everywhere):
+    constructing = Constructing(frozenset(files), frozenset(everywhere), frozenset({"Model"}), frozenset({"forward"}))
+    return sorted(constructing.among(frozenset({"store"})))
 
 print(json.dumps(eval(sys.argv[2])))
 """
@@ -158,3 +164,18 @@ def test_a_made_tokenizer_has_what_it_is_asked_for() -> None:
         True,
         [99, 7],
     ]
+
+
+def test_a_file_that_is_reached_by_a_link_is_one_file(tmp_path: Path) -> None:
+    """Python may run it by a link, such as that of an environment; the list of vLLM's files holds its real path."""
+    place, link = tmp_path / "real", tmp_path / "link"
+    place.mkdir()
+    link.symlink_to(place)
+    (place / "model.py").write_text(
+        "class Model:\n    def __init__(self):\n        self.store()\n\n    def store(self):\n        self.built = 1\n"
+        "KINDS = [Model]\n",
+        encoding="utf-8",
+    )
+    by_link, real = str(link / "model.py"), str(place / "model.py")
+    assert evaluated(f"built_only([{by_link!r}], [{real!r}])") == ["store"]
+    assert evaluated(f"built_only([{real!r}], [{by_link!r}])") == ["store"]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vllm_launch_worker.proof.origin import is_of_worker
+from vllm_launch_worker.proof.origin import is_of_worker, resolved
 from vllm_launch_worker.proof.stores import (
     CONSTRUCTORS,
     ends_with_its_call,
@@ -68,6 +68,7 @@ class Constructing:
     def __init__(
         self, files: frozenset[str], everywhere: frozenset[str], classes: frozenset[str], traced: frozenset[str]
     ) -> None:
+        files, everywhere = without_links(files), without_links(everywhere)
         self.files, self.everywhere = sorted(files), sorted(files | everywhere)
         self.classes = classes & classes_of(files)
         self.models: dict[str, bool] = {}
@@ -252,6 +253,11 @@ def files_of_modules() -> frozenset[str]:
     """The Python files of all modules that are imported, without those of this worker."""
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     return frozenset(file for file in files if file and file.endswith(".py") and not is_of_worker(file))
+
+
+def without_links(files: frozenset[str]) -> frozenset[str]:
+    """The paths without links. A RECORD's paths have none, those of modules may: a file must not count as two."""
+    return frozenset(map(resolved, files))
 
 
 def is_mentioned(name: str, file: str) -> bool:
