@@ -4,11 +4,13 @@ make catalogue                                        # both CPU releases and th
 .venv/bin/python -m tools.evidence.make_registry current flag-live zoo
 .venv/bin/python -m tools.evidence.make_registry gpu SWEEP.json BUNDLE.jsonl    # from a GPU machine
 
-The catalogue of a release is a bundle for `tuner verdicts import`.
+The catalogue of a release is a bundle for `tuner verdicts import`. The verdicts of a release are kept below `.cache/`
+until its page is written, so that a run which was stopped goes on where it was.
 """
 
 import itertools
 import json
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -44,8 +46,13 @@ def main() -> None:
         return gpu_page(*(Path(name).read_text(encoding="utf-8") for name in names[1:]))
     for name in names:
         print(f"making {name}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            zoo_page(Path(folder)) if name == "zoo" else probed_registry(name, Path(folder))
+        if name == "zoo":
+            with tempfile.TemporaryDirectory() as folder:
+                zoo_page(Path(folder))
+        else:
+            folder = ROOT / ".cache" / f"registry-{name}"
+            probed_registry(name, folder)
+            shutil.rmtree(folder)
     return None
 
 
@@ -56,7 +63,13 @@ def gpu_page(document: str, bundle: str) -> None:
 
 
 def probed_registry(environment: str, folder: Path) -> None:
-    """Probe the registry of one environment and write its page and catalogue."""
+    """Probe the registry of one environment and write its page and catalogue.
+
+    Args:
+        environment: its name.
+        folder: where its verdicts are kept meanwhile.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     store = ("--store", str(folder / "verdicts.sqlite"))
     command = ("tuner", "probe", *SELECTION, "--python", python_of(environment), "--json")
     probing = run(TUNER, *command[1:], *store)
