@@ -26,21 +26,33 @@ from rules.report import ArmRun, Distance, Ladder
 from rules.verdict import Verdict, Word
 
 FLOORS = {
-    Kind.NOISE: 0.02,
-    Kind.GRAPHS: 0.02,
-    Kind.FLOAT32: 0.05,
-    Kind.FLAG: 0.1,
+    Kind.NOISE: 0.15,
+    Kind.GRAPHS: 0.15,
+    Kind.FLOAT32: 0.15,
+    Kind.FLAG: 0.15,
     Kind.COMPILE: 0.25,
     Kind.BACKEND: 0.25,
 }
-"""Nats, for each kind of neighbours. Measured on healthy engines (docs/evidence/ladder.md)."""
-BY_WORST = frozenset({Kind.NOISE, Kind.GRAPHS, Kind.FLOAT32, Kind.FLAG})
-"""Kinds whose engines agree nearly to the bit, so that one prompt that differs is a fault. Between engines that round
-otherwise a prompt may differ because a router chose another expert by a hair: there the mean over all prompts counts.
+"""Nats, for each kind of neighbours. Measured on healthy engines with full widths (docs/evidence/ladder.md).
+
+Eager engines agree to the bit. Two compiled engines, with equal settings or with and without graphs, were up to 0.06
+nats apart in one prompt; so were compiled and eager engines in float32.
 """
+BY_WORST = frozenset({Kind.NOISE, Kind.GRAPHS, Kind.FLOAT32, Kind.FLAG})
+"""Kinds whose engines run the same kernels, or in float32, so that one prompt that differs is a fault. Between engines
+that round otherwise a prompt may differ because a router chose another expert by a hair: there the mean over all
+prompts counts.
+"""
+QUANTISED_FLOOR = 0.4
+"""Nats, for `BY_WORST` and quantised weights, whose engines were up to 0.18 nats apart (fp8 in blocks)."""
+NOISE_FLOOR = 0.02
+"""Nats between equal prompts in one engine; healthy engines had 0.0."""
 TIMES_NOISE = 10
-"""A distance is not noise if it is so many times as large."""
-CEILING, SHARP_CEILING = 0.3, 0.2
+"""A distance is not noise if it is so many times as large as that of equal prompts in one engine."""
+TIMES_AGAIN = 3
+"""The same for two engines with equal settings. No sound engine was more than 1.3 times as far from the first one as
+its twin, where the twin was apart at all."""
+CEILING, SHARP_CEILING = 0.3, 0.6
 """Nats; the second is of `BY_WORST`. With a higher threshold a fault would pass, so that `right` is not said.
 
 Wrong experts moved the mean by 0.3 nats and more. Frozen inputs moved the worst prompt by 0.9 and more.
@@ -50,10 +62,10 @@ ROUGH = frozenset({Kind.COMPILE, Kind.BACKEND})
 ROUGH_CEILING = 0.7
 """Nats, for these kinds and quantised weights: what is further apart is wrong; between the floor and this is not known.
 
-Measured on a CPU: eager engines of one small model with other random weights, whose answers have nothing in common, are
-0.95 (Mixtral), 1.09 (Qwen3-MoE) and 1.30 nats (gpt-oss) apart in the mean. Rounding, however coarse, leaves more in
-common than that. Not measured: how far sound engines with quantised weights are apart, which needs a GPU. Until it is,
-a fault that moves them by less is called unknown and not wrong.
+Sound engines with random weights in fp8 were 0.48 (MiniMax-M2.5) and 0.64 nats apart (MiMo-V2-Flash) on an H200, eager
+against compiled, in the mean over the prompts; with mxfp4 0.13 (gpt-oss). Eager engines of one small model with other
+random weights, whose answers have nothing in common, are 0.95 (Mixtral), 1.09 (Qwen3-MoE) and 1.30 nats (gpt-oss)
+apart. A fault that moves them by less is called unknown and not wrong.
 """
 NOT_COMPILED = ("NONE", "NONE")
 """Compile mode and CUDA graph mode of an eager engine, as vLLM names them."""
@@ -199,7 +211,7 @@ class _Judge:
         """What is wrong with an arm's numbers whatever it is compared with; None if nothing is."""
         if arm.frozen:
             return reason("arm_frozen", layer=arm.frozen[0], more=len(arm.frozen) - 1)
-        floor = max(FLOORS[Kind.NOISE], TIMES_NOISE * self._eager_noise())
+        floor = max(NOISE_FLOOR, TIMES_NOISE * self._eager_noise())
         if _nats(arm.noise) > floor:
             return reason("arm_noisy", arm=arm.name, noise=_nats(arm.noise))
         return None
@@ -220,10 +232,12 @@ class _Judge:
 
     def limit(self, arm: ArmRun) -> Limit | None:
         """How far an arm may be from the one below it; None if nothing is known of the noise, or of its kind."""
-        kind, noise = _kind(arm), self._noise_below(arm)
-        if kind is None or noise is None:
+        kind, moves = _kind(arm), self._moves_below(arm)
+        if kind is None or moves is None:
             return None
-        return Limit(max(FLOORS[kind], TIMES_NOISE * noise), kind in BY_WORST)
+        by_worst = kind in BY_WORST
+        floor = QUANTISED_FLOOR if by_worst and _is_quantised(arm) else FLOORS[kind]
+        return Limit(max(floor, moves), by_worst)
 
     def _agreeing(self, arm: ArmRun, why: Reason) -> tuple[ArmWord, Reason]:
         """The word of an arm that agrees with the one below, and that of the arm which judges it in float32."""
@@ -241,19 +255,20 @@ class _Judge:
             return ArmWord.WRONG, reason("wrong_in_float32", _cause(why_also, IN_FLOAT32))
         return ArmWord.RIGHT, why if word is ArmWord.RIGHT else reason("not_in_float32", _cause(why_also, IN_FLOAT32))
 
-    def _noise_below(self, arm: ArmRun) -> float | None:
-        """Nats by which the arm below moves though nothing changed: equal prompts, and the same engine once more.
+    def _moves_below(self, arm: ArmRun) -> float | None:
+        """Nats by which the arm below may move though nothing changed: equal prompts, and the same engine once more.
 
         None if that is not known.
         """
         below = self._arms.get(arm.against)
         if below is None or below.noise is None:
             return None
+        noise = TIMES_NOISE * below.noise.worst
         again = AGAIN.get(below.name)
         if again in {None, arm.name}:
-            return below.noise.worst
+            return noise
         moved = self._arms[again].distance if again in self._arms else None
-        return max(below.noise.worst, moved.worst) if moved else None
+        return max(noise, TIMES_AGAIN * moved.worst) if moved else None
 
     def _eager_noise(self) -> float:
         eager = self._arms.get(EAGER)

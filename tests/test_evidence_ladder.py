@@ -83,9 +83,12 @@ def test_every_planted_fault_is_described_and_has_a_twin() -> None:
 
 
 def test_the_page_is_what_the_program_writes() -> None:
-    """Of the numbers beside it, and every run in them is as it should be."""
+    """Of the numbers beside it, and every run in them is as it should be: no sound launch is called wrong."""
     runs = json.loads(NUMBERS.read_text(encoding="utf-8"))
-    assert [run["fault"] for run in runs if not is_right(run)] == []
+    assert [run["fault"] for run in runs if run["fault"] and not is_right(run)] == []
+    sound = [run for run in runs if not run["fault"]]
+    assert {run["word"] for run in sound} <= {"right", "unknown"}
+    assert [run["model"] for run in sound if run["remedy"] is not None] == []
     story = json.loads(STORY.read_text(encoding="utf-8"))
     written = (PAGES / "ladder.md").read_text(encoding="utf-8")
     assert written == "\n\n".join(page(copy.deepcopy(runs), story)) + "\n"

@@ -76,13 +76,16 @@ INTRODUCTION = """# Arms of launches on a GPU
 [ladder.md](../decisions/ladder.md) says why.
 Distances, limits and noise are in nats; `counts` says which part of a distance is compared with the limit.
 `s`: seconds until the engine was ready, without the import of vLLM.
-`frozen`: MoE layers whose input was the same for different prompts."""
+`frozen`: MoE layers whose input was the same for different prompts.
+Limits are those of the day of a run: the first runs had narrow models, and limits for these."""
 SEPARATELY = "Arms ran side by side on one GPU, so their seconds do not rank the settings."
 ABOUT_FAULTS = """Each fault is planted into one layer by a plugin (`tests/planted_faults`), and each has a sound twin.
 `as it should be`: a fault is found and the setting that avoids it is written; of a twin nothing is."""
 ABOUT_STORY = """Real servers get one prompt: without the fault, with it, and under `tuner serve` after `tuner tune`.
 `tune`, `plan`, `serve`, `confirm` and `check` tell the same of the launch."""
 ORDER = [arm.name for arm in first_arms(LaunchFacts(eager=False, graphs=True, float32=True, flag=True))]
+SMALLER = "smaller model: "
+"""Begins what differs in the model of the arms (`tuner/ladder/thin_arms.py`)."""
 Run = dict[str, Any]
 """What is kept of one document."""
 
@@ -175,12 +178,12 @@ def page(runs: list[Run], story: dict[str, Any]) -> list[str]:
         INTRODUCTION,
         "## Without a fault",
         false_alarms(healthy),
-        *(f"### {run['model']}\n\n{arms_table(run)}" for run in healthy),
+        *(f"### {run['model']}\n\n{setting(run)}\n\n{arms_table(run)}" for run in healthy),
         SEPARATELY,
         "## Planted faults, and sound twins",
         ABOUT_FAULTS,
         table(heads, [fault_row(run) for run in planted]),
-        *(f"### Planted: `{run['fault']}`\n\n{arms_table(run)}" for run in planted),
+        *(f"### Planted: `{run['fault']}`\n\n{setting(run)}\n\n{arms_table(run)}" for run in planted),
         "## One fault from start to end",
         *told(story),
         "## What is missing",
@@ -193,15 +196,25 @@ def page(runs: list[Run], story: dict[str, Any]) -> list[str]:
 def false_alarms(healthy: list[Run]) -> str:
     """How many launches without a fault are right, and which of their arms are called wrong."""
     right = sum(is_right(run) for run in healthy)
+    unknown = [run["model"] for run in healthy if run["word"] == "unknown"]
+    called_wrong = [run["model"] for run in healthy if run["word"] not in ("right", "unknown")]
     wrong: list[str] = []
     for run in healthy:
         wrong += [f"`{arm['name']}` of {run['model']}" for arm in run["arms"] if arm["word"] == "wrong"]
     return "\n".join(
         [
             f"Launches that are right, and that are left as they are: {right} of {len(healthy)}.",
+            f"Launches of which the tool says that it does not know: {', '.join(unknown) or 'none'}.",
+            f"Launches that are called wrong: {', '.join(called_wrong) or 'none'}.",
             f"Arms that are called wrong: {', '.join(wrong) or 'none'}.",
         ]
     )
+
+
+def setting(run: Run) -> str:
+    """What a run says of its launch, and how its model is smaller than the published one."""
+    smaller = [text.removeprefix(SMALLER) for text in run["changed"] if text.startswith(SMALLER)]
+    return f"{run['made_at'][:10]}, {'; '.join(smaller) or 'fewer layers'}.\nThe launch: {run['word']}, {run['why']}."
 
 
 def arms_table(run: Run) -> str:
@@ -264,8 +277,9 @@ def missing(runs: list[Run]) -> str:
     architectures = sorted({run["architecture"] for run in runs})
     items = [
         f"Architectures: only {', '.join(architectures)}.",
-        "Kernels: neither FlashInfer nor FlashAttention is on this machine, so no arm ran with them.",
-        "Quantised models, several GPUs, and real weights.",
+        "Kernels: neither FlashInfer nor FlashAttention nor DeepGEMM is on this machine, so no arm ran with them.",
+        "Models with MLA attention, such as DeepSeek-V3: their prefill needs FlashAttention.",
+        "Several GPUs, and real weights.",
     ]
     if faults:
         items.insert(1, f"Planted faults that were not tried on a GPU: {', '.join(faults)}.")

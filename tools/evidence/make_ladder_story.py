@@ -22,7 +22,7 @@ from planted_faults.planted_faults import FAULTS
 from vllm_server import SERVER_ENVIRONMENT, running_server
 
 from tools.evidence.page import PAGES, TUNER, bare, python_of, split_words
-from tools.evidence.run_ladders import PLUGINS, ROOT
+from tools.evidence.run_ladders import ROOT, python_path
 
 STORY = PAGES / "ladder-story.json"
 ARGS = ("--max-model-len", "128", "--max-num-batched-tokens", "64", "--max-num-seqs", "4")
@@ -49,7 +49,7 @@ class Stage:
     def __init__(self, folder: Path, python: str, fault: str, args: list[str]) -> None:
         self._folder, self._python, self._args = folder, python, args
         self._where = ["--python", python, "--store", "verdicts.sqlite"]
-        self._plugins = {"PYTHONPATH": os.pathsep.join(map(str, PLUGINS))}
+        self._plugins = {"PYTHONPATH": python_path()}
         self.environment: dict[str, str] = {}
         self._faulty = {**self._plugins, "PLANTED": fault}
         script = str(ROOT / "examples" / "tiny_checkpoint.py")

@@ -69,12 +69,14 @@ class Plan(NamedTuple):
     Attributes:
         python: the interpreter of the serving environment.
         out: the folder for the results.
+        workers: how many arms run at once; empty for as many as `tuner tune` finds fit.
         end: the moment at which all must have ended, on the monotonic clock.
         args: the arguments of `vllm serve` behind each model.
     """
 
     python: str
     out: Path
+    workers: str
     end: float
     args: Sequence[str]
 
@@ -126,9 +128,10 @@ def run_job(job: Job, plan: Plan, lane: str, stop: Event) -> str:
     begin = time.monotonic()
     draft, log = plan.out / f"{job.name}.part", plan.out / f"{job.name}.log"
     store = plan.out / f"{job.name}.sqlite"
-    words = [*COMMAND, "tune", "--json", "--python", plan.python, "--store", str(store), job.model, "--", *plan.args]
+    words = [*COMMAND, "tune", "--json", "--python", plan.python, "--store", str(store)]
+    words += [*(("--workers", plan.workers) if plan.workers else ()), job.model, "--", *plan.args]
     environ = {**os.environ, **SERVER_ENVIRONMENT, "PLANTED": job.fault, "CUDA_VISIBLE_DEVICES": lane}
-    environ["PYTHONPATH"] = os.pathsep.join([*map(str, PLUGINS), *filter(None, [environ.get("PYTHONPATH")])])
+    environ["PYTHONPATH"] = python_path()
     with draft.open("w") as out, log.open("w") as err:
         process = subprocess.Popen(words, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=environ)
         code = ended(process, plan.end, stop)
@@ -138,6 +141,11 @@ def run_job(job: Job, plan: Plan, lane: str, stop: Event) -> str:
     with log.open("a") as err:
         err.write(f"{ending}\n")
     return ending
+
+
+def python_path() -> str:
+    """`PYTHONPATH` of this process behind the folders of the plugins."""
+    return os.pathsep.join([*map(str, PLUGINS), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def ended(process: subprocess.Popen[bytes], end: float, stop: Event) -> int | None:
@@ -190,6 +198,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--python", required=True, help="the interpreter of the serving environment")
     parser.add_argument("--out", required=True, type=Path, help="the folder for the results")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for all ladders")
+    parser.add_argument("--workers", default="", help="arms at once in each ladder; default: as many as fit")
     parser.add_argument("--lanes", default="0,1", help="the GPUs, with commas; each runs one ladder at a time")
     parser.add_argument("jobs", nargs="+", type=job_of, metavar="[FAULT=]MODEL")
     options = parser.parse_args(own)
@@ -201,7 +210,7 @@ def main(words: Sequence[str]) -> None:
 
     signal.signal(signal.SIGTERM, end_ladders)
     signal.signal(signal.SIGINT, end_ladders)
-    plan = Plan(options.python, options.out, time.monotonic() + options.limit, args)
+    plan = Plan(options.python, options.out, options.workers, time.monotonic() + options.limit, args)
     run_all(options.jobs, plan, options.lanes.split(","), stop)
 
 

@@ -29,6 +29,8 @@ from tuner.verdicts.proofs import launch_identity
 
 RUNS_PASSES = "VLLM_COMPILE"
 """The compile mode in which vLLM's own passes run (`CompilationMode` in vllm/config/compilation.py)."""
+ESTIMATED = 1.02
+"""How many times the estimate weights may take before this is told: norms and scales are not estimated."""
 MOST_ANSWERS = 4000
 """Prompts and inputs of one engine; the worker sends a few hundred."""
 
@@ -351,7 +353,7 @@ def _telling_which(waiting: Sequence[str], hear: Callable[[str], None]) -> Calla
 
 def _larger(weights: Any, estimate: int) -> list[str]:
     """A sentence about made-up weights that take more memory than was estimated."""
-    if type(weights) is not int or not estimate or weights <= estimate:
+    if type(weights) is not int or not estimate or weights <= estimate * ESTIMATED:
         return []
     return [f"the weights take {weights / 2**30:.1f} GiB, more than the {estimate / 2**30:.1f} GiB that were estimated"]
 
