@@ -130,12 +130,12 @@ def test_true_beside_a_draft_without_moe_layers(check: Check) -> None:
     assert "no proof is stored for --speculative-config" in finding(answer, "flag-unproved")["message"]
 
 
-def test_a_launch_that_is_not_proved_and_leaves_the_flag_on(check: Check) -> None:
+def test_a_launch_that_is_not_proved_and_leaves_the_flag_on(check: Check, store: Path) -> None:
     """A warning with the command that would prove it; none where the launch says false, or has no MoE layers."""
     answer = check(pod(str(MIXTRAL), "--dtype", "half"))
     found = finding(answer, "launch-unproved")
     assert found["level"] == "warning"
-    assert f"`tuner probe {MIXTRAL} -- --dtype half`" in found["message"]
+    assert f"`tuner probe --store {store} {MIXTRAL} -- --dtype half`" in found["message"]
     assert rules(check(pod(str(MIXTRAL), "--dtype", "half", "-cc", FALSE))) == []
     assert rules(check(pod(str(LLAMA), "--dtype", "half"))) == []
 

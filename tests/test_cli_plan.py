@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ def test_each_launch_needs_a_proof(settable: Bench, given: list[str], value: boo
     launch = settable.launch(MIXTRAL, "--", *given)
     assert launch["compilation_config"] == {FLAG: value}
     text = settable.ask("plan", MIXTRAL, "--", *given).out
-    assert (f"`tuner probe {MIXTRAL} -- {' '.join(given)}`" in text) is not value
+    assert (f" {MIXTRAL} -- {' '.join(given)}` would try to prove it" in text) is not value
     assert ("holds for     " in text) is value
 
 
@@ -375,6 +376,25 @@ def test_the_next_command_repeats_python_and_store(serving: Serving, store: Path
     for command in ("verdict", "plan"):
         out = tuner(command, MIXTRAL, *at, code=3).out
         assert f"next          tuner probe --python {serving.python} --store {store} {MIXTRAL}\n" in f"{out}\n"
+
+
+def test_the_next_command_repeats_what_tells_the_model_and_its_launch(serving: Serving, store: Path) -> None:
+    """It would else probe another model implementation, or prove another launch."""
+    at = ("--python", serving.python, "--store", store)
+    start = f"next          tuner probe --python {serving.python} --store {store}"
+    out = tuner("verdict", "--model-impl", "transformers", "--trust-remote-code", MIXTRAL, *at, code=3).out
+    assert f"{start} --model-impl transformers --trust-remote-code {MIXTRAL}\n" in out
+    out = tuner("plan", MIXTRAL, *at, "--", "-tp", "2", code=3).out
+    assert f"{start} {MIXTRAL} -- -tp 2\n" in out
+
+
+def test_the_command_that_would_prove_a_launch_repeats_python_and_store(settable: Bench) -> None:
+    """So does the sentence of `serve`; the platform that is accepted is no option of `tuner probe`."""
+    settable.remember(MIXTRAL)
+    at = ("--python", settable.serving.python, "--store", settable.store)
+    sentence = f"`{shlex.join(map(str, ['tuner', 'probe', *at, MIXTRAL, '--', '-tp', '4']))}` would try to prove it"
+    assert sentence in tuner("plan", MIXTRAL, *at, "--accept-platform", "cpu", "--", "-tp", "4", code=0).out
+    assert sentence in tuner("serve", *at, "--dry-run", MIXTRAL, "-tp", "4", code=0).err
 
 
 @pytest.mark.parametrize("command", ["plan", "probe", "export", "tune", "cache warm", "cache explain", "serve"])

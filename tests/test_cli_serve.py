@@ -120,10 +120,10 @@ def test_a_dry_run_prints_the_command_alone(serving: Serving, store: Path) -> No
 
 
 def test_a_missing_verdict_can_stop_the_start(serving: Serving, store: Path) -> None:
-    """`--on-missing fail` ends with 3 and says what is missing; nothing is started."""
+    """`--on-missing fail` ends with 3, says what is missing and gives the command; nothing is started."""
     answer = serve(serving, store, "--on-missing", "fail", QWEN, code=3)
     assert "no verdict is stored for Qwen3MoeForCausalLM" in answer.err
-    assert "tuner probe" in answer.err
+    assert f"Run `tuner probe --python {serving.python} --store {store} {QWEN}` first." in answer.err
     assert answer.out == ""
 
 

@@ -335,6 +335,7 @@ def test_a_terminal_shows_the_timeline_in_80_columns(tmp_path: Path) -> None:
     assert rows[index + 1] == "executed      0  1  2  3  5  4  6  7  8  9 10 11"
     assert rows[index + 2].index("^") == rows[index + 1].index("5")
     assert "\x1b" not in answer.out
+    assert f"tuner report --store {tmp_path}/" in answer.err
     assert "--output report.html" in answer.err
 
 

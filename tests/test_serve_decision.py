@@ -89,7 +89,9 @@ def test_a_decision_without_a_verdict_is_the_safe_value(serving: Serving, decide
     assert f'"{FLAG}": false' in answer.out
     assert len(answer.err.splitlines()) == 1
     own = ("--python", serving.python, "--decision", path, "--on-missing", "fail", "--dry-run")
-    assert tuner("serve", *own, QWEN, code=3).out == ""
+    stopped = tuner("serve", *own, QWEN, code=3)
+    assert stopped.out == ""
+    assert "write the file anew with `tuner export --format json`" in stopped.err
 
 
 def test_nothing_is_written_where_nothing_was_decided(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class Knowledge:
         configs: a folder of folders ORGANISATION--NAME with a `config.json` each; None: none.
         accept_platform: a platform whose verdicts may stand in for another's.
         cold_start: seconds that a cold start was measured to take; None: not known.
+        named_store: the path of the store, where the user named one: a command to run next needs it; else None.
         images: patterns of image names, as in a shell, each with the environment of these images. The environment of
             the first pattern that fits an image takes the place of `environment`.
     """
@@ -68,6 +69,7 @@ class Knowledge:
     configs: Path | None = None
     accept_platform: str | None = None
     cold_start: float | None = None
+    named_store: str | None = None
     images: tuple[tuple[str, Environment], ...] = ()
 
     def of_image(self, image: str | None) -> "Knowledge":
@@ -215,6 +217,7 @@ def _options(examined: Examined, knowledge: Knowledge) -> Options:
         files_at_hand=False,
         accept_platform=knowledge.accept_platform,
         elsewhere=not {CACHE_ROOT, "XDG_CACHE_HOME", "HOME"} & stated.keys(),
+        tool_options=("--store", knowledge.named_store) if knowledge.named_store else (),
     )
     return options if examined.path else with_fields(options, identify=partial(_model_of_folder, knowledge.configs))
 

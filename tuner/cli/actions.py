@@ -35,7 +35,7 @@ def verdict(model: str, inputs: Inputs, *, as_json: bool, verbose: bool) -> None
         present(
             looked_up(model, inputs, os.environ),
             as_json,
-            partial(verdict_text, probe_options=inputs.probe_options(), verbose=verbose),
+            partial(verdict_text, verbose=verbose),
         )
 
 
@@ -93,5 +93,11 @@ def _planned(args: Sequence[str], inputs: Inputs, launching: Launching, on_missi
         plan = probed_first(args, inputs, launching, os.environ)
     if on_missing is OnMissing.FAIL and plan.lookup.verdict is None and needs_verdict(plan):
         why = "; ".join(sentences(plan.lookup.miss))
-        raise TunerError(why, hint="Run `tuner probe` first.", kind=ErrorKind.NO_VERDICT)
+        raise TunerError(why, hint=_way_to_verdict(plan), kind=ErrorKind.NO_VERDICT)
     return plan
+
+
+def _way_to_verdict(plan: "Plan") -> str:
+    if not plan.proving:
+        return "Probe the model, and write the file anew with `tuner export --format json`."
+    return f"Run `{command_line(plan.proving, {})}` first."

@@ -281,7 +281,7 @@ def plan(
         launch_plan = planned([model, *(vllm_args or [])], inputs, launching, os.environ)
         if shell:
             refuse(launch_plan)  # before the line: `eval` starts what was printed whatever the exit code
-        as_text = partial(plan_text, probe_options=inputs.probe_options(), verbose=verbose)
+        as_text = partial(plan_text, verbose=verbose)
         present(launch_plan, as_json, shell_text if shell else as_text)
 
 

@@ -247,4 +247,4 @@ def _knowledge(
             kind=ErrorKind.MODEL,
         )
     verdicts = opened_store(store, os.environ)
-    return Knowledge(verdicts, saved, vllm_version, configs, accept_platform, cold_start, images_of(project))
+    return Knowledge(verdicts, saved, vllm_version, configs, accept_platform, cold_start, store, images_of(project))

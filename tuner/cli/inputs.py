@@ -59,10 +59,11 @@ class Inputs(Struct, frozen=True):
     signed_with: Path | None = None
     without_store: str = ""
 
-    def probe_options(self) -> list[str]:
-        """The options of `tuner probe` among what was given, as words: a command to run next needs them, too."""
-        options = {"--python": self.python, "--store": self.store, "--revision": self.revision}
-        return [word for name, value in options.items() if value for word in (name, value)]
+    def tool_options(self) -> tuple[str, ...]:
+        """Where to look, as options of `tuner probe`: a command to run next needs them, too."""
+        python = ("--python", self.python) if self.python else ()
+        store = ("--store", self.store) if self.store else ()
+        return (*python, *store)
 
 
 class Launching(Struct, frozen=True):
@@ -223,4 +224,5 @@ def _options(inputs: Inputs, launching: Launching, environ: Mapping[str, str], a
         files_at_hand=at_hand,
         accept_platform=inputs.accept_platform,
         elsewhere=launching.elsewhere,
+        tool_options=inputs.tool_options(),
     )

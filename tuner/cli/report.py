@@ -15,6 +15,7 @@ from tuner.errors import ExitCode
 from tuner.exchange.transfer import write_whole
 from tuner.launch.cache_root import PROOFS
 from tuner.launch.cache_root import cache_root as default_cache_root
+from tuner.launch.text import command_line
 from tuner.report.content import verdict_report
 from tuner.report.log_starts import log_notes, log_starts
 from tuner.report.overview import overview
@@ -64,7 +65,9 @@ def _report_verdict(name: str, store_path: str | None, cache_root: str | None, o
         _write(output, verdict_page(report))
     else:
         _print(verdict_lines(report))
-        say(f"tuner: the whole report: tuner report {entry.digest[:12]} --output report.html")
+        named_store = ["--store", store_path] if store_path else []
+        command = ["tuner", "report", *named_store, entry.digest[:12], "--output", "report.html"]
+        say(f"tuner: the whole report: {command_line(command, {})}")
 
 
 def _report_all(store_path: str | None, output: Path | None) -> None:

@@ -1,6 +1,7 @@
 """The plan of one launch: the stored verdict, the decision, and the arguments that carry it."""
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Options(Struct, frozen=True):
         accept_platform: a platform whose verdict may decide where the environment's own has none.
         proof: names the proof on which the launch rests, for its cache root; empty if it rests on none.
         elsewhere: the launch is written for a machine of which only the serving environment is known.
+        tool_options: options of this tool that the user gave and a command to run next needs, such as `--python PATH`.
         identify: finds the model of a draft, by its name and revision.
     """
 
@@ -70,6 +72,7 @@ class Options(Struct, frozen=True):
     accept_platform: str | None = None
     proof: str = ""
     elsewhere: bool = False
+    tool_options: tuple[str, ...] = ()
     identify: Callable[..., Model] = identify
 
 
@@ -103,6 +106,8 @@ class Plan(Struct, frozen=True):
         warnings: what the operator should know before starting.
         proof: what is stored about this very launch.
         ladder: what is stored about its arms.
+        proving: the command that would probe the model and try to prove this launch, as words; empty if the launch was
+            decided elsewhere.
     """
 
     subject: Subject
@@ -113,6 +118,7 @@ class Plan(Struct, frozen=True):
     warnings: tuple[Reason, ...]
     proof: LaunchProof = NO_PROOF
     ladder: LaunchLadder = NO_LADDER
+    proving: tuple[str, ...] = ()
 
     @property
     def writes_remedy(self) -> bool:
@@ -208,6 +214,7 @@ def _plan(
     draft = _draft_without_moe(store, subject, arguments.serving.speculative, options)
     identity = launch_identity(_remedied(arguments, ladder))
     proof = proof_for(lookup, subject, identity, options.environ, files_at_hand=options.files_at_hand)
+    proving = proving_command(subject, identity, options.tool_options)
     facts = _facts(
         subject,
         arguments,
@@ -215,6 +222,7 @@ def _plan(
         draft=draft,
         launch=identity,
         proof=proof,
+        proving=proving,
         ladder=ladder,
         accepted_platform=lookup.accepted_platform,
     )
@@ -224,7 +232,7 @@ def _plan(
         options = replace(options, proof=proof.folder)
     launch = build_launch(subject, arguments, options, additions, decision.options)
     warnings = (*warnings_of(arguments), *_origin(lookup, draft), *decision.warnings)
-    return Plan(subject, lookup, flag, decision, launch, warnings, proof, ladder)
+    return Plan(subject, lookup, flag, decision, launch, warnings, proof, ladder, proving)
 
 
 def _remedied(arguments: ServeArguments, ladder: LaunchLadder) -> ServeArguments:
@@ -302,6 +310,7 @@ def _facts(
     draft: LookUp | None,
     launch: LaunchIdentity,
     proof: LaunchProof,
+    proving: Sequence[str],
     ladder: LaunchLadder,
     accepted_platform: str | None,
 ) -> Facts:
@@ -314,7 +323,7 @@ def _facts(
         explicit=explicit_flag(arguments),
         proof=proof.finding,
         no_proof=proof.why_not,
-        command="" if variables else proving_command(subject, launch),
+        command="" if variables else shlex.join(proving),
         launch=f"{proof.launch}{shared}",
         plain=launch.plain or (proof.shared and proof.launch == PLAIN_LAUNCH),
         other_model=variables,

@@ -15,40 +15,37 @@ from tuner.verdicts.origin import accepted, imported_short
 from tuner.verdicts.text import evidence_text, judged_text
 
 
-def verdict_text(plan: Plan, probe_options: Sequence[str] = (), *, verbose: bool = False) -> str:
+def verdict_text(plan: Plan, *, verbose: bool = False) -> str:
     """What `tuner verdict` prints; where the flag does nothing, why a missing verdict is then no fault.
 
     Args:
         plan: the launch of the model.
-        probe_options: options of the command that the next command needs as well, such as `--python PATH`.
         verbose: list every launch that was traced.
     """
     does_nothing = plan.flag.status in {FlagStatus.ABSENT, FlagStatus.INERT}
     needless = plan.lookup.verdict is None and does_nothing
-    return "\n".join(
-        [_stored_text(plan, probe_options, verbose=verbose), *([line("flag", plan.flag.reason)] if needless else [])]
-    )
+    return "\n".join([_stored_text(plan, verbose=verbose), *([line("flag", plan.flag.reason)] if needless else [])])
 
 
-def _stored_text(plan: Plan, probe_options: Sequence[str], *, verbose: bool) -> str:
+def _stored_text(plan: Plan, *, verbose: bool) -> str:
     """The model and its verdict, or why there is none and what makes it."""
     model, verdict = plan.subject.model, plan.lookup.verdict
     entry, report = plan.lookup.entry, plan.lookup.report
     head = [line("model", f"{model.name} ({model.architecture})")]
     if verdict is None or entry is None or report is None:
-        way_out = folded_command(command_line(["tuner", "probe", *probe_options, model.name], {}), "next")
+        way_out = folded_command(command_line(plan.proving, {}), "next")
         return "\n".join([*head, line("verdict", "none stored"), lines("why", plan.lookup.miss), way_out])
     checked = "source files unchanged since" if plan.lookup.verified else "source files not at hand, not compared"
     rests_on = evidence_text(entry, report, verdict, checked, accepted(plan.lookup), verbose=verbose)
     return "\n".join([*head, judged_text(verdict), rests_on])
 
 
-def plan_text(plan: Plan, probe_options: Sequence[str] = (), *, verbose: bool = False) -> str:
+def plan_text(plan: Plan, *, verbose: bool = False) -> str:
     """What `tuner plan` prints: the verdict, the decision and the launch; arguments as for `verdict_text`."""
     environment, launch = plan.subject.environment, plan.launch
     return "\n".join(
         [
-            _stored_text(plan, probe_options, verbose=verbose),
+            _stored_text(plan, verbose=verbose),
             line("serving", f"vLLM {environment.vllm}, torch {environment.torch}, {environment.platform}"),
             line("flag status", plan.flag.status),
             lines("decision", plan.decision.reasons),

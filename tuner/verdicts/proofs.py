@@ -112,8 +112,14 @@ def _words(arguments: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ..
     return (*arguments, *(("--compilation-config", json.dumps(config)) if config else ()))
 
 
-def proving_command(subject: Subject, launch: LaunchIdentity) -> str:
-    """The command that tries to prove a launch of a model."""
+def proving_command(subject: Subject, launch: LaunchIdentity, tool_options: Sequence[str]) -> tuple[str, ...]:
+    """The command that tries to prove a launch of a model, as words.
+
+    Args:
+        subject: the model and where it is served.
+        launch: what is launched.
+        tool_options: options of this tool that the command needs as well, such as `--python PATH`.
+    """
     revision = subject.model.revision
     options = [
         *(["--revision", revision] if revision else []),
@@ -121,7 +127,7 @@ def proving_command(subject: Subject, launch: LaunchIdentity) -> str:
         *(["--trust-remote-code"] if subject.trust_remote_code else []),
     ]
     behind = ["--", *launch.words()] if not launch.plain else []
-    return shlex.join(["tuner", "probe", *options, subject.model.name, *behind])
+    return ("tuner", "probe", *tool_options, *options, subject.model.name, *behind)
 
 
 def proof_for(
