@@ -329,6 +329,8 @@ OF_DECISION = {
     "nothing_proves": "nothing proves that counting MoE layers is safe here{explained}{remedy}",
     # why it is not proved safe
     "no_verdict": "no verdict is stored",
+    "draft_alone": "the model looks like a draft of speculative decoding, by {sign}, which runs only "
+    "beside its target; judge it beside {target}: `{command}`",
     "draft_counter": "a draft model's MoE layers share the target's counter",
     "unsafe_verdict": "the verdict is {verdict}",
     "other_model": "{settings}: vLLM may serve another model than the one that was probed",

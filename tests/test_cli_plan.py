@@ -388,6 +388,26 @@ def test_the_next_command_repeats_what_tells_the_model_and_its_launch(serving: S
     assert f"{start} {MIXTRAL} -- -tp 2\n" in out
 
 
+@pytest.mark.parametrize("command", ["verdict", "plan"])
+def test_a_draft_alone_gets_the_command_that_judges_it_beside_its_target(
+    serving: Serving, store: Path, tmp_path: Path, command: str
+) -> None:
+    """A probe of the draft alone would fail: its class asks the engine for the target."""
+    draft = model_like(LLAMA, tmp_path / "draft", architectures=["Eagle3LlamaForCausalLM"], target_hidden_size=4096)
+    at = ("--python", serving.python, "--store", store)
+    answer = tuner(command, draft, *at, code=3)
+    config = {"model": str(draft), "method": "eagle3", "num_speculative_tokens": 1}
+    line = (
+        f"tuner probe --python {serving.python} --store {store} TARGET -- --speculative-config '{json.dumps(config)}'"
+    )
+    assert f"next          {line}\n" in f"{answer.out}\n"
+    assert "would try to prove it" not in answer.out
+    assert "a draft of speculative decoding, by its architecture Eagle3LlamaForCausalLM" in answer.err
+    assert f"beside TARGET, a model whose hidden_size is 4096: `{line}`" in answer.err
+    (warning,) = tuner(command, draft, *at, "--json", code=3).document["warnings"]
+    assert (warning["code"], warning["fields"]["command"]) == ("draft_alone", line)
+
+
 def test_the_command_that_would_prove_a_launch_repeats_python_and_store(settable: Bench) -> None:
     """So does the sentence of `serve`; the platform that is accepted is no option of `tuner probe`."""
     settable.remember(MIXTRAL)

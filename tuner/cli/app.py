@@ -180,11 +180,13 @@ def probe(
     """
     from tuner.cli import probe as cli_probe
     from tuner.cli import probe_engines as cli_engines
+    from tuner.cli.inputs import Inputs
     from tuner.probe.models import Request
     from tuner.probe.sweep import Selection
 
     memory = None if memory_limit is None else int(memory_limit * 2**30)
-    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, memory)
+    tool_options = Inputs(python, store=store).tool_options()
+    request = Request(models or [], model_impl, revision, trust_remote_code, time_limit, workers, memory, tool_options)
     selection = Selection(configs, all_text, match, force)
     whole = whole or all_text or match is not None
     if depth is not Depth.ORDER or cli_engines.names_a_launch(request.names):

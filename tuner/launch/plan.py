@@ -21,6 +21,7 @@ from tuner.arguments.serve_arguments import ServeArguments, merge, merged_config
 from tuner.arguments.serving import Serving
 from tuner.environment.document import flag_in
 from tuner.launch.cache_root import CACHE_ROOT, NO_FACTORS, cache_root, proof_root
+from tuner.model.draft import probing_beside_target, sign_of_draft, target_of
 from tuner.model.model import Model, identify
 from tuner.verdicts.answer import LookUp
 from tuner.verdicts.identity import Subject
@@ -106,8 +107,8 @@ class Plan(Struct, frozen=True):
         warnings: what the operator should know before starting.
         proof: what is stored about this very launch.
         ladder: what is stored about its arms.
-        proving: the command that would probe the model and try to prove this launch, as words; empty if the launch was
-            decided elsewhere.
+        proving: the command that would probe the model and try to prove this launch, as words; of a draft without a
+            verdict the one that judges it beside its target; empty if the launch was decided elsewhere.
     """
 
     subject: Subject
@@ -214,7 +215,8 @@ def _plan(
     draft = _draft_without_moe(store, subject, arguments.serving.speculative, options)
     identity = launch_identity(_remedied(arguments, ladder))
     proof = proof_for(lookup, subject, identity, options.environ, files_at_hand=options.files_at_hand)
-    proving = proving_command(subject, identity, options.tool_options)
+    alone = _draft_alone(subject, lookup, options)
+    proving = alone or proving_command(subject, identity, options.tool_options)
     facts = _facts(
         subject,
         arguments,
@@ -222,7 +224,7 @@ def _plan(
         draft=draft,
         launch=identity,
         proof=proof,
-        proving=proving,
+        command="" if alone else shlex.join(proving),
         ladder=ladder,
         accepted_platform=lookup.accepted_platform,
     )
@@ -231,7 +233,7 @@ def _plan(
     if proof.finding and proof.finding.proved and _may_count(flag, arguments, additions):
         options = replace(options, proof=proof.folder)
     launch = build_launch(subject, arguments, options, additions, decision.options)
-    warnings = (*warnings_of(arguments), *_origin(lookup, draft), *decision.warnings)
+    warnings = (*warnings_of(arguments), *_beside_target(subject, alone), *_origin(lookup, draft), *decision.warnings)
     return Plan(subject, lookup, flag, decision, launch, warnings, proof, ladder, proving)
 
 
@@ -247,6 +249,21 @@ def _remedied(arguments: ServeArguments, ladder: LaunchLadder) -> ServeArguments
 def warnings_of(arguments: ServeArguments) -> tuple[Reason, ...]:
     """What vLLM does with the arguments that their writer may not expect."""
     return tuple(reason("arguments", text=text) for text in arguments.warnings)
+
+
+def _draft_alone(subject: Subject, lookup: LookUp, options: Options) -> tuple[str, ...]:
+    """The command that judges a draft beside its target, as words; empty for other models, and with a verdict."""
+    model = subject.model
+    if lookup.verdict is not None or not sign_of_draft(model.served_config):
+        return ()
+    return probing_beside_target(model.name, model.revision, model.served_config, options.tool_options)
+
+
+def _beside_target(subject: Subject, command: Sequence[str]) -> tuple[Reason, ...]:
+    """That a model is a draft, with the command that judges it; nothing without a command."""
+    config = subject.model.served_config
+    fields = {"sign": sign_of_draft(config), "target": target_of(config), "command": shlex.join(command)}
+    return (reason("draft_alone", **fields),) if command else ()
 
 
 def _origin(lookup: LookUp, draft: LookUp | None) -> tuple[Reason, ...]:
@@ -310,7 +327,7 @@ def _facts(
     draft: LookUp | None,
     launch: LaunchIdentity,
     proof: LaunchProof,
-    proving: Sequence[str],
+    command: str,
     ladder: LaunchLadder,
     accepted_platform: str | None,
 ) -> Facts:
@@ -323,7 +340,7 @@ def _facts(
         explicit=explicit_flag(arguments),
         proof=proof.finding,
         no_proof=proof.why_not,
-        command="" if variables else shlex.join(proving),
+        command="" if variables else command,
         launch=f"{proof.launch}{shared}",
         plain=launch.plain or (proof.shared and proof.launch == PLAIN_LAUNCH),
         other_model=variables,

@@ -1,12 +1,14 @@
 """What a failure of the worker means for the user: the worker's own words, and one way out."""
 
-import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from rules.errors import ErrorKind, TunerError
+from tuner.model.draft import probing_beside_target, sign_of_draft, target_of
+from tuner.model.model import Model
 from tuner.processes.answers import Failed, checked, damaged
 
 HINTS = {
@@ -18,14 +20,6 @@ HINTS = {
     ErrorKind.REMOTE_CODE: "Run again with --trust-remote-code if you trust the code in the model's folder.",
 }
 """Each kind of failure that the worker names -> what to do."""
-
-
-DRAFT_NAME = re.compile(r"[Ee]agle(?!2)|DFlash|DSpark|Draft|Medusa|MTP|NextN|Speculat")
-"""Found in the names of vLLM's drafts of speculative decoding (vLLM 0.16.0 to 0.32.0, models/registry.py). Eagle2 and
-Eagle2_5_VL are models for images."""
-DRAFT_FIELDS = ("draft_vocab_size", "eagle_config", "dflash_config", "speculators_config", "target_hidden_size")
-"""Fields that only the config of a draft has (vLLM 0.16.0 to 0.32.0, transformers_utils/configs and
-config/speculative.py)."""
 
 
 class ModelFailure(Struct, frozen=True):
@@ -64,47 +58,26 @@ def failed(report: Mapping[str, Any]) -> TunerError:
     return TunerError(failure.message, hint=hint, kind=kind)
 
 
-def about_draft(failure: TunerError, config: Mapping[str, Any]) -> TunerError:
-    """The same failure, with a sentence about drafts if the config of a model that cannot be built looks like one.
+def about_draft(failure: TunerError, model: Model, tool_options: Sequence[str]) -> TunerError:
+    """The failure to build a model alone, told as that of a draft if its config looks like one.
 
     Args:
         failure: of any kind.
-        config: the model's config.json.
+        model: what could not be built.
+        tool_options: options of this tool that a command to run next needs, such as `--python PATH`.
     """
+    config = model.served_config
     sign = sign_of_draft(config)
     if failure.kind not in (ErrorKind.UNKNOWN_ARCHITECTURE, ErrorKind.MODEL) or not sign:
         return failure
-    release = " in a vLLM release that has the draft" if failure.kind is ErrorKind.UNKNOWN_ARCHITECTURE else ""
+    command = shlex.join(probing_beside_target(model.name, model.revision, config, tool_options))
+    release = " in a vLLM release that has this draft" if failure.kind is ErrorKind.UNKNOWN_ARCHITECTURE else ""
     return TunerError(
-        f"{failure} {sign}: it looks like a draft of speculative decoding, which runs only beside its target.",
-        hint=f"Probe {target_of(config)}{release}, with `-- --speculative-config`.",
+        f"This looks like a draft of speculative decoding, by {sign}. A draft runs only beside its target. "
+        f"Alone it fails: {failure}",
+        hint=f"Judge it beside {target_of(config)}{release}: `{command}`.",
         kind=failure.kind,
     )
-
-
-def target_of(config: Mapping[str, Any]) -> str:
-    """The target of a draft: its name, its width, or just the words for it, whichever its config gives first.
-
-    A config in the format of the library speculators names the target as its verifier.
-    """
-    speculators = config.get("speculators_config")
-    verifier = speculators.get("verifier") if isinstance(speculators, Mapping) else None
-    name = verifier.get("name_or_path") if isinstance(verifier, Mapping) else None
-    if isinstance(name, str) and name:
-        return f"its target {name:.200}"
-    width = config.get("target_hidden_size")
-    return f"a target whose hidden_size is {width}" if isinstance(width, int) else "the target"
-
-
-def sign_of_draft(config: Mapping[str, Any]) -> str:
-    """What in the config says that the model is a draft. Empty if nothing does."""
-    names = config.get("architectures")
-    if isinstance(names, list) and names and DRAFT_NAME.search(str(names[0])):
-        return "By its name"
-    for field in DRAFT_FIELDS:
-        if config.get(field) is not None:
-            return f"By its field {field}"
-    return ""
 
 
 def no_vllm(facts: Mapping[str, Any]) -> TunerError:

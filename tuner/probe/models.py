@@ -41,6 +41,7 @@ class Request:
         time_limit: seconds for each model, vLLM's import excluded.
         workers: how many models to probe at once; None: as many as this machine suits.
         memory_limit: bytes for each worker; None: as much as suits this machine.
+        tool_options: options of the command that one to run next needs, too, such as `--python PATH`.
     """
 
     names: Sequence[str]
@@ -50,6 +51,7 @@ class Request:
     time_limit: float = 300.0
     workers: int | None = None
     memory_limit: int | None = None
+    tool_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def probe_subjects(
             for outcome in outcomes:
                 proof = proofs.awaited(outcome.index)
                 jobs.pop(outcome.index)
-                yield _remembered(*subjects[outcome.index], outcome, proof, store)
+                yield _remembered(*subjects[outcome.index], outcome, proof, request=request, store=store)
     except TunerError as failure:  # of the environment, and so of every model that still waits
         for index in jobs:
             yield Probed(*subjects[index], None, None, failure)
@@ -213,9 +215,11 @@ def inconclusive(result: Probed) -> bool:
     return result.verdict is not None and result.verdict.word is Word.INCONCLUSIVE
 
 
-def _remembered(name: str, subject: Subject, outcome: JobOutcome, proof: Proof, store: VerdictStore) -> Probed:
+def _remembered(
+    name: str, subject: Subject, outcome: JobOutcome, proof: Proof, *, request: Request, store: VerdictStore
+) -> Probed:
     if outcome.report is None:
-        failure = outcome.failure and about_draft(outcome.failure, subject.model.served_config)
+        failure = outcome.failure and about_draft(outcome.failure, subject.model, request.tool_options)
         return Probed(name, subject, None, None, failure, outcome.seconds)
     try:
         require_same_environment(subject.environment, outcome.report.get("environment"))
