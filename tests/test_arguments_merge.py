@@ -65,7 +65,7 @@ def test_a_key_of_the_user_wins() -> None:
 def test_optimization_level_is_left_alone() -> None:
     """`-O` sets no compilation config key, in any of its forms."""
     args = ["m", "-O3", "-O", "2", "-O=1"]
-    assert parse(args).rest == tuple(args)
+    assert parse(args).without_config == tuple(args)
     assert parse(args).compilation_config == {}
 
 

@@ -83,7 +83,7 @@ def test_records_name_every_factor(tmp_path: Path) -> None:
     compared = between(record(tmp_path / "a.json", factors(NEW)), record(tmp_path / "b.json", after))
     assert [(each.kind, each.name) for each in compared.counting] == [("compiler", "torch")]
     same = between(tmp_path / "a.json", tmp_path / "a.json")
-    assert (same.counting, same.known) == ((), True)
+    assert (same.counting, same.is_complete) == ((), True)
 
 
 def test_records_without_factors_tell_nothing(tmp_path: Path) -> None:

@@ -210,16 +210,16 @@ def test_a_folder_under_another_name_is_not_known(tmp_path: Path) -> None:
     """Only the name that follows is looked in; one without factors says nothing either."""
     document = compiled(NEW)
     graphs_folder(tmp_path, key_factors(document), name="0123456789")
-    assert not only(tmp_path, document).known
+    assert not only(tmp_path, document).factors_known
     for file in tmp_path.rglob("cache_key_factors.json"):
         file.unlink()
-    assert not only(tmp_path, document).known
+    assert not only(tmp_path, document).factors_known
 
 
 def test_factors_that_are_made_up_are_not_believed() -> None:
     """Those of the layout in `compile_caches/graphs`, which is made by hand, do not lead to their folder."""
     folder = only(CACHES / "graphs", compiled(NEW))
-    assert (folder.name, folder.known, folder.complete) == ("0a1b2c3d4e", False, True)
+    assert (folder.name, folder.factors_known, folder.complete) == ("0a1b2c3d4e", False, True)
 
 
 def test_a_second_module_of_an_engine_uses_the_firsts_folder(tmp_path: Path) -> None:

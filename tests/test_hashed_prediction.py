@@ -96,7 +96,7 @@ def test_the_nearest_folder_is_named_with_what_differs() -> None:
 
 def test_a_folder_of_which_nothing_is_known_leaves_it_open() -> None:
     """It may be the launch's, unless nothing in it can be loaded."""
-    dark = replace(WHOLE, known=False)
+    dark = replace(WHOLE, factors_known=False)
     assert judged(OTHER, dark).answer is Answer.UNKNOWN
     prediction = judged(replace(dark, complete=False))
     assert (prediction.answer, prediction.reason[-13:]) == (Answer.MISS, "is not whole.")

@@ -246,7 +246,7 @@ def test_a_look_up_plans_the_plainest_launch(
     arguments: tuple[str, str | None, str, bool], args: tuple[str, ...]
 ) -> None:
     """What was said about the model is in it, and nothing else."""
-    assert minimal_arguments(*arguments).given == args
+    assert minimal_arguments(*arguments).as_written == args
 
 
 def test_a_keyed_folder_tells_machines_apart(serving: Serving, store: VerdictStore) -> None:

@@ -370,8 +370,8 @@ def _sealed(entry: Entry) -> tuple[tuple[str, str], tuple[str, str]]:
 
 def _described(row: str) -> str:
     """A record as an error lists it: digest and architecture."""
-    _, _, rest = row.partition(":")
-    architecture, _, digest = rest.rpartition(":")
+    _, _, identity = row.partition(":")
+    architecture, _, digest = identity.rpartition(":")
     return f"{digest[:12]}  {unquote(architecture)}"
 
 

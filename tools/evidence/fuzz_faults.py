@@ -9,14 +9,14 @@ class Fault:
 
     Attributes:
         target: where the input enters.
-        given: the class of input.
+        input_class: the class of input.
         symptom: what happened.
         mend: what happens since.
         test: the test that holds it.
     """
 
     target: str
-    given: str
+    input_class: str
     symptom: str
     mend: str
     test: str

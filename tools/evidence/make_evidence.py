@@ -162,7 +162,8 @@ def serve_page(folder: Path) -> None:
     """Real servers of every release here: the corruption, its cure, and the flag that the engine reports."""
     two_sets = {environment: two_sets_arms(folder, environment) for environment in FLAG_LIVE}
     newest = two_sets["flag-live"]
-    answers = [(prompt, *(arm["answers"][at] for arm in newest.values())) for at, prompt in enumerate(PROMPTS)]
+    of_arms = [arm["answers"] for arm in newest.values()]
+    answers = list(zip(PROMPTS, *of_arms, strict=True))
     uniform = [uniform_row(folder, environment) for environment in (*FLAG_LIVE, "current")]
     write(
         "serve.md",

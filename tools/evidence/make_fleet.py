@@ -183,21 +183,38 @@ def outcome(fleet: Fleet) -> dict[str, Any]:
     """What is stored, what is queued, and what the workers did."""
     _, body = fleet.live.get("/v1/changes?since=0", TOKEN)  # one page holds a hundred
     lines = [json.loads(json.loads(line)["line"]) for line in body.splitlines()]
-    proofs = [len(line["entry"]["report"]["proofs"]) for line in lines]
-    logs = {name: (fleet.folder / f"{name}.log").read_text(encoding="utf-8") for name in fleet.workers}
-    sent: Counter[str] = Counter()
-    for log in logs.values():
-        sent.update(sent_ids(log))
     return {
-        "verdicts": len({line["digest"] for line in lines}),
-        "words": Counter(line["entry"]["verdict"]["word"] for line in lines),
-        "proofs": Counter(map(str, proofs)),
+        **stored_outcome(lines),
         "left": [row.state for row in fleet.queue.rows()],
+        "probed": len(fleet_stand_in.probed(fleet.folder)),
+        **workers_outcome(fleet),
+    }
+
+
+def stored_outcome(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many verdicts are stored, which, and with how many proofs."""
+    words: Counter[str] = Counter()
+    proofs: Counter[str] = Counter()
+    for line in lines:
+        words[line["entry"]["verdict"]["word"]] += 1
+        proofs[str(len(line["entry"]["report"]["proofs"]))] += 1
+    return {"verdicts": len({line["digest"] for line in lines}), "words": words, "proofs": proofs}
+
+
+def workers_outcome(fleet: Fleet) -> dict[str, Any]:
+    """How the workers ended, what they sent, and the last line of each that failed."""
+    sent: Counter[str] = Counter()
+    failed: list[str] = []
+    for name in fleet.workers:
+        log = (fleet.folder / f"{name}.log").read_text(encoding="utf-8")
+        sent.update(sent_ids(log))
+        if "probe failed" in log:
+            failed.append(log.strip().splitlines()[-1])
+    return {
         "sent": sent.total(),
         "sent_twice": sum(number > 1 for number in sent.values()),
-        "probed": len(fleet_stand_in.probed(fleet.folder)),
         "exits": {name: process.poll() for name, process in fleet.workers.items()},
-        "failed": [log.strip().splitlines()[-1] for log in logs.values() if "probe failed" in log],
+        "failed": failed,
     }
 
 

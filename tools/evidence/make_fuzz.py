@@ -182,7 +182,7 @@ def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
         "`tests/test_fuzz.py` runs some hundred of each."
     )
     heads = ("input", "drawn by", "cases", "what became of them", "s", "promises broken")
-    faults = [(fault.target, fault.given, fault.symptom, fault.mend, f"`{fault.test}`") for fault in FAULTS]
+    faults = [(fault.target, fault.input_class, fault.symptom, fault.mend, f"`{fault.test}`") for fault in FAULTS]
     return [
         "# Hostile and damaged input",
         introduction,

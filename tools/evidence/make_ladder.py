@@ -20,7 +20,7 @@ from planted_faults.planted_faults import FAULTS
 from rules.arms import LaunchFacts, first_arms
 from rules.ladder import Limit, judge_ladder, limits
 from rules.ladder_finding import LadderFinding
-from rules.report import ArmRun, Ladder
+from rules.report import ArmRun, Distance, Ladder
 from tools.evidence.page import PAGES, table, write
 
 NUMBERS, STORY = PAGES / "ladder-gpu.json", PAGES / "ladder-story.json"
@@ -130,20 +130,28 @@ def in_order(arms: Sequence[ArmRun]) -> list[ArmRun]:
 
 def arm_of(arm: ArmRun, finding: LadderFinding, limit: Limit | None) -> dict[str, Any]:
     """What the page shows of an arm."""
-    apart = arm.distance
     return {
         "name": arm.name,
         "against": arm.against,
         "word": str(finding.arms[arm.name]),
-        "nats": limit.counting(apart) if limit and apart else None,
-        "counts": limit.counts if limit else "",
-        "prompt": apart.prompt if apart and apart.worst else "",
-        "limit": limit.nats if limit else None,
+        **limit_part(limit, arm.distance),
         "noise": arm.noise.worst if arm.noise else None,
         "frozen": list(arm.frozen),
         "ready": arm.seconds.get("ready"),
         "detail": arm.detail[:200],
     }
+
+
+def limit_part(limit: Limit | None, distance: Distance | None) -> dict[str, Any]:
+    """How far an arm's answers are from those below it, in which prompt, and how far they may be."""
+    part: dict[str, Any] = {"nats": None, "counts": "", "prompt": "", "limit": None}
+    if limit is not None:
+        part |= {"counts": limit.counts, "limit": limit.nats}
+    if distance is not None and distance.worst:
+        part["prompt"] = distance.prompt
+    if limit is not None and distance is not None:
+        part["nats"] = limit.counting(distance)
+    return part
 
 
 def identity(run: Run) -> tuple[str, ...]:
@@ -178,19 +186,24 @@ def page(runs: list[Run], story: dict[str, Any]) -> list[str]:
         INTRODUCTION,
         "## Without a fault",
         false_alarms(healthy),
-        *(f"### {run['model']}\n\n{setting(run)}\n\n{arms_table(run)}" for run in healthy),
+        *(run_part(run["model"], run) for run in healthy),
         SEPARATELY,
         "## Planted faults, and sound twins",
         ABOUT_FAULTS,
         table(heads, [fault_row(run) for run in planted]),
-        *(f"### Planted: `{run['fault']}`\n\n{setting(run)}\n\n{arms_table(run)}" for run in planted),
+        *(run_part(f"Planted: `{run['fault']}`", run) for run in planted),
         "## One fault from start to end",
-        *told(story),
+        *story_parts(story),
         "## What is missing",
         missing(runs),
         "## How it was made",
         commands(runs),
     ]
+
+
+def run_part(heading: str, run: Run) -> str:
+    """A run under its own heading: its setting and its arms."""
+    return f"### {heading}\n\n{setting(run)}\n\n{arms_table(run)}"
 
 
 def false_alarms(healthy: list[Run]) -> str:
@@ -260,13 +273,13 @@ def is_right(run: Run) -> bool:
     return run["word"] == "right" and written == ""
 
 
-def told(story: dict[str, Any]) -> list[str]:
+def story_parts(story: dict[str, Any]) -> list[str]:
     """The steps of a story, each with its command and what it printed."""
     where = f"vLLM {story['vllm']} on {story['device']}, planted: `{story['fault']}` ({WHAT[story['fault']]})."
     parts = [f"{ABOUT_STORY}\n{where}"]
     for step in story["steps"]:
-        shown = f"$ {step['command']}\n{step['output']}".rstrip()
-        parts += [f"{step['title']}, exit code {step['code']}:", f"```console\n{shown}\n```"]
+        session = f"$ {step['command']}\n{step['output']}".rstrip()
+        parts += [f"{step['title']}, exit code {step['code']}:", f"```console\n{session}\n```"]
     return [*parts, "```sh\npython -m tools.evidence.make_ladder_story\n```"]
 
 

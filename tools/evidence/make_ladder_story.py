@@ -82,7 +82,7 @@ class Stage:
         sys.stderr.write(f"{title}: exit code {code}\n")
         return {"title": title, "command": command, "output": text[:LONGEST], "code": code, "expected": expected}
 
-    def told(self) -> list[Step]:
+    def all_steps(self) -> list[Step]:
         """All steps of the story."""
         vllm = str(Path(self._python).with_name("vllm"))
         plain = [vllm, "serve", MODEL, *self._args]
@@ -145,7 +145,7 @@ def main(words: list[str]) -> None:
     options = parser.parse_args(own)
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder), str(Path(options.python).absolute()), options.fault, args or list(ARGS))
-        steps = stage.told()
+        steps = stage.all_steps()
     story = {"fault": options.fault, **stage.environment, "steps": steps}
     STORY.write_text(json.dumps(story, indent=1) + "\n", encoding="utf-8")
     wrong = contradictions(steps)

@@ -127,9 +127,9 @@ def read_options(
         unknown: indexes of arguments whose value is not known; they are never judged.
         complete: no argument is hidden; where some are, what seems to be missing or too much may be among them.
     """
-    if OTHER_SERVER in arguments.given:
+    if OTHER_SERVER in arguments.as_written:
         return OptionReading()
-    words = [Word(text, index, index in unknown or text in LEFT_OUT) for index, text in enumerate(arguments.given)]
+    words = [Word(text, index, index in unknown or text in LEFT_OUT) for index, text in enumerate(arguments.as_written)]
     try:
         _require_model_first(words, table)
         words = _gathered([*_spelled(_with_file(_model_first(words), arguments))])
@@ -178,8 +178,8 @@ def _with_file(words: list[Word], arguments: ServeArguments) -> list[Word]:
     if "--config" not in texts:
         return words
     place = texts.index("--config")
-    first = 0 if arguments.given[0].startswith("-") else 1
-    count = len(arguments.effective) - len(arguments.given) + 2
+    first = 0 if arguments.as_written[0].startswith("-") else 1
+    count = len(arguments.effective) - len(arguments.as_written) + 2
     file = [Word(text, FROM_FILE) for text in arguments.effective[first : first + count]]
     ahead = 0 if words[0].text.startswith("-") else 1
     return [*words[:ahead], *file, *words[ahead:place], *words[place + 2 :]]
@@ -265,7 +265,7 @@ class _Reading:
                 owned = use.attached is None
             else:
                 values = self._words[number : number + self._count(use, use.option, number)]
-                self.options.append(_given(word, use, use.option, values))
+                self.options.append(_given_option(word, use, use.option, values))
                 yield from self._of_use(word, use, use.option, values)
                 number, owned = number + len(values), False
         for word in self._words[self._stop + 1 :]:
@@ -315,7 +315,7 @@ class _Reading:
                 yield Fault(FaultKind.VALUE, value.index, why)
 
 
-def _given(word: Word, use: Use, option: ReleaseOption, values: Sequence[Word]) -> GivenOption:
+def _given_option(word: Word, use: Use, option: ReleaseOption, values: Sequence[Word]) -> GivenOption:
     """A use, with its last value."""
     last = values[-1].text if values else use.attached
     return GivenOption(option.spellings[0], use.spelling, last, word.index, any(w.unknown for w in (word, *values)))

@@ -30,28 +30,28 @@ class ServeArguments(Struct, frozen=True):
     """An argument list as it stands behind `vllm serve`, and what it says.
 
     Attributes:
-        given: the arguments, exactly.
+        as_written: the arguments, exactly as they stand.
         effective: the arguments with the options of the `--config` file in place of `--config FILE`, in the order in
             which vLLM reads them: a model that stands first, the file's options, the command line's.
         model: the model to serve; None if no model is named, or if a bare word stands behind an option that is neither
             known here nor listed for the release.
         compilation_config: all keys that any spelling or the `--config` file sets; of two values for one key, the value
             that vLLM would keep.
-        dropped: dotted names of the keys in `compilation_config` that vLLM itself would drop from `given`.
-        rest: `given` without the arguments of any compilation config.
-        merged_at: index in `rest` where the merged compilation config belongs.
+        dropped: dotted names of the keys in `compilation_config` that vLLM itself would drop from `as_written`.
+        without_config: `as_written` without the arguments of any compilation config.
+        merged_at: index in `without_config` where the merged compilation config belongs.
         file_has_dotted_keys: the `--config` file spells keys of the compilation config with dots, which vLLM stores
             behind any JSON value.
         serving: the facts that decide, with those of the `--config` file.
         warnings: whole sentences about what vLLM would silently do in another way than written.
     """
 
-    given: tuple[str, ...]
+    as_written: tuple[str, ...]
     effective: tuple[str, ...]
     model: str | None
     compilation_config: dict[str, Any]
     dropped: tuple[str, ...]
-    rest: tuple[str, ...]
+    without_config: tuple[str, ...]
     merged_at: int
     file_has_dotted_keys: bool
     serving: Serving
@@ -81,14 +81,14 @@ def parse(
     settings = [*in_file, *own]
     expands = _expands_numbers(vllm)
     config, dropped = _all_keys(settings, _FIELD, expands)
-    rest, merged_at = _without_config(args, own)
+    without_config, merged_at = _without_config(args, own)
     return ServeArguments(
-        given=tuple(args),
+        as_written=tuple(args),
         effective=_effective(args, file_arguments),
         model=_model(own, positional or _by_table(args, vllm), in_file),
         compilation_config=config,
         dropped=dropped,
-        rest=rest,
+        without_config=without_config,
         merged_at=merged_at,
         file_has_dotted_keys=any(s.path for s in in_file if s.option.field == _FIELD),
         serving=read_serving(settings, expands=expands),
@@ -100,19 +100,21 @@ def merge(arguments: ServeArguments, additions: Mapping[str, Any], options: Sequ
     """The argument list with `additions` in its compilation config, and with further `options`.
 
     Returns:
-        `given` untouched where there is nothing to add and nothing that vLLM would drop. Otherwise the same arguments
-        with one `--compilation-config` that holds the user's keys and ours; a key that the user set wins. It stands
+        `as_written` where there is nothing to add and nothing that vLLM would drop. Otherwise the same arguments with
+        one `--compilation-config` that holds the user's keys and ours; a key that the user set wins. It stands
         where the user's stood. Only a `--config` file with dotted keys makes it one `-cc.key=value` a key, because
         JSON could not win over them. Further options stand behind it.
     """
     if not additions and not arguments.dropped:
-        return with_options(arguments.given, options)
+        return with_options(arguments.as_written, options)
     merged = merged_config(arguments, additions)
     if arguments.file_has_dotted_keys:
         config = [f"-cc.{key}={json.dumps(value)}" for key, value in merged.items()]
     else:
         config = ["--compilation-config", json.dumps(merged)]
-    return (*arguments.rest[: arguments.merged_at], *config, *options, *arguments.rest[arguments.merged_at :])
+    before = arguments.without_config[: arguments.merged_at]
+    behind = arguments.without_config[arguments.merged_at :]
+    return (*before, *config, *options, *behind)
 
 
 def merged_config(arguments: ServeArguments, additions: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,10 +170,11 @@ def _without_config(args: Sequence[str], own: Sequence[Setting]) -> tuple[tuple[
     for setting in configs:
         removed.update(range(setting.start, setting.stop))
     indices = [index for index in range(len(args)) if index not in removed]
-    rest = tuple(args[index] for index in indices)
-    places = [bisect_left(indices, setting.start) for setting in configs if not setting.path] or [end_of_options(rest)]
-    before_word = (place for place in places if place < len(rest) and not rest[place].startswith("-"))
-    return rest, next(before_word, places[0])
+    remaining = tuple(args[index] for index in indices)
+    places = [bisect_left(indices, setting.start) for setting in configs if not setting.path]
+    places = places or [end_of_options(remaining)]
+    before_word = (place for place in places if place < len(remaining) and not remaining[place].startswith("-"))
+    return remaining, next(before_word, places[0])
 
 
 def _effective(args: Sequence[str], file_arguments: Sequence[str]) -> tuple[str, ...]:

@@ -237,17 +237,17 @@ def change_for(examined: Examined) -> Change | None:
     _require_no_value_of_the_users(arguments, plan)
     if _is_from_a_variable(arguments.compilation_config.get(FLAG_KEY), examined.launch):
         raise _hidden(examined)
-    if plan.launch.args == arguments.given:
+    if plan.launch.args == arguments.as_written:
         return None
     _require_enough_known(examined, plan)
-    if plan.launch.args == with_options(arguments.given, plan.decision.options):
-        return Change((), plan.decision.options, end_of_options(arguments.given))
-    removed = indexes_of_field(arguments.given, _FIELD)
-    staying = [index for index in range(len(arguments.given)) if index not in removed]
+    if plan.launch.args == with_options(arguments.as_written, plan.decision.options):
+        return Change((), plan.decision.options, end_of_options(arguments.as_written))
+    removed = indexes_of_field(arguments.as_written, _FIELD)
+    staying = [index for index in range(len(arguments.as_written)) if index not in removed]
     at = arguments.merged_at
-    added = plan.launch.args[at : at + len(plan.launch.args) - len(arguments.rest)]
+    added = plan.launch.args[at : at + len(plan.launch.args) - len(arguments.without_config)]
     added = _fitting(examined.launch, added)
-    return Change(tuple(sorted(removed)), added, staying[at] if at < len(staying) else len(arguments.given))
+    return Change(tuple(sorted(removed)), added, staying[at] if at < len(staying) else len(arguments.as_written))
 
 
 def _require_no_value_of_the_users(arguments: ServeArguments, plan: Plan) -> None:

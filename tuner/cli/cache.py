@@ -305,4 +305,4 @@ def _explain_between(first: Path, second: Path, *, as_json: bool) -> NoReturn:
             result(between_text(compared))
         if compared.counting:
             raise SystemExit(ExitCode.CHANGED)
-        raise SystemExit(ExitCode.FINE if compared.known else ExitCode.UNKNOWN)
+        raise SystemExit(ExitCode.FINE if compared.is_complete else ExitCode.UNKNOWN)

@@ -47,8 +47,10 @@ def read(args: Sequence[str], takes_value: Mapping[str, bool]) -> Options | None
 def _verdict(args: Sequence[str]) -> bool:
     """`verdict` with the model first, last, or between options."""
     before = own_tokens(args, VERDICT)
-    model, rest = args[before : before + 1], args[before + 1 :]
-    options = read([*args[:before], *rest], VERDICT) if own_tokens(rest, VERDICT) == len(rest) else None
+    model, behind = args[before : before + 1], args[before + 1 :]
+    if own_tokens(behind, VERDICT) != len(behind):
+        return False
+    options = read([*args[:before], *behind], VERDICT)
     if options is None or not model or model[0].startswith("-"):
         return False
     with _no_garbage_collection():

@@ -124,8 +124,8 @@ class Board:
 
 def duration(seconds: float) -> str:
     """`42 s`, or `3 min 05 s` from a minute on."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    minutes, remainder = divmod(round(seconds), 60)
+    return f"{minutes} min {remainder:02} s" if minutes else f"{remainder} s"
 
 
 @contextmanager

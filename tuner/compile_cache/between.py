@@ -52,7 +52,7 @@ class Between:
         second: the second.
         differences: each with what it does, from the first to the second.
         notes: what else is known, and what is not.
-        known: whether all was compared; with False, no difference does not say that both are the same.
+        is_complete: whether all was compared; with False, no difference does not say that both are the same.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Between:
     second: str
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
-    known: bool = True
+    is_complete: bool = True
 
     @property
     def counting(self) -> tuple[Difference, ...]:
@@ -227,7 +227,8 @@ def _between_records(names: tuple[str, str], before: WarmRecord, after: WarmReco
     whole = is_factors(before.factors) and is_factors(after.factors)
     differences = known_differences(before.factors, after.factors) if whole else None
     if differences is None:
-        return Between("warm-ups", *names, (), ("A record does not say what vLLM's keys were made of.",), known=False)
+        notes = ("A record does not say what vLLM's keys were made of.",)
+        return Between("warm-ups", *names, (), notes, is_complete=False)
     return Between("warm-ups", *names, tuple(differences), ())
 
 
@@ -245,7 +246,7 @@ def _between_logs(names: tuple[str, str], before: _Logged, after: _Logged) -> Be
     notes += [f"These fields could not be read: {', '.join(dict.fromkeys(unread))}."] if unread else []
     if len(before.config) <= 1 or len(after.config) <= 1:
         notes.append("The line of an engine could not be read: it is cut, or of a release that prints it otherwise.")
-    return Between("logs", *names, tuple(differences), tuple(notes), known=not unread and same_folders)
+    return Between("logs", *names, tuple(differences), tuple(notes), is_complete=not unread and same_folders)
 
 
 def _compared_fields(before: _Logged, after: _Logged) -> set[str]:
@@ -288,5 +289,5 @@ def between_document(compared: Between) -> dict[str, Any]:
         "second": compared.second,
         "differences": list(map(difference_document, compared.differences)),
         "notes": list(compared.notes),
-        "known": compared.known,
+        "known": compared.is_complete,
     }

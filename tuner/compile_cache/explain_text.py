@@ -41,9 +41,9 @@ def explanation_text(explanation: Explanation) -> str:
 
 def folded_visibly(text: str) -> str:
     """A line of an answer, folded beside the blanks it begins with; what a cache says is made visible."""
-    said = text.lstrip(" ")
-    begin = text[: len(text) - len(said)]
-    return folded(visible(said), f"{begin}  ", begin)
+    unindented = text.lstrip(" ")
+    begin = text[: len(text) - len(unindented)]
+    return folded(visible(unindented), f"{begin}  ", begin)
 
 
 def _tree(tree: TreePrediction) -> list[str]:
@@ -67,7 +67,7 @@ def _folder(folder: GraphFolder, printed: Sequence[Difference]) -> list[str]:
     """A folder of graphs; without the differences that are printed of the warm-up."""
     if folder.fits:
         return [f"graphs: {folder.name}, {SOURCES[folder.sources]}"]
-    if not folder.known:
+    if not folder.factors_known:
         return [f"graphs: {folder.name}, which does not say what its name was made of"]
     own = [difference for difference in folder.differences if difference not in printed]
     if not own:

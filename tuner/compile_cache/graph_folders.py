@@ -45,7 +45,7 @@ class GraphFolder:
 
     Attributes:
         name: its ten digits.
-        known: whether what its name was made of is known.
+        factors_known: whether what its name was made of is known.
         differences: what differs from the launch, of variables, config and compiler; none: it is the launch's, if the
             sources are.
         sources: whether its traced files are unchanged.
@@ -59,7 +59,7 @@ class GraphFolder:
     """
 
     name: str
-    known: bool
+    factors_known: bool
     differences: tuple[Difference, ...]
     sources: Sources
     warmed: bool | None
@@ -73,7 +73,7 @@ class GraphFolder:
     @property
     def fits(self) -> bool:
         """Whether variables, config and compiler are those of the launch."""
-        return self.known and not self.differences
+        return self.factors_known and not self.differences
 
     @property
     def parts(self) -> list[str]:
@@ -103,7 +103,7 @@ def graph_folders(root: CacheRoot, factors: Document, moved: AbstractSet[str]) -
 
 def _distance(folder: GraphFolder) -> tuple[bool, int, int]:
     """How far it is from the launch: the parts of its name that differ, then all that is known to differ."""
-    return not folder.known, len(folder.parts), len(folder.differences)
+    return not folder.factors_known, len(folder.parts), len(folder.differences)
 
 
 def _part(difference: Difference) -> str:
@@ -128,7 +128,7 @@ def _folder(
         differences = tuple(_differing(own, warm_ups, factors))
     return GraphFolder(
         name=entry.name,
-        known=own is not None or equal is not None,
+        factors_known=own is not None or equal is not None,
         differences=differences,
         sources=_sources(warm_ups, factors),
         warmed=None if equal is None else equal.record.hit,

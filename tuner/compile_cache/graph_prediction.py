@@ -46,7 +46,7 @@ def predict_graphs(factors: Mapping[str, Any], folders: Sequence[GraphFolder]) -
     if possible:
         return _agreed(list(map(_not_known, possible)))
     for folder in folders:
-        if not folder.known and folder.complete is not False:
+        if not folder.factors_known and folder.complete is not False:
             return Judged(Answer.UNKNOWN, f"What the name of the folder {folder.name} was made of is not known.")
     return Judged(Answer.MISS, _absent(fitting, folders))
 

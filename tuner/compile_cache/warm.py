@@ -157,7 +157,7 @@ def _require_root(arguments: ServeArguments) -> None:
             hint="Leave cache_dir out, and name the root of all caches with --cache-root.",
             kind=ErrorKind.USAGE,
         )
-    require_no_tls(arguments.given)
+    require_no_tls(arguments.as_written)
 
 
 def _started(vector: list[str], environ: Mapping[str, str], limit: float, hear: Callable[[str], None]) -> _Start:

@@ -115,14 +115,15 @@ def traced_launch(launch: LaunchToProve, environment: Environment) -> Iterator[t
     """
     model = launch.subject.model
     if flag_in(environment).status in AT_STAKE or not model.folder or launch.arguments.model is None:
-        yield launch.arguments.given, []
+        yield launch.arguments.as_written, []
         return
     small = shrink(model.served_config)
     with tempfile.TemporaryDirectory(prefix="tuner-cut-") as name:
         folder = Path(name)
         copy_small_files(Path(model.folder), folder)
         (folder / "config.json").write_text(json.dumps(small.config), encoding="utf-8")
-        args = tuple(name if argument == launch.arguments.model else argument for argument in launch.arguments.given)
+        arguments = launch.arguments
+        args = tuple(name if argument == arguments.model else argument for argument in arguments.as_written)
         yield args, [dict(assumption) for assumption in small.assumptions]
 
 

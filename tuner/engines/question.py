@@ -116,8 +116,8 @@ def query_engines(
     """
     answered = 0
     while answered < len(question.engines):
-        rest = replace(question, engines=question.engines[answered:])
-        for answer in _of_one_process(rest, python, variables, stop):
+        unanswered = replace(question, engines=question.engines[answered:])
+        for answer in _of_one_process(unanswered, python, variables, stop):
             answered += 1
             yield answer
 

@@ -15,7 +15,7 @@ NO_TOKENIZER = ("--skip-tokenizer-init",)
 def stand_ins(plan: Plan, arguments: ServeArguments) -> tuple[str, ...]:
     """The arguments with which a folder that holds only a configuration starts. None counts in a key (vllm/config)."""
     folder = Path(plan.subject.model.folder)
-    names = option_names(arguments.given)
+    names = option_names(arguments.as_written)
     args: tuple[str, ...] = ()
     if "--load-format" not in names and not _has_any(folder, WEIGHTS):
         args += DUMMY_WEIGHTS

@@ -90,12 +90,12 @@ def line_of(bundled: Bundled) -> str:
         ValueError: the entry holds NaN or an infinity.
     """
     entry = replace(bundled.entry, origin=shareable(bundled.entry.origin)).to_dict()
-    rest = {"entry": entry, "command": bundled.command}
+    checked_parts = {"entry": entry, "command": bundled.command}
     report, orders = packed(entry["report"])
     line = {
         "schema_version": BUNDLE_VERSION,
         "digest": bundled.entry.digest,
-        "checksum": digest(rest),
+        "checksum": digest(checked_parts),
         "command": bundled.command,
         "entry": {**entry, "report": report},
         "orders": orders,

@@ -57,11 +57,11 @@ def _added(options: Sequence[str]) -> dict[str, object]:
 
 def beside_config(plan: Plan) -> tuple[str, ...]:
     """The arguments that stay on the command line beside the `--config` file."""
-    arguments = server_of(plan, Choices()).rest
+    arguments = server_of(plan, Choices()).without_model
     users = without_options(arguments, plan.decision.options)
-    rest = arguments if users is None else users
-    indexes = indexes_of_field(rest, "compilation_config")
-    return tuple(argument for index, argument in enumerate(rest) if index not in indexes)
+    remaining = arguments if users is None else users
+    indexes = indexes_of_field(remaining, "compilation_config")
+    return tuple(argument for index, argument in enumerate(remaining) if index not in indexes)
 
 
 def as_env(plan: Plan, choices: Choices) -> str:

@@ -41,8 +41,8 @@ def _elsewhere(server: Server) -> dict[str, Any]:
 
 def _extra(server: Server) -> list[str]:
     """The arguments that the chart does not write itself: it makes one of `tensorParallelSize`."""
-    written = indexes_of_field(server.rest, "tensor_parallel_size") if server.devices > 1 else set()
-    return [argument for index, argument in enumerate(server.rest) if index not in written]
+    written = indexes_of_field(server.without_model, "tensor_parallel_size") if server.devices > 1 else set()
+    return [argument for index, argument in enumerate(server.without_model) if index not in written]
 
 
 def _model(plan: Plan, choices: Choices, server: Server) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def as_warm_job(plan: Plan, choices: Choices) -> str:
             hint="Name one that holds both with --image IMAGE:TAG.",
             kind=ErrorKind.USAGE,
         )
-    require_no_tls(server.rest)
+    require_no_tls(server.without_model)
     containers = [_container(server, image_of(plan, choices))]
     warming = {
         "restartPolicy": "Never",
@@ -64,7 +64,7 @@ def as_warm_job(plan: Plan, choices: Choices) -> str:
 
 
 def _container(server: Server, image: str) -> dict[str, Any]:
-    args = [server.model, "--cache-root", str(server.cache_root), "--", *server.rest]
+    args = [server.model, "--cache-root", str(server.cache_root), "--", *server.without_model]
     return {
         "name": "warm",
         "image": image,

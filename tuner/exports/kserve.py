@@ -85,7 +85,7 @@ def _template(plan: Plan, choices: Choices, server: Server) -> dict[str, Any]:
         "name": "main",
         "image": image_of(plan, choices),
         **({"securityContext": {"runAsNonRoot": True, "runAsUser": USER}} if default_image else {}),
-        **variables(server, **user, VLLM_ADDITIONAL_ARGS=shlex.join(server.rest)),
+        **variables(server, **user, VLLM_ADDITIONAL_ARGS=shlex.join(server.without_model)),
         **resources(server, server.devices),
         "startupProbe": patience(server),
         **mounts(server, shared_memory=False),  # the template mounts shared memory

@@ -78,5 +78,5 @@ def _args(server: Server, rank: str, nodes: int, *more: str) -> list[str]:
     """The arguments of one rank; LeaderWorkerSet sets the variables, Kubernetes expands them."""
     place = ["--nnodes", str(nodes), "--node-rank", rank, "--master-addr", "$(LWS_LEADER_ADDRESS)"]
     ranks = [*place, "--distributed-executor-backend", "mp", *more] if nodes > 1 else []
-    model, *rest = [escaped(argument) for argument in server.args]
-    return [model, *ranks, *rest]
+    model, *others = [escaped(argument) for argument in server.args]
+    return [model, *ranks, *others]

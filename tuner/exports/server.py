@@ -34,7 +34,7 @@ class Server:
         name: of its objects.
         model: what is served, as the user named it.
         args: the complete list after `vllm serve`.
-        rest: `args` without the model.
+        without_model: `args` without the model.
         port: where it listens.
         scheme: `HTTP`, or `HTTPS` where it has a certificate.
         serving: the facts that its arguments state.
@@ -50,7 +50,7 @@ class Server:
     name: str
     model: str
     args: tuple[str, ...]
-    rest: tuple[str, ...]
+    without_model: tuple[str, ...]
     port: int
     scheme: str
     serving: Serving
@@ -82,7 +82,7 @@ def server_of(plan: Plan, choices: Choices, name: str | None = None) -> Server:
         name=checked_name(choices.name) if choices.name else name or _name_of(model),
         model=model,
         args=args,
-        rest=_without_model(args),
+        without_model=_without_model(args),
         port=_port(args),
         scheme="HTTPS" if _last(args, "--ssl-certfile") else "HTTP",
         serving=serving,

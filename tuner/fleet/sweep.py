@@ -128,12 +128,12 @@ def followed(queue: RemoteQueue, rows: Sequence[Row], say: Callable[[str], None]
     Raises:
         TunerError: the service cannot be used.
     """
-    told = ""
+    last_text = ""
     while True:
         progress = _progress(queue, rows)
-        if progress.text() != told:
-            told = progress.text()
-            say(told)
+        if progress.text() != last_text:
+            last_text = progress.text()
+            say(last_text)
         if progress.is_over:
             return progress
         time.sleep(POLL_S)

@@ -312,14 +312,14 @@ def _without_additions(arguments: ServeArguments, added: Mapping[str, Any], opti
 
 def _less(config: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
     """A compilation config without what was added to it."""
-    rest: dict[str, Any] = {}
+    remaining: dict[str, Any] = {}
     for key, value in config.items():
         if key not in added:
-            rest[key] = value
+            remaining[key] = value
         elif isinstance(value, dict) and isinstance(added[key], dict):
             inner = _less(value, added[key])
-            rest |= {key: inner} if inner else {}
-    return rest
+            remaining |= {key: inner} if inner else {}
+    return remaining
 
 
 def _holds_for_one_launch(decided: DecisionFile) -> bool:

@@ -191,14 +191,14 @@ def plan_against_user(
 
 def _without(config: Mapping[str, Any], keys: Sequence[str], instead: Mapping[str, Any]) -> dict[str, Any]:
     """The compilation config without these keys; of an object, without what is set instead."""
-    rest: dict[str, Any] = {}
+    remaining: dict[str, Any] = {}
     for key, value in config.items():
         new = instead.get(key)
         if key not in keys:
-            rest[key] = value
+            remaining[key] = value
         elif isinstance(value, dict) and isinstance(new, Mapping):
-            rest[key] = {name: inner for name, inner in value.items() if name not in new}
-    return rest
+            remaining[key] = {name: inner for name, inner in value.items() if name not in new}
+    return remaining
 
 
 def _plan(
@@ -460,7 +460,7 @@ def _keyed_cache_dir(
     """
     factors = {
         **launch_factors(subject, options.environ),
-        "args": list(arguments.given),
+        "args": list(arguments.as_written),
         "additions": dict(additions),
         **({"proof": options.proof} if options.proof else {}),
     }

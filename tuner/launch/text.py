@@ -77,9 +77,9 @@ def shell_text(plan: Plan) -> str:
         TunerError: a word is not UTF-8.
     """
     require_utf8(plan)
-    model, *rest = plan.launch.args
+    model, *others = plan.launch.args
     variables = [f"{name}={value}" for name, value in plan.launch.env.items()]
-    command = [plan.subject.environment.python, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *rest]
+    command = [plan.subject.environment.python, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *others]
     return shlex.join([*(["env", *variables] if variables else []), *command])
 
 

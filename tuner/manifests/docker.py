@@ -138,8 +138,8 @@ def _variables(value: str) -> dict[str, str | None]:
         name = _PAIRS.match(value, end)
     if pairs:
         return pairs
-    first, _, rest = value.strip().partition(" ")
-    return {first: _stated(rest.strip())}
+    variable, _, written_value = value.strip().partition(" ")
+    return {variable: _stated(written_value.strip())}
 
 
 def _stated(written: str) -> str | None:

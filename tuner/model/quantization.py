@@ -39,8 +39,8 @@ def drawn_bytes(config: Config) -> float | None:
     if any(node.get("compression_config") for node in text_nodes(config)):
         return None
     sizes = [_bytes(part) if isinstance(part, dict) else None for part in quantizations]
-    known = [size for size in sizes if size is not None]
-    return max(known) if known and len(known) == len(sizes) else None
+    drawable = [size for size in sizes if size is not None]
+    return max(drawable) if drawable and len(drawable) == len(sizes) else None
 
 
 def _bytes(quantization: Mapping[str, Any]) -> float | None:
@@ -71,8 +71,8 @@ def _of_groups(quantization: Mapping[str, Any]) -> float | None:
     if not isinstance(groups, dict) or not groups:
         return None
     sizes = [_of_group(group, quantization.get("format")) for group in groups.values()]
-    known = [size for size in sizes if size is not None]
-    return max(known) if len(known) == len(sizes) else None
+    drawable = [size for size in sizes if size is not None]
+    return max(drawable) if len(drawable) == len(sizes) else None
 
 
 def _of_group(group: Any, whole_format: Any) -> float | None:

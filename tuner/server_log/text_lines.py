@@ -29,12 +29,12 @@ def text_lines(stream: BinaryIO, name: str) -> Iterator[str]:
     """
     number, begun, unended = 1, "", 0
     for text in _decoded(stream):
-        *whole, rest = text.split("\n")
+        *whole, unfinished = text.split("\n")
         for piece in whole:
             yield _joined(begun, piece)
             number, begun, unended = number + 1, "", 0
-        begun = _joined(begun, rest)
-        unended += len(rest)
+        begun = _joined(begun, unfinished)
+        unended += len(unfinished)
         if unended > MAX_UNENDED:
             message = f"Line {number} of {name} has more than {MAX_UNENDED >> 20} million characters: it is not a log."
             raise TunerError(message, hint="Give the log of one server as text.", kind=ErrorKind.LOG)

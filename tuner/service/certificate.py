@@ -103,8 +103,8 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
 def _stands_for(pattern: str, name: str) -> bool:
     """Whether a name of a certificate covers another; a star is one whole label, and the first (RFC 9525)."""
     pattern, name = pattern.lower().rstrip("."), name.lower().rstrip(".")
-    first, _, rest = name.partition(".")
-    return pattern == name or (bool(first) and bool(rest) and pattern == f"*.{rest}")
+    first, _, parent = name.partition(".")
+    return pattern == name or (bool(first) and bool(parent) and pattern == f"*.{parent}")
 
 
 def _stamp(file: Path) -> object:

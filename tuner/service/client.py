@@ -92,7 +92,7 @@ class Client(Struct, frozen=True):
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
             raise self._failure(f"{reason:.200}") from None
         if answer.status != FINE:
-            message, hint = _told(answer.body)
+            message, hint = _failure_texts(answer.body)
             why = f"it answers {answer.status}" + (f" ({message.rstrip('.')})" if message else "")
             raise RefusedError(self._failure(why).message, hint=hint, status=answer.status)
         return answer
@@ -187,7 +187,7 @@ def _token(file: str | None) -> str:
     return tokens[0] if tokens else ""
 
 
-def _told(body: bytes) -> tuple[str, str]:
+def _failure_texts(body: bytes) -> tuple[str, str]:
     """What is wrong and what to do next, as the document of a failure says; empty texts if it is none."""
     from tuner.untrusted.json_text import UnusableError, parse_object  # noqa: PLC0415  as the module says
 

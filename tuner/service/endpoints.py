@@ -166,8 +166,8 @@ def _tagged(body: bytes) -> Reply:
 def _unless_known(body: bytes, asked: Asked) -> Reply:
     """The body with its tag; the tag alone if the client has this body already."""
     tag = _tag(body)
-    known = {part.strip().removeprefix("W/") for part in asked.headers.get("if-none-match", "").split(",")}
-    if tag in known or "*" in known:
+    clients_tags = {part.strip().removeprefix("W/") for part in asked.headers.get("if-none-match", "").split(",")}
+    if tag in clients_tags or "*" in clients_tags:
         return Reply(b"", headers={"ETag": tag}, status=304)
     return _tagged(body)
 

@@ -38,8 +38,8 @@ class TokenFile:
         self._refresh()
         digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
         right = False
-        for known in self._digests:  # all of them, whichever is right
-            right |= hmac.compare_digest(known, digest)
+        for accepted in self._digests:  # all of them, whichever is right
+            right |= hmac.compare_digest(accepted, digest)
         return right
 
     def _refresh(self) -> None:

@@ -342,7 +342,7 @@ class Variables:
 
     def _keyword(self, words: list[Token]) -> list[Token]:
         """Do what a keyword says; returns the words behind it that are a command."""
-        keyword, rest = words[0].literal, words[1:]
+        keyword, behind = words[0].literal, words[1:]
         if keyword in _OPENING:
             self._open(_OPENING[keyword] if keyword != "{" or not self._function_part else "function")
         if keyword in _CLOSING:
@@ -354,14 +354,14 @@ class Variables:
             return []
         elif keyword == "case":
             self._frames[-1].pattern = True
-            self._lost = self._lost or [word.literal for word in rest[1:2]] != ["in"]
-            return rest[2:]
+            self._lost = self._lost or [word.literal for word in behind[1:2]] != ["in"]
+            return behind[2:]
         elif keyword == "function":
-            self._function(rest[0].literal if rest else "", "parentheses" if self._operator == "(" else "body")
-            return rest[1:]
+            self._function(behind[0].literal if behind else "", "parentheses" if self._operator == "(" else "body")
+            return behind[1:]
         elif keyword == "time":
-            return list(dropwhile(lambda word: word.literal == "-p", rest))
-        return rest
+            return list(dropwhile(lambda word: word.literal == "-p", behind))
+        return behind
 
     def _branch(self, keyword: str) -> None:
         """`then`, `elif` and `else`: what the first condition sets always counts, what a further one sets may."""
