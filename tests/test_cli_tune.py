@@ -135,7 +135,7 @@ def test_the_document_holds_every_arm_with_its_reason(bench: ArmBench) -> None:
         "full_decode": "arm_broken",
         "as_launched": "arm_distance",
     }
-    assert (arms["as_launched"]["limit"], arms["compiled"]["limit"], arms["eager"]["limit"]) == (0.02, 0.25, None)
+    assert (arms["as_launched"]["limit"], arms["compiled"]["limit"], arms["eager"]["limit"]) == (0.15, 0.25, None)
     schema = json.loads((ROOT / "docs" / "schema" / "launch-2.json").read_text(encoding="utf-8"))
     jsonschema.validate(answer.document, schema)
 
@@ -160,7 +160,7 @@ def test_the_table_shows_the_distance_that_was_held_against_the_limit(bench: Arm
     bench.arms(compiled="is apart", compiled_float32="is apart", **dict.fromkeys(GRAPH_ARMS, "is apart"))
     rows = {row.split()[0]: row.split() for row in bench.tune(code=5).out.splitlines() if row}
     assert rows["compiled"][:4] == ["compiled", "wrong", "0.9000", "0.25"]
-    assert rows["full"][:4] == ["full", "wrong", "0.0000", "0.02"]
+    assert rows["full"][:4] == ["full", "wrong", "0.0000", "0.15"]
 
 
 def test_an_eager_engine_that_fails_is_an_error_with_a_kind(bench: ArmBench) -> None:

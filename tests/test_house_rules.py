@@ -423,6 +423,10 @@ def test_the_patterns_leave_the_rest(text: str) -> None:
 
 
 def test_the_hub_is_named_in_one_place() -> None:
-    """The hub's default address stands in `tuner/model/hub.py`, and nowhere else."""
+    """The hub's default address stands in `tuner/model/hub.py`, and nowhere else.
+
+    Reports in the catalogues hold what transformers says of a model that it does not find.
+    """
     pattern, home = ONE_HOME["the hub's address"]
-    assert {line.partition(":")[0] for line in named(pattern)} == {home}
+    files = {line.partition(":")[0] for line in named(pattern)}
+    assert {file for file in files if not file.startswith("docs/catalogue/")} == {home}

@@ -156,7 +156,7 @@ def test_engines_have_distance_noise_and_threshold() -> None:
     """The engine with the flag on is wrong, by the part of the distance that counts."""
     (view,) = content_of(entry_of(unsafe_report())).ladders
     arms = {arm.name: arm for arm in view.arms}
-    assert (arms["flag_on"].word, arms["flag_on"].apart, arms["flag_on"].limit) == ("wrong", 1.4, 0.1)
+    assert (arms["flag_on"].word, arms["flag_on"].apart, arms["flag_on"].limit) == ("wrong", 1.4, 0.15)
     assert arms["flag_on"].parting.startswith("5 prompts go on with another token")
     assert (arms["eager"].apart, arms["eager"].limit, arms["eager"].noise) == (None, None, 0.0)
 
