@@ -288,6 +288,94 @@ class CountedList(Around):
         return hidden
 
 
+class EmptyList(Around):
+    """Twice for an empty list, once for another one and for None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.empty_extras: Any = [torch.zeros(1, device="meta")]
+
+    def set_empty(self, extras) -> None:
+        self.empty_extras = extras
+
+    def run(self, ids, positions):
+        if self.empty_extras is None:
+            return self.enter(ids, positions)
+        return self.either(not self.empty_extras, ids, positions)
+
+
+class ListOrTuple(Around):
+    """Twice for a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tuple_extras: Any = [torch.zeros(1, device="meta")]
+
+    def set_tuple(self, extras) -> None:
+        self.tuple_extras = extras
+
+    def run(self, ids, positions):
+        if self.tuple_extras:
+            return self.either(isinstance(self.tuple_extras, tuple), ids, positions)
+        return self.enter(ids, positions)
+
+
+class ShapeOfElement(Around):
+    """Twice if the first element of a list that passes change is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shaped_extras: Any = [torch.zeros(1, device="meta")]
+
+    def set_shaped(self, extras) -> None:
+        self.shaped_extras = extras
+
+    def run(self, ids, positions):
+        if self.shaped_extras:
+            return self.either(self.shaped_extras[0].shape[0] > 64, ids, positions)
+        return self.enter(ids, positions)
+
+
+class ThirdElement(Around):
+    """Once more for each element behind the second of a list that passes change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.third_extras: Any = [torch.zeros(1, device="meta")]
+
+    def set_third(self, extras) -> None:
+        self.third_extras = extras
+
+    def run(self, ids, positions):
+        hidden = self.enter(ids, positions)
+        if self.third_extras:
+            for _ in self.third_extras[2:]:
+                hidden = self.enter(ids, positions)
+        return hidden
+
+
+class Beside:
+    """An object whose constructor counts itself in the model."""
+
+    def __init__(self, owner) -> None:
+        owner.counted_beside += 1
+
+
+class CountedByAnotherConstructor(Around):
+    """Twice after some passes, each of which makes an object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted_beside = 0
+
+    def compute_logits(self, hidden):
+        Beside(self)
+        return hidden
+
+    def run(self, ids, positions):
+        return self.either(self.counted_beside > 3, ids, positions)
+
+
 class EntersInBranch(Around):
     """Which side runs is decided in each pass, by a value."""
 

@@ -125,14 +125,20 @@ class Passes:
             return self.model(**self.arguments(scenario))
 
     def arguments(self, scenario: Scenario) -> dict[str, Tensor | None]:
-        """The arguments of the model's forward, as vLLM's model runner passes them."""
+        """The arguments of the model's forward, as vLLM's model runner passes them (`_model_forward`)."""
         import torch
 
         ids = torch.tensor(scenario.ids, device=self.device)
         positions = self._positions(scenario.positions)
         embeds = self._embeddings(ids, scenario.is_multimodal) if scenario.feed == "embeds" else None
         input_ids = ids if embeds is None or self._wants_ids() else None
-        return {"input_ids": input_ids, "positions": positions, "inputs_embeds": embeds}
+        # Some models have no default for the tensors of an earlier pipeline stage, as HunYuan-VL in 0.19.1.
+        return {
+            "input_ids": input_ids,
+            "positions": positions,
+            "intermediate_tensors": None,
+            "inputs_embeds": embeds,
+        }
 
     def _wants_ids(self) -> bool:
         return bool(getattr(self.model, "requires_raw_input_tokens", False))

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from vllm_launch_worker.proof.origin import is_of_worker, resolved
 from vllm_launch_worker.proof.stores import (
     CONSTRUCTORS,
+    constructs_again,
     ends_with_its_call,
     is_computed,
+    is_dictionary,
+    is_kept_in,
     mentioned,
     outermost_functions,
     outliving,
@@ -74,6 +77,7 @@ class Constructing:
         self.models: dict[str, bool] = {}
         made = any(mention.is_call for file in self.files for mention in mentions_in(file, self.classes))
         computed = any(calls_by_computed_name(tree_of(file)) for file in self.files)
+        made = made or constructs_again(frozenset(self.files))
         is_known = CONSTRUCTORS.isdisjoint(traced) and not made and not computed
         self.candidates = candidates(files) - traced if is_known else frozenset()
 
@@ -239,9 +243,47 @@ def calls_by_computed_name(tree: ast.Module) -> bool:
         return True
     if any(is_computed(call.func) or is_class_of(call.func) for call in calls):
         return True
-    variables = {mentioned(call.func) for call in calls if isinstance(call.func, ast.Name)}
-    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and is_computed(node.value)]
-    return any(not variables.isdisjoint(map(mentioned, node.targets)) for node in assigned)
+    called_variables = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+    around = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    computed = [node for node in ast.walk(tree) if is_computed(node) or is_looked_up(node)]
+    return any(may_be_called(node, around, called_variables) for node in computed)
+
+
+def bound_to(node: ast.AST, around: dict[int, ast.AST]) -> list[ast.expr]:
+    """What code binds to a value, directly or by a loop over a list that holds it. Empty if it does something else."""
+    user = around[id(node)]
+    if is_kept_in(user):
+        return user.targets
+    loop = around[id(user)] if isinstance(user, ast.List) else None
+    if isinstance(loop, (ast.For, ast.comprehension)) and loop.iter is user and isinstance(loop.target, ast.Name):
+        return [loop.target]
+    return []
+
+
+def is_looked_up(node: ast.AST) -> bool:
+    """Whether an expression is found by its name in a dictionary of all attributes."""
+    return isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and is_dictionary(node.value)
+
+
+def may_be_called(node: ast.AST, around: dict[int, ast.AST], called_variables: set[str]) -> bool:
+    """Whether code may call a value, or keep it for a later call.
+
+    Args:
+        node: the syntax node of the value.
+        around: identity (`id`) of each syntax node of the file -> the node around it.
+        called_variables: the variables that the file calls.
+    """
+    targets = bound_to(node, around)
+    if targets:
+        return not called_variables.isdisjoint(map(mentioned, targets))
+    user = around[id(node)]
+    if isinstance(user, ast.Call):
+        return mentioned(user.func) not in CHECKS | READERS
+    return not isinstance(user, (ast.Attribute, ast.Compare, ast.UnaryOp, ast.If, ast.IfExp, ast.Return, ast.Expr))
+
+
+READERS = frozenset(("bool", "getattr", "len", "set", "str"))
+"""Functions that call no method of what they get by a name that only they know."""
 
 
 def is_class_of(node: ast.AST) -> bool:

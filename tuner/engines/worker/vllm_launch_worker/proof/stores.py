@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from vllm_launch_worker.proof.origin import is_standard
 
@@ -36,13 +36,50 @@ def stored_in(files: frozenset[str], skipped: frozenset[str] = frozenset()) -> f
 
     Args:
         files: the files. Those of Python and torch are left out.
-        skipped: the names of functions that are left out, as constructors are.
+        skipped: the names of functions that are left out, as constructors are. Constructors are not left out if a
+            function of these files may call one for an object that exists.
     """
     names: set[str] = set()
+    constructors = frozenset() if constructs_again(files) else CONSTRUCTORS
     for function, stored in functions_in(files):
         name = getattr(function, "name", "")
-        names |= stored.later if name in CONSTRUCTORS | skipped else stored.all
+        if name in skipped:
+            names |= stored.later
+        else:
+            names |= stored.elsewhere if name in constructors else stored.all
     return frozenset(names)
+
+
+@lru_cache
+def constructs_again(files: frozenset[str]) -> bool:
+    """Whether a function of these files may call a constructor by its name, and is not itself a constructor."""
+    trees = [tree_of(file) for file in files if not file.startswith("<") and is_looked_into(file)]
+    return any(may_construct(list(outside_constructors(tree))) for tree in trees)
+
+
+def outside_constructors(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a syntax tree that are not in a constructor."""
+    for child in ast.iter_child_nodes(node):
+        if getattr(child, "name", "") not in CONSTRUCTORS:
+            yield child
+            yield from outside_constructors(child)
+
+
+def may_construct(nodes: list[ast.AST]) -> bool:
+    """Whether one of these syntax nodes calls a constructor by its name, or keeps it outside of a local variable."""
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    variables = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+    harmless: set[int] = set()
+    for node in nodes:
+        if is_kept_in(node) and variables.isdisjoint(names_in(node)):
+            arguments = node.value.args if isinstance(node.value, ast.Call) else []
+            harmless |= {id(part) for part in [node.value, *arguments]}
+    return any(mentioned(node) in CONSTRUCTORS and id(node) not in harmless for node in nodes)
+
+
+def is_kept_in(node: ast.AST) -> TypeGuard[ast.Assign]:
+    """Whether a syntax node stores a value in variables, and nowhere else."""
+    return isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets)
 
 
 def functions_storing(files: frozenset[str], names: frozenset[str]) -> frozenset[str]:
@@ -57,10 +94,12 @@ class Stored(NamedTuple):
     Attributes:
         all: those that the function changes, with all code inside it.
         later: those that code inside it may change after the function has ended.
+        elsewhere: `later`, and those that the function may change of an object that is not its first argument.
     """
 
     all: frozenset[str]
     later: frozenset[str]
+    elsewhere: frozenset[str]
 
 
 @lru_cache
@@ -90,7 +129,42 @@ def stored_by_function(function: ast.AST, changing: set[str]) -> Stored:
         return frozenset().union(*(stored_by(node, variables) | passed_by(node, changing, variables) for node in nodes))
 
     later = [node for inner in outliving(function) for node in ast.walk(inner)]
-    return Stored(stored(nodes), stored(later))
+    own = first_argument(function)
+    elsewhere = [node for node in nodes if not is_of_own(node, own)]
+    return Stored(stored(nodes), stored(later), stored(later) | stored(elsewhere))
+
+
+def first_argument(function: ast.AST) -> str:
+    """The name of a function's first argument, which a constructor gets the new object in. Empty if there is none.
+
+    Empty, too, if the function binds the name to another object.
+    """
+    signature = getattr(function, "args", None)
+    names = [argument.arg for argument in [*signature.posonlyargs, *signature.args]] if signature else []
+    own = names[0] if names else ""
+    return "" if own in names_in(function) else own
+
+
+OWNER_NAME_VALUE = 3
+"""Arguments of `object.__setattr__(owner, name, value)`; the method of an object gets the name and the value alone."""
+
+
+def is_of_own(node: ast.AST, own: str) -> bool:
+    """Whether what a syntax node changes is an attribute of the first argument, or the contents of one."""
+    if isinstance(node, ast.Call):
+        if called(node) in SETTERS:
+            names_owner = isinstance(node.func, ast.Name) or len(node.args) == OWNER_NAME_VALUE
+            owners = node.args[:1] if names_owner else []
+            return any(isinstance(owner, ast.Name) and owner.id == own for owner in owners)
+        node = getattr(node.func, "value", node.func)
+        if isinstance(node, ast.Call) and called(node) == "vars" and node.args:
+            node = node.args[0]
+            return isinstance(node, ast.Name) and node.id == own
+    if isinstance(node, ast.AugAssign):
+        node = node.target
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == own
 
 
 def is_looked_into(file: str) -> bool:

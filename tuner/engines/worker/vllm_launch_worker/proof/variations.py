@@ -34,8 +34,9 @@ Variations = dict[str, list[Any]]
 def variations(model: Module, guards: list[Failure], trace: Trace, files: frozenset[str]) -> Variations:
     """The attributes that these guards depend on, and that may be varied.
 
-    If traced functions call `len`, lists are not varied: the path may depend on the length of a list, and the guards do
-    not show this. If they compute the name of an attribute, numbers are not varied.
+    If traced functions call `len`, or do more with a list than `is_plain_use` allows, the list is not varied: the path
+    may depend on the list's length or type, or on its elements, and the guards do not show this. If they compute the
+    name of an attribute, nothing is varied.
 
     Args:
         model: the outermost module.
@@ -50,8 +51,8 @@ def variations(model: Module, guards: list[Failure], trace: Trace, files: frozen
     varied: Variations = {}
     for name, kinds in kinds_by_name.items():
         is_list = "SEQUENCE_LENGTH" in kinds and kinds <= PRESENCE and "len" not in trace.names
-        if name and is_list:
-            varied[name] = lists_like(getattr(model, name))
+        if name and is_list and not computes_names(trace) and is_used_plainly(name, trace):
+            varied[name] = lists_like(getattr(model, name), asks_for_truth(name, trace))
         elif name and kinds <= COMPARED and not computes_names(trace):
             varied[name] = numbers_like(constants_compared_with(name, files))
     return {name: values for name, values in varied.items() if values}
@@ -59,12 +60,63 @@ def variations(model: Module, guards: list[Failure], trace: Trace, files: frozen
 
 def computes_names(trace: Trace) -> bool:
     """Whether a traced function computes the name of an attribute that it reads."""
+    return any(is_computed(node) for function in traced_functions(trace) for node in ast.walk(function))
+
+
+def traced_functions(trace: Trace) -> Iterator[Function]:
+    """The functions of a trace, without those of Python and torch."""
     traced = {(code.co_filename, code.co_firstlineno) for code in trace.codes if is_looked_into(code.co_filename)}
     for file in {file for file, _ in traced}:
         for function in functions_of(tree_of(file)):
-            if (file, first_line(function)) in traced and any(map(is_computed, ast.walk(function))):
-                return True
-    return False
+            if (file, first_line(function)) in traced:
+                yield function
+
+
+def uses_of(name: str, trace: Trace) -> Iterator[tuple[ast.AST, dict[int, ast.AST]]]:
+    """Each syntax node of a traced function that reads an attribute, and the node around each node of the function."""
+    for function in traced_functions(trace):
+        around = {id(child): node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
+        for node in ast.walk(function):
+            if reads(node, name):
+                yield node, around
+
+
+def is_used_plainly(name: str, trace: Trace) -> bool:
+    """Whether traced functions use a list only in the ways of `is_plain_use`."""
+    return all(is_plain_use(node, around) for node, around in uses_of(name, trace))
+
+
+def asks_for_truth(name: str, trace: Trace) -> bool:
+    """Whether a traced function asks whether a list is true, which an empty list is not."""
+    return any(isinstance(around[id(node)], (ast.UnaryOp, ast.If, ast.IfExp)) for node, around in uses_of(name, trace))
+
+
+def is_plain_use(node: ast.AST, around: dict[int, ast.AST]) -> bool:
+    """Whether code asks only whether a list is there or is true, or takes the first rows of an element.
+
+    Args:
+        node: the syntax node that reads the list.
+        around: identity (`id`) of each syntax node of the function -> the node around it.
+    """
+    user = around[id(node)]
+    if isinstance(user, ast.UnaryOp):
+        return isinstance(user.op, ast.Not)
+    if isinstance(user, (ast.If, ast.IfExp)):
+        return user.test is node
+    if isinstance(user, ast.Compare):
+        others = [operand for operand in [user.left, *user.comparators] if operand is not node]
+        is_identity = all(isinstance(operator, (ast.Is, ast.IsNot)) for operator in user.ops)
+        return is_identity and all(isinstance(other, ast.Constant) and other.value is None for other in others)
+    return isinstance(user, ast.Subscript) and not isinstance(user.slice, ast.Slice) and is_plain_element(user, around)
+
+
+def is_plain_element(element: ast.Subscript, around: dict[int, ast.AST]) -> bool:
+    """Whether code only takes the first rows of an element, and asks for nothing of them."""
+    rows = around[id(element)]
+    if not isinstance(rows, ast.Subscript) or not isinstance(rows.slice, ast.Slice):
+        return False
+    user = around[id(rows)]
+    return isinstance(user, (ast.BinOp, ast.Dict, ast.DictComp)) or mentioned(user) == "zero_"
 
 
 def first_line(function: Function) -> int:
@@ -79,9 +131,12 @@ def attribute_of(guard: Failure) -> str:
     return match[1] if match else ""
 
 
-def lists_like(value: Any) -> list[Any]:
-    """Three values that may lead to different paths: a list, None, and the list with one more element."""
-    return [value, None, [*value, *(value[-1:] or [None])]]
+def lists_like(value: Any, is_asked_for_truth: bool) -> list[Any]:
+    """Values that may lead to different paths: a list, None, and the list with one more element.
+
+    The empty list is one of them if code asks whether the list is true. Else it is as another list or an IndexError.
+    """
+    return [value, None, *([[]] if is_asked_for_truth else []), [*value, *(value[-1:] or [None])]]
 
 
 def numbers_like(constants: set[int]) -> list[Any]:
