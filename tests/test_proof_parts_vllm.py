@@ -114,6 +114,8 @@ SOUND_AROUND = [
     "AbsentArguments",
     "FixedCount",
     "FixedTable",
+    "BufferedFeatures",
+    "PartWithAttributes",
     "EveryBatch",
     "EitherWay",
     "PositionsById",

@@ -112,6 +112,65 @@ class FixedTable(Around):
         return self.either(self.fixed_table["entries"] > 1, ids, positions)
 
 
+class BufferedFeatures(Around):
+    """As Qwen3-VL in 0.19.1: features of images lie in buffers that are there or not, and are cleared after a pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffers: Any = [torch.zeros(MOST_TOKENS, WIDTH, device="meta") for _ in range(2)]
+
+    def set_buffers(self, values) -> None:
+        if not getattr(self, "buffers", None):
+            return
+        count = values.size(1)
+        if count > self.buffers[0].size(0):
+            self.buffers = [torch.zeros(count, WIDTH) for _ in range(2)]
+        for index in range(2):
+            self.buffers[index][:count].copy_(values[index])
+
+    def features(self, count):
+        if not getattr(self, "buffers", None):
+            return None
+        return {f"level_{index}": self.buffers[index][:count] for index in range(2)}
+
+    def clear(self, count) -> None:
+        if not getattr(self, "buffers", None):
+            return
+        for index in range(2):
+            self.buffers[index][:count].zero_()
+
+    def run(self, ids, positions):
+        count = positions.size(-1)
+        hidden = self.model(ids, positions, None, self.features(count))
+        self.clear(count)
+        return hidden
+
+
+class OwnPart(nn.Module):
+    """Its constructor stores in the usual ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own_list = []
+        self.own_list.append(1)
+        self.own_table = {}
+        self.own_table["a"] = 1
+        setattr(self, "own_number", 1)  # noqa: B010  what is tested
+        object.__setattr__(self, "own_other", 1)
+        self.own_number += 0
+
+
+class PartWithAttributes(Around):
+    def __init__(self) -> None:
+        super().__init__()
+        self.own_part = OwnPart()
+
+    def run(self, ids, positions):
+        part = self.own_part
+        condition = part.own_number > 1 or part.own_list[0] > 1 or part.own_table["a"] > 1 or part.own_other > 1
+        return self.either(condition, ids, positions)
+
+
 class EveryBatch(Around):
     """The condition holds for every batch of the launch."""
 

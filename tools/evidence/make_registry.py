@@ -2,7 +2,7 @@
 
 make catalogue                                        # both CPU releases and the zoo: 43 minutes on two quiet cores
 .venv/bin/python -m tools.evidence.make_registry current flag-live zoo
-.venv/bin/python -m tools.evidence.make_registry gpu SWEEP.json BUNDLE.jsonl    # from a GPU machine
+.venv/bin/python -m tools.evidence.make_registry gpu SWEEP.json BUNDLE.jsonl COMMIT    # from a GPU machine
 
 The catalogue of a release is a bundle for `tuner verdicts import`. The verdicts of a release are kept below `.cache/`
 until its page is written, so that a run which was stopped goes on where it was.
@@ -45,7 +45,8 @@ def main() -> None:
     """Make the pages named on the command line, all CPU pages by default."""
     names = sys.argv[1:] or ["current", "flag-live", "zoo"]
     if names[0] == "gpu":
-        return gpu_page(*(Path(name).read_text(encoding="utf-8") for name in names[1:]))
+        sweep, bundle, commit = names[1:]
+        return gpu_page(Path(sweep).read_text(encoding="utf-8"), Path(bundle).read_text(encoding="utf-8"), commit)
     for name in names:
         print(f"making {name}", flush=True)
         if name == "zoo":
@@ -58,10 +59,11 @@ def main() -> None:
     return None
 
 
-def gpu_page(document: str, bundle: str) -> None:
-    """The page of the GPU's sweep."""
+def gpu_page(document: str, bundle: str, commit: str) -> None:
+    """The page of the GPU's sweep, whose probe was that of a commit."""
     command = ("tuner", "probe", *SELECTION, "--workers", "5", "--time-limit", "200", "--json")
-    registry_page("gpu", json.loads(document), bundle, command)
+    age = f"The probe was that of commit {commit}.\nA look-up with a later probe passes these verdicts by."
+    registry_page("gpu", json.loads(document), bundle, command, age)
 
 
 def probed_registry(environment: str, folder: Path) -> None:
