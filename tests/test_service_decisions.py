@@ -29,7 +29,8 @@ def planned(serving: Serving, store: Path, *args: object) -> Any:
     words = [word for word in rest if not isinstance(word, list)]
     where = ("--environment", saved, "--store", store, "--json")
     env = {"HOME": HOME, "XDG_CACHE_HOME": "", "TUNER_CACHE_ROOT": ""}
-    return tuner("plan", model, *where, *(options[0] if options else []), "--", *words, env=env).document
+    document = tuner("plan", model, *where, *(options[0] if options else []), "--", *words, env=env).document
+    return json.loads(json.dumps(document).replace(f"--store {store} ", ""))  # the service has a store of its own
 
 
 LAUNCHES: dict[str, list[str]] = {

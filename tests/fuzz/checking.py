@@ -115,7 +115,7 @@ def _knowledge(draw: Draw, ground: Ground) -> Knowledge:
         draw(st.sampled_from([CONFIGS, CONFIGS, CONFIGS, None])),
         draw(st.sampled_from([None, "cpu", "cuda"])),
         draw(st.sampled_from([None, 0.0, 600.0, float("inf")])),
-        (("*", ground.environment),) if draw(st.sampled_from([False, False, True])) else (),
+        images=(("*", ground.environment),) if draw(st.sampled_from([False, False, True])) else (),
     )
 
 
