@@ -248,8 +248,10 @@ class _Judge:
             return ArmWord.UNKNOWN, reason("as_unknown_as", _cause(why_below), arm=arm.against)
         if not arm.also:
             return ArmWord.RIGHT, BLUNT if _compiles(arm) else why
-        if arm.also not in self._arms:
-            return ArmWord.UNKNOWN, reason("arm_missing", arm=arm.also)
+        also = self._arms.get(arm.also)
+        needed = arm.also if also is None else also.against
+        if needed not in self._arms:
+            return ArmWord.UNKNOWN, reason("arm_missing", arm=needed)
         word, why_also = self.word(arm.also)
         if word is ArmWord.WRONG:
             return ArmWord.WRONG, reason("wrong_in_float32", _cause(why_also, IN_FLOAT32))

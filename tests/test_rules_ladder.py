@@ -259,6 +259,16 @@ def test_noise_of_equal_prompts_raises_the_threshold() -> None:
     assert words(finding)["full"] == "right"
 
 
+@pytest.mark.parametrize("lost", ["eager_float32", "compiled_float32"])
+def test_a_launch_becomes_right_by_no_loss_of_an_arm(lost: str) -> None:
+    """An arm that failed is told in the ladder. One that is not there was lost, with what it showed."""
+    data = ladder(changes={"compiled_float32": apart(0.9)})
+    data["arms"] = [arm for arm in data["arms"] if arm["name"] != lost]
+    finding = judge_ladder(read(data))
+    assert words(finding)["compiled"] == "unknown"
+    assert why(finding, "compiled").code == "arm_missing"
+
+
 def test_noise_cannot_hide_a_fault() -> None:
     """No noise lets a distance above the ceiling of its kind be right."""
     for noise in (0.0, 0.005, 0.1, 0.2, 0.21, 1.0, 100.0):
