@@ -224,8 +224,9 @@ class _Judge:
             return ArmWord.UNKNOWN, reason(code, arm=arm.against)
         why = _distance_reason(arm, apart, limit)
         if limit.counting(apart) > limit.nats:
-            is_rounding = _kind(arm) in ROUGH and _is_quantised(arm) and limit.counting(apart) <= ROUGH_CEILING
-            return (ArmWord.UNKNOWN, reason("quantised_apart", why)) if is_rounding else (ArmWord.WRONG, why)
+            if _may_be_rounding(arm, limit.counting(apart)):
+                return ArmWord.UNKNOWN, reason("quantised_apart", why)
+            return ArmWord.WRONG, why
         if limit.nats > (SHARP_CEILING if limit.by_worst else CEILING):
             return ArmWord.UNKNOWN, reason("noise_too_large", why)
         return ArmWord.RIGHT, why
@@ -294,6 +295,11 @@ def _kind(arm: ArmRun) -> Kind | None:
 def _is_quantised(arm: ArmRun) -> bool:
     """Whether an arm's weights are quantised: they have no arms in float32, and their kernels round coarsely."""
     return bool(arm.engine.get("quantization"))
+
+
+def _may_be_rounding(arm: ArmRun, nats: float) -> bool:
+    """Whether rounding alone may move an arm so far from the one below it."""
+    return _kind(arm) in ROUGH and _is_quantised(arm) and nats <= ROUGH_CEILING
 
 
 AGREES = frozenset({"as_wrong_as", "as_unknown_as", "apart_from_unsure", "arm_not_compared"})

@@ -22,6 +22,7 @@ from rules.ladder import Limit, judge_ladder, limits
 from rules.ladder_finding import LadderFinding
 from rules.report import ArmRun, Distance, Ladder
 from tools.evidence.page import PAGES, table, write
+from tuner.ladder.thin_arms import SMALLER
 
 NUMBERS, STORY = PAGES / "ladder-gpu.json", PAGES / "ladder-story.json"
 PLAIN = ""
@@ -84,8 +85,6 @@ ABOUT_FAULTS = """Each fault is planted into one layer by a plugin (`tests/plant
 ABOUT_STORY = """Real servers get one prompt: without the fault, with it, and under `tuner serve` after `tuner tune`.
 `tune`, `plan`, `serve`, `confirm` and `check` tell the same of the launch."""
 ORDER = [arm.name for arm in first_arms(LaunchFacts(eager=False, graphs=True, float32=True, flag=True))]
-SMALLER = "smaller model: "
-"""Begins what differs in the model of the arms (`tuner/ladder/thin_arms.py`)."""
 Run = dict[str, Any]
 """What is kept of one document."""
 
@@ -313,6 +312,9 @@ def commands(runs: list[Run]) -> str:
             "python -m tools.evidence.make_ladder collect FAULT=FILE...",
             "python -m tools.evidence.make_ladder page",
             "```",
+            "",
+            "`python -m tools.evidence.run_ladders` runs many of these; behind `--` stood the backend `TRITON_ATTN`.",
+            "fp8 models ran under `VLLM_USE_DEEP_GEMM=0`.",
             "",
             "What was otherwise than in a launch:",
             "",

@@ -24,6 +24,9 @@ WEIGHTS_ON_CPU = 0.25
 """The part of a process's memory that the weights of an arm may take on a CPU. vLLM repacks them there, which needs
 them twice, and two cores fill a gigabyte in four seconds."""
 
+SMALLER = "smaller model: "
+"""Begins each text that says what is smaller."""
+
 
 class ThinArms(Struct, frozen=True):
     """The model that arms serve.
@@ -59,7 +62,7 @@ def thin_arms(plan: Plan, arguments: ServeArguments, limit: int | None, *, keeps
     return ThinArms(
         {"config": small.config, "code": code_folder(plan)},
         is_quantised=small.is_quantised,
-        changed=tuple(f"smaller model: {assumption['detail']}" for assumption in small.assumptions),
+        changed=tuple(f"{SMALLER}{assumption['detail']}" for assumption in small.assumptions),
         estimate=small.estimate,
     )
 
