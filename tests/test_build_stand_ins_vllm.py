@@ -31,7 +31,6 @@ CASES = {
         MADE / "made--MiniMaxM3SparseForConditionalGeneration",
         {"experts_stubbed"},
     ),
-    "VoxtralRealtimeGeneration": (MADE / "made--VoxtralRealtimeGeneration", {"tokenizer_made"}),
     "KimiLinearForCausalLM": (MADE / "made--KimiLinearForCausalLM", {"kernel_left_out"}),
     "Qwen3MoeForCausalLM": (QWEN, set()),
 }

@@ -7,6 +7,7 @@ from typing import Any
 from shared_worker.build_stand_ins import BuildStandIns
 from shared_worker.control import read_json
 from shared_worker.plain_config import ensure_config_class
+from vllm_launch_worker import launch
 from vllm_launch_worker.proof import observe as proof
 
 CACHED = "--enable-prefix-caching"
@@ -49,7 +50,9 @@ def is_refused_for_caching(answer: dict[str, Any]) -> bool:
 
 
 def note_plain_config(args: list[str], note: Any) -> None:
-    """Register a plain config class if neither vLLM, transformers nor the model's folder has one for its config.
+    """Register a plain config class if neither vLLM nor transformers has one for the config.
+
+    A launch that lets the model's own code run takes the class that `auto_map` names.
 
     Args:
         args: the arguments of `vllm serve`. The first one is the model, unless it is an option.
@@ -59,5 +62,7 @@ def note_plain_config(args: list[str], note: Any) -> None:
     if not file.is_file():
         return
     config = read_json(file)
-    if "auto_map" not in config and ensure_config_class(config):
+    if "auto_map" in config and launch.parsed(args).trust_remote_code:
+        return
+    if ensure_config_class(config):
         note("plain_config", f"model_type {config['model_type']}")

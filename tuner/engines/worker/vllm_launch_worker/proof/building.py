@@ -1,14 +1,13 @@
 """Builds the model of a launch on the meta device. Every layer has its full size, but weights use no memory."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from typing import Any
 from unittest import mock
 
 from shared_worker.vllm_types import Module, VllmConfig
 from vllm_launch_worker.proof.failure import in_words
+from vllm_launch_worker.proof.memory import one_device, values_in_memory, without_memory
 
 
 class Standing:
@@ -64,10 +63,11 @@ def constructed(vllm_config: VllmConfig, standing: Standing) -> Any:
     with ExitStack() as around:
         around.enter_context(attention_of_other_platforms(standing))
         around.enter_context(without_copies())
-        around.enter_context(maps_with_memory())
+        around.enter_context(values_in_memory())
         around.enter_context(set_current_vllm_config(vllm_config))
         around.enter_context(set_default_torch_dtype(dtype))
         around.enter_context(torch.device("meta"))
+        around.enter_context(one_device())
         model = initialize_model(vllm_config)
         if vllm_config.lora_config is not None:
             model = with_adapters(model, vllm_config)
@@ -97,27 +97,6 @@ def with_adapters(model: Module, vllm_config: VllmConfig) -> Any:
         vllm_config=vllm_config,
     )
     return manager.model
-
-
-@contextmanager
-def maps_with_memory() -> Iterator[None]:
-    """While the block runs, the expert maps of each rank are made in memory, because vLLM reads their values."""
-    with ExitStack() as patches:
-        for name, home in list(sys.modules.items()):
-            if not name.startswith("vllm.model_executor.layers"):
-                continue
-            make = vars(home).get("determine_expert_map")
-            if make is not None:
-                patches.enter_context(mock.patch.object(home, "determine_expert_map", partial(in_memory, make)))
-        yield
-
-
-def in_memory(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function that makes tensors. The tensors are made in the CPU's memory."""
-    import torch
-
-    with torch.device("cpu"):
-        return function(*args, **kwargs)
 
 
 def give_workspace() -> None:
@@ -157,13 +136,6 @@ def leave_device(model: Module) -> None:
                 vars(module)[name] = value.to("meta")
             elif isinstance(value, list) and any(isinstance(item, torch.Tensor) for item in value):
                 vars(module)[name] = [without_memory(item) for item in value]
-
-
-def without_memory(value: Any) -> Any:
-    """A tensor, moved to the meta device. Any other value is returned unchanged."""
-    import torch
-
-    return value.to("meta") if isinstance(value, torch.Tensor) else value
 
 
 @contextmanager
