@@ -28,7 +28,7 @@ class Model(Around):
         {constructor}
 
     {decorator}
-    def plant_it(self, part, name, value):
+    def plant_it({own}part, name, value):
         {build}
 
     def compute_logits(self, hidden):
@@ -53,6 +53,7 @@ SOUND: dict[str, dict[str, str]] = {
     "once": {},
     "once_for_a_part": {"constructor": "self.plant_it(Part(), 'other', 1)"},
     "by_a_nested_function": {"build": NESTED},
+    "by_a_static_method": {"decorator": "@staticmethod", "own": ""},
 }
 """What only the constructor runs."""
 AGAIN_LATER: dict[str, dict[str, str]] = {
@@ -82,6 +83,13 @@ AGAIN_LATER: dict[str, dict[str, str]] = {
         "constructor": "self.built = 1; self.later = self.plant_it(self, 'built', 1)",
         "build": GENERATED,
     },
+    "by_a_static_method": {"decorator": "@staticmethod", "own": "", "logits": "Model.plant_it(self, 'built', 2)"},
+    "by_a_kept_static_method": {
+        "decorator": "@staticmethod",
+        "own": "",
+        "constructor": "self.later = Model.plant_it",
+        "logits": "self.later(self, 'built', 2)",
+    },
     "by_a_decorator": {"decorator": "@functools.partialmethod"},
     "by_another_object": {"logits": "type(self)()"},
     "by_another_object_of_the_class": {"logits": "Model()"},
@@ -108,7 +116,7 @@ def imported(folder: Path, name: str, text: str) -> ModuleType:
 def model_of(folder: Path, name: str, parts: dict[str, str]) -> Any:
     """The model of a case."""
     nothing = dict.fromkeys(("helper", "constructor", "logits", "passing"), "pass")
-    text = MODEL.format(**{**nothing, "decorator": "", "build": "setattr(part, name, value)", **parts})
+    text = MODEL.format(**{**nothing, "own": "self, ", "decorator": "", "build": "setattr(part, name, value)", **parts})
     for other in [module for module in sys.modules if module.startswith("built_")]:
         del sys.modules[other]  # a case before this one mentions the same function
     return imported(folder, f"built_{name}", text).Model

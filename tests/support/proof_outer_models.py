@@ -395,6 +395,121 @@ class ShapeOfElement(Around):
         return self.enter(ids, positions)
 
 
+class RowsOfElement(Around):
+    """Twice if the first element of a list that passes change has more rows than the batch has tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows_extras: Any = [torch.zeros(1, device="meta")]
+
+    def set_rows_extras(self, extras) -> None:
+        self.rows_extras = extras
+
+    def run(self, ids, positions):
+        if self.rows_extras:
+            return self.either(positions.size(-1) <= self.rows_extras[0].size(0), ids, positions)
+        return self.enter(ids, positions)
+
+
+class RowsWithinBounds(Around):
+    """Twice if the number of rows is between two numbers. Neither very few nor very many rows are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bounded_extras: Any = [torch.zeros(1, device="meta")]
+
+    def set_bounded_extras(self, extras) -> None:
+        self.bounded_extras = extras
+
+    def run(self, ids, positions):
+        if self.bounded_extras and self.bounded_extras[0].size(0) > 20 and self.bounded_extras[0].size(0) < 30:
+            return self.twice(ids, positions)
+        return self.enter(ids, positions)
+
+
+class RowsInLoop(Around):
+    """Twice if the number of rows is above one of two numbers, but not above the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looped_extras: Any = [torch.zeros(1, device="meta")]
+
+    def set_looped_extras(self, extras) -> None:
+        self.looped_extras = extras
+
+    def run(self, ids, positions):
+        above = 0
+        for number in (20, 30):
+            if self.looped_extras and self.looped_extras[0].size(0) > number:
+                above += 1
+        return self.either(above == 1, ids, positions)
+
+
+class RowsInCalls(Around):
+    """As `RowsInLoop`, by two calls of a method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called_extras: Any = [torch.zeros(1, device="meta")]
+
+    def set_called_extras(self, extras) -> None:
+        self.called_extras = extras
+
+    def is_above(self, number):
+        if not self.called_extras:
+            return False
+        return self.called_extras[0].size(0) > number
+
+    def run(self, ids, positions):
+        return self.either(self.is_above(20) and not self.is_above(30), ids, positions)
+
+
+class RowsOfTwo(Around):
+    """Twice if the first element has more rows than the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paired_extras: Any = [torch.zeros(1, device="meta"), torch.zeros(1, device="meta")]
+
+    def set_paired_extras(self, extras) -> None:
+        self.paired_extras = extras
+
+    def run(self, ids, positions):
+        if self.paired_extras and self.paired_extras[0].size(0) > self.paired_extras[1].size(0):
+            return self.twice(ids, positions)
+        return self.enter(ids, positions)
+
+
+class TypeOfElement(Around):
+    """Twice if the first element of a list that passes change has another type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.typed_extras: Any = [torch.zeros(1, device="meta")]
+
+    def set_typed_extras(self, extras) -> None:
+        self.typed_extras = extras
+
+    def run(self, ids, positions):
+        if self.typed_extras:
+            return self.either(self.typed_extras[0].dtype == torch.int64, ids, positions)
+        return self.enter(ids, positions)
+
+
+class RegisteredLater(Around):
+    """Twice after a method has registered a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("buffer_planted", None)
+
+    def register_later(self, tensor) -> None:
+        self.register_buffer("buffer_planted", tensor)
+
+    def run(self, ids, positions):
+        return self.either(self.buffer_planted is not None, ids, positions)
+
+
 class ThirdElement(Around):
     """Once more for each element behind the second of a list that passes change."""
 

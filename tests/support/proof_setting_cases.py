@@ -16,7 +16,9 @@ from typing import Any
 from unittest import mock
 
 import proof_built_models
+import proof_grown_models
 import proof_guard_models
+import proof_none_models
 import proof_outer_models
 import torch
 from proof_order_cases import WIDTH
@@ -155,6 +157,7 @@ def outer(kind: type, config, origins) -> list[str]:
 def outer_answers(config, origins) -> dict[str, Any]:
     """Every model around a region."""
     kinds = classes_of(proof_outer_models, proof_outer_models.Around)
+    kinds["GrownFeatures"] = proof_grown_models.GrownFeatures
     return {name: outer(kind, config, origins) for name, kind in kinds.items()}
 
 
@@ -168,6 +171,16 @@ def built_answers(folder: Path, config, origins) -> dict[str, Any]:
     again = proof_built_models.model_of(folder, "again_by_another_file", {})
     proof_built_models.imported(folder, "built_caller", proof_built_models.CALLER)
     answers["again_by_another_file"] = outer(again, config, origins)
+    return answers
+
+
+def none_answers(folder: Path, config, origins) -> dict[str, Any]:
+    """Every model with an attribute that is None at first."""
+    answers: dict[str, Any] = {}
+    for group, prefix in ((proof_none_models.SOUND, ""), (proof_none_models.STORED, "stored_")):
+        for name, parts in group.items():
+            case = prefix + name
+            answers[case] = outer(proof_none_models.model_of(folder, case, parts), config, origins)
     return answers
 
 

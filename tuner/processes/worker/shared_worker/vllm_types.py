@@ -60,6 +60,9 @@ class Tensor(Protocol):
     def element_size(self) -> int:
         """The bytes of a number."""
 
+    def expand(self, *sizes: int) -> "Tensor":
+        """The tensor in this shape. The numbers of a dimension of size 1 are repeated, without memory."""
+
     def fill_(self, value: float) -> "Tensor":
         """Set every number to this value."""
 

@@ -15,9 +15,22 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 LATER = (*FUNCTIONS, ast.GeneratorExp)
 """Code inside a function that may run after the function has ended."""
 SETTERS = frozenset(("setattr", "delattr", "__setattr__", "__delattr__"))
+REGISTERS = frozenset(("register_buffer", "register_parameter", "register_module", "add_module"))
+"""Methods of a torch module that store an attribute. Their first argument is its name."""
 CHANGES = frozenset(
     ("append", "appendleft", "extend", "extendleft", "insert", "pop", "popleft", "remove", "clear", "sort", "reverse")
-) | {"rotate", "update", "setdefault", "popitem", "add", "discard", "move_to_end", "__setitem__", "__delitem__"}
+) | {
+    "rotate",
+    "update",
+    "update_from_string",
+    "setdefault",
+    "popitem",
+    "add",
+    "discard",
+    "move_to_end",
+    "__setitem__",
+    "__delitem__",
+}
 """Methods that change a list, a dictionary, a set or a queue."""
 ANY = "*"
 """Stands for every name, if a function computes the name."""
@@ -67,19 +80,69 @@ def outside_constructors(node: ast.AST) -> Iterator[ast.AST]:
 
 def may_construct(nodes: list[ast.AST]) -> bool:
     """Whether one of these syntax nodes calls a constructor by its name, or keeps it outside of a local variable."""
-    calls = [node for node in nodes if isinstance(node, ast.Call)]
-    variables = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
-    harmless: set[int] = set()
-    for node in nodes:
-        if is_kept_in(node) and variables.isdisjoint(names_in(node)):
-            arguments = node.value.args if isinstance(node.value, ast.Call) else []
-            harmless |= {id(part) for part in [node.value, *arguments]}
+    harmless = kept_uncalled(nodes)
     return any(mentioned(node) in CONSTRUCTORS and id(node) not in harmless for node in nodes)
+
+
+def kept_uncalled(nodes: list[ast.AST]) -> set[int]:
+    """The identities (`id`) of what these syntax nodes keep in local variables that none of them calls.
+
+    If they keep the result of a call, the arguments of this call are among them.
+    """
+    called_variables = {
+        node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    kept: set[int] = set()
+    for node in nodes:
+        if is_kept_in(node) and called_variables.isdisjoint(names_in(node)):
+            arguments = node.value.args if isinstance(node.value, ast.Call) else []
+            kept.update(map(id, [node.value, *arguments]))
+    return kept
 
 
 def is_kept_in(node: ast.AST) -> TypeGuard[ast.Assign]:
     """Whether a syntax node stores a value in variables, and nowhere else."""
     return isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets)
+
+
+def stores_only_none(files: frozenset[str], name: str) -> bool:
+    """Whether all code of these files that stores an attribute stores the constant None, in a plain assignment.
+
+    The answer is no if code may store the attribute in another way: by a computed name, by a text that holds the name,
+    or by the `__dict__` of an object.
+
+    Args:
+        files: the files.
+        name: the attribute.
+    """
+    for file in files:
+        nodes = list(ast.walk(tree_of(file)))
+        harmless: set[int] = set()
+        for node in nodes:
+            harmless.update(map(id, nulled_by(node) + keys_of(node)))
+        if any(may_store(node, name) and id(node) not in harmless for node in nodes):
+            return False
+    return True
+
+
+def may_store(node: ast.AST, name: str) -> bool:
+    """Whether a syntax node may store an attribute, or holds its name as a text."""
+    is_text = isinstance(node, ast.Constant) and node.value == name
+    return is_text or is_dictionary(node) or not stored_by(node, {}).isdisjoint((name, ANY))
+
+
+def nulled_by(node: ast.AST) -> list[ast.expr]:
+    """What an assignment stores None in. Empty for other syntax nodes."""
+    if not isinstance(node, (ast.Assign, ast.AnnAssign)):
+        return []
+    is_none = isinstance(node.value, ast.Constant) and node.value.value is None
+    targets: list[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return targets if is_none else []
+
+
+def keys_of(node: ast.AST) -> list[ast.expr]:
+    """The keys of a dictionary that code writes out. Empty for other syntax nodes."""
+    return [key for key in node.keys if key is not None] if isinstance(node, ast.Dict) else []
 
 
 def functions_storing(files: frozenset[str], names: frozenset[str]) -> frozenset[str]:
@@ -151,25 +214,43 @@ OWNER_NAME_VALUE = 3
 
 def is_of_own(node: ast.AST, own: str) -> bool:
     """Whether what a syntax node changes is an attribute of the first argument, or the contents of one."""
-    if isinstance(node, ast.Call):
-        if called(node) in SETTERS:
-            names_owner = isinstance(node.func, ast.Name) or len(node.args) == OWNER_NAME_VALUE
-            owners = node.args[:1] if names_owner else []
-            return any(isinstance(owner, ast.Name) and owner.id == own for owner in owners)
-        node = getattr(node.func, "value", node.func)
-        if isinstance(node, ast.Call) and called(node) == "vars" and node.args:
-            node = node.args[0]
-            return isinstance(node, ast.Name) and node.id == own
     if isinstance(node, ast.AugAssign):
-        node = node.target
+        return is_attribute_of(node.target, own)
+    if not isinstance(node, ast.Call):
+        return is_attribute_of(node, own)
+    if called(node) in SETTERS:
+        names_owner = isinstance(node.func, ast.Name) or len(node.args) == OWNER_NAME_VALUE
+        return names_owner and bool(node.args) and is_variable(node.args[0], own)
+    container = getattr(node.func, "value", node.func)
+    if called(node) in REGISTERS:
+        return is_variable(container, own)
+    if isinstance(container, ast.Call) and called(container) == "vars" and container.args:
+        return is_variable(container.args[0], own)
+    return is_attribute_of(container, own)
+
+
+def is_attribute_of(node: ast.AST, variable: str) -> bool:
+    """Whether an expression is an attribute of a variable, or an element of such an attribute."""
     while isinstance(node, ast.Subscript):
         node = node.value
-    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == own
+    return isinstance(node, ast.Attribute) and is_variable(node.value, variable)
+
+
+def is_variable(node: ast.AST, name: str) -> bool:
+    """Whether an expression is the variable with this name."""
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def is_looked_into(file: str) -> bool:
-    """Whether a file does not belong to torch or to Python."""
-    return "torch" not in module_roots(file) and not is_standard(Path(file))
+    """Whether a file does not belong to torch or to Python, and does not hold a base class of transformers' configs.
+
+    The methods of these base classes change a config, as those of torch's modules change a module. They run if code
+    that is looked into calls them. Such a call is seen: it stores an attribute, or is one of `SETTERS` or `CHANGES`.
+    """
+    modules = modules_of(file)
+    if CONFIGS & modules:
+        return False
+    return "torch" not in roots(modules) and not is_standard(Path(file))
 
 
 @cache
@@ -192,10 +273,23 @@ def functions_of(tree: ast.AST) -> list[Function]:
     return [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
 
 
+CONFIGS = frozenset(("transformers.configuration_utils", "transformers.integrations.heterogeneity.configuration_utils"))
+"""The modules with the base classes of transformers' configs. Their methods compute the names of attributes."""
+
+
 def module_roots(file: str) -> set[str]:
     """The top-level names of the imported modules whose code is this file."""
-    modules = list(sys.modules.items())
-    return {name.partition(".")[0] for name, module in modules if getattr(module, "__file__", "") == file}
+    return roots(modules_of(file))
+
+
+def roots(modules: set[str]) -> set[str]:
+    """The top-level names of modules."""
+    return {name.partition(".")[0] for name in modules}
+
+
+def modules_of(file: str) -> set[str]:
+    """The names of the imported modules whose code is this file."""
+    return {name for name, module in list(sys.modules.items()) if getattr(module, "__file__", "") == file}
 
 
 def outermost_functions(tree: ast.AST) -> Iterator[ast.AST]:
@@ -232,10 +326,19 @@ def names_kept(function: ast.AST) -> set[str]:
 
 
 def ends_with_its_call(function: ast.FunctionDef) -> bool:
-    """Whether a function has no decorator and is not a generator."""
-    if function.decorator_list:
+    """Whether a function is not a generator, and has no decorator except for those of `PLAIN_DECORATORS`."""
+    if any(not is_plain_decorator(decorator) for decorator in function.decorator_list):
         return False
     return not any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in ast.walk(function))
+
+
+PLAIN_DECORATORS = frozenset(("staticmethod", "classmethod"))
+"""Python's own decorators that do not keep the function for later."""
+
+
+def is_plain_decorator(decorator: ast.expr) -> bool:
+    """Whether a decorator is one of `PLAIN_DECORATORS`."""
+    return isinstance(decorator, ast.Name) and decorator.id in PLAIN_DECORATORS
 
 
 def is_computed(node: ast.AST) -> bool:
@@ -352,6 +455,8 @@ def changed_by_call(call: ast.Call, variables: Variables) -> set[str]:
     name = called(call)
     if name in SETTERS:
         return attribute_set_by(call)
+    if name in REGISTERS:
+        return text_or_any(argument_of(call, "name"))
     if name in CHANGES and isinstance(call.func, ast.Attribute):
         return {ANY} if is_dictionary(call.func.value) else contents_of(call.func.value, variables)
     return set()
@@ -362,7 +467,18 @@ def attribute_set_by(call: ast.Call) -> set[Any]:
     at = len(call.args) - (1 if called(call).strip("_").startswith("del") else 2)
     if not 0 <= at < len(call.args):
         return {ANY}
-    attribute = call.args[at]
+    return text_or_any(call.args[at])
+
+
+def argument_of(call: ast.Call, name: str) -> ast.expr | None:
+    """The first argument of a call, which may also be given by its name."""
+    if call.args:
+        return call.args[0]
+    return next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
+
+
+def text_or_any(attribute: ast.expr | None) -> set[Any]:
+    """The name of an attribute, as a set. `ANY` if it is not a constant."""
     return {attribute.value} if isinstance(attribute, ast.Constant) else {ANY}
 
 

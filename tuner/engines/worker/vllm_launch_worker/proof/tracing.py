@@ -48,6 +48,7 @@ class Trace:
         sizes: the guards on sizes.
         files: the files of the functions that Dynamo traced.
         codes: the code objects of these functions.
+        repeated: those of them that ran more than once in one trace.
         handlers: file and first line of each traced function that catches exceptions.
         filtered: whether Dynamo called the guard filter. If it did not, `guards` is incomplete.
         kept: whether vLLM's own filter kept a guard. Then Dynamo may trace again.
@@ -58,9 +59,11 @@ class Trace:
     sizes: list[SizeGuard] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     codes: set[CodeType] = field(default_factory=set)
+    repeated: set[CodeType] = field(default_factory=set)
     handlers: list[tuple[str, int]] = field(default_factory=list)
     filtered: bool = False
     kept: bool = False
+    _of_this_trace: set[CodeType] = field(default_factory=set)
 
     def backend(self, graph_module: GraphModule, _inputs: Any) -> Callable[..., list[Any]]:
         """A backend for `torch.compile`. It records the graph and does not compute.
@@ -69,6 +72,7 @@ class Trace:
             A function that returns unfilled tensors in the shapes of the graph's outputs.
         """
         self.graphs.append(graph_module)
+        self._of_this_trace.clear()
         self.sizes += size_guards()
         results = [output.meta.get("example_value") for output in outputs(graph_module)]
 
@@ -105,6 +109,9 @@ class Trace:
         """Record a function that Dynamo traces."""
         self.files.add(code.co_filename)
         self.codes.add(code)
+        if code in self._of_this_trace:
+            self.repeated.add(code)
+        self._of_this_trace.add(code)
         if catches(code):
             self.handlers.append((code.co_filename, code.co_firstlineno))
 

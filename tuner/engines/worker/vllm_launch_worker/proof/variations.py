@@ -1,7 +1,8 @@
 """Finds the values of attributes with which the code around a region may take another path.
 
-This is possible where the code asks little of an attribute: whether a list or one of its elements is there, or whether
-a number is equal to a constant. Then a few values stand for all, and the code is traced with each of them.
+This is possible where the code asks little of an attribute: whether a list or one of its elements is there, whether a
+number is equal to a constant, or whether an attribute that is always None is None. Then a few values stand for all,
+and the code is traced with each of them.
 """
 
 import ast
@@ -13,7 +14,16 @@ from typing import Any
 
 from shared_worker.vllm_types import Module
 from vllm_launch_worker.proof.failure import Failure
-from vllm_launch_worker.proof.stores import Function, functions_of, is_computed, is_looked_into, mentioned, tree_of
+from vllm_launch_worker.proof.list_uses import Use, lists_like
+from vllm_launch_worker.proof.stores import (
+    Function,
+    functions_of,
+    is_computed,
+    is_looked_into,
+    mentioned,
+    stores_only_none,
+    tree_of,
+)
 from vllm_launch_worker.proof.tracing import Trace
 
 ABSENT = object()
@@ -34,9 +44,9 @@ Variations = dict[str, list[Any]]
 def variations(model: Module, guards: list[Failure], trace: Trace, files: frozenset[str]) -> Variations:
     """The attributes that these guards depend on, and that may be varied.
 
-    If traced functions call `len`, or do more with a list than `is_plain_use` allows, the list is not varied: the path
+    If traced functions call `len`, or do more with a list than `Use.is_plain` allows, the list is not varied: the path
     may depend on the list's length or type, or on its elements, and the guards do not show this. If they compute the
-    name of an attribute, nothing is varied.
+    name of an attribute, only what is always None is varied: by the only value that it has.
 
     Args:
         model: the outermost module.
@@ -50,73 +60,51 @@ def variations(model: Module, guards: list[Failure], trace: Trace, files: frozen
         kinds_by_name.setdefault(attribute_of(guard), set()).add(kind + "[]" * expression.endswith("]"))
     varied: Variations = {}
     for name, kinds in kinds_by_name.items():
-        is_list = "SEQUENCE_LENGTH" in kinds and kinds <= PRESENCE and "len" not in trace.names
-        if name and is_list and not computes_names(trace) and is_used_plainly(name, trace):
-            varied[name] = lists_like(getattr(model, name), asks_for_truth(name, trace))
-        elif name and kinds <= COMPARED and not computes_names(trace):
-            varied[name] = numbers_like(constants_compared_with(name, files))
+        if name and getattr(model, name, ABSENT) is None and stores_only_none(files, name):
+            varied[name] = [None]
+        elif name and not computes_names(trace):
+            varied[name] = values_of(model, name, kinds, trace, files)
     return {name: values for name, values in varied.items() if values}
+
+
+def values_of(model: Module, name: str, kinds: set[str], trace: Trace, files: frozenset[str]) -> list[Any]:
+    """The values that stand for all values of an attribute. Empty if there are none.
+
+    Args:
+        model: the outermost module.
+        name: the attribute.
+        kinds: the kinds of the guards on it. Those on an element of it end with `[]`.
+        trace: the trace of the code around the region.
+        files: the files with the functions that may read it.
+    """
+    if "SEQUENCE_LENGTH" in kinds and kinds <= PRESENCE and "len" not in trace.names:
+        return lists_like(getattr(model, name), uses_of(name, trace))
+    return numbers_like(constants_compared_with(name, files)) if kinds <= COMPARED else []
 
 
 def computes_names(trace: Trace) -> bool:
     """Whether a traced function computes the name of an attribute that it reads."""
-    return any(is_computed(node) for function in traced_functions(trace) for node in ast.walk(function))
+    return any(is_computed(node) for _, function in traced_functions(trace) for node in ast.walk(function))
 
 
-def traced_functions(trace: Trace) -> Iterator[Function]:
-    """The functions of a trace, without those of Python and torch."""
+def traced_functions(trace: Trace) -> Iterator[tuple[str, Function]]:
+    """The functions of a trace, each with its file, without those of Python and torch."""
     traced = {(code.co_filename, code.co_firstlineno) for code in trace.codes if is_looked_into(code.co_filename)}
     for file in {file for file, _ in traced}:
         for function in functions_of(tree_of(file)):
             if (file, first_line(function)) in traced:
-                yield function
+                yield file, function
 
 
-def uses_of(name: str, trace: Trace) -> Iterator[tuple[ast.AST, dict[int, ast.AST]]]:
-    """Each syntax node of a traced function that reads an attribute, and the node around each node of the function."""
-    for function in traced_functions(trace):
+def uses_of(name: str, trace: Trace) -> list[Use]:
+    """The places in traced functions that read an attribute."""
+    repeated = {(code.co_filename, code.co_firstlineno) for code in trace.repeated}
+    uses: list[Use] = []
+    for file, function in traced_functions(trace):
         around = {id(child): node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
-        for node in ast.walk(function):
-            if reads(node, name):
-                yield node, around
-
-
-def is_used_plainly(name: str, trace: Trace) -> bool:
-    """Whether traced functions use a list only in the ways of `is_plain_use`."""
-    return all(is_plain_use(node, around) for node, around in uses_of(name, trace))
-
-
-def asks_for_truth(name: str, trace: Trace) -> bool:
-    """Whether a traced function asks whether a list is true, which an empty list is not."""
-    return any(isinstance(around[id(node)], (ast.UnaryOp, ast.If, ast.IfExp)) for node, around in uses_of(name, trace))
-
-
-def is_plain_use(node: ast.AST, around: dict[int, ast.AST]) -> bool:
-    """Whether code asks only whether a list is there or is true, or takes the first rows of an element.
-
-    Args:
-        node: the syntax node that reads the list.
-        around: identity (`id`) of each syntax node of the function -> the node around it.
-    """
-    user = around[id(node)]
-    if isinstance(user, ast.UnaryOp):
-        return isinstance(user.op, ast.Not)
-    if isinstance(user, (ast.If, ast.IfExp)):
-        return user.test is node
-    if isinstance(user, ast.Compare):
-        others = [operand for operand in [user.left, *user.comparators] if operand is not node]
-        is_identity = all(isinstance(operator, (ast.Is, ast.IsNot)) for operator in user.ops)
-        return is_identity and all(isinstance(other, ast.Constant) and other.value is None for other in others)
-    return isinstance(user, ast.Subscript) and not isinstance(user.slice, ast.Slice) and is_plain_element(user, around)
-
-
-def is_plain_element(element: ast.Subscript, around: dict[int, ast.AST]) -> bool:
-    """Whether code only takes the first rows of an element, and asks for nothing of them."""
-    rows = around[id(element)]
-    if not isinstance(rows, ast.Subscript) or not isinstance(rows.slice, ast.Slice):
-        return False
-    user = around[id(rows)]
-    return isinstance(user, (ast.BinOp, ast.Dict, ast.DictComp)) or mentioned(user) == "zero_"
+        is_repeated = (file, first_line(function)) in repeated
+        uses += [Use(node, around, is_repeated) for node in ast.walk(function) if reads(node, name)]
+    return uses
 
 
 def first_line(function: Function) -> int:
@@ -129,14 +117,6 @@ def attribute_of(guard: Failure) -> str:
     """The attribute of the outermost module that a guard depends on, directly or by an element. Empty if none."""
     match = DIRECT.fullmatch(guard["fields"]["guard"].partition(" ")[2])
     return match[1] if match else ""
-
-
-def lists_like(value: Any, is_asked_for_truth: bool) -> list[Any]:
-    """Values that may lead to different paths: a list, None, and the list with one more element.
-
-    The empty list is one of them if code asks whether the list is true. Else it is as another list or an IndexError.
-    """
-    return [value, None, *([[]] if is_asked_for_truth else []), [*value, *(value[-1:] or [None])]]
 
 
 def numbers_like(constants: set[int]) -> list[Any]:
