@@ -76,7 +76,8 @@ IN_PROOF: dict[str, str] = {
     "attention_stubbed": "an attention module of vLLM's own holds no MoE layer, and its result depends on its input",
     "attention_not_run": (
         "as attention_stubbed; where the module does not run here, its result was taken to have the shape of its only "
-        "input, and one of another shape could not be added to it in the trace"
+        "input, and one of another shape could not be added to it in the trace; where it declares no result, both of "
+        "its tensors count as written"
     ),
     "meta_device": "a trace holds shapes and operations, and no value of a weight",
     "operator_called": (

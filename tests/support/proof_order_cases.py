@@ -22,6 +22,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from vllm.utils import torch_utils
 
+from vllm_launch_worker.proof.mixers import operator as mixing_operator
 from vllm_launch_worker.proof.order import Order
 from vllm_launch_worker.proof.tracing import Trace
 
@@ -34,6 +35,7 @@ KERNELS = torch.library.Library("vllm", "FRAGMENT")
 KERNELS.define("proof_case_kernel(Tensor x, Tensor(a!) out) -> ()")
 KERNELS.impl("proof_case_kernel", lambda x, out: None, "CompositeExplicitAutograd")
 """As vLLM's own kernels it writes into memory that its caller made."""
+MIXED_INTO = mixing_operator("mixed_into")
 SCHEMA = MOE.default._schema.arguments
 ARGUMENTS = [argument.name for argument in SCHEMA]
 ABSENT = {argument.name: 0 if str(argument.type) == "int" else None for argument in SCHEMA}
@@ -120,6 +122,22 @@ def rewound_in_branch(h, x):
     return h + x + chosen
 
 
+def mixed_into(x):
+    """What a token mixer makes of `x`, in memory of its caller's."""
+    out = torch.zeros_like(x)
+    MIXED_INTO(x, out)
+    return out
+
+
+def mixed_beside(_h, x):
+    return x + mixed_into(functional.layer_norm(x, (WIDTH,)))
+
+
+def mixed_and_used(h, x):
+    mixed_into(x)
+    return h + x
+
+
 def factor_of_kernel(h, x):
     """As the layers of DeepSeek-V3 in 8 bits."""
     factor = torch.empty_like(x)
@@ -179,6 +197,7 @@ CARRIED: dict[str, Between] = {
     "mean": lambda h, x: h + x.mean(),
     "tensor_product": lambda h, x: h * x,
     "factor_of_kernel": factor_of_kernel,
+    "mixed_beside": mixed_beside,
 }
 """What carries the first layer's result on: sound."""
 LOST: dict[str, Between] = {
@@ -213,6 +232,8 @@ LOST: dict[str, Between] = {
     "cropped_away": lambda h, x: h + functional.pad(x, (WIDTH, -WIDTH)),
     "integers": lambda h, x: h + x.to(torch.int32),
     "size_alone": lambda h, x: h + x.shape[0],
+    "mixed_alone": lambda h, x: mixed_into(x),
+    "mixed_and_used": mixed_and_used,
     "factor_of_kernel_in_part": factor_of_kernel_in_part,
     "factor_of_kernel_zeroed": factor_of_kernel_zeroed,
 }

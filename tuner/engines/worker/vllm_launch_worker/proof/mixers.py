@@ -18,7 +18,11 @@ from vllm_launch_worker.proof.failure import in_words
 from vllm_launch_worker.proof.origin import Origins
 from vllm_launch_worker.proof.regions import identities
 
-NAMESPACE, NAME = "tuner_proof", "mixed"
+NAMESPACE = "tuner_proof"
+OPERATORS = {"mixed": "(Tensor hidden) -> Tensor", "mixed_into": "(Tensor(a!) hidden, Tensor(b!) output) -> ()"}
+"""Name -> schema of the operators that stand for token mixers. `mixed` returns an unfilled tensor with the shape of its
+input. `mixed_into` stands for a mixer that writes its result into an argument: both of its arguments count as written.
+"""
 Place = int | str
 """The position or the keyword of an argument."""
 
@@ -45,12 +49,12 @@ def stood_in(
     """
     replaced: dict[Module, type[Any]] = {}
     mixers = token_mixers(region, layers, vllm_config, origins)
-    for kind, place in learned(model, region, mixers, vllm_config, standing).items():
+    for kind, places in learned(model, region, mixers, vllm_config, standing).items():
         standing.note("attention_stubbed", kind.__name__)
         for mixer in mixers:
             if type(mixer) is kind:
                 replaced[mixer] = kind
-                mixer.__class__ = operator_of(kind, place)
+                mixer.__class__ = operator_of(kind, places)
     try:
         yield
     finally:
@@ -87,22 +91,22 @@ def code_file(kind: type[Any]) -> str:
 
 def learned(
     model: Module, region: Region, mixers: list[Module], vllm_config: VllmConfig, standing: Standing
-) -> dict[type[Any], Place]:
+) -> dict[type[Any], tuple[Place, ...]]:
     """Find out which argument of each mixer class holds the hidden states.
 
     This function runs one pass on the meta device, without compiling. A class is left out if its calls differ, or if
-    its result does not have the shape of exactly one argument. If a class does not run on this machine, its only
-    floating-point argument is taken as the hidden states, and the result is taken to have its shape. If this is wrong,
-    later additions in the trace fail.
+    its result does not have the shape of exactly one argument. What it takes for the result of a class that does not
+    run on this machine, `result_for` says. If this is wrong, later additions in the trace fail.
 
     Returns:
-        Class -> position or keyword of the argument. Empty if the pass failed.
+        Class -> position or keyword of the argument; of both floating-point arguments, for a class that writes its
+        result into one of them. Empty if the pass failed.
     """
-    places: dict[type[Any], Place | None] = {}
+    places: dict[type[Any], tuple[Place, ...]] = {}
 
     def note(kind: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        place = place_of_input(args, kwargs, output)
-        places[kind] = place if places.get(kind, place) == place else None
+        seen = places_of(args, kwargs, output)
+        places[kind] = seen if places.get(kind, seen) == seen else ()
 
     before = {module: dict(vars(module)) for module in model.modules()}
     kinds: dict[Module, type[Any]] = {mixer: type(mixer) for mixer in mixers}
@@ -119,7 +123,7 @@ def learned(
         for mixer, kind in kinds.items():
             mixer.__class__ = kind
         restore(before)
-    return {kind: place for kind, place in places.items() if place is not None}
+    return {kind: seen for kind, seen in places.items() if seen}
 
 
 Note = Callable[[type[Any], tuple[Any, ...], dict[str, Any], Any], None]
@@ -128,30 +132,60 @@ Note = Callable[[type[Any], tuple[Any, ...], dict[str, Any], Any], None]
 def watched(kind: type[Any], note: Note, standing: Standing) -> type[Any]:
     """A subclass whose `forward` passes its arguments and its result to `note`.
 
-    If `forward` fails, a tensor from `result_for` stands for the result.
+    If `forward` fails, the result is that of `result_for`.
     """
 
     def forward(mixer: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             output = kind.forward(mixer, *args, **kwargs)
         except Exception as error:
-            output = result_for(args, kwargs)
+            output = result_for(kind, args, kwargs)
             if output is None:
                 raise
             standing.note("attention_not_run", f"{kind.__name__}: {in_words(error)}"[:200])
         note(kind, args, kwargs, output)
-        return output
+        return None if output is INTO else output
 
     return type(kind.__name__, (kind,), {"forward": forward})
 
 
-def result_for(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """An unfilled tensor like the only floating-point argument. None if there is not exactly one such argument."""
+INTO = object()
+"""Stands for the result of a mixer that writes it into an argument."""
+
+
+def result_for(kind: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the `forward` of a class that does not run here would return.
+
+    Returns:
+        An unfilled tensor like the only floating-point argument. `INTO` if `forward` declares that it returns None, and
+        there are two such arguments of one shape: the hidden states, and the memory for the result. Else None.
+    """
     import torch
 
-    values = [value for value in [*args, *kwargs.values()] if isinstance(value, torch.Tensor)]
-    hidden = [value for value in values if value.is_floating_point()]
-    return torch.empty_like(hidden[0]) if len(hidden) == 1 else None
+    values = [value for _, value in floats(args, kwargs)]
+    if not returns_none(kind):
+        return torch.empty_like(values[0]) if len(values) == 1 else None
+    shapes = {(value.shape, value.dtype) for value in values}
+    return INTO if len(values) == PAIR and len(shapes) == 1 else None
+
+
+PAIR = 2
+
+
+def returns_none(kind: type[Any]) -> bool:
+    """Whether the `forward` of a class declares that it returns None. The declaration may be a string."""
+    annotations = getattr(kind.forward, "__annotations__", {})
+    return "return" in annotations and annotations["return"] in (None, "None")
+
+
+def floats(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Place, Tensor]]:
+    """The arguments that are tensors of floating-point numbers, with their places."""
+    import torch
+
+    arguments: list[tuple[Place, Any]] = [*enumerate(args), *kwargs.items()]
+    return [
+        (place, value) for place, value in arguments if isinstance(value, torch.Tensor) and value.is_floating_point()
+    ]
 
 
 def restore(before: dict[Module, dict[str, Any]]) -> None:
@@ -161,41 +195,50 @@ def restore(before: dict[Module, dict[str, Any]]) -> None:
         vars(module).update(attributes)
 
 
-def place_of_input(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Place | None:
-    """The place of the argument that has the shape and type of the result. None if there is not exactly one."""
+def places_of(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> tuple[Place, ...]:
+    """The place of the argument that has the shape and type of the result. Empty if there is not exactly one.
+
+    If the result is `INTO`, the places of both floating-point arguments.
+    """
     import torch
 
+    if output is INTO:
+        return tuple(place for place, _ in floats(args, kwargs))
     if not isinstance(output, torch.Tensor):
-        return None
+        return ()
     alike: list[Place] = []
     arguments: list[tuple[Place, Any]] = [*enumerate(args), *kwargs.items()]
     for place, value in arguments:
         if isinstance(value, torch.Tensor) and (value.shape, value.dtype) == (output.shape, output.dtype):
             alike.append(place)
-    return alike[0] if len(alike) == 1 else None
+    return (alike[0],) if len(alike) == 1 else ()
 
 
-def operator_of(kind: type[Any], place: Place) -> type[Any]:
-    """A subclass whose `forward` only calls the operator, with the argument at `place`."""
-    mixed = operator()
+def operator_of(kind: type[Any], places: tuple[Place, ...]) -> type[Any]:
+    """A subclass whose `forward` only calls the operator, with the arguments at `places`."""
+    mixed = operator("mixed" if len(places) == 1 else "mixed_into")
 
     def forward(_self: Any, *args: Any, **kwargs: Any) -> Any:
-        return mixed(args[place] if isinstance(place, int) else kwargs[place])
+        return mixed(*(args[place] if isinstance(place, int) else kwargs[place] for place in places))
 
     return type(kind.__name__, (kind,), {"forward": forward})
 
 
-def operator() -> Any:
-    """The operator that stands for a token mixer. It returns an unfilled tensor with the shape of its input."""
+def operator(name: str) -> Any:
+    """One of `OPERATORS`."""
     import torch
 
     namespace = getattr(torch.ops, NAMESPACE)
-    if not hasattr(namespace, NAME):
-        library = torch.library.Library(NAMESPACE, "DEF")
-        library.define(f"{NAME}(Tensor hidden) -> Tensor")
-        library.impl(NAME, torch.empty_like, "CompositeExplicitAutograd")
+    if not hasattr(namespace, name):
+        library = torch.library.Library(NAMESPACE, "FRAGMENT")
+        library.define(f"{name}{OPERATORS[name]}")
+        library.impl(name, torch.empty_like if name == "mixed" else nothing, "CompositeExplicitAutograd")
         LIBRARIES.append(library)
-    return getattr(namespace, NAME)
+    return getattr(namespace, name)
+
+
+def nothing(_hidden: Any, _output: Any) -> None:
+    """What `mixed_into` computes."""
 
 
 LIBRARIES: list[Any] = []
