@@ -341,6 +341,7 @@ OF_DECISION = {
     "would show which experts run",
     "proof_is": "its proof is {word}",
     "own_cache_folder": "the launch names a cache_dir, which may hold code that another launch compiled",
+    "root_not_written": "{why}, so {variable} is not written; without it code that another launch compiled may run",
     "no_proof_of_launch": "no proof is stored for {launch}",
     "proof_of_other_tool": "the proof was made by another release of this tool",
     "proof_file_gone": "since the proof {file} is gone{and_more}",

@@ -470,19 +470,6 @@ def test_lists_that_launches_share(options: list[Any], tmp_path: Path) -> None:
     ]
 
 
-def test_a_true_is_written_only_with_its_cache_root(options: list[Any], tmp_path: Path) -> None:
-    """Arguments alone are edited: without the variable the launch is left alone and named, with it the key is there."""
-    file = tmp_path / "pod.yaml"
-    file.write_text(POD + f"    args:\n    - {MIXTRAL}\n", encoding="utf-8")
-    err = tuner("apply", "--write", *options, file, code=1).err
-    assert "fast_moe_cold_start=true needs VLLM_CACHE_ROOT=~/.cache/vllm/tuner-proof/" in err
-    assert FLAG not in file.read_text()
-    root = err.partition("VLLM_CACHE_ROOT=")[2].split()[0]
-    file.write_text(file.read_text() + f"    env: [{{name: VLLM_CACHE_ROOT, value: {root}}}]\n", encoding="utf-8")
-    tuner("apply", "--write", *options, file, code=0)
-    assert [launch.args for launch in launches_in("pod.yaml", file.read_text())] == [(str(MIXTRAL), FLAG, TRUE)]
-
-
 def test_a_file_behind_a_link_stays_behind_it(options: list[Any], script: Path, tmp_path: Path) -> None:
     """The target is edited; the link is a link."""
     link = tmp_path / "link.sh"

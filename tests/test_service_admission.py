@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service_bench import Bench, Setting, bench, tokens_in
 
+from tuner.checks.cache_place import CACHE_HOME
 from tuner.checks.examine import Knowledge
 from tuner.environment.document import environment_document
 from tuner.manifests.managed import ANNOTATIONS, COMPONENT, DECISION, KEY, LABEL, SKIP_REASON, VERDICT
@@ -26,6 +27,10 @@ UNIFORM, CONDITIONAL = "mistralai/Mixtral-8x7B-v0.1", "baidu/ERNIE-4.5-VL-28B-A3
 SERVE = ["vllm", "serve"]
 MODULE = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
 LINES = f"set -e\nvllm serve {CONDITIONAL} \\\n  --port 1\n"
+ROOT = "VLLM_CACHE_ROOT"
+SECRET = {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}
+VARIABLES = [{"name": "A", "value": "ü & <b>"}, {"name": "B", "valueFrom": SECRET}]
+BELOW = {"name": "c", "mountPath": f"{CACHE_HOME}/.cache/vllm/torch_compile_cache"}
 SAFE = '{"fast_moe_cold_start": false}'
 
 
@@ -128,7 +133,17 @@ PODS: dict[str, dict[str, Any]] = {
     "an unknown model": pod_of(container("somebody/unknown")),
     "a path": pod_of(container("/etc")),
     "a file": pod_of(container(CONDITIONAL, "--config", "/etc/hostname.yaml")),
-    "no cache root": pod_of(container(UNIFORM)),
+    "proved": pod_of(container(UNIFORM)),
+    "proved, with variables": pod_of(container(UNIFORM, env=VARIABLES)),
+    "proved, with an empty list": pod_of(container(UNIFORM, env=[])),
+    "proved, without a name": pod_of({"image": IMAGE, "command": [*SERVE, UNIFORM]}),
+    "proved, beside another": pod_of(container(CONDITIONAL, name="a"), container(UNIFORM, env=VARIABLES)),
+    "proved, with a root": pod_of(container(UNIFORM, env=[{"name": ROOT, "value": "/cache"}])),
+    "proved, with a root from elsewhere": pod_of(container(UNIFORM, env=[{"name": ROOT, "valueFrom": SECRET}])),
+    "proved, with variables from elsewhere": pod_of(container(UNIFORM, envFrom=[{"secretRef": {"name": "s"}}])),
+    "proved, and read-only": pod_of(container(UNIFORM, securityContext={"readOnlyRootFilesystem": True})),
+    "proved, with a volume below the root": pod_of(container(UNIFORM, volumeMounts=[BELOW])),
+    "proved, in a script": pod_of(container(f"exec vllm serve {UNIFORM}", command=["sh", "-c"])),
     "two": pod_of(container(CONDITIONAL), container(CONDITIONAL, "--port", "1", name="other")),
     "half": pod_of(container(CONDITIONAL), container(f"vllm serve {CONDITIONAL}", command=["sh", "-c"], name="other")),
     "beside others": pod_of({"name": "proxy", "image": "envoy:1"}, container(CONDITIONAL)),
@@ -191,14 +206,48 @@ def test_a_patch_tests_nothing_that_encoders_write_differently(text: str, servic
     assert annotations(jsonpatch.apply_patch(pod, operations(response)))[DECISION] == "fast_moe_cold_start=false"
 
 
-def test_a_proved_launch_needs_its_cache_root(service: Bench) -> None:
-    """Variables are not edited: the reason names the one to set, and with it the pod gets its `true`."""
-    reason = annotations(admitted(service, PODS["no cache root"]))[SKIP_REASON]
-    name, _, value = reason.partition("needs ")[2].partition(" in ")[0].partition("=")
-    pod = pod_of(container(UNIFORM, env=[{"name": name, "value": value}]))
-    patched = admitted(service, pod)
-    assert json.loads(patched["spec"]["containers"][0]["args"][-1]) == {"fast_moe_cold_start": True}
-    assert annotations(patched)[VERDICT] == "uniform"
+PROVED = ("proved", "proved, with variables", "proved, with an empty list", "proved, without a name")
+
+
+@pytest.mark.parametrize("name", PROVED)
+def test_a_proved_launch_gets_its_cache_root(name: str, service: Bench) -> None:
+    """The variable stands behind those that are there, none of which is written anew."""
+    before = PODS[name]["spec"]["containers"][0]
+    patched = admitted(service, PODS[name])
+    after = patched["spec"]["containers"][0]
+    added = after.pop("env")[len(before.get("env", [])) :]
+    assert [(each["name"], each["value"].rpartition("/")[0]) for each in added] == [(ROOT, "~/.cache/vllm/tuner-proof")]
+    vector = "args" if "args" in before else "command"
+    assert json.loads(after.pop(vector)[-1]) == {"fast_moe_cold_start": True}
+    assert after == {field: value for field, value in before.items() if field not in {"env", vector}}
+    assert (annotations(patched)[DECISION], annotations(patched)[VERDICT]) == ("fast_moe_cold_start=true", "uniform")
+    written = [each for each in operations(response_to(service, review_of(PODS[name]))) if "/env" in each["path"]]
+    path = "/spec/containers/0/env" + ("/-" if "env" in before else "")
+    assert [(each["op"], each["path"]) for each in written] == [("add", path)]
+
+
+FALSE_BECAUSE = {
+    "proved, with a root": "the container sets VLLM_CACHE_ROOT itself",
+    "proved, with a root from elsewhere": "the container sets VLLM_CACHE_ROOT itself",
+    "proved, with variables from elsewhere": "envFrom may set VLLM_CACHE_ROOT",
+    "proved, and read-only": "file system is read-only",
+    "proved, with a volume below the root": "caches would leave the volume",
+}
+
+
+@pytest.mark.parametrize("name", FALSE_BECAUSE)
+def test_a_proved_launch_without_its_cache_root_gets_false(name: str, service: Bench) -> None:
+    """A warning says why, and nothing that the user set is touched."""
+    before = PODS[name]["spec"]["containers"][0]
+    response = response_to(service, review_of(PODS[name]))
+    patched = jsonpatch.apply_patch(PODS[name], operations(response))
+    after = patched["spec"]["containers"][0]
+    assert json.loads(after["args"][-1]) == {"fast_moe_cold_start": False}
+    assert {**after, "args": before["args"]} == before
+    assert annotations(patched)[DECISION] == "fast_moe_cold_start=false"
+    (warning,) = response["warnings"]
+    assert "fast_moe_cold_start=false is written, although this launch is proved" in warning
+    assert FALSE_BECAUSE[name] in warning
 
 
 REASONS = {
@@ -354,15 +403,17 @@ JSON = st.recursive(
 PLACES = [
     *(("metadata",), ("metadata", "labels"), ("metadata", "annotations"), ("spec",), ("spec", "containers")),
     *(("spec", "containers", 0), ("spec", "initContainers")),
-    *(("spec", "containers", 0, name) for name in ("args", "command", "image", "env", "name")),
+    *(("spec", "containers", 0, name) for name in ("args", "command", "image", "env", "name", "envFrom")),
+    *(("spec", "containers", 0, "volumeMounts"), ("spec", "containers", 0, "securityContext")),
+    ("spec", "securityContext"),
 ]
 
 
 @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(place=st.sampled_from(PLACES), value=JSON)
-def test_no_pod_makes_a_fault(service: Bench, place: tuple[Any, ...], value: Any) -> None:
+@given(place=st.sampled_from(PLACES), value=JSON, name=st.sampled_from(["a config", "proved, with variables"]))
+def test_no_pod_makes_a_fault(service: Bench, place: tuple[Any, ...], value: Any, name: str) -> None:
     """Whatever stands anywhere in a labelled pod, it is let through."""
-    pod = copy.deepcopy(PODS["a config"])
+    pod = copy.deepcopy(PODS[name])
     inner: Any = pod
     for step in place[:-1]:
         inner = inner[step]
@@ -388,7 +439,7 @@ def test_an_api_server_needs_no_token(ground: tuple[Serving, Path], tmp_path: Pa
 
 
 def test_pods_of_one_template_are_decided_once(service: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names, volumes of tokens and other containers' fields do not count, until the store changes."""
+    """Names, volumes of tokens, their mounts and other fields do not count, until the store changes."""
     decided: list[str] = []
 
     def counted(text: str, knowledge: Knowledge) -> Judged:
@@ -397,7 +448,8 @@ def test_pods_of_one_template_are_decided_once(service: Bench, monkeypatch: pyte
 
     monkeypatch.setattr(admission, "judge", counted)
     for number in range(5):
-        pod = pod_of(container(CONDITIONAL), name=f"llm-{number}")
+        token = {"name": f"kube-api-access-{number}", "mountPath": "/var/run/secrets/x", "readOnly": True}
+        pod = pod_of(container(CONDITIONAL, volumeMounts=[token]), name=f"llm-{number}")
         pod["spec"]["volumes"][0]["name"] = f"kube-api-access-{number}"
         assert operations(response_to(service, review_of(pod)))
     assert len(decided) == 1

@@ -31,6 +31,29 @@ vllm serve {model} --compilation-config '$CC'
 EOF
 """
 """A script with every construct that the reader of shell text follows."""
+PROVED = ["vllm", "serve", MODELS[0]]
+"""A launch that is proved, so that it gets a variable beside its argument."""
+PROVED_POD = f"""apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - name: c
+    image: vllm/vllm-openai-cpu:v0.19.1
+    command: [vllm, serve, {MODELS[0]}]
+    env:
+    - name: A  # why
+      value: |
+        b
+    - {{name: B, valueFrom: {{secretKeyRef: {{name: s, key: k}}}}}}
+  - name: d
+    args:
+    - {MODELS[0]}
+    command:
+      - vllm
+      - serve
+    volumeMounts: [{{name: v, mountPath: /cache}}]
+    securityContext: {{readOnlyRootFilesystem: false}}
+"""
 NAMED = r"\b(facebook|meta-llama|Qwen|mistralai|deepseek-ai)/[\w.-]+"
 """Models of the published manifests; one with a stored verdict takes their place."""
 
@@ -43,6 +66,7 @@ def ground(folder: File) -> Ground:
     texts += [(end, LAUNCH.format(model=model)) for model in MODELS for end in (".sh", ".md", ".Dockerfile")]
     texts += [(".sh", SCRIPT.format(model=model)) for model in MODELS]
     texts += [(".json", pod_text(LAUNCH.format(model=model).split())) for model in MODELS]
+    texts += [(end, text) for end, text in ((".json", pod_text(PROVED)), (".yaml", PROVED_POD))]
     texts = [(end, re.sub(NAMED, MODELS[0], text)) for end, text in texts]
     return ground_of(
         folder, [(end, text) for end, text in texts if len(text) <= LONGEST_TEXT and holds_launch(end, text)]

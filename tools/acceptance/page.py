@@ -113,9 +113,6 @@ escape in different ways (kubernetes/apiserver 100).
   A patch now tests only text that every encoder writes alike.
 - Each `kubectl apply` of the export saw a change: API servers drop an empty `egress`, which means the same as none."""
 LIMITS = """\
-- No pod gets `true` here.
-  The launch of the safe model is proved, and `true` needs a cache root of its own in the environment of the container.
-  The service edits arguments alone, so it leaves the launch as it is, and the annotation names the variable to set.
 - The API server is of Kubernetes 1.20, the last one whose source Debian has whole.
   It has no ValidatingAdmissionPolicy (1.30), so `tuner export --format validating-policy` is held against schemas and \
 a CEL engine in the tests alone.

@@ -15,6 +15,11 @@ MODULE = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
 _NOTHING = object()
 """Stands where one of two lists is shorter; equal to nothing in a document."""
 OFF, ON = '{"fast_moe_cold_start": false}', '{"fast_moe_cold_start": true}'
+ROOT = "VLLM_CACHE_ROOT"
+VARIABLES = [
+    {"name": "A", "value": "ü & <b>"},
+    {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}},
+]
 UNSAFE_BY_HAND = "an unsafe `true` of the user's own"
 
 
@@ -44,6 +49,10 @@ PODS: dict[str, dict[str, Any]] = {
     "right already": pod_of(container(UNSAFE, "--compilation-config", OFF)),
     UNSAFE_BY_HAND: pod_of(container(UNSAFE, "--compilation-config", ON)),
     "a safe model": pod_of(container(SAFE)),
+    "a safe model, with other variables": pod_of(container(SAFE, env=VARIABLES)),
+    "a safe model, with a cache root of the user's": pod_of(container(SAFE, env=[{"name": ROOT, "value": "/cache"}])),
+    "a safe model, with `envFrom`": pod_of(container(SAFE, envFrom=[{"secretRef": {"name": "s", "optional": True}}])),
+    "a safe model, read-only": pod_of(container(SAFE, securityContext={"readOnlyRootFilesystem": True})),
     "an unknown model": pod_of(container("somebody/unknown")),
     "in a script": pod_of(container(f"exec vllm serve {UNSAFE}", command=["sh", "-c"])),
     "without vLLM": pod_of({"name": "web", "image": "web:1", "args": ["--port", "80"]}),

@@ -16,7 +16,10 @@ from tools.acceptance import other_webhook
 from tools.acceptance.cluster import HOST, Answer, Cluster
 from tools.acceptance.pods import (
     OFF,
+    ON,
     PODS,
+    ROOT,
+    SAFE,
     UNSAFE,
     annotations_of,
     container,
@@ -157,14 +160,27 @@ def labelled_pods_are_applied(trial: Trial) -> None:
             require(not different, f"{kind}: stored as `tuner apply` writes it, and not other in {different}")
             texts = annotations_of(stored)
             require({DECISION, SKIP_REASON} & set(texts), f"{kind}: it says what was decided, not {texts}")
-            trial.written[kind] = texts.get(SKIP_REASON) or texts[DECISION]
+            trial.written[kind] = texts.get(SKIP_REASON) or f"{texts[DECISION]}{_with_root(pod, stored)}"
     (unsafe,) = trial.stored(labelled(PODS["an unsafe model"]))["spec"]["containers"]
     require(unsafe["args"] == [UNSAFE, "--compilation-config", OFF], f"the unsafe model gets its false, not {unsafe}")
+    (safe,) = trial.stored(labelled(PODS["a safe model"]))["spec"]["containers"]
+    require(safe["args"] == [SAFE, "--compilation-config", ON], f"the safe model gets its true, not {safe}")
+    require([each["name"] for each in safe["env"]] == [ROOT], f"it gets the cache root of its proof, not {safe}")
     trial.note(
         "a labelled pod is stored as `tuner apply` writes its manifest; beside that it has our annotations",
         f"{len(PODS)} kinds of pods, with either value of the label: no difference",
         2 * len(PODS),
     )
+
+
+def _with_root(sent: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+    """The variable that a stored pod has and the pod that was sent has not; empty if there is none."""
+    before, after = (_variables(pod) for pod in (sent, stored))
+    return "".join(f", and {each['name']}={each['value']}" for each in after if each not in before)
+
+
+def _variables(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [variable for container in pod["spec"]["containers"] for variable in container.get("env", [])]
 
 
 def others_are_untouched(trial: Trial) -> None:

@@ -5,20 +5,23 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rules.decide import FLAG_KEY, Refusal
 from rules.errors import ErrorKind, TunerError
 from rules.reason import sentences
 from tuner.arguments.serve_arguments import ServeArguments, end_of_options, with_options
 from tuner.arguments.vllm_options import indexes_of_field
-from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced
+from tuner.checks.cache_place import why_not_writable
+from tuner.checks.edit import Change, Edit, NotEditable, edits_for, spliced, variable_edit
 from tuner.checks.examine import Examined, Knowledge, examine, missing_root, overridden
 from tuner.checks.reread import Meant, leaves, require_nothing_lost
 from tuner.checks.sources import SENT, STDIN, launches_of, manifests_at, read_manifest, shown_path
 from tuner.errors import ExitCode
+from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Plan
 from tuner.manifests.launch import ManifestLaunch
 
@@ -40,6 +43,13 @@ class LeftAlone:
     code: ExitCode
     reason: str = ""
     launch: ManifestLaunch | None = None
+
+
+class Intended(NamedTuple):
+    """What a launch is to have after the edits: its arguments, and its variables."""
+
+    args: tuple[str, ...]
+    env: Mapping[str, str | None]
 
 
 class UserValueStays(NotEditable):
@@ -64,7 +74,7 @@ class Applied:
         after: its text with the edits; the same where there are none.
         changed: how many launches were changed.
         left_alone: the launches that should be changed and are not.
-        warnings: what `tuner serve` would warn of; sentences that name the line.
+        warnings: what `warnings_of` says of the launches; sentences that name the line.
         examined: the launches as they were, with what is known of them.
     """
 
@@ -167,18 +177,18 @@ def write(applied: Applied) -> None:
 def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: Knowledge, *, override: bool) -> Applied:
     examinations = [_examined(file, launch, knowledge, override=override) for launch in launches]
     shared = _shared(launches)
-    expected_args = [launch.args for launch in launches]
+    intended = [Intended(launch.args, launch.env) for launch in launches]
     edits: list[Edit] = []
     left_alone: list[LeftAlone] = []
     changed = 0
     for index, examined in enumerate(examinations):
         try:
-            change = change_for(examined)
-            if change is None:
-                continue
-            edits += edits_for(text, examined.launch.words, change, shared)
-            expected_args[index] = change.of(examined.launch.args)
-            changed += 1
+            change, variables = change_for(examined), variables_for(examined)
+            if change is not None:
+                edits += edits_for(text, examined.launch.words, change, shared)
+            edits += _variable_edits(examined.launch, variables)
+            intended[index] = _intended(examined.launch, change, variables)
+            changed += bool(change or variables)
         except NotEditable as error:
             alone = _left_alone(_place(file, examined), error)
             left_alone.append(replace(alone, reason=str(error), launch=examined.launch))
@@ -186,7 +196,7 @@ def _applied(file: Path, text: str, launches: list[ManifestLaunch], knowledge: K
     outcome = Applied(shown_path(file), text, text, 0, tuple(left_alone), tuple(warnings), tuple(examinations))
     try:
         after = spliced(text, edits)
-        _verify(file, after, examinations, expected_args, override=override)
+        _verify(file, after, examinations, intended, override=override)
     except NotEditable as error:
         return replace(outcome, left_alone=(*left_alone, _left_alone(shown_path(file), error)))
     return replace(outcome, after=after, changed=changed)
@@ -203,8 +213,15 @@ def _place(file: Path, examined: Examined) -> str:
 
 def _warnings(file: Path, examinations: Iterable[Examined]) -> Iterator[str]:
     for examined in examinations:
-        if examined.plan:
-            yield from (f"{_place(file, examined)}: {warning}" for warning in examined.plan.warnings)
+        yield from (f"{_place(file, examined)}: {warning}" for warning in warnings_of(examined))
+
+
+def warnings_of(examined: Examined) -> Iterator[str]:
+    """What whoever starts a launch should know: why it gets `false` although it is proved; what its plan warns of."""
+    if examined.no_root is not None:
+        yield f"{FLAG_KEY}=false is written, although this launch is proved: {examined.no_root}"
+    if examined.plan is not None:
+        yield from map(str, examined.plan.warnings)
 
 
 def _unrepeated(warnings: Iterable[str], left_alone: Iterable[LeftAlone]) -> Iterator[str]:
@@ -250,6 +267,27 @@ def change_for(examined: Examined) -> Change | None:
     return Change(tuple(sorted(removed)), added, staying[at] if at < len(staying) else len(arguments.as_written))
 
 
+def variables_for(examined: Examined) -> dict[str, str]:
+    """The variables that a launch lacks and its manifest can give it; none where not enough is known of it."""
+    arguments, plan = examined.arguments, examined.plan
+    if plan is None or arguments is None or examined.model is None or examined.hidden or not examined.exact:
+        return {}
+    if not missing_root(examined) or why_not_writable(examined.launch, plan.launch.env[CACHE_ROOT]):
+        return {}
+    return {CACHE_ROOT: plan.launch.env[CACHE_ROOT]}
+
+
+def _variable_edits(launch: ManifestLaunch, variables: Mapping[str, str]) -> Iterator[Edit]:
+    for name, value in variables.items():
+        if launch.variable_place is not None:
+            yield variable_edit(launch.variable_place, name, value)
+
+
+def _intended(launch: ManifestLaunch, change: Change | None, variables: Mapping[str, str]) -> Intended:
+    args = launch.args if change is None else change.of(launch.args)
+    return Intended(args, {**launch.env, **variables})
+
+
 def _require_no_value_of_the_users(arguments: ServeArguments, plan: Plan) -> None:
     """Check that no value of the user's would have to change.
 
@@ -283,12 +321,8 @@ def _require_enough_known(examined: Examined, plan: Plan) -> None:
         raise NotKnown(f"nothing is written, because {examined.model_problem}")
     if plan.writes_remedy and not examined.exact:
         raise NotEditable("only the vLLM version was matched, so what arms showed is not written; give --environment")
-    if plan.decision.setting is not True:
-        return
-    if not examined.exact:
+    if plan.decision.setting is True and not examined.exact:
         raise NotEditable(f"only the vLLM version was matched, so {FLAG_KEY}=true is not written; give --environment")
-    if missing := missing_root(examined):
-        raise NotEditable(f"{FLAG_KEY}=true needs {missing} in its environment, which is not edited here; set it first")
 
 
 def _hidden(examined: Examined) -> NotEditable:
@@ -320,7 +354,7 @@ def _verify(
     file: Path,
     after: str,
     examinations: Sequence[Examined],
-    expected_args: Sequence[tuple[str, ...]],
+    intended: Sequence[Intended],
     *,
     override: bool,
 ) -> None:
@@ -334,10 +368,11 @@ def _verify(
     except ValueError as error:
         raise NotEditable(f"after the edit the file could not be read: {error}") from None
     launches = [examined.launch for examined in examinations]
-    faces = [_face(launch, launch.args) for launch in edited_launches]
-    if faces != list(map(_face, launches, expected_args)):
+    faces = [_face(launch, Intended(launch.args, launch.env)) for launch in edited_launches]
+    if faces != list(map(_face, launches, intended)):
         raise NotEditable(
-            "after the edit the launch would not have the right arguments; several launches may share one list"
+            "after the edit the launch would not have the right arguments or variables; several launches may share "
+            "one list"
         )
     for examined, edited in zip(examinations, edited_launches, strict=True):
         if examined.launch.args != edited.args:
@@ -357,7 +392,7 @@ def _meant(examined: Examined, *, override: bool) -> Meant:
     return Meant(plan.decision.options, frozenset(changed))
 
 
-def _face(launch: ManifestLaunch, args: tuple[str, ...]) -> tuple[object, ...]:
-    """All of a launch but the places where it is written."""
-    surroundings = (launch.image, dict(launch.env), launch.pod, launch.hidden)
-    return (launch.shape, launch.name, args, *surroundings)
+def _face(launch: ManifestLaunch, intended: Intended) -> tuple[object, ...]:
+    """All of a launch, with these arguments and variables, but the places where it is written."""
+    surroundings = (launch.image, launch.pod, launch.hidden)
+    return (launch.shape, launch.name, intended.args, dict(intended.env), *surroundings)

@@ -1,4 +1,4 @@
-"""Edits of a manifest's text: arguments put in, replaced and taken out, and not one character beside them. Pure.
+"""Edits of a manifest's text: arguments put in, replaced and taken out, variables added. Nothing beside them. Pure.
 
 A list in YAML, an exec form and a command line are spliced where they stand, so comments, order, quotes and anchors
 stay as they are.
@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from tuner.manifests.launch import Argument, ArgumentList, Form
+from tuner.manifests.launch import Argument, ArgumentList, Form, VariablePlace
 
 _ITEM = re.compile(r"[ \t]*-[ \t]+")
 _PLAIN = re.compile(r"-{1,2}[\w.-]+")
+_PLAIN_PATH = re.compile(r"~?/[\w./-]+", re.ASCII)
+"""A path that YAML reads as it is written; `~` alone would be a null."""
 
 
 class NotEditable(Exception):  # noqa: N818  no failure: the file is left alone, and this says why
@@ -74,6 +76,16 @@ def edits_for(text: str, words: Sequence[Argument], change: Change, shared: froz
         return [_replaced(text, words[index], new) for index, new in pairs if words[index].text != new]
     inserted = [_inserted(text, words, change, shared)] if change.added else []
     return [*inserted, *_deleted(text, words, change.removed)]
+
+
+def variable_edit(place: VariablePlace, name: str, value: str) -> Edit:
+    """The edit that adds a variable to a pod's container; Kubernetes reads two dollars in a value as one."""
+    written = value.replace("$", "$$")
+    if place.quote == '"' or not written.isprintable():
+        written = json.dumps(written)
+    elif place.quote or not _PLAIN_PATH.fullmatch(written):
+        written = "'" + written.replace("'", "''") + "'"
+    return Edit(place.at, place.at, f"{place.before}{name}{place.between}{written}{place.behind}")
 
 
 def spliced(text: str, edits: Sequence[Edit]) -> str:

@@ -1,7 +1,7 @@
 """What is known of a launch that a manifest states: its model, its environment, its verdict, and the plan they make."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -22,6 +22,7 @@ from rules.report import Report
 from rules.verdict import Verdict
 from tuner.arguments.serve_arguments import ServeArguments, parse
 from tuner.arguments.vllm_options import Kind, indexes_of_field, scan
+from tuner.checks.cache_place import why_not_writable
 from tuner.environment.environment import Environment
 from tuner.launch.cache_root import CACHE_ROOT
 from tuner.launch.plan import Options, Plan, plan_against_user, plan_with
@@ -97,7 +98,9 @@ class Examined:
         aside: why the environment given does not stand for the image, where their versions agree; empty if it does.
         model: None if the model cannot be identified here.
         model_problem: why the model cannot be identified.
-        plan: what `tuner serve` would make of it; None without a version or arguments.
+        plan: what `tuner serve` would make of it; None without a version or arguments. It writes `false` where it would
+            write `true`, and the manifest cannot give the launch the cache root that this needs.
+        no_root: why it cannot; None if it can, or if no `true` would be written.
         true_refused: an explicit `true` would contradict what is known.
         cold_start: seconds that a cold start was measured to take; None: not known.
     """
@@ -114,6 +117,7 @@ class Examined:
     model: Model | None = None
     model_problem: str = ""
     plan: Plan | None = None
+    no_root: Reason | None = None
     true_refused: bool = False
     cold_start: float | None = None
 
@@ -181,10 +185,33 @@ def _planned(examined: Examined, environment: Environment, arguments: ServeArgum
     else:
         subject, lookup = _by_version(subject, launch_platform(examined.launch), knowledge)
     options = _options(examined, knowledge)
-    plan = plan_with(knowledge.store, subject, arguments, options, lookup)
+
+    def planned_with(options: Options) -> Plan:
+        return plan_with(knowledge.store, subject, arguments, options, lookup)
+
+    planned = _rooted(examined, options, planned_with)
     with_true = with_fields(arguments, compilation_config={**arguments.compilation_config, FLAG_KEY: True})
     refused = plan_with(knowledge.store, subject, with_true, options, lookup).decision.refusal is Refusal.UNSAFE
-    return replace(examined, plan=plan, true_refused=refused)
+    return replace(planned, true_refused=refused)
+
+
+def _rooted(examined: Examined, options: Options, make: Callable[[Options], Plan]) -> Examined:
+    """A launch with its plan: of `true` only where the manifest has the cache root for it, or can get it.
+
+    Args:
+        examined: the launch.
+        options: how to decide.
+        make: makes the plan.
+    """
+    examined = replace(examined, plan=make(options), no_root=None)
+    variable = missing_root(examined)
+    if not variable or not examined.exact or examined.plan is None or examined.plan.decision.setting is not True:
+        return examined
+    why = why_not_writable(examined.launch, examined.plan.launch.env[CACHE_ROOT])
+    if not why:
+        return examined
+    no_root = reason("root_not_written", variable=variable, why=why)
+    return replace(examined, plan=make(with_fields(options, old_code=no_root)), no_root=no_root)
 
 
 def overridden(examined: Examined, knowledge: Knowledge) -> Examined:
@@ -196,14 +223,18 @@ def overridden(examined: Examined, knowledge: Knowledge) -> Examined:
     plan, arguments = examined.plan, examined.arguments
     if plan is None or arguments is None or plan.decision.refusal is not Refusal.UNSAFE:
         return examined
-    options = _options(examined, knowledge)
-    replanned = plan_against_user(knowledge.store, plan.subject, arguments, options, plan) or plan
-    if replanned.decision.refusal is Refusal.UNSAFE and FLAG_KEY in arguments.compilation_config:
+    subject, lookup = plan.subject, plan.lookup
+
+    def against_user(options: Options) -> Plan:
+        replanned = plan_against_user(knowledge.store, subject, arguments, options, plan) or plan
+        if replanned.decision.refusal is not Refusal.UNSAFE or FLAG_KEY not in arguments.compilation_config:
+            return replanned
         others = {key: value for key, value in arguments.compilation_config.items() if key != FLAG_KEY}
-        arguments = with_fields(arguments, compilation_config=others)
-        replanned = plan_with(knowledge.store, plan.subject, arguments, options, plan.lookup)
-        replanned = plan_against_user(knowledge.store, plan.subject, arguments, options, replanned) or replanned
-    return replace(examined, plan=replanned)
+        without_flag = with_fields(arguments, compilation_config=others)
+        replanned = plan_with(knowledge.store, subject, without_flag, options, lookup)
+        return plan_against_user(knowledge.store, subject, without_flag, options, replanned) or replanned
+
+    return _rooted(examined, _options(examined, knowledge), against_user)
 
 
 def _options(examined: Examined, knowledge: Knowledge) -> Options:

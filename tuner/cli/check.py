@@ -178,8 +178,9 @@ def apply(
     """Edit manifests so that their vLLM launches match their verdicts.
 
     Each launch then carries what `tuner serve` would write.
-    Nothing but the compilation config of a launch is touched. What is left alone is named. Then it ends with 5 for a
-    `true` of the user's that contradicts an unsafe verdict, 1 for what cannot be edited safely, 3 for an unknown model.
+    Nothing but the compilation config of a launch is touched, and the cache root that a `true` needs is added.
+    What is left alone is named. Then it ends with 5 for a `true` of the user's that contradicts an unsafe verdict, 1
+    for what cannot be edited safely, 3 for an unknown model.
     """
     from tuner.checks.apply import exit_code
 

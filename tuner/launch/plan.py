@@ -61,6 +61,8 @@ class Options(Struct, frozen=True):
         proof: names the proof on which the launch rests, for its cache root; empty if it rests on none.
         elsewhere: the launch is written for a machine of which only the serving environment is known.
         tool_options: options of this tool that the user gave and a command to run next needs, such as `--python PATH`.
+        old_code: why code that another launch compiled may run, where the launch cannot get a cache root of its own;
+            None if it can.
         identify: finds the model of a draft, by its name and revision.
     """
 
@@ -74,6 +76,7 @@ class Options(Struct, frozen=True):
     proof: str = ""
     elsewhere: bool = False
     tool_options: tuple[str, ...] = ()
+    old_code: Reason | None = None
     identify: Callable[..., Model] = identify
 
 
@@ -345,7 +348,7 @@ def _facts(
         plain=launch.plain or (proof.shared and proof.launch == PLAIN_LAUNCH),
         other_model=variables,
         other_config=_other_config(serving),
-        old_code=reason("own_cache_folder") if arguments.compilation_config.get("cache_dir") else None,
+        old_code=reason("own_cache_folder") if arguments.compilation_config.get("cache_dir") else options.old_code,
         foreign=why_not_proved(platform_of(environment.platform, environment.platform_packages)),
         accepted_platform=accepted_platform or "",
         fail_on_unknown=options.fail_on_unknown,

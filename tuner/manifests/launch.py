@@ -12,6 +12,21 @@ STACK = "production-stack"
 """The shape of launches in values of production-stack's chart."""
 RAY_SERVE = "Ray Serve LLM"
 """The shape of launches in configurations of Ray Serve."""
+WHOLE = frozenset(
+    {
+        "CronJob",
+        "DaemonSet",
+        "Deployment",
+        "Job",
+        "LeaderWorkerSet",
+        "Pod",
+        "ReplicaSet",
+        "ReplicationController",
+        "StatefulSet",
+    }
+)
+"""Kinds that run pods as they are written; operators and charts add volumes, variables, ports and probes of their own.
+"""
 
 
 class Form(StrEnum):
@@ -63,6 +78,25 @@ class Argument:
     stop: int = 0
     owner: ArgumentList | None = None
     unknown: bool = False
+
+
+@dataclass(frozen=True)
+class VariablePlace:
+    """Where one more variable of a pod's container would be written, and what stands around its name and its value.
+
+    Attributes:
+        at: offset at which all of it goes.
+        before: in front of the name.
+        between: between the name and the value.
+        behind: behind the value.
+        quote: what the value is quoted with, `'` or `"`; empty: with nothing, if it needs nothing.
+    """
+
+    at: int
+    before: str
+    between: str
+    behind: str
+    quote: str = ""
 
 
 class Runtime(StrEnum):
@@ -186,6 +220,7 @@ class Pod:
             container, or the number is not known.
         volumes_elsewhere: some volumes are stated elsewhere, so that any folder may lie on one.
         variables_elsewhere: some variables are stated elsewhere, so that any may be set.
+        read_only: the container cannot write into its own file system, beside its volumes.
         other_user: it runs as a user who is not root.
         has_workers: other pods take part in its launch, as KServe's `workerSpec` states them.
         fields: variables that take a field of the pod.
@@ -203,6 +238,7 @@ class Pod:
     shared_memory: int | None = OWN_SHARED_MEMORY
     volumes_elsewhere: bool = False
     variables_elsewhere: bool = False
+    read_only: bool = False
     other_user: bool = False
     has_workers: bool = False
     fields: tuple[PodField, ...] = ()
@@ -241,6 +277,7 @@ class ManifestLaunch:
         may_build_image: the manifest may build the image itself, so that a name as vLLM's own says of its platform
             nothing to rely on.
         env: variables it sets; None: the value comes from elsewhere (a secret, a field of the pod).
+        variable_place: where a variable can be added that surely reaches vLLM; None where none can.
         pod: what surrounds its container; None where there is no container, or nothing is stated of it.
         gpu_group: the GPUs of all pods that it may spread over; None: they are not known, or it has one pod.
         hidden: why some arguments cannot be seen here; empty if all are seen.
@@ -255,6 +292,7 @@ class ManifestLaunch:
     image_line: int = 0
     may_build_image: bool = False
     env: Mapping[str, str | None] = field(default_factory=dict)
+    variable_place: VariablePlace | None = None
     pod: Pod | None = None
     gpu_group: GpuGroup | None = None
     hidden: str = ""

@@ -1,4 +1,4 @@
-"""Admission: a labelled pod gets the arguments that `tuner apply` would write into its manifest, and nothing else.
+"""Admission: a labelled pod gets what `tuner apply` would write into its manifest, and nothing else.
 
 Everything comes from the store, the folder of models and the environments of images; nothing is run or fetched. What is
 decided depends on the containers alone, and the annotations describe the pod as it will be. So a pod that comes back
@@ -16,10 +16,9 @@ from msgspec.json import decode, encode
 
 from rules.decide import FLAG_KEY
 from rules.errors import ErrorKind, TunerError
-from tuner.checks.apply import Applied, LeftAlone, apply_sent
-from tuner.checks.examine import Knowledge, read_arguments
+from tuner.checks.apply import Applied, LeftAlone, apply_sent, warnings_of
+from tuner.checks.examine import Examined, Knowledge, read_arguments
 from tuner.checks.sources import SENT, launches_of
-from tuner.launch.plan import Plan
 from tuner.manifests.launch import ManifestLaunch
 from tuner.manifests.managed import (
     ANNOTATIONS,
@@ -49,8 +48,13 @@ LISTS = ("containers", "initContainers")
 """Lists of containers in a pod."""
 VECTORS = ("command", "args")
 """Lists of arguments in a container."""
-LOOKED_AT = ("name", "image", *VECTORS, "env", "restartPolicy")
-"""Members of a container that decide; all others change nothing."""
+VARIABLES = "env"
+"""The list of variables of a container."""
+LOOKED_AT = ("name", "image", *VECTORS, VARIABLES, "envFrom", "restartPolicy")
+"""Members of a container that decide, beside parts of the next two; all others change nothing."""
+MOUNTS, SECURITY = "volumeMounts", "securityContext"
+OF_MOUNT, OF_SECURITY = ("mountPath", "readOnly"), ("readOnlyRootFilesystem", "runAsUser", "runAsNonRoot")
+"""What decides of them. Names of mounts are left out: that of a token is another one in each pod."""
 IN_SCRIPT = "the launch stands in a script, which is not edited; state it as lists in `command` and `args`"
 NO_LAUNCH = "no container starts vLLM in a form that is read"
 
@@ -59,14 +63,14 @@ class Judged(Struct, frozen=True):
     """What becomes of the containers of a pod.
 
     Attributes:
-        vectors: the argument lists that change: place in the pod's spec, such as `("containers", 0, "args")`, the list
-            as it is, and the list as it will be.
+        lists: the lists of arguments and variables that change: place in the pod's spec, such as `("containers", 0,
+            "args")`, the list as it is, and the list as it will be. One that is not there yet is empty.
         annotations: those that the pod is to have; the others of ours it is not to have.
         warnings: for whoever creates the pod.
         outcome: `patched`, `right` or `skipped`.
     """
 
-    vectors: tuple[tuple[tuple[str, int, str], list[Any], list[Any]], ...]
+    lists: tuple[tuple[tuple[str, int, str], list[Any], list[Any]], ...]
     annotations: dict[str, str]
     warnings: tuple[str, ...]
     outcome: str
@@ -106,11 +110,14 @@ def _patch(pod: Mapping[str, Any], judged: Judged) -> list[dict[str, Any]]:
     """What changes, behind tests that it is what was looked at; nothing if nothing changes or annotations are none."""
     tests: list[dict[str, Any]] = []
     changes: list[dict[str, Any]] = []
-    for (group, index, vector), before, after in judged.vectors:
-        container = f"/spec/{group}/{index}"
-        tests += _test(f"{container}/name", pod["spec"][group][index].get("name"))
-        tests += _test(f"{container}/{vector}", before)
-        changes.append({"op": "replace", "path": f"{container}/{vector}", "value": after})
+    for (group, index, name), before, after in judged.lists:
+        path, container = f"/spec/{group}/{index}", pod["spec"][group][index]
+        tests += _test(f"{path}/name", container.get("name"))
+        if name == VARIABLES:
+            changes += _added(f"{path}/{name}", after[len(before) :], is_there=name in container)
+        else:
+            tests += _test(f"{path}/{name}", before)
+            changes.append({"op": "replace", "path": f"{path}/{name}", "value": after})
     annotations = pod["metadata"].get("annotations")
     if annotations is None:
         return [*tests, *changes, {"op": "add", "path": "/metadata/annotations", "value": judged.annotations}]
@@ -125,6 +132,13 @@ def _patch(pod: Mapping[str, Any], judged: Judged) -> list[dict[str, Any]]:
             tests += _test(path, old)
         changes.append({"op": "remove", "path": path} if new is None else {"op": "add", "path": path, "value": new})
     return [*tests, *changes] if changes else []
+
+
+def _added(path: str, new: list[Any], *, is_there: bool) -> list[dict[str, Any]]:
+    """Variables put behind those of a container, none of which is written anew."""
+    if not is_there:
+        return [{"op": "add", "path": path, "value": new}]
+    return [{"op": "add", "path": f"{path}/-", "value": variable} for variable in new]
 
 
 def _test(path: str, value: object) -> list[dict[str, Any]]:
@@ -167,7 +181,8 @@ def _text(spec: Mapping[str, Any]) -> str:
     lists = {group: list(_containers(spec, group)) for group in LISTS}
     if sum(map(_arguments, chain(*lists.values()))) > MOST_ARGUMENTS:
         raise ValueError(f"the pod's containers have more than {MOST_ARGUMENTS} arguments")
-    document = {"apiVersion": "v1", "kind": "Pod", "spec": lists}
+    of_pod = _members(spec.get(SECURITY), OF_SECURITY)
+    document = {"apiVersion": "v1", "kind": "Pod", "spec": {**lists, SECURITY: of_pod}}
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
         size = len(text.encode())
@@ -188,7 +203,18 @@ def _containers(spec: Mapping[str, Any], group: str) -> Iterator[dict[str, Any]]
     if not isinstance(containers, list) or not all(isinstance(container, dict) for container in containers):
         raise ValueError(f"the pod's {group} are no list of objects")
     for container in containers:
-        yield {name: container[name] for name in LOOKED_AT if name in container}
+        yield {name: container[name] for name in LOOKED_AT if name in container} | _parts(container)
+
+
+def _parts(container: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides of a container's mounts and its security context."""
+    mounts = container.get(MOUNTS)
+    listed = [_members(mount, OF_MOUNT) for mount in mounts] if isinstance(mounts, list) else []
+    return {MOUNTS: listed, SECURITY: _members(container.get(SECURITY), OF_SECURITY)}
+
+
+def _members(value: object, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value[name] for name in names if name in value} if isinstance(value, dict) else {}
 
 
 def _arguments(container: Mapping[str, Any]) -> int:
@@ -221,13 +247,13 @@ def judge(text: str, knowledge: Knowledge) -> Judged:
         return _skipped(error.message)
     reasons = list(dict.fromkeys(_reasons(applied.left_alone, several=len(launches) > 1)))
     decided = list(_decided(applied, launches))
-    vectors = tuple(_changed_vectors(json.loads(text), json.loads(applied.after)))
+    lists = tuple(_changed_lists(json.loads(text), json.loads(applied.after)))
     annotations = _evidence(decided)
     if reasons:
         annotations[SKIP_REASON] = _short("; ".join(reasons))
-    warnings = [str(warning) for plan, _ in decided for warning in plan.warnings]
-    outcome = _outcome(patched=bool(vectors), skipped=bool(reasons))
-    return Judged(vectors, annotations, tuple(map(_warning, [*reasons, *warnings])), outcome)
+    warnings = [warning for examined, _ in decided for warning in warnings_of(examined)]
+    outcome = _outcome(patched=bool(lists), skipped=bool(reasons))
+    return Judged(lists, annotations, tuple(map(_warning, [*reasons, *warnings])), outcome)
 
 
 def _outcome(*, patched: bool, skipped: bool) -> str:
@@ -236,15 +262,15 @@ def _outcome(*, patched: bool, skipped: bool) -> str:
     return "skipped" if skipped else "right"
 
 
-def _decided(applied: Applied, launches: list[ManifestLaunch]) -> Iterator[tuple[Plan, ManifestLaunch]]:
-    """The plan of each launch that is not left alone, and the launch as it will be."""
+def _decided(applied: Applied, launches: list[ManifestLaunch]) -> Iterator[tuple[Examined, ManifestLaunch]]:
+    """Each launch with a plan that is not left alone: what is known of it, and the launch as it will be."""
     left_alone = [alone.launch for alone in applied.left_alone]
     if None in left_alone:
         return
     for examined, launch in zip(applied.examined, launches, strict=True):
         is_left = any(launch_left is examined.launch for launch_left in left_alone)
         if examined.plan is not None and not is_left:
-            yield examined.plan, launch
+            yield examined, launch
 
 
 def _skipped(reason: str) -> Judged:
@@ -275,33 +301,35 @@ def _in_script(launch: ManifestLaunch) -> bool:
     return all(word.owner is None for word in launch.words)
 
 
-def _evidence(decided: list[tuple[Plan, ManifestLaunch]]) -> dict[str, str]:
+def _evidence(decided: list[tuple[Examined, ManifestLaunch]]) -> dict[str, str]:
     """What launches carry, and what that rests on: annotations; with several launches, each names its container."""
     parts: dict[str, list[str]] = {}
-    for plan, launch in decided:
-        for name, text in _evidence_of(plan, launch):
+    for examined, launch in decided:
+        for name, text in _evidence_of(examined, launch):
             parts.setdefault(name, []).append(f"{launch.name}: {text}" if len(decided) > 1 else text)
     return {name: _short("; ".join(texts)) for name, texts in parts.items()}
 
 
-def _evidence_of(plan: Plan, launch: ManifestLaunch) -> Iterator[tuple[str, str]]:
+def _evidence_of(examined: Examined, launch: ManifestLaunch) -> Iterator[tuple[str, str]]:
     """Annotations of one launch: the flag that it carries, whoever wrote it, and the verdict."""
     arguments, _ = read_arguments("", launch)
     value = arguments.compilation_config.get(FLAG_KEY)
     yield DECISION, f"{FLAG_KEY} is not set" if value is None else f"{FLAG_KEY}={json.dumps(value)}"
-    lookup = plan.lookup
+    if examined.plan is None:
+        return
+    lookup = examined.plan.lookup
     yield VERDICT, str(lookup.verdict.word) if lookup.verdict else "none stored"
     if lookup.entry is not None:
         yield KEY, lookup.entry.digest
 
 
-def _changed_vectors(
+def _changed_lists(
     before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> Iterator[tuple[tuple[str, int, str], list[Any], list[Any]]]:
-    """The argument lists in which two readings of a pod differ."""
+    """The lists of arguments and variables in which two readings of a pod differ."""
     for group in LISTS:
         pairs = zip(before["spec"][group], after["spec"][group], strict=True)
         for index, (old, new) in enumerate(pairs):
-            for vector in VECTORS:
-                if old.get(vector) != new.get(vector):
-                    yield (group, index, vector), old[vector], new[vector]
+            for name in (*VECTORS, VARIABLES):
+                if old.get(name) != new.get(name):
+                    yield (group, index, name), old.get(name) or [], new[name]

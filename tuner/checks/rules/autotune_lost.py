@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 from rules.autotune import OFF
 from tuner.arguments.autotune import autotune_wish
+from tuner.checks.cache_place import home_is_known, volume_of
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
 from tuner.checks.rules.surroundings import (
-    home_is_known,
     keeps_a_tree,
     tree_folder,
     unit_of,
-    volume_of,
     whole_pod,
 )
 from tuner.manifests.launch import Pod
@@ -27,7 +26,7 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         return
     if examined.arguments is None or autotune_wish(examined.arguments) is not None:
         return
-    where, line = _loss(folder, pod, home_known=home_is_known(examined))
+    where, line = _loss(folder, pod, home_known=home_is_known(examined.launch))
     if where:
         measures = f"every new {unit_of(pod)} may measure FlashInfer's kernels again, for seconds to hours"
         cure = f"Mount a persistent volume there, or give {OFF}, which may make each step slower"

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from rules.autotune import OFF, Keeping, autotune_of
 from tuner.arguments.autotune import measuring_ranks
+from tuner.checks.cache_place import volume_of
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
-from tuner.checks.rules.surroundings import are_known, keeps_a_tree, tree_folder, volume_of
+from tuner.checks.rules.surroundings import are_known, keeps_a_tree, tree_folder
 
 _SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from tuner.checks.cache_place import volume_of
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
-from tuner.checks.rules.surroundings import cache_folder, fills_a_cache, named, unit_of, volume_of
+from tuner.checks.rules.surroundings import cache_folder, fills_a_cache, named, unit_of
 
 _TEMPORARY = {"emptyDir": "{name}, an emptyDir", "tmpfs": "a tmpfs"}
 """Kinds of volumes that go with their pod or container."""

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 
+from tuner.checks.cache_place import home_is_known, volume_of
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity
 from tuner.checks.rules.surroundings import (
     cache_folder,
     fills_a_cache,
-    home_is_known,
     named,
     unit_of,
-    volume_of,
     whole_pod,
 )
 
@@ -24,7 +23,7 @@ def _problems(examined: Examined) -> Iterator[Problem]:
         return
     if pod.variables_elsewhere or pod.volumes_elsewhere:
         return
-    if not fills_a_cache(examined) or not home_is_known(examined) or volume_of(folder, pod):
+    if not fills_a_cache(examined) or not home_is_known(examined.launch) or volume_of(folder, pod):
         return
     where = f"The compile cache {named(folder)} lies on the container's own file system"
     yield Problem(f"{where}: every new {unit_of(pod)} compiles again. Mount a persistent volume there.")

@@ -17,11 +17,16 @@ def _problems(examined: Examined) -> Iterator[Problem]:
 
 
 def _of_default(examined: Examined) -> Iterator[Problem]:
-    """A launch without a verdict that decides; `launch-unproved` and `flag-left-on` say of the others."""
+    """A launch without a verdict that decides, or without the cache root of its proof.
+
+    `launch-unproved` and `flag-left-on` say of the others.
+    """
+    on = f"{FLAG_KEY} is not set, and vLLM {examined.version} turns it on by itself"
     verdict = examined.plan.lookup.verdict if examined.plan else None
     if verdict is None or verdict.word is Word.INCONCLUSIVE:
-        on = f"{FLAG_KEY} is not set, and vLLM {examined.version} turns it on by itself"
         yield Problem(f"{on}; nothing proves that it is safe. Set it to false, or probe the model.")
+    elif missing := missing_root(examined):
+        yield Problem(_without_root(on, examined, missing))
 
 
 def _of_true(examined: Examined) -> Iterator[Problem]:
@@ -34,9 +39,14 @@ def _of_true(examined: Examined) -> Iterator[Problem]:
     elif examined.plan.decision.warnings:
         yield Problem(sentence(str(examined.plan.decision.warnings[0])), line)
     elif missing := missing_root(examined):
-        holds_for = f"holds for: {examined.plan.decision.holds_for}" if examined.plan.decision.holds_for else ""
-        message = f"{FLAG_KEY} is true ({holds_for}), and code that another launch compiled may run: set {missing}."
-        yield Problem(message, line)
+        yield Problem(_without_root(f"{FLAG_KEY} is true", examined, missing), line)
+
+
+def _without_root(on: str, examined: Examined, missing: str) -> str:
+    """That code of another launch may run although the launch is proved."""
+    holds_for = examined.plan.decision.holds_for if examined.plan else None
+    condition = f" (holds for: {holds_for})" if holds_for else ""
+    return f"{on}{condition}, and code that another launch compiled may run: set {missing}."
 
 
 RULE = Rule(

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from tuner.checks.cache_place import volume_of
 from tuner.checks.examine import Examined
 from tuner.checks.rules.rule import Problem, Rule, Severity, line_of
-from tuner.checks.rules.surroundings import are_known, platform_of, sized_pod, volume_of
+from tuner.checks.rules.surroundings import are_known, platform_of, sized_pod
 from tuner.manifests.launch import OWN_SHARED_MEMORY, Pod, Runtime
 from tuner.manifests.yaml.pod import SHARED_MEMORY
 

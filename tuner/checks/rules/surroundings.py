@@ -14,32 +14,13 @@ from rules.decide import MODE_KEY
 from rules.releases import named_release, numbers_of
 from tuner.arguments.autotune import autotune_is_on, measuring_ranks
 from tuner.arguments.vllm_options import scan
+from tuner.checks.cache_place import root_of, volume_of
 from tuner.checks.examine import Examined, launch_platform
-from tuner.launch.cache_root import cache_root
 from tuner.launch.plan import as_bool, compiles
-from tuner.manifests.image import parse_image
-from tuner.manifests.launch import STACK, ManifestLaunch, Pod, Runtime, Volume
+from tuner.manifests.launch import STACK, WHOLE, ManifestLaunch, Pod, Runtime
 
-WHOLE = frozenset(
-    {
-        "CronJob",
-        "DaemonSet",
-        "Deployment",
-        "Job",
-        "LeaderWorkerSet",
-        "Pod",
-        "ReplicaSet",
-        "ReplicationController",
-        "StatefulSet",
-    }
-)
-"""Kinds that run pods as they are written; operators and charts add volumes, ports and probes of their own."""
 DEFAULT_PORT = "8000"
 """Of `vllm serve` (`port` of vllm/entrypoints/openai/cli_args.py, 0.14.1 to 0.32.0)."""
-CACHE_HOME = "/root"
-"""HOME in vLLM's images, whose user is root."""
-_NOT_ROOT = "-nonroot"
-"""Ends the name of the build of vLLM's image that has another user (docs/deployment/docker.md)."""
 COMPILED = "torch_compile_cache"
 """Folder of the compile cache below the cache root (vllm/compilation/backends.py, all releases)."""
 AUTOTUNE = "flashinfer_autotune_cache"
@@ -166,23 +147,19 @@ def fills_a_cache(examined: Examined) -> bool:
 
 def cache_folder(examined: Examined) -> str | None:
     """The folder of the compile cache, with `/root` for a home that is not stated; None where a variable hides it."""
-    env = examined.launch.env
-    if None in (env.get(name, "") for name in ("VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")):
+    root = root_of(examined.launch)
+    if root is None:
         return None
-    variables = {name: value for name, value in env.items() if value is not None}
     config = examined.arguments.compilation_config if examined.arguments else {}
-    root = cache_root({"HOME": CACHE_HOME, **variables})[0]
     return str(config.get("cache_dir") or f"{root.rstrip('/')}/{COMPILED}")
 
 
 def tree_folder(examined: Examined) -> str | None:
     """The folder of the trees of FlashInfer's autotune; None where a variable hides it."""
-    env = examined.launch.env
-    if None in (env.get(name, "") for name in (TREES, "VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME")):
+    env, root = examined.launch.env, root_of(examined.launch)
+    if root is None or env.get(TREES, "") is None:
         return None
-    variables = {name: value for name, value in env.items() if value is not None}
-    root = cache_root({"HOME": CACHE_HOME, **variables})[0]
-    return variables.get(TREES) or f"{root.rstrip('/')}/{AUTOTUNE}"
+    return env.get(TREES) or f"{root.rstrip('/')}/{AUTOTUNE}"
 
 
 def keeps_a_tree(examined: Examined) -> bool:
@@ -202,15 +179,6 @@ def named(folder: str) -> str:
     return folder.removesuffix(f"/{COMPILED}")
 
 
-def home_is_known(examined: Examined) -> bool:
-    """Whether the launch's home is known: it is stated, or vLLM's own image runs as root."""
-    launch = examined.launch
-    if {"VLLM_CACHE_ROOT", "XDG_CACHE_HOME", "HOME"} & launch.env.keys():
-        return True
-    other_user = (launch.pod is not None and launch.pod.other_user) or _NOT_ROOT in (launch.image or "")
-    return not other_user and bool(launch.image) and parse_image(launch.image or "").serves
-
-
 def place_of(examined: Examined, folder: str) -> str | None:
     """What tells a folder on a pod's volume from others; None if it lies on none, or on one of the pod's own.
 
@@ -221,12 +189,6 @@ def place_of(examined: Examined, folder: str) -> str | None:
         return None
     near = str(PurePath(examined.path).parent)
     return f"{near} {volume.source}/{folder.removeprefix(volume.path.rstrip('/')).strip('/')}"
-
-
-def volume_of(folder: str, pod: Pod) -> Volume | None:
-    """The volume that a folder lies on: the deepest mount above it."""
-    above = [volume for volume in pod.volumes if f"{folder}/".startswith(volume.path.rstrip("/") + "/")]
-    return max(above, key=lambda volume: len(volume.path), default=None)
 
 
 def _plain(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tuner.manifests.excerpt import placed
 from tuner.manifests.image import parse_image
-from tuner.manifests.launch import Argument, ArgumentList, Form, ManifestLaunch
+from tuner.manifests.launch import WHOLE, Argument, ArgumentList, Form, ManifestLaunch
 from tuner.manifests.markdown import has_fences, markdown_launches
 from tuner.manifests.own_command import warm_arguments
 from tuner.manifests.shell.launches import embedded_launches, shell_launches, shell_script, vector_arguments
@@ -21,6 +21,7 @@ from tuner.manifests.yaml.gpu_group import group_of
 from tuner.manifests.yaml.pod import pod_of
 from tuner.manifests.yaml.reading import Reading
 from tuner.manifests.yaml.source import Mapping, Node, Scalar, Sequence, block_of, items_of, text_of, walk
+from tuner.manifests.yaml.variable_place import variable_place
 
 _EXPANSION = re.compile(r"\$\$|\$\(([^()]*)\)")
 _WHOLE = re.compile(r"\$(?:\([^()]*\)|\{.*\}|\w+)", re.DOTALL)
@@ -55,7 +56,8 @@ def pod_launches(reading: Reading) -> Iterator[ManifestLaunch]:
         name = "/".join(filter(None, [owner, text_of(container.get("name"))]))
         if not reading.is_done(container):
             for launch in container_launches(reading, container, pod, shape=shape, name=name):
-                yield replace(launch, gpu_group=group)
+                place = variable_place(reading.text, container, launch.words) if shape in WHOLE else None
+                yield replace(launch, gpu_group=group, variable_place=place)
 
 
 def _containers(reading: Reading) -> Iterator[tuple[Mapping, Mapping]]:

@@ -44,6 +44,7 @@ def pod_of(container: Mapping, pod: Mapping) -> Pod:
         mentions_ray=mentions_ray(texts),
         shared_memory=None if text_of(pod.get("hostIPC")) == "true" else OWN_SHARED_MEMORY,
         variables_elsewhere=container.get("envFrom") is not None,
+        read_only=text_of(container.get("securityContext", "readOnlyRootFilesystem")) == "true",
         other_user=is_other_user(container.get("securityContext")) or is_other_user(pod.get("securityContext")),
         has_workers=pod.get("workerSpec") is not None,
         fields=tuple(_fields(container)),
