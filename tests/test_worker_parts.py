@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ SCRIPT = """
 import json, sys
 
 sys.path[:0] = sys.argv[1].split(":")
+from moe_probe_worker.completion import Reads, complete
 from moe_probe_worker.engine import call_finalizers
 from shared_worker.errors import described, is_out_of_memory, with_place
 from shared_worker.made_tokenizer import MadeTokenizer, named_tokens
@@ -66,8 +68,20 @@ def built_only(files, everywhere):
     constructing = Constructing(frozenset(files), frozenset(everywhere), frozenset({"Model"}), frozenset({"forward"}))
     return sorted(constructing.among(frozenset({"store"})))
 
+def completed(text, **fields):
+    config = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, **fields}
+    return complete(config, None, Reads(text))
+
 print(json.dumps(eval(sys.argv[2])))
 """
+
+
+def completed(text: str, **fields: Any) -> tuple[dict[str, Any], list[str]]:
+    """A small config with the fields that a class with this source text asks for, and their names."""
+    answer = evaluated(f"completed({text!r}, **{fields!r})")
+    assert isinstance(answer, list)
+    config, added = answer
+    return config, added
 
 
 def evaluated(expression: str) -> object:
@@ -104,6 +118,31 @@ def test_an_assertion_without_a_message_is_told_by_its_source() -> None:
     """Its text is the line that asserts, where the file can be read; else it is its name alone."""
     assert evaluated("described(asserted())['message']") == "AssertionError: assert width == 4"
     assert evaluated("described(raised('assert 3 == 4'))['message']") == "AssertionError"
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds", "is_nested"),
+    [
+        ("config.rope_parameters[layer_type]", ["full_attention", "sliding_attention"], True),
+        ("config.rope_parameters", ["full_attention", "sliding_attention"], False),
+        ("config.rope_parameters[layer_type]", None, False),
+    ],
+)
+def test_each_kind_of_layer_gets_its_rotary_parameters(text: str, kinds: list[str] | None, is_nested: bool) -> None:
+    """As Mellum of vLLM 0.26.0 reads them, while its config class has one set for all layers."""
+    flat = {"rope_type": "default", "rope_theta": 10000.0}
+    fields = {"rope_parameters": flat, "layer_types": kinds}
+    config, added = completed(text, **fields)
+    assert config["rope_parameters"] == (dict.fromkeys(kinds or [], flat) if is_nested else flat)
+    assert added == (["rope_parameters"] if is_nested else [])
+
+
+def test_layers_have_experts_from_the_first_one_that_is_not_dense() -> None:
+    """If the class reads a kind for each layer, and the config has none."""
+    text = "config.mlp_layer_types[layer_idx]"
+    assert completed(text)[0]["mlp_layer_types"] == ["sparse"] * 3
+    assert completed(text, first_k_dense_replace=1)[0]["mlp_layer_types"] == ["dense", "sparse", "sparse"]
+    assert "mlp_layer_types" not in completed("config.layer_types")[0]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,12 @@ def sparse_layer_flags(node: Json, _text: str) -> list[bool]:
     return [False] * min(count, 1) + [True] * (count - 1)
 
 
+def mlp_kinds(node: Json, _text: str) -> list[str]:
+    """The kind of each layer's MLP: dense for the first `first_k_dense_replace` layers, else with experts."""
+    dense = node.get("first_k_dense_replace") or 0
+    return ["dense" if number < dense else "sparse" for number in range(layers(node))]
+
+
 def linear_attention(node: Json, _text: str) -> Json:
     """Linear attention in three of every four layers. Layer numbers begin at 1."""
     numbers = range(1, layers(node) + 1)
@@ -93,6 +99,7 @@ TEXT = {
     "mla_scale_kv_lora": always(True),
     "mla_scale_q_lora": always(True),
     "mla_use_nope": always(False),
+    "mlp_layer_types": mlp_kinds,
     "moe_intermediate_size": like("intermediate_size"),
     "moe_layer_freq": sparse_layers,
     "n_group": always(1),
@@ -181,6 +188,7 @@ def complete(config: Json, loaded: Any, reads: Reads) -> tuple[Json, list[str]]:
     if "hidden_size" in config and layers(config):
         added += fill(config, loaded, reads, TEXT)
         added += set_fixed(config, loaded, reads) + set_uneven_head(config, loaded, reads)
+        added += nest_rotary(config, reads.text)
     added += join_layer_lists(config, reads.text) + match_encoder_width(config)
     return config, [*dict.fromkeys(added)]
 
@@ -262,6 +270,21 @@ def join_layer_lists(node: Json, text: str) -> list[str]:
             node[key] = ",".join(map(str, value))
             changed.append(key)
     return changed
+
+
+def nest_rotary(node: Json, text: str) -> list[str]:
+    """Give each kind of layer its own `rope_parameters`, in place, if the source text picks them by the kind of layer.
+
+    A config class may have only one set of them. Then each kind gets this set.
+
+    Returns:
+        The name of the field, in a list. Empty if it is not changed.
+    """
+    flat, kinds = node.get("rope_parameters"), node.get("layer_types")
+    if not flat or not kinds or "rope_type" not in flat or not re.search(r"\brope_parameters\[layer_type\]", text):
+        return []
+    node["rope_parameters"] = {kind: dict(flat) for kind in sorted(set(kinds))}
+    return ["rope_parameters"]
 
 
 def layers(node: Json) -> int:
