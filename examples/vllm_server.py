@@ -109,6 +109,15 @@ def effective_flag(log_text: str) -> bool | None:
     return None if found is None else found[1] == "True"
 
 
+def failure(log_text: str) -> str:
+    """The first lines of a log that name an exception, and the end of the log.
+
+    vLLM's engine is a process of its own. The exception that ended it stands far above the last lines.
+    """
+    exceptions = re.findall(r"^.*\b\w+(?:Error|Exception): .*$", log_text, re.MULTILINE)
+    return "\n".join([*(line[:400] for line in exceptions[:5]), "...", log_text[-4000:]])
+
+
 def free_port() -> int:
     """A TCP port of this machine that nobody listens on."""
     with socket.socket() as probe:
@@ -120,11 +129,11 @@ def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
-            raise RuntimeError(f"the server ended with {server.process.returncode}:\n{server.log_text()[-4000:]}")
+            raise RuntimeError(f"the server ended with {server.process.returncode}:\n{failure(server.log_text())}")
         with suppress(URLError, ConnectionError, TimeoutError), urlopen(f"{server.url}/health", timeout=5):  # noqa: S310
             return
         time.sleep(0.5)
-    raise RuntimeError(f"the server was not healthy after {START_LIMIT_S} s:\n{server.log_text()[-4000:]}")
+    raise RuntimeError(f"the server was not healthy after {START_LIMIT_S} s:\n{failure(server.log_text())}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
