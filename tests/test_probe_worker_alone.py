@@ -39,7 +39,8 @@ RUN_THERE = {
     ROOT / "benchmarks" / "stamps.py",
     ROOT / "tests" / "support" / "packed_layers.py",
     ROOT / "tests" / "support" / "vllm_autotune_name.py",
-    *(ROOT / "tests" / "support" / f"proof_{cases}_cases.py" for cases in ("order", "origin", "part", "setting")),
+    *(ROOT / "tests" / "support" / f"proof_{cases}_cases.py" for cases in ("memory", "order", "origin")),
+    *(ROOT / "tests" / "support" / f"proof_{cases}_cases.py" for cases in ("part", "setting")),
 }
 """Scripts that run in a serving environment, as the worker does."""
 
