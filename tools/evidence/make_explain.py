@@ -6,7 +6,8 @@
 `run` warms a thin model with `tuner cache warm`; each change is predicted first and started afterwards, with the cache
 of the warm-up. A prediction is right if the start loads everything where `hit` was said, compiles where `miss` was, and
 looks in the folders that were named, of functions and of graphs; with VLLM_USE_AOT_COMPILE=0 there are graphs alone.
-The last changes are to a source file of the installed vLLM, which is put back.
+Two more launches are held against a root that a real start filled, without a warm-up: there only vLLM's own files tell
+what the graphs were made for. The last changes are to a source file of the installed vLLM, which is put back.
 """
 
 import argparse
@@ -82,6 +83,9 @@ def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> di
     subprocess.run(list(map(str, probe)), env=environ(base), check=True, stdout=sys.stderr)
     warm = document_of("cache", "warm", base)
     changes = [(name, change(base, folder)) for name, change in CHANGES.items()]
+    real = replace(base, root=folder / "started", env={**base.env, "VLLM_USE_AOT_COMPILE": "0"})
+    started(real, folder / "started.log")
+    changes += [(f"{name}, after a real start", change(real, folder)) for name, change in AFTER_A_START.items()]
     with ThreadPoolExecutor(jobs) as pool:
         rows = list(pool.map(lambda change: compared(*change, folder), changes))
     for name, text in SOURCE_CHANGES.items():  # of one file for all, so by themselves
@@ -121,6 +125,11 @@ CHANGES: dict[str, Callable[[Launch, Path], Launch]] = {
     "the flag: false": lambda base, _: replace(base, args=(*base.args, *FALSE)),
     "a copy of the model's folder": copied_model,
     "`--seed 7`": lambda base, _: replace(base, args=(*base.args, "--seed", "7")),
+    "`--max-num-seqs 8`": lambda base, _: replace(base, args=(*base.args, "--max-num-seqs", "8")),
+}
+AFTER_A_START: dict[str, Callable[[Launch, Path], Launch]] = {
+    "none": lambda real, _: real,
+    "`--max-num-seqs 8`": CHANGES["`--max-num-seqs 8`"],
 }
 
 
