@@ -22,6 +22,7 @@ from moe_probe_worker.engine import call_finalizers
 from shared_worker.errors import described, is_out_of_memory, with_place
 from shared_worker.made_tokenizer import MadeTokenizer, named_tokens
 from vllm_launch_worker.proof.constructing import Constructing
+from vllm_launch_worker.proof.failure import in_words
 from vllm_launch_worker.stood_in import is_refused_for_caching
 
 class OutOfMemoryError(RuntimeError):
@@ -179,6 +180,26 @@ def test_a_launch_is_traced_without_prefix_caching_only_if_vllm_refuses_it(
     """On a CPU, vLLM 0.32.0 refuses Kimi Linear so; any other failure stays as it is."""
     ranks = [{"failures": []}, {"failures": [{"code": code, "fields": {"error": error}}]}]
     assert evaluated(f"is_refused_for_caching({ {'ranks': ranks}!r})") is expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "Assertion failed\n  Explanation: It fails.\n\n  Developer debug context: value: False\n\n For more details",
+            "ValueError: Assertion failed: value: False",
+        ),
+        (
+            "No fake value\n  Explanation: Sizes differ.\n  Hint: None.\n\n  Developer debug context: \n\n For more",
+            "ValueError: No fake value: Sizes differ.",
+        ),
+        ("no\nkernel", "ValueError: no kernel"),
+        ("", "ValueError"),
+    ],
+)
+def test_a_message_of_dynamo_is_told_in_one_line(message: str, expected: str) -> None:
+    """What is wrong, and the code that is named; or why, where no code is named. Other messages are told whole."""
+    assert evaluated(f"in_words(ValueError({message!r}))") == expected
 
 
 def test_a_made_tokenizer_has_what_it_is_asked_for() -> None:

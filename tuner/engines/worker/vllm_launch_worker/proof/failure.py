@@ -30,17 +30,28 @@ def raised(condition: int, code: str, error: BaseException) -> Failure:
 
 
 def in_words(error: BaseException) -> str:
-    """The exception in one line of at most `WORDS` characters after its type.
-
-    Dynamo's messages are long. From them this takes only the developer debug context, which names the unsupported code.
-    """
+    """The exception in one line of at most `WORDS` characters after its type."""
     text = str(error)
-    context = MET.search(text)
-    words = " ".join((context[1] if context else text).split())[:WORDS]
+    words = " ".join((of_dynamo(text) or text).split())[:WORDS]
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
-MET = re.compile(r"Developer debug context: (.*)")
+def of_dynamo(text: str) -> str:
+    """The part of one of Dynamo's long messages that says what is wrong. Empty for any other message.
+
+    It is the first line, and the developer debug context, which names the unsupported code. If the context is empty, it
+    is the first line and the explanation.
+    """
+    context, explanation = CONTEXT.search(text), EXPLANATION.search(text)
+    if context is None:
+        return ""
+    first, _, _ = text.partition("\n")
+    more = context[1] or (explanation[1] if explanation else "")
+    return f"{first}: {more}" if more else first
+
+
+CONTEXT = re.compile(r"Developer debug context:[ ]?(.*)")
+EXPLANATION = re.compile(r"Explanation: (.*)")
 FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 USER_CODE = "from user code:"
 
