@@ -186,7 +186,7 @@ def test_a_launch_is_traced_without_prefix_caching_only_if_vllm_refuses_it(
     ("message", "expected"),
     [
         (
-            "Assertion failed\n  Explanation: It fails.\n\n  Developer debug context: value: False\n\n For more details",
+            "Assertion failed\n  Explanation: It fails.\n\n  Developer debug context: value: False\n\n For more",
             "ValueError: Assertion failed: value: False",
         ),
         (
