@@ -1,6 +1,7 @@
 """Which of two verdicts of one key stays: nothing that a probe here found unsafe ever becomes safe by a bundle."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from test_bundle import entry
 
+from cache.verdicts.place import Place
 from rules.proof_finding import ProofFinding, ProofWord
 from rules.verdict import Verdict, Word
 from tuner.exchange.conflict import STORED, Conflict, Imported, ImportOutcome, imported_text, resolve_conflict
@@ -78,5 +80,7 @@ def test_a_conflict_names_who_signed_what_was_stored() -> None:
     """Whoever decides between two verdicts sees whose they are."""
     stored = replace(IMPORT, provenance={**(IMPORT.provenance or {}), "signed_by": "0123456789ABCDEF"})
     uniform = Verdict(Word.UNIFORM, ())
-    said = imported_text(Imported(Counter(), (Conflict(stored, uniform, LOCAL, uniform, ImportOutcome.OTHER),)))
+    said = imported_text(
+        Imported(Counter(), (Conflict(stored, uniform, LOCAL, uniform, ImportOutcome.OTHER),)), Place(Path("s"))
+    )
     assert "uniform (imported, signed with the key 0123456789ABCDEF, 2026-11-22) stays, not uniform (this file" in said

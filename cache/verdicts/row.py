@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +11,7 @@ from msgspec.structs import asdict
 from cache.errors import StoreError
 from cache.key import digest, finite
 from cache.verdicts.entry import Entry, SignedLine
+from cache.verdicts.place import Place
 from cache.verdicts.schema import unsealed
 
 
@@ -69,8 +69,8 @@ def encode(record: Any) -> str:
         raise StoreError(f"The verdict cannot be stored: {problem}.") from problem
 
 
-def read_entry(path: Path, row: str, value: object) -> Entry:
-    """The entry in the text of a row of the store at `path`.
+def read_entry(place: Place, row: str, value: object) -> Entry:
+    """The entry in the text of a row of a store.
 
     Raises:
         StoreError: the row is damaged; the message names its digest, the hint how to remove it.
@@ -80,12 +80,12 @@ def read_entry(path: Path, row: str, value: object) -> Entry:
         if verdict_row(entry.key) != row:
             raise ValueError("it belongs to another key")  # noqa: TRY301  one place turns damage into advice
     except (StoreError, ValueError) as problem:
-        raise _damaged(path, row, problem) from problem
+        raise _damaged(place, row, problem) from problem
     return entry
 
 
-def read_files(path: Path, row: str, value: object) -> tuple[str, ...]:
-    """The file list in the text of a row of the store at `path`.
+def read_files(place: Place, row: str, value: object) -> tuple[str, ...]:
+    """The file list in the text of a row of a store.
 
     Raises:
         StoreError: as `read_entry`.
@@ -93,11 +93,11 @@ def read_files(path: Path, row: str, value: object) -> tuple[str, ...]:
     try:
         return convert(_decode(value), tuple[str, ...])
     except ValueError as problem:  # msgspec's ValidationError is one
-        raise _damaged(path, row, problem) from problem
+        raise _damaged(place, row, problem) from problem
 
 
-def read_text(path: Path, row: str, value: object, schema: int) -> object:
-    """The text in a row of the store at `path`, which is of this schema; what is not text as it is.
+def read_text(place: Place, row: str, value: object, schema: int) -> object:
+    """The text in a row of a store, which is of this schema; what is not text as it is.
 
     Raises:
         StoreError: as `read_entry`.
@@ -105,7 +105,7 @@ def read_text(path: Path, row: str, value: object, schema: int) -> object:
     try:
         return unsealed(row, value, schema)
     except ValueError as problem:
-        raise _damaged(path, row, problem) from problem
+        raise _damaged(place, row, problem) from problem
 
 
 def _decode(value: object) -> Any:
@@ -118,9 +118,9 @@ def _decode(value: object) -> Any:
         raise ValueError("it is not JSON") from None
 
 
-def _damaged(path: Path, row: str, problem: Exception) -> StoreError:
+def _damaged(place: Place, row: str, problem: Exception) -> StoreError:
     key_digest = digest_of(row)
     return StoreError(
-        f"The record {key_digest} in the verdict store {path} is damaged: {str(problem).rstrip('.')}.",
-        hint=f"Remove it with `tuner verdicts forget {key_digest}`, then probe the model again.",
+        f"The record {key_digest} in the verdict store {place.path} is damaged: {str(problem).rstrip('.')}.",
+        hint=f"Remove it with `{place.command('verdicts', 'forget', key_digest)}`, then probe the model again.",
     )

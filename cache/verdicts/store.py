@@ -29,6 +29,7 @@ from cache.verdicts.database import (
     unwritten,
 )
 from cache.verdicts.entry import Entry, SignedLine
+from cache.verdicts.place import Place
 from cache.verdicts.row import (
     digest_of,
     encode,
@@ -67,10 +68,12 @@ class VerdictStore:
     Args:
         path: the file.
         read_only: refuse `put` and `forget`.
+        named: as in `Place`.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, named: bool = False) -> None:
         self.path = path
+        self.place = Place(path, named)
         self.read_only = read_only
         self._latest: tuple[Unwritten, int] | None = None
 
@@ -114,7 +117,7 @@ class VerdictStore:
             StoreError: the store or the record cannot be used.
         """
         texts = list(self._texts("key = ?", sources_row(base)))
-        return read_files(self.path, *texts[0]) if texts else None
+        return read_files(self.place, *texts[0]) if texts else None
 
     def find(self, digest_prefix: str) -> Entry | None:
         """The one entry whose digest starts so.
@@ -135,7 +138,7 @@ class VerdictStore:
         while more:
             more = False
             for row, text in self._texts("key > ? AND key < 'verdict;' ORDER BY key LIMIT ?", last, str(_PAGE)):
-                yield read_entry(self.path, row, text)
+                yield read_entry(self.place, row, text)
                 last, more = row, True
 
     def nearest(self, key: Mapping[str, Any], architecture: str) -> tuple[Entry, tuple[str, ...]] | None:
@@ -157,7 +160,7 @@ class VerdictStore:
         """
         start = verdict_prefix(architecture)
         texts = self._texts("key > ? AND key < ? ORDER BY key", start, start[:-1] + ";")
-        return [read_entry(self.path, *text) for text in texts]
+        return [read_entry(self.place, *text) for text in texts]
 
     def newest_change(self) -> int:
         """The number of the latest change; 0 for an empty store.
@@ -212,7 +215,7 @@ class VerdictStore:
         selected = self._read("SELECT value FROM {table} WHERE key = ?", row)
         try:
             return (
-                read_line(read_text(self.path, row, selected.rows[0][0], selected.schema), entry)
+                read_line(read_text(self.place, row, selected.rows[0][0], selected.schema), entry)
                 if selected.rows
                 else None
             )
@@ -221,7 +224,7 @@ class VerdictStore:
 
     def _changed(self, row: str, value: object, schema: int) -> Entry | StoreError:
         try:
-            return read_entry(self.path, row, read_text(self.path, row, value, schema))
+            return read_entry(self.place, row, read_text(self.place, row, value, schema))
         except StoreError as error:
             return error
 
@@ -323,14 +326,14 @@ class VerdictStore:
         selected = self._read(f"SELECT key, value FROM {{table}} WHERE {where}", *values)  # noqa: S608  our own constants
         for name, value in selected.rows:
             row = name.decode(errors="replace")
-            yield row, read_text(self.path, row, value, selected.schema)
+            yield row, read_text(self.place, row, value, selected.schema)
 
     def _entry_in(self, row: str) -> Entry | None:
         texts = list(self._texts("key = ?", row))
-        return read_entry(self.path, *texts[0]) if texts else None
+        return read_entry(self.place, *texts[0]) if texts else None
 
     def _named(self, digest_prefix: str, kind: str) -> str | None:
-        _require_prefix(digest_prefix)
+        self._require_prefix(digest_prefix)
         pattern = kind + digest_prefix.lower().ljust(_DIGEST_LENGTH, "?")
         query = f"SELECT key FROM {{table}} WHERE key GLOB ? ORDER BY key LIMIT {_MAX_NAMED}"  # noqa: S608  our own
         names = [row[0].decode(errors="replace") for row in self._read(query, pattern).rows]
@@ -340,6 +343,14 @@ class VerdictStore:
                 hint="Give more of the digest's characters:\n" + "\n".join(map(_described, names)),
             )
         return names[0] if names else None
+
+    def _require_prefix(self, digest_prefix: str) -> None:
+        if len(digest_prefix) < SHORTEST_PREFIX or not set(digest_prefix.lower()) <= set("0123456789abcdef"):
+            shows = f"`{self.place.command('verdicts', 'list')}` shows them."
+            raise StoreError(
+                f"{digest_prefix!r} is not a digest of a verdict.",
+                hint=f"Give at least {SHORTEST_PREFIX} of its hexadecimal characters; {shows}",
+            )
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
@@ -373,14 +384,6 @@ def _described(row: str) -> str:
     _, _, identity = row.partition(":")
     architecture, _, digest = identity.rpartition(":")
     return f"{digest[:12]}  {unquote(architecture)}"
-
-
-def _require_prefix(digest_prefix: str) -> None:
-    if len(digest_prefix) < SHORTEST_PREFIX or not set(digest_prefix.lower()) <= set("0123456789abcdef"):
-        raise StoreError(
-            f"{digest_prefix!r} is not a digest of a verdict.",
-            hint=f"Give at least {SHORTEST_PREFIX} of its hexadecimal characters; `tuner verdicts list` shows them.",
-        )
 
 
 def _probed_at(pair: tuple[Entry, tuple[str, ...]]) -> str:

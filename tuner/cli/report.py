@@ -35,7 +35,7 @@ def run(
         if [name is not None, log is not None, whole].count(True) != 1:
             raise TunerError(
                 "Name a model or a key, or give --all, or --log LOG; one of them.",
-                hint="`tuner verdicts list` shows what is stored.",
+                hint=f"`{opened_store(store, os.environ).place.command('verdicts', 'list')}` shows what is stored.",
                 kind=ErrorKind.USAGE,
             )
         if log is not None:
@@ -55,9 +55,10 @@ def _report_verdict(name: str, store_path: str | None, cache_root: str | None, o
     try:
         observed, verdict = current_report(store, entry)
     except ReportError as error:
+        forget = store.place.command("verdicts", "forget", entry.digest[:12])
         raise TunerError(
             f"This release cannot read the verdict {entry.digest[:12]}: {error.message}.",
-            hint=f"Probe the model again, or remove it with `tuner verdicts forget {entry.digest[:12]}`.",
+            hint=f"Probe the model again, or remove it with `{forget}`.",
             kind=ErrorKind.REPORT,
         ) from None
     report = verdict_report(entry, observed, verdict, _records(cache_root))
@@ -65,8 +66,7 @@ def _report_verdict(name: str, store_path: str | None, cache_root: str | None, o
         _write(output, verdict_page(report))
     else:
         _print(verdict_lines(report))
-        named_store = ["--store", store_path] if store_path else []
-        command = ["tuner", "report", *named_store, entry.digest[:12], "--output", "report.html"]
+        command = ["tuner", "report", *store.place.options, entry.digest[:12], "--output", "report.html"]
         say(f"tuner: the whole report: {command_line(command, {})}")
 
 
@@ -79,7 +79,7 @@ def _report_all(store_path: str | None, output: Path | None) -> None:
     elif table.rows:
         _print(overview_lines(table))
     else:
-        say("tuner: No verdict is stored. `tuner probe MODEL` makes one.")
+        say(f"tuner: No verdict is stored. `{store.place.command('probe', 'MODEL')}` makes one.")
 
 
 def _report_log(log: Path, output: Path | None) -> None:

@@ -51,9 +51,9 @@ def list_verdicts(store: Store = None, as_json: Json = False) -> None:
         elif entries:
             result(verdicts_table(entries))
         else:
-            say("tuner: No verdict is stored. `tuner probe MODEL` makes one.")
+            say(f"tuner: No verdict is stored. `{verdicts.place.command('probe', 'MODEL')}` makes one.")
         if unreadable:
-            complain(*unreadable_text(unreadable))
+            complain(*unreadable_text(unreadable, verdicts.place))
 
 
 @app.command()
@@ -209,7 +209,7 @@ def import_verdicts(
             by = {"key": signed.key, "comment": signed.comment} if signed else None
             print_json({"schema_version": SCHEMA_VERSION, **document(imported), "signed": by})
         else:
-            result(imported_text(imported))
+            result(imported_text(imported, verdicts.place))
             if signed:
                 result(signed.signer())
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from cache.verdicts.entry import Entry
+from cache.verdicts.place import Place
 from rules.proof_finding import ProofWord
 from rules.verdict import Verdict
 from tuner.text import visible
@@ -41,8 +42,7 @@ IN_WORDS = {
     ImportOutcome.KNOWN: "known already",
     ImportOutcome.LOCAL: "not stored: a verdict of the same key was probed here, and wins; "
     "--replace-local takes this file's",
-    ImportOutcome.UNSAFE: "not stored: a probe here found unsafe what this file calls safe; "
-    "`tuner verdicts forget` gives it up",
+    ImportOutcome.UNSAFE: "not stored: a probe here found unsafe what this file calls safe",
     ImportOutcome.OTHER: "not stored: another verdict of the same key was imported before; --replace takes this file's",
     ImportOutcome.OLDER: "not stored: a line of the same verdict came before that was signed later",
 }
@@ -104,10 +104,17 @@ def resolve_conflict(stored: Entry, was: Verdict, now: Verdict, giving_way: Coll
     return ImportOutcome.OVER_LOCAL if local else ImportOutcome.REPLACED
 
 
-def imported_text(imported: Imported) -> str:
-    """One line for each fate that some verdict met, those stored first, and one for each conflict."""
+def imported_text(imported: Imported, place: Place) -> str:
+    """One line for each fate that some verdict met, those stored first, and one for each conflict.
+
+    Args:
+        imported: what became of a bundle.
+        place: of the store that it was imported into.
+    """
     fates = imported.fates
-    lines = [f"{fates[fate]:>4}  {words}" for fate, words in IN_WORDS.items() if fates[fate]]
+    gives_up = f"`{place.command('verdicts', 'forget', 'KEY')}` gives it up"
+    sentences = {**IN_WORDS, ImportOutcome.UNSAFE: f"{IN_WORDS[ImportOutcome.UNSAFE]}; {gives_up}"}
+    lines = [f"{fates[fate]:>4}  {sentence}" for fate, sentence in sentences.items() if fates[fate]]
     return "\n".join([*lines, *(_line(conflict) for conflict in imported.conflicts)])
 
 

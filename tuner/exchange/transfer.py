@@ -155,7 +155,8 @@ def _stored(store: VerdictStore, lines: Iterable[SentLine], source: "_Source", g
 
 
 def _conflict(store: VerdictStore, stored: Entry, new: Entry, giving_way: Collection[str]) -> Conflict:
-    reader = VerdictStore(store.path, read_only=True)  # the store is being written: a new judgement cannot be kept now
+    # The store is being written: a new judgement cannot be kept now.
+    reader = VerdictStore(store.path, read_only=True, named=store.place.named)
     was, now = known_verdict(reader, stored), Verdict.from_dict(new.verdict)
     return Conflict(stored, was, new, now, resolve_conflict(stored, was, now, giving_way))
 
@@ -269,7 +270,8 @@ def write_whole(file: Path, text: bytes, kind: ErrorKind) -> None:
 def _named_entries(store: VerdictStore, names: Sequence[str]) -> list[Entry]:
     entries = entries_called(store, names) if names else list(store.entries())
     if not entries:
-        hint = "`tuner probe MODEL` stores one; `tuner verdicts list` shows what is stored."
+        probe, shows = store.place.command("probe", "MODEL"), store.place.command("verdicts", "list")
+        hint = f"`{probe}` stores one; `{shows}` shows what is stored."
         raise TunerError("No verdict is stored, so there is nothing to export.", hint=hint, kind=ErrorKind.NO_VERDICT)
     return entries
 

@@ -76,7 +76,7 @@ def remember(store: VerdictStore, subject: Subject, report: Mapping[str, Any]) -
         origin=probe_origin(subject.model),
     )
     try:
-        return _updated(store, entry, lambda earlier: _with_earlier_proofs(entry, earlier), latest=True)
+        return _updated(store, entry, lambda earlier: _with_earlier_proofs(store, entry, earlier), latest=True)
     except (ReportError, StoreError):  # what is stored is damaged, and must not keep the new report out
         store.put(entry)
         return entry, verdict
@@ -106,7 +106,7 @@ def remember_proofs(store: VerdictStore, entry: Entry, proofs: Sequence[Mapping[
         ReportError: a proof is damaged; nothing is stored.
         StoreError: the store or the entry in it cannot be used.
     """
-    return _updated(store, entry, lambda stored: _with_proofs(stored or entry, proofs))
+    return _updated(store, entry, lambda stored: _with_proofs(store, stored or entry, proofs))
 
 
 def _updated(
@@ -125,7 +125,7 @@ def _updated(
         changed = change(unchanged.before)
         store.merge([changed], unchanged, latest=latest)
         if unchanged.holds:
-            return changed, _stored_verdict(changed)
+            return changed, _stored_verdict(store, changed)
     raise StoreError(
         f"The stored verdict {entry.digest[:12]} is changed again and again by other processes.", hint="Try again."
     )
@@ -142,21 +142,22 @@ class _Unchanged(Struct):
         return self.holds
 
 
-def _with_earlier_proofs(entry: Entry, earlier: Entry | None) -> Entry:
+def _with_earlier_proofs(store: VerdictStore, entry: Entry, earlier: Entry | None) -> Entry:
     """The entry with the proofs and ladders of an earlier one, but the proofs of launches that it proves itself."""
-    before = _proofs(earlier) if earlier else []
-    ladders = _ladders(earlier) if earlier else []
+    before = _proofs(store, earlier) if earlier else []
+    ladders = _ladders(store, earlier) if earlier else []
     if ladders:
         entry = _with(entry, "ladders", ladders)
     if not before:
         return entry
-    return _with_proofs(replace(entry, report={**entry.report, "proofs": before}), _proofs(entry))
+    with_before = replace(entry, report={**entry.report, "proofs": before})
+    return _with_proofs(store, with_before, _proofs(store, entry))
 
 
-def _with_proofs(entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> Entry:
+def _with_proofs(store: VerdictStore, entry: Entry, proofs: Sequence[Mapping[str, Any]]) -> Entry:
     new = [dict(proof) for proof in proofs]
     keys = {proof.get("key") for proof in new}
-    others = [proof for proof in _proofs(entry) if proof.get("key") not in keys]
+    others = [proof for proof in _proofs(store, entry) if proof.get("key") not in keys]
     return _with(entry, "proofs", [*others, *new])
 
 
@@ -175,17 +176,17 @@ def remember_ladder(store: VerdictStore, entry: Entry, ladder: Mapping[str, Any]
 
     def with_ladder(stored: Entry | None) -> Entry:
         current = stored or entry
-        others = [other for other in _ladders(current) if other.get("key") != ladder["key"]]
+        others = [other for other in _ladders(store, current) if other.get("key") != ladder["key"]]
         return _with(current, "ladders", [*others, dict(ladder)])
 
     return _updated(store, entry, with_ladder)
 
 
-def _ladders(entry: Entry) -> list[dict[str, Any]]:
+def _ladders(store: VerdictStore, entry: Entry) -> list[dict[str, Any]]:
     try:
         return convert(entry.report.get("ladders", []), list[dict[str, Any]])
     except ValidationError:
-        raise _damaged(entry) from None
+        raise _damaged(store, entry) from None
 
 
 def _with(entry: Entry, field: str, value: object) -> Entry:
@@ -194,11 +195,11 @@ def _with(entry: Entry, field: str, value: object) -> Entry:
     return replace(entry, report=report, verdict=judged(parse_report(report)).to_dict(), rules=rules_digest())
 
 
-def _proofs(entry: Entry) -> list[dict[str, Any]]:
+def _proofs(store: VerdictStore, entry: Entry) -> list[dict[str, Any]]:
     try:
         return convert(entry.report.get("proofs", []), list[dict[str, Any]])
     except ValidationError:
-        raise _damaged(entry) from None
+        raise _damaged(store, entry) from None
 
 
 def remember_replays(store: VerdictStore, entry: Entry, engines: Sequence[Mapping[str, Any]]) -> tuple[Entry, Verdict]:
@@ -237,7 +238,7 @@ def current_report(store: VerdictStore, entry: Entry) -> tuple[Report, Verdict]:
     """
     rules = rules_digest()
     if entry.rules == rules:
-        return _stored_report(entry), _stored_verdict(entry)
+        return _stored_report(store, entry), _stored_verdict(store, entry)
     report = parse_report(entry.report)
     verdict = judged(report)
     with suppress(StoreError):
@@ -255,7 +256,7 @@ def known_verdict(store: VerdictStore, entry: Entry) -> Verdict:
     try:
         return current_verdict(store, entry)
     except ReportError:
-        return _stored_verdict(entry)
+        return _stored_verdict(store, entry)
 
 
 def readable_verdict(store: VerdictStore, entry: Entry) -> Verdict | None:
@@ -266,25 +267,26 @@ def readable_verdict(store: VerdictStore, entry: Entry) -> Verdict | None:
         return None
 
 
-def _stored_report(entry: Entry) -> Report:
+def _stored_report(store: VerdictStore, entry: Entry) -> Report:
     """A report that the rules of this release have judged: if they cannot read it, it was changed since."""
     try:
         return parse_report(entry.report)
     except ReportError:
-        raise _damaged(entry) from None
+        raise _damaged(store, entry) from None
 
 
-def _stored_verdict(entry: Entry) -> Verdict:
+def _stored_verdict(store: VerdictStore, entry: Entry) -> Verdict:
     try:
         return Verdict.from_dict(entry.verdict)
     except ValueError:
-        raise _damaged(entry) from None
+        raise _damaged(store, entry) from None
 
 
-def _damaged(entry: Entry) -> StoreError:
+def _damaged(store: VerdictStore, entry: Entry) -> StoreError:
+    forget = store.place.command("verdicts", "forget", entry.digest[:12])
     return StoreError(
         f"The stored verdict {entry.digest[:12]} is damaged, or an older release of the tool wrote it.",
-        hint=f"Remove it with `tuner verdicts forget {entry.digest[:12]}`, then probe the model again.",
+        hint=f"Remove it with `{forget}`, then probe the model again.",
     )
 
 
@@ -440,4 +442,4 @@ def opened_store(path: str | None, environ: Mapping[str, str]) -> VerdictStore:
     Raises:
         StoreError: nothing names one.
     """
-    return VerdictStore(store_path(path, environ))
+    return VerdictStore(store_path(path, environ), named=bool(path))

@@ -63,7 +63,7 @@ def entries_called(store: VerdictStore, words: Sequence[str]) -> list[Entry]:
     for word in words:
         entries = _by_key(store, word) or [entry for entry in store.entries() if is_called(word, _names(entry))]
         if not entries:
-            raise nothing_called(word)
+            raise _nothing_called(store, word)
         chosen.update((entry.digest, entry) for entry in entries)
     return list(chosen.values())
 
@@ -82,11 +82,11 @@ def forget_called(store: VerdictStore, word: str) -> str:
     return digest
 
 
-def nothing_called(word: str) -> TunerError:
+def _nothing_called(store: VerdictStore, word: str) -> TunerError:
     """What to say of a word that means no entry."""
     hint = (
         "Name a model, an architecture, a pattern such as 'Qwen*', or 4 or more\n"
-        "characters of a key. `tuner verdicts list` shows them."
+        f"characters of a key. `{store.place.command('verdicts', 'list')}` shows them."
     )
     return TunerError(f"No stored verdict is called {word!r}.", hint=hint, kind=ErrorKind.NO_VERDICT)
 

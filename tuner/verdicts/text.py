@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile, zip_longest
 
 from cache.verdicts.entry import Entry, ProbeOrigin
+from cache.verdicts.place import Place
 from rules.errors import ReportError
 from rules.reason import first_sentences
 from rules.report import Report, parse_report
@@ -116,12 +117,12 @@ def short_names(*orders: Sequence[str]) -> list[list[str]]:
     return [[".".join(parts[shared:]) or parts[-1] for parts in order] for order in split]
 
 
-def unreadable_text(count: int) -> tuple[str, str]:
+def unreadable_text(count: int, place: Place) -> tuple[str, str]:
     """What `tuner verdicts list` says of entries that this release cannot read, and what to do."""
     entries = "1 entry" if count == 1 else f"{count} entries"
     return (
         f"This release cannot read {entries}: an older one wrote them, or they are damaged. They decide nothing.",
-        "Probe the models again, or remove an entry with `tuner verdicts forget KEY`.",
+        f"Probe the models again, or remove an entry with `{place.command('verdicts', 'forget', 'KEY')}`.",
     )
 
 
