@@ -18,7 +18,7 @@ FLAG, TRUE, FALSE = "--compilation-config", '{"fast_moe_cold_start": true}', '{"
 NAME = "VLLM_CACHE_ROOT"
 OF_A_PROOF = r"/tuner-proof/[0-9a-f]{16}"
 HEAD = "apiVersion: v1\nkind: Pod\nmetadata: {name: llm}\nspec:\n  containers:\n"
-IMAGE = "registry:5000/vllm:1"
+IMAGE, OFFICIAL = "registry:5000/vllm:1", "vllm/vllm-openai-cpu:v0.19.1"
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ BLOCK = f"""  - name: vllm
     - --port=1
     - --model={MIXTRAL}
 """
-COMMAND = f"  - name: vllm\n    command: [vllm, serve, {MIXTRAL}]\n"
+COMMAND = f"  - name: vllm\n    image: {IMAGE}\n    command: [vllm, serve, {MIXTRAL}]\n"
 LISTS = {
     "no list": (
         BLOCK.replace("    args", "    command: [vllm, serve]\n    args"),
@@ -101,8 +101,8 @@ LISTS = {
     ),
     "an empty list": (COMMAND + "    env: []\n", "    env: [{{name: {n}, value: {r}}}]\n"),
     "a container in braces": (
-        f"  - {{name: vllm, command: [vllm, serve, {MIXTRAL}], ports: []}}\n",
-        "name: vllm, env: [{{name: {n}, value: {r}}}], command",
+        f"  - {{name: vllm, image: i:1, command: [vllm, serve, {MIXTRAL}], ports: []}}\n",
+        "image: i:1, env: [{{name: {n}, value: {r}}}], command",
     ),
 }
 
@@ -183,7 +183,8 @@ def test_a_warm_up_and_a_deployment_of_two_containers(options: list[Any], tmp_pa
     """Each container gets its own; a container that does not serve gets none."""
     pod = HEAD.replace("v1\nkind: Pod", "apps/v1\nkind: Deployment")
     text = pod.replace("spec:\n", "spec:\n  template:\n    spec:\n").replace("  containers", "      containers")
-    container = "      - name: {0}\n        command: [vllm, serve, {1}]\n        env: [{{name: A, value: b}}]\n"
+    fields = ("name: {0}", "image: i:1", "command: [vllm, serve, {1}]", "env: [{{name: A, value: b}}]")
+    container = "      - " + "\n        ".join(fields) + "\n"
     both = container.format("one", MIXTRAL) + container.format("two", MIXTRAL)
     proxy = "      - name: proxy\n        image: envoy:1\n        env: [{name: A, value: b}]\n"
     after = written(options, manifest(tmp_path, text + both + proxy))
@@ -221,8 +222,8 @@ UNWRITABLE = {
         "caches would leave the volume at /home/me/.cache/vllm/torch_compile_cache/",
     ),
     "a read-only volume": (
-        VOLUME.format(f"{CACHE_HOME}/.cache", ", readOnly: true") + "    image: vllm/vllm-openai-cpu:v0.19.1\n",
-        f"the volume at {CACHE_HOME}/.cache is mounted to be read only",
+        VOLUME.format("/data/.cache", ", readOnly: true") + "    env: [{name: HOME, value: /data}]\n",
+        "the volume at /data/.cache is mounted to be read only",
     ),
     "a read-only container": (READ_ONLY, "the container's own file system is read-only"),
     "a read-only container whose home is not known": (
@@ -253,9 +254,6 @@ def test_what_cannot_get_the_variable_gets_false(name: str, options: list[Any], 
 
 
 WRITABLE = {
-    "a volume at the home": VOLUME.format(f"{CACHE_HOME}", "")
-    + READ_ONLY
-    + "    image: vllm/vllm-openai-cpu:v0.19.1\n",
     "a volume of a home that is stated": VOLUME.format("/data", "")
     + READ_ONLY
     + "    env: [{name: HOME, value: /data}]\n",
@@ -271,19 +269,34 @@ def test_volumes_that_hold_the_root(name: str, options: list[Any], tmp_path: Pat
     assert TRUE in written(options, manifest(tmp_path, HEAD + COMMAND + WRITABLE[name]))
 
 
+def test_the_home_of_vllms_own_image_is_known(options: list[Any], tmp_path: Path) -> None:
+    """Its user is root, so that a volume there holds the caches, and a volume elsewhere does not."""
+    pod = HEAD + COMMAND.replace(IMAGE, OFFICIAL) + READ_ONLY
+    assert TRUE in written(options, manifest(tmp_path, pod + VOLUME.format(CACHE_HOME, "")))
+    falsely(options, manifest(tmp_path, pod + VOLUME.format("/data", "")))
+    falsely(options, manifest(tmp_path, pod + VOLUME.format(CACHE_HOME, ", readOnly: true")))
+
+
 OTHER_FORMS = {
     "a script": ("run.sh", f"#!/bin/sh\nvllm serve {MIXTRAL}\n"),
-    "a wrapper": ("pod.yaml", f"{HEAD}  - name: c\n    command: [env, A=b, vllm, serve, {MIXTRAL}]\n"),
+    "a patch of a pod": ("pod.yaml", f"{HEAD}  - name: c\n    command: [vllm, serve, {MIXTRAL}]\n    env: []\n"),
+    "a wrapper": (
+        "pod.yaml",
+        f"{HEAD}  - name: c\n    image: {IMAGE}\n    command: [env, A=b, vllm, serve, {MIXTRAL}]\n",
+    ),
     "a program in front": (
         "pod.yaml",
-        f"{HEAD}  - name: c\n    command: [python3, start.py, vllm, serve, {MIXTRAL}]\n",
+        f"{HEAD}  - name: c\n    image: {IMAGE}\n    command: [python3, start.py, vllm, serve, {MIXTRAL}]\n",
     ),
     "Compose": ("compose.yaml", f"services:\n  v:\n    command: [vllm, serve, {MIXTRAL}]\n    environment: {{A: b}}\n"),
     "an operator": (
         "x.yaml",
-        f"apiVersion: a/v1\nkind: Thing\nspec:\n  containers:\n  - name: c\n    command: [vllm, serve, {MIXTRAL}]\n",
+        f"apiVersion: a/v1\nkind: Thing\nspec:\n  containers:\n{COMMAND}",
     ),
-    "values of a chart": ("values.yaml", f"main:\n  name: c\n  command: [vllm, serve, {MIXTRAL}]\n  env: []\n"),
+    "values of a chart": (
+        "values.yaml",
+        f"main:\n  name: c\n  image: {IMAGE}\n  command: [vllm, serve, {MIXTRAL}]\n  env: []\n",
+    ),
     "a Dockerfile": ("Dockerfile", f'FROM a\nENTRYPOINT ["vllm", "serve", "{MIXTRAL}"]\n'),
 }
 
@@ -298,7 +311,7 @@ def test_forms_without_such_a_list_get_false(name: str, options: list[Any], tmp_
     assert "no variable can be added" in told
 
 
-OF_SHELL = "  - name: c\n    command: [{}]\n    args:\n    - |\n      {}\n"
+OF_SHELL = f"  - name: c\n    image: {IMAGE}\n" + "    command: [{}]\n    args:\n    - |\n      {}\n"
 PLAIN_SCRIPTS = {
     "one command": ("sh, -c", f"vllm serve {MIXTRAL}"),
     "a command on several lines": ("/bin/bash, -c", f"exec vllm serve \\\n        {MIXTRAL} \\\n        --port 1"),
@@ -339,7 +352,7 @@ def test_a_script_that_may_change_variables(name: str, options: list[Any], tmp_p
 
 def test_containers_that_share_a_part(options: list[Any], tmp_path: Path) -> None:
     """A container that another one merges gets no variable, which the other one would get, too."""
-    merged = f"  - &c\n    name: a\n    command: [vllm, serve]\n    args: [{MIXTRAL}]\n"
+    merged = f"  - &c\n    name: a\n    image: {IMAGE}\n    command: [vllm, serve]\n    args: [{MIXTRAL}]\n"
     other = f"  - <<: *c\n    name: b\n    args: [{MIXTRAL}, --port, '1']\n"
     after = written(options, manifest(tmp_path, HEAD + merged + other))
     first, second = yaml.safe_load(after)["spec"]["containers"]
@@ -371,11 +384,11 @@ def test_a_pod_in_a_config_map(options: list[Any], tmp_path: Path) -> None:
 
 def test_only_the_version_is_known(options: list[Any], tmp_path: Path) -> None:
     """Neither `true` nor its variable is written, and the message asks for the environment."""
-    image = "    image: vllm/vllm-openai-cpu:v0.19.1\n"
-    file = manifest(tmp_path, HEAD + COMMAND + image)
+    pod = HEAD + COMMAND.replace(IMAGE, OFFICIAL)
+    file = manifest(tmp_path, pod)
     answer = tuner("apply", "--write", *options[:2], file, code=1)
     assert "only the vLLM version was matched, so fast_moe_cold_start=true is not written" in answer.err
-    assert file.read_text() == HEAD + COMMAND + image
+    assert file.read_text() == pod
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ spec:
         b
     - {{name: B, valueFrom: {{secretKeyRef: {{name: s, key: k}}}}}}
   - name: d
+    image: registry.example.com/vllm:1
     args:
     - {MODELS[0]}
     command:
@@ -75,7 +76,9 @@ def ground(folder: File) -> Ground:
 
 def pod_text(command: list[str]) -> str:
     """A Pod in JSON with one container."""
-    return json.dumps({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"command": command}]}})
+    return json.dumps(
+        {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": "i:1", "command": command}]}}
+    )
 
 
 def case(draw: Draw, ground: Ground) -> str:

@@ -29,9 +29,11 @@ def variable_place(text: str, container: Mapping, words: Words[Argument]) -> Var
 
     Returns:
         None where something between the container and vLLM may set variables, where others may use the same text, by
-        an anchor or a merge key, and where `env` is not such a list.
+        an anchor or a merge key, and where `env` is not such a list. A container without an image is a patch of
+        another one, which may set any variable.
     """
-    if text[container.start] in "&!" or not _reaches_vllm(text, container, words):
+    is_patch = container.get("image") is None
+    if is_patch or text[container.start] in "&!" or not _reaches_vllm(text, container, words):
         return None
     env = container.get("env")
     if env is None:
