@@ -246,11 +246,11 @@ def test_what_cannot_get_the_variable_gets_false(name: str, options: list[Any], 
     """With the reason and the variable; nothing else changes, and never what the user set."""
     fields, why = UNWRITABLE[name]
     before = HEAD + COMMAND + fields
-    after, told = falsely(options, manifest(tmp_path, before))
+    after, warning = falsely(options, manifest(tmp_path, before))
     assert after.replace(f", {FLAG}, '{FALSE}'", "") == before
-    assert "pod.yaml:6: fast_moe_cold_start=false is written, although this launch is proved" in told
-    assert f", so {NAME}=" in told
-    assert why in told
+    assert "pod.yaml:6: fast_moe_cold_start=false is written, although this launch is proved" in warning
+    assert f", so {NAME}=" in warning
+    assert why in warning
 
 
 WRITABLE = {
@@ -305,10 +305,10 @@ OTHER_FORMS = {
 def test_forms_without_such_a_list_get_false(name: str, options: list[Any], tmp_path: Path) -> None:
     """What is set for vLLM there is not known, or cannot be edited, so that the slower start is written."""
     file, text = OTHER_FORMS[name]
-    after, told = falsely(options, manifest(tmp_path, text, file))
+    after, warning = falsely(options, manifest(tmp_path, text, file))
     assert after.count("fast_moe_cold_start") == 1
     assert NAME not in after
-    assert "no variable can be added" in told
+    assert "no variable can be added" in warning
 
 
 OF_SHELL = f"  - name: c\n    image: {IMAGE}\n" + "    command: [{}]\n    args:\n    - |\n      {}\n"

@@ -15,7 +15,7 @@ from cache.verdicts.place import Place
 from cache.verdicts.store import VerdictStore
 
 
-def told(answer: Answer) -> str:
+def stderr_of(answer: Answer) -> str:
     """What stands on stderr, unfolded."""
     return " ".join(answer.err.split())
 
@@ -42,8 +42,8 @@ def test_a_named_store_is_named_again(name: str, odd: Path) -> None:
     """By the option that the user gave; the default store needs none."""
     command, following = NOTHING_STORED[name]
     named = shlex.join(["tuner", *following, "--store", str(odd)])
-    assert f"`{named}`" in told(tuner(*command, "--store", odd))
-    assert f"`{shlex.join(['tuner', *following])}`" in told(tuner(*command))
+    assert f"`{named}`" in stderr_of(tuner(*command, "--store", odd))
+    assert f"`{shlex.join(['tuner', *following])}`" in stderr_of(tuner(*command))
 
 
 def command_in(text: str, first: str) -> list[str]:
@@ -58,7 +58,7 @@ def test_the_command_that_forgets_a_damaged_record_works(serving: Serving, odd: 
         database.execute("UPDATE verdicts SET value = 'x' WHERE key LIKE 'verdict:Mixtral%'")
     failed = tuner("verdicts", "export", "--store", odd)
     assert failed.code != 0
-    words = command_in(told(failed), "tuner verdicts forget")
+    words = command_in(stderr_of(failed), "tuner verdicts forget")
     assert words[-2:] == ["--store", str(odd)]
     tuner(*words[1:], code=0)
     tuner("verdicts", "export", "--store", odd, code=0)
@@ -68,9 +68,9 @@ def test_the_command_that_forgets_a_verdict_of_another_shape_works(serving: Serv
     """Of a list it names no key, and of a look-up the key."""
     entry, _ = serving.remember(odd, MIXTRAL)
     VerdictStore(odd).put(replace(entry, verdict=entry.verdict | {"word": "excellent"}))
-    listed = command_in(told(tuner("verdicts", "list", "--store", odd)), "tuner verdicts forget")
+    listed = command_in(stderr_of(tuner("verdicts", "list", "--store", odd)), "tuner verdicts forget")
     assert listed == ["tuner", "verdicts", "forget", "KEY", "--store", str(odd)]
-    words = command_in(told(tuner("verdicts", "show", MIXTRAL.name, "--store", odd)), "tuner verdicts forget")
+    words = command_in(stderr_of(tuner("verdicts", "show", MIXTRAL.name, "--store", odd)), "tuner verdicts forget")
     assert words == ["tuner", "verdicts", "forget", entry.digest[:12], "--store", str(odd)]
     tuner(*words[1:], code=0)
     assert list(VerdictStore(odd).entries()) == []
@@ -80,7 +80,7 @@ def test_a_report_that_cannot_be_read_names_the_store(serving: Serving, odd: Pat
     """The hint of `tuner report` removes it from there."""
     entry, _ = serving.remember(odd, MIXTRAL)
     VerdictStore(odd).put(replace(entry, report={"result": "of another format"}, rules="other"))
-    words = command_in(told(tuner("report", MIXTRAL.name, "--store", odd)), "tuner verdicts forget")
+    words = command_in(stderr_of(tuner("report", MIXTRAL.name, "--store", odd)), "tuner verdicts forget")
     assert words[-3:] == [entry.digest[:12], "--store", str(odd)]
 
 
