@@ -142,6 +142,12 @@ AROUND = {
     "RowsInCalls": "outer_guard",
     "RowsOfTwo": "outer_guard",
     "TypeOfElement": "outer_guard",
+    "TypeByAnotherTensor": "outer_guard",
+    "DeviceByAnotherTensor": "outer_guard",
+    "RowsOfProduct": "outer_guard",
+    "RowsInDictionary": "outer_guard",
+    "RowsOneByOne": "outer_guard",
+    "MangledSwitch": "outer_guard",
     "RegisteredLater": "outer_guard",
     "ThirdElement": "outer_guard",
     "CountedByAnotherConstructor": "outer_guard",
@@ -229,21 +235,39 @@ def test_what_only_the_constructor_stores_is_accepted(answers: dict[str, Group])
 def test_what_may_be_stored_again_is_refused(answers: dict[str, Group]) -> None:
     """The same function, where anything but the constructor may call it."""
     again = {case: codes for case, codes in answers["built"].items() if case.startswith("again_")}
-    assert len(again) == 24
+    assert len(again) == 26
     assert [case for case, codes in again.items() if "outer_guard" not in codes] == []
 
 
 def test_an_attribute_that_is_always_none_is_accepted(answers: dict[str, Group]) -> None:
     """As `visual_token_mask` of vLLM's Nemotron-VL: all that stores it stores None."""
     sound = {case: codes for case, codes in answers["none"].items() if not case.startswith("stored_")}
-    assert sound == {"cleared": [], "cleared_with_a_type": [], "a_key_of_arguments": []}
+    names = ("cleared", "cleared_with_a_type", "a_key_of_arguments", "of_another_class")
+    assert sound == {name: [] for name in names}
 
 
 def test_an_attribute_that_may_stop_being_none_is_refused(answers: dict[str, Group]) -> None:
     """The same attribute, where anything stores another value, by whatever way of storing."""
     stored = {case: codes for case, codes in answers["none"].items() if case.startswith("stored_")}
-    assert len(stored) == 11
+    assert len(stored) == 20
     assert [case for case, codes in stored.items() if "outer_guard" not in codes] == []
+
+
+def test_a_config_that_no_code_changes_is_accepted(answers: dict[str, Group], request: pytest.FixtureRequest) -> None:
+    """A pass may read a config of transformers, whose base classes store under names that they compute.
+
+    The torch of vLLM 0.19.1 names guards on a config by `object.__getattribute__`, and the proof refuses these.
+    """
+    sound = {case: codes for case, codes in answers["configs"].items() if not case.startswith("changed_")}
+    codes = [] if request.node.callspec.params["answers"] == "current" else ["outer_guard"]
+    assert sound == {"plain": codes, "by_the_map": codes, "another_dictionary": codes}
+
+
+def test_a_config_that_code_may_change_is_refused(answers: dict[str, Group]) -> None:
+    """The same config, where its methods may store what a pass reads."""
+    changed = {case: codes for case, codes in answers["configs"].items() if case.startswith("changed_")}
+    assert len(changed) == 10
+    assert [case for case, codes in changed.items() if "outer_guard" not in codes] == []
 
 
 # ---- what functions store

@@ -46,6 +46,12 @@ KEPT = """setattr(part, name, value)
         def store():
             setattr(part, name, value + 1)
         self.later = store"""
+IN_A_CLASS = """setattr(part, name, value)
+        class Later:
+            {kind}
+            def again():
+                setattr(part, name, value + 1)
+        self.later = Later"""
 GENERATED = """setattr(part, name, value)
         yield setattr(part, name, value + 1)"""
 AGAIN = "self.plant_it(self, 'built', 2)"
@@ -79,6 +85,8 @@ AGAIN_LATER: dict[str, dict[str, str]] = {
     "by_a_kept_lambda": {"constructor": f"self.later = lambda: {AGAIN}", "logits": "self.later()"},
     "by_a_generator_expression": {"constructor": f"self.later = ({AGAIN} for _ in 'a')", "logits": "next(self.later)"},
     "by_a_nested_function": {"build": KEPT, "logits": "self.later()"},
+    "by_a_class_in_it": {"build": IN_A_CLASS.format(kind=""), "logits": "self.later.again()"},
+    "by_a_static_method_in_it": {"build": IN_A_CLASS.format(kind="@staticmethod"), "logits": "self.later.again()"},
     "by_a_generator": {
         "constructor": "self.built = 1; self.later = self.plant_it(self, 'built', 1)",
         "build": GENERATED,

@@ -496,6 +496,107 @@ class TypeOfElement(Around):
         return self.enter(ids, positions)
 
 
+class TypeByAnotherTensor(Around):
+    """Twice if a tensor in the type of the first element has another type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place_extras: Any = [torch.zeros(MOST_TOKENS, WIDTH, device="meta")]
+
+    def set_place_extras(self, extras) -> None:
+        self.place_extras = extras
+
+    def run(self, ids, positions):
+        if not self.place_extras:
+            return self.enter(ids, positions)
+        other = torch.zeros(1, device=self.place_extras[0].device, dtype=self.place_extras[0].dtype)
+        return self.either(other.element_size() == 8, ids, positions)
+
+
+class DeviceByAnotherTensor(Around):
+    """Twice if a tensor on the device of the first element is on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.device_extras: Any = [torch.zeros(MOST_TOKENS, WIDTH, device="meta")]
+
+    def set_device_extras(self, extras) -> None:
+        self.device_extras = extras
+
+    def run(self, ids, positions):
+        if not self.device_extras:
+            return self.enter(ids, positions)
+        other = torch.zeros(1, device=self.device_extras[0].device)
+        return self.either(other.is_cuda, ids, positions)
+
+
+class RowsOfProduct(Around):
+    """Twice if the first element has few rows, seen by what is made of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.product_extras: Any = [torch.zeros(MOST_TOKENS, WIDTH, device="meta")]
+
+    def set_product_extras(self, extras) -> None:
+        self.product_extras = extras
+
+    def run(self, ids, positions):
+        if not self.product_extras:
+            return self.enter(ids, positions)
+        rows = (self.product_extras[0][:9] * 1).shape[0]
+        return self.either(3 < rows < 7, ids, positions)
+
+
+class RowsInDictionary(Around):
+    """Twice if the first element has fewer rows than the batch has tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept_extras: Any = [torch.zeros(MOST_TOKENS, WIDTH, device="meta")]
+
+    def set_kept_extras(self, extras) -> None:
+        self.kept_extras = extras
+
+    def run(self, ids, positions):
+        if not self.kept_extras:
+            return self.enter(ids, positions)
+        kept = {"a": self.kept_extras[0][: positions.shape[-1]]}
+        return self.either(kept["a"].size(0) < positions.shape[-1], ids, positions)
+
+
+class RowsOneByOne(Around):
+    """Twice if the first element has five rows, which a loop counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.walked_extras: Any = [torch.zeros(MOST_TOKENS, WIDTH, device="meta")]
+
+    def set_walked_extras(self, extras) -> None:
+        self.walked_extras = extras
+
+    def run(self, ids, positions):
+        if not self.walked_extras:
+            return self.enter(ids, positions)
+        kept, count = {"a": self.walked_extras[0][:9]}, 0
+        for _ in kept["a"]:
+            count += 1
+        return self.either(count == 5, ids, positions)
+
+
+class MangledSwitch(Around):
+    """Python stores the attribute under another name than the code shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__mangled = False
+
+    def switch_mangled(self) -> None:
+        self.__mangled = True
+
+    def run(self, ids, positions):
+        return self.either(self.__mangled, ids, positions)
+
+
 class RegisteredLater(Around):
     """Twice after a method has registered a buffer."""
 

@@ -68,6 +68,7 @@ def main() -> None:
         "hook": lambda: setting.hook_answers(config, origins),
         "outside": lambda: setting.outer_answers(config, origins),
         "built": lambda: setting.built_answers(folder, config, origins),
+        "configs": lambda: setting.config_answers(folder, config, origins),
         "none": lambda: setting.none_answers(folder, config, origins),
     }
     answers = {group: ask() for group, ask in cases.items()}

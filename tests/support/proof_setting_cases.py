@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import proof_built_models
+import proof_config_models
 import proof_grown_models
 import proof_guard_models
 import proof_none_models
@@ -181,6 +182,18 @@ def none_answers(folder: Path, config, origins) -> dict[str, Any]:
         for name, parts in group.items():
             case = prefix + name
             answers[case] = outer(proof_none_models.model_of(folder, case, parts), config, origins)
+    for name in proof_none_models.HELPERS:
+        answers[name] = outer(proof_none_models.model_beside(folder, name), config, origins)
+    return answers
+
+
+def config_answers(folder: Path, config, origins) -> dict[str, Any]:
+    """Every model that reads a config."""
+    answers: dict[str, Any] = {}
+    for group, prefix in ((proof_config_models.SOUND, ""), (proof_config_models.CHANGED, "changed_")):
+        for name, parts in group.items():
+            case = prefix + name
+            answers[case] = outer(proof_config_models.model_of(folder, case, parts), config, origins)
     return answers
 
 

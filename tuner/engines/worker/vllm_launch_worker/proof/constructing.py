@@ -7,7 +7,6 @@ registry finds it by its name.
 """
 
 import ast
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ from vllm_launch_worker.proof.stores import (
     is_computed,
     is_dictionary,
     is_kept_in,
+    is_mentioned,
     mentioned,
     outermost_functions,
     outliving,
-    text_of,
     tree_of,
 )
 
@@ -300,9 +299,3 @@ def files_of_modules() -> frozenset[str]:
 def without_links(files: frozenset[str]) -> frozenset[str]:
     """The paths without links. A RECORD's paths have none, those of modules may: a file must not count as two."""
     return frozenset(map(resolved, files))
-
-
-def is_mentioned(name: str, file: str) -> bool:
-    """Whether the text of a file holds a name as a word."""
-    text = text_of(file)
-    return name in text and re.search(rf"\b{name}\b", text) is not None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared_worker.vllm_types import Tensor
-from vllm_launch_worker.proof.stores import LATER, mentioned
+from vllm_launch_worker.proof.stores import LATER, mentioned, nulled_by
 
 MOST_ROWS = 2**40
 """More rows than a batch has tokens, in any launch."""
@@ -13,6 +13,17 @@ ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.comprehension, ast.ListComp, ast.SetComp, ast.DictComp, *LATER)
 PLACES = frozenset(("device", "dtype"))
 """Attributes of a tensor, and arguments of torch's functions, that say where and in which type a tensor is kept."""
+
+ASKS = (
+    frozenset(("shape", "size", "sym_size", "numel", "nelement", "ndim", "dim", "ndimension", "stride", "nbytes"))
+    | {"dtype", "device", "type", "layout", "element_size", "itemsize", "storage", "untyped_storage", "is_contiguous"}
+    | {"is_floating_point", "is_complex", "is_cuda", "is_cpu", "is_meta", "result_type", "equal", "allclose"}
+)
+"""Attributes of tensors, and functions of torch, that tell of sizes, types and devices."""
+SPLITS = frozenset(
+    ("list", "tuple", "map", "filter", "reduce", "zip", "enumerate", "iter", "next", "sum", "any", "all")
+) | {"unbind", "split", "chunk", "tolist"}
+"""Functions that may take a tensor apart into its rows."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +75,26 @@ class Use:
 
     @property
     def tells_place(self) -> bool:
-        """Whether the code only gives the device or the type of an element to a function of torch."""
+        """Whether the code only gives the device or the type of an element to torch, for the elements of a new list.
+
+        The new list must take the place of this one, so that what asks for its elements is a place that reads it.
+        """
         place = self._around_element
         argument = self.around[id(place)] if mentioned_place(place) else None
         if not isinstance(argument, ast.keyword) or argument.arg not in PLACES:
             return False
         call = self.around[id(argument)]
-        return isinstance(call, ast.Call) and is_of_torch(call.func)
+        return isinstance(call, ast.Call) and is_of_torch(call.func) and self._replaced_with(self.around[id(call)])
+
+    def _replaced_with(self, values: ast.AST) -> bool:
+        """Whether code stores a list that it writes out in the same attribute, and nowhere else."""
+        assignment = self.around[id(values)] if isinstance(values, (ast.List, ast.ListComp)) else None
+        if not isinstance(assignment, ast.Assign) or assignment.value is not values or len(assignment.targets) > 1:
+            return False
+        target = assignment.targets[0]
+        return (
+            isinstance(target, ast.Attribute) and isinstance(self.node, ast.Attribute) and target.attr == self.node.attr
+        )
 
     @property
     def element_with_rows(self) -> int | None:
@@ -126,6 +150,43 @@ def constant_index(element: ast.AST) -> int | None:
     """The constant index with which code takes an element. None if it is not constant."""
     index = element.slice if isinstance(element, ast.Subscript) else None
     return index.value if isinstance(index, ast.Constant) and type(index.value) is int else None
+
+
+def asks_of_tensors(function: ast.AST, name: str, arguments: frozenset[str]) -> bool:
+    """Whether a function may ask for the size, type or device of a tensor, or take one apart.
+
+    Args:
+        function: the function.
+        name: an attribute with a list. To ask for its elements is left out.
+        arguments: the arguments of the outermost call. A variable of this name holds one of them, unless the function
+            stores another value than None in it.
+    """
+    nodes = list(ast.walk(function))
+    nulled = {id(target) for node in nodes for target in nulled_by(node)}
+    stored = {name for node in nodes if id(node) not in nulled for name in variable_stored_by(node)}
+    return any(asks(node, name, arguments - stored) or takes_apart(node) for node in nodes)
+
+
+def variable_stored_by(node: ast.AST) -> list[str]:
+    """The variable that a syntax node stores or deletes, as a list. Empty for other nodes."""
+    return [node.id] if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) else []
+
+
+def asks(node: ast.AST, name: str, arguments: frozenset[str]) -> bool:
+    """Whether a syntax node asks for something of a tensor (see `asks_of_tensors`)."""
+    if mentioned(node) not in ASKS or isinstance(node, ast.Name):
+        return False
+    owner = node.value if isinstance(node, ast.Attribute) else None
+    if isinstance(owner, ast.Subscript) and mentioned(owner.value) == name:
+        return False
+    return not isinstance(owner, ast.Name) or owner.id not in arguments
+
+
+def takes_apart(node: ast.AST) -> bool:
+    """Whether a syntax node may take a tensor apart: by one of `SPLITS`, or by a loop over anything but a range."""
+    if isinstance(node, (ast.For, ast.comprehension)):
+        return not isinstance(node.iter, ast.Call) or mentioned(node.iter.func) != "range"
+    return isinstance(node, (ast.Starred, ast.YieldFrom)) or mentioned(node) in SPLITS
 
 
 def lists_like(value: Any, uses: list[Use]) -> list[Any]:

@@ -18,14 +18,23 @@ from typing import Any
 from unittest import mock
 
 from shared_worker.vllm_types import GraphModule, Module, Node, Region, Tensor, VllmConfig
-from vllm_launch_worker.proof import first_call
+from vllm_launch_worker.proof import configs, first_call
 from vllm_launch_worker.proof.constructing import Constructing, files_of_modules
 from vllm_launch_worker.proof.failure import NOTHING_OUTSIDE, Failure, failure, raised
 from vllm_launch_worker.proof.order import full_name, inner_nodes, is_moe, is_opaque, layer_of, place
 from vllm_launch_worker.proof.origin import Origins
 from vllm_launch_worker.proof.regions import identities
 from vllm_launch_worker.proof.sizes import holds
-from vllm_launch_worker.proof.stores import ANY, INSIDE, functions_storing, is_looked_into, module_roots, stored_in
+from vllm_launch_worker.proof.stores import (
+    ANY,
+    INSIDE,
+    as_written,
+    functions_storing,
+    is_looked_into,
+    is_of_configs,
+    module_roots,
+    stored_in,
+)
 from vllm_launch_worker.proof.tracing import Guard, Trace, watching
 from vllm_launch_worker.proof.variations import Variations, attribute_of, combinations, holding, sizes_of, variations
 
@@ -103,7 +112,8 @@ class Outside:
 
     def _variations(self, trace: Trace) -> Variations:
         """The attributes that may lead to another path, and the values that stand for all their values."""
-        return variations(self.model, self._open_guards(trace), trace, self._files(trace))
+        guards = self._open_guards(trace)
+        return variations(self.model, guards, trace, self._files(trace), self._everywhere())
 
     def _open_guards(self, trace: Trace) -> list[Failure]:
         """The failures for guards on values that may change between passes."""
@@ -113,14 +123,22 @@ class Outside:
         """The names that functions store after the model is built (see `stores.stored_in`)."""
         files = self._files(trace)
         stored = stored_in(files)
+        of_configs = configs.holders(self.model, trace.guards)
+        if of_configs and not configs.may_change(self.model, files, stored):
+            of_configs = frozenset()
+        stored |= of_configs
         open_guards = attributes_against(trace, stored, ())
         words = frozenset(word for guard in open_guards for word in NAME.findall(guard["fields"]["guard"]))
         if not words:
             return stored
         classes = frozenset(kind.__name__ for kind in type(self.model).__mro__)
         traced = frozenset(code.co_name for code in trace.codes)
-        constructing = Constructing(files, files_of_modules() | self.origins.own.keys(), classes, traced)
-        return stored_in(files, constructing.among(functions_storing(files, words)))
+        constructing = Constructing(files, self._everywhere(), classes, traced)
+        return stored_in(files, constructing.among(functions_storing(files, words))) | of_configs
+
+    def _everywhere(self) -> frozenset[str]:
+        """The files of vLLM and of all modules that are imported."""
+        return files_of_modules() | self.origins.own.keys()
 
     def _on_path(self, returned: Any, trace: Trace) -> list[Failure]:
         """The failures on the path that a trace takes. They do not depend on which passes take this path.
@@ -422,7 +440,7 @@ def dictionaries_against(trace: Trace) -> list[Failure]:
     failures = []
     for code in sorted(trace.codes, key=lambda code: (code.co_filename, code.co_firstlineno)):
         names, file = DICTIONARIES.intersection(code.co_names), code.co_filename
-        if names and is_looked_into(file):
+        if names and (is_looked_into(file) or is_of_configs(file)):
             place = {"file": file, "line": code.co_firstlineno}
             failures.append(failure(NOTHING_OUTSIDE, "outer_guard", guard=min(names), **place))
     return failures
@@ -483,7 +501,7 @@ def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...]) ->
         return False
     if ANY in stored and is_of_model:
         return False
-    parts = [part for part in NAME.findall(name.removeprefix("self.")) if not part.isdigit()]
+    parts = [as_written(part) for part in NAME.findall(name.removeprefix("self.")) if not part.isdigit()]
     if stored.intersection(parts):
         return False
     if guard["type"] in STATE and name.endswith(parts[-1]):

@@ -1,6 +1,7 @@
 """Reads source files for what functions change after construction: attributes, globals and contents of containers."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
@@ -15,6 +16,8 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 LATER = (*FUNCTIONS, ast.GeneratorExp)
 """Code inside a function that may run after the function has ended."""
 SETTERS = frozenset(("setattr", "delattr", "__setattr__", "__delattr__"))
+STORES_ANY = SETTERS | {"__dict__", "__setstate__", "vars"}
+"""What stores an attribute by any name, if it is not one of `SETTERS` in a plain call."""
 REGISTERS = frozenset(("register_buffer", "register_parameter", "register_module", "add_module"))
 """Methods of a torch module that store an attribute. Their first argument is its name."""
 CHANGES = frozenset(
@@ -32,6 +35,8 @@ CHANGES = frozenset(
     "__delitem__",
 }
 """Methods that change a list, a dictionary, a set or a queue."""
+MANGLED = re.compile(r"_\w*?[a-zA-Z0-9](?=__\w*(?<!__)$)")
+"""What Python puts before the name of an attribute that begins with two underscores: the class around the code."""
 ANY = "*"
 """Stands for every name, if a function computes the name."""
 ARGUMENT = "()"
@@ -105,11 +110,17 @@ def is_kept_in(node: ast.AST) -> TypeGuard[ast.Assign]:
     return isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets)
 
 
+def as_written(name: str) -> str:
+    """The name of an attribute as code writes it, without the class that Python puts before it (see `MANGLED`)."""
+    mangled = MANGLED.match(name)
+    return name[mangled.end() :] if mangled else name
+
+
 def stores_only_none(files: frozenset[str], name: str) -> bool:
     """Whether all code of these files that stores an attribute stores the constant None, in a plain assignment.
 
     The answer is no if code may store the attribute in another way: by a computed name, by a text that holds the name,
-    or by the `__dict__` of an object.
+    or by what `STORES_ANY` lists.
 
     Args:
         files: the files.
@@ -119,16 +130,62 @@ def stores_only_none(files: frozenset[str], name: str) -> bool:
         nodes = list(ast.walk(tree_of(file)))
         harmless: set[int] = set()
         for node in nodes:
-            harmless.update(map(id, nulled_by(node) + keys_of(node)))
+            harmless.update(map(id, nulled_by(node) + keys_of(node, name) + setters_called_by(node)))
         if any(may_store(node, name) and id(node) not in harmless for node in nodes):
             return False
     return True
 
 
 def may_store(node: ast.AST, name: str) -> bool:
-    """Whether a syntax node may store an attribute, or holds its name as a text."""
+    """Whether a syntax node may store an attribute, holds its name as a text, or mentions what stores by any name."""
     is_text = isinstance(node, ast.Constant) and node.value == name
-    return is_text or is_dictionary(node) or not stored_by(node, {}).isdisjoint((name, ANY))
+    return is_text or mentioned(node) in STORES_ANY or may_store_plainly(node, {name, ANY})
+
+
+def may_store_plainly(node: ast.AST, names: set[str]) -> bool:
+    """Whether a syntax node stores one of these attributes, which it names."""
+    return not stored_by(node, {}).isdisjoint(names)
+
+
+def setters_called_by(node: ast.AST) -> list[ast.expr]:
+    """The called function, if a call is one of `SETTERS`: the call itself tells the name. Else an empty list."""
+    return [node.func] if isinstance(node, ast.Call) and called(node) in SETTERS else []
+
+
+def stored_elsewhere(files: frozenset[str], others: frozenset[str], name: str) -> bool:
+    """Whether a function of other files stores another value than None in this attribute of an object that it is given.
+
+    A method stores in its own object. This is another object, if the files do not name the class of the method.
+
+    Args:
+        files: the files with the classes of the object.
+        others: the other files.
+        name: the attribute.
+    """
+    for file in sorted(file for file in others - files if is_mentioned(name, file)):
+        for owner, function in owned_functions(tree_of(file)):
+            is_named = not owner or any(is_mentioned(owner, judged) for judged in files)
+            own = first_argument(function)
+            if stores_otherwise(function, name, own if own == "self" and not is_named else ""):
+                return True
+    return False
+
+
+def stores_otherwise(function: ast.AST, name: str, own: str) -> bool:
+    """Whether a function stores another value than None in an attribute of an object that is not the variable `own`."""
+    nodes = list(ast.walk(function))
+    nulled = {id(target) for node in nodes for target in nulled_by(node)}
+    storing = [node for node in nodes if may_store_plainly(node, {name}) and id(node) not in nulled]
+    return any(not own or not is_of_own(node, own) for node in storing)
+
+
+def owned_functions(tree: ast.AST, owner: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """The functions in a syntax tree that are not inside another function, each with the class around it."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, LATER):
+            yield owner, node
+        else:
+            yield from owned_functions(node, node.name if isinstance(node, ast.ClassDef) else owner)
 
 
 def nulled_by(node: ast.AST) -> list[ast.expr]:
@@ -140,9 +197,12 @@ def nulled_by(node: ast.AST) -> list[ast.expr]:
     return targets if is_none else []
 
 
-def keys_of(node: ast.AST) -> list[ast.expr]:
-    """The keys of a dictionary that code writes out. Empty for other syntax nodes."""
-    return [key for key in node.keys if key is not None] if isinstance(node, ast.Dict) else []
+def keys_of(node: ast.AST, name: str) -> list[ast.expr]:
+    """The keys under which a dictionary that code writes out holds this attribute of `self`. Empty for other nodes."""
+    if not isinstance(node, ast.Dict):
+        return []
+    pairs = zip(node.keys, node.values, strict=True)
+    return [key for key, value in pairs if key is not None and ast.unparse(value) == f"self.{name}"]
 
 
 def functions_storing(files: frozenset[str], names: frozenset[str]) -> frozenset[str]:
@@ -245,12 +305,14 @@ def is_looked_into(file: str) -> bool:
     """Whether a file does not belong to torch or to Python, and does not hold a base class of transformers' configs.
 
     The methods of these base classes change a config, as those of torch's modules change a module. They run if code
-    that is looked into calls them. Such a call is seen: it stores an attribute, or is one of `SETTERS` or `CHANGES`.
+    that is looked into calls them. `configs.py` looks for such calls.
     """
-    modules = modules_of(file)
-    if CONFIGS & modules:
-        return False
-    return "torch" not in roots(modules) and not is_standard(Path(file))
+    return not is_of_configs(file) and "torch" not in module_roots(file) and not is_standard(Path(file))
+
+
+def is_of_configs(file: str) -> bool:
+    """Whether a file holds a base class of transformers' configs."""
+    return not CONFIGS.isdisjoint(modules_of(file))
 
 
 @cache
@@ -266,6 +328,12 @@ def text_of(file: str) -> str:
         return Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def is_mentioned(name: str, file: str) -> bool:
+    """Whether the text of a file holds a name as a word."""
+    text = text_of(file)
+    return name in text and re.search(rf"\b{name}\b", text) is not None
 
 
 def functions_of(tree: ast.AST) -> list[Function]:
@@ -304,10 +372,11 @@ def outermost_functions(tree: ast.AST) -> Iterator[ast.AST]:
 def outliving(function: ast.AST) -> list[ast.AST]:
     """The code inside a function that may run after the function has ended.
 
-    A function inside it ends before, if the code only calls it, and only from code that ends before.
+    A function inside it ends before, if the code only calls it, and only from code that ends before. A method of a
+    class inside it does not: an object of the class may be kept.
     """
     inner = [node for node in ast.walk(function) if isinstance(node, LATER) and node is not function]
-    plain = {node.name: node for node in inner if isinstance(node, ast.FunctionDef) and ends_with_its_call(node)}
+    plain = {node.name: node for node in ending_with_their_calls(function, inner)}
     later: list[ast.AST] = [node for node in inner if plain.get(getattr(node, "name", "")) is not node]
     kept = names_kept(function)
     while True:
@@ -316,6 +385,19 @@ def outliving(function: ast.AST) -> list[ast.AST]:
         if not added:
             return later
         later += added
+
+
+def ending_with_their_calls(function: ast.AST, inner: Sequence[ast.AST]) -> list[ast.FunctionDef]:
+    """Those of the functions inside a function that end with their call, without methods of classes inside it."""
+    methods = methods_inside(function)
+    plain = [node for node in inner if isinstance(node, ast.FunctionDef) and ends_with_its_call(node)]
+    return [node for node in plain if id(node) not in methods]
+
+
+def methods_inside(function: ast.AST) -> set[int]:
+    """The identities (`id`) of the syntax nodes in classes that a function defines."""
+    kinds = [node for node in ast.walk(function) if isinstance(node, ast.ClassDef)]
+    return {id(inner) for kind in kinds for inner in ast.walk(kind)}
 
 
 def names_kept(function: ast.AST) -> set[str]:

@@ -14,13 +14,16 @@ from typing import Any
 
 from shared_worker.vllm_types import Module
 from vllm_launch_worker.proof.failure import Failure
-from vllm_launch_worker.proof.list_uses import Use, lists_like
+from vllm_launch_worker.proof.list_uses import Use, asks_of_tensors, lists_like
+from vllm_launch_worker.proof.origin import is_of_worker
 from vllm_launch_worker.proof.stores import (
     Function,
+    as_written,
     functions_of,
     is_computed,
     is_looked_into,
     mentioned,
+    stored_elsewhere,
     stores_only_none,
     tree_of,
 )
@@ -41,7 +44,9 @@ Variations = dict[str, list[Any]]
 """Attribute of the outermost module -> values that stand for all its values."""
 
 
-def variations(model: Module, guards: list[Failure], trace: Trace, files: frozenset[str]) -> Variations:
+def variations(
+    model: Module, guards: list[Failure], trace: Trace, files: frozenset[str], everywhere: frozenset[str]
+) -> Variations:
     """The attributes that these guards depend on, and that may be varied.
 
     If traced functions call `len`, or do more with a list than `Use.is_plain` allows, the list is not varied: the path
@@ -53,6 +58,7 @@ def variations(model: Module, guards: list[Failure], trace: Trace, files: frozen
         guards: failures for guards on values that may change between passes.
         trace: the trace of the code around the region.
         files: the files with the functions that may read these values.
+        everywhere: all files with functions that may store these values.
     """
     kinds_by_name: dict[str, set[str]] = {}
     for guard in guards:
@@ -60,11 +66,18 @@ def variations(model: Module, guards: list[Failure], trace: Trace, files: frozen
         kinds_by_name.setdefault(attribute_of(guard), set()).add(kind + "[]" * expression.endswith("]"))
     varied: Variations = {}
     for name, kinds in kinds_by_name.items():
-        if name and getattr(model, name, ABSENT) is None and stores_only_none(files, name):
+        if name != as_written(name):
+            continue  # code reads and stores it by another name
+        if name and getattr(model, name, ABSENT) is None and is_always_none(name, files, everywhere):
             varied[name] = [None]
         elif name and not computes_names(trace):
             varied[name] = values_of(model, name, kinds, trace, files)
     return {name: values for name, values in varied.items() if values}
+
+
+def is_always_none(name: str, files: frozenset[str], everywhere: frozenset[str]) -> bool:
+    """Whether all code that stores an attribute of the outermost module stores None (see `variations`)."""
+    return stores_only_none(files, name) and not stored_elsewhere(files, everywhere, name)
 
 
 def values_of(model: Module, name: str, kinds: set[str], trace: Trace, files: frozenset[str]) -> list[Any]:
@@ -78,7 +91,9 @@ def values_of(model: Module, name: str, kinds: set[str], trace: Trace, files: fr
         files: the files with the functions that may read it.
     """
     if "SEQUENCE_LENGTH" in kinds and kinds <= PRESENCE and "len" not in trace.names:
-        return lists_like(getattr(model, name), uses_of(name, trace))
+        uses = uses_of(name, trace)
+        rows_decide = any(use.takes_rows for use in uses) and asks_for_rows(model, name, trace)
+        return [] if rows_decide else lists_like(getattr(model, name), uses)
     return numbers_like(constants_compared_with(name, files)) if kinds <= COMPARED else []
 
 
@@ -94,6 +109,22 @@ def traced_functions(trace: Trace) -> Iterator[tuple[str, Function]]:
         for function in functions_of(tree_of(file)):
             if (file, first_line(function)) in traced:
                 yield file, function
+
+
+def asks_for_rows(model: Module, name: str, trace: Trace) -> bool:
+    """Whether a traced function may ask for the number of rows, or the type, of what it makes of rows of a list.
+
+    It may ask for those of an argument of the outermost `forward`, and of an element of the list (see `Use.is_plain`).
+
+    Args:
+        model: the outermost module.
+        name: the attribute with the list.
+        trace: the trace of the code around the region.
+    """
+    code = model.forward.__code__
+    arguments = frozenset(code.co_varnames[: code.co_argcount])
+    functions = [function for file, function in traced_functions(trace) if not is_of_worker(file)]
+    return any(asks_of_tensors(function, name, arguments) for function in functions)
 
 
 def uses_of(name: str, trace: Trace) -> list[Use]:
