@@ -29,8 +29,8 @@ FOLDER = {
         "which of them differs, only a record of `tuner cache warm` tells."
     ),
     "compiler_hash": (
-        "Serve with the torch, Triton, GPU and TORCHINDUCTOR_ variables that filled the folder, or warm again: "
-        "vLLM keeps their hash alone."
+        "Serve with the torch, Triton, GPU and settings of Inductor that filled the folder, or warm again: vLLM keeps "
+        "their hash alone. These settings follow from TORCHINDUCTOR_ variables and from options such as --max-num-seqs."
     ),
 }
 FROM_MODEL = ("model_config.hf_config.", "model_config.hf_text_config.")
