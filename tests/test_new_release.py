@@ -21,6 +21,9 @@ def compile_factors():
 
 environment_variables = {"VLLM_HOST": 1, "VLLM_A": 2}
 """
+REGISTRY = """
+_TEXT_MODELS = {"OldForCausalLM": ("old", "OldForCausalLM"), "TextForCausalLM": ("text", "TextForCausalLM")}
+"""
 RUNNER = '''
 def get_layer_from_name(name):
     """The layer of a call."""
@@ -33,7 +36,7 @@ def untouched(): return 1
 
 def package(folder: Path, **changed: str) -> Path:
     """A small package in which the flag, the counter and the tables are written as in vLLM."""
-    files = {**FILES, "envs.py": ENVS, "runner.py": RUNNER}
+    files = {**FILES, "envs.py": ENVS, "runner.py": RUNNER, "model_executor/models/registry.py": REGISTRY}
     for name, text in {**files, **{key.replace("__", "/"): text for key, text in changed.items()}}.items():
         path = folder / (name if name.endswith(".py") else f"{name}.py")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,10 +50,36 @@ def test_two_equal_packages_have_no_changes(tmp_path: Path) -> None:
     comparison = compare(package(tmp_path / "a"), package(tmp_path / "b", runner=other.replace("\n\n", "\n\n\n")))
     assert not any(comparison.topics.values())
     assert comparison.facts[0] == comparison.facts[1]
-    assert comparison.variables == comparison.config_keys == ((), ())
+    assert comparison.variables == comparison.config_keys == comparison.architectures == ((), ())
     assert (
         comparison.units["counter"] == 5
     )  # the call's layer; the list, the context, the rule and the check of the excerpts
+
+
+def test_new_architectures_are_reported(tmp_path: Path) -> None:
+    """Those with MoE layers say so: a probe must read them. The modules lie with the others, or in a folder apart."""
+    registry = """
+_TEXT_MODELS = {
+    "TextForCausalLM": ("text", "TextForCausalLM"),
+    "PlainForCausalLM": ("plain", "PlainForCausalLM"),
+    "SparseForCausalLM": ("sparse", "SparseForCausalLM"),
+    "ApartForCausalLM": ("vllm.models.apart", "ApartForCausalLM"),
+}
+"""
+    old = package(tmp_path / "old" / "vllm")
+    new = package(tmp_path / "new" / "vllm", model_executor__models__registry=registry)
+    moe = "from vllm.model_executor.layers.fused_moe import FusedMoE\n"
+    for name, text in {
+        "model_executor/models/plain.py": "from torch import nn\n",
+        "model_executor/models/sparse.py": moe,
+        "models/apart/layers.py": moe,
+    }.items():
+        (new / name).parent.mkdir(parents=True, exist_ok=True)
+        (new / name).write_text(text, encoding="utf-8")
+    comparison = compare(old, new)
+    came = ("ApartForCausalLM, with MoE layers", "PlainForCausalLM", "SparseForCausalLM, with MoE layers")
+    assert comparison.architectures == (came, ("OldForCausalLM",))
+    assert "The architectures: 3 came, 1 went" in "\n".join(report("0.1.0", "0.2.0", comparison))
 
 
 def test_a_counter_that_wraps_around_is_reported(tmp_path: Path) -> None:

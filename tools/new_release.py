@@ -130,6 +130,7 @@ def report(old: str, new: str, comparison: Comparison) -> Iterator[str]:
     yield ""
     yield from set_lines("variables in the key of the compile cache", *comparison.variables)
     yield from set_lines("keys of the compilation config", *comparison.config_keys)
+    yield from set_lines("architectures", *comparison.architectures)
     yield ""
     yield from NEXT_STEPS
 

@@ -20,6 +20,10 @@ from tuner.environment.flag_files import COMPILATION, read_flag_facts
 MAX_SOURCE = 4 * 2**20
 """Bytes; no source file of vLLM is larger."""
 ENVS = "envs.py"
+MODELS = "model_executor/models"
+REGISTRY = f"{MODELS}/registry.py"
+MOE_LAYERS = "fused_moe"
+"""The package of vLLM with its MoE layers. A model that builds one imports it."""
 
 Units = dict[str, str]
 """`FILE NAME` of a unit -> its code."""
@@ -76,6 +80,8 @@ class Comparison(Struct, frozen=True):
         units: topic -> how many units the new release has.
         variables: names that the key of the compile cache gained and lost.
         config_keys: keys that the compilation config gained and lost.
+        architectures: names that vLLM's registry of models gained and lost. A gained one whose own files name vLLM's
+            MoE layers says so.
     """
 
     facts: tuple[FlagFacts, FlagFacts]
@@ -83,6 +89,7 @@ class Comparison(Struct, frozen=True):
     units: Mapping[str, int]
     variables: tuple[tuple[str, ...], tuple[str, ...]]
     config_keys: tuple[tuple[str, ...], tuple[str, ...]]
+    architectures: tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def compare(old: Path, new: Path) -> Comparison:
@@ -100,6 +107,7 @@ def compare(old: Path, new: Path) -> Comparison:
         units={topic.name: len(after[topic.name]) for topic in TOPICS},
         variables=_gained_and_lost(counted_in(_text(old / ENVS)), counted_in(_text(new / ENVS))),
         config_keys=_gained_and_lost(config_keys(_text(old / COMPILATION)), config_keys(_text(new / COMPILATION))),
+        architectures=_changed_architectures(old, new),
     )
 
 
@@ -138,6 +146,42 @@ def _kind(before: str, after: str) -> str:
     if before and after:
         return "changed"
     return "new" if after else "gone"
+
+
+def architectures(package: Path) -> dict[str, str]:
+    """Architecture -> module, of a package's registry of models."""
+    modules: dict[str, str] = {}
+    for node in ast.walk(ast.parse(_text(package / REGISTRY))):
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and _module_of(value):
+                    modules[str(key.value)] = _module_of(value)
+    return modules
+
+
+def _changed_architectures(old: Path, new: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The architectures that came and went. Those that came and whose files name vLLM's MoE layers say so."""
+    modules = architectures(new)
+    gained, lost = _gained_and_lost(set(architectures(old)), set(modules))
+    noted = [f"{name}, with MoE layers" if _names_moe_layers(new, modules[name]) else name for name in gained]
+    return tuple(noted), lost
+
+
+def _module_of(value: ast.expr) -> str:
+    """The module in an entry of the registry, which is a pair of a module and a class. Empty for another value."""
+    parts = value.elts if isinstance(value, ast.Tuple) else []
+    names = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return names[0] if len(names) == len(parts) == MODULE_AND_CLASS else ""
+
+
+MODULE_AND_CLASS = 2
+
+
+def _names_moe_layers(package: Path, module: str) -> bool:
+    """Whether a file of a module of models names vLLM's MoE layers. A module of another package has no such file."""
+    path = package.parent / module.replace(".", "/") if module.startswith("vllm.") else package / MODELS / module
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_name(f"{path.name}.py")]
+    return any(MOE_LAYERS in _text(file) for file in files if file.is_file())
 
 
 def config_keys(compilation: str) -> set[str]:
