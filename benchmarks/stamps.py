@@ -1,10 +1,10 @@
 """What the stamps of the replay probe cost, and whether each is written, whole and in order.
 
     PYTHON benchmarks/stamps.py [--replays 100000] trace         # with a Python that has torch; on a GPU, CUDA graphs
-    PYTHON benchmarks/stamps.py [--layers 48] step [-- VLLM ARGS]  # with one that has vLLM
+    PYTHON benchmarks/stamps.py [--layers 48] [--runs 10] step [-- VLLM ARGS]  # with one that has vLLM
 
 `trace` stamps as a model of 48 MoE layers would, again and again, and compares every record with what must be there.
-`step` decodes with a thin model, once without stamps and once with them, each in a process of its own.
+`step` decodes with a thin model, without stamps and with them in turn, each run in a process of its own.
 """
 
 import argparse
@@ -38,13 +38,14 @@ def main() -> None:
     parser.add_argument("what", choices=["trace", "step", "engine"])
     parser.add_argument("--replays", type=int, default=100_000)
     parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--runs", type=int, default=1, help="of `step`, without stamps and with them")
     parser.add_argument("--stamped", action="store_true", help="of `engine`, which `step` calls")
     parser.add_argument("args", nargs="*")
     options = parser.parse_args()
     if options.what == "trace":
         print(json.dumps(trace(options.replays), indent=1))
     elif options.what == "step":
-        print(json.dumps(step(options.layers, options.args), indent=1))
+        print(json.dumps(step(options.layers, options.runs, options.args), indent=1))
     else:
         print(json.dumps(engine(options.args, stamped=options.stamped)))
 
@@ -110,19 +111,27 @@ def timed(function: Callable[[], object], device: str) -> float:
     return time.monotonic() - begin
 
 
-def step(layers: int, args: list[str]) -> dict[str, Any]:
-    """Seconds of a decode step of a thin model, without stamps and with them."""
+def step(layers: int, runs: int, args: list[str]) -> dict[str, Any]:
+    """Milliseconds of a decode step of a thin model, without stamps and with them: the median of several runs."""
+    engines_of = {"bare": [], "stamped": ["--stamped"]}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in engines_of}
     with tempfile.TemporaryDirectory(prefix="stamps-") as folder:
         model = Path(folder) / "model"
         script = ROOT / "examples" / "tiny_checkpoint.py"
         subprocess.run([sys.executable, script, model, "--layers", str(layers)], check=True, stdout=sys.stderr)
-        results = {}
-        for name, more in {"bare": [], "stamped": ["--stamped"]}.items():
+        for name, more in [*engines_of.items()] * runs:
             command = [sys.executable, __file__, *more, "engine", "--", str(model), *args]
             process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            results[name] = json.loads(process.stdout.splitlines()[-1])
-    before, after = results["bare"]["median_ms"], results["stamped"]["median_ms"]
-    return {"layers": layers, "sequences": SEQUENCES, **results, "overhead": round(after / before - 1, 4)}
+            results[name].append(json.loads(process.stdout.splitlines()[-1]))
+    of_all = {name: median_of(measured) for name, measured in results.items()}
+    before, after = of_all["bare"]["median_ms"], of_all["stamped"]["median_ms"]
+    return {"layers": layers, "sequences": SEQUENCES, **of_all, "overhead": round(after / before - 1, 4)}
+
+
+def median_of(measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the engines became, with the median of their medians, and each of them."""
+    each = [result["median_ms"] for result in measured]
+    return {**measured[-1], "median_ms": round(statistics.median(each), 4), "each_ms": each}
 
 
 def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:

@@ -45,7 +45,8 @@ HOSTILE = {
 """Of tests/hostile_models: what is wrong in each."""
 PICTURED = "ERNIE-4.5-VL with images, cut, under another name"
 """Its processor is made by processors.py."""
-SEEING = ("--trust-remote-code", "--mm-encoder-attn-backend", "TORCH_SDPA")
+MORE = {PICTURED: ("--trust-remote-code", "--mm-encoder-attn-backend", "TORCH_SDPA")}
+"""Model -> its further arguments."""
 ALIAS, SAME_CLASS = "ErnieUnderAnotherName", "ernie45_vl:Ernie4_5_VLMoeForConditionalGeneration"
 REGISTER = f"""
 def register() -> None:
@@ -61,6 +62,14 @@ SMALL = ("--max-model-len", "512", "--max-num-batched-tokens", "256", "--max-num
 EAGER = ("--enforce-eager",)
 GRAPHS = {"piecewise graphs": "PIECEWISE", "full graphs": "FULL_AND_PIECEWISE"}
 COMPILED = {"compiled": ()}
+VARIANTS = {
+    "qwen3-moe with LoRA": ("qwen3-moe", ("--enable-lora", "--max-lora-rank", "8")),
+    "qwen3-moe with drafts": (
+        "qwen3-moe",
+        ("--speculative-config", '{"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}'),
+    ),
+}
+"""A launch -> the model that it serves, and its further arguments. The drafts repeat what stands in the prompt."""
 KINDS = {"qwen3-moe": "all layers run, in order", "two-expert-sets": "owns two sets of experts, runs one"}
 HEADS = ("model", "engine", "flag", "passes", "replayed", "calls", "ran what was meant", "seen")
 PASS_HEADS = ("engine, flag on", "tokens of", "passes", "replayed", "meant", "ran")
@@ -121,6 +130,19 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
     for kind in KINDS:
         script = [python, ROOT / "examples" / "tiny_checkpoint.py", folder / kind, "--kind", kind]
         subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
+    cases = cases_of(python, folder, theirs, options)
+    write_plugin(folder / "plugin")
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for engines in pool.map(lambda case: watched(python, case, folder / "plugin"), cases):
+            rows += engines
+            for row in engines:
+                print(row["model"], row["mode"], row["flag"], row["word"], row["reason"], file=sys.stderr, flush=True)
+            options.files[0].write_text(json.dumps({"where": where(python), "rows": rows}, indent=1), encoding="utf-8")
+
+
+def cases_of(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.Namespace) -> list[Case]:
+    """Every model in every mode, those that are named alone."""
     compiled = {name: ("--compilation-config", f'{{"cudagraph_mode": "{mode}"}}') for name, mode in GRAPHS.items()}
     modes = {"eager": EAGER, **(compiled if options.graphs else COMPILED)}
     folders = {kind: folder / kind for kind in KINDS}
@@ -130,18 +152,12 @@ def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.N
     if options.graphs and PICTURED.startswith(beginnings):
         folders[PICTURED] = with_processor(PUBLISHED["ERNIE-4.5-VL, cut"], folder / "pictured", python)
     cases = []
-    for (mode, args), (model, path) in itertools.product(modes.items(), folders.items()):
-        if model.startswith(beginnings):
-            seeing = SEEING if model == PICTURED else ()
-            cases.append(Case(model, path, mode, (*args, *SMALL, *theirs, *seeing), cut(model, path)))
-    write_plugin(folder / "plugin")
-    rows: list[dict[str, Any]] = []
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for engines in pool.map(lambda case: watched(python, case, folder / "plugin"), cases):
-            rows += engines
-            for row in engines:
-                print(row["model"], row["mode"], row["flag"], row["word"], row["reason"], file=sys.stderr, flush=True)
-            options.files[0].write_text(json.dumps({"where": where(python), "rows": rows}, indent=1), encoding="utf-8")
+    for mode, args in modes.items():
+        for model, path in folders.items():
+            cases.append(Case(model, path, mode, (*args, *SMALL, *theirs, *MORE.get(model, ())), cut(model, path)))
+        for variant, (served, more) in VARIANTS.items():
+            cases.append(Case(variant, folders[served], mode, (*args, *SMALL, *theirs, *more), None))
+    return [case for case in cases if case.model.startswith(beginnings)]
 
 
 def cut(model: str, path: Path) -> dict[str, Any] | None:
@@ -234,11 +250,7 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
     ]
     for place in dict.fromkeys(_place(document) for document in documents):
         rows = list(itertools.chain.from_iterable(each["rows"] for each in documents if _place(each) == place))
-        parts += [f"## {place}", table(HEADS, [_row(row) for row in rows])]
-        parts += [SAID_OF[end] for end in SAID_OF if place.endswith(end)]
-        pictured = [row for row in rows if row["model"] == PICTURED and row["flag"] and row["passes"]]
-        if pictured:
-            parts += [IMAGES_SAID, table(PASS_HEADS, list(itertools.chain.from_iterable(map(_by_pass, pictured))))]
+        parts += _parts_of(place, rows)
     if stamps:
         parts += _stamps(*stamps)
     machine = made_here("evidence-replay").removeprefix("Made ")
@@ -248,6 +260,16 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         f"The tables of CPUs were made {machine} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside "
         "this page, the latter by `benchmarks/stamps.py trace` and `--layers 48 step`, with the flag on.",
     )
+
+
+def _parts_of(place: str, rows: list[dict[str, Any]]) -> list[str]:
+    """The section of one place: its table, how it was made, and the passes of engines that saw images."""
+    parts = [f"## {place}", table(HEADS, [_row(row) for row in rows])]
+    parts += [text for end, text in SAID_OF.items() if place.endswith(end)]
+    pictured = [row for row in rows if row["model"] == PICTURED and row["flag"] and row["passes"]]
+    if pictured:
+        parts += [IMAGES_SAID, table(PASS_HEADS, list(itertools.chain.from_iterable(map(_by_pass, pictured))))]
+    return parts
 
 
 def _place(document: dict[str, Any]) -> str:
@@ -292,14 +314,22 @@ def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[s
         return ["## What a stamp costs", stamp_cost]
     stamps = 2 * step["layers"]
     share = stamps * trace["us_per_stamp"] / 1e3 / step["bare"]["median_ms"]
+    each = [step[name].get("each_ms", []) for name in ("bare", "stamped")]
+    runs = "one run each" if min(map(len, each)) <= 1 else f"{len(each[0])} runs each, in turn ({_spread(each)})"
     cost = (
         f"A decode step of {step['sequences']} sequences and {step['layers']} MoE layers (thin) took "
         f"{step['bare']['median_ms']:.2f} ms without stamps and {step['stamped']['median_ms']:.2f} ms with them "
-        f"({step['overhead']:+.1%}), each in a process of its own, one run each. By the number above its {stamps} "
+        f"({step['overhead']:+.1%}), each in a process of its own, {runs}. By the number above its {stamps} "
         f"stamps are {stamps * trace['us_per_stamp']:.0f} µs of the GPU, {share:.1%} of that step"
         f"{HIDDEN if step['overhead'] < share else ''}."
     )
     return ["## What a stamp costs", stamp_cost, cost]
+
+
+def _spread(each: list[list[float]]) -> str:
+    """The shortest and the longest step of the runs, without stamps and with them."""
+    bare, stamped = (f"{min(times):.2f} to {max(times):.2f} ms" for times in each)
+    return f"{bare} without, {stamped} with"
 
 
 if __name__ == "__main__":
