@@ -96,7 +96,7 @@ evidence: setup setup-flag-live ## write docs/evidence/ anew
 	mkdir -p .cache
 	.venv/bin/python -m tools.evidence.make_explain run --python .envs/current/bin/python .cache/current.json -- $(SMALL)
 	.venv/bin/python -m tools.evidence.make_explain run --python .envs/flag-live/bin/python .cache/flag-live.json -- $(SMALL)
-	.venv/bin/python -m tools.evidence.make_explain page .cache/current.json .cache/flag-live.json
+	.venv/bin/python -m tools.evidence.make_explain page docs/evidence/explain-gpu.json .cache/current.json .cache/flag-live.json
 
 evidence-store: setup-tool ## kill, crowd, damage and upgrade stores by the thousand; write store.md
 	.venv/bin/python -m tools.evidence.make_store

@@ -63,6 +63,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="explain-") as folder:
         document = measured(options.python.absolute(), Path(folder), tuple(theirs), options.jobs)
+        document["how"] = f"python -m tools.evidence.make_explain run --jobs {options.jobs} -- {' '.join(theirs)}"
     options.files[0].write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
@@ -251,6 +252,8 @@ def write_page(documents: list[dict[str, Any]]) -> None:
         parts.append(table(heads, [_row(row) for row in document["rows"]]))
         judged = [row["right"] for row in document["rows"] if row["right"] is not None]
         parts.append(f"{judged.count(True)} of {len(judged)} predictions were right, {judged.count(False)} wrong.")
+        machine = f", on {document['machine']}" if "machine" in document else ""
+        parts.append(f"By `{document['how']}`{machine}.")
     write("explain.md", "# Predicted against seen: would a launch hit the compile cache", *parts, made_here("evidence"))
 
 
