@@ -1,6 +1,6 @@
 """Probes every MoE architecture of a release, writes its page and its catalogue; and the zoo's confusion table.
 
-make catalogue                                        # both CPU releases and the zoo: 43 minutes on two quiet cores
+make catalogue                                        # both CPU releases and the zoo: 40 minutes on two quiet cores
 .venv/bin/python -m tools.evidence.make_registry current flag-live zoo
 .venv/bin/python -m tools.evidence.make_registry gpu SWEEP.json BUNDLE.jsonl COMMIT    # from a GPU machine
 
