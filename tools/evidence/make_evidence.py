@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from vllm_server import effective_flag, running_server
 
-from tools.evidence import ROOT
+from tools.evidence import ROOT, make_exports
 from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shell_block, table, write
 
 if TYPE_CHECKING:
@@ -310,8 +310,6 @@ def bad_input_page(folder: Path) -> None:
 
 def exports_page(_: Path) -> None:
     """Every export format, against schemas and real parsers."""
-    import make_exports  # noqa: PLC0415  it takes its cases from the tests
-
     make_exports.main()
 
 
