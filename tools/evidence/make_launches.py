@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -174,8 +175,6 @@ def ask(share: Sequence[tuple[str, str]], folders: Mapping[str, str], python: st
 
 def environment_of(python: str) -> Answer:
     """Versions and device of the serving environment."""
-    import subprocess  # noqa: PLC0415  only here
-
     process = subprocess.run([python, "-c", ENVIRONMENT], check=True, capture_output=True, text=True)
     environment: Answer = json.loads(process.stdout.strip().splitlines()[-1])
     return environment
