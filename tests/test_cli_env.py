@@ -59,7 +59,7 @@ def test_the_environment_behind_vllm_on_path_is_the_default(tmp_path: Path) -> N
 def test_nothing_runs_in_the_environment(tmp_path: Path) -> None:
     """A Python that would leave a trace when started leaves none."""
     serving = serving_in(tmp_path, SETTABLE)
-    serving.write("sitecustomize.py", f"open({str(tmp_path / 'trace')!r}, 'w').close()\n")
+    serving.write("trace.pth", f"import os; open({str(tmp_path / 'trace')!r}, 'w').close()\n")
     subprocess.run([serving.python, "-c", ""], check=True)
     (tmp_path / "trace").unlink()  # the trap works
     tuner("env", "--python", serving.python, code=0)
