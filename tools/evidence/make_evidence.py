@@ -2,7 +2,6 @@
 
 make evidence                                     # all pages, about half an hour on two cores
 .venv/bin/python -m tools.evidence.make_evidence probe serve bench bad-input exports
-.venv/bin/python -m tools.evidence.make_evidence gpu PROBE.json COUNTED.json    # documents brought from a GPU machine
 """
 
 import argparse
@@ -41,9 +40,6 @@ def main() -> None:
         "bad-input": bad_input_page,
         "exports": exports_page,
     }
-    if sys.argv[1:2] == ["gpu"]:
-        gpu_page(*(json.loads(Path(name).read_text())["results"] for name in sys.argv[2:]))
-        return
     parser = argparse.ArgumentParser(description="Write docs/evidence anew.")
     parser.add_argument("pages", nargs="*", choices=[*pages, []], default=[])
     for name in parser.parse_args().pages or pages:
@@ -66,44 +62,6 @@ def probe_pages(folder: Path) -> None:
             probe_table(documents, f"probe-{environment}.json"),
             made_here("evidence"),
         )
-
-
-def gpu_page(documents: list[dict], counted: list[dict]) -> None:
-    """The same on a GPU; the documents were made there and brought here."""
-    save_summaries("probe-gpu.json", [*documents, *counted])
-    place = next(document["environment"] for document in documents if "environment" in document)
-    versions = f"vLLM {place['vllm']} (CUDA build), torch {place['torch']}, triton {place['triton']}."
-    missing = "FlashAttention was not installed there; attention that asked for it was replaced and is marked."
-    patched = (
-        "The same vLLM, patched to treat torch 2.11 as it treats 2.10, so that an explicit `true` is kept. The worker "
-        "detects that, and the counter: `settable`, although the table of releases says `inert`."
-    )
-    parts = [
-        f"# All published configurations, probed on one {place['gpu']}",
-        f"{versions} {missing}",
-        shell_block("tuner", "probe", "--json", "--workers", "5", "--time-limit", "200", "examples/models/*"),
-        probe_table(documents, "probe-gpu.json"),
-        "## With the flag honoured",
-        patched,
-        table(("model", "verdict", "flag status", "counter used", "called", "resolved"), counted_rows(counted)),
-    ]
-    write("probe-gpu.md", *parts)
-
-
-def counted_rows(documents: list[dict]) -> list[tuple[str, ...]]:
-    """What one pass with the flag on called, and what the counter made of it."""
-    rows = []
-    for document in documents:
-        counter = document["evidence"]["counter"]
-        orders = short_names(counter["called"]), short_names(counter["resolved"])
-        status = document["environment"]["flag_status"]
-        rows.append((Path(document["model"]["name"]).name, document["verdict"], status, str(counter["ran"]), *orders))
-    return rows
-
-
-def short_names(layers: list[str]) -> str:
-    """Layers by what stands behind `layers.` in their names."""
-    return ", ".join(name.split("layers.")[-1] for name in layers)
 
 
 def save_summaries(name: str, documents: list[dict]) -> None:
