@@ -121,10 +121,15 @@ def imported(folder: Path, name: str, text: str) -> ModuleType:
     return module
 
 
+def forget(prefix: str) -> None:
+    """Forget the modules of the cases before this one, whose names begin so."""
+    for name in [module for module in sys.modules if module.startswith(prefix)]:
+        del sys.modules[name]
+
+
 def model_of(folder: Path, name: str, parts: dict[str, str]) -> Any:
     """The model of a case."""
     nothing = dict.fromkeys(("helper", "constructor", "logits", "passing"), "pass")
     text = MODEL.format(**{**nothing, "own": "self, ", "decorator": "", "build": "setattr(part, name, value)", **parts})
-    for other in [module for module in sys.modules if module.startswith("built_")]:
-        del sys.modules[other]  # a case before this one mentions the same function
+    forget("built_")  # a case before this one mentions the same function
     return imported(folder, f"built_{name}", text).Model

@@ -10,6 +10,8 @@ from typing import Any
 
 import proof_built_models
 
+PREFIX = "none_"
+"""Begins the names of the modules of the cases, which store the same attribute."""
 MODEL = """
 import functools
 from contextlib import nullcontext
@@ -88,24 +90,18 @@ HELPERS: dict[str, tuple[str, str]] = {
 
 def model_beside(folder: Path, name: str) -> Any:
     """The model of a case of `HELPERS`, beside its other file."""
-    forget()
+    proof_built_models.forget(PREFIX)
     text, call = HELPERS[name]
-    helper = proof_built_models.imported(folder, f"none_helper_{name}", text)
+    helper = proof_built_models.imported(folder, f"{PREFIX}helper_{name}", text)
     model = model_of(folder, f"beside_{name}", {"embed": call}, others=False)
     home: Any = sys.modules[model.__module__]
     home.helper, home.put = helper, getattr(helper, "put", None)
     return model
 
 
-def forget() -> None:
-    """Forget the cases before this one: they store the same attribute."""
-    for other in [module for module in sys.modules if module.startswith("none_")]:
-        del sys.modules[other]
-
-
 def model_of(folder: Path, name: str, parts: dict[str, str], *, others: bool = True) -> Any:
     """The model of a case."""
     if others:
-        forget()
+        proof_built_models.forget(PREFIX)
     text = MODEL.format(**{"constructor": "self.mask_planted = None", "embed": "pass", "use": "pass", **parts})
-    return proof_built_models.imported(folder, f"none_{name}", text).Model
+    return proof_built_models.imported(folder, f"{PREFIX}{name}", text).Model

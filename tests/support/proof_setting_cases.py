@@ -162,13 +162,27 @@ def outer_answers(config, origins) -> dict[str, Any]:
     return {name: outer(kind, config, origins) for name, kind in kinds.items()}
 
 
+def written_answers(folder: Path, models, groups: dict[str, Any], config, origins) -> dict[str, Any]:
+    """Every model that is written into a file of its own.
+
+    Args:
+        folder: where the files go.
+        models: the module whose `model_of` writes them.
+        groups: begin of a case's name -> the cases, each with the parts of its model.
+        config: a launch.
+        origins: where files come from.
+    """
+    answers: dict[str, Any] = {}
+    for prefix, group in groups.items():
+        for name, parts in group.items():
+            answers[prefix + name] = outer(models.model_of(folder, prefix + name, parts), config, origins)
+    return answers
+
+
 def built_answers(folder: Path, config, origins) -> dict[str, Any]:
     """Every model that stores attributes while it is built, and the first one beside a file that calls it again."""
-    answers: dict[str, Any] = {}
-    for group in (proof_built_models.SOUND, proof_built_models.AGAIN_LATER):
-        for name, parts in group.items():
-            case = f"again_{name}" if group is proof_built_models.AGAIN_LATER else name
-            answers[case] = outer(proof_built_models.model_of(folder, case, parts), config, origins)
+    groups = {"": proof_built_models.SOUND, "again_": proof_built_models.AGAIN_LATER}
+    answers = written_answers(folder, proof_built_models, groups, config, origins)
     again = proof_built_models.model_of(folder, "again_by_another_file", {})
     proof_built_models.imported(folder, "built_caller", proof_built_models.CALLER)
     answers["again_by_another_file"] = outer(again, config, origins)
@@ -177,11 +191,8 @@ def built_answers(folder: Path, config, origins) -> dict[str, Any]:
 
 def none_answers(folder: Path, config, origins) -> dict[str, Any]:
     """Every model with an attribute that is None at first."""
-    answers: dict[str, Any] = {}
-    for group, prefix in ((proof_none_models.SOUND, ""), (proof_none_models.STORED, "stored_")):
-        for name, parts in group.items():
-            case = prefix + name
-            answers[case] = outer(proof_none_models.model_of(folder, case, parts), config, origins)
+    groups = {"": proof_none_models.SOUND, "stored_": proof_none_models.STORED}
+    answers = written_answers(folder, proof_none_models, groups, config, origins)
     for name in proof_none_models.HELPERS:
         answers[name] = outer(proof_none_models.model_beside(folder, name), config, origins)
     return answers
@@ -189,12 +200,8 @@ def none_answers(folder: Path, config, origins) -> dict[str, Any]:
 
 def config_answers(folder: Path, config, origins) -> dict[str, Any]:
     """Every model that reads a config."""
-    answers: dict[str, Any] = {}
-    for group, prefix in ((proof_config_models.SOUND, ""), (proof_config_models.CHANGED, "changed_")):
-        for name, parts in group.items():
-            case = prefix + name
-            answers[case] = outer(proof_config_models.model_of(folder, case, parts), config, origins)
-    return answers
+    groups = {"": proof_config_models.SOUND, "changed_": proof_config_models.CHANGED}
+    return written_answers(folder, proof_config_models, groups, config, origins)
 
 
 # ---- regions
