@@ -144,7 +144,7 @@ def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:
     if stamped:
         arguments.worker_extension_cls = replay.RANK
     config = launch.config_of(arguments)
-    engine = engines.started(config)
+    engine = engines.start(config)
     params = SamplingParams(max_tokens=STEPS + 20, ignore_eos=True, detokenize=False)
     for index in range(SEQUENCES):
         engine.add_request(str(index), {"prompt_token_ids": [20 + index] * 16}, params)
@@ -154,7 +154,11 @@ def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:
         engine.step()
         times.append(time.monotonic() - begin)
     steady = times[10:-5]
-    return {"median_ms": round(statistics.median(steady) * 1e3, 4), "steps": len(steady), **engines.became(config)}
+    return {
+        "median_ms": round(statistics.median(steady) * 1e3, 4),
+        "steps": len(steady),
+        **engines.final_settings(config),
+    }
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def build(job):
         engine.fill_weights(model)
         engine.finish_weights(model, config, stubs)
         return {
-            "stand_ins": [each["kind"] for each in stubs.used if each["kind"] != "attention_stubbed"],
-            "details": [each["detail"] for each in stubs.used],
+            "stand_ins": [each["kind"] for each in stubs.assumptions if each["kind"] != "attention_stubbed"],
+            "details": [each["detail"] for each in stubs.assumptions],
             "bytes": sum(weight.numel() * weight.element_size() for weight in model.parameters()),
             "layers": len(registered_layers(config)),
             "image": getattr(model, "image_token_id", None),

@@ -17,7 +17,7 @@ from moe_probe_worker import guards
 from moe_probe_worker.guards import derived_sizes, other_sizes
 
 def holds(text):
-    return guards.holds(text, 'tokens')
+    return guards.guard_of(text, 'tokens')
 
 print(json.dumps(eval(sys.argv[2])))
 """

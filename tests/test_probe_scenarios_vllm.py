@@ -52,7 +52,7 @@ def base(job, largest):
             "longest": passes.longest(),
             "furthest": max(max(scenario.positions) for scenario in planned),
             "scenarios": run_all(passes, planned),
-            "used": stubs.used,
+            "used": stubs.assumptions,
         }
 
 found = {}

@@ -117,7 +117,7 @@ def test_only_what_fits_the_launch_is_sent(images: Any, config: Any, names: list
 
 def test_a_folder_without_a_processor_gives_no_image_and_says_why(worker: Any) -> None:
     """A published folder with its config.json alone."""
-    found, why = worker("images").attempted(arguments(QWEN_VL), thin=True)
+    found, why = worker("images").config_with_images(arguments(QWEN_VL), thin=True)
     assert (found, why) == (
         None,
         "the model's folder holds no processor (processor_config.json or preprocessor_config.json)",
@@ -139,7 +139,7 @@ def test_a_folder_without_a_processor_gives_no_image_and_says_why(worker: Any) -
 def test_a_launch_that_takes_no_image_gets_none(worker: Any, tmp_path: Path, changed: Any, why: str) -> None:
     """As the launch says it, whatever lies beside the model."""
     (tmp_path / "preprocessor_config.json").write_text("{}", encoding="utf-8")
-    assert worker("images").unwanted(arguments(tmp_path, **changed)) == why
+    assert worker("images").launch_obstacle(arguments(tmp_path, **changed)) == why
 
 
 def test_a_thin_model_gets_the_files_of_the_processor_and_no_others(worker: Any, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_refused_picture_costs_no_request_of_text(
 
     wanted = replay.senders(config)
     del wanted[replay.OUTPUT]  # needs vLLM itself
-    _, refused = replay.sent_all(taking, wanted)
+    _, refused = replay.send_all(taking, wanted)
 
     pictures = [prompt for prompt in taking.taken if "multi_modal_data" in prompt]
     assert len(taking.taken) - len(pictures) == 1 + 4 + 2 + 4 + 1 + (failure is None)
@@ -206,4 +206,4 @@ def test_a_refused_picture_costs_no_request_of_text(
     said = ["no image was sent from image on: the engine refused it: ValueError: too many"] if failure else []
     assert refused == said
     with pytest.raises(ValueError, match="text"):
-        images.refused("long", ValueError("text"))
+        images.refusal("long", ValueError("text"))

@@ -63,7 +63,7 @@ def test_calls_that_overlap_are_marked(trace: Any) -> None:
 def test_equal_passes_are_kept_once(trace: Any) -> None:
     """With how often they ran, the largest batch, and apart from those that were not replayed."""
     one = {"called": ["a"], "ran": ["a"], "ambiguous": False, "replayed": True, "tokens": 8, "request": "one"}
-    found = trace.grouped([one, {**one, "tokens": 64, "request": "many"}, {**one, "replayed": False}])
+    found = trace.group([one, {**one, "tokens": 64, "request": "many"}, {**one, "replayed": False}])
     assert [(group["count"], group["tokens"], group["request"], group["replayed"]) for group in found] == [
         (2, 64, "one", True),
         (1, 8, "one", False),

@@ -19,11 +19,11 @@ import json, sys
 sys.path[:0] = sys.argv[1].split(":")
 from moe_probe_worker.completion import Reads, complete
 from moe_probe_worker.engine import call_finalizers
-from shared_worker.errors import described, is_out_of_memory, with_place
+from shared_worker.errors import error_fields, is_out_of_memory, with_place
 from shared_worker.made_tokenizer import MadeTokenizer, named_tokens
 from vllm_launch_worker.proof.constructing import Constructing
 from vllm_launch_worker.proof.failure import in_words
-from vllm_launch_worker.stood_in import is_refused_for_caching
+from vllm_launch_worker.stand_ins import is_refused_for_caching
 
 class OutOfMemoryError(RuntimeError):
     pass
@@ -112,13 +112,13 @@ def test_the_cause_is_told_in_place_of_its_consequence() -> None:
     """An error that was raised from another one is that other one."""
     text = "try:\n    {}['heads']\nexcept KeyError as cause:\n    raise ValueError('no encoder') from cause"
     place = "/no/such/place/model.py:2"
-    assert evaluated(f"described(raised({text!r}))") == {"message": "KeyError: 'heads'", "where": place}
+    assert evaluated(f"error_fields(raised({text!r}))") == {"message": "KeyError: 'heads'", "where": place}
 
 
 def test_an_assertion_without_a_message_is_told_by_its_source() -> None:
     """Its text is the line that asserts, where the file can be read; else it is its name alone."""
-    assert evaluated("described(asserted())['message']") == "AssertionError: assert width == 4"
-    assert evaluated("described(raised('assert 3 == 4'))['message']") == "AssertionError"
+    assert evaluated("error_fields(asserted())['message']") == "AssertionError: assert width == 4"
+    assert evaluated("error_fields(raised('assert 3 == 4'))['message']") == "AssertionError"
 
 
 @pytest.mark.parametrize(

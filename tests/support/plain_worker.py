@@ -9,4 +9,4 @@ FILE = Path(__file__).parents[2] / "tuner/engines/worker/vllm_launch_worker/plai
 
 def concealed(name: str, value: str) -> Any:
     """A variable's value as the worker tells it."""
-    return runpy.run_path(str(FILE))["concealed"](name, value)
+    return runpy.run_path(str(FILE))["conceal"](name, value)

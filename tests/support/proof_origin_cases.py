@@ -29,7 +29,7 @@ from vllm.config import ParallelConfig
 from vllm.forward_context import ForwardContext
 from vllm.model_executor.models import ModelRegistry, qwen3_moe
 
-from vllm_launch_worker.proof import patched
+from vllm_launch_worker.proof import patches
 from vllm_launch_worker.proof.groups import classes_of_the_launch
 from vllm_launch_worker.proof.origin import Origins, standard_folders
 from vllm_launch_worker.proof.reads import Reads
@@ -129,10 +129,11 @@ def origin_answers(folder: Path, origins: Origins) -> dict[str, Any]:
         "of_nobody": __file__,
         "at_run_time": "<string>",
     }
+    counted = ("of_vllm", "of_torch", "of_python", "of_nobody")
     return {
         **{name: origins.is_trusted(file) for name, file in here.items()},
         "own": [origins.is_own(here["of_vllm"]), origins.is_own(here["of_torch"])],
-        "counted": [bool(origins.counted(here[name])) for name in ("of_vllm", "of_torch", "of_python", "of_nobody")],
+        "counted": [bool(origins.counted_digest(here[name])) for name in counted],
         "made": origins_of_made(folder / "made"),
         "editable": origins_of_editable(folder / "editable"),
         "standard": standard_files(folder / "lib", origins),
@@ -206,9 +207,9 @@ MEMBERS = {
 
 
 def replaced(origins) -> list[str]:
-    """Names of what `patched.py` finds replaced in vLLM, without the modules."""
-    with mock.patch.object(patched, "MOST", 1000):
-        failures = patched.patched(origins)
+    """Names of what `patches.py` finds replaced in vLLM, without the modules."""
+    with mock.patch.object(patches, "MOST", 1000):
+        failures = patches.patches(origins)
     modules = ("forward_context.", "qwen3_moe.", "parallel.")
     names = {failure["fields"]["function"] for failure in failures}
     return sorted(name.rpartition(part)[2] for name in names for part in modules if part in name)
@@ -216,19 +217,19 @@ def replaced(origins) -> list[str]:
 
 def patch_answers(origins) -> dict[str, Any]:
     """VLLM as it is, with a model that a plugin registers, and with each of its parts replaced."""
-    answers: dict[str, Any] = {"own": patched.patched(origins)}
+    answers: dict[str, Any] = {"own": patches.patches(origins)}
     with mock.patch.dict(ModelRegistry.models):
         ModelRegistry.register_model("PlantedForCausalLM", Own)
         ModelRegistry.register_model("PlantedLaterForCausalLM", "planted_plugin:Planted")
-        answers["registered"] = patched.patched(origins)
-    with ExitStack() as patches:
+        answers["registered"] = patches.patches(origins)
+    with ExitStack() as blocks:
         for name, value in FUNCTIONS.items():
-            patches.enter_context(mock.patch.object(forward_context, name, value))
+            blocks.enter_context(mock.patch.object(forward_context, name, value))
         for (kind, name), value in MEMBERS.items():
-            patches.enter_context(mock.patch.object(kind, name, value))
+            blocks.enter_context(mock.patch.object(kind, name, value))
         answers["replaced"] = replaced(origins)
     answers["planted"] = sorted([*FUNCTIONS, *(f"{kind.__name__}.{name}" for kind, name in MEMBERS)])
-    answers["afterwards"] = patched.patched(origins)
+    answers["afterwards"] = patches.patches(origins)
     return answers
 
 

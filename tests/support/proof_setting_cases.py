@@ -128,7 +128,7 @@ def whole_model(config, origins) -> list[str]:
     rank.layers = {"a": None, "b": None}
     with set_current_vllm_config(config), watching(rank.trace):
         model = proof_guard_models.Whole(vllm_config=config)
-    rank._traced(model, model)
+    rank._trace_region(model, model)
     return codes(rank.failures)
 
 

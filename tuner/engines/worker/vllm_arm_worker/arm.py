@@ -1,7 +1,7 @@
 """Starts one arm of a launch, sends it the prompts that every arm gets, and measures what enters its experts.
 
-The arm is an ordinary launch: all that sets it apart from the others stands in its arguments. Its compiled graphs hold
-nothing of ours, because the inputs of experts are measured within vLLM's own MoE operator.
+An arm is an ordinary launch. It differs from the other arms only in its arguments. Its compiled graphs are those of
+that launch, because the inputs of experts are measured within vLLM's own MoE operator.
 """
 
 from pathlib import Path
@@ -18,42 +18,43 @@ def observe(request: dict[str, Any], control: Path) -> dict[str, Any]:
     """Start the engine of an arm, send all prompts, and time its start and its steps.
 
     Args:
-        request: see `engine.configured`.
+        request: see `engine.make_config`.
         control: a folder that only this process uses.
 
     Returns:
-        `prompts`: see `prompts.described`. `inputs`: see `inputs_of`. `engine` and `passes`: see `became`; besides,
-        `weights`: the bytes of all weights, over all processes. `backends`: see `backends.described`. `seconds`:
-        seconds by phase (`timing.phases`), of a start and of a decode step. `cache`: bytes of the caches that this
-        start wrote. `changed`: one sentence for each difference from the launch.
+        `prompts`: see `prompts.as_values`. `inputs`: see `inputs_of`. `engine`: see `final_settings`, and `weights`:
+        the bytes of all weights, over all processes. `passes`: see `passes`. `backends`: see
+        `backends.model_backends`. `seconds`: the seconds of each phase of the start (`timing.Clock.phases`), and of a
+        decode step (`timing.of_steps`). `cache`: the bytes of the caches that this start wrote. `changed`: one sentence
+        for each difference from the launch.
 
     Raises:
         RuntimeError: the engine cannot be started on this machine, or did not answer every prompt.
     """
-    config, changed = engine.configured(request, control, RANK, with_images=True)
+    config, changed = engine.make_config(request, control, RANK, with_images=True)
     clock = timing.Clock()
-    llm = engine.started(config)
+    llm = engine.start(config)
     seconds = clock.phases(control, llm.collective_rpc("phases")[0], config)
-    answers, inputs, refused = answered(llm, config)
+    answers, inputs, refusals = send_waves(llm, config)
     weight_notes = llm.collective_rpc("weights_drawn")[0]
     backends = llm.collective_rpc("moe_backends")[0]
     weights = sum(llm.collective_rpc("weight_bytes"))
-    engine.ended(llm)
+    engine.end(llm)
     tokenizer = tokenizer_of(config)
     return {
-        "prompts": [prompts.described(answer, tokenizer) for answer in answers.values()],
+        "prompts": [prompts.as_values(answer, tokenizer) for answer in answers.values()],
         "inputs": inputs,
-        "engine": {**became(config), "weights": weights},
+        "engine": {**final_settings(config), "weights": weights},
         "passes": passes(config),
         "backends": backends,
         "seconds": {**seconds, **timing.of_steps(answers)},
         "cache": timing.cache_size(control),
-        "changed": [*changed, *weight_notes, *refused],
+        "changed": [*changed, *weight_notes, *refusals],
     }
 
 
 def tokenizer_of(config: VllmConfig) -> Any:
-    """The model's tokenizer, which the engine itself does not load. None if its files are not here."""
+    """The model's tokenizer, which the engine itself does not load. None if it cannot be loaded."""
     model: Any = config.model_config
     try:
         from vllm.tokenizers import get_tokenizer
@@ -68,7 +69,7 @@ def tokenizer_of(config: VllmConfig) -> Any:
         return None
 
 
-def answered(llm: Engine, config: VllmConfig) -> tuple[dict[str, prompts.Answer], list[dict[str, Any]], list[str]]:
+def send_waves(llm: Engine, config: VllmConfig) -> tuple[dict[str, prompts.Answer], list[dict[str, Any]], list[str]]:
     """Send the waves of prompts one after another.
 
     If the engine refuses a wave with an image, the waves behind it are not sent.
@@ -85,7 +86,7 @@ def answered(llm: Engine, config: VllmConfig) -> tuple[dict[str, prompts.Answer]
     for wave in prompts.waves(config):
         llm.collective_rpc("inputs_clear")
         try:
-            answers |= prompts.sent(llm, wave)
+            answers |= prompts.send_wave(llm, wave)
         except Exception as failure:
             if not wave.image:
                 raise
@@ -112,18 +113,18 @@ def inputs_of(wave: prompts.Wave, ranks: list[list[dict[str, Any]]]) -> list[dic
     return entries
 
 
-def became(config: VllmConfig) -> dict[str, Any]:
-    """The settings of `engine.became`, and those that arms vary besides.
+def final_settings(config: VllmConfig) -> dict[str, Any]:
+    """The settings of `engine.final_settings`, and further settings in which arms differ.
 
     Returns:
-        `dtype`: of the model. `quantization`: its method, None without one. `moe_backend`: the launch's choice, None if
-        this release has none. `captured`: how many sizes of batches are captured as CUDA graphs. `largest`: the largest
-        of them.
+        `dtype`: the data type of the model. `quantization`: its quantisation method, or None. `moe_backend`: the value
+        of `--moe-backend`, None if this release does not have it. `captured`: how many sizes of batches are captured as
+        CUDA graphs. `largest`: the largest of them, in tokens.
     """
     sizes = config.compilation_config.__dict__.get("cudagraph_capture_sizes") or []
     kernels = getattr(config, "kernel_config", None)
     return {
-        **engine.became(config),
+        **engine.final_settings(config),
         "dtype": str(config.model_config.dtype).removeprefix("torch."),
         "quantization": getattr(config.model_config, "quantization", None),
         "moe_backend": getattr(kernels, "moe_backend", None),

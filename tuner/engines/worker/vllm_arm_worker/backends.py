@@ -1,7 +1,7 @@
 """Which MoE backends vLLM's own oracle allows for a model on this device.
 
 Each oracle (vllm/model_executor/layers/fused_moe/oracle, from 0.19.0 on) asks classes of experts whether they support a
-layer. This module listens to these questions, and puts them again for every backend that `--moe-backend` takes.
+layer. This module records these questions, and asks them again for every backend that `--moe-backend` takes.
 """
 
 import sys
@@ -13,11 +13,11 @@ ORACLES = "vllm.model_executor.layers.fused_moe.oracle"
 
 
 class Question(NamedTuple):
-    """A question that an oracle put.
+    """A question that an oracle asked.
 
     Attributes:
         oracle: the name of its module.
-        arguments: what `is_supported_config` got behind the class.
+        arguments: the arguments of `is_supported_config` after the class.
     """
 
     oracle: str
@@ -28,7 +28,7 @@ _questions: list[Question] = []
 
 
 def install() -> None:
-    """Listen to the questions of all oracles. Does nothing in a release without them."""
+    """Record the questions of all oracles. Does nothing in a release without them."""
     try:
         from vllm.model_executor.layers.fused_moe import modular_kernel
     except ImportError:
@@ -47,7 +47,7 @@ def install() -> None:
     experts.is_supported_config = staticmethod(asking)
 
 
-def described(vllm_config: VllmConfig) -> dict[str, Any]:
+def model_backends(vllm_config: VllmConfig) -> dict[str, Any]:
     """The backends of a loaded model.
 
     Returns:
@@ -56,7 +56,9 @@ def described(vllm_config: VllmConfig) -> dict[str, Any]:
     """
     layers = vllm_config.compilation_config.static_forward_context
     names = list(getattr(vllm_config.compilation_config, "static_all_moe_layers", []))
-    chosen = {backend for name in names for backend in of_layer(layers[name])}
+    chosen: set[str] = set()
+    for name in names:
+        chosen.update(of_layer(layers[name]))
     return {"chosen": sorted(chosen), "candidates": candidates()}
 
 
@@ -84,17 +86,27 @@ def candidates() -> list[str]:
 
 
 def allows(question: Question, name: str) -> bool:
-    """Whether the oracle that put this question would take a backend. One that it does not know is not taken."""
+    """Whether the oracle that asked this question would use a backend. False if it does not know the backend."""
     oracle = sys.modules[question.oracle]
-    mapping = next((vars(oracle)[each] for each in vars(oracle) if each.startswith("map_") and "backend" in each), None)
-    if mapping is None:
-        return False
+    for backend in members_of(oracle, name):
+        if any(supports(kernel, question) for kernel in oracle.backend_to_kernel_cls(backend)):
+            return True
+    return False
+
+
+def members_of(oracle: Any, name: str) -> list[Any]:
+    """The members of the oracle's enum for a value of `--moe-backend`. Empty if it does not know the value.
+
+    Each oracle has one function for this, such as `map_unquantized_backend`.
+    """
+    functions = [value for key, value in vars(oracle).items() if key.startswith("map_") and "backend" in key]
+    if not functions:
+        return []
     try:
-        mapped = mapping(name)
+        members = functions[0](name)
     except (ValueError, KeyError):
-        return False
-    backends = mapped if isinstance(mapped, list) else [mapped]
-    return any(supports(kernel, question) for backend in backends for kernel in oracle.backend_to_kernel_cls(backend))
+        return []
+    return members if isinstance(members, list) else [members]
 
 
 def supports(kernel: Any, question: Question) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm_arm_worker.prompts import finite
-from vllm_launch_worker.stamps import IMPLEMENTATIONS, first_tensor
+from vllm_launch_worker.stamps import hidden_states, implementations
 
 CAPACITY = 1 << 16
 """The number of calls that fit."""
@@ -51,21 +51,19 @@ class Tap:
         self._operator = operator(self)
 
     def attach(self, name: str, layer: Any) -> None:
-        """Measure every call of a layer. A layer without a method of `IMPLEMENTATIONS` is not measured."""
+        """Measure every call of a layer. A layer without `implementations` is not measured."""
         import torch
 
         number = torch.tensor([len(self.names)], dtype=torch.int32, device=self.sums.device)
-        owners = [layer, *([layer.runner] if hasattr(layer, "runner") else [])]
-        points = [(owner, point) for owner in owners for point in IMPLEMENTATIONS if hasattr(owner, point)]
-        for owner, point in points:
-            setattr(owner, point, self._measured(getattr(owner, point), number))
-        if points:
+        methods = implementations(layer)
+        for owner, method in methods:
+            setattr(owner, method, self._with_sums(getattr(owner, method), number))
+        if methods:
             self.names.append(name)
 
-    def _measured(self, function: Callable[..., Any], number: Any) -> Callable[..., Any]:
+    def _with_sums(self, function: Callable[..., Any], number: Any) -> Callable[..., Any]:
         def measuring(*args: Any, **kwargs: Any) -> Any:
-            hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else first_tensor(args)
-            self._operator(hidden, self.cursor, number)
+            self._operator(hidden_states(args, kwargs), self.cursor, number)
             return function(*args, **kwargs)
 
         return measuring

@@ -13,7 +13,7 @@ from vllm_launch_worker.requests import FIRST_ID, batch, ids, room, steps
 FEW, SOME, MANY = 6, 24, 64
 """Numbers of new tokens."""
 LONGEST_TEXT = 1000
-"""Characters of an answer that are kept."""
+"""The largest number of characters in the text of an answer."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Answer:
 
 
 def waves(config: VllmConfig) -> list[Wave]:
-    """All waves that fit this engine. They depend on sizes alone that are the same in every arm."""
+    """All waves that fit this engine. They depend only on sizes that are the same in every arm."""
     vocabulary, longest, most = config.model_config.get_vocab_size(), room(config, MANY), batch(config)
     seats = config.scheduler_config.max_num_seqs
 
@@ -120,7 +120,7 @@ def with_images(config: VllmConfig) -> Iterator[Wave]:
         yield Wave(prompts, image=True)
 
 
-def sent(llm: Engine, wave: Wave) -> dict[str, Answer]:
+def send_wave(llm: Engine, wave: Wave) -> dict[str, Answer]:
     """Send the prompts of a wave, and step the engine until it has answered all of them.
 
     Returns:
@@ -148,7 +148,7 @@ def sent(llm: Engine, wave: Wave) -> dict[str, Answer]:
 
 
 def send_due(llm: Engine, waiting: list[Prompt], step: int) -> bool:
-    """Send the prompts that join before this step, and take them off the list. Whether there were any."""
+    """Send the prompts that join before this step, and remove them from the list. Returns whether there were any."""
     due = [prompt for prompt in waiting if prompt.joins <= step]
     for prompt in due:
         send(llm, prompt)
@@ -175,7 +175,7 @@ def send(llm: Engine, prompt: Prompt) -> None:
     llm.add_request(prompt.name, content if isinstance(content, dict) else {"prompt_token_ids": content}, params)
 
 
-def described(answer: Answer, tokenizer: Any) -> dict[str, Any]:
+def as_values(answer: Answer, tokenizer: Any) -> dict[str, Any]:
     """An answer as plain values.
 
     Args:
@@ -213,8 +213,12 @@ def likeliest_token(candidates: dict[int, Any]) -> int:
     Args:
         candidates: token -> vLLM's `Logprob`.
     """
-    numbers = {token: candidate.logprob for token, candidate in candidates.items()}
-    return max(numbers, key=lambda token: numbers[token] if math.isfinite(numbers[token]) else -math.inf)
+
+    def number(token: int) -> float:
+        value: float = candidates[token].logprob
+        return value if math.isfinite(value) else -math.inf
+
+    return max(candidates, key=number)
 
 
 def finite(value: float) -> float | None:

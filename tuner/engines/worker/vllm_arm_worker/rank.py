@@ -8,10 +8,10 @@ from typing import Any
 from shared_worker.vllm_types import VllmConfig
 from vllm_arm_worker import backends, timing
 from vllm_arm_worker.inputs import Tap
-from vllm_launch_worker.scaled import Scaled
+from vllm_launch_worker.dummy_weights import DummyWeights
 
 
-class ArmRank(Scaled):
+class ArmRank(DummyWeights):
     """The methods that an engine may call on its workers by name.
 
     Attributes:
@@ -33,15 +33,18 @@ class ArmRank(Scaled):
 
     def inputs(self) -> list[dict[str, Any]]:
         """The inputs of the MoE calls since the last `inputs_clear` (see `Tap.read`)."""
-        return [call for tap in _taps for call in tap.read()]
+        calls: list[dict[str, Any]] = []
+        for tap in _taps:
+            calls += tap.read()
+        return calls
 
     def phases(self) -> dict[str, float]:
         """Seconds of the phases of this process's start."""
-        return timing.recorded()
+        return timing.phase_seconds()
 
     def moe_backends(self) -> dict[str, Any]:
-        """See `backends.described`."""
-        return backends.described(self.vllm_config)
+        """See `backends.model_backends`."""
+        return backends.model_backends(self.vllm_config)
 
 
 _taps: list[Tap] = []

@@ -15,7 +15,7 @@ PHASES = {
     "initialize_from_config": "kv_cache",
     "compile_or_warm_up_model": "warm_up",
 }
-"""Method of vLLM's worker -> the phase that it is (v1/worker/gpu_worker.py and cpu_worker.py, 0.16.0 to 0.33.0)."""
+"""Method of vLLM's worker -> its phase (v1/worker/gpu_worker.py and cpu_worker.py, 0.16.0 to 0.33.0)."""
 CACHES = ("cache", "inductor")
 """The folders of an engine in which it writes what it compiled (see `forks.CACHES`)."""
 STEPS = {"long_answer": "step", "of_11_0": "step_of_11"}
@@ -31,13 +31,13 @@ class Clock:
     def __init__(self) -> None:
         self._begin = time.perf_counter()
 
-    def phases(self, control: Path, recorded: dict[str, float], config: VllmConfig) -> dict[str, float]:
+    def phases(self, control: Path, of_worker: dict[str, float], config: VllmConfig) -> dict[str, float]:
         """Seconds of each phase of the start, once the engine is ready.
 
         Args:
             control: the folder of the engine. The folder above it holds the request, and the file that was written when
                 vLLM was imported.
-            recorded: see `recorded`.
+            of_worker: the phases of the first worker process (see `phase_seconds`).
             config: the launch.
 
         Returns:
@@ -47,41 +47,45 @@ class Clock:
             graphs. `warm_up`: the rest of the warm-up. `ready`: the whole start without the import.
         """
         ready = time.perf_counter() - self._begin
-        request, imported = control.parent / "request.json", control.parent / "ready.json"
-        compiling = float(getattr(config.compilation_config, "compilation_time", 0.0) or 0.0)
+        request_time = (control.parent / "request.json").stat().st_mtime
+        import_time = (control.parent / "ready.json").stat().st_mtime
         seconds = {
-            "import": imported.stat().st_mtime - request.stat().st_mtime,
-            "compile": compiling,
-            **recorded,
+            "import": import_time - request_time,
+            "compile": float(getattr(config.compilation_config, "compilation_time", 0.0) or 0.0),
+            **of_worker,
             "ready": ready,
         }
-        inner = {"profile": ["compile"], "kernels": ["autotune"], "warm_up": ["kernels", "graphs"]}
+        parts_of = {"profile": ["compile"], "kernels": ["autotune"], "warm_up": ["kernels", "graphs"]}
         whole = dict(seconds)
-        for outer, parts in inner.items():
+        for outer, parts in parts_of.items():
             if outer in seconds:
                 rest = whole[outer] - sum(whole.get(part, 0.0) for part in parts)
                 seconds[outer] = max(0.0, rest)
         return {name: round(value, 3) for name, value in seconds.items()}
 
 
-def recorded() -> dict[str, float]:
+def phase_seconds() -> dict[str, float]:
     """Phase -> seconds that this process spent in it."""
     return dict(_seconds)
 
 
 def of_steps(answers: dict[str, Answer]) -> dict[str, float]:
     """Seconds of a decode step: `step` with one prompt, and `step_of_11` with eleven."""
-    timed: dict[str, float] = {}
+    medians: dict[str, float] = {}
     for prompt, name in STEPS.items():
         if prompt in answers and answers[prompt].seconds:
-            timed[name] = round(median(answers[prompt].seconds), 6)
-    return timed
+            medians[name] = round(median(answers[prompt].seconds), 6)
+    return medians
 
 
 def cache_size(control: Path) -> int:
     """The bytes of all files in the caches of an engine."""
-    files = [file for name in CACHES for file in (control / name).rglob("*")]
-    return sum(file.stat().st_size for file in files if file.is_file() and not file.is_symlink())
+    size = 0
+    for name in CACHES:
+        for file in (control / name).rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                size += file.stat().st_size
+    return size
 
 
 def install(loaded: Callable[[VllmConfig], None], pass_begins: Callable[[int], None]) -> None:
@@ -97,9 +101,9 @@ def install(loaded: Callable[[VllmConfig], None], pass_begins: Callable[[int], N
         for method, phase in PHASES.items():
             if method in vars(owner):
                 after = loaded if method == "load_model" else None
-                setattr(owner, method, timed(phase, vars(owner)[method], after))
+                setattr(owner, method, with_timing(phase, vars(owner)[method], after))
     for module, name, phase in inner_functions():
-        setattr(module, name, timed(phase, getattr(module, name)))
+        setattr(module, name, with_timing(phase, getattr(module, name)))
     execute = gpu_worker.Worker.execute_model
 
     def executing(self: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
@@ -125,7 +129,7 @@ def worker_classes() -> list[Any]:
 
 
 def inner_functions() -> list[tuple[Any, str, str]]:
-    """What a warm-up consists of: a module or class, the name of its function, and the phase; what a release has."""
+    """The parts of a warm-up that this release has: a module or class, the name of its function, and the phase."""
     from vllm.model_executor.warmup import kernel_warmup
     from vllm.v1.worker import gpu_model_runner, gpu_worker
 
@@ -137,7 +141,7 @@ def inner_functions() -> list[tuple[Any, str, str]]:
     return [(owner, name, phase) for owner, name, phase in functions if hasattr(owner, name)]
 
 
-def timed(phase: str, function: Callable[..., Any], after: Callable[[VllmConfig], None] | None = None) -> Any:
+def with_timing(phase: str, function: Callable[..., Any], after: Callable[[VllmConfig], None] | None = None) -> Any:
     """A function that adds its seconds to a phase. A call within a call of the same phase is not counted again."""
 
     def timing(*args: Any, **kwargs: Any) -> Any:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from shared_worker.control import read_json, write_json
-from shared_worker.errors import described
+from shared_worker.errors import error_fields
 from shared_worker.parent import end_with_parent
 from vllm_launch_worker import (
     configs,
@@ -28,7 +28,7 @@ from vllm_launch_worker import (
     launch,
     replay,
     sources,
-    stood_in,
+    stand_ins,
     system,
     variables,
 )
@@ -44,19 +44,19 @@ def main(control: Path) -> None:
     if question in OF_ENGINES:
         answer_each(request, control)
     else:
-        write_json(result(control, 0), answered(question, lambda: ALONE[question](request, control)))
+        write_json(result_file(control, 0), result_of(question, lambda: ALONE[question](request, control)))
 
 
 def answer_each(request: dict[str, Any], control: Path) -> None:
     """Write one answer for each engine. If one engine fails, the others still run."""
-    ready = answered("ready", lambda: prepare(request, control))
+    ready = result_of("ready", lambda: prepare(request, control))
     write_json(control / "ready.json", {"result": "ok"})  # the host's time limit for an engine starts here
     for number, engine in enumerate(request["engines"]):
-        file = result(control, number)
+        file = result_file(control, number)
         if ready["result"] != "ok":
             write_json(file, ready)
             continue
-        ending = forks.forked(partial(answer_of_engine, {**request, **engine}, file), control / f"engine-{number}")
+        ending = forks.run_in_fork(partial(answer_of_engine, {**request, **engine}, file), control / f"engine-{number}")
         if not file.exists():
             write_json(file, {"result": "ended", "how": ending})
 
@@ -73,24 +73,24 @@ def answer_of_engine(request: dict[str, Any], file: Path, folder: Path) -> None:
     """Write the answer of one engine. This function runs in the engine's own process."""
     end_with_parent()
     question = request["question"]
-    write_json(file, answered(question, lambda: OF_ENGINES[question](request, folder)))
+    write_json(file, result_of(question, lambda: OF_ENGINES[question](request, folder)))
 
 
-def answered(name: str, function: Callable[[], object]) -> dict[str, Any]:
+def result_of(name: str, function: Callable[[], object]) -> dict[str, Any]:
     """Call a function.
 
     Returns:
         `result`: `ok` or `failed`. If `ok`, the function's value is stored under `name`. If `failed`, see
-        `errors.described`.
+        `errors.error_fields`.
     """
     try:
         return {"result": "ok", name: function()}
     except (Exception, SystemExit) as error:  # vLLM's parser raises SystemExit if it refuses an argument
         traceback.print_exc()
-        return {"result": "failed", **described(error)}
+        return {"result": "failed", **error_fields(error)}
 
 
-def result(control: Path, number: int) -> Path:
+def result_file(control: Path, number: int) -> Path:
     """The file for answer number `number`."""
     return control / f"result-{number}.json"
 
@@ -103,19 +103,19 @@ def factors(request: dict[str, Any], control: Path) -> dict[str, Any]:
         control: a folder that only this process uses.
 
     Returns:
-        JSON values. `system`: versions and the device (`system.described`). `variables`: environment variables
+        JSON values. `system`: versions and the device (`system.versions`). `variables`: environment variables
         (`variables.factors`). `config`: the hash of vLLM's config and its parts (`configs.factors`). `keys`: the names
         of the artifact folders (`key.keys`). `compiles`: how the launch compiles (`key.compiles`). `sources`: digests
         of source files (`sources.digests`). `paths`: folders that are part of a key (`system.paths`).
     """
     environ = dict(os.environ)  # a copy, because vLLM sets variables later
     vllm_config = launch.engine_config(request["args"])
-    built = construction.construct(vllm_config, control)
+    built_model = construction.construct(vllm_config, control)
     return {
-        "system": system.described(),
+        "system": system.versions(),
         "variables": variables.factors(),
         "config": configs.factors(vllm_config),
-        "keys": key.keys(vllm_config, built),
+        "keys": key.keys(vllm_config, built_model),
         "compiles": key.compiles(vllm_config),
         "sources": sources.digests(vllm_config),
         "paths": system.paths(environ),
@@ -123,4 +123,6 @@ def factors(request: dict[str, Any], control: Path) -> dict[str, Any]:
 
 
 ALONE = {"factors": factors}
-OF_ENGINES = {"proof": stood_in.observe, "replay": replay.observe}
+"""Question with one answer -> the function that answers it."""
+OF_ENGINES = {"proof": stand_ins.observe, "replay": replay.observe}
+"""Question with one answer for each engine -> the function that answers it for one engine."""

@@ -12,10 +12,12 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from shared_worker.vllm_types import VllmConfig
-from vllm_launch_worker.plain import concealed, plain
+from vllm_launch_worker.plain import conceal, plain
 
 PAIR = 2
+"""The length of a list that stands for a name and its value."""
 CLASS = re.compile(r"(\w+\.)+_*[A-Z]\w*")
+"""The dotted path of a class."""
 
 
 class HashCall(NamedTuple):
@@ -34,7 +36,7 @@ class HashCall(NamedTuple):
 
 def factors(vllm_config: VllmConfig) -> dict[str, Any]:
     """`hash`: the hash of the whole config. `parts`: dotted name of each part -> its own `hash` and `factors`."""
-    digest, calls = traced(vllm_config)
+    digest, calls = hash_and_calls(vllm_config)
     names = attribute_names(vllm_config)
     parts: dict[str, dict[str, Any]] = {}
     for call in calls:
@@ -45,10 +47,10 @@ def factors(vllm_config: VllmConfig) -> dict[str, Any]:
     return {"hash": digest, "parts": parts}
 
 
-def traced(vllm_config: VllmConfig) -> tuple[str, list[HashCall]]:
+def hash_and_calls(vllm_config: VllmConfig) -> tuple[str, list[HashCall]]:
     """The hash of the config, and all calls of `compute_hash` that it made."""
     calls: list[HashCall] = []
-    open_calls: list[list[Any]] = []
+    open_calls: list[list[Any]] = []  # the config and, once they are read, the factors of each call that still runs
 
     def note(frame: FrameType, event: str, result: Any) -> None:
         name = frame.f_code.co_name
@@ -58,7 +60,9 @@ def traced(vllm_config: VllmConfig) -> tuple[str, list[HashCall]]:
             open_calls[-1][1] = dict(frame.f_locals["items"])
         elif event == "return" and name == "compute_hash":
             owner, items = open_calls.pop()
-            calls.append(HashCall(owner, result, frame.f_locals.get("factors") if items is None else items))
+            if items is None:
+                items = frame.f_locals.get("factors")
+            calls.append(HashCall(owner, result, items))
 
     sys.setprofile(note)
     try:
@@ -83,21 +87,21 @@ def attribute_names(vllm_config: VllmConfig) -> dict[int, str]:
 def by_name(items: Any) -> dict[str, Any]:
     """Name -> factor, as JSON values. In a list the position is the name. Secrets become digests."""
     pairs = enumerate(items) if isinstance(items, list) else (items or {}).items()
-    return {str(name): concealed(str(name), opened(value)) for name, value in pairs}
+    return {str(name): conceal(str(name), as_json(value)) for name, value in pairs}
 
 
-def opened(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """The value as plain JSON.
 
-    A string that holds a JSON object is parsed. Lists of pairs become objects (see `mapped`).
+    A string that holds a JSON object is parsed. Lists of pairs become objects (see `pairs_as_objects`).
     """
     if isinstance(value, str) and value.startswith("{"):
         with suppress(ValueError):
             return plain(json.loads(value))
-    return mapped(plain(value))
+    return pairs_as_objects(plain(value))
 
 
-def mapped(value: Any) -> Any:
+def pairs_as_objects(value: Any) -> Any:
     """The value with lists of pairs turned into objects.
 
     vLLM turns a mapping into a list of pairs, and a dataclass into a list of its class name and its pairs
@@ -105,7 +109,7 @@ def mapped(value: Any) -> Any:
     """
     if not isinstance(value, list):
         return value
-    inner = [mapped(item) for item in value]
+    inner = [pairs_as_objects(item) for item in value]
     if inner and all(map(is_pair, inner)):
         return dict(inner)
     if is_pair(inner) and CLASS.fullmatch(inner[0]) and isinstance(inner[1], dict):

@@ -15,7 +15,7 @@ from vllm_launch_worker.settling import settle
 
 
 @dataclass
-class Built:
+class BuiltModel:
     """The modules of a built model, or the reason why it could not be built.
 
     Attributes:
@@ -27,26 +27,26 @@ class Built:
     failure: str = ""
 
 
-def construct(vllm_config: VllmConfig, control: Path) -> Built:
+def construct(vllm_config: VllmConfig, control: Path) -> BuiltModel:
     """Build the model of a launch on the meta device.
 
     Args:
         vllm_config: the config from the API server. This function changes it as the engine would.
         control: a folder that only this process uses.
     """
-    if reason := not_followed(vllm_config):
-        return Built(failure=reason)
+    if reason := config_difference(vllm_config):
+        return BuiltModel(failure=reason)
     try:
         model = build(vllm_config, control)
         settle(vllm_config)
     except Exception as error:
         traceback.print_exc()
-        return Built(failure=f"The model was not built without weights: {type(error).__name__}: {error}"[:400])
-    compiled = {name: module for name, module in model.named_modules() if is_compiled(module)}
-    return Built(compiled)
+        return BuiltModel(failure=f"The model was not built without weights: {type(error).__name__}: {error}"[:400])
+    compiled_modules = {name: module for name, module in model.named_modules() if is_compiled(module)}
+    return BuiltModel(compiled_modules)
 
 
-def not_followed(vllm_config: VllmConfig) -> str:
+def config_difference(vllm_config: VllmConfig) -> str:
     """Why the config of one built rank differs from the config that the engine hashes. Empty if it does not differ."""
     if vllm_config.parallel_config.pipeline_parallel_size > 1:
         return "Each pipeline stage has its own layers and its own key."
@@ -67,9 +67,9 @@ def build(vllm_config: VllmConfig, control: Path) -> Any:
     from vllm.model_executor.model_loader.utils import initialize_model
     from vllm.utils.torch_utils import set_default_torch_dtype
 
-    meeting = f"file://{control / 'distributed'}"  # a file, because a port may already be in use
+    init_method = f"file://{control / 'distributed'}"  # a file, because a port may already be in use
     with set_current_vllm_config(VllmConfig()):
-        init_distributed_environment(1, 0, meeting, 0, "gloo")
+        init_distributed_environment(1, 0, init_method, 0, "gloo")
         initialize_model_parallel(1, 1)
     dtype = vllm_config.model_config.dtype
     with set_current_vllm_config(vllm_config), set_default_torch_dtype(dtype), torch.device("meta"):

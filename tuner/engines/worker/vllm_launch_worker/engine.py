@@ -8,7 +8,7 @@ from shared_worker.vllm_types import Engine, EngineArgs, VllmConfig
 from vllm_launch_worker import images, launch, thin
 
 
-def configured(
+def make_config(
     request: dict[str, Any], control: Path, extension: str, *, with_images: bool = False
 ) -> tuple[VllmConfig, list[str]]:
     """Make the config of the engine.
@@ -41,7 +41,7 @@ def configured(
         raise RuntimeError("the launch has a worker extension of its own, and vLLM takes one")
     arguments.worker_extension_cls = extension
     changed += stand_alone(arguments)
-    config, notes = images.configured(arguments, thin=request["thin"] is not None, with_images=with_images)
+    config, notes = images.make_config(arguments, thin=request["thin"] is not None, with_images=with_images)
     return config, [notes[0], *changed, *notes[1:]]
 
 
@@ -68,7 +68,7 @@ def stand_alone(arguments: EngineArgs) -> list[str]:
     return changed
 
 
-def started(config: VllmConfig) -> Engine:
+def start(config: VllmConfig) -> Engine:
     """Start the engine in this process."""
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -77,12 +77,12 @@ def started(config: VllmConfig) -> Engine:
     return cast("Engine", engine)
 
 
-def ended(engine: Engine) -> None:
+def end(engine: Engine) -> None:
     """End the engine and its processes, because the next engine needs their memory."""
     engine.engine_core.shutdown()
 
 
-def became(config: VllmConfig) -> dict[str, Any]:
+def final_settings(config: VllmConfig) -> dict[str, Any]:
     """The settings that decide how passes run, read from the config after the engine started.
 
     Returns:

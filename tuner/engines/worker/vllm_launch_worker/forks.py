@@ -21,18 +21,18 @@ load a graph that holds stamps."""
 
 def prepare(args: list[str], control: Path) -> None:
     """Import what an engine of this launch needs, and parse its arguments, as the server does before it forks."""
-    imported(control)
+    import_engine(control)
     launch.engine_args(args)
 
 
-def imported(control: Path) -> None:
+def import_engine(control: Path) -> None:
     """Import what an engine needs, with caches that only this process uses."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine runs in this process and calls its workers
     own_caches(control)
     from vllm.v1.engine import llm_engine  # noqa: F401  imported for the fork
 
 
-def forked(answer: Callable[[Path], None], folder: Path) -> str:
+def run_in_fork(answer: Callable[[Path], None], folder: Path) -> str:
     """Run a function in a child process, and wait for the process to end.
 
     Args:

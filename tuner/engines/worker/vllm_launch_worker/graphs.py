@@ -11,14 +11,14 @@ from typing import Any, cast
 
 from shared_worker.vllm_types import CompilationConfig, Module, VllmConfig
 from vllm_launch_worker import sources
-from vllm_launch_worker.construction import Built
+from vllm_launch_worker.construction import BuiltModel
 
 
-def parts(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
+def parts(vllm_config: VllmConfig, built_model: BuiltModel) -> dict[str, Any]:
     """The parts of the name that other answers do not hold.
 
     Returns:
-        `compiler_hash`: see `compiler_hash`. `modules`: one entry for each compiled module (see `described`).
+        `compiler_hash`: see `compiler_hash`. `modules`: one entry for each compiled module (see `description`).
         `cache_dir`: the folder that the launch sets, empty if it does not; vLLM uses this folder without a hash.
         `disabled`: whether vLLM does not read and write graphs. `unknown`: why the parts may differ from those of the
         engine, empty if they do not.
@@ -26,13 +26,13 @@ def parts(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
     config = vllm_config.compilation_config
     folder: dict[str, Any] = {
         "compiler_hash": "",
-        "modules": [described(name, module) for name, module in built.modules.items()],
+        "modules": [description(name, module) for name, module in built_model.modules.items()],
         "cache_dir": config.cache_dir or "",
         "disabled": False,
-        "unknown": built.failure or ("" if built.modules else "Nothing in this launch is compiled."),
+        "unknown": built_model.failure or ("" if built_model.modules else "Nothing in this launch is compiled."),
     }
     try:
-        folder |= {"compiler_hash": compiler_hash(vllm_config), "disabled": disabled(config)}
+        folder |= {"compiler_hash": compiler_hash(vllm_config), "disabled": is_disabled(config)}
     except Exception as error:
         traceback.print_exc()
         failure = f"vLLM's compiler does not tell its hash: {type(error).__name__}: {error}"[:400]
@@ -40,14 +40,14 @@ def parts(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
     return folder
 
 
-def disabled(config: CompilationConfig) -> bool:
+def is_disabled(config: CompilationConfig) -> bool:
     """Whether a variable of vLLM or a setting of Inductor stops vLLM from reading graphs."""
     from vllm.compilation.compiler_interface import is_compile_cache_enabled
 
     return not is_compile_cache_enabled(config.inductor_compile_config)
 
 
-def described(name: str, module: Module) -> dict[str, Any]:
+def description(name: str, module: Module) -> dict[str, Any]:
     """A compiled module.
 
     Returns:
@@ -66,11 +66,11 @@ def compiler_hash(vllm_config: VllmConfig) -> str:
     """The hash of vLLM's compiler. It covers the machine and torch, and in newer releases Inductor's settings."""
     from vllm.compilation.backends import make_compiler
 
-    with indexing(vllm_config):
+    with indexing_of_traces(vllm_config):
         return cast("str", make_compiler(vllm_config.compilation_config).compute_hash(vllm_config))
 
 
-def indexing(vllm_config: VllmConfig) -> AbstractContextManager[Any]:
+def indexing_of_traces(vllm_config: VllmConfig) -> AbstractContextManager[Any]:
     """While the block runs, Inductor's setting `assume_32bit_indexing` has the value that vLLM sets for a trace.
 
     Source: `inductor_config_patches` in vllm/compilation/decorators.py. vLLM does not change the setting with

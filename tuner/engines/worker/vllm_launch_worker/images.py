@@ -12,6 +12,7 @@ from vllm_launch_worker import launch
 from vllm_launch_worker.requests import FIRST_ID, Plans, batch, room
 
 NAMES = ("image", "image_joins", "image_alone")
+"""The names of the image requests (see `plans`)."""
 SIDE = 112
 """The width and height of a picture in pixels. If a processor needs a larger picture, it enlarges this one.
 
@@ -42,11 +43,12 @@ CARRIED = (
 """Patterns of the files of a processor and its tokenizer."""
 LAYER_COUNTS = ("depth", "num_hidden_layers", "num_layers", "n_layers", "encoder_layers", "vt_num_hidden_layers")
 """The keys that hold the number of layers in an encoder's config."""
-TOKENS = ("prompts are token ids", "prompts are token ids: no tokenizer is loaded")
+TOKENS = "prompts are token ids"
+NO_TOKENIZER = "prompts are token ids: no tokenizer is loaded"
 BOUND = "at most one image a prompt, and the encoder is not profiled at start"
 
 
-def configured(arguments: EngineArgs, *, thin: bool, with_images: bool) -> tuple[VllmConfig, list[str]]:
+def make_config(arguments: EngineArgs, *, thin: bool, with_images: bool) -> tuple[VllmConfig, list[str]]:
     """The VllmConfig of a launch. It accepts images if they can be sent.
 
     Args:
@@ -58,27 +60,27 @@ def configured(arguments: EngineArgs, *, thin: bool, with_images: bool) -> tuple
     Returns:
         The config, and one sentence for each difference from the launch.
     """
-    plain = copy.deepcopy(arguments)
-    plain.skip_tokenizer_init = True
-    plain.limit_mm_per_prompt = TEXT_ONLY  # without a tokenizer, vLLM cannot make a multimodal processor
-    config = launch.config_of(plain)
+    text_alone = copy.deepcopy(arguments)
+    text_alone.skip_tokenizer_init = True
+    text_alone.limit_mm_per_prompt = TEXT_ONLY  # without a tokenizer, vLLM cannot make a multimodal processor
+    config = launch.config_of(text_alone)
     if not config.model_config.is_multimodal_model:
-        return config, [TOKENS[1]]
+        return config, [NO_TOKENIZER]
     if not with_images:
-        return config, [TOKENS[1], "no images: the prompts are text alone"]
-    with_pictures, reason = attempted(arguments, thin=thin)
+        return config, [NO_TOKENIZER, "no images: the prompts are text alone"]
+    with_pictures, reason = config_with_images(arguments, thin=thin)
     if with_pictures is None or reason:
-        return config, [TOKENS[1], f"no image was sent: {reason}; the engine takes text alone"]
-    return with_pictures, [TOKENS[0], *([BOUND] if thin else [])]
+        return config, [NO_TOKENIZER, f"no image was sent: {reason}; the engine takes text alone"]
+    return with_pictures, [TOKENS, BOUND] if thin else [TOKENS]
 
 
-def attempted(arguments: EngineArgs, *, thin: bool) -> tuple[VllmConfig | None, str]:
+def config_with_images(arguments: EngineArgs, *, thin: bool) -> tuple[VllmConfig | None, str]:
     """Try to make the VllmConfig with images. This function does not raise exceptions.
 
     Returns:
         The config, or None, and the reason why images cannot be sent. The reason is empty if they can.
     """
-    if reason := unwanted(arguments):
+    if reason := launch_obstacle(arguments):
         return None, reason
     changed = copy.deepcopy(arguments)
     if thin:
@@ -91,7 +93,7 @@ def attempted(arguments: EngineArgs, *, thin: bool) -> tuple[VllmConfig | None, 
         return None, f"the model's processor cannot be made: {in_a_line(failure)}"
 
 
-def unwanted(arguments: EngineArgs) -> str:
+def launch_obstacle(arguments: EngineArgs) -> str:
     """Why the launch or the model's folder does not allow images. Empty if they allow them."""
     if arguments.skip_tokenizer_init:
         return "the launch loads no tokenizer"
@@ -142,13 +144,13 @@ class Picture:
         self.words = processor.info.get_tokenizer().encode(processor.dummy_inputs.get_dummy_text(counts))
         with set_default_torch_num_threads(1):  # as vLLM does, because a fork of a process with more threads hangs
             items = processor.info.parse_mm_data(self.data, validate=False)
-            read = processor(self.words, items, hf_processor_mm_kwargs={})
-        place = read["mm_placeholders"]["image"][0]
+            prompt = processor(self.words, items, hf_processor_mm_kwargs={})
+        place = prompt["mm_placeholders"]["image"][0]
         self.start, self.length = place.offset, place.length
-        self.rest = len(read["prompt_token_ids"]) - self.start - self.length
+        self.rest = len(prompt["prompt_token_ids"]) - self.start - self.length
         ids = range(FIRST_ID, config.model_config.get_vocab_size())
-        used = {*self.words, *read["prompt_token_ids"]}
-        self.plain: list[int] = list(islice((token for token in ids if token not in used), PLAIN))
+        used_ids = {*self.words, *prompt["prompt_token_ids"]}
+        self.plain: list[int] = list(islice((token for token in ids if token not in used_ids), PLAIN))
         self.allowed = processor.info.allowed_mm_limits.get("image", 0)
 
     def prompt(self, index: int, before: int, behind: int) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def plans_with(picture: Picture, config: VllmConfig) -> Plans:
     return {name: parts for name, parts in requests.items() if len(parts) <= most_parts}
 
 
-def refused(name: str, failure: Exception) -> str:
+def refusal(name: str, failure: Exception) -> str:
     """The sentence about an image request that failed.
 
     Raises:
@@ -257,7 +259,7 @@ def fit_encoder(encoder: dict[str, Any]) -> None:
     layers = next((encoder[key] for key in LAYER_COUNTS if isinstance(encoder.get(key), int)), 0)
     for key, value in encoder.items():
         if names_layers(key, value, layers):
-            encoder[key] = among(value, layers)
+            encoder[key] = last_layers(value, layers)
 
 
 def names_layers(key: str, value: Any, layers: int) -> bool:
@@ -275,6 +277,6 @@ def names_layers(key: str, value: Any, layers: int) -> bool:
     return value == sorted(set(value)) and value[0] >= 0 and value[-1] >= layers > 0
 
 
-def among(numbers: list[int], layers: int) -> list[int]:
+def last_layers(numbers: list[int], layers: int) -> list[int]:
     """The numbers of the last layers that the encoder has, as many as `numbers` has."""
     return [max(0, layers - len(numbers) + place) for place in range(len(numbers))]

@@ -10,14 +10,14 @@ from typing import Any
 from shared_worker.vllm_types import Module, VllmConfig
 from vllm_launch_worker import graphs
 from vllm_launch_worker.configs import by_name
-from vllm_launch_worker.construction import Built
+from vllm_launch_worker.construction import BuiltModel
 
 NAMES = ("variables", "config", "inductor_system", "torch_sources", "inductor_config", "functorch_config")
 """The names of the factors in `aot_compile_hash_factors`, in its order (vllm/compilation/caching.py and
 compiler_interface.py)."""
 
 
-def keys(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
+def keys(vllm_config: VllmConfig, built_model: BuiltModel) -> dict[str, Any]:
     """The names of the artifact folders, one for each compiled module.
 
     Returns:
@@ -26,19 +26,19 @@ def keys(vllm_config: VllmConfig, built: Built) -> dict[str, Any]:
     """
     from vllm import envs
 
-    answer: dict[str, Any] = {"aot": [], "parts": {}, "unknown": "", "graphs": graphs.parts(vllm_config, built)}
+    answer: dict[str, Any] = {"aot": [], "parts": {}, "unknown": "", "graphs": graphs.parts(vllm_config, built_model)}
     if not getattr(envs, "VLLM_USE_AOT_COMPILE", False):
         return answer | {"unknown": "This launch uses no ahead-of-time artifacts."}
-    if built.failure or not built.modules:
-        return answer | {"unknown": built.failure or "Nothing in this launch is compiled."}
+    if built_model.failure or not built_model.modules:
+        return answer | {"unknown": built_model.failure or "Nothing in this launch is compiled."}
     from vllm.compilation.caching import aot_compile_hash_factors
 
     parts = aot_compile_hash_factors(vllm_config)
-    aot = [folder(name, module, parts) for name, module in built.modules.items()]
-    return answer | {"aot": aot, "parts": named(parts)}
+    aot = [folder(name, module, parts) for name, module in built_model.modules.items()]
+    return answer | {"aot": aot, "parts": factors_by_name(parts)}
 
 
-def named(parts: list[Any]) -> dict[str, Any]:
+def factors_by_name(parts: list[Any]) -> dict[str, Any]:
     """Name -> factor. Factors of Inductor are present only with mega artifacts, which newer releases make."""
     return by_name(dict(zip(NAMES, parts, strict=False)))
 
@@ -47,12 +47,12 @@ def folder(name: str, module: Module, parts: list[Any]) -> dict[str, Any]:
     """The folder of one module.
 
     Returns:
-        The fields of `graphs.described`, and `key`: the name of the folder, 64 hexadecimal digits.
+        The fields of `graphs.description`, and `key`: the name of the folder, 64 hexadecimal digits.
     """
     from vllm.compilation import decorators
 
-    hashed = [*parts, decorators._model_hash_key(module.forward)]
-    return {**graphs.described(name, module), "key": hashlib.sha256(str(hashed).encode()).hexdigest()}
+    values = [*parts, decorators._model_hash_key(module.forward)]
+    return {**graphs.description(name, module), "key": hashlib.sha256(str(values).encode()).hexdigest()}
 
 
 def compiles(vllm_config: VllmConfig) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def engine_args(args: list[str]) -> EngineArgs:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     inspect_in_process()
-    values = parsed(args)
+    values = parse(args)
     if getattr(values, "model_tag", None) is not None:
         values.model = values.model_tag
     return cast("EngineArgs", AsyncEngineArgs.from_cli_args(values))
@@ -37,7 +37,7 @@ def config_of(arguments: EngineArgs) -> VllmConfig:
     return arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
 
 
-def parsed(args: list[str]) -> Any:
+def parse(args: list[str]) -> Any:
     """The namespace that vLLM's own parser makes of the arguments.
 
     Raises:

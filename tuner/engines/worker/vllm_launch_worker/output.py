@@ -44,9 +44,9 @@ def send(llm: Engine, requests: dict[str, tuple[str, list[int]]]) -> None:
     """
     together = {name: tokens for name, (_, tokens) in requests.items() if name != ALONE}
     alone = {ALONE: requests[ALONE][1]}
-    answered = send_batch(llm, together) | send_batch(llm, alone, allowed_token_ids=[FIRST_ID])
-    if answered < requests.keys():
-        raise RuntimeError(f"the engine answered {len(answered)} of {len(requests)} prompts")
+    answered_names = send_batch(llm, together) | send_batch(llm, alone, allowed_token_ids=[FIRST_ID])
+    if answered_names < requests.keys():
+        raise RuntimeError(f"the engine answered {len(answered_names)} of {len(requests)} prompts")
 
 
 def send_batch(llm: Engine, batch: dict[str, list[int]], **options: Any) -> set[str]:
@@ -75,11 +75,11 @@ def send_batch(llm: Engine, batch: dict[str, list[int]], **options: Any) -> set[
     )
     for name, tokens in batch.items():
         llm.add_request(name, {"prompt_token_ids": tokens}, params.clone())
-    answered: set[str] = set()
+    answered_names: set[str] = set()
     outputs = steps(llm)
     while llm.has_unfinished_requests():
-        answered |= {answer.request_id for answer in next(outputs) if answer.finished}
-    return answered
+        answered_names |= {answer.request_id for answer in next(outputs) if answer.finished}
+    return answered_names
 
 
 def log_probabilities(candidates: list[Any], tokens: list[int]) -> list[float | None]:

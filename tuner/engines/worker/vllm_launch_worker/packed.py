@@ -15,6 +15,7 @@ from shared_worker.vllm_types import Module, Tensor
 SHARDS = ("w13_", "w2_", "")
 """How names of parameters begin: of the two matrices of experts, and of a linear layer."""
 VALUES = ("weight_packed", "qweight", "weight")
+"""Names of the packed numbers, without the shard. The names of the other parameters follow."""
 SCALES = ("weight_scale", "weight_scale_inv", "scales")
 ZEROS = ("qzeros", "weight_zero_point")
 MULTIPLIER, DIVISOR = "weight_scale_2", "weight_global_scale"
@@ -24,34 +25,36 @@ LARGEST_INPUT = 8.0
 """The largest input that static scales allow for. Norms give inputs with a standard deviation of 1."""
 LARGEST_FP8, LARGEST_FP4, LARGEST_INT8 = 448.0, 6.0, 127.0
 EIGHT_BITS = 32.0
-"""The standard deviation of numbers of 8 bits: nearly all have all bits of their mantissa, and none is too large."""
+"""The standard deviation of 8-bit numbers. Nearly all of them use all bits of the mantissa, and none is too large."""
 CUT = 240.0
 """The largest finite number of the fp8 type that has the fewest (`float8_e4m3fnuz`)."""
 FP4 = math.sqrt(68.5 / 8)
-"""The standard deviation of the sixteen numbers of fp4: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and the same below zero."""
+"""The standard deviation of the sixteen fp4 numbers: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and the same below zero."""
 INT4 = math.sqrt(2 * sum(number**2 for number in range(1, 8)) / 15)
-"""That of the whole numbers from -7 to 7. -8 is left out, so that the mean is 0."""
+"""The standard deviation of the whole numbers from -7 to 7. -8 is left out, so that the mean is 0."""
 MIDDLE, GPTQ_MIDDLE = 0x88888888, 0x77777777
-"""Eight zero points in a word: numbers of four bits less 8. GPTQ adds 1 to a stored one."""
+"""A 32-bit word of eight zero points. Each of them is 8, the middle of the numbers of four bits. GPTQ stores 7 instead,
+because it adds 1 to a stored zero point."""
 SPREAD = 0.5
-"""Scales lie between 1 less and 1 more than this part of their mean."""
+"""Scales lie between 1 - SPREAD and 1 + SPREAD times their mean."""
 FP8_SCALE = 64.0
 """The mean of scales that are fp8 numbers themselves."""
 EXPONENT_OF_ONE = 127
+"""The byte that stands for the power of two 1.0."""
 IN_WORD, IN_BYTE = 8, 2
-"""Numbers of four bits in a word and in a byte."""
+"""How many numbers of four bits a word and a byte hold."""
 CHUNK = 1 << 24
-"""Numbers that are drawn at once."""
+"""The largest count of numbers that are drawn at once."""
 
 
 class Matrix(NamedTuple):
     """The parameters of one quantised matrix, or of one for each expert.
 
     Attributes:
-        name: of its layer, and how the names of its parameters begin.
+        name: the name of its layer, a dot, and the shard. It decides the seed.
         values: the packed numbers.
         scales: the scales of groups of them.
-        others: the other parameters, by their names without the beginning.
+        others: the other parameters, by their names without the shard.
     """
 
     name: str
@@ -62,9 +65,9 @@ class Matrix(NamedTuple):
 
 def matrices(name: str, layer: Module) -> Iterator[Matrix]:
     """The quantised matrices among a layer's own parameters."""
-    own = {key: parameter.data for key, parameter in layer.named_parameters(recurse=False)}
+    parameters = {key: parameter.data for key, parameter in layer.named_parameters(recurse=False)}
     for shard in SHARDS:
-        parts = {key[len(shard) :]: tensor for key, tensor in own.items() if key.startswith(shard)}
+        parts = {key[len(shard) :]: tensor for key, tensor in parameters.items() if key.startswith(shard)}
         values = next((parts.pop(key) for key in VALUES if key in parts), None)
         scales = next((parts.pop(key) for key in SCALES if key in parts), None)
         if values is not None and scales is not None:
@@ -93,19 +96,23 @@ def fill(matrix: Matrix, gain: float) -> list[Tensor]:
     is_nvfp4 = MULTIPLIER in matrix.others or DIVISOR in matrix.others
     draw_scales(matrix.scales, FP8_SCALE if is_nvfp4 else scale, generator)
     constants = {MULTIPLIER: scale / FP8_SCALE, DIVISOR: FP8_SCALE / scale, **input_scales(matrix)}
-    filled = [matrix.values, matrix.scales]
+    tensors = [matrix.values, matrix.scales]
     for key, tensor in matrix.others.items():
         if key in constants:
             tensor.fill_(constants[key])
-            filled.append(tensor)
+            tensors.append(tensor)
         elif key in ZEROS:
-            tensor.fill_(signed(GPTQ_MIDDLE if packs_inputs(matrix) and key == "qzeros" else MIDDLE))
-            filled.append(tensor)
-    return filled
+            is_gptq = key == "qzeros" and packs_inputs(matrix)
+            tensor.fill_(as_signed(GPTQ_MIDDLE if is_gptq else MIDDLE))
+            tensors.append(tensor)
+    return tensors
 
 
 def inputs(matrix: Matrix) -> int:
-    """The number of inputs of a matrix, whose last dimensions are outputs and inputs, or the reverse if packed so."""
+    """The number of inputs of a matrix.
+
+    Its last two dimensions are outputs and inputs. In formats that pack words by rows, they are inputs and outputs.
+    """
     import torch
 
     rows, columns = matrix.values.shape[-2:]
@@ -134,14 +141,14 @@ def draw_values(values: Tensor, generator: Any) -> float:
     import torch
 
     kinds = {torch.int32: (words, INT4), torch.uint8: (pairs, FP4), torch.int8: (int8, EIGHT_BITS)}
-    drawn, deviation = kinds.get(values.dtype, (fp8, EIGHT_BITS))
+    draw, deviation = kinds.get(values.dtype, (fp8, EIGHT_BITS))
     for part in parts(values):
-        part.copy_(drawn(part.numel(), generator).view(part.shape))
+        part.copy_(draw(part.numel(), generator).view(part.shape))
     return deviation
 
 
 def parts(tensor: Tensor) -> Iterator[Tensor]:
-    """A tensor with several dimensions as rows that together have at most `CHUNK` numbers, or one row."""
+    """Parts of a tensor along its first dimension. Each has at most `CHUNK` numbers, or is one row."""
     if tensor.numel():
         yield from tensor.split(max(1, CHUNK // tensor[0].numel()))
 
@@ -165,7 +172,7 @@ def int8(count: int, generator: Any) -> Tensor:
 
 
 def fp8(count: int, generator: Any) -> Tensor:
-    """Numbers that each type of fp8 has room for."""
+    """Numbers within the range of each type of fp8."""
     return (normal(count, generator) * EIGHT_BITS).clamp(-CUT, CUT)
 
 
@@ -176,15 +183,16 @@ def draw_scales(scales: Tensor, mean: float, generator: Any) -> None:
     powers = {torch.uint8, getattr(torch, "float8_e8m0fnu", torch.uint8)}
     if scales.dtype in powers:
         low = math.floor(math.log2(mean))
-        larger = (mean**2 / 4**low - 1) / 3  # this part of them is twice as large, so that the mean square is right
-        chosen = uniform(scales, generator) < larger
-        scales.view(torch.uint8).copy_(chosen + (EXPONENT_OF_ONE + low))
+        # This share of the scales is twice as large as the others, so that their mean square is mean**2.
+        doubled = (mean**2 / 4**low - 1) / 3
+        is_doubled = uniform(scales, generator) < doubled
+        scales.view(torch.uint8).copy_(is_doubled + (EXPONENT_OF_ONE + low))
         return
     scales.copy_(uniform(scales, generator) * (2 * SPREAD * mean) + (1 - SPREAD) * mean)
 
 
 def input_scales(matrix: Matrix) -> dict[str, float]:
-    """Name of each static scale of inputs -> its value, with which `LARGEST_INPUT` is the largest number."""
+    """Name of each static scale of inputs -> its value. With it `LARGEST_INPUT` becomes the largest number."""
     import torch
 
     largest = {torch.uint8: LARGEST_FP4 * LARGEST_FP8, torch.int8: LARGEST_INT8}.get(matrix.values.dtype, LARGEST_FP8)
@@ -195,26 +203,26 @@ def integers(low: int, high: int, count: int, generator: Any) -> Tensor:
     """Whole numbers from `low` to below `high`."""
     import torch
 
-    drawn: Tensor = torch.empty(count, dtype=torch.int32, device=generator.device)
-    return drawn.random_(low, high, generator=generator)
+    numbers: Tensor = torch.empty(count, dtype=torch.int32, device=generator.device)
+    return numbers.random_(low, high, generator=generator)
 
 
 def uniform(like: Tensor, generator: Any) -> Tensor:
     """Numbers from 0 to 1, of the shape of a tensor."""
     import torch
 
-    drawn: Tensor = torch.empty(like.shape, dtype=torch.float32, device=generator.device)
-    return drawn.uniform_(generator=generator)
+    numbers: Tensor = torch.empty(like.shape, dtype=torch.float32, device=generator.device)
+    return numbers.uniform_(generator=generator)
 
 
 def normal(count: int, generator: Any) -> Tensor:
     """Normally distributed numbers with a standard deviation of 1."""
     import torch
 
-    drawn: Tensor = torch.empty(count, dtype=torch.float32, device=generator.device)
-    return drawn.normal_(generator=generator)
+    numbers: Tensor = torch.empty(count, dtype=torch.float32, device=generator.device)
+    return numbers.normal_(generator=generator)
 
 
-def signed(word: int) -> int:
+def as_signed(word: int) -> int:
     """An unsigned word of 32 bits as a signed one."""
     return word - (1 << 32) if word >= 1 << 31 else word

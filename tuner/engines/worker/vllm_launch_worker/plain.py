@@ -17,7 +17,7 @@ def _text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def concealed(name: str, value: Any) -> Any:
+def conceal(name: str, value: Any) -> Any:
     """The value, or its digest if it is a string and its name is the name of a secret.
 
     The digest is `sha256:` and the first 12 hexadecimal digits.

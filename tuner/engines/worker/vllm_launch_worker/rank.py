@@ -10,11 +10,11 @@ from typing import Any
 
 from shared_worker.vllm_types import VllmConfig
 from vllm_launch_worker import stamps, trace
+from vllm_launch_worker.dummy_weights import DummyWeights
 from vllm_launch_worker.ring import Ring, use
-from vllm_launch_worker.scaled import Scaled
 
 
-class Rank(Scaled):
+class Rank(DummyWeights):
     """The methods that an engine may call on its workers by name.
 
     The weights are the same as in an arm of `tuner tune`, so the answers are the same, too.
@@ -58,15 +58,15 @@ class Watch:
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
-        self.stamped: set[str] = set()
+        self.stamped_names: set[str] = set()
         self.passes: list[dict[str, int]] = []
 
     def begin(self) -> None:
         """Record that a pass starts. vLLM makes a forward context for each pass."""
         self.ring.begin_pass()
-        self.passes.append({"graphs": 0, "before": self.ring.entered})
+        self.passes.append({"graphs": 0, "before": self.ring.python_stamps})
 
-    def replayed(self) -> None:
+    def note_replay(self) -> None:
         """Record that a CUDA graph is replayed."""
         if self.passes:
             self.passes[-1]["graphs"] += 1
@@ -86,10 +86,10 @@ class Watch:
             `graphs`: the number of CUDA graphs that it replayed. `entered`: the number of stamps that ran in Python.
             `replayed`: whether it replayed a graph and no stamp ran in Python.
         """
-        after = self.passes[number]["before"] if number < len(self.passes) else self.ring.entered
-        entered = after - self.passes[number - 1]["before"]
-        graphs = self.passes[number - 1]["graphs"]
-        return {"graphs": graphs, "entered": entered, "replayed": graphs > 0 and entered == 0}
+        before, graphs = self.passes[number - 1]["before"], self.passes[number - 1]["graphs"]
+        after = self.passes[number]["before"] if number < len(self.passes) else self.ring.python_stamps
+        stamps_of_pass = after - before
+        return {"graphs": graphs, "entered": stamps_of_pass, "replayed": graphs > 0 and stamps_of_pass == 0}
 
 
 _watches: list[Watch] = []
@@ -124,14 +124,14 @@ def stamp_new(vllm_config: VllmConfig) -> None:
     """Stamp the layers that are not stamped yet. vLLM loads a draft model after its target model."""
     layers, names = vllm_config.compilation_config.static_forward_context, registered(vllm_config)
     if names and not _watches:
-        _watches.append(begun(Ring(next(layers[names[0]].parameters()).device)))
+        _watches.append(make_watch(Ring(next(layers[names[0]].parameters()).device)))
     for index, name in enumerate(names):
-        if name not in watch().stamped:
+        if name not in watch().stamped_names:
             stamps.attach(name, layers[name], index, watch().ring)
-            watch().stamped.add(name)
+            watch().stamped_names.add(name)
 
 
-def begun(ring: Ring) -> Watch:
+def make_watch(ring: Ring) -> Watch:
     """Make a watch that records each pass and each replayed CUDA graph."""
     from vllm import forward_context
 
@@ -144,7 +144,7 @@ def begun(ring: Ring) -> Watch:
         return create(*args, **kwargs)
 
     forward_context.create_forward_context = creating
-    notice_replays(notes.replayed)
+    notice_replays(notes.note_replay)
     return notes
 
 

@@ -10,7 +10,7 @@ from vllm_launch_worker import engine, images, output, requests, trace
 
 RANK = "vllm_launch_worker.rank.Rank"
 OUTPUT = "output"
-"""The name of the requests of `output.prompts`. `tuner tune` compares their answers, and here their passes are seen."""
+"""The name of the requests of `output.prompts`. `tuner tune` compares their answers. Here their passes are recorded."""
 
 Senders = dict[str, Callable[[Engine], object]]
 
@@ -19,46 +19,53 @@ def observe(request: dict[str, Any], control: Path) -> dict[str, Any]:
     """Start the engine of a launch, send requests, and read the records of each of its processes.
 
     Args:
-        request: see `engine.configured`.
+        request: see `engine.make_config`.
         control: a folder that only this process uses.
 
     Returns:
-        `registered`: the names of the MoE layers. `passes`: see `trace.grouped`. `lost`: the number of records that did
-        not fit into the buffers. `engine`: see `engine.became`. `changed`: one sentence for each difference from the
-        launch.
+        `registered`: the names of the MoE layers. `passes`: see `trace.group`. `lost`: the number of records that did
+        not fit into the buffers. `engine`: see `engine.final_settings`. `changed`: one sentence for each difference
+        from the launch.
 
     Raises:
         RuntimeError: the MoE calls of the engine, or of a layer, cannot be recorded.
     """
-    config, changed = engine.configured(request, control, RANK, with_images=True)
-    llm = engine.started(config)
-    ranks, refused = sent_all(llm, senders(config))
+    config, changed = engine.make_config(request, control, RANK, with_images=True)
+    llm = engine.start(config)
+    ranks, refusals = send_all(llm, senders(config))
     weight_notes = llm.collective_rpc("weights_drawn")[0]
-    engine.ended(llm)
+    engine.end(llm)
+    passes: list[dict[str, Any]] = []
+    for rank in ranks:
+        passes += rank["passes"]
     return {
         "registered": ranks[-1]["registered"],
-        "passes": trace.grouped([entry for rank in ranks for entry in rank["passes"]]),
+        "passes": trace.group(passes),
         "lost": sum(rank["lost"] for rank in ranks),
-        "engine": engine.became(config),
-        "changed": [*changed, *weight_notes, *refused],
+        "engine": engine.final_settings(config),
+        "changed": [*changed, *weight_notes, *refusals],
     }
 
 
 def senders(config: VllmConfig) -> Senders:
     """The requests that fit this engine: name -> a function that sends them. Image requests come last."""
     vocabulary = config.model_config.get_vocab_size()
-
-    def sending(plans: requests.Plans) -> Senders:
-        by_name: Senders = {}
-        for name, parts in plans.items():
-            by_name[name] = partial(requests.send, name=name, parts=parts, vocabulary=vocabulary)
-        return by_name
-
-    compared = partial(output.send, requests=output.prompts(config))
-    return {**sending(requests.plans(config)), OUTPUT: compared, **sending(images.plans(config))}
+    return {
+        **senders_of(requests.plans(config), vocabulary),
+        OUTPUT: partial(output.send, requests=output.prompts(config)),
+        **senders_of(images.plans(config), vocabulary),
+    }
 
 
-def sent_all(llm: Engine, by_name: Senders) -> tuple[list[dict[str, Any]], list[str]]:
+def senders_of(plans: requests.Plans, vocabulary: int) -> Senders:
+    """Name of each plan -> a function that sends its requests. `vocabulary` is the number of token ids."""
+    by_name: Senders = {}
+    for name, parts in plans.items():
+        by_name[name] = partial(requests.send, name=name, parts=parts, vocabulary=vocabulary)
+    return by_name
+
+
+def send_all(llm: Engine, by_name: Senders) -> tuple[list[dict[str, Any]], list[str]]:
     """Send all requests. If the engine refuses an image request, the rest are not sent.
 
     Args:
@@ -74,13 +81,13 @@ def sent_all(llm: Engine, by_name: Senders) -> tuple[list[dict[str, Any]], list[
     ranks: list[dict[str, Any]] = []
     for name, send in by_name.items():
         try:
-            ranks += watched(llm, name, send)
+            ranks += send_and_read(llm, name, send)
         except Exception as failure:
-            return ranks, [images.refused(name, failure)]
+            return ranks, [images.refusal(name, failure)]
     return ranks, []
 
 
-def watched(llm: Engine, name: str, send: Callable[[Engine], object]) -> list[dict[str, Any]]:
+def send_and_read(llm: Engine, name: str, send: Callable[[Engine], object]) -> list[dict[str, Any]]:
     """Send the requests of one name.
 
     Returns:

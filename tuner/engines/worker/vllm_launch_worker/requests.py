@@ -34,12 +34,12 @@ def plans(config: VllmConfig) -> Plans:
     return fitting
 
 
-def room(config: VllmConfig, added: int = NEW_TOKENS) -> int:
-    """The number of tokens in the longest prompt that the engine can answer with `added` new tokens.
+def room(config: VllmConfig, new_tokens: int = NEW_TOKENS) -> int:
+    """The number of tokens in the longest prompt that the engine can answer with `new_tokens` new tokens.
 
     If the engine does not cut prompts into chunks, it never starts a prompt that is longer than a batch.
     """
-    longest = max(1, config.model_config.max_model_len - added - 1)
+    longest = max(1, config.model_config.max_model_len - new_tokens - 1)
     return longest if config.scheduler_config.enable_chunked_prefill else min(longest, batch(config))
 
 
@@ -50,8 +50,8 @@ def batch(config: VllmConfig) -> int:
     with MLA, vLLM raises `max_num_batched_tokens` after it set the scheduler's number (platforms/cpu.py, 0.32.0).
     """
     scheduler = config.scheduler_config
-    scheduled: int | None = getattr(scheduler, "max_num_scheduled_tokens", None)
-    return scheduled or scheduler.max_num_batched_tokens
+    without_drafts: int | None = getattr(scheduler, "max_num_scheduled_tokens", None)
+    return without_drafts or scheduler.max_num_batched_tokens
 
 
 def send(engine: Engine, name: str, parts: list[Part], vocabulary: int) -> None:
@@ -66,17 +66,23 @@ def send(engine: Engine, name: str, parts: list[Part], vocabulary: int) -> None:
     Raises:
         RuntimeError: see `steps`.
     """
-    from vllm import SamplingParams
-
     step, outputs = 0, steps(engine)
     while engine.has_unfinished_requests() or any(joins >= step for _, joins in parts):
         for index, (content, joins) in enumerate(parts):
             if joins == step:
-                prompt = content if isinstance(content, dict) else {"prompt_token_ids": ids(index, content, vocabulary)}
-                params = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True, temperature=0.0, detokenize=False)
-                engine.add_request(f"{name}-{index}", prompt, params)
+                tokens = content if isinstance(content, dict) else ids(index, content, vocabulary)
+                add(engine, f"{name}-{index}", tokens)
         next(outputs)
         step += 1
+
+
+def add(engine: Engine, name: str, content: list[int] | dict[str, Any]) -> None:
+    """Add one request. Its prompt is a list of token ids, or vLLM's own form of a prompt with an image."""
+    from vllm import SamplingParams
+
+    prompt = content if isinstance(content, dict) else {"prompt_token_ids": content}
+    params = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True, temperature=0.0, detokenize=False)
+    engine.add_request(name, prompt, params)
 
 
 def steps(engine: Engine) -> Iterator[list[RequestOutput]]:

@@ -29,7 +29,8 @@ class Ring:
         cursor: the number of stamps since the last `clear`, shape (1,).
         number: the number of the current pass, shape (1,).
         token: a tensor of shape (1,). Each stamp declares that it changes it, so that the compiler keeps their order.
-        entered: the number of stamps that ran in Python since the last `clear`. A replayed CUDA graph does not add any.
+        python_stamps: the number of stamps that ran in Python since the last `clear`. A replayed CUDA graph does not
+            add any.
     """
 
     def __init__(self, device: Any, capacity: int = CAPACITY) -> None:
@@ -40,7 +41,7 @@ class Ring:
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
         self.number = torch.zeros(1, dtype=torch.int32, device=device)
         self.token = torch.zeros(1, dtype=torch.int32, device=device)
-        self.entered = 0
+        self.python_stamps = 0
         self._write = device_writer() if torch.device(device).type == "cuda" else write_here
 
     def stamp(self, layer: Tensor, kind: int, tokens: int) -> None:
@@ -51,7 +52,7 @@ class Ring:
             kind: `CALLED` or `RAN`.
             tokens: the number of tokens in the call.
         """
-        self.entered += 1
+        self.python_stamps += 1
         self._write(self, layer, kind, tokens)
 
     def begin_pass(self) -> None:
@@ -62,7 +63,7 @@ class Ring:
         """Delete all records, and set the number of the pass to 0."""
         self.cursor.zero_()
         self.number.zero_()
-        self.entered = 0
+        self.python_stamps = 0
 
     def read(self) -> tuple[list[list[int]], int]:
         """Wait for the device and read the records.

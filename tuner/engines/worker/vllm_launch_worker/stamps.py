@@ -29,29 +29,43 @@ def attach(name: str, layer: Any, index: int, ring: Ring) -> None:
     number = torch.tensor([index], dtype=torch.int32, device=ring.records.device)
     layer.register_buffer("replay_layer", number, persistent=False)
     layer.register_buffer("replay_token", ring.token, persistent=False)
-    layer.forward = stamped(layer.forward, layer, stamp, CALLED)
-    owners = [layer] + ([layer.runner] if hasattr(layer, "runner") else [])
-    points = [(owner, point) for owner in owners for point in IMPLEMENTATIONS if hasattr(owner, point)]
-    if not points:
+    layer.forward = with_stamp(layer.forward, layer, stamp, CALLED)
+    methods = implementations(layer)
+    if not methods:
         raise RuntimeError(f"{type(layer).__name__} {name} has no implementation that could be watched")
-    for owner, point in points:
-        setattr(owner, point, stamped(getattr(owner, point), layer, stamp, RAN))
+    for owner, method in methods:
+        setattr(owner, method, with_stamp(getattr(owner, method), layer, stamp, RAN))
 
 
-def stamped(function: Callable[..., Any], layer: Any, stamp: Callable[..., Any], kind: int) -> Callable[..., Any]:
+def implementations(layer: Any) -> list[tuple[Any, str]]:
+    """The methods that compute a layer: the object that has the method, the layer or its runner, and the name."""
+    owners = [layer, layer.runner] if hasattr(layer, "runner") else [layer]
+    methods: list[tuple[Any, str]] = []
+    for owner in owners:
+        methods += [(owner, name) for name in IMPLEMENTATIONS if hasattr(owner, name)]
+    return methods
+
+
+def with_stamp(function: Callable[..., Any], layer: Any, stamp: Callable[..., Any], kind: int) -> Callable[..., Any]:
     """A function that writes a stamp for the layer and then calls `function`."""
 
     def stamping(*args: Any, **kwargs: Any) -> Any:
-        hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else first_tensor(args)
+        hidden = hidden_states(args, kwargs)
         stamp(hidden, layer.replay_token, layer.replay_layer, kind, hidden.shape[0])
         return function(*args, **kwargs)
 
     return stamping
 
 
-def first_tensor(args: tuple[Any, ...]) -> Tensor:
-    """The hidden states, which are the first tensor. In some releases the layer comes before them."""
+def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The hidden states among the arguments of a call: the one with that name, else the first tensor.
+
+    In some releases the layer comes before them.
+    """
     import torch
 
+    if "hidden_states" in kwargs:
+        by_name: Tensor = kwargs["hidden_states"]
+        return by_name
     hidden: Tensor = next(value for value in args if isinstance(value, torch.Tensor))
     return hidden

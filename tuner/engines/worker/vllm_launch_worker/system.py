@@ -8,7 +8,7 @@ from typing import Any
 from shared_worker.installed import version_of
 
 
-def described() -> dict[str, Any]:
+def versions() -> dict[str, Any]:
     """The versions, the device, and Inductor's own digests. A value is None if it is unknown."""
     import torch
     import vllm

@@ -21,10 +21,10 @@ def passes(records: list[list[int]], names: list[str]) -> dict[int, dict[str, An
     by_number: dict[int, list[tuple[int, str, int]]] = {}
     for kind, layer, number, tokens in records:
         by_number.setdefault(number, []).append((kind, names[layer], tokens))
-    return {number: paired(events) for number, events in by_number.items()}
+    return {number: pair(events) for number, events in by_number.items()}
 
 
-def paired(events: list[tuple[int, str, int]]) -> dict[str, Any]:
+def pair(events: list[tuple[int, str, int]]) -> dict[str, Any]:
     """Join the calls and runs of one pass. A run belongs to the oldest call that does not have a run yet."""
     calls: list[list[str | None]] = []
     waiting: list[list[str | None]] = []
@@ -46,19 +46,19 @@ def paired(events: list[tuple[int, str, int]]) -> dict[str, Any]:
     }
 
 
-def grouped(described: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def group(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Join equal passes into one, in the order in which they first ran.
 
     Passes are equal if they have the same `called`, `ran`, `ambiguous` and `replayed`.
 
     Args:
-        described: passes with `called`, `ran`, `ambiguous`, `replayed`, `tokens`, `request`.
+        entries: passes with `called`, `ran`, `ambiguous`, `replayed`, `tokens`, `request`.
 
     Returns:
         The first pass of each kind, with `count`: the number of equal passes, and `tokens`: the largest number of them.
     """
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for entry in described:
+    for entry in entries:
         key = (tuple(entry["called"]), tuple(entry["ran"]), entry["ambiguous"], entry["replayed"])
         group = groups.setdefault(key, {**entry, "count": 0})
         group["count"] += 1

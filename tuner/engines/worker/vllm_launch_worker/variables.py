@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vllm_launch_worker.plain import concealed, plain
+from vllm_launch_worker.plain import conceal, plain
 
 
 def factors() -> dict[str, Any]:
@@ -19,5 +19,5 @@ def factors() -> dict[str, Any]:
     from vllm.config.utils import hash_factors
 
     variables = envs.compile_factors()
-    values = {name: concealed(name, plain(value)) for name, value in variables.items()}
+    values = {name: conceal(name, plain(value)) for name, value in variables.items()}
     return {"hash": hash_factors(variables), "values": values}

@@ -7,8 +7,7 @@ from typing import Any
 from shared_worker.vllm_types import Module, Tensor
 from vllm_launch_worker import packed
 
-ONE, ZERO = 1.0, 0.0
-ALONE = {"bias": ZERO, "A": -1.0}
+CONSTANTS = {"bias": 0.0, "A": -1.0}
 """Last part of a parameter's name -> the value of all its numbers. `A` is the decay of Mamba layers. It must be
 negative, because otherwise their state grows without bound."""
 MATRIX = 2
@@ -45,7 +44,7 @@ def draw_anew() -> list[str]:
 
 def fill_model(model: Module) -> None:
     """Fill each parameter of a model once: quantised matrices with `packed.fill`, all others with `fill`."""
-    filled: set[int] = set()
+    filled: set[int] = set()  # the addresses of the filled tensors
     for name, layer in model.named_modules():
         for matrix in packed.matrices(name, layer):
             if packed.is_quantised(matrix) and matrix.values.data_ptr() not in filled:
@@ -57,7 +56,7 @@ def fill_model(model: Module) -> None:
 
 def gain(name: str) -> float:
     """The standard deviation of a matrix as a multiple of 1/sqrt(inputs)."""
-    return EXPERTS_GAIN if "experts" in name else ONE
+    return EXPERTS_GAIN if "experts" in name else 1.0
 
 
 def fill(name: str, tensor: Tensor) -> None:
@@ -71,10 +70,10 @@ def fill(name: str, tensor: Tensor) -> None:
     last = name.rpartition(".")[2]
     if not torch.is_floating_point(tensor):
         tensor.zero_()
-    elif last in ALONE or last.endswith("bias"):
-        tensor.fill_(ALONE.get(last, ZERO))
+    elif last in CONSTANTS or last.endswith("bias"):
+        tensor.fill_(CONSTANTS.get(last, 0.0))
     elif tensor.dim() < MATRIX or "scale" in last:
-        tensor.fill_(ONE)
+        tensor.fill_(1.0)
     else:
         draw(tensor, gain(name) / math.sqrt(tensor.shape[-1]), zlib.crc32(name.encode()))
 

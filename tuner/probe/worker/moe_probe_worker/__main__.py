@@ -8,7 +8,7 @@ if sys.version_info < (3, 10):
 
 # Python puts the folder that it runs first on the path, where the folder's modules
 # could hide others. Replace it by two folders with one package each: this worker,
-# and the package that both workers share.
+# and the package that all workers share.
 WORKER = Path(__file__).resolve().parent
 sys.path[:1] = [str(WORKER.parent), str(WORKER.parents[2] / "processes" / "worker")]
 

@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from moe_probe_worker import engine
-from moe_probe_worker.entrances import Form, Notes, holds_layer, mark_entrances, stand_in_alike, watched
+from moe_probe_worker.entrances import Form, Notes, holds_layer, mark_entrances, stand_in_alike, watch_layers
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.recorder import registered_layers
 from moe_probe_worker.scenarios import Scenario, learning
@@ -103,18 +103,18 @@ def choose_scenarios(passes: Passes, planned: list[Scenario], entries: dict[str,
     """Choose the scenarios to compare, with at most `MAX_REPEATS` repeats each.
 
     A launch always feeds its compiled model in the same way, so only scenarios with the feed of the first call count.
-    Of these it takes a quick one of each kind, and one for each order that the quick ones do not show.
+    Of these, a quick one of each kind is chosen, and one for each order that the quick ones do not show.
     """
     feed = "embeds" if getattr(passes.model, "supports_multimodal", False) else "ids"
     orders_of: dict[str, set[tuple[str, ...]]] = {}
     for name, entry in entries.items():
         orders_of[name] = set(map(tuple, entry["passes"]))
-    ran = [scenario for scenario in planned if scenario.feed == feed and orders_of.get(scenario.name)]
-    selected = learning(ran)
+    usable = [scenario for scenario in planned if scenario.feed == feed and orders_of.get(scenario.name)]
+    selected = learning(usable)
     covered: set[tuple[str, ...]] = set()
     for scenario in selected:
         covered |= orders_of[scenario.name]
-    for scenario in ran:
+    for scenario in usable:
         if not orders_of[scenario.name] <= covered:
             selected.append(scenario)
             covered |= orders_of[scenario.name]
@@ -143,9 +143,9 @@ def compare_orders(job: Json, passes: Passes, compare: list[Scenario]) -> Json:
     compiled = CompiledPasses(model, vllm_config, Notes(layers), passes.stubs)
     first = first_call(vllm_config, compare)
     try:
-        started = compiled.run(first)
-        if started["status"] == "failed":
-            return {"status": "failed", "detail": f"vLLM's first call: {started['detail']}"}
+        first_entry = compiled.run(first)
+        if first_entry["status"] == "failed":
+            return {"status": "failed", "detail": f"vLLM's first call: {first_entry['detail']}"}
         if not any(part.compiled for part in parts):
             raise NotApplicable(f"{type(parts[0]).__name__} is made to be compiled, but the model does not call it.")
         entries = list(map(compiled.run, compare))
@@ -179,7 +179,7 @@ def eager_orders(passes: Passes, compare: list[Scenario]) -> tuple[dict[str, lis
     recorder = passes.recorder
     orders: dict[str, list[list[str]]] = {}
     forms: dict[str, Form] = {}
-    with watched(recorder.layers, forms) as entered:
+    with watch_layers(recorder.layers, forms) as entered:
         for scenario in compare:
             entry = without_experts(passes, scenario, entered)
             if entry["status"] != "ran":
@@ -240,19 +240,19 @@ def compile_fields(entries: list[Json], eager: dict[str, list[list[str]]], how: 
         eager: scenario name -> its distinct eager orders.
         how: how the model was compiled, for `detail`.
     """
-    failed: list[str] = []
+    failures: list[str] = []
     pairs: list[Json] = []
     differ = False
     for entry in entries:
         name, order = entry["name"], entry["passes"]
         if entry["status"] == "failed":
-            failed.append(f"{name}: {entry['detail']}")
+            failures.append(f"{name}: {entry['detail']}")
         elif entry["status"] == "ran" and name in eager:
             pairs.append({"name": name, "eager": eager[name], "compiled": order})
             differ = differ or eager[name] != order
-    if failed and not differ:
-        return {"status": "failed", "detail": failed[0], "scenarios": pairs}
-    return {"detail": "; ".join([how, *failed[:1]]), "scenarios": pairs}
+    if failures and not differ:
+        return {"status": "failed", "detail": failures[0], "scenarios": pairs}
+    return {"detail": "; ".join([how, *failures[:1]]), "scenarios": pairs}
 
 
 @contextmanager

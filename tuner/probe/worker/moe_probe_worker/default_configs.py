@@ -20,6 +20,7 @@ from shared_worker.vllm_types import Json
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 """Keys for the number of routed experts in a layer. The host filters by the same list."""
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "top_k_experts", "moe_k", "moe_topk")
+"""Keys for the number of experts that compute each token."""
 EXPERTS, TOP_K = 8, 2
 """The number of experts, and of experts per token, for a config class whose defaults have no experts."""
 ENDINGS = re.compile(r"(For[A-Z]\w*|Model|MTP|LMHeadModel|ChatModel|TextConfig|Config)$")
@@ -40,8 +41,8 @@ class Target(NamedTuple):
 
     Attributes:
         architecture: its name.
-        akin: other names of its class, and names of the bases, nearest first.
-        built: names of the classes that it is built from, nearest first.
+        relatives: other names of its class, and names of the bases, nearest first.
+        parts: names of the classes that it is built from, nearest first.
         module: the module that defines its class.
         multimodal: whether its class takes more than text. Then a config with nested configs is preferred.
         modules: the model modules that define its class and its inner models.
@@ -49,8 +50,8 @@ class Target(NamedTuple):
     """
 
     architecture: str
-    akin: list[str]
-    built: list[str]
+    relatives: list[str]
+    parts: list[str]
     module: str
     multimodal: bool
     modules: list[str]
@@ -92,7 +93,7 @@ class Finder:
 
     def _fit(self, config: Json, source: str, target: Target) -> tuple[Json, str]:
         """The config in a form that vLLM can read, with the further fields that the model's code reads."""
-        config, loaded, left_out = rereading.readable({**config, "architectures": [target.architecture]})
+        config, loaded, left_out = rereading.make_readable({**config, "architectures": [target.architecture]})
         source = f"{source} without {', '.join(left_out)}" if left_out else source
         config, inner = self._name_inner_models(config, target)
         modules = [*target.modules]
@@ -110,28 +111,29 @@ class Finder:
             The config, and the architectures.
         """
         inner: list[str] = []
-        for key, value in nested(config).items() if target.by_config else ():
+        for key, value in nested_configs(config).items() if target.by_config else ():
             names = value.get("architectures") or self._architectures(value.get("model_type", ""))
             if names:
-                config, inner = {**config, key: {**value, "architectures": names}}, [*inner, *names]
+                config = {**config, key: {**value, "architectures": names}}
+                inner += names
         return config, inner
 
     def _architectures(self, model_type: str) -> list[str]:
         """The first registered language model with this model type, in a list. Empty if there is none."""
         names = [name for name, types in self.model_types.items() if model_type in types]
-        names += [
-            f"{config_class.name.removesuffix('Config')}ForCausalLM"
-            for config_class in self._by_type.get(model_type, ())
-        ]
-        names = [name for name in names if name.endswith("ForCausalLM") and self.modules(name)]
-        return names[:1]
+        stems = [config_class.name.removesuffix("Config") for config_class in self._by_type.get(model_type, ())]
+        names += [f"{stem_of_class}ForCausalLM" for stem_of_class in stems]
+        for name in names:
+            if name.endswith("ForCausalLM") and self.modules(name):
+                return [name]
+        return []
 
     def _relative(self, target: Target) -> tuple[Json, str] | None:
         """The defaults of a relative's config class, with experts, and their source; None if there is no such class.
 
         Tried in order: names of the class and its bases, config classes that its module names, classes that it uses.
         """
-        tiers = ((target.akin, "akin to"), (config_names_in(target.module), "read by"), (target.built, "used by"))
+        tiers = ((target.relatives, "akin to"), (config_names_in(target.module), "read by"), (target.parts, "used by"))
         for names, how in tiers:
             for name in dict.fromkeys(names):
                 best = self._best(name, target)
@@ -149,10 +151,12 @@ class Finder:
             classes += self._by_type.get(model_type, ())
         classes += [*self._by_name.get(name, ()), *self._by_name.get(stem(name), ())]
         candidates = list(filter(None, map(self._defaults, dict.fromkeys(classes))))
-        candidates.sort(
-            key=lambda candidate: (not declares_experts(candidate[0]), has_parts(candidate[0]) != target.multimodal)
-        )
-        return candidates[0] if candidates else None
+
+        def distance(candidate: tuple[Json, str]) -> tuple[bool, bool]:
+            config, _ = candidate
+            return not declares_experts(config), has_parts(config) != target.multimodal
+
+        return min(candidates, key=distance, default=None)
 
     def _defaults(self, config_class: ConfigClass) -> tuple[Json, str] | None:
         """The cached result of `defaults`. None if the class cannot be loaded or built."""
@@ -191,7 +195,8 @@ def config_classes() -> list[ConfigClass]:
     for model_type in list(config._CONFIG_REGISTRY):
         with suppress(Exception):
             cls = config._CONFIG_REGISTRY[model_type]
-            (own if cls.model_type == model_type else shared).append(ConfigClass("vllm", model_type, cls.__name__))
+            classes = own if cls.model_type == model_type else shared
+            classes.append(ConfigClass("vllm", model_type, cls.__name__))
     for name in sorted({*getattr(configs, "__all__", ())} - {config_class.name for config_class in own + shared}):
         with suppress(Exception):
             further.append(ConfigClass("vllm", getattr(configs, name).model_type, name))
@@ -231,13 +236,13 @@ def defaults(config_class: ConfigClass) -> tuple[Json, str]:
 def with_experts(config: Json) -> Json:
     """Arguments that set every expert count that is null, 0 or 1, in the config and in nested configs."""
     settings: Json = {}
-    for key, value in nested(config).items():
+    for key, value in nested_configs(config).items():
         inside = with_experts(value)
         if inside:
             settings[key] = inside
-    off = [key for key in EXPERT_COUNTS if key in config and config[key] in (None, 0, 1)]
-    if off:
-        settings |= dict.fromkeys(off, EXPERTS)
+    dense = [key for key in EXPERT_COUNTS if key in config and config[key] in (None, 0, 1)]
+    if dense:
+        settings |= dict.fromkeys(dense, EXPERTS)
         settings |= {key: TOP_K for key in EXPERTS_PER_TOKEN if key in config and config[key] in (None, 0)}
     return settings
 
@@ -249,10 +254,10 @@ def declares_experts(config: Json) -> bool:
         counts = count if isinstance(count, list) else [count]
         if any(type(item) is int and item > 1 for item in counts):
             return True
-    return any(map(declares_experts, nested(config).values()))
+    return any(map(declares_experts, nested_configs(config).values()))
 
 
-def nested(config: Json) -> Json:
+def nested_configs(config: Json) -> Json:
     """The nested configs by key, without those of encoders and quantization."""
     encoders = ("vision", "audio", "quant")
     inside: Json = {}

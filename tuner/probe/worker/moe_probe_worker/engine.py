@@ -33,7 +33,7 @@ REMEDIES: dict[str, Json] = {
 }
 """Part of an error message of vLLM -> settings that avoid the error."""
 NOISE = 2**16
-"""How many random numbers are made for the weights."""
+"""How many different random numbers the weights have."""
 
 
 def start(control: Path) -> Json:
@@ -90,7 +90,7 @@ def start_distributed(control: Path, device: str) -> None:
 
 
 def bound_memory() -> None:
-    """Let torch allocate at most `MOST_DEVICE_MEMORY` bytes of the GPU in this process, for the sake of its others."""
+    """Let torch allocate at most `MOST_DEVICE_MEMORY` bytes of the GPU. Other processes may need the rest."""
     import torch
 
     whole = torch.cuda.get_device_properties(0).total_memory
@@ -181,7 +181,6 @@ def configure_once(job: Json, folder: Path, **settings: Any) -> VllmConfig:
     """As `configure`, but tries only once."""
     from vllm.engine.arg_utils import EngineArgs
 
-    accepted = inspect.signature(EngineArgs).parameters
     engine_arguments = {
         "model": str(folder),
         "load_format": "dummy",
@@ -196,7 +195,8 @@ def configure_once(job: Json, folder: Path, **settings: Any) -> VllmConfig:
         "limit_mm_per_prompt": {"image": 0, "video": 0, "audio": 0} if is_multimodal(job["config"]) else {},
         "compilation_config": {"fast_moe_cold_start": False} if flag_form() == "field" else {},
     }
-    arguments = {name: value for name, value in engine_arguments.items() if name in accepted}
+    parameters = inspect.signature(EngineArgs).parameters
+    arguments = {name: value for name, value in engine_arguments.items() if name in parameters}
     config: VllmConfig = EngineArgs(**{**arguments, **settings}).create_engine_config()
     return config
 
@@ -320,7 +320,7 @@ def leave_experts(model: Module) -> None:
 
 
 def call_finalizers(model: Any) -> None:
-    """Let a model class make the parts that it makes of its loaded weights. vLLM does not, where weights are dummies.
+    """Let a model class make the tensors that it computes from its loaded weights. vLLM does not, for dummy weights.
 
     DeepSeek-V4 of vLLM 0.26.0 makes the broadcast weights of its multi-head combination in `load_weights`, by
     `finalize_mhc_broadcast_weights` (models/deepseek_v4/nvidia/model.py). 0.32.0 makes them in the step after loading.

@@ -1,4 +1,4 @@
-"""Notes at run time which MoE layers a compiled model enters.
+"""Records at run time which MoE layers a compiled model enters.
 
 The recorder's hooks do not work there: Dynamo runs them while it traces, and
 they are not part of the graph. On a CPU vLLM calls the function of its MoE
@@ -26,7 +26,7 @@ _active_notes: "list[Notes]" = []
 
 
 class Notes:
-    """Notes which MoE layers are entered. Compiled passes use it in place of `Recorder`.
+    """Records which MoE layers are entered. Compiled passes use it in place of `Recorder`.
 
     Args:
         layers: registered name -> layer object.
@@ -63,7 +63,7 @@ class Notes:
 
 
 def entrance_operator() -> Function:
-    """The probe's operator `moe_probe::entrance`. It notes the index of a layer and returns zeros.
+    """The probe's operator `moe_probe::entrance`. It records the index of a layer and returns zeros.
 
     Its schema says that it changes its argument. So compiler passes neither remove it nor reorder it.
     """
@@ -103,7 +103,7 @@ def mark_entrances(layers: Layers, forms: dict[str, Form]) -> None:
         def forward(*args: Any, **kwargs: Any) -> Any:
             hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             output = operator(hidden, index, width or hidden.shape[-1])
-            return shaped(form, output) if form else output
+            return in_form(form, output) if form else output
 
         return forward
 
@@ -112,7 +112,7 @@ def mark_entrances(layers: Layers, forms: dict[str, Form]) -> None:
 
 
 @contextmanager
-def watched(layers: Layers, forms: dict[str, Form]) -> Iterator[list[str]]:
+def watch_layers(layers: Layers, forms: dict[str, Form]) -> Iterator[list[str]]:
     """Record the calls of each layer's `forward` in the block.
 
     Args:
@@ -122,36 +122,36 @@ def watched(layers: Layers, forms: dict[str, Form]) -> Iterator[list[str]]:
     Yields:
         The names of the called layers, in order.
     """
-    entered: list[str] = []
+    called: list[str] = []
 
     def watch(name: str, forward: Function) -> Function:
         def watching(*args: Any, **kwargs: Any) -> Any:
-            entered.append(name)
+            called.append(name)
             output = forward(*args, **kwargs)
             forms[name] = form_of(output)
             return output
 
         return watching
 
-    with restored(layers.values()):
+    with restore_forwards(layers.values()):
         for name, layer in layers.items():
             layer.forward = watch(name, layer.forward)
-        yield entered
+        yield called
 
 
 @contextmanager
-def traceable(model: Module, layers: Layers, forms: dict[str, Form]) -> Iterator[None]:
+def make_traceable(model: Module, layers: Layers, forms: dict[str, Form]) -> Iterator[None]:
     """Make Dynamo able to trace a model that was built for eager passes, in little time.
 
     The probe's operator replaces the MoE layers, and stand-ins replace all token mixers. They take most of the time,
-    and they do not decide which MoE layer runs. All is restored after the block.
+    and they do not decide which MoE layer runs. Everything is restored after the block.
 
     Args:
         model: the model.
         layers: as for `mark_entrances`.
         forms: as for `mark_entrances`.
     """
-    with restored([*model.modules(), *layers.values()]):
+    with restore_forwards([*model.modules(), *layers.values()]):
         mark_entrances(layers, forms)
         stand_in_alike(model, model)
         for mixer in mixers(model, layers):
@@ -172,7 +172,7 @@ def holds_layer(module: Module, layers: Layers) -> bool:
 
 
 @contextmanager
-def restored(modules: Iterable[Module]) -> Iterator[None]:
+def restore_forwards(modules: Iterable[Module]) -> Iterator[None]:
     """Restore the `forward` of these modules after the block."""
     before = [(module, vars(module).get("forward")) for module in modules]
     try:
@@ -200,13 +200,13 @@ def tensors(form: Form) -> list[tuple[int, Any]]:
     return list(itertools.chain.from_iterable(map(tensors, form)))
 
 
-def shaped(form: Form, output: Tensor) -> Any:
+def in_form(form: Form, output: Tensor) -> Any:
     """A result of this form, made from the first columns of the operator's output."""
     if form is None:
         return None
     if isinstance(form[0], int):
         return output[..., : form[0]].to(form[1])
-    return tuple([shaped(part, output) for part in form])
+    return tuple([in_form(part, output) for part in form])
 
 
 def stand_in_alike(model: Module, compiled: Module) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from moe_probe_worker import engine
 from moe_probe_worker.compiled import clean_state, without_experts
-from moe_probe_worker.entrances import Form, traceable, watched
+from moe_probe_worker.entrances import Form, make_traceable, watch_layers
 from moe_probe_worker.passes import Passes
 from moe_probe_worker.scenarios import Scenario, take
 from shared_worker.vllm_types import Tensor
@@ -42,7 +42,7 @@ class Captured(BaseException):
     """Ends a complete trace. Dynamo treats an `Exception` as an error of the backend, so it is a `BaseException`."""
 
 
-def derived(passes: Passes, planned: list[Scenario]) -> list[Scenario]:
+def derive_scenarios(passes: Passes, planned: list[Scenario]) -> list[Scenario]:
     """Scenarios for further batch sizes, at which the model's code takes another branch.
 
     Args:
@@ -59,12 +59,12 @@ def derived(passes: Passes, planned: list[Scenario]) -> list[Scenario]:
     feed = "embeds" if multimodal else "ids"
     example = batch("example", EXAMPLE, feed, longest)
     forms: dict[str, Form] = {}
-    with watched(passes.recorder.layers, forms) as entered:
+    with watch_layers(passes.recorder.layers, forms) as entered:
         entry = without_experts(passes, example, entered)
     if entry["status"] != "ran":
         return []
     covered = {len(scenario.ids) for scenario in planned}
-    with clean_state(), traceable(passes.model, passes.recorder.layers, forms):
+    with clean_state(), make_traceable(passes.model, passes.recorder.layers, forms):
         sizes = derived_sizes(lambda size: trace(passes, batch("example", size, feed, longest)), covered)
     return [batch(f"derived_tokens_{size}", size, feed, longest) for size in sizes]
 
@@ -167,10 +167,10 @@ def guards(shape_env: Any, size: int) -> list[Guard]:
         expression = guard.expr.xreplace(dict.fromkeys(symbols, tokens))
         if expression.free_symbols:
             formulas[expression] = PythonPrinter().doprint(expression)
-    return [holds(text, str(tokens)) for text in formulas.values()]
+    return [guard_of(text, str(tokens)) for text in formulas.values()]
 
 
-def holds(text: str, name: str) -> Guard:
+def guard_of(text: str, name: str) -> Guard:
     """The guard as a function of the number of tokens. If it cannot be computed, it counts as holding.
 
     Args:

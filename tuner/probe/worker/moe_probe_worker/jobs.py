@@ -15,7 +15,7 @@ from pathlib import Path
 
 from moe_probe_worker import engine, probe, registry
 from shared_worker.control import read_json, write_json
-from shared_worker.errors import described, is_out_of_memory
+from shared_worker.errors import error_fields, is_out_of_memory
 from shared_worker.parent import end_with_parent
 from shared_worker.vllm_types import Json
 
@@ -32,7 +32,7 @@ def main(control: Path) -> None:
         facts = engine.start(control)
     except Exception as error:
         traceback.print_exc()
-        failure = {"plugin": getattr(error, "plugin", ""), **described(error)}
+        failure = {"plugin": getattr(error, "plugin", ""), **error_fields(error)}
         write_json(control / "environment.json", {"result": "failed", **failure})
         return
     write_json(control / "environment.json", {"result": "ok", **facts})
@@ -50,7 +50,7 @@ def list_registered(facts: Json) -> Json:
         architectures = registry.listing()
     except Exception as error:
         traceback.print_exc()
-        return {"result": "failed", **described(error)}
+        return {"result": "failed", **error_fields(error)}
     seconds = round(time.monotonic() - begin, 3)
     return {"result": "ok", "environment": facts["environment"], "seconds": seconds, "architectures": architectures}
 
@@ -79,8 +79,8 @@ def probe_model(job: Json, facts: Json) -> Json:
     except probe.NotProbed as error:
         return {"result": "failed", "kind": error.kind, "message": str(error)}
     except NotImplementedError as error:  # vLLM raises it if the platform lacks a kernel
-        return {"result": "failed", "kind": "kernel_missing", **described(error)}
+        return {"result": "failed", "kind": "kernel_missing", **error_fields(error)}
     except Exception as error:
         traceback.print_exc()
         kind = "memory" if is_out_of_memory(error) else "model"
-        return {"result": "failed", "kind": kind, **described(error)}
+        return {"result": "failed", "kind": kind, **error_fields(error)}

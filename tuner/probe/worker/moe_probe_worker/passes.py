@@ -167,9 +167,9 @@ class Passes:
             return self._embed(ids, multimodal_embeddings=[], is_multimodal=mask)
         return self._embed_and_merge(ids, mask, count)
 
-    def _embed(self, ids: Tensor, **merged: Any) -> Tensor:
-        """The model's embeddings of tokens. `merged` are its arguments for encoder outputs."""
-        embedding: Tensor = self.embed(ids, **merged)
+    def _embed(self, ids: Tensor, **encoder_arguments: Any) -> Tensor:
+        """The model's embeddings of tokens. `encoder_arguments` are its arguments for encoder outputs."""
+        embedding: Tensor = self.embed(ids, **encoder_arguments)
         return embedding
 
     def _embed_and_merge(self, ids: Tensor, mask: Tensor, count: int) -> Tensor:
@@ -206,15 +206,19 @@ class Passes:
             Exception: the pass failed in another way.
         """
         compilation = self.vllm_config.compilation_config
-        before, compilation.fast_moe_cold_start = compilation.fast_moe_cold_start, True
-        self.recorder.counted, self.counting = False, True
-        contexts, error = [], ""
+        before = compilation.fast_moe_cold_start
+        compilation.fast_moe_cold_start = True
+        self.counting = True
+        self.recorder.counted = False
+        contexts: list[list[Json]] = []
+        error = ""
         try:
             contexts = self.recorder.record(lambda: self._forward(scenario))
         except AssertionError as overflow:
             error = " ".join(str(overflow).split())[:300]
         finally:
-            compilation.fast_moe_cold_start, self.counting = before, False
+            compilation.fast_moe_cold_start = before
+            self.counting = False
         calls = list(itertools.chain.from_iterable(contexts))
         return {
             "scenario": scenario.name,

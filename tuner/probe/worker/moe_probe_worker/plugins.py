@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from shared_worker.errors import described
+from shared_worker.errors import error_fields
 
 LOGGER = "vllm.plugins"
 MAX_QUOTED = 3
@@ -24,7 +24,7 @@ class FailedToLoad(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             name = str(record.args[0]) if isinstance(record.args, tuple) and record.args else "without a name"
-            self.failures.append({"plugin": name, **described(error)})
+            self.failures.append({"plugin": name, **error_fields(error)})
 
 
 def load() -> list[dict[str, str]]:
@@ -85,4 +85,5 @@ def name_of(functions: dict[str, Any], function: object) -> str:
 
 def words(failures: list[dict[str, str]]) -> str:
     """The first failures in one line, with message and place. Empty if there are none."""
-    return ", ".join(map("{plugin} ({message}, at {where})".format_map, failures[:MAX_QUOTED]))
+    quoted = [f"{entry['plugin']} ({entry['message']}, at {entry['where']})" for entry in failures[:MAX_QUOTED]]
+    return ", ".join(quoted)

@@ -36,7 +36,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the block and add its time to this stage."""
+        """Measure the block and add its wall time to this stage."""
         begin = time.monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begin, 3)
@@ -58,7 +58,8 @@ def observe(job: Json, facts: Json) -> Json:
         Exception: the model could not be built, or a step failed.
     """
     check_architecture(job, facts["failed_plugins"])
-    plain, stages = ensure_config_class(job["config"]), Stages()
+    is_plain = ensure_config_class(job["config"])
+    stages = Stages()
     report = observe_model(job, facts, stages)
     with stages.stage("depth"):
         whole = depth.observe_whole(job, report)
@@ -66,7 +67,7 @@ def observe(job: Json, facts: Json) -> Json:
         **report,
         "whole": whole,
         "declares_experts": job["declares_experts"],
-        "assumptions": [*job["assumptions"], *report["assumptions"], *basic_assumptions(plain, job["config"])],
+        "assumptions": [*job["assumptions"], *report["assumptions"], *basic_assumptions(is_plain, job["config"])],
         "seconds": {"import": facts["import_seconds"], **stages.seconds},
     }
 
@@ -88,12 +89,12 @@ def observe_model(job: Json, facts: Json, stages: Stages) -> Json:
         with stages.stage("passes"):
             entries = run_all(passes, planned)
         with stages.stage("guards"):
-            behind_guards = guards.derived(passes, planned)
+            behind_guards = guards.derive_scenarios(passes, planned)
             planned += behind_guards
             entries += run_all(passes, behind_guards)
         observation_method = "counted" if recorder.counted else recorder.method
-        telling = most_telling(planned, entries, list(recorder.layers))
-        counter = passes.run_counted(telling) if telling and facts["flag"]["effective_when_true"] else None
+        scenario = most_telling(planned, entries, list(recorder.layers))
+        counter = passes.run_counted(scenario) if scenario and facts["flag"]["effective_when_true"] else None
         with stages.stage("compile"):
             compile_part = compiled.observe_compiled(job, passes, planned, {entry["name"]: entry for entry in entries})
         report = {
@@ -108,7 +109,7 @@ def observe_model(job: Json, facts: Json, stages: Stages) -> Json:
             "planned": [scenario.name for scenario in planned],
             "scenarios": entries,
             "compile": compile_part,
-            "assumptions": stubs.used,
+            "assumptions": stubs.assumptions,
             "sources": source_hashes(model, recorder.layers),
         }
     del model, vllm_config, recorder, passes
@@ -128,17 +129,17 @@ def most_telling(planned: list[Scenario], entries: list[Json], registered: list[
     return first
 
 
-def basic_assumptions(plain: bool, config: Json) -> list[dict[str, str]]:
+def basic_assumptions(is_plain: bool, config: Json) -> list[dict[str, str]]:
     """The assumptions about weights, encoder and config class, for the report.
 
     Args:
-        plain: whether a plain config class replaces the one from remote code.
+        is_plain: whether a plain config class replaces the one from remote code.
         config: the model's config.
     """
     assumptions = [{"kind": "weights_random", "detail": "uniform in +-1e-3"}]
     if engine.is_multimodal(config):
         assumptions.append({"kind": "encoder_skipped", "detail": "encoder outputs are zeros"})
-    if plain:
+    if is_plain:
         assumptions.append({"kind": "plain_config", "detail": f"model_type {config['model_type']}"})
     return assumptions
 
@@ -158,7 +159,9 @@ def check_architecture(job: Json, failed_plugins: list[dict[str, str]]) -> None:
 
     architectures = job["config"]["architectures"]
     supported = ModelRegistry.get_supported_archs()
-    if any(name in supported or hasattr(transformers, name) for name in architectures) or job["trust_remote_code"]:
+    if job["trust_remote_code"]:
+        return
+    if any(name in supported or hasattr(transformers, name) for name in architectures):
         return
     if "auto_map" in job["config"]:
         raise NotProbed("remote_code", f"{architectures[0]} exists only as remote code, which was not run.")

@@ -129,10 +129,10 @@ class Recorder:
         events: list[list[tuple[str, str]]] = [[] for _ in self.contexts]
         for context, kind, name in self.events:
             events[context].append((kind, name))
-        return list(map(paired, events))
+        return list(map(pair, events))
 
 
-def paired(events: list[tuple[str, str]]) -> list[Json]:
+def pair(events: list[tuple[str, str]]) -> list[Json]:
     """Join each call with the run after it. If a run has no call, the layer that ran also counts as called."""
     calls: list[Json] = []
     for kind, name in events:

@@ -17,8 +17,10 @@ import sys
 import textwrap
 from collections.abc import Iterable
 from contextlib import suppress
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
+
+from shared_worker.build_stand_ins import names_in
 
 MODELS = ("vllm.model_executor.models", "vllm.models")
 """Packages of vLLM's own models. The second exists in newer releases only."""
@@ -45,7 +47,7 @@ class Reach:
         self.classes = classes
         self.packages = (*MODELS, LAYERS, *packages)
         self._neighbours: dict[int, list[Any]] = {}
-        self._reached: dict[str, list[Any]] = {}
+        self._reachable: dict[str, list[Any]] = {}
         self._inner_names: dict[str, list[str | None]] = {}
         self._in_progress: set[str] = set()
 
@@ -59,7 +61,7 @@ class Reach:
             `static`: its own code leads to a MoE layer; `literal`: its code names an inner model that does; `config`:
             the config names the inner model; `none`: none of these.
         """
-        if any(mentions(item, LIST) for item in self.reached(name)):
+        if any(mentions(item, LIST) for item in self.reachable(name)):
             return "static"
         inner = self.inner(name)
         self._in_progress.add(name)
@@ -81,7 +83,7 @@ class Reach:
             return []
         if name not in self._inner_names:
             names: list[str | None] = []
-            for item in self.reached(name):
+            for item in self.reachable(name):
                 names += self._inner_of(item)
             self._inner_names[name] = names
         return self._inner_names[name]
@@ -100,17 +102,17 @@ class Reach:
                 pending += [part.__module__ for part in namespaces[module].values() if is_module(part)]
         return list(namespaces)
 
-    def reached(self, name: str) -> list[Any]:
+    def reachable(self, name: str) -> list[Any]:
         """The classes and functions that can be reached from the class, nearest first."""
-        if name not in self._reached:
+        if name not in self._reachable:
             items, pending = {}, [self.classes[name]]
             while pending:
                 item = pending.pop(0)
                 if id(item) not in items:
                     items[id(item)] = item
                     pending += self._neighbours_of(item)
-            self._reached[name] = list(items.values())
-        return self._reached[name]
+            self._reachable[name] = list(items.values())
+        return self._reachable[name]
 
     def _neighbours_of(self, item: Any) -> list[Any]:
         if id(item) not in self._neighbours:
@@ -220,27 +222,9 @@ def closure_values(function: Any) -> list[Any]:
     return values
 
 
-def codes(function: Any) -> list[CodeType]:
-    """The code of a function, and of the functions defined inside it."""
-    all_codes, pending = [], [function.__code__]
-    while pending:
-        code = pending.pop()
-        all_codes.append(code)
-        pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return all_codes
-
-
 def mentions(item: Any, name: str) -> bool:
     """Whether a function's code uses the name."""
-    return isinstance(item, FunctionType) and name in names_in(item)
-
-
-def names_in(function: Any) -> set[str]:
-    """The names in the code of a function, and of the functions defined inside it."""
-    names: set[str] = set()
-    for code in codes(function):
-        names.update(code.co_names)
-    return names
+    return isinstance(item, FunctionType) and name in names_in(item.__code__)
 
 
 def values_named_in(function: Any) -> list[Any]:
@@ -249,7 +233,7 @@ def values_named_in(function: Any) -> list[Any]:
     A name is looked up in the function's globals, and in the vLLM modules that the function uses or imports.
     """
     space = function.__globals__
-    names = names_in(function) - only_tested(function)
+    names = set(names_in(function.__code__)) - only_tested(function)
     values = [space[name] for name in names if name in space]
     modules = [value for value in values if isinstance(value, ModuleType) and value.__name__.startswith("vllm")]
     modules += imported_modules(names, space.get("__package__") or "")
@@ -273,7 +257,7 @@ def imported_modules(names: set[str], package: str) -> list[ModuleType]:
 def only_tested(function: Any) -> set[str]:
     """Names of MoE layer classes that the function uses only as the second argument of `isinstance`."""
     space = function.__globals__
-    layers = {name for name in names_in(function) if is_layer(space.get(name))}
+    layers = {name for name in names_in(function.__code__) if is_layer(space.get(name))}
     if not layers or not mentions(function, "isinstance"):
         return set()
     with suppress(OSError, SyntaxError):

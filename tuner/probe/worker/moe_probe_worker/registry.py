@@ -66,25 +66,40 @@ def config_for(entry: Json, reach: references.Reach, finder: default_configs.Fin
     reason = NO_CONFIG.get(entry["category"], "") if entry["moe"] != "none" else "it has no MoE layer"
     if reason:
         return {"config": None, "source": "", "reason": reason}
-    name, cls = entry["architecture"], reach.classes.get(entry["architecture"])
-    built = [item.__name__ for item in reach.reached(name) if isinstance(item, type)] if cls else []
+    return finder.find(target_of(entry, reach))
+
+
+def target_of(entry: Json, reach: references.Reach) -> default_configs.Target:
+    """What the search for a config needs to know of an entry. The class may be unknown, if it cannot be imported."""
+    name = entry["architecture"]
     target = default_configs.Target(
         architecture=name,
-        akin=akin(cls, reach.classes) if cls else [],
-        built=built if entry["moe"] == "static" else [],
-        module=cls.__module__ if cls else entry["module"],
-        multimodal=is_multimodal(cls) if cls else entry["category"] == "multimodal",
+        relatives=[],
+        parts=[],
+        module=entry["module"],
+        multimodal=entry["category"] == "multimodal",
         modules=reach.modules(name),
         by_config=entry["moe"] == "config",
     )
-    return finder.find(target)
+    cls = reach.classes.get(name)
+    if cls is None:
+        return target
+    parts: list[str] = []
+    if entry["moe"] == "static":
+        parts = [item.__name__ for item in reach.reachable(name) if isinstance(item, type)]
+    return target._replace(
+        relatives=relatives(cls, reach.classes),
+        parts=parts,
+        module=cls.__module__,
+        multimodal=is_multimodal(cls),
+    )
 
 
-def akin(cls: type, classes: dict[str, type]) -> list[str]:
+def relatives(cls: type, classes: dict[str, type]) -> list[str]:
     """The name of a class, the architectures that it is registered for, and the names of its bases."""
-    same = [name for name, other in classes.items() if other is cls]
+    architectures = [name for name, registered in classes.items() if registered is cls]
     bases = [base.__name__ for base in cls.__mro__[1:] if base.__module__.startswith(MODELS)]
-    return [cls.__name__, *same, *bases]
+    return [cls.__name__, *architectures, *bases]
 
 
 def is_multimodal(cls: type | None) -> bool:

@@ -29,12 +29,12 @@ def reader(model_type: str) -> Any:
     return None
 
 
-def readable(config: Json) -> tuple[Json, Any, list[str]]:
-    """Leave out the keys that the reading class rejects.
+def make_readable(config: Json) -> tuple[Json, Any, list[str]]:
+    """Leave out the keys that the reading class rejects, and rename nested configs (see `load_renamed`).
 
     Returns:
-        The config without those keys, the config object made from it, and the keys. If no try succeeds: the config as
-        it was, None, and an empty list.
+        The changed config, the config object made from it, and the keys that were left out. If no try succeeds: the
+        config as it was, None, and an empty list.
     """
     cls = reader(config.get("model_type", ""))
     left_out: list[str] = []
@@ -65,11 +65,22 @@ def load_renamed(config: Json, cls: Any) -> tuple[Json, Any]:
         Exception: the class cannot read the config.
     """
     loaded = cls.from_dict(copy.deepcopy(config))
-    for key in [key for key, value in config.items() if isinstance(value, dict) and "model_type" in value]:
-        if isinstance(getattr(loaded, key, None), dict) and (name := other_name(cls, config)):
-            config = {name if old == key else old: value for old, value in config.items()}
+    nested_keys = [key for key, value in config.items() if isinstance(value, dict) and "model_type" in value]
+    for key in nested_keys:
+        is_unread = isinstance(getattr(loaded, key, None), dict)  # the class makes an object of a config that it reads
+        name = other_name(cls, config) if is_unread else ""
+        if name:
+            config = with_key_renamed(config, key, name)
             loaded = cls.from_dict(copy.deepcopy(config))
     return config, loaded
+
+
+def with_key_renamed(config: Json, key: str, name: str) -> Json:
+    """The config with another name for one key, in the same order."""
+    result: Json = {}
+    for old, value in config.items():
+        result[name if old == key else old] = value
+    return result
 
 
 def other_name(cls: Any, config: Json) -> str:

@@ -20,7 +20,7 @@ def source_hashes(model: Module, registered: Layers) -> dict[str, str]:
         registered: its MoE layers by name.
 
     Returns:
-        Path relative to the `sys.path` entry -> sha256, sorted by path.
+        Path relative to the entry of `sys.path` -> sha256 in hexadecimal digits. Sorted by the whole path.
     """
     objects: list[object] = [*model.modules()]
     for layer in registered.values():
@@ -28,10 +28,8 @@ def source_hashes(model: Module, registered: Layers) -> dict[str, str]:
     names = {"vllm.forward_context"}
     for kind in set(map(type, objects)):
         names.update(map(attrgetter("__module__"), kind.__mro__))
-    files = {}
-    for file in filter(None, map(defining_file, names)):
-        files[file] = below_path(file)
-    return {files[file]: digest(file) for file in sorted(files)}
+    files = {file for file in map(defining_file, names) if file is not None}
+    return {below_path(file): digest(file) for file in sorted(files)}
 
 
 def is_covered(package: str) -> bool:

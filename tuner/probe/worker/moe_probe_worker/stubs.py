@@ -20,9 +20,9 @@ from shared_worker.errors import is_out_of_memory
 from shared_worker.vllm_types import Function, Module
 
 MIXER = re.compile(r"Attention|Attn|Mamba|Mixer|DeltaNet|Indexer|KDA|ShortConv")
-"""Found in the names of classes that mix tokens."""
+"""Words in the names of classes that mix tokens."""
 MOE = re.compile(r"MoE|Moe|Expert")
-"""Found in the names of classes with experts."""
+"""Words in the names of classes with experts."""
 
 
 class Stubs:
@@ -33,7 +33,7 @@ class Stubs:
     """
 
     def __init__(self) -> None:
-        self.used: list[dict[str, str]] = []
+        self.assumptions: list[dict[str, str]] = []
         self._restore: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> "Stubs":  # noqa: PYI034  typing.Self is Python 3.11
@@ -58,8 +58,9 @@ class Stubs:
         self.patch(cls, "__init__", bare_init)
         if hasattr(cls, "process_weights_after_loading"):
             self.patch(cls, "process_weights_after_loading", lambda *_: None)
-        for name in [name for name in dir(cls) if name.startswith("forward") and callable(getattr(cls, name))]:
-            self.patch(cls, name, keep_shape(getattr(cls, name)))
+        for name in dir(cls):
+            if name.startswith("forward") and callable(getattr(cls, name)):
+                self.patch(cls, name, keep_shape(getattr(cls, name)))
         self._note("attention_stubbed", cls.__name__, error)
         return True
 
@@ -106,13 +107,13 @@ class Stubs:
 
         for module in list(model.modules()):
             method: Any = getattr(module, "quant_method", None)
-            own: Any = getattr(module, "process_weights_after_loading", None)
+            step: Any = getattr(module, "process_weights_after_loading", None)
             if isinstance(module, LinearBase) and hasattr(method, "process_weights_after_loading"):
-                method.process_weights_after_loading = self._excused(method.process_weights_after_loading)
-            elif own is not None and is_mixer(type(module).__name__):
-                vars(module)["process_weights_after_loading"] = self._excused_mixer(own, module, model)
+                method.process_weights_after_loading = self._excuse_layer(method.process_weights_after_loading)
+            elif step is not None and is_mixer(type(module).__name__):
+                vars(module)["process_weights_after_loading"] = self._excuse_mixer(step, module, model)
 
-    def _excused(self, step: Function) -> Function:
+    def _excuse_layer(self, step: Function) -> Function:
         def process(layer: Module, *arguments: Any) -> None:
             try:
                 step(layer, *arguments)
@@ -122,7 +123,7 @@ class Stubs:
 
         return process
 
-    def _excused_mixer(self, step: Function, mixer: Module, model: Module) -> Function:
+    def _excuse_mixer(self, step: Function, mixer: Module, model: Module) -> Function:
         def process(*arguments: Any) -> None:
             try:
                 step(*arguments)
@@ -139,21 +140,21 @@ class Stubs:
     def note(self, kind: str, detail: str) -> None:
         """Note a stand-in for the report, once."""
         entry = {"kind": kind, "detail": detail}
-        if entry not in self.used:
-            self.used.append(entry)
+        if entry not in self.assumptions:
+            self.assumptions.append(entry)
 
     def replaces_experts(self) -> bool:
         """Whether this machine has no kernel for the experts. They must not compute: a wrong kernel breaks memory."""
-        return any(entry["kind"] == "experts_stubbed" for entry in self.used)
+        return any(entry["kind"] == "experts_stubbed" for entry in self.assumptions)
 
     def patch(self, owner: Any, attribute: str, replacement: object) -> None:
         """Replace an attribute until the context ends."""
         self._restore.append((owner, attribute, getattr(owner, attribute)))
         setattr(owner, attribute, replacement)
 
-    def _note(self, kind: str, what: str, error: BaseException) -> None:
+    def _note(self, kind: str, subject: str, error: BaseException) -> None:
         message = " ".join(str(error).split())[:160] or "no message"
-        self.note(kind, f"{what}: {type(error).__name__}: {message}")
+        self.note(kind, f"{subject}: {type(error).__name__}: {message}")
 
 
 def gives_pair(cls: Any) -> bool:
@@ -194,8 +195,9 @@ def keep_shape(original: Function, pair: bool = False) -> Function:
             return hidden, None
         if sizes == {1, 2} and arguments.get("residual") is not None:
             return hidden, arguments["residual"]
-        copies = max(sizes) if len(sizes) == 1 else 1
-        return hidden if copies == 1 else (hidden,) * copies
+        if len(sizes) == 1 and sizes != {1}:
+            return (hidden,) * max(sizes)
+        return hidden
 
     setattr(forward, "keeps_shape", True)  # noqa: B010  mypy does not know this attribute
     return forward

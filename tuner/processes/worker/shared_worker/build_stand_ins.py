@@ -1,7 +1,8 @@
-"""Stand-ins for what vLLM asks for while it builds a model, and this machine or the model's folder lacks.
+"""Stand-ins for things that vLLM needs while it builds a model, and that this machine or the model's folder lacks.
 
-Each is at the place that raises, and acts only if that place did raise. What it replaces decides no call of a MoE
-layer: a tokenizer, a processor of images, an encoder, a kernel. Each one that acted is noted, for the report.
+A stand-in replaces a tokenizer, a processor of images, an encoder or a kernel. None of these decides which MoE layer is
+called. Each stand-in wraps the function that may raise, and acts only if that function raises. The report names each
+stand-in that acted.
 """
 
 import re
@@ -32,7 +33,14 @@ DETAIL = 120
 
 
 class Place(NamedTuple):
-    """A function of vLLM or torch: its module, its class (or empty), its name, and what makes its stand-in."""
+    """A function of vLLM or torch that gets a stand-in.
+
+    Attributes:
+        module: its module.
+        owner: the name of its class, or empty.
+        name: its name.
+        make: takes the function and returns the stand-in.
+    """
 
     module: str
     owner: str
@@ -44,8 +52,8 @@ class BuildStandIns:
     """The stand-ins of one build.
 
     Args:
-        note: hears of each stand-in that acted, perhaps more than once.
-        folder: the model's folder, whose tokenizer is tried first. Empty: the folder in the model's config.
+        note: is called for each stand-in that acted, perhaps more than once.
+        folder: the model's folder with its tokenizer. Empty: the folder in the model's config.
     """
 
     def __init__(self, note: Note, folder: str = "") -> None:
@@ -62,7 +70,7 @@ class BuildStandIns:
             yield
 
     def of_every_platform(self) -> list[Place]:
-        """For what the model's folder may lack, or the environment for an encoder."""
+        """Functions that need a processor, which the model's folder may lack, and functions that build an encoder."""
         return [
             Place("vllm.config.model", "ModelConfig", "_supports_multimodal_inputs", self.by_limits),
             Place("vllm.model_executor.models.interfaces", "SupportsMultiModal", "_mark_tower_model", self.encoder),
@@ -70,17 +78,16 @@ class BuildStandIns:
         ]
 
     def of_a_cpu(self) -> list[Place]:
-        """For kernels that only GPUs have. On a GPU a server would lack the kernel, too."""
-        experts = "vllm.model_executor.layers.fused_moe"
+        """Functions that need kernels which only GPUs have. If they fail on a GPU, they fail in a server, too."""
         return [
-            Place(f"{experts}.config", "FusedMoEConfig", "__post_init__", self.experts_without_gate),
-            Place(f"{experts}.unquantized_fused_moe_method", "", "select_unquantized_moe_backend", self.experts),
+            Place(f"{MOE_LAYERS}.config", "FusedMoEConfig", "__post_init__", self.experts_without_gate),
+            Place(f"{MOE_LAYERS}.unquantized_fused_moe_method", "", "select_unquantized_moe_backend", self.experts),
             Place("torch.cuda", "", "Stream", self.of_a_device),
             Place("torch.cuda", "", "Event", self.of_a_device),
         ]
 
     def of_models(self) -> Iterator[Place]:
-        """For what the loaded modules of model classes name themselves."""
+        """Functions that the modules of model classes import by name. Each loaded module has its own reference."""
         for name in list(sys.modules):
             if name.startswith(MODELS):
                 yield Place(name, "", "cached_tokenizer_from_config", self.tokenizer)
@@ -115,7 +122,7 @@ class BuildStandIns:
     def encoder(self, original: Function) -> Function:
         """For `SupportsMultiModal._mark_tower_model`, in whose block a model class builds its encoders.
 
-        It keeps what such a block raised, for `building`.
+        It stores what such a block raised, for `building`.
         """
 
         @contextmanager
@@ -169,14 +176,14 @@ class BuildStandIns:
                 self.depth = 0
 
     def tokenizer(self, original: Function) -> Function:
-        """For `cached_tokenizer_from_config`: the launch's tokenizer, else the folder's, else one made up."""
+        """For `cached_tokenizer_from_config`: the tokenizer of the launch, else that of the folder, else a made one."""
 
         @wraps(original)
         def get(model_config: ModelConfig, **kwargs: Any) -> Any:
             with suppress(Exception):
-                launched = original(model_config, **kwargs)
-                if launched is not None:
-                    return launched
+                tokenizer = original(model_config, **kwargs)
+                if tokenizer is not None:
+                    return tokenizer
             try:
                 return tokenizer_of(self.folder or model_config.model, model_config)
             except Exception as error:
@@ -200,7 +207,7 @@ class BuildStandIns:
         return check
 
     def experts(self, original: Function) -> Function:
-        """For the choice of the experts' kernel: the answer for a platform that brings its own after loading."""
+        """For the choice of the experts' kernel: the answer for a platform of a plugin, which sets its kernel later."""
 
         @wraps(original)
         def choose(*args: Any, **kwargs: Any) -> Any:
@@ -215,7 +222,7 @@ class BuildStandIns:
         return choose
 
     def fused_collectives(self, original: Function) -> Function:
-        """For the kernel that joins a linear layer and its collective: the answer of every device but Blackwell's."""
+        """For the kernel that joins a linear layer and its collective: False, as on GPUs other than Blackwell."""
 
         @wraps(original)
         def begin(*args: Any, **kwargs: Any) -> bool:
@@ -228,24 +235,24 @@ class BuildStandIns:
         return begin
 
     def of_a_device(self, original: Any) -> Any:
-        """For a stream or an event of a GPU: an object without any use, which only a GPU's kernel would ask for one."""
-        noted = self.note
+        """For a stream or an event of a GPU: a plain object. Only kernels of a GPU would use it."""
+        note = self.note
 
         class OrNothing(original):  # type: ignore[misc]  # its base is known only here
             def __new__(cls, *args: Any, **kwargs: Any) -> Any:
                 try:
                     return original(*args, **kwargs)
                 except RuntimeError as error:
-                    noted("kernel_left_out", error)
+                    note("kernel_left_out", error)
                     return object()
 
         return OrNothing
 
 
 def load_model_class() -> None:
-    """Import the class of the model that is about to be built, and with it its module. `initialize_model` does so, too.
+    """Import the class of the model that is built next, and its module, before the functions in it are replaced.
 
-    What it raises, `initialize_model` raises again.
+    `initialize_model` imports the class again. If the import fails, it raises the error.
     """
     from vllm.config import get_current_vllm_config
     from vllm.model_executor.model_loader.utils import get_model_architecture
@@ -293,7 +300,7 @@ def may_hold_moe(kind: type) -> bool:
 
 
 def named_by(item: Any) -> Iterator[Any]:
-    """What the code of a class or a function names in its module, and the classes from which a class is derived."""
+    """The classes and functions that the code of a class or a function names, and the base classes of a class."""
     functions = [item]
     if isinstance(item, type):
         yield from item.__mro__[1:]
@@ -302,13 +309,13 @@ def named_by(item: Any) -> Iterator[Any]:
         code = getattr(function, "__code__", None)
         names = names_in(code) if code is not None else ()
         for name in names:
-            named = function.__globals__.get(name)
-            if isinstance(named, type | FunctionType):
-                yield named
+            value = function.__globals__.get(name)
+            if isinstance(value, type | FunctionType):
+                yield value
 
 
 def names_in(code: CodeType) -> Iterator[str]:
-    """The names that a function's code reads, also in functions inside."""
+    """The names in the code of a function, and of the functions defined inside it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

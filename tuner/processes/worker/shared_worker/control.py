@@ -1,4 +1,4 @@
-"""JSON files in the control folder; each is whole or absent."""
+"""JSON files in the control folder. A file is complete or absent."""
 
 import json
 import os

@@ -5,7 +5,7 @@ import traceback
 from shared_worker.installed import below_path
 
 
-def described(error: BaseException) -> dict[str, str]:
+def error_fields(error: BaseException) -> dict[str, str]:
     """An exception as data. If it was raised because of another one, that one is described.
 
     Returns:

@@ -5,15 +5,16 @@ from types import SimpleNamespace
 from typing import Any
 
 DELAY = 1
-"""Tokens by which the text of a realtime transcription is late. Mistral's tokenizers say it; it enters as a value."""
+"""By how many tokens the text of a realtime transcription is late. Mistral's tokenizers have this number. It is only a
+value in the model: it does not decide which layers run."""
 
 
 class MadeVocabulary(Mapping[str, int]):
-    """A vocabulary that has every word it is asked for.
+    """A vocabulary that has every word. A new word gets a token id when it is looked up.
 
     Args:
-        size: the number of token ids. New words get the last ids first, where vocabularies keep their special tokens.
-        named: word -> token id, for the words that are known.
+        size: the number of token ids. New words get the largest free ids, as special tokens do in most vocabularies.
+        named: word -> token id, for the words that the model's config names.
     """
 
     def __init__(self, size: int, named: Mapping[str, int]) -> None:
@@ -22,8 +23,8 @@ class MadeVocabulary(Mapping[str, int]):
 
     def __getitem__(self, word: str) -> int:
         if word not in self.ids:
-            taken = set(self.ids.values())
-            free = (number for number in range(self.size - 1, -1, -1) if number not in taken)
+            used = set(self.ids.values())
+            free = (number for number in range(self.size - 1, -1, -1) if number not in used)
             self.ids[word] = next(free, 0)
         return self.ids[word]
 
@@ -42,7 +43,7 @@ class MadeTokenizer:
 
     Args:
         size: the number of token ids.
-        config: the model's config. Its fields `NAME_token_id` say the ids of the words `<NAME>`.
+        config: the model's config. Its fields `NAME_token_id` hold the ids of the words `<NAME>`.
     """
 
     def __init__(self, size: int, config: Mapping[str, Any]) -> None:
@@ -68,7 +69,7 @@ class MadeTokenizer:
 
 
 def named_tokens(config: Mapping[str, Any]) -> dict[str, int]:
-    """The words whose token ids a config says, such as `<image>` for `image_token_id`, also in nested configs."""
+    """Word -> token id, from a config and its nested configs. The field `image_token_id` gives the word `<image>`."""
     named: dict[str, int] = {}
     for key, value in config.items():
         if isinstance(value, dict):

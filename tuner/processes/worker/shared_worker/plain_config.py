@@ -21,13 +21,13 @@ def ensure_config_class(config: Json) -> bool:
     from vllm.transformers_utils import config as vllm_configs
 
     model_type = config.get("model_type")
-    if not model_type or model_type in vllm_configs._CONFIG_REGISTRY or known_to_transformers(model_type):
+    if not model_type or model_type in vllm_configs._CONFIG_REGISTRY or is_in_transformers(model_type):
         return False
     vllm_configs._CONFIG_REGISTRY[model_type] = plain_class(model_type)
     return True
 
 
-def known_to_transformers(model_type: str) -> bool:
+def is_in_transformers(model_type: str) -> bool:
     """Whether transformers has a config class for this model type."""
     from transformers import CONFIG_MAPPING
 
@@ -72,6 +72,6 @@ def nested_config(fields: Any) -> Any:
 
     fields = dict(fields)
     model_type = fields.pop("model_type", "")
-    if model_type and known_to_transformers(model_type):
+    if model_type and is_in_transformers(model_type):
         return CONFIG_MAPPING[model_type](**fields)
     return plain_class(model_type)(**fields)

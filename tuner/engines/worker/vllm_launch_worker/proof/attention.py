@@ -9,7 +9,7 @@ from vllm.model_executor.layers.attention.mla_attention import MLACommonBackend
 
 
 class Unrun:
-    """An implementation of attention that accepts any arguments and does not compute."""
+    """An implementation of attention that accepts any arguments and does not compute. vLLM reads these attributes."""
 
     can_return_lse_for_decode = True
     supports_quant_query_input = False

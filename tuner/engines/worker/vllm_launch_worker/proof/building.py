@@ -5,12 +5,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest import mock
 
+from shared_worker.build_stand_ins import forget_layers
 from shared_worker.vllm_types import Module, VllmConfig
 from vllm_launch_worker.proof.failure import in_words
 from vllm_launch_worker.proof.memory import one_device, values_in_memory, without_memory
 
 
-class Standing:
+class StandIns:
     """The stand-ins for parts of vLLM that this machine lacks. The report lists them as assumptions.
 
     Attributes:
@@ -27,7 +28,7 @@ class Standing:
             self.assumptions.append(assumption)
 
 
-def built(vllm_config: VllmConfig, standing: Standing) -> Any:
+def build(vllm_config: VllmConfig, stand_ins: StandIns) -> Any:
     """Build the model that vLLM picks for this config on the meta device.
 
     A CPU lacks expert kernels for some quantisations. If a quantised model cannot be built on a CPU, this function
@@ -39,29 +40,28 @@ def built(vllm_config: VllmConfig, standing: Standing) -> Any:
     from vllm.platforms import current_platform
 
     try:
-        return constructed(vllm_config, standing)
+        return construct(vllm_config, stand_ins)
     except Exception as error:
         if vllm_config.quant_config is None or current_platform.device_type != "cpu":
             raise
-        standing.note("quantization_dropped", in_words(error))
+        stand_ins.note("quantization_dropped", in_words(error))
     vllm_config.quant_config = None
-    vllm_config.compilation_config.static_forward_context.clear()
-    vllm_config.compilation_config.static_all_moe_layers.clear()
-    return constructed(vllm_config, standing)
+    forget_layers(vllm_config)
+    return construct(vllm_config, stand_ins)
 
 
-def constructed(vllm_config: VllmConfig, standing: Standing) -> Any:
-    """As `built`, but with one attempt only."""
+def construct(vllm_config: VllmConfig, stand_ins: StandIns) -> Any:
+    """As `build`, but with one attempt only."""
     import torch
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
     from vllm.utils.torch_utils import set_default_torch_dtype
 
-    standing.note("meta_device", "every layer in its full width, without memory")
+    stand_ins.note("meta_device", "every layer in its full width, without memory")
     give_workspace()
     dtype = vllm_config.model_config.dtype
     with ExitStack() as around:
-        around.enter_context(attention_of_other_platforms(standing))
+        around.enter_context(attention_of_other_platforms(stand_ins))
         around.enter_context(without_copies())
         around.enter_context(values_in_memory())
         around.enter_context(set_current_vllm_config(vllm_config))
@@ -71,9 +71,9 @@ def constructed(vllm_config: VllmConfig, standing: Standing) -> Any:
         model = initialize_model(vllm_config)
         if vllm_config.lora_config is not None:
             model = with_adapters(model, vllm_config)
-    finish(model, vllm_config, standing)
+    finish(model, vllm_config, stand_ins)
     leave_device(model)
-    call_operators(model, vllm_config, standing)
+    call_operators(model, vllm_config, stand_ins)
     return model.eval()
 
 
@@ -116,12 +116,12 @@ def without_copies() -> Iterator[None]:
 
     send = torch.nn.Module.to
 
-    def sent(module: Module, *args: Any, **kwargs: Any) -> Any:
+    def send_unless_meta(module: Module, *args: Any, **kwargs: Any) -> Any:
         if any(parameter.is_meta for parameter in module.parameters()):
             return module
         return send(module, *args, **kwargs)
 
-    with mock.patch.object(torch.nn.Module, "to", sent):
+    with mock.patch.object(torch.nn.Module, "to", send_unless_meta):
         yield
 
 
@@ -139,7 +139,7 @@ def leave_device(model: Module) -> None:
 
 
 @contextmanager
-def attention_of_other_platforms(standing: Standing) -> Iterator[None]:
+def attention_of_other_platforms(stand_ins: StandIns) -> Iterator[None]:
     """While the block runs, vLLM uses a backend of `attention.py` if this platform has none for a layer.
 
     In a trace, vLLM's attention layers are operators. The backend decides only which kernel runs, so it does not
@@ -150,30 +150,31 @@ def attention_of_other_platforms(standing: Standing) -> Iterator[None]:
     kind = type(current_platform)
     choose = kind.get_attn_backend_cls.__func__
 
-    def chosen(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
+    def choose_or_stand_in(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return choose(cls, *args, **kwargs)
         except NotImplementedError as error:
-            standing.note("attention_backend", in_words(error))
+            stand_ins.note("attention_backend", in_words(error))
             is_sparse = any(getattr(value, "use_sparse", False) for value in [*args, *kwargs.values()])
             return SPARSE if is_sparse else LATENT
 
-    with mock.patch.object(kind, "get_attn_backend_cls", classmethod(chosen)):
+    with mock.patch.object(kind, "get_attn_backend_cls", classmethod(choose_or_stand_in)):
         yield
 
 
 LATENT = "vllm_launch_worker.proof.attention.Latent"
 SPARSE = "vllm_launch_worker.proof.attention.Sparse"
+"""The paths of the two classes in `attention.py`, in the form in which vLLM expects a backend."""
 
 
-def finish(model: Module, vllm_config: VllmConfig, standing: Standing) -> None:
+def finish(model: Module, vllm_config: VllmConfig, stand_ins: StandIns) -> None:
     """Call vLLM's `process_weights_after_loading` for every layer except experts.
 
     The arithmetic of experts is not traced, so experts do not need this step. If the step fails for a linear layer on a
     GPU, the layer multiplies by a new weight (`stand_in_for_linear`).
 
     Raises:
-        Exception: the step failed for a linear layer on a CPU. `built` then builds the model without quantisation.
+        Exception: the step failed for a linear layer on a CPU. `build` then builds the model without quantisation.
     """
     from vllm.config import set_current_vllm_config
     from vllm.model_executor.layers.fused_moe import FusedMoEMethodBase
@@ -192,11 +193,11 @@ def finish(model: Module, vllm_config: VllmConfig, standing: Standing) -> None:
             try:
                 method.process_weights_after_loading(module)
             except Exception as error:
-                standing.note("weights_not_processed", f"{type(method).__name__}: {in_words(error)}"[:200])
+                stand_ins.note("weights_not_processed", f"{type(method).__name__}: {in_words(error)}"[:200])
                 if not isinstance(method, LinearMethodBase):
                     continue
                 if current_platform.device_type == "cpu":
-                    raise  # see `built`
+                    raise  # see `build`
                 stand_in_for_linear(module)
 
 
@@ -218,13 +219,13 @@ def stand_in_for_linear(module: Any) -> None:
     columns = getattr(module, "input_size_per_partition", module.input_size)
     weight = torch.empty(rows, columns, dtype=module.params_dtype, device="meta")
 
-    def multiplied(_layer: Any, x: Any, bias: Any = None) -> Any:
+    def multiply(_layer: Any, x: Any, bias: Any = None) -> Any:
         return torch.nn.functional.linear(x, weight, bias)
 
-    module.quant_method.apply = multiplied
+    module.quant_method.apply = multiply
 
 
-def call_operators(model: Any, vllm_config: VllmConfig, standing: Standing) -> None:
+def call_operators(model: Any, vllm_config: VllmConfig, stand_ins: StandIns) -> None:
     """Let MoE and attention layers call vLLM's operators on every platform, as they do on a GPU.
 
     A CPU build calls Python functions instead (0.17.0 to 0.32.0: `_select_forward` in fused_moe/runner, and
@@ -241,8 +242,9 @@ def call_operators(model: Any, vllm_config: VllmConfig, standing: Standing) -> N
         layer = compilation.static_forward_context[name]
         runner = getattr(layer, "runner", layer)
         for attribute in ("moe_forward", "_forward_entry"):
-            chosen = getattr(runner, attribute, None)
-            plain = getattr(chosen, "__name__", "")
-            if plain in ("_moe_forward", "_moe_forward_shared"):
-                standing.note("operator_called", plain.removeprefix("_"))
-                setattr(runner, attribute, getattr(torch.ops.vllm, plain.removeprefix("_")))
+            function = getattr(runner, attribute, None)
+            name_of_function = getattr(function, "__name__", "")
+            if name_of_function in ("_moe_forward", "_moe_forward_shared"):
+                operator = name_of_function.removeprefix("_")
+                stand_ins.note("operator_called", operator)
+                setattr(runner, attribute, getattr(torch.ops.vllm, operator))

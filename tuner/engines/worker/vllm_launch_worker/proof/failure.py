@@ -1,8 +1,9 @@
 """Failures as data: a condition that does not hold, or that could not be observed."""
 
 import re
-import traceback
 from typing import Any
+
+from shared_worker.errors import cause_of, innermost
 
 NOT_TRACED, COMPILED, IN_ORDER, NOTHING_SILENT, NOTHING_OUTSIDE = 0, 1, 2, 3, 4
 """The numbers of the conditions. 0 means that the launch could not be built or traced."""
@@ -46,14 +47,18 @@ def of_dynamo(text: str) -> str:
     if context is None:
         return ""
     first, _, _ = text.partition("\n")
-    more = context[1] or (explanation[1] if explanation else "")
-    return f"{first}: {more}" if more else first
+    reason = context[1]
+    if not reason and explanation is not None:
+        reason = explanation[1]
+    return f"{first}: {reason}" if reason else first
 
 
 CONTEXT = re.compile(r"Developer debug context:[ ]?(.*)")
 EXPLANATION = re.compile(r"Explanation: (.*)")
 FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+"""A frame of a traceback: the file and the line."""
 USER_CODE = "from user code:"
+"""In Dynamo's messages, the traceback of the traced code follows these words."""
 
 
 def cause(error: BaseException) -> tuple[str, int]:
@@ -66,7 +71,5 @@ def cause(error: BaseException) -> tuple[str, int]:
     frames = FRAME.findall(traced) if marker else []
     if frames:
         return frames[-1][0], int(frames[-1][1])
-    while error.__cause__ is not None:
-        error = error.__cause__
-    stack = traceback.extract_tb(error.__traceback__)
-    return (stack[-1].filename, stack[-1].lineno or 0) if stack else ("", 0)
+    frame = innermost(cause_of(error))
+    return (frame.filename, frame.lineno or 0) if frame else ("", 0)

@@ -46,6 +46,7 @@ def devices_of_a_launch() -> Iterator[None]:
 
 
 DEVICES = 4096
+"""The number of devices that vLLM sees (see `devices_of_a_launch`)."""
 
 
 def name_of(rank: Ranks, parallel: ParallelConfig) -> str:
@@ -72,8 +73,10 @@ def join(vllm_config: VllmConfig, rank: Ranks) -> None:
     parallel = vllm_config.parallel_config
     replica, stage, tensor = rank
     inner = parallel.pipeline_parallel_size * parallel.tensor_parallel_size
-    world, within = parallel.data_parallel_size * inner, stage * parallel.tensor_parallel_size + tensor
-    parallel.rank, parallel.data_parallel_rank = within, replica
+    world = parallel.data_parallel_size * inner
+    within = stage * parallel.tensor_parallel_size + tensor  # the rank within this rank's replica
+    parallel.rank = within
+    parallel.data_parallel_rank = replica
     torch.distributed.init_process_group("fake", rank=replica * inner + within, world_size=world, store=FakeStore())
     plain = f"{DeviceCommunicatorBase.__module__}.{DeviceCommunicatorBase.__qualname__}"
     new_group = torch.distributed.new_group
@@ -100,12 +103,13 @@ def classes_of_the_launch(parallel_config: ParallelConfig) -> list[str]:
 
     If the file of a class is not found, the list holds the name of its module.
     """
-    names = (
+    settings = (
         parallel_config.worker_cls,
         parallel_config.worker_extension_cls,
         parallel_config.distributed_executor_backend,
     )
-    return [file_of(name) for name in names if isinstance(name, type) or "." in (name or "")]
+    # An executor may also be named by one of vLLM's words, such as `mp`.
+    return [file_of(setting) for setting in settings if isinstance(setting, type) or "." in (setting or "")]
 
 
 def file_of(name: Any) -> str:

@@ -1,4 +1,4 @@
-"""Which tensors have memory while a model is built on the meta device, and how they meet those that have none."""
+"""Tensors that have memory while a model is built on the meta device, and operations on both kinds of tensors."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -27,37 +27,37 @@ def values_in_memory() -> Iterator[None]:
 
 
 def replace_in(home: Any, patches: ExitStack) -> None:
-    """Replace the functions of one module that `values_in_memory` speaks of, until the patches end."""
+    """Replace the functions `MAPS` and `FREQUENCIES` of one module, until the patches end."""
     if MAPS in vars(home):
         patches.enter_context(mock.patch.object(home, MAPS, in_memory(vars(home)[MAPS])))
     for kind in list(vars(home).values()):
         if isinstance(kind, type) and kind.__module__ == home.__name__ and FREQUENCIES in vars(kind):
-            patches.enter_context(mock.patch.object(kind, FREQUENCIES, sent(vars(kind)[FREQUENCIES])))
+            patches.enter_context(mock.patch.object(kind, FREQUENCIES, in_memory_then_moved(vars(kind)[FREQUENCIES])))
 
 
 def in_memory(function: Function) -> Function:
-    """The function, with the tensors that it makes in the CPU's memory."""
+    """A function that calls `function` and makes its tensors in the CPU's memory."""
     import torch
 
     @wraps(function)
-    def made(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         with torch.device("cpu"):
             return function(*args, **kwargs)
 
-    return made
+    return call
 
 
-def sent(function: Function) -> Function:
-    """As `in_memory`, with the result sent to the device on which the caller makes its tensors."""
+def in_memory_then_moved(function: Function) -> Function:
+    """As `in_memory`, but the result is moved to the device on which the caller makes its tensors."""
     import torch
 
-    computed = in_memory(function)
+    compute = in_memory(function)
 
     @wraps(function)
-    def made(*args: Any, **kwargs: Any) -> Any:
-        return computed(*args, **kwargs).to(torch.get_default_device())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return compute(*args, **kwargs).to(torch.get_default_device())
 
-    return made
+    return call
 
 
 def one_device() -> AbstractContextManager[None]:
@@ -107,12 +107,13 @@ def writes(function: Any, kwargs: dict[str, Any]) -> bool:
     if schemas:
         return any(schema.is_mutable for schema in schemas)
     name = getattr(function, "__name__", "")
-    by_option = kwargs.get("out") is not None or kwargs.get("inplace", False)
-    return by_option or name.startswith(WRITERS) or (name.endswith("_") and not name.endswith("__"))
+    if kwargs.get("out") is not None or kwargs.get("inplace", False):
+        return True
+    return name.startswith(WRITERS) or (name.endswith("_") and not name.endswith("__"))
 
 
 WRITERS = ("__i", "__set", "__del")
-"""How the names of Python's methods that change an object begin, and of some others."""
+"""The names of Python's methods that change an object begin like this. So do some others, such as `__init__`."""
 
 
 def schemas_of(function: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from shared_worker.vllm_types import Module, Region, Tensor, VllmConfig
 from vllm_launch_worker.proof import first_call
-from vllm_launch_worker.proof.building import Standing
+from vllm_launch_worker.proof.building import StandIns
 from vllm_launch_worker.proof.failure import in_words
 from vllm_launch_worker.proof.origin import Origins
 from vllm_launch_worker.proof.regions import identities
@@ -28,14 +28,14 @@ Place = int | str
 
 
 @contextmanager
-def stood_in(
+def replace_mixers(
     model: Module,
     region: Region,
     layers: dict[str, Module],
     vllm_config: VllmConfig,
     *,
     origins: Origins,
-    standing: Standing,
+    stand_ins: StandIns,
 ) -> Iterator[None]:
     """While the block runs, each token mixer in the region is one operator.
 
@@ -45,12 +45,12 @@ def stood_in(
         layers: the MoE layers by name.
         vllm_config: the launch.
         origins: tells where each source file comes from.
-        standing: records each stand-in.
+        stand_ins: records each stand-in.
     """
     replaced: dict[Module, type[Any]] = {}
     mixers = token_mixers(region, layers, vllm_config, origins)
-    for kind, places in learned(model, region, mixers, vllm_config, standing).items():
-        standing.note("attention_stubbed", kind.__name__)
+    for kind, places in find_places(model, region, mixers, vllm_config, stand_ins).items():
+        stand_ins.note("attention_stubbed", kind.__name__)
         for mixer in mixers:
             if type(mixer) is kind:
                 replaced[mixer] = kind
@@ -69,13 +69,13 @@ def token_mixers(region: Region, layers: dict[str, Module], vllm_config: VllmCon
     """
     experts = set(map(id, layers.values()))
     context = vllm_config.compilation_config.static_forward_context.values()
-    mixing = set(map(id, context)) - experts
-    holding = {type(module) for module in region.modules() if experts & identities(module)}
+    attention = set(map(id, context)) - experts
+    with_experts = {type(module) for module in region.modules() if experts & identities(module)}
     mixers: list[Module] = []
     inside: set[int] = set()
     for module in region.modules():
         parts = identities(module)
-        if type(module) in holding or id(module) in inside or not mixing & parts:
+        if type(module) in with_experts or id(module) in inside or not attention & parts:
             continue
         if origins.is_own(code_file(type(module))) and "forward" not in vars(module):
             mixers.append(module)
@@ -89,14 +89,14 @@ def code_file(kind: type[Any]) -> str:
     return "" if code is None else str(code.co_filename)
 
 
-def learned(
-    model: Module, region: Region, mixers: list[Module], vllm_config: VllmConfig, standing: Standing
+def find_places(
+    model: Module, region: Region, mixers: list[Module], vllm_config: VllmConfig, stand_ins: StandIns
 ) -> dict[type[Any], tuple[Place, ...]]:
-    """Find out which argument of each mixer class holds the hidden states.
+    """Find the argument of each mixer class that holds the hidden states.
 
     This function runs one pass on the meta device, without compiling. A class is left out if its calls differ, or if
-    its result does not have the shape of exactly one argument. What it takes for the result of a class that does not
-    run on this machine, `result_for` says. If this is wrong, later additions in the trace fail.
+    its result does not have the shape of exactly one argument. If a class does not run on this machine, `result_for`
+    assumes its result. If the assumption is wrong, later additions in the trace fail.
 
     Returns:
         Class -> position or keyword of the argument; of both floating-point arguments, for a class that writes its
@@ -105,13 +105,14 @@ def learned(
     places: dict[type[Any], tuple[Place, ...]] = {}
 
     def note(kind: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        seen = places_of(args, kwargs, output)
-        places[kind] = seen if places.get(kind, seen) == seen else ()
+        of_call = places_of(args, kwargs, output)
+        is_same = places.get(kind, of_call) == of_call
+        places[kind] = of_call if is_same else ()
 
     before = {module: dict(vars(module)) for module in model.modules()}
     kinds: dict[Module, type[Any]] = {mixer: type(mixer) for mixer in mixers}
     for mixer, kind in kinds.items():
-        mixer.__class__ = watched(kind, note, standing)
+        mixer.__class__ = watching_class(kind, note, stand_ins)
     compiles, region.do_not_compile = region.do_not_compile, True
     try:
         first_call.make_call(model, model, vllm_config)
@@ -123,13 +124,13 @@ def learned(
         for mixer, kind in kinds.items():
             mixer.__class__ = kind
         restore(before)
-    return {kind: seen for kind, seen in places.items() if seen}
+    return {kind: of_kind for kind, of_kind in places.items() if of_kind}
 
 
 Note = Callable[[type[Any], tuple[Any, ...], dict[str, Any], Any], None]
 
 
-def watched(kind: type[Any], note: Note, standing: Standing) -> type[Any]:
+def watching_class(kind: type[Any], note: Note, stand_ins: StandIns) -> type[Any]:
     """A subclass whose `forward` passes its arguments and its result to `note`.
 
     If `forward` fails, the result is that of `result_for`.
@@ -142,7 +143,7 @@ def watched(kind: type[Any], note: Note, standing: Standing) -> type[Any]:
             output = result_for(kind, args, kwargs)
             if output is None:
                 raise
-            standing.note("attention_not_run", f"{kind.__name__}: {in_words(error)}"[:200])
+            stand_ins.note("attention_not_run", f"{kind.__name__}: {in_words(error)}"[:200])
         note(kind, args, kwargs, output)
         return None if output is INTO else output
 
@@ -170,6 +171,7 @@ def result_for(kind: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 
 PAIR = 2
+"""The number of floating-point arguments of a mixer that writes its result into one of them."""
 
 
 def returns_none(kind: type[Any]) -> bool:
@@ -183,9 +185,11 @@ def floats(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Place, T
     import torch
 
     arguments: list[tuple[Place, Any]] = [*enumerate(args), *kwargs.items()]
-    return [
-        (place, value) for place, value in arguments if isinstance(value, torch.Tensor) and value.is_floating_point()
-    ]
+    values: list[tuple[Place, Tensor]] = []
+    for place, value in arguments:
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            values.append((place, value))
+    return values
 
 
 def restore(before: dict[Module, dict[str, Any]]) -> None:
@@ -215,11 +219,11 @@ def places_of(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> tup
 
 
 def operator_of(kind: type[Any], places: tuple[Place, ...]) -> type[Any]:
-    """A subclass whose `forward` only calls the operator, with the arguments at `places`."""
-    mixed = operator("mixed" if len(places) == 1 else "mixed_into")
+    """A subclass whose `forward` only calls an operator of `OPERATORS`, with the arguments at `places`."""
+    call = operator("mixed" if len(places) == 1 else "mixed_into")
 
     def forward(_self: Any, *args: Any, **kwargs: Any) -> Any:
-        return mixed(*(args[place] if isinstance(place, int) else kwargs[place] for place in places))
+        return call(*(args[place] if isinstance(place, int) else kwargs[place] for place in places))
 
     return type(kind.__name__, (kind,), {"forward": forward})
 

@@ -18,7 +18,7 @@ from vllm_launch_worker.proof.counter import counter_against
 from vllm_launch_worker.proof.failure import COMPILED, NOT_TRACED, NOTHING_OUTSIDE, Failure, failure, raised
 from vllm_launch_worker.proof.order import Order
 from vllm_launch_worker.proof.origin import Origins, is_of_worker
-from vllm_launch_worker.proof.patched import patched
+from vllm_launch_worker.proof.patches import patches
 from vllm_launch_worker.proof.reads import Reads, values
 from vllm_launch_worker.proof.tracing import MOST_GUARDS, Trace, watching
 
@@ -29,7 +29,7 @@ MOST_FAILURES = 20
 """The largest number of failures in the report of a rank."""
 
 IMPORT = Reads()
-"""What was read while vLLM was imported. Each launch runs in a fork of the process that imported vLLM."""
+"""What was read while vLLM was imported. Each launch adds to it, in a fork of the process that imported vLLM."""
 
 
 @cache
@@ -41,11 +41,11 @@ def origins() -> Origins:
 def prepare(control: Path) -> None:
     """Import vLLM and its plugins, once for all launches."""
     with IMPORT.of_variables():
-        forks.imported(control)
+        forks.import_engine(control)
         from vllm.plugins import load_general_plugins
 
         load_general_plugins()
-        launch.parsed(["model"])  # to make the parser takes seconds, and each fork would make it again
+        launch.parse(["model"])  # to make the parser takes seconds, and each fork would make it again
     origins()
 
 
@@ -59,18 +59,18 @@ def observe(request: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Returns:
         The observations, in the form that `rules.report` of the host describes. `ranks`: one entry for each rank that
-        may differ. `variables`, `fields` and `sources`: what was read (see `of_rank`).
+        may differ. `variables`, `fields` and `sources`: what was read (see `fork_rank`).
     """
     os.environ.update(VARIABLES)
-    first = of_rank(request, 0, folder)
+    first = fork_rank(request, 0, folder)
     others = range(1, first["ranks"])
-    return together([first, *(of_rank(request, number, folder) for number in others)])
+    return join_answers([first, *(fork_rank(request, number, folder) for number in others)])
 
 
-def of_rank(request: dict[str, Any], number: int, folder: Path) -> dict[str, Any]:
-    """Observe one of the ranks that may differ, in a process of its own.
+def fork_rank(request: dict[str, Any], number: int, folder: Path) -> dict[str, Any]:
+    """Observe one of the ranks that may differ, in a fork of this process.
 
-    There are two reasons for the process. vLLM's groups can be made only once in a process. To make the config may
+    There are two reasons for the fork. vLLM's groups can be made only once in a process. To make the config may
     initialize the GPU, and a process that did so must not fork.
 
     Returns:
@@ -80,24 +80,24 @@ def of_rank(request: dict[str, Any], number: int, folder: Path) -> dict[str, Any
     file = folder / f"rank-{number}.json"
 
     def answer(_folder: Path) -> None:
-        write_json(file, observed(request["args"], number, foreign=request.get("foreign", False)))
+        write_json(file, observe_rank(request["args"], number, foreign=request.get("foreign", False)))
 
-    ending = forks.forked(answer, folder / f"rank-{number}")
+    ending = forks.run_in_fork(answer, folder / f"rank-{number}")
     if file.exists():
         answer_of_fork: dict[str, Any] = read_json(file)
         return answer_of_fork
-    return not_observed(f"rank {number}", failure(NOT_TRACED, "rank_not_traced", rank=f"rank {number}", how=ending))
+    return failed_answer(f"rank {number}", failure(NOT_TRACED, "rank_not_traced", rank=f"rank {number}", how=ending))
 
 
-def observed(args: list[str], number: int, *, foreign: bool = False) -> dict[str, Any]:
-    """As `of_rank`, but in this process."""
+def observe_rank(args: list[str], number: int, *, foreign: bool = False) -> dict[str, Any]:
+    """As `fork_rank`, but in this process."""
     begin = time.monotonic()
     with IMPORT.of_variables():
         try:
             vllm_config = config_of(args, IMPORT)
         except (Exception, SystemExit) as error:  # vLLM's parser raises SystemExit if it refuses an argument
             traceback.print_exc()
-            return not_observed("the launch", raised(NOT_TRACED, "not_built", error))
+            return failed_answer("the launch", raised(NOT_TRACED, "not_built", error))
     seconds = {"config": round(time.monotonic() - begin, 3)}
     ranks = groups.ranks(vllm_config.parallel_config)
     name = groups.name_of(ranks[number], vllm_config.parallel_config)
@@ -112,14 +112,14 @@ def config_of(args: list[str], reads: Reads) -> VllmConfig:
         return launch.config_of(arguments)
 
 
-def not_observed(name: str, reason: Failure) -> dict[str, Any]:
+def failed_answer(name: str, reason: Failure) -> dict[str, Any]:
     """The answer for a rank that could not be observed."""
     entry = {"name": name, "status": "failed", "failures": [reason], "registered": [], "calls": [], "guards": []}
     rank = {**entry, "assumptions": [], "seconds": {}}
     return {"rank": rank, "variables": {}, "fields": [], "sources": {}, "ranks": 1}
 
 
-def together(answers: list[dict[str, Any]]) -> dict[str, Any]:
+def join_answers(answers: list[dict[str, Any]]) -> dict[str, Any]:
     """Join the answers of all ranks into one answer."""
     variables: dict[str, str] = {}
     sources: dict[str, str] = {}
@@ -148,8 +148,8 @@ class Rank:
     ) -> None:
         self.config, self.rank, self.reads, self.seconds = vllm_config, rank, reads, seconds
         self.foreign = foreign
-        self.trace, self.around = Trace(), Trace()
-        self.standing = building.Standing()
+        self.trace, self.outer_trace = Trace(), Trace()
+        self.stand_ins = building.StandIns()
         self.origins = origins()
         self.failures: list[Failure] = []
         self.calls: list[str] = []
@@ -166,11 +166,11 @@ class Rank:
             "registered": list(self.layers),
             "calls": self.calls,
             "guards": [guard.as_json() for guard in self.trace.sizes[:MOST_GUARDS]],
-            "assumptions": self.standing.assumptions,
+            "assumptions": self.stand_ins.assumptions,
             "seconds": self.seconds,
         }
-        self.reads.of_guards([*self.trace.guards, *self.around.guards], self.config)
-        self.reads.of_traced(self.trace.codes | self.around.codes)
+        self.reads.of_guards([*self.trace.guards, *self.outer_trace.guards], self.config)
+        self.reads.of_traced(self.trace.codes | self.outer_trace.codes)
         return {
             "rank": entry,
             "variables": values(self.reads.variables_of(origins()), self.reads.environ),
@@ -182,7 +182,7 @@ class Rank:
         """Build and trace the model. Returns the status: `traced`, `not_compiled` or `failed`."""
         self.config.compilation_config.fast_moe_cold_start = False  # so that the graph holds the names of the layers
         try:
-            model = self._built()
+            model = self._build()
         except Exception as error:
             traceback.print_exc()
             self.failures.append(raised(NOT_TRACED, "not_built", error))
@@ -201,27 +201,31 @@ class Rank:
         if not self.foreign and self._foreign_files():
             return "failed"  # the launch is refused anyway, and the trace takes most of the time
         active = [module for module in decorated if not module.do_not_compile]
-        self._traced(model, active[0])
+        self._trace_region(model, active[0])
         return "traced"
 
-    def _built(self) -> Any:
+    def _build(self) -> Any:
         groups.join(self.config, self.rank)
         if self.config.parallel_config.world_size_across_dp > 1:
-            self.standing.note("groups_simulated", f"{self.config.parallel_config.world_size_across_dp} ranks")
-        watched = (self.reads.of_variables(), self.reads.of_fields(self.config), self.reads.of_code())
-        with self._stage("build"), watching(self.trace), watched[0], watched[1], watched[2]:
-            return building.built(self.config, self.standing)
+            self.stand_ins.note("groups_simulated", f"{self.config.parallel_config.world_size_across_dp} ranks")
+        with ExitStack() as blocks:
+            blocks.enter_context(self._stage("build"))
+            blocks.enter_context(watching(self.trace))
+            blocks.enter_context(self.reads.of_variables())
+            blocks.enter_context(self.reads.of_fields(self.config))
+            blocks.enter_context(self.reads.of_code())
+            return building.build(self.config, self.stand_ins)
 
-    def _traced(self, model: Module, region: Region) -> None:
+    def _trace_region(self, model: Module, region: Region) -> None:
         """Make vLLM's first call to trace the region, check its graph, and then trace the code around the region."""
         returned: list[Any] = []
         self.trace.looked_into(type(region).forward.__code__)
         try:
-            with ExitStack() as around:
-                around.enter_context(self._mixers(model, region))
-                around.enter_context(self._stage("trace"))
-                around.enter_context(watching(self.trace))
-                around.enter_context(first_call.returns_of(region, returned))
+            with ExitStack() as blocks:
+                blocks.enter_context(self._mixers(model, region))
+                blocks.enter_context(self._stage("trace"))
+                blocks.enter_context(watching(self.trace))
+                blocks.enter_context(first_call.returns_of(region, returned))
                 first_call.make_call(model, model, self.config)
         except Exception as error:
             traceback.print_exc()
@@ -229,7 +233,7 @@ class Rank:
             return
         if not self.trace.filtered:
             self.failures.append(failure(COMPILED, "guards_not_seen"))
-        if self.trace.kept:
+        if self.trace.keeps_guards:
             mode = self.config.compilation_config.mode
             self.failures.append(failure(COMPILED, "guards_kept", mode=getattr(mode, "name", str(mode))))
         if len(self.trace.graphs) != 1:
@@ -244,17 +248,17 @@ class Rank:
             return
         with self._stage("outside"):
             surroundings = outside.Outside(model, region, self.config, self.origins)
-            self.failures += surroundings.failures(returned[0], self.around)
+            self.failures += surroundings.failures(returned[0], self.outer_trace)
 
     @contextmanager
     def _mixers(self, model: Module, region: Region) -> Iterator[None]:
         """While the block runs, each of vLLM's own token mixers is one operator."""
-        with ExitStack() as ends:
-            with self._stage("mixers"):
-                standing_in = mixers.stood_in(
-                    model, region, self.layers, self.config, origins=self.origins, standing=self.standing
-                )
-                ends.enter_context(standing_in)
+        replaced = mixers.replace_mixers(
+            model, region, self.layers, self.config, origins=self.origins, stand_ins=self.stand_ins
+        )
+        with ExitStack() as blocks:
+            with self._stage("mixers"):  # the time to replace them, not the time of the block
+                blocks.enter_context(replaced)
             yield
 
     def _of_foreign_code(self) -> None:
@@ -268,7 +272,7 @@ class Rank:
         for file in groups.classes_of_the_launch(self.config.parallel_config):
             if not self.origins.is_trusted(file):
                 self.failures.append(failure(COMPILED, "foreign_code", file=below_path(file)))
-        self.failures += patched(self.origins)
+        self.failures += patches(self.origins)
         for file in sorted(self.reads.listed):
             if not self.origins.is_trusted(file):
                 self.failures.append(failure(NOT_TRACED, "reads_all_variables", file=below_path(file)))
@@ -279,7 +283,7 @@ class Rank:
 
     def _files(self) -> set[str]:
         """All files whose code ran while the model was built and traced, without the files of this worker."""
-        traced = {*self.trace.files, *self.around.files, *self.config.compilation_config.traced_files}
+        traced = {*self.trace.files, *self.outer_trace.files, *self.config.compilation_config.traced_files}
         ran = {code.co_filename for code in self.reads.codes}
         return {file for file in ran | traced if not file.startswith("<") and not is_of_worker(file)}
 
@@ -291,7 +295,7 @@ class Rank:
         """
         digests = {}
         for file in sorted(self._files()):
-            digest = self.origins.counted(file)
+            digest = self.origins.counted_digest(file)
             if digest:
                 digests[below_path(file)] = digest
         return digests

@@ -236,7 +236,7 @@ class Order:
         may write only a part.
         """
         targets: set[int] = set()
-        for target in written(node):
+        for target in written_inputs(node):
             targets |= storages(target)
             if is_kernel(node) and is_whole(target):
                 self.filled |= storages(target)
@@ -374,8 +374,9 @@ def is_cancelled(node: Node, most: int) -> bool:
 
 def may_cut(node: Node) -> bool:
     """Whether a `pad` may cut numbers off. It may if an amount is negative or is not a plain integer."""
-    amounts = [*node.args[1:2], *(node.kwargs[key] for key in node.kwargs.keys() & {"pad", "padding"})]
-    return not all(isinstance(size, int) and size >= 0 for size in chain(*amounts))
+    amounts = list(node.args[1:2])
+    amounts += [node.kwargs[key] for key in node.kwargs.keys() & {"pad", "padding"}]
+    return not all(isinstance(size, int) and size >= 0 for size in chain.from_iterable(amounts))
 
 
 def is_vanishing(value: Any, most: int) -> bool:
@@ -390,7 +391,7 @@ def input_count(node: Node) -> int:
     return sum(hasattr(value, "meta") for value in [*node.args, *node.kwargs.values()])
 
 
-def written(node: Node) -> list[Node]:
+def written_inputs(node: Node) -> list[Node]:
     """The inputs that an operation writes to. The operation is not a MoE call.
 
     A higher-order operator does not declare what its graphs write, so all its inputs count as written.

@@ -1,12 +1,11 @@
-"""Whose code a file is: Python's, vLLM's or that of a package that vLLM requires, unchanged; or somebody else's.
+"""Says whose code a file is: that of Python, of vLLM, of a package that vLLM requires, or foreign code.
 
-The RECORD of the distribution that installed a file decides, never words in its path. A vLLM that was installed without
-a RECORD, as an editable one, is somebody else's.
+The RECORD of the distribution that installed a file decides, never words in its path. A file that changed since it was
+installed is foreign code. So is a vLLM that was installed without a RECORD, such as an editable one.
 """
 
 import base64
 import csv
-import hashlib
 import importlib.metadata
 import os
 import re
@@ -17,12 +16,15 @@ from functools import cache
 from importlib.metadata import Distribution
 from pathlib import Path
 
+from shared_worker.installed import digest
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A distribution's name at the start of a requirement."""
 WORKER = Path(__file__).resolve().parents[1]
 """The folder of this worker's own code."""
 SHARED_WORKER = WORKER.parents[2] / "processes" / "worker" / "shared_worker"
-"""The folder of the code that both workers need. Its place follows from this file, as an imported module could lie."""
+"""The folder of the code that all workers share. It is derived from the place of this file. An imported module could
+name another folder."""
 
 
 class Origins:
@@ -32,15 +34,15 @@ class Origins:
         self.vllm = owner_of("vllm/__init__.py")
         self.hashes: dict[str, str] = {}
         for distribution in required_by(self.vllm):
-            self.hashes.update(recorded(distribution))
-        self.own = recorded(self.vllm)
-        self.torch = recorded(owner_of("torch/__init__.py"))
+            self.hashes.update(recorded_hashes(distribution))
+        self.own = recorded_hashes(self.vllm)
+        self.torch = recorded_hashes(owner_of("torch/__init__.py"))
         self.answers: dict[str, bool] = {}
 
     def is_trusted(self, file: str) -> bool:
-        """Whether the file is Python's, or installed with vLLM or a package that it requires, and unchanged since.
+        """Whether a file is a part of Python, or of vLLM or a package that it requires, and did not change since.
 
-        Code without a file, which a trusted package makes at run time, counts as its maker's.
+        Code that a trusted package makes at run time is trusted, too. It has no file, or a file in torch's own cache.
         """
         if file not in self.answers:
             self.answers[file] = self._is_trusted(file)
@@ -56,16 +58,19 @@ class Origins:
         if expected is None:
             return False
         with suppress(OSError):
-            return expected == sha256(path)
+            return expected == digest(path)
         return False
 
-    def counted(self, file: str) -> str:
-        """sha256 of a file on which a verdict depends; empty for files of Python and torch: their versions count."""
+    def counted_digest(self, file: str) -> str:
+        """The sha256 of a file on which a verdict depends, in hexadecimal digits.
+
+        Empty for files of Python and torch, because a verdict depends on their versions, and for unreadable files.
+        """
         path = Path(file).resolve()
         if is_standard(path) or str(path) in self.torch:
             return ""
         with suppress(OSError):
-            return sha256(path)
+            return digest(path)
         return ""
 
     def is_own(self, file: str) -> bool:
@@ -110,26 +115,26 @@ def required_by(distribution: Distribution | None) -> list[Distribution]:
 
 
 def names_required(distribution: Distribution) -> list[str]:
-    """Normalised names of the distributions that its metadata requires, including those for an extra."""
+    """The normalised names of the distributions in its metadata, also of those that only an extra requires."""
     matches = [NAME.match(text) for text in distribution.requires or ()]
     return [re.sub(r"[-_.]+", "-", match[0]).lower() for match in matches if match]
 
 
-def recorded(distribution: Distribution | None) -> dict[str, str]:
+def recorded_hashes(distribution: Distribution | None) -> dict[str, str]:
     """Absolute path -> sha256 in hexadecimal, of each Python file in the distribution's RECORD."""
     hashes: dict[str, str] = {}
     if distribution is None:
         return hashes
     for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
         if row and row[0].endswith(".py") and row[1].startswith("sha256="):
-            digest = row[1].removeprefix("sha256=")
+            encoded = row[1].removeprefix("sha256=")
             path = resolved(str(distribution.locate_file(row[0])))
-            hashes[path] = base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex()
+            hashes[path] = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).hex()
     return hashes
 
 
 def resolved(file: str) -> str:
-    """The path without links; each folder is looked up once, as an environment has tens of thousands of files."""
+    """The path without links. Each folder is looked up once, because an environment has tens of thousands of files."""
     folder, name = os.path.split(file)
     path = f"{resolved_folder(folder)}/{name}"
     return os.path.realpath(path) if Path(path).is_symlink() else path
@@ -154,8 +159,3 @@ def is_standard(path: Path) -> bool:
 def standard_folders() -> tuple[Path, ...]:
     """The folders of this interpreter's standard library."""
     return tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
-
-
-def sha256(path: Path) -> str:
-    """sha256 of the file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -51,7 +51,7 @@ class Trace:
         repeated: those of them that ran more than once in one trace.
         handlers: file and first line of each traced function that catches exceptions.
         filtered: whether Dynamo called the guard filter. If it did not, `guards` is incomplete.
-        kept: whether vLLM's own filter kept a guard. Then Dynamo may trace again.
+        keeps_guards: whether vLLM's own filter kept a guard. Then Dynamo may trace again.
     """
 
     graphs: list[GraphModule] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Trace:
     repeated: set[CodeType] = field(default_factory=set)
     handlers: list[tuple[str, int]] = field(default_factory=list)
     filtered: bool = False
-    kept: bool = False
+    keeps_guards: bool = False
     _of_this_trace: set[CodeType] = field(default_factory=set)
 
     def backend(self, graph_module: GraphModule, _inputs: Any) -> Callable[..., list[Any]]:
@@ -89,13 +89,13 @@ class Trace:
             self.guards.append({"type": entry.guard_type, "name": name_of(entry), "file": file, "line": line})
         return [False] * len(entries)
 
-    def noting(self, keeps: GuardFilter) -> GuardFilter:
+    def noting_filter(self, keeps: GuardFilter) -> GuardFilter:
         """A guard filter that records every guard, and keeps those that the filter `keeps` keeps."""
 
         def filtered(entries: Sequence[Any]) -> Sequence[bool]:
             self.note(entries)
             answers = keeps(entries)
-            self.kept = self.kept or any(answers)
+            self.keeps_guards = self.keeps_guards or any(answers)
             return answers
 
         return filtered
@@ -138,7 +138,7 @@ def watching(trace: Trace) -> Iterator[None]:
 
     def compiled(*args: Any, backend: Any = "inductor", options: Any = None, **kwargs: Any) -> Any:
         if backend == trace.backend and "guard_filter_fn" in (options or {}):
-            options = {**options, "guard_filter_fn": trace.noting(options["guard_filter_fn"])}
+            options = {**options, "guard_filter_fn": trace.noting_filter(options["guard_filter_fn"])}
         return compile_by_torch(*args, backend=backend, options=options, **kwargs)
 
     with ExitStack() as patches:

@@ -1,4 +1,4 @@
-"""Finds functions and classes of vLLM that foreign code has replaced.
+"""Finds functions and classes of vLLM that foreign code replaced.
 
 A plugin may add models without changing vLLM. A plugin that replaces a function of vLLM can change things that a trace
 does not show, such as how a pass is made or how a MoE call finds its layer.
@@ -19,18 +19,18 @@ DEPTH = 4
 """The number of nested wrappers that are followed."""
 
 
-def patched(origins: Origins) -> list[Failure]:
+def patches(origins: Origins) -> list[Failure]:
     """A failure for each function, class and class member in vLLM's modules that is foreign code. At most `MOST`."""
     failures: list[Failure] = []
     visited: set[int] = set()
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "vllm" and module is not None:
-            failures += patched_in(name, module, visited, origins)
+            failures += patches_in(name, module, visited, origins)
     return failures[:MOST]
 
 
-def patched_in(name: str, module: types.ModuleType, visited: set[int], origins: Origins) -> list[Failure]:
-    """As `patched`, for one module, without a limit."""
+def patches_in(name: str, module: types.ModuleType, visited: set[int], origins: Origins) -> list[Failure]:
+    """As `patches`, for one module, without a limit."""
     failures = []
     for attribute, value in list(vars(module).items()):
         for label, member in members_of(attribute, value, visited):

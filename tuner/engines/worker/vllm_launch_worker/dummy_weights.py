@@ -1,13 +1,13 @@
 """Gives an engine dummy weights with which different experts give different results.
 
 Each process of an engine imports this module, and the import installs the weights. vLLM adds a class that extends
-`Scaled` to the bases of its worker class: `rank.Rank` for the replay probe, `ArmRank` for an arm of `tuner tune`.
+`DummyWeights` to the bases of its worker class: `rank.Rank` for the replay probe, `ArmRank` for an arm of `tuner tune`.
 """
 
 from vllm_launch_worker import weights
 
 
-class Scaled:
+class DummyWeights:
     """The methods that an engine may call on its workers by name."""
 
     def weights_drawn(self) -> list[str]:

@@ -4,21 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from shared_worker.build_stand_ins import BuildStandIns
+from shared_worker.build_stand_ins import BuildStandIns, Note
 from shared_worker.control import read_json
 from shared_worker.plain_config import ensure_config_class
 from vllm_launch_worker import launch
 from vllm_launch_worker.proof import observe as proof
 
 CACHED = "--enable-prefix-caching"
-"""Part of vLLM's message."""
+"""Part of the message with which vLLM refuses prefix caching."""
 UNCACHED = "--no-enable-prefix-caching"
+"""The argument that turns prefix caching off."""
 
 
 def observe(request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """As `proof.observe.observe`; each stand-in that acted is an assumption of every rank.
+    """Observe a launch with stand-ins. The arguments and the result are those of `observe` in `proof/observe.py`.
 
-    A rank runs in a process of its own, so the notes go through a file.
+    Each stand-in that acted is an assumption of every rank. A rank runs in a process of its own, so the notes go
+    through a file.
     """
     notes = folder / "stand-ins.jsonl"
 
@@ -41,15 +43,18 @@ def observe(request: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def is_refused_for_caching(answer: dict[str, Any]) -> bool:
-    """Whether vLLM refuses the launch because of prefix caching, which it does not do for every model and platform.
+    """Whether vLLM refused the launch because of prefix caching. It does so only for some models and platforms.
 
-    On a CPU, vLLM 0.32.0 refuses each launch of Kimi Linear so (config/vllm.py, validate_mamba_block_size).
+    For example, vLLM 0.32.0 refuses each launch of Kimi Linear on a CPU (config/vllm.py, validate_mamba_block_size).
     """
-    failures = [each for rank in answer["ranks"] for each in rank["failures"]]
-    return any(each["code"] == "not_built" and CACHED in each["fields"]["error"] for each in failures)
+    for rank in answer["ranks"]:
+        for failure in rank["failures"]:
+            if failure["code"] == "not_built" and CACHED in failure["fields"]["error"]:
+                return True
+    return False
 
 
-def note_plain_config(args: list[str], note: Any) -> None:
+def note_plain_config(args: list[str], note: Note) -> None:
     """Register a plain config class if neither vLLM nor transformers has one for the config.
 
     A launch that lets the model's own code run takes the class that `auto_map` names.
@@ -62,7 +67,7 @@ def note_plain_config(args: list[str], note: Any) -> None:
     if not file.is_file():
         return
     config = read_json(file)
-    if "auto_map" in config and launch.parsed(args).trust_remote_code:
+    if "auto_map" in config and launch.parse(args).trust_remote_code:
         return
     if ensure_config_class(config):
         note("plain_config", f"model_type {config['model_type']}")
