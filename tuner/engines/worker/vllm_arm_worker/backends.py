@@ -38,13 +38,13 @@ def install() -> None:
     if experts is None or ask is None:
         return
 
-    def asking(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    def note_and_ask(cls: Any, *args: Any, **kwargs: Any) -> Any:
         caller = sys._getframe(1).f_globals.get("__name__", "")
         if caller.startswith(ORACLES) and not kwargs:
             _questions.append(Question(caller, args))
         return ask(cls, *args, **kwargs)
 
-    experts.is_supported_config = staticmethod(asking)
+    experts.is_supported_config = staticmethod(note_and_ask)
 
 
 def model_backends(vllm_config: VllmConfig) -> dict[str, Any]:

@@ -62,11 +62,11 @@ class Tap:
             self.names.append(name)
 
     def _with_sums(self, function: Callable[..., Any], number: Any) -> Callable[..., Any]:
-        def measuring(*args: Any, **kwargs: Any) -> Any:
+        def note_and_call(*args: Any, **kwargs: Any) -> Any:
             self._operator(hidden_states(args, kwargs), self.cursor, number)
             return function(*args, **kwargs)
 
-        return measuring
+        return note_and_call
 
     def note(self, hidden: Any, layer: Any) -> None:
         """Append the sums of one call.

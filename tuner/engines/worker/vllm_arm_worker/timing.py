@@ -106,11 +106,11 @@ def install(loaded: Callable[[VllmConfig], None], pass_begins: Callable[[int], N
         setattr(module, name, with_timing(phase, getattr(module, name)))
     execute = gpu_worker.Worker.execute_model
 
-    def executing(self: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+    def note_and_execute(self: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         pass_begins(scheduler_output.total_num_scheduled_tokens)
         return execute(self, scheduler_output, *args, **kwargs)
 
-    gpu_worker.Worker.execute_model = executing
+    gpu_worker.Worker.execute_model = note_and_execute
 
 
 def worker_classes() -> list[Any]:
@@ -144,7 +144,7 @@ def inner_functions() -> list[tuple[Any, str, str]]:
 def with_timing(phase: str, function: Callable[..., Any], after: Callable[[VllmConfig], None] | None = None) -> Any:
     """A function that adds its seconds to a phase. A call within a call of the same phase is not counted again."""
 
-    def timing(*args: Any, **kwargs: Any) -> Any:
+    def call_and_time(*args: Any, **kwargs: Any) -> Any:
         inside = phase in _open
         _open.append(phase)
         begin = time.perf_counter()
@@ -158,4 +158,4 @@ def with_timing(phase: str, function: Callable[..., Any], after: Callable[[VllmC
             after(args[0].vllm_config)
         return result
 
-    return timing
+    return call_and_time

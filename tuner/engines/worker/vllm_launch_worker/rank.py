@@ -112,12 +112,12 @@ def on_loaded(callback: Callable[[VllmConfig], None]) -> None:
 
     load = BaseModelLoader.load_model
 
-    def loading(self: Any, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> Any:
+    def load_and_call(self: Any, vllm_config: VllmConfig, *args: Any, **kwargs: Any) -> Any:
         model = load(self, vllm_config, *args, **kwargs)
         callback(vllm_config)
         return model
 
-    BaseModelLoader.load_model = loading
+    BaseModelLoader.load_model = load_and_call
 
 
 def stamp_new(vllm_config: VllmConfig) -> None:
@@ -139,11 +139,11 @@ def make_watch(ring: Ring) -> Watch:
     notes = Watch(ring)
     create = forward_context.create_forward_context
 
-    def creating(*args: Any, **kwargs: Any) -> Any:
+    def note_and_create(*args: Any, **kwargs: Any) -> Any:
         notes.begin()
         return create(*args, **kwargs)
 
-    forward_context.create_forward_context = creating
+    forward_context.create_forward_context = note_and_create
     notice_replays(notes.note_replay)
     return notes
 
@@ -156,11 +156,11 @@ def notice_replays(callback: Callable[[], None]) -> None:
         return
     replay = torch.cuda.CUDAGraph.replay
 
-    def replaying(graph: Any) -> Any:
+    def note_and_replay(graph: Any) -> Any:
         callback()
         return replay(graph)
 
-    torch.cuda.CUDAGraph.replay = replaying
+    torch.cuda.CUDAGraph.replay = note_and_replay
 
 
 def registered(vllm_config: VllmConfig) -> list[str]:

@@ -49,12 +49,12 @@ def implementations(layer: Any) -> list[tuple[Any, str]]:
 def with_stamp(function: Callable[..., Any], layer: Any, stamp: Callable[..., Any], kind: int) -> Callable[..., Any]:
     """A function that writes a stamp for the layer and then calls `function`."""
 
-    def stamping(*args: Any, **kwargs: Any) -> Any:
+    def stamp_and_call(*args: Any, **kwargs: Any) -> Any:
         hidden = hidden_states(args, kwargs)
         stamp(hidden, layer.replay_token, layer.replay_layer, kind, hidden.shape[0])
         return function(*args, **kwargs)
 
-    return stamping
+    return stamp_and_call
 
 
 def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

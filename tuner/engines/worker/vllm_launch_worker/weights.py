@@ -33,12 +33,12 @@ def draw_anew() -> list[str]:
     notes: list[str] = []
     load = DummyModelLoader.load_weights
 
-    def loading(self: Any, model: Module, model_config: Any) -> None:
+    def load_and_fill(self: Any, model: Module, model_config: Any) -> None:
         load(self, model, model_config)
         fill_model(model)
         notes[:] = ["dummy weights are drawn so that each layer's output is as large as its input"]
 
-    DummyModelLoader.load_weights = loading
+    DummyModelLoader.load_weights = load_and_fill
     return notes
 
 

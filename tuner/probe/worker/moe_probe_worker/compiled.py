@@ -179,22 +179,22 @@ def eager_orders(passes: Passes, compare: list[Scenario]) -> tuple[dict[str, lis
     recorder = passes.recorder
     orders: dict[str, list[list[str]]] = {}
     forms: dict[str, Form] = {}
-    with watch_layers(recorder.layers, forms) as entered:
+    with watch_layers(recorder.layers, forms) as entered_names:
         for scenario in compare:
-            entry = without_experts(passes, scenario, entered)
+            entry = without_experts(passes, scenario, entered_names)
             if entry["status"] != "ran":
                 continue
             orders[scenario.name] = entry["passes"]
-            if set(entered) != set(itertools.chain.from_iterable(entry["passes"])):
+            if set(entered_names) != set(itertools.chain.from_iterable(entry["passes"])):
                 raise RuntimeError(f"in scenario {scenario.name} MoE layers ran without a call of their forward")
     return orders, forms
 
 
-def without_experts(passes: Passes, scenario: Scenario, entered: list[str]) -> Json:
+def without_experts(passes: Passes, scenario: Scenario, entered_names: list[str]) -> Json:
     """Run a scenario and return its report entry. The experts compute only if the pass fails without them."""
     recorder, before = passes.recorder, passes.recorder.stubbed
     for stubbed in dict.fromkeys((True, before)):
-        entered.clear()
+        entered_names.clear()
         recorder.stubbed = stubbed
         entry = passes.run(scenario)
         recorder.stubbed = before

@@ -180,17 +180,17 @@ def complete(config: Json, loaded: Any, reads: Reads) -> tuple[Json, list[str]]:
     Returns:
         A copy of the config with the fields, and the names of the added or changed fields.
     """
-    config, added = dict(config), []
+    config, added_names = dict(config), []
     for key, value in config.items():
         if isinstance(value, dict) and key.endswith("config"):
             config[key], inside = complete_nested(value, getattr(loaded, key, None), reads, key.startswith(ENCODERS))
-            added += inside
+            added_names += inside
     if "hidden_size" in config and layers(config):
-        added += fill(config, loaded, reads, TEXT)
-        added += set_fixed(config, loaded, reads) + set_uneven_head(config, loaded, reads)
-        added += nest_rotary(config, reads.text)
-    added += join_layer_lists(config, reads.text) + match_encoder_width(config)
-    return config, [*dict.fromkeys(added)]
+        added_names += fill(config, loaded, reads, TEXT)
+        added_names += set_fixed(config, loaded, reads) + set_uneven_head(config, loaded, reads)
+        added_names += nest_rotary(config, reads.text)
+    added_names += join_layer_lists(config, reads.text) + match_encoder_width(config)
+    return config, [*dict.fromkeys(added_names)]
 
 
 def complete_nested(config: Json, loaded: Any, reads: Reads, encodes: bool) -> tuple[Json, list[str]]:
@@ -203,25 +203,25 @@ def complete_nested(config: Json, loaded: Any, reads: Reads, encodes: bool) -> t
 
 def fill(node: Json, loaded: Any, reads: Reads, table: dict[str, Maker]) -> list[str]:
     """Add fields of a table to a config in place. Returns their names."""
-    added = []
+    added_names = []
     for field, value in table.items():
         if is_lacking(node, loaded, field) and reads.needs(field, is_null(node, loaded, field)):
             with suppress(KeyError, TypeError, ZeroDivisionError):
                 default = value(node, reads.text)
                 if default is not None:
                     node[field] = default
-                    added.append(field)
-    return added
+                    added_names.append(field)
+    return added_names
 
 
 def set_fixed(node: Json, loaded: Any, reads: Reads) -> list[str]:
     """Set each field in `reads.fixed` to its only allowed value, in place. Returns the changed names."""
-    changed = []
+    changed_names = []
     for name, value in reads.fixed.items():
         if getattr(loaded, name, None) is not value:
             node[name] = value
-            changed.append(name)
-    return changed
+            changed_names.append(name)
+    return changed_names
 
 
 def set_uneven_head(node: Json, loaded: Any, reads: Reads) -> list[str]:
@@ -252,24 +252,24 @@ def match_encoder_width(config: Json) -> list[str]:
     """Set the output width of encoders to the hidden size of the language model, in place. Returns changed names."""
     text = config.get("text_config") or {}
     wide = text.get("hidden_size")
-    changed: list[str] = []
+    changed_names: list[str] = []
     for key, value in config.items():
         is_encoder = key.startswith(ENCODERS) and isinstance(value, dict)
         if is_encoder and wide and value.get("out_hidden_size", wide) != wide:
             value["out_hidden_size"] = wide
-            changed = ["out_hidden_size"]
-    return changed
+            changed_names = ["out_hidden_size"]
+    return changed_names
 
 
 def join_layer_lists(node: Json, text: str) -> list[str]:
     """Join a list of layer numbers with commas, in place, if the source text splits the field. Returns their names."""
-    changed = []
+    changed_names = []
     for key, value in node.items():
         is_list = isinstance(value, list | tuple) and key.startswith("moe_layers")
         if is_list and re.search(rf"\b{key}\.(strip\(\)\.)?split\(", text):
             node[key] = ",".join(map(str, value))
-            changed.append(key)
-    return changed
+            changed_names.append(key)
+    return changed_names
 
 
 def nest_rotary(node: Json, text: str) -> list[str]:
@@ -296,6 +296,6 @@ def layers(node: Json) -> int:
     return 0
 
 
-def with_additions(source: str, added: list[str]) -> str:
+def with_additions(source: str, added_names: list[str]) -> str:
     """The config's source, for the report, with the names of the added fields."""
-    return f"{source} with {', '.join(added)} as its class asks" if added else source
+    return f"{source} with {', '.join(added_names)} as its class asks" if added_names else source

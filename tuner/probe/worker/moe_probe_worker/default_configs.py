@@ -189,19 +189,20 @@ def config_classes() -> list[ConfigClass]:
     from transformers.models.auto import configuration_auto
     from vllm.transformers_utils import config, configs
 
-    own: list[ConfigClass] = []
-    shared: list[ConfigClass] = []
-    further: list[ConfigClass] = []
+    own_classes: list[ConfigClass] = []  # vLLM reads their own model type with them
+    shared_classes: list[ConfigClass] = []  # vLLM reads a further model type with them
+    further_classes: list[ConfigClass] = []  # vLLM has them, but its registry does not
     for model_type in list(config._CONFIG_REGISTRY):
         with suppress(Exception):
             cls = config._CONFIG_REGISTRY[model_type]
-            classes = own if cls.model_type == model_type else shared
+            classes = own_classes if cls.model_type == model_type else shared_classes
             classes.append(ConfigClass("vllm", model_type, cls.__name__))
-    for name in sorted({*getattr(configs, "__all__", ())} - {config_class.name for config_class in own + shared}):
+    registered_names = {config_class.name for config_class in own_classes + shared_classes}
+    for name in sorted({*getattr(configs, "__all__", ())} - registered_names):
         with suppress(Exception):
-            further.append(ConfigClass("vllm", getattr(configs, name).model_type, name))
-    others = [ConfigClass("transformers", *item) for item in configuration_auto.CONFIG_MAPPING_NAMES.items()]
-    return [*own, *others, *shared, *further]
+            further_classes.append(ConfigClass("vllm", getattr(configs, name).model_type, name))
+    of_transformers = [ConfigClass("transformers", *item) for item in configuration_auto.CONFIG_MAPPING_NAMES.items()]
+    return [*own_classes, *of_transformers, *shared_classes, *further_classes]
 
 
 def load(config_class: ConfigClass) -> Any:
@@ -288,8 +289,8 @@ def stem(name: str) -> str:
 def common_prefix(name: str, other: str) -> int:
     """The length of the common prefix of two names, in characters."""
     length = 0
-    for own, others in zip(name, other, strict=False):
-        if own != others:
+    for letter, other_letter in zip(name, other, strict=False):
+        if letter != other_letter:
             break
         length += 1
     return length

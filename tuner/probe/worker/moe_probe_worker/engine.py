@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from shared_worker.build_stand_ins import BuildStandIns
 from shared_worker.installed import version_of
 from shared_worker.model_classes import inspect_in_process
 from shared_worker.vllm_types import Json, Module, VllmConfig
+from shared_worker.workspace import make_workspace
 
 MAX_TOKENS = 2048
 """Tokens in the probe's largest batch. vLLM's own `max_num_batched_tokens` is the same for an offline launch."""
@@ -95,14 +95,6 @@ def bound_memory() -> None:
 
     whole = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, MOST_DEVICE_MEMORY / whole))
-
-
-def make_workspace(device: Any) -> None:
-    """Make the scratch memory that expert kernels need. In a server, vLLM's GPU worker makes it."""
-    with suppress(ImportError):  # older releases have no vllm/v1/worker/workspace.py
-        from vllm.v1.worker.workspace import init_workspace_manager
-
-        init_workspace_manager(device)
 
 
 def flag() -> Json:

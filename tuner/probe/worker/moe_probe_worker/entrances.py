@@ -34,30 +34,30 @@ class Notes:
     Attributes:
         stubbed: true, because the experts never compute here.
         counted: false, because vLLM does not resolve names here.
-        entered: forward context and registered name of each entered layer, in order.
+        entered_layers: forward context and registered name of each entered layer, in order.
     """
 
     def __init__(self, layers: Layers) -> None:
         self.layers, self.names = layers, list(layers)
         self.stubbed, self.counted = True, False
-        self.entered: list[tuple[object, str]] = []
+        self.entered_layers: list[tuple[object, str]] = []
 
     def note(self, layer: int) -> None:
         """Add the layer with this index in `layers`. The operator calls it."""
         from vllm.forward_context import get_forward_context
 
-        self.entered.append((get_forward_context(), self.names[layer]))
+        self.entered_layers.append((get_forward_context(), self.names[layer]))
 
     def record(self, forward: Callable[[], object]) -> list[list[Json]]:
         """Run one pass. Returns the same as `Recorder.record`."""
-        self.entered = []
+        self.entered_layers = []
         _active_notes.append(self)
         try:
             forward()
         finally:
             _active_notes.remove(self)
         calls: dict[int, list[Json]] = {}
-        for context, name in self.entered:
+        for context, name in self.entered_layers:
             calls.setdefault(id(context), []).append({"called": name, "ran": name})
         return list(calls.values())
 
@@ -125,13 +125,13 @@ def watch_layers(layers: Layers, forms: dict[str, Form]) -> Iterator[list[str]]:
     called: list[str] = []
 
     def watch(name: str, forward: Function) -> Function:
-        def watching(*args: Any, **kwargs: Any) -> Any:
+        def note_and_call(*args: Any, **kwargs: Any) -> Any:
             called.append(name)
             output = forward(*args, **kwargs)
             forms[name] = form_of(output)
             return output
 
-        return watching
+        return note_and_call
 
     with restore_forwards(layers.values()):
         for name, layer in layers.items():

@@ -59,8 +59,8 @@ def derive_scenarios(passes: Passes, planned: list[Scenario]) -> list[Scenario]:
     feed = "embeds" if multimodal else "ids"
     example = batch("example", EXAMPLE, feed, longest)
     forms: dict[str, Form] = {}
-    with watch_layers(passes.recorder.layers, forms) as entered:
-        entry = without_experts(passes, example, entered)
+    with watch_layers(passes.recorder.layers, forms) as entered_names:
+        entry = without_experts(passes, example, entered_names)
     if entry["status"] != "ran":
         return []
     covered = {len(scenario.ids) for scenario in planned}

@@ -127,7 +127,7 @@ class BuildStandIns:
 
         @contextmanager
         @wraps(original)
-        def marked(*args: Any, **kwargs: Any) -> Iterator[None]:
+        def mark(*args: Any, **kwargs: Any) -> Iterator[None]:
             with original(*args, **kwargs):
                 try:
                     yield
@@ -135,7 +135,7 @@ class BuildStandIns:
                     self.encoder_error = error
                     raise
 
-        return marked
+        return mark
 
     def building(self, original: Function) -> Function:
         """For `initialize_model`: while it runs, each model class gets a tokenizer if it asks for one.

@@ -1,12 +1,13 @@
 """Builds the model of a launch on the meta device. Every layer has its full size, but weights use no memory."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
 from shared_worker.build_stand_ins import forget_layers
 from shared_worker.vllm_types import Module, VllmConfig
+from shared_worker.workspace import make_workspace
 from vllm_launch_worker.proof.failure import in_words
 from vllm_launch_worker.proof.memory import one_device, values_in_memory, without_memory
 
@@ -58,7 +59,7 @@ def construct(vllm_config: VllmConfig, stand_ins: StandIns) -> Any:
     from vllm.utils.torch_utils import set_default_torch_dtype
 
     stand_ins.note("meta_device", "every layer in its full width, without memory")
-    give_workspace()
+    make_workspace(torch.device("meta"))
     dtype = vllm_config.model_config.dtype
     with ExitStack() as around:
         around.enter_context(attention_of_other_platforms(stand_ins))
@@ -97,16 +98,6 @@ def with_adapters(model: Module, vllm_config: VllmConfig) -> Any:
         vllm_config=vllm_config,
     )
     return manager.model
-
-
-def give_workspace() -> None:
-    """Make the workspace that some layers need while they are built. vLLM's worker process makes it, too."""
-    import torch
-
-    with suppress(ImportError):  # older releases do not have vllm/v1/worker/workspace.py
-        from vllm.v1.worker.workspace import init_workspace_manager
-
-        init_workspace_manager(torch.device("meta"))
 
 
 @contextmanager

@@ -283,9 +283,9 @@ class Rank:
 
     def _files(self) -> set[str]:
         """All files whose code ran while the model was built and traced, without the files of this worker."""
-        traced = {*self.trace.files, *self.outer_trace.files, *self.config.compilation_config.traced_files}
-        ran = {code.co_filename for code in self.reads.codes}
-        return {file for file in ran | traced if not file.startswith("<") and not is_of_worker(file)}
+        traced_files = {*self.trace.files, *self.outer_trace.files, *self.config.compilation_config.traced_files}
+        run_files = {code.co_filename for code in self.reads.codes}
+        return {file for file in run_files | traced_files if not file.startswith("<") and not is_of_worker(file)}
 
     def _sources(self) -> dict[str, Any]:
         """The digests of these files, without files of torch and Python.

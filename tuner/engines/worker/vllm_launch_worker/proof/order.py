@@ -115,10 +115,10 @@ class Order:
         failures: the failures of condition 2. Empty if the condition holds.
         depth: node -> index of the last MoE call that its value depends on, or `NOTHING`.
         written_depth: storage -> the depth of the last value that an operation wrote into it.
-        broken: storages that are not trusted any more (see `_overwrite`).
+        broken_storages: storages that are not trusted any more (see `_overwrite`).
         partial: nodes that may carry values in some parts only.
         constant: nodes whose numbers the compiler may know.
-        filled: storages that a kernel filled with numbers that the compiler does not know.
+        filled_storages: storages that a kernel filled with numbers that the compiler does not know.
     """
 
     def __init__(self, graph_module: GraphModule, registered: list[str], most: int) -> None:
@@ -126,10 +126,10 @@ class Order:
         self.failures: list[Failure] = []
         self.depth: dict[Node, int] = {}
         self.written_depth: dict[int, int] = {}
-        self.broken: set[int] = set()
+        self.broken_storages: set[int] = set()
         self.partial: set[Node] = set()
         self.constant: set[Node] = set()
-        self.filled: set[int] = set()
+        self.filled_storages: set[int] = set()
         nodes = [node for node in graph_module.graph.nodes if is_moe(node)]
         self.calls = [layer_of(node) for node in nodes]
         self.operators = {full_name(node).replace(".", "::") for node in nodes}
@@ -191,14 +191,14 @@ class Order:
     def _is_constant(self, node: Node) -> bool:
         """Whether the compiler may know the numbers in the result."""
         if base_name(node) in CREATORS:
-            self.filled -= storages(node)
+            self.filled_storages -= storages(node)
             return True
         sources = [source for source in node.all_input_nodes if is_tensor(source)]
         return bool(sources) and all(map(self._holds_constants, sources))
 
     def _holds_constants(self, node: Node) -> bool:
         """Whether the compiler may still know the numbers of a value. After a kernel wrote to it, it does not."""
-        return node in self.constant and not storages(node) & self.filled
+        return node in self.constant and not storages(node) & self.filled_storages
 
     def _carries(self, node: Node, bearers: list[Node]) -> bool:
         """Whether the operation carries values from its inputs into its result, and the result is never empty.
@@ -239,12 +239,12 @@ class Order:
         for target in written_inputs(node):
             targets |= storages(target)
             if is_kernel(node) and is_whole(target):
-                self.filled |= storages(target)
+                self.filled_storages |= storages(target)
         depth = self.depth[node]
         if depth == NOTHING or not targets <= storages(node):
-            self.broken |= targets
+            self.broken_storages |= targets
         for storage in targets:
-            self.written_depth[storage] = NOTHING if storage in self.broken else depth
+            self.written_depth[storage] = NOTHING if storage in self.broken_storages else depth
 
     def _fail(self, code: str, node: Node, **fields: Any) -> None:
         file, line = place(node)

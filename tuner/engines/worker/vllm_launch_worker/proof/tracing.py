@@ -132,19 +132,19 @@ def watching(trace: Trace) -> Iterator[None]:
     def own_backend(*_: Any, **__: Any) -> Callable[..., Any]:
         return trace.backend
 
-    def inlined(translator: Any) -> Any:
+    def note_and_inline(translator: Any) -> Any:
         trace.looked_into(translator.f_code)
         return inline(translator)
 
-    def compiled(*args: Any, backend: Any = "inductor", options: Any = None, **kwargs: Any) -> Any:
+    def compile_and_note(*args: Any, backend: Any = "inductor", options: Any = None, **kwargs: Any) -> Any:
         if backend == trace.backend and "guard_filter_fn" in (options or {}):
             options = {**options, "guard_filter_fn": trace.noting_filter(options["guard_filter_fn"])}
         return compile_by_torch(*args, backend=backend, options=options, **kwargs)
 
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(CompilationConfig, "init_backend", own_backend))
-        patches.enter_context(mock.patch.object(InliningInstructionTranslator, "inline_call_", inlined))
-        patches.enter_context(mock.patch.object(torch, "compile", compiled))
+        patches.enter_context(mock.patch.object(InliningInstructionTranslator, "inline_call_", note_and_inline))
+        patches.enter_context(mock.patch.object(torch, "compile", compile_and_note))
         yield
 
 
