@@ -4,11 +4,13 @@
     PYTHON benchmarks/stamps.py [--layers 48] [--runs 10] step [-- VLLM ARGS]  # with one that has vLLM
 
 `trace` stamps as a model of 48 MoE layers would, again and again, and compares every record with what must be there.
-`step` decodes with a thin model, without stamps and with them in turn, each run in a process of its own.
+`step` decodes with a thin model, without stamps and with them in turn. Each run has a process of its own, a fork of one
+process that has imported vLLM and has not touched the GPU.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -35,19 +37,16 @@ LAYERS, CHUNK, STEPS, SEQUENCES = 48, 5_000, 200, 8
 def main() -> None:
     """Measure, and print one JSON object."""
     parser = argparse.ArgumentParser(description="Measure the stamps of the replay probe.")
-    parser.add_argument("what", choices=["trace", "step", "engine"])
+    parser.add_argument("what", choices=["trace", "step"])
     parser.add_argument("--replays", type=int, default=100_000)
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--runs", type=int, default=1, help="of `step`, without stamps and with them")
-    parser.add_argument("--stamped", action="store_true", help="of `engine`, which `step` calls")
     parser.add_argument("args", nargs="*")
     options = parser.parse_args()
     if options.what == "trace":
         print(json.dumps(trace(options.replays), indent=1))
-    elif options.what == "step":
-        print(json.dumps(step(options.layers, options.runs, options.args), indent=1))
     else:
-        print(json.dumps(engine(options.args, stamped=options.stamped)))
+        print(json.dumps(step(options.layers, options.runs, options.args), indent=1))
 
 
 def trace(replays: int) -> dict[str, Any]:
@@ -113,16 +112,18 @@ def timed(function: Callable[[], object], device: str) -> float:
 
 def step(layers: int, runs: int, args: list[str]) -> dict[str, Any]:
     """Milliseconds of a decode step of a thin model, without stamps and with them: the median of several runs."""
-    engines_of = {"bare": [], "stamped": ["--stamped"]}
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in engines_of}
+    results: dict[str, list[dict[str, Any]]] = {"bare": [], "stamped": []}
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # before vLLM is imported
+    import vllm.v1.engine.llm_engine  # noqa: PLC0415  `trace` does without vLLM
+    import vllm.v1.worker.gpu_model_runner  # noqa: F401, PLC0415  as above
+
     with tempfile.TemporaryDirectory(prefix="stamps-") as folder:
         model = Path(folder) / "model"
         script = ROOT / "examples" / "tiny_checkpoint.py"
         subprocess.run([sys.executable, script, model, "--layers", str(layers)], check=True, stdout=sys.stderr)
-        for name, more in [*engines_of.items()] * runs:
-            command = [sys.executable, __file__, *more, "engine", "--", str(model), *args]
-            process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            results[name].append(json.loads(process.stdout.splitlines()[-1]))
+        with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+            for name in [*results] * runs:
+                results[name].append(pool.apply(engine, ([str(model), *args],), {"stamped": name == "stamped"}))
     of_all = {name: median_of(measured) for name, measured in results.items()}
     before, after = of_all["bare"]["median_ms"], of_all["stamped"]["median_ms"]
     return {"layers": layers, "sequences": SEQUENCES, **of_all, "overhead": round(after / before - 1, 4)}
@@ -136,7 +137,6 @@ def median_of(measured: list[dict[str, Any]]) -> dict[str, Any]:
 
 def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:
     """The median of `STEPS` decode steps of `SEQUENCES` sequences, in milliseconds."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # before vLLM is imported
     from vllm import SamplingParams  # noqa: PLC0415  `trace` does without vLLM
 
     arguments = launch.engine_args(args)

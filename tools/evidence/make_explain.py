@@ -61,14 +61,14 @@ def main() -> None:
     if options.what == "page":
         write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files])
         return
+    how = f"python -m tools.evidence.make_explain run --jobs {options.jobs} -- {' '.join(theirs)}"
     with tempfile.TemporaryDirectory(prefix="explain-") as folder:
-        document = measured(options.python.absolute(), Path(folder), tuple(theirs), options.jobs)
-        document["how"] = f"python -m tools.evidence.make_explain run --jobs {options.jobs} -- {' '.join(theirs)}"
-    options.files[0].write_text(json.dumps(document, indent=1), encoding="utf-8")
+        for document in measured(options.python.absolute(), Path(folder), tuple(theirs), options.jobs):
+            options.files[0].write_text(json.dumps(document | {"how": how}, indent=1), encoding="utf-8")
 
 
-def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> dict[str, Any]:
-    """The warm-up, and every change."""
+def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> Iterator[dict[str, Any]]:
+    """The warm-up, and the changes that are tried so far: a document after each change."""
     model = folder / "model"
     script = [python, ROOT / "examples" / "tiny_checkpoint.py", model, "--layers", "4"]
     subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
@@ -80,20 +80,29 @@ def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> di
         ("--max-model-len", "512", *args),
         {"HOME": os.environ["HOME"]},
     )
+    real = replace(base, root=folder / "started", env={**base.env, "VLLM_USE_AOT_COMPILE": "0"})
     probe = (*TUNER, "probe", "--python", python, "--store", base.store, model)
     subprocess.run(list(map(str, probe)), env=environ(base), check=True, stdout=sys.stderr)
-    warm = document_of("cache", "warm", base)
-    changes = [(name, change(base, folder)) for name, change in CHANGES.items()]
-    real = replace(base, root=folder / "started", env={**base.env, "VLLM_USE_AOT_COMPILE": "0"})
-    started(real, folder / "started.log")
-    changes += [(f"{name}, after a real start", change(real, folder)) for name, change in AFTER_A_START.items()]
     with ThreadPoolExecutor(jobs) as pool:
-        rows = list(pool.map(lambda change: compared(*change, folder), changes))
+        start = pool.submit(started, real, folder / "started.log")
+        warm = document_of("cache", "warm", base)
+        start.result()
+        document = document_of_warm(warm)
+        changes = [(f"{name}, after a real start", change(real, folder)) for name, change in AFTER_A_START.items()]
+        changes += [(name, change(base, folder)) for name, change in CHANGES.items()]
+        for row in pool.map(lambda change: compared(*change, folder), changes):
+            document["rows"].append(row)
+            yield document
     for name, text in SOURCE_CHANGES.items():  # of one file for all, so by themselves
         with appended(source_file(python), text):
-            rows.append(compared(name, base, folder))
+            document["rows"].append(compared(name, base, folder))
+        yield document
+
+
+def document_of_warm(warm: dict[str, Any]) -> dict[str, Any]:
+    """The document of a run before the first change: what the page needs of the answer of `tuner cache warm`."""
     names = ("vllm", "torch", "platform", "gpu", "cold_seconds", "warm_seconds", "hit", "proof", "entries", "reason")
-    return {"warm": {name: warm.get(name) for name in names} | {"error": warm.get("error")}, "rows": rows}
+    return {"warm": {name: warm.get(name) for name in names} | {"error": warm.get("error")}, "rows": []}
 
 
 def other_home(base: Launch, folder: Path) -> Launch:
