@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "run.sh"
         small.write_text("vllm serve m\n", encoding="utf-8")
-        commands = the_commands(small)
+        commands = timed_commands(small)
         env = {**os.environ, "XDG_DATA_HOME": folder, "HF_HOME": folder, "HF_HUB_OFFLINE": "1"}
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(options.rounds):
@@ -50,8 +50,8 @@ def main() -> None:
     print(table(seconds, len(files)))
 
 
-def the_commands(small: Path) -> dict[str, list[str]]:
-    """What is timed, by the name in the table; the first is the baseline."""
+def timed_commands(small: Path) -> dict[str, list[str]]:
+    """Name in the table -> the command that is timed. The first is the baseline."""
     check = [sys.executable, "-m", "tuner", "check", "--quiet"]
     return {
         BASELINE: [sys.executable, "-c", PARSE, str(MANIFESTS)],
@@ -61,7 +61,7 @@ def the_commands(small: Path) -> dict[str, list[str]]:
 
 
 def cpu_seconds(command: Sequence[str], env: Mapping[str, str]) -> float:
-    """User plus system time of one run; a check that has something to say ends with its own code."""
+    """User plus system time of a run; its exit code does not matter, because findings have a code of their own."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if "Traceback" in process.stderr:
@@ -71,7 +71,7 @@ def cpu_seconds(command: Sequence[str], env: Mapping[str, str]) -> float:
 
 
 def table(seconds: Mapping[str, Sequence[float]], files: int) -> str:
-    """Median CPU milliseconds, of all files and of one, and the median of the rounds' ratios to the baseline."""
+    """Median CPU milliseconds of all files and of a file, and the median of the rounds' ratios to the baseline."""
     lines = [f"| command | CPU ms | ms a file, of {files} | ratio |", "| --- | --- | --- | --- |"]
     for name, values in seconds.items():
         ratio = statistics.median(value / unit for value, unit in zip(values, seconds[BASELINE], strict=True))

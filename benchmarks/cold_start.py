@@ -37,8 +37,11 @@ ARMS: Mapping[str, list[str]] = {
     "flag on": ["--compilation-config", '{"fast_moe_cold_start": true}'],
 }
 TUNER = "tuner"
-ENGINE = re.compile(r"init engine \(profile, create kv cache, warmup model\) took ([0-9.]+)")
-COMPILE = re.compile(r"torch\.compile (?:took|takes) ([0-9.]+) s in total")
+PHASES = {
+    "engine": re.compile(r"init engine \(profile, create kv cache, warmup model\) took ([0-9.]+)"),
+    "compile": re.compile(r"torch\.compile (?:took|takes) ([0-9.]+) s in total"),
+}
+"""Phase of a start -> the log lines with its seconds."""
 GRAPH = "artifact_*"
 """Name of each graph compiled by itself (vllm/compilation/compiler_interface.py); on a CPU all lie in one file."""
 LIMIT_S = 900
@@ -106,54 +109,54 @@ class Bench:
         subprocess.run(script, cwd=self.folder, check=True, stdout=sys.stderr)
         for arm in arms:
             try:
-                measured = self.warmed(model) if arm == TUNER else self.twice(model, arm)
+                numbers = self.tuner_starts(model) if arm == TUNER else self.two_starts(model, arm)
             except (TunerError, subprocess.CalledProcessError) as error:
-                measured = {"error": f"{error} {getattr(error, 'hint', '')}"}
-            yield {"layers": layers, "arm": arm, **measured}
+                numbers = {"error": f"{error} {getattr(error, 'hint', '')}"}
+            yield {"layers": layers, "arm": arm, **numbers}
 
-    def twice(self, model: Path, arm: str) -> dict[str, Any]:
+    def two_starts(self, model: Path, arm: str) -> dict[str, Any]:
         """A first and a second start with the same cache."""
         name = f"{model.name}-{arm.replace(' ', '-')}"
         vector = command(self.python, [str(model), *self.args, *ARMS[arm]])
         root = self.folder / name
         environ = {**os.environ, CACHE_ROOT: str(root)}
-        first = started(vector, environ, self.logs / f"{name}-first.log")
-        wrote = written(root)
-        return {"first": first, "wrote": wrote, "second": started(vector, environ, self.logs / f"{name}-second.log")}
+        first = measure_start(vector, environ, self.logs / f"{name}-first.log")
+        contents = cache_contents(root)
+        second = measure_start(vector, environ, self.logs / f"{name}-second.log")
+        return {"first": first, "wrote": contents, "second": second}
 
-    def warmed(self, model: Path) -> dict[str, Any]:
-        """`tuner probe` and `tuner cache warm`: what the tuner says of its own two starts."""
-        ours = ["--python", str(self.python), "--store", str(self.folder / "verdicts.sqlite")]
+    def tuner_starts(self, model: Path) -> dict[str, Any]:
+        """`tuner probe` and `tuner cache warm`: the seconds that the tuner reports for its own two starts."""
+        own_options = ["--python", str(self.python), "--store", str(self.folder / "verdicts.sqlite")]
         tuner = [sys.executable, "-m", "tuner"]
         paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        subprocess.run([*tuner, "probe", *ours, model], env=environ, check=True, stdout=sys.stderr)
+        subprocess.run([*tuner, "probe", *own_options, model], env=environ, check=True, stdout=sys.stderr)
         root = self.folder / f"{model.name}-tuner"
-        warm = [*tuner, "cache", "warm", model, *ours, "--cache-root", root, "--json", "--", *self.args]
+        warm = [*tuner, "cache", "warm", model, *own_options, "--cache-root", root, "--json", "--", *self.args]
         process = subprocess.run(warm, env=environ, check=False, stdout=subprocess.PIPE, text=True)
         document = json.loads(process.stdout)
         if "error" in document:
             return {"error": f"{document['error']['message']} {document['error']['hint']}"}
         second = {"ready": document["warm_seconds"], "hit": document["hit"], "proof": document["proof"]}
         first = {"ready": document["cold_seconds"]}
-        return {"first": first, "wrote": written(root), "second": second, "args": document["args"][1:]}
+        return {"first": first, "wrote": cache_contents(root), "second": second, "args": document["args"][1:]}
 
 
-def started(vector: list[str], environ: Mapping[str, str], log: Path) -> dict[str, Any]:
-    """One start until `/health` answers, and what vLLM says of it."""
+def measure_start(vector: list[str], environ: Mapping[str, str], log: Path) -> dict[str, Any]:
+    """Start a server, wait until `/health` answers, and return the seconds and what vLLM's log says of the start."""
     with ready_server(vector, environ, log, LIMIT_S) as seconds:
         text = log.read_text(encoding="utf-8", errors="replace")
-    log_read = read_server_log(text.splitlines())
-    phases = {"engine": ENGINE.findall(text), "compile": COMPILE.findall(text)}
-    uses = {"hits": log_read.hits, "misses": log_read.misses}
-    return {
-        "ready": round(seconds, 1),
-        **uses,
-        **{name: sum(map(float, seconds)) for name, seconds in phases.items() if seconds},
-    }
+    log_facts = read_server_log(text.splitlines())
+    numbers = {"ready": round(seconds, 1), "hits": log_facts.hits, "misses": log_facts.misses}
+    for name, pattern in PHASES.items():
+        phases = pattern.findall(text)
+        if phases:
+            numbers[name] = sum(map(float, phases))
+    return numbers
 
 
-def written(root: Path) -> dict[str, Any]:
+def cache_contents(root: Path) -> dict[str, Any]:
     """What lies below a cache root: graphs compiled by themselves, files, MiB."""
     files = [path for path in root.rglob("*") if path.is_file()]
     graphs = {path.name for path in root.rglob(GRAPH)}
@@ -169,25 +172,34 @@ def table_row(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     if "error" in row:
         cells = [str(row["layers"]), row["arm"], f"failed: {row['error'][:80]}", *[""] * (len(HEADS) - 3)]
         return "| " + " | ".join(cells) + " |"
-    eager = [
-        candidate
-        for candidate in rows
-        if (candidate["layers"], candidate["arm"]) == (row["layers"], "eager") and "error" not in candidate
-    ]
     first, second = row["first"]["ready"], row["second"]["ready"]
-    proof = row["second"].get("proof")
+    eager = eager_seconds(rows, row["layers"])
+    counts = f"{row['second'].get('hits', 0)} loaded, {row['second'].get('misses', 0)} compiled"
     cells = [
         str(row["layers"]),
         row["arm"],
         f"{first:.0f}",
-        *(f"{row['first'][name]:.0f}" if name in row["first"] else "-" for name in ("engine", "compile")),
+        *(phase_cell(row["first"], name) for name in PHASES),
         "{graphs}, {files}, {mib}".format(**row["wrote"]),
         f"{second:.0f}",
-        f"{first / eager[0]['first']['ready']:.2f}" if eager else "-",
+        "-" if eager is None else f"{first / eager:.2f}",
         f"{second / first:.2f}",
-        proof or f"{row['second'].get('hits', 0)} loaded, {row['second'].get('misses', 0)} compiled",
+        row["second"].get("proof") or counts,
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def eager_seconds(rows: list[dict[str, Any]], layers: int) -> float | None:
+    """Seconds of the first eager start of the model with so many layers; None if there is no such start."""
+    for row in rows:
+        if row["layers"] == layers and row["arm"] == "eager" and "error" not in row:
+            return float(row["first"]["ready"])
+    return None
+
+
+def phase_cell(start: Mapping[str, Any], phase: str) -> str:
+    """Seconds of a phase of a start; a dash where the log does not tell them."""
+    return f"{start[phase]:.0f}" if phase in start else "-"
 
 
 if __name__ == "__main__":

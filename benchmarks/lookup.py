@@ -41,7 +41,7 @@ BASELINE = "python -c 'import sqlite3, json'"
 INTERPRETER = "python -c pass"
 SLOW = "vllm --version"
 SLOW_ROUNDS = 3
-"""It takes seconds, and its figure need not be fine."""
+"""Rounds of `SLOW`: it takes seconds, and a rough figure is enough."""
 SOURCES = ("vllm/__init__.py", "vllm/forward_context.py", "vllm/model_executor/models/mixtral.py")
 BATCH = 5_000
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -58,16 +58,16 @@ def main() -> None:
         small, large = Path(folder) / "1.sqlite", Path(folder) / "100000.sqlite"
         fill(small, options.python, 0)
         fill(large, options.python, 99_999)
-        commands = the_commands(options.python, small, large, empty_server(Path(folder), Path(options.python)))
-        seconds = measured(commands, options.rounds)
+        commands = timed_commands(options.python, small, large, empty_server(Path(folder), Path(options.python)))
+        seconds = time_commands(commands, options.rounds)
         version = {INTERPRETER: commands[INTERPRETER], SLOW: [str(Path(options.python).with_name("vllm")), "--version"]}
         print(table(seconds))
         print()
-        print(serving_table(seconds, measured(version, SLOW_ROUNDS)))
+        print(serving_table(seconds, time_commands(version, SLOW_ROUNDS)))
 
 
 def empty_server(folder: Path, python: Path) -> str:
-    """The interpreter of the same environment, with a `vllm` beside it that does nothing: what is left is ours."""
+    """An interpreter of the same environment, with a `vllm` beside it that does nothing: only the tuner takes time."""
     twin = folder / "twin"
     (twin / "bin").mkdir(parents=True)
     (twin / "bin" / "python").symlink_to(python.resolve())
@@ -77,8 +77,8 @@ def empty_server(folder: Path, python: Path) -> str:
     return str(twin / "bin" / "python")
 
 
-def the_commands(python: str, small: Path, large: Path, twin: str) -> dict[str, list[str]]:
-    """What is timed, by the name in the table; the first is the baseline."""
+def timed_commands(python: str, small: Path, large: Path, twin: str) -> dict[str, list[str]]:
+    """Name in the table -> the command that is timed. The first is the baseline."""
     lookup = [TUNER, "verdict", MODEL, "--python", python, "--store"]
     own, launch = ["--store", str(small)], [MODEL, "--max-model-len", "4096"]
     return {
@@ -160,12 +160,12 @@ def sample_proof(sources: dict[str, str], platform: str) -> dict[str, Any]:
 
 
 def other(entry: Entry, number: int) -> Entry:
-    """The same entry for another model."""
+    """A copy of an entry, under the key of another model."""
     key = {**entry.key, "architecture": f"Other{number % 400}ForCausalLM", "fingerprint": f"{number:064x}"}
     return Entry(key, entry.sources, entry.report, entry.verdict, entry.rules, entry.probed_at)
 
 
-def measured(commands: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
+def time_commands(commands: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of each command in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):

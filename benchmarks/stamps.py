@@ -50,28 +50,36 @@ def main() -> None:
 
 
 def trace(replays: int) -> dict[str, Any]:
-    """Stamp a pass of `LAYERS` calls and runs `replays` times; every record is compared."""
+    """Stamp a pass of `LAYERS` calls `replays` times, and compare every record with the expected one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ring = Ring(device, capacity=CHUNK * LAYERS * 2)
     use(ring)
-    run = one_pass(ring, device)
+    run = pass_of_stamps(ring, device)
     faults = {"wrong": 0, "lost": 0}
     seconds = 0.0
     for start in range(0, replays, CHUNK):
         count = min(CHUNK, replays - start)
         ring.clear()
-        seconds += timed(lambda count=count: [(ring.begin_pass(), run()) for _ in range(count)], device)
-        written = int(ring.cursor.item())
-        faults["lost"] += count * 2 * LAYERS - written
-        faults["wrong"] += int((ring.records[:written].cpu() != expected(count)[:written]).any(dim=1).sum())
-    idle = timed(lambda: [ring.begin_pass() for _ in range(CHUNK)], device) / CHUNK
+        seconds += seconds_of(lambda count=count: run_passes(ring, run, count), device)
+        record_count = int(ring.cursor.item())
+        faults["lost"] += count * 2 * LAYERS - record_count
+        differences = ring.records[:record_count].cpu() != expected_records(count)[:record_count]
+        faults["wrong"] += int(differences.any(dim=1).sum())
+    idle = seconds_of(lambda: [ring.begin_pass() for _ in range(CHUNK)], device) / CHUNK
     per_stamp = (seconds / replays - idle) / (2 * LAYERS) * 1e6
     name = torch.cuda.get_device_name(0) if device == "cuda" else "cpu"
     records = replays * 2 * LAYERS
     return {"device": name, "replays": replays, "records": records, **faults, "us_per_stamp": round(per_stamp, 3)}
 
 
-def one_pass(ring: Ring, device: str) -> Callable[[], object]:
+def run_passes(ring: Ring, run: Callable[[], object], count: int) -> None:
+    """Begin `count` passes, and run each."""
+    for _ in range(count):
+        ring.begin_pass()
+        run()
+
+
+def pass_of_stamps(ring: Ring, device: str) -> Callable[[], object]:
     """The stamps of a pass, on a GPU as a CUDA graph."""
     stamp, hidden = operator(), torch.zeros((8, 64), device=device)
     layers = [torch.tensor([index], dtype=torch.int32, device=device) for index in range(LAYERS)]
@@ -91,7 +99,7 @@ def one_pass(ring: Ring, device: str) -> Callable[[], object]:
     return graph.replay
 
 
-def expected(count: int) -> Any:
+def expected_records(count: int) -> Any:
     """The records of `count` passes."""
     records = torch.tensor(
         [[kind, index, 0, 8] for index in range(LAYERS) for kind in (CALLED, RAN)], dtype=torch.int32
@@ -101,8 +109,8 @@ def expected(count: int) -> Any:
     return rows
 
 
-def timed(function: Callable[[], object], device: str) -> float:
-    """Seconds until the device is done."""
+def seconds_of(function: Callable[[], object], device: str) -> float:
+    """Seconds of a call, until the device has finished."""
     begin = time.monotonic()
     function()
     if device == "cuda":
@@ -124,15 +132,15 @@ def step(layers: int, runs: int, args: list[str]) -> dict[str, Any]:
         with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
             for name in [*results] * runs:
                 results[name].append(pool.apply(engine, ([str(model), *args],), {"stamped": name == "stamped"}))
-    of_all = {name: median_of(measured) for name, measured in results.items()}
-    before, after = of_all["bare"]["median_ms"], of_all["stamped"]["median_ms"]
-    return {"layers": layers, "sequences": SEQUENCES, **of_all, "overhead": round(after / before - 1, 4)}
+    summaries = {name: median_of(engines) for name, engines in results.items()}
+    before, after = summaries["bare"]["median_ms"], summaries["stamped"]["median_ms"]
+    return {"layers": layers, "sequences": SEQUENCES, **summaries, "overhead": round(after / before - 1, 4)}
 
 
-def median_of(measured: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the engines became, with the median of their medians, and each of them."""
-    each = [result["median_ms"] for result in measured]
-    return {**measured[-1], "median_ms": round(statistics.median(each), 4), "each_ms": each}
+def median_of(engines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settings of the last engine, the median of all engines' medians, and the medians themselves."""
+    medians = [result["median_ms"] for result in engines]
+    return {**engines[-1], "median_ms": round(statistics.median(medians), 4), "each_ms": medians}
 
 
 def engine(args: list[str], *, stamped: bool) -> dict[str, Any]:

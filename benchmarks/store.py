@@ -46,12 +46,13 @@ def main() -> None:
             path = Path(folder, "verdicts.sqlite")
             fill(path, size)
             megabytes = path.stat().st_size / 1e6
-            for name, pair in the_transactions(path, size).items():
-                print(f"| {size:,} | {megabytes:.1f} | {name} | {row(*timed(pair, options.rounds))} |", flush=True)
+            for name, pair in transactions(path, size).items():
+                cells = row(*time_pair(pair, options.rounds))
+                print(f"| {size:,} | {megabytes:.1f} | {name} | {cells} |", flush=True)
 
 
 def fill(path: Path, size: int) -> None:
-    """A store with so many entries. All but the first are written past it, in its own form, to be done in time."""
+    """Fill a store with so many entries. All but the first are written with plain SQL, which is faster."""
     VerdictStore(path).put(sample(0))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA synchronous=OFF")
@@ -85,8 +86,8 @@ def plain_records(entry: Entry) -> tuple[tuple[str, str], tuple[str, str]]:
     return entry_record, (sources_row(entry.key), encode(sorted(entry.sources)))
 
 
-def the_transactions(path: Path, size: int) -> dict[str, Pair]:
-    """What is timed, by name: through the store, and with plain sqlite3. Each is told the round's number."""
+def transactions(path: Path, size: int) -> dict[str, Pair]:
+    """Name -> the transaction through the store, and the same with plain sqlite3. Both take the number of the round."""
     store, dice = VerdictStore(path), random.Random(size)  # noqa: S311  no secret
     entries = [sample(dice.randrange(size)) for _ in range(1_000)]
     missing, fresh = sample(10 * size + 1), [sample(20 * size + number) for number in range(2_000)]
@@ -109,25 +110,25 @@ def the_transactions(path: Path, size: int) -> dict[str, Pair]:
     }
 
 
-def timed(pair: Pair, rounds: int) -> list[tuple[float, float]]:
-    """Seconds of both in each round, after one that does not count; who goes first changes from round to round."""
+def time_pair(pair: Pair, rounds: int) -> list[tuple[float, float]]:
+    """Seconds of both in each round. A first round does not count. The order of the two changes from round to round."""
     seconds = []
     for turn in range(rounds + 1):
         order = (0, 1) if turn % 2 else (1, 0)
         spent = {}
         for which in order:
-            started = time.perf_counter()
+            begin = time.perf_counter()
             pair[which](turn)
-            spent[which] = time.perf_counter() - started
+            spent[which] = time.perf_counter() - begin
         seconds.append((spent[0], spent[1]))
     return seconds[1:]
 
 
 def row(*seconds: tuple[float, float]) -> str:
     """Median milliseconds of both, and the median of the rounds' ratios."""
-    ours, plain = (1000 * statistics.median(column) for column in zip(*seconds, strict=True))
-    ratio = statistics.median(mine / theirs for mine, theirs in seconds)
-    return f"{ours:.2f} | {plain:.2f} | {ratio:.1f}"
+    store_ms, sqlite_ms = (1000 * statistics.median(column) for column in zip(*seconds, strict=True))
+    ratio = statistics.median(store_s / sqlite_s for store_s, sqlite_s in seconds)
+    return f"{store_ms:.2f} | {sqlite_ms:.2f} | {ratio:.1f}"
 
 
 if __name__ == "__main__":

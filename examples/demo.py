@@ -30,12 +30,12 @@ TOOL = Path(sys.executable).parent
 MODEL = "two-expert-sets"
 SAFE = "Qwen--Qwen3-30B-A3B"
 UNSAFE = "baidu--ERNIE-4.5-VL-28B-A3B-PT"
-SERVED = (MODEL, "--enforce-eager", "--max-model-len", "256")
+SERVE_ARGUMENTS = (MODEL, "--enforce-eager", "--max-model-len", "256")
 PROMPTS = ("the river carries", "a teacher remembers stories of")
 WORDS = 10
-"""Of each answer that are shown; behind them the reference may part from a server by rounding."""
+"""Words of each answer that are printed. Later words may differ from the reference by rounding alone."""
 WIDTH = 80
-CONTRADICTED = 5
+CONTRADICTS = 5
 """Exit code of `tuner confirm` for a server that runs otherwise than decided."""
 
 
@@ -57,17 +57,17 @@ def show_the_fault() -> None:
         "A small model has two sets of experts in each layer and uses one of them. It comes from the vLLM plugin "
         "in examples/two_expert_sets. First the tuner judges it, without its weights.",
     )
-    variables = serving(FLAG_LIVE, PYTHONPATH=str(EXAMPLES / "two_expert_sets"))
+    variables = serving_variables(FLAG_LIVE, PYTHONPATH=str(EXAMPLES / "two_expert_sets"))
     script(variables, "tiny_checkpoint.py", MODEL, "--kind", MODEL)
     run(variables, "tuner", "probe", MODEL)
     reference = json.loads(script(variables, "own_answers.py", MODEL, *PROMPTS))
     explain("Now the model is served twice, by vLLM itself and through the tuner. Both starts take about a minute.")
-    commands = [("vllm", "serve", *SERVED), ("tuner", "serve", *SERVED)]
+    commands = [("vllm", "serve", *SERVE_ARGUMENTS), ("tuner", "serve", *SERVE_ARGUMENTS)]
     begin = time.monotonic()
     with ExitStack() as stack, ThreadPoolExecutor() as starts:
         for command in commands:
             print(f"$ {shlex.join(command)} &", flush=True)
-        vllm, tuned = starts.map(lambda command: stack.enter_context(started(command, variables)), commands)
+        vllm, tuned = starts.map(lambda command: stack.enter_context(server_of(command, variables)), commands)
         print(f"Both are up after {time.monotonic() - begin:.0f} s.\n")
         explain(
             f"`right` is what the model's own code answers, without vLLM. vLLM runs with fast_moe_cold_start="
@@ -75,12 +75,13 @@ def show_the_fault() -> None:
             f"{effective_flag(tuned.log_text())}."
         )
         for prompt, right in zip(PROMPTS, reference, strict=True):
-            print(compared(prompt, {"right": right, **answers(prompt, vllm=vllm, tuner=tuned)}), flush=True)
+            texts = {"right": right, **answers(prompt, vllm=vllm, tuner=tuned)}
+            print(side_by_side(prompt, texts), flush=True)
         explain("`tuner confirm` compares a server's log with the decision. It ends with 5 for the plain server.")
-        plan = ("tuner", "plan", "--json", MODEL, "--", *SERVED[1:])
+        plan = ("tuner", "plan", "--json", MODEL, "--", *SERVE_ARGUMENTS[1:])
         print(f"$ {shlex.join(plan)} > plan.json", flush=True)
         (WORK / "plan.json").write_bytes(subprocess.check_output(plan, cwd=WORK, env=variables))
-        run(variables, "tuner", "confirm", "vllm/server.log", "--decision", "plan.json", ends_with=CONTRADICTED)
+        run(variables, "tuner", "confirm", "vllm/server.log", "--decision", "plan.json", ends_with=CONTRADICTS)
         run(variables, "tuner", "confirm", "tuner/server.log", "--decision", "plan.json")
 
 
@@ -91,7 +92,7 @@ def judge_published_models() -> None:
         "The tuner reads config.json alone: it needs no weights and no GPU. Qwen3 calls every MoE layer in order. "
         "ERNIE leaves layers out in a pass that is only text; no rule names it, it is run and watched.",
     )
-    variables = serving(FLAG_LIVE)
+    variables = serving_variables(FLAG_LIVE)
     run(variables, "tuner", "probe", SAFE, UNSAFE)
     explain("The launches that follow. Qwen3 may use the fast start. ERNIE may not.")
     run(variables, "tuner", "serve", "--dry-run", SAFE, "--max-model-len", "32768")
@@ -107,7 +108,7 @@ def look_at_todays_vllm() -> None:
         "From 0.20 on a stock vLLM switches the flag off by itself, so nothing is written. The tuner still finds "
         "launches that would not start, and compile caches that would be lost.",
     )
-    variables = serving(CURRENT)
+    variables = serving_variables(CURRENT)
     run(variables, "tuner", "env")
     run(variables, "tuner", "serve", "--dry-run", SAFE, "--max-model-len", "32768")
     shutil.copy(EXAMPLES / "deployment.yaml", WORK)
@@ -118,27 +119,27 @@ def look_at_todays_vllm() -> None:
     )
 
 
-def serving(environment: Path, **more: str) -> Mapping[str, str]:
+def serving_variables(environment: Path, **more: str) -> Mapping[str, str]:
     """Variables with which `vllm` is the one of an environment and `tuner` the one of this checkout."""
     path = os.pathsep.join([str(environment), str(TOOL), os.environ.get("PATH", os.defpath)])
     store = str(WORK / "verdicts.sqlite")
     return {**os.environ, **SERVER_ENVIRONMENT, "PATH": path, "TUNER_STORE": store, **more}
 
 
-def started(command: Sequence[str], variables: Mapping[str, str]) -> AbstractContextManager[Server]:
+def server_of(command: Sequence[str], variables: Mapping[str, str]) -> AbstractContextManager[Server]:
     """A server that starts when it is entered; its log lies in a folder with the name of the program."""
     program, *arguments = command
-    found = shutil.which(program, path=variables["PATH"])
-    return running_server((str(found), *arguments), WORK / program, variables, workplace=WORK)
+    executable = shutil.which(program, path=variables["PATH"])
+    return running_server((str(executable), *arguments), WORK / program, variables, workplace=WORK)
 
 
 def answers(prompt: str, **servers: Server) -> dict[str, str]:
-    """What each server answers."""
+    """Server -> its answer to a prompt."""
     return {name: server.complete(prompt) for name, server in servers.items()}
 
 
-def compared(prompt: str, texts: Mapping[str, str]) -> str:
-    """The first words of each text, under one another, so that a difference meets the eye."""
+def side_by_side(prompt: str, texts: Mapping[str, str]) -> str:
+    """The first words of each text, one line below the other, so that a difference is easy to see."""
     lines = [f"prompt  {prompt}"]
     for name, text in texts.items():
         lines += textwrap.wrap(f"{name:7} {' '.join(text.split()[:WORDS])}", WIDTH, subsequent_indent=" " * 8)
@@ -146,7 +147,7 @@ def compared(prompt: str, texts: Mapping[str, str]) -> str:
 
 
 def step(title: str, text: str) -> None:
-    """Set a step apart, and say what it shows."""
+    """Print the title of a step, and what the step shows."""
     print(f"\n=== {title}\n")
     explain(text)
 
@@ -160,12 +161,12 @@ def run(variables: Mapping[str, str], *command: str, ends_with: int = 0) -> None
     """Run a command and show it as typed; another exit code than the expected one ends the demo."""
     print(f"$ {shlex.join(command)}", flush=True)
     program = str(shutil.which(command[0], path=variables["PATH"]))
-    done = subprocess.run([program, *command[1:]], cwd=WORK, env=variables, check=False)
+    process = subprocess.run([program, *command[1:]], cwd=WORK, env=variables, check=False)
     if ends_with:
-        print(f"(exit code {done.returncode})")
+        print(f"(exit code {process.returncode})")
     print(flush=True)
-    if done.returncode != ends_with:
-        sys.exit(f"demo: the command ended with {done.returncode}, not with {ends_with}")
+    if process.returncode != ends_with:
+        sys.exit(f"demo: the command ended with {process.returncode}, not with {ends_with}")
 
 
 def script(variables: Mapping[str, str], name: str, *arguments: str) -> str:

@@ -3,8 +3,8 @@
     .envs/flag-live/bin/python examples/own_answers.py CHECKPOINT PROMPT...
 
 Run it with the Python of a serving environment: it needs that environment's torch and transformers. The model runs in
-float32, so that its answers are a reference for a server that runs in bfloat16; after ten words or so the two part, as
-rounding adds up.
+float32, so that its answers are a reference for a server that runs in bfloat16. After ten words or so the two differ,
+because rounding adds up.
 """
 
 import json
@@ -32,12 +32,12 @@ def own_answers(checkpoint: str, prompts: list[str]) -> list[str]:
         (architecture,) = json.load(config)["architectures"]
     kinds = {kind.__name__: kind for kind in MODELS.values()}
     model = kinds[architecture].from_pretrained(checkpoint, dtype=torch.float32)
-    exactly = GenerationConfig(max_new_tokens=TOKENS, do_sample=False, pad_token_id=0)
+    greedy = GenerationConfig(max_new_tokens=TOKENS, do_sample=False, pad_token_id=0)
     texts = []
     for prompt in prompts:
-        asked = tokenizer(prompt, return_tensors="pt").input_ids
-        answered = model.generate(asked, exactly, attention_mask=torch.ones_like(asked))
-        texts.append(tokenizer.decode(answered[0, asked.shape[1] :], skip_special_tokens=True))
+        prompt_ids = tokenizer(prompt, return_tensors="pt").input_ids
+        output_ids = model.generate(prompt_ids, greedy, attention_mask=torch.ones_like(prompt_ids))
+        texts.append(tokenizer.decode(output_ids[0, prompt_ids.shape[1] :], skip_special_tokens=True))
     return texts
 
 

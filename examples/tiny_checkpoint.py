@@ -3,9 +3,9 @@
     .envs/current/bin/python examples/tiny_checkpoint.py FOLDER [--kind two-expert-sets] [--layers N] [--seed S]
 
 Run it with the Python of a serving environment: it needs that environment's torch, transformers and tokenizers. The
-folder then serves with `vllm serve FOLDER` on a CPU. Random weights of the usual size (0.02) leave the experts no say
-in the next token; here every expert set adds as much to the hidden state as it finds there, so that running the wrong
-set changes greedy completions at once. The same kind, layers and seed give the same tensors.
+folder then serves with `vllm serve FOLDER` on a CPU. With random weights of the usual size (0.02) the experts hardly
+change the next token. Here every expert set adds as much to the hidden state as is there already, so that running the
+wrong set changes greedy completions at once. The same kind, layers and seed give the same tensors.
 """
 
 import argparse
@@ -65,9 +65,9 @@ def write_checkpoint(folder: Path, kind: str, layers: int, seed: int) -> None:
 def thin_config(layers: int) -> Qwen3MoeConfig:
     """A Qwen3-MoE of about a million weights; sizes are multiples of 32, as vLLM's CPU kernels want them.
 
-    The head size is not: at a multiple of 32 and in bfloat16 vLLM takes its AMX kernel wherever the processor has AMX
-    (v1/attention/backends/cpu_attn.py, `_get_attn_isa`), and 0.32.0 dies there of an illegal instruction unless
-    something else asked the kernel for the AMX registers before. 80 is a size of both releases that does without.
+    The head size is not such a multiple. At a multiple of 32 and in bfloat16 vLLM takes its AMX kernel wherever the
+    processor has AMX (v1/attention/backends/cpu_attn.py, `_get_attn_isa`). 0.32.0 dies there of an illegal instruction
+    unless something else asked the system for the AMX registers before. Both releases take 80, and run it without AMX.
     """
     return Qwen3MoeConfig(
         vocab_size=len(WORDS),

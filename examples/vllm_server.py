@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-START_LIMIT_S = 600  # 50 s on an idle machine, 220 s were seen on a busy one
+START_LIMIT_S = 600  # 50 s on an idle machine, up to 220 s on a busy one
 STOP_LIMIT_S = 60
 REQUEST_LIMIT_S = 120  # the first MoE call of a fresh environment compiles a kernel
 SERVER_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
@@ -47,7 +47,7 @@ class Server:
         return str(_answer(Request(f"{self.url}/v1/models"))["data"][0]["id"])  # noqa: S310  as above
 
     def arguments(self) -> tuple[str, ...]:
-        """The argument vector of the running process; a program that replaced itself shows its successor's."""
+        """The argument vector of the running process. After an exec it is the vector of the new program."""
         return tuple(Path(f"/proc/{self.process.pid}/cmdline").read_text().rstrip("\0").split("\0"))
 
     def log_text(self) -> str:
@@ -105,8 +105,8 @@ def effective_flag(log_text: str) -> bool | None:
     vLLM prints the compilation config after all its own adjustments, in the line
     "Initializing a V1 LLM engine" (v1/engine/core.py, 0.19.1 and 0.32.0).
     """
-    found = re.search(r"Initializing a V1 LLM engine.*'fast_moe_cold_start': (True|False)", log_text)
-    return None if found is None else found[1] == "True"
+    match = re.search(r"Initializing a V1 LLM engine.*'fast_moe_cold_start': (True|False)", log_text)
+    return None if match is None else match[1] == "True"
 
 
 def failure(log_text: str) -> str:

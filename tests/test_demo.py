@@ -11,7 +11,7 @@ import pytest
 def test_answers_stand_under_one_another_within_80_columns() -> None:
     """Each line begins with who answers, and only the first words are shown."""
     right = "letters mountain over water in and with bread stories opens letters finds"
-    text = demo.compared("never cross over", {"right": right, "vllm": "with morning", "tuner": right})
+    text = demo.side_by_side("never cross over", {"right": right, "vllm": "with morning", "tuner": right})
 
     assert text.splitlines() == [
         "prompt  never cross over",
@@ -19,7 +19,7 @@ def test_answers_stand_under_one_another_within_80_columns() -> None:
         "vllm    with morning",
         "tuner   letters mountain over water in and with bread stories opens",
     ]
-    assert all(len(line) <= 80 for line in demo.compared("p", {"right": "remembers " * 20}).splitlines())
+    assert all(len(line) <= 80 for line in demo.side_by_side("p", {"right": "remembers " * 20}).splitlines())
 
 
 def test_a_command_that_ends_otherwise_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_the_faults_of_the_deployment_are_what_the_demo_shows() -> None:
 
 def test_the_demo_runs_vllm_and_the_tuner_from_path() -> None:
     """Commands are typed as a reader would type them: without paths."""
-    variables = demo.serving(demo.FLAG_LIVE, PYTHONPATH="/plugins")
+    variables = demo.serving_variables(demo.FLAG_LIVE, PYTHONPATH="/plugins")
 
     assert variables["PATH"].split(os.pathsep)[:2] == [str(demo.FLAG_LIVE), str(demo.TOOL)]
     assert variables["TUNER_STORE"].startswith(str(demo.WORK))
