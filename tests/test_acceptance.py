@@ -19,11 +19,11 @@ from tools.acceptance.pods import (
     PODS,
     UNSAFE,
     container,
+    copy_to_create,
     differences,
     labelled,
     pod_of,
-    sent_again,
-    without_ours,
+    without_admission,
 )
 from tools.acceptance.progress import BrokenPromiseError, require
 from tools.acceptance.promises import PROMISES, Row, by_place
@@ -72,18 +72,18 @@ def test_stored_pods_are_compared_without_our_label_and_annotations() -> None:
     """And without what differs between two creations of one pod; everything else counts."""
     pod = PODS["an unsafe model"]
     ours = stored(labelled(pod), decision="fast_moe_cold_start=false", verdict="conditional")
-    assert list(differences(without_ours(ours), without_ours(stored(pod)))) == []
+    assert list(differences(without_admission(ours), without_admission(stored(pod)))) == []
     changed = copy.deepcopy(ours)
     changed["spec"]["containers"][0]["args"] += ["--port", "1"]
     changed["metadata"]["annotations"]["team"] = "a"
     places = ["/metadata/annotations", "/spec/containers/0/args/1", "/spec/containers/0/args/2"]
-    assert list(differences(without_ours(changed), without_ours(stored(pod)))) == places
+    assert list(differences(without_admission(changed), without_admission(stored(pod)))) == places
 
 
 def test_a_pod_is_sent_again_with_its_label_and_annotations() -> None:
     """As somebody copies it, so that admission meets what it wrote before."""
     kept = stored(labelled(PODS["in a script"]), **{"skip-reason": "in a script"})
-    again = sent_again(kept)
+    again = copy_to_create(kept)
     assert again["metadata"] == {
         "generateName": "llm-",
         "labels": {"app": "llm", LABEL: MANAGED},
@@ -174,7 +174,7 @@ def test_the_page_has_what_the_run_saw(tmp_path: Path, monkeypatch: pytest.Monke
         versions={"tuner": "0.2.0", "etcd": "3.4.23"},
         packages=["etcd-server 3.4.23-4"],
         rows=[Row("a labelled pod", "stored | as written", 24)],
-        written={"in a script": "the launch stands in a script"},
+        decisions={"in a script": "the launch stands in a script"},
         latencies=[Latency("no webhook", seconds), Latency("the service", tuple(2 * each for each in seconds))],
         rollouts=[Rollout("of one template", 200, 3)],
         load=3.25,

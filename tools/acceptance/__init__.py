@@ -1,6 +1,6 @@
 """The acceptance run: a real API server of Kubernetes asks the real service when pods are created.
 
-`make acceptance` runs it and writes docs/evidence/admission.md. It is no part of `make test`: the first run compiles
+`make acceptance` runs it and writes docs/evidence/admission.md. It is not part of `make test`: the first run compiles
 kube-apiserver, and every run needs etcd.
 """
 

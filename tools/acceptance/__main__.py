@@ -37,7 +37,7 @@ NUMBER = 250
 
 
 def main() -> None:
-    """Run it; end with an error, and without a page, where a promise does not hold."""
+    """Run it. If a promise does not hold, end with an error and write no page."""
     parser = argparse.ArgumentParser(description="Try admission with a real API server, and write the page.")
     help_text = "outside of the repository; keeps the programs for the next run"
     parser.add_argument("--folder", type=Path, required=True, help=help_text)
@@ -47,15 +47,15 @@ def main() -> None:
     if folder.is_relative_to(ROOT):
         parser.error(f"{folder} is in the repository; name a folder outside of it.")
     try:
-        run = tried(folder, options.pods)
+        run = run_trial(folder, options.pods)
     except BrokenPromiseError as error:
         sys.exit(f"This does not hold: {error}")
     write_page(run)
     tell("docs/evidence/admission.md is written")
 
 
-def tried(folder: Path, number: int) -> Run:
-    """What the run saw.
+def run_trial(folder: Path, number: int) -> Run:
+    """Keep every promise, measure, and return what the page shows.
 
     Raises:
         BrokenPromiseError: a promise does not hold.
@@ -67,12 +67,12 @@ def tried(folder: Path, number: int) -> Run:
         load = os.getloadavg()[0]
         rollouts = measure_rollouts(trial)
     day = f"{datetime.now(UTC):%Y-%m-%d}"
-    return Run(day, versions(ready), packages, trial.rows, trial.written, latencies, rollouts, load)
+    return Run(day, versions(ready), packages, trial.rows, trial.decisions, latencies, rollouts, load)
 
 
 @contextmanager
 def running_trial(ready: Path) -> Iterator[Trial]:
-    """A cluster, the service and the other team's webhook, with nothing tried yet."""
+    """A cluster, the service and the other team's webhook, before the first promise is tried."""
     with tempfile.TemporaryDirectory(prefix="tuner-acceptance-") as name, ExitStack() as stack:
         folder = Path(name)
         tell("starting etcd and kube-apiserver")
@@ -90,24 +90,24 @@ def running_trial(ready: Path) -> Iterator[Trial]:
 
 
 def _accepts(port: int) -> bool:
-    """Whether somebody takes connections."""
+    """Whether a server takes connections on a port."""
     with socket.create_connection((HOST, port), timeout=5):
         return True
 
 
 def versions(ready: Path) -> dict[str, str]:
-    """The programs of the run, with the versions that they tell."""
+    """Program of the run -> the version that it prints."""
     commands = {
         "etcd": ["etcd", "--version"],
         "kube-apiserver": ["kube-apiserver", "--version"],
         "kubectl": ["kubectl", "version", "--client", "--short"],
     }
-    told = {"tuner": __version__}
+    version_of = {"tuner": __version__}
     for name, (program, *words) in commands.items():
-        done = subprocess.run([str(ready / program), *words], capture_output=True, text=True, check=True)
-        version = re.search(r"\d+\.\d+\.\d+", done.stdout)
-        told[name] = version.group() if version else done.stdout.strip()
-    return told
+        process = subprocess.run([str(ready / program), *words], capture_output=True, text=True, check=True)
+        version = re.search(r"\d+\.\d+\.\d+", process.stdout)
+        version_of[name] = version.group() if version else process.stdout.strip()
+    return version_of
 
 
 if __name__ == "__main__":

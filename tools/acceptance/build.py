@@ -1,11 +1,11 @@
 """etcd, kubectl and kube-apiserver: from Debian's packages, and from Debian's source of Kubernetes 1.20.
 
-Debian 12 has etcd and kubectl as packages. kube-apiserver it has as source alone, the last one that is whole, and two
-things about it are corrected:
+Debian 12 has etcd and kubectl as packages. It has kube-apiserver only as source; 1.20 is the last release whose source
+is complete there. Two things in it are corrected:
 
-- `pkg/generated/openapi/zz_generated.openapi.go` is left out. The source's own generator makes it, and what it says of
-  breaches of its rules must be what the source lists.
-- The `reflect2` among its libraries faults under Go 1.18 and later. Debian's own package of it takes its place.
+- `pkg/generated/openapi/zz_generated.openapi.go` is left out. The source's own generator makes it, and its
+  report of broken rules must be equal to the list in the source.
+- The library `reflect2` in the source crashes under Go 1.18 and later. Debian's own package of it takes its place.
 """
 
 import json
@@ -20,23 +20,23 @@ from tools.acceptance.debian import Archive
 from tools.acceptance.progress import tell
 
 PROGRAMS = {"etcd": "etcd-server", "kubectl": "kubernetes-client"}
-"""Program -> Debian's package with it."""
+"""Program -> the package of Debian that contains it."""
 COMPILER = ("golang-1.19-go", "golang-1.19-src")
 REFLECT = "golang-github-modern-go-reflect2-dev"
 RELEASE = "1.20"
-OURS = "k8s.io/kubernetes"
-VENDOR = f"{OURS}/vendor/k8s.io"
+KUBERNETES = "k8s.io/kubernetes"
+VENDOR = f"{KUBERNETES}/vendor/k8s.io"
 VERSIONED = (f"{VENDOR}/component-base/version", f"{VENDOR}/client-go/pkg/version")
 """Packages into which a build of Kubernetes writes its version."""
 TAG = "+k8s:openapi-gen="
-LEFT_OUT = {"code-generator", "sample-apiserver", "_examples", "testdata"}
+UNDESCRIBED = {"code-generator", "sample-apiserver", "_examples", "testdata"}
 """Folders that the source's own Makefile does not describe in the generated file."""
-SAYS_EVERY_S = 60
+PROGRESS_EVERY_S = 60
 SOURCES_OF_PROGRAMS = "packages.json"
 
 
 def programs(folder: Path) -> tuple[Path, list[str]]:
-    """The folder with the programs, and Debian's packages that they are of; made at the first run.
+    """The folder with the programs, and the packages of Debian that they come from. The first run makes the folder.
 
     Args:
         folder: what is kept for the next run.
@@ -44,8 +44,8 @@ def programs(folder: Path) -> tuple[Path, list[str]]:
     Raises:
         SystemExit: they cannot be made; the message says what failed.
     """
-    ready, described = folder / "bin", folder / "bin" / SOURCES_OF_PROGRAMS
-    if not described.is_file():
+    ready, package_list = folder / "bin", folder / "bin" / SOURCES_OF_PROGRAMS
+    if not package_list.is_file():
         work = folder / "work"
         draft = work / "bin"
         draft.mkdir(parents=True, exist_ok=True)
@@ -54,18 +54,18 @@ def programs(folder: Path) -> tuple[Path, list[str]]:
         shutil.rmtree(ready, ignore_errors=True)
         draft.rename(ready)
         shutil.rmtree(work)
-    return ready, list(json.loads(described.read_text(encoding="utf-8")))
+    return ready, list(json.loads(package_list.read_text(encoding="utf-8")))
 
 
 def _make(work: Path, target: Path) -> list[str]:
-    """Put the programs into a folder, and tell the packages that they were made of."""
+    """Put the programs into a folder, and return the packages that they were made of."""
     tell("fetching etcd, kubectl, a Go compiler and the source of Kubernetes from Debian (0.2 GB)")
     archive = Archive(work / "debian")
     packages = archive.unpack(*PROGRAMS.values(), *COMPILER, REFLECT)
     for program in PROGRAMS:
         shutil.copy2(archive.root / "usr" / "bin" / program, target / program)
     path = work / "go"
-    source = path / "src" / OURS
+    source = path / "src" / KUBERNETES
     shutil.rmtree(source, ignore_errors=True)
     source.parent.mkdir(parents=True, exist_ok=True)
     packages.append(archive.unpack_source("kubernetes", source))
@@ -109,7 +109,7 @@ class _Compiler:
         self.run(str(self._go), "build", *options, "-o", str(target), package)
 
     def run(self, *words: str) -> None:
-        """Run a command behind everything else on the machine, and tell now and then that it still runs."""
+        """Run a command with low priority, and print a line each minute while it runs."""
         begin = time.monotonic()
         log = self.source.parent / "compiler.log"
         with log.open("wb") as stream:
@@ -123,7 +123,7 @@ class _Compiler:
             )
         try:
             while not _ended(process):
-                tell(f"  still at it, for {time.monotonic() - begin:.0f} s")
+                tell(f"  still running after {time.monotonic() - begin:.0f} s")
         finally:
             process.kill()
             process.wait()
@@ -132,9 +132,9 @@ class _Compiler:
 
 
 def _ended(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether a process ends before the next word is due."""
+    """Whether a process ends before the next line of progress is due."""
     try:
-        process.wait(SAYS_EVERY_S)
+        process.wait(PROGRESS_EVERY_S)
     except subprocess.TimeoutExpired:
         return False
     return True
@@ -148,21 +148,21 @@ def _generate(compiler: _Compiler, work: Path) -> None:
     described = sorted(_described_folders(compiler.source))
     compiler.run(
         str(generator),
-        *("--logtostderr", "--input-dirs", ",".join(f"{OURS}/{folder}" for folder in described)),
-        *("--output-package", f"{OURS}/pkg/generated/openapi", "--output-file-base", "zz_generated.openapi"),
+        *("--logtostderr", "--input-dirs", ",".join(f"{KUBERNETES}/{folder}" for folder in described)),
+        *("--output-package", f"{KUBERNETES}/pkg/generated/openapi", "--output-file-base", "zz_generated.openapi"),
         *("--go-header-file", "vendor/k8s.io/code-generator/hack/boilerplate.go.txt"),
         *("--report-filename", str(report)),
     )
-    listed = compiler.source / "api" / "api-rules" / "violation_exceptions.list"
-    if report.read_bytes() != listed.read_bytes():
-        raise SystemExit(f"The generated description breaks other rules than {listed} lists; see {report}.")
+    exceptions = compiler.source / "api" / "api-rules" / "violation_exceptions.list"
+    if report.read_bytes() != exceptions.read_bytes():
+        raise SystemExit(f"The generated description breaks other rules than {exceptions} lists; see {report}.")
 
 
 def _described_folders(source: Path) -> Iterator[str]:
     """Folders with types that the description is to have."""
     for top in ("pkg", "vendor/k8s.io"):
         for folder, below, files in os.walk(source / top, followlinks=True):
-            below[:] = [name for name in below if name not in LEFT_OUT]
+            below[:] = [name for name in below if name not in UNDESCRIBED]
             texts = (Path(folder, name).read_text(encoding="utf-8") for name in files if name.endswith(".go"))
             if any(TAG in text for text in texts):
                 yield str(Path(folder).relative_to(source))

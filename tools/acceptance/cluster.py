@@ -36,7 +36,7 @@ class Answer:
 
 
 class Cluster:
-    """Those who ask an API server.
+    """Access to an API server: requests of an administrator, and `kubectl`.
 
     Args:
         kubectl: the program.

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
-"""Where a Debian names its archive: the older form, and the newer one."""
+"""Files in which Debian names its archive: the older form, and the newer one."""
 LIMIT_S = 600
 """Seconds for one command of apt or dpkg."""
 
@@ -24,32 +24,32 @@ class Archive:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._fetched = folder / "fetched"
+        self._downloads = folder / "fetched"
         self._lists = folder / "lists"
-        self._named = folder / "sources.list.d"
+        self._sources = folder / "sources.list.d"
         self.root = folder / "root"
         """Files of binary packages, as they would lie below `/`."""
-        for path in (self._fetched, self._lists / "partial", self._named, self.root):
+        for path in (self._downloads, self._lists / "partial", self._sources, self.root):
             path.mkdir(parents=True, exist_ok=True)
         for file in map(Path, SOURCES):
             if file.is_file():
-                (self._named / file.name).write_text(with_source_packages(file.read_text()), encoding="utf-8")
+                (self._sources / file.name).write_text(with_source_packages(file.read_text()), encoding="utf-8")
         self._apt("update")
 
     def unpack(self, *names: str) -> list[str]:
-        """Fetch packages, unpack them below `root`, and tell their names with versions."""
+        """Fetch packages, unpack them below `root`, and return their names with versions."""
         self._apt("download", *names)
-        described = []
+        versions = []
         for name in names:
-            (file,) = self._fetched.glob(f"{name}_*.deb")
+            (file,) = self._downloads.glob(f"{name}_*.deb")
             _run("dpkg-deb", "--extract", file, self.root)
-            described.append(_run("dpkg-deb", "--showformat=${Package} ${Version}", "--show", file).strip())
-        return described
+            versions.append(_run("dpkg-deb", "--showformat=${Package} ${Version}", "--show", file).strip())
+        return versions
 
     def unpack_source(self, name: str, target: Path) -> str:
-        """Fetch a source package, unpack it with Debian's patches into a new folder, and tell its name with version."""
+        """Fetch a source package, unpack it with Debian's patches into a new folder, and return name and version."""
         self._apt("source", "--download-only", name)
-        (description,) = self._fetched.glob(f"{name}_*.dsc")
+        (description,) = self._downloads.glob(f"{name}_*.dsc")
         _run("dpkg-source", "--no-check", "--extract", description, target)  # apt has checked it already
         version = re.search(r"^Version: (\S+)", description.read_text(encoding="utf-8"), re.MULTILINE)
         return f"{name} {version.group(1) if version else 'of an unknown version'}"
@@ -57,13 +57,13 @@ class Archive:
     def _apt(self, *words: str) -> None:
         options = {
             "Dir::Etc::sourcelist": "/dev/null",
-            "Dir::Etc::sourceparts": self._named,
+            "Dir::Etc::sourceparts": self._sources,
             "Dir::State::lists": self._lists,
             "Dir::Cache": self._lists.parent / "cache",
             "APT::Sandbox::User": "root",  # a folder of the user is closed to apt's own user
         }
         settings = [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
-        _run("apt-get", "--quiet", *settings, *words, folder=self._fetched)
+        _run("apt-get", "--quiet", *settings, *words, folder=self._downloads)
 
 
 def with_source_packages(text: str) -> str:
@@ -75,9 +75,9 @@ def with_source_packages(text: str) -> str:
 def _run(*words: object, folder: Path | None = None) -> str:
     command = [str(word) for word in words]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     except FileNotFoundError:
         raise SystemExit(f"There is no {command[0]} here. The first run needs Debian 12.") from None
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{process.stderr[-2000:]}")
+    return process.stdout

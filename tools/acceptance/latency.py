@@ -26,12 +26,12 @@ class Latency:
 
     @property
     def median_ms(self) -> float:
-        """Of all of them, in milliseconds."""
+        """The median, in milliseconds."""
         return 1000 * share_of(self.seconds, 50)
 
     @property
     def p99_ms(self) -> float:
-        """99 of 100 took at most so many milliseconds."""
+        """The 99th percentile, in milliseconds."""
         return 1000 * share_of(self.seconds, 99)
 
 
@@ -48,7 +48,7 @@ def share_of(values: Sequence[float], percent: float) -> float:
 
 
 def kinds() -> dict[str, Callable[[int], dict[str, Any]]]:
-    """Kinds of pods, each with a function that makes the pod of a turn."""
+    """Kind of pod -> the function that makes the pod of a turn."""
     unsafe = PODS["an unsafe model"]
     return {
         "no webhook is asked": lambda _: unsafe,
@@ -68,16 +68,16 @@ def measure(trial: Trial, number: int) -> list[Latency]:
                 trial.cluster.remove_pods()
                 tell(f"measuring creations of pods: {max(turn, 0)} of {number}")
             for kind, make in makers.items():
-                taken = _seconds(trial, make(turn))
+                duration = _seconds(trial, make(turn))
                 if turn >= 0:
-                    seconds[kind].append(taken)
+                    seconds[kind].append(duration)
     trial.cluster.remove_pods()
-    return [Latency(kind, tuple(each)) for kind, each in seconds.items()]
+    return [Latency(kind, tuple(durations)) for kind, durations in seconds.items()]
 
 
 def _seconds(trial: Trial, pod: Mapping[str, Any]) -> float:
     begin = time.perf_counter()
     answer = trial.cluster.create(pod)
-    taken = time.perf_counter() - begin
+    duration = time.perf_counter() - begin
     require(answer.status == HTTPStatus.CREATED, f"the pod is taken, not {answer}")
-    return taken
+    return duration

@@ -46,9 +46,9 @@ def patch_of(change: str, pod: dict[str, Any]) -> list[dict[str, Any]]:
 
 async def _review(request: Request) -> JSONResponse:
     review = await request.json()
-    asked = review["request"]
-    patch = patch_of(request.path_params["change"], asked["object"])
-    answer = {"uid": asked["uid"], "allowed": True}
+    admission = review["request"]
+    patch = patch_of(request.path_params["change"], admission["object"])
+    answer = {"uid": admission["uid"], "allowed": True}
     if patch:
         answer |= {"patchType": "JSONPatch", "patch": base64.b64encode(json.dumps(patch).encode()).decode()}
     return JSONResponse({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": answer})

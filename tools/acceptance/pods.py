@@ -9,11 +9,11 @@ from tools.acceptance.service import IMAGE
 from tuner.manifests.managed import ANNOTATIONS, LABEL, MANAGED
 
 UNSAFE, SAFE = "baidu/ERNIE-4.5-VL-28B-A3B-PT", "mistralai/Mixtral-8x7B-v0.1"
-"""Models of the examples: the shipped catalogue has a verdict `conditional` on the one, `uniform` on the other."""
+"""Models of the examples. The shipped catalogue has the verdict `conditional` on the first, `uniform` on the second."""
 SERVE = ["vllm", "serve"]
 MODULE = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
 _NOTHING = object()
-"""Stands where one of two lists is shorter; equal to nothing in a document."""
+"""Fills the shorter of two lists; no value in a document is equal to it."""
 OFF, ON = '{"fast_moe_cold_start": false}', '{"fast_moe_cold_start": true}'
 ROOT = "VLLM_CACHE_ROOT"
 VARIABLES = [
@@ -29,7 +29,7 @@ def container(*args: str, **fields: Any) -> dict[str, Any]:
 
 
 def pod_of(*containers: dict[str, Any], **labels: str) -> dict[str, Any]:
-    """A pod that nobody has labelled but for these."""
+    """A pod with these labels, and without the label of admission."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -57,11 +57,11 @@ PODS: dict[str, dict[str, Any]] = {
     "in a script": pod_of(container(f"exec vllm serve {UNSAFE}", command=["sh", "-c"])),
     "without vLLM": pod_of({"name": "web", "image": "web:1", "args": ["--port", "80"]}),
 }
-"""What is created, each with our label and without."""
+"""Kind -> a pod without the label of admission; it is created as it is, and with the label."""
 
 
 def labelled(pod: Mapping[str, Any], value: str = MANAGED, **others: str) -> dict[str, Any]:
-    """The same pod with our label."""
+    """The same pod with the label of admission."""
     asking: dict[str, Any] = copy.deepcopy(dict(pod))
     asking["metadata"]["labels"] |= {LABEL: value, **others}
     return asking
@@ -72,22 +72,22 @@ def another_launch(number: int) -> dict[str, Any]:
     return labelled(pod_of(container(UNSAFE, "--max-model-len", str(1001 + number))))
 
 
-def sent_again(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored pod as somebody would create it anew: without what the API server wrote for this one."""
-    metadata = {name: stored["metadata"][name] for name in ("labels", "annotations") if name in stored["metadata"]}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "llm-", **metadata}, "spec": stored["spec"]}
-    return copy.deepcopy(pod)
+def copy_to_create(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored pod as a user would create it anew: without the fields that the API server filled in."""
+    metadata = {name: pod["metadata"][name] for name in ("labels", "annotations") if name in pod["metadata"]}
+    head = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "llm-", **metadata}}
+    return copy.deepcopy({**head, "spec": pod["spec"]})
 
 
 def annotations_of(pod: Mapping[str, Any]) -> dict[str, str]:
     """The annotations of admission that a pod has."""
-    written = pod["metadata"].get("annotations") or {}
-    return {name: written[name] for name in ANNOTATIONS if name in written}
+    annotations = pod["metadata"].get("annotations") or {}
+    return {name: annotations[name] for name in ANNOTATIONS if name in annotations}
 
 
-def without_ours(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored pod without our label and annotations, and without what differs from pod to pod."""
-    pod = sent_again(stored)
+def without_admission(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored pod without what admission labels and writes, and without the fields that differ from pod to pod."""
+    pod = copy_to_create(stored)
     pod["metadata"]["labels"].pop(LABEL, None)
     others = {name: text for name, text in pod["metadata"].pop("annotations", {}).items() if name not in ANNOTATIONS}
     if others:

@@ -22,7 +22,7 @@ class Server:
 
     Args:
         words: its command.
-        log: takes what it says.
+        log: the file for its output.
         ready: whether it answers.
         folder: where it runs; default: here.
         environment: its variables; default: those of this process.
@@ -65,7 +65,7 @@ class Server:
             return False
 
     def hang(self) -> None:
-        """Stop its clock: whoever asks gets no answer."""
+        """Pause the process, so that requests get no answer."""
         self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
@@ -92,32 +92,32 @@ def until(condition: Callable[[], bool], what: str, seconds: float = START_S) ->
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise BrokenPromiseError(f"This did not come about within {seconds:.0f} s: {what}.")
+            raise BrokenPromiseError(f"This did not happen within {seconds:.0f} s: {what}.")
         time.sleep(0.1)
 
 
 def tuner(
-    *words: object, ends: tuple[int, ...] = (0,), given: str = "", variables: Mapping[str, str] | None = None
+    *words: object, ends: tuple[int, ...] = (0,), stdin: str = "", variables: Mapping[str, str] | None = None
 ) -> str:
     """What a command of the tool prints on stdout.
 
     Args:
         words: of the command.
         ends: exit codes that it may end with.
-        given: its stdin.
-        variables: beside those of this process that do not decide what the tool does.
+        stdin: text for its standard input.
+        variables: added to those of this process that do not change what the tool does.
 
     Raises:
         BrokenPromiseError: it ended with another code.
     """
     command = [TUNER, *map(str, words)]
     environment = {**clean_variables(), **(variables or {})}
-    done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
-    if done.returncode not in ends:
-        raise BrokenPromiseError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
+    process = subprocess.run(command, env=environment, input=stdin, capture_output=True, text=True, check=False)
+    if process.returncode not in ends:
+        raise BrokenPromiseError(f"{' '.join(command)} ended with {process.returncode}:\n{process.stderr[-2000:]}")
+    return process.stdout
 
 
 def clean_variables() -> dict[str, str]:
-    """This process's variables without those that decide what the tool does."""
+    """This process's variables without those that change what the tool does."""
     return {name: value for name, value in os.environ.items() if not name.startswith(OURS)}

@@ -1,4 +1,4 @@
-"""What the run tells the terminal, and how it ends where a promise does not hold."""
+"""Lines of progress, and the end of a run in which a promise does not hold."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ class BrokenPromiseError(Exception):
 
 
 def tell(text: str) -> None:
-    """A line on stderr, behind the seconds since the start."""
+    """Print a line on stderr, with the seconds since the start in front."""
     print(f"{time.monotonic() - _BEGIN:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 

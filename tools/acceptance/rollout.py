@@ -1,4 +1,4 @@
-"""Many pods at the same time, as in a rollout: how many start without what the service would have written."""
+"""Many pods at the same time, as in a rollout: how many are stored without the arguments that the service writes."""
 
 import queue
 import threading
@@ -16,7 +16,7 @@ AT_ONCE = 32
 """Connections, each of which creates one pod after another."""
 PODS_OF_ROLLOUT = 200
 FIRST = 10_000
-"""Of the launches that were not measured before."""
+"""Number of the first launch; smaller numbers were used by the measurement of latencies."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,11 @@ def measure_rollouts(trial: Trial) -> list[Rollout]:
         "of one template": [same] * PODS_OF_ROLLOUT,
         "of as many templates": [another_launch(FIRST + number) for number in range(PODS_OF_ROLLOUT)],
     }
-    return [_created(trial, kind, pods) for kind, pods in rollouts.items()]
+    return [_create_rollout(trial, kind, pods) for kind, pods in rollouts.items()]
 
 
-def _created(trial: Trial, kind: str, pods: list[dict[str, Any]]) -> Rollout:
+def _create_rollout(trial: Trial, kind: str, pods: list[dict[str, Any]]) -> Rollout:
+    """Create pods over many connections, and count those that the service missed."""
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     for pod in pods:
         waiting.put(pod)
@@ -60,7 +61,7 @@ def _created(trial: Trial, kind: str, pods: list[dict[str, Any]]) -> Rollout:
 def _create_all(
     cluster: Cluster, waiting: "queue.SimpleQueue[dict[str, Any]]", stored: list[Mapping[str, Any]]
 ) -> None:
-    """Create pods over a connection of its own until none waits."""
+    """Create waiting pods over one connection, until none is left."""
     while True:
         try:
             pod = waiting.get_nowait()

@@ -16,9 +16,9 @@ from tools.evidence.page import TUNER
 
 HOST = "127.0.0.1"
 IMAGE = "registry.example/vllm:0.19.1"
-"""Of the pods that serve."""
+"""The image of the pods that serve."""
 ENVIRONMENT = ROOT / "examples" / "image.json"
-"""What is in it."""
+"""The saved environment of that image."""
 CATALOGUE = ROOT / "docs" / "catalogue" / "vllm-0.19.1-cpu.jsonl"
 
 
@@ -61,7 +61,7 @@ class Service:
         self._server = Server(words, log, lambda: bool(self._get("/readyz")), self._folder, clean_variables())
 
     def _get(self, path: str, token: str = "") -> bytes:
-        """What it answers; empty where it refuses."""
+        """The body of an answer; empty if the service refuses the request."""
         context = ssl.create_default_context(cafile=self.authority)
         with closing(HTTPSConnection(HOST, self.port, timeout=20, context=context)) as connection:
             connection.request("GET", path, headers=bearing(token) if token else {})
@@ -69,7 +69,7 @@ class Service:
             return answer.read() if answer.status == HTTPStatus.OK else b""
 
     def server(self) -> Server:
-        """The running service, to be stopped and held up.
+        """The process of the service.
 
         Raises:
             ValueError: it was not started.
@@ -83,7 +83,7 @@ class Service:
         if self._server is not None:
             self._server.stop()
 
-    def asked(self) -> int:
+    def review_count(self) -> int:
         """How many reviews it has answered since its start."""
         lines = self._get("/metrics").decode().splitlines()
         return int(sum(float(line.split()[-1]) for line in lines if line.startswith("tuner_admissions_total{")))
@@ -92,6 +92,6 @@ class Service:
         """Everything that is stored, as its replicas get it."""
         return self._get("/v1/changes?since=0", READER)
 
-    def tuner(self, *words: object, ends: tuple[int, ...] = (0,), given: str = "") -> str:
-        """What a command of the tool prints, which trusts this service; as the function of this name."""
-        return tuner(*words, ends=ends, given=given, variables={"TUNER_SERVICE_CA": str(self.authority)})
+    def tuner(self, *words: object, ends: tuple[int, ...] = (0,), stdin: str = "") -> str:
+        """Run a command of the tool that trusts the certificate of this service; see `processes.tuner`."""
+        return tuner(*words, ends=ends, stdin=stdin, variables={"TUNER_SERVICE_CA": str(self.authority)})
